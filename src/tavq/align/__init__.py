@@ -1,0 +1,1 @@
+"""Alignments of codes with text: TA. One registered class a file."""

@@ -1,0 +1,1 @@
+"""Errors, registries, settings and files: what every other room stands on."""

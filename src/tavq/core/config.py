@@ -1,0 +1,165 @@
+"""Settings: frozen pydantic models, YAML, dotted overrides, and errors a person can act on."""
+
+import types
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
+
+from tavq.core.errors import UsageError, suggestion
+from tavq.core.registry import Registry
+
+M = TypeVar("M", bound=BaseModel)
+
+MAX_DEPTH = 8  # no recipe nests deeper; refuses hostile YAML before it is walked
+
+
+class Config(BaseModel):
+    """Base of all settings: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class NamedConfig(Config):
+    """Settings of one registered class; `name` says which class."""
+
+    name: str
+
+
+def selected(registry: Registry[Any]) -> Any:
+    """The type of a setting that picks a class of `registry` by its `name` and holds that class's own Config.
+
+    `codebook: selected(codebooks)` accepts `{name: learned, entries: 1024}`.
+    """
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, Mapping):
+            return value
+        if "name" not in value:
+            raise UsageError(f"The {registry.kind} needs a 'name'; known: {', '.join(registry)}.")
+        config = registry[value["name"]].Config
+        return build(config, value, f"{registry.kind} {value['name']!r}")
+
+    return Annotated[SerializeAsAny[NamedConfig], BeforeValidator(resolve)]
+
+
+def read_yaml(text: str, source: str) -> dict[str, Any]:
+    """The mapping in a YAML text; `source` names it in errors. Only plain YAML values are ever built."""
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UsageError(f"{source} is not valid YAML: {str(error).splitlines()[0]}.") from error
+    if not isinstance(value, dict):
+        raise UsageError(f"{source} must hold settings (name: value), got {type(value).__name__}.")
+    _check_depth(value, source)
+    return value
+
+
+def _check_depth(value: Any, source: str, depth: int = 0) -> None:
+    if depth > MAX_DEPTH:
+        raise UsageError(f"{source} nests deeper than {MAX_DEPTH} levels; settings never do.")
+    children: Sequence[Any] = ()
+    if isinstance(value, dict):
+        children = list(value.values())
+    elif isinstance(value, list):
+        children = value
+    for child in children:
+        _check_depth(child, source, depth + 1)
+
+
+def write_yaml(value: Mapping[str, Any]) -> str:
+    """YAML text of plain settings, keys in their own order."""
+    return yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True)
+
+
+def parse_overrides(tokens: Sequence[str]) -> dict[str, Any]:
+    """`["--train.steps", "40", "--model.codebook.entries=64"]` as `{"train.steps": 40, "model.codebook.entries": 64}`.
+
+    Values are read as YAML, so `null`, `true`, `[1, 2]` and `1e-4` mean what they say.
+    """
+    overrides: dict[str, Any] = {}
+    position = 0
+    while position < len(tokens):
+        token = tokens[position]
+        key, equals, text = token.removeprefix("--").partition("=")
+        if not token.startswith("--") or "." not in key:
+            raise UsageError(f"Unexpected argument {token!r}; settings are given as --SECTION.KEY VALUE.")
+        position += 1
+        if not equals:
+            if position == len(tokens):
+                raise UsageError(f"The setting --{key} needs a value.")
+            text = tokens[position]
+            position += 1
+        overrides[key] = _scalar(text, key)
+    return overrides
+
+
+def _scalar(text: str, key: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UsageError(f"--{key} {text!r} is not a value: {str(error).splitlines()[0]}.") from error
+    if isinstance(value, str):  # YAML 1.1 reads 1e-4 (no dot) as text
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def apply_overrides(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested `settings` with dotted keys set; sections that are missing or null are made."""
+    result: dict[str, Any] = dict(settings)
+    for dotted, value in overrides.items():
+        *path, last = dotted.split(".")
+        section = result
+        for key in path:
+            inner = section.get(key)
+            if isinstance(inner, str) and path[-1] == key:
+                inner = {"name": inner}
+            section[key] = dict(inner) if isinstance(inner, Mapping) else {}
+            section = section[key]
+        section[last] = value
+    return result
+
+
+def build(model: type[M], settings: Mapping[str, Any], source: str) -> M:
+    """`settings` as a `model`, or a UsageError with one line for each wrong key or value."""
+    try:
+        return model.model_validate(settings)
+    except ValidationError as error:
+        lines = [_explain(model, issue) for issue in error.errors(include_url=False)]
+        raise UsageError(f"{source}: " + "\n".join(lines)) from error
+
+
+def _explain(model: type[BaseModel], issue: Any) -> str:
+    path = [str(part) for part in issue["loc"]]
+    dotted = ".".join(path)
+    if issue["type"] == "extra_forbidden":
+        known = _fields_at(model, issue)
+        listed = f"; known: {', '.join(sorted(known))}" if known else ""
+        return f"Unknown setting {dotted!r}{listed}.{suggestion(path[-1], known)}"
+    if issue["type"] == "missing":
+        return f"The setting {dotted!r} is missing and has no default."
+    context = issue.get("ctx") or {}
+    if isinstance(context.get("error"), Exception):
+        return f"The setting {dotted!r} = {issue['input']!r} is not accepted: {context['error']}."
+    return f"The setting {dotted!r} = {issue['input']!r} is not accepted: {issue['msg'].lower()}."
+
+
+def _fields_at(model: type[BaseModel], issue: Any) -> list[str]:
+    """The keys that are known where the unknown one stood (none when the place is a registered class's Config)."""
+    current: Any = model
+    for part in issue["loc"][:-1]:
+        field = getattr(current, "model_fields", {}).get(part)
+        current = _model_in(field.annotation) if field else None
+    return list(getattr(current, "model_fields", {}))
+
+
+def _model_in(annotation: Any) -> Any:
+    if get_origin(annotation) in (Union, types.UnionType, Annotated):
+        return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

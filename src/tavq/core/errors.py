@@ -1,0 +1,40 @@
+"""What a user is told when something is wrong: the value, what is accepted, what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class TavqError(Exception):
+    """Base of every error that is meant for a person; its text is the whole message."""
+
+    exit_code = 1
+
+
+class UsageError(TavqError):
+    """The call itself was wrong: an unknown name, a bad setting, a missing folder."""
+
+    exit_code = 2
+
+
+class DataError(TavqError):
+    """The data cannot be used: a broken picture, an empty caption, a path that leaves its folder."""
+
+
+class FileError(TavqError):
+    """A file is missing, cut short, altered or not what its name says."""
+
+
+class TrainingError(TavqError):
+    """Training had to stop: a loss was not finite, a run folder is in use."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` for the nearest known name, or nothing when none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """One line that names the unknown value, everything that is known and the nearest of it."""
+    names = sorted(known)
+    return f"Unknown {kind} {name!r}; known: {', '.join(names) or 'none'}.{suggestion(name, names)}"

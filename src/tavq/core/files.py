@@ -1,0 +1,276 @@
+"""The only place that opens weights, shards and JSON: durable writes, checked reads, hashes.
+
+Writes go to a temporary name in the same folder, are flushed to the disk and then renamed, so that a reader sees
+the old file or the new one and never a part. Nothing here ever unpickles.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from tavq.core.errors import FileError
+
+TEMPORARY = ".tavq-tmp-"  # prefix of names that a crash may leave behind; see `sweep`
+MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
+MAX_JSON = 1_000_000_000  # bytes
+
+
+# --- durable writes ---------------------------------------------------------------------------------------------
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replaces `path` by `data` atomically and durably; its folder is made when missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise FileError(
+            f"Could not write {path}: {error.strerror or error}. Free space or choose another place."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of UTF-8 text."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_bytes` of indented JSON; NaN and infinity, which JSON lacks, are refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """`write_bytes` of a safetensors file; tensors are stored contiguous and on the CPU."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, save(plain, dict(metadata) if metadata else None))
+
+
+@contextlib.contextmanager
+def write_folder(path: Path) -> Iterator[Path]:
+    """A new folder to fill; when the block ends without an error it takes the place of `path` in one rename.
+
+    An existing folder at `path` is replaced. Files in the folder should be written by the functions above.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        _sync_folder(temporary)
+        replaced = path.parent / f"{TEMPORARY}{os.getpid()}-old-{path.name}"
+        if path.exists():
+            os.replace(path, replaced)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except OSError as error:
+        raise FileError(
+            f"Could not write {path}: {error.strerror or error}. Free space or choose another place."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what a killed process left half-written in `folder`."""
+    for leftover in folder.glob(f"{TEMPORARY}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> FileError:
+    return FileError(f"Could not write {path}: {error.strerror or error}. Free space or choose another place.")
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# --- checked reads ----------------------------------------------------------------------------------------------
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole file, or a FileError that names it."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileError(f"Could not read {path}: {error.strerror or error}.") from error
+
+
+def read_text(path: Path) -> str:
+    """The whole file as UTF-8 text."""
+    try:
+        return read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path} is not UTF-8 text: byte {error.start} cannot be read.") from error
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file."""
+    if path.exists() and path.stat().st_size > MAX_JSON:
+        raise FileError(f"{path} holds {path.stat().st_size} bytes; JSON files here stay below {MAX_JSON}.")
+    return parse_json(read_text(path), str(path))
+
+
+def parse_json(text: str, source: str) -> Any:
+    """The value of a JSON text; `source` names it in errors."""
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError, ValueError) as error:
+        raise FileError(f"{source} is not valid JSON: {error}.") from error
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """The values of a JSON-lines file; a last line without its newline is dropped, as a killed writer leaves one."""
+    lines = read_text(path).split("\n")
+    return [parse_json(line, f"{path} line {number}") for number, line in enumerate(lines[:-1], 1) if line.strip()]
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a safetensors file."""
+    if not path.is_file():
+        raise FileError(f"There is no file {path}.")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise FileError(f"{path} is not a whole safetensors file: {error}.") from error
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """All arrays of an .npz file; arrays of Python objects, which would need pickle, are refused."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, KeyError) as error:
+        raise FileError(f"{path} is not a readable .npz file: {error}.") from error
+
+
+class MappedTensors(Mapping[str, np.ndarray[Any, Any]]):
+    """A safetensors file as read-only arrays that the system pages in when they are touched.
+
+    Opening costs the header only; memory stays bounded however large the file is. Raises FileError when the header
+    and the file's length disagree.
+    """
+
+    DTYPES: ClassVar = {
+        "F64": "<f8",
+        "F32": "<f4",
+        "F16": "<f2",
+        "I64": "<i8",
+        "I32": "<i4",
+        "I16": "<i2",
+        "U8": "u1",
+        "BOOL": "?",
+    }
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        header, start, size = self._read_header()
+        self.metadata: dict[str, str] = header.pop("__metadata__", {})
+        self._arrays = {name: self._map(name, entry, start, size) for name, entry in header.items()}
+
+    def _read_header(self) -> tuple[dict[str, Any], int, int]:
+        try:
+            size = self.path.stat().st_size
+            with open(self.path, "rb") as file:
+                prefix = file.read(8)
+                length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else -1
+                if not 0 <= length <= min(MAX_HEADER, size - 8):
+                    raise FileError(f"{self.path} is not a whole safetensors file: its header is cut short.")
+                text = file.read(length).decode("utf-8")
+        except OSError as error:
+            raise FileError(f"Could not read {self.path}: {error.strerror or error}.") from error
+        except UnicodeDecodeError as error:
+            raise FileError(f"{self.path} is not a safetensors file: its header is not text.") from error
+        header = parse_json(text, f"The header of {self.path}")
+        if not isinstance(header, dict):
+            raise FileError(f"{self.path} is not a safetensors file: its header is not a mapping.")
+        return header, 8 + length, size
+
+    def _map(self, name: str, entry: Any, start: int, size: int) -> np.ndarray[Any, Any]:
+        try:
+            dtype = np.dtype(self.DTYPES[entry["dtype"]])
+            shape = tuple(int(extent) for extent in entry["shape"])
+            begin, end = (int(offset) for offset in entry["data_offsets"])
+            count = int(np.prod(shape, dtype=object)) if shape else 1
+            if min(shape, default=0) < 0 or not 0 <= begin <= end or end - begin != count * dtype.itemsize:
+                raise ValueError("its shape and its place in the file disagree")
+            if start + end > size:
+                raise ValueError("the file is cut short")
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileError(f"{self.path}: the tensor {name!r} cannot be read: {error}.") from error
+        if count == 0:
+            return np.empty(shape, dtype)
+        return np.memmap(self.path, dtype, "r", start + begin, shape)
+
+    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+        if name not in self._arrays:
+            raise FileError(
+                f"{self.path} lacks the tensor {name!r}; it holds: {', '.join(sorted(self._arrays)) or 'none'}."
+            )
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+
+# --- hashes -----------------------------------------------------------------------------------------------------
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise FileError(f"Could not read {path}: {error.strerror or error}.") from error
+
+
+def sha256_bytes(data: bytes) -> str:
+    """The SHA-256 of bytes in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Raises FileError unless the file's SHA-256 is `expected`."""
+    found = sha256(path)
+    if found != expected:
+        raise FileError(f"{path} was altered or cut: its sha256 is {found[:12]}…, expected {expected[:12]}….")
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`folder / name`, or FileError when the name is absolute or leads outside the folder (links followed)."""
+    path = (folder / name).resolve()
+    if not name or "\0" in name or not path.is_relative_to(folder.resolve()):
+        raise FileError(f"The path {name!r} leads outside {folder}.")
+    return path

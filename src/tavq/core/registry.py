@@ -1,0 +1,63 @@
+"""Names that settings may use, each bound to one class in one file of one package."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+from tavq.core.errors import UsageError, unknown
+
+T = TypeVar("T", bound=type)
+
+
+class Registry(Generic[T]):
+    """The classes of one package by name.
+
+    Every module of `package` is imported on first use, so a new file that registers a class is known to the
+    settings reader, the command line and the contract tests with nothing else edited. Names resolve only here:
+    a setting can never name a module or a path.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self.package = package
+        self._classes: dict[str, T] = {}
+        self._complete = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """A decorator that binds `name` to the class below it."""
+
+        def bind(cls: T) -> T:
+            other = self._classes.get(name)
+            assert other is None or other.__qualname__ == cls.__qualname__, f"{name!r} is registered twice"
+            self._classes[name] = cls
+            cls.name = name  # type: ignore[attr-defined]
+            return cls
+
+        return bind
+
+    def _import_siblings(self) -> None:
+        if self._complete:
+            return
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self.package}.{module.name}")
+        self._complete = True
+
+    def __getitem__(self, name: str) -> T:
+        self._import_siblings()
+        if name not in self._classes:
+            raise UsageError(unknown(self.kind, str(name), self._classes))
+        return self._classes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._import_siblings()
+        return iter(sorted(self._classes))
+
+    def __len__(self) -> int:
+        self._import_siblings()
+        return len(self._classes)
+
+    def __contains__(self, name: Any) -> bool:
+        self._import_siblings()
+        return name in self._classes

@@ -1,0 +1,1 @@
+"""Pictures and captions: the embedded scenes, the folder data set, the loader."""

@@ -1,0 +1,1 @@
+"""What is measured: pictures, codes, text alignment."""

@@ -1,0 +1,1 @@
+"""Networks that know nothing of codes or text: convolutions, hierarchy, discriminator, feature networks."""

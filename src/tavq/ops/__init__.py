@@ -1,0 +1,1 @@
+"""The two hot kernels: the nearest entry and optimal transport."""

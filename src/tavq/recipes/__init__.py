@@ -1,0 +1,1 @@
+"""Shipped settings, one YAML file a recipe."""

@@ -1,0 +1,1 @@
+"""Long text: splitting, encoding, and the store that holds each distinct unit once."""
