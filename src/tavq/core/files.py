@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,6 +59,20 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_json_lines(path: Path, values: Iterable[Any]) -> None:
+    """`write_bytes` of one JSON value a line."""
+    write_text(path, "".join(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values))
+
+
+def append_json_line(path: Path, value: Any) -> None:
+    """Adds one JSON line to a log; a crash can cut the last line only, which `read_json_lines` drops."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """`write_bytes` of a safetensors file; tensors are stored contiguous and on the CPU."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -90,6 +104,14 @@ def write_folder(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Removes a folder and what is in it; under a temporary name first, so that a crash never leaves half of it."""
+    doomed = path.parent / f"{TEMPORARY}{os.getpid()}-old-{path.name}"
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(path, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:

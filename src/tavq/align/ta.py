@@ -1,0 +1,193 @@
+"""TA-VQ's alignment: codes of three levels drawn towards words, phrases and sentences by sampled transport.
+
+Source: TA-VQ (arXiv 2503.01261), §4.1, eqs. 4-6, and its supplement for the sample counts.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from tavq.core.config import NamedConfig
+from tavq.interfaces import GRANULARITIES, WHOLE, Aligner, Loss, Losses, Quantized, TextFeatures, TextUnits, aligners
+from tavq.ops.transport import sinkhorn
+
+DEEP = 2
+
+
+class Perceptron(nn.Sequential):
+    """The paper's FNN: a two-layer perceptron with ReLU."""
+
+    def __init__(self, width: int, hidden: int, out: int) -> None:
+        super().__init__(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, out))
+
+
+class LevelAligner(nn.Module):
+    """The networks of one level: FNN_m, FNN_Σ, and the FNN that carries a drawn vector to the text's space."""
+
+    def __init__(self, width: int, text_width: int) -> None:
+        super().__init__()
+        self.mean = Perceptron(width, width, width)
+        self.variance = Perceptron(width, width, width)
+        self.to_text = Perceptron(width, text_width, text_width)
+
+    def gaussian(self, rows: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
+        """Mean and diagonal variance of a picture's codes (eq. 4).
+
+        Differs from the paper: how a grid becomes one Gaussian is unstated; here both networks act on each position
+        and their outputs are averaged, the variance after a softplus.
+        """
+        return self.mean(rows).mean(1), F.softplus(self.variance(rows)).mean(1)
+
+    def sample(self, rows: Float[Tensor, "b n d"], samples: int) -> Float[Tensor, "b s t"]:
+        """`samples` draws m + Σ^½ ε of each picture's Gaussian, in the text's space (eq. 4)."""
+        mean, variance = self.gaussian(rows)
+        noise = torch.randn(mean.shape[0], samples, mean.shape[1], device=mean.device, dtype=mean.dtype)
+        return self.to_text(mean[:, None] + variance.sqrt()[:, None] * noise)
+
+
+def draw_units(units: TextUnits, samples: int) -> TextUnits:
+    """`samples` units of each picture drawn without replacement, or all of them where there are fewer.
+
+    Differs from the paper, which draws from the discrete distribution over units and does not say whether a unit
+    may come twice.
+    """
+    if units.mask.shape[1] <= samples:
+        return units
+    score = torch.rand(units.mask.shape, device=units.mask.device).masked_fill(~units.mask, -1)
+    chosen = score.topk(samples, dim=1).indices
+    vectors = units.vectors.gather(1, chosen[:, :, None].expand(-1, -1, units.vectors.shape[2]))
+    return TextUnits(vectors, units.mask.gather(1, chosen))
+
+
+def uniform(mask: Bool[Tensor, "b m"]) -> Float[Tensor, "b m"]:
+    """Equal weights over the units that stand, summing to 1 (or all 0 where none stands)."""
+    weights = mask.float()
+    return weights / weights.sum(1, keepdim=True).clamp(min=1)
+
+
+@aligners.register("ta")
+class TransportAligner(Aligner):
+    """Wasserstein distance between samples of each level's codes and samples of its granularity of text.
+
+    The cost of a pair is the squared distance of the normalised vectors, 2 - 2 cos. A picture without text adds
+    nothing; the loss is the mean over the batch.
+
+    Args:
+        config: the settings below.
+        width: d, the width of a code.
+        text_width: t, the width of the text encoder's vectors.
+    """
+
+    class Config(NamedConfig):
+        """Everything the paper varies, and the choices its text leaves open."""
+
+        name: Literal["ta"] = "ta"
+        word: float = Field(0.001, ge=0, le=1000)
+        """α: weight of words against the low level; 0 leaves the level out."""
+        phrase: float = Field(0.001, ge=0, le=1000)
+        """β: weight of phrases against the middle level."""
+        sentence: float = Field(0.001, ge=0, le=1000)
+        """γ: weight of sentences (or of the whole text) against the deep level."""
+        samples: tuple[int, int, int] = (4, 8, 16)
+        """Draws a level, written as in the paper's supplement: sentence, phrase, word."""
+        sampling: bool = True
+        """False: transport between all positions and all units (the paper's "w/o sampling")."""
+        multi_granularity: bool = True
+        """False: the whole text's token vectors against the deep level only; the text store then needs `--whole`."""
+        gradient: Literal["encoder", "codebook", "both"] = "encoder"
+        """Where the loss goes: straight through to the encoder, to the chosen entries, or to both."""
+        epsilon: float = Field(0.05, gt=0, le=10)
+        """Strength of the entropy in Sinkhorn-Knopp."""
+        iterations: int = Field(50, ge=1, le=10000)
+
+    def __init__(self, config: Config, width: int, text_width: int) -> None:
+        super().__init__()
+        self.config = config
+        weights = (config.word, config.phrase, config.sentence)
+        if config.multi_granularity:
+            parts = [(level, GRANULARITIES[level], weights[level]) for level in range(3) if weights[level] > 0]
+        else:
+            parts = [(DEEP, WHOLE, config.sentence)]
+        self.parts = parts
+        self.levels = tuple(level for level, _, _ in parts)
+        self.networks = nn.ModuleDict({granularity: LevelAligner(width, text_width) for _, granularity, _ in parts})
+
+    def _rows(self, quantized: Quantized) -> Float[Tensor, "b n d"]:
+        """A level's codes as rows, with the gradient path that the settings ask for."""
+        codes = {
+            "encoder": quantized.codes,
+            "codebook": quantized.entries,
+            # the difference is zero in value and carries the encoder's gradient
+            "both": quantized.entries + (quantized.codes - quantized.codes.detach()),
+        }[self.config.gradient]
+        return codes.flatten(2).transpose(1, 2)
+
+    def _network(self, granularity: str) -> LevelAligner:
+        network = self.networks[granularity]
+        assert isinstance(network, LevelAligner)
+        return network
+
+    def forward(self, levels: Mapping[int, Quantized], text: TextFeatures) -> Losses:
+        return {
+            f"align/{granularity}": Loss(self._distance(levels[level], _require(text, granularity), level), weight)
+            for level, granularity, weight in self.parts
+        }
+
+    def _distance(self, quantized: Quantized, units: TextUnits, level: int) -> Float[Tensor, ""]:
+        """Mean Wasserstein distance of a level's codes to its units (eq. 5)."""
+        network = self._network(self.parts[self.levels.index(level)][1])
+        rows = self._rows(quantized)
+        with torch.autocast(rows.device.type, enabled=False):
+            rows = rows.float()
+            if self.config.sampling:
+                samples = self.config.samples[2 - level]
+                points, units = network.sample(rows, samples), draw_units(units, samples)
+            else:
+                points = network.to_text(network.mean(rows))
+            cost = 2 - 2 * F.normalize(points, dim=-1) @ F.normalize(units.vectors.float(), dim=-1).transpose(1, 2)
+            source = uniform(torch.ones(points.shape[:2], dtype=torch.bool, device=points.device))
+            target = uniform(units.mask)
+            return sinkhorn(cost, source, target, self.config.epsilon, self.config.iterations).mean()
+
+    @torch.no_grad()
+    def embed_images(self, levels: Mapping[int, Quantized]) -> Float[Tensor, "b e"]:
+        """The mean of each level's Gaussian in the text's space, normalised, all levels side by side.
+
+        Width e = t times the number of aligned levels; the dot product with `embed_text` is the mean cosine.
+        """
+        parts = []
+        for level, granularity, _ in self.parts:
+            network = self._network(granularity)
+            rows = levels[level].codes.flatten(2).transpose(1, 2).float()
+            parts.append(F.normalize(network.to_text(network.mean(rows).mean(1)), dim=-1))
+        return torch.cat(parts, dim=1) / len(parts) ** 0.5
+
+    @torch.no_grad()
+    def embed_text(self, text: TextFeatures) -> Float[Tensor, "b e"]:
+        """The mean of each granularity's normalised units, normalised, all granularities side by side."""
+        parts = []
+        for _, granularity, _ in self.parts:
+            units = _require(text, granularity)
+            vectors = F.normalize(units.vectors.float(), dim=-1)
+            parts.append(F.normalize((vectors * uniform(units.mask)[:, :, None]).sum(1), dim=-1))
+        return torch.cat(parts, dim=1) / len(parts) ** 0.5
+
+    @torch.no_grad()
+    def embed_entries(self, entries: Float[Tensor, "k d"], granularity: str) -> Float[Tensor, "k t"] | None:
+        """Each entry carried to the text's space as if a whole picture were made of it."""
+        if granularity not in self.networks:
+            return None
+        network = self._network(granularity)
+        return network.to_text(network.mean(entries.float()))
+
+
+def _require(text: TextFeatures, granularity: str) -> TextUnits:
+    units = text[granularity]
+    if units is None:
+        raise ValueError(f"The batch holds no {granularity!r} text; build the text store with --whole.")
+    return units

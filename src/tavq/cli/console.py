@@ -1,0 +1,104 @@
+"""What a person sees while a command works: bars on a terminal, plain lines elsewhere, tables, JSON."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tavq.core import files
+
+PLAIN_SECONDS = 10.0
+"""Seconds between the lines that stand for a bar where there is no terminal."""
+
+console = Console(stderr=True, highlight=False)
+
+
+class Bar:
+    """Progress of one long job."""
+
+    def __init__(self, title: str, total: int | None, progress: Progress | None) -> None:
+        self.title, self.total, self.progress = title, total, progress
+        self.task = progress.add_task(title, total=total, note="") if progress else None
+        self.told = self.started = time.monotonic()
+        self.done = 0
+
+    def __call__(self, done: int, note: str = "", total: int | None = None) -> None:
+        """Shows that `done` of the job is done."""
+        self.done, self.total = done, total or self.total
+        if self.progress is not None and self.task is not None:
+            self.progress.update(self.task, completed=done, note=note, total=self.total)
+        elif time.monotonic() - self.told > PLAIN_SECONDS:
+            self.told = time.monotonic()
+            self._line(note)
+
+    def _line(self, note: str) -> None:
+        seconds = time.monotonic() - self.started
+        of = f" of {self.total:,}" if self.total else ""
+        console.print(f"{self.title}: {self.done:,}{of}, {seconds:.0f} s {note}".rstrip(), soft_wrap=True)
+
+    def close(self) -> None:
+        """Says how long it took, where no bar showed it."""
+        if self.progress is None:
+            self._line("done")
+
+
+@contextmanager
+def bar(title: str, total: int | None = None) -> Iterator[Bar]:
+    """A progress bar on a terminal, a line every few seconds elsewhere."""
+    if not console.is_terminal:
+        plain = Bar(title, total, None)
+        yield plain
+        plain.close()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield Bar(title, total, progress)
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal (standard error; figures go to standard output)."""
+    console.print(text, soft_wrap=True, markup=False)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table on standard output; the first column is text, the others numbers."""
+    shown = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        shown.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        shown.add_row(*(number(cell) for cell in row))
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False).print(shown)
+
+
+def number(value: Any) -> str:
+    """A figure as a person reads it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value)
+
+
+def write_json(path: Path | None, value: Mapping[str, Any]) -> None:
+    """Writes figures where `--json` asks for them."""
+    if path is not None:
+        files.write_json(path, value)
+
+
+Progressed = Callable[[int], None]

@@ -1,0 +1,74 @@
+"""`tavq data`: make, check and import folder data sets."""
+
+from pathlib import Path
+
+from cyclopts import App
+
+from tavq.cli import console
+
+
+def add_to(app: App) -> None:
+    """Adds the commands."""
+    data = App(
+        name="data", help="Make, check and import folder data sets.\n\nExample: tavq data scenes scenes --images 500"
+    )
+    data.command(scenes)
+    data.command(check)
+    data.command(import_, name="import")
+    app.command(data)
+
+
+def scenes(out: Path, /, *, images: int = 1000, size: int = 64, seed: int = 0) -> None:
+    """Writes the embedded data set: drawn scenes with long true text, boxes, questions and segmentation.
+
+    Example: tavq data scenes scenes --images 64 --size 64 --seed 1
+
+    Args:
+        out: The folder to write; the same seed gives the same bytes.
+        images: How many pictures.
+        size: Side of a picture in pixels.
+        seed: Which pictures; picture i depends on the seed and i only.
+    """
+    from tavq.data.scenes import write_scenes
+
+    with console.bar("Drawing scenes", images) as bar:
+        write_scenes(out, images, size, seed, bar)
+    console.say(f"{images:,} scenes are in {out}. Next: tavq text {out}")
+
+
+def check(folder: Path, /, *, json: Path | None = None) -> int:
+    """Names every fault of a folder data set; exit code 1 when there are any.
+
+    Example: tavq data check scenes
+
+    Args:
+        folder: The folder data set.
+        json: Also write the faults to this file.
+    """
+    from tavq.data.folder import check as check_folder
+
+    with console.bar("Checking") as bar:
+        faults = check_folder(folder, bar)
+    for fault in faults:
+        print(fault)
+    console.write_json(json, {"faults": [str(fault) for fault in faults], "count": len(faults)})
+    console.say(f"{len(faults):,} faults in {folder}." if faults else f"No fault in {folder}.")
+    return 1 if faults else 0
+
+
+def import_(kind: str, source: Path, out: Path, /, *, limit: int | None = None) -> None:
+    """Turns a data set as it is distributed into a folder data set.
+
+    Example: tavq data import flickr8k downloads/flickr8k flickr8k
+
+    Args:
+        kind: Which data set: flickr8k.
+        source: Where its files are.
+        out: The folder to write.
+        limit: Take only so many pictures of each split.
+    """
+    from tavq.data.sources import sources
+
+    with console.bar(f"Importing {kind}") as bar:
+        summary = sources[kind]().run(source, out, bar, limit)
+    console.say(f"{summary} Next: tavq data check {out}")

@@ -1,0 +1,53 @@
+"""`tavq demo`: the main job on the embedded data set, end to end."""
+
+import time
+from pathlib import Path
+
+from cyclopts import App
+
+from tavq.cli import console, models, reports
+from tavq.cli.data import scenes
+from tavq.cli.text import text
+from tavq.cli.train import run_training
+from tavq.core.errors import UsageError
+
+METHODS = ("vqgan", "ta-vqgan")
+
+
+def add_to(app: App) -> None:
+    """Adds the command."""
+    app.command(demo)
+
+
+def demo(
+    *, out: Path = Path("demo"), images: int = 3000, size: int = 64, steps: int | None = None, seed: int = 0
+) -> None:
+    """Draws scenes, encodes their text, trains VQ-GAN and TA-VQ alike, and compares them on held-out scenes.
+
+    Example: tavq demo --out demo
+
+    Args:
+        out: The folder for data, runs and the report; must be new or empty.
+        images: How many scenes to draw.
+        size: Side of a scene in pixels.
+        steps: Training steps of each method; by default the recipes' own.
+        seed: Seed of the scenes and of both trainings.
+    """
+    from tavq import recipes
+
+    if out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out} is not empty; remove it or choose another --out.")
+    started = time.monotonic()
+    data = out / "scenes"
+    scenes(data, images=images, size=size, seed=seed)
+    text(data)
+    runs = [out / method for method in METHODS]
+    changes = {"train.seed": seed, "data.size": size, **({"train.steps": steps} if steps else {})}
+    for method, run in zip(METHODS, runs, strict=True):
+        recipe = recipes.load(f"{method}-tiny", changes)
+        run_training(recipe, data, run, False, None, f"Training {method}")
+    for run in runs:
+        models.evaluate(str(run), data=data)
+        reports.report(run)
+    reports.compare(*runs, out=out / "report.html", data=data)
+    console.say(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Open {(out / 'report.html').resolve()}")

@@ -1,0 +1,195 @@
+"""`tavq evaluate`, `encode` and `decode`: use a trained tokenizer."""
+
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App
+
+from tavq.cli import console
+from tavq.core.errors import UsageError
+
+BATCH = 32
+
+
+def add_to(app: App) -> None:
+    """Adds the commands."""
+    app.command(evaluate)
+    app.command(encode)
+    app.command(decode)
+
+
+def evaluate(
+    model: str,
+    /,
+    *,
+    data: Path,
+    split: str = "test",
+    text: Path | None = None,
+    features: tuple[str, ...] = ("scenes",),
+    limit: int | None = None,
+    size: int | None = None,
+    json: Path | None = None,
+) -> None:
+    """Measures reconstruction, codebook and alignment on a split; also written into the run folder.
+
+    Example: tavq evaluate run --data scenes --split test
+
+    Args:
+        model: A model folder, a run folder or a hub name.
+        data: A folder data set.
+        split: train, val or test.
+        text: The text store; by default DATA/text where it exists.
+        features: Feature networks of the Fréchet distances: `scenes`, `squeezenet=WEIGHTS.npz`.
+        limit: Measure only so many pictures.
+        size: Side of the pictures; by default the size the model was trained at.
+        json: Write the figures to this file too.
+    """
+    result = run_evaluation(model, data, split, text, features, limit, size)
+    rows = [[key, value] for key, value in result.items() if isinstance(value, int | float) or value is None]
+    console.table(f"{model} on {data} ({split})", ["metric", "value"], rows)
+    console.write_json(json, result)
+
+
+def run_evaluation(
+    model: str,
+    data: Path,
+    split: str,
+    text: Path | None = None,
+    features: tuple[str, ...] = ("scenes",),
+    limit: int | None = None,
+    size: int | None = None,
+) -> dict[str, Any]:
+    """Evaluates and, where the model lies in a run folder, writes evaluation.json there."""
+    from tavq.core import files
+    from tavq.data.folder import FolderDataset
+    from tavq.data.loader import EvaluationLoader
+    from tavq.evaluation import evaluate as measure
+    from tavq.tokenizer import Tokenizer, find_model
+
+    folder = find_model(model)
+    tokenizer = Tokenizer.from_pretrained(folder)
+    dataset = FolderDataset(data, split)
+    loader = EvaluationLoader(dataset, data_config(folder, size), BATCH, open_store(data, text), limit=limit)
+    networks = [open_network(name) for name in features]
+    with console.bar(f"Evaluating {model}", len(loader)) as bar:
+        result = {"model": str(model), "data": data.name, "data_sha256": dataset.fingerprint(), "split": split}
+        result |= measure(tokenizer, loader, networks, bar)
+    if folder.name == "model" and (folder.parent / "recipe.yaml").is_file():
+        files.write_json(folder.parent / "evaluation.json", result)
+    return result
+
+
+def open_network(name: str) -> Any:
+    """A feature network from `scenes` or `squeezenet=WEIGHTS`."""
+    from tavq.nets.features import load_network
+
+    kind, _, weights = name.partition("=")
+    return load_network(kind, Path(weights) if weights else None)
+
+
+def open_store(data: Path, text: Path | None) -> Any:
+    """The text store that was named, or the data set's own where there is one."""
+    from tavq.text.store import TextStore
+
+    place = text or data / "text"
+    if text is None and not place.exists():
+        return None
+    return TextStore.open(place)
+
+
+def data_config(folder: Path, size: int | None) -> Any:
+    """How pictures are brought to the size a model was trained at, or another."""
+    from tavq.data.loader import DataConfig
+    from tavq.tokenizer import read_model_config
+
+    trained = read_model_config(folder).get("size")
+    if size is None and not isinstance(trained, int):
+        raise UsageError(f"{folder / 'config.json'} does not say which picture size it was trained at; give --size.")
+    return DataConfig(size=size or trained)
+
+
+def encode(model: str, source: Path, /, *, out: Path, size: int | None = None, split: str | None = None) -> None:
+    """Turns pictures into indices.
+
+    Example: tavq encode run scenes --out tokens.safetensors
+
+    Args:
+        model: A model folder, a run folder or a hub name.
+        source: A folder data set, a folder of pictures or one picture.
+        out: The safetensors file: `indices` [n h w], and the file names in its metadata.
+        size: Side of the pictures; by default the size the model was trained at.
+        split: Only this split of the data set.
+    """
+    import json
+
+    import torch
+
+    from tavq.core import files
+    from tavq.tokenizer import Tokenizer, find_model
+
+    folder = find_model(model)
+    tokenizer = Tokenizer.from_pretrained(folder)
+    keys: list[str] = []
+    parts = []
+    loader = open_pictures(source, folder, size, split)
+    with console.bar("Encoding", len(loader)) as bar:
+        for number, batch in enumerate(loader, 1):
+            parts.append(tokenizer.encode(batch.images))
+            keys.extend(batch.keys)
+            bar(number)
+    metadata = {"keys": json.dumps(keys, ensure_ascii=False), "entries": str(tokenizer.entries)}
+    files.write_tensors(out, {"indices": torch.cat(parts).to(torch.int32)}, metadata)
+    for fault in loader.faults:
+        console.say(f"Skipped {fault}")
+    console.say(f"{len(keys):,} pictures are in {out}.")
+
+
+def open_pictures(source: Path, folder: Path, size: int | None, split: str | None) -> Any:
+    """An ordered pass over a data set, a folder of pictures or one picture."""
+    from tavq.data.folder import FolderDataset
+    from tavq.data.loader import EvaluationLoader
+
+    dataset = FolderDataset.of_file(source) if source.is_file() else FolderDataset(source, split)
+    return EvaluationLoader(dataset, data_config(folder, size), BATCH, None)
+
+
+def decode(model: str, tokens: Path, /, *, out: Path) -> None:
+    """Turns indices back into pictures.
+
+    Example: tavq decode run tokens.safetensors --out pictures
+
+    Args:
+        model: The model that made the indices.
+        tokens: A file that `tavq encode` wrote.
+        out: A folder; each picture keeps its name, as PNG.
+    """
+    from tavq.core import files
+    from tavq.core.errors import FileError
+    from tavq.data.pictures import save_png
+    from tavq.data.transforms import to_uint8
+    from tavq.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.from_pretrained(model)
+    indices, keys = read_tokens(tokens)
+    if not keys:
+        raise FileError(f"{tokens} holds no pictures.")
+    with console.bar("Decoding", len(keys)) as bar:
+        for start in range(0, len(keys), BATCH):
+            images = to_uint8(tokenizer.decode(indices[start : start + BATCH].long())).permute(0, 2, 3, 1).numpy()
+            for key, image in zip(keys[start : start + BATCH], images, strict=True):
+                save_png(files.inside(out, key).with_suffix(".png"), image)
+            bar(min(start + BATCH, len(keys)))
+    console.say(f"{len(keys):,} pictures are in {out}.")
+
+
+def read_tokens(path: Path) -> tuple[Any, list[str]]:
+    """Indices [n h w] and file names of a tokens file."""
+    from tavq.core import files
+    from tavq.core.errors import FileError
+
+    tensors = files.read_tensors(path)
+    indices = tensors.get("indices")
+    keys = files.parse_json(files.MappedTensors(path).metadata.get("keys", "[]"), f"The metadata of {path}")
+    if indices is None or indices.ndim != 3 or indices.is_floating_point() or len(keys) != len(indices):
+        raise FileError(f"{path} is not a tokens file: it needs `indices` [n h w] and as many names in its metadata.")
+    return indices, [str(key) for key in keys]

@@ -1,0 +1,47 @@
+"""`tavq text`: split and encode the texts of a data set."""
+
+from pathlib import Path
+
+from cyclopts import App
+
+from tavq.cli import console
+
+
+def add_to(app: App) -> None:
+    """Adds the command."""
+    app.command(text)
+
+
+def text(
+    folder: Path,
+    /,
+    *,
+    encoder: str = "minilm",
+    splitter: str = "pattern",
+    out: Path | None = None,
+    whole: bool = False,
+    json: Path | None = None,
+) -> None:
+    """Splits each text into words, phrases and sentences and encodes each distinct unit once.
+
+    Example: tavq text scenes --encoder minilm
+
+    Args:
+        folder: A folder data set; `long_text` is taken, or the captions joined where there is none.
+        encoder: `minilm`, a folder with a BERT-family model, or a hub name such as bert-base-uncased.
+        splitter: `pattern` (no downloads) or `corpora` (TextBlob's corpora, where they are installed).
+        out: The text store; by default FOLDER/text.
+        whole: Also keep the token vectors of each whole text (for training without multi-granularity).
+        json: Also write the counts to this file.
+    """
+    from tavq.data.folder import FolderDataset
+    from tavq.text.encoders import load_encoder
+    from tavq.text.store import build_store
+
+    dataset = FolderDataset(folder)
+    texts = {record.file_name: record.text or "" for record in dataset.records}
+    with console.bar("Encoding text", len(texts)) as bar:
+        summary = build_store(texts, load_encoder(encoder), splitter, out or folder / "text", whole, bar)
+    console.table("Text store", ["granularity", "units", "distinct", "a picture"], summary.rows())
+    console.write_json(json, summary.as_dict())
+    console.say(f"The text store is in {out or folder / 'text'}.")

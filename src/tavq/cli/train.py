@@ -1,0 +1,92 @@
+"""`tavq train`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from tavq.cli import console
+from tavq.core.config import parse_overrides
+from tavq.core.errors import UsageError
+
+Settings = Annotated[
+    str,
+    Parameter(
+        allow_leading_hyphen=True, help="Settings to change, as --SECTION.KEY VALUE (see `tavq recipes show NAME`)."
+    ),
+]
+
+
+def add_to(app: App) -> None:
+    """Adds the command."""
+    app.command(train)
+
+
+class BarReporter:
+    """Shows a Trainer's progress on a bar."""
+
+    def __init__(self, bar: console.Bar) -> None:
+        self.bar = bar
+        self.note = ""
+
+    def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
+        if line is not None:
+            l1 = line.get("reconstruction/l1", line.get("reconstruction/l2", 0.0))
+            self.note = f"loss {l1:.3f}, usage {line['codebook/usage']:.0%}"
+        self.bar(step, self.note, steps)
+
+    def message(self, text: str) -> None:
+        console.say(text)
+
+
+def train(
+    recipe: str, /, *settings: Settings, data: Path, out: Path, resume: bool = False, text: Path | None = None
+) -> None:
+    """Trains a tokenizer.
+
+    Example: tavq train ta-vqgan-tiny --data scenes --out run --train.steps 400 --model.codebook.entries 512
+
+    Args:
+        recipe: A shipped recipe (`tavq recipes`) or a YAML file.
+        data: A folder data set.
+        out: The run folder: recipe.yaml, log.jsonl, checkpoints, samples and model.
+        resume: Go on from the newest checkpoint, to the same bits an undisturbed run gives.
+        text: The text store; by default DATA/text, made by `tavq text DATA`.
+    """
+    overrides = parse_overrides(settings)
+    from tavq import recipes
+
+    chosen = recipes.load(recipe, overrides)
+    run_training(chosen, data, out, resume, text, "Training")
+
+
+def run_training(chosen: Any, data: Path, out: Path, resume: bool, text: Path | None, title: str) -> None:
+    """Opens the data and the text store and trains `chosen` into `out`, with a bar."""
+    from tavq.data.folder import FolderDataset
+    from tavq.text.store import TextStore
+    from tavq.training.loop import Trainer
+
+    dataset = FolderDataset(data, "train")
+    store = None
+    if chosen.model.align is not None:
+        place = text or data / "text"
+        if not place.exists():
+            raise UsageError(f"There is no text store at {place}; make it with: tavq text {data}")
+        store = TextStore.open(place)
+    with console.bar(title, chosen.train.steps) as bar:
+        trainer = Trainer(chosen, dataset, out, store, held_out(data), BarReporter(bar))
+        trainer.run(resume)
+    console.say(f"The model is in {out / 'model'}. Next: tavq evaluate {out} --data {data}")
+
+
+def held_out(data: Path) -> Any:
+    """The first of the val, test and train splits that has pictures."""
+    from tavq.core.errors import TavqError
+    from tavq.data.folder import FolderDataset
+
+    for split in ("val", "test"):
+        try:
+            return FolderDataset(data, split)
+        except TavqError:
+            continue
+    return None

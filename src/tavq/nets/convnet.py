@@ -1,0 +1,177 @@
+"""The convolutional encoder and decoder of VQ-GAN.
+
+Source: Esser et al., "Taming Transformers for High-Resolution Image Synthesis" (2021), appendix; the geometry of
+its f = 16 models is the default.
+"""
+
+import math
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from tavq.core.config import Config
+
+
+class ConvNetConfig(Config):
+    """Geometry of encoder and decoder; the defaults are the papers' f = 16 network (72 M parameters)."""
+
+    channels: int = Field(128, ge=8, le=1024)
+    """Width of the first stage."""
+    multipliers: tuple[int, ...] = Field((1, 1, 2, 2, 4), min_length=1, max_length=8)
+    """Width of each stage over `channels`; each stage but the last halves the sides."""
+    blocks: int = Field(2, ge=1, le=8)
+    """Residual blocks a stage; the decoder has one more, as in the public code."""
+    attention: bool = True
+    """Self-attention in the deepest stage (16 x 16 in the papers) and in the middle."""
+
+    @property
+    def factor(self) -> int:
+        """Pixels of a side that one code stands for."""
+        return int(2 ** (len(self.multipliers) - 1))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each stage, fine to coarse."""
+        return tuple(self.channels * multiplier for multiplier in self.multipliers)
+
+
+class Norm(nn.GroupNorm):
+    """Group normalisation with 32 groups as in the public code; narrow layers have fewer, of four channels each."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(math.gcd(32, max(channels // 4, 1)), channels, eps=1e-6)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1 x 1 convolution on x where the width changes."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.norm1 = Norm(channels)
+        self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.norm2 = Norm(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        y = self.conv1(F.silu(self.norm1(x)))
+        return self.shortcut(x) + self.conv2(F.silu(self.norm2(y)))
+
+
+class AttentionBlock(nn.Module):
+    """x + single-head self-attention over all positions."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = Norm(channels)
+        self.query_key_value = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        b, c, h, w = x.shape
+        rows = self.query_key_value(self.norm(x)).flatten(2).transpose(1, 2)
+        query, key, value = rows.chunk(3, dim=-1)
+        y = F.scaled_dot_product_attention(query, key, value)
+        return x + self.out(y.transpose(1, 2).reshape(b, c, h, w))
+
+
+class Downsample(nn.Module):
+    """Halves the sides; padded on the right and bottom only, as the public weights expect."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Doubles the sides by repetition, then smooths."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+def _stage(channels: int, out_channels: int, blocks: int, attention: bool) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for block in range(blocks):
+        layers.append(ResidualBlock(channels if block == 0 else out_channels, out_channels))
+        if attention:
+            layers.append(AttentionBlock(out_channels))
+    return nn.Sequential(*layers)
+
+
+def _middle(channels: int, attention: bool) -> nn.Sequential:
+    between = [AttentionBlock(channels)] if attention else []
+    return nn.Sequential(ResidualBlock(channels, channels), *between, ResidualBlock(channels, channels))
+
+
+class Encoder(nn.Module):
+    """Pictures to a grid of features, a `config.factor`-th of their sides."""
+
+    def __init__(self, config: ConvNetConfig, width: int) -> None:
+        super().__init__()
+        widths = config.widths
+        self.conv_in = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.stages = nn.ModuleList(
+            _stage(widths[max(i - 1, 0)], widths[i], config.blocks, config.attention and i == len(widths) - 1)
+            for i in range(len(widths))
+        )
+        self.downsamples = nn.ModuleList(Downsample(channels) for channels in widths[:-1])
+        self.middle = _middle(widths[-1], config.attention)
+        self.norm_out = Norm(widths[-1])
+        self.conv_out = nn.Conv2d(widths[-1], width, 3, padding=1)
+        self.project = nn.Conv2d(width, width, 1)
+
+    def forward(self, images: Float[Tensor, "b 3 y x"]) -> tuple[list[Tensor], Float[Tensor, "b d h w"]]:
+        """The features after each stage but the last, fine to coarse, and the projected deepest grid."""
+        x = self.conv_in(images)
+        stages: list[Tensor] = []
+        for stage, downsample in zip(self.stages, self.downsamples, strict=False):
+            x = stage(x)
+            stages.append(x)
+            x = downsample(x)
+        x = self.middle(self.stages[-1](x))
+        return stages, self.project(self.conv_out(F.silu(self.norm_out(x))))
+
+
+class Decoder(nn.Module):
+    """A grid of codes to pictures."""
+
+    def __init__(self, config: ConvNetConfig, width: int) -> None:
+        super().__init__()
+        widths = config.widths[::-1]
+        self.project = nn.Conv2d(width, width, 1)
+        self.conv_in = nn.Conv2d(width, widths[0], 3, padding=1)
+        self.middle = _middle(widths[0], config.attention)
+        self.stages = nn.ModuleList(
+            _stage(widths[max(i - 1, 0)], widths[i], config.blocks + 1, config.attention and i == 0)
+            for i in range(len(widths))
+        )
+        self.upsamples = nn.ModuleList(Upsample(channels) for channels in widths[:-1])
+        self.norm_out = Norm(widths[-1])
+        self.conv_out = nn.Conv2d(widths[-1], 3, 3, padding=1)
+
+    def forward(self, codes: Float[Tensor, "b d h w"]) -> Float[Tensor, "b 3 y x"]:
+        x = self.middle(self.conv_in(self.project(codes)))
+        for stage, upsample in zip(self.stages, self.upsamples, strict=False):
+            x = upsample(stage(x))
+        x = self.stages[-1](x)
+        return self.conv_out(F.silu(self.norm_out(x)))
+
+    @property
+    def last_weight(self) -> Tensor:
+        """The weight whose gradients the adaptive adversarial weight compares."""
+        return self.conv_out.weight
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Trainable numbers in a module."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

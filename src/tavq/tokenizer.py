@@ -1,0 +1,259 @@
+"""Encoder, quantizer and decoder as one module, with the alignment that is there in training only."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor, nn
+
+from tavq.core import files
+from tavq.core.config import Config, build, selected
+from tavq.core.errors import FileError, UsageError
+from tavq.interfaces import (
+    Aligner,
+    Codebook,
+    Loss,
+    Losses,
+    Quantized,
+    Quantizer,
+    TextFeatures,
+    aligners,
+    codebooks,
+    quantizers,
+)
+from tavq.nets.convnet import ConvNetConfig, Decoder, Encoder, count_parameters
+from tavq.nets.hierarchy import LEVELS, Hierarchy
+
+DEEP = 2
+FORMAT = 1
+
+
+class TokenizerConfig(Config):
+    """What a tokenizer is made of."""
+
+    net: ConvNetConfig = ConvNetConfig()
+    codebook: selected(codebooks) = Field(default_factory=lambda: codebooks["learned"].Config())  # type: ignore[valid-type]
+    quantizer: selected(quantizers) = Field(default_factory=lambda: quantizers["nearest"].Config())  # type: ignore[valid-type]
+    align: selected(aligners) | None = None  # type: ignore[valid-type]
+    hierarchy_weight: float = Field(1.0, ge=0, le=100)
+    """Factor on the codebook and commitment losses of the two upper levels."""
+    text_width: int | None = Field(None, ge=1, le=16384)
+    """t, the width of the text vectors the aligner reads; training takes it from the text store."""
+
+    @field_validator("net")
+    @classmethod
+    def _bounded(cls, net: ConvNetConfig) -> ConvNetConfig:
+        if max(net.widths) > 8192 or net.channels * sum(net.multipliers) > 32768:
+            raise ValueError("no stage may be wider than 8,192 channels")
+        return net
+
+    @model_validator(mode="after")
+    def _three_stages(self) -> Self:
+        if self.align is not None and len(self.net.multipliers) < 3:
+            raise ValueError("an aligner reads three levels, so net.multipliers needs three stages or more")
+        return self
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a training step needs of one pass: the reconstruction, the quantised grids and their losses."""
+
+    images: Float[Tensor, "b 3 y x"]
+    levels: dict[int, Quantized]
+    losses: Losses
+
+
+class Tokenizer(nn.Module):
+    """Pictures to grids of indices and back.
+
+    Args:
+        config: the parts and their settings. With an aligner, `config.text_width` must be set.
+    """
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.codebook.width
+        self.encoder = Encoder(config.net, width)
+        self.decoder = Decoder(config.net, width)
+        self.codebook: Codebook = codebooks[config.codebook.name](config.codebook)  # type: ignore[call-arg]
+        self.quantizer: Quantizer = quantizers[config.quantizer.name](config.quantizer)  # type: ignore[call-arg]
+        # Built last: with one seed, a tokenizer with alignment starts from the same weights as one without.
+        self.aligner: Aligner | None = None
+        self.hierarchy: Hierarchy | None = None
+        if config.align is not None:
+            if config.text_width is None:
+                raise UsageError("A tokenizer with an aligner needs model.text_width, the width of the text vectors.")
+            self.aligner = aligners[config.align.name](config.align, width, config.text_width)  # type: ignore[call-arg]
+            upper = [level for level in self.aligner.levels if level != DEEP]
+            self.hierarchy = Hierarchy(config.net.widths, width, upper)
+
+    @property
+    def factor(self) -> int:
+        """Pixels of a side that one index stands for."""
+        return self.config.net.factor
+
+    @property
+    def entries(self) -> int:
+        """k, the number of codebook entries."""
+        return self.codebook.size
+
+    def _check_size(self, images: Tensor) -> None:
+        y, x = images.shape[-2:]
+        if y % self.factor or x % self.factor or not (y and x):
+            raise UsageError(f"Pictures of {y} x {x} cannot be encoded: both sides must be multiples of {self.factor}.")
+
+    def encode(self, images: Float[Tensor, "b 3 y x"]) -> Int[Tensor, "b h w"]:
+        """Indices of pictures in [-1, 1]; the alignment takes no part."""
+        self._check_size(images)
+        with torch.no_grad():
+            _, features = self.encoder(images)
+            return self.quantizer.indices(features, self.codebook)
+
+    def decode(self, indices: Int[Tensor, "b h w"]) -> Float[Tensor, "b 3 y x"]:
+        """Pictures of indices, in about [-1, 1] (not clamped)."""
+        low, high = (int(indices.min()), int(indices.max())) if indices.numel() else (0, 0)
+        if low < 0 or high >= self.entries:
+            raise UsageError(
+                f"Indices from {low} to {high} do not fit this codebook: it has entries 0 to {self.entries - 1}."
+            )
+        with torch.no_grad():
+            return self.decoder(self.quantizer.lookup(indices, self.codebook))
+
+    def quantize(self, images: Float[Tensor, "b 3 y x"]) -> dict[int, Quantized]:
+        """The quantised grids by level: the deep one (2) always, the upper ones where the aligner reads them."""
+        self._check_size(images)
+        stages, features = self.encoder(images)
+        upper = self.hierarchy(stages) if self.hierarchy is not None else {}
+        return {level: self.quantizer(grid, self.codebook) for level, grid in {**upper, DEEP: features}.items()}
+
+    def forward(self, images: Float[Tensor, "b 3 y x"], text: TextFeatures | None = None) -> Output:
+        """Reconstruction, grids and every loss but those on pixels; alignment counts where text is given."""
+        levels = self.quantize(images)
+        losses = dict(levels[DEEP].losses)
+        for level, quantized in levels.items():
+            if level != DEEP:
+                losses |= {
+                    f"{key}/{LEVELS[level]}": Loss(loss.value, loss.weight * self.config.hierarchy_weight)
+                    for key, loss in quantized.losses.items()
+                }
+        if self.aligner is not None and text is not None:
+            losses |= self.aligner(levels, text)
+        return Output(self.decoder(levels[DEEP].codes), levels, losses)
+
+    def without_alignment(self) -> "Tokenizer":
+        """A copy that shares the weights and lacks aligner and hierarchy: the same indices, fewer numbers to ship."""
+        plain = Tokenizer(self.config.model_copy(update={"align": None, "text_width": None}))
+        plain.load_state_dict(self.state_dict(), strict=False, assign=True)
+        return plain.train(self.training)
+
+    # --- model folders ------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | Path, card: str = "", facts: dict[str, Any] | None = None) -> None:
+        """Writes a model folder (config.json, model.safetensors, README.md) in one atomic step.
+
+        Args:
+            folder: replaced when it exists.
+            card: text of README.md.
+            facts: what to keep beside the settings (data hash, steps, versions).
+        """
+        with files.write_folder(Path(folder)) as place:
+            weights = place / "model.safetensors"
+            files.write_tensors(weights, self.state_dict())
+            files.write_json(
+                place / "config.json",
+                {
+                    "format": FORMAT,
+                    "kind": "tokenizer",
+                    "model": self.config.model_dump(mode="json"),
+                    "sha256": files.sha256(weights),
+                    **(facts or {}),
+                },
+            )
+            files.write_text(place / "README.md", card or "# Image tokenizer\n")
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> "Tokenizer":
+        """A tokenizer in evaluation mode from a model folder, a run folder (its `model/`) or a hub name.
+
+        Raises:
+            FileError: a file is missing, cut, altered or does not fit its settings.
+            UsageError: the settings name unknown parts.
+        """
+        folder = find_model(name_or_path)
+        stored = read_model_config(folder)
+        weights = folder / "model.safetensors"
+        if not weights.is_file():
+            raise FileError(f"There is no file {weights}.")
+        files.check_sha256(weights, str(stored.get("sha256")))
+        config = build(TokenizerConfig, stored.get("model") or {}, str(folder / "config.json"))
+        with torch.device("meta"):  # refuses what does not fit before memory is taken
+            tokenizer = cls(config)
+        tensors = files.read_tensors(weights)
+        _check_fit(tokenizer, tensors, weights)
+        tokenizer.load_state_dict(tensors, assign=True)
+        return tokenizer.eval().requires_grad_(False)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Trainable numbers by part."""
+        parts = {
+            "encoder": self.encoder,
+            "decoder": self.decoder,
+            "codebook": self.codebook,
+            "quantizer": self.quantizer,
+        }
+        parts |= {"hierarchy": self.hierarchy, "aligner": self.aligner}  # type: ignore[dict-item]
+        return {name: count_parameters(part) for name, part in parts.items() if part is not None}
+
+
+def find_model(name_or_path: str | Path) -> Path:
+    """The model folder that a path or a hub name stands for."""
+    path = Path(name_or_path)
+    for folder in (path, path / "model"):
+        if (folder / "config.json").is_file():
+            return folder
+    if path.exists() or str(name_or_path).count("/") != 1 or str(name_or_path).startswith((".", "/")):
+        raise UsageError(
+            f"There is no model at {str(name_or_path)!r}: neither {path / 'config.json'} nor {path / 'model' / 'config.json'} exists."
+        )
+    return _from_hub(str(name_or_path))
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors", "README.md"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"There is no folder {name!r} and no such model could be fetched from the hub: {reason}"
+        ) from error
+
+
+def read_model_config(folder: Path) -> dict[str, Any]:
+    """The checked content of a model folder's config.json."""
+    stored = files.read_json(folder / "config.json")
+    if not isinstance(stored, dict) or stored.get("kind") != "tokenizer":
+        raise FileError(f"{folder / 'config.json'} does not describe a tokenizer of this project.")
+    if stored.get("format") != FORMAT:
+        raise FileError(
+            f"{folder / 'config.json'} has format {stored.get('format')!r}; this version reads format {FORMAT}."
+        )
+    return stored
+
+
+def _check_fit(tokenizer: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    expected = {name: tuple(value.shape) for name, value in tokenizer.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        name = wrong[0]
+        raise FileError(
+            f"{path} does not fit its config.json: {len(wrong)} tensors differ, first {name!r} "
+            f"(file: {found.get(name, 'missing')}, settings: {expected.get(name, 'unknown')})."
+        )

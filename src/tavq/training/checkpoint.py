@@ -1,0 +1,121 @@
+"""Checkpoints that resume to the bit: weights, optimisers and the step; everything else follows from the step.
+
+Order of the data and every random draw are functions of (seed, step), so no generator state is stored.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tavq.core import files
+from tavq.core.errors import FileError, TrainingError
+
+FORMAT = 1
+
+
+def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's tensors as `index/name`; settings such as the learning rate follow from the step."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}/{name}": torch.as_tensor(value) for index, part in state.items() for name, value in part.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Puts back what `flatten_optimizer` gave."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split("/")
+        state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def save(
+    folder: Path, step: int, groups: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, Any], keep: int
+) -> Path:
+    """Writes `folder/STEP` atomically, then removes all but the `keep` newest.
+
+    Args:
+        groups: tensors by `group` and name; stored as `group:name`.
+        facts: plain values to keep beside them.
+    """
+    place = folder / f"{step:08d}"
+    with files.write_folder(place) as temporary:
+        tensors = temporary / "state.safetensors"
+        files.write_tensors(
+            tensors, {f"{group}:{name}": t for group, part in groups.items() for name, t in part.items()}
+        )
+        files.write_json(
+            temporary / "state.json", {"format": FORMAT, "step": step, "sha256": files.sha256(tensors), **facts}
+        )
+    for old in _steps(folder)[:-keep]:
+        files.remove_folder(old)
+    return place
+
+
+def _steps(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name.isdigit())
+
+
+def exists(folder: Path) -> bool:
+    """True when `folder` holds any checkpoint, whole or not."""
+    return bool(_steps(folder))
+
+
+def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any], list[str]]:
+    """Tensor groups and facts of the newest whole checkpoint, with one line for each newer damaged one.
+
+    Raises:
+        FileError: there is none, or every one is damaged.
+    """
+    damaged: list[str] = []
+    for place in reversed(_steps(folder)):
+        try:
+            return *_load(place), damaged
+        except FileError as error:
+            damaged.append(str(error))
+    if damaged:
+        raise FileError(f"Every checkpoint in {folder} is damaged: {damaged[0]}")
+    raise FileError(f"There is no checkpoint in {folder} to resume from; start without --resume.")
+
+
+def _load(place: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    facts = files.read_json(place / "state.json")
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT or not isinstance(facts.get("step"), int):
+        raise FileError(f"{place / 'state.json'} is not a checkpoint of format {FORMAT}.")
+    path = place / "state.safetensors"
+    files.check_sha256(path, str(facts.get("sha256")))
+    groups: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in files.read_tensors(path).items():
+        group, _, name = key.partition(":")
+        groups.setdefault(group, {})[name] = tensor
+    return groups, facts
+
+
+@contextmanager
+def lock(run: Path) -> Iterator[None]:
+    """Holds the run folder for this process; the system frees the lock when the process ends, however it ends.
+
+    Raises:
+        TrainingError: another process is writing there.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with open(run / ".lock", "a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            handle.seek(0)
+            owner = handle.read().strip() or "unknown"
+            raise TrainingError(
+                f"Another process (pid {owner}) is writing to {run}; wait for it or choose another --out."
+            ) from error
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield

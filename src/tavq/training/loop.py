@@ -1,0 +1,377 @@
+"""The training loop: data to step to log, checkpoint and model folder."""
+
+import hashlib
+import math
+import platform
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+import tavq
+from tavq.core import files
+from tavq.core.config import read_yaml, write_yaml
+from tavq.core.errors import TrainingError, UsageError
+from tavq.data.folder import FolderDataset
+from tavq.data.loader import EvaluationLoader, TrainingLoader
+from tavq.data.pictures import save_png
+from tavq.data.transforms import to_uint8
+from tavq.interfaces import Batch, Losses, TextSource, to_device
+from tavq.nets.critics import Discriminator
+from tavq.nets.features import load_network, perceptual_distance
+from tavq.tokenizer import Tokenizer
+from tavq.training import card, checkpoint
+from tavq.training.log import RunLog
+from tavq.training.settings import Recipe, TrainConfig
+from tavq.training.step import GeneratorStep, Perceptual, RunningMean
+
+PREVIEWS = 8
+MAY_CHANGE = ("steps", "log_every", "sample_every", "checkpoint_every", "keep", "alarm_usage")
+"""Train settings that a resumed run may change: they decide no weight (steps only under a cosine decay)."""
+
+
+class Reporter(Protocol):
+    """Who is told how the run goes; the command line draws a bar."""
+
+    def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None: ...
+
+    def message(self, text: str) -> None: ...
+
+
+class Silent:
+    """A Reporter that says nothing."""
+
+    def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
+        pass
+
+    def message(self, text: str) -> None:
+        pass
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The seed of every random draw of one step: resuming needs no generator state."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=7).digest(), "little")
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """The learning rate of a step (counted from 0)."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    if config.decay == "none":
+        return config.learning_rate
+    share = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    return config.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
+
+
+class Trainer:
+    """One run of a recipe into a run folder.
+
+    Args:
+        recipe: what to train; with an aligner, `text` is needed and fills `model.text_width`.
+        dataset: the training split.
+        run: the run folder.
+        text: encoded text by file_name, read only where the recipe aligns.
+        preview: pictures for the sample grids (by default the training split's first).
+        reporter: who is told.
+        device: by default a GPU where there is one.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        dataset: FolderDataset,
+        run: Path,
+        text: TextSource | None = None,
+        preview: FolderDataset | None = None,
+        reporter: Reporter | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.recipe = with_text_width(recipe, text)
+        self.config = recipe.train
+        self.dataset, self.run_folder = dataset, run
+        self.text = text if recipe.model.align is not None else None
+        self.reporter: Reporter = reporter or Silent()
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._build()
+        self.preview = preview_batch(preview or dataset, self.recipe, self.device)
+        self.stopping = False
+
+    def _build(self) -> None:
+        config = self.config
+        torch.manual_seed(step_seed(config.seed, -1))
+        self.tokenizer = Tokenizer(self.recipe.model)
+        torch.manual_seed(step_seed(config.seed, -2))
+        adversarial = config.adversarial
+        self.discriminator = Discriminator(adversarial.discriminator) if adversarial else None
+        for module in (self.tokenizer, self.discriminator):
+            if module is not None:
+                module.to(self.device)
+                if config.channels_last:
+                    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.modules = {"model": self.tokenizer, "discriminator": self.discriminator}
+        self.optimizers = {
+            name: torch.optim.Adam(module.parameters(), config.learning_rate, config.betas)
+            for name, module in self.modules.items()
+            if module is not None
+        }
+        self.mean = RunningMean(self.tokenizer, config.ema) if config.ema is not None else None
+        self.stepper = GeneratorStep(self.tokenizer, self.discriminator, self._perceptual(), config, self.device)
+        self.step = 0
+
+    def _perceptual(self) -> Perceptual | None:
+        settings = self.config.perceptual
+        if settings is None:
+            return None
+        network = load_network(settings.network, Path(settings.weights) if settings.weights else None).to(self.device)
+        return lambda images, reference: perceptual_distance(network, images, reference)
+
+    # --- the run ------------------------------------------------------------------------------------------------
+
+    def run(self, resume: bool = False) -> Path:
+        """Trains to the last step and returns the model folder.
+
+        Raises:
+            TrainingError: the run folder is in use, a loss is not finite, or the run was told to stop (SIGTERM or
+                SIGINT; a checkpoint is written first).
+        """
+        with checkpoint.lock(self.run_folder), self._stop_on_signal():
+            consumed = self._resume() if resume else self._start()
+            log = RunLog(self.run_folder / "log.jsonl", self.step, self.tokenizer.entries)
+            loader = TrainingLoader(
+                self.dataset, self.recipe.data, self.config.batch, self.config.seed, self.text, consumed
+            )
+            self._train(iter(loader), log, loader)
+            self._save_model()
+        return self.run_folder / "model"
+
+    def _start(self) -> int:
+        if checkpoint.exists(self.run_folder / "checkpoints"):
+            raise UsageError(f"{self.run_folder} already holds a run; add --resume to go on, or choose another --out.")
+        files.sweep(self.run_folder)
+        files.write_text(self.run_folder / "log.jsonl", "")
+        files.write_text(self.run_folder / "recipe.yaml", write_yaml(self.recipe.model_dump(mode="json")))
+        files.write_json(self.run_folder / "provenance.json", self._provenance())
+        return 0
+
+    def _resume(self) -> int:
+        self._check_same_run()
+        for folder in (self.run_folder, self.run_folder / "checkpoints", self.run_folder / "samples"):
+            files.sweep(folder)
+        if not checkpoint.exists(self.run_folder / "checkpoints"):
+            self.reporter.message("No checkpoint was written yet; starting from the first step.")
+            return self._start()
+        groups, facts, damaged = checkpoint.load_newest(self.run_folder / "checkpoints")
+        for line in damaged:
+            self.reporter.message(f"Skipped a damaged checkpoint: {line}")
+        for name, module in self.modules.items():
+            if module is not None:
+                module.load_state_dict(groups[name])
+                checkpoint.restore_optimizer(self.optimizers[name], groups.get(f"{name}.optimizer", {}))
+        if self.mean is not None:
+            for name, shadow in self.mean.shadow.items():
+                shadow.copy_(groups["mean"][name])
+        self.step = facts["step"]
+        files.write_text(self.run_folder / "recipe.yaml", write_yaml(self.recipe.model_dump(mode="json")))
+        return int(facts["consumed"])
+
+    def _check_same_run(self) -> None:
+        path = self.run_folder / "recipe.yaml"
+        if not path.is_file():
+            raise UsageError(f"There is no run in {self.run_folder} to resume; start without --resume.")
+        before = read_yaml(files.read_text(path), str(path))
+        now = self.recipe.model_dump(mode="json")
+        different = sorted(key for key in {*flat(before), *flat(now)} if flat(before).get(key) != flat(now).get(key))
+        free = {f"train.{key}" for key in MAY_CHANGE} - ({"train.steps"} if self.config.decay != "none" else set())
+        fixed = [key for key in different if key not in free and key != "data.workers" and key != "description"]
+        if fixed:
+            key = fixed[0]
+            raise UsageError(
+                f"{self.run_folder} was started with other settings: {', '.join(fixed)} "
+                f"({key} was {flat(before).get(key)!r}, now {flat(now).get(key)!r}). Use the same, or another --out."
+            )
+        provenance = files.read_json(self.run_folder / "provenance.json")
+        if provenance.get("data_sha256") != self.dataset.fingerprint():
+            raise UsageError(f"The data set changed since {self.run_folder} was started; resuming would mix the two.")
+
+    def _provenance(self) -> dict[str, Any]:
+        return {
+            "tavq": tavq.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else platform.machine() + " CPU",
+            "threads": torch.get_num_threads(),
+            "data": str(self.dataset.folder.resolve().name),
+            "data_sha256": self.dataset.fingerprint(),
+            "pictures": len(self.dataset),
+            "text": getattr(self.text, "manifest", None),
+            "parameters": self.tokenizer.parameter_counts(),
+        }
+
+    def _train(self, batches: Iterator[Batch], log: RunLog, loader: TrainingLoader) -> None:
+        self.tokenizer.train()
+        while self.step < self.config.steps:
+            batch = to_device(next(batches), self.device)
+            terms, indices = self._one_step(batch)
+            log.add({key: loss.value for key, loss in terms.items()}, indices)
+            self.step += 1
+            line = None
+            if self.step % self.config.log_every == 0 or self.step == self.config.steps:
+                line = log.write(self.step, learning_rate(self.config, self.step - 1))
+                self._watch_usage(line)
+            self.reporter.progress(self.step, self.config.steps, line)
+            if self.step % self.config.sample_every == 0 or self.step == self.config.steps:
+                self._save_samples()
+            last = self.step == self.config.steps
+            if self.step % self.config.checkpoint_every == 0 or last or self.stopping:
+                self._save_checkpoint(loader.consumed)
+            if self.stopping and not last:
+                raise TrainingError(
+                    f"Stopped by a signal after step {self.step} of {self.config.steps}; nothing is lost, "
+                    "the same command with --resume goes on."
+                )
+
+    def _one_step(self, batch: Batch) -> tuple[Losses, Tensor]:
+        torch.manual_seed(step_seed(self.config.seed, self.step))
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.config, self.step)
+        if self.config.channels_last:
+            batch = Batch(batch.images.contiguous(memory_format=torch.channels_last), batch.keys, batch.text)
+        output, terms = self.stepper.backward(batch, self.step)
+        self._check_finite(terms, batch)
+        for name, optimizer in self.optimizers.items():
+            if name == "discriminator" and not self.stepper.adversarial_on(self.step):
+                continue
+            if self.config.clip is not None:
+                parameters = optimizer.param_groups[0]["params"]
+                torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
+            optimizer.step()
+        if self.mean is not None:
+            self.mean.update(self.step + 1)
+        return terms, output.levels[2].indices
+
+    def _check_finite(self, terms: Losses, batch: Batch) -> None:
+        gradients = [p.grad for p in self.tokenizer.parameters() if p.grad is not None]
+        tensors = {key: loss.value.detach().float() for key, loss in terms.items()}
+        tensors["gradient"] = torch.nn.utils.get_total_norm(gradients)
+        if bool(torch.stack(list(tensors.values())).isfinite().all()):  # one wait for the device a step
+            return
+        values = {key: float(value) for key, value in tensors.items()}
+        bad = [key for key, value in values.items() if not math.isfinite(value)]
+        place = self.run_folder / "failure"
+        with files.write_folder(place) as folder:
+            files.write_tensors(folder / "batch.safetensors", {"images": batch.images})
+            readable = {key: value if math.isfinite(value) else str(value) for key, value in values.items()}
+            files.write_json(folder / "failure.json", {"step": self.step, "keys": batch.keys, "values": readable})
+        raise TrainingError(
+            f"Stopped at step {self.step}: {', '.join(bad)} is not finite. The batch and every value are in "
+            f"{place}; lower train.learning_rate, set train.clip or use train.precision fp32, then resume."
+        )
+
+    def _watch_usage(self, line: dict[str, Any]) -> None:
+        usage = line["codebook/usage"]
+        if usage < self.config.alarm_usage and self.step > self.config.warmup:
+            self.reporter.message(
+                f"Codebook collapse: step {self.step} used {usage:.1%} of {self.tokenizer.entries} entries "
+                f"(alarm below {self.config.alarm_usage:.1%})."
+            )
+            files.append_json_line(
+                self.run_folder / "log.jsonl", {"step": self.step, "alarm": "codebook collapse", "usage": usage}
+            )
+
+    # --- what a run leaves --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The running mean in the place of the weights, where one is kept."""
+        if self.mean is None:
+            yield
+            return
+        self.mean.swap()
+        try:
+            yield
+        finally:
+            self.mean.swap()
+
+    def _save_samples(self) -> None:
+        with self._averaged(), torch.no_grad():
+            images = self.tokenizer.decode(self.tokenizer.encode(self.preview))
+        rows = torch.cat([torch.cat(list(part), dim=2) for part in (self.preview, images)], dim=1)
+        save_png(self.run_folder / "samples" / f"{self.step:08d}.png", to_uint8(rows).permute(1, 2, 0).cpu().numpy())
+
+    def _save_checkpoint(self, consumed: int) -> None:
+        groups: dict[str, dict[str, Tensor]] = {}
+        for name, module in self.modules.items():
+            if module is not None:
+                groups[name] = dict(module.state_dict())
+                groups[f"{name}.optimizer"] = checkpoint.flatten_optimizer(self.optimizers[name])
+        if self.mean is not None:
+            groups["mean"] = self.mean.shadow
+        checkpoint.save(self.run_folder / "checkpoints", self.step, groups, {"consumed": consumed}, self.config.keep)
+
+    def _save_model(self) -> None:
+        facts = {"step": self.step, "seed": self.config.seed, "size": self.recipe.data.size}
+        provenance = self._provenance()
+        with self._averaged():
+            self.tokenizer.save_pretrained(
+                self.run_folder / "model", card.write(self.recipe, provenance, self.step), {**facts, **provenance}
+            )
+
+    @contextmanager
+    def _stop_on_signal(self) -> Iterator[None]:
+        """SIGTERM and the first SIGINT end the run after the step at hand; only the main thread can listen."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: Any) -> None:
+            self.stopping = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def with_text_width(recipe: Recipe, text: TextSource | None) -> Recipe:
+    """The recipe with `model.text_width` from the text store, where it aligns.
+
+    Raises:
+        UsageError: it aligns and there is no store, or the store's width is not the recipe's.
+    """
+    if recipe.model.align is None:
+        return recipe
+    if text is None:
+        raise UsageError(f"The aligner {recipe.model.align.name!r} needs encoded text; make it with: tavq text DIR")
+    if recipe.model.text_width not in (None, text.width):
+        raise UsageError(
+            f"model.text_width is {recipe.model.text_width}, but the text store's vectors are {text.width} wide."
+        )
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"text_width": text.width})})
+
+
+def preview_batch(dataset: FolderDataset, recipe: Recipe, device: torch.device) -> Tensor:
+    """The first pictures of a split, for the sample grids."""
+    loader = EvaluationLoader(dataset, recipe.data, PREVIEWS, None, limit=PREVIEWS)
+    images: Tensor = next(iter(loader)).images
+    return images.to(device)
+
+
+def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted key."""
+    if not isinstance(settings, dict):
+        return {prefix: settings}
+    return {
+        key: value
+        for name, inner in settings.items()
+        for key, value in flat(inner, f"{prefix}.{name}" if prefix else str(name)).items()
+    }

@@ -1,0 +1,85 @@
+"""A recipe: everything that decides what a training run computes."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from tavq.core.config import Config
+from tavq.data.loader import DataConfig
+from tavq.nets.critics import DiscriminatorConfig
+from tavq.tokenizer import TokenizerConfig
+
+
+class PerceptualConfig(Config):
+    """The feature network whose distance is added to the pixels'."""
+
+    network: Literal["squeezenet", "scenes"]
+    weights: str | None = None
+    """File of the network's weights; `scenes` carries its own."""
+    weight: float = Field(1.0, gt=0, le=1000)
+
+
+class AdversarialConfig(Config):
+    """The patch discriminator and when it starts to count."""
+
+    start: int = Field(10_000, ge=0)
+    """First step on which it is trained and counts; before it no work is done for it."""
+    weight: float = Field(0.8, ge=0, le=100)
+    """Factor beside the adaptive weight."""
+    adaptive: bool = True
+    """Balance by the ratio of gradients at the decoder's last layer (VQ-GAN, eq. 7)."""
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+
+
+class TrainConfig(Config):
+    """Steps, optimiser, losses on pixels, and how often to log and save."""
+
+    steps: int = Field(ge=1, le=10**9)
+    batch: int = Field(6, ge=1, le=65536)
+    seed: int = Field(0, ge=0, lt=2**63)
+    learning_rate: float = Field(2.7e-5, gt=0, le=1)
+    """The papers' rule is 4.5e-6 x batch."""
+    betas: tuple[float, float] = (0.5, 0.9)
+    warmup: int = Field(0, ge=0)
+    """Steps over which the learning rate rises from 0."""
+    decay: Literal["none", "cosine"] = "none"
+    """After the warm-up: constant as in the papers, or a half cosine to a tenth at the last step."""
+    clip: float | None = Field(None, gt=0)
+    """Largest norm of the generator's and of the discriminator's gradient; null for none, as in the papers."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of the running mean of the weights that is saved as the model; null saves the weights themselves."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = True
+    l1: float = Field(1.0, ge=0, le=1000)
+    l2: float = Field(0.0, ge=0, le=1000)
+    perceptual: PerceptualConfig | None = None
+    adversarial: AdversarialConfig | None = AdversarialConfig()
+    log_every: int = Field(10, ge=1)
+    sample_every: int = Field(500, ge=1)
+    checkpoint_every: int = Field(500, ge=1)
+    keep: int = Field(2, ge=1, le=100)
+    """Checkpoints kept, the newest first."""
+    alarm_usage: float = Field(0.05, ge=0, le=1)
+    """Share of entries used, over the last logged steps, below which the collapse alarm sounds."""
+
+    @model_validator(mode="after")
+    def _some_loss(self) -> Self:
+        if self.l1 == 0 and self.l2 == 0:
+            raise ValueError("l1 and l2 cannot both be 0: nothing would tie the pictures to their reconstruction")
+        return self
+
+
+class Recipe(Config):
+    """A tokenizer, its data and its training, as one YAML file."""
+
+    description: str = ""
+    model: TokenizerConfig
+    data: DataConfig
+    train: TrainConfig
+
+    @model_validator(mode="after")
+    def _whole_codes(self) -> Self:
+        factor = self.model.net.factor
+        if self.data.size % factor:
+            raise ValueError(f"data.size {self.data.size} must be a multiple of {factor}, the network's factor")
+        return self
