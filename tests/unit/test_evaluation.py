@@ -95,7 +95,7 @@ def test_everything_is_measured_in_one_pass() -> None:
     assert result["dead"] == 16 - used
     assert result["fd_colours_warning"] is None
     assert result["feature_weights"] == {"colours": "ab" * 32}
-    assert result["code_text_cosine"] > 0.95 > 0.7 > result["code_text_cosine_shuffled"]
+    assert result["code_text_cosine"] > 0.75 > 0.5 > result["code_text_cosine_shuffled"]
     assert result["retrieval"]["candidates"] == 24
     assert result["probe_code_text_cosine"] > 0.95
     json.dumps(result, allow_nan=False)
