@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -185,7 +186,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise FileError(f"{path} is not a whole safetensors file: {error}.") from error
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """All arrays of an .npz file; arrays of Python objects, which would need pickle, are refused."""
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -194,7 +195,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         raise FileError(f"{path} is not a readable .npz file: {error}.") from error
 
 
-class MappedTensors(Mapping[str, np.ndarray[Any, Any]]):
+class MappedTensors(Mapping[str, NDArray[Any]]):
     """A safetensors file as read-only arrays that the system pages in when they are touched.
 
     Opening costs the header only; memory stays bounded however large the file is. Raises FileError when the header
@@ -236,7 +237,7 @@ class MappedTensors(Mapping[str, np.ndarray[Any, Any]]):
             raise FileError(f"{self.path} is not a safetensors file: its header is not a mapping.")
         return header, 8 + length, size
 
-    def _map(self, name: str, entry: Any, start: int, size: int) -> np.ndarray[Any, Any]:
+    def _map(self, name: str, entry: Any, start: int, size: int) -> NDArray[Any]:
         try:
             dtype = np.dtype(self.DTYPES[entry["dtype"]])
             shape = tuple(int(extent) for extent in entry["shape"])
@@ -252,7 +253,7 @@ class MappedTensors(Mapping[str, np.ndarray[Any, Any]]):
             return np.empty(shape, dtype)
         return np.memmap(self.path, dtype, "r", start + begin, shape)
 
-    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+    def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._arrays:
             raise FileError(
                 f"{self.path} lacks the tensor {name!r}; it holds: {', '.join(sorted(self._arrays)) or 'none'}."

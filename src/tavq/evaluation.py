@@ -1,0 +1,163 @@
+"""Everything that is measured of a tokenizer, in one pass over a split."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tavq.core.errors import UsageError
+from tavq.interfaces import Aligner, Batch, Quantized, TextFeatures, TextUnits, to_device
+from tavq.metrics.alignment import code_text_cosine, probe, retrieval
+from tavq.metrics.codes import CodeUsage
+from tavq.metrics.images import FrechetDistance, PictureMean, l1, l2, psnr, ssim
+from tavq.nets.features import FeatureNetwork
+
+DEEP = 2
+"""The level of the hierarchy that the decoder reads."""
+
+
+@runtime_checkable
+class Tokenizes(Protocol):
+    """What evaluation asks of a tokenizer."""
+
+    aligner: Aligner | None
+
+    def quantize(self, images: Float[Tensor, "b 3 y x"]) -> dict[int, Quantized]:
+        """The quantised grids by level."""
+        ...
+
+    def decode(self, indices: Int[Tensor, "b h w"]) -> Float[Tensor, "b 3 y x"]:
+        """Pictures of the deep level's indices."""
+        ...
+
+    def codebook(self) -> Float[Tensor, "k d"]:
+        """All entries."""
+        ...
+
+
+class Evaluation:
+    """The running measurements of one split; `evaluate` drives it."""
+
+    def __init__(self, entries: int, networks: Sequence[FeatureNetwork]) -> None:
+        self.means = {measure.__name__: PictureMean(measure) for measure in (psnr, ssim, l1, l2)}
+        self.distances = [FrechetDistance(network) for network in networks]
+        self.codes = CodeUsage(entries)
+        self.pairs = _Pairs()
+        self.images = 0
+        self.size: tuple[int, ...] = ()
+
+    def update(self, tokenizer: Tokenizes, batch: Batch) -> None:
+        """Counts a batch, which is on the tokenizer's device."""
+        size = tuple(batch.images.shape[-2:])
+        if self.size not in ((), size):
+            raise UsageError(f"Pictures of one size can be evaluated together; got {self.size} and then {size}.")
+        levels = tokenizer.quantize(batch.images)
+        reconstruction = tokenizer.decode(levels[DEEP].indices).clamp(-1, 1)
+        for mean in self.means.values():
+            mean.update(reconstruction, batch.images)
+        for distance in self.distances:
+            distance.update(reconstruction, batch.images)
+        self.codes.update(levels[DEEP].indices)
+        if batch.text is not None:
+            self.pairs.update(tokenizer.aligner, levels, batch.text, batch.keys)
+        self.images, self.size = self.images + len(batch.images), size
+
+    def compute(self) -> dict[str, Any]:
+        """The result of `evaluate`."""
+        result: dict[str, Any] = {"images": self.images, "size": list(self.size)}
+        result |= {name: mean.compute() for name, mean in self.means.items()}
+        for distance in self.distances:
+            result |= distance.compute()
+        result |= self.codes.compute() | self.pairs.compute()
+        return result | {"feature_weights": {d.network.name: d.network.sha256 for d in self.distances}}
+
+
+class _Pairs:
+    """What is kept of each picture that has text: a vector of its codes and one of its text, in two spaces."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, list[str]] = {"aligned": [], "probed": []}
+        self.rows: dict[str, list[tuple[Tensor, Tensor]]] = {"aligned": [], "probed": []}
+
+    def update(
+        self, aligner: Aligner | None, levels: Mapping[int, Quantized], text: TextFeatures, keys: Sequence[str]
+    ) -> None:
+        if aligner is not None:
+            self._keep("aligned", _has_text(text), keys, aligner.embed_images(levels), aligner.embed_text(text))
+        sentences = text.sentences
+        codes = levels[DEEP].entries.mean(dim=(2, 3))
+        self._keep("probed", sentences.mask.any(dim=1), keys, codes, _mean_unit(sentences))
+
+    def _keep(self, kind: str, kept: Bool[Tensor, " b"], keys: Sequence[str], codes: Tensor, texts: Tensor) -> None:
+        self.keys[kind] += [key for key, keep in zip(keys, kept.tolist(), strict=True) if keep]
+        self.rows[kind].append((codes[kept].float().cpu(), texts[kept].float().cpu()))
+
+    def _matrices(self, kind: str) -> tuple[Tensor, Tensor]:
+        """Rows in the order of their keys' hashes: any order of the loader gives the same, and it says nothing."""
+        if not self.rows[kind]:
+            return torch.zeros(0, 1), torch.zeros(0, 1)
+        hashes = [hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest() for key in self.keys[kind]]
+        order = torch.tensor(sorted(range(len(hashes)), key=hashes.__getitem__), dtype=torch.int64)
+        codes, texts = (torch.cat(column)[order] for column in zip(*self.rows[kind], strict=True))
+        return codes, texts
+
+    def compute(self) -> dict[str, Any]:
+        aligned, probed = self._matrices("aligned"), self._matrices("probed")
+        return {
+            "images_with_text": len(probed[0]),
+            **code_text_cosine(*aligned),
+            "retrieval": retrieval(*aligned) if len(aligned[0]) else None,
+            **probe(*probed),
+        }
+
+
+def _has_text(text: TextFeatures) -> Bool[Tensor, " b"]:
+    tables = [text.words, text.phrases, text.sentences] + ([] if text.whole is None else [text.whole])
+    return torch.stack([table.mask.any(dim=1) for table in tables]).any(dim=0)
+
+
+def _mean_unit(units: TextUnits) -> Float[Tensor, "b t"]:
+    """The mean of each picture's unit vectors; padding does not count."""
+    weights = units.mask[:, :, None].to(units.vectors.dtype)
+    return torch.where(units.mask[:, :, None], units.vectors, 0).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+@torch.no_grad()
+def evaluate(
+    tokenizer: Tokenizes,
+    batches: Iterable[Batch],
+    networks: Sequence[FeatureNetwork] = (),
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """All measurements of a tokenizer on a split, ready for JSON: None where one is undefined, never NaN.
+
+    - `images`, `size` [y, x]: what was measured. Reconstructions are clamped to [-1, 1] and not rounded to 8 bits.
+    - `psnr`, `ssim`, `l1`, `l2`: means over pictures (`metrics.images`).
+    - `fd_<network>`, `fd_<network>_warning` for each of `networks`; `feature_weights`: their sha256 by name.
+    - `usage`, `perplexity`, `dead`, `top_entries` of the deep grid (`metrics.codes`).
+    - `code_text_cosine`, `code_text_cosine_shuffled`, `retrieval`: None without an aligner or text.
+    - `probe_code_text_cosine`, `probe_retrieval`: for any tokenizer, None without text (`metrics.alignment`).
+    - `images_with_text`: pictures with at least one sentence, on which the probe stands.
+
+    The tokenizer should be in evaluation mode. Memory is that of one batch, plus, for each picture with text, its
+    mean code, its mean sentence and its two embeddings.
+
+    Args:
+        tokenizer: what encodes and decodes.
+        batches: pictures of one size; read once.
+        networks: feature networks of the Fréchet distances, on the tokenizer's device.
+        progress: called with the number of pictures done after each batch.
+
+    Raises:
+        UsageError: the pictures differ in size or are too small for a metric.
+    """
+    entries = tokenizer.codebook()
+    running = Evaluation(len(entries), networks)
+    for batch in batches:
+        running.update(tokenizer, to_device(batch, entries.device))
+        if progress is not None:
+            progress(running.images)
+    return running.compute()

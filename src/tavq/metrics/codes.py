@@ -1,0 +1,56 @@
+"""How well the entries of a codebook are used."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from tavq.core.errors import UsageError
+from tavq.metrics.sums import Sums
+
+
+class CodeUsage(Sums):
+    """How often each of `size` entries was chosen in one grid of the hierarchy, over all pictures seen.
+
+    Use one of these for each grid and split: an entry that only another grid uses is dead in this one.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.state = torch.zeros(size, dtype=torch.int64)
+
+    def update(self, indices: Int[Tensor, "b h w"]) -> None:
+        """Counts the chosen entries of a batch."""
+        flat = indices.flatten().cpu()
+        if flat.numel() and not 0 <= int(flat.min()) <= int(flat.max()) < self.size:
+            raise UsageError(f"Indices from {flat.min()} to {flat.max()} do not fit a codebook of {self.size} entries.")
+        self.state += torch.bincount(flat, minlength=self.size)
+
+    def compute(self, top: int = 10) -> dict[str, Any]:
+        """`usage`, `perplexity`, `dead` and the `top_entries`.
+
+        - `usage`: share of the entries chosen at least once (0 to 1). It grows with the number of pictures.
+        - `perplexity`: exp of the entropy (nats) of the choices: the number of entries that, used equally often,
+          would carry as much. From 1 to the codebook's size.
+        - `dead`: how many entries were never chosen.
+        - `top_entries`: [entry, share of all positions] of the most frequent, most frequent first, equal ones in
+          order of their number; entries never chosen are left out.
+
+        Before the first picture `usage` is 0 and `perplexity` None.
+        """
+        total = int(self.state.sum())
+        used = int((self.state > 0).sum())
+        order = torch.argsort(self.state, descending=True, stable=True)[:top]
+        return {
+            "usage": used / self.size,
+            "perplexity": self._perplexity(total),
+            "dead": self.size - used,
+            "top_entries": [[int(entry), int(self.state[entry]) / total] for entry in order if self.state[entry] > 0],
+        }
+
+    def _perplexity(self, total: int) -> float | None:
+        if total == 0:
+            return None
+        shares = self.state[self.state > 0].double() / total
+        return float(torch.exp(-(shares * shares.log()).sum()))

@@ -1,0 +1,182 @@
+"""How near reconstructed pictures are to their originals: pixel by pixel, by structure, and as sets.
+
+All pictures are in [-1, 1]. A decoder may leave that range; clamp first, as a saved picture would be.
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tavq.core.errors import UsageError
+from tavq.metrics.sums import Sums
+from tavq.nets.features import FeatureNetwork
+
+SMALLEST_ERROR = 1e-10
+"""Mean squared error below which PSNR stops growing: identical pictures have 100 dB, not infinity."""
+
+WINDOW = 11
+"""Side of SSIM's Gaussian window."""
+
+Measure = Callable[[Tensor, Tensor], Tensor]
+
+
+# --- one value a picture ----------------------------------------------------------------------------------------
+
+
+def psnr(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> Float[Tensor, " b"]:
+    """Peak signal-to-noise ratio of each picture in decibels, at most 100.
+
+    The pictures are mapped to [0, 1], so the peak is 1; the error is the mean over pixels and channels.
+    """
+    error = (reconstruction.double() - reference.double()).div(2).square().mean(dim=(1, 2, 3))
+    return -10 * error.clamp(min=SMALLEST_ERROR).log10()
+
+
+def l1(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> Float[Tensor, " b"]:
+    """Mean absolute difference of each picture over pixels and channels, on the scale [-1, 1] (0 to 2)."""
+    return (reconstruction.double() - reference.double()).abs().mean(dim=(1, 2, 3))
+
+
+def l2(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> Float[Tensor, " b"]:
+    """Mean squared difference of each picture over pixels and channels, on the scale [-1, 1] (0 to 4)."""
+    return (reconstruction.double() - reference.double()).square().mean(dim=(1, 2, 3))
+
+
+def ssim(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> Float[Tensor, " b"]:
+    """Structural similarity of each picture, averaged over channels, from -1 to 1.
+
+    The pictures are mapped to [0, 1]. Gaussian window of 11 x 11 with sigma 1.5, K1 = 0.01, K2 = 0.03, population
+    variances. Only windows that lie wholly inside the picture count, so nothing is padded: the value is that of
+    scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+    data_range=1)`, which pads and then drops the padded border.
+
+    Source: Wang, Bovik, Sheikh, Simoncelli 2004, "Image quality assessment", eq. 13 and section III.B.
+    """
+    if min(reference.shape[-2:]) < WINDOW:
+        raise UsageError(f"SSIM needs pictures of at least {WINDOW} x {WINDOW}; got {tuple(reference.shape[-2:])}.")
+    # In float32 the variances of flat regions would drown in the rounding of their two large terms.
+    a, b = (images.double().add(1).div(2) for images in (reconstruction, reference))
+    mean_a, mean_b = _blurred(a), _blurred(b)
+    variance_a = _blurred(a * a) - mean_a * mean_a
+    variance_b = _blurred(b * b) - mean_b * mean_b
+    covariance = _blurred(a * b) - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a * mean_a + mean_b * mean_b + c1)
+    structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
+    return (luminance * structure).mean(dim=(1, 2, 3))
+
+
+def _blurred(images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c u v"]:
+    """Gaussian means of all windows that lie inside; a matrix product, as float64 convolutions are slow."""
+    y, x = images.shape[-2:]
+    return _windows(y).to(images.device) @ images @ _windows(x).to(images.device).mT
+
+
+@lru_cache(maxsize=16)
+def _windows(extent: int) -> Float[Tensor, "u y"]:
+    """Row i holds the Gaussian window that starts at position i."""
+    offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
+    window = torch.exp(-offsets.square() / (2 * 1.5**2))
+    starts = extent - WINDOW + 1
+    rows = torch.zeros(starts, extent, dtype=torch.float64)
+    for i in range(starts):
+        rows[i, i : i + WINDOW] = window / window.sum()
+    return rows
+
+
+class PictureMean(Sums):
+    """The mean of `measure` (`psnr`, `ssim`, `l1`, `l2`) over all pictures seen."""
+
+    def __init__(self, measure: Measure) -> None:
+        self.measure = measure
+        self.state = torch.zeros(2, dtype=torch.float64)  # pictures, sum of their values
+
+    def update(self, reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> None:
+        """Counts a batch of pictures."""
+        values = self.measure(reconstruction, reference)
+        self.state += torch.stack([torch.tensor(float(len(values)), dtype=torch.float64), values.sum().double().cpu()])
+
+    def compute(self) -> float | None:
+        """The mean so far; None before the first picture."""
+        count, total = self.state.tolist()
+        return total / count if count else None
+
+
+# --- one value for two sets of pictures -------------------------------------------------------------------------
+
+
+class FrechetDistance(Sums):
+    """The Fréchet distance between Gaussians fitted to a network's features of reconstructions and of originals.
+
+    This is FID's formula. It is FID only with FID's own Inception network, which no network here is, so the result
+    is named after its network: `fd_scenes`, `fd_squeezenet`. Values under different names, or from different sizes
+    of picture or numbers of pictures, are not comparable.
+
+    Source: Heusel et al. 2017, "GANs trained by a two time-scale update rule", eq. 6 (|m - n|^2 + tr(C + D -
+    2 (CD)^1/2)), covariances divided by count - 1.
+    Differs from the paper: the trace of the root is taken as the sum of the singular values of C^1/2 D^1/2, which
+    is the same number and never turns complex or negative.
+
+    Memory: 2 (1 + f + f^2) float64 for f features, however many pictures.
+    """
+
+    def __init__(self, network: FeatureNetwork) -> None:
+        self.network = network
+        self.name = f"fd_{network.name}"
+        self.width = network.width
+        self.state = torch.zeros(2 * (1 + self.width + self.width**2), dtype=torch.float64)
+
+    @torch.no_grad()
+    def update(self, reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> None:
+        """Counts a batch of pictures with their originals."""
+        for half, images in zip(self.state.chunk(2), (reconstruction, reference), strict=True):
+            features = self.network(images).double().cpu()
+            half[0] += len(features)
+            half[1 : 1 + self.width] += features.sum(dim=0)
+            half[1 + self.width :] += (features.mT @ features).flatten()
+
+    def compute(self) -> dict[str, Any]:
+        """`fd_<network>` (None for fewer than two pictures) and `fd_<network>_warning` (None when all is well)."""
+        count = int(self.state[0])
+        warning = None
+        if count <= self.width:
+            warning = (
+                f"{count} pictures for {self.width} features: the covariances are not of full rank and the distance "
+                f"is biased; use more than {self.width} pictures, or compare only equal numbers of pictures."
+            )
+        if count < 2:
+            return {self.name: None, f"{self.name}_warning": warning}
+        moments = [self._moments(half) for half in self.state.chunk(2)]
+        return {self.name: frechet_distance(*moments[0], *moments[1]), f"{self.name}_warning": warning}
+
+    def _moments(self, half: Float[Tensor, " n"]) -> tuple[Float[Tensor, " f"], Float[Tensor, "f f"]]:
+        count, mean = half[0], half[1 : 1 + self.width] / half[0]
+        second = half[1 + self.width :].view(self.width, self.width)
+        return mean, (second - count * torch.outer(mean, mean)) / (count - 1)
+
+
+def frechet_distance(
+    mean_a: Float[Tensor, " f"],
+    covariance_a: Float[Tensor, "f f"],
+    mean_b: Float[Tensor, " f"],
+    covariance_b: Float[Tensor, "f f"],
+) -> float:
+    """The squared Fréchet (2-Wasserstein) distance between two Gaussians; covariances may be singular."""
+    root_a, root_b = _root(covariance_a), _root(covariance_b)
+    cross = torch.linalg.svdvals(root_a @ root_b).sum()
+    spread = covariance_a.trace() + covariance_b.trace() - 2 * cross
+    distance = float((mean_a - mean_b).square().sum() + spread)
+    assert math.isfinite(distance), "features were not finite"
+    return max(distance, 0.0)
+
+
+def _root(matrix: Float[Tensor, "f f"]) -> Float[Tensor, "f f"]:
+    """The symmetric root of a positive semi-definite matrix; eigenvalues within rounding of zero count as zero."""
+    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
+    floor = values.abs().max() * len(values) * torch.finfo(values.dtype).eps
+    return (vectors * torch.where(values > floor, values, 0.0).sqrt()) @ vectors.mT

@@ -1,0 +1,18 @@
+"""What every streaming metric is: a vector of sums."""
+
+from torch import Tensor
+
+
+class Sums:
+    """A metric whose whole memory is `state`, one vector of sums over what it has seen.
+
+    Two processes that saw one half of the pictures each hold together what one process would: `state` may be summed
+    by an all-reduce in place, or two metrics joined by `merge`. Nothing is ever a mean of means.
+    """
+
+    state: Tensor
+
+    def merge(self, other: "Sums") -> None:
+        """Counts what `other` has seen as seen here."""
+        assert self.state.shape == other.state.shape, "metrics of different sizes"
+        self.state += other.state

@@ -1,0 +1,210 @@
+"""Frozen networks whose features say how alike two pictures look: for perceptual losses and Fréchet distances.
+
+`scenes` ships with the package and knows its embedded pictures; `squeezenet` is an ImageNet network read from a file
+the user has. Neither is the Inception network of FID nor a backbone of LPIPS, and no result is called so.
+"""
+
+from collections.abc import Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d, normalize, relu
+
+from tavq.core.errors import FileError, UsageError, unknown
+from tavq.core.files import read_arrays, read_tensors, sha256
+
+SMALLEST = 32
+"""Least side of a picture that a feature network takes; below, the last stage would be empty."""
+
+
+class FeatureNetwork(nn.Module):
+    """A frozen network: gradients reach the pictures, never its weights.
+
+    `sha256` is that of the weights' file, so that a result can say what measured it.
+    """
+
+    name: ClassVar[str]
+    width: int
+    sha256: str
+
+    def stages(self, images: Float[Tensor, "b 3 y x"]) -> list[Tensor]:
+        """Feature maps [b f h w], fine to coarse, of pictures in [-1, 1] whose sides are at least 32."""
+        raise TypeError(f"{type(self).__name__} must define stages")
+
+    def forward(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b f"]:
+        """The last stage averaged over positions: `width` features a picture."""
+        return self.stages(images)[-1].mean(dim=(2, 3))
+
+    def _freeze(self) -> None:
+        self.requires_grad_(False)
+        self.eval()
+
+    def _check(self, images: Tensor) -> None:
+        if min(images.shape[-2:]) < SMALLEST:
+            raise UsageError(
+                f"The feature network {self.name!r} needs pictures of at least {SMALLEST} x {SMALLEST}; "
+                f"got {images.shape[-2]} x {images.shape[-1]}."
+            )
+
+    def _load(self, arrays: dict[str, Tensor], path: Path) -> None:
+        own = self.state_dict()
+        wrong = sorted(
+            n for n in own.keys() | arrays.keys() if n not in own or n not in arrays or own[n].shape != arrays[n].shape
+        )
+        if wrong:
+            raise FileError(
+                f"{path} does not hold the weights of {self.name!r}: {wrong[0]!r} is missing, new or misshapen."
+            )
+        self.load_state_dict({name: array.float() for name, array in arrays.items()})
+        self._freeze()
+
+
+# --- scenes -----------------------------------------------------------------------------------------------------
+
+
+class ScenesNetwork(FeatureNetwork):
+    """Eight convolutions trained to name what stands in the embedded scenes; about 0.5 million parameters.
+
+    `scripts/train_scenes_features.py` makes the weights. It trains with batch normalisation and folds it into the
+    convolutions, so there is none here. Four stages, at 1/2, 1/4, 1/8 and 1/16 of the picture.
+    """
+
+    name = "scenes"
+    CHANNELS = (24, 48, 96, 160)
+
+    def __init__(self, path: Path | None = None) -> None:
+        super().__init__()
+        self.width = self.CHANNELS[-1]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(inputs, outputs, 3, stride, padding=1) for inputs, outputs, stride in scenes_layers()
+        )
+        with as_file(files("tavq") / "assets" / "scenes_features.safetensors") as shipped:
+            source = path or shipped
+            self._load(read_tensors(source), source)
+            self.sha256 = sha256(source)
+
+    def stages(self, images: Float[Tensor, "b 3 y x"]) -> list[Tensor]:
+        """Feature maps of 24, 48, 96 and 160 channels."""
+        self._check(images)
+        features, maps = images, []
+        for position, convolution in enumerate(self.convolutions):
+            features = relu(convolution(features))
+            if position % 2:
+                maps.append(features)
+        return maps
+
+
+def scenes_layers() -> list[tuple[int, int, int]]:
+    """Inputs, outputs and stride of each convolution of the scenes network: a stage halves, then refines."""
+    layers, inputs = [], 3
+    for outputs in ScenesNetwork.CHANNELS:
+        layers += [(inputs, outputs, 2), (outputs, outputs, 1)]
+        inputs = outputs
+    return layers
+
+
+# --- SqueezeNet -------------------------------------------------------------------------------------------------
+
+
+class Fire(nn.Module):
+    """A 1 x 1 convolution to few channels, then 1 x 1 and 3 x 3 convolutions side by side."""
+
+    def __init__(self, inputs: int, squeezed: int, expanded: int) -> None:
+        super().__init__()
+        self.squeeze1x1 = nn.Conv2d(inputs, squeezed, 1)
+        self.expand1x1 = nn.Conv2d(squeezed, expanded, 1)
+        self.expand3x3 = nn.Conv2d(squeezed, expanded, 3, padding=1)
+
+    def forward(self, features: Float[Tensor, "b f h w"]) -> Float[Tensor, "b g h w"]:
+        """Both expansions, after ReLU, one after the other along the channels."""
+        squeezed = relu(self.squeeze1x1(features))
+        return relu(torch.cat([self.expand1x1(squeezed), self.expand3x3(squeezed)], dim=1))
+
+
+class SqueezeNet(FeatureNetwork):
+    """SqueezeNet 1.1 with the Caffe weights of its authors, without its classifier; 0.7 million parameters.
+
+    Source: Iandola et al. 2016, "SqueezeNet", release 1.1; arrays named as in the authors' Caffe model
+    (`fire2/squeeze1x1.weight`). Pictures are read at their own size, as BGR from 0 to 255 minus the training means;
+    pools round up. Four stages: before each pool and at the end, at about 1/2, 1/4, 1/8 and 1/16 of the picture.
+    The network was trained at 227 x 227; on much smaller pictures its features are those of small objects.
+    """
+
+    name = "squeezenet"
+    MEANS = (103.9, 116.8, 123.7)
+    FIRES = (
+        (64, 16, 64), (128, 16, 64), (128, 32, 128), (256, 32, 128),
+        (256, 48, 192), (384, 48, 192), (384, 64, 256), (512, 64, 256),
+    )  # fmt: skip
+    POOLED = (2, 4, 6)  # a pool stands before these fires
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.width = 512
+        self.conv1 = nn.Conv2d(3, 64, 3, stride=2)
+        for number, sizes in enumerate(self.FIRES, 2):
+            self.add_module(f"fire{number}", Fire(*sizes))
+        self.means: Tensor
+        self.register_buffer("means", torch.tensor(self.MEANS).view(1, 3, 1, 1), persistent=False)
+        arrays = {
+            name.replace("/", "."): torch.from_numpy(array.astype(np.float32))
+            for name, array in read_arrays(path).items()
+            if not name.startswith("conv10.")  # the classifier
+        }
+        self._load(arrays, path)
+        self.sha256 = sha256(path)
+
+    def stages(self, images: Float[Tensor, "b 3 y x"]) -> list[Tensor]:
+        """Feature maps of 64, 128, 256 and 512 channels."""
+        self._check(images)
+        features = relu(self.conv1((images.flip(1) + 1) * 127.5 - self.means))
+        maps = []
+        for number in range(2, 10):
+            if number in self.POOLED:
+                maps.append(features)
+                features = max_pool2d(features, 3, stride=2, ceil_mode=True)
+            features = self.get_submodule(f"fire{number}")(features)
+        return [*maps, features]
+
+
+# --- by name ----------------------------------------------------------------------------------------------------
+
+
+def feature_network(name: str, weights: Path | None = None) -> FeatureNetwork:
+    """The feature network `name`: `scenes` ships its weights, `squeezenet` reads them from the .npz file `weights`."""
+    if name == "scenes":
+        return ScenesNetwork(weights)
+    if name == "squeezenet":
+        if weights is None:
+            raise UsageError("The feature network 'squeezenet' needs the path of its .npz file of Caffe weights.")
+        return SqueezeNet(weights)
+    raise UsageError(unknown("feature network", name, ("scenes", "squeezenet")))
+
+
+# --- perceptual distance ----------------------------------------------------------------------------------------
+
+
+def unit_stages(network: FeatureNetwork, images: Float[Tensor, "b 3 y x"]) -> list[Tensor]:
+    """The stages of pictures with each position's features scaled to length 1: one side of `perceptual_distance`."""
+    return [normalize(features, dim=1, eps=1e-6) for features in network.stages(images)]
+
+
+def perceptual_distance(
+    network: FeatureNetwork, a: Float[Tensor, "b 3 y x"], b: Float[Tensor, "b 3 y x"] | Sequence[Tensor]
+) -> Float[Tensor, ""]:
+    """How different two batches of pictures look to `network`: 0 for equal ones, at most 2.
+
+    The squared distance between the two unit feature vectors of a position, averaged over positions and pictures and
+    then over stages. `b` may be the `unit_stages` of the reference pictures, made once for several calls.
+
+    Source: Zhang et al. 2018, "The unreasonable effectiveness of deep features", eq. 1.
+    Differs from the paper: no learned channel weights, other networks, the mean over stages; this is not LPIPS.
+    """
+    reference = unit_stages(network, b) if isinstance(b, Tensor) else b
+    pairs = zip(unit_stages(network, a), reference, strict=True)
+    return torch.stack([(one - other).square().sum(dim=1).mean() for one, other in pairs]).mean()

@@ -1,0 +1,80 @@
+"""What holds of the metrics whatever they are given."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import normalize
+
+from tavq.metrics.alignment import code_text_cosine, probe, ranks
+from tavq.metrics.codes import CodeUsage
+from tavq.metrics.images import PictureMean, frechet_distance, l1, l2, psnr, ssim
+
+SEEDS = st.integers(0, 2**31)
+
+
+def noise(*shape: int, seed: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=SEEDS, count=st.integers(1, 5), cut=st.integers(0, 5))
+def test_any_split_of_the_pictures_adds_up(seed: int, count: int, cut: int) -> None:
+    a, b = noise(count, 3, 12, 14, seed=seed).clamp(-1, 1), noise(count, 3, 12, 14, seed=seed + 1).clamp(-1, 1)
+    for measure in (psnr, ssim, l1, l2):
+        whole, left, right = (PictureMean(measure) for _ in range(3))
+        whole.update(a, b)
+        left.update(a[:cut], b[:cut])
+        right.update(a[cut:], b[cut:])
+        left.merge(right)
+        assert left.compute() == pytest.approx(whole.compute(), rel=1e-12)
+        assert measure(a, b).tolist() == pytest.approx(measure(b, a).tolist())
+
+
+@settings(max_examples=50, deadline=None)
+@given(indices=st.lists(st.integers(0, 15), min_size=1, max_size=60))
+def test_usage_stays_in_its_bounds(indices: list[int]) -> None:
+    usage = CodeUsage(16)
+    usage.update(torch.tensor(indices).view(1, 1, -1))
+    result = usage.compute(top=16)
+    used = len(set(indices))
+    assert result["dead"] == 16 - used
+    assert 1 - 1e-9 <= result["perplexity"] <= used + 1e-9
+    assert sum(share for _, share in result["top_entries"]) == pytest.approx(1)
+    assert [entry for entry, _ in result["top_entries"]] == sorted(
+        set(indices), key=lambda entry: (-indices.count(entry), entry)
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=SEEDS, count=st.integers(1, 20))
+def test_retrieval_does_not_know_the_order(seed: int, count: int) -> None:
+    pictures, texts = (normalize(noise(count, 4, seed=seed + i), dim=1) for i in range(2))
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    found = ranks(pictures, texts, chunk=3)
+    assert ranks(pictures[order], texts[order]).tolist() == found[order].tolist()
+    assert 1 <= found.min() <= found.max() <= count
+    assert ranks(pictures, pictures).max() == 1
+    assert code_text_cosine(pictures, pictures)["code_text_cosine"] == pytest.approx(1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=SEEDS, width=st.integers(1, 8), rows=st.integers(1, 12))
+def test_frechet_distance_is_symmetric_and_never_negative(seed: int, width: int, rows: int) -> None:
+    moments = []
+    for i in range(2):
+        sample = noise(rows, width, seed=seed + i).double()
+        moments.append((sample.mean(dim=0), sample.mT @ sample / rows))  # singular where rows < width
+    distance = frechet_distance(*moments[0], *moments[1])
+    assert distance >= (moments[0][0] - moments[1][0]).square().sum() - 1e-9
+    assert frechet_distance(*moments[1], *moments[0]) == pytest.approx(distance, abs=1e-6)
+    assert frechet_distance(*moments[0], *moments[0]) == pytest.approx(0, abs=1e-6)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=SEEDS, count=st.integers(8, 40), width=st.integers(1, 60), scale=st.floats(1e-3, 1e3))
+def test_probe_does_not_know_scale_or_offset_of_codes(seed: int, count: int, width: int, scale: float) -> None:
+    codes, sentences = noise(count, width, seed=seed).double(), noise(count, 3, seed=seed + 1).double()
+    plain, moved = probe(codes, sentences), probe(codes * scale + scale, sentences)
+    assert -1 <= plain["probe_code_text_cosine"] <= 1
+    assert moved["probe_code_text_cosine"] == pytest.approx(plain["probe_code_text_cosine"], abs=1e-6)

@@ -1,0 +1,109 @@
+"""Text alignment: retrieval against sorting, cosine by hand, the probe against a plain solve and on known cases."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from tavq.metrics.alignment import _predictions, code_text_cosine, probe, ranks, recalls, retrieval
+
+
+def unit_vectors(count: int, width: int, seed: int) -> Tensor:
+    return normalize(torch.randn(count, width, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def test_ranks_equal_sorting_in_any_chunks() -> None:
+    pictures, texts = unit_vectors(50, 6, 0), unit_vectors(50, 6, 1)
+    scores = (pictures.double() @ texts.double().mT).numpy()
+    expected = [int(np.flatnonzero(np.argsort(-row) == i)[0]) + 1 for i, row in enumerate(scores)]
+    for chunk in (1, 7, 50, 1024):
+        assert ranks(pictures, texts, chunk).tolist() == expected
+
+
+def test_retrieval_looks_both_ways() -> None:
+    # Every picture is nearest to text 0; every text is nearest to picture 1.
+    pictures = torch.tensor([[0.6, 0.8], [1.0, 0.0], [0.8, 0.6]])
+    texts = torch.tensor([[1.0, 0.0], [0.8, -0.6], [0.6, -0.8]])
+    result = retrieval(pictures, texts)
+    assert result["candidates"] == 3
+    assert ranks(pictures, texts).tolist() == [1, 2, 3]
+    assert ranks(texts, pictures).tolist() == [3, 1, 2]
+    assert result["picture_to_text"] == {
+        "recall@1": pytest.approx(1 / 3), "recall@5": 1.0, "recall@10": 1.0, "median_rank": 2.0
+    }  # fmt: skip
+
+
+def test_collapsed_embeddings_retrieve_nothing() -> None:
+    same = normalize(torch.ones(40, 8), dim=1)
+    result = retrieval(same, unit_vectors(40, 8, 0)[:1].expand(40, 8))
+    assert result["picture_to_text"] == {"recall@1": 0.0, "recall@5": 0.0, "recall@10": 0.0, "median_rank": 40.0}
+
+
+def test_recalls_by_hand() -> None:
+    assert recalls(torch.tensor([1, 2, 6, 11])) == {
+        "recall@1": 0.25, "recall@5": 0.5, "recall@10": 0.75, "median_rank": 4.0
+    }  # fmt: skip
+    assert recalls(torch.zeros(0, dtype=torch.int64))["recall@1"] is None
+
+
+def test_cosine_of_texts_with_themselves_and_with_others() -> None:
+    pictures = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+    result = code_text_cosine(pictures, pictures)
+    assert result["code_text_cosine"] == pytest.approx(1)
+    assert result["code_text_cosine_shuffled"] == pytest.approx((0 + 0.6 + 0.8) / 3)
+
+
+def test_shuffled_cosine_is_the_mean_over_all_other_texts() -> None:
+    pictures, texts = unit_vectors(9, 5, 2), unit_vectors(9, 5, 3)
+    scores = (pictures @ texts.mT).double()
+    others = scores[~torch.eye(9, dtype=torch.bool)].mean().item()
+    assert code_text_cosine(pictures, texts)["code_text_cosine_shuffled"] == pytest.approx(others)
+
+
+def test_cosine_of_one_or_no_picture_is_none_where_undefined() -> None:
+    one = torch.tensor([[0.0, 1.0]])
+    assert code_text_cosine(one, one) == {"code_text_cosine": 1.0, "code_text_cosine_shuffled": None}
+    assert code_text_cosine(one[:0], one[:0]) == {"code_text_cosine": None, "code_text_cosine_shuffled": None}
+
+
+def test_ridge_equals_a_plain_solve() -> None:
+    generator = torch.Generator().manual_seed(4)
+    codes = torch.randn(30, 4, generator=generator).double() * torch.tensor([1.0, 5.0, 0.1, 2.0]) + 3
+    sentences, held = torch.randn(30, 6, generator=generator).double(), torch.randn(5, 4, generator=generator).double()
+    z = (codes - codes.mean(0)) / codes.std(0, correction=0)
+    weights = torch.linalg.solve(
+        z.mT @ z / 30 + 0.1 * torch.eye(4).double(), z.mT @ (sentences - sentences.mean(0)) / 30
+    )
+    expected = ((held - codes.mean(0)) / codes.std(0, correction=0)) @ weights
+    torch.testing.assert_close(_predictions(codes, sentences, held, (0.1,))[0], expected)
+
+
+def test_probe_reads_a_linear_relation_and_not_noise() -> None:
+    generator = torch.Generator().manual_seed(5)
+    codes = torch.randn(400, 8, generator=generator) * 0.01 + 1  # scale and offset must not matter
+    sentences = (codes - 1) @ torch.randn(8, 20, generator=generator) * 100 + 7
+    related = probe(codes, sentences)
+    assert related["probe_code_text_cosine"] > 0.999
+    assert related["probe_retrieval"]["candidates"] == 200
+    assert related["probe_retrieval"]["picture_to_text"]["recall@1"] > 0.95
+    unrelated = probe(codes, torch.randn(400, 20, generator=generator) + 7)
+    assert abs(unrelated["probe_code_text_cosine"]) < 0.05
+    assert unrelated["probe_retrieval"]["text_to_picture"]["recall@10"] < 0.2
+
+
+def test_probe_never_fits_on_what_it_scores() -> None:
+    # With more coordinates than pictures a fit on all of them would be perfect.
+    generator = torch.Generator().manual_seed(6)
+    result = probe(torch.randn(40, 100, generator=generator), torch.randn(40, 5, generator=generator))
+    assert abs(result["probe_code_text_cosine"]) < 0.3
+
+
+def test_probe_of_equal_codes_is_zero_and_finite() -> None:
+    result = probe(torch.full((20, 4), 0.1), torch.randn(20, 5, generator=torch.Generator().manual_seed(7)))
+    assert result["probe_code_text_cosine"] == 0
+    assert result["probe_retrieval"]["picture_to_text"]["recall@1"] == 0
+
+
+def test_probe_is_none_for_few_pictures() -> None:
+    assert probe(torch.zeros(7, 2), torch.zeros(7, 3)) == {"probe_code_text_cosine": None, "probe_retrieval": None}

@@ -1,0 +1,142 @@
+"""One pass over a split with a small tokenizer whose numbers are known."""
+
+import json
+import math
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from tavq.core.errors import UsageError
+from tavq.evaluation import evaluate
+from tavq.interfaces import Aligner, Batch, Quantized, TextFeatures, TextUnits
+from tavq.metrics.images import l1
+from tavq.nets.features import FeatureNetwork
+
+
+class GrayTokenizer(torch.nn.Module):
+    """Each 8 x 8 patch becomes one of 16 grays; entry i is (gray i, gray i squared)."""
+
+    def __init__(self, aligner: "MeanAligner | None" = None) -> None:
+        super().__init__()
+        self.grays = torch.linspace(-1.1, 1, 16)
+        self.aligner = aligner
+        self.entries = torch.stack([self.grays, self.grays**2], dim=1)
+
+    def codebook(self) -> Tensor:
+        return self.entries
+
+    def quantize(self, images: Tensor) -> dict[int, Quantized]:
+        patches = torch.nn.functional.avg_pool2d(images.mean(dim=1), 8)
+        indices = (patches[..., None] - self.grays).abs().argmin(dim=-1)
+        codes = self.entries[indices].permute(0, 3, 1, 2)
+        return {2: Quantized(codes, codes, indices, {})}
+
+    def decode(self, indices: Tensor) -> Tensor:
+        patches = self.grays[indices][:, None].expand(-1, 3, -1, -1)
+        return torch.nn.functional.interpolate(patches, scale_factor=8.0)
+
+
+class MeanAligner(Aligner):
+    """Pictures and texts as directions of their means; a text of no sentence has none."""
+
+    def embed_images(self, levels: Mapping[int, Quantized]) -> Tensor:
+        return normalize(levels[2].entries.mean(dim=(2, 3)), dim=1)
+
+    def embed_text(self, text: TextFeatures) -> Tensor:
+        mask = text.sentences.mask[:, :, None]
+        mean = (text.sentences.vectors * mask).sum(dim=1) / mask.sum(dim=1)  # NaN where a picture has no sentence
+        return mean / mean.norm(dim=1, keepdim=True)
+
+
+class Colours(FeatureNetwork):
+    name = "colours"
+    width = 3
+    sha256 = "ab" * 32
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean(dim=(2, 3))
+
+
+def batches(count: int = 24, size: int = 32, texts: bool = True, batch: int = 10, silent: int = 0) -> list[Batch]:
+    """Pictures of one gray each; their sentences hold the mean code of that gray, twice, and a padded place."""
+    generator = torch.Generator().manual_seed(0)
+    gray = torch.rand(count, generator=generator) * 1.8 - 0.9
+    images = gray[:, None, None, None] + 0.05 * torch.randn(count, 3, size, size, generator=generator)
+    images = images.clamp(-1, 1)
+    made = []
+    for start in range(0, count, batch):
+        part = slice(start, min(start + batch, count))
+        text = None
+        if texts:
+            codes = torch.stack([gray[part], gray[part] ** 2], dim=1)
+            vectors = torch.stack([codes + 0.01, codes - 0.01, torch.full_like(codes, math.nan)], dim=1)
+            mask = torch.tensor([True, True, False]).repeat(len(codes), 1)
+            mask[: max(0, silent - start)] = False
+            units = TextUnits(torch.where(mask[:, :, None], vectors, 0), mask)
+            text = TextFeatures(units, units, units)
+        made.append(Batch(images[part], tuple(f"{i}.png" for i in range(part.start, part.stop)), text))
+    return made
+
+
+def test_everything_is_measured_in_one_pass() -> None:
+    seen: list[int] = []
+    tokenizer = GrayTokenizer(MeanAligner())
+    result = evaluate(tokenizer, iter(batches()), [Colours()], seen.append)
+    assert seen == [10, 20, 24]
+    assert result["images"] == 24
+    assert result["size"] == [32, 32]
+    images = torch.cat([b.images for b in batches()])
+    rebuilt = tokenizer.decode(tokenizer.quantize(images)[2].indices).clamp(-1, 1)
+    assert result["l1"] == pytest.approx(l1(rebuilt, images).mean().item())
+    used = len(tokenizer.quantize(images)[2].indices.unique())
+    assert result["dead"] == 16 - used
+    assert result["fd_colours_warning"] is None
+    assert result["feature_weights"] == {"colours": "ab" * 32}
+    assert result["code_text_cosine"] > 0.75 > 0.5 > result["code_text_cosine_shuffled"]
+    assert result["retrieval"]["candidates"] == 24
+    assert result["probe_code_text_cosine"] > 0.95
+    json.dumps(result, allow_nan=False)
+
+
+def test_reconstructions_are_clamped() -> None:
+    black = [Batch(torch.full((1, 3, 32, 32), -1.0), ("a",))]  # the nearest gray is -1.1 or -0.96
+    tokenizer = GrayTokenizer()
+    tokenizer.grays = torch.cat([torch.tensor([-1.01]), torch.full((15,), 5.0)])
+    assert evaluate(tokenizer, black)["psnr"] == pytest.approx(100)
+
+
+def test_the_loaders_order_does_not_matter() -> None:
+    tokenizer = GrayTokenizer(MeanAligner())
+    forward, backward = evaluate(tokenizer, batches()), evaluate(tokenizer, batches()[::-1])
+    for key in ("psnr", "ssim", "code_text_cosine", "probe_code_text_cosine"):
+        assert forward[key] == pytest.approx(backward[key], rel=1e-9), key
+    assert forward["probe_retrieval"] == backward["probe_retrieval"]
+
+
+def test_without_text_or_aligner_there_are_no_numbers_and_no_nan() -> None:
+    silent = evaluate(GrayTokenizer(MeanAligner()), batches(texts=False))
+    assert [silent[key] for key in ("code_text_cosine", "retrieval", "probe_code_text_cosine")] == [None] * 3
+    assert silent["images_with_text"] == 0
+    plain = evaluate(GrayTokenizer(), batches())
+    assert plain["code_text_cosine"] is None
+    assert plain["probe_code_text_cosine"] > 0.95
+    nothing = evaluate(GrayTokenizer(MeanAligner()), [], [Colours()])
+    assert nothing["images"] == 0
+    assert nothing["psnr"] is None
+    for result in (silent, plain, nothing):
+        json.dumps(result, allow_nan=False)
+
+
+def test_pictures_without_sentences_do_not_count_as_text() -> None:
+    result = evaluate(GrayTokenizer(MeanAligner()), batches(silent=5))
+    assert result["images_with_text"] == 19
+    assert result["retrieval"]["candidates"] == 19
+    json.dumps(result, allow_nan=False)
+
+
+def test_sizes_must_agree() -> None:
+    with pytest.raises(UsageError, match=r"got \(32, 32\) and then \(40, 40\)"):
+        evaluate(GrayTokenizer(), [*batches(10), *batches(10, size=40)])
