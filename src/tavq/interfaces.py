@@ -160,9 +160,9 @@ quantizers: Registry[type[Quantizer]] = Registry("quantizer", "tavq.quantizers")
 aligners: Registry[type[Aligner]] = Registry("aligner", "tavq.align")
 
 
-def total(losses: Mapping[str, Loss]) -> Tensor | float:
-    """The weighted sum of `losses`; 0.0 when there are none."""
-    return sum((loss.weight * loss.value for loss in losses.values()), start=0.0)
+def total(losses: Mapping[str, Loss]) -> Float[Tensor, ""]:
+    """The weighted sum of `losses`, of which there must be one or more."""
+    return torch.stack([loss.weight * loss.value for loss in losses.values()]).sum()
 
 
 def as_grid(vectors: Float[Tensor, "n d"], shape: Sequence[int]) -> Float[Tensor, "b d h w"]:

@@ -117,9 +117,7 @@ class Tokenizer(nn.Module):
         """Pictures of indices, in about [-1, 1] (not clamped)."""
         low, high = (int(indices.min()), int(indices.max())) if indices.numel() else (0, 0)
         if low < 0 or high >= self.entries:
-            raise UsageError(
-                f"Indices from {low} to {high} do not fit this codebook: it has entries 0 to {self.entries - 1}."
-            )
+            raise UsageError(f"Indices {low} to {high} do not fit a codebook of entries 0 to {self.entries - 1}.")
         with torch.no_grad():
             return self.decoder(self.quantizer.lookup(indices, self.codebook))
 
@@ -199,14 +197,7 @@ class Tokenizer(nn.Module):
 
     def parameter_counts(self) -> dict[str, int]:
         """Trainable numbers by part."""
-        parts = {
-            "encoder": self.encoder,
-            "decoder": self.decoder,
-            "codebook": self.codebook,
-            "quantizer": self.quantizer,
-        }
-        parts |= {"hierarchy": self.hierarchy, "aligner": self.aligner}  # type: ignore[dict-item]
-        return {name: count_parameters(part) for name, part in parts.items() if part is not None}
+        return {name: count_parameters(part) for name, part in self.named_children()}
 
 
 def find_model(name_or_path: str | Path) -> Path:
@@ -217,7 +208,7 @@ def find_model(name_or_path: str | Path) -> Path:
             return folder
     if path.exists() or str(name_or_path).count("/") != 1 or str(name_or_path).startswith((".", "/")):
         raise UsageError(
-            f"There is no model at {str(name_or_path)!r}: neither {path / 'config.json'} nor {path / 'model' / 'config.json'} exists."
+            f"There is no model at {str(name_or_path)!r}: neither there nor in its folder model/ is a config.json."
         )
     return _from_hub(str(name_or_path))
 

@@ -10,7 +10,7 @@ from tavq.cli import console
 def add_to(app: App) -> None:
     """Adds the commands."""
     data = App(
-        name="data", help="Make, check and import folder data sets.\n\nExample: tavq data scenes scenes --images 500"
+        name="data", help="Make, check and import folder data sets.\n\nExample: tavq data scenes pictures --images 500"
     )
     data.command(scenes)
     data.command(check)

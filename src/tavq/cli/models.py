@@ -81,10 +81,10 @@ def run_evaluation(
 
 def open_network(name: str) -> Any:
     """A feature network from `scenes` or `squeezenet=WEIGHTS`."""
-    from tavq.nets.features import load_network
+    from tavq.nets.features import feature_network
 
     kind, _, weights = name.partition("=")
-    return load_network(kind, Path(weights) if weights else None)
+    return feature_network(kind, Path(weights) if weights else None)
 
 
 def open_store(data: Path, text: Path | None) -> Any:

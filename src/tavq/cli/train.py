@@ -11,9 +11,7 @@ from tavq.core.errors import UsageError
 
 Settings = Annotated[
     str,
-    Parameter(
-        allow_leading_hyphen=True, help="Settings to change, as --SECTION.KEY VALUE (see `tavq recipes show NAME`)."
-    ),
+    Parameter(allow_leading_hyphen=True, help="Settings to change, as --SECTION.KEY VALUE."),
 ]
 
 

@@ -23,7 +23,7 @@ def write(recipe: Recipe, provenance: dict[str, Any], step: int) -> str:
 | text encoder | {encoder} |
 | factor | {model.net.factor} pixels a side for one index |
 | parameters | {sum(provenance["parameters"].values()):,} |
-| data | {provenance["data"]}, {provenance["pictures"]:,} pictures (sha256 of its metadata {provenance["data_sha256"][:12]}…) |
+| data | {provenance["data"]}, {provenance["pictures"]:,} pictures, metadata {provenance["data_sha256"][:12]}… |
 | picture size | {recipe.data.size} px |
 | steps | {step:,} of batch {train.batch}, seed {train.seed}, {train.precision} |
 | made with | tavq {provenance["tavq"]}, torch {provenance["torch"]} on {provenance["device"]} |

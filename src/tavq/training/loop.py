@@ -23,7 +23,7 @@ from tavq.data.pictures import save_png
 from tavq.data.transforms import to_uint8
 from tavq.interfaces import Batch, Losses, TextSource, to_device
 from tavq.nets.critics import Discriminator
-from tavq.nets.features import load_network, perceptual_distance
+from tavq.nets.features import feature_network, perceptual_distance
 from tavq.tokenizer import Tokenizer
 from tavq.training import card, checkpoint
 from tavq.training.log import RunLog
@@ -127,7 +127,9 @@ class Trainer:
         settings = self.config.perceptual
         if settings is None:
             return None
-        network = load_network(settings.network, Path(settings.weights) if settings.weights else None).to(self.device)
+        network = feature_network(settings.network, Path(settings.weights) if settings.weights else None).to(
+            self.device
+        )
         return lambda images, reference: perceptual_distance(network, images, reference)
 
     # --- the run ------------------------------------------------------------------------------------------------
@@ -205,7 +207,8 @@ class Trainer:
             "python": platform.python_version(),
             "device": torch.cuda.get_device_name() if self.device.type == "cuda" else platform.machine() + " CPU",
             "threads": torch.get_num_threads(),
-            "data": str(self.dataset.folder.resolve().name),
+            "data": self.dataset.folder.resolve().name,
+            "data_folder": str(self.dataset.folder.resolve()),
             "data_sha256": self.dataset.fingerprint(),
             "pictures": len(self.dataset),
             "text": getattr(self.text, "manifest", None),
