@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -186,7 +185,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise FileError(f"{path} is not a whole safetensors file: {error}.") from error
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """All arrays of an .npz file; arrays of Python objects, which would need pickle, are refused."""
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -195,7 +194,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise FileError(f"{path} is not a readable .npz file: {error}.") from error
 
 
-class MappedTensors(Mapping[str, NDArray[Any]]):
+class MappedTensors(Mapping[str, np.ndarray]):
     """A safetensors file as read-only arrays that the system pages in when they are touched.
 
     Opening costs the header only; memory stays bounded however large the file is. Raises FileError when the header
@@ -237,7 +236,7 @@ class MappedTensors(Mapping[str, NDArray[Any]]):
             raise FileError(f"{self.path} is not a safetensors file: its header is not a mapping.")
         return header, 8 + length, size
 
-    def _map(self, name: str, entry: Any, start: int, size: int) -> NDArray[Any]:
+    def _map(self, name: str, entry: Any, start: int, size: int) -> np.ndarray:
         try:
             dtype = np.dtype(self.DTYPES[entry["dtype"]])
             shape = tuple(int(extent) for extent in entry["shape"])
@@ -253,7 +252,7 @@ class MappedTensors(Mapping[str, NDArray[Any]]):
             return np.empty(shape, dtype)
         return np.memmap(self.path, dtype, "r", start + begin, shape)
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
+    def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._arrays:
             raise FileError(
                 f"{self.path} lacks the tensor {name!r}; it holds: {', '.join(sorted(self._arrays)) or 'none'}."
@@ -293,7 +292,11 @@ def check_sha256(path: Path, expected: str) -> None:
 
 def inside(folder: Path, name: str) -> Path:
     """`folder / name`, or FileError when the name is absolute or leads outside the folder (links followed)."""
-    path = (folder / name).resolve()
-    if not name or "\0" in name or not path.is_relative_to(folder.resolve()):
+    try:
+        path = (folder / name).resolve()
+        kept = bool(name) and path.is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # NUL, a lone surrogate, a loop of links
+        kept = False
+    if not kept:
         raise FileError(f"The path {name!r} leads outside {folder}.")
     return path

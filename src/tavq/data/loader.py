@@ -1,0 +1,293 @@
+"""Batches of pictures with their text: an endless shuffled stream for training, one ordered pass for evaluation.
+
+The order is a function of (seed, epoch) and every augmentation one of (seed, epoch, picture). The whole state of the
+stream is therefore one number, the samples consumed: a run that was stopped, or that goes on with other numbers of
+workers or processes, sees what an undisturbed run sees.
+"""
+
+import math
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from pydantic import Field
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tavq.core.errors import DataError, TavqError, UsageError
+from tavq.core.files import inside
+from tavq.data.folder import FolderDataset
+from tavq.data.pictures import load_picture
+from tavq.data.records import Fault
+from tavq.data.transforms import Augment, prepare, to_float
+from tavq.interfaces import GRANULARITIES, WHOLE, Batch, TextFeatures, TextSource, TextUnits
+
+runtime_checkable(TextSource)  # the shape checks of the tests ask isinstance of every argument
+
+ORDER, CHANGE = 0, 1  # what random numbers are drawn for; keeps the two streams apart
+
+
+class DataConfig(Augment):
+    """How pictures are read.
+
+    `size` is the side of the square in pixels, `workers` the number of reading processes (0 reads in the training
+    process itself), `fault_budget` the number of pictures that may be unreadable before the work stops.
+    """
+
+    size: int = Field(default=256, ge=16, le=2048)
+    workers: int = Field(default=0, ge=0, le=64)
+    fault_budget: int = Field(default=100, ge=0)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a worker hands over for one batch: the pictures it could read, and the faults it met on the way.
+
+    One tensor for all pictures: each tensor that crosses processes costs a shared-memory file.
+    """
+
+    indices: tuple[int, ...]
+    pictures: UInt8[Tensor, "b 3 y x"]
+    faults: tuple[tuple[int, str], ...]
+
+
+class _Reader(Dataset[_Part]):
+    """Reads the pictures of a data set; lives in each worker and holds no open file."""
+
+    def __init__(self, dataset: FolderDataset, config: DataConfig) -> None:
+        self.folder = dataset.folder
+        self.names = [record.file_name for record in dataset]
+        self.config = config
+        self.broken: dict[int, str] = {}
+
+    def read(self, index: int, rng: np.random.Generator | None) -> Tensor | None:
+        """The prepared picture; None, and an entry in `broken`, where it cannot be read."""
+        if index in self.broken:
+            return None
+        path = self.folder / self.names[index]
+        try:
+            inside(self.folder, self.names[index])  # again: a link may have been put there since the lines were read
+            picture = load_picture(path, math.ceil(self.config.size / self.config.crop_scale**0.5))
+        except TavqError as error:
+            self.broken[index] = str(error).removeprefix(f"{path}: ")
+            return None
+        return prepare(picture, self.config.size, rng, self.config)
+
+    def __getitems__(self, places: Sequence[int]) -> _Part:
+        faults: dict[int, str] = {}
+        samples = [self.sample(place, faults) for place in places]
+        found = [(index, picture) for index, picture in samples if picture is not None]
+        size = self.config.size
+        pictures = torch.stack([picture for _, picture in found]) if found else torch.empty((0, 3, size, size)).byte()
+        return _Part(tuple(index for index, _ in found), pictures, tuple(faults.items()))
+
+    def sample(self, place: int, faults: dict[int, str]) -> tuple[int, Tensor | None]:
+        """The picture number `place`, in order; None, and an entry in `faults`, where it cannot be read."""
+        picture = self.read(place, None)
+        if picture is None:
+            faults[place] = self.broken[place]
+        return place, picture
+
+
+class _ShuffledReader(_Reader):
+    """Reads by the number of a sample in the endless stream."""
+
+    def __init__(self, dataset: FolderDataset, config: DataConfig, seed: int) -> None:
+        super().__init__(dataset, config)
+        self.seed = seed
+        self.orders: dict[int, np.ndarray] = {}
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The pictures of an epoch, each once."""
+        if epoch not in self.orders:
+            self.orders = {key: order for key, order in self.orders.items() if key == epoch - 1}
+            self.orders[epoch] = np.random.default_rng([ORDER, self.seed, epoch]).permutation(len(self.names))
+        return self.orders[epoch]
+
+    def sample(self, place: int, faults: dict[int, str]) -> tuple[int, Tensor | None]:
+        """The picture of one place of the stream, or the next one of its epoch that can be read."""
+        epoch, start = divmod(place, len(self.names))
+        order = self.order(epoch)
+        for step in range(len(order)):
+            index = int(order[(start + step) % len(order)])
+            picture = self.read(index, np.random.default_rng([CHANGE, self.seed, epoch, index]))
+            if picture is not None:
+                return index, picture
+            faults[index] = self.broken[index]
+            if len(faults) > self.config.fault_budget:
+                break
+        return -1, None
+
+
+@dataclass(frozen=True)
+class _Places:
+    """The places of each batch of this process, endlessly; all processes together take consecutive places."""
+
+    consumed: int
+    batch: int
+    rank: int
+    world: int
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start = self.consumed + self.rank * self.batch
+        while True:
+            yield list(range(start, start + self.batch))
+            start += self.batch * self.world
+
+
+class _Loader:
+    """What both loaders share: faults, text, and the step from samples to a Batch."""
+
+    def __init__(self, dataset: FolderDataset, config: DataConfig, text: TextSource | None) -> None:
+        self.dataset = dataset
+        self.config = config
+        self.text = text
+        self.faults: list[Fault] = []
+        """The pictures that could not be read so far, each once."""
+        self._known: set[int] = set()
+        self._tables = _tables(dataset, text)
+
+    def _read(self, reader: _Reader, places: Iterable[list[int]]) -> Generator[_Part, None, None]:
+        loader = DataLoader(
+            reader,
+            batch_sampler=places,
+            num_workers=self.config.workers,
+            collate_fn=_unchanged,
+            generator=torch.Generator(),  # else DataLoader draws from the global one
+        )
+        try:
+            yield from loader
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise DataError(
+                f"A process that reads pictures ended ({str(error).splitlines()[0]}). It may have run out of memory; "
+                "try fewer data workers, or 0."
+            ) from error
+
+    def _note(self, part: _Part) -> None:
+        for index, reason in part.faults:
+            if index not in self._known:
+                self._known.add(index)
+                self.faults.append(Fault(self.dataset[index].file_name, reason))
+        if len(self.faults) > self.config.fault_budget or len(self.faults) == len(self.dataset):
+            first = "; ".join(str(fault) for fault in self.faults[:3])
+            raise DataError(
+                f"{len(self.faults)} of {len(self.dataset)} pictures in {self.dataset.folder} cannot be read "
+                f"(fault_budget is {self.config.fault_budget}): {first}. See them all with: tavq data check."
+            )
+
+    def _join(self, part: _Part) -> Batch:
+        keys = tuple(self.dataset[index].file_name for index in part.indices)
+        text = gather(self.text, keys, self._tables) if self.text is not None else None
+        return Batch(to_float(part.pictures), keys, text)
+
+
+class TrainingLoader(_Loader):
+    """An endless iterator of training batches, without a break or a short batch at the end of an epoch.
+
+    `batch` is the number of pictures of one process; the `world` processes together consume `batch * world` a step.
+    `consumed` says how many samples all of them have been handed so far: give it back to go on from there. A picture
+    that cannot be read is replaced by the next readable one of its epoch and listed in `faults`.
+
+    Raises DataError when more than `fault_budget` pictures cannot be read, UsageError when `text` knows none of them.
+    """
+
+    def __init__(
+        self,
+        dataset: FolderDataset,
+        config: DataConfig,
+        batch: int,
+        seed: int,
+        text: TextSource | None = None,
+        consumed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        super().__init__(dataset, config, text)
+        self.consumed = consumed
+        self._step = batch * world
+        reader = _ShuffledReader(dataset, config, seed)
+        self._parts = self._read(reader, _Places(consumed, batch, rank, world))
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        part = next(self._parts)
+        self._note(part)
+        self.consumed += self._step
+        return self._join(part)
+
+    def close(self) -> None:
+        """Ends the reading processes; without it they end with the loader."""
+        self._parts.close()
+
+
+class EvaluationLoader(_Loader):
+    """One pass over the pictures in order, each the centre square; may be iterated again.
+
+    The last batch may be short. A picture that cannot be read is left out of its batch and listed in `faults`.
+    `limit` takes the first pictures only; `len` is the number of batches.
+    """
+
+    def __init__(
+        self,
+        dataset: FolderDataset,
+        config: DataConfig,
+        batch: int,
+        text: TextSource | None = None,
+        limit: int | None = None,
+    ) -> None:
+        super().__init__(dataset, config, text)
+        count = len(dataset) if limit is None else min(limit, len(dataset))
+        self._places = [list(range(start, min(start + batch, count))) for start in range(0, count, batch)]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for part in self._read(_Reader(self.dataset, self.config), self._places):
+            self._note(part)
+            if part.indices:
+                yield self._join(part)
+
+
+def _unchanged(part: Any) -> Any:
+    return part
+
+
+def _tables(dataset: FolderDataset, text: TextSource | None) -> tuple[str, ...]:
+    """The tables of the text source; the fourth is there for text that was not split."""
+    if text is None:
+        return ()
+    key = next((record.file_name for record in dataset if record.file_name in text), None)
+    if key is None:
+        raise UsageError(
+            f"The text store knows none of the {len(dataset)} pictures of {dataset.folder}, "
+            f"for example not {dataset[0].file_name!r}; make it from this data set with: tavq text."
+        )
+    return (*GRANULARITIES, WHOLE) if WHOLE in text.vectors(key) else GRANULARITIES
+
+
+def gather(text: TextSource, keys: Sequence[str], tables: Sequence[str] = GRANULARITIES) -> TextFeatures:
+    """The text of some pictures, each table padded to its longest row (at least one unit, so no axis is ever 0).
+
+    A picture that `text` does not know gets masks that are False everywhere.
+    """
+    known: list[Mapping[str, Any]] = [text.vectors(key) if key in text else {} for key in keys]
+    return TextFeatures(**{table: _padded([row.get(table) for row in known], text.width) for table in tables})
+
+
+def _padded(rows: Sequence[Any], width: int) -> TextUnits:
+    longest = max((len(row) for row in rows if row is not None), default=0)
+    vectors = np.zeros((len(rows), max(longest, 1), width), np.float32)
+    mask = np.zeros(vectors.shape[:2], bool)
+    for number, row in enumerate(rows):
+        if row is not None and len(row):
+            vectors[number, : len(row)] = row
+            mask[number, : len(row)] = True
+    return TextUnits(torch.from_numpy(vectors), torch.from_numpy(mask))
