@@ -100,7 +100,8 @@ def probe(codes: Float[Tensor, "n d"], sentences: Float[Tensor, "n t"]) -> dict[
     regression, in closed form and float64, is fitted from codes (each coordinate brought to mean 0 and variance 1)
     to sentences minus their mean; on the other half its predictions are compared with sentences minus the *same*
     mean. Lambda is taken from `PENALTIES`: the one with the highest cosine when the fitting half is itself split the
-    same way; then the fit is done on the whole of it. Both halves take both parts; results are averaged.
+    same way (of equal ones the largest); then the fit is done on the whole of it. Both halves take both parts;
+    results are averaged.
 
     - `probe_code_text_cosine`: mean cosine of prediction and truth on pictures the fit has not seen. 0 is chance,
       as the mean of all texts, which any prediction could copy, is taken away first.
@@ -128,7 +129,8 @@ def _probe_half(
     trials = _predictions(codes[::2], sentences[::2], codes[1::2], PENALTIES)
     truth = _directions(sentences[1::2] - sentences[::2].mean(dim=0))
     cosines = [float((_directions(trial) * truth).sum(dim=1).mean()) for trial in trials]
-    penalty = PENALTIES[max(range(len(PENALTIES)), key=cosines.__getitem__)]
+    best = max(cosines) - TIE  # rounding must not choose between penalties that predict the same
+    penalty = max(penalty for penalty, cosine in zip(PENALTIES, cosines, strict=True) if cosine >= best)
     predicted = _directions(_predictions(codes, sentences, held_codes, (penalty,))[0])
     truth = _directions(held_sentences - sentences.mean(dim=0))
     return float((predicted * truth).sum(dim=1).mean()), retrieval(predicted, truth)
