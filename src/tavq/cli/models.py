@@ -105,7 +105,7 @@ def data_config(folder: Path, size: int | None) -> Any:
     trained = read_model_config(folder).get("size")
     if size is None and not isinstance(trained, int):
         raise UsageError(f"{folder / 'config.json'} does not say which picture size it was trained at; give --size.")
-    return DataConfig(size=size or trained)
+    return DataConfig(size=size or int(str(trained)))
 
 
 def encode(model: str, source: Path, /, *, out: Path, size: int | None = None, split: str | None = None) -> None:

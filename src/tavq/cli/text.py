@@ -1,10 +1,14 @@
 """`tavq text`: split and encode the texts of a data set."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from cyclopts import App
 
 from tavq.cli import console
+
+SHOWN = 10
+"""Pictures without text that are named; all of them are in the file of --json."""
 
 
 def add_to(app: App) -> None:
@@ -41,7 +45,15 @@ def text(
     dataset = FolderDataset(folder)
     texts = {record.file_name: record.text or "" for record in dataset.records}
     with console.bar("Encoding text", len(texts)) as bar:
-        summary = build_store(texts, load_encoder(encoder), splitter, out or folder / "text", whole, bar)
-    console.table("Text store", ["granularity", "units", "distinct", "a picture"], summary.rows())
-    console.write_json(json, summary.as_dict())
-    console.say(f"The text store is in {out or folder / 'text'}.")
+        summary = build_store(texts, load_encoder(encoder), splitter, out or folder / "text", whole, progress=bar)
+    rows = [
+        [name, count, summary.distinct[name], summary.share(name), count / max(summary.pictures, 1)]
+        for name, count in summary.units.items()
+    ]
+    console.table("Text store", ["granularity", "units", "distinct", "share distinct", "a picture"], rows)
+    for key, reason in summary.dropped[:SHOWN]:
+        console.say(f"No text for {key}: {reason}")
+    console.write_json(json, asdict(summary))
+    console.say(
+        f"The text of {summary.pictures:,} pictures is in {out or folder / 'text'}; {len(summary.dropped):,} have none."
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 import tavq
@@ -190,16 +191,17 @@ class Trainer:
         now = self.recipe.model_dump(mode="json")
         different = sorted(key for key in {*flat(before), *flat(now)} if flat(before).get(key) != flat(now).get(key))
         free = {f"train.{key}" for key in MAY_CHANGE} - ({"train.steps"} if self.config.decay != "none" else set())
-        fixed = [key for key in different if key not in free and key != "data.workers" and key != "description"]
+        fixed = [key for key in different if key not in free and key not in ("data.workers", "description")]
         if fixed:
-            key = fixed[0]
+            changes = ", ".join(f"{key} was {flat(before).get(key)!r}, now {flat(now).get(key)!r}" for key in fixed)
             raise UsageError(
-                f"{self.run_folder} was started with other settings: {', '.join(fixed)} "
-                f"({key} was {flat(before).get(key)!r}, now {flat(now).get(key)!r}). Use the same, or another --out."
+                f"{self.run_folder} was started with other settings: {changes}. Use the same, or another --out."
             )
         provenance = files.read_json(self.run_folder / "provenance.json")
-        if provenance.get("data_sha256") != self.dataset.fingerprint:
-            raise UsageError(f"The data set changed since {self.run_folder} was started; resuming would mix the two.")
+        sources = {"data set": ("data_sha256", self.dataset.fingerprint), "text store": ("text", describe_text(self.text))}
+        for what, (key, value) in sources.items():
+            if provenance.get(key) != value:
+                raise UsageError(f"The {what} changed since {self.run_folder} was started; resuming would mix the two.")
 
     def _provenance(self) -> dict[str, Any]:
         return {
@@ -212,7 +214,7 @@ class Trainer:
             "data_folder": str(self.dataset.folder.resolve()),
             "data_sha256": self.dataset.fingerprint,
             "pictures": len(self.dataset),
-            "text": getattr(self.text, "manifest", None),
+            "text": describe_text(self.text),
             "parameters": self.tokenizer.parameter_counts(),
         }
 
@@ -361,6 +363,12 @@ def with_text_width(recipe: Recipe, text: TextSource | None) -> Recipe:
             f"model.text_width is {recipe.model.text_width}, but the text store's vectors are {text.width} wide."
         )
     return recipe.model_copy(update={"model": recipe.model.model_copy(update={"text_width": text.width})})
+
+
+def describe_text(text: TextSource | None) -> dict[str, Any] | None:
+    """What made the text: the store's manifest, where the source is one."""
+    manifest = getattr(text, "manifest", None)
+    return manifest.model_dump(mode="json") if isinstance(manifest, BaseModel) else None
 
 
 def preview_batch(dataset: FolderDataset, recipe: Recipe, device: torch.device) -> Tensor:
