@@ -87,12 +87,15 @@ def _iterate(exponent: Tensor, source: Tensor, target: Tensor, iterations: int) 
     absent = torch.zeros_like(source).masked_fill_(source == 0, -torch.inf)
     column = target.log() - _log_sum_exp(exponent + absent[:, :, None], 1)
     row = source.log() - _log_sum_exp(exponent + column[:, None, :], 2)
-    for done in range(1, iterations, ABSORB_EVERY):
-        kernel = _kernel(exponent, row, column)
-        u, v = _scalings(kernel, source[:, None], target[:, None], min(ABSORB_EVERY, iterations - done))
+    kernel = _kernel(exponent, row, column)
+    for left in range(iterations - 1, 0, -ABSORB_EVERY):
+        u, v = _scalings(kernel, source[:, None], target[:, None], min(ABSORB_EVERY, left))
+        if left <= ABSORB_EVERY:
+            return kernel.mul_(u.mT).mul_(v)
         row += u.squeeze(1).log_()
         column += v.squeeze(1).log_()
-    return _kernel(exponent, row, column)
+        kernel = _kernel(exponent, row, column)
+    return kernel
 
 
 def _log_sum_exp(values: Tensor, dim: int) -> Tensor:
