@@ -6,9 +6,9 @@ def listed(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-QUANTIFIERS = listed(
-    "several many few some both all various multiple numerous half double single pair couple dozen dozens"
-)
+QUANTIFIERS = listed("several many few some both all various multiple numerous")
+"""Determiners and adjectives of number; the lexicon knows numerals."""
+
 SCAFFOLD = listed(
     "image images photo photos photograph photographs picture pictures pic pics snapshot snapshots caption captions "
     "photography scene depiction shot shots view views"
@@ -16,7 +16,7 @@ SCAFFOLD = listed(
 """Words that speak of the picture as an object: machine captions open with them whatever the picture shows."""
 
 UNSEEN = listed(
-    "other others same such own next able aware likely possible more most less least much lot lots kind kinds type "
+    "other others same such own next able aware likely possible more most less least much lots kind kinds type "
     "types sort sorts thing things something anything everything nothing someone way ways addition fact rest sense "
     "example case overall main whilst i.e e.g etc front foreground background viewer appearance presence atmosphere "
     "additional certain general particular specific whole due available visible unclear evident apparent"
