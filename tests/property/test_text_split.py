@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tavq.text.granularity import clean, split
+from tavq.text.splitters.pattern import PLAIN, segmented, token_spans
 
 WORDS = "a the red black light dog dogs car woman's isn't two 3.5 U.S. image rides and or of Dr. e.g. A x"
 SIGNS = ". , ; ! ? ... ( ) [ ] \" ' ’ “ ” - – / 😀 ﬁ İ ß Σ 犬 \u0301 \u202e \u200d \0"
@@ -54,3 +55,11 @@ def test_splitting_depends_on_the_text_alone(text: str) -> None:
 def test_sentences_of_joined_captions_come_back(captions: list[str]) -> None:
     assert split("\n\n".join(captions)).sentences == tuple(dict.fromkeys(captions))
     assert split(" ".join(captions)).sentences == tuple(dict.fromkeys(captions))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.sampled_from("aB 3,.!?'-\n"), max_size=40))
+def test_plain_paragraphs_are_what_syntok_would_make_of_them(text: str) -> None:
+    spans = [*token_spans(text, 0, len(text))]
+    if spans and PLAIN.fullmatch(text):
+        assert [*segmented(text, 0, spans)] == [spans]

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 EDGE = "STAART"
 """Word and tag of the three places before and after a sentence, as the rules spell it."""
@@ -37,11 +37,19 @@ PLACES: Mapping[str, tuple[tuple[int, ...], ...]] = {
     "nextbigram": ((3, 5),),
 }
 
-# For one tag: the place looked at → the text found there → (position of the rule, new tag).
+# The place looked at → what is found there → (position of the rule, new tag).
 Table = dict[tuple[int, ...], dict[Any, tuple[int, str]]]
 
 
-def compile_rules(rules: Iterable[Sequence[str]]) -> dict[str, list[tuple[tuple[int, ...], dict[Any, Any]]]]:
+class Rules(NamedTuple):
+    """The contextual rules that change one tag: those for any word, those for certain words, and these words."""
+
+    common: list[tuple[tuple[int, ...], dict[Any, tuple[int, str]]]]
+    worded: list[tuple[tuple[int, ...], dict[Any, tuple[int, str]]]]
+    words: frozenset[str]
+
+
+def compile_rules(rules: Iterable[Sequence[str]]) -> dict[str, Rules]:
     """Brill's contextual rules by the tag they change.
 
     A rule reads the tag a token had before any rule touched it, so among the rules that match, the last one wins:
@@ -54,7 +62,16 @@ def compile_rules(rules: Iterable[Sequence[str]]) -> dict[str, list[tuple[tuple[
             for place in PLACES[kind.lower()]:
                 key: Any = arguments[0] if len(place) == 1 else tuple(arguments[:2])
                 table.setdefault(place, {})[key] = (position, new)
-    return {tag: list(table.items()) for tag, table in tables.items()}
+    return {tag: _by_word(table) for tag, table in tables.items()}
+
+
+def _by_word(table: Table) -> Rules:
+    worded = [(place, found) for place, found in table.items() if 0 in place]
+    words = {key if len(place) == 1 else key[place.index(0)] for place, found in worded for key in found}
+    return Rules([item for item in table.items() if 0 not in item[0]], worded, frozenset(words))
+
+
+NO_RULES = Rules([], [], frozenset())
 
 
 class Tagger:
@@ -104,16 +121,17 @@ class Tagger:
         for word, tag in zip(words, tags, strict=True):
             flat += (word, tag)
         flat += [EDGE] * 6
+        others = self.rules.get("*", NO_RULES)
         for base in range(6, len(flat) - 6, 2):
-            table = self.rules.get(flat[base + 1], self.rules.get("*", ()))
+            rules = self.rules.get(flat[base + 1], others)
             best = -1
-            tag = flat[base + 1]
-            for place, rules in table:
-                key: Any = flat[base + place[0]] if len(place) == 1 else (flat[base + place[0]], flat[base + place[1]])
-                found = rules.get(key)
-                if found is not None and found[0] > best:
-                    best, tag = found
-            flat[base + 1] = tag
+            # Most rules are for certain words: other words are spared their look-ups.
+            for places in (rules.common, rules.worded) if flat[base] in rules.words else (rules.common,):
+                for place, table in places:
+                    at = base + place[0]
+                    found = table.get(flat[at] if len(place) == 1 else (flat[at], flat[base + place[1]]))
+                    if found is not None and found[0] > best:
+                        best, flat[base + 1] = found
         return flat[7:-6:2]
 
 

@@ -17,6 +17,9 @@ TOKENS = re.compile(
     r"|([^\w\s.])\1{3,}|\.\.\.|\S"
 )
 CLITIC = re.compile(r"(?<=.)(?:n['’´]t|['’´](?:s|re|ve|ll|d|m|t))$", re.IGNORECASE)
+PLAIN = re.compile(r"[\w\s,'’-]*[.!?]?\s*")
+"""A paragraph in which nothing but its last character can end a sentence: most captions."""
+
 PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
 
 # One letter a token, so that a noun phrase is a regular expression over the sentence.
@@ -65,17 +68,25 @@ def flat(text: str) -> str:
 
 def sentence_spans(text: str) -> Iterator[list[tuple[int, int]]]:
     """For each sentence, the start and end of its tokens in the text."""
-    from syntok.segmenter import segment
-    from syntok.tokenizer import Token
-
     start = 0
     for end, following in [*(match.span() for match in PARAGRAPH.finditer(text)), (len(text), len(text))]:
         spans = list(token_spans(text, start, end))
-        before = [start, *(stop for _, stop in spans)]
-        tokens = [Token(text[gap:a], text[a:b], a) for gap, (a, b) in zip(before, spans, strict=False)]
-        for sentence in segment(iter(tokens)):
-            yield [(token.offset, token.offset + len(token.value)) for token in sentence]
+        if spans and PLAIN.fullmatch(text, start, end):
+            yield spans
+        elif spans:
+            yield from segmented(text, start, spans)
         start = following
+
+
+def segmented(text: str, start: int, spans: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """The spans of a paragraph that begins at `start`, by sentence as syntok finds them."""
+    from syntok.segmenter import segment
+    from syntok.tokenizer import Token
+
+    before = [start, *(end for _, end in spans)]
+    tokens = [Token(text[gap:a], text[a:b], a) for gap, (a, b) in zip(before, spans, strict=False)]
+    for sentence in segment(iter(tokens)):
+        yield [(token.offset, token.offset + len(token.value)) for token in sentence]
 
 
 def token_spans(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
