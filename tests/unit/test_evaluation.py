@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tavq.core.errors import UsageError
-from tavq.evaluation import evaluate
+from tavq.evaluation import _mean_unit, evaluate
 from tavq.interfaces import Aligner, Batch, Quantized, TextFeatures, TextUnits
 from tavq.metrics.images import l1
 from tavq.nets.features import FeatureNetwork
@@ -148,3 +148,9 @@ def test_pictures_without_sentences_do_not_count_as_text() -> None:
 def test_sizes_must_agree() -> None:
     with pytest.raises(UsageError, match=r"got \(32, 32\) and then \(40, 40\)"):
         evaluate(GrayTokenizer(), [*batches(10), *batches(10, size=40)])
+
+
+def test_padding_does_not_count_in_a_mean_sentence() -> None:
+    vectors = torch.tensor([[[2.0, 4.0], [4.0, 0.0], [math.nan, 9.0]], [[5.0, 6.0], [9.0, 9.0], [9.0, 9.0]]])
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    assert _mean_unit(TextUnits(vectors, mask)).tolist() == [[3.0, 2.0], [5.0, 6.0]]
