@@ -98,6 +98,9 @@ class Codebook(nn.Module):
         """All entries, as the quantizer compares against them."""
         raise TypeError(f"{type(self).__name__} must define forward")
 
+    def start(self, rows: Float[Tensor, "n d"]) -> None:
+        """Called with the features of every training batch before they are quantised; most codebooks need nothing."""
+
 
 class Quantizer(nn.Module):
     """Replaces each feature by an entry of a codebook."""
