@@ -43,7 +43,7 @@ class LearnedCodebook(Codebook):
 
     @torch.no_grad()
     def start(self, rows: Float[Tensor, "n d"]) -> None:
-        """Takes the first features as entries, once: without repeats where there are k or more."""
+        """Takes the first features as entries, once; a feature comes twice only where there are fewer than k."""
         if bool(self.started):
             return
         n = len(rows)
