@@ -28,7 +28,7 @@ class Bar:
         self.told = self.started = time.monotonic()
         self.done = 0
 
-    def __call__(self, done: int, note: str = "", total: int | None = None) -> None:
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
         """Shows that `done` of the job is done."""
         self.done, self.total = done, total or self.total
         if self.progress is not None and self.task is not None:

@@ -71,8 +71,8 @@ def run_evaluation(
     dataset = FolderDataset(data, split)
     loader = EvaluationLoader(dataset, data_config(folder, size), BATCH, open_store(data, text), limit=limit)
     networks = [open_network(name) for name in features]
-    with console.bar(f"Evaluating {model}", len(loader)) as bar:
-        result = {"model": str(model), "data": data.name, "data_sha256": dataset.fingerprint(), "split": split}
+    with console.bar(f"Evaluating {model}", min(len(dataset), limit or len(dataset))) as bar:
+        result = {"model": str(model), "data": data.name, "data_sha256": dataset.fingerprint, "split": split}
         result |= measure(tokenizer, loader, networks, bar)
     if folder.name == "model" and (folder.parent / "recipe.yaml").is_file():
         files.write_json(folder.parent / "evaluation.json", result)

@@ -31,7 +31,7 @@ class BarReporter:
         if line is not None:
             l1 = line.get("reconstruction/l1", line.get("reconstruction/l2", 0.0))
             self.note = f"loss {l1:.3f}, usage {line['codebook/usage']:.0%}"
-        self.bar(step, self.note, steps)
+        self.bar(step, steps, self.note)
 
     def message(self, text: str) -> None:
         console.say(text)

@@ -1,5 +1,6 @@
 """Parts of speech by TextBlob's lexicon and Brill rules, applied by look-up instead of one rule after the other."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any
@@ -65,9 +66,12 @@ class Tagger:
     def __init__(self) -> None:
         from textblob.en import lexicon  # takes a second to import: only who splits text pays
 
-        lexicon.get("")  # reads the file
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # TextBlob leaves closing its files to the collector
+            lexicon.get("")  # each reads its file when first used
+            list(lexicon.morphology)
+            self.rules = compile_rules(lexicon.context)
         self.lexicon = lexicon
-        self.rules = compile_rules(lexicon.context)
 
     def tag(self, words: Sequence[str]) -> list[str]:
         """The tag of each word of one sentence."""

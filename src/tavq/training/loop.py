@@ -22,7 +22,7 @@ from tavq.data.loader import EvaluationLoader, TrainingLoader
 from tavq.data.pictures import save_png
 from tavq.data.transforms import to_uint8
 from tavq.interfaces import Batch, Losses, TextSource, to_device
-from tavq.nets.critics import Discriminator
+from tavq.nets.critics import PatchCritic
 from tavq.nets.features import feature_network, perceptual_distance
 from tavq.tokenizer import Tokenizer
 from tavq.training import card, checkpoint
@@ -105,9 +105,10 @@ class Trainer:
         config = self.config
         torch.manual_seed(step_seed(config.seed, -1))
         self.tokenizer = Tokenizer(self.recipe.model)
-        torch.manual_seed(step_seed(config.seed, -2))
         adversarial = config.adversarial
-        self.discriminator = Discriminator(adversarial.discriminator) if adversarial else None
+        self.discriminator = (
+            PatchCritic(adversarial.discriminator, seed=step_seed(config.seed, -2)) if adversarial else None
+        )
         for module in (self.tokenizer, self.discriminator):
             if module is not None:
                 module.to(self.device)
@@ -197,7 +198,7 @@ class Trainer:
                 f"({key} was {flat(before).get(key)!r}, now {flat(now).get(key)!r}). Use the same, or another --out."
             )
         provenance = files.read_json(self.run_folder / "provenance.json")
-        if provenance.get("data_sha256") != self.dataset.fingerprint():
+        if provenance.get("data_sha256") != self.dataset.fingerprint:
             raise UsageError(f"The data set changed since {self.run_folder} was started; resuming would mix the two.")
 
     def _provenance(self) -> dict[str, Any]:
@@ -209,7 +210,7 @@ class Trainer:
             "threads": torch.get_num_threads(),
             "data": self.dataset.folder.resolve().name,
             "data_folder": str(self.dataset.folder.resolve()),
-            "data_sha256": self.dataset.fingerprint(),
+            "data_sha256": self.dataset.fingerprint,
             "pictures": len(self.dataset),
             "text": getattr(self.text, "manifest", None),
             "parameters": self.tokenizer.parameter_counts(),

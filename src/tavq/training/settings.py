@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from tavq.core.config import Config
 from tavq.data.loader import DataConfig
-from tavq.nets.critics import DiscriminatorConfig
+from tavq.nets.critics import CriticConfig
 from tavq.tokenizer import TokenizerConfig
 
 
@@ -28,7 +28,7 @@ class AdversarialConfig(Config):
     """Factor beside the adaptive weight."""
     adaptive: bool = True
     """Balance by the ratio of gradients at the decoder's last layer (VQ-GAN, eq. 7)."""
-    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    discriminator: CriticConfig = CriticConfig()
 
 
 class TrainConfig(Config):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tavq.interfaces import Batch, Loss, Losses, total
 from tavq.losses import adaptive_weight, last_layer_gradient, reconstruction
-from tavq.nets.critics import Discriminator, discriminator_hinge, generator_loss
+from tavq.nets.critics import PatchCritic, discriminator_hinge, generator_loss
 from tavq.tokenizer import Output, Tokenizer
 from tavq.training.settings import TrainConfig
 
@@ -25,7 +25,7 @@ class GeneratorStep:
     def __init__(
         self,
         tokenizer: Tokenizer,
-        discriminator: Discriminator | None,
+        discriminator: PatchCritic | None,
         perceptual: Perceptual | None,
         config: TrainConfig,
         device: torch.device,

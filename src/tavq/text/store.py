@@ -1,0 +1,429 @@
+"""The text store: the encoded units of every picture, each distinct unit once, read without loading the file."""
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from tavq.core.config import Config, build
+from tavq.core.errors import DataError, FileError, UsageError
+from tavq.core.files import (
+    TEMPORARY,
+    MappedTensors,
+    check_sha256,
+    parse_json,
+    read_json,
+    sha256,
+    write_folder,
+    write_json,
+    write_tensors,
+)
+from tavq.interfaces import GRANULARITIES, WHOLE
+from tavq.text.encoders import TextEncoder
+from tavq.text.granularity import MAX_CHARACTERS, Units, clean, load_splitter
+
+STORE = "store.safetensors"
+MANIFEST = "manifest.json"
+CHUNK = 2048
+"""Units encoded between two reports of progress."""
+
+Array = np.ndarray[Any, Any]
+
+
+class EncoderRecord(Config):
+    """Which encoder made the vectors."""
+
+    name: str
+    sha256: str
+    width: int
+
+
+class SplitterRecord(Config):
+    """Which splitter made the units."""
+
+    name: str
+    version: str
+
+
+class Contents(Config):
+    """What a store holds; written in the manifest and, against mixed-up files, in the header of the tensors too."""
+
+    format: Literal[1]
+    encoder: EncoderRecord
+    splitter: SplitterRecord
+    pictures: int
+    units: dict[str, int]
+    """Distinct units by granularity."""
+    whole: bool
+    half: bool
+
+
+class Manifest(Contents):
+    """`manifest.json`: the contents and what the tensor file must be."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StoreSummary:
+    """What `build_store` did."""
+
+    pictures: int
+    units: Mapping[str, int]  # units of all pictures by granularity, repeats between pictures counted
+    distinct: Mapping[str, int]  # vectors stored by granularity; of words, the size of the vocabulary
+    dropped: tuple[tuple[str, str], ...]  # pictures that are not in the store, each with the reason
+    cut: tuple[str, ...]  # pictures whose text was longer than MAX_CHARACTERS
+
+    def share(self, granularity: str) -> float:
+        """Vectors stored for each unit met: 0.1 means that a unit is met ten times."""
+        return self.distinct[granularity] / max(1, self.units[granularity])
+
+
+class TextStore:
+    """The encoded text of pictures by key (their `file_name`), mapped from a folder that `build_store` wrote.
+
+    Opening reads the manifest, the index and no vectors, so memory stays bounded by what is touched. A reader may be
+    sent to another process: it opens the folder again there.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, tensors: MappedTensors) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.width = manifest.encoder.width
+        # Plain views of the mapping: an index into np.memmap itself costs several times as much.
+        self._arrays = {name: np.asarray(tensors[name]) for name in tensors}
+        self._tables: list[tuple[str, Array, Array, Array]] = [
+            (name, self._arrays[f"{name}/vectors"], self._arrays[f"{name}/ids"], self._arrays[f"{name}/offsets"])
+            for name in GRANULARITIES
+        ]
+
+    @classmethod
+    def open(cls, folder: Path | str, verify: bool = False) -> "TextStore":
+        """The store in `folder`; with `verify` its SHA-256 is checked too, which reads the file once.
+
+        Raises FileError with the file and the reason when a file is missing, cut short, altered or of another store.
+        """
+        folder = Path(folder)
+        manifest = _read_manifest(folder)
+        path = folder / STORE
+        tensors = MappedTensors(path)
+        if path.stat().st_size != manifest.bytes:
+            raise FileError(f"{path} was cut or altered: {path.stat().st_size} bytes, expected {manifest.bytes}.")
+        if verify:
+            check_sha256(path, manifest.sha256)
+        _check(path, manifest, tensors)
+        return cls(folder, manifest, tensors)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TextStore.open, (self.folder,)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._places
+
+    def __len__(self) -> int:
+        return self.manifest.pictures
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of all pictures, sorted."""
+        return tuple(self._places)
+
+    def vectors(self, key: str) -> dict[str, Array]:
+        """The float32 vectors [m t] of a picture by granularity, units in order of appearance; m may be 0."""
+        place = self._place(key)
+        found = {}
+        for name, vectors, ids, offsets in self._tables:
+            rows = vectors.take(ids[offsets[place] : offsets[place + 1]], axis=0)
+            found[name] = rows if rows.dtype == np.float32 else rows.astype(np.float32)
+        if self.manifest.whole:
+            start, end = self._arrays["whole/offsets"][place : place + 2]
+            found[WHOLE] = self._arrays["whole/vectors"][start:end].astype(np.float32)
+        return found
+
+    def units(self, key: str) -> dict[str, tuple[str, ...]]:
+        """The units of a picture as text by granularity, in the order of `vectors`."""
+        place = self._place(key)
+        found = {}
+        for name, _, ids, offsets in self._tables:
+            rows = ids[offsets[place] : offsets[place + 1]]
+            found[name] = tuple(self._text(name, int(row)) for row in rows)
+        return found
+
+    def vocabulary(self, granularity: str) -> tuple[list[str], Float[np.ndarray, "u t"]]:
+        """Every distinct unit of a granularity and its vector; the vectors are mapped, not read."""
+        texts = [self._text(granularity, row) for row in range(self.manifest.units[granularity])]
+        return texts, self._arrays[f"{granularity}/vectors"]
+
+    def counts(self, granularity: str) -> Int[np.ndarray, "u"]:
+        """In how many pictures each distinct unit stands, in the order of `vocabulary`."""
+        return np.bincount(self._arrays[f"{granularity}/ids"], minlength=self.manifest.units[granularity])
+
+    def _place(self, key: str) -> int:
+        place = self._places.get(key)
+        if place is None:
+            raise DataError(f"The text store {self.folder} has no text for {key!r}; it holds {len(self)} pictures.")
+        return place
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {self._slice("keys", "key_offsets", row): row for row in range(len(self))}
+
+    def _text(self, granularity: str, row: int) -> str:
+        return self._slice(f"{granularity}/text", f"{granularity}/text_offsets", row)
+
+    def _slice(self, blob: str, offsets: str, row: int) -> str:
+        start, end = self._arrays[offsets][row : row + 2]
+        try:
+            return self._arrays[blob][start:end].tobytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise FileError(f"{self.folder / STORE} was altered: entry {row} of {blob!r} is not text.") from error
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise FileError(f"{folder} is no text store: it has no {MANIFEST}. `tavq text` makes one.")
+    try:
+        return build(Manifest, read_json(path), str(path))
+    except UsageError as error:
+        raise FileError(f"{path} is not the manifest of a text store: {error}") from error
+
+
+def _check(path: Path, manifest: Manifest, tensors: MappedTensors) -> None:
+    """Raises FileError unless the tensors are the ones the manifest tells of and fit together.
+
+    Reads offsets and ids once (some 30 MB for 100,000 pictures), so that no look-up can leave its table.
+    """
+    told = parse_json(tensors.metadata.get("contents", "null"), f"The header of {path}")
+    if told != manifest.model_dump(include=set(Contents.model_fields)):
+        raise FileError(f"{path} belongs to another manifest than the {MANIFEST} beside it; build the store again.")
+    if set(manifest.units) != set(GRANULARITIES) or min(manifest.units.values()) < 0:
+        raise FileError(f"{path.parent / MANIFEST} counts the units of {sorted(manifest.units)}, not {GRANULARITIES}.")
+    real = "<f2" if manifest.half else "<f4"
+    keys = _typed(path, tensors, "keys", "u1")
+    _check_offsets(path, tensors, "key_offsets", manifest.pictures, len(keys))
+    for name, count in manifest.units.items():
+        text = _typed(path, tensors, f"{name}/text", "u1")
+        _check_offsets(path, tensors, f"{name}/text_offsets", count, len(text))
+        _check_shape(path, tensors, f"{name}/vectors", real, (count, manifest.encoder.width))
+        ids = _typed(path, tensors, f"{name}/ids", "<i4")
+        _check_offsets(path, tensors, f"{name}/offsets", manifest.pictures, len(ids))
+        if len(ids) and not (ids.min() >= 0 and ids.max() < count):
+            raise FileError(f"{path} was altered: {name}/ids leaves its {count} units.")
+    if manifest.whole:
+        total = len(_typed(path, tensors, "whole/vectors", real, 2))
+        _check_shape(path, tensors, "whole/vectors", real, (total, manifest.encoder.width))
+        _check_offsets(path, tensors, "whole/offsets", manifest.pictures, total)
+
+
+def _typed(path: Path, tensors: MappedTensors, name: str, dtype: str, axes: int = 1) -> Array:
+    array = np.asarray(tensors[name])
+    if array.dtype != np.dtype(dtype) or array.ndim != axes:
+        raise FileError(f"{path} was altered: {name} holds {array.dtype} of shape {array.shape}.")
+    return array
+
+
+def _check_shape(path: Path, tensors: MappedTensors, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+    found = _typed(path, tensors, name, dtype, len(shape)).shape
+    if found != shape:
+        raise FileError(f"{path} was altered: {name} has shape {found}, expected {shape}.")
+
+
+def _check_offsets(path: Path, tensors: MappedTensors, name: str, rows: int, end: int) -> None:
+    offsets = _typed(path, tensors, name, "<i8")
+    if len(offsets) != rows + 1 or offsets[0] != 0 or offsets[-1] != end or (offsets[1:] < offsets[:-1]).any():
+        raise FileError(f"{path} was altered: {name} does not divide {end} entries among {rows}.")
+
+
+# --- building ---------------------------------------------------------------------------------------------------
+
+
+def build_store(
+    texts: Mapping[str, str] | Iterable[tuple[str, str]],
+    encoder: TextEncoder,
+    splitter: str,
+    out: Path,
+    whole: bool = False,
+    half: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> StoreSummary:
+    """Splits and encodes the text of every picture into a new store at `out`, in place of an older store there.
+
+    Every distinct unit is encoded and stored once, so the cost grows with distinct units and not with pictures. The
+    store appears whole or not at all. The tensors stand in memory once before they are written.
+
+    Args:
+        texts: the text of each picture by its key; captions of one picture are joined by a blank line.
+        splitter: a registered name.
+        out: the store's folder. A folder that is something else is never replaced.
+        whole: also the token vectors of each text as it is, for TA-VQ without multi-granularity; about a hundred
+            vectors a picture, none shared.
+        half: vectors as float16, half the size; readers still give float32.
+        progress: called with the units encoded so far and all of them.
+
+    Raises:
+        DataError: a key comes twice, or no picture has any text.
+        UsageError: `out` is a folder of something else.
+    """
+    _check_free(out)
+    units, dropped, cut = _split_all(texts, splitter)
+    if not units:
+        raise DataError(f"None of the {len(dropped)} texts can be split into units ({_most_frequent(dropped)}).")
+    tables = {name: _index(units, name) for name in GRANULARITIES}
+    report = _Progress(progress, sum(len(table.texts) for table in tables.values()) + len(units) * whole)
+    tensors = dict(zip(("keys", "key_offsets"), _blob(units), strict=True))
+    dtype = np.float16 if half else np.float32
+    for name, table in tables.items():
+        tensors |= _tensors(name, table, _encode(encoder, name, table.texts, dtype, report))
+    if whole:
+        tensors |= _encode_whole(encoder, [text for text, _ in units.values()], dtype, report)
+    contents = Contents(
+        format=1,
+        encoder=EncoderRecord(name=encoder.name, sha256=encoder.sha256, width=encoder.width),
+        splitter=SplitterRecord(name=splitter, version=load_splitter(splitter).version),
+        pictures=len(units),
+        units={name: len(table.texts) for name, table in tables.items()},
+        whole=whole,
+        half=half,
+    )
+    _write(out, contents, tensors)
+    return StoreSummary(
+        len(units), {name: len(table.ids) for name, table in tables.items()}, contents.units, tuple(dropped), tuple(cut)
+    )
+
+
+class _Table(NamedTuple):
+    """The distinct units of one granularity and which of them each picture has."""
+
+    texts: list[str]
+    ids: list[int]
+    offsets: list[int]
+
+
+class _Progress:
+    def __init__(self, call: Callable[[int, int], None] | None, total: int) -> None:
+        self.call = call
+        self.total = total
+        self.done = 0
+
+    def add(self, count: int) -> None:
+        self.done += count
+        if self.call:
+            self.call(self.done, self.total)
+
+
+def _check_free(out: Path) -> None:
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file()):
+        raise UsageError(f"{out} exists and is no text store; choose another place, nothing was replaced.")
+    for leftover in out.parent.glob(f"{TEMPORARY}*-{out.name}"):  # of a build that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _split_all(
+    texts: Mapping[str, str] | Iterable[tuple[str, str]], splitter: str
+) -> tuple[dict[str, tuple[str, Units]], list[tuple[str, str]], list[str]]:
+    """Cleaned text and units by sorted key, the pictures without units and why, those with a text that was cut."""
+    load = load_splitter(splitter)
+    units: dict[str, tuple[str, Units]] = {}
+    dropped: list[tuple[str, str]] = []
+    cut = []
+    seen = set()
+    for key, text in texts.items() if isinstance(texts, Mapping) else texts:
+        if key in seen or not _encodable(key):
+            raise DataError(f"The key {key!r} comes twice." if key in seen else f"The key {key!r} is not valid text.")
+        seen.add(key)
+        cleaned = clean(text)
+        found = load.split(cleaned)
+        if found.sentences:
+            units[key] = (cleaned, found)
+        else:
+            dropped.append((key, "no word or number in its text" if cleaned.strip() else "empty text"))
+        if len(text) > MAX_CHARACTERS:
+            cut.append(key)
+    return {key: units[key] for key in sorted(units)}, sorted(dropped), sorted(cut)
+
+
+def _encodable(key: str) -> bool:
+    try:
+        return bool(key.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
+
+
+def _most_frequent(dropped: Sequence[tuple[str, str]]) -> str:
+    reasons = [reason for _, reason in dropped]
+    return max(reasons, key=reasons.count) if reasons else "there are none"
+
+
+def _index(units: Mapping[str, tuple[str, Units]], granularity: str) -> _Table:
+    numbers: dict[str, int] = {}
+    ids: list[int] = []
+    offsets = [0]
+    for _, found in units.values():
+        ids += (numbers.setdefault(unit, len(numbers)) for unit in found[granularity])
+        offsets.append(len(ids))
+    return _Table(list(numbers), ids, offsets)
+
+
+def _encode(encoder: TextEncoder, granularity: str, texts: Sequence[str], dtype: Any, report: _Progress) -> Array:
+    """The vector of each text; texts of similar length go together, so that little padding is computed."""
+    encode = encoder.encode_words if granularity == "words" else encoder.encode_units
+    vectors = np.empty((len(texts), encoder.width), dtype)
+    order = sorted(range(len(texts)), key=lambda row: (len(texts[row]), row))
+    for start in range(0, len(order), CHUNK):
+        rows = order[start : start + CHUNK]
+        vectors[rows] = _finite(encode([texts[row] for row in rows]).numpy(), encoder)
+        report.add(len(rows))
+    return vectors
+
+
+def _encode_whole(encoder: TextEncoder, texts: Sequence[str], dtype: Any, report: _Progress) -> dict[str, Array]:
+    pieces = []
+    for text in texts:
+        pieces.append(_finite(encoder.encode_tokens(text).numpy(), encoder).astype(dtype))
+        report.add(1)
+    offsets = np.cumsum([0, *map(len, pieces)], dtype=np.int64)
+    return {"whole/vectors": np.concatenate(pieces), "whole/offsets": offsets}
+
+
+def _finite(vectors: Array, encoder: TextEncoder) -> Array:
+    if not np.isfinite(vectors).all():
+        raise DataError(f"The text encoder {encoder.name!r} gave a vector that is not finite; its weights are broken.")
+    return vectors
+
+
+def _tensors(name: str, table: _Table, vectors: Array) -> dict[str, Array]:
+    text, text_offsets = _blob(table.texts)
+    return {
+        f"{name}/vectors": vectors,
+        f"{name}/text": text,
+        f"{name}/text_offsets": text_offsets,
+        f"{name}/ids": np.array(table.ids, np.int32),
+        f"{name}/offsets": np.array(table.offsets, np.int64),
+    }
+
+
+def _blob(texts: Iterable[str]) -> tuple[Array, Array]:
+    """Texts as one run of UTF-8 bytes, and where each begins and ends."""
+    parts = [text.encode("utf-8") for text in texts]
+    offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+    return np.frombuffer(bytearray(b"".join(parts)), np.uint8), offsets
+
+
+def _write(out: Path, contents: Contents, tensors: Mapping[str, Array]) -> None:
+    with write_folder(out) as folder:
+        path = folder / STORE
+        write_tensors(
+            path,
+            {name: torch.from_numpy(array) for name, array in tensors.items()},
+            {"contents": contents.model_dump_json()},
+        )
+        told = contents.model_dump() | {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        write_json(folder / MANIFEST, told)
