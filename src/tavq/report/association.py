@@ -108,7 +108,10 @@ def lift_and_evidence(
     with_code, with_unit = codes.sum(axis=0)[:, None], units.sum(axis=0)[None, :]
     share = with_code / pictures
     lift = np.divide(
-        both + PRIOR * share, (with_unit + PRIOR) * share, out=np.ones_like(both), where=np.broadcast_to(share, both.shape) > 0
+        both + PRIOR * share,
+        (with_unit + PRIOR) * share,
+        out=np.ones_like(both),
+        where=np.broadcast_to(share, both.shape) > 0,
     )
     evidence = np.zeros_like(both)
     for observed, row, column in (

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tavq.report.markup import Markup, tag
 
@@ -116,7 +117,13 @@ def _frame(x: Axis, y: Axis, x_label: str) -> list[Markup]:
 def _svg(title: str, parts: Sequence[Markup], height: float = HEIGHT) -> Markup:
     heading = _text(0, 15, title, "start", "title")
     return tag(
-        "svg", tag("title", title), heading, *parts, viewBox=f"0 0 {WIDTH} {_number(height)}", role="img", class_="chart"
+        "svg",
+        tag("title", title),
+        heading,
+        *parts,
+        viewBox=f"0 0 {WIDTH} {_number(height)}",
+        role="img",
+        class_="chart",
     )
 
 
@@ -216,4 +223,4 @@ def _columns(values: Sequence[float]) -> list[float]:
     """At most `COLUMNS` means of neighbouring values."""
     count = min(len(values), COLUMNS)
     edges = [len(values) * column // count for column in range(count + 1)] if count else [0]
-    return [sum(values[a:b]) / (b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]

@@ -33,7 +33,7 @@ def render(child: Child) -> Markup:
     return Markup(html.escape(str(child), quote=True))
 
 
-def tag(name: str, *children: Child, **attributes: Any) -> Markup:
+def tag(name: str, /, *children: Child, **attributes: Any) -> Markup:
     """`<name attributes>children</name>`; `class_` is written as class, `_` in names as `-`, None leaves one out."""
     parts = [
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value), quote=True)}"'
