@@ -232,7 +232,7 @@ class MappedTensors(Mapping[str, np.ndarray]):
         except UnicodeDecodeError as error:
             raise FileError(f"{self.path} is not a safetensors file: its header is not text.") from error
         header = parse_json(text, f"The header of {self.path}")
-        if not isinstance(header, dict):
+        if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
             raise FileError(f"{self.path} is not a safetensors file: its header is not a mapping.")
         return header, 8 + length, size
 
@@ -246,7 +246,7 @@ class MappedTensors(Mapping[str, np.ndarray]):
                 raise ValueError("its shape and its place in the file disagree")
             if start + end > size:
                 raise ValueError("the file is cut short")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileError(f"{self.path}: the tensor {name!r} cannot be read: {error}.") from error
         if count == 0:
             return np.empty(shape, dtype)

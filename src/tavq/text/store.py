@@ -33,7 +33,7 @@ MANIFEST = "manifest.json"
 CHUNK = 2048
 """Units encoded between two reports of progress."""
 
-Array = np.ndarray[Any, Any]
+Array = np.ndarray
 
 
 class EncoderRecord(Config):
@@ -190,8 +190,11 @@ def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         raise FileError(f"{folder} is no text store: it has no {MANIFEST}. `tavq text` makes one.")
+    told = read_json(path)
+    if not isinstance(told, dict):
+        raise FileError(f"{path} is not the manifest of a text store: it holds no settings.")
     try:
-        return build(Manifest, read_json(path), str(path))
+        return build(Manifest, told, str(path))
     except UsageError as error:
         raise FileError(f"{path} is not the manifest of a text store: {error}") from error
 

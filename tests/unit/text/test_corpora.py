@@ -1,7 +1,6 @@
 """TextBlob's own splits: where its corpora are, and what is said where they are not."""
 
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import nltk
@@ -23,12 +22,11 @@ def test_missing_corpora_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 @pytest.fixture
-def corpora(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def corpora(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with tarfile.open(real_data / "language" / "nltk_data_ready.tar.gz") as archive:
         wanted = [name for name in archive.getmembers() if "wordnet" not in name.name and "conll" not in name.name]
         archive.extractall(tmp_path, wanted, filter="data")
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
-    yield
 
 
 @pytest.mark.real_data

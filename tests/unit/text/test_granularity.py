@@ -102,7 +102,5 @@ def test_a_blank_before_the_limit_does_not_swallow_the_text() -> None:
 
 def test_registered_splitters_and_the_unknown_one() -> None:
     assert [*splitters] == ["corpora", "pattern"]
-    with pytest.raises(
-        UsageError, match=r"Unknown splitter 'patern'; known: corpora, pattern\. Did you mean 'pattern'"
-    ):
+    with pytest.raises(UsageError, match=r"Unknown splitter 'patern'; known: corpora, pattern\. Did you"):
         split("a dog", "patern")

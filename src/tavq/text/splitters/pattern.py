@@ -14,7 +14,7 @@ TOKENS = re.compile(
     r"\d+(?:[.,:/]\d+)+"
     r"|(?:[^\W\d_]\.)+[^\W\d_](?![^\W_])"
     r"|[^\W_]+(?:['’´][^\W_]+)*(?:[-‐‑][^\W_]+(?:['’´][^\W_]+)*)*"
-    r"|([^\w\s])\1{3,}|\.\.\.|\S"
+    r"|([^\w\s.])\1{3,}|\.\.\.|\S"
 )
 CLITIC = re.compile(r"(?<=.)(?:n['’´]t|['’´](?:s|re|ve|ll|d|m|t))$", re.IGNORECASE)
 PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")

