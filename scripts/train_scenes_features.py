@@ -116,7 +116,9 @@ def area_under_curve(scores: Tensor, truth: Tensor) -> float:
 
 
 @torch.no_grad()
-def scored(network: ScenesNetwork, classifier: nn.Linear, pictures: Tensor, labels: Tensor, size: int) -> list[list[float]]:
+def scored(
+    network: ScenesNetwork, classifier: nn.Linear, pictures: Tensor, labels: Tensor, size: int
+) -> list[list[float]]:
     """[AUC, average precision] of each label that at least five of the pictures have and five lack."""
     logits = torch.cat([classifier(network(resized(part, size))) for part in pictures.split(100)])
     counts = labels.sum(dim=0)

@@ -6,7 +6,7 @@ width, k entries, m text units, t text width, l levels, s samples.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -98,6 +98,9 @@ class Codebook(nn.Module):
         """All entries, as the quantizer compares against them."""
         raise TypeError(f"{type(self).__name__} must define forward")
 
+    def start(self, rows: Float[Tensor, "n d"]) -> None:
+        """Called with the features of every training batch before they are quantised; most codebooks need nothing."""
+
 
 class Quantizer(nn.Module):
     """Replaces each feature by an entry of a codebook."""
@@ -143,6 +146,7 @@ class Aligner(nn.Module):
         raise TypeError(f"{type(self).__name__} must define embed_entries")
 
 
+@runtime_checkable
 class TextSource(Protocol):
     """Where the loader finds the encoded text of a picture (text/store is the one that ships)."""
 

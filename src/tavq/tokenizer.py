@@ -126,7 +126,8 @@ class Tokenizer(nn.Module):
         self._check_size(images)
         stages, features = self.encoder(images)
         upper = self.hierarchy(stages) if self.hierarchy is not None else {}
-        return {level: self.quantizer(grid, self.codebook) for level, grid in {**upper, DEEP: features}.items()}
+        # the deep grid first: a codebook that starts from features starts from those the decoder reads
+        return {level: self.quantizer(grid, self.codebook) for level, grid in {DEEP: features, **upper}.items()}
 
     def forward(self, images: Float[Tensor, "b 3 y x"], text: TextFeatures | None = None) -> Output:
         """Reconstruction, grids and every loss but those on pixels; alignment counts where text is given."""

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tavq.data.records import Record, read_record
+from tavq.data.records import NamedBox, Question, Record, read_record, to_line
 
 VALUES = st.recursive(
     st.none()
@@ -49,7 +49,7 @@ LINES = st.fixed_dictionaries(
         "segmentation": VALUES,
     },
 )
-QUICK = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def holds(record: Record | None, faults: list[Any]) -> None:
@@ -74,3 +74,28 @@ def test_any_json(tmp_path: Path, value: Any) -> None:
 @given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes(tmp_path: Path, line: bytes) -> None:
     holds(*read_record(line, 1, tmp_path))
+
+
+TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=9).filter(str.strip)
+TEXTS = st.lists(TEXT, max_size=2)
+NUMBER = st.floats(0.01, 1e6)
+BOXES = st.lists(st.tuples(st.tuples(NUMBER, NUMBER, NUMBER, NUMBER), TEXT, TEXTS), max_size=2)
+QUESTIONS = st.lists(st.tuples(TEXT, TEXT, TEXT | st.just("")), max_size=2)
+
+
+@QUICK
+@given(TEXTS, st.none() | TEXT, BOXES, QUESTIONS, st.none() | st.just("s.png"))
+def test_what_is_written_is_read_back(
+    tmp_path: Path,
+    captions: list[str],
+    long_text: str | None,
+    boxes: list[tuple[tuple[float, float, float, float], str, list[str]]],
+    questions: list[tuple[str, str, str]],
+    segmentation: str | None,
+) -> None:
+    objects = tuple(NamedBox(box, name, tuple(phrases)) for box, name, phrases in boxes)
+    asked = tuple(Question(*texts) for texts in questions)
+    record = Record("a/b c.png", "val", tuple(captions), long_text, objects, asked, segmentation)
+    line = to_line(record)
+    assert line.count(b"\n") == 1
+    assert read_record(line, 1, tmp_path) == (record, [])

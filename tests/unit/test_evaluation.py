@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tavq.core.errors import UsageError
-from tavq.evaluation import evaluate
+from tavq.evaluation import _mean_unit, evaluate
 from tavq.interfaces import Aligner, Batch, Quantized, TextFeatures, TextUnits
 from tavq.metrics.images import l1
 from tavq.nets.features import FeatureNetwork
@@ -74,6 +74,7 @@ def batches(count: int = 24, size: int = 32, texts: bool = True, batch: int = 10
             codes = torch.stack([gray[part], gray[part] ** 2], dim=1)
             vectors = torch.stack([codes + 0.01, codes - 0.01, torch.full_like(codes, math.nan)], dim=1)
             mask = torch.tensor([True, True, False]).repeat(len(codes), 1)
+            mask[-start % 3 :: 3, 1] = False  # every third has one sentence only
             mask[: max(0, silent - start)] = False
             units = TextUnits(torch.where(mask[:, :, None], vectors, 0), mask)
             text = TextFeatures(units, units, units)
@@ -135,8 +136,21 @@ def test_pictures_without_sentences_do_not_count_as_text() -> None:
     assert result["images_with_text"] == 19
     assert result["retrieval"]["candidates"] == 19
     json.dumps(result, allow_nan=False)
+    whole = batches(batch=24)[0]
+    units = whole.text.sentences
+    rest = TextUnits(units.vectors[5:], units.mask[5:])
+    speaking = Batch(whole.images[5:], whole.keys[5:], TextFeatures(rest, rest, rest))
+    alone = evaluate(GrayTokenizer(MeanAligner()), [speaking])
+    for key in ("code_text_cosine", "code_text_cosine_shuffled", "probe_code_text_cosine"):
+        assert result[key] == pytest.approx(alone[key], abs=1e-6), key
 
 
 def test_sizes_must_agree() -> None:
     with pytest.raises(UsageError, match=r"got \(32, 32\) and then \(40, 40\)"):
         evaluate(GrayTokenizer(), [*batches(10), *batches(10, size=40)])
+
+
+def test_padding_does_not_count_in_a_mean_sentence() -> None:
+    vectors = torch.tensor([[[2.0, 4.0], [4.0, 0.0], [math.nan, 9.0]], [[5.0, 6.0], [9.0, 9.0], [9.0, 9.0]]])
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    assert _mean_unit(TextUnits(vectors, mask)).tolist() == [[3.0, 2.0], [5.0, 6.0]]

@@ -67,7 +67,7 @@ def import_(kind: str, source: Path, out: Path, /, *, limit: int | None = None) 
         out: The folder to write.
         limit: Take only so many pictures of each split.
     """
-    from tavq.data.sources import sources
+    from tavq.data.importing import sources
 
     with console.bar(f"Importing {kind}") as bar:
         summary = sources[kind]().run(source, out, bar, limit)

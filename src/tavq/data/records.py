@@ -1,9 +1,10 @@
 """What is known of one picture of a data set, read from one line of metadata.jsonl that may hold anything."""
 
+import json
 import math
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,12 @@ def _sentence(caption: str) -> str:
     """`A dog runs .` and `A dog runs` as `A dog runs.`"""
     caption = caption.strip()
     return caption if caption.endswith(("!", "?")) else caption.rstrip(". ") + "."
+
+
+def to_line(record: Record) -> bytes:
+    """The line of metadata.jsonl that `read_record` reads as this record; fields without a value are left out."""
+    fields = {name: value for name, value in asdict(record).items() if value or name in ("file_name", "split")}
+    return (json.dumps(fields, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 class _Unusable(Exception):
@@ -223,5 +230,5 @@ def _is_number(value: Any) -> bool:
 
 def _question(value: Any) -> Question:
     fields = _mapping(value)
-    kind = "" if fields.get("type") is None else _field(fields, "type", _text)
+    kind = "" if fields.get("type") in (None, "") else _field(fields, "type", _text)
     return Question(_field(fields, "question", _text), _field(fields, "answer", _text), kind)

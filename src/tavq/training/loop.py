@@ -198,7 +198,10 @@ class Trainer:
                 f"{self.run_folder} was started with other settings: {changes}. Use the same, or another --out."
             )
         provenance = files.read_json(self.run_folder / "provenance.json")
-        sources = {"data set": ("data_sha256", self.dataset.fingerprint), "text store": ("text", describe_text(self.text))}
+        sources = {
+            "data set": ("data_sha256", self.dataset.fingerprint),
+            "text store": ("text", describe_text(self.text)),
+        }
         for what, (key, value) in sources.items():
             if provenance.get(key) != value:
                 raise UsageError(f"The {what} changed since {self.run_folder} was started; resuming would mix the two.")

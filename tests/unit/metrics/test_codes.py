@@ -34,6 +34,12 @@ def test_a_collapsed_codebook_has_perplexity_one_and_one_top_entry() -> None:
     assert result == {"usage": 1 / 16, "perplexity": 1.0, "dead": 15, "top_entries": [[7, 1.0]]}
 
 
+def test_equally_frequent_entries_stand_in_order() -> None:
+    usage = CodeUsage(2000)
+    usage.update(torch.arange(2000).flip(0).view(1, 40, 50))
+    assert [entry for entry, _ in usage.compute(top=5)["top_entries"]] == [0, 1, 2, 3, 4]
+
+
 def test_nothing_seen_is_no_number() -> None:
     assert CodeUsage(4).compute() == {"usage": 0.0, "perplexity": None, "dead": 4, "top_entries": []}
 

@@ -1,0 +1,5 @@
+"""`python -m tavq`."""
+
+from tavq.cli import main
+
+main()

@@ -1,0 +1,151 @@
+"""The figures of evaluation.json in words: name, meaning, which way is better, how to print it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure of an evaluation.
+
+    `key` may be dotted for nested figures. `better` is 1 where more is better, -1 where less is, 0 where neither.
+    """
+
+    key: str
+    name: str
+    better: int
+    meaning: str
+    decimals: int = 3
+    unit: str = ""
+    percent: bool = False
+
+    def of(self, evaluation: Mapping[str, Any]) -> float | None:
+        """The figure, None where the evaluation has none."""
+        value: Any = evaluation
+        for part in self.key.split("/"):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def text(self, value: float | None, signed: bool = False) -> str:
+        """The figure as a person reads it; `signed` for a difference."""
+        if value is None:
+            return "–"
+        sign = "+" if signed else ""
+        if self.percent:
+            return f"{100 * value:{sign}.1f} {'points' if signed else '%'}"
+        return f"{value:{sign},.{self.decimals}f}{' ' + self.unit if self.unit else ''}"
+
+
+RETRIEVAL = "Recall at {k}: how often the right one of all {what} is among the first {k}."
+
+MEASURES: tuple[Measure, ...] = (
+    Measure("psnr", "PSNR", 1, "Peak signal-to-noise ratio of the reconstruction: fidelity pixel by pixel.", 2, "dB"),
+    Measure(
+        "ssim", "SSIM", 1, "Structural similarity: 1 is the same picture. Local contrast and structure, not colour."
+    ),
+    Measure("l1", "L1", -1, "Mean absolute error of a pixel, on the scale from -1 to 1.", 4),
+    Measure("l2", "L2", -1, "Mean squared error of a pixel, on the scale from -1 to 1.", 4),
+    Measure("usage", "Codebook usage", 1, "Share of the entries that were chosen at least once.", percent=True),
+    Measure(
+        "perplexity", "Perplexity", 1, "The number of entries that would carry as much if all were used equally.", 1
+    ),
+    Measure("dead", "Dead entries", -1, "Entries that were never chosen.", 0),
+    Measure(
+        "probe_code_text_cosine",
+        "Code-text cosine (probe)",
+        1,
+        "How much of a picture's sentences a straight line reads off its codes, on pictures it was not fitted on. 0 is "
+        "chance. For every tokenizer, aligned or not.",
+    ),
+    Measure(
+        "probe_retrieval/picture_to_text/recall@1",
+        "Probe: text of a picture, R@1",
+        1,
+        "The probe's prediction ranks the texts of its half: how often the right one is first.",
+        percent=True,
+    ),
+    Measure(
+        "probe_retrieval/picture_to_text/recall@5",
+        "Probe: text of a picture, R@5",
+        1,
+        "… among the first five.",
+        percent=True,
+    ),
+    Measure(
+        "code_text_cosine",
+        "Code-text cosine (aligned)",
+        0,
+        "Cosine of a picture's codes with its own text in the aligner's space. Says little alone: everything may point "
+        "the same way. Our definition; not comparable with published values.",
+    ),
+    Measure(
+        "code_text_cosine_shuffled",
+        "… with others' text",
+        0,
+        "The same with the texts of other pictures: the baseline.",
+    ),
+    Measure(
+        "code_text_gap",
+        "… own minus others'",
+        1,
+        "What of the cosine is due to the picture's own text. 0 is chance.",
+        4,
+    ),
+    Measure(
+        "retrieval/picture_to_text/recall@1",
+        "Text of a picture, R@1",
+        1,
+        "In the aligner's space, a picture ranks all texts: how often its own is first.",
+        percent=True,
+    ),
+    Measure("retrieval/picture_to_text/recall@5", "Text of a picture, R@5", 1, "… among the first five.", percent=True),
+    Measure(
+        "retrieval/text_to_picture/recall@1",
+        "Picture of a text, R@1",
+        1,
+        "In the aligner's space, a text ranks all pictures: how often its own is first.",
+        percent=True,
+    ),
+    Measure("retrieval/text_to_picture/recall@5", "Picture of a text, R@5", 1, "… among the first five.", percent=True),
+    Measure(
+        "retrieval/picture_to_text/median_rank",
+        "Text of a picture, median rank",
+        -1,
+        "1 is best; half the candidates is chance.",
+        1,
+    ),
+)
+
+DISTANCE = (
+    "Fréchet distance between reconstructions and originals in the features of the network {network!r}: do they look "
+    "alike as sets? Not FID, which needs FID's own network; comparable only between equal numbers of pictures."
+)
+
+
+def measures_of(evaluations: Sequence[Mapping[str, Any]]) -> list[Measure]:
+    """The measures that at least one of some evaluations has, in the order of a table."""
+    distances = sorted({key for found in evaluations for key in found if key.startswith("fd_")})
+    named = [
+        Measure(key, f"Fréchet distance ({key[3:]})", -1, DISTANCE.format(network=key[3:]), 3)
+        for key in distances
+        if not key.endswith("_warning")
+    ]
+    every = [*MEASURES[:4], *named, *MEASURES[4:]]
+    return [measure for measure in every if any(measure.of(found) is not None for found in evaluations)]
+
+
+def with_gap(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation with the difference of its two cosines, where it has both."""
+    own, others = evaluation.get("code_text_cosine"), evaluation.get("code_text_cosine_shuffled")
+    both = isinstance(own, float) and isinstance(others, float)
+    return {**evaluation, "code_text_gap": own - others if both else None}  # type: ignore[operator]
+
+
+def best(measure: Measure, values: Sequence[float | None]) -> list[int]:
+    """Which of some values are the best: none without a direction, without two values, or where all print alike."""
+    known = [value for value in values if value is not None]
+    if measure.better == 0 or len(known) < 2 or len({measure.text(value) for value in known}) == 1:
+        return []
+    top = measure.text(max(known) if measure.better > 0 else min(known))
+    return [place for place, value in enumerate(values) if value is not None and measure.text(value) == top]

@@ -1,0 +1,138 @@
+"""Writes RUN/report.html, and one page that compares runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tavq.core import files
+from tavq.core.errors import UsageError
+from tavq.report import sections, side_by_side
+from tavq.report.markup import Markup, document, tag
+from tavq.report.meaning import TOP
+from tavq.report.run import Run, read_run, read_runs
+from tavq.report.style import STYLE
+from tavq.report.view import Progress, Silence, held_out_first, look, spread
+from tavq.text.store import TextStore
+
+PAIRS = 12
+SIDE_TOP = 8
+"""Codes of each run in a comparison."""
+
+
+def write_report(
+    run: Path,
+    data: Path | None = None,
+    text: Path | None = None,
+    limit: int = 512,
+    progress: Progress | None = None,
+) -> Path:
+    """Writes RUN/report.html and returns its path.
+
+    The page is one file that loads nothing: curves, figures (where RUN/evaluation.json is), pictures with their
+    reconstruction, the codebook, and what its most used codes mean. About a second plus encoding `limit` pictures.
+
+    Args:
+        run: a run folder with its model/ and log.jsonl.
+        data: the data set to show pictures of; by default the one the run was trained on, where it still is. Without
+            one the page has no pictures and no codes.
+        text: the text store; by default DATA/text where it exists.
+        limit: at most so many pictures are read, held-out ones first.
+        progress: told the number of pictures read.
+
+    Raises:
+        UsageError: there is no run, or no data set where `data` says.
+        FileError: a file of the run or of the store is damaged.
+    """
+    found = read_run(run)
+    folder = data_folder(found, data)
+    body: list[Any] = [*sections.header(found)]
+    middle: list[Any] = [sections.figures(found), sections.curves(found)]
+    if folder is None:
+        middle.append(
+            sections.note("The data set of this run was not found; give it with --data to see pictures and codes.")
+        )
+        middle.append(sections.progress_of(found))
+    else:
+        dataset = held_out_first(folder, limit)
+        view = look(found, dataset, open_store(folder, text), spread(dataset, PAIRS), TOP, progress or Silence())
+        if dataset.fingerprint != found.provenance.get("data_sha256", dataset.fingerprint):
+            middle.append(
+                tag("p", "The pictures below come from other data than the run was trained on.", class_="warning")
+            )
+        middle += [sections.pairs(view), sections.progress_of(found), sections.codebook(view), sections.codes(view)]
+    return write(run / "report.html", f"{found.name}: report", [*body, contents(middle), *middle])
+
+
+def write_comparison(
+    runs: Sequence[Path],
+    out: Path,
+    data: Path | None = None,
+    text: Path | None = None,
+    limit: int = 512,
+    progress: Progress | None = None,
+) -> Path:
+    """Writes one page that sets two or more runs side by side and returns its path.
+
+    Args:
+        runs: run folders.
+        out: the page to write.
+        data: the data set to show pictures of; by default the first run's.
+        text: the text store; by default DATA/text where it exists.
+        limit: at most so many pictures are read for each run.
+        progress: told the number of pictures read.
+
+    Raises:
+        UsageError: fewer than two runs, or one that is none.
+        FileError: a file of a run or of the store is damaged.
+    """
+    found = read_runs(runs)
+    folder = data_folder(found[0], data)
+    body: list[Any] = [
+        *side_by_side.header(found),
+        side_by_side.figures(found),
+        side_by_side.settings(found),
+        side_by_side.curves(found),
+    ]
+    if folder is not None:
+        dataset = held_out_first(folder, limit)
+        store, names = open_store(folder, text), spread(dataset, PAIRS // 2)
+        views = [look(run, dataset, store, names, SIDE_TOP, progress or Silence()) for run in found]
+        body += [
+            side_by_side.pictures(found, views),
+            side_by_side.codebooks(found, views),
+            side_by_side.codes(found, views),
+        ]
+    else:
+        body.append(sections.note("No data set was found; give one with --data to see pictures and codes."))
+    return write(out, "Comparison: " + ", ".join(run.name for run in found), body)
+
+
+def data_folder(run: Run, data: Path | None) -> Path | None:
+    """The data set to show: the one that was named, else the run's own where it still is."""
+    if data is not None:
+        if not data.is_dir():
+            raise UsageError(f"There is no folder {data}; give the folder of a data set.")
+        return data
+    stored = run.provenance.get("data_folder")
+    return Path(stored) if isinstance(stored, str) and Path(stored).is_dir() else None
+
+
+def open_store(data: Path, text: Path | None) -> TextStore | None:
+    """The text store that was named, else the data set's own where it has one."""
+    place = text or data / "text"
+    return None if text is None and not place.is_dir() else TextStore.open(place)
+
+
+def contents(parts: Sequence[Any]) -> Markup:
+    """Links to the sections of a page."""
+    links = [("figures", "Figures"), ("curves", "Training"), ("pictures", "Pictures"), ("progress", "Progress")]
+    links += [("codebook", "Codebook"), ("codes", "Codes")]
+    there = "".join(part for part in parts if part)
+    return tag("nav", *(tag("a", name, href=f"#{key}") for key, name in links if f'id="{key}"' in there))
+
+
+def write(path: Path, title: str, body: Sequence[Any]) -> Path:
+    """Writes a page."""
+    footer = tag("footer", "Written by tavq. One file; it loads nothing from anywhere.")
+    files.write_text(path, document(title, STYLE, *body, footer))
+    return path

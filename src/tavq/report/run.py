@@ -1,0 +1,123 @@
+"""A run folder as a page needs it: settings, log, figures, model; everything but the model may be missing."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tavq.core import files
+from tavq.core.config import read_yaml
+from tavq.core.errors import FileError, UsageError
+from tavq.report.measures import with_gap
+from tavq.tokenizer import Tokenizer, read_model_config
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was found in a run folder.
+
+    Raises (by `read_run`) UsageError where there is no run, FileError where a file of it is damaged.
+    """
+
+    folder: Path
+    name: str
+    recipe: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    lines: tuple[Mapping[str, Any], ...]
+    alarms: tuple[Mapping[str, Any], ...]
+    evaluation: Mapping[str, Any] | None
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The trained model."""
+        return Tokenizer.from_pretrained(self.folder)
+
+    @cached_property
+    def model(self) -> Mapping[str, Any]:
+        """What the model's config.json says."""
+        return read_model_config(self.folder / "model")
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures it was trained on."""
+        size = self.model.get("size")
+        if not isinstance(size, int):
+            raise FileError(f"{self.folder / 'model' / 'config.json'} does not say the size of its pictures.")
+        return size
+
+    @property
+    def steps(self) -> int:
+        """Steps that were trained."""
+        step = self.model.get("step")
+        return step if isinstance(step, int) else int(self.lines[-1].get("step", 0)) if self.lines else 0
+
+    def curve(self, key: str) -> tuple[list[float], list[float]]:
+        """Steps and values of a logged key."""
+        found = [
+            (float(line["step"]), float(line[key]))
+            for line in self.lines
+            if isinstance(line.get(key), int | float) and isinstance(line.get("step"), int | float)
+        ]
+        return [step for step, _ in found], [value for _, value in found]
+
+    def samples(self) -> list[tuple[int, Path]]:
+        """The sample grids by step."""
+        paths = sorted((self.folder / "samples").glob("*.png"))
+        return [(int(path.stem), path) for path in paths if re.fullmatch(r"\d+", path.stem)]
+
+
+def read_run(folder: Path, name: str | None = None) -> Run:
+    """The run in a folder."""
+    if not folder.is_dir():
+        raise UsageError(f"There is no run folder {folder}; give the folder that `tavq train --out` wrote.")
+    missing = [part for part in ("model/config.json", "log.jsonl") if not (folder / part).is_file()]
+    if missing:
+        raise UsageError(
+            f"{folder} is not a finished run: it has no {' and no '.join(missing)}. "
+            "Finish it with: tavq train … --resume."
+        )
+    logged = [line for line in files.read_json_lines(folder / "log.jsonl") if isinstance(line, dict)]
+    recipe = folder / "recipe.yaml"
+    evaluation = _mapping(folder / "evaluation.json")
+    return Run(
+        folder,
+        name or folder.resolve().name,
+        read_yaml(files.read_text(recipe), str(recipe)) if recipe.is_file() else {},
+        _mapping(folder / "provenance.json") or {},
+        tuple(line for line in logged if "alarm" not in line),
+        tuple(line for line in logged if "alarm" in line),
+        None if evaluation is None else with_gap(evaluation),
+    )
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Some runs with names that tell them apart: the folder's, or its path's last parts where that comes twice."""
+    if len(folders) < 2:
+        raise UsageError("A comparison needs two or more run folders.")
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UsageError("A comparison needs different run folders; one is named twice.")
+    length, names = 1, [folder.resolve().name for folder in folders]
+    while len(set(names)) < len(names):
+        length += 1
+        names = ["/".join(folder.resolve().parts[-length:]) for folder in folders]
+    return [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
+
+
+def _mapping(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    value = files.read_json(path)
+    if not isinstance(value, dict):
+        raise FileError(f"{path} must hold a JSON object.")
+    return value
+
+
+def flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as dotted keys with their values; an empty mapping and null count as a value."""
+    if isinstance(settings, Mapping) and settings:
+        for key, value in settings.items():
+            yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, settings

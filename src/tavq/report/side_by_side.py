@@ -1,0 +1,237 @@
+"""The parts of a page that sets runs beside each other."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tavq.report import sections
+from tavq.report.charts import Line, line_chart
+from tavq.report.markup import Markup, tag
+from tavq.report.measures import Measure, best, measures_of
+from tavq.report.pictures import img
+from tavq.report.run import Run, flat
+from tavq.report.sections import note, section, table
+from tavq.report.view import View
+
+CURVES_FIRST = ("reconstruction/", "align/", "codebook/", "quantizer/", "adversarial/")
+
+
+def header(runs: Sequence[Run]) -> list[Markup]:
+    """The runs, what makes them hard to compare, and the outcome in words."""
+    facts = [sections.fact(run.name, run.recipe.get("description") or f"{run.steps:,} steps") for run in runs]
+    return [
+        tag("h1", " against ".join(run.name for run in runs)),
+        tag("p", "The same questions asked of each run.", class_="lead"),
+        tag("div", *facts, class_="facts"),
+        *(tag("p", warning, class_="warning") for warning in differences(runs)),
+        *(tag("p", f"{run.name}: {sections.alarm_text(run)}", class_="alarmed") for run in runs if run.alarms),
+        *(tag("p", sentence) for sentence in outcome(runs)),
+    ]
+
+
+# --- what was compared ------------------------------------------------------------------------------------------
+
+
+def differences(runs: Sequence[Run]) -> list[str]:
+    """Why figures of the runs may differ for other reasons than the method, a sentence each."""
+    questions = (
+        ("data", [str(run.provenance.get("data_sha256")) for run in runs], "were trained on different data"),
+        ("seed", [run.model.get("seed") for run in runs], "have different seeds"),
+        ("steps", [run.steps for run in runs], "were trained for different numbers of steps"),
+        ("size", [run.model.get("size") for run in runs], "have pictures of different sizes"),
+    )
+    found = [
+        f"These runs {what} ({_by_run(runs, [str(value)[:12] for value in values])})."
+        for _, values, what in questions
+        if len(set(values)) > 1
+    ]
+    missing = [run.name for run in runs if run.evaluation is None]
+    if missing:
+        found.append(f"Not evaluated yet: {', '.join(missing)}. Run: tavq evaluate RUN --data DATA")
+    evaluated = [run.evaluation for run in runs if run.evaluation is not None]
+    found += [
+        f"The figures do not stand on the same pictures or networks: {key} differs between the evaluations."
+        for key in ("data_sha256", "split", "images", "size", "feature_weights")
+        if len({str(evaluation.get(key)) for evaluation in evaluated}) > 1
+    ]
+    return found
+
+
+def _by_run(runs: Sequence[Run], values: Sequence[Any]) -> str:
+    return ", ".join(f"{run.name}: {value}" for run, value in zip(runs, values, strict=True))
+
+
+def outcome(runs: Sequence[Run]) -> list[str]:
+    """Which run wins on which figure and by how much, in sentences that claim no more than was measured."""
+    evaluated = [run for run in runs if run.evaluation is not None]
+    if len(evaluated) < 2:
+        return []
+    evaluations = [run.evaluation or {} for run in evaluated]
+    wins: dict[str, list[str]] = {run.name: [] for run in evaluated}
+    even: list[str] = []
+    for measure in measures_of(evaluations):
+        values = [measure.of(evaluation) for evaluation in evaluations]
+        if measure.better == 0 or sum(value is not None for value in values) < 2:
+            continue
+        winners = best(measure, values)
+        if len(winners) == 1:
+            wins[evaluated[winners[0]].name].append(win(measure, values, winners[0]))
+        else:
+            even.append(measure.name)
+    counted = sum(len(found) for found in wins.values()) + len(even)
+    sentences = [
+        f"{name} is ahead on {len(found)} of {counted} figures: {'; '.join(found)}."
+        for name, found in wins.items()
+        if found
+    ]
+    if even:
+        sentences.append(f"No difference at the printed precision: {', '.join(even)}.")
+    return [*sentences, caution(evaluated)]
+
+
+def win(measure: Measure, values: Sequence[float | None], winner: int) -> str:
+    """`PSNR 23.10 dB, next 22.78 dB (+0.32 dB)`."""
+    own = values[winner]
+    others = [value for place, value in enumerate(values) if value is not None and place != winner]
+    following = max(others) if measure.better > 0 else min(others)
+    assert own is not None
+    return (
+        f"{measure.name} {measure.text(own)} against {measure.text(following)} "
+        f"({measure.text(own - following, signed=True)})"
+    )
+
+
+def caution(runs: Sequence[Run]) -> str:
+    """What the figures cannot show."""
+    evaluation = runs[0].evaluation or {}
+    steps = sorted({run.steps for run in runs})
+    trained = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+    return (
+        f"Each run is one seed, trained for {trained} steps and measured on {evaluation.get('images', '?')} pictures. "
+        "Several of the figures measure nearly the same thing, and single runs give no error bars: a small difference "
+        "may be the seed's. Repeat with other seeds before you draw a conclusion, and do not carry one over "
+        "to larger models or longer training."
+    )
+
+
+# --- tables and curves ------------------------------------------------------------------------------------------
+
+
+def figures(runs: Sequence[Run]) -> Markup | None:
+    """The evaluations side by side; the better value marked, with two runs the difference too."""
+    evaluations = [run.evaluation or {} for run in runs]
+    measures = measures_of(evaluations)
+    if not measures:
+        return None
+    rows = []
+    for measure in measures:
+        values = [measure.of(evaluation) for evaluation in evaluations]
+        winners = best(measure, values)
+        arrow = {1: " ↑", -1: " ↓", 0: ""}[measure.better]
+        cells = [
+            tag("td", measure.text(value), class_="number best" if place in winners else "number")
+            for place, value in enumerate(values)
+        ]
+        if len(runs) == 2:
+            cells.append(tag("td", _difference(measure, values[0], values[1]), class_="number"))
+        rows.append([tag("th", measure.name + arrow, scope="row", title=measure.meaning), *cells])
+    head = ["measure", *(run.name for run in runs), *(["difference"] if len(runs) == 2 else [])]
+    legend = [
+        tag("li", tag("b", f"{measure.name}: "), measure.meaning)
+        for measure in measures
+        if not measure.name.startswith("…")
+    ]
+    about = "↑ higher is better, ↓ lower is better; the better value is marked."
+    if len(runs) == 2:
+        about += f" The difference is {runs[1].name} minus {runs[0].name}."
+    on = [sections.evaluated_on(run.evaluation) for run in runs if run.evaluation is not None]
+    return section(
+        "figures",
+        "Figures",
+        note(about, " ", on[0]),
+        table(head, rows, numbers=range(1, len(head))),
+        tag("details", tag("summary", "What each figure says"), tag("ul", *legend, class_="note")),
+    )
+
+
+def _difference(measure: Measure, first: float | None, second: float | None) -> str:
+    return "–" if first is None or second is None else measure.text(second - first, signed=True)
+
+
+def settings(runs: Sequence[Run]) -> Markup:
+    """The settings that differ."""
+    every = [dict(flat(run.recipe)) for run in runs]
+    keys = list(dict.fromkeys(key for found in every for key in found if key != "description"))
+    absent = "not there"
+    rows = []
+    for key in keys:
+        values = [sections.shown(found[key]) if key in found else absent for found in every]
+        if len(set(values)) > 1:
+            rows.append([tag("td", key, class_="setting"), *(tag("td", value, class_="setting") for value in values)])
+    if not rows:
+        return section("settings", "Settings that differ", note("None: the recipes are the same."))
+    return section("settings", "Settings that differ", table(["setting", *(run.name for run in runs)], rows))
+
+
+def curves(runs: Sequence[Run]) -> Markup:
+    """Each logged value in a chart, a line a run."""
+    keys = sections.logged_keys(runs)
+    ordered = sorted(keys, key=lambda key: next((n for n, room in enumerate(CURVES_FIRST) if key.startswith(room)), 9))
+    charts = []
+    for key in ordered:
+        lines = [Line(run.name, *run.curve(key)) for run in runs]
+        charts.append(line_chart(sections.SINGLE.get(key, key), lines, log=sections.wide(lines)))
+    return section("curves", "Training", tag("div", *charts, class_="charts"))
+
+
+# --- pictures and codes -----------------------------------------------------------------------------------------
+
+
+def pictures(runs: Sequence[Run], views: Sequence[View]) -> Markup:
+    """The same pictures through each run."""
+    rows = []
+    for place, pair in enumerate(views[0].pairs):
+        columns = [
+            img(pair.original, "original"),
+            *(img(view.pairs[place].reconstruction, run.name) for run, view in _zip(runs, views)),
+        ]
+        rows.append(tag("div", *columns, class_="row"))
+    names = tag("div", *(tag("b", name) for name in ("picture", *(run.name for run in runs))), class_="row")
+    held = "Pictures that training never saw" if views[0].pairs_split != "train" else "Pictures of the training split"
+    return section(
+        "pictures",
+        "The same pictures through each run",
+        note(f"{held}, evenly spread over the split “{views[0].pairs_split}”, not chosen."),
+        tag("div", names, *rows, class_="rows"),
+    )
+
+
+def _zip(runs: Sequence[Run], views: Sequence[View]) -> list[tuple[Run, View]]:
+    return list(zip(runs, views, strict=True))
+
+
+def codebooks(runs: Sequence[Run], views: Sequence[View]) -> Markup:
+    """The codebook of each run."""
+    parts = []
+    for colour, (run, view) in enumerate(_zip(runs, views)):
+        parts += [
+            tag("h3", run.name),
+            note(sections.usage_text(view)),
+            tag("div", *sections.book(view, colour), class_="book"),
+        ]
+    return section("codebook", "Codebooks", *parts)
+
+
+def codes(runs: Sequence[Run], views: Sequence[View]) -> Markup:
+    """The most used codes of each run beside each other; codes of two runs have nothing to do with each other."""
+    columns = [
+        tag("div", tag("h3", run.name), *(sections.code_card(card) for card in view.cards), class_="cards")
+        for run, view in _zip(runs, views)
+    ]
+    aligned = next((view for view in views if view.aligned), views[0])
+    return section(
+        "codes",
+        "What the codes mean",
+        *sections.codes_legend(aligned),
+        note("Cards on one line have the same rank of use in their run; their numbers do not correspond."),
+        tag("div", *columns, class_="side"),
+    )

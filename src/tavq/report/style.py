@@ -1,0 +1,86 @@
+"""The style sheet of every page: system fonts, dark on light, one column on a phone, whole cards when printed."""
+
+STYLE = """
+:root { color-scheme: light; --ink: #1b1f24; --soft: #57606a; --line: #d8dee4; --paper: #ffffff; --wash: #f5f7f9;
+  --accent: #0072B2; --good: #d9f0e6; --warn: #fff4d6; --alarm: #C1121F; }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", Arial, sans-serif; }
+main { max-width: 1160px; margin: 0 auto; padding: 40px 24px 80px; }
+h1 { font-size: 30px; line-height: 1.2; margin: 0 0 6px; overflow-wrap: anywhere; }
+h2 { font-size: 21px; margin: 52px 0 6px; padding-bottom: 6px; border-bottom: 1px solid var(--line); }
+h3 { font-size: 16px; margin: 0; }
+p { margin: 6px 0 14px; max-width: 78ch; }
+.lead { font-size: 18px; color: var(--soft); margin: 0 0 22px; }
+.note, figcaption { color: var(--soft); font-size: 14px; }
+.warning { background: var(--warn); border-left: 4px solid #c98a00; padding: 10px 14px; margin: 10px 0;
+  max-width: none; }
+.alarmed { background: #fdecee; border-left: 4px solid var(--alarm); padding: 10px 14px; margin: 10px 0;
+  max-width: none; }
+nav { font-size: 14px; margin: 0 0 8px; }
+nav a { color: var(--accent); margin-right: 16px; text-decoration: none; white-space: nowrap; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 10px; margin: 0 0 14px; }
+.fact { background: var(--wash); border-radius: 8px; padding: 10px 14px; overflow-wrap: anywhere; }
+.fact b { display: block; font-size: 18px; font-weight: 600; line-height: 1.35; }
+.fact span { color: var(--soft); font-size: 13px; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: 15px; margin: 8px 0 16px; }
+th, td { text-align: left; vertical-align: top; padding: 7px 12px 7px 0; border-bottom: 1px solid var(--line); }
+th { font-weight: 600; }
+thead th { color: var(--soft); font-size: 13px; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; padding-left: 12px; }
+td.best { background: var(--good); font-weight: 600; }
+td.meaning { color: var(--soft); font-size: 14px; min-width: 240px; }
+td.setting { overflow-wrap: anywhere;
+  font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
+  font-size: 13px; }
+details { margin: 8px 0; }
+summary { cursor: pointer; color: var(--accent); font-size: 14px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr)); gap: 22px 34px; }
+.chart { width: 100%; height: auto; overflow: visible; font-family: inherit; }
+.chart .title { font-size: 14px; font-weight: 600; fill: var(--ink); }
+.chart .tick { font-size: 11.5px; fill: var(--soft); }
+.chart .legend { font-size: 12.5px; fill: var(--ink); }
+.chart .grid { stroke: #e7ebef; }
+.chart .axis { stroke: #8c959f; }
+.chart .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
+.chart .alarm { stroke: var(--alarm); stroke-width: 1; opacity: 0.55; }
+img { image-rendering: pixelated; display: block; border-radius: 3px; max-width: 100%; height: auto;
+  background: #eceff2; }
+.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(340px, 100%), 1fr)); gap: 18px; }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 4px; margin: 0; break-inside: avoid; }
+.pair img { width: 100%; }
+.pair figcaption { grid-column: 1 / -1; overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
+  font-size: 12px; }
+.rows { display: grid; gap: 14px; }
+.row { display: grid; grid-auto-columns: minmax(0, 1fr); grid-auto-flow: column; gap: 8px; margin: 0;
+  break-inside: avoid; }
+.row img { width: 100%; }
+.row b { font-size: 14px; overflow-wrap: anywhere; }
+.rows3 { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(340px, 100%), 1fr)); gap: 22px; }
+.progress { margin: 0 0 18px; }
+.progress img { width: 100%; }
+.book { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr)); gap: 26px 34px; }
+.book figure { margin: 0; break-inside: avoid; }
+.book img { width: 100%; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(530px, 100%), 1fr)); gap: 18px; }
+.card { border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; break-inside: avoid; }
+.card header { display: flex; gap: 14px; align-items: center; margin-bottom: 10px; }
+.card header img { width: 56px; height: 56px; flex: none; }
+.card header span { color: var(--soft); font-size: 14px; display: block; }
+.patches { display: grid; grid-template-columns: repeat(8, 1fr); gap: 4px; margin-bottom: 8px; }
+.patches img { width: 100%; aspect-ratio: 1; object-fit: cover; }
+.kind { font-size: 13px; color: var(--soft); margin: 8px 0 2px; font-weight: 600; }
+.units { display: flex; flex-wrap: wrap; gap: 5px 6px; margin: 0 0 5px; padding: 0; list-style: none; font-size: 14px; }
+.units li { background: var(--wash); border-radius: 6px; padding: 1px 8px; overflow-wrap: anywhere; }
+.units.near li { background: #e7f1f8; }
+.units small { color: var(--soft); font-size: 12px; margin-left: 4px; font-variant-numeric: tabular-nums; }
+.side { display: grid; grid-auto-columns: minmax(0, 1fr); grid-auto-flow: column; gap: 22px; }
+.side .cards { grid-template-columns: 1fr; align-content: start; }
+footer { margin-top: 60px; color: var(--soft); font-size: 13px; border-top: 1px solid var(--line); padding-top: 12px; }
+@media (max-width: 760px) { .side { grid-auto-flow: row; } main { padding: 22px 14px 50px; } h1 { font-size: 25px; } }
+@media print { body { font-size: 12px; } main { max-width: none; padding: 0; } h2 { break-after: avoid;
+  margin-top: 26px; }
+  nav { display: none; } * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
+  .cards { grid-template-columns: 1fr 1fr; } .chart, .fact, tr { break-inside: avoid; } }
+"""
