@@ -35,9 +35,9 @@ class TokenizerConfig(Config):
     """What a tokenizer is made of."""
 
     net: ConvNetConfig = ConvNetConfig()
-    codebook: selected(codebooks) = Field(default_factory=lambda: codebooks["learned"].Config())  # type: ignore[valid-type]
-    quantizer: selected(quantizers) = Field(default_factory=lambda: quantizers["nearest"].Config())  # type: ignore[valid-type]
-    align: selected(aligners) | None = None  # type: ignore[valid-type]
+    codebook: selected(codebooks) = Field(default_factory=lambda: codebooks["learned"].Config(name="learned"))
+    quantizer: selected(quantizers) = Field(default_factory=lambda: quantizers["nearest"].Config(name="nearest"))
+    align: selected(aligners) | None = None
     hierarchy_weight: float = Field(1.0, ge=0, le=100)
     """Factor on the codebook and commitment losses of the two upper levels."""
     text_width: int | None = Field(None, ge=1, le=16384)
@@ -79,15 +79,15 @@ class Tokenizer(nn.Module):
         width = config.codebook.width
         self.encoder = Encoder(config.net, width)
         self.decoder = Decoder(config.net, width)
-        self.codebook: Codebook = codebooks[config.codebook.name](config.codebook)  # type: ignore[call-arg]
-        self.quantizer: Quantizer = quantizers[config.quantizer.name](config.quantizer)  # type: ignore[call-arg]
+        self.codebook: Codebook = codebooks[config.codebook.name](config.codebook)
+        self.quantizer: Quantizer = quantizers[config.quantizer.name](config.quantizer)
         # Built last: with one seed, a tokenizer with alignment starts from the same weights as one without.
         self.aligner: Aligner | None = None
         self.hierarchy: Hierarchy | None = None
         if config.align is not None:
             if config.text_width is None:
                 raise UsageError("A tokenizer with an aligner needs model.text_width, the width of the text vectors.")
-            self.aligner = aligners[config.align.name](config.align, width, config.text_width)  # type: ignore[call-arg]
+            self.aligner = aligners[config.align.name](config.align, width, config.text_width)
             upper = [level for level in self.aligner.levels if level != DEEP]
             self.hierarchy = Hierarchy(config.net.widths, width, upper)
 

@@ -6,7 +6,7 @@ from typing import Any
 from cyclopts import App
 
 from tavq.cli import console
-from tavq.core.errors import UsageError
+from tavq.core.errors import DataError, UsageError
 
 BATCH = 32
 
@@ -131,26 +131,34 @@ def encode(model: str, source: Path, /, *, out: Path, size: int | None = None, s
     tokenizer = Tokenizer.from_pretrained(folder)
     keys: list[str] = []
     parts = []
-    loader = open_pictures(source, folder, size, split)
-    with console.bar("Encoding", len(loader)) as bar:
-        for number, batch in enumerate(loader, 1):
+    batches, faults = open_pictures(source, folder, size, split)
+    with console.bar("Encoding") as bar:
+        for batch in batches:
             parts.append(tokenizer.encode(batch.images))
             keys.extend(batch.keys)
-            bar(number)
+            bar(len(keys))
+    if not keys:
+        raise DataError(f"Not one picture of {source} could be read: {faults[0] if faults else 'it holds none'}.")
     metadata = {"keys": json.dumps(keys, ensure_ascii=False), "entries": str(tokenizer.entries)}
     files.write_tensors(out, {"indices": torch.cat(parts).to(torch.int32)}, metadata)
-    for fault in loader.faults:
+    for fault in faults:
         console.say(f"Skipped {fault}")
     console.say(f"{len(keys):,} pictures are in {out}.")
 
 
-def open_pictures(source: Path, folder: Path, size: int | None, split: str | None) -> Any:
-    """An ordered pass over a data set, a folder of pictures or one picture."""
+def open_pictures(source: Path, folder: Path, size: int | None, split: str | None) -> tuple[Any, list[Any]]:
+    """Ordered batches of a data set, a folder of pictures or one picture, and the list of what could not be read."""
     from tavq.data.folder import FolderDataset
     from tavq.data.loader import EvaluationLoader
+    from tavq.data.pictures import load_picture
+    from tavq.data.transforms import prepare, to_float
+    from tavq.interfaces import Batch
 
-    dataset = FolderDataset.of_file(source) if source.is_file() else FolderDataset(source, split)
-    return EvaluationLoader(dataset, data_config(folder, size), BATCH, None)
+    config = data_config(folder, size)
+    if source.is_file():
+        return [Batch(to_float(prepare(load_picture(source), config.size)[None]), (source.name,))], []
+    loader = EvaluationLoader(FolderDataset(source, split), config, BATCH)
+    return loader, loader.faults
 
 
 def decode(model: str, tokens: Path, /, *, out: Path) -> None:

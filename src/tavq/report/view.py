@@ -25,13 +25,13 @@ MOST_TILES = 1024
 class Progress(Protocol):
     """Who is told how far the work is."""
 
-    def __call__(self, done: int, note: str = "", total: int | None = None) -> None: ...
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None: ...
 
 
 class Silence:
     """A Progress that says nothing."""
 
-    def __call__(self, done: int, note: str = "", total: int | None = None) -> None:
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
         pass
 
 
@@ -109,13 +109,13 @@ def look(
             for row, image in zip(wanted, images, strict=True):
                 key = batch.keys[row]
                 found[key] = Pair(key, as_bytes(batch.images[row]), as_bytes(image))
-        progress(len(survey.keys), f"{run.name}: reading pictures", len(dataset))
+        progress(len(survey.keys), len(dataset), f"{run.name}: reading pictures")
     read = set(survey.keys)
     splits: dict[str, int] = {}
     for record in dataset:
         if record.file_name in read:
             splits[record.split] = splits.get(record.split, 0) + 1
-    progress(len(survey.keys), f"{run.name}: explaining codes", len(dataset))
+    progress(len(survey.keys), len(dataset), f"{run.name}: explaining codes")
     return View(
         splits,
         tuple(found[key] for key in pairs if key in found),
