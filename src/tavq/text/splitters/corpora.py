@@ -42,7 +42,7 @@ class CorporaSplitter(Splitter):
 
     @cached_property
     def _textblob(self) -> Any:
-        import nltk  # type: ignore[import-untyped]
+        import nltk
         from textblob import TextBlob
 
         missing = [name.rpartition("/")[2] for name in REQUIRED if not _found(nltk.data, name)]
