@@ -38,7 +38,7 @@ def nearest(rows: Float[Tensor, "n d"], entries: Float[Tensor, "k d"]) -> Int[Te
     nothing; entries must be finite.
 
     Costs one float32 product [n, d] × [d, k] and about a tenth more. Beyond the result and 24 bytes a row it needs at
-    most 16 MB on a CPU (256 MB on a GPU) whatever n and k; exact ties add a copy of the entries.
+    most 16 MB on a CPU (256 MB on a GPU) whatever n and k; exact ties add twice that and a copy of the entries.
     """
     assert len(entries) > 0, "a table needs at least one entry"
     if len(rows) == 0:

@@ -115,6 +115,18 @@ def test_float32_is_stable_at_any_temperature(epsilon: float, scale: float) -> N
     torch.testing.assert_close(plan, exact.float(), atol=1e-6 + 1e-8 * scale / epsilon, rtol=0)
 
 
+def test_potentials_may_wander_further_than_float32_reaches() -> None:
+    # Here the scalings grow beyond 1e38 within 200 iterations unless they are absorbed.
+    generator = torch.Generator().manual_seed(1)
+    cost = 4 * torch.rand(8, 8, 8, generator=generator, dtype=torch.float64)
+    weights = torch.full((8, 8), 1 / 8, dtype=torch.float64)
+    value = sinkhorn(cost.float(), weights.float(), weights.float(), 1e-3, 200)
+    exact = [ot.emd2(weights[0].numpy(), weights[0].numpy(), c.numpy()) for c in cost]
+    torch.testing.assert_close(value.double(), sinkhorn(cost, weights, weights, 1e-3, 200), atol=1e-6, rtol=0)
+    converged = sinkhorn(cost.float(), weights.float(), weights.float(), 1e-3, 10_000)
+    assert converged.tolist() == pytest.approx(exact, abs=1e-3)
+
+
 def test_float32_value_and_gradient_are_close_to_float64() -> None:
     cost, source, target = sphere_problem(8, 256, 16)
     single = cost.float().requires_grad_()
