@@ -14,6 +14,7 @@ On ordinary data under one row in a hundred reaches the second pass and none the
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -37,9 +38,11 @@ def nearest(rows: Float[Tensor, "n d"], entries: Float[Tensor, "k d"]) -> Int[Te
     nothing; entries must be finite.
 
     Costs one float32 product [n, d] × [d, k] and about a tenth more. Beyond the result and 24 bytes a row it needs at
-    most 16 MB on a CPU (256 MB on a GPU) whatever n and k; exact ties add a copy of the entries.
+    most 16 MB on a CPU (256 MB on a GPU) whatever n and k; exact ties add twice that and a copy of the entries.
     """
     assert len(entries) > 0, "a table needs at least one entry"
+    if len(rows) == 0:
+        return torch.empty(0, dtype=torch.long, device=rows.device)
     with torch.autocast(rows.device.type, enabled=False):
         search = _Search(rows, entries)
         found = search.scan(torch.float32)
@@ -63,17 +66,18 @@ class _Found:
     second: Float[Tensor, " n"]
     error: Float[Tensor, " n"]
 
-    def undecided(self) -> Tensor:
+    def undecided(self) -> Bool[Tensor, " n"]:
         # In this form a comparison with NaN (an overflow) counts as undecided.
         return ~(self.second - self.best > 2 * self.error)
 
-    def merge(self, rows: slice, index: Tensor, best: Tensor, second: Tensor, error: Tensor) -> None:
-        """Takes in the two best of another part of the entries, which come later in the table."""
-        before = self.best[rows].clone()
-        self.index[rows] = torch.where(best < before, index, self.index[rows])
-        self.second[rows] = torch.minimum(torch.maximum(before, best), torch.minimum(self.second[rows], second))
-        self.best[rows] = torch.minimum(before, best)
-        self.error[rows] = torch.maximum(self.error[rows], error)
+    def merged(self, later: "_Found") -> "_Found":
+        """The two best of this part of the entries and a later one."""
+        return _Found(
+            torch.where(later.best < self.best, later.index, self.index),
+            torch.minimum(self.best, later.best),
+            torch.minimum(torch.maximum(self.best, later.best), torch.minimum(self.second, later.second)),
+            torch.maximum(self.error, later.error),
+        )
 
 
 class _Search:
@@ -93,20 +97,21 @@ class _Search:
 
     def scan(self, dtype: torch.dtype, picked: Tensor | None = None) -> _Found:
         """The two best entries of all rows, or of the `picked` ones, by scores computed in `dtype`."""
-        count = len(self.rows) if picked is None else len(picked)
-        best = self.rows.new_full((count,), torch.inf, dtype=dtype)
-        found = _Found(best.new_zeros(count, dtype=torch.long), best, best.clone(), best.new_zeros(count))
-        scores = best.new_empty(0)
-        for first, table, bias in self._tables(dtype):
-            reach = table.square().sum(1).max().sqrt()
-            for part, rows in self._pieces(dtype, len(bias), picked, count):
-                if scores.numel() < len(bias) * len(rows):
-                    scores = best.new_empty(len(bias) * len(rows))
-                out = scores[: len(bias) * len(rows)].view(len(bias), len(rows))
-                torch.addmm(bias[:, None], table, rows.T, alpha=-1, out=out)
-                index, lowest, second = _two_best(out)
-                found.merge(part, index + first, lowest, second, self._error(rows, reach))
-        return found
+        parts = (self._scan_table(first, table, bias, picked) for first, table, bias in self._tables(dtype))
+        return reduce(_Found.merged, parts)
+
+    def _scan_table(self, first: int, table: Tensor, bias: Tensor, picked: Tensor | None) -> _Found:
+        scores = table.new_empty(0)
+        results = []
+        for rows in self._pieces(table, picked):
+            size = len(table) * len(rows)
+            if not len(scores):  # the first piece is the largest
+                scores = table.new_empty(size)
+            out = scores[:size].view(len(table), len(rows))
+            torch.addmm(bias[:, None], table, rows.T, alpha=-1, out=out)
+            results.append((*_two_best(out), torch.linalg.vector_norm(rows, dim=1)))
+        index, best, second, norms = (torch.cat(column) for column in zip(*results, strict=True))
+        return _Found(index + first, best, second, self._error(norms, table))
 
     def settle(self, picked: Tensor, limit: Tensor) -> Tensor:
         """The nearest entry of the `picked` rows by float64 differences, among entries that score up to `limit`."""
@@ -116,10 +121,13 @@ class _Search:
         for first, table, bias in self._tables(torch.float64):
             usable = torch.zeros(len(bias), 1, dtype=torch.bool, device=bias.device)
             usable[:, 0][: len(self.entries) - first] = distinct[first : first + len(bias)]
-            for part, rows in self._pieces(torch.float64, len(bias), picked, len(picked)):
+            start = 0
+            for rows in self._pieces(table, picked):
                 scores = torch.addmm(bias[:, None], table, rows.T, alpha=-1)
-                for pairs in ((scores <= limit[part]) & usable).nonzero().split(max(1, CPU_BUFFER // 2 // self.width)):
-                    self._take(picked, part.start + pairs[:, 1], first + pairs[:, 0], distance, nearest)
+                near = (scores <= limit[start : start + len(rows)]) & usable
+                for pairs in near.nonzero().split(max(1, self.buffer // 2 // self.width)):
+                    self._take(picked, start + pairs[:, 1], first + pairs[:, 0], distance, nearest)
+                start += len(rows)
         return nearest
 
     def _take(self, picked: Tensor, place: Tensor, entry: Tensor, distance: Tensor, nearest: Tensor) -> None:
@@ -146,15 +154,15 @@ class _Search:
             bias[: len(part)] = part.square().sum(1, dtype=torch.float64) / 2
             yield first, table, bias
 
-    def _pieces(self, dtype: torch.dtype, k: int, picked: Tensor | None, count: int) -> Iterator[tuple[slice, Tensor]]:
-        """The moved rows in pieces whose scores against k entries fill one buffer."""
-        step = max(1, self.buffer * 4 // dtype.itemsize // max(k, self.width))
-        for start in range(0, count, step):
-            part = slice(start, min(start + step, count))
-            yield part, _moved(self.rows[part] if picked is None else self.rows[picked[part]], self.centre, dtype)
+    def _pieces(self, table: Tensor, picked: Tensor | None) -> Iterator[Tensor]:
+        """The moved rows in pieces whose scores against `table` fill one buffer."""
+        step = max(1, self.buffer * 4 // table.itemsize // max(table.shape))
+        for start in range(0, len(self.rows) if picked is None else len(picked), step):
+            part = slice(start, start + step)
+            yield _moved(self.rows[part] if picked is None else self.rows[picked[part]], self.centre, table.dtype)
 
-    def _error(self, rows: Tensor, reach: Tensor) -> Tensor:
-        """A bound on the rounding of each row's scores against entries of norm up to `reach`.
+    def _error(self, norms: Tensor, table: Tensor) -> Tensor:
+        """A bound on the rounding of the scores of rows with these norms against the entries of `table`.
 
         With u the unit roundoff, a = r - c and b = e - c: moving costs u|a| and u|b|, a product summed over d terms in
         any order (d + 1)u(|a||b| + |b|²/2), the bias 2u|b|²/2; together below (d + 16)u·|b|(|a| + |b|/2), with room for
@@ -162,15 +170,12 @@ class _Search:
         a smallest number a term. In float64 the rounding of the brute force, (d + 2)u|a - b|², is covered too, so that
         its own near ties are all settled by its own formula.
         """
-        unit = torch.finfo(rows.dtype).eps / 2
-        norms = torch.linalg.vector_norm(rows, dim=1)
-        if rows.dtype == torch.float64:
-            scale = (norms + reach).square()
-            factor = (self.width + 16) * unit
-        else:
-            scale = reach * (norms + reach / 2)
-            factor = (self.width + 16) * unit + 2 * _operand_rounding(rows.device)
-        return factor * scale + (self.width + 16) * torch.finfo(rows.dtype).tiny
+        reach = torch.linalg.vector_norm(table, dim=1).max()
+        rounding = (self.width + 16) * torch.finfo(table.dtype).eps / 2
+        underflow = (self.width + 16) * torch.finfo(table.dtype).tiny
+        if table.dtype == torch.float64:
+            return rounding * (norms + reach).square() + underflow
+        return (rounding + 2 * _operand_rounding(norms.device)) * reach * (norms + reach / 2) + underflow
 
 
 def _moved(values: Tensor, centre: Tensor, dtype: torch.dtype) -> Tensor:

@@ -40,6 +40,7 @@ SETS = {
     "rows that are entries": (ENTRIES, ENTRIES),
     "entries of a fresh codebook": (ROWS, ENTRIES / 120),
     "products that underflow": (ROWS * 1e-25, ENTRIES * 1e-25),
+    "products of which some digits underflow": (ROWS * 1e-21, ENTRIES * 1e-23),
     "products that overflow": (ROWS * 1e20, ENTRIES * 1e20),
     "one entry": (ROWS, ENTRIES[:1]),
     "two entries": (ROWS, ENTRIES[:2]),

@@ -115,6 +115,18 @@ def test_float32_is_stable_at_any_temperature(epsilon: float, scale: float) -> N
     torch.testing.assert_close(plan, exact.float(), atol=1e-6 + 1e-8 * scale / epsilon, rtol=0)
 
 
+def test_potentials_may_wander_further_than_float32_reaches() -> None:
+    # Here the scalings grow beyond 1e38 within 200 iterations unless they are absorbed.
+    generator = torch.Generator().manual_seed(1)
+    cost = 4 * torch.rand(8, 8, 8, generator=generator, dtype=torch.float64)
+    weights = torch.full((8, 8), 1 / 8, dtype=torch.float64)
+    value = sinkhorn(cost.float(), weights.float(), weights.float(), 1e-3, 200)
+    exact = [ot.emd2(weights[0].numpy(), weights[0].numpy(), c.numpy()) for c in cost]
+    torch.testing.assert_close(value.double(), sinkhorn(cost, weights, weights, 1e-3, 200), atol=1e-6, rtol=0)
+    converged = sinkhorn(cost.float(), weights.float(), weights.float(), 1e-3, 10_000)
+    assert converged.tolist() == pytest.approx(exact, abs=1e-3)
+
+
 def test_float32_value_and_gradient_are_close_to_float64() -> None:
     cost, source, target = sphere_problem(8, 256, 16)
     single = cost.float().requires_grad_()
@@ -168,14 +180,39 @@ def test_nothing_to_move_is_0_with_a_gradient(shape: tuple[int, int, int]) -> No
     assert cost.grad.shape == shape
 
 
+def test_a_nan_that_counts_shows_in_its_own_problem_only() -> None:
+    cost, source, target = sphere_problem(3, 6, 4)
+    cost[1, 0, 0] = torch.nan  # the first row and column always count
+    assert sinkhorn(cost, source, target, 0.05, 20).isnan().tolist() == [False, True, False]
+
+
+def test_very_unequal_weights_stay_finite() -> None:
+    cost, source, target = sphere_problem(6, 30, 20, seed=5, masked=False)
+    source, target = source**12, target**12  # down to 1e-12 of the largest
+    source, target = source / source.sum(1, keepdim=True), target / target.sum(1, keepdim=True)
+    exact = sinkhorn(cost, source, target, 0.05, 60)
+    value = sinkhorn(cost.float(), source.float(), target.float(), 0.05, 60)
+    torch.testing.assert_close(value.double(), exact, atol=1e-5, rtol=0)
+    assert sinkhorn(cost.float() * 50, source.float(), target.float(), 1e-3, 60).isfinite().all()
+
+
 def test_autocast_and_half_precision_compute_in_float32() -> None:
     cost, source, target = (part.float() for part in sphere_problem(2, 8, 4))
     expected = sinkhorn(cost, source, target, 0.05, 50)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(sinkhorn(cost, source, target, 0.05, 50), expected)
+        assert transport_plan(cost.bfloat16(), source, target, 0.05, 50).dtype == torch.float32
     half = sinkhorn(cost.bfloat16(), source, target, 0.05, 50)
     assert half.dtype == torch.float32
     assert torch.equal(half, sinkhorn(cost.bfloat16().float(), source, target, 0.05, 50))
+
+
+def test_a_half_precision_cost_gets_a_half_precision_gradient() -> None:
+    cost, source, target = (part.float() for part in sphere_problem(2, 8, 4))
+    cost = cost.bfloat16().requires_grad_()
+    sinkhorn(cost, source, target, 0.05, 50).sum().backward()
+    assert cost.grad.dtype == torch.bfloat16
+    assert torch.equal(cost.grad, transport_plan(cost, source, target, 0.05, 50).bfloat16())
 
 
 def test_no_gradient_reaches_the_weights() -> None:

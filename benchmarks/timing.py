@@ -1,0 +1,74 @@
+"""Process CPU time of rivals, run in turn so that a busy machine slows them alike."""
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from tavq.core.files import write_json
+
+
+def seconds(work: Callable[[], object], repeats: int = 1) -> float:
+    """CPU seconds, of all threads of this process, that a call takes on average over `repeats`."""
+    start = time.process_time()
+    for _ in range(repeats):
+        work()
+    return (time.process_time() - start) / repeats
+
+
+def compare(
+    works: Mapping[str, Callable[[], object]], rounds: int, repeats: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """For each work its median time and how many times faster than the first it is.
+
+    A round calls every work in turn; a ratio is taken within its round, so that the median and the spread (least and
+    greatest) of ratios do not mix moments of different load. `repeats` says how often a short work runs in a round.
+    """
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for work in works.values():
+        work()
+    for _ in range(rounds):
+        for name, work in works.items():
+            times[name].append(seconds(work, (repeats or {}).get(name, 1)))
+    reference = times[next(iter(works))]
+    return {name: _summary(reference, own) for name, own in times.items()}
+
+
+def _summary(reference: list[float], own: list[float]) -> dict[str, float]:
+    ratios = [a / b for a, b in zip(reference, own, strict=True)]
+    return {
+        "milliseconds": 1000 * statistics.median(own),
+        "ratio": statistics.median(ratios),
+        "ratio_least": min(ratios),
+        "ratio_greatest": max(ratios),
+    }
+
+
+def report(title: str, measure: Callable[[int], dict[str, dict[str, Any]]]) -> None:
+    """Runs a benchmark script: reads its flags, measures, prints one table a case and writes JSON if asked."""
+    parser = argparse.ArgumentParser(description=title)
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    cases = measure(options.rounds)
+    machine = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": 1}
+    for case, rows in cases.items():
+        Console().print(_table(f"{title}: {case}", rows))
+    if options.json:
+        write_json(options.json, {"title": title, "rounds": options.rounds, "machine": machine, "cases": cases})
+
+
+def _table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table("", "ms", "times faster", "spread", "note", title=title, title_justify="left")
+    for name, row in rows.items():
+        spread = f"{row['ratio_least']:.2f}-{row['ratio_greatest']:.2f}"
+        table.add_row(name, f"{row['milliseconds']:.2f}", f"{row['ratio']:.2f}", spread, row.get("note", ""))
+    return table
