@@ -115,9 +115,12 @@ def remove_folder(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what a killed process left half-written in `folder`."""
+    """Removes what a killed process left half-written in `folder`; a folder that was being replaced is put back."""
     for leftover in folder.glob(f"{TEMPORARY}*"):
-        if leftover.is_dir():
+        _, old, name = leftover.name.partition("-old-")
+        if old and not (folder / name).exists():
+            os.replace(leftover, folder / name)
+        elif leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
