@@ -108,7 +108,7 @@ def write_folder(path: Path) -> Iterator[Path]:
 
 def remove_folder(path: Path) -> None:
     """Removes a folder and what is in it; under a temporary name first, so that a crash never leaves half of it."""
-    doomed = path.parent / f"{TEMPORARY}{os.getpid()}-old-{path.name}"
+    doomed = path.parent / f"{TEMPORARY}{os.getpid()}-gone-{path.name}"
     with contextlib.suppress(FileNotFoundError):
         os.replace(path, doomed)
     shutil.rmtree(doomed, ignore_errors=True)
