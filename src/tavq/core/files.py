@@ -16,7 +16,6 @@ from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from tavq.core.errors import FileError
@@ -201,14 +200,15 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise FileError(f"There is no file {path}.")
     try:
         return load_file(path)
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise FileError(f"{path} is not a whole safetensors file: {error}.") from error
+    except Exception as error:  # besides its own kind the library lets torch's out, with a trace in the text
+        raise FileError(f"{path} is not a whole safetensors file: {str(error).partition(chr(10))[0]}.") from error
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """All arrays of an .npz file; arrays of Python objects, which would need pickle, are refused."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # opened here, because numpy leaves it open where it is no archive
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # zipfile, zlib and numpy each raise several kinds of their own
         raise FileError(f"{path} is not a readable .npz file: {error}.") from error

@@ -44,7 +44,7 @@ class Registry(Generic[T]):
             importlib.import_module(f"{self.package}.{module.name}")
         self._complete = True
 
-    def __getitem__(self, name: str) -> T:
+    def __getitem__(self, name: Any) -> T:
         if name not in self:
             raise UsageError(unknown(self.kind, str(name), self._classes))
         return self._classes[name]
