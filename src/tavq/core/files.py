@@ -108,16 +108,19 @@ def write_folder(path: Path) -> Iterator[Path]:
 
 def remove_folder(path: Path) -> None:
     """Removes a folder and what is in it; under a temporary name first, so that a crash never leaves half of it."""
-    doomed = path.parent / f"{TEMPORARY}{os.getpid()}-old-{path.name}"
+    doomed = path.parent / f"{TEMPORARY}{os.getpid()}-gone-{path.name}"
     with contextlib.suppress(FileNotFoundError):
         os.replace(path, doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:
-    """Removes what a killed process left half-written in `folder`."""
+    """Removes what a killed process left half-written in `folder`; a folder that was being replaced is put back."""
     for leftover in folder.glob(f"{TEMPORARY}*"):
-        if leftover.is_dir():
+        _, old, name = leftover.name.partition("-old-")
+        if old and not (folder / name).exists():
+            os.replace(leftover, folder / name)
+        elif leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader, TrainingLoader
 from tavq.data.pictures import save_png
 from tavq.data.transforms import to_uint8
-from tavq.interfaces import Batch, Losses, TextSource, to_device
+from tavq.interfaces import Batch, Losses, TextSource, default_device, to_device
 from tavq.nets.critics import PatchCritic
 from tavq.nets.features import feature_network, perceptual_distance
 from tavq.tokenizer import Tokenizer
@@ -97,7 +97,7 @@ class Trainer:
         self.dataset, self.run_folder = dataset, run
         self.text = text if recipe.model.align is not None else None
         self.reporter: Reporter = reporter or Silent()
-        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or default_device()
         self._build()
         self.preview = preview_batch(preview or dataset, self.recipe, self.device)
         self.stopping = False
