@@ -5,6 +5,7 @@ its f = 16 models is the default.
 """
 
 import math
+from typing import Annotated
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -19,7 +20,7 @@ class ConvNetConfig(Config):
 
     channels: int = Field(128, ge=8, le=1024)
     """Width of the first stage."""
-    multipliers: tuple[int, ...] = Field((1, 1, 2, 2, 4), min_length=1, max_length=8)
+    multipliers: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 1, 2, 2, 4), min_length=1, max_length=8)
     """Width of each stage over `channels`; each stage but the last halves the sides."""
     blocks: int = Field(2, ge=1, le=8)
     """Residual blocks a stage; the decoder has one more, as in the public code."""
