@@ -78,7 +78,7 @@ def run_training(chosen: Any, data: Path, out: Path, resume: bool, text: Path | 
 
 
 def held_out(data: Path) -> Any:
-    """The first of the val, test and train splits that has pictures."""
+    """The first of the val and test splits that has pictures, None where neither has."""
     from tavq.core.errors import TavqError
     from tavq.data.folder import FolderDataset
 
