@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from pydantic import BaseModel
@@ -39,6 +39,7 @@ MAY_CHANGE = ("steps", "log_every", "sample_every", "checkpoint_every", "keep", 
 """Train settings that a resumed run may change: they decide no weight (steps only under a cosine decay)."""
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Who is told how the run goes; the command line draws a bar."""
 

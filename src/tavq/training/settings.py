@@ -1,6 +1,6 @@
 """A recipe: everything that decides what a training run computes."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -65,7 +65,7 @@ class TrainConfig(Config):
     """Share of entries used, over the last logged steps, below which the collapse alarm sounds."""
 
     @model_validator(mode="after")
-    def _some_loss(self) -> Self:
+    def _some_loss(self) -> "TrainConfig":
         if self.l1 == 0 and self.l2 == 0:
             raise ValueError("l1 and l2 cannot both be 0: nothing would tie the pictures to their reconstruction")
         return self
@@ -80,14 +80,14 @@ class Recipe(Config):
     train: TrainConfig
 
     @model_validator(mode="after")
-    def _whole_codes(self) -> Self:
+    def _whole_codes(self) -> "Recipe":
         factor = self.model.net.factor
         if self.data.size % factor:
             raise ValueError(f"data.size {self.data.size} must be a multiple of {factor}, the network's factor")
         return self
 
     @model_validator(mode="after")
-    def _pictures_the_discriminator_can_score(self) -> Self:
+    def _pictures_the_discriminator_can_score(self) -> "Recipe":
         """Said at the start: it would be met at the adversary's first step, hours into a run."""
         adversarial = self.train.adversarial
         if adversarial is None or adversarial.start >= self.train.steps:
