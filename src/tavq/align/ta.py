@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from tavq.core.config import NamedConfig
+from tavq.core.errors import UsageError
 from tavq.interfaces import GRANULARITIES, WHOLE, Aligner, Loss, Losses, Quantized, TextFeatures, TextUnits, aligners
 from tavq.ops.transport import sinkhorn
 
@@ -200,5 +201,5 @@ class TransportAligner(Aligner):
 def _require(text: TextFeatures, granularity: str) -> TextUnits:
     units = text[granularity]
     if units is None:
-        raise ValueError(f"The batch holds no {granularity!r} text; build the text store with --whole.")
+        raise UsageError(f"The text store holds no {granularity!r} text; make it anew with: tavq text DATA --whole")
     return units
