@@ -14,7 +14,7 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
-install_import_hook("tavq", "beartype.beartype")
+install_import_hook("tavq", "shape_checker.check")
 torch.set_num_threads(1)
 
 

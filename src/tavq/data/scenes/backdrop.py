@@ -4,16 +4,17 @@ import random
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from tavq.data.scenes.colours import RGB, mixed, natural
 from tavq.data.scenes.kinds import CLASSES
 from tavq.data.scenes.textures import noise, rough, smooth
 from tavq.data.scenes.world import Scene
 
-Plan = UInt8[np.ndarray, "n n"]
-Canvas = Float32[np.ndarray, "n n 3"]
-Row = Float32[np.ndarray, "n"]
+Plan = UInt8[np.ndarray, "_ _"]  # a strip of rows or all of them
+Canvas = Float32[np.ndarray, "_ _ 3"]
+Share = Float[np.ndarray, "..."]  # how much of a colour, pixel by pixel or row by row
+Row = Float32[np.ndarray, "_"]
 
 ID = {name: code for code, name in enumerate(CLASSES)}
 
@@ -117,7 +118,7 @@ def shoreline(scene: Scene, n: int) -> Row:
     return scene.backdrop.shore + 0.012 * np.sin(7.0 * _axis(n) + phase)
 
 
-def _path(scene: Scene, y: Float32[np.ndarray, "n 1"]) -> tuple[Float32[np.ndarray, "n 1"], Float32[np.ndarray, "n 1"]]:
+def _path(scene: Scene, y: Share) -> tuple[Share, Share]:
     share = np.clip((y - scene.backdrop.horizon) / (1 - scene.backdrop.horizon), 0, 1)
     side = 1 if scene.backdrop.variant % 2 else -1
     centre = 0.5 + side * (0.18 * np.sin(3.4 * share) - 0.08)
@@ -163,7 +164,7 @@ def sky_colours(scene: Scene) -> tuple[RGB, RGB]:
     return mixed(top, veil, 0.45), mixed(bottom, veil, 0.35)
 
 
-def _blend(canvas: Canvas, colour: RGB | Canvas, share: Float32[np.ndarray, "..."]) -> None:
+def _blend(canvas: Canvas, colour: RGB | Share, share: Share) -> None:
     canvas += share[..., None] * (np.asarray(colour, np.float32) - canvas)
 
 
@@ -179,7 +180,7 @@ def _paint_outdoors(scene: Scene, classes: Plan, canvas: Canvas) -> None:
         _blend(canvas, fog, np.repeat(np.clip(haze * 0.75, 0.25, 0.75)[:, None], n, axis=1))
 
 
-def _paint_sky(scene: Scene, sky: Canvas | Float32[np.ndarray, "r n 3"], n: int) -> None:
+def _paint_sky(scene: Scene, sky: Canvas, n: int) -> None:
     rows = len(sky)
     top, bottom = sky_colours(scene)
     share = (np.arange(rows, dtype=np.float32) / max(1, rows - 1))[:, None] ** 1.3
@@ -192,7 +193,7 @@ def _paint_sky(scene: Scene, sky: Canvas | Float32[np.ndarray, "r n 3"], n: int)
     _clouds(scene, sky, n)
 
 
-def _stars(scene: Scene, sky: Float32[np.ndarray, "r n 3"], n: int) -> None:
+def _stars(scene: Scene, sky: Canvas, n: int) -> None:
     rng = random.Random(scene.backdrop.variant + 1)
     reach = max(1, n // 190)
     for _ in range(60):
@@ -204,10 +205,11 @@ def disc_place(scene: Scene) -> tuple[float, float]:
     """The middle of the sun or moon."""
     backdrop = scene.backdrop
     low = scene.light in ("dawn", "sunset")
-    return backdrop.disc, max(0.09, skyline(scene, 64)[int(backdrop.disc * 64)] - 0.07) if low else 0.12
+    ridge = float(skyline(scene, 64)[int(backdrop.disc * 64)])
+    return backdrop.disc, max(0.09, ridge - 0.07) if low else 0.12
 
 
-def _disc(scene: Scene, sky: Float32[np.ndarray, "r n 3"], n: int) -> None:
+def _disc(scene: Scene, sky: Canvas, n: int) -> None:
     x0, y0 = disc_place(scene)
     distance = np.hypot(_axis(n)[None, :] - x0, _axis(n)[: len(sky), None] - y0)
     colour: dict[str, RGB] = {"day": (255.0, 246.0, 200.0), "dawn": (255.0, 232.0, 200.0),
@@ -224,7 +226,7 @@ _CLOUD_COVER = {"clear": (0.62, 0.86, 0.9), "cloudy": (0.34, 0.66, 0.92), "rain"
                 "snow": (0.3, 0.9, 0.5), "fog": (0.3, 1.0, 0.3)}  # fmt: skip
 
 
-def _clouds(scene: Scene, sky: Float32[np.ndarray, "r n 3"], n: int) -> None:
+def _clouds(scene: Scene, sky: Canvas, n: int) -> None:
     low, high, strength = _CLOUD_COVER[scene.weather]
     key = scene.backdrop.variant % 40
     field = 0.62 * noise(n, 5, 11, key) + 0.26 * noise(n, 11, 26, key) + 0.12 * noise(n, 26, 60, key)
@@ -275,9 +277,7 @@ def _paint_far(scene: Scene, classes: Plan, canvas: Canvas, low: int) -> None:
     np.copyto(region, colour, where=mask[..., None])
 
 
-def _rock_face(
-    scene: Scene, colour: Canvas | Float32[np.ndarray, "r n 3"], below: Float32[np.ndarray, "r n"], n: int
-) -> None:
+def _rock_face(scene: Scene, colour: Canvas, below: Share, n: int) -> None:
     rows = len(colour)
     facets = noise(n, 26, 18, 4)[:rows]
     slope = np.sign(np.gradient(skyline(scene, n)))[None, :]
@@ -288,7 +288,7 @@ def _rock_face(
         _blend(colour, (240.0, 244.0, 250.0), snow * (0.93 - 0.16 * (slope > 0)))
 
 
-def _tree_wall(scene: Scene, colour: Float32[np.ndarray, "r n 3"], below: Float32[np.ndarray, "r n"], n: int) -> None:
+def _tree_wall(scene: Scene, colour: Canvas, below: Share, n: int) -> None:
     rows = len(colour)
     leaves = noise(n, 44, 44, 1)[:rows] - 0.5
     colour *= (1.0 + 0.7 * leaves + 0.4 * (noise(n, 110, 110, 2)[:rows] - 0.5) - 0.6 * np.clip(below, 0, 0.5))[
@@ -301,7 +301,7 @@ def _tree_wall(scene: Scene, colour: Float32[np.ndarray, "r n 3"], below: Float3
         _blend(colour, (236.0, 240.0, 246.0), smooth(leaves, 0.1, 0.35) * 0.7)
 
 
-def _facades(scene: Scene, colour: Float32[np.ndarray, "r n 3"], below: Float32[np.ndarray, "r n"], n: int) -> None:
+def _facades(scene: Scene, colour: Canvas, below: Share, n: int) -> None:
     edges, _ = _blocks(random.Random(scene.backdrop.variant))
     x = _axis(n)
     block = np.searchsorted(edges, x) - 1
@@ -355,14 +355,14 @@ def _paint_ground(scene: Scene, classes: Plan, canvas: Canvas, low: int) -> None
     _ground_marks(scene, region, n, low)
 
 
-def _perspective(scene: Scene, n: int, low: int) -> tuple[Float32[np.ndarray, "r n"], Float32[np.ndarray, "r 1"]]:
+def _perspective(scene: Scene, n: int, low: int) -> tuple[Share, Share]:
     """Coordinates on the ground: across, and away from the viewer."""
     y = _axis(n)[low:, None]
     away = 1.0 / (y - scene.backdrop.horizon + 0.09)
     return (_axis(n)[None, :] - 0.5) * away, away
 
 
-def _relief(scene: Scene, name: str, n: int, low: int) -> Float32[np.ndarray, "r n"]:
+def _relief(scene: Scene, name: str, n: int, low: int) -> Share:
     """The texture of a ground as a factor on its colour."""
     u, away = _perspective(scene, n, low)
     near = np.clip((_axis(n)[low:, None] - scene.backdrop.horizon) / 0.45, 0.15, 1.0)
@@ -385,7 +385,7 @@ def _relief(scene: Scene, name: str, n: int, low: int) -> Float32[np.ndarray, "r
     return 1.0 + 0.24 * fine + 0.12 * coarse
 
 
-def _ground_marks(scene: Scene, region: Float32[np.ndarray, "r n 3"], n: int, low: int) -> None:
+def _ground_marks(scene: Scene, region: Canvas, n: int, low: int) -> None:
     """Foam at the shore, the line on the road."""
     y = _axis(n)[low:, None]
     tint = np.array(TINTS[scene.light], np.float32) * 250.0
@@ -419,7 +419,7 @@ def _paint_room(scene: Scene, classes: Plan, canvas: Canvas) -> None:
         _paint_window(scene, canvas, n)
 
 
-def _paint_wall(scene: Scene, wall: Float32[np.ndarray, "r n 3"], n: int) -> None:
+def _paint_wall(scene: Scene, wall: Canvas, n: int) -> None:
     backdrop = scene.backdrop
     x, y = _axis(n)[None, :], _axis(n)[: len(wall), None]
     base = np.array(mixed(natural(backdrop.wall, backdrop.variant), (255.0, 250.0, 240.0), 0.42), np.float32)
@@ -440,7 +440,7 @@ def _paint_wall(scene: Scene, wall: Float32[np.ndarray, "r n 3"], n: int) -> Non
     np.copyto(wall, np.array((176.0, 168.0, 156.0), np.float32), where=edge[..., None])
 
 
-def _paint_floor(scene: Scene, floor: Float32[np.ndarray, "r n 3"], n: int, low: int) -> None:
+def _paint_floor(scene: Scene, floor: Canvas, n: int, low: int) -> None:
     backdrop = scene.backdrop
     u, away = _perspective(scene, n, low)
     base = np.array(natural(backdrop.floor, backdrop.variant + 3), np.float32)

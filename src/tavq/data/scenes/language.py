@@ -113,8 +113,8 @@ class Writer:
         counts = self._counts()
         head = [opening, *(background if self.rng.random() < 0.6 else [])]
         tail = [] if len(head) > 1 else background
-        body = head + things[: SENTENCES[1] - len(head) - len(tail) - 1]
-        spare = [*relations, *counts, *extra, *self._more()]
+        body = head + things[: SENTENCES[1] - len(head) - len(tail) - 2] + relations[:1]
+        spare = [*relations[1:], *counts, *extra, *self._more()]
         ending = [*tail, *extra[:1]]
         fill = [sentence for sentence in spare if sentence not in ending]
         while fill and len(body) + len(ending) < min(SENTENCES[1], max(SENTENCES[0], len(things) + 4)):

@@ -36,8 +36,9 @@ def candidates(facts: Facts, fact: Fact) -> Iterator[tuple[str, Holds]]:
     if look != colour:
         yield definite(fact, look), patterned
     if clearly(fact):
-        yield f"the {kind} {where}", lambda o: same(o) and o.side == side
-        yield f"{definite(fact, colour)} {where}", lambda o: coloured(o) and o.side == side
+        # one whose side could be argued about counts as standing there too, so that the phrase cannot mean it
+        yield f"the {kind} {where}", lambda o: same(o) and (o.side == side or not clearly(o))
+        yield f"{definite(fact, colour)} {where}", lambda o: coloured(o) and (o.side == side or not clearly(o))
     row = facts.of(kind)
     if len(row) > 1:
         if fact is row[0] and row[1].x - fact.x > APART:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 LIGHTS = ("day", "dawn", "sunset", "night", "lamplight")
 WEATHERS = ("clear", "cloudy", "rain", "snow", "fog", "indoors")
 
+Weights = dict[str, int | float]
+"""How often each kind is drawn, beside the others."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -17,10 +20,10 @@ class Setting:
     surfaces: tuple[str, ...]  # ground textures to choose from
     far: tuple[str, ...]  # what lies at the horizon
     horizon: tuple[float, float]
-    kinds: dict[str, float]  # on the ground or floor
-    sky: dict[str, float]
-    water: dict[str, float]
-    wall: dict[str, float]
+    kinds: Weights  # on the ground or floor
+    sky: Weights
+    water: Weights
+    wall: Weights
     indoor: bool = False
     weathers: tuple[str, ...] = ("clear", "clear", "clear", "cloudy", "cloudy", "rain", "fog")
     adjective: tuple[str, ...] = ()  # truthful for every picture of the place
@@ -28,7 +31,7 @@ class Setting:
 
 _SKY = {"balloon": 3.0, "kite": 2.0, "bird": 2.0, "airplane": 1.0}
 _TABLETOP = {"vase": 2.0, "cup": 2.0, "bowl": 2.0, "apple": 2.0, "book": 2.0, "lamp": 2.0, "plant": 1.0, "cake": 1.5}
-_NONE: dict[str, float] = {}
+_NONE: Weights = {}
 
 _CATALOGUE = (
     Setting("meadow", "in a meadow", "meadow", "the grass", ("grass",), ("hills", "mountains", "forest"), (0.4, 0.5),
@@ -97,7 +100,7 @@ _CATALOGUE = (
 
 SETTINGS: dict[str, Setting] = {setting.name: setting for setting in _CATALOGUE}
 
-ON_TOP: dict[str, dict[str, float]] = {
+ON_TOP: dict[str, Weights] = {
     "table": _TABLETOP,
     "chair": {"cat": 2.0, "teddy": 2.0, "book": 1.0},
     "sofa": {"cat": 3.0, "teddy": 1.0, "dog": 1.5, "book": 1.0},

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tavq.data.scenes.shapes import Part
 
-Values = Float32[np.ndarray, "n"]
+Values = Float[np.ndarray, "_"]
 
 
 @lru_cache(maxsize=96)
@@ -209,7 +209,7 @@ _CODES = {name: code for code, name in enumerate(SURFACES)}
 
 def paint(
     n: int, flat: Int[np.ndarray, "n"], owner: Int[np.ndarray, "n"], parts: Sequence[Part]
-) -> Float32[np.ndarray, "n 3"]:
+) -> Float[np.ndarray, "n 3"]:
     """The colours of the pixels `flat` of an n x n picture, each painted by `parts[owner]`.
 
     All parts are shaded together, so the cost depends on the painted area and hardly on the number of parts.
@@ -240,7 +240,7 @@ class _Table:
     """The parts' numbers as arrays, to be looked up by pixel."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
-        def column(values: Sequence[object]) -> Float32[np.ndarray, "..."]:
+        def column(values: Sequence[object]) -> Float[np.ndarray, "..."]:
             return np.array(values, np.float32)
 
         self.colour = column([part.colour for part in parts])

@@ -10,7 +10,7 @@ from jaxtyping import Bool
 
 from tavq.data.scenes.colours import NAMES
 from tavq.data.scenes.kinds import KINDS, Kind
-from tavq.data.scenes.settings import LIGHTS, ON_TOP, SETTINGS, WEATHERS, Setting
+from tavq.data.scenes.settings import LIGHTS, ON_TOP, SETTINGS, WEATHERS, Setting, Weights
 
 SIZES = {"small": 0.72, "medium": 1.0, "large": 1.3}
 FARTHEST = 0.66  # how large a thing at the horizon looks beside the same thing at the lower edge
@@ -173,7 +173,7 @@ class _Stage:
             twin = first if rng.random() < 0.55 else None
             self._place(kind, zone, twin)
 
-    def _pick(self, weights: dict[str, float]) -> Kind:
+    def _pick(self, weights: Weights) -> Kind:
         counts = {thing.kind for thing in self.things}
         fresh = {name: weight * (0.25 if name in counts else 1.0) for name, weight in weights.items()}
         return KINDS[self.rng.choices(tuple(fresh), weights=tuple(fresh.values()))[0]]

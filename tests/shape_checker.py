@@ -1,0 +1,5 @@
+"""The run-time checker of signatures: beartype, with an int accepted where a float is asked for, as Python's types do."""
+
+from beartype import BeartypeConf, beartype
+
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))
