@@ -1,12 +1,15 @@
 """Shapes in signatures are checked while tests run, and no test reaches the network."""
 
+import json
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on a busy two-core machine are many times slower
 
+import numpy as np
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -34,3 +37,41 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("TAVQ_REAL_DATA does not point to the real data sets")
     return Path(folder)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder data set of its own for each test: 10 pictures for training, 3 for val and 3 for test."""
+    return _draw_pictures(tmp_path / "pictures")
+
+
+@pytest.fixture(scope="session")
+def shared_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for tests that change nothing in it."""
+    return _draw_pictures(tmp_path_factory.mktemp("data") / "pictures")
+
+
+COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 60, 220), "yellow": (230, 220, 60)}
+SHAPES: dict[str, Callable[..., Any]] = {
+    "square": lambda y, x: (abs(y - 16) < 9) & (abs(x - 16) < 9),
+    "disc": lambda y, x: (y - 16) ** 2 + (x - 16) ** 2 < 90,
+    "stripe": lambda y, x: abs(x - y) < 6,
+    "cross": lambda y, x: (abs(y - 16) < 4) | (abs(x - 16) < 4),
+}
+
+
+def _draw_pictures(folder: Path) -> Path:
+    from tavq.data.pictures import save_png
+
+    y, x = np.mgrid[:32, :32]
+    lines = []
+    for number, split in enumerate(["train"] * 10 + ["val"] * 3 + ["test"] * 3):
+        colour, shape = list(COLOURS)[number % 4], list(SHAPES)[number // 4]
+        picture = np.random.default_rng(number).integers(90, 120, (32, 32, 3), np.uint8)
+        picture[SHAPES[shape](y, x)] = COLOURS[colour]
+        save_png(folder / f"images/{number}.png", picture)
+        text = f"A {colour} {shape} stands on grey ground. The {shape} is bright, and the ground is dull."
+        record = {"file_name": f"images/{number}.png", "split": split, "captions": [f"A {colour} {shape}."]}
+        lines.append(json.dumps(record | {"long_text": text}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    return folder

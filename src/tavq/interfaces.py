@@ -52,6 +52,11 @@ class Batch:
     text: TextFeatures | None = None
 
 
+def default_device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def to_device(value: Any, device: torch.device) -> Any:
     """A copy of a Batch, TextFeatures or TextUnits with every tensor on `device`."""
     if isinstance(value, Tensor):

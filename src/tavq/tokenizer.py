@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -52,7 +52,7 @@ class TokenizerConfig(Config):
         return net
 
     @model_validator(mode="after")
-    def _three_stages(self) -> Self:
+    def _three_stages(self) -> "TokenizerConfig":
         if self.align is not None and len(self.net.multipliers) < 3:
             raise ValueError("an aligner reads three levels, so net.multipliers needs three stages or more")
         return self

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from tavq.core.config import NamedConfig
+from tavq.core.errors import UsageError
 from tavq.interfaces import GRANULARITIES, WHOLE, Aligner, Loss, Losses, Quantized, TextFeatures, TextUnits, aligners
 from tavq.ops.transport import sinkhorn
 
@@ -25,6 +26,10 @@ class Perceptron(nn.Sequential):
 
     def __init__(self, width: int, hidden: int, out: int) -> None:
         super().__init__(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, out))
+
+    def pooled(self, rows: Float[Tensor, "b n _"]) -> Float[Tensor, "b _"]:
+        """The mean of its outputs over positions; the last layer is linear, so it acts once on the mean."""
+        return self[2](self[1](self[0](rows)).mean(1))
 
 
 class LevelAligner(nn.Module):
@@ -42,7 +47,7 @@ class LevelAligner(nn.Module):
         Differs from the paper: how a grid becomes one Gaussian is unstated; here both networks act on each position
         and their outputs are averaged, the variance after a softplus.
         """
-        return self.mean(rows).mean(1), F.softplus(self.variance(rows)).mean(1)
+        return self.mean.pooled(rows), F.softplus(self.variance(rows)).mean(1)
 
     def sample(self, rows: Float[Tensor, "b n d"], samples: int) -> Float[Tensor, "b s t"]:
         """`samples` draws m + Σ^½ ε of each picture's Gaussian, in the text's space (eq. 4)."""
@@ -171,7 +176,7 @@ class TransportAligner(Aligner):
         for level, granularity, _ in self.parts:
             network = self._network(granularity)
             rows = levels[level].codes.flatten(2).transpose(1, 2).float()
-            parts.append(F.normalize(network.to_text(network.mean(rows).mean(1)), dim=-1))
+            parts.append(F.normalize(network.to_text(network.mean.pooled(rows)), dim=-1))
         return torch.cat(parts, dim=1) / len(parts) ** 0.5
 
     @torch.no_grad()
@@ -196,5 +201,5 @@ class TransportAligner(Aligner):
 def _require(text: TextFeatures, granularity: str) -> TextUnits:
     units = text[granularity]
     if units is None:
-        raise ValueError(f"The batch holds no {granularity!r} text; build the text store with --whole.")
+        raise UsageError(f"The text store holds no {granularity!r} text; make it anew with: tavq text DATA --whole")
     return units

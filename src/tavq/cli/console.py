@@ -11,8 +11,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tavq.core import files
-
 PLAIN_SECONDS = 10.0
 """Seconds between the lines that stand for a bar where there is no terminal."""
 
@@ -98,6 +96,8 @@ def number(value: Any) -> str:
 def write_json(path: Path | None, value: Mapping[str, Any]) -> None:
     """Writes figures where `--json` asks for them."""
     if path is not None:
+        from tavq.core import files  # loads torch, which help does without
+
         files.write_json(path, value)
 
 

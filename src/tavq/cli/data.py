@@ -1,5 +1,6 @@
 """`tavq data`: make, check and import folder data sets."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from cyclopts import App
@@ -56,7 +57,7 @@ def check(folder: Path, /, *, json: Path | None = None) -> int:
     return 1 if faults else 0
 
 
-def import_(kind: str, source: Path, out: Path, /, *, limit: int | None = None) -> None:
+def import_(kind: str, source: Path, out: Path, /, *, limit: int | None = None, json: Path | None = None) -> None:
     """Turns a data set as it is distributed into a folder data set.
 
     Example: tavq data import flickr8k downloads/flickr8k flickr8k
@@ -66,9 +67,14 @@ def import_(kind: str, source: Path, out: Path, /, *, limit: int | None = None) 
         source: Where its files are.
         out: The folder to write.
         limit: Take only so many pictures of each split.
+        json: Also write the counts to this file.
     """
     from tavq.data.importing import sources
 
     with console.bar(f"Importing {kind}") as bar:
         summary = sources[kind]().run(source, out, bar, limit)
-    console.say(f"{summary} Next: tavq data check {out}")
+    rows = [[f"pictures in {split}", count] for split, count in summary.pictures.items()]
+    rows += [["captions", summary.captions], *([f"left out: {why}", count] for why, count in summary.left_out.items())]
+    console.table(f"{kind} in {out}", ["", "count"], rows)
+    console.write_json(json, asdict(summary))
+    console.say(f"{sum(summary.pictures.values()):,} pictures are in {out}. Next: tavq data check {out}")

@@ -64,13 +64,14 @@ def run_evaluation(
     from tavq.data.folder import FolderDataset
     from tavq.data.loader import EvaluationLoader
     from tavq.evaluation import evaluate as measure
+    from tavq.interfaces import default_device
     from tavq.tokenizer import Tokenizer, find_model
 
     folder = find_model(model)
-    tokenizer = Tokenizer.from_pretrained(folder)
+    tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
     dataset = FolderDataset(data, split)
     loader = EvaluationLoader(dataset, data_config(folder, size), BATCH, open_store(data, text), limit=limit)
-    networks = [open_network(name) for name in features]
+    networks = [open_network(name).to(default_device()) for name in features]
     with console.bar(f"Evaluating {model}", min(len(dataset), limit or len(dataset))) as bar:
         result = {"model": str(model), "data": data.name, "data_sha256": dataset.fingerprint, "split": split}
         result |= measure(tokenizer, loader, networks, bar)
@@ -125,16 +126,17 @@ def encode(model: str, source: Path, /, *, out: Path, size: int | None = None, s
     import torch
 
     from tavq.core import files
+    from tavq.interfaces import default_device
     from tavq.tokenizer import Tokenizer, find_model
 
     folder = find_model(model)
-    tokenizer = Tokenizer.from_pretrained(folder)
+    tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
     keys: list[str] = []
     parts = []
     batches, faults = open_pictures(source, folder, size, split)
     with console.bar("Encoding") as bar:
         for batch in batches:
-            parts.append(tokenizer.encode(batch.images))
+            parts.append(tokenizer.encode(batch.images.to(default_device())).cpu())
             keys.extend(batch.keys)
             bar(len(keys))
     if not keys:
@@ -171,19 +173,23 @@ def decode(model: str, tokens: Path, /, *, out: Path) -> None:
         tokens: A file that `tavq encode` wrote.
         out: A folder; each picture keeps its name, as PNG.
     """
+    import torch
+
     from tavq.core import files
     from tavq.core.errors import FileError
     from tavq.data.pictures import save_png
     from tavq.data.transforms import to_uint8
+    from tavq.interfaces import default_device
     from tavq.tokenizer import Tokenizer
 
-    tokenizer = Tokenizer.from_pretrained(model)
+    tokenizer = Tokenizer.from_pretrained(model).to(default_device())
     indices, keys = read_tokens(tokens)
     if not keys:
         raise FileError(f"{tokens} holds no pictures.")
     with console.bar("Decoding", len(keys)) as bar:
         for start in range(0, len(keys), BATCH):
-            images = to_uint8(tokenizer.decode(indices[start : start + BATCH].long())).permute(0, 2, 3, 1).numpy()
+            part = indices[start : start + BATCH].to(default_device(), torch.int64)
+            images = to_uint8(tokenizer.decode(part)).permute(0, 2, 3, 1).cpu().numpy()
             for key, image in zip(keys[start : start + BATCH], images, strict=True):
                 save_png(files.inside(out, key).with_suffix(".png"), image)
             bar(min(start + BATCH, len(keys)))

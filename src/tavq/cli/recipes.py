@@ -37,6 +37,8 @@ def listing() -> None:
 def show(name: str) -> None:
     """Prints a recipe with every setting it resolves to.
 
+    Example: tavq recipes show ta-vqgan-tiny
+
     Args:
         name: A shipped recipe or a YAML file.
     """

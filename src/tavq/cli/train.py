@@ -6,7 +6,6 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from tavq.cli import console
-from tavq.core.config import parse_overrides
 from tavq.core.errors import UsageError
 
 Settings = Annotated[
@@ -51,9 +50,10 @@ def train(
         resume: Go on from the newest checkpoint, to the same bits an undisturbed run gives.
         text: The text store; by default DATA/text, made by `tavq text DATA`.
     """
-    overrides = parse_overrides(settings)
     from tavq import recipes
+    from tavq.core.config import parse_overrides
 
+    overrides = parse_overrides(settings)
     chosen = recipes.load(recipe, overrides)
     run_training(chosen, data, out, resume, text, "Training")
 
@@ -78,7 +78,7 @@ def run_training(chosen: Any, data: Path, out: Path, resume: bool, text: Path | 
 
 
 def held_out(data: Path) -> Any:
-    """The first of the val, test and train splits that has pictures."""
+    """The first of the val and test splits that has pictures, None where neither has."""
     from tavq.core.errors import TavqError
     from tavq.data.folder import FolderDataset
 

@@ -29,6 +29,11 @@ class CriticConfig(Config):
     layers: int = Field(3, ge=1, le=6)
     norm: Literal["batch", "group", "none"] = "batch"
 
+    @property
+    def smallest(self) -> int:
+        """Pixels of the shortest side that leaves the last layer something to score."""
+        return int(3 * 2**self.layers)
+
 
 class PatchCritic(nn.Module):
     """Scores overlapping patches of a picture, high for real and low for made.
@@ -45,7 +50,7 @@ class PatchCritic(nn.Module):
 
     def __init__(self, config: CriticConfig, image_channels: int = 3, seed: int = 0) -> None:
         super().__init__()
-        self.smallest = 3 * 2**config.layers
+        self.smallest = config.smallest
         width = config.channels
         parts = [_conv(image_channels, width, stride=2), nn.LeakyReLU(SLOPE)]
         for layer in range(1, config.layers + 1):

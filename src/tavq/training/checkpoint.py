@@ -4,17 +4,18 @@ Order of the data and every random draw are functions of (seed, step), so no gen
 """
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch import Tensor
 
 from tavq.core import files
-from tavq.core.errors import FileError, TrainingError
+from tavq.core.errors import FileError, TrainingError, UsageError
 
 FORMAT = 1
 
@@ -49,12 +50,16 @@ def save(
         files.write_tensors(
             tensors, {f"{group}:{name}": t for group, part in groups.items() for name, t in part.items()}
         )
-        files.write_json(
-            temporary / "state.json", {"format": FORMAT, "step": step, "sha256": files.sha256(tensors), **facts}
-        )
+        record = {"format": FORMAT, "step": step, "sha256": files.sha256(tensors), **facts}
+        files.write_json(temporary / "state.json", {**record, "seal": _seal(record)})
     for old in _steps(folder)[:-keep]:
         files.remove_folder(old)
     return place
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    """The hash of a record: one changed digit of its step would resume wrongly, and no one would see it."""
+    return files.sha256_bytes(json.dumps(record, sort_keys=True).encode())
 
 
 def _steps(folder: Path) -> list[Path]:
@@ -89,6 +94,8 @@ def _load(place: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     facts = files.read_json(place / "state.json")
     if not isinstance(facts, dict) or facts.get("format") != FORMAT or not isinstance(facts.get("step"), int):
         raise FileError(f"{place / 'state.json'} is not a checkpoint of format {FORMAT}.")
+    if facts.pop("seal", None) != _seal(facts):
+        raise FileError(f"{place / 'state.json'} was altered or cut: its seal does not fit.")
     path = place / "state.safetensors"
     files.check_sha256(path, str(facts.get("sha256")))
     groups: dict[str, dict[str, Tensor]] = {}
@@ -98,15 +105,23 @@ def _load(place: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     return groups, facts
 
 
+def _opened(path: Path) -> TextIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "a+")
+    except OSError as error:
+        raise UsageError(f"{path.parent} cannot be used as a run folder: {error.strerror}. Choose another.") from error
+
+
 @contextmanager
 def lock(run: Path) -> Iterator[None]:
     """Holds the run folder for this process; the system frees the lock when the process ends, however it ends.
 
     Raises:
         TrainingError: another process is writing there.
+        UsageError: the folder cannot be made or written.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    with open(run / ".lock", "a+") as handle:
+    with _opened(run / ".lock") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

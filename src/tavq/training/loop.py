@@ -5,10 +5,12 @@ import math
 import platform
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from pydantic import BaseModel
@@ -21,8 +23,9 @@ from tavq.core.errors import TrainingError, UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader, TrainingLoader
 from tavq.data.pictures import save_png
+from tavq.data.records import Fault
 from tavq.data.transforms import to_uint8
-from tavq.interfaces import Batch, Losses, TextSource, to_device
+from tavq.interfaces import Batch, Losses, TextSource, default_device, to_device
 from tavq.nets.critics import PatchCritic
 from tavq.nets.features import feature_network, perceptual_distance
 from tavq.tokenizer import Tokenizer
@@ -36,6 +39,7 @@ MAY_CHANGE = ("steps", "log_every", "sample_every", "checkpoint_every", "keep", 
 """Train settings that a resumed run may change: they decide no weight (steps only under a cosine decay)."""
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Who is told how the run goes; the command line draws a bar."""
 
@@ -97,7 +101,7 @@ class Trainer:
         self.dataset, self.run_folder = dataset, run
         self.text = text if recipe.model.align is not None else None
         self.reporter: Reporter = reporter or Silent()
-        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or default_device()
         self._build()
         self.preview = preview_batch(preview or dataset, self.recipe, self.device)
         self.stopping = False
@@ -146,26 +150,51 @@ class Trainer:
         with checkpoint.lock(self.run_folder), self._stop_on_signal():
             consumed = self._resume() if resume else self._start()
             log = RunLog(self.run_folder / "log.jsonl", self.step, self.tokenizer.entries)
+            first, started = self.step, time.perf_counter()
             loader = TrainingLoader(
                 self.dataset, self.recipe.data, self.config.batch, self.config.seed, self.text, consumed
             )
-            self._train(iter(loader), log, loader)
+            try:
+                self._train(iter(loader), log, loader)
+            finally:
+                loader.close()
+                self._tell_faults(loader.faults)
+            self._note_speed(self.step - first, time.perf_counter() - started)
             self._save_model()
         return self.run_folder / "model"
+
+    def _note_speed(self, steps: int, seconds: float) -> None:
+        """Adds to provenance.json what the last process took; what a resumed run did before is not in it."""
+        path = self.run_folder / "provenance.json"
+        last = {"steps": steps, "seconds": round(seconds, 1), "steps_per_second": round(steps / seconds, 3)}
+        files.write_json(path, {**files.read_json(path), "last_process": last})
+
+    def _tell_faults(self, faults: Sequence[Fault]) -> None:
+        if not faults:
+            return
+        place = self.run_folder / "faults.json"
+        files.write_json(place, [asdict(fault) for fault in faults])
+        self.reporter.message(
+            f"{len(faults)} pictures could not be read and were left out, first {faults[0]}; all are in {place}."
+        )
 
     def _start(self) -> int:
         if checkpoint.exists(self.run_folder / "checkpoints"):
             raise UsageError(f"{self.run_folder} already holds a run; add --resume to go on, or choose another --out.")
-        files.sweep(self.run_folder)
+        self._sweep()
         files.write_text(self.run_folder / "log.jsonl", "")
-        files.write_text(self.run_folder / "recipe.yaml", write_yaml(self.recipe.model_dump(mode="json")))
         files.write_json(self.run_folder / "provenance.json", self._provenance())
+        # last: where it stands, a killed start can be resumed
+        files.write_text(self.run_folder / "recipe.yaml", write_yaml(self.recipe.model_dump(mode="json")))
         return 0
+
+    def _sweep(self) -> None:
+        for folder in (self.run_folder, self.run_folder / "checkpoints", self.run_folder / "samples"):
+            files.sweep(folder)
 
     def _resume(self) -> int:
         self._check_same_run()
-        for folder in (self.run_folder, self.run_folder / "checkpoints", self.run_folder / "samples"):
-            files.sweep(folder)
+        self._sweep()
         if not checkpoint.exists(self.run_folder / "checkpoints"):
             self.reporter.message("No checkpoint was written yet; starting from the first step.")
             return self._start()
@@ -191,7 +220,11 @@ class Trainer:
         now = self.recipe.model_dump(mode="json")
         different = sorted(key for key in {*flat(before), *flat(now)} if flat(before).get(key) != flat(now).get(key))
         free = {f"train.{key}" for key in MAY_CHANGE} - ({"train.steps"} if self.config.decay != "none" else set())
-        fixed = [key for key in different if key not in free and key not in ("data.workers", "description")]
+        fixed = [
+            key
+            for key in different
+            if key not in free and key not in ("data.workers", "data.fault_budget", "description")
+        ]
         if fixed:
             changes = ", ".join(f"{key} was {flat(before).get(key)!r}, now {flat(now).get(key)!r}" for key in fixed)
             raise UsageError(
@@ -280,7 +313,8 @@ class Trainer:
             files.write_json(folder / "failure.json", {"step": self.step, "keys": batch.keys, "values": readable})
         raise TrainingError(
             f"Stopped at step {self.step}: {', '.join(bad)} is not finite. The batch and every value are in "
-            f"{place}; lower train.learning_rate, set train.clip or use train.precision fp32, then resume."
+            f"{place}. Resuming would meet it again: start anew with a lower train.learning_rate, with train.clip or "
+            "with train.precision fp32."
         )
 
     def _watch_usage(self, line: dict[str, Any]) -> None:
@@ -327,6 +361,7 @@ class Trainer:
     def _save_model(self) -> None:
         facts = {"step": self.step, "seed": self.config.seed, "size": self.recipe.data.size}
         provenance = self._provenance()
+        del provenance["data_folder"]  # a model is passed on; where its maker keeps pictures is not
         with self._averaged():
             self.tokenizer.save_pretrained(
                 self.run_folder / "model", card.write(self.recipe, provenance, self.step), {**facts, **provenance}
@@ -375,9 +410,8 @@ def describe_text(text: TextSource | None) -> dict[str, Any] | None:
 
 
 def preview_batch(dataset: FolderDataset, recipe: Recipe, device: torch.device) -> Tensor:
-    """The first pictures of a split, for the sample grids."""
-    loader = EvaluationLoader(dataset, recipe.data, PREVIEWS, None, limit=PREVIEWS)
-    images: Tensor = next(iter(loader)).images
+    """The first pictures of a split that can be read, for the sample grids."""
+    images: Tensor = next(iter(EvaluationLoader(dataset, recipe.data, PREVIEWS))).images
     return images.to(device)
 
 

@@ -1,6 +1,6 @@
 """A recipe: everything that decides what a training run computes."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -8,6 +8,8 @@ from tavq.core.config import Config
 from tavq.data.loader import DataConfig
 from tavq.nets.critics import CriticConfig
 from tavq.tokenizer import TokenizerConfig
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class PerceptualConfig(Config):
@@ -39,7 +41,7 @@ class TrainConfig(Config):
     seed: int = Field(0, ge=0, lt=2**63)
     learning_rate: float = Field(2.7e-5, gt=0, le=1)
     """The papers' rule is 4.5e-6 x batch."""
-    betas: tuple[float, float] = (0.5, 0.9)
+    betas: tuple[Beta, Beta] = (0.5, 0.9)
     warmup: int = Field(0, ge=0)
     """Steps over which the learning rate rises from 0."""
     decay: Literal["none", "cosine"] = "none"
@@ -63,7 +65,7 @@ class TrainConfig(Config):
     """Share of entries used, over the last logged steps, below which the collapse alarm sounds."""
 
     @model_validator(mode="after")
-    def _some_loss(self) -> Self:
+    def _some_loss(self) -> "TrainConfig":
         if self.l1 == 0 and self.l2 == 0:
             raise ValueError("l1 and l2 cannot both be 0: nothing would tie the pictures to their reconstruction")
         return self
@@ -78,8 +80,22 @@ class Recipe(Config):
     train: TrainConfig
 
     @model_validator(mode="after")
-    def _whole_codes(self) -> Self:
+    def _whole_codes(self) -> "Recipe":
         factor = self.model.net.factor
         if self.data.size % factor:
             raise ValueError(f"data.size {self.data.size} must be a multiple of {factor}, the network's factor")
+        return self
+
+    @model_validator(mode="after")
+    def _pictures_the_discriminator_can_score(self) -> "Recipe":
+        """Said at the start: it would be met at the adversary's first step, hours into a run."""
+        adversarial = self.train.adversarial
+        if adversarial is None or adversarial.start >= self.train.steps:
+            return self
+        smallest = adversarial.discriminator.smallest
+        if self.data.size < smallest:
+            raise ValueError(
+                f"data.size {self.data.size} is below {smallest}, the least that a discriminator of "
+                f"{adversarial.discriminator.layers} layers scores; choose fewer layers"
+            )
         return self

@@ -1,0 +1,69 @@
+"""A recipe so small that a step takes hundredths of a second, pictures for it, and a text that needs no encoder."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tavq.core.config import apply_overrides
+from tavq.data.folder import FolderDataset
+from tavq.training.settings import Recipe
+
+SETTINGS: dict[str, Any] = {
+    "model": {
+        "net": {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1, "attention": False},
+        "codebook": {"name": "learned", "entries": 16, "width": 8, "init": "features"},
+    },
+    "data": {"size": 16},
+    "train": {
+        "steps": 4,
+        "batch": 2,
+        "learning_rate": 1e-3,
+        "adversarial": {"start": 2, "discriminator": {"channels": 8, "layers": 1}},
+        "log_every": 2,
+        "checkpoint_every": 2,
+        "sample_every": 100,
+    },
+}
+
+
+class Words:
+    """One to three words, a phrase and a sentence for each picture, drawn from its name."""
+
+    width = 6
+
+    def __contains__(self, key: str) -> bool:
+        return True
+
+    def vectors(self, key: str) -> Mapping[str, np.ndarray]:
+        number = int(Path(key).stem)
+        rng = np.random.default_rng(number)
+        counts = {"words": 1 + number % 3, "phrases": 1, "sentences": 1}
+        return {name: rng.standard_normal((count, 6), np.float32) for name, count in counts.items()}
+
+
+@pytest.fixture
+def recipe() -> Callable[..., Recipe]:
+    """The tiny recipe with dotted settings changed."""
+    return lambda changes={}: Recipe.model_validate(apply_overrides(SETTINGS, changes))
+
+
+@pytest.fixture
+def aligned(recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
+    """The same with TA-VQ's aligner."""
+    align = {"name": "ta", "word": 0.1, "phrase": 0.1, "sentence": 0.1, "samples": [2, 2, 2], "iterations": 5}
+    return lambda changes={}: recipe({"model.align": align, **changes})
+
+
+@pytest.fixture
+def words() -> Words:
+    """A TextSource."""
+    return Words()
+
+
+@pytest.fixture
+def dataset(pictures: Path) -> FolderDataset:
+    """The training split of the tiny data set."""
+    return FolderDataset(pictures, "train")

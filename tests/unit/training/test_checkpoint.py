@@ -1,0 +1,145 @@
+"""Checkpoints: exact, bounded in number, and never loaded when a byte of them is wrong; one writer a run."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tavq.core.errors import FileError, TrainingError, UsageError
+from tavq.training import checkpoint
+
+HOLD = """
+import fcntl, os, sys, time
+handle = open(sys.argv[1], "a+")
+fcntl.flock(handle, fcntl.LOCK_EX)
+handle.truncate(0)
+handle.write(str(os.getpid()))
+handle.flush()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def groups(value: float) -> dict[str, dict[str, Tensor]]:
+    return {"model": {"net.weight": torch.full((2, 3), value)}, "model.optimizer": {"0/step": torch.tensor(value)}}
+
+
+def steps(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    place = checkpoint.save(tmp_path, 12, groups(0.1), {"consumed": 24}, keep=2)
+    assert place == tmp_path / "00000012"
+    loaded, facts, damaged = checkpoint.load_newest(tmp_path)
+    assert damaged == []
+    assert (facts["step"], facts["consumed"]) == (12, 24)
+    assert loaded.keys() == {"model", "model.optimizer"}
+    assert torch.equal(loaded["model"]["net.weight"], groups(0.1)["model"]["net.weight"])
+    assert torch.equal(loaded["model.optimizer"]["0/step"], torch.tensor(0.1))
+
+
+def test_only_the_newest_are_kept_and_nothing_else_lies_around(tmp_path: Path) -> None:
+    for step in (8, 9, 10, 11):  # names sort as numbers do
+        checkpoint.save(tmp_path, step, groups(step), {"consumed": 0}, keep=2)
+    assert steps(tmp_path) == ["00000010", "00000011"]
+    assert sorted(path.name for path in (tmp_path / "00000011").iterdir()) == ["state.json", "state.safetensors"]
+    assert checkpoint.load_newest(tmp_path)[1]["step"] == 11
+
+
+def cut(path: Path, share: float) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda place: cut(place / "state.safetensors", 0.0),
+        lambda place: cut(place / "state.safetensors", 0.5),
+        lambda place: cut(place / "state.safetensors", 0.99),
+        lambda place: cut(place / "state.json", 0.5),
+        lambda place: (place / "state.json").unlink(),
+        lambda place: (place / "state.safetensors").unlink(),
+        lambda place: (place / "state.json").write_text("[]"),
+    ],
+)
+def test_a_damaged_newest_falls_back_to_the_one_before(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    checkpoint.save(tmp_path, 2, groups(2), {"consumed": 4}, keep=2)
+    damage(checkpoint.save(tmp_path, 4, groups(4), {"consumed": 8}, keep=2))
+    loaded, facts, damaged = checkpoint.load_newest(tmp_path)
+    assert facts["step"] == facts["consumed"] / 2 == loaded["model"]["net.weight"][0, 0] == 2
+    assert len(damaged) == 1
+    assert "00000004" in damaged[0]
+
+
+def test_no_flipped_bit_is_ever_loaded(tmp_path: Path) -> None:
+    place = checkpoint.save(tmp_path, 4, groups(4), {"consumed": 8}, keep=2)
+    for name in ("state.json", "state.safetensors"):
+        whole = (place / name).read_bytes()
+        for position in range(len(whole)):
+            flipped = bytearray(whole)
+            flipped[position] ^= 1
+            (place / name).write_bytes(flipped)
+            with pytest.raises(FileError, match="00000004"):
+                checkpoint.load_newest(tmp_path)
+        (place / name).write_bytes(whole)
+
+
+def test_when_every_one_is_damaged_it_says_so(tmp_path: Path) -> None:
+    for step in (2, 4):
+        cut(checkpoint.save(tmp_path, step, groups(step), {"consumed": 0}, keep=2) / "state.safetensors", 0.5)
+    with pytest.raises(FileError, match=r"Every checkpoint in .* is damaged: .*00000004"):
+        checkpoint.load_newest(tmp_path)
+
+
+def test_when_there_is_none_it_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"no checkpoint in .* start without --resume"):
+        checkpoint.load_newest(tmp_path)
+    assert not checkpoint.exists(tmp_path / "nowhere")
+
+
+def test_an_optimiser_goes_on_as_if_it_had_never_been_stored() -> None:
+    def three_steps(module: nn.Linear, optimizer: torch.optim.Optimizer) -> None:
+        for step in range(3):
+            optimizer.zero_grad()
+            module(torch.full((1, 2), float(step + 1))).square().sum().backward()
+            optimizer.step()
+
+    torch.manual_seed(0)
+    one, two = nn.Linear(2, 2), nn.Linear(2, 2)
+    first = torch.optim.Adam(one.parameters(), 0.1, (0.5, 0.9))
+    three_steps(one, first)
+    two.load_state_dict(one.state_dict())
+    second = torch.optim.Adam(two.parameters(), 0.1, (0.5, 0.9))
+    stored = {name: tensor.clone() for name, tensor in checkpoint.flatten_optimizer(first).items()}
+    checkpoint.restore_optimizer(second, stored)
+    three_steps(one, first)
+    three_steps(two, second)
+    assert torch.equal(one.weight, two.weight)
+    assert torch.equal(one.bias, two.bias)
+
+
+def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(run / ".lock")], stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"held\n"
+        with pytest.raises(TrainingError, match=rf"\(pid {first.pid}\) is writing to {run}"), checkpoint.lock(run):
+            raise AssertionError("two processes hold one run folder")
+        first.send_signal(signal.SIGKILL)
+    with checkpoint.lock(run):  # the lock of a process that was killed is free, though its pid still stands there
+        pass
+
+
+def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(UsageError, match="cannot be used as a run folder"), checkpoint.lock(place):
+            raise AssertionError("a file served as a folder")

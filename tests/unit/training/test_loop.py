@@ -1,0 +1,313 @@
+"""The loop: what decides a run's bits, what stops it, and what it leaves behind."""
+
+import json
+import math
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tavq.core import files
+from tavq.core.errors import TrainingError, UsageError
+from tavq.data.folder import FolderDataset
+from tavq.interfaces import Batch, TextSource
+from tavq.tokenizer import Tokenizer
+from tavq.training.loop import Trainer, learning_rate, step_seed, with_text_width
+from tavq.training.settings import Recipe, TrainConfig
+
+Make = Callable[..., Recipe]
+
+
+class Listener:
+    """A Reporter that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.steps: list[int] = []
+        self.at: dict[int, Callable[[], object]] = {}
+
+    def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
+        self.steps.append(step)
+        self.at.get(step, lambda: None)()
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def log(run: Path) -> list[dict[str, Any]]:
+    return files.read_json_lines(run / "log.jsonl")
+
+
+# --- the schedule ---------------------------------------------------------------------------------------------------
+
+
+def test_the_learning_rate_by_hand() -> None:
+    config = TrainConfig(steps=14, learning_rate=0.1, warmup=4, decay="cosine")
+    rates = [learning_rate(config, step) for step in range(14)]
+    assert rates[:5] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])
+    assert rates[9] == pytest.approx(0.055)  # half way: the mean of the whole and a tenth
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert learning_rate(config, 14) == pytest.approx(0.01)  # and it stays there
+    assert learning_rate(config, 20) == pytest.approx(0.01)
+
+
+def test_without_decay_the_learning_rate_stays() -> None:
+    config = TrainConfig(steps=14, learning_rate=0.1)
+    assert {learning_rate(config, step) for step in range(14)} == {0.1}
+
+
+def test_every_step_and_seed_has_its_own_draws() -> None:
+    seeds = {step_seed(seed, step) for seed in (0, 1, 11) for step in (-2, -1, 0, 1, 10, 110)}
+    assert len(seeds) == 18
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert step_seed(0, 0) == step_seed(0, 0)
+
+
+# --- the same bits --------------------------------------------------------------------------------------------------
+
+
+def test_the_seed_decides_every_bit(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+    changes = {"train.ema": 0.9, "train.clip": 1.0}
+    for name, seed in (("one", 0), ("two", 0), ("other", 1)):
+        torch.manual_seed(len(name))  # what was drawn before is of no account
+        Trainer(recipe({**changes, "train.seed": seed}), dataset, tmp_path / name).run()
+    assert weights(tmp_path / "one") == weights(tmp_path / "two")
+    assert weights(tmp_path / "one") != weights(tmp_path / "other")
+    kept = [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in log(tmp_path / "one")]
+    assert kept == [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in log(tmp_path / "two")]
+
+
+def test_resuming_gives_the_same_bits(aligned: Make, dataset: FolderDataset, words: TextSource, tmp_path: Path) -> None:
+    settings = aligned({"train.ema": 0.9, "train.steps": 6, "train.checkpoint_every": 3, "train.sample_every": 6})
+    Trainer(settings, dataset, tmp_path / "whole", words).run()
+    listener = Listener()
+    listener.at[4] = lambda: signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(TrainingError, match="Stopped by a signal after step 4 of 6; nothing is lost"):
+        Trainer(settings, dataset, tmp_path / "parts", words, reporter=listener).run()
+    assert not (tmp_path / "parts" / "model").exists()
+    Trainer(settings, dataset, tmp_path / "parts", words).run(resume=True)
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+    samples = [next((tmp_path / run / "samples").iterdir()).read_bytes() for run in ("whole", "parts")]
+    assert samples[0] == samples[1]
+
+
+def test_more_steps_may_follow_where_the_learning_rate_does_not_hang_on_them(
+    recipe: Make, dataset: FolderDataset, tmp_path: Path
+) -> None:
+    Trainer(recipe({"train.steps": 6}), dataset, tmp_path / "whole").run()
+    Trainer(recipe({"train.steps": 4}), dataset, tmp_path / "parts").run()
+    Trainer(recipe({"train.steps": 6}), dataset, tmp_path / "parts").run(resume=True)
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+    cosine = {"train.decay": "cosine"}
+    Trainer(recipe({**cosine, "train.steps": 1}), dataset, tmp_path / "cosine").run()
+    with pytest.raises(UsageError, match=r"other settings: train\.steps was 1, now 2"):
+        Trainer(recipe({**cosine, "train.steps": 2}), dataset, tmp_path / "cosine").run(resume=True)
+
+
+def test_alignment_is_the_only_difference_between_a_pair(
+    recipe: Make, aligned: Make, dataset: FolderDataset, words: TextSource, tmp_path: Path
+) -> None:
+    """VQ-GAN and TA-VQ: equal shared weights at the start, equal batches at each step."""
+    seen: list[list[tuple[tuple[str, ...], Tensor]]] = []
+    starts, codebooks = [], []
+    for settings, text in ((recipe(), None), (aligned(), words)):
+        trainer = Trainer(settings, dataset, tmp_path / str(len(seen)), text)
+        starts.append({name: value.clone() for name, value in trainer.tokenizer.state_dict().items()})
+        seen.append([])
+        backward, batches = trainer.stepper.backward, seen[-1]
+
+        def watched(batch: Batch, step: int, backward: Any = backward, batches: Any = batches) -> Any:
+            batches.append((batch.keys, batch.images))
+            result = backward(batch, step)
+            if step == 0:
+                codebooks.append(trainer.tokenizer.codebook().detach().clone())  # noqa: B023
+            return result
+
+        trainer.stepper.backward = watched  # type: ignore[method-assign]
+        trainer.run()
+        assert len(batches) == 4
+    plain, with_text = starts
+    assert with_text.keys() > plain.keys()
+    assert all(torch.equal(value, with_text[name]) for name, value in plain.items())
+    assert torch.equal(*codebooks)  # the entries drawn from the first features too
+    for (keys, images), (other_keys, other_images) in zip(*seen, strict=True):
+        assert keys == other_keys
+        assert torch.equal(images, other_images)
+    assert weights(tmp_path / "0") != weights(tmp_path / "1")
+
+
+def test_a_weight_of_nothing_trains_as_none(
+    recipe: Make, aligned: Make, dataset: FolderDataset, words: TextSource, tmp_path: Path
+) -> None:
+    """Hierarchy and alignment that weigh 0 leave encoder, decoder and codebook as a plain run has them."""
+    nothing = {"model.hierarchy_weight": 0.0, "model.align.sentence": 0.0}
+    nothing |= {"model.align.word": 1e-30, "model.align.phrase": 1e-30}
+    Trainer(recipe({"train.adversarial": None}), dataset, tmp_path / "plain").run()
+    Trainer(aligned({"train.adversarial": None, **nothing}), dataset, tmp_path / "aligned", words).run()
+    plain, other = (files.read_tensors(tmp_path / run / "model/model.safetensors") for run in ("plain", "aligned"))
+    for name, value in plain.items():
+        torch.testing.assert_close(other[name], value, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_the_discriminator_stands_still_until_its_first_step(
+    recipe: Make, dataset: FolderDataset, tmp_path: Path
+) -> None:
+    trainer = Trainer(recipe(), dataset, tmp_path / "run")
+    assert trainer.discriminator is not None
+    states: list[dict[str, Tensor]] = []
+    trainer.reporter = listener = Listener()
+    critic = trainer.discriminator
+    for step in (2, 3):
+        listener.at[step] = lambda: states.append({k: v.clone() for k, v in critic.state_dict().items()})
+    before = {k: v.clone() for k, v in critic.state_dict().items()}
+    trainer.run()
+    assert all(torch.equal(states[0][name], value) for name, value in before.items())
+    assert all(not torch.equal(states[1][name], value) for name, value in before.items() if name.endswith("weight"))
+    assert "adversarial/discriminator" not in log(tmp_path / "run")[0]
+    assert "adversarial/discriminator" in log(tmp_path / "run")[1]
+
+
+# --- what stops a run -----------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_and_is_named(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+    trainer = Trainer(recipe(), dataset, tmp_path / "run")
+    trainer.reporter = listener = Listener()
+    listener.at[3] = lambda: torch.nn.init.constant_(trainer.tokenizer.decoder.conv_out.bias, math.nan)  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match=r"Stopped at step 3: .*reconstruction/l1.* is not finite") as caught:
+        trainer.run()
+    assert "quantizer/commitment" not in str(caught.value)  # what is finite is not blamed
+    failure = json.loads((tmp_path / "run/failure/failure.json").read_text())
+    assert failure["step"] == 3
+    assert failure["values"]["reconstruction/l1"] == "nan"
+    assert math.isfinite(failure["values"]["quantizer/commitment"])
+    images = files.read_tensors(tmp_path / "run/failure/batch.safetensors")["images"]
+    assert images.shape == (2, 3, 16, 16)
+    assert len(failure["keys"]) == 2
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["00000002"]
+
+
+def test_a_gradient_that_is_not_finite_stops_before_it_is_applied(
+    recipe: Make, dataset: FolderDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "_perceptual", lambda self: lambda x, y: (x - x.detach()).square().sum().sqrt())
+    settings = recipe({"train.perceptual": {"network": "scenes"}, "train.adversarial": None})
+    trainer = Trainer(settings, dataset, tmp_path / "run")
+    with pytest.raises(TrainingError, match="Stopped at step 0: gradient is not finite"):
+        trainer.run()
+    assert all(bool(value.isfinite().all()) for value in trainer.tokenizer.parameters())
+
+
+def test_a_collapsed_codebook_sounds_the_alarm(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+    listener = Listener()
+    settings = recipe({"train.alarm_usage": 1.0, "model.codebook.entries": 512, "train.adversarial": None})
+    Trainer(settings, dataset, tmp_path / "run", reporter=listener).run()
+    alarms = [line for line in log(tmp_path / "run") if "alarm" in line]
+    assert [(line["step"], line["alarm"]) for line in alarms] == [(2, "codebook collapse"), (4, "codebook collapse")]
+    assert 0 < alarms[0]["usage"] <= 64 / 512  # two steps of two pictures of 16 codes
+    assert all("of 512 entries (alarm below 100.0%)" in message for message in listener.messages)
+
+
+def test_a_healthy_codebook_is_left_in_peace(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+    listener = Listener()
+    Trainer(recipe({"train.adversarial": None}), dataset, tmp_path / "run", reporter=listener).run()
+    assert listener.messages == []
+    assert listener.steps == [1, 2, 3, 4]
+
+
+def test_a_second_run_in_one_folder_is_refused(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+    Trainer(recipe(), dataset, tmp_path / "run").run()
+    before = weights(tmp_path / "run")
+    with pytest.raises(UsageError, match="already holds a run; add --resume"):
+        Trainer(recipe({"train.seed": 1}), dataset, tmp_path / "run").run()
+    assert weights(tmp_path / "run") == before
+
+
+def test_resuming_where_nothing_is_says_so(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"There is no run in .* to resume; start without --resume"):
+        Trainer(recipe(), dataset, tmp_path / "run").run(resume=True)
+
+
+def test_an_aligner_needs_text(aligned: Make, words: TextSource, dataset: FolderDataset, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="The aligner 'ta' needs encoded text; make it with: tavq text"):
+        Trainer(aligned(), dataset, tmp_path / "run")
+    with pytest.raises(UsageError, match=r"model\.text_width is 7, but the text store's vectors are 6 wide"):
+        with_text_width(aligned({"model.text_width": 7}), words)
+    assert with_text_width(aligned(), words).model.text_width == 6
+
+
+def test_a_discriminator_that_pictures_are_too_small_for_is_refused_at_once(recipe: Make) -> None:
+    with pytest.raises(ValueError, match=r"data\.size 16 is below 24, the least that a discriminator of 3 layers"):
+        recipe({"train.adversarial.discriminator.layers": 3})
+    recipe({"train.adversarial.discriminator.layers": 3, "train.adversarial.start": 4})  # it never comes to it
+
+
+# --- what a run leaves ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_folder_holds_what_its_page_says(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert Trainer(recipe({"train.ema": 0.9, "train.sample_every": 2}), dataset, run).run() == run / "model"
+    found = sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file())
+    assert found == [
+        ".lock",
+        "checkpoints/00000002/state.json",
+        "checkpoints/00000002/state.safetensors",
+        "checkpoints/00000004/state.json",
+        "checkpoints/00000004/state.safetensors",
+        "log.jsonl",
+        "model/README.md",
+        "model/config.json",
+        "model/model.safetensors",
+        "provenance.json",
+        "recipe.yaml",
+        "samples/00000002.png",
+        "samples/00000004.png",
+    ]
+    provenance = files.read_json(run / "provenance.json")
+    assert provenance["data_sha256"] == dataset.fingerprint
+    assert provenance["last_process"]["steps"] == 4
+    assert provenance["last_process"]["steps_per_second"] > 0
+    model = (run / "model/config.json").read_text() + (run / "model/README.md").read_text()
+    assert str(tmp_path) not in model  # a model is passed on; its maker's folders are not
+
+
+def test_the_model_is_the_running_mean(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+    trainer = Trainer(recipe({"train.ema": 0.9}), dataset, tmp_path / "run")
+    trainer.run()
+    assert trainer.mean is not None
+    saved = Tokenizer.from_pretrained(tmp_path / "run").state_dict()
+    assert all(torch.equal(saved[name], value) for name, value in trainer.mean.shadow.items())
+    assert not torch.equal(saved["decoder.conv_out.weight"], trainer.tokenizer.decoder.conv_out.weight)
+
+
+def test_unreadable_pictures_are_told_once_and_listed(recipe: Make, pictures: Path, tmp_path: Path) -> None:
+    for number in (3, 10, 11):  # one for training; two of the first three for the samples
+        (pictures / f"images/{number}.png").write_bytes(b"")
+    listener = Listener()
+    trainer = Trainer(
+        recipe({"train.steps": 12}),
+        FolderDataset(pictures, "train"),
+        tmp_path / "run",
+        preview=FolderDataset(pictures, "val"),
+        reporter=listener,
+    )
+    trainer.run()
+    assert len(listener.messages) == 1
+    assert "1 pictures could not be read and were left out, first images/3.png" in listener.messages[0]
+    assert [fault["where"] for fault in files.read_json(tmp_path / "run/faults.json")] == ["images/3.png"]
+
+
+def test_samples_pass_over_a_whole_batch_of_unreadable_pictures(recipe: Make, pictures: Path, tmp_path: Path) -> None:
+    for number in range(8):
+        (pictures / f"images/{number}.png").write_bytes(b"")
+    Trainer(recipe({"train.steps": 1}), FolderDataset(pictures, "train"), tmp_path / "run").run()
+    assert (tmp_path / "run/samples/00000001.png").is_file()
