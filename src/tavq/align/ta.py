@@ -4,7 +4,7 @@ Source: TA-VQ (arXiv 2503.01261), §4.1, eqs. 4-6, and its supplement for the sa
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -112,7 +112,7 @@ class TransportAligner(Aligner):
         iterations: int = Field(50, ge=1, le=10000)
 
         @model_validator(mode="after")
-        def _some_level(self) -> Self:
+        def _some_level(self) -> "TransportAligner.Config":
             if not (self.sentence or (self.multi_granularity and (self.word or self.phrase))):
                 raise ValueError("every weight is 0; leave model.align out (null) to train without alignment")
             return self
