@@ -115,6 +115,19 @@ def test_numbers_by_part(tokenizer: Tokenizer) -> None:
     assert sum(counts.values()) == sum(parameter.numel() for parameter in tokenizer.parameters())
 
 
+def test_the_codebook_starts_from_what_the_decoder_reads_in_training_only() -> None:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(build(TokenizerConfig, SETTINGS, "test"))
+    with torch.no_grad():
+        _, features = tokenizer.encoder(pictures(4))
+        fresh = tokenizer.codebook().clone()
+        tokenizer.eval()(pictures(4))
+        assert torch.equal(tokenizer.codebook(), fresh)
+        tokenizer.train()(pictures(4))
+    deep = {tuple(row) for row in features.permute(0, 2, 3, 1).reshape(-1, 4).tolist()}
+    assert {tuple(row) for row in tokenizer.codebook().tolist()} <= deep
+
+
 # --- model folders ----------------------------------------------------------------------------------------------
 
 
@@ -266,7 +279,7 @@ def deep(levels: int) -> Any:
         (model(codebook={"name": ["learned"]}), UsageError, "Unknown codebook"),
         (model(quantisers={}), UsageError, "Unknown setting 'quantisers'"),
         (model(codebook={"name": "learned", "entries": 10**12, "width": 4}), UsageError, "'codebook.entries'"),
-        (model(codebook={"name": "learned", "entries": 2**20, "width": 4096}), FileError, "does not fit its config"),
+        (model(codebook={"name": "learned", "entries": 2**20, "width": 256}), FileError, "does not fit its config"),
         (model(net={"channels": 10**12}), UsageError, "'net.channels'"),
         (model(net={"channels": 1024, "multipliers": [8] * 8}), UsageError, "no stage may be wider"),
         (model(net={"multipliers": [1, 10**12]}), UsageError, "no stage may be wider"),

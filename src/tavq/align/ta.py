@@ -53,7 +53,8 @@ class LevelAligner(nn.Module):
         """`samples` draws m + Σ^½ ε of each picture's Gaussian, in the text's space (eq. 4)."""
         mean, variance = self.gaussian(rows)
         noise = torch.randn(mean.shape[0], samples, mean.shape[1], device=mean.device, dtype=mean.dtype)
-        return self.to_text(mean[:, None] + variance.sqrt()[:, None] * noise)
+        # a variance that underflows to 0 would have an infinite slope under the root
+        return self.to_text(mean[:, None] + (variance + 1e-12).sqrt()[:, None] * noise)
 
 
 def draw_units(units: TextUnits, samples: int) -> TextUnits:

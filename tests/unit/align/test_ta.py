@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from tavq.align.ta import TransportAligner, draw_units, uniform
+from tavq.align.ta import LevelAligner, TransportAligner, draw_units, uniform
 from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.interfaces import Quantized, TextFeatures, TextUnits
@@ -73,6 +73,16 @@ def test_the_smallest_epsilon_and_far_costs_stay_finite() -> None:
     grid = Quantized(codes, codes, torch.zeros(1, 3, 3, dtype=torch.long), {})
     for loss in aligner(dict.fromkeys(range(3), grid), TextFeatures(units, units, units)).values():
         assert loss.value.isfinite()
+
+
+def test_a_variance_that_underflows_leaves_finite_gradients() -> None:
+    level = LevelAligner(2, 2)
+    torch.nn.init.constant_(level.variance[2].bias, -200.0)
+    rows = torch.randn(1, 3, 2, requires_grad=True)
+    level.sample(rows, 4).sum().backward()
+    for parameter in (rows, *level.parameters()):
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
 
 
 # --- drawing units ----------------------------------------------------------------------------------------------
