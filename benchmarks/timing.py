@@ -51,19 +51,26 @@ def _summary(reference: list[float], own: list[float]) -> dict[str, float]:
     }
 
 
-def report(title: str, measure: Callable[[int], dict[str, dict[str, Any]]]) -> None:
-    """Runs a benchmark script: reads its flags, measures, prints one table a case and writes JSON if asked."""
+def report(title: str, measure: Callable[..., dict[str, dict[str, Any]]], **sizes: int) -> None:
+    """Runs a benchmark script: reads its flags, measures, prints one table a case and writes JSON if asked.
+
+    `sizes` are further whole numbers with their defaults, each a flag and a keyword of `measure`.
+    """
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    for name, default in sizes.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=f"(default {default})")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    cases = measure(options.rounds)
+    chosen = {name: getattr(options, name) for name in sizes}
+    cases = measure(options.rounds, **chosen)
     machine = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": 1}
     for case, rows in cases.items():
         Console().print(_table(f"{title}: {case}", rows))
     if options.json:
-        write_json(options.json, {"title": title, "rounds": options.rounds, "machine": machine, "cases": cases})
+        settings = {"title": title, "rounds": options.rounds, **chosen, "machine": machine}
+        write_json(options.json, {**settings, "cases": cases})
 
 
 def _table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:

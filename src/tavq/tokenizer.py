@@ -193,7 +193,7 @@ class Tokenizer(nn.Module):
         if not weights.is_file():
             raise FileError(f"There is no file {weights}.")
         files.check_sha256(weights, str(stored.get("sha256")))
-        config = build(TokenizerConfig, stored.get("model") or {}, str(folder / "config.json"))
+        config = build(TokenizerConfig, stored["model"], str(folder / "config.json"))
         with torch.device("meta"):  # refuses what does not fit before memory is taken
             tokenizer = cls(config)
         tensors = files.read_tensors(weights)
@@ -240,6 +240,8 @@ def read_model_config(folder: Path) -> dict[str, Any]:
         raise FileError(
             f"{folder / 'config.json'} has format {stored.get('format')!r}; this version reads format {FORMAT}."
         )
+    if not isinstance(stored.get("model"), dict):
+        raise FileError(f"{folder / 'config.json'} lacks 'model', the settings of the tokenizer.")
     return stored
 
 

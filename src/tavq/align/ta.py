@@ -4,7 +4,7 @@ Source: TA-VQ (arXiv 2503.01261), §4.1, eqs. 4-6, and its supplement for the sa
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +53,8 @@ class LevelAligner(nn.Module):
         """`samples` draws m + Σ^½ ε of each picture's Gaussian, in the text's space (eq. 4)."""
         mean, variance = self.gaussian(rows)
         noise = torch.randn(mean.shape[0], samples, mean.shape[1], device=mean.device, dtype=mean.dtype)
-        return self.to_text(mean[:, None] + variance.sqrt()[:, None] * noise)
+        # a variance that underflows to 0 would have an infinite slope under the root
+        return self.to_text(mean[:, None] + (variance + 1e-12).sqrt()[:, None] * noise)
 
 
 def draw_units(units: TextUnits, samples: int) -> TextUnits:
@@ -112,7 +113,7 @@ class TransportAligner(Aligner):
         iterations: int = Field(50, ge=1, le=10000)
 
         @model_validator(mode="after")
-        def _some_level(self) -> Self:
+        def _some_level(self) -> "TransportAligner.Config":
             if not (self.sentence or (self.multi_granularity and (self.word or self.phrase))):
                 raise ValueError("every weight is 0; leave model.align out (null) to train without alignment")
             return self

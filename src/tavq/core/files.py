@@ -117,6 +117,8 @@ def write_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise _unwritable(path, error) from error
+    except FileError as error:  # says the name that the user knows
+        raise FileError(str(error).replace(str(temporary), str(path))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

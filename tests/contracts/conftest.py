@@ -1,0 +1,113 @@
+"""Small parts of every registered kind, built by the tokenizer as a user's settings would build them.
+
+A new part needs no line here unless it has a setting without a default, needs a certain partner, or is by its nature
+outside one of the rules; then it is named in one of the tables below.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tavq.core.config import build
+from tavq.interfaces import Codebook, Quantized, TextFeatures, TextUnits
+from tavq.tokenizer import Tokenizer, TokenizerConfig
+
+NET = {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1, "attention": False}
+ENTRIES, WIDTH, TEXT_WIDTH = 24, 6, 5
+
+CODEBOOK_SETTINGS: dict[str, dict[str, Any]] = {}
+"""Settings of a codebook that has no `entries` and `width`."""
+
+QUANTIZER_SETTINGS: dict[str, dict[str, Any]] = {}
+"""Settings of a quantizer beside its defaults."""
+
+PARTNERS: dict[str, dict[str, Any]] = {}
+"""The codebook, with its settings, of a quantizer that does not go with a learned table."""
+
+ALIGNER_SETTINGS: dict[str, dict[str, Any]] = {}
+"""Settings of an aligner beside its defaults."""
+
+WITHOUT_NOISE: dict[str, dict[str, Any]] = {"ta": {"sampling": False}}
+"""Settings under which an aligner draws nothing at random; {} where it never does."""
+
+Make = Callable[..., Tokenizer]
+
+
+@pytest.fixture
+def make() -> Make:
+    """Builds a small tokenizer of named parts from a seed."""
+
+    def make(
+        quantizer: str = "nearest",
+        codebook: str | None = None,
+        align: str | None = None,
+        seed: int = 0,
+        **align_settings: Any,
+    ) -> Tokenizer:
+        table = {"name": codebook or "learned", **CODEBOOK_SETTINGS.get(codebook or "learned", {})}
+        if len(table) == 1:
+            table |= {"entries": ENTRIES, "width": WIDTH}
+        values = {
+            "net": NET,
+            "codebook": table if codebook else PARTNERS.get(quantizer, table),
+            "quantizer": {"name": quantizer, **QUANTIZER_SETTINGS.get(quantizer, {})},
+            "align": {"name": align, **ALIGNER_SETTINGS.get(align, {}), **align_settings} if align else None,
+            "text_width": TEXT_WIDTH if align else None,
+        }
+        torch.manual_seed(seed)
+        return Tokenizer(build(TokenizerConfig, values, "test"))
+
+    return make
+
+
+@pytest.fixture
+def grid() -> Callable[..., Tensor]:
+    """Draws features [b d h w] from a seed."""
+
+    def grid(b: int, h: int, w: int, width: int, seed: int = 1) -> Tensor:
+        return torch.randn(b, width, h, w, generator=torch.Generator().manual_seed(seed))
+
+    return grid
+
+
+@pytest.fixture
+def spread() -> Callable[[Codebook], None]:
+    """Moves the parameters of a codebook apart: fresh tables are so tight that every feature has the same entry."""
+
+    def spread(codebook: Codebook) -> None:
+        generator = torch.Generator().manual_seed(2)
+        with torch.no_grad():
+            for parameter in codebook.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+
+    return spread
+
+
+@pytest.fixture
+def quantised() -> Callable[[Tokenizer, dict[int, Tensor]], dict[int, Quantized]]:
+    """Quantises a grid of features for each level that the aligner reads."""
+
+    def quantised(tokenizer: Tokenizer, features: dict[int, Tensor]) -> dict[int, Quantized]:
+        assert tokenizer.aligner is not None
+        return {level: tokenizer.quantizer(features[level], tokenizer.codebook) for level in tokenizer.aligner.levels}
+
+    return quantised
+
+
+@pytest.fixture
+def text() -> Callable[..., TextFeatures]:
+    """Draws texts: `units` says how many stand in each picture, at every granularity; the rest is padding."""
+
+    def draw(units: list[int], padded: int, generator: torch.Generator) -> TextUnits:
+        mask = torch.arange(padded) < torch.tensor(units)[:, None]
+        vectors = torch.randn(len(units), padded, TEXT_WIDTH, generator=generator)
+        return TextUnits(vectors * mask[:, :, None], mask)
+
+    def text(units: list[int], padded: int = 4, seed: int = 3) -> TextFeatures:
+        generator = torch.Generator().manual_seed(seed)
+        return TextFeatures(*(draw(units, padded, generator) for _ in range(4)))
+
+    return text

@@ -1,0 +1,127 @@
+"""The transport aligner's own settings, and the drawing of units."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tavq.align.ta import LevelAligner, TransportAligner, draw_units, uniform
+from tavq.core.config import build
+from tavq.core.errors import UsageError
+from tavq.interfaces import Quantized, TextFeatures, TextUnits
+from tavq.tokenizer import Tokenizer, TokenizerConfig
+
+NET = {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1, "attention": False}
+
+
+@pytest.mark.parametrize(
+    ("settings", "levels", "networks"),
+    [
+        ({}, (0, 1, 2), ["words", "phrases", "sentences"]),
+        ({"word": 0}, (1, 2), ["phrases", "sentences"]),
+        ({"phrase": 0, "sentence": 0}, (0,), ["words"]),
+        ({"multi_granularity": False, "word": 0}, (2,), ["whole"]),
+    ],
+)
+def test_a_level_of_weight_zero_is_not_built(settings: Any, levels: tuple[int, ...], networks: list[str]) -> None:
+    aligner = TransportAligner(build(TransportAligner.Config, settings, "test"), 4, 5)
+    assert aligner.levels == levels
+    assert list(aligner.networks) == networks
+    tokenizer = Tokenizer(
+        build(
+            TokenizerConfig,
+            {
+                "net": NET,
+                "codebook": {"name": "learned", "entries": 8, "width": 4},
+                "align": {"name": "ta", **settings},
+                "text_width": 5,
+            },
+            "test",
+        )
+    )
+    assert tokenizer.hierarchy is not None
+    assert len(tokenizer.hierarchy.projections) == len(set(levels) - {2})
+    assert set(tokenizer.quantize(torch.zeros(1, 3, 8, 8))) == {2, *levels}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"word": 0, "phrase": 0, "sentence": 0}, "every weight is 0; leave model.align out"),
+        ({"multi_granularity": False, "sentence": 0}, "every weight is 0; leave model.align out"),
+        ({"samples": [0, 8, 16]}, "'samples.0' = 0"),
+        ({"samples": [4, -8, 16]}, "'samples.1' = -8"),
+        ({"samples": [4, 8, 10**9]}, "'samples.2' = 1000000000"),
+        ({"samples": [4, 8]}, "'samples.2' is missing"),
+        ({"word": -1}, "'word' = -1"),
+        ({"epsilon": 0}, "'epsilon' = 0"),
+        ({"epsilon": 1e-300}, "'epsilon' = 1e-300"),
+        ({"iterations": 0}, "'iterations' = 0"),
+        ({"gradient": "decoder"}, "'gradient' = 'decoder'"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: Any, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        build(TransportAligner.Config, settings, "test")
+    assert message in str(caught.value)
+
+
+def test_the_smallest_epsilon_and_far_costs_stay_finite() -> None:
+    aligner = TransportAligner(build(TransportAligner.Config, {"epsilon": 1e-6, "sampling": False}, "test"), 2, 2)
+    units = TextUnits(torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]]), torch.ones(1, 2, dtype=torch.bool))
+    codes = torch.randn(1, 2, 3, 3, requires_grad=True)
+    grid = Quantized(codes, codes, torch.zeros(1, 3, 3, dtype=torch.long), {})
+    for loss in aligner(dict.fromkeys(range(3), grid), TextFeatures(units, units, units)).values():
+        assert loss.value.isfinite()
+
+
+def test_a_variance_that_underflows_leaves_finite_gradients() -> None:
+    level = LevelAligner(2, 2)
+    torch.nn.init.constant_(level.variance[2].bias, -200.0)
+    rows = torch.randn(1, 3, 2, requires_grad=True)
+    level.sample(rows, 4).sum().backward()
+    for parameter in (rows, *level.parameters()):
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+
+
+# --- drawing units ----------------------------------------------------------------------------------------------
+
+
+def numbered(counts: list[int], padded: int) -> TextUnits:
+    """Units whose one number is their place; padding holds -1."""
+    mask = torch.arange(padded) < torch.tensor(counts)[:, None]
+    return TextUnits(torch.arange(padded).float().expand(len(counts), -1).where(mask, -1.0)[:, :, None], mask)
+
+
+def test_units_are_drawn_without_repeats_and_never_from_padding() -> None:
+    units = numbered([6, 3, 1, 0], 8)
+    for seed in range(50):
+        torch.manual_seed(seed)
+        drawn = draw_units(units, 3)
+        assert drawn.mask.sum(1).tolist() == [3, 3, 1, 0]
+        for row, mask, count in zip(drawn.vectors[:, :, 0], drawn.mask, [6, 3, 1, 0], strict=True):
+            places = row[mask].tolist()
+            assert len(set(places)) == len(places)
+            assert all(0 <= place < count for place in places)
+
+
+def test_every_unit_is_as_likely_as_another() -> None:
+    torch.manual_seed(0)
+    units = numbered([5] * 4000, 7)
+    drawn = draw_units(units, 2).vectors[:, :, 0].flatten().long()
+    counts = torch.bincount(drawn, minlength=7)[:5].double() / 4000
+    assert (counts - 0.4).abs().max() < 0.03  # 4 standard errors of 0.0077
+    assert len(drawn) == int(torch.bincount(drawn)[:5].sum())
+
+
+def test_all_units_are_taken_where_they_are_few() -> None:
+    units = numbered([2, 3], 3)
+    for samples in (3, 4):
+        assert draw_units(units, samples) is units
+    assert draw_units(units, 2) is not units
+
+
+def test_weights_are_equal_over_what_stands() -> None:
+    mask = torch.tensor([[True, True, False, True, True], [False] * 5, [False, False, True, False, False]])
+    assert uniform(mask).tolist() == [[0.25, 0.25, 0, 0.25, 0.25], [0] * 5, [0, 0, 1, 0, 0]]

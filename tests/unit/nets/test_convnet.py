@@ -1,0 +1,145 @@
+"""Encoder and decoder: their geometry, and what of it is refused."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tavq.core.config import build
+from tavq.core.errors import UsageError
+from tavq.nets.convnet import (
+    AttentionBlock,
+    ConvNetConfig,
+    Decoder,
+    Downsample,
+    Encoder,
+    Norm,
+    ResidualBlock,
+    Upsample,
+    count_parameters,
+)
+
+
+@pytest.mark.parametrize(
+    ("multipliers", "factor", "shape"), [((1,), 1, (16, 24)), ((1, 2), 2, (8, 12)), ((1, 2, 2, 1), 8, (2, 3))]
+)
+@pytest.mark.parametrize("attention", [False, True])
+def test_the_grid_is_a_factor_of_the_picture(
+    multipliers: tuple[int, ...], factor: int, shape: tuple[int, int], attention: bool
+) -> None:
+    config = ConvNetConfig(channels=8, multipliers=multipliers, blocks=1, attention=attention)
+    stages, grid = Encoder(config, 6)(torch.zeros(2, 3, 16, 24))
+    assert config.factor == factor
+    assert grid.shape == (2, 6, *shape)
+    assert [stage.shape[1] for stage in stages] == [8 * multiplier for multiplier in multipliers[:-1]]
+    assert Decoder(config, 6)(grid).shape == (2, 3, 16, 24)
+
+
+@pytest.mark.parametrize("channels", range(8, 200))
+def test_every_width_has_a_norm(channels: int) -> None:
+    norm = Norm(channels)
+    assert channels % norm.num_groups == 0
+    assert channels // norm.num_groups >= min(4, channels)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(128, 32), (512, 32), (256, 32), (64, 16), (16, 4), (24, 2), (18, 2)])
+def test_the_groups_of_a_norm(channels: int, groups: int) -> None:
+    assert Norm(channels).num_groups == groups
+
+
+@pytest.mark.parametrize("channels", [8, 9, 18, 31])
+def test_odd_widths_can_be_built(channels: int) -> None:
+    config = ConvNetConfig(channels=channels, multipliers=(1, 3), blocks=1)
+    assert Decoder(config, 2)(Encoder(config, 2)(torch.zeros(1, 3, 4, 4))[1]).shape == (1, 3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"channels": 4},
+        {"channels": 2048},
+        {"channels": 10**12},
+        {"multipliers": []},
+        {"multipliers": [1] * 9},
+        {"multipliers": [0, 1]},
+        {"multipliers": [1, -1]},
+        {"multipliers": [1.5]},
+        {"blocks": 0},
+        {"blocks": 9},
+    ],
+)
+def test_geometry_that_is_refused(settings: Any) -> None:
+    with pytest.raises(UsageError, match="is not accepted"):
+        build(ConvNetConfig, settings, "test")
+
+
+def test_more_blocks_in_the_decoder_than_in_the_encoder() -> None:
+    config = ConvNetConfig(channels=8, multipliers=(1, 2), blocks=2)
+    for part, blocks in ((Encoder(config, 4), 2), (Decoder(config, 4), 3)):
+        for stage in part.stages:
+            assert sum(isinstance(layer, ResidualBlock) for layer in stage) == blocks
+
+
+def test_attention_stands_in_the_deepest_stage_and_the_middle_only() -> None:
+    config = ConvNetConfig(channels=8, multipliers=(1, 2), blocks=1)
+    for part, deepest in ((Encoder(config, 4), 1), (Decoder(config, 4), 0)):
+        found = [name for name, module in part.named_modules() if isinstance(module, AttentionBlock)]
+        assert {name.rsplit(".", 1)[0] for name in found} == {f"stages.{deepest}", "middle"}
+    without = Encoder(config.model_copy(update={"attention": False}), 4)
+    assert not any(isinstance(module, AttentionBlock) for module in without.modules())
+
+
+def test_the_padding_of_a_downsample_is_right_and_below() -> None:
+    """With a kernel that takes its first tap, output (i, j) is input (2i, 2j)."""
+    layer = Downsample(1)
+    with torch.no_grad():
+        layer.conv.weight.zero_()
+        layer.conv.weight[0, 0, 0, 0] = 1
+        layer.conv.bias.zero_()  # type: ignore[union-attr]
+    x = torch.arange(16.0).view(1, 1, 4, 4)
+    assert layer(x)[0, 0].tolist() == [[0.0, 2.0], [8.0, 10.0]]
+
+
+def test_an_upsample_repeats() -> None:
+    layer = Upsample(1)
+    with torch.no_grad():
+        layer.conv.weight.zero_()
+        layer.conv.weight[0, 0, 1, 1] = 1
+        layer.conv.bias.zero_()  # type: ignore[union-attr]
+    assert layer(torch.tensor([[[[1.0, 2.0]]]]))[0, 0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2]]
+
+
+def test_attention_is_softmax_of_scaled_products() -> None:
+    torch.manual_seed(0)
+    block = AttentionBlock(4).double()
+    x = torch.randn(1, 4, 2, 3, dtype=torch.float64)
+    rows = block.norm(x)[0].flatten(1).T  # six positions of four channels
+    weight, bias = block.query_key_value.weight[:, :, 0, 0], block.query_key_value.bias
+    query, key, value = (rows @ weight.T + bias).split(4, dim=1)
+    mixed = torch.softmax(query @ key.T / 2, dim=1) @ value
+    out = mixed @ block.out.weight[:, :, 0, 0].T + block.out.bias
+    torch.testing.assert_close(block(x), x + out.T.view(1, 4, 2, 3))
+
+
+def test_a_residual_block_of_zeros_is_its_shortcut() -> None:
+    block = ResidualBlock(8, 8)
+    torch.nn.init.zeros_(block.conv2.weight)
+    torch.nn.init.zeros_(block.conv2.bias)  # type: ignore[arg-type]
+    x = torch.randn(1, 8, 3, 3)
+    assert torch.equal(block(x), x)
+    wider = ResidualBlock(8, 16)
+    assert isinstance(wider.shortcut, torch.nn.Conv2d)
+
+
+def test_frozen_numbers_are_not_counted() -> None:
+    layer = torch.nn.Linear(3, 2)
+    assert count_parameters(layer) == 8
+    layer.bias.requires_grad_(False)
+    assert count_parameters(layer) == 6
+
+
+def test_the_last_weight_is_that_of_the_pictures() -> None:
+    decoder = Decoder(ConvNetConfig(channels=8, multipliers=(1, 2), blocks=1), 4)
+    images = decoder(torch.randn(1, 4, 2, 2))
+    assert decoder.last_weight.shape == (3, 8, 3, 3)
+    assert torch.autograd.grad(images.sum(), decoder.last_weight)[0].ne(0).any()

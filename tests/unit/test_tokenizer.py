@@ -1,0 +1,358 @@
+"""A tokenizer: the same pictures and indices after saving, and one kind of error for whatever a folder holds."""
+
+import json
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tavq.core import files
+from tavq.core.config import build
+from tavq.core.errors import FileError, TavqError, UsageError
+from tavq.tokenizer import Tokenizer, TokenizerConfig
+
+SETTINGS: dict[str, Any] = {
+    "net": {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1},
+    "codebook": {"name": "learned", "entries": 16, "width": 4, "init": "features"},
+    "align": {"name": "ta", "phrase": 0.0},
+    "text_width": 6,
+}
+
+
+def made(**changes: Any) -> Tokenizer:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(build(TokenizerConfig, {**SETTINGS, **changes}, "test"))
+    tokenizer.train()(pictures(seed=9))  # starts the codebook
+    return tokenizer.eval()
+
+
+def pictures(b: int = 2, y: int = 8, x: int = 12, seed: int = 1) -> Tensor:
+    return torch.rand(b, 3, y, x, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return made()
+
+
+@pytest.fixture
+def folder(tokenizer: Tokenizer, tmp_path: Path) -> Path:
+    tokenizer.save_pretrained(tmp_path / "model", card="# Mine\n", facts={"steps": 7})
+    return tmp_path / "model"
+
+
+# --- pictures and indices ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("b", "y", "x"), [(1, 4, 4), (3, 8, 12), (0, 8, 8)])
+def test_decoding_what_was_encoded_is_the_reconstruction_to_the_last_bit(
+    tokenizer: Tokenizer, b: int, y: int, x: int
+) -> None:
+    images = pictures(b, y, x)
+    indices = tokenizer.encode(images)
+    assert indices.shape == (b, y // 4, x // 4)
+    assert torch.equal(tokenizer.decode(indices), tokenizer(images).images)
+    assert torch.equal(tokenizer.train()(images).images, tokenizer.eval().decode(indices))
+
+
+def test_whole_numbers_of_any_width_are_indices(tokenizer: Tokenizer) -> None:
+    indices = tokenizer.encode(pictures())
+    assert torch.equal(tokenizer.decode(indices.int()), tokenizer.decode(indices))
+
+
+@pytest.mark.parametrize("shape", [(8, 10), (9, 8), (2, 2), (0, 8), (8, 0)])
+def test_a_picture_that_does_not_divide_is_refused(tokenizer: Tokenizer, shape: tuple[int, int]) -> None:
+    for call in (tokenizer.encode, tokenizer.forward, tokenizer.quantize):
+        with pytest.raises(UsageError) as caught:
+            call(torch.zeros(1, 3, *shape))
+        assert str(caught.value) == (
+            f"Pictures of {shape[0]} x {shape[1]} cannot be encoded: both sides must be multiples of 4."
+        )
+
+
+@pytest.mark.parametrize(("index", "said"), [(16, "Indices 0 to 16 do not fit"), (-1, "Indices -1 to 0 do not fit")])
+def test_an_index_out_of_range_is_refused(tokenizer: Tokenizer, index: int, said: str) -> None:
+    indices = torch.zeros(1, 2, 2, dtype=torch.long)
+    indices[0, 1, 0] = index
+    with pytest.raises(UsageError, match=f"{said} a codebook of entries 0 to 15"):
+        tokenizer.decode(indices)
+
+
+def test_an_empty_grid_is_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(UsageError, match="A grid of 0 x 2 indices"):
+        tokenizer.decode(torch.zeros(1, 0, 2, dtype=torch.long))
+
+
+def test_encoding_and_decoding_keep_no_graph_and_change_nothing(tokenizer: Tokenizer) -> None:
+    before = {key: value.clone() for key, value in tokenizer.state_dict().items()}
+    indices = tokenizer.encode(pictures())
+    assert not indices.requires_grad
+    assert not tokenizer.decode(indices).requires_grad
+    assert all(torch.equal(value, before[key]) for key, value in tokenizer.state_dict().items())
+
+
+def test_the_aligner_needs_to_know_how_wide_the_text_is() -> None:
+    with pytest.raises(UsageError, match=r"needs model\.text_width"):
+        Tokenizer(build(TokenizerConfig, {**SETTINGS, "text_width": None}, "test"))
+
+
+def test_an_aligner_needs_three_stages() -> None:
+    with pytest.raises(UsageError, match=r"net\.multipliers needs three stages"):
+        build(TokenizerConfig, {**SETTINGS, "net": {"multipliers": [1, 2]}}, "test")
+
+
+def test_numbers_by_part(tokenizer: Tokenizer) -> None:
+    counts = tokenizer.parameter_counts()
+    assert list(counts) == ["encoder", "decoder", "codebook", "quantizer", "aligner", "hierarchy"]
+    assert counts["codebook"] == 16 * 4
+    assert counts["hierarchy"] == 8 * 4 + 4  # the low level alone: phrases weigh nothing
+    assert sum(counts.values()) == sum(parameter.numel() for parameter in tokenizer.parameters())
+
+
+def test_the_codebook_starts_from_what_the_decoder_reads_in_training_only() -> None:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(build(TokenizerConfig, SETTINGS, "test"))
+    with torch.no_grad():
+        _, features = tokenizer.encoder(pictures(4))
+        fresh = tokenizer.codebook().clone()
+        tokenizer.eval()(pictures(4))
+        assert torch.equal(tokenizer.codebook(), fresh)
+        tokenizer.train()(pictures(4))
+    deep = {tuple(row) for row in features.permute(0, 2, 3, 1).reshape(-1, 4).tolist()}
+    assert {tuple(row) for row in tokenizer.codebook().tolist()} <= deep
+
+
+# --- model folders ----------------------------------------------------------------------------------------------
+
+
+def test_a_saved_tokenizer_comes_back_bit_for_bit(tokenizer: Tokenizer, folder: Path) -> None:
+    loaded = Tokenizer.from_pretrained(folder)
+    assert loaded.config == tokenizer.config
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    own, found = tokenizer.state_dict(), loaded.state_dict()
+    assert own.keys() == found.keys()
+    assert all(torch.equal(value, found[key]) for key, value in own.items())
+    assert torch.equal(loaded.encode(pictures()), tokenizer.encode(pictures()))
+    indices = tokenizer.encode(pictures())
+    assert torch.equal(loaded.decode(indices), tokenizer.decode(indices))
+
+
+def test_a_codebook_that_was_started_is_not_started_again(folder: Path) -> None:
+    loaded = Tokenizer.from_pretrained(folder).train()
+    table = loaded.codebook().clone()
+    loaded(pictures())
+    assert torch.equal(loaded.codebook(), table)
+
+
+def test_what_a_folder_holds(folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    stored = json.loads((folder / "config.json").read_text())
+    assert stored["format"] == 1
+    assert stored["kind"] == "tokenizer"
+    assert stored["steps"] == 7
+    assert stored["sha256"] == files.sha256(folder / "model.safetensors")
+    assert stored["model"]["align"]["name"] == "ta"
+    assert (folder / "README.md").read_text() == "# Mine\n"
+
+
+def test_saving_loading_and_saving_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    Tokenizer.from_pretrained(folder).save_pretrained(tmp_path / "again", card="# Mine\n", facts={"steps": 7})
+    for name in ("README.md", "config.json", "model.safetensors"):
+        assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_a_model_may_be_saved_over_the_folder_it_was_read_from(folder: Path) -> None:
+    loaded = Tokenizer.from_pretrained(folder)
+    indices = loaded.encode(pictures())
+    loaded.save_pretrained(folder)
+    assert torch.equal(loaded.encode(pictures()), indices)
+    assert torch.equal(Tokenizer.from_pretrained(folder).encode(pictures()), indices)
+
+
+def test_a_run_folder_stands_for_its_model(folder: Path, tokenizer: Tokenizer) -> None:
+    loaded = Tokenizer.from_pretrained(str(folder.parent))
+    assert torch.equal(loaded.encode(pictures()), tokenizer.encode(pictures()))
+
+
+def test_the_plain_part_can_be_shipped_alone(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.without_alignment().save_pretrained(tmp_path / "plain")
+    loaded = Tokenizer.from_pretrained(tmp_path / "plain")
+    assert loaded.aligner is None
+    assert torch.equal(loaded.encode(pictures()), tokenizer.encode(pictures()))
+
+
+# --- folders that are not whole ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["", "none", ".", "a/b/c", "/nowhere/at/all", "a\0b", "x" * 5000, "y/" + "x" * 5000])
+def test_no_model_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UsageError, match=r"^There is no (model at|folder) "):
+        Tokenizer.from_pretrained(name)
+
+
+def test_a_hub_name_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UsageError) as caught:
+        Tokenizer.from_pretrained("nobody/nothing")
+    assert str(caught.value).startswith("There is no folder 'nobody/nothing' and no such model could be fetched")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileError, match=r"There is no file .*model\.safetensors"):
+        Tokenizer.from_pretrained(folder)
+
+
+def test_every_cut_of_the_weights_is_found(folder: Path) -> None:
+    data = (folder / "model.safetensors").read_bytes()
+    header = 8 + int.from_bytes(data[:8], "little")
+    for size in (0, 1, 7, 8, 9, header - 1, header, header + 1, len(data) // 2, len(data) - 1):
+        (folder / "model.safetensors").write_bytes(data[:size])
+        with pytest.raises(FileError, match=r"model\.safetensors was altered or cut"):
+            Tokenizer.from_pretrained(folder)
+
+
+def test_every_flipped_bit_of_the_weights_is_found(folder: Path) -> None:
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    for place in range(0, len(data), len(data) // 100):
+        data[place] ^= 1 << place % 8
+        (folder / "model.safetensors").write_bytes(data)
+        with pytest.raises(FileError, match=r"model\.safetensors was altered or cut"):
+            Tokenizer.from_pretrained(folder)
+        data[place] ^= 1 << place % 8
+
+
+def test_every_cut_of_the_settings_is_found(folder: Path) -> None:
+    data = (folder / "config.json").read_bytes()
+    for size in range(len(data) - 2):
+        (folder / "config.json").write_bytes(data[:size])
+        with pytest.raises(FileError, match=r"config\.json"):
+            Tokenizer.from_pretrained(folder)
+
+
+def test_a_flipped_bit_in_the_settings_is_found_or_changes_no_index(folder: Path) -> None:
+    """Numbers that only training reads (a loss weight) may change unnoticed; what encodes may not."""
+    data = (folder / "config.json").read_bytes()
+    indices = Tokenizer.from_pretrained(folder).encode(pictures())
+    for place in range(0, len(data), 7):
+        (folder / "config.json").write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        try:
+            loaded = Tokenizer.from_pretrained(folder)
+        except TavqError:
+            continue
+        assert torch.equal(loaded.encode(pictures()), indices)
+
+
+# --- hostile folders --------------------------------------------------------------------------------------------
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    stored = json.loads((folder / "config.json").read_text())
+    change(stored)
+    (folder / "config.json").write_text(json.dumps(stored))
+
+
+def model(**changes: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda stored: stored["model"].update(changes)
+
+
+def deep(levels: int) -> Any:
+    return {"x": deep(levels - 1)} if levels else 1
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        (model(quantizer={"name": "nearst"}), UsageError, "Unknown quantizer 'nearst'; known: "),
+        (model(quantizer={"name": "os.system"}), UsageError, "Unknown quantizer 'os.system'"),
+        (model(codebook={"name": ["learned"]}), UsageError, "Unknown codebook"),
+        (model(quantisers={}), UsageError, "Unknown setting 'quantisers'"),
+        (model(codebook={"name": "learned", "entries": 10**12, "width": 4}), UsageError, "'codebook.entries'"),
+        (model(codebook={"name": "learned", "entries": 2**20, "width": 256}), FileError, "does not fit its config"),
+        (model(net={"channels": 10**12}), UsageError, "'net.channels'"),
+        (model(net={"channels": 1024, "multipliers": [8] * 8}), UsageError, "no stage may be wider"),
+        (model(net={"multipliers": [1, 10**12]}), UsageError, "no stage may be wider"),
+        (model(net={"multipliers": [1, 0, 1]}), UsageError, "'net.multipliers.1' = 0"),
+        (model(net=deep(200)), UsageError, "nests deeper"),
+        (model(net={"multipliers": [1] * 20_000}), UsageError, "holds more"),
+        (model(text_width=10**12), UsageError, "'text_width'"),
+        (model(text_width=None), UsageError, "needs model.text_width"),
+        (model(align={"name": "ta", "samples": [4, 8, 10**12]}), UsageError, "'align.samples.2'"),
+        (model(net={"channels": 16, "multipliers": [1, 1, 2], "blocks": 1}), FileError, "tensors differ, first "),
+        (lambda stored: stored.update(model=[1]), FileError, "lacks 'model'"),
+        (lambda stored: stored.pop("model"), FileError, "lacks 'model'"),
+        (lambda stored: stored.update(format=2), FileError, "has format 2; this version reads format 1"),
+        (lambda stored: stored.pop("format"), FileError, "has format None"),
+        (lambda stored: stored.update(kind="captioner"), FileError, "does not describe a tokenizer"),
+        (lambda stored: stored.pop("kind"), FileError, "does not describe a tokenizer"),
+        (lambda stored: stored.pop("sha256"), FileError, "was altered or cut"),
+        (lambda stored: stored.update(sha256="0" * 64), FileError, "was altered or cut"),
+        (lambda stored: stored.update(sha256=7), FileError, "was altered or cut"),
+    ],
+)  # fmt: skip
+def test_settings_that_no_one_saved(folder: Path, change: Any, kind: type[TavqError], message: str) -> None:
+    rewrite(folder, change)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(kind) as caught:
+        Tokenizer.from_pretrained(folder)
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB: nothing large was made
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '"tokenizer"', "{}", "[" * 10**6, '{"kind": ' * 10**5])
+def test_json_that_is_no_settings(folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text)
+    with pytest.raises(FileError, match=r"config\.json"):
+        Tokenizer.from_pretrained(folder)
+
+
+def forge(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+    """Other weights, with the hash that belongs to them."""
+    path = folder / "model.safetensors"
+    save_file(change({name: value.clone() for name, value in load_file(path).items()}), path)
+    rewrite(folder, lambda stored: stored.update(sha256=files.sha256(path)))
+
+
+def renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    tensors["codebook.tabel"] = tensors.pop("codebook.table")
+    return tensors
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (renamed, "2 tensors differ, first 'codebook.tabel'"),
+        (lambda tensors: {}, "first 'aligner."),
+        (lambda tensors: {**tensors, "extra": torch.zeros(1)}, "1 tensors differ, first 'extra'"),
+        (lambda tensors: {**tensors, "codebook.table": torch.zeros(17, 4)}, "first 'codebook.table'"),
+        (lambda tensors: {**tensors, "codebook.table": torch.zeros(16, 4).long()}, "int64"),
+        (lambda tensors: {**tensors, "codebook.table": torch.zeros(16, 4).to(torch.float8_e5m2)}, "float8_e5m2"),
+        (lambda tensors: {**tensors, "codebook.started": torch.tensor(1.0)}, "first 'codebook.started'"),
+    ],
+)  # fmt: skip
+def test_weights_that_do_not_fit_their_settings(folder: Path, change: Any, message: str) -> None:
+    forge(folder, change)
+    with pytest.raises(FileError) as caught:
+        Tokenizer.from_pretrained(folder)
+    assert "does not fit its config.json" in str(caught.value)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_stored_in_another_precision_are_used_in_full(folder: Path, dtype: torch.dtype) -> None:
+    forge(folder, lambda ts: {name: t.to(dtype) if t.is_floating_point() else t for name, t in ts.items()})
+    loaded = Tokenizer.from_pretrained(folder)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    assert loaded.decode(loaded.encode(pictures())).shape == pictures().shape
