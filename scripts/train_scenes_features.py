@@ -60,7 +60,7 @@ def drawn(seed: int, count: int) -> tuple[Tensor, Tensor]:
     labels = np.empty((count, len(LABELS)), np.float32)
     for index in range(count):
         scene = sample_scene(seed, index)
-        pictures[index] = np.asarray(render(scene, DRAWN)).transpose(2, 0, 1)
+        pictures[index] = render(scene, DRAWN).image.transpose(2, 0, 1)
         labels[index] = label_vector(scene)
         if index % 2000 == 1999:
             print(f"drawn {index + 1} of {count}", flush=True)

@@ -177,7 +177,7 @@ def total(losses: Mapping[str, Loss]) -> Float[Tensor, ""]:
 def as_grid(vectors: Float[Tensor, "n d"], shape: Sequence[int]) -> Float[Tensor, "b d h w"]:
     """Rows in raster order as a grid; `shape` is (b, h, w)."""
     b, h, w = shape
-    return vectors.view(b, h, w, -1).permute(0, 3, 1, 2)
+    return vectors.view(b, h, w, vectors.shape[1]).permute(0, 3, 1, 2)
 
 
 def as_rows(grid: Float[Tensor, "b d h w"]) -> Float[Tensor, "n d"]:

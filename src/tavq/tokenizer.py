@@ -1,5 +1,6 @@
 """Encoder, quantizer and decoder as one module, with the alignment that is there in training only."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,10 @@ class Tokenizer(nn.Module):
 
     def decode(self, indices: Int[Tensor, "b h w"]) -> Float[Tensor, "b 3 y x"]:
         """Pictures of indices, in about [-1, 1] (not clamped)."""
-        low, high = (int(indices.min()), int(indices.max())) if indices.numel() else (0, 0)
+        _, h, w = indices.shape
+        if not (h and w):
+            raise UsageError(f"A grid of {h} x {w} indices cannot be decoded: it is empty.")
+        low, high = (int(indices.min()), int(indices.max())) if len(indices) else (0, 0)
         if low < 0 or high >= self.entries:
             raise UsageError(f"Indices {low} to {high} do not fit a codebook of entries 0 to {self.entries - 1}.")
         with torch.no_grad():
@@ -145,7 +149,8 @@ class Tokenizer(nn.Module):
 
     def without_alignment(self) -> "Tokenizer":
         """A copy that shares the weights and lacks aligner and hierarchy: the same indices, fewer numbers to ship."""
-        plain = Tokenizer(self.config.model_copy(update={"align": None, "text_width": None}))
+        with torch.device("meta"):  # no memory, and no draw from the random state of a run that goes on
+            plain = Tokenizer(self.config.model_copy(update={"align": None, "text_width": None}))
         plain.load_state_dict(self.state_dict(), strict=False, assign=True)
         return plain.train(self.training)
 
@@ -192,8 +197,7 @@ class Tokenizer(nn.Module):
         with torch.device("meta"):  # refuses what does not fit before memory is taken
             tokenizer = cls(config)
         tensors = files.read_tensors(weights)
-        _check_fit(tokenizer, tensors, weights)
-        tokenizer.load_state_dict(tensors, assign=True)
+        tokenizer.load_state_dict(_fitting(tokenizer, tensors, weights), assign=True)
         return tokenizer.eval().requires_grad_(False)
 
     def parameter_counts(self) -> dict[str, int]:
@@ -205,9 +209,9 @@ def find_model(name_or_path: str | Path) -> Path:
     """The model folder that a path or a hub name stands for."""
     path = Path(name_or_path)
     for folder in (path, path / "model"):
-        if (folder / "config.json").is_file():
+        if os.path.isfile(folder / "config.json"):
             return folder
-    if path.exists() or str(name_or_path).count("/") != 1 or str(name_or_path).startswith((".", "/")):
+    if os.path.exists(path) or str(name_or_path).count("/") != 1 or str(name_or_path).startswith((".", "/")):
         raise UsageError(
             f"There is no model at {str(name_or_path)!r}: neither there nor in its folder model/ is a config.json."
         )
@@ -239,9 +243,14 @@ def read_model_config(folder: Path) -> dict[str, Any]:
     return stored
 
 
-def _check_fit(tokenizer: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    expected = {name: tuple(value.shape) for name, value in tokenizer.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def _fitting(tokenizer: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors in the tokenizer's own dtypes (weights may be stored as any usual float)."""
+    own = tokenizer.state_dict()
+    expected = {name: (tuple(value.shape), _kind(value)) for name, value in own.items()}
+    found = {name: (tuple(value.shape), _kind(value)) for name, value in tensors.items()}
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if wrong:
         name = wrong[0]
@@ -249,3 +258,8 @@ def _check_fit(tokenizer: nn.Module, tensors: dict[str, Tensor], path: Path) -> 
             f"{path} does not fit its config.json: {len(wrong)} tensors differ, first {name!r} "
             f"(file: {found.get(name, 'missing')}, settings: {expected.get(name, 'unknown')})."
         )
+    return {name: value.to(own[name].dtype) for name, value in tensors.items()}
+
+
+def _kind(tensor: Tensor) -> str:
+    return "float" if tensor.dtype in FLOATS else str(tensor.dtype).removeprefix("torch.")

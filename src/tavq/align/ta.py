@@ -4,12 +4,12 @@ Source: TA-VQ (arXiv 2503.01261), §4.1, eqs. 4-6, and its supplement for the sa
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from tavq.core.config import NamedConfig
@@ -18,6 +18,7 @@ from tavq.interfaces import GRANULARITIES, WHOLE, Aligner, Loss, Losses, Quantiz
 from tavq.ops.transport import sinkhorn
 
 DEEP = 2
+Count = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Perceptron(nn.Sequential):
@@ -98,7 +99,7 @@ class TransportAligner(Aligner):
         """β: weight of phrases against the middle level."""
         sentence: float = Field(0.001, ge=0, le=1000)
         """γ: weight of sentences (or of the whole text) against the deep level."""
-        samples: tuple[int, int, int] = (4, 8, 16)
+        samples: tuple[Count, Count, Count] = (4, 8, 16)
         """Draws a level, written as in the paper's supplement: sentence, phrase, word."""
         sampling: bool = True
         """False: transport between all positions and all units (the paper's "w/o sampling")."""
@@ -106,9 +107,15 @@ class TransportAligner(Aligner):
         """False: the whole text's token vectors against the deep level only; the text store then needs `--whole`."""
         gradient: Literal["encoder", "codebook", "both"] = "encoder"
         """Where the loss goes: straight through to the encoder, to the chosen entries, or to both."""
-        epsilon: float = Field(0.05, gt=0, le=10)
+        epsilon: float = Field(0.05, ge=1e-6, le=10)
         """Strength of the entropy in Sinkhorn-Knopp."""
         iterations: int = Field(50, ge=1, le=10000)
+
+        @model_validator(mode="after")
+        def _some_level(self) -> Self:
+            if not (self.sentence or (self.multi_granularity and (self.word or self.phrase))):
+                raise ValueError("every weight is 0; leave model.align out (null) to train without alignment")
+            return self
 
     def __init__(self, config: Config, width: int, text_width: int) -> None:
         super().__init__()

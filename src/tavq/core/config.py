@@ -1,7 +1,8 @@
 """Settings: frozen pydantic models, YAML, dotted overrides, and errors a person can act on."""
 
+import reprlib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
@@ -12,13 +13,17 @@ from tavq.core.registry import Registry
 
 M = TypeVar("M", bound=BaseModel)
 
-MAX_DEPTH = 8  # no recipe nests deeper; refuses hostile YAML before it is walked
+MAX_DEPTH = 8  # no recipe nests deeper
+MAX_VALUES = 10_000  # nor holds more; YAML's references can stand for billions in a few lines
+
+_short = reprlib.Repr()  # of a refused value; a hostile one may be megabytes
+_short.maxlevel, _short.maxstring, _short.maxother = 3, 80, 80
 
 
 class Config(BaseModel):
     """Base of all settings: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class NamedConfig(Config):
@@ -39,35 +44,61 @@ def selected(registry: Registry[Any]) -> Any:
         if not isinstance(value, Mapping):
             return value
         if "name" not in value:
-            raise UsageError(f"The {registry.kind} needs a 'name'; known: {', '.join(registry)}.")
-        config = registry[value["name"]].Config
-        return build(config, value, f"{registry.kind} {value['name']!r}")
+            raise ValueError(f"the {registry.kind} needs a 'name'; known: {', '.join(registry)}")
+        config = _registered(registry, value["name"]).Config
+        try:
+            return config.model_validate(value)
+        except ValidationError as error:
+            raise _Refused(config, error) from error
 
     return Annotated[SerializeAsAny[NamedConfig], BeforeValidator(resolve)]
+
+
+class _Refused(ValueError):
+    """Settings that a registered class's Config refused; pydantic adds to a ValueError the place where it happened."""
+
+    def __init__(self, model: type[BaseModel], error: ValidationError) -> None:
+        super().__init__(str(error))
+        self.model, self.error = model, error
+
+
+def _registered(registry: Registry[Any], name: Any) -> Any:
+    try:
+        return registry[name]
+    except UsageError as error:
+        raise ValueError(str(error).removesuffix(".")) from error
 
 
 def read_yaml(text: str, source: str) -> dict[str, Any]:
     """The mapping in a YAML text; `source` names it in errors. Only plain YAML values are ever built."""
     try:
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UsageError(f"{source} is not valid YAML: {str(error).splitlines()[0]}.") from error
+    except Exception as error:  # PyYAML lets a KeyError, AttributeError or IndexError out for `!!bool x` and the like
+        raise UsageError(f"{source} is not valid YAML: {_first_line(error)}.") from error
     if not isinstance(value, dict):
         raise UsageError(f"{source} must hold settings (name: value), got {type(value).__name__}.")
     _check_depth(value, source)
     return value
 
 
-def _check_depth(value: Any, source: str, depth: int = 0) -> None:
-    if depth > MAX_DEPTH:
-        raise UsageError(f"{source} nests deeper than {MAX_DEPTH} levels; settings never do.")
-    children: Sequence[Any] = ()
-    if isinstance(value, dict):
-        children = list(value.values())
-    elif isinstance(value, list):
-        children = value
-    for child in children:
-        _check_depth(child, source, depth + 1)
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _check_depth(value: Any, source: str) -> None:
+    for count, depth in enumerate(_depths(value, 0)):
+        if depth > MAX_DEPTH:
+            raise UsageError(f"{source} nests deeper than {MAX_DEPTH} levels; settings never do.")
+        if count == MAX_VALUES:
+            raise UsageError(f"{source} holds more than {MAX_VALUES} values; settings never do.")
+
+
+def _depths(value: Any, depth: int) -> Iterator[int]:
+    """The depth of each value in lists and mappings, parents first."""
+    yield depth
+    if isinstance(value, Mapping | list | tuple | set):
+        for child in value.values() if isinstance(value, Mapping) else value:
+            yield from _depths(child, depth + 1)
 
 
 def write_yaml(value: Mapping[str, Any]) -> str:
@@ -100,8 +131,8 @@ def parse_overrides(tokens: Sequence[str]) -> dict[str, Any]:
 def _scalar(text: str, key: str) -> Any:
     try:
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UsageError(f"--{key} {text!r} is not a value: {str(error).splitlines()[0]}.") from error
+    except Exception as error:  # as in read_yaml
+        raise UsageError(f"--{key} {text!r} is not a value: {_first_line(error)}.") from error
     if isinstance(value, str):  # YAML 1.1 reads 1e-4 (no dot) as text
         try:
             return float(value)
@@ -128,30 +159,38 @@ def apply_overrides(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -
 
 def build(model: type[M], settings: Mapping[str, Any], source: str) -> M:
     """`settings` as a `model`, or a UsageError with one line for each wrong key or value."""
+    _check_depth(settings, source)
     try:
         return model.model_validate(settings)
     except ValidationError as error:
-        lines = [_explain(model, issue) for issue in error.errors(include_url=False)]
-        raise UsageError(f"{source}: " + "\n".join(lines)) from error
+        raise UsageError(f"{source}: " + "\n".join(_explain(model, error))) from error
 
 
-def _explain(model: type[BaseModel], issue: Any) -> str:
-    path = [str(part) for part in issue["loc"]]
-    dotted = ".".join(path)
+def _explain(model: type[BaseModel], error: ValidationError, above: Sequence[Any] = ()) -> Iterator[str]:
+    """One line for each wrong key or value; `above` is where the model stands in the whole."""
+    for issue in error.errors(include_url=False):
+        inner = (issue.get("ctx") or {}).get("error")
+        path = [*above, *issue["loc"]]
+        if isinstance(inner, _Refused):
+            yield from _explain(inner.model, inner.error, path)
+        else:
+            yield _line(model, issue, ".".join(str(part) for part in path), inner)
+
+
+def _line(model: Any, issue: Any, dotted: str, inner: Exception | None) -> str:
     if issue["type"] == "extra_forbidden":
         known = _fields_at(model, issue)
         listed = f"; known: {', '.join(sorted(known))}" if known else ""
-        return f"Unknown setting {dotted!r}{listed}.{suggestion(path[-1], known)}"
+        return f"Unknown setting {_short.repr(dotted)}{listed}.{suggestion(str(issue['loc'][-1]), known)}"
     if issue["type"] == "missing":
         return f"The setting {dotted!r} is missing and has no default."
-    context = issue.get("ctx") or {}
-    if isinstance(context.get("error"), Exception):
-        return f"The setting {dotted!r} = {issue['input']!r} is not accepted: {context['error']}."
-    return f"The setting {dotted!r} = {issue['input']!r} is not accepted: {issue['msg'].lower()}."
+    what = f"The setting {dotted!r} = {_short.repr(issue['input'])} is" if dotted else "The settings are"
+    reason = str(inner or issue["msg"].lower())
+    return f"{what} not accepted: {reason}{'' if reason.endswith('?') else '.'}"
 
 
 def _fields_at(model: type[BaseModel], issue: Any) -> list[str]:
-    """The keys that are known where the unknown one stood (none when the place is a registered class's Config)."""
+    """The keys that are known where the unknown one stood."""
     current: Any = model
     for part in issue["loc"][:-1]:
         field = getattr(current, "model_fields", {}).get(part)

@@ -12,16 +12,16 @@ import shutil
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from tavq.core.errors import FileError
 
 TEMPORARY = ".tavq-tmp-"  # prefix of names that a crash may leave behind; see `sweep`
+ASIDE = f"{TEMPORARY}old-"
 MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
 MAX_JSON = 1_000_000_000  # bytes
 
@@ -31,9 +31,9 @@ MAX_JSON = 1_000_000_000  # bytes
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replaces `path` by `data` atomically and durably; its folder is made when missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
@@ -41,9 +41,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise FileError(
-            f"Could not write {path}: {error.strerror or error}. Free space or choose another place."
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -65,12 +63,28 @@ def write_json_lines(path: Path, values: Iterable[Any]) -> None:
 
 
 def append_json_line(path: Path, value: Any) -> None:
-    """Adds one JSON line to a log; a crash can cut the last line only, which `read_json_lines` drops."""
+    """Adds one JSON line to a log, in place of a last line that a crash cut short."""
+    line = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
     try:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+        with open(path, "r+b" if path.exists() else "wb") as file:
+            file.seek(_end_of_lines(file))
+            file.truncate()
+            file.write(line)
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def _end_of_lines(file: BinaryIO) -> int:
+    """The place after the last newline; looks back as far as the cut line is long."""
+    place = file.seek(0, os.SEEK_END)
+    while place:
+        start = max(0, place - 4096)
+        file.seek(start)
+        found = file.read(place - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        place = start
+    return 0
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -81,46 +95,48 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
 
 @contextlib.contextmanager
 def write_folder(path: Path) -> Iterator[Path]:
-    """A new folder to fill; when the block ends without an error it takes the place of `path` in one rename.
+    """A new folder to fill; when the block ends without an error it takes the place of `path`.
 
-    An existing folder at `path` is replaced. Files in the folder should be written by the functions above.
+    An existing folder at `path` is moved aside and removed afterwards; a process killed between the two renames
+    leaves it aside, from where `sweep` puts it back. Files in the folder should be written by the functions above.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     try:
+        if path.is_file():
+            raise FileError(f"{path} is a file, not a folder; choose another place.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
         yield temporary
         _sync_folder(temporary)
-        replaced = path.parent / f"{TEMPORARY}{os.getpid()}-old-{path.name}"
+        aside = path.parent / f"{ASIDE}{os.getpid()}-{path.name}"
         if path.exists():
-            os.replace(path, replaced)
+            os.replace(path, aside)
         os.replace(temporary, path)
         _sync_folder(path.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
-        raise FileError(
-            f"Could not write {path}: {error.strerror or error}. Free space or choose another place."
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_folder(path: Path) -> None:
     """Removes a folder and what is in it; under a temporary name first, so that a crash never leaves half of it."""
-    doomed = path.parent / f"{TEMPORARY}{os.getpid()}-gone-{path.name}"
+    doomed = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
     with contextlib.suppress(FileNotFoundError):
         os.replace(path, doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:
-    """Removes what a killed process left half-written in `folder`; a folder that was being replaced is put back."""
+    """Removes what a killed process left half-written in `folder`, and puts back what it had moved aside."""
+    for aside in folder.glob(f"{ASIDE}*"):
+        path = folder / aside.name.removeprefix(ASIDE).partition("-")[2]
+        if not path.exists():
+            os.replace(aside, path)
     for leftover in folder.glob(f"{TEMPORARY}*"):
-        _, old, name = leftover.name.partition("-old-")
-        if old and not (folder / name).exists():
-            os.replace(leftover, folder / name)
-        elif leftover.is_dir():
+        if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
@@ -145,8 +161,8 @@ def read_bytes(path: Path) -> bytes:
     """The whole file, or a FileError that names it."""
     try:
         return path.read_bytes()
-    except OSError as error:
-        raise FileError(f"Could not read {path}: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise FileError(f"Could not read {path}: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def read_text(path: Path) -> str:
@@ -184,16 +200,17 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise FileError(f"There is no file {path}.")
     try:
         return load_file(path)
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise FileError(f"{path} is not a whole safetensors file: {error}.") from error
+    except Exception as error:  # besides its own kind the library lets torch's out, with a trace in the text
+        raise FileError(f"{path} is not a whole safetensors file: {str(error).partition(chr(10))[0]}.") from error
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """All arrays of an .npz file; arrays of Python objects, which would need pickle, are refused."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # opened here, because numpy leaves it open where it is no archive
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except Exception as error:  # zipfile, zlib and numpy each raise several kinds of their own
         raise FileError(f"{path} is not a readable .npz file: {error}.") from error
 
 
@@ -220,6 +237,9 @@ class MappedTensors(Mapping[str, np.ndarray]):
         header, start, size = self._read_header()
         self.metadata: dict[str, str] = header.pop("__metadata__", {})
         self._arrays = {name: self._map(name, entry, start, size) for name, entry in header.items()}
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        if start + end != size:
+            raise FileError(f"{path} is not a whole safetensors file: {size - start - end} bytes belong to no tensor.")
 
     def _read_header(self) -> tuple[dict[str, Any], int, int]:
         try:
@@ -242,18 +262,17 @@ class MappedTensors(Mapping[str, np.ndarray]):
     def _map(self, name: str, entry: Any, start: int, size: int) -> np.ndarray:
         try:
             dtype = np.dtype(self.DTYPES[entry["dtype"]])
-            shape = tuple(int(extent) for extent in entry["shape"])
-            begin, end = (int(offset) for offset in entry["data_offsets"])
+            shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
+            if any(type(number) is not int for number in (*shape, begin, end)):
+                raise ValueError("its shape and place must be whole numbers")
             count = int(np.prod(shape, dtype=object)) if shape else 1
             if min(shape, default=0) < 0 or not 0 <= begin <= end or end - begin != count * dtype.itemsize:
                 raise ValueError("its shape and its place in the file disagree")
             if start + end > size:
                 raise ValueError("the file is cut short")
+            return np.memmap(self.path, dtype, "r", start + begin, shape) if count else np.empty(shape, dtype)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileError(f"{self.path}: the tensor {name!r} cannot be read: {error}.") from error
-        if count == 0:
-            return np.empty(shape, dtype)
-        return np.memmap(self.path, dtype, "r", start + begin, shape)
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._arrays:
@@ -297,7 +316,7 @@ def inside(folder: Path, name: str) -> Path:
     """`folder / name`, or FileError when the name is absolute or leads outside the folder (links followed)."""
     try:
         path = (folder / name).resolve()
-        kept = bool(name) and path.is_relative_to(folder.resolve())
+        kept = bool(name) and not Path(name).is_absolute() and path.is_relative_to(folder.resolve())
     except (OSError, ValueError, RuntimeError):  # NUL, a lone surrogate, a loop of links
         kept = False
     if not kept:

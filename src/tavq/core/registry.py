@@ -44,9 +44,8 @@ class Registry(Generic[T]):
             importlib.import_module(f"{self.package}.{module.name}")
         self._complete = True
 
-    def __getitem__(self, name: str) -> T:
-        self._import_siblings()
-        if name not in self._classes:
+    def __getitem__(self, name: Any) -> T:
+        if name not in self:
             raise UsageError(unknown(self.kind, str(name), self._classes))
         return self._classes[name]
 
@@ -60,4 +59,4 @@ class Registry(Generic[T]):
 
     def __contains__(self, name: Any) -> bool:
         self._import_siblings()
-        return name in self._classes
+        return isinstance(name, str) and name in self._classes

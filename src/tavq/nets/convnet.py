@@ -5,11 +5,10 @@ its f = 16 models is the default.
 """
 
 import math
-from typing import Annotated
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from tavq.core.config import Config
@@ -20,7 +19,7 @@ class ConvNetConfig(Config):
 
     channels: int = Field(128, ge=8, le=1024)
     """Width of the first stage."""
-    multipliers: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 1, 2, 2, 4), min_length=1, max_length=8)
+    multipliers: tuple[PositiveInt, ...] = Field((1, 1, 2, 2, 4), min_length=1, max_length=8)
     """Width of each stage over `channels`; each stage but the last halves the sides."""
     blocks: int = Field(2, ge=1, le=8)
     """Residual blocks a stage; the decoder has one more, as in the public code."""
@@ -39,10 +38,10 @@ class ConvNetConfig(Config):
 
 
 class Norm(nn.GroupNorm):
-    """Group normalisation with 32 groups as in the public code; narrow layers have fewer, of four channels each."""
+    """Group normalisation with 32 groups as in the public code; narrow layers have fewer, of four channels or more."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__(math.gcd(32, max(channels // 4, 1)), channels, eps=1e-6)
+        super().__init__(math.gcd(32, max(channels // 4, 1), channels), channels, eps=1e-6)
 
 
 class ResidualBlock(nn.Module):

@@ -23,7 +23,7 @@ def names() -> list[str]:
 def load(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """A shipped recipe by name or a YAML file by path, with dotted settings changed.
 
-    A recipe may say `extends: NAME`; its own settings are then laid over that recipe's.
+    A recipe may say `extends: NAME`, or a path seen from its own folder; its settings are then laid over that recipe's.
 
     Raises:
         UsageError: no such recipe, or a setting that is unknown or not accepted.
@@ -36,8 +36,8 @@ def text_of(name_or_path: str) -> str:
     """A recipe's own YAML text."""
     if name_or_path in names():
         return resources.files(__name__).joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
-    path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml") or "/" in name_or_path:
+    if _is_path(name_or_path):
+        path = Path(name_or_path)
         if not path.is_file():
             raise UsageError(f"There is no recipe file {name_or_path!r}.")
         return files.read_text(path)
@@ -51,7 +51,15 @@ def _settings(name_or_path: str, depth: int = 0) -> dict[str, Any]:
     base = settings.pop("extends", None)
     if base is None:
         return settings
-    return _laid_over(_settings(str(base), depth + 1), settings)
+    return _laid_over(_settings(_seen_from(name_or_path, str(base)), depth + 1), settings)
+
+
+def _seen_from(recipe: str, base: str) -> str:
+    return str(Path(recipe).parent / base) if _is_path(base) else base
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith((".yaml", ".yml")) or "/" in name
 
 
 def _laid_over(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,77 @@
+"""The eleven basic colour names: how each looks, how it varies, and which name a pixel has."""
+
+import random
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float
+
+RGB = tuple[float, float, float]
+"""Red, green and blue from 0 to 255."""
+
+COLOURS: dict[str, RGB] = {
+    "red": (206.0, 38.0, 36.0),
+    "orange": (242.0, 132.0, 24.0),
+    "yellow": (247.0, 214.0, 48.0),
+    "green": (58.0, 152.0, 60.0),
+    "blue": (44.0, 98.0, 208.0),
+    "purple": (128.0, 58.0, 176.0),
+    "pink": (247.0, 148.0, 190.0),
+    "brown": (122.0, 74.0, 40.0),
+    "black": (34.0, 34.0, 38.0),
+    "white": (244.0, 244.0, 240.0),
+    "gray": (136.0, 139.0, 143.0),
+}
+
+NAMES = tuple(COLOURS)
+
+_TO_LMS = np.array([[0.4122214708, 0.5363325363, 0.0514459929],
+                    [0.2119034982, 0.6806995451, 0.1073969566],
+                    [0.0883024619, 0.2817188376, 0.6299787005]])  # fmt: skip
+_TO_LAB = np.array([[0.2104542553, 0.7936177850, -0.0040720468],
+                    [1.9779984951, -2.4285922050, 0.4505937099],
+                    [0.0259040371, 0.7827717662, -0.8086757660]])  # fmt: skip
+
+
+def perceptual(rgb: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """Lightness and two hue axes of sRGB colours in 0..255 (OKLab).
+
+    Source: B. Ottosson, "A perceptual color space for image processing" (2020).
+    """
+    unit = np.clip(rgb, 0.0, 255.0) / 255.0
+    linear = np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
+    return np.cbrt(linear @ _TO_LMS.T) @ _TO_LAB.T
+
+
+_ANCHORS = perceptual(np.array(list(COLOURS.values())))
+_WEIGHTS = np.array([0.7, 1.6, 1.6])  # hue tells names apart better than lightness, which shading changes
+
+
+def nearest_colour(rgb: RGB) -> str:
+    """The basic colour name closest to a pixel."""
+    lab = perceptual(np.array([rgb], dtype=np.float64))
+    return NAMES[int((((lab - _ANCHORS) * _WEIGHTS) ** 2).sum(axis=1).argmin())]
+
+
+@lru_cache(maxsize=4096)
+def natural(name: str, variant: int) -> RGB:
+    """One of 64 natural variations of a named colour, the same for the same `variant`."""
+    rng = random.Random(f"{name}/{variant % 64}")
+    base = COLOURS[name]
+    for _ in range(8):
+        gain = rng.uniform(0.9, 1.1)
+        candidate = tuple(min(255.0, max(0.0, channel * gain + rng.uniform(-9.0, 9.0))) for channel in base)
+        if nearest_colour(candidate) == name:  # type: ignore[arg-type]
+            return candidate  # type: ignore[return-value]
+    return base
+
+
+def scaled(rgb: RGB, gain: float) -> RGB:
+    """The colour made lighter (gain above 1) or darker."""
+    return (min(255.0, rgb[0] * gain), min(255.0, rgb[1] * gain), min(255.0, rgb[2] * gain))
+
+
+def mixed(rgb: RGB, other: RGB, share: float) -> RGB:
+    """The colour with `share` of another in it."""
+    keep = 1.0 - share
+    return (rgb[0] * keep + other[0] * share, rgb[1] * keep + other[1] * share, rgb[2] * keep + other[2] * share)

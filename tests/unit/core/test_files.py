@@ -1,0 +1,308 @@
+"""Files: an old file or a new one, never a part; what is not whole is refused by name."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tavq.core import files
+from tavq.core.errors import FileError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- writes -----------------------------------------------------------------------------------------------------
+
+
+def test_bytes_text_json_and_lines_come_back(tmp_path: Path) -> None:
+    files.write_bytes(tmp_path / "new" / "b", b"\0\xff")
+    files.write_text(tmp_path / "t", "née\n")
+    files.write_json(tmp_path / "j", {"é": [1, None, 0.5]})
+    files.write_json_lines(tmp_path / "l", [{"a": 1}, "b\nc"])
+    assert files.read_bytes(tmp_path / "new" / "b") == b"\0\xff"
+    assert files.read_text(tmp_path / "t") == "née\n"
+    assert files.read_json(tmp_path / "j") == {"é": [1, None, 0.5]}
+    assert files.read_json_lines(tmp_path / "l") == [{"a": 1}, "b\nc"]
+    assert names(tmp_path) == ["j", "l", "new", "t"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_has_no_nan(tmp_path: Path, value: float) -> None:
+    files.write_json(tmp_path / "j", 1)
+    for write in (files.write_json, files.append_json_line):
+        with pytest.raises(ValueError, match="Out of range"):
+            write(tmp_path / "j", {"loss": value})
+    assert files.read_json(tmp_path / "j") == 1
+
+
+@pytest.mark.parametrize("broken", ["write", "fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    path = tmp_path / "weights"
+    files.write_bytes(path, b"old")
+
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    if broken == "write":
+        monkeypatch.setattr("builtins.open", fail)
+    else:
+        monkeypatch.setattr(os, broken, fail)
+    with pytest.raises(FileError) as caught:
+        files.write_bytes(path, b"new")
+    monkeypatch.undo()
+    assert str(caught.value) == f"Could not write {path}: No space left on device. Free space or choose another place."
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["weights"]
+
+
+def test_the_data_are_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("fsync"), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b)))
+    files.write_bytes(tmp_path / "a", b"x")
+    assert calls == ["fsync", "replace", "fsync"]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: files.write_bytes(path, b"x"),
+        lambda path: files.write_tensors(path, {"a": torch.zeros(1)}),
+        lambda path: files.append_json_line(path, 1),
+        lambda path: files.write_folder(path).__enter__(),
+    ],
+)
+def test_a_file_where_a_folder_should_be(tmp_path: Path, write: Any) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(FileError, match=r"Could not write .*out"):
+        write(tmp_path / "file" / "out")
+
+
+# --- logs -------------------------------------------------------------------------------------------------------
+
+
+def test_lines_are_added(tmp_path: Path) -> None:
+    for value in range(3):
+        files.append_json_line(tmp_path / "log", {"step": value})
+    assert (tmp_path / "log").read_text() == '{"step": 0}\n{"step": 1}\n{"step": 2}\n'
+
+
+@pytest.mark.parametrize("length", [0, 1, 5, 12, 13, 10_000])
+def test_a_cut_last_line_is_dropped_and_the_next_one_takes_its_place(tmp_path: Path, length: int) -> None:
+    line = json.dumps({"step": 2, "text": "x" * 10_000})
+    (tmp_path / "log").write_text('{"step": 1}\n' + line[:length])
+    assert files.read_json_lines(tmp_path / "log") == [{"step": 1}]
+    files.append_json_line(tmp_path / "log", {"step": 3})
+    assert files.read_json_lines(tmp_path / "log") == [{"step": 1}, {"step": 3}]
+
+
+def test_a_log_that_is_one_cut_line(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text('{"step')
+    assert files.read_json_lines(tmp_path / "log") == []
+    files.append_json_line(tmp_path / "log", 1)
+    assert (tmp_path / "log").read_text() == "1\n"
+
+
+def test_a_broken_line_is_named(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text('1\n\n{"step"\n2\n')
+    with pytest.raises(FileError, match="log line 3 is not valid JSON"):
+        files.read_json_lines(tmp_path / "log")
+
+
+# --- folders ----------------------------------------------------------------------------------------------------
+
+
+def fill(path: Path, name: str) -> None:
+    with files.write_folder(path) as place:
+        files.write_text(place / name, name)
+
+
+def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    fill(tmp_path / "deep" / "model", "old")
+    fill(tmp_path / "deep" / "model", "new")
+    assert names(tmp_path / "deep" / "model") == ["new"]
+    assert names(tmp_path / "deep") == ["model"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, FileError])
+def test_a_block_that_fails_leaves_the_old_folder(tmp_path: Path, error: type[BaseException]) -> None:
+    def failing() -> None:
+        with files.write_folder(tmp_path / "model") as place:
+            files.write_text(place / "half", "")
+            raise error("stop")
+
+    fill(tmp_path / "model", "old")
+    with pytest.raises(error, match="stop"):
+        failing()
+    assert names(tmp_path / "model") == ["old"]
+    assert names(tmp_path) == ["model"]
+
+
+def test_a_file_is_not_replaced_by_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "model").write_text("mine")
+    with pytest.raises(FileError, match="is a file, not a folder"):
+        fill(tmp_path / "model", "new")
+    assert (tmp_path / "model").read_text() == "mine"
+    assert names(tmp_path) == ["model"]
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing may be cleaned up after it."""
+
+
+def test_a_folder_moved_aside_when_the_process_was_killed_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "model-1", "old")
+    replace = os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        replace(source, target)
+        if source == tmp_path / "model-1":
+            monkeypatch.setattr(files.shutil, "rmtree", lambda *_, **__: None)
+            raise Killed
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(Killed):
+        fill(tmp_path / "model-1", "new")
+    monkeypatch.undo()
+    assert not (tmp_path / "model-1").exists()
+    files.sweep(tmp_path)
+    assert names(tmp_path) == ["model-1"]
+    assert names(tmp_path / "model-1") == ["old"]
+
+
+def test_a_sweep_takes_what_was_left_and_nothing_else(tmp_path: Path) -> None:
+    fill(tmp_path / "model", "mine")
+    (tmp_path / f"{files.TEMPORARY}12-a.json").write_text("{")
+    (tmp_path / f"{files.TEMPORARY}12-folder" / "inner").mkdir(parents=True)
+    (tmp_path / f"{files.ASIDE}12-model" / "inner").mkdir(parents=True)
+    (tmp_path / ".hidden").write_text("")
+    files.sweep(tmp_path)
+    assert names(tmp_path) == [".hidden", "model"]
+    assert names(tmp_path / "model") == ["mine"]
+
+
+def test_a_removed_folder_is_gone_and_stays_so(tmp_path: Path) -> None:
+    fill(tmp_path / "model", "old")
+    files.remove_folder(tmp_path / "model")
+    files.remove_folder(tmp_path / "never")
+    files.sweep(tmp_path)
+    assert names(tmp_path) == []
+
+
+# --- reads ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        files.read_bytes,
+        files.read_text,
+        files.read_json,
+        files.read_json_lines,
+        files.read_tensors,
+        files.read_arrays,
+        files.MappedTensors,
+        files.sha256,
+    ],
+)
+def test_no_file_and_a_folder_instead_of_one(tmp_path: Path, read: Any) -> None:
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(FileError) as caught:
+            read(path)
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[1,]", "{'a': 1}", "nul", "[" * 100_000, '{"a":' * 100_000, "9" * 5000, '"\\u12"', "1 2"],
+)
+def test_text_that_is_not_json(tmp_path: Path, text: str) -> None:
+    (tmp_path / "j.json").write_text(text)
+    with pytest.raises(FileError, match=r"j\.json is not valid JSON"):
+        files.read_json(tmp_path / "j.json")
+
+
+def test_bytes_that_are_not_text(tmp_path: Path) -> None:
+    (tmp_path / "j.json").write_bytes(b'"a\xff"')
+    with pytest.raises(FileError, match=r"j\.json is not UTF-8 text: byte 2"):
+        files.read_json(tmp_path / "j.json")
+
+
+def test_json_too_large_to_be_ours_is_refused_unread(tmp_path: Path) -> None:
+    with open(tmp_path / "j.json", "wb") as file:
+        file.truncate(files.MAX_JSON + 1)  # a hole: nothing is on the disk
+    with pytest.raises(FileError, match="stay below"):
+        files.read_json(tmp_path / "j.json")
+
+
+def test_arrays_come_back_and_pickled_ones_do_not(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.arange(3))
+    assert files.read_arrays(tmp_path / "a.npz")["x"].tolist() == [0, 1, 2]
+    np.savez(tmp_path / "b.npz", x=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(FileError, match=r"b\.npz is not a readable \.npz file: Object arrays cannot be loaded"):
+        files.read_arrays(tmp_path / "b.npz")
+    np.save(tmp_path / "c.npz", np.arange(3))
+    os.replace(tmp_path / "c.npz.npy", tmp_path / "c.npz")
+    with pytest.raises(FileError, match=r"c\.npz is not a readable"):
+        files.read_arrays(tmp_path / "c.npz")
+
+
+def test_tensors_come_back_in_both_ways(tmp_path: Path) -> None:
+    tensors = {
+        "a": torch.arange(6.0).view(2, 3).T,  # not contiguous
+        "none": torch.zeros(0, 3),
+        "one": torch.tensor(True),
+        "half": torch.ones(2, dtype=torch.float16),
+    }
+    files.write_tensors(tmp_path / "t", tensors, {"kind": "test"})
+    whole, mapped = files.read_tensors(tmp_path / "t"), files.MappedTensors(tmp_path / "t")
+    assert mapped.metadata == {"kind": "test"}
+    assert set(whole) == set(mapped) == set(tensors)
+    assert len(mapped) == 4
+    for name, tensor in tensors.items():
+        assert torch.equal(whole[name], tensor)
+        assert mapped[name].tolist() == tensor.tolist()
+        assert mapped[name].shape == tensor.shape
+    assert not mapped["a"].flags.writeable
+    with pytest.raises(FileError, match=r"t lacks the tensor 'b'; it holds: a, half, none, one"):
+        mapped["b"]
+
+
+def test_hashes_tell_files_apart(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of FIPS 180-2, appendix B.1
+    assert files.sha256(tmp_path / "a") == files.sha256_bytes(b"abc") == known
+    files.check_sha256(tmp_path / "a", known)
+    with pytest.raises(FileError, match="was altered or cut: its sha256 is ba7816bf8f01…, expected None"):
+        files.check_sha256(tmp_path / "a", "None")
+
+
+# --- paths ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.png", "a/b.png", "a/../b.png", "./a", "..a", "a b", "é.png"])
+def test_paths_that_stay_inside(tmp_path: Path, name: str) -> None:
+    assert files.inside(tmp_path, name) == (tmp_path / name).resolve()
+
+
+@pytest.mark.parametrize("name", ["", "..", "../a", "a/../../b", "/etc/passwd", "a\0b", "\ud800", "out/a", "loop/a"])
+def test_paths_that_lead_outside(tmp_path: Path, name: str) -> None:
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "out").symlink_to(tmp_path)
+    (tmp_path / "inside" / "loop").symlink_to(tmp_path / "inside" / "loop")
+    with pytest.raises(FileError, match="leads outside"):
+        files.inside(tmp_path / "inside", name)
+
+
+def test_an_absolute_path_is_refused_even_when_it_stays_inside(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="leads outside"):
+        files.inside(tmp_path, str(tmp_path / "a"))
