@@ -109,8 +109,7 @@ def test_killed_at_any_moment_again_and_again(train: Start, undisturbed: bytes, 
         running = train(*settings, *resume(run))
         time.sleep(rng.uniform(0.02, 0.5))
         running.signal(signal.SIGKILL)
-        if running.wait() == 0:
-            break
+        assert running.wait() in (0, -signal.SIGKILL), running.lines
     running = train(*settings, *resume(run))
     assert running.wait() == 0, running.lines
     assert weights(run) == undisturbed
