@@ -5,6 +5,7 @@ stream is therefore one number, the samples consumed: a run that was stopped, or
 workers or processes, sees what an undisturbed run sees.
 """
 
+import contextlib
 import math
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -136,6 +137,24 @@ class _Places:
             start += self.batch * self.world
 
 
+@contextlib.contextmanager
+def dead_workers_explained() -> Iterator[None]:
+    """Turns torch's RuntimeError about a worker that ended into a DataError.
+
+    Where there are workers, torch raises it from a signal handler, so at any moment, not only while a batch is
+    waited for: put it around all the work that goes on meanwhile.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            f"A process that reads pictures ended ({str(error).splitlines()[0].strip()}). It may have run out of "
+            "memory; try fewer data.workers, or 0."
+        ) from error
+
+
 class _Loader:
     """What both loaders share: faults, text, and the step from samples to a Batch."""
 
@@ -156,15 +175,8 @@ class _Loader:
             collate_fn=_unchanged,
             generator=torch.Generator(),  # else DataLoader draws from the global one
         )
-        try:
+        with dead_workers_explained():
             yield from loader
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise DataError(
-                f"A process that reads pictures ended ({str(error).splitlines()[0]}). It may have run out of memory; "
-                "try fewer data workers, or 0."
-            ) from error
 
     def _note(self, part: _Part) -> None:
         for index, reason in part.faults:

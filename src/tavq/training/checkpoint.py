@@ -123,7 +123,8 @@ def lock(run: Path) -> Iterator[None]:
     """
     with _opened(run / ".lock") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # not flock: its lock is inherited by the reading processes, which outlive a killed run by seconds
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             handle.seek(0)
             owner = handle.read().strip() or "unknown"

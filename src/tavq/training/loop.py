@@ -21,7 +21,7 @@ from tavq.core import files
 from tavq.core.config import read_yaml, write_yaml
 from tavq.core.errors import TrainingError, UsageError
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import EvaluationLoader, TrainingLoader
+from tavq.data.loader import EvaluationLoader, TrainingLoader, dead_workers_explained
 from tavq.data.pictures import save_png
 from tavq.data.records import Fault
 from tavq.data.transforms import to_uint8
@@ -147,7 +147,7 @@ class Trainer:
             TrainingError: the run folder is in use, a loss is not finite, or the run was told to stop (SIGTERM or
                 SIGINT; a checkpoint is written first).
         """
-        with checkpoint.lock(self.run_folder), self._stop_on_signal():
+        with checkpoint.lock(self.run_folder), self._stop_on_signal(), dead_workers_explained():
             consumed = self._resume() if resume else self._start()
             log = RunLog(self.run_folder / "log.jsonl", self.step, self.tokenizer.entries)
             first, started = self.step, time.perf_counter()

@@ -16,7 +16,7 @@ from tavq.training import checkpoint
 HOLD = """
 import fcntl, os, sys, time
 handle = open(sys.argv[1], "a+")
-fcntl.flock(handle, fcntl.LOCK_EX)
+fcntl.lockf(handle, fcntl.LOCK_EX)
 handle.truncate(0)
 handle.write(str(os.getpid()))
 handle.flush()
