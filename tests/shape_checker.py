@@ -1,4 +1,4 @@
-"""The run-time checker of signatures: beartype, with an int accepted where a float is asked for, as Python's types do."""
+"""The run-time checker of signatures: beartype, taking an int where a float is asked for, as Python's types do."""
 
 from beartype import BeartypeConf, beartype
 
