@@ -85,15 +85,19 @@ def resume(run: Path) -> list[str]:
 
 def test_killed_between_any_two_writes(train: Start, tmp_path: Path) -> None:
     short = ("--train.steps", 2, "--train.checkpoint_every", 1, "--train.keep", 1, "--train.adversarial.start", 1)
+    short += ("--train.log_every", 1)
     found: list[bytes] = []
     for death in range(1, 100):
         run = tmp_path / str(death)
         killed = train(*short, out=run, die_at=death)
         if killed.wait() == 0:
             break
+        started_the_second_step = (run / "log.jsonl").exists() and 2 in log_steps(run)
         again = train(*short, *resume(run), out=run)
         assert again.wait() == 0, (death, again.lines)
-        assert log_steps(run) == [2]
+        assert not any("damaged" in line for line in again.lines)
+        assert not (started_the_second_step and any("No checkpoint" in line for line in again.lines))
+        assert log_steps(run) == [1, 2]
         assert leftovers(run) == []
         found.append(weights(run))
     assert len(found) >= 15  # log, provenance, recipe, samples, model and two checkpoints take that many

@@ -55,6 +55,12 @@ class Reporter(Protocol):
 class Silent(Reporter):
     """A Reporter that says nothing."""
 
+    def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
+        return None
+
+    def message(self, text: str) -> None:
+        return None
+
 
 def step_seed(seed: int, step: int) -> int:
     """The seed of every random draw of one step: resuming needs no generator state."""
