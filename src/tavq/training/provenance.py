@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 import tavq
 from tavq.core import files
-from tavq.core.config import read_yaml
+from tavq.core.config import flat, read_yaml
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import TextSource
@@ -56,7 +56,8 @@ def check_same_run(run: Path, recipe: Recipe, dataset: FolderDataset, text: Text
     path = run / "recipe.yaml"
     if not path.is_file():
         raise UsageError(f"There is no run in {run} to resume; start without --resume.")
-    before, now = _flat(read_yaml(files.read_text(path), str(path))), _flat(recipe.model_dump(mode="json"))
+    before = dict(flat(read_yaml(files.read_text(path), str(path))))
+    now = dict(flat(recipe.model_dump(mode="json")))
     free = FREE - ({"train.steps"} if recipe.train.decay != "none" else set())
     fixed = sorted(key for key in {*before, *now} - free if before.get(key) != now.get(key))
     if fixed:
@@ -69,14 +70,3 @@ def check_same_run(run: Path, recipe: Recipe, dataset: FolderDataset, text: Text
     ):
         if started.get(key) != value:
             raise UsageError(f"The {what} changed since {run} was started; resuming would mix the two.")
-
-
-def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted key."""
-    if not isinstance(settings, dict):
-        return {prefix: settings}
-    return {
-        key: value
-        for name, inner in settings.items()
-        for key, value in _flat(inner, f"{prefix}.{name}" if prefix else str(name)).items()
-    }
