@@ -5,14 +5,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 PLAIN_SECONDS = 10.0
 """Seconds between the lines that stand for a bar where there is no terminal."""
+
+Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+"""An argument of 1 or more."""
 
 console = Console(stderr=True, highlight=False)
 

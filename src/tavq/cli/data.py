@@ -6,6 +6,7 @@ from pathlib import Path
 from cyclopts import App
 
 from tavq.cli import console
+from tavq.cli.console import Count
 
 
 def add_to(app: App) -> None:
@@ -19,7 +20,7 @@ def add_to(app: App) -> None:
     app.command(data)
 
 
-def scenes(out: Path, /, *, images: int = 1000, size: int = 64, seed: int = 0) -> None:
+def scenes(out: Path, /, *, images: Count = 1000, size: Count = 64, seed: int = 0) -> None:
     """Writes the embedded data set: drawn scenes with long true text, boxes, questions and segmentation.
 
     Example: tavq data scenes scenes --images 64 --size 64 --seed 1
@@ -57,7 +58,7 @@ def check(folder: Path, /, *, json: Path | None = None) -> int:
     return 1 if faults else 0
 
 
-def import_(kind: str, source: Path, out: Path, /, *, limit: int | None = None, json: Path | None = None) -> None:
+def import_(kind: str, source: Path, out: Path, /, *, limit: Count | None = None, json: Path | None = None) -> None:
     """Turns a data set as it is distributed into a folder data set.
 
     Example: tavq data import flickr8k downloads/flickr8k flickr8k

@@ -6,6 +6,7 @@ from pathlib import Path
 from cyclopts import App
 
 from tavq.cli import console, models, reports
+from tavq.cli.console import Count
 from tavq.cli.data import scenes
 from tavq.cli.text import text
 from tavq.cli.train import run_training
@@ -20,7 +21,7 @@ def add_to(app: App) -> None:
 
 
 def demo(
-    *, out: Path = Path("demo"), images: int = 3000, size: int = 64, steps: int | None = None, seed: int = 0
+    *, out: Path = Path("demo"), images: Count = 3000, size: Count = 64, steps: Count | None = None, seed: int = 0
 ) -> None:
     """Draws scenes, encodes their text, trains VQ-GAN and TA-VQ alike, and compares them on held-out scenes.
 
@@ -35,8 +36,8 @@ def demo(
     """
     from tavq import recipes
 
-    if out.exists() and any(out.iterdir()):
-        raise UsageError(f"{out} is not empty; remove it or choose another --out.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is there already and not an empty folder; remove it or choose another --out.")
     started = time.monotonic()
     data = out / "scenes"
     scenes(data, images=images, size=size, seed=seed)

@@ -1,11 +1,14 @@
 """`tavq evaluate`, `encode` and `decode`: use a trained tokenizer."""
 
-from pathlib import Path
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cyclopts import App
 
 from tavq.cli import console
+from tavq.cli.console import Count
 from tavq.core.errors import DataError, UsageError
 
 BATCH = 32
@@ -26,8 +29,8 @@ def evaluate(
     split: str = "test",
     text: Path | None = None,
     features: tuple[str, ...] = ("scenes",),
-    limit: int | None = None,
-    size: int | None = None,
+    limit: Count | None = None,
+    size: Count | None = None,
     json: Path | None = None,
 ) -> None:
     """Measures reconstruction, codebook and alignment on a split; also written into the run folder.
@@ -100,16 +103,17 @@ def open_store(data: Path, text: Path | None) -> Any:
 
 def data_config(folder: Path, size: int | None) -> Any:
     """How pictures are brought to the size a model was trained at, or another."""
+    from tavq.core.config import build
     from tavq.data.loader import DataConfig
     from tavq.tokenizer import read_model_config
 
     trained = read_model_config(folder).get("size")
     if size is None and not isinstance(trained, int):
         raise UsageError(f"{folder / 'config.json'} does not say which picture size it was trained at; give --size.")
-    return DataConfig(size=size or int(str(trained)))
+    return build(DataConfig, {"size": trained if size is None else size}, "The pictures")
 
 
-def encode(model: str, source: Path, /, *, out: Path, size: int | None = None, split: str | None = None) -> None:
+def encode(model: str, source: Path, /, *, out: Path, size: Count | None = None, split: str | None = None) -> None:
     """Turns pictures into indices.
 
     Example: tavq encode run scenes --out tokens.safetensors
@@ -171,7 +175,7 @@ def decode(model: str, tokens: Path, /, *, out: Path) -> None:
     Args:
         model: The model that made the indices.
         tokens: A file that `tavq encode` wrote.
-        out: A folder; each picture keeps its name, as PNG.
+        out: A folder; each picture keeps its name, with the ending .png.
     """
     import torch
 
@@ -186,24 +190,36 @@ def decode(model: str, tokens: Path, /, *, out: Path) -> None:
     indices, keys = read_tokens(tokens)
     if not keys:
         raise FileError(f"{tokens} holds no pictures.")
+    names = png_names(keys)
     with console.bar("Decoding", len(keys)) as bar:
         for start in range(0, len(keys), BATCH):
             part = indices[start : start + BATCH].to(default_device(), torch.int64)
             images = to_uint8(tokenizer.decode(part)).permute(0, 2, 3, 1).cpu().numpy()
-            for key, image in zip(keys[start : start + BATCH], images, strict=True):
-                save_png(files.inside(out, key).with_suffix(".png"), image)
+            for name, image in zip(names[start : start + BATCH], images, strict=True):
+                save_png(files.inside(out, name), image)
             bar(min(start + BATCH, len(keys)))
     console.say(f"{len(keys):,} pictures are in {out}.")
 
 
+def png_names(keys: Sequence[str]) -> list[str]:
+    """Each file name with the ending .png; it is added to the old ending where two would become one."""
+    plain = [str(PurePosixPath(key).with_suffix(".png")) for key in keys]
+    counts = Counter(plain)
+    return [name if counts[name] == 1 else f"{key}.png" for key, name in zip(keys, plain, strict=True)]
+
+
 def read_tokens(path: Path) -> tuple[Any, list[str]]:
     """Indices [n h w] and file names of a tokens file."""
+    import torch
+
     from tavq.core import files
     from tavq.core.errors import FileError
 
     tensors = files.read_tensors(path)
     indices = tensors.get("indices")
     keys = files.parse_json(files.MappedTensors(path).metadata.get("keys", "[]"), f"The metadata of {path}")
-    if indices is None or indices.ndim != 3 or indices.is_floating_point() or len(keys) != len(indices):
+    whole = indices is not None and indices.ndim == 3 and indices.dtype in (torch.int32, torch.int64)
+    named = isinstance(keys, list) and all(isinstance(key, str) and PurePosixPath(key).name for key in keys)
+    if indices is None or not (whole and named and len(keys) == len(indices)):
         raise FileError(f"{path} is not a tokens file: it needs `indices` [n h w] and as many names in its metadata.")
-    return indices, [str(key) for key in keys]
+    return indices, keys

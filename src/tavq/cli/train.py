@@ -27,12 +27,14 @@ class BarReporter:
         self.note = ""
 
     def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
+        """Moves the bar, with the loss and the usage of the codebook beside it."""
         if line is not None:
             l1 = line.get("reconstruction/l1", line.get("reconstruction/l2", 0.0))
             self.note = f"loss {l1:.3f}, usage {line['codebook/usage']:.0%}"
         self.bar(step, steps, self.note)
 
     def message(self, text: str) -> None:
+        """A line above the bar."""
         console.say(text)
 
 

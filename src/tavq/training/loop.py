@@ -38,19 +38,17 @@ PREVIEWS = 8
 class Reporter(Protocol):
     """Who is told how the run goes; the command line draws a bar."""
 
-    def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None: ...
-
-    def message(self, text: str) -> None: ...
-
-
-class Silent:
-    """A Reporter that says nothing."""
-
     def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
-        pass
+        """After each step; `line` is what was logged, where something was."""
+        ...
 
     def message(self, text: str) -> None:
-        pass
+        """Something a person should know."""
+        ...
+
+
+class Silent(Reporter):
+    """A Reporter that says nothing."""
 
 
 def step_seed(seed: int, step: int) -> int:

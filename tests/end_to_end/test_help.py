@@ -1,0 +1,76 @@
+"""Help: instant, for every command, with an example that parses."""
+
+import os
+import re
+import resource
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from cyclopts import App
+
+from tavq.cli import app
+
+Tavq = Callable[..., Any]
+
+
+def commands(part: App = app, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if path:
+        yield path
+    for name in part:
+        if not name.startswith("-"):
+            yield from commands(part[name], (*path, name))
+
+
+def test_help_is_instant() -> None:
+    """CPU time, which other work on the machine does not change."""
+    environment = {**os.environ, "PYTHONPATH": "src"}
+    seconds = []
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, "-m", "tavq", "--help"], env=environment, capture_output=True, text=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == 0
+        assert "Usage: tavq COMMAND" in done.stdout
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 0.5
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = "import sys; from tavq.cli import run; run(['train', '--help']); print(*sorted(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": "src"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "tavq.cli" in loaded
+    assert not loaded & {"torch", "numpy", "transformers", "safetensors", "PIL", "pydantic", "yaml"}
+
+
+def test_every_command_is_here() -> None:
+    names = {" ".join(path) for path in commands()}
+    surface = "demo, data scenes, data check, data import, text, recipes, recipes show, train, evaluate, encode, decode"
+    assert {*surface.split(", "), "report", "compare"} <= names
+
+
+@pytest.mark.parametrize("path", list(commands()), ids=" ".join)
+def test_help_has_an_example_that_parses(tavq: Tavq, path: tuple[str, ...]) -> None:
+    done = tavq(*path, "--help")
+    assert (done.code, done.err) == (0, "")
+    text = " ".join(done.out.split())
+    found = re.search(rf"Example: tavq ({' '.join(path)}\b.*?)(?: ╭|$)", text)
+    assert found, text
+    app.parse_args(shlex.split(found[1]), exit_on_error=False, print_error=False)
+
+
+def test_the_version(tavq: Tavq) -> None:
+    import tavq as package
+
+    assert tavq("--version").out.strip() == package.__version__
+
+
+def test_no_argument_gives_help(tavq: Tavq) -> None:
+    done = tavq()
+    assert done.code == 0
+    assert "Usage: tavq COMMAND" in done.out

@@ -1,0 +1,182 @@
+"""Train, evaluate, encode, decode, report and compare, as a person calls them."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tavq.core import files
+from tavq.data.folder import FolderDataset
+from tavq.data.loader import DataConfig, EvaluationLoader
+from tavq.data.transforms import to_uint8
+from tavq.tokenizer import Tokenizer
+
+Tavq = Callable[..., Any]
+RUNS = ("plain", "aligned")
+
+
+@pytest.fixture
+def encoded(tavq: Tavq, home: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "tokens.safetensors"
+    done = tavq("encode", home / "aligned", home / "data", "--out", path)
+    assert done.code == 0, done.err
+    return path
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_evaluating_gives_the_same_figures_everywhere(tavq: Tavq, home: Path, tmp_path: Path, run: str) -> None:
+    place = tmp_path / "figures.json"
+    done = tavq("evaluate", home / run, "--data", home / "data", "--empty-features", "--json", place)
+    assert done.code == 0, done.err
+    figures = json.loads(place.read_text())
+    assert figures == json.loads((home / run / "evaluation.json").read_text())
+    assert (figures["images"], figures["size"], figures["split"], figures["images_with_text"]) == (
+        3,
+        [32, 32],
+        "test",
+        3,
+    )
+    assert 0 < figures["psnr"] < 30
+    assert 1 <= figures["perplexity"] <= 16
+    assert f"{figures['psnr']:.4g}" in done.out
+    assert (figures["code_text_cosine"] is None) == (run == "plain")
+    assert "images_with_text" in done.out
+
+
+def test_limits_and_splits(tavq: Tavq, home: Path, tmp_path: Path) -> None:
+    place = tmp_path / "figures.json"
+    common = ("--data", home / "data", "--empty-features", "--json", place)
+    assert tavq("evaluate", home / "plain/model", *common, "--split", "train", "--limit", 4, "--size", 64).code == 0
+    figures = json.loads(place.read_text())
+    assert (figures["images"], figures["size"], figures["split"]) == (4, [64, 64], "train")
+
+
+def test_encoding_gives_every_picture_in_order(home: Path, encoded: Path) -> None:
+    indices = files.read_tensors(encoded)["indices"]
+    assert indices.shape == (16, 8, 8)
+    assert indices.dtype == torch.int32
+    assert 0 <= int(indices.min()) <= int(indices.max()) < 16
+    metadata = files.MappedTensors(encoded).metadata
+    assert json.loads(metadata["keys"]) == [record.file_name for record in FolderDataset(home / "data")]
+    assert metadata["entries"] == "16"
+
+
+def test_decoding_gives_the_models_own_reconstructions(tavq: Tavq, home: Path, encoded: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pictures"
+    done = tavq("decode", home / "aligned", encoded, "--out", out)
+    assert done.code == 0, done.err
+    batch = next(iter(EvaluationLoader(FolderDataset(home / "data"), DataConfig(size=32), 32)))
+    expected = to_uint8(Tokenizer.from_pretrained(home / "aligned")(batch.images).images)
+    for key, image in zip(batch.keys, expected, strict=True):
+        found = np.asarray(Image.open((out / key).with_suffix(".png")))
+        assert np.array_equal(found, image.permute(1, 2, 0).numpy()), key
+    assert len(list(out.rglob("*.png"))) == 16
+
+
+def test_encoding_one_picture_a_folder_and_a_split(tavq: Tavq, home: Path, encoded: Path, tmp_path: Path) -> None:
+    whole = files.read_tensors(encoded)["indices"]
+    for source, options, rows in (
+        (home / "data/images/3.png", [], [3]),
+        (home / "data/images", [], [0, 1, 10, 11, 12, 13, 14, 15, 2, 3, 4, 5, 6, 7, 8, 9]),  # by name
+        (home / "data", ["--split", "val"], [10, 11, 12]),
+    ):
+        path = tmp_path / "some.safetensors"
+        assert tavq("encode", home / "aligned", source, "--out", path, *options).code == 0
+        assert torch.equal(files.read_tensors(path)["indices"], whole[rows])
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other(tavq: Tavq, home: Path, tmp_path: Path) -> None:
+    for name in ("cat.png", "cat.bmp"):
+        Image.open(home / "data/images/3.png").save(tmp_path / name)
+    tokens = tmp_path / "tokens.safetensors"
+    assert tavq("encode", home / "plain", tmp_path, "--out", tokens).code == 0
+    assert tavq("decode", home / "plain", tokens, "--out", tmp_path / "back").code == 0
+    assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["cat.bmp.png", "cat.png.png"]
+
+
+def test_unreadable_pictures_are_skipped_and_named(tavq: Tavq, home: Path, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "images/4.png").write_bytes(b"no picture")
+    path = tmp_path / "tokens.safetensors"
+    done = tavq("encode", home / "plain", pictures, "--out", path)
+    assert done.code == 0
+    assert "Skipped images/4.png" in done.err
+    assert len(files.read_tensors(path)["indices"]) == 15
+
+
+def test_report_and_comparison_are_pages_that_load_nothing(tavq: Tavq, home: Path, tmp_path: Path) -> None:
+    report = tavq("report", home / "aligned")
+    assert report.code == 0, report.err
+    compare = tavq("compare", home / "plain", home / "aligned", "--out", tmp_path / "both.html")
+    assert compare.code == 0, compare.err
+    for done, place in ((report, home / "aligned/report.html"), (compare, tmp_path / "both.html")):
+        page = place.read_text()
+        assert str(place) in done.err
+        assert page.lower().startswith("<!doctype html>")
+        assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
+        assert not re.search(r"@import|url\((?!['\"]?data:)", page)
+    assert "aligned" in page
+    assert "plain" in page
+
+
+def test_recipes_are_listed_and_shown(tavq: Tavq) -> None:
+    listing = tavq("recipes")
+    assert listing.code == 0
+    for name in ("vqgan-tiny", "ta-vqgan-tiny", "vqgan-flickr8k", "ta-vqgan-flickr8k"):
+        assert name in listing.out
+    shown = tavq("recipes", "show", "ta-vqgan-tiny")
+    assert shown.code == 0
+    assert "batch: 16" in shown.out  # from the recipe it extends
+    assert "iterations: 50" in shown.out  # a default
+
+
+def test_a_shown_recipe_is_a_recipe(tavq: Tavq, tmp_path: Path) -> None:
+    shown = tavq("recipes", "show", "ta-vqgan-tiny").out
+    (tmp_path / "mine.yaml").write_text(shown)
+    assert tavq("recipes", "show", tmp_path / "mine.yaml").out == shown
+
+
+def test_training_writes_every_resolved_setting(home: Path) -> None:
+    recipe = (home / "aligned/recipe.yaml").read_text()
+    assert "text_width: 384" in recipe
+    assert "entries: 16" in recipe
+    steps = [json.loads(line)["step"] for line in (home / "aligned/log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3]
+
+
+def test_importing_counts(tavq: Tavq, tmp_path: Path) -> None:
+    source = tmp_path / "published"
+    (source / "Images").mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg", "stray.jpg"):
+        Image.new("RGB", (20, 16), (9, 99, 9)).save(source / "Images" / name)
+    (source / "Flickr8k.token.txt").write_text("a.jpg#0\tA dog .\na.jpg#1\tA cat .\nb.jpg#0\tA cow .\n")
+    for split, names in (("train", "a.jpg\n"), ("dev", "b.jpg\n"), ("test", "gone.jpg\n")):
+        (source / f"Flickr_8k.{split}Images.txt").write_text(names)
+    done = tavq("data", "import", "flickr8k", source, tmp_path / "out", "--json", tmp_path / "counts.json")
+    assert done.code == 0, done.err
+    counts = json.loads((tmp_path / "counts.json").read_text())
+    assert counts["pictures"] == {"train": 1, "val": 1}
+    assert counts["captions"] == 3
+    rows = {" ".join(cells[:-1]): cells[-1] for line in done.out.splitlines() if (cells := line.strip(" │").split())}
+    assert rows["pictures in train │"] == "1"
+    assert rows["captions │"] == "3"
+    assert rows["left out: pictures in no split │"] == "1"
+    assert "2 pictures are in" in done.err
+    assert tavq("data", "check", tmp_path / "out").code == 0
+
+
+def test_the_readme_s_python_runs(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    block = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len(block) == 1
+    (tmp_path / "run").symlink_to(home / "aligned")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"images": torch.rand(2, 3, 32, 32) * 2 - 1}
+    exec(compile(block[0], "README.md", "exec"), names)
+    assert names["indices"].shape == (2, 8, 8)
+    assert names["images"].shape == (2, 3, 32, 32)

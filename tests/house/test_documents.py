@@ -1,0 +1,130 @@
+"""What the pages say is so: commands parse, names exist, links lead somewhere."""
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cyclopts import App
+
+import tavq
+from tavq.cli import app
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def blocks(page: Path, language: str) -> Iterator[str]:
+    for found, block in FENCE.findall(page.read_text()):
+        if found == language:
+            yield block
+
+
+def shell_lines(page: Path) -> Iterator[str]:
+    for language in ("console", "bash", "sh"):
+        for block in blocks(page, language):
+            for line in block.replace("\\\n", " ").splitlines():
+                yield line.removeprefix("$ ").strip()
+
+
+def mentions(page: Path) -> Iterator[str]:
+    """`tavq …` in running text."""
+    text = FENCE.sub("", page.read_text())
+    yield from re.findall(r"`(tavq [^`]+)`", text)
+
+
+def check_words(command: str) -> None:
+    """The command exists and so do its flags; the rest may be placeholders."""
+    words = re.sub(r"[\[\]()]", "", command).split()[1:]
+    part: App = app
+    while words and not words[0].startswith("-") and any(name in set(part) for name in words[0].split("|")):
+        for name in words[0].split("|"):
+            assert name in set(part), f"{command!r}: there is no command {name!r}"
+        part = part[words[0].split("|")[0]]
+        words = words[1:]
+    if part.default_command is None:
+        assert words == [], f"{command!r}: there is no command {words[0]!r}"
+        return
+    known = {name for argument in part.assemble_argument_collection() for name in argument.names}
+    for word in words:
+        flag = word.split("=")[0]
+        if flag.startswith("--") and "." not in flag and flag not in ("--help", "--version"):
+            assert flag in known, f"{command!r}: there is no {flag}; known: {known}"
+
+
+def test_commands_on_the_pages_parse(documents: list[Path]) -> None:
+    parsed = 0
+    for page in documents:
+        for line in shell_lines(page):
+            if line.startswith("tavq "):
+                app.parse_args(shlex.split(line, comments=True)[1:], exit_on_error=False, print_error=False)
+                parsed += 1
+    assert parsed >= 8
+
+
+def test_commands_in_running_text_exist(documents: list[Path]) -> None:
+    found = [(page.name, command) for page in documents for command in mentions(page)]
+    assert len(found) >= 10
+    for _, command in found:
+        check_words(command)
+
+
+@pytest.mark.parametrize("command", ["tavq trian RUN", "tavq train RECIPE --dat DIR", "tavq data chek DIR"])
+def test_a_wrong_command_would_be_seen(command: str) -> None:
+    with pytest.raises(AssertionError):
+        check_words(command)
+
+
+def test_recipes_on_the_pages_exist(documents: list[Path]) -> None:
+    from tavq import recipes
+
+    for page in documents:
+        for line in shell_lines(page):
+            words = shlex.split(line, comments=True)
+            if words[:2] == ["tavq", "train"] and not words[2].endswith(".yaml"):
+                assert words[2] in recipes.names(), line
+
+
+def test_settings_on_the_pages_exist(documents: list[Path]) -> None:
+    from tavq import recipes
+    from tavq.core.config import parse_overrides
+
+    for page in documents:
+        flags = re.findall(r"`(--(?:model|data|train)\.[\w.]+ [^`]+)`", page.read_text())
+        flags += [
+            match for line in shell_lines(page) for match in re.findall(r"--(?:model|data|train)\.[\w.]+ \S+", line)
+        ]
+        for flag in flags:
+            recipes.load("ta-vqgan-tiny", parse_overrides(flag.split()))
+
+
+def test_python_on_the_pages_names_what_there_is(documents: list[Path]) -> None:
+    found = 0
+    for page in documents:
+        for block in blocks(page, "python"):
+            for node in ast.walk(ast.parse(block)):
+                if isinstance(node, ast.ImportFrom) and node.module == "tavq":
+                    for alias in node.names:
+                        assert alias.name in tavq.__all__, f"{page.name}: {alias.name}"
+                        found += 1
+    assert found >= 1
+
+
+def test_make_targets_on_the_pages_exist(documents: list[Path], root: Path) -> None:
+    targets = set(re.findall(r"^(\w+):", (root / "Makefile").read_text(), re.MULTILINE))
+    for page in documents:
+        for line in shell_lines(page):
+            if line.startswith("make "):
+                assert line.split()[1] in targets, line
+
+
+def test_links_lead_to_files(documents: list[Path]) -> None:
+    for page in documents:
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", FENCE.sub("", page.read_text())):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_changelog_knows_this_version(root: Path) -> None:
+    assert re.search(rf"^## {re.escape(tavq.__version__)}\b", (root / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert f'version = "{tavq.__version__}"' in (root / "pyproject.toml").read_text()
