@@ -47,8 +47,14 @@ class Reporter(Protocol):
         ...
 
 
-class Silent(Reporter):
+class Silent:
     """A Reporter that says nothing."""
+
+    def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
+        """Nothing."""
+
+    def message(self, text: str) -> None:
+        """Nothing."""
 
 
 def step_seed(seed: int, step: int) -> int:
