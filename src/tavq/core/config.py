@@ -202,3 +202,12 @@ def _model_in(annotation: Any) -> Any:
     if get_origin(annotation) in (Union, types.UnionType, Annotated):
         return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as dotted keys with their values; an empty mapping and null count as a value."""
+    if isinstance(settings, Mapping) and settings:
+        for key, value in settings.items():
+            yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, settings

@@ -1,7 +1,7 @@
 """A run folder as a page needs it: settings, log, figures, model; everything but the model may be missing."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -112,12 +112,3 @@ def _mapping(path: Path) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise FileError(f"{path} must hold a JSON object.")
     return value
-
-
-def flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings as dotted keys with their values; an empty mapping and null count as a value."""
-    if isinstance(settings, Mapping) and settings:
-        for key, value in settings.items():
-            yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, settings

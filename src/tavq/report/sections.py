@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tavq.core.config import flat
 from tavq.core.errors import DataError
 from tavq.data.pictures import load_picture
 from tavq.interfaces import GRANULARITIES
@@ -14,7 +15,7 @@ from tavq.report.markup import Markup, tag
 from tavq.report.meaning import CodeCard
 from tavq.report.measures import measures_of
 from tavq.report.pictures import img, sheet
-from tavq.report.run import Run, flat
+from tavq.report.run import Run
 from tavq.report.view import View
 
 GROUPS = (

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+from tavq.core.config import flat
 from tavq.report import sections
 from tavq.report.charts import Line, line_chart
 from tavq.report.markup import Markup, tag
 from tavq.report.measures import Measure, best, measures_of
 from tavq.report.pictures import img
-from tavq.report.run import Run, flat
+from tavq.report.run import Run
 from tavq.report.sections import note, section, table
 from tavq.report.view import View
 

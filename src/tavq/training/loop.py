@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import platform
 import signal
 import threading
 import time
@@ -13,12 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor
 
-import tavq
 from tavq.core import files
-from tavq.core.config import read_yaml, write_yaml
+from tavq.core.config import write_yaml
 from tavq.core.errors import TrainingError, UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader, TrainingLoader, dead_workers_explained
@@ -29,14 +26,12 @@ from tavq.interfaces import Batch, Losses, TextSource, default_device, to_device
 from tavq.nets.critics import PatchCritic
 from tavq.nets.features import feature_network, perceptual_distance
 from tavq.tokenizer import Tokenizer
-from tavq.training import card, checkpoint
+from tavq.training import card, checkpoint, provenance
 from tavq.training.log import RunLog
 from tavq.training.settings import Recipe, TrainConfig
 from tavq.training.step import GeneratorStep, Perceptual, RunningMean
 
 PREVIEWS = 8
-MAY_CHANGE = ("steps", "log_every", "sample_every", "checkpoint_every", "keep", "alarm_usage")
-"""Train settings that a resumed run may change: they decide no weight (steps only under a cosine decay)."""
 
 
 @runtime_checkable
@@ -52,14 +47,14 @@ class Reporter(Protocol):
         ...
 
 
-class Silent(Reporter):
+class Silent:
     """A Reporter that says nothing."""
 
     def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
-        return None
+        """Nothing."""
 
     def message(self, text: str) -> None:
-        return None
+        """Nothing."""
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -187,7 +182,7 @@ class Trainer:
             raise UsageError(f"{self.run_folder} already holds a run; add --resume to go on, or choose another --out.")
         self._sweep()
         files.write_text(self.run_folder / "log.jsonl", "")
-        files.write_json(self.run_folder / "provenance.json", self._provenance())
+        files.write_json(self.run_folder / "provenance.json", self._facts())
         # last: where it stands, a killed start can be resumed
         files.write_text(self.run_folder / "recipe.yaml", write_yaml(self.recipe.model_dump(mode="json")))
         return 0
@@ -197,7 +192,7 @@ class Trainer:
             files.sweep(folder)
 
     def _resume(self) -> int:
-        self._check_same_run()
+        provenance.check_same_run(self.run_folder, self.recipe, self.dataset, self.text)
         self._sweep()
         if not checkpoint.exists(self.run_folder / "checkpoints"):
             self.reporter.message("No checkpoint was written yet; starting from the first step.")
@@ -215,48 +210,6 @@ class Trainer:
         self.step = facts["step"]
         files.write_text(self.run_folder / "recipe.yaml", write_yaml(self.recipe.model_dump(mode="json")))
         return int(facts["consumed"])
-
-    def _check_same_run(self) -> None:
-        path = self.run_folder / "recipe.yaml"
-        if not path.is_file():
-            raise UsageError(f"There is no run in {self.run_folder} to resume; start without --resume.")
-        before = read_yaml(files.read_text(path), str(path))
-        now = self.recipe.model_dump(mode="json")
-        different = sorted(key for key in {*flat(before), *flat(now)} if flat(before).get(key) != flat(now).get(key))
-        free = {f"train.{key}" for key in MAY_CHANGE} - ({"train.steps"} if self.config.decay != "none" else set())
-        fixed = [
-            key
-            for key in different
-            if key not in free and key not in ("data.workers", "data.fault_budget", "description")
-        ]
-        if fixed:
-            changes = ", ".join(f"{key} was {flat(before).get(key)!r}, now {flat(now).get(key)!r}" for key in fixed)
-            raise UsageError(
-                f"{self.run_folder} was started with other settings: {changes}. Use the same, or another --out."
-            )
-        provenance = files.read_json(self.run_folder / "provenance.json")
-        sources = {
-            "data set": ("data_sha256", self.dataset.fingerprint),
-            "text store": ("text", describe_text(self.text)),
-        }
-        for what, (key, value) in sources.items():
-            if provenance.get(key) != value:
-                raise UsageError(f"The {what} changed since {self.run_folder} was started; resuming would mix the two.")
-
-    def _provenance(self) -> dict[str, Any]:
-        return {
-            "tavq": tavq.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else platform.machine() + " CPU",
-            "threads": torch.get_num_threads(),
-            "data": self.dataset.folder.resolve().name,
-            "data_folder": str(self.dataset.folder.resolve()),
-            "data_sha256": self.dataset.fingerprint,
-            "pictures": len(self.dataset),
-            "text": describe_text(self.text),
-            "parameters": self.tokenizer.parameter_counts(),
-        }
 
     def _train(self, batches: Iterator[Batch], log: RunLog, loader: TrainingLoader) -> None:
         self.tokenizer.train()
@@ -364,12 +317,14 @@ class Trainer:
 
     def _save_model(self) -> None:
         facts = {"step": self.step, "seed": self.config.seed, "size": self.recipe.data.size}
-        provenance = self._provenance()
-        del provenance["data_folder"]  # a model is passed on; where its maker keeps pictures is not
+        facts |= self._facts()
+        del facts["data_folder"]  # a model is passed on; where its maker keeps pictures is not
         with self._averaged():
-            self.tokenizer.save_pretrained(
-                self.run_folder / "model", card.write(self.recipe, provenance, self.step), {**facts, **provenance}
-            )
+            self.tokenizer.save_pretrained(self.run_folder / "model", card.write(self.recipe, facts, self.step), facts)
+
+    def _facts(self) -> dict[str, Any]:
+        parameters = self.tokenizer.parameter_counts()
+        return {**provenance.describe(self.dataset, self.text, self.device), "parameters": parameters}
 
     @contextmanager
     def _stop_on_signal(self) -> Iterator[None]:
@@ -407,24 +362,7 @@ def with_text_width(recipe: Recipe, text: TextSource | None) -> Recipe:
     return recipe.model_copy(update={"model": recipe.model.model_copy(update={"text_width": text.width})})
 
 
-def describe_text(text: TextSource | None) -> dict[str, Any] | None:
-    """What made the text: the store's manifest, where the source is one."""
-    manifest = getattr(text, "manifest", None)
-    return manifest.model_dump(mode="json") if isinstance(manifest, BaseModel) else None
-
-
 def preview_batch(dataset: FolderDataset, recipe: Recipe, device: torch.device) -> Tensor:
     """The first pictures of a split that can be read, for the sample grids."""
     images: Tensor = next(iter(EvaluationLoader(dataset, recipe.data, PREVIEWS))).images
     return images.to(device)
-
-
-def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted key."""
-    if not isinstance(settings, dict):
-        return {prefix: settings}
-    return {
-        key: value
-        for name, inner in settings.items()
-        for key, value in flat(inner, f"{prefix}.{name}" if prefix else str(name)).items()
-    }

@@ -1,0 +1,72 @@
+"""Where a run comes from, and whether a resumed run is the same one."""
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+
+import tavq
+from tavq.core import files
+from tavq.core.config import flat, read_yaml
+from tavq.core.errors import UsageError
+from tavq.data.folder import FolderDataset
+from tavq.interfaces import TextSource
+from tavq.training.settings import Recipe
+
+FREE = {
+    "description",
+    "data.workers",
+    "data.fault_budget",
+    "train.steps",
+    "train.log_every",
+    "train.sample_every",
+    "train.checkpoint_every",
+    "train.keep",
+    "train.alarm_usage",
+}
+"""Settings that a resumed run may change: they decide no weight (train.steps does under a cosine decay)."""
+
+
+def describe(dataset: FolderDataset, text: TextSource | None, device: torch.device) -> dict[str, Any]:
+    """Versions, device, and what the data and the text are, ready for JSON."""
+    return {
+        "tavq": tavq.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine() + " CPU",
+        "threads": torch.get_num_threads(),
+        "data": dataset.folder.resolve().name,
+        "data_folder": str(dataset.folder.resolve()),
+        "data_sha256": dataset.fingerprint,
+        "pictures": len(dataset),
+        "text": _describe_text(text),
+    }
+
+
+def _describe_text(text: TextSource | None) -> dict[str, Any] | None:
+    """The store's manifest, where the source is a store."""
+    manifest = getattr(text, "manifest", None)
+    return manifest.model_dump(mode="json") if isinstance(manifest, BaseModel) else None
+
+
+def check_same_run(run: Path, recipe: Recipe, dataset: FolderDataset, text: TextSource | None) -> None:
+    """Raises UsageError unless `run` was started with these settings, data and text."""
+    path = run / "recipe.yaml"
+    if not path.is_file():
+        raise UsageError(f"There is no run in {run} to resume; start without --resume.")
+    before = dict(flat(read_yaml(files.read_text(path), str(path))))
+    now = dict(flat(recipe.model_dump(mode="json")))
+    free = FREE - ({"train.steps"} if recipe.train.decay != "none" else set())
+    fixed = sorted(key for key in {*before, *now} - free if before.get(key) != now.get(key))
+    if fixed:
+        changes = ", ".join(f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in fixed)
+        raise UsageError(f"{run} was started with other settings: {changes}. Use the same, or another --out.")
+    started = files.read_json(run / "provenance.json")
+    for what, key, value in (
+        ("data set", "data_sha256", dataset.fingerprint),
+        ("text store", "text", _describe_text(text)),
+    ):
+        if started.get(key) != value:
+            raise UsageError(f"The {what} changed since {run} was started; resuming would mix the two.")
