@@ -50,6 +50,9 @@ def evaluate(
     result = run_evaluation(model, data, split, text, features, limit, size)
     rows = [[key, value] for key, value in result.items() if isinstance(value, int | float) or value is None]
     console.table(f"{model} on {data} ({split})", ["metric", "value"], rows)
+    for key, value in result.items():
+        if key.endswith("_warning") and value:
+            console.say(f"{key.removesuffix('_warning')}: {value}")
     console.write_json(json, result)
 
 
