@@ -12,6 +12,8 @@ from tavq.cli.console import Count
 from tavq.core.errors import DataError, UsageError
 
 BATCH = 32
+UNLISTED = ("size", "top_entries", "feature_weights")
+"""What an evaluation's JSON holds beside its figures; the table leaves it out."""
 
 
 def add_to(app: App) -> None:
@@ -47,8 +49,11 @@ def evaluate(
         size: Side of the pictures; by default the size the model was trained at.
         json: Write the figures to this file too.
     """
+    from tavq.core.config import flat
+
     result = run_evaluation(model, data, split, text, features, limit, size)
-    rows = [[key, value] for key, value in result.items() if isinstance(value, int | float) or value is None]
+    figures = {key: value for key, value in result.items() if key not in UNLISTED and not key.endswith("_warning")}
+    rows = [[key, value] for key, value in flat(figures) if not isinstance(value, str)]
     console.table(f"{model} on {data} ({split})", ["metric", "value"], rows)
     for key, value in result.items():
         if key.endswith("_warning") and value:
