@@ -99,7 +99,7 @@ Start = Callable[..., Running]
 @pytest.fixture(scope="session")
 def _server() -> "Iterator[subprocess.Popen[str]]":
     command = [sys.executable, "-W", "error", "-c", SERVER]
-    environment = {**os.environ, "PYTHONPATH": "src", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
