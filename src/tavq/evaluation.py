@@ -9,14 +9,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tavq.core.errors import UsageError
-from tavq.interfaces import Aligner, Batch, Quantized, TextFeatures, TextUnits, to_device
+from tavq.interfaces import DEEP, Aligner, Batch, Quantized, TextFeatures, TextUnits, to_device
 from tavq.metrics.alignment import code_text_cosine, probe, retrieval
 from tavq.metrics.codes import CodeUsage
 from tavq.metrics.images import FrechetDistance, PictureMean, l1, l2, psnr, ssim
 from tavq.nets.features import FeatureNetwork
-
-DEEP = 2
-"""The level of the hierarchy that the decoder reads."""
 
 
 @runtime_checkable

@@ -18,6 +18,9 @@ from tavq.core.registry import Registry
 GRANULARITIES = ("words", "phrases", "sentences")
 """What a text is split into, fine to coarse; level i of the hierarchy is aligned with the i-th of them."""
 
+DEEP = 2
+"""The level of the hierarchy that the decoder reads; 0 is low and fine, 1 middle."""
+
 WHOLE = "whole"
 """The fourth table of a text store: the token vectors of a text that was not split (TA-VQ's ablation)."""
 

@@ -14,6 +14,7 @@ from tavq.core import files
 from tavq.core.config import Config, build, selected
 from tavq.core.errors import FileError, UsageError
 from tavq.interfaces import (
+    DEEP,
     Aligner,
     Codebook,
     Loss,
@@ -28,7 +29,6 @@ from tavq.interfaces import (
 from tavq.nets.convnet import ConvNetConfig, Decoder, Encoder, count_parameters
 from tavq.nets.hierarchy import LEVELS, Hierarchy
 
-DEEP = 2
 FORMAT = 1
 
 

@@ -106,6 +106,18 @@ def test_padding_counts_for_nothing_to_the_last_bit(case: Case, text: Any) -> No
             equal(first, second)
 
 
+def test_wider_padding_changes_nothing_to_the_last_bit(case: Case, text: Any) -> None:
+    def widened(units: TextUnits, more: int) -> TextUnits:
+        vectors = torch.nn.functional.pad(units.vectors, (0, 0, 0, more))
+        return TextUnits(vectors, torch.nn.functional.pad(units.mask, (0, more)))
+
+    clean = text([3, 1], padded=3)
+    values, _ = case.run(features(2), clean)
+    for more in (1, 5, 40):
+        wider, _ = case.run(features(2), changed(clean, lambda units, more=more: widened(units, more)))
+        equal(values, wider)
+
+
 def test_a_picture_without_text_adds_nothing(case: Case, text: Any) -> None:
     words = text([3, 0, 2])
     grids = features(3)

@@ -155,6 +155,15 @@ def rows_of(quantized: Quantized) -> Array:
     return quantized.codes.double().flatten(2).transpose(1, 2).numpy()
 
 
+def shuffled(count: int, shares: list[float]) -> list[int]:
+    """The first places of a Fisher-Yates shuffle of `count` things, one share of the remaining room a step."""
+    places = list(range(count))
+    for step, share in enumerate(shares[:count]):
+        other = step + int(share * (count - step))
+        places[step], places[other] = places[other], places[step]
+    return places[: len(shares)]
+
+
 def test_the_alignment_of_sampled_codes_and_units_by_hand() -> None:
     """Eqs. 4 and 5 in float64 with POT's plan, from the same draws; samples in the order sentence, phrase, word."""
     made, grids, words = aligner(samples=(3, 2, 4)), levels(), text()
@@ -166,15 +175,14 @@ def test_the_alignment_of_sampled_codes_and_units_by_hand() -> None:
         assert isinstance(network, LevelAligner)
         assert units is not None
         noise = torch.randn(PICTURES, samples, WIDTH).double().numpy()
-        few = units.mask.shape[1] <= samples
-        chance = torch.ones(units.mask.shape) if few else torch.rand(units.mask.shape)
+        shares = torch.rand(samples, PICTURES)
         values = []
         for picture, rows in enumerate(rows_of(grids[level])):
             mean = perceptron(network.mean, rows).mean(0)
             variance = np.log1p(np.exp(perceptron(network.variance, rows))).mean(0)
             points = perceptron(network.to_text, mean + np.sqrt(variance) * noise[picture])
             standing = units.vectors[picture][units.mask[picture]].double().numpy()
-            chosen = np.argsort(-chance[picture][units.mask[picture]].numpy(), kind="stable")[:samples]
+            chosen = shuffled(len(standing), shares[:, picture].tolist())
             values.append(transport(points, standing[chosen], 0.05, 50))
         assert losses[f"align/{granularity}"].value.item() == pytest.approx(np.mean(values), rel=1e-4)
 

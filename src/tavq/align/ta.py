@@ -14,10 +14,20 @@ from torch import Tensor, nn
 
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
-from tavq.interfaces import GRANULARITIES, WHOLE, Aligner, Loss, Losses, Quantized, TextFeatures, TextUnits, aligners
+from tavq.interfaces import (
+    DEEP,
+    GRANULARITIES,
+    WHOLE,
+    Aligner,
+    Loss,
+    Losses,
+    Quantized,
+    TextFeatures,
+    TextUnits,
+    aligners,
+)
 from tavq.ops.transport import sinkhorn
 
-DEEP = 2
 Count = Annotated[int, Field(ge=1, le=4096)]
 
 
@@ -58,17 +68,25 @@ class LevelAligner(nn.Module):
 
 
 def draw_units(units: TextUnits, samples: int) -> TextUnits:
-    """`samples` units of each picture drawn without replacement, or all of them where there are fewer.
+    """`samples` units of each picture drawn without replacement; all of them, and padding, where there are fewer.
 
     Differs from the paper, which draws from the discrete distribution over units and does not say whether a unit
     may come twice.
     """
-    if units.mask.shape[1] <= samples:
-        return units
-    score = torch.rand(units.mask.shape, device=units.mask.device).masked_fill(~units.mask, -1)
-    chosen = score.topk(samples, dim=1).indices
-    vectors = units.vectors.gather(1, chosen[:, :, None].expand(-1, -1, units.vectors.shape[2]))
-    return TextUnits(vectors, units.mask.gather(1, chosen))
+    b, m = units.mask.shape
+    count = units.mask.sum(1)
+    order = units.mask.byte().argsort(dim=1, descending=True, stable=True)  # places of units that stand, then padding
+    order = F.pad(order, (0, max(samples - m, 0)))
+    # The first steps of a shuffle: always b x samples random numbers, so that padding never changes a draw.
+    for step, share in enumerate(torch.rand(samples, b, device=units.mask.device)):
+        room = (count - step).clamp(min=1)
+        other = (step + torch.minimum((share * room).long(), room - 1))[:, None]
+        here = order[:, step : step + 1].clone()
+        order[:, step : step + 1] = order.gather(1, other)
+        order.scatter_(1, other, here)
+    vectors = units.vectors if m else units.vectors.new_zeros(b, 1, units.vectors.shape[2])
+    chosen = order[:, :samples, None].expand(-1, -1, vectors.shape[2])
+    return TextUnits(vectors.gather(1, chosen), torch.arange(samples, device=count.device) < count[:, None])
 
 
 def uniform(mask: Bool[Tensor, "b m"]) -> Float[Tensor, "b m"]:

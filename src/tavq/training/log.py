@@ -22,7 +22,8 @@ class RunLog:
     def __init__(self, path: Path, step: int, entries: int) -> None:
         self.path = path
         self.values: dict[str, list[Tensor]] = {}
-        self.counts = torch.zeros(entries, dtype=torch.long)
+        self.entries = entries
+        self.counts: Tensor | None = None  # on the device of the indices, so that no step waits for it
         self.steps = 0
         self.started = time.perf_counter()
         if path.exists():
@@ -33,23 +34,25 @@ class RunLog:
         """One step's values (kept as tensors: no wait for the device) and chosen indices."""
         for key, value in values.items():
             self.values.setdefault(key, []).append(value.detach())
-        self.counts += torch.bincount(indices.flatten(), minlength=len(self.counts)).cpu()
+        counts = torch.bincount(indices.flatten(), minlength=self.entries)
+        self.counts = counts if self.counts is None else self.counts + counts
         self.steps += 1
 
     def write(self, step: int, learning_rate: float) -> dict[str, Any]:
         """Writes and returns the line of `step`, and starts the next mean."""
         seconds = (time.perf_counter() - self.started) / max(self.steps, 1)
-        share = self.counts.double() / self.counts.sum().clamp(min=1)
+        counts = torch.zeros(self.entries) if self.counts is None else self.counts.cpu()
+        share = counts.double() / counts.sum().clamp(min=1)
         line: dict[str, Any] = {key: float(torch.stack(parts).float().mean()) for key, parts in self.values.items()}
         line = {
             "step": step,
             **line,
-            "codebook/usage": float((self.counts > 0).double().mean()),
+            "codebook/usage": float((counts > 0).double().mean()),
             "codebook/perplexity": float(torch.special.entr(share).sum().exp()),
+            "codebook/positions": int(counts.sum()),
             "learning_rate": learning_rate,
             "seconds_per_step": seconds,
         }
         files.append_json_line(self.path, line)
-        self.values, self.steps, self.started = {}, 0, time.perf_counter()
-        self.counts.zero_()
+        self.values, self.steps, self.counts, self.started = {}, 0, None, time.perf_counter()
         return line

@@ -22,7 +22,17 @@ from tavq.data.loader import EvaluationLoader, TrainingLoader, dead_workers_expl
 from tavq.data.pictures import save_png
 from tavq.data.records import Fault
 from tavq.data.transforms import to_uint8
-from tavq.interfaces import Batch, Losses, TextSource, default_device, to_device
+from tavq.interfaces import (
+    DEEP,
+    GRANULARITIES,
+    WHOLE,
+    Batch,
+    Losses,
+    TextFeatures,
+    TextSource,
+    default_device,
+    to_device,
+)
 from tavq.nets.critics import PatchCritic
 from tavq.nets.features import feature_network, perceptual_distance
 from tavq.tokenizer import Tokenizer
@@ -32,6 +42,8 @@ from tavq.training.settings import Recipe, TrainConfig
 from tavq.training.step import GeneratorStep, Perceptual, RunningMean
 
 PREVIEWS = 8
+POSITIONS_PER_ENTRY = 4
+"""Quantised positions for each entry that a low usage must stand on before the collapse alarm may sound."""
 
 
 @runtime_checkable
@@ -127,6 +139,7 @@ class Trainer:
         self.mean = RunningMean(self.tokenizer, config.ema) if config.ema is not None else None
         self.stepper = GeneratorStep(self.tokenizer, self.discriminator, self._perceptual(), config, self.device)
         self.step = 0
+        self.collapsed = False
 
     def _perceptual(self) -> Perceptual | None:
         settings = self.config.perceptual
@@ -253,19 +266,21 @@ class Trainer:
             optimizer.step()
         if self.mean is not None:
             self.mean.update(self.step + 1)
-        return terms, output.levels[2].indices
+        return terms, output.levels[DEEP].indices
 
     def _check_finite(self, terms: Losses, batch: Batch) -> None:
-        gradients = [p.grad for p in self.tokenizer.parameters() if p.grad is not None]
         tensors = {key: loss.value.detach().float() for key, loss in terms.items()}
-        tensors["gradient"] = torch.nn.utils.get_total_norm(gradients)
+        for name, module in self.modules.items():
+            gradients = [p.grad for p in module.parameters() if p.grad is not None] if module is not None else []
+            if gradients:
+                tensors[f"gradient/{name}"] = torch.nn.utils.get_total_norm(gradients)
         if bool(torch.stack(list(tensors.values())).isfinite().all()):  # one wait for the device a step
             return
         values = {key: float(value) for key, value in tensors.items()}
         bad = [key for key, value in values.items() if not math.isfinite(value)]
         place = self.run_folder / "failure"
         with files.write_folder(place) as folder:
-            files.write_tensors(folder / "batch.safetensors", {"images": batch.images})
+            files.write_tensors(folder / "batch.safetensors", {"images": batch.images, **_text_tensors(batch.text)})
             readable = {key: value if math.isfinite(value) else str(value) for key, value in values.items()}
             files.write_json(folder / "failure.json", {"step": self.step, "keys": batch.keys, "values": readable})
         raise TrainingError(
@@ -276,7 +291,10 @@ class Trainer:
 
     def _watch_usage(self, line: dict[str, Any]) -> None:
         usage = line["codebook/usage"]
-        if usage < self.config.alarm_usage and self.step > self.config.warmup:
+        enough = line["codebook/positions"] >= POSITIONS_PER_ENTRY * self.tokenizer.entries
+        collapsed = enough and usage < self.config.alarm_usage and self.step > self.config.warmup
+        first, self.collapsed = collapsed and not self.collapsed, collapsed
+        if first:
             self.reporter.message(
                 f"Codebook collapse: step {self.step} used {usage:.1%} of {self.tokenizer.entries} entries "
                 f"(alarm below {self.config.alarm_usage:.1%})."
@@ -360,6 +378,13 @@ def with_text_width(recipe: Recipe, text: TextSource | None) -> Recipe:
             f"model.text_width is {recipe.model.text_width}, but the text store's vectors are {text.width} wide."
         )
     return recipe.model_copy(update={"model": recipe.model.model_copy(update={"text_width": text.width})})
+
+
+def _text_tensors(text: TextFeatures | None) -> dict[str, Tensor]:
+    """A batch's text by `granularity/vectors` and `granularity/mask`."""
+    units = {name: text[name] for name in (*GRANULARITIES, WHOLE)} if text is not None else {}
+    present = {name: unit for name, unit in units.items() if unit is not None}
+    return {f"{name}/{field}": getattr(unit, field) for name, unit in present.items() for field in ("vectors", "mask")}
 
 
 def preview_batch(dataset: FolderDataset, recipe: Recipe, device: torch.device) -> Tensor:

@@ -118,8 +118,12 @@ def test_every_unit_is_as_likely_as_another() -> None:
 def test_all_units_are_taken_where_they_are_few() -> None:
     units = numbered([2, 3], 3)
     for samples in (3, 4):
-        assert draw_units(units, samples) is units
-    assert draw_units(units, 2) is not units
+        drawn = draw_units(units, samples)
+        assert drawn.mask.sum(1).tolist() == [2, 3]
+        for picture in range(2):
+            own = drawn.vectors[picture][drawn.mask[picture]]
+            every = units.vectors[picture][units.mask[picture]]
+            assert sorted(own.flatten().tolist()) == sorted(every.flatten().tolist())
 
 
 def test_weights_are_equal_over_what_stands() -> None:
