@@ -6,13 +6,13 @@ The public names are imported on first use, so that the command line answers bef
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tavq.core.version import __version__
+
 if TYPE_CHECKING:
     from tavq.data.folder import FolderDataset as FolderDataset
     from tavq.text.store import TextStore as TextStore
     from tavq.tokenizer import Tokenizer as Tokenizer
     from tavq.tokenizer import TokenizerConfig as TokenizerConfig
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Tokenizer": "tavq.tokenizer",

@@ -103,6 +103,8 @@ class Tokenizer(nn.Module):
         return self.codebook.size
 
     def _check_size(self, images: Tensor) -> None:
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise UsageError(f"Pictures are numbers in [-1, 1] [b 3 y x]; got {images.dtype} {list(images.shape)}.")
         y, x = images.shape[-2:]
         if y % self.factor or x % self.factor or not (y and x):
             raise UsageError(f"Pictures of {y} x {x} cannot be encoded: both sides must be multiples of {self.factor}.")
@@ -116,6 +118,8 @@ class Tokenizer(nn.Module):
 
     def decode(self, indices: Int[Tensor, "b h w"]) -> Float[Tensor, "b 3 y x"]:
         """Pictures of indices, in about [-1, 1] (not clamped)."""
+        if indices.ndim != 3 or indices.is_floating_point():
+            raise UsageError(f"Indices are whole numbers [b h w]; got {indices.dtype} {list(indices.shape)}.")
         _, h, w = indices.shape
         if not (h and w):
             raise UsageError(f"A grid of {h} x {w} indices cannot be decoded: it is empty.")

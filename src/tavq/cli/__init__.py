@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-import tavq
 from tavq.core.errors import TavqError
+from tavq.core.version import __version__
 
 app = App(
     name="tavq",
     help="Text-aligned image tokenizers: train, compare, inspect and ship codebooks that know what they mean.",
-    version=tavq.__version__,
+    version=__version__,
     help_epilogue="Start with: tavq demo",
 )
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+SHOWN_FAULTS = 10
 PLAIN_SECONDS = 10.0
 """Seconds between the lines that stand for a bar where there is no terminal."""
 
@@ -95,6 +96,14 @@ def number(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return str(value)
+
+
+def tell_faults(faults: Sequence[object]) -> None:
+    """Names the first faults of a data set and says how many there are."""
+    for fault in faults[:SHOWN_FAULTS]:
+        say(f"Skipped {fault}")
+    if len(faults) > SHOWN_FAULTS:
+        say(f"... and {len(faults) - SHOWN_FAULTS:,} more; see them all with: tavq data check")
 
 
 def write_json(path: Path | None, value: Mapping[str, Any]) -> None:

@@ -85,7 +85,8 @@ def run_evaluation(
     networks = [open_network(name).to(default_device()) for name in features]
     with console.bar(f"Evaluating {model}", min(len(dataset), limit or len(dataset))) as bar:
         result = {"model": str(model), "data": data.name, "data_sha256": dataset.fingerprint, "split": split}
-        result |= measure(tokenizer, loader, networks, bar)
+        result |= measure(tokenizer, loader, networks, bar) | {"faults": len(loader.faults)}
+    console.tell_faults(loader.faults)
     if folder.name == "model" and (folder.parent / "recipe.yaml").is_file():
         files.write_json(folder.parent / "evaluation.json", result)
     return result
@@ -106,7 +107,7 @@ def open_store(data: Path, text: Path | None) -> Any:
     place = text or data / "text"
     if text is None and not place.exists():
         return None
-    return TextStore.open(place)
+    return TextStore.open(place, verify=True)
 
 
 def data_config(folder: Path, size: int | None) -> Any:
@@ -155,8 +156,7 @@ def encode(model: str, source: Path, /, *, out: Path, size: Count | None = None,
         raise DataError(f"Not one picture of {source} could be read: {faults[0] if faults else 'it holds none'}.")
     metadata = {"keys": json.dumps(keys, ensure_ascii=False), "entries": str(tokenizer.entries)}
     files.write_tensors(out, {"indices": torch.cat(parts).to(torch.int32)}, metadata)
-    for fault in faults:
-        console.say(f"Skipped {fault}")
+    console.tell_faults(faults)
     console.say(f"{len(keys):,} pictures are in {out}.")
 
 

@@ -43,6 +43,7 @@ def text(
     from tavq.text.store import build_store
 
     dataset = FolderDataset(folder)
+    console.tell_faults(dataset.faults)
     texts = {record.file_name: record.text or "" for record in dataset.records}
     with console.bar("Encoding text", len(texts)) as bar:
         summary = build_store(texts, load_encoder(encoder), splitter, out or folder / "text", whole, progress=bar)

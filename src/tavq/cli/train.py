@@ -50,7 +50,7 @@ def train(
         data: A folder data set.
         out: The run folder: recipe.yaml, log.jsonl, checkpoints, samples and model.
         resume: Go on from the newest checkpoint, to the same bits an undisturbed run gives.
-        text: The text store; by default DATA/text, made by `tavq text DATA`.
+        text: The text store; by default DATA/text, which is made where it is missing.
     """
     from tavq import recipes
     from tavq.core.config import parse_overrides
@@ -69,14 +69,23 @@ def run_training(chosen: Any, data: Path, out: Path, resume: bool, text: Path | 
     dataset = FolderDataset(data, "train")
     store = None
     if chosen.model.align is not None:
-        place = text or data / "text"
-        if not place.exists():
-            raise UsageError(f"There is no text store at {place}; make it with: tavq text {data}")
-        store = TextStore.open(place)
+        if text is None and not (data / "text").exists():
+            encode_text(dataset)
+        store = TextStore.open(text or data / "text", verify=True)
     with console.bar(title, chosen.train.steps) as bar:
         trainer = Trainer(chosen, dataset, out, store, held_out(data), BarReporter(bar))
         trainer.run(resume)
     console.say(f"The model is in {out / 'model'}. Next: tavq evaluate {out} --data {data}")
+
+
+def encode_text(dataset: Any) -> None:
+    """Makes the data set's text store as `tavq text` does by default."""
+    from tavq.cli.text import text
+
+    if not any(record.text for record in dataset):
+        raise UsageError(f"{dataset.folder} has no captions, and this recipe aligns codes with text; use another.")
+    console.say(f"There is no text store yet; making it as by: tavq text {dataset.folder}")
+    text(dataset.folder)
 
 
 def held_out(data: Path) -> Any:

@@ -162,10 +162,11 @@ class _Loader:
         self.dataset = dataset
         self.config = config
         self.text = text
-        self.faults: list[Fault] = []
-        """The pictures that could not be read so far, each once."""
+        self.faults: list[Fault] = list(dataset.faults)
+        """What the data set's metadata got wrong, and the pictures that could not be read so far, each once."""
         self._known: set[int] = set()
         self._tables = _tables(dataset, text)
+        self._check_budget()
 
     def _read(self, reader: _Reader, places: Iterable[list[int]]) -> Generator[_Part, None, None]:
         loader = DataLoader(
@@ -183,11 +184,14 @@ class _Loader:
             if index not in self._known:
                 self._known.add(index)
                 self.faults.append(Fault(self.dataset[index].file_name, reason))
-        if len(self.faults) > self.config.fault_budget or len(self.faults) == len(self.dataset):
+        self._check_budget()
+
+    def _check_budget(self) -> None:
+        if len(self.faults) > self.config.fault_budget or len(self._known) == len(self.dataset):
             first = "; ".join(str(fault) for fault in self.faults[:3])
             raise DataError(
-                f"{len(self.faults)} of {len(self.dataset)} pictures in {self.dataset.folder} cannot be read "
-                f"(fault_budget is {self.config.fault_budget}): {first}. See them all with: tavq data check."
+                f"{len(self.faults)} faults in {self.dataset.folder}, more than data.fault_budget "
+                f"{self.config.fault_budget} or every picture: {first}. See them all with: tavq data check."
             )
 
     def _join(self, part: _Part) -> Batch:

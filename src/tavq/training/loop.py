@@ -186,9 +186,7 @@ class Trainer:
             return
         place = self.run_folder / "faults.json"
         files.write_json(place, [asdict(fault) for fault in faults])
-        self.reporter.message(
-            f"{len(faults)} pictures could not be read and were left out, first {faults[0]}; all are in {place}."
-        )
+        self.reporter.message(f"{len(faults)} faults in the data were left out, first {faults[0]}; all are in {place}.")
 
     def _start(self) -> int:
         if checkpoint.exists(self.run_folder / "checkpoints"):

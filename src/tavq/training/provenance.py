@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
-import tavq
 from tavq.core import files
 from tavq.core.config import flat, read_yaml
 from tavq.core.errors import UsageError
+from tavq.core.version import __version__
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import TextSource
 from tavq.training.settings import Recipe
@@ -32,7 +32,7 @@ FREE = {
 def describe(dataset: FolderDataset, text: TextSource | None, device: torch.device) -> dict[str, Any]:
     """Versions, device, and what the data and the text are, ready for JSON."""
     return {
-        "tavq": tavq.__version__,
+        "tavq": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine() + " CPU",
