@@ -107,7 +107,7 @@ class Codebook(nn.Module):
         raise TypeError(f"{type(self).__name__} must define forward")
 
     def start(self, rows: Float[Tensor, "n d"]) -> None:
-        """Called with the features of every training batch before they are quantised; most codebooks need nothing."""
+        """Called with the deep grid's features of every training batch before they are quantised; most need nothing."""
 
 
 class Quantizer(nn.Module):

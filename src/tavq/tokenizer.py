@@ -23,6 +23,7 @@ from tavq.interfaces import (
     Quantizer,
     TextFeatures,
     aligners,
+    as_rows,
     codebooks,
     quantizers,
 )
@@ -134,8 +135,9 @@ class Tokenizer(nn.Module):
         self._check_size(images)
         stages, features = self.encoder(images)
         upper = self.hierarchy(stages) if self.hierarchy is not None else {}
-        # the deep grid first: a codebook that starts from features starts from those the decoder reads
-        return {level: self.quantizer(grid, self.codebook) for level, grid in {DEEP: features, **upper}.items()}
+        if self.training:  # a codebook that starts from features starts from those the decoder reads
+            self.codebook.start(as_rows(features.detach().float()))
+        return {level: self.quantizer(grid, self.codebook) for level, grid in {**upper, DEEP: features}.items()}
 
     def forward(self, images: Float[Tensor, "b 3 y x"], text: TextFeatures | None = None) -> Output:
         """Reconstruction, grids and every loss but those on pixels; alignment counts where text is given."""

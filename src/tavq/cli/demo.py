@@ -21,7 +21,7 @@ def add_to(app: App) -> None:
 
 
 def demo(
-    *, out: Path = Path("demo"), images: Count = 3000, size: Count = 64, steps: Count | None = None, seed: int = 0
+    *, out: Path = Path("demo"), images: Count = 2000, size: Count = 64, steps: Count | None = None, seed: int = 0
 ) -> None:
     """Draws scenes, encodes their text, trains VQ-GAN and TA-VQ alike, and compares them on held-out scenes.
 

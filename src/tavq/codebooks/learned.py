@@ -29,22 +29,30 @@ class LearnedCodebook(Codebook):
 
         The encoder's first features are far from [-1/k, 1/k], so that most uniform entries are never the nearest;
         short runs collapse onto a handful of entries and want `features`."""
+        redraw_until: int = Field(0, ge=0)
+        """With `features`: draw all entries anew at steps 2, 4, 8, ... up to this one, as the features move away from
+        the first ones faster than a gradient can follow."""
 
-    started: Tensor
+    calls: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
+        self.config = config
         self.size, self.width = config.entries, config.width
         self.table = nn.Parameter(torch.empty(config.entries, config.width).uniform_(-1, 1) / config.entries)
-        self.register_buffer("started", torch.tensor(config.init == "uniform"))
+        self.register_buffer("calls", torch.tensor(0))  # of `start`, kept for resuming
 
     def forward(self) -> Float[Tensor, "k d"]:
         return self.table
 
     @torch.no_grad()
     def start(self, rows: Float[Tensor, "n d"]) -> None:
-        """Takes the first features as entries, once; a feature comes twice only where there are fewer than k."""
-        if bool(self.started):
+        """Takes features as entries where the settings ask for it; without repeats where there are k or more."""
+        if self.config.init == "uniform":
+            return
+        self.calls += 1
+        calls = int(self.calls)
+        if calls > 1 and (calls > self.config.redraw_until or calls & (calls - 1)):
             return
         n = len(rows)
         chosen = (
@@ -53,4 +61,3 @@ class LearnedCodebook(Codebook):
             else torch.randint(n, (self.size,), device=rows.device)
         )
         self.table.copy_(rows[chosen[: self.size]])
-        self.started.fill_(True)

@@ -190,8 +190,9 @@ class _Loader:
         if len(self.faults) > self.config.fault_budget or len(self._known) == len(self.dataset):
             first = "; ".join(str(fault) for fault in self.faults[:3])
             raise DataError(
-                f"{len(self.faults)} faults in {self.dataset.folder}, more than data.fault_budget "
-                f"{self.config.fault_budget} or every picture: {first}. See them all with: tavq data check."
+                f"{len(self._known)} of {len(self.dataset)} pictures in {self.dataset.folder} cannot be read; "
+                f"{len(self.faults)} faults in all (fault_budget is {self.config.fault_budget}): {first}. "
+                "See them all with: tavq data check."
             )
 
     def _join(self, part: _Part) -> Batch:

@@ -61,8 +61,6 @@ class NearestQuantizer(Quantizer):
 
     def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Quantized:
         features = features.float()
-        if self.training:
-            codebook.start(as_rows(features.detach()))
         indices = self.indices(features, codebook)
         entries = self.lookup(indices, codebook)
         codes = StraightThrough.apply(features, entries.detach())

@@ -161,7 +161,7 @@ def test_more_faults_than_the_budget_stop_the_work(make: Make) -> None:
     for number in range(3):
         (folder / f"images/{number}.png").write_bytes(b"broken")
     assert len(take(6, folder, DataConfig(size=16, fault_budget=3))) == 6
-    with pytest.raises(DataError, match=r"3 faults in .*fault_budget 2.*images/\d.png: it is not a picture"):
+    with pytest.raises(DataError, match=r"3 of 6 pictures .*fault_budget is 2.*images/\d.png: it is not a picture"):
         take(6, folder, DataConfig(size=16, fault_budget=2))
 
 
