@@ -207,7 +207,7 @@ class Tokenizer(nn.Module):
         return tokenizer.eval().requires_grad_(False)
 
     def parameter_counts(self) -> dict[str, int]:
-        """Trainable numbers by part."""
+        """Numbers in the parameters of each part."""
         return {name: count_parameters(part) for name, part in self.named_children()}
 
 

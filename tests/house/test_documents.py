@@ -91,12 +91,12 @@ def test_settings_on_the_pages_exist(documents: list[Path]) -> None:
     from tavq.core.config import parse_overrides
 
     for page in documents:
-        flags = re.findall(r"`(--(?:model|data|train)\.[\w.]+ [^`]+)`", page.read_text())
-        flags += [
-            match for line in shell_lines(page) for match in re.findall(r"--(?:model|data|train)\.[\w.]+ \S+", line)
-        ]
-        for flag in flags:
-            recipes.load("ta-vqgan-tiny", parse_overrides(flag.split()))
+        written = re.findall(r"`(--(?:model|data|train)\.[\w.]+ [^`]+)`", page.read_text())
+        for line in [*written, *shell_lines(page)]:
+            words = shlex.split(line, comments=True)
+            flags = [word for word in words if re.match(r"--(?:model|data|train)\.", word)]
+            pairs = [part for flag in flags for part in (flag, words[words.index(flag) + 1])]
+            recipes.load("ta-vqgan-tiny", parse_overrides(pairs))
 
 
 def test_python_on_the_pages_names_what_there_is(documents: list[Path]) -> None:

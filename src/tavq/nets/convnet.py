@@ -173,5 +173,5 @@ class Decoder(nn.Module):
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Trainable numbers in a module."""
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    """Numbers in a module's parameters, whether they are trained or frozen."""
+    return sum(parameter.numel() for parameter in module.parameters())

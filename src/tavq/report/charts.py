@@ -60,11 +60,12 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten between `low` and `high`, with 2 and 5 times them where there are few."""
+    """Powers of ten between `low` and `high`, with 2 and 5 times them where there are few; `ticks` where none fits."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1,) if len(powers) > 4 else (1, 2, 5)
     found = [factor * 10.0**power for power in powers for factor in factors]
-    return [value for value in found if low * 0.999 <= value <= high * 1.001]
+    inside = [value for value in found if low * 0.999 <= value <= high * 1.001]
+    return inside if len(inside) > 1 else ticks(low, high)
 
 
 def label(value: float) -> str:

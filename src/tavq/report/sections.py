@@ -116,11 +116,9 @@ def settings_table(run: Run) -> Markup:
 
 def shown(value: Any) -> str:
     """A setting's value as YAML would have it."""
-    return (
-        {None: "null", True: "true", False: "false"}.get(value, str(value))
-        if not isinstance(value, list)
-        else str(value)
-    )
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 # --- figures ----------------------------------------------------------------------------------------------------
