@@ -135,7 +135,7 @@ def test_frozen_numbers_are_counted_too() -> None:
     layer = torch.nn.Linear(3, 2)
     assert count_parameters(layer) == 8
     layer.bias.requires_grad_(False)
-    assert count_parameters(layer) == 6
+    assert count_parameters(layer) == 8
 
 
 def test_the_last_weight_is_that_of_the_pictures() -> None:
