@@ -12,7 +12,6 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from tavq.core.errors import DataError
 from tavq.data.pictures import load_picture
 from tavq.data.transforms import prepare, to_uint8
 from tavq.report.markup import Markup, tag
@@ -76,14 +75,6 @@ def crop(path: Path, size: int, box: tuple[int, int, int, int]) -> UInt8[np.ndar
     square = prepare(picture, side).permute(1, 2, 0).numpy()
     left, top, right, bottom = (min(max(round(edge * side / size), 0), side) for edge in box)
     return np.ascontiguousarray(square[top:bottom, left:right])
-
-
-def read_or_none(path: Path) -> UInt8[np.ndarray, "y x 3"] | None:
-    """The picture in a file, None where it cannot be read: a page is not lost for one picture."""
-    try:
-        return load_picture(path)
-    except DataError:
-        return None
 
 
 def colours_of(entries: Float[Tensor, "k d"]) -> UInt8[np.ndarray, "k 3"]:

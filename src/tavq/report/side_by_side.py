@@ -161,6 +161,8 @@ def settings(runs: Sequence[Run]) -> Markup:
     """The settings that differ."""
     every = [dict(flat(run.recipe)) for run in runs]
     keys = list(dict.fromkeys(key for found in every for key in found if key != "description"))
+    # `align: null` beside a run that has align.name says nothing that align.name does not
+    keys = [key for key in keys if not any(other.startswith(f"{key}.") for other in keys)]
     absent = "not there"
     rows = []
     for key in keys:

@@ -56,6 +56,7 @@ img { image-rendering: pixelated; display: block; border-radius: 3px; max-width:
 .row { display: grid; grid-auto-columns: minmax(0, 1fr); grid-auto-flow: column; gap: 8px; margin: 0;
   break-inside: avoid; }
 .row img { width: 100%; }
+.rows > .row { grid-auto-columns: minmax(0, 260px); }
 .row b { font-size: 14px; overflow-wrap: anywhere; }
 .rows3 { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(340px, 100%), 1fr)); gap: 22px; }
 .progress { margin: 0 0 18px; }
@@ -74,6 +75,9 @@ img { image-rendering: pixelated; display: block; border-radius: 3px; max-width:
 .units { display: flex; flex-wrap: wrap; gap: 5px 6px; margin: 0 0 5px; padding: 0; list-style: none; font-size: 14px; }
 .units li { background: var(--wash); border-radius: 6px; padding: 1px 8px; overflow-wrap: anywhere; }
 .units.near li { background: #e7f1f8; }
+.units.chance li { font-style: italic; color: var(--soft); }
+.units li.of { background: none; color: var(--soft); font-size: 12px; font-style: normal; width: 68px; padding: 3px 0;
+  flex: none; }
 .units small { color: var(--soft); font-size: 12px; margin-left: 4px; font-variant-numeric: tabular-nums; }
 .side { display: grid; grid-auto-columns: minmax(0, 1fr); grid-auto-flow: column; gap: 22px; }
 .side .cards { grid-template-columns: 1fr; align-content: start; }
