@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from tavq.core.config import flat
 from tavq.core.errors import DataError
@@ -71,7 +72,8 @@ def fact(value: Any, name: str) -> Markup:
 def header(run: Run) -> list[Markup]:
     """What was trained, on what, for how long, with which software."""
     model = run.tokenizer
-    parameters = model.parameter_counts()
+    # a loaded model is frozen, so its own count of trainable numbers says 0
+    parameters = {name: sum(map(Tensor.numel, part.parameters())) for name, part in model.named_children()}
     side = run.size // model.factor
     told = {"data": "–", "tavq": "–", "torch": "–", "device": "–", **run.provenance}
     facts = [
@@ -83,7 +85,7 @@ def header(run: Run) -> list[Markup]:
         fact(number(run.steps), f"steps, seed {run.model.get('seed', '–')}"),
         fact(
             number(sum(parameters.values())),
-            "parameters: " + ", ".join(f"{k} {number(v)}" for k, v in parameters.items()),
+            "parameters: " + ", ".join(f"{k} {number(v)}" for k, v in parameters.items() if v),
         ),
         fact(f"tavq {told['tavq']}", f"torch {told['torch']}, {told['device']}"),
     ]
@@ -270,7 +272,7 @@ def splits_text(view: View) -> str:
 def book(view: View, colour: int = 0) -> list[Markup]:
     """Tile sheet, colour map and the two histograms."""
     count = len(view.tiles)
-    columns = min(32, max(8, round(math.sqrt(2 * count))))
+    columns = next(width for width in (8, 16, 32) if width * width >= count or width == 32)
     part = "Every entry" if count == len(view.counts) else f"The {count:,} most used of {len(view.counts):,} entries"
     squares = [np.full((6, 6, 3), 0, np.uint8) + view.colours[code] for code in view.order[:count]]
     ordered = [int(view.counts[code]) for code in view.order]
@@ -316,8 +318,9 @@ def codes_legend(view: View) -> list[Markup]:
             note(
                 tag("b", "Found with it: "),
                 "units of text of the pictures in which the code is more frequent than on average, with how many times "
-                "likelier that makes the code (lift, shrunk towards 1). Only units that chance explains in fewer than "
-                "one code in twenty are named, so a code may have none. A word can come from what stands beside.",
+                "likelier that makes the code (lift, shrunk towards 1). Chance alone would show such units for fewer "
+                "than one code in twenty; where no unit passes that, the strongest are named in grey italics, and "
+                "mean little. A word can come from what stands beside.",
             )
         )
     if view.aligned and any(card.nearest for card in view.cards):
@@ -354,17 +357,13 @@ def code_card(card: CodeCard) -> Markup:
 def _found_with(card: CodeCard) -> list[Markup]:
     if card.found_with is None:
         return []
-    rows = [
-        _units(
-            [
-                (item.unit, f"×{item.lift:.1f}", f"in the text of {item.pictures} pictures")
-                for item in card.found_with[name]
-            ]
-        )
-        for name in GRANULARITIES
-        if card.found_with[name]
-    ]
-    title = tag("p", "Found with it" if rows else "Found with it: nothing that chance would not explain", class_="kind")
+    rows = []
+    for name in GRANULARITIES:
+        units = card.found_with[name]
+        told = [(item.unit, f"×{item.lift:.1f}", f"in the text of {item.pictures} pictures") for item in units]
+        if told:
+            rows.append(_units(name, told, "units" if units[0].certain else "units chance"))
+    title = tag("p", "Found with it" if rows else "Found with it: nothing", class_="kind")
     return [title, *rows]
 
 
@@ -372,16 +371,18 @@ def _nearest(card: CodeCard) -> list[Markup]:
     if not card.nearest:
         return []
     rows = [
-        _units([(item.unit, f"{item.cosine:.2f}", f"cosine with the {name[:-1]}") for item in items], "units near")
+        _units(
+            name, [(item.unit, f"{item.cosine:.2f}", f"cosine with the {name[:-1]}") for item in items], "units near"
+        )
         for name, items in card.nearest.items()
         if items
     ]
     return [tag("p", "Nearest in the aligned space", class_="kind"), *rows]
 
 
-def _units(items: Sequence[tuple[str, str, str]], class_: str = "units") -> Markup:
+def _units(granularity: str, items: Sequence[tuple[str, str, str]], class_: str) -> Markup:
     parts = [tag("li", cut(unit), tag("small", figure), title=f"{unit}: {about}") for unit, figure, about in items]
-    return tag("ul", *parts, class_=class_)
+    return tag("ul", tag("li", granularity, class_="of"), *parts, class_=class_)
 
 
 def cut(text: str, longest: int = 90) -> str:

@@ -1,6 +1,7 @@
 """The parts of a page that sets runs beside each other."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from tavq.core.config import flat
@@ -162,6 +163,8 @@ def settings(runs: Sequence[Run]) -> Markup:
     """The settings that differ."""
     every = [dict(flat(run.recipe)) for run in runs]
     keys = list(dict.fromkeys(key for found in every for key in found if key != "description"))
+    # `align: null` beside a run that has align.name says nothing that align.name does not
+    keys = [key for key in keys if not any(other.startswith(f"{key}.") for other in keys)]
     absent = "not there"
     rows = []
     for key in keys:
@@ -224,9 +227,9 @@ def codebooks(runs: Sequence[Run], views: Sequence[View]) -> Markup:
 
 def codes(runs: Sequence[Run], views: Sequence[View]) -> Markup:
     """The most used codes of each run beside each other; codes of two runs have nothing to do with each other."""
-    columns = [
-        tag("div", tag("h3", run.name), *(sections.code_card(card) for card in view.cards), class_="cards")
-        for run, view in _zip(runs, views)
+    rows = [
+        tag("div", *(tag("div") if card is None else sections.code_card(card) for card in rank), class_="side")
+        for rank in zip_longest(*(view.cards for view in views))
     ]
     aligned = next((view for view in views if view.aligned), views[0])
     return section(
@@ -234,5 +237,6 @@ def codes(runs: Sequence[Run], views: Sequence[View]) -> Markup:
         "What the codes mean",
         *sections.codes_legend(aligned),
         note("Cards on one line have the same rank of use in their run; their numbers do not correspond."),
-        tag("div", *columns, class_="side"),
+        tag("div", *(tag("h3", run.name) for run in runs), class_="side"),
+        *rows,
     )

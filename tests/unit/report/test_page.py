@@ -1,96 +1,202 @@
-"""The pages: what they show of real runs, and that they load nothing and trust no text."""
+"""Whole pages of real runs: one file that loads nothing, with everything in it that was found."""
 
+import json
 import re
-import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tavq.core.errors import TavqError
+from tavq.core.errors import FileError, TavqError, UsageError
 from tavq.report.page import write_comparison, write_report
-from tavq.report.sections import shown
+from tavq.report.run import read_run, read_runs
+
+Make = Callable[..., Path]
 
 
-def text_of(page: str) -> str:
-    return re.sub(r"<[^>]+>", " ", page)
+class Page(HTMLParser):
+    """The parts of a page that tests ask for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(self.source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+    def of(self, name: str, class_: str | None = None) -> list[dict[str, str | None]]:
+        return [found for tag, found in self.tags if tag == name and class_ in (None, found.get("class"))]
+
+    def cards(self) -> list[str]:
+        return self.source.split("<article")[1:]
 
 
-@pytest.fixture(scope="module")
-def aligned_page(runs: Any) -> str:
-    return write_report(runs.aligned).read_text()
+def check_self_contained(page: Page) -> None:
+    assert not {"script", "link", "iframe", "object", "base", "form"} & {tag for tag, _ in page.tags}
+    for tag, attributes in page.tags:
+        assert not [key for key in attributes if key.startswith("on")], tag
+        for key in ("src", "href", "srcset", "data", "action"):
+            value = attributes.get(key)
+            assert value is None or value.startswith("data:image/" if tag == "img" else "#"), (tag, value)
+    assert "url(" not in page.source
+    assert "@import" not in page.source
+    policies = [found for found in page.of("meta") if found.get("http-equiv") == "Content-Security-Policy"]
+    assert "default-src 'none'" in (policies[0]["content"] or "")
 
 
-def test_loads_nothing_and_says_so(aligned_page: str) -> None:
-    assert "Content-Security-Policy" in aligned_page
-    assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", aligned_page)
-    assert aligned_page.count("data:image/") > 10
+def test_the_report_of_an_aligned_run(runs: Any) -> None:
+    listened: list[tuple[int, int | None]] = []
+
+    class Listener:
+        def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
+            listened.append((done, total))
+
+    path = write_report(runs.aligned, progress=Listener())
+    assert path == runs.aligned / "report.html"
+    page = Page(path)
+    check_self_contained(page)
+    for word in ("aligned", "PSNR", "22.50 dB", "wall", "floor", "Nearest in the aligned space", "learned", "step 3"):
+        assert word in page.text, word
+    assert "0.2500" in page.text  # own text minus others'
+    assert listened[-1] == (20, 20)
+    linked = [(found["href"] or "")[1:] for found in page.of("a")]
+    assert linked == ["figures", "curves", "pictures", "progress", "codebook", "codes"]
+    assert set(linked) <= {found.get("id") for found in page.of("h2")}
 
 
-def test_names_are_never_markup(runs: Any) -> None:
-    page = write_report(runs.plain).read_text()
-    assert "plain &lt;run&gt;" in page
-    assert "<run>" not in page
-    assert "<b>&quot;" not in page
+def test_every_card_shows_patches_words_and_phrases(runs: Any) -> None:
+    for page in (Page(write_report(runs.aligned)), Page(write_report(runs.plain))):
+        assert page.cards()
+        for card in page.cards():
+            assert card.count("<img") >= 2
+            assert '<li class="of">words</li>' in card
+            assert '<li class="of">phrases</li>' in card
 
 
-def test_tells_sizes_and_settings_as_they_are(aligned_page: str) -> None:
-    words = text_of(aligned_page)
-    counts = [int(found.replace(",", "")) for found in re.findall(r"(?:encoder|decoder|aligner) ([\d,]+)", words)]
-    assert len(counts) >= 3
-    assert min(counts) > 100
-    assert re.search(r"train\.seed\s+0\b", words)
-    assert re.search(r"model\.net\.blocks\s+1\b", words)
-    assert re.search(r"train\.l2\s+0\.0\b", words)
+def test_parameters_are_counted_though_a_loaded_model_is_frozen(runs: Any) -> None:
+    counted = json.loads((runs.plain / "provenance.json").read_text())["parameters"]
+    text = Page(write_report(runs.plain)).text
+    assert f"{sum(counted.values()):,}" in text
+    assert f"encoder {counted['encoder']:,}" in text
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "null"),
-        (True, "true"),
-        (False, "false"),
-        (0, "0"),
-        (1, "1"),
-        (0.0, "0.0"),
-        ({}, "{}"),
-        ([1, 2], "[1, 2]"),
-    ],
-)
-def test_a_setting_is_shown_as_written(value: object, text: str) -> None:
-    assert shown(value) == text
+def test_the_report_of_a_run_without_text_or_figures(runs: Any) -> None:
+    page = Page(write_report(runs.other))
+    check_self_contained(page)
+    assert "This run was not evaluated yet" in page.text
+    assert "Found with it" not in page.text
+    assert "Nearest in" not in page.text
+    assert page.cards()
 
 
-def test_codes_have_words_phrases_and_patches(aligned_page: str) -> None:
-    words = text_of(aligned_page)
-    assert "What the codes mean" in words
-    assert re.search(r"\b(red|blue)\b", words)
-    assert "wall" in words
-    assert "code-text cosine" in words.lower()
+def test_names_that_are_markup_stay_text(runs: Any) -> None:
+    page = Page(write_report(runs.plain))  # the run is called "plain <run>", a picture <b>"&.png
+    assert "run" not in {tag for tag, _ in page.tags}
+    assert 'images/<b>"&.png' in {found.get("title") for found in page.of("figcaption")}
+    assert 'images/<b>"&.png' in page.text
+    assert len([tag for tag, found in page.tags if tag == "b" and not found]) == page.source.count("</b>")
 
 
-def test_a_run_without_text_has_a_page_too(runs: Any, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(runs.plain, run)
-    page = write_report(run, text=None).read_text()
-    assert "What the codes mean" in text_of(page)
+def test_other_data_is_told_and_missing_data_leaves_the_rest(runs: Any, tmp_path: Path) -> None:
+    page = Page(write_report(runs.other, data=runs.data))
+    assert "come from other data than the run was trained on" in page.text
+    with pytest.raises(UsageError, match="There is no folder"):
+        write_report(runs.other, data=tmp_path / "nowhere")
+    with pytest.raises(FileError, match="no text store"):
+        write_report(runs.other, text=tmp_path)
 
 
-def test_a_comparison_names_both_and_warns_of_other_data(runs: Any, tmp_path: Path) -> None:
-    fair = write_comparison([runs.plain, runs.aligned], tmp_path / "fair.html").read_text()
-    unfair = write_comparison([runs.plain, runs.other], tmp_path / "unfair.html").read_text()
-    assert "plain &lt;run&gt;" in fair
-    assert "aligned" in fair
-    assert "22.5" in fair
-    assert 'class="warning"' not in fair
-    warning = " ".join(re.findall(r'class="warning"[^>]*>(.*?)</', unfair, re.S)).lower()
-    assert "seed" in warning
-    assert "data" in warning
-    assert "steps" in warning
-    assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", fair)
+def test_at_most_limit_pictures_are_read_held_out_ones_first(runs: Any) -> None:
+    assert "on 3 pictures (2 test, 1 val)" in Page(write_report(runs.plain, limit=3)).text
 
 
-def test_a_folder_that_is_no_run_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(TavqError) as error:
-        write_report(tmp_path)
-    assert "\n" not in str(error.value)
+# --- comparisons ----------------------------------------------------------------------------------------------------
+
+
+def test_a_comparison_of_a_fair_pair(runs: Any, tmp_path: Path) -> None:
+    page = Page(write_comparison([runs.plain, runs.aligned], tmp_path / "both.html"))
+    check_self_contained(page)
+    for word in ("plain <run>", "aligned", "model.align.name", "ta", "PSNR", "+2.50 dB"):
+        assert word in page.text, word
+    assert "aligned is ahead on 1 of 2 figures: PSNR 22.50 dB against 20.00 dB (+2.50 dB)." in page.text
+    assert not page.of("p", "warning")
+    assert len(page.cards()) == 16
+    assert len(page.of("td", "number best")) == 1
+
+
+def test_runs_that_differ_in_more_than_the_method_are_warned_of(runs: Any, tmp_path: Path) -> None:
+    page = Page(write_comparison([runs.aligned, runs.other], tmp_path / "both.html"))
+    for warning in (
+        "were trained on different data",
+        "have different seeds (aligned: 0, other: 1)",
+        "were trained for different numbers of steps (aligned: 3, other: 2)",
+        "Not evaluated yet: other",
+    ):
+        assert warning in page.text
+    assert "is ahead" not in page.text
+
+
+def test_names_of_runs_are_told_apart(folder_run: Make, tmp_path: Path) -> None:
+    one = folder_run()
+    two = tmp_path / "second" / "run"
+    two.parent.mkdir()
+    one.rename(two)
+    assert [run.name for run in read_runs([folder_run(), two])] == [f"{tmp_path.name}/run", "second/run"]
+    with pytest.raises(UsageError, match="two or more"):
+        read_runs([one])
+    with pytest.raises(UsageError, match="named twice"):
+        read_runs([one, one / "."])
+
+
+# --- reading a run --------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_read_as_it_was_logged(folder_run: Make) -> None:
+    log = '{"step": 1, "loss": 2.0}\n{"alarm": "collapse", "step": 1}\n{"step": 2, "loss": null, "x": 1}\n'
+    run = read_run(folder_run(log=log, config='{"step": 2, "seed": 5}', provenance='{"data": "d"}'))
+    assert run.curve("loss") == ([1.0], [2.0])
+    assert (len(run.lines), len(run.alarms), run.evaluation) == (2, 1, None)
+    assert run.provenance == {"data": "d"}
+
+
+def test_no_run_and_half_a_run(folder_run: Make, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"There is no run folder .*give the folder"):
+        read_run(tmp_path / "nowhere")
+    for missing, place in (("config", "model/config.json"), ("log", "log.jsonl")):
+        folder = folder_run(**{missing: None})
+        (folder / place).unlink(missing_ok=True)
+        with pytest.raises(UsageError, match=f"not a finished run: it has no {re.escape(place)}"):
+            read_run(folder)
+
+
+@pytest.mark.parametrize("broken", ["{", "[1]", '{"psnr": NaN', "\0"])
+def test_a_damaged_file_is_one_clear_error(folder_run: Make, broken: str) -> None:
+    with pytest.raises(FileError, match=r"evaluation\.json") as caught:
+        read_run(folder_run(evaluation=broken))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("config", ["{}", '{"size": "big"}'])
+def test_a_model_that_does_not_say_its_size_is_refused(folder_run: Make, config: str) -> None:
+    with pytest.raises(TavqError, match=r"config\.json"):
+        _ = read_run(folder_run(config=config)).size
+
+
+def test_figures_of_a_wrong_type_are_left_out(folder_run: Make) -> None:
+    run = read_run(folder_run(evaluation='{"psnr": "high", "ssim": true, "usage": 0.5, "code_text_cosine": null}'))
+    from tavq.report.measures import measures_of
+
+    assert [measure.key for measure in measures_of([run.evaluation or {}])] == ["usage"]
