@@ -80,8 +80,9 @@ def crop(path: Path, size: int, box: tuple[int, int, int, int]) -> UInt8[np.ndar
 def colours_of(entries: Float[Tensor, "k d"]) -> UInt8[np.ndarray, "k 3"]:
     """A colour for each entry so that near entries have near colours: the first three principal components as RGB.
 
-    The widest component is spread over 0 to 255 between its 2nd and 98th percentile and the others by the same scale, so
-    that one that hardly varies does not tell near entries apart. A component's sign has no meaning; it is fixed so that its largest coordinate is positive, which makes the colours the same on every machine.
+    The widest component is spread over 0 to 255 between its 2nd and 98th percentile and the others by the same scale,
+    so that one that hardly varies does not tell near entries apart. A component's sign has no meaning; it is fixed so
+    that its largest coordinate is positive, which makes the colours the same on every machine.
     """
     centred = (entries - entries.mean(0)).double().cpu()
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)

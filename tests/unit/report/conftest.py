@@ -23,7 +23,7 @@ from tavq.training.settings import Recipe
 
 SETTINGS: dict[str, Any] = {
     "model": {
-        "net": {"channels": 8, "multipliers": [1, 1], "blocks": 1, "attention": False},
+        "net": {"channels": 8, "multipliers": [1, 1, 1], "blocks": 1, "attention": False},
         "codebook": {"name": "learned", "entries": 16, "width": 8, "init": "features"},
     },
     "data": {"size": 16},
