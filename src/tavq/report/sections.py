@@ -366,7 +366,7 @@ def _found_with(card: CodeCard) -> list[Markup]:
             rows.append(_units(name, told, "units" if units[0].certain else "units chance"))
     title = tag(
         "p",
-        "Found with it" if rows else "Found with it: no unit, as all pictures with text have about as much of it",
+        "Found with it" if rows else "Found with it: no unit goes with it more than with other codes",
         class_="kind",
     )
     return [title, *rows]
