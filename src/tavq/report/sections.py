@@ -363,7 +363,11 @@ def _found_with(card: CodeCard) -> list[Markup]:
         told = [(item.unit, f"×{item.lift:.1f}", f"in the text of {item.pictures} pictures") for item in units]
         if told:
             rows.append(_units(name, told, "units" if units[0].certain else "units chance"))
-    title = tag("p", "Found with it" if rows else "Found with it: nothing", class_="kind")
+    title = tag(
+        "p",
+        "Found with it" if rows else "Found with it: no unit goes with it more than with other codes",
+        class_="kind",
+    )
     return [title, *rows]
 
 

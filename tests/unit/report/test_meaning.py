@@ -64,7 +64,7 @@ class Flat(nn.Module):
 def tokenizer() -> Tokenizer:
     """Entry 0 is black, entry 1 is white; features are cell means, so what is chosen can be seen."""
     found = Tokenizer(TokenizerConfig.model_validate(SETTINGS)).eval()
-    found.encoder = Means()
+    found.encoder = Means()  # type: ignore[assignment]
     found.codebook.table.data = torch.tensor([[-1.0, -1, -1], [1.0, 1, 1]])
     return found
 
@@ -115,6 +115,8 @@ def test_patches_are_cut_where_the_code_fits_best(tokenizer: Tokenizer, dataset:
     assert purest.sum() == 250 * 16 * 3
     assert card.patches[1].picture.shape == (12, 8, 3)  # column 0: what lies outside is left out
     assert (card.patches[1].picture[4:8, :4] == 240).all()
+    assert card.patches[2].picture.shape == (12, 8, 3)  # number 3, cell (1, 3): columns 8 to 16
+    assert (card.patches[2].picture[4:8, 4:8] == 230).all()
 
 
 def test_words_are_counted_where_there_is_a_store(tokenizer: Tokenizer, dataset: FolderDataset) -> None:
@@ -156,7 +158,7 @@ def test_entries_never_used_do_not_move_the_mean(tokenizer: Tokenizer) -> None:
     found = []
     for place in (0.0, 900.0):
         three = torch.cat([weights, torch.full((1, 3), place)])
-        tokenizer.quantizer.lookup = lambda i, _, w=three: w[i].movedim(-1, 1)  # type: ignore[method-assign]
+        tokenizer.quantizer.lookup = lambda i, _, w=three: w[i].movedim(-1, 1)  # type: ignore[method-assign, misc]
         tokenizer.codebook.size = 3
         found.append(nearest_units(tokenizer, words, [0, 1], [True, True, False]))
     assert found[0] == found[1]
