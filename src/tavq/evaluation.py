@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tavq.core.errors import UsageError
+from tavq.core.errors import TrainingError, UsageError
 from tavq.interfaces import DEEP, Aligner, Batch, Quantized, TextFeatures, TextUnits, to_device
 from tavq.metrics.alignment import code_text_cosine, probe, retrieval
 from tavq.metrics.codes import CodeUsage
@@ -52,7 +52,7 @@ class Evaluation:
         if self.size not in ((), size):
             raise UsageError(f"Pictures of one size can be evaluated together; got {self.size} and then {size}.")
         levels = tokenizer.quantize(batch.images)
-        reconstruction = tokenizer.decode(levels[DEEP].indices).clamp(-1, 1)
+        reconstruction = _finite(tokenizer.decode(levels[DEEP].indices), "reconstructions").clamp(-1, 1)
         for mean in self.means.values():
             mean.update(reconstruction, batch.images)
         for distance in self.distances:
@@ -90,7 +90,8 @@ class _Pairs:
 
     def _keep(self, kind: str, kept: Bool[Tensor, " b"], keys: Sequence[str], codes: Tensor, texts: Tensor) -> None:
         self.keys[kind] += [key for key, keep in zip(keys, kept.tolist(), strict=True) if keep]
-        self.rows[kind].append((codes[kept].float().cpu(), texts[kept].float().cpu()))
+        codes, texts = _finite(codes[kept], f"{kind} codes"), _finite(texts[kept], f"{kind} texts")
+        self.rows[kind].append((codes.float().cpu(), texts.float().cpu()))
 
     def _matrices(self, kind: str) -> tuple[Tensor, Tensor]:
         """Rows in the order of their keys' hashes: any order of the loader gives the same, and it says nothing."""
@@ -109,6 +110,14 @@ class _Pairs:
             "retrieval": retrieval(*aligned) if len(aligned[0]) else None,
             **probe(*probed),
         }
+
+
+def _finite(values: Tensor, what: str) -> Tensor:
+    if not bool(values.isfinite().all()):
+        raise TrainingError(
+            f"The tokenizer's {what} are not finite, so nothing can be measured; use an earlier checkpoint."
+        )
+    return values
 
 
 def _has_text(text: TextFeatures) -> Bool[Tensor, " b"]:
@@ -149,6 +158,7 @@ def evaluate(
         progress: called with the number of pictures done after each batch.
 
     Raises:
+        TrainingError: the tokenizer gives NaN or infinity.
         UsageError: the pictures differ in size or are too small for a metric.
     """
     entries = tokenizer.codebook()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tavq.core.errors import UsageError
+from tavq.core.errors import TrainingError, UsageError
 from tavq.evaluation import _mean_unit, evaluate
 from tavq.interfaces import Aligner, Batch, Quantized, TextFeatures, TextUnits
 from tavq.metrics.images import l1
@@ -154,3 +154,14 @@ def test_padding_does_not_count_in_a_mean_sentence() -> None:
     vectors = torch.tensor([[[2.0, 4.0], [4.0, 0.0], [math.nan, 9.0]], [[5.0, 6.0], [9.0, 9.0], [9.0, 9.0]]])
     mask = torch.tensor([[True, True, False], [True, False, False]])
     assert _mean_unit(TextUnits(vectors, mask)).tolist() == [[3.0, 2.0], [5.0, 6.0]]
+
+
+def test_a_broken_tokenizer_is_named_as_such() -> None:
+    tokenizer = GrayTokenizer()
+    tokenizer.grays = torch.full((16,), math.nan)
+    with pytest.raises(TrainingError, match=r"reconstructions are not finite.*earlier checkpoint"):
+        evaluate(tokenizer, batches(texts=False))
+    aligned = GrayTokenizer(MeanAligner())
+    aligned.entries = torch.full((16, 2), math.nan)
+    with pytest.raises(TrainingError, match="aligned codes are not finite"):
+        evaluate(aligned, batches())

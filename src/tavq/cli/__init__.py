@@ -12,6 +12,7 @@ app = App(
     name="tavq",
     help="Text-aligned image tokenizers: train, compare, inspect and ship codebooks that know what they mean.",
     version=__version__,
+    help_format="plaintext",  # markdown would load a parser and a highlighter, half of the start-up time
     help_epilogue="Start with: tavq demo",
 )
 

@@ -23,6 +23,9 @@ PRIOR = 5.0
 CHANCE = 0.05
 """Chance, over all units of a granularity, that a code without any association shows one."""
 
+UNCERTAIN = 3
+"""Units that are named, as uncertain, of a code for which none is certain."""
+
 
 @dataclass(frozen=True)
 class Associated:
@@ -31,6 +34,7 @@ class Associated:
     unit: str
     lift: float  # how many times likelier the code is in pictures whose text has the unit, shrunk towards 1
     pictures: int  # how many pictures have the unit
+    certain: bool = True  # False where chance alone would give as much
 
 
 @dataclass
@@ -75,7 +79,10 @@ class Presence:
         return names, table
 
     def associated(self, codes: Sequence[int], granularity: str, count: int) -> list[list[Associated]]:
-        """For each code the units it is found with, strongest first; none where chance would explain them."""
+        """For each code the units it is found with, strongest first.
+
+        Where chance would explain them all, the `UNCERTAIN` strongest, marked as such.
+        """
         names, units = self.frequent(granularity)
         if not names or not codes:
             return [[] for _ in codes]
@@ -86,8 +93,10 @@ class Presence:
         found = []
         for row in range(len(codes)):
             order = sorted(range(len(names)), key=lambda unit: (-lift[row, unit], unit))
-            good = [unit for unit in order if lift[row, unit] > 1 and evidence[row, unit] >= enough]
-            found.append([Associated(names[u], float(lift[row, u]), int(together[u])) for u in good[:count]])
+            positive = [unit for unit in order if lift[row, unit] > 1]
+            good = [unit for unit in positive if evidence[row, unit] >= enough]
+            named = good[:count] if good else positive[: min(count, UNCERTAIN)]
+            found.append([Associated(names[u], float(lift[row, u]), int(together[u]), bool(good)) for u in named])
         return found
 
 

@@ -11,7 +11,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8
 """Okabe and Ito's palette, its yellow (unreadable on white) and black replaced."""
 
 DASHES = (None, "6 3", "2 2")
-"""Lines differ in dash too once the colours repeat."""
+"""Lines differ in dash too: one that lies on another is still seen, and no pair repeats within 24 lines."""
 
 ALARM = "#C1121F"
 WIDTH, HEIGHT = 540, 240
@@ -147,10 +147,11 @@ def line_chart(
     low, high = (min(xs), max(xs)) if max(xs) > min(xs) else (min(xs) - 1, max(xs) + 1)
     x = Axis(low, high, LEFT, WIDTH - RIGHT)
     y = Axis(*_spread(min(ys), max(ys), log), HEIGHT - BOTTOM, TOP, log)
-    legend = [] if len(lines) == 1 else _legend([line.name for line in lines])
+    drawn = [place for place, curve in enumerate(points) if any(curve)]
+    legend = [] if len(lines) == 1 else _legend([line.name for line in lines], drawn)
     marks = [_rule(x.place(at), TOP, x.place(at), HEIGHT - BOTTOM, "alarm") for at in alarms if low <= at <= high]
     curves = [curve for index, found in enumerate(points) for curve in _curve(found, x, y, index)]
-    height = HEIGHT + 18 * _legend_rows([line.name for line in lines]) if legend else HEIGHT
+    height = HEIGHT + 18 * _legend_rows([lines[place].name for place in drawn]) if legend else HEIGHT
     return _svg(title, [*_frame(x, y, x_label), *marks, *curves, *legend], height)
 
 
@@ -160,7 +161,7 @@ def _shown(x: float, y: float, log: bool) -> bool:
 
 def _curve(points: Sequence[tuple[float, float] | None], x: Axis, y: Axis, index: int) -> list[Markup]:
     """One curve, broken where a point is missing; a point that stands alone is a dot."""
-    colour, dash = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)]
+    colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
     parts: list[list[tuple[float, float]]] = [[]]
     for point in points:
         if point is None:
@@ -181,7 +182,7 @@ def _legend_places(names: Sequence[str]) -> list[tuple[float, int]]:
     """Where each name begins (pixel, row): side by side as far as they fit."""
     places, across, row = [], float(LEFT), 0
     for name in names:
-        width = 40 + 7.2 * min(len(name), 40)
+        width = 42 + 7.2 * min(len(name), 40)
         if across + width > WIDTH and across > LEFT:
             across, row = float(LEFT), row + 1
         places.append((across, row))
@@ -193,12 +194,12 @@ def _legend_rows(names: Sequence[str]) -> int:
     return _legend_places(names)[-1][1] + 1
 
 
-def _legend(names: Sequence[str]) -> list[Markup]:
+def _legend(names: Sequence[str], drawn: Sequence[int]) -> list[Markup]:
+    """The names of the lines that have a point."""
     parts = []
-    for index, (name, (across, row)) in enumerate(zip(names, _legend_places(names), strict=True)):
-        colour, dash = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)]
-        height = HEIGHT + 10 + 18 * row
-        stroke = {"stroke": colour, "stroke_dasharray": dash}
+    for index, (across, row) in zip(drawn, _legend_places([names[place] for place in drawn]), strict=True):
+        name, height = names[index], HEIGHT + 10 + 18 * row
+        stroke = {"stroke": COLOURS[index % len(COLOURS)], "stroke_dasharray": DASHES[index % len(DASHES)]}
         parts.append(tag("line", x1=across, x2=across + 20, y1=height, y2=height, class_="curve", **stroke))
         parts.append(_text(across + 25, height + 4, name if len(name) <= 40 else name[:39] + "…", "start", "legend"))
     return parts

@@ -1,6 +1,5 @@
 """The parts of a page that show pictures: reconstructions, progress, the codebook, and what its codes mean."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -88,7 +87,7 @@ def splits_text(view: View) -> str:
 def book(view: View, colour: int = 0) -> list[Markup]:
     """Tile sheet, colour map and the two histograms."""
     count = len(view.tiles)
-    columns = min(32, max(8, round(math.sqrt(2 * count))))
+    columns = next(width for width in (8, 16, 32) if width * width >= count or width == 32)
     part = "Every entry" if count == len(view.counts) else f"The {count:,} most used of {len(view.counts):,} entries"
     squares = [np.full((6, 6, 3), 0, np.uint8) + view.colours[code] for code in view.order[:count]]
     ordered = [int(view.counts[code]) for code in view.order]
@@ -136,8 +135,9 @@ def codes_legend(view: View) -> list[Markup]:
             note(
                 tag("b", "Found with it: "),
                 "units of text of the pictures in which the code is more frequent than on average, with how many times "
-                "likelier that makes the code (lift, shrunk towards 1). Only units that chance explains in fewer than "
-                "one code in twenty are named, so a code may have none. A word can come from what stands beside.",
+                "likelier that makes the code (lift, shrunk towards 1). Chance alone would show such units for fewer "
+                "than one code in twenty; where no unit passes that, the strongest are named in grey italics, and "
+                "mean little. A word can come from what stands beside.",
             )
         )
     if view.aligned and any(card.nearest for card in view.cards):
@@ -175,17 +175,17 @@ def code_card(card: CodeCard) -> Markup:
 def _found_with(card: CodeCard) -> list[Markup]:
     if card.found_with is None:
         return []
-    rows = [
-        _units(
-            [
-                (item.unit, f"×{item.lift:.1f}", f"in the text of {item.pictures} pictures")
-                for item in card.found_with[name]
-            ]
-        )
-        for name in GRANULARITIES
-        if card.found_with[name]
-    ]
-    title = tag("p", "Found with it" if rows else "Found with it: nothing that chance would not explain", class_="kind")
+    rows = []
+    for name in GRANULARITIES:
+        units = card.found_with[name]
+        told = [(item.unit, f"×{item.lift:.1f}", f"in the text of {item.pictures} pictures") for item in units]
+        if told:
+            rows.append(_units(name, told, "units" if units[0].certain else "units chance"))
+    title = tag(
+        "p",
+        "Found with it" if rows else "Found with it: no unit goes with it more than with other codes",
+        class_="kind",
+    )
     return [title, *rows]
 
 
@@ -193,16 +193,18 @@ def _nearest(card: CodeCard) -> list[Markup]:
     if not card.nearest:
         return []
     rows = [
-        _units([(item.unit, f"{item.cosine:.2f}", f"cosine with the {name[:-1]}") for item in items], "units near")
+        _units(
+            name, [(item.unit, f"{item.cosine:.2f}", f"cosine with the {name[:-1]}") for item in items], "units near"
+        )
         for name, items in card.nearest.items()
         if items
     ]
     return [tag("p", "Nearest in the aligned space", class_="kind"), *rows]
 
 
-def _units(items: Sequence[tuple[str, str, str]], class_: str = "units") -> Markup:
+def _units(granularity: str, items: Sequence[tuple[str, str, str]], class_: str) -> Markup:
     parts = [tag("li", cut(unit), tag("small", figure), title=f"{unit}: {about}") for unit, figure, about in items]
-    return tag("ul", *parts, class_=class_)
+    return tag("ul", tag("li", granularity, class_="of"), *parts, class_=class_)
 
 
 def cut(text: str, longest: int = 90) -> str:

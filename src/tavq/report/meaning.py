@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 from tavq.core.errors import DataError
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import GRANULARITIES, Batch
+from tavq.metrics.codes import CodeUsage
 from tavq.report.association import FEWEST_PICTURES, MOST_UNITS, Associated, Presence
 from tavq.report.pictures import as_bytes, crop
 from tavq.tokenizer import Tokenizer
@@ -98,7 +99,7 @@ class Survey:
 
     def __init__(self, tokenizer: Tokenizer, store: Lexicon | None = None, patches: int = PATCHES) -> None:
         self.tokenizer, self.store = tokenizer, store
-        self.counts = np.zeros(tokenizer.entries, np.int64)
+        self.usage = CodeUsage(tokenizer.entries)
         self.presence = Presence()
         self.keys: list[str] = []
         self.size = 0
@@ -113,12 +114,12 @@ class Survey:
         codes = self.tokenizer.quantizer.lookup(indices, self.tokenizer.codebook)
         distance = (features - codes).square().sum(1).cpu().numpy()
         self.size = batch.images.shape[-1]
+        self.usage.update(indices)
         for key, grid, far in zip(batch.keys, indices.cpu().numpy(), distance, strict=True):
             self._add(key, grid, far)
         return indices
 
     def _add(self, key: str, grid: Int[np.ndarray, "h w"], distance: Float[np.ndarray, "h w"]) -> None:
-        self.counts += np.bincount(grid.ravel(), minlength=len(self.counts))
         order = np.lexsort((distance.ravel(), grid.ravel()))
         codes, first = np.unique(grid.ravel()[order], return_index=True)
         places = order[first]  # of each code in this picture, where the feature is nearest to it
@@ -132,6 +133,12 @@ class Survey:
         self.keys.append(key)
         if self.store is not None and key in self.store:
             self.presence.add(grid, self.store.units(key))
+
+    @property
+    def counts(self) -> Int[np.ndarray, " k"]:
+        """How often each code was chosen."""
+        counts: np.ndarray = self.usage.state.numpy()
+        return counts
 
     @property
     def order(self) -> list[int]:
@@ -240,6 +247,8 @@ def nearest_units(
     direction would be nearest to every code. Entries never chosen keep the values they were initialised with and would
     blur that mean, so they do not count.
 
+    Raises DataError where the store's vectors are not of the width that the aligner was trained with.
+
     Words and phrases count that stand in at least `FEWEST_PICTURES` pictures of the store; sentences, which seldom
     come twice, in any number. Of each granularity the `MOST_UNITS` most frequent are looked at.
     """
@@ -251,6 +260,11 @@ def nearest_units(
         embedded = tokenizer.aligner.embed_entries(entries, name)
         units, vectors = frequent_units(store, name)
         if embedded is not None and units:
+            if vectors.shape[1] != embedded.shape[1]:
+                raise DataError(
+                    f"The text store's vectors have {vectors.shape[1]} numbers, the model was aligned with "
+                    f"{embedded.shape[1]}; give the store that it was trained with."
+                )
             embedded = embedded.float().cpu()
             centre = embedded[torch.as_tensor(np.asarray(used, bool))].mean(0)
             found[name] = _nearest(embedded[list(codes)] - centre, vectors - vectors.mean(0), units, SHOWN[name])

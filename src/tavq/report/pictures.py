@@ -12,7 +12,6 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from tavq.core.errors import DataError
 from tavq.data.pictures import load_picture
 from tavq.data.transforms import prepare, to_uint8
 from tavq.report.markup import Markup, tag
@@ -78,19 +77,12 @@ def crop(path: Path, size: int, box: tuple[int, int, int, int]) -> UInt8[np.ndar
     return np.ascontiguousarray(square[top:bottom, left:right])
 
 
-def read_or_none(path: Path) -> UInt8[np.ndarray, "y x 3"] | None:
-    """The picture in a file, None where it cannot be read: a page is not lost for one picture."""
-    try:
-        return load_picture(path)
-    except DataError:
-        return None
-
-
 def colours_of(entries: Float[Tensor, "k d"]) -> UInt8[np.ndarray, "k 3"]:
     """A colour for each entry so that near entries have near colours: the first three principal components as RGB.
 
-    Each component is spread over 0 to 255 between its 2nd and 98th percentile. A component's sign has no meaning; it
-    is fixed so that its largest coordinate is positive, which makes the colours the same on every machine.
+    The widest component is spread over 0 to 255 between its 2nd and 98th percentile and the others by the same scale,
+    so that one that hardly varies does not tell near entries apart. A component's sign has no meaning; it is fixed so
+    that its largest coordinate is positive, which makes the colours the same on every machine.
     """
     centred = (entries - entries.mean(0)).double().cpu()
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
@@ -98,7 +90,8 @@ def colours_of(entries: Float[Tensor, "k d"]) -> UInt8[np.ndarray, "k 3"]:
     signs = directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
     places = centred @ (directions * signs).mT
     low, high = (torch.quantile(places, share, dim=0) for share in (0.02, 0.98))
-    scaled = ((places - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+    widest = (high - low).max().clamp(min=1e-12)
+    scaled = ((places - (low + high) / 2) / widest + 0.5).clamp(0, 1)
     colours = torch.full((len(entries), 3), 0.5, dtype=torch.float64)
     colours[:, : scaled.shape[1]] = scaled
     array: np.ndarray = (colours * 255).round().to(torch.uint8).numpy()

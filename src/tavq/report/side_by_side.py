@@ -1,6 +1,7 @@
 """The parts of a page that sets runs beside each other."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from tavq.core.config import flat
@@ -161,11 +162,10 @@ def settings(runs: Sequence[Run]) -> Markup:
     """The settings that differ."""
     every = [dict(flat(run.recipe)) for run in runs]
     keys = list(dict.fromkeys(key for found in every for key in found if key != "description"))
-    sections_ = {key for key in keys if any(other.startswith(f"{key}.") for other in keys)}
+    # `align: null` beside a run that has align.name says nothing that align.name does not
+    keys = [key for key in keys if not any(other.startswith(f"{key}.") for other in keys)]
     rows = []
     for key in keys:
-        if key in sections_:  # null in one run and a section in another; the section's own keys tell it
-            continue
         values = [sections.shown(found[key]) if key in found else "–" for found in every]
         if len(set(values)) > 1:
             rows.append([tag("td", key, class_="setting"), *(tag("td", value, class_="setting") for value in values)])
@@ -228,17 +228,16 @@ def codebooks(runs: Sequence[Run], views: Sequence[View]) -> Markup:
 
 def codes(runs: Sequence[Run], views: Sequence[View]) -> Markup:
     """The most used codes of each run beside each other; codes of two runs have nothing to do with each other."""
-    names = tag("div", *(tag("h3", run.name) for run in runs), class_="side names")
-    rows = []
-    for rank in range(max(len(view.cards) for view in views)):
-        cards = [gallery.code_card(view.cards[rank]) if rank < len(view.cards) else tag("div") for view in views]
-        rows.append(tag("div", *cards, class_="side"))
+    rows = [
+        tag("div", *(tag("div") if card is None else gallery.code_card(card) for card in rank), class_="side")
+        for rank in zip_longest(*(view.cards for view in views))
+    ]
     aligned = next((view for view in views if view.aligned), views[0])
     return section(
         "codes",
         "What the codes mean",
         *gallery.codes_legend(aligned),
         note("Cards on one line have the same rank of use in their run; their numbers do not correspond."),
-        names,
+        tag("div", *(tag("h3", run.name) for run in runs), class_="side"),
         *rows,
     )

@@ -73,13 +73,18 @@ img { image-rendering: pixelated; display: block; border-radius: 3px; max-width:
 .patches { display: grid; grid-template-columns: repeat(8, 1fr); gap: 4px; margin-bottom: 8px; }
 .patches img { width: 100%; aspect-ratio: 1; object-fit: cover; }
 .kind { font-size: 13px; color: var(--soft); margin: 8px 0 2px; font-weight: 600; }
-.units { display: flex; flex-wrap: wrap; gap: 5px 6px; margin: 0 0 5px; padding: 0; list-style: none; font-size: 14px; }
+.units { display: flex; flex-wrap: wrap; gap: 5px 6px; margin: 0 0 5px; padding: 0 0 0 74px; list-style: none;
+  font-size: 14px; position: relative; min-height: 24px; }
 .units li { background: var(--wash); border-radius: 6px; padding: 1px 8px; overflow-wrap: anywhere; }
 .units.near li { background: #e7f1f8; }
+.units.chance li { font-style: italic; color: var(--soft); }
+.units li.of { background: none; color: var(--soft); font-size: 12px; font-style: normal; padding: 3px 0;
+  position: absolute; left: 0; top: 0; }
 .units small { color: var(--soft); font-size: 12px; margin-left: 4px; font-variant-numeric: tabular-nums; }
 .side { display: grid; grid-auto-columns: minmax(0, 1fr); grid-auto-flow: column; gap: 18px; margin-bottom: 18px; }
 .outcome { padding-left: 20px; max-width: 90ch; }
 .outcome li { margin-bottom: 8px; }
+.book + h3 { margin-top: 34px; }
 footer { margin-top: 60px; color: var(--soft); font-size: 13px; border-top: 1px solid var(--line); padding-top: 12px; }
 @media (max-width: 760px) { .side { grid-auto-flow: row; } main { padding: 22px 14px 50px; } h1 { font-size: 25px; } }
 @media print { body { font-size: 12px; } main { max-width: none; padding: 0; } h2 { break-after: avoid;

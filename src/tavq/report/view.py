@@ -1,5 +1,6 @@
 """What a run's model makes of pictures, gathered in one pass for a page."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,7 @@ class View:
     pairs: tuple[Pair, ...]
     pairs_split: str
     counts: Int[np.ndarray, " k"]
+    perplexity: float  # of the counts, NaN where no picture could be read
     order: tuple[int, ...]  # entries, the most used first
     tiles: tuple[UInt8[np.ndarray, "y x 3"], ...]  # decoded alone, in that order, at most MOST_TILES
     colours: UInt8[np.ndarray, "k 3"]
@@ -63,12 +65,6 @@ class View:
     def pictures(self) -> int:
         """Pictures read."""
         return sum(self.splits.values())
-
-    @property
-    def perplexity(self) -> float:
-        """The number of entries that, used equally often, would carry as much."""
-        shares = self.counts[self.counts > 0] / self.counts.sum()
-        return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def held_out_first(folder: Path, limit: int) -> FolderDataset:
@@ -121,6 +117,7 @@ def look(
         tuple(found[key] for key in pairs if key in found),
         dataset[0].split,
         survey.counts,
+        survey.usage.compute()["perplexity"] or math.nan,
         tuple(survey.order),
         tuple(decode_alone(run.tokenizer, survey.order[:MOST_TILES])),
         colours_of(entry_vectors(run.tokenizer)),

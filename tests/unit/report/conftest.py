@@ -101,7 +101,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         data,
         train(data, root / "plain <run>"),
         train(data, root / "aligned", TextStore.open(data / "text")),
-        train(other, root / "other", **{"train.seed": 1, "train.steps": 2}),
+        train(other, root / "other", None, **{"train.seed": 1, "train.steps": 2}),
     )
     (found.plain / "evaluation.json").write_text(json.dumps(evaluation()))
     (found.aligned / "evaluation.json").write_text(json.dumps(evaluation(psnr=22.5)))

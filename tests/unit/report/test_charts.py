@@ -1,14 +1,14 @@
 """Charts: where ticks stand, what a gap does, and that every chart is well-formed SVG."""
 
-import itertools
 import math
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tavq.report.charts import COLUMNS, Axis, Line, histogram, label, line_chart, log_ticks, ticks
+from tavq.report.charts import COLOURS, COLUMNS, Axis, Line, histogram, label, line_chart, log_ticks, ticks
 
 SCRIPT = "<script>alert(\"1\")</script> & 'x'"
 
@@ -32,7 +32,7 @@ def test_ticks_of_any_range_are_few_even_and_inside(low: float, width: float, co
     found = ticks(low, low + width, count)
     assert 1 <= len(found) <= count + 1
     assert all(low - 1e-6 * width <= value <= low + width * (1 + 1e-6) for value in found)
-    steps = {round((b - a) / width, 6) for a, b in itertools.pairwise(found)}
+    steps = {round((b - a) / width, 6) for a, b in pairwise(found)}
     assert len(steps) <= 1
 
 
@@ -100,7 +100,24 @@ def test_a_long_legend_takes_rows_and_the_chart_grows() -> None:
     ]
     assert heights[1] > heights[0] + 30
     dashes = {part.get("stroke-dasharray") for part in ElementTree.fromstring(line_chart("x", many)).iter("polyline")}
-    assert len(dashes) == 2  # the ninth repeats a colour
+    assert len(dashes) == 3  # the ninth repeats a colour, not its dash
+
+
+def test_a_line_without_a_point_is_not_in_the_legend_and_keeps_the_others_colours() -> None:
+    lines = [Line("absent", [], []), Line("there", [0, 1], [1, 2])]
+    chart = line_chart("x", lines)
+    assert "there" in texts(chart)
+    assert "absent" not in texts(chart)
+    [curve] = ElementTree.fromstring(chart).iter("polyline")
+    assert curve.get("stroke") == COLOURS[1]
+
+
+def test_names_in_a_legend_do_not_overlap() -> None:
+    lines = [Line(name, [0, 1], [1, 2]) for name in ("codebook", "commitment", "codebook/low", "MMMMWWWW")]
+    marks = [part for part in ElementTree.fromstring(line_chart("x", lines)).iter("line") if part.get("stroke")]
+    starts = [float(part.get("x1") or 0) for part in marks]
+    for (a, b), line in zip(pairwise(starts), lines, strict=False):
+        assert b < a or b - a >= 25 + 6.9 * len(line.name)  # 12.5 px letters are about 6.9 px wide
 
 
 def test_bars_are_as_high_as_their_values() -> None:

@@ -1,152 +1,193 @@
-"""The pages: what they show of real runs, and that they load nothing and trust no text."""
+"""Whole pages of real runs: one file that loads nothing, with everything in it that was found."""
 
 import json
 import re
 import shutil
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tavq.core.errors import TavqError, UsageError
+from tavq.core.errors import FileError, UsageError
 from tavq.report import gallery
 from tavq.report.association import Associated
 from tavq.report.meaning import CodeCard, Near, Patch
 from tavq.report.page import write_comparison, write_report
-from tavq.report.sections import shown
 
 
-def text_of(page: str) -> str:
-    return re.sub(r"<[^>]+>", " ", page)
+class Page(HTMLParser):
+    """The parts of a page that tests ask for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(self.source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+    def of(self, name: str, class_: str | None = None) -> list[dict[str, str | None]]:
+        return [found for tag, found in self.tags if tag == name and class_ in (None, found.get("class"))]
+
+    def cards(self) -> list[str]:
+        return self.source.split("<article")[1:]
 
 
-@pytest.fixture(scope="module")
-def aligned_page(runs: Any) -> str:
-    return write_report(runs.aligned).read_text()
+def check_self_contained(page: Page) -> None:
+    assert not {"script", "link", "iframe", "object", "base", "form"} & {tag for tag, _ in page.tags}
+    for tag, attributes in page.tags:
+        assert not [key for key in attributes if key.startswith("on")], tag
+        for key in ("src", "href", "srcset", "data", "action"):
+            value = attributes.get(key)
+            assert value is None or value.startswith("data:image/" if tag == "img" else "#"), (tag, value)
+    assert "url(" not in page.source
+    assert "@import" not in page.source
+    policies = [found for found in page.of("meta") if found.get("http-equiv") == "Content-Security-Policy"]
+    assert "default-src 'none'" in (policies[0]["content"] or "")
 
 
-def test_loads_nothing_and_says_so(aligned_page: str) -> None:
-    assert "Content-Security-Policy" in aligned_page
-    assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", aligned_page)
-    assert aligned_page.count("data:image/") > 10
+def test_the_report_of_an_aligned_run(runs: Any) -> None:
+    listened: list[tuple[int, int | None]] = []
+
+    class Listener:
+        def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
+            listened.append((done, total))
+
+    path = write_report(runs.aligned, progress=Listener())
+    assert path == runs.aligned / "report.html"
+    page = Page(path)
+    check_self_contained(page)
+    for word in ("aligned", "PSNR", "22.50 dB", "wall", "floor", "Nearest in the aligned space", "learned", "step 3"):
+        assert word in page.text, word
+    assert "0.2500" in page.text  # own text minus others'
+    assert listened[-1] == (20, 20)
+    linked = [(found["href"] or "")[1:] for found in page.of("a")]
+    assert linked == ["figures", "curves", "pictures", "progress", "codebook", "codes"]
+    assert set(linked) <= {found.get("id") for found in page.of("h2")}
 
 
-def test_names_are_never_markup(runs: Any) -> None:
-    page = write_report(runs.plain).read_text()
-    assert "plain &lt;run&gt;" in page
-    assert "<run>" not in page
-    assert "<b>&quot;" not in page
+def test_every_card_shows_patches_words_and_phrases(runs: Any) -> None:
+    words, phrases = ('<li class="of">words</li>', '<li class="of">phrases</li>')
+    aligned, plain = (Page(write_report(run)).cards() for run in (runs.aligned, runs.plain))
+    assert aligned
+    assert all(card.count("<img") >= 2 for card in aligned + plain)
+    assert all(words in card and phrases in card for card in aligned)
+    # without an aligner only counting is left, and a code that every picture has as much of goes with no word
+    assert all((words in card and phrases in card) or "Found with it: no unit" in card for card in plain)
+    assert any(words in card for card in plain)
 
 
-def test_tells_sizes_and_settings_as_they_are(aligned_page: str) -> None:
-    words = text_of(aligned_page)
-    counts = [int(found.replace(",", "")) for found in re.findall(r"(?:encoder|decoder|aligner) ([\d,]+)", words)]
-    assert len(counts) >= 3
-    assert min(counts) > 100
-    assert re.search(r"train\.seed\s+0\b", words)
-    assert re.search(r"model\.net\.blocks\s+1\b", words)
-    assert re.search(r"train\.l2\s+0\.0\b", words)
+def test_parameters_are_counted_though_a_loaded_model_is_frozen(runs: Any) -> None:
+    counted = json.loads((runs.plain / "provenance.json").read_text())["parameters"]
+    text = Page(write_report(runs.plain)).text
+    assert f"{sum(counted.values()):,}" in text
+    assert f"encoder {counted['encoder']:,}" in text
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "null"),
-        (True, "true"),
-        (False, "false"),
-        (0, "0"),
-        (1, "1"),
-        (0.0, "0.0"),
-        ({}, "{}"),
-        ([1, 2], "[1, 2]"),
-    ],
-)
-def test_a_setting_is_shown_as_written(value: object, text: str) -> None:
-    assert shown(value) == text
+def test_the_report_of_a_run_without_text_or_figures(runs: Any) -> None:
+    page = Page(write_report(runs.other))
+    check_self_contained(page)
+    assert "This run was not evaluated yet" in page.text
+    assert "Found with it" not in page.text
+    assert "Nearest in" not in page.text
+    assert page.cards()
 
 
-def test_codes_have_words_phrases_and_patches(aligned_page: str) -> None:
-    words = text_of(aligned_page)
-    assert "What the codes mean" in words
-    assert re.search(r"\b(red|blue)\b", words)
-    assert "wall" in words
-    assert "code-text cosine" in words.lower()
+def test_names_that_are_markup_stay_text(runs: Any) -> None:
+    page = Page(write_report(runs.plain))  # the run is called "plain <run>", a picture <b>"&.png
+    assert "run" not in {tag for tag, _ in page.tags}
+    assert 'images/<b>"&.png' in {found.get("title") for found in page.of("figcaption")}
+    assert 'images/<b>"&.png' in page.text
+    assert len([tag for tag, found in page.tags if tag == "b" and not found]) == page.source.count("</b>")
 
 
-def test_a_run_without_text_has_a_page_too(runs: Any, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(runs.plain, run)
-    page = write_report(run, text=None).read_text()
-    assert "What the codes mean" in text_of(page)
+def test_other_data_is_told_and_missing_data_leaves_the_rest(runs: Any, tmp_path: Path) -> None:
+    page = Page(write_report(runs.other, data=runs.data))
+    assert "come from other data than the run was trained on" in page.text
+    with pytest.raises(UsageError, match="There is no folder"):
+        write_report(runs.other, data=tmp_path / "nowhere")
+    with pytest.raises(FileError, match="no text store"):
+        write_report(runs.other, text=tmp_path)
 
 
-def test_a_comparison_names_both_and_warns_of_other_data(runs: Any, tmp_path: Path) -> None:
-    fair = write_comparison([runs.plain, runs.aligned], tmp_path / "fair.html").read_text()
-    unfair = write_comparison([runs.plain, runs.other], tmp_path / "unfair.html").read_text()
-    assert "plain &lt;run&gt;" in fair
-    assert "aligned" in fair
-    assert "22.5" in fair
-    assert 'class="warning"' not in fair
-    warning = " ".join(re.findall(r'class="warning"[^>]*>(.*?)</', unfair, re.S)).lower()
-    assert "seed" in warning
-    assert "data" in warning
-    assert "steps" in warning
-    assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", fair)
+def test_a_run_whose_data_is_gone_has_curves_and_says_how_to_see_more(runs: Any, tmp_path: Path) -> None:
+    run = shutil.copytree(runs.plain, tmp_path / "run")
+    told = json.loads((run / "provenance.json").read_text())
+    (run / "provenance.json").write_text(json.dumps({**told, "data_folder": str(tmp_path / "gone")}))
+    page = Page(write_report(run))
+    assert "give it with --data" in page.text
+    assert "What the codes mean" not in page.text
+    assert page.of("polyline")
 
 
-def test_a_comparison_marks_the_better_and_subtracts_the_first(runs: Any, tmp_path: Path) -> None:
-    page = write_comparison([runs.plain, runs.aligned], tmp_path / "a.html").read_text()
-    [row] = re.findall(r"<tr><th[^>]*>PSNR ↑</th>(.*?)</tr>", page)
-    assert re.findall(r'<td class="([^"]*)">([^<]*)</td>', row) == [
-        ("number", "20.00 dB"),
-        ("number best", "22.50 dB"),
-        ("number", "+2.50 dB"),
-    ]
-    assert "aligned is ahead on 1 of" in text_of(page)
-    assert "Each run is one seed" in text_of(page)
-
-
-def test_says_whether_training_saw_the_pictures(aligned_page: str) -> None:
-    assert "that training never saw" in aligned_page
-    assert "of the training split" not in aligned_page
+def test_says_whether_training_saw_the_pictures(runs: Any, tmp_path: Path) -> None:
+    assert "pictures that training never saw" in Page(write_report(runs.plain)).text
+    data = shutil.copytree(runs.data, tmp_path / "data")
+    lines = [line for line in (data / "metadata.jsonl").read_text().splitlines() if '"train"' in line]
+    (data / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    assert "pictures of the training split" in Page(write_report(runs.plain, data=data)).text
 
 
 def test_hostile_units_and_keys_stay_text() -> None:
     script = "</li><script>alert(1)</script>\"'"
     tile = np.zeros((2, 2, 3), np.uint8)
     found = {"words": [Associated(script, 2.0, 5)], "phrases": [], "sentences": []}
-    near = {"sentences": [Near(script, 0.5)]}
-    page = gallery.code_card(CodeCard(1, 2, 0.5, tile, (Patch(script, tile),), found, near))
+    page = gallery.code_card(
+        CodeCard(1, 2, 0.5, tile, (Patch(script, tile),), found, {"sentences": [Near(script, 0.5)]})
+    )
     assert "<script" not in page
     assert page.count("&lt;script&gt;") == 6  # text and title of both units, alt and title of the patch
 
 
-def test_a_run_whose_data_is_gone_has_curves_and_says_how_to_see_more(runs: Any, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(runs.plain, run)
-    told = json.loads((run / "provenance.json").read_text())
-    (run / "provenance.json").write_text(json.dumps({**told, "data_folder": str(tmp_path / "gone")}))
-    page = write_report(run).read_text()
-    assert "give it with --data" in page
-    assert "What the codes mean" not in page
-    assert "<polyline" in page
-    with pytest.raises(UsageError, match="There is no folder"):
-        write_report(run, data=tmp_path / "gone")
+def test_at_most_limit_pictures_are_read_held_out_ones_first(runs: Any) -> None:
+    assert "on 3 pictures (2 test, 1 val)" in Page(write_report(runs.plain, limit=3)).text
 
 
-def test_other_data_than_trained_on_is_told(runs: Any, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(runs.plain, run)
-    other = tmp_path / "other"
-    shutil.copytree(runs.data, other)
-    lines = (other / "metadata.jsonl").read_text()
-    (other / "metadata.jsonl").write_text(lines.replace("floor", "ceiling"))
-    assert "other data than the run was trained on" in write_report(run, data=other).read_text()
-    assert "other data than the run was trained on" not in write_report(run).read_text()
+# --- comparisons ----------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_is_no_run_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(TavqError) as error:
-        write_report(tmp_path)
-    assert "\n" not in str(error.value)
+def test_a_comparison_of_a_fair_pair(runs: Any, tmp_path: Path) -> None:
+    page = Page(write_comparison([runs.plain, runs.aligned], tmp_path / "both.html"))
+    check_self_contained(page)
+    for word in ("plain <run>", "aligned", "model.align.name", "ta", "PSNR", "+2.50 dB"):
+        assert word in page.text, word
+    assert "aligned is ahead on 1 of 3 figures: PSNR 22.50 dB against 20.00 dB (+2.50 dB)." in page.text
+    assert not page.of("p", "warning")
+    assert len(page.cards()) == 16
+    [row] = re.findall(r"<tr><th[^>]*>PSNR ↑</th>(.*?)</tr>", page.source)
+    cells = re.findall(r'<td class="([^"]*)">([^<]*)</td>', row)
+    assert cells == [("number", "20.00 dB"), ("number best", "22.50 dB"), ("number", "+2.50 dB")]
+    assert len(page.of("td", "number best")) == 1
+
+
+def test_runs_that_differ_in_more_than_the_method_are_warned_of(runs: Any, tmp_path: Path) -> None:
+    page = Page(write_comparison([runs.aligned, runs.other], tmp_path / "both.html"))
+    for warning in (
+        "were trained on different data",
+        "have different seeds (aligned: 0, other: 1)",
+        "were trained for different numbers of steps (aligned: 3, other: 2)",
+        "Not evaluated yet: other",
+    ):
+        assert warning in page.text
+    assert "is ahead" not in page.text
+
+
+def test_warnings_of_evaluations_stand_in_a_comparison_once(runs: Any, tmp_path: Path) -> None:
+    copies = [shutil.copytree(run, tmp_path / str(n)) for n, run in enumerate((runs.plain, runs.aligned))]
+    for run in copies:
+        told = json.loads((run / "evaluation.json").read_text())
+        (run / "evaluation.json").write_text(json.dumps({**told, "fd_scenes": 3.5, "fd_scenes_warning": "too few"}))
+    page = Page(write_comparison(copies, tmp_path / "both.html"))
+    assert page.text.count("too few") == 1

@@ -32,11 +32,17 @@ def test_the_rest_may_be_missing(folder_run: Make) -> None:
     assert "tavq evaluate" in sections.figures(run)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '"text"', "\x00"])
+@pytest.mark.parametrize("text", ["", "{", "[1]", '"text"', '{"psnr": NaN', "\x00"])
 @pytest.mark.parametrize("part", ["evaluation", "provenance"])
 def test_a_damaged_file_is_named(folder_run: Make, part: str, text: str) -> None:
     with pytest.raises(FileError, match=f"{part}.json"):
         read_run(folder_run(**{part: text}))
+
+
+@pytest.mark.parametrize("config", ["{}", '{"size": "big"}'])
+def test_a_model_that_does_not_say_its_size_is_refused(folder_run: Make, config: str) -> None:
+    with pytest.raises(TavqError, match=r"config\.json"):
+        _ = read_run(folder_run(config=config)).size
 
 
 def test_lines_alarms_and_strangers_of_a_log(folder_run: Make) -> None:
