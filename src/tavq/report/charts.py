@@ -49,14 +49,18 @@ class Axis:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten) from `low` to `high`, about `count` of them."""
+    """Multiples of 1, 2 or 5 times a power of ten from `low` to `high`: as many as fit, at most `count` + 1."""
     if not high > low:
         return [low]
-    rough = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
+    power = 10.0 ** math.floor(math.log10((high - low) / (count + 1)))
+    found: list[float] = []
+    for factor in (1, 2, 5, 10, 20):
+        step = factor * power
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        found = [index * step for index in range(first, last + 1)]
+        if len(found) <= count + 1:
+            break
+    return found
 
 
 def log_ticks(low: float, high: float) -> list[float]:

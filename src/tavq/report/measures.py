@@ -27,17 +27,30 @@ class Measure:
             value = value.get(part) if isinstance(value, Mapping) else None
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
-    def text(self, value: float | None, signed: bool = False) -> str:
-        """The figure as a person reads it; `signed` for a difference."""
+    def text(self, value: float | None) -> str:
+        """The figure as a person reads it."""
         if value is None:
             return "–"
-        sign = "+" if signed else ""
         if self.percent:
-            return f"{100 * value:{sign}.1f} {'points' if signed else '%'}"
-        return f"{value:{sign},.{self.decimals}f}{' ' + self.unit if self.unit else ''}"
+            return f"{value:.1%}"
+        return self._with_unit(f"{value:,.{self._decimals(value)}f}")
 
+    def difference(self, value: float | None, other: float | None) -> str:
+        """How far a figure is above another: signed, as precise as the two are printed, `=` where they print alike."""
+        if value is None or other is None:
+            return "–"
+        if self.text(value) == self.text(other):
+            return "="
+        if self.percent:
+            return f"{100 * (value - other):+.1f} points".replace("-", "−")
+        return self._with_unit(f"{value - other:+,.{self._decimals(max(value, other, key=abs))}f}")
 
-RETRIEVAL = "Recall at {k}: how often the right one of all {what} is among the first {k}."
+    def _decimals(self, value: float) -> int:
+        return min(self.decimals, 1) if abs(value) >= 100 else self.decimals
+
+    def _with_unit(self, text: str) -> str:
+        return text.replace("-", "−") + (f" {self.unit}" if self.unit else "")
+
 
 MEASURES: tuple[Measure, ...] = (
     Measure("psnr", "PSNR", 1, "Peak signal-to-noise ratio of the reconstruction: fidelity pixel by pixel.", 2, "dB"),
@@ -69,7 +82,7 @@ MEASURES: tuple[Measure, ...] = (
         "probe_retrieval/picture_to_text/recall@5",
         "Probe: text of a picture, R@5",
         1,
-        "… among the first five.",
+        "The same, among the first five.",
         percent=True,
     ),
     Measure(
@@ -99,7 +112,13 @@ MEASURES: tuple[Measure, ...] = (
         "In the aligner's space, a picture ranks all texts: how often its own is first.",
         percent=True,
     ),
-    Measure("retrieval/picture_to_text/recall@5", "Text of a picture, R@5", 1, "… among the first five.", percent=True),
+    Measure(
+        "retrieval/picture_to_text/recall@5",
+        "Text of a picture, R@5",
+        1,
+        "The same, among the first five.",
+        percent=True,
+    ),
     Measure(
         "retrieval/text_to_picture/recall@1",
         "Picture of a text, R@1",
@@ -107,7 +126,13 @@ MEASURES: tuple[Measure, ...] = (
         "In the aligner's space, a text ranks all pictures: how often its own is first.",
         percent=True,
     ),
-    Measure("retrieval/text_to_picture/recall@5", "Picture of a text, R@5", 1, "… among the first five.", percent=True),
+    Measure(
+        "retrieval/text_to_picture/recall@5",
+        "Picture of a text, R@5",
+        1,
+        "The same, among the first five.",
+        percent=True,
+    ),
     Measure(
         "retrieval/picture_to_text/median_rank",
         "Text of a picture, median rank",

@@ -6,7 +6,7 @@ from typing import Any
 
 from tavq.core import files
 from tavq.core.errors import UsageError
-from tavq.report import sections, side_by_side
+from tavq.report import gallery, sections, side_by_side
 from tavq.report.markup import Markup, document, tag
 from tavq.report.meaning import TOP
 from tavq.report.run import Run, read_run, read_runs
@@ -51,7 +51,7 @@ def write_report(
         middle.append(
             sections.note("The data set of this run was not found; give it with --data to see pictures and codes.")
         )
-        middle.append(sections.progress_of(found))
+        middle.append(gallery.progress_of(found))
     else:
         dataset = held_out_first(folder, limit)
         view = look(found, dataset, open_store(folder, text), spread(dataset, PAIRS), TOP, progress or Silence())
@@ -59,7 +59,7 @@ def write_report(
             middle.append(
                 tag("p", "The pictures below come from other data than the run was trained on.", class_="warning")
             )
-        middle += [sections.pairs(view), sections.progress_of(found), sections.codebook(view), sections.codes(view)]
+        middle += [gallery.pairs(view), gallery.progress_of(found), gallery.codebook(view), gallery.codes(view)]
     return write(run / "report.html", f"{found.name}: report", [*body, contents(middle), *middle])
 
 

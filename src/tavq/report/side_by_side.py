@@ -5,7 +5,7 @@ from itertools import zip_longest
 from typing import Any
 
 from tavq.core.config import flat
-from tavq.report import sections
+from tavq.report import gallery, sections
 from tavq.report.charts import Line, line_chart
 from tavq.report.markup import Markup, tag
 from tavq.report.measures import Measure, best, measures_of
@@ -14,11 +14,15 @@ from tavq.report.run import Run
 from tavq.report.sections import note, section, table
 from tavq.report.view import View
 
+MIRRORED = frozenset({"l2", "dead"})
+"""Figures that say again what another says (PSNR, usage): in the table, but not counted as wins."""
+
 CURVES_FIRST = ("reconstruction/", "align/", "codebook/", "quantizer/", "adversarial/")
 
 
 def header(runs: Sequence[Run]) -> list[Markup]:
     """The runs, what makes them hard to compare, and the outcome in words."""
+    said = outcome(runs)
     facts = [sections.fact(run.name, run.recipe.get("description") or f"{run.steps:,} steps") for run in runs]
     return [
         tag("h1", " against ".join(run.name for run in runs)),
@@ -26,7 +30,7 @@ def header(runs: Sequence[Run]) -> list[Markup]:
         tag("div", *facts, class_="facts"),
         *(tag("p", warning, class_="warning") for warning in differences(runs)),
         *(tag("p", f"{run.name}: {sections.alarm_text(run)}", class_="alarmed") for run in runs if run.alarms),
-        *(tag("p", sentence) for sentence in outcome(runs)),
+        *([tag("ul", *(tag("li", line) for line in said), class_="outcome"), tag("p", caution(runs))] if said else []),
     ]
 
 
@@ -72,7 +76,7 @@ def outcome(runs: Sequence[Run]) -> list[str]:
     even: list[str] = []
     for measure in measures_of(evaluations):
         values = [measure.of(evaluation) for evaluation in evaluations]
-        if measure.better == 0 or sum(value is not None for value in values) < 2:
+        if measure.better == 0 or measure.key in MIRRORED or sum(value is not None for value in values) < 2:
             continue
         winners = best(measure, values)
         if len(winners) == 1:
@@ -87,7 +91,7 @@ def outcome(runs: Sequence[Run]) -> list[str]:
     ]
     if even:
         sentences.append(f"No difference at the printed precision: {', '.join(even)}.")
-    return [*sentences, caution(evaluated)]
+    return sentences
 
 
 def win(measure: Measure, values: Sequence[float | None], winner: int) -> str:
@@ -95,20 +99,18 @@ def win(measure: Measure, values: Sequence[float | None], winner: int) -> str:
     own = values[winner]
     others = [value for place, value in enumerate(values) if value is not None and place != winner]
     following = max(others) if measure.better > 0 else min(others)
-    assert own is not None
     return (
-        f"{measure.name} {measure.text(own)} against {measure.text(following)} "
-        f"({measure.text(own - following, signed=True)})"
+        f"{measure.name} {measure.text(own)} against {measure.text(following)} ({measure.difference(own, following)})"
     )
 
 
 def caution(runs: Sequence[Run]) -> str:
     """What the figures cannot show."""
-    evaluation = runs[0].evaluation or {}
+    images = (runs[0].evaluation or {}).get("images")
     steps = sorted({run.steps for run in runs})
     trained = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
     return (
-        f"Each run is one seed, trained for {trained} steps and measured on {evaluation.get('images', '?')} pictures. "
+        f"Each run is one seed, trained for {trained} steps and measured on {sections.count_of(images)} pictures. "
         "Several of the figures measure nearly the same thing, and single runs give no error bars: a small difference "
         "may be the seed's. Repeat with other seeds before you draw a conclusion, and do not carry one over "
         "to larger models or longer training."
@@ -134,7 +136,7 @@ def figures(runs: Sequence[Run]) -> Markup | None:
             for place, value in enumerate(values)
         ]
         if len(runs) == 2:
-            cells.append(tag("td", _difference(measure, values[0], values[1]), class_="number"))
+            cells.append(tag("td", measure.difference(values[1], values[0]), class_="number"))
         rows.append([tag("th", measure.name + arrow, scope="row", title=measure.meaning), *cells])
     head = ["measure", *(run.name for run in runs), *(["difference"] if len(runs) == 2 else [])]
     legend = [
@@ -149,14 +151,11 @@ def figures(runs: Sequence[Run]) -> Markup | None:
     return section(
         "figures",
         "Figures",
-        note(about, " ", on[0]),
+        note(about, " ", on[0], sections.chance_of(evaluations)),
         table(head, rows, numbers=range(1, len(head))),
+        *dict.fromkeys(warning for evaluation in evaluations for warning in sections.warnings_of(evaluation)),
         tag("details", tag("summary", "What each figure says"), tag("ul", *legend, class_="note")),
     )
-
-
-def _difference(measure: Measure, first: float | None, second: float | None) -> str:
-    return "–" if first is None or second is None else measure.text(second - first, signed=True)
 
 
 def settings(runs: Sequence[Run]) -> Markup:
@@ -165,10 +164,9 @@ def settings(runs: Sequence[Run]) -> Markup:
     keys = list(dict.fromkeys(key for found in every for key in found if key != "description"))
     # `align: null` beside a run that has align.name says nothing that align.name does not
     keys = [key for key in keys if not any(other.startswith(f"{key}.") for other in keys)]
-    absent = "not there"
     rows = []
     for key in keys:
-        values = [sections.shown(found[key]) if key in found else absent for found in every]
+        values = [sections.shown(found[key]) if key in found else "–" for found in every]
         if len(set(values)) > 1:
             rows.append([tag("td", key, class_="setting"), *(tag("td", value, class_="setting") for value in values)])
     if not rows:
@@ -194,19 +192,22 @@ def pictures(runs: Sequence[Run], views: Sequence[View]) -> Markup:
     """The same pictures through each run."""
     rows = []
     for place, pair in enumerate(views[0].pairs):
-        columns = [
-            img(pair.original, "original"),
-            *(img(view.pairs[place].reconstruction, run.name) for run, view in _zip(runs, views)),
+        columns = [_named(img(pair.original, pair.key), "picture")]
+        columns += [
+            _named(img(view.pairs[place].reconstruction, run.name), run.name) for run, view in _zip(runs, views)
         ]
         rows.append(tag("div", *columns, class_="row"))
-    names = tag("div", *(tag("b", name) for name in ("picture", *(run.name for run in runs))), class_="row")
     held = "Pictures that training never saw" if views[0].pairs_split != "train" else "Pictures of the training split"
     return section(
         "pictures",
         "The same pictures through each run",
-        note(f"{held}, evenly spread over the split “{views[0].pairs_split}”, not chosen."),
-        tag("div", names, *rows, class_="rows"),
+        note(f"{held}, evenly spread over the split “{views[0].pairs_split}” and not picked by hand."),
+        tag("div", *rows, class_="rows" if len(runs) < 4 else "rows wide"),
     )
+
+
+def _named(picture: Markup, name: str) -> Markup:
+    return tag("figure", picture, tag("figcaption", name))
 
 
 def _zip(runs: Sequence[Run], views: Sequence[View]) -> list[tuple[Run, View]]:
@@ -219,8 +220,8 @@ def codebooks(runs: Sequence[Run], views: Sequence[View]) -> Markup:
     for colour, (run, view) in enumerate(_zip(runs, views)):
         parts += [
             tag("h3", run.name),
-            note(sections.usage_text(view)),
-            tag("div", *sections.book(view, colour), class_="book"),
+            note(gallery.usage_text(view)),
+            tag("div", *gallery.book(view, colour), class_="book"),
         ]
     return section("codebook", "Codebooks", *parts)
 
@@ -228,14 +229,14 @@ def codebooks(runs: Sequence[Run], views: Sequence[View]) -> Markup:
 def codes(runs: Sequence[Run], views: Sequence[View]) -> Markup:
     """The most used codes of each run beside each other; codes of two runs have nothing to do with each other."""
     rows = [
-        tag("div", *(tag("div") if card is None else sections.code_card(card) for card in rank), class_="side")
+        tag("div", *(tag("div") if card is None else gallery.code_card(card) for card in rank), class_="side")
         for rank in zip_longest(*(view.cards for view in views))
     ]
     aligned = next((view for view in views if view.aligned), views[0])
     return section(
         "codes",
         "What the codes mean",
-        *sections.codes_legend(aligned),
+        *gallery.codes_legend(aligned),
         note("Cards on one line have the same rank of use in their run; their numbers do not correspond."),
         tag("div", *(tag("h3", run.name) for run in runs), class_="side"),
         *rows,

@@ -19,14 +19,15 @@ p { margin: 6px 0 14px; max-width: 78ch; }
   max-width: none; }
 nav { font-size: 14px; margin: 0 0 8px; }
 nav a { color: var(--accent); margin-right: 16px; text-decoration: none; white-space: nowrap; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 10px; margin: 0 0 14px; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr)); gap: 10px; margin: 0 0 14px; }
 .fact { background: var(--wash); border-radius: 8px; padding: 10px 14px; overflow-wrap: anywhere; }
 .fact b { display: block; font-size: 18px; font-weight: 600; line-height: 1.35; }
-.fact span { color: var(--soft); font-size: 13px; }
+.fact span { color: var(--soft); font-size: 13px; line-height: 1.4; display: block; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 15px; margin: 8px 0 16px; }
 th, td { text-align: left; vertical-align: top; padding: 7px 12px 7px 0; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; }
+tbody th { min-width: 210px; }
 thead th { color: var(--soft); font-size: 13px; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; padding-left: 12px; }
 td.best { background: var(--good); font-weight: 600; }
@@ -52,14 +53,14 @@ img { image-rendering: pixelated; display: block; border-radius: 3px; max-width:
 .pair img { width: 100%; }
 .pair figcaption { grid-column: 1 / -1; overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
   font-size: 12px; }
-.rows { display: grid; gap: 14px; }
+.rows { display: grid; gap: 18px 22px; grid-template-columns: repeat(auto-fill, minmax(min(520px, 100%), 1fr)); }
+.rows.wide { grid-template-columns: 1fr; }
 .row { display: grid; grid-auto-columns: minmax(0, 1fr); grid-auto-flow: column; gap: 8px; margin: 0;
   break-inside: avoid; }
 .row img { width: 100%; }
-.rows > .row { grid-auto-columns: minmax(0, 260px); }
-.row b { font-size: 14px; overflow-wrap: anywhere; }
-.rows3 { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(340px, 100%), 1fr)); gap: 22px; }
-.progress { margin: 0 0 18px; }
+.row figure { margin: 0; }
+.row figcaption { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; font-size: 12px; }
+.progress { break-inside: avoid; margin: 0 0 18px; }
 .progress img { width: 100%; }
 .book { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr)); gap: 26px 34px; }
 .book figure { margin: 0; break-inside: avoid; }
@@ -80,12 +81,16 @@ img { image-rendering: pixelated; display: block; border-radius: 3px; max-width:
 .units li.of { background: none; color: var(--soft); font-size: 12px; font-style: normal; padding: 3px 0;
   position: absolute; left: 0; top: 0; }
 .units small { color: var(--soft); font-size: 12px; margin-left: 4px; font-variant-numeric: tabular-nums; }
-.side { display: grid; grid-auto-columns: minmax(0, 1fr); grid-auto-flow: column; gap: 22px; margin-bottom: 18px; }
+.side { display: grid; grid-auto-columns: minmax(0, 1fr); grid-auto-flow: column; gap: 18px; margin-bottom: 18px; }
+.outcome { padding-left: 20px; max-width: 90ch; }
+.outcome li { margin-bottom: 8px; }
 .book + h3 { margin-top: 34px; }
 footer { margin-top: 60px; color: var(--soft); font-size: 13px; border-top: 1px solid var(--line); padding-top: 12px; }
 @media (max-width: 760px) { .side { grid-auto-flow: row; } main { padding: 22px 14px 50px; } h1 { font-size: 25px; } }
 @media print { body { font-size: 12px; } main { max-width: none; padding: 0; } h2 { break-after: avoid;
   margin-top: 26px; }
   nav { display: none; } * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
-  .cards { grid-template-columns: 1fr 1fr; } .chart, .fact, tr { break-inside: avoid; } }
+  .note { break-after: avoid; } .facts { grid-template-columns: repeat(4, 1fr); }
+  .cards, .charts, .book { grid-template-columns: 1fr 1fr; gap: 14px 18px; }
+  .chart, .fact, tr { break-inside: avoid; } }
 """

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import chi2, chi2_contingency
 
 from tavq.report.association import PRIOR, UNCERTAIN, Presence, lift_and_evidence, threshold
 
@@ -87,7 +88,37 @@ def test_without_units_or_codes_there_is_nothing() -> None:
     assert presence(SEA).associated([], "words", 8) == []
 
 
-def test_the_threshold_is_the_quantile_of_chi_square() -> None:
-    assert threshold(1) == pytest.approx(3.841, abs=1e-3)  # χ² with one degree of freedom at 5 %
-    assert threshold(50) == pytest.approx(10.828, abs=1e-3)  # at 0.1 %
+def test_evidence_is_the_likelihood_ratio_of_scipy() -> None:
+    rng = np.random.default_rng(0)
+    codes, words = rng.random((200, 3)) < 0.3, rng.random((200, 4)) < [0.1, 0.5, 0.9, 0.02]
+    _, evidence = lift_and_evidence(codes, words)
+    for c in range(3):
+        for u in range(4):
+            observed = [[np.sum((codes[:, c] == a) & (words[:, u] == b)) for b in (True, False)] for a in (True, False)]
+            expected = chi2_contingency(observed, correction=False, lambda_="log-likelihood").statistic
+            assert evidence[c, u] == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_code_in_no_picture_or_in_every_one_has_no_lift_and_no_evidence() -> None:
+    words = np.arange(20)[:, None] < 3
+    for code in (np.zeros((20, 1), bool), np.ones((20, 1), bool)):
+        lift, evidence = lift_and_evidence(code, words)
+        assert lift[0, 0] == pytest.approx(1)
+        assert evidence[0, 0] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("count", [1, 40, 2000])
+def test_threshold_is_the_quantile_of_scipy(count: int) -> None:
+    assert threshold(count) == pytest.approx(chi2.isf(0.05 / count, df=1), rel=1e-6)
     assert threshold(0) == math.inf
+
+
+def test_chance_makes_a_unit_certain_for_few_codes_only() -> None:
+    """60 codes without any association, 30 words each: 3 codes are expected to show one."""
+    shown = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        words = [[f"w{n}" for n in range(30) if rng.random() < 0.2] for _ in range(150)]
+        [found] = presence([([0, int(rng.random() < 0.33)], some) for some in words]).associated([1], "words", 8)
+        shown += any(item.certain for item in found)
+    assert shown <= 8

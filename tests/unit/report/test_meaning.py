@@ -13,8 +13,8 @@ from tavq.core.errors import DataError
 from tavq.data.folder import FolderDataset
 from tavq.data.pictures import save_png
 from tavq.interfaces import Batch
-from tavq.report.meaning import explain_codes, frequent_units, nearest_units
-from tavq.report.pictures import as_bytes, colours_of, crop, data_uri, sheet
+from tavq.report.meaning import Survey, decode_alone, explain_codes, frequent_units, nearest_units
+from tavq.report.pictures import as_bytes, crop
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 SETTINGS = {
@@ -131,6 +131,37 @@ def test_without_a_picture_there_is_one_clear_error(tokenizer: Tokenizer, datase
         explain_codes(tokenizer, dataset, [])
 
 
+def test_batch_sizes_do_not_matter(tokenizer: Tokenizer, dataset: FolderDataset) -> None:
+    whole = batches(dataset)
+    single = [Batch(batch.images[n : n + 1], (key,)) for batch in whole for n, key in enumerate(batch.keys)]
+    one, other = (explain_codes(tokenizer, dataset, some, store()) for some in (whole, single))
+    assert [(card.code, card.count, card.found_with) for card in one] == [
+        (card.code, card.count, card.found_with) for card in other
+    ]
+    assert [[patch.key for patch in card.patches] for card in one][1] == [patch.key for patch in other[1].patches]
+
+
+def test_the_middle_of_a_grid_of_one_code_is_shown(tokenizer: Tokenizer) -> None:
+    tiles = decode_alone(tokenizer, [1, 0])
+    f = tokenizer.factor
+    assert [tile.shape for tile in tiles] == [(2 * f, 2 * f, 3)] * 2
+    picture = tokenizer.decode(torch.ones(1, 4, 4, dtype=torch.long))
+    assert np.array_equal(tiles[0], as_bytes(picture[0, :, f : 3 * f, f : 3 * f]))
+
+
+def test_sentences_count_even_where_they_come_once() -> None:
+    once = FakeStore({"a": ["It rains."]}, {"It rains.": (1.0, 0), "Never.": (0.0, 1)})
+    once.vocabulary = lambda _: (list(once.table), np.eye(2, dtype=np.float32))  # type: ignore[method-assign]
+    assert frequent_units(once, "sentences")[0] == ["It rains."]
+
+
+def test_a_picture_without_text_counts_for_usage_only(tokenizer: Tokenizer) -> None:
+    survey = Survey(tokenizer, FakeStore({}, {}))
+    survey.update(Batch(torch.zeros(2, 3, 16, 16), ("a", "b")))
+    assert survey.counts.sum() == 2 * 16
+    assert survey.presence.codes == []
+
+
 def many(vectors: Mapping[str, tuple[float, ...]]) -> FakeStore:
     return FakeStore({str(number): list(vectors) for number in range(5)}, vectors)
 
@@ -175,34 +206,3 @@ def test_a_store_of_another_width_is_refused(tokenizer: Tokenizer) -> None:
     tokenizer.aligner = Flat()  # type: ignore[assignment]
     with pytest.raises(DataError, match="vectors have 3 numbers, the model was aligned with 2"):
         nearest_units(tokenizer, many({"a": (1.0, 0, 0), "b": (0.0, 1, 0)}), [0], [True, True])
-
-
-# --- pictures -------------------------------------------------------------------------------------------------------
-
-
-def test_a_large_picture_is_cropped_at_its_own_resolution(tmp_path: Path) -> None:
-    picture = np.zeros((32, 32, 3), np.uint8)
-    picture[8:16, 16:24] = 255
-    save_png(tmp_path / "a.png", picture)
-    assert (crop(tmp_path / "a.png", 16, (8, 4, 12, 8)) == 255).all()
-    assert crop(tmp_path / "a.png", 16, (8, 4, 12, 8)).shape == (8, 8, 3)
-
-
-def test_a_sheet_sets_tiles_in_rows() -> None:
-    tiles = [np.full((2, 2, 3), value, np.uint8) for value in (10, 20, 30)]
-    found = sheet(tiles, 2)
-    assert found.shape == (7, 7, 3)
-    assert [found[1, 1, 0], found[1, 4, 0], found[4, 1, 0], found[4, 4, 0]] == [10, 20, 30, 235]
-
-
-def test_small_pictures_are_kept_exactly() -> None:
-    assert data_uri(np.zeros((4, 4, 3), np.uint8)).startswith("data:image/png;base64,")
-    assert data_uri(np.zeros((4, 400, 3), np.uint8)).startswith("data:image/jpeg;base64,")
-    assert as_bytes(torch.tensor([-1.0, 0.0, 2.0])[:, None, None]).tolist() == [[[0, 128, 255]]]
-
-
-def test_near_entries_have_near_colours() -> None:
-    entries = torch.tensor([[0.0, 0], [0.1, 0], [9.0, 9], [9.1, 9]])
-    colours = colours_of(entries).astype(int)
-    assert np.abs(colours[0] - colours[1]).sum() < np.abs(colours[0] - colours[2]).sum()
-    assert (colours_of(torch.ones(3, 4)) == colours_of(torch.ones(3, 4))[0]).all()

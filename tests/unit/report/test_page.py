@@ -2,18 +2,19 @@
 
 import json
 import re
-from collections.abc import Callable
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tavq.core.errors import FileError, TavqError, UsageError
+from tavq.core.errors import FileError, UsageError
+from tavq.report import gallery
+from tavq.report.association import Associated
+from tavq.report.meaning import CodeCard, Near, Patch
 from tavq.report.page import write_comparison, write_report
-from tavq.report.run import read_run, read_runs
-
-Make = Callable[..., Path]
 
 
 class Page(HTMLParser):
@@ -121,6 +122,35 @@ def test_other_data_is_told_and_missing_data_leaves_the_rest(runs: Any, tmp_path
         write_report(runs.other, text=tmp_path)
 
 
+def test_a_run_whose_data_is_gone_has_curves_and_says_how_to_see_more(runs: Any, tmp_path: Path) -> None:
+    run = shutil.copytree(runs.plain, tmp_path / "run")
+    told = json.loads((run / "provenance.json").read_text())
+    (run / "provenance.json").write_text(json.dumps({**told, "data_folder": str(tmp_path / "gone")}))
+    page = Page(write_report(run))
+    assert "give it with --data" in page.text
+    assert "What the codes mean" not in page.text
+    assert page.of("polyline")
+
+
+def test_says_whether_training_saw_the_pictures(runs: Any, tmp_path: Path) -> None:
+    assert "pictures that training never saw" in Page(write_report(runs.plain)).text
+    data = shutil.copytree(runs.data, tmp_path / "data")
+    lines = [line for line in (data / "metadata.jsonl").read_text().splitlines() if '"train"' in line]
+    (data / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    assert "pictures of the training split" in Page(write_report(runs.plain, data=data)).text
+
+
+def test_hostile_units_and_keys_stay_text() -> None:
+    script = "</li><script>alert(1)</script>\"'"
+    tile = np.zeros((2, 2, 3), np.uint8)
+    found = {"words": [Associated(script, 2.0, 5)], "phrases": [], "sentences": []}
+    page = gallery.code_card(
+        CodeCard(1, 2, 0.5, tile, (Patch(script, tile),), found, {"sentences": [Near(script, 0.5)]})
+    )
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") == 6  # text and title of both units, alt and title of the patch
+
+
 def test_at_most_limit_pictures_are_read_held_out_ones_first(runs: Any) -> None:
     assert "on 3 pictures (2 test, 1 val)" in Page(write_report(runs.plain, limit=3)).text
 
@@ -136,6 +166,9 @@ def test_a_comparison_of_a_fair_pair(runs: Any, tmp_path: Path) -> None:
     assert "aligned is ahead on 1 of 3 figures: PSNR 22.50 dB against 20.00 dB (+2.50 dB)." in page.text
     assert not page.of("p", "warning")
     assert len(page.cards()) == 16
+    [row] = re.findall(r"<tr><th[^>]*>PSNR ↑</th>(.*?)</tr>", page.source)
+    cells = re.findall(r'<td class="([^"]*)">([^<]*)</td>', row)
+    assert cells == [("number", "20.00 dB"), ("number best", "22.50 dB"), ("number", "+2.50 dB")]
     assert len(page.of("td", "number best")) == 1
 
 
@@ -151,54 +184,10 @@ def test_runs_that_differ_in_more_than_the_method_are_warned_of(runs: Any, tmp_p
     assert "is ahead" not in page.text
 
 
-def test_names_of_runs_are_told_apart(folder_run: Make, tmp_path: Path) -> None:
-    one = folder_run()
-    two = tmp_path / "second" / "run"
-    two.parent.mkdir()
-    one.rename(two)
-    assert [run.name for run in read_runs([folder_run(), two])] == [f"{tmp_path.name}/run", "second/run"]
-    with pytest.raises(UsageError, match="two or more"):
-        read_runs([one])
-    with pytest.raises(UsageError, match="named twice"):
-        read_runs([one, one / "."])
-
-
-# --- reading a run --------------------------------------------------------------------------------------------------
-
-
-def test_a_run_is_read_as_it_was_logged(folder_run: Make) -> None:
-    log = '{"step": 1, "loss": 2.0}\n{"alarm": "collapse", "step": 1}\n{"step": 2, "loss": null, "x": 1}\n'
-    run = read_run(folder_run(log=log, config='{"step": 2, "seed": 5}', provenance='{"data": "d"}'))
-    assert run.curve("loss") == ([1.0], [2.0])
-    assert (len(run.lines), len(run.alarms), run.evaluation) == (2, 1, None)
-    assert run.provenance == {"data": "d"}
-
-
-def test_no_run_and_half_a_run(folder_run: Make, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"There is no run folder .*give the folder"):
-        read_run(tmp_path / "nowhere")
-    for missing, place in (("config", "model/config.json"), ("log", "log.jsonl")):
-        folder = folder_run(**{missing: None})
-        (folder / place).unlink(missing_ok=True)
-        with pytest.raises(UsageError, match=f"not a finished run: it has no {re.escape(place)}"):
-            read_run(folder)
-
-
-@pytest.mark.parametrize("broken", ["{", "[1]", '{"psnr": NaN', "\0"])
-def test_a_damaged_file_is_one_clear_error(folder_run: Make, broken: str) -> None:
-    with pytest.raises(FileError, match=r"evaluation\.json") as caught:
-        read_run(folder_run(evaluation=broken))
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("config", ["{}", '{"size": "big"}'])
-def test_a_model_that_does_not_say_its_size_is_refused(folder_run: Make, config: str) -> None:
-    with pytest.raises(TavqError, match=r"config\.json"):
-        _ = read_run(folder_run(config=config)).size
-
-
-def test_figures_of_a_wrong_type_are_left_out(folder_run: Make) -> None:
-    run = read_run(folder_run(evaluation='{"psnr": "high", "ssim": true, "usage": 0.5, "code_text_cosine": null}'))
-    from tavq.report.measures import measures_of
-
-    assert [measure.key for measure in measures_of([run.evaluation or {}])] == ["usage"]
+def test_warnings_of_evaluations_stand_in_a_comparison_once(runs: Any, tmp_path: Path) -> None:
+    copies = [shutil.copytree(run, tmp_path / str(n)) for n, run in enumerate((runs.plain, runs.aligned))]
+    for run in copies:
+        told = json.loads((run / "evaluation.json").read_text())
+        (run / "evaluation.json").write_text(json.dumps({**told, "fd_scenes": 3.5, "fd_scenes_warning": "too few"}))
+    page = Page(write_comparison(copies, tmp_path / "both.html"))
+    assert page.text.count("too few") == 1

@@ -1,0 +1,115 @@
+"""Run folders as pages find them: what may be missing, what is damaged, what is hostile."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tavq.core.errors import FileError, TavqError, UsageError
+from tavq.report import sections
+from tavq.report.run import read_run, read_runs
+
+Make = Callable[..., Path]
+
+
+@pytest.mark.parametrize(("part", "name"), [("config", "model/config.json"), ("log", "log.jsonl")])
+def test_a_run_without_model_or_log_is_refused_in_one_line(folder_run: Make, part: str, name: str) -> None:
+    with pytest.raises(UsageError, match="is not a finished run") as error:
+        read_run(folder_run(**{part: None}))
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="There is no run folder"):
+        read_run(tmp_path / "none")
+
+
+def test_the_rest_may_be_missing(folder_run: Make) -> None:
+    run = read_run(folder_run())
+    assert run.evaluation is None
+    assert (dict(run.recipe), dict(run.provenance), run.samples()) == ({}, {}, [])
+    assert "tavq evaluate" in sections.figures(run)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '"text"', '{"psnr": NaN', "\x00"])
+@pytest.mark.parametrize("part", ["evaluation", "provenance"])
+def test_a_damaged_file_is_named(folder_run: Make, part: str, text: str) -> None:
+    with pytest.raises(FileError, match=f"{part}.json"):
+        read_run(folder_run(**{part: text}))
+
+
+@pytest.mark.parametrize("config", ["{}", '{"size": "big"}'])
+def test_a_model_that_does_not_say_its_size_is_refused(folder_run: Make, config: str) -> None:
+    with pytest.raises(TavqError, match=r"config\.json"):
+        _ = read_run(folder_run(config=config)).size
+
+
+def test_lines_alarms_and_strangers_of_a_log(folder_run: Make) -> None:
+    lines = [
+        '{"step": 1, "a/b": 2.0, "note": "text"}',
+        '{"step": 2, "alarm": "codebook collapse", "usage": 0.03}',
+        "[]",
+        '{"a/b": 5.0}',
+        '{"step": 3, "a/b": "<b>"}',
+        '{"step": 4, "a/b": 1}',
+        '{"step": 5, "a/b"',
+    ]
+    run = read_run(folder_run(log="\n".join(lines)))
+    assert run.curve("a/b") == ([1.0, 4.0], [2.0, 1.0])
+    assert sections.logged_keys([run]) == ["a/b"]
+    page = sections.curves(run)
+    assert page.count('class="alarm"') == 1
+    assert "Red lines mark alarms" in page
+    assert (
+        sections.alarm_text(run)
+        == "The alarm “codebook collapse” sounded once, first at step 2 with 3.0% of the entries in use."
+    )
+
+
+def test_curves_that_are_equal_share_a_line(folder_run: Make) -> None:
+    run = read_run(
+        folder_run(
+            log='{"step": 1, "q/a": 1.0, "q/b": 1.0, "q/c": 2.0}\n{"step": 2, "q/a": 3.0, "q/b": 3.0, "q/c": 2.0}\n'
+        )
+    )
+    page = sections.curves(run)
+    assert page.count("<polyline") == 2
+    assert "a = b" in page
+
+
+@pytest.mark.parametrize("value", ['"many"', "null", "[1]", "true", "-1"])
+def test_strange_figures_break_no_page(folder_run: Make, value: str) -> None:
+    keys = (
+        "psnr",
+        "usage",
+        "images",
+        "size",
+        "retrieval",
+        "images_with_text",
+        "code_text_cosine",
+        "fd_x_warning",
+        "fd_x",
+    )
+    run = read_run(folder_run(evaluation="{" + ", ".join(f'"{key}": {value}' for key in keys) + "}"))
+    assert "Measured on" in sections.figures(run)
+
+
+def test_what_guessing_would_score_stands_beside_retrieval() -> None:
+    told = sections.chance_of([{}, {"retrieval": {"candidates": 200}, "probe_retrieval": {"candidates": 4}}])
+    assert "0.5% at R@1 and 2.5% at R@5 in the aligner's space (200 candidates)" in told
+    assert "25.0% at R@1 and 100.0% at R@5 for the probe (4 candidates)" in told
+    assert sections.chance_of([{"retrieval": None}, {"probe_retrieval": {"candidates": 0}}]) == ""
+
+
+def test_runs_of_one_name_are_told_apart(folder_run: Make, tmp_path: Path) -> None:
+    first = folder_run()
+    second = tmp_path / "more" / "run"
+    second.parent.mkdir()
+    first.rename(second)
+    first = folder_run()
+    names = [run.name for run in read_runs([first, second])]
+    assert names == [f"{tmp_path.name}/run", "more/run"]
+    for wrong in ([first], [first, first]):
+        with pytest.raises(TavqError, match="comparison needs"):
+            read_runs(wrong)
