@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tavq.core.errors import TrainingError, UsageError
-from tavq.interfaces import DEEP, Aligner, Batch, Quantized, TextFeatures, TextUnits, to_device
+from tavq.interfaces import DEEP, Aligner, Batch, Codebook, Quantized, TextFeatures, TextUnits, to_device
 from tavq.metrics.alignment import code_text_cosine, probe, retrieval
 from tavq.metrics.codes import CodeUsage
 from tavq.metrics.images import FrechetDistance, PictureMean, l1, l2, psnr, ssim
@@ -21,27 +21,24 @@ class Tokenizes(Protocol):
     """What evaluation asks of a tokenizer."""
 
     aligner: Aligner | None
+    codebook: Codebook
 
     def quantize(self, images: Float[Tensor, "b 3 y x"]) -> dict[int, Quantized]:
         """The quantised grids by level."""
         ...
 
-    def decode(self, indices: Int[Tensor, "b h w"]) -> Float[Tensor, "b 3 y x"]:
+    def decode(self, indices: Int[Tensor, "b h w *c"]) -> Float[Tensor, "b 3 y x"]:
         """Pictures of the deep level's indices."""
-        ...
-
-    def codebook(self) -> Float[Tensor, "k d"]:
-        """All entries."""
         ...
 
 
 class Evaluation:
     """The running measurements of one split; `evaluate` drives it."""
 
-    def __init__(self, entries: int, networks: Sequence[FeatureNetwork]) -> None:
+    def __init__(self, sizes: Sequence[int], networks: Sequence[FeatureNetwork]) -> None:
         self.means = {measure.__name__: PictureMean(measure) for measure in (psnr, ssim, l1, l2)}
         self.distances = [FrechetDistance(network) for network in networks]
-        self.codes = CodeUsage(entries)
+        self.codes = CodeUsage(sizes)
         self.pairs = _Pairs()
         self.images = 0
         self.size: tuple[int, ...] = ()
@@ -162,7 +159,7 @@ def evaluate(
         UsageError: the pictures differ in size or are too small for a metric.
     """
     entries = tokenizer.codebook()
-    running = Evaluation(len(entries), networks)
+    running = Evaluation(tokenizer.codebook.sizes, networks)
     for batch in batches:
         running.update(tokenizer, to_device(batch, entries.device))
         if progress is not None:

@@ -6,13 +6,14 @@ width, k entries, m text units, t text width, l levels, s samples.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tavq.core.config import NamedConfig
+from tavq.core.errors import UsageError
 from tavq.core.registry import Registry
 
 GRANULARITIES = ("words", "phrases", "sentences")
@@ -85,48 +86,162 @@ class Quantized:
     """One quantised grid.
 
     `codes` is what the decoder reads: in value the chosen entries, in gradient the encoder's features
-    (straight-through). `entries` is the same value whose gradient goes to the codebook.
+    (straight-through). `entries` is the same value whose gradient goes to the codebook. A quantizer with c > 1 parts
+    has c indices a position, index i counted from 0 within part i of the codebook.
     """
 
     codes: Float[Tensor, "b d h w"]
     entries: Float[Tensor, "b d h w"]
-    indices: Int[Tensor, "b h w"]
+    indices: Int[Tensor, "b h w *c"]
     losses: Losses
 
 
+Distance = Literal["l2", "cosine"]
+
+
 class Codebook(nn.Module):
-    """A table of k entries of width d."""
+    """A table of k entries of width d, in one part or several.
+
+    Attributes:
+        sizes: entries of each part; quantizers of one index a position take a codebook of one part.
+        width: d, of an entry. Its Config has it as `width`, and the number of parts as `parts`.
+        distance: how far a feature is from an entry.
+    """
 
     Config: ClassVar[type[NamedConfig]]
     name: ClassVar[str]
-    size: int
+    generated: ClassVar[bool] = False
+    """The entries are computed from weights at every pass; a trained model is saved with their table instead."""
+    reads_text: ClassVar[bool] = False
+    """It cannot be trained without a text store."""
+    sizes: tuple[int, ...]
     width: int
+    distance: Distance = "l2"
+
+    @property
+    def size(self) -> int:
+        """k, the entries of all parts."""
+        return sum(self.sizes)
+
+    @classmethod
+    def fitted(cls, config: Any, source: "TextSource | None") -> Any:
+        """The settings with what a text store decides filled in, such as the words; most need nothing.
+
+        Raises UsageError where a store is needed and `source` is None or lacks what is needed.
+        """
+        return config
+
+    def take(self, source: "TextSource | None") -> None:
+        """Fills from a text store what is not drawn and not learned, once, before training; most need nothing."""
 
     def forward(self) -> Float[Tensor, "k d"]:
-        """All entries, as the quantizer compares against them."""
+        """All entries, the parts one below the other, as the quantizer compares against them."""
         raise TypeError(f"{type(self).__name__} must define forward")
 
-    def start(self, rows: Float[Tensor, "n d"]) -> None:
-        """Called with the deep grid's features of every training batch before they are quantised; most need nothing."""
+    def start(self, rows: Float[Tensor, "n d"], part: int = 0) -> None:
+        """Called in training with the features that `part` is about to quantise; most need nothing.
+
+        Only the grid that the decoder reads is shown, here and in `learn`.
+        """
+
+    def learn(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
+        """Called in training with the features that `part` has quantised and the entries they chose.
+
+        Here running means are kept and entries replaced. Returns losses of the codebook's own, `codebook/name`;
+        most have none. `rows` carries no gradient.
+        """
+        return {}
+
+
+class View(Codebook):
+    """Entries that stand in the place of a codebook's: one part of it, or the same ones after a computation.
+
+    `start` and `learn` go to the codebook behind it. It is made for one pass and owns nothing.
+
+    Args:
+        codebook: what stands behind it.
+        entries: its entries, or those of one part.
+        part: which part; None for all of them.
+    """
+
+    def __init__(self, codebook: Codebook, entries: Float[Tensor, "k d"], part: int | None = None) -> None:
+        super().__init__()
+        self._held = (codebook, entries, part)  # in a tuple: nn.Module would take the codebook over
+        self.sizes = codebook.sizes if part is None else (len(entries),)
+        self.width, self.distance = entries.shape[1], codebook.distance
+
+    def forward(self) -> Float[Tensor, "k d"]:
+        return self._held[1]
+
+    def start(self, rows: Float[Tensor, "n d"], part: int = 0) -> None:
+        self._held[0].start(rows, part if self._held[2] is None else self._held[2])
+
+    def learn(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
+        return self._held[0].learn(rows, indices, part if self._held[2] is None else self._held[2])
+
+
+def parts_of(codebook: Codebook) -> list[Codebook]:
+    """A codebook of one part for each part of `codebook`."""
+    if len(codebook.sizes) == 1:
+        return [codebook]
+    return [View(codebook, entries, i) for i, entries in enumerate(codebook().split(codebook.sizes))]
 
 
 class Quantizer(nn.Module):
-    """Replaces each feature by an entry of a codebook."""
+    """Replaces each feature by an entry of a codebook, or by one of each of its parts.
+
+    Args:
+        config: the class's settings.
+        codebook: the settings of the codebook it will be given; one that does not fit is a UsageError.
+
+    The traits below say where a class is, by its nature, outside a rule that the contract tests hold all others to.
+    """
 
     Config: ClassVar[type[NamedConfig]]
     name: ClassVar[str]
+    partner: ClassVar[Mapping[str, Any]] = {"name": "learned"}
+    """Settings of a codebook that it works with; size and width are left to whoever builds one."""
+    several: ClassVar[bool] = False
+    """It takes codebooks of several parts and gives as many indices a position."""
+    straight_through: ClassVar[bool] = True
+    """The gradient of `codes` reaches the features unchanged."""
+    idempotent: ClassVar[bool] = True
+    """Quantising codes gives the same codes."""
+    ordered: ClassVar[bool] = False
+    """An entry's place is more than a name: permuted entries are not chosen alike."""
+    random: ClassVar[bool] = False
+    """In training the choice is drawn at random."""
 
-    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Quantized:
-        """The quantised grid with its losses."""
+    def __init__(self, config: Any, codebook: Any) -> None:
+        super().__init__()
+        self.config = config
+        if codebook.parts > 1 and not self.several:
+            takers = [name for name in quantizers if quantizers[name].several]
+            raise UsageError(
+                f"The quantizer {self.name!r} gives one index a position and the codebook has {codebook.parts} parts; "
+                f"quantizers for several: {', '.join(takers)}."
+            )
+
+    @classmethod
+    def grid_width(cls, codebook: Any) -> int:
+        """d of the grid that it quantises, from the settings of its codebook."""
+        return int(codebook.width)
+
+    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool = False) -> Quantized:
+        """The quantised grid with its losses; with `learn` the codebook is shown the features."""
         raise TypeError(f"{type(self).__name__} must define forward")
 
-    def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w"]:
+    def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w *c"]:
         """The chosen entries only; what `encode` needs."""
         raise TypeError(f"{type(self).__name__} must define indices")
 
-    def lookup(self, indices: Int[Tensor, "b h w"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
+    def lookup(self, indices: Int[Tensor, "b h w *c"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
         """The grid of entries that indices stand for; what `decode` needs."""
         raise TypeError(f"{type(self).__name__} must define lookup")
+
+    def alone(self, codebook: Codebook) -> Float[Tensor, "k d"]:
+        """Each entry of each part as a code of the grid's width, every other part at the mean of its entries."""
+        raise TypeError(f"{type(self).__name__} must define alone")
 
 
 class Aligner(nn.Module):
@@ -136,6 +251,14 @@ class Aligner(nn.Module):
     name: ClassVar[str]
     levels: tuple[int, ...]
     """Which of the hierarchy's grids it reads: 0 low and fine, 1 middle, 2 deep; the others are not built."""
+
+    @classmethod
+    def fitted(cls, config: Any, source: "TextSource") -> Any:
+        """The settings with what a text store decides filled in (sizes of a vocabulary); most need nothing."""
+        return config
+
+    def take(self, source: "TextSource") -> None:
+        """Fills from a text store what is not drawn and not learned, once, before training; most need nothing."""
 
     def forward(self, levels: Mapping[int, Quantized], text: TextFeatures) -> Losses:
         """The alignment losses of a batch."""
@@ -186,3 +309,11 @@ def as_grid(vectors: Float[Tensor, "n d"], shape: Sequence[int]) -> Float[Tensor
 def as_rows(grid: Float[Tensor, "b d h w"]) -> Float[Tensor, "n d"]:
     """A grid as rows in raster order, batch first: the inverse of `as_grid`."""
     return grid.permute(0, 2, 3, 1).reshape(-1, grid.shape[1])
+
+
+def stacked(indices: Int[Tensor, "b h w *c"], sizes: Sequence[int]) -> Int[Tensor, "b h w *c"]:
+    """Indices counted through all parts of a codebook, as its rows are; equal to `indices` where it has one part."""
+    if len(sizes) == 1:
+        return indices
+    offsets = torch.tensor([0, *sizes[:-1]], device=indices.device).cumsum(0)
+    return indices + offsets

@@ -22,8 +22,9 @@ from tavq.interfaces import (
     Quantized,
     Quantizer,
     TextFeatures,
+    TextSource,
+    View,
     aligners,
-    as_rows,
     codebooks,
     quantizers,
 )
@@ -58,6 +59,29 @@ class TokenizerConfig(Config):
             raise ValueError("an aligner reads three levels, so net.multipliers needs three stages or more")
         return self
 
+    @property
+    def reads_text(self) -> bool:
+        """It cannot be trained without a text store."""
+        return self.align is not None or codebooks[self.codebook.name].reads_text
+
+    def fitted(self, source: TextSource | None) -> "TokenizerConfig":
+        """The settings with what the text store decides filled in: the width of its vectors, its words.
+
+        Raises:
+            UsageError: a store is needed and there is none, or its width is not the settings'.
+        """
+        codebook = codebooks[self.codebook.name].fitted(self.codebook, source)
+        if self.align is None:
+            return self.model_copy(update={"codebook": codebook})
+        if source is None:
+            raise UsageError(f"The aligner {self.align.name!r} needs encoded text; make it with: tavq text DIR")
+        if self.text_width not in (None, source.width):
+            raise UsageError(
+                f"model.text_width is {self.text_width}, but the text store's vectors are {source.width} wide."
+            )
+        align = aligners[self.align.name].fitted(self.align, source)
+        return self.model_copy(update={"codebook": codebook, "align": align, "text_width": source.width})
+
 
 @dataclass(frozen=True)
 class Output:
@@ -78,11 +102,12 @@ class Tokenizer(nn.Module):
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
-        width = config.codebook.width
+        width = quantizers[config.quantizer.name].grid_width(config.codebook)
+        # In this order: with one seed, tokenizers of one grid width start from the same encoder and decoder.
         self.encoder = Encoder(config.net, width)
         self.decoder = Decoder(config.net, width)
         self.codebook: Codebook = codebooks[config.codebook.name](config.codebook)
-        self.quantizer: Quantizer = quantizers[config.quantizer.name](config.quantizer)
+        self.quantizer: Quantizer = quantizers[config.quantizer.name](config.quantizer, config.codebook)
         # Built last: with one seed, a tokenizer with alignment starts from the same weights as one without.
         self.aligner: Aligner | None = None
         self.hierarchy: Hierarchy | None = None
@@ -93,6 +118,12 @@ class Tokenizer(nn.Module):
             upper = [level for level in self.aligner.levels if level != DEEP]
             self.hierarchy = Hierarchy(config.net.widths, width, upper)
 
+    def take(self, source: TextSource | None) -> None:
+        """Fills what its parts hold of a text store; once, before training."""
+        self.codebook.take(source)
+        if self.aligner is not None and source is not None:
+            self.aligner.take(source)
+
     @property
     def factor(self) -> int:
         """Pixels of a side that one index stands for."""
@@ -100,7 +131,7 @@ class Tokenizer(nn.Module):
 
     @property
     def entries(self) -> int:
-        """k, the number of codebook entries."""
+        """k, the codebook entries of all parts."""
         return self.codebook.size
 
     def _check_size(self, images: Tensor) -> None:
@@ -110,34 +141,53 @@ class Tokenizer(nn.Module):
         if y % self.factor or x % self.factor or not (y and x):
             raise UsageError(f"Pictures of {y} x {x} cannot be encoded: both sides must be multiples of {self.factor}.")
 
-    def encode(self, images: Float[Tensor, "b 3 y x"]) -> Int[Tensor, "b h w"]:
-        """Indices of pictures in [-1, 1]; the alignment takes no part."""
+    def encode(self, images: Float[Tensor, "b 3 y x"]) -> Int[Tensor, "b h w *c"]:
+        """Indices of pictures in [-1, 1], c at a position where the codebook has c > 1 parts.
+
+        The alignment takes no part.
+        """
         self._check_size(images)
         with torch.no_grad():
             _, features = self.encoder(images)
             return self.quantizer.indices(features, self.codebook)
 
-    def decode(self, indices: Int[Tensor, "b h w"]) -> Float[Tensor, "b 3 y x"]:
+    def decode(self, indices: Int[Tensor, "b h w *c"]) -> Float[Tensor, "b 3 y x"]:
         """Pictures of indices, in about [-1, 1] (not clamped)."""
-        if indices.ndim != 3 or indices.is_floating_point():
-            raise UsageError(f"Indices are whole numbers [b h w]; got {indices.dtype} {list(indices.shape)}.")
-        _, h, w = indices.shape
-        if not (h and w):
-            raise UsageError(f"A grid of {h} x {w} indices cannot be decoded: it is empty.")
-        low, high = (int(indices.min()), int(indices.max())) if len(indices) else (0, 0)
-        if low < 0 or high >= self.entries:
-            raise UsageError(f"Indices {low} to {high} do not fit a codebook of entries 0 to {self.entries - 1}.")
+        self._check_indices(indices)
         with torch.no_grad():
             return self.decoder(self.quantizer.lookup(indices, self.codebook))
+
+    def _check_indices(self, indices: Tensor) -> None:
+        sizes = self.codebook.sizes
+        axes = ["b", "h", "w"] + [str(len(sizes))] * (len(sizes) > 1)
+        whole = not (indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool)
+        if not whole or indices.ndim != len(axes) or (len(sizes) > 1 and indices.shape[3] != len(sizes)):
+            raise UsageError(
+                f"Indices are whole numbers [{' '.join(axes)}]; got {indices.dtype} {list(indices.shape)}."
+            )
+        h, w = indices.shape[1:3]
+        if not (h and w):
+            raise UsageError(f"A grid of {h} x {w} indices cannot be decoded: it is empty.")
+        parts = indices.unbind(3) if len(sizes) > 1 else [indices]
+        for part, size in zip(parts, sizes, strict=True):
+            low, high = (int(part.min()), int(part.max())) if len(part) else (0, 0)
+            if low < 0 or high >= size:
+                raise UsageError(f"Indices {low} to {high} do not fit a codebook of entries 0 to {size - 1}.")
+
+    def entry_codes(self) -> Float[Tensor, "k d"]:
+        """Each entry as the decoder reads it; with several parts, the others at the mean of their entries."""
+        with torch.no_grad():
+            return self.quantizer.alone(self.codebook)
 
     def quantize(self, images: Float[Tensor, "b 3 y x"]) -> dict[int, Quantized]:
         """The quantised grids by level: the deep one (2) always, the upper ones where the aligner reads them."""
         self._check_size(images)
         stages, features = self.encoder(images)
         upper = self.hierarchy(stages) if self.hierarchy is not None else {}
-        if self.training:  # a codebook that starts from features starts from those the decoder reads
-            self.codebook.start(as_rows(features.detach().float()))
-        return {level: self.quantizer(grid, self.codebook) for level, grid in {**upper, DEEP: features}.items()}
+        # The codebook starts and keeps its statistics from the features that the decoder reads, and they come first.
+        codebook = View(self.codebook, self.codebook()) if self.codebook.generated else self.codebook
+        deep = self.quantizer(features, codebook, learn=self.training)
+        return {**{level: self.quantizer(grid, codebook) for level, grid in upper.items()}, DEEP: deep}
 
     def forward(self, images: Float[Tensor, "b 3 y x"], text: TextFeatures | None = None) -> Output:
         """Reconstruction, grids and every loss but those on pixels; alignment counts where text is given."""

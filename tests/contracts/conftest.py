@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tavq.core.config import build
-from tavq.interfaces import Codebook, Quantized, TextFeatures, TextUnits
+from tavq.interfaces import Codebook, Quantized, TextFeatures, TextUnits, codebooks, quantizers
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 NET = {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1, "attention": False}
@@ -24,8 +24,8 @@ CODEBOOK_SETTINGS: dict[str, dict[str, Any]] = {}
 QUANTIZER_SETTINGS: dict[str, dict[str, Any]] = {}
 """Settings of a quantizer beside its defaults."""
 
-PARTNERS: dict[str, dict[str, Any]] = {}
-"""The codebook, with its settings, of a quantizer that does not go with a learned table."""
+PARTNER_OF: dict[str, str] = {}
+"""The quantizer of a codebook that does not go with `nearest`."""
 
 ALIGNER_SETTINGS: dict[str, dict[str, Any]] = {}
 """Settings of an aligner beside its defaults."""
@@ -36,23 +36,28 @@ WITHOUT_NOISE: dict[str, dict[str, Any]] = {"ta": {"sampling": False}}
 Make = Callable[..., Tokenizer]
 
 
+def fields_of(codebook: str) -> set[str]:
+    return set(codebooks[codebook].Config.model_fields)
+
+
 @pytest.fixture
 def make() -> Make:
     """Builds a small tokenizer of named parts from a seed."""
 
     def make(
-        quantizer: str = "nearest",
+        quantizer: str | None = None,
         codebook: str | None = None,
         align: str | None = None,
         seed: int = 0,
         **align_settings: Any,
     ) -> Tokenizer:
-        table = {"name": codebook or "learned", **CODEBOOK_SETTINGS.get(codebook or "learned", {})}
-        if len(table) == 1:
-            table |= {"entries": ENTRIES, "width": WIDTH}
+        quantizer = quantizer or PARTNER_OF.get(codebook or "", "nearest")
+        table = {"name": codebook} if codebook else dict(quantizers[quantizer].partner)
+        sizes = {"entries": ENTRIES, "width": WIDTH} if "entries" in fields_of(table["name"]) else {}
+        table = {**sizes, **CODEBOOK_SETTINGS.get(table["name"], {}), **table}
         values = {
             "net": NET,
-            "codebook": table if codebook else PARTNERS.get(quantizer, table),
+            "codebook": table,
             "quantizer": {"name": quantizer, **QUANTIZER_SETTINGS.get(quantizer, {})},
             "align": {"name": align, **ALIGNER_SETTINGS.get(align, {}), **align_settings} if align else None,
             "text_width": TEXT_WIDTH if align else None,

@@ -13,7 +13,10 @@ pytestmark = pytest.mark.parametrize("name", codebooks)
 
 
 def test_it_is_a_table_of_its_size(make: Any, name: str) -> None:
-    codebook = make(codebook=name).codebook
+    tokenizer = make(codebook=name)
+    codebook = tokenizer.codebook
+    assert (tokenizer.config.codebook.width, tokenizer.config.codebook.parts) == (codebook.width, len(codebook.sizes))
+    assert codebook.size == sum(codebook.sizes)
     assert isinstance(codebook, Codebook)
     assert codebook().shape == (codebook.size, codebook.width)
     assert codebook().isfinite().all()
@@ -40,18 +43,43 @@ def test_every_number_gets_a_gradient_or_is_frozen(make: Any, name: str) -> None
 
 def test_the_state_is_the_table(make: Any, name: str, grid: Any) -> None:
     first, second = make(codebook=name, seed=1).codebook, make(codebook=name, seed=2).codebook
-    first.start(grid(2, 3, 4, first.width).permute(0, 2, 3, 1).reshape(24, first.width))
+    rows = grid(2, 3, 4, first.width).permute(0, 2, 3, 1).reshape(24, first.width)
+
+    def shown(codebook: Codebook) -> Any:
+        torch.manual_seed(6)
+        for part, size in enumerate(codebook.sizes):
+            codebook.start(rows, part)
+            codebook.learn(rows, torch.arange(24) % size, part)
+        return codebook()
+
+    shown(first)
     second.load_state_dict(first.state_dict())
     assert torch.equal(first(), second())
-    second.start(torch.ones(5, first.width))
-    first.start(torch.ones(5, first.width))
-    assert torch.equal(first(), second())
+    assert torch.equal(shown(first), shown(second))
+
+
+def test_what_it_is_shown_stays_in_its_part(make: Any, name: str) -> None:
+    codebook = make(codebook=name).codebook
+    before = codebook().detach().clone().split(codebook.sizes)
+    codebook.start(torch.randn(40, codebook.width), 0)
+    codebook.learn(torch.randn(40, codebook.width), torch.arange(40) % codebook.sizes[0], 0)
+    for part in range(1, len(codebook.sizes)):
+        assert torch.equal(codebook().split(codebook.sizes)[part], before[part])
+
+
+def test_it_can_be_frozen(make: Any, name: str) -> None:
+    """A frozen tokenizer that is not in training never moves."""
+    tokenizer = make(codebook=name).eval().requires_grad_(False)
+    before = {key: value.clone() for key, value in tokenizer.state_dict().items()}
+    tokenizer(torch.rand(2, 3, 16, 16))
+    assert all(torch.equal(before[key], value) for key, value in tokenizer.state_dict().items())
 
 
 @pytest.mark.parametrize("rows", [1, 500])
 def test_a_start_from_few_or_many_features_leaves_finite_entries(make: Any, name: str, rows: int) -> None:
     codebook = make(codebook=name).codebook
     codebook.start(torch.randn(rows, codebook.width))
+    codebook.learn(torch.randn(rows, codebook.width), torch.arange(rows) % codebook.sizes[0])
     assert codebook().shape == (codebook.size, codebook.width)
     assert codebook().isfinite().all()
 

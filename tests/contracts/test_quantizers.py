@@ -8,17 +8,8 @@ import torch
 from torch import Tensor
 
 from tavq.core.config import build
-from tavq.interfaces import Codebook, Quantized, Quantizer, quantizers, total
+from tavq.interfaces import Codebook, Quantized, Quantizer, View, quantizers, total
 from tavq.tokenizer import TokenizerConfig
-
-RANDOM: set[str] = set()
-"""Quantizers whose choice in training is drawn at random."""
-
-SMOOTH: set[str] = set()
-"""Quantizers whose gradient is not the straight-through one."""
-
-IMPLICIT: set[str] = set()
-"""Quantizers whose entries follow from their place, so that they have no order to permute."""
 
 GRIDS = [(2, 3, 5), (1, 1, 1), (3, 1, 7), (1, 4, 4)]
 
@@ -26,55 +17,76 @@ pytestmark = pytest.mark.parametrize("name", quantizers)
 
 
 @pytest.fixture
-def parts(make: Any, spread: Any, name: str) -> tuple[Quantizer, Codebook]:
+def parts(make: Any, spread: Any, name: str) -> tuple[Quantizer, Codebook, int]:
+    """The quantizer, a codebook for it and the width of the grids that they take."""
     tokenizer = make(name)
     spread(tokenizer.codebook)
-    return tokenizer.quantizer, tokenizer.codebook
+    return tokenizer.quantizer, tokenizer.codebook, tokenizer.quantizer.grid_width(tokenizer.config.codebook)
+
+
+def indices_shape(shape: tuple[int, ...], codebook: Codebook) -> tuple[int, ...]:
+    return shape if len(codebook.sizes) == 1 else (*shape, len(codebook.sizes))
 
 
 @pytest.mark.parametrize("shape", GRIDS)
 def test_the_indices_stand_for_the_codes(parts: Any, grid: Any, shape: tuple[int, int, int]) -> None:
-    quantizer, codebook = parts
-    made: Quantized = quantizer(grid(*shape, codebook.width), codebook)
-    assert made.indices.shape == shape
-    assert made.codes.shape == made.entries.shape == (shape[0], codebook.width, *shape[1:])
-    assert 0 <= int(made.indices.min()) <= int(made.indices.max()) < codebook.size
+    quantizer, codebook, width = parts
+    made: Quantized = quantizer(grid(*shape, width), codebook)
+    assert made.indices.shape == indices_shape(shape, codebook)
+    assert made.codes.shape == made.entries.shape == (shape[0], width, *shape[1:])
+    chosen = made.indices.reshape(-1, len(codebook.sizes))
+    assert all(0 <= int(p.min()) <= int(p.max()) < k for p, k in zip(chosen.T, codebook.sizes, strict=True))
     assert torch.equal(quantizer.lookup(made.indices, codebook), made.codes)
     assert torch.equal(made.entries, made.codes)
 
 
 @pytest.mark.parametrize("shape", GRIDS)
 def test_quantising_twice_changes_nothing(parts: Any, grid: Any, shape: tuple[int, int, int]) -> None:
-    quantizer, codebook = parts
-    once = quantizer.eval()(grid(*shape, codebook.width), codebook)
+    quantizer, codebook, width = parts
+    if not quantizer.idempotent:
+        pytest.skip("declared: codes are no fixed points")
+    once = quantizer.eval()(grid(*shape, width), codebook)
     twice = quantizer(once.codes.detach(), codebook)
     assert torch.equal(once.indices, twice.indices)
     assert torch.equal(once.codes, twice.codes)
 
 
-def test_the_choice_at_inference_is_that_of_training(parts: Any, grid: Any, name: str) -> None:
-    quantizer, codebook = parts
-    features = grid(2, 3, 5, codebook.width)
+def test_an_entry_alone_is_a_code(parts: Any) -> None:
+    """With several parts the mean over one part's entries is the mean code, whichever part it is."""
+    quantizer, codebook, width = parts
+    alone = quantizer.alone(codebook)
+    assert alone.shape == (codebook.size, width)
+    if len(codebook.sizes) == 1:
+        every = torch.arange(codebook.size).view(1, 1, -1)
+        torch.testing.assert_close(quantizer.lookup(every, codebook)[0, :, 0].T, alone)
+    means = [part.mean(0) for part in alone.split(codebook.sizes)]
+    for mean in means[1:]:
+        torch.testing.assert_close(mean, means[0])
+
+
+def test_the_choice_at_inference_is_that_of_training(parts: Any, grid: Any) -> None:
+    quantizer, codebook, width = parts
+    features = grid(2, 3, 5, width)
     for training in (True, False):
         quantizer.train(training)
-        if training and name in RANDOM:
+        if training and quantizer.random:
             continue
         made = quantizer(features, codebook)
         assert torch.equal(quantizer.indices(features, codebook), made.indices)
 
 
 def test_a_picture_is_quantised_alone(parts: Any, grid: Any) -> None:
-    quantizer, codebook = parts
-    features = grid(3, 2, 5, codebook.width)
+    quantizer, codebook, width = parts
+    features = grid(3, 2, 5, width)
     together = quantizer.eval().indices(features, codebook)
     alone = [quantizer.indices(features[i : i + 1], codebook) for i in range(3)]
     assert torch.equal(together, torch.cat(alone))
 
 
 def test_half_precision_is_computed_in_full(parts: Any, grid: Any) -> None:
-    quantizer, codebook = parts
+    quantizer, codebook, width = parts
     quantizer.eval()
-    features = grid(4, 6, 7, codebook.width).bfloat16()
+    features = grid(4, 6, 7, width).bfloat16()
     full = quantizer(features.float(), codebook)
     for made in (quantizer(features, codebook), _under_autocast(quantizer, features, codebook)):
         assert made.codes.dtype == torch.float32
@@ -91,11 +103,11 @@ def _under_autocast(quantizer: Quantizer, features: Tensor, codebook: Codebook) 
         return quantizer(features, codebook)
 
 
-def test_the_gradient_goes_straight_through(parts: Any, grid: Any, name: str) -> None:
-    if name in SMOOTH:
-        pytest.skip("has a gradient of its own")
-    quantizer, codebook = parts
-    features = grid(2, 3, 5, codebook.width).requires_grad_()
+def test_the_gradient_goes_straight_through(parts: Any, grid: Any) -> None:
+    quantizer, codebook, width = parts
+    if not quantizer.straight_through:
+        pytest.skip("declared: has a gradient of its own")
+    features = grid(2, 3, 5, width).requires_grad_()
     gradient = grid(2, 3, 5, codebook.width, seed=9)
     quantizer(features, codebook).codes.backward(gradient)
     assert features.grad is not None
@@ -104,8 +116,8 @@ def test_the_gradient_goes_straight_through(parts: Any, grid: Any, name: str) ->
 
 
 def test_the_entries_carry_the_gradient_of_the_codebook_alone(parts: Any, grid: Any) -> None:
-    quantizer, codebook = parts
-    features = grid(2, 3, 5, codebook.width).requires_grad_()
+    quantizer, codebook, width = parts
+    features = grid(2, 3, 5, width).requires_grad_()
     entries = quantizer(features, codebook).entries
     if not entries.requires_grad:
         assert not any(parameter.requires_grad for parameter in codebook.parameters())
@@ -117,8 +129,8 @@ def test_the_entries_carry_the_gradient_of_the_codebook_alone(parts: Any, grid: 
 
 
 def test_every_number_gets_a_gradient_or_is_frozen(parts: Any, grid: Any) -> None:
-    quantizer, codebook = parts
-    made = quantizer.train()(grid(2, 3, 5, codebook.width), codebook)
+    quantizer, codebook, width = parts
+    made = quantizer.train()(grid(2, 3, 5, width), codebook)
     total(made.losses).backward()
     for part in (quantizer, codebook):
         for key, parameter in part.named_parameters():
@@ -126,43 +138,41 @@ def test_every_number_gets_a_gradient_or_is_frozen(parts: Any, grid: Any) -> Non
 
 
 def test_its_losses_are_finite_and_named_by_their_room(parts: Any, grid: Any) -> None:
-    quantizer, codebook = parts
+    quantizer, codebook, width = parts
     for scale in (0.0, 1.0, 1e4):
-        for key, loss in quantizer(scale * grid(2, 3, 5, codebook.width), codebook).losses.items():
-            assert key.startswith("quantizer/")
+        for key, loss in quantizer(scale * grid(2, 3, 5, width), codebook).losses.items():
+            assert key.startswith(("quantizer/", "codebook/"))
             assert loss.value.shape == ()
             assert loss.value.isfinite()
             assert math.isfinite(loss.weight)
             assert loss.weight >= 0
 
 
-class Permuted(Codebook):
-    """The entries of another codebook in another order."""
-
-    def __init__(self, codebook: Codebook, order: Tensor) -> None:
-        super().__init__()
-        self.codebook, self.order = codebook, order
-        self.size, self.width = codebook.size, codebook.width
-
-    def forward(self) -> Tensor:
-        return self.codebook()[self.order]
-
-
-def test_entries_in_another_order_are_chosen_all_the_same(parts: Any, grid: Any, name: str) -> None:
-    if name in IMPLICIT:
-        pytest.skip("has entries in one order only")
-    quantizer, codebook = parts
-    features = grid(4, 6, 7, codebook.width)
-    order = torch.randperm(codebook.size, generator=torch.Generator().manual_seed(4))
-    permuted = quantizer.eval().indices(features, Permuted(codebook, order))
-    assert torch.equal(order[permuted], quantizer.indices(features, codebook))
-    assert len(permuted.unique()) > codebook.size // 2  # else the test says nothing
+def test_entries_in_another_order_are_chosen_all_the_same(parts: Any, grid: Any) -> None:
+    quantizer, codebook, width = parts
+    if quantizer.ordered:
+        pytest.skip("declared: has entries in one order only")
+    features = grid(8, 6, 7, width)
+    generator = torch.Generator().manual_seed(4)
+    orders = [torch.randperm(size, generator=generator) for size in codebook.sizes]
+    starts = [sum(codebook.sizes[:i]) for i in range(len(orders))]
+    rows = torch.cat([start + order for start, order in zip(starts, orders, strict=True)])
+    permuted = quantizer.eval().indices(features, View(codebook, codebook()[rows]))
+    expected = quantizer.indices(features, codebook)
+    for order, found, wanted in zip(
+        orders,
+        permuted.reshape(-1, len(orders)).T,
+        expected.reshape(-1, len(orders)).T,
+        strict=True,
+    ):
+        assert torch.equal(order[found], wanted)
+        assert len(wanted.unique()) > len(order) // 2  # else the test says nothing
 
 
 def test_the_state_round_trips(make: Any, name: str, grid: Any) -> None:
     first, second = make(name, seed=1), make(name, seed=2)
     second.load_state_dict(first.state_dict())
-    features = grid(2, 3, 5, first.codebook.width)
+    features = grid(2, 3, 5, first.quantizer.grid_width(first.config.codebook))
     made = [t.eval().quantizer(features, t.codebook) for t in (first, second)]
     assert torch.equal(made[0].indices, made[1].indices)
     assert torch.equal(made[0].codes, made[1].codes)
@@ -181,6 +191,6 @@ def test_whole_pictures_pass_through_a_tokenizer(make: Any, spread: Any, name: s
     spread(tokenizer.codebook)
     images = grid(2, 8, 12, 3).tanh()
     indices = tokenizer.encode(images)
-    assert indices.shape == (2, 2, 3)
+    assert indices.shape == indices_shape((2, 2, 3), tokenizer.codebook)
     assert torch.equal(tokenizer.decode(indices), tokenizer(images).images)
     assert torch.equal(tokenizer(images).levels[2].indices, indices)

@@ -45,7 +45,7 @@ def test_ssim_of_a_picture_and_its_negative() -> None:
 
 
 def test_perplexity_of_a_half_and_two_quarters() -> None:
-    usage = CodeUsage(1024)
+    usage = CodeUsage((1024,))
     usage.update(torch.tensor([[[0, 0], [8, 9]]]))
     assert usage.compute()["perplexity"] == pytest.approx(2**1.5)
     assert usage.compute()["usage"] == 3 / 1024

@@ -39,7 +39,7 @@ DISTANCE = (0.04 + 0.16 + 0.01 + 0.25) / 4  # mean over positions and width
 
 @pytest.mark.parametrize(("legacy", "weights"), [(False, (1.0, 0.25)), (True, (0.25, 1.0))])
 def test_the_losses_of_the_nearest_quantizer(legacy: bool, weights: tuple[float, float]) -> None:
-    quantizer = NearestQuantizer(NearestQuantizer.Config(commitment=0.25, legacy=legacy))
+    quantizer = NearestQuantizer(NearestQuantizer.Config(commitment=0.25, legacy=legacy), LearnedCodebook.Config())
     table, features = codebook(ENTRIES), FEATURES.clone().requires_grad_()
     made = quantizer(features, table)
     assert made.indices.tolist() == INDICES
@@ -56,9 +56,12 @@ def test_the_losses_of_the_nearest_quantizer(legacy: bool, weights: tuple[float,
 
 
 def test_the_weight_of_the_commitment() -> None:
-    made = NearestQuantizer(NearestQuantizer.Config(commitment=2))(FEATURES, codebook(ENTRIES))
+    made = NearestQuantizer(NearestQuantizer.Config(commitment=2), LearnedCodebook.Config())(
+        FEATURES, codebook(ENTRIES)
+    )
     assert total(made.losses).item() == pytest.approx(3 * DISTANCE)
-    silent = NearestQuantizer(NearestQuantizer.Config(commitment=0))(FEATURES, codebook(ENTRIES))
+    none = NearestQuantizer(NearestQuantizer.Config(commitment=0), LearnedCodebook.Config())
+    silent = none(FEATURES, codebook(ENTRIES))
     assert total(silent.losses).item() == pytest.approx(DISTANCE)
 
 
@@ -225,7 +228,7 @@ def test_the_gradient_arrives_where_the_setting_says(path: str) -> None:
     made, words = aligner(gradient=path), text()
     table = codebook(torch.randn(8, WIDTH, generator=torch.Generator().manual_seed(5)).tolist())
     features = {level: quantized.codes.clone().requires_grad_() for level, quantized in levels().items()}
-    quantizer = NearestQuantizer(NearestQuantizer.Config())
+    quantizer = NearestQuantizer(NearestQuantizer.Config(), LearnedCodebook.Config())
     grids = {level: quantizer(grid, table) for level, grid in features.items()}
     torch.manual_seed(6)
     total(made(grids, words)).backward()
@@ -250,7 +253,7 @@ def encoder_gradients(
     twin = TransportAligner(made.config.model_copy(update={"gradient": "encoder"}), WIDTH, TEXT_WIDTH)
     twin.load_state_dict(made.state_dict())
     fresh = {level: grid.detach().clone().requires_grad_() for level, grid in features.items()}
-    quantizer = NearestQuantizer(NearestQuantizer.Config())
+    quantizer = NearestQuantizer(NearestQuantizer.Config(), LearnedCodebook.Config())
     grids = {level: quantizer(grid, table) for level, grid in fresh.items()}
     torch.manual_seed(6)
     found = torch.autograd.grad(total(twin(grids, words)), list(fresh.values()))

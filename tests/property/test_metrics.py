@@ -34,7 +34,7 @@ def test_any_split_of_the_pictures_adds_up(seed: int, count: int, cut: int) -> N
 @settings(max_examples=50, deadline=None)
 @given(indices=st.lists(st.integers(0, 15), min_size=1, max_size=60))
 def test_usage_stays_in_its_bounds(indices: list[int]) -> None:
-    usage = CodeUsage(16)
+    usage = CodeUsage((16,))
     usage.update(torch.tensor(indices).view(1, 1, -1))
     result = usage.compute(top=16)
     used = len(set(indices))

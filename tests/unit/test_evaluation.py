@@ -11,9 +11,20 @@ from torch.nn.functional import normalize
 
 from tavq.core.errors import TrainingError, UsageError
 from tavq.evaluation import _mean_unit, evaluate
-from tavq.interfaces import Aligner, Batch, Quantized, TextFeatures, TextUnits
+from tavq.interfaces import Aligner, Batch, Codebook, Quantized, TextFeatures, TextUnits
 from tavq.metrics.images import l1
 from tavq.nets.features import FeatureNetwork
+
+
+class GrayCodebook(Codebook):
+    """A table as it is given."""
+
+    def __init__(self, entries: Tensor) -> None:
+        super().__init__()
+        self.entries, self.sizes, self.width = entries, (len(entries),), entries.shape[1]
+
+    def forward(self) -> Tensor:
+        return self.entries
 
 
 class GrayTokenizer(torch.nn.Module):
@@ -24,9 +35,7 @@ class GrayTokenizer(torch.nn.Module):
         self.grays = torch.linspace(-1.1, 1, 16)
         self.aligner = aligner
         self.entries = torch.stack([self.grays, self.grays**2], dim=1)
-
-    def codebook(self) -> Tensor:
-        return self.entries
+        self.codebook = GrayCodebook(self.entries)
 
     def quantize(self, images: Tensor) -> dict[int, Quantized]:
         patches = torch.nn.functional.avg_pool2d(images.mean(dim=1), 8)

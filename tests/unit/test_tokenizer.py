@@ -339,7 +339,7 @@ def renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         (lambda tensors: {**tensors, "codebook.table": torch.zeros(17, 4)}, "first 'codebook.table'"),
         (lambda tensors: {**tensors, "codebook.table": torch.zeros(16, 4).long()}, "int64"),
         (lambda tensors: {**tensors, "codebook.table": torch.zeros(16, 4).to(torch.float8_e5m2)}, "float8_e5m2"),
-        (lambda tensors: {**tensors, "codebook.calls": torch.tensor([1])}, "first 'codebook.calls'"),
+        (lambda tensors: {**tensors, "codebook.calls": torch.tensor(1)}, "first 'codebook.calls'"),
     ],
 )  # fmt: skip
 def test_weights_that_do_not_fit_their_settings(folder: Path, change: Any, message: str) -> None:

@@ -130,7 +130,8 @@ def encode(model: str, source: Path, /, *, out: Path, size: Count | None = None,
     Args:
         model: A model folder, a run folder or a hub name.
         source: A folder data set, a folder of pictures or one picture.
-        out: The safetensors file: `indices` [n h w], and the file names in its metadata.
+        out: The safetensors file: `indices` [n h w] ([n h w c] where the codebook has c > 1 parts), and the file names
+            in its metadata.
         size: Side of the pictures; by default the size the model was trained at.
         split: Only this split of the data set.
     """
@@ -217,7 +218,7 @@ def png_names(keys: Sequence[str]) -> list[str]:
 
 
 def read_tokens(path: Path) -> tuple[Any, list[str]]:
-    """Indices [n h w] and file names of a tokens file."""
+    """Indices [n h w] or [n h w c] and file names of a tokens file."""
     import torch
 
     from tavq.core import files
@@ -226,7 +227,7 @@ def read_tokens(path: Path) -> tuple[Any, list[str]]:
     tensors = files.read_tensors(path)
     indices = tensors.get("indices")
     keys = files.parse_json(files.MappedTensors(path).metadata.get("keys", "[]"), f"The metadata of {path}")
-    whole = indices is not None and indices.ndim == 3 and indices.dtype in (torch.int32, torch.int64)
+    whole = indices is not None and indices.ndim in (3, 4) and indices.dtype in (torch.int32, torch.int64)
     named = isinstance(keys, list) and all(isinstance(key, str) and PurePosixPath(key).name for key in keys)
     if indices is None or not (whole and named and len(keys) == len(indices)):
         raise FileError(f"{path} is not a tokens file: it needs `indices` [n h w] and as many names in its metadata.")

@@ -68,7 +68,7 @@ def run_training(chosen: Any, data: Path, out: Path, resume: bool, text: Path | 
 
     dataset = FolderDataset(data, "train")
     store = None
-    if chosen.model.align is not None:
+    if chosen.model.reads_text:
         if text is None and not (data / "text").exists():
             encode_text(dataset)
         store = TextStore.open(text or data / "text", verify=True)

@@ -9,21 +9,25 @@ from torch import Tensor, nn
 
 from tavq.core.config import NamedConfig
 from tavq.interfaces import Codebook, codebooks
+from tavq.ops.collective import drawn_rows
 
 
 @codebooks.register("learned")
 class LearnedCodebook(Codebook):
-    """k entries of width d, moved by the codebook loss.
+    """`parts` tables of entries of width d, moved by the codebook loss.
 
     Source: VQ-VAE (van den Oord et al., 2017), eq. 1.
     """
 
     class Config(NamedConfig):
-        """Size of the table and how it starts."""
+        """Size of the tables and how they start."""
 
         name: Literal["learned"] = "learned"
         entries: int = Field(1024, ge=1, le=2**20)
+        """Of each part."""
         width: int = Field(256, ge=1, le=4096)
+        parts: int = Field(1, ge=1, le=64)
+        """More than one for the quantizers that give several indices a position."""
         init: Literal["uniform", "features"] = "uniform"
         """`uniform` in [-1/k, 1/k] as in the public VQ-GAN code; `features`: rows drawn from the first training batch.
 
@@ -38,26 +42,20 @@ class LearnedCodebook(Codebook):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.size, self.width = config.entries, config.width
-        self.table = nn.Parameter(torch.empty(config.entries, config.width).uniform_(-1, 1) / config.entries)
-        self.register_buffer("calls", torch.tensor(0))  # of `start`, kept for resuming
+        self.sizes, self.width = (config.entries,) * config.parts, config.width
+        self.table = nn.Parameter(torch.empty(self.size, config.width).uniform_(-1, 1) / config.entries)
+        self.register_buffer("calls", torch.zeros(config.parts, dtype=torch.int64))  # of `start`, kept for resuming
 
     def forward(self) -> Float[Tensor, "k d"]:
         return self.table
 
     @torch.no_grad()
-    def start(self, rows: Float[Tensor, "n d"]) -> None:
+    def start(self, rows: Float[Tensor, "n d"], part: int = 0) -> None:
         """Takes features as entries where the settings ask for it; without repeats where there are k or more."""
         if self.config.init == "uniform":
             return
-        self.calls += 1
-        calls = int(self.calls)
+        self.calls[part] += 1
+        calls = int(self.calls[part])
         if calls > 1 and (calls > self.config.redraw_until or calls & (calls - 1)):
             return
-        n = len(rows)
-        chosen = (
-            torch.randperm(n, device=rows.device)
-            if n >= self.size
-            else torch.randint(n, (self.size,), device=rows.device)
-        )
-        self.table.copy_(rows[chosen[: self.size]])
+        self.table.split(self.sizes)[part].copy_(drawn_rows(rows, self.config.entries))

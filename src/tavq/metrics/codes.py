@@ -1,28 +1,34 @@
 """How well the entries of a codebook are used."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from tavq.core.errors import UsageError
+from tavq.interfaces import stacked
 from tavq.metrics.sums import Sums
 
 
 class CodeUsage(Sums):
-    """How often each of `size` entries was chosen in one grid of the hierarchy, over all pictures seen.
+    """How often each entry of a codebook was chosen in one grid of the hierarchy, over all pictures seen.
 
     Use one of these for each grid and split: an entry that only another grid uses is dead in this one.
+
+    Args:
+        sizes: entries of each part of the codebook.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.state = torch.zeros(size, dtype=torch.int64)
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes = tuple(sizes)
+        self.size = sum(sizes)
+        self.state = torch.zeros(self.size, dtype=torch.int64)
 
-    def update(self, indices: Int[Tensor, "b h w"]) -> None:
+    def update(self, indices: Int[Tensor, "b h w *c"]) -> None:
         """Counts the chosen entries of a batch."""
-        flat = indices.flatten().cpu()
+        flat = stacked(indices, self.sizes).flatten().cpu()
         if flat.numel() and not 0 <= int(flat.min()) <= int(flat.max()) < self.size:
             raise UsageError(f"Indices from {flat.min()} to {flat.max()} do not fit a codebook of {self.size} entries.")
         self.state += torch.bincount(flat, minlength=self.size)
@@ -32,10 +38,10 @@ class CodeUsage(Sums):
 
         - `usage`: share of the entries chosen at least once (0 to 1). It grows with the number of pictures.
         - `perplexity`: exp of the entropy (nats) of the choices: the number of entries that, used equally often,
-          would carry as much. From 1 to the codebook's size.
+          would carry as much. From 1 to the codebook's size; with several parts the mean of theirs.
         - `dead`: how many entries were never chosen.
         - `top_entries`: [entry, share of all positions] of the most frequent, most frequent first, equal ones in
-          order of their number; entries never chosen are left out.
+          order of their number; entries never chosen are left out. Entries count through all parts.
 
         Before the first picture `usage` is 0 and `perplexity` None.
         """
@@ -44,13 +50,13 @@ class CodeUsage(Sums):
         order = torch.argsort(self.state, descending=True, stable=True)[:top]
         return {
             "usage": used / self.size,
-            "perplexity": self._perplexity(total),
+            "perplexity": perplexity(self.state, self.sizes) if total else None,
             "dead": self.size - used,
             "top_entries": [[int(entry), int(self.state[entry]) / total] for entry in order if self.state[entry] > 0],
         }
 
-    def _perplexity(self, total: int) -> float | None:
-        if total == 0:
-            return None
-        shares = self.state[self.state > 0].double() / total
-        return float(torch.exp(-(shares * shares.log()).sum()))
+
+def perplexity(counts: Shaped[Tensor, " k"], sizes: Sequence[int]) -> float:
+    """exp of the entropy (nats) of the choices in each part of a codebook, the mean over its parts."""
+    parts = [part.double() / part.sum().clamp(min=1) for part in counts.split(list(sizes))]
+    return sum(float(torch.special.entr(part).sum().exp()) for part in parts) / len(parts)

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from tavq.core.config import NamedConfig
-from tavq.interfaces import Codebook, Loss, Quantized, Quantizer, as_grid, as_rows, quantizers
+from tavq.interfaces import Codebook, Loss, Losses, Quantized, Quantizer, as_grid, as_rows, quantizers
 from tavq.ops.nearest import nearest
 
 
@@ -47,25 +47,41 @@ class NearestQuantizer(Quantizer):
         """Apply ω to the codebook term instead, as taming-transformers does unless told otherwise; only to
         reproduce its numbers."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__()
+    def __init__(self, config: Config, codebook: Any) -> None:
+        super().__init__(config, codebook)
         weights = (1.0, config.commitment)
         self.codebook_weight, self.commitment_weight = weights[::-1] if config.legacy else weights
 
     def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w"]:
         b, _, h, w = features.shape
-        return nearest(as_rows(features), codebook()).view(b, h, w)
+        return choose(as_rows(features), codebook).view(b, h, w)
 
     def lookup(self, indices: Int[Tensor, "b h w"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
         return as_grid(F.embedding(indices.flatten(), codebook()), indices.shape)
 
-    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Quantized:
+    def alone(self, codebook: Codebook) -> Float[Tensor, "k d"]:
+        return codebook()
+
+    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool = False) -> Quantized:
         features = features.float()
+        rows = as_rows(features.detach())
+        if learn:
+            codebook.start(rows)
         indices = self.indices(features, codebook)
         entries = self.lookup(indices, codebook)
         codes = StraightThrough.apply(features, entries.detach())
-        losses = {
-            "quantizer/codebook": Loss(F.mse_loss(entries, features.detach()), self.codebook_weight),
-            "quantizer/commitment": Loss(F.mse_loss(features, entries.detach()), self.commitment_weight),
-        }
+        losses: Losses = {}
+        if entries.requires_grad:  # a table that is frozen, or moved by running means, gains nothing from it
+            losses["quantizer/codebook"] = Loss(F.mse_loss(entries, features.detach()), self.codebook_weight)
+        losses["quantizer/commitment"] = Loss(F.mse_loss(features, entries.detach()), self.commitment_weight)
+        if learn:
+            losses |= codebook.learn(rows, indices.flatten())
         return Quantized(codes, entries, indices, losses)
+
+
+def choose(rows: Float[Tensor, "n d"], codebook: Codebook) -> Int[Tensor, " n"]:
+    """The nearest entry of each row, by the codebook's own distance."""
+    rows, entries = rows.float(), codebook().float()
+    if codebook.distance == "cosine":  # of unit vectors the nearest has the highest cosine
+        rows, entries = F.normalize(rows, dim=1), F.normalize(entries, dim=1)
+    return nearest(rows, entries)

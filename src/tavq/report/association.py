@@ -48,7 +48,7 @@ class Presence:
     codes: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     units: list[dict[str, frozenset[str]]] = field(default_factory=list)
 
-    def add(self, indices: Int[np.ndarray, "h w"], units: Mapping[str, Sequence[str]]) -> None:
+    def add(self, indices: Int[np.ndarray, "h w *c"], units: Mapping[str, Sequence[str]]) -> None:
         """Counts a picture that has text."""
         entries, counts = np.unique(indices, return_counts=True)
         self.codes.append((entries.astype(np.int32), counts.astype(np.int32)))

@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 
 from tavq.core.errors import DataError
 from tavq.data.folder import FolderDataset
-from tavq.interfaces import GRANULARITIES, Batch
+from tavq.interfaces import GRANULARITIES, Batch, stacked
 from tavq.metrics.codes import CodeUsage
 from tavq.report.association import FEWEST_PICTURES, MOST_UNITS, Associated, Presence
 from tavq.report.pictures import as_bytes, crop
@@ -99,7 +99,7 @@ class Survey:
 
     def __init__(self, tokenizer: Tokenizer, store: Lexicon | None = None, patches: int = PATCHES) -> None:
         self.tokenizer, self.store = tokenizer, store
-        self.usage = CodeUsage(tokenizer.entries)
+        self.usage = CodeUsage(tokenizer.codebook.sizes)
         self.presence = Presence()
         self.keys: list[str] = []
         self.size = 0
@@ -107,19 +107,25 @@ class Survey:
         self._place = np.zeros((tokenizer.entries, patches, 3), np.int64)  # picture, row, column
 
     @torch.no_grad()
-    def update(self, batch: Batch) -> Int[Tensor, "b h w"]:
-        """Counts a batch and returns its indices."""
+    def update(self, batch: Batch) -> Int[Tensor, "b h w *c"]:
+        """Counts a batch and returns its indices.
+
+        With several parts the distance of a position counts for each of the entries chosen there.
+        """
         _, features = self.tokenizer.encoder(batch.images)
         indices = self.tokenizer.quantizer.indices(features, self.tokenizer.codebook)
         codes = self.tokenizer.quantizer.lookup(indices, self.tokenizer.codebook)
         distance = (features - codes).square().sum(1).cpu().numpy()
         self.size = batch.images.shape[-1]
         self.usage.update(indices)
-        for key, grid, far in zip(batch.keys, indices.cpu().numpy(), distance, strict=True):
+        chosen = stacked(indices, self.tokenizer.codebook.sizes).cpu().numpy()
+        for key, grid, far in zip(batch.keys, chosen, distance, strict=True):
             self._add(key, grid, far)
         return indices
 
-    def _add(self, key: str, grid: Int[np.ndarray, "h w"], distance: Float[np.ndarray, "h w"]) -> None:
+    def _add(self, key: str, grid: Int[np.ndarray, "h w *c"], distance: Float[np.ndarray, "h w"]) -> None:
+        if grid.ndim == 3:  # several entries a position, each as far as the position is
+            distance = np.broadcast_to(distance[:, :, None], grid.shape)
         order = np.lexsort((distance.ravel(), grid.ravel()))
         codes, first = np.unique(grid.ravel()[order], return_index=True)
         places = order[first]  # of each code in this picture, where the feature is nearest to it
@@ -128,7 +134,7 @@ class Survey:
         better = near < self._distance[codes, worst]
         codes, worst, places = codes[better], worst[better], places[better]
         self._distance[codes, worst] = near[better]
-        row, column = np.unravel_index(places, grid.shape)
+        row, column = np.unravel_index(places, grid.shape)[:2]
         self._place[codes, worst] = np.stack([np.full_like(row, len(self.keys)), row, column], axis=1)
         self.keys.append(key)
         if self.store is not None and key in self.store:
@@ -219,20 +225,12 @@ def decode_alone(tokenizer: Tokenizer, codes: Sequence[int]) -> list[UInt8[np.nd
     """
     tiles = []
     edge = ALONE * tokenizer.factor // 4
-    device = next(tokenizer.parameters()).device
+    entries = tokenizer.entry_codes()
     for start in range(0, len(codes), CHUNK):
-        chunk = torch.tensor(codes[start : start + CHUNK], device=device)
-        images = tokenizer.decode(chunk[:, None, None].expand(-1, ALONE, ALONE).contiguous())
+        chunk = entries[list(codes[start : start + CHUNK])]
+        images = tokenizer.decoder(chunk[:, :, None, None].expand(-1, -1, ALONE, ALONE).contiguous())
         tiles += [as_bytes(image[:, edge:-edge, edge:-edge]) for image in images]
     return tiles
-
-
-@torch.no_grad()
-def entry_vectors(tokenizer: Tokenizer) -> Float[Tensor, "k d"]:
-    """Every entry as the decoder reads it."""
-    device = next(tokenizer.parameters()).device
-    every = torch.arange(tokenizer.entries, device=device)[None, None]
-    return tokenizer.quantizer.lookup(every, tokenizer.codebook)[0, :, 0].T
 
 
 @torch.no_grad()
@@ -254,7 +252,7 @@ def nearest_units(
     """
     if tokenizer.aligner is None or store is None or not len(codes):
         return None
-    entries = entry_vectors(tokenizer)
+    entries = tokenizer.entry_codes()
     found = {}
     for name in GRANULARITIES:
         embedded = tokenizer.aligner.embed_entries(entries, name)

@@ -12,7 +12,7 @@ from jaxtyping import Int, UInt8
 
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader
-from tavq.report.meaning import CodeCard, Lexicon, Survey, decode_alone, entry_vectors
+from tavq.report.meaning import CodeCard, Lexicon, Survey, decode_alone
 from tavq.report.pictures import as_bytes, colours_of
 from tavq.report.run import Run
 
@@ -120,7 +120,7 @@ def look(
         survey.usage.compute()["perplexity"] or math.nan,
         tuple(survey.order),
         tuple(decode_alone(run.tokenizer, survey.order[:MOST_TILES])),
-        colours_of(entry_vectors(run.tokenizer)),
+        colours_of(run.tokenizer.entry_codes()),
         tuple(survey.cards(dataset, top)),
         run.tokenizer.aligner is not None,
         len(survey.presence.codes),

@@ -1,15 +1,17 @@
 """The model card: what a model folder says of itself to a person."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tavq.training.settings import Recipe
 
 
-def write(recipe: Recipe, provenance: dict[str, Any], step: int) -> str:
+def write(recipe: Recipe, sizes: Sequence[int], provenance: dict[str, Any], step: int) -> str:
     """The text of a model folder's README.md."""
     model, train = recipe.model, recipe.train
     align = model.align.name if model.align is not None else "none"
     text = provenance.get("text")
+    entries = " + ".join(f"{size:,}" for size in sizes)
     encoder = (text or {}).get("encoder", {}).get("name", "none") if isinstance(text, dict) else "none"
     return f"""# Image tokenizer
 
@@ -17,7 +19,7 @@ def write(recipe: Recipe, provenance: dict[str, Any], step: int) -> str:
 
 | | |
 |---|---|
-| codebook | {model.codebook.name}, {getattr(model.codebook, "entries", "?")} entries of width {model.codebook.width} |
+| codebook | {model.codebook.name}, {entries} entries of width {model.codebook.width} |
 | quantizer | {model.quantizer.name} |
 | alignment | {align} |
 | text encoder | {encoder} |

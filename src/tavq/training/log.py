@@ -1,6 +1,7 @@
 """The run's log: one JSON object a logged step, means over the steps since the last."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import torch
 from torch import Tensor
 
 from tavq.core import files
+from tavq.interfaces import stacked
+from tavq.metrics.codes import perplexity
 
 
 class RunLog:
@@ -16,13 +19,13 @@ class RunLog:
     Args:
         path: log.jsonl; lines after `step` are dropped, as a resumed run writes them again.
         step: the step the run goes on from.
-        entries: k, for the usage of the codebook.
+        sizes: entries of each part of the codebook, for its usage.
     """
 
-    def __init__(self, path: Path, step: int, entries: int) -> None:
+    def __init__(self, path: Path, step: int, sizes: Sequence[int]) -> None:
         self.path = path
         self.values: dict[str, list[Tensor]] = {}
-        self.entries = entries
+        self.sizes = tuple(sizes)
         self.counts: Tensor | None = None  # on the device of the indices, so that no step waits for it
         self.steps = 0
         self.started = time.perf_counter()
@@ -34,21 +37,20 @@ class RunLog:
         """One step's values (kept as tensors: no wait for the device) and chosen indices."""
         for key, value in values.items():
             self.values.setdefault(key, []).append(value.detach())
-        counts = torch.bincount(indices.flatten(), minlength=self.entries)
+        counts = torch.bincount(stacked(indices, self.sizes).flatten(), minlength=sum(self.sizes))
         self.counts = counts if self.counts is None else self.counts + counts
         self.steps += 1
 
     def write(self, step: int, learning_rate: float) -> dict[str, Any]:
         """Writes and returns the line of `step`, and starts the next mean."""
         seconds = (time.perf_counter() - self.started) / max(self.steps, 1)
-        counts = torch.zeros(self.entries) if self.counts is None else self.counts.cpu()
-        share = counts.double() / counts.sum().clamp(min=1)
+        counts = torch.zeros(sum(self.sizes)) if self.counts is None else self.counts.cpu()
         line: dict[str, Any] = {key: float(torch.stack(parts).float().mean()) for key, parts in self.values.items()}
         line = {
             "step": step,
             **line,
             "codebook/usage": float((counts > 0).double().mean()),
-            "codebook/perplexity": float(torch.special.entr(share).sum().exp()),
+            "codebook/perplexity": perplexity(counts, self.sizes),
             "codebook/positions": int(counts.sum()),
             "learning_rate": learning_rate,
             "seconds_per_step": seconds,

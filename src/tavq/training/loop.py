@@ -88,10 +88,10 @@ class Trainer:
     """One run of a recipe into a run folder.
 
     Args:
-        recipe: what to train; with an aligner, `text` is needed and fills `model.text_width`.
+        recipe: what to train; what the text store decides is filled in.
         dataset: the training split.
         run: the run folder.
-        text: encoded text by file_name, read only where the recipe aligns.
+        text: encoded text by file_name, needed where the recipe aligns or its codebook is made of words.
         preview: pictures for the sample grids (by default the training split's first).
         reporter: who is told.
         device: by default a GPU where there is one.
@@ -107,10 +107,10 @@ class Trainer:
         reporter: Reporter | None = None,
         device: torch.device | None = None,
     ) -> None:
-        self.recipe = with_text_width(recipe, text)
+        self.recipe = recipe.model_copy(update={"model": recipe.model.fitted(text)})
         self.config = recipe.train
         self.dataset, self.run_folder = dataset, run
-        self.text = text if recipe.model.align is not None else None
+        self.text = text if recipe.model.reads_text else None
         self.reporter: Reporter = reporter or Silent()
         self.device = device or default_device()
         self._build()
@@ -121,6 +121,7 @@ class Trainer:
         config = self.config
         torch.manual_seed(step_seed(config.seed, -1))
         self.tokenizer = Tokenizer(self.recipe.model)
+        self.tokenizer.take(self.text)
         adversarial = config.adversarial
         self.discriminator = (
             PatchCritic(adversarial.discriminator, seed=step_seed(config.seed, -2)) if adversarial else None
@@ -161,10 +162,10 @@ class Trainer:
         """
         with checkpoint.lock(self.run_folder), self._stop_on_signal(), dead_workers_explained():
             consumed = self._resume() if resume else self._start()
-            log = RunLog(self.run_folder / "log.jsonl", self.step, self.tokenizer.entries)
+            log = RunLog(self.run_folder / "log.jsonl", self.step, self.tokenizer.codebook.sizes)
             first, started = self.step, time.perf_counter()
             loader = TrainingLoader(
-                self.dataset, self.recipe.data, self.config.batch, self.config.seed, self.text, consumed
+                self.dataset, self.recipe.data, self.config.batch, self.config.seed, self._batch_text(), consumed
             )
             try:
                 self._train(iter(loader), log, loader)
@@ -174,6 +175,9 @@ class Trainer:
             self._note_speed(self.step - first, time.perf_counter() - started)
             self._save_model()
         return self.run_folder / "model"
+
+    def _batch_text(self) -> TextSource | None:
+        return self.text if self.recipe.model.align is not None else None
 
     def _note_speed(self, steps: int, seconds: float) -> None:
         """Adds to provenance.json what the last process took; what a resumed run did before is not in it."""
@@ -336,7 +340,8 @@ class Trainer:
         facts |= self._facts()
         del facts["data_folder"]  # a model is passed on; where its maker keeps pictures is not
         with self._averaged():
-            self.tokenizer.save_pretrained(self.run_folder / "model", card.write(self.recipe, facts, self.step), facts)
+            text = card.write(self.recipe, self.tokenizer.codebook.sizes, facts, self.step)
+            self.tokenizer.save_pretrained(self.run_folder / "model", text, facts)
 
     def _facts(self) -> dict[str, Any]:
         parameters = self.tokenizer.parameter_counts()
@@ -359,23 +364,6 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def with_text_width(recipe: Recipe, text: TextSource | None) -> Recipe:
-    """The recipe with `model.text_width` from the text store, where it aligns.
-
-    Raises:
-        UsageError: it aligns and there is no store, or the store's width is not the recipe's.
-    """
-    if recipe.model.align is None:
-        return recipe
-    if text is None:
-        raise UsageError(f"The aligner {recipe.model.align.name!r} needs encoded text; make it with: tavq text DIR")
-    if recipe.model.text_width not in (None, text.width):
-        raise UsageError(
-            f"model.text_width is {recipe.model.text_width}, but the text store's vectors are {text.width} wide."
-        )
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"text_width": text.width})})
 
 
 def _text_tensors(text: TextFeatures | None) -> dict[str, Tensor]:

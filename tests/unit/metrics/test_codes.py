@@ -10,7 +10,7 @@ from tavq.metrics.codes import CodeUsage
 
 
 def test_usage_perplexity_dead_and_top_entries_by_hand() -> None:
-    usage = CodeUsage(8)
+    usage = CodeUsage((8,))
     usage.update(torch.tensor([[[3, 3], [3, 3]], [[5, 5], [0, 1]]]))
     result = usage.compute(top=3)
     entropy = -(0.5 * math.log(0.5) + 0.25 * math.log(0.25) + 2 * 0.125 * math.log(0.125))
@@ -21,37 +21,37 @@ def test_usage_perplexity_dead_and_top_entries_by_hand() -> None:
 
 
 def test_equal_use_of_all_entries_has_the_size_as_perplexity() -> None:
-    usage = CodeUsage(16)
+    usage = CodeUsage((16,))
     usage.update(torch.arange(16).view(1, 4, 4))
     assert usage.compute()["perplexity"] == pytest.approx(16)
     assert usage.compute()["dead"] == 0
 
 
 def test_a_collapsed_codebook_has_perplexity_one_and_one_top_entry() -> None:
-    usage = CodeUsage(16)
+    usage = CodeUsage((16,))
     usage.update(torch.full((2, 4, 4), 7))
     result = usage.compute()
     assert result == {"usage": 1 / 16, "perplexity": 1.0, "dead": 15, "top_entries": [[7, 1.0]]}
 
 
 def test_equally_frequent_entries_stand_in_order() -> None:
-    usage = CodeUsage(2000)
+    usage = CodeUsage((2000,))
     usage.update(torch.arange(2000).flip(0).view(1, 40, 50))
     assert [entry for entry, _ in usage.compute(top=5)["top_entries"]] == [0, 1, 2, 3, 4]
 
 
 def test_nothing_seen_is_no_number() -> None:
-    assert CodeUsage(4).compute() == {"usage": 0.0, "perplexity": None, "dead": 4, "top_entries": []}
+    assert CodeUsage((4,)).compute() == {"usage": 0.0, "perplexity": None, "dead": 4, "top_entries": []}
 
 
 @pytest.mark.parametrize("index", [-1, 4])
 def test_indices_outside_the_codebook_are_refused(index: int) -> None:
     with pytest.raises(UsageError, match="do not fit a codebook of 4 entries"):
-        CodeUsage(4).update(torch.tensor([[[0, index]]]))
+        CodeUsage((4,)).update(torch.tensor([[[0, index]]]))
 
 
 def test_processes_add_up() -> None:
-    left, right = CodeUsage(4), CodeUsage(4)
+    left, right = CodeUsage((4,)), CodeUsage((4,))
     left.update(torch.tensor([[[0, 1]]]))
     right.update(torch.tensor([[[1, 2]]]))
     left.merge(right)

@@ -15,7 +15,7 @@ def lines(path: Path) -> list[dict[str, float]]:
 
 
 def test_a_line_holds_the_means_since_the_last_line(tmp_path: Path) -> None:
-    log = RunLog(tmp_path / "log.jsonl", 0, entries=4)
+    log = RunLog(tmp_path / "log.jsonl", 0, sizes=(4,))
     log.add({"room/a": torch.tensor(1.0)}, torch.tensor([[[0, 0]]]))
     log.add({"room/a": torch.tensor(2.0), "room/late": torch.tensor(7.0)}, torch.tensor([[[1, 1]]]))
     log.write(2, 1e-3)
@@ -29,7 +29,7 @@ def test_a_line_holds_the_means_since_the_last_line(tmp_path: Path) -> None:
 
 
 def test_usage_and_perplexity_by_hand(tmp_path: Path) -> None:
-    log = RunLog(tmp_path / "log.jsonl", 0, entries=4)
+    log = RunLog(tmp_path / "log.jsonl", 0, sizes=(4,))
     log.add({}, torch.tensor([[[0, 0], [1, 1]]]))
     even = log.write(1, 0.1)
     assert (even["codebook/usage"], even["codebook/perplexity"]) == (0.5, pytest.approx(2))
@@ -43,17 +43,17 @@ def test_usage_and_perplexity_by_hand(tmp_path: Path) -> None:
 def test_resuming_drops_what_came_after_the_checkpoint_and_the_line_that_was_cut(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 2}\n{"step": 4}\n{"step": 4, "alarm": "codebook collapse"}\n{"step": 6}\n{"step": 8, "a')
-    RunLog(path, 4, entries=4)
+    RunLog(path, 4, sizes=(4,))
     assert lines(path) == [{"step": 2}, {"step": 4}, {"step": 4, "alarm": "codebook collapse"}]
 
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"step": 2}\n{"st\n{"step": 6}\n')
     with pytest.raises(FileError, match=r"log\.jsonl line 2 is not valid JSON"):
-        RunLog(tmp_path / "log.jsonl", 4, entries=4)
+        RunLog(tmp_path / "log.jsonl", 4, sizes=(4,))
 
 
 def test_adding_keeps_no_graph(tmp_path: Path) -> None:
-    log = RunLog(tmp_path / "log.jsonl", 0, entries=4)
+    log = RunLog(tmp_path / "log.jsonl", 0, sizes=(4,))
     log.add({"a": torch.ones((), requires_grad=True) * 2}, torch.tensor([[[0]]]))
     assert not log.values["a"][0].requires_grad

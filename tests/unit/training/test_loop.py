@@ -16,7 +16,7 @@ from tavq.core.errors import TrainingError, UsageError
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import Batch, TextSource
 from tavq.tokenizer import Tokenizer
-from tavq.training.loop import Trainer, learning_rate, step_seed, with_text_width
+from tavq.training.loop import Trainer, learning_rate, step_seed
 from tavq.training.settings import Recipe, TrainConfig
 
 Make = Callable[..., Recipe]
@@ -251,8 +251,8 @@ def test_an_aligner_needs_text(aligned: Make, words: TextSource, dataset: Folder
     with pytest.raises(UsageError, match="The aligner 'ta' needs encoded text; make it with: tavq text"):
         Trainer(aligned(), dataset, tmp_path / "run")
     with pytest.raises(UsageError, match=r"model\.text_width is 7, but the text store's vectors are 6 wide"):
-        with_text_width(aligned({"model.text_width": 7}), words)
-    assert with_text_width(aligned(), words).model.text_width == 6
+        aligned({"model.text_width": 7}).model.fitted(words)
+    assert aligned().model.fitted(words).text_width == 6
 
 
 def test_a_discriminator_that_pictures_are_too_small_for_is_refused_at_once(recipe: Make) -> None:
