@@ -33,6 +33,7 @@ from tavq.interfaces import (
     default_device,
     to_device,
 )
+from tavq.metrics.collapse import collapsed, diagnose
 from tavq.nets.critics import PatchCritic
 from tavq.nets.features import feature_network, perceptual_distance
 from tavq.tokenizer import Tokenizer
@@ -43,7 +44,7 @@ from tavq.training.step import GeneratorStep, Perceptual, RunningMean
 
 PREVIEWS = 8
 POSITIONS_PER_ENTRY = 4
-"""Quantised positions for each entry that a low usage must stand on before the collapse alarm may sound."""
+"""Quantised positions for each entry that a collapse must stand on before the alarm may sound."""
 
 
 @runtime_checkable
@@ -235,8 +236,10 @@ class Trainer:
             self.step += 1
             line = None
             if self.step % self.config.log_every == 0 or self.step == self.config.steps:
-                line = log.write(self.step, learning_rate(self.config, self.step - 1))
-                self._watch_usage(line)
+                line = log.write(
+                    self.step, learning_rate(self.config, self.step - 1), self.tokenizer.codebook().detach()
+                )
+                self._watch_codebook(line)
             self.reporter.progress(self.step, self.config.steps, line)
             if self.step % self.config.sample_every == 0 or self.step == self.config.steps:
                 self._save_samples()
@@ -291,19 +294,22 @@ class Trainer:
             "with train.precision fp32."
         )
 
-    def _watch_usage(self, line: dict[str, Any]) -> None:
-        usage = line["codebook/usage"]
-        enough = line["codebook/positions"] >= POSITIONS_PER_ENTRY * self.tokenizer.entries
-        collapsed = enough and usage < self.config.alarm_usage and self.step > self.config.warmup
-        first, self.collapsed = collapsed and not self.collapsed, collapsed
-        if first:
-            self.reporter.message(
-                f"Codebook collapse: step {self.step} used {usage:.1%} of {self.tokenizer.entries} entries "
-                f"(alarm below {self.config.alarm_usage:.1%})."
-            )
-            files.append_json_line(
-                self.run_folder / "log.jsonl", {"step": self.step, "alarm": "codebook collapse", "usage": usage}
-            )
+    def _watch_codebook(self, line: dict[str, Any]) -> None:
+        """Sounds the alarm where the codebook has collapsed since the last line, with the likely cause and a remedy."""
+        entries = self.tokenizer.entries
+        enough = line["codebook/positions"] >= POSITIONS_PER_ENTRY * entries and self.step > self.config.warmup
+        now = enough and collapsed(line, entries, self.config.alarm_usage)
+        first, self.collapsed = now and not self.collapsed, now
+        if not first:
+            return
+        path = self.run_folder / "log.jsonl"
+        lines = [line for line in files.read_json_lines(path) if "alarm" not in line]
+        found = diagnose(lines, self.recipe.model.model_dump(mode="json"))
+        self.reporter.message(
+            f"Codebook collapse at step {self.step} (alarm below {self.config.alarm_usage:.1%} of {entries}). {found}"
+        )
+        alarm = {"step": self.step, "alarm": "codebook collapse", "usage": line["codebook/usage"], **asdict(found)}
+        files.append_json_line(path, alarm)
 
     # --- what a run leaves --------------------------------------------------------------------------------------
 
