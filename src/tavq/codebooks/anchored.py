@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tavq.codebooks.anchors import closest, contrast, drawn
-from tavq.core.config import NamedConfig
+from tavq.codebooks.tables import TableConfig, replaced, uniform
 from tavq.interfaces import Codebook, Distance, Loss, Losses, codebooks
 from tavq.ops.collective import counts, from_first, gathered
 
@@ -30,15 +30,10 @@ class AnchoredCodebook(Codebook):
     Differs from the paper: anchors are drawn only for entries that would move, and a pool draws without repeats.
     """
 
-    class Config(NamedConfig):
+    class Config(TableConfig):
         """Size of the tables, the distance, and how anchors are found."""
 
         name: Literal["anchored"] = "anchored"
-        entries: int = Field(1024, ge=1, le=2**20)
-        """Of each part."""
-        width: int = Field(256, ge=1, le=4096)
-        parts: int = Field(1, ge=1, le=64)
-        """More than one for the quantizers that give several indices a position."""
         distance: Distance = "cosine"
         """By which features choose entries and anchors are found; `cosine` is the published choice."""
         anchor: Literal["probrandom", "closest", "random"] = "probrandom"
@@ -58,24 +53,19 @@ class AnchoredCodebook(Codebook):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.sizes, self.width, self.distance = (config.entries,) * config.parts, config.width, config.distance
-        self.table = nn.Parameter(self._uniform())
+        self.sizes, self.width, self.distance = config.sizes, config.width, config.distance
+        self.table = nn.Parameter(uniform(config))
         self.register_buffer("usage", torch.zeros(self.size))
         if config.anchor == "random":
-            self.register_buffer("pool", self._uniform())
+            self.register_buffer("pool", uniform(config))
             self.register_buffer("pooled", torch.zeros(config.parts, dtype=torch.int64))  # features in the pool
 
-    def _uniform(self) -> Tensor:
-        return torch.empty(self.size, self.width).uniform_(-1, 1) / self.config.entries
-
     def forward(self) -> Float[Tensor, "k d"]:
-        # A view, not the parameter itself: it keeps the numbers that this pass has used when `learn` puts others in
-        # their place, and the backward pass may still need them.
-        return self.table.view_as(self.table)
+        return self.table.view_as(self.table)  # keeps its numbers when `learn` exchanges those of the parameter
 
     def learn(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
         k, losses = self.config.entries, Losses()
-        place = slice(part * k, (part + 1) * k)
+        place = self.config.rows_of(part)
         with torch.autocast(rows.device.type, enabled=False):
             if self.config.contrastive > 0:
                 term = contrast(gathered(rows), self()[place], self.distance, self.config.temperature)
@@ -95,9 +85,8 @@ class AnchoredCodebook(Codebook):
             return
         step, moving = step[moving, None], moving + place.start
         entries = self.table[moving]
-        table = self.table.detach().clone()
-        table[moving] = entries * (1 - step) + self._anchors(rows, entries, moving) * step
-        self.table.data = table
+        entries = entries * (1 - step) + self._anchors(rows, entries, moving) * step
+        self.table.data = replaced(self.table, moving, entries)
 
     def _anchors(self, rows: Tensor, entries: Tensor, moving: Tensor) -> Tensor:
         if self.config.anchor == "random":
