@@ -117,6 +117,8 @@ class Codebook(nn.Module):
     sizes: tuple[int, ...]
     width: int
     distance: Distance = "l2"
+    words: tuple[str, ...] = ()
+    """What each entry is called, where entries have names."""
 
     @property
     def size(self) -> int:
@@ -174,7 +176,10 @@ class View(Codebook):
         return self._held[1]
 
     def start(self, rows: Float[Tensor, "n d"], part: int = 0) -> None:
-        self._held[0].start(rows, part if self._held[2] is None else self._held[2])
+        codebook, own = self._held[0], self._held[2]
+        codebook.start(rows, part if own is None else own)
+        if own is not None:  # the part may have taken features as its entries
+            self._held = (codebook, codebook().split(codebook.sizes)[own], own)
 
     def learn(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
         return self._held[0].learn(rows, indices, part if self._held[2] is None else self._held[2])
