@@ -98,9 +98,8 @@ def alarm_text(run: Run) -> str:
     times = "once" if len(run.alarms) == 1 else f"{len(run.alarms)} times"
     told = " ".join(str(first[part]) for part in ("sign", "cause") if part in first)
     remedy = f" What helps: {first['remedy']}" if "remedy" in first else ""
-    return (
-        f"The alarm “{first.get('alarm')}” sounded {times}, first at step {first.get('step')}. {told}{remedy}".strip()
-    )
+    sounded = f"The alarm “{first.get('alarm')}” sounded {times}, first at step {first.get('step')}."
+    return f"{sounded} {told}{remedy}".strip()
 
 
 def settings_table(run: Run) -> Markup:
