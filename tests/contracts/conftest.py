@@ -18,7 +18,7 @@ from tavq.tokenizer import Tokenizer, TokenizerConfig
 NET = {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1, "attention": False}
 ENTRIES, WIDTH, TEXT_WIDTH = 24, 6, 5
 
-CODEBOOK_SETTINGS: dict[str, dict[str, Any]] = {}
+CODEBOOK_SETTINGS: dict[str, dict[str, Any]] = {"fixed": {"sizes": [ENTRIES], "width": WIDTH}}
 """Settings of a codebook that has no `entries` and `width`."""
 
 QUANTIZER_SETTINGS: dict[str, dict[str, Any]] = {}

@@ -348,7 +348,7 @@ class Trainer:
         del facts["data_folder"]  # a model is passed on; where its maker keeps pictures is not
         with self._averaged():
             text = card.write(self.recipe, self.tokenizer.codebook.sizes, facts, self.step)
-            self.tokenizer.save_pretrained(self.run_folder / "model", text, facts)
+            self.tokenizer.frozen().save_pretrained(self.run_folder / "model", text, facts)
 
     def _facts(self) -> dict[str, Any]:
         parameters = self.tokenizer.parameter_counts()
