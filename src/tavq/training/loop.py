@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -35,9 +36,9 @@ from tavq.interfaces import (
 )
 from tavq.metrics.collapse import collapsed, diagnose
 from tavq.nets.critics import PatchCritic
-from tavq.nets.features import feature_network, perceptual_distance
+from tavq.nets.features import feature_network, logits_distance, perceptual_distance
 from tavq.tokenizer import Tokenizer
-from tavq.training import card, checkpoint, provenance
+from tavq.training import card, checkpoint, finetune, provenance
 from tavq.training.log import RunLog
 from tavq.training.settings import Recipe, TrainConfig
 from tavq.training.step import GeneratorStep, Perceptual, RunningMean
@@ -123,6 +124,9 @@ class Trainer:
         torch.manual_seed(step_seed(config.seed, -1))
         self.tokenizer = Tokenizer(self.recipe.model)
         self.tokenizer.take(self.text)
+        if config.start_from is not None:
+            finetune.begin_from(self.tokenizer, config.start_from)
+        finetune.freeze(self.tokenizer, config.freeze)
         adversarial = config.adversarial
         self.discriminator = (
             PatchCritic(adversarial.discriminator, seed=step_seed(config.seed, -2)) if adversarial else None
@@ -147,10 +151,9 @@ class Trainer:
         settings = self.config.perceptual
         if settings is None:
             return None
-        network = feature_network(settings.network, Path(settings.weights) if settings.weights else None).to(
-            self.device
-        )
-        return lambda images, reference: perceptual_distance(network, images, reference)
+        logits = settings.distance == "logits"
+        network = feature_network(settings.network, Path(settings.weights) if settings.weights else None, logits)
+        return partial(logits_distance if logits else perceptual_distance, network.to(self.device))
 
     # --- the run ------------------------------------------------------------------------------------------------
 
@@ -223,12 +226,14 @@ class Trainer:
         if self.mean is not None:
             for name, shadow in self.mean.shadow.items():
                 shadow.copy_(groups["mean"][name])
+        if self.stepper.lecam is not None:
+            self.stepper.lecam.load_state_dict(groups["lecam"])
         self.step = facts["step"]
         files.write_text(self.run_folder / "recipe.yaml", write_yaml(self.recipe.model_dump(mode="json")))
         return int(facts["consumed"])
 
     def _train(self, batches: Iterator[Batch], log: RunLog, loader: TrainingLoader) -> None:
-        self.tokenizer.train()
+        finetune.train_mode(self.tokenizer, self.config.freeze)
         while self.step < self.config.steps:
             batch = to_device(next(batches), self.device)
             terms, indices = self._one_step(batch)
@@ -339,6 +344,8 @@ class Trainer:
                 groups[f"{name}.optimizer"] = checkpoint.flatten_optimizer(self.optimizers[name])
         if self.mean is not None:
             groups["mean"] = self.mean.shadow
+        if self.stepper.lecam is not None:
+            groups["lecam"] = dict(self.stepper.lecam.state_dict())
         checkpoint.save(self.run_folder / "checkpoints", self.step, groups, {"consumed": consumed}, self.config.keep)
 
     def _save_model(self) -> None:

@@ -99,6 +99,24 @@ def test_resuming_gives_the_same_bits(aligned: Make, dataset: FolderDataset, wor
     assert samples[0] == samples[1]
 
 
+def test_resuming_with_the_modern_losses_gives_the_same_bits(
+    recipe: Make, dataset: FolderDataset, tmp_path: Path
+) -> None:
+    """The running means of LeCam are training state: from new ones the discriminator would go another way."""
+    modern = {"adaptive": False, "weight": 0.5, "lecam": 100.0, "start": 1}
+    modern["discriminator"] = {"channels": 8, "layers": 2, "norm": "group", "downsample": "blur"}
+    changes = {"train.adversarial": modern, "train.ema": 0.9, "train.sample_every": 6}
+    Trainer(recipe({**changes, "train.steps": 6}), dataset, tmp_path / "whole").run()
+    Trainer(recipe({**changes, "train.steps": 4}), dataset, tmp_path / "parts").run()
+    Trainer(recipe({**changes, "train.steps": 6}), dataset, tmp_path / "parts").run(resume=True)
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+    states = [(tmp_path / run / "checkpoints/00000006/state.safetensors") for run in ("whole", "parts")]
+    whole, parts = (files.read_tensors(state) for state in states)
+    assert whole.keys() == parts.keys()
+    assert {"lecam:real", "lecam:made"} < whole.keys()
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+
+
 def test_more_steps_may_follow_where_the_learning_rate_does_not_hang_on_them(
     recipe: Make, dataset: FolderDataset, tmp_path: Path
 ) -> None:
