@@ -45,6 +45,8 @@ def train(
 
     Example: tavq train ta-vqgan-tiny --data scenes --out run --train.steps 400 --model.codebook.entries 512
 
+    On several GPUs: torchrun --standalone --nproc-per-node 4 -m tavq train …; train.batch is that of all together.
+
     Args:
         recipe: A shipped recipe (`tavq recipes`) or a YAML file.
         data: A folder data set.
@@ -62,20 +64,30 @@ def train(
 
 def run_training(chosen: Any, data: Path, out: Path, resume: bool, text: Path | None, title: str) -> None:
     """Opens the data and the text store and trains `chosen` into `out`, with a bar."""
+    from tavq.ops.collective import together
+
+    with together():
+        _train(chosen, data, out, resume, text, title)
+
+
+def _train(chosen: Any, data: Path, out: Path, resume: bool, text: Path | None, title: str) -> None:
     from tavq.data.folder import FolderDataset
+    from tavq.ops.collective import rank, wait_for_all
     from tavq.text.store import TextStore
     from tavq.training.loop import Trainer
 
     dataset = FolderDataset(data, "train")
     store = None
     if chosen.model.reads_text:
-        if text is None and not (data / "text").exists():
+        if rank() == 0 and text is None and not (data / "text").exists():
             encode_text(dataset)
+        wait_for_all()
         store = TextStore.open(text or data / "text", verify=True)
     with console.bar(title, chosen.train.steps) as bar:
         trainer = Trainer(chosen, dataset, out, store, held_out(data), BarReporter(bar))
         trainer.run(resume)
-    console.say(f"The model is in {out / 'model'}. Next: tavq evaluate {out} --data {data}")
+    if rank() == 0:
+        console.say(f"The model is in {out / 'model'}. Next: tavq evaluate {out} --data {data}")
 
 
 def encode_text(dataset: Any) -> None:

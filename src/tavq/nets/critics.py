@@ -12,7 +12,6 @@ from torch.nn.utils import skip_init
 
 from tavq.core.config import Config
 from tavq.core.errors import UsageError
-from tavq.ops.collective import processes, summed
 
 WIDEST = 8  # channels double layer by layer up to this multiple of the first
 GROUPS = 32
@@ -191,5 +190,5 @@ class LeCam(nn.Module):
         loss = functional.relu(real - self.made).square() + functional.relu(self.real - made).square()
         with torch.no_grad():
             for mean, score in ((self.real, real), (self.made, made)):
-                mean.lerp_(summed(score.detach()) / processes(), 1 - self.DECAY)
+                mean.lerp_(averaged(score.detach()), 1 - self.DECAY)
         return loss
