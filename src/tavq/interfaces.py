@@ -213,7 +213,7 @@ class Quantizer(nn.Module):
     """The gradient of `codes` reaches the features unchanged, and nothing else."""
     exact: bool = True
     """In training too `codes` are the entries of the indices; where False, only in evaluation."""
-    idempotent: ClassVar[bool] = True
+    idempotent: bool = True
     """Quantising codes gives the same codes."""
     ordered: ClassVar[bool] = False
     """An entry's place is more than a name: permuted entries are not chosen alike."""
