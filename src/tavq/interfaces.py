@@ -194,7 +194,8 @@ class Quantizer(nn.Module):
         config: the class's settings.
         codebook: the settings of the codebook it will be given; one that does not fit is a UsageError.
 
-    The traits below say where a class is, by its nature, outside a rule that the contract tests hold all others to.
+    The traits below say where a class is, by its nature, outside a rule that the contract tests hold all others to;
+    where that depends on its settings, an instance has its own value.
     """
 
     Config: ClassVar[type[NamedConfig]]
@@ -203,9 +204,11 @@ class Quantizer(nn.Module):
     """Settings of a codebook that it works with; size and width are left to whoever builds one."""
     several: ClassVar[bool] = False
     """It takes codebooks of several parts and gives as many indices a position."""
-    straight_through: ClassVar[bool] = True
-    """The gradient of `codes` reaches the features unchanged."""
-    idempotent: ClassVar[bool] = True
+    straight_through: bool = True
+    """The gradient of `codes` reaches the features unchanged, and nothing else."""
+    exact: bool = True
+    """In training too `codes` are the entries of the indices; where False, only in evaluation."""
+    idempotent: bool = True
     """Quantising codes gives the same codes."""
     ordered: ClassVar[bool] = False
     """An entry's place is more than a name: permuted entries are not chosen alike."""
