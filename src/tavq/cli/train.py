@@ -80,7 +80,7 @@ def _train(chosen: Any, data: Path, out: Path, resume: bool, text: Path | None, 
     store = None
     if chosen.model.reads_text:
         if rank() == 0 and text is None and not (data / "text").exists():
-            encode_text(dataset)
+            encode_text(dataset, chosen.model)
         wait_for_all()
         store = TextStore.open(text or data / "text", verify=True)
     with console.bar(title, chosen.train.steps) as bar:
@@ -90,14 +90,17 @@ def _train(chosen: Any, data: Path, out: Path, resume: bool, text: Path | None, 
         console.say(f"The model is in {out / 'model'}. Next: tavq evaluate {out} --data {data}")
 
 
-def encode_text(dataset: Any) -> None:
-    """Makes the data set's text store as `tavq text` does by default."""
+def encode_text(dataset: Any, model: Any) -> None:
+    """Makes the data set's text store as `tavq text` does by default, with the tables that `model` reads."""
     from tavq.cli.text import text
+    from tavq.interfaces import codebooks
 
     if not any(record.text for record in dataset):
-        raise UsageError(f"{dataset.folder} has no captions, and this recipe aligns codes with text; use another.")
-    console.say(f"There is no text store yet; making it as by: tavq text {dataset.folder}")
-    text(dataset.folder)
+        raise UsageError(f"{dataset.folder} has no captions, and this recipe reads text; use another.")
+    word_graph = codebooks[model.codebook.name].reads_text
+    command = f"tavq text {dataset.folder}{' --word-graph' * word_graph}"
+    console.say(f"There is no text store yet; making it as by: {command}")
+    text(dataset.folder, word_graph=word_graph)
 
 
 def held_out(data: Path) -> Any:

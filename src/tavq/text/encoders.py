@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tavq.core.config import Config
 from tavq.core.errors import FileError, UsageError
 from tavq.core.files import check_sha256, read_json, sha256, sha256_bytes
 
@@ -19,6 +20,14 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 BATCH_TOKENS = 4096
 """Padded tokens in one pass of the encoder; bounds its memory whatever the texts."""
+
+
+class EncoderRecord(Config):
+    """Which encoder made the vectors of a file."""
+
+    name: str
+    sha256: str
+    width: int
 
 
 class TextEncoder:
@@ -38,6 +47,11 @@ class TextEncoder:
         self.table: Tensor = model.get_input_embeddings().weight
         self.width = int(self.table.shape[1])
         self.longest = _longest(model.config, tokenizer)
+
+    @property
+    def record(self) -> EncoderRecord:
+        """What is written beside its vectors."""
+        return EncoderRecord(name=self.name, sha256=self.sha256, width=self.width)
 
     def encode_units(self, texts: Sequence[str]) -> Float[Tensor, "m t"]:
         """The mean of the last hidden state over each text's tokens, float32 on the CPU.
