@@ -23,7 +23,16 @@ DEEP = 2
 """The level of the hierarchy that the decoder reads; 0 is low and fine, 1 middle."""
 
 WHOLE = "whole"
-"""The fourth table of a text store: the token vectors of a text that was not split (TA-VQ's ablation)."""
+"""The fourth table of a text store: the token vectors of a text that was not split (LG-VQ, TA-VQ's ablation)."""
+
+WHOLE_IDS = "whole/ids"
+"""Beside `whole`: which row of the table `tokens` each of its tokens is."""
+
+POOLED = "pooled"
+"""Beside `whole`: one vector a picture for its whole text."""
+
+TOKENS = "tokens"
+"""The distinct tokens of all whole texts, each with its row of the encoder's input embedding."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,7 @@ class TextUnits:
 
     vectors: Float[Tensor, "b m t"]
     mask: Bool[Tensor, "b m"]  # True where a unit stands; padding is False and never counts
+    ids: Int[Tensor, "b m"] | None = None  # rows of the store's table of tokens; of `whole` only
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class TextFeatures:
     phrases: TextUnits
     sentences: TextUnits
     whole: TextUnits | None = None
+    pooled: Float[Tensor, "b t"] | None = None  # of the whole text; 0 for a picture without text
 
     def __getitem__(self, granularity: str) -> TextUnits | None:
         return getattr(self, granularity)
@@ -253,6 +264,11 @@ class Aligner(nn.Module):
     """Which of the hierarchy's grids it reads: 0 low and fine, 1 middle, 2 deep; the others are not built."""
 
     @classmethod
+    def reads_whole(cls, config: Any) -> bool:
+        """With these settings it reads texts that were not split, which a store keeps only where it was asked to."""
+        return False
+
+    @classmethod
     def fitted(cls, config: Any, source: "TextSource") -> Any:
         """The settings with what a text store decides filled in (sizes of a vocabulary); most need nothing."""
         return config
@@ -286,7 +302,17 @@ class TextSource(Protocol):
     def __contains__(self, key: str) -> bool: ...
 
     def vectors(self, key: str) -> Mapping[str, Any]:
-        """Arrays [m, t] by granularity for the picture `key`; m may be 0."""
+        """Arrays [m, t] by granularity for the picture `key`; m may be 0.
+
+        A source of whole texts adds `whole` [m, t], `whole/ids` [m] and `pooled` [t].
+        """
+        ...
+
+    def vocabulary(self, granularity: str) -> tuple[Sequence[str], Any]:
+        """Every distinct unit of a granularity, or of `tokens`, and the array of their vectors [u, t].
+
+        Raises UsageError where it has none.
+        """
         ...
 
 

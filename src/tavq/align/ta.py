@@ -136,6 +136,10 @@ class TransportAligner(Aligner):
                 raise ValueError("every weight is 0; leave model.align out (null) to train without alignment")
             return self
 
+    @classmethod
+    def reads_whole(cls, config: Config) -> bool:
+        return not config.multi_granularity
+
     def __init__(self, config: Config, width: int, text_width: int) -> None:
         super().__init__()
         self.config = config
