@@ -256,12 +256,19 @@ class Quantizer(nn.Module):
 
 
 class Aligner(nn.Module):
-    """Pulls codes towards text. Sees codes and text only: no pixels, no optimizer, no files."""
+    """Pulls codes towards text. Sees codes and text only: no pixels, no optimizer, no files.
+
+    The traits below say where a class is, by its nature, outside a rule that the contract tests hold all others to.
+    """
 
     Config: ClassVar[type[NamedConfig]]
     name: ClassVar[str]
     levels: tuple[int, ...]
     """Which of the hierarchy's grids it reads: 0 low and fine, 1 middle, 2 deep; the others are not built."""
+    batchwise: ClassVar[bool] = False
+    """It tells the pictures of a batch apart, so that the loss of a batch is not the mean of its pictures' losses."""
+    sequential: ClassVar[bool] = False
+    """It reads text as a sequence, so that the order of the tokens counts."""
 
     @classmethod
     def reads_whole(cls, config: Any) -> bool:
@@ -275,6 +282,10 @@ class Aligner(nn.Module):
 
     def take(self, source: "TextSource") -> None:
         """Fills from a text store what is not drawn and not learned, once, before training; most need nothing."""
+
+    def knows(self, source: "TextSource") -> bool:
+        """The tokens of this source have the numbers that they had in the source it was trained with."""
+        return True
 
     def forward(self, levels: Mapping[int, Quantized], text: TextFeatures) -> Losses:
         """The alignment losses of a batch."""
@@ -291,6 +302,21 @@ class Aligner(nn.Module):
     def embed_entries(self, entries: Float[Tensor, "k d"], granularity: str) -> Float[Tensor, "k t"] | None:
         """Each entry in the text encoder's space at one granularity; None where the aligner has no such map."""
         raise TypeError(f"{type(self).__name__} must define embed_entries")
+
+    def fill_words(
+        self, levels: Mapping[int, Quantized], text: TextFeatures, noise: Float[Tensor, "b m"], count: int
+    ) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]] | None:
+        """The tokens it puts at `count` masked places of each whole text, and those that stood there.
+
+        Masked are the places of the least `noise` (from 0 to 1), all of a shorter text. None where it fills no words.
+        """
+        return None
+
+    def relations(
+        self, levels: Mapping[int, Quantized], text: TextFeatures
+    ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]] | None:
+        """The cosine of each pair of words of a text, and of the codes they match; None where it matches none."""
+        return None
 
 
 @runtime_checkable

@@ -272,7 +272,7 @@ def _load(folder: Path, stored: int, dtype: torch.dtype) -> tuple[Any, Any]:
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **local)
-        kind = CLIPTextModel if config.model_type in CLIP else AutoModel
+        kind: Any = CLIPTextModel if config.model_type in CLIP else AutoModel
         config = getattr(config, "text_config", config)
         _check_config(config, folder, stored)
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)

@@ -419,15 +419,15 @@ def _encode_whole(encoder: TextEncoder, texts: Sequence[str], dtype: Any, report
         report.add(1)
     distinct, ids = np.unique(np.array(tokens, np.int64), return_inverse=True)
     names, rows = encoder.token_rows(distinct.tolist())
-    text, text_offsets = _blob(names)
+    blob, blob_offsets = _blob(names)
     return {
         "whole/vectors": np.concatenate(pieces),
         "whole/offsets": np.cumsum([0, *map(len, pieces)], dtype=np.int64),
         WHOLE_IDS: ids.astype(np.int32),
         POOLED: np.stack(pooled),
         "tokens/vectors": _finite(rows.numpy(), encoder).astype(dtype),
-        "tokens/text": text,
-        "tokens/text_offsets": text_offsets,
+        "tokens/text": blob,
+        "tokens/text_offsets": blob_offsets,
     }
 
 
