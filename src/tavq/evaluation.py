@@ -84,8 +84,9 @@ class Evaluation:
         for distance in self.distances:
             result |= distance.compute()
         result |= self.codes.compute() | self.pairs.compute()
-        for measure in (*self.filled, self.relations):
+        for measure in self.filled:
             result |= measure.compute()
+        result |= self.relations.compute()
         return result | {"feature_weights": {d.network.name: d.network.sha256 for d in self.distances}}
 
 

@@ -84,7 +84,7 @@ def run_evaluation(
     dataset = FolderDataset(data, split)
     store = open_store(data, text)
     loader = EvaluationLoader(dataset, data_config(folder, size), BATCH, store, limit=limit)
-    batches: Iterable[Batch] = loader
+    batches: Iterable[Any] = loader
     if store is not None and tokenizer.aligner is not None and not tokenizer.aligner.knows(store):
         console.say("The text store has other tokens than the one of the training; masked words are not measured.")
         batches = (without_tokens(batch) for batch in loader)
@@ -98,7 +98,7 @@ def run_evaluation(
     return result
 
 
-def without_tokens(batch: Batch) -> Batch:
+def without_tokens(batch: Any) -> Any:
     """A batch whose whole texts do not say which tokens they are."""
     if batch.text is None or batch.text.whole is None:
         return batch

@@ -144,8 +144,8 @@ MEASURES: tuple[Measure, ...] = (
         "masked_words_recall@1_of_1",
         "Masked word, one a text",
         1,
-        "How often the aligner fills a masked token in with the very one that stood there, from the picture's codes and "
-        "the other tokens. Those were encoded with the masked one in sight, so that part of it is copying.",
+        "How often the aligner fills a masked token in with the very one that stood there, from the picture's codes "
+        "and the other tokens. Those were encoded with the masked one in sight, so that part of it is copying.",
         percent=True,
     ),
     Measure(
