@@ -128,6 +128,8 @@ class Codebook(nn.Module):
     sizes: tuple[int, ...]
     width: int
     distance: Distance = "l2"
+    words: tuple[str, ...] = ()
+    """What each entry is called, where entries have names."""
 
     @property
     def size(self) -> int:
@@ -185,7 +187,10 @@ class View(Codebook):
         return self._held[1]
 
     def start(self, rows: Float[Tensor, "n d"], part: int = 0) -> None:
-        self._held[0].start(rows, part if self._held[2] is None else self._held[2])
+        codebook, own = self._held[0], self._held[2]
+        codebook.start(rows, part if own is None else own)
+        if own is not None:  # the part may have taken features as its entries
+            self._held = (codebook, codebook().split(codebook.sizes)[own], own)
 
     def learn(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
         return self._held[0].learn(rows, indices, part if self._held[2] is None else self._held[2])
@@ -205,7 +210,8 @@ class Quantizer(nn.Module):
         config: the class's settings.
         codebook: the settings of the codebook it will be given; one that does not fit is a UsageError.
 
-    The traits below say where a class is, by its nature, outside a rule that the contract tests hold all others to.
+    The traits below say where a class is, by its nature, outside a rule that the contract tests hold all others to;
+    where that depends on its settings, an instance has its own value.
     """
 
     Config: ClassVar[type[NamedConfig]]
@@ -214,8 +220,10 @@ class Quantizer(nn.Module):
     """Settings of a codebook that it works with; size and width are left to whoever builds one."""
     several: ClassVar[bool] = False
     """It takes codebooks of several parts and gives as many indices a position."""
-    straight_through: ClassVar[bool] = True
-    """The gradient of `codes` reaches the features unchanged."""
+    straight_through: bool = True
+    """The gradient of `codes` reaches the features unchanged, and nothing else."""
+    exact: bool = True
+    """In training too `codes` are the entries of the indices; where False, only in evaluation."""
     idempotent: ClassVar[bool] = True
     """Quantising codes gives the same codes."""
     ordered: ClassVar[bool] = False

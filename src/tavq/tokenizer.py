@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
+from tavq.codebooks.fixed import FixedCodebook
 from tavq.core import files
 from tavq.core.config import Config, build, selected
 from tavq.core.errors import FileError, UsageError
@@ -195,7 +196,7 @@ class Tokenizer(nn.Module):
         upper = self.hierarchy(stages) if self.hierarchy is not None else {}
         # The codebook starts and keeps its statistics from the features that the decoder reads, and they come first.
         codebook = View(self.codebook, self.codebook()) if self.codebook.generated else self.codebook
-        deep = self.quantizer(features, codebook, learn=self.training)
+        deep = self.quantizer(features, codebook, learn=self.codebook.training)  # off where it alone is frozen
         return {**{level: self.quantizer(grid, codebook) for level, grid in upper.items()}, DEEP: deep}
 
     def forward(self, images: Float[Tensor, "b 3 y x"], text: TextFeatures | None = None) -> Output:
@@ -218,6 +219,24 @@ class Tokenizer(nn.Module):
             plain = Tokenizer(self.config.model_copy(update={"align": None, "text_width": None}))
         plain.load_state_dict(self.state_dict(), strict=False, assign=True)
         return plain.train(self.training)
+
+    def frozen(self) -> "Tokenizer":
+        """A copy that shares the weights and has the table of its generated codebook in the place of what makes it.
+
+        The same indices and codes to the bit; the tokenizer itself where its codebook is not generated.
+        """
+        if not self.codebook.generated:
+            return self
+        made, training = self.codebook, self.codebook.training
+        with torch.no_grad():
+            table = made.eval()().clone()
+        made.train(training)
+        config = FixedCodebook.Config(sizes=made.sizes, width=made.width, distance=made.distance, words=made.words)
+        with torch.device("meta"):  # as in without_alignment
+            fixed = Tokenizer(self.config.model_copy(update={"codebook": config}))
+        state = {key: value for key, value in self.state_dict().items() if not key.startswith("codebook.")}
+        fixed.load_state_dict({**state, "codebook.table": table}, assign=True)
+        return fixed.train(self.training)
 
     # --- model folders ------------------------------------------------------------------------------------------
 

@@ -115,7 +115,8 @@ def test_a_recipe_of_ones_own_may_extend_a_shipped_one(tmp_path: Path) -> None:
         ({"extends": "vqgan-tinny"}, "Unknown recipe 'vqgan-tinny'; known: "),
         ({"extends": "none.yaml"}, "There is no recipe file"),
         ({"extends": ["vqgan-tiny"]}, "Unknown recipe"),
-        ({**TINY, "modle": {}}, "Unknown setting 'modle'; known: data, description, model, train. "
+        ({**TINY, "modle": {}}, "Unknown setting 'modle'; known: data, description, model, published, "
+         "train. "
          "Did you mean 'model'?"),
         ({**TINY, "train": {"steps": 2, "setps": 3}}, "Unknown setting 'train.setps'"),
         ({**TINY, "train": {}}, "The setting 'train.steps' is missing"),

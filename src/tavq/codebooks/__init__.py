@@ -1,1 +1,1 @@
-"""Tables of entries: learned (more to come: anchored, transferred). One registered class a file."""
+"""Tables of entries: learned, ema, anchored, linear, fixed (more to come). One registered class a file."""

@@ -3,13 +3,15 @@
 from typing import Literal
 
 import torch
-from jaxtyping import Float
-from pydantic import Field
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tavq.core.config import NamedConfig
-from tavq.interfaces import Codebook, codebooks
-from tavq.ops.collective import drawn_rows
+from tavq.codebooks.tables import StartedConfig, replaced, restarted, started, uniform
+from tavq.interfaces import Codebook, Losses, codebooks
+from tavq.ops.collective import counts
+
+DECAY = 0.99
+"""Of the running counts that a restart looks at."""
 
 
 @codebooks.register("learned")
@@ -19,43 +21,41 @@ class LearnedCodebook(Codebook):
     Source: VQ-VAE (van den Oord et al., 2017), eq. 1.
     """
 
-    class Config(NamedConfig):
-        """Size of the tables and how they start."""
+    class Config(StartedConfig):
+        """Size of the tables, how they start, and what becomes of unused entries."""
 
         name: Literal["learned"] = "learned"
-        entries: int = Field(1024, ge=1, le=2**20)
-        """Of each part."""
-        width: int = Field(256, ge=1, le=4096)
-        parts: int = Field(1, ge=1, le=64)
-        """More than one for the quantizers that give several indices a position."""
-        init: Literal["uniform", "features"] = "uniform"
-        """`uniform` in [-1/k, 1/k] as in the public VQ-GAN code; `features`: rows drawn from the first training batch.
-
-        The encoder's first features are far from [-1/k, 1/k], so that most uniform entries are never the nearest;
-        short runs collapse onto a handful of entries and want `features`."""
-        redraw_until: int = Field(0, ge=0)
-        """With `features`: draw all entries anew at steps 2, 4, 8, ... up to this one, as the features move away from
-        the first ones faster than a gradient can follow."""
 
     calls: Tensor
+    counts: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.sizes, self.width = (config.entries,) * config.parts, config.width
-        self.table = nn.Parameter(torch.empty(self.size, config.width).uniform_(-1, 1) / config.entries)
+        self.sizes, self.width = config.sizes, config.width
+        self.table = nn.Parameter(uniform(config))
         self.register_buffer("calls", torch.zeros(config.parts, dtype=torch.int64))  # of `start`, kept for resuming
+        if config.restart > 0:
+            self.register_buffer("counts", torch.ones(self.size))
 
     def forward(self) -> Float[Tensor, "k d"]:
-        return self.table
+        return self.table.view_as(self.table)  # keeps its numbers when `learn` exchanges those of the parameter
+
+    def start(self, rows: Float[Tensor, "n d"], part: int = 0) -> None:
+        """Takes features as entries where the settings ask for it."""
+        entries = started(self.config, self.calls, part, rows)
+        if entries is not None:  # through `data`: what other parts keep for backward has not changed
+            self.table.data[self.config.rows_of(part)] = entries
 
     @torch.no_grad()
-    def start(self, rows: Float[Tensor, "n d"], part: int = 0) -> None:
-        """Takes features as entries where the settings ask for it; without repeats where there are k or more."""
-        if self.config.init == "uniform":
-            return
-        self.calls[part] += 1
-        calls = int(self.calls[part])
-        if calls > 1 and (calls > self.config.redraw_until or calls & (calls - 1)):
-            return
-        self.table.split(self.sizes)[part].copy_(drawn_rows(rows, self.config.entries))
+    def learn(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
+        """Restarts unused entries where the settings ask for it."""
+        if self.config.restart == 0:
+            return {}
+        place = self.config.rows_of(part)
+        running = self.counts[place].lerp_(counts(indices, self.config.entries), 1 - DECAY)
+        found = restarted(running, self.config.restart, rows)
+        if found is not None:
+            running[found[0]] = self.config.restart
+            self.table.data = replaced(self.table, place.start + found[0], found[1])
+        return {}

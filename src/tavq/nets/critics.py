@@ -1,4 +1,4 @@
-"""The patch discriminator of VQ-GAN and its hinge losses."""
+"""The patch discriminators of VQ-GAN and of VQGAN+, and what they are trained with."""
 
 import math
 from typing import Literal
@@ -12,63 +12,68 @@ from torch.nn.utils import skip_init
 
 from tavq.core.config import Config
 from tavq.core.errors import UsageError
+from tavq.ops.collective import processes, summed
 
 WIDEST = 8  # channels double layer by layer up to this multiple of the first
 GROUPS = 32
-SLOPE = 0.2
+SLOPE, BLURRED_SLOPE = 0.2, 0.1
+BINOMIAL = (1.0, 3.0, 3.0, 1.0)
 
 
 class CriticConfig(Config):
     """Settings of the patch discriminator.
 
     `norm` "batch" is the papers' choice; with "group" or "none" a picture's scores do not depend on the rest of its
-    batch, which accumulated and distributed steps need to equal one large step.
+    batch, which accumulated and distributed steps need to equal one large step. `downsample` "stride" is PatchGAN,
+    the papers' choice; "blur" is the discriminator of VQGAN+ (there 128 channels, 4 layers and "group").
     """
 
     channels: int = Field(64, ge=1, le=1024)
     layers: int = Field(3, ge=1, le=6)
     norm: Literal["batch", "group", "none"] = "batch"
+    downsample: Literal["stride", "blur"] = "stride"
 
     @property
     def smallest(self) -> int:
         """Pixels of the shortest side that leaves the last layer something to score."""
-        return int(3 * 2**self.layers)
+        return int((3 if self.downsample == "stride" else 2) * 2**self.layers)
 
 
 class PatchCritic(nn.Module):
     """Scores overlapping patches of a picture, high for real and low for made.
 
-    `layers` convolutions of stride 2, then two of stride 1. A score sees 70 × 70 pixels at the default of 3 layers,
-    34 at 2 and 16 at 1; the smallest picture is 3 · 2^layers pixels wide and high. 2.8 M parameters at the default.
-    Weights are drawn from N(0, 0.02) by `seed`, the norms' from N(1, 0.02); biases are 0.
+    With "stride": `layers` convolutions of stride 2, then two of stride 1. A score sees 70 × 70 pixels at the default
+    of 3 layers, 34 at 2 and 16 at 1; the smallest picture is 3 · 2^layers pixels wide and high. 2.8 M parameters at
+    the default. Weights are drawn from N(0, 0.02) by `seed`, the norms' from N(1, 0.02); biases are 0.
+
+    With "blur": `layers` times a 3 × 3 convolution and a `Blur` that halves the sides, between two 5 × 5 convolutions;
+    the smallest picture is 2 · 2^layers pixels wide and high. 7.4 M parameters at 128 channels and 4 layers. Weights
+    and biases are drawn evenly from ± 1 / √(inputs of an output) by `seed`.
 
     Source: Isola et al. 2017, "Image-to-Image Translation with Conditional Adversarial Networks", appendix 6.1.2, as
-    used by VQ-GAN (Esser et al. 2021).
+    used by VQ-GAN (Esser et al. 2021); "blur" Weber et al. 2024, "MaskBit", §3 and public code.
+    Differs from the paper: with "blur" pictures whose scores are finer than 16 × 16 are not pooled down to that; at
+    256 pixels and 4 layers they are 16 × 16.
     """
 
     Config = CriticConfig
 
     def __init__(self, config: CriticConfig, image_channels: int = 3, seed: int = 0) -> None:
         super().__init__()
-        self.smallest = config.smallest
-        width = config.channels
-        parts = [_conv(image_channels, width, stride=2), nn.LeakyReLU(SLOPE)]
-        for layer in range(1, config.layers + 1):
-            wider = config.channels * min(2**layer, WIDEST)
-            stride = 2 if layer < config.layers else 1
-            # A norm that follows has a bias of its own.
-            parts.append(_conv(width, wider, stride, bias=config.norm == "none"))
-            if config.norm != "none":
-                parts.append(nn.BatchNorm2d(wider) if config.norm == "batch" else _group_norm(wider))
-            parts.append(nn.LeakyReLU(SLOPE))
-            width = wider
-        self.main = nn.Sequential(*parts, _conv(width, 1, stride=1))
+        self.smallest, self.downsample = config.smallest, config.downsample
+        layers = _strided_layers if config.downsample == "stride" else _blurred_layers
+        self.main = nn.Sequential(*layers(config, image_channels))
         self._initialise(torch.Generator().manual_seed(seed))
 
     @torch.no_grad()
     def _initialise(self, generator: torch.Generator) -> None:
         for part in self.main:
-            if isinstance(part, nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm):
+            if self.downsample == "blur":
+                if isinstance(part, nn.Conv2d):
+                    bound = part.weight[0].numel() ** -0.5
+                    for values in part.parameters():
+                        values.uniform_(-bound, bound, generator=generator)
+            elif isinstance(part, nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm):
                 part.weight.normal_(0.0 if isinstance(part, nn.Conv2d) else 1.0, 0.02, generator=generator)
                 if part.bias is not None:
                     part.bias.zero_()
@@ -84,9 +89,59 @@ class PatchCritic(nn.Module):
         return self.main(images)
 
 
-def _conv(inputs: int, outputs: int, stride: int, bias: bool = True) -> nn.Module:
+class Blur(nn.Module):
+    """Halves the sides of feature maps after smoothing them, so that patterns finer than the new grid do not alias.
+
+    Source: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again", with the filter (1, 3, 3, 1) / 8 along
+    each axis; zeros stand around the maps, as in MaskBit's public code.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        row = torch.tensor(BINOMIAL) / sum(BINOMIAL)
+        kernel = torch.outer(row, row).expand(channels, 1, 4, 4)
+        self.register_buffer("kernel", kernel.contiguous(), persistent=False)
+
+    def forward(self, features: Float[Tensor, "b f h w"]) -> Float[Tensor, "b f h2 w2"]:
+        """Maps of half the height and width, rounded down."""
+        return functional.conv2d(features, self.kernel.to(features.dtype), stride=2, padding=1, groups=len(self.kernel))
+
+
+def _strided_layers(config: CriticConfig, image_channels: int) -> list[nn.Module]:
+    width = config.channels
+    parts = [_conv(image_channels, width, 4, stride=2), nn.LeakyReLU(SLOPE)]
+    for layer in range(1, config.layers + 1):
+        wider = config.channels * min(2**layer, WIDEST)
+        stride = 2 if layer < config.layers else 1
+        # A norm that follows has a bias of its own.
+        parts.append(_conv(width, wider, 4, stride, bias=config.norm == "none"))
+        parts += [*_norm(config, wider), nn.LeakyReLU(SLOPE)]
+        width = wider
+    return [*parts, _conv(width, 1, 4)]
+
+
+def _blurred_layers(config: CriticConfig, image_channels: int) -> list[nn.Module]:
+    width = config.channels
+    parts = [_conv(image_channels, width, 5, padding=2), nn.LeakyReLU(BLURRED_SLOPE)]
+    for layer in range(config.layers):
+        wider = config.channels * min(2**layer, WIDEST)
+        parts += [_conv(width, wider, 3), Blur(wider), *_norm(config, wider), nn.LeakyReLU(BLURRED_SLOPE)]
+        width = wider
+    parts += [_conv(width, width, 1, padding=0), nn.LeakyReLU(BLURRED_SLOPE)]
+    return [*parts, _conv(width, 1, 5, padding=2)]
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 1, bias: bool = True) -> nn.Module:
     # skip_init leaves the global random state alone; the weights are drawn from the critic's own seed.
-    return skip_init(nn.Conv2d, inputs, outputs, kernel_size=4, stride=stride, padding=1, bias=bias)
+    return skip_init(nn.Conv2d, inputs, outputs, kernel_size=kernel, stride=stride, padding=padding, bias=bias)
+
+
+def _norm(config: CriticConfig, channels: int) -> list[nn.Module]:
+    if config.norm == "none":
+        return []
+    return [nn.BatchNorm2d(channels) if config.norm == "batch" else _group_norm(channels)]
 
 
 def _group_norm(channels: int) -> nn.Module:
@@ -106,3 +161,35 @@ def discriminator_hinge(
 def generator_loss(fake_logits: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
     """The generator's adversarial loss: minus the mean score of what it made."""
     return -fake_logits.mean()
+
+
+class LeCam(nn.Module):
+    """A regulariser that holds the scores of real pictures near the running mean of made ones' and the reverse.
+
+    relu(mean D(x) - a_made)² + relu(a_real - mean D(x̃))², with the running means a before this step's scores move
+    them. The means begin at 0 and are training state: they are saved with every checkpoint.
+
+    Source: Tseng et al. 2021, "Regularizing Generative Adversarial Networks under Limited Data", R_LC.
+    Differs from the paper: relu before the square, as in its public code; the mean score of a batch in the place of
+    every score's own distance, as in the public code of MaskBit, whose weight of 0.001 goes with it.
+    """
+
+    DECAY = 0.999
+    real: Tensor
+    made: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("real", torch.zeros(()))
+        self.register_buffer("made", torch.zeros(()))
+
+    def forward(
+        self, real_logits: Float[Tensor, "b 1 h w"], fake_logits: Float[Tensor, "b 1 h w"]
+    ) -> Float[Tensor, ""]:
+        """The loss of one step's scores, which then move the running means."""
+        real, made = real_logits.mean(), fake_logits.mean()
+        loss = functional.relu(real - self.made).square() + functional.relu(self.real - made).square()
+        with torch.no_grad():
+            for mean, score in ((self.real, real), (self.made, made)):
+                mean.lerp_(summed(score.detach()) / processes(), 1 - self.DECAY)
+        return loss

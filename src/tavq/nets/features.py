@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d, normalize, relu
+from torch.nn.functional import interpolate, max_pool2d, mse_loss, normalize, relu
 
 from tavq.core.errors import FileError, UsageError, unknown
 from tavq.core.files import read_arrays, read_tensors, sha256
@@ -29,12 +29,21 @@ class FeatureNetwork(nn.Module):
     """
 
     name: ClassVar[str]
+    classifies: ClassVar[bool] = False
+    """It has a classifier, so that `logits` can be asked of it."""
     width: int
     sha256: str
 
     def stages(self, images: Float[Tensor, "b 3 y x"]) -> list[Tensor]:
         """Feature maps [b f h w], fine to coarse, of pictures in [-1, 1] whose sides are at least 32."""
         raise TypeError(f"{type(self).__name__} must define stages")
+
+    def logits(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b o"]:
+        """The scores of the classes before softmax, of pictures in [-1, 1] resized to what the network was trained on.
+
+        Only where `classifies`.
+        """
+        raise TypeError(f"{type(self).__name__} has no classifier")
 
     def forward(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b f"]:
         """The last stage averaged over positions: `width` features a picture."""
@@ -127,15 +136,22 @@ class Fire(nn.Module):
 
 
 class SqueezeNet(FeatureNetwork):
-    """SqueezeNet 1.1 with the Caffe weights of its authors, without its classifier; 0.7 million parameters.
+    """SqueezeNet 1.1 with the Caffe weights of its authors; 0.7 million parameters, 1.2 with its classifier.
 
     Source: Iandola et al. 2016, "SqueezeNet", release 1.1; arrays named as in the authors' Caffe model
     (`fire2/squeeze1x1.weight`). Pictures are read at their own size, as BGR from 0 to 255 minus the training means;
     pools round up. Four stages: before each pool and at the end, at about 1/2, 1/4, 1/8 and 1/16 of the picture.
-    The network was trained at 227 x 227; on much smaller pictures its features are those of small objects.
+    The network was trained at 227 x 227; on much smaller pictures its features are those of small objects. For the
+    logits pictures are resized to 227 x 227 (bilinear, averaging where it shrinks).
+
+    Args:
+        path: the .npz file.
+        classifier: read the classifier too (`conv10`, 1,000 classes of ImageNet), which `logits` needs.
     """
 
     name = "squeezenet"
+    classifies = True
+    SIDE = 227
     MEANS = (103.9, 116.8, 123.7)
     FIRES = (
         (64, 16, 64), (128, 16, 64), (128, 32, 128), (256, 32, 128),
@@ -143,18 +159,20 @@ class SqueezeNet(FeatureNetwork):
     )  # fmt: skip
     POOLED = (2, 4, 6)  # a pool stands before these fires
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, classifier: bool = False) -> None:
         super().__init__()
         self.width = 512
         self.conv1 = nn.Conv2d(3, 64, 3, stride=2)
         for number, sizes in enumerate(self.FIRES, 2):
             self.add_module(f"fire{number}", Fire(*sizes))
+        if classifier:
+            self.conv10 = nn.Conv2d(self.width, 1000, 1)
         self.means: Tensor
         self.register_buffer("means", torch.tensor(self.MEANS).view(1, 3, 1, 1), persistent=False)
         arrays = {
             name.replace("/", "."): torch.from_numpy(array.astype(np.float32))
             for name, array in read_arrays(path).items()
-            if not name.startswith("conv10.")  # the classifier
+            if classifier or not name.startswith("conv10.")
         }
         self._load(arrays, path)
         self.sha256 = sha256(path)
@@ -171,19 +189,38 @@ class SqueezeNet(FeatureNetwork):
             features = self.get_submodule(f"fire{number}")(features)
         return [*maps, features]
 
+    def logits(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b o"]:
+        """The 1,000 scores, each the mean over positions of what is above 0, as in the authors' release."""
+        resized = interpolate(images, (self.SIDE, self.SIDE), mode="bilinear", antialias=True)
+        return relu(self.conv10(self.stages(resized)[-1])).mean(dim=(2, 3))
+
 
 # --- by name ----------------------------------------------------------------------------------------------------
 
 
-def feature_network(name: str, weights: Path | None = None) -> FeatureNetwork:
-    """The feature network `name`: `scenes` ships its weights, `squeezenet` reads them from the .npz file `weights`."""
+NETWORKS: dict[str, type[FeatureNetwork]] = {network.name: network for network in (ScenesNetwork, SqueezeNet)}
+
+
+def feature_network(name: str, weights: Path | None = None, classifier: bool = False) -> FeatureNetwork:
+    """The feature network `name`: `scenes` ships its weights, `squeezenet` reads them from the .npz file `weights`.
+
+    With `classifier` it can be asked for `logits`, which `scenes` cannot.
+    """
+    if name not in NETWORKS:
+        raise UsageError(unknown("feature network", name, NETWORKS))
+    if classifier and not NETWORKS[name].classifies:
+        raise UsageError(no_classifier(name))
     if name == "scenes":
         return ScenesNetwork(weights)
-    if name == "squeezenet":
-        if weights is None:
-            raise UsageError("The feature network 'squeezenet' needs the path of its .npz file of Caffe weights.")
-        return SqueezeNet(weights)
-    raise UsageError(unknown("feature network", name, ("scenes", "squeezenet")))
+    if weights is None:
+        raise UsageError("The feature network 'squeezenet' needs the path of its .npz file of Caffe weights.")
+    return SqueezeNet(weights, classifier)
+
+
+def no_classifier(name: str) -> str:
+    """What a user is told who asks a network without a classifier for its logits."""
+    known = [other for other in sorted(NETWORKS) if NETWORKS[other].classifies]
+    return f"The feature network {name!r} has no classifier and so no logits; networks with one: {', '.join(known)}."
 
 
 # --- perceptual distance ----------------------------------------------------------------------------------------
@@ -208,3 +245,13 @@ def perceptual_distance(
     reference = unit_stages(network, b) if isinstance(b, Tensor) else b
     pairs = zip(unit_stages(network, a), reference, strict=True)
     return torch.stack([(one - other).square().sum(dim=1).mean() for one, other in pairs]).mean()
+
+
+def logits_distance(
+    network: FeatureNetwork, a: Float[Tensor, "b 3 y x"], b: Float[Tensor, "b 3 y x"]
+) -> Float[Tensor, ""]:
+    """How differently `network` would classify two batches of pictures: the mean squared difference of their logits.
+
+    Source: Weber et al. 2024, "MaskBit", §3 and public code (there of a ResNet-50 at 224 x 224).
+    """
+    return mse_loss(network.logits(a), network.logits(b))

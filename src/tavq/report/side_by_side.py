@@ -20,6 +20,10 @@ MIRRORED = frozenset({"l2", "dead"})
 CURVES_FIRST = ("reconstruction/", "align/", "codebook/", "quantizer/", "adversarial/")
 
 
+WORDS = frozenset({"description", "published"})
+"""What a recipe says of itself; no setting."""
+
+
 def header(runs: Sequence[Run]) -> list[Markup]:
     """The runs, what makes them hard to compare, and the outcome in words."""
     said = outcome(runs)
@@ -161,7 +165,7 @@ def figures(runs: Sequence[Run]) -> Markup | None:
 def settings(runs: Sequence[Run]) -> Markup:
     """The settings that differ."""
     every = [dict(flat(run.recipe)) for run in runs]
-    keys = list(dict.fromkeys(key for found in every for key in found if key != "description"))
+    keys = list(dict.fromkeys(key for found in every for key in found if key not in WORDS))
     # `align: null` beside a run that has align.name says nothing that align.name does not
     keys = [key for key in keys if not any(other.startswith(f"{key}.") for other in keys)]
     rows = []

@@ -1,16 +1,18 @@
 """The run's log: one JSON object a logged step, means over the steps since the last."""
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from tavq.core import files
 from tavq.interfaces import stacked
-from tavq.metrics.codes import perplexity
+from tavq.metrics.codes import perplexity, spacing
 
 
 class RunLog:
@@ -41,8 +43,8 @@ class RunLog:
         self.counts = counts if self.counts is None else self.counts + counts
         self.steps += 1
 
-    def write(self, step: int, learning_rate: float) -> dict[str, Any]:
-        """Writes and returns the line of `step`, and starts the next mean."""
+    def write(self, step: int, learning_rate: float, entries: Float[Tensor, "k d"]) -> dict[str, Any]:
+        """Writes and returns the line of `step`, and starts the next mean; `entries` are the codebook's of now."""
         seconds = (time.perf_counter() - self.started) / max(self.steps, 1)
         counts = torch.zeros(sum(self.sizes)) if self.counts is None else self.counts.cpu()
         line: dict[str, Any] = {key: float(torch.stack(parts).float().mean()) for key, parts in self.values.items()}
@@ -51,7 +53,9 @@ class RunLog:
             **line,
             "codebook/usage": float((counts > 0).double().mean()),
             "codebook/perplexity": perplexity(counts, self.sizes),
+            "codebook/dead": int((counts == 0).sum()),
             "codebook/positions": int(counts.sum()),
+            **{f"codebook/{key}": value for key, value in spacing(entries).items() if math.isfinite(value)},
             "learning_rate": learning_rate,
             "seconds_per_step": seconds,
         }

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -34,17 +35,18 @@ from tavq.interfaces import (
     default_device,
     to_device,
 )
+from tavq.metrics.collapse import collapsed, diagnose
 from tavq.nets.critics import PatchCritic
-from tavq.nets.features import feature_network, perceptual_distance
+from tavq.nets.features import feature_network, logits_distance, perceptual_distance
 from tavq.tokenizer import Tokenizer
-from tavq.training import card, checkpoint, provenance
+from tavq.training import card, checkpoint, finetune, provenance
 from tavq.training.log import RunLog
 from tavq.training.settings import Recipe, TrainConfig
 from tavq.training.step import GeneratorStep, Perceptual, RunningMean
 
 PREVIEWS = 8
 POSITIONS_PER_ENTRY = 4
-"""Quantised positions for each entry that a low usage must stand on before the collapse alarm may sound."""
+"""Quantised positions for each entry that a collapse must stand on before the alarm may sound."""
 
 
 @runtime_checkable
@@ -123,6 +125,9 @@ class Trainer:
         torch.manual_seed(step_seed(config.seed, -1))
         self.tokenizer = Tokenizer(self.recipe.model)
         self.tokenizer.take(self.text)
+        if config.start_from is not None:
+            finetune.begin_from(self.tokenizer, config.start_from)
+        finetune.freeze(self.tokenizer, config.freeze)
         adversarial = config.adversarial
         self.discriminator = (
             PatchCritic(adversarial.discriminator, seed=step_seed(config.seed, -2)) if adversarial else None
@@ -147,10 +152,9 @@ class Trainer:
         settings = self.config.perceptual
         if settings is None:
             return None
-        network = feature_network(settings.network, Path(settings.weights) if settings.weights else None).to(
-            self.device
-        )
-        return lambda images, reference: perceptual_distance(network, images, reference)
+        logits = settings.distance == "logits"
+        network = feature_network(settings.network, Path(settings.weights) if settings.weights else None, logits)
+        return partial(logits_distance if logits else perceptual_distance, network.to(self.device))
 
     # --- the run ------------------------------------------------------------------------------------------------
 
@@ -223,12 +227,14 @@ class Trainer:
         if self.mean is not None:
             for name, shadow in self.mean.shadow.items():
                 shadow.copy_(groups["mean"][name])
+        if self.stepper.lecam is not None:
+            self.stepper.lecam.load_state_dict(groups["lecam"])
         self.step = facts["step"]
         files.write_text(self.run_folder / "recipe.yaml", write_yaml(self.recipe.model_dump(mode="json")))
         return int(facts["consumed"])
 
     def _train(self, batches: Iterator[Batch], log: RunLog, loader: TrainingLoader) -> None:
-        self.tokenizer.train()
+        finetune.train_mode(self.tokenizer, self.config.freeze)
         while self.step < self.config.steps:
             batch = to_device(next(batches), self.device)
             terms, indices = self._one_step(batch)
@@ -236,8 +242,10 @@ class Trainer:
             self.step += 1
             line = None
             if self.step % self.config.log_every == 0 or self.step == self.config.steps:
-                line = log.write(self.step, learning_rate(self.config, self.step - 1))
-                self._watch_usage(line)
+                line = log.write(
+                    self.step, learning_rate(self.config, self.step - 1), self.tokenizer.codebook().detach()
+                )
+                self._watch_codebook(line)
             self.reporter.progress(self.step, self.config.steps, line)
             if self.step % self.config.sample_every == 0 or self.step == self.config.steps:
                 self._save_samples()
@@ -292,19 +300,22 @@ class Trainer:
             "with train.precision fp32."
         )
 
-    def _watch_usage(self, line: dict[str, Any]) -> None:
-        usage = line["codebook/usage"]
-        enough = line["codebook/positions"] >= POSITIONS_PER_ENTRY * self.tokenizer.entries
-        collapsed = enough and usage < self.config.alarm_usage and self.step > self.config.warmup
-        first, self.collapsed = collapsed and not self.collapsed, collapsed
-        if first:
-            self.reporter.message(
-                f"Codebook collapse: step {self.step} used {usage:.1%} of {self.tokenizer.entries} entries "
-                f"(alarm below {self.config.alarm_usage:.1%})."
-            )
-            files.append_json_line(
-                self.run_folder / "log.jsonl", {"step": self.step, "alarm": "codebook collapse", "usage": usage}
-            )
+    def _watch_codebook(self, line: dict[str, Any]) -> None:
+        """Sounds the alarm where the codebook has collapsed since the last line, with the likely cause and a remedy."""
+        entries = self.tokenizer.entries
+        enough = line["codebook/positions"] >= POSITIONS_PER_ENTRY * entries and self.step > self.config.warmup
+        now = enough and collapsed(line, entries, self.config.alarm_usage)
+        first, self.collapsed = now and not self.collapsed, now
+        if not first:
+            return
+        path = self.run_folder / "log.jsonl"
+        lines = [line for line in files.read_json_lines(path) if "alarm" not in line]
+        found = diagnose(lines, self.recipe.model.model_dump(mode="json"))
+        self.reporter.message(
+            f"Codebook collapse at step {self.step} (alarm below {self.config.alarm_usage:.1%} of {entries}). {found}"
+        )
+        alarm = {"step": self.step, "alarm": "codebook collapse", "usage": line["codebook/usage"], **asdict(found)}
+        files.append_json_line(path, alarm)
 
     # --- what a run leaves --------------------------------------------------------------------------------------
 
@@ -334,6 +345,8 @@ class Trainer:
                 groups[f"{name}.optimizer"] = checkpoint.flatten_optimizer(self.optimizers[name])
         if self.mean is not None:
             groups["mean"] = self.mean.shadow
+        if self.stepper.lecam is not None:
+            groups["lecam"] = dict(self.stepper.lecam.state_dict())
         checkpoint.save(self.run_folder / "checkpoints", self.step, groups, {"consumed": consumed}, self.config.keep)
 
     def _save_model(self) -> None:
@@ -342,7 +355,7 @@ class Trainer:
         del facts["data_folder"]  # a model is passed on; where its maker keeps pictures is not
         with self._averaged():
             text = card.write(self.recipe, self.tokenizer.codebook.sizes, facts, self.step)
-            self.tokenizer.save_pretrained(self.run_folder / "model", text, facts)
+            self.tokenizer.frozen().save_pretrained(self.run_folder / "model", text, facts)
 
     def _facts(self) -> dict[str, Any]:
         parameters = self.tokenizer.parameter_counts()

@@ -17,6 +17,7 @@ from tavq.training.settings import Recipe
 
 FREE = {
     "description",
+    "published",
     "data.workers",
     "data.fault_budget",
     "train.steps",

@@ -5,8 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tavq.core.config import Config
+from tavq.core.errors import unknown
 from tavq.data.loader import DataConfig
 from tavq.nets.critics import CriticConfig
+from tavq.nets.features import NETWORKS, no_classifier
 from tavq.tokenizer import TokenizerConfig
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -19,6 +21,14 @@ class PerceptualConfig(Config):
     weights: str | None = None
     """File of the network's weights; `scenes` carries its own."""
     weight: float = Field(1.0, gt=0, le=1000)
+    distance: Literal["features", "logits"] = "features"
+    """Of features at several depths, or of the classifier's logits as in VQGAN+, where the network has one."""
+
+    @model_validator(mode="after")
+    def _logits_of_a_classifier(self) -> "PerceptualConfig":
+        if self.distance == "logits" and not NETWORKS[self.network].classifies:
+            raise ValueError(no_classifier(self.network).removesuffix("."))
+        return self
 
 
 class AdversarialConfig(Config):
@@ -30,6 +40,8 @@ class AdversarialConfig(Config):
     """Factor beside the adaptive weight."""
     adaptive: bool = True
     """Balance by the ratio of gradients at the decoder's last layer (VQ-GAN, eq. 7)."""
+    lecam: float = Field(0.0, ge=0, le=100)
+    """Weight of the LeCam regulariser in the discriminator's loss; 0 for none, as in the papers."""
     discriminator: CriticConfig = CriticConfig()
 
 
@@ -48,6 +60,10 @@ class TrainConfig(Config):
     """After the warm-up: constant as in the papers, or a half cosine to a tenth at the last step."""
     clip: float | None = Field(None, gt=0)
     """Largest norm of the generator's and of the discriminator's gradient; null for none, as in the papers."""
+    start_from: str | None = None
+    """Model folder, run folder or hub name whose weights the run begins with; null begins from drawn ones."""
+    freeze: tuple[str, ...] = ()
+    """Parts of the tokenizer that stay as they are: they get no gradient and their statistics do not move."""
     ema: float | None = Field(None, gt=0, lt=1)
     """Decay of the running mean of the weights that is saved as the model; null saves the weights themselves."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -62,7 +78,8 @@ class TrainConfig(Config):
     keep: int = Field(2, ge=1, le=100)
     """Checkpoints kept, the newest first."""
     alarm_usage: float = Field(0.05, ge=0, le=1)
-    """Share of entries used, over the last logged steps, below which the collapse alarm sounds."""
+    """The collapse alarm sounds where fewer than this share of the entries were chosen since the last line of the
+    log, or the perplexity is a smaller share of their number."""
 
     @model_validator(mode="after")
     def _some_loss(self) -> "TrainConfig":
@@ -71,10 +88,24 @@ class TrainConfig(Config):
         return self
 
 
+class PublishedConfig(Config):
+    """A number that a paper prints for what a recipe trains.
+
+    It may stand beside a measured one of the same name only: `fid` is FID's own network's, which no `fd_NETWORK` is.
+    """
+
+    metric: Literal["fid", "psnr", "ssim", "l1", "l2"]
+    value: float = Field(ge=0)
+    source: str = Field(min_length=1)
+    """Paper and table."""
+
+
 class Recipe(Config):
     """A tokenizer, its data and its training, as one YAML file."""
 
     description: str = ""
+    published: tuple[PublishedConfig, ...] = ()
+    """What papers report of it; papers that disagree stand beside each other."""
     model: TokenizerConfig
     data: DataConfig
     train: TrainConfig
@@ -97,5 +128,20 @@ class Recipe(Config):
             raise ValueError(
                 f"data.size {self.data.size} is below {smallest}, the least that a discriminator of "
                 f"{adversarial.discriminator.layers} layers scores; choose fewer layers"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_that_can_be_frozen(self) -> "Recipe":
+        parts = ["encoder", "decoder", "codebook", "quantizer"]
+        parts += ["aligner", "hierarchy"] if self.model.align is not None else []
+        for name in self.train.freeze:
+            if name not in parts:
+                raise ValueError(f"train.freeze: {unknown('part', name, parts).removesuffix('.')}")
+        adversarial = self.train.adversarial
+        if "decoder" in self.train.freeze and adversarial is not None and adversarial.adaptive:
+            raise ValueError(
+                "train.adversarial.adaptive compares gradients at the decoder's last layer, which train.freeze holds; "
+                "set it to false or leave the decoder free"
             )
         return self

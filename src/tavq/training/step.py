@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tavq.interfaces import Batch, Loss, Losses, total
 from tavq.losses import adaptive_weight, last_layer_gradient, reconstruction
-from tavq.nets.critics import PatchCritic, discriminator_hinge, generator_loss
+from tavq.nets.critics import LeCam, PatchCritic, discriminator_hinge, generator_loss
 from tavq.tokenizer import Output, Tokenizer
 from tavq.training.settings import TrainConfig
 
@@ -32,6 +32,8 @@ class GeneratorStep:
     ) -> None:
         self.tokenizer, self.discriminator, self.perceptual = tokenizer, discriminator, perceptual
         self.config, self.device = config, device
+        lecam = config.adversarial is not None and config.adversarial.lecam > 0
+        self.lecam = LeCam().to(device) if lecam else None
 
     def autocast(self) -> torch.autocast:
         """bf16 where the settings ask for it."""
@@ -53,9 +55,12 @@ class GeneratorStep:
             adversarial, adversarial_terms = self._adversarial_gradient(images, output, gradient)
             gradient = gradient + adversarial
             terms |= adversarial_terms
-        torch.autograd.backward([output.images, total(output.losses)], [gradient.to(output.images.dtype), None])
+        ends = [(output.images, gradient.to(output.images.dtype)), (total(output.losses), None)]
+        # of frozen parts nothing may lead back
+        moving = [(end, slope) for end, slope in ends if end.requires_grad]
+        torch.autograd.backward([end for end, _ in moving], [slope for _, slope in moving])
         if self.adversarial_on(step):
-            terms["adversarial/discriminator"] = Loss(self._discriminator_backward(batch.images, images.detach()), 1.0)
+            terms |= self._discriminator_backward(batch.images, images.detach())
         return output, terms
 
     def _pixel_losses(self, images: Tensor, reference: Tensor) -> Losses:
@@ -82,13 +87,16 @@ class GeneratorStep:
         terms = {"adversarial/generator": Loss(loss.detach(), float(weight)), "adversarial/weight": Loss(weight, 0.0)}
         return gradient * weight, terms
 
-    def _discriminator_backward(self, real: Tensor, fake: Tensor) -> Tensor:
+    def _discriminator_backward(self, real: Tensor, fake: Tensor) -> Losses:
         assert self.discriminator is not None
+        assert self.config.adversarial is not None
         with self.autocast():
-            real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
-        loss = discriminator_hinge(real_logits.float(), fake_logits.float())
-        loss.backward()
-        return loss.detach()
+            real_logits, fake_logits = self.discriminator(real).float(), self.discriminator(fake).float()
+        terms: Losses = {"adversarial/discriminator": Loss(discriminator_hinge(real_logits, fake_logits), 1.0)}
+        if self.lecam is not None:
+            terms["adversarial/lecam"] = Loss(self.lecam(real_logits, fake_logits), self.config.adversarial.lecam)
+        total(terms).backward()
+        return {key: Loss(value.detach(), weight) for key, (value, weight) in terms.items()}
 
 
 class RunningMean:

@@ -99,6 +99,21 @@ def test_a_file_of_other_arrays_is_refused(squeezenet_file: Path, tmp_path: Path
         SqueezeNet(tmp_path / "none.npz")
 
 
+def test_only_a_network_with_a_classifier_gives_logits(squeezenet_file: Path) -> None:
+    assert feature_network("squeezenet", squeezenet_file, classifier=True).logits(pictures(1, 32)).shape == (1, 1000)
+    assert not hasattr(feature_network("squeezenet", squeezenet_file), "conv10")
+    with pytest.raises(UsageError, match="'scenes' has no classifier and so no logits; networks with one: squeezenet"):
+        feature_network("scenes", classifier=True)
+
+
+def test_a_file_without_the_classifier_serves_features_alone(squeezenet_file: Path, tmp_path: Path) -> None:
+    arrays = {name: array for name, array in np.load(squeezenet_file).items() if not name.startswith("conv10")}
+    np.savez(tmp_path / "headless.npz", **arrays)
+    assert SqueezeNet(tmp_path / "headless.npz")(pictures(1, 32)).shape == (1, 512)
+    with pytest.raises(FileError, match=r"does not hold the weights of 'squeezenet': 'conv10.bias'"):
+        SqueezeNet(tmp_path / "headless.npz", classifier=True)
+
+
 @pytest.fixture(scope="module")
 def scenes_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of the scenes network."""

@@ -99,6 +99,24 @@ def test_resuming_gives_the_same_bits(aligned: Make, dataset: FolderDataset, wor
     assert samples[0] == samples[1]
 
 
+def test_resuming_with_the_modern_losses_gives_the_same_bits(
+    recipe: Make, dataset: FolderDataset, tmp_path: Path
+) -> None:
+    """The running means of LeCam are training state: from new ones the discriminator would go another way."""
+    modern = {"adaptive": False, "weight": 0.5, "lecam": 100.0, "start": 1}
+    modern["discriminator"] = {"channels": 8, "layers": 2, "norm": "group", "downsample": "blur"}
+    changes = {"train.adversarial": modern, "train.ema": 0.9, "train.sample_every": 6}
+    Trainer(recipe({**changes, "train.steps": 6}), dataset, tmp_path / "whole").run()
+    Trainer(recipe({**changes, "train.steps": 4}), dataset, tmp_path / "parts").run()
+    Trainer(recipe({**changes, "train.steps": 6}), dataset, tmp_path / "parts").run(resume=True)
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+    states = [(tmp_path / run / "checkpoints/00000006/state.safetensors") for run in ("whole", "parts")]
+    whole, parts = (files.read_tensors(state) for state in states)
+    assert whole.keys() == parts.keys()
+    assert {"lecam:real", "lecam:made"} < whole.keys()
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+
+
 def test_more_steps_may_follow_where_the_learning_rate_does_not_hang_on_them(
     recipe: Make, dataset: FolderDataset, tmp_path: Path
 ) -> None:
@@ -215,9 +233,12 @@ def test_a_collapsed_codebook_sounds_the_alarm(recipe: Make, dataset: FolderData
     low = [line["step"] for line in log(tmp_path / "run") if line.get("codebook/usage", 1) < 1]
     assert len(low) > 1
     assert [line["alarm"] for line in alarms] == ["codebook collapse"]  # once, not at every line
-    assert 0 < alarms[0]["usage"] < 1
+    assert 0 < alarms[0]["usage"] <= 1
     assert len(listener.messages) == 1
-    assert "of 16 entries (alarm below 100.0%)" in listener.messages[0]
+    assert "(alarm below 100.0% of 16)" in listener.messages[0]
+    for part in ("sign", "cause", "remedy"):
+        assert len(alarms[0][part]) > 10
+        assert alarms[0][part] in listener.messages[0]
 
 
 def test_a_few_codes_are_no_collapse(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:

@@ -125,6 +125,28 @@ def test_before_its_first_step_the_discriminator_does_no_work(recipe: Make) -> N
     assert set(gradients(critic)) == {name for name, _ in critic.named_parameters()}
 
 
+def test_the_discriminator_of_vqganplus_gets_the_gradient_of_hinge_and_lecam(recipe: Make) -> None:
+    modern = {"adaptive": False, "weight": 0.02, "lecam": 0.5, "start": 2}
+    modern["discriminator"] = {"channels": 8, "layers": 2, "norm": "group", "downsample": "blur"}
+    settings = recipe({"train.adversarial": modern})
+    tokenizer, critic, batch = parts(settings)
+    twin, twin_critic = deepcopy(tokenizer), deepcopy(critic)
+    step = GeneratorStep(tokenizer, critic, None, settings.train, CPU)
+    assert step.lecam is not None
+    step.lecam.real.fill_(0.3)
+    step.lecam.made.fill_(-0.2)
+    _, terms = step.backward(batch, 2)
+    plain_backward(settings, twin, twin_critic, batch)
+    made = twin(batch.images).images.detach()
+    scores = twin_critic(batch.images).mean(), twin_critic(made).mean()
+    lecam = (scores[0] + 0.2).clamp(min=0) ** 2 + (0.3 - scores[1]).clamp(min=0) ** 2
+    (0.5 * lecam).backward()  # on top of the hinge's
+    close(gradients(critic), gradients(twin_critic))
+    close(gradients(tokenizer), gradients(twin))
+    assert terms["adversarial/lecam"].value.item() == pytest.approx(lecam.item(), rel=1e-4)
+    assert step.lecam.real.item() == pytest.approx(0.999 * 0.3 + 0.001 * scores[0].item(), rel=1e-4)
+
+
 def test_bf16_stays_near_fp32(recipe: Make) -> None:
     found = []
     for precision in ("fp32", "bf16"):
