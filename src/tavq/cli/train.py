@@ -97,10 +97,10 @@ def encode_text(dataset: Any, model: Any) -> None:
 
     if not any(record.text for record in dataset):
         raise UsageError(f"{dataset.folder} has no captions, and this recipe reads text; use another.")
-    word_graph = codebooks[model.codebook.name].reads_text
-    command = f"tavq text {dataset.folder}{' --word-graph' * word_graph}"
+    whole, word_graph = model.reads_whole, codebooks[model.codebook.name].reads_text
+    command = f"tavq text {dataset.folder}{' --whole' * whole}{' --word-graph' * word_graph}"
     console.say(f"There is no text store yet; making it as by: {command}")
-    text(dataset.folder, word_graph=word_graph)
+    text(dataset.folder, whole=whole, word_graph=word_graph)
 
 
 def held_out(data: Path) -> Any:
