@@ -12,6 +12,7 @@ from torch.nn.utils import skip_init
 
 from tavq.core.config import Config
 from tavq.core.errors import UsageError
+from tavq.ops.collective import averaged
 
 WIDEST = 8  # channels double layer by layer up to this multiple of the first
 GROUPS = 32
