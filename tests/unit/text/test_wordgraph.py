@@ -66,7 +66,7 @@ def test_a_singular_that_the_lexicon_lacks_is_taken_from_the_corpus() -> None:
 
 
 def test_a_noun_that_shades_is_an_adjective_before_a_noun_only() -> None:
-    kinds = parts_of_speech("a man in an orange shirt eats an orange .".split())
+    kinds = parts_of_speech(["a", "man", "in", "an", "orange", "shirt", "eats", "an", "orange", "."])
     assert kinds == ["", "noun", "", "", "adjective", "noun", "", "", "noun", ""]
 
 
