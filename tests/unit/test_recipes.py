@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from tavq import recipes
+from tavq.cli.recipes import typical_store
 from tavq.core.config import build
 from tavq.core.errors import TavqError, UsageError
 from tavq.tokenizer import Tokenizer
@@ -30,9 +31,7 @@ def write(path: Path, settings: Any) -> str:
 def test_a_shipped_recipe_can_be_built(name: str) -> None:
     recipe = recipes.load(name)
     assert recipe.description
-    model = recipe.model
-    if model.align is not None:
-        model = model.model_copy(update={"text_width": 384})
+    model = recipe.model.fitted(typical_store())
     with torch.device("meta"):
         tokenizer = Tokenizer(model)
     assert recipe.data.size % tokenizer.factor == 0
