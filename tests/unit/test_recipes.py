@@ -44,9 +44,9 @@ def test_a_shipped_recipe_survives_as_plain_values(name: str) -> None:
     assert build(Recipe, recipe.model_dump(mode="json"), "test") == recipe
 
 
-@pytest.mark.parametrize("name", [name for name in recipes.names() if name.startswith("ta-")])
+@pytest.mark.parametrize("name", [name for name in recipes.names() if name.startswith(("ta-", "lg-"))])
 def test_an_aligned_recipe_differs_from_its_backbone_in_the_alignment_alone(name: str) -> None:
-    aligned, plain = recipes.load(name), recipes.load(name.removeprefix("ta-"))
+    aligned, plain = recipes.load(name), recipes.load(name.removeprefix("lg-").removeprefix("ta-"))
     assert aligned.model.align is not None
     assert aligned.train == plain.train
     assert aligned.data == plain.data
