@@ -53,7 +53,11 @@ class GeneratorStep:
             adversarial, adversarial_terms = self._adversarial_gradient(images, output, gradient)
             gradient = gradient + adversarial
             terms |= adversarial_terms
-        torch.autograd.backward([output.images, total(output.losses)], [gradient.to(output.images.dtype), None])
+        own = total(output.losses)
+        ends, gradients = [output.images], [gradient.to(output.images.dtype)]
+        if own.requires_grad:  # not every quantizer has losses
+            ends, gradients = [*ends, own], [*gradients, torch.ones_like(own)]
+        torch.autograd.backward(ends, gradients)
         if self.adversarial_on(step):
             terms["adversarial/discriminator"] = Loss(self._discriminator_backward(batch.images, images.detach()), 1.0)
         return output, terms
