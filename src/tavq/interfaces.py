@@ -384,7 +384,9 @@ aligners: Registry[type[Aligner]] = Registry("aligner", "tavq.align")
 
 
 def total(losses: Mapping[str, Loss]) -> Float[Tensor, ""]:
-    """The weighted sum of `losses`, of which there must be one or more."""
+    """The weighted sum of `losses`; 0 where there are none, as for a quantizer that needs none."""
+    if not losses:
+        return torch.zeros(())
     return torch.stack([loss.weight * loss.value for loss in losses.values()]).sum()
 
 

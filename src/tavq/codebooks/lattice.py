@@ -54,7 +54,7 @@ class LatticeCodebook(Lattice):
         def parts(self) -> int:
             return 1
 
-    steps: Tensor
+    middle: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -62,15 +62,15 @@ class LatticeCodebook(Lattice):
         self.config, self.levels = config, config.levels
         self.sizes, self.width = (math.prod(config.levels),), config.width
         self.scale = 1 / math.sqrt(len(config.levels)) if config.sphere else 1.0
-        steps = [1 / (level // 2) if level > 2 else 2.0 for level in config.levels]
-        self.register_buffer("steps", torch.tensor(steps))  # between two points of an axis
+        middle = [level // 2 if level > 2 else 0.5 for level in config.levels]
+        self.register_buffer("middle", torch.tensor(middle, dtype=torch.float32))  # of each axis, counted in levels
         self.up = nn.Linear(len(config.levels), config.width) if config.width != len(config.levels) else None
 
     def forward(self) -> Float[Tensor, "k d"]:
-        return self.raised(self.points(self.digits_of(torch.arange(self.size, device=self.steps.device))))
+        return self.raised(self.points(self.digits_of(torch.arange(self.size, device=self.middle.device))))
 
     def points(self, digits: Int[Tensor, "n l"]) -> Float[Tensor, "n l"]:
-        return (digits * self.steps - 1) * self.scale
+        return (digits - self.middle) / self.middle * self.scale
 
     def raised(self, points: Float[Tensor, "n l"]) -> Float[Tensor, "n d"]:
         if self.up is None:

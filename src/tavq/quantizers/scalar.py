@@ -45,16 +45,16 @@ class ScalarQuantizer(Quantizer):
         self.axes = Axes(codebook)
 
     def _bounded(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Values on each axis that round to -⌊L/2⌋ and up, and ⌊L/2⌋."""
+        """Values on each axis that round to -⌊L/2⌋ and up, and the levels."""
         values = self.axes(features)
         levels = torch.tensor(self.levels, device=values.device)
         half, offset = (levels - 1) * (1 + EDGE) / 2, (levels % 2 == 0) / 2
-        return torch.tanh(values + torch.atanh(offset / half)) * half - offset, levels // 2
+        return torch.tanh(values + torch.atanh(offset / half)) * half - offset, levels
 
     def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w"]:
         b, _, h, w = features.shape
-        bounded, half = self._bounded(features.detach())
-        return numbers(bounded.round().long() + half, codebook).view(b, h, w)
+        bounded, levels = self._bounded(features.detach())
+        return numbers(bounded.round().long() + levels // 2, codebook).view(b, h, w)
 
     def lookup(self, indices: Int[Tensor, "b h w"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
         return lookup(indices, codebook)
@@ -64,6 +64,7 @@ class ScalarQuantizer(Quantizer):
 
     def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool = False) -> Quantized:
         b, _, h, w = features.shape
-        bounded, half = self._bounded(features)
-        digits = bounded.detach().round().long() + half
-        return Quantized(*codes_of(bounded / half, digits, codebook, (b, h, w)), {})
+        bounded, levels = self._bounded(features)
+        digits = bounded.detach().round().long() + levels // 2
+        values = bounded / torch.where(levels > 2, levels // 2, 0.5)  # in the lattice's own unit
+        return Quantized(*codes_of(values, digits, codebook, (b, h, w)), {})
