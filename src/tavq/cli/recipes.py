@@ -51,6 +51,9 @@ def typical_store() -> Any:
         def vectors(self, key: str) -> dict[str, Any]:
             return {}
 
+        def vocabulary(self, granularity: str) -> tuple[list[str], Any]:
+            return ["token"] * 30_522, np.empty((30_522, self.width), np.float32)
+
         def word_graph(self) -> WordGraph:
             adjectives, nouns = (tuple(f"word {number}" for number in range(size)) for size in (1_207, 5_000))
             edges, vectors = np.empty((0, 2), np.int64), np.empty((6_207, self.width), np.float32)
