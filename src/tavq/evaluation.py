@@ -13,6 +13,7 @@ from tavq.interfaces import DEEP, Aligner, Batch, Codebook, Quantized, TextFeatu
 from tavq.metrics.alignment import code_text_cosine, probe, retrieval
 from tavq.metrics.codes import CodeUsage
 from tavq.metrics.images import FrechetDistance, PictureMean, l1, l2, psnr, ssim
+from tavq.metrics.words import MASKED, MaskedWords, WordRelations, keyed_noise
 from tavq.nets.features import FeatureNetwork
 
 
@@ -40,6 +41,8 @@ class Evaluation:
         self.distances = [FrechetDistance(network) for network in networks]
         self.codes = CodeUsage(sizes)
         self.pairs = _Pairs()
+        self.filled = [MaskedWords(count) for count in MASKED]
+        self.relations = WordRelations()
         self.images = 0
         self.size: tuple[int, ...] = ()
 
@@ -57,7 +60,22 @@ class Evaluation:
         self.codes.update(levels[DEEP].indices)
         if batch.text is not None:
             self.pairs.update(tokenizer.aligner, levels, batch.text, batch.keys)
+            if tokenizer.aligner is not None and batch.text.whole is not None:
+                self._ask_of_words(tokenizer.aligner, levels, batch.text, batch.keys)
         self.images, self.size = self.images + len(batch.images), size
+
+    def _ask_of_words(
+        self, aligner: Aligner, levels: Mapping[int, Quantized], text: TextFeatures, keys: Sequence[str]
+    ) -> None:
+        assert text.whole is not None
+        noise = keyed_noise(keys, text.whole.mask.shape[1]).to(text.whole.mask.device)
+        for measure in self.filled:
+            filled = aligner.fill_words(levels, text, noise, measure.count)
+            if filled is not None:
+                measure.update(*filled)
+        cosines = aligner.relations(levels, text)
+        if cosines is not None:
+            self.relations.update(*cosines)
 
     def compute(self) -> dict[str, Any]:
         """The result of `evaluate`."""
@@ -66,6 +84,9 @@ class Evaluation:
         for distance in self.distances:
             result |= distance.compute()
         result |= self.codes.compute() | self.pairs.compute()
+        for measure in self.filled:
+            result |= measure.compute()
+        result |= self.relations.compute()
         return result | {"feature_weights": {d.network.name: d.network.sha256 for d in self.distances}}
 
 
@@ -143,6 +164,8 @@ def evaluate(
     - `usage`, `perplexity`, `dead`, `top_entries` of the deep grid (`metrics.codes`).
     - `code_text_cosine`, `code_text_cosine_shuffled`, `retrieval`: None without an aligner or text.
     - `probe_code_text_cosine`, `probe_retrieval`: for any tokenizer, None without text (`metrics.alignment`).
+    - `masked_words_recall@1_of_1`, `masked_words_recall@1_of_3`, `word_code_mse`: None where the aligner has no
+      answer, as LG-VQ's has (`metrics.words`).
     - `images_with_text`: pictures with at least one sentence, on which the probe stands.
 
     The tokenizer should be in evaluation mode. Memory is that of one batch, plus, for each picture with text, its

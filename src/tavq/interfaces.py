@@ -23,7 +23,16 @@ DEEP = 2
 """The level of the hierarchy that the decoder reads; 0 is low and fine, 1 middle."""
 
 WHOLE = "whole"
-"""The fourth table of a text store: the token vectors of a text that was not split (TA-VQ's ablation)."""
+"""The fourth table of a text store: the token vectors of a text that was not split (LG-VQ, TA-VQ's ablation)."""
+
+WHOLE_IDS = "whole/ids"
+"""Beside `whole`: which row of the table `tokens` each of its tokens is."""
+
+POOLED = "pooled"
+"""Beside `whole`: one vector a picture for its whole text."""
+
+TOKENS = "tokens"
+"""The distinct tokens of all whole texts, each with its row of the encoder's input embedding."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,7 @@ class TextUnits:
 
     vectors: Float[Tensor, "b m t"]
     mask: Bool[Tensor, "b m"]  # True where a unit stands; padding is False and never counts
+    ids: Int[Tensor, "b m"] | None = None  # rows of the store's table of tokens; of `whole` only
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class TextFeatures:
     phrases: TextUnits
     sentences: TextUnits
     whole: TextUnits | None = None
+    pooled: Float[Tensor, "b t"] | None = None  # of the whole text; 0 for a picture without text
 
     def __getitem__(self, granularity: str) -> TextUnits | None:
         return getattr(self, granularity)
@@ -253,12 +264,24 @@ class Quantizer(nn.Module):
 
 
 class Aligner(nn.Module):
-    """Pulls codes towards text. Sees codes and text only: no pixels, no optimizer, no files."""
+    """Pulls codes towards text. Sees codes and text only: no pixels, no optimizer, no files.
+
+    The traits below say where a class is, by its nature, outside a rule that the contract tests hold all others to.
+    """
 
     Config: ClassVar[type[NamedConfig]]
     name: ClassVar[str]
     levels: tuple[int, ...]
     """Which of the hierarchy's grids it reads: 0 low and fine, 1 middle, 2 deep; the others are not built."""
+    batchwise: ClassVar[bool] = False
+    """It tells the pictures of a batch apart, so that the loss of a batch is not the mean of its pictures' losses."""
+    sequential: ClassVar[bool] = False
+    """It reads text as a sequence, so that the order of the tokens counts."""
+
+    @classmethod
+    def reads_whole(cls, config: Any) -> bool:
+        """With these settings it reads texts that were not split, which a store keeps only where it was asked to."""
+        return False
 
     @classmethod
     def fitted(cls, config: Any, source: "TextSource") -> Any:
@@ -267,6 +290,10 @@ class Aligner(nn.Module):
 
     def take(self, source: "TextSource") -> None:
         """Fills from a text store what is not drawn and not learned, once, before training; most need nothing."""
+
+    def knows(self, source: "TextSource") -> bool:
+        """The tokens of this source have the numbers that they had in the source it was trained with."""
+        return True
 
     def forward(self, levels: Mapping[int, Quantized], text: TextFeatures) -> Losses:
         """The alignment losses of a batch."""
@@ -284,6 +311,21 @@ class Aligner(nn.Module):
         """Each entry in the text encoder's space at one granularity; None where the aligner has no such map."""
         raise TypeError(f"{type(self).__name__} must define embed_entries")
 
+    def fill_words(
+        self, levels: Mapping[int, Quantized], text: TextFeatures, noise: Float[Tensor, "b m"], count: int
+    ) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]] | None:
+        """The tokens it puts at `count` masked places of each whole text, and those that stood there.
+
+        Masked are the places of the least `noise` (from 0 to 1), all of a shorter text. None where it fills no words.
+        """
+        return None
+
+    def relations(
+        self, levels: Mapping[int, Quantized], text: TextFeatures
+    ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]] | None:
+        """The cosine of each pair of words of a text, and of the codes they match; None where it matches none."""
+        return None
+
 
 @runtime_checkable
 class TextSource(Protocol):
@@ -294,7 +336,17 @@ class TextSource(Protocol):
     def __contains__(self, key: str) -> bool: ...
 
     def vectors(self, key: str) -> Mapping[str, Any]:
-        """Arrays [m, t] by granularity for the picture `key`; m may be 0."""
+        """Arrays [m, t] by granularity for the picture `key`; m may be 0.
+
+        A source of whole texts adds `whole` [m, t], `whole/ids` [m] and `pooled` [t].
+        """
+        ...
+
+    def vocabulary(self, granularity: str) -> tuple[Sequence[str], Any]:
+        """Every distinct unit of a granularity, or of `tokens`, and the array of their vectors [u, t].
+
+        Raises UsageError where it has none.
+        """
         ...
 
 

@@ -16,6 +16,7 @@ from tavq.core.config import Config, build, selected
 from tavq.core.errors import FileError, UsageError
 from tavq.interfaces import (
     DEEP,
+    TOKENS,
     Aligner,
     Codebook,
     Loss,
@@ -65,6 +66,11 @@ class TokenizerConfig(Config):
         """It cannot be trained without a text store."""
         return self.align is not None or codebooks[self.codebook.name].reads_text
 
+    @property
+    def reads_whole(self) -> bool:
+        """The text store must hold whole texts too."""
+        return self.align is not None and aligners[self.align.name].reads_whole(self.align)
+
     def fitted(self, source: TextSource | None) -> "TokenizerConfig":
         """The settings with what the text store decides filled in: the width of its vectors, its words.
 
@@ -75,7 +81,10 @@ class TokenizerConfig(Config):
         if self.align is None:
             return self.model_copy(update={"codebook": codebook})
         if source is None:
-            raise UsageError(f"The aligner {self.align.name!r} needs encoded text; make it with: tavq text DIR")
+            whole = " --whole" if self.reads_whole else ""
+            raise UsageError(f"The aligner {self.align.name!r} needs encoded text; make it with: tavq text DIR{whole}")
+        if self.reads_whole:
+            source.vocabulary(TOKENS)  # raises where the store has split texts only
         if self.text_width not in (None, source.width):
             raise UsageError(
                 f"model.text_width is {self.text_width}, but the text store's vectors are {source.width} wide."

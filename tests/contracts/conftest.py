@@ -5,6 +5,7 @@ outside one of the rules; then it is named in one of the tables below.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,13 +28,32 @@ QUANTIZER_SETTINGS: dict[str, dict[str, Any]] = {}
 PARTNER_OF: dict[str, str] = {}
 """The quantizer of a codebook that does not go with `nearest`."""
 
-ALIGNER_SETTINGS: dict[str, dict[str, Any]] = {}
+TOKENS = 7  # distinct tokens of the texts
+LG = {"width": 8, "tokens": 6, "vocabulary": TOKENS}
+
+ALIGNER_SETTINGS: dict[str, dict[str, Any]] = {"lg": LG, "lg+ta": {"lg": LG}}
 """Settings of an aligner beside its defaults."""
 
 WITHOUT_NOISE: dict[str, dict[str, Any]] = {"ta": {"sampling": False}}
 """Settings under which an aligner draws nothing at random; {} where it never does."""
 
 Make = Callable[..., Tokenizer]
+
+
+class Source:
+    """A text store's table of tokens, drawn once; it knows no picture."""
+
+    width = TEXT_WIDTH
+
+    def __contains__(self, key: str) -> bool:
+        return False
+
+    def vectors(self, key: str) -> dict[str, Any]:
+        raise KeyError(key)
+
+    def vocabulary(self, granularity: str) -> tuple[list[str], Any]:
+        rows = torch.randn(TOKENS, TEXT_WIDTH, generator=torch.Generator().manual_seed(4))
+        return [f"token {row}" for row in range(TOKENS)], rows.numpy()
 
 
 def fields_of(codebook: str) -> set[str]:
@@ -63,7 +83,10 @@ def make() -> Make:
             "text_width": TEXT_WIDTH if align else None,
         }
         torch.manual_seed(seed)
-        return Tokenizer(build(TokenizerConfig, values, "test"))
+        tokenizer = Tokenizer(build(TokenizerConfig, values, "test"))
+        if align:
+            tokenizer.take(Source())
+        return tokenizer
 
     return make
 
@@ -113,6 +136,9 @@ def text() -> Callable[..., TextFeatures]:
 
     def text(units: list[int], padded: int = 4, seed: int = 3) -> TextFeatures:
         generator = torch.Generator().manual_seed(seed)
-        return TextFeatures(*(draw(units, padded, generator) for _ in range(4)))
+        tables = [draw(units, padded, generator) for _ in range(4)]
+        ids = torch.randint(TOKENS, (len(units), padded), generator=generator)
+        pooled = torch.randn(len(units), TEXT_WIDTH, generator=generator)  # also where no unit stands
+        return TextFeatures(*tables[:3], replace(tables[3], ids=ids), pooled)
 
     return text

@@ -25,11 +25,18 @@ def features(pictures: int, seed: int = 5) -> dict[int, Tensor]:
 
 def changed(text: TextFeatures, change: Any) -> TextFeatures:
     """The text with `change` made to the units of every granularity."""
-    return replace(text, **{field.name: change(getattr(text, field.name)) for field in fields(text)})
+    units = {field.name: getattr(text, field.name) for field in fields(text)}
+    return replace(text, **{name: change(unit) for name, unit in units.items() if isinstance(unit, TextUnits)})
+
+
+def each(units: TextUnits, change: Any) -> TextUnits:
+    """The units with `change` made to their vectors, their mask and their ids where they have such."""
+    return TextUnits(change(units.vectors), change(units.mask), None if units.ids is None else change(units.ids))
 
 
 def pictures_of(text: TextFeatures, chosen: slice) -> TextFeatures:
-    return changed(text, lambda units: TextUnits(units.vectors[chosen], units.mask[chosen]))
+    assert text.pooled is not None
+    return replace(changed(text, lambda units: each(units, lambda rows: rows[chosen])), pooled=text.pooled[chosen])
 
 
 class Case:
@@ -96,7 +103,8 @@ def test_every_number_of_its_own_gets_a_gradient_or_is_frozen(case: Case, text: 
 def test_padding_counts_for_nothing_to_the_last_bit(case: Case, text: Any) -> None:
     def filled(units: TextUnits) -> TextUnits:
         noise = 1e6 * torch.randn(units.vectors.shape, generator=torch.Generator().manual_seed(8))
-        return TextUnits(torch.where(units.mask[:, :, None], units.vectors, noise), units.mask)
+        ids = None if units.ids is None else torch.where(units.mask, units.ids, 10**6)
+        return TextUnits(torch.where(units.mask[:, :, None], units.vectors, noise), units.mask, ids)
 
     for units in ([3, 1], [0, 2]):
         clean = text(units, padded=5)
@@ -108,8 +116,7 @@ def test_padding_counts_for_nothing_to_the_last_bit(case: Case, text: Any) -> No
 
 def test_wider_padding_changes_nothing_to_the_last_bit(case: Case, text: Any) -> None:
     def widened(units: TextUnits, more: int) -> TextUnits:
-        vectors = torch.nn.functional.pad(units.vectors, (0, 0, 0, more))
-        return TextUnits(vectors, torch.nn.functional.pad(units.mask, (0, more)))
+        return each(units, lambda rows: torch.nn.functional.pad(rows, (0, 0) * (rows.ndim - 2) + (0, more)))
 
     clean = text([3, 1], padded=3)
     values, _ = case.run(features(2), clean)
@@ -141,8 +148,10 @@ def test_the_order_of_the_units_is_irrelevant(case: Case, text: Any) -> None:
 
     def turned(units: TextUnits) -> TextUnits:
         order = [2, 0, 1, 3]
-        return TextUnits(units.vectors[:, order], units.mask[:, order])
+        return each(units, lambda rows: rows[:, order])
 
+    if case.aligner.sequential:
+        pytest.skip("it reads tokens in their order")
     words = text([3, 3])
     for first, second in zip(case.run(features(2), words), case.run(features(2), changed(words, turned)), strict=True):
         assert first.keys() == second.keys()
@@ -151,6 +160,8 @@ def test_the_order_of_the_units_is_irrelevant(case: Case, text: Any) -> None:
 
 
 def test_a_batch_is_the_mean_of_its_pictures(make: Any, spread: Any, quantised: Any, name: str, text: Any) -> None:
+    if aligners[name].batchwise:
+        pytest.skip("it tells the pictures of a batch apart")
     tokenizer = make(align=name, **WITHOUT_NOISE.get(name, {}))
     spread(tokenizer.codebook)
     case, words, grids = Case(tokenizer, quantised), text([3, 2]), features(2)
@@ -190,10 +201,10 @@ def test_pictures_and_texts_are_unit_vectors_of_one_space(case: Case, text: Any)
 
 def test_padding_does_not_move_a_text(case: Case, text: Any) -> None:
     words = text([3, 1])
-    filled = changed(words, lambda units: TextUnits(units.vectors.where(units.mask[:, :, None], 7.0), units.mask))
+    filled = changed(words, lambda units: replace(units, vectors=units.vectors.where(units.mask[:, :, None], 7.0)))
     assert torch.equal(case.aligner.embed_text(words), case.aligner.embed_text(filled))
     alone = case.aligner.embed_text(
-        changed(pictures_of(words, slice(1, 2)), lambda units: TextUnits(units.vectors[:, :1], units.mask[:, :1]))
+        changed(pictures_of(words, slice(1, 2)), lambda units: each(units, lambda rows: rows[:, :1]))
     )
     torch.testing.assert_close(case.aligner.embed_text(words)[1:], alone)
 
@@ -206,6 +217,34 @@ def test_entries_go_to_the_space_of_the_text_or_nowhere(case: Case, granularity:
     if embedded is not None:
         assert embedded.shape == (case.tokenizer.codebook.size, TEXT_WIDTH)
         assert embedded.isfinite().all()
+
+
+# --- what some are asked ----------------------------------------------------------------------------------------
+
+
+def test_words_are_filled_in_where_the_noise_is_least_whatever_the_padding(case: Case, text: Any) -> None:
+    words, levels = text([3, 0, 2]), case.quantised(case.tokenizer, features(3))
+    noise = torch.rand(3, 4, generator=torch.Generator().manual_seed(9))
+    found = case.aligner.fill_words(levels, words, noise, 2)
+    if found is None:
+        pytest.skip("it fills no words")
+    predicted, truth = found
+    assert predicted.shape == truth.shape == (4,)
+    places = noise.masked_fill(~words.whole.mask, 2).argsort(1)[:, :2].sort(1).values
+    assert truth.tolist() == [*words.whole.ids[0, places[0]].tolist(), *words.whole.ids[2, places[2]].tolist()]
+    wider = changed(words, lambda units: each(units, lambda rows: torch.cat([rows, torch.zeros_like(rows)], dim=1)))
+    again = case.aligner.fill_words(levels, wider, torch.cat([noise, noise / 2], 1), 2)
+    assert again is not None
+    assert torch.equal(predicted, again[0])
+
+
+def test_relations_are_cosines_of_pairs_of_words_and_of_their_codes(case: Case, text: Any) -> None:
+    found = case.aligner.relations(case.quantised(case.tokenizer, features(3)), text([3, 0, 2]))
+    if found is None:
+        pytest.skip("it matches no words with codes")
+    for values in found:
+        assert values.shape == (3 + 0 + 1,)
+        assert values.abs().max() <= 1 + 1e-6
 
 
 # --- in the tokenizer -------------------------------------------------------------------------------------------

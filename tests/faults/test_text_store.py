@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tavq.core.errors import FileError
 from tavq.core.files import sha256_bytes
-from tavq.text.encoders import TextEncoder
+from tavq.text.encoders import TextEncoder, WholeText
 from tavq.text.store import TextStore, build_store
 
 TEXTS = {"1.png": "A red car and a blue dog.", "2.png": "The dog sees two red cars. It rains."}
@@ -38,8 +38,12 @@ class LetterEncoder(TextEncoder):
 
     encode_words = encode_units
 
-    def encode_tokens(self, text: str) -> Float[Tensor, "m t"]:
-        return self.encode_units(text.split())
+    def encode_whole(self, text: str) -> WholeText:
+        ids = [len(word) for word in text.split()]
+        return WholeText(ids, self.encode_units(text.split()), self.encode_units([text])[0])
+
+    def token_rows(self, ids: Sequence[int]) -> tuple[list[str], Float[Tensor, "m t"]]:
+        return [str(number) for number in ids], torch.tensor(ids, dtype=torch.float32)[:, None].expand(-1, 4)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +68,7 @@ def lay(broken: Path, whole: Path, **changed: bytes) -> None:
 def read_all(folder: Path, verify: bool) -> list[Any]:
     store = TextStore.open(folder, verify)
     everything = [(key, store.units(key), store.vectors(key)) for key in store.keys]
-    return [*everything, *(store.vocabulary(name) for name in store.manifest.units)]
+    return [*everything, *(store.vocabulary(name) for name in (*store.manifest.units, "tokens"))]
 
 
 @pytest.mark.parametrize("name", ["store", "manifest"])
@@ -169,7 +173,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tavq.text.encoders import TextEncoder
+from tavq.text.encoders import TextEncoder, WholeText
 from tavq.text.store import TextStore, build_store
 
 texts = {f"{n}.png": f"A red car and {n} blue dogs." for n in range(100)}

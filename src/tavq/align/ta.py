@@ -30,6 +30,19 @@ from tavq.ops.transport import sinkhorn
 
 Count = Annotated[int, Field(ge=1, le=4096)]
 
+Gradient = Literal["encoder", "codebook", "both"]
+"""Where an aligner's losses go: straight through to the encoder, to the chosen entries, or to both."""
+
+
+def codes_of(quantized: Quantized, gradient: Gradient) -> Float[Tensor, "b d h w"]:
+    """A level's codes with the gradient path that the settings ask for."""
+    return {
+        "encoder": quantized.codes,
+        "codebook": quantized.entries,
+        # the difference is zero in value and carries the encoder's gradient
+        "both": quantized.entries + (quantized.codes - quantized.codes.detach()),
+    }[gradient]
+
 
 class Perceptron(nn.Sequential):
     """The paper's FNN: a two-layer perceptron with ReLU."""
@@ -124,7 +137,7 @@ class TransportAligner(Aligner):
         """False: transport between all positions and all units (the paper's "w/o sampling")."""
         multi_granularity: bool = True
         """False: the whole text's token vectors against the deep level only; the text store then needs `--whole`."""
-        gradient: Literal["encoder", "codebook", "both"] = "encoder"
+        gradient: Gradient = "encoder"
         """Where the loss goes: straight through to the encoder, to the chosen entries, or to both."""
         epsilon: float = Field(0.05, ge=1e-6, le=10)
         """Strength of the entropy in Sinkhorn-Knopp."""
@@ -135,6 +148,10 @@ class TransportAligner(Aligner):
             if not (self.sentence or (self.multi_granularity and (self.word or self.phrase))):
                 raise ValueError("every weight is 0; leave model.align out (null) to train without alignment")
             return self
+
+    @classmethod
+    def reads_whole(cls, config: Config) -> bool:
+        return not config.multi_granularity
 
     def __init__(self, config: Config, width: int, text_width: int) -> None:
         super().__init__()
@@ -148,16 +165,6 @@ class TransportAligner(Aligner):
         self.levels = tuple(level for level, _, _ in parts)
         self.networks = nn.ModuleDict({granularity: LevelAligner(width, text_width) for _, granularity, _ in parts})
 
-    def _rows(self, quantized: Quantized) -> Float[Tensor, "b n d"]:
-        """A level's codes as rows, with the gradient path that the settings ask for."""
-        codes = {
-            "encoder": quantized.codes,
-            "codebook": quantized.entries,
-            # the difference is zero in value and carries the encoder's gradient
-            "both": quantized.entries + (quantized.codes - quantized.codes.detach()),
-        }[self.config.gradient]
-        return codes.flatten(2).transpose(1, 2)
-
     def _network(self, granularity: str) -> LevelAligner:
         network = self.networks[granularity]
         assert isinstance(network, LevelAligner)
@@ -165,14 +172,14 @@ class TransportAligner(Aligner):
 
     def forward(self, levels: Mapping[int, Quantized], text: TextFeatures) -> Losses:
         return {
-            f"align/{granularity}": Loss(self._distance(levels[level], _require(text, granularity), level), weight)
+            f"align/{granularity}": Loss(self._distance(levels[level], required(text, granularity), level), weight)
             for level, granularity, weight in self.parts
         }
 
     def _distance(self, quantized: Quantized, units: TextUnits, level: int) -> Float[Tensor, ""]:
         """Mean Wasserstein distance of a level's codes to its units (eq. 5)."""
         network = self._network(self.parts[self.levels.index(level)][1])
-        rows = self._rows(quantized)
+        rows = codes_of(quantized, self.config.gradient).flatten(2).transpose(1, 2)
         with torch.autocast(rows.device.type, enabled=False):
             rows = rows.float()
             if self.config.sampling:
@@ -203,7 +210,7 @@ class TransportAligner(Aligner):
         """The mean of each granularity's normalised units, normalised, all granularities side by side."""
         parts = []
         for _, granularity, _ in self.parts:
-            units = _require(text, granularity)
+            units = required(text, granularity)
             vectors = F.normalize(units.vectors.float(), dim=-1)
             parts.append(F.normalize((vectors * uniform(units.mask)[:, :, None]).sum(1), dim=-1))
         return torch.cat(parts, dim=1) / len(parts) ** 0.5
@@ -217,7 +224,8 @@ class TransportAligner(Aligner):
         return network.to_text(network.mean(entries.float()))
 
 
-def _require(text: TextFeatures, granularity: str) -> TextUnits:
+def required(text: TextFeatures, granularity: str) -> TextUnits:
+    """The units of a granularity, or the error that says how to get them."""
     units = text[granularity]
     if units is None:
         raise UsageError(f"The text store holds no {granularity!r} text; make it anew with: tavq text DATA --whole")

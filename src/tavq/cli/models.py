@@ -1,7 +1,8 @@
 """`tavq evaluate`, `encode` and `decode`: use a trained tokenizer."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -81,15 +82,27 @@ def run_evaluation(
     folder = find_model(model)
     tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
     dataset = FolderDataset(data, split)
-    loader = EvaluationLoader(dataset, data_config(folder, size), BATCH, open_store(data, text), limit=limit)
+    store = open_store(data, text)
+    loader = EvaluationLoader(dataset, data_config(folder, size), BATCH, store, limit=limit)
+    batches: Iterable[Any] = loader
+    if store is not None and tokenizer.aligner is not None and not tokenizer.aligner.knows(store):
+        console.say("The text store has other tokens than the one of the training; masked words are not measured.")
+        batches = (without_tokens(batch) for batch in loader)
     networks = [open_network(name).to(default_device()) for name in features]
     with console.bar(f"Evaluating {model}", min(len(dataset), limit or len(dataset))) as bar:
         result = {"model": str(model), "data": data.name, "data_sha256": dataset.fingerprint, "split": split}
-        result |= measure(tokenizer, loader, networks, bar) | {"faults": len(loader.faults)}
+        result |= measure(tokenizer, batches, networks, bar) | {"faults": len(loader.faults)}
     console.tell_faults(loader.faults)
     if folder.name == "model" and (folder.parent / "recipe.yaml").is_file():
         files.write_json(folder.parent / "evaluation.json", result)
     return result
+
+
+def without_tokens(batch: Any) -> Any:
+    """A batch whose whole texts do not say which tokens they are."""
+    if batch.text is None or batch.text.whole is None:
+        return batch
+    return replace(batch, text=replace(batch.text, whole=replace(batch.text.whole, ids=None)))
 
 
 def open_network(name: str) -> Any:

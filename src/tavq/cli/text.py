@@ -32,10 +32,10 @@ def text(
 
     Args:
         folder: A folder data set; `long_text` is taken, or the captions joined where there is none.
-        encoder: `minilm`, a folder with a BERT-family model, or a hub name such as bert-base-uncased.
+        encoder: `minilm`, a folder with a BERT-family model or CLIP's text tower, or a hub name (bert-base-uncased).
         splitter: `pattern` (no downloads) or `corpora` (TextBlob's corpora, where they are installed).
         out: The text store; by default FOLDER/text.
-        whole: Also keep the token vectors of each whole text (for training without multi-granularity).
+        whole: Also keep the token vectors of each whole text (for LG-VQ, and TA-VQ without multi-granularity).
         json: Also write the counts to this file.
     """
     from tavq.data.folder import FolderDataset

@@ -70,7 +70,7 @@ def run_training(chosen: Any, data: Path, out: Path, resume: bool, text: Path | 
     store = None
     if chosen.model.reads_text:
         if text is None and not (data / "text").exists():
-            encode_text(dataset)
+            encode_text(dataset, chosen.model.reads_whole)
         store = TextStore.open(text or data / "text", verify=True)
     with console.bar(title, chosen.train.steps) as bar:
         trainer = Trainer(chosen, dataset, out, store, held_out(data), BarReporter(bar))
@@ -78,14 +78,14 @@ def run_training(chosen: Any, data: Path, out: Path, resume: bool, text: Path | 
     console.say(f"The model is in {out / 'model'}. Next: tavq evaluate {out} --data {data}")
 
 
-def encode_text(dataset: Any) -> None:
-    """Makes the data set's text store as `tavq text` does by default."""
+def encode_text(dataset: Any, whole: bool) -> None:
+    """Makes the data set's text store as `tavq text` does by default, with whole texts where they are needed."""
     from tavq.cli.text import text
 
     if not any(record.text for record in dataset):
         raise UsageError(f"{dataset.folder} has no captions, and this recipe aligns codes with text; use another.")
-    console.say(f"There is no text store yet; making it as by: tavq text {dataset.folder}")
-    text(dataset.folder)
+    console.say(f"There is no text store yet; making it as by: tavq text {dataset.folder}{' --whole' * whole}")
+    text(dataset.folder, whole=whole)
 
 
 def held_out(data: Path) -> Any:

@@ -8,7 +8,7 @@ workers or processes, sees what an undisturbed run sees.
 import contextlib
 import math
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from tavq.data.folder import FolderDataset
 from tavq.data.pictures import load_picture
 from tavq.data.records import Fault
 from tavq.data.transforms import Augment, prepare, to_float
-from tavq.interfaces import GRANULARITIES, WHOLE, Batch, TextFeatures, TextSource, TextUnits
+from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, WHOLE_IDS, Batch, TextFeatures, TextSource, TextUnits
 
 ORDER, CHANGE = 0, 1  # what random numbers are drawn for; keeps the two streams apart
 
@@ -276,7 +276,7 @@ def _unchanged(part: Any) -> Any:
 
 
 def _tables(dataset: FolderDataset, text: TextSource | None) -> tuple[str, ...]:
-    """The tables of the text source; the fourth is there for text that was not split."""
+    """What the text source has of each picture; there may be more than the granularities."""
     if text is None:
         return ()
     key = next((record.file_name for record in dataset if record.file_name in text), None)
@@ -285,7 +285,8 @@ def _tables(dataset: FolderDataset, text: TextSource | None) -> tuple[str, ...]:
             f"The text store knows none of the {len(dataset)} pictures of {dataset.folder}, "
             f"for example not {dataset[0].file_name!r}; make it from this data set with: tavq text."
         )
-    return (*GRANULARITIES, WHOLE) if WHOLE in text.vectors(key) else GRANULARITIES
+    present = text.vectors(key)
+    return (*GRANULARITIES, *(table for table in (WHOLE, WHOLE_IDS, POOLED) if table in present))
 
 
 def gather(text: TextSource, keys: Sequence[str], tables: Sequence[str] = GRANULARITIES) -> TextFeatures:
@@ -294,7 +295,24 @@ def gather(text: TextSource, keys: Sequence[str], tables: Sequence[str] = GRANUL
     A picture that `text` does not know gets masks that are False everywhere.
     """
     known: list[Mapping[str, Any]] = [text.vectors(key) if key in text else {} for key in keys]
-    return TextFeatures(**{table: _padded([row.get(table) for row in known], text.width) for table in tables})
+    units = {
+        name: _padded([row.get(name) for row in known], text.width)
+        for name in (*GRANULARITIES, WHOLE)
+        if name in tables
+    }
+    if WHOLE_IDS in tables:
+        units[WHOLE] = replace(units[WHOLE], ids=_padded_ids([row.get(WHOLE_IDS) for row in known], units[WHOLE]))
+    nothing = np.zeros(text.width, np.float32)
+    pooled = np.stack([np.asarray(row.get(POOLED, nothing), np.float32) for row in known]) if POOLED in tables else None
+    return TextFeatures(**units, pooled=None if pooled is None else torch.from_numpy(pooled))
+
+
+def _padded_ids(rows: Sequence[Any], units: TextUnits) -> Tensor:
+    ids = torch.zeros(units.mask.shape, dtype=torch.int64)
+    ids[units.mask] = torch.from_numpy(
+        np.concatenate([row for row in rows if row is not None] or [[]]).astype(np.int64)
+    )
+    return ids
 
 
 def _padded(rows: Sequence[Any], width: int) -> TextUnits:

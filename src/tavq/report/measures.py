@@ -140,6 +140,28 @@ MEASURES: tuple[Measure, ...] = (
         "1 is best; half the candidates is chance.",
         1,
     ),
+    Measure(
+        "masked_words_recall@1_of_1",
+        "Masked word, one a text",
+        1,
+        "How often the aligner fills a masked token in with the very one that stood there, from the picture's codes "
+        "and the other tokens. Those were encoded with the masked one in sight, so that part of it is copying.",
+        percent=True,
+    ),
+    Measure(
+        "masked_words_recall@1_of_3",
+        "Masked words, three a text",
+        1,
+        "The same with three tokens masked at once.",
+        percent=True,
+    ),
+    Measure(
+        "word_code_mse",
+        "Relations of words and codes",
+        -1,
+        "Mean squared difference of the cosines between words and the cosines between the codes that they match.",
+        4,
+    ),
 )
 
 DISTANCE = (

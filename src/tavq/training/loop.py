@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -26,6 +26,7 @@ from tavq.data.transforms import to_uint8
 from tavq.interfaces import (
     DEEP,
     GRANULARITIES,
+    POOLED,
     WHOLE,
     Batch,
     Losses,
@@ -374,10 +375,14 @@ class Trainer:
 
 
 def _text_tensors(text: TextFeatures | None) -> dict[str, Tensor]:
-    """A batch's text by `granularity/vectors` and `granularity/mask`."""
-    units = {name: text[name] for name in (*GRANULARITIES, WHOLE)} if text is not None else {}
-    present = {name: unit for name, unit in units.items() if unit is not None}
-    return {f"{name}/{field}": getattr(unit, field) for name, unit in present.items() for field in ("vectors", "mask")}
+    """A batch's text by `granularity/vectors`, `granularity/mask` and, where there are such, `whole/ids`, `pooled`."""
+    if text is None:
+        return {}
+    units = {name: unit for name in (*GRANULARITIES, WHOLE) if (unit := text[name]) is not None}
+    tensors = {
+        f"{name}/{field.name}": getattr(unit, field.name) for name, unit in units.items() for field in fields(unit)
+    }
+    return {name: tensor for name, tensor in {**tensors, POOLED: text.pooled}.items() if tensor is not None}
 
 
 def preview_batch(dataset: FolderDataset, recipe: Recipe, device: torch.device) -> Tensor:

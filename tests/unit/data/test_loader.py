@@ -36,10 +36,16 @@ class FakeText:
             "sentences": np.empty((0, 2), np.float32),
         }
 
+    def vocabulary(self, granularity: str) -> tuple[list[str], np.ndarray]:
+        return [], np.empty((0, 2), np.float32)
+
 
 class WholeText(FakeText):
     def vectors(self, key: str) -> Mapping[str, np.ndarray]:
-        return {**super().vectors(key), "whole": np.ones((3, 2), np.float32)}
+        number = int(Path(key).stem)
+        count = 1 + number % 3
+        whole = {"whole": np.ones((count, 2), np.float32), "whole/ids": 7 + np.arange(count)}
+        return {**super().vectors(key), **whole, "pooled": np.full(2, number, np.float32)}
 
 
 def take(count: int, folder: Path, config: DataConfig = SIXTEEN, **options: object) -> list[Batch]:
@@ -192,7 +198,11 @@ def test_text_is_padded_and_masked(make: Make) -> None:
 def test_whole_text_is_there_even_in_a_batch_without_text(make: Make) -> None:
     batches = list(EvaluationLoader(FolderDataset(make(5)), SIXTEEN, batch=4, text=WholeText()))
     wholes = [batch.text.whole for batch in batches if batch.text is not None]
-    assert [whole.mask.tolist() for whole in wholes if whole is not None] == [[[True] * 3] * 4, [[False]]]
+    assert [whole.mask.sum(1).tolist() for whole in wholes if whole is not None] == [[1, 2, 3, 1], [0]]
+    ids = [whole.ids.tolist() for whole in wholes if whole is not None and whole.ids is not None]
+    assert ids == [[[7, 0, 0], [7, 8, 0], [7, 8, 9], [7, 0, 0]], [[0]]]
+    pooled = [batch.text.pooled[:, 1].tolist() for batch in batches if batch.text is not None]
+    assert pooled == [[0, 1, 2, 3], [0]]
 
 
 def test_text_of_another_data_set_is_refused(make: Make) -> None:

@@ -51,19 +51,29 @@ def test_a_word_is_the_mean_of_its_rows_in_the_embedding_table(tiny: TextEncoder
 def test_tokens_of_a_text_leave_the_special_ones_out(tiny: TextEncoder) -> None:
     with torch.no_grad():
         hidden = tiny.model(input_ids=torch.tensor([[2, 5, 6, 8, 3]])).last_hidden_state
-    torch.testing.assert_close(tiny.encode_tokens("a red car"), hidden[0, 1:-1], atol=1e-6, rtol=0)
+    torch.testing.assert_close(tiny.encode_whole("a red car").vectors, hidden[0, 1:-1], atol=1e-6, rtol=0)
 
 
 def test_a_long_text_is_read_in_windows_and_a_long_unit_is_cut(tiny: TextEncoder) -> None:
     text = " ".join(["red", "dog"] * 20)  # 40 tokens; 14 fit beside the two special ones
-    tokens = tiny.encode_tokens(text)
+    tokens = tiny.encode_whole(text).vectors
     assert tokens.shape == (40, 8)
-    torch.testing.assert_close(tokens[28:], tiny.encode_tokens(" ".join(["red", "dog"] * 6)), atol=1e-6, rtol=0)
+    torch.testing.assert_close(tokens[28:], tiny.encode_whole(" ".join(["red", "dog"] * 6)).vectors, atol=1e-6, rtol=0)
     torch.testing.assert_close(tiny.encode_units([text]), tiny.encode_units([" ".join(["red", "dog"] * 7)]))
 
 
+def test_the_vector_of_a_whole_text_is_that_of_a_unit(tiny: TextEncoder) -> None:
+    for text in ("a red car", "", " ".join(["red", "dog"] * 20)):
+        whole = tiny.encode_whole(text)
+        torch.testing.assert_close(whole.pooled, tiny.encode_units([text])[0], atol=1e-6, rtol=0)
+        assert len(whole.ids) == len(whole.vectors)
+    names, rows = tiny.token_rows(tiny.encode_whole("doggy car zebra").ids)
+    assert names == ["dog", "##gy", "car", "[UNK]"]
+    torch.testing.assert_close(rows, tiny.table[[9, 10, 8, 1]].float())
+
+
 def test_nothing_gives_no_rows(tiny: TextEncoder) -> None:
-    assert tiny.encode_units([]).shape == tiny.encode_words([]).shape == tiny.encode_tokens("").shape == (0, 8)
+    assert tiny.encode_units([]).shape == tiny.encode_words([]).shape == tiny.encode_whole("").vectors.shape == (0, 8)
     assert tiny.encode_units([""]).isfinite().all()
 
 
@@ -86,11 +96,11 @@ def test_a_tokenizer_that_pads_and_cuts_by_itself_is_overruled(tiny_bert: Path, 
     for text in TEXTS:
         assert torch.equal(padding.encode_units([text]), plain.encode_units([text]))
         assert torch.equal(padding.encode_words([text]), plain.encode_words([text]))
-        assert torch.equal(padding.encode_tokens(text), plain.encode_tokens(text))
+        assert torch.equal(padding.encode_whole(text).vectors, plain.encode_whole(text).vectors)
 
 
 def test_loading_is_silent(tiny_bert: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    load_encoder(str(tiny_bert)).encode_tokens("red " * 100)
+    load_encoder(str(tiny_bert)).encode_whole("red " * 100)
     assert capfd.readouterr() == ("", "")
 
 
@@ -105,6 +115,34 @@ def test_importing_the_module_leaves_transformers_alone() -> None:
     code += "print(sorted({'transformers', 'textblob', 'nltk', 'syntok'} & {*sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": "src"})
     assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.parametrize("part", ["text tower alone", "both towers"])
+def test_clip_is_read_at_the_end_of_the_text(part: str, tmp_path: Path) -> None:
+    from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
+
+    letters = [*"abcdefgh", *(f"{letter}</w>" for letter in "abcdefgh")]
+    vocabulary = {token: i for i, token in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    text = {**sizes, "vocab_size": 18, "max_position_embeddings": 10, "bos_token_id": 16, "eos_token_id": 17}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if part == "text tower alone":
+            CLIPTextModel(CLIPTextConfig(**text)).save_pretrained(tmp_path)
+        else:
+            vision = {**sizes, "image_size": 4, "patch_size": 4}
+            CLIPModel(CLIPConfig(text_config=text, vision_config=vision)).save_pretrained(tmp_path)
+    CLIPTokenizerFast(vocab=vocabulary, merges=[], model_max_length=10).save_pretrained(tmp_path)
+    encoder = load_encoder(tmp_path)
+    whole = encoder.encode_whole("a cab")
+    assert encoder.token_rows(whole.ids)[0] == ["a</w>", "c", "a", "b</w>"]
+    with torch.no_grad():
+        model = CLIPTextModel.from_pretrained(tmp_path)
+        expected = model(input_ids=torch.tensor([[16, *whole.ids, 17]]))
+    torch.testing.assert_close(whole.vectors, expected.last_hidden_state[0, 1:-1], atol=1e-6, rtol=0)
+    torch.testing.assert_close(whole.pooled, expected.pooler_output[0], atol=1e-6, rtol=0)
+    company = encoder.encode_units(["a cab", "a", "a cab had a bag", "bag"])
+    torch.testing.assert_close(company[0], whole.pooled, atol=1e-6, rtol=0)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------

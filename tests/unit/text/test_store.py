@@ -125,9 +125,25 @@ def test_half_precision_halves_the_vectors(store: TextStore, tiny: TextEncoder, 
 def test_whole_texts_keep_every_token(tiny: TextEncoder, tmp_path: Path) -> None:
     build_store(TEXTS, tiny, "pattern", tmp_path / "whole", whole=True)
     whole = TextStore.open(tmp_path / "whole", verify=True)
+    tokens, rows = whole.vocabulary("tokens")
+    assert len(set(tokens)) == len(tokens) == len(rows)
+    pieces = {
+        "a/1.png": "a red car [UNK] a blue dog .",
+        "b/2.png": "a red car . the dog [UNK] a red car .",
+        "ü 3.png": "[UNK] [UNK] .",
+    }
     for key in whole.keys:
-        np.testing.assert_allclose(whole.vectors(key)["whole"], tiny.encode_tokens(TEXTS[key]).numpy(), atol=1e-6)
+        expected, found = tiny.encode_whole(TEXTS[key]), whole.vectors(key)
+        np.testing.assert_allclose(found["whole"], expected.vectors.numpy(), atol=1e-6)
+        np.testing.assert_allclose(found["pooled"], tiny.encode_units([TEXTS[key]])[0].numpy(), atol=1e-6)
+        np.testing.assert_allclose(rows[found["whole/ids"]], tiny.token_rows(expected.ids)[1].numpy(), atol=1e-7)
+        assert " ".join(tokens[row] for row in found["whole/ids"]) == pieces[key]
     assert [*whole.units("a/1.png")] == [*GRANULARITIES]
+
+
+def test_a_store_of_split_texts_says_what_it_lacks(store: TextStore) -> None:
+    with pytest.raises(UsageError, match=r"holds no whole texts; make it anew with: tavq text DIR --whole"):
+        store.vocabulary("tokens")
 
 
 def test_progress_ends_at_the_number_of_units(

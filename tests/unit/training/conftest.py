@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tavq.core.config import apply_overrides
+from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.training.settings import Recipe
 
@@ -42,6 +43,9 @@ class Words:
         rng = np.random.default_rng(number)
         counts = {"words": 1 + number % 3, "phrases": 1, "sentences": 1}
         return {name: rng.standard_normal((count, 6), np.float32) for name, count in counts.items()}
+
+    def vocabulary(self, granularity: str) -> tuple[list[str], np.ndarray]:
+        raise UsageError(f"These words are no {granularity}.")
 
 
 @pytest.fixture

@@ -1,0 +1,330 @@
+"""LG-VQ's alignment: global semantics, masked words and relations between words, on the codes of any backbone.
+
+Source: LG-VQ (arXiv 2405.14206), §3.2, eqs. 3-9; numbers that its text leaves out are those of its public code.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from tavq.align.ta import Gradient, codes_of, required
+from tavq.core.config import NamedConfig
+from tavq.core.errors import UsageError
+from tavq.interfaces import DEEP, TOKENS, WHOLE, Aligner, Loss, Losses, Quantized, TextFeatures, TextSource, aligners
+from tavq.nets.transformer import Transformer, grid_positions
+from tavq.ops.collective import gathered
+
+RATIO_MEAN, RATIO_STD, RATIO_LOW, RATIO_HIGH = 0.5, 0.1, 0.1, 0.3
+"""The truncated Gaussian of the share of masked words, as the public code has it; almost all draws are near 0.3."""
+
+SMOOTHING = 0.1
+NEVER = -1e4  # a score that no softmax sees; finite, so that a row of nothing else has a gradient of 0 and not NaN
+
+
+class Words(NamedTuple):
+    """The first tokens of each text, cut or padded to one length, so that padding changes no bit of any sum."""
+
+    vectors: Float[Tensor, "b n t"]  # 0 at padding
+    mask: Bool[Tensor, "b n"]
+    ids: Int[Tensor, "b n"] | None
+
+
+class ToText(nn.Sequential):
+    """Linear, GELU, LayerNorm: to the text's width."""
+
+    def __init__(self, width: int, text_width: int) -> None:
+        super().__init__(nn.Linear(width, text_width), nn.GELU(), nn.LayerNorm(text_width))
+
+
+class Tower(nn.Module):
+    """A vision transformer over a quantised grid (eq. 4): e_CLS and then one token a position, as wide as the text.
+
+    Differs from the paper: positions are fixed sinusoids, so that any size of grid can be read, and a linear layer
+    brings codes to the tower's width, which in the paper is theirs.
+    """
+
+    def __init__(self, width: int, text_width: int, inner: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.enter = nn.Linear(width, inner)
+        self.first = nn.Parameter(0.02 * torch.randn(inner))
+        self.transformer = Transformer(inner, layers, heads)
+        self.leave = nn.Linear(inner, text_width, bias=False)
+
+    def forward(self, grid: Float[Tensor, "b d h w"]) -> Float[Tensor, "b n t"]:
+        b, _, h, w = grid.shape
+        rows = self.enter(grid.flatten(2).transpose(1, 2))
+        rows = rows + grid_positions(h, w, rows.shape[2], rows.device)
+        return self.leave(self.transformer(torch.cat([self.first.expand(b, 1, -1), rows], dim=1)))
+
+
+class WordFiller(nn.Module):
+    """What stands at masked words, from the other words and the visual tokens (eq. 6).
+
+    Differs from the paper's code: the norm stands before each part and not after, and there is no dropout.
+
+    Args:
+        text_width: t.
+        tokens: n, the most words of a text; the vector put in a masked word's place depends on the place.
+        vocabulary: u, tokens that may be told apart.
+    """
+
+    table: Tensor
+
+    def __init__(self, text_width: int, tokens: int, vocabulary: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.masks = nn.Parameter(0.01 * torch.randn(tokens, text_width))
+        self.transformer = Transformer(text_width, layers, heads, hidden=text_width, cross=True)
+        self.to_table = ToText(text_width, text_width)
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self.register_buffer("table", torch.zeros(vocabulary, text_width))
+
+    def forward(
+        self, words: Words, masked: Bool[Tensor, "b n"], visual: Float[Tensor, "b v t"]
+    ) -> Float[Tensor, "p u"]:
+        """Logits of the masked words alone, in the order of `masked`."""
+        rows = torch.where(masked[:, :, None], self.masks, words.vectors)
+        return self.to_table(self.transformer(rows, words.mask, visual)[masked]) @ self.table.T + self.bias
+
+
+# --- the three losses, one number a picture ---------------------------------------------------------------------
+
+
+def semantic_loss(
+    images: Float[Tensor, "b t"], texts: Float[Tensor, "b t"], present: Bool[Tensor, " b"]
+) -> Float[Tensor, " b"]:
+    """InfoNCE of e_CLS and the vector of the whole text, over the texts of the batch of all processes (eq. 5).
+
+    No temperature, so it stays near log(batch): from the cosines 1 and -1 it can fall by 2 at most.
+    """
+    images, texts = F.normalize(images, dim=1), F.normalize(texts, dim=1)
+    known = gathered(present[:, None].float())[:, 0] > 0
+    scores = (images @ gathered(texts).T).masked_fill(~known, NEVER)
+    return scores.logsumexp(1) - (images * texts).sum(1)
+
+
+def masked_loss(
+    logits: Float[Tensor, "p u"], ids: Int[Tensor, "b n"], masked: Bool[Tensor, "b n"]
+) -> Float[Tensor, " b"]:
+    """Cross-entropy with label smoothing, the mean over a picture's masked words (eq. 6)."""
+    each = F.cross_entropy(logits, ids[masked], reduction="none", label_smoothing=SMOOTHING)
+    owner = masked.nonzero()[:, 0]
+    return logits.new_zeros(len(ids)).index_add(0, owner, each) / masked.sum(1).clamp(min=1)
+
+
+def relation_loss(
+    words: Float[Tensor, "b n t"], codes: Float[Tensor, "b n t"], mask: Bool[Tensor, "b n"]
+) -> Float[Tensor, " b"]:
+    """Squared difference of the cosines between words and between their codes, the mean over all pairs (eq. 8)."""
+    pairs = mask[:, :, None] & mask[:, None]
+    gap = (cosines(words) - cosines(codes)).square()
+    return torch.where(pairs, gap, 0).sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1)
+
+
+def cosines(rows: Float[Tensor, "b n t"]) -> Float[Tensor, "b n n"]:
+    """The cosine of each row with each other of its picture."""
+    rows = F.normalize(rows, dim=2)
+    return rows @ rows.transpose(1, 2)
+
+
+def matched(words: Float[Tensor, "b n t"], visual: Float[Tensor, "b v t"]) -> Int[Tensor, "b n"]:
+    """The position whose visual token is most similar to each word (eq. 7)."""
+    return (F.normalize(words, dim=2) @ F.normalize(visual, dim=2).transpose(1, 2)).argmax(2)
+
+
+# --- which words are masked -------------------------------------------------------------------------------------
+
+
+def masked_shares(pictures: int, device: torch.device) -> Float[Tensor, " b"]:
+    """A draw of the truncated Gaussian for each picture, by its inverse distribution function."""
+    bounds = torch.tensor([RATIO_LOW, RATIO_HIGH], device=device, dtype=torch.float64)
+    low, high = torch.special.ndtr((bounds - RATIO_MEAN) / RATIO_STD)
+    share = low + (high - low) * torch.rand(pictures, device=device)
+    return (RATIO_MEAN + RATIO_STD * torch.special.ndtri(share)).float()
+
+
+def least(noise: Float[Tensor, "b n"], mask: Bool[Tensor, "b n"], count: Int[Tensor, " b"]) -> Bool[Tensor, "b n"]:
+    """The `count` words of each text with the least noise (below 1); all of a shorter text."""
+    rank = noise.masked_fill(~mask, 2).argsort(dim=1, stable=True).argsort(dim=1)
+    return mask & (rank < count[:, None])
+
+
+@aligners.register("lg")
+class LGAligner(Aligner):
+    """Global semantic alignment, masked word prediction and relationship alignment (eq. 9).
+
+    A picture without text adds nothing; each loss is the mean over the batch, where the paper writes sums.
+
+    Source: LG-VQ (arXiv 2405.14206); the public code for weights, sizes and the share of masked words.
+    Differs from the paper: the text is all captions of a picture and not one drawn at random, seen through the text
+    store's encoder and without its start and end tokens; at least one word is masked; padding counts in no loss (the
+    code compares padded words in eq. 8); sizes of the tower and the word filler share `layers` and `heads`.
+
+    Args:
+        config: the settings below.
+        width: d, the width of a code.
+        text_width: t, the width of the text encoder's vectors.
+    """
+
+    batchwise, sequential = True, True
+
+    class Config(NamedConfig):
+        """The weights of the three losses and the sizes of the networks."""
+
+        name: Literal["lg"] = "lg"
+        semantic: float = Field(0.001, ge=0, le=1000)
+        """α: weight of the global semantic alignment; 0 leaves it out, as for the other two."""
+        masked: float = Field(0.001, ge=0, le=1000)
+        """β: weight of the masked word prediction."""
+        relation: float = Field(0.001, ge=0, le=1000)
+        """γ: weight of the relationship alignment; alone it trains no tower to match words and codes by."""
+        tokens: int = Field(30, ge=1, le=512)
+        """The first tokens of a text are read."""
+        layers: int = Field(2, ge=1, le=64)
+        heads: int = Field(1, ge=1, le=64)
+        width: int = Field(256, ge=1, le=4096)
+        """Of the visual tower."""
+        gradient: Gradient = "encoder"
+        """Where the losses go: straight through to the encoder, to the chosen entries, or to both."""
+        vocabulary: int = Field(0, ge=0, le=2**20)
+        """Distinct tokens of the text store; training fills it in."""
+
+        @model_validator(mode="after")
+        def _possible(self) -> "LGAligner.Config":
+            if not (self.semantic or self.masked or self.relation):
+                raise ValueError("every weight is 0; leave model.align out (null) to train without alignment")
+            if self.width % self.heads:
+                raise ValueError(f"heads {self.heads} must divide width {self.width}")
+            return self
+
+    @classmethod
+    def reads_whole(cls, config: Config) -> bool:
+        return True
+
+    @classmethod
+    def fitted(cls, config: Config, source: TextSource) -> Config:
+        return config.model_copy(update={"vocabulary": len(source.vocabulary(TOKENS)[1])})
+
+    def __init__(self, config: Config, width: int, text_width: int) -> None:
+        super().__init__()
+        if text_width % config.heads:
+            raise UsageError(f"heads {config.heads} must divide the text width, {text_width}, too.")
+        self.config = config
+        self.levels = (DEEP,)
+        self.tower = Tower(width, text_width, config.width, config.layers, config.heads)
+        self.filler: WordFiller | None = None
+        self.to_words: ToText | None = None
+        if config.masked:
+            self.filler = WordFiller(text_width, config.tokens, config.vocabulary, config.layers, config.heads)
+        if config.relation:
+            self.to_words = ToText(width, text_width)
+
+    def take(self, source: TextSource) -> None:
+        if self.filler is not None:
+            self.filler.table.copy_(_rows(source))
+
+    def knows(self, source: TextSource) -> bool:
+        return self.filler is None or torch.equal(self.filler.table.cpu(), _rows(source))
+
+    def _words(self, text: TextFeatures) -> Words:
+        units = required(text, WHOLE)
+        n = self.config.tokens
+        more = max(n - units.mask.shape[1], 0)
+        mask = F.pad(units.mask[:, :n], (0, more))
+        vectors = F.pad(units.vectors[:, :n].float(), (0, 0, 0, more))
+        ids = None if units.ids is None else torch.where(mask, F.pad(units.ids[:, :n], (0, more)), 0)
+        return Words(torch.where(mask[:, :, None], vectors, 0), mask, ids)
+
+    def forward(self, levels: Mapping[int, Quantized], text: TextFeatures) -> Losses:
+        words = self._words(text)
+        present = words.mask.any(1)
+        with torch.autocast(words.vectors.device.type, enabled=False):
+            grid = codes_of(levels[DEEP], self.config.gradient).float()
+            visual = self.tower(grid)
+            values = {}
+            if self.config.semantic:
+                pooled = torch.where(present[:, None], _pooled(text), 0)
+                values["semantic"] = semantic_loss(visual[:, 0], pooled, present)
+            if self.filler is not None:
+                values["masked"] = self._masked_loss(words, visual)
+            if self.to_words is not None:
+                values["relation"] = relation_loss(words.vectors, self._matched_codes(words, grid, visual), words.mask)
+        return {
+            f"align/{name}": Loss(torch.where(present, value, 0).mean(), getattr(self.config, name))
+            for name, value in values.items()
+        }
+
+    def _masked_loss(self, words: Words, visual: Tensor) -> Float[Tensor, " b"]:
+        assert self.filler is not None
+        if words.ids is None:
+            raise UsageError("The text store names no tokens; make it anew with: tavq text DATA --whole")
+        share = masked_shares(len(words.mask), words.mask.device)
+        count = (share * words.mask.sum(1)).round().long().clamp(min=1)
+        masked = least(torch.rand(words.mask.shape, device=words.mask.device), words.mask, count)
+        return masked_loss(self.filler(words, masked, visual), words.ids, masked)
+
+    def _matched_codes(self, words: Words, grid: Tensor, visual: Tensor) -> Float[Tensor, "b n t"]:
+        """For each word the code at the position that it matches, in the text's width."""
+        assert self.to_words is not None
+        places = matched(words.vectors, visual[:, 1:].detach())
+        rows = grid.flatten(2).transpose(1, 2)
+        return self.to_words(rows.gather(1, places[:, :, None].expand(-1, -1, rows.shape[2])))
+
+    # --- the common space and what it is asked ------------------------------------------------------------------
+
+    @torch.no_grad()
+    def embed_images(self, levels: Mapping[int, Quantized]) -> Float[Tensor, "b e"]:
+        """e_CLS of each picture."""
+        return F.normalize(self.tower(levels[DEEP].codes.float())[:, 0], dim=1)
+
+    @torch.no_grad()
+    def embed_text(self, text: TextFeatures) -> Float[Tensor, "b e"]:
+        """The vector of each whole text; 0 for none."""
+        return F.normalize(_pooled(text), dim=1)
+
+    @torch.no_grad()
+    def embed_entries(self, entries: Float[Tensor, "k d"], granularity: str) -> Float[Tensor, "k t"] | None:
+        """What the relationship alignment compares with words; its loss fixes the angles between codes alone."""
+        if granularity != "words" or self.to_words is None:
+            return None
+        return self.to_words(entries.float())
+
+    @torch.no_grad()
+    def fill_words(
+        self, levels: Mapping[int, Quantized], text: TextFeatures, noise: Float[Tensor, "b m"], count: int
+    ) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]] | None:
+        words = self._words(text)
+        if self.filler is None or words.ids is None:
+            return None
+        noise = F.pad(
+            noise[:, : self.config.tokens], (0, words.mask.shape[1] - min(noise.shape[1], self.config.tokens))
+        )
+        masked = least(noise, words.mask, torch.full_like(words.ids[:, 0], count))
+        logits = self.filler(words, masked, self.tower(levels[DEEP].codes.float()))
+        return logits.argmax(1), words.ids[masked]
+
+    @torch.no_grad()
+    def relations(
+        self, levels: Mapping[int, Quantized], text: TextFeatures
+    ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]] | None:
+        if self.to_words is None:
+            return None
+        words, grid = self._words(text), levels[DEEP].codes.float()
+        codes = self._matched_codes(words, grid, self.tower(grid))
+        pairs = (words.mask[:, :, None] & words.mask[:, None]).triu(1)
+        return cosines(words.vectors)[pairs], cosines(codes)[pairs]
+
+
+def _pooled(text: TextFeatures) -> Float[Tensor, "b t"]:
+    if text.pooled is None:
+        raise UsageError("The text store holds no vectors of whole texts; make it anew with: tavq text DATA --whole")
+    return text.pooled.float()
+
+
+def _rows(source: TextSource) -> Float[Tensor, "u t"]:
+    rows: Any = source.vocabulary(TOKENS)[1]
+    return torch.tensor(rows).float()

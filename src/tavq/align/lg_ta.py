@@ -1,0 +1,83 @@
+"""LG-VQ's and TA-VQ's alignments at once: their losses, levels and embeddings side by side.
+
+Source: LG-VQ (arXiv 2405.14206), eq. 9, and TA-VQ (arXiv 2503.01261), eq. 6. No paper joins the two.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tavq.align.lg import LGAligner
+from tavq.align.ta import TransportAligner
+from tavq.core.config import NamedConfig
+from tavq.interfaces import Aligner, Losses, Quantized, TextFeatures, TextSource, aligners
+
+
+@aligners.register("lg+ta")
+class JointAligner(Aligner):
+    """Both alignments of the same codes, each with its own networks.
+
+    Args:
+        config: the settings of both.
+        width: d, the width of a code.
+        text_width: t, the width of the text encoder's vectors.
+    """
+
+    batchwise, sequential = True, True
+
+    class Config(NamedConfig):
+        """The settings of each."""
+
+        name: Literal["lg+ta"] = "lg+ta"
+        lg: LGAligner.Config = LGAligner.Config()
+        ta: TransportAligner.Config = TransportAligner.Config()
+
+    @classmethod
+    def reads_whole(cls, config: Config) -> bool:
+        return LGAligner.reads_whole(config.lg)
+
+    @classmethod
+    def fitted(cls, config: Config, source: TextSource) -> Config:
+        return config.model_copy(update={"lg": LGAligner.fitted(config.lg, source)})
+
+    def __init__(self, config: Config, width: int, text_width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.lg = LGAligner(config.lg, width, text_width)
+        self.ta = TransportAligner(config.ta, width, text_width)
+        self.levels = tuple(sorted({*self.lg.levels, *self.ta.levels}))
+
+    def take(self, source: TextSource) -> None:
+        self.lg.take(source)
+
+    def knows(self, source: TextSource) -> bool:
+        return self.lg.knows(source)
+
+    def forward(self, levels: Mapping[int, Quantized], text: TextFeatures) -> Losses:
+        return {**self.lg(levels, text), **self.ta(levels, text)}
+
+    def embed_images(self, levels: Mapping[int, Quantized]) -> Float[Tensor, "b e"]:
+        """Both embeddings side by side; the dot product with `embed_text` is the mean of theirs."""
+        return torch.cat([self.lg.embed_images(levels), self.ta.embed_images(levels)], dim=1) / 2**0.5
+
+    def embed_text(self, text: TextFeatures) -> Float[Tensor, "b e"]:
+        """Both embeddings side by side."""
+        return torch.cat([self.lg.embed_text(text), self.ta.embed_text(text)], dim=1) / 2**0.5
+
+    def embed_entries(self, entries: Float[Tensor, "k d"], granularity: str) -> Float[Tensor, "k t"] | None:
+        """TA-VQ's map, which leads to the units themselves; LG-VQ's where TA-VQ leaves the granularity out."""
+        embedded = self.ta.embed_entries(entries, granularity)
+        return self.lg.embed_entries(entries, granularity) if embedded is None else embedded
+
+    def fill_words(
+        self, levels: Mapping[int, Quantized], text: TextFeatures, noise: Float[Tensor, "b m"], count: int
+    ) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]] | None:
+        return self.lg.fill_words(levels, text, noise, count)
+
+    def relations(
+        self, levels: Mapping[int, Quantized], text: TextFeatures
+    ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]] | None:
+        return self.lg.relations(levels, text)
