@@ -4,15 +4,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from tavq import recipes
-from tavq.cli.recipes import typical_store
+from tavq.cli.recipes import METHODS
 from tavq.core.config import build
 from tavq.core.errors import TavqError, UsageError
-from tavq.tokenizer import Tokenizer
+from tavq.recipes.sizes import Counter
 from tavq.training.settings import Recipe
+
+PAPERS = {
+    "celeba-hq": METHODS,
+    "cub200": METHODS,
+    "coco": METHODS,
+    "textcaps": ("vqvae", "vqgan", "cvq", "lg-vqgan", "lg-cvq"),
+    "ade20k": ("vqvae", "vqgan", "gumbel", "cvq", "vqct"),
+}
+"""The pairs of the three papers' tables of reconstruction."""
+
+TABLE = [f"{method}-{data}" for data, methods in PAPERS.items() for method in methods]
+
+
+@pytest.fixture(scope="module")
+def counter() -> Counter:
+    return Counter()
+
 
 TINY = {
     "model": {"net": {"channels": 8, "multipliers": [1, 2]}, "codebook": {"name": "learned", "entries": 8}},
@@ -28,14 +44,101 @@ def write(path: Path, settings: Any) -> str:
 
 
 @pytest.mark.parametrize("name", recipes.names())
-def test_a_shipped_recipe_can_be_built(name: str) -> None:
+def test_a_shipped_recipe_can_be_built(name: str, counter: Counter) -> None:
     recipe = recipes.load(name)
     assert recipe.description
-    model = recipe.model.fitted(typical_store())
-    with torch.device("meta"):
-        tokenizer = Tokenizer(model)
-    assert recipe.data.size % tokenizer.factor == 0
-    assert sum(tokenizer.parameter_counts().values()) > 0
+    sizes = counter.count(recipe)
+    assert sizes.generator > 0
+    assert (sizes.alignment > 0) == (recipe.model.align is not None)
+    assert (sizes.discriminator > 0) == (recipe.train.adversarial is not None)
+
+
+def test_every_pair_of_the_papers_tables_is_there() -> None:
+    assert len(TABLE) == 37
+    assert set(TABLE) <= set(recipes.names())
+
+
+@pytest.mark.parametrize("name", [name for name in recipes.names() if name != "vqgan-256"])
+def test_names_are_a_method_and_a_data_set(name: str) -> None:
+    methods = (*METHODS, "vqganplus", "")
+    method = next(known for known in sorted(methods, key=len, reverse=True) if name.startswith(known))
+    end = name.removeprefix(method).removeprefix("-")
+    assert method, name
+    assert end in (*PAPERS, "tiny", "flickr8k", "imagenet"), name
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_papers_recipe_is_as_the_papers_have_it(name: str, counter: Counter) -> None:
+    """256 px, f = 16, d = 256, 4.5e-6 x batch, and what its method changes."""
+    recipe, base = recipes.load(name), recipes.load("vqgan-256")
+    assert recipe.data.size == 256
+    assert recipe.model.net == base.model.net
+    assert recipe.model.net.factor == 16
+    assert recipe.model.codebook.width == 256
+    assert recipe.train.learning_rate == pytest.approx(4.5e-6 * recipe.train.batch)
+    assert recipe.train.batch == (
+        8 if name.startswith(("lg-", "vqct-")) or name.endswith(("textcaps", "ade20k")) else 6
+    )
+    assert (recipe.train.perceptual is None) == name.startswith("vqvae-")
+    if not name.startswith("vqvae-"):
+        assert recipe.train.adversarial == base.train.adversarial
+        assert counter.count(recipe).discriminator == 2_765_633
+    if not name.startswith("vqct-"):
+        assert recipe.model.codebook.entries == 1024
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_papers_recipe_says_what_was_published(name: str) -> None:
+    recipe = recipes.load(name)
+    text = recipes.text_of(name)
+    header = text[: text.index("description:")].replace("\n# ", " ")
+    assert "fid" in [number.metric for number in recipe.published]
+    for number in recipe.published:
+        assert "Table" in number.source
+        assert header.startswith("# ")
+        assert f"{number.value:.4f}".rstrip("0") in header.replace("0 (", " ("), (number, header)
+    assert text.count("published:") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [  # VQCT Table 1, LG-VQ Table 1, TA-VQ Table 1 and 2
+        ("vqgan-cub200", [3.63, 5.31, 5.51]),
+        ("vqvae-celeba-hq", [36.08, 41.45]),
+        ("gumbel-ade20k", [24.12]),
+        ("lg-cvq-textcaps", [15.51]),
+        ("ta-cvq-coco", [9.65]),
+        ("lg-vqgan-cub200", [3.08, 4.74]),
+        ("vqct-cub200", [2.13, 4.52]),
+    ],
+)
+def test_published_distances(name: str, expected: list[float]) -> None:
+    assert [number.value for number in recipes.load(name).published if number.metric == "fid"] == expected
+
+
+def test_the_papers_network_has_the_papers_size(counter: Counter) -> None:
+    """72.1 M of the generator and 2.8 M of the discriminator."""
+    sizes = counter.count(recipes.load("vqgan-256"))
+    assert (sizes.generator, sizes.discriminator, sizes.alignment) == (72_141_699, 2_765_633, 0)
+    aligned = counter.count(recipes.load("ta-vqgan-cub200"))
+    assert aligned.generator == sizes.generator
+    # three levels: two perceptrons 256-256-256 and one 256-768-768; two projections of 256 channels to 256
+    level = 4 * (256 * 256 + 256) + (256 * 768 + 768) + (768 * 768 + 768)
+    assert aligned.alignment == 3 * level + 2 * (256 * 256 + 256)
+
+
+def test_the_modern_recipe() -> None:
+    modern, base = recipes.load("vqganplus-imagenet"), recipes.load("vqgan-256")
+    assert modern.model == base.model
+    train = modern.train
+    assert train.perceptual is not None
+    assert (train.perceptual.distance, train.perceptual.weight) == ("logits", 0.1)
+    assert (train.l1, train.l2) == (0.0, 1.0)  # 4 on pictures in [0, 1]
+    assert train.adversarial is not None
+    assert (train.adversarial.start, train.adversarial.weight, train.adversarial.lecam) == (20_000, 0.02, 0.001)
+    assert not train.adversarial.adaptive
+    assert train.adversarial.discriminator.downsample == "blur"
+    assert train.ema == 0.999
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -123,8 +226,8 @@ def test_a_recipe_of_ones_own_may_extend_a_shipped_one(tmp_path: Path) -> None:
         ({**TINY, "train": {"steps": 2, "l1": 0, "l2": 0}}, "l1 and l2 cannot both be 0"),
         ({**TINY, "train": {"steps": 2, "learning_rate": float("nan")}}, "'train.learning_rate' = nan"),
         ({**TINY, "model": {"codebook": {"name": "learned", "entires": 8}}}, "Unknown setting "
-         "'model.codebook.entires'; known: entries, init, name, parts, redraw_until, restart, width. "
-         "Did you mean 'entries'?"),
+         "'model.codebook.entires'; known: entries, init, name, parts, redraw_until, restart, "
+         "width. Did you mean 'entries'?"),
         ([1], "must hold settings"),
     ],
 )  # fmt: skip

@@ -51,7 +51,7 @@ class Tower(nn.Module):
     def __init__(self, width: int, text_width: int, inner: int, layers: int, heads: int) -> None:
         super().__init__()
         self.enter = nn.Linear(width, inner)
-        self.first = nn.Parameter(0.02 * torch.randn(inner))
+        self.first = nn.Parameter(torch.randn(inner).mul_(0.02))
         self.transformer = Transformer(inner, layers, heads)
         self.leave = nn.Linear(inner, text_width, bias=False)
 
@@ -77,7 +77,7 @@ class WordFiller(nn.Module):
 
     def __init__(self, text_width: int, tokens: int, vocabulary: int, layers: int, heads: int) -> None:
         super().__init__()
-        self.masks = nn.Parameter(0.01 * torch.randn(tokens, text_width))
+        self.masks = nn.Parameter(torch.randn(tokens, text_width).mul_(0.01))
         self.transformer = Transformer(text_width, layers, heads, hidden=text_width, cross=True)
         self.to_table = ToText(text_width, text_width)
         self.bias = nn.Parameter(torch.zeros(vocabulary))

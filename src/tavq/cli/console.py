@@ -76,10 +76,11 @@ def say(text: str) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on standard output; the first column is text, the others numbers."""
+    """A table on standard output; the first column and others of nothing but text are set to the left."""
     shown = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        shown.add_column(column, justify="left" if index == 0 else "right")
+        words = index == 0 or all(isinstance(row[index], str) for row in rows)
+        shown.add_column(column, justify="left" if words else "right")
     for row in rows:
         shown.add_row(*(number(cell) for cell in row))
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False).print(shown)

@@ -1,10 +1,32 @@
 """`tavq recipes`."""
 
+from pathlib import Path
 from typing import Any
 
 from cyclopts import App
 
 from tavq.cli import console
+
+METHODS = ("vqvae", "vqgan", "gumbel", "cvq", "vqct", "lg-vqgan", "lg-cvq", "ta-vqgan", "ta-cvq")
+"""In the order of the papers' tables; others follow by name."""
+
+GROUPS = {
+    "tiny": "Tiny: the embedded scenes, minutes on a CPU",
+    "flickr8k": "Flickr8k, at a size for a CPU",
+    "256": "Any pictures; the base of the papers' recipes",
+    "celeba-hq": "The papers' CelebA-HQ",
+    "cub200": "The papers' CUB-200",
+    "coco": "The papers' MS-COCO",
+    "textcaps": "The papers' TextCaps",
+    "ade20k": "The papers' ADE20K",
+}
+"""The ends of names, and what a table of theirs is called; other recipes stand last, under their own end."""
+
+ASSUMED = (
+    "Parameters: the generator is what a model folder holds; discriminator and alignment exist in training only. "
+    "Alignment is counted for text vectors of BERT (768 wide; TA-VQ) or CLIP (512 wide, 49,408 tokens; LG-VQ). "
+    "FID is what papers report, with their own network on their own pictures; `tavq recipes show NAME` has all of it."
+)
 
 
 def add_to(app: App) -> None:
@@ -15,51 +37,56 @@ def add_to(app: App) -> None:
     app.command(recipes)
 
 
-def listing() -> None:
-    """Lists the shipped recipes with their sizes."""
-    import torch
+def listing(*, json: Path | None = None) -> None:
+    """Lists the shipped recipes with their sizes and what papers report of them.
 
+    Args:
+        json: Also write the list to this file.
+    """
     from tavq import recipes
-    from tavq.tokenizer import Tokenizer
+    from tavq.recipes.sizes import Counter
 
-    rows = []
-    for name in recipes.names():
-        recipe = recipes.load(name)
-        model = recipe.model
-        if model.reads_text:
-            model = model.fitted(typical_store())
-        with torch.device("meta"):
-            counts = Tokenizer(model).parameter_counts()
-        alignment = counts.get("aligner", 0) + counts.get("hierarchy", 0)
-        shipped = sum(counts.values()) - alignment
-        rows.append([name, shipped, alignment, recipe.data.size, recipe.train.steps, recipe.description])
-    console.table("Recipes", ["name", "parameters", "alignment", "px", "steps", "description"], rows)
+    counter = Counter()
+    found = [described(name, recipes.load(name), counter) for name in recipes.names()]
+    ends = [*GROUPS, *sorted({row["data"] for row in found} - set(GROUPS))]
+    for end in ends:
+        rows = sorted((row for row in found if row["data"] == end), key=lambda row: place_of(row["method"]))
+        if rows:
+            columns = ["name", "generator", "discriminator", "alignment", "px", "batch", "steps", "FID", "description"]
+            console.table(GROUPS.get(end, end), columns, [cells(row) for row in rows])
+    print(ASSUMED)
+    console.write_json(json, {"recipes": found, "note": ASSUMED})
 
 
-def typical_store() -> Any:
-    """Stands for a text store where a recipe only has to be counted: as wide as BERT's, with VQCT's 6,207 words."""
-    import numpy as np
+def described(name: str, recipe: Any, counter: Any) -> dict[str, Any]:
+    """What the list says of a recipe."""
+    end = next((known for known in GROUPS if name.endswith(f"-{known}")), name.rpartition("-")[2])
+    sizes = counter.count(recipe)
+    return {
+        "name": name,
+        "method": name.removesuffix(f"-{end}"),
+        "data": end,
+        "description": recipe.description,
+        "generator": sizes.generator,
+        "discriminator": sizes.discriminator,
+        "alignment": sizes.alignment,
+        "size": recipe.data.size,
+        "batch": recipe.train.batch,
+        "steps": recipe.train.steps,
+        "published": [number.model_dump(mode="json") for number in recipe.published],
+    }
 
-    from tavq.text.wordgraph import WordGraph
 
-    class Typical:
-        width = 768
+def place_of(method: str) -> tuple[int, str]:
+    """Sorts methods as the papers do."""
+    return (METHODS.index(method) if method in METHODS else len(METHODS), method)
 
-        def __contains__(self, key: str) -> bool:
-            return False
 
-        def vectors(self, key: str) -> dict[str, Any]:
-            return {}
-
-        def vocabulary(self, granularity: str) -> tuple[list[str], Any]:
-            return ["token"] * 30_522, np.empty((30_522, self.width), np.float32)
-
-        def word_graph(self) -> WordGraph:
-            adjectives, nouns = (tuple(f"word {number}" for number in range(size)) for size in (1_207, 5_000))
-            edges, vectors = np.empty((0, 2), np.int64), np.empty((6_207, self.width), np.float32)
-            return WordGraph(adjectives, nouns, (1,) * 1_207, (1,) * 5_000, edges, edges[:, 0], vectors)
-
-    return Typical()
+def cells(row: dict[str, Any]) -> list[Any]:
+    """The row of a table; papers that disagree on FID are all there."""
+    fid = " / ".join(f"{number['value']:.2f}" for number in row["published"] if number["metric"] == "fid")
+    numbers = [row[key] or None for key in ("generator", "discriminator", "alignment", "size", "batch", "steps")]
+    return [row["name"], *numbers, fid or None, row["description"].split(" px; ")[-1]]
 
 
 def show(name: str) -> None:

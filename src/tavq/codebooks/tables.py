@@ -48,7 +48,8 @@ class StartedConfig(TableConfig):
 
 def uniform(config: TableConfig) -> Float[Tensor, "k d"]:
     """A table in [-1/k, 1/k], k the entries of a part."""
-    return torch.empty(config.entries * config.parts, config.width).uniform_(-1, 1) / config.entries
+    # in place: a plain division on the meta device, where models are checked and counted, loads torch's compiler first
+    return torch.empty(config.entries * config.parts, config.width).uniform_(-1, 1).div_(config.entries)
 
 
 def started(

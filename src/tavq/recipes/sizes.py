@@ -1,0 +1,79 @@
+"""How many numbers a recipe trains, counted without memory for them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from tavq.interfaces import TextSource
+from tavq.nets.convnet import count_parameters
+from tavq.nets.critics import CriticConfig, PatchCritic
+from tavq.tokenizer import Tokenizer, TokenizerConfig
+from tavq.training.settings import Recipe
+
+BERT, CLIP = 768, 512
+TOKENS = 49_408
+
+
+@dataclass
+class PaperText:
+    """A TextSource in the place of a text store that is not there yet: the sizes of the papers' text encoders."""
+
+    width: int
+
+    def __contains__(self, key: str) -> bool:
+        return False
+
+    def vectors(self, key: str) -> Mapping[str, Any]:
+        """Nothing; it is asked for sizes only."""
+        return {}
+
+    def vocabulary(self, granularity: str) -> tuple[Sequence[str], Any]:
+        """As many tokens as CLIP knows; no store has more."""
+        return [""] * TOKENS, np.broadcast_to(np.float32(0), (TOKENS, self.width))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Parameters of a recipe's parts."""
+
+    generator: int  # encoder, codebook, quantizer and decoder: what is shipped
+    alignment: int  # aligner and hierarchy, in training only
+    discriminator: int
+
+
+class Counter:
+    """Counts recipes; parts that several recipes share are built once."""
+
+    def __init__(self) -> None:
+        self._generators: dict[str, tuple[int, int]] = {}
+        self._discriminators: dict[CriticConfig, int] = {}
+
+    def count(self, recipe: Recipe) -> Sizes:
+        """The sizes of a recipe, with `PaperText` where it reads text."""
+        adversarial = recipe.train.adversarial
+        return Sizes(*self._tokenizer(recipe.model), self._critic(adversarial.discriminator) if adversarial else 0)
+
+    def _tokenizer(self, model: TokenizerConfig) -> tuple[int, int]:
+        key = model.model_dump_json()
+        if key not in self._generators:
+            with torch.device("meta"):
+                counts = Tokenizer(model.fitted(_source(model))).parameter_counts()
+            alignment = counts.get("aligner", 0) + counts.get("hierarchy", 0)
+            self._generators[key] = sum(counts.values()) - alignment, alignment
+        return self._generators[key]
+
+    def _critic(self, config: CriticConfig) -> int:
+        if config not in self._discriminators:
+            self._discriminators[config] = count_parameters(PatchCritic(config))
+        return self._discriminators[config]
+
+
+def _source(model: TokenizerConfig) -> TextSource | None:
+    """CLIP's text where whole texts or words are read, as LG-VQ and VQCT do; BERT's as TA-VQ does."""
+    if not model.reads_text:
+        return None
+    clip = model.align is None or model.reads_whole
+    return PaperText(model.text_width or (CLIP if clip else BERT))
