@@ -20,7 +20,7 @@ class ProductQuantizer(Quantizer):
     The grid is width × parts wide. Losses are means over the groups. Parts may have different sizes.
 
     Source: product quantisation (Jégou et al., 2011), §II.B; with two parts of adjectives and of nouns VQCT
-    (Zhang et al., 2024), §3.3.
+    (Zhang et al., 2024), its step 3.
     Differs from the paper: VQCT's public code averages the two nearest entries of a part; here each code is an entry,
     so that indices alone give it back.
     """
