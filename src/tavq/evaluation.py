@@ -9,9 +9,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tavq.core.errors import TrainingError, UsageError
-from tavq.interfaces import DEEP, Aligner, Batch, Codebook, Quantized, TextFeatures, TextUnits, to_device
+from tavq.interfaces import DEEP, Aligner, Batch, Codebook, Quantized, Quantizer, TextFeatures, TextUnits, to_device
 from tavq.metrics.alignment import code_text_cosine, probe, retrieval
 from tavq.metrics.codes import CodeUsage
+from tavq.metrics.collapse import warning as collapse_warning
 from tavq.metrics.images import FrechetDistance, PictureMean, l1, l2, psnr, ssim
 from tavq.metrics.words import MASKED, MaskedWords, WordRelations, keyed_noise
 from tavq.nets.features import FeatureNetwork
@@ -23,6 +24,7 @@ class Tokenizes(Protocol):
 
     aligner: Aligner | None
     codebook: Codebook
+    quantizer: Quantizer
 
     def quantize(self, images: Float[Tensor, "b 3 y x"]) -> dict[int, Quantized]:
         """The quantised grids by level."""
@@ -161,7 +163,8 @@ def evaluate(
     - `images`, `size` [y, x]: what was measured. Reconstructions are clamped to [-1, 1] and not rounded to 8 bits.
     - `psnr`, `ssim`, `l1`, `l2`: means over pictures (`metrics.images`).
     - `fd_<network>`, `fd_<network>_warning` for each of `networks`; `feature_weights`: their sha256 by name.
-    - `usage`, `perplexity`, `dead`, `top_entries` of the deep grid (`metrics.codes`).
+    - `usage`, `perplexity`, `dead`, `top_entries` of the deep grid (`metrics.codes`); `usage_warning` where they
+      show a collapse.
     - `code_text_cosine`, `code_text_cosine_shuffled`, `retrieval`: None without an aligner or text.
     - `probe_code_text_cosine`, `probe_retrieval`: for any tokenizer, None without text (`metrics.alignment`).
     - `masked_words_recall@1_of_1`, `masked_words_recall@1_of_3`, `word_code_mse`: None where the aligner has no
@@ -187,4 +190,6 @@ def evaluate(
         running.update(tokenizer, to_device(batch, entries.device))
         if progress is not None:
             progress(running.images)
-    return running.compute()
+    result = running.compute()
+    warning = collapse_warning(result, running.codes, tokenizer.quantizer.random)
+    return result | {"usage_warning": warning}

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from tavq.codebooks.learned import LearnedCodebook
 from tavq.core.errors import TrainingError, UsageError
 from tavq.evaluation import _mean_unit, evaluate
 from tavq.interfaces import Aligner, Batch, Codebook, Quantized, TextFeatures, TextUnits
 from tavq.metrics.images import l1
 from tavq.nets.features import FeatureNetwork
+from tavq.quantizers.nearest import NearestQuantizer
 
 
 class GrayCodebook(Codebook):
@@ -36,6 +38,7 @@ class GrayTokenizer(torch.nn.Module):
         self.aligner = aligner
         self.entries = torch.stack([self.grays, self.grays**2], dim=1)
         self.codebook = GrayCodebook(self.entries)
+        self.quantizer = NearestQuantizer(NearestQuantizer.Config(), LearnedCodebook.Config())
 
     def quantize(self, images: Tensor) -> dict[int, Quantized]:
         patches = torch.nn.functional.avg_pool2d(images.mean(dim=1), 8)

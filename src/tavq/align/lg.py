@@ -288,10 +288,9 @@ class LGAligner(Aligner):
 
     @torch.no_grad()
     def embed_entries(self, entries: Float[Tensor, "k d"], granularity: str) -> Float[Tensor, "k t"] | None:
-        """What the relationship alignment compares with words; its loss fixes the angles between codes alone."""
-        if granularity != "words" or self.to_words is None:
-            return None
-        return self.to_words(entries.float())
+        """None: the relationship alignment fixes the angles between codes alone, not where in the text's space they
+        lie."""
+        return None
 
     @torch.no_grad()
     def fill_words(

@@ -68,9 +68,8 @@ class JointAligner(Aligner):
         return torch.cat([self.lg.embed_text(text), self.ta.embed_text(text)], dim=1) / 2**0.5
 
     def embed_entries(self, entries: Float[Tensor, "k d"], granularity: str) -> Float[Tensor, "k t"] | None:
-        """TA-VQ's map, which leads to the units themselves; LG-VQ's where TA-VQ leaves the granularity out."""
-        embedded = self.ta.embed_entries(entries, granularity)
-        return self.lg.embed_entries(entries, granularity) if embedded is None else embedded
+        """TA-VQ's map; LG-VQ has none."""
+        return self.ta.embed_entries(entries, granularity)
 
     def fill_words(
         self, levels: Mapping[int, Quantized], text: TextFeatures, noise: Float[Tensor, "b m"], count: int

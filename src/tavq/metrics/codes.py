@@ -73,11 +73,11 @@ def spacing(entries: Float[Tensor, "k d"]) -> dict[str, float]:
     - `spacing`: median distance of an entry to the nearest other one; infinite for a single entry.
     - `scale`: root mean square of the entries' numbers.
     """
-    entries = entries.float()
+    entries = entries.double()  # distances come from a product, which in fp32 loses small ones between large entries
     k, d = entries.shape
     chosen = torch.arange(0, k, max(1, k // SAMPLED), device=entries.device)
     nearest = []
-    for part in chosen.split(64):  # 64 x 2^18 distances are 64 MB
+    for part in chosen.split(64):  # 64 x 2^18 distances are 128 MB
         distance = torch.cdist(entries[part], entries)
         distance[torch.arange(len(part)), part] = torch.inf
         nearest.append(distance.amin(1))

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tavq.metrics.codes import CodeUsage
+
 FALLEN = 0.5
 """A usage below this share of the highest that was logged has fallen, and did not start low."""
 
@@ -33,6 +35,36 @@ def collapsed(line: Mapping[str, Any], entries: int, least: float) -> bool:
         least: share of the entries that must be in use, and that the perplexity must reach.
     """
     return min(line["codebook/usage"], line["codebook/perplexity"] / entries) < least
+
+
+LEAST = 0.05
+"""Of an evaluation: the share of the entries below which usage and perplexity are warned of."""
+
+
+POSITIONS_PER_ENTRY = 4
+"""Quantised positions for each entry that a collapse must stand on before it is spoken of."""
+
+
+def warning(figures: Mapping[str, Any], codes: CodeUsage, random: bool) -> str | None:
+    """What is to be said of an evaluation in which few entries are in use; None where enough are, or too few pictures.
+
+    Args:
+        figures: with `usage` and `perplexity`.
+        codes: what was counted.
+        random: in training the choice is drawn at random, so that the log cannot show this.
+    """
+    usage, perplexity, entries = figures["usage"], figures["perplexity"], codes.size
+    few = int(codes.state.sum()) < POSITIONS_PER_ENTRY * entries
+    if few or min(usage, perplexity / entries) >= LEAST:
+        return None
+    use = f"{usage:.1%} of {entries} entries are in use, with a perplexity of {perplexity:.1f}"
+    said = f"{use}: the codebook has collapsed."
+    if not random:
+        return f"{said} The run's report names the likely cause where its log shows one."
+    return (
+        f"{said} In training the choice is drawn at random, which hid it: few entries are ever the likeliest. What "
+        "helps: a lower --model.quantizer.divergence, a higher learning rate or more steps."
+    )
 
 
 def diagnose(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> Diagnosis:

@@ -35,7 +35,7 @@ from tavq.interfaces import (
     default_device,
     to_device,
 )
-from tavq.metrics.collapse import collapsed, diagnose
+from tavq.metrics.collapse import POSITIONS_PER_ENTRY, collapsed, diagnose
 from tavq.nets.critics import PatchCritic
 from tavq.nets.features import feature_network, logits_distance, perceptual_distance
 from tavq.ops import collective
@@ -46,8 +46,6 @@ from tavq.training.settings import Recipe, TrainConfig
 from tavq.training.step import GeneratorStep, Perceptual, RunningMean
 
 PREVIEWS = 8
-POSITIONS_PER_ENTRY = 4
-"""Quantised positions for each entry that a collapse must stand on before the alarm may sound."""
 
 
 @runtime_checkable

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tavq.codebooks.learned import LearnedCodebook
-from tavq.metrics.codes import spacing
-from tavq.metrics.collapse import collapsed, diagnose
+from tavq.metrics.codes import CodeUsage, spacing
+from tavq.metrics.collapse import collapsed, diagnose, warning
 
 HEALTHY = {
     "step": 100,
@@ -79,3 +79,29 @@ def test_the_nearest_neighbour_of_many_entries_is_looked_for_in_all() -> None:
     assert spacing(entries)["spacing"] == pytest.approx(2)
     twice = torch.cat([entries, entries + 0.5])  # neighbours that a sample of entries alone would miss
     assert spacing(twice)["spacing"] == pytest.approx(0.5)
+
+
+def counted(share: float, pictures: int = 100) -> CodeUsage:
+    """100 entries of which the first few were chosen equally often."""
+    codes = CodeUsage((100,))
+    codes.update(torch.arange(pictures * 100).view(pictures, 10, 10) % int(100 * share))
+    return codes
+
+
+@pytest.mark.parametrize(
+    ("share", "random", "said"),
+    [(0.5, False, None), (0.05, False, None), (0.04, False, "report names the likely cause"), (0.04, True, "hid it")],
+)
+def test_an_evaluation_warns_of_a_collapse(share: float, random: bool, said: str | None) -> None:
+    codes = counted(share)
+    found = warning(codes.compute(), codes, random)
+    assert (found is None) == (said is None)
+    if found is not None:
+        assert str(said) in found
+        assert "4.0% of 100 entries are in use, with a perplexity of 4.0" in found
+
+
+def test_a_few_pictures_show_no_collapse() -> None:
+    codes = counted(0.01, pictures=3)
+    assert warning(codes.compute(), codes, False) is None
+    assert warning(CodeUsage((100,)).compute(), CodeUsage((100,)), False) is None
