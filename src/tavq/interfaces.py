@@ -166,6 +166,34 @@ class Codebook(nn.Module):
         return {}
 
 
+class Lattice(Codebook):
+    """A codebook of one part without vectors: index i stands for the i-th point of a fixed lattice.
+
+    Its Config has `levels` and `sphere`.
+
+    Attributes:
+        levels: how many values a point takes on each axis.
+    """
+
+    levels: tuple[int, ...]
+
+    def points(self, digits: Int[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+        """Lattice points from the place of each coordinate among the levels of its axis, 0 the least."""
+        raise TypeError(f"{type(self).__name__} must define points")
+
+    def raised(self, points: Float[Tensor, "n l"]) -> Float[Tensor, "n d"]:
+        """The entries of lattice points: the points themselves, or a linear map of them."""
+        raise TypeError(f"{type(self).__name__} must define raised")
+
+    def digits_of(self, indices: Int[Tensor, " n"]) -> Int[Tensor, "n l"]:
+        """The place on each axis; the first axis counts fastest."""
+        raise TypeError(f"{type(self).__name__} must define digits_of")
+
+    def indices_of(self, digits: Int[Tensor, "n l"]) -> Int[Tensor, " n"]:
+        """The inverse of `digits_of`."""
+        raise TypeError(f"{type(self).__name__} must define indices_of")
+
+
 class View(Codebook):
     """Entries that stand in the place of a codebook's: one part of it, or the same ones after a computation.
 
@@ -224,7 +252,7 @@ class Quantizer(nn.Module):
     """The gradient of `codes` reaches the features unchanged, and nothing else."""
     exact: bool = True
     """In training too `codes` are the entries of the indices; where False, only in evaluation."""
-    idempotent: ClassVar[bool] = True
+    idempotent: bool = True
     """Quantising codes gives the same codes."""
     ordered: ClassVar[bool] = False
     """An entry's place is more than a name: permuted entries are not chosen alike."""

@@ -19,13 +19,22 @@ from tavq.tokenizer import Tokenizer, TokenizerConfig
 NET = {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1, "attention": False}
 ENTRIES, WIDTH, TEXT_WIDTH = 24, 6, 5
 
-CODEBOOK_SETTINGS: dict[str, dict[str, Any]] = {"fixed": {"sizes": [ENTRIES], "width": WIDTH}}
+CODEBOOK_SETTINGS: dict[str, dict[str, Any]] = {
+    "fixed": {"sizes": [ENTRIES], "width": WIDTH},
+    "transferred": {
+        "width": WIDTH,
+        "adjectives": ["red", "small", "old", "orange"],
+        "nouns": ["car", "dog", "house", "tree", "orange"],
+        "edges": 7,
+        "word_width": TEXT_WIDTH,
+    },
+}
 """Settings of a codebook that has no `entries` and `width`."""
 
 QUANTIZER_SETTINGS: dict[str, dict[str, Any]] = {}
 """Settings of a quantizer beside its defaults."""
 
-PARTNER_OF: dict[str, str] = {}
+PARTNER_OF: dict[str, str] = {"transferred": "product"}
 """The quantizer of a codebook that does not go with `nearest`."""
 
 TOKENS = 7  # distinct tokens of the texts

@@ -139,7 +139,7 @@ TRAIN = "--data data --out out"
         ("train ta-vqgan-tiny --data empty --out out", r"empty holds no pictures"),
         (
             "train ta-vqgan-tiny --data data/images --out out",
-            r"data/images has no captions, and this recipe aligns codes with text",
+            r"data/images has no captions, and this recipe reads text",
         ),
         (f"train vqgan-tiny {TRAIN} --resume", r"There is no run in out to resume"),
         (f"train bad.yaml {TRAIN}", r"Recipe bad\.yaml is not valid YAML"),

@@ -25,6 +25,7 @@ GROUPS = {
 ASSUMED = (
     "Parameters: the generator is what a model folder holds; discriminator and alignment exist in training only. "
     "Alignment is counted for text vectors of BERT (768 wide; TA-VQ) or CLIP (512 wide, 49,408 tokens; LG-VQ). "
+    "VQCT's generator has an entry a word of your captions; it is counted with the paper's 6,207. "
     "FID is what papers report, with their own network on their own pictures; `tavq recipes show NAME` has all of it."
 )
 

@@ -1,7 +1,9 @@
 """`tavq text`: split and encode the texts of a data set."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from cyclopts import App
 
@@ -24,6 +26,8 @@ def text(
     splitter: str = "pattern",
     out: Path | None = None,
     whole: bool = False,
+    word_graph: bool = False,
+    fewest: int = 10,
     json: Path | None = None,
 ) -> None:
     """Splits each text into words, phrases and sentences and encodes each distinct unit once.
@@ -36,17 +40,43 @@ def text(
         splitter: `pattern` (no downloads) or `corpora` (TextBlob's corpora, where they are installed).
         out: The text store; by default FOLDER/text.
         whole: Also keep the token vectors of each whole text (for LG-VQ, and TA-VQ without multi-granularity).
+        word_graph: Also keep the adjectives and nouns with their vectors and which modifies which (for codebooks made
+            of words); a store of the same pictures by the same encoder is kept as it is.
+        fewest: With --word-graph, words are kept that were seen more often than this.
         json: Also write the counts to this file.
     """
     from tavq.data.folder import FolderDataset
     from tavq.text.encoders import load_encoder
-    from tavq.text.store import build_store
 
     dataset = FolderDataset(folder)
     console.tell_faults(dataset.faults)
     texts = {record.file_name: record.text or "" for record in dataset.records}
+    loaded, place = load_encoder(encoder), out or folder / "text"
+    facts: dict[str, Any] = {}
+    if word_graph and _is_made(place, texts, loaded, splitter, whole):
+        console.say(f"The text store {place} holds these pictures; it is kept.")
+    else:
+        facts = _build(texts, loaded, splitter, place, whole)
+    if word_graph:
+        facts["word_graph"] = _build_word_graph(texts, loaded, place, fewest)
+    console.write_json(json, facts)
+
+
+def _is_made(place: Path, texts: Mapping[str, str], encoder: Any, splitter: str, whole: bool) -> bool:
+    from tavq.core.errors import FileError
+    from tavq.text.store import TextStore
+
+    try:
+        return TextStore.open(place, verify=True).holds(texts, encoder, splitter, whole)
+    except FileError:  # none there, or a damaged one, in whose place a new one is made
+        return False
+
+
+def _build(texts: Mapping[str, str], encoder: Any, splitter: str, place: Path, whole: bool) -> dict[str, Any]:
+    from tavq.text.store import build_store
+
     with console.bar("Encoding text", len(texts)) as bar:
-        summary = build_store(texts, load_encoder(encoder), splitter, out or folder / "text", whole, progress=bar)
+        summary = build_store(texts, encoder, splitter, place, whole, progress=bar)
     rows = [
         [name, count, summary.distinct[name], summary.share(name), count / max(summary.pictures, 1)]
         for name, count in summary.units.items()
@@ -54,7 +84,16 @@ def text(
     console.table("Text store", ["granularity", "units", "distinct", "share distinct", "a picture"], rows)
     for key, reason in summary.dropped[:SHOWN]:
         console.say(f"No text for {key}: {reason}")
-    console.write_json(json, asdict(summary))
+    console.say(f"The text of {summary.pictures:,} pictures is in {place}; {len(summary.dropped):,} have none.")
+    return asdict(summary)
+
+
+def _build_word_graph(texts: Mapping[str, str], encoder: Any, place: Path, fewest: int) -> dict[str, Any]:
+    from tavq.text.wordgraph import build_word_graph
+
+    summary = build_word_graph(texts.values(), encoder, place, fewest)
     console.say(
-        f"The text of {summary.pictures:,} pictures is in {out or folder / 'text'}; {len(summary.dropped):,} have none."
+        f"The word graph of {summary.adjectives:,} adjectives, {summary.nouns:,} nouns and {summary.edges:,} edges "
+        f"is in {place}."
     )
+    return asdict(summary)

@@ -63,6 +63,7 @@ def train(
 def run_training(chosen: Any, data: Path, out: Path, resume: bool, text: Path | None, title: str) -> None:
     """Opens the data and the text store and trains `chosen` into `out`, with a bar."""
     from tavq.data.folder import FolderDataset
+    from tavq.interfaces import codebooks
     from tavq.text.store import TextStore
     from tavq.training.loop import Trainer
 
@@ -70,7 +71,7 @@ def run_training(chosen: Any, data: Path, out: Path, resume: bool, text: Path | 
     store = None
     if chosen.model.reads_text:
         if text is None and not (data / "text").exists():
-            encode_text(dataset, chosen.model.reads_whole)
+            encode_text(dataset, chosen.model.reads_whole, codebooks[chosen.model.codebook.name].reads_text)
         store = TextStore.open(text or data / "text", verify=True)
     with console.bar(title, chosen.train.steps) as bar:
         trainer = Trainer(chosen, dataset, out, store, held_out(data), BarReporter(bar))
@@ -78,14 +79,15 @@ def run_training(chosen: Any, data: Path, out: Path, resume: bool, text: Path | 
     console.say(f"The model is in {out / 'model'}. Next: tavq evaluate {out} --data {data}")
 
 
-def encode_text(dataset: Any, whole: bool) -> None:
-    """Makes the data set's text store as `tavq text` does by default, with whole texts where they are needed."""
+def encode_text(dataset: Any, whole: bool, word_graph: bool) -> None:
+    """Makes the data set's text store as `tavq text` does by default, with what the recipe reads beside it."""
     from tavq.cli.text import text
 
     if not any(record.text for record in dataset):
-        raise UsageError(f"{dataset.folder} has no captions, and this recipe aligns codes with text; use another.")
-    console.say(f"There is no text store yet; making it as by: tavq text {dataset.folder}{' --whole' * whole}")
-    text(dataset.folder, whole=whole)
+        raise UsageError(f"{dataset.folder} has no captions, and this recipe reads text; use another.")
+    command = f"tavq text {dataset.folder}{' --whole' * whole}{' --word-graph' * word_graph}"
+    console.say(f"There is no text store yet; making it as by: {command}")
+    text(dataset.folder, whole=whole, word_graph=word_graph)
 
 
 def held_out(data: Path) -> Any:

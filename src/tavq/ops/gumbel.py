@@ -96,7 +96,8 @@ class _GumbelSoftmax(torch.autograd.Function):
                 mixed[piece] = (drawn @ table).float()
         codes = F.embedding(indices, entries) if hard else mixed
         ctx.hard = hard
-        ctx.save_for_backward(rows, weight, entries, temperature, indices, soft, slope)
+        # A copy: the codebook may move its table before the backward pass.
+        ctx.save_for_backward(rows, weight, entries.clone(), temperature, indices, soft, slope)
         ctx.mark_non_differentiable(indices)
         return codes, indices, divergence / n + torch.log(divergence.new_tensor(k))
 

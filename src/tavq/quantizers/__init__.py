@@ -1,1 +1,1 @@
-"""Rules that choose entries: nearest, gumbel (more to come). One registered class a file."""
+"""Rules that choose entries. One registered class a file; parts.py is shared by those of several parts."""

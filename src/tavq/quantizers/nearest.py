@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tavq.core.config import NamedConfig
 from tavq.interfaces import Codebook, Loss, Losses, Quantized, Quantizer, as_grid, as_rows, quantizers
+from tavq.ops.entropy import entropy_gap
 from tavq.ops.nearest import nearest
 
 
@@ -29,16 +30,48 @@ class StraightThrough(torch.autograd.Function):
         return gradients[0], None
 
 
+class Rotation(torch.autograd.Function):
+    """The entries in value; in gradient the rotation and scaling that carry each feature f to its entry e, held fixed.
+
+    The rotation in the plane of f and e is R = I - 2 r rᵀ + 2 ê f̂ᵀ, with r the unit vector along f̂ + ê, and the
+    gradient of |e|/|f| R f is applied term by term: no d × d matrix is ever made.
+
+    Source: the rotation trick (Fifty et al., 2024), §4.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, entries: Tensor) -> Tensor:
+        ctx.save_for_backward(features, entries)
+        return entries.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
+        features, entries = ctx.saved_tensors
+        (gradient,) = gradients
+        length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+        source, target = F.normalize(features, dim=1), F.normalize(entries, dim=1)
+        middle = F.normalize(source + target, dim=1)
+        turned = gradient - 2 * middle * (middle * gradient).sum(1, keepdim=True)
+        turned += 2 * source * (target * gradient).sum(1, keepdim=True)
+        turned *= torch.linalg.vector_norm(entries, dim=1, keepdim=True) / length
+        return torch.where(length > 1e-12, turned, gradient), None  # a zero feature has no direction to turn
+
+
+Gradient = Literal["straight-through", "rotation"]
+GRADIENTS = {"straight-through": StraightThrough, "rotation": Rotation}
+
+
 @quantizers.register("nearest")
 class NearestQuantizer(Quantizer):
     """Each feature becomes the entry at the least Euclidean distance; computed in fp32 whatever the input.
 
-    Source: VQ-VAE (van den Oord et al., 2017), eqs. 1-3; TA-VQ eqs. 1-2.
+    Source: VQ-VAE (van den Oord et al., 2017), eqs. 1-3; TA-VQ eqs. 1-2; for `entropy` MaskGIT and MAGVIT-2, see
+    ops/entropy.
     Differs from the paper: squared norms are means over positions and width (as in all public code), not sums.
     """
 
     class Config(NamedConfig):
-        """Weight of the commitment term, and the swapped form of one public release."""
+        """Weights of the terms, the gradient of the codes, and the swapped form of one public release."""
 
         name: Literal["nearest"] = "nearest"
         commitment: float = Field(0.25, ge=0, le=100)
@@ -46,10 +79,17 @@ class NearestQuantizer(Quantizer):
         legacy: bool = False
         """Apply ω to the codebook term instead, as taming-transformers does unless told otherwise; only to
         reproduce its numbers."""
+        gradient: Gradient = "straight-through"
+        """How the decoder's gradient reaches the features: as it is, or turned and scaled as the features are."""
+        entropy: float = Field(0.0, ge=0, le=100)
+        """Weight of the entropy term, which asks for confident choices that use all entries; 0 leaves it out."""
+        entropy_temperature: float = Field(0.01, ge=1e-4, le=1e4)
+        """A choice is soft where squared distances differ by less than this."""
 
     def __init__(self, config: Config, codebook: Any) -> None:
         super().__init__(config, codebook)
         weights = (1.0, config.commitment)
+        self.straight_through = config.gradient == "straight-through"
         self.codebook_weight, self.commitment_weight = weights[::-1] if config.legacy else weights
 
     def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w"]:
@@ -63,25 +103,41 @@ class NearestQuantizer(Quantizer):
         return codebook()
 
     def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool = False) -> Quantized:
-        features = features.float()
-        rows = as_rows(features.detach())
         if learn:
-            codebook.start(rows)
+            codebook.start(as_rows(features.detach().float()))
+        return self.quantised(features, codebook, learn)
+
+    def quantised(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool) -> Quantized:
+        """`forward` for a codebook that was shown the features already: quantizers that wrap it start it themselves,
+        before they compute a view of its entries."""
+        features = features.float()
         indices = self.indices(features, codebook)
         entries = self.lookup(indices, codebook)
-        codes = StraightThrough.apply(features, entries.detach())
+        codes = GRADIENTS[self.config.gradient].apply(features, entries.detach())
+        losses = self._losses(features, entries, codebook)
+        if learn:
+            losses |= codebook.learn(as_rows(features.detach()), indices.flatten())
+        return Quantized(codes, entries, indices, losses)
+
+    def _losses(self, features: Tensor, entries: Tensor, codebook: Codebook) -> Losses:
         losses: Losses = {}
         if entries.requires_grad:  # a table that is frozen, or moved by running means, gains nothing from it
             losses["quantizer/codebook"] = Loss(F.mse_loss(entries, features.detach()), self.codebook_weight)
         losses["quantizer/commitment"] = Loss(F.mse_loss(features, entries.detach()), self.commitment_weight)
-        if learn:
-            losses |= codebook.learn(rows, indices.flatten())
-        return Quantized(codes, entries, indices, losses)
+        if self.config.entropy:
+            gap = entropy_gap(*comparable(as_rows(features), codebook), self.config.entropy_temperature)
+            losses["quantizer/entropy"] = Loss(gap, self.config.entropy)
+        return losses
 
 
 def choose(rows: Float[Tensor, "n d"], codebook: Codebook) -> Int[Tensor, " n"]:
     """The nearest entry of each row, by the codebook's own distance."""
+    return nearest(*comparable(rows, codebook))
+
+
+def comparable(rows: Float[Tensor, "n d"], codebook: Codebook) -> tuple[Float[Tensor, "n d"], Float[Tensor, "k d"]]:
+    """Rows and entries whose Euclidean distances rank as the codebook's own distance does."""
     rows, entries = rows.float(), codebook().float()
     if codebook.distance == "cosine":  # of unit vectors the nearest has the highest cosine
-        rows, entries = F.normalize(rows, dim=1), F.normalize(entries, dim=1)
-    return nearest(rows, entries)
+        return F.normalize(rows, dim=1), F.normalize(entries, dim=1)
+    return rows, entries

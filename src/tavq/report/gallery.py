@@ -130,6 +130,14 @@ def codes_legend(view: View) -> list[Markup]:
             "where the picture's feature is nearest to the code, each from another picture."
         )
     ]
+    if any(card.word for card in view.cards):
+        parts.append(
+            note(
+                tag("b", "The word "),
+                "beside a code's number is the one that its entry was made of. Training moves the entries of all words "
+                "together, and nothing asks that a code stand where its word is seen.",
+            )
+        )
     if view.with_text:
         parts.append(
             note(
@@ -161,7 +169,7 @@ def code_card(card: CodeCard) -> Markup:
             img(card.alone, f"code {card.code} decoded alone"),
             tag(
                 "div",
-                tag("h3", f"Code {card.code}"),
+                tag("h3", f"Code {card.code}" if card.word is None else f"Code {card.code} · {card.word}"),
                 tag("span", f"{card.share:.2%} of all positions, {card.count:,} times"),
             ),
         ),

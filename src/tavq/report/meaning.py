@@ -78,6 +78,7 @@ class CodeCard:
     """Everything that is shown of one code."""
 
     code: int
+    word: str | None  # of the entry, where the codebook is made of words
     count: int
     share: float  # of all positions
     alone: UInt8[np.ndarray, "y x 3"]
@@ -158,9 +159,11 @@ class Survey:
         found = self._found_with(codes)
         near = nearest_units(self.tokenizer, self.store, codes, self.counts > 0)
         total = int(self.counts.sum())
+        words = getattr(self.tokenizer.codebook, "words", ())
         return [
             CodeCard(
                 code,
+                words[code] if words else None,
                 int(self.counts[code]),
                 int(self.counts[code]) / total,
                 tiles[place],

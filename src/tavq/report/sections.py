@@ -22,6 +22,9 @@ SINGLE = {
     "learning_rate": "Learning rate",
     "seconds_per_step": "Seconds a step",
 }
+LISTED = 8
+"""Items of a setting that is a list (the words of a codebook are thousands) that are shown."""
+
 UNCHARTED = frozenset({"step", "codebook/positions"})
 """Logged numbers that say nothing as a curve."""
 
@@ -106,6 +109,8 @@ def shown(value: Any) -> str:
     """A setting's value as YAML would have it."""
     if value is None:
         return "null"
+    if isinstance(value, list) and len(value) > LISTED:
+        return f"{', '.join(map(shown, value[:LISTED]))}, … ({len(value):,} in all)"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

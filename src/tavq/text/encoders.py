@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tavq.core.config import Config
 from tavq.core.errors import FileError, UsageError
 from tavq.core.files import check_sha256, read_json, sha256, sha256_bytes
 
@@ -32,6 +33,14 @@ class WholeText(NamedTuple):
     pooled: Float[Tensor, " t"]
 
 
+class EncoderRecord(Config):
+    """Which encoder made the vectors of a file."""
+
+    name: str
+    sha256: str
+    width: int
+
+
 class TextEncoder:
     """Vectors of texts by one pretrained model, whose weights never change here.
 
@@ -50,6 +59,11 @@ class TextEncoder:
         self.width = int(self.table.shape[1])
         self.longest = _longest(model.config, tokenizer)
         self.reads_last = model.config.model_type in CLIP
+
+    @property
+    def record(self) -> EncoderRecord:
+        """What is written beside its vectors."""
+        return EncoderRecord(name=self.name, sha256=self.sha256, width=self.width)
 
     def encode_units(self, texts: Sequence[str]) -> Float[Tensor, "m t"]:
         """One vector of each text from the last hidden states of its tokens, float32 on the CPU.

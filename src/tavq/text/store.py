@@ -25,8 +25,9 @@ from tavq.core.files import (
     write_tensors,
 )
 from tavq.interfaces import GRANULARITIES, POOLED, TOKENS, WHOLE, WHOLE_IDS
-from tavq.text.encoders import TextEncoder
+from tavq.text.encoders import EncoderRecord, TextEncoder
 from tavq.text.granularity import MAX_CHARACTERS, Units, clean, load_splitter
+from tavq.text.wordgraph import WordGraph, read_word_graph
 
 STORE = "store.safetensors"
 MANIFEST = "manifest.json"
@@ -36,19 +37,16 @@ CHUNK = 2048
 Array = np.ndarray
 
 
-class EncoderRecord(Config):
-    """Which encoder made the vectors."""
-
-    name: str
-    sha256: str
-    width: int
-
-
 class SplitterRecord(Config):
     """Which splitter made the units."""
 
     name: str
     version: str
+
+
+def splitter_record(name: str) -> SplitterRecord:
+    """What is written of a splitter."""
+    return SplitterRecord(name=name, version=load_splitter(name).version)
 
 
 class Contents(Config):
@@ -173,6 +171,19 @@ class TextStore:
     def counts(self, granularity: str) -> Int[np.ndarray, "u"]:
         """In how many pictures each distinct unit stands, in the order of `vocabulary`."""
         return np.bincount(self._arrays[f"{granularity}/ids"], minlength=self.manifest.units[granularity])
+
+    def word_graph(self) -> WordGraph:
+        """The adjectives and nouns of the texts with their vectors and edges; UsageError where it was not made."""
+        return read_word_graph(self.folder, self.manifest.encoder)
+
+    def holds(self, texts: Mapping[str, str], encoder: TextEncoder, splitter: str, whole: bool) -> bool:
+        """Whether it has every text's picture, made in this way; the texts themselves are not compared."""
+        made = self.manifest
+        if (made.encoder, made.splitter, made.whole) != (encoder.record, splitter_record(splitter), whole):
+            return False
+        without = [text for key, text in texts.items() if key not in self]
+        load = load_splitter(splitter)
+        return all(key in texts for key in self.keys) and not any(load.split(clean(text)).sentences for text in without)
 
     def _place(self, key: str) -> int:
         place = self._places.get(key)
@@ -310,8 +321,8 @@ def build_store(
         tensors |= _encode_whole(encoder, [text for text, _ in units.values()], dtype, report)
     contents = Contents(
         format=1,
-        encoder=EncoderRecord(name=encoder.name, sha256=encoder.sha256, width=encoder.width),
-        splitter=SplitterRecord(name=splitter, version=load_splitter(splitter).version),
+        encoder=encoder.record,
+        splitter=splitter_record(splitter),
         pictures=len(units),
         units={name: len(table.texts) for name, table in tables.items()},
         whole=whole,

@@ -145,10 +145,10 @@ def test_hostile_units_and_keys_stay_text() -> None:
     tile = np.zeros((2, 2, 3), np.uint8)
     found = {"words": [Associated(script, 2.0, 5)], "phrases": [], "sentences": []}
     page = gallery.code_card(
-        CodeCard(1, 2, 0.5, tile, (Patch(script, tile),), found, {"sentences": [Near(script, 0.5)]})
+        CodeCard(1, script, 2, 0.5, tile, (Patch(script, tile),), found, {"sentences": [Near(script, 0.5)]})
     )
     assert "<script" not in page
-    assert page.count("&lt;script&gt;") == 6  # text and title of both units, alt and title of the patch
+    assert page.count("&lt;script&gt;") == 7  # the word, text and title of both units, alt and title of the patch
 
 
 def test_at_most_limit_pictures_are_read_held_out_ones_first(runs: Any) -> None:

@@ -1,0 +1,91 @@
+"""The codebook without vectors: points of a fixed lattice, numbered."""
+
+import math
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor, nn
+
+from tavq.core.config import NamedConfig
+from tavq.interfaces import Lattice, codebooks
+
+Level = Annotated[int, Field(ge=2, le=2**18)]
+
+
+@codebooks.register("lattice")
+class LatticeCodebook(Lattice):
+    """All points of a grid in [-1, 1]^l, and where `width` differs from l a linear map of them to that width.
+
+    An axis of L > 2 levels holds (i - ⌊L/2⌋) / ⌊L/2⌋ for i in 0..L-1, an axis of two levels -1 and 1.
+
+    Source: FSQ (Mentzer et al., 2023), §3; for two levels LFQ (MAGVIT-2, Yu et al., 2024) and BSQ (Zhao et al., 2024).
+    Differs from the paper: the map up to the grid's width belongs to the codebook, so that entries are what the decoder
+    and the alignment read; with FSQ's formula two levels would be -1 and 0.
+    """
+
+    class Config(NamedConfig):
+        """Levels of each axis, and the width of the entries."""
+
+        name: Literal["lattice"] = "lattice"
+        levels: tuple[Level, ...] = Field((8, 5, 5, 5), min_length=1, max_length=18)
+        """Their product, at most 2^18, is the number of entries."""
+        width: int | None = Field(None, ge=1, le=4096)
+        """Of the entries; null for as many as there are levels: codes are then the points themselves."""
+        sphere: bool = False
+        """Points of two levels an axis are divided by √l, which puts them on the unit sphere (BSQ)."""
+
+        @field_validator("width")
+        @classmethod
+        def _filled(cls, width: int | None, info: Any) -> int | None:
+            return width or len(info.data.get("levels", ())) or None
+
+        @model_validator(mode="after")
+        def _bounded(self) -> "LatticeCodebook.Config":
+            if math.prod(self.levels) > 2**18:
+                raise ValueError(f"levels make {math.prod(self.levels):,} entries; at most {2**18:,} are possible")
+            if self.sphere and set(self.levels) != {2}:
+                raise ValueError("sphere needs two levels on each axis")
+            return self
+
+        @property
+        def parts(self) -> int:
+            return 1
+
+    steps: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        assert config.width is not None, "the settings fill it in"
+        self.config, self.levels = config, config.levels
+        self.sizes, self.width = (math.prod(config.levels),), config.width
+        self.scale = 1 / math.sqrt(len(config.levels)) if config.sphere else 1.0
+        steps = [1 / (level // 2) if level > 2 else 2.0 for level in config.levels]
+        self.register_buffer("steps", torch.tensor(steps))  # between two points of an axis
+        self.up = nn.Linear(len(config.levels), config.width) if config.width != len(config.levels) else None
+
+    def forward(self) -> Float[Tensor, "k d"]:
+        return self.raised(self.points(self.digits_of(torch.arange(self.size, device=self.steps.device))))
+
+    def points(self, digits: Int[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+        return (digits * self.steps - 1) * self.scale
+
+    def raised(self, points: Float[Tensor, "n l"]) -> Float[Tensor, "n d"]:
+        if self.up is None:
+            return points
+        with torch.autocast(points.device.type, enabled=False):
+            return F.linear(points.float(), self.up.weight.float(), self.up.bias.float())
+
+    def digits_of(self, indices: Int[Tensor, " n"]) -> Int[Tensor, "n l"]:
+        places, levels = self._numbers(indices)
+        return indices[:, None] // places % levels
+
+    def indices_of(self, digits: Int[Tensor, "n l"]) -> Int[Tensor, " n"]:
+        return (digits * self._numbers(digits)[0]).sum(1)
+
+    def _numbers(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """What a step along each axis adds to the index, and the levels."""
+        places = [math.prod(self.levels[:axis]) for axis in range(len(self.levels))]
+        return torch.tensor(places, device=like.device), torch.tensor(self.levels, device=like.device)

@@ -1,0 +1,61 @@
+"""The quantizer of ViT-VQGAN: the nearest entry on the unit sphere, in few dimensions."""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tavq.core.config import NamedConfig
+from tavq.interfaces import Codebook, Quantized, Quantizer, View, as_rows, quantizers
+from tavq.quantizers.nearest import NearestQuantizer
+
+
+@quantizers.register("spherical")
+class SphericalQuantizer(Quantizer):
+    """Features and entries at length 1, then the nearest; codes are the unit entries.
+
+    The gradient reaches the features through their normalisation. The codebook is shown the unit features. A width of
+    8 or so is meant: on a wide sphere all distances are alike.
+
+    Source: ViT-VQGAN (Yu et al., 2022), §3.2; LlamaGen (Sun et al., 2024), §2.
+    """
+
+    class Config(NamedConfig):
+        """Settings of the choice on the sphere."""
+
+        name: Literal["spherical"] = "spherical"
+        of: NearestQuantizer.Config = NearestQuantizer.Config()
+
+    straight_through = False
+
+    def __init__(self, config: Config, codebook: Any) -> None:
+        super().__init__(config, codebook)
+        self.nearest = NearestQuantizer(config.of, codebook)
+
+    def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w"]:
+        return self.nearest.indices(_units(features), _on_sphere(codebook))
+
+    def lookup(self, indices: Int[Tensor, "b h w"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
+        return self.nearest.lookup(indices, _on_sphere(codebook))
+
+    def alone(self, codebook: Codebook) -> Float[Tensor, "k d"]:
+        return _on_sphere(codebook)()
+
+    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool = False) -> Quantized:
+        units = _units(features)
+        if learn:
+            codebook.start(as_rows(units.detach()))
+        return self.nearest.quantised(units, _on_sphere(codebook), learn)
+
+
+def _units(features: Tensor) -> Tensor:
+    with torch.autocast(features.device.type, enabled=False):
+        return F.normalize(features.float(), dim=1)
+
+
+def _on_sphere(codebook: Codebook) -> View:
+    """The entries at length 1; of a copy, as a codebook may move its table before the backward pass reads it."""
+    with torch.autocast(codebook().device.type, enabled=False):
+        return View(codebook, F.normalize(codebook().float().clone(), dim=1))
