@@ -19,12 +19,14 @@ GROUPS = {
     "coco": "The papers' MS-COCO",
     "textcaps": "The papers' TextCaps",
     "ade20k": "The papers' ADE20K",
+    "imagenet": "ImageNet, with VQGAN+'s losses",
 }
 """The ends of names, and what a table of theirs is called; other recipes stand last, under their own end."""
 
 ASSUMED = (
     "Parameters: the generator is what a model folder holds; discriminator and alignment exist in training only. "
     "Alignment is counted for text vectors of BERT (768 wide; TA-VQ) or CLIP (512 wide, 49,408 tokens; LG-VQ). "
+    "VQCT's generator has an entry a word of your captions; it is counted with the paper's 6,207. "
     "FID is what papers report, with their own network on their own pictures; `tavq recipes show NAME` has all of it."
 )
 
@@ -86,7 +88,7 @@ def cells(row: dict[str, Any]) -> list[Any]:
     """The row of a table; papers that disagree on FID are all there."""
     fid = " / ".join(f"{number['value']:.2f}" for number in row["published"] if number["metric"] == "fid")
     numbers = [row[key] or None for key in ("generator", "discriminator", "alignment", "size", "batch", "steps")]
-    return [row["name"], *numbers, fid or None, row["description"].split(" px; ")[-1]]
+    return [row["name"], *numbers, fid or None, row["description"]]
 
 
 def show(name: str) -> None:

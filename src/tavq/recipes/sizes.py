@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from tavq.interfaces import TextSource
+from tavq.interfaces import TextSource, codebooks
 from tavq.nets.convnet import count_parameters
 from tavq.nets.critics import CriticConfig, PatchCritic
+from tavq.text.wordgraph import WordGraph
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 from tavq.training.settings import Recipe
 
 BERT, CLIP = 768, 512
 TOKENS = 49_408
+WORDS = 6_207
 
 
 @dataclass
@@ -33,6 +35,13 @@ class PaperText:
     def vocabulary(self, granularity: str) -> tuple[Sequence[str], Any]:
         """As many tokens as CLIP knows; no store has more."""
         return [""] * TOKENS, np.broadcast_to(np.float32(0), (TOKENS, self.width))
+
+    def word_graph(self) -> WordGraph:
+        """VQCT's number of words; how many of them are adjectives and how many edges join them changes no size."""
+        words, half = tuple(str(number) for number in range(WORDS)), WORDS // 2
+        edges, vectors = np.empty((0, 2), np.int64), np.broadcast_to(np.float32(0), (WORDS, self.width))
+        ones = (1,) * WORDS
+        return WordGraph(words[:half], words[half:], ones[:half], ones[half:], edges, edges[:, 0], vectors)
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,10 @@ class Counter:
         key = model.model_dump_json()
         if key not in self._generators:
             with torch.device("meta"):
-                counts = Tokenizer(model.fitted(_source(model))).parameter_counts()
+                tokenizer = Tokenizer(model.fitted(_source(model)))
+            counts = tokenizer.parameter_counts()
+            if codebooks[model.codebook.name].generated:
+                counts["codebook"] = tokenizer.codebook.size * tokenizer.codebook.width  # the table that is shipped
             alignment = counts.get("aligner", 0) + counts.get("hierarchy", 0)
             self._generators[key] = sum(counts.values()) - alignment, alignment
         return self._generators[key]
