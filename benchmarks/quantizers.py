@@ -1,0 +1,142 @@
+"""A training pass of every quantizer with every codebook that it takes, beside the incumbent's plain quantizer.
+
+Forward, what the codebook learns from it, and backward. A pass is measured from two states of the codebook: the first
+step, where CVQ moves every entry, and the settled state after some steps.
+
+Run: OMP_NUM_THREADS=1 python benchmarks/quantizers.py [--rounds 5] [--json quantizers.json]
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timing import compare, report
+from torch import Tensor
+
+from tavq.core.config import build
+from tavq.core.errors import UsageError
+from tavq.interfaces import Codebook, Quantizer, codebooks, quantizers, total
+
+SHAPE, ENTRIES, WIDTH = (16, 32, 32), 1024, 256
+SETTLED = 6
+"""Passes before the settled state; CVQ's usage is above its threshold for all entries after five."""
+
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "anchored": [
+        {"anchor": "probrandom", "distance": "l2"},
+        {"anchor": "closest"},
+        {"anchor": "random"},
+        {"contrastive": 1.0},
+    ],
+    "ema": [{"restart": 1.0}],
+    "learned": [{"restart": 1.0}],
+}
+"""Settings that cost something, beside the defaults."""
+
+
+def centres(generator: torch.Generator, width: int) -> Tensor:
+    return torch.randn(ENTRIES, width, generator=generator)
+
+
+def features(width: int) -> Tensor:
+    """A grid [b d h w] of features around as many centres as there are entries, so that all of these are chosen."""
+    generator = torch.Generator().manual_seed(0)
+    around = centres(generator, width)[torch.randint(ENTRIES, SHAPE, generator=generator)]
+    return (around + 0.5 * torch.randn(around.shape, generator=generator)).permute(0, 3, 1, 2).contiguous()
+
+
+def incumbent(grid: Tensor, gradient: Tensor, table: Tensor) -> None:
+    """taming-transformers' plain quantizer as published: all distances, argmin, lookup, two squared errors."""
+    grid, table = grid.detach().requires_grad_(), table.detach().requires_grad_()
+    last = grid.permute(0, 2, 3, 1).contiguous()
+    rows = last.view(-1, last.shape[3])
+    distances = rows.square().sum(1, keepdim=True) + table.square().sum(1) - 2 * rows @ table.T
+    chosen = F.embedding(distances.argmin(1), table).view(last.shape)
+    loss = (chosen.detach() - last).square().mean() + 0.25 * (chosen - last.detach()).square().mean()
+    codes = (last + (chosen - last).detach()).permute(0, 3, 1, 2).contiguous()
+    torch.autograd.backward([codes, loss], [gradient, None])
+
+
+def a_pass(
+    quantizer: Quantizer, codebook: Codebook, state: dict[str, Tensor], grid: Tensor, gradient: Tensor
+) -> Callable[[], None]:
+    def run() -> None:
+        codebook.load_state_dict(state)
+        step(quantizer, codebook, grid, gradient)
+
+    return run
+
+
+def step(quantizer: Quantizer, codebook: Codebook, grid: Tensor, gradient: Tensor) -> None:
+    codebook.zero_grad()
+    made = quantizer(grid.detach().requires_grad_(), codebook, learn=True)
+    torch.autograd.backward([made.codes, total(made.losses)], [gradient, None])
+
+
+def combinations() -> Iterator[tuple[str, Quantizer, Codebook, int]]:
+    """Every quantizer with every codebook of 1,024 entries that it takes, and the width of its grid."""
+    for quantizer in quantizers:
+        partner = quantizers[quantizer].partner
+        others = [{"name": name} for name in codebooks if name != partner["name"]]
+        for chosen in [dict(partner), *others]:
+            variants = VARIANTS.get(chosen["name"], []) if quantizer == "nearest" else []
+            for variant in [{}, *variants]:
+                yield from _built(quantizer, chosen, variant)
+
+
+def _built(
+    quantizer: str, chosen: dict[str, Any], variant: dict[str, Any]
+) -> Iterator[tuple[str, Quantizer, Codebook, int]]:
+    cls, table = quantizers[quantizer], codebooks[chosen["name"]]
+    sizes = {"entries": ENTRIES, "sizes": (ENTRIES,), "width": WIDTH}
+    known = {key: value for key, value in sizes.items() if key in table.Config.model_fields}
+    if table.reads_text:
+        return
+    try:
+        config: Any = build(table.Config, {**known, **chosen, **variant}, chosen["name"])
+        width = cls.grid_width(config)
+        made = cls(build(cls.Config, {"name": quantizer}, quantizer), config)
+    except UsageError:  # these two do not go together
+        return
+    codebook = table(config)
+    spread(codebook)
+    label = " ".join([f"{quantizer} × {chosen['name']}", *(f"{key}={value}" for key, value in variant.items())])
+    yield label, made.train(), codebook.train(), width
+
+
+@torch.no_grad()
+def spread(codebook: Codebook) -> None:
+    """Puts the entries of a plain table on the features' centres, a little off."""
+    for value in codebook.state_dict().values():
+        if value.shape == (ENTRIES, WIDTH):
+            generator = torch.Generator().manual_seed(0)
+            around = centres(generator, WIDTH)
+            value.copy_(around + 0.1 * torch.randn(around.shape, generator=generator))
+
+
+def measure(rounds: int) -> dict[str, dict[str, Any]]:
+    grid = features(WIDTH)
+    plain = partial(incumbent, grid, torch.randn_like(grid), grid.permute(0, 2, 3, 1).reshape(-1, WIDTH)[:ENTRIES])
+    first: dict[str, Callable[[], object]] = {"taming": plain}
+    settled: dict[str, Callable[[], object]] = {"taming": plain}
+    for label, quantizer, codebook, width in combinations():
+        own = grid if width == WIDTH else features(width)
+        gradient = torch.randn_like(own)
+        states = [copy_of(codebook)]
+        for _ in range(SETTLED):
+            step(quantizer, codebook, own, gradient)
+        states.append(copy_of(codebook))
+        for works, state in zip((first, settled), states, strict=True):
+            works[label] = a_pass(quantizer, codebook, state, own, gradient)
+    name = f"{torch.Size(SHAPE).numel():,} × {WIDTH} → {ENTRIES:,}"
+    return {f"{name}, first step": compare(first, rounds), f"{name}, settled": compare(settled, rounds)}
+
+
+def copy_of(codebook: Codebook) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in codebook.state_dict().items()}
+
+
+if __name__ == "__main__":
+    report("quantizers, forward + learn + backward", measure)
