@@ -1,12 +1,16 @@
 """The house rules that a machine can check."""
 
 import ast
+import builtins
+import dis
+import importlib
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +20,8 @@ import tavq
 from tavq import recipes
 
 CORE_FILES = "tavq/core/files.py"
+PACKAGE = Path(__file__).parents[2] / "src" / "tavq"
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__main__.py")  # that one runs when imported
 FIGURES = "tavq/data/scenes/figures/"  # one drawing a function, each named after what it draws
 
 
@@ -179,3 +185,20 @@ def test_a_recipe_says_what_it_is(name: str) -> None:
     recipe = recipes.load(name)
     assert recipe.description == own
     assert recipe.train.steps >= 1
+
+
+def global_names(code: types.CodeType) -> Iterator[str]:
+    """The names that a module's functions look up outside themselves."""
+    for part in code.co_consts:
+        if isinstance(part, types.CodeType):
+            yield from (step.argval for step in dis.get_instructions(part) if step.opname == "LOAD_GLOBAL")
+            yield from global_names(part)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_every_name_that_a_function_reads_exists(path: Path) -> None:
+    """jaxtyping's axis names are not Python names, so that the linter and the type checker leave undefined ones be."""
+    name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+    known = {*vars(importlib.import_module(name)), *vars(builtins)}
+    missing = {found for found in global_names(compile(path.read_text(), str(path), "exec")) if found not in known}
+    assert not missing

@@ -6,8 +6,8 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, fields
+from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -15,22 +15,15 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from tavq.core import files
-from tavq.core.config import write_yaml
 from tavq.core.errors import TrainingError, UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader, TrainingLoader, dead_workers_explained
-from tavq.data.pictures import save_png
 from tavq.data.records import Fault
 from tavq.data.transforms import to_uint8
 from tavq.interfaces import (
     DEEP,
-    GRANULARITIES,
-    POOLED,
-    WHOLE,
     Batch,
     Losses,
-    TextFeatures,
     TextSource,
     default_device,
     to_device,
@@ -41,6 +34,7 @@ from tavq.nets.features import feature_network, logits_distance, perceptual_dist
 from tavq.ops import collective
 from tavq.tokenizer import Tokenizer
 from tavq.training import card, checkpoint, finetune, provenance
+from tavq.training.folder import RunFolder
 from tavq.training.log import RunLog
 from tavq.training.settings import Recipe, TrainConfig
 from tavq.training.step import GeneratorStep, Perceptual, RunningMean
@@ -112,7 +106,7 @@ class Trainer:
     ) -> None:
         self.recipe = recipe.model_copy(update={"model": recipe.model.fitted(text)})
         self.config = recipe.train
-        self.dataset, self.run_folder = dataset, run
+        self.dataset, self.folder = dataset, RunFolder(run)
         self.text = text if recipe.model.reads_text else None
         self.rank, self.processes = collective.rank(), collective.processes()
         if recipe.train.batch % self.processes:
@@ -168,10 +162,9 @@ class Trainer:
             TrainingError: the run folder is in use, a loss is not finite, or the run was told to stop (SIGTERM or
                 SIGINT; a checkpoint is written first).
         """
-        lock = checkpoint.lock(self.run_folder) if self.rank == 0 else nullcontext()
-        with lock, self._stop_on_signal(), dead_workers_explained():
+        with self.folder.lock(), self._stop_on_signal(), dead_workers_explained():
             consumed = self._begin(resume)
-            log = RunLog(self.run_folder / "log.jsonl", self.step, self.tokenizer.codebook.sizes)
+            log = RunLog(self.folder.log, self.step, self.tokenizer.codebook.sizes)
             first, started = self.step, time.perf_counter()
             loader = TrainingLoader(
                 self.dataset,
@@ -189,61 +182,30 @@ class Trainer:
                 loader.close()
                 self._tell_faults(loader.faults)
             if self.rank == 0:
-                self._note_speed(self.step - first, time.perf_counter() - started)
+                self.folder.note_speed(self.step - first, time.perf_counter() - started)
                 self._save_model()
             collective.wait_for_all()
-        return self.run_folder / "model"
-
-    def _note_speed(self, steps: int, seconds: float) -> None:
-        """Adds to provenance.json what the last process took; what a resumed run did before is not in it."""
-        path = self.run_folder / "provenance.json"
-        last = {"steps": steps, "seconds": round(seconds, 1), "steps_per_second": round(steps / seconds, 3)}
-        files.write_json(path, {**files.read_json(path), "last_process": last})
+        return self.folder.model
 
     def _tell_faults(self, faults: Sequence[Fault]) -> None:
-        if not faults:
-            return
-        place = self.run_folder / self._own("faults.json")
-        files.write_json(place, [asdict(fault) for fault in faults])
-        self.reporter.message(f"{len(faults)} faults in the data were left out, first {faults[0]}; all are in {place}.")
-
-    def _own(self, name: str) -> str:
-        """A file name that no other process writes."""
-        return f"{self.rank}-{name}" if self.rank else name
+        if faults:
+            place = self.folder.note_faults(faults)
+            said = f"{len(faults)} faults in the data were left out, first {faults[0]}; all are in {place}."
+            self.reporter.message(said)
 
     def _begin(self, resume: bool) -> int:
         """Makes the run folder, or loads its newest checkpoint; returns the pictures consumed so far."""
         if self.rank == 0:
-            self._resume_folder() if resume else self._start_folder()
+            fresh = not (resume and self.folder.go_on(self.recipe, self.dataset, self.text))
+            if fresh and resume:
+                self.reporter.message("No checkpoint was written yet; starting from the first step.")
+            if fresh:
+                self.folder.start(self.recipe, self._facts())
         collective.wait_for_all()
-        return self._load_checkpoint() if resume else 0
-
-    def _start_folder(self) -> None:
-        if checkpoint.exists(self.run_folder / "checkpoints"):
-            raise UsageError(f"{self.run_folder} already holds a run; add --resume to go on, or choose another --out.")
-        self._sweep()
-        files.write_text(self.run_folder / "log.jsonl", "")
-        files.write_json(self.run_folder / "provenance.json", self._facts())
-        # last: where it stands, a killed start can be resumed
-        files.write_text(self.run_folder / "recipe.yaml", write_yaml(self.recipe.model_dump(mode="json")))
-
-    def _sweep(self) -> None:
-        for folder in (self.run_folder, self.run_folder / "checkpoints", self.run_folder / "samples"):
-            files.sweep(folder)
-
-    def _resume_folder(self) -> None:
-        provenance.check_same_run(self.run_folder, self.recipe, self.dataset, self.text)
-        self._sweep()
-        if checkpoint.exists(self.run_folder / "checkpoints"):
-            files.write_text(self.run_folder / "recipe.yaml", write_yaml(self.recipe.model_dump(mode="json")))
-        else:
-            self.reporter.message("No checkpoint was written yet; starting from the first step.")
-            self._start_folder()
+        return self._load_checkpoint() if resume and checkpoint.exists(self.folder.checkpoints) else 0
 
     def _load_checkpoint(self) -> int:
-        if not checkpoint.exists(self.run_folder / "checkpoints"):
-            return 0
-        groups, facts, damaged = checkpoint.load_newest(self.run_folder / "checkpoints")
+        groups, facts, damaged = checkpoint.load_newest(self.folder.checkpoints)
         for line in damaged:
             self.reporter.message(f"Skipped a damaged checkpoint: {line}")
         for name, module in self.modules.items():
@@ -315,11 +277,8 @@ class Trainer:
             return
         values = {key: float(value) for key, value in tensors.items()}
         bad = [key for key, value in values.items() if not math.isfinite(value)]
-        place = self.run_folder / self._own("failure")
-        with files.write_folder(place) as folder:
-            files.write_tensors(folder / "batch.safetensors", {"images": batch.images, **_text_tensors(batch.text)})
-            readable = {key: value if math.isfinite(value) else str(value) for key, value in values.items()}
-            files.write_json(folder / "failure.json", {"step": self.step, "keys": batch.keys, "values": readable})
+        readable = {key: value if math.isfinite(value) else str(value) for key, value in values.items()}
+        place = self.folder.note_failure(self.step, batch, readable)
         raise TrainingError(
             f"Stopped at step {self.step}: {', '.join(bad)} is not finite. The batch and every value are in "
             f"{place}. Resuming would meet it again: start anew with a lower train.learning_rate, with train.clip or "
@@ -334,36 +293,35 @@ class Trainer:
         first, self.collapsed = now and not self.collapsed, now
         if not first or self.rank:
             return
-        path = self.run_folder / "log.jsonl"
-        lines = [line for line in files.read_json_lines(path) if "alarm" not in line]
-        found = diagnose(lines, self.recipe.model.model_dump(mode="json"))
+        found = diagnose(self.folder.lines(), self.recipe.model.model_dump(mode="json"))
         self.reporter.message(
             f"Codebook collapse at step {self.step} (alarm below {self.config.alarm_usage:.1%} of {entries}). {found}"
         )
         alarm = {"step": self.step, "alarm": "codebook collapse", "usage": line["codebook/usage"], **asdict(found)}
-        files.append_json_line(path, alarm)
+        self.folder.note_alarm(alarm)
 
     # --- what a run leaves --------------------------------------------------------------------------------------
 
     @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """The running mean in the place of the weights, where one is kept."""
-        if self.mean is None:
-            yield
-            return
-        self.mean.swap()
+    def _as_used(self) -> Iterator[None]:
+        """The tokenizer as it will be used: without dropout, with the running mean of its weights if one is kept."""
+        self.tokenizer.eval()
+        if self.mean is not None:
+            self.mean.swap()
         try:
             yield
         finally:
-            self.mean.swap()
+            if self.mean is not None:
+                self.mean.swap()
+            finetune.train_mode(self.tokenizer, self.config.freeze)
 
     def _save_samples(self) -> None:
         if self.rank:
             return
-        with self._averaged(), torch.no_grad():
+        with self._as_used(), torch.no_grad():
             images = self.tokenizer.decode(self.tokenizer.encode(self.preview))
         rows = torch.cat([torch.cat(list(part), dim=2) for part in (self.preview, images)], dim=1)
-        save_png(self.run_folder / "samples" / f"{self.step:08d}.png", to_uint8(rows).permute(1, 2, 0).cpu().numpy())
+        self.folder.save_sample(self.step, to_uint8(rows).permute(1, 2, 0).cpu().numpy())
 
     def _save_checkpoint(self, consumed: int) -> None:
         if self.rank:
@@ -377,15 +335,15 @@ class Trainer:
             groups["mean"] = self.mean.shadow
         if self.stepper.lecam is not None:
             groups["lecam"] = dict(self.stepper.lecam.state_dict())
-        checkpoint.save(self.run_folder / "checkpoints", self.step, groups, {"consumed": consumed}, self.config.keep)
+        checkpoint.save(self.folder.checkpoints, self.step, groups, {"consumed": consumed}, self.config.keep)
 
     def _save_model(self) -> None:
         facts = {"step": self.step, "seed": self.config.seed, "size": self.recipe.data.size}
         facts |= self._facts()
         del facts["data_folder"]  # a model is passed on; where its maker keeps pictures is not
-        with self._averaged():
+        with self._as_used():
             text = card.write(self.recipe, self.tokenizer.codebook.sizes, facts, self.step)
-            self.tokenizer.frozen().save_pretrained(self.run_folder / "model", text, facts)
+            self.tokenizer.frozen().save_pretrained(self.folder.model, text, facts)
 
     def _facts(self) -> dict[str, Any]:
         parameters = self.tokenizer.parameter_counts()
@@ -409,17 +367,6 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _text_tensors(text: TextFeatures | None) -> dict[str, Tensor]:
-    """A batch's text by `granularity/vectors`, `granularity/mask` and, where there are such, `whole/ids`, `pooled`."""
-    if text is None:
-        return {}
-    units = {name: unit for name in (*GRANULARITIES, WHOLE) if (unit := text[name]) is not None}
-    tensors = {
-        f"{name}/{field.name}": getattr(unit, field.name) for name, unit in units.items() for field in fields(unit)
-    }
-    return {name: tensor for name, tensor in {**tensors, POOLED: text.pooled}.items() if tensor is not None}
 
 
 def preview_batch(dataset: FolderDataset, recipe: Recipe, device: torch.device) -> Tensor:
