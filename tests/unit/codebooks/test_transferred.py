@@ -179,7 +179,7 @@ def test_a_tokenizer_with_its_words_survives_a_model_folder(tmp_path: Any) -> No
     loaded = Tokenizer.from_pretrained(tmp_path / "model")
     images = torch.rand(2, 3, 16, 16)
     assert torch.equal(loaded.encode(images), tokenizer.eval().encode(images))
-    assert torch.equal(loaded.codebook(), tokenizer.codebook())
+    torch.testing.assert_close(loaded.codebook(), tokenizer.codebook())  # numbers that lie elsewhere add up otherwise
     assert loaded.codebook.words == tokenizer.codebook.words
 
 

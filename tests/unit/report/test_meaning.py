@@ -106,6 +106,12 @@ def test_counts_and_shares(tokenizer: Tokenizer, dataset: FolderDataset) -> None
     assert all(card.nearest is None for card in cards)  # there is no aligner
 
 
+def test_a_card_has_the_word_that_its_entry_is_made_of(tokenizer: Tokenizer, dataset: FolderDataset) -> None:
+    assert {card.word for card in explain_codes(tokenizer, dataset, batches(dataset))} == {None}
+    tokenizer.codebook.words = ("night", "snow")  # type: ignore[assignment]
+    assert [card.word for card in explain_codes(tokenizer, dataset, batches(dataset))] == ["night", "snow"]
+
+
 def test_patches_are_cut_where_the_code_fits_best(tokenizer: Tokenizer, dataset: FolderDataset) -> None:
     card = explain_codes(tokenizer, dataset, batches(dataset), patches=4)[1]
     assert [patch.key for patch in card.patches] == [f"images/{number}.png" for number in (5, 4, 3, 2)]

@@ -148,7 +148,7 @@ def test_hostile_units_and_keys_stay_text() -> None:
         CodeCard(1, script, 2, 0.5, tile, (Patch(script, tile),), found, {"sentences": [Near(script, 0.5)]})
     )
     assert "<script" not in page
-    assert page.count("&lt;script&gt;") == 6  # text and title of both units, alt and title of the patch
+    assert page.count("&lt;script&gt;") == 7  # the word, text and title of both units, alt and title of the patch
 
 
 def test_at_most_limit_pictures_are_read_held_out_ones_first(runs: Any) -> None:
