@@ -78,6 +78,8 @@ class TransferredCodebook(Codebook):
 
     generated = True
     reads_text = True
+    words: tuple[str, ...]
+    """Of the entries, the adjectives first."""
     vectors: Tensor
     places: Tensor
     values: Tensor

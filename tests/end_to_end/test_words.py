@@ -1,0 +1,58 @@
+"""A codebook made of words, from the captions to the page that names each code's word."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tavq.tokenizer import Tokenizer
+
+Tavq = Callable[..., Any]
+
+SMALL = "--model.net.channels 8 --model.net.multipliers [1,1,2] --model.codebook.width 4 --model.codebook.dropout 0.5"
+SMALL += " --data.size 32 --train.steps 3 --train.batch 4 --train.warmup 1 --train.adversarial.start 2"
+SMALL += " --train.adversarial.discriminator.channels 8 --train.checkpoint_every 2"
+
+
+def test_from_captions_to_a_page_that_names_words(tavq: Tavq, home: Path, tmp_path: Path) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(home / "data", data)
+    command = ("train", "vqct-tiny", "--data", data, "--out", run, *SMALL.split())
+    refused = tavq(*command)
+    assert refused.code == 2
+    assert "has no word graph; make it with: tavq text DIR --word-graph" in refused.err
+
+    before = (data / "text/store.safetensors").stat().st_mtime_ns
+    made = tavq("text", data, "--word-graph", "--fewest", 3, "--json", tmp_path / "words.json")
+    assert made.code == 0, made.err
+    assert (data / "text/store.safetensors").stat().st_mtime_ns == before
+    counts = json.loads((tmp_path / "words.json").read_text())["word_graph"]
+    assert counts["adjectives"] >= 4
+    assert f"{counts['adjectives']} adjectives, {counts['nouns']} nouns and {counts['edges']} edges" in made.err
+
+    assert tavq(*command).code == 0
+    tokenizer = Tokenizer.from_pretrained(run)
+    words = json.loads((data / "text/wordgraph.json").read_text())
+    assert tokenizer.codebook.words == (*words["adjectives"], *words["nouns"])  # type: ignore[union-attr]
+    assert tokenizer.codebook.sizes == (counts["adjectives"], counts["nouns"])
+
+    weights = (run / "model/model.safetensors").read_bytes()
+    shutil.rmtree(run / "checkpoints/00000003")
+    assert tavq(*command, "--resume").code == 0
+    assert (run / "model/model.safetensors").read_bytes() == weights
+
+    page = tavq("report", run, "--data", data)
+    assert page.code == 0, page.err
+    told = (run / "report.html").read_text()
+    assert any(f"· {word}</h3>" in told for word in tokenizer.codebook.words)  # type: ignore[union-attr]
+    assert "one that its entry was made of" in told
+
+
+def test_a_missing_store_is_made_with_its_word_graph(tavq: Tavq, home: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(home / "data", data, ignore=shutil.ignore_patterns("text"))
+    done = tavq("train", "vqct-tiny", "--data", data, "--out", tmp_path / "run", *SMALL.split())
+    assert done.code == 0, done.err
+    assert f"making it as by: tavq text {data} --word-graph" in done.err
+    assert (data / "text/wordgraph.json").is_file()
