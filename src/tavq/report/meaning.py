@@ -159,7 +159,7 @@ class Survey:
         found = self._found_with(codes)
         near = nearest_units(self.tokenizer, self.store, codes, self.counts > 0)
         total = int(self.counts.sum())
-        words = getattr(self.tokenizer.codebook, "words", ())
+        words = self.tokenizer.codebook.words
         return [
             CodeCard(
                 code,
