@@ -51,19 +51,20 @@ def _summary(reference: list[float], own: list[float]) -> dict[str, float]:
     }
 
 
-def report(title: str, measure: Callable[..., dict[str, dict[str, Any]]], **sizes: int) -> None:
+def report(title: str, measure: Callable[..., dict[str, dict[str, Any]]], **choices: int | str) -> None:
     """Runs a benchmark script: reads its flags, measures, prints one table a case and writes JSON if asked.
 
-    `sizes` are further whole numbers with their defaults, each a flag and a keyword of `measure`.
+    `choices` are further whole numbers and names with their defaults, each a flag and a keyword of `measure`.
     """
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
-    for name, default in sizes.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=f"(default {default})")
+    for name, default in choices.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=type(default), default=default, help=f"(default {default})")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    chosen = {name: getattr(options, name) for name in sizes}
+    chosen = {name: getattr(options, name) for name in choices}
     cases = measure(options.rounds, **chosen)
     machine = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": 1}
     for case, rows in cases.items():

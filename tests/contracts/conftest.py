@@ -69,35 +69,36 @@ def fields_of(codebook: str) -> set[str]:
     return set(codebooks[codebook].Config.model_fields)
 
 
+def small_tokenizer(
+    quantizer: str | None = None,
+    codebook: str | None = None,
+    align: str | None = None,
+    seed: int = 0,
+    **align_settings: Any,
+) -> Tokenizer:
+    """A small tokenizer of named parts from a seed."""
+    quantizer = quantizer or PARTNER_OF.get(codebook or "", "nearest")
+    table = {"name": codebook} if codebook else dict(quantizers[quantizer].partner)
+    sizes = {"entries": ENTRIES, "width": WIDTH} if "entries" in fields_of(table["name"]) else {}
+    table = {**sizes, **CODEBOOK_SETTINGS.get(table["name"], {}), **table}
+    values = {
+        "net": NET,
+        "codebook": table,
+        "quantizer": {"name": quantizer, **QUANTIZER_SETTINGS.get(quantizer, {})},
+        "align": {"name": align, **ALIGNER_SETTINGS.get(align, {}), **align_settings} if align else None,
+        "text_width": TEXT_WIDTH if align else None,
+    }
+    torch.manual_seed(seed)
+    tokenizer = Tokenizer(build(TokenizerConfig, values, "test"))
+    if align:
+        tokenizer.take(Source())
+    return tokenizer
+
+
 @pytest.fixture
 def make() -> Make:
     """Builds a small tokenizer of named parts from a seed."""
-
-    def make(
-        quantizer: str | None = None,
-        codebook: str | None = None,
-        align: str | None = None,
-        seed: int = 0,
-        **align_settings: Any,
-    ) -> Tokenizer:
-        quantizer = quantizer or PARTNER_OF.get(codebook or "", "nearest")
-        table = {"name": codebook} if codebook else dict(quantizers[quantizer].partner)
-        sizes = {"entries": ENTRIES, "width": WIDTH} if "entries" in fields_of(table["name"]) else {}
-        table = {**sizes, **CODEBOOK_SETTINGS.get(table["name"], {}), **table}
-        values = {
-            "net": NET,
-            "codebook": table,
-            "quantizer": {"name": quantizer, **QUANTIZER_SETTINGS.get(quantizer, {})},
-            "align": {"name": align, **ALIGNER_SETTINGS.get(align, {}), **align_settings} if align else None,
-            "text_width": TEXT_WIDTH if align else None,
-        }
-        torch.manual_seed(seed)
-        tokenizer = Tokenizer(build(TokenizerConfig, values, "test"))
-        if align:
-            tokenizer.take(Source())
-        return tokenizer
-
-    return make
+    return small_tokenizer
 
 
 @pytest.fixture

@@ -145,9 +145,9 @@ def test_a_shipped_recipe_survives_as_plain_values(name: str) -> None:
     assert build(Recipe, recipe.model_dump(mode="json"), "test") == recipe
 
 
-@pytest.mark.parametrize("name", [name for name in recipes.names() if name.startswith("ta-")])
+@pytest.mark.parametrize("name", [name for name in recipes.names() if name.startswith(("ta-", "lg-"))])
 def test_an_aligned_recipe_differs_from_its_backbone_in_the_alignment_alone(name: str) -> None:
-    aligned, plain = recipes.load(name), recipes.load(name.removeprefix("ta-"))
+    aligned, plain = recipes.load(name), recipes.load(name.removeprefix("lg-").removeprefix("ta-"))
     assert aligned.model.align is not None
     assert aligned.train == plain.train
     assert aligned.data == plain.data
@@ -224,8 +224,8 @@ def test_a_recipe_of_ones_own_may_extend_a_shipped_one(tmp_path: Path) -> None:
         ({**TINY, "train": {"steps": 2, "l1": 0, "l2": 0}}, "l1 and l2 cannot both be 0"),
         ({**TINY, "train": {"steps": 2, "learning_rate": float("nan")}}, "'train.learning_rate' = nan"),
         ({**TINY, "model": {"codebook": {"name": "learned", "entires": 8}}}, "Unknown setting "
-         "'model.codebook.entires'; known: entries, init, name, parts, redraw_until, restart, "
-         "width. Did you mean 'entries'?"),
+         "'model.codebook.entires'; known: entries, init, name, parts, redraw_until, restart, width. "
+         "Did you mean 'entries'?"),
         ([1], "must hold settings"),
     ],
 )  # fmt: skip

@@ -45,6 +45,8 @@ def train(
 
     Example: tavq train ta-vqgan-tiny --data scenes --out run --train.steps 400 --model.codebook.entries 512
 
+    On several GPUs: torchrun --standalone --nproc-per-node 4 -m tavq train …; train.batch is that of all together.
+
     Args:
         recipe: A shipped recipe (`tavq recipes`) or a YAML file.
         data: A folder data set.
@@ -62,29 +64,40 @@ def train(
 
 def run_training(chosen: Any, data: Path, out: Path, resume: bool, text: Path | None, title: str) -> None:
     """Opens the data and the text store and trains `chosen` into `out`, with a bar."""
+    from tavq.ops.collective import together
+
+    with together():
+        _train(chosen, data, out, resume, text, title)
+
+
+def _train(chosen: Any, data: Path, out: Path, resume: bool, text: Path | None, title: str) -> None:
     from tavq.data.folder import FolderDataset
-    from tavq.interfaces import codebooks
+    from tavq.ops.collective import rank, wait_for_all
     from tavq.text.store import TextStore
     from tavq.training.loop import Trainer
 
     dataset = FolderDataset(data, "train")
     store = None
     if chosen.model.reads_text:
-        if text is None and not (data / "text").exists():
-            encode_text(dataset, chosen.model.reads_whole, codebooks[chosen.model.codebook.name].reads_text)
+        if rank() == 0 and text is None and not (data / "text").exists():
+            encode_text(dataset, chosen.model)
+        wait_for_all()
         store = TextStore.open(text or data / "text", verify=True)
     with console.bar(title, chosen.train.steps) as bar:
         trainer = Trainer(chosen, dataset, out, store, held_out(data), BarReporter(bar))
         trainer.run(resume)
-    console.say(f"The model is in {out / 'model'}. Next: tavq evaluate {out} --data {data}")
+    if rank() == 0:
+        console.say(f"The model is in {out / 'model'}. Next: tavq evaluate {out} --data {data}")
 
 
-def encode_text(dataset: Any, whole: bool, word_graph: bool) -> None:
-    """Makes the data set's text store as `tavq text` does by default, with what the recipe reads beside it."""
+def encode_text(dataset: Any, model: Any) -> None:
+    """Makes the data set's text store as `tavq text` does by default, with the tables that `model` reads."""
     from tavq.cli.text import text
+    from tavq.interfaces import codebooks
 
     if not any(record.text for record in dataset):
         raise UsageError(f"{dataset.folder} has no captions, and this recipe reads text; use another.")
+    whole, word_graph = model.reads_whole, codebooks[model.codebook.name].reads_text
     command = f"tavq text {dataset.folder}{' --whole' * whole}{' --word-graph' * word_graph}"
     console.say(f"There is no text store yet; making it as by: {command}")
     text(dataset.folder, whole=whole, word_graph=word_graph)

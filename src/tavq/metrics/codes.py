@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from tavq.core.errors import UsageError
@@ -60,3 +60,26 @@ def perplexity(counts: Shaped[Tensor, " k"], sizes: Sequence[int]) -> float:
     """exp of the entropy (nats) of the choices in each part of a codebook, the mean over its parts."""
     parts = [part.double() / part.sum().clamp(min=1) for part in counts.split(list(sizes))]
     return sum(float(torch.special.entr(part).sum().exp()) for part in parts) / len(parts)
+
+
+SAMPLED = 1024
+"""Entries of which the nearest neighbour is looked for; of a larger codebook every k-th."""
+
+
+@torch.no_grad()
+def spacing(entries: Float[Tensor, "k d"]) -> dict[str, float]:
+    """How far apart entries are: `spacing` and `scale`, both a number of an entry (divided by the root of d).
+
+    - `spacing`: median distance of an entry to the nearest other one; infinite for a single entry.
+    - `scale`: root mean square of the entries' numbers.
+    """
+    entries = entries.float()
+    k, d = entries.shape
+    chosen = torch.arange(0, k, max(1, k // SAMPLED), device=entries.device)
+    nearest = []
+    for part in chosen.split(64):  # 64 x 2^18 distances are 64 MB
+        distance = torch.cdist(entries[part], entries)
+        distance[torch.arange(len(part)), part] = torch.inf
+        nearest.append(distance.amin(1))
+    median = torch.cat(nearest).median() / d**0.5
+    return {"spacing": float(median), "scale": float(entries.square().mean().sqrt())}

@@ -1,4 +1,8 @@
-"""Sums and draws over the features of all processes, so that several process a batch as one would."""
+"""What processes that train together share: sums, draws and gradients, so that several do what one would do."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -9,6 +13,63 @@ from torch import Tensor
 def processes() -> int:
     """How many processes train together; 1 where none were started."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number among them, 0 for the one that writes files."""
+    return dist.get_rank() if processes() > 1 else 0
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Joins the processes that `torchrun` started, each with a GPU of its own where there are any; alone, nothing."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _device() -> str:
+    """Where a tensor must lie to be shared."""
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"
+
+
+def wait_for_all() -> None:
+    """Returns when every process has come here."""
+    if processes() > 1:
+        dist.barrier()
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Puts the mean over all processes in the place of each gradient; one that is missing everywhere stays so."""
+    if processes() == 1:
+        return
+    held = [parameter for parameter in parameters if parameter.requires_grad]
+    present = summed(torch.tensor([float(parameter.grad is not None) for parameter in held], device=_device()))
+    held = [parameter for parameter, count in zip(held, present.tolist(), strict=True) if count]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in held]
+    if not held:
+        return
+    means = averaged(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+    for parameter, mean in zip(held, means.split([gradient.numel() for gradient in gradients]), strict=True):
+        parameter.grad = mean.view_as(parameter)
+
+
+def any_of(flag: bool) -> bool:
+    """True where it is true in any process: what ends a run must end it everywhere after the same step."""
+    return bool(summed(torch.tensor(float(flag), device=_device()))) if processes() > 1 else flag
+
+
+def averaged(values: Tensor) -> Tensor:
+    """The mean of `values` over all processes."""
+    return summed(values) / processes()
 
 
 def summed(values: Tensor) -> Tensor:

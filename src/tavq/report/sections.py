@@ -10,7 +10,12 @@ from tavq.report.markup import Markup, tag
 from tavq.report.measures import measures_of
 from tavq.report.run import Run
 
-ROOMS = {"align": "Alignment with text", "quantizer": "Quantizer losses", "adversarial": "Adversarial losses"}
+ROOMS = {
+    "align": "Alignment with text",
+    "quantizer": "Quantizer losses",
+    "codebook": "Codebook losses",
+    "adversarial": "Adversarial losses",
+}
 """Titles of charts; another room is named by itself."""
 
 APART = {"adversarial/weight": "Weight of the adversarial loss"}
@@ -19,6 +24,9 @@ APART = {"adversarial/weight": "Weight of the adversarial loss"}
 SINGLE = {
     "codebook/usage": "Codebook usage (share of the entries, between two lines of the log)",
     "codebook/perplexity": "Codebook perplexity (between two lines of the log)",
+    "codebook/dead": "Entries not chosen between two lines of the log",
+    "codebook/spacing": "Spacing of the entries (median distance to the nearest other one, a number)",
+    "codebook/scale": "Size of the entries (root mean square of their numbers)",
     "learning_rate": "Learning rate",
     "seconds_per_step": "Seconds a step",
 }
@@ -88,12 +96,13 @@ def header(run: Run) -> list[Markup]:
 
 
 def alarm_text(run: Run) -> str:
-    """How often an alarm sounded, and where first."""
+    """How often an alarm sounded, where first, and what the diagnosis was then."""
     first = run.alarms[0]
-    usage = first.get("usage")
-    share = f" with {usage:.1%} of the entries in use" if isinstance(usage, float) else ""
     times = "once" if len(run.alarms) == 1 else f"{len(run.alarms)} times"
-    return f"The alarm “{first.get('alarm')}” sounded {times}, first at step {first.get('step')}{share}."
+    told = " ".join(str(first[part]) for part in ("sign", "cause") if part in first)
+    remedy = f" What helps: {first['remedy']}" if "remedy" in first else ""
+    sounded = f"The alarm “{first.get('alarm')}” sounded {times}, first at step {first.get('step')}."
+    return f"{sounded} {told}{remedy}".strip()
 
 
 def settings_table(run: Run) -> Markup:

@@ -25,20 +25,20 @@ BATCH_TOKENS = 4096
 """Padded tokens in one pass of the encoder; bounds its memory whatever the texts."""
 
 
-class WholeText(NamedTuple):
-    """A text that was not split, without the special tokens."""
-
-    ids: list[int]  # m, of the encoder's vocabulary
-    vectors: Float[Tensor, "m t"]
-    pooled: Float[Tensor, " t"]
-
-
 class EncoderRecord(Config):
     """Which encoder made the vectors of a file."""
 
     name: str
     sha256: str
     width: int
+
+
+class WholeText(NamedTuple):
+    """A text that was not split, without the special tokens."""
+
+    ids: list[int]  # m, of the encoder's vocabulary
+    vectors: Float[Tensor, "m t"]
+    pooled: Float[Tensor, " t"]
 
 
 class TextEncoder:

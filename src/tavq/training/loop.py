@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -35,8 +35,10 @@ from tavq.interfaces import (
     default_device,
     to_device,
 )
+from tavq.metrics.collapse import collapsed, diagnose
 from tavq.nets.critics import PatchCritic
 from tavq.nets.features import feature_network, logits_distance, perceptual_distance
+from tavq.ops import collective
 from tavq.tokenizer import Tokenizer
 from tavq.training import card, checkpoint, finetune, provenance
 from tavq.training.log import RunLog
@@ -45,7 +47,7 @@ from tavq.training.step import GeneratorStep, Perceptual, RunningMean
 
 PREVIEWS = 8
 POSITIONS_PER_ENTRY = 4
-"""Quantised positions for each entry that a low usage must stand on before the collapse alarm may sound."""
+"""Quantised positions for each entry that a collapse must stand on before the alarm may sound."""
 
 
 @runtime_checkable
@@ -71,9 +73,10 @@ class Silent:
         """Nothing."""
 
 
-def step_seed(seed: int, step: int) -> int:
-    """The seed of every random draw of one step: resuming needs no generator state."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=7).digest(), "little")
+def step_seed(seed: int, step: int, process: int = 0) -> int:
+    """The seed of every random draw of one step in one process: resuming needs no generator state."""
+    text = f"{seed}/{step}/{process}" if process else f"{seed}/{step}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "little")
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -113,7 +116,10 @@ class Trainer:
         self.config = recipe.train
         self.dataset, self.run_folder = dataset, run
         self.text = text if recipe.model.reads_text else None
-        self.reporter: Reporter = reporter or Silent()
+        self.rank, self.processes = collective.rank(), collective.processes()
+        if recipe.train.batch % self.processes:
+            raise UsageError(f"train.batch {recipe.train.batch} cannot be shared by {self.processes} processes.")
+        self.reporter: Reporter = reporter if reporter is not None and self.rank == 0 else Silent()
         self.device = device or default_device()
         self._build()
         self.preview = preview_batch(preview or dataset, self.recipe, self.device)
@@ -164,24 +170,31 @@ class Trainer:
             TrainingError: the run folder is in use, a loss is not finite, or the run was told to stop (SIGTERM or
                 SIGINT; a checkpoint is written first).
         """
-        with checkpoint.lock(self.run_folder), self._stop_on_signal(), dead_workers_explained():
-            consumed = self._resume() if resume else self._start()
+        lock = checkpoint.lock(self.run_folder) if self.rank == 0 else nullcontext()
+        with lock, self._stop_on_signal(), dead_workers_explained():
+            consumed = self._begin(resume)
             log = RunLog(self.run_folder / "log.jsonl", self.step, self.tokenizer.codebook.sizes)
             first, started = self.step, time.perf_counter()
             loader = TrainingLoader(
-                self.dataset, self.recipe.data, self.config.batch, self.config.seed, self._batch_text(), consumed
+                self.dataset,
+                self.recipe.data,
+                self.config.batch // self.processes,
+                self.config.seed,
+                self.text if self.recipe.model.align is not None else None,
+                consumed,
+                self.rank,
+                self.processes,
             )
             try:
                 self._train(iter(loader), log, loader)
             finally:
                 loader.close()
                 self._tell_faults(loader.faults)
-            self._note_speed(self.step - first, time.perf_counter() - started)
-            self._save_model()
+            if self.rank == 0:
+                self._note_speed(self.step - first, time.perf_counter() - started)
+                self._save_model()
+            collective.wait_for_all()
         return self.run_folder / "model"
-
-    def _batch_text(self) -> TextSource | None:
-        return self.text if self.recipe.model.align is not None else None
 
     def _note_speed(self, steps: int, seconds: float) -> None:
         """Adds to provenance.json what the last process took; what a resumed run did before is not in it."""
@@ -192,11 +205,22 @@ class Trainer:
     def _tell_faults(self, faults: Sequence[Fault]) -> None:
         if not faults:
             return
-        place = self.run_folder / "faults.json"
+        place = self.run_folder / self._own("faults.json")
         files.write_json(place, [asdict(fault) for fault in faults])
         self.reporter.message(f"{len(faults)} faults in the data were left out, first {faults[0]}; all are in {place}.")
 
-    def _start(self) -> int:
+    def _own(self, name: str) -> str:
+        """A file name that no other process writes."""
+        return f"{self.rank}-{name}" if self.rank else name
+
+    def _begin(self, resume: bool) -> int:
+        """Makes the run folder, or loads its newest checkpoint; returns the pictures consumed so far."""
+        if self.rank == 0:
+            self._resume_folder() if resume else self._start_folder()
+        collective.wait_for_all()
+        return self._load_checkpoint() if resume else 0
+
+    def _start_folder(self) -> None:
         if checkpoint.exists(self.run_folder / "checkpoints"):
             raise UsageError(f"{self.run_folder} already holds a run; add --resume to go on, or choose another --out.")
         self._sweep()
@@ -204,18 +228,23 @@ class Trainer:
         files.write_json(self.run_folder / "provenance.json", self._facts())
         # last: where it stands, a killed start can be resumed
         files.write_text(self.run_folder / "recipe.yaml", write_yaml(self.recipe.model_dump(mode="json")))
-        return 0
 
     def _sweep(self) -> None:
         for folder in (self.run_folder, self.run_folder / "checkpoints", self.run_folder / "samples"):
             files.sweep(folder)
 
-    def _resume(self) -> int:
+    def _resume_folder(self) -> None:
         provenance.check_same_run(self.run_folder, self.recipe, self.dataset, self.text)
         self._sweep()
-        if not checkpoint.exists(self.run_folder / "checkpoints"):
+        if checkpoint.exists(self.run_folder / "checkpoints"):
+            files.write_text(self.run_folder / "recipe.yaml", write_yaml(self.recipe.model_dump(mode="json")))
+        else:
             self.reporter.message("No checkpoint was written yet; starting from the first step.")
-            return self._start()
+            self._start_folder()
+
+    def _load_checkpoint(self) -> int:
+        if not checkpoint.exists(self.run_folder / "checkpoints"):
+            return 0
         groups, facts, damaged = checkpoint.load_newest(self.run_folder / "checkpoints")
         for line in damaged:
             self.reporter.message(f"Skipped a damaged checkpoint: {line}")
@@ -229,7 +258,6 @@ class Trainer:
         if self.stepper.lecam is not None:
             self.stepper.lecam.load_state_dict(groups["lecam"])
         self.step = facts["step"]
-        files.write_text(self.run_folder / "recipe.yaml", write_yaml(self.recipe.model_dump(mode="json")))
         return int(facts["consumed"])
 
     def _train(self, batches: Iterator[Batch], log: RunLog, loader: TrainingLoader) -> None:
@@ -241,22 +269,23 @@ class Trainer:
             self.step += 1
             line = None
             if self.step % self.config.log_every == 0 or self.step == self.config.steps:
-                line = log.write(self.step, learning_rate(self.config, self.step - 1))
-                self._watch_usage(line)
+                entries = self.tokenizer.codebook().detach()
+                line = log.write(self.step, learning_rate(self.config, self.step - 1), entries)
+                self._watch_codebook(line)
             self.reporter.progress(self.step, self.config.steps, line)
             if self.step % self.config.sample_every == 0 or self.step == self.config.steps:
                 self._save_samples()
-            last = self.step == self.config.steps
-            if self.step % self.config.checkpoint_every == 0 or last or self.stopping:
+            last, stopping = self.step == self.config.steps, collective.any_of(self.stopping)
+            if self.step % self.config.checkpoint_every == 0 or last or stopping:
                 self._save_checkpoint(loader.consumed)
-            if self.stopping and not last:
+            if stopping and not last:
                 raise TrainingError(
                     f"Stopped by a signal after step {self.step} of {self.config.steps}; nothing is lost, "
                     "the same command with --resume goes on."
                 )
 
     def _one_step(self, batch: Batch) -> tuple[Losses, Tensor]:
-        torch.manual_seed(step_seed(self.config.seed, self.step))
+        torch.manual_seed(step_seed(self.config.seed, self.step, self.rank))
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
@@ -264,6 +293,8 @@ class Trainer:
         if self.config.channels_last:
             batch = Batch(batch.images.contiguous(memory_format=torch.channels_last), batch.keys, batch.text)
         output, terms = self.stepper.backward(batch, self.step)
+        for optimizer in self.optimizers.values():
+            collective.average_gradients(optimizer.param_groups[0]["params"])
         self._check_finite(terms, batch)
         for name, optimizer in self.optimizers.items():
             if name == "discriminator" and not self.stepper.adversarial_on(self.step):
@@ -286,7 +317,7 @@ class Trainer:
             return
         values = {key: float(value) for key, value in tensors.items()}
         bad = [key for key, value in values.items() if not math.isfinite(value)]
-        place = self.run_folder / "failure"
+        place = self.run_folder / self._own("failure")
         with files.write_folder(place) as folder:
             files.write_tensors(folder / "batch.safetensors", {"images": batch.images, **_text_tensors(batch.text)})
             readable = {key: value if math.isfinite(value) else str(value) for key, value in values.items()}
@@ -297,19 +328,22 @@ class Trainer:
             "with train.precision fp32."
         )
 
-    def _watch_usage(self, line: dict[str, Any]) -> None:
-        usage = line["codebook/usage"]
-        enough = line["codebook/positions"] >= POSITIONS_PER_ENTRY * self.tokenizer.entries
-        collapsed = enough and usage < self.config.alarm_usage and self.step > self.config.warmup
-        first, self.collapsed = collapsed and not self.collapsed, collapsed
-        if first:
-            self.reporter.message(
-                f"Codebook collapse: step {self.step} used {usage:.1%} of {self.tokenizer.entries} entries "
-                f"(alarm below {self.config.alarm_usage:.1%})."
-            )
-            files.append_json_line(
-                self.run_folder / "log.jsonl", {"step": self.step, "alarm": "codebook collapse", "usage": usage}
-            )
+    def _watch_codebook(self, line: dict[str, Any]) -> None:
+        """Sounds the alarm where the codebook has collapsed since the last line, with the likely cause and a remedy."""
+        entries = self.tokenizer.entries
+        enough = line["codebook/positions"] >= POSITIONS_PER_ENTRY * entries and self.step > self.config.warmup
+        now = enough and collapsed(line, entries, self.config.alarm_usage)
+        first, self.collapsed = now and not self.collapsed, now
+        if not first or self.rank:
+            return
+        path = self.run_folder / "log.jsonl"
+        lines = [line for line in files.read_json_lines(path) if "alarm" not in line]
+        found = diagnose(lines, self.recipe.model.model_dump(mode="json"))
+        self.reporter.message(
+            f"Codebook collapse at step {self.step} (alarm below {self.config.alarm_usage:.1%} of {entries}). {found}"
+        )
+        alarm = {"step": self.step, "alarm": "codebook collapse", "usage": line["codebook/usage"], **asdict(found)}
+        files.append_json_line(path, alarm)
 
     # --- what a run leaves --------------------------------------------------------------------------------------
 
@@ -326,12 +360,16 @@ class Trainer:
             self.mean.swap()
 
     def _save_samples(self) -> None:
+        if self.rank:
+            return
         with self._averaged(), torch.no_grad():
             images = self.tokenizer.decode(self.tokenizer.encode(self.preview))
         rows = torch.cat([torch.cat(list(part), dim=2) for part in (self.preview, images)], dim=1)
         save_png(self.run_folder / "samples" / f"{self.step:08d}.png", to_uint8(rows).permute(1, 2, 0).cpu().numpy())
 
     def _save_checkpoint(self, consumed: int) -> None:
+        if self.rank:
+            return
         groups: dict[str, dict[str, Tensor]] = {}
         for name, module in self.modules.items():
             if module is not None:
@@ -353,7 +391,8 @@ class Trainer:
 
     def _facts(self) -> dict[str, Any]:
         parameters = self.tokenizer.parameter_counts()
-        return {**provenance.describe(self.dataset, self.text, self.device), "parameters": parameters}
+        described = provenance.describe(self.dataset, self.text, self.device)
+        return {**described, "processes": self.processes, "parameters": parameters}
 
     @contextmanager
     def _stop_on_signal(self) -> Iterator[None]:

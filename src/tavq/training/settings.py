@@ -78,7 +78,8 @@ class TrainConfig(Config):
     keep: int = Field(2, ge=1, le=100)
     """Checkpoints kept, the newest first."""
     alarm_usage: float = Field(0.05, ge=0, le=1)
-    """Share of entries used, over the last logged steps, below which the collapse alarm sounds."""
+    """The collapse alarm sounds where fewer than this share of the entries were chosen since the last line of the
+    log, or the perplexity is a smaller share of their number."""
 
     @model_validator(mode="after")
     def _some_loss(self) -> "TrainConfig":

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from tavq.interfaces import Batch, Loss, Losses, total
 from tavq.losses import adaptive_weight, last_layer_gradient, reconstruction
 from tavq.nets.critics import LeCam, PatchCritic, discriminator_hinge, generator_loss
+from tavq.ops.collective import averaged
 from tavq.tokenizer import Output, Tokenizer
 from tavq.training.settings import TrainConfig
 
@@ -81,7 +82,8 @@ class GeneratorStep:
         if self.config.adversarial.adaptive:
             last = self.tokenizer.decoder.last_weight
             norms = [
-                last_layer_gradient(output.images, last, g.to(output.images.dtype)) for g in (pixel_gradient, gradient)
+                averaged(last_layer_gradient(output.images, last, g.to(output.images.dtype)))
+                for g in (pixel_gradient, gradient)
             ]
             weight = weight * adaptive_weight(*norms)
         terms = {"adversarial/generator": Loss(loss.detach(), float(weight)), "adversarial/weight": Loss(weight, 0.0)}

@@ -48,7 +48,7 @@ def test_a_model_that_does_not_say_its_size_is_refused(folder_run: Make, config:
 def test_lines_alarms_and_strangers_of_a_log(folder_run: Make) -> None:
     lines = [
         '{"step": 1, "a/b": 2.0, "note": "text"}',
-        '{"step": 2, "alarm": "codebook collapse", "usage": 0.03}',
+        '{"step": 2, "alarm": "codebook collapse", "sign": "Few.", "cause": "<b>.", "remedy": "more."}',
         "[]",
         '{"a/b": 5.0}',
         '{"step": 3, "a/b": "<b>"}',
@@ -63,7 +63,7 @@ def test_lines_alarms_and_strangers_of_a_log(folder_run: Make) -> None:
     assert "Red lines mark alarms" in page
     assert (
         sections.alarm_text(run)
-        == "The alarm “codebook collapse” sounded once, first at step 2 with 3.0% of the entries in use."
+        == "The alarm “codebook collapse” sounded once, first at step 2. Few. <b>. What helps: more."
     )
 
 

@@ -233,9 +233,12 @@ def test_a_collapsed_codebook_sounds_the_alarm(recipe: Make, dataset: FolderData
     low = [line["step"] for line in log(tmp_path / "run") if line.get("codebook/usage", 1) < 1]
     assert len(low) > 1
     assert [line["alarm"] for line in alarms] == ["codebook collapse"]  # once, not at every line
-    assert 0 < alarms[0]["usage"] < 1
+    assert 0 < alarms[0]["usage"] <= 1
     assert len(listener.messages) == 1
-    assert "of 16 entries (alarm below 100.0%)" in listener.messages[0]
+    assert "(alarm below 100.0% of 16)" in listener.messages[0]
+    for part in ("sign", "cause", "remedy"):
+        assert len(alarms[0][part]) > 10
+        assert alarms[0][part] in listener.messages[0]
 
 
 def test_a_few_codes_are_no_collapse(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:

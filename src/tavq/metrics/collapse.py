@@ -1,0 +1,117 @@
+"""Why a codebook collapsed, in plain words, from what a run logged."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+FALLEN = 0.5
+"""A usage below this share of the highest that was logged has fallen, and did not start low."""
+
+COPIES = 0.02
+"""Entries whose nearest neighbours are nearer than this share of their own size are copies of each other."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was seen, what explains it best, and what to change."""
+
+    sign: str
+    cause: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.cause} What helps: {self.remedy}"
+
+
+def collapsed(line: Mapping[str, Any], entries: int, least: float) -> bool:
+    """True where a logged line shows that few entries are in use, or that few carry nearly all.
+
+    Args:
+        line: with `codebook/usage` and `codebook/perplexity`.
+        entries: k, of all parts.
+        least: share of the entries that must be in use, and that the perplexity must reach.
+    """
+    return min(line["codebook/usage"], line["codebook/perplexity"] / entries) < least
+
+
+def diagnose(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> Diagnosis:
+    """The first of the known causes that the log agrees with.
+
+    Args:
+        lines: the logged lines of the run up to the one that shows the collapse, oldest first.
+        settings: the tokenizer's settings as plain values (`codebook`, `quantizer`, `align`, `hierarchy_weight`).
+    """
+    last = lines[-1]
+    sign = (
+        f"{last['codebook/usage']:.1%} of the entries are in use, with a perplexity of "
+        f"{last['codebook/perplexity']:.1f}."
+    )
+    for rule in (_fallen, _far, _copies, _upper_levels):
+        found = rule(lines, settings)
+        if found is not None:
+            return Diagnosis(sign, *found)
+    return Diagnosis(
+        sign,
+        "The entries are spread and the features are near them, so the encoder itself gives few distinct features.",
+        "fewer entries, an entropy loss (--model.quantizer.entropy 0.1), or a look at whether the pictures vary.",
+    )
+
+
+def _far(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Entries much smaller than their distance to the features: whoever is not chosen is never moved."""
+    last = lines[-1]
+    error, scale = last.get("quantizer/commitment"), last.get("codebook/scale")
+    if error is None or scale is None or not math.sqrt(error) > 2 * scale:
+        return None
+    cause = (
+        f"The features lie far from all entries ({math.sqrt(error):.2g} a number, where an entry's numbers are about "
+        f"{scale:.2g}), so that the same few are always nearest and no other is ever moved."
+    )
+    return cause, _restart(settings)
+
+
+def _fallen(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> tuple[str, str] | None:
+    """A usage that was higher: the features moved on and left entries behind."""
+    best = max(lines, key=lambda line: line["codebook/usage"])
+    if not lines[-1]["codebook/usage"] < FALLEN * best["codebook/usage"]:
+        return None
+    cause = (
+        f"It was {best['codebook/usage']:.1%} at step {best['step']}: the features have moved faster than the entries "
+        "follow, and entries left behind are never nearest again."
+    )
+    return cause, f"a lower train.learning_rate or a longer train.warmup; or {_restart(settings)}"
+
+
+def _copies(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Entries that lie on each other: one of a heap takes every feature."""
+    spacing, scale = lines[-1].get("codebook/spacing"), lines[-1].get("codebook/scale")
+    if spacing is None or scale is None or not spacing < COPIES * scale:
+        return None
+    cause = f"Half of the entries lie on another one (nearest neighbours {spacing:.2g} apart, of size {scale:.2g})."
+    return cause, f"fewer entries, or {_restart(settings)}"
+
+
+def _upper_levels(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> tuple[str, str] | None:
+    """With an aligner of several levels, the finer grids hold 20 times as many features as the decoder's."""
+    upper = any(key.startswith("quantizer/") and key.count("/") == 2 for key in lines[-1])
+    weight = settings.get("hierarchy_weight", 0.0)
+    if not upper or weight < 0.5:
+        return None
+    cause = (
+        f"The finer grids of the hierarchy share the codebook and count fully (model.hierarchy_weight {weight:g}), so "
+        "that their many features take the entries from the grid that the decoder reads."
+    )
+    return cause, "--model.hierarchy_weight 0.1, or more entries."
+
+
+def _restart(settings: Mapping[str, Any]) -> str:
+    """The nearest change of settings that gives unused entries a new place."""
+    codebook = settings.get("codebook", {})
+    if codebook.get("init") == "uniform":
+        return "--model.codebook.init features, with --model.codebook.redraw_until 128."
+    if codebook.get("name") == "learned" and not codebook.get("restart"):
+        return "the codebook 'anchored' (CVQ), or --model.codebook.restart 1."
+    if codebook.get("name") == "ema" and not codebook.get("restart"):
+        return "--model.codebook.restart 1."
+    return "fewer entries, or an entropy loss (--model.quantizer.entropy 0.1)."

@@ -1,0 +1,53 @@
+"""One of the processes that train together: shows a part its share of each batch and saves what became of it.
+
+Called by test_processes.py as: one_process.py RANK WORLD STORE OUT
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import torch
+import torch.distributed as dist
+from conftest import small_tokenizer
+
+from tavq.core import files
+from tavq.interfaces import codebooks, quantizers
+from tavq.tokenizer import Tokenizer
+
+PICTURES, ROUNDS = 6, 3
+
+
+def show(tokenizer: Tokenizer, rank: int, world: int) -> dict[str, torch.Tensor]:
+    """The state after three batches, and of each batch the indices and the losses."""
+    width = tokenizer.quantizer.grid_width(tokenizer.config.codebook)
+    found: dict[str, torch.Tensor] = {}
+    share = PICTURES // world
+    for step in range(ROUNDS):
+        batch = torch.randn(PICTURES, width, 3, 4, generator=torch.Generator().manual_seed(step))
+        torch.manual_seed(100 * rank + step)  # what the processes draw on their own differs
+        mine = batch[rank * share : (rank + 1) * share]
+        made = tokenizer.train().quantizer(mine, tokenizer.codebook, learn=True)
+        found[f"indices/{step}"] = made.indices
+        found |= {f"losses/{key}/{step}": loss.value.detach() for key, loss in made.losses.items()}
+    return found | {f"state/{key}": value for key, value in tokenizer.state_dict().items() if "coder." not in key}
+
+
+def main(rank: int, world: int, store: str, out: str) -> None:
+    """Every registered codebook and quantizer, one after the other."""
+    torch.set_num_threads(1)
+    if world > 1:
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    tensors = {}
+    for kind, names in (("codebook", codebooks), ("quantizer", quantizers)):
+        for name in names:
+            found = show(small_tokenizer(**{kind: name}), rank, world)
+            tensors |= {f"{kind}/{name}/{key}": value.contiguous() for key, value in found.items()}
+    files.write_tensors(Path(out) / f"{world}-{rank}.safetensors", tensors)
+    if world > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])

@@ -1,0 +1,77 @@
+"""Two processes with half a batch each do to every registered codebook what one does with the whole batch."""
+
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import tavq
+from tavq.interfaces import codebooks, quantizers
+
+PARTS = [f"{kind}/{name}" for kind, names in (("codebook", codebooks), ("quantizer", quantizers)) for name in names]
+
+Runs = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """What one process found, and what the first and the second of two did."""
+    folder = tmp_path_factory.mktemp("processes")
+    script = str(Path(__file__).with_name("one_process.py"))
+    environment = {**os.environ, "PYTHONPATH": str(Path(tavq.__file__).parents[1])}
+    with ExitStack() as stack:  # leaving it closes the logs and waits for the processes
+        started = []
+        for rank, world in ((0, 1), (0, 2), (1, 2)):
+            log = stack.enter_context((folder / f"{world}-{rank}.log").open("w"))
+            command = [sys.executable, script, str(rank), str(world), str(folder / "store"), str(folder)]
+            process = stack.enter_context(subprocess.Popen(command, stderr=log, env=environment))
+            stack.callback(process.kill)
+            started.append(process)
+        codes = [process.wait(timeout=300) for process in started]
+    assert codes == [0, 0, 0], "".join(path.read_text() for path in folder.glob("*.log"))
+    alone, first, second = (load_file(folder / f"{name}.safetensors") for name in ("1-0", "2-0", "2-1"))
+    return alone, first, second
+
+
+def of(run: dict[str, Tensor], part: str, kind: str) -> dict[str, Tensor]:
+    """A part's values of one kind: `state`, `indices` or `losses`."""
+    prefix = f"{part}/{kind}/"
+    return {key.removeprefix(prefix): value for key, value in run.items() if key.startswith(prefix)}
+
+
+def is_random(part: str) -> bool:
+    kind, name = part.split("/")
+    return kind == "quantizer" and quantizers[name].random
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_both_processes_end_with_the_same_state(runs: Runs, part: str) -> None:
+    _, first, second = (of(run, part, "state") for run in runs)
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_two_processes_leave_the_state_that_one_leaves(runs: Runs, part: str) -> None:
+    alone, first, _ = (of(run, part, "state") for run in runs)
+    for key, value in alone.items():
+        torch.testing.assert_close(first[key], value, rtol=1e-5, atol=1e-6, msg=key)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_two_processes_choose_and_lose_what_one_does(runs: Runs, part: str) -> None:
+    if is_random(part):
+        pytest.skip("declared: draws noise of its own for each position")
+    alone, first, second = (of(run, part, "indices") for run in runs)
+    for key, value in alone.items():
+        assert torch.equal(torch.cat([first[key], second[key]]), value), key
+    alone, first, second = (of(run, part, "losses") for run in runs)
+    for key, value in alone.items():
+        torch.testing.assert_close((first[key] + second[key]) / 2, value, rtol=1e-4, atol=1e-6, msg=key)

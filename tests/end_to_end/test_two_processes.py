@@ -1,0 +1,84 @@
+"""Two processes that `torchrun` starts train what one does, and resume to their own bits."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import tavq as package
+
+ADVERSARY = "--train.adversarial.discriminator.norm none"  # batch norm's means are those of each process
+
+
+def launch(processes: int, data: Path, out: Path, settings: list[str]) -> subprocess.CompletedProcess[str]:
+    """`tavq train vqgan-tiny` on some processes."""
+    alone = [sys.executable, "-m", "tavq"]
+    many = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={processes}",
+        "-m",
+        "tavq",
+    ]
+    command = [*(many if processes > 1 else alone), "train", "vqgan-tiny", "--data", str(data), "--out", str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1])}
+    return subprocess.run(
+        [*command, *settings], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def lines(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def settings(small: list[str]) -> list[str]:
+    steps = "--train.steps 6 --train.checkpoint_every 3 --train.adversarial.start 3 --train.decay none"
+    return [*small, *steps.split(), *ADVERSARY.split()]
+
+
+@pytest.fixture(scope="module")
+def twice(shared_pictures: Path, tmp_path_factory: pytest.TempPathFactory, settings: list[str]) -> Path:
+    """A run of two processes."""
+    out = tmp_path_factory.mktemp("twice") / "run"
+    done = launch(2, shared_pictures, out, settings)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("The model is in") == 1
+    return out
+
+
+def test_they_do_what_one_does(twice: Path, shared_pictures: Path, tmp_path: Path, settings: list[str]) -> None:
+    done = launch(1, shared_pictures, tmp_path / "run", settings)
+    assert done.returncode == 0, done.stderr
+    for two, one in zip(lines(twice), lines(tmp_path / "run"), strict=True):
+        assert two.keys() == one.keys()
+        for key in set(one) - {"seconds_per_step"}:
+            assert two[key] == pytest.approx(one[key], rel=0.01, abs=1e-4), key
+    # of so few steps at Adam's first, large rates the weights agree to about a thousandth
+    both = [load_file(run / "model" / "model.safetensors") for run in (twice, tmp_path / "run")]
+    for key, value in both[0].items():
+        torch.testing.assert_close(value, both[1][key], rtol=0, atol=5e-3, msg=key)
+    assert json.loads((twice / "provenance.json").read_text())["processes"] == 2
+
+
+def test_they_resume_to_their_own_bits(twice: Path, shared_pictures: Path, tmp_path: Path, settings: list[str]) -> None:
+    out = tmp_path / "run"
+    half = launch(2, shared_pictures, out, [*settings, "--train.steps", "3"])
+    assert half.returncode == 0, half.stderr
+    done = launch(2, shared_pictures, out, [*settings, "--resume"])
+    assert done.returncode == 0, done.stderr
+    assert (out / "model" / "model.safetensors").read_bytes() == (twice / "model" / "model.safetensors").read_bytes()
+    assert [line["step"] for line in lines(out)] == [line["step"] for line in lines(twice)]
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(shared_pictures: Path, tmp_path: Path, settings: list[str]) -> None:
+    done = launch(2, shared_pictures, tmp_path / "run", [*settings, "--train.batch", "5"])
+    assert done.returncode != 0
+    assert "train.batch 5 cannot be shared by 2 processes" in done.stderr + done.stdout

@@ -1,0 +1,81 @@
+"""Each known cause of a collapse is told from a log that shows it."""
+
+import re
+from typing import Any
+
+import pytest
+import torch
+
+from tavq.codebooks.learned import LearnedCodebook
+from tavq.metrics.codes import spacing
+from tavq.metrics.collapse import collapsed, diagnose
+
+HEALTHY = {
+    "step": 100,
+    "codebook/usage": 0.9,
+    "codebook/perplexity": 200.0,
+    "codebook/spacing": 0.1,
+    "codebook/scale": 0.3,
+    "quantizer/commitment": 0.01,
+}
+LOW = {**HEALTHY, "step": 200, "codebook/usage": 0.02, "codebook/perplexity": 3.0}
+FEATURES = {"codebook": {"name": "learned", "init": "features", "restart": 0.0}, "hierarchy_weight": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("usage", "perplexity", "expected"), [(0.5, 50, False), (0.04, 50, True), (0.5, 4, True), (0.05, 5, False)]
+)
+def test_few_entries_or_few_that_carry_all(usage: float, perplexity: float, expected: bool) -> None:
+    assert collapsed({"codebook/usage": usage, "codebook/perplexity": perplexity}, 100, 0.05) is expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "settings", "cause", "remedy"),
+    [
+        ([{**LOW, "quantizer/commitment": 0.64, "codebook/scale": 0.001}], {"codebook": {"init": "uniform"}},
+         r"far from all entries \(0.8 a number, where an entry's numbers are about 0.001\)", "init features"),
+        ([HEALTHY, LOW], FEATURES, "It was 90.0% at step 100: the features have moved faster", "learning_rate"),
+        ([{**LOW, "codebook/spacing": 0.001}], FEATURES, r"lie on another one \(nearest neighbours 0.001", "anchored"),
+        ([{**LOW, "quantizer/commitment/low": 0.1}], FEATURES, "finer grids", "--model.hierarchy_weight 0.1"),
+        ([{**LOW, "quantizer/commitment/low": 0.1}], {**FEATURES, "hierarchy_weight": 0.1}, "few distinct features",
+         "--model.quantizer.entropy"),
+        ([LOW], FEATURES, "few distinct features", "fewer entries"),
+    ],
+)  # fmt: skip
+def test_the_cause_and_what_helps(lines: Any, settings: Any, cause: str, remedy: str) -> None:
+    found = diagnose(lines, settings)
+    assert found.sign == "2.0% of the entries are in use, with a perplexity of 3.0."
+    assert re.search(cause, found.cause)
+    assert remedy in found.remedy
+    assert str(found) == f"{found.sign} {found.cause} What helps: {found.remedy}"
+
+
+@pytest.mark.parametrize(
+    ("codebook", "remedy"),
+    [
+        ({"name": "learned", "init": "uniform"}, "redraw_until 128"),
+        ({"name": "learned", "init": "features", "restart": 0.0}, "restart 1"),
+        ({"name": "learned", "init": "features", "restart": 1.0}, "entropy"),
+        ({"name": "ema", "restart": 0.0}, "restart 1"),
+        ({"name": "anchored"}, "entropy"),
+    ],
+)
+def test_the_remedy_is_one_that_is_not_taken_yet(codebook: dict[str, Any], remedy: str) -> None:
+    far = {**LOW, "quantizer/commitment": 0.64, "codebook/scale": 0.001}
+    assert remedy in diagnose([far], {"codebook": codebook}).remedy
+
+
+def test_a_fresh_uniform_table_is_told_to_start_from_features() -> None:
+    """What the papers' start gives features of the size an encoder gives."""
+    table = LearnedCodebook(LearnedCodebook.Config(entries=256, width=64))().detach()
+    measured = {f"codebook/{key}": value for key, value in spacing(table).items()}
+    commitment = float(torch.randn(500, 64, generator=torch.Generator().manual_seed(0)).square().mean())
+    line = {**LOW, **measured, "quantizer/commitment": commitment}
+    assert "init features" in diagnose([line], {"codebook": {"name": "learned", "init": "uniform"}}).remedy
+
+
+def test_the_nearest_neighbour_of_many_entries_is_looked_for_in_all() -> None:
+    entries = torch.arange(5000.0)[:, None] * 2
+    assert spacing(entries)["spacing"] == pytest.approx(2)
+    twice = torch.cat([entries, entries + 0.5])  # neighbours that a sample of entries alone would miss
+    assert spacing(twice)["spacing"] == pytest.approx(0.5)
