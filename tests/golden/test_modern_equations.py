@@ -53,6 +53,26 @@ def test_lecam_pulls_scores_towards_the_other_sides_mean() -> None:
     assert not lecam.real.requires_grad
 
 
+def test_lecam_over_processes_is_that_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two halves of a batch, each told the mean of both: the mean of their gradients is the whole batch's."""
+    real, made = grid(2.0, 0.5, -0.4, 1.1), grid(-0.3, 0.2, -1.0, -0.5)
+    whole, halves = LeCam(), (LeCam(), LeCam())
+    for lecam in (whole, *halves):
+        lecam.real.fill_(0.4)
+        lecam.made.fill_(-0.1)
+    slopes = []
+    for lecam, places in ((whole, slice(0, 4)), (halves[0], slice(0, 2)), (halves[1], slice(2, 4))):
+        if lecam is not whole:
+            means = iter([real.mean(), made.mean()])
+            monkeypatch.setattr("tavq.nets.critics.averaged", lambda score, means=means: next(means))
+        scores = [scored[..., places].clone().requires_grad_() for scored in (real, made)]
+        lecam(*scores).backward()
+        slopes.append([score.grad for score in scores])
+        assert lecam.real.item() == pytest.approx(0.999 * 0.4 + 0.001 * 0.8)
+    for one, left, right in zip(*slopes, strict=True):
+        torch.testing.assert_close(torch.cat([left, right], 3) / 2, one)
+
+
 # --- the discriminator ------------------------------------------------------------------------------------------
 
 

@@ -186,10 +186,18 @@ class LeCam(nn.Module):
     def forward(
         self, real_logits: Float[Tensor, "b 1 h w"], fake_logits: Float[Tensor, "b 1 h w"]
     ) -> Float[Tensor, ""]:
-        """The loss of one step's scores, which then move the running means."""
-        real, made = real_logits.mean(), fake_logits.mean()
+        """The loss of one step's scores in all processes, which then move the running means.
+
+        The mean over processes of its gradients is the gradient of one process with the whole batch.
+        """
+        real, made = (_over_processes(logits.mean()) for logits in (real_logits, fake_logits))
         loss = functional.relu(real - self.made).square() + functional.relu(self.real - made).square()
         with torch.no_grad():
             for mean, score in ((self.real, real), (self.made, made)):
-                mean.lerp_(averaged(score.detach()), 1 - self.DECAY)
+                mean.lerp_(score, 1 - self.DECAY)
         return loss
+
+
+def _over_processes(score: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """The mean over processes in value, with this process's gradient."""
+    return score + (averaged(score.detach()) - score.detach())
