@@ -123,7 +123,8 @@ def test_a_recipe_of_ones_own_may_extend_a_shipped_one(tmp_path: Path) -> None:
         ({**TINY, "train": {"steps": 2, "l1": 0, "l2": 0}}, "l1 and l2 cannot both be 0"),
         ({**TINY, "train": {"steps": 2, "learning_rate": float("nan")}}, "'train.learning_rate' = nan"),
         ({**TINY, "model": {"codebook": {"name": "learned", "entires": 8}}}, "Unknown setting "
-         "'model.codebook.entires'; known: entries, init, name, parts, redraw_until, restart, width. Did you mean 'entries'?"),
+         "'model.codebook.entires'; known: entries, init, name, parts, redraw_until, restart, width. "
+         "Did you mean 'entries'?"),
         ([1], "must hold settings"),
     ],
 )  # fmt: skip
