@@ -25,8 +25,8 @@ class AnchoredCodebook(Codebook):
     a_k = exp(-10 K p_k / (1 - decay) - 0.001): an entry never chosen moves almost to its anchor, one chosen as often as
     the others stays.
 
-    Source: CVQ (Zheng & Vedaldi, Online Clustered Codebook, ICCV 2023), eqs. 4-6; the contrastive term is in its public
-    code.
+    Source: CVQ (Zheng & Vedaldi, Online Clustered Codebook, ICCV 2023), the running-average update of
+    the usage and its decay; the contrastive term as in the public code.
     Differs from the paper: anchors are drawn only for entries that would move, and a pool draws without repeats.
     """
 
