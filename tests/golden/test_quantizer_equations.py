@@ -282,6 +282,7 @@ def test_residuals() -> None:
     for key in ("quantizer/codebook", "quantizer/commitment"):
         assert made.losses[key].value.item() == pytest.approx((first + second) / 2)
     made.losses["quantizer/commitment"].value.backward()
+    assert table.table.grad is None  # what is left over holds earlier entries as constants
     # each part adds 2 (left over after it) / 4, halved by the mean over parts
     left = torch.tensor([[0.1, 0.15], [0.1, -0.3], [0.1, -0.05], [0.1, -0.1]]).view(2, 2, 2).sum(0)
     assert features.grad is not None

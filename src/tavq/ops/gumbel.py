@@ -45,7 +45,7 @@ def likeliest(rows: Float[Tensor, "n d"], weight: Float[Tensor, "k d"], bias: Fl
     """The index of each row's greatest logit: the draw of `gumbel_softmax` without noise."""
     with torch.autocast(rows.device.type, enabled=False):
         factors = weight.float().T
-        logits = (rows[piece].float() @ factors + bias for piece in _pieces(rows, len(weight)))
+        logits = ((rows[piece].float() @ factors).add_(bias) for piece in _pieces(rows, len(weight)))
         found = [torch.empty(0, dtype=torch.long, device=rows.device), *(piece.argmax(1) for piece in logits)]
     return torch.cat(found)
 
@@ -79,7 +79,7 @@ class _GumbelSoftmax(torch.autograd.Function):
         divergence = rows.new_zeros(())
         factors, table = weight.to(dtype).T, entries.to(dtype)
         for piece in _pieces(rows, k):
-            logits = (rows[piece].to(dtype) @ factors).float() + bias
+            logits = (rows[piece].to(dtype) @ factors).float().add_(bias)
             logs = F.log_softmax(logits, 1)
             shares = logs.exp()
             information = torch.linalg.vecdot(shares, logs)

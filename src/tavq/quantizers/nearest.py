@@ -33,8 +33,9 @@ class StraightThrough(torch.autograd.Function):
 class Rotation(torch.autograd.Function):
     """The entries in value; in gradient the rotation and scaling that carry each feature f to its entry e, held fixed.
 
-    The rotation in the plane of f and e is R = I - 2 r rᵀ + 2 ê f̂ᵀ, with r the unit vector along f̂ + ê, and the
-    gradient of |e|/|f| R f is applied term by term: no d × d matrix is ever made.
+    The rotation in the plane of f and e is R = I - 2 r rᵀ + 2 ê f̂ᵀ, with r the unit vector along f̂ + ê. What
+    |e|/|f| Rᵀ does to a gradient g is written out in f, e and g, so that five dot products a position are enough:
+    with c = (f̂ + ê)·g / (1 + f̂·ê) it is |e|/|f| (g + (2 ê·g - c) f̂ - c ê).
 
     Source: the rotation trick (Fifty et al., 2024), §4.
     """
@@ -48,13 +49,20 @@ class Rotation(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
         features, entries = ctx.saved_tensors
         (gradient,) = gradients
-        length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-        source, target = F.normalize(features, dim=1), F.normalize(entries, dim=1)
-        middle = F.normalize(source + target, dim=1)
-        turned = gradient - 2 * middle * (middle * gradient).sum(1, keepdim=True)
-        turned += 2 * source * (target * gradient).sum(1, keepdim=True)
-        turned *= torch.linalg.vector_norm(entries, dim=1, keepdim=True) / length
-        return torch.where(length > 1e-12, turned, gradient), None  # a zero feature has no direction to turn
+        length, reach = (torch.linalg.vector_norm(value, dim=1, keepdim=True) for value in (features, entries))
+        turnable = length > 1e-12  # a zero feature has no direction to turn, and its gradient goes straight through
+        length, per_entry = length.clamp(min=1e-12), 1 / reach.clamp(min=1e-12)
+        of_feature, of_entry = _dot(features, gradient) / length, _dot(entries, gradient) * per_entry
+        cosine = _dot(features, entries) / length * per_entry
+        common = (of_feature + of_entry) / (1 + cosine).clamp(min=1e-6)  # at opposite directions r is any
+        scale = torch.where(turnable, reach / length, 1)
+        turned = gradient * scale
+        turned.addcmul_(features, (turnable * scale * (2 * of_entry - common) / length))
+        return turned.addcmul_(entries, turnable * -scale * common * per_entry), None
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return torch.linalg.vecdot(a, b, dim=1).unsqueeze(1)
 
 
 Gradient = Literal["straight-through", "rotation"]

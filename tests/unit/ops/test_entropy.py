@@ -1,0 +1,66 @@
+"""The entropy terms over the features of several processes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tavq.ops import entropy
+
+
+def drawn(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def corners(rows: Tensor) -> Tensor:
+    return entropy.binary_entropy_gap(rows, 1.0, 2.0)
+
+
+def table(rows: Tensor) -> Tensor:
+    return entropy.entropy_gap(rows, drawn(6, 3, seed=1), 2.0)
+
+
+@pytest.mark.parametrize("gap", [corners, table])
+def test_two_processes_on_halves_are_one_on_the_whole(
+    gap: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values and gradients, once the gradients are averaged over processes."""
+    whole = drawn(20, 3, seed=0).requires_grad_()
+    expected = gap(whole)
+    expected.backward()
+    halves = [half.detach().requires_grad_() for half in whole.split(10)]
+    sent: list[Tensor] = []
+
+    def record(values: Tensor) -> Tensor:
+        sent.append(values.clone())
+        return values
+
+    monkeypatch.setattr(entropy, "summed", record)
+    for half in halves:
+        gap(half.detach())
+    monkeypatch.setattr(entropy, "processes", lambda: 2)
+    made = []
+    for half, other in zip(halves, reversed(sent), strict=True):
+        monkeypatch.setattr(entropy, "summed", lambda values, other=other: values + other)
+        made.append(gap(half))
+        made[-1].backward()
+    torch.testing.assert_close(torch.stack(made).mean(), expected)
+    assert whole.grad is not None
+    gradients: list[Any] = [half.grad for half in halves]
+    torch.testing.assert_close(torch.cat(gradients) / 2, whole.grad)
+
+
+def test_nothing_of_rows_times_entries_is_kept() -> None:
+    rows, entries = drawn(64, 3, seed=0).requires_grad_(), drawn(50, 3, seed=1).requires_grad_()
+    kept: list[int] = []
+
+    def note(value: Tensor) -> Tensor:
+        kept.append(value.numel())
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda value: value):
+        entropy.entropy_gap(rows, entries, 1.0)
+    assert kept
+    assert max(kept) < 64 * 50 / 2
