@@ -33,7 +33,10 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "ema": [{"restart": 1.0}],
     "learned": [{"restart": 1.0}],
 }
-"""Settings that cost something, beside the defaults."""
+"""Settings of codebooks that cost something, beside the defaults."""
+
+QUANTIZER_VARIANTS: dict[str, list[dict[str, Any]]] = {"nearest": [{"gradient": "rotation"}, {"entropy": 0.1}]}
+"""The same of quantizers, measured with their partner."""
 
 
 def centres(generator: torch.Generator, width: int) -> Tensor:
@@ -57,6 +60,17 @@ def incumbent(grid: Tensor, gradient: Tensor, table: Tensor) -> None:
     loss = (chosen.detach() - last).square().mean() + 0.25 * (chosen - last.detach()).square().mean()
     codes = (last + (chosen - last).detach()).permute(0, 3, 1, 2).contiguous()
     torch.autograd.backward([codes, loss], [gradient, None])
+
+
+def incumbent_gumbel(grid: Tensor, gradient: Tensor, table: Tensor, weight: Tensor) -> None:
+    """taming-transformers' Gumbel-VQ as published: gumbel_softmax, a product with one-hot rows, the divergence."""
+    grid, table, weight = (value.detach().requires_grad_() for value in (grid, table, weight))
+    last = grid.permute(0, 2, 3, 1)
+    logits = last.reshape(-1, last.shape[3]) @ weight.T
+    codes = (F.gumbel_softmax(logits, tau=1.0, dim=1, hard=True) @ table).view(last.shape).permute(0, 3, 1, 2)
+    shares = F.softmax(logits, 1)
+    divergence = (shares * torch.log(shares * len(table) + 1e-10)).sum(1).mean()
+    torch.autograd.backward([codes, 5e-4 * divergence], [gradient, None])
 
 
 def a_pass(
@@ -83,11 +97,13 @@ def combinations() -> Iterator[tuple[str, Quantizer, Codebook, int]]:
         for chosen in [dict(partner), *others]:
             variants = VARIANTS.get(chosen["name"], []) if quantizer == "nearest" else []
             for variant in [{}, *variants]:
-                yield from _built(quantizer, chosen, variant)
+                yield from _built(quantizer, {}, chosen, variant)
+        for own in QUANTIZER_VARIANTS.get(quantizer, []):
+            yield from _built(quantizer, own, dict(partner), {})
 
 
 def _built(
-    quantizer: str, chosen: dict[str, Any], variant: dict[str, Any]
+    quantizer: str, own: dict[str, Any], chosen: dict[str, Any], variant: dict[str, Any]
 ) -> Iterator[tuple[str, Quantizer, Codebook, int]]:
     cls, table = quantizers[quantizer], codebooks[chosen["name"]]
     sizes = {"entries": ENTRIES, "sizes": (ENTRIES,), "width": WIDTH}
@@ -97,12 +113,14 @@ def _built(
     try:
         config: Any = build(table.Config, {**known, **chosen, **variant}, chosen["name"])
         width = cls.grid_width(config)
-        made = cls(build(cls.Config, {"name": quantizer}, quantizer), config)
+        made = cls(build(cls.Config, {"name": quantizer, **own}, quantizer), config)
     except UsageError:  # these two do not go together
         return
     codebook = table(config)
     spread(codebook)
-    label = " ".join([f"{quantizer} × {chosen['name']}", *(f"{key}={value}" for key, value in variant.items())])
+    label = " ".join(
+        [f"{quantizer} × {chosen['name']}", *(f"{key}={value}" for key, value in {**own, **variant}.items())]
+    )
     yield label, made.train(), codebook.train(), width
 
 
@@ -119,8 +137,10 @@ def spread(codebook: Codebook) -> None:
 def measure(rounds: int) -> dict[str, dict[str, Any]]:
     grid = features(WIDTH)
     plain = partial(incumbent, grid, torch.randn_like(grid), grid.permute(0, 2, 3, 1).reshape(-1, WIDTH)[:ENTRIES])
-    first: dict[str, Callable[[], object]] = {"taming": plain}
-    settled: dict[str, Callable[[], object]] = {"taming": plain}
+    table = centres(torch.Generator().manual_seed(0), WIDTH)
+    drawn = partial(incumbent_gumbel, grid, torch.randn_like(grid), table, 0.1 * table)
+    first: dict[str, Callable[[], object]] = {"taming": plain, "taming, Gumbel": drawn}
+    settled = dict(first)
     for label, quantizer, codebook, width in combinations():
         own = grid if width == WIDTH else features(width)
         gradient = torch.randn_like(own)
