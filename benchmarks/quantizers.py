@@ -1,4 +1,4 @@
-"""A training pass of every quantizer with every codebook that it takes, beside the incumbent's plain quantizer.
+"""A training pass of every quantizer and of every codebook, beside the incumbent's plain quantizer.
 
 Forward, what the codebook learns from it, and backward. A pass is measured from two states of the codebook: the first
 step, where CVQ moves every entry, and the settled state after some steps.
@@ -90,16 +90,15 @@ def step(quantizer: Quantizer, codebook: Codebook, grid: Tensor, gradient: Tenso
 
 
 def combinations() -> Iterator[tuple[str, Quantizer, Codebook, int]]:
-    """Every quantizer with every codebook of 1,024 entries that it takes, and the width of its grid."""
+    """Every quantizer with its partner, `nearest` with every codebook of 1,024 entries, and the width of the grid."""
     for quantizer in quantizers:
-        partner = quantizers[quantizer].partner
-        others = [{"name": name} for name in codebooks if name != partner["name"]]
-        for chosen in [dict(partner), *others]:
-            variants = VARIANTS.get(chosen["name"], []) if quantizer == "nearest" else []
-            for variant in [{}, *variants]:
-                yield from _built(quantizer, {}, chosen, variant)
-        for own in QUANTIZER_VARIANTS.get(quantizer, []):
-            yield from _built(quantizer, own, dict(partner), {})
+        partner = dict(quantizers[quantizer].partner)
+        for own in [{}, *QUANTIZER_VARIANTS.get(quantizer, [])]:
+            yield from _built(quantizer, own, partner, {})
+    for name in codebooks:
+        for variant in [{}, *VARIANTS.get(name, [])]:
+            if name != "learned" or variant:  # the plain pair was there
+                yield from _built("nearest", {}, {"name": name}, variant)
 
 
 def _built(
@@ -118,9 +117,8 @@ def _built(
         return
     codebook = table(config)
     spread(codebook)
-    label = " ".join(
-        [f"{quantizer} × {chosen['name']}", *(f"{key}={value}" for key, value in {**own, **variant}.items())]
-    )
+    changed = [f"{key}={value}" for key, value in {**own, **variant}.items()]
+    label = " ".join([f"{quantizer} × {chosen['name']}", *changed])
     yield label, made.train(), codebook.train(), width
 
 
