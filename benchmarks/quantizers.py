@@ -86,7 +86,8 @@ def a_pass(
 def step(quantizer: Quantizer, codebook: Codebook, grid: Tensor, gradient: Tensor) -> None:
     codebook.zero_grad()
     made = quantizer(grid.detach().requires_grad_(), codebook, learn=True)
-    torch.autograd.backward([made.codes, total(made.losses)], [gradient, None])
+    losses = [total(made.losses)] if made.losses else []  # FSQ has none
+    torch.autograd.backward([made.codes, *losses], [gradient, *[None for _ in losses]])
 
 
 def combinations() -> Iterator[tuple[str, Quantizer, Codebook, int]]:

@@ -58,6 +58,9 @@ class Source:
     def vectors(self, key: str) -> dict[str, Any]:
         return {}
 
+    def vocabulary(self, granularity: str) -> tuple[list[str], Any]:
+        return [], np.empty((0, self.width), np.float32)
+
     def word_graph(self) -> Graph:
         return Graph()
 

@@ -33,7 +33,7 @@ class LinearCodebook(Codebook):
         self.config = config
         self.sizes, self.width = config.sizes, config.width
         # of standard deviation d^-1/2, as in the public code: entries are about unit vectors, whatever d
-        self.register_buffer("base", torch.randn(self.size, config.width) * config.width**-0.5)
+        self.register_buffer("base", torch.randn(self.size, config.width).mul_(config.width**-0.5))
         self.map = nn.Linear(config.width, config.width, bias=False)
 
     def forward(self) -> Float[Tensor, "k d"]:

@@ -37,6 +37,9 @@ class WithoutGraph:
     def vectors(self, key: str) -> dict[str, Any]:
         return {}
 
+    def vocabulary(self, granularity: str) -> tuple[list[str], Any]:
+        return [], np.empty((0, self.width), np.float32)
+
 
 class Source(WithoutGraph):
     """A text store with one."""
