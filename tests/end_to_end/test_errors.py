@@ -278,7 +278,9 @@ def test_hostile_tokens_are_refused(
 def test_a_store_without_whole_texts_is_named(tavq: Tavq, place: Path, small: list[str]) -> None:
     command = ("train", "ta-vqgan-tiny", "--data", "data", "--out", "out", *small)
     told(
-        tavq(*command, "--model.align.multi_granularity", "false"), 2, r"no 'whole' text; make it anew with: .*--whole"
+        tavq(*command, "--model.align.multi_granularity", "false"),
+        2,
+        r"holds no whole texts; make it anew with: .*--whole",
     )
 
 
