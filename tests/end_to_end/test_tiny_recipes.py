@@ -56,8 +56,5 @@ def test_from_pictures_to_indices_and_back(name: str, tavq: Tavq, data: Path, tm
     indices, tokenizer = files.read_tensors(tokens)["indices"], Tokenizer.from_pretrained(run)
     several = [len(tokenizer.codebook.sizes)] if len(tokenizer.codebook.sizes) > 1 else []
     assert list(indices.shape) == [16, 8, 8, *several]
-    assert (
-        all(int(indices[..., part].max()) < size for part, size in enumerate(tokenizer.codebook.sizes)) or not several
-    )
     assert tavq("decode", run, tokens, "--out", tmp_path / "pictures").code == 0
     assert len(list((tmp_path / "pictures").rglob("*.png"))) == 16
