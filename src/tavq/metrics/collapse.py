@@ -86,7 +86,7 @@ def diagnose(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) ->
     return Diagnosis(
         sign,
         "The entries are spread and the features are near them, so the encoder itself gives few distinct features.",
-        "fewer entries, an entropy loss (--model.quantizer.entropy 0.1), or a look at whether the pictures vary.",
+        "fewer entries, an entropy loss (the quantizer's `entropy`), or a look at whether the pictures vary.",
     )
 
 
@@ -146,4 +146,4 @@ def _restart(settings: Mapping[str, Any]) -> str:
         return "the codebook 'anchored' (CVQ), or --model.codebook.restart 1."
     if codebook.get("name") == "ema" and not codebook.get("restart"):
         return "--model.codebook.restart 1."
-    return "fewer entries, or an entropy loss (--model.quantizer.entropy 0.1)."
+    return "fewer entries, or an entropy loss (the quantizer's `entropy`)."

@@ -102,7 +102,18 @@ def alarm_text(run: Run) -> str:
     told = " ".join(str(first[part]) for part in ("sign", "cause") if part in first)
     remedy = f" What helps: {first['remedy']}" if "remedy" in first else ""
     sounded = f"The alarm “{first.get('alarm')}” sounded {times}, first at step {first.get('step')}."
-    return f"{sounded} {told}{remedy}".strip()
+    return f"{sounded} {told}{remedy}{_since(run)}".strip()
+
+
+def _since(run: Run) -> str:
+    """What the last line of the log says of the codebook: an alarm may have passed."""
+    last = run.lines[-1] if run.lines else {}
+    usage, perplexity = last.get("codebook/usage"), last.get("codebook/perplexity")
+    if not (isinstance(usage, float) and isinstance(perplexity, float)):
+        return ""
+    return (
+        f" At step {last.get('step')}, the last of the log, usage was {usage:.1%} and the perplexity {perplexity:.1f}."
+    )
 
 
 def settings_table(run: Run) -> Markup:

@@ -29,7 +29,7 @@ def header(runs: Sequence[Run]) -> list[Markup]:
     said = outcome(runs)
     facts = [sections.fact(run.name, run.recipe.get("description") or f"{run.steps:,} steps") for run in runs]
     return [
-        tag("h1", " against ".join(run.name for run in runs)),
+        tag("h1", " against ".join(run.name for run in runs) if len(runs) < 4 else f"{len(runs)} runs side by side"),
         tag("p", "The same questions asked of each run.", class_="lead"),
         tag("div", *facts, class_="facts"),
         *(tag("p", warning, class_="warning") for warning in differences(runs)),

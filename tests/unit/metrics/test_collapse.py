@@ -38,7 +38,7 @@ def test_few_entries_or_few_that_carry_all(usage: float, perplexity: float, expe
         ([{**LOW, "codebook/spacing": 0.001}], FEATURES, r"lie on another one \(nearest neighbours 0.001", "anchored"),
         ([{**LOW, "quantizer/commitment/low": 0.1}], FEATURES, "finer grids", "--model.hierarchy_weight 0.1"),
         ([{**LOW, "quantizer/commitment/low": 0.1}], {**FEATURES, "hierarchy_weight": 0.1}, "few distinct features",
-         "--model.quantizer.entropy"),
+         "`entropy`"),
         ([LOW], FEATURES, "few distinct features", "fewer entries"),
     ],
 )  # fmt: skip
