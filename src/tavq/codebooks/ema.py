@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from tavq.codebooks.tables import StartedConfig, replaced, restarted, started, uniform
+from tavq.codebooks.tables import StartedConfig, fresh, replaced, restarted, started
 from tavq.interfaces import Codebook, Losses, codebooks
 from tavq.ops.collective import counts, sums
 
@@ -40,7 +40,7 @@ class RunningMeanCodebook(Codebook):
         super().__init__()
         self.config = config
         self.sizes, self.width = config.sizes, config.width
-        self.register_buffer("table", uniform(config))
+        self.register_buffer("table", fresh(config))
         self.register_buffer("counts", torch.ones(self.size))
         self.register_buffer("sums", self.table.clone())
         self.register_buffer("calls", torch.zeros(config.parts, dtype=torch.int64))  # of `start`, kept for resuming

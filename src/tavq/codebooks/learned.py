@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tavq.codebooks.tables import StartedConfig, replaced, restarted, started, uniform
+from tavq.codebooks.tables import StartedConfig, fresh, replaced, restarted, started
 from tavq.interfaces import Codebook, Losses, codebooks
 from tavq.ops.collective import counts
 
@@ -33,7 +33,7 @@ class LearnedCodebook(Codebook):
         super().__init__()
         self.config = config
         self.sizes, self.width = config.sizes, config.width
-        self.table = nn.Parameter(uniform(config))
+        self.table = nn.Parameter(fresh(config))
         self.register_buffer("calls", torch.zeros(config.parts, dtype=torch.int64))  # of `start`, kept for resuming
         if config.restart > 0:
             self.register_buffer("counts", torch.ones(self.size))

@@ -33,8 +33,9 @@ class TableConfig(NamedConfig):
 class StartedConfig(TableConfig):
     """Size of the tables, how they start, and what becomes of entries that nothing chooses."""
 
-    init: Literal["uniform", "features"] = "uniform"
-    """`uniform` in [-1/k, 1/k] as in the public VQ-GAN code; `features`: rows drawn from the first training batch.
+    init: Literal["uniform", "normal", "features"] = "uniform"
+    """`uniform` in [-1/k, 1/k] as in the public VQ-GAN code; `normal` with variance 1, as that of Gumbel-VQ, whose
+    entries need not be near the features; `features`: rows drawn from the first training batch.
 
     The encoder's first features are far from [-1/k, 1/k], so that most uniform entries are never the nearest; short
     runs collapse onto a handful of entries and want `features`."""
@@ -44,6 +45,13 @@ class StartedConfig(TableConfig):
     restart: float = Field(0.0, ge=0, le=2**20)
     """An entry whose running count (a mean over steps of how many features chose it) is below this is put on a feature
     of the batch; 0 is off."""
+
+
+def fresh(config: StartedConfig) -> Float[Tensor, "k d"]:
+    """The table before training."""
+    if config.init == "normal":
+        return torch.empty(config.entries * config.parts, config.width).normal_()
+    return uniform(config)
 
 
 def uniform(config: TableConfig) -> Float[Tensor, "k d"]:
@@ -59,7 +67,7 @@ def started(
 
     Counts the call in `calls`. Without repeats where there are k features or more.
     """
-    if config.init == "uniform":
+    if config.init != "features":
         return None
     calls[part] += 1
     count = int(calls[part])

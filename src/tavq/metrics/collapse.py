@@ -26,15 +26,20 @@ class Diagnosis:
         return f"{self.sign} {self.cause} What helps: {self.remedy}"
 
 
-def collapsed(line: Mapping[str, Any], entries: int, least: float) -> bool:
+def collapsed(line: Mapping[str, Any], sizes: Sequence[int], least: float) -> bool:
     """True where a logged line shows that few entries are in use, or that few carry nearly all.
 
     Args:
         line: with `codebook/usage` and `codebook/perplexity`.
-        entries: k, of all parts.
+        sizes: entries of each part.
         least: share of the entries that must be in use, and that the perplexity must reach.
     """
-    return min(line["codebook/usage"], line["codebook/perplexity"] / entries) < least
+    return _share(line["codebook/usage"], line["codebook/perplexity"], sizes) < least
+
+
+def _share(usage: float, perplexity: float, sizes: Sequence[int]) -> float:
+    """Usage or perplexity as a share of the entries, whichever is less; perplexity is the mean over parts."""
+    return min(usage, perplexity / (sum(sizes) / len(sizes)))
 
 
 LEAST = 0.05
@@ -55,7 +60,7 @@ def warning(figures: Mapping[str, Any], codes: CodeUsage, random: bool) -> str |
     """
     usage, perplexity, entries = figures["usage"], figures["perplexity"], codes.size
     few = int(codes.state.sum()) < POSITIONS_PER_ENTRY * entries
-    if few or min(usage, perplexity / entries) >= LEAST:
+    if few or _share(usage, perplexity, codes.sizes) >= LEAST:
         return None
     use = f"{usage:.1%} of {entries} entries are in use, with a perplexity of {perplexity:.1f}"
     said = f"{use}: the codebook has collapsed."

@@ -79,7 +79,7 @@ def header(run: Run) -> list[Markup]:
     facts = [
         fact(told["data"], trained_on),
         fact(f"{run.size} × {run.size} px", f"pictures, {side} × {side} codes each (f = {model.factor})"),
-        fact(f"{model.entries:,} × {model.codebook.width}", f"codebook, {model.config.codebook.name}"),
+        fact(f"{model.entries:,} × {model.codebook.width}", f"codebook, {_codebook_of(run)}"),
         fact(model.config.quantizer.name, "quantizer"),
         fact(model.config.align.name if model.config.align else "none", "alignment with text"),
         fact(number(run.steps), f"steps, seed {run.model.get('seed', '–')}"),
@@ -93,6 +93,13 @@ def header(run: Run) -> list[Markup]:
         *(tag("p", alarm_text(run), class_="alarmed") for _ in run.alarms[:1]),
         tag("details", tag("summary", "Every setting, and where the run comes from"), settings_table(run)),
     ]
+
+
+def _codebook_of(run: Run) -> str:
+    """The codebook that was trained; a computed one is kept as its table."""
+    kept = run.tokenizer.config.codebook.name
+    trained = (run.recipe.get("model") or {}).get("codebook", {}).get("name", kept)
+    return kept if trained == kept else f"{trained}, kept as a table"
 
 
 def alarm_text(run: Run) -> str:

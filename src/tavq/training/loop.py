@@ -289,7 +289,7 @@ class Trainer:
         """Sounds the alarm where the codebook has collapsed since the last line, with the likely cause and a remedy."""
         entries = self.tokenizer.entries
         enough = line["codebook/positions"] >= POSITIONS_PER_ENTRY * entries and self.step > self.config.warmup
-        now = enough and collapsed(line, entries, self.config.alarm_usage)
+        now = enough and collapsed(line, self.tokenizer.codebook.sizes, self.config.alarm_usage)
         first, self.collapsed = now and not self.collapsed, now
         if not first or self.rank:
             return
