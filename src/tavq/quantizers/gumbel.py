@@ -40,6 +40,10 @@ class GumbelQuantizer(Quantizer):
         anneal_steps: int = Field(150_000, ge=1)
         """Training steps until the final temperature, along half a cosine."""
 
+        sharpness: float = Field(1.0, gt=0, le=1000)
+        """Factor on the logits. At 1, as published, an even start is lost in the noise, and the layer's weights need
+        thousands of steps to rise above it; a run of some hundred wants 10."""
+
     straight_through = False
     idempotent = False
     ordered = True
@@ -82,9 +86,8 @@ class GumbelQuantizer(Quantizer):
             self.calls += 1
         logits, temperature = self.logits, self.temperature()
         hard, noise = self.config.hard or not self.training, self.training
-        codes, chosen, divergence = gumbel_softmax(
-            rows, logits.weight, logits.bias, codebook(), temperature, hard, noise
-        )
+        weight, bias = self.config.sharpness * logits.weight, self.config.sharpness * logits.bias
+        codes, chosen, divergence = gumbel_softmax(rows, weight, bias, codebook(), temperature, hard, noise)
         indices = chosen.view(b, h, w)
         losses = {"quantizer/divergence": Loss(divergence, self.config.divergence)}
         if learn:
