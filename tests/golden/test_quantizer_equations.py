@@ -121,6 +121,29 @@ def test_the_temperature_falls_along_a_cosine_and_is_kept() -> None:
     assert float(other.temperature()) == pytest.approx(0.2)
 
 
+def test_gumbel_sharpness_scales_the_logits() -> None:
+    codebook, grid = learned([[0.0, 1], [1, 0], [2, 2]]), drawn(2, 2, 3, 4)
+    made = []
+    for sharpness, scale in ((4.0, 1.0), (1.0, 4.0)):
+        config = LearnedCodebook.Config(entries=3, width=2)
+        quantizer = GumbelQuantizer(GumbelQuantizer.Config(sharpness=sharpness), config)
+        with torch.no_grad():
+            quantizer.logits.weight.copy_(scale * drawn(3, 2, seed=1))
+            quantizer.logits.bias.copy_(scale * drawn(3, seed=2))
+        torch.manual_seed(5)
+        made.append(quantizer(grid, codebook))
+        assert torch.equal(made[-1].indices, made[0].indices)
+        torch.testing.assert_close(
+            made[-1].losses["quantizer/divergence"].value, made[0].losses["quantizer/divergence"].value
+        )
+    plain = GumbelQuantizer(GumbelQuantizer.Config(), LearnedCodebook.Config(entries=3, width=2))
+    plain.load_state_dict(
+        {**quantizer.state_dict(), "logits.weight": drawn(3, 2, seed=1), "logits.bias": drawn(3, seed=2)}
+    )
+    torch.manual_seed(5)
+    assert not torch.equal(plain(grid, codebook).indices, made[0].indices)  # the noise counts for less
+
+
 def test_gumbel_codes_train_encoder_and_codebook() -> None:
     quantizer = GumbelQuantizer(GumbelQuantizer.Config(), LearnedCodebook.Config(entries=8, width=3))
     table, features = learned(drawn(8, 3).tolist()), drawn(1, 3, 2, 2).requires_grad_()

@@ -56,3 +56,11 @@ def test_entries_that_start_from_features_still_learn() -> None:
     codebook().sum().backward()
     assert codebook.table.grad is not None
     assert codebook.table.is_leaf
+
+
+def test_a_normal_start_has_variance_one_and_takes_no_features() -> None:
+    table = made(512, "normal", width=8)
+    assert table().std().item() == pytest.approx(1, abs=0.05)
+    before = table().detach().clone()
+    table.start(torch.randn(600, 8))
+    assert torch.equal(table(), before)
