@@ -274,6 +274,9 @@ class Quantizer(nn.Module):
         """d of the grid that it quantises, from the settings of its codebook."""
         return int(codebook.width)
 
+    def advance(self) -> None:
+        """Called once a training step, before any grid is quantised: for what follows a schedule; most need nothing."""
+
     def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool = False) -> Quantized:
         """The quantised grid with its losses; with `learn` the codebook is shown the features."""
         raise TypeError(f"{type(self).__name__} must define forward")

@@ -196,6 +196,8 @@ class Tokenizer(nn.Module):
         upper = self.hierarchy(stages) if self.hierarchy is not None else {}
         # The codebook starts and keeps its statistics from the features that the decoder reads, and they come first.
         codebook = View(self.codebook, self.codebook()) if self.codebook.generated else self.codebook
+        if self.quantizer.training:
+            self.quantizer.advance()
         deep = self.quantizer(features, codebook, learn=self.codebook.training)  # off where it alone is frozen
         return {**{level: self.quantizer(grid, codebook) for level, grid in upper.items()}, DEEP: deep}
 

@@ -90,8 +90,8 @@ def small_tokenizer(
     }
     torch.manual_seed(seed)
     tokenizer = Tokenizer(build(TokenizerConfig, values, "test"))
-    if align:
-        tokenizer.take(Source())
+    if tokenizer.aligner is not None:
+        tokenizer.aligner.take(Source())
     return tokenizer
 
 

@@ -111,7 +111,7 @@ def test_the_temperature_falls_along_a_cosine_and_is_kept() -> None:
     found = []
     for _ in range(6):
         quantizer(drawn(1, 3, 2, 2), table)  # the upper grids of a step count for nothing
-        quantizer(drawn(1, 3, 2, 2), table, learn=True)
+        quantizer.advance()
         found.append(float(quantizer.temperature()))
     expected = [0.2 + 0.4 * (1 + math.cos(math.pi * step / 4)) for step in (0, 1, 2, 3, 4, 4)]
     assert found == pytest.approx(expected)

@@ -154,7 +154,7 @@ def encode(model: str, source: Path, /, *, out: Path, size: Count | None = None,
 
     from tavq.core import files
     from tavq.interfaces import default_device
-    from tavq.tokenizer import Tokenizer, find_model
+    from tavq.tokenizer import Tokenizer, find_model, read_model_config
 
     folder = find_model(model)
     tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
@@ -168,7 +168,11 @@ def encode(model: str, source: Path, /, *, out: Path, size: Count | None = None,
             bar(len(keys))
     if not keys:
         raise DataError(f"Not one picture of {source} could be read: {faults[0] if faults else 'it holds none'}.")
-    metadata = {"keys": json.dumps(keys, ensure_ascii=False), "entries": str(tokenizer.entries)}
+    metadata = {
+        "keys": json.dumps(keys, ensure_ascii=False),
+        "entries": str(tokenizer.entries),
+        "model": str(read_model_config(folder).get("sha256")),
+    }
     files.write_tensors(out, {"indices": torch.cat(parts).to(torch.int32)}, metadata)
     console.tell_faults(faults)
     console.say(f"{len(keys):,} pictures are in {out}.")
@@ -206,10 +210,12 @@ def decode(model: str, tokens: Path, /, *, out: Path) -> None:
     from tavq.data.pictures import save_png
     from tavq.data.transforms import to_uint8
     from tavq.interfaces import default_device
-    from tavq.tokenizer import Tokenizer
+    from tavq.tokenizer import Tokenizer, find_model
 
-    tokenizer = Tokenizer.from_pretrained(model).to(default_device())
+    folder = find_model(model)
+    tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
     indices, keys = read_tokens(tokens)
+    check_maker(tokens, folder, tokenizer.entries)
     if not keys:
         raise FileError(f"{tokens} holds no pictures.")
     names = png_names(keys)
@@ -221,6 +227,26 @@ def decode(model: str, tokens: Path, /, *, out: Path) -> None:
                 save_png(files.inside(out, name), image)
             bar(min(start + BATCH, len(keys)))
     console.say(f"{len(keys):,} pictures are in {out}.")
+
+
+def check_maker(tokens: Path, folder: Path, entries: int) -> None:
+    """Refuses tokens of a codebook of another size, and says so where the same size is another model's.
+
+    A file without a maker in its metadata is taken as it is.
+    """
+    from tavq.core import files
+    from tavq.core.errors import FileError
+    from tavq.tokenizer import read_model_config
+
+    told = files.MappedTensors(tokens).metadata
+    if told.get("entries", str(entries)) != str(entries):
+        raise FileError(
+            f"{tokens} was made by a model of {told['entries']} entries, and {folder} has {entries}; decode it with "
+            "the model that made it."
+        )
+    own = read_model_config(folder).get("sha256")
+    if told.get("model", own) != own:
+        console.say(f"{tokens} was made by another model than {folder}; the pictures may mean nothing.")
 
 
 def png_names(keys: Sequence[str]) -> list[str]:

@@ -41,7 +41,8 @@ def text(
         out: The text store; by default FOLDER/text.
         whole: Also keep the token vectors of each whole text (for LG-VQ, and TA-VQ without multi-granularity).
         word_graph: Also keep the adjectives and nouns with their vectors and which modifies which (for codebooks made
-            of words); a store of the same pictures by the same encoder is kept as it is.
+            of words); a store of the same pictures by the same encoder is kept as it is. A store that is made anew
+            keeps the kinds of tables that the old one had.
         fewest: With --word-graph, words are kept that were seen more often than this.
         json: Also write the counts to this file.
     """
@@ -53,23 +54,26 @@ def text(
     texts = {record.file_name: record.text or "" for record in dataset.records}
     loaded, place = load_encoder(encoder), out or folder / "text"
     facts: dict[str, Any] = {}
-    if word_graph and _is_made(place, texts, loaded, splitter, whole):
+    before = _store_at(place)
+    if word_graph and before is not None and before.holds(texts, loaded, splitter, whole):
         console.say(f"The text store {place} holds these pictures; it is kept.")
     else:
+        if before is not None:  # what the old one held beside the units, the new one holds too
+            whole, word_graph = whole or before.manifest.whole, word_graph or before.has_word_graph
         facts = _build(texts, loaded, splitter, place, whole)
     if word_graph:
         facts["word_graph"] = _build_word_graph(texts, loaded, place, fewest)
     console.write_json(json, facts)
 
 
-def _is_made(place: Path, texts: Mapping[str, str], encoder: Any, splitter: str, whole: bool) -> bool:
+def _store_at(place: Path) -> Any:
     from tavq.core.errors import FileError
     from tavq.text.store import TextStore
 
     try:
-        return TextStore.open(place, verify=True).holds(texts, encoder, splitter, whole)
+        return TextStore.open(place, verify=True)
     except FileError:  # none there, or a damaged one, in whose place a new one is made
-        return False
+        return None
 
 
 def _build(texts: Mapping[str, str], encoder: Any, splitter: str, place: Path, whole: bool) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Tables of entries: learned, ema, anchored, linear, fixed (more to come). One registered class a file."""
+"""Where entries come from. One registered class a file; tables.py and anchors.py are shared."""

@@ -74,7 +74,13 @@ class TransferredCodebook(Codebook):
         @property
         def parts(self) -> int:
             """Of the codebook."""
-            return 2 if self.split else 1
+            return len(self.sizes)
+
+        @property
+        def sizes(self) -> tuple[int, ...]:
+            """Entries of each part."""
+            both = (len(self.adjectives), len(self.nouns))
+            return both if self.split else (sum(both),)
 
     generated = True
     reads_text = True
@@ -94,7 +100,7 @@ class TransferredCodebook(Codebook):
                 "The codebook 'transferred' is made of words and its settings name none; training takes them from the "
                 "word graph of a text store."
             )
-        self.sizes = both if config.split else (sum(both),)
+        self.sizes = config.sizes
         # Random until `take`, as in a test: what is loaded or taken replaces it.
         vectors = torch.randn(len(self.words), _kept_width(config, config.word_width))
         if config.words == "frozen":

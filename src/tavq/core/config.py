@@ -142,9 +142,12 @@ def _scalar(text: str, key: str) -> Any:
 
 
 def apply_overrides(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of nested `settings` with dotted keys set; sections that are missing or null are made."""
+    """A copy of nested `settings` with dotted keys set; sections that are missing or null are made.
+
+    Another `name` of a section is another part: the settings of the old one go, whatever the order of the keys.
+    """
     result: dict[str, Any] = dict(settings)
-    for dotted, value in overrides.items():
+    for dotted, value in sorted(overrides.items(), key=lambda item: not item[0].endswith(".name")):
         *path, last = dotted.split(".")
         section = result
         for key in path:
@@ -153,6 +156,8 @@ def apply_overrides(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -
                 inner = {"name": inner}
             section[key] = dict(inner) if isinstance(inner, Mapping) else {}
             section = section[key]
+        if last == "name" and section.get("name", value) != value:
+            section.clear()
         section[last] = value
     return result
 

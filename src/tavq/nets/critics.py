@@ -12,7 +12,7 @@ from torch.nn.utils import skip_init
 
 from tavq.core.config import Config
 from tavq.core.errors import UsageError
-from tavq.ops.collective import averaged
+from tavq.ops.collective import averaged_value
 
 WIDEST = 8  # channels double layer by layer up to this multiple of the first
 GROUPS = 32
@@ -190,14 +190,9 @@ class LeCam(nn.Module):
 
         The mean over processes of its gradients is the gradient of one process with the whole batch.
         """
-        real, made = (_over_processes(logits.mean()) for logits in (real_logits, fake_logits))
+        real, made = (averaged_value(logits.mean()) for logits in (real_logits, fake_logits))
         loss = functional.relu(real - self.made).square() + functional.relu(self.real - made).square()
         with torch.no_grad():
             for mean, score in ((self.real, real), (self.made, made)):
                 mean.lerp_(score, 1 - self.DECAY)
         return loss
-
-
-def _over_processes(score: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """The mean over processes in value, with this process's gradient."""
-    return score + (averaged(score.detach()) - score.detach())

@@ -108,6 +108,11 @@ def drawn_rows(rows: Float[Tensor, "n d"], count: int) -> Float[Tensor, "count d
     return rows[from_first(chosen)]
 
 
+def averaged_value(value: Tensor) -> Tensor:
+    """The mean over all processes in value; in gradient this process's own, which the mean over gradients scales."""
+    return value + (averaged(value.detach()) - value.detach())
+
+
 def counts(indices: Int[Tensor, " n"], k: int) -> Float[Tensor, " k"]:
     """How often each of k entries was chosen, over all processes."""
     return summed(torch.bincount(indices, minlength=k).float())

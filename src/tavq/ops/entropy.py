@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from tavq.ops.collective import processes, summed
+from tavq.ops.collective import averaged, averaged_value
 from tavq.ops.nearest import CPU_BUFFER, GPU_BUFFER
 
 
@@ -37,13 +37,8 @@ def binary_entropy_gap(values: Float[Tensor, "n l"], point: float, temperature: 
         logits = values.float() * (4 * point / temperature)
         # h(σ(x)) = softplus(x) - x σ(x)
         each = (F.softplus(logits) - logits * logits.sigmoid()).sum(1).mean()
-        mean = _mean_of_all(logits.sigmoid().mean(0))
+        mean = averaged_value(logits.sigmoid().mean(0))
         return each - torch.special.entr(torch.stack([mean, 1 - mean]).clamp(min=1e-30)).sum()
-
-
-def _mean_of_all(mean: Tensor) -> Tensor:
-    """The mean over processes in value; in gradient this process's own, which the mean over gradients scales right."""
-    return mean + (summed(mean.detach()) / processes() - mean.detach())
 
 
 class _EntropyGap(torch.autograd.Function):
@@ -55,7 +50,7 @@ class _EntropyGap(torch.autograd.Function):
             shares = logs.exp()
             mean += shares.sum(0)
             entropy -= torch.linalg.vecdot(shares, logs).sum()
-        mean = summed(mean / len(rows)) / processes()
+        mean = averaged(mean / len(rows))
         ctx.temperature = temperature
         ctx.save_for_backward(rows, entries, mean)
         return entropy / len(rows) - torch.special.entr(mean).sum()

@@ -52,14 +52,14 @@ class GumbelQuantizer(Quantizer):
 
     def __init__(self, config: Config, codebook: Any) -> None:
         super().__init__(config, codebook)
-        entries = getattr(codebook, "entries", None)
-        if not isinstance(entries, int):
+        sizes = getattr(codebook, "sizes", None)
+        if sizes is None:
             raise UsageError(
-                f"The quantizer 'gumbel' has a logit for each entry, and the codebook {codebook.name!r} does not say "
-                "in its settings how many it has; use one with 'entries', such as 'learned'."
+                f"The quantizer 'gumbel' has a logit for each entry, and the codebook {codebook.name!r} has no entries "
+                "of its own; use another, such as 'learned'."
             )
         self.exact = config.hard
-        self.logits = nn.Linear(codebook.width, entries)
+        self.logits = nn.Linear(codebook.width, sum(sizes))
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))  # training passes, kept for resuming
 
     def temperature(self) -> Float[Tensor, ""]:
@@ -67,6 +67,9 @@ class GumbelQuantizer(Quantizer):
         share = ((self.calls - 1).clamp(min=0) / self.config.anneal_steps).clamp(max=1)
         first, final = self.config.temperature, self.config.final_temperature
         return final + (first - final) / 2 * (1 + torch.cos(math.pi * share))
+
+    def advance(self) -> None:
+        self.calls += 1
 
     def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w"]:
         b, _, h, w = features.shape
@@ -83,7 +86,6 @@ class GumbelQuantizer(Quantizer):
         rows = as_rows(features.float())
         if learn:
             codebook.start(rows.detach())
-            self.calls += 1
         logits, temperature = self.logits, self.temperature()
         hard, noise = self.config.hard or not self.training, self.training
         weight, bias = self.config.sharpness * logits.weight, self.config.sharpness * logits.bias

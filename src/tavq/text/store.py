@@ -27,7 +27,7 @@ from tavq.core.files import (
 from tavq.interfaces import GRANULARITIES, POOLED, TOKENS, WHOLE, WHOLE_IDS
 from tavq.text.encoders import EncoderRecord, TextEncoder
 from tavq.text.granularity import MAX_CHARACTERS, Units, clean, load_splitter
-from tavq.text.wordgraph import WordGraph, read_word_graph
+from tavq.text.wordgraph import RECORD, WordGraph, read_word_graph
 
 STORE = "store.safetensors"
 MANIFEST = "manifest.json"
@@ -172,14 +172,22 @@ class TextStore:
         """In how many pictures each distinct unit stands, in the order of `vocabulary`."""
         return np.bincount(self._arrays[f"{granularity}/ids"], minlength=self.manifest.units[granularity])
 
+    @property
+    def has_word_graph(self) -> bool:
+        """Whether a word graph lies beside it."""
+        return (self.folder / RECORD).is_file()
+
     def word_graph(self) -> WordGraph:
         """The adjectives and nouns of the texts with their vectors and edges; UsageError where it was not made."""
         return read_word_graph(self.folder, self.manifest.encoder)
 
     def holds(self, texts: Mapping[str, str], encoder: TextEncoder, splitter: str, whole: bool) -> bool:
-        """Whether it has every text's picture, made in this way; the texts themselves are not compared."""
+        """Whether it has every text's picture, made in this way; the texts themselves are not compared.
+
+        A store of whole texts holds what is asked of one without.
+        """
         made = self.manifest
-        if (made.encoder, made.splitter, made.whole) != (encoder.record, splitter_record(splitter), whole):
+        if (made.encoder, made.splitter) != (encoder.record, splitter_record(splitter)) or (whole and not made.whole):
             return False
         without = [text for key, text in texts.items() if key not in self]
         load = load_splitter(splitter)

@@ -15,16 +15,18 @@ def begin_from(tokenizer: Tokenizer, name_or_path: str) -> None:
     Raises:
         UsageError: there is no such model, or its network, codebook or quantizer is another.
     """
-    trained = Tokenizer.from_pretrained(name_or_path).state_dict()
+    model = Tokenizer.from_pretrained(name_or_path)
+    trained, kept_as_table = model.state_dict(), model.config.codebook.name == "fixed" and tokenizer.codebook.generated
     own = tokenizer.state_dict()
     needed = {name for name in own if name.split(".")[0] not in ("aligner", "hierarchy")}
     shapes = {name: value.shape for name, value in own.items() if name in needed or name in trained}
     wrong = sorted(name for name in shapes if name not in trained or trained[name].shape != shapes[name])
     if wrong:
         found = list(trained[wrong[0]].shape) if wrong[0] in trained else "nothing"
+        table = " (a computed codebook is kept as its table: set model.codebook to fixed)" if kept_as_table else ""
         raise UsageError(
             f"The model {name_or_path!r} does not fit this recipe: {wrong[0]!r} is {found} there and "
-            f"{list(shapes[wrong[0]])} here. Use the recipe it was trained with, or leave out train.start_from."
+            f"{list(shapes[wrong[0]])} here. Use the recipe it was trained with{table}, or leave out train.start_from."
         )
     for name in shapes:
         own[name].copy_(trained[name])
