@@ -56,3 +56,36 @@ def test_a_missing_store_is_made_with_its_word_graph(tavq: Tavq, home: Path, tmp
     assert done.code == 0, done.err
     assert f"making it as by: tavq text {data} --word-graph" in done.err
     assert (data / "text/wordgraph.json").is_file()
+
+
+def test_a_store_made_anew_keeps_what_the_old_one_had(tavq: Tavq, home: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(home / "data", data)
+
+    def kinds() -> tuple[bool, bool]:
+        manifest = json.loads((data / "text/manifest.json").read_text())
+        return manifest["whole"], (data / "text/wordgraph.json").is_file()
+
+    graph = ("--word-graph", "--fewest", 1)
+    assert tavq("text", data, "--whole", *graph).code == 0
+    assert kinds() == (True, True)
+    for flags in (graph, ("--whole", "--fewest", 1), ("--fewest", 1)):
+        assert tavq("text", data, *flags).code == 0
+        assert kinds() == (True, True), flags
+
+
+def test_tokens_of_another_model_are_told_or_refused(tavq: Tavq, home: Path, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.safetensors"
+    assert tavq("encode", home / "plain", home / "data", "--out", tokens).code == 0
+    assert "another model" not in tavq("decode", home / "plain", tokens, "--out", tmp_path / "own").err
+    other = tavq("decode", home / "aligned", tokens, "--out", tmp_path / "other")
+    assert other.code == 0
+    assert "was made by another model than" in other.err
+    larger = tmp_path / "larger"
+    settings = (*SMALL.split(), "--model.codebook.entries", 24)
+    wanted = [part for part in settings if "dropout" not in str(part)]
+    wanted.remove("0.5")
+    assert tavq("train", "vqgan-tiny", "--data", home / "data", "--out", larger, *wanted).code == 0
+    refused = tavq("decode", larger, tokens, "--out", tmp_path / "refused")
+    assert refused.code == 2
+    assert "was made by a model of 16 entries" in refused.err

@@ -235,12 +235,11 @@ def check_maker(tokens: Path, folder: Path, entries: int) -> None:
     A file without a maker in its metadata is taken as it is.
     """
     from tavq.core import files
-    from tavq.core.errors import FileError
     from tavq.tokenizer import read_model_config
 
     told = files.MappedTensors(tokens).metadata
     if told.get("entries", str(entries)) != str(entries):
-        raise FileError(
+        raise UsageError(
             f"{tokens} was made by a model of {told['entries']} entries, and {folder} has {entries}; decode it with "
             "the model that made it."
         )

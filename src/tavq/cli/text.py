@@ -28,6 +28,7 @@ def text(
     whole: bool = False,
     word_graph: bool = False,
     fewest: int = 10,
+    word_vectors: Path | None = None,
     json: Path | None = None,
 ) -> None:
     """Splits each text into words, phrases and sentences and encodes each distinct unit once.
@@ -44,6 +45,7 @@ def text(
             of words); a store of the same pictures by the same encoder is kept as it is. A store that is made anew
             keeps the kinds of tables that the old one had.
         fewest: With --word-graph, words are kept that were seen more often than this.
+        word_vectors: With --word-graph, a file of word vectors (GloVe's text format) in the place of the encoder's.
         json: Also write the counts to this file.
     """
     from tavq.data.folder import FolderDataset
@@ -62,7 +64,7 @@ def text(
             whole, word_graph = whole or before.manifest.whole, word_graph or before.has_word_graph
         facts = _build(texts, loaded, splitter, place, whole)
     if word_graph:
-        facts["word_graph"] = _build_word_graph(texts, loaded, place, fewest)
+        facts["word_graph"] = _build_word_graph(texts, loaded, place, fewest, word_vectors)
     console.write_json(json, facts)
 
 
@@ -92,10 +94,12 @@ def _build(texts: Mapping[str, str], encoder: Any, splitter: str, place: Path, w
     return asdict(summary)
 
 
-def _build_word_graph(texts: Mapping[str, str], encoder: Any, place: Path, fewest: int) -> dict[str, Any]:
+def _build_word_graph(
+    texts: Mapping[str, str], encoder: Any, place: Path, fewest: int, vectors: Path | None
+) -> dict[str, Any]:
     from tavq.text.wordgraph import build_word_graph
 
-    summary = build_word_graph(texts.values(), encoder, place, fewest)
+    summary = build_word_graph(texts.values(), encoder, place, fewest, vectors)
     console.say(
         f"The word graph of {summary.adjectives:,} adjectives, {summary.nouns:,} nouns and {summary.edges:,} edges "
         f"is in {place}."

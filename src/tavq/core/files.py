@@ -175,6 +175,17 @@ def read_text(path: Path) -> str:
         raise FileError(f"{path} is not UTF-8 text: byte {error.start} cannot be read.") from error
 
 
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 text of any size, one at a time."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield from file
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path} is not UTF-8 text: {error.reason}.") from error
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
 def read_json(path: Path) -> Any:
     """The value in a JSON file."""
     if path.exists() and path.stat().st_size > MAX_JSON:

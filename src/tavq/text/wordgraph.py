@@ -19,6 +19,7 @@ from tavq.text.encoders import EncoderRecord, TextEncoder
 from tavq.text.granularity import clean
 from tavq.text.splitters.pattern import is_word, letter, repaired, sentence_spans
 from tavq.text.tagging import load_tagger
+from tavq.text.wordvectors import read_word_vectors
 
 TENSORS = "wordgraph.safetensors"
 RECORD = "wordgraph.json"
@@ -59,6 +60,8 @@ class Record(Config):
 
     format: Literal[1]
     encoder: EncoderRecord
+    prompts: bool = True
+    """The vectors are an encoder's, of prompts; else a file's."""
     fewest: int
     edges: int
     adjectives: tuple[str, ...]
@@ -161,17 +164,22 @@ def _seen(noun: str, nouns: Mapping[str, int]) -> str:
 
 
 def build_word_graph(
-    texts: Iterable[str], encoder: TextEncoder, folder: Path, fewest: int = FEWEST
+    texts: Iterable[str], encoder: TextEncoder, folder: Path, fewest: int = FEWEST, vectors: Path | None = None
 ) -> WordGraphSummary:
     """Writes the word graph of a corpus beside the text store in `folder`, in place of an older one.
 
     Words seen more than `fewest` times are kept. Their vectors are those of the prompts of the public code, "a photo of
-    NOUN" and "a photo of ADJECTIVE object".
+    NOUN" and "a photo of ADJECTIVE object"; or, with a file of word `vectors` (GloVe), the words' own, and words that
+    it lacks are left out.
 
     Raises DataError where the corpus has too few words, or too many.
     """
     corpus = read_corpus(texts)
     adjectives, nouns = (_frequent(counter, fewest) for counter in (corpus.adjectives, corpus.nouns))
+    maker = encoder.record
+    if vectors is not None:
+        maker, table_of = read_word_vectors(vectors, {*adjectives, *nouns})
+        adjectives, nouns = (tuple(word for word in words if word in table_of) for words in (adjectives, nouns))
     _check_sizes(len(adjectives), len(nouns), fewest)
     places = [{word: place for place, word in enumerate(words)} for words in (adjectives, nouns)]
     edges = sorted(
@@ -179,13 +187,18 @@ def build_word_graph(
         for (adjective, noun), count in corpus.pairs.items()
         if adjective in places[0] and noun in places[1]
     )
-    prompts = [ADJECTIVE_PROMPT.format(word) for word in adjectives] + [NOUN_PROMPT.format(word) for word in nouns]
+    if vectors is not None:
+        rows = torch.from_numpy(np.stack([table_of[word] for word in (*adjectives, *nouns)]))
+    else:
+        prompts = [ADJECTIVE_PROMPT.format(word) for word in adjectives]
+        rows = encoder.encode_units([*prompts, *(NOUN_PROMPT.format(word) for word in nouns)])
     table = torch.tensor(edges, dtype=torch.int64).reshape(-1, 3)
-    tensors = {"vectors": encoder.encode_units(prompts), "edges": table[:, :2], "edge_counts": table[:, 2]}
+    tensors = {"vectors": rows, "edges": table[:, :2], "edge_counts": table[:, 2]}
     write_tensors(folder / TENSORS, tensors)
     record = Record(
         format=1,
-        encoder=encoder.record,
+        encoder=maker,
+        prompts=vectors is None,
         fewest=fewest,
         edges=len(edges),
         adjectives=adjectives,
@@ -231,7 +244,7 @@ def read_word_graph(folder: Path, encoder: EncoderRecord) -> WordGraph:
     if not path.is_file():
         raise UsageError(f"The text store {folder} has no word graph; make it with: tavq text DIR --word-graph")
     record = _read_record(path)
-    if record.encoder != encoder:
+    if record.prompts and record.encoder != encoder:
         raise FileError(
             f"{path} is of the encoder {record.encoder.name!r} and the store beside it of {encoder.name!r}; "
             "make both with one: tavq text DIR --word-graph"
@@ -239,7 +252,7 @@ def read_word_graph(folder: Path, encoder: EncoderRecord) -> WordGraph:
     check_sha256(folder / TENSORS, record.sha256)
     tensors = MappedTensors(folder / TENSORS)
     k, e = len(record.adjectives) + len(record.nouns), record.edges
-    vectors = _shaped(tensors, "vectors", "<f4", (k, encoder.width))
+    vectors = _shaped(tensors, "vectors", "<f4", (k, record.encoder.width))
     edges, counts = _shaped(tensors, "edges", "<i8", (e, 2)), _shaped(tensors, "edge_counts", "<i8", (e,))
     sizes = (len(record.adjectives), len(record.nouns))
     if not np.isfinite(vectors).all() or (edges < 0).any() or (edges >= sizes).any() or (counts < 1).any():

@@ -247,6 +247,16 @@ def test_overrides_that_are_none(tokens: list[str], message: str) -> None:
     assert str(caught.value) == message
 
 
+def test_another_name_is_another_part_whatever_the_order() -> None:
+    before = {"model": {"quantizer": {"name": "nearest", "commitment": 0.25}, "codebook": {"name": "learned"}}}
+    changes = {"model.quantizer.of": 1, "model.quantizer.name": "product"}
+    for order in (changes, dict(reversed(changes.items()))):
+        assert apply_overrides(before, order)["model"]["quantizer"] == {"name": "product", "of": 1}
+    same = apply_overrides(before, {"model.quantizer.name": "nearest"})
+    assert same == before
+    assert before["model"]["quantizer"] == {"name": "nearest", "commitment": 0.25}
+
+
 @given(st.lists(st.one_of(st.text(max_size=12), st.text(alphabet="-.=&*![]{}:a1 ", max_size=12)), max_size=5))
 @settings(max_examples=150, deadline=None)
 def test_any_arguments_end_in_settings_or_one_kind_of_error(tokens: list[str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tavq.ops import entropy
+from tavq.ops import collective, entropy
 
 
 def drawn(*shape: int, seed: int) -> Tensor:
@@ -37,13 +37,13 @@ def test_two_processes_on_halves_are_one_on_the_whole(
         sent.append(values.clone())
         return values
 
-    monkeypatch.setattr(entropy, "summed", record)
+    monkeypatch.setattr(collective, "summed", record)
     for half in halves:
         gap(half.detach())
-    monkeypatch.setattr(entropy, "processes", lambda: 2)
+    monkeypatch.setattr(collective, "processes", lambda: 2)
     made = []
     for half, other in zip(halves, reversed(sent), strict=True):
-        monkeypatch.setattr(entropy, "summed", lambda values, other=other: values + other)
+        monkeypatch.setattr(collective, "summed", lambda values, other=other: values + other)
         made.append(gap(half))
         made[-1].backward()
     torch.testing.assert_close(torch.stack(made).mean(), expected)

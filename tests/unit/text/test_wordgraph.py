@@ -83,6 +83,37 @@ def test_the_graph_is_written_and_read(store: Path, tiny: TextEncoder) -> None:
     torch.testing.assert_close(torch.from_numpy(np.array(graph.vectors)), tiny.encode_units(prompts))
 
 
+GLOVE = "5 3\nred 1 0 0\ncar 0 1 0.5\nsmall 0 0 2\ndog -1 0 1e-1\ncar 9 9 9\nunseen x y z\n"
+
+
+def test_the_vectors_may_come_from_a_file(store: Path, tiny: TextEncoder, tmp_path: Path) -> None:
+    """Words that the file lacks, and their edges, are left out; a word that comes twice keeps its first vector."""
+    path = tmp_path / "glove.txt"
+    path.write_text(GLOVE)
+    build_word_graph(TEXTS.values(), tiny, store, fewest=1, vectors=path)
+    graph = opened(store).word_graph()
+    assert (graph.adjectives, graph.nouns) == (("small", "red"), ("car", "dog"))
+    assert graph.vectors.tolist() == [[0, 0, 2], [1, 0, 0], [0, 1, 0.5], [-1, 0, pytest.approx(0.1)]]
+    assert graph.edges.tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("red 1 2\ncar 1 x\n", "line 2 is not a word"), ("red 1 2\ncar 1\n", "line 2 has 1 numbers; 2 finite"),
+     ("red 1 nan\n", "line 1 has 2 numbers"), ("cat 1 2\n", "a vector for none of 6 words"), ("", "for none of 6")],
+)  # fmt: skip
+def test_files_that_hold_no_word_vectors(
+    store: Path, tiny: TextEncoder, tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "glove.txt"
+    path.write_text(text)
+    with pytest.raises(FileError, match=message):
+        build_word_graph(TEXTS.values(), tiny, store, fewest=1, vectors=path)
+    path.unlink()
+    with pytest.raises(FileError, match="cannot be read"):
+        build_word_graph(TEXTS.values(), tiny, store, fewest=1, vectors=path)
+
+
 def test_the_order_of_the_texts_does_not_matter(store: Path, tiny: TextEncoder) -> None:
     build_word_graph(TEXTS.values(), tiny, store, fewest=0)
     before = [(store / name).read_bytes() for name in (TENSORS, RECORD)]
