@@ -77,12 +77,13 @@ def run_evaluation(
     from tavq.data.loader import EvaluationLoader
     from tavq.evaluation import evaluate as measure
     from tavq.interfaces import default_device
+    from tavq.text.store import TextStore
     from tavq.tokenizer import Tokenizer, find_model
 
     folder = find_model(model)
     tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
     dataset = FolderDataset(data, split)
-    store = open_store(data, text)
+    store = TextStore.of(data, text, verify=True)
     loader = EvaluationLoader(dataset, data_config(folder, size), BATCH, store, limit=limit)
     batches: Iterable[Any] = loader
     if store is not None and tokenizer.aligner is not None and not tokenizer.aligner.knows(store):
@@ -111,16 +112,6 @@ def open_network(name: str) -> Any:
 
     kind, _, weights = name.partition("=")
     return feature_network(kind, Path(weights) if weights else None)
-
-
-def open_store(data: Path, text: Path | None) -> Any:
-    """The text store that was named, or the data set's own where there is one."""
-    from tavq.text.store import TextStore
-
-    place = text or data / "text"
-    if text is None and not place.exists():
-        return None
-    return TextStore.open(place, verify=True)
 
 
 def data_config(folder: Path, size: int | None) -> Any:

@@ -54,7 +54,7 @@ def write_report(
         middle.append(gallery.progress_of(found))
     else:
         dataset = held_out_first(folder, limit)
-        view = look(found, dataset, open_store(folder, text), spread(dataset, PAIRS), TOP, progress or Silence())
+        view = look(found, dataset, TextStore.of(folder, text), spread(dataset, PAIRS), TOP, progress or Silence())
         if dataset.fingerprint != found.provenance.get("data_sha256", dataset.fingerprint):
             middle.append(
                 tag("p", "The pictures below come from other data than the run was trained on.", class_="warning")
@@ -95,7 +95,7 @@ def write_comparison(
     ]
     if folder is not None:
         dataset = held_out_first(folder, limit)
-        store, names = open_store(folder, text), spread(dataset, PAIRS // 2)
+        store, names = TextStore.of(folder, text), spread(dataset, PAIRS // 2)
         views = [look(run, dataset, store, names, SIDE_TOP, progress or Silence()) for run in found]
         body += [
             side_by_side.pictures(found, views),
@@ -115,12 +115,6 @@ def data_folder(run: Run, data: Path | None) -> Path | None:
         return data
     stored = run.provenance.get("data_folder")
     return Path(stored) if isinstance(stored, str) and Path(stored).is_dir() else None
-
-
-def open_store(data: Path, text: Path | None) -> TextStore | None:
-    """The text store that was named, else the data set's own where it has one."""
-    place = text or data / "text"
-    return None if text is None and not place.is_dir() else TextStore.open(place)
 
 
 def contents(parts: Sequence[Any]) -> Markup:

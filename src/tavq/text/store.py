@@ -119,6 +119,12 @@ class TextStore:
         _check(path, manifest, tensors)
         return cls(folder, manifest, tensors)
 
+    @classmethod
+    def of(cls, data: Path, named: Path | None = None, verify: bool = False) -> "TextStore | None":
+        """The store that was named, else the data set's own (`text` in its folder), None where it has none."""
+        own = data / "text"
+        return None if named is None and not own.exists() else cls.open(named or own, verify)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return TextStore.open, (self.folder,)
 
