@@ -1,6 +1,7 @@
 """Where a run comes from, and whether a resumed run is the same one."""
 
 import platform
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from tavq.core.version import __version__
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import TextSource
 from tavq.training.settings import Recipe
+
+_short = reprlib.Repr()  # of a setting that differs; VQCT's are thousands of words
+_short.maxstring, _short.maxlist, _short.maxtuple = 80, 4, 4
 
 FREE = {
     "description",
@@ -62,7 +66,9 @@ def check_same_run(run: Path, recipe: Recipe, dataset: FolderDataset, text: Text
     free = FREE - ({"train.steps"} if recipe.train.decay != "none" else set())
     fixed = sorted(key for key in {*before, *now} - free if before.get(key) != now.get(key))
     if fixed:
-        changes = ", ".join(f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in fixed)
+        changes = ", ".join(
+            f"{key} was {_short.repr(before.get(key))}, now {_short.repr(now.get(key))}" for key in fixed
+        )
         raise UsageError(f"{run} was started with other settings: {changes}. Use the same, or another --out.")
     started = files.read_json(run / "provenance.json")
     for what, key, value in (
