@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -286,12 +287,15 @@ class Quantizer(nn.Module):
         raise TypeError(f"{type(self).__name__} must define indices")
 
     def lookup(self, indices: Int[Tensor, "b h w *c"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
-        """The grid of entries that indices stand for; what `decode` needs."""
-        raise TypeError(f"{type(self).__name__} must define lookup")
+        """The grid of entries that indices stand for; what `decode` needs. Here: one entry a position, as it is."""
+        return as_grid(F.embedding(indices.flatten(), codebook()), indices.shape)
 
     def alone(self, codebook: Codebook) -> Float[Tensor, "k d"]:
-        """Each entry of each part as a code of the grid's width, every other part at the mean of its entries."""
-        raise TypeError(f"{type(self).__name__} must define alone")
+        """Each entry of each part as a code of the grid's width, every other part at the mean of its entries.
+
+        Here: of the one part there is, each entry as it is.
+        """
+        return codebook()
 
 
 class Aligner(nn.Module):

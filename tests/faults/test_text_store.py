@@ -21,8 +21,9 @@ from torch import Tensor
 
 from tavq.core.errors import FileError
 from tavq.core.files import sha256_bytes
+from tavq.text.building import build_store
 from tavq.text.encoders import TextEncoder, WholeText
-from tavq.text.store import TextStore, build_store
+from tavq.text.store import TextStore
 
 TEXTS = {"1.png": "A red car and a blue dog.", "2.png": "The dog sees two red cars. It rains."}
 
@@ -174,7 +175,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from tavq.text.encoders import TextEncoder, WholeText
-from tavq.text.store import TextStore, build_store
+from tavq.text.building import build_store
+from tavq.text.store import TextStore
 
 texts = {f"{n}.png": f"A red car and {n} blue dogs." for n in range(100)}
 out = Path(sys.argv[1])

@@ -7,10 +7,9 @@ twice, 1-2 once. Weights of the first layer [3 4] are cos(0.3 i), its bias 0.1, 
 cos(0.7 i) and -0.3, 0.2, 0.1. The adjacency is what its GCNConv multiplies with.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
+from text_sources import Words
 from torch import Tensor
 
 from tavq.codebooks.transferred import TransferredCodebook
@@ -47,28 +46,10 @@ class Graph:
     vectors = torch.sin(torch.arange(20.0) + 1).view(5, 4).numpy()
 
 
-class Source:
-    """A text store that has it."""
-
-    width = 4
-
-    def __contains__(self, key: str) -> bool:
-        return True
-
-    def vectors(self, key: str) -> dict[str, Any]:
-        return {}
-
-    def vocabulary(self, granularity: str) -> tuple[list[str], Any]:
-        return [], np.empty((0, self.width), np.float32)
-
-    def word_graph(self) -> Graph:
-        return Graph()
-
-
 def codebook(**settings: object) -> TransferredCodebook:
     config = TransferredCodebook.Config.model_validate({"width": 3, **settings})
-    made = TransferredCodebook(TransferredCodebook.fitted(config, Source()))
-    made.take(Source())
+    made = TransferredCodebook(TransferredCodebook.fitted(config, Words(Graph())))
+    made.take(Words(Graph()))
     return made.eval()
 
 

@@ -79,7 +79,7 @@ def _store_at(place: Path) -> Any:
 
 
 def _build(texts: Mapping[str, str], encoder: Any, splitter: str, place: Path, whole: bool) -> dict[str, Any]:
-    from tavq.text.store import build_store
+    from tavq.text.building import build_store
 
     with console.bar("Encoding text", len(texts)) as bar:
         summary = build_store(texts, encoder, splitter, place, whole, progress=bar)

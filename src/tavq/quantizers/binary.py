@@ -13,7 +13,7 @@ from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import Codebook, Loss, Losses, Quantized, Quantizer, quantizers
 from tavq.ops.entropy import binary_entropy_gap
-from tavq.quantizers.lattices import Axes, check_lattice, codes_of, lookup, numbers
+from tavq.quantizers.lattices import Axes, check_lattice, codes_of, lookup, numbered
 
 
 @quantizers.register("binary")
@@ -60,13 +60,10 @@ class BinaryQuantizer(Quantizer):
 
     def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w"]:
         b, _, h, w = features.shape
-        return numbers((self._values(features.detach()) > 0).long(), codebook).view(b, h, w)
+        return numbered((self._values(features.detach()) > 0).long(), codebook, (b, h, w))
 
     def lookup(self, indices: Int[Tensor, "b h w"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
         return lookup(indices, codebook)
-
-    def alone(self, codebook: Codebook) -> Float[Tensor, "k d"]:
-        return codebook()
 
     def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool = False) -> Quantized:
         b, _, h, w = features.shape

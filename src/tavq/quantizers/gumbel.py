@@ -4,7 +4,6 @@ import math
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
@@ -74,12 +73,6 @@ class GumbelQuantizer(Quantizer):
     def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w"]:
         b, _, h, w = features.shape
         return likeliest(as_rows(features), self.logits.weight, self.logits.bias).view(b, h, w)
-
-    def lookup(self, indices: Int[Tensor, "b h w"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
-        return as_grid(F.embedding(indices.flatten(), codebook()), indices.shape)
-
-    def alone(self, codebook: Codebook) -> Float[Tensor, "k d"]:
-        return codebook()
 
     def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool = False) -> Quantized:
         b, _, h, w = features.shape

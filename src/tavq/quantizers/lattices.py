@@ -44,8 +44,7 @@ def codes_of(
     assert isinstance(codebook, Lattice)
     points = codebook.points(digits)
     codes = codebook.raised(StraightThrough.apply(values, points))
-    indices = codebook.indices_of(digits).view(*shape)
-    return as_grid(codes, shape), as_grid(codebook.raised(points), shape), indices
+    return as_grid(codes, shape), as_grid(codebook.raised(points), shape), numbered(digits, codebook, shape)
 
 
 def lookup(indices: Int[Tensor, "b h w"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
@@ -54,7 +53,7 @@ def lookup(indices: Int[Tensor, "b h w"], codebook: Codebook) -> Float[Tensor, "
     return as_grid(codebook.raised(codebook.points(codebook.digits_of(indices.flatten()))), indices.shape)
 
 
-def numbers(digits: Int[Tensor, "n l"], codebook: Codebook) -> Int[Tensor, " n"]:
-    """The index of each row of digits."""
+def numbered(digits: Int[Tensor, "n l"], codebook: Codebook, shape: Sequence[int]) -> Int[Tensor, "b h w"]:
+    """The grid of indices that rows of digits stand for."""
     assert isinstance(codebook, Lattice)
-    return codebook.indices_of(digits)
+    return codebook.indices_of(digits).view(*shape)

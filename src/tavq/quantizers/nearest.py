@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from tavq.core.config import NamedConfig
-from tavq.interfaces import Codebook, Loss, Losses, Quantized, Quantizer, as_grid, as_rows, quantizers
+from tavq.interfaces import Codebook, Loss, Losses, Quantized, Quantizer, as_rows, quantizers
 from tavq.ops.entropy import entropy_gap
 from tavq.ops.nearest import nearest
 
@@ -103,12 +103,6 @@ class NearestQuantizer(Quantizer):
     def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w"]:
         b, _, h, w = features.shape
         return choose(as_rows(features), codebook).view(b, h, w)
-
-    def lookup(self, indices: Int[Tensor, "b h w"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
-        return as_grid(F.embedding(indices.flatten(), codebook()), indices.shape)
-
-    def alone(self, codebook: Codebook) -> Float[Tensor, "k d"]:
-        return codebook()
 
     def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool = False) -> Quantized:
         if learn:

@@ -10,7 +10,7 @@ from torch import Tensor
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import Codebook, Quantized, Quantizer, quantizers
-from tavq.quantizers.lattices import Axes, check_lattice, codes_of, lookup, numbers
+from tavq.quantizers.lattices import Axes, check_lattice, codes_of, lookup, numbered
 
 EDGE = 1e-3
 """Room beyond the outer levels, which tanh would otherwise reach at infinity only."""
@@ -54,13 +54,10 @@ class ScalarQuantizer(Quantizer):
     def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w"]:
         b, _, h, w = features.shape
         bounded, levels = self._bounded(features.detach())
-        return numbers(bounded.round().long() + levels // 2, codebook).view(b, h, w)
+        return numbered(bounded.round().long() + levels // 2, codebook, (b, h, w))
 
     def lookup(self, indices: Int[Tensor, "b h w"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
         return lookup(indices, codebook)
-
-    def alone(self, codebook: Codebook) -> Float[Tensor, "k d"]:
-        return codebook()
 
     def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool = False) -> Quantized:
         b, _, h, w = features.shape

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from text_sources import NoText, Words
 
 from tavq.codebooks.transferred import TransferredCodebook, principal_components
 from tavq.core.config import build
@@ -26,37 +27,15 @@ class Graph:
     vectors = np.random.default_rng(0).standard_normal((7, 6), np.float32)
 
 
-class WithoutGraph:
-    """A text store with no word graph."""
-
-    width = 6
-
-    def __contains__(self, key: str) -> bool:
-        return True
-
-    def vectors(self, key: str) -> dict[str, Any]:
-        return {}
-
-    def vocabulary(self, granularity: str) -> tuple[list[str], Any]:
-        return [], np.empty((0, self.width), np.float32)
-
-
-class Source(WithoutGraph):
-    """A text store with one."""
-
-    def word_graph(self) -> Graph:
-        return Graph()
-
-
 def fitted(**settings: Any) -> Any:
     config = TransferredCodebook.Config.model_validate({"width": 4, **settings})
-    return TransferredCodebook.fitted(config, Source())
+    return TransferredCodebook.fitted(config, Words(Graph()))
 
 
 def made(**settings: Any) -> TransferredCodebook:
     torch.manual_seed(0)
     codebook = TransferredCodebook(fitted(**settings))
-    codebook.take(Source())
+    codebook.take(Words(Graph()))
     return codebook
 
 
@@ -64,7 +43,7 @@ def test_the_settings_take_their_words_from_the_store() -> None:
     config = fitted()
     assert (config.adjectives, config.nouns) == (Graph.adjectives, Graph.nouns)
     assert (config.edges, config.word_width, config.parts) == (4, 6, 2)
-    assert TransferredCodebook.fitted(config, Source()) == config
+    assert TransferredCodebook.fitted(config, Words(Graph())) == config
 
 
 def test_words_of_another_store_are_refused() -> None:
@@ -72,7 +51,7 @@ def test_words_of_another_store_are_refused() -> None:
         fitted(nouns=["car", "cat"])
 
 
-@pytest.mark.parametrize("source", [None, WithoutGraph()])
+@pytest.mark.parametrize("source", [None, NoText(6)])
 def test_without_a_word_graph_it_says_how_to_make_one(source: Any) -> None:
     with pytest.raises(UsageError, match="make it with: tavq text DIR --word-graph"):
         TransferredCodebook.fitted(TransferredCodebook.Config(), source)
@@ -176,8 +155,8 @@ def test_a_tokenizer_with_its_words_survives_a_model_folder(tmp_path: Any) -> No
     values = {"net": NET, "codebook": {"name": "transferred", "width": 4}, "quantizer": "product"}
     config = build(TokenizerConfig, values, "test")
     assert config.reads_text
-    tokenizer = Tokenizer(config.fitted(Source()))
-    tokenizer.take(Source())
+    tokenizer = Tokenizer(config.fitted(Words(Graph())))
+    tokenizer.take(Words(Graph()))
     tokenizer.save_pretrained(tmp_path / "model")
     loaded = Tokenizer.from_pretrained(tmp_path / "model")
     images = torch.rand(2, 3, 16, 16)

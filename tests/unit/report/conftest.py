@@ -16,8 +16,9 @@ from torch import Tensor
 from tavq.core.config import apply_overrides
 from tavq.data.folder import FolderDataset
 from tavq.data.pictures import save_png
+from tavq.text.building import build_store
 from tavq.text.encoders import TextEncoder
-from tavq.text.store import TextStore, build_store
+from tavq.text.store import TextStore
 from tavq.training.loop import Trainer
 from tavq.training.settings import Recipe
 

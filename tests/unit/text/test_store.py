@@ -9,9 +9,10 @@ import pytest
 from tavq.core.errors import DataError, FileError, UsageError
 from tavq.core.files import TEMPORARY, MappedTensors, read_json, write_json
 from tavq.interfaces import GRANULARITIES
+from tavq.text.building import StoreSummary, build_store
 from tavq.text.encoders import TextEncoder
 from tavq.text.granularity import split
-from tavq.text.store import StoreSummary, TextStore, build_store
+from tavq.text.store import TextStore
 
 TEXTS = {
     "b/2.png": "A red car. The dog sees a red car.",
@@ -149,7 +150,7 @@ def test_a_store_of_split_texts_says_what_it_lacks(store: TextStore) -> None:
 def test_progress_ends_at_the_number_of_units(
     tiny: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tavq.text.store.CHUNK", 3)
+    monkeypatch.setattr("tavq.text.building.CHUNK", 3)
     seen: list[tuple[int, int]] = []
     build_store(TEXTS, tiny, "pattern", tmp_path / "text", whole=True, progress=lambda *pair: seen.append(pair))
     assert seen == [(3, 13), (4, 13), (6, 13), (9, 13), (10, 13), (11, 13), (12, 13), (13, 13)]

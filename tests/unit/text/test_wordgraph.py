@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from tavq.core.errors import DataError, FileError, UsageError
+from tavq.text.building import build_store
 from tavq.text.encoders import TextEncoder
-from tavq.text.store import TextStore, build_store
+from tavq.text.store import TextStore
 from tavq.text.wordgraph import RECORD, TENSORS, build_word_graph, parts_of_speech, read_corpus, singular_of
 
 TEXTS = {
