@@ -14,6 +14,7 @@ from conftest import small_tokenizer
 
 from tavq.core import files
 from tavq.interfaces import codebooks, quantizers
+from tavq.ops.collective import any_of
 from tavq.tokenizer import Tokenizer
 
 PICTURES, ROUNDS = 6, 3
@@ -39,7 +40,10 @@ def main(rank: int, world: int, store: str, out: str) -> None:
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    tensors = {}
+    tensors = {
+        "any/told_by_one": torch.tensor(any_of(rank == world - 1)),
+        "any/told_by_none": torch.tensor(any_of(False)),
+    }
     for kind, names in (("codebook", codebooks), ("quantizer", quantizers)):
         for name in names:
             found = show(small_tokenizer(**{kind: name}), rank, world)

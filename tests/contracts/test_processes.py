@@ -75,3 +75,10 @@ def test_two_processes_choose_and_lose_what_one_does(runs: Runs, part: str) -> N
     alone, first, second = (of(run, part, "losses") for run in runs)
     for key, value in alone.items():
         torch.testing.assert_close((first[key] + second[key]) / 2, value, rtol=1e-4, atol=1e-6, msg=key)
+
+
+def test_what_one_process_is_told_all_know(runs: Runs) -> None:
+    """A signal that reaches one of them must end all after the same step, or the others wait for ever."""
+    for run in runs:
+        assert bool(run["any/told_by_one"])
+        assert not bool(run["any/told_by_none"])

@@ -15,6 +15,7 @@ from torch import Tensor
 from tavq.core import files
 from tavq.core.config import build
 from tavq.core.errors import FileError, TavqError, UsageError
+from tavq.interfaces import stacked
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 SETTINGS: dict[str, Any] = {
@@ -356,3 +357,38 @@ def test_weights_stored_in_another_precision_are_used_in_full(folder: Path, dtyp
     loaded = Tokenizer.from_pretrained(folder)
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
     assert loaded.decode(loaded.encode(pictures())).shape == pictures().shape
+
+
+# --- several parts, and schedules -----------------------------------------------------------------------------------
+
+SMALL_NET = {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1, "attention": False}
+
+
+def test_indices_count_through_all_parts() -> None:
+    indices = torch.tensor([[[[0, 1, 2], [1, 0, 0]]]])
+    assert stacked(indices, (2, 3, 4)).tolist() == [[[[0, 3, 7], [1, 2, 5]]]]
+    assert torch.equal(stacked(indices[..., 0], (2,)), indices[..., 0])
+
+
+def test_an_index_must_fit_its_own_part() -> None:
+    codebook = {"name": "fixed", "sizes": [3, 5], "width": 2}
+    config = build(TokenizerConfig, {"net": SMALL_NET, "codebook": codebook, "quantizer": "product"}, "test")
+    tokenizer = Tokenizer(config).eval()
+    assert tokenizer.decode(torch.tensor([[[[2, 4]]]])).shape == (1, 3, 4, 4)
+    with pytest.raises(UsageError, match="Indices 3 to 3 do not fit a codebook of entries 0 to 2"):
+        tokenizer.decode(torch.tensor([[[[3, 4]]]]))
+    with pytest.raises(UsageError, match=r"whole numbers \[b h w 2\]"):
+        tokenizer.decode(torch.tensor([[[2]]]))
+
+
+def test_a_schedule_advances_once_a_training_step() -> None:
+    """Whatever the number of grids; evaluation and encoding leave it."""
+    values = {"net": SMALL_NET, "codebook": {"name": "learned", "entries": 6, "width": 4}, "quantizer": "gumbel"}
+    tokenizer = Tokenizer(build(TokenizerConfig, {**values, "align": "ta", "text_width": 5}, "test")).train()
+    calls: Any = tokenizer.quantizer.calls
+    for step in range(3):
+        assert int(calls) == step
+        tokenizer(torch.rand(2, 3, 16, 16))
+    tokenizer.encode(torch.rand(2, 3, 16, 16))
+    tokenizer.eval()(torch.rand(2, 3, 16, 16))
+    assert int(calls) == 3

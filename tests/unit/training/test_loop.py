@@ -224,6 +224,20 @@ def test_a_gradient_that_is_not_finite_stops_before_it_is_applied(
     assert all(bool(value.isfinite().all()) for value in trainer.tokenizer.parameters())
 
 
+def test_every_process_draws_on_its_own(
+    recipe: Make, dataset: FolderDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one's draws are those of a process that is alone."""
+    found = []
+    for rank in (0, 1, 2):
+        monkeypatch.setattr("tavq.ops.collective.rank", lambda rank=rank: rank)
+        trainer = Trainer(recipe({"train.adversarial": None}), dataset, tmp_path / "run")
+        trainer._one_step(Batch(torch.zeros(2, 3, 16, 16), ("a", "b")))
+        found.append(torch.initial_seed())
+    assert found[0] == step_seed(trainer.config.seed, 0)
+    assert len(set(found)) == 3
+
+
 def test_a_collapsed_codebook_sounds_the_alarm(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
     listener = Listener()
     few = {"model.codebook.entries": 16, "train.adversarial": None, "train.steps": 8}
