@@ -1,4 +1,4 @@
-"""`tavq data`: make, check and import folder data sets."""
+"""`tavq data`: make, check, import and export folder data sets."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -12,11 +12,13 @@ from tavq.cli.console import Count
 def add_to(app: App) -> None:
     """Adds the commands."""
     data = App(
-        name="data", help="Make, check and import folder data sets.\n\nExample: tavq data scenes pictures --images 500"
+        name="data",
+        help="Make, check, import and export folder data sets.\n\nExample: tavq data scenes pictures --images 500",
     )
     data.command(scenes)
     data.command(check)
     data.command(import_, name="import")
+    data.command(export)
     app.command(data)
 
 
@@ -79,3 +81,26 @@ def import_(kind: str, source: Path, out: Path, /, *, limit: Count | None = None
     console.table(f"{kind} in {out}", ["", "count"], rows)
     console.write_json(json, asdict(summary))
     console.say(f"{sum(summary.pictures.values()):,} pictures are in {out}. Next: tavq data check {out}")
+
+
+def export(folder: Path, out: Path, /, *, to: str, shard_size: Count = 1000, json: Path | None = None) -> None:
+    """Writes a folder data set in a form that other projects read.
+
+    Example: tavq data export scenes shards --to webdataset --shard-size 500
+
+    Args:
+        folder: The folder data set.
+        out: The folder to write; the same data set gives the same bytes.
+        to: Which form: webdataset (tar shards with KEY.jpg, KEY.json and KEY.txt).
+        shard_size: How many pictures a file holds at most.
+        json: Also write the counts to this file.
+    """
+    from tavq.data.exporting import formats
+
+    with console.bar(f"Exporting to {to}") as bar:
+        summary = formats[to]().run(folder, out, shard_size, bar)
+    rows = [[f"pictures in {split}", count] for split, count in summary.pictures.items()]
+    rows += [["files", summary.files], *([f"left out: {why}", count] for why, count in summary.left_out.items())]
+    console.table(f"{folder} in {out}", ["", "count"], rows)
+    console.write_json(json, asdict(summary))
+    console.say(f"{sum(summary.pictures.values()):,} pictures are in {out}.")

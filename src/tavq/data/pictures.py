@@ -88,9 +88,14 @@ def check_picture(path: Path) -> tuple[int, int]:
 
 def save_png(path: Path, picture: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"]) -> None:
     """Writes a PNG atomically; the same pixels give the same bytes with the same version of zlib."""
+    write_bytes(path, png_bytes(picture))
+
+
+def png_bytes(picture: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"]) -> bytes:
+    """The pixels as the bytes of a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", compress_level=6)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _opened(path: Path) -> Image.Image:

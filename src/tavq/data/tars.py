@@ -1,0 +1,71 @@
+"""Tar files from strangers, read member by member as bytes: nothing is ever unpacked under a name that one chose."""
+
+import contextlib
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tavq.core.errors import DataError
+
+MAX_MEMBER = 200_000_000  # bytes; no photograph comes near, and a larger one would be held in memory
+
+
+class Member(NamedTuple):
+    """A regular file in a tar file; `read` gives its bytes, before the next one is asked for."""
+
+    name: str
+    size: int
+    read: Callable[[], bytes]
+
+
+@contextlib.contextmanager
+def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
+    """The tar file, plain or compressed; whatever is wrong with it becomes a DataError that names it."""
+    try:
+        with tarfile.open(path) as archive:
+            yield archive
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        raise DataError(f"{path} is not a whole tar file: {error}.") from error
+
+
+def stream(path: Path) -> Iterator[Member]:
+    """The regular files of a tar file in their order, in memory that does not grow; links and folders are passed by.
+
+    Raises DataError at the place where the file is cut, also when only the block that ends it is missing.
+    """
+    with open_tar(path) as archive:
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all for random access
+            if member.isfile():
+                yield Member(member.name, member.size, _reader(path, archive, member))
+        check_end(path, archive)
+
+
+def check_end(path: Path, archive: tarfile.TarFile) -> None:
+    """Raises DataError unless the members read to their end are followed by the empty block that ends a tar file."""
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise DataError(f"{path} is cut short: the empty block that ends a tar file is missing.")
+
+
+def member_bytes(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """The bytes of a member, all of them or a DataError."""
+    if member.size > MAX_MEMBER:
+        raise DataError(f"{path}: {member.name!r} holds {member.size} bytes; at most {MAX_MEMBER} are read.")
+    file = archive.extractfile(member)
+    data = file.read() if file is not None else b""
+    if len(data) != member.size:
+        raise DataError(f"{path} is cut short at {member.name!r}.")
+    return data
+
+
+def read_member(path: Path, member: tarfile.TarInfo) -> bytes:
+    """The bytes of a member that was found before, from the tar file opened for it alone."""
+    with open_tar(path) as archive:
+        return member_bytes(path, archive, member)
+
+
+def _reader(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], bytes]:
+    return lambda: member_bytes(path, archive, member)
