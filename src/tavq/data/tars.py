@@ -22,9 +22,14 @@ class Member(NamedTuple):
 @contextlib.contextmanager
 def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
     """The tar file, plain or compressed; whatever is wrong with it becomes a DataError that names it."""
+    with _named(path), tarfile.open(path) as archive:
+        yield archive
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
     try:
-        with tarfile.open(path) as archive:
-            yield archive
+        yield
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise DataError(f"{path} is not a whole tar file: {error}.") from error
 
@@ -54,8 +59,9 @@ def member_bytes(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) 
     """The bytes of a member, all of them or a DataError."""
     if member.size > MAX_MEMBER:
         raise DataError(f"{path}: {member.name!r} holds {member.size} bytes; at most {MAX_MEMBER} are read.")
-    file = archive.extractfile(member)
-    data = file.read() if file is not None else b""
+    with _named(path):  # here too: whoever reads a stream does it outside of the block that opened it
+        file = archive.extractfile(member)
+        data = file.read() if file is not None else b""
     if len(data) != member.size:
         raise DataError(f"{path} is cut short at {member.name!r}.")
     return data

@@ -50,8 +50,8 @@ def _classes(path: Path) -> list[str]:
     names = {"0": "other"}
     for line in read_text(path).splitlines()[1:]:
         if line.strip():
-            number, *_, name = line.split("\t")
-            names[number.strip()] = name.strip()
+            columns = line.split("\t")
+            names[columns[0].strip()] = columns[-1].strip()
     if list(names) != [str(number) for number in range(len(names))] or len(names) == 1:
         raise DataError(f"{path} does not number its classes from 1 on; expected the columns Idx, ..., Name with tabs.")
     return list(names.values())
