@@ -17,6 +17,8 @@ from tavq.data.folder import FolderDataset
 from tavq.data.importing import sources
 from tavq.data.records import NamedBox, Question, Record, to_line
 
+CAPTIONS = ("A dog.", "Zwei\nHunde, schön.")
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
@@ -71,7 +73,7 @@ def test_the_package_webdataset_reads_them(data: Path, tmp_path: Path) -> None:
     first, second, third, fourth = samples
     assert first["jpg"].shape == (12, 16, 3)
     assert first["txt"] == "A dog.\nZwei Hunde, schön."
-    assert first["json"]["captions"] == ["A dog.", "Zwei\nHunde, schön."]
+    assert first["json"]["captions"] == list(CAPTIONS)
     assert first["json"]["objects"][0]["box"] == [1.0, 2.0, 3.0, 4.5]
     np.testing.assert_array_equal(first["seg.png"][:, :, 0], np.arange(192).reshape(12, 16))
     assert "txt" not in second

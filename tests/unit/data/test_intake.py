@@ -7,7 +7,7 @@ from published import classes_png, jpeg
 
 from tavq.core.errors import DataError
 from tavq.data.folder import FolderDataset, check
-from tavq.data.intake import stored, taking_in
+from tavq.data.intake import Found, stored, take_all, taking_in
 from tavq.data.records import NamedBox, Record
 
 
@@ -55,10 +55,8 @@ def test_segmentations_fit_their_pictures(tmp_path: Path) -> None:
 
 
 def test_nothing_taken_is_an_error_with_its_reasons(tmp_path: Path) -> None:
-    with (
-        pytest.raises(DataError, match=r"no picture to import: 1 pictures that cannot be read\."),
-        taking_in(tmp_path / "out") as intake,
-    ):
-        intake.add(Record("a.jpg"), b"")
-        intake.finish()
+    found = [Found(Record("a.jpg"), bytes), Found(Record("b.jpg"), bytes)]
+    reasons = r"no picture to import: 4 pictures without a file, 2 pictures that cannot be read\."
+    with pytest.raises(DataError, match=reasons):
+        take_all(tmp_path / "out", found, {"pictures without a file": 4, "others": 0})
     assert list(tmp_path.iterdir()) == []

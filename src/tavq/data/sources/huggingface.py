@@ -1,7 +1,6 @@
 """Data sets of the Hugging Face hub, and local folders that its package `datasets` reads."""
 
 import contextlib
-import importlib
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -55,7 +54,7 @@ class HuggingFace(Source):
 
 def _package() -> Any:
     try:
-        datasets = importlib.import_module("datasets")
+        import datasets
     except ImportError as error:
         raise UsageError("This needs the package datasets, which is not installed: pip install 'tavq[hf]'.") from error
     if int(datasets.__version__.partition(".")[0]) < 4:  # these run code that comes with a data set
