@@ -171,6 +171,18 @@ def test_a_cut_shard_is_told_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert [place.name for place in tmp_path.iterdir()] == ["in"]
 
 
+def test_names_of_its_own_are_kept_while_they_are_free(tmp_path: Path) -> None:
+    fields = b'{"file_name": "photos/a.jpg", "segmentation": "classes/a.png"}'
+    classes = classes_png([[1] * 16] * 12)
+    members = [(f"{key}.{ending}", data) for key in "01" for ending, data in
+               (("jpg", jpeg(int(key))), ("json", fields), ("seg.png", classes))]  # fmt: skip
+    _, records = imported(shard(tmp_path / "s.tar", members), tmp_path / "out")
+    assert [(record.file_name, record.segmentation) for record in records] == [
+        ("photos/a.jpg", "classes/a.png"),
+        ("images/s/1.jpg", "segmentation/s/1.png"),
+    ]
+
+
 def test_limit_and_progress(tmp_path: Path) -> None:
     shard(tmp_path / "train.tar", [(f"{number}.jpg", jpeg(number)) for number in range(5)])
     seen: list[tuple[int, int]] = []
