@@ -21,11 +21,12 @@ MAX_PICTURE_FILE = 200_000_000  # bytes; no photograph comes near, and a larger 
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an import wrote: pictures by split and captions in all; and what it left out, by reason."""
+    """What an import wrote: pictures by split and captions in all; what it left out, by reason; what else it wrote."""
 
     pictures: Mapping[str, int]
     captions: int
     left_out: Mapping[str, int] = field(default_factory=dict)
+    others: Mapping[str, int] = field(default_factory=dict)
 
 
 class Source:
@@ -62,10 +63,20 @@ def write_records(folder: Path, records: Iterable[Record]) -> None:
 
 
 def summarize(records: Sequence[Record], left_out: Mapping[str, int]) -> ImportSummary:
-    """The counts of what was written; reasons that left nothing out are not listed."""
+    """The counts of what was written; what there is none of is not listed."""
     splits = Counter(record.split for record in records)
     captions = sum(len(record.captions) for record in records)
-    return ImportSummary(dict(splits), captions, {reason: count for reason, count in left_out.items() if count})
+    others = {
+        "objects": sum(len(record.objects) for record in records),
+        "phrases of objects": sum(len(thing.phrases) for record in records for thing in record.objects),
+        "questions": sum(len(record.questions) for record in records),
+        "segmentations": sum(record.segmentation is not None for record in records),
+    }
+    return ImportSummary(dict(splits), captions, _counted(left_out), _counted(others))
+
+
+def _counted(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}
 
 
 def find_file(source: Path, name: str, folders: Sequence[str] = ()) -> Path:
@@ -127,7 +138,7 @@ def _names(place: Path) -> Iterator[str]:
     if place.is_dir():
         yield from (path.name for path in place.iterdir() if path.is_file())
         return
-    with _open_tar(place) as archive:
+    with open_tar(place) as archive:
         yield from (PurePosixPath(member.name).name for member in archive if member.isfile())
         assert archive.fileobj is not None
         archive.fileobj.seek(archive.offset)
@@ -141,16 +152,17 @@ def _contents(place: Path, wanted: frozenset[str]) -> Iterator[tuple[str, bytes]
             yield name, read_bytes(place / name)
         return
     left = set(wanted)
-    with _open_tar(place) as archive:
+    with open_tar(place) as archive:
         for member in archive:
             name = PurePosixPath(member.name).name
             if member.isfile() and name in left:
                 left.remove(name)
-                yield name, _member(place, archive, member)
+                yield name, read_member(place, archive, member)
 
 
 @contextlib.contextmanager
-def _open_tar(path: Path) -> Iterator[tarfile.TarFile]:
+def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
+    """The tar file, compressed or not; whatever is wrong with it while it is open becomes a DataError."""
     try:
         with tarfile.open(path) as archive:
             yield archive
@@ -158,7 +170,8 @@ def _open_tar(path: Path) -> Iterator[tarfile.TarFile]:
         raise DataError(f"{path} is not a whole tar file: {error}.") from error
 
 
-def _member(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+def read_member(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """The bytes of a plain file in a tar file; DataError when it is too large or cut short."""
     if member.size > MAX_PICTURE_FILE:
         raise DataError(f"{path}: {member.name!r} holds {member.size} bytes; at most {MAX_PICTURE_FILE} are read.")
     file = archive.extractfile(member)
