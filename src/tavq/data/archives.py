@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_bytes
-from tavq.data.importing import MAX_PICTURE_FILE, is_picture_name, open_tar, read_member
+from tavq.data.importing import MAX_PICTURE_FILE, is_picture_name, open_tar, read_member, tar_members
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
@@ -103,7 +103,7 @@ def _inner_names(place: Path) -> Iterator[str]:
             yield from (info.filename for info in archive.infolist() if not info.is_dir())
     else:
         with open_tar(place) as archive:
-            yield from (member.name for member in archive if member.isfile())
+            yield from (member.name for member in tar_members(place, archive))
 
 
 def _contents(place: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:

@@ -139,11 +139,18 @@ def _names(place: Path) -> Iterator[str]:
         yield from (path.name for path in place.iterdir() if path.is_file())
         return
     with open_tar(place) as archive:
-        yield from (PurePosixPath(member.name).name for member in archive if member.isfile())
-        assert archive.fileobj is not None
-        archive.fileobj.seek(archive.offset)
-        if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise DataError(f"{place} is cut short: the empty block that ends a tar file is missing.")
+        yield from (PurePosixPath(member.name).name for member in tar_members(place, archive))
+
+
+def tar_members(path: Path, archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The plain files in a tar file; after the last one DataError when the file is cut short."""
+    yield from (member for member in archive if member.isfile())
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise DataError(f"{path} is cut short: the empty block that ends a tar file is missing.")
+    while archive.fileobj.read(1_000_000):  # a compressed one has its checksum at the very end
+        pass
 
 
 def _contents(place: Path, wanted: frozenset[str]) -> Iterator[tuple[str, bytes]]:

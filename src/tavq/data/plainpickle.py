@@ -12,7 +12,7 @@ from typing import Any
 from tavq.core.errors import FileError
 from tavq.core.files import read_bytes
 
-MAX_BYTES = 500_000_000
+MAX_BYTES = 200_000_000
 KEYS = (str, bytes, int, float, bool, type(None))
 """Kinds of keys of a dict; not tuples, since the hash of tuples within tuples can take for ever."""
 
@@ -31,7 +31,7 @@ SILENT = {"PROTO", "FRAME"}
 def read_plain_pickle(path: Path) -> Any:
     """The value in a pickle file of any protocol that holds plain values only.
 
-    Raises FileError for any other file: one with objects or functions in it, one cut short, one over 500 MB.
+    Raises FileError for any other file: one with objects or functions in it, one cut short, one over 200 MB.
     """
     if path.exists() and path.stat().st_size > MAX_BYTES:
         raise FileError(f"{path} holds {path.stat().st_size} bytes; pickles here stay below {MAX_BYTES}.")

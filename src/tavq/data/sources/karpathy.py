@@ -52,7 +52,8 @@ def _read(entry: dict[str, Any], name: str, split: str, drafts: Drafts) -> None:
     draft = drafts.add(here, name, split)
     if draft is None:
         return
-    drafts.told["pictures of another suffix than listed"] += here != name
+    if here != name:
+        drafts.told["pictures of another suffix than listed"] += 1
     sentences = entry.get("sentences")
     for sentence in mappings(sentences if isinstance(sentences, list) else [], drafts.left_out):
         draft.caption(_raw(sentence), drafts.left_out)

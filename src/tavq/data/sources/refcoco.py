@@ -94,8 +94,9 @@ def _read_references(path: Path, source: Path, drafts: Drafts) -> Things:
         raise DataError(f"{path} holds no list of references.")
     lists = read_lists(instances, ["images", "annotations", "categories"], drafts.left_out)
     reader = _References(drafts, lists)
-    known = [reference for reference in mappings(references, drafts.left_out) if _split(reference) is not None]
-    drafts.left_out["references of an unknown split"] += len(references) - len(known)
+    entries = mappings(references, drafts.left_out)
+    known = [reference for reference in entries if _split(reference) is not None]
+    drafts.left_out["references of an unknown split"] += len(entries) - len(known)
     places = {name: place for place, name in enumerate(SPLITS)}
     for reference in sorted(known, key=lambda reference: places[reference["split"]]):
         reader.read(reference, SPLITS[reference["split"]])
