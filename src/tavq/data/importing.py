@@ -14,16 +14,17 @@ from tavq.core.registry import Registry
 from tavq.data.folder import Progress
 from tavq.data.pictures import SUFFIXES
 from tavq.data.records import METADATA, Record, to_line
-from tavq.data.tars import check_end, member_bytes, open_tar
+from tavq.data.tars import open_tar, read_member, tar_members
 
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an import wrote: pictures by split and captions in all; and what it left out, by reason."""
+    """What an import wrote: pictures by split and captions in all; what it left out, by reason; what else it wrote."""
 
     pictures: Mapping[str, int]
     captions: int
     left_out: Mapping[str, int] = field(default_factory=dict)
+    others: Mapping[str, int] = field(default_factory=dict)
 
 
 class Source:
@@ -60,10 +61,20 @@ def write_records(folder: Path, records: Iterable[Record]) -> None:
 
 
 def summarize(records: Sequence[Record], left_out: Mapping[str, int]) -> ImportSummary:
-    """The counts of what was written; reasons that left nothing out are not listed."""
+    """The counts of what was written; what there is none of is not listed."""
     splits = Counter(record.split for record in records)
     captions = sum(len(record.captions) for record in records)
-    return ImportSummary(dict(splits), captions, {reason: count for reason, count in left_out.items() if count})
+    others = {
+        "objects": sum(len(record.objects) for record in records),
+        "phrases of objects": sum(len(thing.phrases) for record in records for thing in record.objects),
+        "questions": sum(len(record.questions) for record in records),
+        "segmentations": sum(record.segmentation is not None for record in records),
+    }
+    return ImportSummary(dict(splits), captions, _counted(left_out), _counted(others))
+
+
+def _counted(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}
 
 
 def find_file(source: Path, name: str, folders: Sequence[str] = ()) -> Path:
@@ -130,8 +141,7 @@ def _names(place: Path) -> Iterator[str]:
         yield from (path.name for path in place.iterdir() if path.is_file())
         return
     with open_tar(place) as archive:
-        yield from (PurePosixPath(member.name).name for member in archive if member.isfile())
-        check_end(place, archive)
+        yield from (PurePosixPath(member.name).name for member in tar_members(place, archive))
 
 
 def _contents(place: Path, wanted: frozenset[str]) -> Iterator[tuple[str, bytes]]:
@@ -145,4 +155,4 @@ def _contents(place: Path, wanted: frozenset[str]) -> Iterator[tuple[str, bytes]
             name = PurePosixPath(member.name).name
             if member.isfile() and name in left:
                 left.remove(name)
-                yield name, member_bytes(place, archive, member)
+                yield name, read_member(place, archive, member)

@@ -36,6 +36,7 @@ class Intake:
         self._lines = lines  # metadata.jsonl of the folder
         self.pictures: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
+        self.others: Counter[str] = Counter()
         self.captions = 0
 
     def has_room(self, split: str) -> bool:
@@ -72,6 +73,10 @@ class Intake:
         self._lines.write(to_line(kept))
         self.pictures[kept.split] += 1
         self.captions += len(kept.captions)
+        self.others["objects"] += len(kept.objects)
+        self.others["phrases of objects"] += sum(len(thing.phrases) for thing in kept.objects)
+        self.others["questions"] += len(kept.questions)
+        self.others["segmentations"] += kept.segmentation is not None
 
     def foreign_record(
         self, name: str, split: str, fields: Mapping[str, Any], lines: Sequence[str] = (), segmentation: str = ""
@@ -104,8 +109,8 @@ class Intake:
             for name in names:
                 with open(os.path.join(place, name), "rb") as file:
                     os.fsync(file.fileno())
-        left_out = {reason: count for reason, count in self.left_out.items() if count}
-        return ImportSummary(dict(self.pictures), self.captions, left_out)
+        # a plus in front of a counter leaves out what there is none of
+        return ImportSummary(dict(self.pictures), self.captions, dict(+self.left_out), dict(+self.others))
 
     def _write(self, name: str, data: bytes) -> Path:
         path = self.folder / name

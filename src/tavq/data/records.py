@@ -202,6 +202,14 @@ def _text(value: Any) -> str:
     return value
 
 
+def usable_text(value: Any) -> str | None:
+    """The text without the blanks around it, or None when a record could not hold it."""
+    try:
+        return _text(value).strip()
+    except _Unusable:
+        return None
+
+
 def _printable(text: str, but: str = "") -> bool:
     """Whether the text can be shown and stored as UTF-8: no control characters, no half of a surrogate pair."""
     return not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text if letter not in but)

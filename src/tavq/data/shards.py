@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tavq.data.pictures import SUFFIXES
-from tavq.data.tars import MAX_MEMBER, stream
+from tavq.data.tars import MAX_PICTURE_FILE, stream
 
 JSON, TEXT, SEGMENTATION = "json", "txt", "seg.png"
 MAX_TEXT_FILE = 10_000_000  # bytes of a json or txt member
@@ -49,7 +49,7 @@ def read_samples(path: Path) -> Iterator[Sample]:
                 yield sample
             sample = Sample(key)
         is_picture = f".{extension}" in SUFFIXES
-        if size > (MAX_MEMBER if is_picture or extension == SEGMENTATION else MAX_TEXT_FILE):
+        if size > (MAX_PICTURE_FILE if is_picture or extension == SEGMENTATION else MAX_TEXT_FILE):
             sample.too_large += is_picture or extension in (JSON, TEXT, SEGMENTATION)
         elif is_picture and sample.picture is None:
             sample.suffix, sample.picture = f".{extension}", read()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tavq.core.errors import DataError
 
-MAX_MEMBER = 200_000_000  # bytes; no photograph comes near, and a larger one would be held in memory
+MAX_PICTURE_FILE = 200_000_000  # bytes; no photograph comes near, and a larger one would be held in memory
 
 
 class Member(NamedTuple):
@@ -44,21 +44,28 @@ def stream(path: Path) -> Iterator[Member]:
             archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all for random access
             if member.isfile():
                 yield Member(member.name, member.size, _reader(path, archive, member))
-        check_end(path, archive)
+        _check_end(path, archive)
 
 
-def check_end(path: Path, archive: tarfile.TarFile) -> None:
-    """Raises DataError unless the members read to their end are followed by the empty block that ends a tar file."""
+def tar_members(path: Path, archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The plain files in a tar file; after the last one DataError when the file is cut short."""
+    yield from (member for member in archive if member.isfile())
+    _check_end(path, archive)
+
+
+def _check_end(path: Path, archive: tarfile.TarFile) -> None:
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise DataError(f"{path} is cut short: the empty block that ends a tar file is missing.")
+    while archive.fileobj.read(100_000):  # a compressed one has its checksum at the very end
+        pass
 
 
-def member_bytes(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """The bytes of a member, all of them or a DataError."""
-    if member.size > MAX_MEMBER:
-        raise DataError(f"{path}: {member.name!r} holds {member.size} bytes; at most {MAX_MEMBER} are read.")
+def read_member(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """The bytes of a plain file in a tar file; DataError when it is too large or cut short."""
+    if member.size > MAX_PICTURE_FILE:
+        raise DataError(f"{path}: {member.name!r} holds {member.size} bytes; at most {MAX_PICTURE_FILE} are read.")
     with _named(path):  # here too: whoever reads a stream does it outside of the block that opened it
         file = archive.extractfile(member)
         data = file.read() if file is not None else b""
@@ -67,11 +74,11 @@ def member_bytes(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) 
     return data
 
 
-def read_member(path: Path, member: tarfile.TarInfo) -> bytes:
+def read_alone(path: Path, member: tarfile.TarInfo) -> bytes:
     """The bytes of a member that was found before, from the tar file opened for it alone."""
     with open_tar(path) as archive:
-        return member_bytes(path, archive, member)
+        return read_member(path, archive, member)
 
 
 def _reader(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], bytes]:
-    return lambda: member_bytes(path, archive, member)
+    return lambda: read_member(path, archive, member)

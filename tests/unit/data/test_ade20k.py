@@ -47,6 +47,7 @@ def test_import(source: Path, tmp_path: Path) -> None:
             "pictures that cannot be read": 1,
             "segmentations that cannot be used": 1,
         },
+        {"segmentations": 1},
     )
     name = "training/ADE_train_00000001"
     assert list(FolderDataset(out)) == [

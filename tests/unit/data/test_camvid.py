@@ -46,7 +46,8 @@ def test_import(tmp_path: Path, lay, prefix: str) -> None:
     source, out = tmp_path / "published", tmp_path / "out"
     lay(source, prefix)
     summary = sources["camvid"]().run(source, out)
-    assert summary == ImportSummary({"train": 1, "val": 1, "test": 1}, 0, {"frames without an annotation": 1})
+    counts = {"train": 1, "val": 1, "test": 1}
+    assert summary == ImportSummary(counts, 0, {"frames without an annotation": 1}, {"segmentations": 3})
     assert list(FolderDataset(out)) == [
         Record(f"images/{name}", name.partition("/")[0], segmentation=f"segmentation/{name}")
         for name in ("train/0001TP_1.png", "val/0016E5_1.png", "test/0001TP_1.png")
@@ -79,7 +80,8 @@ def test_another_layout_is_explained(tmp_path: Path) -> None:
 def test_the_real_one(real_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     summary = sources["camvid"]().run(real_data / "camvid", out, limit=15)
-    assert summary == ImportSummary({"train": 15, "val": 15, "test": 15}, 0, {"pictures beyond the limit": 701 - 45})
+    assert summary.pictures == {"train": 15, "val": 15, "test": 15}
+    assert summary.left_out == {"pictures beyond the limit": 701 - 45}
     assert check(out) == []
     classes = load_segmentation(out / str(FolderDataset(out)[0].segmentation))
     assert classes.shape == (180, 240)

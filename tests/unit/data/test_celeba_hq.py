@@ -52,6 +52,7 @@ def test_import(source: Path, tmp_path: Path) -> None:
             "pictures without masks": 2,
             "segmentations that cannot be used": 1,
         },
+        {"segmentations": 1},
     )
     smiles = tuple(f"She smiles {number}." for number in range(10))
     assert list(FolderDataset(out)) == [

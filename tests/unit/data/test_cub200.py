@@ -43,6 +43,7 @@ def test_import(source: Path, tmp_path: Path) -> None:
             "pictures without captions": 1,
             "parts of boxes beyond the edge of their picture": 1,
         },
+        {"objects": 2},
     )
     assert list(FolderDataset(tmp_path / "out")) == [
         Record(

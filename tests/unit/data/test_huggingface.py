@@ -54,7 +54,7 @@ def test_an_image_folder(datasets: Any, tmp_path: Path) -> None:
         },
     )  # fmt: skip
     summary = sources["huggingface"]().run(source, tmp_path / "out")
-    assert summary == ImportSummary({"train": 2}, 3)
+    assert summary == ImportSummary({"train": 2}, 3, {}, {"objects": 1, "phrases of objects": 1})
     assert list(FolderDataset(tmp_path / "out")) == [
         Record("images/train/00000000.jpg", "train", ("A dog.", "A dog runs."),
                objects=(NamedBox((1, 2, 3, 4), "dog", ("a dog",)),)),

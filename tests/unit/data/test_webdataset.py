@@ -62,7 +62,9 @@ def test_captions_from_text_and_json(tmp_path: Path) -> None:
         Record("images/00000/0002.jpeg", "train", ("A cat.", "A cat sits.")),
         Record("images/00000/0003.png", "train"),
     ]
-    assert summary == ImportSummary({"val": 1, "train": 2}, 3, {"fields that cannot be used": 1})
+    assert summary == ImportSummary(
+        {"val": 1, "train": 2}, 3, {"fields that cannot be used": 1}, {"objects": 1, "questions": 1}
+    )
     assert (tmp_path / "out/images/00000/0002.jpeg").read_bytes() == jpeg(2)
 
 

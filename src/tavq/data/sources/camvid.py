@@ -12,7 +12,7 @@ from tavq.data.importing import ImportSummary, Source, is_picture_name, sources
 from tavq.data.intake import Found, stored, take_all
 from tavq.data.layouts import find_folder, need_folder
 from tavq.data.records import SPLITS, Record
-from tavq.data.tars import check_end, open_tar, read_member
+from tavq.data.tars import open_tar, read_alone, tar_members
 
 CLASSES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign symbol", "fence", "car", "pedestrian", "bicyclist",
@@ -66,9 +66,8 @@ def _files(source: Path) -> Files:
 def _in_tar(path: Path) -> Files:
     files: Files = {}
     with open_tar(path) as archive:
-        for member in archive:
+        for member in tar_members(path, archive):
             *_, folder, name = ["", "", *member.name.replace("__", "/").split("/")]
-            if member.isfile() and is_picture_name(name):
-                files[folder, PurePosixPath(name).stem] = (name, partial(read_member, path, member))
-        check_end(path, archive)
+            if is_picture_name(name):
+                files[folder, PurePosixPath(name).stem] = (name, partial(read_alone, path, member))
     return files
