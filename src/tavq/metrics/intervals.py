@@ -91,6 +91,9 @@ def grouped(
             sums[rows[unit], columns[group]] += added
     flat = [f"{group}/{name}" for group in groups for name in names]
     found = with_intervals(flat, sums.flatten(1), ratios)
+    for group, column in columns.items():
+        if int((sums[:, column, 0, 1] > 0).sum()) < 2:  # every draw that has the group at all scores it the same
+            found |= {f"{group}/{name}": {**found[f"{group}/{name}"], "interval": None} for name in names}
     return {
         group: {
             "scores": {name: found[f"{group}/{name}"] for name in names},
