@@ -113,16 +113,19 @@ def grounding(
         json: Also write the figures, each phrase's too, to this file.
     """
     from tavq.metrics.grounding import GroundingScores
-    from tavq.metrics.submitted import read_boxes
+    from tavq.metrics.submitted import look_like_corners, read_boxes
 
     scores = GroundingScores()
-    for key, (box, target) in read_boxes(predictions, references, subset, corners).items():
+    read = read_boxes(predictions, references, subset, corners)
+    if not corners and look_like_corners([target.box for _, target in read.values()]):
+        console.say(f"Every box of {references} could be [x1, y1, x2, y2]; if so, score again with --corners.")
+    for key, (box, target) in read.items():
         scores.add(key, box, target.box, target.picture)
     result = scores.compute()
     rows = [[name, *_cells(at)] for name, at in result["scores"].items()]
     console.table(f"{result['phrases']:,} phrases", ["metric", "value", "95 %"], rows)
     if result["boxes_without_area"]:
-        console.say(f"{result['boxes_without_area']:,} boxes have no area and are wrong; are they [x1, y1, x2, y2]?")
+        console.say(f"{result['boxes_without_area']:,} boxes have no area and are wrong.")
     _write(json, result, predictions, references)
 
 
@@ -172,8 +175,10 @@ def _write(json: Path | None, result: Mapping[str, Any], predictions: Path, refe
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("tavq", "numpy", "torch", "nltk", "pycocoevalcap"):
+    from tavq.core.version import __version__
+
+    found = {"tavq": __version__}
+    for package in ("numpy", "torch", "nltk", "pycocoevalcap"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -97,7 +97,7 @@ SHAPES = [
         rf"({DOTTED})",
         rf"({Q}(?:[smd]|re|ve|ll|em|till?|cause|\d0s|n{Q}?)|n{Q}t)(?![a-z])",
         rf"({Q}\d\d)(?!\S)",
-        rf"({L}*[aeiouy]{Q}[aeiou]{L}*|[dlo]{Q}{A}+|y{Q}(?={L}))",  # Hawai'i, d'oeuvre, o'clock, y'all
+        rf"({L}+[aeiouy]{Q}[aeiou]{L}*|[dlo]{Q}{A}+|y{Q}(?={L}))",  # Hawai'i, d'oeuvre, o'clock, y'all
         rf"((?-i:[A-Z]){Q}{L}{{2,}})",  # O'Brien
         rf"({A}+(?:[-_]{A}+)*)",
         r"([a-z0-9][a-z0-9.,]*(?:-[a-z0-9]+)+)",  # red,white-striped
@@ -110,7 +110,7 @@ SHAPES = [
         r"((?:nos?|figs?|pp|ca)\.) ?\d",
         rf"({L}{A}*\.)[,;:]",
         r"((?-i:[A-Z]+(?:&[A-Z]+)+))",  # AT&T
-        rf"(@[a-z_]\w*|\#{L}+|\w\S*@\S*\w|(?:https?://|www\.)\S*[\w/])",
+        rf"(@[a-z_]\w*|\#{L}+|\w\S{{0,99}}@\S*\w|(?:https?://|www\.)\S*[\w/])",
         r"([a-z]*\$)",
         r"(-+|[?!]+|\#+|@+|\*+|_+|\.{3,5}|<<|>>|''|[!-\u1fff\u2010-\u2bff])",
     )

@@ -110,6 +110,15 @@ def read_boxes(
     return {key: (given[key], known[key]) for key in _matched(given, known, predictions, references, subset)}
 
 
+def look_like_corners(boxes: Sequence[Sequence[float]]) -> bool:
+    """True where all of 20 boxes or more have their third and fourth number above the first and second.
+
+    Corners read as [x, y, width, height] overlap too much, and nothing else would tell; of true boxes that are written
+    so, some are farther from the picture's edge than they are wide.
+    """
+    return len(boxes) >= 20 and all(box[2] > box[0] and box[3] > box[1] for box in boxes)
+
+
 # --- what all files share ---------------------------------------------------------------------------------------
 
 
