@@ -1,13 +1,16 @@
 """Answers to questions about pictures: accuracy and WUPS against one true answer, VQA accuracy against ten."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tavq.core.errors import DataError
 from tavq.metrics import intervals
 from tavq.metrics.collected import Collected
 from tavq.metrics.vqa import vqa_accuracy
-from tavq.metrics.wups import THRESHOLDS, Wups
+from tavq.metrics.wups import THRESHOLDS
+
+WordSimilarity = Callable[[str, str, float], float]
+"""`Wups`: from an answer, the truth and a threshold to a score."""
 
 
 class AnswerScores(Collected):
@@ -18,7 +21,7 @@ class AnswerScores(Collected):
     answered (VQA) gives `vqa_accuracy`. All are shares from 0 to 1. One kind at a time.
     """
 
-    def __init__(self, wups: Wups | None = None) -> None:
+    def __init__(self, wups: WordSimilarity | None = None) -> None:
         super().__init__()
         self.wups = wups
 
