@@ -18,7 +18,9 @@ def test_accuracy_by_hand() -> None:
         scores.add(key, answer, truth, kind, picture)
     result = scores.compute()
     assert result["scores"]["accuracy"]["value"] == 2 / 4
-    assert {kind: (group["count"], group["scores"]["accuracy"]["value"]) for kind, group in result["by_type"].items()} == {
+    assert {
+        kind: (group["count"], group["scores"]["accuracy"]["value"]) for kind, group in result["by_type"].items()
+    } == {
         "color": (1, 1.0),
         "object": (2, 0.5),
     }

@@ -60,7 +60,12 @@ def scored(boxes: list[tuple[list[float], list[float]]], pictures: list[str | No
 
 def test_scores_by_hand() -> None:
     whole = [0.0, 0.0, 10.0, 10.0]
-    cases = [(whole, whole), ([0.0, 0.0, 5.0, 10.0], whole), ([0.0, 0.0, 5.01, 10.0], whole), ([0.0, 0.0, 0.0, 9.0], whole)]
+    cases = [
+        (whole, whole),
+        ([0.0, 0.0, 5.0, 10.0], whole),
+        ([0.0, 0.0, 5.01, 10.0], whole),
+        ([0.0, 0.0, 0.0, 9.0], whole),
+    ]
     result = scored(cases).compute()
     assert result["per_phrase"]["001"] == 0.5  # not larger than a half: wrong
     assert result["scores"]["accuracy@0.5"]["value"] == 2 / 4
@@ -85,9 +90,9 @@ def test_what_cannot_be_scored_is_refused() -> None:
     scores = GroundingScores()
     with pytest.raises(DataError, match="no box"):
         scores.compute()
-    with pytest.raises(DataError, match="The box of 'a' is .*; four finite numbers"):
+    with pytest.raises(DataError, match=r"The box of 'a' is .*; four finite numbers"):
         scores.add("a", [0, 0, float("nan"), 1], [0, 0, 1, 1])
-    with pytest.raises(DataError, match="The box of 'a' is"):
+    with pytest.raises(DataError, match=r"The box of 'a' is"):
         scores.add("a", [0, 0, 1], [0, 0, 1, 1])
-    with pytest.raises(DataError, match="The true box of 'a' is .*width and height must be above 0"):
+    with pytest.raises(DataError, match=r"The true box of 'a' is .*width and height must be above 0"):
         scores.add("a", [0, 0, 1, 1], [0, 0, 0, 1])

@@ -30,9 +30,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
 
 def test_the_same_rows_give_the_same_ends() -> None:
     statistics = rows(np.arange(30.0))
-    assert torch.equal(
-        intervals.bootstrap(statistics, intervals.mean), intervals.bootstrap(statistics, intervals.mean)
-    )
+    assert torch.equal(intervals.bootstrap(statistics, intervals.mean), intervals.bootstrap(statistics, intervals.mean))
 
 
 def test_a_ratio_of_sums_is_no_mean_of_ratios() -> None:

@@ -65,7 +65,7 @@ def test_without_the_tool_the_name_is_another(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("without_the_tool")
 def test_without_tool_and_wordnet_a_person_is_told_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="There is no WordNet in .*; give a folder with corpora/wordnet"):
+    with pytest.raises(FileError, match=r"There is no WordNet in .*; give a folder with corpora/wordnet"):
         meteor(PICTURES, tmp_path)
     (tmp_path / "corpora/wordnet").mkdir(parents=True)
     with pytest.raises(FileError, match="lacks WordNet's file 'lexnames'"):
@@ -97,7 +97,10 @@ def test_what_the_tool_counts_is_what_is_scored(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module.shutil, "which", lambda name: "java")
     monkeypatch.setitem(sys.modules, "pycocoevalcap.meteor.meteor", types.SimpleNamespace(Meteor=Tool))  # type: ignore[arg-type]
     result = meteor(PICTURES)
-    assert result["per_picture"] == {"1": {"METEOR": pytest.approx(SCORES[0])}, "2": {"METEOR": pytest.approx(SCORES[4])}}
+    assert result["per_picture"] == {
+        "1": {"METEOR": pytest.approx(SCORES[0])},
+        "2": {"METEOR": pytest.approx(SCORES[4])},
+    }
     assert list(result["scores"]) == ["METEOR"]
 
 

@@ -26,7 +26,12 @@ COCO = {"annotations": [{"image_id": 5, "caption": c, "id": i} for i, c in enume
 
 def test_captions_in_the_forms_of_coco(write: Any) -> None:
     expected = {"5": ("dog", ["a dog", "the dog"])}
-    for predictions in ([{"image_id": 5, "caption": "dog"}], {"5": "dog"}, {"5": ["dog"]}, [{"image_id": "5", "caption": "dog"}]):
+    for predictions in (
+        [{"image_id": 5, "caption": "dog"}],
+        {"5": "dog"},
+        {"5": ["dog"]},
+        [{"image_id": "5", "caption": "dog"}],
+    ):
         for references in (COCO, COCO["annotations"], {"5": ["a dog", "the dog"]}):
             assert read_captions(write("p.json", predictions), write("r.json", references)) == expected
 
@@ -107,7 +112,7 @@ def test_answers_that_do_not_fit_are_refused(write: Any, predictions: Any, refer
 @pytest.mark.parametrize("box", [None, [1, 2, 3], [1, 2, 3, "4"], "1234", [1, 2, 3, True], [[1, 2, 3, 4]]])
 def test_boxes_that_are_none_are_refused(write: Any, box: Any) -> None:
     for pair in (({"a": box}, {"a": [1, 2, 3, 4]}), ({"a": [1, 2, 3, 4]}, {"a": box})):
-        with pytest.raises(DataError, match="the box of 'a' is .*four numbers are needed"):
+        with pytest.raises(DataError, match=r"the box of 'a' is .*four numbers are needed"):
             read_boxes(write("p.json", pair[0]), write("r.json", pair[1]))
 
 
