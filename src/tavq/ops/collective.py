@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from jaxtyping import Float, Int
@@ -95,6 +96,22 @@ def gathered(rows: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
     parts = [torch.empty_like(rows) for _ in range(processes())]
     dist.all_gather(parts, rows.contiguous())
     return torch.cat(parts)
+
+
+def gathered_text(text: str) -> list[str]:
+    """Each process's text, in the order of their ranks; they may differ in length."""
+    if processes() == 1:
+        return [text]
+    own = torch.from_numpy(np.frombuffer(text.encode("utf-8"), np.uint8).copy()).to(_device())
+    lengths = [torch.zeros(1, dtype=torch.int64, device=_device()) for _ in range(processes())]
+    dist.all_gather(lengths, torch.tensor([len(own)], device=_device()))
+    padded = own.new_zeros(int(torch.cat(lengths).max()))
+    padded[: len(own)] = own
+    parts = [torch.empty_like(padded) for _ in lengths]
+    dist.all_gather(parts, padded)
+    return [
+        bytes(part[: int(length)].cpu().numpy()).decode("utf-8") for part, length in zip(parts, lengths, strict=True)
+    ]
 
 
 def drawn_rows(rows: Float[Tensor, "n d"], count: int) -> Float[Tensor, "count d"]:

@@ -1,0 +1,207 @@
+"""Captions against the captions that people gave: BLEU, ROUGE-L, CIDEr-D and METEOR as coco-caption computes them."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tavq.core.errors import DataError
+from tavq.metrics import intervals, ptb
+from tavq.metrics.collected import Collected
+
+ORDER = 4
+"""Words of the longest n-gram that counts."""
+
+BETA = 1.2
+"""Weight of recall against precision in ROUGE-L."""
+
+SIGMA = 6.0
+"""Width, in words, of CIDEr-D's penalty on captions of another length."""
+
+BLEUS = tuple(f"BLEU-{order}" for order in range(1, ORDER + 1))
+
+Ngrams = Mapping[tuple[str, ...], float]
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """A picture's caption and its references, as tokenized texts."""
+
+    caption: str
+    references: tuple[str, ...]
+
+
+class CaptionScores(Collected):
+    """BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D of one caption a picture.
+
+    Equal to coco-caption's (`pycocoevalcap`) on the same tokens, corpus and pictures alike. METEOR needs a tool from
+    outside: see `metrics/meteor`, which takes `tokenized()`.
+    """
+
+    def add(self, key: str, caption: str, references: Sequence[str]) -> None:
+        """Counts a picture."""
+        if not references:
+            raise DataError(f"{key!r} has no reference caption; a caption is scored against one or more.")
+        self._add(key, [caption, list(references)])
+
+    def tokenized(self) -> dict[str, Captioned]:
+        """What is scored, by key in order."""
+        return {
+            key: Captioned(ptb.tokenize(caption), tuple(ptb.tokenize(reference) for reference in references))
+            for key, (caption, references) in self.ordered()
+        }
+
+    def compute(self) -> dict[str, Any]:
+        """`scores` (each with `value` and `interval`), `per_picture`, and the counts of what was scored.
+
+        The intervals are over pictures. Those of BLEU come from each picture's matches and lengths, so that a draw
+        is scored as a corpus of its own; CIDEr-D's document frequencies stay those of all pictures.
+        """
+        pictures = self.tokenized()
+        if not pictures:
+            raise DataError("There is no caption to score.")
+        counts = torch.tensor([bleu_counts(picture) for picture in pictures.values()], dtype=torch.float64)
+        others = {"ROUGE-L": [rouge_l(picture) for picture in pictures.values()], "CIDEr-D": cider_d(pictures)}
+        scores = intervals.with_intervals(list(BLEUS), counts, bleu)
+        values = torch.tensor([[1.0] * len(pictures), *others.values()], dtype=torch.float64).mT
+        scores |= intervals.with_intervals(list(others), values, intervals.mean)
+        for name, each in others.items():
+            scores[name]["value"] = math.fsum(each) / len(each)
+        columns = {**dict(zip(BLEUS, bleu(counts).mT.tolist(), strict=True)), **others}
+        return {
+            "scores": scores,
+            "per_picture": {key: {name: columns[name][row] for name in columns} for row, key in enumerate(pictures)},
+            "pictures": len(pictures),
+            "references": sum(len(picture.references) for picture in pictures.values()),
+            "captions_without_words": sum(not picture.caption for picture in pictures.values()),
+            "tokenizer": ptb.NAME,
+            "intervals": {**intervals.ABOUT, "over": "pictures", "document_frequencies": "of all pictures, kept fixed"},
+        }
+
+
+def ngrams(text: str) -> Counter[tuple[str, ...]]:
+    """How often each run of one to four words stands in a tokenized text."""
+    words = text.split()
+    return Counter(tuple(words[i : i + n]) for n in range(1, ORDER + 1) for i in range(len(words) - n + 1))
+
+
+# --- BLEU -------------------------------------------------------------------------------------------------------
+
+
+def bleu_counts(picture: Captioned) -> list[int]:
+    """What a picture adds to BLEU's sums: words, words of the closest reference, matches and n-grams of each order.
+
+    A match counts at most as often as one reference has it. Of two references equally close in length the shorter.
+    """
+    own = ngrams(picture.caption)
+    most: Counter[tuple[str, ...]] = Counter()
+    for reference in picture.references:
+        most |= ngrams(reference)
+    length = len(picture.caption.split())
+    closest = min((abs(len(r.split()) - length), len(r.split())) for r in picture.references)[1]
+    matches = [0] * ORDER
+    for ngram, count in own.items():
+        matches[len(ngram) - 1] += min(count, most[ngram])
+    return [length, closest, *matches, *(max(0, length - n) for n in range(ORDER))]
+
+
+def bleu(sums: Float[Tensor, "r 10"]) -> Float[Tensor, "r 4"]:
+    """BLEU-1 to BLEU-4 of sums of `bleu_counts`: of a corpus, of draws from it, or of single pictures.
+
+    Source: Papineni et al. 2002, "BLEU: a method for automatic evaluation of machine translation", section 2.3, with
+    coco-caption's small constants, which give a picture without a match a tiny score in the place of 0.
+    """
+    length, closest, matches, possible = sums[:, :1], sums[:, 1:2], sums[:, 2:6], sums[:, 6:]
+    precisions = ((matches + 1e-15) / (possible + 1e-9)).cumprod(dim=1)
+    means = precisions ** (1 / torch.arange(1, ORDER + 1, dtype=sums.dtype))
+    ratio = (length + 1e-15) / (closest + 1e-9)
+    return means * torch.exp((1 - 1 / ratio).clamp(max=0))
+
+
+# --- ROUGE-L ----------------------------------------------------------------------------------------------------
+
+
+def rouge_l(picture: Captioned) -> float:
+    """F-measure of the longest common subsequence: best precision and best recall over the references.
+
+    Source: Lin and Och 2004, "Automatic evaluation of machine translation quality using longest common subsequence",
+    section 3.1; the maxima over references as in coco-caption.
+    """
+    own = picture.caption.split(" ")
+    references = [reference.split(" ") for reference in picture.references]
+    common = [_common(own, reference) for reference in references]
+    precision = max(common) / len(own)
+    recall = max(count / len(reference) for count, reference in zip(common, references, strict=True))
+    if precision == 0 or recall == 0:
+        return 0.0
+    return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision)
+
+
+def _common(a: Sequence[str], b: Sequence[str]) -> int:
+    """The length of the longest common subsequence."""
+    row = [0] * (len(b) + 1)
+    for word in a:
+        before = 0  # the row above, one to the left
+        for i, other in enumerate(b, 1):
+            above = row[i]
+            row[i] = before + 1 if word == other else max(above, row[i - 1])
+            before = above
+    return row[-1]
+
+
+# --- CIDEr-D ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Weighted:
+    """A text's n-grams of each order by tf-idf weight, the length of each order's vector, and the text's length."""
+
+    vectors: tuple[Ngrams, ...]
+    norms: tuple[float, ...]
+    length: int
+
+
+def cider_d(pictures: Mapping[str, Captioned]) -> list[float]:
+    """CIDEr-D of each picture, from 0 to 10; the corpus' score is their mean.
+
+    An n-gram's weight falls with the number of pictures whose references have it, so that a score depends on the
+    whole corpus: with a single picture every weight, and the score, is 0.
+
+    Source: Vedantam, Zitnick, Parikh 2015, "CIDEr", eqs 2 to 4 and section 7 (CIDEr-D).
+    Differs from the paper: the length of a text counts its pairs of words, as in coco-caption, which only tells
+    texts of no word from texts of one.
+    """
+    seen: Counter[tuple[str, ...]] = Counter()
+    for picture in pictures.values():
+        seen.update({ngram for reference in picture.references for ngram in ngrams(reference)})
+    weights = {ngram: math.log(len(pictures) / count) for ngram, count in seen.items()}
+    never = math.log(len(pictures)) if pictures else 0.0
+    return [_cider_d(picture, weights, never) for picture in pictures.values()]
+
+
+def _cider_d(picture: Captioned, weights: Ngrams, never: float) -> float:
+    own = _weighted(picture.caption, weights, never)
+    similarities = [_similarity(own, _weighted(text, weights, never)) for text in picture.references]
+    return 10 * sum(similarities) / len(similarities)
+
+
+def _weighted(text: str, weights: Ngrams, never: float) -> _Weighted:
+    vectors: tuple[dict[tuple[str, ...], float], ...] = tuple({} for _ in range(ORDER))
+    for ngram, count in ngrams(text).items():
+        vectors[len(ngram) - 1][ngram] = count * weights.get(ngram, never)
+    norms = tuple(math.sqrt(sum(weight * weight for weight in vector.values())) for vector in vectors)
+    return _Weighted(vectors, norms, max(0, len(text.split()) - 1))
+
+
+def _similarity(own: _Weighted, reference: _Weighted) -> float:
+    """The mean over orders of the clipped cosine, times the penalty on another length."""
+    total = 0.0
+    for a, b, norm_a, norm_b in zip(own.vectors, reference.vectors, own.norms, reference.norms, strict=True):
+        product = sum(min(weight, b[ngram]) * b[ngram] for ngram, weight in a.items() if ngram in b)
+        total += product / (norm_a * norm_b) if norm_a and norm_b else 0.0
+    return total / ORDER * math.exp(-((own.length - reference.length) ** 2) / (2 * SIGMA**2))

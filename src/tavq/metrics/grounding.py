@@ -1,0 +1,69 @@
+"""Boxes found for phrases against the true boxes: intersection over union and the accuracy at a half."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tavq.core.errors import DataError
+from tavq.metrics import intervals
+from tavq.metrics.collected import Collected
+
+RIGHT = 0.5
+"""A box is right whose IoU is larger."""
+
+
+def iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
+    """Intersection over union of pairs of boxes, from 0 to 1; boxes are [x, y, width, height].
+
+    A box without area has IoU 0 with every box.
+    """
+    a, b = a.double(), b.double()
+    ends = torch.minimum(a[:, :2] + a[:, 2:].clamp(min=0), b[:, :2] + b[:, 2:].clamp(min=0))
+    common = (ends - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(dim=1)
+    both = a[:, 2:].clamp(min=0).prod(dim=1) + b[:, 2:].clamp(min=0).prod(dim=1) - common
+    return torch.where(common > 0, common / both, 0.0)
+
+
+class GroundingScores(Collected):
+    """`accuracy@0.5` (the share of boxes with an IoU above a half) and `mean_iou` of one box a phrase.
+
+    Source: LG-VQ (arXiv 2405.14206), section 4.3: right where the IoU is larger than 0.5.
+    """
+
+    def add(self, key: str, box: Sequence[float], truth: Sequence[float], picture: str | None = None) -> None:
+        """Counts a phrase; boxes are [x, y, width, height].
+
+        Args:
+            key: the phrase's.
+            box: the box that is scored.
+            truth: the true box, which must have an area.
+            picture: the picture of both: pictures are drawn for the intervals, where all phrases name one.
+        """
+        for name, numbers in (("box", box), ("true box", truth)):
+            if len(numbers) != 4 or not all(abs(number) < float("inf") for number in numbers):
+                raise DataError(f"The {name} of {key!r} is {list(numbers)}; four finite numbers are needed.")
+        if min(truth[2:]) <= 0:
+            raise DataError(f"The true box of {key!r} is {list(truth)}; its width and height must be above 0.")
+        self._add(key, [[float(n) for n in box], [float(n) for n in truth], picture])
+
+    def compute(self) -> dict[str, Any]:
+        """`scores`, the IoU `per_phrase`, and the counts of what was scored."""
+        records = self.ordered()
+        if not records:
+            raise DataError("There is no box to score.")
+        boxes, truths = (torch.tensor([record[part] for _, record in records], dtype=torch.float64) for part in (0, 1))
+        found = iou(boxes, truths).tolist()
+        each = [{f"accuracy@{RIGHT}": float(value > RIGHT), "mean_iou": value} for value in found]
+        pictures = [picture for _, (_, _, picture) in records]
+        by_picture = None not in pictures
+        scores = intervals.grouped(each, [""] * len(each), pictures if by_picture else [key for key, _ in records])
+        return {
+            "scores": scores[intervals.ALL]["scores"],
+            "per_phrase": {key: value for (key, _), value in zip(records, found, strict=True)},
+            "phrases": len(records),
+            "boxes_without_area": sum(min(box[2:]) <= 0 for _, (box, _, _) in records),
+            "intervals": {**intervals.ABOUT, "over": "pictures" if by_picture else "phrases"},
+        }

@@ -1,0 +1,98 @@
+"""METEOR of captions: the authors' own tool where it is installed, else NLTK's under another name."""
+
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tavq.metrics import intervals
+from tavq.metrics.captions import Captioned
+from tavq.metrics.wordnet import open_wordnet
+
+COUNTS = 23
+"""Numbers that the tool counts for a picture."""
+
+ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
+STAGES = (1.0, 0.6, 0.8, 0.6)
+"""What METEOR 1.5 sets for English; a match counts 1 where words are equal, less where only stem, synset or
+paraphrase is."""
+
+
+def meteor(pictures: Mapping[str, Captioned], nltk_data: Path | None = None) -> dict[str, Any]:
+    """`scores` and `per_picture` of `METEOR`, or of `meteor_nltk` where the tool is missing, and `tool`.
+
+    `METEOR` needs Java and the package `pycocoevalcap`, which brings version 1.5 of the tool. `meteor_nltk` is NLTK's
+    own reading of an older METEOR (no paraphrases, no function words, other constants) and the mean over pictures: its
+    numbers are not METEOR's and are never called so. It needs WordNet: see `metrics/wordnet`, which says what is
+    missing.
+    """
+    official = _official(pictures) if shutil.which("java") else None
+    if official is not None:
+        scores = intervals.with_intervals(["METEOR"], official, meteor_of_counts)
+        name, each, tool = "METEOR", meteor_of_counts(official)[:, 0].tolist(), "METEOR 1.5 (Java, pycocoevalcap)"
+    else:
+        name, each, tool = "meteor_nltk", _nltk(pictures, nltk_data), "nltk.translate.meteor_score"
+        values = torch.tensor([[1.0] * len(each), each], dtype=torch.float64).mT
+        scores = intervals.with_intervals([name], values, intervals.mean)
+        scores[name]["value"] = math.fsum(each) / len(each)
+    return {
+        "scores": scores,
+        "per_picture": {key: {name: value} for key, value in zip(pictures, each, strict=True)},
+        "tool": tool,
+    }
+
+
+def _official(pictures: Mapping[str, Captioned]) -> Float[Tensor, "n 23"] | None:
+    """What the tool counts for each picture; None where the package is not installed."""
+    try:
+        from pycocoevalcap.meteor.meteor import Meteor
+    except ImportError:
+        return None
+    tool = Meteor()
+    try:
+        lines = [tool._stat(picture.caption, list(picture.references)) for picture in pictures.values()]
+    finally:
+        tool.meteor_p.stdin.close()
+        tool.meteor_p.wait()
+        tool.meteor_p.stdout.close()
+        tool.meteor_p.stderr.close()
+    return torch.tensor([[float(count) for count in line.split()] for line in lines], dtype=torch.float64)
+
+
+def meteor_of_counts(sums: Float[Tensor, "r 23"]) -> Float[Tensor, "r 1"]:
+    """METEOR of sums of the tool's counts: of a corpus, of draws from it, or of single pictures.
+
+    The counts are: words of the caption and the reference, function words of both; for each kind of match the content
+    words of the caption and the reference, then their function words; runs of matched words; matched words of both.
+
+    Source: Denkowski and Lavie 2014, "Meteor Universal", section 2 (precision, recall, fragmentation penalty).
+    """
+    weights = torch.tensor(STAGES, dtype=sums.dtype)
+    shares = []
+    for side in (0, 1):  # the caption, then the reference
+        content = sums[:, 4 + side : 20 : 4] @ weights
+        function = sums[:, 6 + side : 20 : 4] @ weights
+        words, functions = sums[:, side], sums[:, 2 + side]
+        matched = DELTA * content + (1 - DELTA) * function
+        shares.append(matched / (DELTA * (words - functions) + (1 - DELTA) * functions).clamp(min=1e-300))
+    precision, recall = shares
+    mean = precision * recall / (ALPHA * precision + (1 - ALPHA) * recall).clamp(min=1e-300)
+    runs, matched = sums[:, 20], (sums[:, 21] + sums[:, 22]) / 2
+    whole = (runs == 1) & (sums[:, 21] == sums[:, 0]) & (sums[:, 22] == sums[:, 1])
+    scattered = torch.where(whole, 0.0, runs / matched.clamp(min=1e-300))
+    return (mean * (1 - GAMMA * scattered**BETA))[:, None]
+
+
+def _nltk(pictures: Mapping[str, Captioned], nltk_data: Path | None) -> list[float]:
+    from nltk.translate.meteor_score import meteor_score
+
+    wordnet = open_wordnet(nltk_data)
+    return [
+        float(meteor_score([text.split() for text in picture.references], picture.caption.split(), wordnet=wordnet))
+        for picture in pictures.values()
+    ]

@@ -1,0 +1,196 @@
+"""Predictions and references in the files that other people's programs write, checked against each other."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from tavq.core.errors import DataError
+from tavq.core.files import read_json
+
+T = TypeVar("T")
+
+
+class Question(NamedTuple):
+    """A question's true answer (or those of several people), its type and its picture."""
+
+    truth: str | list[str]
+    kind: str
+    picture: str | None
+
+
+class Target(NamedTuple):
+    """A phrase's true box and its picture."""
+
+    box: list[float]
+    picture: str | None
+
+
+# --- captions ---------------------------------------------------------------------------------------------------
+
+
+def read_captions(predictions: Path, references: Path, subset: bool = False) -> dict[str, tuple[str, list[str]]]:
+    """The caption and the references of each picture.
+
+    Args:
+        predictions: COCO's results ([{"image_id", "caption"}]) or {id: caption}.
+        references: COCO's annotations ({"annotations": [{"image_id", "caption"}]}) or {id: [caption, ...]}.
+        subset: score the pictures that have a prediction, and not only all of them.
+    """
+    given = _once(_rows(predictions, "image_id", "caption"), predictions, _text)
+    known: dict[str, list[str]] = {}
+    for key, row in _rows(references, "image_id", "caption"):
+        texts = row["caption"] if isinstance(row["caption"], list) else [row["caption"]]
+        known.setdefault(key, []).extend(_text(text, key, references) for text in texts)
+    empty = next((key for key, texts in known.items() if not texts), None)
+    if empty is not None:
+        raise DataError(f"{references}: {empty!r} has no caption; each picture needs one or more.")
+    return {key: (given[key], known[key]) for key in _matched(given, known, predictions, references, subset)}
+
+
+# --- answers ----------------------------------------------------------------------------------------------------
+
+
+def read_answers(predictions: Path, references: Path, subset: bool = False) -> dict[str, tuple[str, Question]]:
+    """The answer and the truth of each question.
+
+    Args:
+        predictions: [{"question_id", "answer"}] or {id: answer}.
+        references: [{"question_id", "answer", "type", "image_id"}] (the last two may lack) or {id: answer}; or VQA's
+            annotations ({"annotations": [{"question_id", "answers": [{"answer"}, ...], "answer_type", ...}]}).
+        subset: score the questions that have a prediction, and not only all of them.
+    """
+    given = _once(_rows(predictions, "question_id", "answer"), predictions, _text)
+    known: dict[str, Question] = {}
+    for key, row in _rows(references, "question_id", "answer", "answers"):
+        _new(key, known, references)
+        known[key] = _question(row, key, references)
+    return {key: (given[key], known[key]) for key in _matched(given, known, predictions, references, subset)}
+
+
+def _question(row: Mapping[str, Any], key: str, path: Path) -> Question:
+    truth: str | list[str]
+    if isinstance(row.get("answers"), list) and row["answers"]:
+        people = [answer.get("answer") if isinstance(answer, dict) else answer for answer in row["answers"]]
+        truth = [answer if isinstance(answer, str) else _text(answer, key, path) for answer in people]
+    else:
+        truth = _text(row.get("answer"), key, path)
+    kind = row.get("type", row.get("answer_type", ""))
+    if not isinstance(kind, str):
+        raise DataError(f"{path}: the type of {key!r} is {kind!r:.60}; a text is needed.")
+    return Question(truth, kind, _picture(row, path))
+
+
+# --- boxes ------------------------------------------------------------------------------------------------------
+
+
+def read_boxes(
+    predictions: Path, references: Path, subset: bool = False, corners: bool = False
+) -> dict[str, tuple[list[float], Target]]:
+    """The box and the true box of each phrase, as [x, y, width, height].
+
+    Args:
+        predictions: [{"id", "box"}] or {id: box}.
+        references: [{"id", "box", "image_id"}] (the last may lack) or {id: box}.
+        subset: score the phrases that have a prediction, and not only all of them.
+        corners: the boxes of both files are [x1, y1, x2, y2].
+    """
+
+    def box(value: Any, key: str, path: Path) -> list[float]:
+        numbers = isinstance(value, list) and len(value) == 4 and all(type(part) in (int, float) for part in value)
+        if not numbers:
+            raise DataError(f"{path}: the box of {key!r} is {value!r:.60}; four numbers are needed.")
+        x, y, *rest = value
+        return [x, y, rest[0] - x, rest[1] - y] if corners else value
+
+    given = _once(_rows(predictions, "id", "box"), predictions, box)
+    known: dict[str, Target] = {}
+    for key, row in _rows(references, "id", "box"):
+        _new(key, known, references)
+        known[key] = Target(box(row["box"], key, references), _picture(row, references))
+    return {key: (given[key], known[key]) for key in _matched(given, known, predictions, references, subset)}
+
+
+def look_like_corners(boxes: Sequence[Sequence[float]]) -> bool:
+    """True where all of 20 boxes or more have their third and fourth number above the first and second.
+
+    Corners read as [x, y, width, height] overlap too much, and nothing else would tell; of true boxes that are written
+    so, some are farther from the picture's edge than they are wide.
+    """
+    return len(boxes) >= 20 and all(box[2] > box[0] and box[3] > box[1] for box in boxes)
+
+
+# --- what all files share ---------------------------------------------------------------------------------------
+
+
+def _rows(path: Path, name: str, *fields: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """The id and the fields of each row of a list, of a list under "annotations", or of a mapping by id."""
+    content = read_json(path)
+    if isinstance(content, dict) and isinstance(content.get("annotations"), list):
+        content = content["annotations"]
+    elif isinstance(content, dict):
+        content = [{name: key, fields[0]: value} for key, value in content.items()]
+    if not isinstance(content, list) or not content:
+        raise DataError(
+            f"{path} must hold a list of rows with {name!r} and {fields[0]!r}, or a mapping by id; it holds none."
+        )
+    for number, row in enumerate(content):
+        if not isinstance(row, dict) or name not in row or not any(field in row for field in fields):
+            raise DataError(f"{path}: row {number} is {row!r:.80}; it needs {name!r} and {fields[0]!r}.")
+        yield _key(row[name], path), row
+
+
+def _key(value: Any, path: Path) -> str:
+    if type(value) not in (int, str) or value == "":
+        raise DataError(f"{path}: {value!r:.60} is no id; ids are whole numbers or texts.")
+    return str(value)
+
+
+def _picture(row: Mapping[str, Any], path: Path) -> str | None:
+    return _key(row["image_id"], path) if row.get("image_id") is not None else None
+
+
+def _text(value: Any, key: str, path: Path) -> str:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{path}: the text of {key!r} is {value!r:.60}; one text that is not empty is needed.")
+    return value
+
+
+def _once(
+    rows: Iterable[tuple[str, Mapping[str, Any]]], path: Path, read: Callable[[Any, str, Path], T]
+) -> dict[str, T]:
+    """The prediction of each id; two of one id are refused."""
+    found: dict[str, T] = {}
+    for key, row in rows:
+        _new(key, found, path)
+        field = next(name for name in ("caption", "answer", "box") if name in row)
+        found[key] = read(row[field], key, path)
+    return found
+
+
+def _new(key: str, found: Mapping[str, Any], path: Path) -> None:
+    if key in found:
+        raise DataError(f"{path} has {key!r} twice; each id stands once.")
+
+
+def _matched(
+    given: Mapping[str, Any], known: Mapping[str, Any], predictions: Path, references: Path, subset: bool
+) -> Sequence[str]:
+    """The ids that are scored: all of the references, or with `subset` those that have a prediction."""
+    strange = [key for key in given if key not in known]
+    if strange:
+        raise DataError(
+            f"{references} lacks {len(strange):,} of {len(given):,} ids of {predictions}: {_first(strange)}."
+        )
+    missing = [key for key in known if key not in given]
+    if missing and not subset:
+        raise DataError(
+            f"{predictions} lacks {len(missing):,} of {len(known):,} ids of {references}: {_first(missing)}; predict "
+            "them too, or score only those that are there with --subset."
+        )
+    return list(given)
+
+
+def _first(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")

@@ -1,0 +1,40 @@
+"""WordNet 3.0 through NLTK, from files that are there already: nothing is ever downloaded."""
+
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tavq.core.errors import FileError
+
+FILES = ("lexnames", "index.sense", *(f"{kind}.{part}" for kind in ("data", "index") for part in ("noun", "verb")))
+"""Some of WordNet's files, by which a folder with it is known."""
+
+HOW = (
+    "give a folder with corpora/wordnet (--nltk-data), from NLTK's data or from the files of Debian's packages "
+    "wordnet-base and wordnet-sense-index, copied (no links), with NLTK's file lexnames"
+)
+
+
+@lru_cache(maxsize=4)
+def open_wordnet(nltk_data: Path | None = None) -> Any:
+    """NLTK's reader of the WordNet in `nltk_data`/corpora/wordnet, or where NLTK looks by itself.
+
+    Raises:
+        FileError: there is none, or not all of its files.
+    """
+    import nltk
+    from nltk.corpus.reader import WordNetCorpusReader
+
+    folders = [nltk_data] if nltk_data is not None else [Path(place) for place in nltk.data.path]
+    found = next((place / "corpora/wordnet" for place in folders if (place / "corpora/wordnet").is_dir()), None)
+    if found is None:
+        raise FileError(f"There is no WordNet in {nltk_data or 'the folders of NLTK'}; {HOW}.")
+    missing = [name for name in FILES if not (found / name).is_file()]
+    if missing:
+        raise FileError(f"{found} lacks WordNet's file {missing[0]!r}; {HOW}.")
+    if nltk_data is not None and str(nltk_data) not in nltk.data.path:
+        nltk.data.path.append(str(nltk_data))  # NLTK reads nothing outside of its folders
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other languages, which nothing here asks for
+        return WordNetCorpusReader(str(found), None)

@@ -1,0 +1,41 @@
+"""One of the processes that score together: collects its share of the items, joins them and writes what it found.
+
+Called by test_metric_processes.py as: one_metric_process.py RANK WORLD STORE OUT
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from tavq.core import files
+from tavq.metrics.answers import AnswerScores
+from tavq.metrics.captions import CaptionScores
+from tavq.metrics.grounding import GroundingScores
+
+ITEMS = 11
+
+
+def main(rank: int, world: int, store: str, out: str) -> None:
+    """Every world-th item from the rank-th on; the last one is shown to all, as samplers that fill up do."""
+    torch.set_num_threads(1)
+    if world > 1:
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    captions, answers, boxes = CaptionScores(), AnswerScores(), GroundingScores()
+    words = ["a", "ä", "dog", "cat", "red", "big", "runs", "\ud800", "sits", "犬"]
+    for item in [*range(rank, ITEMS, world), ITEMS]:
+        text = [" ".join(words[(item * step + i) % len(words)] for i in range(3 + item % 4)) for step in (1, 3, 7)]
+        captions.add(f"picture {item}", text[0], text[1:])
+        answers.add(f"{item}", words[item % 3], words[item % 2], f"kind {item % 2}", f"picture {item // 2}")
+        boxes.add(f"{item}", [item, 0, 10 / 3, 7], [item / 1.3, 1, 5, 5])
+    for metric in (captions, answers, boxes):
+        metric.join()
+    found = {name: metric.compute() for name, metric in (("c", captions), ("a", answers), ("b", boxes))}
+    files.write_json(Path(out) / f"{world}-{rank}.json", found)
+    if world > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])
