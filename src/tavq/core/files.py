@@ -5,12 +5,13 @@ the old file or the new one and never a part. Nothing here ever unpickles.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save
 
-from tavq.core.errors import FileError
+from tavq.core.errors import FileError, TavqError
 
 TEMPORARY = ".tavq-tmp-"  # prefix of names that a crash may leave behind; see `sweep`
 ASIDE = f"{TEMPORARY}old-"
@@ -39,9 +40,9 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -67,11 +68,16 @@ def append_json_line(path: Path, value: Any) -> None:
     line = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
     try:
         with open(path, "r+b" if path.exists() else "wb") as file:
-            file.seek(_end_of_lines(file))
-            file.truncate()
+            file.truncate(file.seek(_end_of_lines(file)))
             file.write(line)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
+
+
+def cut_last_line(path: Path) -> None:
+    """Removes a last line without its newline, which a killed writer leaves."""
+    with open(path, "r+b") as file:
+        file.truncate(_end_of_lines(file))
 
 
 def _end_of_lines(file: BinaryIO) -> int:
@@ -108,15 +114,15 @@ def write_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         yield temporary
-        _sync_folder(temporary)
+        sync_folder(temporary)
         aside = path.parent / f"{ASIDE}{os.getpid()}-{path.name}"
         if path.exists():
             os.replace(path, aside)
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     except FileError as error:  # says the name that the user knows
         raise FileError(str(error).replace(str(temporary), str(path))) from error
     finally:
@@ -144,11 +150,33 @@ def sweep(folder: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def _unwritable(path: Path, error: OSError) -> FileError:
+def unwritable(path: Path, error: OSError) -> FileError:
+    """What a person is told when a file could not be written."""
     return FileError(f"Could not write {path}: {error.strerror or error}. Free space or choose another place.")
 
 
-def _sync_folder(folder: Path) -> None:
+@contextlib.contextmanager
+def lock(path: Path, refused: Callable[[str], TavqError]) -> Iterator[None]:
+    """Holds a lock file for this process; the system frees it when the process ends, however it ends.
+
+    The file stays, and one that a dead process left locks nothing. Where another process holds it, what `refused`
+    makes of that process's id is raised; an OSError where the file cannot be made.
+    """
+    with open(path, "a+") as handle:
+        try:
+            # not flock: its lock is inherited by the reading processes, which outlive a killed run by seconds
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            handle.seek(0)
+            raise refused(handle.read().strip() or "unknown") from error
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -3,13 +3,11 @@
 Order of the data and every random draw are functions of (seed, step), so no generator state is stored.
 """
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -105,33 +103,22 @@ def _load(place: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     return groups, facts
 
 
-def _opened(path: Path) -> TextIO:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return open(path, "a+")
-    except OSError as error:
-        raise UsageError(f"{path.parent} cannot be used as a run folder: {error.strerror}. Choose another.") from error
+def _busy(run: Path, owner: str) -> TrainingError:
+    return TrainingError(f"Another process (pid {owner}) is writing to {run}; wait for it or choose another --out.")
 
 
 @contextmanager
 def lock(run: Path) -> Iterator[None]:
-    """Holds the run folder for this process; the system frees the lock when the process ends, however it ends.
+    """Holds the run folder for this process.
 
     Raises:
         TrainingError: another process is writing there.
         UsageError: the folder cannot be made or written.
     """
-    with _opened(run / ".lock") as handle:
+    with ExitStack() as held:
         try:
-            # not flock: its lock is inherited by the reading processes, which outlive a killed run by seconds
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            run.mkdir(parents=True, exist_ok=True)
+            held.enter_context(files.lock(run / ".lock", lambda owner: _busy(run, owner)))
         except OSError as error:
-            handle.seek(0)
-            owner = handle.read().strip() or "unknown"
-            raise TrainingError(
-                f"Another process (pid {owner}) is writing to {run}; wait for it or choose another --out."
-            ) from error
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
+            raise UsageError(f"{run} cannot be used as a run folder: {error.strerror}. Choose another.") from error
         yield
