@@ -38,7 +38,7 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
@@ -66,11 +66,16 @@ def append_json_line(path: Path, value: Any) -> None:
     line = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
     try:
         with open(path, "r+b" if path.exists() else "wb") as file:
-            file.seek(_end_of_lines(file))
-            file.truncate()
+            file.truncate(file.seek(_end_of_lines(file)))
             file.write(line)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def cut_last_line(path: Path) -> None:
+    """Removes a last line without its newline, which a killed writer leaves."""
+    with open(path, "r+b") as file:
+        file.truncate(_end_of_lines(file))
 
 
 def _end_of_lines(file: BinaryIO) -> int:
@@ -118,12 +123,12 @@ def write_folder(path: Path) -> Iterator[Path]:
 
 def put_folder(new: Path, path: Path) -> None:
     """Renames the folder `new` to `path`, in place of an older one, which is moved aside and then removed."""
-    _sync_folder(new)
+    sync_folder(new)
     aside = path.parent / f"{ASIDE}{os.getpid()}-{path.name}"
     if path.exists():
         os.replace(path, aside)
     os.replace(new, path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -149,11 +154,12 @@ def sweep(folder: Path) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> FileError:
-    """What a failed write is told as."""
+    """What a person is told when a file could not be written."""
     return FileError(f"Could not write {path}: {error.strerror or error}. Free space or choose another place.")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
