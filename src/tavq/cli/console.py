@@ -20,7 +20,6 @@ Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 """An argument of 1 or more."""
 
 
-
 def _shard(_: Any, tokens: Any) -> tuple[int, int]:
     """`2/8` as (2, 8)."""
     text = tokens[0].value

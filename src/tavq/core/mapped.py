@@ -115,11 +115,18 @@ class TensorFile:
         try:
             self.is_new = not (path.is_file() and path.stat().st_size == end and _begins_with(path, header))
             self._file: BinaryIO = open(path, "wb" if self.is_new else "r+b")  # noqa: SIM115 - closed by close
-            if self.is_new:
-                self._file.write(header)
-                self._file.truncate(end)
         except OSError as error:
             raise unwritable(path, error) from error
+        if self.is_new:
+            self._begin(header, end)
+
+    def _begin(self, header: bytes, end: int) -> None:
+        try:
+            self._file.write(header)
+            self._file.truncate(end)
+        except OSError as error:
+            self._file.close()
+            raise unwritable(self.path, error) from error
 
     def _header(
         self, shapes: Mapping[str, tuple[str, Sequence[int]]], metadata: Mapping[str, str]
@@ -159,8 +166,7 @@ class TensorFile:
             raise unwritable(self.path, error) from error
 
     def close(self) -> None:
-        """Flushes and closes."""
-        self.flush()
+        """Closes the file; `flush` it before where it must last."""
         self._file.close()
 
 

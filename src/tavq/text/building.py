@@ -4,7 +4,7 @@ import json
 import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from tavq.core.errors import DataError, FileError, UsageError
-from tavq.core.files import TEMPORARY, lock, parse_json, read_json, sha256_bytes, write_json, write_tensors
+from tavq.core.files import TEMPORARY, lock, parse_json, read_json, sha256_bytes, sweep, write_json, write_tensors
 from tavq.core.mapped import MappedTensors
 from tavq.interfaces import POOLED, TOKENS, WHOLE, WHOLE_IDS
-from tavq.text.draft import Draft, begun, join, tables, texts_of
+from tavq.text.draft import STORE_FOLDER, Draft, begun, join, tables, texts_of
 from tavq.text.encoders import TextEncoder
 from tavq.text.granularity import MAX_CHARACTERS
 from tavq.text.splitting import Block, Pair, blob, blocks, fingerprint, running_total, split_blocks
@@ -88,8 +88,9 @@ def build_store(
         except DataError:
             shutil.rmtree(work)
             raise
-        _encode(draft, encoder, bars)
-        draft.finish(out, _faults(pieces))
+        with closing(draft.file):
+            _encode(draft, encoder, bars)
+            draft.finish(out, _faults(pieces))
         shutil.rmtree(work)
     return TextStore.open(out)
 
@@ -108,7 +109,9 @@ def check_free(out: Path) -> None:
 
 
 def _ready(work: Path, plan: Contents) -> None:
-    """Empties the working folder of what was begun in another way."""
+    """Empties the working folder of what was begun in another way, and of what a killed process left half-written."""
+    for folder in (work, work / STORE_FOLDER):
+        sweep(folder)
     path, told = work / "plan.json", plan.model_dump()
     if path.is_file() and read_json(path) == told:
         return

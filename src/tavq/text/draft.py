@@ -5,6 +5,7 @@ A piece is a safetensors file with the units of some pictures: a block of split 
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,7 +70,7 @@ class Draft:
 
     def finish(self, out: Path, faults: Iterator[tuple[str, str]]) -> None:
         """Puts the store in the place `out`, with the pictures that are not in it, or not whole, and why."""
-        self.file.close()
+        self.file.flush()
         path = self.folder / STORE
         write_json_lines(self.folder / FAULTS, ({"file_name": key, "reason": reason} for key, reason in faults))
         told = self.contents.model_dump() | {"bytes": path.stat().st_size, "sha256": sha256(path)}
@@ -86,7 +87,10 @@ def begun(work: Path, expected: Contents) -> Draft | None:
     if contents.model_copy(update={"pictures": 0, "units": {}}) != expected:
         return None
     draft = Draft(work, state["shapes"], contents, state["done"])
-    return None if draft.file.is_new else draft
+    if draft.file.is_new:
+        draft.file.close()
+        return None
+    return draft
 
 
 def join(work: Path, pieces: Sequence[Path], contents: Contents, copy_vectors: bool = False) -> Draft:
@@ -99,17 +103,21 @@ def join(work: Path, pieces: Sequence[Path], contents: Contents, copy_vectors: b
     (work / STATE).unlink(missing_ok=True)
     chosen = tables(contents.whole)
     sizes = _Sizes.of(pieces, chosen)
-    numberings = {table.name: _number(work / f"numbering-{table.name}", pieces, table, sizes) for table in chosen}
-    try:
+    with ExitStack() as opened:
+        numberings = {}
+        for table in chosen:
+            numbering = Numbering(work / f"numbering-{table.name}", sum(sizes.units(table)))
+            numberings[table.name] = opened.enter_context(closing(numbering))
+            _number(numbering, pieces, table)
         shapes, counted = _shapes(contents, sizes, numberings, pieces)
         (work / STORE_FOLDER).mkdir(parents=True, exist_ok=True)
         (work / STORE_FOLDER / STORE).unlink(missing_ok=True)
         draft = Draft(work, shapes, counted, {})
-        _fill(draft, pieces, numberings, copy_vectors)
-        draft.mark("keys", counted.pictures)
-    finally:
-        for numbering in numberings.values():
-            numbering.close()
+        with ExitStack() as failed:
+            failed.callback(draft.file.close)
+            _fill(draft, pieces, numberings, copy_vectors)
+            draft.mark("keys", counted.pictures)
+            failed.pop_all()
     return draft
 
 
@@ -133,13 +141,11 @@ class _Sizes(NamedTuple):
         return [rows - 1 for rows in self.rows[f"{table.name}/text_offsets"]]
 
 
-def _number(folder: Path, pieces: Sequence[Path], table: Table, sizes: _Sizes) -> Numbering:
-    numbering = Numbering(folder, sum(sizes.units(table)))
+def _number(numbering: Numbering, pieces: Sequence[Path], table: Table) -> None:
     for piece in pieces:
         tensors = MappedTensors(piece)
         numbering.add(np.asarray(tensors[f"{table.name}/text"]), np.asarray(tensors[f"{table.name}/text_offsets"]))
     numbering.solve()
-    return numbering
 
 
 def _shapes(
@@ -195,7 +201,7 @@ def _bytes_of_new(pieces: Sequence[Path], table: Table, sizes: _Sizes, numbering
 
 def _fill(draft: Draft, pieces: Sequence[Path], numberings: Mapping[str, Numbering], copy_vectors: bool) -> None:
     """Writes everything that the pieces hold."""
-    hashes, key_hashes = _write_pictures(draft, pieces)
+    hashes, key_hashes = _write_pictures(draft, pieces, copy_vectors and draft.contents.whole)
     sizes = _Sizes.of(pieces, tables(draft.contents.whole))
     for table in tables(draft.contents.whole):
         found = _new(pieces, table, sizes.units(table), numberings[table.name])
@@ -208,7 +214,7 @@ def _fill(draft: Draft, pieces: Sequence[Path], numberings: Mapping[str, Numberi
     _check_keys(draft.tensors, key_hashes[order], order)
 
 
-def _write_pictures(draft: Draft, pieces: Sequence[Path]) -> tuple[Array, Array]:
+def _write_pictures(draft: Draft, pieces: Sequence[Path], copy_vectors: bool) -> tuple[Array, Array]:
     """Writes keys and, of stores, what they have of each picture; the hashes of all texts and of all keys."""
     hashes, key_hashes = [], []
     byte = picture = token = 0
@@ -219,7 +225,7 @@ def _write_pictures(draft: Draft, pieces: Sequence[Path]) -> tuple[Array, Array]
         draft.file.write("key_offsets", picture, offsets + byte)
         hashes.append(np.array(tensors["text_hashes"]))
         key_hashes.append(np.array([text_hash(key) for key in texts_of(keys, offsets)], np.int64))
-        if POOLED in tensors:
+        if copy_vectors:
             draft.file.write(POOLED, picture, tensors[POOLED])
             draft.file.write(f"{WHOLE}/vectors", token, tensors[f"{WHOLE}/vectors"])
             token += len(tensors[f"{WHOLE}/vectors"])
@@ -265,6 +271,11 @@ def _check_keys(tensors: MappedTensors, hashes: Array, places: Array) -> None:
     def key(place: int) -> bytes:
         return keys[offsets[place] : offsets[place + 1]].tobytes()
 
+    seen: set[bytes] = set()
+    last = -1
     for row in np.flatnonzero(hashes[1:] == hashes[:-1]).tolist():
-        if key(places[row]) == key(places[row + 1]):  # else their hashes agree by chance
-            raise DataError(f"The key {key(places[row]).decode()!r} comes twice.")
+        seen = seen if row == last + 1 else {key(int(places[row]))}
+        following, last = key(int(places[row + 1])), row
+        if following in seen:  # else their hashes agree by chance
+            raise DataError(f"The key {following.decode()!r} comes twice.")
+        seen.add(following)

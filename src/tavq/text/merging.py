@@ -5,6 +5,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from tavq.core.errors import DataError, UsageError
@@ -54,9 +55,9 @@ def merge_stores(parts: Sequence[Path], out: Path) -> TextStore:
     work = working_folder(out)
     with lock(work / ".lock", out):
         try:
-            join(work, [store.folder / STORE for store in stores], contents, copy_vectors=True).finish(
-                out, _faults(stores)
-            )
+            draft = join(work, [store.folder / STORE for store in stores], contents, copy_vectors=True)
+            with closing(draft.file):
+                draft.finish(out, _faults(stores))
         except DataError as error:
             raise DataError(f"{error} The parts must be of different pictures.") from error
         finally:

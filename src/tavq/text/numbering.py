@@ -103,10 +103,7 @@ class Numbering:
 
 
 def _hashes(data: bytes, offsets: list[int]) -> Any:
-    digests = (
-        hashlib.blake2b(data[start:end], digest_size=16).digest()
-        for start, end in itertools.pairwise(offsets)
-    )
+    digests = (hashlib.blake2b(data[start:end], digest_size=16).digest() for start, end in itertools.pairwise(offsets))
     return np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)
 
 

@@ -1,4 +1,4 @@
-"""What was found in the texts of a data set: units a picture, vocabulary, repeats, what was left out, samples to read."""
+"""What was found in the texts of a data set: units a picture, vocabulary, repeats, faults, samples to read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
