@@ -272,7 +272,7 @@ def _check_keys(tensors: MappedTensors, hashes: Array, places: Array) -> None:
         return keys[offsets[place] : offsets[place + 1]].tobytes()
 
     seen: set[bytes] = set()
-    last = -1
+    last = -2
     for row in np.flatnonzero(hashes[1:] == hashes[:-1]).tolist():
         seen = seen if row == last + 1 else {key(int(places[row]))}
         following, last = key(int(places[row + 1])), row
