@@ -16,9 +16,9 @@ app = App(
     help_epilogue="Start with: tavq demo",
 )
 
-from tavq.cli import data, demo, models, recipes, reports, text, train  # noqa: E402  (the commands need `app`)
+from tavq.cli import data, demo, describe, models, recipes, reports, text, train  # noqa: E402  (the commands need `app`)
 
-for part in (demo, data, text, recipes, train, models, reports):
+for part in (demo, data, describe, text, recipes, train, models, reports):
     part.add_to(app)
 
 
