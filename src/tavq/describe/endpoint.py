@@ -71,7 +71,7 @@ def check_url(url: str) -> str:
     """The address itself, or a UsageError; one with a password in it is refused, for it would be shown."""
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
@@ -208,9 +208,8 @@ class Endpoint:
         status = int(response.status_code)
         said = self._clean(_said(response))
         if status in UNUSABLE:
-            raise EndpointError(
-                f"The server {self.settings.url} answers {status} to {self.settings.model!r}: {UNUSABLE[status]}. {said}"
-            )
+            asked = f"{self.settings.url} for {self.settings.model!r}"
+            raise EndpointError(f"The server answers {status} at {asked}: {UNUSABLE[status]}. {said}")
         if status not in PASSING:
             raise _Refused(f"{status} {said}")
         self.pace.hold(retry_after(response.headers))
@@ -249,8 +248,8 @@ class Endpoint:
     def _unusable(self) -> EndpointError:
         last = self.held[-1][0]
         return EndpointError(
-            f"The server {self.settings.url} answered none of the last {len(self.held)} pictures, {last.file_name!r} for example: "
-            f"{last.fault}."
+            f"The server {self.settings.url} answered none of the last {len(self.held)} pictures, "
+            f"{last.file_name!r} for example: {last.fault}."
         )
 
 
