@@ -1,7 +1,9 @@
 """What a model's answer is worth: kept, asked for again in another way, or a fault."""
 
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tavq.data.records import MAX_TEXT, UNPRINTABLE
@@ -50,6 +52,16 @@ class Outcome:
     text: str | None = None
     fault: str | None = None
     cut: bool = False
+
+
+class Describer(ABC):
+    """What writes about pictures: a model in this process or a server; `note` says what it waits for."""
+
+    note: str = ""
+
+    @abstractmethod
+    def run(self, pending: Iterator[str], done: Callable[[Sequence[Outcome]], None], stop: Callable[[], bool]) -> None:
+        """Hands the outcome of each pending picture to `done`, in any order; ends soon after `stop` says so."""
 
 
 class Attempts:

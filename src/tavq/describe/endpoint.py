@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tavq.core.errors import TavqError, UsageError
-from tavq.describe.answers import TEMPERATURE, Answer, Ask, Attempts, Outcome
+from tavq.describe.answers import TEMPERATURE, Answer, Ask, Attempts, Describer, Outcome
 from tavq.describe.pace import Pace, Patience, retry_after
 from tavq.describe.pictures import data_url, load
 
@@ -81,7 +81,7 @@ def check_url(url: str) -> str:
     return url
 
 
-class Endpoint:
+class Endpoint(Describer):
     """Describes pictures by asking a server, several at a time.
 
     A picture that the server refuses, or on which it fails while it answers others, is a fault of the picture. Where
@@ -93,7 +93,6 @@ class Endpoint:
         self.settings = settings
         self.pace = Pace(settings.per_minute)
         self.answered = False
-        self.note = ""
         self.held: list[tuple[Outcome, bool]] = []  # with whether the server said no, or nothing usable
 
     def run(self, pending: Iterator[str], done: Callable[[Sequence[Outcome]], None], stop: Callable[[], bool]) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tavq.core.errors import TavqError, UsageError
 from tavq.core.files import lock
@@ -17,20 +17,11 @@ from tavq.core.lines import LineAppender
 from tavq.data.descriptions import LONG_TEXT, Descriptions
 from tavq.data.folder import iter_undescribed
 from tavq.data.records import SPLITS, Description, Fault, Faults, Record, name_hash, read_description
-from tavq.describe.answers import Outcome
+from tavq.describe.answers import Describer, Outcome
 from tavq.describe.endpoint import EndpointError
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, a remark)."""
-
-
-class Describer(Protocol):
-    """What writes about pictures; `note` says what it waits for."""
-
-    note: str
-
-    def run(self, pending: Iterator[str], done: Callable[[Sequence[Outcome]], None], stop: Callable[[], bool]) -> None:
-        """Hands the outcome of each picture to `done`, in any order, and ends soon after `stop` says so."""
 
 
 @dataclass(frozen=True)

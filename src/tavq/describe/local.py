@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from tavq.core.errors import FileError, TavqError, UsageError
-from tavq.describe.answers import TEMPERATURE, Answer, Ask, Attempts, Outcome
+from tavq.describe.answers import TEMPERATURE, Answer, Ask, Attempts, Describer, Outcome
 from tavq.describe.pictures import load
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -25,7 +25,7 @@ SHARE4V = (
 Waiting = tuple[Attempts, Image.Image]
 
 
-class LocalModel:
+class LocalModel(Describer):
     """Describes pictures in batches; while the model writes, a thread reads the next ones."""
 
     def __init__(
@@ -38,7 +38,6 @@ class LocalModel:
         self.batch = batch
         self.tokens = tokens
         self.longest_side = longest_side
-        self.note = ""
         ends = model.generation_config.eos_token_id
         self.ends = {*(ends if isinstance(ends, list) else [ends])} - {None}
 
