@@ -43,11 +43,11 @@ def describe(
 ) -> int:
     """Writes long_text.jsonl: a long text of each picture that has none, by a vision-language model.
 
-    Example: tavq describe pictures --model llava-hf/llava-1.5-7b-hf --endpoint http://localhost:8000/v1
-
     The same command goes on where it was stopped, however it was stopped. On many machines give each its own --shard;
-    `tavq text` and `tavq train` read all of their files. A server's key is read from the environment variable
-    TAVQ_API_KEY and from nowhere else.
+    text and train read all of their files. The key of a server is read from the environment variable TAVQ_API_KEY and
+    from nowhere else.
+
+    Example: tavq describe pictures --model llava-hf/llava-1.5-7b-hf --endpoint http://localhost:8000/v1
 
     Args:
         folder: A folder data set.
@@ -71,9 +71,11 @@ def describe(
     """
     here = {"batch": batch, "device": device, "dtype": dtype}
     there = {"concurrency": concurrency, "requests-per-minute": requests_per_minute, "timeout": timeout}
-    for name, value in (here if endpoint else there).items():
+    for name, value in (there if endpoint is None else here).items():
         if value is not None:
-            raise UsageError(f"--{name} is for a model {'in this process' if endpoint else 'behind --endpoint'} only.")
+            raise UsageError(
+                f"--{name} is for a model {'behind --endpoint' if endpoint is None else 'in this process'} only."
+            )
     from tavq.describe.job import Job, Run, Shard
 
     common = {"prompt": prompt, "tokens": max_tokens, "longest_side": longest_side}

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -156,22 +155,20 @@ class Run:
 
     def _count(self, known: Descriptions, progress: Progress | None) -> int:
         """How many pictures are to be described."""
-        total = 0
-        for total, _ in enumerate(self._pending(known, self.summary, self.faults), 1):
-            if progress is not None and total % 1000 == 0:
-                progress(0, 0, f"{total:,} found")
-        return total
+        return sum(1 for _ in self._pending(known, self.summary, self.faults, progress))
 
-    def _pending(self, known: Descriptions, counts: Summary, faults: Faults) -> Iterator[str]:
-        found = (
-            record.file_name
-            for record in iter_undescribed(self.job.folder, faults)
-            if self._wanted(record, known, counts)
-        )
-        for name in islice(found, self.job.limit):
-            if self.stopping:
+    def _pending(
+        self, known: Descriptions, counts: Summary, faults: Faults, progress: Progress | None = None
+    ) -> Iterator[str]:
+        found = 0
+        for seen, record in enumerate(iter_undescribed(self.job.folder, faults), 1):
+            if self.stopping or found == self.job.limit:
                 return
-            yield name
+            if progress is not None and seen % 1000 == 0:
+                progress(0, 0, f"{seen:,} pictures looked up")
+            if self._wanted(record, known, counts):
+                found += 1
+                yield record.file_name
 
     def _wanted(self, record: Record, known: Descriptions, counts: Summary) -> bool:
         job = self.job

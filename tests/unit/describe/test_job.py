@@ -138,6 +138,21 @@ def test_an_end_of_the_server_keeps_what_is_done(draw: Draw) -> None:
     assert work(draw(5))[1].seen == names(5)[2:]
 
 
+def test_looking_up_what_is_done_can_be_stopped(draw: Draw) -> None:
+    folder = draw(1)
+    (folder / "metadata.jsonl").write_text(
+        "".join(f'{{"file_name": "{n}.png", "long_text": "A."}}\n' for n in range(2500))
+    )
+    run, shown = Run(Job(folder, "m", "p")), []
+
+    def stop(done: int, total: int, note: str) -> None:
+        shown.append(note)
+        run.stopping = True
+
+    assert run.work(Scripted, stop).stopped == "Stopped by a signal"
+    assert shown == ["1,000 pictures looked up"]
+
+
 def test_progress_has_rate_and_time_left(draw: Draw) -> None:
     shown: list[tuple[int, int, str]] = []
     Run(Job(draw(4), "m", "p")).work(Scripted, lambda *values: shown.append(values))

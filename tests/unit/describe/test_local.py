@@ -159,8 +159,9 @@ def test_what_older_folders_leave_out_is_taken_from_the_model(copy: Path, folder
         vision_feature_select_strategy=None,
         num_additional_image_tokens=0,
     )
-    edit(copy / "tokenizer_config.json", pad_token=None)
+    edit(copy / "tokenizer_config.json", pad_token=None, padding_side="right")
     data, names = draw(3), ["00.png", "01.png", "02.png"]
+    assert load_model(str(copy))[1].tokenizer.padding_side == "left"  # what is written stands at the end
     assert run(describer(load_model(str(copy)), data), names) == run(describer(load_model(str(folder)), data), names)
 
 
