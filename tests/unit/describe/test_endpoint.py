@@ -244,7 +244,7 @@ def test_everyone_waits_as_long_as_the_server_asks(draw: Draw, form: str) -> Non
         assert got(ask(draw(6), url, concurrency=1)) == texts(6)
     times = [request.time - server.requests[0].time for request in server.requests]
     assert times[1] > 0.9
-    assert times[-1] < 4
+    assert times[-1] < 5
 
 
 def test_requests_keep_to_their_rate(draw: Draw) -> None:
@@ -253,7 +253,7 @@ def test_requests_keep_to_their_rate(draw: Draw) -> None:
     times = [request.time for request in server.requests]
     gaps = [later - earlier for earlier, later in pairwise(times)]
     assert times[-1] - times[0] > 7 * 0.05 * 0.8
-    assert len([gap for gap in gaps if gap < 0.02]) <= 2  # not in bursts
+    assert len([gap for gap in gaps if gap < 0.02]) <= 4  # not in bursts
 
 
 def test_a_server_that_trickles_is_not_waited_for_without_end(draw: Draw) -> None:
@@ -288,7 +288,7 @@ def test_stopping_does_not_wait_for_answers(draw: Draw) -> None:
         started = time.monotonic()
         pending = iter(sorted(path.name for path in draw(6).iterdir()))
         Endpoint(draw(6), replace(settings, url=url)).run(pending, outcomes.extend, lambda: bool(outcomes))
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 2.5
     assert len(outcomes) == 1
 
 
