@@ -169,12 +169,17 @@ def iter_records(folder: Path, faults: Faults | None = None) -> Iterator[Record]
     64-bit hash another name has is taken for its repetition; see `name_hash`.
     """
     faults = Faults() if faults is None else faults
-    metadata = _metadata(folder)
-    records = _streamed(folder, metadata, faults) if metadata.exists() else _listed(folder, faults)
+    records = iter_undescribed(folder, faults)
     with Descriptions(folder) as descriptions:
         for record in records:
             yield _described(record, descriptions) if descriptions else record
         faults.join(descriptions.faults)
+
+
+def iter_undescribed(folder: Path, faults: Faults) -> Iterator[Record]:
+    """As `iter_records`, with the texts of metadata.jsonl alone."""
+    metadata = _metadata(folder)
+    return _streamed(folder, metadata, faults) if metadata.exists() else _listed(folder, faults)
 
 
 def iter_texts(folder: Path, faults: Faults | None = None, split: str | None = None) -> Iterator[tuple[str, str]]:

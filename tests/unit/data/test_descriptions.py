@@ -39,6 +39,12 @@ def test_the_last_text_of_a_picture_wins(tmp_path: Path) -> None:
         assert found.text("c.png") is None
 
 
+def test_the_last_of_many_texts_wins(tmp_path: Path) -> None:
+    write(tmp_path, *(ONE | {"file_name": f"{n % 3}.png", "text": f"Text {n}."} for n in range(300)))
+    with Descriptions(tmp_path) as found:
+        assert [found.text(f"{n}.png") for n in range(3)] == ["Text 297.", "Text 298.", "Text 299."]
+
+
 def test_files_are_read_together_in_the_order_of_their_names(tmp_path: Path) -> None:
     write(tmp_path, ONE | {"text": "Of a shard."}, name="long_text-2-of-2.jsonl")
     write(tmp_path, ONE | {"text": "Of the whole."}, ONE | {"file_name": "b.png"})
@@ -190,6 +196,12 @@ def test_a_metadata_file_of_any_size_is_streamed(tmp_path: Path, monkeypatch: py
     faults = Faults()
     assert [name for name, _ in iter_texts(tmp_path, faults)] == ["a.png", "c.png"]
     assert faults.first == [Fault("metadata.jsonl line 2", "the line is longer than 50 bytes")]
+
+
+def test_byte_order_marks_and_windows_line_ends(tmp_path: Path) -> None:
+    (tmp_path / "metadata.jsonl").write_bytes(b'\xef\xbb\xbf{"file_name": "a.png"}\r\n\r\n{"file_name": "b.png"}')
+    (tmp_path / "long_text.jsonl").write_bytes(b'{"file_name": "b.png", "text": "B."}\r\n')
+    assert list(iter_texts(tmp_path)) == [("a.png", ""), ("b.png", "B.")]
 
 
 def test_repeated_names_far_apart_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
