@@ -19,19 +19,6 @@ PLAIN_SECONDS = 10.0
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 """An argument of 1 or more."""
 
-
-def _shard(_: Any, tokens: Any) -> tuple[int, int]:
-    """`2/8` as (2, 8)."""
-    text = tokens[0].value
-    number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise ValueError(f"{text!r} is no part; give I/N with I from 1 to N, such as 2/8")
-    return int(number), int(count)
-
-
-Shard = Annotated[tuple[int, int], Parameter(converter=_shard, n_tokens=1)]
-"""An argument I/N: the I-th of N parts."""
-
 console = Console(stderr=True, highlight=False)
 
 

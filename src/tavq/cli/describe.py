@@ -76,7 +76,8 @@ def describe(
             raise UsageError(
                 f"--{name} is for a model {'behind --endpoint' if endpoint is None else 'in this process'} only."
             )
-    from tavq.describe.job import Job, Run, Shard
+    from tavq.data.sharding import Shard
+    from tavq.describe.job import Job, Run
 
     common = {"prompt": prompt, "tokens": max_tokens, "longest_side": longest_side}
     if endpoint is None:
@@ -129,7 +130,7 @@ def _rows(summary: Any) -> list[tuple[str, int]]:
 
 
 def _end(run: Any, summary: Any) -> int:
-    folder, place = run.job.folder, run.job.folder / run.job.shard.file
+    folder, place = run.job.folder, run.job.folder / run.job.file
     if summary.stopped:
         console.say(f"{summary.stopped.rstrip('.')}. Nothing is lost; to go on, give the same command again.")
         return 1

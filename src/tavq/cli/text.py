@@ -1,6 +1,5 @@
 """`tavq text`: split and encode the texts of a data set."""
 
-import itertools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -39,7 +38,7 @@ def text(
     dtype: Literal["float32", "bfloat16"] = "float32",
     device: str | None = None,
     jobs: Count | None = None,
-    shard: console.Shard | None = None,
+    shard: str | None = None,
     merge: bool = False,
     json: Path | None = None,
 ) -> None:
@@ -66,20 +65,24 @@ def text(
         dtype: bfloat16 is several times faster where the processor has it; the vectors then differ in the third digit.
         device: Where to encode; by default a GPU where there is one.
         jobs: Processes that split texts; by default one for each processor.
-        shard: I/N: only every N-th picture, beginning with the I-th, into the part OUT-I-of-N.
-        merge: Join the parts OUT-1-of-N to OUT-N-of-N, which stand beside each other, into OUT.
+        shard: Only one part of the pictures, i/n, into the store OUT-i-of-n.
+        merge: Join the parts OUT-1-of-n to OUT-n-of-n, which stand beside each other, into OUT.
         json: Also write the counts to this file.
     """
+    from tavq.data.sharding import WHOLE, Shard
+
     place = out or folder / "text"
     if merge:
         store, loaded = _merge(place), None
     else:
         loaded = _load(encoder, dtype, device)
-        store, word_graph = _encode(folder, loaded, splitter, place, whole, word_graph, jobs, shard)
+        part = Shard.parse(shard)
+        place, texts = place.with_name(part.name_of(place.name)), _reader(folder, part)
+        store, word_graph = _encode(texts, loaded, splitter, place, whole, word_graph, jobs)
     facts = tell(store, stats)
     if word_graph:
         loaded = loaded or _load(encoder, dtype, device)
-        facts["word_graph"] = _build_word_graph(_reader(folder, None), loaded, store.folder, fewest, word_vectors)
+        facts["word_graph"] = _build_word_graph(_reader(folder, WHOLE), loaded, store.folder, fewest, word_vectors)
     console.write_json(json, facts)
 
 
@@ -92,29 +95,18 @@ def _load(name: str, dtype: str, device: str | None) -> Any:
     return load_encoder(name, device or default_device(), getattr(torch, dtype))
 
 
-def _reader(folder: Path, shard: tuple[int, int] | None) -> Texts:
+def _reader(folder: Path, shard: Any) -> Texts:
     from tavq.data.folder import iter_texts
 
-    number, count = shard or (1, 1)
-    return lambda: itertools.islice(iter_texts(folder), number - 1, None, count)
+    return lambda: ((name, text) for name, text in iter_texts(folder) if name in shard)
 
 
 def _encode(
-    folder: Path,
-    encoder: Any,
-    splitter: str,
-    out: Path,
-    whole: bool,
-    word_graph: bool,
-    jobs: int | None,
-    shard: tuple[int, int] | None,
+    texts: Texts, encoder: Any, splitter: str, place: Path, whole: bool, word_graph: bool, jobs: int | None
 ) -> tuple[Any, bool]:
     """The store, made or kept, and whether it is to have a word graph."""
     from tavq.text.building import build_store
-    from tavq.text.merging import part_of
 
-    texts = _reader(folder, shard)
-    place = part_of(out, *shard) if shard else out
     before = _store_at(place)
     if before is not None and before.holds(texts(), encoder, splitter, whole):
         console.say(f"The text store {place} holds these texts; it is kept.")

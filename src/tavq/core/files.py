@@ -171,8 +171,10 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def lock(path: Path, what: Path) -> Iterator[None]:
+def lock(path: Path, what: Path, instead: str = "choose another --out") -> Iterator[None]:
     """Holds the lock file `path` of `what` for this process; the system frees it when the process ends, however.
+
+    `instead` is what a person may do who does not want to wait.
 
     Raises:
         FileError: another process holds it, or it cannot be made.
@@ -189,9 +191,7 @@ def lock(path: Path, what: Path) -> Iterator[None]:
         except OSError as error:
             handle.seek(0)
             owner = handle.read().strip() or "unknown"
-            raise FileError(
-                f"Another process (pid {owner}) is writing to {what}; wait for it or choose another --out."
-            ) from error
+            raise FileError(f"Another process (pid {owner}) is writing to {what}; wait for it or {instead}.") from error
         handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()

@@ -1,6 +1,5 @@
 """The pictures of a data set that still want a description, and their lines in long_text.jsonl."""
 
-import re
 import signal
 import threading
 import time
@@ -10,42 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tavq.core.errors import TavqError, UsageError
+from tavq.core.errors import UsageError
 from tavq.core.files import lock
 from tavq.core.lines import LineAppender
 from tavq.data.descriptions import LONG_TEXT, Descriptions
 from tavq.data.folder import iter_undescribed
-from tavq.data.records import SPLITS, Description, Fault, Faults, Record, name_hash, read_description
+from tavq.data.records import SPLITS, Description, Fault, Faults, Record, read_description
+from tavq.data.sharding import WHOLE, Shard
 from tavq.describe.answers import Describer, Outcome
 from tavq.describe.endpoint import EndpointError
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, a remark)."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One of `of` parts of a data set, by the hash of the picture's name, so that more pictures move none."""
-
-    number: int = 1
-    of: int = 1
-
-    @classmethod
-    def parse(cls, text: str | None) -> "Shard":
-        """`2/8` is the second of eight; None is the whole."""
-        found = re.fullmatch(r"([0-9]{1,7})/([0-9]{1,7})", "1/1" if text is None else text)
-        if found is None or not 1 <= int(found[1]) <= int(found[2]):
-            raise UsageError(f"--shard {text!r} is not a shard; give i/n with i from 1 to n, such as 1/8.")
-        return cls(int(found[1]), int(found[2]))
-
-    @property
-    def file(self) -> str:
-        """The name of the file that this shard writes."""
-        stem, suffix = LONG_TEXT.split(".")
-        return LONG_TEXT if self.of == 1 else f"{stem}-{self.number}-of-{self.of}.{suffix}"
-
-    def __contains__(self, file_name: str) -> bool:
-        return name_hash(file_name) % self.of == self.number - 1
 
 
 @dataclass(frozen=True)
@@ -56,9 +31,15 @@ class Job:
     model: str
     prompt: str
     split: str | None = None
-    shard: Shard = Shard()
+    shard: Shard = WHOLE
     limit: int | None = None
     retry_faults: bool = False
+
+    @property
+    def file(self) -> str:
+        """The name of the file that is written."""
+        stem, suffix = LONG_TEXT.split(".")
+        return f"{self.shard.name_of(stem)}.{suffix}"
 
     def __post_init__(self) -> None:
         if self.split not in (None, *SPLITS):
@@ -100,11 +81,11 @@ class Run:
             UsageError: another process writes the same file; there is no such folder.
             FileError: a line could not be written. All lines before it are whole.
         """
-        job, place = self.job, self.job.folder / self.job.shard.file
+        job, place = self.job, self.job.folder / self.job.file
         if not job.folder.is_dir():
             raise UsageError(f"There is no folder {job.folder}; give the folder of a data set.")
         with (
-            lock(place.with_name(f".{place.name}.lock"), lambda owner: _busy(place, owner)),
+            lock(place.with_name(f".{place.name}.lock"), place, "give each machine its own --shard i/n"),
             self._stop_on_signal(),
             Descriptions(job.folder, job.model, job.prompt) as known,
         ):
@@ -200,12 +181,6 @@ class Run:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _busy(place: Path, owner: str) -> TavqError:
-    return UsageError(
-        f"Another process (pid {owner}) is writing {place}; wait for it, or give each machine its own --shard i/n."
-    )
 
 
 def _pace(count: int, total: int, seconds: float) -> str:

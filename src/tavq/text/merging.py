@@ -15,11 +15,6 @@ from tavq.text.draft import join
 from tavq.text.store import STORE, Contents, TextStore
 
 
-def part_of(out: Path, number: int, count: int) -> Path:
-    """Where part `number` of `count` of the store `out` stands."""
-    return out.with_name(f"{out.name}-{number}-of-{count}")
-
-
 def parts_of(out: Path) -> list[Path]:
     """The parts of the store `out` that stand beside it, in their order.
 
@@ -36,7 +31,7 @@ def parts_of(out: Path) -> list[Path]:
     missing = [str(number) for number in range(1, count + 1) if number not in numbers]
     if missing or len(numbers) != count:
         raise UsageError(f"Of the {count} parts of {out} these are missing: {', '.join(missing) or 'some'}.")
-    return [part_of(out, number, count) for number in range(1, count + 1)]
+    return [out.with_name(f"{out.name}-{number}-of-{count}") for number in range(1, count + 1)]
 
 
 def merge_stores(parts: Sequence[Path], out: Path) -> TextStore:

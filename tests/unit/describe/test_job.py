@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from tavq.core.errors import UsageError
+from tavq.data.sharding import Shard
 from tavq.describe.answers import Describer, Outcome
 from tavq.describe.endpoint import EndpointError
-from tavq.describe.job import Job, Run, Shard, _pace
+from tavq.describe.job import Job, Run, _pace
 
 Draw = Callable[[int], Path]
 

@@ -9,7 +9,7 @@ from tavq.core.errors import DataError, FileError, UsageError
 from tavq.interfaces import GRANULARITIES
 from tavq.text.building import build_store
 from tavq.text.encoders import TextEncoder
-from tavq.text.merging import merge_stores, part_of, parts_of
+from tavq.text.merging import merge_stores, parts_of
 from tavq.text.store import TextStore
 
 TEXTS = {
@@ -24,7 +24,7 @@ TEXTS = {
 def parts(encoder: TextEncoder, out: Path, count: int, whole: bool = False) -> list[Path]:
     for number in range(1, count + 1):
         texts = dict([*TEXTS.items()][number - 1 :: count])
-        build_store(texts, encoder, "pattern", part_of(out, number, count), whole)
+        build_store(texts, encoder, "pattern", out.with_name(f"{out.name}-{number}-of-{count}"), whole)
     return parts_of(out)
 
 
