@@ -31,35 +31,35 @@ class Place(NamedTuple):
 
     tokens: Sequence[str]
     tags: Sequence[str]
-    index: int
+    at: int
 
     @property
     def token(self) -> str:
-        return self.tokens[self.index]
+        return self.tokens[self.at]
 
     @property
     def tag(self) -> str:
-        return self.tags[self.index]
+        return self.tags[self.at]
 
     @property
     def previous(self) -> str:
-        return self.tokens[self.index - 1].lower() if self.index else ""
+        return self.tokens[self.at - 1].lower() if self.at else ""
 
     @property
     def following(self) -> str:
-        return self.tokens[self.index + 1].lower() if self.index + 1 < len(self.tokens) else "."
+        return self.tokens[self.at + 1].lower() if self.at + 1 < len(self.tokens) else "."
 
     @property
     def before(self) -> str:
-        return self.tags[self.index - 1] if self.index else ""
+        return self.tags[self.at - 1] if self.at else ""
 
     @property
     def after(self) -> str:
-        return self.tags[self.index + 1] if self.index + 1 < len(self.tags) else "."
+        return self.tags[self.at + 1] if self.at + 1 < len(self.tags) else "."
 
     def without_verb(self) -> bool:
         """Whether the clause has no finite verb, so that this may be it."""
-        start = end = self.index
+        start = end = self.at
         while start and not opens_clause(self.tokens, self.tags, start):
             start -= 1
         while end + 1 < len(self.tags) and not opens_clause(self.tokens, self.tags, end + 1):
@@ -86,15 +86,30 @@ def repaired(tokens: Sequence[str], tags: Sequence[str]) -> list[str]:
 
 @lru_cache(maxsize=65536)
 def restored(token: str, tag: str) -> tuple[str, Callable[[Place], str] | None]:
-    """The tag, or the lexicon's where the rules made a noun, an adjective or a verb of a function word ("of", "near");
-    and what is to correct it where it stands."""
+    """The tag, or the lexicon's where the rules made a noun, an adjective or a verb of a function word ("of", "near") or
+    a number; and what is to correct it where it stands."""
     lower = token.lower()
-    if lower in ("'s", "’s") and tag != "VBZ":
+    if token.isdigit():
+        tag = "CD"
+    elif lower in ("'s", "’s") and tag != "VBZ":
         tag = "POS"
     elif lower in FUNCTION and tag not in CLOSED and (tag != "WDT" or lower != "that"):
         known = load_tagger().lexical(lower)
         tag = known if known in CLOSED else tag
-    return tag, WORDS.get(lower) or CORRECTIONS.get(tag)
+    return tag, WORDS.get(lower) or (CORRECTIONS.get(tag) if doubtful(token, tag) else None)
+
+
+def doubtful(token: str, tag: str) -> bool:
+    """Whether the correction for the tag could ever change it for this token; asked once a token, which saves time."""
+    tagger, lower = load_tagger(), token.lower()
+    known = tagger.lexical(token)
+    if tag == "NN":
+        return token in COLOURS or token in BASES or known in ("JJ", "VBG") or conjugates(token)
+    if tag == "JJ":
+        return "-" in lower or tagger.lexical(lower) != "JJ" or tagger.lexicon.get(lower) is None
+    if tag == "VBZ":
+        return lower not in FUNCTION and lower.endswith("s")
+    return known in ("JJ", "NN") if tag == "RB" else True
 
 
 @lru_cache(maxsize=65536)
@@ -102,12 +117,10 @@ def conjugates(base: str) -> bool:
     """Whether the lexicon knows the word as a verb by one of its forms: "line" by "lining" or "lined"."""
     lexicon = load_tagger().lexicon
     stem = base.removesuffix("e")
-    forms = (f"{stem}ing", f"{base}{base[-1:]}ing")
-    return (
-        lexicon.get(base) == "VB"
-        or any(lexicon.get(form) == "VBG" for form in forms)
-        or lexicon.get(f"{stem}ed") in ("VBN", "VBD")
-    )
+    borrowed = stem == base and lexicon.get(f"{base}e") is not None  # "caring" is of "care", not of "car"
+    own = lexicon.get(f"{stem}ing") == "VBG" or lexicon.get(f"{stem}ed") in ("VBN", "VBD")
+    doubled = lexicon.get(f"{base}{base[-1:]}ing") == "VBG"
+    return lexicon.get(base) == "VB" or doubled or (own and not borrowed)
 
 
 def plural_noun(place: Place) -> str:
@@ -115,7 +128,8 @@ def plural_noun(place: Place) -> str:
     if place.before not in NOUN:
         return "NNS"
     lower, after = place.token.lower(), place.after
-    if place.previous in SCAFFOLD or after in OBJECT or (lower in SHOWS and after in SHOWN):
+    takes = after in OBJECT and place.following not in ("all", "each")
+    if place.previous in SCAFFOLD or takes or (lower in SHOWS and after in SHOWN):
         return "VBZ"
     acts = lower in ACTIONS and after in ("IN", "TO", "RB", "RP", ".", ",", "VBG")
     return "VBZ" if acts and place.without_verb() else "NNS"
@@ -138,27 +152,40 @@ def noun(place: Place) -> str:
 def third_person(place: Place) -> str:
     """VBZ, or NNS where no verb can stand: "the leaves", "two sinks", "yellow leaves float"."""
     lower = place.token.lower()
-    if lower in FUNCTION or not lower.endswith("s"):
-        return "VBZ"
     counted = place.before == "CD" and place.previous != "one" and not place.previous.isdigit()
+    told = place.following in ("all", "both", "each") and place.before != "PRP"
     owned = place.previous in ("the", "these", "those") or place.before == "PRP$"
     alone = place.after in FINITE or place.after in (".", ",") or lower == "leaves"
     described = place.before == "JJ" and alone and lower not in SHOWS and place.after not in OBJECT
-    return "NNS" if counted or owned or described else "VBZ"
+    return "NNS" if counted or owned or described or told else "VBZ"
 
 
 def participle(place: Place) -> str:
     """VBN, VBD, VB or VBP as NN ("a set of stairs", "the word 'STOP'") or VBN ("with curled tips")."""
     if place.previous in QUOTES and place.following in QUOTES:
         return "NN"
-    before, after, regular = place.before, place.after, place.token.endswith("ed")
+    if place.tag in ("VB", "VBP") and place.before in ("NNS", "IN") and load_tagger().lexical(place.token) == "NN":
+        acts = place.before == "NNS" and conjugates(place.token) and place.previous != "sports"
+        return place.tag if acts else "NN"
+    before, after, regular = place.before, place.after, is_regular(place.token.lower())
     if place.tag == "VBD" and not before:
         return "VBN" if regular else "NN"
-    if before in ("DT", "PRP$", "JJ") and after in ("IN", ".", ",", "CC", "POS") and not regular:
+    headed = after in ("IN", ".", ",", "CC", "POS") or (before == "DT" and after in FINITE)
+    if before in ("DT", "PRP$", "JJ") and headed and not regular:
         return "NN"
-    attributive = before in ("DT", "PRP$", "JJ", "IN") and after in ("NN", "NNS", "JJ")
+    listed = after == "," and before in ("DT", "PRP$", "JJ") and regular
+    attributive = listed or (before in ("DT", "PRP$", "JJ", "IN") and after in ("NN", "NNS", "JJ"))
     coordinated = before == "CC" and after == "NN" and regular
     return "VBN" if place.tag == "VBD" and (attributive or coordinated) else place.tag
+
+
+@lru_cache(maxsize=65536)
+def is_regular(participle: str) -> bool:
+    """Whether the word is a known verb with -ed ("adorned"), so that it is no noun; "sled" and "set" may be one."""
+    lexicon = load_tagger().lexicon
+    stem = participle.removesuffix("ed")
+    bases = (stem, f"{stem}e", stem[:-1])
+    return stem != participle and any(len(base) > 2 and lexicon.get(base) is not None for base in bases)
 
 
 def gerund(place: Place) -> str:
@@ -169,7 +196,8 @@ def gerund(place: Place) -> str:
 def adverb(place: Place) -> str:
     """RB, or what the lexicon says where that is an adjective or a noun: the rules make "dark" an adverb."""
     known = load_tagger().lexical(place.token)
-    return known if known in ("JJ", "NN") and place.token not in STAYING else "RB"
+    stays = place.token in STAYING and place.after not in NOMINAL
+    return known if known in ("JJ", "NN") and not stays else "RB"
 
 
 def adjective(place: Place) -> str:
@@ -181,7 +209,7 @@ def adjective(place: Place) -> str:
         return "RB"
     if after in NOMINAL or before not in ("DT", "PRP$", "JJ", "CD", "NN", "NNP", "VBN", "VBG"):
         return "JJ"
-    if place.previous in PRONOMINAL or lower in STAYING or before == "VBG" and known != "VB":
+    if place.previous in PRONOMINAL or lower in STAYING or (before == "VBG" and known != "VB"):
         return "JJ"
     if known == "VB" or (after not in ("CC", ",") and load_tagger().lexicon.get(lower) is None and lower.isalpha()):
         return "NN"
@@ -199,19 +227,26 @@ def back(place: Place) -> str:
     """RB, or JJ and NN: "the back door", "on its back"."""
     if place.before not in ("DT", "PRP$"):
         return "RB"
-    return "JJ" if place.after in NOUN else "NN"
+    return "JJ" if modifies(place) else "NN"
+
+
+def modifies(place: Place) -> bool:
+    """Whether a noun phrase goes on behind the word."""
+    return place.after in NOMINAL or place.following in ("left", "right")
 
 
 def ahead(place: Place) -> str:
     """RB in "in front of" and "on top of", else what it was: "the front wheel", "the top of the hill"."""
     joined = place.previous == ("in" if place.token.lower() == "front" else "on") and place.after not in NOUN
-    return "RB" if joined else "JJ" if place.after in NOUN else "NN"
+    return "RB" if joined else "JJ" if modifies(place) else "NN"
 
 
 def side(place: Place) -> str:
     """NN for the side: "from left to right.", "on the left,"; else as any other word of its tag."""
     if place.before in ("IN", "TO") and place.after in ("TO", "CC", ".", ",", ":"):
         return "NN"
+    if place.before == "DT" and place.following == "one":
+        return "JJ"
     correct = CORRECTIONS.get(place.tag)
     return correct(place) if correct else place.tag
 

@@ -19,6 +19,7 @@ TOKENS = re.compile(
     r"|([^\w\s.])\1{3,}|\.\.\.|\S"
 )
 CLITIC = re.compile(r"(?<=.)(?:n['’´]t|['’´](?:s|re|ve|ll|d|m|t))$", re.IGNORECASE)
+APOSTROPHE = re.compile("['’´]")
 PLAIN = re.compile(r"[\w\s,'’-]*[.!?]?\s*")
 """A paragraph in which nothing but its last character can end a sentence: most captions."""
 
@@ -42,7 +43,6 @@ NOUN_PHRASE = re.compile(
     r"|[JLP](?:(?:,|A|,A)(?=[JLP]+(?:(?:,A?|A)[JLP]+){0,3}N))?"  # black and white; striped, yellow
     r"|N(?:T?N)*S"  # woman's
     r")*N(?:T?N)*"  # St. Mary
-
 )
 
 
@@ -50,7 +50,7 @@ NOUN_PHRASE = re.compile(
 class PatternSplitter(Splitter):
     """About 2,000 captions of sixty words a second on one core."""
 
-    version = "1"
+    version = "2"
 
     def split(self, text: str) -> Units:
         words: list[str] = []
@@ -76,7 +76,7 @@ def sentence_spans(text: str) -> Iterator[list[tuple[int, int]]]:
     """For each sentence, the start and end of its tokens in the text."""
     start = 0
     for end, following in [*(match.span() for match in PARAGRAPH.finditer(text)), (len(text), len(text))]:
-        spans = list(token_spans(text, start, end))
+        spans = token_spans(text, start, end)
         if spans and PLAIN.fullmatch(text, start, end):
             yield spans
         elif spans:
@@ -114,32 +114,35 @@ def ends_sentence(around: Sequence[Any]) -> bool:
     return starts if before.value.lower() in TRAILING else opens and "." in before.value
 
 
-def token_spans(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+def token_spans(text: str, start: int, end: int) -> list[tuple[int, int]]:
     """Start and end of each token between two places of the text; "dog's" and "isn't" are two each."""
-    for match in TOKENS.finditer(text, start, end):
-        a, b = match.span()
-        clitic = CLITIC.search(match.group()) if b - a > 2 and not match.group().isalnum() else None
-        if clitic:
-            yield a, a + clitic.start()
-            a += clitic.start()
-        yield a, b
+    spans = [match.span() for match in TOKENS.finditer(text, start, end)]
+    return [part for span in spans for part in parted(text, *span)] if APOSTROPHE.search(text, start, end) else spans
+
+
+def parted(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """A token's span, or those of the word and its clitic."""
+    clitic = CLITIC.search(text[start:end]) if end - start > 2 else None
+    return [(start, start + clitic.start()), (start + clitic.start(), end)] if clitic else [(start, end)]
 
 
 def chunks(tokens: Sequence[str]) -> tuple[list[int], list[tuple[int, int]]]:
     """Places of the words that can be seen, and begin and end of the noun phrases, in one sentence."""
     tags = repaired(tokens, load_tagger().tag(tokens))
     letters = joined(tokens, "".join(map(letter, tokens, tags)))
-    seen = {index for index, kind in enumerate(letters) if kind in "NJLCQ" and is_word(tokens[index])}
+    able = [*map(is_word, tokens)]
+    seen = [kind in "NJLCQ" and word for kind, word in zip(letters, able, strict=True)]
     phrases = []
     for match in NOUN_PHRASE.finditer(letters):
         begin, end = match.span()
-        seen.update(index for index in range(begin, end) if letters[index] in "PG" and is_word(tokens[index]))
+        if end - begin == 1:
+            continue
+        seen[begin:end] = [seen[i] or (able[i] and letters[i] in "PG") for i in range(begin, end)]
         while begin < end and letters[begin] in "NJ" and tokens[begin].lower() in UNSEEN:
             begin += 1
-        telling = sum(index in seen for index in range(begin, end))
-        if telling > 1 and is_word(tokens[end - 1], scaffold=True):
+        if sum(seen[begin:end]) > 1 and is_word(tokens[end - 1], scaffold=True):
             phrases.append((begin, end))
-    return sorted(seen), phrases
+    return [index for index, word in enumerate(seen) if word], phrases
 
 
 def joined(tokens: Sequence[str], letters: str) -> str:
@@ -155,7 +158,7 @@ def joined(tokens: Sequence[str], letters: str) -> str:
         elif kind == "C" and before == "N" and tokens[index].isdigit() and after not in tuple("NJLPQC"):
             kinds[index] = "N" if previous[0].isupper() or previous == "number" else "C"
         elif tokens[index] == "." and before == after == "N" and (previous.istitle() or "." in previous):
-            kinds[index] = "T" if len(previous) < 5 and tokens[index + 1][0].isupper() or "." in previous else "-"
+            kinds[index] = "T" if (len(previous) < 5 and tokens[index + 1][0].isupper()) or "." in previous else "-"
     return "".join(kinds)
 
 
@@ -174,7 +177,7 @@ def is_word(token: str, scaffold: bool = False) -> bool:
 
 @lru_cache(maxsize=65536)
 def letter(token: str, tag: str) -> str:
-    """The token's part in a noun phrase; Q a quantifier, L a noun that shades a colour, Y an adverb in -ly, - no part."""
+    """The token's part in a noun phrase: Q a quantifier, L a noun that shades a colour, Y an adverb in -ly, - none."""
     lower = token.lower()
     if lower in QUANTIFIERS and tag[:2] in ("JJ", "DT", "PD", "NN", "RB", "CD"):
         return "Q"
