@@ -86,8 +86,8 @@ def repaired(tokens: Sequence[str], tags: Sequence[str]) -> list[str]:
 
 @lru_cache(maxsize=65536)
 def restored(token: str, tag: str) -> tuple[str, Callable[[Place], str] | None]:
-    """The tag, or the lexicon's where the rules made a noun, an adjective or a verb of a function word ("of", "near") or
-    a number; and what is to correct it where it stands."""
+    """The tag, or the lexicon's where the rules made something else of a function word ("of", "near") or a number; and
+    what is to correct it where it stands."""
     lower = token.lower()
     if token.isdigit():
         tag = "CD"
