@@ -1,8 +1,9 @@
 """Captions cut into words as coco-caption cuts them, which every published caption score stands on.
 
 coco-caption runs the Penn Treebank tokenizer of Stanford CoreNLP 3.4.1 (Java) on lowered text and drops the tokens of
-a fixed list of punctuation. The rules here are our own and give the same words for captions: for 67,043 of the 67,046
-different ones of COCO val2017, Flickr8k and UCM (all but the case below), and 53,694 of 53,704 sentences of long texts.
+a fixed list of punctuation. The rules here were written anew from what that tool does, and give the same words for
+67,043 of the 67,046 different captions of COCO val2017, Flickr8k and UCM (the other three are the case below) and for
+53,697 of 53,704 sentences of long descriptions.
 
 Differs from the tool: it reads all captions as one text, so that the first word of the next caption can decide whether
 a single letter at the end keeps its full stop; here a caption is cut on its own. Markup, telephone numbers, smileys

@@ -65,7 +65,8 @@ def test_bleu_by_hand() -> None:
     assert short[:3].tolist() == pytest.approx([math.exp(1 - 6 / 3)] * 3, rel=1e-6)
 
 
-def test_of_two_references_as_close_the_shorter_counts() -> None:
+def test_the_closest_reference_counts_and_of_two_as_close_the_shorter() -> None:
+    assert bleu_counts(Captioned("a b c d e", ("a", "a b c d e f", "a b c d e f g h")))[1] == 6
     assert bleu_counts(Captioned("a b c", ("a b c d", "a b")))[1] == 2
 
 
