@@ -30,8 +30,21 @@ class RunFolder:
         self.checkpoints, self.log, self.model = path / "checkpoints", path / "log.jsonl", path / "model"
 
     def lock(self) -> AbstractContextManager[Any]:
-        """Held by the process that writes; a second run in the folder is a FileError."""
-        return files.lock(self.path / ".lock", self.path) if rank() == 0 else nullcontext()
+        """Held by the process that writes.
+
+        Raises:
+            UsageError: the folder cannot be made.
+            FileError: another process holds it, or it cannot be written.
+        """
+        if rank():
+            return nullcontext()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"{self.path} cannot be used as a run folder: {error.strerror}. Choose another."
+            ) from error
+        return files.lock(self.path / ".lock", self.path)
 
     def start(self, recipe: Recipe, facts: Mapping[str, Any]) -> None:
         """Makes the folder of a new run.
