@@ -2,8 +2,6 @@
 
 import hashlib
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tavq.core.errors import TrainingError, UsageError
+from tavq.core.signals import stop_on_signal
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader, TrainingLoader, dead_workers_explained
 from tavq.data.records import Fault
@@ -162,7 +161,7 @@ class Trainer:
             TrainingError: the run folder is in use, a loss is not finite, or the run was told to stop (SIGTERM or
                 SIGINT; a checkpoint is written first).
         """
-        with self.folder.lock(), self._stop_on_signal(), dead_workers_explained():
+        with self.folder.lock(), stop_on_signal(self.stop), dead_workers_explained():
             consumed = self._begin(resume)
             log = RunLog(self.folder.log, self.step, self.tokenizer.codebook.sizes)
             first, started = self.step, time.perf_counter()
@@ -345,28 +344,14 @@ class Trainer:
             text = card.write(self.recipe, self.tokenizer.codebook.sizes, facts, self.step)
             self.tokenizer.frozen().save_pretrained(self.folder.model, text, facts)
 
+    def stop(self) -> None:
+        """Ends the run after the step at hand, with a checkpoint."""
+        self.stopping = True
+
     def _facts(self) -> dict[str, Any]:
         parameters = self.tokenizer.parameter_counts()
         described = provenance.describe(self.dataset, self.text, self.device)
         return {**described, "processes": self.processes, "parameters": parameters}
-
-    @contextmanager
-    def _stop_on_signal(self) -> Iterator[None]:
-        """SIGTERM and the first SIGINT end the run after the step at hand; only the main thread can listen."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def stop(number: int, frame: Any) -> None:
-            self.stopping = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def preview_batch(dataset: FolderDataset, recipe: Recipe, device: torch.device) -> Tensor:
