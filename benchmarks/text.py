@@ -139,7 +139,7 @@ class Numbers(TextEncoder):
         """Counts of bytes, as wide as asked."""
         rows = np.zeros((len(texts), self.width), np.float32)
         for row, text in zip(rows, texts, strict=True):
-            letters = np.frombuffer(text.encode(), np.uint8) % self.width
+            letters = np.frombuffer(text.encode(), np.uint8).astype(np.int64) % self.width
             np.add.at(row, letters, 1)
         return torch.from_numpy(rows)
 
