@@ -284,7 +284,7 @@ class Tokenizer(nn.Module):
         with torch.device("meta"):  # refuses what does not fit before memory is taken
             tokenizer = cls(config)
         tensors = files.read_tensors(weights)
-        tokenizer.load_state_dict(_fitting(tokenizer, tensors, weights), assign=True)
+        tokenizer.load_state_dict(fitting(tokenizer, tensors, weights), assign=True)
         return tokenizer.eval().requires_grad_(False)
 
     def parameter_counts(self) -> dict[str, int]:
@@ -322,7 +322,7 @@ def read_model_config(folder: Path) -> dict[str, Any]:
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def _fitting(tokenizer: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+def fitting(tokenizer: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The tensors in the tokenizer's own dtypes (weights may be stored as any usual float)."""
     own = tokenizer.state_dict()
     expected = {name: (tuple(value.shape), _kind(value)) for name, value in own.items()}

@@ -165,7 +165,7 @@ class _Loader:
         self.faults: list[Fault] = list(dataset.faults)
         """What the data set's metadata got wrong, and the pictures that could not be read so far, each once."""
         self._known: set[int] = set()
-        self._tables = _tables(dataset, text)
+        self._tables = text_tables(dataset, text)
         self._check_budget()
 
     def _read(self, reader: _Reader, places: Iterable[list[int]]) -> Generator[_Part, None, None]:
@@ -275,7 +275,7 @@ def _unchanged(part: Any) -> Any:
     return part
 
 
-def _tables(dataset: FolderDataset, text: TextSource | None) -> tuple[str, ...]:
+def text_tables(dataset: FolderDataset, text: TextSource | None) -> tuple[str, ...]:
     """What the text source has of each picture; there may be more than the granularities."""
     if text is None:
         return ()

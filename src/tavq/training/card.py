@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tavq.training.settings import Recipe
+from tavq.tasks.base import Layout
+from tavq.training.settings import Recipe, TaskRecipe
 
 
 def write(recipe: Recipe, sizes: Sequence[int], provenance: dict[str, Any], step: int) -> str:
@@ -40,4 +41,26 @@ tokenizer = Tokenizer.from_pretrained("path/to/this/folder")
 indices = tokenizer.encode(images)  # float [b 3 y x] in [-1, 1]
 images = tokenizer.decode(indices)
 ```
+"""
+
+
+def write_task(recipe: TaskRecipe, layout: Layout, provenance: dict[str, Any], step: int) -> str:
+    """The text of the README.md of a task's model folder."""
+    train = recipe.train
+    return f"""# {recipe.task.name} on image tokens
+
+{recipe.description or "Trained with tavq."}
+
+| | |
+|---|---|
+| task | {recipe.task.name} |
+| tokens | {layout.height} x {layout.width} positions of {layout.parts}, {layout.vocabulary:,} in the vocabulary |
+| tokenizer | {provenance["tokenizer"][:12]}… (in the folder `tokenizer`) |
+| parameters | {sum(provenance["parameters"].values()):,} |
+| data | {provenance["data"]}, {provenance["pictures"]:,} pictures, metadata {provenance["data_sha256"][:12]}… |
+| picture size | {provenance["size"]} px |
+| steps | {step:,} of batch {train.batch}, seed {train.seed}, {train.precision} |
+| made with | tavq {provenance["tavq"]}, torch {provenance["torch"]} on {provenance["device"]} |
+
+The licence of these weights follows from that of the data they were trained on; state it here before you share them.
 """

@@ -4,11 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tavq.core.config import Config
+from tavq.core.config import Config, selected
 from tavq.core.errors import unknown
 from tavq.data.loader import DataConfig
 from tavq.nets.critics import CriticConfig
 from tavq.nets.features import NETWORKS, no_classifier
+from tavq.tasks.base import tasks
 from tavq.tokenizer import TokenizerConfig
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -156,3 +157,31 @@ class Recipe(RunRecipe):
                 "set it to false or leave the decoder free"
             )
         return self
+
+
+class TaskTrainConfig(LoopConfig):
+    """A task's: the optimiser of transformers."""
+
+    learning_rate: float = Field(4.5e-4, gt=0, le=1)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
+    weight_decay: float = Field(0.01, ge=0, le=1)
+    """On matrices; vectors and tables of embeddings keep their size [as in minGPT, which VQ-GAN's code uses]."""
+
+
+class TaskDataConfig(Config):
+    """How the pictures of a task become tokens."""
+
+    size: int | None = Field(None, ge=16, le=2048)
+    """Side of the square in pixels; null for the size the tokenizer was trained at."""
+    flip: bool = True
+    """Also the mirror image of each picture, half of the time."""
+    workers: int = Field(0, ge=0, le=64)
+    fault_budget: int = Field(100, ge=0)
+
+
+class TaskRecipe(RunRecipe):
+    """A task and its training, as one YAML file; the tokenizer is given on the command line."""
+
+    task: selected(tasks)
+    data: TaskDataConfig = TaskDataConfig()
+    train: TaskTrainConfig

@@ -1,0 +1,1 @@
+"""What is done with codes: one registered task a file. Read base.py first."""

@@ -1,0 +1,182 @@
+"""Read this first in this room: pictures as sequences of tokens, and what a task must do.
+
+Axis letters beside those of interfaces.py: n tokens of a picture, v the vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from tavq.core.config import Config, NamedConfig
+from tavq.core.errors import UsageError
+from tavq.core.registry import Registry
+from tavq.interfaces import Losses, TextFeatures, stacked
+
+MAX_TOKENS = 1 << 16
+"""Of a picture; attention over more would not fit into any memory."""
+
+
+class Layout(Config):
+    """How the indices of a picture become its tokens: positions in raster order, the parts of a position in turn.
+
+    A token is the index counted through all parts of the codebook, so part i holds the numbers from
+    sizes[0] + … + sizes[i-1] on, and only one part may stand at each place of the sequence.
+    """
+
+    height: int = Field(ge=1, le=4096)
+    width: int = Field(ge=1, le=4096)
+    sizes: tuple[Annotated[int, Field(ge=1, le=2**24)], ...] = Field(min_length=1, max_length=1024)
+    """Entries of each part."""
+
+    @model_validator(mode="after")
+    def _some_memory(self) -> "Layout":
+        if self.length > MAX_TOKENS:
+            raise ValueError(f"a picture of {self.length:,} tokens is too long; at most {MAX_TOKENS:,} are modelled")
+        return self
+
+    @property
+    def parts(self) -> int:
+        """Tokens of a position."""
+        return len(self.sizes)
+
+    @property
+    def length(self) -> int:
+        """n, the tokens of a picture."""
+        return self.height * self.width * self.parts
+
+    @property
+    def vocabulary(self) -> int:
+        """v, the tokens there are."""
+        return sum(self.sizes)
+
+    def tokens(self, indices: Int[Tensor, "b h w *c"]) -> Int[Tensor, "b n"]:
+        """The tokens of some pictures; UsageError where the grid is another one."""
+        h, w = indices.shape[1:3]
+        parts = indices.shape[3] if indices.ndim == 4 else 1
+        if (h, w, parts) != (self.height, self.width, self.parts):
+            raise UsageError(
+                f"The codes are {h} x {w} positions of {parts}; this model was made for {self.height} x {self.width} "
+                f"of {self.parts}."
+            )
+        return stacked(indices, self.sizes).reshape(len(indices), -1)
+
+    def indices(self, tokens: Int[Tensor, "b n"]) -> Int[Tensor, "b h w *c"]:
+        """The inverse of `tokens`."""
+        grid = tokens.view(len(tokens), self.height, self.width, self.parts)
+        if self.parts == 1:
+            return grid[..., 0]
+        return grid - torch.tensor([0, *self.sizes[:-1]], device=tokens.device).cumsum(0)
+
+    def allowed(self, device: torch.device | None = None) -> Bool[Tensor, "n v"]:
+        """Which tokens may stand at each place."""
+        part_of = torch.repeat_interleave(
+            torch.arange(self.parts, device=device), torch.tensor(self.sizes, device=device)
+        )
+        places = torch.arange(self.length, device=device) % self.parts
+        return places[:, None] == part_of[None]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Pictures as tokens, with what is known of them; what a task learns from.
+
+    `given` are the tokens of another tokenizer for the same pictures: of their segmentation maps.
+    """
+
+    tokens: Int[Tensor, "b n"]
+    keys: tuple[str, ...]
+    text: TextFeatures | None = None
+    given: Int[Tensor, "b g"] | None = None
+
+
+class Sampling(Config):
+    """How tokens are drawn."""
+
+    temperature: float = Field(1.0, ge=0, le=100)
+    """Logits are divided by it; 0 takes the likeliest token."""
+    top_k: int | None = Field(None, ge=1)
+    """Only so many of the likeliest tokens; None for all."""
+    top_p: float | None = Field(None, gt=0, le=1)
+    """Only the likeliest tokens that together have this probability; None for all."""
+    guidance: float = Field(1.0, ge=0, le=100)
+    """Classifier-free guidance: 1 is none; the logits go this many times as far from those without a condition."""
+    steps: int | None = Field(None, ge=1, le=10_000)
+    """Of the tasks that fill in many tokens at once: passes; None for the task's own number."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is asked for.
+
+    `known` tokens stay where `kept` says so (of a completion); `text` or `given` are the conditions.
+    """
+
+    count: int
+    known: Int[Tensor, "b n"] | None = None
+    kept: Bool[Tensor, "b n"] | None = None
+    text: TextFeatures | None = None
+    given: Int[Tensor, "b g"] | None = None
+
+
+class Task(nn.Module):
+    """A network over tokens that can be trained and asked to draw.
+
+    Subclasses are one registered class a file, `name` and `Config` their own. `layout` is that of the pictures,
+    `given` that of the segmentation maps where `needs` names them, `text_width` t where it names text.
+    """
+
+    Config: ClassVar[type[NamedConfig]]
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Of "text" and "segmentation"."""
+    completes: ClassVar[str] = ""
+    """Which hidden tokens it can fill in: "prefix" (a run at the end of the sequence), "any", or none."""
+
+    layout: Layout
+
+    def loss(self, codes: Codes) -> Losses:
+        """The objective of a batch; draws from torch's global generator alone."""
+        raise TypeError(f"{type(self).__name__} must define loss")
+
+    @torch.no_grad()
+    def draw(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Int[Tensor, "b n"]:
+        """Tokens of `prompt.count` pictures; the same generator state gives the same tokens."""
+        raise TypeError(f"{type(self).__name__} must define draw")
+
+
+tasks: Registry[type[Task]] = Registry("task", "tavq.tasks")
+
+
+# --- drawing tokens ---------------------------------------------------------------------------------------------
+
+
+def filtered(logits: Float[Tensor, "b v"], sampling: Sampling) -> Float[Tensor, "b v"]:
+    """Logits of the tokens that may be drawn; the others are -inf. The likeliest always stays."""
+    if sampling.top_k is not None and sampling.top_k < logits.shape[1]:
+        least = logits.topk(sampling.top_k, dim=1).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if sampling.top_p is not None and sampling.top_p < 1:
+        ordered, order = logits.sort(dim=1, descending=True)
+        shares = ordered.softmax(dim=1)
+        beyond = shares.cumsum(dim=1) - shares >= sampling.top_p  # the sum before a token reaches p already
+        logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), -torch.inf)
+    return logits
+
+
+def draw_tokens(logits: Float[Tensor, "b v"], sampling: Sampling, generator: torch.Generator) -> Int[Tensor, " b"]:
+    """One token a row."""
+    if sampling.temperature == 0:
+        return logits.argmax(dim=1)
+    shares = filtered(logits.float() / sampling.temperature, sampling).softmax(dim=1)
+    return torch.multinomial(shares, 1, generator=generator)[:, 0]
+
+
+def guided(
+    conditional: Float[Tensor, "b v"], unconditional: Float[Tensor, "b v"], guidance: float
+) -> Float[Tensor, "b v"]:
+    """Logits of classifier-free guidance (Ho and Salimans 2022)."""
+    return unconditional + guidance * (conditional - unconditional)

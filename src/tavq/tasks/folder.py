@@ -1,0 +1,111 @@
+"""The model folder of a task: its network, and the tokenizers that it was made for, so that it loads by itself."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tavq.core import files
+from tavq.core.config import Config, build, selected
+from tavq.core.errors import FileError, UsageError
+from tavq.tasks.base import Layout, Task, tasks
+from tavq.tokenizer import Tokenizer, find_model, fitting
+
+FORMAT = 1
+KIND = "task"
+TOKENIZER, GIVEN = "tokenizer", "segmentation_tokenizer"
+"""Folders inside the model folder."""
+
+
+class TaskConfig(Config):
+    """Everything that decides the network of a task."""
+
+    task: selected(tasks)
+    layout: Layout
+    """Of the pictures' tokens."""
+    given: Layout | None = None
+    """Of the segmentation maps' tokens."""
+    text_width: int | None = None
+
+    def make(self) -> Task:
+        """The network, with drawn weights."""
+        kind: Any = tasks[self.task.name]
+        made: Task = kind(self.task, self.layout, given=self.given, text_width=self.text_width)
+        return made
+
+
+@dataclass(frozen=True)
+class TaskModel:
+    """A trained task with the tokenizers it stands on, in evaluation mode."""
+
+    config: TaskConfig
+    task: Task
+    tokenizer: Tokenizer
+    given: Tokenizer | None
+    facts: dict[str, Any]
+    """What its maker said of it: data, steps, text encoder, sizes of pictures."""
+
+    def to(self, device: torch.device) -> "TaskModel":
+        """All networks on a device."""
+        for module in (self.task, self.tokenizer, self.given):
+            if module is not None:
+                module.to(device)
+        return self
+
+
+def save_task(
+    folder: Path,
+    config: TaskConfig,
+    task: Task,
+    tokenizer: Tokenizer,
+    given: Tokenizer | None,
+    card: str,
+    facts: dict[str, Any],
+) -> None:
+    """Writes a model folder in one atomic step."""
+    with files.write_folder(folder) as place:
+        weights = place / "model.safetensors"
+        files.write_tensors(weights, task.state_dict())
+        files.write_json(
+            place / "config.json",
+            {
+                "format": FORMAT,
+                "kind": KIND,
+                "model": config.model_dump(mode="json"),
+                "sha256": files.sha256(weights),
+                **facts,
+            },
+        )
+        files.write_text(place / "README.md", card)
+        tokenizer.save_pretrained(place / TOKENIZER)
+        if given is not None:
+            given.save_pretrained(place / GIVEN)
+
+
+def load_task(name_or_path: str | Path) -> TaskModel:
+    """A trained task from a model folder, a run folder (its `model/`) or a hub name.
+
+    Raises:
+        FileError: a file is missing, cut, altered or does not fit its settings.
+        UsageError: there is none, or it is a tokenizer.
+    """
+    folder = find_model(name_or_path)
+    path = folder / "config.json"
+    stored = files.read_json(path)
+    if isinstance(stored, dict) and stored.get("kind") == "tokenizer":
+        raise UsageError(f"{folder} holds a tokenizer; train a task on it first: tavq task train")
+    if not isinstance(stored, dict) or stored.get("kind") != KIND or stored.get("format") != FORMAT:
+        raise FileError(f"{path} does not describe a task of this project in format {FORMAT}.")
+    if not isinstance(stored.get("model"), dict):
+        raise FileError(f"{path} lacks 'model', the settings of the task.")
+    config = build(TaskConfig, stored["model"], str(path))
+    weights = folder / "model.safetensors"
+    files.check_sha256(weights, str(stored.get("sha256")))
+    with torch.device("meta"):  # refuses what does not fit before memory is taken
+        task = config.make()
+    task.load_state_dict(fitting(task, files.read_tensors(weights), weights), assign=True)
+    task.eval().requires_grad_(False)
+    given = Tokenizer.from_pretrained(folder / GIVEN) if config.given is not None else None
+    facts = {key: value for key, value in stored.items() if key not in ("format", "kind", "model")}
+    return TaskModel(config, task, Tokenizer.from_pretrained(folder / TOKENIZER), given, facts)

@@ -1,0 +1,128 @@
+"""The training data of tasks: every picture of a split as tokens, made once by the frozen tokenizer."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from tavq.core.errors import DataError, FileError
+from tavq.core.files import write_tensors
+from tavq.core.mapped import MappedTensors
+from tavq.data.folder import FolderDataset
+from tavq.data.loader import DataConfig, EvaluationLoader, gather, text_tables
+from tavq.data.records import Fault
+from tavq.interfaces import TextSource
+from tavq.tasks.base import Codes, Layout
+from tavq.tokenizer import Tokenizer
+
+BATCH = 32
+ORDER, FLIP = 1, 2
+"""What a random draw is for."""
+
+TOKENS = "tokens.safetensors"
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """The tokens of the pictures of a split that could be read, in its order."""
+
+    tokens: Int[Tensor, "p o n"]  # o orientations: as it is and, where they were made, flipped
+    keys: tuple[str, ...]
+    faults: tuple[Fault, ...]
+    given: Int[Tensor, "p o g"] | None = None
+
+
+@torch.no_grad()
+def encode_split(
+    tokenizer: Tokenizer,
+    layout: Layout,
+    dataset: FolderDataset,
+    config: DataConfig,
+    flip: bool,
+    device: torch.device,
+    progress: Callable[[int], None] | None = None,
+) -> TokenTable:
+    """The tokens of every picture's centre square; with `flip` also of its mirror image."""
+    loader = EvaluationLoader(dataset, config, BATCH)
+    parts, keys = [], []
+    for batch in loader:
+        images = batch.images.to(device)
+        kinds = [images, images.flip(3)] if flip else [images]
+        parts.append(torch.stack([layout.tokens(tokenizer.encode(kind)) for kind in kinds], dim=1).int().cpu())
+        keys += batch.keys
+        if progress is not None:
+            progress(len(keys))
+    if not keys:
+        raise DataError(f"No picture of {dataset.folder} can be read.")
+    return TokenTable(torch.cat(parts), tuple(keys), tuple(loader.faults))
+
+
+def kept_tokens(path: Path, stamp: str, make: Callable[[], TokenTable]) -> TokenTable:
+    """The table in a file that bears this stamp, else a new one, which is written there."""
+    try:
+        tensors = MappedTensors(path)
+        if tensors.metadata.get("stamp") == stamp:
+            keys = bytes(tensors["keys"]).decode().split("\n")
+            given = torch.from_numpy(np.array(tensors["given"])) if "given" in [*tensors] else None
+            return TokenTable(torch.from_numpy(np.array(tensors["tokens"])), tuple(keys), (), given)
+    except FileError:
+        pass
+    table = make()
+    keys_blob = torch.frombuffer(bytearray("\n".join(table.keys).encode()), dtype=torch.uint8)
+    tensors_out = {"tokens": table.tokens, "keys": keys_blob}
+    if table.given is not None:
+        tensors_out["given"] = table.given
+    write_tensors(path, tensors_out, {"stamp": stamp})
+    return table
+
+
+class TokenBatches:
+    """An endless iterator of one process's batches; `consumed` samples of all processes were handed out before."""
+
+    def __init__(
+        self,
+        table: TokenTable,
+        dataset: FolderDataset,
+        batch: int,
+        seed: int,
+        text: TextSource | None = None,
+        consumed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.table, self.batch, self.seed, self.text = table, batch, seed, text
+        self.consumed = consumed
+        self.faults: Sequence[Fault] = table.faults
+        self._rank, self._world = rank, world
+        self._tables = text_tables(dataset, text)
+        self._order: tuple[int, Any] = (-1, None)
+
+    def __iter__(self) -> Iterator[Codes]:
+        return self
+
+    def __next__(self) -> Codes:
+        start = self.consumed + self._rank * self.batch
+        chosen = [self._sample(place) for place in range(start, start + self.batch)]
+        self.consumed += self.batch * self._world
+        rows, sides = (torch.tensor(column) for column in zip(*chosen, strict=True))
+        keys = tuple(self.table.keys[row] for row in rows.tolist())
+        text = gather(self.text, keys, self._tables) if self.text is not None else None
+        given = None if self.table.given is None else self.table.given[rows, sides].long()
+        return Codes(self.table.tokens[rows, sides].long(), keys, text, given)
+
+    def _sample(self, place: int) -> tuple[int, int]:
+        """Which picture, and which of its orientations, stands at a place of the endless stream."""
+        epoch, start = divmod(place, len(self.table.keys))
+        if self._order[0] != epoch:
+            self._order = epoch, np.random.default_rng([ORDER, self.seed, epoch]).permutation(len(self.table.keys))
+        row = int(self._order[1][start])
+        sides = self.table.tokens.shape[1]
+        return row, int(np.random.default_rng([FLIP, self.seed, epoch, row]).integers(sides))
+
+    def close(self) -> None:
+        """Nothing reads ahead."""
