@@ -73,9 +73,8 @@ class Layout(Config):
 
     def allowed(self, device: torch.device | None = None) -> Bool[Tensor, "n v"]:
         """Which tokens may stand at each place."""
-        part_of = torch.repeat_interleave(
-            torch.arange(self.parts, device=device), torch.tensor(self.sizes, device=device)
-        )
+        sizes = torch.tensor(self.sizes, device=device)
+        part_of = torch.repeat_interleave(torch.arange(self.parts, device=device), sizes)
         places = torch.arange(self.length, device=device) % self.parts
         return places[:, None] == part_of[None]
 
@@ -125,18 +124,23 @@ class Prompt:
 class Task(nn.Module):
     """A network over tokens that can be trained and asked to draw.
 
-    Subclasses are one registered class a file, `name` and `Config` their own. `layout` is that of the pictures,
-    `given` that of the segmentation maps where `needs` names them, `text_width` t where it names text.
+    Subclasses are one registered class a file, `name` and `Config` their own, made by
+    `(config, layout, given=None, text_width=None)`: `given` is the layout of the segmentation maps where `needs` names
+    them, `text_width` t where it names text. What is computed when it is made belongs into parameters and buffers
+    that are saved: it is loaded without being computed again.
     """
 
     Config: ClassVar[type[NamedConfig]]
     name: ClassVar[str]
-    needs: ClassVar[frozenset[str]] = frozenset()
-    """Of "text" and "segmentation"."""
     completes: ClassVar[str] = ""
-    """Which hidden tokens it can fill in: "prefix" (a run at the end of the sequence), "any", or none."""
+    """Which hidden tokens it can fill in: "end" (those after a place of the sequence), "any", or none."""
 
     layout: Layout
+
+    @classmethod
+    def needs(cls, config: NamedConfig) -> frozenset[str]:
+        """Of "text" and "segmentation" what it must be given, in training and to draw."""
+        return frozenset()
 
     def loss(self, codes: Codes) -> Losses:
         """The objective of a batch; draws from torch's global generator alone."""

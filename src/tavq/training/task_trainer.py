@@ -53,8 +53,9 @@ class TaskTrainer:
         self.batch = share_of_batch(recipe.train)
         self.device = device or default_device()
         kind = tasks[recipe.task.name]
-        self.text = text if "text" in kind.needs else None
-        if "text" in kind.needs and text is None:
+        needs = kind.needs(recipe.task)
+        self.text = text if "text" in needs else None
+        if "text" in needs and text is None:
             raise UsageError(f"The task {recipe.task.name!r} needs encoded text; make it with: tavq text DIR")
         stored = read_model_config(find_model(tokenizer))
         self.sha256 = str(stored.get("sha256"))

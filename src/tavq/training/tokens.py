@@ -49,7 +49,8 @@ def encode_split(
 ) -> TokenTable:
     """The tokens of every picture's centre square; with `flip` also of its mirror image."""
     loader = EvaluationLoader(dataset, config, BATCH)
-    parts, keys = [], []
+    parts: list[Tensor] = []
+    keys: list[str] = []
     for batch in loader:
         images = batch.images.to(device)
         kinds = [images, images.flip(3)] if flip else [images]
