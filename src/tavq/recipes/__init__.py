@@ -8,50 +8,58 @@ from typing import Any
 from tavq.core import files
 from tavq.core.config import apply_overrides, build, read_yaml
 from tavq.core.errors import UsageError, unknown
-from tavq.training.settings import Recipe
+from tavq.training.settings import Recipe, TaskRecipe
 
 MAX_CHAIN = 5
 
+TASKS = "tasks"
+"""The folder of the recipes of tasks; those of tokenizers stand here."""
 
-def names() -> list[str]:
-    """The shipped recipes."""
-    return sorted(
-        path.name.removesuffix(".yaml") for path in resources.files(__name__).iterdir() if path.name.endswith(".yaml")
-    )
+
+def names(shelf: str = "") -> list[str]:
+    """The shipped recipes of tokenizers, or those of tasks."""
+    shelved = resources.files(__name__).joinpath(shelf) if shelf else resources.files(__name__)
+    return sorted(path.name.removesuffix(".yaml") for path in shelved.iterdir() if path.name.endswith(".yaml"))
 
 
 def load(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """A shipped recipe by name or a YAML file by path, with dotted settings changed.
+    """A tokenizer's recipe, shipped by name or a YAML file by path, with dotted settings changed.
 
     A recipe may say `extends: NAME`, or a path seen from its own folder; its settings are then laid over that recipe's.
 
     Raises:
         UsageError: no such recipe, or a setting that is unknown or not accepted.
     """
-    settings = apply_overrides(_settings(name_or_path), overrides or {})
+    settings = apply_overrides(_settings(name_or_path, ""), overrides or {})
     return build(Recipe, settings, f"Recipe {name_or_path}")
 
 
-def text_of(name_or_path: str) -> str:
+def load_task(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> TaskRecipe:
+    """A task's recipe; else as `load`."""
+    settings = apply_overrides(_settings(name_or_path, TASKS), overrides or {})
+    return build(TaskRecipe, settings, f"Recipe {name_or_path}")
+
+
+def text_of(name_or_path: str, shelf: str = "") -> str:
     """A recipe's own YAML text."""
-    if name_or_path in names():
-        return resources.files(__name__).joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    if name_or_path in names(shelf):
+        return resources.files(__name__).joinpath(shelf, f"{name_or_path}.yaml").read_text(encoding="utf-8")
     if _is_path(name_or_path):
         path = Path(name_or_path)
         if not path.is_file():
             raise UsageError(f"There is no recipe file {name_or_path!r}.")
         return files.read_text(path)
-    raise UsageError(unknown("recipe", name_or_path, names()) + " A file of your own ends in .yaml.")
+    raise UsageError(unknown("recipe", name_or_path, names(shelf)) + " A file of your own ends in .yaml.")
 
 
-def _settings(name_or_path: str, depth: int = 0) -> dict[str, Any]:
+def _settings(name_or_path: str, shelf: str, depth: int = 0) -> dict[str, Any]:
     if depth == MAX_CHAIN:
         raise UsageError(f"Recipe {name_or_path} extends a chain of more than {MAX_CHAIN} recipes.")
-    settings = read_yaml(text_of(name_or_path), f"Recipe {name_or_path}")
+    settings = read_yaml(text_of(name_or_path, shelf), f"Recipe {name_or_path}")
     base = settings.pop("extends", None)
     if base is None:
         return settings
-    return _laid_over(_settings(_seen_from(name_or_path, str(base)), depth + 1), settings)
+    return _laid_over(_settings(_seen_from(name_or_path, str(base)), shelf, depth + 1), settings)
 
 
 def _seen_from(recipe: str, base: str) -> str:

@@ -3,8 +3,8 @@
 Axis letters beside those of interfaces.py: n tokens of a picture, v the vocabulary.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tavq.core.config import Config, NamedConfig
 from tavq.core.errors import UsageError
 from tavq.core.registry import Registry
-from tavq.interfaces import Losses, TextFeatures, stacked
+from tavq.interfaces import Losses, TextFeatures, TextUnits, stacked
 
 MAX_TOKENS = 1 << 16
 """Of a picture; attention over more would not fit into any memory."""
@@ -119,6 +119,22 @@ class Prompt:
     kept: Bool[Tensor, "b n"] | None = None
     text: TextFeatures | None = None
     given: Int[Tensor, "b g"] | None = None
+
+    def part(self, start: int, stop: int) -> "Prompt":
+        """The pictures from `start` up to `stop`."""
+        rows = slice(start, stop)
+        tables = {name: getattr(self, name) for name in ("known", "kept", "given")}
+        cut = {name: None if table is None else table[rows] for name, table in tables.items()}
+        return Prompt(stop - start, cut["known"], cut["kept"], rows_of(self.text, rows), cut["given"])
+
+
+def rows_of(value: Any, rows: slice) -> Any:
+    """Some rows of every tensor of a TextFeatures or TextUnits; None stays None."""
+    if isinstance(value, Tensor):
+        return value[rows]
+    if isinstance(value, TextFeatures | TextUnits):
+        return replace(value, **{field.name: rows_of(getattr(value, field.name), rows) for field in fields(value)})
+    return value
 
 
 class Task(nn.Module):

@@ -1,0 +1,233 @@
+"""`tavq task`, `generate` and `complete`: train tasks on a tokenizer's codes, and use them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter, validators
+
+from tavq.cli import console
+from tavq.cli.console import Count
+from tavq.cli.train import Settings, tell_changed
+from tavq.core.errors import UsageError
+
+COUNT = 16
+Positive = Annotated[float, Parameter(validator=validators.Number(gte=0))]
+
+
+def add_to(app: App) -> None:
+    """Adds the commands."""
+    task = App(
+        name="task",
+        help="Train tasks on a tokenizer's codes.\n\nExample: tavq task train unconditional-tiny --tokenizer run "
+        "--data scenes --out drawer",
+    )
+    task.command(train)
+    app.command(task)
+    app.command(generate)
+    app.command(complete)
+
+
+class TaskReporter:
+    """Shows a run's progress on a bar, with the sum of its losses."""
+
+    def __init__(self, bar: console.Bar) -> None:
+        self.bar = bar
+        self.note = ""
+
+    def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
+        """Moves the bar."""
+        if line is not None:
+            terms = [f"{key.rpartition('/')[2]} {value:.3f}" for key, value in line.items() if key.startswith("task/")]
+            self.note = ", ".join(terms)
+        self.bar(step, steps, self.note)
+
+    def message(self, text: str) -> None:
+        """A line above the bar."""
+        console.say(text)
+
+
+def train(
+    task: str,
+    /,
+    *settings: Settings,
+    tokenizer: str,
+    data: Path,
+    out: Path,
+    resume: bool = False,
+    text: Path | None = None,
+    segmentation_tokenizer: str | None = None,
+) -> None:
+    """Trains a task on the codes of a tokenizer, which stays as it is.
+
+    Every picture becomes tokens once, at the start; they are kept in the run folder.
+
+    Example: tavq task train unconditional-tiny --tokenizer run --data scenes --out drawer
+
+    Args:
+        task: A shipped recipe (unconditional, completion, semantic, text-to-image, each with a -tiny twin) or a YAML
+            file.
+        tokenizer: A model folder, a run folder or a hub name.
+        data: A folder data set.
+        out: The run folder.
+        resume: Go on from the newest checkpoint, to the same bits an undisturbed run gives.
+        text: The text store, where the task reads text; by default DATA/text.
+        segmentation_tokenizer: A tokenizer of segmentation maps, where the task reads such.
+    """
+    from tavq import recipes
+    from tavq.core.config import parse_overrides
+    from tavq.ops.collective import together
+
+    chosen = recipes.load_task(task, parse_overrides(settings))
+    with together():
+        _train(chosen, tokenizer, data, out, resume, text, segmentation_tokenizer)
+
+
+def _train(
+    recipe: Any, tokenizer: str, data: Path, out: Path, resume: bool, text: Path | None, segmentation: str | None
+) -> None:
+    from tavq.data.folder import FolderDataset
+    from tavq.ops.collective import rank
+    from tavq.text.store import TextStore
+    from tavq.training.task_trainer import TaskTrainer
+
+    dataset = FolderDataset(data, "train")
+    store = TextStore.of(data, text, verify=True)
+    if store is not None:
+        tell_changed(store, dataset)
+    with console.bar(f"Training {recipe.task.name}", recipe.train.steps) as bar:
+        trainer = TaskTrainer(recipe, tokenizer, dataset, out, store, segmentation, reporter=TaskReporter(bar))
+        trainer.run(resume)
+    if rank() == 0:
+        console.say(f"The model is in {out / 'model'}. Next: tavq generate {out}")
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------
+
+
+def generate(
+    run: str,
+    /,
+    *,
+    count: Count = COUNT,
+    prompt: tuple[str, ...] = (),
+    segmentation: tuple[Path, ...] = (),
+    out: Path | None = None,
+    seed: int = 0,
+    temperature: Positive = 1.0,
+    top_k: Count | None = None,
+    top_p: Positive | None = None,
+    guidance: Positive = 1.0,
+    steps: Count | None = None,
+) -> None:
+    """Draws pictures and writes them, with a grid of all of them.
+
+    Example: tavq generate drawer --count 16 --seed 1 --out drawn
+
+    Args:
+        run: A task's model folder, run folder or hub name.
+        count: How many; of each prompt or segmentation map, where there are such.
+        prompt: What to draw, for a task that reads text; may be given several times.
+        segmentation: A map of classes to draw after (PNG, a class number a pixel); may be given several times.
+        out: The folder to write; by default RUN/generated.
+        seed: The same seed draws the same pictures.
+        temperature: Below 1 likelier pictures, above 1 stranger ones; 0 takes the likeliest token each time.
+        top_k: Draw among so many of the likeliest tokens only.
+        top_p: Draw among the likeliest tokens that together have this probability only.
+        guidance: How much farther towards the condition; 1 for none.
+        steps: Passes, of tasks that fill in many tokens at once.
+    """
+    import torch
+
+    from tavq.interfaces import default_device
+    from tavq.tasks.drawing import draw, repeated
+    from tavq.tasks.folder import load_task
+    from tavq.tasks.prompting import read_prompt
+
+    sampling = _sampling(temperature, top_k, top_p, guidance, steps)
+    place = out or _beside(run, "generated")
+    model = load_task(run).to(default_device())
+    asked, told = read_prompt(model, prompt, segmentation, count)
+    for line in told:
+        console.say(line)
+    generator = torch.Generator(default_device()).manual_seed(seed)
+    with console.bar("Drawing", asked.count) as bar:
+        pictures = draw(model, asked, sampling, generator, bar)
+    _write(place, repeated(prompt or [str(path) for path in segmentation] or [""], count), pictures)
+    console.say(f"{asked.count:,} pictures are in {place}, all of them in {place / 'grid.png'}.")
+
+
+def complete(
+    run: str,
+    image: Path,
+    /,
+    *,
+    mask: str = "right",
+    count: Count = 4,
+    out: Path | None = None,
+    seed: int = 0,
+    temperature: Positive = 1.0,
+    top_k: Count | None = None,
+    top_p: Positive | None = None,
+    steps: Count | None = None,
+) -> None:
+    """Draws the hidden part of a picture anew.
+
+    Example: tavq complete filler scenes/images/000000.png --mask centre --out completed
+
+    Args:
+        run: A task's model folder, run folder or hub name.
+        image: The picture.
+        mask: What is hidden: left, right, top, bottom, centre, a box x,y,w,h in pixels of the square that is coded,
+            or a PNG that is not black where it is hidden.
+        count: How many completions.
+        out: The folder to write; by default RUN/completed.
+        seed: The same seed draws the same pictures.
+        temperature: Below 1 likelier pictures, above 1 stranger ones.
+        top_k: Draw among so many of the likeliest tokens only.
+        top_p: Draw among the likeliest tokens that together have this probability only.
+        steps: Passes, of tasks that fill in many tokens at once.
+    """
+    import torch
+
+    from tavq.interfaces import default_device
+    from tavq.tasks.completing import complete as fill
+    from tavq.tasks.completing import read_mask, read_square
+    from tavq.tasks.folder import load_task
+
+    sampling = _sampling(temperature, top_k, top_p, 1.0, steps)
+    model = load_task(run).to(default_device())
+    square = read_square(image, model)
+    hidden = read_mask(mask, model)
+    generator = torch.Generator(default_device()).manual_seed(seed)
+    pictures = torch.cat([fill(model, square, hidden, sampling, generator) for _ in range(count)])
+    place = out or _beside(run, "completed")
+    shown = torch.cat([square, torch.where(hidden, torch.zeros_like(square), square), pictures.to(square.device)])
+    _write(place, ["original", "hidden", *(f"completed-{number}" for number in range(1, count + 1))], shown)
+    console.say(f"{count:,} completions are in {place}, beside the picture in {place / 'grid.png'}.")
+
+
+def _sampling(temperature: float, top_k: int | None, top_p: float | None, guidance: float, steps: int | None) -> Any:
+    from tavq.core.config import build
+    from tavq.tasks.base import Sampling
+
+    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance, "steps": steps}
+    return build(Sampling, given, "The call")
+
+
+def _beside(run: str, name: str) -> Path:
+    if not Path(run).is_dir():
+        raise UsageError(f"{run} is no folder here; say with --out where to write.")
+    return Path(run) / name
+
+
+def _write(place: Path, names: list[str], pictures: Any) -> None:
+    """Each picture by its name, and all of them as one grid."""
+    from tavq.core.files import write_folder
+    from tavq.data.pictures import png_bytes
+    from tavq.data.transforms import to_uint8
+    from tavq.tasks.drawing import grid
+
+    with write_folder(place) as folder:
+        for name, picture in zip(names, pictures, strict=True):
+            (folder / f"{name}.png").write_bytes(png_bytes(to_uint8(picture).permute(1, 2, 0).cpu().numpy()))
+        (folder / "grid.png").write_bytes(png_bytes(grid(pictures)))
