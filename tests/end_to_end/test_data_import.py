@@ -10,7 +10,7 @@ from typing import Any
 
 from published_layouts import jpeg, write
 
-from tavq.data.importing import sources
+from tavq.data.exchange.importing import sources
 
 SRC = str(Path(__file__).parents[2] / "src")
 Tavq = Callable[..., Any]
@@ -29,7 +29,7 @@ def test_only_that_help_loads_the_readers() -> None:
     script = "import sys; from tavq.cli import run; run(['data', '--help']); print(*sorted(sys.modules))"
     environment = {**os.environ, "PYTHONPATH": SRC}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert not set(done.stdout.splitlines()[-1].split()) & {"torch", "numpy", "tavq.data.importing"}
+    assert not set(done.stdout.splitlines()[-1].split()) & {"torch", "numpy", "tavq.data.exchange.importing"}
 
 
 def test_import_and_check(tavq: Tavq, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ class _WithKinds(App):
 
     @property
     def help_epilogue(self) -> str:
-        from tavq.data.importing import sources
+        from tavq.data.exchange.importing import sources
 
         return "\n".join(f"{kind}: {sources[kind].layout}\n" for kind in sources)
 
@@ -88,7 +88,7 @@ def import_(kind: str, source: Path, out: Path, /, *, limit: Count | None = None
         limit: Take only so many pictures of each split.
         json: Also write the counts to this file.
     """
-    from tavq.data.importing import sources
+    from tavq.data.exchange.importing import sources
 
     with console.bar(f"Importing {kind}") as bar:
         summary = sources[kind]().run(source, out, bar, limit)
@@ -112,7 +112,7 @@ def export(folder: Path, out: Path, /, *, to: str, shard_size: Count = 1000, jso
         shard_size: How many pictures a file holds at most.
         json: Also write the counts to this file.
     """
-    from tavq.data.exporting import formats
+    from tavq.data.exchange.exporting import formats
 
     with console.bar(f"Exporting to {to}") as bar:
         summary = formats[to]().run(folder, out, shard_size, bar)

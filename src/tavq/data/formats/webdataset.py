@@ -6,12 +6,12 @@ from pathlib import Path, PurePosixPath
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_bytes
-from tavq.data.exporting import ExportSummary, Format, formats
+from tavq.data.exchange.exporting import ExportSummary, Format, formats
+from tavq.data.exchange.importing import new_folder
+from tavq.data.exchange.samples import JSON, SEGMENTATION, TEXT, SampleWriter
 from tavq.data.folder import FolderDataset, Progress
-from tavq.data.importing import new_folder
 from tavq.data.pictures import check_picture, load_segmentation
 from tavq.data.records import Record, to_line
-from tavq.data.shards import JSON, SEGMENTATION, TEXT, ShardWriter
 
 
 @formats.register("webdataset")
@@ -30,11 +30,11 @@ class WebDatasetFormat(Format):
         dataset = FolderDataset(folder)
         pictures: Counter[str] = Counter()
         left_out = Counter({"faults of metadata.jsonl": len(dataset.faults)})
-        writers: dict[str, ShardWriter] = {}
+        writers: dict[str, SampleWriter] = {}
         with new_folder(out) as place, contextlib.ExitStack() as open_shards:
             for index, record in enumerate(dataset):
                 if record.split not in writers:
-                    writers[record.split] = ShardWriter(place, record.split, shard_size)
+                    writers[record.split] = SampleWriter(place, record.split, shard_size)
                     open_shards.callback(writers[record.split].close)
                 members = _members(dataset, record, left_out)
                 if members is not None:

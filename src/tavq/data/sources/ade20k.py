@@ -6,10 +6,10 @@ from pathlib import Path
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_bytes, read_text
+from tavq.data.exchange.importing import ImportSummary, Source, find_file, is_picture_name, sources
+from tavq.data.exchange.intake import Found, stored, take_all
+from tavq.data.exchange.layouts import need_folder
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, find_file, is_picture_name, sources
-from tavq.data.intake import Found, stored, take_all
-from tavq.data.layouts import need_folder
 from tavq.data.records import Record
 
 NAMES = "objectInfo150.txt"

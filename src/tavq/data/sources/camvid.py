@@ -7,12 +7,12 @@ from pathlib import Path, PurePosixPath
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_bytes
+from tavq.data.exchange.importing import ImportSummary, Source, is_picture_name, sources
+from tavq.data.exchange.intake import Found, stored, take_all
+from tavq.data.exchange.layouts import find_folder, need_folder
+from tavq.data.exchange.tars import open_tar, read_alone, tar_members
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, is_picture_name, sources
-from tavq.data.intake import Found, stored, take_all
-from tavq.data.layouts import find_folder, need_folder
 from tavq.data.records import SPLITS, Record
-from tavq.data.tars import open_tar, read_alone, tar_members
 
 CLASSES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign symbol", "fence", "car", "pedestrian", "bicyclist",

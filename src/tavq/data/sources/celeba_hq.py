@@ -9,10 +9,10 @@ from PIL import Image
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_text
+from tavq.data.exchange.importing import ImportSummary, Source, find_file, sources
+from tavq.data.exchange.intake import Found, take_all
+from tavq.data.exchange.layouts import caption_lines, find_folder, need_folder, numbered_lines
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, find_file, sources
-from tavq.data.intake import Found, take_all
-from tavq.data.layouts import caption_lines, find_folder, need_folder, numbered_lines
 from tavq.data.pictures import load_picture, png_bytes
 from tavq.data.records import Record
 

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tavq.core.errors import DataError
-from tavq.data.cocolabels import NAMES
-from tavq.data.cocoregions import Pixels, Regions, forms_here, label_maps
-from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, sources
-from tavq.data.published import (
+from tavq.data.exchange.cocolabels import NAMES
+from tavq.data.exchange.cocoregions import Pixels, Regions, forms_here, label_maps
+from tavq.data.exchange.drafts import (
     Draft,
     Drafts,
     check_source,
@@ -22,6 +20,8 @@ from tavq.data.published import (
     read_lists,
     read_size,
 )
+from tavq.data.exchange.importing import ImportSummary, Source, sources
+from tavq.data.folder import Progress
 from tavq.data.records import NamedBox, usable_text
 
 SPLITS = ("train", "val")

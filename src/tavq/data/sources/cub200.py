@@ -6,10 +6,10 @@ from pathlib import Path
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_text
+from tavq.data.exchange.importing import ImportSummary, Source, find_file, sources
+from tavq.data.exchange.intake import Found, take_all
+from tavq.data.exchange.layouts import caption_lines, find_folder, is_picture_path, numbered_lines, table
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, find_file, sources
-from tavq.data.intake import Found, take_all
-from tavq.data.layouts import caption_lines, find_folder, is_picture_path, numbered_lines, table
 from tavq.data.records import NamedBox, Record
 
 ROOTS = ("CUB_200_2011",)

@@ -8,10 +8,10 @@ from typing import Any
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_json, read_text
+from tavq.data.exchange.importing import ImportSummary, PictureFiles, Source, find_file, sources
+from tavq.data.exchange.intake import taking_in
+from tavq.data.exchange.layouts import in_order, picture_lines, token_captions
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, PictureFiles, Source, find_file, sources
-from tavq.data.intake import taking_in
-from tavq.data.layouts import in_order, picture_lines, token_captions
 from tavq.data.records import Record
 
 TOKENS, TABLE, KARPATHY = "results_20130124.token", "results.csv", "dataset_flickr30k.json"

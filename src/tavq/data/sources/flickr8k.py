@@ -5,8 +5,7 @@ from pathlib import Path
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_text
-from tavq.data.folder import Progress
-from tavq.data.importing import (
+from tavq.data.exchange.importing import (
     ImportSummary,
     PictureFiles,
     Source,
@@ -17,7 +16,8 @@ from tavq.data.importing import (
     summarize,
     write_records,
 )
-from tavq.data.layouts import token_captions
+from tavq.data.exchange.layouts import token_captions
+from tavq.data.folder import Progress
 from tavq.data.records import Record
 
 TEXT_FOLDERS = ("Flickr8k_text",)

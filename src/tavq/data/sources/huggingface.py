@@ -10,10 +10,10 @@ from PIL import Image
 
 from tavq.core.errors import DataError, FileError, UsageError
 from tavq.core.files import read_bytes
+from tavq.data.exchange.importing import ImportSummary, Source, sources
+from tavq.data.exchange.intake import Intake, taking_in
+from tavq.data.exchange.layouts import split_named
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, sources
-from tavq.data.intake import Intake, taking_in
-from tavq.data.layouts import split_named
 from tavq.data.pictures import FORMATS
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif"}

@@ -6,10 +6,7 @@ from typing import Any
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_json
-from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, sources
-from tavq.data.plainpickle import read_plain_pickle
-from tavq.data.published import (
+from tavq.data.exchange.drafts import (
     Draft,
     Drafts,
     check_source,
@@ -22,6 +19,9 @@ from tavq.data.published import (
     read_lists,
     read_size,
 )
+from tavq.data.exchange.importing import ImportSummary, Source, sources
+from tavq.data.exchange.plainpickle import read_plain_pickle
+from tavq.data.folder import Progress
 from tavq.data.records import NamedBox, usable_text
 
 REFERENCES = ("refs(unc).p", "refs(umd).p", "refs(google).p")

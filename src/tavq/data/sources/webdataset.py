@@ -9,12 +9,12 @@ from typing import Any
 
 from tavq.core.errors import DataError, FileError
 from tavq.core.files import parse_json
+from tavq.data.exchange.importing import ImportSummary, Source, sources
+from tavq.data.exchange.intake import Intake, taking_in
+from tavq.data.exchange.layouts import caption_lines, expand_braces, is_picture_path, split_named
+from tavq.data.exchange.samples import JSON, SEGMENTATION, TEXT, Sample, read_samples
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, sources
-from tavq.data.intake import Intake, taking_in
-from tavq.data.layouts import caption_lines, expand_braces, is_picture_path, split_named
 from tavq.data.records import Record
-from tavq.data.shards import JSON, SEGMENTATION, TEXT, Sample, read_samples
 
 SHARDS = (".tar", ".tar.gz", ".tgz")
 

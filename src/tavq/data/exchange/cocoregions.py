@@ -16,10 +16,10 @@ from jaxtyping import Int, Shaped, UInt8
 from PIL import Image
 
 from tavq.core.errors import DataError
-from tavq.data.archives import FoundPictures, coco_number, find_places
-from tavq.data.masks import region_mask
+from tavq.data.exchange.archives import FoundPictures, coco_number, find_places
+from tavq.data.exchange.drafts import Draft
+from tavq.data.exchange.masks import region_mask
 from tavq.data.pictures import MAX_PIXELS
-from tavq.data.published import Draft
 
 THINGS_AND_STUFF = ("stuffthingmaps_trainval2017", "stuffthingmaps", "annotations/stuffthingmaps_trainval2017",
                     "annotations/stuffthingmaps", "annotations/train2017", "annotations/val2017")  # fmt: skip

@@ -10,9 +10,9 @@ import pytest
 from published_layouts import jpeg, pack, png, write
 
 from tavq.core.errors import DataError, FileError
-from tavq.data.cocolabels import NAMES
+from tavq.data.exchange.cocolabels import NAMES
+from tavq.data.exchange.importing import sources
 from tavq.data.folder import FolderDataset, check
-from tavq.data.importing import sources
 from tavq.data.pictures import load_segmentation
 from tavq.data.records import NamedBox
 

@@ -10,8 +10,8 @@ import pytest
 from published import jpeg, lay_out
 
 from tavq.core.errors import DataError, UsageError
+from tavq.data.exchange.importing import ImportSummary, sources
 from tavq.data.folder import FolderDataset, check
-from tavq.data.importing import ImportSummary, sources
 from tavq.data.records import NamedBox, Record
 
 

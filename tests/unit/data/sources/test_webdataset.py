@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from published import classes_png, jpeg
 
 from tavq.core.errors import DataError, TavqError, UsageError
+from tavq.data.exchange.importing import ImportSummary, sources
+from tavq.data.exchange.samples import split_name
 from tavq.data.folder import FolderDataset, check
-from tavq.data.importing import ImportSummary, sources
 from tavq.data.records import NamedBox, Question, Record
-from tavq.data.shards import split_name
 
 Members = Sequence[tuple[str, bytes]]
 

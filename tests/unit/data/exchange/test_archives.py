@@ -6,7 +6,7 @@ import pytest
 from published_layouts import jpeg, pack, write
 
 from tavq.core.errors import DataError
-from tavq.data.archives import FoundPictures, coco_number, find_places
+from tavq.data.exchange.archives import FoundPictures, coco_number, find_places
 
 FILES = {
     "val/deep/1.jpg": b"one",
@@ -64,7 +64,7 @@ def test_a_flipped_byte_in_a_zip(tmp_path: Path) -> None:
 
 
 def test_a_member_beyond_all_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tavq.data.archives.MAX_PICTURE_FILE", 1000)
+    monkeypatch.setattr("tavq.data.exchange.archives.MAX_PICTURE_FILE", 1000)
     path = pack(tmp_path / "val.zip", {"1.jpg": bytes(1001)})
     with pytest.raises(DataError, match="holds more than 1000 bytes"):
         list(FoundPictures([path]).contents(["1.jpg"]))

@@ -12,9 +12,9 @@ from webdataset.autodecode import Decoder, basichandlers, imagehandler
 from webdataset.tariterators import group_by_keys, tar_file_iterator
 
 from tavq.core.errors import DataError, UsageError
-from tavq.data.exporting import ExportSummary, formats
+from tavq.data.exchange.exporting import ExportSummary, formats
+from tavq.data.exchange.importing import sources
 from tavq.data.folder import FolderDataset
-from tavq.data.importing import sources
 from tavq.data.records import NamedBox, Question, Record, to_line
 
 CAPTIONS = ("A dog.", "Zwei\nHunde, schön.")

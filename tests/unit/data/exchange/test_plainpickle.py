@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tavq.core.errors import FileError
-from tavq.data import plainpickle
-from tavq.data.plainpickle import parse_plain_pickle, read_plain_pickle
+from tavq.data.exchange import plainpickle
+from tavq.data.exchange.plainpickle import parse_plain_pickle, read_plain_pickle
 
 keys = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(), st.binary())
 plain = st.recursive(

@@ -9,8 +9,8 @@ import pytest
 from published_layouts import jpeg, pack, write
 
 from tavq.core.errors import DataError, FileError
+from tavq.data.exchange.importing import sources
 from tavq.data.folder import FolderDataset, check
-from tavq.data.importing import sources
 from tavq.data.records import NamedBox
 
 

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_bytes
-from tavq.data.importing import is_picture_name
-from tavq.data.tars import MAX_PICTURE_FILE, open_tar, read_member, tar_members
+from tavq.data.exchange.importing import is_picture_name
+from tavq.data.exchange.tars import MAX_PICTURE_FILE, open_tar, read_member, tar_members
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 

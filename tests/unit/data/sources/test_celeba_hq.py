@@ -7,8 +7,8 @@ import pytest
 from published import classes_png, jpeg, lay_out
 
 from tavq.core.errors import DataError
+from tavq.data.exchange.importing import ImportSummary, sources
 from tavq.data.folder import FolderDataset, check
-from tavq.data.importing import ImportSummary, sources
 from tavq.data.pictures import load_segmentation
 from tavq.data.records import Record
 

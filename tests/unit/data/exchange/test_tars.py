@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tavq.core.errors import DataError
-from tavq.data import tars
-from tavq.data.tars import open_tar, read_alone, stream
+from tavq.data.exchange import tars
+from tavq.data.exchange.tars import open_tar, read_alone, stream
 
 
 def test_a_stream_keeps_no_list_of_its_members(tmp_path: Path) -> None:

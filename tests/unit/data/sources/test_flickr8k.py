@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from tavq.core.errors import DataError, FileError, UsageError
+from tavq.data.exchange.importing import ImportSummary, sources
 from tavq.data.folder import FolderDataset, check
-from tavq.data.importing import ImportSummary, sources
 from tavq.data.records import Record
 
 PICTURES = ["1_a.jpg", "2_b.jpg", "3_c.jpg", "4_d.jpg", "5_stray.jpg"]

@@ -6,8 +6,8 @@ import pytest
 from published import classes_png, jpeg
 
 from tavq.core.errors import DataError
+from tavq.data.exchange.intake import Found, stored, take_all, taking_in
 from tavq.data.folder import FolderDataset, check
-from tavq.data.intake import Found, stored, take_all, taking_in
 from tavq.data.records import NamedBox, Record
 
 

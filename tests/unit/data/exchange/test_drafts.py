@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from published_layouts import jpeg, write
 
 from tavq.core.errors import DataError, FileError, UsageError
-from tavq.data.archives import FoundPictures
+from tavq.data.exchange.archives import FoundPictures
+from tavq.data.exchange.drafts import Drafts, fit_box, identity, read_box, read_lists, read_size
 from tavq.data.folder import FolderDataset, check
-from tavq.data.published import Drafts, fit_box, identity, read_box, read_lists, read_size
 from tavq.data.records import NamedBox, Question, Record
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tavq.core.errors import DataError
-from tavq.data.masks import polygon_mask, read_counts, region_mask, run_length_mask
+from tavq.data.exchange.masks import polygon_mask, read_counts, region_mask, run_length_mask
 
 # of the mask `golden_mask`, by pycocotools 2.0.11 mask.encode
 GOLDEN = (

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tavq.data.exchange.tars import MAX_PICTURE_FILE, stream
 from tavq.data.pictures import SUFFIXES
-from tavq.data.tars import MAX_PICTURE_FILE, stream
 
 JSON, TEXT, SEGMENTATION = "json", "txt", "seg.png"
 MAX_TEXT_FILE = 10_000_000  # bytes of a json or txt member
@@ -59,7 +59,7 @@ def read_samples(path: Path) -> Iterator[Sample]:
         yield sample
 
 
-class ShardWriter:
+class SampleWriter:
     """Writes samples to `NAME-000000.tar`, `NAME-000001.tar`, ... with so many in each; the same give the same bytes.
 
     For use in a folder that nobody sees before it is whole: each shard is flushed to the disk, but not renamed.

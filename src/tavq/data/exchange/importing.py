@@ -11,10 +11,10 @@ from typing import ClassVar
 from tavq.core.errors import DataError, UsageError
 from tavq.core.files import read_bytes, write_bytes, write_folder
 from tavq.core.registry import Registry
+from tavq.data.exchange.tars import open_tar, read_member, tar_members
 from tavq.data.folder import Progress
 from tavq.data.pictures import SUFFIXES
 from tavq.data.records import METADATA, Record, to_line
-from tavq.data.tars import open_tar, read_member, tar_members
 
 
 @dataclass(frozen=True)

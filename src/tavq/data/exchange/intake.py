@@ -12,9 +12,9 @@ from typing import Any, BinaryIO
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_bytes, write_json
+from tavq.data.exchange.importing import ImportSummary, new_folder
+from tavq.data.exchange.layouts import foreign_captions, is_picture_path
 from tavq.data.folder import SLACK, Progress
-from tavq.data.importing import ImportSummary, new_folder
-from tavq.data.layouts import foreign_captions, is_picture_path
 from tavq.data.pictures import check_picture, load_segmentation
 from tavq.data.records import METADATA, NamedBox, Record, read_record, to_line
 

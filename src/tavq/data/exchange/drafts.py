@@ -18,9 +18,9 @@ from PIL import Image
 
 from tavq.core.errors import DataError, UsageError
 from tavq.core.files import read_json, write_json
-from tavq.data.archives import ARCHIVES, FoundPictures, coco_number, find_places
+from tavq.data.exchange.archives import ARCHIVES, FoundPictures, coco_number, find_places
+from tavq.data.exchange.importing import ImportSummary, new_folder, summarize, write_records
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, new_folder, summarize, write_records
 from tavq.data.pictures import MAX_PIXELS, read_shape
 from tavq.data.records import SPLITS, NamedBox, Question, Record, usable_text
 

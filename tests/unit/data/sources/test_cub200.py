@@ -7,8 +7,8 @@ import pytest
 from published import jpeg, lay_out
 
 from tavq.core.errors import DataError, UsageError
+from tavq.data.exchange.importing import ImportSummary, sources
 from tavq.data.folder import FolderDataset, check
-from tavq.data.importing import ImportSummary, sources
 from tavq.data.records import NamedBox, Record
 
 ALBATROSS, AUKLET = "001.Black_footed_Albatross", "007.Parakeet_Auklet"

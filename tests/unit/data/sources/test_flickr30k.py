@@ -7,8 +7,8 @@ import pytest
 from published import jpeg, lay_out
 
 from tavq.core.errors import DataError
+from tavq.data.exchange.importing import ImportSummary, sources
 from tavq.data.folder import FolderDataset, check
-from tavq.data.importing import ImportSummary, sources
 from tavq.data.records import Record
 
 TOKENS = "1.jpg#1\tTwo dogs .\n1.jpg#0\tA dog .\n2.jpg#0\tA cat .\n3.jpg#0\tA cow .\n4.jpg#0\t .\n9.jpg#0\tGone .\n"

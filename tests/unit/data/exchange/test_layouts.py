@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tavq.core.errors import DataError, UsageError
-from tavq.data.layouts import (
+from tavq.data.exchange.layouts import (
     caption_lines,
     expand_braces,
     foreign_captions,
