@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from published_layouts import jpeg, write
+from published import jpeg, lay_out
 
 from tavq.data.exchange.importing import sources
 
@@ -39,8 +39,8 @@ def test_import_and_check(tavq: Tavq, tmp_path: Path) -> None:
         "categories": [{"id": 3, "name": "car"}],
     }
     captions = {"images": things["images"], "annotations": [{"image_id": 1, "caption": "A car"}, {"image_id": 9}]}
-    write(tmp_path / "coco", {"instances_val2017.json": things, "captions_val2017.json": captions})
-    write(tmp_path / "coco", {"val2017/1.jpg": jpeg(16, 12)})
+    lay_out(tmp_path / "coco", {"instances_val2017.json": things, "captions_val2017.json": captions})
+    lay_out(tmp_path / "coco", {"val2017/1.jpg": jpeg(0, 16, 12)})
     done = tavq("data", "import", "coco", tmp_path / "coco", tmp_path / "out", "--json", tmp_path / "counts.json")
     assert done.code == 0, done.err
     counts = json.loads((tmp_path / "counts.json").read_text())

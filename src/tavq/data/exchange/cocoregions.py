@@ -6,7 +6,7 @@ Every form becomes the same numbers: COCO's category of each pixel, 1 to 91 thin
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from PIL import Image
 
 from tavq.core.errors import DataError
 from tavq.data.exchange.archives import FoundPictures, coco_number, find_places
-from tavq.data.exchange.drafts import Draft
+from tavq.data.exchange.fitting import Size
 from tavq.data.exchange.masks import region_mask
+from tavq.data.exchange.reasons import UNUSABLE_SEGMENTATION
 from tavq.data.pictures import MAX_PIXELS
 
 THINGS_AND_STUFF = ("stuffthingmaps_trainval2017", "stuffthingmaps", "annotations/stuffthingmaps_trainval2017",
@@ -26,7 +27,6 @@ THINGS_AND_STUFF = ("stuffthingmaps_trainval2017", "stuffthingmaps", "annotation
 STUFF = tuple(f"{at}stuff_{split}2017_pixelmaps" for at in ("", "annotations/") for split in ("train", "val"))
 PANOPTIC = tuple(f"{at}panoptic_{split}2017" for at in ("", "annotations/") for split in ("train", "val"))
 
-UNREADABLE = "segmentations that cannot be read"
 Pixels = UInt8[np.ndarray, "y x"]
 
 
@@ -41,22 +41,21 @@ class Regions:
 
 
 def label_maps(
-    form: str, source: Path, regions: Regions, drafts: Sequence[Draft], left_out: Counter[str]
-) -> Iterator[tuple[Draft, Pixels]]:
-    """The class of each pixel, by one of FORMS, of those pictures that have it."""
+    form: str, source: Path, regions: Regions, sizes: Mapping[str, Size | None], left_out: Counter[str]
+) -> Iterator[tuple[str, Pixels]]:
+    """The class of each pixel, by one of FORMS, of those of the pictures in `sizes` that have it, in any order."""
     if form == "stuffthingmaps":
-        yield from _from_pngs(find_places(source, THINGS_AND_STUFF), drafts, left_out)
+        yield from _from_pngs(find_places(source, THINGS_AND_STUFF), sizes, left_out)
     elif form == "panoptic":
-        yield from _from_panoptic(find_places(source, PANOPTIC), regions, drafts, left_out)
+        yield from _from_panoptic(find_places(source, PANOPTIC), regions, sizes, left_out)
     elif form == "pixelmaps":
-        for draft, pixels in _grey_pngs(find_places(source, STUFF), drafts, left_out):
-            yield draft, _drawn(pixels.astype(np.uint8), regions.things.get(draft.picture, ()), left_out)
+        for picture, pixels in _grey_pngs(find_places(source, STUFF), sizes, left_out):
+            yield picture, _drawn(pixels.astype(np.uint8), regions.things.get(picture, ()), left_out)
     else:
-        for draft in drafts:
-            if draft.picture in regions.stuff and draft.size is not None:
-                width, height = draft.size
-                stuff, things = regions.stuff[draft.picture], regions.things.get(draft.picture, [])
-                yield draft, _drawn(np.zeros((height, width), np.uint8), [*stuff, *things], left_out)
+        for picture, size in sizes.items():
+            if picture in regions.stuff and size is not None:
+                stuff, things = regions.stuff[picture], regions.things.get(picture, [])
+                yield picture, _drawn(np.zeros(size[::-1], np.uint8), [*stuff, *things], left_out)
 
 
 FORMS = ("stuffthingmaps", "panoptic", "pixelmaps", "stuff")
@@ -85,40 +84,45 @@ def _drawn(pixels: Pixels, regions: Iterable[tuple[int, Any]], left_out: Counter
     return pixels
 
 
-def _from_pngs(places: list[Path], drafts: Sequence[Draft], left_out: Counter[str]) -> Iterator[tuple[Draft, Pixels]]:
+def _from_pngs(places: list[Path], pictures: Iterable[str], left_out: Counter[str]) -> Iterator[tuple[str, Pixels]]:
     """COCO-Stuff's maps of things and stuff, which hold the category less 1, and 255 where nothing is said."""
-    for draft, pixels in _grey_pngs(places, drafts, left_out):
-        yield draft, (pixels.astype(np.uint8) + np.uint8(1)).astype(np.uint8)
+    for picture, pixels in _grey_pngs(places, pictures, left_out):
+        yield picture, (pixels.astype(np.uint8) + np.uint8(1)).astype(np.uint8)
 
 
 def _grey_pngs(
-    places: list[Path], drafts: Sequence[Draft], left_out: Counter[str]
-) -> Iterator[tuple[Draft, Shaped[np.ndarray, "y x"]]]:
+    places: list[Path], pictures: Iterable[str], left_out: Counter[str]
+) -> Iterator[tuple[str, Shaped[np.ndarray, "y x"]]]:
     found = FoundPictures(places)
-    numbers = ((draft, coco_number(draft.picture)) for draft in drafts)
-    wanted = {found.by_number[number]: draft for draft, number in numbers if number in found.by_number}
+    numbers = ((picture, coco_number(picture)) for picture in pictures)
+    wanted = {found.by_number[number]: picture for picture, number in numbers if number in found.by_number}
+    yield from _pngs(found, wanted, ("L", "P"), left_out)
+
+
+def _pngs(
+    found: FoundPictures, wanted: Mapping[str, str], modes: tuple[str, ...], left_out: Counter[str]
+) -> Iterator[tuple[str, Shaped[np.ndarray, "y x ..."]]]:
+    """The stored numbers of the PNGs in `wanted`, under the name of the picture that each of them belongs to."""
     for name, data in found.contents(wanted.keys()):
-        pixels = _decoded(data, ("L", "P"))
+        pixels = _decoded(data, modes)
         if pixels is None:
-            left_out[UNREADABLE] += 1
+            left_out[UNUSABLE_SEGMENTATION] += 1
         else:
             yield wanted[name], pixels
 
 
 def _from_panoptic(
-    places: list[Path], regions: Regions, drafts: Sequence[Draft], left_out: Counter[str]
-) -> Iterator[tuple[Draft, Pixels]]:
+    places: list[Path], regions: Regions, pictures: Iterable[str], left_out: Counter[str]
+) -> Iterator[tuple[str, Pixels]]:
     """PNGs whose colour is a segment's number, red + 256 green + 65536 blue; the annotations say its category."""
     found = FoundPictures(places)
-    wanted = {regions.panoptic[draft.picture][0]: draft for draft in drafts if draft.picture in regions.panoptic}
-    left_out["segmentations without a file"] += len([name for name in wanted if name not in found])
-    for name, data in found.contents([name for name in wanted if name in found]):
-        pixels = _decoded(data, ("RGB", "RGBA"))
-        if pixels is None:
-            left_out[UNREADABLE] += 1
-            continue
+    wanted = {regions.panoptic[picture][0]: picture for picture in pictures if picture in regions.panoptic}
+    left_out["segmentations without a file"] += len(wanted.keys() - found)
+    for picture, pixels in _pngs(
+        found, {name: wanted[name] for name in wanted if name in found}, ("RGB", "RGBA"), left_out
+    ):
         numbers = pixels[..., :3].astype(np.int64) @ np.array([1, 256, 65536])
-        yield wanted[name], _looked_up(numbers, regions.panoptic[wanted[name].picture][1])
+        yield picture, _looked_up(numbers, regions.panoptic[picture][1])
 
 
 def _looked_up(numbers: Int[np.ndarray, "y x"], categories: Mapping[int, int]) -> Pixels:

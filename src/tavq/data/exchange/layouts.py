@@ -1,9 +1,8 @@
-"""What the layouts of published data sets have in common: their folders, lists, captions, names and splits."""
+"""What the layouts of published data sets have in common: their folders, files, lists, captions, names and splits."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from tavq.core.errors import DataError, UsageError
 from tavq.core.files import read_text
@@ -16,6 +15,27 @@ SPLIT_NAMES = {
 }  # fmt: skip
 
 
+def check_source(source: Path) -> None:
+    """Raises UsageError when there is no such folder."""
+    if not source.is_dir():
+        raise UsageError(f"There is no folder {source}; give the folder that holds the published data set.")
+
+
+def first_file(source: Path, names: Iterable[str], folders: Sequence[str] = ("", "annotations")) -> Path | None:
+    """The first of the files `names` that is in `source` or one of its folders."""
+    return next((source / at / name for name in names for at in folders if (source / at / name).is_file()), None)
+
+
+def find_file(source: Path, name: str, folders: Sequence[str] = ()) -> Path:
+    """The file `name` in `source` or in one of its `folders`; DataError says where it was looked for."""
+    check_source(source)
+    found = first_file(source, [name], ["", *folders])
+    if found is None:
+        places = " or ".join(str(source / folder) for folder in ("", *folders))
+        raise DataError(f"There is no file {name} in {places}; is this the right folder?")
+    return found
+
+
 def find_folder(source: Path, names: Sequence[str]) -> Path | None:
     """The first of the folders `names` that is in `source`; None where none is."""
     return next((source / name for name in names if (source / name).is_dir()), None)
@@ -23,8 +43,7 @@ def find_folder(source: Path, names: Sequence[str]) -> Path | None:
 
 def need_folder(source: Path, names: Sequence[str], what: str) -> Path:
     """The first of the folders `names` in `source`; DataError says `what` was looked for, and where."""
-    if not source.is_dir():
-        raise UsageError(f"There is no folder {source}; give the folder that holds the published data set.")
+    check_source(source)
     found = find_folder(source, names)
     if found is None:
         raise DataError(f"There is no folder of {what} in {source}: {', '.join(names)} were looked for.")
@@ -101,20 +120,6 @@ def in_order(numbered: Sequence[tuple[str, int, str]]) -> tuple[dict[str, tuple[
             kept.setdefault(name, []).append((number, caption.strip()))
     empty = len(numbered) - sum(map(len, kept.values()))
     return {name: tuple(caption for _, caption in sorted(pairs)) for name, pairs in kept.items()}, empty
-
-
-def foreign_captions(fields: Mapping[str, Any]) -> list[Any]:
-    """The captions of a record of another project, under any of their usual names; not yet known to be text.
-
-    `{"raw": "A dog."}` in a list, as Karpathy's sentences are kept, counts as its text.
-    """
-    for name in ("captions", "caption", "sentences", "text"):
-        value = fields.get(name)
-        if isinstance(value, str) and value.strip():
-            return [value]
-        if isinstance(value, list) and value:
-            return [each.get("raw") if isinstance(each, dict) else each for each in value]
-    return []
 
 
 def expand_braces(pattern: str, limit: int = 1_000_000) -> list[str]:

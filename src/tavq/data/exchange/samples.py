@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -62,7 +61,7 @@ def read_samples(path: Path) -> Iterator[Sample]:
 class SampleWriter:
     """Writes samples to `NAME-000000.tar`, `NAME-000001.tar`, ... with so many in each; the same give the same bytes.
 
-    For use in a folder that nobody sees before it is whole: each shard is flushed to the disk, but not renamed.
+    For use in a folder that nobody sees before it is whole (`core.files.new_folder`).
     """
 
     def __init__(self, folder: Path, name: str, size: int) -> None:
@@ -87,10 +86,5 @@ class SampleWriter:
 
     def close(self) -> None:
         """Ends the shard that is open, if any."""
-        if self._archive is None:
-            return
         self._open.close()
-        assert self._archive.name is not None
-        with open(self._archive.name, "rb") as file:
-            os.fsync(file.fileno())
         self._archive = None

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from tavq.core.errors import DataError
 
+SUFFIXES = (".tar", ".tar.gz", ".tgz")
 MAX_PICTURE_FILE = 200_000_000  # bytes; no photograph comes near, and a larger one would be held in memory
 
 
@@ -19,27 +20,13 @@ class Member(NamedTuple):
     read: Callable[[], bytes]
 
 
-@contextlib.contextmanager
-def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    """The tar file, plain or compressed; whatever is wrong with it becomes a DataError that names it."""
-    with _named(path), tarfile.open(path) as archive:
-        yield archive
-
-
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path} is not a whole tar file: {error}.") from error
-
-
 def stream(path: Path) -> Iterator[Member]:
-    """The regular files of a tar file in their order, in memory that does not grow; links and folders are passed by.
+    """The regular files of a tar file, plain or compressed, in their order; links and folders are passed by.
 
-    Raises DataError at the place where the file is cut, also when only the block that ends it is missing.
+    Memory does not grow with their number. Raises DataError at the place where the file is cut, also when only the
+    block that ends it is missing.
     """
-    with open_tar(path) as archive:
+    with _named(path), tarfile.open(path) as archive:
         while (member := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all for random access
             if member.isfile():
@@ -47,10 +34,14 @@ def stream(path: Path) -> Iterator[Member]:
         _check_end(path, archive)
 
 
-def tar_members(path: Path, archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The plain files in a tar file; after the last one DataError when the file is cut short."""
-    yield from (member for member in archive if member.isfile())
-    _check_end(path, archive)
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Whatever is wrong with the tar file becomes a DataError that names it."""
+    try:
+        yield
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        reason = str(error).partition("\n")[0].removesuffix(":")
+        raise DataError(f"{path} is not a whole tar file: {reason}.") from error
 
 
 def _check_end(path: Path, archive: tarfile.TarFile) -> None:
@@ -62,7 +53,11 @@ def _check_end(path: Path, archive: tarfile.TarFile) -> None:
         pass
 
 
-def read_member(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+def _reader(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], bytes]:
+    return lambda: _read(path, archive, member)
+
+
+def _read(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     """The bytes of a plain file in a tar file; DataError when it is too large or cut short."""
     if member.size > MAX_PICTURE_FILE:
         raise DataError(f"{path}: {member.name!r} holds {member.size} bytes; at most {MAX_PICTURE_FILE} are read.")
@@ -72,13 +67,3 @@ def read_member(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -
     if len(data) != member.size:
         raise DataError(f"{path} is cut short at {member.name!r}.")
     return data
-
-
-def read_alone(path: Path, member: tarfile.TarInfo) -> bytes:
-    """The bytes of a member that was found before, from the tar file opened for it alone."""
-    with open_tar(path) as archive:
-        return read_member(path, archive, member)
-
-
-def _reader(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], bytes]:
-    return lambda: read_member(path, archive, member)

@@ -11,7 +11,6 @@ from tavq.core.errors import DataError, UsageError
 from tavq.data.exchange.layouts import (
     caption_lines,
     expand_braces,
-    foreign_captions,
     is_picture_path,
     need_folder,
     picture_lines,
@@ -53,13 +52,6 @@ def test_splits_by_any_name() -> None:
 
 def test_caption_lines() -> None:
     assert caption_lines("A bird\n\n . \n its  bill\ufffd\ufffdis red \r\n") == ("A bird", "its bill is red")
-
-
-def test_foreign_captions() -> None:
-    assert foreign_captions({"caption": "A dog"}) == ["A dog"]
-    assert foreign_captions({"captions": [], "text": ["A", "B"]}) == ["A", "B"]
-    assert foreign_captions({"sentences": [{"raw": "A dog ."}, {"tokens": []}]}) == ["A dog .", None]
-    assert foreign_captions({"caption": " ", "text": 3}) == []
 
 
 @pytest.mark.parametrize(

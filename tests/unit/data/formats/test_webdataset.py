@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from published import classes_png, jpeg, lay_out
+from published import jpeg, lay_out, png
 from webdataset.autodecode import Decoder, basichandlers, imagehandler
 from webdataset.tariterators import group_by_keys, tar_file_iterator
 
@@ -35,7 +35,8 @@ def data(tmp_path: Path) -> Path:
         Record("images/e.jpg", "train", ("A cow.",)),
     ]
     files = {record.file_name: jpeg(number) for number, record in enumerate(records)}
-    files |= {"images/broken.jpg": b"x", "s/1.png": classes_png(np.arange(192).reshape(12, 16))}
+    files |= {"images/broken.jpg": b"x", "s/1.png": png(np.arange(192).reshape(12, 16))}
+    files |= {"segmentation_classes.json": b'{\n  "0": "sky",\n  "7": "sea"\n}\n'}
     return lay_out(tmp_path / "data", files | {"metadata.jsonl": b"".join(map(to_line, records))})
 
 
@@ -56,7 +57,7 @@ def test_what_the_shards_hold(data: Path, tmp_path: Path) -> None:
     summary = formats["webdataset"]().run(data, out, 2, lambda *at: seen.append(at))
     assert summary == ExportSummary({"train": 3, "val": 1, "test": 1}, 4, {"pictures that cannot be read": 1})
     shards = ["test-000000.tar", "train-000000.tar", "train-000001.tar", "val-000000.tar"]
-    assert sorted(content(out)) == shards
+    assert sorted(content(out)) == ["segmentation_classes.json", *shards]
     assert seen == [(number, 6) for number in range(1, 7)]
     with tarfile.open(out / "train-000000.tar") as archive:
         key = "000000000"

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from published import classes_png, jpeg, lay_out
+from published import imported, jpeg, lay_out, png
 
 from tavq.core.errors import DataError
 from tavq.data.exchange.importing import ImportSummary, sources
-from tavq.data.folder import FolderDataset, check
 from tavq.data.pictures import load_segmentation
 from tavq.data.records import Record
 
@@ -29,35 +28,34 @@ def source(tmp_path: Path) -> Path:
             f"{ROOT}/images/training/ADE_train_00000002.jpg": jpeg(2, 3, 2),
             f"{ROOT}/images/training/ADE_train_00000003.jpg": b"no picture",
             f"{ROOT}/images/validation/{val}.jpg": jpeg(3, 3, 2),
-            f"{ROOT}/annotations/training/{train}.png": classes_png([[0, 1, 2], [3, 3, 3]]),
-            f"{ROOT}/annotations/training/ADE_train_00000003.png": classes_png([[0, 1, 2], [3, 3, 3]]),
-            f"{ROOT}/annotations/validation/{val}.png": classes_png([[1, 1], [1, 1]]),
+            f"{ROOT}/annotations/training/{train}.png": png([[0, 1, 2], [3, 3, 3]]),
+            f"{ROOT}/annotations/training/ADE_train_00000003.png": png([[0, 1, 2], [3, 3, 3]]),
+            f"{ROOT}/annotations/validation/{val}.png": png([[1], [1]]),
         },
     )
 
 
 def test_import(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    summary = sources["ade20k"]().run(source, out)
+    summary, records = imported("ade20k", source, out)
     assert summary == ImportSummary(
         {"train": 1, "val": 1},
         0,
         {
-            "pictures without an annotation": 1,
+            "pictures without annotations": 1,
             "pictures that cannot be read": 1,
             "segmentations that cannot be used": 1,
         },
         {"segmentations": 1},
     )
     name = "training/ADE_train_00000001"
-    assert list(FolderDataset(out)) == [
+    assert records == [
         Record(f"images/{name}.jpg", "train", segmentation=f"segmentation/{name}.png"),
         Record("images/validation/ADE_val_00000001.jpg", "val"),
     ]
     np.testing.assert_array_equal(load_segmentation(out / f"segmentation/{name}.png"), [[0, 1, 2], [3, 3, 3]])
     names = '{\n  "0": "other",\n  "1": "wall",\n  "2": "building, edifice",\n  "3": "bed"\n}\n'
     assert (out / "segmentation_classes.json").read_text() == names
-    assert check(out) == []
 
 
 def test_another_layout_is_explained(source: Path, tmp_path: Path) -> None:

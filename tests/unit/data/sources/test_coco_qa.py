@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from published_layouts import jpeg, pack, write
+from published import imported, jpeg, lay_out, pack
 
 from tavq.core.errors import DataError
 from tavq.data.exchange.importing import sources
-from tavq.data.folder import FolderDataset, check
 from tavq.data.records import Question, Record
 
 
@@ -29,18 +28,15 @@ TEST = table(("where is the boat", "lake", "3", "3"))
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """Two pictures of train2014 in a folder, one of val2014 in a zip file."""
-    folder = write(tmp_path / "qa", {f"train/{name}": text for name, text in TRAIN.items()})
-    write(folder, {f"test/{name}": text for name, text in TEST.items()})
-    write(folder, {f"train2014/COCO_train2014_{n:012d}.jpg": jpeg() for n in (1, 2)})
+    folder = lay_out(tmp_path / "qa", {f"train/{name}": text for name, text in TRAIN.items()})
+    lay_out(folder, {f"test/{name}": text for name, text in TEST.items()})
+    lay_out(folder, {f"train2014/COCO_train2014_{n:012d}.jpg": jpeg() for n in (1, 2)})
     pack(folder / "val2014.zip", {f"val2014/COCO_val2014_{3:012d}.jpg": jpeg()})
     return folder
 
 
 def run(source: Path, **settings: Any) -> tuple[Any, list[Record]]:
-    out = source.parent / "out"
-    summary = sources["coco-qa"]().run(source, out, **settings)
-    assert check(out) == []
-    return summary, list(FolderDataset(out))
+    return imported("coco-qa", source, source.parent / "out", **settings)
 
 
 def test_questions(source: Path) -> None:
@@ -73,7 +69,7 @@ def test_one_folder_alone_is_told(source: Path) -> None:
 
 def test_json_lines_and_pictures_of_2017(tmp_path: Path) -> None:
     lines = '{"index": 2, "image_id": 3, "question": "where is it", "answer": "lake", "type": "location"}\n'
-    write(tmp_path / "qa", {"cocoqa_test_partial.jsonl": lines + "3\n", "val2017/000000000003.jpg": jpeg()})
+    lay_out(tmp_path / "qa", {"cocoqa_test_partial.jsonl": lines + "3\n", "val2017/000000000003.jpg": jpeg()})
     summary, records = run(tmp_path / "qa")
     assert records == [
         Record("images/000000000003.jpg", "test", questions=(Question("where is it", "lake", "location"),))
@@ -84,7 +80,7 @@ def test_json_lines_and_pictures_of_2017(tmp_path: Path) -> None:
 def test_what_cannot_stand_is_counted(source: Path) -> None:
     rows = [("q", "a", "1", "0"), ("", "a", "1", "0"), ("q", " ", "1", "0"), ("q", "a", "x", "0"), ("q", "a", "1", "4")]
     rows += [("q", "a", "77", "0"), ("q", "a", "3", "0"), ("q", "a", "²", "0"), ("q", "a", "9" * 5000, "0")]
-    write(source, {f"train/{name}": text for name, text in table(*rows).items()})
+    lay_out(source, {f"train/{name}": text for name, text in table(*rows).items()})
     summary, records = run(source)
     assert [len(record.questions) for record in records] == [1, 1]
     assert summary.left_out == {
@@ -94,7 +90,7 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
         "questions whose pictures have no file": 1,
         "questions whose pictures belong to another split than train": 1,
         "listed pictures without a file": 1,
-        "pictures that no annotation lists": 1,
+        "pictures without annotations": 1,
     }
 
 
@@ -106,7 +102,7 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
             r"no questions in .*train/quest",
         ),
         (lambda s: (s / "train/types.txt").unlink(), r"no file types\.txt in .*train, beside questions\.txt"),
-        (lambda s: write(s, {"train/answers.txt": "cat\n"}), r"as many lines.*questions\.txt 3, answers\.txt 1"),
+        (lambda s: lay_out(s, {"train/answers.txt": "cat\n"}), r"as many lines.*questions\.txt 3, answers\.txt 1"),
         (lambda s: [(s / "train2014").rename(s / "x"), (s / "val2014.zip").unlink()], "no pictures in"),
     ],
 )
@@ -118,7 +114,7 @@ def test_another_layout_is_explained(source: Path, change: Callable[[Path], Any]
 
 
 def test_several_tables_of_a_split(tmp_path: Path) -> None:
-    write(tmp_path, {"cocoqa_test_a.jsonl": "", "cocoqa_test_b.jsonl": "", "images/000000000003.jpg": jpeg()})
+    lay_out(tmp_path, {"cocoqa_test_a.jsonl": "", "cocoqa_test_b.jsonl": "", "images/000000000003.jpg": jpeg()})
     with pytest.raises(DataError, match=r"several files of one split: cocoqa_test_a\.jsonl, cocoqa_test_b\.jsonl"):
         sources["coco-qa"]().run(tmp_path, tmp_path / "out")
 

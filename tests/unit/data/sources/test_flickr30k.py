@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from published import jpeg, lay_out
+from published import imported, jpeg, lay_out
 
 from tavq.core.errors import DataError
 from tavq.data.exchange.importing import ImportSummary, sources
-from tavq.data.folder import FolderDataset, check
 from tavq.data.records import Record
 
 TOKENS = "1.jpg#1\tTwo dogs .\n1.jpg#0\tA dog .\n2.jpg#0\tA cat .\n3.jpg#0\tA cow .\n4.jpg#0\t .\n9.jpg#0\tGone .\n"
@@ -22,22 +21,24 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_without_a_split_all_are_for_training(source: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    summary = sources["flickr30k"]().run(source, out)
+    summary, records = imported("flickr30k", source, tmp_path / "out")
     assert summary == ImportSummary(
         {"train": 3},
         4,
-        {"pictures without captions": 1, "captioned pictures without a file": 1, "captions that are empty": 1},
+        {
+            "pictures without annotations": 1,
+            "listed pictures without a file": 1,
+            "captions that are empty or no text": 1,
+        },
     )
-    assert FolderDataset(out)[0] == Record("images/1.jpg", "train", ("A dog .", "Two dogs ."))
-    assert check(out) == []
+    assert records[0] == Record("images/1.jpg", "train", ("A dog .", "Two dogs ."))
 
 
 def test_the_split_of_karpathy(source: Path, tmp_path: Path) -> None:
     rows = [{"filename": f"{number}.jpg", "split": split} for number, split in enumerate(("val", "restval", "test"), 1)]
     lay_out(source, {"dataset_flickr30k.json": json.dumps({"images": rows}), "train.txt": "1\n"})
-    sources["flickr30k"]().run(source, tmp_path / "out")
-    assert [record.split for record in FolderDataset(tmp_path / "out")] == ["val", "train", "test"]
+    _, records = imported("flickr30k", source, tmp_path / "out")
+    assert [record.split for record in records] == ["val", "train", "test"]
 
 
 def test_the_split_of_the_entities(source: Path, tmp_path: Path) -> None:
@@ -53,9 +54,8 @@ def test_the_table_with_its_broken_line(source: Path, tmp_path: Path) -> None:
     (source / "flickr30k_images").mkdir()
     (source / "pictures").rename(source / "flickr30k_images/flickr30k_images")
     (source / "flickr30k_images/results.csv").write_text(TABLE)
-    sources["flickr30k"]().run(source, tmp_path / "out")
-    captions = [record.captions for record in FolderDataset(tmp_path / "out")]
-    assert captions == [("A dog .", "A dog runs ."), ("One | two .",)]
+    _, records = imported("flickr30k", source, tmp_path / "out")
+    assert [record.captions for record in records] == [("A dog .", "A dog runs ."), ("One | two .",)]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_the_table_with_its_broken_line(source: Path, tmp_path: Path) -> None:
         ({"dataset_flickr30k.json": "[]"}, "is not Karpathy's list"),
         ({"dataset_flickr30k.json": '{"images": [{"filename": "1.jpg", "split": "x"}]}'}, "is not Karpathy's list"),
         ({"dataset_flickr30k.json": '{"images": [{"filename": [], "split": "val"}]}'}, "is not Karpathy's list"),
-        ({"dataset_flickr30k.json": '{"images": []}'}, "None of the captioned pictures is in"),
+        ({"dataset_flickr30k.json": '{"images": []}'}, "None of the pictures that the annotations list is in"),
     ],
 )
 def test_another_layout_is_explained(source: Path, tmp_path: Path, files: dict[str, str], message: str) -> None:
@@ -76,7 +76,7 @@ def test_another_layout_is_explained(source: Path, tmp_path: Path, files: dict[s
 
 def test_missing_files_are_named(source: Path, tmp_path: Path) -> None:
     (source / "flickr30k-images").rename(tmp_path / "away")
-    with pytest.raises(DataError, match=r"no pictures in .*flickr30k-images.*flickr30k\*\.tar"):
+    with pytest.raises(DataError, match=r"no pictures in .*flickr30k-images.*flickr30k\* and archives"):
         sources["flickr30k"]().run(source, tmp_path / "out")
     (source / "results_20130124.token").unlink()
     with pytest.raises(DataError, match=r"no file results_20130124\.token in"):

@@ -1,32 +1,22 @@
 """The Flickr8k importer on a tiny copy of the published layout, and on the real one where it is there."""
 
-import io
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from published import imported, jpeg, lay_out, pack
 
 from tavq.core.errors import DataError, FileError, UsageError
 from tavq.data.exchange.importing import ImportSummary, sources
-from tavq.data.folder import FolderDataset, check
 from tavq.data.records import Record
 
 PICTURES = ["1_a.jpg", "2_b.jpg", "3_c.jpg", "4_d.jpg", "5_stray.jpg"]
 
 
-def jpeg(number: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (16, 12), (number, 0, 0)).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """Five pictures: two for training, one each for dev and test, one in no split; two names without a picture."""
-    folder = tmp_path / "published"
-    folder.mkdir()
     lines = [
         "2_b.jpg#1\tSecond of b",
         "2_b.jpg#0\tFirst of b .",
@@ -37,50 +27,41 @@ def source(tmp_path: Path) -> Path:
         "9_gone.jpg.1#0\tGone",
         "9_gone.jpg#1\tGone",
     ]
-    (folder / "Flickr8k.token.txt").write_text("\n".join(lines) + "\n")
-    (folder / "Flickr_8k.trainImages.txt").write_text("2_b.jpg\n1_a.jpg\n8_missing.jpg\n")
-    (folder / "Flickr_8k.devImages.txt").write_text("3_c.jpg\n")
-    (folder / "Flickr_8k.testImages.txt").write_text("4_d.jpg\n")
-    return folder
+    return lay_out(
+        tmp_path / "published",
+        {
+            "Flickr8k.token.txt": "\n".join(lines) + "\n",
+            "Flickr_8k.trainImages.txt": "2_b.jpg\n1_a.jpg\n8_missing.jpg\n",
+            "Flickr_8k.devImages.txt": "3_c.jpg\n",
+            "Flickr_8k.testImages.txt": "4_d.jpg\n",
+        },
+    )
 
 
 def as_folder(source: Path) -> None:
-    pictures = source / "Flicker8k_Dataset"
-    pictures.mkdir()
-    for number, name in enumerate(PICTURES):
-        (pictures / name).write_bytes(jpeg(number))
+    lay_out(source / "Flicker8k_Dataset", {name: jpeg(number) for number, name in enumerate(PICTURES)})
 
 
-def as_tar(source: Path, prefix: str = "", extra: tuple[tarfile.TarInfo, ...] = ()) -> Path:
-    path = source / "images_128.tar"
-    with tarfile.open(path, "w") as archive:
-        for member in extra:
-            archive.addfile(member)
-        for number, name in enumerate(PICTURES):
-            member = tarfile.TarInfo(prefix + name)
-            data = jpeg(number)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return path
+def as_tar(source: Path, prefix: str = "") -> Path:
+    return pack(source / "images_128.tar", {prefix + name: jpeg(number) for number, name in enumerate(PICTURES)})
 
 
-@pytest.mark.parametrize("lay_out", [as_folder, as_tar])
-def test_import(source: Path, tmp_path: Path, lay_out: Callable[[Path], object]) -> None:
-    lay_out(source)
+@pytest.mark.parametrize("lay", [as_folder, as_tar])
+def test_import(source: Path, tmp_path: Path, lay: Callable[[Path], object]) -> None:
+    lay(source)
     seen: list[tuple[int, int]] = []
     out = tmp_path / "out"
-    summary = sources["flickr8k"]().run(source, out, lambda done, total: seen.append((done, total)))
+    summary, records = imported("flickr8k", source, out, progress=lambda done, total: seen.append((done, total)))
     assert summary == ImportSummary(
         {"train": 2, "val": 1, "test": 1},
         4,
         {
             "pictures in no split": 1,
-            "listed pictures without a file": 1,
-            "captioned names without a file": 2,
-            "captions that are empty": 1,
+            "listed pictures without a file": 3,
+            "captions that are empty or no text": 1,
         },
     )
-    assert list(FolderDataset(out)) == [
+    assert records == [
         Record("images/2_b.jpg", "train", ("First of b .", "Second of b")),
         Record("images/1_a.jpg", "train", ("A dog .",)),
         Record("images/3_c.jpg", "val", ("A cat .",)),
@@ -88,7 +69,6 @@ def test_import(source: Path, tmp_path: Path, lay_out: Callable[[Path], object])
     ]
     assert (out / "images/2_b.jpg").read_bytes() == jpeg(1)
     assert sorted(path.name for path in (out / "images").iterdir()) == sorted(PICTURES[:4])
-    assert check(out) == []
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
@@ -100,9 +80,11 @@ def test_limit_counts_for_each_split(source: Path, tmp_path: Path) -> None:
 
 
 def test_a_tar_never_chooses_where_its_members_go(source: Path, tmp_path: Path) -> None:
+    path = as_tar(source, "../../../escaped/")
     link = tarfile.TarInfo("1_a.jpg")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-    as_tar(source, "../../../escaped/", (link,))
+    with tarfile.open(path, "a") as archive:
+        archive.addfile(link)
     sources["flickr8k"]().run(source, tmp_path / "out")
     assert (tmp_path / "out/images/1_a.jpg").read_bytes() == jpeg(0)
     assert not (tmp_path / "out/images/1_a.jpg").is_symlink()
@@ -135,8 +117,17 @@ def test_what_is_there_is_never_replaced(source: Path, tmp_path: Path) -> None:
     [
         (lambda s: (s / "Flickr8k.token.txt").unlink(), DataError, r"no file Flickr8k\.token\.txt in .*Flickr8k_text"),
         (lambda s: (s / "Flickr_8k.devImages.txt").unlink(), DataError, r"no file Flickr_8k\.devImages\.txt"),
-        (lambda s: (s / "images_128.tar").unlink(), DataError, r"no pictures in .*Flicker8k_Dataset.*images\*\.tar"),
-        (lambda s: (s / "images_64.tar").touch(), DataError, r"several of .*images_128\.tar, images_64\.tar"),
+        (
+            lambda s: (s / "images_128.tar").unlink(),
+            DataError,
+            r"no pictures in .*Flicker8k_D.*images\* and arch",
+        ),
+        (
+            lambda s: pack(s / "images_64.tar", {"1_a.jpg": b""}),
+            DataError,
+            r"two files 1_a\.jpg: .*64\.tar and .*128",
+        ),
+        (lambda s: (s / "images_64.tar").touch(), DataError, r"images_64\.tar is not a whole tar file: [^\n]*$"),
         (lambda s: (s / "Flickr8k.token.txt").write_text("a.jpg,A dog"), DataError, r"line 1 is 'a\.jpg,A dog'"),
         (lambda s: (s / "Flickr8k.token.txt").write_bytes(b"\xff"), FileError, "not UTF-8"),
         (lambda s: (s / "Flickr_8k.devImages.txt").write_text("../a.jpg"), DataError, r"lists '\.\./a\.jpg'"),
@@ -161,14 +152,12 @@ def test_no_such_source(tmp_path: Path) -> None:
 
 @pytest.mark.real_data
 def test_the_real_one(real_data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    summary = sources["flickr8k"]().run(real_data / "flickr8k", out, limit=20)
+    summary, records = imported("flickr8k", real_data / "flickr8k", tmp_path / "out", limit=20)
     assert summary.pictures == {"train": 20, "val": 20, "test": 20}
     assert summary.captions == 300
     assert summary.left_out["pictures in no split"] == 91
-    assert summary.left_out["captioned names without a file"] == 2
-    assert check(out) == []
-    assert FolderDataset(out, "train")[0].text == (
+    assert summary.left_out["listed pictures without a file"] == 2
+    assert records[0].text == (
         "A black dog is running after a white dog in the snow. Black dog chasing brown dog through snow. "
         "Two dogs chase each other across the snowy ground. Two dogs play together in the snow. "
         "Two dogs running through a low lying body of water."

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from published import jpeg, lay_out
+from published import imported, jpeg, lay_out
 
 from tavq.core.errors import DataError, UsageError
 from tavq.data.exchange.importing import ImportSummary, sources
-from tavq.data.folder import FolderDataset, check
 from tavq.data.records import NamedBox, Record
 
 
@@ -53,15 +52,14 @@ def test_an_image_folder(datasets: Any, tmp_path: Path) -> None:
             "train/metadata.jsonl": "".join(json.dumps(line) + "\n" for line in lines),
         },
     )  # fmt: skip
-    summary = sources["huggingface"]().run(source, tmp_path / "out")
+    summary, records = imported("huggingface", source, tmp_path / "out")
     assert summary == ImportSummary({"train": 2}, 3, {}, {"objects": 1, "phrases of objects": 1})
-    assert list(FolderDataset(tmp_path / "out")) == [
+    assert records == [
         Record("images/train/00000000.jpg", "train", ("A dog.", "A dog runs."),
                objects=(NamedBox((1, 2, 3, 4), "dog", ("a dog",)),)),
         Record("images/train/00000001.jpg", "train", ("A cat.",)),
     ]  # fmt: skip
     assert (tmp_path / "out/images/train/00000000.jpg").read_bytes() == jpeg(1)
-    assert check(tmp_path / "out") == []
 
 
 def saved(datasets: Any, captions: str, rows: list[tuple[bytes, Any]]) -> Any:
@@ -75,18 +73,17 @@ def test_what_save_to_disk_wrote(datasets: Any, tmp_path: Path) -> None:
     splits = {"train": saved(datasets, "text", rows), "validation": saved(datasets, "text", rows[:1])}
     splits["unsupervised"] = saved(datasets, "text", rows[:2])
     datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "in"))
-    summary = sources["huggingface"]().run(tmp_path / "in", tmp_path / "out", limit=2)
+    summary, records = imported("huggingface", tmp_path / "in", tmp_path / "out", limit=2)
     assert summary.pictures == {"train": 2, "val": 1}
     assert summary.left_out == {
         "pictures that cannot be read": 2,
         "pictures beyond the limit": 1,
         "pictures of the split 'unsupervised' (train, val and test are known)": 2,
     }
-    assert [record.captions for record in FolderDataset(tmp_path / "out")] == [("A dog.",), (), ("A dog.",)]
-    assert check(tmp_path / "out") == []
+    assert [record.captions for record in records] == [("A dog.",), (), ("A dog.",)]
     saved(datasets, "caption", rows[:1]).save_to_disk(str(tmp_path / "single"))
-    sources["huggingface"]().run(tmp_path / "single", tmp_path / "one")
-    assert FolderDataset(tmp_path / "one")[0].captions == ("A dog.",)
+    _, records = imported("huggingface", tmp_path / "single", tmp_path / "one")
+    assert records[0].captions == ("A dog.",)
 
 
 def test_what_cannot_be_read_is_named(datasets: Any, tmp_path: Path) -> None:

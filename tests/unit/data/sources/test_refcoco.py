@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from published_layouts import jpeg, pack, write
+from published import imported, jpeg, lay_out, pack
 
 from tavq.core.errors import DataError, FileError
 from tavq.data.exchange.importing import sources
-from tavq.data.folder import FolderDataset, check
 from tavq.data.records import NamedBox
 
 
@@ -51,21 +50,19 @@ REFERENCES = [
 def source(tmp_path: Path) -> Path:
     """The folder refcoco as `refer` lays it out, beside images/mscoco/images/train2014."""
     pictures = {f"images/mscoco/images/train2014/{name_of(n)}": jpeg() for n in (1, 2, 3, 4)}
-    write(tmp_path / "data", {"refcoco/instances.json": INSTANCES, **pictures})
-    write(tmp_path / "data/refcoco", {"refs(unc).p": pickle.dumps(REFERENCES, 0)})
+    lay_out(tmp_path / "data", {"refcoco/instances.json": INSTANCES, **pictures})
+    lay_out(tmp_path / "data/refcoco", {"refs(unc).p": pickle.dumps(REFERENCES, 0)})
     return tmp_path / "data/refcoco"
 
 
 def run(source: Path, **settings: Any) -> tuple[Any, dict[str, Any]]:
-    out = source.parent.parent / "out"
-    summary = sources["refcoco"]().run(source, out, **settings)
-    assert check(out) == []
-    return summary, {Path(record.file_name).stem[-1]: record for record in FolderDataset(out)}
+    summary, records = imported("refcoco", source, source.parent.parent / "out", **settings)
+    return summary, {Path(record.file_name).stem[-1]: record for record in records}
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_references(source: Path, protocol: int) -> None:
-    write(source, {"refs(unc).p": pickle.dumps(REFERENCES, protocol)})
+    lay_out(source, {"refs(unc).p": pickle.dumps(REFERENCES, protocol)})
     summary, records = run(source)
     assert summary.pictures == {"train": 1, "val": 1, "test": 2}
     assert summary.others == {"objects": 5, "phrases of objects": 7}
@@ -86,15 +83,15 @@ def test_references(source: Path, protocol: int) -> None:
 def test_googles_partition_tests_on_no_training_picture(source: Path) -> None:
     (source / "refs(unc).p").unlink()
     split = [reference(10, "train", "left man"), reference(11, "val", "the dog"), reference(20, "train", "woman")]
-    write(source, {"refs(google).p": pickle.dumps(split, 2)})
+    lay_out(source, {"refs(google).p": pickle.dumps(split, 2)})
     summary, records = run(source)
     assert records["1"].split == "val"
     assert [thing.phrases for thing in records["1"].objects] == [("the dog",)]
-    assert summary.left_out == {"references to a picture of another split": 1, "pictures that no annotation lists": 2}
+    assert summary.left_out == {"references to a picture of another split": 1, "pictures without annotations": 2}
 
 
 def test_the_partition_without_shared_pictures_comes_first(source: Path) -> None:
-    write(source, {"refs(google).p": b"never read"})
+    lay_out(source, {"refs(google).p": b"never read"})
     summary, _ = run(source)
     assert summary.left_out == {"partitions other than refs(unc).p (refs(google).p)": 1}
 
@@ -102,7 +99,7 @@ def test_the_partition_without_shared_pictures_comes_first(source: Path) -> None
 def test_pictures_of_2017_in_an_archive_and_smaller(source: Path) -> None:
     """A picture of 2014 is the one of the same number of 2017."""
     (source.parent / "images").rename(source.parent / "photos")
-    pack(source / "train2017.zip", {f"train2017/{1:012d}.jpg": jpeg(8, 6)})
+    pack(source / "train2017.zip", {f"train2017/{1:012d}.jpg": jpeg(0, 8, 6)})
     summary, records = run(source)
     assert summary.left_out == {"listed pictures without a file": 3}
     assert records["1"].file_name == "images/000000000001.jpg"
@@ -120,7 +117,7 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
         {"split": "train"},
         3,
     ]
-    write(source, {"refs(unc).p": pickle.dumps(wrong, 2)})
+    lay_out(source, {"refs(unc).p": pickle.dumps(wrong, 2)})
     summary, records = run(source)
     assert [thing.phrases for thing in records["1"].objects] == [("left man",)]
     assert summary.left_out == {
@@ -128,7 +125,7 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
         "references of an unknown split": 1,
         "references to an unknown picture, box or category": 5,
         "entries that are no mapping": 1,
-        "pictures that no annotation lists": 3,
+        "pictures without annotations": 3,
     }
 
 
@@ -148,10 +145,10 @@ class Harm:
             r"no references in .*refs\(unc\)\.p, .*refcocos_test\.json were",
         ),
         (lambda s: (s / "instances.json").unlink(), DataError, r"no file instances\.json in .* beside refs\(unc\)\.p"),
-        (lambda s: write(s, {"refs(unc).p": pickle.dumps({}, 2)}), DataError, r"refs\(unc\)\.p holds no list"),
-        (lambda s: write(s, {"refs(unc).p": pickle.dumps([Harm()], 2)}), FileError, "more than plain values"),
-        (lambda s: write(s, {"refs(unc).p": b"text"}), FileError, "not a whole pickle"),
-        (lambda s: write(s, {"instances.json": {"images": []}}), DataError, "no list 'annotations'"),
+        (lambda s: lay_out(s, {"refs(unc).p": pickle.dumps({}, 2)}), DataError, r"refs\(unc\)\.p holds no list"),
+        (lambda s: lay_out(s, {"refs(unc).p": pickle.dumps([Harm()], 2)}), FileError, "more than plain values"),
+        (lambda s: lay_out(s, {"refs(unc).p": b"text"}), FileError, "not a whole pickle"),
+        (lambda s: lay_out(s, {"instances.json": {"images": []}}), DataError, "no list 'annotations'"),
         (lambda s: (s.parent / "images").rename(s.parent / "photos"), DataError, "no pictures in"),
     ],
 )
@@ -176,17 +173,21 @@ def test_expressions_with_corners(tmp_path: Path) -> None:
     entries = [
         entry("left man", [1, 2, 5, 8]), entry("man on left", [1, 2, 5, 8]), entry("nobody", None),
         entry("", [1, 2, 5, 8]), entry("wrong", [5, 2, 1, 8]), entry("wrong", [1, 2, 5, "8"]),
-        entry("far", [1, 2, 50, 8]),
+        entry("far", [1, 2, 50, 8]), entry("off", [17, 2, 50, 8]),
         entry("gone", [1, 2, 5, 8], file_name="000000000002.jpg"), 3,
     ]  # fmt: skip
-    write(tmp_path / "a/b", {"refcocos_test.json": entries, "images/000000000001.jpg": jpeg(8, 6)})
+    lay_out(tmp_path / "a/b", {"refcocos_test.json": entries, "images/000000000001.jpg": jpeg(0, 8, 6)})
     summary, records = run(tmp_path / "a/b")
     assert records["1"].split == "test"
-    assert records["1"].objects == (NamedBox((0.5, 1, 2, 3), "object", ("left man", "man on left")),)
+    assert records["1"].objects == (
+        NamedBox((0.5, 1, 2, 3), "object", ("left man", "man on left")),
+        NamedBox((0.5, 1, 7.5, 3), "object", ("far",)),
+    )
     assert summary.left_out == {
         "expressions that fit nothing in their picture": 1,
         "expressions without a file name, a text or a box": 3,
         "boxes outside of their picture": 1,
+        "parts of boxes beyond the edge of their picture": 1,
         "listed pictures without a file": 1,
         "entries that are no mapping": 1,
     }
@@ -199,13 +200,11 @@ def test_the_real_expressions(real_data: Path, tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "refcocos_test.json").symlink_to(real_data / "refexp/refcocos_test.json")
     (folder / "images320.tar").symlink_to(real_data / "coco_subset/images320.tar")
-    out = tmp_path / "out"
-    summary = sources["refcoco"]().run(folder, out)
+    summary, records = imported("refcoco", folder, tmp_path / "out")
     assert summary.pictures == {"test": 66}
     assert summary.others == {"objects": 72, "phrases of objects": 74}
     assert summary.left_out["expressions that fit nothing in their picture"] == 25
-    assert check(out) == []
-    first = next(record for record in FolderDataset(out) if record.file_name == "images/000000009590.jpg")
+    first = next(record for record in records if record.file_name == "images/000000009590.jpg")
     x, y, w, h = first.objects[0].box  # of the original of 640 x 427 pixels [255, 179, 330, 254]
     assert (x, w) == (127.5, 37.5)
     assert y == pytest.approx(179 / 2, rel=0.01)

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from published_layouts import jpeg, pack, write
+from published import imported, jpeg, lay_out, pack
 
 from tavq.core.errors import DataError, FileError
 from tavq.data.exchange.importing import sources
-from tavq.data.folder import FolderDataset, check
 from tavq.data.records import Record
 
 
@@ -36,15 +35,12 @@ FILES = {
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """Three pictures in train_images and one in test_images."""
-    write(tmp_path / "textcaps", {**FILES, "test_images/0d.jpg": jpeg()})
-    return write(tmp_path / "textcaps/train_images", {f"{number}.jpg": jpeg() for number in ("0a", "0b", "0c")}).parent
+    pictures = {f"train_images/{number}.jpg": jpeg() for number in ("0a", "0b", "0c")}
+    return lay_out(tmp_path / "textcaps", {**FILES, **pictures, "test_images/0d.jpg": jpeg()})
 
 
 def run(source: Path, **settings: Any) -> tuple[Any, list[Record]]:
-    out = source.parent / "out"
-    summary = sources["textcaps"]().run(source, out, **settings)
-    assert check(out) == []
-    return summary, list(FolderDataset(out))
+    return imported("textcaps", source, source.parent / "out", **settings)
 
 
 def test_captions(source: Path) -> None:
@@ -61,20 +57,20 @@ def test_captions(source: Path) -> None:
 
 
 def test_the_published_archive_and_one_split(tmp_path: Path) -> None:
-    write(tmp_path / "textcaps", {"TextCaps_0.1_val.json": FILES["TextCaps_0.1_val.json"]})
+    lay_out(tmp_path / "textcaps", {"TextCaps_0.1_val.json": FILES["TextCaps_0.1_val.json"]})
     pack(tmp_path / "textcaps/train_val_images.zip", {"train_images/0c.jpg": jpeg(), "train_images/0a.jpg": jpeg()})
     summary, records = run(tmp_path / "textcaps")
     assert [record.file_name for record in records] == ["images/0c.jpg"]
     assert summary.left_out == {
         "captions that are empty or no text": 1,
         "files that are not there (TextCaps_0.1_train.json, TextCaps_0.1_test.json)": 2,
-        "pictures that no annotation lists": 1,
+        "pictures without annotations": 1,
     }
 
 
 def test_what_cannot_stand_is_counted(source: Path) -> None:
     wrong = [entry("0a", caption=""), entry("0b", caption="Milk"), entry("9z", caption="x"), {"image_id": 3}, 3]
-    write(
+    lay_out(
         source,
         {"TextCaps_0.1_train.json": published(*wrong), "TextCaps_0.1_val.json": published(entry("0b", caption="x"))},
     )
@@ -86,7 +82,7 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
         "entries that are no mapping": 1,
         "captions of a picture of another split": 1,
         "listed pictures without a file": 1,
-        "pictures that no annotation lists": 1,
+        "pictures without annotations": 1,
     }
 
 
@@ -98,8 +94,8 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
             DataError,
             r"no captions in .*TextCaps_0\.1_train\.json, ",
         ),
-        (lambda s: write(s, {"TextCaps_0.1_val.json": "["}), FileError, "not valid JSON"),
-        (lambda s: write(s, {"TextCaps_0.1_val.json": {}}), DataError, "no list 'data'"),
+        (lambda s: lay_out(s, {"TextCaps_0.1_val.json": "["}), FileError, "not valid JSON"),
+        (lambda s: lay_out(s, {"TextCaps_0.1_val.json": {}}), DataError, "no list 'data'"),
         (
             lambda s: [(s / f"{part}_images").rename(s / part) for part in ("train", "test")],
             DataError,

@@ -1,40 +1,24 @@
 """Shards of other projects: their fields, their faults, and what a tar file may never do."""
 
-import io
 import json
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published import classes_png, jpeg
+from published import imported, jpeg, lay_out, pack, png
 
 from tavq.core.errors import DataError, TavqError, UsageError
 from tavq.data.exchange.importing import ImportSummary, sources
 from tavq.data.exchange.samples import split_name
-from tavq.data.folder import FolderDataset, check
 from tavq.data.records import NamedBox, Question, Record
 
-Members = Sequence[tuple[str, bytes]]
 
-
-def shard(path: Path, members: Members, mode: str = "w") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, mode) as archive:
-        for name, data in members:
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return path
-
-
-def imported(source: Path, out: Path, **settings: int) -> tuple[ImportSummary, list[Record]]:
-    summary = sources["webdataset"]().run(source, out, **settings)
-    assert check(out) == []
-    return summary, list(FolderDataset(out))
+def taken(source: Path, out: Path) -> tuple[ImportSummary, list[Record]]:
+    return imported("webdataset", source, out)
 
 
 def test_keys_end_at_the_first_dot_of_the_base_name() -> None:
@@ -54,8 +38,8 @@ def test_captions_from_text_and_json(tmp_path: Path) -> None:
         ("0002.txt", b"A cat.\nA cat sits.\n"), ("0002.jpeg", jpeg(2)), ("0002.json", b'{"caption": null}'),
         ("0003.png", jpeg(3)),
     ]  # fmt: skip
-    shard(tmp_path / "shards/00000.tar", members)
-    summary, records = imported(tmp_path / "shards", tmp_path / "out")
+    pack(tmp_path / "shards/00000.tar", members)
+    summary, records = taken(tmp_path / "shards", tmp_path / "out")
     dog = (NamedBox((1, 2, 3, 4), "dog"),), (Question("What?", "A dog", "object"),)
     assert records == [
         Record("images/00000/0001.jpg", "val", ("A dog.",), "A dog runs.", *dog),
@@ -70,8 +54,8 @@ def test_captions_from_text_and_json(tmp_path: Path) -> None:
 
 def test_splits_and_names_of_shards(tmp_path: Path) -> None:
     for name in ("train/000.tar", "valid/000.tar", "my-test-000.tar.gz", "contest/000.tar"):
-        shard(tmp_path / "shards" / name, [("a/k.jpg", jpeg(1))], "w:gz" if name.endswith("gz") else "w")
-    _, records = imported(tmp_path / "shards", tmp_path / "out")
+        pack(tmp_path / "shards" / name, [("a/k.jpg", jpeg(1))])
+    _, records = taken(tmp_path / "shards", tmp_path / "out")
     assert {record.file_name: record.split for record in records} == {
         "images/train/000/a/k.jpg": "train",
         "images/valid/000/a/k.jpg": "val",
@@ -82,10 +66,10 @@ def test_splits_and_names_of_shards(tmp_path: Path) -> None:
 
 def test_brace_lists_and_single_shards(tmp_path: Path) -> None:
     for number in range(3):
-        shard(tmp_path / f"s-{number:03d}.tar", [("k.jpg", jpeg(number))])
-    _, records = imported(tmp_path / "s-{000..001}.tar", tmp_path / "out")
+        pack(tmp_path / f"s-{number:03d}.tar", [("k.jpg", jpeg(number))])
+    _, records = taken(tmp_path / "s-{000..001}.tar", tmp_path / "out")
     assert [record.file_name for record in records] == ["images/s-000/k.jpg", "images/s-001/k.jpg"]
-    _, records = imported(tmp_path / "s-002.tar", tmp_path / "single")
+    _, records = taken(tmp_path / "s-002.tar", tmp_path / "single")
     assert [record.file_name for record in records] == ["images/s-002/k.jpg"]
     with pytest.raises(DataError, match=r"no shard .*s-003\.tar; give a folder"):
         sources["webdataset"]().run(tmp_path / "s-{000..003}.tar", tmp_path / "gone")
@@ -114,11 +98,11 @@ def test_faults_are_counted_and_left_out(tmp_path: Path) -> None:
         ("list.jpg", jpeg(6)), ("list.json", b"[]"),
         ("latin.jpg", jpeg(7)), ("latin.txt", b"\xe9t\xe9"),
         ("types.jpg", jpeg(8)), ("types.json", b'{"captions": [3, "\\ud800", "A"], "long_text": 3, "objects": "x"}'),
-        ("seg.jpg", jpeg(9)), ("seg.seg.png", classes_png([[1]])),
+        ("seg.jpg", jpeg(9)), ("seg.seg.png", png([[1]])),
         ("huge.jpg", jpeg(10)), ("huge.txt", b"x" * 10_000_001),
     ]  # fmt: skip
-    shard(tmp_path / "s.tar", members)
-    summary, records = imported(tmp_path / "s.tar", tmp_path / "out")
+    pack(tmp_path / "s.tar", members)
+    summary, records = taken(tmp_path / "s.tar", tmp_path / "out")
     assert summary.left_out == {
         "samples without a picture": 2,
         "pictures that cannot be read": 1,
@@ -149,13 +133,13 @@ def test_a_tar_never_chooses_where_its_members_go(tmp_path: Path) -> None:
     for number, name in enumerate(("../up.png", "/abs.png", "metadata.jsonl", "a.jpg/../../b.png")):
         fields = json.dumps({"file_name": name, "segmentation": name}).encode()
         members += [(f"{number}.jpg", jpeg(2)), (f"{number}.json", fields)]
-        members += [(f"{number}.seg.png", classes_png([[1] * 16] * 12))]
-    path = shard(tmp_path / "in/s.tar", members)
+        members += [(f"{number}.seg.png", png([[1] * 16] * 12))]
+    path = pack(tmp_path / "in/s.tar", members)
     with tarfile.open(path, "a") as archive:
         link = tarfile.TarInfo("link.jpg")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
-    _, records = imported(path, tmp_path / "out")
+    _, records = taken(path, tmp_path / "out")
     assert {record.file_name for record in records} == {f"images/s/{number}.jpg" for number in range(4)}
     assert {record.segmentation for record in records} == {f"segmentation/s/{n}.png" for n in range(4)}
     assert sorted(place.name for place in tmp_path.iterdir()) == ["in", "out"]
@@ -163,7 +147,7 @@ def test_a_tar_never_chooses_where_its_members_go(tmp_path: Path) -> None:
 
 
 def test_a_cut_shard_is_told_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    path = shard(tmp_path / "in/s.tar", [(f"{number}.jpg", jpeg(number)) for number in range(3)])
+    path = pack(tmp_path / "in/s.tar", [(f"{number}.jpg", jpeg(number)) for number in range(3)])
     whole = path.read_bytes()
     used = next(end for end in range(0, len(whole), 512) if not any(whole[end:]))
     for length in (0, 100, 700, 1500, used // 2, used - 512, used):
@@ -175,10 +159,10 @@ def test_a_cut_shard_is_told_and_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_names_of_its_own_are_kept_while_they_are_free(tmp_path: Path) -> None:
     fields = b'{"file_name": "photos/a.jpg", "segmentation": "classes/a.png"}'
-    classes = classes_png([[1] * 16] * 12)
+    classes = png([[1] * 16] * 12)
     members = [(f"{key}.{ending}", data) for key in "01" for ending, data in
                (("jpg", jpeg(int(key))), ("json", fields), ("seg.png", classes))]  # fmt: skip
-    _, records = imported(shard(tmp_path / "s.tar", members), tmp_path / "out")
+    _, records = taken(pack(tmp_path / "s.tar", members), tmp_path / "out")
     assert [(record.file_name, record.segmentation) for record in records] == [
         ("photos/a.jpg", "classes/a.png"),
         ("images/s/1.jpg", "segmentation/s/1.png"),
@@ -186,7 +170,7 @@ def test_names_of_its_own_are_kept_while_they_are_free(tmp_path: Path) -> None:
 
 
 def test_limit_and_progress(tmp_path: Path) -> None:
-    shard(tmp_path / "train.tar", [(f"{number}.jpg", jpeg(number)) for number in range(5)])
+    pack(tmp_path / "train.tar", [(f"{number}.jpg", jpeg(number)) for number in range(5)])
     seen: list[tuple[int, int]] = []
     summary = sources["webdataset"]().run(tmp_path, tmp_path / "out", lambda *at: seen.append(at), 2)
     assert summary == ImportSummary({"train": 2}, 0, {"pictures beyond the limit": 3})
@@ -207,8 +191,37 @@ def test_any_json_key_and_text_ends_in_a_clean_data_set(fields: Mapping[str, obj
     name = key.encode("utf-8", "replace").decode().replace("\x00", "")
     members = [(f"{name}.jpg", jpeg(1)), (f"{name}.json", json.dumps(fields).encode()), (f"{name}.txt", text)]
     with TemporaryDirectory() as folder:
-        shard(Path(folder) / "s.tar", [*members, ("good.jpg", jpeg(2))])
+        pack(Path(folder) / "s.tar", [*members, ("good.jpg", jpeg(2))])
         try:
-            imported(Path(folder) / "s.tar", Path(folder) / "out")
+            taken(Path(folder) / "s.tar", Path(folder) / "out")
         except TavqError as error:
             raise AssertionError(f"the good picture is lost: {error}") from error
+
+
+def test_a_segmentation_never_takes_the_place_of_its_picture(tmp_path: Path) -> None:
+    for number, name in enumerate(("x/a.png", "segmentation/s/1.png")):
+        fields = json.dumps({"file_name": name, "segmentation": name}).encode()
+        members = [(f"{number}.png", png([[[1, 2, 3]] * 4] * 3)), (f"{number}.json", fields)]
+        pack(tmp_path / str(number) / "s.tar", [*members, (f"{number}.seg.png", png([[1] * 4] * 3))])
+        _, records = taken(tmp_path / str(number) / "s.tar", tmp_path / f"out{number}")
+        assert [(record.file_name, record.segmentation) for record in records] == [(name, None)]
+
+
+@pytest.mark.parametrize(
+    ("names", "kept", "wrong"),
+    [
+        ({"0": "sky", "12": " sea "}, {"0": "sky", "12": "sea"}, 0),
+        ({"0": "sky", "-1": "x", "²": "y", "1": "", "2": 3, "9" * 50: "far"}, {"0": "sky"}, 5),
+        (["sky"], None, 1),
+        ("{", None, 1),
+    ],
+)
+def test_the_names_of_classes_beside_the_shards(tmp_path: Path, names: object, kept: object, wrong: int) -> None:
+    pack(tmp_path / "in/s.tar", {"0.jpg": jpeg(), "0.seg.png": png([[1] * 16] * 12)})
+    lay_out(tmp_path / "in", {"segmentation_classes.json": names})
+    for number, place in enumerate(("in", "in/s.tar")):
+        out = tmp_path / f"out{number}"
+        summary, _ = taken(tmp_path / place, out)
+        assert summary.left_out.get("names of classes that cannot be used", 0) == wrong
+        path = out / "segmentation_classes.json"
+        assert (json.loads(path.read_text()) if path.exists() else None) == kept
