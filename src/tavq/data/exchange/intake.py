@@ -30,7 +30,7 @@ from tavq.data.exchange.reasons import (
 )
 from tavq.data.folder import SEGMENTATION_CLASSES, stands_out
 from tavq.data.pictures import check_picture, is_turned, load_segmentation, png_bytes
-from tavq.data.records import METADATA, NamedBox, Record, read_record, to_line
+from tavq.data.records import METADATA, SPLITS, NamedBox, Record, read_record, to_line
 
 
 class Intake:
@@ -123,8 +123,9 @@ class Intake:
             write_bytes(self.folder / METADATA, b"".join(lines[place] for place in np.argsort(order)))
         if classes and self.others["segmentations"]:
             write_json(self.folder / SEGMENTATION_CLASSES, classes)
+        pictures = {split: self.pictures[split] for split in SPLITS if split in self.pictures}
         # a plus in front of a counter leaves out what there is none of
-        return ImportSummary(dict(self.pictures), self.captions, dict(+self.left_out), dict(+self.others))
+        return ImportSummary(pictures, self.captions, dict(+self.left_out), dict(+self.others))
 
     def _take(self, name: str, data: bytes) -> tuple[str, tuple[int, int] | None]:
         """(height, width) of the picture after writing it; else why it cannot be taken."""
