@@ -48,7 +48,8 @@ class Camvid(Source):
                     records[name] = Record(f"images/{name}", split, segmentation=f"segmentation/{split}/{stem}.png")
 
         def stored(chosen: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-            wanted = {annotation for annotation, frame in frames.items() if frame in set(chosen)}
+            names = set(chosen)
+            wanted = [annotation for annotation, frame in frames.items() if frame in names]
             return ((frames[annotation], data) for annotation, data in files.contents(wanted))
 
         found = Published(files, records, left_out=left_out, segmentations=stored, classes=dict(enumerate(CLASSES)))
