@@ -8,7 +8,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, UInt8, UInt16
 from PIL import Image, UnidentifiedImageError
 
 from tavq.core.errors import DataError
@@ -86,16 +86,10 @@ def check_picture(path: Path) -> tuple[int, int]:
     return height, width
 
 
-def read_shape(path: Path) -> tuple[int, int, bool]:
-    """(height, width) of the upright picture from its header alone, and whether EXIF turns or mirrors it."""
+def is_turned(path: Path) -> bool:
+    """Whether EXIF turns or mirrors the picture, so that its stored pixels are not the upright ones."""
     with _opened(path) as image:
-        try:
-            turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
-        except Exception:  # as in `_upright`: the pixels are whole
-            turn = None
-        width, height = image.size
-    swapped = turn in (TURNS[5], TURNS[6], TURNS[7], TURNS[8])
-    return (width, height, True) if swapped else (height, width, turn is not None)
+        return _turn(image) is not None
 
 
 def save_png(path: Path, picture: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"]) -> None:
@@ -103,7 +97,9 @@ def save_png(path: Path, picture: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray,
     write_bytes(path, png_bytes(picture))
 
 
-def png_bytes(picture: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"]) -> bytes:
+def png_bytes(
+    picture: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"] | UInt16[np.ndarray, "y x"],
+) -> bytes:
     """The pixels as the bytes of a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", compress_level=6)
@@ -143,12 +139,16 @@ def _reason(error: Exception) -> str:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF orientation says; unreadable EXIF counts as none, for the pixels are whole."""
-    try:
-        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
-    except Exception:
-        return image
+    turn = _turn(image)
     return image if turn is None else image.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What brings the picture upright as its EXIF says; unreadable EXIF counts as none, for the pixels are whole."""
+    try:
+        return TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:
+        return None
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -54,11 +54,15 @@ class Faults:
         self.count += unseen
 
 
+Box = tuple[float, float, float, float]
+"""Left, top, width and height in pixels."""
+
+
 @dataclass(frozen=True, slots=True)
 class NamedBox:
-    """A thing in a picture: its box (left, top, width, height in pixels of the upright picture) and its names."""
+    """A thing in a picture: its box in the pixels of the upright picture, and its names."""
 
-    box: tuple[float, float, float, float]
+    box: Box
     name: str
     phrases: tuple[str, ...] = ()
 
