@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from tavq.core import files
+from tavq.core.mapped import MappedTensors
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader
 from tavq.data.transforms import to_uint8
@@ -62,7 +63,7 @@ def test_encoding_gives_every_picture_in_order(home: Path, encoded: Path) -> Non
     assert indices.shape == (16, 8, 8)
     assert indices.dtype == torch.int32
     assert 0 <= int(indices.min()) <= int(indices.max()) < 16
-    metadata = files.MappedTensors(encoded).metadata
+    metadata = MappedTensors(encoded).metadata
     assert json.loads(metadata["keys"]) == [record.file_name for record in FolderDataset(home / "data")]
     assert metadata["entries"] == "16"
 

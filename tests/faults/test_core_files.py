@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tavq.core import files
 from tavq.core.errors import FileError
+from tavq.core.mapped import MappedTensors
 
 # --- full disk --------------------------------------------------------------------------------------------------
 
@@ -102,7 +103,7 @@ def walk(value: Any) -> None:
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "read_tensors": files.read_tensors,
-    "MappedTensors": files.MappedTensors,
+    "MappedTensors": MappedTensors,
     "read_arrays": files.read_arrays,
     "read_json": files.read_json,
 }
@@ -150,7 +151,7 @@ def test_both_readers_of_tensors_agree_on_every_flipped_header(folder: Path) -> 
     for place in range(len(data)):
         path.write_bytes(data[:place] + bytes([data[place] ^ (1 << place % 7)]) + data[place + 1 :])
         try:
-            mapped = files.MappedTensors(path)
+            mapped = MappedTensors(path)
         except FileError:
             continue
         whole = files.read_tensors(path)
@@ -212,7 +213,7 @@ def test_forged_headers_are_refused_by_name(tmp_path: Path, reader: str, name: s
 def test_any_bytes_are_refused_or_read(tmp_path: Path, header: bytes, data: bytes) -> None:
     path = tmp_path / "any.safetensors"
     path.write_bytes(forged(header, data))
-    for reader in (files.read_tensors, files.MappedTensors):
+    for reader in (files.read_tensors, MappedTensors):
         with contextlib.suppress(FileError):
             walk(reader(path))
 
@@ -221,7 +222,7 @@ def test_a_forged_size_takes_no_memory(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     path = tmp_path / "forged.safetensors"
     path.write_bytes(forged(entry(shape=[2**34], offsets=[0, 2**36])))
-    for reader in (files.read_tensors, files.MappedTensors):
+    for reader in (files.read_tensors, MappedTensors):
         with pytest.raises(FileError):
             reader(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB

@@ -7,7 +7,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tavq.data.records import NamedBox, Question, Record, read_record, to_line
+from tavq.core.errors import TavqError
+from tavq.data.folder import FolderDataset, iter_texts
+from tavq.data.records import Faults, NamedBox, Question, Record, read_record, to_line
 
 VALUES = st.recursive(
     st.none()
@@ -99,3 +101,27 @@ def test_what_is_written_is_read_back(
     line = to_line(record)
     assert line.count(b"\n") == 1
     assert read_record(line, 1, tmp_path) == (record, [])
+
+
+NAMES = st.sampled_from(["a.png", "./a.png", "b.png", "c/d.png", "../x.png", "\ud800", "e.png"])
+SOME_LINES = st.lists(LINES | st.fixed_dictionaries({"file_name": NAMES}, optional={"long_text": st.just("Own.")}))
+WRITTEN = st.fixed_dictionaries(
+    {"file_name": NAMES | VALUES}, optional={"text": st.just("Seen.") | VALUES, "fault": VALUES, "model": VALUES}
+)
+
+
+@QUICK
+@given(SOME_LINES, st.lists(WRITTEN | VALUES, max_size=5))
+def test_streaming_gives_what_the_data_set_holds(tmp_path: Path, lines: list[Any], written: list[Any]) -> None:
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "long_text.jsonl").write_text("".join(json.dumps(line) + "\n" for line in written))
+    faults = Faults()
+    streamed = list(iter_texts(tmp_path, faults))
+    try:
+        dataset = FolderDataset(tmp_path)
+    except TavqError:
+        assert streamed == []
+        return
+    assert streamed == [(record.file_name, record.text or "") for record in dataset]
+    assert faults.count == len(dataset.faults)
+    assert sorted(fault.where for fault in faults.first) == sorted(fault.where for fault in dataset.faults)

@@ -16,9 +16,19 @@ app = App(
     help_epilogue="Start with: tavq demo",
 )
 
-from tavq.cli import data, demo, metrics, models, recipes, reports, text, train  # noqa: E402  (the commands need `app`)
+from tavq.cli import (  # noqa: E402  (the commands need `app`)
+    data,
+    demo,
+    describe,
+    metrics,
+    models,
+    recipes,
+    reports,
+    text,
+    train,
+)
 
-for part in (demo, data, text, recipes, train, models, metrics, reports):
+for part in (demo, data, describe, text, recipes, train, models, metrics, reports):
     part.add_to(app)
 
 

@@ -1,4 +1,4 @@
-"""`tavq data`: make, check and import folder data sets."""
+"""`tavq data`: make, check, import and export folder data sets."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -12,12 +12,30 @@ from tavq.cli.console import Count
 def add_to(app: App) -> None:
     """Adds the commands."""
     data = App(
-        name="data", help="Make, check and import folder data sets.\n\nExample: tavq data scenes pictures --images 500"
+        name="data",
+        help="Make, check, import and export folder data sets.\n\nExample: tavq data scenes pictures --images 500",
     )
     data.command(scenes)
     data.command(check)
-    data.command(import_, name="import")
+    imports = _WithKinds(name="import")
+    imports.default(import_)
+    data.command(imports)
+    data.command(export)
     app.command(data)
+
+
+class _WithKinds(App):
+    """A command whose help ends with every kind of data set; they are only loaded when it is shown."""
+
+    @property
+    def help_epilogue(self) -> str:
+        from tavq.data.importing import sources
+
+        return "\n".join(f"{kind}: {sources[kind].layout}\n" for kind in sources)
+
+    @help_epilogue.setter
+    def help_epilogue(self, value: str | None) -> None:
+        """Sets nothing: the list is the registry's."""
 
 
 def scenes(out: Path, /, *, images: Count = 1000, size: Count = 64, seed: int = 0) -> None:
@@ -64,8 +82,8 @@ def import_(kind: str, source: Path, out: Path, /, *, limit: Count | None = None
     Example: tavq data import flickr8k downloads/flickr8k flickr8k
 
     Args:
-        kind: Which data set: flickr8k.
-        source: Where its files are.
+        kind: Which data set; they are listed below with the files that each one looks for.
+        source: The folder with its files (a single shard, a brace list or a name on the hub where the kind reads such).
         out: The folder to write.
         limit: Take only so many pictures of each split.
         json: Also write the counts to this file.
@@ -75,7 +93,31 @@ def import_(kind: str, source: Path, out: Path, /, *, limit: Count | None = None
     with console.bar(f"Importing {kind}") as bar:
         summary = sources[kind]().run(source, out, bar, limit)
     rows = [[f"pictures in {split}", count] for split, count in summary.pictures.items()]
-    rows += [["captions", summary.captions], *([f"left out: {why}", count] for why, count in summary.left_out.items())]
+    rows += [["captions", summary.captions], *([what, count] for what, count in summary.others.items())]
+    rows += [[f"left out: {why}", count] for why, count in summary.left_out.items()]
     console.table(f"{kind} in {out}", ["", "count"], rows)
     console.write_json(json, asdict(summary))
     console.say(f"{sum(summary.pictures.values()):,} pictures are in {out}. Next: tavq data check {out}")
+
+
+def export(folder: Path, out: Path, /, *, to: str, shard_size: Count = 1000, json: Path | None = None) -> None:
+    """Writes a folder data set in a form that other projects read.
+
+    Example: tavq data export scenes shards --to webdataset --shard-size 500
+
+    Args:
+        folder: The folder data set.
+        out: The folder to write; the same data set gives the same bytes.
+        to: Which form: webdataset (tar shards with KEY.jpg, KEY.json and KEY.txt).
+        shard_size: How many pictures a file holds at most.
+        json: Also write the counts to this file.
+    """
+    from tavq.data.exporting import formats
+
+    with console.bar(f"Exporting to {to}") as bar:
+        summary = formats[to]().run(folder, out, shard_size, bar)
+    rows = [[f"pictures in {split}", count] for split, count in summary.pictures.items()]
+    rows += [["files", summary.files], *([f"left out: {why}", count] for why, count in summary.left_out.items())]
+    console.table(f"{folder} in {out}", ["", "count"], rows)
+    console.write_json(json, asdict(summary))
+    console.say(f"{sum(summary.pictures.values()):,} pictures are in {out}.")

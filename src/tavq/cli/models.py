@@ -225,10 +225,10 @@ def check_maker(tokens: Path, folder: Path, entries: int) -> None:
 
     A file without a maker in its metadata is taken as it is.
     """
-    from tavq.core import files
+    from tavq.core.mapped import MappedTensors
     from tavq.tokenizer import read_model_config
 
-    told = files.MappedTensors(tokens).metadata
+    told = MappedTensors(tokens).metadata
     if told.get("entries", str(entries)) != str(entries):
         raise UsageError(
             f"{tokens} was made by a model of {told['entries']} entries, and {folder} has {entries}; decode it with "
@@ -252,10 +252,11 @@ def read_tokens(path: Path) -> tuple[Any, list[str]]:
 
     from tavq.core import files
     from tavq.core.errors import FileError
+    from tavq.core.mapped import MappedTensors
 
     tensors = files.read_tensors(path)
     indices = tensors.get("indices")
-    keys = files.parse_json(files.MappedTensors(path).metadata.get("keys", "[]"), f"The metadata of {path}")
+    keys = files.parse_json(MappedTensors(path).metadata.get("keys", "[]"), f"The metadata of {path}")
     whole = indices is not None and indices.ndim in (3, 4) and indices.dtype in (torch.int32, torch.int64)
     named = isinstance(keys, list) and all(isinstance(key, str) and PurePosixPath(key).name for key in keys)
     if indices is None or not (whole and named and len(keys) == len(indices)):

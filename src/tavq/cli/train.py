@@ -83,11 +83,23 @@ def _train(chosen: Any, data: Path, out: Path, resume: bool, text: Path | None, 
             encode_text(dataset, chosen.model)
         wait_for_all()
         store = TextStore.open(text or data / "text", verify=True)
+        tell_changed(store, dataset)
     with console.bar(title, chosen.train.steps) as bar:
         trainer = Trainer(chosen, dataset, out, store, held_out(data), BarReporter(bar))
         trainer.run(resume)
     if rank() == 0:
         console.say(f"The model is in {out / 'model'}. Next: tavq evaluate {out} --data {data}")
+
+
+def tell_changed(store: Any, dataset: Any) -> None:
+    """Says which pictures have another text now than when the store was made."""
+    changed = store.changed((record.file_name, record.text or "") for record in dataset)
+    if changed:
+        first = ", ".join(changed[:3])
+        console.say(
+            f"The text of {len(changed):,} pictures ({first}{', …' * (len(changed) > 3)}) is another one than when "
+            f"{store.folder} was made, and training reads the old one; make it anew with: tavq text {dataset.folder}"
+        )
 
 
 def encode_text(dataset: Any, model: Any) -> None:

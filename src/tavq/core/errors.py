@@ -21,11 +21,11 @@ class DataError(TavqError):
 
 
 class FileError(TavqError):
-    """A file is missing, cut short, altered or not what its name says."""
+    """A file is missing, cut short, altered, in use or not what its name says."""
 
 
 class TrainingError(TavqError):
-    """Training had to stop: a loss was not finite, a run folder is in use."""
+    """Training had to stop: a loss was not finite."""
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

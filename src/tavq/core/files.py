@@ -5,14 +5,14 @@ the old file or the new one and never a part. Nothing here ever unpickles.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from tavq.core.errors import FileError
 
 TEMPORARY = ".tavq-tmp-"  # prefix of names that a crash may leave behind; see `sweep`
 ASIDE = f"{TEMPORARY}old-"
-MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
 MAX_JSON = 1_000_000_000  # bytes
 
 
@@ -39,9 +38,9 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -67,11 +66,16 @@ def append_json_line(path: Path, value: Any) -> None:
     line = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
     try:
         with open(path, "r+b" if path.exists() else "wb") as file:
-            file.seek(_end_of_lines(file))
-            file.truncate()
+            file.truncate(file.seek(_end_of_lines(file)))
             file.write(line)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
+
+
+def cut_last_line(path: Path) -> None:
+    """Removes a last line without its newline, which a killed writer leaves."""
+    with open(path, "r+b") as file:
+        file.truncate(_end_of_lines(file))
 
 
 def _end_of_lines(file: BinaryIO) -> int:
@@ -108,19 +112,24 @@ def write_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         yield temporary
-        _sync_folder(temporary)
-        aside = path.parent / f"{ASIDE}{os.getpid()}-{path.name}"
-        if path.exists():
-            os.replace(path, aside)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-        shutil.rmtree(aside, ignore_errors=True)
+        put_folder(temporary, path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     except FileError as error:  # says the name that the user knows
         raise FileError(str(error).replace(str(temporary), str(path))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_folder(new: Path, path: Path) -> None:
+    """Renames the folder `new` to `path`, in place of an older one, which is moved aside and then removed."""
+    sync_folder(new)
+    aside = path.parent / f"{ASIDE}{os.getpid()}-{path.name}"
+    if path.exists():
+        os.replace(path, aside)
+    os.replace(new, path)
+    sync_folder(path.parent)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def remove_folder(path: Path) -> None:
@@ -144,16 +153,49 @@ def sweep(folder: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def _unwritable(path: Path, error: OSError) -> FileError:
+def unwritable(path: Path, error: OSError) -> FileError:
+    """What a person is told when a file could not be written."""
     return FileError(f"Could not write {path}: {error.strerror or error}. Free space or choose another place.")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+# --- one writer -------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def lock(path: Path, what: Path, instead: str = "choose another --out") -> Iterator[None]:
+    """Holds the lock file `path` of `what` for this process; the system frees it when the process ends, however.
+
+    `instead` is what a person may do who does not want to wait.
+
+    Raises:
+        FileError: another process holds it, or it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = open(path, "a+")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise unwritable(path, error) from error
+    with handle:
+        try:
+            # not flock: its lock is inherited by child processes, which outlive a killed writer by seconds
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            handle.seek(0)
+            owner = handle.read().strip() or "unknown"
+            raise FileError(f"Another process (pid {owner}) is writing to {what}; wait for it or {instead}.") from error
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
 
 
 # --- checked reads ----------------------------------------------------------------------------------------------
@@ -225,80 +267,6 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # zipfile, zlib and numpy each raise several kinds of their own
         raise FileError(f"{path} is not a readable .npz file: {error}.") from error
-
-
-class MappedTensors(Mapping[str, np.ndarray]):
-    """A safetensors file as read-only arrays that the system pages in when they are touched.
-
-    Opening costs the header only; memory stays bounded however large the file is. Raises FileError when the header
-    and the file's length disagree.
-    """
-
-    DTYPES: ClassVar = {
-        "F64": "<f8",
-        "F32": "<f4",
-        "F16": "<f2",
-        "I64": "<i8",
-        "I32": "<i4",
-        "I16": "<i2",
-        "U8": "u1",
-        "BOOL": "?",
-    }
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        header, start, size = self._read_header()
-        self.metadata: dict[str, str] = header.pop("__metadata__", {})
-        self._arrays = {name: self._map(name, entry, start, size) for name, entry in header.items()}
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        if start + end != size:
-            raise FileError(f"{path} is not a whole safetensors file: {size - start - end} bytes belong to no tensor.")
-
-    def _read_header(self) -> tuple[dict[str, Any], int, int]:
-        try:
-            size = self.path.stat().st_size
-            with open(self.path, "rb") as file:
-                prefix = file.read(8)
-                length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else -1
-                if not 0 <= length <= min(MAX_HEADER, size - 8):
-                    raise FileError(f"{self.path} is not a whole safetensors file: its header is cut short.")
-                text = file.read(length).decode("utf-8")
-        except OSError as error:
-            raise FileError(f"Could not read {self.path}: {error.strerror or error}.") from error
-        except UnicodeDecodeError as error:
-            raise FileError(f"{self.path} is not a safetensors file: its header is not text.") from error
-        header = parse_json(text, f"The header of {self.path}")
-        if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
-            raise FileError(f"{self.path} is not a safetensors file: its header is not a mapping.")
-        return header, 8 + length, size
-
-    def _map(self, name: str, entry: Any, start: int, size: int) -> np.ndarray:
-        try:
-            dtype = np.dtype(self.DTYPES[entry["dtype"]])
-            shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
-            if any(type(number) is not int for number in (*shape, begin, end)):
-                raise ValueError("its shape and place must be whole numbers")
-            count = int(np.prod(shape, dtype=object)) if shape else 1
-            if min(shape, default=0) < 0 or not 0 <= begin <= end or end - begin != count * dtype.itemsize:
-                raise ValueError("its shape and its place in the file disagree")
-            if start + end > size:
-                raise ValueError("the file is cut short")
-            return np.memmap(self.path, dtype, "r", start + begin, shape) if count else np.empty(shape, dtype)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise FileError(f"{self.path}: the tensor {name!r} cannot be read: {error}.") from error
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._arrays:
-            raise FileError(
-                f"{self.path} lacks the tensor {name!r}; it holds: {', '.join(sorted(self._arrays)) or 'none'}."
-            )
-        return self._arrays[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
 
 
 # --- hashes -----------------------------------------------------------------------------------------------------

@@ -1,17 +1,30 @@
 """The folder data set: pictures anywhere under a folder and one line of metadata.jsonl for each."""
 
 import hashlib
+import math
+import os
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
 
 from tavq.core.errors import DataError, FileError, TavqError, UsageError
 from tavq.core.files import MAX_JSON, inside, read_bytes
+from tavq.core.lines import raw_lines
+from tavq.data.descriptions import Descriptions
 from tavq.data.pictures import SUFFIXES, check_picture, load_segmentation
-from tavq.data.records import METADATA, SPLITS, Fault, Record, read_record
+from tavq.data.records import MAX_LINE, METADATA, SPLITS, Fault, Faults, Record, name_hash, read_record
 
 SLACK = 0.5  # pixels that a box may stand out, for boxes that were rounded
+
+BATCH = 4096  # lines whose names are compared together with all before them
+
+T = TypeVar("T")
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
@@ -24,6 +37,8 @@ class FolderDataset:
     cannot be used is left out of its record. Each becomes a fault. Unknown fields are ignored, since other readers
     of this layout use them. Without metadata.jsonl every picture file is a training record without text.
 
+    A record without a `long_text` of its own takes the one that a model described it with (`long_text*.jsonl`).
+
     Raises UsageError when there is no folder, no picture, or none in `split`.
     """
 
@@ -32,7 +47,11 @@ class FolderDataset:
         self.split = split
         everything, self.faults, data = _read(folder)
         self.fingerprint = hashlib.sha256(data).hexdigest()
-        """The SHA-256 of metadata.jsonl (of the list of names where there is none): which data a run has seen."""
+        """The SHA-256 of metadata.jsonl (of the list of names where there is none): which pictures a run has seen.
+
+        Descriptions are not in it: they come while a data set is used, and which text a run has seen is told by the
+        hash of its text store.
+        """
         self.records = [record for record in everything if split is None or record.split == split]
         if not self.records:
             raise _nothing(self, everything)
@@ -53,10 +72,24 @@ class FolderDataset:
 
 def _read(folder: Path) -> tuple[list[Record], list[Fault], bytes]:
     """The records, the faults, and the bytes whose hash stands for the data."""
+    metadata = _metadata(folder)
+    records, faults, data = _read_metadata(folder, metadata) if metadata.exists() else _list_pictures(folder)
+    with Descriptions(folder) as descriptions:
+        if descriptions:
+            records = [_described(record, descriptions) for record in records]
+        return records, faults + descriptions.faults.first, data
+
+
+def _metadata(folder: Path) -> Path:
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder}; give the folder of a data set.")
-    metadata = folder / METADATA
-    return _read_metadata(folder, metadata) if metadata.exists() else _list_pictures(folder)
+    return folder / METADATA
+
+
+def _described(record: Record, descriptions: Descriptions) -> Record:
+    """The record with the text that a model wrote, unless it has a long text of its own."""
+    text = descriptions.text(record.file_name) if record.long_text is None else None
+    return record if text is None else replace(record, long_text=text)
 
 
 def _nothing(dataset: FolderDataset, everything: list[Record]) -> TavqError:
@@ -76,18 +109,35 @@ def _empty(folder: Path) -> UsageError:
 
 
 def _list_pictures(folder: Path) -> tuple[list[Record], list[Fault], bytes]:
-    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    names = sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
-    records: list[Record] = []
-    faults: list[Fault] = []
-    for name in names:
+    faults = Faults(keep=math.inf)
+    records = list(_listed(folder, faults))
+    return records, faults.first, "\n".join(record.file_name for record in records).encode()
+
+
+def _listed(folder: Path, faults: Faults) -> Iterator[Record]:
+    """A record of every picture file, in the order of their names."""
+    for name in _names(folder, ""):
         try:
             if inside(folder, name).is_file():
                 name.encode()
-                records.append(Record(name))
+                yield Record(name)
         except (FileError, UnicodeEncodeError):
-            faults.append(Fault(ascii(name), "the path leads outside the data set or is not UTF-8"))
-    return records, faults, "\n".join(record.file_name for record in records).encode()
+            faults.add([Fault(ascii(name), "the path leads outside the data set or is not UTF-8")])
+
+
+def _names(folder: Path, above: str) -> Iterator[str]:
+    """The picture names under a folder, sorted; only one folder's names at a time are held."""
+    with os.scandir(folder / above) as entries:
+        found = sorted(
+            f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
+            for entry in entries
+            if not entry.name.startswith(".")
+        )
+    for name in found:
+        if name.endswith("/"):
+            yield from _names(folder, above + name)
+        if Path(name).suffix.lower() in SUFFIXES:
+            yield above + name.removesuffix("/")
 
 
 def _read_metadata(folder: Path, path: Path) -> tuple[list[Record], list[Fault], bytes]:
@@ -110,6 +160,82 @@ def _read_metadata(folder: Path, path: Path) -> tuple[list[Record], list[Fault],
         else:
             faults.append(Fault(record.file_name, f"line {number} repeats the file_name of line {first}"))
     return records, faults, data
+
+
+def iter_records(folder: Path, faults: Faults | None = None) -> Iterator[Record]:
+    """The records that FolderDataset holds, one at a time: of a data set of any size with 8 bytes a picture.
+
+    Descriptions, where there are any, take 16 bytes more. `faults` counts what FolderDataset lists. A name whose
+    64-bit hash another name has is taken for its repetition; see `name_hash`.
+    """
+    faults = Faults() if faults is None else faults
+    records = iter_undescribed(folder, faults)
+    with Descriptions(folder) as descriptions:
+        for record in records:
+            yield _described(record, descriptions) if descriptions else record
+        faults.join(descriptions.faults)
+
+
+def iter_undescribed(folder: Path, faults: Faults) -> Iterator[Record]:
+    """As `iter_records`, with the texts of metadata.jsonl alone."""
+    metadata = _metadata(folder)
+    return _streamed(folder, metadata, faults) if metadata.exists() else _listed(folder, faults)
+
+
+def iter_texts(folder: Path, faults: Faults | None = None, split: str | None = None) -> Iterator[tuple[str, str]]:
+    """(file_name, text) of each record in the order of metadata.jsonl, "" where it has none; as `iter_records`."""
+    for record in iter_records(folder, faults):
+        if split is None or record.split == split:
+            yield record.file_name, record.text or ""
+
+
+def _streamed(folder: Path, metadata: Path, faults: Faults) -> Iterator[Record]:
+    """The records of metadata.jsonl read line by line; of those with the same name the first."""
+    seen = _Seen()
+    for batch in _batches(_parsed(folder, metadata, faults)):
+        repeated = seen.add(np.array([name_hash(record.file_name) for _, record in batch], np.uint64))
+        for (number, record), again in zip(batch, repeated, strict=True):
+            if again:
+                faults.add([Fault(record.file_name, f"line {number} repeats the file_name of an earlier line")])
+            else:
+                yield record
+
+
+def _parsed(folder: Path, metadata: Path, faults: Faults) -> Iterator[tuple[int, Record]]:
+    for number, (place, raw) in enumerate(raw_lines(metadata, MAX_LINE), 1):
+        line = raw.removesuffix(b"\n") if place else raw.removesuffix(b"\n").removeprefix(b"\xef\xbb\xbf")
+        if len(raw) > MAX_LINE:
+            faults.add([Fault(f"{METADATA} line {number}", f"the line is longer than {MAX_LINE:,} bytes")])
+        elif line.strip():
+            record, found = read_record(line, number, folder)
+            faults.add(found)
+            if record is not None:
+                yield number, record
+
+
+def _batches(values: Iterable[T]) -> Iterator[list[T]]:
+    source = iter(values)
+    while batch := list(islice(source, BATCH)):
+        yield batch
+
+
+class _Seen:
+    """The numbers that came before, in sorted runs of doubling length: 8 bytes each, with few copies of any."""
+
+    def __init__(self) -> None:
+        self.runs: list[np.ndarray] = []
+
+    def add(self, numbers: np.ndarray) -> list[bool]:
+        """Which of the numbers came before, in an earlier call or in this one; all of them have now."""
+        again = np.ones(len(numbers), bool)
+        again[np.unique(numbers, return_index=True)[1]] = False
+        for run in self.runs:
+            places = np.minimum(np.searchsorted(run, numbers), len(run) - 1)
+            again |= run[places] == numbers
+        self.runs.append(np.sort(numbers))
+        while len(self.runs) > 1 and len(self.runs[-2]) <= 2 * len(self.runs[-1]):
+            self.runs.append(np.sort(np.concatenate([self.runs.pop(), self.runs.pop()])))
+        return [bool(one) for one in again]
 
 
 def check(folder: Path, progress: Progress | None = None) -> list[Fault]:

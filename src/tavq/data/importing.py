@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,17 +14,17 @@ from tavq.core.registry import Registry
 from tavq.data.folder import Progress
 from tavq.data.pictures import SUFFIXES
 from tavq.data.records import METADATA, Record, to_line
-
-MAX_PICTURE_FILE = 200_000_000  # bytes; no photograph comes near, and a larger one would be held in memory
+from tavq.data.tars import open_tar, read_member, tar_members
 
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an import wrote: pictures by split and captions in all; and what it left out, by reason."""
+    """What an import wrote: pictures by split and captions in all; what it left out, by reason; what else it wrote."""
 
     pictures: Mapping[str, int]
     captions: int
     left_out: Mapping[str, int] = field(default_factory=dict)
+    others: Mapping[str, int] = field(default_factory=dict)
 
 
 class Source:
@@ -62,10 +61,20 @@ def write_records(folder: Path, records: Iterable[Record]) -> None:
 
 
 def summarize(records: Sequence[Record], left_out: Mapping[str, int]) -> ImportSummary:
-    """The counts of what was written; reasons that left nothing out are not listed."""
+    """The counts of what was written; what there is none of is not listed."""
     splits = Counter(record.split for record in records)
     captions = sum(len(record.captions) for record in records)
-    return ImportSummary(dict(splits), captions, {reason: count for reason, count in left_out.items() if count})
+    others = {
+        "objects": sum(len(record.objects) for record in records),
+        "phrases of objects": sum(len(thing.phrases) for record in records for thing in record.objects),
+        "questions": sum(len(record.questions) for record in records),
+        "segmentations": sum(record.segmentation is not None for record in records),
+    }
+    return ImportSummary(dict(splits), captions, _counted(left_out), _counted(others))
+
+
+def _counted(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}
 
 
 def find_file(source: Path, name: str, folders: Sequence[str] = ()) -> Path:
@@ -95,6 +104,10 @@ class PictureFiles:
         self.place = _place_of_pictures(source, folders, archives)
         self.names = frozenset(name for name in _names(self.place) if is_picture_name(name))
 
+    def contents(self, wanted: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """The pictures `wanted`, all of them in `names`, with their bytes, in the order in which they are stored."""
+        return _contents(self.place, frozenset(wanted))
+
     def copy(self, wanted: Sequence[str], folder: Path, done: Callable[[], None]) -> None:
         """Writes the pictures `wanted`, all of them in `names`, into `folder` byte for byte.
 
@@ -102,7 +115,7 @@ class PictureFiles:
         four times as fast as one by one.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        for name, data in _contents(self.place, frozenset(wanted)):
+        for name, data in self.contents(wanted):
             (folder / name).write_bytes(data)
             done()
         for name in wanted:
@@ -127,12 +140,8 @@ def _names(place: Path) -> Iterator[str]:
     if place.is_dir():
         yield from (path.name for path in place.iterdir() if path.is_file())
         return
-    with _open_tar(place) as archive:
-        yield from (PurePosixPath(member.name).name for member in archive if member.isfile())
-        assert archive.fileobj is not None
-        archive.fileobj.seek(archive.offset)
-        if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise DataError(f"{place} is cut short: the empty block that ends a tar file is missing.")
+    with open_tar(place) as archive:
+        yield from (PurePosixPath(member.name).name for member in tar_members(place, archive))
 
 
 def _contents(place: Path, wanted: frozenset[str]) -> Iterator[tuple[str, bytes]]:
@@ -141,28 +150,9 @@ def _contents(place: Path, wanted: frozenset[str]) -> Iterator[tuple[str, bytes]
             yield name, read_bytes(place / name)
         return
     left = set(wanted)
-    with _open_tar(place) as archive:
+    with open_tar(place) as archive:
         for member in archive:
             name = PurePosixPath(member.name).name
             if member.isfile() and name in left:
                 left.remove(name)
-                yield name, _member(place, archive, member)
-
-
-@contextlib.contextmanager
-def _open_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    try:
-        with tarfile.open(path) as archive:
-            yield archive
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path} is not a whole tar file: {error}.") from error
-
-
-def _member(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    if member.size > MAX_PICTURE_FILE:
-        raise DataError(f"{path}: {member.name!r} holds {member.size} bytes; at most {MAX_PICTURE_FILE} are read.")
-    file = archive.extractfile(member)
-    data = file.read() if file is not None else b""
-    if len(data) != member.size:
-        raise DataError(f"{path} is cut short at {member.name!r}.")
-    return data
+                yield name, read_member(place, archive, member)

@@ -86,11 +86,28 @@ def check_picture(path: Path) -> tuple[int, int]:
     return height, width
 
 
+def read_shape(path: Path) -> tuple[int, int, bool]:
+    """(height, width) of the upright picture from its header alone, and whether EXIF turns or mirrors it."""
+    with _opened(path) as image:
+        try:
+            turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+        except Exception:  # as in `_upright`: the pixels are whole
+            turn = None
+        width, height = image.size
+    swapped = turn in (TURNS[5], TURNS[6], TURNS[7], TURNS[8])
+    return (width, height, True) if swapped else (height, width, turn is not None)
+
+
 def save_png(path: Path, picture: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"]) -> None:
     """Writes a PNG atomically; the same pixels give the same bytes with the same version of zlib."""
+    write_bytes(path, png_bytes(picture))
+
+
+def png_bytes(picture: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"]) -> bytes:
+    """The pixels as the bytes of a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", compress_level=6)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _opened(path: Path) -> Image.Image:

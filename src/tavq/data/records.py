@@ -1,9 +1,11 @@
 """What is known of one picture of a data set, read from one line of metadata.jsonl that may hold anything."""
 
+import hashlib
 import json
 import math
-import unicodedata
-from collections.abc import Callable
+import posixpath
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from tavq.core.files import inside, parse_json
 METADATA = "metadata.jsonl"
 SPLITS = ("train", "val", "test")
 MAX_TEXT = 100_000  # characters; a longer caption is a file that went into the wrong field
+MAX_LINE = 16_000_000  # bytes; a longer line is no picture's
+UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
+"""The characters of Unicode's categories Cc and Cs, which no later version will add to."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,28 @@ class Fault:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.reason}"
+
+
+class Faults:
+    """How many faults there were, and the first of them: of a data set of any size in bounded memory."""
+
+    def __init__(self, keep: float = 1000) -> None:
+        self.keep = keep
+        self.count = 0
+        self.first: list[Fault] = []
+
+    def add(self, found: Iterable[Fault]) -> None:
+        """Counts each fault."""
+        for fault in found:
+            self.count += 1
+            if len(self.first) < self.keep:
+                self.first.append(fault)
+
+    def join(self, others: "Faults") -> None:
+        """Counts those that were counted elsewhere."""
+        unseen = others.count - len(others.first)
+        self.add(others.first)
+        self.count += unseen
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +98,31 @@ def _sentence(caption: str) -> str:
     return caption if caption.endswith(("!", "?")) else caption.rstrip(". ") + "."
 
 
+def name_hash(file_name: str) -> int:
+    """64 bits that stand for a picture's name; of 10^8 names two share them with a chance of 1 in 4,000."""
+    return int.from_bytes(hashlib.blake2b(posixpath.normpath(file_name).encode(), digest_size=8).digest(), "little")
+
+
 def to_line(record: Record) -> bytes:
     """The line of metadata.jsonl that `read_record` reads as this record; fields without a value are left out."""
     fields = {name: value for name, value in asdict(record).items() if value or name in ("file_name", "split")}
     return (json.dumps(fields, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a model wrote about a picture, one line of long_text.jsonl: a text, or why there is none."""
+
+    file_name: str
+    model: str
+    prompt: str
+    text: str | None = None
+    fault: str | None = None
+
+    def to_line(self) -> bytes:
+        """The line that `read_description` reads as this."""
+        fields = {name: value for name, value in asdict(self).items() if value is not None}
+        return (json.dumps(fields, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 class _Unusable(Exception):
@@ -88,6 +136,21 @@ def read_record(line: bytes, number: int, folder: Path) -> tuple[Record | None, 
     """
     reader = _LineReader(line, number, folder)
     return reader.record, reader.faults
+
+
+def read_description(line: bytes) -> Description | str:
+    """The description in one line of long_text.jsonl, or why it cannot stand. Never raises, whatever the line holds."""
+    try:
+        fields = _mapping(parse_json(line.decode("utf-8"), "the line"))
+        name = _field(fields, "file_name", _name)
+        model, prompt = (_field(fields, field, _text) if fields.get(field) else "" for field in ("model", "prompt"))
+        if fields.get("text") is None and fields.get("fault") is not None:
+            return Description(name, model, prompt, fault=_field(fields, "fault", _text))
+        return Description(name, model, prompt, _field(fields, "text", _text))
+    except UnicodeDecodeError:
+        return "the line is not UTF-8 text"
+    except (FileError, _Unusable) as error:
+        return str(error)
 
 
 class _LineReader:
@@ -122,13 +185,8 @@ class _LineReader:
     def _fault(self, reason: str) -> None:
         self.faults.append(Fault(self.where, reason))
 
-    def _inside(self, value: Any) -> str:
-        if value is None or value == "":
-            raise _Unusable("is missing")
-        if not isinstance(value, str):
-            raise _Unusable(f"must be text, got {_kind(value)}")
-        if not _printable(value):
-            raise _Unusable(f"{value!a:.200} holds control characters or broken Unicode")
+    def _inside(self, given: Any) -> str:
+        value = _name(given)
         try:
             path = inside(self.folder, value)
         except FileError:
@@ -182,6 +240,16 @@ def _field(fields: dict[str, Any], field: str, read: Callable[[Any], str]) -> st
         raise _Unusable(f"{field} {error}") from error
 
 
+def _name(value: Any) -> str:
+    if value is None or value == "":
+        raise _Unusable("is missing")
+    if not isinstance(value, str):
+        raise _Unusable(f"must be text, got {_kind(value)}")
+    if not _printable(value):
+        raise _Unusable(f"{value!a:.200} holds control characters or broken Unicode")
+    return value
+
+
 def _split(value: Any) -> str:
     if value is None:
         return "train"
@@ -202,9 +270,17 @@ def _text(value: Any) -> str:
     return value
 
 
+def usable_text(value: Any) -> str | None:
+    """The text without the blanks around it, or None when a record could not hold it."""
+    try:
+        return _text(value).strip()
+    except _Unusable:
+        return None
+
+
 def _printable(text: str, but: str = "") -> bool:
     """Whether the text can be shown and stored as UTF-8: no control characters, no half of a surrogate pair."""
-    return not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text if letter not in but)
+    return all(letter in but for letter in UNPRINTABLE.findall(text))
 
 
 def _named_box(value: Any) -> NamedBox:

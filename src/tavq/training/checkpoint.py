@@ -3,19 +3,16 @@
 Order of the data and every random draw are functions of (seed, step), so no generator state is stored.
 """
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tavq.core import files
-from tavq.core.errors import FileError, TrainingError, UsageError
+from tavq.core.errors import FileError
 
 FORMAT = 1
 
@@ -103,35 +100,3 @@ def _load(place: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         group, _, name = key.partition(":")
         groups.setdefault(group, {})[name] = tensor
     return groups, facts
-
-
-def _opened(path: Path) -> TextIO:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return open(path, "a+")
-    except OSError as error:
-        raise UsageError(f"{path.parent} cannot be used as a run folder: {error.strerror}. Choose another.") from error
-
-
-@contextmanager
-def lock(run: Path) -> Iterator[None]:
-    """Holds the run folder for this process; the system frees the lock when the process ends, however it ends.
-
-    Raises:
-        TrainingError: another process is writing there.
-        UsageError: the folder cannot be made or written.
-    """
-    with _opened(run / ".lock") as handle:
-        try:
-            # not flock: its lock is inherited by the reading processes, which outlive a killed run by seconds
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            handle.seek(0)
-            owner = handle.read().strip() or "unknown"
-            raise TrainingError(
-                f"Another process (pid {owner}) is writing to {run}; wait for it or choose another --out."
-            ) from error
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
-        yield

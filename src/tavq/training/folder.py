@@ -30,8 +30,8 @@ class RunFolder:
         self.checkpoints, self.log, self.model = path / "checkpoints", path / "log.jsonl", path / "model"
 
     def lock(self) -> AbstractContextManager[Any]:
-        """Held by the process that writes; a second run in the folder is a TrainingError."""
-        return checkpoint.lock(self.path) if rank() == 0 else nullcontext()
+        """Held by the process that writes; a second run in the folder is a FileError."""
+        return files.lock(self.path / ".lock", self.path) if rank() == 0 else nullcontext()
 
     def start(self, recipe: Recipe, facts: Mapping[str, Any]) -> None:
         """Makes the folder of a new run.

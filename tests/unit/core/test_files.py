@@ -11,6 +11,7 @@ import torch
 
 from tavq.core import files
 from tavq.core.errors import FileError
+from tavq.core.mapped import MappedTensors
 
 
 def names(folder: Path) -> list[str]:
@@ -210,7 +211,7 @@ def test_a_removed_folder_is_gone_and_stays_so(tmp_path: Path) -> None:
         files.read_json_lines,
         files.read_tensors,
         files.read_arrays,
-        files.MappedTensors,
+        MappedTensors,
         files.sha256,
     ],
 )
@@ -264,7 +265,7 @@ def test_tensors_come_back_in_both_ways(tmp_path: Path) -> None:
         "half": torch.ones(2, dtype=torch.float16),
     }
     files.write_tensors(tmp_path / "t", tensors, {"kind": "test"})
-    whole, mapped = files.read_tensors(tmp_path / "t"), files.MappedTensors(tmp_path / "t")
+    whole, mapped = files.read_tensors(tmp_path / "t"), MappedTensors(tmp_path / "t")
     assert mapped.metadata == {"kind": "test"}
     assert set(whole) == set(mapped) == set(tensors)
     assert len(mapped) == 4

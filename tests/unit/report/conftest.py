@@ -40,7 +40,7 @@ class LetterEncoder(TextEncoder):
     """Vectors drawn from a hash of the text; needs no model."""
 
     def __init__(self) -> None:
-        self.name, self.sha256, self.width = "letters", "0" * 64, 6
+        self.name, self.sha256, self.width, self.precision = "letters", "0" * 64, 6, "float32"
 
     def encode_units(self, texts: Sequence[str]) -> Float[Tensor, "m t"]:
         seeds = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") for text in texts]

@@ -5,9 +5,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from tavq.core.errors import FileError, UsageError
@@ -16,6 +18,11 @@ from tavq.text import encoders
 from tavq.text.encoders import TextEncoder, load_encoder
 
 TEXTS = ["a red car", "the blue dog , the cats of a bowl .", "soup", "a bowl of soup", "doggy", "a red car a blue car"]
+
+
+def whole(encoder: TextEncoder, text: str) -> Tensor:
+    """The vectors of the tokens of one text."""
+    return encoder.encode_whole(encoder.tokenize([text]))[0]
 
 
 def test_a_local_folder_loads_with_its_name_width_and_hash(tiny: TextEncoder, tiny_bert: Path) -> None:
@@ -51,29 +58,90 @@ def test_a_word_is_the_mean_of_its_rows_in_the_embedding_table(tiny: TextEncoder
 def test_tokens_of_a_text_leave_the_special_ones_out(tiny: TextEncoder) -> None:
     with torch.no_grad():
         hidden = tiny.model(input_ids=torch.tensor([[2, 5, 6, 8, 3]])).last_hidden_state
-    torch.testing.assert_close(tiny.encode_whole("a red car").vectors, hidden[0, 1:-1], atol=1e-6, rtol=0)
+    torch.testing.assert_close(whole(tiny, "a red car"), hidden[0, 1:-1], atol=1e-6, rtol=0)
 
 
 def test_a_long_text_is_read_in_windows_and_a_long_unit_is_cut(tiny: TextEncoder) -> None:
     text = " ".join(["red", "dog"] * 20)  # 40 tokens; 14 fit beside the two special ones
-    tokens = tiny.encode_whole(text).vectors
+    tokens = whole(tiny, text)
     assert tokens.shape == (40, 8)
-    torch.testing.assert_close(tokens[28:], tiny.encode_whole(" ".join(["red", "dog"] * 6)).vectors, atol=1e-6, rtol=0)
+    torch.testing.assert_close(tokens[28:], whole(tiny, " ".join(["red", "dog"] * 6)), atol=1e-6, rtol=0)
     torch.testing.assert_close(tiny.encode_units([text]), tiny.encode_units([" ".join(["red", "dog"] * 7)]))
 
 
 def test_the_vector_of_a_whole_text_is_that_of_a_unit(tiny: TextEncoder) -> None:
-    for text in ("a red car", "", " ".join(["red", "dog"] * 20)):
-        whole = tiny.encode_whole(text)
-        torch.testing.assert_close(whole.pooled, tiny.encode_units([text])[0], atol=1e-6, rtol=0)
-        assert len(whole.ids) == len(whole.vectors)
-    names, rows = tiny.token_rows(tiny.encode_whole("doggy car zebra").ids)
-    assert names == ["dog", "##gy", "car", "[UNK]"]
-    torch.testing.assert_close(rows, tiny.table[[9, 10, 8, 1]].float())
+    texts = ["a red car", "", " ".join(["red", "dog"] * 20), "doggy car zebra"]
+    tokens = tiny.tokenize(texts)
+    vectors, pooled = tiny.encode_whole(tokens)
+    torch.testing.assert_close(pooled, tiny.encode_units(texts), atol=1e-6, rtol=0)
+    assert len(vectors) == sum(map(len, tokens)) == 3 + 0 + 40 + 4
+    assert tiny.token_names(tokens[3]) == ["dog", "##gy", "car", "[UNK]"]
+    torch.testing.assert_close(tiny.token_vectors(tokens[3]), tiny.table[[9, 10, 8, 1]].float())
+
+
+@pytest.mark.parametrize("budget", [1, 20, 4096])
+def test_company_changes_no_token(tiny: TextEncoder, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [*TEXTS, " ".join(["red", "dog"] * 20), ""]
+    alone = torch.cat([whole(tiny, text) for text in texts])
+    monkeypatch.setattr(encoders, "BATCH_TOKENS", budget)
+    torch.testing.assert_close(tiny.encode_whole(tiny.tokenize(texts))[0], alone, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "place"),
+    [
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, 0),
+        ({"pooling_mode_lasttoken": True, "include_prompt": True}, -1),
+        ({"pooling_mode": "cls"}, 0),
+    ],
+)
+def test_the_folder_of_a_sentence_encoder_says_how_it_pools(
+    settings: dict, place: int, tiny_bert: Path, tmp_path: Path
+) -> None:
+    folder = sentence_encoder(tiny_bert, tmp_path / "sentences", settings)
+    with torch.no_grad():
+        hidden = load_encoder(tiny_bert).model(input_ids=torch.tensor([[2, 5, 6, 8, 3]])).last_hidden_state
+    torch.testing.assert_close(load_encoder(folder).encode_units(["soup", "a red car"])[1], hidden[0, place])
+
+
+@pytest.mark.parametrize(
+    ("settings", "more", "message"),
+    [
+        (
+            {"pooling_mode_max_tokens": True},
+            [],
+            "pools by max_tokens; known: mean_tokens, mean, cls_token, cls, lasttoken",
+        ),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, [], "pools by mean_tokens, cls_token"),
+        ([], [], "pools by ; known"),
+        ({"pooling_mode_mean_tokens": True}, ["Dense"], "asks for Dense; only a transformer with pooling is read"),
+    ],
+)
+def test_a_sentence_encoder_that_does_more_is_refused(
+    settings: Any, more: list[str], message: str, tiny_bert: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(FileError, match=message):
+        load_encoder(sentence_encoder(tiny_bert, tmp_path / "sentences", settings, more))
+
+
+def sentence_encoder(bert: Path, folder: Path, settings: Any, more: list[str] | None = None) -> Path:
+    shutil.copytree(bert, folder)
+    kinds = ["Transformer", "Pooling", *(more or ()), "Normalize"]
+    modules = [{"type": f"sentence_transformers.models.{kind}", "path": f"{i}_{kind}"} for i, kind in enumerate(kinds)]
+    write_json(folder / "modules.json", modules)
+    write_json(folder / "1_Pooling" / "config.json", settings)
+    return folder
+
+
+def test_words_stay_exact_where_the_rest_is_rounded(tiny_bert: Path, tiny: TextEncoder) -> None:
+    half = load_encoder(tiny_bert, dtype=torch.bfloat16)
+    assert half.record.precision == "bfloat16"
+    assert torch.equal(half.encode_words(TEXTS), tiny.encode_words(TEXTS))
+    assert torch.equal(half.token_vectors([5, 6]), tiny.token_vectors([5, 6]))
 
 
 def test_nothing_gives_no_rows(tiny: TextEncoder) -> None:
-    assert tiny.encode_units([]).shape == tiny.encode_words([]).shape == tiny.encode_whole("").vectors.shape == (0, 8)
+    assert tiny.encode_units([]).shape == tiny.encode_words([]).shape == whole(tiny, "").shape == (0, 8)
     assert tiny.encode_units([""]).isfinite().all()
 
 
@@ -96,11 +164,11 @@ def test_a_tokenizer_that_pads_and_cuts_by_itself_is_overruled(tiny_bert: Path, 
     for text in TEXTS:
         assert torch.equal(padding.encode_units([text]), plain.encode_units([text]))
         assert torch.equal(padding.encode_words([text]), plain.encode_words([text]))
-        assert torch.equal(padding.encode_whole(text).vectors, plain.encode_whole(text).vectors)
+        assert torch.equal(whole(padding, text), whole(plain, text))
 
 
 def test_loading_is_silent(tiny_bert: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    load_encoder(str(tiny_bert)).encode_whole("red " * 100)
+    whole(load_encoder(str(tiny_bert)), "red " * 100)
     assert capfd.readouterr() == ("", "")
 
 
@@ -134,15 +202,16 @@ def test_clip_is_read_at_the_end_of_the_text(part: str, tmp_path: Path) -> None:
             CLIPModel(CLIPConfig(text_config=text, vision_config=vision)).save_pretrained(tmp_path)
     CLIPTokenizerFast(vocab=vocabulary, merges=[], model_max_length=10).save_pretrained(tmp_path)
     encoder = load_encoder(tmp_path)
-    whole = encoder.encode_whole("a cab")
-    assert encoder.token_rows(whole.ids)[0] == ["a</w>", "c", "a", "b</w>"]
+    [ids] = encoder.tokenize(["a cab"])
+    assert encoder.token_names(ids) == ["a</w>", "c", "a", "b</w>"]
+    vectors, pooled = encoder.encode_whole([ids])
     with torch.no_grad():
         model = CLIPTextModel.from_pretrained(tmp_path)
-        expected = model(input_ids=torch.tensor([[16, *whole.ids, 17]]))
-    torch.testing.assert_close(whole.vectors, expected.last_hidden_state[0, 1:-1], atol=1e-6, rtol=0)
-    torch.testing.assert_close(whole.pooled, expected.pooler_output[0], atol=1e-6, rtol=0)
+        expected = model(input_ids=torch.tensor([[16, *ids, 17]]))
+    torch.testing.assert_close(vectors, expected.last_hidden_state[0, 1:-1], atol=1e-6, rtol=0)
+    torch.testing.assert_close(pooled, expected.pooler_output, atol=1e-6, rtol=0)
     company = encoder.encode_units(["a cab", "a", "a cab had a bag", "bag"])
-    torch.testing.assert_close(company[0], whole.pooled, atol=1e-6, rtol=0)
+    torch.testing.assert_close(company[:1], pooled, atol=1e-6, rtol=0)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------

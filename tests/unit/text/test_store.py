@@ -1,15 +1,20 @@
 """The store's round trip: every picture gets the vectors of its own units, each distinct unit stands once."""
 
+import contextlib
 import multiprocessing
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tavq.core.errors import DataError, FileError, UsageError
-from tavq.core.files import TEMPORARY, MappedTensors, read_json, write_json
+from tavq.core.files import TEMPORARY, read_json, write_json
+from tavq.core.mapped import MappedTensors
 from tavq.interfaces import GRANULARITIES
-from tavq.text.building import StoreSummary, build_store
+from tavq.text import building, splitting
+from tavq.text.building import build_store
 from tavq.text.encoders import TextEncoder
 from tavq.text.granularity import split
 from tavq.text.store import TextStore
@@ -24,14 +29,15 @@ TEXTS = {
 
 
 @pytest.fixture(scope="module")
-def built(tiny: TextEncoder, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StoreSummary]:
+def built(tiny: TextEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("stores") / "text"
-    return out, build_store(TEXTS, tiny, "pattern", out)
+    build_store(TEXTS, tiny, "pattern", out)
+    return out
 
 
 @pytest.fixture
-def store(built: tuple[Path, StoreSummary]) -> TextStore:
-    return TextStore.open(built[0], verify=True)
+def store(built: Path) -> TextStore:
+    return TextStore.open(built, verify=True)
 
 
 def encoded(encoder: TextEncoder, text: str) -> dict[str, np.ndarray]:
@@ -73,18 +79,17 @@ def test_each_distinct_unit_stands_once(store: TextStore) -> None:
     np.testing.assert_array_equal(store.vectors("b/2.png")["words"][1], vectors[row])
 
 
-def test_summary_counts_and_says_what_was_dropped(built: tuple[Path, StoreSummary], store: TextStore) -> None:
-    summary = built[1]
-    assert summary.pictures == len(store) == 3
-    assert summary.units == {"words": 7, "phrases": 3, "sentences": 4}
-    assert summary.distinct == {"words": 4, "phrases": 2, "sentences": 4}
-    assert summary.share("words") == pytest.approx(4 / 7)
-    assert summary.dropped == (("emoji.png", "no word or number in its text"), ("empty.png", "empty text"))
-    assert summary.cut == ()
+def test_what_was_dropped_is_counted_and_named(store: TextStore) -> None:
+    assert len(store) == store.manifest.pictures == 3
+    assert store.manifest.units == {"words": 4, "phrases": 2, "sentences": 4}
+    assert store.manifest.faults == {"empty text": 1, "no word or number in its text": 1}
+    assert store.faults() == [("empty.png", "empty text"), ("emoji.png", "no word or number in its text")]
 
 
 def test_keys(store: TextStore) -> None:
-    assert store.keys == ("a/1.png", "b/2.png", "ü 3.png")
+    assert store.keys == ("b/2.png", "a/1.png", "ü 3.png")
+    assert "A/1.png" not in store
+    assert 7 not in store
     assert "a/1.png" in store
     assert "empty.png" not in store
     with pytest.raises(DataError, match=r"has no text for 'empty\.png'; it holds 3 pictures"):
@@ -93,7 +98,12 @@ def test_keys(store: TextStore) -> None:
 
 def test_the_manifest_names_encoder_and_splitter(store: TextStore, tiny: TextEncoder) -> None:
     assert store.width == 8
-    assert store.manifest.encoder.model_dump() == {"name": "tiny-bert", "sha256": tiny.sha256, "width": 8}
+    assert store.manifest.encoder.model_dump() == {
+        "name": "tiny-bert",
+        "sha256": tiny.sha256,
+        "width": 8,
+        "precision": "float32",
+    }
     assert store.manifest.splitter.name == "pattern"
 
 
@@ -108,10 +118,22 @@ def test_vectors_are_mapped_until_they_are_asked_for(store: TextStore) -> None:
     assert store.vectors("a/1.png")["words"].any()
 
 
-def test_order_of_input_changes_no_byte(built: tuple[Path, StoreSummary], tiny: TextEncoder, tmp_path: Path) -> None:
-    build_store(reversed(TEXTS.items()), tiny, "pattern", tmp_path / "text")
-    for name in ("store.safetensors", "manifest.json"):
-        assert (tmp_path / "text" / name).read_bytes() == (built[0] / name).read_bytes()
+def test_the_same_texts_give_the_same_bytes(built: Path, tiny: TextEncoder, tmp_path: Path) -> None:
+    build_store(iter(TEXTS.items()), tiny, "pattern", tmp_path / "text")
+    assert {path.name for path in built.iterdir()} == {"store.safetensors", "manifest.json", "faults.jsonl"}
+    for path in built.iterdir():
+        assert (tmp_path / "text" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_blocks_change_nothing(store: TextStore, tiny: TextEncoder, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(splitting, "BLOCK_TEXTS", 1)
+    in_blocks = build_store(TEXTS, tiny, "pattern", tmp_path / "text")
+    for path in (store.folder, in_blocks.folder):
+        assert (
+            MappedTensors(path / "store.safetensors").keys() == MappedTensors(store.folder / "store.safetensors").keys()
+        )
+    for name, array in MappedTensors(store.folder / "store.safetensors").items():
+        np.testing.assert_array_equal(MappedTensors(in_blocks.folder / "store.safetensors")[name], array, name)
 
 
 def test_half_precision_halves_the_vectors(store: TextStore, tiny: TextEncoder, tmp_path: Path) -> None:
@@ -134,10 +156,11 @@ def test_whole_texts_keep_every_token(tiny: TextEncoder, tmp_path: Path) -> None
         "ü 3.png": "[UNK] [UNK] .",
     }
     for key in whole.keys:
-        expected, found = tiny.encode_whole(TEXTS[key]), whole.vectors(key)
-        np.testing.assert_allclose(found["whole"], expected.vectors.numpy(), atol=1e-6)
+        ids = tiny.tokenize([TEXTS[key]])
+        expected, found = tiny.encode_whole(ids)[0], whole.vectors(key)
+        np.testing.assert_allclose(found["whole"], expected.numpy(), atol=1e-6)
         np.testing.assert_allclose(found["pooled"], tiny.encode_units([TEXTS[key]])[0].numpy(), atol=1e-6)
-        np.testing.assert_allclose(rows[found["whole/ids"]], tiny.token_rows(expected.ids)[1].numpy(), atol=1e-7)
+        np.testing.assert_allclose(rows[found["whole/ids"]], tiny.token_vectors(ids[0]).numpy(), atol=1e-7)
         assert " ".join(tokens[row] for row in found["whole/ids"]) == pieces[key]
     assert [*whole.units("a/1.png")] == [*GRANULARITIES]
 
@@ -150,10 +173,18 @@ def test_a_store_of_split_texts_says_what_it_lacks(store: TextStore) -> None:
 def test_progress_ends_at_the_number_of_units(
     tiny: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tavq.text.building.CHUNK", 3)
-    seen: list[tuple[int, int]] = []
-    build_store(TEXTS, tiny, "pattern", tmp_path / "text", whole=True, progress=lambda *pair: seen.append(pair))
-    assert seen == [(3, 13), (4, 13), (6, 13), (9, 13), (10, 13), (11, 13), (12, 13), (13, 13)]
+    monkeypatch.setattr(building, "CHUNK", 3)
+    seen: list[Any] = []
+
+    @contextlib.contextmanager
+    def bars(title: str, total: int | None) -> Iterator[Any]:
+        seen.append((title, total))
+        yield seen.append
+
+    build_store(TEXTS, tiny, "pattern", tmp_path / "text", whole=True, bars=bars)
+    tokens = len(TextStore.open(tmp_path / "text").vocabulary("tokens")[0])
+    ends = [3, 4, 6, 9, 10, *range(13, 10 + tokens, 3), 10 + tokens, 13 + tokens]
+    assert seen == [("Splitting text", None), 5, ("Encoding text", 13 + tokens), *ends]
 
 
 def _width(store: TextStore) -> tuple[int, ...]:
@@ -168,9 +199,9 @@ def test_a_store_can_be_sent_to_another_process(store: TextStore) -> None:
 
 
 def test_a_long_text_is_cut_and_named(tiny: TextEncoder, tmp_path: Path) -> None:
-    summary = build_store({"a": "red car. " * 20_000, "b": "dog"}, tiny, "pattern", tmp_path / "text")
-    assert summary.cut == ("a",)
-    assert summary.distinct["words"] == 3
+    store = build_store({"a": "red car. " * 20_000, "b": "dog"}, tiny, "pattern", tmp_path / "text")
+    assert store.faults() == [("a", "its text is longer than 100,000 characters; the rest was left out")]
+    assert store.manifest.units["words"] == 3
 
 
 @pytest.mark.parametrize(
@@ -187,7 +218,7 @@ def test_texts_that_cannot_be_stored(texts: object, message: str, tiny: TextEnco
     with pytest.raises(DataError) as caught:
         build_store(texts, tiny, "pattern", tmp_path / "text")  # type: ignore[arg-type]
     assert message in str(caught.value)
-    assert not (tmp_path / "text").exists()
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_folder_that_is_no_store_is_never_replaced(tiny: TextEncoder, tmp_path: Path) -> None:
@@ -223,6 +254,44 @@ def test_a_manifest_of_another_encoder_is_refused(tiny: TextEncoder, tmp_path: P
         write_json(path, told | {"encoder": told["encoder"] | encoder})
         with pytest.raises(FileError, match="belongs to another manifest"):
             TextStore.open(tmp_path / "text")
-    write_json(path, told | {"format": 2})
+    write_json(path, told | {"format": 1})
+    with pytest.raises(FileError, match=r"manifest\.json is of format 1.*Make the store anew with: tavq text DIR"):
+        TextStore.open(tmp_path / "text")
+    write_json(path, told | {"format": "new"})
     with pytest.raises(FileError, match=r"manifest\.json is not the manifest of a text store.*format"):
         TextStore.open(tmp_path / "text")
+
+
+# --- which texts it holds ---------------------------------------------------------------------------------------
+
+
+def test_it_knows_the_texts_it_was_made_of(store: TextStore, tiny: TextEncoder) -> None:
+    def holds(texts: dict[str, str], whole: bool = False) -> bool:
+        return store.holds(texts.items(), tiny, "pattern", whole)
+
+    assert holds(TEXTS)
+    assert holds(dict(reversed(TEXTS.items())))
+    assert holds(TEXTS | {"without.png": "?"})
+    assert not holds(TEXTS, whole=True)
+    assert not holds(TEXTS | {"new.png": "A cat."})
+    assert not holds(TEXTS | {"empty.png": "A cat."})
+    assert not holds(TEXTS | {"a/1.png": "A red car and a blue cat."})
+    assert not holds({key: text for key, text in TEXTS.items() if key != "a/1.png"})
+    assert not store.holds(TEXTS.items(), tiny, "corpora", False)
+
+
+def test_it_tells_which_texts_changed(store: TextStore) -> None:
+    assert store.changed(TEXTS.items()) == []
+    edited = TEXTS | {"a/1.png": "A red car and a blue cat.", "stranger.png": "A cat."}
+    assert store.changed(edited.items()) == ["a/1.png"]
+
+
+def test_keys_whose_hashes_agree_are_told_apart(tiny: TextEncoder, tmp_path: Path, monkeypatch: Any) -> None:
+    for module in ("tavq.text.store", "tavq.text.draft"):
+        monkeypatch.setattr(f"{module}.text_hash", lambda text: 7)
+    store = build_store(TEXTS, tiny, "pattern", tmp_path / "text")
+    for key in store.keys:
+        assert store.units(key)["sentences"] == split(TEXTS[key]).sentences
+    assert "stranger.png" not in store
+    with pytest.raises(DataError, match="The key 'a' comes twice"):
+        build_store([("a", "A cat."), ("b", "A dog."), ("a", "A cow.")], tiny, "pattern", tmp_path / "twice")

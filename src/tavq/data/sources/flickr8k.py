@@ -17,6 +17,7 @@ from tavq.data.importing import (
     summarize,
     write_records,
 )
+from tavq.data.layouts import token_captions
 from tavq.data.records import Record
 
 TEXT_FOLDERS = ("Flickr8k_text",)
@@ -36,7 +37,7 @@ class Flickr8k(Source):
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
         """Writes the split's pictures unchanged to `out`/images, with their captions in the published order."""
-        captions, empty = _captions(find_file(source, "Flickr8k.token.txt", TEXT_FOLDERS))
+        captions, empty = token_captions(find_file(source, "Flickr8k.token.txt", TEXT_FOLDERS))
         splits = {
             split: _listed(find_file(source, f"Flickr_8k.{name}Images.txt", TEXT_FOLDERS))
             for split, name in SPLITS.items()
@@ -56,22 +57,6 @@ class Flickr8k(Source):
         }
         _write(out, records, pictures, progress)
         return summarize(records, left_out)
-
-
-def _captions(path: Path) -> tuple[dict[str, tuple[str, ...]], int]:
-    """The captions of each picture in their order, from lines `NAME#NUMBER<tab>caption`; and how many were empty."""
-    numbered: dict[str, list[tuple[int, str]]] = {}
-    empty = 0
-    for line_number, line in enumerate(read_text(path).splitlines(), 1):
-        key, _, caption = line.partition("\t")
-        name, _, number = key.rpartition("#")
-        if not name or not number.isdecimal():
-            raise DataError(f"{path} line {line_number} is {line[:60]!r}; expected NAME#NUMBER, a tab and a caption.")
-        if caption.strip(" ."):
-            numbered.setdefault(name, []).append((int(number), caption.strip()))
-        else:
-            empty += 1
-    return {name: tuple(caption for _, caption in sorted(pairs)) for name, pairs in numbered.items()}, empty
 
 
 def _listed(path: Path) -> list[str]:

@@ -1,0 +1,258 @@
+"""A vision-language model in this process: LLaVA and its like, from a folder or by hub name."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from tavq.core.errors import FileError, TavqError, UsageError
+from tavq.describe.answers import TEMPERATURE, Answer, Ask, Attempts, Describer, Outcome
+from tavq.describe.pictures import load
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+FILES = ["*.json", "*.txt", "*.jinja", "tokenizer.model", "*.safetensors"]
+LLAVA_PROMPT = "USER: <image>\n{prompt} ASSISTANT:"
+SHARE4V = (
+    "a LLaVA-format conversion (model_type 'llava', such as gokul-mbzuai/sharegpt4v-7b-hf), "
+    "another LLaVA (llava-hf/llava-1.5-7b-hf), or a server that knows it with --endpoint"
+)
+
+Waiting = tuple[Attempts, Image.Image]
+
+
+class LocalModel(Describer):
+    """Describes pictures in batches; while the model writes, a thread reads the next ones."""
+
+    def __init__(
+        self, model: Any, processor: Any, prompt: str, folder: Path, batch: int, tokens: int, longest_side: int
+    ) -> None:
+        self.model = model
+        self.processor = processor
+        self.text = question(processor, prompt)
+        self.folder = folder
+        self.batch = batch
+        self.tokens = tokens
+        self.longest_side = longest_side
+        ends = model.generation_config.eos_token_id
+        self.ends = {*(ends if isinstance(ends, list) else [ends])} - {None}
+
+    def run(self, pending: Iterator[str], done: Callable[[Sequence[Outcome]], None], stop: Callable[[], bool]) -> None:
+        """Hands the outcomes of each batch to `done`; ends within a token after `stop` says so."""
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(self._read, pending)
+            while not stop():
+                waiting, failed = ahead.result()
+                if not waiting and not failed:
+                    return
+                ahead = reader.submit(self._read, pending)
+                done([*failed, *self._describe(waiting, stop)])
+
+    def _read(self, pending: Iterator[str]) -> tuple[list[Waiting], list[Outcome]]:
+        waiting: list[Waiting] = []
+        failed: list[Outcome] = []
+        for name in islice(pending, self.batch):
+            try:
+                waiting.append((Attempts(name, self.tokens), load(self.folder, name, self.longest_side)))
+            except TavqError as error:
+                failed.append(Outcome(name, fault=str(error)))
+        return waiting, failed
+
+    def _describe(self, waiting: Sequence[Waiting], stop: Callable[[], bool]) -> Iterator[Outcome]:
+        while waiting:
+            left: list[Waiting] = []
+            for ask, group in _together(waiting):
+                answers = self._answers([picture for _, picture in group], ask, stop)
+                if stop():
+                    return
+                for (attempts, picture), answer in zip(group, answers, strict=True):
+                    outcome = attempts.judge(answer) if isinstance(answer, Answer) else attempts.end(answer)
+                    if outcome is None:
+                        left.append((attempts, picture))
+                    else:
+                        yield outcome
+            waiting = left
+
+    def _answers(self, pictures: Sequence[Image.Image], ask: Ask, stop: Callable[[], bool]) -> list[Answer | str]:
+        """An answer to each picture, or why the processor does not take it."""
+        try:
+            inputs = self.processor(
+                images=list(pictures), text=[self.text] * len(pictures), padding=True, return_tensors="pt"
+            )
+        except Exception as error:  # each processor has its own ways to refuse a shape
+            if len(pictures) > 1:
+                return [answer for picture in pictures for answer in self._answers([picture], ask, stop)]
+            return [f"the model does not take the picture ({_first_line(error)})"]
+        with self._memory_explained():
+            return [*self._generate(inputs, ask, stop)]
+
+    @torch.inference_mode()
+    def _generate(self, inputs: Any, ask: Ask, stop: Callable[[], bool]) -> Iterator[Answer]:
+        inputs = inputs.to(self.model.device, self.model.dtype)
+        how: dict[str, Any] = {"do_sample": False}
+        if ask.seed is not None:
+            torch.manual_seed(ask.seed)
+            how = {"do_sample": True, "temperature": TEMPERATURE, "top_p": 1.0, "top_k": 0}
+        tokens = self.model.generate(
+            **inputs,
+            **how,
+            max_new_tokens=ask.tokens,
+            pad_token_id=self.processor.tokenizer.pad_token_id,
+            stopping_criteria=[lambda ids, scores: torch.full((len(ids),), stop(), device=ids.device)],
+        )[:, inputs["input_ids"].shape[1] :].tolist()
+        for row in tokens:
+            text = self.processor.tokenizer.decode(row, skip_special_tokens=True)
+            yield Answer(text, whole=len(row) < ask.tokens or not self.ends.isdisjoint(row))
+
+    @contextlib.contextmanager
+    def _memory_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:  # torch's own kind is a RuntimeError, and so is the CPU's
+            if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "memory" not in str(error):
+                raise
+            smaller = f"--batch {self.batch // 2}" if self.batch > 1 else "--dtype bfloat16 or a smaller model"
+            raise UsageError(
+                f"{self.model.device} ran out of memory with --batch {self.batch}; try {smaller}. Nothing is lost."
+            ) from error
+
+
+def _together(waiting: Sequence[Waiting]) -> Iterator[tuple[Ask, list[Waiting]]]:
+    """Those that are asked in the same way; a sampled one alone, so that its seed gives one answer in any company."""
+
+    def key(one: Waiting) -> tuple[int, int]:
+        return one[0].ask.seed or 0, one[0].ask.tokens
+
+    for (seed, tokens), group in groupby(sorted(waiting, key=key), key):
+        members = list(group)
+        for part in [[one] for one in members] if seed else [members]:
+            yield Ask(tokens, seed or None), part
+
+
+def question(processor: Any, prompt: str) -> str:
+    """What the model is given to go on from: its own chat template, or LLaVA's form where it has none."""
+    if getattr(processor, "chat_template", None) is None:
+        return LLAVA_PROMPT.format(prompt=prompt)
+    content = [{"type": "image"}, {"type": "text", "text": prompt}]
+    return str(processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True))
+
+
+def load_model(name_or_path: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any]:
+    """Model and processor from a folder or a hub name, for `LocalModel`; safetensors only, and no code of theirs.
+
+    `device` auto is the GPU where there is one; `dtype` auto is bfloat16 there and float32 elsewhere.
+
+    Raises UsageError for what cannot be had or is no such model, FileError for a folder that is broken.
+    """
+    place = _device(device)
+    number = DTYPES.get(dtype, torch.bfloat16 if place.type == "cuda" else torch.float32)
+    folder = Path(name_or_path) if Path(name_or_path).is_dir() else _download(name_or_path)
+    with _quiet():
+        model, processor = _load(folder, number)
+    try:
+        model = model.to(place).eval()
+    except torch.OutOfMemoryError as error:
+        raise UsageError(
+            f"{name_or_path} does not fit into the memory of {place}; try --dtype bfloat16, a smaller model, or a "
+            "server with several GPUs (--endpoint)."
+        ) from error
+    _complete(processor, model.config)
+    return model, processor
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"The device {name!r} cannot be used here: {_first_line(error)}.") from error
+    return device
+
+
+def _download(name: str) -> Path:
+    import huggingface_hub
+
+    if name.count("/") > 1 or name[:1] in (".", "/", "~"):
+        raise UsageError(f"There is no model folder {name!r}; give a folder or a hub name.")
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=FILES))
+    except Exception as error:  # the hub's client raises a dozen kinds; each means that the name cannot be had
+        raise UsageError(f"{name!r} is no folder, and the hub did not give it: {_first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers without its remarks: what matters is checked in `_load`."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    bar = logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    _check_type(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder, **local)
+        processor = AutoProcessor.from_pretrained(folder, **local)
+        kind: Any = AutoModelForImageTextToText
+        model, report = kind.from_pretrained(
+            folder, config=config, use_safetensors=True, dtype=dtype, output_loading_info=True, **local
+        )
+    except ImportError as error:
+        raise UsageError(
+            f"{folder} needs a package that is not here ({_first_line(error)}); use another model, or a server that "
+            "has it with --endpoint."
+        ) from error
+    except Exception as error:  # transformers raises whatever its parsers meet in a broken folder
+        raise FileError(f"{folder} is not a whole vision-language model: {_first_line(error)}") from error
+    if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
+        raise UsageError(f"{folder} has no processor of pictures and text; is it a vision-language model?")
+    lacking = sorted(report["missing_keys"])
+    if lacking:  # transformers would fill them with random numbers
+        raise FileError(f"{folder} is not whole: its weights lack {len(lacking)} tensors ({lacking[0]}, …).")
+    return model, processor
+
+
+def _check_type(folder: Path) -> None:
+    from tavq.core.files import read_json
+
+    config = read_json(folder / "config.json")
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind == "share4v" or (
+        isinstance(config, dict) and "LlavaLlamaForCausalLM" in (config.get("architectures") or ())
+    ):
+        raise UsageError(
+            f"{folder} holds weights of the type {kind!r}, which transformers does not load; use {SHARE4V}."
+        )
+
+
+def _complete(processor: Any, config: Any) -> None:
+    """What older folders leave out: how many tokens a picture takes, and how shorter texts are padded."""
+    vision = getattr(config, "vision_config", None)
+    if getattr(processor, "patch_size", 0) is None and vision is not None:
+        processor.patch_size = vision.patch_size
+        processor.vision_feature_select_strategy = config.vision_feature_select_strategy
+        processor.num_additional_image_tokens = int(vision.model_type.startswith("clip"))
+    tokenizer = processor.tokenizer
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

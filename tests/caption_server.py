@@ -1,0 +1,128 @@
+"""An OpenAI-compatible server of a test: true sentences about each picture, or any way in which servers fail."""
+
+import base64
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+@dataclass
+class Request:
+    """One request: which it was of all, and which of those for its picture."""
+
+    number: int
+    again: int
+    body: dict[str, Any]
+    headers: dict[str, str]
+    picture: Image.Image
+    time: float
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What is sent back, byte by byte as it stands here."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    wait: float = 0.0
+    length: int | None = None  # the Content-Length, where it lies
+    send: int | None = None  # bytes after which the connection is cut
+
+
+def says(text: Any, reason: str = "stop", **more: Any) -> Reply:
+    """A regular answer."""
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "finish_reason": reason}
+    value = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], **more}
+    return Reply(body=json.dumps(value).encode())
+
+
+def colour(picture: Image.Image) -> str:
+    """What is true of a picture, and of no other in a test."""
+    return ", ".join(str(int(value)) for value in np.asarray(picture).reshape(-1, 3).mean(0).round())
+
+
+def truth(request: Request) -> Reply:
+    """A description that tells which picture was sent."""
+    return says(f"The mean colour is {colour(request.picture)}. The picture is small.")
+
+
+class Server:
+    """What was asked, and what is answered: `answer` may be changed at any time."""
+
+    def __init__(self, answer: Callable[[Request], Reply]) -> None:
+        self.answer = answer
+        self.requests: list[Request] = []
+        self.busy = self.most = 0
+        self.guard = threading.Lock()
+        self.seen: dict[str, int] = {}
+
+    def take(self, handler: BaseHTTPRequestHandler) -> None:
+        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        url = body["messages"][0]["content"][0]["image_url"]["url"]
+        picture = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+        headers = {name.lower(): value for name, value in handler.headers.items()}
+        with self.guard:
+            self.seen[url] = self.seen.get(url, 0) + 1
+            request = Request(len(self.requests), self.seen[url] - 1, body, headers, picture, time.monotonic())
+            self.requests.append(request)
+            self.busy += 1
+            self.most = max(self.most, self.busy)
+        try:
+            self.reply(handler, self.answer(request))
+        finally:
+            with self.guard:
+                self.busy -= 1
+
+    def reply(self, handler: BaseHTTPRequestHandler, reply: Reply) -> None:
+        time.sleep(reply.wait)
+        handler.send_response(reply.status)
+        for name, value in reply.headers.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(reply.body) if reply.length is None else reply.length))
+        handler.end_headers()
+        handler.wfile.write(reply.body[: reply.send])
+        if reply.send is not None or reply.length is not None:
+            handler.close_connection = True
+
+
+@contextmanager
+def serving(answer: Callable[[Request], Reply] = truth) -> Iterator[tuple[str, Server]]:
+    """Its address and the server, for as long as the block runs."""
+    server = Server(answer)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            with suppress(ConnectionError):  # of a client that was killed or tired of waiting
+                server.take(self)
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    class Quiet(ThreadingHTTPServer):
+        daemon_threads = True
+        block_on_close = False
+
+        def handle_error(self, *arguments: Any) -> None:
+            pass
+
+    with Quiet(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{http.server_address[1]}/v1", server
+        finally:
+            http.shutdown()
+            thread.join()

@@ -1,0 +1,21 @@
+"""Pictures of one colour each and no metadata, and what a server says of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tavq.data.pictures import save_png
+
+
+@pytest.fixture
+def draw(tmp_path: Path) -> Callable[[int], Path]:
+    """A folder of so many pictures, 00.png grey 0, 01.png grey 5 and so on."""
+
+    def write(count: int) -> Path:
+        for number in range(count):
+            save_png(tmp_path / "data" / f"{number:02}.png", np.full((12, 16, 3), 5 * number, np.uint8))
+        return tmp_path / "data"
+
+    return write

@@ -1,0 +1,137 @@
+"""Which answers stand, which are asked for again, and what is kept of one that was cut off."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tavq.describe.answers import RETRIES, Answer, Ask, Attempts, Outcome, loops, unusable, whole_sentences
+
+GOOD = "A grey cat lies on a mat. It sleeps."
+
+
+def attempts(*answers: Answer) -> tuple[list[Ask], Outcome | None]:
+    """How each answer was asked for, and the outcome."""
+    state, asked, outcome = Attempts("a.png", 100), [], None
+    for answer in answers:
+        assert outcome is None
+        asked.append(state.ask)
+        outcome = state.judge(answer)
+    return asked, outcome
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, I can't help with that.",
+        "I’m sorry, but I cannot assist with this request.",
+        "I am really sorry.",
+        "Sorry, I can't do that.",
+        "I apologize, but there is no image.",
+        "I'm unable to view images.",
+        "Unfortunately, I cannot see the picture.",
+        "I can't provide a description of this person.",
+        "As an AI language model, I have no eyes.",
+    ],
+)
+def test_refusals_are_known(text: str) -> None:
+    assert "refused" in (unusable(text) or "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I can see a cat.",
+        "A sorry sight: a broken chair.",
+        "A sign says “I'm sorry”.",
+        "I can't help but notice the red mat.",
+        "As an AIrplane takes off, people wave.",
+        "猫がマットの上で寝ています。",
+        GOOD,
+    ],
+)
+def test_what_is_no_refusal(text: str) -> None:
+    assert unusable(text) is None
+
+
+@pytest.mark.parametrize("text", ["", " \n", "...", "123 456", "!?"])
+def test_empty_answers(text: str) -> None:
+    assert unusable(text) == "the answer was empty"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The cat sits on the mat. " * 8,
+        "A cat sits on a mat in the sun. Behind it stands a chair. " + "and a chair " * 20,
+        GOOD + " " + "很" * 60,
+        GOOD + "\n1. " * 30,
+        "a" * 100_001,
+    ],
+)
+def test_loops_are_known(text: str) -> None:
+    assert unusable(text) == "the answer repeated itself"
+
+
+def test_short_repeats_are_no_loop() -> None:
+    assert not loops("A cat, a dog, a cat and a dog sit on a mat; a cat and a dog sit on a chair.")
+    assert not loops("A wall of bricks ... --- ...")
+
+
+@pytest.mark.real_data
+def test_no_human_description_is_a_loop_or_a_refusal(real_data: Path) -> None:
+    texts = []
+    for name in ("iiw_DCI_Test", "iiw_DOCCI_Test", "iiw_IIW-400"):
+        for line in (real_data / "long_text" / f"{name}.jsonl").read_text().splitlines():
+            texts += [value for value in json.loads(line).values() if isinstance(value, str) and len(value) > 300]
+    assert len(texts) > 600
+    assert [text for text in texts if unusable(text.strip())] == []
+
+
+def test_a_good_answer_stands_without_what_cannot_be_printed() -> None:
+    assert attempts(Answer(f"\n{GOOD}\x00\x07\ud800 \n")) == ([Ask(100)], Outcome("a.png", GOOD))
+
+
+def test_bad_answers_are_sampled_each_with_a_seed_of_its_own() -> None:
+    asked, outcome = attempts(Answer(""), Answer("I'm sorry."), Answer("", withheld=True), Answer(GOOD))
+    assert asked == [Ask(100), Ask(100, 1), Ask(100, 2), Ask(100, 3)]
+    assert outcome == Outcome("a.png", GOOD)
+
+
+def test_an_answer_that_stays_bad_is_a_fault_with_the_last_reason() -> None:
+    _, outcome = attempts(*[Answer("")] * RETRIES, Answer(GOOD, withheld=True))
+    assert outcome == Outcome("a.png", fault="the answer was withheld, 4 times")
+
+
+def test_a_cut_answer_gets_twice_the_tokens_once() -> None:
+    asked, outcome = attempts(Answer("A cat. It", whole=False), Answer(GOOD))
+    assert (asked, outcome) == ([Ask(100), Ask(200)], Outcome("a.png", GOOD))
+    _, outcome = attempts(Answer("A cat. It", whole=False), Answer("A cat. It sits. On the", whole=False))
+    assert outcome == Outcome("a.png", "A cat. It sits.", cut=True)
+
+
+def test_a_cut_answer_without_a_whole_sentence_is_a_fault() -> None:
+    _, outcome = attempts(Answer("A cat", whole=False), Answer("A cat that", whole=False))
+    assert outcome == Outcome("a.png", fault="the answer has no whole sentence within 200 tokens")
+
+
+def test_what_a_longer_answer_spoils_falls_back_to_the_shorter_one() -> None:
+    """With more tokens the model loops, whatever the seed: the sentences it first gave are whole."""
+    _, outcome = attempts(Answer("A cat. It", whole=False), *[Answer("a cat and " * 50, whole=False)] * (RETRIES + 1))
+    assert outcome == Outcome("a.png", "A cat.", cut=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("A cat. It sleeps on the", "A cat."),
+        ("A cat. It sleeps.", "A cat. It sleeps."),
+        ('A sign. It says "Go."', 'A sign. It says "Go."'),
+        ("Mr. Smith walks his dog. The dog", "Mr. Smith walks his dog."),
+        ("A cat sits.\n\nThe second par", "A cat sits."),
+        ("A cat", ""),
+        ("", ""),
+    ],
+)
+def test_only_whole_sentences_are_kept(text: str, kept: str) -> None:
+    assert whole_sentences(text) == kept

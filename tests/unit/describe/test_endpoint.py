@@ -1,0 +1,333 @@
+"""A real server that fails in every way: each picture still gets its own true text, once, or a reason."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from email.utils import formatdate
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from caption_server import Reply, Request, says, serving, truth
+
+from tavq.core.errors import UsageError
+from tavq.describe.answers import Outcome
+from tavq.describe.endpoint import KEY, Endpoint, EndpointError, EndpointSettings, check_url, key_from_environment
+from tavq.describe.pace import Patience
+
+Draw = Callable[[int], Path]
+QUICK = Patience(attempts=5, attempts_before=5, first=0.002, longest=0.01)
+
+
+def ask(folder: Path, url: str, names: list[str] | None = None, **changes: Any) -> dict[str, Outcome]:
+    """The outcomes by picture, and that there is one of each."""
+    settings = EndpointSettings(url, "m", "Look.", tokens=50, longest_side=64, timeout=5, patience=QUICK)
+    outcomes: list[Outcome] = []
+    pending = iter(names if names is not None else sorted(path.name for path in folder.iterdir()))
+    endpoint = Endpoint(folder, replace(settings, **changes))
+    try:
+        endpoint.run(pending, outcomes.extend, lambda: False)
+    finally:
+        assert len({outcome.file_name for outcome in outcomes}) == len(outcomes)
+        ask.outcomes = outcomes  # type: ignore[attr-defined]
+    return {outcome.file_name: outcome for outcome in outcomes}
+
+
+def texts(count: int) -> dict[str, str]:
+    return {f"{n:02}.png": f"The mean colour is {5 * n}, {5 * n}, {5 * n}. The picture is small." for n in range(count)}
+
+
+def got(outcomes: dict[str, Outcome]) -> dict[str, str | None]:
+    return {name: outcome.text for name, outcome in sorted(outcomes.items())}
+
+
+def test_each_picture_gets_its_own_text(draw: Draw) -> None:
+    with serving() as (url, server):
+        assert got(ask(draw(12), url, concurrency=4)) == texts(12)
+    assert server.most <= 4
+    body = server.requests[0].body
+    assert (body["model"], body["max_tokens"], body["temperature"]) == ("m", 50, 0.0)
+    assert body["messages"][0]["content"][1] == {"type": "text", "text": "Look."}
+
+
+def test_large_pictures_are_sent_smaller_and_small_ones_as_they_are(tmp_path: Path, draw: Draw) -> None:
+    import numpy as np
+
+    from tavq.data.pictures import save_png
+
+    folder = draw(1)
+    save_png(folder / "large.png", np.full((100, 300, 3), 200, np.uint8))
+    with serving() as (url, server):
+        ask(folder, url)
+    assert sorted(request.picture.size for request in server.requests) == [(16, 12), (64, 21)]
+
+
+FAILURES = {
+    "500": Reply(500, b"oh"),
+    "503": Reply(503, b'{"error": {"message": "loading"}}'),
+    "429": Reply(429, b"slow down", {"Retry-After": "0"}),
+    "slow": Reply(wait=0.6),
+    "cut": Reply(body=says("A cat. " * 50).body, send=40),
+    "nothing": Reply(body=says("A cat.").body, send=0),
+    "short": Reply(body=says("A cat.").body[:-5]),
+    "too-long": Reply(body=says("A cat.").body, length=10_000),
+    "length-cuts": Reply(body=says("A cat.").body, length=20),
+    "garbage": Reply(body=b"<html>busy</html>"),
+    "no-utf8": Reply(body=b"\xff\xfe\xff"),
+    "no-choices": Reply(body=b'{"choices": []}'),
+    "null-choices": Reply(body=b'{"choices": null}'),
+    "no-message": Reply(body=b'{"choices": [{"index": 0}]}'),
+    "list": Reply(body=b"[]"),
+    "number-text": says(3),
+}
+
+
+def failure_of(request: Request) -> Reply | None:
+    """Every second picture has a kind of failure of its own."""
+    number = request.picture.getpixel((0, 0))[0] // 5  # type: ignore[index]
+    return list(FAILURES.values())[number // 2] if number % 2 else None
+
+
+def test_what_passes_is_tried_again(draw: Draw) -> None:
+    """The first two requests of each picture fail, of each in another way."""
+    count = 2 * len(FAILURES)
+
+    def answer(request: Request) -> Reply:
+        return (failure_of(request) if request.again < 2 else None) or truth(request)
+
+    with serving(answer) as (url, server):
+        assert got(ask(draw(count), url, timeout=0.4, concurrency=6)) == texts(count)
+    assert len(server.requests) == count + 2 * len(FAILURES)
+
+
+def test_a_picture_that_always_fails_is_a_fault_where_others_succeed(draw: Draw) -> None:
+    count = 2 * len(FAILURES)
+    with serving(lambda request: failure_of(request) or truth(request)) as (url, _):
+        twice = replace(QUICK, attempts=2, attempts_before=2)
+        found = ask(draw(count + 1), url, timeout=0.2, concurrency=1, patience=twice)
+    faults = {name: outcome.fault for name, outcome in found.items() if outcome.fault}
+    assert got(found) == texts(count + 1) | {f"{number:02}.png": None for number in range(1, count, 2)}
+    for kind, fault in zip(FAILURES, (faults[name] for name in sorted(faults)), strict=True):
+        assert fault.endswith("(2 times)"), (kind, fault)
+    assert faults["03.png"] == "the server gave no answer: 503 loading (2 times)"
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_a_server_that_fails_on_all_stops_the_work_and_faults_nobody(draw: Draw, concurrency: int) -> None:
+    for failing in (FAILURES["503"], FAILURES["cut"]):
+        with serving(lambda request, failing=failing: failing) as (url, server):
+            with pytest.raises(EndpointError, match=r"answered none of the last 3 pictures"):
+                ask(draw(20), url, concurrency=concurrency)
+            assert ask.outcomes == []  # type: ignore[attr-defined]
+            assert len(server.requests) <= 5 * (3 + concurrency)
+
+
+def test_an_outage_in_the_middle_stops_the_work_and_faults_nobody(draw: Draw) -> None:
+    with serving(lambda request: truth(request) if request.number < 6 else FAILURES["503"]) as (url, _):
+        with pytest.raises(EndpointError, match="answered none of the last 5 pictures"):
+            ask(draw(30), url, concurrency=2)
+        assert sorted(outcome.text or "" for outcome in ask.outcomes) == sorted(texts(6).values())  # type: ignore[attr-defined]
+
+
+def test_an_outage_at_the_end_leaves_its_pictures(draw: Draw) -> None:
+    with serving(lambda request: truth(request) if request.number < 3 else FAILURES["503"]) as (url, _):
+        with pytest.raises(EndpointError, match=r"last 1 pictures, '03.png' for example: .*503 loading \(5 times\)"):
+            ask(draw(4), url, concurrency=1)
+        assert len(ask.outcomes) == 3  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(401, "refuses the key"), (403, "refuses the key"), (404, "does not know this address or model"), (405, "addr")],
+)
+def test_what_no_picture_can_change_stops_at_once(draw: Draw, status: int, reason: str) -> None:
+    reply = Reply(status, b'{"error": {"message": "The model `m` does not exist."}}')
+    with serving(lambda request: reply) as (url, server):
+        with pytest.raises(EndpointError, match=rf"{status} at .*{reason}.*`m` does not exist"):
+            ask(draw(9), url, concurrency=2)
+        assert len(server.requests) <= 2
+
+
+def test_nobody_there(draw: Draw) -> None:
+    with serving() as (url, _):
+        pass
+    with pytest.raises(EndpointError, match="answered none of the last 3 pictures"):
+        ask(draw(9), url)
+
+
+def test_a_refused_picture_is_a_fault_and_the_work_goes_on(draw: Draw) -> None:
+    refusal = Reply(400, b'{"detail": "too many pixels"}')
+
+    def answer(request: Request) -> Reply:
+        return refusal if request.picture.getpixel((0, 0)) in ((10,) * 3, (0,) * 3) else truth(request)
+
+    with serving(answer) as (url, server):
+        found = ask(draw(5), url, concurrency=1)
+    assert got(found) == texts(5) | {"00.png": None, "02.png": None}
+    assert found["02.png"].fault == "the server refused it: 400 too many pixels"
+    assert len(server.requests) == 5
+
+
+def test_a_server_that_refuses_every_picture_stops_the_work(draw: Draw) -> None:
+    with serving(lambda request: Reply(400, b'{"message": "m is not multimodal"}')) as (url, server):
+        with pytest.raises(EndpointError, match="m is not multimodal"):
+            ask(draw(20), url, concurrency=1)
+        assert len(server.requests) == 3
+        assert ask.outcomes == []  # type: ignore[attr-defined]
+        found = ask(draw(20), url, ["05.png"])  # too few to tell: what the server said is the picture's
+        assert found["05.png"].fault == "the server refused it: 400 m is not multimodal"
+
+
+def test_unreadable_pictures_are_listed_and_not_sent(draw: Draw) -> None:
+    folder = draw(2)
+    (folder / "00.png").write_bytes(b"no picture")
+    with serving() as (url, server):
+        found = ask(folder, url, ["00.png", "01.png", "gone.png", "../x.png"])
+    assert len(server.requests) == 1
+    assert "not a picture" in (found["00.png"].fault or "")
+    assert found["gone.png"].fault == "no such file or directory"
+    assert "leads outside" in (found["../x.png"].fault or "")
+
+
+# --- answers ----------------------------------------------------------------------------------------------------
+
+
+def test_bad_answers_are_asked_for_again_by_sampling(draw: Draw) -> None:
+    bad = [says(""), says("I'm sorry, I can't help with that."), says(None, "content_filter")]
+    with serving(lambda request: bad[request.again] if request.again < 3 else truth(request)) as (url, server):
+        assert got(ask(draw(1), url)) == texts(1)
+    assert [request.body["temperature"] for request in server.requests] == [0.0, 0.7, 0.7, 0.7]
+    assert [request.body.get("seed") for request in server.requests] == [None, 1, 2, 3]
+
+
+def test_answers_that_stay_bad_are_faults(draw: Draw) -> None:
+    with serving(lambda request: says("a cat and " * 40)) as (url, server):
+        assert ask(draw(1), url)["00.png"].fault == "the answer repeated itself, 4 times"
+    assert len(server.requests) == 4
+
+
+def test_a_cut_answer_is_asked_for_once_more_with_more_tokens(draw: Draw) -> None:
+    with serving(lambda request: says("A cat. It", "length") if request.again == 0 else truth(request)) as (
+        url,
+        server,
+    ):
+        assert got(ask(draw(1), url)) == texts(1)
+    assert [request.body["max_tokens"] for request in server.requests] == [50, 100]
+    with serving(lambda request: says("A cat. It sits", "length")) as (url, server):
+        assert ask(draw(1), url)["00.png"] == Outcome("00.png", "A cat.", cut=True)
+    assert len(server.requests) == 2
+
+
+def test_a_server_without_room_for_more_tokens_gives_what_it_gave(draw: Draw) -> None:
+    def answer(request: Request) -> Reply:
+        return says("A cat. It sits", "length") if request.again == 0 else Reply(400, b"max_tokens is too large")
+
+    with serving(answer) as (url, _):
+        assert ask(draw(1), url)["00.png"] == Outcome("00.png", "A cat.", cut=True)
+
+
+# --- pace -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_everyone_waits_as_long_as_the_server_asks(draw: Draw, form: str) -> None:
+    def answer(request: Request) -> Reply:
+        if request.number:
+            return truth(request)
+        value = "1" if form == "seconds" else formatdate(time.time() + 2, usegmt=True)  # dates have whole seconds
+        return Reply(429, b"", {"Retry-After": value})
+
+    with serving(answer) as (url, server):
+        assert got(ask(draw(6), url, concurrency=1)) == texts(6)
+    times = [request.time - server.requests[0].time for request in server.requests]
+    assert times[1] > 0.9
+    assert times[-1] < 5
+
+
+def test_requests_keep_to_their_rate(draw: Draw) -> None:
+    with serving() as (url, server):
+        ask(draw(8), url, concurrency=8, per_minute=1200)
+    times = [request.time for request in server.requests]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    assert times[-1] - times[0] > 7 * 0.05 * 0.8
+    assert len([gap for gap in gaps if gap < 0.02]) <= 4  # not in bursts
+
+
+def test_a_server_that_trickles_is_not_waited_for_without_end(draw: Draw) -> None:
+    """Each byte comes in time, the whole never does."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ended = threading.Event()
+
+        def trickle() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                while not ended.wait(0.05):
+                    connection.sendall(b" ")
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        once = replace(QUICK, attempts_before=1)
+        try:
+            with pytest.raises(EndpointError, match=r"nothing within 0.4 seconds \(1 times\)"):
+                ask(draw(1), f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=0.4, patience=once)
+        finally:
+            ended.set()
+            thread.join()
+
+
+def test_stopping_does_not_wait_for_answers(draw: Draw) -> None:
+    settings = EndpointSettings("", "m", "p", 50, 64, concurrency=2, patience=QUICK)
+    outcomes: list[Outcome] = []
+    with serving(lambda request: truth(request) if request.number == 0 else Reply(wait=3)) as (url, _):
+        started = time.monotonic()
+        pending = iter(sorted(path.name for path in draw(6).iterdir()))
+        Endpoint(draw(6), replace(settings, url=url)).run(pending, outcomes.extend, lambda: bool(outcomes))
+        assert time.monotonic() - started < 2.5
+    assert len(outcomes) == 1
+
+
+# --- keys and addresses -----------------------------------------------------------------------------------------
+
+
+def test_the_key_is_sent_and_never_told(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "secret-1234567890")
+    key = key_from_environment()
+    body = json.dumps({"error": {"message": f"{'x' * 190} Incorrect key: {key}"}}).encode()
+    with serving(lambda request: Reply(401, body)) as (url, server), pytest.raises(EndpointError) as caught:
+        ask(draw(1), url, key=key)
+    assert server.requests[0].headers["authorization"] == f"Bearer {key}"
+    assert "secret" not in str(caught.value)
+    assert "secret" not in repr(EndpointSettings(url, "m", "p", 1, 1, key=key))
+
+
+def test_no_other_key_of_this_machine_is_sent(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_someone")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-someone")
+    monkeypatch.delenv(KEY, raising=False)
+    with serving() as (url, server):
+        ask(draw(1), url, key=key_from_environment())
+    assert not any("someone" in value for value in server.requests[0].headers.values())
+
+
+def test_a_key_that_cannot_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "a\nb")
+    with pytest.raises(UsageError, match="holds characters that no key has"):
+        key_from_environment()
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://a/v1", "http://", "", "http://[", "http://a:b/"])
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(UsageError, match="is not an address"):
+        check_url(url)
+
+
+def test_a_password_in_the_address_is_refused_and_not_shown() -> None:
+    with pytest.raises(UsageError) as caught:
+        check_url("https://me:secret@host/v1")
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,178 @@
+"""Which pictures a run describes, what it writes, and what the next run makes of it."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tavq.core.errors import UsageError
+from tavq.data.sharding import Shard
+from tavq.describe.answers import Describer, Outcome
+from tavq.describe.endpoint import EndpointError
+from tavq.describe.job import Job, Run, _pace
+
+Draw = Callable[[int], Path]
+
+
+class Scripted(Describer):
+    """Says of each picture what the script says, or else its name."""
+
+    note = "noted"
+
+    def __init__(self, script: dict[str, Outcome] | None = None, stop_after: int | None = None) -> None:
+        self.script = script or {}
+        self.stop_after = stop_after
+        self.seen: list[str] = []
+
+    def run(self, pending: Iterator[str], done: Callable[[Sequence[Outcome]], None], stop: Callable[[], bool]) -> None:
+        for name in pending:
+            if len(self.seen) == self.stop_after:
+                raise EndpointError("The server is gone.")
+            self.seen.append(name)
+            done([self.script.get(name, Outcome(name, f"Text of {name}."))])
+
+
+def work(folder: Path, describer: Scripted | None = None, **changes: Any) -> tuple[Run, Scripted]:
+    describer = describer or Scripted()
+    run = Run(Job(folder, **{"model": "m", "prompt": "p"} | changes))
+    run.work(lambda: describer)
+    return run, describer
+
+
+def lines(folder: Path, name: str = "long_text.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def names(count: int) -> list[str]:
+    return [f"{number:02}.png" for number in range(count)]
+
+
+def test_each_picture_has_a_line_of_its_own(draw: Draw) -> None:
+    run, _ = work(draw(3))
+    assert lines(draw(3)) == [
+        {"file_name": name, "model": "m", "prompt": "p", "text": f"Text of {name}."} for name in names(3)
+    ]
+    assert (run.summary.described, run.summary.failed, run.summary.left) == (3, 0, 0)
+
+
+def test_a_second_run_does_nothing_and_loads_nothing(draw: Draw) -> None:
+    work(draw(3))
+    run = Run(Job(draw(3), "m", "p"))
+
+    def load() -> Any:
+        raise AssertionError("the model was loaded")
+
+    run.work(load)
+    assert (run.summary.described, run.summary.before) == (0, 3)
+    assert len(lines(draw(3))) == 3
+
+
+def test_another_model_or_prompt_describes_anew(draw: Draw) -> None:
+    work(draw(2))
+    assert work(draw(2), model="n")[1].seen == names(2)
+    assert work(draw(2), prompt="q")[1].seen == names(2)
+    assert work(draw(2))[1].seen == []
+
+
+def test_faults_are_written_and_tried_again_only_when_asked(draw: Draw) -> None:
+    folder = draw(3)
+    bad = Scripted({"01.png": Outcome("01.png", fault="refused"), "02.png": Outcome("02.png", "A cat.", cut=True)})
+    run, _ = work(folder, bad)
+    assert lines(folder)[1] == {"file_name": "01.png", "model": "m", "prompt": "p", "fault": "refused"}
+    assert (run.summary.described, run.summary.cut, run.summary.failed) == (2, 1, 1)
+    assert [str(fault) for fault in run.faults.first] == ["01.png: refused"]
+    assert work(folder)[1].seen == []
+    assert work(folder, retry_faults=True)[1].seen == ["01.png"]
+    assert work(folder, retry_faults=True)[1].seen == []
+
+
+def test_a_cut_last_line_is_dropped_and_done_again(draw: Draw) -> None:
+    folder = draw(3)
+    work(folder)
+    path = folder / "long_text.jsonl"
+    whole = path.read_bytes()
+    for cut in (1, 20, len(whole.split(b"\n")[2])):
+        path.write_bytes(whole[:-cut])
+        assert work(folder)[1].seen == ["02.png"]
+        assert path.read_bytes() == whole
+
+
+def test_pictures_with_a_long_text_of_their_own_are_left(draw: Draw) -> None:
+    folder = draw(4)
+    records: list[dict[str, Any]] = [{"file_name": name} for name in names(4)]
+    records[1]["long_text"] = "Its own."
+    records[2]["split"] = "val"
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records) + "{\n")
+    run, describer = work(folder, split="train")
+    assert describer.seen == ["00.png", "03.png"]
+    assert run.summary.own == 1
+    assert run.faults.count == 1  # the broken line, once
+    assert work(folder)[1].seen == ["02.png"]
+
+
+def test_a_limit_is_of_pictures_to_do(draw: Draw) -> None:
+    assert work(draw(5), limit=2)[1].seen == names(5)[:2]
+    assert work(draw(5), limit=2)[1].seen == names(5)[2:4]
+
+
+def test_shards_are_apart_and_together_everything(draw: Draw) -> None:
+    folder = draw(20)
+    parts = [work(folder, shard=Shard.parse(f"{number}/3"))[1].seen for number in (1, 2, 3)]
+    assert sorted(name for part in parts for name in part) == names(20)
+    assert all(len(part) > 2 for part in parts)
+    assert [line["file_name"] for line in lines(folder, "long_text-2-of-3.jsonl")] == parts[1]
+    assert work(folder)[1].seen == []  # all files are read together
+    assert work(folder, shard=Shard.parse("1/2"))[1].seen == []
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/2/3", "", "1.5/2", "²/3"])
+def test_what_is_no_shard(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a shard; give i/n"):
+        Shard.parse(text)
+
+
+def test_an_end_of_the_server_keeps_what_is_done(draw: Draw) -> None:
+    run, _ = work(draw(5), Scripted(stop_after=2))
+    assert (run.summary.stopped, run.summary.described, run.summary.left) == ("The server is gone.", 2, 3)
+    assert work(draw(5))[1].seen == names(5)[2:]
+
+
+def test_looking_up_what_is_done_can_be_stopped(draw: Draw) -> None:
+    folder = draw(1)
+    (folder / "metadata.jsonl").write_text(
+        "".join(f'{{"file_name": "{n}.png", "long_text": "A."}}\n' for n in range(2500))
+    )
+    run, shown = Run(Job(folder, "m", "p")), []
+
+    def stop(done: int, total: int, note: str) -> None:
+        shown.append(note)
+        run.stopping = True
+
+    assert run.work(Scripted, stop).stopped == "Stopped by a signal"
+    assert shown == ["1,000 pictures looked up"]
+
+
+def test_progress_has_rate_and_time_left(draw: Draw) -> None:
+    shown: list[tuple[int, int, str]] = []
+    Run(Job(draw(4), "m", "p")).work(Scripted, lambda *values: shown.append(values))
+    assert [(done, total) for done, total, _ in shown] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert shown[-1][2].endswith("/s, 0 s left noted")
+    assert _pace(0, 10, 5) == ""
+    assert _pace(10, 100, 5) == "2/s, 45 s left"
+    assert _pace(10, 3000, 5) == "2/s, 24 min left"
+    assert _pace(10, 20_000, 5) == "2/s, 2 h 46 min left"
+
+
+@pytest.mark.parametrize("changes", [{"model": " "}, {"prompt": ""}, {"prompt": "a\0"}, {"prompt": "x" * 200_000}])
+def test_what_could_not_be_read_back_is_not_written(draw: Draw, changes: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="must be text that can be shown"):
+        work(draw(1), **changes)
+
+
+def test_a_wrong_split_and_folder(draw: Draw, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Unknown split 'dev'; known: train, val, test"):
+        work(draw(1), split="dev")
+    with pytest.raises(UsageError, match="There is no folder"):
+        work(tmp_path / "nothing")

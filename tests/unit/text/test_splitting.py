@@ -1,0 +1,73 @@
+"""Blocks of texts, split in this process or in others."""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tavq.core.errors import DataError
+from tavq.text import splitting
+from tavq.text.granularity import split
+from tavq.text.splitting import Pair, blocks, fingerprint, split_block, split_blocks, text_hash
+
+PAIRS = [(f"{n}.png", f"A red car {n} and {n % 3} blue dogs. It rains.") for n in range(20)]
+
+
+def test_blocks_end_at_a_number_of_texts_or_of_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splitting, "BLOCK_TEXTS", 3)
+    monkeypatch.setattr(splitting, "BLOCK_CHARACTERS", 100)
+    lengths = [1, 1, 1, 1, 99, 1, 200_000, 1]
+    found = [[len(text) for _, text in block] for block in blocks((str(n), "x" * n) for n in lengths)]
+    assert found == [[1, 1, 1], [1, 99], [1, 200_000], [1]]
+
+
+def test_a_block_holds_the_units_of_its_texts() -> None:
+    block = split_block("pattern", [*PAIRS[:3], ("empty", ""), ("sign", "!")])
+    tensors = block.tensors
+    assert block.dropped == [("empty", "empty text"), ("sign", "no word or number in its text")]
+    assert block.kept == [text for _, text in PAIRS[:3]]
+    assert bytes(tensors["keys"]) == b"0.png1.png2.png"
+    assert tensors["text_hashes"].tolist() == [text_hash(text) for _, text in PAIRS[:3]]
+    for name in ("words", "phrases", "sentences"):
+        starts = tensors[f"{name}/text_offsets"].tolist()
+        texts = [bytes(tensors[f"{name}/text"][a:b]).decode() for a, b in itertools.pairwise(starts)]
+        assert len(set(texts)) == len(texts)
+        ids = np.split(tensors[f"{name}/ids"], tensors[f"{name}/offsets"][1:-1])
+        assert [tuple(texts[row] for row in rows) for rows in ids] == [split(text)[name] for _, text in PAIRS[:3]]
+
+
+def test_fingerprints_tell_texts_apart() -> None:
+    assert fingerprint([("a", "bc")]) != fingerprint([("ab", "c")])
+    assert fingerprint([("a", "b"), ("c", "d")]) != fingerprint([("c", "d"), ("a", "b")])
+    assert fingerprint([("a", "b")]) == fingerprint([("a", "b")])
+
+
+@pytest.mark.slow
+def test_processes_give_what_one_gives_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splitting, "BLOCKS_FOR_PROCESSES", 2)
+    monkeypatch.setattr(splitting, "BLOCK_TEXTS", 3)
+    taken = []
+
+    def work() -> Iterator[list[Pair]]:
+        for block in blocks(PAIRS):
+            taken.append(len(taken))
+            yield block
+
+    found = []
+    for block in split_blocks("pattern", work(), jobs=2):
+        found.append(block)
+        assert len(taken) - len(found) <= 4  # read ahead as far as the processes need, no farther
+    expected = [split_block("pattern", pairs) for pairs in blocks(PAIRS)]
+    assert len(found) == len(expected) == 7
+    for one, other in zip(found, expected, strict=True):
+        assert one.kept == other.kept
+        for name, array in other.tensors.items():
+            np.testing.assert_array_equal(one.tensors[name], array)
+
+
+@pytest.mark.slow
+def test_an_error_in_a_process_is_the_same_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splitting, "BLOCKS_FOR_PROCESSES", 2)
+    with pytest.raises(DataError, match="is not valid text"):
+        list(split_blocks("pattern", [[("a", "b")], [("", "c")]], jobs=2))
