@@ -13,7 +13,8 @@ from tavq.interfaces import DEEP, Aligner, Batch, Codebook, Quantized, Quantizer
 from tavq.metrics.alignment import code_text_cosine, probe, retrieval
 from tavq.metrics.codes import CodeUsage
 from tavq.metrics.collapse import warning as collapse_warning
-from tavq.metrics.images import FrechetDistance, PictureMean, l1, l2, psnr, ssim
+from tavq.metrics.distances import FrechetDistance
+from tavq.metrics.images import PictureMean, l1, l2, psnr, ssim
 from tavq.metrics.words import MASKED, MaskedWords, WordRelations, keyed_noise
 from tavq.nets.features import FeatureNetwork
 

@@ -8,7 +8,8 @@ from torch.nn.functional import normalize
 
 from tavq.metrics.alignment import code_text_cosine, probe, ranks
 from tavq.metrics.codes import CodeUsage
-from tavq.metrics.images import PictureMean, frechet_distance, l1, l2, psnr, ssim
+from tavq.metrics.distances import frechet_distance
+from tavq.metrics.images import PictureMean, l1, l2, psnr, ssim
 
 SEEDS = st.integers(0, 2**31)
 
