@@ -107,8 +107,8 @@ def without_tokens(batch: Any) -> Any:
 
 
 def open_network(name: str) -> Any:
-    """A feature network from `scenes` or `squeezenet=WEIGHTS`."""
-    from tavq.nets.features import feature_network
+    """A feature network from `scenes` or `NAME=WEIGHTS`."""
+    from tavq.nets.networks import feature_network
 
     kind, _, weights = name.partition("=")
     return feature_network(kind, Path(weights) if weights else None)

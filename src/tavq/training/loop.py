@@ -30,7 +30,8 @@ from tavq.interfaces import (
 )
 from tavq.metrics.collapse import POSITIONS_PER_ENTRY, collapsed, diagnose
 from tavq.nets.critics import PatchCritic
-from tavq.nets.features import feature_network, logits_distance, perceptual_distance
+from tavq.nets.features import logits_distance, perceptual_distance
+from tavq.nets.networks import feature_network
 from tavq.ops import collective
 from tavq.tokenizer import Tokenizer
 from tavq.training import card, checkpoint, finetune, provenance
