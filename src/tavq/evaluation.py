@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -13,10 +14,10 @@ from tavq.interfaces import DEEP, Aligner, Batch, Codebook, Quantized, Quantizer
 from tavq.metrics.alignment import code_text_cosine, probe, retrieval
 from tavq.metrics.codes import CodeUsage
 from tavq.metrics.collapse import warning as collapse_warning
-from tavq.metrics.distances import FrechetDistance
-from tavq.metrics.images import PictureMean, l1, l2, psnr, ssim
+from tavq.metrics.distances import PictureSet, set_distances
+from tavq.metrics.images import SMALLEST_MS_SSIM, PictureMean, l1, l2, ms_ssim, psnr, ssim
 from tavq.metrics.words import MASKED, MaskedWords, WordRelations, keyed_noise
-from tavq.nets.features import FeatureNetwork
+from tavq.nets.features import FeatureNetwork, perceptual_distances
 
 
 @runtime_checkable
@@ -41,7 +42,10 @@ class Evaluation:
 
     def __init__(self, sizes: Sequence[int], networks: Sequence[FeatureNetwork]) -> None:
         self.means = {measure.__name__: PictureMean(measure) for measure in (psnr, ssim, l1, l2)}
-        self.distances = [FrechetDistance(network) for network in networks]
+        self.ms_ssim = PictureMean(ms_ssim)
+        self.networks = networks
+        self.looks = {n.title("distance"): PictureMean(partial(perceptual_distances, n)) for n in networks if n.heads}
+        self.sets = [(PictureSet(network), PictureSet(network)) for network in networks if not network.heads]
         self.codes = CodeUsage(sizes)
         self.pairs = _Pairs()
         self.filled = [MaskedWords(count) for count in MASKED]
@@ -58,8 +62,13 @@ class Evaluation:
         reconstruction = _finite(tokenizer.decode(levels[DEEP].indices), "reconstructions").clamp(-1, 1)
         for mean in self.means.values():
             mean.update(reconstruction, batch.images)
-        for distance in self.distances:
-            distance.update(reconstruction, batch.images)
+        if min(size) >= SMALLEST_MS_SSIM:
+            self.ms_ssim.update(reconstruction, batch.images)
+        for mean in self.looks.values():
+            mean.update(reconstruction, batch.images)
+        for rebuilt, originals in self.sets:
+            rebuilt.update(reconstruction, batch.keys)
+            originals.update(batch.images, batch.keys)
         self.codes.update(levels[DEEP].indices)
         if batch.text is not None:
             self.pairs.update(tokenizer.aligner, levels, batch.text, batch.keys)
@@ -84,13 +93,16 @@ class Evaluation:
         """The result of `evaluate`."""
         result: dict[str, Any] = {"images": self.images, "size": list(self.size)}
         result |= {name: mean.compute() for name, mean in self.means.items()}
-        for distance in self.distances:
-            result |= distance.compute()
+        result |= {"ms_ssim": self.ms_ssim.compute()} | {name: mean.compute() for name, mean in self.looks.items()}
+        for rebuilt, originals in self.sets:
+            result |= set_distances(rebuilt, originals)
         result |= self.codes.compute() | self.pairs.compute()
         for measure in self.filled:
             result |= measure.compute()
         result |= self.relations.compute()
-        return result | {"feature_weights": {d.network.name: d.network.sha256 for d in self.distances}}
+        return result | {
+            "feature_weights": {n.title("distance") if n.heads else n.name: n.sha256 for n in self.networks}
+        }
 
 
 class _Pairs:
@@ -163,7 +175,10 @@ def evaluate(
 
     - `images`, `size` [y, x]: what was measured. Reconstructions are clamped to [-1, 1] and not rounded to 8 bits.
     - `psnr`, `ssim`, `l1`, `l2`: means over pictures (`metrics.images`).
-    - `fd_<network>`, `fd_<network>_warning` for each of `networks`; `feature_weights`: their sha256 by name.
+    - `ms_ssim`: the same, None for pictures below 176 x 176.
+    - `fd_<network>`, `fd_<network>_warning`, `kid_<network>`, `kid_<network>_standard_error` for each of `networks`
+      (`metrics.distances`); of a network with learned heads instead its distance, `lpips_vgg`, as a mean over pictures.
+      `feature_weights`: their sha256 by name.
     - `usage`, `perplexity`, `dead`, `top_entries` of the deep grid (`metrics.codes`); `usage_warning` where they
       show a collapse.
     - `code_text_cosine`, `code_text_cosine_shuffled`, `retrieval`: None without an aligner or text.
@@ -178,7 +193,7 @@ def evaluate(
     Args:
         tokenizer: what encodes and decodes.
         batches: pictures of one size; read once.
-        networks: feature networks of the Fréchet distances, on the tokenizer's device.
+        networks: feature networks of the distances, on the tokenizer's device.
         progress: called with the number of pictures done after each batch.
 
     Raises:

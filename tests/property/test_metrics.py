@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from tavq.metrics.alignment import code_text_cosine, probe, ranks
 from tavq.metrics.codes import CodeUsage
-from tavq.metrics.distances import frechet_distance
+from tavq.metrics.distances import Gaussian, frechet_distance
 from tavq.metrics.images import PictureMean, l1, l2, psnr, ssim
 
 SEEDS = st.integers(0, 2**31)
@@ -65,11 +65,11 @@ def test_frechet_distance_is_symmetric_and_never_negative(seed: int, width: int,
     moments = []
     for i in range(2):
         sample = noise(rows, width, seed=seed + i).double()
-        moments.append((sample.mean(dim=0), sample.mT @ sample / rows))  # singular where rows < width
-    distance = frechet_distance(*moments[0], *moments[1])
-    assert distance >= (moments[0][0] - moments[1][0]).square().sum() - 1e-9
-    assert frechet_distance(*moments[1], *moments[0]) == pytest.approx(distance, abs=1e-6)
-    assert frechet_distance(*moments[0], *moments[0]) == pytest.approx(0, abs=1e-6)
+        moments.append(Gaussian(rows, sample.mean(dim=0), sample.mT @ sample / rows))  # singular where rows < width
+    distance = frechet_distance(*moments)
+    assert distance >= (moments[0].mean - moments[1].mean).square().sum() - 1e-9
+    assert frechet_distance(*moments[::-1]) == pytest.approx(distance, abs=1e-6)
+    assert frechet_distance(moments[0], moments[0]) == pytest.approx(0, abs=1e-6)
 
 
 @settings(max_examples=15, deadline=None)

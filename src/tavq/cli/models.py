@@ -45,7 +45,7 @@ def evaluate(
         data: A folder data set.
         split: train, val or test.
         text: The text store; by default DATA/text where it exists.
-        features: Feature networks of the Fréchet distances: `scenes`, `squeezenet=WEIGHTS.npz`.
+        features: Feature networks of the distances: `scenes`, `squeezenet=FILE`, `inception=FILE`, `lpips=FILE`.
         limit: Measure only so many pictures.
         size: Side of the pictures; by default the size the model was trained at.
         json: Write the figures to this file too.

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from tavq.core.errors import UsageError
 from tavq.metrics.sums import Sums
@@ -18,6 +19,11 @@ SMALLEST_ERROR = 1e-10
 
 WINDOW = 11
 """Side of SSIM's Gaussian window."""
+
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Of MS-SSIM's five scales, fine to coarse."""
+
+SMALLEST_MS_SSIM = WINDOW * 2 ** (len(SCALE_WEIGHTS) - 1)
 
 Measure = Callable[[Tensor, Tensor], Tensor]
 
@@ -53,16 +59,53 @@ def ssim(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c
     """
     if min(reference.shape[-2:]) < WINDOW:
         raise UsageError(f"SSIM needs pictures of at least {WINDOW} x {WINDOW}; got {tuple(reference.shape[-2:])}.")
-    # In float32 the variances of flat regions would drown in the rounding of their two large terms.
-    a, b = (images.double().add(1).div(2) for images in (reconstruction, reference))
+    luminance, structure = _likeness(_unit(reconstruction), _unit(reference))
+    return (luminance * structure).mean(dim=(1, 2, 3))
+
+
+def ms_ssim(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> Float[Tensor, " b"]:
+    """Structural similarity of each picture at five scales, averaged over channels, from 0 to 1.
+
+    SSIM's structure term at each scale, and its luminance term at the coarsest, to the power of the scale's weight; a
+    term below 0 counts as 0. From scale to scale pictures are halved by the mean of 2 x 2 pixels; a last odd row or
+    column is left out. Only pictures of 176 x 176 and more hold a window at the coarsest scale.
+
+    Source: Wang, Simoncelli, Bovik 2003, "Multi-scale structural similarity for image quality assessment", eq. 7 and
+    the weights of section 3.2.
+    Differs from the paper: colours, whose channels' values are averaged as in TensorFlow's `ssim_multiscale`.
+    """
+    if min(reference.shape[-2:]) < SMALLEST_MS_SSIM:
+        raise UsageError(
+            f"MS-SSIM needs pictures of at least {SMALLEST_MS_SSIM} x {SMALLEST_MS_SSIM}; "
+            f"got {tuple(reference.shape[-2:])}."
+        )
+    a, b = _unit(reconstruction), _unit(reference)
+    value = torch.ones(a.shape[:2], dtype=a.dtype, device=a.device)
+    for scale, weight in enumerate(SCALE_WEIGHTS, 1):
+        luminance, structure = _likeness(a, b)
+        last = scale == len(SCALE_WEIGHTS)
+        term = (luminance * structure if last else structure).mean(dim=(2, 3))
+        value = value * term.clamp(min=0) ** weight
+        a, b = (a, b) if last else (avg_pool2d(a, 2), avg_pool2d(b, 2))
+    return value.mean(dim=1)
+
+
+def _unit(images: Float[Tensor, "b c y x"]) -> Float64[Tensor, "b c y x"]:
+    """Pictures in [0, 1]; in float32 the variances of flat regions would drown in the rounding of two large terms."""
+    return images.double().add(1).div(2)
+
+
+def _likeness(
+    a: Float64[Tensor, "b c y x"], b: Float64[Tensor, "b c y x"]
+) -> tuple[Float64[Tensor, "b c u v"], Float64[Tensor, "b c u v"]]:
+    """SSIM's luminance term and its structure term in each window."""
     mean_a, mean_b = _blurred(a), _blurred(b)
     variance_a = _blurred(a * a) - mean_a * mean_a
     variance_b = _blurred(b * b) - mean_b * mean_b
     covariance = _blurred(a * b) - mean_a * mean_b
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * mean_a * mean_b + c1) / (mean_a * mean_a + mean_b * mean_b + c1)
-    structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
-    return (luminance * structure).mean(dim=(1, 2, 3))
+    return luminance, (2 * covariance + c2) / (variance_a + variance_b + c2)
 
 
 def _blurred(images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c u v"]:

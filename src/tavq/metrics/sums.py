@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from tavq.ops.collective import summed_here
+
 
 class Sums:
     """A metric whose whole memory is `state`, one vector of sums over what it has seen.
@@ -16,3 +18,7 @@ class Sums:
         """Counts what `other` has seen as seen here."""
         assert self.state.shape == other.state.shape, "metrics of different sizes"
         self.state += other.state
+
+    def join(self) -> None:
+        """Counts what all processes have seen, in each of them; alone, nothing happens."""
+        self.state.copy_(summed_here(self.state))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 
@@ -112,6 +112,25 @@ def gathered_text(text: str) -> list[str]:
     return [
         bytes(part[: int(length)].cpu().numpy()).decode("utf-8") for part, length in zip(parts, lengths, strict=True)
     ]
+
+
+def joined(rows: Shaped[Tensor, "n d"]) -> Shaped[Tensor, "m d"]:
+    """The rows of all processes on the CPU, in the order of their ranks; they may differ in number."""
+    if processes() == 1:
+        return rows
+    own = rows.to(_device())
+    counts = [torch.zeros(1, dtype=torch.int64, device=own.device) for _ in range(processes())]
+    dist.all_gather(counts, torch.tensor([len(own)], device=own.device))
+    padded = own.new_zeros(int(torch.cat(counts).max()), own.shape[1])
+    padded[: len(own)] = own
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[: int(count)].cpu() for part, count in zip(parts, counts, strict=True)])
+
+
+def summed_here(values: Tensor) -> Tensor:
+    """`summed` of values that lie on the CPU."""
+    return summed(values.to(_device())).to(values.device) if processes() > 1 else values
 
 
 def drawn_rows(rows: Float[Tensor, "n d"], count: int) -> Float[Tensor, "count d"]:

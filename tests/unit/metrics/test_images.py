@@ -1,13 +1,15 @@
 """Picture metrics against scikit-image and values by hand."""
 
+import formula_weights
 import numpy as np
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
+from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from tavq.core.errors import UsageError
-from tavq.metrics.images import PictureMean, l1, l2, psnr, ssim
+from tavq.metrics.images import PictureMean, l1, l2, ms_ssim, psnr, ssim
 
 
 def pictures(count: int = 3, y: int = 37, x: int = 50, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -71,3 +73,40 @@ def test_halves_merge_to_the_whole() -> None:
     right.update(noisy[2:], original[2:])
     left.merge(right)
     assert left.compute() == pytest.approx(whole.compute())
+
+
+def waves(y: int, x: int) -> tuple[Tensor, Tensor]:
+    """Two smooth pictures and noisy copies, by formula."""
+    i, j = torch.arange(y).double()[:, None], torch.arange(x).double()[None]
+    original = [[torch.sin(i / (7 + c) + j / (11 + b)) * 0.4 + 0.5 for c in range(3)] for b in range(2)]
+    smooth = torch.stack([torch.stack(channels) for channels in original])
+    noisy = (smooth + formula_weights.pictures(y, x).double() * 0.08).clamp(0, 1)
+    return noisy * 2 - 1, smooth * 2 - 1
+
+
+@pytest.mark.parametrize(
+    ("y", "x", "expected"),
+    [  # pytorch-msssim 1.0.0, ms_ssim(noisy, smooth, data_range=1, size_average=False) on [0, 1] in float64
+        (192, 176, [0.9823709272883588, 0.9807232005592724]),
+        (256, 256, [0.9827714072543547, 0.9816236471296338]),
+    ],
+)
+def test_ms_ssim_is_pytorch_msssims(y: int, x: int, expected: list[float]) -> None:
+    noisy, original = waves(y, x)
+    assert ms_ssim(noisy, original).tolist() == pytest.approx(expected, abs=1e-6)
+    assert ms_ssim(original, original).tolist() == pytest.approx([1, 1])
+    assert ms_ssim(-original, original).tolist() == [0, 0]  # a structure below 0 counts as 0
+
+
+def test_ms_ssim_of_one_channel_is_torchmetrics() -> None:
+    noisy, original = (images[:, :1].add(1).div(2) for images in waves(181, 190))  # odd sides at the first scale
+    expected = multiscale_structural_similarity_index_measure(
+        noisy, original, data_range=1.0, normalize="relu", reduction="none", sigma=1.5, kernel_size=11
+    )
+    found = ms_ssim(noisy * 2 - 1, original * 2 - 1)
+    assert found.tolist() == pytest.approx(expected.tolist(), abs=2e-3)  # it pads each picture's borders
+
+
+def test_ms_ssim_refuses_pictures_without_a_window_at_the_coarsest_scale() -> None:
+    with pytest.raises(UsageError, match=r"at least 176 x 176; got \(175, 200\)"):
+        ms_ssim(torch.zeros(1, 3, 175, 200), torch.zeros(1, 3, 175, 200))
