@@ -13,7 +13,7 @@ NETWORKS: dict[str, type[FeatureNetwork]] = {
 WEIGHTS = {
     "squeezenet": "its .npz file of Caffe weights",
     "inception": "the file that `tavq metrics convert inception` writes",
-    "lpips": "the file that `tavq metrics convert lpips` writes",
+    "lpips": "the file that `tavq metrics convert lpips-vgg` writes",
 }
 """What a user gives to each network that does not ship its weights."""
 
