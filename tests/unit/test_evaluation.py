@@ -13,7 +13,7 @@ from tavq.codebooks.learned import LearnedCodebook
 from tavq.core.errors import TrainingError, UsageError
 from tavq.evaluation import _mean_unit, evaluate
 from tavq.interfaces import Aligner, Batch, Codebook, Quantized, TextFeatures, TextUnits
-from tavq.metrics.images import l1
+from tavq.metrics.images import l1, ms_ssim
 from tavq.nets.features import FeatureNetwork
 from tavq.quantizers.nearest import NearestQuantizer
 
@@ -112,6 +112,34 @@ def test_everything_is_measured_in_one_pass() -> None:
     assert result["retrieval"]["candidates"] == 24
     assert result["probe_code_text_cosine"] > 0.95
     json.dumps(result, allow_nan=False)
+
+
+class Heads(Colours):
+    """Colours as stages, weighed."""
+
+    name = "heads"
+
+    @property
+    def heads(self) -> list[Tensor]:
+        return [torch.tensor([1.0, 2.0, 3.0])]
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        return [images]
+
+
+def test_large_pictures_and_learned_distances_have_their_measures() -> None:
+    tokenizer, large = GrayTokenizer(), batches(5, size=176, texts=False, batch=2)
+    result = evaluate(tokenizer, large, [Colours(), Heads()])
+    images = torch.cat([batch.images for batch in large])
+    rebuilt = tokenizer.decode(tokenizer.quantize(images)[2].indices).clamp(-1, 1)
+    assert result["ms_ssim"] == pytest.approx(ms_ssim(rebuilt, images).mean().item())
+    squares = (normalize(rebuilt, dim=1) - normalize(images, dim=1)).square().mean(dim=(2, 3))
+    expected = (squares * torch.tensor([1.0, 2.0, 3.0])).sum(dim=1).mean()
+    assert result["distance_heads"] == pytest.approx(float(expected), rel=1e-4)
+    assert result["kid_colours_standard_error"] > 0
+    assert "fd_heads" not in result
+    assert result["feature_weights"].keys() == {"colours", "distance_heads"}
+    assert evaluate(tokenizer, batches(5, texts=False))["ms_ssim"] is None
 
 
 def test_reconstructions_are_clamped() -> None:

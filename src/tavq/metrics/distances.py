@@ -136,7 +136,7 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
 
 
 def _factor(matrix: Float64[Tensor, "f f"]) -> Float64[Tensor, "f r"]:
-    """A factor of a positive semi-definite matrix, as wide as its rank; eigenvalues within rounding of zero are none."""
+    """A factor of a positive semi-definite matrix, as wide as its rank: without eigenvalues within rounding of zero."""
     values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
     present = values > values.abs().max() * len(values) * torch.finfo(values.dtype).eps
     return vectors[:, present] * values[present].sqrt()
