@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,17 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("TAVQ_REAL_DATA does not point to the real data sets")
     return Path(folder)
+
+
+@pytest.fixture
+def corpora(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The NLTK data that the splitter `corpora` reads."""
+    import nltk
+
+    with tarfile.open(real_data / "language" / "nltk_data_ready.tar.gz") as archive:
+        wanted = [name for name in archive.getmembers() if "wordnet" not in name.name and "conll" not in name.name]
+        archive.extractall(tmp_path, wanted, filter="data")
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
 
 
 @pytest.fixture

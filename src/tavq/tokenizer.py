@@ -14,6 +14,7 @@ from tavq.codebooks.fixed import FixedCodebook
 from tavq.core import files
 from tavq.core.config import Config, build, selected
 from tavq.core.errors import FileError, UsageError
+from tavq.core.pretrained import hub_folder
 from tavq.interfaces import (
     DEEP,
     TOKENS,
@@ -301,20 +302,7 @@ def find_model(name_or_path: str | Path) -> Path:
         raise UsageError(
             f"There is no model at {str(name_or_path)!r}: neither there nor in its folder model/ is a config.json."
         )
-    return _from_hub(str(name_or_path))
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors", "README.md"]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UsageError(
-            f"There is no folder {name!r} and no such model could be fetched from the hub: {reason}"
-        ) from error
+    return hub_folder(str(name_or_path), "model", ("config.json", "model.safetensors", "README.md"))
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:

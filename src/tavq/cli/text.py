@@ -46,9 +46,9 @@ def text(
 
     A store that already holds these texts by this encoder is kept; work that was stopped is gone on with.
 
-    Example: tavq text scenes --encoder minilm --stats
+    On several machines give each a part (--shard 1/2 and --shard 2/2), then join the parts with --merge.
 
-    On several machines: tavq text DIR --shard 1/2, --shard 2/2, then tavq text DIR --merge
+    Example: tavq text scenes --encoder minilm --stats
 
     Args:
         folder: A folder data set; `long_text` is taken, or the captions joined where there is none.
@@ -107,6 +107,7 @@ def _encode(
     """The store, made or kept, and whether it is to have a word graph."""
     from tavq.text.building import build_store
 
+    next(texts(), None)  # a folder that is missing or empty is told before anything is written
     before = _store_at(place)
     if before is not None and before.holds(texts(), encoder, splitter, whole):
         console.say(f"The text store {place} holds these texts; it is kept.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
 
-from tavq.core.errors import UsageError, suggestion
+from tavq.core.errors import UsageError, first_line, suggestion
 from tavq.core.registry import Registry
 
 M = TypeVar("M", bound=BaseModel)
@@ -74,15 +74,14 @@ def read_yaml(text: str, source: str) -> dict[str, Any]:
     try:
         value = yaml.safe_load(text)
     except Exception as error:  # PyYAML lets a KeyError, AttributeError or IndexError out for `!!bool x` and the like
-        raise UsageError(f"{source} is not valid YAML: {_first_line(error)}.") from error
+        raise UsageError(f"{source} is not valid YAML: {first_line(error)}.") from error
     if not isinstance(value, dict):
         raise UsageError(f"{source} must hold settings (name: value), got {type(value).__name__}.")
+    wrong = next((name for name in value if not isinstance(name, str)), "")
+    if wrong != "":
+        raise UsageError(f"{source} names a setting {wrong!r}; names are words.")
     _check_depth(value, source)
     return value
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _check_depth(value: Any, source: str) -> None:
@@ -132,7 +131,7 @@ def _scalar(text: str, key: str) -> Any:
     try:
         value = yaml.safe_load(text)
     except Exception as error:  # as in read_yaml
-        raise UsageError(f"--{key} {text!r} is not a value: {_first_line(error)}.") from error
+        raise UsageError(f"--{key} {text!r} is not a value: {first_line(error)}.") from error
     if isinstance(value, str):  # YAML 1.1 reads 1e-4 (no dot) as text
         try:
             return float(value)

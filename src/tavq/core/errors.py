@@ -38,3 +38,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """One line that names the unknown value, everything that is known and the nearest of it."""
     names = sorted(known)
     return f"Unknown {kind} {name!r}; known: {', '.join(names) or 'none'}.{suggestion(name, names)}"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, as a part of one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

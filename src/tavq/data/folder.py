@@ -5,7 +5,7 @@ import math
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -98,10 +98,12 @@ def _nothing(dataset: FolderDataset, everything: list[Record]) -> TavqError:
         known = ", ".join(f"{name} ({splits[name]})" for name in SPLITS if name in splits)
         return UsageError(f"{dataset.folder} has no pictures in the split {dataset.split!r}; it has: {known}.")
     if dataset.faults:
-        return DataError(
-            f"{dataset.folder / METADATA} has no usable line; {len(dataset.faults)} faults, first: {dataset.faults[0]}."
-        )
+        return _unusable(dataset.folder, dataset.faults, len(dataset.faults))
     return _empty(dataset.folder)
+
+
+def _unusable(folder: Path, faults: Sequence[Fault], count: int) -> DataError:
+    return DataError(f"{folder / METADATA} has no usable line; {count} faults, first: {faults[0]}.")
 
 
 def _empty(folder: Path) -> UsageError:
@@ -179,7 +181,18 @@ def iter_records(folder: Path, faults: Faults | None = None) -> Iterator[Record]
 def iter_undescribed(folder: Path, faults: Faults) -> Iterator[Record]:
     """As `iter_records`, with the texts of metadata.jsonl alone."""
     metadata = _metadata(folder)
-    return _streamed(folder, metadata, faults) if metadata.exists() else _listed(folder, faults)
+    records = _streamed(folder, metadata, faults) if metadata.exists() else _listed(folder, faults)
+    return _some(records, folder, faults)
+
+
+def _some(records: Iterator[Record], folder: Path, faults: Faults) -> Iterator[Record]:
+    """The records; UsageError or DataError, as FolderDataset's, where there are none."""
+    none = True
+    for record in records:
+        none = False
+        yield record
+    if none:
+        raise _unusable(folder, faults.first, faults.count) if faults.count else _empty(folder)
 
 
 def iter_texts(folder: Path, faults: Faults | None = None, split: str | None = None) -> Iterator[tuple[str, str]]:

@@ -1,17 +1,14 @@
 """The pictures of a data set that still want a description, and their lines in long_text.jsonl."""
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tavq.core.errors import UsageError
 from tavq.core.files import lock
 from tavq.core.lines import LineAppender
+from tavq.core.signals import stop_on_signal
 from tavq.data.descriptions import LONG_TEXT, Descriptions
 from tavq.data.folder import iter_undescribed
 from tavq.data.records import SPLITS, Description, Fault, Faults, Record, read_description
@@ -86,7 +83,7 @@ class Run:
             raise UsageError(f"There is no folder {job.folder}; give the folder of a data set.")
         with (
             lock(place.with_name(f".{place.name}.lock"), place, "give each machine its own --shard i/n"),
-            self._stop_on_signal(),
+            stop_on_signal(self.stop),
             Descriptions(job.folder, job.model, job.prompt) as known,
         ):
             total = self._count(known, progress)
@@ -97,6 +94,10 @@ class Run:
         if self.stopping and not self.summary.stopped:
             self.summary.stopped = "Stopped by a signal"
         return self.summary
+
+    def stop(self) -> None:
+        """Ends the run after what is under way."""
+        self.stopping = True
 
     def _describe(
         self, describer: Describer, pending: Iterator[str], lines: LineAppender, total: int, progress: Progress | None
@@ -163,24 +164,6 @@ class Run:
             counts.before += 1
             return False
         return True
-
-    @contextmanager
-    def _stop_on_signal(self) -> Iterator[None]:
-        """SIGTERM and the first SIGINT end the run; only the main thread can listen."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def stop(number: int, frame: Any) -> None:
-            self.stopping = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _pace(count: int, total: int, seconds: float) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from tavq.core.errors import FileError, TavqError, UsageError
+from tavq.core.errors import FileError, TavqError, UsageError, first_line
+from tavq.core.pretrained import hub_folder, quiet_transformers
 from tavq.describe.answers import TEMPERATURE, Answer, Ask, Attempts, Describer, Outcome
 from tavq.describe.pictures import load
 
@@ -86,7 +87,7 @@ class LocalModel(Describer):
         except Exception as error:  # each processor has its own ways to refuse a shape
             if len(pictures) > 1:
                 return [answer for picture in pictures for answer in self._answers([picture], ask, stop)]
-            return [f"the model does not take the picture ({_first_line(error)})"]
+            return [f"the model does not take the picture ({first_line(error)})"]
         with self._memory_explained():
             return [*self._generate(inputs, ask, stop)]
 
@@ -151,7 +152,7 @@ def load_model(name_or_path: str, device: str = "auto", dtype: str = "auto") -> 
     place = _device(device)
     number = DTYPES.get(dtype, torch.bfloat16 if place.type == "cuda" else torch.float32)
     folder = Path(name_or_path) if Path(name_or_path).is_dir() else _download(name_or_path)
-    with _quiet():
+    with quiet_transformers():
         model, processor = _load(folder, number)
     try:
         model = model.to(place).eval()
@@ -169,36 +170,14 @@ def _device(name: str) -> torch.device:
         device = torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"The device {name!r} cannot be used here: {_first_line(error)}.") from error
+        raise UsageError(f"The device {name!r} cannot be used here: {first_line(error)}.") from error
     return device
 
 
 def _download(name: str) -> Path:
-    import huggingface_hub
-
     if name.count("/") > 1 or name[:1] in (".", "/", "~"):
         raise UsageError(f"There is no model folder {name!r}; give a folder or a hub name.")
-    try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=FILES))
-    except Exception as error:  # the hub's client raises a dozen kinds; each means that the name cannot be had
-        raise UsageError(f"{name!r} is no folder, and the hub did not give it: {_first_line(error)}") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers without its remarks: what matters is checked in `_load`."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    bar = logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
+    return hub_folder(name, "model", FILES)
 
 
 def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -215,11 +194,11 @@ def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         )
     except ImportError as error:
         raise UsageError(
-            f"{folder} needs a package that is not here ({_first_line(error)}); use another model, or a server that "
+            f"{folder} needs a package that is not here ({first_line(error)}); use another model, or a server that "
             "has it with --endpoint."
         ) from error
     except Exception as error:  # transformers raises whatever its parsers meet in a broken folder
-        raise FileError(f"{folder} is not a whole vision-language model: {_first_line(error)}") from error
+        raise FileError(f"{folder} is not a whole vision-language model: {first_line(error)}") from error
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
         raise UsageError(f"{folder} has no processor of pictures and text; is it a vision-language model?")
     lacking = sorted(report["missing_keys"])
@@ -252,7 +231,3 @@ def _complete(processor: Any, config: Any) -> None:
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,5 +1,6 @@
 """How well the entries of a codebook are used."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from tavq.core.errors import UsageError
 from tavq.interfaces import stacked
 from tavq.metrics.sums import Sums
+from tavq.ops.collective import summed
 
 
 class CodeUsage(Sums):
@@ -83,3 +85,31 @@ def spacing(entries: Float[Tensor, "k d"]) -> dict[str, float]:
         nearest.append(distance.amin(1))
     median = torch.cat(nearest).median() / d**0.5
     return {"spacing": float(median), "scale": float(entries.square().mean().sqrt())}
+
+
+class UsageLog:
+    """How a codebook was used since it was last asked, for the log of a training run.
+
+    Counts stay on the device of the indices, so that no step waits for it.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes = tuple(sizes)
+        self.counts: Tensor | None = None
+
+    def add(self, indices: Int[Tensor, "b h w *c"]) -> None:
+        """The indices that one step chose."""
+        counts = torch.bincount(stacked(indices, self.sizes).flatten(), minlength=sum(self.sizes))
+        self.counts = counts if self.counts is None else self.counts + counts
+
+    def take(self, entries: Float[Tensor, "k d"]) -> dict[str, Any]:
+        """Usage, perplexity, dead entries and positions since the last call, over all processes; spacing of now."""
+        counts = torch.zeros(sum(self.sizes)) if self.counts is None else summed(self.counts).cpu()
+        self.counts = None
+        return {
+            "codebook/usage": float((counts > 0).double().mean()),
+            "codebook/perplexity": perplexity(counts, self.sizes),
+            "codebook/dead": int((counts == 0).sum()),
+            "codebook/positions": int(counts.sum()),
+            **{f"codebook/{key}": value for key, value in spacing(entries).items() if math.isfinite(value)},
+        }

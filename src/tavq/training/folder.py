@@ -13,13 +13,12 @@ from torch import Tensor
 from tavq.core import files
 from tavq.core.config import write_yaml
 from tavq.core.errors import UsageError
-from tavq.data.folder import FolderDataset
 from tavq.data.pictures import save_png
 from tavq.data.records import Fault
-from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, Batch, TextFeatures, TextSource
+from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, TextFeatures
 from tavq.ops.collective import rank
 from tavq.training import checkpoint, provenance
-from tavq.training.settings import Recipe
+from tavq.training.settings import RunRecipe
 
 
 class RunFolder:
@@ -30,10 +29,23 @@ class RunFolder:
         self.checkpoints, self.log, self.model = path / "checkpoints", path / "log.jsonl", path / "model"
 
     def lock(self) -> AbstractContextManager[Any]:
-        """Held by the process that writes; a second run in the folder is a FileError."""
-        return files.lock(self.path / ".lock", self.path) if rank() == 0 else nullcontext()
+        """Held by the process that writes.
 
-    def start(self, recipe: Recipe, facts: Mapping[str, Any]) -> None:
+        Raises:
+            UsageError: the folder cannot be made.
+            FileError: another process holds it, or it cannot be written.
+        """
+        if rank():
+            return nullcontext()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"{self.path} cannot be used as a run folder: {error.strerror}. Choose another."
+            ) from error
+        return files.lock(self.path / ".lock", self.path)
+
+    def start(self, recipe: RunRecipe, facts: Mapping[str, Any]) -> None:
         """Makes the folder of a new run.
 
         Raises:
@@ -46,13 +58,13 @@ class RunFolder:
         files.write_json(self.path / "provenance.json", dict(facts))
         self._write_recipe(recipe)  # last: where it stands, a killed start can be resumed
 
-    def go_on(self, recipe: Recipe, dataset: FolderDataset, text: TextSource | None) -> bool:
+    def go_on(self, recipe: RunRecipe, facts: Mapping[str, Any]) -> bool:
         """Readies the folder of a run to be resumed; false where it was killed before its first checkpoint.
 
         Raises:
             UsageError: there is no run, or one of other settings, data or text.
         """
-        provenance.check_same_run(self.path, recipe, dataset, text)
+        provenance.check_same_run(self.path, recipe, facts)
         self._sweep()
         if not checkpoint.exists(self.checkpoints):
             return False
@@ -63,7 +75,7 @@ class RunFolder:
         for folder in (self.path, self.checkpoints, self.path / "samples"):
             files.sweep(folder)
 
-    def _write_recipe(self, recipe: Recipe) -> None:
+    def _write_recipe(self, recipe: RunRecipe) -> None:
         files.write_text(self.path / "recipe.yaml", write_yaml(recipe.model_dump(mode="json")))
 
     def _own(self, name: str) -> Path:
@@ -82,12 +94,14 @@ class RunFolder:
         files.write_json(place, [asdict(fault) for fault in faults])
         return place
 
-    def note_failure(self, step: int, batch: Batch, values: Mapping[str, float | str]) -> Path:
-        """Keeps the batch and every value of a step that went wrong, and returns where."""
+    def note_failure(
+        self, step: int, batch: Mapping[str, Tensor], keys: Sequence[str], values: Mapping[str, float | str]
+    ) -> Path:
+        """Keeps the batch, its keys and every value of a step that went wrong, and returns where."""
         place = self._own("failure")
         with files.write_folder(place) as folder:
-            files.write_tensors(folder / "batch.safetensors", {"images": batch.images, **_text_tensors(batch.text)})
-            files.write_json(folder / "failure.json", {"step": step, "keys": batch.keys, "values": dict(values)})
+            files.write_tensors(folder / "batch.safetensors", batch)
+            files.write_json(folder / "failure.json", {"step": step, "keys": list(keys), "values": dict(values)})
         return place
 
     def note_alarm(self, alarm: Mapping[str, Any]) -> None:
@@ -103,7 +117,7 @@ class RunFolder:
         save_png(self.path / "samples" / f"{step:08d}.png", picture)
 
 
-def _text_tensors(text: TextFeatures | None) -> dict[str, Tensor]:
+def text_tensors(text: TextFeatures | None) -> dict[str, Tensor]:
     """A batch's text by `granularity/vectors`, `granularity/mask` and, where there are such, `whole/ids`, `pooled`."""
     if text is None:
         return {}

@@ -1,46 +1,28 @@
-"""The training loop: data to step to log, checkpoint and model folder."""
+"""The training loop: data to step to log, checkpoint and model folder, whatever is trained."""
 
 import hashlib
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from numpy import ndarray
+from torch import Tensor, nn
 
 from tavq.core.errors import TrainingError, UsageError
-from tavq.data.folder import FolderDataset
-from tavq.data.loader import EvaluationLoader, TrainingLoader, dead_workers_explained
+from tavq.core.signals import stop_on_signal
+from tavq.data.loader import dead_workers_explained
 from tavq.data.records import Fault
-from tavq.data.transforms import to_uint8
-from tavq.interfaces import (
-    DEEP,
-    Batch,
-    Losses,
-    TextSource,
-    default_device,
-    to_device,
-)
-from tavq.metrics.collapse import POSITIONS_PER_ENTRY, collapsed, diagnose
-from tavq.nets.critics import PatchCritic
-from tavq.nets.features import logits_distance, perceptual_distance
-from tavq.nets.networks import feature_network
+from tavq.interfaces import Losses
 from tavq.ops import collective
-from tavq.tokenizer import Tokenizer
-from tavq.training import card, checkpoint, finetune, provenance
+from tavq.training import checkpoint
 from tavq.training.folder import RunFolder
 from tavq.training.log import RunLog
-from tavq.training.settings import Recipe, TrainConfig
-from tavq.training.step import GeneratorStep, Perceptual, RunningMean
-
-PREVIEWS = 8
+from tavq.training.mean import RunningMean
+from tavq.training.settings import LoopConfig, RunRecipe
 
 
 @runtime_checkable
@@ -66,13 +48,107 @@ class Silent:
         """Nothing."""
 
 
+@runtime_checkable
+class Batches(Protocol):
+    """An endless iterator of one process's batches."""
+
+    consumed: int
+    """Samples handed out so far, of all processes together; an iterator is opened with it to go on from there."""
+
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """What was left out of the data."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def __next__(self) -> Any: ...
+
+    def close(self) -> None:
+        """Ends what reads ahead."""
+        ...
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """What a run trains; the loop does the rest.
+
+    All state that later steps depend on is in `modules`, their optimizers and `extra_state`; every random draw of
+    training comes from torch's global generator, which the loop seeds from (seed, step).
+    """
+
+    @property
+    def recipe(self) -> RunRecipe:
+        """Every setting."""
+        ...
+
+    @property
+    def model(self) -> nn.Module:
+        """What is saved; one of `modules`."""
+        ...
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module | None]:
+        """What checkpoints hold."""
+        ...
+
+    @property
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """Of the modules, by the same names."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """Where the run comes from, ready for JSON."""
+        ...
+
+    def open(self, consumed: int) -> Batches:
+        """The training batches, from that sample on."""
+        ...
+
+    def backward(self, batch: Any, step: int) -> Losses:
+        """Leaves the gradients of one batch in the parameters; every term of the objective."""
+        ...
+
+    def moves(self, name: str, step: int) -> bool:
+        """Whether the optimizer of that name steps now."""
+        ...
+
+    def train_mode(self) -> None:
+        """Brings the modules into training mode."""
+        ...
+
+    def measured(self) -> dict[str, Any]:
+        """What a line of the log tells beside the losses, of the steps since the last line."""
+        ...
+
+    def watch(self, step: int, line: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+        """Something wrong that a line of the log shows: what a person is told, and the alarm for the log."""
+        ...
+
+    def sample(self) -> ndarray | None:
+        """A picture of what the model can do now, uint8 [y x 3]; None where there is nothing to see."""
+        ...
+
+    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+        """Writes the model folder."""
+        ...
+
+    def extra_state(self) -> dict[str, dict[str, Tensor]]:
+        """Further tensors of a checkpoint by group and name; they are copied into when a run goes on."""
+        ...
+
+    def tensors_of(self, batch: Any) -> dict[str, Tensor]:
+        """A batch as named tensors, for a step that went wrong."""
+        ...
+
+
 def step_seed(seed: int, step: int, process: int = 0) -> int:
     """The seed of every random draw of one step in one process: resuming needs no generator state."""
     text = f"{seed}/{step}/{process}" if process else f"{seed}/{step}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "little")
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
+def learning_rate(config: LoopConfig, step: int) -> float:
     """The learning rate of a step (counted from 0)."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
@@ -82,106 +158,50 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
 
 
-class Trainer:
-    """One run of a recipe into a run folder.
+def share_of_batch(config: LoopConfig) -> int:
+    """The samples of one process in a batch."""
+    processes = collective.processes()
+    if config.batch % processes:
+        raise UsageError(f"train.batch {config.batch} cannot be shared by {processes} processes.")
+    return config.batch // processes
 
-    Args:
-        recipe: what to train; what the text store decides is filled in.
-        dataset: the training split.
-        run: the run folder.
-        text: encoded text by file_name, needed where the recipe aligns or its codebook is made of words.
-        preview: pictures for the sample grids (by default the training split's first).
-        reporter: who is told.
-        device: by default a GPU where there is one.
-    """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        dataset: FolderDataset,
-        run: Path,
-        text: TextSource | None = None,
-        preview: FolderDataset | None = None,
-        reporter: Reporter | None = None,
-        device: torch.device | None = None,
-    ) -> None:
-        self.recipe = recipe.model_copy(update={"model": recipe.model.fitted(text)})
-        self.config = recipe.train
-        self.dataset, self.folder = dataset, RunFolder(run)
-        self.text = text if recipe.model.reads_text else None
+class Loop:
+    """One run of a learner into a run folder."""
+
+    def __init__(self, learner: Learner, run: Path, reporter: Reporter | None = None) -> None:
+        self.learner, self.folder = learner, RunFolder(run)
+        self.config: LoopConfig = learner.recipe.train
         self.rank, self.processes = collective.rank(), collective.processes()
-        if recipe.train.batch % self.processes:
-            raise UsageError(f"train.batch {recipe.train.batch} cannot be shared by {self.processes} processes.")
         self.reporter: Reporter = reporter if reporter is not None and self.rank == 0 else Silent()
-        self.device = device or default_device()
-        self._build()
-        self.preview = preview_batch(preview or dataset, self.recipe, self.device)
-        self.stopping = False
-
-    def _build(self) -> None:
-        config = self.config
-        torch.manual_seed(step_seed(config.seed, -1))
-        self.tokenizer = Tokenizer(self.recipe.model)
-        self.tokenizer.take(self.text)
-        if config.start_from is not None:
-            finetune.begin_from(self.tokenizer, config.start_from)
-        finetune.freeze(self.tokenizer, config.freeze)
-        adversarial = config.adversarial
-        self.discriminator = (
-            PatchCritic(adversarial.discriminator, seed=step_seed(config.seed, -2)) if adversarial else None
-        )
-        for module in (self.tokenizer, self.discriminator):
-            if module is not None:
-                module.to(self.device)
-                if config.channels_last:
-                    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.modules = {"model": self.tokenizer, "discriminator": self.discriminator}
-        self.optimizers = {
-            name: torch.optim.Adam(module.parameters(), config.learning_rate, config.betas)
-            for name, module in self.modules.items()
-            if module is not None
-        }
-        self.mean = RunningMean(self.tokenizer, config.ema) if config.ema is not None else None
-        self.stepper = GeneratorStep(self.tokenizer, self.discriminator, self._perceptual(), config, self.device)
+        self.mean = RunningMean(learner.model, self.config.ema) if self.config.ema is not None else None
         self.step = 0
-        self.collapsed = False
+        self.stopping = False
+        self.alarmed = False
 
-    def _perceptual(self) -> Perceptual | None:
-        settings = self.config.perceptual
-        if settings is None:
-            return None
-        logits = settings.distance == "logits"
-        network = feature_network(settings.network, Path(settings.weights) if settings.weights else None, logits)
-        return partial(logits_distance if logits else perceptual_distance, network.to(self.device))
-
-    # --- the run ------------------------------------------------------------------------------------------------
+    def stop(self) -> None:
+        """Ends the run after the step at hand, with a checkpoint."""
+        self.stopping = True
 
     def run(self, resume: bool = False) -> Path:
         """Trains to the last step and returns the model folder.
 
         Raises:
-            TrainingError: the run folder is in use, a loss is not finite, or the run was told to stop (SIGTERM or
-                SIGINT; a checkpoint is written first).
+            TrainingError: a loss is not finite, or the run was told to stop (SIGTERM or SIGINT; a checkpoint is
+                written first).
+            FileError: the run folder is in use, or damaged.
+            UsageError: the run folder holds another run.
         """
-        with self.folder.lock(), self._stop_on_signal(), dead_workers_explained():
+        with self.folder.lock(), stop_on_signal(self.stop), dead_workers_explained():
             consumed = self._begin(resume)
-            log = RunLog(self.folder.log, self.step, self.tokenizer.codebook.sizes)
+            log = RunLog(self.folder.log, self.step)
             first, started = self.step, time.perf_counter()
-            loader = TrainingLoader(
-                self.dataset,
-                self.recipe.data,
-                self.config.batch // self.processes,
-                self.config.seed,
-                self.text if self.recipe.model.align is not None else None,
-                consumed,
-                self.rank,
-                self.processes,
-            )
+            batches = self.learner.open(consumed)
             try:
-                self._train(iter(loader), log, loader)
+                self._train(batches, log)
             finally:
-                loader.close()
-                self._tell_faults(loader.faults)
+                batches.close()
+                self._tell_faults(batches.faults)
             if self.rank == 0:
                 self.folder.note_speed(self.step - first, time.perf_counter() - started)
                 self._save_model()
@@ -195,13 +215,14 @@ class Trainer:
             self.reporter.message(said)
 
     def _begin(self, resume: bool) -> int:
-        """Makes the run folder, or loads its newest checkpoint; returns the pictures consumed so far."""
+        """Makes the run folder, or loads its newest checkpoint; returns the samples consumed so far."""
         if self.rank == 0:
-            fresh = not (resume and self.folder.go_on(self.recipe, self.dataset, self.text))
+            facts = {**self.learner.facts(), "processes": self.processes}
+            fresh = not (resume and self.folder.go_on(self.learner.recipe, facts))
             if fresh and resume:
                 self.reporter.message("No checkpoint was written yet; starting from the first step.")
             if fresh:
-                self.folder.start(self.recipe, self._facts())
+                self.folder.start(self.learner.recipe, facts)
         collective.wait_for_all()
         return self._load_checkpoint() if resume and checkpoint.exists(self.folder.checkpoints) else 0
 
@@ -209,68 +230,68 @@ class Trainer:
         groups, facts, damaged = checkpoint.load_newest(self.folder.checkpoints)
         for line in damaged:
             self.reporter.message(f"Skipped a damaged checkpoint: {line}")
-        for name, module in self.modules.items():
+        for name, module in self.learner.modules.items():
             if module is not None:
                 module.load_state_dict(groups[name])
-                checkpoint.restore_optimizer(self.optimizers[name], groups.get(f"{name}.optimizer", {}))
-        if self.mean is not None:
-            for name, shadow in self.mean.shadow.items():
-                shadow.copy_(groups["mean"][name])
-        if self.stepper.lecam is not None:
-            self.stepper.lecam.load_state_dict(groups["lecam"])
+                checkpoint.restore_optimizer(self.learner.optimizers[name], groups.get(f"{name}.optimizer", {}))
+        for group, tensors in self._extra_state().items():
+            for name, tensor in tensors.items():
+                tensor.copy_(groups[group][name])
         self.step = facts["step"]
         return int(facts["consumed"])
 
-    def _train(self, batches: Iterator[Batch], log: RunLog, loader: TrainingLoader) -> None:
-        finetune.train_mode(self.tokenizer, self.config.freeze)
+    def _extra_state(self) -> dict[str, dict[str, Tensor]]:
+        mean = {} if self.mean is None else {"mean": self.mean.shadow}
+        return {**mean, **self.learner.extra_state()}
+
+    def _train(self, batches: Batches, log: RunLog) -> None:
+        self.learner.train_mode()
+        waiting = iter(batches)
         while self.step < self.config.steps:
-            batch = to_device(next(batches), self.device)
-            terms, indices = self._one_step(batch)
-            log.add({key: loss.value for key, loss in terms.items()}, indices)
+            terms = self.one_step(next(waiting))
+            log.add({key: loss.value for key, loss in terms.items()})
             self.step += 1
             line = None
             if self.step % self.config.log_every == 0 or self.step == self.config.steps:
-                entries = self.tokenizer.codebook().detach()
-                line = log.write(self.step, learning_rate(self.config, self.step - 1), entries)
-                self._watch_codebook(line)
+                rate = learning_rate(self.config, self.step - 1)
+                line = log.write(self.step, {**self.learner.measured(), "learning_rate": rate})
+                self._watch(line)
             self.reporter.progress(self.step, self.config.steps, line)
             if self.step % self.config.sample_every == 0 or self.step == self.config.steps:
-                self._save_samples()
+                self._save_sample()
             last, stopping = self.step == self.config.steps, collective.any_of(self.stopping)
             if self.step % self.config.checkpoint_every == 0 or last or stopping:
-                self._save_checkpoint(loader.consumed)
+                self._save_checkpoint(batches.consumed)
             if stopping and not last:
                 raise TrainingError(
                     f"Stopped by a signal after step {self.step} of {self.config.steps}; nothing is lost, "
                     "the same command with --resume goes on."
                 )
 
-    def _one_step(self, batch: Batch) -> tuple[Losses, Tensor]:
+    def one_step(self, batch: Any) -> Losses:
+        """Learns from one batch; every term of the objective."""
         torch.manual_seed(step_seed(self.config.seed, self.step, self.rank))
-        for optimizer in self.optimizers.values():
+        optimizers = self.learner.optimizers
+        for optimizer in optimizers.values():
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(self.config, self.step)
-        if self.config.channels_last:
-            batch = Batch(batch.images.contiguous(memory_format=torch.channels_last), batch.keys, batch.text)
-        output, terms = self.stepper.backward(batch, self.step)
-        for optimizer in self.optimizers.values():
-            collective.average_gradients(optimizer.param_groups[0]["params"])
+        terms = self.learner.backward(batch, self.step)
+        for optimizer in optimizers.values():
+            collective.average_gradients(_parameters(optimizer))
         self._check_finite(terms, batch)
-        for name, optimizer in self.optimizers.items():
-            if name == "discriminator" and not self.stepper.adversarial_on(self.step):
-                continue
-            if self.config.clip is not None:
-                parameters = optimizer.param_groups[0]["params"]
-                torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
-            optimizer.step()
+        for name, optimizer in optimizers.items():
+            if self.learner.moves(name, self.step):
+                if self.config.clip is not None:
+                    torch.nn.utils.clip_grad_norm_(_parameters(optimizer), self.config.clip)
+                optimizer.step()
         if self.mean is not None:
             self.mean.update(self.step + 1)
-        return terms, output.levels[DEEP].indices
+        return terms
 
-    def _check_finite(self, terms: Losses, batch: Batch) -> None:
+    def _check_finite(self, terms: Losses, batch: Any) -> None:
         tensors = {key: loss.value.detach().float() for key, loss in terms.items()}
-        for name, module in self.modules.items():
+        for name, module in self.learner.modules.items():
             gradients = [p.grad for p in module.parameters() if p.grad is not None] if module is not None else []
             if gradients:
                 tensors[f"gradient/{name}"] = torch.nn.utils.get_total_norm(gradients)
@@ -279,34 +300,28 @@ class Trainer:
         values = {key: float(value) for key, value in tensors.items()}
         bad = [key for key, value in values.items() if not math.isfinite(value)]
         readable = {key: value if math.isfinite(value) else str(value) for key, value in values.items()}
-        place = self.folder.note_failure(self.step, batch, readable)
+        keys = [str(key) for key in getattr(batch, "keys", ())]
+        place = self.folder.note_failure(self.step, self.learner.tensors_of(batch), keys, readable)
         raise TrainingError(
             f"Stopped at step {self.step}: {', '.join(bad)} is not finite. The batch and every value are in "
             f"{place}. Resuming would meet it again: start anew with a lower train.learning_rate, with train.clip or "
             "with train.precision fp32."
         )
 
-    def _watch_codebook(self, line: dict[str, Any]) -> None:
-        """Sounds the alarm where the codebook has collapsed since the last line, with the likely cause and a remedy."""
-        entries = self.tokenizer.entries
-        enough = line["codebook/positions"] >= POSITIONS_PER_ENTRY * entries and self.step > self.config.warmup
-        now = enough and collapsed(line, self.tokenizer.codebook.sizes, self.config.alarm_usage)
-        first, self.collapsed = now and not self.collapsed, now
-        if not first or self.rank:
-            return
-        found = diagnose(self.folder.lines(), self.recipe.model.model_dump(mode="json"))
-        self.reporter.message(
-            f"Codebook collapse at step {self.step} (alarm below {self.config.alarm_usage:.1%} of {entries}). {found}"
-        )
-        alarm = {"step": self.step, "alarm": "codebook collapse", "usage": line["codebook/usage"], **asdict(found)}
-        self.folder.note_alarm(alarm)
+    def _watch(self, line: dict[str, Any]) -> None:
+        """Tells what is wrong where it was not wrong at the last line."""
+        found = self.learner.watch(self.step, line) if self.step > self.config.warmup else None
+        first, self.alarmed = found is not None and not self.alarmed, found is not None
+        if found is not None and first and self.rank == 0:
+            self.reporter.message(found[0])
+            self.folder.note_alarm({"step": self.step, **found[1]})
 
     # --- what a run leaves --------------------------------------------------------------------------------------
 
     @contextmanager
     def _as_used(self) -> Iterator[None]:
-        """The tokenizer as it will be used: without dropout, with the running mean of its weights if one is kept."""
-        self.tokenizer.eval()
+        """The model as it will be used: without dropout, with the running mean of its weights if one is kept."""
+        self.learner.model.eval()
         if self.mean is not None:
             self.mean.swap()
         try:
@@ -314,63 +329,33 @@ class Trainer:
         finally:
             if self.mean is not None:
                 self.mean.swap()
-            finetune.train_mode(self.tokenizer, self.config.freeze)
+            self.learner.train_mode()
 
-    def _save_samples(self) -> None:
+    def _save_sample(self) -> None:
         if self.rank:
             return
         with self._as_used(), torch.no_grad():
-            images = self.tokenizer.decode(self.tokenizer.encode(self.preview))
-        rows = torch.cat([torch.cat(list(part), dim=2) for part in (self.preview, images)], dim=1)
-        self.folder.save_sample(self.step, to_uint8(rows).permute(1, 2, 0).cpu().numpy())
+            picture = self.learner.sample()
+        if picture is not None:
+            self.folder.save_sample(self.step, picture)
 
     def _save_checkpoint(self, consumed: int) -> None:
         if self.rank:
             return
         groups: dict[str, dict[str, Tensor]] = {}
-        for name, module in self.modules.items():
+        for name, module in self.learner.modules.items():
             if module is not None:
                 groups[name] = dict(module.state_dict())
-                groups[f"{name}.optimizer"] = checkpoint.flatten_optimizer(self.optimizers[name])
-        if self.mean is not None:
-            groups["mean"] = self.mean.shadow
-        if self.stepper.lecam is not None:
-            groups["lecam"] = dict(self.stepper.lecam.state_dict())
+                groups[f"{name}.optimizer"] = checkpoint.flatten_optimizer(self.learner.optimizers[name])
+        groups |= self._extra_state()
         checkpoint.save(self.folder.checkpoints, self.step, groups, {"consumed": consumed}, self.config.keep)
 
     def _save_model(self) -> None:
-        facts = {"step": self.step, "seed": self.config.seed, "size": self.recipe.data.size}
-        facts |= self._facts()
-        del facts["data_folder"]  # a model is passed on; where its maker keeps pictures is not
+        facts = {"step": self.step, "seed": self.config.seed, **self.learner.facts(), "processes": self.processes}
+        facts.pop("data_folder", None)  # a model is passed on; where its maker keeps pictures is not
         with self._as_used():
-            text = card.write(self.recipe, self.tokenizer.codebook.sizes, facts, self.step)
-            self.tokenizer.frozen().save_pretrained(self.folder.model, text, facts)
-
-    def _facts(self) -> dict[str, Any]:
-        parameters = self.tokenizer.parameter_counts()
-        described = provenance.describe(self.dataset, self.text, self.device)
-        return {**described, "processes": self.processes, "parameters": parameters}
-
-    @contextmanager
-    def _stop_on_signal(self) -> Iterator[None]:
-        """SIGTERM and the first SIGINT end the run after the step at hand; only the main thread can listen."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def stop(number: int, frame: Any) -> None:
-            self.stopping = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            self.learner.save(self.folder.model, facts)
 
 
-def preview_batch(dataset: FolderDataset, recipe: Recipe, device: torch.device) -> Tensor:
-    """The first pictures of a split that can be read, for the sample grids."""
-    images: Tensor = next(iter(EvaluationLoader(dataset, recipe.data, PREVIEWS))).images
-    return images.to(device)
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

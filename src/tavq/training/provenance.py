@@ -2,6 +2,7 @@
 
 import platform
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tavq.core.errors import UsageError
 from tavq.core.version import __version__
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import TextSource
-from tavq.training.settings import Recipe
+from tavq.training.settings import RunRecipe
 
 _short = reprlib.Repr()  # of a setting that differs; VQCT's are thousands of words
 _short.maxstring, _short.maxlist, _short.maxtuple = 80, 4, 4
@@ -56,8 +57,8 @@ def _describe_text(text: TextSource | None) -> dict[str, Any] | None:
     return manifest.model_dump(mode="json") if isinstance(manifest, BaseModel) else None
 
 
-def check_same_run(run: Path, recipe: Recipe, dataset: FolderDataset, text: TextSource | None) -> None:
-    """Raises UsageError unless `run` was started with these settings, data and text."""
+def check_same_run(run: Path, recipe: RunRecipe, facts: Mapping[str, Any]) -> None:
+    """Raises UsageError unless `run` was started with these settings, and the data, text and tokenizer of `facts`."""
     path = run / "recipe.yaml"
     if not path.is_file():
         raise UsageError(f"There is no run in {run} to resume; start without --resume.")
@@ -71,9 +72,6 @@ def check_same_run(run: Path, recipe: Recipe, dataset: FolderDataset, text: Text
         )
         raise UsageError(f"{run} was started with other settings: {changes}. Use the same, or another --out.")
     started = files.read_json(run / "provenance.json")
-    for what, key, value in (
-        ("data set", "data_sha256", dataset.fingerprint),
-        ("text store", "text", _describe_text(text)),
-    ):
-        if started.get(key) != value:
+    for what, key in (("data set", "data_sha256"), ("text store", "text"), ("tokenizer", "tokenizer")):
+        if started.get(key) != facts.get(key):
             raise UsageError(f"The {what} changed since {run} was started; resuming would mix the two.")

@@ -45,38 +45,43 @@ class AdversarialConfig(Config):
     discriminator: CriticConfig = CriticConfig()
 
 
-class TrainConfig(Config):
-    """Steps, optimiser, losses on pixels, and how often to log and save."""
+class LoopConfig(Config):
+    """Steps, optimiser, and how often to log and save: what every run has."""
 
     steps: int = Field(ge=1, le=10**9)
     batch: int = Field(6, ge=1, le=65536)
     seed: int = Field(0, ge=0, lt=2**63)
     learning_rate: float = Field(2.7e-5, gt=0, le=1)
-    """The papers' rule is 4.5e-6 x batch."""
+    """The papers' rule for tokenizers is 4.5e-6 x batch."""
     betas: tuple[Beta, Beta] = (0.5, 0.9)
     warmup: int = Field(0, ge=0)
     """Steps over which the learning rate rises from 0."""
     decay: Literal["none", "cosine"] = "none"
     """After the warm-up: constant as in the papers, or a half cosine to a tenth at the last step."""
     clip: float | None = Field(None, gt=0)
-    """Largest norm of the generator's and of the discriminator's gradient; null for none, as in the papers."""
-    start_from: str | None = None
-    """Model folder, run folder or hub name whose weights the run begins with; null begins from drawn ones."""
-    freeze: tuple[str, ...] = ()
-    """Parts of the tokenizer that stay as they are: they get no gradient and their statistics do not move."""
+    """Largest norm of each optimiser's gradient; null for none, as in the papers."""
     ema: float | None = Field(None, gt=0, lt=1)
     """Decay of the running mean of the weights that is saved as the model; null saves the weights themselves."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    channels_last: bool = True
-    l1: float = Field(1.0, ge=0, le=1000)
-    l2: float = Field(0.0, ge=0, le=1000)
-    perceptual: PerceptualConfig | None = None
-    adversarial: AdversarialConfig | None = AdversarialConfig()
     log_every: int = Field(10, ge=1)
     sample_every: int = Field(500, ge=1)
     checkpoint_every: int = Field(500, ge=1)
     keep: int = Field(2, ge=1, le=100)
     """Checkpoints kept, the newest first."""
+
+
+class TrainConfig(LoopConfig):
+    """A tokenizer's: the losses on its pictures, and what of it is trained."""
+
+    start_from: str | None = None
+    """Model folder, run folder or hub name whose weights the run begins with; null begins from drawn ones."""
+    freeze: tuple[str, ...] = ()
+    """Parts of the tokenizer that stay as they are: they get no gradient and their statistics do not move."""
+    channels_last: bool = True
+    l1: float = Field(1.0, ge=0, le=1000)
+    l2: float = Field(0.0, ge=0, le=1000)
+    perceptual: PerceptualConfig | None = None
+    adversarial: AdversarialConfig | None = AdversarialConfig()
     alarm_usage: float = Field(0.05, ge=0, le=1)
     """The collapse alarm sounds where fewer than this share of the entries were chosen since the last line of the
     log, or the perplexity is a smaller share of their number."""
@@ -100,10 +105,16 @@ class PublishedConfig(Config):
     """Paper and table."""
 
 
-class Recipe(Config):
-    """A tokenizer, its data and its training, as one YAML file."""
+class RunRecipe(Config):
+    """What every recipe has."""
 
     description: str = ""
+    train: LoopConfig
+
+
+class Recipe(RunRecipe):
+    """A tokenizer, its data and its training, as one YAML file."""
+
     published: tuple[PublishedConfig, ...] = ()
     """What papers report of it; papers that disagree stand beside each other."""
     model: TokenizerConfig

@@ -191,6 +191,8 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("{[a]: 1}", "is not valid YAML"),
         ("[" * 5000, "is not valid YAML"),
         ("", "must hold settings (name: value), got NoneType"),
+        ("0: 1", "S names a setting 0; names are words."),
+        ("? null\n: 1", "S names a setting None; names are words."),
         ("- 1", "must hold settings (name: value), got list"),
         ("a: &a [*a]", "nests deeper"),
         ("a: &a [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]", "S "),

@@ -28,7 +28,7 @@ FILES = {
         entry("0b", caption="A bottle of milk"),
         entry("0a", caption="Stop is written on it", reference_strs=["not read, for each caption has an entry"]),
     ),
-    "TextCaps_0.1_val.json": published(entry("0c", reference_strs=["One", "Two", ""])),
+    "TextCaps_0.1_val.json": published(*[entry("0c", reference_strs=["One", "Two", ""])] * 2),
     "TextCaps_0.1_test.json": published(entry("0d", "test")),
 }
 

@@ -220,7 +220,9 @@ def test_names_that_lead_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(UsageError, match=r"There is no model folder './nothing'"):
         load_model("./nothing")
-    with pytest.raises(UsageError, match=r"'some/model' is no folder, and the hub did not give it: offline$"):
+    with pytest.raises(
+        UsageError, match=r"The model 'some/model' is no folder here, and the hub did not give it: offline$"
+    ):
         load_model("some/model")
 
 

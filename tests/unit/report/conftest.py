@@ -19,8 +19,8 @@ from tavq.data.pictures import save_png
 from tavq.text.building import build_store
 from tavq.text.encoders import TextEncoder
 from tavq.text.store import TextStore
-from tavq.training.loop import Trainer
 from tavq.training.settings import Recipe
+from tavq.training.trainer import Trainer
 
 SETTINGS: dict[str, Any] = {
     "model": {

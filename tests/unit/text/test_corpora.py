@@ -1,6 +1,5 @@
 """TextBlob's own splits: where its corpora are, and what is said where they are not."""
 
-import tarfile
 from pathlib import Path
 
 import nltk
@@ -19,14 +18,6 @@ def test_missing_corpora_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         CorporaSplitter().split("A red car.")
     assert "python -m textblob.download_corpora" in str(caught.value)
     assert str(tmp_path) in str(caught.value)
-
-
-@pytest.fixture
-def corpora(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with tarfile.open(real_data / "language" / "nltk_data_ready.tar.gz") as archive:
-        wanted = [name for name in archive.getmembers() if "wordnet" not in name.name and "conll" not in name.name]
-        archive.extractall(tmp_path, wanted, filter="data")
-    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
 
 
 @pytest.mark.real_data

@@ -313,7 +313,7 @@ def test_a_hub_name_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPat
     with pytest.raises(UsageError) as caught:
         load_encoder("someone/bert")
     assert str(caught.value) == (
-        "The text encoder 'someone/bert' is neither a folder nor 'minilm', and the hub did not give it: no network"
+        "The text encoder 'someone/bert' is no folder here, and the hub did not give it: no network"
     )
 
 

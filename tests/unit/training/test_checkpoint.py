@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tavq.core.errors import FileError, TrainingError, UsageError
+from tavq.core.errors import FileError, UsageError
 from tavq.training import checkpoint
+from tavq.training.folder import RunFolder
 
 HOLD = """
 import fcntl, os, sys, time
@@ -131,15 +132,15 @@ def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", HOLD, str(run / ".lock")], stdout=subprocess.PIPE) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == b"held\n"
-        with pytest.raises(TrainingError, match=rf"\(pid {first.pid}\) is writing to {run}"), checkpoint.lock(run):
+        with pytest.raises(FileError, match=rf"\(pid {first.pid}\) is writing to {run}"), RunFolder(run).lock():
             raise AssertionError("two processes hold one run folder")
         first.send_signal(signal.SIGKILL)
-    with checkpoint.lock(run):  # the lock of a process that was killed is free, though its pid still stands there
+    with RunFolder(run).lock():  # the lock of a process that was killed is free, though its pid still stands there
         pass
 
 
 def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(UsageError, match="cannot be used as a run folder"), checkpoint.lock(place):
+        with pytest.raises(UsageError, match="cannot be used as a run folder"), RunFolder(place).lock():
             raise AssertionError("a file served as a folder")

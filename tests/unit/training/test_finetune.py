@@ -11,8 +11,8 @@ from tavq.core import files
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import TextSource
-from tavq.training.loop import Trainer
 from tavq.training.settings import Recipe
+from tavq.training.trainer import Trainer
 
 Make = Callable[..., Recipe]
 PARTS = ("encoder", "decoder", "codebook")

@@ -16,8 +16,9 @@ from tavq.core.errors import TrainingError, UsageError
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import Batch, TextSource
 from tavq.tokenizer import Tokenizer
-from tavq.training.loop import Trainer, learning_rate, step_seed
+from tavq.training.loop import learning_rate, step_seed
 from tavq.training.settings import Recipe, TrainConfig
+from tavq.training.trainer import Trainer
 
 Make = Callable[..., Recipe]
 
@@ -181,7 +182,7 @@ def test_the_discriminator_stands_still_until_its_first_step(
     trainer = Trainer(recipe(), dataset, tmp_path / "run")
     assert trainer.discriminator is not None
     states: list[dict[str, Tensor]] = []
-    trainer.reporter = listener = Listener()
+    trainer.loop.reporter = listener = Listener()
     critic = trainer.discriminator
     for step in (2, 3):
         listener.at[step] = lambda: states.append({k: v.clone() for k, v in critic.state_dict().items()})
@@ -198,7 +199,7 @@ def test_the_discriminator_stands_still_until_its_first_step(
 
 def test_a_loss_that_is_not_finite_stops_and_is_named(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
     trainer = Trainer(recipe(), dataset, tmp_path / "run")
-    trainer.reporter = listener = Listener()
+    trainer.loop.reporter = listener = Listener()
     listener.at[3] = lambda: torch.nn.init.constant_(trainer.tokenizer.decoder.conv_out.bias, math.nan)  # type: ignore[arg-type]
     with pytest.raises(TrainingError, match=r"Stopped at step 3: .*reconstruction/l1.* is not finite") as caught:
         trainer.run()
@@ -232,7 +233,7 @@ def test_every_process_draws_on_its_own(
     for rank in (0, 1, 2):
         monkeypatch.setattr("tavq.ops.collective.rank", lambda rank=rank: rank)
         trainer = Trainer(recipe({"train.adversarial": None}), dataset, tmp_path / "run")
-        trainer._one_step(Batch(torch.zeros(2, 3, 16, 16), ("a", "b")))
+        trainer.loop.one_step(Batch(torch.zeros(2, 3, 16, 16), ("a", "b")))
         found.append(torch.initial_seed())
     assert found[0] == step_seed(trainer.config.seed, 0)
     assert len(set(found)) == 3
@@ -329,9 +330,9 @@ def test_a_run_folder_holds_what_its_page_says(recipe: Make, dataset: FolderData
 def test_the_model_is_the_running_mean(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
     trainer = Trainer(recipe({"train.ema": 0.9}), dataset, tmp_path / "run")
     trainer.run()
-    assert trainer.mean is not None
+    assert trainer.loop.mean is not None
     saved = Tokenizer.from_pretrained(tmp_path / "run").state_dict()
-    assert all(torch.equal(saved[name], value) for name, value in trainer.mean.shadow.items())
+    assert all(torch.equal(saved[name], value) for name, value in trainer.loop.mean.shadow.items())
     assert not torch.equal(saved["decoder.conv_out.weight"], trainer.tokenizer.decoder.conv_out.weight)
 
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from tavq.interfaces import Batch
 from tavq.nets.critics import PatchCritic
 from tavq.tokenizer import Tokenizer
+from tavq.training.mean import RunningMean
 from tavq.training.settings import Recipe
-from tavq.training.step import GeneratorStep, RunningMean
+from tavq.training.step import GeneratorStep
 
 CPU = torch.device("cpu")
 Make = Callable[..., Recipe]
