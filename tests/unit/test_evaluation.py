@@ -158,7 +158,7 @@ def test_pictures_without_sentences_do_not_count_as_text() -> None:
 
 
 def test_sizes_must_agree() -> None:
-    with pytest.raises(UsageError, match=r"got \(32, 32\) and then \(40, 40\)"):
+    with pytest.raises(UsageError, match=r"got \(32, 32\) and \(40, 40\)"):
         evaluate(GrayTokenizer(), [*batches(10), *batches(10, size=40)])
 
 

@@ -4,7 +4,7 @@ All pictures are in [-1, 1]. A decoder may leave that range; clamp first, as a s
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tavq.core.errors import UsageError
+from tavq.metrics import intervals
+from tavq.metrics.collected import Collected
 from tavq.metrics.sums import Sums
 from tavq.nets.features import FeatureNetwork
 
@@ -21,9 +23,6 @@ SMALLEST_ERROR = 1e-10
 
 WINDOW = 11
 """Side of SSIM's Gaussian window."""
-
-Measure = Callable[[Tensor, Tensor], Tensor]
-
 
 # --- one value a picture ----------------------------------------------------------------------------------------
 
@@ -89,22 +88,26 @@ def _windows(extent: int) -> Float[Tensor, "u y"]:
     return rows
 
 
-class PictureMean(Sums):
-    """The mean of `measure` (`psnr`, `ssim`, `l1`, `l2`) over all pictures seen."""
+MEASURES = (psnr, ssim, l1, l2)
 
-    def __init__(self, measure: Measure) -> None:
-        self.measure = measure
-        self.state = torch.zeros(2, dtype=torch.float64)  # pictures, sum of their values
 
-    def update(self, reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> None:
+class PictureScores(Collected):
+    """`psnr`, `ssim`, `l1` and `l2` of every picture, by key."""
+
+    def update(
+        self, keys: Sequence[str], reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]
+    ) -> None:
         """Counts a batch of pictures."""
-        values = self.measure(reconstruction, reference)
-        self.state += torch.stack([torch.tensor(float(len(values)), dtype=torch.float64), values.sum().double().cpu()])
+        values = torch.stack([measure(reconstruction, reference) for measure in MEASURES], dim=1)
+        for key, row in zip(keys, values.tolist(), strict=True):
+            self._add(key, row)
 
-    def compute(self) -> float | None:
-        """The mean so far; None before the first picture."""
-        count, total = self.state.tolist()
-        return total / count if count else None
+    def compute(self) -> dict[str, dict[str, Any]]:
+        """The mean over pictures under each measure's name (`value`, None without a picture) and its `interval`."""
+        names = [measure.__name__ for measure in MEASURES]
+        rows = [[1.0, *row] for _, row in self.ordered()]
+        statistics = torch.tensor(rows, dtype=torch.float64).view(-1, 1 + len(names))
+        return intervals.with_intervals(names, statistics, intervals.mean)
 
 
 # --- one value for two sets of pictures -------------------------------------------------------------------------
