@@ -91,6 +91,9 @@ class Evaluation:
         if cosines is not None:
             self.relations.update(keys, *cosines)
 
+    def _word_measures(self) -> list[MaskedWords | WordRelations]:
+        return [*self.filled, self.relations]
+
     def join(self) -> None:
         """Counts what all processes have seen as seen here, each picture once; alone, it is only checked.
 
@@ -100,7 +103,7 @@ class Evaluation:
         told = [json.loads(text) for text in gathered_text(json.dumps([self.images, self.size]))]
         self.images = sum(images for images, _ in told)
         self._note_size({tuple(size) for _, size in told})
-        for collected in (self.pixels, self.scores, *self.filled, self.relations):
+        for collected in (self.pixels, self.scores, *self._word_measures()):
             collected.join()
         if self.images != len(self.pixels.records):
             raise DataError(
@@ -121,7 +124,7 @@ class Evaluation:
         pairs = self.pairs.compute()
         figures |= self.codes.compute() | pairs["figures"]
         words: dict[str, Any] = {}
-        for measure in (*self.filled, self.relations):
+        for measure in self._word_measures():
             words |= measure.compute()
         weights = {distance.network.name: distance.network.sha256 for distance in self.distances}
         return {

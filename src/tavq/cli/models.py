@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -106,8 +107,10 @@ def run_evaluation(
         _say_once("The text store has other tokens than the one of the training; masked words are not measured.")
         batches = (without_tokens(batch) for batch in loader)
     networks = [open_network(name).to(default_device()) for name in features]
-    with console.bar(f"Evaluating {model}", min(len(dataset), limit or len(dataset))) as bar:
-        measured = measure(tokenizer, batches, networks, bar)
+    total = min(len(dataset), limit or len(dataset))
+    with console.bar(f"Evaluating {model}", total) if rank() == 0 else nullcontext() as bar:
+        shown = None if bar is None else lambda done: bar(min(done * processes(), total))
+        measured = measure(tokenizer, batches, networks, shown)
     loader.join_faults()
     made = protocol(measured["protocol"], folder, dataset, store, tokenizer, limit, BATCH)
     result = {"model": str(model), "data": data.name, "data_sha256": dataset.fingerprint, "split": split}
