@@ -17,7 +17,8 @@ from tavq.metrics.alignment import code_text_cosine, probe, retrieval
 from tavq.metrics.codes import CodeUsage, Surprises
 from tavq.metrics.collapse import warning as collapse_warning
 from tavq.metrics.collected import Collected
-from tavq.metrics.images import FrechetDistance, PictureScores
+from tavq.metrics.distances import FrechetDistance
+from tavq.metrics.images import PictureScores
 from tavq.metrics.words import MASKED, MaskedWords, WordRelations, keyed_noise
 from tavq.nets.features import FeatureNetwork
 from tavq.ops.collective import gathered_text, gathered_unequal_rows
