@@ -81,8 +81,8 @@ def test_the_interval_of_the_perplexity_holds_it_and_is_that_of_pictures(
 
     def sample(count: int) -> torch.Tensor:
         """Pictures that repeat few entries each, so that a picture and not a position is the unit."""
-        favourites = torch.randint(min(sizes), (count, 2, *parts), generator=generator) ** 2 // min(sizes)
-        return favourites.repeat_interleave(8, dim=1).view(count, 4, 4, *parts)
+        drawn = [torch.randint(size, (count, 2), generator=generator) ** 2 // size for size in sizes]
+        return torch.stack(drawn, dim=2).repeat_interleave(8, dim=1).view(count, 4, 4, *parts)
 
     usage, found = surprises(sample(400), sizes)
     ends = found.interval()
