@@ -18,7 +18,7 @@ from tavq.data.pictures import load_picture
 from tavq.data.transforms import prepare, to_float
 from tavq.metrics import intervals
 from tavq.metrics.distances import PictureSet, set_distances
-from tavq.metrics.images import SMALLEST_MS_SSIM, WINDOW, Measure, l1, l2, ms_ssim, psnr, ssim
+from tavq.metrics.images import PictureScores
 from tavq.metrics.reference import Described, ReferenceStatistics, as_result
 from tavq.nets.features import FeatureNetwork, perceptual_distances
 
@@ -134,7 +134,8 @@ class Comparison:
         self.own = [PictureSet(network) for network in whole]
         self.others = [PictureSet(network) for network in whole]
         self.device = next((p.device for n in self.networks for p in n.parameters()), torch.device("cpu"))
-        self.values: dict[str, dict[str, float]] = {}
+        looks = {n.title("distance"): partial(_looks, n) for n in self.networks if n.heads}
+        self.each = PictureScores(looks)
 
     def read(self, progress: Progress) -> None:
         """Reads each folder by itself."""
@@ -164,10 +165,8 @@ class Comparison:
             _same_size(self.pictures, self.reference)
             self._count(images, ours, self.own)
             self._count(originals, theirs, self.others)
-            columns = {name: measure(images, originals).tolist() for name, measure in self._measures().items()}
-            for place, name in enumerate(ours):
-                self.values[name] = {measure: column[place] for measure, column in columns.items()}
-            progress(len(self.values), len(pairs))
+            self.each.update(ours, images, originals)
+            progress(len(self.each.records), len(pairs))
 
     def _check_reference(self) -> None:
         if isinstance(self.reference, ReferenceStatistics):
@@ -178,14 +177,6 @@ class Comparison:
     def _count(self, images: Tensor, names: Sequence[str], sets: Sequence[PictureSet]) -> None:
         for each in sets:
             each.update(images, names)
-
-    def _measures(self) -> dict[str, Measure]:
-        """What pictures of this size can be measured by."""
-        side = min(self.pictures.shape or (0,))
-        found: dict[str, Measure] = {"psnr": psnr, "l1": l1, "l2": l2}
-        found |= {"ssim": ssim} if side >= WINDOW else {}
-        found |= {"ms_ssim": ms_ssim} if side >= SMALLEST_MS_SSIM else {}
-        return found | {n.title("distance"): partial(_looks, n) for n in self.networks if n.heads}
 
     def statistics(self) -> ReferenceStatistics:
         """The statistics of the pictures, by the one network that looks at sets."""
@@ -214,14 +205,14 @@ class Comparison:
             result["reference"] = as_result(self.reference)
         else:
             result["reference"] = None if self.reference is None else self.reference.result()
-        return result | {"feature_weights": weights, "intervals": intervals.ABOUT, "per_picture": self.values}
+        return result | {
+            "feature_weights": weights,
+            "intervals": intervals.ABOUT,
+            "per_picture": dict(self.each.ordered()),
+        }
 
     def _scores(self) -> tuple[dict[str, Any], dict[str, str]]:
-        scores: dict[str, Any] = {}
-        if self.values:
-            names = list(next(iter(self.values.values())))
-            rows = torch.tensor([[1.0, *each.values()] for each in self.values.values()], dtype=torch.float64)
-            scores |= intervals.with_intervals(names, rows, intervals.mean)
+        scores = dict(self.each.compute()) if self.each.records else {}
         warnings: dict[str, str] = {}
         for own, other in zip(self.own, self.others, strict=True):
             if self.reference is None:

@@ -42,7 +42,8 @@ def test_pairs(tavq: Tavq, folders: tuple[Path, Path], tmp_path: Path) -> None:
     done = tavq("metrics", "images", made, real, "--paired", "--json", out)
     assert done.code == 0, done.err
     found = json.loads(out.read_text())
-    assert found["scores"].keys() == {"psnr", "l1", "l2", "ssim", "fd_scenes", "kid_scenes"}
+    assert found["scores"].keys() == {"psnr", "l1", "l2", "ssim", "ms_ssim", "fd_scenes", "kid_scenes"}
+    assert found["scores"]["ms_ssim"]["value"] is None
     pairs = [(load_picture(made / f"{n}.png") / 255.0, load_picture(real / f"{n}.png") / 255.0) for n in range(6)]
     expected = [-10 * np.log10(((a - b) ** 2).mean()) for a, b in pairs]
     assert found["scores"]["psnr"]["value"] == pytest.approx(np.mean(expected), abs=1e-5)

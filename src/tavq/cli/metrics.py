@@ -253,7 +253,7 @@ def _tell_images(result: Mapping[str, Any], same: bool) -> None:
         console.say(f"{name}: {warning}")
     if same:
         console.say("Both sets are the same files; the distances say nothing.")
-    if result["per_picture"] and "ms_ssim" not in result["scores"]:
+    if result["per_picture"] and result["scores"]["ms_ssim"]["value"] is None:
         console.say(f"MS-SSIM is left out: it needs pictures of 176 x 176, and these are {_sides(pictures)}.")
 
 

@@ -3,8 +3,9 @@
 All pictures are in [-1, 1]. A decoder may leave that range; clamp first, as a saved picture would be.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
@@ -12,7 +13,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from tavq.core.errors import UsageError
-from tavq.metrics.sums import Sums
+from tavq.metrics import intervals
+from tavq.metrics.collected import Collected
 
 SMALLEST_ERROR = 1e-10
 """Mean squared error below which PSNR stops growing: identical pictures have 100 dB, not infinity."""
@@ -126,19 +128,40 @@ def _windows(extent: int) -> Float[Tensor, "u y"]:
     return rows
 
 
-class PictureMean(Sums):
-    """The mean of `measure` (`psnr`, `ssim`, `l1`, `l2`) over all pictures seen."""
+MEASURES: dict[str, Measure] = {"psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim, "l1": l1, "l2": l2}
 
-    def __init__(self, measure: Measure) -> None:
-        self.measure = measure
-        self.state = torch.zeros(2, dtype=torch.float64)  # pictures, sum of their values
 
-    def update(self, reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> None:
+class PictureScores(Collected):
+    """`psnr`, `ssim`, `ms_ssim`, `l1`, `l2` and what else is asked for of every picture, by key.
+
+    Pictures below 176 x 176 have no `ms_ssim`.
+
+    Args:
+        others: measures by name, such as a learned distance.
+    """
+
+    def __init__(self, others: Mapping[str, Measure] | None = None) -> None:
+        super().__init__()
+        self.measures = {**MEASURES, **(others or {})}
+
+    def update(
+        self, keys: Sequence[str], reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]
+    ) -> None:
         """Counts a batch of pictures."""
-        values = self.measure(reconstruction, reference)
-        self.state += torch.stack([torch.tensor(float(len(values)), dtype=torch.float64), values.sum().double().cpu()])
+        large = min(reference.shape[-2:]) >= SMALLEST_MS_SSIM
+        columns = {
+            name: measure(reconstruction, reference).tolist()
+            for name, measure in self.measures.items()
+            if large or measure is not ms_ssim
+        }
+        for place, key in enumerate(keys):
+            self._add(key, {name: column[place] for name, column in columns.items()})
 
-    def compute(self) -> float | None:
-        """The mean so far; None before the first picture."""
-        count, total = self.state.tolist()
-        return total / count if count else None
+    def compute(self) -> dict[str, dict[str, Any]]:
+        """The mean over pictures under each measure's name (`value`, None where there is none) and its `interval`."""
+        records = [record for _, record in self.ordered()]
+        names = [name for name in self.measures if all(name in record for record in records)]
+        rows = [[1.0, *(record[name] for name in names)] for record in records]
+        statistics = torch.tensor(rows, dtype=torch.float64).view(-1, 1 + len(names))
+        found = intervals.with_intervals(names, statistics, intervals.mean)
+        return {name: found.get(name, {"value": None, "interval": None}) for name in self.measures}

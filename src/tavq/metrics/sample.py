@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tavq.ops.collective import joined
+from tavq.ops.collective import gathered_unequal_rows
 
 KEPT = 10_000
 
@@ -36,7 +36,7 @@ class KeyedSample:
 
     def join(self) -> None:
         """Counts what all processes have seen, in each of them; alone, nothing happens."""
-        marks, features = joined(self.marks[:, None])[:, 0], joined(self.features)
+        marks, features = gathered_unequal_rows(self.marks[:, None])[:, 0], gathered_unequal_rows(self.features)
         self.marks, self.features = self.marks[:0], self.features[:0]
         self._add(marks, features)
 

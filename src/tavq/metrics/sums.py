@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from tavq.ops.collective import summed_here
+from tavq.ops.collective import summed
 
 
 class Sums:
@@ -20,5 +20,8 @@ class Sums:
         self.state += other.state
 
     def join(self) -> None:
-        """Counts what all processes have seen, in each of them; alone, nothing happens."""
-        self.state.copy_(summed_here(self.state))
+        """Counts what all processes have seen as seen here; alone, nothing happens.
+
+        Whole numbers add up exactly; float64 sums to rounding, as the order of the additions is another one.
+        """
+        self.state = summed(self.state)

@@ -1,5 +1,7 @@
 """Picture metrics against scikit-image and values by hand."""
 
+from collections.abc import Sequence
+
 import formula_weights
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from tavq.core.errors import UsageError
-from tavq.metrics.images import PictureMean, l1, l2, ms_ssim, psnr, ssim
+from tavq.metrics.images import PictureScores, l1, l2, ms_ssim, psnr, ssim
 
 
 def pictures(count: int = 3, y: int = 37, x: int = 50, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -56,23 +58,46 @@ def test_identical_pictures_have_a_finite_psnr() -> None:
     assert psnr(torch.ones(1, 3, 4, 4), torch.ones(1, 3, 4, 4)).item() == pytest.approx(100)
 
 
+def scores_of(noisy: Tensor, original: Tensor, sizes: Sequence[int]) -> PictureScores:
+    """The pictures in batches of some sizes, with their numbers as keys."""
+    scores, start = PictureScores(), 0
+    for size in sizes:
+        part = slice(start, start + size)
+        scores.update([f"{i:03}" for i in range(start, start + size)], noisy[part], original[part])
+        start += size
+    return scores
+
+
 def test_a_mean_counts_pictures_and_not_batches() -> None:
     noisy, original = pictures()
-    mean = PictureMean(l1)
-    mean.update(noisy[:1], original[:1])
-    mean.update(noisy[1:], original[1:])
-    assert mean.compute() == pytest.approx(l1(noisy, original).mean().item())
-    assert PictureMean(l2).compute() is None
+    found = scores_of(noisy, original, [1, 2]).compute()
+    for measure in (psnr, ssim, l1, l2):
+        assert found[measure.__name__]["value"] == pytest.approx(measure(noisy, original).mean().item()), measure
+    assert PictureScores().compute()["l2"] == {"value": None, "interval": None}
 
 
-def test_halves_merge_to_the_whole() -> None:
-    noisy, original = pictures(y=40, x=40)
-    whole, left, right = (PictureMean(psnr) for _ in range(3))
-    whole.update(noisy, original)
-    left.update(noisy[:2], original[:2])
-    right.update(noisy[2:], original[2:])
+def test_the_interval_is_that_of_pictures_however_they_are_batched() -> None:
+    generator = torch.Generator().manual_seed(8)
+    original = torch.zeros(64, 3, 11, 11)
+    noisy = original + torch.linspace(0.05, 0.8, 64)[torch.randperm(64, generator=generator), None, None, None]
+    low, high = scores_of(noisy, original, [64]).compute()["l1"]["interval"]
+    values = l1(noisy, original)
+    middle, error = values.mean().item(), (values.std() / 64**0.5).item()
+    assert low == pytest.approx(middle - 1.96 * error, abs=0.25 * error)
+    assert high == pytest.approx(middle + 1.96 * error, abs=0.25 * error)
+    for sizes in ([40, 24], [1] * 64):
+        assert scores_of(noisy, original, sizes).compute()["l1"]["interval"] == [low, high]
+
+
+def test_halves_merge_to_the_bits_of_the_whole_in_any_order() -> None:
+    noisy, original = (images.repeat(9, 1, 1, 1) for images in pictures(y=40, x=40))
+    keys = [str(i) for i in range(27)]
+    whole, left, right = (PictureScores() for _ in range(3))
+    whole.update(keys, noisy, original)
+    for metric, part in ((left, slice(20, 27)), (right, slice(0, 20))):
+        metric.update(keys[part], noisy[part], original[part])
     left.merge(right)
-    assert left.compute() == pytest.approx(whole.compute())
+    assert left.compute() == whole.compute()
 
 
 def waves(y: int, x: int) -> tuple[Tensor, Tensor]:
