@@ -204,3 +204,25 @@ def test_convert_says_what_is_wrong(tavq: Tavq, lpips_sources: tuple[Path, Path]
         done = tavq("metrics", "convert", *arguments, "--out", tmp_path / "out")
         assert (done.code, message in done.err) == (code, True), done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_lpips_as_a_recipes_loss_and_in_an_evaluation(
+    tavq: Tavq, lpips_sources: tuple[Path, Path], shared_pictures: Path, small: list[str], tmp_path: Path
+) -> None:
+    backbone, heads = lpips_sources
+    tavq("metrics", "convert", "lpips-alex", backbone, "--heads", heads, "--out", tmp_path / "lpips")
+    loss = ("--train.perceptual.network", "lpips", "--train.perceptual.weights", tmp_path / "lpips")
+    data = ("--data", shared_pictures)
+    done = tavq("train", "vqgan-tiny", *data, "--out", tmp_path / "run", *small, *loss)
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert all(line["reconstruction/perceptual"] > 0 for line in lines if "reconstruction/perceptual" in line)
+    assert any("reconstruction/perceptual" in line for line in lines)
+    done = tavq("evaluate", tmp_path / "run", *data, "--features", f"lpips={tmp_path / 'lpips'}")
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert found["perceptual_alex"] > 0
+    assert len(found["intervals"]["perceptual_alex"]) == 2
+    done = tavq("train", "vqgan-tiny", *data, "--out", tmp_path / "other", *small, *loss[:2])
+    assert done.code == 2
+    assert "'lpips' needs the path of the file that `tavq metrics convert lpips-vgg`" in done.err
