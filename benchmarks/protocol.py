@@ -271,12 +271,8 @@ def references(parts: Mapping[str, Measured], seed: int) -> Rows:
         f"test, originals of {len(some):,} of train": crossed(test, train),
         "test, originals of all of train": crossed(test, parts["train"]),
         f"{len(some):,} of train, their own originals": train.features,
-        "originals of test, originals of val": {
-            n: (b, parts["val"].features[n][1]) for n, (_, b) in test.features.items()
-        },
-        "originals of test, originals of all of train": {
-            n: (b, parts["train"].features[n][1]) for n, (_, b) in test.features.items()
-        },
+        "originals of test, originals of val": crossed(originals_of(test), parts["val"]),
+        "originals of test, originals of all of train": crossed(originals_of(test), parts["train"]),
     }
     return {
         name: {f"fd_{n}": jackknifed(test.features[n], pair) for n, pair in features.items()}
