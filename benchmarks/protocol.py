@@ -17,7 +17,7 @@ import platform
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -54,24 +54,45 @@ Prepare = Callable[[Path, int], Tensor]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Each picture's scores, and the features of reconstructions and originals by network."""
+class Pair:
+    """A network's features of reconstructions and of the pictures that they are held against."""
 
-    scores: dict[str, Tensor]
-    features: dict[str, tuple[Tensor, Tensor]]
+    made: Tensor
+    reference: Tensor
 
-    def some(self, rows: Sequence[int] | Tensor | slice) -> "Measured":
-        """The same of some of the pictures."""
-        features = {name: (a[rows], b[rows]) for name, (a, b) in self.features.items()}
-        return Measured({name: values[rows] for name, values in self.scores.items()}, features)
+    @cached_property
+    def distance(self) -> float:
+        return distance(self.made, self.reference)
 
-    def figures(self) -> dict[str, float]:
-        means = {name: float(values.mean()) for name, values in self.scores.items()}
-        return means | {f"fd_{name}": distance(*pair) for name, pair in self.features.items()}
+    @cached_property
+    def left_out(self) -> list[float]:
+        """The distance without every GROUPS-th picture of both, from the first, the second, ... on."""
+        return [distance(without(self.made, group), without(self.reference, group)) for group in range(GROUPS)]
 
 
 def distance(a: Tensor, b: Tensor) -> float:
     return frechet_distance(*(Gaussian(len(x), x.mean(0), x.mT.cov()) for x in (a, b)))
+
+
+def without(rows: Tensor, group: int) -> Tensor:
+    return rows[torch.arange(len(rows)) % GROUPS != group]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Each picture's scores, and the features by network."""
+
+    scores: dict[str, Tensor]
+    features: dict[str, Pair]
+
+    def some(self, rows: Tensor) -> "Measured":
+        """The same of some of the pictures."""
+        features = {name: Pair(pair.made[rows], pair.reference[rows]) for name, pair in self.features.items()}
+        return Measured({name: values[rows] for name, values in self.scores.items()}, features)
+
+    def figures(self) -> dict[str, float]:
+        means = {name: float(values.mean()) for name, values in self.scores.items()}
+        return means | {f"fd_{name}": pair.distance for name, pair in self.features.items()}
 
 
 @torch.no_grad()
@@ -104,7 +125,7 @@ class Bench:
             for measure in (psnr, ssim)
         }
         own = self.features(reconstructions)
-        return Measured(scores, {name: (own[name], features[name]) for name in own})
+        return Measured(scores, {name: Pair(own[name], features[name]) for name in own})
 
     def of(self, originals: Tensor) -> Measured:
         return self.measure(self.reconstruct(originals), originals, self.features(originals))
@@ -129,19 +150,12 @@ def differences(base: Measured, other: Measured) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def jackknifed(base: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> dict[str, Any]:
+def jackknifed(base: Pair, other: Pair) -> dict[str, Any]:
     """The difference of two distances; sets that are not of the same pictures leave out groups of their own."""
-    value = distance(*other)
-    whole = value - distance(*base)
-    parts = [distance(*without(other, group)) - distance(*without(base, group)) for group in range(GROUPS)]
+    difference = other.distance - base.distance
+    parts = [b - a for a, b in zip(base.left_out, other.left_out, strict=True)]
     half = STUDENT * (GROUPS - 1) ** 0.5 * statistics.pstdev(parts)
-    return {"value": value, "difference": whole, "interval": [whole - half, whole + half]}
-
-
-def without(pair: tuple[Tensor, Tensor], group: int) -> tuple[Tensor, Tensor]:
-    """Every GROUPS-th picture left out."""
-    kept = [part[torch.arange(len(part)) % GROUPS != group] for part in pair]
-    return kept[0], kept[1]
+    return {"value": other.distance, "difference": difference, "interval": [difference - half, difference + half]}
 
 
 # --- variants ---------------------------------------------------------------------------------------------------
@@ -257,12 +271,8 @@ def references(parts: Mapping[str, Measured], seed: int) -> Rows:
         f"test, originals of {len(some):,} of train": crossed(test, train),
         "test, originals of all of train": crossed(test, parts["train"]),
         f"{len(some):,} of train, their own originals": train.features,
-        "originals of test, originals of val": {
-            n: (b, parts["val"].features[n][1]) for n, (_, b) in test.features.items()
-        },
-        "originals of test, originals of all of train": {
-            n: (b, parts["train"].features[n][1]) for n, (_, b) in test.features.items()
-        },
+        "originals of test, originals of val": crossed(originals_of(test), parts["val"]),
+        "originals of test, originals of all of train": crossed(originals_of(test), parts["train"]),
     }
     return {
         name: {f"fd_{n}": jackknifed(test.features[n], pair) for n, pair in features.items()}
@@ -270,9 +280,15 @@ def references(parts: Mapping[str, Measured], seed: int) -> Rows:
     }
 
 
-def crossed(first: Measured, reference: Measured, side: int = 0) -> dict[str, tuple[Tensor, Tensor]]:
-    """Reconstructions of the first (its originals with `side` 1) beside the originals of the other."""
-    return {name: (pair[side], reference.features[name][1]) for name, pair in first.features.items()}
+def crossed(made: Measured, reference: Measured) -> dict[str, Pair]:
+    """Reconstructions of the first beside the originals of the other."""
+    return {name: Pair(pair.made, reference.features[name].reference) for name, pair in made.features.items()}
+
+
+def originals_of(measured: Measured) -> Measured:
+    """As if its originals were what was made."""
+    features = {name: Pair(pair.reference, pair.reference) for name, pair in measured.features.items()}
+    return Measured(measured.scores, features)
 
 
 def shuffled(count: int, seed: int) -> Tensor:
@@ -296,11 +312,11 @@ def counting(train: Measured, seed: int) -> dict[str, dict[str, Any]]:
 
 
 def cropping(bench: Bench, folder: Path) -> Rows:
-    """Pictures that are not square, cut or squashed."""
+    """Pictures that are not square, cut or squashed; whole JPEGs, Pillow bicubic."""
     dataset = FolderDataset(folder)
     paths = [dataset.path(record.file_name) for record in dataset]
-    pictures = {"as evaluated: centre square": evaluated, "squashed to a square": squashed}
-    measured = {name: bench.of(read(paths, bench.size, how)) for name, how in pictures.items()}
+    whole = {"centre square": RESIZES["whole JPEG, Pillow bicubic"], "squashed to a square": squashed}
+    measured = {name: bench.of(read(paths, bench.size, how)) for name, how in whole.items()}
     base = next(iter(measured.values()))
     return {f"{name} ({len(paths)} pictures)": differences(base, one) for name, one in measured.items()}
 
@@ -366,7 +382,7 @@ def main() -> None:
         "machine": {"processor": platform.processor() or platform.machine(), "threads": 1},
         "versions": versions("numpy", "pillow", "torch"),
     }
-    console = Console()
+    console = Console(width=170)
     for name, value in told.items():
         console.print(f"{name}: {value}", highlight=False, soft_wrap=True)
     for title, rows in tables.items():

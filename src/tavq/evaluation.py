@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tavq.core.errors import DataError, TrainingError, UsageError
+from tavq.core.files import parse_json
 from tavq.data.transforms import to_uint8
 from tavq.interfaces import DEEP, Aligner, Batch, Codebook, Quantized, Quantizer, TextFeatures, TextUnits, to_device
 from tavq.metrics import intervals
@@ -105,7 +106,7 @@ class Evaluation:
         Raises:
             DataError: a picture was seen twice.
         """
-        told = [json.loads(text) for text in gathered_text(json.dumps([self.images, self.size]))]
+        told = _told_by_all([self.images, self.size])
         self.images = sum(images for images, _ in told)
         self._note_size({tuple(size) for _, size in told})
         for collected in (self.pixels, self.scores, *self._word_measures()):
@@ -161,6 +162,11 @@ class Evaluation:
         }
 
 
+def _told_by_all(own: Any) -> list[Any]:
+    """What each process has to say, in the order of their ranks."""
+    return [parse_json(text, "Another process's measurements") for text in gathered_text(json.dumps(own))]
+
+
 def _values(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
     return {name: score["value"] for name, score in scores.items()}
 
@@ -205,7 +211,7 @@ class _Pairs:
 
     def join(self) -> None:
         """Puts the rows of all processes together, in each of them."""
-        told = [json.loads(text) for text in gathered_text(json.dumps(self.keys))]
+        told = _told_by_all(self.keys)
         for kind, rows in self.rows.items():
             self.keys[kind] = [key for keys in told for key in keys[kind]]
             codes, texts = (gathered_unequal_rows(column) for column in _stacked(rows))

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tavq.core.errors import DataError, TavqError, UsageError
-from tavq.core.files import inside
+from tavq.core.files import inside, parse_json
 from tavq.data.folder import FolderDataset
 from tavq.data.pictures import load_picture
 from tavq.data.records import Fault
@@ -284,7 +284,8 @@ class EvaluationLoader(_Loader):
 
         Raises DataError where they are too many together.
         """
-        told = [json.loads(text) for text in gathered_text(json.dumps(list(self._unreadable.items())))]
+        own = json.dumps(list(self._unreadable.items()))
+        told = [parse_json(text, "Another process's faults") for text in gathered_text(own)]
         self._unreadable = dict(sorted(tuple(fault) for part in told for fault in part))
         found = [Fault(self.dataset[index].file_name, reason) for index, reason in self._unreadable.items()]
         self.faults[:] = [*self.dataset.faults, *found]

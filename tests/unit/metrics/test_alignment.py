@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tavq.metrics.alignment import _predictions, code_text_cosine, probe, ranks, recalls, retrieval
+from tavq.metrics.alignment import _of_halves, _predictions, code_text_cosine, probe, ranks, recalls, retrieval
 
 
 def unit_vectors(count: int, width: int, seed: int) -> Tensor:
@@ -163,3 +163,13 @@ def test_intervals_of_the_probe_hold_both_halves() -> None:
         assert low <= flat[name] <= high, name
     low, high = result["intervals"]["probe_code_text_cosine"]
     assert 0.3 / 301**0.5 < high - low < 4 / 301**0.5
+
+
+def test_the_interval_of_two_halves_is_that_of_the_mean_of_their_means() -> None:
+    equal = [{"figure": torch.full((30,), value).double()} for value in (1.0, 0.0)]
+    assert _of_halves(equal)["figure"] == [0.5, 0.5]
+    first, second = torch.arange(60).double(), torch.arange(20).double()
+    low, high = _of_halves([{"figure": first}, {"figure": second}])["figure"]
+    error = (first.var() / 60 + second.var() / 20).sqrt().item() / 2
+    assert (low + high) / 2 == pytest.approx((29.5 + 9.5) / 2, abs=0.3 * error)
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.15)
