@@ -348,17 +348,21 @@ class Aligner(nn.Module):
 
     def fill_words(
         self, levels: Mapping[int, Quantized], text: TextFeatures, noise: Float[Tensor, "b m"], count: int
-    ) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]] | None:
+    ) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"], Int[Tensor, " p"]] | None:
         """The tokens it puts at `count` masked places of each whole text, and those that stood there.
 
-        Masked are the places of the least `noise` (from 0 to 1), all of a shorter text. None where it fills no words.
+        Masked are the places of the least `noise` (from 0 to 1), all of a shorter text. The last part says which
+        picture of the batch each place belongs to. None where it fills no words.
         """
         return None
 
     def relations(
         self, levels: Mapping[int, Quantized], text: TextFeatures
-    ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]] | None:
-        """The cosine of each pair of words of a text, and of the codes they match; None where it matches none."""
+    ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"], Int[Tensor, " p"]] | None:
+        """The cosine of each pair of words of a text, and of the codes they match; None where it matches none.
+
+        The last part says which picture of the batch each pair belongs to.
+        """
         return None
 
 
