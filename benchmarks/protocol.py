@@ -312,11 +312,15 @@ def counting(train: Measured, seed: int) -> dict[str, dict[str, Any]]:
 
 
 def cropping(bench: Bench, folder: Path) -> Rows:
-    """Pictures that are not square, cut or squashed; whole JPEGs, Pillow bicubic."""
+    """Pictures that are not square, cut or squashed from whole JPEGs by Pillow's bicubic; and as they are evaluated."""
     dataset = FolderDataset(folder)
     paths = [dataset.path(record.file_name) for record in dataset]
-    whole = {"centre square": RESIZES["whole JPEG, Pillow bicubic"], "squashed to a square": squashed}
-    measured = {name: bench.of(read(paths, bench.size, how)) for name, how in whole.items()}
+    variants = {
+        "whole JPEG, centre square": RESIZES["whole JPEG, Pillow bicubic"],
+        "whole JPEG, squashed to a square": squashed,
+        "as evaluated: centre square": evaluated,
+    }
+    measured = {name: bench.of(read(paths, bench.size, how)) for name, how in variants.items()}
     base = next(iter(measured.values()))
     return {f"{name} ({len(paths)} pictures)": differences(base, one) for name, one in measured.items()}
 
