@@ -39,9 +39,9 @@ def evaluate(
 ) -> None:
     """Measures reconstruction, codebook and alignment on a split; also written into the run folder.
 
-    Example: tavq evaluate run --data scenes --split test
-
     On several GPUs: torchrun --standalone --nproc-per-node 4 -m tavq evaluate …
+
+    Example: tavq evaluate run --data scenes --split test
 
     Args:
         model: A model folder, a run folder or a hub name.
@@ -95,12 +95,14 @@ def run_evaluation(
     from tavq.interfaces import default_device
     from tavq.ops.collective import processes, rank
     from tavq.text.store import TextStore
-    from tavq.tokenizer import Tokenizer, find_model
+    from tavq.tokenizer import Tokenizer, find_model, read_model_config
 
     folder = find_model(model)
     tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
     dataset = FolderDataset(data, split)
     store = TextStore.of(data, text, verify=True)
+    if store is not None and tokenizer.aligner is not None:
+        store.check_encoder(read_model_config(folder).get("text"))
     loader = EvaluationLoader(dataset, data_config(folder, size), BATCH, store, limit, rank(), processes())
     batches: Iterable[Any] = loader
     if store is not None and tokenizer.aligner is not None and not tokenizer.aligner.knows(store):

@@ -85,8 +85,9 @@ def begun(work: Path, expected: Contents) -> Draft | None:
         return None
     try:
         state = read_json(work / STATE)
-        contents, shapes, done = Contents.model_validate(state["contents"]), dict(state["shapes"]), dict(state["done"])
-    except (FileError, ValidationError, KeyError, TypeError, ValueError):  # altered: it is made again
+        contents, done = Contents.model_validate(state["contents"]), dict(state["done"])
+        shapes = {name: (kind, list(shape)) for name, (kind, shape) in state["shapes"].items()}
+    except (FileError, ValidationError, KeyError, TypeError, ValueError, AttributeError):  # altered: it is made again
         return None
     if contents.model_copy(update={"pictures": 0, "units": {}}) != expected:
         return None

@@ -211,7 +211,8 @@ class TextStore:
         if isinstance(told, dict) and (told.get("sha256"), told.get("width")) != (own.sha256, own.width):
             raise UsageError(
                 f"The text store {self.folder} was made by the encoder {own.name!r}, the model was trained with "
-                f"{told.get('name')!r}; make another store with: tavq text DATA --encoder {told.get('name')} --out STORE"
+                f"{told.get('name')!r}; make another store with: tavq text DATA --out STORE "
+                f"--encoder {told.get('name')}"
             )
 
     def faults(self) -> list[tuple[str, str]]:
