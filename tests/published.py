@@ -1,31 +1,66 @@
-"""Tiny copies of published data sets."""
+"""Tiny copies of published data sets, for the tests of their readers."""
 
 import io
-from collections.abc import Mapping
+import json
+import tarfile
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from tavq.data.exchange.importing import ImportSummary, sources
+from tavq.data.folder import FolderDataset, check
+from tavq.data.records import Record
 
-def jpeg(number: int, width: int = 16, height: int = 12) -> bytes:
-    """A picture whose bytes tell which one it is."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (width, height), (number, 0, 0)).save(buffer, "JPEG")
+
+def jpeg(number: int = 0, width: int = 16, height: int = 12, orientation: int = 1) -> bytes:
+    """A picture whose colour tells which one it is, with an EXIF orientation."""
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (width, height), (number, 0, 0)).save(buffer, "JPEG", exif=exif)
     return buffer.getvalue()
 
 
-def classes_png(classes: object) -> bytes:
-    """A segmentation with these numbers."""
+def png(pixels: Any) -> bytes:
+    """Classes or colours as a PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(np.asarray(classes, np.uint8)).save(buffer, "PNG")
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def lay_out(folder: Path, files: Mapping[str, str | bytes]) -> Path:
-    """Writes the files by their relative names."""
+def lay_out(folder: Path, files: Mapping[str, Any]) -> Path:
+    """Writes files by their relative names: bytes and texts as they are, anything else as JSON."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        if not isinstance(content, bytes):
+            content = (content if isinstance(content, str) else json.dumps(content)).encode()
+        path.write_bytes(content)
     return folder
+
+
+def pack(path: Path, files: Mapping[str, bytes] | Iterable[tuple[str, bytes]]) -> Path:
+    """Writes a tar or zip file, as its name says; of pairs a name may come twice."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pairs = files.items() if isinstance(files, Mapping) else files
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in pairs:
+                archive.writestr(name, data)
+        return path
+    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as tar:
+        for name, data in pairs:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def imported(kind: str, source: Path, out: Path, **settings: Any) -> tuple[ImportSummary, list[Record]]:
+    """What an import tells and what it wrote, in which `tavq data check` finds no fault."""
+    summary = sources[kind]().run(source, out, **settings)
+    assert check(out) == []
+    return summary, list(FolderDataset(out))

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tavq.core.config import NamedConfig
-from tavq.core.errors import UsageError
+from tavq.core.errors import UsageError, first_line
 from tavq.core.registry import Registry
 
 GRANULARITIES = ("words", "phrases", "sentences")
@@ -71,6 +71,20 @@ class Batch:
 def default_device() -> torch.device:
     """A GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def chosen_device(name: str | None) -> torch.device:
+    """The device of that name, or a GPU where there is one; UsageError where it cannot be used."""
+    if name in (None, "auto"):
+        return default_device()
+    try:
+        device = torch.device(str(name))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"The device {name!r} cannot be used here; known: cpu, cuda, cuda:1 ({first_line(error)[:80]})."
+        ) from error
+    return device
 
 
 def to_device(value: Any, device: torch.device) -> Any:
@@ -348,17 +362,21 @@ class Aligner(nn.Module):
 
     def fill_words(
         self, levels: Mapping[int, Quantized], text: TextFeatures, noise: Float[Tensor, "b m"], count: int
-    ) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]] | None:
+    ) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"], Int[Tensor, " p"]] | None:
         """The tokens it puts at `count` masked places of each whole text, and those that stood there.
 
-        Masked are the places of the least `noise` (from 0 to 1), all of a shorter text. None where it fills no words.
+        Masked are the places of the least `noise` (from 0 to 1), all of a shorter text. The last part says which
+        picture of the batch each place belongs to. None where it fills no words.
         """
         return None
 
     def relations(
         self, levels: Mapping[int, Quantized], text: TextFeatures
-    ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]] | None:
-        """The cosine of each pair of words of a text, and of the codes they match; None where it matches none."""
+    ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"], Int[Tensor, " p"]] | None:
+        """The cosine of each pair of words of a text, and of the codes they match; None where it matches none.
+
+        The last part says which picture of the batch each pair belongs to.
+        """
         return None
 
 

@@ -8,13 +8,40 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from tavq.core import files
 from tavq.metrics.answers import AnswerScores
 from tavq.metrics.captions import CaptionScores
+from tavq.metrics.distances import PictureSet, set_distances
 from tavq.metrics.grounding import GroundingScores
+from tavq.nets.features import FeatureNetwork
 
 ITEMS = 11
+
+
+class Corners(FeatureNetwork):
+    """The first pixels of a picture."""
+
+    name = "corners"
+    width = 3
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images[:, :, 0, 0]
+
+
+def distances(rank: int, world: int) -> dict[str, object]:
+    """Of 31 pictures from 40 others, the processes' shares being of different sizes; some of them hold none."""
+    generator = torch.Generator().manual_seed(0)
+    made, real = torch.randn(31, 3, 1, 1, generator=generator), torch.randn(40, 3, 1, 1, generator=generator) + 1
+    sets = [PictureSet(Corners()) for _ in range(2)]
+    for found, images, first in zip(sets, (made, real), (25, 40), strict=True):
+        found.sample.most = 20
+        places = range(len(images)) if world == 1 else (range(first), range(first, len(images)))[rank]
+        if places:
+            found.update(images[places.start : places.stop], [f"{place}.png" for place in places])
+        found.join()
+    return set_distances(*sets)
 
 
 def main(rank: int, world: int, store: str, out: str) -> None:
@@ -32,6 +59,7 @@ def main(rank: int, world: int, store: str, out: str) -> None:
     for metric in (captions, answers, boxes):
         metric.join()
     found = {name: metric.compute() for name, metric in (("c", captions), ("a", answers), ("b", boxes))}
+    found["d"] = distances(rank, world)
     files.write_json(Path(out) / f"{world}-{rank}.json", found)
     if world > 1:
         dist.destroy_process_group()

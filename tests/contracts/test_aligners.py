@@ -228,8 +228,9 @@ def test_words_are_filled_in_where_the_noise_is_least_whatever_the_padding(case:
     found = case.aligner.fill_words(levels, words, noise, 2)
     if found is None:
         pytest.skip("it fills no words")
-    predicted, truth = found
+    predicted, truth, owner = found
     assert predicted.shape == truth.shape == (4,)
+    assert owner.tolist() == [0, 0, 2, 2]
     places = noise.masked_fill(~words.whole.mask, 2).argsort(1)[:, :2].sort(1).values
     assert truth.tolist() == [*words.whole.ids[0, places[0]].tolist(), *words.whole.ids[2, places[2]].tolist()]
     wider = changed(words, lambda units: each(units, lambda rows: torch.cat([rows, torch.zeros_like(rows)], dim=1)))
@@ -242,9 +243,11 @@ def test_relations_are_cosines_of_pairs_of_words_and_of_their_codes(case: Case, 
     found = case.aligner.relations(case.quantised(case.tokenizer, features(3)), text([3, 0, 2]))
     if found is None:
         pytest.skip("it matches no words with codes")
-    for values in found:
+    *cosines, owner = found
+    for values in cosines:
         assert values.shape == (3 + 0 + 1,)
         assert values.abs().max() <= 1 + 1e-6
+    assert owner.tolist() == [0, 0, 0, 2]
 
 
 # --- in the tokenizer -------------------------------------------------------------------------------------------

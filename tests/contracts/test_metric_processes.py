@@ -7,6 +7,8 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 import tavq
 
 
@@ -25,5 +27,10 @@ def test_two_processes_score_as_one(tmp_path: Path) -> None:
     assert codes == [0, 0, 0], "".join(path.read_text() for path in tmp_path.glob("*.log"))
     alone, first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
     assert (alone["c"]["pictures"], alone["a"]["questions"], alone["b"]["phrases"]) == (12, 12, 12)
+    assert alone["d"]["kid_corners"] > 0.1
+    for found in (first, second):
+        # sums of float64 in another order
+        assert found["d"].pop("fd_corners") == pytest.approx(alone["d"]["fd_corners"], rel=1e-12)
+    alone["d"].pop("fd_corners")
     assert first == alone
     assert second == alone

@@ -41,13 +41,14 @@ def test_help_is_instant() -> None:
     assert min(seconds) < 0.5
 
 
-def test_help_loads_nothing_heavy() -> None:
-    script = "import sys; from tavq.cli import run; run(['train', '--help']); print(*sorted(sys.modules))"
+@pytest.mark.parametrize("command", ["train", "data"])
+def test_help_loads_nothing_heavy(command: str) -> None:
+    script = f"import sys; from tavq.cli import run; run(['{command}', '--help']); print(*sorted(sys.modules))"
     environment = {**os.environ, "PYTHONPATH": SRC}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "tavq.cli" in loaded
-    assert not loaded & {"torch", "numpy", "transformers", "safetensors", "PIL", "pydantic", "yaml"}
+    assert not loaded & {"torch", "numpy", "transformers", "safetensors", "PIL", "pydantic", "yaml", "tavq.data"}
 
 
 def test_every_command_is_here() -> None:

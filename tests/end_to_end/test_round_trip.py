@@ -45,9 +45,35 @@ def test_evaluating_gives_the_same_figures_everywhere(tavq: Tavq, home: Path, tm
     )
     assert 0 < figures["psnr"] < 30
     assert 1 <= figures["perplexity"] <= 16
-    assert f"{figures['psnr']:.4g}" in done.out
+    low, high = figures["intervals"]["psnr"]
+    assert low < figures["psnr"] < high
+    line = next(line for line in done.out.splitlines() if "psnr" in line)
+    assert f"{figures['psnr']:.4g}" in line
+    assert f"{low:.4g} to {high:.4g}" in line
     assert (figures["code_text_cosine"] is None) == (run == "plain")
     assert "images_with_text" in done.out
+
+
+def test_the_protocol_says_what_was_measured_and_by_what(tavq: Tavq, home: Path, tmp_path: Path) -> None:
+    place = tmp_path / "figures.json"
+    assert tavq("evaluate", home / "aligned", "--data", home / "data", "--json", place).code == 0
+    told = json.loads(place.read_text())["protocol"]
+    assert told["model"]["sha256"] == files.sha256(home / "aligned/model/model.safetensors")
+    assert told["model"]["dtypes"] == ["float32"]
+    data = told["data"]
+    assert data["sha256"] == files.sha256(home / "data/metadata.jsonl")
+    assert (data["split"], data["pictures_in_split"], data["first"], data["files"]) == ("test", 3, None, {"png": 3})
+    # made again from the files alone
+    lines = []
+    for number in (13, 14, 15):
+        pixels = np.asarray(Image.open(home / f"data/images/{number}.png")).transpose(2, 0, 1)
+        lines.append(f"{files.sha256_bytes(pixels.tobytes())}  images/{number}.png\n")
+    assert told["pictures"]["sha256"] == files.sha256_bytes("".join(lines).encode())
+    assert (told["pictures"]["count"], told["pictures"]["size"]) == (3, [32, 32])
+    assert told["text"]["sha256"] == files.sha256(home / "data/text/store.safetensors")
+    assert told["feature_weights"].keys() == {"scenes"}
+    assert {"tavq", "torch", "pillow", "numpy", "python"} <= told["versions"].keys()
+    assert told["machine"]["processes"] == 1
 
 
 def test_limits_and_splits(tavq: Tavq, home: Path, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
-"""Two processes that `torchrun` starts train what one does, and resume to their own bits."""
+"""Two processes that `torchrun` starts train and measure what one does, and resume to their own bits."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +19,11 @@ ADVERSARY = "--train.adversarial.discriminator.norm none"  # batch norm's means 
 
 def launch(processes: int, data: Path, out: Path, settings: list[str]) -> subprocess.CompletedProcess[str]:
     """`tavq train vqgan-tiny` on some processes."""
+    return call(processes, ["train", "vqgan-tiny", "--data", str(data), "--out", str(out), *settings])
+
+
+def call(processes: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """`tavq` on some processes."""
     alone = [sys.executable, "-m", "tavq"]
     many = [
         sys.executable,
@@ -27,11 +34,9 @@ def launch(processes: int, data: Path, out: Path, settings: list[str]) -> subpro
         "-m",
         "tavq",
     ]
-    command = [*(many if processes > 1 else alone), "train", "vqgan-tiny", "--data", str(data), "--out", str(out)]
+    command = [*(many if processes > 1 else alone), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1])}
-    return subprocess.run(
-        [*command, *settings], env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 def lines(run: Path) -> list[dict[str, float]]:
@@ -82,3 +87,21 @@ def test_a_batch_that_cannot_be_shared_is_refused(shared_pictures: Path, tmp_pat
     done = launch(2, shared_pictures, tmp_path / "run", [*settings, "--train.batch", "5"])
     assert done.returncode != 0
     assert "train.batch 5 cannot be shared by 2 processes" in done.stderr + done.stdout
+
+
+def test_they_measure_what_one_does(
+    twice: Path, shared_pictures: Path, tmp_path: Path, tavq: Callable[..., Any]
+) -> None:
+    arguments = ["evaluate", str(twice), "--data", str(shared_pictures), "--split", "train", "--json"]
+    done = call(2, [*arguments, str(tmp_path / "two.json")])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("psnr") == 1
+    two = json.loads((tmp_path / "two.json").read_text())
+    assert two == json.loads((twice / "evaluation.json").read_text())
+    assert tavq(*arguments, tmp_path / "one.json").code == 0
+    one = json.loads((tmp_path / "one.json").read_text())
+    machines = [found["protocol"].pop("machine") for found in (one, two)]
+    assert [machine["processes"] for machine in machines] == [1, 2]
+    assert two.pop("fd_scenes") == pytest.approx(one.pop("fd_scenes"), rel=1e-9)
+    assert two == one
+    assert one["images"] == 10

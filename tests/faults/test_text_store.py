@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from jaxtyping import Float
 from torch import Tensor
 
-from tavq.core.errors import DataError, FileError
+from tavq.core.errors import DataError, FileError, TavqError, UsageError
 from tavq.core.files import sha256_bytes
 from tavq.text.building import build_store
 from tavq.text.encoders import TextEncoder
+from tavq.text.merging import merge_stores
 from tavq.text.store import TextStore
 
 TEXTS = {"1.png": "A red car and a blue dog.", "2.png": "The dog sees two red cars. It rains."}
@@ -268,6 +269,67 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
 def stopped(self: LetterEncoder, texts: Sequence[str]) -> Float[Tensor, "m t"]:
     """An encoder that is stopped by Ctrl-C."""
     raise KeyboardInterrupt
+
+
+def test_a_folder_of_somebody_is_never_emptied(tmp_path: Path) -> None:
+    for name in ("text.building", "text.merging"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"text\.building is needed for work in progress and holds something else"):
+        build_store(TEXTS, LetterEncoder(), "pattern", tmp_path / "text")
+    part = build_store(TEXTS, LetterEncoder(), "pattern", tmp_path / "part").folder
+    with pytest.raises(UsageError, match=r"text\.merging is needed for work in progress"):
+        merge_stores([part], tmp_path / "text")
+    for name in ("text.building", "text.merging"):
+        assert (tmp_path / name / "mine.txt").read_text() == "mine"
+
+
+def test_work_is_kept_where_a_process_is_ended_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(*_: object) -> None:
+        raise TavqError("a process was ended")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tavq.text.building.split_blocks", ended)
+        with pytest.raises(TavqError, match="was ended"):
+            build_store(TEXTS, LetterEncoder(), "pattern", tmp_path / "text")
+    assert (tmp_path / "text.building" / "plan.json").is_file()
+
+
+def test_an_altered_state_is_work_to_be_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(LetterEncoder, "encode_words", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            build_store(TEXTS, LetterEncoder(), "pattern", tmp_path / "text")
+    for content in ("{}", "[]", '{"contents": {}, "shapes": 3, "done": 4}', "{"):
+        (tmp_path / "text.building" / "state.json").write_text(content)
+        with monkeypatch.context() as patched:
+            patched.setattr(LetterEncoder, "encode_words", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                build_store(TEXTS, LetterEncoder(), "pattern", tmp_path / "text")
+    assert build_store(TEXTS, LetterEncoder(), "pattern", tmp_path / "text").holds(
+        TEXTS.items(), LetterEncoder(), "pattern", False
+    )
+
+
+def test_an_empty_part_is_a_store(tmp_path: Path) -> None:
+    parts = [
+        build_store(texts, LetterEncoder(), "pattern", tmp_path / str(number), whole=True, empty=True).folder
+        for number, texts in enumerate(({}, TEXTS, {"none.png": "?"}))
+    ]
+    assert [len(TextStore.open(part, verify=True)) for part in parts] == [0, 2, 0]
+    merged = merge_stores(parts, tmp_path / "text")
+    assert merged.holds(TEXTS.items(), LetterEncoder(), "pattern", True)
+    assert merged.faults() == [("none.png", "no word or number in its text")]
+    assert "1.png" not in TextStore.open(parts[0])
+
+
+def test_a_store_of_another_encoder_is_told(whole: Path) -> None:
+    store = TextStore.open(whole)
+    store.check_encoder(None)
+    store.check_encoder({"encoder": {"name": "letters", "sha256": "0" * 64, "width": 4}})
+    for record in ({"sha256": "1" * 64, "width": 4}, {"sha256": "0" * 64, "width": 5}):
+        with pytest.raises(UsageError, match=r"made by the encoder 'letters', the model was trained with 'other'"):
+            store.check_encoder({"encoder": {"name": "other", **record}})
 
 
 def test_a_block_that_was_damaged_is_split_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from tavq.metrics.alignment import code_text_cosine, retrieval
 from tavq.metrics.codes import CodeUsage
-from tavq.metrics.images import PictureMean, l1, l2, psnr, ssim
+from tavq.metrics.images import PictureScores, l1, l2, psnr, ssim
 
 
 def test_a_shift_of_a_tenth_of_the_range_is_twenty_decibels() -> None:
@@ -21,9 +21,9 @@ def test_a_shift_of_a_tenth_of_the_range_is_twenty_decibels() -> None:
 def test_psnr_is_averaged_over_pictures_in_decibels() -> None:
     reference = torch.zeros(2, 3, 16, 16)
     shifted = reference + torch.tensor([0.2, 0.02]).view(2, 1, 1, 1)
-    mean = PictureMean(psnr)
-    mean.update(shifted, reference)
-    assert mean.compute() == pytest.approx((20 + 40) / 2, abs=1e-5)
+    scores = PictureScores()
+    scores.update(["a", "b"], shifted, reference)
+    assert scores.compute()["psnr"]["value"] == pytest.approx((20 + 40) / 2, abs=1e-5)
 
 
 def test_ssim_of_flat_pictures_is_its_luminance_term() -> None:
@@ -54,10 +54,9 @@ def test_perplexity_of_a_half_and_two_quarters() -> None:
 def test_cosine_and_recall_of_two_pictures() -> None:
     pictures = torch.tensor([[1.0, 0.0], [0.8, 0.6]])
     texts = torch.tensor([[0.6, 0.8], [0.0, 1.0]])
-    assert code_text_cosine(pictures, texts) == {
-        "code_text_cosine": pytest.approx((0.6 + 0.6) / 2),
-        "code_text_cosine_shuffled": pytest.approx((0.0 + 0.96) / 2),
-    }
+    found = code_text_cosine(pictures, texts)
+    assert found["code_text_cosine"] == pytest.approx((0.6 + 0.6) / 2)
+    assert found["code_text_cosine_shuffled"] == pytest.approx((0.0 + 0.96) / 2)
     result = retrieval(pictures, texts)
     assert result["picture_to_text"]["recall@1"] == 0.5  # picture 1 is nearer to text 0
     assert result["text_to_picture"]["recall@1"] == 0.5  # text 0 is nearer to picture 1

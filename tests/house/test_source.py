@@ -20,6 +20,7 @@ import tavq
 from tavq import recipes
 
 CORE_FILES = "tavq/core/files.py"
+CONVERTER = "tavq/core/foreign.py"
 PACKAGE = Path(__file__).parents[2] / "src" / "tavq"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__main__.py")  # that one runs when imported
 FIGURES = "tavq/data/scenes/figures/"  # one drawing a function, each named after what it draws
@@ -74,6 +75,14 @@ def unsafe(tree: ast.Module) -> list[str]:
 
 def test_nothing_that_runs_what_a_file_says(sources: list[Path]) -> None:
     found = {name: unsafe(tree) for name, tree in trees(sources)}
+    (load,) = found.pop(CONVERTER)  # once, and restricted to tensors
+    assert load.endswith(": torch.load(")
+    (tree,) = (tree for name, tree in trees(sources) if name == CONVERTER)
+    (call,) = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and dotted(node.func) == "torch.load")
+    given = {word.arg: word.value for word in call.keywords}
+    assert isinstance(given["weights_only"], ast.Constant)
+    assert given["weights_only"].value is True
+    assert None not in given
     assert {name: lines for name, lines in found.items() if lines} == {}
     hostile = (
         "import pickle\nfrom torch import hub\ntorch.load('x')\nyaml.load(y)\neval('1')\nnp.load(z, allow_pickle=True)"

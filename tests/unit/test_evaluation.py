@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,10 +11,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tavq.codebooks.learned import LearnedCodebook
-from tavq.core.errors import TrainingError, UsageError
+from tavq.core.errors import DataError, TrainingError, UsageError
 from tavq.evaluation import _mean_unit, evaluate
 from tavq.interfaces import Aligner, Batch, Codebook, Quantized, TextFeatures, TextUnits
-from tavq.metrics.images import l1
+from tavq.metrics.images import l1, ms_ssim
 from tavq.nets.features import FeatureNetwork
 from tavq.quantizers.nearest import NearestQuantizer
 
@@ -114,6 +115,34 @@ def test_everything_is_measured_in_one_pass() -> None:
     json.dumps(result, allow_nan=False)
 
 
+class Heads(Colours):
+    """Colours as stages, weighed."""
+
+    name = "heads"
+
+    @property
+    def heads(self) -> list[Tensor]:
+        return [torch.tensor([1.0, 2.0, 3.0])]
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        return [images]
+
+
+def test_large_pictures_and_learned_distances_have_their_measures() -> None:
+    tokenizer, large = GrayTokenizer(), batches(5, size=176, texts=False, batch=2)
+    result = evaluate(tokenizer, large, [Colours(), Heads()])
+    images = torch.cat([batch.images for batch in large])
+    rebuilt = tokenizer.decode(tokenizer.quantize(images)[2].indices).clamp(-1, 1)
+    assert result["ms_ssim"] == pytest.approx(ms_ssim(rebuilt, images).mean().item())
+    squares = (normalize(rebuilt, dim=1) - normalize(images, dim=1)).square().mean(dim=(2, 3))
+    expected = (squares * torch.tensor([1.0, 2.0, 3.0])).sum(dim=1).mean()
+    assert result["distance_heads"] == pytest.approx(float(expected), rel=1e-4)
+    assert result["kid_colours_standard_error"] > 0
+    assert "fd_heads" not in result
+    assert result["feature_weights"].keys() == {"colours", "distance_heads"}
+    assert evaluate(tokenizer, batches(5, texts=False))["ms_ssim"] is None
+
+
 def test_reconstructions_are_clamped() -> None:
     black = [Batch(torch.full((1, 3, 32, 32), -1.0), ("a",))]  # the nearest gray is -1.1 or -0.96
     tokenizer = GrayTokenizer()
@@ -158,7 +187,7 @@ def test_pictures_without_sentences_do_not_count_as_text() -> None:
 
 
 def test_sizes_must_agree() -> None:
-    with pytest.raises(UsageError, match=r"got \(32, 32\) and then \(40, 40\)"):
+    with pytest.raises(UsageError, match=r"got \(32, 32\) and \(40, 40\)"):
         evaluate(GrayTokenizer(), [*batches(10), *batches(10, size=40)])
 
 
@@ -177,3 +206,54 @@ def test_a_broken_tokenizer_is_named_as_such() -> None:
     aligned.entries = torch.full((16, 2), math.nan)
     with pytest.raises(TrainingError, match="aligned codes are not finite"):
         evaluate(aligned, batches())
+
+
+def flat(result: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in result.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def test_every_figure_that_has_an_interval_lies_in_it() -> None:
+    result = evaluate(GrayTokenizer(MeanAligner()), batches(200), [Colours()])
+    figures, ends = flat(result), result["intervals"]
+    named = {"psnr", "ssim", "l1", "l2", "perplexity", "code_text_cosine", "code_text_cosine_shuffled"}
+    recalls = [f"{way}.recall@{k}" for way in ("picture_to_text", "text_to_picture") for k in (1, 5, 10)]
+    named |= {f"{space}retrieval.{recall}" for space in ("", "probe_") for recall in recalls}
+    assert ends.keys() == named | {"probe_code_text_cosine"}
+    for name, (low, high) in ends.items():
+        assert low <= figures[name] <= high, name
+
+
+def test_intervals_are_over_pictures_and_know_no_batches() -> None:
+    tokenizer = GrayTokenizer(MeanAligner())
+    whole = evaluate(tokenizer, batches(200, batch=200))
+    images = torch.cat([b.images for b in batches(200)])
+    values = l1(tokenizer.decode(tokenizer.quantize(images)[2].indices).clamp(-1, 1), images)
+    low, high = whole["intervals"]["l1"]
+    assert high - low == pytest.approx(2 * 1.96 * values.std().item() / 200**0.5, rel=0.1)
+    for batch in (7, 64):
+        parts = evaluate(tokenizer, batches(200, batch=batch))
+        assert parts["intervals"]["l1"] == pytest.approx([low, high], rel=1e-9)
+    small = evaluate(tokenizer, batches(1))
+    assert small["intervals"] == {}
+
+
+def test_a_picture_that_comes_twice_is_refused() -> None:
+    made = batches()
+    with pytest.raises(DataError, match=r"34 pictures were measured and 24 of them differ by key"):
+        evaluate(GrayTokenizer(), [*made, made[0]])
+
+
+def test_the_protocol_names_the_pixels_whatever_their_order() -> None:
+    told = [evaluate(GrayTokenizer(), made)["protocol"] for made in (batches(), batches()[::-1], batches(batch=1))]
+    assert told[0] == told[1] == told[2]
+    assert told[0]["pictures"]["count"] == 24
+    assert told[0]["reconstructions"] == {"range": [-1, 1], "clamped": True, "rounded_to_8_bits": False}
+    assert told[0]["intervals"]["resamples"] == 1000
+    changed = batches()
+    changed[1].images[3, 0, 0, 0] += 2 / 255  # one byte of one picture
+    assert evaluate(GrayTokenizer(), changed)["protocol"]["pictures"]["sha256"] != told[0]["pictures"]["sha256"]
+    names = [replace(batch, keys=tuple(f"other/{key}" for key in batch.keys)) for batch in batches()]
+    assert evaluate(GrayTokenizer(), names)["protocol"]["pictures"]["sha256"] != told[0]["pictures"]["sha256"]

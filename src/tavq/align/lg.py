@@ -295,7 +295,7 @@ class LGAligner(Aligner):
     @torch.no_grad()
     def fill_words(
         self, levels: Mapping[int, Quantized], text: TextFeatures, noise: Float[Tensor, "b m"], count: int
-    ) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]] | None:
+    ) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"], Int[Tensor, " p"]] | None:
         words = self._words(text)
         if self.filler is None or words.ids is None:
             return None
@@ -304,18 +304,18 @@ class LGAligner(Aligner):
         )
         masked = least(noise, words.mask, torch.full_like(words.ids[:, 0], count))
         logits = self.filler(words, masked, self.tower(levels[DEEP].codes.float()))
-        return logits.argmax(1), words.ids[masked]
+        return logits.argmax(1), words.ids[masked], masked.nonzero()[:, 0]
 
     @torch.no_grad()
     def relations(
         self, levels: Mapping[int, Quantized], text: TextFeatures
-    ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]] | None:
+    ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"], Int[Tensor, " p"]] | None:
         if self.to_words is None:
             return None
         words, grid = self._words(text), levels[DEEP].codes.float()
         codes = self._matched_codes(words, grid, self.tower(grid))
         pairs = (words.mask[:, :, None] & words.mask[:, None]).triu(1)
-        return cosines(words.vectors)[pairs], cosines(codes)[pairs]
+        return cosines(words.vectors)[pairs], cosines(codes)[pairs], pairs.nonzero()[:, 0]
 
 
 def _pooled(text: TextFeatures) -> Float[Tensor, "b t"]:

@@ -73,10 +73,10 @@ class JointAligner(Aligner):
 
     def fill_words(
         self, levels: Mapping[int, Quantized], text: TextFeatures, noise: Float[Tensor, "b m"], count: int
-    ) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]] | None:
+    ) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"], Int[Tensor, " p"]] | None:
         return self.lg.fill_words(levels, text, noise, count)
 
     def relations(
         self, levels: Mapping[int, Quantized], text: TextFeatures
-    ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]] | None:
+    ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"], Int[Tensor, " p"]] | None:
         return self.lg.relations(levels, text)

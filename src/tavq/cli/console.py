@@ -99,6 +99,11 @@ def number(value: Any) -> str:
     return str(value)
 
 
+def interval(ends: Sequence[float] | None) -> str:
+    """The two ends of an interval as a person reads them."""
+    return "" if ends is None else f"{number(ends[0])} to {number(ends[1])}"
+
+
 def tell_faults(faults: Sequence[object]) -> None:
     """Names the first faults of a data set and says how many there are."""
     for fault in faults[:SHOWN_FAULTS]:

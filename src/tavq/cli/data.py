@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from cyclopts import App
 
@@ -17,21 +18,23 @@ def add_to(app: App) -> None:
     )
     data.command(scenes)
     data.command(check)
-    imports = _WithKinds(name="import")
-    imports.default(import_)
-    data.command(imports)
-    data.command(export)
+    for name, run in (("import", import_), ("export", export)):
+        listing = _Listing(name=name)
+        listing.default(run)
+        data.command(listing)
     app.command(data)
 
 
-class _WithKinds(App):
-    """A command whose help ends with every kind of data set; they are only loaded when it is shown."""
+class _Listing(App):
+    """A command whose help ends with every class of its registry; they are only loaded when it is shown."""
 
     @property
     def help_epilogue(self) -> str:
-        from tavq.data.importing import sources
+        from tavq.data.exchange.exporting import formats
+        from tavq.data.exchange.importing import sources
 
-        return "\n".join(f"{kind}: {sources[kind].layout}\n" for kind in sources)
+        registry: Any = sources if self.name == ("import",) else formats
+        return "\n".join(f"{name}: {registry[name].layout}\n" for name in registry)
 
     @help_epilogue.setter
     def help_epilogue(self, value: str | None) -> None:
@@ -88,7 +91,7 @@ def import_(kind: str, source: Path, out: Path, /, *, limit: Count | None = None
         limit: Take only so many pictures of each split.
         json: Also write the counts to this file.
     """
-    from tavq.data.importing import sources
+    from tavq.data.exchange.importing import sources
 
     with console.bar(f"Importing {kind}") as bar:
         summary = sources[kind]().run(source, out, bar, limit)
@@ -108,11 +111,11 @@ def export(folder: Path, out: Path, /, *, to: str, shard_size: Count = 1000, jso
     Args:
         folder: The folder data set.
         out: The folder to write; the same data set gives the same bytes.
-        to: Which form: webdataset (tar shards with KEY.jpg, KEY.json and KEY.txt).
+        to: Which form; they are listed below with the files that each one writes.
         shard_size: How many pictures a file holds at most.
         json: Also write the counts to this file.
     """
-    from tavq.data.exporting import formats
+    from tavq.data.exchange.exporting import formats
 
     with console.bar(f"Exporting to {to}") as bar:
         summary = formats[to]().run(folder, out, shard_size, bar)

@@ -1,26 +1,113 @@
-"""`tavq metrics`: score files of predictions, of this program or any other."""
+"""`tavq metrics`: score files of predictions and folders of pictures, of this program or any other."""
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cyclopts import App
 
 from tavq.cli import console
+from tavq.cli.console import Count
+from tavq.core.errors import UsageError
 
 
 def add_to(app: App) -> None:
     """Adds the commands."""
     metrics = App(
         name="metrics",
-        help="Score files of predictions as the published tools do, with 95 % intervals.\n\n"
+        help="Score files of predictions and folders of pictures as the published tools do, with 95 % intervals.\n\n"
         "Example: tavq metrics captions --predictions captions.json --references captions_val2017.json",
     )
+    metrics.command(images)
     metrics.command(captions)
     metrics.command(vqa)
     metrics.command(grounding)
+    metrics.command(convert)
     app.command(metrics)
+
+
+def images(
+    pictures: Path,
+    reference: Path | None = None,
+    /,
+    *,
+    paired: bool = False,
+    features: tuple[str, ...] = ("scenes",),
+    reference_statistics: Path | None = None,
+    save_statistics: Path | None = None,
+    split: str | None = None,
+    reference_split: str | None = None,
+    size: Count | None = None,
+    json: Path | None = None,
+) -> None:
+    """Measures how near a folder of pictures is to another one, or to the saved statistics of one.
+
+    Example: tavq metrics images reconstructed originals --paired --features inception=inception.safetensors
+
+    Args:
+        pictures: A folder of pictures or a folder data set: what was generated or reconstructed.
+        reference: Another one, which it is measured against.
+        paired: Pictures of one name belong together: PSNR, SSIM, MS-SSIM, l1, l2 and, with its weights, LPIPS too.
+        features: Networks of the distances: `scenes`, `squeezenet=FILE`, `inception=FILE` (FID), `lpips=FILE`.
+        reference_statistics: What --save-statistics wrote, in the place of a second folder.
+        save_statistics: Write the statistics of PICTURES to this file, for later runs.
+        split: Only this split of PICTURES.
+        reference_split: Only this split of the reference.
+        size: Bring every picture to a square of this side; by default they are taken as they are.
+        json: Also write the figures, each picture's too, to this file.
+    """
+    from tavq.cli.models import open_network
+    from tavq.comparison import Comparison, PictureFolder, same_files
+    from tavq.interfaces import default_device
+    from tavq.metrics.reference import read_statistics, write_statistics
+
+    _check_call(reference, reference_statistics, save_statistics, paired)
+    networks = [open_network(name).to(default_device()) for name in features]
+    _check_networks(networks, paired, save_statistics)
+    other = None if reference is None else PictureFolder(reference, reference_split, size)
+    saved = None if reference_statistics is None else read_statistics(reference_statistics)
+    comparison = Comparison(PictureFolder(pictures, split, size), other or saved, networks, reference_statistics)
+    with console.bar("Measuring") as bar:
+        (comparison.read_pairs if paired else comparison.read)(bar)
+    result = comparison.result()
+    if save_statistics is not None:
+        write_statistics(save_statistics, comparison.statistics())
+        console.say(f"The statistics of {result['pictures']['count']:,} pictures are in {save_statistics}.")
+    _tell_images(result, same_files(result))
+    console.write_json(json, {**result, "versions": _versions()})
+
+
+def convert(
+    kind: Literal["inception", "lpips-vgg", "lpips-alex"], weights: str, /, *, out: Path, heads: Path | None = None
+) -> None:
+    """Converts a network's published weights, a pickle, to the safetensors file that the metrics read.
+
+    Example: tavq metrics convert inception pt_inception-2015-12-05-6726825d.pth --out inception.safetensors
+
+    Args:
+        kind: FID's Inception network, or LPIPS with VGG-16 or AlexNet.
+        weights: The published file, or its web address; what is fetched must have the published file's sha256.
+        out: The file to write.
+        heads: For LPIPS: its vgg.pth or alex.pth of version 0.1.
+    """
+    from tavq.core.download import fetched
+    from tavq.nets import inception, lpips
+
+    _, _, backbone = kind.partition("-")
+    if (heads is None) == bool(backbone):
+        raise UsageError(f"{kind} {'needs' if backbone else 'takes no'} --heads; LPIPS has a file of its own for them.")
+    expected = lpips.PUBLISHED[backbone]["backbone"] if backbone else inception.PUBLISHED
+    with fetched(weights, expected, out) as source:
+        if heads is not None:
+            origin = lpips.convert_lpips(backbone, source, heads, out)
+            published = dict(origin.sources) == lpips.PUBLISHED[backbone]
+        else:
+            origin = inception.convert_inception(source, out)
+            published = origin.sources == {"weights": inception.PUBLISHED}
+    console.say(f"{out} holds {kind}.")
+    if not published:
+        console.say("These are not the published weights (sha256), so no result will carry the published name.")
 
 
 def captions(
@@ -129,6 +216,51 @@ def grounding(
     _write(json, result, predictions, references)
 
 
+def _check_call(reference: Path | None, saved: Path | None, save: Path | None, paired: bool) -> None:
+    if reference is not None and saved is not None:
+        raise UsageError("Give a second folder or --reference-statistics, not both.")
+    if reference is None and saved is None and save is None:
+        raise UsageError("There is nothing to measure against; give a second folder or --reference-statistics.")
+    if paired and reference is None:
+        raise UsageError("--paired needs a second folder, with pictures of the same names.")
+
+
+def _check_networks(networks: Sequence[Any], paired: bool, save: Path | None) -> None:
+    """Before hours of reading, not after."""
+    if any(network.heads for network in networks) and not paired:
+        raise UsageError("LPIPS compares pictures one by one; give --paired.")
+    sets = [network for network in networks if not network.heads]
+    if save is not None and len(sets) != 1:
+        raise UsageError(f"--save-statistics is for the features of one network, and {len(sets)} are given.")
+    names = [network.title("distance") for network in networks]
+    if len(set(names)) < len(names):
+        raise UsageError("A feature network is given twice; name each once.")
+
+
+def _tell_images(result: Mapping[str, Any], same: bool) -> None:
+    pictures, reference = result["pictures"], result["reference"]
+    title = f"{pictures['count']:,} pictures of {_sides(pictures)}"
+    if reference is not None:
+        title += f" against {reference['count']:,} of {reference['data']}"
+        rows = [[name, *_cells(at)] for name, at in result["scores"].items()]
+        console.table(title, ["metric", "value", "95 %"], rows)
+        console.say(f"Resized: {pictures['resize']}.")
+        if pictures["count"] != reference["count"]:
+            console.say("The sets differ in number; a Fréchet distance depends on it.")
+    for name, digest in result["feature_weights"].items():
+        console.say(f"{name}: weights {digest}")
+    for name, warning in result["warnings"].items():
+        console.say(f"{name}: {warning}")
+    if same:
+        console.say("Both sets are the same files; the distances say nothing.")
+    if result["per_picture"] and result["scores"]["ms_ssim"]["value"] is None:
+        console.say(f"MS-SSIM is left out: it needs pictures of 176 x 176, and these are {_sides(pictures)}.")
+
+
+def _sides(pictures: Mapping[str, Any]) -> str:
+    return "{} x {}".format(*pictures["size"])
+
+
 def _add_meteor(result: dict[str, Any], scores: Any, nltk_data: Path | None) -> None:
     from tavq.core.errors import FileError
     from tavq.metrics.meteor import meteor
@@ -161,8 +293,10 @@ def _wups(nltk_data: Path | None) -> Any:
 
 
 def _cells(score: Mapping[str, Any]) -> Sequence[Any]:
-    """A value and its interval."""
+    """A value and its interval, or its standard error."""
     ends = score["interval"]
+    if score.get("standard_error") is not None:
+        return [score["value"], f"± {console.number(score['standard_error'])} standard error"]
     return [score["value"], "-" if ends is None else f"{console.number(ends[0])} to {console.number(ends[1])}"]
 
 

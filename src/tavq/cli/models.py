@@ -1,7 +1,8 @@
 """`tavq evaluate`, `encode` and `decode`: use a trained tokenizer."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,7 +14,7 @@ from tavq.cli.console import Count
 from tavq.core.errors import DataError, UsageError
 
 BATCH = 32
-UNLISTED = ("size", "top_entries", "feature_weights")
+UNLISTED = ("size", "top_entries", "feature_weights", "intervals", "protocol")
 """What an evaluation's JSON holds beside its figures; the table leaves it out."""
 
 
@@ -38,6 +39,8 @@ def evaluate(
 ) -> None:
     """Measures reconstruction, codebook and alignment on a split; also written into the run folder.
 
+    On several GPUs: torchrun --standalone --nproc-per-node 4 -m tavq evaluate …
+
     Example: tavq evaluate run --data scenes --split test
 
     Args:
@@ -45,21 +48,30 @@ def evaluate(
         data: A folder data set.
         split: train, val or test.
         text: The text store; by default DATA/text where it exists.
-        features: Feature networks of the Fréchet distances: `scenes`, `squeezenet=WEIGHTS.npz`.
+        features: Feature networks of the distances: `scenes`, `squeezenet=FILE`, `inception=FILE`, `lpips=FILE`.
         limit: Measure only so many pictures.
         size: Side of the pictures; by default the size the model was trained at.
         json: Write the figures to this file too.
     """
+    from tavq.ops.collective import rank, together
+
+    with together():
+        result = run_evaluation(model, data, split, text, features, limit, size)
+        if rank() == 0:
+            _tell(f"{model} on {data} ({split})", result)
+            console.write_json(json, result)
+
+
+def _tell(title: str, result: Mapping[str, Any]) -> None:
     from tavq.core.config import flat
 
-    result = run_evaluation(model, data, split, text, features, limit, size)
     figures = {key: value for key, value in result.items() if key not in UNLISTED and not key.endswith("_warning")}
-    rows = [[key, value] for key, value in flat(figures) if not isinstance(value, str)]
-    console.table(f"{model} on {data} ({split})", ["metric", "value"], rows)
+    ends = result["intervals"]
+    rows = [[key, value, console.interval(ends.get(key))] for key, value in flat(figures) if not isinstance(value, str)]
+    console.table(title, ["metric", "value", "95 %"], rows)
     for key, value in result.items():
         if key.endswith("_warning") and value:
             console.say(f"{key.removesuffix('_warning')}: {value}")
-    console.write_json(json, result)
 
 
 def run_evaluation(
@@ -71,32 +83,52 @@ def run_evaluation(
     limit: int | None = None,
     size: int | None = None,
 ) -> dict[str, Any]:
-    """Evaluates and, where the model lies in a run folder, writes evaluation.json there."""
+    """Evaluates and, where the model lies in a run folder, writes evaluation.json there.
+
+    Processes that were started together each measure a part, and all return the whole.
+    """
+    from tavq.cli.protocol import protocol
     from tavq.core import files
     from tavq.data.folder import FolderDataset
     from tavq.data.loader import EvaluationLoader
     from tavq.evaluation import evaluate as measure
     from tavq.interfaces import default_device
+    from tavq.ops.collective import processes, rank
     from tavq.text.store import TextStore
-    from tavq.tokenizer import Tokenizer, find_model
+    from tavq.tokenizer import Tokenizer, find_model, read_model_config
 
     folder = find_model(model)
     tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
     dataset = FolderDataset(data, split)
     store = TextStore.of(data, text, verify=True)
-    loader = EvaluationLoader(dataset, data_config(folder, size), BATCH, store, limit=limit)
+    if store is not None and tokenizer.aligner is not None:
+        store.check_encoder(read_model_config(folder).get("text"))
+    loader = EvaluationLoader(dataset, data_config(folder, size), BATCH, store, limit, rank(), processes())
     batches: Iterable[Any] = loader
     if store is not None and tokenizer.aligner is not None and not tokenizer.aligner.knows(store):
-        console.say("The text store has other tokens than the one of the training; masked words are not measured.")
+        _say_once("The text store has other tokens than the one of the training; masked words are not measured.")
         batches = (without_tokens(batch) for batch in loader)
     networks = [open_network(name).to(default_device()) for name in features]
-    with console.bar(f"Evaluating {model}", min(len(dataset), limit or len(dataset))) as bar:
-        result = {"model": str(model), "data": data.name, "data_sha256": dataset.fingerprint, "split": split}
-        result |= measure(tokenizer, batches, networks, bar) | {"faults": len(loader.faults)}
-    console.tell_faults(loader.faults)
-    if folder.name == "model" and (folder.parent / "recipe.yaml").is_file():
-        files.write_json(folder.parent / "evaluation.json", result)
+    total = min(len(dataset), limit or len(dataset))
+    with console.bar(f"Evaluating {model}", total) if rank() == 0 else nullcontext() as bar:
+        shown = None if bar is None else lambda done: bar(min(done * processes(), total))
+        measured = measure(tokenizer, batches, networks, shown)
+    loader.join_faults()
+    made = protocol(measured["protocol"], folder, dataset, store, tokenizer, limit, BATCH)
+    result = {"model": str(model), "data": data.name, "data_sha256": dataset.fingerprint, "split": split}
+    result |= measured | {"faults": len(loader.faults), "protocol": made}
+    if rank() == 0:
+        console.tell_faults(loader.faults)
+        if folder.name == "model" and (folder.parent / "recipe.yaml").is_file():
+            files.write_json(folder.parent / "evaluation.json", result)
     return result
+
+
+def _say_once(text: str) -> None:
+    from tavq.ops.collective import rank
+
+    if rank() == 0:
+        console.say(text)
 
 
 def without_tokens(batch: Any) -> Any:
@@ -107,8 +139,8 @@ def without_tokens(batch: Any) -> Any:
 
 
 def open_network(name: str) -> Any:
-    """A feature network from `scenes` or `squeezenet=WEIGHTS`."""
-    from tavq.nets.features import feature_network
+    """A feature network from `scenes` or `NAME=WEIGHTS`."""
+    from tavq.nets.networks import feature_network
 
     kind, _, weights = name.partition("=")
     return feature_network(kind, Path(weights) if weights else None)

@@ -1,21 +1,24 @@
 """`tavq text`: split and encode the texts of a data set."""
 
 import os
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter, validators
 
 from tavq.cli import console
 from tavq.cli.console import Count
+from tavq.core.errors import UsageError
 
 SHOWN = 10
 """Pictures without text that are named; all of them are in the store's faults.jsonl."""
 
-Texts = Callable[[], Iterator[tuple[str, str]]]
-"""Reads the key and the text of each picture, from the start."""
+LONGEST = 100
+"""Characters of a unit that is shown."""
 
 
 def add_to(app: App) -> None:
@@ -33,9 +36,10 @@ def text(
     whole: bool = False,
     stats: bool = False,
     word_graph: bool = False,
-    fewest: int = 10,
+    fewest: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 10,
     word_vectors: Path | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
+    half: bool = False,
     device: str | None = None,
     jobs: Count | None = None,
     shard: str | None = None,
@@ -63,6 +67,7 @@ def text(
         fewest: With --word-graph, words are kept that were seen more often than this.
         word_vectors: With --word-graph, a file of word vectors (GloVe's text format) in the place of the encoder's.
         dtype: bfloat16 is several times faster where the processor has it; the vectors then differ in the third digit.
+        half: Keep the vectors as float16, half the size; readers still give float32.
         device: Where to encode; by default a GPU where there is one.
         jobs: Processes that split texts; by default one for each processor.
         shard: Only one part of the pictures, i/n, into the store OUT-i-of-n.
@@ -71,69 +76,147 @@ def text(
     """
     from tavq.data.sharding import WHOLE, Shard
 
+    _check_flags(merge, shard, whole, word_graph, word_vectors, half)
     place = out or folder / "text"
+    place = place.resolve() if place.is_symlink() else place  # who links the store to another disk wants it there
+    part, loaded = Shard.parse(shard), None
     if merge:
-        store, loaded = _merge(place), None
+        store = _merge(place)
     else:
+        place = place.with_name(part.name_of(place.name))
+        texts = Texts(folder, part)
+        next(texts(), None)  # a folder that is missing or empty is told before a model is loaded
         loaded = _load(encoder, dtype, device)
-        part = Shard.parse(shard)
-        place, texts = place.with_name(part.name_of(place.name)), _reader(folder, part)
-        store, word_graph = _encode(texts, loaded, splitter, place, whole, word_graph, jobs)
+        store, word_graph = _encode(texts, loaded, splitter, place, whole, half, word_graph, jobs)
+        texts.tell_faults()
     facts = tell(store, stats)
     if word_graph:
         loaded = loaded or _load(encoder, dtype, device)
-        facts["word_graph"] = _build_word_graph(_reader(folder, WHOLE), loaded, store.folder, fewest, word_vectors)
+        _check_maker(store, loaded)
+        facts["word_graph"] = _build_word_graph(Texts(folder, WHOLE), loaded, store.folder, fewest, word_vectors)
     console.write_json(json, facts)
+
+
+def _check_flags(
+    merge: bool, shard: str | None, whole: bool, word_graph: bool, word_vectors: Path | None, half: bool
+) -> None:
+    """Refuses flags that would be passed over."""
+    if merge and (shard or whole or half):
+        raise UsageError("--merge joins parts as they were made; leave out --shard, --whole and --half.")
+    if shard and word_graph:
+        raise UsageError("A word graph is made of all texts; give --word-graph with --merge.")
+    if word_vectors is not None and not word_graph:
+        raise UsageError("--word-vectors goes with --word-graph.")
+    if word_vectors is not None and not word_vectors.is_file():
+        raise UsageError(f"There is no file {word_vectors}; give word vectors in GloVe's text format.")
+
+
+class Texts:
+    """The key and the text of each picture of a data set, or of a part of it; each call reads from the start."""
+
+    def __init__(self, folder: Path, shard: Any) -> None:
+        self.folder, self.shard = folder, shard
+        self.faults: Any = None
+
+    def __call__(self) -> Iterator[tuple[str, str]]:
+        from tavq.data.folder import iter_texts
+        from tavq.data.records import Faults
+
+        self.faults = Faults()
+        return ((name, text) for name, text in iter_texts(self.folder, self.faults) if name in self.shard)
+
+    def tell_faults(self) -> None:
+        """Names the first faults that the last reading found in the data set."""
+        for fault in self.faults.first[: console.SHOWN_FAULTS]:
+            console.say(f"Skipped {fault}")
+        if self.faults.count > console.SHOWN_FAULTS:
+            console.say(f"... and {self.faults.count - console.SHOWN_FAULTS:,} more; see them with: tavq data check")
 
 
 def _load(name: str, dtype: str, device: str | None) -> Any:
     import torch
 
-    from tavq.interfaces import default_device
+    from tavq.interfaces import chosen_device
     from tavq.text.encoders import load_encoder
 
-    return load_encoder(name, device or default_device(), getattr(torch, dtype))
-
-
-def _reader(folder: Path, shard: Any) -> Texts:
-    from tavq.data.folder import iter_texts
-
-    return lambda: ((name, text) for name, text in iter_texts(folder) if name in shard)
+    return load_encoder(name, chosen_device(device), getattr(torch, dtype))
 
 
 def _encode(
-    texts: Texts, encoder: Any, splitter: str, place: Path, whole: bool, word_graph: bool, jobs: int | None
+    texts: Texts,
+    encoder: Any,
+    splitter: str,
+    place: Path,
+    whole: bool,
+    half: bool,
+    word_graph: bool,
+    jobs: int | None,
 ) -> tuple[Any, bool]:
     """The store, made or kept, and whether it is to have a word graph."""
-    from tavq.text.building import build_store
+    from tavq.text.building import build_store, working_folder
 
-    next(texts(), None)  # a folder that is missing or empty is told before anything is written
-    before = _store_at(place)
+    before, why = _store_at(place)
     if before is not None and before.holds(texts(), encoder, splitter, whole):
         console.say(f"The text store {place} holds these texts; it is kept.")
         return before, word_graph
     if before is not None:  # what the old one held beside the units, the new one holds too
         whole, word_graph = whole or before.manifest.whole, word_graph or before.has_word_graph
-    jobs = jobs or os.cpu_count() or 1
-    return build_store(texts(), encoder, splitter, place, whole, jobs=jobs, bars=console.bar), word_graph
+        maker = before.manifest.encoder
+        other = maker != encoder.record
+        why = f"it was made by the encoder {maker.name} in {maker.precision}" if other else "the texts are others now"
+    if why:
+        console.say(f"The text store {place} is made anew: {why}.")
+    if working_folder(place).exists():
+        console.say(f"Going on with what was begun in {working_folder(place)}.")
+    jobs, part = jobs or os.cpu_count() or 1, texts.shard.of > 1
+    with _stoppable():
+        made = build_store(texts(), encoder, splitter, place, whole, half, jobs, console.bar, empty=part)
+    return made, word_graph
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ends with one line at Ctrl-C and SIGTERM."""
+    from tavq.core.errors import TavqError
+    from tavq.core.signals import stop_on_signal
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    try:
+        with stop_on_signal(stop):
+            yield
+    except KeyboardInterrupt:
+        raise TavqError("Stopped. Nothing that was marked is lost; the same command goes on.") from None
 
 
 def _merge(out: Path) -> Any:
     from tavq.text.merging import merge_stores, parts_of
 
     parts = parts_of(out)
-    with console.bar("Merging parts", len(parts)):
+    console.say(f"Merging {len(parts)} parts.")
+    with _stoppable():
         return merge_stores(parts, out)
 
 
-def _store_at(place: Path) -> Any:
+def _check_maker(store: Any, encoder: Any) -> None:
+    if store.manifest.encoder != encoder.record:
+        maker = store.manifest.encoder
+        raise UsageError(
+            f"The text store {store.folder} was made by the encoder {maker.name!r} in {maker.precision}; its word "
+            f"graph needs the same: --encoder {maker.name} --dtype {maker.precision}"
+        )
+
+
+def _store_at(place: Path) -> tuple[Any, str]:
+    """The store at a place, else None and why what is there is none."""
     from tavq.core.errors import FileError
-    from tavq.text.store import TextStore
+    from tavq.text.store import MANIFEST, TextStore
 
     try:
-        return TextStore.open(place, verify=True)
-    except FileError:  # none there, or a damaged one, in whose place a new one is made
-        return None
+        return TextStore.open(place, verify=True), ""
+    except FileError as error:  # none there, or a damaged one, in whose place a new one is made
+        return None, str(error).rstrip(".") if (place / MANIFEST).exists() else ""
 
 
 def tell(store: Any, whole: bool) -> dict[str, Any]:
@@ -153,19 +236,23 @@ def tell(store: Any, whole: bool) -> dict[str, Any]:
         console.table("Left out", ["reason", "pictures"], [[why, count] for why, count in found.faults.items()])
         for key, reason in store.faults()[:SHOWN]:
             console.say(f"{key}: {reason}")
-    console.say(f"The text of {found.pictures:,} pictures is in {store.folder}.")
+    console.say(f"Pictures whose text is in {store.folder}: {found.pictures:,}.")
     return asdict(found) | {"text_store": str(store.folder)}
 
 
 def _tell_samples(found: Any) -> None:
     for name, level in found.levels.items():
-        common = ", ".join(f"{unit} {count:,}" for unit, count in level.common)
-        print(f"Most frequent {name}: {common}")
+        common = ", ".join(f"{_short(unit)} {count:,}" for unit, count in level.common)
+        print(f"Most frequent {name}: {common or 'each is met once'}")
     for key, units in found.samples.items():
-        print(f"\n{key}")
+        print(f"\n{key!a}" if not key.isprintable() else f"\n{key}")
         for name, texts in units.items():
-            print(f"  {name}: {' · '.join(texts) or '-'}")
+            print(f"  {name}: {' · '.join(map(_short, texts)) or '-'}")
     print()
+
+
+def _short(unit: str) -> str:
+    return textwrap.shorten(unit, LONGEST, placeholder=" …")
 
 
 def _build_word_graph(texts: Texts, encoder: Any, place: Path, fewest: int, vectors: Path | None) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def tell_changed(store: Any, dataset: Any) -> None:
         first = ", ".join(changed[:3])
         console.say(
             f"The text of {len(changed):,} pictures ({first}{', …' * (len(changed) > 3)}) is another one than when "
-            f"{store.folder} was made, and training reads the old one; make it anew with: tavq text {dataset.folder}"
+            f"{store.folder} was made, and training reads the old one; make it anew with: tavq text {dataset.folder} "
+            f"--encoder {store.manifest.encoder.name}"
         )
 
 

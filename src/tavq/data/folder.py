@@ -18,7 +18,10 @@ from tavq.core.files import MAX_JSON, inside, read_bytes
 from tavq.core.lines import raw_lines
 from tavq.data.descriptions import Descriptions
 from tavq.data.pictures import SUFFIXES, check_picture, load_segmentation
-from tavq.data.records import MAX_LINE, METADATA, SPLITS, Fault, Faults, Record, name_hash, read_record
+from tavq.data.records import MAX_LINE, METADATA, SPLITS, Box, Fault, Faults, Record, name_hash, read_record
+
+SEGMENTATION_CLASSES = "segmentation_classes.json"
+"""The file with the names of the classes by their numbers, where there are segmentations."""
 
 SLACK = 0.5  # pixels that a box may stand out, for boxes that were rounded
 
@@ -281,9 +284,14 @@ def _faults_of(folder: Path, record: Record) -> Iterator[str]:
 
 def _faults_of_boxes(record: Record, height: int, width: int) -> Iterator[str]:
     for thing in record.objects:
-        x, y, w, h = thing.box
-        if min(x, y) < -SLACK or x + w > width + SLACK or y + h > height + SLACK:
-            yield f"the box {[x, y, w, h]} of {thing.name!r} leaves the picture of {width} x {height} pixels"
+        if stands_out(thing.box, height, width):
+            yield f"the box {[*thing.box]} of {thing.name!r} leaves the picture of {width} x {height} pixels"
+
+
+def stands_out(box: Box, height: int, width: int) -> bool:
+    """Whether a box leaves its picture by more than rounding moves one."""
+    x, y, w, h = box
+    return min(x, y) < -SLACK or x + w > width + SLACK or y + h > height + SLACK
 
 
 def _faults_of_segmentation(path: Path, shape: tuple[int, int] | None) -> Iterator[str]:

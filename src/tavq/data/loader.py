@@ -6,6 +6,7 @@ workers or processes, sees what an undisturbed run sees.
 """
 
 import contextlib
+import json
 import math
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,12 +20,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tavq.core.errors import DataError, TavqError, UsageError
-from tavq.core.files import inside
+from tavq.core.files import inside, parse_json
 from tavq.data.folder import FolderDataset
 from tavq.data.pictures import load_picture
 from tavq.data.records import Fault
 from tavq.data.transforms import Augment, prepare, to_float
 from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, WHOLE_IDS, Batch, TextFeatures, TextSource, TextUnits
+from tavq.ops.collective import gathered_text
 
 ORDER, CHANGE = 0, 1  # what random numbers are drawn for; keeps the two streams apart
 
@@ -164,7 +166,7 @@ class _Loader:
         self.text = text
         self.faults: list[Fault] = list(dataset.faults)
         """What the data set's metadata got wrong, and the pictures that could not be read so far, each once."""
-        self._known: set[int] = set()
+        self._unreadable: dict[int, str] = {}
         self._tables = text_tables(dataset, text)
         self._check_budget()
 
@@ -181,16 +183,16 @@ class _Loader:
 
     def _note(self, part: _Part) -> None:
         for index, reason in part.faults:
-            if index not in self._known:
-                self._known.add(index)
+            if index not in self._unreadable:
+                self._unreadable[index] = reason
                 self.faults.append(Fault(self.dataset[index].file_name, reason))
         self._check_budget()
 
     def _check_budget(self) -> None:
-        if len(self.faults) > self.config.fault_budget or len(self._known) == len(self.dataset):
+        if len(self.faults) > self.config.fault_budget or len(self._unreadable) == len(self.dataset):
             first = "; ".join(str(fault) for fault in self.faults[:3])
             raise DataError(
-                f"{len(self._known)} of {len(self.dataset)} pictures in {self.dataset.folder} cannot be read; "
+                f"{len(self._unreadable)} of {len(self.dataset)} pictures in {self.dataset.folder} cannot be read; "
                 f"{len(self.faults)} faults in all (fault_budget is {self.config.fault_budget}): {first}. "
                 "See them all with: tavq data check."
             )
@@ -247,6 +249,10 @@ class EvaluationLoader(_Loader):
 
     The last batch may be short. A picture that cannot be read is left out of its batch and listed in `faults`.
     `limit` takes the first pictures only; `len` is the number of batches.
+
+    Of `world` processes each reads every world-th batch, from the one that is its `rank`: none is read twice to fill
+    up, and every batch holds the pictures that it holds where one process reads all, so that each picture's figures
+    are the same to the last bit.
     """
 
     def __init__(
@@ -256,10 +262,13 @@ class EvaluationLoader(_Loader):
         batch: int,
         text: TextSource | None = None,
         limit: int | None = None,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         super().__init__(dataset, config, text)
         count = len(dataset) if limit is None else min(limit, len(dataset))
-        self._places = [list(range(start, min(start + batch, count))) for start in range(0, count, batch)]
+        places = [list(range(start, min(start + batch, count))) for start in range(0, count, batch)]
+        self._places = places[rank::world]
 
     def __len__(self) -> int:
         return len(self._places)
@@ -269,6 +278,18 @@ class EvaluationLoader(_Loader):
             self._note(part)
             if part.indices:
                 yield self._join(part)
+
+    def join_faults(self) -> None:
+        """Puts the faults of all processes together, in each of them and in the order of the pictures.
+
+        Raises DataError where they are too many together.
+        """
+        own = json.dumps(list(self._unreadable.items()))
+        told = [parse_json(text, "Another process's faults") for text in gathered_text(own)]
+        self._unreadable = dict(sorted(tuple(fault) for part in told for fault in part))
+        found = [Fault(self.dataset[index].file_name, reason) for index, reason in self._unreadable.items()]
+        self.faults[:] = [*self.dataset.faults, *found]
+        self._check_budget()
 
 
 def _unchanged(part: Any) -> Any:

@@ -8,7 +8,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, UInt8, UInt16
 from PIL import Image, UnidentifiedImageError
 
 from tavq.core.errors import DataError
@@ -38,7 +38,8 @@ def load_picture(path: Path, at_least: int | None = None) -> UInt8[np.ndarray, "
 
     The first frame of an animation; transparency over white; 16-bit grey scaled to 8 bits; CMYK and palettes as RGB;
     EXIF orientation applied. With `at_least`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both
-    sides keep that many pixels, which is several times faster and the picture is a little softer.
+    sides keep that many pixels, which is several times faster. It is about the mean of each 2 x 2, 4 x 4 or 8 x 8
+    pixels: sharper than the bicubic filter, so that what is measured differs too (docs/protocol.md).
 
     Raises DataError with the file and the reason: missing, no picture, cut short, over 64 megapixels, longer than 20
     times its other side, or of a kind that has no fixed range (32-bit).
@@ -86,16 +87,10 @@ def check_picture(path: Path) -> tuple[int, int]:
     return height, width
 
 
-def read_shape(path: Path) -> tuple[int, int, bool]:
-    """(height, width) of the upright picture from its header alone, and whether EXIF turns or mirrors it."""
+def is_turned(path: Path) -> bool:
+    """Whether EXIF turns or mirrors the picture, so that its stored pixels are not the upright ones."""
     with _opened(path) as image:
-        try:
-            turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
-        except Exception:  # as in `_upright`: the pixels are whole
-            turn = None
-        width, height = image.size
-    swapped = turn in (TURNS[5], TURNS[6], TURNS[7], TURNS[8])
-    return (width, height, True) if swapped else (height, width, turn is not None)
+        return _turn(image) is not None
 
 
 def save_png(path: Path, picture: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"]) -> None:
@@ -103,7 +98,9 @@ def save_png(path: Path, picture: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray,
     write_bytes(path, png_bytes(picture))
 
 
-def png_bytes(picture: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"]) -> bytes:
+def png_bytes(
+    picture: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"] | UInt16[np.ndarray, "y x"],
+) -> bytes:
     """The pixels as the bytes of a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", compress_level=6)
@@ -143,12 +140,16 @@ def _reason(error: Exception) -> str:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF orientation says; unreadable EXIF counts as none, for the pixels are whole."""
-    try:
-        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
-    except Exception:
-        return image
+    turn = _turn(image)
     return image if turn is None else image.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What brings the picture upright as its EXIF says; unreadable EXIF counts as none, for the pixels are whole."""
+    try:
+        return TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:
+        return None
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -54,11 +54,15 @@ class Faults:
         self.count += unseen
 
 
+Box = tuple[float, float, float, float]
+"""Left, top, width and height in pixels."""
+
+
 @dataclass(frozen=True, slots=True)
 class NamedBox:
-    """A thing in a picture: its box (left, top, width, height in pixels of the upright picture) and its names."""
+    """A thing in a picture: its box in the pixels of the upright picture, and its names."""
 
-    box: tuple[float, float, float, float]
+    box: Box
     name: str
     phrases: tuple[str, ...] = ()
 
@@ -86,16 +90,20 @@ class Record:
 
     @property
     def text(self) -> str | None:
-        """The long text; else the captions as sentences of one text; else None."""
+        """The long text; else the captions as sentences, a blank line between each two; else None."""
         if self.long_text is not None:
             return self.long_text
-        return " ".join(_sentence(caption) for caption in self.captions) or None
+        return "\n\n".join(_sentence(caption) for caption in self.captions) or None
+
+
+ENDS = ("!", "?", "…", "。", "！", "？", '."', '!"', '?"', ".”", "!”", "?”")
+"""What a caption may end in that needs no full stop."""
 
 
 def _sentence(caption: str) -> str:
     """`A dog runs .` and `A dog runs` as `A dog runs.`"""
     caption = caption.strip()
-    return caption if caption.endswith(("!", "?")) else caption.rstrip(". ") + "."
+    return caption if caption.endswith(ENDS) else caption.rstrip(". ") + "."
 
 
 def name_hash(file_name: str) -> int:

@@ -1,4 +1,4 @@
-"""A data set in parts, so that several machines work on it."""
+"""A folder data set in parts (`--shard 1/8`), so that several machines work on it; WebDataset's are another matter."""
 
 import re
 from dataclasses import dataclass

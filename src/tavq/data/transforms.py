@@ -28,6 +28,15 @@ class Augment(Config):
 NO_CHANGE = Augment(flip=0)
 
 
+PREPARED = {
+    "decoder": "Pillow; a JPEG at the least of 1/1, 1/2, 1/4, 1/8 that leaves both sides `size` pixels or more",
+    "crop": "centre square of the shorter side",
+    "resize": "Pillow bicubic with antialias, on bytes",
+    "range": "byte / 127.5 - 1, float32",
+}
+"""How evaluation brings a picture file to a square of numbers, as a result tells it."""
+
+
 def prepare(
     picture: UInt8[np.ndarray, "y x 3"],
     size: int,

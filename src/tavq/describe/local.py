@@ -14,6 +14,7 @@ from tavq.core.errors import FileError, TavqError, UsageError, first_line
 from tavq.core.pretrained import hub_folder, quiet_transformers
 from tavq.describe.answers import TEMPERATURE, Answer, Ask, Attempts, Describer, Outcome
 from tavq.describe.pictures import load
+from tavq.interfaces import chosen_device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 FILES = ["*.json", "*.txt", "*.jinja", "tokenizer.model", "*.safetensors"]
@@ -149,7 +150,7 @@ def load_model(name_or_path: str, device: str = "auto", dtype: str = "auto") -> 
 
     Raises UsageError for what cannot be had or is no such model, FileError for a folder that is broken.
     """
-    place = _device(device)
+    place = chosen_device(device)
     number = DTYPES.get(dtype, torch.bfloat16 if place.type == "cuda" else torch.float32)
     folder = Path(name_or_path) if Path(name_or_path).is_dir() else _download(name_or_path)
     with quiet_transformers():
@@ -163,15 +164,6 @@ def load_model(name_or_path: str, device: str = "auto", dtype: str = "auto") -> 
         ) from error
     _complete(processor, model.config)
     return model, processor
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"The device {name!r} cannot be used here: {first_line(error)}.") from error
-    return device
 
 
 def _download(name: str) -> Path:

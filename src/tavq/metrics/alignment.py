@@ -11,10 +11,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from tavq.metrics import intervals
+
 RECALLS = (1, 5, 10)
 
 TIE = 1e-6
 """Similarities closer than this count as tied: equal vectors may differ by rounding in a matrix product."""
+
+Ranks = dict[str, Tensor]
+"""The rank of each query's match, by the way of asking."""
 
 PENALTIES = tuple(10.0**exponent for exponent in range(-4, 4))
 """The probe's grid for lambda, in units of the variance of one normalised input."""
@@ -26,7 +31,7 @@ SMALLEST_PROBE = 8
 # --- cosine -----------------------------------------------------------------------------------------------------
 
 
-def code_text_cosine(pictures: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> dict[str, float | None]:
+def code_text_cosine(pictures: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> dict[str, Any]:
     """How near pictures are to their own texts, next to how near they are to the texts of others.
 
     Row i of `pictures` holds what the aligner makes of picture i's codes (`Aligner.embed_images`), row i of `texts`
@@ -36,17 +41,24 @@ def code_text_cosine(pictures: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]
     - `code_text_cosine_shuffled`: mean of the cosine over all pairs of a picture and another picture's text, which
       is what shuffling the texts gives on average. All embeddings may point the same way, so only the difference of
       the two says that a code knows its text.
+    - `intervals` of both over pictures. The second is a mean over pairs; drawn is each picture's own part of it, the
+      mean of the pairs that it is in, by picture or by text (Hoeffding 1948).
 
     None where undefined: no picture, or a single one for the second.
     """
     count = len(pictures)
     if count == 0:
-        return {"code_text_cosine": None, "code_text_cosine_shuffled": None}
+        return {"code_text_cosine": None, "code_text_cosine_shuffled": None, "intervals": {}}
     pictures, texts = pictures.double(), texts.double()
-    own = (pictures * texts).sum()
-    every = pictures.sum(dim=0) @ texts.sum(dim=0)
-    shuffled = float((every - own) / (count * (count - 1))) if count > 1 else None
-    return {"code_text_cosine": float(own / count), "code_text_cosine_shuffled": shuffled}
+    own, total = (pictures * texts).sum(dim=1), pictures.sum(dim=0) @ texts.sum(dim=0)
+    shuffled = (total - own.sum()) / (count * (count - 1)) if count > 1 else None
+    figures = {"code_text_cosine": float(own.sum() / count), "code_text_cosine_shuffled": None}
+    statistics = {"code_text_cosine": own}
+    if shuffled is not None:
+        figures["code_text_cosine_shuffled"] = float(shuffled)
+        others = (pictures @ texts.sum(dim=0) - own) + (texts @ pictures.sum(dim=0) - own)
+        statistics["code_text_cosine_shuffled"] = others / (count - 1) - shuffled
+    return {**figures, "intervals": _of_means(statistics)}
 
 
 # --- retrieval --------------------------------------------------------------------------------------------------
@@ -59,12 +71,26 @@ def retrieval(pictures: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> di
     belongs to row i of the other. Chance is k / candidates for recall at k. Ties count against the match: a match
     that shares its similarity with others (within 1e-6) takes the worst of their ranks, so embeddings that collapsed
     to a point score 0 and not 1. Values are None without candidates.
+
+    `intervals` holds those of the recalls, by dotted name: queries are drawn, each with its rank among all candidates.
+    A median has none, as it is no function of sums.
     """
-    return {
-        "candidates": len(texts),
-        "picture_to_text": recalls(ranks(pictures, texts)),
-        "text_to_picture": recalls(ranks(texts, pictures)),
-    }
+    found = both_ranks(pictures, texts)
+    return {**_recalls_of(found), "intervals": _of_means(_hits(found)) if len(texts) else {}}
+
+
+def both_ranks(pictures: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> Ranks:
+    """`ranks` of texts for each picture, and of pictures for each text."""
+    return {"picture_to_text": ranks(pictures, texts), "text_to_picture": ranks(texts, pictures)}
+
+
+def _recalls_of(found: Ranks) -> dict[str, Any]:
+    return {"candidates": len(found["picture_to_text"]), **{way: recalls(places) for way, places in found.items()}}
+
+
+def _hits(found: Ranks) -> dict[str, Float[Tensor, " n"]]:
+    """Whether each query finds its match among the first k, for each recall by its dotted name."""
+    return {f"{way}.recall@{k}": (places <= k).double() for way, places in found.items() for k in RECALLS}
 
 
 def ranks(queries: Float[Tensor, "n e"], candidates: Float[Tensor, "n e"], chunk: int = 1024) -> Int[Tensor, " n"]:
@@ -107,16 +133,26 @@ def probe(codes: Float[Tensor, "n d"], sentences: Float[Tensor, "n t"]) -> dict[
       as the mean of all texts, which any prediction could copy, is taken away first.
     - `probe_retrieval`: as `retrieval`, prediction against truth, within a half.
 
+    `intervals` holds those of the cosine and of the recalls, by dotted name: held-out pictures are drawn, each with
+    what the one fit makes of it; how another fit would differ is not in them.
+
     Both are None below 8 pictures. A prediction of length 0 (all codes equal) has cosine 0.
     """
     if len(codes) < SMALLEST_PROBE:
-        return {"probe_code_text_cosine": None, "probe_retrieval": None}
+        return {"probe_code_text_cosine": None, "probe_retrieval": None, "intervals": {}}
     halves = [(codes[part::2].double(), sentences[part::2].double()) for part in (0, 1)]
-    scores = [_probe_half(*fitted, *held_out) for fitted, held_out in (halves, halves[::-1])]
+    scored = [_probe_half(*fitted, *held_out) for fitted, held_out in (halves, halves[::-1])]
     return {
-        "probe_code_text_cosine": sum(cosine for cosine, _ in scores) / 2,
-        "probe_retrieval": _mean_of([found for _, found in scores]),
+        "probe_code_text_cosine": sum(float(cosines.mean()) for cosines, _ in scored) / 2,
+        "probe_retrieval": _mean_of([_recalls_of(found) for _, found in scored]),
+        "intervals": _of_halves([_each(*half) for half in scored]),
     }
+
+
+def _each(cosines: Float[Tensor, " q"], found: Ranks) -> dict[str, Tensor]:
+    """The parts of a half's pictures in each figure."""
+    hits = {f"probe_retrieval.{name}": hit for name, hit in _hits(found).items()}
+    return {"probe_code_text_cosine": cosines, **hits}
 
 
 def _probe_half(
@@ -124,8 +160,8 @@ def _probe_half(
     sentences: Float[Tensor, "n t"],
     held_codes: Float[Tensor, "q d"],
     held_sentences: Float[Tensor, "q t"],
-) -> tuple[float, dict[str, Any]]:
-    """The cosine and the retrieval on the second pair of a probe fitted on the first."""
+) -> tuple[Float[Tensor, " q"], Ranks]:
+    """The cosine of each picture of the second pair, and the ranks, by a probe fitted on the first."""
     trials = _predictions(codes[::2], sentences[::2], codes[1::2], PENALTIES)
     truth = _directions(sentences[1::2] - sentences[::2].mean(dim=0))
     cosines = [float((_directions(trial) * truth).sum(dim=1).mean()) for trial in trials]
@@ -133,7 +169,7 @@ def _probe_half(
     penalty = max(penalty for penalty, cosine in zip(PENALTIES, cosines, strict=True) if cosine >= best)
     predicted = _directions(_predictions(codes, sentences, held_codes, (penalty,))[0])
     truth = _directions(held_sentences - sentences.mean(dim=0))
-    return float((predicted * truth).sum(dim=1).mean()), retrieval(predicted, truth)
+    return (predicted * truth).sum(dim=1), both_ranks(predicted, truth)
 
 
 def _predictions(
@@ -164,3 +200,32 @@ def _mean_of(results: list[dict[str, Any]]) -> dict[str, Any]:
     for way in ("picture_to_text", "text_to_picture"):
         mean[way] = {key: (first[way][key] + second[way][key]) / 2 for key in first[way]}
     return mean
+
+
+# --- intervals --------------------------------------------------------------------------------------------------
+
+
+def _of_means(values: dict[str, Float[Tensor, " n"]]) -> dict[str, list[float]]:
+    """The interval of each mean over the same pictures, where there are two or more."""
+    columns = list(values.values())
+    return _named(list(values), torch.stack([torch.ones_like(columns[0]), *columns], dim=1), intervals.mean)
+
+
+def _of_halves(halves: list[dict[str, Tensor]]) -> dict[str, list[float]]:
+    """The interval of each mean of two halves' means: pictures of both are drawn together."""
+    names, rows = list(halves[0]), []
+    for half, values in enumerate(halves):
+        columns = torch.stack([torch.ones_like(values[names[0]]), *values.values()], dim=1)
+        none = torch.zeros_like(columns)
+        rows.append(torch.cat([none, columns] if half else [columns, none], dim=1))
+    return _named(names, torch.cat(rows), _mean_of_halves)
+
+
+def _mean_of_halves(sums: Float[Tensor, "r d"]) -> Float[Tensor, "r m"]:
+    first, second = sums.chunk(2, dim=1)
+    return (intervals.mean(first) + intervals.mean(second)) / 2
+
+
+def _named(names: list[str], statistics: Float[Tensor, "n d"], score: intervals.Score) -> dict[str, list[float]]:
+    ends = intervals.listed(intervals.bootstrap(statistics, score))
+    return {name: pair for name, pair in zip(names, ends, strict=True) if pair is not None}

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from tavq.core.errors import UsageError
 from tavq.interfaces import stacked
+from tavq.metrics import intervals
+from tavq.metrics.collected import Collected
 from tavq.metrics.sums import Sums
 from tavq.ops.collective import summed
 
@@ -62,6 +64,37 @@ def perplexity(counts: Shaped[Tensor, " k"], sizes: Sequence[int]) -> float:
     """exp of the entropy (nats) of the choices in each part of a codebook, the mean over its parts."""
     parts = [part.double() / part.sum().clamp(min=1) for part in counts.split(list(sizes))]
     return sum(float(torch.special.entr(part).sum().exp()) for part in parts) / len(parts)
+
+
+class Surprises(Collected):
+    """How surprising the choices of each picture are, by key: what the perplexity is a mean of."""
+
+    def __init__(self, codes: CodeUsage) -> None:
+        super().__init__()
+        self.codes = codes
+
+    def update(self, keys: Sequence[str], indices: Int[Tensor, "b h w *c"]) -> None:
+        """Counts a batch, once `codes` has counted all pictures."""
+        parts = [part.double() / part.sum().clamp(min=1) for part in self.codes.state.split(list(self.codes.sizes))]
+        surprise = torch.cat([-part.log() for part in parts])
+        chosen = stacked(indices, self.codes.sizes).reshape(len(keys), -1, len(parts)).cpu()
+        for key, row in zip(keys, surprise[chosen].mean(dim=1).tolist(), strict=True):
+            self._add(key, row)
+
+    def interval(self) -> list[float] | None:
+        """The interval of the perplexity over pictures; None for fewer than two.
+
+        A draw's perplexity is exp of its pictures' mean surprise, with the shares of the entries those of all
+        pictures: a draw with repetitions sees fewer entries than there are, and would score below any value.
+        """
+        parts = len(self.codes.sizes)
+        rows = [[1.0, *row] for _, row in self.ordered()]
+        statistics = torch.tensor(rows, dtype=torch.float64).view(-1, 1 + parts)
+        return intervals.listed(intervals.bootstrap(statistics, _perplexities))[0]
+
+
+def _perplexities(sums: Float[Tensor, "r d"]) -> Float[Tensor, "r 1"]:
+    return intervals.mean(sums).exp().mean(dim=1, keepdim=True)
 
 
 SAMPLED = 1024

@@ -1,20 +1,20 @@
-"""How near reconstructed pictures are to their originals: pixel by pixel, by structure, and as sets.
+"""How near reconstructed pictures are to their originals, one by one: by pixels and by structure.
 
 All pictures are in [-1, 1]. A decoder may leave that range; clamp first, as a saved picture would be.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from tavq.core.errors import UsageError
-from tavq.metrics.sums import Sums
-from tavq.nets.features import FeatureNetwork
+from tavq.metrics import intervals
+from tavq.metrics.collected import Collected
 
 SMALLEST_ERROR = 1e-10
 """Mean squared error below which PSNR stops growing: identical pictures have 100 dB, not infinity."""
@@ -22,10 +22,12 @@ SMALLEST_ERROR = 1e-10
 WINDOW = 11
 """Side of SSIM's Gaussian window."""
 
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Of MS-SSIM's five scales, fine to coarse."""
+
+SMALLEST_MS_SSIM = WINDOW * 2 ** (len(SCALE_WEIGHTS) - 1)
+
 Measure = Callable[[Tensor, Tensor], Tensor]
-
-
-# --- one value a picture ----------------------------------------------------------------------------------------
 
 
 def psnr(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> Float[Tensor, " b"]:
@@ -59,16 +61,53 @@ def ssim(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c
     """
     if min(reference.shape[-2:]) < WINDOW:
         raise UsageError(f"SSIM needs pictures of at least {WINDOW} x {WINDOW}; got {tuple(reference.shape[-2:])}.")
-    # In float32 the variances of flat regions would drown in the rounding of their two large terms.
-    a, b = (images.double().add(1).div(2) for images in (reconstruction, reference))
+    luminance, structure = _likeness(_unit(reconstruction), _unit(reference))
+    return (luminance * structure).mean(dim=(1, 2, 3))
+
+
+def ms_ssim(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> Float[Tensor, " b"]:
+    """Structural similarity of each picture at five scales, averaged over channels, from 0 to 1.
+
+    SSIM's structure term at each scale, and its luminance term at the coarsest, to the power of the scale's weight; a
+    term below 0 counts as 0. From scale to scale pictures are halved by the mean of 2 x 2 pixels; a last odd row or
+    column is left out. Only pictures of 176 x 176 and more hold a window at the coarsest scale.
+
+    Source: Wang, Simoncelli, Bovik 2003, "Multi-scale structural similarity for image quality assessment", eq. 7 and
+    the weights of section 3.2.
+    Differs from the paper: colours, whose channels' values are averaged as in TensorFlow's `ssim_multiscale`.
+    """
+    if min(reference.shape[-2:]) < SMALLEST_MS_SSIM:
+        raise UsageError(
+            f"MS-SSIM needs pictures of at least {SMALLEST_MS_SSIM} x {SMALLEST_MS_SSIM}; "
+            f"got {tuple(reference.shape[-2:])}."
+        )
+    a, b = _unit(reconstruction), _unit(reference)
+    value = torch.ones(a.shape[:2], dtype=a.dtype, device=a.device)
+    for scale, weight in enumerate(SCALE_WEIGHTS, 1):
+        luminance, structure = _likeness(a, b)
+        last = scale == len(SCALE_WEIGHTS)
+        term = (luminance * structure if last else structure).mean(dim=(2, 3))
+        value = value * term.clamp(min=0) ** weight
+        a, b = (a, b) if last else (avg_pool2d(a, 2), avg_pool2d(b, 2))
+    return value.mean(dim=1)
+
+
+def _unit(images: Float[Tensor, "b c y x"]) -> Float64[Tensor, "b c y x"]:
+    """Pictures in [0, 1]; in float32 the variances of flat regions would drown in the rounding of two large terms."""
+    return images.double().add(1).div(2)
+
+
+def _likeness(
+    a: Float64[Tensor, "b c y x"], b: Float64[Tensor, "b c y x"]
+) -> tuple[Float64[Tensor, "b c u v"], Float64[Tensor, "b c u v"]]:
+    """SSIM's luminance term and its structure term in each window."""
     mean_a, mean_b = _blurred(a), _blurred(b)
     variance_a = _blurred(a * a) - mean_a * mean_a
     variance_b = _blurred(b * b) - mean_b * mean_b
     covariance = _blurred(a * b) - mean_a * mean_b
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * mean_a * mean_b + c1) / (mean_a * mean_a + mean_b * mean_b + c1)
-    structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
-    return (luminance * structure).mean(dim=(1, 2, 3))
+    return luminance, (2 * covariance + c2) / (variance_a + variance_b + c2)
 
 
 def _blurred(images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c u v"]:
@@ -89,94 +128,40 @@ def _windows(extent: int) -> Float[Tensor, "u y"]:
     return rows
 
 
-class PictureMean(Sums):
-    """The mean of `measure` (`psnr`, `ssim`, `l1`, `l2`) over all pictures seen."""
-
-    def __init__(self, measure: Measure) -> None:
-        self.measure = measure
-        self.state = torch.zeros(2, dtype=torch.float64)  # pictures, sum of their values
-
-    def update(self, reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> None:
-        """Counts a batch of pictures."""
-        values = self.measure(reconstruction, reference)
-        self.state += torch.stack([torch.tensor(float(len(values)), dtype=torch.float64), values.sum().double().cpu()])
-
-    def compute(self) -> float | None:
-        """The mean so far; None before the first picture."""
-        count, total = self.state.tolist()
-        return total / count if count else None
+MEASURES: dict[str, Measure] = {"psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim, "l1": l1, "l2": l2}
 
 
-# --- one value for two sets of pictures -------------------------------------------------------------------------
+class PictureScores(Collected):
+    """`psnr`, `ssim`, `ms_ssim`, `l1`, `l2` and what else is asked for of every picture, by key.
 
+    Pictures below 176 x 176 have no `ms_ssim`.
 
-class FrechetDistance(Sums):
-    """The Fréchet distance between Gaussians fitted to a network's features of reconstructions and of originals.
-
-    This is FID's formula. It is FID only with FID's own Inception network, which no network here is, so the result
-    is named after its network: `fd_scenes`, `fd_squeezenet`. Values under different names, or from different sizes
-    of picture or numbers of pictures, are not comparable.
-
-    Source: Heusel et al. 2017, "GANs trained by a two time-scale update rule", eq. 6 (|m - n|^2 + tr(C + D -
-    2 (CD)^1/2)), covariances divided by count - 1.
-    Differs from the paper: the trace of the root is taken as the sum of the singular values of C^1/2 D^1/2, which
-    is the same number and never turns complex or negative.
-
-    Memory: 2 (1 + f + f^2) float64 for f features, however many pictures.
+    Args:
+        others: measures by name, such as a learned distance.
     """
 
-    def __init__(self, network: FeatureNetwork) -> None:
-        self.network = network
-        self.name = f"fd_{network.name}"
-        self.width = network.width
-        self.state = torch.zeros(2 * (1 + self.width + self.width**2), dtype=torch.float64)
+    def __init__(self, others: Mapping[str, Measure] | None = None) -> None:
+        super().__init__()
+        self.measures = {**MEASURES, **(others or {})}
 
-    @torch.no_grad()
-    def update(self, reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> None:
-        """Counts a batch of pictures with their originals."""
-        for half, images in zip(self.state.chunk(2), (reconstruction, reference), strict=True):
-            features = self.network(images).double().cpu()
-            half[0] += len(features)
-            half[1 : 1 + self.width] += features.sum(dim=0)
-            half[1 + self.width :] += (features.mT @ features).flatten()
+    def update(
+        self, keys: Sequence[str], reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]
+    ) -> None:
+        """Counts a batch of pictures."""
+        large = min(reference.shape[-2:]) >= SMALLEST_MS_SSIM
+        columns = {
+            name: measure(reconstruction, reference).tolist()
+            for name, measure in self.measures.items()
+            if large or measure is not ms_ssim
+        }
+        for place, key in enumerate(keys):
+            self._add(key, {name: column[place] for name, column in columns.items()})
 
-    def compute(self) -> dict[str, Any]:
-        """`fd_<network>` (None for fewer than two pictures) and `fd_<network>_warning` (None when all is well)."""
-        count = int(self.state[0])
-        warning = None
-        if count <= self.width:
-            warning = (
-                f"{count} pictures for {self.width} features: the covariances are not of full rank and the distance "
-                f"is biased; use more than {self.width} pictures, or compare only equal numbers of pictures."
-            )
-        if count < 2:
-            return {self.name: None, f"{self.name}_warning": warning}
-        moments = [self._moments(half) for half in self.state.chunk(2)]
-        return {self.name: frechet_distance(*moments[0], *moments[1]), f"{self.name}_warning": warning}
-
-    def _moments(self, half: Float[Tensor, " n"]) -> tuple[Float[Tensor, " f"], Float[Tensor, "f f"]]:
-        count, mean = half[0], half[1 : 1 + self.width] / half[0]
-        second = half[1 + self.width :].view(self.width, self.width)
-        return mean, (second - count * torch.outer(mean, mean)) / (count - 1)
-
-
-def frechet_distance(
-    mean_a: Float[Tensor, " f"],
-    covariance_a: Float[Tensor, "f f"],
-    mean_b: Float[Tensor, " f"],
-    covariance_b: Float[Tensor, "f f"],
-) -> float:
-    """The squared Fréchet (2-Wasserstein) distance between two Gaussians; covariances may be singular."""
-    root_a, root_b = _root(covariance_a), _root(covariance_b)
-    cross = torch.linalg.svdvals(root_a @ root_b).sum()
-    spread = covariance_a.trace() + covariance_b.trace() - 2 * cross
-    distance = float((mean_a - mean_b).square().sum() + spread)
-    assert math.isfinite(distance), "features were not finite"
-    return max(distance, 0.0)
-
-
-def _root(matrix: Float[Tensor, "f f"]) -> Float[Tensor, "f f"]:
-    """The symmetric root of a positive semi-definite matrix; eigenvalues within rounding of zero count as zero."""
-    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
-    floor = values.abs().max() * len(values) * torch.finfo(values.dtype).eps
-    return (vectors * torch.where(values > floor, values, 0.0).sqrt()) @ vectors.mT
+    def compute(self) -> dict[str, dict[str, Any]]:
+        """The mean over pictures under each measure's name (`value`, None where there is none) and its `interval`."""
+        records = [record for _, record in self.ordered()]
+        names = [name for name in self.measures if all(name in record for record in records)]
+        rows = [[1.0, *(record[name] for name in names)] for record in records]
+        statistics = torch.tensor(rows, dtype=torch.float64).view(-1, 1 + len(names))
+        found = intervals.with_intervals(names, statistics, intervals.mean)
+        return {name: found.get(name, {"value": None, "interval": None}) for name in self.measures}

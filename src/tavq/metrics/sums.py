@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from tavq.ops.collective import summed
+
 
 class Sums:
     """A metric whose whole memory is `state`, one vector of sums over what it has seen.
@@ -16,3 +18,10 @@ class Sums:
         """Counts what `other` has seen as seen here."""
         assert self.state.shape == other.state.shape, "metrics of different sizes"
         self.state += other.state
+
+    def join(self) -> None:
+        """Counts what all processes have seen as seen here; alone, nothing happens.
+
+        Whole numbers add up exactly; float64 sums to rounding, as the order of the additions is another one.
+        """
+        self.state = summed(self.state)

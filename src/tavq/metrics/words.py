@@ -2,13 +2,15 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tavq.metrics.sums import Sums
+from tavq.metrics import intervals
+from tavq.metrics.collected import Collected
 
 MASKED = (1, 3)
 """How many words of a text are masked at once, as in LG-VQ's table 3."""
@@ -26,7 +28,7 @@ def keyed_noise(keys: Sequence[str], words: int) -> Float[Tensor, "b m"]:
     return torch.from_numpy(rows)
 
 
-class MaskedWords(Sums):
+class MaskedWords(Collected):
     """How often a masked word of a text is filled in with the very token that stood there.
 
     Source: LG-VQ (arXiv 2405.14206), table 3.
@@ -35,35 +37,62 @@ class MaskedWords(Sums):
     """
 
     def __init__(self, count: int) -> None:
+        super().__init__()
         self.count = count
-        self.state = torch.zeros(2, dtype=torch.int64)  # right, all
 
-    def update(self, predicted: Int[Tensor, " p"], truth: Int[Tensor, " p"]) -> None:
-        """Counts the masked words of a batch."""
-        self.state += torch.stack([(predicted == truth).sum().cpu(), torch.tensor(len(truth))])
+    def update(
+        self,
+        keys: Sequence[str],
+        predicted: Int[Tensor, " p"],
+        truth: Int[Tensor, " p"],
+        owner: Int[Tensor, " p"],
+    ) -> None:
+        """Counts the masked words of a batch; `owner` says whose each is."""
+        for key, row in zip(keys, _sums(predicted == truth, owner, len(keys)), strict=True):
+            self._add(key, row)
 
-    def compute(self) -> dict[str, float | None]:
-        """`masked_words_recall@1_of_<count>`: the share that is right, None without a masked word."""
-        right, total = self.state.tolist()
-        return {f"masked_words_recall@1_of_{self.count}": right / total if total else None}
+    def compute(self) -> dict[str, dict[str, Any]]:
+        """`masked_words_recall@1_of_<count>`: the share that is right, with its interval over pictures.
+
+        None without a masked word.
+        """
+        return _ratio(f"masked_words_recall@1_of_{self.count}", self)
 
 
-class WordRelations(Sums):
+class WordRelations(Collected):
     """How far the cosines between the codes of words are from the cosines between the words.
 
     Source: LG-VQ (arXiv 2405.14206), table 4.
     Differs from the paper: a word is not compared with itself, which would add pairs without error.
     """
 
-    def __init__(self) -> None:
-        self.state = torch.zeros(2, dtype=torch.float64)  # squared differences, pairs
+    def update(
+        self,
+        keys: Sequence[str],
+        words: Float[Tensor, " p"],
+        codes: Float[Tensor, " p"],
+        owner: Int[Tensor, " p"],
+    ) -> None:
+        """Counts the pairs of words of a batch; `owner` says whose each is."""
+        squares = (words.double() - codes.double()).square()
+        for key, row in zip(keys, _sums(squares, owner, len(keys)), strict=True):
+            self._add(key, row)
 
-    def update(self, words: Float[Tensor, " p"], codes: Float[Tensor, " p"]) -> None:
-        """Counts the pairs of words of a batch."""
-        self.state[0] += (words.double() - codes.double()).square().sum().cpu()
-        self.state[1] += len(words)
+    def compute(self) -> dict[str, dict[str, Any]]:
+        """`word_code_mse`: the mean squared difference over all pairs, from 0 to 4, with its interval over pictures.
 
-    def compute(self) -> dict[str, float | None]:
-        """`word_code_mse`: the mean squared difference over all pairs, from 0 to 4; None without a pair."""
-        squares, pairs = self.state.tolist()
-        return {"word_code_mse": squares / pairs if pairs else None}
+        None without a pair.
+        """
+        return _ratio("word_code_mse", self)
+
+
+def _sums(values: Tensor, owner: Int[Tensor, " p"], pictures: int) -> list[list[float]]:
+    """The sum and the number of each picture's values."""
+    columns = torch.stack([values.double(), torch.ones_like(values, dtype=torch.float64)], dim=1).cpu()
+    return torch.zeros(pictures, 2, dtype=torch.float64).index_add_(0, owner.cpu(), columns).tolist()
+
+
+def _ratio(name: str, collected: Collected) -> dict[str, dict[str, Any]]:
+    """All sums over all numbers: a picture with many words counts for each."""
+    statistics = torch.tensor([row for _, row in collected.ordered() if row[1]], dtype=torch.float64).view(-1, 2)
+    return intervals.with_intervals([name], statistics, intervals.ratios)

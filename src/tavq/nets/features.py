@@ -1,7 +1,8 @@
 """Frozen networks whose features say how alike two pictures look: for perceptual losses and Fréchet distances.
 
 `scenes` ships with the package and knows its embedded pictures; `squeezenet` is an ImageNet network read from a file
-the user has. Neither is the Inception network of FID nor a backbone of LPIPS, and no result is called so.
+the user has. Neither is the Inception network of FID nor a backbone of LPIPS, and no result is called so; those two
+are in `nets/inception` and `nets/lpips`. `nets/networks` finds each by its name.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, mse_loss, normalize, relu
 
-from tavq.core.errors import FileError, UsageError, unknown
+from tavq.core.errors import FileError, UsageError
 from tavq.core.files import read_arrays, read_tensors, sha256
 
 SMALLEST = 32
@@ -33,6 +34,17 @@ class FeatureNetwork(nn.Module):
     """It has a classifier, so that `logits` can be asked of it."""
     width: int
     sha256: str
+    published: bool = False
+    """Its weights are those of the published file that gave a published measure its name."""
+
+    @property
+    def heads(self) -> list[Tensor]:
+        """Learned weights [f] of each stage's channels in the distance of two pictures; empty where there are none."""
+        return []
+
+    def title(self, measure: str) -> str:
+        """What results call a measure on this network's features: `fd_scenes`, `kid_scenes`, `distance_scenes`."""
+        return f"{measure}_{self.name}"
 
     def stages(self, images: Float[Tensor, "b 3 y x"]) -> list[Tensor]:
         """Feature maps [b f h w], fine to coarse, of pictures in [-1, 1] whose sides are at least 32."""
@@ -195,34 +207,6 @@ class SqueezeNet(FeatureNetwork):
         return relu(self.conv10(self.stages(resized)[-1])).mean(dim=(2, 3))
 
 
-# --- by name ----------------------------------------------------------------------------------------------------
-
-
-NETWORKS: dict[str, type[FeatureNetwork]] = {network.name: network for network in (ScenesNetwork, SqueezeNet)}
-
-
-def feature_network(name: str, weights: Path | None = None, classifier: bool = False) -> FeatureNetwork:
-    """The feature network `name`: `scenes` ships its weights, `squeezenet` reads them from the .npz file `weights`.
-
-    With `classifier` it can be asked for `logits`, which `scenes` cannot.
-    """
-    if name not in NETWORKS:
-        raise UsageError(unknown("feature network", name, NETWORKS))
-    if classifier and not NETWORKS[name].classifies:
-        raise UsageError(no_classifier(name))
-    if name == "scenes":
-        return ScenesNetwork(weights)
-    if weights is None:
-        raise UsageError("The feature network 'squeezenet' needs the path of its .npz file of Caffe weights.")
-    return SqueezeNet(weights, classifier)
-
-
-def no_classifier(name: str) -> str:
-    """What a user is told who asks a network without a classifier for its logits."""
-    known = [other for other in sorted(NETWORKS) if NETWORKS[other].classifies]
-    return f"The feature network {name!r} has no classifier and so no logits; networks with one: {', '.join(known)}."
-
-
 # --- perceptual distance ----------------------------------------------------------------------------------------
 
 
@@ -231,20 +215,31 @@ def unit_stages(network: FeatureNetwork, images: Float[Tensor, "b 3 y x"]) -> li
     return [normalize(features, dim=1, eps=1e-6) for features in network.stages(images)]
 
 
+def perceptual_distances(
+    network: FeatureNetwork, a: Float[Tensor, "b 3 y x"], b: Float[Tensor, "b 3 y x"] | Sequence[Tensor]
+) -> Float[Tensor, " b"]:
+    """How different each picture of two batches looks to `network`: 0 for equal ones.
+
+    The squared distance between the two unit feature vectors of a position, averaged over positions and then over
+    stages, so that it is at most 2. Where the network has learned `heads` they weigh the channels and the stages are
+    summed: that is LPIPS. `b` may be the `unit_stages` of the reference pictures, made once for several calls.
+
+    Source: Zhang et al. 2018, "The unreasonable effectiveness of deep features", eq. 1.
+    Differs from the paper: without heads no learned channel weights and the mean over stages; this is not LPIPS.
+    """
+    reference = unit_stages(network, b) if isinstance(b, Tensor) else b
+    squares = [(one - other).square() for one, other in zip(unit_stages(network, a), reference, strict=True)]
+    if network.heads:
+        squares = [square * head.view(1, -1, 1, 1) for square, head in zip(squares, network.heads, strict=True)]
+    by_stage = torch.stack([square.sum(dim=1).mean(dim=(1, 2)) for square in squares])
+    return by_stage.sum(dim=0) if network.heads else by_stage.mean(dim=0)
+
+
 def perceptual_distance(
     network: FeatureNetwork, a: Float[Tensor, "b 3 y x"], b: Float[Tensor, "b 3 y x"] | Sequence[Tensor]
 ) -> Float[Tensor, ""]:
-    """How different two batches of pictures look to `network`: 0 for equal ones, at most 2.
-
-    The squared distance between the two unit feature vectors of a position, averaged over positions and pictures and
-    then over stages. `b` may be the `unit_stages` of the reference pictures, made once for several calls.
-
-    Source: Zhang et al. 2018, "The unreasonable effectiveness of deep features", eq. 1.
-    Differs from the paper: no learned channel weights, other networks, the mean over stages; this is not LPIPS.
-    """
-    reference = unit_stages(network, b) if isinstance(b, Tensor) else b
-    pairs = zip(unit_stages(network, a), reference, strict=True)
-    return torch.stack([(one - other).square().sum(dim=1).mean() for one, other in pairs]).mean()
+    """The mean of `perceptual_distances` over pictures: a loss."""
+    return perceptual_distances(network, a, b).mean()
 
 
 def logits_distance(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 
@@ -74,10 +74,11 @@ def averaged(values: Tensor) -> Tensor:
 
 
 def summed(values: Tensor) -> Tensor:
-    """The sum of `values` over all processes."""
+    """The sum of `values` over all processes, wherever they lie."""
     if processes() > 1:
-        values = values.clone()
-        dist.all_reduce(values)
+        shared = values.to(_device(), copy=True)
+        dist.all_reduce(shared)
+        values = shared.to(values.device)
     return values
 
 
@@ -102,16 +103,33 @@ def gathered_text(text: str) -> list[str]:
     """Each process's text, in the order of their ranks; they may differ in length."""
     if processes() == 1:
         return [text]
-    own = torch.from_numpy(np.frombuffer(text.encode("utf-8"), np.uint8).copy()).to(_device())
+    own = torch.from_numpy(np.frombuffer(text.encode("utf-8"), np.uint8).copy())
+    return [bytes(part.numpy()).decode("utf-8") for part in _gathered_unequal(own)]
+
+
+def gathered_unequal_rows(rows: Shaped[Tensor, "n d"]) -> Shaped[Tensor, "m d"]:
+    """The rows of all processes one below the other, in the order of their ranks, on the CPU.
+
+    They may differ in number; of a process without rows, which may not know how wide they are, the width is ignored.
+    """
+    if processes() == 1:
+        return rows
+    parts = _gathered_unequal(rows.flatten())
+    widths = _gathered_unequal(torch.tensor([rows.shape[1]]))
+    held = [part.view(-1, int(width)) for part, width in zip(parts, widths, strict=True) if len(part)]
+    return torch.cat(held) if held else rows
+
+
+def _gathered_unequal(values: Shaped[Tensor, " n"]) -> list[Tensor]:
+    """Each process's values, in the order of their ranks, on the CPU; they may differ in number."""
+    own = values.to(_device())
     lengths = [torch.zeros(1, dtype=torch.int64, device=_device()) for _ in range(processes())]
     dist.all_gather(lengths, torch.tensor([len(own)], device=_device()))
     padded = own.new_zeros(int(torch.cat(lengths).max()))
     padded[: len(own)] = own
     parts = [torch.empty_like(padded) for _ in lengths]
     dist.all_gather(parts, padded)
-    return [
-        bytes(part[: int(length)].cpu().numpy()).decode("utf-8") for part, length in zip(parts, lengths, strict=True)
-    ]
+    return [part[: int(length)].cpu() for part, length in zip(parts, lengths, strict=True)]
 
 
 def drawn_rows(rows: Float[Tensor, "n d"], count: int) -> Float[Tensor, "count d"]:

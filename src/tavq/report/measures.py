@@ -170,13 +170,28 @@ DISTANCE = (
 )
 
 
+FID = (
+    "FID",
+    -1,
+    "Fréchet Inception distance between reconstructions and originals, with the published weights: do they look "
+    "alike as sets? Comparable only between equal numbers of pictures of one size.",
+)
+LPIPS = "Mean distance of pictures from their originals in {network}'s features, weighed as people's judgements ask."
+
+
 def measures_of(evaluations: Sequence[Mapping[str, Any]]) -> list[Measure]:
     """The measures that at least one of some evaluations has, in the order of a table."""
-    distances = sorted({key for found in evaluations for key in found if key.startswith("fd_")})
-    named = [
+    keys = sorted({key for found in evaluations for key in found if not key.endswith("_warning")})
+    named = [Measure(key, *FID, 3) for key in keys if key == "fid"]
+    named += [
         Measure(key, f"Fréchet distance ({key[3:]})", -1, DISTANCE.format(network=key[3:]), 3)
-        for key in distances
-        if not key.endswith("_warning")
+        for key in keys
+        if key.startswith("fd_")
+    ]
+    named += [
+        Measure(key, f"LPIPS ({key[6:]})", -1, LPIPS.format(network=key[6:]), 4)
+        for key in keys
+        if key.startswith("lpips_")
     ]
     every = [*MEASURES[:4], *named, *MEASURES[4:]]
     return [measure for measure in every if any(measure.of(found) is not None for found in evaluations)]

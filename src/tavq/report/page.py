@@ -54,7 +54,10 @@ def write_report(
         middle.append(gallery.progress_of(found))
     else:
         dataset = held_out_first(folder, limit)
-        view = look(found, dataset, TextStore.of(folder, text), spread(dataset, PAIRS), TOP, progress or Silence())
+        store = TextStore.of(folder, text)
+        if store is not None:
+            store.check_encoder(found.provenance.get("text"))
+        view = look(found, dataset, store, spread(dataset, PAIRS), TOP, progress or Silence())
         if dataset.fingerprint != found.provenance.get("data_sha256", dataset.fingerprint):
             middle.append(
                 tag("p", "The pictures below come from other data than the run was trained on.", class_="warning")
@@ -96,6 +99,9 @@ def write_comparison(
     if folder is not None:
         dataset = held_out_first(folder, limit)
         store, names = TextStore.of(folder, text), spread(dataset, PAIRS // 2)
+        if store is not None:
+            for run in found:
+                store.check_encoder(run.provenance.get("text"))
         views = [look(run, dataset, store, names, SIDE_TOP, progress or Silence()) for run in found]
         body += [
             side_by_side.pictures(found, views),

@@ -1,5 +1,6 @@
 """Makes a text store: splits every text, then encodes each distinct unit once; goes on where it was stopped."""
 
+import itertools
 import json
 import shutil
 from collections import Counter, deque
@@ -21,9 +22,9 @@ from tavq.text.granularity import MAX_CHARACTERS
 from tavq.text.splitting import Block, Pair, blob, blocks, fingerprint, running_total, split_blocks
 from tavq.text.store import FORMAT, MANIFEST, Array, Contents, TextStore, splitter_record
 
-LOCK = ".lock"
+LOCK, PLAN = ".lock", "plan.json"
 
-CHUNK = 8192
+CHUNK = 2048
 """Units encoded between two marks; those of similar length go together, and what follows a mark is done again."""
 
 TEXTS_CHUNK = 256
@@ -50,11 +51,12 @@ def build_store(
     half: bool = False,
     jobs: int = 1,
     bars: Bars = silent,
+    empty: bool = False,
 ) -> TextStore:
     """Splits and encodes the text of every picture into a new store at `out`, in place of an older store there.
 
     Every distinct unit is encoded and stored once, so the cost grows with distinct units and not with pictures.
-    Memory does not grow with the texts, but for 16 bytes a picture. The work is done in the folder OUT.building; a
+    Memory does not grow with the texts, but for 32 bytes a picture. The work is done in the folder OUT.building; a
     process that was stopped there is gone on with by the next one of the same encoder and splitter, to the same bytes.
     The store appears whole or not at all.
 
@@ -67,9 +69,10 @@ def build_store(
         half: vectors as float16, half the size; readers still give float32.
         jobs: processes that split; a script that asks for several must be guarded by `if __name__ == "__main__"`.
         bars: shows the progress.
+        empty: a store of no picture is one too, as a part of several may be.
 
     Raises:
-        DataError: a key comes twice, or no picture has any text.
+        DataError: a key comes twice, or no picture has any text and the store may not be empty.
         UsageError: `out` is a folder of something else.
         FileError: another process is at it, or the disk is full.
     """
@@ -77,14 +80,17 @@ def build_store(
     made_by = splitter_record(splitter)  # before anything is written: the name may be wrong
     plan = Contents(format=FORMAT, encoder=encoder.record, splitter=made_by, whole=whole, half=half)
     work = working_folder(out)
+    check_working(work)
     with lock(work / LOCK, out):
         _ready(work, plan)
         pairs = texts.items() if isinstance(texts, Mapping) else texts
         try:
             pieces = _split(work, pairs, encoder if whole else None, splitter, jobs, bars)
+            if not empty:
+                _check_some(pieces)
             contents = _described(plan, pieces)
             draft = begun(work, contents) or join(work, [piece.path for piece in pieces], contents)
-        except DataError:
+        except DataError:  # of the texts themselves: what was begun is of no use
             shutil.rmtree(work)
             raise
         with closing(draft.file):
@@ -107,11 +113,19 @@ def check_free(out: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
+def check_working(work: Path) -> None:
+    """Raises UsageError where the working folder is somebody's own: what stands in it is removed at the end."""
+    if work.exists() and not (work / PLAN).is_file() and any(path.name != LOCK for path in work.iterdir()):
+        raise UsageError(
+            f"{work} is needed for work in progress and holds something else; move it, or choose another --out."
+        )
+
+
 def _ready(work: Path, plan: Contents) -> None:
     """Empties the working folder of what was begun in another way, and of what a killed process left half-written."""
     for folder in (work, work / STORE_FOLDER):
         sweep(folder)
-    path, told = work / "plan.json", plan.model_dump()
+    path, told = work / PLAN, plan.model_dump()
     if path.is_file() and read_json(path) == told:
         return
     for old in work.iterdir():
@@ -141,10 +155,12 @@ def _split(
     prints: list[str] = []
     missing: deque[int] = deque()
     texts = 0
+    waiting = iter(pairs)
+    first = list(itertools.islice(waiting, 1))  # where there is no text at all, there is one block of nothing
 
     def unsplit() -> Iterator[list[Pair]]:
         nonlocal texts
-        for number, block in enumerate(blocks(pairs)):
+        for number, block in enumerate(blocks(itertools.chain(first, waiting)) if first else [[]]):
             prints.append(fingerprint(block))
             texts += len(block)
             if _piece(_place(work, number), prints[-1]) is None:
@@ -204,13 +220,18 @@ def _tokens(encoder: TextEncoder, texts: Sequence[str]) -> dict[str, Array]:
     }
 
 
-def _described(plan: Contents, pieces: Sequence[Piece]) -> Contents:
-    """The contents with what is known of the texts; DataError where none can be used."""
-    faults = sum((piece.faults for piece in pieces), Counter[str]())
+def _check_some(pieces: Sequence[Piece]) -> None:
+    """Raises DataError where no text can be used."""
     if not any(piece.kept for piece in pieces):
+        faults = sum((piece.faults for piece in pieces), Counter[str]())
         texts = sum(faults.values()) - faults[CUT]
         reason = faults.most_common(1)[0][0] if faults else "there are none"
         raise DataError(f"None of the {texts} texts can be split into units ({reason}).")
+
+
+def _described(plan: Contents, pieces: Sequence[Piece]) -> Contents:
+    """The contents with what is known of the texts."""
+    faults = sum((piece.faults for piece in pieces), Counter[str]())
     told = sha256_bytes("\n".join(piece.fingerprint for piece in pieces).encode())
     return plan.model_copy(update={"texts": told, "faults": dict(sorted(faults.items()))})
 
@@ -235,13 +256,13 @@ def _encode(draft: Draft, encoder: TextEncoder, bars: Bars) -> None:
             for start in range(draft.done.get(name, 0), count, CHUNK):
                 stop = min(start + CHUNK, count)
                 draft.file.write(f"{name}/vectors", start, _vectors(encoder, name, tensors, start, stop))
-                draft.mark(name, stop)
+                draft.mark(**{name: stop})
                 bar(before + stop)
             before += count
         for start in range(draft.done.get(WHOLE, 0), pictures, TEXTS_CHUNK):
             stop = min(start + TEXTS_CHUNK, pictures)
             _encode_whole(draft, encoder, tensors, start, stop)
-            draft.mark(WHOLE, stop)
+            draft.mark(**{WHOLE: stop})
             bar(before + stop)
 
 

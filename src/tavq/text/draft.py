@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import ValidationError
 
-from tavq.core.errors import DataError
+from tavq.core.errors import DataError, FileError
 from tavq.core.files import put_folder, read_json, sha256, write_json, write_json_lines
 from tavq.core.mapped import MappedTensors, TensorFile
 from tavq.interfaces import GRANULARITIES, POOLED, TOKENS, WHOLE, WHOLE_IDS
@@ -62,10 +63,10 @@ class Draft:
         """What was written so far."""
         return MappedTensors(self.folder / STORE)
 
-    def mark(self, name: str, rows: int) -> None:
-        """Notes, once it is on the disk, that the first `rows` of a tensor of vectors were written."""
+    def mark(self, **rows: int) -> None:
+        """Notes, once it is on the disk, how many `rows` of which tables have their vectors."""
         self.file.flush()
-        self.done[name] = rows
+        self.done |= rows
         write_json(self.state, {"done": self.done, "shapes": self.shapes, "contents": self.contents.model_dump()})
 
     def finish(self, out: Path, faults: Iterator[tuple[str, str]]) -> None:
@@ -82,11 +83,15 @@ def begun(work: Path, expected: Contents) -> Draft | None:
     """The draft that an ended process left in `work`, where it is of the same texts; else None."""
     if not (work / STATE).is_file() or not (work / STORE_FOLDER / STORE).is_file():
         return None
-    state = read_json(work / STATE)
-    contents = Contents.model_validate(state["contents"])
+    try:
+        state = read_json(work / STATE)
+        contents, done = Contents.model_validate(state["contents"]), dict(state["done"])
+        shapes = {name: (kind, list(shape)) for name, (kind, shape) in state["shapes"].items()}
+    except (FileError, ValidationError, KeyError, TypeError, ValueError, AttributeError):  # altered: it is made again
+        return None
     if contents.model_copy(update={"pictures": 0, "units": {}}) != expected:
         return None
-    draft = Draft(work, state["shapes"], contents, state["done"])
+    draft = Draft(work, shapes, contents, done)
     if draft.file.is_new:
         draft.file.close()
         return None
@@ -96,7 +101,7 @@ def begun(work: Path, expected: Contents) -> Draft | None:
 def join(work: Path, pieces: Sequence[Path], contents: Contents, copy_vectors: bool = False) -> Draft:
     """A draft of the pictures of all pieces, in their order; with their vectors where they have such.
 
-    `contents` is completed by the counts. Memory: a piece, and 16 bytes a picture.
+    `contents` is completed by the counts. Memory: a piece, and 32 bytes a picture.
 
     Raises DataError where a picture is in two pieces, or twice in one.
     """
@@ -116,7 +121,7 @@ def join(work: Path, pieces: Sequence[Path], contents: Contents, copy_vectors: b
         with ExitStack() as failed:
             failed.callback(draft.file.close)
             _fill(draft, pieces, numberings, copy_vectors)
-            draft.mark("keys", counted.pictures)
+            draft.mark()
             failed.pop_all()
     return draft
 

@@ -1,6 +1,5 @@
 """Joins text stores that were made of parts of a data set, on several machines say, without encoding anything again."""
 
-import hashlib
 import re
 import shutil
 from collections import Counter
@@ -9,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 from tavq.core.errors import DataError, UsageError
-from tavq.core.files import lock
-from tavq.text.building import check_free, working_folder
+from tavq.core.files import lock, sha256_bytes, write_json
+from tavq.text.building import LOCK, PLAN, check_free, check_working
 from tavq.text.draft import join
 from tavq.text.store import STORE, Contents, TextStore
 
@@ -24,8 +23,10 @@ def parts_of(out: Path) -> list[Path]:
     found = [match for path in out.parent.glob(f"{out.name}-*") if (match := pattern.fullmatch(path.name))]
     counts = {int(match[2]) for match in found}
     if len(counts) != 1:
-        what = f"parts of {' and of '.join(map(str, sorted(counts)))}" if counts else "no parts"
-        raise UsageError(f"There are {what} of {out} beside it ({out.name}-1-of-N, …); make them with: --shard 1/N")
+        if counts:
+            told = " and of ".join(map(str, sorted(counts)))
+            raise UsageError(f"There are parts of {told} of {out} beside it; move those of one division away.")
+        raise UsageError(f"There are no parts of {out} beside it ({out.name}-1-of-N, …); make them with: --shard 1/N")
     [count] = counts
     numbers = {int(match[1]) for match in found}
     missing = [str(number) for number in range(1, count + 1) if number not in numbers]
@@ -47,8 +48,10 @@ def merge_stores(parts: Sequence[Path], out: Path) -> TextStore:
     check_free(out)
     stores = [TextStore.open(part, verify=True) for part in parts]
     contents = _together(stores)
-    work = working_folder(out)
-    with lock(work / ".lock", out):
+    work = out.parent / f"{out.name}.merging"
+    check_working(work)
+    with lock(work / LOCK, out):
+        write_json(work / PLAN, {"merging": [str(part) for part in parts]})
         try:
             draft = join(work, [store.folder / STORE for store in stores], contents, copy_vectors=True)
             with closing(draft.file):
@@ -72,7 +75,7 @@ def _together(stores: Sequence[TextStore]) -> Contents:
                     "parts of one store are made with the same flags."
                 )
     faults = sum((Counter(store.manifest.faults) for store in stores), Counter[str]())
-    texts = hashlib.sha256("\n".join(store.manifest.texts for store in stores).encode()).hexdigest()
+    texts = sha256_bytes("\n".join(store.manifest.texts for store in stores).encode())
     return Contents(
         format=first.format,
         encoder=first.encoder,

@@ -14,6 +14,9 @@ from tavq.core.files import unwritable
 BUCKET = 1 << 20
 """Rows that are sorted at once, on average; 24 bytes each and as much again while they are sorted."""
 
+MOST = 512
+"""Files at most, far below what a process may open; of more than half a billion texts a file holds more."""
+
 ROW = np.dtype([("high", "<u8"), ("low", "<u8"), ("place", "<i8")])
 
 
@@ -41,7 +44,7 @@ class Numbering:
             folder.mkdir(parents=True)
             self._buckets: list[BinaryIO] = [
                 open(folder / f"bucket-{number}", "w+b")  # noqa: SIM115 - closed by close
-                for number in range(1 + total // BUCKET)
+                for number in range(1 + min(total // BUCKET, MOST))
             ]
         except OSError as error:
             raise unwritable(folder, error) from error

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tavq.core.errors import DataError
+from tavq.core.errors import DataError, TavqError
 from tavq.text.granularity import MAX_CHARACTERS, Units, clean, load_splitter
 
 BLOCK_TEXTS = 2048
@@ -152,7 +152,7 @@ def split_blocks(splitter: str, work: Iterable[list[Pair]], jobs: int) -> Iterat
         try:
             yield from _in_order(itertools.chain(first, waiting), start, 2 * jobs)
         except BrokenProcessPool as error:
-            raise DataError(
+            raise TavqError(
                 "A process that splits texts was ended from outside, most often for want of memory; go on with the "
                 "same command and fewer --jobs."
             ) from error

@@ -23,7 +23,7 @@ class LevelStatistics:
     quantiles: tuple[float, ...]  # units a picture at QUANTILES
     without: int  # pictures that have none
     once: int  # distinct units that one picture alone has
-    common: tuple[tuple[str, int], ...]  # the COMMON that most pictures have, each with their number
+    common: tuple[tuple[str, int], ...]  # the COMMON that most pictures have, each with their number; 2 or more
 
     @property
     def share(self) -> float:
@@ -43,7 +43,7 @@ class StoreStatistics:
 
 def read_statistics(store: TextStore) -> StoreStatistics:
     """The statistics of a text store; reads its index and no vectors."""
-    chosen = np.unique(np.linspace(0, len(store) - 1, SAMPLES).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(store) - 1, SAMPLES).round().astype(int)) if len(store) else np.empty(0, int)
     return StoreStatistics(
         len(store),
         {name: _level(store, name) for name in GRANULARITIES},
@@ -58,9 +58,9 @@ def _level(store: TextStore, name: str) -> LevelStatistics:
     return LevelStatistics(
         int(sizes.sum()),
         len(counts),
-        float(sizes.mean()),
-        tuple(float(size) for size in np.quantile(sizes, QUANTILES)),
+        float(sizes.mean()) if len(sizes) else 0.0,
+        tuple(float(size) for size in np.quantile(sizes, QUANTILES)) if len(sizes) else (0.0,) * len(QUANTILES),
         int((sizes == 0).sum()),
         int((counts == 1).sum()),
-        tuple((store.unit(name, row), int(counts[row])) for row in common),
+        tuple((store.unit(name, row), int(counts[row])) for row in common if counts[row] > 1),
     )

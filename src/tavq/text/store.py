@@ -204,6 +204,17 @@ class TextStore:
         places = ((key, text, self._find(key)) for key, text in texts)
         return [key for key, text, place in places if place is not None and hashes[place] != text_hash(text)]
 
+    def check_encoder(self, trained_with: Any) -> None:
+        """Raises UsageError unless its encoder is the one of the record in a model's facts, where that tells one."""
+        told = trained_with.get("encoder") if isinstance(trained_with, dict) else None
+        own = self.manifest.encoder
+        if isinstance(told, dict) and (told.get("sha256"), told.get("width")) != (own.sha256, own.width):
+            raise UsageError(
+                f"The text store {self.folder} was made by the encoder {own.name!r}, the model was trained with "
+                f"{told.get('name')!r}; make another store with: tavq text DATA --out STORE "
+                f"--encoder {told.get('name')}"
+            )
+
     def faults(self) -> list[tuple[str, str]]:
         """The pictures that are not in it, or not with all their text, each with the reason."""
         found = read_json_lines(self.folder / FAULTS) if self.manifest.faults else []

@@ -8,7 +8,7 @@ from tavq.core.config import Config, selected
 from tavq.core.errors import unknown
 from tavq.data.loader import DataConfig
 from tavq.nets.critics import CriticConfig
-from tavq.nets.features import NETWORKS, no_classifier
+from tavq.nets.networks import NETWORKS, no_classifier
 from tavq.tasks.base import tasks
 from tavq.tokenizer import TokenizerConfig
 
@@ -18,7 +18,7 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 class PerceptualConfig(Config):
     """The feature network whose distance is added to the pixels'."""
 
-    network: Literal["squeezenet", "scenes"]
+    network: Literal["lpips", "scenes", "squeezenet"]
     weights: str | None = None
     """File of the network's weights; `scenes` carries its own."""
     weight: float = Field(1.0, gt=0, le=1000)

@@ -16,7 +16,8 @@ from tavq.interfaces import DEEP, Batch, Losses, TextSource, default_device, to_
 from tavq.metrics.codes import UsageLog
 from tavq.metrics.collapse import POSITIONS_PER_ENTRY, collapsed, diagnose
 from tavq.nets.critics import PatchCritic
-from tavq.nets.features import feature_network, logits_distance, perceptual_distance
+from tavq.nets.features import logits_distance, perceptual_distance
+from tavq.nets.networks import feature_network
 from tavq.ops import collective
 from tavq.tokenizer import Tokenizer
 from tavq.training import card, finetune, provenance

@@ -217,8 +217,8 @@ def test_prediction_learns_the_words_of_a_picture() -> None:
         optimiser.zero_grad()
         total(aligner(levels, text)).backward()
         optimiser.step()
-    predicted, truth = aligner.fill_words(levels, text, torch.rand(6, 1), 1)
-    assert truth.tolist() == list(range(6))
+    predicted, truth, owner = aligner.fill_words(levels, text, torch.rand(6, 1), 1)
+    assert truth.tolist() == owner.tolist() == list(range(6))
     assert (predicted == truth).float().mean() > 0.8
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tavq.core import files
-from tavq.core.errors import FileError
+from tavq.core.errors import FileError, UsageError
 from tavq.core.mapped import MappedTensors
 
 
@@ -144,6 +144,24 @@ def test_a_block_that_fails_leaves_the_old_folder(tmp_path: Path, error: type[Ba
         failing()
     assert names(tmp_path / "model") == ["old"]
     assert names(tmp_path) == ["model"]
+
+
+def test_a_new_folder_is_flushed_whole_and_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed, fsync, rename = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (flushed.append(os.fstat(handle).st_ino), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda *names: (flushed.append("renamed"), rename(*names)))
+    (tmp_path / "new").mkdir()
+    with files.new_folder(tmp_path / "new") as place:
+        (place / "a" / "b").mkdir(parents=True)
+        for name in ("1", "a/2", "a/b/3"):
+            (place / name).write_text(name)
+    found = {path.stat().st_ino for path in [tmp_path / "new", *(tmp_path / "new").rglob("*")]}
+    assert found <= set(flushed[: flushed.index("renamed")])
+    for path in (tmp_path / "new", tmp_path / "new/1"):
+        with pytest.raises(UsageError, match="already holds something; give a new folder"):
+            files.new_folder(path).__enter__()
+    assert (tmp_path / "new/a/b/3").read_text() == "a/b/3"
+    assert names(tmp_path) == ["new"]
 
 
 def test_a_file_is_not_replaced_by_a_folder(tmp_path: Path) -> None:

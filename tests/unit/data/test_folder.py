@@ -60,7 +60,7 @@ def test_defaults_null_and_windows_line_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("captions", "long_text", "text"),
     [
-        (("A dog runs .", "A cat sleeps", "Why not?"), None, "A dog runs. A cat sleeps. Why not?"),
+        (("A dog runs .", "A cat sleeps", "Why not?"), None, "A dog runs.\n\nA cat sleeps.\n\nWhy not?"),
         (("A dog",), "A long text", "A long text"),
         ((), None, None),
     ],

@@ -225,6 +225,20 @@ def test_evaluation_passes_once_in_order_over_the_centres(make: Make, workers: i
     assert numbers(list(EvaluationLoader(loader.dataset, SIXTEEN, batch=3, limit=4))) == [0, 1, 2, 3]
 
 
+def test_processes_share_the_batches_of_an_evaluation(make: Make) -> None:
+    dataset = FolderDataset(make(11))
+    alone = [batch.keys for batch in EvaluationLoader(dataset, SIXTEEN, batch=3)]
+    for world in (2, 3, 5):
+        parts = [
+            [batch.keys for batch in EvaluationLoader(dataset, SIXTEEN, 3, None, None, rank, world)]
+            for rank in range(world)
+        ]
+        assert sorted(keys for part in parts for keys in part) == sorted(alone)  # no picture twice, none left out
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    some = [batch.keys for rank in (0, 1) for batch in EvaluationLoader(dataset, SIXTEEN, 3, None, 4, rank, 2)]
+    assert some == [*alone[:1], alone[1][:1]]
+
+
 def test_evaluation_leaves_unreadable_pictures_out(make: Make) -> None:
     folder = make(5)
     for number in (0, 2, 3):

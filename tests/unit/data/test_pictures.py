@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tavq.core.errors import DataError
-from tavq.data.pictures import check_picture, load_picture, load_segmentation, save_png
+from tavq.data.pictures import check_picture, is_turned, load_picture, load_segmentation, save_png
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -91,7 +91,9 @@ def test_exif_orientation_is_applied(
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = load_picture(save(halves(), tmp_path / "a.png", exif=exif))
+    path = save(halves(), tmp_path / "a.png", exif=exif)
+    picture = load_picture(path)
+    assert is_turned(path) == (orientation > 1)
     assert picture.shape[:2] == shape
     assert picture[0, 0].tolist() == list(top_left)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tavq.metrics.alignment import _predictions, code_text_cosine, probe, ranks, recalls, retrieval
+from tavq.metrics.alignment import _of_halves, _predictions, code_text_cosine, probe, ranks, recalls, retrieval
 
 
 def unit_vectors(count: int, width: int, seed: int) -> Tensor:
@@ -63,8 +63,10 @@ def test_shuffled_cosine_is_the_mean_over_all_other_texts() -> None:
 
 def test_cosine_of_one_or_no_picture_is_none_where_undefined() -> None:
     one = torch.tensor([[0.0, 1.0]])
-    assert code_text_cosine(one, one) == {"code_text_cosine": 1.0, "code_text_cosine_shuffled": None}
-    assert code_text_cosine(one[:0], one[:0]) == {"code_text_cosine": None, "code_text_cosine_shuffled": None}
+    alone = {"code_text_cosine": 1.0, "code_text_cosine_shuffled": None, "intervals": {}}
+    assert code_text_cosine(one, one) == alone
+    assert code_text_cosine(one[:0], one[:0]) == {**alone, "code_text_cosine": None}
+    assert retrieval(one, one)["intervals"] == retrieval(one[:0], one[:0])["intervals"] == {}
 
 
 def test_ridge_equals_a_plain_solve() -> None:
@@ -106,4 +108,68 @@ def test_probe_of_equal_codes_is_zero_and_finite() -> None:
 
 
 def test_probe_is_none_for_few_pictures() -> None:
-    assert probe(torch.zeros(7, 2), torch.zeros(7, 3)) == {"probe_code_text_cosine": None, "probe_retrieval": None}
+    nothing = {"probe_code_text_cosine": None, "probe_retrieval": None, "intervals": {}}
+    assert probe(torch.zeros(7, 2), torch.zeros(7, 3)) == nothing
+
+
+# --- intervals --------------------------------------------------------------------------------------------------
+
+
+def normal(values: Tensor) -> list[float]:
+    """The textbook interval of a mean."""
+    middle, error = values.double().mean().item(), (values.double().std() / len(values) ** 0.5).item()
+    return [middle - 1.96 * error, middle + 1.96 * error]
+
+
+def test_intervals_of_cosine_and_recall_are_those_of_means_over_pictures() -> None:
+    pictures = unit_vectors(300, 6, 20)
+    texts = normalize(pictures + 0.8 * unit_vectors(300, 6, 21), dim=1)
+    low, high = code_text_cosine(pictures, texts)["intervals"]["code_text_cosine"]
+    expected = normal((pictures * texts).sum(dim=1))
+    assert [low, high] == pytest.approx(expected, abs=0.15 * (expected[1] - expected[0]))
+    found = retrieval(pictures, texts)
+    assert set(found["intervals"]) == {
+        f"{way}.recall@{k}" for way in ("picture_to_text", "text_to_picture") for k in (1, 5, 10)
+    }
+    low, high = found["intervals"]["text_to_picture.recall@5"]
+    expected = normal(ranks(texts, pictures) <= 5)
+    assert [low, high] == pytest.approx(expected, abs=0.15 * (expected[1] - expected[0]))
+
+
+def test_the_interval_of_a_mean_over_pairs_covers_what_new_pictures_give() -> None:
+    """The mean over pairs of one sample varies over samples as its interval says, which pairs taken alone would not."""
+    common = torch.tensor([0.5, 0.0, 0.0, 0.0])
+    found = []
+    for seed in range(60):
+        sample = normalize(unit_vectors(80, 4, 100 + seed) + common, dim=1), unit_vectors(80, 4, 500 + seed) + common
+        found.append(code_text_cosine(sample[0], normalize(sample[1], dim=1)))
+    values = torch.tensor([result["code_text_cosine_shuffled"] for result in found])
+    ends = torch.tensor([result["intervals"]["code_text_cosine_shuffled"] for result in found])
+    assert (ends[:, 1] - ends[:, 0]).mean().item() == pytest.approx(2 * 1.96 * values.std().item(), rel=0.3)
+    assert ((ends[:, 0] + ends[:, 1]) / 2 - values).abs().max() < 0.2 * values.std()
+
+
+def test_intervals_of_the_probe_hold_both_halves() -> None:
+    generator = torch.Generator().manual_seed(9)
+    codes = torch.randn(301, 6, generator=generator)
+    sentences = codes @ torch.randn(6, 12, generator=generator) + 4 * torch.randn(301, 12, generator=generator)
+    result = probe(codes, sentences)
+    flat = {"probe_code_text_cosine": result["probe_code_text_cosine"]}
+    for way in ("picture_to_text", "text_to_picture"):
+        for k in (1, 5, 10):
+            flat[f"probe_retrieval.{way}.recall@{k}"] = result["probe_retrieval"][way][f"recall@{k}"]
+    assert result["intervals"].keys() == flat.keys()
+    for name, (low, high) in result["intervals"].items():
+        assert low <= flat[name] <= high, name
+    low, high = result["intervals"]["probe_code_text_cosine"]
+    assert 0.3 / 301**0.5 < high - low < 4 / 301**0.5
+
+
+def test_the_interval_of_two_halves_is_that_of_the_mean_of_their_means() -> None:
+    equal = [{"figure": torch.full((30,), value).double()} for value in (1.0, 0.0)]
+    assert _of_halves(equal)["figure"] == [0.5, 0.5]
+    first, second = torch.arange(60).double(), torch.arange(20).double()
+    low, high = _of_halves([{"figure": first}, {"figure": second}])["figure"]
+    error = (first.var() / 60 + second.var() / 20).sqrt().item() / 2
+    assert (low + high) / 2 == pytest.approx((29.5 + 9.5) / 2, abs=0.3 * error)
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.15)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tavq.core.errors import UsageError
-from tavq.metrics.codes import CodeUsage, UsageLog
+from tavq.metrics.codes import CodeUsage, Surprises, UsageLog
 
 
 def test_usage_perplexity_dead_and_top_entries_by_hand() -> None:
@@ -80,3 +80,42 @@ def test_the_codebook_is_looked_at_as_it_is_then() -> None:
     assert found["codebook/spacing"] == pytest.approx(3 / 2**0.5)
     assert found["codebook/scale"] == pytest.approx(((9 + 16 + 9 + 16 + 81) / 8) ** 0.5)
     assert "codebook/spacing" not in UsageLog((4,)).take(ENTRIES[:1])  # of a single entry there is none
+
+
+def surprises(indices: torch.Tensor, sizes: tuple[int, ...]) -> tuple[CodeUsage, Surprises]:
+    usage = CodeUsage(sizes)
+    usage.update(indices)
+    found = Surprises(usage)
+    found.update([f"{i:03}" for i in range(len(indices))], indices)
+    return usage, found
+
+
+def test_surprise_by_hand() -> None:
+    """One picture of entry 0 alone (seen three times of four), one of both entries."""
+    _, found = surprises(torch.tensor([[[0, 0]], [[0, 1]]]), (3,))
+    assert found.records["000"] == [pytest.approx(-math.log(3 / 4))]
+    assert found.records["001"] == [pytest.approx(-(math.log(3 / 4) + math.log(1 / 4)) / 2)]
+
+
+@pytest.mark.parametrize(("sizes", "parts"), [((64,), ()), ((16, 48), (2,))])
+def test_the_interval_of_the_perplexity_holds_it_and_is_that_of_pictures(
+    sizes: tuple[int, ...], parts: tuple[int, ...]
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def sample(count: int) -> torch.Tensor:
+        """Pictures that repeat few entries each, so that a picture and not a position is the unit."""
+        drawn = [torch.randint(size, (count, 2), generator=generator) ** 2 // size for size in sizes]
+        return torch.stack(drawn, dim=2).repeat_interleave(8, dim=1).view(count, 4, 4, *parts)
+
+    usage, found = surprises(sample(400), sizes)
+    ends = found.interval()
+    assert ends is not None
+    assert ends[0] < usage.compute()["perplexity"] < ends[1]
+    others = torch.tensor([surprises(sample(400), sizes)[0].compute()["perplexity"] for _ in range(60)])
+    assert ends[1] - ends[0] == pytest.approx(2 * 1.96 * others.std().item(), rel=0.35)
+
+
+def test_one_picture_has_no_interval() -> None:
+    assert surprises(torch.tensor([[[0, 1]]]), (2,))[1].interval() is None
+    assert Surprises(CodeUsage((2,))).interval() is None

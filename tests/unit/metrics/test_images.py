@@ -1,15 +1,17 @@
-"""Picture metrics against scikit-image, scipy and values by hand."""
+"""Picture metrics against scikit-image and values by hand."""
 
+from collections.abc import Sequence
+
+import formula_weights
 import numpy as np
 import pytest
-import scipy.linalg
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
+from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from tavq.core.errors import UsageError
-from tavq.metrics.images import FrechetDistance, PictureMean, frechet_distance, l1, l2, psnr, ssim
-from tavq.nets.features import FeatureNetwork
+from tavq.metrics.images import PictureScores, l1, l2, ms_ssim, psnr, ssim
 
 
 def pictures(count: int = 3, y: int = 37, x: int = 50, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -56,85 +58,80 @@ def test_identical_pictures_have_a_finite_psnr() -> None:
     assert psnr(torch.ones(1, 3, 4, 4), torch.ones(1, 3, 4, 4)).item() == pytest.approx(100)
 
 
+def scores_of(noisy: Tensor, original: Tensor, sizes: Sequence[int]) -> PictureScores:
+    """The pictures in batches of some sizes, with their numbers as keys."""
+    scores, start = PictureScores(), 0
+    for size in sizes:
+        part = slice(start, start + size)
+        scores.update([f"{i:03}" for i in range(start, start + size)], noisy[part], original[part])
+        start += size
+    return scores
+
+
 def test_a_mean_counts_pictures_and_not_batches() -> None:
     noisy, original = pictures()
-    mean = PictureMean(l1)
-    mean.update(noisy[:1], original[:1])
-    mean.update(noisy[1:], original[1:])
-    assert mean.compute() == pytest.approx(l1(noisy, original).mean().item())
-    assert PictureMean(l2).compute() is None
+    found = scores_of(noisy, original, [1, 2]).compute()
+    for measure in (psnr, ssim, l1, l2):
+        assert found[measure.__name__]["value"] == pytest.approx(measure(noisy, original).mean().item()), measure
+    assert PictureScores().compute()["l2"] == {"value": None, "interval": None}
 
 
-class Averages(FeatureNetwork):
-    """Channel means, and their products with a fixed matrix: a network whose features are known."""
-
-    name = "averages"
-    sha256 = "0" * 64
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = width
-        self.register_buffer("matrix", torch.randn(3 * 16, width, generator=torch.Generator().manual_seed(0)))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.nn.functional.adaptive_avg_pool2d(images, 4).flatten(1) @ self.matrix + 3
+def test_the_interval_is_that_of_pictures_however_they_are_batched() -> None:
+    generator = torch.Generator().manual_seed(8)
+    original = torch.zeros(64, 3, 11, 11)
+    noisy = original + torch.linspace(0.05, 0.8, 64)[torch.randperm(64, generator=generator), None, None, None]
+    low, high = scores_of(noisy, original, [64]).compute()["l1"]["interval"]
+    values = l1(noisy, original)
+    middle, error = values.mean().item(), (values.std() / 64**0.5).item()
+    assert low == pytest.approx(middle - 1.96 * error, abs=0.25 * error)
+    assert high == pytest.approx(middle + 1.96 * error, abs=0.25 * error)
+    for sizes in ([40, 24], [1] * 64):
+        assert scores_of(noisy, original, sizes).compute()["l1"]["interval"] == [low, high]
 
 
-def by_sqrtm(a: np.ndarray, b: np.ndarray) -> float:
-    """The textbook form."""
-    c, d = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    root = scipy.linalg.sqrtm(c @ d)
-    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(c + d - 2 * np.real(root)))
+def test_halves_merge_to_the_bits_of_the_whole_in_any_order() -> None:
+    noisy, original = (images.repeat(9, 1, 1, 1) for images in pictures(y=40, x=40))
+    keys = [str(i) for i in range(27)]
+    whole, left, right = (PictureScores() for _ in range(3))
+    whole.update(keys, noisy, original)
+    for metric, part in ((left, slice(20, 27)), (right, slice(0, 20))):
+        metric.update(keys[part], noisy[part], original[part])
+    left.merge(right)
+    assert left.compute() == whole.compute()
 
 
-def test_frechet_distance_equals_the_matrix_square_root_form() -> None:
-    network = Averages(10)
-    generator = torch.Generator().manual_seed(1)
-    original = torch.rand(60, 3, 32, 32, generator=generator) * 2 - 1
-    changed = (original * 0.8 + 0.1 * torch.randn(original.shape, generator=generator)).clamp(-1, 1)
-    distance = FrechetDistance(network)
-    for start in range(0, 60, 25):
-        distance.update(changed[start : start + 25], original[start : start + 25])
-    expected = by_sqrtm(network(changed).double().numpy(), network(original).double().numpy())
-    assert expected > 0.05
-    assert distance.compute() == {"fd_averages": pytest.approx(expected, rel=1e-4), "fd_averages_warning": None}
+def waves(y: int, x: int) -> tuple[Tensor, Tensor]:
+    """Two smooth pictures and noisy copies, by formula."""
+    i, j = torch.arange(y).double()[:, None], torch.arange(x).double()[None]
+    original = [[torch.sin(i / (7 + c) + j / (11 + b)) * 0.4 + 0.5 for c in range(3)] for b in range(2)]
+    smooth = torch.stack([torch.stack(channels) for channels in original])
+    noisy = (smooth + formula_weights.pictures(y, x).double() * 0.08).clamp(0, 1)
+    return noisy * 2 - 1, smooth * 2 - 1
 
 
-def test_frechet_distance_of_equal_sets_is_zero() -> None:
-    distance = FrechetDistance(Averages(10))
-    images = torch.rand(40, 3, 32, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
-    distance.update(images, images)
-    assert distance.compute()["fd_averages"] == pytest.approx(0, abs=1e-8)
+@pytest.mark.parametrize(
+    ("y", "x", "expected"),
+    [  # pytorch-msssim 1.0.0, ms_ssim(noisy, smooth, data_range=1, size_average=False) on [0, 1] in float64
+        (192, 176, [0.9823709272883588, 0.9807232005592724]),
+        (256, 256, [0.9827714072543547, 0.9816236471296338]),
+    ],
+)
+def test_ms_ssim_is_pytorch_msssims(y: int, x: int, expected: list[float]) -> None:
+    noisy, original = waves(y, x)
+    assert ms_ssim(noisy, original).tolist() == pytest.approx(expected, abs=1e-6)
+    assert ms_ssim(original, original).tolist() == pytest.approx([1, 1])
+    assert ms_ssim(-original, original).tolist() == [0, 0]  # a structure below 0 counts as 0
 
 
-def test_frechet_distance_of_few_pictures_is_finite_and_says_so() -> None:
-    distance = FrechetDistance(Averages(10))
-    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(3)) * 2 - 1
-    distance.update(images[:1], images[1:2])
-    assert distance.compute()["fd_averages"] is None
-    distance.update(images[2:3], images[3:])
-    result = distance.compute()
-    assert np.isfinite(result["fd_averages"])
-    assert result["fd_averages_warning"].startswith("2 pictures for 10 features")
-
-
-def test_frechet_distance_of_commuting_gaussians_by_hand() -> None:
-    # One shared axis: (3 - 0)^2 + (sqrt 4 - sqrt 1)^2; one flat axis of each: 0 + (sqrt 9 - 0)^2.
-    distance = frechet_distance(
-        torch.tensor([3.0, 0.0]).double(),
-        torch.diag(torch.tensor([4.0, 9.0])).double(),
-        torch.tensor([0.0, 0.0]).double(),
-        torch.diag(torch.tensor([1.0, 0.0])).double(),
+def test_ms_ssim_of_one_channel_is_torchmetrics() -> None:
+    noisy, original = (images[:, :1].add(1).div(2) for images in waves(181, 190))  # odd sides at the first scale
+    expected = multiscale_structural_similarity_index_measure(
+        noisy, original, data_range=1.0, normalize="relu", reduction="none", sigma=1.5, kernel_size=11
     )
-    assert distance == pytest.approx(9 + 1 + 9)
+    found = ms_ssim(noisy * 2 - 1, original * 2 - 1)
+    assert found.tolist() == pytest.approx(expected.tolist(), abs=2e-3)  # it pads each picture's borders
 
 
-def test_halves_merge_to_the_whole() -> None:
-    noisy, original = pictures(y=40, x=40)
-    for make in (lambda: PictureMean(psnr), lambda: FrechetDistance(Averages(2))):
-        whole, left, right = make(), make(), make()
-        whole.update(noisy, original)
-        left.update(noisy[:2], original[:2])
-        right.update(noisy[2:], original[2:])
-        left.merge(right)
-        assert left.compute() == pytest.approx(whole.compute())
+def test_ms_ssim_refuses_pictures_without_a_window_at_the_coarsest_scale() -> None:
+    with pytest.raises(UsageError, match=r"at least 176 x 176; got \(175, 200\)"):
+        ms_ssim(torch.zeros(1, 3, 175, 200), torch.zeros(1, 3, 175, 200))

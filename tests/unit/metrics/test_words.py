@@ -14,31 +14,46 @@ from tavq.metrics.words import MaskedWords, WordRelations, keyed_noise
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 
+def of(*values: float) -> torch.Tensor:
+    return torch.tensor(values)
+
+
 def test_recall_is_the_share_of_masked_words_that_are_right() -> None:
     metric = MaskedWords(3)
-    assert metric.compute() == {"masked_words_recall@1_of_3": None}
-    metric.update(torch.tensor([4, 2, 7]), torch.tensor([4, 2, 6]))
-    metric.update(torch.tensor([], dtype=torch.int64), torch.tensor([], dtype=torch.int64))
-    metric.update(torch.tensor([1]), torch.tensor([0]))
-    assert metric.compute() == {"masked_words_recall@1_of_3": 0.5}
+    assert metric.compute() == {"masked_words_recall@1_of_3": {"value": None, "interval": None}}
+    metric.update(["a", "b", "silent"], of(4, 2, 7, 3), of(4, 2, 6, 3), of(0, 0, 0, 1))
+    metric.update(["c"], of(1), of(0), of(0))
+    assert metric.compute()["masked_words_recall@1_of_3"]["value"] == 3 / 5  # and not the mean of 2/3, 1 and 0
+
+
+def test_words_of_one_picture_are_drawn_together() -> None:
+    together, apart = MaskedWords(1), MaskedWords(1)
+    for picture in range(40):
+        words = of(*[picture % 2] * 9)  # all right or all wrong
+        together.update([f"{picture}"], words, torch.ones_like(words), torch.zeros_like(words))
+        apart.update([f"{picture}/{i}" for i in range(9)], words, torch.ones_like(words), torch.arange(9))
+    ends = [metric.compute()["masked_words_recall@1_of_1"]["interval"] for metric in (together, apart)]
+    widths = [high - low for low, high in ends]
+    assert widths[0] == pytest.approx(2 * 1.96 * 0.5 / 40**0.5, rel=0.15)
+    assert widths[0] == pytest.approx(3 * widths[1], rel=0.25)
 
 
 def test_relations_are_a_mean_over_all_pairs_and_not_over_batches() -> None:
     metric = WordRelations()
-    assert metric.compute() == {"word_code_mse": None}
-    metric.update(torch.tensor([0.5, 1.0, -1.0]), torch.tensor([0.5, 0.0, 1.0]))
-    metric.update(torch.tensor([0.0]), torch.tensor([1.0]))
-    assert metric.compute()["word_code_mse"] == pytest.approx((0 + 1 + 4 + 1) / 4)
+    assert metric.compute()["word_code_mse"]["value"] is None
+    metric.update(["a", "b"], of(0.5, 1.0, -1.0), of(0.5, 0.0, 1.0), of(0, 0, 1).long())
+    metric.update(["c"], of(0.0), of(1.0), of(0).long())
+    assert metric.compute()["word_code_mse"]["value"] == pytest.approx((0 + 1 + 4 + 1) / 4)
 
 
 def test_processes_add_up() -> None:
     halves, whole = (WordRelations(), WordRelations()), WordRelations()
-    for half in halves:
-        values = torch.rand(5), torch.rand(5)
-        half.update(*values)
-        whole.update(*values)
-    halves[0].merge(halves[1])
-    assert torch.equal(halves[0].state, whole.state)
+    for number, half in enumerate(halves):
+        values = torch.rand(5), torch.rand(5), torch.zeros(5).long()
+        half.update([f"{number}"], *values)
+        whole.update([f"{number}"], *values)
+    halves[1].merge(halves[0])
+    assert halves[1].compute() == whole.compute()
 
 
 def test_noise_follows_from_the_key_alone() -> None:

@@ -15,11 +15,11 @@ from tavq.nets.features import (
     FeatureNetwork,
     ScenesNetwork,
     SqueezeNet,
-    feature_network,
     perceptual_distance,
     scenes_layers,
     unit_stages,
 )
+from tavq.nets.networks import feature_network
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,13 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from tavq.core.errors import DataError
-from tavq.core.files import read_bytes
-from tavq.data.exporting import ExportSummary, Format, formats
-from tavq.data.folder import FolderDataset, Progress
-from tavq.data.importing import new_folder
+from tavq.core.files import new_folder, read_bytes, write_bytes
+from tavq.data.exchange.exporting import ExportSummary, Format, formats
+from tavq.data.exchange.reasons import UNREADABLE, UNUSABLE_SEGMENTATION
+from tavq.data.exchange.samples import JSON, SEGMENTATION, TEXT, SampleWriter
+from tavq.data.folder import SEGMENTATION_CLASSES, FolderDataset, Progress
 from tavq.data.pictures import check_picture, load_segmentation
 from tavq.data.records import Record, to_line
-from tavq.data.shards import JSON, SEGMENTATION, TEXT, ShardWriter
 
 
 @formats.register("webdataset")
@@ -20,21 +20,22 @@ class WebDatasetFormat(Format):
 
     KEY.jpg (or .png, ...) holds the picture's file byte for byte, KEY.json all fields of the record, KEY.txt the
     captions, one a line (the long text where there are none), KEY.seg.png the segmentation. Pictures that cannot be
-    decoded are left out.
+    decoded are left out. The names of the classes lie beside the shards, in segmentation_classes.json: in a shard they
+    would be a sample without a picture to most readers.
     """
 
-    layout = "SPLIT-000000.tar, ... with KEY.jpg, KEY.json, KEY.txt and KEY.seg.png"
+    layout = "SPLIT-000000.tar, ... with KEY.jpg, KEY.json, KEY.txt and KEY.seg.png; segmentation_classes.json"
 
     def run(self, folder: Path, out: Path, shard_size: int, progress: Progress | None = None) -> ExportSummary:
         """Decodes each picture once to see that it is whole: 1 ms for 128 pixels a side, 10 ms for a megapixel."""
         dataset = FolderDataset(folder)
         pictures: Counter[str] = Counter()
         left_out = Counter({"faults of metadata.jsonl": len(dataset.faults)})
-        writers: dict[str, ShardWriter] = {}
+        writers: dict[str, SampleWriter] = {}
         with new_folder(out) as place, contextlib.ExitStack() as open_shards:
             for index, record in enumerate(dataset):
                 if record.split not in writers:
-                    writers[record.split] = ShardWriter(place, record.split, shard_size)
+                    writers[record.split] = SampleWriter(place, record.split, shard_size)
                     open_shards.callback(writers[record.split].close)
                 members = _members(dataset, record, left_out)
                 if members is not None:
@@ -42,6 +43,9 @@ class WebDatasetFormat(Format):
                     pictures[record.split] += 1
                 if progress:
                     progress(index + 1, len(dataset))
+            classes = folder / SEGMENTATION_CLASSES
+            if classes.is_file():
+                write_bytes(place / SEGMENTATION_CLASSES, read_bytes(classes))
             if not pictures:
                 raise DataError(f"None of the {len(dataset)} pictures of {folder} can be read; try: tavq data check")
         files = sum(writer.shards for writer in writers.values())
@@ -54,7 +58,7 @@ def _members(dataset: FolderDataset, record: Record, left_out: Counter[str]) -> 
     try:
         check_picture(path)
     except DataError:
-        left_out["pictures that cannot be read"] += 1
+        left_out[UNREADABLE] += 1
         return None
     members = {PurePosixPath(record.file_name).suffix[1:].lower() or "jpg": read_bytes(path)}
     members[JSON] = to_line(record).rstrip(b"\n")
@@ -67,5 +71,5 @@ def _members(dataset: FolderDataset, record: Record, left_out: Counter[str]) -> 
             load_segmentation(segmentation)
             members[SEGMENTATION] = read_bytes(segmentation)
         except DataError:
-            left_out["segmentations that cannot be used"] += 1
+            left_out[UNUSABLE_SEGMENTATION] += 1
     return members

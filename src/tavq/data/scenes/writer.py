@@ -1,16 +1,17 @@
 """Writes scenes as a folder data set: the same seed, the same bytes."""
 
-import io
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from tavq.core import files
 from tavq.core.errors import UsageError
+from tavq.data.folder import SEGMENTATION_CLASSES
+from tavq.data.pictures import png_bytes
+from tavq.data.records import METADATA
 from tavq.data.scenes.draw import Rendering, check_size, render
 from tavq.data.scenes.facts import look
 from tavq.data.scenes.kinds import CLASSES
@@ -63,9 +64,7 @@ def write_scenes(
     if images < 1:
         raise UsageError(f"{images} scenes cannot be drawn; ask for 1 or more.")
     check_size(size)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} already holds something; give a new folder to write the scenes to.")
-    with files.write_folder(folder) as place:
+    with files.new_folder(folder) as place:
         (place / "images").mkdir()
         (place / "segmentation").mkdir()
         lines = []
@@ -73,22 +72,15 @@ def write_scenes(
             lines.append(_write_one(place, seed, index, size))
             if progress is not None:
                 progress(index + 1, images)
-        files.write_json(place / "segmentation_classes.json", dict(enumerate(CLASSES)))
-        files.write_json_lines(place / "metadata.jsonl", lines)
+        files.write_json(place / SEGMENTATION_CLASSES, dict(enumerate(CLASSES)))
+        files.write_json_lines(place / METADATA, lines)
 
 
 def _write_one(place: Path, seed: int, index: int, size: int) -> dict[str, Any]:
     scene = sample_scene(seed, index)
     rendering = render(scene, size)
     picture, segmentation = f"images/{index:06d}.png", f"segmentation/{index:06d}.png"
-    # one flush for the whole folder at its end; a flush for each of thousands of small files would take minutes
-    (place / picture).write_bytes(_png(rendering.image))
-    (place / segmentation).write_bytes(_png(rendering.segmentation))
+    (place / picture).write_bytes(png_bytes(rendering.image))
+    (place / segmentation).write_bytes(png_bytes(rendering.segmentation))
     record = describe(scene, rendering)
     return {"file_name": picture, "split": split_of(index), **record, "segmentation": segmentation}
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=6)
-    return buffer.getvalue()

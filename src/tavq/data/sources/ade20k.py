@@ -1,15 +1,17 @@
 """ADE20K as SceneParse150: 22,210 scenes with the class of every pixel, of 150."""
 
 from collections import Counter
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_bytes, read_text
+from tavq.data.exchange.archives import FoundPictures
+from tavq.data.exchange.importing import ImportSummary, Source, sources
+from tavq.data.exchange.layouts import find_file, need_folder
+from tavq.data.exchange.published import Published
+from tavq.data.exchange.reasons import NOT_LISTED
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, find_file, is_picture_name, sources
-from tavq.data.intake import Found, stored, take_all
-from tavq.data.layouts import need_folder
 from tavq.data.records import Record
 
 NAMES = "objectInfo150.txt"
@@ -31,21 +33,27 @@ class Ade20k(Source):
         """Writes the pictures to `out`/images and the annotations to `out`/segmentation, both unchanged."""
         root = find_file(source, NAMES, ("ADEChallengeData2016",)).parent
         classes = _classes(root / NAMES)
-        left_out: Counter[str] = Counter()
-        found = []
+        for published in SPLITS.values():
+            need_folder(root, [f"images/{published}"], "pictures")
+        pictures = FoundPictures([root / "images"], known_as=str)
+        records, annotations, left_out = {}, {}, Counter[str]()
         for split, published in SPLITS.items():
-            folder = need_folder(root, [f"images/{published}"], "pictures")
-            for path in sorted(path for path in folder.iterdir() if is_picture_name(path.name)):
-                picture = f"images/{published}/{path.name}"
-                annotation = root / f"annotations/{published}/{path.stem}.png"
-                left_out["pictures without an annotation"] += not annotation.is_file()
-                if annotation.is_file():
-                    record = Record(picture, split, segmentation=f"segmentation/{published}/{path.stem}.png")
-                    found.append(Found.file(record, path, stored(partial(read_bytes, annotation))))
-        return take_all(out, found, left_out, progress, limit, classes)
+            for name in sorted(name for name in pictures if name.rpartition("/")[0] == published):
+                place = PurePosixPath(name).with_suffix(".png")
+                annotations[name] = root / "annotations" / place
+                if annotations[name].is_file():
+                    records[name] = Record(f"images/{name}", split, segmentation=f"segmentation/{place}")
+                else:
+                    left_out[NOT_LISTED] += 1
+
+        def stored(chosen: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+            return ((name, read_bytes(annotations[name])) for name in chosen)
+
+        found = Published(pictures, records, left_out=left_out, segmentations=stored, classes=classes)
+        return found.write(out, progress, limit)
 
 
-def _classes(path: Path) -> list[str]:
+def _classes(path: Path) -> dict[int, str]:
     """The names by class number, from a table whose first column is the number and whose last is the name."""
     names = {"0": "other"}
     for line in read_text(path).splitlines()[1:]:
@@ -54,4 +62,4 @@ def _classes(path: Path) -> list[str]:
             names[columns[0].strip()] = columns[-1].strip()
     if list(names) != [str(number) for number in range(len(names))] or len(names) == 1:
         raise DataError(f"{path} does not number its classes from 1 on; expected the columns Idx, ..., Name with tabs.")
-    return list(names.values())
+    return dict(enumerate(names.values()))

@@ -1,18 +1,16 @@
 """CamVid: 701 frames of street film with the class of every pixel, as the SegNet tutorial distributes them."""
 
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from tavq.core.errors import DataError
-from tavq.core.files import read_bytes
+from tavq.data.exchange.archives import FoundPictures
+from tavq.data.exchange.importing import ImportSummary, Source, sources
+from tavq.data.exchange.layouts import find_folder, need_folder
+from tavq.data.exchange.published import Published
+from tavq.data.exchange.reasons import NOT_LISTED
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, is_picture_name, sources
-from tavq.data.intake import Found, stored, take_all
-from tavq.data.layouts import find_folder, need_folder
 from tavq.data.records import SPLITS, Record
-from tavq.data.tars import open_tar, read_alone, tar_members
 
 CLASSES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign symbol", "fence", "car", "pedestrian", "bicyclist",
@@ -20,8 +18,8 @@ CLASSES = (
 )  # fmt: skip
 """The SegNet tutorial's numbers; the last is no class but what nobody labelled."""
 
-Files = dict[tuple[str, str], tuple[str, Callable[[], bytes]]]
-"""By folder and stem (`trainannot`, `0001TP_006690`): the file's name and how to read it."""
+
+FOLDERS = ("CamVid/train", "train")
 
 
 @sources.register("camvid")
@@ -36,38 +34,36 @@ class Camvid(Source):
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
         """Writes the frames to `out`/images and the annotations to `out`/segmentation, both unchanged."""
-        files = _files(source)
-        left_out: Counter[str] = Counter()
-        found = []
-        for (folder, stem), (name, read) in sorted(files.items(), key=lambda file: file[0]):
-            annotation = files.get((f"{folder}annot", stem))
-            if folder in SPLITS and annotation is None:
-                left_out["frames without an annotation"] += 1
-            elif folder in SPLITS and annotation is not None:
-                record = Record(f"images/{folder}/{name}", folder, segmentation=f"segmentation/{folder}/{stem}.png")
-                found.append(Found(record, read, stored(annotation[1])))
-        if not found:
-            raise DataError(f"There are no frames with annotations in {source}: {self.layout} were looked for.")
-        found.sort(key=lambda picture: SPLITS.index(picture.record.split))
-        return take_all(out, found, left_out, progress, limit, CLASSES)
+        files = FoundPictures([_place(source)], known_as=_folder_and_name)
+        annotations = {str(PurePosixPath(name).with_suffix("")): name for name in files}
+        records, frames, left_out = {}, {}, Counter[str]()
+        for split in SPLITS:
+            for name in sorted(name for name in files if name.startswith(f"{split}/")):
+                stem = PurePosixPath(name).stem
+                annotation = annotations.get(f"{split}annot/{stem}")
+                if annotation is None:
+                    left_out[NOT_LISTED] += 1
+                else:
+                    frames[annotation] = name
+                    records[name] = Record(f"images/{name}", split, segmentation=f"segmentation/{split}/{stem}.png")
+
+        def stored(chosen: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+            names = set(chosen)
+            wanted = [annotation for annotation, frame in frames.items() if frame in names]
+            return ((frames[annotation], data) for annotation, data in files.contents(wanted))
+
+        found = Published(files, records, left_out=left_out, segmentations=stored, classes=dict(enumerate(CLASSES)))
+        return found.write(out, progress, limit)
 
 
-def _files(source: Path) -> Files:
+def _place(source: Path) -> Path:
+    """The folder of the splits' folders, or the one tar file that holds them."""
     tars = sorted(path for path in source.glob("*.tar*") if path.name.lower().startswith("camvid"))
-    folder = find_folder(source, ["CamVid/train", "train"])
-    if folder is None and len(tars) == 1:
-        return _in_tar(tars[0])
-    root = need_folder(source, ["CamVid/train", "train"], "frames (and no single camvid*.tar)").parent
-    places = [root / f"{split}{ending}" for split in SPLITS for ending in ("", "annot")]
-    paths = [path for place in places if place.is_dir() for path in place.iterdir() if is_picture_name(path.name)]
-    return {(path.parent.name, path.stem): (path.name, partial(read_bytes, path)) for path in paths}
+    if find_folder(source, FOLDERS) is None and len(tars) == 1:
+        return tars[0]
+    return need_folder(source, FOLDERS, "frames (and no single camvid*.tar)").parent
 
 
-def _in_tar(path: Path) -> Files:
-    files: Files = {}
-    with open_tar(path) as archive:
-        for member in tar_members(path, archive):
-            *_, folder, name = ["", "", *member.name.replace("__", "/").split("/")]
-            if is_picture_name(name):
-                files[folder, PurePosixPath(name).stem] = (name, partial(read_alone, path, member))
-    return files
+def _folder_and_name(inner: str) -> str:
+    """`train/0001TP_006690.jpg` of CamVid/train/0001TP_006690.jpg and of train__0001TP_006690.jpg."""
+    return "/".join(inner.replace("__", "/").split("/")[-2:])

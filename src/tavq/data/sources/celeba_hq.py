@@ -1,18 +1,19 @@
 """CelebA-HQ: 30,000 faces, with the part masks of CelebAMask-HQ and the captions of Multi-Modal-CelebA-HQ."""
 
 from collections import Counter
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_text
+from tavq.data.exchange.archives import FoundPictures
+from tavq.data.exchange.importing import ImportSummary, Source, sources
+from tavq.data.exchange.layouts import caption_lines, find_file, find_folder, need_folder, numbered_lines
+from tavq.data.exchange.published import Published
+from tavq.data.exchange.reasons import NO_SPLIT, UNUSABLE_SEGMENTATION
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, find_file, sources
-from tavq.data.intake import Found, take_all
-from tavq.data.layouts import caption_lines, find_folder, need_folder, numbered_lines
 from tavq.data.pictures import load_picture, png_bytes
 from tavq.data.records import Record
 
@@ -49,25 +50,30 @@ class CelebaHq(Source):
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
         """Writes the pictures unchanged to `out`/images and the maps to `out`/segmentation."""
-        root = need_folder(source, [PICTURES, *(f"{root}/{PICTURES}" for root in ROOTS)], "pictures").parent
-        splits = _splits(find_file(root, MAPPING))
-        texts = find_folder(source, CAPTION_FOLDERS) or find_folder(root, CAPTION_FOLDERS)
-        masks = find_folder(root, [MASKS])
-        left_out: Counter[str] = Counter()
-        found = []
-        for path in sorted((root / PICTURES).glob("*.jpg"), key=lambda path: (len(path.stem), path.stem)):
-            split = splits.get(path.stem)
-            left_out["pictures that the mapping does not list"] += split is None
-            if split is not None:
-                parts = _parts(masks, int(path.stem))
-                captions = _captions(texts, path.stem)
-                left_out["pictures without captions"] += not captions
-                left_out["pictures without masks"] += not parts
-                record = Record(f"images/{path.name}", split, captions)
-                if parts:
-                    record = Record(record.file_name, split, captions, segmentation=f"segmentation/{path.stem}.png")
-                found.append(Found.file(record, path, partial(_map, parts) if parts else None))
-        return take_all(out, found, left_out, progress, limit, CLASSES if masks else ())
+        folder = need_folder(source, [PICTURES, *(f"{root}/{PICTURES}" for root in ROOTS)], "pictures")
+        splits = _splits(find_file(folder.parent, MAPPING))
+        texts = find_folder(source, CAPTION_FOLDERS) or find_folder(folder.parent, CAPTION_FOLDERS)
+        masks = find_folder(folder.parent, [MASKS])
+        pictures = FoundPictures([folder])
+        stems = {PurePosixPath(name).stem: name for name in pictures if name.endswith(".jpg")}
+        records, parts, left_out, told = {}, {}, Counter[str](), Counter[str]()
+        for stem in sorted(stems, key=lambda stem: (len(stem), stem)):
+            if stem not in splits:
+                left_out[NO_SPLIT] += 1
+                continue
+            name, captions = stems[stem], _captions(texts, stem)
+            records[name] = Record(f"images/{name}", splits[stem], captions, segmentation=f"segmentation/{stem}.png")
+            parts[name] = _parts(masks, int(stem))
+            told["pictures without captions"] += not captions
+            told["pictures without masks"] += not parts[name]
+
+        def maps(chosen: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+            return _maps({name: parts[name] for name in chosen if parts[name]}, left_out)
+
+        found = Published(
+            pictures, records, left_out=left_out, told=told, segmentations=maps, classes=dict(enumerate(CLASSES))
+        )
+        return found.write(out, progress, limit)
 
 
 def _splits(path: Path) -> dict[str, str]:
@@ -99,17 +105,20 @@ def _parts(masks: Path | None, number: int) -> list[tuple[int, Path]]:
     return [(index, path) for index, path in paths if path.is_file()]
 
 
-def _map(parts: list[tuple[int, Path]], height: int, width: int) -> bytes:
-    """The classes of a picture's pixels, from the bottom part to the one on top."""
-    classes = None
-    for index, path in parts:
-        mask = load_picture(path)[:, :, 0] > 0  # black and white, in three equal channels
-        if classes is None:
-            classes = np.zeros(mask.shape, np.uint8)
+def _maps(pictures: Mapping[str, list[tuple[int, Path]]], left_out: Counter[str]) -> Iterator[tuple[str, bytes]]:
+    for name, parts in pictures.items():
+        try:
+            yield name, _map(parts)
+        except DataError:
+            left_out[UNUSABLE_SEGMENTATION] += 1
+
+
+def _map(parts: list[tuple[int, Path]]) -> bytes:
+    """The classes of a face's pixels, from the bottom part to the one on top."""
+    masks = [(index, load_picture(path)[:, :, 0] > 0) for index, path in parts]  # black and white, in three channels
+    classes = np.zeros(masks[0][1].shape, np.uint8)
+    for index, mask in masks:
         if mask.shape != classes.shape:
-            raise DataError(
-                f"{path} has {mask.shape[1]} x {mask.shape[0]} pixels, other parts of the face have others."
-            )
+            raise DataError(f"{parts[0][1]} and another part of the same face have other sizes.")
         classes[mask] = index
-    assert classes is not None
-    return png_bytes(np.asarray(Image.fromarray(classes).resize((width, height), Image.Resampling.NEAREST)))
+    return png_bytes(classes)

@@ -7,21 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from tavq.core.errors import DataError
-from tavq.data.cocolabels import NAMES
-from tavq.data.cocoregions import Pixels, Regions, forms_here, label_maps
+from tavq.data.exchange.annotations import identity, read_box, read_lists, read_size
+from tavq.data.exchange.archives import find_coco_pictures
+from tavq.data.exchange.cocolabels import NAMES
+from tavq.data.exchange.cocoregions import Regions, forms_here, label_maps
+from tavq.data.exchange.drafts import Draft, Drafts
+from tavq.data.exchange.importing import ImportSummary, Source, sources
+from tavq.data.exchange.layouts import check_source, first_file
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, sources
-from tavq.data.published import (
-    Draft,
-    Drafts,
-    check_source,
-    find_coco_pictures,
-    first_file,
-    identity,
-    read_box,
-    read_lists,
-    read_size,
-)
+from tavq.data.pictures import png_bytes
 from tavq.data.records import NamedBox, usable_text
 
 SPLITS = ("train", "val")
@@ -56,8 +50,10 @@ class Coco(Source):
             reader.read(split, {kind: path for (kind, of), path in files.items() if of == split})
         _tell(drafts.left_out, files, forms, year)
 
-        def maps(chosen: Sequence[Draft]) -> Iterator[tuple[Draft, Pixels]]:
-            return label_maps(forms[0], source, reader.regions, chosen, drafts.left_out)
+        def maps(chosen: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+            sizes = {name: drafts[name].size for name in chosen}
+            found = label_maps(forms[0], source, reader.regions, sizes, drafts.left_out)
+            return ((name, png_bytes(pixels)) for name, pixels in found)
 
         return drafts.write(out, progress, limit, maps if forms else None, reader.classes())
 

@@ -7,9 +7,12 @@ from typing import Any
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_json_lines, read_text
+from tavq.data.exchange.annotations import identity, mappings
+from tavq.data.exchange.archives import coco_picture, find_coco_pictures
+from tavq.data.exchange.drafts import Drafts
+from tavq.data.exchange.importing import ImportSummary, Source, sources
+from tavq.data.exchange.layouts import check_source
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, sources
-from tavq.data.published import Drafts, check_source, coco_picture, find_coco_pictures, identity, mappings
 from tavq.data.records import Question, usable_text
 
 FILES = ("questions.txt", "answers.txt", "img_ids.txt", "types.txt")

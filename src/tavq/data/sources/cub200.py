@@ -6,11 +6,13 @@ from pathlib import Path
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_text
+from tavq.data.exchange.archives import FoundPictures
+from tavq.data.exchange.importing import ImportSummary, Source, sources
+from tavq.data.exchange.layouts import caption_lines, find_file, find_folder, is_picture_path, numbered_lines, table
+from tavq.data.exchange.published import Published
+from tavq.data.exchange.reasons import NO_FILE, NOT_LISTED
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, find_file, sources
-from tavq.data.intake import Found, take_all
-from tavq.data.layouts import caption_lines, find_folder, is_picture_path, numbered_lines, table
-from tavq.data.records import NamedBox, Record
+from tavq.data.records import Box, NamedBox, Record
 
 ROOTS = ("CUB_200_2011",)
 CAPTION_FOLDERS = ("text_c10", "cub_captions/text_c10", "cvpr2016_cub/text_c10", "cub_captions", "birds/text", "text")
@@ -33,23 +35,23 @@ class Cub200(Source):
         texts = find_folder(source, CAPTION_FOLDERS) or find_folder(root, CAPTION_FOLDERS)
         boxes, training = table(root / "bounding_boxes.txt"), table(root / "train_test_split.txt")
         classes, labels = table(root / "classes.txt"), table(root / "image_class_labels.txt")
-        left_out: Counter[str] = Counter()
-        found = []
+        pictures = FoundPictures([root / "images"], known_as=str)
+        records, left_out, told = {}, Counter[str](), Counter[str]()
         for number, key, name in numbered_lines(root / "images.txt"):
             where = f"{root / 'images.txt'} line {number}"
             if not is_picture_path(name):
                 raise DataError(f"{where} lists {name!r:.100}; expected FOLDER/NAME.jpg.")
             if key not in training or key not in boxes or labels.get(key) not in classes:
                 raise DataError(f"{where}: picture {key} has no split, box or class in the lists beside it.")
-            path = root / "images" / name
-            captions = _captions(texts, name)
-            left_out["listed pictures without a file"] += not path.is_file()
-            left_out["pictures without captions"] += path.is_file() and not captions
-            if path.is_file():
-                split = "train" if training[key] == "1" else "test"
-                bird = NamedBox(_box(boxes[key], root), _class_name(classes[labels[key]]))
-                found.append(Found.file(Record(f"images/{name}", split, captions, objects=(bird,)), path))
-        return take_all(out, found, left_out, progress, limit)
+            if name not in pictures:
+                left_out[NO_FILE] += 1
+                continue
+            bird = NamedBox(_box(boxes[key], root), _class_name(classes[labels[key]]))
+            split, captions = "train" if training[key] == "1" else "test", _captions(texts, name)
+            records[name] = Record(f"images/{name}", split, captions, objects=(bird,))
+            told["pictures without captions"] += not captions
+        left_out[NOT_LISTED] += len(pictures) - len(records)
+        return Published(pictures, records, left_out=left_out, told=told).write(out, progress, limit)
 
 
 def _captions(texts: Path | None, name: str) -> tuple[str, ...]:
@@ -57,7 +59,7 @@ def _captions(texts: Path | None, name: str) -> tuple[str, ...]:
     return caption_lines(read_text(path)) if path is not None and path.is_file() else ()
 
 
-def _box(text: str, root: Path) -> tuple[float, float, float, float]:
+def _box(text: str, root: Path) -> Box:
     try:
         x, y, width, height = map(float, text.split())
         if math.isfinite(x + y + width + height):

@@ -8,15 +8,19 @@ from typing import Any
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_json, read_text
+from tavq.data.exchange.archives import find_pictures
+from tavq.data.exchange.importing import ImportSummary, Source, sources
+from tavq.data.exchange.layouts import find_file, in_order, picture_lines, token_captions
+from tavq.data.exchange.published import Published
+from tavq.data.exchange.reasons import EMPTY_CAPTION, NO_FILE, NO_SPLIT, NOT_LISTED
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, PictureFiles, Source, find_file, sources
-from tavq.data.intake import taking_in
-from tavq.data.layouts import in_order, picture_lines, token_captions
 from tavq.data.records import Record
 
 TOKENS, TABLE, KARPATHY = "results_20130124.token", "results.csv", "dataset_flickr30k.json"
 TEXT_FOLDERS = ("flickr30k", "flickr30k_images")
-PICTURE_FOLDERS = ("flickr30k-images", "flickr30k_images/flickr30k_images", "flickr30k_images", "images")
+PICTURES = (
+    ["flickr30k-images"], ["flickr30k_images/flickr30k_images"], ["flickr30k_images"], ["images"], ["flickr30k*"],
+)  # fmt: skip
 SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 
 
@@ -29,32 +33,29 @@ class Flickr30k(Source):
     For research use only; the photographs belong to their makers.
     """
 
-    layout = f"{TOKENS} or {TABLE}, pictures in flickr30k-images/ or flickr30k*.tar, {KARPATHY} where it is there"
+    layout = (
+        f"{TOKENS} or {TABLE}, pictures in flickr30k-images/ or an archive flickr30k*, {KARPATHY} where it is there"
+    )
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
         """Writes the pictures unchanged to `out`/images, with their captions in the published order."""
         captions, empty = _captions(source)
         splits = _splits(source, captions)
-        pictures = PictureFiles(source, PICTURE_FOLDERS, "flickr30k*.tar*")
-        here = {name: split for name, split in splits.items() if name in pictures.names and captions.get(name)}
-        if not here:
-            raise DataError(f"None of the captioned pictures is in {pictures.place}.")
+        pictures = find_pictures(source, *PICTURES)
+        records = {
+            name: Record(f"images/{name}", splits[name], captions[name])
+            for name in captions
+            if name in splits and name in pictures
+        }
         left_out = Counter(
             {
-                "pictures in no split": len((pictures.names & captions.keys()) - splits.keys()),
-                "pictures without captions": len(pictures.names - captions.keys()),
-                "captioned pictures without a file": len(captions.keys() - pictures.names),
-                "captions that are empty": empty,
+                NO_SPLIT: len([name for name in pictures if name in captions and name not in splits]),
+                NOT_LISTED: len([name for name in pictures if name not in captions]),
+                NO_FILE: len(captions.keys() - set(pictures)),
+                EMPTY_CAPTION: empty,
             }
         )
-        with taking_in(out, limit) as intake:
-            intake.left_out.update(left_out)
-            for done, (name, data) in enumerate(pictures.contents(list(here)), 1):
-                if intake.has_room(here[name]):
-                    intake.add(Record(f"images/{name}", here[name], captions[name]), data)
-                if progress:
-                    progress(done, len(here))
-            return intake.finish()
+        return Published(pictures, records, left_out=left_out).write(out, progress, limit)
 
 
 def _captions(source: Path) -> tuple[dict[str, tuple[str, ...]], int]:

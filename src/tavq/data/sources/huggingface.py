@@ -10,10 +10,11 @@ from PIL import Image
 
 from tavq.core.errors import DataError, FileError, UsageError
 from tavq.core.files import read_bytes
+from tavq.data.exchange.importing import ImportSummary, Source, sources
+from tavq.data.exchange.intake import Intake, taking_in
+from tavq.data.exchange.layouts import split_named
+from tavq.data.exchange.reasons import UNREADABLE
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, sources
-from tavq.data.intake import Intake, taking_in
-from tavq.data.layouts import split_named
 from tavq.data.pictures import FORMATS
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif"}
@@ -97,7 +98,7 @@ def _bytes(picture: Any) -> bytes | None:
 def _take(intake: Intake, split: str, number: int, data: bytes | None, fields: Mapping[str, Any]) -> None:
     suffix = _suffix(data) if data is not None else None
     if data is None or suffix is None:
-        intake.left_out["pictures that cannot be read"] += 1
+        intake.left_out[UNREADABLE] += 1
         return
     record = intake.foreign_record(f"images/{split}/{number:08d}{suffix}", split, fields)
     if record is not None:

@@ -4,9 +4,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tavq.core.errors import DataError
+from tavq.data.exchange.annotations import mappings, read_lists
+from tavq.data.exchange.archives import find_pictures
+from tavq.data.exchange.drafts import Drafts
+from tavq.data.exchange.importing import ImportSummary, Source, sources
+from tavq.data.exchange.layouts import check_source
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, sources
-from tavq.data.published import Drafts, check_source, find_pictures, mappings, read_lists
 
 PICTURES = ("train2014", "val2014", "*images*", "imgs", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset")
 SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}

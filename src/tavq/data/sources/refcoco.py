@@ -6,23 +6,14 @@ from typing import Any
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_json
+from tavq.data.exchange.annotations import identity, mappings, read_box, read_lists, read_size
+from tavq.data.exchange.archives import coco_picture, find_coco_pictures
+from tavq.data.exchange.drafts import Draft, Drafts
+from tavq.data.exchange.importing import ImportSummary, Source, sources
+from tavq.data.exchange.layouts import check_source, first_file
+from tavq.data.exchange.plainpickle import read_plain_pickle
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, sources
-from tavq.data.plainpickle import read_plain_pickle
-from tavq.data.published import (
-    Draft,
-    Drafts,
-    check_source,
-    coco_picture,
-    find_coco_pictures,
-    first_file,
-    identity,
-    mappings,
-    read_box,
-    read_lists,
-    read_size,
-)
-from tavq.data.records import NamedBox, usable_text
+from tavq.data.records import Box, NamedBox, usable_text
 
 REFERENCES = ("refs(unc).p", "refs(umd).p", "refs(google).p")
 SINGLE = "refcocos_test.json"
@@ -169,7 +160,7 @@ def _read_expressions(path: Path, drafts: Drafts) -> Things:
     return things
 
 
-def _from_corners(corners: Any) -> tuple[float, float, float, float] | None:
+def _from_corners(corners: Any) -> Box | None:
     """[left, top, width, height] of [left, top, right, bottom]."""
     if not isinstance(corners, list) or len(corners) != 4:
         return None

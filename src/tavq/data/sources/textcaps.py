@@ -4,9 +4,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tavq.core.errors import DataError
+from tavq.data.exchange.annotations import read_lists
+from tavq.data.exchange.archives import find_pictures
+from tavq.data.exchange.drafts import Draft, Drafts
+from tavq.data.exchange.importing import ImportSummary, Source, sources
+from tavq.data.exchange.layouts import check_source, first_file
 from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, sources
-from tavq.data.published import Draft, Drafts, check_source, find_pictures, first_file, read_lists
 from tavq.data.records import SPLITS
 
 PICTURES = ("train_val_images", "train_images", "test_images", "images*")

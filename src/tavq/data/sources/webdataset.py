@@ -3,20 +3,21 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tavq.core.errors import DataError, FileError
-from tavq.core.files import parse_json
-from tavq.data.folder import Progress
-from tavq.data.importing import ImportSummary, Source, sources
-from tavq.data.intake import Intake, taking_in
-from tavq.data.layouts import caption_lines, expand_braces, is_picture_path, split_named
-from tavq.data.records import Record
-from tavq.data.shards import JSON, SEGMENTATION, TEXT, Sample, read_samples
-
-SHARDS = (".tar", ".tar.gz", ".tgz")
+from tavq.core.files import parse_json, read_json
+from tavq.data.exchange.importing import ImportSummary, Source, sources
+from tavq.data.exchange.intake import Intake, taking_in
+from tavq.data.exchange.layouts import caption_lines, expand_braces, is_picture_path, split_named
+from tavq.data.exchange.samples import JSON, SEGMENTATION, TEXT, Sample, read_samples
+from tavq.data.exchange.tars import SUFFIXES
+from tavq.data.folder import SEGMENTATION_CLASSES, Progress
+from tavq.data.records import Record, usable_text
 
 
 @sources.register("webdataset")
@@ -25,7 +26,8 @@ class WebDataset(Source):
 
     Of each sample the first picture is taken, the fields `captions` (or `caption`, `sentences`, `text`), `long_text`,
     `objects`, `questions`, `split` and `file_name` of its `.json`, the lines of its `.txt` as captions where the json
-    has no text, and its `.seg.png` as segmentation. The split is the json's, else the word train, val (valid,
+    has no text, and its `.seg.png` as segmentation, whose classes are named in segmentation_classes.json beside the
+    shards. The split is the json's, else the word train, val (valid,
     validation, dev) or test in the name or folder of the shard, else train.
 
     Differs from the package webdataset: places are files only, never URLs or `pipe:` commands, and nothing is ever
@@ -37,31 +39,52 @@ class WebDataset(Source):
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
         """Writes the pictures unchanged to their own `file_name`, else to `out`/images/SHARD/KEY.jpg."""
         done = 0
+        paths = _paths(source)
+        above = source if source.is_dir() else Path(os.path.commonpath([path.parent for path in paths]))
         with taking_in(out, limit) as intake:
-            for name, path in _shards(source):
+            for path in paths:
                 for sample in read_samples(path):
-                    _take(intake, name, sample)
+                    _take(intake, _name(path.relative_to(above)), sample)
                     done += 1
                     if progress:
                         progress(done, 0)
-            return intake.finish()
+            return intake.finish(_classes(above / SEGMENTATION_CLASSES, intake.left_out))
 
 
-def _shards(source: Path) -> Iterator[tuple[str, Path]]:
-    """Each shard with its name (its path without endings, below what all have in common)."""
+def _paths(source: Path) -> list[Path]:
     if source.is_dir():
-        paths = sorted(path for path in source.rglob("*") if path.name.lower().endswith(SHARDS) and path.is_file())
+        paths = sorted(path for path in source.rglob("*") if path.name.lower().endswith(SUFFIXES) and path.is_file())
         if not paths:
-            raise DataError(f"There are no shards in {source}: files that end in {', '.join(SHARDS)} were looked for.")
-    else:
-        paths = [Path(path) for path in expand_braces(str(source))]
-        gone = next((path for path in paths if not path.is_file()), None)
-        if gone is not None:
-            raise DataError(f"There is no shard {gone}; give a folder of .tar files, one of them, or a brace list.")
-    above = source if source.is_dir() else Path(os.path.commonpath([path.parent for path in paths]))
-    for path in paths:
-        name = path.relative_to(above).as_posix()
-        yield next(name[: -len(end)] for end in (*SHARDS[::-1], "") if name.lower().endswith(end)), path
+            raise DataError(
+                f"There are no shards in {source}: files that end in {', '.join(SUFFIXES)} were looked for."
+            )
+        return paths
+    paths = [Path(path) for path in expand_braces(str(source))]
+    gone = next((path for path in paths if not path.is_file()), None)
+    if gone is not None:
+        raise DataError(f"There is no shard {gone}; give a folder of .tar files, one of them, or a brace list.")
+    return paths
+
+
+def _name(path: Path) -> str:
+    """The name of a shard: its path without endings, below what all of them have in common."""
+    name = path.as_posix()
+    return next(name[: -len(end)] for end in (*SUFFIXES[::-1], "") if name.lower().endswith(end))
+
+
+def _classes(path: Path, left_out: Counter[str]) -> dict[int, str]:
+    """The names of the classes from the file that `tavq data export` leaves beside its shards."""
+    if not path.is_file():
+        return {}
+    try:
+        given = read_json(path)
+    except FileError:
+        given = None
+    given = given if isinstance(given, dict) else {"": None}
+    names = {int(number): usable_text(name) for number, name in given.items() if re.fullmatch("[0-9]{1,5}", number)}
+    usable = {number: name for number, name in names.items() if name is not None}
+    left_out["names of classes that cannot be used"] += len(given) - len(usable)
+    return usable
 
 
 def _take(intake: Intake, shard: str, sample: Sample) -> None:
@@ -73,8 +96,10 @@ def _take(intake: Intake, shard: str, sample: Sample) -> None:
     if record is None:
         intake.left_out["samples whose key cannot be a file name"] += 1
     elif intake.has_room(record.split):
-        segmentation = sample.parts.get(SEGMENTATION)
-        intake.add(record, sample.picture, None if segmentation is None else lambda height, width: segmentation)
+        place = record.segmentation if record.segmentation != record.file_name else None
+        if SEGMENTATION not in sample.parts or not intake.lay(place, sample.parts[SEGMENTATION]):
+            record = replace(record, segmentation=None)
+        intake.add(record, sample.picture)
 
 
 def _record(intake: Intake, shard: str, sample: Sample) -> Record | None:

@@ -1,0 +1,399 @@
+"""How far choices that a paper rarely states move PSNR, SSIM and Fréchet distances of one trained tokenizer.
+
+Each table starts with the protocol of `tavq evaluate` and changes one thing at a time: how pictures are resized, how
+reconstructions are stored, whose statistics are the reference, how many pictures there are, and which. Differences of
+PSNR and SSIM are of the same pictures, with 95 % bootstrap intervals; those of distances have 95 % intervals by a
+jackknife that leaves out a twentieth of the pictures at a time.
+
+Run: OMP_NUM_THREADS=1 python benchmarks/protocol.py RUN --data flickr8k --squeezenet squeezenet1_1_caffe_fp16.npz \
+    [--wide FOLDER] [--seed 0] [--json protocol.json]
+
+`--wide` is a folder of pictures that are not square, for the crop.
+"""
+
+import argparse
+import io
+import platform
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from tavq.cli.models import data_config, open_network
+from tavq.cli.protocol import versions
+from tavq.core.files import write_json
+from tavq.data.folder import FolderDataset
+from tavq.data.pictures import load_picture
+from tavq.data.transforms import prepare, to_float, to_uint8
+from tavq.metrics import intervals
+from tavq.metrics.distances import Gaussian, frechet_distance
+from tavq.metrics.images import psnr, ssim
+from tavq.nets.features import FeatureNetwork
+from tavq.tokenizer import Tokenizer, find_model, read_model_config
+
+BATCH = 32
+GROUPS = 20
+STUDENT = 2.093  # the 97.5th percentile of Student's t with 19 degrees of freedom
+SIZES = (250, 500, 1000, 2000, 5000)
+
+Prepare = Callable[[Path, int], Tensor]
+"""From a picture file and a size to bytes [3 y x]."""
+
+
+# --- what is measured -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A network's features of reconstructions and of the pictures that they are held against."""
+
+    made: Tensor
+    reference: Tensor
+
+    @cached_property
+    def distance(self) -> float:
+        return distance(self.made, self.reference)
+
+    @cached_property
+    def left_out(self) -> list[float]:
+        """The distance without every GROUPS-th picture of both, from the first, the second, ... on."""
+        return [distance(without(self.made, group), without(self.reference, group)) for group in range(GROUPS)]
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    return frechet_distance(*(Gaussian(len(x), x.mean(0), x.mT.cov()) for x in (a, b)))
+
+
+def without(rows: Tensor, group: int) -> Tensor:
+    return rows[torch.arange(len(rows)) % GROUPS != group]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Each picture's scores, and the features by network."""
+
+    scores: dict[str, Tensor]
+    features: dict[str, Pair]
+
+    def some(self, rows: Tensor) -> "Measured":
+        """The same of some of the pictures."""
+        features = {name: Pair(pair.made[rows], pair.reference[rows]) for name, pair in self.features.items()}
+        return Measured({name: values[rows] for name, values in self.scores.items()}, features)
+
+    def figures(self) -> dict[str, float]:
+        means = {name: float(values.mean()) for name, values in self.scores.items()}
+        return means | {f"fd_{name}": pair.distance for name, pair in self.features.items()}
+
+
+@torch.no_grad()
+def in_batches(work: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    return torch.cat([work(part) for part in images.split(BATCH)])
+
+
+class Bench:
+    """A tokenizer and the networks it is measured by."""
+
+    def __init__(self, model: str, networks: Sequence[str]) -> None:
+        self.folder = find_model(model)
+        self.tokenizer = Tokenizer.from_pretrained(self.folder)
+        self.size = data_config(self.folder, None).size
+        self.networks: list[FeatureNetwork] = [open_network(name) for name in networks]
+
+    def reconstruct(self, originals: Tensor) -> Tensor:
+        """Of bytes [n 3 y x], clamped, as `tavq evaluate` has them."""
+        return in_batches(lambda x: self.tokenizer(to_float(x)).images.clamp(-1, 1), originals)
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        floats = (lambda x: to_float(x)) if images.dtype == torch.uint8 else (lambda x: x)
+        return {n.name: in_batches(lambda x, n=n: n(floats(x)).double(), images) for n in self.networks}
+
+    def measure(self, reconstructions: Tensor, originals: Tensor, features: Mapping[str, Tensor]) -> Measured:
+        """`features` are the originals'."""
+        pairs = list(zip(reconstructions.split(BATCH), originals.split(BATCH), strict=True))
+        scores = {
+            measure.__name__: torch.cat([measure(as_float(a), to_float(b)) for a, b in pairs])
+            for measure in (psnr, ssim)
+        }
+        own = self.features(reconstructions)
+        return Measured(scores, {name: Pair(own[name], features[name]) for name in own})
+
+    def of(self, originals: Tensor) -> Measured:
+        return self.measure(self.reconstruct(originals), originals, self.features(originals))
+
+
+def as_float(images: Tensor) -> Tensor:
+    return to_float(images) if images.dtype == torch.uint8 else images
+
+
+# --- differences ------------------------------------------------------------------------------------------------
+
+
+def differences(base: Measured, other: Measured) -> dict[str, dict[str, Any]]:
+    """Value and difference with its interval of every figure; pictures are the same, row by row."""
+    rows = {}
+    for name, values in other.scores.items():
+        gap = torch.stack([torch.ones_like(values), values - base.scores[name]], dim=1)
+        found = intervals.with_intervals([name], gap, intervals.mean)[name]
+        rows[name] = {"value": float(values.mean()), "difference": found["value"], "interval": found["interval"]}
+    for name in other.features:
+        rows[f"fd_{name}"] = jackknifed(base.features[name], other.features[name])
+    return rows
+
+
+def jackknifed(base: Pair, other: Pair) -> dict[str, Any]:
+    """The difference of two distances; sets that are not of the same pictures leave out groups of their own."""
+    difference = other.distance - base.distance
+    parts = [b - a for a, b in zip(base.left_out, other.left_out, strict=True)]
+    half = STUDENT * (GROUPS - 1) ** 0.5 * statistics.pstdev(parts)
+    return {"value": other.distance, "difference": difference, "interval": [difference - half, difference + half]}
+
+
+# --- variants ---------------------------------------------------------------------------------------------------
+
+
+def evaluated(path: Path, size: int) -> Tensor:
+    """As `tavq evaluate` reads it."""
+    return prepare(load_picture(path, size), size)
+
+
+def by_pillow(path: Path, size: int, how: Image.Resampling) -> Tensor:
+    return torch.from_numpy(
+        np.asarray(Image.fromarray(centre(path)).resize((size, size), how)).transpose(2, 0, 1).copy()
+    )
+
+
+def by_torch(path: Path, size: int, how: str, antialias: bool) -> Tensor:
+    image = torch.from_numpy(centre(path).copy()).permute(2, 0, 1)[None].float()
+    return interpolate(image, (size, size), mode=how, antialias=antialias)[0].round().clamp(0, 255).to(torch.uint8)
+
+
+def squashed(path: Path, size: int) -> Tensor:
+    return channels_first(Image.fromarray(load_picture(path)).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def channels_first(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
+
+
+def centre(path: Path) -> np.ndarray:
+    """The whole file decoded, its centre square."""
+    picture = load_picture(path)
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    y, x = (height - side) // 2, (width - side) // 2
+    return picture[y : y + side, x : x + side]
+
+
+RESIZES: dict[str, Prepare] = {
+    "as evaluated": evaluated,
+    "whole JPEG, Pillow bicubic": partial(by_pillow, how=Image.Resampling.BICUBIC),
+    "whole JPEG, Pillow bilinear": partial(by_pillow, how=Image.Resampling.BILINEAR),
+    "whole JPEG, Pillow Lanczos": partial(by_pillow, how=Image.Resampling.LANCZOS),
+    "whole JPEG, torch bicubic, antialias": partial(by_torch, how="bicubic", antialias=True),
+    "whole JPEG, torch bilinear, antialias": partial(by_torch, how="bilinear", antialias=True),
+    "whole JPEG, torch bicubic": partial(by_torch, how="bicubic", antialias=False),
+    "whole JPEG, torch bilinear": partial(by_torch, how="bilinear", antialias=False),
+}
+
+
+def jpeg(images: Tensor, quality: int) -> Tensor:
+    """Bytes [n 3 y x] through JPEG files of Pillow's defaults (chroma at half the resolution)."""
+    found = []
+    for image in images.permute(0, 2, 3, 1).numpy():
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=quality)
+        found.append(np.asarray(Image.open(file)))
+    return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).contiguous()
+
+
+def cut(images: Tensor) -> Tensor:
+    """Bytes by cutting the fraction off, as `astype(uint8)` does."""
+    return images.add(1).mul(127.5).clamp(0, 255).to(torch.uint8)
+
+
+def read(paths: Iterable[Path], size: int, how: Prepare) -> Tensor:
+    return torch.stack([how(path, size) for path in paths])
+
+
+# --- the tables -------------------------------------------------------------------------------------------------
+
+Rows = dict[str, dict[str, dict[str, Any]]]
+
+
+def resizing(bench: Bench, paths: Sequence[Path]) -> tuple[Rows, Rows]:
+    """Of the whole pipeline, and of the pictures themselves against those that are evaluated."""
+    base_pictures = read(paths, bench.size, evaluated)
+    base_features = bench.features(base_pictures)
+    base = bench.measure(bench.reconstruct(base_pictures), base_pictures, base_features)
+    pipeline, themselves = {}, {}
+    for name, how in RESIZES.items():
+        pictures = read(paths, bench.size, how)
+        pipeline[name] = differences(base, bench.of(pictures))
+        same = bench.measure(pictures, base_pictures, base_features)
+        themselves[name] = {figure: {"value": value} for figure, value in same.figures().items()}
+    return pipeline, themselves
+
+
+def storing(bench: Bench, paths: Sequence[Path]) -> Rows:
+    """The same reconstructions, as numbers and as files."""
+    originals = read(paths, bench.size, evaluated)
+    made, known = bench.reconstruct(originals), bench.features(originals)
+    base = bench.measure(made, originals, known)
+    eight = to_uint8(made)
+    stored = {"as evaluated: not rounded": made, "8 bits, rounded (PNG)": eight, "8 bits, fraction cut off": cut(made)}
+    stored |= {f"JPEG of quality {quality}": jpeg(eight, quality) for quality in (95, 75)}
+    rows = {name: differences(base, bench.measure(images, originals, known)) for name, images in stored.items()}
+    for quality in (95, 75):
+        both = jpeg(originals, quality)
+        measured = bench.measure(jpeg(eight, quality), both, bench.features(both))
+        rows[f"JPEG of quality {quality}, originals too"] = differences(base, measured)
+    return rows
+
+
+def references(parts: Mapping[str, Measured], seed: int) -> Rows:
+    """Distances of the test split's reconstructions to the originals of other splits, and of originals alone."""
+    test = parts["test"]
+    some = shuffled(len(parts["train"].scores["psnr"]), seed)[: len(test.scores["psnr"])]
+    train = parts["train"].some(some)
+    sets = {
+        "as evaluated: test, its own originals": test.features,
+        "test, originals of val": crossed(test, parts["val"]),
+        f"test, originals of {len(some):,} of train": crossed(test, train),
+        "test, originals of all of train": crossed(test, parts["train"]),
+        f"{len(some):,} of train, their own originals": train.features,
+        "originals of test, originals of val": crossed(originals_of(test), parts["val"]),
+        "originals of test, originals of all of train": crossed(originals_of(test), parts["train"]),
+    }
+    return {
+        name: {f"fd_{n}": jackknifed(test.features[n], pair) for n, pair in features.items()}
+        for name, features in sets.items()
+    }
+
+
+def crossed(made: Measured, reference: Measured) -> dict[str, Pair]:
+    """Reconstructions of the first beside the originals of the other."""
+    return {name: Pair(pair.made, reference.features[name].reference) for name, pair in made.features.items()}
+
+
+def originals_of(measured: Measured) -> Measured:
+    """As if its originals were what was made."""
+    features = {name: Pair(pair.reference, pair.reference) for name, pair in measured.features.items()}
+    return Measured(measured.scores, features)
+
+
+def shuffled(count: int, seed: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+
+def counting(train: Measured, seed: int) -> dict[str, dict[str, Any]]:
+    """Figures of disjoint subsets of the training split, by their size: mean, deviation, least and greatest."""
+    order = shuffled(len(train.scores["psnr"]), seed)[: SIZES[-1]]
+    table = {}
+    for size in SIZES:
+        found = [train.some(part).figures() for part in order.split(size) if len(part) == size]
+        spread = {}
+        for name in found[0]:
+            values = [figures[name] for figures in found]
+            deviation = statistics.stdev(values) if len(values) > 1 else None
+            spread[name] = {"value": statistics.mean(values), "deviation": deviation}
+            spread[name] |= {"least": min(values), "greatest": max(values)}
+        table[f"{size:,} pictures ({len(found)} {'subsets' if len(found) > 1 else 'set'})"] = spread
+    return table
+
+
+def cropping(bench: Bench, folder: Path) -> Rows:
+    """Pictures that are not square, cut or squashed from whole JPEGs by Pillow's bicubic; and as they are evaluated."""
+    dataset = FolderDataset(folder)
+    paths = [dataset.path(record.file_name) for record in dataset]
+    variants = {
+        "whole JPEG, centre square": RESIZES["whole JPEG, Pillow bicubic"],
+        "whole JPEG, squashed to a square": squashed,
+        "as evaluated: centre square": evaluated,
+    }
+    measured = {name: bench.of(read(paths, bench.size, how)) for name, how in variants.items()}
+    base = next(iter(measured.values()))
+    return {f"{name} ({len(paths)} pictures)": differences(base, one) for name, one in measured.items()}
+
+
+def measure(bench: Bench, data: Path, wide: Path | None, seed: int) -> dict[str, Rows]:
+    splits = {split: FolderDataset(data, split) for split in ("train", "val", "test")}
+    paths = {name: [split.path(record.file_name) for record in split] for name, split in splits.items()}
+    tables: dict[str, Rows] = {}
+    tables["resizing: the whole pipeline"], tables["resizing: the pictures themselves"] = resizing(bench, paths["test"])
+    tables["storing the reconstructions"] = storing(bench, paths["test"])
+    parts = {name: bench.of(read(found, bench.size, evaluated)) for name, found in paths.items()}
+    tables["reference"] = references(parts, seed)
+    tables["number of pictures, of train"] = counting(parts["train"], seed)
+    if wide is not None:
+        tables["crop or squash"] = cropping(bench, wide)
+    return tables
+
+
+# --- the page ---------------------------------------------------------------------------------------------------
+
+
+def shown(title: str, rows: Rows) -> Table:
+    figures = list(next(iter(rows.values())))
+    table = Table("", *figures, title=title, title_justify="left")
+    for name, row in rows.items():
+        table.add_row(name, *(cell(row[figure]) for figure in figures))
+    return table
+
+
+def cell(found: Mapping[str, Any]) -> str:
+    value = number(found["value"])
+    if found.get("difference"):
+        low, high = found["interval"]
+        return f"{value}  {found['difference']:+.3g} ({low:+.3g} to {high:+.3g})"
+    if found.get("deviation"):
+        return f"{value}  sd {found['deviation']:.2g} ({number(found['least'])} to {number(found['greatest'])})"
+    return value
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="How far unstated choices move the figures.")
+    parser.add_argument("model", help="a run or model folder")
+    parser.add_argument("--data", type=Path, required=True, help="a folder data set with train, val and test")
+    parser.add_argument("--squeezenet", type=Path, required=True, help="its .npz file of Caffe weights")
+    parser.add_argument("--wide", type=Path, help="a folder of pictures that are not square")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    bench = Bench(options.model, ["scenes", f"squeezenet={options.squeezenet}"])
+    tables = measure(bench, options.data, options.wide, options.seed)
+    told = {
+        "model_sha256": read_model_config(bench.folder).get("sha256"),
+        "data": options.data.resolve().name,
+        "data_sha256": FolderDataset(options.data).fingerprint,
+        "size": bench.size,
+        "seed": options.seed,
+        "feature_weights": {network.name: network.sha256 for network in bench.networks},
+        "machine": {"processor": platform.processor() or platform.machine(), "threads": 1},
+        "versions": versions("numpy", "pillow", "torch"),
+    }
+    console = Console(width=170)
+    for name, value in told.items():
+        console.print(f"{name}: {value}", highlight=False, soft_wrap=True)
+    for title, rows in tables.items():
+        console.print(shown(title, rows))
+    if options.json:
+        write_json(options.json, {**told, "tables": tables})
+
+
+if __name__ == "__main__":
+    main()

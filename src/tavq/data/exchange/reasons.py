@@ -1,0 +1,16 @@
+"""Why something was left out, in the words of every summary; what only one reader meets it names itself."""
+
+BEYOND_LIMIT = "pictures beyond the limit"
+NO_FILE = "listed pictures without a file"
+NOT_LISTED = "pictures without annotations"
+NO_SPLIT = "pictures in no split"
+UNREADABLE = "pictures that cannot be read"
+SAME_NAME = "pictures of a name that came before"
+
+EMPTY_CAPTION = "captions that are empty or no text"
+UNUSABLE_FIELD = "fields that cannot be used"
+UNUSABLE_SEGMENTATION = "segmentations that cannot be used"
+BOX_OUTSIDE = "boxes outside of their picture"
+BOX_CUT = "parts of boxes beyond the edge of their picture"
+TURNED_BOX = "boxes of pictures that EXIF turns"
+TURNED_SEGMENTATION = "segmentations of pictures that EXIF turns"

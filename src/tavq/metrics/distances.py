@@ -1,0 +1,142 @@
+"""How near two sets of pictures are to each other, by a network's features of them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from tavq.metrics.kernel import kernel_distance
+from tavq.metrics.sample import KeyedSample
+from tavq.metrics.sums import Sums
+from tavq.nets.features import FeatureNetwork
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """The Gaussian fitted to the features of `count` pictures."""
+
+    count: int
+    mean: Float64[Tensor, " f"]
+    covariance: Float64[Tensor, "f f"]
+
+
+class FeatureMoments(Sums):
+    """Count, sum and second moment of features.
+
+    Memory: 1 + f + f^2 float64 for f features, however many pictures.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.state = torch.zeros(1 + width + width**2, dtype=torch.float64)
+
+    def update(self, features: Float[Tensor, "b f"]) -> None:
+        """Counts a batch of pictures."""
+        features = features.double().cpu()
+        self.state[0] += len(features)
+        self.state[1 : 1 + self.width] += features.sum(dim=0)
+        self.state[1 + self.width :] += (features.mT @ features).flatten()
+
+    @property
+    def count(self) -> int:
+        """The pictures so far."""
+        return int(self.state[0])
+
+    def gaussian(self) -> Gaussian:
+        """Mean and covariance, the latter divided by count - 1; of two pictures or more."""
+        count, mean = self.state[0], self.state[1 : 1 + self.width] / self.state[0]
+        second = self.state[1 + self.width :].view(self.width, self.width)
+        return Gaussian(self.count, mean, (second - count * torch.outer(mean, mean)) / (count - 1))
+
+
+class PictureSet:
+    """What is kept of a set of pictures for its distances from other sets: all a network's features need.
+
+    Two processes that saw one half of a set each hold together what one process would (`join`), up to rounding.
+    """
+
+    def __init__(self, network: FeatureNetwork) -> None:
+        self.network = network
+        self.moments = FeatureMoments(network.width)
+        self.sample = KeyedSample(network.width)
+
+    @torch.no_grad()
+    def update(self, images: Float[Tensor, "b 3 y x"], keys: Sequence[str]) -> None:
+        """Counts a batch of pictures in [-1, 1]; `keys` tell them apart."""
+        features = self.network(images)
+        self.moments.update(features)
+        self.sample.update(features, keys)
+
+    def merge(self, other: "PictureSet") -> None:
+        """Counts what `other` has seen as seen here."""
+        self.moments.merge(other.moments)
+        self.sample.merge(other.sample)
+
+    def join(self) -> None:
+        """Counts what all processes have seen, in each of them; alone, nothing happens."""
+        self.moments.join()
+        self.sample.join()
+
+
+def set_distances(pictures: PictureSet, reference: PictureSet | Gaussian) -> dict[str, Any]:
+    """The distances of two sets by one network, under names that say which: `fd_scenes`, `kid_scenes`.
+
+    - `fd_NETWORK`: the Fréchet distance; None for fewer than two pictures in a set. `fd_NETWORK_warning`: why it is
+      biased, None when all is well.
+    - `kid_NETWORK`, `kid_NETWORK_standard_error`: the kernel distance (`metrics.kernel`); None for fewer than four
+      pictures in a set, or where of the reference only mean and covariance are known.
+
+    `fid` and `kid` name those of FID's own network with its published weights, which makes them the published measures
+    (Heusel et al. 2017; Bińkowski et al. 2018). Values of other names, or from different sizes of picture or numbers
+    of pictures, are not comparable with them or each other.
+    """
+    fd, kid = pictures.network.title("fd"), pictures.network.title("kid")
+    counts = [pictures.moments.count, reference.count if isinstance(reference, Gaussian) else reference.moments.count]
+    found: dict[str, Any] = {fd: None, f"{fd}_warning": _warning(counts, pictures.network.width)}
+    found |= {kid: None, f"{kid}_standard_error": None}
+    if min(counts) >= 2:
+        other = reference if isinstance(reference, Gaussian) else reference.moments.gaussian()
+        found[fd] = frechet_distance(pictures.moments.gaussian(), other)
+    if min(counts) >= 4 and isinstance(reference, PictureSet):
+        found[kid], found[f"{kid}_standard_error"] = kernel_distance(
+            pictures.sample.features, reference.sample.features
+        )
+    return found
+
+
+def _warning(counts: Sequence[int], width: int) -> str | None:
+    count = min(counts)
+    if count > width:
+        return None
+    return (
+        f"{count} pictures for {width} features: the covariances are not of full rank and the distance is biased; use "
+        f"more than {width} pictures, or compare only equal numbers of pictures."
+    )
+
+
+def frechet_distance(a: Gaussian, b: Gaussian) -> float:
+    """The squared Fréchet (2-Wasserstein) distance between two Gaussians; covariances may be singular.
+
+    Source: Heusel et al. 2017, "GANs trained by a two time-scale update rule", eq. 6 (|m - n|^2 + tr(C + D -
+    2 (CD)^1/2)), covariances divided by count - 1.
+    Differs from the paper: with C = R R^T and D = S S^T the trace of the root is the sum of the singular values of
+    R^T S, which is the same number and never turns complex or negative.
+
+    Time O(f^3): about 15 s for 2,048 features on one core, a third of it where pictures are few.
+    """
+    cross = torch.linalg.svdvals(_factor(a.covariance).mT @ _factor(b.covariance)).sum()
+    spread = a.covariance.trace() + b.covariance.trace() - 2 * cross
+    distance = float((a.mean - b.mean).square().sum() + spread)
+    assert math.isfinite(distance), "features were not finite"
+    return max(distance, 0.0)
+
+
+def _factor(matrix: Float64[Tensor, "f f"]) -> Float64[Tensor, "f r"]:
+    """A factor of a positive semi-definite matrix, as wide as its rank: without eigenvalues within rounding of zero."""
+    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
+    present = values > values.abs().max() * len(values) * torch.finfo(values.dtype).eps
+    return vectors[:, present] * values[present].sqrt()

@@ -1,0 +1,61 @@
+"""Two processes that measured half of the batches each give, to the last bit, what one gives that measured all."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tavq
+
+Results = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def results(shared_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Results, Results]:
+    """What one process found, and what the first and the second of two did; two pictures cannot be read."""
+    folder = tmp_path_factory.mktemp("processes")
+    data = folder / "data"
+    (data / "images").mkdir(parents=True)
+    for number in range(16):
+        content = (shared_pictures / f"images/{number}.png").read_bytes()
+        (data / f"images/{number}.png").write_bytes(content if number not in (4, 9) else b"no picture")
+    (data / "metadata.jsonl").write_text((shared_pictures / "metadata.jsonl").read_text())
+    script = str(Path(__file__).with_name("one_evaluation_process.py"))
+    environment = {**os.environ, "PYTHONPATH": str(Path(tavq.__file__).parents[1])}
+    with ExitStack() as stack:  # leaving it closes the logs and waits for the processes
+        started = []
+        for rank, world in ((0, 1), (0, 2), (1, 2)):
+            log = stack.enter_context((folder / f"{world}-{rank}.log").open("w"))
+            command = [sys.executable, script, str(rank), str(world), str(folder / "store"), str(folder), str(data)]
+            process = stack.enter_context(subprocess.Popen(command, stderr=log, env=environment))
+            stack.callback(process.kill)
+            started.append(process)
+        codes = [process.wait(timeout=300) for process in started]
+    assert codes == [0, 0, 0], "".join(path.read_text() for path in folder.glob("*.log"))
+    alone, first, second = (json.loads((folder / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+    return alone, first, second
+
+
+@pytest.mark.parametrize("part", ["all", "first batch"])
+def test_two_processes_measure_what_one_does(results: tuple[Results, Results, Results], part: str) -> None:
+    alone, first, second = (found[part] for found in results)
+    assert first == second
+    # sums of features in another order
+    assert first["fd_patches"] == pytest.approx(alone["fd_patches"], rel=1e-9)
+    assert {**first, "fd_patches": alone["fd_patches"]} == alone
+
+
+def test_everything_was_measured(results: tuple[Results, Results, Results]) -> None:
+    alone = results[0]["all"]
+    assert alone["images"] == alone["protocol"]["pictures"]["count"] == 14
+    assert alone["images_with_text"] == 10
+    assert [fault.partition(":")[0] for fault in alone["faults"]] == ["images/4.png", "images/9.png"]
+    names = {"psnr", "perplexity", "code_text_cosine", "retrieval.text_to_picture.recall@1"}
+    names |= {"probe_code_text_cosine", "masked_words_recall@1_of_3", "word_code_mse"}
+    assert names <= alone["intervals"].keys()
+    assert results[0]["first batch"]["images"] == 3
