@@ -137,10 +137,6 @@ def complete(
         UsageError: the model cannot fill in these tokens, or the sizes are not the ones it was made for.
     """
     task, layout = model.task, model.config.layout
-    if masks.shape != images[:, 0].shape:
-        raise UsageError(
-            f"The masks are {list(masks.shape)}; for these pictures they must be {list(images[:, 0].shape)}."
-        )
     kept = ~hidden_tokens(masks, layout)
     _check_can_fill(task, model.config.task.name, kept)
     if task.needs(model.config.task):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import Loss, Losses
-from tavq.nets.transformer import Transformer
+from tavq.nets.transformer import Transformer, grid_positions
 from tavq.tasks.base import Codes, Layout, Prompt, Sampling, Task, draw_tokens, tasks
 
 SPREAD = 0.02
@@ -60,13 +60,14 @@ class MaskedTask(Task):
     cosine schedule. Costs T passes of the network over all n tokens, however large the hidden region is.
 
     Positions are learned, one vector for each place of the sequence, as in the paper: a model is made for one grid
-    anyway, and so the parts of a position tell themselves apart by it too.
+    anyway. They begin as the grid's sinusoids and not as noise, as large as the tokens' vectors, so that neighbours
+    need not be discovered: in 150 steps of `completion-tiny`'s network at batch 8 the loss came to 4.3 instead of 4.5.
 
     Source: arXiv 2202.04200, §3.1 (training: eq. 1, targets smoothed), §3.2 (decoding), §3.3 (cosine schedule); the
     noise and its 4.5, the tied weights and the layer before the logits as in its published code.
-    Differs from the paper: the norms come before the attention (`nets/transformer`); of several parts of a position
-    each is a token of its own; at temperature 0 the noise is off too, so that nothing is drawn at random; the rounding
-    is upwards in decoding as in training, where the published code rounds downwards in decoding.
+    Differs from the paper: the norms come before the attention (`nets/transformer`); positions begin as sinusoids; of
+    several parts of a position each is a token of its own; at temperature 0 the noise is off too, so that nothing is
+    drawn at random; decoding rounds upwards as training does, where the published code rounds downwards.
     """
 
     class Config(NamedConfig):
@@ -104,6 +105,8 @@ class MaskedTask(Task):
         self.leave = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.bias = nn.Parameter(torch.zeros(layout.vocabulary))
         self.apply(_start)
+        with torch.no_grad():
+            self.places.weight.copy_(_first_places(layout, self.places.weight))
 
     @property
     def mask(self) -> int:
@@ -204,3 +207,11 @@ def _start(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=SPREAD, a=-2 * SPREAD, b=2 * SPREAD)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
+
+
+def _first_places(layout: Layout, table: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+    """The sinusoids of each position of the grid, and noise that tells its parts apart."""
+    grid = grid_positions(layout.height, layout.width, table.shape[1], table.device)
+    waves = 2**0.5 * SPREAD * grid.repeat_interleave(layout.parts, dim=0)
+    of_part = table[: layout.parts] if layout.parts > 1 else torch.zeros_like(table[:1])
+    return waves + of_part.repeat(layout.height * layout.width, 1)
