@@ -12,7 +12,7 @@ from tavq.core.config import build
 from tavq.core.errors import TrainingError, UsageError
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import total
-from tavq.tasks.base import Codes, Layout, Prompt, Sampling
+from tavq.tasks.base import Codes, Layout, Prompt, Sampling, draw_tokens
 from tavq.tasks.folder import load_task
 from tavq.tasks.masked import MaskedTask, greatest, hidden_after, masked_counts
 from tavq.tokenizer import Tokenizer, TokenizerConfig
@@ -208,18 +208,25 @@ def test_the_surest_are_kept_first() -> None:
     assert torch.equal(second[0][kept], likeliest[kept])
 
 
-def test_the_noise_changes_the_choice_and_fades() -> None:
-    """Drawn from a network that is equally sure everywhere but at one place, with great and with no noise."""
-    kept_first = {}
-    for noise in (0.0, 1000.0):
-        made = task(noise=noise)
-        with torch.no_grad():
-            made.tokens.weight[: PLAIN.vocabulary].zero_()
-            made.bias.copy_(torch.tensor([4.0] + [0.0] * 8))
-        runs = [list(made.passes(Prompt(1), Sampling(steps=2), generator(seed)))[1] for seed in range(40)]
-        kept_first[noise] = sum(int((run == 0).sum()) for run in runs) / sum(int((run < 9).sum()) for run in runs)
-    assert kept_first[0.0] == 1.0  # the likely token is drawn at most places, and those alone are kept
-    assert 0.7 < kept_first[1000.0] < 0.97  # e⁴ / (e⁴ + 8) = 0.87: as often as it is drawn
+def test_the_noise_of_each_pass_by_hand() -> None:
+    """2 · (1 - 1/3) in the first of three passes, 2 · (1 - 2/3) in the second; its draws follow those of the tokens."""
+    made, ours = sharpened(task(noise=2.0)), generator(3)
+    seen = list(made.passes(Prompt(2), Sampling(steps=3), generator(3)))
+    for step, weight in ((1, 4 / 3), (2, 2 / 3)):
+        tokens = seen[step - 1]
+        hidden = tokens == made.mask
+        logits = (made._features(tokens) @ made.tokens.weight[:-1].T + made.bias)[hidden]
+        drawn = draw_tokens(logits, Sampling(), ours)
+        scores = torch.full(tokens.shape, -torch.inf)
+        scores[hidden] = logits.log_softmax(1)[torch.arange(len(drawn)), drawn]
+        scores = scores - weight * torch.empty_like(scores).exponential_(generator=ours).log()
+        expected, proposed = tokens.clone(), tokens.clone()
+        proposed[hidden] = drawn
+        for row in range(2):
+            count = int(hidden[row].sum() - hidden_after(step, 3, torch.tensor([PLAIN.length])))
+            chosen = scores[row].topk(count).indices
+            expected[row, chosen] = proposed[row, chosen]
+        assert torch.equal(seen[step], expected)
 
 
 def test_settings_that_cannot_be() -> None:
