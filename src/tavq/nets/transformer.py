@@ -32,13 +32,14 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Self-attention, cross-attention where `cross` says so, and a two-layer perceptron with GELU."""
 
-    def __init__(self, width: int, heads: int, hidden: int, cross: bool) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, cross: bool, dropout: float = 0.0) -> None:
         super().__init__()
         self.norm_self, self.attend = nn.LayerNorm(width), Attention(width, heads)
         self.norm_cross = nn.LayerNorm(width) if cross else None
         self.read = Attention(width, heads) if cross else None
         self.norm_last = nn.LayerNorm(width)
         self.perceptron = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.drop = nn.Dropout(dropout)
 
     def forward(
         self,
@@ -47,11 +48,11 @@ class Block(nn.Module):
         source: Float[Tensor, "b m c"] | None = None,
     ) -> Float[Tensor, "b n c"]:
         normed = self.norm_self(rows)
-        rows = rows + self.attend(normed, normed, mask)
+        rows = rows + self.drop(self.attend(normed, normed, mask))
         if self.read is not None and self.norm_cross is not None:
             assert source is not None, "a block with cross-attention needs something to read"
-            rows = rows + self.read(self.norm_cross(rows), source)
-        return rows + self.perceptron(self.norm_last(rows))
+            rows = rows + self.drop(self.read(self.norm_cross(rows), source))
+        return rows + self.drop(self.perceptron(self.norm_last(rows)))
 
 
 class Transformer(nn.Module):
@@ -62,12 +63,21 @@ class Transformer(nn.Module):
         layers: how many blocks.
         hidden: the width inside a block's perceptron; by default 4 c.
         cross: every block reads `source` too.
+        dropout: in training, of what each part of a block adds to the rows.
     """
 
-    def __init__(self, width: int, layers: int, heads: int, hidden: int | None = None, cross: bool = False) -> None:
+    def __init__(
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        hidden: int | None = None,
+        cross: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         assert width % heads == 0, f"{heads} heads do not divide a width of {width}"
-        self.blocks = nn.ModuleList(Block(width, heads, hidden or 4 * width, cross) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, hidden or 4 * width, cross, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
     def forward(

@@ -1,0 +1,63 @@
+"""The measures of the hidden part, by hand, against those of whole pictures and against scikit-image's map."""
+
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+
+from tavq.core.errors import UsageError
+from tavq.metrics.hidden import hidden_psnr, hidden_ssim
+from tavq.metrics.images import psnr, ssim
+
+
+def pictures(seed: int) -> torch.Tensor:
+    return torch.rand(3, 3, 24, 20, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_psnr_by_hand() -> None:
+    reference = torch.zeros(2, 3, 4, 4)
+    completed = reference.clone()
+    completed[0, :, 0, 0] = 0.2  # an error of 0.1 at one of two hidden pixels: 0.01 / 2 in the mean square
+    completed[1, :, 3, 3] = 1.0  # where nothing is hidden
+    masks = torch.zeros(2, 4, 4, dtype=torch.bool)
+    masks[:, 0, :2] = True
+    expected = torch.tensor([-10 * torch.tensor(0.005).log10(), 100.0], dtype=torch.float64)
+    torch.testing.assert_close(hidden_psnr(completed, reference, masks), expected, atol=1e-5, rtol=0)
+
+
+def test_of_a_wholly_hidden_picture_they_are_the_pictures_measures() -> None:
+    a, b = pictures(0), pictures(1)
+    everything = torch.ones(3, 24, 20, dtype=torch.bool)
+    torch.testing.assert_close(hidden_psnr(a, b, everything), psnr(a, b))
+    torch.testing.assert_close(hidden_ssim(a, b, everything), ssim(a, b))
+
+
+def test_ssim_is_the_mean_of_the_map_over_hidden_middles() -> None:
+    a, b = pictures(0), pictures(1)
+    masks = torch.rand(3, 24, 20, generator=torch.Generator().manual_seed(2)) < 0.3
+    found = hidden_ssim(a, b, masks)
+    for one, other, mask, value in zip(a, b, masks, found, strict=True):
+        pair = ((picture.double() + 1).div(2).numpy() for picture in (one, other))
+        settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1}
+        _, full = structural_similarity(*pair, channel_axis=0, full=True, **settings)
+        inner = torch.from_numpy(full).mean(0)[5:-5, 5:-5][mask[5:-5, 5:-5]]
+        torch.testing.assert_close(value, inner.mean())
+
+
+def test_what_is_known_does_not_count() -> None:
+    a, b = pictures(0), pictures(1)
+    masks = torch.zeros(3, 24, 20, dtype=torch.bool)
+    masks[:, 6:18, 6:14] = True
+    changed = torch.where(masks[:, None], a, b)
+    assert torch.equal(hidden_psnr(changed, b, masks), hidden_psnr(a, b, masks))
+
+
+def test_a_picture_that_hides_nothing_cannot_be_measured() -> None:
+    a, masks = pictures(0), torch.ones(3, 24, 20, dtype=torch.bool)
+    masks[1] = False
+    with pytest.raises(UsageError, match="A picture has no hidden pixel"):
+        hidden_psnr(a, a, masks)
+    masks[1, 0, 0] = True  # the middle of no window
+    with pytest.raises(UsageError, match="A picture has no hidden pixel"):
+        hidden_ssim(a, a, masks)
+    with pytest.raises(UsageError, match="at least 11 x 11"):
+        hidden_ssim(a[:, :, :10], a[:, :, :10], masks[:, :10])

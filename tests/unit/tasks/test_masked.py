@@ -1,0 +1,316 @@
+"""The masked-token task: its schedules by hand, what its loss counts, and how it draws."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tavq.core.config import build
+from tavq.core.errors import TrainingError, UsageError
+from tavq.data.folder import FolderDataset
+from tavq.interfaces import total
+from tavq.tasks.base import Codes, Layout, Prompt, Sampling, draw_tokens
+from tavq.tasks.folder import load_task
+from tavq.tasks.masked import MaskedTask, greatest, hidden_after, masked_counts
+from tavq.tokenizer import Tokenizer, TokenizerConfig
+from tavq.training.settings import TaskRecipe
+from tavq.training.task_trainer import TaskTrainer
+
+PLAIN = Layout(height=3, width=4, sizes=(9,))
+PARTS = Layout(height=2, width=3, sizes=(5, 2, 7))
+SMALL = {"layers": 2, "heads": 2, "width": 16, "dropout": 0.0, "label_smoothing": 0.0}
+
+
+def task(layout: Layout = PLAIN, seed: int = 0, **settings: Any) -> MaskedTask:
+    torch.manual_seed(seed)
+    return MaskedTask(MaskedTask.Config(**{**SMALL, **settings}), layout).eval()
+
+
+def sharpened(made: MaskedTask) -> MaskedTask:
+    """Fresh logits are all but alike; here they differ, so that likelier tokens and surer places exist."""
+    with torch.no_grad():
+        made.bias.copy_(torch.randn(made.bias.shape, generator=torch.Generator().manual_seed(5)))
+        made.tokens.weight.mul_(50)
+        made.places.weight.mul_(50)
+    return made
+
+
+def pictures(count: int, layout: Layout = PLAIN, seed: int = 1) -> Tensor:
+    """Tokens that may stand where they do."""
+    shares = layout.allowed().float().expand(count, -1, -1).flatten(0, 1)
+    return torch.multinomial(shares, 1, generator=torch.Generator().manual_seed(seed)).view(count, -1)
+
+
+def codes(tokens: Tensor) -> Codes:
+    return Codes(tokens, tuple(str(row) for row in range(len(tokens))))
+
+
+def generator(seed: int = 2) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# --- schedules ------------------------------------------------------------------------------------------------------
+
+
+def test_how_many_are_masked_in_training_by_hand() -> None:
+    draws = torch.tensor([0, 1 / 3, 0.5, 2 / 3, 0.9999999])  # cosines of 0°, 30°, 45°, 60° and almost 90°
+    assert masked_counts(draws, 100).tolist() == [100, 87, 71, 50, 1]
+    assert masked_counts(draws, 8).tolist() == [8, 7, 6, 4, 1]
+    shares = masked_counts(torch.linspace(0, 1, 10_001)[:-1], 1000).double().div(1000)
+    assert float(shares.mean()) == pytest.approx(2 / torch.pi, abs=1e-3)  # the mean of the cosine
+
+
+def test_how_many_stay_hidden_by_hand() -> None:
+    counts = torch.tensor([8, 100, 1, 0])
+    assert [hidden_after(step, 3, counts).tolist() for step in (1, 2, 3)] == [
+        [7, 87, 0, 0],
+        [4, 50, 0, 0],
+        [0, 0, 0, 0],
+    ]
+    assert hidden_after(1, 1, counts).tolist() == [0, 0, 0, 0]
+    many = [hidden_after(step, 1000, torch.tensor([4])).item() for step in range(1, 6)]
+    assert many == [3, 2, 1, 0, 0]  # never a pass that fills nothing in
+
+
+def test_the_greatest_of_each_row() -> None:
+    values = torch.tensor([[3.0, 1.0, 2.0], [-torch.inf, 5.0, 0.0]])
+    assert greatest(values, torch.tensor([2, 1])).tolist() == [[True, False, True], [False, True, False]]
+    assert not greatest(values, torch.tensor([0, 0])).any()
+
+
+# --- the loss -------------------------------------------------------------------------------------------------------
+
+
+def hidden_of(tokens: Tensor, seed: int) -> Tensor:
+    """The places that the loss hides after `torch.manual_seed(seed)`: two draws, in this order."""
+    torch.manual_seed(seed)
+    counts = masked_counts(torch.rand(len(tokens)), tokens.shape[1])
+    return greatest(torch.rand(tokens.shape), counts)
+
+
+@pytest.mark.parametrize("layout", [PLAIN, PARTS], ids=["plain", "parts"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_loss_by_hand(layout: Layout, smoothing: float) -> None:
+    made, tokens = sharpened(task(layout, label_smoothing=smoothing)), pictures(3, layout)
+    hidden = hidden_of(tokens, 7)
+    features = made._features(tokens.masked_fill(hidden, made.mask))
+    logits = (features @ made.tokens.weight[:-1].T + made.bias).masked_fill(~layout.allowed(), -torch.inf)
+    errors = []
+    for b, n in hidden.nonzero().tolist():
+        logs = logits[b, n].log_softmax(0)
+        smooth = logs[layout.allowed()[n]].mean()
+        errors.append(-(1 - smoothing) * logs[tokens[b, n]] - smoothing * smooth)
+    torch.manual_seed(7)
+    losses = made.loss(codes(tokens))
+    torch.testing.assert_close(total(losses), torch.stack(errors).mean())
+
+
+def test_only_masked_tokens_are_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens are the input too, so what the network makes of that is held fixed."""
+    made, tokens = sharpened(task()), pictures(4)
+    hidden = hidden_of(tokens, 3)
+    assert 0 < hidden.sum() < hidden.numel()
+    features = made._features(tokens.masked_fill(hidden, made.mask))
+    monkeypatch.setattr(made, "_features", lambda _: features)
+
+    def loss(targets: Tensor) -> float:
+        torch.manual_seed(3)
+        return total(made.loss(codes(targets))).item()
+
+    changed = (tokens + 1) % PLAIN.vocabulary
+    assert loss(torch.where(hidden, tokens, changed)) == loss(tokens)
+    assert loss(torch.where(hidden, changed, tokens)) != loss(tokens)
+
+
+def test_what_is_hidden_is_never_seen() -> None:
+    made, tokens = sharpened(task()), pictures(2)
+    kept = torch.rand(tokens.shape, generator=generator()) < 0.5
+    drawn = [
+        made.draw(Prompt(2, torch.where(kept, tokens, other), kept), Sampling(), generator())
+        for other in (tokens, torch.zeros_like(tokens))
+    ]
+    assert torch.equal(*drawn)
+
+
+def test_every_place_reads_every_other() -> None:
+    made, tokens = sharpened(task()), pictures(1)
+    features = made._features(tokens)
+    for changed in range(PLAIN.length):
+        other = tokens.clone()
+        other[0, changed] = (other[0, changed] + 1) % PLAIN.vocabulary
+        assert (made._features(other) != features).any(dim=2).all()
+
+
+# --- drawing --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", [PLAIN, PARTS], ids=["plain", "parts"])
+@pytest.mark.parametrize("steps", [1, 2, 5, 40])
+def test_the_hidden_follow_the_schedule_and_the_known_stay(layout: Layout, steps: int) -> None:
+    made, tokens = sharpened(task(layout)), pictures(4, layout)
+    kept = torch.zeros_like(tokens, dtype=torch.bool)
+    for row, count in enumerate([0, 1, layout.length // 2, layout.length]):
+        kept[row, torch.randperm(layout.length, generator=generator(row))[:count]] = True
+    counts = (~kept).sum(1)
+    before = made.mask * torch.ones_like(tokens)
+    seen = list(made.passes(Prompt(4, tokens, kept), Sampling(steps=steps), generator()))
+    assert len(seen) == min(steps, layout.length) + 1
+    for step, now in enumerate(seen):
+        left = (now == made.mask).sum(1)
+        assert torch.equal(left, hidden_after(step, steps, counts) if step else counts)
+        assert torch.equal(now[kept], tokens[kept])
+        assert (now[before != made.mask] == before[before != made.mask]).all()  # what is drawn once stays
+        before = now
+    assert layout.allowed()[torch.arange(layout.length), before].all()
+
+
+@pytest.mark.parametrize("layout", [PLAIN, PARTS], ids=["plain", "parts"])
+def test_whole_pictures_are_drawn_and_nothing_forbidden(layout: Layout) -> None:
+    drawn = task(layout).draw(Prompt(200), Sampling(steps=2), generator())
+    assert drawn.shape == (200, layout.length)
+    places = torch.arange(layout.length).expand_as(drawn)
+    found = torch.zeros(layout.length, layout.vocabulary, dtype=torch.bool)
+    found[places.flatten(), drawn.flatten()] = True
+    assert torch.equal(found, layout.allowed())  # and of an untrained network everything that may stand
+
+
+def test_a_picture_that_hides_nothing_is_returned() -> None:
+    tokens = pictures(2)
+    assert torch.equal(task().draw(Prompt(2, tokens, tokens >= 0), Sampling(), generator()), tokens)
+
+
+def test_the_generator_decides() -> None:
+    made = sharpened(task(dropout=0.5)).train()
+    torch.manual_seed(0)
+    one = made.draw(Prompt(3), Sampling(), generator(1))
+    torch.manual_seed(1)
+    assert torch.equal(made.draw(Prompt(3), Sampling(), generator(1)), one)
+    assert not torch.equal(made.draw(Prompt(3), Sampling(), generator(2)), one)
+    assert made.training
+
+
+def test_at_temperature_0_nothing_is_drawn_at_random() -> None:
+    made, cold = sharpened(task()), Sampling(temperature=0)
+    assert torch.equal(made.draw(Prompt(2), cold, generator(1)), made.draw(Prompt(2), cold, generator(2)))
+
+
+def test_the_surest_are_kept_first() -> None:
+    made, cold = sharpened(task()), Sampling(temperature=0, steps=3)
+    first, second, *_ = made.passes(Prompt(1), cold, generator())
+    logits = made._features(first)[0] @ made.tokens.weight[:-1].T + made.bias
+    surest, likeliest = logits.log_softmax(1).max(1)
+    kept = second[0] != made.mask
+    assert kept.sum() == PLAIN.length - hidden_after(1, 3, torch.tensor([PLAIN.length]))
+    assert surest[kept].min() > surest[~kept].max()
+    assert torch.equal(second[0][kept], likeliest[kept])
+
+
+def test_the_noise_of_each_pass_by_hand() -> None:
+    """2 · (1 - 1/3) in the first of three passes, 2 · (1 - 2/3) in the second; its draws follow those of the tokens."""
+    made, ours = sharpened(task(noise=2.0)), generator(3)
+    seen = list(made.passes(Prompt(2), Sampling(steps=3), generator(3)))
+    for step, weight in ((1, 4 / 3), (2, 2 / 3)):
+        tokens = seen[step - 1]
+        hidden = tokens == made.mask
+        logits = (made._features(tokens) @ made.tokens.weight[:-1].T + made.bias)[hidden]
+        drawn = draw_tokens(logits, Sampling(), ours)
+        scores = torch.full(tokens.shape, -torch.inf)
+        scores[hidden] = logits.log_softmax(1)[torch.arange(len(drawn)), drawn]
+        scores = scores - weight * torch.empty_like(scores).exponential_(generator=ours).log()
+        expected, proposed = tokens.clone(), tokens.clone()
+        proposed[hidden] = drawn
+        for row in range(2):
+            count = int(hidden[row].sum() - hidden_after(step, 3, torch.tensor([PLAIN.length])))
+            chosen = scores[row].topk(count).indices
+            expected[row, chosen] = proposed[row, chosen]
+        assert torch.equal(seen[step], expected)
+
+
+def test_settings_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="width 10 must be a multiple of 4, the heads"):
+        MaskedTask.Config(width=10, heads=4)
+    for wrong in ({"dropout": 1}, {"steps": 0}, {"noise": -1}, {"label_smoothing": 1}, {"layers": 0}):
+        with pytest.raises(ValueError):
+            MaskedTask.Config(**wrong)
+
+
+def test_known_tokens_of_another_size_are_refused() -> None:
+    tokens = torch.zeros(2, 5, dtype=torch.long)
+    with pytest.raises(UsageError, match=r"known tokens are \[2, 5\].*this model completes \[2, 12\]"):
+        task().draw(Prompt(2, tokens, tokens == 0), Sampling(), generator())
+
+
+# --- learning -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", [PLAIN, PARTS], ids=["plain", "parts"])
+def test_it_learns_a_few_pictures_by_heart_and_completes_them(layout: Layout) -> None:
+    tokens = pictures(4, layout)
+    made = task(layout, width=32).train()
+    optimizer = torch.optim.AdamW(made.parameters(), 5e-3)
+    for _ in range(200):
+        optimizer.zero_grad()
+        total(made.loss(codes(tokens.repeat(8, 1)))).backward()
+        optimizer.step()
+    kept = torch.arange(layout.length).expand_as(tokens) % 4 == 0
+    drawn = made.draw(Prompt(4, tokens, kept), Sampling(temperature=0), generator())
+    assert torch.equal(drawn, tokens)
+    whole = made.draw(Prompt(30), Sampling(), generator())
+    same = (whole[:, None] == tokens).all(2)
+    assert same.any(1).float().mean() > 0.3  # by chance it would be one of hundreds of thousands
+    assert same.any(0).sum() >= 2
+
+
+class Killed:
+    """A Reporter that stops the run after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.last, self.stop = step, lambda: None
+
+    def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
+        if step == self.last:
+            self.stop()
+
+    def message(self, text: str) -> None:
+        raise AssertionError(text)
+
+
+@pytest.fixture
+def trainer(shared_pictures: Path, tmp_path: Path) -> Callable[..., TaskTrainer]:
+    torch.manual_seed(0)
+    settings = {
+        "net": {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1, "attention": False},
+        "codebook": {"name": "learned", "entries": 16, "width": 8},
+    }
+    Tokenizer(build(TokenizerConfig, settings, "test")).save_pretrained(tmp_path / "tokenizer")
+    recipe = TaskRecipe.model_validate(
+        {
+            "task": {"name": "masked", **SMALL, "dropout": 0.2},
+            "data": {"size": 16},
+            "train": {"steps": 5, "batch": 4, "ema": 0.9, "checkpoint_every": 2, "sample_every": 5},
+        }
+    )
+    dataset = FolderDataset(shared_pictures, "train")
+
+    def trainer(run: str, reporter: Killed | None = None) -> TaskTrainer:
+        return TaskTrainer(recipe, tmp_path / "tokenizer", dataset, tmp_path / run, reporter=reporter)
+
+    return trainer
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(trainer: Callable[..., TaskTrainer], tmp_path: Path) -> None:
+    whole = trainer("whole").run()
+    killed = Killed(3)
+    stopped = trainer("stopped", killed)
+    killed.stop = stopped.loop.stop
+    with pytest.raises(TrainingError, match="after step 3 of 5"):
+        stopped.run()
+    parts = trainer("stopped").run(resume=True)
+    assert (parts / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    model = load_task(tmp_path / "whole")
+    drawn = model.task.draw(Prompt(2), Sampling(), generator())
+    assert model.tokenizer.decode(model.config.layout.indices(drawn)).shape == (2, 3, 16, 16)
+    assert (tmp_path / "whole" / "samples" / "00000005.png").is_file()
