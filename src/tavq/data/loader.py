@@ -90,7 +90,11 @@ class _Reader(Dataset[_Part]):
         if name is None:
             raise DataError("it has no segmentation")
         height, width, _ = read_shape(path)
-        classes = load_segmentation(inside(self.folder, name))
+        place = inside(self.folder, name)
+        try:
+            classes = load_segmentation(place)
+        except DataError as error:
+            raise DataError(f"its segmentation: {str(error).removeprefix(f'{place}: ')}") from error
         if classes.shape != (height, width):
             y, x = classes.shape
             raise DataError(f"its segmentation has {x} x {y} pixels, the picture {width} x {height}")

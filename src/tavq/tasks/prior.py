@@ -125,6 +125,8 @@ class Prior(Task):
         device, length = self.head.weight.device, self.layout.length
         given = self._condition(prompt, sampling)
         known, kept, first = self._known(prompt, device)
+        if first == length:
+            return known.clone()
         tokens = torch.empty(prompt.count, length, dtype=torch.int64, device=device)
         tokens[:, :first] = known[:, :first]
         copies = 2 if given is not None and len(given) > prompt.count else 1

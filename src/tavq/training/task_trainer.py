@@ -64,7 +64,8 @@ class TaskTrainer:
         self.sha256 = str(stored.get("sha256"))
         self.size = recipe.data.size or int(stored.get("size") or 256)
         self.layout = _layout(self.tokenizer, self.size)
-        self.given, self.given_sha256 = None, None
+        self.given: Tokenizer | None = None
+        self.given_sha256: str | None = None
         if "segmentation" in needs:
             self._take_segmentation(segmentation_tokenizer)
         self._build()
