@@ -35,13 +35,12 @@ class Affine(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
         nn.init.normal_(self.weight, std=spread)
 
-    def forward(self, rows: Float[Tensor, "b n i"]) -> Float[Tensor, "b n o"]:
-        b, n, width = rows.shape
-        return torch.addmm(self.bias, rows.reshape(b * n, width), self.weight).view(b, n, -1)
+    def forward(self, rows: Float[Tensor, "r i"]) -> Float[Tensor, "r o"]:
+        return torch.addmm(self.bias, rows, self.weight)
 
 
 class CausalAttention(nn.Module):
-    """Each row reads itself and those before it."""
+    """Each row reads itself and those before it. The rows of b sequences lie one below the other."""
 
     def __init__(self, width: int, heads: int, spread: float) -> None:
         super().__init__()
@@ -50,16 +49,16 @@ class CausalAttention(nn.Module):
         self.out = Affine(width, width, spread)
 
     def forward(
-        self, rows: Float[Tensor, "b n c"], kept: Float[Tensor, "2 b heads m e"] | None = None, filled: int = 0
-    ) -> Float[Tensor, "b n c"]:
-        b, n, c = rows.shape
+        self, rows: Float[Tensor, "r c"], b: int, kept: Float[Tensor, "2 b heads m e"] | None, filled: int
+    ) -> Float[Tensor, "r c"]:
+        n = len(rows) // b
         made = self.query_key_value(rows).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         query, key, value = made.unbind(0)
         if kept is not None:
             kept[:, :, :, filled : filled + n] = made[1:]
             key, value = kept[:, :, :, : filled + n].unbind(0)
         read = F.scaled_dot_product_attention(query, key, value, is_causal=n > 1)
-        return self.out(read.transpose(1, 2).reshape(b, n, c))
+        return self.out(read.transpose(1, 2).reshape(rows.shape))
 
 
 class CausalBlock(nn.Module):
@@ -76,9 +75,9 @@ class CausalBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, rows: Float[Tensor, "b n c"], kept: Float[Tensor, "2 b heads m e"] | None = None, filled: int = 0
-    ) -> Float[Tensor, "b n c"]:
-        rows = rows + self.dropout(self.attend(self.norm_self(rows), kept, filled))
+        self, rows: Float[Tensor, "r c"], b: int, kept: Float[Tensor, "2 b heads m e"] | None, filled: int
+    ) -> Float[Tensor, "r c"]:
+        rows = rows + self.dropout(self.attend(self.norm_self(rows), b, kept, filled))
         return rows + self.dropout(self.narrow(F.gelu(self.widen(self.norm_last(rows)), approximate="tanh")))
 
 
@@ -110,11 +109,13 @@ class CausalTransformer(nn.Module):
 
         With a cache they follow the rows in it, and join them: many at once at the start, then one at a time.
         """
-        rows, filled = self.dropout(rows), 0
+        b, n, width = rows.shape
+        filled = 0
         if cache is not None:
             filled = cache.filled
-            assert filled == 0 or rows.shape[1] == 1, "many rows at once would need a mask"
-            cache.filled += rows.shape[1]
+            assert filled == 0 or n == 1, "many rows at once would need a mask"
+            cache.filled += n
+        flat = self.dropout(rows).reshape(b * n, width)
         for number, block in enumerate(self.blocks):
-            rows = block(rows, None if cache is None else cache.kept[number], filled)
-        return self.norm(rows)
+            flat = block(flat, b, None if cache is None else cache.kept[number], filled)
+        return self.norm(flat).view(b, n, width)
