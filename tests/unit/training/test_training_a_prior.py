@@ -16,6 +16,7 @@ from tavq.core.config import build, read_yaml
 from tavq.core.errors import DataError, FileError, TrainingError, UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.pictures import save_png
+from tavq.data.records import Fault
 from tavq.nets.convnet import count_parameters
 from tavq.tasks.base import Layout, Prompt, Sampling
 from tavq.tasks.folder import TaskConfig, load_task
@@ -161,6 +162,19 @@ def test_pictures_without_maps(tokenizers: tuple[Path, Path], shared_pictures: P
     )
     with pytest.raises(DataError, match=r"16 of 16 pictures .* it has no segmentation"):
         made.run()
+
+
+def test_rows_of_the_two_tables_are_joined_by_name() -> None:
+    def table(keys: str, first: int) -> TokenTable:
+        tokens = first + torch.arange(len(keys), dtype=torch.int32)
+        return TokenTable(tokens[:, None, None].expand(-1, 2, 3), tuple(keys), (Fault(keys, "broken"), Fault("x", "y")))
+
+    found = joined(table("abcd", 0), table("dab", 10))
+    assert found.keys == tuple("abd")
+    assert found.given is not None
+    assert found.tokens[:, 0, 0].tolist() == [0, 1, 3]
+    assert found.given[:, 0, 0].tolist() == [11, 12, 10]
+    assert [fault.where for fault in found.faults] == ["abcd", "x", "dab"]
 
 
 def test_no_picture_in_both_tables() -> None:
