@@ -10,7 +10,8 @@ import json
 import math
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ from torch.utils.data import DataLoader, Dataset
 from tavq.core.errors import DataError, TavqError, UsageError
 from tavq.core.files import inside, parse_json
 from tavq.data.folder import FolderDataset
-from tavq.data.pictures import load_picture
+from tavq.data.palette import coloured
+from tavq.data.pictures import load_picture, load_segmentation, read_shape
 from tavq.data.records import Fault
 from tavq.data.transforms import Augment, prepare, to_float
 from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, WHOLE_IDS, Batch, TextFeatures, TextSource, TextUnits
@@ -35,8 +37,12 @@ class DataConfig(Augment):
     """How pictures are read.
 
     `size` is the side of the square in pixels, `workers` the number of reading processes (0 reads in the training
-    process itself), `fault_budget` the number of pictures that may be unreadable before the work stops.
+    process itself), `fault_budget` the number of pictures that may be unreadable before the work stops. With
+    `pictures: segmentation` the pictures are the segmentation maps in the palette's colours; a picture without one
+    cannot be read.
     """
+
+    pictures: Literal["pictures", "segmentation"] = "pictures"
 
     size: int = Field(default=256, ge=16, le=2048)
     workers: int = Field(default=0, ge=0, le=64)
@@ -61,6 +67,7 @@ class _Reader(Dataset[_Part]):
     def __init__(self, dataset: FolderDataset, config: DataConfig) -> None:
         self.folder = dataset.folder
         self.names = [record.file_name for record in dataset]
+        self.maps = [record.segmentation for record in dataset] if config.pictures == "segmentation" else None
         self.config = config
         self.broken: dict[int, str] = {}
 
@@ -71,11 +78,29 @@ class _Reader(Dataset[_Part]):
         path = self.folder / self.names[index]
         try:
             inside(self.folder, self.names[index])  # again: a link may have been put there since the lines were read
-            picture = load_picture(path, math.ceil(self.config.size / self.config.crop_scale**0.5))
+            if self.maps is not None:
+                picture = self._map(path, self.maps[index])
+            else:
+                picture = load_picture(path, math.ceil(self.config.size / self.config.crop_scale**0.5))
         except TavqError as error:
             self.broken[index] = str(error).removeprefix(f"{path}: ")
             return None
-        return prepare(picture, self.config.size, rng, self.config)
+        return prepare(picture, self.config.size, rng, self.config, nearest=self.maps is not None)
+
+    def _map(self, path: Path, name: str | None) -> UInt8[np.ndarray, "y x 3"]:
+        """The segmentation of the picture at `path` in colours."""
+        if name is None:
+            raise DataError("it has no segmentation")
+        height, width, _ = read_shape(path)
+        place = inside(self.folder, name)
+        try:
+            classes = load_segmentation(place)
+        except DataError as error:
+            raise DataError(f"its segmentation: {str(error).removeprefix(f'{place}: ')}") from error
+        if classes.shape != (height, width):
+            y, x = classes.shape
+            raise DataError(f"its segmentation has {x} x {y} pixels, the picture {width} x {height}")
+        return coloured(classes)
 
     def __getitems__(self, places: Sequence[int]) -> _Part:
         faults: dict[int, str] = {}

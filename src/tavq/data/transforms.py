@@ -42,12 +42,14 @@ def prepare(
     size: int,
     rng: np.random.Generator | None = None,
     augment: Augment = NO_CHANGE,
+    nearest: bool = False,
 ) -> UInt8[Tensor, "3 {size} {size}"]:
     """A square of `size` pixels a side as bytes, channels first.
 
     Without `rng`, for evaluation: the centre square, resized. With it, for training: a square whose place, size and
     mirroring come from `rng` and `augment`; always four draws, so that one setting never shifts another's draws.
-    Resized by Pillow's bicubic filter, which averages over the source pixels when it shrinks (antialias).
+    Resized by Pillow's bicubic filter, which averages over the source pixels when it shrinks (antialias); with
+    `nearest` each pixel is one of the picture's, since colours that stand for classes have no mean.
     """
     height, width = picture.shape[:2]
     side = min(height, width)
@@ -58,7 +60,8 @@ def prepare(
     y, x = _place(height - side, up), _place(width - side, across)
     square = picture[y : y + side, x : x + side]
     if side != size:
-        square = np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.BICUBIC))
+        filter = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
+        square = np.asarray(Image.fromarray(square).resize((size, size), filter))
     if rng is not None and mirror < augment.flip:
         square = square[:, ::-1]
     return torch.from_numpy(square.transpose(2, 0, 1).copy())

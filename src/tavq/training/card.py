@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tavq.tasks.base import Layout
+from tavq.tasks.folder import GIVEN
 from tavq.training.settings import Recipe, TaskRecipe
 
 
@@ -46,7 +47,8 @@ images = tokenizer.decode(indices)
 
 def write_task(recipe: TaskRecipe, layout: Layout, provenance: dict[str, Any], step: int) -> str:
     """The text of the README.md of a task's model folder."""
-    train = recipe.train
+    train, maps = recipe.train, provenance.get("segmentation_tokenizer")
+    given = f"\n| tokenizer of segmentation maps | {maps[:12]}… (in the folder `{GIVEN}`) |" if maps else ""
     return f"""# {recipe.task.name} on image tokens
 
 {recipe.description or "Trained with tavq."}
@@ -55,7 +57,7 @@ def write_task(recipe: TaskRecipe, layout: Layout, provenance: dict[str, Any], s
 |---|---|
 | task | {recipe.task.name} |
 | tokens | {layout.height} x {layout.width} positions of {layout.parts}, {layout.vocabulary:,} in the vocabulary |
-| tokenizer | {provenance["tokenizer"][:12]}… (in the folder `tokenizer`) |
+| tokenizer | {provenance["tokenizer"][:12]}… (in the folder `tokenizer`) |{given}
 | parameters | {sum(provenance["parameters"].values()):,} |
 | data | {provenance["data"]}, {provenance["pictures"]:,} pictures, metadata {provenance["data_sha256"][:12]}… |
 | picture size | {provenance["size"]} px |

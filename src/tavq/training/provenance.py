@@ -34,6 +34,14 @@ FREE = {
 }
 """Settings that a resumed run may change: they decide no weight (train.steps does under a cosine decay)."""
 
+PARTS = (
+    ("data set", "data_sha256"),
+    ("text store", "text"),
+    ("tokenizer", "tokenizer"),
+    ("tokenizer of segmentation maps", "segmentation_tokenizer"),
+)
+"""What a run goes on with, and its fact."""
+
 
 def describe(dataset: FolderDataset, text: TextSource | None, device: torch.device) -> dict[str, Any]:
     """Versions, device, and what the data and the text are, ready for JSON."""
@@ -72,6 +80,6 @@ def check_same_run(run: Path, recipe: RunRecipe, facts: Mapping[str, Any]) -> No
         )
         raise UsageError(f"{run} was started with other settings: {changes}. Use the same, or another --out.")
     started = files.read_json(run / "provenance.json")
-    for what, key in (("data set", "data_sha256"), ("text store", "text"), ("tokenizer", "tokenizer")):
+    for what, key in PARTS:
         if started.get(key) != facts.get(key):
             raise UsageError(f"The {what} changed since {run} was started; resuming would mix the two.")

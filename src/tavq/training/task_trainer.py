@@ -7,6 +7,7 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
+from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig
@@ -21,7 +22,7 @@ from tavq.training import card, provenance
 from tavq.training.folder import RunFolder, text_tensors
 from tavq.training.loop import Loop, Reporter, share_of_batch, step_seed
 from tavq.training.settings import TaskRecipe
-from tavq.training.tokens import TOKENS, TokenBatches, TokenTable, encode_split, kept_tokens
+from tavq.training.tokens import TOKENS, TokenBatches, TokenTable, encode_split, joined, kept_tokens
 
 PREVIEWS = 8
 
@@ -35,6 +36,7 @@ class TaskTrainer:
         dataset: the training split.
         run: the run folder.
         text: encoded text by file_name, where the task needs it.
+        segmentation_tokenizer: as `tokenizer`, one that was trained on segmentation maps, where the task needs it.
         reporter: who is told.
         device: by default a GPU where there is one.
     """
@@ -48,6 +50,7 @@ class TaskTrainer:
         text: TextSource | None = None,
         reporter: Reporter | None = None,
         device: torch.device | None = None,
+        segmentation_tokenizer: Path | str | None = None,
     ) -> None:
         self.recipe, self.dataset, self.folder = recipe, dataset, RunFolder(run)
         self.batch = share_of_batch(recipe.train)
@@ -57,19 +60,42 @@ class TaskTrainer:
         self.text = text if "text" in needs else None
         if "text" in needs and text is None:
             raise UsageError(f"The task {recipe.task.name!r} needs encoded text; make it with: tavq text DIR")
-        stored = read_model_config(find_model(tokenizer))
+        self.tokenizer, stored = self._frozen(tokenizer)
         self.sha256 = str(stored.get("sha256"))
-        self.tokenizer = Tokenizer.from_pretrained(tokenizer).without_alignment().to(self.device)
         self.size = recipe.data.size or int(stored.get("size") or 256)
         self.layout = _layout(self.tokenizer, self.size)
+        self.given: Tokenizer | None = None
+        self.given_sha256: str | None = None
+        if "segmentation" in needs:
+            self._take_segmentation(segmentation_tokenizer)
         self._build()
         self.loop = Loop(self, run, reporter)
+
+    def _frozen(self, name: Path | str) -> tuple[Tokenizer, dict[str, Any]]:
+        """A tokenizer for tokens alone, and what its folder says of it."""
+        stored = read_model_config(find_model(name))
+        return Tokenizer.from_pretrained(name).without_alignment().to(self.device), stored
+
+    def _take_segmentation(self, name: Path | str | None) -> None:
+        if name is None:
+            raise UsageError(
+                f"The task {self.recipe.task.name!r} with these settings needs a tokenizer of segmentation maps; train "
+                "one with: tavq train RECIPE --data.pictures segmentation"
+            )
+        self.given, stored = self._frozen(name)
+        if stored.get("kind_of_pictures") == "pictures":
+            raise UsageError(
+                f"The tokenizer {name} was trained on pictures, not on segmentation maps; train one on these with: "
+                "tavq train RECIPE --data.pictures segmentation"
+            )
+        self.given_sha256 = str(stored.get("sha256"))
 
     def _build(self) -> None:
         train = self.recipe.train
         torch.manual_seed(step_seed(train.seed, -1))
         width = self.text.width if self.text is not None else None
-        self.config = TaskConfig(task=self.recipe.task, layout=self.layout, text_width=width)
+        given = _layout(self.given, self.size) if self.given is not None else None
+        self.config = TaskConfig(task=self.recipe.task, layout=self.layout, given=given, text_width=width)
         self.model = self.config.make().to(self.device)
         self.modules = {"model": self.model}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
@@ -88,6 +114,7 @@ class TaskTrainer:
         return {
             **provenance.describe(self.dataset, self.text, self.device),
             "tokenizer": self.sha256,
+            "segmentation_tokenizer": self.given_sha256,
             "size": self.size,
             "parameters": {"task": count_parameters(self.model)},
         }
@@ -97,13 +124,18 @@ class TaskTrainer:
         if self._table is None:
             data = self.recipe.data
             stamp = f"{self.sha256} {self.dataset.fingerprint} {self.dataset.split} {self.size} {data.flip}"
-            config = DataConfig(size=self.size, workers=data.workers, fault_budget=data.fault_budget)
-            self._table = kept_tokens(
-                self.folder.path / TOKENS,
-                stamp,
-                lambda: encode_split(self.tokenizer, self.layout, self.dataset, config, data.flip, self.device),
-            )
+            stamp += f" {self.given_sha256}" if self.given is not None else ""
+            self._table = kept_tokens(self.folder.path / TOKENS, stamp, self._make_table)
         return self._table
+
+    def _make_table(self) -> TokenTable:
+        data = self.recipe.data
+        config = DataConfig(size=self.size, workers=data.workers, fault_budget=data.fault_budget)
+        table = encode_split(self.tokenizer, self.layout, self.dataset, config, data.flip, self.device)
+        if self.given is None or self.config.given is None:
+            return table
+        maps = config.model_copy(update={"pictures": "segmentation"})
+        return joined(table, encode_split(self.given, self.config.given, self.dataset, maps, data.flip, self.device))
 
     def open(self, consumed: int) -> TokenBatches:
         """Batches of tokens."""
@@ -163,7 +195,7 @@ class TaskTrainer:
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
         """The model folder, with the tokenizer in it."""
         text = card.write_task(self.recipe, self.layout, facts, facts["step"])
-        save_task(folder, self.config, self.model, self.tokenizer, None, text, facts)
+        save_task(folder, self.config, self.model, self.tokenizer, self.given, text, facts)
 
     def extra_state(self) -> dict[str, dict[str, Tensor]]:
         """None."""
@@ -177,7 +209,7 @@ class TaskTrainer:
 
 def _layout(tokenizer: Tokenizer, size: int) -> Layout:
     side = size // tokenizer.factor
-    return Layout(height=side, width=side, sizes=tuple(tokenizer.codebook.sizes))
+    return build(Layout, {"height": side, "width": side, "sizes": tokenizer.codebook.sizes}, f"Pictures of {size} px")
 
 
 def _groups(model: torch.nn.Module, decay: float) -> list[dict[str, Any]]:

@@ -63,6 +63,17 @@ def encode_split(
     return TokenTable(torch.cat(parts), tuple(keys), tuple(loader.faults))
 
 
+def joined(table: TokenTable, given: TokenTable) -> TokenTable:
+    """The tokens of the pictures that are in both tables, those of `given` beside them; DataError where none is."""
+    rows = {key: row for row, key in enumerate(given.keys)}
+    both = [(row, rows[key]) for row, key in enumerate(table.keys) if key in rows]
+    if not both:
+        raise DataError("No picture can be read together with its segmentation.")
+    own, others = (list(column) for column in zip(*both, strict=True))
+    faults = dict.fromkeys((*table.faults, *given.faults))  # those of the metadata are in both
+    return TokenTable(table.tokens[own], tuple(table.keys[row] for row in own), tuple(faults), given.tokens[others])
+
+
 def kept_tokens(path: Path, stamp: str, make: Callable[[], TokenTable]) -> TokenTable:
     """The table in a file that bears this stamp, else a new one, which is written there."""
     try:

@@ -107,6 +107,7 @@ class Trainer:
         return {
             **provenance.describe(self.dataset, self.text, self.device),
             "size": self.recipe.data.size,
+            "kind_of_pictures": self.recipe.data.pictures,
             "parameters": self.tokenizer.parameter_counts(),
         }
 

@@ -1,0 +1,202 @@
+"""An autoregressive prior over image tokens: new pictures, the rest of a picture, a picture of a segmentation map.
+
+Source: VQ-GAN (arXiv 2012.09841), §3.2: a GPT over the indices in raster order, p(s) = ∏ p(s_i | s_<i), and with a
+condition c prefixed to them, p(s | c) = ∏ p(s_i | s_<i, c). LG-VQ and TA-VQ generate so; the recipes have their sizes.
+Differs from the paper: a start token of its own, so that the first token is drawn too; a share of the conditions is
+left out in training, for classifier-free guidance; a position of several parts is several tokens.
+"""
+
+from itertools import accumulate
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from tavq.core.config import NamedConfig
+from tavq.core.errors import UsageError
+from tavq.interfaces import Loss, Losses
+from tavq.nets.causal import SPREAD, CausalTransformer
+from tavq.tasks.base import Codes, Layout, Prompt, Sampling, Task, draw_tokens, guided, tasks
+
+MAX_PARAMETERS = 1 << 31
+"""8 GB in fp32; what is larger is a slip or an attack."""
+
+
+class PriorConfig(NamedConfig):
+    """The sizes of the transformer, and whether it is given segmentation maps."""
+
+    name: Literal["prior"] = "prior"
+    layers: int = Field(12, ge=1, le=64)
+    heads: int = Field(8, ge=1, le=64)
+    width: int = Field(512, ge=8, le=4096)
+    """Of a row; a multiple of `heads`."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Of the rows that come in and of what each part of a block adds."""
+    segmentation: bool = False
+    """Conditioned on the tokens of segmentation maps, by a tokenizer that was trained on such."""
+    unconditional: float = Field(0.1, ge=0, lt=1)
+    """Share of the conditions that is left out in training; without it there is no guidance."""
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> "PriorConfig":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
+        return self
+
+
+@tasks.register("prior")
+class Prior(Task):
+    """A GPT over the tokens of a picture in raster order, the parts of a position in turn.
+
+    Its sequence is: the g tokens of the condition where there is one, a start token, and the tokens but the last. What
+    comes out at the start token and after is read for the n tokens. `draw` keeps 2 · layers · width numbers for each
+    place of each picture; guidance doubles that.
+    """
+
+    Config = PriorConfig
+    completes = "end"
+
+    def __init__(
+        self, config: PriorConfig, layout: Layout, given: Layout | None = None, text_width: int | None = None
+    ) -> None:
+        super().__init__()
+        self.config, self.layout = config, layout
+        self.given = given if config.segmentation else None
+        if config.segmentation and given is None:
+            raise UsageError("A prior with segmentation needs the layout of the segmentation maps' tokens.")
+        _check_size(config, layout, self.given)
+        self.prefix = self.given.length if self.given is not None else 0
+        self.start = layout.vocabulary  # the last row of the table, as in the condition's that for none
+        self.firsts = tuple(accumulate((0, *layout.sizes[:-1])))  # the first token of each part
+        self.embed = nn.Embedding(layout.vocabulary + 1, config.width)
+        self.embed_given = nn.Embedding(self.given.vocabulary + 1, config.width) if self.given is not None else None
+        self.places = nn.Embedding(self.prefix + layout.length, config.width)
+        self.net = CausalTransformer(config.width, config.layers, config.heads, config.dropout)
+        self.head = nn.Linear(config.width, layout.vocabulary, bias=False)
+        for table in (self.embed, self.embed_given, self.places, self.head):
+            if table is not None:
+                nn.init.normal_(table.weight, std=SPREAD)
+
+    @classmethod
+    def needs(cls, config: Any) -> frozenset[str]:
+        return frozenset({"segmentation"} if config.segmentation else ())
+
+    # --- learning -----------------------------------------------------------------------------------------------
+
+    def loss(self, codes: Codes) -> Losses:
+        """The negative log-likelihood of a token in nats, of a share of the pictures without their condition."""
+        given = codes.given
+        if self.given is not None and given is not None:
+            dropped = torch.rand(len(given), 1, device=given.device) < self.config.unconditional
+            given = torch.where(dropped, self.given.vocabulary, given)
+        return {"prior/nll": Loss(-self.log_likelihood(codes.tokens, given).mean(), 1.0)}
+
+    def log_likelihood(self, tokens: Int[Tensor, "b n"], given: Int[Tensor, "b g"] | None) -> Float[Tensor, "b n"]:
+        """log p of each token, in nats, among those that may stand at its place, given those before it."""
+        rows = self.net(self._rows(tokens[:, :-1], given))[:, self.prefix :]
+        parts, found = self.layout.parts, []
+        for part, first in enumerate(self.firsts):
+            logits = self._logits(rows[:, part::parts], part).float()
+            wanted = tokens[:, part::parts] - first
+            found.append(-F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view_as(wanted))
+        return torch.stack(found, dim=2).flatten(1)
+
+    def _rows(self, tokens: Int[Tensor, "b m"], given: Int[Tensor, "b g"] | None) -> Float[Tensor, "b s c"]:
+        """The rows of the condition, of the start token and of the first tokens, with their places."""
+        start = torch.full((len(tokens), 1), self.start, device=tokens.device)
+        rows = self.embed(torch.cat([start, tokens], dim=1))
+        if self.embed_given is not None:
+            assert given is not None, "the condition is missing"
+            rows = torch.cat([self.embed_given(given), rows], dim=1)
+        return rows + self.places.weight[: rows.shape[1]]
+
+    def _logits(self, rows: Float[Tensor, "*n c"], part: int) -> Float[Tensor, "*n k"]:
+        """Of the entries of one part, the only ones that may stand at its places."""
+        first = self.firsts[part]
+        return F.linear(rows, self.head.weight[first : first + self.layout.sizes[part]])
+
+    # --- drawing ------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def draw(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Int[Tensor, "b n"]:
+        device, length = self.head.weight.device, self.layout.length
+        given = self._condition(prompt, sampling)
+        known, kept, first = self._known(prompt, device)
+        if first == length:
+            return known.clone()
+        tokens = torch.empty(prompt.count, length, dtype=torch.int64, device=device)
+        tokens[:, :first] = known[:, :first]
+        copies = 2 if given is not None and len(given) > prompt.count else 1
+        cache = self.net.cache(copies * prompt.count, self.prefix + length)
+        rows = self._rows(tokens[:, :first].repeat(copies, 1), given)
+        for place in range(first, length):
+            if place > first:
+                last = tokens[:, place - 1 : place].repeat(copies, 1)
+                rows = self.embed(last) + self.places.weight[self.prefix + place]
+            part = place % self.layout.parts
+            logits = self._logits(self.net(rows, cache)[:, -1], part).float()
+            if copies == 2:
+                logits = guided(logits[: prompt.count], logits[prompt.count :], sampling.guidance)
+            drawn = self.firsts[part] + draw_tokens(logits, sampling, generator)
+            tokens[:, place] = torch.where(kept[:, place], known[:, place], drawn)
+        return tokens
+
+    def _condition(self, prompt: Prompt, sampling: Sampling) -> Int[Tensor, "b g"] | None:
+        """The tokens of the condition, below them with guidance those of none."""
+        if self.given is None:
+            if sampling.guidance != 1:
+                raise UsageError(f"guidance is {sampling.guidance}, but this prior has no condition; leave it at 1.")
+            return None
+        if prompt.given is None:
+            raise UsageError("This prior draws pictures of segmentation maps; give it one for each picture.")
+        _check_tokens(prompt.given, prompt.count, self.given, "segmentation maps")
+        if sampling.guidance == 1:
+            return prompt.given
+        if self.config.unconditional == 0:
+            raise UsageError(
+                f"guidance is {sampling.guidance}, but this prior was trained with every condition "
+                "(task.unconditional 0); leave it at 1."
+            )
+        return torch.cat([prompt.given, torch.full_like(prompt.given, self.given.vocabulary)])
+
+    def _known(self, prompt: Prompt, device: torch.device) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"], int]:
+        """The known tokens, which of them are kept, and how many at the start are in every picture."""
+        shape = (prompt.count, self.layout.length)
+        if prompt.known is None or prompt.kept is None:
+            return torch.zeros(shape, dtype=torch.int64, device=device), torch.zeros(shape, device=device).bool(), 0
+        known, kept = prompt.known, prompt.kept
+        _check_tokens(torch.where(kept, known, 0), prompt.count, self.layout, "pictures")
+        if bool((kept[:, 1:] & ~kept[:, :-1]).any()):
+            raise UsageError(
+                "A prior fills in all that follows a place of the raster order; here a token is kept behind a hidden "
+                "one. A task that completes 'any' can do that."
+            )
+        return known, kept, int(kept.all(0).sum())
+
+
+def _check_tokens(tokens: Tensor, count: int, layout: Layout, what: str) -> None:
+    """Raises UsageError unless these are the tokens of so many pictures of the layout."""
+    if tokens.shape != (count, layout.length):
+        raise UsageError(
+            f"The tokens of the {what} are {list(tokens.shape)}; {count} of {layout.height} x {layout.width} positions "
+            f"of {layout.parts} are asked for."
+        )
+    if count and not 0 <= int(tokens.min()) <= int(tokens.max()) < layout.vocabulary:
+        raise UsageError(
+            f"Tokens {int(tokens.min())} to {int(tokens.max())} of the {what} do not fit a vocabulary of "
+            f"{layout.vocabulary}; they are another tokenizer's."
+        )
+
+
+def _check_size(config: PriorConfig, layout: Layout, given: Layout | None) -> None:
+    """Raises UsageError for a network that no machine has the memory for, before any is taken."""
+    tables = 2 * layout.vocabulary + layout.length + (given.vocabulary + given.length if given is not None else 0)
+    numbers = config.width * (tables + 12 * config.layers * config.width)
+    if numbers > MAX_PARAMETERS:
+        raise UsageError(
+            f"A prior of {numbers:,} numbers is too large, at most {MAX_PARAMETERS:,}: task.layers {config.layers}, "
+            f"task.width {config.width}, a vocabulary of {layout.vocabulary:,}."
+        )

@@ -1,0 +1,186 @@
+"""What every registered task does, on one part a position and on several.
+
+A new task needs no line here unless its settings open another path through it; then that goes into `VARIANTS`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tavq.core.config import build
+from tavq.interfaces import TextFeatures, total
+from tavq.tasks.base import Codes, Layout, Prompt, Sampling, Task, tasks
+from tavq.tasks.folder import TaskConfig, load_task, save_task
+from tavq.tokenizer import Tokenizer
+
+SMALL = {"layers": 2, "heads": 2, "width": 16, "steps": 4}
+"""Settings that a task is given where it has them."""
+
+VARIANTS: dict[str, list[dict[str, Any]]] = {"prior": [{"segmentation": True}]}
+"""Settings of a task beside `SMALL`; it is also tested without them."""
+
+CASES = [(name, changes) for name in tasks for changes in [{}, *VARIANTS.get(name, [])]]
+LAYOUTS = {
+    "one part": Layout(height=3, width=4, sizes=(7,)),
+    "three parts": Layout(height=2, width=3, sizes=(3, 5, 2)),
+}
+GIVEN = Layout(height=2, width=2, sizes=(6,))
+B = 4
+
+SAMPLINGS = [Sampling(), Sampling(temperature=0), Sampling(temperature=0.7, top_k=2), Sampling(top_p=0.5)]
+
+pytestmark = [
+    pytest.mark.parametrize(("name", "changes"), CASES, ids=lambda value: value if isinstance(value, str) else ""),
+    pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS),
+]
+
+
+@pytest.fixture
+def config(name: str, changes: dict[str, Any], layout: Layout, text: Callable[..., TextFeatures]) -> TaskConfig:
+    known = tasks[name].Config.model_fields
+    settings = {"name": name, **{key: value for key, value in SMALL.items() if key in known}, **changes}
+    needs = tasks[name].needs(tasks[name].Config.model_validate(settings))
+    values = {"task": settings, "layout": layout}
+    values |= {"given": GIVEN} if "segmentation" in needs else {}
+    values |= {"text_width": text([1]).words.vectors.shape[2]} if "text" in needs else {}
+    return build(TaskConfig, values, "test")
+
+
+@pytest.fixture
+def task(config: TaskConfig) -> Task:
+    """Its weights moved apart: fresh ones may be so small, or 0, that nothing comes through."""
+    torch.manual_seed(0)
+    made = config.make().eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.2)
+    return made
+
+
+def drawn_tokens(layout: Layout, seed: int, count: int = B) -> Tensor:
+    """Random tokens, each allowed where it stands."""
+    shares = layout.allowed().float()
+    return torch.multinomial(shares, count, True, generator=torch.Generator().manual_seed(seed)).T
+
+
+@pytest.fixture
+def conditions(task: Task, config: TaskConfig, text: Callable[..., TextFeatures]) -> dict[str, Any]:
+    """The text and tokens that the task is given."""
+    needs = task.needs(config.task)
+    found: dict[str, Any] = {"text": text([1, 3, 4, 2])} if "text" in needs else {}
+    return found | ({"given": drawn_tokens(GIVEN, 8)} if "segmentation" in needs else {})
+
+
+@pytest.fixture
+def codes(layout: Layout, conditions: dict[str, Any]) -> Codes:
+    return Codes(drawn_tokens(layout, 1), tuple("abcd"), **conditions)
+
+
+def draw(task: Task, prompt: Prompt, sampling: Sampling | None = None, seed: int = 5) -> Tensor:
+    return task.draw(prompt, sampling or Sampling(), torch.Generator().manual_seed(seed))
+
+
+def masks(task: Task, layout: Layout) -> list[Tensor]:
+    """Which tokens are kept, for a task that completes so."""
+    n, places = layout.length, torch.arange(layout.length)
+    ends = torch.tensor([0, 1, n // 2, n - 1])
+    found = [(places < ends[:, None]), (places < n // 2).expand(B, n), torch.ones(B, n).bool()]
+    if task.completes == "any":
+        found.append(torch.rand(B, n, generator=torch.Generator().manual_seed(2)) < 0.5)
+    return found
+
+
+def test_the_loss_is_finite_and_reaches_every_parameter(task: Task, codes: Codes) -> None:
+    task.train()
+    gradients = dict.fromkeys(dict(task.named_parameters()), 0.0)
+    for seed in range(4):  # a part may rest in one draw
+        torch.manual_seed(seed)
+        losses = task.loss(codes)
+        assert losses
+        assert all("/" in key and loss.value.isfinite() and loss.value.ndim == 0 for key, loss in losses.items())
+        task.zero_grad()
+        total(losses).backward()
+        for key, parameter in task.named_parameters():
+            gradients[key] += 0.0 if parameter.grad is None else float(parameter.grad.abs().sum())
+    assert [key for key, value in gradients.items() if not 0 < value < float("inf")] == []
+
+
+def test_the_loss_follows_from_the_global_generator(task: Task, codes: Codes) -> None:
+    def value() -> Tensor:
+        torch.manual_seed(3)
+        return total(task.loss(codes)).detach()
+
+    assert torch.equal(value(), value())
+
+
+def test_training_lowers_the_loss(task: Task, codes: Codes) -> None:
+    def mean() -> float:
+        torch.manual_seed(9)
+        with torch.no_grad():
+            return sum(float(total(task.loss(codes))) for _ in range(8))
+
+    before = mean()
+    optimizer = torch.optim.Adam(task.parameters(), 3e-3)
+    for seed in range(40):
+        torch.manual_seed(seed)
+        optimizer.zero_grad()
+        total(task.loss(codes)).backward()
+        optimizer.step()
+    assert mean() < before
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=["plain", "greedy", "top-k", "top-p"])
+def test_what_is_drawn_may_stand_where_it_stands(
+    task: Task, layout: Layout, conditions: dict[str, Any], sampling: Sampling
+) -> None:
+    tokens = draw(task, Prompt(B, **conditions), sampling)
+    assert tokens.shape == (B, layout.length)
+    assert tokens.dtype == torch.int64
+    assert layout.allowed()[torch.arange(layout.length), tokens].all()
+    assert torch.equal(layout.tokens(layout.indices(tokens)), tokens)
+
+
+def test_the_same_generator_draws_the_same(task: Task, conditions: dict[str, Any]) -> None:
+    prompt = Prompt(B, **conditions)
+    state = torch.get_rng_state()
+    once = draw(task, prompt)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(77)
+    assert torch.equal(once, draw(task, prompt))
+    assert any(not torch.equal(once, draw(task, prompt, seed=seed)) for seed in (6, 7, 8))
+
+
+def test_what_is_kept_stays(task: Task, layout: Layout, conditions: dict[str, Any]) -> None:
+    if not task.completes:
+        pytest.skip("declared: it completes nothing")
+    known = drawn_tokens(layout, 4)
+    for kept in masks(task, layout):
+        hidden = torch.where(kept, known, -1)  # what is hidden must not be read
+        tokens = draw(task, Prompt(B, hidden, kept, **conditions))
+        assert torch.equal(tokens[kept], known[kept])
+        assert layout.allowed()[torch.arange(layout.length), tokens].all()
+
+
+def test_drawing_keeps_no_graph_and_changes_no_weight(task: Task, conditions: dict[str, Any]) -> None:
+    before = {key: value.clone() for key, value in task.state_dict().items()}
+    assert not draw(task, Prompt(B, **conditions)).requires_grad
+    assert all(torch.equal(before[key], value) for key, value in task.state_dict().items())
+
+
+def test_a_model_folder_loads_by_itself(
+    task: Task, config: TaskConfig, conditions: dict[str, Any], make: Callable[..., Tokenizer], tmp_path: Path
+) -> None:
+    tokenizer, given = make(seed=1), make(seed=2) if config.given is not None else None
+    save_task(tmp_path / "model", config, task, tokenizer, given, "# A card\n", {"step": 3})
+    loaded = load_task(tmp_path / "model")
+    assert loaded.config == config
+    assert loaded.facts["step"] == 3
+    assert (loaded.given is None) == (given is None)
+    assert task.state_dict().keys() == loaded.task.state_dict().keys()
+    for seed in (1, 2):
+        prompt = Prompt(B, **conditions)
+        assert torch.equal(draw(task, prompt, seed=seed), draw(loaded.task, prompt, seed=seed))

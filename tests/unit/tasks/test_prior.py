@@ -1,0 +1,302 @@
+"""The prior: its likelihood by hand, what it draws against a slow sampler, and what it refuses."""
+
+import itertools
+import math
+import tracemalloc
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tavq.core.config import build
+from tavq.core.errors import UsageError
+from tavq.tasks.base import Codes, Layout, Prompt, Sampling, draw_tokens, filtered, guided
+from tavq.tasks.folder import TaskConfig
+from tavq.tasks.prior import Prior, PriorConfig
+
+ONE = Layout(height=3, width=4, sizes=(9,))
+PARTS = Layout(height=2, width=3, sizes=(3, 5, 2))
+GIVEN = Layout(height=2, width=2, sizes=(6,))
+SMALL = {"layers": 2, "heads": 2, "width": 16}
+
+
+def prior(layout: Layout = ONE, given: Layout | None = None, spread: float = 0.3, **settings: Any) -> Prior:
+    """Its weights moved apart by `spread`."""
+    torch.manual_seed(0)
+    config = PriorConfig(**{**SMALL, "segmentation": given is not None, **settings})
+    made = Prior(config, layout, given).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn(parameter.shape) * spread)
+    return made
+
+
+def some(layout: Layout, count: int = 2, seed: int = 1) -> Tensor:
+    shares = layout.allowed().float()
+    return torch.multinomial(shares, count, True, generator=torch.Generator().manual_seed(seed)).T
+
+
+def draw(model: Prior, prompt: Prompt, sampling: Sampling | None = None, seed: int = 3) -> Tensor:
+    return model.draw(prompt, sampling or Sampling(), torch.Generator().manual_seed(seed))
+
+
+# --- likelihood -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", [ONE, PARTS])
+def test_a_prior_that_knows_nothing_loses_the_logarithm_of_what_is_allowed(layout: Layout) -> None:
+    model = prior(layout)
+    torch.nn.init.zeros_(model.head.weight)
+    found = model.loss(Codes(some(layout), ("a", "b")))["prior/nll"]
+    assert found.value.item() == pytest.approx(sum(math.log(size) for size in layout.sizes) / layout.parts)
+    assert found.weight == 1
+
+
+@torch.no_grad()
+def test_the_likelihoods_of_all_pictures_sum_to_one() -> None:
+    """Of the 36 pictures of one position of three parts and the 36 of two positions of one."""
+    for layout in (Layout(height=1, width=1, sizes=(3, 4, 3)), Layout(height=1, width=2, sizes=(6,))):
+        ends = itertools.accumulate(layout.sizes)
+        of_part = [range(end - size, end) for end, size in zip(ends, layout.sizes, strict=True)]
+        every = torch.tensor(list(itertools.product(*of_part * (layout.length // layout.parts))))
+        assert len(every) == 36
+        assert float(prior(layout).log_likelihood(every, None).sum(1).exp().sum()) == pytest.approx(1, abs=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layout", [ONE, PARTS])
+def test_a_later_token_changes_no_earlier_likelihood(layout: Layout) -> None:
+    model, tokens = prior(layout), some(layout)
+    before = model.log_likelihood(tokens, None)
+    for place in range(layout.length):
+        changed = tokens.clone()
+        changed[:, place] = some(layout, seed=7)[:, place]
+        after = model.log_likelihood(changed, None)
+        torch.testing.assert_close(after[:, :place], before[:, :place])
+        moved = changed[:, place] != tokens[:, place]
+        if place + 1 < layout.length and moved.any():
+            assert not torch.allclose(after[moved, place + 1 :], before[moved, place + 1 :])
+
+
+@torch.no_grad()
+def test_the_condition_reaches_the_first_token_and_some_conditions_are_left_out() -> None:
+    model, tokens, given = prior(given=GIVEN, unconditional=0.25), some(ONE, 400), some(GIVEN, 400, seed=2)
+    none = torch.full_like(given, GIVEN.vocabulary)
+    conditional, unconditional = model.log_likelihood(tokens, given), model.log_likelihood(tokens, none)
+    assert not torch.allclose(conditional[:, 0], unconditional[:, 0])
+    losses = [float(model.loss(Codes(tokens, ("",) * 400, given=given))["prior/nll"].value) for _ in range(20)]
+    means = -float(conditional.mean()), -float(unconditional.mean())
+    assert abs(means[0] - means[1]) > 0.05
+    assert sum(losses) / 20 == pytest.approx(0.75 * means[0] + 0.25 * means[1], abs=0.012)
+    assert len(set(losses)) == 20
+
+
+# --- drawing --------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def slow(model: Prior, prompt: Prompt, sampling: Sampling, seed: int = 3) -> Tensor:
+    """The tokens of a sampler that keeps nothing, from the likelihoods of every token at every place."""
+    layout, generator = model.layout, torch.Generator().manual_seed(seed)
+    known = torch.zeros(prompt.count, layout.length, dtype=torch.int64) if prompt.known is None else prompt.known
+    kept = torch.zeros_like(known, dtype=torch.bool) if prompt.kept is None else prompt.kept
+    tokens, every = known.clone(), int(kept.all(0).sum())  # nothing is drawn for what all pictures keep
+
+    def logits(place: int, given: Tensor | None) -> Tensor:
+        part = place % layout.parts
+        first = sum(layout.sizes[:part])
+        columns = []
+        for token in range(first, first + layout.sizes[part]):
+            tried = tokens.clone()
+            tried[:, :place], tried[:, place] = tokens[:, :place], token
+            tried[:, place + 1 :] = some(layout, prompt.count)[:, place + 1 :]
+            columns.append(model.log_likelihood(tried, given)[:, place])
+        return torch.stack(columns, dim=1)
+
+    for place in range(every, layout.length):
+        found = logits(place, prompt.given)
+        if prompt.given is not None and sampling.guidance != 1:
+            none = torch.full_like(prompt.given, GIVEN.vocabulary)
+            found = guided(found, logits(place, none), sampling.guidance)
+        drawn = draw_tokens(found, sampling, generator) + sum(layout.sizes[: place % layout.parts])
+        tokens[:, place] = torch.where(kept[:, place], known[:, place], drawn)
+    return tokens
+
+
+SAMPLINGS = [
+    Sampling(),
+    Sampling(temperature=0),
+    Sampling(temperature=1.5, top_k=3),
+    Sampling(top_p=0.6),
+]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("layout", [ONE, PARTS])
+def test_what_is_kept_in_memory_changes_no_token(layout: Layout, sampling: Sampling) -> None:
+    model = prior(layout)
+    assert torch.equal(draw(model, Prompt(3), sampling), slow(model, Prompt(3), sampling))
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 3.0])
+def test_a_condition_with_and_without_guidance(guidance: float) -> None:
+    model, sampling = prior(PARTS, GIVEN), Sampling(guidance=guidance)
+    prompt = Prompt(3, given=some(GIVEN, 3))
+    assert torch.equal(draw(model, prompt, sampling), slow(model, prompt, sampling))
+
+
+def test_a_completion_reads_what_is_kept() -> None:
+    model, known, places = prior(PARTS), some(PARTS, 3), torch.arange(PARTS.length)
+    for ends in ([7, 7, 7], [2, 0, 9], [5, 4, PARTS.length]):
+        kept = places < torch.tensor(ends)[:, None]
+        prompt = Prompt(3, known, kept)
+        found = draw(model, prompt)
+        assert torch.equal(found, slow(model, prompt, Sampling()))
+        assert torch.equal(found[kept], known[kept])
+        other = Prompt(3, some(PARTS, 3, seed=9), kept)
+        assert min(ends) == 0 or not torch.equal(draw(model, other)[~kept], found[~kept])
+
+
+def test_no_guidance_is_none_and_zero_forgets_the_condition() -> None:
+    model = prior(given=GIVEN)
+    prompts = [Prompt(3, given=some(GIVEN, 3, seed=seed)) for seed in (1, 2)]
+    forgotten = [draw(model, prompt, Sampling(guidance=0)) for prompt in prompts]
+    assert torch.equal(*forgotten)
+    assert not torch.equal(*[draw(model, prompt) for prompt in prompts])
+
+
+def test_temperature_0_takes_the_likeliest_whatever_the_generator() -> None:
+    model = prior()
+    found = [draw(model, Prompt(2), Sampling(temperature=0), seed) for seed in (1, 2)]
+    assert torch.equal(*found)
+    assert torch.equal(found[0][0], found[0][1])
+
+
+def test_what_is_drawn_is_as_frequent_as_it_is_likely() -> None:
+    """Of the 36 pictures of a small layout, by 20,000 draws: a chi-square of 35 degrees, and its 0.9999 quantile."""
+    layout = Layout(height=1, width=2, sizes=(6,))
+    model = prior(layout)
+    tokens = draw(model, Prompt(20_000))
+    every = torch.cartesian_prod(torch.arange(6), torch.arange(6))
+    with torch.no_grad():
+        expected = model.log_likelihood(every, None).sum(1).exp() * len(tokens)
+    counts = torch.bincount(tokens[:, 0] * 6 + tokens[:, 1], minlength=36)
+    assert float(((counts - expected).square() / expected).sum()) < 76.4
+
+
+def test_top_k_and_top_p_by_hand() -> None:
+    logits = torch.tensor([[0.5, 0.1, 0.25, 0.15]]).log()
+    kept = {
+        Sampling(top_k=2): [0, 2],
+        Sampling(top_k=9): [0, 1, 2, 3],
+        Sampling(top_p=0.5): [0],
+        Sampling(top_p=0.51): [0, 2],
+        Sampling(top_p=0.8): [0, 2, 3],
+        Sampling(top_p=0.01): [0],
+        Sampling(top_k=3, top_p=0.84): [0, 2, 3],  # of the three: 0.56, 0.28, 0.17
+        Sampling(top_k=3, top_p=0.83): [0, 2],
+    }
+    for sampling, tokens in kept.items():
+        assert filtered(logits, sampling)[0].isfinite().nonzero()[:, 0].tolist() == tokens
+
+
+# --- learning -------------------------------------------------------------------------------------------------------
+
+
+def learned(model: Prior, codes: Codes, steps: int) -> float:
+    """The loss after some steps."""
+    optimizer = torch.optim.AdamW(model.train().parameters(), 1e-2)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = model.loss(codes)["prior/nll"].value
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    return float(loss.detach())
+
+
+def test_constant_pictures_cost_only_their_first_token() -> None:
+    tokens = torch.arange(4)[:, None].expand(4, ONE.length)
+    model = prior(spread=0)
+    assert learned(model, Codes(tokens, tuple("abcd")), 120) < 1.05 * math.log(4) / ONE.length + 0.01
+    with torch.no_grad():
+        likelihood = model.log_likelihood(tokens, None)
+    assert likelihood[:, 0].exp().tolist() == pytest.approx([0.25] * 4, abs=0.02)
+    assert float(likelihood[:, 1:].mean()) > -0.01
+    drawn = draw(model, Prompt(40))
+    assert (drawn == drawn[:, :1]).all()
+    assert set(drawn[:, 0].tolist()) == {0, 1, 2, 3}
+
+
+def test_a_few_pictures_are_learned_and_drawn_again() -> None:
+    tokens, given = some(PARTS, 5, seed=6), some(GIVEN, 5, seed=6)
+    model = prior(PARTS, GIVEN, spread=0)
+    learned(model, Codes(tokens, tuple("abcde"), given=given), 200)
+    assert torch.equal(draw(model, Prompt(5, given=given), Sampling(temperature=0)), tokens)
+    half = (torch.arange(PARTS.length) < 9).expand_as(tokens)
+    assert torch.equal(draw(model, Prompt(5, tokens, half, given=given), Sampling(temperature=0)), tokens)
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+def test_what_it_needs_follows_from_its_settings() -> None:
+    assert Prior.needs(PriorConfig()) == frozenset()
+    assert Prior.needs(PriorConfig(segmentation=True)) == {"segmentation"}
+    with pytest.raises(UsageError, match="needs the layout of the segmentation maps"):
+        Prior(PriorConfig(**SMALL, segmentation=True), ONE)
+    assert Prior(PriorConfig(**SMALL), ONE, GIVEN).given is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"width": 20, "heads": 8}, "width 20 is not a multiple of 8 heads"),
+        ({"layers": 10**9}, "task.layers"),
+        ({"width": 10**9}, "task.width"),
+        ({"dropout": 1}, "task.dropout"),
+        ({"unconditional": 1}, "task.unconditional"),
+        ({"depth": 3}, "Unknown setting 'task.depth'"),
+    ],
+)
+def test_settings_that_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build(TaskConfig, {"task": {"name": "prior", **settings}, "layout": ONE}, "test")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sizes"),
+    [({"layers": 64, "width": 4096, "heads": 1}, (9,)), ({"layers": 1, "width": 4096, "heads": 1}, (2**24,) * 1024)],
+)
+def test_a_network_for_no_machine_is_refused_before_memory_is_taken(
+    settings: dict[str, Any], sizes: tuple[int, ...]
+) -> None:
+    layout = Layout(height=1, width=1, sizes=sizes)
+    tracemalloc.start()
+    with pytest.raises(UsageError, match="numbers is too large"):
+        Prior(PriorConfig(**settings), layout)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def test_prompts_that_are_refused() -> None:
+    plain, conditional, deaf = prior(), prior(given=GIVEN), prior(given=GIVEN, unconditional=0)
+    known, given = some(ONE, 2), some(GIVEN, 2)
+    hole = torch.arange(ONE.length).expand(2, -1) != 3
+    every = hole | True
+    cases = [
+        (plain, Prompt(2), {"guidance": 2}, "this prior has no condition"),
+        (conditional, Prompt(2), {}, "give it one for each picture"),
+        (conditional, Prompt(3, given=given), {}, r"maps are \[2, 4\]; 3 of 2 x 2 positions of 1 are asked for"),
+        (conditional, Prompt(2, given=some(ONE, 2)), {}, r"maps are \[2, 12\]"),
+        (conditional, Prompt(2, given=given + 6), {}, "do not fit a vocabulary of 6; they are another tokenizer's"),
+        (deaf, Prompt(2, given=given), {"guidance": 2}, "trained with every condition"),
+        (plain, Prompt(2, known, hole), {}, "a token is kept behind a hidden one"),
+        (plain, Prompt(2, known[:, :-1], every[:, :-1]), {}, r"pictures are \[2, 11\]; 2 of 3 x 4 positions of 1"),
+        (plain, Prompt(2, known + 9, every), {}, "of the pictures do not fit a vocabulary of 9"),
+        (plain, Prompt(2, known - 9, every), {}, "of the pictures do not fit a vocabulary of 9"),
+    ]
+    for model, prompt, changes, message in cases:
+        with pytest.raises(UsageError, match=message):
+            draw(model, prompt, Sampling(**changes))
