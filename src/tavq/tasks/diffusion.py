@@ -26,7 +26,7 @@ LEAST_SEEN = 10
 class DiffusionNet(nn.Module):
     """Logits of the clean tokens from noisy ones, their step and a text; the mask is the token v.
 
-    The step counts from 1 to T. A picture without text reads one learned vector in its place.
+    The step counts from 1 to T. One learned vector stands before each text, and alone where there is none.
     """
 
     def __init__(self, layout: Layout, width: int, layers: int, heads: int, steps: int, text_width: int | None) -> None:
@@ -55,7 +55,7 @@ class DiffusionNet(nn.Module):
         assert mask is not None, "and which of it"
         units = self.text(F.layer_norm(vectors, vectors.shape[2:]))
         source = torch.cat([self.blank.weight.expand(len(units), 1, -1).to(units.dtype), units], dim=1)
-        mask = torch.cat([~mask.any(1, keepdim=True), mask], dim=1)
+        mask = F.pad(mask, (1, 0), value=True)
         return self.logits(self.blocks(rows, step - 1, source, mask))
 
     def _places(self) -> Float[Tensor, "n c"]:
@@ -78,7 +78,7 @@ class Diffusion(Task):
     learned classifier-free guidance. The shares, the weight of the auxiliary loss that falls from 2 to 1 with the
     step, and steps drawn by the root of their mean squared loss (Nichol and Dhariwal 2021) are those of their code.
     Differs from the paper: the share replaced is even over the tokens that may stand at a place; text is any store's
-    units and not CLIP's 77 tokens; one vector stands for no text, as in a picture without one; the last squared
+    units and not CLIP's 77 tokens; no text is one learned vector, which stands before each text too; the squared
     losses of one step are averaged within a batch and over processes before they are remembered.
     """
 
