@@ -200,7 +200,7 @@ def test_padding_is_not_read_and_text_is() -> None:
     assert vectors is not None
     assert mask is not None
     logits = task.network(noisy, step, vectors, mask)
-    other = torch.where(mask[..., None], vectors, 7.0)
+    other = torch.where(mask[..., None], vectors, torch.randn_like(vectors))
     torch.testing.assert_close(logits, task.network(noisy, step, other, mask))
     assert not torch.allclose(logits, task.network(noisy, step, vectors.flip(2), mask))
     assert not torch.allclose(logits[0], logits[1])
