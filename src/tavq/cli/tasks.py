@@ -95,7 +95,15 @@ def _train(
     if store is not None:
         tell_changed(store, dataset)
     with console.bar(f"Training {recipe.task.name}", recipe.train.steps) as bar:
-        trainer = TaskTrainer(recipe, tokenizer, dataset, out, store, segmentation, reporter=TaskReporter(bar))
+        trainer = TaskTrainer(
+            recipe,
+            tokenizer,
+            dataset,
+            out,
+            store,
+            reporter=TaskReporter(bar),
+            segmentation_tokenizer=segmentation,
+        )
         trainer.run(resume)
     if rank() == 0:
         console.say(f"The model is in {out / 'model'}. Next: tavq generate {out}")
@@ -111,6 +119,7 @@ def generate(
     count: Count = COUNT,
     prompt: tuple[str, ...] = (),
     segmentation: tuple[Path, ...] = (),
+    text_encoder: str | None = None,
     out: Path | None = None,
     seed: int = 0,
     temperature: Positive = 1.0,
@@ -128,6 +137,7 @@ def generate(
         count: How many; of each prompt or segmentation map, where there are such.
         prompt: What to draw, for a task that reads text; may be given several times.
         segmentation: A map of classes to draw after (PNG, a class number a pixel); may be given several times.
+        text_encoder: Where the text encoder of the training is, if it was a folder.
         out: The folder to write; by default RUN/generated.
         seed: The same seed draws the same pictures.
         temperature: Below 1 likelier pictures, above 1 stranger ones; 0 takes the likeliest token each time.
@@ -139,20 +149,19 @@ def generate(
     import torch
 
     from tavq.interfaces import default_device
-    from tavq.tasks.drawing import draw, repeated
+    from tavq.tasks.drawing import ask, draw, repeated
     from tavq.tasks.folder import load_task
-    from tavq.tasks.prompting import read_prompt
 
     sampling = _sampling(temperature, top_k, top_p, guidance, steps)
     place = out or _beside(run, "generated")
     model = load_task(run).to(default_device())
-    asked, told = read_prompt(model, prompt, segmentation, count)
-    for line in told:
+    asked, notes = ask(model, prompt, segmentation, count, text_encoder)
+    for line in notes:
         console.say(line)
     generator = torch.Generator(default_device()).manual_seed(seed)
     with console.bar("Drawing", asked.count) as bar:
         pictures = draw(model, asked, sampling, generator, bar)
-    _write(place, repeated(prompt or [str(path) for path in segmentation] or [""], count), pictures)
+    _write(place, repeated(len(prompt) or len(segmentation), count), pictures)
     console.say(f"{asked.count:,} pictures are in {place}, all of them in {place / 'grid.png'}.")
 
 
@@ -189,19 +198,23 @@ def complete(
     """
     import torch
 
+    from tavq.data.pictures import load_picture
+    from tavq.data.transforms import prepare, to_float
     from tavq.interfaces import default_device
     from tavq.tasks.completing import complete as fill
-    from tavq.tasks.completing import read_mask, read_square
+    from tavq.tasks.completing import read_mask
     from tavq.tasks.folder import load_task
 
     sampling = _sampling(temperature, top_k, top_p, 1.0, steps)
     model = load_task(run).to(default_device())
-    square = read_square(image, model)
-    hidden = read_mask(mask, model)
+    size = int(model.facts["size"])
+    picture = load_picture(image)
+    square = to_float(prepare(picture, size))[None].to(default_device())
+    hidden = read_mask(mask, *picture.shape[:2], size).to(default_device())
     generator = torch.Generator(default_device()).manual_seed(seed)
-    pictures = torch.cat([fill(model, square, hidden, sampling, generator) for _ in range(count)])
+    pictures = fill(model, square.expand(count, -1, -1, -1), hidden.expand(count, -1, -1), sampling, generator)
     place = out or _beside(run, "completed")
-    shown = torch.cat([square, torch.where(hidden, torch.zeros_like(square), square), pictures.to(square.device)])
+    shown = torch.cat([square, torch.where(hidden, torch.zeros_like(square), square), pictures])
     _write(place, ["original", "hidden", *(f"completed-{number}" for number in range(1, count + 1))], shown)
     console.say(f"{count:,} completions are in {place}, beside the picture in {place / 'grid.png'}.")
 

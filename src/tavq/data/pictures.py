@@ -93,6 +93,18 @@ def is_turned(path: Path) -> bool:
         return _turn(image) is not None
 
 
+def read_shape(path: Path) -> tuple[int, int, bool]:
+    """(height, width) of the upright picture from its header alone, and whether EXIF turns or mirrors it."""
+    with _opened(path) as image:
+        try:
+            turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+        except Exception:  # as in `_upright`: the pixels are whole
+            turn = None
+        width, height = image.size
+    swapped = turn in (TURNS[5], TURNS[6], TURNS[7], TURNS[8])
+    return (width, height, True) if swapped else (height, width, turn is not None)
+
+
 def save_png(path: Path, picture: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"]) -> None:
     """Writes a PNG atomically; the same pixels give the same bytes with the same version of zlib."""
     write_bytes(path, png_bytes(picture))

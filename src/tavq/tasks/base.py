@@ -128,7 +128,7 @@ class Prompt:
         return Prompt(stop - start, cut["known"], cut["kept"], rows_of(self.text, rows), cut["given"])
 
 
-def rows_of(value: Any, rows: slice) -> Any:
+def rows_of(value: Any, rows: slice | Tensor) -> Any:
     """Some rows of every tensor of a TextFeatures or TextUnits; None stays None."""
     if isinstance(value, Tensor):
         return value[rows]

@@ -2,15 +2,21 @@
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from tavq.data.transforms import to_uint8
-from tavq.tasks.base import Prompt, Sampling
+from tavq.core.errors import UsageError
+from tavq.data.palette import coloured
+from tavq.data.pictures import load_segmentation
+from tavq.data.transforms import prepare, to_float, to_uint8
+from tavq.interfaces import to_device
+from tavq.tasks.base import Prompt, Sampling, rows_of
 from tavq.tasks.folder import TaskModel
+from tavq.tasks.prompting import Prompter
 
 BATCH = 16
 GAP = 2
@@ -48,11 +54,49 @@ def grid(pictures: Float[Tensor, "b 3 y x"]) -> UInt8[np.ndarray, "h w 3"]:
     return page
 
 
-def repeated(names: Sequence[str], count: int) -> list[str]:
+def ask(
+    model: TaskModel, captions: Sequence[str], maps: Sequence[Path], count: int, encoder: str | None = None
+) -> tuple[Prompt, tuple[str, ...]]:
+    """What to draw: `count` pictures of each caption or segmentation map, or just `count`; and notes for a person.
+
+    Raises UsageError where the task reads something else than what is given, or cannot use it.
+    """
+    needs = model.task.needs(model.config.task)
+    for what, given in (("text", captions), ("segmentation", maps)):
+        if given and what not in needs:
+            raise UsageError(
+                f"The task {model.config.task.name!r} of this model does not draw from {what}; leave it out."
+            )
+        if what in needs and not given:
+            raise UsageError(f"This model draws from {what}; give it with --{'prompt' if what == 'text' else what}.")
+    device = next(model.task.parameters()).device
+    if captions:
+        typed = Prompter(model.facts, encoder, device)(captions)
+        text = to_device(rows_of(typed.features, _each(len(captions), count)), device)
+        return Prompt(len(captions) * count, text=text), typed.notes
+    if maps:
+        tokens = torch.cat([_map_tokens(model, path) for path in maps])
+        return Prompt(len(maps) * count, given=tokens[_each(len(maps), count)]), ()
+    return Prompt(count), ()
+
+
+def _each(conditions: int, count: int) -> Tensor:
+    return torch.arange(conditions).repeat_interleave(count)
+
+
+def _map_tokens(model: TaskModel, path: Path) -> Int[Tensor, "1 g"]:
+    """The tokens of a file's segmentation map."""
+    assert model.given is not None
+    assert model.config.given is not None
+    size = int(model.facts["size"])
+    square = to_float(prepare(coloured(load_segmentation(path)), size, nearest=True))[None]
+    return model.config.given.tokens(model.given.encode(square.to(next(model.task.parameters()).device)))
+
+
+def repeated(conditions: int, count: int) -> list[str]:
     """A file name for each of `count` pictures of each condition."""
-    digits = len(str(max(len(names), count)))
-    if len(names) == 1:
-        return [f"{number:0{digits}}" for number in range(1, count + 1)]
-    return [
-        f"{name:0{digits}}-{number:0{digits}}" for name in range(1, len(names) + 1) for number in range(1, count + 1)
-    ]
+    digits = len(str(max(conditions, count)))
+    numbers = [f"{number:0{digits}}" for number in range(1, count + 1)]
+    if conditions <= 1:
+        return numbers
+    return [f"{condition:0{digits}}-{number}" for condition in range(1, conditions + 1) for number in numbers]

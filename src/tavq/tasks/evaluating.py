@@ -93,12 +93,13 @@ class _Measured:
 
     def _complete(self, images: Float[Tensor, "b 3 y x"]) -> None:
         for name in MASKS if self.model.task.completes == "any" else ("bottom",):
-            mask = named_mask(name, images.shape[2], images.shape[3]).to(images.device)
-            filled = complete(self.model, images, mask, self.sampling, self.generator)
+            mask = named_mask(name, images.shape[2]).to(images.device)
+            masks = mask.expand(len(images), *mask.shape)
+            filled = complete(self.model, images, masks, self.sampling, self.generator)
             seen = (images * ~mask).sum(dim=(2, 3), keepdim=True) / (~mask).sum()
             plain = torch.where(mask, seen, images)
             for what, picture in ((f"completed/{name}/psnr", filled), (f"completed/{name}/psnr_mean_colour", plain)):
-                self.hidden.setdefault(what, []).append(hidden_psnr(picture, images, mask).double().cpu())
+                self.hidden.setdefault(what, []).append(hidden_psnr(picture, images, masks).double().cpu())
 
     def compute(self) -> dict[str, Any]:
         result: dict[str, Any] = {"images": self.count, "sampling": self.sampling.model_dump(), "seed": SEED}
