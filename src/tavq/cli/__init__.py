@@ -24,11 +24,12 @@ from tavq.cli import (  # noqa: E402  (the commands need `app`)
     models,
     recipes,
     reports,
+    tasks,
     text,
     train,
 )
 
-for part in (demo, data, describe, text, recipes, train, models, metrics, reports):
+for part in (demo, data, describe, text, recipes, train, models, tasks, metrics, reports):
     part.add_to(app)
 
 

@@ -22,6 +22,7 @@ def add_to(app: App) -> None:
         "--data scenes --out drawer",
     )
     task.command(train)
+    task.command(evaluate)
     app.command(task)
     app.command(generate)
     app.command(complete)
@@ -107,6 +108,66 @@ def _train(
         trainer.run(resume)
     if rank() == 0:
         console.say(f"The model is in {out / 'model'}. Next: tavq generate {out}")
+
+
+def evaluate(
+    run: str,
+    /,
+    *,
+    data: Path,
+    split: str = "test",
+    text: Path | None = None,
+    features: tuple[str, ...] = ("scenes",),
+    limit: Count | None = None,
+    json: Path | None = None,
+) -> None:
+    """Measures a task on a split, beside what trivial answers give; also written into the run folder.
+
+    Example: tavq task evaluate drawer --data scenes
+
+    Args:
+        run: A task's model folder, run folder or hub name.
+        data: A folder data set.
+        split: train, val or test.
+        text: The text store, where the task reads text; by default DATA/text.
+        features: Feature networks of the distances: `scenes`, `squeezenet=WEIGHTS.npz`, …
+        limit: Measure only so many pictures.
+        json: Write the figures to this file too.
+    """
+    from tavq.cli.models import open_network
+    from tavq.core import files
+    from tavq.core.config import flat
+    from tavq.data.folder import FolderDataset
+    from tavq.interfaces import default_device
+    from tavq.tasks.evaluating import evaluate_task
+    from tavq.tasks.folder import load_task
+    from tavq.text.store import TextStore
+
+    model = load_task(run).to(default_device())
+    dataset = FolderDataset(data, split)
+    store = None
+    if "text" in model.task.needs(model.config.task):
+        store = TextStore.open(text or data / "text", verify=True)
+        store.check_encoder(model.facts.get("text"))
+    networks = [open_network(name).to(default_device()) for name in features]
+    with console.bar(f"Evaluating {run}", min(len(dataset), limit or len(dataset))) as bar:
+        result = evaluate_task(model, dataset, networks, None, store, limit, bar)
+    result |= {
+        "data": data.name,
+        "data_sha256": dataset.fingerprint,
+        "split": split,
+        "model": model.facts.get("sha256"),
+    }
+    plain = {key: value for key, value in result.items() if key not in ("feature_weights", "intervals", "sampling")}
+    rows = [
+        [key, value, console.interval(result["intervals"].get(key))]
+        for key, value in flat(plain)
+        if not isinstance(value, str)
+    ]
+    console.table(f"{run} on {data} ({split})", ["metric", "value", "95 %"], rows)
+    if (Path(run) / "recipe.yaml").is_file():
+        files.write_json(Path(run) / "evaluation.json", result)
+    console.write_json(json, result)
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------
@@ -210,7 +271,8 @@ def complete(
     size = int(model.facts["size"])
     picture = load_picture(image)
     square = to_float(prepare(picture, size))[None].to(default_device())
-    hidden = read_mask(mask, *picture.shape[:2], size).to(default_device())
+    height, width = picture.shape[:2]
+    hidden = read_mask(mask, height, width, size).to(default_device())
     generator = torch.Generator(default_device()).manual_seed(seed)
     pictures = fill(model, square.expand(count, -1, -1, -1), hidden.expand(count, -1, -1), sampling, generator)
     place = out or _beside(run, "completed")
