@@ -112,6 +112,14 @@ def test_pictures_with_a_long_text_of_their_own_are_left(draw: Draw) -> None:
     assert work(folder)[1].seen == ["02.png"]
 
 
+def test_a_name_that_could_not_be_read_back_is_a_fault_and_not_described(draw: Draw) -> None:
+    folder = draw(2)
+    (folder / "00.png").rename(folder / "new\nline.png")
+    run, describer = work(folder)
+    assert describer.seen == ["01.png"]
+    assert [fault.where for fault in run.faults.first] == [r"'new\nline.png'"]
+
+
 def test_a_limit_is_of_pictures_to_do(draw: Draw) -> None:
     assert work(draw(5), limit=2)[1].seen == names(5)[:2]
     assert work(draw(5), limit=2)[1].seen == names(5)[2:4]
