@@ -119,9 +119,10 @@ class Run:
     def _write(self, outcomes: Sequence[Outcome], lines: LineAppender) -> None:
         if not outcomes:
             return
-        job = self.job
+        job, now = self.job, int(time.time())
         lines.append(
-            Description(one.file_name, job.model, job.prompt, one.text, one.fault).to_line() for one in outcomes
+            Description(one.file_name, job.model, job.prompt, one.text, one.fault, one.cut, now).to_line()
+            for one in outcomes
         )
         for one in outcomes:
             if one.text is None:

@@ -1,6 +1,7 @@
 """Which pictures a run describes, what it writes, and what the next run makes of it."""
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from tavq.core.errors import UsageError
+from tavq.data.folder import FolderDataset
 from tavq.data.sharding import Shard
 from tavq.describe.answers import Describer, Outcome
 from tavq.describe.endpoint import EndpointError
@@ -42,7 +44,10 @@ def work(folder: Path, describer: Scripted | None = None, **changes: Any) -> tup
 
 
 def lines(folder: Path, name: str = "long_text.jsonl") -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+    """The lines without their time, which is now."""
+    found = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+    assert all(abs(line.pop("time") - time.time()) < 600 for line in found)
+    return found
 
 
 def names(count: int) -> list[str]:
@@ -76,11 +81,24 @@ def test_another_model_or_prompt_describes_anew(draw: Draw) -> None:
     assert work(draw(2))[1].seen == []
 
 
+def test_the_new_text_of_another_model_is_the_one_that_is_read(draw: Draw) -> None:
+    folder = draw(20)
+    work(folder)
+    old = (folder / "long_text.jsonl").read_text().replace('"time": ', '"time": 1, "was": ')
+    (folder / "long_text.jsonl").write_text(old)
+    texts = {name: Outcome(name, f"New of {name}.") for name in names(20)}
+    seen = work(folder, Scripted(texts), model="n", shard=Shard.parse("1/2"))[1].seen
+    assert 0 < len(seen) < 20
+    for record in FolderDataset(folder):
+        assert record.text == f"{'New' if record.file_name in seen else 'Text'} of {record.file_name}."
+
+
 def test_faults_are_written_and_tried_again_only_when_asked(draw: Draw) -> None:
     folder = draw(3)
     bad = Scripted({"01.png": Outcome("01.png", fault="refused"), "02.png": Outcome("02.png", "A cat.", cut=True)})
     run, _ = work(folder, bad)
     assert lines(folder)[1] == {"file_name": "01.png", "model": "m", "prompt": "p", "fault": "refused"}
+    assert lines(folder)[2] == {"file_name": "02.png", "model": "m", "prompt": "p", "text": "A cat.", "cut": True}
     assert (run.summary.described, run.summary.cut, run.summary.failed) == (2, 1, 1)
     assert [str(fault) for fault in run.faults.first] == ["01.png: refused"]
     assert work(folder)[1].seen == []
@@ -92,11 +110,11 @@ def test_a_cut_last_line_is_dropped_and_done_again(draw: Draw) -> None:
     folder = draw(3)
     work(folder)
     path = folder / "long_text.jsonl"
-    whole = path.read_bytes()
+    whole, expected = path.read_bytes(), lines(folder)
     for cut in (1, 20, len(whole.split(b"\n")[2])):
         path.write_bytes(whole[:-cut])
         assert work(folder)[1].seen == ["02.png"]
-        assert path.read_bytes() == whole
+        assert lines(folder) == expected
 
 
 def test_pictures_with_a_long_text_of_their_own_are_left(draw: Draw) -> None:
