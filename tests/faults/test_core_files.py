@@ -24,7 +24,9 @@ from tavq.core.mapped import MappedTensors
 # --- killed -----------------------------------------------------------------------------------------------------
 
 
-def test_the_next_run_sweeps_what_a_killed_one_left_of_a_new_data_set(start: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_next_run_sweeps_what_a_killed_one_left_of_a_new_data_set(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
     out = tmp_path / "all" / "out"
     assert start("data", "scenes", out, "--images", 2, die_at=1).wait() == -signal.SIGKILL
     left = [path.name for path in out.parent.iterdir()]

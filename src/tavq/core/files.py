@@ -126,7 +126,9 @@ def write_folder(path: Path) -> Iterator[Path]:
 def new_folder(path: Path) -> Iterator[Path]:
     """As `write_folder` for many files, written in any way; what `path` holds is never replaced.
 
-    What a killed process left of this very folder is removed first. All of them are flushed to the disk together at the end, four times as fast as one by one.
+    What a killed process left of this very folder is removed first.
+
+    All of the files are flushed to the disk together at the end, four times as fast as one by one.
 
     Raises:
         UsageError: `path` is there and is no empty folder.

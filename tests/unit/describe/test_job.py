@@ -101,7 +101,9 @@ def test_faults_are_written_and_tried_again_only_when_asked(draw: Draw) -> None:
     assert lines(folder)[2] == {"file_name": "02.png", "model": "m", "prompt": "p", "text": "A cat.", "cut": True}
     assert (run.summary.described, run.summary.cut, run.summary.failed) == (2, 1, 1)
     assert [str(fault) for fault in run.faults.first] == ["01.png: refused"]
-    assert work(folder)[1].seen == []
+    run, describer = work(folder)
+    assert describer.seen == []
+    assert (run.summary.before, run.summary.failed_before) == (2, 1)
     assert work(folder, retry_faults=True)[1].seen == ["01.png"]
     assert work(folder, retry_faults=True)[1].seen == []
 
@@ -139,8 +141,12 @@ def test_a_name_that_could_not_be_read_back_is_a_fault_and_not_described(draw: D
 
 
 def test_a_limit_is_of_pictures_to_do(draw: Draw) -> None:
-    assert work(draw(5), limit=2)[1].seen == names(5)[:2]
-    assert work(draw(5), limit=2)[1].seen == names(5)[2:4]
+    run, describer = work(draw(5), limit=2)
+    assert (describer.seen, run.summary.left) == (names(5)[:2], 3)
+    run, describer = work(draw(5), limit=2)
+    assert (describer.seen, run.summary.left) == (names(5)[2:4], 1)
+    run, describer = work(draw(5), limit=2)
+    assert (describer.seen, run.summary.left) == (names(5)[4:], 0)
 
 
 def test_shards_are_apart_and_together_everything(draw: Draw) -> None:
@@ -151,6 +157,17 @@ def test_shards_are_apart_and_together_everything(draw: Draw) -> None:
     assert [line["file_name"] for line in lines(folder, "long_text-2-of-3.jsonl")] == parts[1]
     assert work(folder)[1].seen == []  # all files are read together
     assert work(folder, shard=Shard.parse("1/2"))[1].seen == []
+
+
+def test_files_of_another_division_are_named(draw: Draw) -> None:
+    folder = draw(1)
+    for name in ("long_text.jsonl", "long_text-1-of-2.jsonl", "long_text-2-of-2.jsonl", "long_text-mine.jsonl"):
+        (folder / name).write_text("")
+    halves = ["long_text-1-of-2.jsonl", "long_text-2-of-2.jsonl"]
+    assert Job(folder, "m", "p").other_divisions() == halves
+    assert Job(folder, "m", "p", shard=Shard(2, 2)).other_divisions() == ["long_text.jsonl"]
+    assert Job(folder, "m", "p", shard=Shard(1, 3)).other_divisions() == [*halves, "long_text.jsonl"]
+    assert Job(folder / "none", "m", "p").other_divisions() == []
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/2/3", "", "1.5/2", "²/3"])
@@ -202,3 +219,7 @@ def test_a_wrong_split_and_folder(draw: Draw, tmp_path: Path) -> None:
         work(draw(1), split="dev")
     with pytest.raises(UsageError, match="There is no folder"):
         work(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="holds no pictures"):
+        work(tmp_path / "empty")
+    assert [*(tmp_path / "empty").iterdir()] == []
