@@ -1,6 +1,7 @@
 """A real model of random weights in this process: what it says depends on the picture, not on its company."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -224,14 +225,9 @@ def test_the_key_of_a_folder_tells_models_of_one_name_apart(tmp_path: Path) -> N
     assert re.fullmatch("llava@[0-9a-f]{8}", keys[0])
 
 
-@pytest.mark.parametrize(("files", "lacking"), [((), "config.json"), (("config.json",), r"\*.safetensors")])
-def test_a_folder_that_is_no_models(tmp_path: Path, files: tuple[str, ...], lacking: str) -> None:
-    for name in files:
-        (tmp_path / name).write_text("{}")
+def test_a_folder_that_is_no_models(tmp_path: Path) -> None:
     for use in (model_key, lambda folder: load_model(str(folder))):
-        with pytest.raises(
-            UsageError, match=f"is no model folder, it has no {lacking}; give one with .* or a hub name"
-        ):
+        with pytest.raises(UsageError, match="it has no config.json; give one with .* or a hub name"):
             use(tmp_path)
 
 
