@@ -227,7 +227,7 @@ def test_the_key_of_a_folder_tells_models_of_one_name_apart(tmp_path: Path) -> N
 
 def test_a_folder_that_is_no_models(tmp_path: Path) -> None:
     for use in (model_key, lambda folder: load_model(str(folder))):
-        with pytest.raises(UsageError, match="it has no config.json; give one with .* or a hub name"):
+        with pytest.raises(UsageError, match=r"it has no config\.json; give one with .* or a hub name"):
             use(tmp_path)
 
 
