@@ -34,7 +34,7 @@ def test_in_process(tavq: Tavq, bare: Path, tmp_path: Path) -> None:
     assert "tavq text" in done.err
     first = read(bare)
     assert len(first) == 5
-    assert {line["model"] for line in first} == {"tiny"}
+    assert {line["model"].partition("@")[0] for line in first} == {"tiny"}
     assert tavq(*command).code == 0
     lines = read(bare)
     assert lines[:5] == first
@@ -42,7 +42,7 @@ def test_in_process(tavq: Tavq, bare: Path, tmp_path: Path) -> None:
     counts = json.loads(facts.read_text())
     assert counts["before"] == 5
     assert counts["described"] + counts["failed"] == 11
-    assert len(counts["faults"]) == counts["failed"]
+    assert len(counts["faults"]) == counts["faults_total"] == counts["failed"]
     assert counts["stopped"] == ""
 
 
@@ -70,6 +70,26 @@ def test_by_a_server_and_then_to_a_text_store(tavq: Tavq, bare: Path, monkeypatc
     assert "mean colour" in str([line.get("text") for line in lines])
 
 
+def test_the_end_says_what_is_there_and_what_to_do(tavq: Tavq, pictures: Path, tmp_path: Path) -> None:
+    facts = tmp_path / "facts.json"
+    with serving(lambda request: Reply(400, b"no")) as (url, _):
+        command = ("describe", pictures, "--model", "m", "--concurrency", 1, "--json", facts, "--endpoint", url)
+        done = tavq(*command)
+        assert done.code == 0
+        assert "All 16 pictures have a long text of their own in metadata.jsonl; nothing to describe." in done.err
+        assert "long_text" not in done.err
+        (pictures / "metadata.jsonl").write_text('{"file_name": "images/0.png"}\n{"file_name": "images/1.png"}\n')
+        done = tavq(*command, "--shard", "1/1", "--limit", 1)
+        assert json.loads(facts.read_text())["left"] == 1
+        (pictures / "long_text-1-of-2.jsonl").write_text("")
+        tavq(*command)
+        done = tavq(*command)
+    assert json.loads(facts.read_text())["failed_before"] == 2
+    assert "add --retry-faults" in done.err
+    assert "descriptions of another division (long_text-1-of-2.jsonl)" in done.err
+    assert "Next" not in done.err
+
+
 def test_a_server_that_is_not_there(tavq: Tavq, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tavq.describe.pace.Patience.seconds", lambda self, failures: 0.0)
     with serving() as (url, _):
@@ -90,6 +110,8 @@ def test_a_server_that_is_not_there(tavq: Tavq, bare: Path, monkeypatch: pytest.
         (("--model", "m", "--shard", "3/2"), "--shard '3/2' is not a shard"),
         (("--model", "m", "--split", "dev"), "Unknown split 'dev'"),
         (("--model", "./no/such/model"), "There is no model folder"),
+        (("--model", ""), "--model is empty; give a model folder, a hub name"),
+        (("--model", "."), ". is no model folder, it has no config.json"),
         (("--endpoint", "http://a/v1"), "--model"),
     ],
 )

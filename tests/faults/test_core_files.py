@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,21 @@ from hypothesis import strategies as st
 from tavq.core import files
 from tavq.core.errors import FileError
 from tavq.core.mapped import MappedTensors
+
+# --- killed -----------------------------------------------------------------------------------------------------
+
+
+def test_the_next_run_sweeps_what_a_killed_one_left_of_a_new_data_set(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "all" / "out"
+    assert start("data", "scenes", out, "--images", 2, die_at=1).wait() == -signal.SIGKILL
+    left = [path.name for path in out.parent.iterdir()]
+    assert len(left) == 1
+    assert left[0].startswith(files.TEMPORARY)
+    assert start("data", "scenes", out, "--images", 2).wait() == 0
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
 
 # --- full disk --------------------------------------------------------------------------------------------------
 

@@ -107,7 +107,14 @@ def test_what_is_written_is_read_back(
 NAMES = st.sampled_from(["a.png", "./a.png", "b.png", "c/d.png", "../x.png", "\ud800", "e.png"])
 SOME_LINES = st.lists(LINES | st.fixed_dictionaries({"file_name": NAMES}, optional={"long_text": st.just("Own.")}))
 WRITTEN = st.fixed_dictionaries(
-    {"file_name": NAMES | VALUES}, optional={"text": st.just("Seen.") | VALUES, "fault": VALUES, "model": VALUES}
+    {"file_name": NAMES | VALUES},
+    optional={
+        "text": st.just("Seen.") | VALUES,
+        "fault": VALUES,
+        "model": VALUES,
+        "time": st.integers(0, 3) | VALUES,
+        "cut": VALUES,
+    },
 )
 
 

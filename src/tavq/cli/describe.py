@@ -80,14 +80,24 @@ def describe(
     from tavq.describe.job import Job, Run
 
     common = {"prompt": prompt, "tokens": max_tokens, "longest_side": longest_side}
+    if not model.strip():
+        raise UsageError(
+            "--model is empty; give a model folder, a hub name, or with --endpoint the server's name of it."
+        )
     if endpoint is None:
-        name = Path(model).resolve().name if Path(model).is_dir() else model
+        name = _key(model)
         load = partial(_local, folder, model, device or "auto", dtype or "auto", batch=batch or 8, **common)
     else:
         name = model
         how = {"concurrency": concurrency or 32, "per_minute": requests_per_minute, "timeout": timeout or 300.0}
         load = partial(_endpoint, folder, model, endpoint, **how, **common)
     return _work(Run(Job(folder, name, prompt, split, Shard.parse(shard), limit, retry_faults)), load, json)
+
+
+def _key(model: str) -> str:
+    from tavq.describe.local import model_key
+
+    return model_key(Path(model)) if Path(model).is_dir() else model
 
 
 def _local(folder: Path, model: str, device: str, dtype: str, **how: Any) -> Any:
@@ -103,6 +113,11 @@ def _endpoint(folder: Path, model: str, url: str, **how: Any) -> Any:
 
 
 def _work(run: Any, load: Any, json: Path | None) -> int:
+    if others := run.job.other_divisions():
+        console.say(
+            f"There are descriptions of another division ({', '.join(others[:3])}): what this model wrote there is not "
+            "done again, but runs of two divisions at once describe pictures twice."
+        )
     with console.bar("Describing") as bar:
         summary = run.work(load, bar)
     console.table("Descriptions", ["", "pictures"], [list(row) for row in _rows(summary)])
@@ -112,6 +127,7 @@ def _work(run: Any, load: Any, json: Path | None) -> int:
         if kind.count > console.SHOWN_FAULTS:
             console.say(f"... and {kind.count - console.SHOWN_FAULTS:,} more")
     facts = asdict(summary)
+    facts["faults_total"] = run.faults.count
     facts["faults"] = [str(fault) for fault in run.faults.first]
     facts["cut_back"] = [fault.where for fault in run.cut.first]
     console.write_json(json, facts)
@@ -124,17 +140,30 @@ def _rows(summary: Any) -> list[tuple[str, int]]:
         ("of these cut back to whole sentences", summary.cut),
         ("failed", summary.failed),
         ("left", summary.left),
-        ("described or failed before", summary.before),
+        ("described before", summary.before),
+        ("failed before", summary.failed_before),
         ("with a long text of their own", summary.own),
     ]
 
 
+def _nothing(own: int, part: str) -> str:
+    if not own:
+        return f"There are no pictures{part}; nothing to describe."
+    return f"All {own:,} pictures{part} have a long text of their own in metadata.jsonl; nothing to describe."
+
+
 def _end(run: Any, summary: Any) -> int:
+    from tavq.data.descriptions import PATTERN
+
     folder, place = run.job.folder, run.job.folder / run.job.file
     if summary.stopped:
         console.say(f"{summary.stopped.rstrip('.')}. Nothing is lost; to go on, give the same command again.")
         return 1
-    if summary.failed:
+    if summary.failed or summary.failed_before:
         console.say("To try those that failed again, add --retry-faults.")
-    console.say(f"The descriptions are in {place}. Next: tavq text {folder}")
+    if summary.described or summary.before:
+        written = place if summary.described else place.with_name(PATTERN)
+        console.say(f"The descriptions are in {written}. Next: tavq text {folder}")
+    elif not summary.failed + summary.failed_before + summary.left:
+        console.say(_nothing(summary.own, "" if run.job.whole else " of this split or shard"))
     return 1 if summary.failed and not summary.described else 0

@@ -21,10 +21,12 @@ FILES = 2 ** (FAULT_BIT - PLACE_BITS)
 
 
 class Descriptions:
-    """The descriptions of a folder data set, found by picture; memory is 16 bytes a line, and 40 while opening.
+    """The descriptions of a folder data set, found by picture; memory is 16 bytes a line, and 48 while opening.
 
-    Every `long_text*.jsonl` of the folder is read, in the order of their names; the last line of a picture that has
-    a text wins, and where none has one, the last that says why. With `model` and `prompt`, only lines of both count.
+    Every `long_text*.jsonl` of the folder is read. Of a picture's lines the newest by their `time` that has a text
+    wins, and where none has one, the newest that says why; a line without a `time` is older than all that have one,
+    and of the same time the one that comes later wins, in the order of the files' names and of their lines. With
+    `model` and `prompt`, only lines of both count.
     A last line without its newline is one that a writer has not ended, and is passed over; other lines that cannot
     be read are `faults`. What stands in the files when this is made is what is read, though others may append.
     """
@@ -37,15 +39,16 @@ class Descriptions:
         self._lines = LinesByPlace(LONGEST)
         if len(self._files) > FILES or any(path.stat().st_size >> PLACE_BITS for path in self._files):
             raise DataError(f"{folder}: at most {FILES:,} files {PATTERN} of a terabyte each are read.")
-        keys, places = array("Q"), array("Q")
+        keys, times, places = array("Q"), array("Q"), array("Q")
         for number in range(len(self._files)):
-            self._scan(number, keys, places)
+            self._scan(number, keys, times, places)
         unsorted = np.asarray(keys, np.uint64)
-        order = np.argsort(unsorted, kind="stable")  # stable: lines of one picture stay in the order they came
+        # by picture, then by time; stable: of the same time they stay in the order they came
+        order = np.lexsort((np.asarray(times, np.uint64), unsorted))
         self._keys = unsorted[order]
         self._places = np.asarray(places, np.uint64)[order]
 
-    def _scan(self, number: int, keys: "array[int]", places: "array[int]") -> None:
+    def _scan(self, number: int, keys: "array[int]", times: "array[int]", places: "array[int]") -> None:
         path = self._files[number]
         for count, (place, line) in enumerate(raw_lines(path, LONGEST), 1):
             found = self._read(line)
@@ -53,6 +56,7 @@ class Descriptions:
                 self.faults.add([Fault(f"{path.name} line {count}", found)])
             elif found is not None and self._counts(found):
                 keys.append(name_hash(found.file_name))
+                times.append(found.time)
                 places.append((found.text is None) << FAULT_BIT | number << PLACE_BITS | place)
 
     def _read(self, line: bytes) -> Description | str | None:
@@ -68,7 +72,7 @@ class Descriptions:
         return len(self._keys)
 
     def find(self, file_name: str) -> Description | None:
-        """The picture's description: its last text, or else why there is none; None where no line knows it."""
+        """The picture's description: its newest text, or else why there is none; None where no line knows it."""
         reason = None
         for description in self._of(file_name):
             if description.text is not None:
@@ -77,12 +81,12 @@ class Descriptions:
         return reason
 
     def text(self, file_name: str) -> str | None:
-        """The picture's last text, or None."""
+        """The picture's newest text, or None."""
         found = self.find(file_name)
         return found.text if found is not None else None
 
     def _of(self, file_name: str) -> Iterator[Description]:
-        """The picture's descriptions, the last first. The name is compared too: two may have the same key."""
+        """The picture's descriptions, the newest first. The name is compared too: two may have the same key."""
         key = np.uint64(name_hash(file_name))
         first, end = (int(np.searchsorted(self._keys, key, side)) for side in ("left", "right"))
         for index in reversed(range(first, end)):

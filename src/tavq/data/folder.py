@@ -18,7 +18,18 @@ from tavq.core.files import MAX_JSON, inside, read_bytes
 from tavq.core.lines import raw_lines
 from tavq.data.descriptions import Descriptions
 from tavq.data.pictures import SUFFIXES, check_picture, load_segmentation
-from tavq.data.records import MAX_LINE, METADATA, SPLITS, Box, Fault, Faults, Record, name_hash, read_record
+from tavq.data.records import (
+    MAX_LINE,
+    METADATA,
+    SPLITS,
+    UNPRINTABLE,
+    Box,
+    Fault,
+    Faults,
+    Record,
+    name_hash,
+    read_record,
+)
 
 SEGMENTATION_CLASSES = "segmentation_classes.json"
 """The file with the names of the classes by their numbers, where there are segmentations."""
@@ -106,7 +117,9 @@ def _nothing(dataset: FolderDataset, everything: list[Record]) -> TavqError:
 
 
 def _unusable(folder: Path, faults: Sequence[Fault], count: int) -> DataError:
-    return DataError(f"{folder / METADATA} has no usable line; {count} faults, first: {faults[0]}.")
+    metadata = folder / METADATA
+    what = f"{metadata} has no usable line" if metadata.exists() else f"{folder} has no usable picture"
+    return DataError(f"{what}; {count} faults, first: {faults[0]}.")
 
 
 def _empty(folder: Path) -> UsageError:
@@ -122,12 +135,14 @@ def _list_pictures(folder: Path) -> tuple[list[Record], list[Fault], bytes]:
 def _listed(folder: Path, faults: Faults) -> Iterator[Record]:
     """A record of every picture file, in the order of their names."""
     for name in _names(folder, ""):
+        if UNPRINTABLE.search(name):  # a line about it could not be read back; half a surrogate is a name in no UTF-8
+            faults.add([Fault(ascii(name), "the name holds control characters or broken Unicode; rename the file")])
+            continue
         try:
             if inside(folder, name).is_file():
-                name.encode()
                 yield Record(name)
-        except (FileError, UnicodeEncodeError):
-            faults.add([Fault(ascii(name), "the path leads outside the data set or is not UTF-8")])
+        except FileError:
+            faults.add([Fault(ascii(name), "the path leads outside the data set")])
 
 
 def _names(folder: Path, above: str) -> Iterator[str]:

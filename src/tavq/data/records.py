@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tavq.core.errors import FileError
 from tavq.core.files import inside, parse_json
@@ -17,6 +17,7 @@ METADATA = "metadata.jsonl"
 SPLITS = ("train", "val", "test")
 MAX_TEXT = 100_000  # characters; a longer caption is a file that went into the wrong field
 MAX_LINE = 16_000_000  # bytes; a longer line is no picture's
+LATEST = 2**40  # seconds since 1970: in 34,000 years
 UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 """The characters of Unicode's categories Cc and Cs, which no later version will add to."""
 
@@ -119,18 +120,27 @@ def to_line(record: Record) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a model wrote about a picture, one line of long_text.jsonl: a text, or why there is none."""
+    """What a model wrote about a picture, one line of long_text.jsonl: a text, or why there is none.
+
+    `cut` tells that the text was cut back to its last whole sentence; `time` is when it was written, in seconds since
+    1970, and 0 where the line does not say.
+    """
 
     file_name: str
     model: str
     prompt: str
     text: str | None = None
     fault: str | None = None
+    cut: bool = False
+    time: int = 0
 
     def to_line(self) -> bytes:
-        """The line that `read_description` reads as this."""
-        fields = {name: value for name, value in asdict(self).items() if value is not None}
+        """The line that `read_description` reads as this; what it would read from an absent field is left out."""
+        fields = {name: value for name, value in asdict(self).items() if value}
         return (json.dumps(fields, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+T = TypeVar("T")
 
 
 class _Unusable(Exception):
@@ -152,9 +162,10 @@ def read_description(line: bytes) -> Description | str:
         fields = _mapping(parse_json(line.decode("utf-8"), "the line"))
         name = _field(fields, "file_name", _name)
         model, prompt = (_field(fields, field, _text) if fields.get(field) else "" for field in ("model", "prompt"))
+        time = _field(fields, "time", _seconds)
         if fields.get("text") is None and fields.get("fault") is not None:
-            return Description(name, model, prompt, fault=_field(fields, "fault", _text))
-        return Description(name, model, prompt, _field(fields, "text", _text))
+            return Description(name, model, prompt, fault=_field(fields, "fault", _text), time=time)
+        return Description(name, model, prompt, _field(fields, "text", _text), None, fields.get("cut") is True, time)
     except UnicodeDecodeError:
         return "the line is not UTF-8 text"
     except (FileError, _Unusable) as error:
@@ -240,7 +251,7 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value
 
 
-def _field(fields: dict[str, Any], field: str, read: Callable[[Any], str]) -> str:
+def _field(fields: dict[str, Any], field: str, read: Callable[[Any], T]) -> T:
     """The field as `read` gives it; where it cannot be used, the reason names it."""
     try:
         return read(fields.get(field))
@@ -255,6 +266,14 @@ def _name(value: Any) -> str:
         raise _Unusable(f"must be text, got {_kind(value)}")
     if not _printable(value):
         raise _Unusable(f"{value!a:.200} holds control characters or broken Unicode")
+    return value
+
+
+def _seconds(value: Any) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LATEST:
+        raise _Unusable(f"must be a whole number of seconds since 1970, got {value!a:.50}")
     return value
 
 

@@ -112,8 +112,10 @@ def unusable(text: str) -> str | None:
         return "the answer was empty"
     if _REFUSAL.match(text):
         return f"the model refused ({text[:80]!r})"
-    if len(text) > MAX_TEXT or loops(text):
+    if loops(text[:MAX_TEXT]):
         return "the answer repeated itself"
+    if len(text) > MAX_TEXT:
+        return f"the answer is too long ({len(text):,} characters; at most {MAX_TEXT:,} are kept)"
     return None
 
 

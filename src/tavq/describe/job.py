@@ -1,15 +1,17 @@
 """The pictures of a data set that still want a description, and their lines in long_text.jsonl."""
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from tavq.core.errors import UsageError
 from tavq.core.files import lock
 from tavq.core.lines import LineAppender
 from tavq.core.signals import stop_on_signal
-from tavq.data.descriptions import LONG_TEXT, Descriptions
+from tavq.data.descriptions import LONG_TEXT, PATTERN, Descriptions
 from tavq.data.folder import iter_undescribed
 from tavq.data.records import SPLITS, Description, Fault, Faults, Record, read_description
 from tavq.data.sharding import WHOLE, Shard
@@ -38,6 +40,18 @@ class Job:
         stem, suffix = LONG_TEXT.split(".")
         return f"{self.shard.name_of(stem)}.{suffix}"
 
+    @property
+    def whole(self) -> bool:
+        """Whether every picture of the data set is meant."""
+        return self.split is None and self.shard.of == 1
+
+    def other_divisions(self) -> list[str]:
+        """The files of the folder that runs with another number of shards wrote."""
+        stem, suffix = LONG_TEXT.split(".")
+        known = re.compile(rf"{stem}(?:-[0-9]+-of-([0-9]+))?\.{suffix}")
+        found = [(path.name, known.fullmatch(path.name)) for path in self.folder.glob(PATTERN)]
+        return sorted(name for name, parts in found if parts and int(parts[1] or 1) != self.shard.of)
+
     def __post_init__(self) -> None:
         if self.split not in (None, *SPLITS):
             raise UsageError(f"Unknown split {self.split!r}; known: {', '.join(SPLITS)}.")
@@ -53,9 +67,10 @@ class Summary:
     described: int = 0
     cut: int = 0  # of these, back to the last whole sentence
     failed: int = 0
-    before: int = 0  # have a description, or failed in an earlier run
+    before: int = 0  # have a description of an earlier run
+    failed_before: int = 0  # and are not tried again
     own: int = 0  # have a long text of their own
-    left: int = 0
+    left: int = 0  # still to be described, also beyond the limit
     stopped: str = ""
 
 
@@ -75,22 +90,25 @@ class Run:
         """Describes what is pending; `load` gives the describer, and is not called where nothing is.
 
         Raises:
-            UsageError: another process writes the same file; there is no such folder.
-            FileError: a line could not be written. All lines before it are whole.
+            UsageError: there is no such folder, or no picture in it.
+            FileError: another process writes the same file; a line could not be written. All lines before it are whole.
         """
         job, place = self.job, self.job.folder / self.job.file
         if not job.folder.is_dir():
             raise UsageError(f"There is no folder {job.folder}; give the folder of a data set.")
+        next(iter_undescribed(job.folder, Faults()))  # says what is wrong before anything is written into the folder
         with (
             lock(place.with_name(f".{place.name}.lock"), place, "give each machine its own --shard i/n"),
             stop_on_signal(self.stop),
             Descriptions(job.folder, job.model, job.prompt) as known,
         ):
-            total = self._count(known, progress)
+            self.summary.left = sum(1 for _ in self._pending(known, self.summary, self.faults, progress))
+            total = min(self.summary.left, self.summary.left if job.limit is None else job.limit)
             if total and not self.stopping:
                 describer = load()
                 with LineAppender(place) as lines:
-                    self._describe(describer, self._pending(known, Summary(), Faults()), lines, total, progress)
+                    pending = islice(self._pending(known, Summary(), Faults()), job.limit)
+                    self._describe(describer, pending, lines, total, progress)
         if self.stopping and not self.summary.stopped:
             self.summary.stopped = "Stopped by a signal"
         return self.summary
@@ -114,15 +132,16 @@ class Run:
             describer.run(pending, done, lambda: self.stopping)
         except EndpointError as error:
             self.summary.stopped = str(error)
-        self.summary.left = total - self.summary.described - self.summary.failed
 
     def _write(self, outcomes: Sequence[Outcome], lines: LineAppender) -> None:
         if not outcomes:
             return
-        job = self.job
+        job, now = self.job, int(time.time())
         lines.append(
-            Description(one.file_name, job.model, job.prompt, one.text, one.fault).to_line() for one in outcomes
+            Description(one.file_name, job.model, job.prompt, one.text, one.fault, one.cut, now).to_line()
+            for one in outcomes
         )
+        self.summary.left -= len(outcomes)
         for one in outcomes:
             if one.text is None:
                 self.summary.failed += 1
@@ -135,21 +154,15 @@ class Run:
 
     # --- which pictures -----------------------------------------------------------------------------------------
 
-    def _count(self, known: Descriptions, progress: Progress | None) -> int:
-        """How many pictures are to be described."""
-        return sum(1 for _ in self._pending(known, self.summary, self.faults, progress))
-
     def _pending(
         self, known: Descriptions, counts: Summary, faults: Faults, progress: Progress | None = None
     ) -> Iterator[str]:
-        found = 0
         for seen, record in enumerate(iter_undescribed(self.job.folder, faults), 1):
-            if self.stopping or found == self.job.limit:
+            if self.stopping:
                 return
             if progress is not None and seen % 1000 == 0:
                 progress(0, 0, f"{seen:,} pictures looked up")
             if self._wanted(record, known, counts):
-                found += 1
                 yield record.file_name
 
     def _wanted(self, record: Record, known: Descriptions, counts: Summary) -> bool:
@@ -160,8 +173,11 @@ class Run:
             counts.own += 1
             return False
         before = known.find(record.file_name)
-        if before is not None and (before.text is not None or not job.retry_faults):
+        if before is not None and before.text is not None:
             counts.before += 1
+            return False
+        if before is not None and not job.retry_faults:
+            counts.failed_before += 1
             return False
         return True
 

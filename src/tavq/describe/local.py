@@ -1,6 +1,7 @@
 """A vision-language model in this process: LLaVA and its like, from a folder or by hub name."""
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, islice
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from tavq.core.errors import FileError, TavqError, UsageError, first_line
+from tavq.core.files import read_bytes, read_json, sha256_bytes
 from tavq.core.pretrained import hub_folder, quiet_transformers
 from tavq.describe.answers import TEMPERATURE, Answer, Ask, Attempts, Describer, Outcome
 from tavq.describe.pictures import load
@@ -143,6 +145,25 @@ def question(processor: Any, prompt: str) -> str:
     return str(processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True))
 
 
+def model_key(folder: Path) -> str:
+    """The name by which the descriptions of a model folder are told from others': `llava@1a2b3c4d`.
+
+    The hash is of its config.json and of the names and sizes of its weights, which are too large to be read for it.
+    """
+    _check_folder(folder)
+    weights = sorted((path.name, path.stat().st_size) for path in folder.glob("*.safetensors"))
+    told = read_bytes(folder / "config.json") + json.dumps(weights).encode()
+    return f"{folder.resolve().name}@{sha256_bytes(told)[:8]}"
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise UsageError(
+            f"{folder} is no model folder, it has no config.json; give one with config.json and *.safetensors, or a "
+            "hub name such as llava-hf/llava-1.5-7b-hf."
+        )
+
+
 def load_model(name_or_path: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any]:
     """Model and processor from a folder or a hub name, for `LocalModel`; safetensors only, and no code of theirs.
 
@@ -153,6 +174,7 @@ def load_model(name_or_path: str, device: str = "auto", dtype: str = "auto") -> 
     place = chosen_device(device)
     number = DTYPES.get(dtype, torch.bfloat16 if place.type == "cuda" else torch.float32)
     folder = Path(name_or_path) if Path(name_or_path).is_dir() else _download(name_or_path)
+    _check_folder(folder)
     with quiet_transformers():
         model, processor = _load(folder, number)
     try:
@@ -200,8 +222,6 @@ def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
 
 
 def _check_type(folder: Path) -> None:
-    from tavq.core.files import read_json
-
     config = read_json(folder / "config.json")
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind == "share4v" or (

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +209,32 @@ def test_a_sweep_takes_what_was_left_and_nothing_else(tmp_path: Path) -> None:
     files.sweep(tmp_path)
     assert names(tmp_path) == [".hidden", "model"]
     assert names(tmp_path / "model") == ["mine"]
+
+
+def ended() -> int:
+    """The number of a process that runs no more."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        return process.pid
+
+
+def test_a_new_folder_sweeps_what_was_left_of_it_and_of_nothing_else(tmp_path: Path) -> None:
+    dead = ended()
+    kept = [f"{files.TEMPORARY}{dead}-my-out", f"{files.TEMPORARY}{dead}-out2", f"{files.TEMPORARY}{os.getppid()}-out"]
+    for name in (*kept, f"{files.TEMPORARY}{dead}-out", f"{files.TEMPORARY}{os.getpid()}-out"):
+        (tmp_path / name / "images").mkdir(parents=True)
+    with files.new_folder(tmp_path / "out") as place:
+        (place / "a").write_text("")
+    assert names(tmp_path) == sorted([*kept, "out"])
+    assert names(tmp_path / "out") == ["a"]
+
+
+def test_a_sweep_of_a_folder_puts_back_what_was_moved_aside(tmp_path: Path) -> None:
+    aside = tmp_path / f"{files.ASIDE}{ended()}-out"
+    aside.mkdir()
+    (aside / "mine").write_text("")
+    files.sweep_of(tmp_path / "out")
+    assert names(tmp_path / "out") == ["mine"]
+    files.sweep_of(tmp_path / "none" / "out")
 
 
 def test_a_removed_folder_is_gone_and_stays_so(tmp_path: Path) -> None:

@@ -54,6 +54,15 @@ def test_files_are_read_together_in_the_order_of_their_names(tmp_path: Path) -> 
         assert found.text("b.png") == found.text("c.png") == "First."
 
 
+def test_the_newest_text_wins_wherever_it_stands(tmp_path: Path) -> None:
+    new, old = ONE | {"text": "New.", "time": 2000}, ONE | {"text": "Old.", "time": 1000}
+    write(tmp_path, new, old, ONE | {"file_name": "b.png", "time": 5, "text": "Five."}, name="long_text-1-of-2.jsonl")
+    write(tmp_path, ONE, old, ONE | {"file_name": "b.png", "time": 5, "text": "Later line."})
+    with Descriptions(tmp_path) as found:
+        assert found.text("a.png") == "New."
+        assert found.text("b.png") == "Later line."
+
+
 def test_a_fault_never_hides_a_text(tmp_path: Path) -> None:
     fault = {"file_name": "a.png", "model": "m", "prompt": "p", "fault": "refused"}
     write(tmp_path, ONE, fault, fault | {"file_name": "b.png"}, fault | {"file_name": "b.png", "fault": "empty"})
@@ -82,6 +91,10 @@ def test_lines_of_one_model_and_prompt_only(tmp_path: Path) -> None:
         ({"file_name": "\ud800", "text": "A."}, "broken Unicode"),
         (ONE | {"model": 3}, "model must be text"),
         (ONE | {"text": ""}, "text is empty"),
+        (ONE | {"time": "now"}, "time must be a whole number of seconds since 1970, got 'now'"),
+        (ONE | {"time": -1}, "time must be a whole number"),
+        (ONE | {"time": 10**30}, "time must be a whole number"),
+        (ONE | {"time": True}, "time must be a whole number"),
         (ONE | {"text": None}, "text must be text, got null"),
         (ONE | {"text": "a\x07"}, "control characters"),
         (ONE | {"text": "a" * 100_001}, "has 100,001 characters"),

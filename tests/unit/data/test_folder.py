@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 
 from tavq.core.errors import DataError, UsageError
-from tavq.data.folder import FolderDataset, check
+from tavq.data.folder import FolderDataset, check, iter_records
 from tavq.data.pictures import save_png
-from tavq.data.records import Fault, NamedBox, Question, Record
+from tavq.data.records import Fault, Faults, NamedBox, Question, Record
 
 Make = Callable[..., Path]
 
@@ -164,6 +165,23 @@ def test_pictures_without_metadata_are_training_pictures(make: Make) -> None:
     save_png(folder / ".thumbnails" / "0.png", np.zeros((2, 2, 3), np.uint8))
     save_png(folder / "A.PNG", np.zeros((2, 2, 3), np.uint8))
     assert list(FolderDataset(folder)) == [Record("A.PNG"), Record("images/0.png"), Record("images/1.png")]
+
+
+def test_names_that_no_line_could_hold_are_faults(tmp_path: Path) -> None:
+    names = ["a.png", "new\nline.png", "esc\x1b[31m.png", os.fsdecode(b"\xff.png"), "tab\t/b.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        save_png(tmp_path / name, np.zeros((2, 2, 3), np.uint8))
+    dataset, faults = FolderDataset(tmp_path), Faults()
+    assert list(dataset) == list(iter_records(tmp_path, faults)) == [Record("a.png")]
+    assert sorted(fault.where for fault in dataset.faults) == sorted(ascii(name) for name in names[1:])
+    assert {fault.reason for fault in dataset.faults} == {
+        "the name holds control characters or broken Unicode; rename the file"
+    }
+    assert faults.first == dataset.faults
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(DataError, match="has no usable picture; 4 faults"):
+        FolderDataset(tmp_path)
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:

@@ -73,6 +73,13 @@ def test_loops_are_known(text: str) -> None:
     assert unusable(text) == "the answer repeated itself"
 
 
+def test_a_long_answer_of_distinct_words_is_too_long_and_no_loop() -> None:
+    reason = unusable(" ".join(f"word{number}" for number in range(15_000)))
+    assert reason is not None
+    assert reason.startswith("the answer is too long (")
+    assert unusable("again and again " * 10_000) == "the answer repeated itself"
+
+
 def test_short_repeats_are_no_loop() -> None:
     assert not loops("A cat, a dog, a cat and a dog sit on a mat; a cat and a dog sit on a chair.")
     assert not loops("A wall of bricks ... --- ...")

@@ -1,6 +1,7 @@
 """Which pictures a run describes, what it writes, and what the next run makes of it."""
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from tavq.core.errors import UsageError
+from tavq.data.folder import FolderDataset
 from tavq.data.sharding import Shard
 from tavq.describe.answers import Describer, Outcome
 from tavq.describe.endpoint import EndpointError
@@ -42,7 +44,10 @@ def work(folder: Path, describer: Scripted | None = None, **changes: Any) -> tup
 
 
 def lines(folder: Path, name: str = "long_text.jsonl") -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+    """The lines without their time, which is now."""
+    found = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+    assert all(abs(line.pop("time") - time.time()) < 600 for line in found)
+    return found
 
 
 def names(count: int) -> list[str]:
@@ -76,14 +81,29 @@ def test_another_model_or_prompt_describes_anew(draw: Draw) -> None:
     assert work(draw(2))[1].seen == []
 
 
+def test_the_new_text_of_another_model_is_the_one_that_is_read(draw: Draw) -> None:
+    folder = draw(20)
+    work(folder)
+    old = (folder / "long_text.jsonl").read_text().replace('"time": ', '"time": 1, "was": ')
+    (folder / "long_text.jsonl").write_text(old)
+    texts = {name: Outcome(name, f"New of {name}.") for name in names(20)}
+    seen = work(folder, Scripted(texts), model="n", shard=Shard.parse("1/2"))[1].seen
+    assert 0 < len(seen) < 20
+    for record in FolderDataset(folder):
+        assert record.text == f"{'New' if record.file_name in seen else 'Text'} of {record.file_name}."
+
+
 def test_faults_are_written_and_tried_again_only_when_asked(draw: Draw) -> None:
     folder = draw(3)
     bad = Scripted({"01.png": Outcome("01.png", fault="refused"), "02.png": Outcome("02.png", "A cat.", cut=True)})
     run, _ = work(folder, bad)
     assert lines(folder)[1] == {"file_name": "01.png", "model": "m", "prompt": "p", "fault": "refused"}
+    assert lines(folder)[2] == {"file_name": "02.png", "model": "m", "prompt": "p", "text": "A cat.", "cut": True}
     assert (run.summary.described, run.summary.cut, run.summary.failed) == (2, 1, 1)
     assert [str(fault) for fault in run.faults.first] == ["01.png: refused"]
-    assert work(folder)[1].seen == []
+    run, describer = work(folder)
+    assert describer.seen == []
+    assert (run.summary.before, run.summary.failed_before) == (2, 1)
     assert work(folder, retry_faults=True)[1].seen == ["01.png"]
     assert work(folder, retry_faults=True)[1].seen == []
 
@@ -92,11 +112,11 @@ def test_a_cut_last_line_is_dropped_and_done_again(draw: Draw) -> None:
     folder = draw(3)
     work(folder)
     path = folder / "long_text.jsonl"
-    whole = path.read_bytes()
+    whole, expected = path.read_bytes(), lines(folder)
     for cut in (1, 20, len(whole.split(b"\n")[2])):
         path.write_bytes(whole[:-cut])
         assert work(folder)[1].seen == ["02.png"]
-        assert path.read_bytes() == whole
+        assert lines(folder) == expected
 
 
 def test_pictures_with_a_long_text_of_their_own_are_left(draw: Draw) -> None:
@@ -112,9 +132,21 @@ def test_pictures_with_a_long_text_of_their_own_are_left(draw: Draw) -> None:
     assert work(folder)[1].seen == ["02.png"]
 
 
+def test_a_name_that_could_not_be_read_back_is_a_fault_and_not_described(draw: Draw) -> None:
+    folder = draw(2)
+    (folder / "00.png").rename(folder / "new\nline.png")
+    run, describer = work(folder)
+    assert describer.seen == ["01.png"]
+    assert [fault.where for fault in run.faults.first] == [r"'new\nline.png'"]
+
+
 def test_a_limit_is_of_pictures_to_do(draw: Draw) -> None:
-    assert work(draw(5), limit=2)[1].seen == names(5)[:2]
-    assert work(draw(5), limit=2)[1].seen == names(5)[2:4]
+    run, describer = work(draw(5), limit=2)
+    assert (describer.seen, run.summary.left) == (names(5)[:2], 3)
+    run, describer = work(draw(5), limit=2)
+    assert (describer.seen, run.summary.left) == (names(5)[2:4], 1)
+    run, describer = work(draw(5), limit=2)
+    assert (describer.seen, run.summary.left) == (names(5)[4:], 0)
 
 
 def test_shards_are_apart_and_together_everything(draw: Draw) -> None:
@@ -125,6 +157,17 @@ def test_shards_are_apart_and_together_everything(draw: Draw) -> None:
     assert [line["file_name"] for line in lines(folder, "long_text-2-of-3.jsonl")] == parts[1]
     assert work(folder)[1].seen == []  # all files are read together
     assert work(folder, shard=Shard.parse("1/2"))[1].seen == []
+
+
+def test_files_of_another_division_are_named(draw: Draw) -> None:
+    folder = draw(1)
+    for name in ("long_text.jsonl", "long_text-1-of-2.jsonl", "long_text-2-of-2.jsonl", "long_text-mine.jsonl"):
+        (folder / name).write_text("")
+    halves = ["long_text-1-of-2.jsonl", "long_text-2-of-2.jsonl"]
+    assert Job(folder, "m", "p").other_divisions() == halves
+    assert Job(folder, "m", "p", shard=Shard(2, 2)).other_divisions() == ["long_text.jsonl"]
+    assert Job(folder, "m", "p", shard=Shard(1, 3)).other_divisions() == [*halves, "long_text.jsonl"]
+    assert Job(folder / "none", "m", "p").other_divisions() == []
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/2/3", "", "1.5/2", "²/3"])
@@ -176,3 +219,7 @@ def test_a_wrong_split_and_folder(draw: Draw, tmp_path: Path) -> None:
         work(draw(1), split="dev")
     with pytest.raises(UsageError, match="There is no folder"):
         work(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="holds no pictures"):
+        work(tmp_path / "empty")
+    assert [*(tmp_path / "empty").iterdir()] == []

@@ -1,6 +1,7 @@
 """A real model of random weights in this process: what it says depends on the picture, not on its company."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from tavq.core.errors import FileError, UsageError
 from tavq.data.pictures import save_png
 from tavq.describe import local
 from tavq.describe.answers import Answer, Ask, Outcome
-from tavq.describe.local import LocalModel, load_model, question
+from tavq.describe.local import LocalModel, load_model, model_key, question
 
 Draw = Callable[[int], Path]
 
@@ -209,6 +210,25 @@ def test_a_cut_folder_is_named(copy: Path, name: str) -> None:
     (copy / name).write_bytes(data[: len(data) // 2])
     with pytest.raises((FileError, UsageError), match=copy.name):
         load_model(str(copy))
+
+
+def test_the_key_of_a_folder_tells_models_of_one_name_apart(tmp_path: Path) -> None:
+    keys = []
+    for place, config, weights in (("a", "{}", b"1"), ("b", "{}", b"2"), ("c", "{} ", b"1"), ("d", "{}", b"12")):
+        folder = tmp_path / place / "llava"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(config)
+        (folder / "model.safetensors").write_bytes(weights)
+        keys.append(model_key(folder))
+    assert keys[0] == keys[1]  # a copy is the same model; only sizes of weights are compared
+    assert len({*keys}) == 3
+    assert re.fullmatch("llava@[0-9a-f]{8}", keys[0])
+
+
+def test_a_folder_that_is_no_models(tmp_path: Path) -> None:
+    for use in (model_key, lambda folder: load_model(str(folder))):
+        with pytest.raises(UsageError, match=r"it has no config\.json; give one with .* or a hub name"):
+            use(tmp_path)
 
 
 def test_names_that_lead_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
