@@ -1,6 +1,7 @@
 """How well a task does on pictures that it was not trained on, beside what a trivial answer would give."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -48,8 +49,16 @@ def evaluate_task(
         raise UsageError(f"--limit {limit} must be 1 or more.")
     running = _Measured(model, networks, sampling or Sampling())
     config = DataConfig(size=int(model.facts["size"]))
-    for batch in EvaluationLoader(dataset, config, BATCH, text, limit):
-        running.update(batch)
+    pictures = EvaluationLoader(dataset, config, BATCH, text, limit)
+    maps: Iterable[Batch | None] = itertools.repeat(None)
+    if "segmentation" in model.task.needs(model.config.task):
+        maps = EvaluationLoader(dataset, config.model_copy(update={"pictures": "segmentation"}), BATCH, None, limit)
+    for batch, given in zip(pictures, maps, strict=False):
+        if given is not None and given.keys != batch.keys:
+            raise UsageError(
+                f"Some pictures of {dataset.folder} have no segmentation; this task is measured on those that do."
+            )
+        running.update(batch, given)
         if progress is not None:
             progress(running.count)
     return running.compute()
@@ -67,22 +76,29 @@ class _Measured:
         self.count = 0
 
     @torch.no_grad()
-    def update(self, batch: Batch) -> None:
+    def update(self, batch: Batch, maps: Batch | None) -> None:
         batch = to_device(batch, self.device)
         layout = self.model.config.layout
         tokens = layout.tokens(self.model.tokenizer.encode(batch.images))
-        codes = Codes(tokens, batch.keys, batch.text)
+        given = self._map_tokens(maps)
+        codes = Codes(tokens, batch.keys, batch.text, given)
         torch.manual_seed(SEED + self.count)  # objectives draw: which tokens are masked, which step
         for name, loss in self.model.task.loss(codes).items():
             self.losses[name] = self.losses.get(name, 0.0) + float(loss.value) * len(tokens)
-        drawn = self.model.task.draw(Prompt(len(tokens), text=batch.text), self.sampling, self.generator)
+        drawn = self.model.task.draw(Prompt(len(tokens), text=batch.text, given=given), self.sampling, self.generator)
         self._add("pictures", batch.images, batch.keys)
         self._add("drawn", self._decoded(drawn), batch.keys)
         self._add("codes", self._decoded(tokens), batch.keys)
         self._add("mixed", self._decoded(_mixed(tokens, self.generator)), batch.keys)
-        if self.model.task.completes:
+        if self.model.task.completes and not self.model.task.needs(self.model.config.task):
             self._complete(batch.images)
         self.count += len(tokens)
+
+    def _map_tokens(self, maps: Batch | None) -> Tensor | None:
+        layout, tokenizer = self.model.config.given, self.model.given
+        if maps is None or layout is None or tokenizer is None:
+            return None
+        return layout.tokens(tokenizer.encode(maps.images.to(self.device)))
 
     def _decoded(self, tokens: Tensor) -> Tensor:
         return self.model.tokenizer.decode(self.model.config.layout.indices(tokens)).clamp(-1, 1)
