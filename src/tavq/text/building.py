@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from tavq.core.errors import DataError, FileError, UsageError
-from tavq.core.files import TEMPORARY, lock, parse_json, read_json, sha256_bytes, sweep, write_json, write_tensors
+from tavq.core.files import lock, parse_json, read_json, sha256_bytes, sweep, sweep_of, write_json, write_tensors
 from tavq.core.mapped import MappedTensors
 from tavq.interfaces import POOLED, TOKENS, WHOLE, WHOLE_IDS
 from tavq.text.draft import STORE_FOLDER, Draft, begun, join, tables, texts_of
@@ -109,8 +109,7 @@ def check_free(out: Path) -> None:
     """Raises UsageError where `out` is something that a store must not replace."""
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file()):
         raise UsageError(f"{out} exists and is no text store; choose another place, nothing was replaced.")
-    for leftover in out.parent.glob(f"{TEMPORARY}*-{out.name}"):  # of a process that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
+    sweep_of(out)
 
 
 def check_working(work: Path) -> None:
