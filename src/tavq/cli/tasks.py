@@ -38,7 +38,7 @@ class TaskReporter:
     def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
         """Moves the bar."""
         if line is not None:
-            terms = [f"{key.rpartition('/')[2]} {value:.3f}" for key, value in line.items() if key.startswith("task/")]
+            terms = [f"{key.rpartition('/')[2]} {value:.3f}" for key, value in line.items() if "/" in key]
             self.note = ", ".join(terms)
         self.bar(step, steps, self.note)
 
