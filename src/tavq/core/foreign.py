@@ -6,6 +6,7 @@ where the published weights made it.
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,16 +42,31 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise FileError(f"There is no file {path}.")
     if path.stat().st_size > MAX_BYTES:
         raise FileError(f"{path} holds {path.stat().st_size:,} bytes; checkpoints here stay below {MAX_BYTES:,}.")
+    _check_unpacked(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of a hostile file torch raises anything
-        reason = str(error).partition("\n")[0][:200] or type(error).__name__
-        raise FileError(f"{path} is not a checkpoint of tensors alone, and nothing else is read: {reason}") from error
+        raise FileError(
+            f"{path} is not a checkpoint of tensors alone ({type(error).__name__}), and nothing else is read."
+        ) from error
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
         found = found["state_dict"]
     if not isinstance(found, Mapping) or not found or not all(map(_is_named_tensor, found.items())):
         raise FileError(f"{path} does not hold tensors by name.")
     return dict(found)
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuses an archive whose files would grow beyond MAX_BYTES when they are unpacked."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise FileError(f"{path} is a damaged archive.") from error
+    if unpacked > MAX_BYTES or unpacked > 2 * path.stat().st_size + 1_000_000:  # real ones are not compressed
+        raise FileError(f"{path} would unpack to {unpacked:,} bytes from {path.stat().st_size:,}; it is not read.")
 
 
 def _is_named_tensor(item: tuple[Any, Any]) -> bool:

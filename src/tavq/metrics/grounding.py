@@ -11,6 +11,9 @@ from tavq.core.errors import DataError
 from tavq.metrics import intervals
 from tavq.metrics.collected import Collected
 
+LARGEST = 1e9
+"""Pixels; no picture comes near, and areas stay exact."""
+
 RIGHT = 0.5
 """A box is right whose IoU is larger."""
 
@@ -43,8 +46,9 @@ class GroundingScores(Collected):
             picture: the picture of both: pictures are drawn for the intervals, where all phrases name one.
         """
         for name, numbers in (("box", box), ("true box", truth)):
-            if len(numbers) != 4 or not all(abs(number) < float("inf") for number in numbers):
-                raise DataError(f"The {name} of {key!r} is {list(numbers)}; four finite numbers are needed.")
+            if len(numbers) != 4 or not all(abs(number) < LARGEST for number in numbers):
+                told = f"{list(numbers)}"[:100]
+                raise DataError(f"The {name} of {key!r} is {told}; four numbers below {LARGEST:.0e} are needed.")
         if min(truth[2:]) <= 0:
             raise DataError(f"The true box of {key!r} is {list(truth)}; its width and height must be above 0.")
         self._add(key, [[float(n) for n in box], [float(n) for n in truth], picture])

@@ -8,12 +8,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tavq.core.errors import DataError
+
 RESAMPLES = 1000
 LEVEL = 0.95
 SEED = 0
 
 ABOUT = {"method": "percentile bootstrap", "resamples": RESAMPLES, "level": LEVEL, "seed": SEED}
 """What a result says of its intervals."""
+
+MOST_GROUPS = 101
+"""Kinds, all items among them: each takes memory for every item."""
 
 ALL = "all"
 """The name under which all items stand beside their groups."""
@@ -82,6 +87,8 @@ def grouped(
         units: what is drawn for the intervals: items of one unit are drawn together.
     """
     names, groups = list(each[0]), [ALL, *sorted({kind for kind in kinds if kind})]
+    if len(groups) > MOST_GROUPS:
+        raise DataError(f"There are {len(groups) - 1:,} kinds of items; at most {MOST_GROUPS - 1:,} are told apart.")
     rows = {unit: row for row, unit in enumerate(dict.fromkeys(units))}
     columns = {group: column for column, group in enumerate(groups)}
     sums = torch.zeros(len(rows), len(groups), len(names), 2, dtype=torch.float64)

@@ -36,7 +36,7 @@ def read_captions(predictions: Path, references: Path, subset: bool = False) -> 
         references: COCO's annotations ({"annotations": [{"image_id", "caption"}]}) or {id: [caption, ...]}.
         subset: score the pictures that have a prediction, and not only all of them.
     """
-    given = _once(_rows(predictions, "image_id", "caption"), predictions, _text)
+    given = _once(_rows(predictions, "image_id", "caption"), "caption", predictions, _text)
     known: dict[str, list[str]] = {}
     for key, row in _rows(references, "image_id", "caption"):
         texts = row["caption"] if isinstance(row["caption"], list) else [row["caption"]]
@@ -59,7 +59,7 @@ def read_answers(predictions: Path, references: Path, subset: bool = False) -> d
             annotations ({"annotations": [{"question_id", "answers": [{"answer"}, ...], "answer_type", ...}]}).
         subset: score the questions that have a prediction, and not only all of them.
     """
-    given = _once(_rows(predictions, "question_id", "answer"), predictions, _text)
+    given = _once(_rows(predictions, "question_id", "answer"), "answer", predictions, _text)
     known: dict[str, Question] = {}
     for key, row in _rows(references, "question_id", "answer", "answers"):
         _new(key, known, references)
@@ -102,7 +102,7 @@ def read_boxes(
         x, y, *rest = value
         return [x, y, rest[0] - x, rest[1] - y] if corners else value
 
-    given = _once(_rows(predictions, "id", "box"), predictions, box)
+    given = _once(_rows(predictions, "id", "box"), "box", predictions, box)
     known: dict[str, Target] = {}
     for key, row in _rows(references, "id", "box"):
         _new(key, known, references)
@@ -158,13 +158,12 @@ def _text(value: Any, key: str, path: Path) -> str:
 
 
 def _once(
-    rows: Iterable[tuple[str, Mapping[str, Any]]], path: Path, read: Callable[[Any, str, Path], T]
+    rows: Iterable[tuple[str, Mapping[str, Any]]], field: str, path: Path, read: Callable[[Any, str, Path], T]
 ) -> dict[str, T]:
     """The prediction of each id; two of one id are refused."""
     found: dict[str, T] = {}
     for key, row in rows:
         _new(key, found, path)
-        field = next(name for name in ("caption", "answer", "box") if name in row)
         found[key] = read(row[field], key, path)
     return found
 

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from tavq.core.errors import DataError
+
 CONTRACTIONS = """
     ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's isn't
     it'd it'll ma'am mightn't might've mustn't must've needn't not've o'clock oughtn't shan't should've shouldn't
@@ -15,6 +17,9 @@ CONTRACTIONS = """
 """Contractions that get back an apostrophe that an answer left out."""
 
 NUMBERS = "zero one two three four five six seven eight nine ten"
+PEOPLE = 4
+"""Least answers a question: of fewer, an answer that all give would not count in full."""
+
 ARTICLES = ("a", "an", "the")
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 
@@ -48,9 +53,15 @@ def normalized(answer: str) -> str:
 def vqa_accuracy(answer: str, people: Sequence[str]) -> float:
     """How far people agree with an answer, from 0 to 1: the mean over people of min(1, others who gave it / 3).
 
-    Source: Antol et al. 2015, "VQA: Visual question answering", section 3, as in the challenge's code, which
-    normalises answers only where people differ: "Yes" is wrong where all say "yes".
+    Source: Antol et al. 2015, "VQA: Visual question answering", section 3, as in the challenge's later
+    code, which normalises answers only where people differ: "Yes" is wrong where all say "yes". Its first code always
+    normalised the answer that is scored.
     """
+    if len(people) < PEOPLE:
+        raise DataError(
+            f"VQA accuracy needs the answers of {PEOPLE} people or more, as the challenge has ten; got {len(people)}. "
+            'Give one true answer as "answer" to be scored by exact match.'
+        )
     answer, *people = (re.sub(r"[\n\t]", " ", text).strip() for text in (answer, *people))
     if len(set(people)) > 1:
         answer, *people = (normalized(text) for text in (answer, *people))

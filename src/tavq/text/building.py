@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,17 @@ import numpy as np
 import torch
 
 from tavq.core.errors import DataError, FileError, UsageError
-from tavq.core.files import lock, parse_json, read_json, sha256_bytes, sweep, sweep_of, write_json, write_tensors
+from tavq.core.files import (
+    TEMPORARY,
+    lock,
+    parse_json,
+    read_json,
+    sha256_bytes,
+    sweep,
+    sweep_of,
+    write_json,
+    write_tensors,
+)
 from tavq.core.mapped import MappedTensors
 from tavq.interfaces import POOLED, TOKENS, WHOLE, WHOLE_IDS
 from tavq.text.draft import STORE_FOLDER, Draft, begun, join, tables, texts_of
@@ -23,6 +34,8 @@ from tavq.text.splitting import Block, Pair, blob, blocks, fingerprint, running_
 from tavq.text.store import FORMAT, MANIFEST, Array, Contents, TextStore, splitter_record
 
 LOCK, PLAN = ".lock", "plan.json"
+OWN = re.compile(rf"\.lock|(plan|state)\.json|store|numbering-\w+|block-\d+\.safetensors|{re.escape(TEMPORARY)}.*")
+"""What stands in a working folder of ours, whenever its process was killed."""
 
 CHUNK = 2048
 """Units encoded between two marks; those of similar length go together, and what follows a mark is done again."""
@@ -113,10 +126,12 @@ def check_free(out: Path) -> None:
 
 
 def check_working(work: Path) -> None:
-    """Raises UsageError where the working folder is somebody's own: what stands in it is removed at the end."""
-    if work.exists() and not (work / PLAN).is_file() and any(path.name != LOCK for path in work.iterdir()):
+    """Raises UsageError where the working folder holds something of somebody's: it is removed at the end."""
+    strange = [path.name for path in work.iterdir() if not OWN.fullmatch(path.name)] if work.is_dir() else []
+    if strange:
         raise UsageError(
-            f"{work} is needed for work in progress and holds something else; move it, or choose another --out."
+            f"{work} is needed for work in progress and holds something else ({strange[0]!r:.100}); move it, or choose "
+            "another --out."
         )
 
 

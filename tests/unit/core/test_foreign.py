@@ -1,6 +1,7 @@
 """Checkpoints of other projects: tensors and nothing else, and a file that says what it was made from."""
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def test_nothing_in_a_checkpoint_runs(tmp_path: Path) -> None:
     torch.save({"a": Runs(ran)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps({"a": Runs(ran)}))
     for name in ("zip.pth", "old.pth", "plain.pkl"):
-        with pytest.raises(FileError, match=f"{name} is not a checkpoint of tensors alone, and nothing else is read"):
+        with pytest.raises(FileError, match=rf"{name} is not a checkpoint of tensors alone \(\w+\), and nothing else"):
             read_checkpoint(tmp_path / name)
     assert not ran.exists()
 
@@ -88,3 +89,12 @@ def test_a_file_that_nothing_was_converted_to_has_no_origin(tmp_path: Path) -> N
     write_tensors(tmp_path / "x", TENSORS, {"origin": "[]"})
     with pytest.raises(FileError, match="The origin in"):
         read_converted(tmp_path / "x")
+
+
+def test_an_archive_that_grows_when_it_is_unpacked_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(50_000_000))
+    assert path.stat().st_size < 100_000
+    with pytest.raises(FileError, match=r"would unpack to 50,000,000 bytes from [\d,]+; it is not read"):
+        read_checkpoint(path)

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from tavq.core.errors import DataError, FileError
+from tavq.metrics.grounding import GroundingScores
 from tavq.metrics.submitted import Question, Target, look_like_corners, read_answers, read_boxes, read_captions
+from tavq.metrics.vqa import vqa_accuracy
 
 
 @pytest.fixture
@@ -127,3 +129,18 @@ def test_boxes_that_look_like_corners() -> None:
     assert look_like_corners([[1, 2, 3, 4]] * 20)
     assert not look_like_corners([[1, 2, 3, 4]] * 19)
     assert not look_like_corners([[1, 2, 3, 4]] * 20 + [[90, 2, 30, 4]])
+
+
+def test_a_field_of_another_task_is_not_taken_for_the_prediction(write: Any) -> None:
+    predictions = write("p.json", [{"question_id": 1, "answer": "red", "caption": "a picture"}])
+    references = write("r.json", [{"question_id": 1, "answer": "red"}])
+    assert read_answers(predictions, references)["1"][0] == "red"
+
+
+def test_too_few_people_are_refused_and_so_are_numbers_beyond_every_picture() -> None:
+    with pytest.raises(DataError, match=r"needs the answers of 4 people or more, as the challenge has ten; got 1\."):
+        vqa_accuracy("2", ["2"])
+    assert vqa_accuracy("2", ["2"] * 4) == 1
+    for number in (10**400, 1e200, -1e9):
+        with pytest.raises(DataError, match=r"four numbers below 1e\+09 are needed"):
+            GroundingScores().add("a", [0, 0, 1, 1], [0, 0, number, 1])

@@ -231,7 +231,7 @@ def test_a_folder_that_is_no_store_is_never_replaced(tiny: TextEncoder, tmp_path
 
 
 def test_a_store_replaces_an_older_one_and_what_a_killed_build_left(tiny: TextEncoder, tmp_path: Path) -> None:
-    (tmp_path / f"{TEMPORARY}1-text").mkdir()
+    (tmp_path / f"{TEMPORARY}999999999-text").mkdir()  # no process has this number
     build_store(TEXTS, tiny, "pattern", tmp_path / "text")
     build_store({"new.png": "A soup."}, tiny, "pattern", tmp_path / "text")
     assert TextStore.open(tmp_path / "text").keys == ("new.png",)

@@ -158,7 +158,7 @@ def test_the_real_one(real_data: Path, tmp_path: Path) -> None:
     assert summary.left_out["pictures in no split"] == 91
     assert summary.left_out["listed pictures without a file"] == 2
     assert records[0].text == (
-        "A black dog is running after a white dog in the snow. Black dog chasing brown dog through snow. "
-        "Two dogs chase each other across the snowy ground. Two dogs play together in the snow. "
+        "A black dog is running after a white dog in the snow.\n\nBlack dog chasing brown dog through snow.\n\n"
+        "Two dogs chase each other across the snowy ground.\n\nTwo dogs play together in the snow.\n\n"
         "Two dogs running through a low lying body of water."
     )
