@@ -20,7 +20,9 @@ def schedule(steps: int, kept: tuple[float, float], masked: tuple[float, float])
 
     The shares kept (ᾱ) and masked (γ̄) run linearly from their first value at step 1 to their last one.
     """
-    stays, hides = (torch.linspace(*ends, steps, dtype=torch.float64) for ends in (kept, masked))
+    # not torch.linspace: after loading a model, transformers leaves its own in the place, deaf to the default device
+    shares = torch.arange(steps, dtype=torch.float64) / max(steps - 1, 1)
+    stays, hides = (first * (1 - shares) + last * shares for first, last in (kept, masked))
     later = torch.stack([stays, 1 - stays - hides, hides], dim=1)
     return torch.cat([torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64), later])
 

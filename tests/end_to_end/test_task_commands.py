@@ -1,0 +1,155 @@
+"""Every task that draws, by command: trained, resumed, measured, asked, and asked wrongly."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Tavq = Callable[..., Any]
+
+SMALL = "--task.layers 1 --task.heads 2 --task.width 16 --train.steps 4 --train.batch 4 --train.log_every 1 "
+SMALL += "--train.checkpoint_every 2 --train.sample_every 4"
+TASKS = ("unconditional", "completion", "text-to-image", "semantic")
+
+
+@pytest.fixture(scope="module")
+def place(tavq: Tavq, tmp_path_factory: pytest.TempPathFactory, small: list[str]) -> Path:
+    """Scenes with their text store, a tokenizer of them and one of their maps, and a run of every task."""
+    place = tmp_path_factory.mktemp("tasks")
+    data = place / "data"
+    commands: list[tuple[Any, ...]] = [
+        ("data", "scenes", data, "--images", 20, "--size", 32),
+        ("text", data),
+        ("train", "vqgan-tiny", "--data", data, "--out", place / "pictures", *small),
+        ("train", "vqgan-tiny", "--data", data, "--out", place / "maps", *small, "--data.pictures", "segmentation"),
+    ]
+    for task in TASKS:
+        more = ("--segmentation-tokenizer", place / "maps") if task == "semantic" else ()
+        commands.append(train(place, task, *more))
+    for command in commands:
+        done = tavq(*command)
+        assert done.code == 0, done.err
+    return place
+
+
+def train(place: Path, task: str, *more: Any) -> tuple[Any, ...]:
+    return (
+        *("task", "train", f"{task}-tiny", "--tokenizer", place / "pictures", "--data", place / "data"),
+        *("--out", place / task, *SMALL.split(), *more),
+    )
+
+
+def first(folder: Path) -> Path:
+    return min(folder.iterdir())
+
+
+def pictures(folder: Path) -> dict[str, np.ndarray]:
+    return {path.stem: np.asarray(Image.open(path)) for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_run_goes_on_to_the_same_bits(task: str, tavq: Tavq, place: Path) -> None:
+    weights = (place / task / "model/model.safetensors").read_bytes()
+    shutil.rmtree(place / task / "checkpoints/00000004")
+    more = ("--segmentation-tokenizer", place / "maps") if task == "semantic" else ()
+    done = tavq(*train(place, task, *more, "--resume"))
+    assert done.code == 0, done.err
+    assert (place / task / "model/model.safetensors").read_bytes() == weights
+    steps = [json.loads(line)["step"] for line in (place / task / "log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("task", "asked", "count"),
+    [
+        ("unconditional", (), 3),
+        ("completion", ("--steps", 2), 3),
+        ("text-to-image", ("--prompt", "A red barn.", "--prompt", "A blue car.", "--steps", 3), 6),
+        ("semantic", ("--segmentation", "MAP"), 3),
+    ],
+)
+def test_pictures_are_drawn_and_a_seed_draws_them_again(
+    task: str, asked: tuple[Any, ...], count: int, tavq: Tavq, place: Path, tmp_path: Path
+) -> None:
+    given = [first(place / "data/segmentation") if part == "MAP" else part for part in asked]
+    drawn = []
+    for out, seed in (("a", 1), ("again", 1), ("other", 2)):
+        done = tavq("generate", place / task, "--count", 3, *given, "--seed", seed, "--out", tmp_path / out)
+        assert done.code == 0, done.err
+        drawn.append(pictures(tmp_path / out))
+    assert len(drawn[0]) == count + 1
+    assert {picture.shape for name, picture in drawn[0].items() if name != "grid"} == {(32, 32, 3)}
+    assert all(np.array_equal(drawn[0][name], drawn[1][name]) for name in drawn[0])
+    assert not np.array_equal(drawn[0]["grid"], drawn[2]["grid"])
+    if count == 6:
+        assert sorted(drawn[0]) == ["1-1", "1-2", "1-3", "2-1", "2-2", "2-3", "grid"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_is_measured(task: str, tavq: Tavq, place: Path) -> None:
+    done = tavq("task", "evaluate", place / task, "--data", place / "data", "--json", place / f"{task}.json")
+    assert done.code == 0, done.err
+    found = json.loads((place / f"{task}.json").read_text())
+    assert found == json.loads((place / task / "evaluation.json").read_text())
+    assert found["images"] == 2
+    assert found["codes/fd_scenes"] is not None
+    assert any(name.startswith("loss/") and value > 0 for name, value in found.items() if value is not None)
+    assert ("completed/centre/psnr" in found) == (task == "completion")
+    assert ("completed/bottom/psnr" in found) == (task == "unconditional")
+
+
+def test_the_known_part_of_a_picture_stays(tavq: Tavq, place: Path, tmp_path: Path) -> None:
+    image = first(place / "data/images")
+    original = np.asarray(Image.open(image).convert("RGB"))
+    for task, mask in (("completion", "0,0,16,32"), ("unconditional", "bottom")):
+        done = tavq("complete", place / task, image, "--mask", mask, "--count", 2, "--out", tmp_path / task)
+        assert done.code == 0, done.err
+        found = pictures(tmp_path / task)
+        known = (slice(None), slice(16, None)) if task == "completion" else (slice(None, 16),)
+        assert np.array_equal(found["original"], original)
+        for name in ("completed-1", "completed-2"):
+            assert np.array_equal(found[name][known], original[known])
+            assert not np.array_equal(found[name], original)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("generate text-to-image", r"draws from text; give it with --prompt"),
+        ("generate text-to-image --prompt=", r"Caption 1 is empty"),
+        ("generate unconditional --prompt barn", r"'prior' does not draw from text; leave it out"),
+        ("generate semantic", r"draws from segmentation; give it with --segmentation"),
+        ("generate semantic --segmentation nowhere.png", r"nowhere\.png"),
+        ("generate pictures", r"holds a tokenizer; train a task on it first: tavq task train"),
+        ("generate nowhere", r"There is no model at 'nowhere'"),
+        ("generate unconditional --top-p 2", r"top_p"),
+        ("complete unconditional IMAGE --mask left", r"completes only a picture's end"),
+        ("complete completion IMAGE --mask middle", r"Unknown mask 'middle'"),
+        ("complete text-to-image IMAGE", r"completes no pictures"),
+        ("complete completion nowhere.png", r"nowhere\.png"),
+        ("task train drawing --tokenizer pictures --data data --out x", r"Unknown recipe 'drawing'; known: completion"),
+        (
+            "task train semantic-tiny --tokenizer pictures --data data --out x",
+            r"needs a tokenizer of segmentation maps",
+        ),
+        ("task train unconditional-tiny --tokenizer nowhere --data data --out x", r"There is no model at 'nowhere'"),
+        ("task evaluate unconditional --data nowhere", r"There is no folder nowhere"),
+    ],
+)
+def test_a_wrong_call_is_one_line(
+    command: str, message: str, tavq: Tavq, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    image = str(first(place / "data/images").relative_to(place))
+    done = tavq(*[image if part == "IMAGE" else part for part in command.split()])
+    assert done.code in (1, 2)
+    lines = done.err.strip().splitlines()
+    assert len(lines) == 1, done.err
+    assert re.search(message, lines[0]), done.err
+    assert not (place / "x").exists() or not (place / "x/recipe.yaml").exists()
