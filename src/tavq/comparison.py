@@ -139,6 +139,10 @@ class Comparison:
 
     def read(self, progress: Progress) -> None:
         """Reads each folder by itself."""
+        if isinstance(self.reference, PictureFolder):  # before hours of reading
+            for folder in (self.pictures, self.reference):
+                folder.read(folder.names[:1])
+            _same_size(self.pictures, self.reference)
         folders = [(self.pictures, self.own)]
         if isinstance(self.reference, PictureFolder):
             folders.append((self.reference, self.others))

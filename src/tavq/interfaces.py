@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tavq.core.config import NamedConfig
-from tavq.core.errors import UsageError, first_line
+from tavq.core.errors import UsageError
 from tavq.core.registry import Registry
 
 GRANULARITIES = ("words", "phrases", "sentences")
@@ -66,25 +66,6 @@ class Batch:
     images: Float[Tensor, "b c y x"]  # in [-1, 1]
     keys: tuple[str, ...]  # file_name of each picture
     text: TextFeatures | None = None
-
-
-def default_device() -> torch.device:
-    """A GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def chosen_device(name: str | None) -> torch.device:
-    """The device of that name, or a GPU where there is one; UsageError where it cannot be used."""
-    if name in (None, "auto"):
-        return default_device()
-    try:
-        device = torch.device(str(name))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"The device {name!r} cannot be used here; known: cpu, cuda, cuda:1 ({first_line(error)[:80]})."
-        ) from error
-    return device
 
 
 def to_device(value: Any, device: torch.device) -> Any:

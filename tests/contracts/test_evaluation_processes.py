@@ -1,16 +1,11 @@
 """Two processes that measured half of the batches each give, to the last bit, what one gives that measured all."""
 
 import json
-import os
-import subprocess
-import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-import tavq
+from processes import run_alone_and_as_two
 
 Results = dict[str, dict[str, Any]]
 
@@ -25,18 +20,7 @@ def results(shared_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         content = (shared_pictures / f"images/{number}.png").read_bytes()
         (data / f"images/{number}.png").write_bytes(content if number not in (4, 9) else b"no picture")
     (data / "metadata.jsonl").write_text((shared_pictures / "metadata.jsonl").read_text())
-    script = str(Path(__file__).with_name("one_evaluation_process.py"))
-    environment = {**os.environ, "PYTHONPATH": str(Path(tavq.__file__).parents[1])}
-    with ExitStack() as stack:  # leaving it closes the logs and waits for the processes
-        started = []
-        for rank, world in ((0, 1), (0, 2), (1, 2)):
-            log = stack.enter_context((folder / f"{world}-{rank}.log").open("w"))
-            command = [sys.executable, script, str(rank), str(world), str(folder / "store"), str(folder), str(data)]
-            process = stack.enter_context(subprocess.Popen(command, stderr=log, env=environment))
-            stack.callback(process.kill)
-            started.append(process)
-        codes = [process.wait(timeout=300) for process in started]
-    assert codes == [0, 0, 0], "".join(path.read_text() for path in folder.glob("*.log"))
+    run_alone_and_as_two(Path(__file__).with_name("one_evaluation_process.py"), folder, data)
     alone, first, second = (json.loads((folder / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
     return alone, first, second
 

@@ -1,17 +1,13 @@
 """Two processes with half a batch each do to every registered codebook what one does with the whole batch."""
 
-import os
-import subprocess
-import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
+from processes import run_alone_and_as_two
 from safetensors.torch import load_file
 from torch import Tensor
 
-import tavq
 from tavq.interfaces import codebooks, quantizers
 
 PARTS = [f"{kind}/{name}" for kind, names in (("codebook", codebooks), ("quantizer", quantizers)) for name in names]
@@ -23,18 +19,7 @@ Runs = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """What one process found, and what the first and the second of two did."""
     folder = tmp_path_factory.mktemp("processes")
-    script = str(Path(__file__).with_name("one_process.py"))
-    environment = {**os.environ, "PYTHONPATH": str(Path(tavq.__file__).parents[1])}
-    with ExitStack() as stack:  # leaving it closes the logs and waits for the processes
-        started = []
-        for rank, world in ((0, 1), (0, 2), (1, 2)):
-            log = stack.enter_context((folder / f"{world}-{rank}.log").open("w"))
-            command = [sys.executable, script, str(rank), str(world), str(folder / "store"), str(folder)]
-            process = stack.enter_context(subprocess.Popen(command, stderr=log, env=environment))
-            stack.callback(process.kill)
-            started.append(process)
-        codes = [process.wait(timeout=300) for process in started]
-    assert codes == [0, 0, 0], "".join(path.read_text() for path in folder.glob("*.log"))
+    run_alone_and_as_two(Path(__file__).with_name("one_process.py"), folder)
     alone, first, second = (load_file(folder / f"{name}.safetensors") for name in ("1-0", "2-0", "2-1"))
     return alone, first, second
 

@@ -1,7 +1,6 @@
 """`tavq metrics`: score files of predictions and folders of pictures, of this program or any other."""
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +8,11 @@ from cyclopts import App
 
 from tavq.cli import console
 from tavq.cli.console import Count
+from tavq.cli.protocol import versions
 from tavq.core.errors import UsageError
+
+PACKAGES = ("numpy", "torch", "nltk", "pycocoevalcap")
+"""Whose versions a result tells."""
 
 
 def add_to(app: App) -> None:
@@ -59,7 +62,7 @@ def images(
     """
     from tavq.cli.models import open_network
     from tavq.comparison import Comparison, PictureFolder, same_files
-    from tavq.interfaces import default_device
+    from tavq.core.devices import default_device
     from tavq.metrics.reference import read_statistics, write_statistics
 
     _check_call(reference, reference_statistics, save_statistics, paired)
@@ -75,11 +78,11 @@ def images(
         write_statistics(save_statistics, comparison.statistics())
         console.say(f"The statistics of {result['pictures']['count']:,} pictures are in {save_statistics}.")
     _tell_images(result, same_files(result))
-    console.write_json(json, {**result, "versions": _versions()})
+    console.write_json(json, {**result, "versions": versions(*PACKAGES)})
 
 
 def convert(
-    kind: Literal["inception", "lpips-vgg", "lpips-alex"], weights: str, /, *, out: Path, heads: Path | None = None
+    kind: Literal["inception", "lpips-vgg", "lpips-alex"], weights: str, /, *, out: Path, heads: str | None = None
 ) -> None:
     """Converts a network's published weights, a pickle, to the safetensors file that the metrics read.
 
@@ -89,7 +92,7 @@ def convert(
         kind: FID's Inception network, or LPIPS with VGG-16 or AlexNet.
         weights: The published file, or its web address; what is fetched must have the published file's sha256.
         out: The file to write.
-        heads: For LPIPS: its vgg.pth or alex.pth of version 0.1.
+        heads: For LPIPS: its vgg.pth or alex.pth of version 0.1, or its web address.
     """
     from tavq.core.download import fetched
     from tavq.nets import inception, lpips
@@ -100,7 +103,9 @@ def convert(
     expected = lpips.PUBLISHED[backbone]["backbone"] if backbone else inception.PUBLISHED
     with fetched(weights, expected, out) as source:
         if heads is not None:
-            origin = lpips.convert_lpips(backbone, source, heads, out)
+            wanted = lpips.PUBLISHED[backbone]["heads"]
+            with fetched(heads, wanted, out.with_name(f"heads-{out.name}")) as own:
+                origin = lpips.convert_lpips(backbone, source, own, out)
             published = dict(origin.sources) == lpips.PUBLISHED[backbone]
         else:
             origin = inception.convert_inception(source, out)
@@ -305,16 +310,4 @@ def _write(json: Path | None, result: Mapping[str, Any], predictions: Path, refe
 
     read = {"predictions": predictions, "references": references}
     sources = {name: {"file": str(path), "sha256": files.sha256(path)} for name, path in read.items()}
-    console.write_json(json, {**result, "sources": sources, "versions": _versions()})
-
-
-def _versions() -> dict[str, str]:
-    from tavq.core.version import __version__
-
-    found = {"tavq": __version__}
-    for package in ("numpy", "torch", "nltk", "pycocoevalcap"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    console.write_json(json, {**result, "sources": sources, "versions": versions(*PACKAGES)})

@@ -89,10 +89,10 @@ def run_evaluation(
     """
     from tavq.cli.protocol import protocol
     from tavq.core import files
+    from tavq.core.devices import default_device
     from tavq.data.folder import FolderDataset
     from tavq.data.loader import EvaluationLoader
     from tavq.evaluation import evaluate as measure
-    from tavq.interfaces import default_device
     from tavq.ops.collective import processes, rank
     from tavq.text.store import TextStore
     from tavq.tokenizer import Tokenizer, find_model, read_model_config
@@ -176,7 +176,7 @@ def encode(model: str, source: Path, /, *, out: Path, size: Count | None = None,
     import torch
 
     from tavq.core import files
-    from tavq.interfaces import default_device
+    from tavq.core.devices import default_device
     from tavq.tokenizer import Tokenizer, find_model, read_model_config
 
     folder = find_model(model)
@@ -229,10 +229,10 @@ def decode(model: str, tokens: Path, /, *, out: Path) -> None:
     import torch
 
     from tavq.core import files
+    from tavq.core.devices import default_device
     from tavq.core.errors import FileError
     from tavq.data.pictures import save_png
     from tavq.data.transforms import to_uint8
-    from tavq.interfaces import default_device
     from tavq.tokenizer import Tokenizer, find_model
 
     folder = find_model(model)

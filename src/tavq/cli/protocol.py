@@ -75,7 +75,7 @@ def _machine(batch: int) -> dict[str, Any]:
     """What may change the last bits of a figure."""
     import torch
 
-    from tavq.interfaces import default_device
+    from tavq.core.devices import default_device
     from tavq.ops.collective import processes
 
     gpu = torch.cuda.get_device_name() if default_device().type == "cuda" else None

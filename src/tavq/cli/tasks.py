@@ -7,7 +7,7 @@ from cyclopts import App, Parameter, validators
 
 from tavq.cli import console
 from tavq.cli.console import Count
-from tavq.cli.train import Settings, tell_changed
+from tavq.cli.train import BarReporter, Settings, tell_changed
 from tavq.core.errors import UsageError
 
 COUNT = 16
@@ -28,23 +28,9 @@ def add_to(app: App) -> None:
     app.command(complete)
 
 
-class TaskReporter:
-    """Shows a run's progress on a bar, with the sum of its losses."""
-
-    def __init__(self, bar: console.Bar) -> None:
-        self.bar = bar
-        self.note = ""
-
-    def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
-        """Moves the bar."""
-        if line is not None:
-            terms = [f"{key.rpartition('/')[2]} {value:.3f}" for key, value in line.items() if "/" in key]
-            self.note = ", ".join(terms)
-        self.bar(step, steps, self.note)
-
-    def message(self, text: str) -> None:
-        """A line above the bar."""
-        console.say(text)
+def losses_of(line: dict[str, Any]) -> str:
+    """A task's losses; those alone have a name of two parts."""
+    return ", ".join(f"{key.rpartition('/')[2]} {value:.3f}" for key, value in line.items() if "/" in key)
 
 
 def train(
@@ -102,7 +88,7 @@ def _train(
             dataset,
             out,
             store,
-            reporter=TaskReporter(bar),
+            reporter=BarReporter(bar, losses_of),
             segmentation_tokenizer=segmentation,
         )
         trainer.run(resume)
@@ -137,8 +123,8 @@ def evaluate(
     from tavq.cli.models import open_network
     from tavq.core import files
     from tavq.core.config import flat
+    from tavq.core.devices import default_device
     from tavq.data.folder import FolderDataset
-    from tavq.interfaces import default_device
     from tavq.tasks.evaluating import evaluate_task
     from tavq.tasks.folder import load_task
     from tavq.text.store import TextStore
@@ -209,7 +195,7 @@ def generate(
     """
     import torch
 
-    from tavq.interfaces import default_device
+    from tavq.core.devices import default_device
     from tavq.tasks.drawing import ask, draw, repeated
     from tavq.tasks.folder import load_task
 
@@ -259,9 +245,9 @@ def complete(
     """
     import torch
 
+    from tavq.core.devices import default_device
     from tavq.data.pictures import load_picture
     from tavq.data.transforms import prepare, to_float
-    from tavq.interfaces import default_device
     from tavq.tasks.completing import complete as fill
     from tavq.tasks.completing import read_mask
     from tavq.tasks.folder import load_task

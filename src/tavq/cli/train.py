@@ -1,5 +1,6 @@
 """`tavq train`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,22 +21,27 @@ def add_to(app: App) -> None:
 
 
 class BarReporter:
-    """Shows a Trainer's progress on a bar."""
+    """Shows a run's progress on a bar, with what `tell` makes of the last line of the log beside it."""
 
-    def __init__(self, bar: console.Bar) -> None:
-        self.bar = bar
+    def __init__(self, bar: console.Bar, tell: Callable[[dict[str, Any]], str]) -> None:
+        self.bar, self.tell = bar, tell
         self.note = ""
 
     def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
-        """Moves the bar, with the loss and the usage of the codebook beside it."""
+        """Moves the bar."""
         if line is not None:
-            l1 = line.get("reconstruction/l1", line.get("reconstruction/l2", 0.0))
-            self.note = f"loss {l1:.3f}, usage {line['codebook/usage']:.0%}"
+            self.note = self.tell(line)
         self.bar(step, steps, self.note)
 
     def message(self, text: str) -> None:
         """A line above the bar."""
         console.say(text)
+
+
+def loss_and_usage(line: dict[str, Any]) -> str:
+    """A tokenizer's loss on pixels, and how much of its codebook was used."""
+    loss = line.get("reconstruction/l1", line.get("reconstruction/l2", 0.0))
+    return f"loss {loss:.3f}, usage {line['codebook/usage']:.0%}"
 
 
 def train(
@@ -85,7 +91,7 @@ def _train(chosen: Any, data: Path, out: Path, resume: bool, text: Path | None, 
         store = TextStore.open(text or data / "text", verify=True)
         tell_changed(store, dataset)
     with console.bar(title, chosen.train.steps) as bar:
-        trainer = Trainer(chosen, dataset, out, store, held_out(data), BarReporter(bar))
+        trainer = Trainer(chosen, dataset, out, store, held_out(data), BarReporter(bar, loss_and_usage))
         trainer.run(resume)
     if rank() == 0:
         console.say(f"The model is in {out / 'model'}. Next: tavq evaluate {out} --data {data}")

@@ -13,6 +13,9 @@ from tavq.core.errors import FileError, UsageError
 from tavq.core.files import TEMPORARY, unwritable
 
 BLOCK = 1 << 20
+MOST = 4_000_000_000
+"""Bytes of a file at most."""
+
 WAIT = 60.0
 """Seconds without a byte after which the server is given up."""
 
@@ -35,6 +38,8 @@ def download(address: str, sha256: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             for block in _blocks(address):
+                if file.tell() > MOST:
+                    raise FileError(f"{address} sends more than {MOST:,} bytes, which no file that is known here has.")
                 digest.update(block)
                 file.write(block)
         if digest.hexdigest() != sha256:

@@ -118,25 +118,32 @@ class _Reader(Dataset[_Part]):
         return place, picture
 
 
+class Orders:
+    """The order of `count` samples in each epoch, each once; a function of seed and epoch alone."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed = count, seed
+        self._known: dict[int, np.ndarray] = {}  # of this epoch and the one before: batches lie across both
+
+    def __getitem__(self, epoch: int) -> np.ndarray:
+        if epoch not in self._known:
+            self._known = {key: order for key, order in self._known.items() if key == epoch - 1}
+            self._known[epoch] = np.random.default_rng([ORDER, self.seed, epoch]).permutation(self.count)
+        return self._known[epoch]
+
+
 class _ShuffledReader(_Reader):
     """Reads by the number of a sample in the endless stream."""
 
     def __init__(self, dataset: FolderDataset, config: DataConfig, seed: int) -> None:
         super().__init__(dataset, config)
         self.seed = seed
-        self.orders: dict[int, np.ndarray] = {}
-
-    def order(self, epoch: int) -> np.ndarray:
-        """The pictures of an epoch, each once."""
-        if epoch not in self.orders:
-            self.orders = {key: order for key, order in self.orders.items() if key == epoch - 1}
-            self.orders[epoch] = np.random.default_rng([ORDER, self.seed, epoch]).permutation(len(self.names))
-        return self.orders[epoch]
+        self.orders = Orders(len(self.names), seed)
 
     def sample(self, place: int, faults: dict[int, str]) -> tuple[int, Tensor | None]:
         """The picture of one place of the stream, or the next one of its epoch that can be read."""
         epoch, start = divmod(place, len(self.names))
-        order = self.order(epoch)
+        order = self.orders[epoch]
         for step in range(len(order)):
             index = int(order[(start + step) % len(order)])
             picture = self.read(index, np.random.default_rng([CHANGE, self.seed, epoch, index]))

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from PIL import Image
 
+from tavq.core.devices import chosen_device
 from tavq.core.errors import FileError, TavqError, UsageError, first_line
 from tavq.core.files import read_bytes, read_json, sha256_bytes
 from tavq.core.pretrained import hub_folder, quiet_transformers
 from tavq.describe.answers import TEMPERATURE, Answer, Ask, Attempts, Describer, Outcome
 from tavq.describe.pictures import load
-from tavq.interfaces import chosen_device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 FILES = ["*.json", "*.txt", "*.jinja", "tokenizer.model", "*.safetensors"]

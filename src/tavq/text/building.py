@@ -1,6 +1,5 @@
 """Makes a text store: splits every text, then encodes each distinct unit once; goes on where it was stopped."""
 
-import itertools
 import json
 import re
 import shutil
@@ -169,12 +168,10 @@ def _split(
     prints: list[str] = []
     missing: deque[int] = deque()
     texts = 0
-    waiting = iter(pairs)
-    first = list(itertools.islice(waiting, 1))  # where there is no text at all, there is one block of nothing
 
     def unsplit() -> Iterator[list[Pair]]:
         nonlocal texts
-        for number, block in enumerate(blocks(itertools.chain(first, waiting)) if first else [[]]):
+        for number, block in enumerate(blocks(pairs)):
             prints.append(fingerprint(block))
             texts += len(block)
             if _piece(_place(work, number), prints[-1]) is None:

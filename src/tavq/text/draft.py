@@ -120,7 +120,7 @@ def join(work: Path, pieces: Sequence[Path], contents: Contents, copy_vectors: b
         draft = Draft(work, shapes, counted, {})
         with ExitStack() as failed:
             failed.callback(draft.file.close)
-            _fill(draft, pieces, numberings, copy_vectors)
+            _fill(draft, pieces, sizes, numberings, copy_vectors)
             draft.mark()
             failed.pop_all()
     return draft
@@ -204,10 +204,11 @@ def _bytes_of_new(pieces: Sequence[Path], table: Table, sizes: _Sizes, numbering
     return sum(int(np.diff(tensors[f"{table.name}/text_offsets"])[new].sum()) for tensors, _, new in found)
 
 
-def _fill(draft: Draft, pieces: Sequence[Path], numberings: Mapping[str, Numbering], copy_vectors: bool) -> None:
+def _fill(
+    draft: Draft, pieces: Sequence[Path], sizes: "_Sizes", numberings: Mapping[str, Numbering], copy_vectors: bool
+) -> None:
     """Writes everything that the pieces hold."""
     hashes, key_hashes = _write_pictures(draft, pieces, copy_vectors and draft.contents.whole)
-    sizes = _Sizes.of(pieces, tables(draft.contents.whole))
     for table in tables(draft.contents.whole):
         found = _new(pieces, table, sizes.units(table), numberings[table.name])
         _write_table(draft, table, found, copy_vectors)

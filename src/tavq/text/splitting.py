@@ -40,16 +40,16 @@ class Block(NamedTuple):
 
 
 def blocks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
-    """The pairs in lists of BLOCK_TEXTS, or fewer where they are long."""
+    """The pairs in lists of BLOCK_TEXTS, or fewer where they are long; where there is no pair, one empty list."""
     block: list[Pair] = []
-    characters = 0
+    characters = count = 0
     for pair in pairs:
         block.append(pair)
         characters += min(len(pair[1]), MAX_CHARACTERS)
         if len(block) == BLOCK_TEXTS or characters >= BLOCK_CHARACTERS:
             yield block
-            block, characters = [], 0
-    if block:
+            block, characters, count = [], 0, count + 1
+    if block or not count:
         yield block
 
 

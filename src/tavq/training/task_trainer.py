@@ -8,11 +8,12 @@ from numpy import ndarray
 from torch import Tensor
 
 from tavq.core.config import build
+from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig
 from tavq.data.transforms import to_uint8
-from tavq.interfaces import Losses, TextSource, default_device, to_device, total
+from tavq.interfaces import Losses, TextSource, to_device, total
 from tavq.nets.convnet import count_parameters
 from tavq.ops import collective
 from tavq.tasks.base import Codes, Layout, Prompt, Sampling, tasks

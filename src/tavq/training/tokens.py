@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,15 +13,15 @@ from tavq.core.errors import DataError, FileError
 from tavq.core.files import write_tensors
 from tavq.core.mapped import MappedTensors
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import DataConfig, EvaluationLoader, gather, text_tables
+from tavq.data.loader import DataConfig, EvaluationLoader, Orders, gather, text_tables
 from tavq.data.records import Fault
 from tavq.interfaces import TextSource
 from tavq.tasks.base import Codes, Layout
 from tavq.tokenizer import Tokenizer
 
 BATCH = 32
-ORDER, FLIP = 1, 2
-"""What a random draw is for."""
+FLIP = 2
+"""What a random draw is for, beside the order of the samples."""
 
 TOKENS = "tokens.safetensors"
 
@@ -112,7 +111,7 @@ class TokenBatches:
         self.faults: Sequence[Fault] = table.faults
         self._rank, self._world = rank, world
         self._tables = text_tables(dataset, text)
-        self._order: tuple[int, Any] = (-1, None)
+        self._orders = Orders(len(table.keys), seed)
 
     def __iter__(self) -> Iterator[Codes]:
         return self
@@ -130,9 +129,7 @@ class TokenBatches:
     def _sample(self, place: int) -> tuple[int, int]:
         """Which picture, and which of its orientations, stands at a place of the endless stream."""
         epoch, start = divmod(place, len(self.table.keys))
-        if self._order[0] != epoch:
-            self._order = epoch, np.random.default_rng([ORDER, self.seed, epoch]).permutation(len(self.table.keys))
-        row = int(self._order[1][start])
+        row = int(self._orders[epoch][start])
         sides = self.table.tokens.shape[1]
         return row, int(np.random.default_rng([FLIP, self.seed, epoch, row]).integers(sides))
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_bert
 import torch
+from tiny_bert import write_bert
 
 from tavq.core.errors import FileError, UsageError
 from tavq.data.loader import gather
@@ -15,31 +17,13 @@ from tavq.text.building import build_store
 from tavq.text.encoders import load_encoder
 from tavq.text.store import TextStore
 
-SPECIAL = "[PAD] [UNK] [CLS] [SEP] [MASK]"
-WORDS = "a red blue car dog ##gy soup bowl of the cat ##s . , z ##x ##q ##v lake by и ##в"
-VOCABULARY = f"{SPECIAL} {WORDS}".split()
+WORDS = f"{tiny_bert.WORDS} z ##x ##q ##v lake by и ##в"
 TEXTS = {"1.png": "A red car by a lake. The car of the dog.", "2.png": "A blue bowl of soup, and red cats."}
 
 
 def bert(folder: Path, seed: int) -> Path:
-    """A folder with a random BERT of width 8 and room for 16 tokens."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    folder.mkdir(parents=True)
-    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", "utf-8")
-    config = BertConfig(
-        vocab_size=len(VOCABULARY),
-        hidden_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=16,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        BertModel(config).save_pretrained(folder)
-    BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=16).save_pretrained(folder)
-    return folder
+    """One that also reads pieces of words and one letter of another script."""
+    return write_bert(folder, seed, WORDS)
 
 
 @pytest.fixture(scope="module")

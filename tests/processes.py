@@ -1,0 +1,25 @@
+"""Runs a script as one process and as two, for tests that both give the same."""
+
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import tavq
+
+
+def run_alone_and_as_two(script: Path, folder: Path, *more: Path) -> None:
+    """Runs `script RANK WORLD STORE FOLDER MORE…` for (0, 1), (0, 2) and (1, 2) at once; all must end well."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(tavq.__file__).parents[1])}
+    with ExitStack() as stack:  # leaving it closes the logs and waits for the processes
+        started = []
+        for rank, world in ((0, 1), (0, 2), (1, 2)):
+            log = stack.enter_context((folder / f"{world}-{rank}.log").open("w"))
+            command = [sys.executable, str(script), str(rank), str(world), str(folder / "store"), str(folder)]
+            command += map(str, more)
+            process = stack.enter_context(subprocess.Popen(command, stderr=log, env=environment))
+            stack.callback(process.kill)
+            started.append(process)
+        codes = [process.wait(timeout=300) for process in started]
+    assert codes == [0, 0, 0], "".join(path.read_text() for path in folder.glob("*.log"))
