@@ -5,7 +5,7 @@ width, k entries, m text units, t text width, l levels, s samples.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -69,10 +69,10 @@ class Batch:
 
 
 def to_device(value: Any, device: torch.device) -> Any:
-    """A copy of a Batch, TextFeatures or TextUnits with every tensor on `device`."""
+    """A copy of a batch (any dataclass of tensors, batches and other values) with every tensor on `device`."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
-    if isinstance(value, Batch | TextFeatures | TextUnits):
+    if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{field.name: to_device(getattr(value, field.name), device) for field in fields(value)})
     return value
 

@@ -1,4 +1,4 @@
-"""What every registered task does, on one part a position and on several.
+"""What every registered task that draws does, on one part a position and on several.
 
 A new task needs no line here unless its settings open another path through it; then that goes into `VARIANTS`.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tavq.core.config import build
 from tavq.interfaces import TextFeatures, total
-from tavq.tasks.base import Codes, Layout, Prompt, Sampling, Task, tasks
+from tavq.tasks.base import Codes, DrawingTask, Layout, Prompt, Sampling, Task, tasks
 from tavq.tasks.folder import TaskConfig, load_task, save_task
 from tavq.tokenizer import Tokenizer
 
@@ -23,7 +23,12 @@ SMALL = {"layers": 2, "heads": 2, "width": 16, "steps": 4}
 VARIANTS: dict[str, list[dict[str, Any]]] = {"prior": [{"segmentation": True}]}
 """Settings of a task beside `SMALL`; it is also tested without them."""
 
-CASES = [(name, changes) for name in tasks for changes in [{}, *VARIANTS.get(name, [])]]
+CASES = [
+    (name, changes)
+    for name in tasks
+    if issubclass(tasks[name], DrawingTask)
+    for changes in [{}, *VARIANTS.get(name, [])]
+]
 LAYOUTS = {
     "one part": Layout(height=3, width=4, sizes=(7,)),
     "three parts": Layout(height=2, width=3, sizes=(3, 5, 2)),

@@ -22,6 +22,7 @@ from tavq.cli import (  # noqa: E402  (the commands need `app`)
     describe,
     metrics,
     models,
+    reading,
     recipes,
     reports,
     tasks,
@@ -29,7 +30,7 @@ from tavq.cli import (  # noqa: E402  (the commands need `app`)
     train,
 )
 
-for part in (demo, data, describe, text, recipes, train, models, tasks, metrics, reports):
+for part in (demo, data, describe, text, recipes, train, models, tasks, reading, metrics, reports):
     part.add_to(app)
 
 

@@ -74,6 +74,7 @@ def _train(
 ) -> None:
     from tavq.data.folder import FolderDataset
     from tavq.ops.collective import rank
+    from tavq.tasks.base import tasks
     from tavq.text.store import TextStore
     from tavq.training.task_trainer import TaskTrainer
 
@@ -93,7 +94,8 @@ def _train(
         )
         trainer.run(resume)
     if rank() == 0:
-        console.say(f"The model is in {out / 'model'}. Next: tavq generate {out}")
+        command = min(tasks[recipe.task.name].commands - {"complete"})
+        console.say(f"The model is in {out / 'model'}. Next: tavq {command} {out}")
 
 
 def evaluate(
@@ -127,6 +129,8 @@ def evaluate(
     from tavq.data.folder import FolderDataset
     from tavq.tasks.evaluating import evaluate_task
     from tavq.tasks.folder import load_task
+    from tavq.tasks.reading import ReadingTask
+    from tavq.tasks.reading_evaluation import evaluate_reading
     from tavq.text.store import TextStore
 
     model = load_task(run).to(default_device())
@@ -137,7 +141,10 @@ def evaluate(
         store.check_encoder(model.facts.get("text"))
     networks = [open_network(name).to(default_device()) for name in features]
     with console.bar(f"Evaluating {run}", min(len(dataset), limit or len(dataset))) as bar:
-        result = evaluate_task(model, dataset, networks, None, store, limit, bar)
+        if isinstance(model.task, ReadingTask):
+            result = evaluate_reading(model, dataset, FolderDataset(data, "train"), limit, bar)
+        else:
+            result = evaluate_task(model, dataset, networks, None, store, limit, bar)
     result |= {
         "data": data.name,
         "data_sha256": dataset.fingerprint,
@@ -201,7 +208,7 @@ def generate(
 
     sampling = _sampling(temperature, top_k, top_p, guidance, steps)
     place = out or _beside(run, "generated")
-    model = load_task(run).to(default_device())
+    model = load_task(run, "generate").to(default_device())
     asked, notes = ask(model, prompt, segmentation, count, text_encoder)
     for line in notes:
         console.say(line)
@@ -253,7 +260,7 @@ def complete(
     from tavq.tasks.folder import load_task
 
     sampling = _sampling(temperature, top_k, top_p, 1.0, steps)
-    model = load_task(run).to(default_device())
+    model = load_task(run, "complete").to(default_device())
     size = int(model.facts["size"])
     picture = load_picture(image)
     square = to_float(prepare(picture, size))[None].to(default_device())

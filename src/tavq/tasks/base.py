@@ -4,6 +4,7 @@ Axis letters beside those of interfaces.py: n tokens of a picture, v the vocabul
 """
 
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -138,29 +139,45 @@ def rows_of(value: Any, rows: slice | Tensor) -> Any:
 
 
 class Task(nn.Module):
-    """A network over tokens that can be trained and asked to draw.
+    """A network on the codes of a tokenizer; it draws (DrawingTask) or reads (tasks/reading.ReadingTask).
 
-    Subclasses are one registered class a file, `name` and `Config` their own, made by
-    `(config, layout, given=None, text_width=None)`: `given` is the layout of the segmentation maps where `needs` names
-    them, `text_width` t where it names text. What is computed when it is made belongs into parameters and buffers
-    that are saved: it is loaded without being computed again.
+    Subclasses are one registered class a file, `name` and `Config` their own. What is computed when it is made belongs
+    into parameters and buffers that are saved: it is loaded without being computed again.
     """
 
     Config: ClassVar[type[NamedConfig]]
     name: ClassVar[str]
-    completes: ClassVar[str] = ""
-    """Which hidden tokens it can fill in: "end" (those after a place of the sequence), "any", or none."""
+    commands: ClassVar[frozenset[str]]
+    """What a trained model is used by, on the command line."""
 
     layout: Layout
 
     @classmethod
     def needs(cls, config: NamedConfig) -> frozenset[str]:
-        """Of "text" and "segmentation" what it must be given, in training and to draw."""
+        """Of "text" and "segmentation" what it must be given beside pictures, in training and in use."""
         return frozenset()
 
-    def loss(self, codes: Codes) -> Losses:
+    def loss(self, batch: Any) -> Losses:
         """The objective of a batch; draws from torch's global generator alone."""
         raise TypeError(f"{type(self).__name__} must define loss")
+
+    def write_files(self, folder: Path) -> None:
+        """Puts into the model folder what the task consists of beside weights and settings; most have nothing."""
+
+    def read_files(self, folder: Path) -> None:
+        """Reads what `write_files` has written."""
+
+
+class DrawingTask(Task):
+    """A network over tokens that can be trained and asked to draw.
+
+    Made by `(config, layout, given=None, text_width=None)`: `given` is the layout of the segmentation maps where
+    `needs` names them, `text_width` t where it names text.
+    """
+
+    commands = frozenset({"generate", "complete"})
+    completes: ClassVar[str] = ""
+    """Which hidden tokens it can fill in: "end" (those after a place of the sequence), "any", or none."""
 
     @torch.no_grad()
     def draw(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Int[Tensor, "b n"]:

@@ -149,7 +149,7 @@ def complete(
 
 
 def _check_can_fill(task: Task, name: str, kept: Bool[Tensor, "b n"]) -> None:
-    able = " or ".join(repr(other) for other in tasks if tasks[other].completes == "any")
+    able = " or ".join(repr(other) for other in tasks if getattr(tasks[other], "completes", "") == "any")
     if task.completes == "":
         raise UsageError(f"The task {name!r} completes no pictures; a model of the task {able} does.")
     if task.completes == "end" and bool((kept[:, 1:] & ~kept[:, :-1]).any()):

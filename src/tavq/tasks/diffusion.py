@@ -15,7 +15,7 @@ from tavq.interfaces import GRANULARITIES, Loss, Losses, TextFeatures, TextUnits
 from tavq.nets.timed import TimedTransformer, draw_small
 from tavq.ops import collective
 from tavq.ops.transitions import LOG_ZERO, divergence, log_even, log_point, noised, posterior, schedule
-from tavq.tasks.base import Codes, Layout, Prompt, Sampling, Task, draw_tokens, filtered, guided, tasks
+from tavq.tasks.base import Codes, DrawingTask, Layout, Prompt, Sampling, draw_tokens, filtered, guided, tasks
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -66,7 +66,7 @@ class DiffusionNet(nn.Module):
 
 
 @tasks.register("diffusion")
-class Diffusion(Task):
+class Diffusion(DrawingTask):
     """Text to image, or pictures without a text, by mask-and-replace diffusion on tokens.
 
     A step is one of 1 to T. The network tells the clean tokens; the distribution of the tokens a step or several

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 
 from tavq.core import files
 from tavq.core.config import Config, build, selected
 from tavq.core.errors import FileError, UsageError
 from tavq.tasks.base import Layout, Task, tasks
+from tavq.tasks.reading import ReadingTask
 from tavq.tokenizer import Tokenizer, find_model, fitting
 
 FORMAT = 1
@@ -27,11 +29,17 @@ class TaskConfig(Config):
     given: Layout | None = None
     """Of the segmentation maps' tokens."""
     text_width: int | None = None
+    row_width: int | None = Field(None, ge=1, le=1 << 20)
+    """d of the rows that a reading task sees of a picture; None of a task that draws."""
 
     def make(self) -> Task:
         """The network, with drawn weights."""
         kind: Any = tasks[self.task.name]
-        made: Task = kind(self.task, self.layout, given=self.given, text_width=self.text_width)
+        made: Task
+        if issubclass(kind, ReadingTask):
+            made = kind(self.task, self.layout, self.row_width)
+        else:
+            made = kind(self.task, self.layout, given=self.given, text_width=self.text_width)
         return made
 
 
@@ -40,7 +48,7 @@ class TaskModel:
     """A trained task with the tokenizers it stands on, in evaluation mode."""
 
     config: TaskConfig
-    task: Task
+    task: Any  # a Task; of which kind, `load_task` has checked
     tokenizer: Tokenizer
     given: Tokenizer | None
     facts: dict[str, Any]
@@ -81,14 +89,15 @@ def save_task(
         tokenizer.save_pretrained(place / TOKENIZER)
         if given is not None:
             given.save_pretrained(place / GIVEN)
+        task.write_files(place)
 
 
-def load_task(name_or_path: str | Path) -> TaskModel:
+def load_task(name_or_path: str | Path, command: str | None = None) -> TaskModel:
     """A trained task from a model folder, a run folder (its `model/`) or a hub name.
 
     Raises:
         FileError: a file is missing, cut, altered or does not fit its settings.
-        UsageError: there is none, or it is a tokenizer.
+        UsageError: there is none, it is a tokenizer, or a task that `command` is not for.
     """
     folder = find_model(name_or_path)
     path = folder / "config.json"
@@ -100,12 +109,20 @@ def load_task(name_or_path: str | Path) -> TaskModel:
     if not isinstance(stored.get("model"), dict):
         raise FileError(f"{path} lacks 'model', the settings of the task.")
     config = build(TaskConfig, stored["model"], str(path))
+    _check_command(folder, tasks[config.task.name], command)
     weights = folder / "model.safetensors"
     files.check_sha256(weights, str(stored.get("sha256")))
     with torch.device("meta"):  # refuses what does not fit before memory is taken
         task = config.make()
     task.load_state_dict(fitting(task, files.read_tensors(weights), weights), assign=True)
+    task.read_files(folder)
     task.eval().requires_grad_(False)
     given = Tokenizer.from_pretrained(folder / GIVEN) if config.given is not None else None
     facts = {key: value for key, value in stored.items() if key not in ("format", "kind", "model")}
     return TaskModel(config, task, Tokenizer.from_pretrained(folder / TOKENIZER), given, facts)
+
+
+def _check_command(folder: Path, kind: type[Task], command: str | None) -> None:
+    if command is not None and command not in kind.commands:
+        able = " or ".join(f"tavq {name}" for name in sorted(kind.commands))
+        raise UsageError(f"{folder} holds a model of the task {kind.name!r}, which is used by: {able}")

@@ -18,7 +18,7 @@ from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import Loss, Losses
 from tavq.nets.transformer import Transformer, grid_positions
-from tavq.tasks.base import Codes, Layout, Prompt, Sampling, Task, draw_tokens, tasks
+from tavq.tasks.base import Codes, DrawingTask, Layout, Prompt, Sampling, draw_tokens, tasks
 
 SPREAD = 0.02
 """Standard deviation of the weights at the start, as in BERT, which the paper follows."""
@@ -51,7 +51,7 @@ def greatest(values: Float[Tensor, "b n"], counts: Int[Tensor, " b"]) -> Bool[Te
 
 
 @tasks.register("masked")
-class MaskedTask(Task):
+class MaskedTask(DrawingTask):
     """Tokens drawn in passes, those first that the network is surest of; known ones stay.
 
     The network sees the tokens of all places, a mask token at the hidden ones, and gives logits over the tokens that

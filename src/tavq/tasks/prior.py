@@ -19,7 +19,7 @@ from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import Loss, Losses
 from tavq.nets.causal import SPREAD, CausalTransformer
-from tavq.tasks.base import Codes, Layout, Prompt, Sampling, Task, draw_tokens, guided, tasks
+from tavq.tasks.base import Codes, DrawingTask, Layout, Prompt, Sampling, draw_tokens, guided, tasks
 
 MAX_PARAMETERS = 1 << 31
 """8 GB in fp32; what is larger is a slip or an attack."""
@@ -48,7 +48,7 @@ class PriorConfig(NamedConfig):
 
 
 @tasks.register("prior")
-class Prior(Task):
+class Prior(DrawingTask):
     """A GPT over the tokens of a picture in raster order, the parts of a position in turn.
 
     Its sequence is: the g tokens of the condition where there is one, a start token, and the tokens but the last. What

@@ -3,27 +3,61 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from tavq.core.config import build
 from tavq.core.errors import DataError, FileError
 from tavq.core.files import write_tensors
 from tavq.core.mapped import MappedTensors
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader, Orders, gather, text_tables
 from tavq.data.records import Fault
-from tavq.interfaces import TextSource
+from tavq.interfaces import TextSource, quantizers
 from tavq.tasks.base import Codes, Layout
-from tavq.tokenizer import Tokenizer
+from tavq.tokenizer import Tokenizer, find_model, read_model_config
 
 BATCH = 32
 FLIP = 2
 """What a random draw is for, beside the order of the samples."""
 
 TOKENS = "tokens.safetensors"
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A tokenizer for tokens alone, whose weights stay as they are, and the pictures it is used on."""
+
+    tokenizer: Tokenizer
+    stored: dict[str, Any]
+    """What its model folder says of it."""
+    size: int
+    """Side of a picture in pixels."""
+    layout: Layout
+
+    @classmethod
+    def load(cls, name: Path | str, size: int | None, device: torch.device) -> "Frozen":
+        """From a model folder, run folder or hub name; without `size` for pictures as it was trained on."""
+        stored = read_model_config(find_model(name))
+        tokenizer = Tokenizer.from_pretrained(name).without_alignment().to(device)
+        size = size or int(stored.get("size") or 256)
+        side = size // tokenizer.factor
+        settings = {"height": side, "width": side, "sizes": tokenizer.codebook.sizes}
+        return cls(tokenizer, stored, size, build(Layout, settings, f"Pictures of {size} px"))
+
+    @property
+    def sha256(self) -> str:
+        """Of its weights."""
+        return str(self.stored.get("sha256"))
+
+    @property
+    def row_width(self) -> int:
+        """d of its grid."""
+        return quantizers[self.tokenizer.config.quantizer.name].grid_width(self.tokenizer.config.codebook)
 
 
 @dataclass(frozen=True)
@@ -38,8 +72,7 @@ class TokenTable:
 
 @torch.no_grad()
 def encode_split(
-    tokenizer: Tokenizer,
-    layout: Layout,
+    frozen: Frozen,
     dataset: FolderDataset,
     config: DataConfig,
     flip: bool,
@@ -53,7 +86,8 @@ def encode_split(
     for batch in loader:
         images = batch.images.to(device)
         kinds = [images, images.flip(3)] if flip else [images]
-        parts.append(torch.stack([layout.tokens(tokenizer.encode(kind)) for kind in kinds], dim=1).int().cpu())
+        tokens = [frozen.layout.tokens(frozen.tokenizer.encode(kind)) for kind in kinds]
+        parts.append(torch.stack(tokens, dim=1).int().cpu())
         keys += batch.keys
         if progress is not None:
             progress(len(keys))

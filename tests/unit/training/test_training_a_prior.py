@@ -137,12 +137,12 @@ def test_the_tokens_of_a_picture_and_of_its_map_stand_together(
     trainer: Callable[..., TaskTrainer], data: Path, tmp_path: Path
 ) -> None:
     made = trainer(tmp_path, recipe(True))
-    table = made.table()
+    table = made.material.table()
     assert table.keys == tuple(f"images/{number}.png" for number in range(10) if number != 2)
     assert [fault.where for fault in table.faults] == ["images/2.png"]
     assert table.given is not None
     assert table.tokens.shape == table.given.shape == (9, 2, 16)
-    alone = trainer(tmp_path / "alone").table()
+    alone = trainer(tmp_path / "alone").material.table()
     assert torch.equal(table.tokens, alone.tokens[[0, 1, *range(3, 10)]])
     assert alone.given is None
     again = trainer(tmp_path, recipe(True)).table()

@@ -1,0 +1,160 @@
+"""What every registered task that reads does, whatever it sees of a picture."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tavq.core.config import build
+from tavq.data.records import NamedBox, Question, Record
+from tavq.interfaces import total
+from tavq.tasks.base import Layout, tasks
+from tavq.tasks.folder import TaskConfig, load_task, save_task
+from tavq.tasks.reading import ReadingTask, Seen
+from tavq.tokenizer import Tokenizer
+
+SMALL: dict[str, Any] = {
+    "language": {"layers": 1, "heads": 2, "width": 16, "dropout": 0.0},
+    "layers": 1,
+    "heads": 2,
+    "width": 16,
+    "hidden": 16,
+    "dropout": 0.0,
+}
+"""Settings that a task is given where it has them."""
+
+NAMES = [name for name in tasks if issubclass(tasks[name], ReadingTask)]
+SOURCES = ["codes", "features", "none"]
+LAYOUT = Layout(height=4, width=4, sizes=(7,))
+WIDTH = 6
+RECORDS = [
+    Record(
+        f"{number}.png",
+        captions=(f"A {colour} barn beside a lake.", f"There is a {colour} barn."),
+        long_text=f"A {colour} barn stands beside a lake. The sky is grey.",
+        objects=(NamedBox((4.0 * number, 8.0, 16.0, 24.0), "barn", (f"the {colour} barn",)),),
+        questions=(Question("what is the color of the barn", colour, "color"),),
+    )
+    for number, colour in enumerate(["red", "green", "blue", "brown"])
+]
+
+pytestmark = [pytest.mark.parametrize("name", NAMES), pytest.mark.parametrize("source", SOURCES)]
+
+
+@pytest.fixture
+def examples(name: str) -> list[tuple[int, Any]]:
+    config = settings(name, "codes")
+    return [(place, e) for place, record in enumerate(RECORDS) for e in tasks[name].examples(config, record)]
+
+
+def settings(name: str, source: str) -> Any:
+    known = tasks[name].Config.model_fields
+    small = {key: value for key, value in SMALL.items() if key in known}
+    picture = {"source": source, "patch": 2, "hidden": 16}
+    return tasks[name].Config.model_validate({"name": name, "picture": picture, **small})
+
+
+@pytest.fixture
+def config(name: str, source: str, examples: list[tuple[int, Any]]) -> TaskConfig:
+    fitted = tasks[name].fitted(settings(name, source), LAYOUT, [example for _, example in examples])
+    return build(TaskConfig, {"task": fitted.model_dump(), "layout": LAYOUT, "row_width": WIDTH}, "test")
+
+
+@pytest.fixture
+def task(config: TaskConfig, examples: list[tuple[int, Any]]) -> Any:
+    torch.manual_seed(0)
+    made = config.make()
+    assert isinstance(made, ReadingTask)
+    made.take([example for _, example in examples])
+    made.adapter.fit(rows(range(4)))
+    return made.eval()
+
+
+def rows(places: Any) -> torch.Tensor:
+    drawn = torch.randn(4, 16, WIDTH, generator=torch.Generator().manual_seed(7)) * 3 + 1
+    return drawn[list(places)]
+
+
+def seen(task: Any, examples: list[tuple[int, Any]]) -> Seen:
+    places = [place for place, _ in examples]
+    return Seen(rows(places), tuple(map(str, places)), task.collate([example for _, example in examples]))
+
+
+def test_records_give_examples(examples: list[tuple[int, Any]], source: str) -> None:
+    assert {place for place, _ in examples} == {0, 1, 2, 3}
+
+
+def test_the_loss_is_finite_and_reaches_every_parameter(task: Any, examples: list[tuple[int, Any]]) -> None:
+    task.train()
+    gradients = dict.fromkeys(dict(task.named_parameters()), 0.0)
+    for seed in range(4):
+        torch.manual_seed(seed)
+        task.zero_grad()
+        total(task.loss(seen(task, examples))).backward()
+        for key, parameter in task.named_parameters():
+            gradients[key] += 0.0 if parameter.grad is None else float(parameter.grad.abs().sum())
+    assert [key for key, value in gradients.items() if not 0 < value < float("inf")] == []
+
+
+def test_training_lowers_the_loss(task: Any, examples: list[tuple[int, Any]], source: str) -> None:
+    batch = seen(task, examples)
+    task.train()
+
+    def value() -> torch.Tensor:
+        torch.manual_seed(1)
+        return total(task.loss(batch))
+
+    first = float(value().detach())
+    optimizer = torch.optim.Adam(task.parameters(), 1e-2)
+    for _ in range(30):
+        optimizer.zero_grad()
+        value().backward()
+        optimizer.step()
+    assert float(value().detach()) < first * (1.0 if source == "none" else 0.9)  # unseen pictures cannot be told apart
+
+
+def test_the_loss_is_the_mean_of_its_parts_whatever_the_padding(
+    task: Any, examples: list[tuple[int, Any]], name: str
+) -> None:
+    if not tasks[name].mean_of_examples:
+        pytest.skip("its class says otherwise")
+    each = [float(total(task.loss(seen(task, [example]))).detach()) for example in examples]
+    assert float(total(task.loss(seen(task, examples))).detach()) == pytest.approx(sum(each) / len(each), rel=1e-4)
+
+
+def test_what_it_sees_matters_unless_it_sees_nothing(task: Any, examples: list[tuple[int, Any]], source: str) -> None:
+    batch = seen(task, examples)
+
+    def value(change: float) -> float:
+        torch.manual_seed(3)
+        moved = Seen(batch.rows + change * torch.randn_like(batch.rows), batch.keys, batch.asked)
+        torch.manual_seed(3)
+        return float(total(task.loss(moved)).detach())
+
+    assert (value(0.0) == value(5.0)) == (source == "none")
+
+
+def test_figures_have_intervals_and_name_answers_without_looking(task: Any, examples: list[tuple[int, Any]]) -> None:
+    places = [place for place, _ in examples]
+    asked = [example for _, example in examples]
+    keys = [f"{place}.png" for place in places]
+    told: list[int] = []
+    found = task.measure([(rows(places), keys, asked)], list(zip(keys, asked, strict=True)), told.append)
+    assert told[-1] == len(examples)
+    assert all(set(scored) == {"value", "interval"} for scored in found.values())
+    assert any("/" in key for key in found)
+
+
+def test_a_saved_model_reads_as_before(
+    task: Any, config: TaskConfig, examples: list[tuple[int, Any]], make: Callable[..., Tokenizer], tmp_path: Path
+) -> None:
+    tokenizer = make(seed=1)
+    save_task(tmp_path / "model", config, task, tokenizer, None, "card", {})
+    loaded = load_task(tmp_path / "model")
+    assert loaded.config == config
+    torch.manual_seed(2)
+    before = total(task.loss(seen(task, examples)))
+    torch.manual_seed(2)
+    assert torch.equal(total(loaded.task.loss(seen(loaded.task, examples))), before)
