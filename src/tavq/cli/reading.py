@@ -29,9 +29,10 @@ def ask(run: str, image: Path, question: str, /, *, count: Count = SHOWN, json: 
         json: Write them to this file too.
     """
     model = _loaded(run, "ask")
+    rows = _look(model, image)
     for word in model.task.words.strange("question", question):
         console.say(f"The model does not know the word {word!r}.")
-    [answers] = model.task.answer(_look(model, image), [question])
+    [answers] = model.task.answer(rows, [question])
     shown = [{"answer": answer, "probability": share} for answer, share in answers[:count]]
     console.table(f"{question}", ["answer", "probability"], [[row["answer"], row["probability"]] for row in shown])
     console.write_json(json, {"image": str(image), "question": question, "answers": shown})

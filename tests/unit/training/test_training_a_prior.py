@@ -145,10 +145,10 @@ def test_the_tokens_of_a_picture_and_of_its_map_stand_together(
     alone = trainer(tmp_path / "alone").material.table()
     assert torch.equal(table.tokens, alone.tokens[[0, 1, *range(3, 10)]])
     assert alone.given is None
-    again = trainer(tmp_path, recipe(True)).table()
+    again = trainer(tmp_path, recipe(True)).material.table()
     assert again.given is not None
     assert torch.equal(again.given, table.given)
-    assert torch.equal(trainer(tmp_path).table().tokens, alone.tokens)  # another task's tokens are not taken
+    assert torch.equal(trainer(tmp_path).material.table().tokens, alone.tokens)  # another task's tokens are not taken
     batch = next(made.open(0))
     rows = [table.keys.index(key) for key in batch.keys]
     for row, tokens, given in zip(rows, batch.tokens, batch.given, strict=True):

@@ -1,0 +1,123 @@
+"""Questions about pictures: what is read, what is learned, what is measured, and what a damaged model folder says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tavq.core.errors import FileError, UsageError
+from tavq.data.records import Question, Record
+from tavq.tasks.base import Layout
+from tavq.tasks.reading import Seen
+from tavq.tasks.vqa import ANSWERS, Vqa, VqaConfig
+
+LAYOUT = Layout(height=2, width=2, sizes=(5,))
+ASKED = [
+    Question("what is the color of the barn", "red", "color"),
+    Question("what is the color of the barn near the old stone mill", "red", "color"),
+    Question("how many barns are there", "two", "number"),
+    Question("what is the color of the cow", "brown", "color"),
+]
+
+
+def made(asked: list[Question] = ASKED, **changes: Any) -> Vqa:
+    settings = {
+        "language": {"layers": 1, "heads": 2, "width": 8, "dropout": 0.0},
+        "longest": 16,
+        "hidden": 8,
+        **changes,
+    }
+    config = Vqa.fitted(VqaConfig.model_validate(settings), LAYOUT, asked)
+    torch.manual_seed(0)
+    task = Vqa(config, LAYOUT, 3)
+    task.take(asked)
+    return task.eval()
+
+
+def rows(b: int) -> torch.Tensor:
+    return torch.randn(b, 4, 3, generator=torch.Generator().manual_seed(1))
+
+
+def test_answers_are_those_of_training_the_commonest_first_and_ties_by_name() -> None:
+    task = made()
+    assert task.answers == ["red", "brown", "two"]
+    assert made(most_answers=2).answers == ["red", "brown"]
+    assert made(most_answers=2).config.answers == 2
+
+
+def test_a_short_question_is_answered_alike_beside_a_long_one() -> None:
+    task = made()
+    alone = task.answer(rows(1), [ASKED[0].question])
+    beside = task.answer(rows(1).expand(2, -1, -1), [ASKED[0].question, ASKED[1].question])
+    assert [answer for answer, _ in alone[0]] == [answer for answer, _ in beside[0]]
+    assert [share for _, share in alone[0]] == pytest.approx([share for _, share in beside[0]], abs=1e-6)
+    assert sum(share for _, share in alone[0]) == pytest.approx(1)
+    assert alone[0] == sorted(alone[0], key=lambda pair: -pair[1])
+
+
+def test_the_whole_question_counts_up_to_its_longest() -> None:
+    task = made()
+    one, other = "what is the color of the barn", "how is the color of the barn"
+    assert task.answer(rows(1), [one]) != task.answer(rows(1), [other])
+    short = made(longest=4)  # three words and the end
+    assert short.answer(rows(1), ["what is the color"]) == short.answer(rows(1), ["what is the barn"])
+
+
+def test_the_loss_is_that_of_the_answers_which_can_be_given() -> None:
+    task = made(most_answers=1)  # "red"
+    found = task.collate(ASKED)
+    assert found.answers.tolist() == [0, 0, -1, -1]
+    loss = task.loss(Seen(rows(4), tuple("abcd"), found))["vqa/answer"].value
+    logits = task._logits(rows(4), found.ids, found.mask)
+    assert loss == F.cross_entropy(logits[:2], torch.tensor([0, 0]))
+    none = task.collate(ASKED[2:])
+    assert task.loss(Seen(rows(2), ("c", "d"), none))["vqa/answer"].value == 0
+
+
+def test_accuracy_is_told_of_all_of_each_type_and_of_the_commonest_answer() -> None:
+    task = made()
+    training = [("t", question) for question in ASKED]
+    asked = [
+        Question("what is the color of the cow", "red", "color"),
+        Question("how many cows are there", "one", "number"),
+    ]
+    task.answer = lambda rows, questions: [[("red", 0.9), ("two", 0.1)] for _ in questions]  # type: ignore[method-assign]
+    found = task.measure([(rows(2), ["a", "b"], asked)], training)
+    values = {name: scored["value"] for name, scored in found.items()}
+    assert values == {
+        "accuracy": 0.5,
+        "color/accuracy": 1.0,
+        "number/accuracy": 0.0,
+        "constant/accuracy": 0.5,
+        "constant/color/accuracy": 1.0,
+        "constant/number/accuracy": 0.0,  # "two", the commonest of its type
+    }
+
+
+def test_a_type_that_training_lacks_is_guessed_by_the_commonest_of_all() -> None:
+    task = made()
+    asked = [Question("where is it", "red", "location")]
+    found = task.measure([(rows(1), ["a"], asked)], [("t", question) for question in ASKED])
+    assert found["constant/location/accuracy"]["value"] == 1.0
+
+
+def test_examples_are_the_questions_of_a_record() -> None:
+    assert Vqa.examples(VqaConfig(), Record("a.png", questions=tuple(ASKED))) == tuple(ASKED)
+    assert not Vqa.examples(VqaConfig(), Record("a.png"))
+
+
+@pytest.mark.parametrize("stored", [["red", "brown"], ["red", "brown", 3], {"red": 0}, "red"])
+def test_answers_that_do_not_fit(stored: Any, tmp_path: Path) -> None:
+    task = made()
+    task.write_files(tmp_path)
+    (tmp_path / ANSWERS).write_text(json.dumps(stored))
+    with pytest.raises(FileError, match="3 answers"):
+        made().read_files(tmp_path)
+
+
+def test_a_patch_that_does_not_divide_the_grid() -> None:
+    with pytest.raises(UsageError, match=r"task\.picture\.patch 3 .* 2 x 2"):
+        made(picture={"patch": 3})
