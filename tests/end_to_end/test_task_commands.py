@@ -28,6 +28,7 @@ def place(tavq: Tavq, tmp_path_factory: pytest.TempPathFactory, small: list[str]
         ("text", data),
         ("train", "vqgan-tiny", "--data", data, "--out", place / "pictures", *small),
         ("train", "vqgan-tiny", "--data", data, "--out", place / "maps", *small, "--data.pictures", "segmentation"),
+        ("train", "ta-vqgan-tiny", "--data", data, "--out", place / "aligned", *small, "--model.align.iterations", 5),
     ]
     for task in TASKS:
         more = ("--segmentation-tokenizer", place / "maps") if task == "semantic" else ()
@@ -35,6 +36,11 @@ def place(tavq: Tavq, tmp_path_factory: pytest.TempPathFactory, small: list[str]
     for command in commands:
         done = tavq(*command)
         assert done.code == 0, done.err
+    aligned = json.loads((place / "aligned/model/config.json").read_text())
+    encoder = {**aligned["text"]["encoder"], "name": "other", "sha256": "0" * 64}
+    for name, changes in (("larger", {"size": 48}), ("stranger", {"text": {**aligned["text"], "encoder": encoder}})):
+        shutil.copytree(place / "aligned/model", place / name)
+        (place / name / "config.json").write_text(json.dumps(aligned | changes))
     return place
 
 
@@ -102,6 +108,24 @@ def test_a_task_is_measured(task: str, tavq: Tavq, place: Path) -> None:
     assert any(name.startswith("loss/") and value > 0 for name, value in found.items() if value is not None)
     assert ("completed/centre/psnr" in found) == (task == "completion")
     assert ("completed/bottom/psnr" in found) == (task == "unconditional")
+    assert found["training_images"] == 16
+    assert found["untrained/fd_scenes"] is not None
+    assert ("nearest/fd_scenes" in found) == (task in ("text-to-image", "semantic"))
+    assert ("novelty/data_copying_scenes" in found) == (task in ("unconditional", "completion"))
+    for name in ("psnr", "ssim", "distance_scenes_nearest", "distance_scenes_codes", "psnr_continued"):
+        assert (f"completed/centre/{name}" in found["intervals"]) == (task == "completion")
+
+
+def test_pictures_drawn_from_text_look_for_it(tavq: Tavq, place: Path) -> None:
+    asked = ("task", "evaluate", place / "text-to-image", "--data", place / "data", "--aligned", place / "aligned")
+    done = tavq(*asked, "--json", place / "faithful.json")
+    assert done.code == 0, done.err
+    found = json.loads((place / "faithful.json").read_text())
+    for kind in ("pictures", "drawn", "nearest", "untrained", "codes", "shuffled"):
+        assert 0 <= found[f"{kind}/text_recall@1"] <= found[f"{kind}/text_recall@5"] == 1 or kind != "pictures"
+        assert f"{kind}/text_recall@1" in found["intervals"]
+    assert found["aligned"] == json.loads((place / "aligned/model/config.json").read_text())["sha256"]
+    assert "text_recall@1" in done.out
 
 
 def test_the_known_part_of_a_picture_stays(tavq: Tavq, place: Path, tmp_path: Path) -> None:
@@ -123,7 +147,7 @@ def test_the_known_part_of_a_picture_stays(tavq: Tavq, place: Path, tmp_path: Pa
     [
         ("generate text-to-image", r"draws from text; give it with --prompt"),
         ("generate text-to-image --prompt=", r"Caption 1 is empty"),
-        ("generate unconditional --prompt barn", r"'prior' does not draw from text; leave it out"),
+        ("generate unconditional --prompt barn", r"'prior' of this model does not draw from text; leave it out"),
         ("generate semantic", r"draws from segmentation; give it with --segmentation"),
         ("generate semantic --segmentation nowhere.png", r"nowhere\.png"),
         ("generate pictures", r"holds a tokenizer; train a task on it first: tavq task train"),
@@ -140,6 +164,16 @@ def test_the_known_part_of_a_picture_stays(tavq: Tavq, place: Path, tmp_path: Pa
         ),
         ("task train unconditional-tiny --tokenizer nowhere --data data --out x", r"There is no model at 'nowhere'"),
         ("task evaluate unconditional --data nowhere", r"There is no folder nowhere"),
+        (
+            "task evaluate unconditional --data data --aligned aligned",
+            r"'prior' of this model does not draw from text; leave --aligned",
+        ),
+        ("task evaluate text-to-image --data data --aligned pictures", r"pictures has no aligner"),
+        ("task evaluate text-to-image --data data --aligned larger", r"pictures of 48 px and this task draws 32 px"),
+        (
+            "task evaluate text-to-image --data data --aligned stranger",
+            r"by the encoder 'other' .* was made by 'minilm'",
+        ),
     ],
 )
 def test_a_wrong_call_is_one_line(

@@ -1,5 +1,6 @@
 """`tavq task`, `generate` and `complete`: train tasks on a tokenizer's codes, and use them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,8 @@ from tavq.cli.train import BarReporter, Settings, tell_changed
 from tavq.core.errors import UsageError
 
 COUNT = 16
+UNLISTED = ("feature_weights", "intervals", "sampling", "seed", "aligned")
+"""What an evaluation's JSON holds beside its figures; the table leaves it out."""
 Positive = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 
 
@@ -106,32 +109,34 @@ def evaluate(
     split: str = "test",
     text: Path | None = None,
     features: tuple[str, ...] = ("scenes",),
+    aligned: str | None = None,
     limit: Count | None = None,
     json: Path | None = None,
 ) -> None:
     """Measures a task on a split, beside what trivial answers give; also written into the run folder.
 
-    Example: tavq task evaluate drawer --data scenes
+    Example: tavq task evaluate painter --data scenes --aligned run-ta
 
     Args:
         run: A task's model folder, run folder or hub name.
         data: A folder data set.
         split: train, val or test.
         text: The text store, where the task reads text; by default DATA/text.
-        features: Feature networks of the distances: `scenes`, `squeezenet=WEIGHTS.npz`, …
-        limit: Measure only so many pictures.
+        features: Feature networks of the distances: `scenes`, `squeezenet=FILE`, `inception=FILE`, `lpips=FILE`.
+        aligned: A tokenizer with an aligner, in whose space drawn pictures look for their texts; of a task that reads
+            text.
+        limit: Measure only so many pictures, and copy from as many training pictures.
         json: Write the figures to this file too.
     """
     from tavq.cli.models import open_network
     from tavq.core import files
-    from tavq.core.config import flat
     from tavq.core.devices import default_device
     from tavq.data.folder import FolderDataset
     from tavq.tasks.evaluating import evaluate_task
     from tavq.tasks.folder import load_task
-    from tavq.tasks.reading import ReadingTask
-    from tavq.tasks.reading_evaluation import evaluate_reading
+    from tavq.tasks.measuring.faithful import open_aligned
     from tavq.text.store import TextStore
+    from tavq.tokenizer import find_model, read_model_config
 
     model = load_task(run).to(default_device())
     dataset = FolderDataset(data, split)
@@ -139,28 +144,37 @@ def evaluate(
     if "text" in model.task.needs(model.config.task):
         store = TextStore.open(text or data / "text", verify=True)
         store.check_encoder(model.facts.get("text"))
+    judge = None if aligned is None else open_aligned(aligned, model, store)
     networks = [open_network(name).to(default_device()) for name in features]
     with console.bar(f"Evaluating {run}", min(len(dataset), limit or len(dataset))) as bar:
-        if isinstance(model.task, ReadingTask):
-            result = evaluate_reading(model, dataset, FolderDataset(data, "train"), limit, bar)
-        else:
-            result = evaluate_task(model, dataset, networks, None, store, limit, bar)
+        result = evaluate_task(model, dataset, networks, None, store, limit, bar, judge)
     result |= {
         "data": data.name,
         "data_sha256": dataset.fingerprint,
         "split": split,
         "model": model.facts.get("sha256"),
+        "aligned": None if aligned is None else read_model_config(find_model(aligned)).get("sha256"),
     }
-    plain = {key: value for key, value in result.items() if key not in ("feature_weights", "intervals", "sampling")}
+    _tell(f"{run} on {data} ({split})", result)
+    if (Path(run) / "recipe.yaml").is_file():
+        files.write_json(Path(run) / "evaluation.json", result)
+    console.write_json(json, result)
+
+
+def _tell(title: str, result: Mapping[str, Any]) -> None:
+    """The figures as a table, and what is to be told of them."""
+    from tavq.core.config import flat
+
+    plain = {key: value for key, value in result.items() if key not in UNLISTED and not key.endswith("_warning")}
     rows = [
         [key, value, console.interval(result["intervals"].get(key))]
         for key, value in flat(plain)
         if not isinstance(value, str)
     ]
-    console.table(f"{run} on {data} ({split})", ["metric", "value", "95 %"], rows)
-    if (Path(run) / "recipe.yaml").is_file():
-        files.write_json(Path(run) / "evaluation.json", result)
-    console.write_json(json, result)
+    console.table(title, ["metric", "value", "95 %"], rows)
+    warnings = [value for key, value in result.items() if key.endswith("_warning") and value]
+    for warning in dict.fromkeys(warnings):
+        console.say(warning)
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------
@@ -207,8 +221,8 @@ def generate(
     from tavq.tasks.folder import load_task
 
     sampling = _sampling(temperature, top_k, top_p, guidance, steps)
-    place = out or _beside(run, "generated")
     model = load_task(run, "generate").to(default_device())
+    place = out or _beside(run, "generated")
     asked, notes = ask(model, prompt, segmentation, count, text_encoder)
     for line in notes:
         console.say(line)

@@ -3,12 +3,16 @@
 Pictures are in [-1, 1], masks are True where hidden. Each picture counts by its own hidden pixels, however many.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from tavq.core.errors import UsageError
-from tavq.metrics.images import SMALLEST_ERROR, WINDOW, _blurred
+from tavq.metrics.images import SMALLEST_ERROR, WINDOW, _likeness, _unit
+from tavq.nets.features import FeatureNetwork, unit_stages
 
 
 def hidden_psnr(
@@ -31,18 +35,34 @@ def hidden_ssim(
         raise UsageError(f"SSIM needs pictures of at least {WINDOW} x {WINDOW}; got {tuple(reference.shape[-2:])}.")
     edge = WINDOW // 2
     inner = masks[:, edge:-edge, edge:-edge]
-    return _mean(_similarity(completed, reference).mean(dim=1), inner)
+    luminance, structure = _likeness(_unit(completed), _unit(reference))
+    return _mean((luminance * structure).mean(dim=1), inner)
 
 
-def _similarity(a: Float[Tensor, "b c y x"], b: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c u v"]:
-    """Wang et al. 2004, eq. 13, at each window."""
-    a, b = (images.double().add(1).div(2) for images in (a, b))
-    mean_a, mean_b = _blurred(a), _blurred(b)
-    variances = _blurred(a * a) + _blurred(b * b) - mean_a.square() - mean_b.square()
-    covariance = _blurred(a * b) - mean_a * mean_b
-    c1, c2 = 0.01**2, 0.03**2
-    luminance = (2 * mean_a * mean_b + c1) / (mean_a.square() + mean_b.square() + c1)
-    return luminance * (2 * covariance + c2) / (variances + c2)
+@torch.no_grad()
+def hidden_distance(
+    network: FeatureNetwork,
+    completed: Float[Tensor, "b 3 y x"],
+    reference: Float[Tensor, "b 3 y x"] | Sequence[Tensor],
+    masks: Bool[Tensor, "b y x"],
+) -> Float[Tensor, " b"]:
+    """How different the hidden part of each picture looks to `network`: 0 for equal ones.
+
+    As `nets.features.perceptual_distances`, but each stage's map of differences is brought to the size of the pictures
+    (bilinear) before hidden pixels are averaged, so that the known part does not make the figure small. A feature near
+    the rim of the hidden part sees known pixels too. `reference` may be the `unit_stages` of the originals.
+
+    Source: the maps are those of LPIPS' public code with `spatial=True`.
+    """
+    originals = unit_stages(network, reference) if isinstance(reference, Tensor) else reference
+    total = torch.zeros(masks.shape, device=masks.device)
+    for place, (one, other) in enumerate(zip(unit_stages(network, completed), originals, strict=True)):
+        squares = (one - other).square()
+        if network.heads:
+            squares = squares * network.heads[place].view(1, -1, 1, 1)
+        by_place = squares.sum(dim=1, keepdim=True)
+        total += interpolate(by_place, masks.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+    return _mean(total.double() if network.heads else total.double() / len(originals), masks)
 
 
 def _mean(values: Float[Tensor, "b y x"], masks: Bool[Tensor, "b y x"]) -> Float[Tensor, " b"]:

@@ -3,10 +3,12 @@
 import pytest
 import torch
 from skimage.metrics import structural_similarity
+from torch.nn.functional import avg_pool2d
 
 from tavq.core.errors import UsageError
-from tavq.metrics.hidden import hidden_psnr, hidden_ssim
+from tavq.metrics.hidden import hidden_distance, hidden_psnr, hidden_ssim
 from tavq.metrics.images import psnr, ssim
+from tavq.nets.features import FeatureNetwork, ScenesNetwork, perceptual_distances, unit_stages
 
 
 def pictures(seed: int) -> torch.Tensor:
@@ -61,3 +63,70 @@ def test_a_picture_that_hides_nothing_cannot_be_measured() -> None:
         hidden_ssim(a, a, masks)
     with pytest.raises(UsageError, match="at least 11 x 11"):
         hidden_ssim(a[:, :, :10], a[:, :, :10], masks[:, :10])
+
+
+# --- the distance in features ---------------------------------------------------------------------------------------
+
+
+class Pooled(FeatureNetwork):
+    """Two stages that a person can follow: the pixels, and their means over squares of two."""
+
+    name = "pooled"
+
+    def __init__(self, heads: tuple[float, ...] = ()) -> None:
+        super().__init__()
+        self.weights = [torch.tensor([weight, 2 * weight, 0.0]) for weight in heads]
+
+    @property
+    def heads(self) -> list[torch.Tensor]:
+        return self.weights
+
+    def stages(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [images, avg_pool2d(images, 2)]
+
+
+def colours(red: float, green: float, blue: float) -> torch.Tensor:
+    return torch.tensor([red, green, blue]).view(1, 3, 1, 1).expand(1, 3, 4, 4).clone()
+
+
+def test_the_distance_by_hand() -> None:
+    """Of red and green the squared distance of unit vectors is 2; the left half is known and alike."""
+    reference, completed = colours(0.7, 0, 0), colours(0.7, 0, 0)
+    completed[:, :, :, 2:] = colours(0, 0.2, 0)[:, :, :, 2:]
+    right = torch.zeros(1, 4, 4, dtype=torch.bool)
+    right[:, :, 2:] = True
+    # of the squares' maps, 0 and 2, the linear map to four columns is 0, 0.5, 1.5, 2
+    assert hidden_distance(Pooled(), completed, reference, right).tolist() == pytest.approx([(2 + 1.75) / 2])
+    assert hidden_distance(Pooled(), completed, reference, ~right).tolist() == pytest.approx([(0 + 0.25) / 2])
+    # heads: red weighs w and green 2 w, so 3 w, and stages are added
+    assert hidden_distance(Pooled((0.5, 1.0)), completed, reference, right).tolist() == pytest.approx(
+        [0.5 * 3 + 1.75 / 2 * 3]
+    )
+
+
+def test_of_a_wholly_hidden_picture_it_is_the_pictures_distance() -> None:
+    """Where the maps are brought to the pictures' size by whole factors, edges apart: so of constant differences."""
+    a, b = (colours(*values).expand(2, -1, -1, -1) for values in ((0.3, 0.1, 0.9), (0.2, 0.8, 0.4)))
+    everything = torch.ones(2, 4, 4, dtype=torch.bool)
+    for network in (Pooled(), Pooled((0.4, 0.3))):
+        torch.testing.assert_close(
+            hidden_distance(network, a, b, everything), perceptual_distances(network, a, b).double()
+        )
+
+
+def test_the_stages_of_the_originals_may_be_given() -> None:
+    network = ScenesNetwork()
+    a, b = (torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1 for seed in (0, 1))
+    masks = torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(2)) < 0.3
+    found = hidden_distance(network, a, b, masks)
+    assert torch.equal(found, hidden_distance(network, a, unit_stages(network, b), masks))
+    assert (found > 0.1).all()
+    assert hidden_distance(network, b, b, masks).tolist() == [0, 0]
+
+
+def test_each_picture_has_its_own_mask_in_the_distance() -> None:
+    network = ScenesNetwork()
+    a, b = (torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1 for seed in (0, 1))
+    masks = torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(2)) < 0.3
+    alone = torch.cat([hidden_distance(network, a[i : i + 1], b[i : i + 1], masks[i : i + 1]) for i in (0, 1)])
+    torch.testing.assert_close(hidden_distance(network, a, b, masks), alone)

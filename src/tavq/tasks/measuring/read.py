@@ -5,40 +5,31 @@ from typing import Any
 
 import torch
 
-from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader
 from tavq.tasks.folder import TaskModel
+from tavq.tasks.measuring.nearest import training_split
 from tavq.tasks.reading import Looked, Progress, ReadingTask, examples_of, look
 
 BATCH = 32
 
 
 def evaluate_reading(
-    model: TaskModel,
-    dataset: FolderDataset,
-    training: FolderDataset | None,
-    limit: int | None = None,
-    progress: Progress | None = None,
+    model: TaskModel, dataset: FolderDataset, limit: int | None, progress: Progress | None
 ) -> dict[str, Any]:
-    """All figures of a reading task on a split, with `intervals`, beside those of answers without looking.
+    """All figures of a task that reads, on a split, with `intervals`, beside those of answers without looking.
 
-    Args:
-        model: a trained reading task.
-        dataset: the split; its pictures are read as their centre squares.
-        training: the training split, from which answers without looking are taken; None leaves them out.
-        limit: only the first pictures.
-        progress: told the examples so far.
+    Answers without looking are taken from the training split of the same data set. Pictures are the split's centre
+    squares.
     """
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit} must be 1 or more.")
     task: ReadingTask = model.task
-    known = examples_of(type(task), model.config.task, training) if training is not None else []
+    train = training_split(dataset, None)
+    known = examples_of(type(task), model.config.task, train) if train is not None else []
     with torch.no_grad():
         figures = task.measure(_looked(model, dataset, limit), known, progress)
     return {
         **{name: scored["value"] for name, scored in figures.items()},
-        "intervals": {name: scored["interval"] for name, scored in figures.items()},
+        "intervals": {name: scored["interval"] for name, scored in figures.items() if scored["interval"] is not None},
     }
 
 
