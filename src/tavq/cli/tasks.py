@@ -110,6 +110,7 @@ def evaluate(
     text: Path | None = None,
     features: tuple[str, ...] = ("scenes",),
     aligned: str | None = None,
+    reader: str | None = None,
     limit: Count | None = None,
     json: Path | None = None,
 ) -> None:
@@ -125,6 +126,7 @@ def evaluate(
         features: Feature networks of the distances: `scenes`, `squeezenet=FILE`, `inception=FILE`, `lpips=FILE`.
         aligned: A tokenizer with an aligner, in whose space drawn pictures look for their texts; of a task that reads
             text.
+        reader: A model of the task vqa, which is asked the data set's questions about what was drawn.
         limit: Measure only so many pictures, and copy from as many training pictures.
         json: Write the figures to this file too.
     """
@@ -134,6 +136,7 @@ def evaluate(
     from tavq.data.folder import FolderDataset
     from tavq.tasks.evaluating import evaluate_task
     from tavq.tasks.folder import load_task
+    from tavq.tasks.measuring.answered import open_reader
     from tavq.tasks.measuring.faithful import open_aligned
     from tavq.text.store import TextStore
     from tavq.tokenizer import find_model, read_model_config
@@ -145,14 +148,16 @@ def evaluate(
         store = TextStore.open(text or data / "text", verify=True)
         store.check_encoder(model.facts.get("text"))
     judge = None if aligned is None else open_aligned(aligned, model, store)
+    asked = None if reader is None else open_reader(reader, model)
     networks = [open_network(name).to(default_device()) for name in features]
     with console.bar(f"Evaluating {run}", min(len(dataset), limit or len(dataset))) as bar:
-        result = evaluate_task(model, dataset, networks, None, store, limit, bar, judge)
+        result = evaluate_task(model, dataset, networks, None, store, limit, bar, judge, asked)
     result |= {
         "data": data.name,
         "data_sha256": dataset.fingerprint,
         "split": split,
         "model": model.facts.get("sha256"),
+        "reader": None if asked is None else asked.facts.get("sha256"),
         "aligned": None if aligned is None else read_model_config(find_model(aligned)).get("sha256"),
     }
     _tell(f"{run} on {data} ({split})", result)

@@ -24,6 +24,7 @@ def evaluate_task(
     limit: int | None = None,
     progress: Callable[[int], None] | None = None,
     aligned: Tokenizer | None = None,
+    reader: TaskModel | None = None,
 ) -> dict[str, Any]:
     """All measurements of a task on a split, ready for JSON; see `measuring.drawn` and `measuring.read`.
 
@@ -36,9 +37,10 @@ def evaluate_task(
         limit: measure so many pictures only, and copy from as many training pictures.
         progress: called with the number of pictures done after each batch.
         aligned: the tokenizer in whose space drawn pictures look for their texts (`measuring.faithful.open_aligned`).
+        reader: the model that is asked questions about drawn pictures (`measuring.answered.open_reader`).
     """
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} must be 1 or more.")
     if isinstance(model.task, ReadingTask):
         return evaluate_reading(model, dataset, limit, progress)
-    return evaluate_drawing(model, dataset, networks, sampling or Sampling(), text, limit, progress, aligned)
+    return evaluate_drawing(model, dataset, networks, sampling or Sampling(), text, limit, progress, aligned, reader)

@@ -16,6 +16,7 @@ from tavq.metrics.distances import PictureSet, set_distances
 from tavq.nets.features import FeatureNetwork
 from tavq.tasks.base import Codes, Prompt, Sampling
 from tavq.tasks.folder import TaskModel
+from tavq.tasks.measuring.answered import Answers
 from tavq.tasks.measuring.completed import Completions, masks_of
 from tavq.tasks.measuring.faithful import Faithfulness
 from tavq.tasks.measuring.nearest import (
@@ -44,6 +45,7 @@ def evaluate_drawing(
     limit: int | None,
     progress: Callable[[int], None] | None,
     aligned: Tokenizer | None,
+    reader: TaskModel | None,
 ) -> dict[str, Any]:
     """All measurements of a task that draws, on a split; ready for JSON.
 
@@ -58,7 +60,8 @@ def evaluate_drawing(
       split's own, decoded from their codes as the drawn ones are (`metrics.novelty`).
     - `completed/MASK/...` for a task that completes (`measuring.completed`).
     - `drawn/text_recall@1` and so on with `aligned` (`measuring.faithful`), beside `pictures/…` (the split's own),
-      `codes/…`, `nearest/…`, `untrained/…` and `shuffled/…`.
+      `codes/…`, `nearest/…`, `untrained/…` and `shuffled/…`; `drawn/answers` and so on with `reader`
+      (`measuring.answered`), beside the same.
     - `intervals`: the 95 % bootstrap interval over pictures of each figure that is a mean over them.
 
     Pictures are the split's centre squares. The draws follow from a fixed seed. Memory is that of a batch, plus for
@@ -66,7 +69,9 @@ def evaluate_drawing(
     """
     train = training_split(dataset, limit)
     config = DataConfig(size=int(model.facts["size"]))
-    running = _Measured(model, networks, sampling, config, train, aligned)
+    running = _Measured(model, networks, sampling, config, train)
+    running.faithful = None if aligned is None else Faithfulness(aligned.to(running.device))
+    running.answers = None if reader is None else Answers(reader.to(running.device), dataset)
     pictures = EvaluationLoader(dataset, config, BATCH, text, limit)
     maps: Iterable[Batch | None] = itertools.repeat(None)
     if "segmentation" in running.needs:
@@ -114,7 +119,6 @@ class _Measured:
         sampling: Sampling,
         config: DataConfig,
         train: FolderDataset | None,
-        aligned: Tokenizer | None,
     ) -> None:
         self.models = {"drawn": model, "untrained": untrained(model)}
         self.model, self.networks, self.sampling, self.config, self.train = model, networks, sampling, config, train
@@ -124,7 +128,8 @@ class _Measured:
         whole = [network for network in networks if not network.heads]
         self.sets = {kind: [PictureSet(network) for network in whole] for kind in ("pictures", *KINDS)}
         self.completions = Completions(model, self.models["untrained"], networks)
-        self.faithful = None if aligned is None else Faithfulness(aligned.to(self.device))
+        self.faithful: Faithfulness | None = None
+        self.answers: Answers | None = None
         self.copies: Copies = {}
         self.known: dict[str, Copies] = {}
         self.losses: dict[str, float] = {}
@@ -168,8 +173,11 @@ class _Measured:
             nearest = {mask: self._read(copies, batch.keys) for mask, copies in self.known.items()}
             there = {mask: images for mask, images in nearest.items() if images is not None}
             self.completions.update(batch.images, made["codes"], there, self.sampling, self.generators)
+        judged = {kind: images for kind, images in made.items() if kind != "mixed"}
         if self.faithful is not None and batch.text is not None:
-            self.faithful.update(batch.text, {kind: images for kind, images in made.items() if kind != "mixed"})
+            self.faithful.update(batch.text, judged)
+        if self.answers is not None:
+            self.answers.update(batch.keys, judged)
 
     def _add_losses(self, kind: str, model: TaskModel, codes: Codes) -> None:
         torch.manual_seed(SEED + self.count)  # objectives draw: which tokens are masked, which step
@@ -209,6 +217,8 @@ class _Measured:
         scores = self.completions.compute()
         if self.faithful is not None:
             scores |= self.faithful.compute()
+        if self.answers is not None:
+            scores |= self.answers.compute()
         if self.train is not None and not self.needs:
             scores |= measure_novelty(self.sets["drawn"], self.sets["codes"], self.train, self.config, self.device)
             result["novelty_warning"] = novelty_warning
