@@ -165,6 +165,28 @@ def test_what_is_kept_stays(task: Task, layout: Layout, conditions: dict[str, An
         assert layout.allowed()[torch.arange(layout.length), tokens].all()
 
 
+def test_the_last_pass_is_what_is_drawn_and_what_is_not_yet_is_marked(
+    task: Task, layout: Layout, conditions: dict[str, Any]
+) -> None:
+    """Of whole pictures, and of the rest of pictures where it completes."""
+    prompts = [Prompt(B, **conditions)]
+    if task.completes:
+        kept = masks(task, layout)[0]
+        prompts.append(Prompt(B, torch.where(kept, drawn_tokens(layout, 4), -1), kept, **conditions))
+    for prompt in prompts:
+        states = list(task.passes(prompt, Sampling(), torch.Generator().manual_seed(5)))
+        assert torch.equal(states[-1], draw(task, prompt))
+        assert not torch.equal(states[0], states[-1])
+        allowed = torch.cat([layout.allowed(), torch.ones(layout.length, 1).bool()], dim=1)
+        assert all(allowed[torch.arange(layout.length), state].all() for state in states)
+        blank = [int((state == layout.vocabulary).sum()) for state in states]
+        assert blank == sorted(blank, reverse=True)
+        assert blank[0] > blank[1]
+        assert blank[-1] == 0
+        if prompt.kept is not None:
+            assert all(torch.equal(state[prompt.kept], states[-1][prompt.kept]) for state in states)
+
+
 def test_drawing_keeps_no_graph_and_changes_no_weight(task: Task, conditions: dict[str, Any]) -> None:
     before = {key: value.clone() for key, value in task.state_dict().items()}
     assert not draw(task, Prompt(B, **conditions)).requires_grad

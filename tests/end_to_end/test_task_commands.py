@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
+
+from tavq.tasks.animating import LAST_MILLISECONDS, MILLISECONDS
 
 Tavq = Callable[..., Any]
 
@@ -119,11 +121,43 @@ def test_the_known_part_of_a_picture_stays(tavq: Tavq, place: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    ("task", "asked", "frames"),
+    [
+        ("unconditional", ("--count", 18), 9),  # 8 rows of positions, in two batches
+        ("completion", ("--count", 2, "--steps", 4), 5),
+        ("completion", ("IMAGE", "--mask", "right", "--count", 2, "--steps", 4), 5),
+        ("text-to-image", ("--count", 1, "--prompt", "A red barn."), 32),
+    ],
+)
+def test_an_animation_ends_with_the_grid(
+    task: str, asked: tuple[Any, ...], frames: int, tavq: Tavq, place: Path, tmp_path: Path
+) -> None:
+    command = "complete" if "IMAGE" in asked else "generate"
+    given = [first(place / "data/images") if part == "IMAGE" else part for part in asked]
+    done = tavq(command, place / task, *given, "--animate", "--out", tmp_path / "a")
+    assert done.code == 0, done.err
+    plain = tavq(command, place / task, *given, "--out", tmp_path / "b")
+    assert plain.code == 0
+    assert not (tmp_path / "b/grid.gif").exists()
+    grid = np.asarray(Image.open(tmp_path / "a/grid.png"))
+    assert np.array_equal(grid, np.asarray(Image.open(tmp_path / "b/grid.png")))
+    with Image.open(tmp_path / "a/grid.gif") as image:
+        pages, shown = [], 0
+        for page in ImageSequence.Iterator(image):  # those alike lie in the file as one
+            pages.append(np.asarray(page.convert("RGB")).astype(int))
+            shown += page.info["duration"]
+    assert shown == (frames - 1) * MILLISECONDS + LAST_MILLISECONDS
+    assert np.abs(pages[-1] - grid).mean() < 6  # 256 colours
+    hidden = (np.abs(pages[0] - 128) < 4).all(2).mean()
+    assert hidden > (0.3 if command == "complete" else 0.75)
+
+
+@pytest.mark.parametrize(
     ("command", "message"),
     [
         ("generate text-to-image", r"draws from text; give it with --prompt"),
         ("generate text-to-image --prompt=", r"Caption 1 is empty"),
-        ("generate unconditional --prompt barn", r"'prior' does not draw from text; leave it out"),
+        ("generate unconditional --prompt barn", r"'prior' of this model does not draw from text; leave it out"),
         ("generate semantic", r"draws from segmentation; give it with --segmentation"),
         ("generate semantic --segmentation nowhere.png", r"nowhere\.png"),
         ("generate pictures", r"holds a tokenizer; train a task on it first: tavq task train"),

@@ -3,6 +3,8 @@
 Axis letters beside those of interfaces.py: n tokens of a picture, v the vocabulary.
 """
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, ClassVar
 
@@ -162,10 +164,23 @@ class Task(nn.Module):
         """The objective of a batch; draws from torch's global generator alone."""
         raise TypeError(f"{type(self).__name__} must define loss")
 
+    def passes(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Iterator[Int[Tensor, "b n"]]:
+        """The tokens before any is drawn and as they come to be, at last those of `prompt.count` pictures.
+
+        v, which is no token, stands where none is drawn yet. The same generator state gives the same tokens.
+        """
+        raise TypeError(f"{type(self).__name__} must define passes")
+
     @torch.no_grad()
     def draw(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Int[Tensor, "b n"]:
-        """Tokens of `prompt.count` pictures; the same generator state gives the same tokens."""
-        raise TypeError(f"{type(self).__name__} must define draw")
+        """The last of `passes`, of the network in evaluation mode: dropout would draw from another generator."""
+        training = self.training
+        self.eval()
+        try:
+            [tokens] = deque(self.passes(prompt, sampling, generator), maxlen=1)
+        finally:
+            self.train(training)
+        return tokens
 
 
 tasks: Registry[type[Task]] = Registry("task", "tavq.tasks")

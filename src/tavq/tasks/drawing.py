@@ -14,6 +14,7 @@ from tavq.data.palette import coloured
 from tavq.data.pictures import load_segmentation
 from tavq.data.transforms import prepare, to_float, to_uint8
 from tavq.interfaces import to_device
+from tavq.tasks.animating import Film
 from tavq.tasks.base import Prompt, Sampling, rows_of
 from tavq.tasks.folder import TaskModel
 from tavq.tasks.prompting import Prompter
@@ -29,14 +30,21 @@ def draw(
     sampling: Sampling,
     generator: torch.Generator,
     progress: Callable[[int], None] | None = None,
+    film: Film | None = None,
 ) -> Float[Tensor, "b 3 y x"]:
-    """Pictures in [-1, 1], on the CPU; some are drawn at a time, and all of them follow from the generator's state."""
+    """Pictures in [-1, 1], on the CPU; some are drawn at a time, and all of them follow from the generator's state.
+
+    A film keeps how they came to be.
+    """
+    task, layout = model.task, model.config.layout
     pictures = []
     for start in range(0, prompt.count, BATCH):
         part = prompt.part(start, min(start + BATCH, prompt.count))
-        tokens = model.task.draw(part, sampling, generator)
-        with torch.no_grad():
-            pictures.append(model.tokenizer.decode(model.config.layout.indices(tokens)).clamp(-1, 1).cpu())
+        if film is None:
+            tokens = task.draw(part, sampling, generator)
+        else:
+            tokens = film.take(task.passes(part, sampling, generator))
+        pictures.append(model.decoded(tokens, layout).cpu())
         if progress is not None:
             progress(min(start + BATCH, prompt.count))
     return torch.cat(pictures)

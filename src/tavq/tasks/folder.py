@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from tavq.core import files
 from tavq.core.config import Config, build, selected
@@ -13,6 +15,9 @@ from tavq.tasks.base import Layout, Task, tasks
 from tavq.tokenizer import Tokenizer, find_model, fitting
 
 FORMAT = 1
+BATCH = 16
+"""Pictures of a model's own size that are decoded at once."""
+
 KIND = "task"
 TOKENIZER, GIVEN = "tokenizer", "segmentation_tokenizer"
 """Folders inside the model folder."""
@@ -52,6 +57,14 @@ class TaskModel:
             if module is not None:
                 module.to(device)
         return self
+
+    @torch.no_grad()
+    def decoded(self, tokens: Int[Tensor, "b n"], layout: Layout) -> Float[Tensor, "b 3 y x"]:
+        """Pictures in [-1, 1], on the device of the model; some are decoded at a time."""
+        device = next(self.tokenizer.parameters()).device
+        some = max(1, BATCH * self.config.layout.length // layout.length)
+        parts = [self.tokenizer.decode(layout.indices(part.to(device))) for part in tokens.split(some)]
+        return torch.cat(parts).clamp(-1, 1)
 
 
 def save_task(

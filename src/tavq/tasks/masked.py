@@ -148,19 +148,8 @@ class MaskedTask(Task):
     # --- drawing ----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def draw(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Int[Tensor, "b n"]:
-        """Tokens of `prompt.count` pictures: the known ones and, where none is kept, drawn ones."""
-        training = self.training
-        self.eval()  # dropout would draw from another generator
-        try:
-            *_, tokens = self.passes(prompt, sampling, generator)
-        finally:
-            self.train(training)
-        return tokens
-
-    @torch.no_grad()
     def passes(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Iterator[Int[Tensor, "b n"]]:
-        """The tokens before the first pass and after each one, the mask token where one is still hidden."""
+        """The tokens before the first pass and after each one: the known ones, and the mask where one is hidden."""
         tokens, hidden = self._begin(prompt)
         yield tokens
         counts, steps = hidden.sum(1), sampling.steps or self.config.steps

@@ -6,6 +6,7 @@ Differs from the paper: a start token of its own, so that the first token is dra
 left out in training, for classifier-free guidance; a position of several parts is several tokens.
 """
 
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -121,28 +122,30 @@ class Prior(Task):
     # --- drawing ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def draw(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Int[Tensor, "b n"]:
-        device, length = self.head.weight.device, self.layout.length
+    def passes(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Iterator[Int[Tensor, "b n"]]:
+        """The known tokens, and what stands after each row of positions."""
+        device, layout = self.head.weight.device, self.layout
         given = self._condition(prompt, sampling)
         known, kept, first = self._known(prompt, device)
-        if first == length:
-            return known.clone()
-        tokens = torch.empty(prompt.count, length, dtype=torch.int64, device=device)
-        tokens[:, :first] = known[:, :first]
+        tokens = torch.where(kept, known, layout.vocabulary)
+        yield tokens.clone()
+        if first == layout.length:
+            return
         copies = 2 if given is not None and len(given) > prompt.count else 1
-        cache = self.net.cache(copies * prompt.count, self.prefix + length)
+        cache = self.net.cache(copies * prompt.count, self.prefix + layout.length)
         rows = self._rows(tokens[:, :first].repeat(copies, 1), given)
-        for place in range(first, length):
+        for place in range(first, layout.length):
             if place > first:
                 last = tokens[:, place - 1 : place].repeat(copies, 1)
                 rows = self.embed(last) + self.places.weight[self.prefix + place]
-            part = place % self.layout.parts
+            part = place % layout.parts
             logits = self._logits(self.net(rows, cache)[:, -1], part).float()
             if copies == 2:
                 logits = guided(logits[: prompt.count], logits[prompt.count :], sampling.guidance)
             drawn = self.firsts[part] + draw_tokens(logits, sampling, generator)
             tokens[:, place] = torch.where(kept[:, place], known[:, place], drawn)
-        return tokens
+            if (place + 1) % (layout.width * layout.parts) == 0:
+                yield tokens.clone()
 
     def _condition(self, prompt: Prompt, sampling: Sampling) -> Int[Tensor, "b g"] | None:
         """The tokens of the condition, below them with guidance those of none."""
