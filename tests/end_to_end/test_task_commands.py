@@ -52,7 +52,7 @@ def first(folder: Path) -> Path:
 
 
 def pictures(folder: Path) -> dict[str, np.ndarray]:
-    return {path.stem: np.asarray(Image.open(path)) for path in sorted(folder.iterdir())}
+    return {path.stem: np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -153,6 +153,27 @@ def test_an_animation_ends_with_the_grid(
 
 
 @pytest.mark.parametrize(
+    ("task", "asked", "shape"),
+    [
+        ("unconditional", ("--height", 48), (48, 32)),
+        ("completion", ("--height", 40, "--width", 64, "--steps", 2, "--animate"), (40, 64)),
+        ("semantic", ("--segmentation", "MAP", "--width", 36), (32, 36)),
+        ("text-to-image", ("--prompt", "A red barn.", "--width", 32), (32, 32)),
+    ],
+)
+def test_larger_pictures(
+    task: str, asked: tuple[Any, ...], shape: tuple[int, int], tavq: Tavq, place: Path, tmp_path: Path
+) -> None:
+    given = [first(place / "data/segmentation") if part == "MAP" else part for part in asked]
+    done = tavq("generate", place / task, "--count", 2, *given, "--out", tmp_path / "a")
+    assert done.code == 0, done.err
+    found = pictures(tmp_path / "a")
+    assert found["1"].shape == found["2"].shape == (*shape, 3)
+    assert not np.array_equal(found["1"], found["2"])
+    assert (tmp_path / "a/grid.gif").is_file() == ("--animate" in asked)
+
+
+@pytest.mark.parametrize(
     ("command", "message"),
     [
         ("generate text-to-image", r"draws from text; give it with --prompt"),
@@ -163,6 +184,15 @@ def test_an_animation_ends_with_the_grid(
         ("generate pictures", r"holds a tokenizer; train a task on it first: tavq task train"),
         ("generate nowhere", r"There is no model at 'nowhere'"),
         ("generate unconditional --top-p 2", r"top_p"),
+        ("generate unconditional --height 34", r"--height 34 is no multiple of 4"),
+        ("generate unconditional --width 28", r"--width 28 is below 32"),
+        (
+            "generate completion --height 4000 --width 4000",
+            r"1,000 x 1,000 positions of 1 is too large",
+        ),
+        ("generate unconditional --height 0", r"--height"),
+        ("generate text-to-image --prompt barn --width 64", r"draws pictures of 8 x 8 positions alone, its own size"),
+        ("complete unconditional IMAGE --height 64", r"Unknown option: .*--height"),
         ("complete unconditional IMAGE --mask left", r"completes only a picture's end"),
         ("complete completion IMAGE --mask middle", r"Unknown mask 'middle'"),
         ("complete text-to-image IMAGE", r"completes no pictures"),

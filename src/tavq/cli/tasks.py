@@ -174,6 +174,8 @@ def generate(
     top_p: Positive | None = None,
     guidance: Positive = 1.0,
     steps: Count | None = None,
+    height: Count | None = None,
+    width: Count | None = None,
     animate: bool = False,
 ) -> None:
     """Draws pictures and writes them, with a grid of all of them.
@@ -193,19 +195,22 @@ def generate(
         top_p: Draw among the likeliest tokens that together have this probability only.
         guidance: How much farther towards the condition; 1 for none.
         steps: Passes, of tasks that fill in many tokens at once.
+        height: Of the pictures in pixels, where it is not the model's own but larger; drawn through a window of that
+            size, by tasks that can. So for the width.
+        width: See height.
         animate: Write grid.gif too: how the pictures came to be, the first 64 of them.
     """
     import torch
 
     from tavq.core.devices import default_device
     from tavq.tasks.animating import Film, shown
-    from tavq.tasks.drawing import ask, draw, grid, repeated
+    from tavq.tasks.drawing import ask, draw, grid, positions, repeated
     from tavq.tasks.folder import load_task
 
     sampling = _sampling(temperature, top_k, top_p, guidance, steps)
     model = load_task(run).to(default_device())
     place = out or _beside(run, "generated")
-    asked, notes = ask(model, prompt, segmentation, count, text_encoder)
+    asked, notes = ask(model, prompt, segmentation, count, text_encoder, positions(model, height, width))
     for line in notes:
         console.say(line)
     generator = torch.Generator(default_device()).manual_seed(seed)
@@ -213,7 +218,7 @@ def generate(
     with console.bar("Drawing", asked.count) as bar:
         pictures = draw(model, asked, sampling, generator, bar, film)
     states = film.states() if film is not None else []
-    pages = [grid(page) for page in shown(model, model.config.layout, states)]
+    pages = [grid(page) for page in shown(model, model.task.laid(asked), states)]
     _write(place, repeated(len(prompt) or len(segmentation), count), pictures, pages)
     console.say(f"{asked.count:,} pictures are in {place}, all of them in {place / 'grid.png'}.")
 

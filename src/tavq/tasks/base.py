@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from tavq.core.config import Config, NamedConfig
+from tavq.core.config import Config, NamedConfig, build
 from tavq.core.errors import UsageError
 from tavq.core.registry import Registry
 from tavq.interfaces import Losses, TextFeatures, TextUnits, stacked
@@ -54,6 +54,13 @@ class Layout(Config):
     def vocabulary(self) -> int:
         """v, the tokens there are."""
         return sum(self.sizes)
+
+    def grown(self, height: int, width: int) -> "Layout":
+        """That of another grid of the same tokens; UsageError where it is too large."""
+        size = f"A picture of {height:,} x {width:,} positions"
+        if height * width * self.parts > MAX_TOKENS:
+            raise UsageError(f"{size} of {self.parts} is too large; at most {MAX_TOKENS:,} tokens are drawn.")
+        return build(Layout, {"height": height, "width": width, "sizes": self.sizes}, size)
 
     def tokens(self, indices: Int[Tensor, "b h w *c"]) -> Int[Tensor, "b n"]:
         """The tokens of some pictures; UsageError where the grid is another one."""
@@ -113,7 +120,8 @@ class Sampling(Config):
 class Prompt:
     """What is asked for.
 
-    `known` tokens stay where `kept` says so (of a completion); `text` or `given` are the conditions.
+    `known` tokens stay where `kept` says so (of a completion); `text` or `given` are the conditions. `size` is the
+    height and width in positions of pictures that are not the task's own size.
     """
 
     count: int
@@ -121,13 +129,14 @@ class Prompt:
     kept: Bool[Tensor, "b n"] | None = None
     text: TextFeatures | None = None
     given: Int[Tensor, "b g"] | None = None
+    size: tuple[int, int] | None = None
 
     def part(self, start: int, stop: int) -> "Prompt":
         """The pictures from `start` up to `stop`."""
         rows = slice(start, stop)
         tables = {name: getattr(self, name) for name in ("known", "kept", "given")}
         cut = {name: None if table is None else table[rows] for name, table in tables.items()}
-        return Prompt(stop - start, cut["known"], cut["kept"], rows_of(self.text, rows), cut["given"])
+        return Prompt(stop - start, cut["known"], cut["kept"], rows_of(self.text, rows), cut["given"], self.size)
 
 
 def rows_of(value: Any, rows: slice | Tensor) -> Any:
@@ -153,6 +162,9 @@ class Task(nn.Module):
     completes: ClassVar[str] = ""
     """Which hidden tokens it can fill in: "end" (those after a place of the sequence), "any", or none."""
 
+    slides: ClassVar[bool] = False
+    """It also draws grids larger than its own, through a window of its own size."""
+
     layout: Layout
 
     @classmethod
@@ -163,6 +175,23 @@ class Task(nn.Module):
     def loss(self, codes: Codes) -> Losses:
         """The objective of a batch; draws from torch's global generator alone."""
         raise TypeError(f"{type(self).__name__} must define loss")
+
+    def laid(self, prompt: Prompt) -> Layout:
+        """The layout of the pictures asked for; UsageError where the task does not draw such."""
+        own = self.layout
+        if prompt.size is None or prompt.size == (own.height, own.width):
+            return own
+        height, width = prompt.size
+        if not self.slides:
+            raise UsageError(
+                f"The task {self.name!r} draws pictures of {own.height} x {own.width} positions alone, its own size; "
+                f"{height} x {width} are asked for."
+            )
+        if height < own.height or width < own.width:
+            raise UsageError(
+                f"{height} x {width} positions are too few: this model draws {own.height} x {own.width} and more."
+            )
+        return own.grown(height, width)
 
     def passes(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Iterator[Int[Tensor, "b n"]]:
         """The tokens before any is drawn and as they come to be, at last those of `prompt.count` pictures.

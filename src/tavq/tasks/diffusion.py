@@ -242,6 +242,7 @@ class Diffusion(Task):
         `top_p` and `top_k` cut the distribution of the clean tokens (truncated sampling), `steps` fewer than T go
         several at once (fast sampling), by the same network.
         """
+        self.laid(prompt)  # its positions are learned row by row and column by column, and noise knows no window
         if prompt.known is not None or prompt.kept is not None:
             raise UsageError("The task 'diffusion' draws whole pictures and completes none.")
         if sampling.guidance != 1 and not (self.config.text and self.config.text_dropout):
