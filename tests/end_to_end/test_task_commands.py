@@ -40,10 +40,10 @@ def place(tavq: Tavq, tmp_path_factory: pytest.TempPathFactory, small: list[str]
     return place
 
 
-def train(place: Path, task: str, *more: Any) -> tuple[Any, ...]:
+def train(place: Path, task: str, *more: Any, out: Path | None = None) -> tuple[Any, ...]:
     return (
         *("task", "train", f"{task}-tiny", "--tokenizer", place / "pictures", "--data", place / "data"),
-        *("--out", place / task, *SMALL.split(), *more),
+        *("--out", out or place / task, *SMALL.split(), *more),
     )
 
 
@@ -91,6 +91,29 @@ def test_pictures_are_drawn_and_a_seed_draws_them_again(
     assert not np.array_equal(drawn[0]["grid"], drawn[2]["grid"])
     if count == 6:
         assert sorted(drawn[0]) == ["1-1", "1-2", "1-3", "2-1", "2-2", "2-3", "grid"]
+
+
+def test_maps_in_their_own_colours(tavq: Tavq, place: Path, small: list[str], tmp_path: Path) -> None:
+    maps, data = tmp_path / "maps", ("--data", place / "data")
+    present = sorted({int(c) for path in (place / "data/segmentation").iterdir() for c in np.unique(Image.open(path))})
+    own = {number: [number, 255 - number, 7] for number in present}
+    colours = ("--data.pictures", "segmentation", "--data.colours", json.dumps(own))
+    commands: list[tuple[Any, ...]] = [
+        ("train", "vqgan-tiny", *data, "--out", maps, *small, *colours),
+        train(place, "semantic", "--segmentation-tokenizer", maps, out=tmp_path / "run"),
+        ("task", "evaluate", tmp_path / "run", *data),
+    ]
+    for command in commands:
+        done = tavq(*command)
+        assert done.code == 0, done.err
+    for config in (maps / "model/config.json", tmp_path / "run/model/segmentation_tokenizer/config.json"):
+        assert json.loads(config.read_text())["colours"] == {str(number): colour for number, colour in own.items()}
+    unnamed = tmp_path / "unnamed.png"
+    Image.new("L", (32, 32), 99).save(unnamed)
+    done = tavq("generate", tmp_path / "run", "--segmentation", unnamed)
+    assert done.code == 1
+    assert re.search(r"unnamed\.png: data\.colours names no colour for class 99", done.err)
+    assert len(done.err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("task", TASKS)

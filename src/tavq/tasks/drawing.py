@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from tavq.core.errors import UsageError
+from tavq.core.errors import DataError, UsageError
 from tavq.data.palette import coloured
 from tavq.data.pictures import load_segmentation
 from tavq.data.transforms import to_float, to_uint8
@@ -124,7 +124,11 @@ def _map_tokens(model: TaskModel, path: Path, size: tuple[int, int] | None) -> I
     assert model.config.given is not None
     own, factor = model.config.layout, model.tokenizer.factor
     height, width = (factor * side for side in size or (own.height, own.width))
-    picture = coloured(load_segmentation(path))
+    classes = load_segmentation(path)
+    try:
+        picture = coloured(classes, model.colours)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     pixels = to_float(centre(picture, height, width))[None].to(next(model.task.parameters()).device)
     layout = model.config.given.grown(height // model.given.factor, width // model.given.factor)
     return layout.tokens(model.given.encode(pixels))

@@ -52,7 +52,7 @@ def evaluate_task(
     pictures = EvaluationLoader(dataset, config, BATCH, text, limit)
     maps: Iterable[Batch | None] = itertools.repeat(None)
     if "segmentation" in model.task.needs(model.config.task):
-        maps = EvaluationLoader(dataset, config.model_copy(update={"pictures": "segmentation"}), BATCH, None, limit)
+        maps = EvaluationLoader(dataset, config.of_maps(model.colours), BATCH, None, limit)
     for batch, given in zip(pictures, maps, strict=False):
         if given is not None and given.keys != batch.keys:
             raise UsageError(

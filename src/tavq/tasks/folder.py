@@ -11,8 +11,9 @@ from torch import Tensor
 from tavq.core import files
 from tavq.core.config import Config, build, selected
 from tavq.core.errors import FileError, UsageError
+from tavq.data.palette import Colours, stored_colours
 from tavq.tasks.base import Layout, Task, tasks
-from tavq.tokenizer import Tokenizer, find_model, fitting
+from tavq.tokenizer import Tokenizer, find_model, fitting, read_model_config
 
 FORMAT = 1
 BATCH = 16
@@ -50,6 +51,8 @@ class TaskModel:
     given: Tokenizer | None
     facts: dict[str, Any]
     """What its maker said of it: data, steps, text encoder, sizes of pictures."""
+    colours: Colours | None = None
+    """Of the classes of segmentation maps, where they are not the palette's."""
 
     def to(self, device: torch.device) -> "TaskModel":
         """All networks on a device."""
@@ -75,8 +78,9 @@ def save_task(
     given: Tokenizer | None,
     card: str,
     facts: dict[str, Any],
+    colours: Colours | None = None,
 ) -> None:
-    """Writes a model folder in one atomic step."""
+    """Writes a model folder in one atomic step; `colours` are those on which `given` was trained."""
     with files.write_folder(folder) as place:
         weights = place / "model.safetensors"
         files.write_tensors(weights, task.state_dict())
@@ -93,7 +97,8 @@ def save_task(
         files.write_text(place / "README.md", card)
         tokenizer.save_pretrained(place / TOKENIZER)
         if given is not None:
-            given.save_pretrained(place / GIVEN)
+            kept = {"kind_of_pictures": "segmentation", "colours": colours}
+            given.save_pretrained(place / GIVEN, facts=kept)
 
 
 def load_task(name_or_path: str | Path) -> TaskModel:
@@ -119,6 +124,9 @@ def load_task(name_or_path: str | Path) -> TaskModel:
         task = config.make()
     task.load_state_dict(fitting(task, files.read_tensors(weights), weights), assign=True)
     task.eval().requires_grad_(False)
-    given = Tokenizer.from_pretrained(folder / GIVEN) if config.given is not None else None
+    given, colours = None, None
+    if config.given is not None:
+        given = Tokenizer.from_pretrained(folder / GIVEN)
+        colours = stored_colours(read_model_config(folder / GIVEN), str(folder / GIVEN / "config.json"))
     facts = {key: value for key, value in stored.items() if key not in ("format", "kind", "model")}
-    return TaskModel(config, task, Tokenizer.from_pretrained(folder / TOKENIZER), given, facts)
+    return TaskModel(config, task, Tokenizer.from_pretrained(folder / TOKENIZER), given, facts, colours)

@@ -12,6 +12,7 @@ from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig
+from tavq.data.palette import Colours, stored_colours
 from tavq.data.transforms import to_uint8
 from tavq.interfaces import Losses, TextSource, to_device, total
 from tavq.nets.convnet import count_parameters
@@ -67,6 +68,7 @@ class TaskTrainer:
         self.layout = _layout(self.tokenizer, self.size)
         self.given: Tokenizer | None = None
         self.given_sha256: str | None = None
+        self.colours: Colours | None = None
         if "segmentation" in needs:
             self._take_segmentation(segmentation_tokenizer)
         self._build()
@@ -90,6 +92,7 @@ class TaskTrainer:
                 "tavq train RECIPE --data.pictures segmentation"
             )
         self.given_sha256 = str(stored.get("sha256"))
+        self.colours = stored_colours(stored, f"The tokenizer {name}")
 
     def _build(self) -> None:
         train = self.recipe.train
@@ -126,6 +129,7 @@ class TaskTrainer:
             data = self.recipe.data
             stamp = f"{self.sha256} {self.dataset.fingerprint} {self.dataset.split} {self.size} {data.flip}"
             stamp += f" {self.given_sha256}" if self.given is not None else ""
+            stamp += f" {self.colours}" if self.colours is not None else ""
             self._table = kept_tokens(self.folder.path / TOKENS, stamp, self._make_table)
         return self._table
 
@@ -135,7 +139,7 @@ class TaskTrainer:
         table = encode_split(self.tokenizer, self.layout, self.dataset, config, data.flip, self.device)
         if self.given is None or self.config.given is None:
             return table
-        maps = config.model_copy(update={"pictures": "segmentation"})
+        maps = config.of_maps(self.colours)
         return joined(table, encode_split(self.given, self.config.given, self.dataset, maps, data.flip, self.device))
 
     def open(self, consumed: int) -> TokenBatches:
@@ -196,7 +200,7 @@ class TaskTrainer:
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
         """The model folder, with the tokenizer in it."""
         text = card.write_task(self.recipe, self.layout, facts, facts["step"])
-        save_task(folder, self.config, self.model, self.tokenizer, self.given, text, facts)
+        save_task(folder, self.config, self.model, self.tokenizer, self.given, text, facts, self.colours)
 
     def extra_state(self) -> dict[str, dict[str, Tensor]]:
         """None."""
