@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tavq.core.config import build
+from tavq.core.errors import UsageError
 from tavq.interfaces import TextFeatures, total
 from tavq.tasks.base import Codes, DrawingTask, Layout, Prompt, Sampling, Task, tasks
 from tavq.tasks.folder import TaskConfig, load_task, save_task
@@ -168,6 +169,52 @@ def test_what_is_kept_stays(task: Task, layout: Layout, conditions: dict[str, An
         tokens = draw(task, Prompt(B, hidden, kept, **conditions))
         assert torch.equal(tokens[kept], known[kept])
         assert layout.allowed()[torch.arange(layout.length), tokens].all()
+
+
+def test_the_last_pass_is_what_is_drawn_and_what_is_not_yet_is_marked(
+    task: Task, layout: Layout, conditions: dict[str, Any]
+) -> None:
+    """Of whole pictures, and of the rest of pictures where it completes."""
+    prompts = [Prompt(B, **conditions)]
+    if task.completes:
+        kept = masks(task, layout)[0]
+        prompts.append(Prompt(B, torch.where(kept, drawn_tokens(layout, 4), -1), kept, **conditions))
+    for prompt in prompts:
+        states = list(task.passes(prompt, Sampling(), torch.Generator().manual_seed(5)))
+        assert torch.equal(states[-1], draw(task, prompt))
+        assert not torch.equal(states[0], states[-1])
+        allowed = torch.cat([layout.allowed(), torch.ones(layout.length, 1).bool()], dim=1)
+        assert all(allowed[torch.arange(layout.length), state].all() for state in states)
+        blank = [int((state == layout.vocabulary).sum()) for state in states]
+        assert blank == sorted(blank, reverse=True)
+        assert blank[0] > blank[1]
+        assert blank[-1] == 0
+        if prompt.kept is not None:
+            assert all(torch.equal(state[prompt.kept], states[-1][prompt.kept]) for state in states)
+
+
+def test_larger_pictures_or_one_line(
+    task: Task, config: TaskConfig, layout: Layout, conditions: dict[str, Any]
+) -> None:
+    """Its own size asked for is what it draws anyway; twice as high and wide holds tokens everywhere."""
+    own, twice = (layout.height, layout.width), (2 * layout.height, 2 * layout.width)
+    assert torch.equal(draw(task, Prompt(B, **conditions, size=own)), draw(task, Prompt(B, **conditions)))
+    if not task.slides:
+        with pytest.raises(UsageError, match="its own size"):
+            draw(task, Prompt(B, **conditions, size=twice))
+        return
+    whole = layout.grown(*twice)
+    if "given" in conditions:
+        conditions["given"] = drawn_tokens(GIVEN.grown(2 * GIVEN.height, 2 * GIVEN.width), 8)
+    prompt = Prompt(B, **conditions, size=twice)
+    tokens = draw(task, prompt)
+    assert task.laid(prompt) == whole
+    assert whole.allowed()[torch.arange(whole.length), tokens].all()
+    assert torch.equal(tokens, draw(task, prompt))
+    assert draw(task, prompt.part(1, 3)).shape == (2, whole.length)
+    known, kept = drawn_tokens(whole, 4), torch.arange(whole.length).expand(B, -1) < 5
+    again = draw(task, Prompt(B, torch.where(kept, known, -1), kept, **conditions, size=twice))
+    assert torch.equal(again[kept], known[kept])
 
 
 def test_drawing_keeps_no_graph_and_changes_no_weight(task: Task, conditions: dict[str, Any]) -> None:

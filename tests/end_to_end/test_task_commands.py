@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
+
+from tavq.tasks.animating import LAST_MILLISECONDS, MILLISECONDS
 
 Tavq = Callable[..., Any]
 
@@ -44,10 +46,10 @@ def place(tavq: Tavq, tmp_path_factory: pytest.TempPathFactory, small: list[str]
     return place
 
 
-def train(place: Path, task: str, *more: Any) -> tuple[Any, ...]:
+def train(place: Path, task: str, *more: Any, out: Path | None = None) -> tuple[Any, ...]:
     return (
         *("task", "train", f"{task}-tiny", "--tokenizer", place / "pictures", "--data", place / "data"),
-        *("--out", place / task, *SMALL.split(), *more),
+        *("--out", out or place / task, *SMALL.split(), *more),
     )
 
 
@@ -56,7 +58,7 @@ def first(folder: Path) -> Path:
 
 
 def pictures(folder: Path) -> dict[str, np.ndarray]:
-    return {path.stem: np.asarray(Image.open(path)) for path in sorted(folder.iterdir())}
+    return {path.stem: np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -95,6 +97,29 @@ def test_pictures_are_drawn_and_a_seed_draws_them_again(
     assert not np.array_equal(drawn[0]["grid"], drawn[2]["grid"])
     if count == 6:
         assert sorted(drawn[0]) == ["1-1", "1-2", "1-3", "2-1", "2-2", "2-3", "grid"]
+
+
+def test_maps_in_their_own_colours(tavq: Tavq, place: Path, small: list[str], tmp_path: Path) -> None:
+    maps, data = tmp_path / "maps", ("--data", place / "data")
+    present = sorted({int(c) for path in (place / "data/segmentation").iterdir() for c in np.unique(Image.open(path))})
+    own = {number: [number, 255 - number, 7] for number in present}
+    colours = ("--data.pictures", "segmentation", "--data.colours", json.dumps(own))
+    commands: list[tuple[Any, ...]] = [
+        ("train", "vqgan-tiny", *data, "--out", maps, *small, *colours),
+        train(place, "semantic", "--segmentation-tokenizer", maps, out=tmp_path / "run"),
+        ("task", "evaluate", tmp_path / "run", *data),
+    ]
+    for command in commands:
+        done = tavq(*command)
+        assert done.code == 0, done.err
+    for config in (maps / "model/config.json", tmp_path / "run/model/segmentation_tokenizer/config.json"):
+        assert json.loads(config.read_text())["colours"] == {str(number): colour for number, colour in own.items()}
+    unnamed = tmp_path / "unnamed.png"
+    Image.new("L", (32, 32), 99).save(unnamed)
+    done = tavq("generate", tmp_path / "run", "--segmentation", unnamed)
+    assert done.code == 1
+    assert re.search(r"unnamed\.png: data\.colours names no colour for class 99", done.err)
+    assert len(done.err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -143,6 +168,59 @@ def test_the_known_part_of_a_picture_stays(tavq: Tavq, place: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    ("task", "asked", "frames"),
+    [
+        ("unconditional", ("--count", 18), 9),  # 8 rows of positions, in two batches
+        ("completion", ("--count", 2, "--steps", 4), 5),
+        ("completion", ("IMAGE", "--mask", "right", "--count", 2, "--steps", 4), 5),
+        ("text-to-image", ("--count", 1, "--prompt", "A red barn."), 32),
+    ],
+)
+def test_an_animation_ends_with_the_grid(
+    task: str, asked: tuple[Any, ...], frames: int, tavq: Tavq, place: Path, tmp_path: Path
+) -> None:
+    command = "complete" if "IMAGE" in asked else "generate"
+    given = [first(place / "data/images") if part == "IMAGE" else part for part in asked]
+    done = tavq(command, place / task, *given, "--animate", "--out", tmp_path / "a")
+    assert done.code == 0, done.err
+    plain = tavq(command, place / task, *given, "--out", tmp_path / "b")
+    assert plain.code == 0
+    assert not (tmp_path / "b/grid.gif").exists()
+    grid = np.asarray(Image.open(tmp_path / "a/grid.png"))
+    assert np.array_equal(grid, np.asarray(Image.open(tmp_path / "b/grid.png")))
+    with Image.open(tmp_path / "a/grid.gif") as image:
+        pages, shown = [], 0
+        for page in ImageSequence.Iterator(image):  # those alike lie in the file as one
+            pages.append(np.asarray(page.convert("RGB")).astype(int))
+            shown += page.info["duration"]
+    assert shown == (frames - 1) * MILLISECONDS + LAST_MILLISECONDS
+    assert np.abs(pages[-1] - grid).mean() < 6  # 256 colours
+    hidden = (np.abs(pages[0] - 128) < 4).all(2).mean()
+    assert hidden > (0.3 if command == "complete" else 0.75)
+
+
+@pytest.mark.parametrize(
+    ("task", "asked", "shape"),
+    [
+        ("unconditional", ("--height", 48), (48, 32)),
+        ("completion", ("--height", 40, "--width", 64, "--steps", 2, "--animate"), (40, 64)),
+        ("semantic", ("--segmentation", "MAP", "--width", 36), (32, 36)),
+        ("text-to-image", ("--prompt", "A red barn.", "--width", 32), (32, 32)),
+    ],
+)
+def test_larger_pictures(
+    task: str, asked: tuple[Any, ...], shape: tuple[int, int], tavq: Tavq, place: Path, tmp_path: Path
+) -> None:
+    given = [first(place / "data/segmentation") if part == "MAP" else part for part in asked]
+    done = tavq("generate", place / task, "--count", 2, *given, "--out", tmp_path / "a")
+    assert done.code == 0, done.err
+    found = pictures(tmp_path / "a")
+    assert found["1"].shape == found["2"].shape == (*shape, 3)
+    assert not np.array_equal(found["1"], found["2"])
+    assert (tmp_path / "a/grid.gif").is_file() == ("--animate" in asked)
+
+
+@pytest.mark.parametrize(
     ("command", "message"),
     [
         ("generate text-to-image", r"draws from text; give it with --prompt"),
@@ -153,6 +231,15 @@ def test_the_known_part_of_a_picture_stays(tavq: Tavq, place: Path, tmp_path: Pa
         ("generate pictures", r"holds a tokenizer; train a task on it first: tavq task train"),
         ("generate nowhere", r"There is no model at 'nowhere'"),
         ("generate unconditional --top-p 2", r"top_p"),
+        ("generate unconditional --height 34", r"--height 34 is no multiple of 4"),
+        ("generate unconditional --width 28", r"--width 28 is below 32"),
+        (
+            "generate completion --height 4000 --width 4000",
+            r"1,000 x 1,000 positions of 1 is too large",
+        ),
+        ("generate unconditional --height 0", r"--height"),
+        ("generate text-to-image --prompt barn --width 64", r"draws pictures of 8 x 8 positions alone, its own size"),
+        ("complete unconditional IMAGE --height 64", r"Unknown option: .*--height"),
         ("complete unconditional IMAGE --mask left", r"completes only a picture's end"),
         ("complete completion IMAGE --mask middle", r"Unknown mask 'middle'"),
         ("complete text-to-image IMAGE", r"completes no pictures"),

@@ -200,6 +200,9 @@ def generate(
     top_p: Positive | None = None,
     guidance: Positive = 1.0,
     steps: Count | None = None,
+    height: Count | None = None,
+    width: Count | None = None,
+    animate: bool = False,
 ) -> None:
     """Draws pictures and writes them, with a grid of all of them.
 
@@ -218,23 +221,31 @@ def generate(
         top_p: Draw among the likeliest tokens that together have this probability only.
         guidance: How much farther towards the condition; 1 for none.
         steps: Passes, of tasks that fill in many tokens at once.
+        height: Of the pictures in pixels, where it is not the model's own but larger; drawn through a window of that
+            size, by tasks that can. So for the width.
+        width: See height.
+        animate: Write grid.gif too: how the pictures came to be, the first 64 of them.
     """
     import torch
 
     from tavq.core.devices import default_device
-    from tavq.tasks.drawing import ask, draw, repeated
+    from tavq.tasks.animating import Film, shown
+    from tavq.tasks.drawing import ask, draw, grid, positions, repeated
     from tavq.tasks.folder import load_task
 
     sampling = _sampling(temperature, top_k, top_p, guidance, steps)
     model = load_task(run, "generate").to(default_device())
     place = out or _beside(run, "generated")
-    asked, notes = ask(model, prompt, segmentation, count, text_encoder)
+    asked, notes = ask(model, prompt, segmentation, count, text_encoder, positions(model, height, width))
     for line in notes:
         console.say(line)
     generator = torch.Generator(default_device()).manual_seed(seed)
+    film = Film() if animate else None
     with console.bar("Drawing", asked.count) as bar:
-        pictures = draw(model, asked, sampling, generator, bar)
-    _write(place, repeated(len(prompt) or len(segmentation), count), pictures)
+        pictures = draw(model, asked, sampling, generator, bar, film)
+    states = film.states() if film is not None else []
+    pages = [grid(page) for page in shown(model, model.task.laid(asked), states)]
+    _write(place, repeated(len(prompt) or len(segmentation), count), pictures, pages)
     console.say(f"{asked.count:,} pictures are in {place}, all of them in {place / 'grid.png'}.")
 
 
@@ -251,6 +262,7 @@ def complete(
     top_k: Count | None = None,
     top_p: Positive | None = None,
     steps: Count | None = None,
+    animate: bool = False,
 ) -> None:
     """Draws the hidden part of a picture anew.
 
@@ -268,28 +280,36 @@ def complete(
         top_k: Draw among so many of the likeliest tokens only.
         top_p: Draw among the likeliest tokens that together have this probability only.
         steps: Passes, of tasks that fill in many tokens at once.
+        animate: Write grid.gif too: how the completions came to be.
     """
     import torch
 
     from tavq.core.devices import default_device
     from tavq.data.pictures import load_picture
     from tavq.data.transforms import prepare, to_float
+    from tavq.tasks.animating import GREY, Film, shown
     from tavq.tasks.completing import complete as fill
     from tavq.tasks.completing import read_mask
+    from tavq.tasks.drawing import grid
     from tavq.tasks.folder import load_task
 
     sampling = _sampling(temperature, top_k, top_p, 1.0, steps)
     model = load_task(run, "complete").to(default_device())
+    place = out or _beside(run, "completed")
     size = int(model.facts["size"])
     picture = load_picture(image)
     square = to_float(prepare(picture, size))[None].to(default_device())
     height, width = picture.shape[:2]
     hidden = read_mask(mask, height, width, size).to(default_device())
     generator = torch.Generator(default_device()).manual_seed(seed)
-    pictures = fill(model, square.expand(count, -1, -1, -1), hidden.expand(count, -1, -1), sampling, generator)
-    place = out or _beside(run, "completed")
-    shown = torch.cat([square, torch.where(hidden, torch.zeros_like(square), square), pictures])
-    _write(place, ["original", "hidden", *(f"completed-{number}" for number in range(1, count + 1))], shown)
+    film = Film() if animate else None
+    pictures = fill(model, square.expand(count, -1, -1, -1), hidden.expand(count, -1, -1), sampling, generator, film)
+    both = torch.cat([square, square.masked_fill(hidden, GREY)])
+    states = film.states() if film is not None else []
+    drawn = shown(model, model.config.layout, states)
+    pages = [grid(torch.cat([both, torch.where(hidden, page, square)])) for page in drawn]
+    names = ["original", "hidden", *(f"completed-{number}" for number in range(1, count + 1))]
+    _write(place, names, torch.cat([both, pictures]), pages)
     console.say(f"{count:,} completions are in {place}, beside the picture in {place / 'grid.png'}.")
 
 
@@ -307,14 +327,17 @@ def _beside(run: str, name: str) -> Path:
     return Path(run) / name
 
 
-def _write(place: Path, names: list[str], pictures: Any) -> None:
-    """Each picture by its name, and all of them as one grid."""
+def _write(place: Path, names: list[str], pictures: Any, pages: list[Any]) -> None:
+    """Each picture by its name, all of them as one grid, and the pages of an animation where there are such."""
     from tavq.core.files import write_folder
     from tavq.data.pictures import png_bytes
     from tavq.data.transforms import to_uint8
+    from tavq.tasks.animating import gif_bytes
     from tavq.tasks.drawing import grid
 
     with write_folder(place) as folder:
         for name, picture in zip(names, pictures, strict=True):
             (folder / f"{name}.png").write_bytes(png_bytes(to_uint8(picture).permute(1, 2, 0).cpu().numpy()))
         (folder / "grid.png").write_bytes(png_bytes(grid(pictures)))
+        if pages:
+            (folder / "grid.gif").write_bytes(gif_bytes(pages))

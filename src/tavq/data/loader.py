@@ -16,14 +16,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tavq.core.errors import DataError, TavqError, UsageError
 from tavq.core.files import inside, parse_json
 from tavq.data.folder import FolderDataset
-from tavq.data.palette import coloured
+from tavq.data.palette import Colours, coloured
 from tavq.data.pictures import load_picture, load_segmentation, read_shape
 from tavq.data.records import Fault
 from tavq.data.transforms import Augment, prepare, to_float
@@ -38,15 +38,25 @@ class DataConfig(Augment):
 
     `size` is the side of the square in pixels, `workers` the number of reading processes (0 reads in the training
     process itself), `fault_budget` the number of pictures that may be unreadable before the work stops. With
-    `pictures: segmentation` the pictures are the segmentation maps in the palette's colours; a picture without one
-    cannot be read.
+    `pictures: segmentation` the pictures are the segmentation maps in the palette's colours, or in those of `colours`
+    by class number, all classes named; a picture without a map cannot be read.
     """
 
     pictures: Literal["pictures", "segmentation"] = "pictures"
-
+    colours: Colours | None = None
     size: int = Field(default=256, ge=16, le=2048)
     workers: int = Field(default=0, ge=0, le=64)
     fault_budget: int = Field(default=100, ge=0)
+
+    @model_validator(mode="after")
+    def _colours_of_maps(self) -> "DataConfig":
+        if self.colours is not None and self.pictures != "segmentation":
+            raise ValueError("data.colours colour segmentation maps; set data.pictures to segmentation too")
+        return self
+
+    def of_maps(self, colours: Colours | None) -> "DataConfig":
+        """The same of the segmentation maps, in the colours that a tokenizer was trained on."""
+        return self.model_copy(update={"pictures": "segmentation", "colours": colours})
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,10 @@ class _Reader(Dataset[_Part]):
         if classes.shape != (height, width):
             y, x = classes.shape
             raise DataError(f"its segmentation has {x} x {y} pixels, the picture {width} x {height}")
-        return coloured(classes)
+        try:
+            return coloured(classes, self.config.colours)
+        except DataError as error:
+            raise DataError(f"its segmentation: {error}") from error
 
     def __getitems__(self, places: Sequence[int]) -> _Part:
         faults: dict[int, str] = {}

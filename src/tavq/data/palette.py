@@ -1,4 +1,4 @@
-"""Segmentation maps as pictures: one colour for each class number, the same in every data set.
+"""Segmentation maps as pictures: one colour for each class number, the same in every data set, or a data set's own.
 
 Source: the colour map of the PASCAL VOC development kit. Bits 0, 1 and 2 of the class number are the highest bits of
 red, green and blue, bits 3, 4 and 5 the next, and so on: classes 0 to 5 are (0, 0, 0), (128, 0, 0), (0, 128, 0),
@@ -6,13 +6,44 @@ red, green and blue, bits 3, 4 and 5 the next, and so on: classes 0 to 5 are (0,
 differ by at least 256 / 2^i in red, green or blue.
 """
 
+from collections.abc import Mapping
+from typing import Annotated, Any
+
 import numpy as np
 from jaxtyping import Int, UInt8
+from pydantic import AfterValidator, Field
 
+from tavq.core.config import Config, build
 from tavq.core.errors import DataError
 
 CLASSES = 1 << 24
 """As many as there are colours."""
+
+
+def _apart(colours: "Colours") -> "Colours":
+    classes: dict[tuple[int, int, int], int] = {}
+    for number, colour in colours.items():
+        if classes.setdefault(colour, number) != number:
+            raise ValueError(f"classes {classes[colour]} and {number} share the colour {list(colour)}")
+    return colours
+
+
+Byte = Annotated[int, Field(ge=0, le=255)]
+Class = Annotated[int, Field(ge=0, lt=CLASSES)]
+Colours = Annotated[dict[Class, tuple[Byte, Byte, Byte]], Field(min_length=1, max_length=1024), AfterValidator(_apart)]
+"""A data set's own: red, green and blue of each class that its maps hold, no two alike."""
+
+
+class _Stored(Config):
+    colours: Colours | None
+
+
+def stored_colours(facts: Mapping[str, Any], source: str) -> "Colours | None":
+    """Those that a tokenizer of maps was trained on, by what its model folder says of it; None for the palette's.
+
+    Only what is coloured so may be given to it. UsageError where they are damaged.
+    """
+    return build(_Stored, {"colours": facts.get("colours")}, source).colours
 
 
 def colours(classes: Int[np.ndarray, " k"]) -> UInt8[np.ndarray, "k 3"]:
@@ -26,7 +57,17 @@ def colours(classes: Int[np.ndarray, " k"]) -> UInt8[np.ndarray, "k 3"]:
     return found
 
 
-def coloured(classes: Int[np.ndarray, "y x"]) -> UInt8[np.ndarray, "y x 3"]:
-    """A map of class numbers as a picture; DataError as `colours`."""
+def coloured(
+    classes: Int[np.ndarray, "y x"], own: Mapping[int, tuple[int, int, int]] | None = None
+) -> UInt8[np.ndarray, "y x 3"]:
+    """A map of class numbers as a picture, in the palette's colours or a data set's own.
+
+    DataError as `colours`, and where a class has no colour of its own.
+    """
     present, places = np.unique(classes, return_inverse=True)
-    return colours(present)[places.reshape(classes.shape)]
+    if own is None:
+        return colours(present)[places.reshape(classes.shape)]
+    lacking = [int(number) for number in present if number not in own]
+    if lacking:
+        raise DataError(f"data.colours names no colour for class {lacking[0]}; it must name every class of the maps")
+    return np.array([own[int(number)] for number in present], np.uint8)[places.reshape(classes.shape)]

@@ -3,6 +3,8 @@
 Axis letters beside those of interfaces.py: n tokens of a picture, v the vocabulary.
 """
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -12,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from tavq.core.config import Config, NamedConfig
+from tavq.core.config import Config, NamedConfig, build
 from tavq.core.errors import UsageError
 from tavq.core.registry import Registry
 from tavq.interfaces import Losses, TextFeatures, TextUnits, stacked
@@ -53,6 +55,13 @@ class Layout(Config):
     def vocabulary(self) -> int:
         """v, the tokens there are."""
         return sum(self.sizes)
+
+    def grown(self, height: int, width: int) -> "Layout":
+        """That of another grid of the same tokens; UsageError where it is too large."""
+        size = f"A picture of {height:,} x {width:,} positions"
+        if height * width * self.parts > MAX_TOKENS:
+            raise UsageError(f"{size} of {self.parts} is too large; at most {MAX_TOKENS:,} tokens are drawn.")
+        return build(Layout, {"height": height, "width": width, "sizes": self.sizes}, size)
 
     def tokens(self, indices: Int[Tensor, "b h w *c"]) -> Int[Tensor, "b n"]:
         """The tokens of some pictures; UsageError where the grid is another one."""
@@ -112,7 +121,8 @@ class Sampling(Config):
 class Prompt:
     """What is asked for.
 
-    `known` tokens stay where `kept` says so (of a completion); `text` or `given` are the conditions.
+    `known` tokens stay where `kept` says so (of a completion); `text` or `given` are the conditions. `size` is the
+    height and width in positions of pictures that are not the task's own size.
     """
 
     count: int
@@ -120,13 +130,14 @@ class Prompt:
     kept: Bool[Tensor, "b n"] | None = None
     text: TextFeatures | None = None
     given: Int[Tensor, "b g"] | None = None
+    size: tuple[int, int] | None = None
 
     def part(self, start: int, stop: int) -> "Prompt":
         """The pictures from `start` up to `stop`."""
         rows = slice(start, stop)
         tables = {name: getattr(self, name) for name in ("known", "kept", "given")}
         cut = {name: None if table is None else table[rows] for name, table in tables.items()}
-        return Prompt(stop - start, cut["known"], cut["kept"], rows_of(self.text, rows), cut["given"])
+        return Prompt(stop - start, cut["known"], cut["kept"], rows_of(self.text, rows), cut["given"], self.size)
 
 
 def rows_of(value: Any, rows: slice | Tensor) -> Any:
@@ -178,11 +189,43 @@ class DrawingTask(Task):
     commands = frozenset({"generate", "complete"})
     completes: ClassVar[str] = ""
     """Which hidden tokens it can fill in: "end" (those after a place of the sequence), "any", or none."""
+    slides: ClassVar[bool] = False
+    """It also draws grids larger than its own, through a window of its own size."""
+
+    def laid(self, prompt: Prompt) -> Layout:
+        """The layout of the pictures asked for; UsageError where the task does not draw such."""
+        own = self.layout
+        if prompt.size is None or prompt.size == (own.height, own.width):
+            return own
+        height, width = prompt.size
+        if not self.slides:
+            raise UsageError(
+                f"The task {self.name!r} draws pictures of {own.height} x {own.width} positions alone, its own size; "
+                f"{height} x {width} are asked for."
+            )
+        if height < own.height or width < own.width:
+            raise UsageError(
+                f"{height} x {width} positions are too few: this model draws {own.height} x {own.width} and more."
+            )
+        return own.grown(height, width)
+
+    def passes(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Iterator[Int[Tensor, "b n"]]:
+        """The tokens before any is drawn and as they come to be, at last those of `prompt.count` pictures.
+
+        v, which is no token, stands where none is drawn yet. The same generator state gives the same tokens.
+        """
+        raise TypeError(f"{type(self).__name__} must define passes")
 
     @torch.no_grad()
     def draw(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Int[Tensor, "b n"]:
-        """Tokens of `prompt.count` pictures; the same generator state gives the same tokens."""
-        raise TypeError(f"{type(self).__name__} must define draw")
+        """The last of `passes`, of the network in evaluation mode: dropout would draw from another generator."""
+        training = self.training
+        self.eval()
+        try:
+            [tokens] = deque(self.passes(prompt, sampling, generator), maxlen=1)
+        finally:
+            self.train(training)
+        return tokens
 
 
 tasks: Registry[type[Task]] = Registry("task", "tavq.tasks")

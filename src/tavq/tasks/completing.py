@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tavq.core.errors import UsageError, suggestion
 from tavq.data.pictures import load_picture
+from tavq.tasks.animating import Film
 from tavq.tasks.base import Layout, Prompt, Sampling, Task, tasks
 from tavq.tasks.folder import TaskModel
 
@@ -126,12 +127,13 @@ def complete(
     masks: Bool[Tensor, "b y x"],
     sampling: Sampling,
     generator: torch.Generator,
+    film: Film | None = None,
 ) -> Float[Tensor, "b 3 y x"]:
     """Pictures in [-1, 1] whose hidden pixels are drawn anew and whose other pixels are those given, to the bit.
 
     What is hidden has no influence: before a picture is encoded its hidden pixels are replaced by a smooth
     continuation of the known ones. The edge between both is hard. A soft one would either change known pixels or mix
-    the drawn ones with the continuation, which shows nothing.
+    the drawn ones with the continuation, which shows nothing. A film keeps how the tokens came to be.
 
     Raises:
         UsageError: the model cannot fill in these tokens, or the sizes are not the ones it was made for.
@@ -143,9 +145,12 @@ def complete(
         needed = " and ".join(sorted(task.needs(model.config.task)))
         raise UsageError(f"This model draws from {needed}; pictures are completed by models without a condition.")
     known = layout.tokens(model.tokenizer.encode(continued(images, ~masks)))
-    drawn = task.draw(Prompt(len(images), known, kept), sampling, generator)
-    decoded = model.tokenizer.decode(layout.indices(drawn)).clamp(-1, 1)
-    return torch.where(masks[:, None], decoded, images)
+    prompt = Prompt(len(images), known, kept)
+    if film is None:
+        drawn = task.draw(prompt, sampling, generator)
+    else:
+        drawn = film.take(task.passes(prompt, sampling, generator))
+    return torch.where(masks[:, None], model.decoded(drawn, layout), images)
 
 
 def _check_can_fill(task: Task, name: str, kept: Bool[Tensor, "b n"]) -> None:

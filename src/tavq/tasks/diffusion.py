@@ -1,6 +1,7 @@
 """VQ-Diffusion: tokens from masks and noise, a little more of each picture at every step, by what a text says."""
 
 import itertools
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import torch
@@ -235,12 +236,13 @@ class Diffusion(DrawingTask):
     # --- drawing ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def draw(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Int[Tensor, "b n"]:
-        """Tokens of `prompt.count` pictures.
+    def passes(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Iterator[Int[Tensor, "b n"]]:
+        """The tokens of the last step's noise and of each step at which the network was asked, masks among them.
 
         `top_p` and `top_k` cut the distribution of the clean tokens (truncated sampling), `steps` fewer than T go
         several at once (fast sampling), by the same network.
         """
+        self.laid(prompt)  # its positions are learned row by row and column by column, and noise knows no window
         if prompt.known is not None or prompt.kept is not None:
             raise UsageError("The task 'diffusion' draws whole pictures and completes none.")
         if sampling.guidance != 1 and not (self.config.text and self.config.text_dropout):
@@ -252,12 +254,13 @@ class Diffusion(DrawingTask):
         even = log_even(allowed, torch.float32)
         noisy = self._first_noise(prompt.count, allowed, generator)
         times = self._times(sampling.steps)
+        yield noisy
         for now, before in itertools.pairwise(times):
             logits = self._guided_logits(noisy, now, vectors, mask, sampling.guidance)
             shares = [self.shares[t].expand(prompt.count, 3) for t in (before, now)]
             chances = posterior(self._log_start(logits, sampling), noisy, shares[0], shares[1], even)
             noisy = draw_tokens(chances.flatten(0, 1), Sampling(), generator).view_as(noisy)
-        return noisy
+            yield noisy
 
     def _times(self, passes: int | None) -> list[int]:
         """The steps at which the network is asked, from T down, and 0."""

@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
+from PIL import Image
 from torch import Tensor
 
-from tavq.core.errors import UsageError
+from tavq.core.errors import DataError, UsageError
 from tavq.data.palette import coloured
 from tavq.data.pictures import load_segmentation
-from tavq.data.transforms import prepare, to_float, to_uint8
+from tavq.data.transforms import to_float, to_uint8
 from tavq.interfaces import to_device
+from tavq.tasks.animating import Film
 from tavq.tasks.base import Prompt, Sampling, rows_of
 from tavq.tasks.folder import TaskModel
 from tavq.tasks.prompting import Prompter
@@ -29,14 +31,21 @@ def draw(
     sampling: Sampling,
     generator: torch.Generator,
     progress: Callable[[int], None] | None = None,
+    film: Film | None = None,
 ) -> Float[Tensor, "b 3 y x"]:
-    """Pictures in [-1, 1], on the CPU; some are drawn at a time, and all of them follow from the generator's state."""
+    """Pictures in [-1, 1], on the CPU; some are drawn at a time, and all of them follow from the generator's state.
+
+    A film keeps how they came to be.
+    """
+    task, layout = model.task, model.task.laid(prompt)
     pictures = []
     for start in range(0, prompt.count, BATCH):
         part = prompt.part(start, min(start + BATCH, prompt.count))
-        tokens = model.task.draw(part, sampling, generator)
-        with torch.no_grad():
-            pictures.append(model.tokenizer.decode(model.config.layout.indices(tokens)).clamp(-1, 1).cpu())
+        if film is None:
+            tokens = task.draw(part, sampling, generator)
+        else:
+            tokens = film.take(task.passes(part, sampling, generator))
+        pictures.append(model.decoded(tokens, layout).cpu())
         if progress is not None:
             progress(min(start + BATCH, prompt.count))
     return torch.cat(pictures)
@@ -55,11 +64,17 @@ def grid(pictures: Float[Tensor, "b 3 y x"]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def ask(
-    model: TaskModel, captions: Sequence[str], maps: Sequence[Path], count: int, encoder: str | None = None
+    model: TaskModel,
+    captions: Sequence[str],
+    maps: Sequence[Path],
+    count: int,
+    encoder: str | None = None,
+    size: tuple[int, int] | None = None,
 ) -> tuple[Prompt, tuple[str, ...]]:
     """What to draw: `count` pictures of each caption or segmentation map, or just `count`; and notes for a person.
 
-    Raises UsageError where the task reads something else than what is given, or cannot use it.
+    `size` is of `positions`. Raises UsageError where the task reads something else than what is given, or cannot use
+    it.
     """
     needs = model.task.needs(model.config.task)
     for what, given in (("text", captions), ("segmentation", maps)):
@@ -73,24 +88,62 @@ def ask(
     if captions:
         typed = Prompter(model.facts, encoder, device)(captions)
         text = to_device(rows_of(typed.features, _each(len(captions), count)), device)
-        return Prompt(len(captions) * count, text=text), typed.notes
+        return Prompt(len(captions) * count, text=text, size=size), typed.notes
     if maps:
-        tokens = torch.cat([_map_tokens(model, path) for path in maps])
-        return Prompt(len(maps) * count, given=tokens[_each(len(maps), count)]), ()
-    return Prompt(count), ()
+        tokens = torch.cat([_map_tokens(model, path, size) for path in maps])
+        return Prompt(len(maps) * count, given=tokens[_each(len(maps), count)], size=size), ()
+    return Prompt(count, size=size), ()
+
+
+def positions(model: TaskModel, height: int | None, width: int | None) -> tuple[int, int] | None:
+    """The size in positions of pictures of so many pixels, a side that is not given as the model was trained at.
+
+    Raises UsageError where a side is no whole number of positions, or the task draws no such pictures.
+    """
+    if height is None and width is None:
+        return None
+    own, factor = model.config.layout, model.tokenizer.factor
+    whole = factor if model.given is None else math.lcm(factor, model.given.factor)
+    for name, side, least in (("height", height, own.height * factor), ("width", width, own.width * factor)):
+        if side is not None and side % whole:
+            raise UsageError(f"--{name} {side} is no multiple of {whole}, the pixels of a side that go into one token.")
+        if side is not None and side < least:
+            raise UsageError(f"--{name} {side} is below {least}, the side of the pictures this model was trained on.")
+    size = (height or own.height * factor) // factor, (width or own.width * factor) // factor
+    model.task.laid(Prompt(1, size=size))
+    return size
 
 
 def _each(conditions: int, count: int) -> Tensor:
     return torch.arange(conditions).repeat_interleave(count)
 
 
-def _map_tokens(model: TaskModel, path: Path) -> Int[Tensor, "1 g"]:
-    """The tokens of a file's segmentation map."""
+def _map_tokens(model: TaskModel, path: Path, size: tuple[int, int] | None) -> Int[Tensor, "1 g"]:
+    """The tokens of a file's segmentation map, of the size of the pictures to draw."""
     assert model.given is not None
     assert model.config.given is not None
-    size = int(model.facts["size"])
-    square = to_float(prepare(coloured(load_segmentation(path)), size, nearest=True))[None]
-    return model.config.given.tokens(model.given.encode(square.to(next(model.task.parameters()).device)))
+    own, factor = model.config.layout, model.tokenizer.factor
+    height, width = (factor * side for side in size or (own.height, own.width))
+    classes = load_segmentation(path)
+    try:
+        picture = coloured(classes, model.colours)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    pixels = to_float(centre(picture, height, width))[None].to(next(model.task.parameters()).device)
+    layout = model.config.given.grown(height // model.given.factor, width // model.given.factor)
+    return layout.tokens(model.given.encode(pixels))
+
+
+def centre(picture: UInt8[np.ndarray, "y x 3"], height: int, width: int) -> UInt8[Tensor, "3 {height} {width}"]:
+    """The largest middle part with these proportions, resized so that each pixel is one of the picture's.
+
+    Of a square the same as `transforms.prepare` with `nearest`.
+    """
+    scale = min(picture.shape[0] / height, picture.shape[1] / width)
+    y, x = max(1, round(scale * height)), max(1, round(scale * width))
+    top, left = (picture.shape[0] - y + 1) // 2, (picture.shape[1] - x + 1) // 2
+    part = Image.fromarray(picture[top : top + y, left : left + x])
+    return torch.from_numpy(np.array(part.resize((width, height), Image.Resampling.NEAREST)).transpose(2, 0, 1).copy())
 
 
 def repeated(conditions: int, count: int) -> list[str]:

@@ -5,16 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from pydantic import Field
+from torch import Tensor
 
 from tavq.core import files
 from tavq.core.config import Config, build, selected
 from tavq.core.errors import FileError, UsageError
+from tavq.data.palette import Colours, stored_colours
 from tavq.tasks.base import Layout, Task, tasks
 from tavq.tasks.reading import ReadingTask
-from tavq.tokenizer import Tokenizer, find_model, fitting
+from tavq.tokenizer import Tokenizer, find_model, fitting, read_model_config
 
 FORMAT = 1
+BATCH = 16
+"""Pictures of a model's own size that are decoded at once."""
+
 KIND = "task"
 TOKENIZER, GIVEN = "tokenizer", "segmentation_tokenizer"
 """Folders inside the model folder."""
@@ -53,6 +59,8 @@ class TaskModel:
     given: Tokenizer | None
     facts: dict[str, Any]
     """What its maker said of it: data, steps, text encoder, sizes of pictures."""
+    colours: Colours | None = None
+    """Of the classes of segmentation maps, where they are not the palette's."""
 
     def to(self, device: torch.device) -> "TaskModel":
         """All networks on a device."""
@@ -60,6 +68,14 @@ class TaskModel:
             if module is not None:
                 module.to(device)
         return self
+
+    @torch.no_grad()
+    def decoded(self, tokens: Int[Tensor, "b n"], layout: Layout) -> Float[Tensor, "b 3 y x"]:
+        """Pictures in [-1, 1], on the device of the model; some are decoded at a time."""
+        device = next(self.tokenizer.parameters()).device
+        some = max(1, BATCH * self.config.layout.length // layout.length)
+        parts = [self.tokenizer.decode(layout.indices(part.to(device))) for part in tokens.split(some)]
+        return torch.cat(parts).clamp(-1, 1)
 
 
 def save_task(
@@ -70,8 +86,9 @@ def save_task(
     given: Tokenizer | None,
     card: str,
     facts: dict[str, Any],
+    colours: Colours | None = None,
 ) -> None:
-    """Writes a model folder in one atomic step."""
+    """Writes a model folder in one atomic step; `colours` are those on which `given` was trained."""
     with files.write_folder(folder) as place:
         weights = place / "model.safetensors"
         files.write_tensors(weights, task.state_dict())
@@ -88,7 +105,8 @@ def save_task(
         files.write_text(place / "README.md", card)
         tokenizer.save_pretrained(place / TOKENIZER)
         if given is not None:
-            given.save_pretrained(place / GIVEN)
+            kept = {"kind_of_pictures": "segmentation", "colours": colours}
+            given.save_pretrained(place / GIVEN, facts=kept)
         task.write_files(place)
 
 
@@ -117,9 +135,12 @@ def load_task(name_or_path: str | Path, command: str | None = None) -> TaskModel
     task.load_state_dict(fitting(task, files.read_tensors(weights), weights), assign=True)
     task.read_files(folder)
     task.eval().requires_grad_(False)
-    given = Tokenizer.from_pretrained(folder / GIVEN) if config.given is not None else None
+    given, colours = None, None
+    if config.given is not None:
+        given = Tokenizer.from_pretrained(folder / GIVEN)
+        colours = stored_colours(read_model_config(folder / GIVEN), str(folder / GIVEN / "config.json"))
     facts = {key: value for key, value in stored.items() if key not in ("format", "kind", "model")}
-    return TaskModel(config, task, Tokenizer.from_pretrained(folder / TOKENIZER), given, facts)
+    return TaskModel(config, task, Tokenizer.from_pretrained(folder / TOKENIZER), given, facts, colours)
 
 
 def _check_command(folder: Path, kind: type[Task], command: str | None) -> None:

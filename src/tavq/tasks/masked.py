@@ -19,6 +19,7 @@ from tavq.core.errors import UsageError
 from tavq.interfaces import Loss, Losses
 from tavq.nets.transformer import Transformer, grid_positions
 from tavq.tasks.base import Codes, DrawingTask, Layout, Prompt, Sampling, draw_tokens, tasks
+from tavq.tasks.windows import cut, halves, put
 
 SPREAD = 0.02
 """Standard deviation of the weights at the start, as in BERT, which the paper follows."""
@@ -66,8 +67,9 @@ class MaskedTask(DrawingTask):
     Source: arXiv 2202.04200, §3.1 (training: eq. 1, targets smoothed), §3.2 (decoding), §3.3 (cosine schedule); the
     noise and its 4.5, the tied weights and the layer before the logits as in its published code.
     Differs from the paper: the norms come before the attention (`nets/transformer`); positions begin as sinusoids; of
-    several parts of a position each is a token of its own; at temperature 0 the noise is off too, so that nothing is
-    drawn at random; decoding rounds upwards as training does, where the published code rounds downwards.
+    several parts of a position each is a token of its own; larger grids are drawn; at temperature 0 the noise is off
+    too, so that nothing is drawn at random; decoding rounds upwards as training does, where the published code rounds
+    downwards.
     """
 
     class Config(NamedConfig):
@@ -91,6 +93,7 @@ class MaskedTask(DrawingTask):
             return self
 
     completes = "any"
+    slides = True
 
     def __init__(
         self, config: Config, layout: Layout, given: Layout | None = None, text_width: int | None = None
@@ -148,21 +151,24 @@ class MaskedTask(DrawingTask):
     # --- drawing ----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def draw(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Int[Tensor, "b n"]:
-        """Tokens of `prompt.count` pictures: the known ones and, where none is kept, drawn ones."""
-        training = self.training
-        self.eval()  # dropout would draw from another generator
-        try:
-            *_, tokens = self.passes(prompt, sampling, generator)
-        finally:
-            self.train(training)
-        return tokens
-
-    @torch.no_grad()
     def passes(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Iterator[Int[Tensor, "b n"]]:
-        """The tokens before the first pass and after each one, the mask token where one is still hidden."""
-        tokens, hidden = self._begin(prompt)
+        """The tokens before the first pass and after each one: the known ones, and the mask where one is hidden.
+
+        A larger grid is filled in window by window, each half over what the ones before it drew, which stays.
+        """
+        layout, own = self.laid(prompt), self.layout
+        tokens = self._begin(prompt, layout)
         yield tokens
+        for corner in halves(layout, own):
+            for window in self._window_passes(cut(tokens, layout, own, corner), sampling, generator):
+                tokens = put(tokens, layout, window, own, corner)
+                yield tokens
+
+    def _window_passes(
+        self, tokens: Int[Tensor, "b n"], sampling: Sampling, generator: torch.Generator
+    ) -> Iterator[Int[Tensor, "b n"]]:
+        """The tokens after each pass."""
+        hidden = tokens == self.mask
         counts, steps = hidden.sum(1), sampling.steps or self.config.steps
         for step in range(1, min(steps, int(counts.max())) + 1):
             drawn, confidence = self._drawn(tokens, hidden, sampling, generator)
@@ -174,17 +180,17 @@ class MaskedTask(DrawingTask):
             tokens, hidden = torch.where(filled, drawn, tokens), hidden & ~filled
             yield tokens
 
-    def _begin(self, prompt: Prompt) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
-        """The tokens to start from, and which are hidden."""
-        shape, device = (prompt.count, self.layout.length), self.bias.device
+    def _begin(self, prompt: Prompt, layout: Layout) -> Int[Tensor, "b n"]:
+        """The tokens to start from, the mask where they are hidden."""
+        shape, device = (prompt.count, layout.length), self.bias.device
         if prompt.known is None or prompt.kept is None:
-            return torch.full(shape, self.mask, device=device), torch.ones(shape, dtype=torch.bool, device=device)
+            return torch.full(shape, self.mask, device=device)
         if prompt.known.shape != shape or prompt.kept.shape != shape:
             raise UsageError(
                 f"The known tokens are {list(prompt.known.shape)} and the places kept {list(prompt.kept.shape)}; "
                 f"this model completes {list(shape)}."
             )
-        return prompt.known.masked_fill(~prompt.kept, self.mask), ~prompt.kept
+        return prompt.known.masked_fill(~prompt.kept, self.mask)
 
     def _drawn(
         self, tokens: Int[Tensor, "b n"], hidden: Bool[Tensor, "b n"], sampling: Sampling, generator: torch.Generator

@@ -1,11 +1,13 @@
 """An autoregressive prior over image tokens: new pictures, the rest of a picture, a picture of a segmentation map.
 
 Source: VQ-GAN (arXiv 2012.09841), §3.2: a GPT over the indices in raster order, p(s) = ∏ p(s_i | s_<i), and with a
-condition c prefixed to them, p(s | c) = ∏ p(s_i | s_<i, c). LG-VQ and TA-VQ generate so; the recipes have their sizes.
+condition c prefixed to them, p(s | c) = ∏ p(s_i | s_<i, c); larger pictures by a sliding window (its fig. 3). LG-VQ
+and TA-VQ generate so; the recipes have their sizes.
 Differs from the paper: a start token of its own, so that the first token is drawn too; a share of the conditions is
 left out in training, for classifier-free guidance; a position of several parts is several tokens.
 """
 
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -20,6 +22,7 @@ from tavq.core.errors import UsageError
 from tavq.interfaces import Loss, Losses
 from tavq.nets.causal import SPREAD, CausalTransformer
 from tavq.tasks.base import Codes, DrawingTask, Layout, Prompt, Sampling, draw_tokens, guided, tasks
+from tavq.tasks.windows import Corner, around, cut
 
 MAX_PARAMETERS = 1 << 31
 """8 GB in fp32; what is larger is a slip or an attack."""
@@ -58,6 +61,7 @@ class Prior(DrawingTask):
 
     Config = PriorConfig
     completes = "end"
+    slides = True
 
     def __init__(
         self, config: PriorConfig, layout: Layout, given: Layout | None = None, text_width: int | None = None
@@ -121,28 +125,40 @@ class Prior(DrawingTask):
     # --- drawing ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def draw(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Int[Tensor, "b n"]:
-        device, length = self.head.weight.device, self.layout.length
+    def passes(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Iterator[Int[Tensor, "b n"]]:
+        """The known tokens, and what stands after each row of positions.
+
+        Each token is drawn in the window of the trained grid around its position; in a larger grid that moves with
+        almost each position. What is kept then is of other places, so the whole window is read anew: as many rows as
+        its half before the position has, and those of the condition. While it stands still, one row a token.
+        """
+        layout, own, parts = self.laid(prompt), self.layout, self.layout.parts
         given = self._condition(prompt, sampling)
-        known, kept, first = self._known(prompt, device)
-        if first == length:
-            return known.clone()
-        tokens = torch.empty(prompt.count, length, dtype=torch.int64, device=device)
-        tokens[:, :first] = known[:, :first]
+        known, kept, first = self._known(prompt, layout)
+        tokens = torch.where(kept, known, layout.vocabulary)
+        yield tokens.clone()
+        if first == layout.length:
+            return
         copies = 2 if given is not None and len(given) > prompt.count else 1
-        cache = self.net.cache(copies * prompt.count, self.prefix + length)
-        rows = self._rows(tokens[:, :first].repeat(copies, 1), given)
-        for place in range(first, length):
-            if place > first:
+        cache, window = self.net.cache(copies * prompt.count, self.prefix + own.length), None
+        for place in range(first, layout.length):
+            y, x = divmod(place // parts, layout.width)
+            corner, part = around(y, x, layout, own), place % parts
+            within = ((y - corner[0]) * own.width + x - corner[1]) * parts + part  # its place in the window
+            if corner != window:
+                window, cache.filled = corner, 0
+                seen = cut(tokens, layout, own, corner)[:, :within]
+                rows = self._rows(seen.repeat(copies, 1), self._given_in(given, layout, corner))
+            else:
                 last = tokens[:, place - 1 : place].repeat(copies, 1)
-                rows = self.embed(last) + self.places.weight[self.prefix + place]
-            part = place % self.layout.parts
+                rows = self.embed(last) + self.places.weight[self.prefix + within]
             logits = self._logits(self.net(rows, cache)[:, -1], part).float()
             if copies == 2:
                 logits = guided(logits[: prompt.count], logits[prompt.count :], sampling.guidance)
             drawn = self.firsts[part] + draw_tokens(logits, sampling, generator)
             tokens[:, place] = torch.where(kept[:, place], known[:, place], drawn)
-        return tokens
+            if (place + 1) % (layout.width * parts) == 0:
+                yield tokens.clone()
 
     def _condition(self, prompt: Prompt, sampling: Sampling) -> Int[Tensor, "b g"] | None:
         """The tokens of the condition, below them with guidance those of none."""
@@ -152,7 +168,7 @@ class Prior(DrawingTask):
             return None
         if prompt.given is None:
             raise UsageError("This prior draws pictures of segmentation maps; give it one for each picture.")
-        _check_tokens(prompt.given, prompt.count, self.given, "segmentation maps")
+        _check_tokens(prompt.given, prompt.count, self._given_laid(self.laid(prompt)), "segmentation maps")
         if sampling.guidance == 1:
             return prompt.given
         if self.config.unconditional == 0:
@@ -162,13 +178,32 @@ class Prior(DrawingTask):
             )
         return torch.cat([prompt.given, torch.full_like(prompt.given, self.given.vocabulary)])
 
-    def _known(self, prompt: Prompt, device: torch.device) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"], int]:
+    def _given_laid(self, layout: Layout) -> Layout:
+        """The layout of the map of a picture of `layout`: as many times as large."""
+        assert self.given is not None
+        height, up = divmod(layout.height * self.given.height, self.layout.height)
+        width, across = divmod(layout.width * self.given.width, self.layout.width)
+        if up or across:
+            raise UsageError(
+                f"{layout.height} x {layout.width} positions are no whole number of those of the segmentation map, "
+                f"which has {self.given.height} x {self.given.width} for {self.layout.height} x {self.layout.width}."
+            )
+        return self.given.grown(height, width)
+
+    def _given_in(self, given: Int[Tensor, "b m"] | None, layout: Layout, corner: Corner) -> Tensor | None:
+        """The condition of a window, from its nearest positions at or before the corner."""
+        if given is None or self.given is None:
+            return None
+        y, x = (corner[0] * self.given.height // self.layout.height, corner[1] * self.given.width // self.layout.width)
+        return cut(given, self._given_laid(layout), self.given, (y, x))
+
+    def _known(self, prompt: Prompt, layout: Layout) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"], int]:
         """The known tokens, which of them are kept, and how many at the start are in every picture."""
-        shape = (prompt.count, self.layout.length)
+        shape, device = (prompt.count, layout.length), self.head.weight.device
         if prompt.known is None or prompt.kept is None:
             return torch.zeros(shape, dtype=torch.int64, device=device), torch.zeros(shape, device=device).bool(), 0
         known, kept = prompt.known, prompt.kept
-        _check_tokens(torch.where(kept, known, 0), prompt.count, self.layout, "pictures")
+        _check_tokens(torch.where(kept, known, 0), prompt.count, layout, "pictures")
         if bool((kept[:, 1:] & ~kept[:, :-1]).any()):
             raise UsageError(
                 "A prior fills in all that follows a place of the raster order; here a token is kept behind a hidden "

@@ -11,6 +11,7 @@ from torch import Tensor
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig
+from tavq.data.palette import stored_colours
 from tavq.data.transforms import to_uint8
 from tavq.interfaces import TextSource, to_device
 from tavq.tasks.base import Codes, Prompt, Sampling, tasks
@@ -48,6 +49,7 @@ class DrawingMaterial:
             given=self.maps.layout if self.maps is not None else None,
             text_width=self.text.width if self.text is not None else None,
         )
+        self.colours = None if self.maps is None else stored_colours(self.maps.stored, "The tokenizer of the maps")
         self._table: TokenTable | None = None
 
     def _map_tokenizer(self, name: Path | str | None) -> Frozen:
@@ -81,6 +83,7 @@ class DrawingMaterial:
         if self._table is None:
             stamp = f"{self.frozen.sha256} {self.dataset.fingerprint} {self.dataset.split} {self.frozen.size} "
             stamp += f"{self.recipe.data.flip}" + (f" {self.maps.sha256}" if self.maps is not None else "")
+            stamp += f" {self.colours}" if self.colours is not None else ""
             self._table = kept_tokens(self.run / TOKENS, stamp, self._make_table)
         return self._table
 
@@ -90,8 +93,8 @@ class DrawingMaterial:
         table = encode_split(self.frozen, self.dataset, config, data.flip, self.device)
         if self.maps is None:
             return table
-        coloured = config.model_copy(update={"pictures": "segmentation"})
-        return joined(table, encode_split(self.maps, self.dataset, coloured, data.flip, self.device))
+        maps = config.of_maps(self.colours)
+        return joined(table, encode_split(self.maps, self.dataset, maps, data.flip, self.device))
 
     def open(self, consumed: int, batch: int, rank: int, world: int) -> TokenBatches:
         """Batches of tokens."""

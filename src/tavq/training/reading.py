@@ -15,6 +15,7 @@ from tavq.core.files import write_tensors
 from tavq.core.mapped import MappedTensors
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader, Orders
+from tavq.data.palette import Colours
 from tavq.data.records import Fault
 from tavq.interfaces import TextSource
 from tavq.tasks.base import Task, tasks
@@ -123,6 +124,7 @@ class ReadingMaterial:
 
     text: TextSource | None = None
     given: Tokenizer | None = None
+    colours: Colours | None = None
 
     def __init__(
         self,

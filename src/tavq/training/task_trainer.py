@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tavq.core.devices import default_device
 from tavq.data.folder import FolderDataset
+from tavq.data.palette import Colours
 from tavq.interfaces import Losses, TextSource, to_device, total
 from tavq.nets.convnet import count_parameters
 from tavq.ops import collective
@@ -30,6 +31,8 @@ class Material(Protocol):
 
     config: TaskConfig
     text: TextSource | None
+    colours: Colours | None
+    """Of the classes of segmentation maps, where they are not the palette's."""
 
     @property
     def given(self) -> Tokenizer | None:
@@ -158,9 +161,9 @@ class TaskTrainer:
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
         """The model folder, with the tokenizers in it."""
-        config, given = self.material.config, self.material.given
-        text = card.write_task(self.recipe, config.layout, facts, facts["step"])
-        save_task(folder, config, self.model, self.frozen.tokenizer, given, text, facts)
+        material, tokenizer = self.material, self.frozen.tokenizer
+        text = card.write_task(self.recipe, material.config.layout, facts, facts["step"])
+        save_task(folder, material.config, self.model, tokenizer, material.given, text, facts, material.colours)
 
     def extra_state(self) -> dict[str, dict[str, Tensor]]:
         """None."""

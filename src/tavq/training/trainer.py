@@ -109,6 +109,7 @@ class Trainer:
             **provenance.describe(self.dataset, self.text, self.device),
             "size": self.recipe.data.size,
             "kind_of_pictures": self.recipe.data.pictures,
+            "colours": self.recipe.data.model_dump(mode="json")["colours"],
             "parameters": self.tokenizer.parameter_counts(),
         }
 

@@ -1,5 +1,6 @@
 """The colours of segmentation maps, and maps in the place of pictures."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,19 @@ import pytest
 import torch
 from PIL import Image
 
-from tavq.core.errors import DataError
+from tavq.core.config import Config, build
+from tavq.core.errors import DataError, UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader, TrainingLoader
-from tavq.data.palette import coloured, colours
+from tavq.data.palette import coloured, colours, stored_colours
 from tavq.data.pictures import save_png
 from tavq.data.transforms import prepare, to_uint8
 
 MAPS = DataConfig(size=16, pictures="segmentation", flip=0)
+
+
+class _Recipe(Config):
+    data: DataConfig
 
 
 def test_the_colours_of_pascal_voc() -> None:
@@ -49,6 +55,57 @@ def test_the_nearest_pixel_makes_no_new_colour() -> None:
     square = coloured(classes)[:, 4:44]
     places = (np.arange(16) + 0.5) * 2.5
     assert np.array_equal(resized.permute(1, 2, 0).numpy(), square[places.astype(int)][:, places.astype(int)])
+
+
+# --- a data set's own colours ---------------------------------------------------------------------------------------
+
+OWN = {0: (255, 255, 255), 1: (0, 0, 0), 2: (10, 20, 30)}
+
+
+def test_a_data_sets_own_colours_by_hand() -> None:
+    assert coloured(np.array([[0, 2], [1, 0]]), OWN).tolist() == [
+        [[255, 255, 255], [10, 20, 30]],
+        [[0, 0, 0], [255, 255, 255]],
+    ]
+    for number in (3, -1):
+        with pytest.raises(DataError, match=rf"names no colour for class {number}; it must name every class"):
+            coloured(np.array([[0, number]]), OWN)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({1: [1, 2, 3], 7: [0, 0, 0], 12: [1, 2, 3]}, r"classes 1 and 12 share the colour \[1, 2, 3\]"),
+        ({-1: [0, 0, 0]}, "greater than or equal to 0"),
+        ({1 << 24: [0, 0, 0]}, "less than 16777216"),
+        ({1: [0, 0, 256]}, "less than or equal to 255"),
+        ({1: [0, 0]}, r"data.colours.1.2' is missing"),
+        ({1: [0, 0, 0, 0]}, "at most 3"),
+        ({}, "at least 1"),
+        ({number: [number % 256, number // 256, 0] for number in range(1025)}, "at most 1024"),
+        ("red", "valid dictionary"),
+    ],
+)
+def test_colours_that_are_refused(own: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build(_Recipe, {"data": {"pictures": "segmentation", "colours": own}}, "test")
+    with pytest.raises(UsageError):
+        stored_colours({"colours": own}, "config.json")
+
+
+def test_colours_are_of_maps_alone() -> None:
+    with pytest.raises(UsageError, match=r"data\.colours colour segmentation maps; set data\.pictures to segmentation"):
+        build(DataConfig, {"colours": OWN}, "test")
+    plain = DataConfig(size=32, flip=0)
+    assert plain.of_maps(OWN) == DataConfig(size=32, flip=0, pictures="segmentation", colours=OWN)
+    assert plain.of_maps(OWN).of_maps(None) == DataConfig(size=32, flip=0, pictures="segmentation")
+
+
+def test_what_a_model_folder_keeps_is_what_a_recipe_gave() -> None:
+    kept = json.loads(json.dumps(DataConfig(pictures="segmentation", colours=OWN).model_dump(mode="json")))
+    assert stored_colours(kept, "config.json") == OWN
+    assert stored_colours({"colours": None}, "config.json") is None
+    assert stored_colours({}, "config.json") is None  # of a folder from before there were any
 
 
 @pytest.fixture
@@ -106,6 +163,18 @@ def test_what_is_wrong_with_a_map_is_a_fault_of_its_picture(mapped: Path, make: 
     assert said["images/2.png"] == "it has no segmentation"
     assert said["images/3.png"].startswith("its segmentation: it is not a picture")
     assert said["images/4.png"] == "its segmentation: no such file or directory"
+
+
+def test_maps_are_read_in_their_own_colours_and_a_class_without_one_is_a_fault(mapped: Path) -> None:
+    some = {number: colour for number, colour in OWN.items() if number != 1}
+    for own, count in ((OWN, 7), (some, 4)):
+        loader = EvaluationLoader(FolderDataset(mapped), MAPS.of_maps(own), 2)
+        found = to_uint8(torch.cat([batch.images for batch in loader]))
+        assert len(found) == count
+        assert {tuple(pixel) for pixel in found.movedim(1, 3).flatten(0, 2).tolist()} == set(own.values())
+    assert [fault.reason for fault in loader.faults] == [
+        "its segmentation: data.colours names no colour for class 1; it must name every class of the maps"
+    ] * 3
 
 
 def test_a_data_set_without_maps(make: Callable[..., Path]) -> None:

@@ -158,6 +158,14 @@ def test_guidance_without_a_model_for_it_is_refused() -> None:
             drawn(task, text, guidance=2.0)
 
 
+def test_larger_pictures_are_refused_and_its_own_size_is_none() -> None:
+    task = make(text=False)
+    how = Sampling(), torch.Generator().manual_seed(1)
+    with pytest.raises(UsageError, match=r"'diffusion' draws pictures of 2 x 2 positions alone, .*; 2 x 4 are"):
+        task.draw(Prompt(2, size=(2, 4)), *how)
+    assert torch.equal(task.draw(Prompt(2, size=(2, 2)), *how), drawn(task))
+
+
 def test_completion_is_refused() -> None:
     task = make(text=False)
     prompt = Prompt(2, known=TOKENS, kept=torch.ones(2, 8, dtype=torch.bool))

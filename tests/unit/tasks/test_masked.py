@@ -229,6 +229,27 @@ def test_the_noise_of_each_pass_by_hand() -> None:
         assert torch.equal(seen[step], expected)
 
 
+@pytest.mark.parametrize(("layout", "size"), [(PLAIN, (3, 4)), (PLAIN, (5, 7)), (PARTS, (4, 3))])
+def test_a_larger_picture_is_filled_window_by_window_over_what_is_known(layout: Layout, size: tuple[int, int]) -> None:
+    """Each window as a completion of what the windows before it left."""
+    made, ours, how = sharpened(task(layout)), generator(), Sampling(steps=3)
+    (height, width), parts = size, layout.parts
+    tokens = torch.full((2, height, width, parts), made.mask)
+    tops = sorted({*range(0, height - layout.height, layout.height // 2), height - layout.height})
+    lefts = sorted({*range(0, width - layout.width, layout.width // 2), width - layout.width})
+    for top in tops:
+        for left in lefts:
+            window = tokens[:, top : top + layout.height, left : left + layout.width]
+            known = window.flatten(1)
+            drawn = made.draw(Prompt(2, known, known != made.mask), how, ours)
+            window.copy_(drawn.view_as(window))
+    found = list(made.passes(Prompt(2, size=size), how, generator()))
+    assert torch.equal(found[-1], tokens.flatten(1))
+    assert len(found) <= 1 + 3 * len(tops) * len(lefts)  # where few are hidden, few passes
+    if size == (layout.height, layout.width):
+        assert torch.equal(found[-1], made.draw(Prompt(2), how, generator()))
+
+
 def test_settings_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="width 10 must be a multiple of 4, the heads"):
         MaskedTask.Config(width=10, heads=4)

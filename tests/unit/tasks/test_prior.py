@@ -146,6 +146,95 @@ def test_a_condition_with_and_without_guidance(guidance: float) -> None:
     assert torch.equal(draw(model, prompt, sampling), slow(model, prompt, sampling))
 
 
+# --- larger pictures ------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def slow_window(model: Prior, count: int, size: tuple[int, int], given: Tensor | None, guidance: float) -> Tensor:
+    """The tokens of a sampler that keeps nothing and reads, of each position, only the window that is cut around it.
+
+    Where the window lies follows VQ-GAN's published sampling, `given` is a grid.
+    """
+    own, (height, width), generator = model.layout, size, torch.Generator().manual_seed(3)
+    sizes = own.sizes
+    tokens = torch.zeros(count, height, width, own.parts, dtype=torch.int64)
+
+    def within(place: int, whole: int, window: int) -> int:
+        if place <= window // 2:
+            return place
+        return window - (whole - place) if whole - place < window - window // 2 else window // 2
+
+    def logits(y: int, x: int, part: int, condition: Tensor | None) -> Tensor:
+        inner = within(y, height, own.height), within(x, width, own.width)
+        top, left = y - inner[0], x - inner[1]
+        seen = tokens[:, top : top + own.height, left : left + own.width].flatten(1)
+        place = (inner[0] * own.width + inner[1]) * own.parts + part
+        if condition is not None:
+            ratio = GIVEN.height / own.height, GIVEN.width / own.width
+            rows, columns = int(top * ratio[0] + 1e-9), int(left * ratio[1] + 1e-9)
+            condition = condition[:, rows : rows + GIVEN.height, columns : columns + GIVEN.width].flatten(1)
+        columns_of = []
+        for token in range(sum(sizes[:part]), sum(sizes[: part + 1])):
+            tried = some(own, count)
+            tried[:, :place], tried[:, place] = seen[:, :place], token
+            columns_of.append(model.log_likelihood(tried, condition)[:, place])
+        return torch.stack(columns_of, dim=1)
+
+    for y, x, part in itertools.product(range(height), range(width), range(own.parts)):
+        found = logits(y, x, part, given)
+        if given is not None and guidance != 1:
+            found = guided(found, logits(y, x, part, torch.full_like(given, GIVEN.vocabulary)), guidance)
+        tokens[:, y, x, part] = draw_tokens(found, Sampling(), generator) + sum(sizes[:part])
+    return tokens.flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("layout", "size"),
+    [(ONE, (3, 4)), (ONE, (3, 9)), (ONE, (8, 4)), (ONE, (5, 7)), (PARTS, (2, 3)), (PARTS, (5, 4))],
+)
+def test_a_larger_picture_is_drawn_through_the_window_around_each_position(
+    layout: Layout, size: tuple[int, int]
+) -> None:
+    model = prior(layout)
+    found = draw(model, Prompt(2, size=size))
+    assert torch.equal(found, slow_window(model, 2, size, None, 1))
+    if size == (layout.height, layout.width):
+        assert torch.equal(found, draw(model, Prompt(2)))
+
+
+@pytest.mark.parametrize(("layout", "size"), [(PARTS, (4, 6)), (PARTS, (3, 3)), (ONE, (6, 8))])
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_the_condition_is_cut_as_the_window_is(layout: Layout, size: tuple[int, int], guidance: float) -> None:
+    model = prior(layout, GIVEN)
+    grid = GIVEN.height * size[0] // layout.height, GIVEN.width * size[1] // layout.width
+    maps = some(GIVEN.grown(*grid), 2)
+    found = draw(model, Prompt(2, given=maps, size=size), Sampling(guidance=guidance))
+    assert torch.equal(found, slow_window(model, 2, size, maps.view(2, *grid), guidance))
+
+
+def test_the_window_of_a_map_with_fewer_positions_moves_with_its_corner() -> None:
+    """1 x 1 of the map for 3 x 4: it changes where the window has gone that far."""
+    given = Layout(height=1, width=1, sizes=(6,))
+    torch.manual_seed(0)
+    model = Prior(PriorConfig(**SMALL, segmentation=True), ONE, given).eval()
+    maps = torch.tensor([[0, 1, 2]])
+    found = [model._given_in(maps, ONE.grown(3, 12), (0, left)) for left in range(9)]
+    assert [int(cut) for cut in found if cut is not None] == [0, 0, 0, 0, 1, 1, 1, 1, 2]
+
+
+def test_sizes_that_are_refused() -> None:
+    cases = [
+        (prior(), Prompt(2, size=(2, 9)), r"2 x 9 positions are too few: this model draws 3 x 4 and more"),
+        (prior(), Prompt(2, size=(400, 400)), r"400 x 400 positions of 1 is too large; at most 65,536 tokens"),
+        (prior(), Prompt(2, some(ONE, 2), some(ONE, 2) > -1, size=(3, 5)), r"pictures are \[2, 12\]; 2 of 3 x 5"),
+        (prior(given=GIVEN), Prompt(2, given=some(GIVEN, 2), size=(3, 5)), r"3 x 5 positions are no whole number of"),
+        (prior(given=GIVEN), Prompt(2, given=some(GIVEN, 2), size=(3, 8)), r"maps are \[2, 4\]; 2 of 2 x 4 positions"),
+    ]
+    for model, prompt, message in cases:
+        with pytest.raises(UsageError, match=message):
+            draw(model, prompt)
+
+
 def test_a_completion_reads_what_is_kept() -> None:
     model, known, places = prior(PARTS), some(PARTS, 3), torch.arange(PARTS.length)
     for ends in ([7, 7, 7], [2, 0, 9], [5, 4, PARTS.length]):

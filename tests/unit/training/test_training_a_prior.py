@@ -19,6 +19,7 @@ from tavq.data.pictures import save_png
 from tavq.data.records import Fault
 from tavq.nets.convnet import count_parameters
 from tavq.tasks.base import Layout, Prompt, Sampling
+from tavq.tasks.drawing import ask
 from tavq.tasks.folder import TaskConfig, load_task
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 from tavq.training.settings import TaskRecipe
@@ -35,7 +36,7 @@ def recipe(segmentation: bool = False, size: int = 32, **train: Any) -> TaskReci
 
 
 def tokenizer(folder: Path, seed: int, entries: int, multipliers: tuple[int, ...] = (1, 1, 2, 2), **facts: Any) -> Path:
-    """A model folder of drawn weights."""
+    """A model folder of drawn weights whose entries are features of plain colours, so that colours differ in tokens."""
     torch.manual_seed(seed)
     values = {
         "net": {"channels": 8, "multipliers": multipliers, "blocks": 1, "attention": False},
@@ -43,7 +44,8 @@ def tokenizer(folder: Path, seed: int, entries: int, multipliers: tuple[int, ...
     }
     made = Tokenizer(build(TokenizerConfig, values, "test"))
     with torch.no_grad():
-        next(iter(made.codebook.parameters())).normal_()
+        plain = (torch.rand(entries, 3, 1, 1) * 2 - 1).expand(-1, -1, 32, 32)
+        next(iter(made.codebook.parameters())).copy_(made.encoder(plain)[1].mean((2, 3)))
     made.save_pretrained(folder, facts=facts)
     return folder
 
@@ -154,6 +156,43 @@ def test_the_tokens_of_a_picture_and_of_its_map_stand_together(
     for row, tokens, given in zip(rows, batch.tokens, batch.given, strict=True):
         sides = [side for side in (0, 1) if torch.equal(table.tokens[row, side].long(), tokens)]
         assert any(torch.equal(table.given[row, side].long(), given) for side in sides)
+
+
+@pytest.mark.parametrize("own", [None, {number: (9 * number, 255 - 40 * number, 128) for number in range(5)}])
+def test_maps_have_the_colours_their_tokenizer_was_trained_on_everywhere(
+    own: dict[int, tuple[int, int, int]] | None, trainer: Callable[..., TaskTrainer], data: Path, tmp_path: Path
+) -> None:
+    """In the tokens of training, in what a typed map becomes, and in a run with the tokenizer of a task's folder."""
+    kept = {} if own is None else {"colours": own}
+    maps = tokenizer(tmp_path / "maps", 2, 12, kind_of_pictures="segmentation", **kept)
+    made = trainer(tmp_path / "run", recipe(True), segmentation_tokenizer=maps)
+    table = made.material.table()
+    assert table.given is not None
+    made.run()
+    loaded = load_task(tmp_path / "run")
+    assert loaded.colours == own
+    files_of = {key: data / "segmentation" / Path(key).name for key in table.keys}
+    asked, _ = ask(loaded, (), [*files_of.values()], 1)
+    assert asked.given is not None
+    assert torch.equal(asked.given, table.given[:, 0].long())
+    inner = tmp_path / "run/model/segmentation_tokenizer"
+    again = trainer(tmp_path / "again", recipe(True), segmentation_tokenizer=inner).material.table()
+    assert again.given is not None
+    assert torch.equal(again.given, table.given)
+    other = tokenizer(tmp_path / "other", 2, 12, kind_of_pictures="segmentation", colours={9: (0, 0, 0), **(own or {})})
+    if own is None:  # the same weights, but no map can be coloured; the kept tokens are not taken either
+        with pytest.raises(DataError, match="names no colour for class 0"):
+            trainer(tmp_path / "run", recipe(True), segmentation_tokenizer=other).material.table()
+    else:
+        default = trainer(tmp_path / "default", recipe(True)).table()
+        assert default.given is not None
+        assert (default.given != table.given).float().mean() > 0.3
+
+
+def test_colours_that_are_damaged_are_refused(trainer: Callable[..., TaskTrainer], tmp_path: Path) -> None:
+    maps = tokenizer(tmp_path / "maps", 2, 12, kind_of_pictures="segmentation", colours={1: "red"})
+    with pytest.raises(UsageError, match=r"The tokenizer .*maps: .*colours\.1"):
+        trainer(tmp_path / "run", recipe(True), segmentation_tokenizer=maps)
 
 
 def test_pictures_without_maps(tokenizers: tuple[Path, Path], shared_pictures: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def evaluate_drawing(
     pictures = EvaluationLoader(dataset, config, BATCH, text, limit)
     maps: Iterable[Batch | None] = itertools.repeat(None)
     if "segmentation" in running.needs:
-        maps = EvaluationLoader(dataset, config.model_copy(update={"pictures": "segmentation"}), BATCH, None, limit)
+        maps = EvaluationLoader(dataset, config.of_maps(model.colours), BATCH, None, limit)
     running.find_nearest(dataset, text, limit)
     for batch, given in zip(pictures, maps, strict=False):
         if given is not None and given.keys != batch.keys:
@@ -192,7 +192,7 @@ class _Measured:
         return layout.tokens(tokenizer.encode(maps.images.to(self.device)))
 
     def _decoded(self, tokens: Tensor) -> Tensor:
-        return self.model.tokenizer.decode(self.model.config.layout.indices(tokens)).clamp(-1, 1)
+        return self.model.decoded(tokens, self.model.config.layout)
 
     def _copied(self, keys: Sequence[str]) -> dict[str, Tensor]:
         images = self._read(self.copies, keys)

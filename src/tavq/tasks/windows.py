@@ -1,0 +1,44 @@
+"""Grids of a model's own size inside larger ones. A corner is the row and column of a window's first position."""
+
+from jaxtyping import Int
+from torch import Tensor
+
+from tavq.tasks.base import Layout
+
+Corner = tuple[int, int]
+
+
+def around(y: int, x: int, layout: Layout, own: Layout) -> Corner:
+    """The window with a position in its middle; near the border of `layout` it is moved inside."""
+    top, left = y - own.height // 2, x - own.width // 2
+    return min(max(top, 0), layout.height - own.height), min(max(left, 0), layout.width - own.width)
+
+
+def halves(layout: Layout, own: Layout) -> list[Corner]:
+    """Windows in raster order that cover `layout`, each half over the one before; the last of a row or column more."""
+    tops, lefts = _starts(layout.height, own.height), _starts(layout.width, own.width)
+    return [(top, left) for top in tops for left in lefts]
+
+
+def _starts(whole: int, own: int) -> list[int]:
+    return [*range(0, whole - own, max(1, own // 2)), whole - own]
+
+
+def cut(tokens: Int[Tensor, "b m"], layout: Layout, own: Layout, corner: Corner) -> Int[Tensor, "b n"]:
+    """The tokens of a window."""
+    grid = tokens.view(len(tokens), layout.height, layout.width, -1)
+    return _window(grid, own, corner).flatten(1)
+
+
+def put(
+    tokens: Int[Tensor, "b m"], layout: Layout, window: Int[Tensor, "b n"], own: Layout, corner: Corner
+) -> Int[Tensor, "b m"]:
+    """The tokens with those of a window in their place."""
+    grid = tokens.clone().view(len(tokens), layout.height, layout.width, -1)
+    _window(grid, own, corner).copy_(window.view(len(tokens), own.height, own.width, -1))
+    return grid.flatten(1)
+
+
+def _window(grid: Int[Tensor, "b h w p"], own: Layout, corner: Corner) -> Int[Tensor, "b y x p"]:
+    top, left = corner
+    return grid[:, top : top + own.height, left : left + own.width]
