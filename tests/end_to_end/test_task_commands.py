@@ -166,7 +166,7 @@ def test_the_known_part_of_a_picture_stays(tavq: Tavq, place: Path, tmp_path: Pa
         ("task evaluate unconditional --data nowhere", r"There is no folder nowhere"),
         (
             "task evaluate unconditional --data data --aligned aligned",
-            r"'prior' does not draw from text; leave --aligned",
+            r"'prior' of this model does not draw from text; leave --aligned",
         ),
         ("task evaluate text-to-image --data data --aligned pictures", r"pictures has no aligner"),
         ("task evaluate text-to-image --data data --aligned larger", r"pictures of 48 px and this task draws 32 px"),
