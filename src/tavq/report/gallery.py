@@ -58,8 +58,14 @@ def progress_of(run: Run) -> Markup | None:
             continue
         caption = tag("figcaption", f"step {step:,}")
         parts.append(tag("figure", img(picture, f"samples of step {step}", exact=False), caption, class_="progress"))
-    about = "Upper row the pictures, lower row their reconstruction at that step."
-    return section("progress", "How reconstruction grew", note(about), *parts)
+    about, title = "Upper row the pictures, lower row their reconstruction at that step.", "How reconstruction grew"
+    if run.of_task:
+        kept = ", below their first half, which it was given" if run.task.task.completes else ""
+        about, title = (
+            f"Upper row pictures as their tokens show them, lower row what was drawn for them{kept}.",
+            "Samples",
+        )
+    return section("progress", title, note(about), *parts)
 
 
 # --- codebook ---------------------------------------------------------------------------------------------------

@@ -6,11 +6,12 @@ from typing import Any
 
 from tavq.core import files
 from tavq.core.errors import UsageError
-from tavq.report import gallery, sections, side_by_side
+from tavq.report import gallery, sections, side_by_side, task_sections
 from tavq.report.markup import Markup, document, tag
 from tavq.report.meaning import TOP
 from tavq.report.run import Run, read_run, read_runs
 from tavq.report.style import STYLE
+from tavq.report.task_view import TaskView, draws, look_at_task
 from tavq.report.view import Progress, Silence, held_out_first, look, spread
 from tavq.text.store import TextStore
 
@@ -45,6 +46,10 @@ def write_report(
     """
     found = read_run(run)
     folder = data_folder(found, data)
+    if found.of_task:
+        parts = _of_task(found, folder, text, limit, progress or Silence())
+        page = [*task_sections.header(found), contents(parts), *parts]
+        return write(run / "report.html", f"{found.name}: report", page)
     body: list[Any] = [*sections.header(found)]
     middle: list[Any] = [sections.figures(found), sections.curves(found)]
     if folder is None:
@@ -90,6 +95,8 @@ def write_comparison(
     """
     found = read_runs(runs)
     folder = data_folder(found[0], data)
+    if found[0].of_task:
+        return _compare_tasks(found, out, folder, text, limit, progress or Silence())
     body: list[Any] = [
         *side_by_side.header(found),
         side_by_side.figures(found),
@@ -111,6 +118,35 @@ def write_comparison(
     else:
         body.append(sections.note("No data set was found; give one with --data to see pictures and codes."))
     return write(out, "Comparison: " + ", ".join(run.name for run in found), body)
+
+
+def _of_task(run: Run, folder: Path | None, text: Path | None, limit: int, progress: Progress) -> list[Any]:
+    """What follows the header of a page about a task."""
+    parts: list[Any] = [task_sections.figures(run), sections.curves(run)]
+    if folder is None:
+        parts.append(sections.note("The data set of this run was not found; give it with --data to see more pictures."))
+    if draws(run):
+        parts.append(task_sections.pictures(_look(run, folder, text, limit, progress)))
+    return [*parts, gallery.progress_of(run)]
+
+
+def _look(run: Run, folder: Path | None, text: Path | None, limit: int, progress: Progress) -> TaskView:
+    return look_at_task(run, folder, text, limit, lambda done: progress(done, None, f"{run.name}: drawing"))
+
+
+def _compare_tasks(
+    runs: Sequence[Run], out: Path, folder: Path | None, text: Path | None, limit: int, progress: Progress
+) -> Path:
+    body: list[Any] = [
+        *task_sections.compared_header(runs),
+        task_sections.compared_figures(runs),
+        side_by_side.settings(runs),
+        side_by_side.curves(runs),
+    ]
+    if all(map(draws, runs)):
+        views = [_look(run, folder, text, limit, progress) for run in runs]
+        body.append(task_sections.compared_pictures(runs, views))
+    return write(out, "Comparison: " + ", ".join(run.name for run in runs), body)
 
 
 def data_folder(run: Run, data: Path | None) -> Path | None:

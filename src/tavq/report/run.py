@@ -11,6 +11,8 @@ from tavq.core import files
 from tavq.core.config import read_yaml
 from tavq.core.errors import FileError, UsageError
 from tavq.report.measures import with_gap
+from tavq.tasks.folder import KIND as TASK
+from tavq.tasks.folder import TaskModel, load_task
 from tavq.tokenizer import Tokenizer, read_model_config
 
 
@@ -35,9 +37,28 @@ class Run:
         return Tokenizer.from_pretrained(self.folder)
 
     @cached_property
+    def task(self) -> TaskModel:
+        """The trained model of a task."""
+        return load_task(self.folder)
+
+    @cached_property
     def model(self) -> Mapping[str, Any]:
         """What the model's config.json says."""
-        return read_model_config(self.folder / "model")
+        return self._config if self.of_task else read_model_config(self.folder / "model")
+
+    @cached_property
+    def _config(self) -> Mapping[str, Any]:
+        return _mapping(self.folder / "model" / "config.json") or {}
+
+    @property
+    def of_task(self) -> bool:
+        """Whether a task was trained, and not a tokenizer."""
+        return self._config.get("kind") == TASK
+
+    @property
+    def evaluated_by(self) -> str:
+        """The command that measures such a run."""
+        return f"tavq {'task ' if self.of_task else ''}evaluate RUN --data DATA"
 
     @property
     def size(self) -> int:
@@ -71,7 +92,9 @@ class Run:
 def read_run(folder: Path, name: str | None = None) -> Run:
     """The run in a folder."""
     if not folder.is_dir():
-        raise UsageError(f"There is no run folder {folder}; give the folder that `tavq train --out` wrote.")
+        raise UsageError(
+            f"There is no run folder {folder}; give the one that `tavq train --out` wrote (or task train)."
+        )
     missing = [part for part in ("model/config.json", "log.jsonl") if not (folder / part).is_file()]
     if missing:
         raise UsageError(
@@ -102,7 +125,15 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     while len(set(names)) < len(names):
         length += 1
         names = ["/".join(folder.resolve().parts[-length:]) for folder in folders]
-    return [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
+    runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
+    tasks = [run.name for run in runs if run.of_task]
+    tokenizers = [run.name for run in runs if not run.of_task]
+    if tasks and tokenizers:
+        raise UsageError(
+            f"{tasks[0]} is a run of a task and {tokenizers[0]} one of a tokenizer; their figures say different "
+            "things. Compare runs of one kind."
+        )
+    return runs
 
 
 def _mapping(path: Path) -> dict[str, Any] | None:

@@ -56,7 +56,7 @@ def differences(runs: Sequence[Run]) -> list[str]:
     ]
     missing = [run.name for run in runs if run.evaluation is None]
     if missing:
-        found.append(f"Not evaluated yet: {', '.join(missing)}. Run: tavq evaluate RUN --data DATA")
+        found.append(f"Not evaluated yet: {', '.join(missing)}. Run: {runs[0].evaluated_by}")
     evaluated = [run.evaluation for run in runs if run.evaluation is not None]
     found += [
         f"The figures do not stand on the same pictures or networks: {key} differs between the evaluations."

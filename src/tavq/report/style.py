@@ -60,6 +60,13 @@ img { image-rendering: pixelated; display: block; border-radius: 3px; max-width:
 .row img { width: 100%; }
 .row figure { margin: 0; }
 .row figcaption { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; font-size: 12px; }
+.rows > figure { margin: 0; break-inside: avoid; }
+.said { font-size: 13px; line-height: 1.4; margin-top: 4px; overflow-wrap: anywhere; }
+.named { font-size: 12px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.sheet { margin: 0 0 22px; } .sheet img { width: 100%; max-width: 720px; }
+thead th.number { white-space: normal; vertical-align: bottom; }
+.ends { display: block; color: var(--soft); font-size: 11.5px; font-weight: 400; }
+section > h3 { margin-top: 26px; }
 .progress { break-inside: avoid; margin: 0 0 18px; }
 .progress img { width: 100%; }
 .book { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr)); gap: 26px 34px; }

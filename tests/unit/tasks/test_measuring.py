@@ -153,6 +153,19 @@ def test_the_untrained_network_is_measured_beside(model: Callable[..., TaskModel
     assert evaluate_task(trained, test_split, [Small()]) == found
 
 
+def test_an_objective_that_draws_gives_the_same_figure_again(
+    model: Callable[..., TaskModel], test_split: FolderDataset
+) -> None:
+    """Which tokens are masked is drawn from torch's global generator, and the same of both networks."""
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(evaluate_task(model(MASKED), test_split, [Small()]))
+    assert found[0] == found[1]
+    again = evaluate_task(untrained(model(MASKED)), test_split, [Small()])
+    assert again["loss/task/masked"] == again["untrained/loss/task/masked"]
+
+
 def test_untrained_weights_follow_from_a_fixed_seed_and_draw_from_no_other(model: Callable[..., TaskModel]) -> None:
     made = model()
     torch.manual_seed(1)
@@ -230,12 +243,15 @@ def test_a_task_that_repeats_training_pictures_is_caught(
 
 
 def test_novelty_of_other_data_and_of_the_training_split_is_warned_of(
-    model: Callable[..., TaskModel], test_split: FolderDataset
+    model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
 ) -> None:
     other = evaluate_task(model(data_sha256="0"), test_split, [Small()])
     assert "was trained on other data than pictures" in other["novelty_warning"]
-    own = evaluate_task(model(), FolderDataset(test_split.folder, "train"), [Small()])
+    train = FolderDataset(test_split.folder, "train")
+    own = evaluate_task(model(own=Known(tokens(tokenizer, train))), train, [Small()])
     assert "are training pictures" in own["novelty_warning"]
+    # what is drawn may be near its own key's picture, and the pictures themselves are compared with the others
+    assert own["novelty/nearest_distance_small"] < own["novelty/nearest_distance_small_held_out"]
 
 
 # --- completion -----------------------------------------------------------------------------------------------------

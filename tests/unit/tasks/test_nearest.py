@@ -82,9 +82,7 @@ def train_of(dataset: FolderDataset, limit: int | None = None) -> FolderDataset:
 
 def test_texts_by_the_cosine_of_mean_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = write(tmp_path, {"train": ["t", "u", "v", "w"], "test": ["a", "b", "c", "d"]})
-    text = Text(
-        t=[[10, 0]], u=[[0, 1]], v=[], w=[[1, 0.2], [1, 1.8]], a=[[0.1, 0]], b=[[5, 5]], c=[[0, 9], [0, 1]], d=[]
-    )
+    text = Text(t=[[10, 0]], u=[[0, 1]], v=[], w=[[1, -1], [1, 3]], a=[[0.1, 0]], b=[[5, 5]], c=[[0, 9], [0, 1]], d=[])
     names = ["a.png", "b.png", "c.png", "d.png"]
     for chunk in (1024, 1):
         monkeypatch.setattr(nearest, "TEXTS", chunk)

@@ -56,16 +56,21 @@ def rows(found: list[Codes]) -> list[list[int]]:
     return torch.cat([codes.tokens for codes in found]).tolist()
 
 
+def epochs(found: list[list[int]]) -> list[list[int]]:
+    """The first token of each sample, by epoch."""
+    return [[row[0] for row in found[start : start + 7]] for start in range(0, len(found), 7)]
+
+
 # --- batches --------------------------------------------------------------------------------------------------------
 
 
 def test_each_epoch_has_every_picture_once_and_in_another_order(dataset: FolderDataset) -> None:
     found = rows(batches(dataset, 7))  # 28 samples of 7 pictures, whose epochs end within batches
-    order = [row[0] // 100 for row in found]
-    epochs = [order[start : start + 7] for start in range(0, 28, 7)]
-    assert [sorted(epoch) for epoch in epochs] == [list(range(7))] * 4
-    assert len({tuple(epoch) for epoch in epochs}) == 4
-    assert order != [row[0] // 100 for row in rows(batches(dataset, 7, seed=4))]
+    order = [[token // 100 for token in epoch] for epoch in epochs(found)]
+    assert [sorted(epoch) for epoch in order] == [list(range(7))] * 4
+    assert len({tuple(epoch) for epoch in order}) == 4
+    other = epochs(rows(batches(dataset, 7, seed=4)))
+    assert order != [[token // 100 for token in epoch] for epoch in other]
 
 
 def test_tokens_belong_to_their_keys_and_to_one_side(dataset: FolderDataset) -> None:
@@ -89,6 +94,8 @@ def test_half_of_the_pictures_are_mirrored_anew_in_each_epoch(dataset: FolderDat
         by_picture.setdefault(row[0] // 100, []).append(row[0] // 10 % 10)
     assert len({tuple(sides) for sides in by_picture.values()}) == 7
     assert rows(batches(dataset, 7)) == rows(batches(dataset, 7))
+    other = rows(batches(dataset, 70, batch=7, seed=4))
+    assert [sorted(epoch) for epoch in epochs(found)] != [sorted(epoch) for epoch in epochs(other)]
     assert {row[0] // 10 % 10 for row in rows(batches(dataset, 7, table=table(sides=1)))} == {0}
 
 
