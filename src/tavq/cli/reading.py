@@ -14,7 +14,7 @@ SHOWN = 5
 BATCH = 32
 Share = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1))]
 Temperature = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=100))]
-Beams = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))]
+Few = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))]
 
 
 def add_to(app: App) -> None:
@@ -49,8 +49,8 @@ def caption(
     images: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
     /,
     *,
-    count: Beams = 1,
-    beams: Beams | None = None,
+    count: Few = 1,
+    beams: Few | None = None,
     temperature: Temperature | None = None,
     top_p: Share | None = None,
     top_k: Count | None = None,
@@ -113,14 +113,11 @@ def _writing(
     from tavq.core.config import build
     from tavq.nets.language import WritingConfig
 
-    if temperature is None and (top_p is not None or top_k is not None):
-        temperature = usual.temperature or 1.0
-    if beams is None and temperature is None:
-        return usual if usual.temperature else usual.model_copy(update={"beams": max(usual.beams, count)})
-    drawn = bool(temperature)
+    asked = temperature is None and (top_p is not None or top_k is not None)
+    drawn = asked or bool(usual.temperature if temperature is None and beams is None else temperature)
     given = {
         "beams": beams or (1 if drawn else max(usual.beams, count)),
-        "temperature": temperature or 0.0,
+        "temperature": (temperature or usual.temperature or 1.0) if drawn else 0.0,
         "top_p": top_p or (usual.top_p if drawn else None),
         "top_k": top_k or (usual.top_k if drawn else None),
     }

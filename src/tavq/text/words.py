@@ -1,6 +1,7 @@
 """Text as numbers for a language model: the words of the training texts, or the pieces of a pretrained model."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,7 @@ class Words:
         """
         if not text.strip():
             raise UsageError(f"The {what} is empty; write it in the words of the model's training texts.")
+        text = unicodedata.normalize("NFC", text)  # an accent that is joined to its letter later would have no place
         found = self._tokenizer.encode(text, add_special_tokens=False)
         pieces = [(number, text[start:end]) for number, (start, end) in zip(found.ids, found.offsets, strict=True)]
         words = [(number, piece) for number, piece in pieces if any(map(str.isalnum, piece))]
