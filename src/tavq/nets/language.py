@@ -159,11 +159,12 @@ class LanguageModel(nn.Module):
 
         with quiet_transformers():
             try:
-                other, told = GPT2LMHeadModel.from_pretrained(
+                loaded: Any = GPT2LMHeadModel.from_pretrained(
                     gpt2_folder(self.config.pretrained), use_safetensors=True, output_loading_info=True
                 )
             except Exception as error:  # transformers raises a dozen kinds; each means that it cannot be had
                 raise FileError(f"{self.config.pretrained} cannot be read: {first_line(error)[:300]}") from error
+        other, told = loaded
         missing = sorted(set(told["missing_keys"]) - {HEAD})
         if missing:  # transformers draws them anew and only remarks it
             raise FileError(f"{self.config.pretrained} lacks {len(missing)} of its weights, for example {missing[0]}.")
@@ -223,9 +224,10 @@ class LanguageModel(nn.Module):
             **(draws if drawn else {}),
         )
         seen = torch.ones(rows.shape[:2], dtype=torch.long, device=rows.device)
+        gpt: Any = self.gpt  # what generate returns depends on its settings
         with torch.random.fork_rng([rows.device] if rows.is_cuda else []):
             torch.manual_seed(seed)
-            found = self.gpt.generate(inputs_embeds=rows, attention_mask=seen, generation_config=how)
+            found = gpt.generate(inputs_embeds=rows, attention_mask=seen, generation_config=how)
         texts = [_until(text, end) for text in found.tolist()]
         return [texts[place : place + count] for place in range(0, len(texts), count)]
 

@@ -143,11 +143,12 @@ class Captioning(ReadingTask):
     ) -> list[list[str]]:
         """For each picture so many captions; of a search the best first. The same seed gives the same captions."""
         assert self.words is not None
+        rest = range(self.words.size, self.config.language.vocabulary)  # rows of a pretrained table that are no word
         written = self.language.write(
             self.adapter(rows),
             writing or self.config.writing,
             self.words.end,
-            self.words.unwritten,
+            [*self.words.unwritten, *rest],
             self.config.longest,
             count,
             seed,

@@ -277,6 +277,17 @@ def test_a_frozen_model_drops_nothing_out(gpt2: Path) -> None:
         assert (len(values) == 1) == same
 
 
+def test_rows_of_the_table_that_are_no_word_are_never_written(gpt2: Path) -> None:
+    task = made(settings(language={"pretrained": str(gpt2)}, longest=2))
+    with torch.no_grad():
+        task.language.gpt.transformer.wte.weight[:-3].zero_()  # all the others are equally likely
+    found = task.caption(rows(1), WritingConfig(beams=1, temperature=1.0), 50)[0]
+    assert len(set(found)) > 10
+    with torch.no_grad():
+        task.language.gpt.transformer.wte.weight[-3:] *= 1000
+    assert task.caption(rows(1), WritingConfig(beams=1, temperature=1.0), 50)[0] == found
+
+
 def test_weights_that_were_drawn_cannot_be_frozen() -> None:
     with pytest.raises(UsageError, match=r"name a language\.pretrained"):
         settings(freeze_language=True)
