@@ -176,18 +176,38 @@ def cider_d(pictures: Mapping[str, Captioned]) -> list[float]:
     Differs from the paper: the length of a text counts its pairs of words, as in coco-caption, which only tells
     texts of no word from texts of one.
     """
+    weights, never = _weights([picture.references for picture in pictures.values()])
+    return [
+        _cider_d(
+            _weighted(picture.caption, weights, never),
+            [_weighted(text, weights, never) for text in picture.references],
+        )
+        for picture in pictures.values()
+    ]
+
+
+def cider_d_of_constants(captions: Sequence[str], pictures: Sequence[Sequence[str]]) -> list[float]:
+    """CIDEr-D of each caption, were it said of every picture; captions and references as tokenized texts.
+
+    Time O(captions x references).
+    """
+    weights, never = _weights(pictures)
+    known = [[_weighted(text, weights, never) for text in references] for references in pictures]
+    said = (_weighted(caption, weights, never) for caption in captions)
+    return [math.fsum(_cider_d(own, references) for references in known) / len(known) for own in said]
+
+
+def _weights(pictures: Sequence[Sequence[str]]) -> tuple[Ngrams, float]:
+    """The weight of each n-gram of the references, and that of one that none of them has."""
     seen: Counter[tuple[str, ...]] = Counter()
-    for picture in pictures.values():
-        seen.update({ngram for reference in picture.references for ngram in ngrams(reference)})
+    for references in pictures:
+        seen.update({ngram for reference in references for ngram in ngrams(reference)})
     weights = {ngram: math.log(len(pictures) / count) for ngram, count in seen.items()}
-    never = math.log(len(pictures)) if pictures else 0.0
-    return [_cider_d(picture, weights, never) for picture in pictures.values()]
+    return weights, math.log(len(pictures)) if pictures else 0.0
 
 
-def _cider_d(picture: Captioned, weights: Ngrams, never: float) -> float:
-    own = _weighted(picture.caption, weights, never)
-    similarities = [_similarity(own, _weighted(text, weights, never)) for text in picture.references]
-    return 10 * sum(similarities) / len(similarities)
+def _cider_d(own: _Weighted, references: Sequence[_Weighted]) -> float:
+    return 10 * sum(_similarity(own, reference) for reference in references) / len(references)
 
 
 def _weighted(text: str, weights: Ngrams, never: float) -> _Weighted:

@@ -1,5 +1,6 @@
 """A language model that reads rows of a picture before its words: GPT-2, pretrained or small and new."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,17 @@ from tavq.core.pretrained import hub_folder, quiet_transformers
 
 FILES = ("*.json", "*.txt", "model*.safetensors")
 HEAD = "lm_head.weight"
+
+PLAIN: dict[str, Any] = {
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-5,
+    "n_inner": None,
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "tie_word_embeddings": True,
+    "add_cross_attention": False,
+}
+"""What a GPT-2 has beside its sizes; a model that was trained with anything else would compute something else here."""
 
 
 class LanguageConfig(Config):
@@ -45,20 +57,62 @@ class LanguageConfig(Config):
         if self.pretrained is None:
             sizes = {"vocabulary": self.vocabulary or vocabulary, "places": self.places or places}
             return self.model_copy(update=sizes)
-        stored = read_json(gpt2_folder(self.pretrained) / "config.json")
-        if not isinstance(stored, dict) or stored.get("model_type") != "gpt2":
-            kind = stored.get("model_type") if isinstance(stored, dict) else None
-            raise UsageError(f"{self.pretrained} is a model of the kind {kind!r}; a GPT-2 is needed.")
-        names = {"layers": "n_layer", "heads": "n_head", "width": "n_embd", "vocabulary": "vocab_size"}
-        found: dict[str, Any] = {own: stored.get(theirs) for own, theirs in names.items()}
-        found["places"] = stored.get("n_positions", stored.get("n_ctx"))
-        fitted = build(LanguageConfig, {**self.model_dump(), **found}, f"The model {self.pretrained}")
-        if fitted.places is None or fitted.places < places:
+        fitted = build(LanguageConfig, {**self.model_dump(), **_sizes(self.pretrained)}, f"The model {self.pretrained}")
+        assert fitted.places is not None, "_sizes gives all"
+        assert fitted.vocabulary is not None, "_sizes gives all"
+        if fitted.places < places:
             raise UsageError(
                 f"{self.pretrained} reads {fitted.places} rows and words and {places} are needed; choose a larger "
                 "task.picture.patch or a smaller task.longest."
             )
+        if fitted.vocabulary < vocabulary:
+            raise FileError(
+                f"{self.pretrained} has a tokenizer of {vocabulary:,} tokens and a model of {fitted.vocabulary:,}; "
+                "they do not belong together."
+            )
         return fitted
+
+
+def _sizes(name: str) -> dict[str, int]:
+    """The sizes of a pretrained GPT-2, from its config.json."""
+    path = gpt2_folder(name) / "config.json"
+    stored = read_json(path)
+    kind = stored.get("model_type") if isinstance(stored, dict) else None
+    if kind != "gpt2":
+        raise UsageError(f"{name} is a model of the kind {kind!r}; a GPT-2 is needed.")
+    names = {"layers": "n_layer", "heads": "n_head", "width": "n_embd", "vocabulary": "vocab_size"}
+    found = {own: stored.get(theirs) for own, theirs in names.items()}
+    found["places"] = stored.get("n_positions", stored.get("n_ctx"))
+    for own, size in found.items():
+        if type(size) is not int:
+            raise FileError(f"{path} lacks {names.get(own, 'n_positions')!r}, a whole number.")
+    if stored.get("n_inner") == 4 * found["width"]:  # what null stands for
+        stored["n_inner"] = None
+    odd = next((key for key, plain in PLAIN.items() if stored.get(key, plain) != plain), None)
+    if odd is not None:
+        raise UsageError(f"{name} has {odd} {stored[odd]!r:.40}; a GPT-2 with {PLAIN[odd]!r} is needed.")
+    return found
+
+
+class WritingConfig(Config):
+    """How texts are written: searched by beams, or drawn word by word."""
+
+    beams: int = Field(5, ge=1, le=64)
+    """Beginnings that the search keeps; 1 takes the likeliest word each time."""
+    temperature: float = Field(0.0, ge=0, le=100)
+    """0 searches; above, words are drawn, their logits divided by it."""
+    top_p: float | None = Field(None, gt=0, le=1)
+    """Draws among the likeliest words that together have this probability; null for all."""
+    top_k: int | None = Field(None, ge=1)
+    """Draws among so many of the likeliest words; null for all."""
+
+    @model_validator(mode="after")
+    def _search_or_draw(self) -> "WritingConfig":
+        if self.temperature and self.beams > 1:
+            raise ValueError(f"words are drawn (temperature {self.temperature}) or searched (beams {self.beams})")
+        if not self.temperature and (self.top_p or self.top_k):
+            raise ValueError("top_p and top_k choose among words that are drawn; give a temperature above 0")
+        return self
 
 
 def gpt2_folder(name: str) -> Path:
@@ -105,9 +159,15 @@ class LanguageModel(nn.Module):
 
         with quiet_transformers():
             try:
-                other = GPT2LMHeadModel.from_pretrained(gpt2_folder(self.config.pretrained), use_safetensors=True)
+                loaded: Any = GPT2LMHeadModel.from_pretrained(
+                    gpt2_folder(self.config.pretrained), use_safetensors=True, output_loading_info=True
+                )
             except Exception as error:  # transformers raises a dozen kinds; each means that it cannot be had
                 raise FileError(f"{self.config.pretrained} cannot be read: {first_line(error)[:300]}") from error
+        other, told = loaded
+        missing = sorted(set(told["missing_keys"]) - {HEAD})
+        if missing:  # transformers draws them anew and only remarks it
+            raise FileError(f"{self.config.pretrained} lacks {len(missing)} of its weights, for example {missing[0]}.")
         self.gpt.load_state_dict(other.state_dict())
 
     def embed(self, ids: Int[Tensor, "b m"]) -> Float[Tensor, "b m c"]:
@@ -119,8 +179,61 @@ class LanguageModel(nn.Module):
         return self.gpt.transformer(inputs_embeds=rows, attention_mask=mask.long(), use_cache=False).last_hidden_state
 
     def logits(self, rows: Float[Tensor, "*b c"]) -> Float[Tensor, "*b v"]:
-        """Of the word that follows."""
-        return rows @ self.gpt.transformer.wte.weight.T
+        """Of the word that follows; in full precision, which a softmax over many words needs."""
+        return self.gpt.lm_head(rows).float()
+
+    @torch.no_grad()
+    def write(
+        self,
+        rows: Float[Tensor, "b n c"],
+        config: WritingConfig,
+        end: int,
+        unwritten: Sequence[int],
+        longest: int,
+        count: int = 1,
+        seed: int = 0,
+    ) -> list[list[list[int]]]:
+        """Of each picture so many texts that follow its rows, as words up to the end; of a search the best first.
+
+        The same rows and seed give the same texts; torch's generators stay as they were.
+
+        Args:
+            rows: of pictures.
+            config: how words are chosen.
+            end: the word that ends a text; it is never the first.
+            unwritten: words that are never chosen.
+            longest: words of a text at most.
+            count: texts of a picture.
+            seed: of the words that are drawn.
+        """
+        from transformers import GenerationConfig
+
+        drawn = config.temperature > 0
+        if not drawn and count > config.beams:
+            raise UsageError(f"{count} texts of a picture need as many beams, not {config.beams}, or a temperature.")
+        draws = {"temperature": config.temperature, "top_p": config.top_p or 1.0, "top_k": config.top_k or 0}
+        how = GenerationConfig(
+            max_new_tokens=longest,
+            min_new_tokens=1,
+            num_beams=config.beams,
+            num_return_sequences=count,
+            do_sample=drawn,
+            suppress_tokens=list(unwritten) or None,
+            eos_token_id=end,
+            pad_token_id=end,  # what follows the end
+            **(draws if drawn else {}),
+        )
+        seen = torch.ones(rows.shape[:2], dtype=torch.long, device=rows.device)
+        gpt: Any = self.gpt  # what generate returns depends on its settings
+        with torch.random.fork_rng([rows.device] if rows.is_cuda else []):
+            torch.manual_seed(seed)
+            found = gpt.generate(inputs_embeds=rows, attention_mask=seen, generation_config=how)
+        texts = [_until(text, end) for text in found.tolist()]
+        return [texts[place : place + count] for place in range(0, len(texts), count)]
+
+
+def _until(words: list[int], end: int) -> list[int]:
+    return words[: words.index(end)] if end in words else words
 
 
 def _without_head(module: Any, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:

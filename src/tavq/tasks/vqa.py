@@ -22,7 +22,7 @@ from tavq.core.errors import FileError
 from tavq.data.records import Question, Record
 from tavq.interfaces import Loss, Losses
 from tavq.metrics.answers import AnswerScores
-from tavq.nets.language import LanguageConfig, LanguageModel, gpt2_folder, padded
+from tavq.nets.language import LanguageConfig, LanguageModel, padded
 from tavq.tasks.base import Layout, tasks
 from tavq.tasks.reading import Adapter, Figures, Looked, Progress, ReadingConfig, ReadingTask, Seen
 from tavq.text.words import Words
@@ -103,7 +103,7 @@ class Vqa(ReadingTask):
         files.write_json(folder / ANSWERS, self.answers)
 
     def read_files(self, folder: Path) -> None:
-        self.words = Words.read(folder)
+        self.words = Words.read(folder, self.config.language.vocabulary)
         stored = files.read_json(folder / ANSWERS)
         if (
             not isinstance(stored, list)
@@ -183,9 +183,7 @@ class Vqa(ReadingTask):
 
 
 def _words(config: VqaConfig, examples: Sequence[Question]) -> Words:
-    if config.language.pretrained is not None:
-        return Words.pretrained(gpt2_folder(config.language.pretrained))
-    return Words.learned(example.question for example in examples)
+    return Words.of(config.language, (example.question for example in examples))
 
 
 def _commonest(examples: Iterable[Question]) -> dict[str, str]:

@@ -1,49 +1,76 @@
 """Text as numbers for a language model: the words of the training texts, or the pieces of a pretrained model."""
 
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tavq.core import files
 from tavq.core.errors import FileError, UsageError, first_line
+from tavq.nets.language import LanguageConfig, gpt2_folder
 
 PAD, END, UNKNOWN = "<pad>", "<end>", "<unknown>"
+ENDS = (END, "<|endoftext|>")
+"""Tokens that end a text: ours, and GPT-2's."""
+
 MOST = 20_000
 """Words that are kept, the most frequent first."""
 
 FILE = "words.json"
+
+WORD = r"\w+(?:['\u2019-]\w+)*|[^\w\s]"
+"""A word (dog's, ice-cream), or a mark."""
+
+CLOSE = re.compile(r" (?=[.,;:!?%)\]}])|(?<=[(\[{]) ")
+"""Spaces that nobody writes: before a mark that closes, and after one that opens."""
+
+FILES = ("tokenizer.json", "vocab.json")
+"""One of which every pretrained GPT-2 has: where both lack, transformers makes a tokenizer without a word."""
 
 
 class Words:
     """A tokenizer of texts.
 
     Attributes:
-        size: of its vocabulary.
+        size: of its vocabulary: the largest number and one.
         end: the number that ends a text.
         pad: the number that fills up a row; it never counts.
+        unwritten: the numbers that stand for no text, without the end.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self.size: int = tokenizer.get_vocab_size()
-        own = tokenizer.token_to_id(END)
-        self.end: int = own if own is not None else tokenizer.token_to_id("<|endoftext|>")
-        if self.end is None:
-            raise FileError(f"The vocabulary has no token that ends a text: neither {END} nor <|endoftext|>.")
-        self.pad: int = tokenizer.token_to_id(PAD) if own is not None else self.end
-        self.unknown: int | None = tokenizer.token_to_id(UNKNOWN)
+        # What a pretrained folder was saved with is about its own batches, not about ours.
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.encode_special_tokens = True  # a caption that says "<end>" must not end there
+        known = tokenizer.get_vocab()
+        self.size: int = max(known.values(), default=-1) + 1
+        ends = [known[name] for name in ENDS if name in known]
+        if not ends:
+            raise FileError(f"The vocabulary has no token that ends a text: neither {' nor '.join(ENDS)}.")
+        self.end: int = ends[0]
+        self.pad: int = known.get(PAD, self.end)
+        self.unknown: int | None = known.get(UNKNOWN)
+        self.unwritten = sorted({number for number in (self.pad, self.unknown) if number is not None} - {self.end})
+
+    @classmethod
+    def of(cls, config: LanguageConfig, texts: Iterable[str]) -> "Words":
+        """Those of the pretrained model that is named; else the words of some texts."""
+        return cls.learned(texts) if config.pretrained is None else cls.pretrained(gpt2_folder(config.pretrained))
 
     @classmethod
     def learned(cls, texts: Iterable[str]) -> "Words":
         """The words and marks of some texts in small letters, the most frequent first."""
-        from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+        from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
         made = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
         made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-        made.pre_tokenizer = pre_tokenizers.Whitespace()
-        made.decoder = decoders.WordPiece(prefix="##", cleanup=True)  # sets marks close to the word before
+        made.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), behavior="removed", invert=True)
         special = [PAD, END, UNKNOWN]
-        made.train_from_iterator(texts, trainers.WordLevelTrainer(vocab_size=MOST, special_tokens=special))
+        trainer = trainers.WordLevelTrainer(vocab_size=MOST, special_tokens=special, show_progress=False)
+        made.train_from_iterator(texts, trainer)
         return cls(made)
 
     @classmethod
@@ -51,25 +78,29 @@ class Words:
         """Those of a pretrained language model's folder."""
         from tavq.core.pretrained import quiet_transformers
 
+        if not any((folder / name).is_file() for name in FILES):
+            raise FileError(f"{folder} holds no tokenizer: neither {' nor '.join(FILES)}.")
         with quiet_transformers():
             from transformers import AutoTokenizer
 
             try:
-                tokenizer = AutoTokenizer.from_pretrained(folder)
+                return cls(AutoTokenizer.from_pretrained(folder).backend_tokenizer)
             except Exception as error:  # transformers raises a dozen kinds; each means that there is none
                 raise FileError(f"{folder} holds no tokenizer that can be read: {first_line(error)[:300]}") from error
-        return cls(tokenizer.backend_tokenizer)
 
     @classmethod
-    def read(cls, folder: Path) -> "Words":
-        """Those that `write` has put there."""
+    def read(cls, folder: Path, vocabulary: int | None = None) -> "Words":
+        """Those that `write` has put there; FileError where a number is beyond the model's `vocabulary`."""
         from tokenizers import Tokenizer
 
         text = files.read_text(folder / FILE)
         try:
-            return cls(Tokenizer.from_str(text))
+            words = cls(Tokenizer.from_str(text))
         except Exception as error:  # the library raises Exception itself
             raise FileError(f"{folder / FILE} is damaged: {first_line(error)[:300]}") from error
+        if vocabulary is not None and words.size > vocabulary:
+            raise FileError(f"{folder / FILE} has {words.size:,} words, and the model knows {vocabulary:,}.")
+        return words
 
     def write(self, folder: Path) -> None:
         """As one JSON file."""
@@ -84,7 +115,8 @@ class Words:
         ids = list(ids)
         ids = ids[: ids.index(self.end)] if self.end in ids else ids
         decoded: str = self._tokenizer.decode(ids, skip_special_tokens=True)
-        return " ".join(decoded.split())
+        text = " ".join(decoded.split())
+        return text if self._tokenizer.decoder is not None else CLOSE.sub("", text)  # words alone know no spaces
 
     def strange(self, what: str, text: str) -> list[str]:
         """The words of a text that are not known, as they are written.
@@ -93,6 +125,7 @@ class Words:
         """
         if not text.strip():
             raise UsageError(f"The {what} is empty; write it in the words of the model's training texts.")
+        text = unicodedata.normalize("NFC", text)  # an accent that is joined to its letter later would have no place
         found = self._tokenizer.encode(text, add_special_tokens=False)
         pieces = [(number, text[start:end]) for number, (start, end) in zip(found.ids, found.offsets, strict=True)]
         words = [(number, piece) for number, piece in pieces if any(map(str.isalnum, piece))]
@@ -102,4 +135,4 @@ class Words:
                 f"The {what} {text.strip()[:40]!r} has no word that the model knows; write it in the words of the "
                 "model's training texts."
             )
-        return strange
+        return list(dict.fromkeys(strange))

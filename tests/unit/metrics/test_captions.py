@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tavq.core.errors import DataError
-from tavq.metrics.captions import Captioned, CaptionScores, bleu, bleu_counts, cider_d, rouge_l
+from tavq.metrics.captions import Captioned, CaptionScores, bleu, bleu_counts, cider_d, cider_d_of_constants, rouge_l
 
 CASE = {
     "1": ("a man rides a brown horse", ["a man is riding a horse", "the man on a brown horse rides away"]),
@@ -170,3 +170,13 @@ def test_the_reference_case_of_coco_caption(real_data: Path) -> None:
         assert result["scores"][ours]["value"] == pytest.approx(case["scores"][theirs], abs=1e-9)
         each = [result["per_picture"][key][ours] for key in keys]
         assert each == pytest.approx(case["per_image"][theirs], abs=1e-9)
+
+
+def test_a_constant_caption_scores_what_it_scores_as_that_of_every_picture() -> None:
+    said = [caption for caption, _ in CASE.values()]
+    expected = []
+    for caption in said:
+        each = cider_d({key: Captioned(caption, tuple(texts)) for key, (_, texts) in CASE.items()})
+        expected.append(math.fsum(each) / len(each))
+    assert cider_d_of_constants(said, [texts for _, texts in CASE.values()]) == expected
+    assert len(set(expected)) == len(expected)

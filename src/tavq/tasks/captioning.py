@@ -1,0 +1,231 @@
+"""Captioning: the codes of a picture as the prefix of a language model, which goes on with a caption.
+
+Source: LG-VQ (arXiv 2405.14206), appendix A.1 and fig. 9 (a): the codes in the place of ClipCap's prefix (ClipCap,
+arXiv 2111.09734, section 3: two layers before GPT-2, which is trained too, or stays as it is).
+Differs from the paper: GPT-2 may be a small one trained from nothing, with the words of the training captions; a word
+that ends a caption is learned too, where ClipCap's code stops at the first full stop.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from tavq.core.errors import FileError
+from tavq.data.records import Record, name_hash
+from tavq.interfaces import Loss, Losses
+from tavq.metrics import ptb
+from tavq.metrics.captions import CaptionScores, cider_d_of_constants
+from tavq.metrics.meteor import meteor
+from tavq.nets.language import LanguageConfig, LanguageModel, WritingConfig, padded
+from tavq.tasks.base import Layout, tasks
+from tavq.tasks.reading import Adapter, Figures, Looked, Progress, ReadingConfig, ReadingTask, Seen
+from tavq.text.words import Words
+
+SAMPLED = 200
+"""Training pictures, and captions of theirs, among which the best constant caption is looked for."""
+
+
+class CaptioningConfig(ReadingConfig):
+    """The language model, what it learns to say, and how it says it."""
+
+    name: Literal["captioning"] = "captioning"
+    language: LanguageConfig = LanguageConfig()
+    of: Literal["captions", "long_text"] = "captions"
+    """What of a record is learned: each of its captions, or its long text."""
+    longest: int = Field(48, ge=2, le=1024)
+    """Words of a caption, its end among them, that are learned and written; of a longer one the first."""
+    freeze_language: bool = False
+    """Keep the pretrained language model as it is, and train the adapter alone: ClipCap's second variant."""
+    writing: WritingConfig = WritingConfig()
+    """How captions are written where a call does not say otherwise."""
+
+    @model_validator(mode="after")
+    def _nothing_drawn_is_frozen(self) -> "CaptioningConfig":
+        if self.freeze_language and self.language.pretrained is None:
+            raise ValueError("freeze_language keeps drawn weights as they are; name a language.pretrained")
+        return self
+
+
+@dataclass(frozen=True)
+class Said:
+    """Captions as words, the end among them."""
+
+    ids: Int[Tensor, "b m"]
+    mask: Bool[Tensor, "b m"]
+
+
+@tasks.register("captioning")
+class Captioning(ReadingTask):
+    """Writes captions of a picture."""
+
+    Config = CaptioningConfig
+    commands = frozenset({"caption"})
+    mean_of_examples = False
+    """The loss is the mean over the words of a batch, as in ClipCap: the captions' likelihood, in which a word of a
+    short caption counts no more than one of a long caption."""
+
+    def __init__(self, config: CaptioningConfig, layout: Layout, width: int) -> None:
+        super().__init__()
+        self.config, self.layout = config, layout
+        self.adapter = Adapter(config.picture, layout, width, config.language.width)
+        self.language = LanguageModel(config.language)
+        if config.freeze_language:
+            self.language.requires_grad_(False)
+        self.words: Words | None = None
+
+    def train(self, mode: bool = True) -> "Captioning":
+        """A language model that stays as it is drops nothing out either."""
+        super().train(mode)
+        if self.config.freeze_language:
+            self.language.eval()
+        return self
+
+    # --- learning -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def examples(cls, config: Any, record: Record) -> Sequence[str]:
+        texts = record.captions if config.of == "captions" else (record.long_text or "",)
+        return [" ".join(text.split()) for text in texts if text.strip()]
+
+    @classmethod
+    def wants(cls, config: Any) -> str:
+        return "captions" if config.of == "captions" else "long texts (task.of long_text)"
+
+    @classmethod
+    def fitted(cls, config: Any, layout: Layout, examples: Sequence[str]) -> CaptioningConfig:
+        places = config.picture.rows(layout) + config.longest
+        language = config.language.fitted(Words.of(config.language, examples).size, places)
+        fitted: CaptioningConfig = config.model_copy(update={"language": language})
+        return fitted
+
+    def take(self, examples: Sequence[str]) -> None:
+        self.language.take()
+        self.words = Words.of(self.config.language, examples)
+
+    def write_files(self, folder: Path) -> None:
+        assert self.words is not None
+        self.words.write(folder)
+
+    def read_files(self, folder: Path) -> None:
+        self.words = Words.read(folder, self.config.language.vocabulary)
+
+    def collate(self, examples: Sequence[str]) -> Said:
+        assert self.words is not None
+        ids = [[*ids, self.words.end][: self.config.longest] for ids in self.words.ids(examples)]
+        return Said(*padded(ids, self.words.pad))
+
+    def loss(self, batch: Seen) -> Losses:
+        """The cross-entropy of each word after the picture and the words before it, the mean over words.
+
+        A caption that was cut has no end to learn.
+        """
+        ids, mask = batch.asked.ids, batch.asked.mask
+        picture = self.adapter(batch.rows)
+        seen = torch.ones(picture.shape[:2], dtype=torch.bool, device=mask.device)
+        rows = torch.cat([picture, self.language.embed(ids[:, :-1])], dim=1)
+        read = self.language(rows, torch.cat([seen, mask[:, :-1]], dim=1))
+        before = read[:, picture.shape[1] - 1 :]  # the last row of the picture tells the first word
+        return {"captioning/word": Loss(F.cross_entropy(self.language.logits(before[mask]), ids[mask]), 1.0)}
+
+    # --- use ----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def caption(
+        self, rows: Float[Tensor, "b n d"], writing: WritingConfig | None = None, count: int = 1, seed: int = 0
+    ) -> list[list[str]]:
+        """For each picture so many captions; of a search the best first. The same seed gives the same captions."""
+        assert self.words is not None
+        rest = range(self.words.size, self.config.language.vocabulary)  # rows of a pretrained table that are no word
+        written = self.language.write(
+            self.adapter(rows),
+            writing or self.config.writing,
+            self.words.end,
+            [*self.words.unwritten, *rest],
+            self.config.longest,
+            count,
+            seed,
+        )
+        return [[self.words.text(ids) for ids in texts] for texts in written]
+
+    def measure(
+        self,
+        batches: Iterable[Looked],
+        training: Sequence[tuple[str, Any]],
+        progress: Progress | None = None,
+    ) -> Figures:
+        """BLEU, ROUGE-L, CIDEr-D and, where its tool is, METEOR, against all captions of a picture.
+
+        Beside them `constant/…`, the training caption that fits the training pictures best, and `shuffled/…`, what was
+        written of other pictures.
+        """
+        said: dict[str, str] = {}
+        references: dict[str, list[str]] = defaultdict(list)
+        count = 0
+        for rows, keys, examples in batches:
+            places = {key: place for place, key in enumerate(keys) if key not in said}
+            if places:
+                written = self.caption(rows[list(places.values())])
+                said |= {key: captions[0] for key, captions in zip(places, written, strict=True)}
+            for key, example in zip(keys, examples, strict=True):
+                references[key].append(example)
+            count += len(keys)
+            if progress is not None:
+                progress(count)
+        guesses = {"": said, "shuffled/": _shuffled(said)}
+        if training:
+            guesses["constant/"] = dict.fromkeys(said, best_constant(training))
+        return {
+            f"{name}{figure}": value
+            for name, captions in guesses.items()
+            for figure, value in _scored(captions, references).items()
+        }
+
+
+# --- scores -----------------------------------------------------------------------------------------------------
+
+
+def _scored(captions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> Figures:
+    if not captions:
+        return {}
+    scores = CaptionScores()
+    for key, caption in captions.items():
+        scores.add(key, caption, references[key])
+    found: Figures = scores.compute()["scores"]
+    try:
+        return found | meteor(scores.tokenized())["scores"]
+    except FileError:  # neither the tool nor WordNet is installed
+        return found
+
+
+def _shuffled(captions: Mapping[str, str]) -> dict[str, str]:
+    """Each picture with the caption of another one, far from it in the order of names; {} where there is no other."""
+    keys = sorted(captions)
+    if len(keys) < 2:
+        return {}
+    half = len(keys) // 2
+    return {key: captions[other] for key, other in zip(keys, keys[half:] + keys[:half], strict=True)}
+
+
+def best_constant(training: Sequence[tuple[str, str]]) -> str:
+    """The caption that, said of every picture, has the best CIDEr-D: what can be said without looking.
+
+    Looked for among 200 captions of 200 pictures, those with the smallest hashes of their names; of the captions the
+    most frequent first.
+    """
+    captions: dict[str, list[str]] = defaultdict(list)
+    for key, caption in training:
+        captions[key].append(caption)
+    chosen = [captions[key] for key in sorted(captions, key=lambda key: (name_hash(key), key))[:SAMPLED]]
+    counts = Counter(caption for texts in chosen for caption in texts)
+    candidates = sorted(counts, key=lambda caption: (-counts[caption], caption))[:SAMPLED]
+    known = [[ptb.tokenize(text) for text in texts] for texts in chosen]
+    scores = cider_d_of_constants([ptb.tokenize(caption) for caption in candidates], known)
+    return candidates[max(range(len(scores)), key=lambda place: scores[place])]

@@ -1,0 +1,47 @@
+"""A GPT-2 of a few thousand numbers with random weights and byte pieces of its own, as a folder like any other."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+TEXTS = ["A red barn beside a lake.", "There is a green barn.", "A blue house on a hill, under clouds."]
+
+
+def write_gpt2(folder: Path, seed: int = 0, places: int = 48, extra: int = 3, **settings: Any) -> Path:
+    """Writes a GPT-2 of width 16; the same seed gives the same weights.
+
+    Args:
+        folder: where.
+        seed: of the weights.
+        places: that it reads.
+        extra: rows of its table beyond its tokens.
+        settings: of its config beside the sizes.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    size, end = tokenizer.get_vocab_size(), tokenizer.token_to_id("<|endoftext|>")
+    config = GPT2Config(
+        vocab_size=size + extra,
+        n_positions=places,
+        n_layer=1,
+        n_head=2,
+        n_embd=16,
+        bos_token_id=end,
+        eos_token_id=end,
+        **settings,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        GPT2LMHeadModel(config).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>").save_pretrained(folder)
+    return folder

@@ -1,0 +1,291 @@
+"""A GPT-2 behind rows of a picture: its sizes, its pretrained weights, and how it writes."""
+
+import json
+import math
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_gpt2 import write_gpt2
+from torch import Tensor
+
+from tavq.core.errors import FileError, TavqError, UsageError
+from tavq.core.files import read_tensors, write_tensors
+from tavq.nets.language import LanguageConfig, LanguageModel, WritingConfig, padded
+
+SMALL = LanguageConfig(layers=2, heads=2, width=16, dropout=0.0)
+END = 1
+GREEDY = WritingConfig(beams=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_gpt2(tmp_path_factory.mktemp("gpt2") / "model")
+
+
+def drawn(seed: int = 0, vocabulary: int = 11, places: int = 24) -> LanguageModel:
+    torch.manual_seed(seed)
+    made = LanguageModel(SMALL.fitted(vocabulary, places)).eval().requires_grad_(False)
+    with torch.no_grad():  # fresh weights say one word for ever
+        for parameter in made.parameters():
+            parameter.mul_(6)
+    return made
+
+
+def rows(count: int = 3, length: int = 4, seed: int = 5) -> Tensor:
+    return torch.randn(count, length, 16, generator=torch.Generator().manual_seed(seed))
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+def test_it_reads_from_left_to_right_and_no_padding() -> None:
+    model, seen = drawn(), rows(2, 6)
+    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    found = model(seen, mask)
+    later = seen.clone()
+    later[:, 4:] = rows(2, 2, seed=6)
+    assert torch.equal(model(later, mask)[:, :4], found[:, :4])
+    torch.testing.assert_close(model(seen[1:, :4], mask[1:, :4]), found[1:, :4])
+    assert not torch.allclose(model(later, mask)[0, 4:], found[0, 4:])
+
+
+def test_the_head_is_the_table_of_words_and_is_kept_once() -> None:
+    model = drawn()
+    state = model.state_dict()
+    assert not any("lm_head" in key for key in state)
+    with torch.device("meta"):
+        other = LanguageModel(model.config)
+    other.load_state_dict(state, assign=True)
+    assert other.gpt.lm_head.weight is other.gpt.transformer.wte.weight
+    seen = rows()
+    everything = torch.ones(3, 4, dtype=torch.bool)
+    expected = model(seen, everything) @ model.gpt.transformer.wte.weight.T
+    torch.testing.assert_close(other.logits(other.eval()(seen, everything)), expected)
+
+
+def test_logits_are_of_full_precision_under_autocast() -> None:
+    model = drawn().train()
+    with torch.autocast("cpu", torch.bfloat16):
+        read = model(rows(), torch.ones(3, 4, dtype=torch.bool))
+        logits = model.logits(read)
+    assert logits.dtype == torch.float32
+    assert logits.isfinite().all()
+
+
+def test_rows_of_numbers_are_filled_up() -> None:
+    table, mask = padded([[5, 6, 7], [], [8]], 9)
+    assert table.tolist() == [[5, 6, 7], [9, 9, 9], [8, 9, 9]]
+    assert mask.tolist() == [[True] * 3, [False] * 3, [True, False, False]]
+    assert padded([[]], 9)[0].shape == (1, 1)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------
+
+
+def by_hand(model: LanguageModel, start: Tensor, longest: int, never: set[int]) -> list[int]:
+    """The likeliest word each time, everything read anew for each."""
+    words: list[int] = []
+    while len(words) < longest:
+        seen = torch.cat([start, model.embed(torch.tensor([words], dtype=torch.long))], dim=1)
+        read = model(seen, torch.ones(seen.shape[:2], dtype=torch.bool))
+        logits = model.logits(read[0, -1])
+        barred = never | ({END} if not words else set())
+        best = max((n for n in range(len(logits)) if n not in barred), key=lambda n: float(logits[n]))
+        if best == END:
+            break
+        words.append(best)
+    return words
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_beam_takes_the_likeliest_word_each_time(seed: int) -> None:
+    model, start = drawn(seed), rows(seed=seed + 20)
+    found = model.write(start, GREEDY, END, [0, 2], 9)
+    expected = [by_hand(model, start[place : place + 1], 9, {0, 2}) for place in range(3)]
+    assert [texts[0] for texts in found] == expected
+    assert len({tuple(text) for text in expected}) > 1
+
+
+def test_the_cases_of_one_beam_have_short_and_long_texts() -> None:
+    """Else the test above would not see an end."""
+    found = [by_hand(drawn(seed), rows(seed=seed + 20)[i : i + 1], 9, {0, 2}) for seed in range(4) for i in range(3)]
+    lengths = {len(text) for text in found}
+    assert 9 in lengths
+    assert len(lengths) > 1
+
+
+def likelihood(model: LanguageModel, start: Tensor, words: list[int]) -> float:
+    """The mean log-probability of the words, the end among them."""
+    seen = torch.cat([start, model.embed(torch.tensor([words[:-1]], dtype=torch.long))], dim=1)
+    read = model(seen, torch.ones(seen.shape[:2], dtype=torch.bool))[0, start.shape[1] - 1 :]
+    shares = model.logits(read).log_softmax(dim=1)
+    return float(shares[torch.arange(len(words)), torch.tensor(words)].sum()) / len(words)
+
+
+def every_text(vocabulary: int, longest: int) -> Iterator[list[int]]:
+    def grow(words: list[int]) -> Iterator[list[int]]:
+        if len(words) == longest or (words and words[-1] == END):
+            yield words
+            return
+        for word in range(vocabulary):
+            if word != END or words:
+                yield from grow([*words, word])
+
+    return grow([])
+
+
+@pytest.mark.parametrize("seed", [2, 3, 6])
+def test_a_wide_search_finds_the_likeliest_texts(seed: int) -> None:
+    model, start = drawn(seed, vocabulary=4), rows(1)
+    texts = sorted(every_text(4, 3), key=lambda text: -likelihood(model, start, text))
+    [found] = model.write(start, WritingConfig(beams=64), END, [], 3, count=4)
+    assert found == [[word for word in text if word != END] for text in texts[:4]]
+    assert len({len(text) for text in found}) > 1
+
+
+def test_words_are_drawn_by_their_probability() -> None:
+    model, start = drawn(3, vocabulary=6), rows(1) / 4
+    config = WritingConfig(beams=1, temperature=2.0)
+    first = [text[0] for text in model.write(start, config, END, [0], 1, count=4000)[0]]
+    logits = model.logits(model(start, torch.ones(1, 4, dtype=torch.bool))[0, -1]) / 2
+    logits[[0, END]] = -math.inf
+    shares = logits.softmax(dim=0)
+    for word in range(6):
+        assert first.count(word) / 4000 == pytest.approx(float(shares[word]), abs=0.03)
+    assert sum(share > 0.02 for share in shares.tolist()) > 2
+
+
+@pytest.mark.parametrize(("settings", "most"), [({"top_k": 2}, 2), ({"top_p": 1e-6}, 1), ({}, 99)])
+def test_few_words_can_be_drawn(settings: dict[str, Any], most: int) -> None:
+    model = drawn(3, vocabulary=70)  # more than the 50 that transformers stops at by itself
+    config = WritingConfig(beams=1, temperature=100.0, **settings)
+    first = {text[0] for text in model.write(rows(1), config, END, [], 1, count=2000)[0]}
+    assert len(first) == (69 if most == 99 else most)
+
+
+def test_a_seed_draws_the_same_words_and_leaves_others_alone() -> None:
+    model, config = drawn(), WritingConfig(beams=1, temperature=1.0)
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    found = [model.write(rows(), config, END, [], 9, count=2, seed=seed) for seed in (1, 1, 2)]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert found[0] == found[1] != found[2]
+    assert [len(texts) for texts in found[0]] == [2, 2, 2]
+
+
+def test_writing_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for config in (WritingConfig(), WritingConfig(beams=1, temperature=0.5, top_p=0.9, top_k=3), GREEDY):
+            drawn().write(rows(), config, END, [0, 2], 5)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_more_texts_than_beams_are_refused() -> None:
+    with pytest.raises(UsageError, match="3 texts of a picture need as many beams, not 2"):
+        drawn().write(rows(), WritingConfig(beams=2), END, [], 5, count=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temperature": 1.0}, "drawn .temperature 1.0. or searched .beams 5."),
+        ({"top_p": 0.5}, "give a temperature above 0"),
+        ({"top_k": 5, "beams": 1}, "give a temperature above 0"),
+        ({"beams": 65}, "less than or equal to 64"),
+        ({"temperature": 1.0, "beams": 1, "top_p": 1.5}, "less than or equal to 1"),
+    ],
+)
+def test_settings_of_writing_that_contradict_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        WritingConfig(**settings)
+
+
+# --- a pretrained model -----------------------------------------------------------------------------------------
+
+
+def test_a_pretrained_model_computes_what_it_did(folder: Path) -> None:
+    from transformers import GPT2LMHeadModel
+
+    config = LanguageConfig(pretrained=str(folder), dropout=0.0).fitted(300, 40)
+    assert (config.layers, config.heads, config.width, config.places) == (1, 2, 16, 48)
+    torch.manual_seed(9)
+    model = LanguageModel(config).eval()
+    model.take()
+    other = GPT2LMHeadModel.from_pretrained(folder).eval()
+    ids = torch.tensor([[5, 200, 7]])
+    read = model(model.embed(ids), torch.ones(1, 3, dtype=torch.bool))
+    torch.testing.assert_close(model.logits(read), other(ids).logits)
+
+
+def edited(folder: Path, place: Path, **settings: Any) -> LanguageConfig:
+    copy = shutil.copytree(folder, place)
+    stored = json.loads((copy / "config.json").read_text()) | settings
+    stored = {key: value for key, value in stored.items() if value != "gone"}
+    (copy / "config.json").write_text(json.dumps(stored))
+    return LanguageConfig(pretrained=str(copy))
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "message"),
+    [
+        ({"model_type": "bert"}, UsageError, "is a model of the kind 'bert'; a GPT-2 is needed"),
+        ({"model_type": "gone"}, UsageError, "of the kind None"),
+        ({"activation_function": "relu"}, UsageError, "has activation_function 'relu'; a GPT-2 with 'gelu_new'"),
+        ({"n_inner": 32}, UsageError, "has n_inner 32"),
+        ({"n_inner": 64, "tie_word_embeddings": False}, UsageError, "has tie_word_embeddings False"),
+        ({"scale_attn_by_inverse_layer_idx": True}, UsageError, "has scale_attn_by_inverse_layer_idx True"),
+        ({"layer_norm_epsilon": 1e-6}, UsageError, "has layer_norm_epsilon 1e-06"),
+        ({"n_embd": "gone"}, FileError, "lacks 'n_embd', a whole number"),
+        ({"n_positions": "long"}, FileError, "lacks 'n_positions', a whole number"),
+        ({"n_head": 3}, UsageError, "width 16 is not a multiple of 3 heads"),
+        ({"n_layer": 10**6}, UsageError, "layers"),
+        ({"n_positions": 39}, UsageError, "reads 39 rows and words and 40 are needed; choose a larger"),
+        ({"vocab_size": 299}, FileError, "a tokenizer of 300 tokens and a model of 299; they do not belong"),
+    ],
+)
+def test_another_model_in_the_folder_is_refused(
+    folder: Path, tmp_path: Path, settings: dict[str, Any], kind: type[TavqError], message: str
+) -> None:
+    with pytest.raises(kind, match=re.escape(message)) as told:
+        edited(folder, tmp_path / "model", **settings).fitted(300, 40)
+    assert "\n" not in str(told.value)
+
+
+def test_the_same_inner_width_by_number_is_a_gpt2(folder: Path, tmp_path: Path) -> None:
+    assert edited(folder, tmp_path / "model", n_inner=64, n_positions="gone", n_ctx=40).fitted(300, 40).places == 40
+
+
+def _lacking(path: Path) -> None:
+    weights = read_tensors(path)
+    write_tensors(path, {key: value for key, value in weights.items() if "h.0.mlp" not in key}, {"format": "pt"})
+
+
+def _other_sizes(path: Path) -> None:
+    weights = read_tensors(path)
+    key = next(key for key in weights if key.endswith("wpe.weight"))
+    write_tensors(path, {**weights, key: torch.zeros(7, 16)}, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (Path.unlink, "cannot be read"),
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), "cannot be read"),
+        (_lacking, r"lacks 4 of its weights, for example transformer\.h\.0\.mlp"),
+        (_other_sizes, "cannot be read"),
+    ],
+)
+def test_damaged_weights_are_refused(folder: Path, tmp_path: Path, damage: Any, message: str) -> None:
+    copy = shutil.copytree(folder, tmp_path / "model")
+    damage(copy / "model.safetensors")
+    model = LanguageModel(LanguageConfig(pretrained=str(copy)).fitted(300, 40))
+    with pytest.raises(FileError, match=message) as told:
+        model.take()
+    assert "\n" not in str(told.value)

@@ -1,0 +1,352 @@
+"""Captioning: its loss by hand, how it writes, what it is measured beside, and a pretrained model in its folder."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_gpt2 import write_gpt2
+from torch import Tensor
+
+from tavq.core.config import build
+from tavq.core.errors import FileError, UsageError
+from tavq.data.records import Record
+from tavq.interfaces import total
+from tavq.metrics.captions import CaptionScores
+from tavq.nets.language import WritingConfig
+from tavq.tasks.base import Layout
+from tavq.tasks.captioning import SAMPLED, Captioning, CaptioningConfig, best_constant
+from tavq.tasks.folder import TaskConfig, load_task, save_task
+from tavq.tasks.reading import Seen
+from tavq.text.words import FILE, Words
+from tavq.tokenizer import Tokenizer, TokenizerConfig
+from tavq.training.settings import TaskRecipe
+from tavq.training.task_trainer import _groups
+
+LAYOUT = Layout(height=2, width=2, sizes=(7,))
+WIDTH = 3
+CAPTIONS = ["A red barn.", "A barn beside a lake.", "There is a green barn by the road."]
+LANGUAGE = {"layers": 1, "heads": 2, "width": 16, "dropout": 0.0}
+
+
+def settings(**more: Any) -> CaptioningConfig:
+    values = {"language": LANGUAGE, "picture": {"hidden": 8}, "longest": 8, "writing": {"beams": 1}, **more}
+    return build(CaptioningConfig, values, "test")
+
+
+def made(config: CaptioningConfig, captions: list[str] = CAPTIONS, seed: int = 0) -> Captioning:
+    torch.manual_seed(seed)
+    task = Captioning(Captioning.fitted(config, LAYOUT, captions), LAYOUT, WIDTH)
+    task.take(captions)
+    return task.eval()
+
+
+def rows(count: int = 3, seed: int = 3) -> Tensor:
+    return torch.randn(count, 4, WIDTH, generator=torch.Generator().manual_seed(seed)) * 2
+
+
+def seen(task: Captioning, captions: list[str], seed: int = 3) -> Seen:
+    return Seen(rows(len(captions), seed), tuple(map(str, range(len(captions)))), task.collate(captions))
+
+
+def small_tokenizer() -> Tokenizer:
+    net = {"channels": 8, "multipliers": [1, 1], "blocks": 1, "attention": False}
+    values = {"net": net, "codebook": {"name": "learned", "entries": 7, "width": WIDTH}, "quantizer": "nearest"}
+    return Tokenizer(build(TokenizerConfig, values, "test"))
+
+
+# --- what is learned --------------------------------------------------------------------------------------------
+
+
+def test_each_caption_is_an_example_or_the_long_text() -> None:
+    record = Record("a.png", captions=("A red\n barn. ", "A barn."), long_text="A  barn stands here.")
+    assert Captioning.examples(settings(), record) == ["A red barn.", "A barn."]
+    assert Captioning.examples(settings(of="long_text"), record) == ["A barn stands here."]
+    assert Captioning.examples(settings(of="long_text"), Record("b.png", captions=("A barn.",))) == []
+    assert Captioning.wants(settings()) == "captions"
+    assert "long_text" in Captioning.wants(settings(of="long_text"))
+
+
+def test_a_caption_ends_unless_it_was_cut() -> None:
+    task = made(settings(longest=6))
+    assert task.words is not None
+    said = task.collate(CAPTIONS)
+    ends = said.ids == task.words.end
+    assert said.mask.sum(dim=1).tolist() == [5, 6, 6]  # a red barn . END; a barn beside a lake .; there is a green …
+    assert ends.sum(dim=1).tolist() == [1, 0, 0]
+    assert said.ids[0].tolist()[:4] == task.words.ids(["a red barn."])[0]
+    assert said.ids[0].tolist()[4:] == [task.words.end, task.words.pad]
+
+
+def loss_by_hand(task: Captioning, batch: Seen) -> float:
+    """Word by word: everything before it is read anew, alone and without padding."""
+    losses = []
+    for row, ids, mask in zip(batch.rows, batch.asked.ids, batch.asked.mask, strict=True):
+        words = ids[mask]
+        picture = task.adapter(row[None])[0]
+        for place, word in enumerate(words):
+            read = torch.cat([picture, task.language.embed(words[None, :place])[0]])[None]
+            hidden = task.language(read, torch.ones(read.shape[:2], dtype=torch.bool))[0, -1]
+            logits = hidden @ task.language.gpt.transformer.wte.weight.T
+            losses.append(float((logits.logsumexp(dim=0) - logits[word]).detach()))
+    return math.fsum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("source", ["codes", "features", "none"])
+def test_the_loss_is_the_mean_over_all_words_and_ends(source: str) -> None:
+    task = made(settings(picture={"source": source, "hidden": 8}, longest=7))
+    batch = seen(task, CAPTIONS)
+    losses = task.loss(batch)
+    assert list(losses) == ["captioning/word"]
+    assert float(total(losses).detach()) == pytest.approx(loss_by_hand(task, batch), rel=1e-5)
+    short = seen(task, CAPTIONS[:1])  # without padding
+    assert float(total(task.loss(short)).detach()) == pytest.approx(loss_by_hand(task, short), rel=1e-5)
+
+
+def test_padding_counts_for_nothing() -> None:
+    task = made(settings())
+    batch = seen(task, CAPTIONS)
+    assert not bool(batch.asked.mask.all())
+    before = total(task.loss(batch))
+    batch.asked.ids[~batch.asked.mask] = 5
+    assert torch.equal(total(task.loss(batch)), before)
+
+
+def test_the_loss_is_finite_in_half_precision() -> None:
+    task = made(settings()).train()
+    batch = seen(task, CAPTIONS)
+    with torch.autocast("cpu", torch.bfloat16):
+        value = total(task.loss(batch))
+    value.backward()
+    assert value.dtype == torch.float32
+    assert float(value.detach()) == pytest.approx(float(total(task.loss(batch)).detach()), rel=0.02)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------
+
+
+def trained(captions: list[str] = CAPTIONS, **more: Any) -> Captioning:
+    task = made(settings(longest=12, **more), captions)
+    task.adapter.fit(rows(len(captions)))
+    batch = seen(task, captions)
+    optimizer = torch.optim.Adam(task.parameters(), 1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        total(task.loss(batch)).backward()
+        optimizer.step()
+    return task.eval()
+
+
+@pytest.fixture(scope="module")
+def fluent() -> Captioning:
+    return trained()
+
+
+@pytest.mark.parametrize("writing", [{"beams": 1}, {"beams": 4}, {"beams": 1, "temperature": 0.1}])
+def test_it_says_what_it_has_learned(fluent: Captioning, writing: dict[str, Any]) -> None:
+    found = fluent.caption(rows(), WritingConfig(**writing))
+    assert found == [[caption.lower()] for caption in CAPTIONS]
+
+
+def test_captions_are_as_many_as_asked_and_of_a_seed(fluent: Captioning) -> None:
+    writing = WritingConfig(beams=1, temperature=3.0)
+    found = fluent.caption(rows(), writing, 4, seed=1)
+    assert [len(captions) for captions in found] == [4, 4, 4]
+    assert found == fluent.caption(rows(), writing, 4, seed=1) != fluent.caption(rows(), writing, 4, seed=2)
+    assert not any(word in str(found) for word in ("<pad>", "<end>", "<unknown>"))
+    searched = fluent.caption(rows(), WritingConfig(beams=4), 3)
+    assert [captions[0] for captions in searched] == [caption.lower() for caption in CAPTIONS]
+    assert all(len(set(captions)) == 3 for captions in searched)
+
+
+def test_a_caption_is_never_longer_than_it_may_be(fluent: Captioning) -> None:
+    assert fluent.words is not None
+    [captions] = fluent.caption(rows(1), WritingConfig(beams=1, temperature=100.0), 30)
+    lengths = {len(ids) for ids in fluent.words.ids(captions)}
+    assert max(lengths) <= 12
+    assert min(lengths) >= 1
+
+
+# --- figures ----------------------------------------------------------------------------------------------------
+
+
+def test_a_picture_is_described_once_and_scored_against_all_its_captions(fluent: Captioning) -> None:
+    known = {"a.png": ["A red barn.", "A barn."], "b.png": ["A lake."], "c.png": ["A green road."]}
+    seen_rows = dict(zip(known, rows(), strict=True))
+    keys = [key for key, texts in known.items() for _ in texts]
+    examples = [text for texts in known.values() for text in texts]
+    everything = torch.stack([seen_rows[key] for key in keys])
+    batches = [(everything[:3], keys[:3], examples[:3]), (everything[3:], keys[3:], examples[3:])]
+    told: list[int] = []
+    found = fluent.measure(iter(batches), list(zip(keys, examples, strict=True)), told.append)
+    assert told == [3, 4]
+    written = dict(zip(known, (caption.lower() for caption in CAPTIONS), strict=True))
+    others = dict(zip(known, [written["b.png"], written["c.png"], written["a.png"]], strict=True))
+    constant = dict.fromkeys(known, best_constant(list(zip(keys, examples, strict=True))))
+    for name, captions in (("", written), ("shuffled/", others), ("constant/", constant)):
+        scores = CaptionScores()
+        for key, caption in captions.items():
+            scores.add(key, caption, known[key])
+        for figure, value in scores.compute()["scores"].items():
+            assert found[name + figure] == value
+    assert {"BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr-D", "constant/CIDEr-D", "shuffled/BLEU-2"} <= set(found)
+
+
+def test_one_picture_has_no_other_and_no_training_split_no_constant(fluent: Captioning) -> None:
+    found = fluent.measure([(rows()[:1], ["a.png"], ["A red barn."])], [])
+    assert not any("/" in name for name in found)
+    assert found["BLEU-1"]["value"] == pytest.approx(1.0)
+    assert fluent.measure([], []) == {}
+
+
+def test_the_best_constant_is_that_of_the_best_cider() -> None:
+    training = [
+        *[(f"{n}.png", f"A dog on a {place}.") for n, place in enumerate(["mat", "road", "hill", "ship"])],
+        *[("x.png", "Two cats."), ("y.png", "A bird."), ("y.png", "A dog on a big mat.")],
+    ]
+    captions = {caption for _, caption in training}
+    values = {}
+    for said in captions:
+        scores = CaptionScores()
+        for key in {key for key, _ in training}:
+            scores.add(key, said, [caption for other, caption in training if other == key])
+        values[said] = scores.compute()["scores"]["CIDEr-D"]["value"]
+    best = max(values, key=lambda said: values[said])
+    assert sorted(values.values())[-1] > sorted(values.values())[-2] + 1e-6
+    assert best_constant(training) == best_constant(training[::-1]) == best
+
+
+def test_the_search_for_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def count(captions: list[str], pictures: list[list[str]]) -> list[float]:
+        asked.append((len(captions), len(pictures)))
+        return [0.0] * len(captions)
+
+    monkeypatch.setattr("tavq.tasks.captioning.cider_d_of_constants", count)
+    training = [(f"{n}.png", text) for n in range(500) for text in (f"A dog {n}.", f"A cat {n}.", "A horse.")]
+    assert best_constant(training) == "A horse."  # the most frequent is tried first
+    assert asked == [(SAMPLED, SAMPLED)]
+
+
+# --- a pretrained language model --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_gpt2(tmp_path_factory.mktemp("gpt2") / "model")
+
+
+def stepped(task: Captioning) -> Captioning:
+    """After one step of AdamW, as the trainer makes it."""
+    task.train()
+    total(task.loss(seen(task, CAPTIONS))).backward()
+    torch.optim.AdamW(_groups(task, 0.01), 1e-3).step()
+    return task.eval()
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_a_pretrained_model_trains_and_is_loaded_without_its_folder(gpt2: Path, freeze: bool, tmp_path: Path) -> None:
+    folder = shutil.copytree(gpt2, tmp_path / "gpt2")
+    config = settings(language={"pretrained": str(folder)}, freeze_language=freeze, longest=20)
+    task = made(config)
+    before = {key: value.clone() for key, value in task.state_dict().items()}
+    stepped(task)
+    moved = {key.split(".")[0] for key, value in task.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved == ({"adapter"} if freeze else {"adapter", "language"})
+    whole = TaskConfig(task=task.config, layout=LAYOUT, row_width=WIDTH)
+    save_task(tmp_path / "model", whole, task, small_tokenizer(), None, "card", {})
+    shutil.rmtree(folder)
+    loaded = load_task(tmp_path / "model", "caption").task
+    writing = WritingConfig(beams=1, temperature=1.0)
+    assert loaded.caption(rows(), writing, 2, seed=4) == task.caption(rows(), writing, 2, seed=4)
+    batch = seen(task, CAPTIONS)
+    assert torch.equal(total(loaded.loss(batch)), total(task.loss(batch)).detach())
+    assert loaded.words.text(loaded.words.ids(["A red barn, na\u00efve."])[0]) == "A red barn, na\u00efve."
+
+
+def test_a_frozen_model_drops_nothing_out(gpt2: Path) -> None:
+    language = {"pretrained": str(gpt2), "dropout": 0.5}
+    batch = seen(made(settings(language=language)), CAPTIONS)
+    for freeze, same in ((True, True), (False, False)):
+        task = made(settings(language=language, freeze_language=freeze)).train()
+        values = {float(total(task.loss(batch)).detach()) for _ in range(3)}
+        assert (len(values) == 1) == same
+
+
+def test_rows_of_the_table_that_are_no_word_are_never_written(gpt2: Path) -> None:
+    task = made(settings(language={"pretrained": str(gpt2)}, longest=2))
+    with torch.no_grad():
+        task.language.gpt.transformer.wte.weight[:-3].zero_()  # all the others are equally likely
+    found = task.caption(rows(1), WritingConfig(beams=1, temperature=1.0), 50)[0]
+    assert len(set(found)) > 10
+    with torch.no_grad():
+        task.language.gpt.transformer.wte.weight[-3:] *= 1000
+    assert task.caption(rows(1), WritingConfig(beams=1, temperature=1.0), 50)[0] == found
+
+
+def test_weights_that_were_drawn_cannot_be_frozen() -> None:
+    with pytest.raises(UsageError, match=r"name a language\.pretrained"):
+        settings(freeze_language=True)
+
+
+def test_too_few_places_are_told_of(gpt2: Path) -> None:
+    config = settings(language={"pretrained": str(gpt2)}, longest=45)
+    with pytest.raises(UsageError, match="reads 48 rows and words and 49 are needed; choose a larger"):
+        Captioning.fitted(config, LAYOUT, CAPTIONS)
+    assert Captioning.fitted(config.model_copy(update={"longest": 44}), LAYOUT, CAPTIONS).language.places == 48
+
+
+# --- a damaged model folder -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def saved(fluent: Captioning, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    whole = TaskConfig(task=fluent.config, layout=LAYOUT, row_width=WIDTH)
+    save_task(folder, whole, fluent, small_tokenizer(), None, "card", {})
+    return folder
+
+
+def _more_words(folder: Path) -> None:
+    Words.learned([" ".join(map(str, range(99)))]).write(folder)
+
+
+def _other_width(folder: Path) -> None:
+    stored = json.loads((folder / "config.json").read_text())
+    stored["model"]["task"]["language"]["width"] = 32
+    (folder / "config.json").write_text(json.dumps(stored))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / FILE).unlink(), r"words\.json"),
+        (lambda folder: (folder / FILE).write_text("{}"), r"words\.json is damaged"),
+        (_more_words, r"words\.json has 102 words, and the model knows"),
+        (_other_width, r"model\.safetensors"),
+    ],
+)
+def test_a_damaged_folder_is_refused(saved: Path, tmp_path: Path, damage: Any, message: str) -> None:
+    folder = shutil.copytree(saved, tmp_path / "model")
+    damage(folder)
+    with pytest.raises(FileError, match=message) as told:
+        load_task(folder)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["captioning", "captioning-tiny"])
+def test_the_recipes_are_of_their_sizes(name: str) -> None:
+    from tavq import recipes
+
+    recipe = recipes.load_task(name)
+    assert isinstance(recipe, TaskRecipe)
+    assert isinstance(recipe.task, CaptioningConfig)
+    layout = Layout(height=16, width=16, sizes=(256,))
+    rows_and_words = recipe.task.picture.rows(layout) + recipe.task.longest
+    assert rows_and_words <= 1024  # what GPT-2 reads
+    assert (recipe.task.language.pretrained == "gpt2") == (name == "captioning")
+    assert recipe.train.warmup < recipe.train.steps
