@@ -207,7 +207,7 @@ def generate(
     from tavq.tasks.folder import load_task
 
     sampling = _sampling(temperature, top_k, top_p, guidance, steps)
-    place = out or _beside(run, "generated")
+    place = out or beside(run, "generated")
     model = load_task(run, "generate").to(default_device())
     asked, notes = ask(model, prompt, segmentation, count, text_encoder)
     for line in notes:
@@ -268,7 +268,7 @@ def complete(
     hidden = read_mask(mask, height, width, size).to(default_device())
     generator = torch.Generator(default_device()).manual_seed(seed)
     pictures = fill(model, square.expand(count, -1, -1, -1), hidden.expand(count, -1, -1), sampling, generator)
-    place = out or _beside(run, "completed")
+    place = out or beside(run, "completed")
     shown = torch.cat([square, torch.where(hidden, torch.zeros_like(square), square), pictures])
     _write(place, ["original", "hidden", *(f"completed-{number}" for number in range(1, count + 1))], shown)
     console.say(f"{count:,} completions are in {place}, beside the picture in {place / 'grid.png'}.")
@@ -282,7 +282,8 @@ def _sampling(temperature: float, top_k: int | None, top_p: float | None, guidan
     return build(Sampling, given, "The call")
 
 
-def _beside(run: str, name: str) -> Path:
+def beside(run: str, name: str) -> Path:
+    """Where in a run's folder a command writes that was not told where; UsageError where the run is no folder."""
     if not Path(run).is_dir():
         raise UsageError(f"{run} is no folder here; say with --out where to write.")
     return Path(run) / name
