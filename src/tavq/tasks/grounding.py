@@ -122,7 +122,7 @@ class Grounding(ReadingTask):
         if config.text is not None:
             return config.model_copy(update={"encoder": config.encoder or load_encoder(config.text).record})
         words = Words.learned(example.phrase for example in examples)
-        return config.model_copy(update={"vocabulary": config.vocabulary or words.size})
+        return config.model_copy(update={"vocabulary": words.size})
 
     def take(self, examples: Sequence[Pointed]) -> None:
         self.phrases.take(example.phrase for example in examples)

@@ -25,6 +25,7 @@ from tavq.metrics.words import MASKED, keyed_noise
 from tavq.nets.language import padded
 from tavq.nets.transformer import Transformer
 from tavq.tasks.base import Layout, tasks
+from tavq.tasks.phrases import known_words
 from tavq.tasks.reading import Adapter, Figures, Looked, Progress, ReadingTask, Seen, Shape, TransformerConfig
 from tavq.text.vocabulary import FUNCTION
 from tavq.text.words import Words
@@ -97,7 +98,7 @@ class MaskedWordsTask(ReadingTask):
     @classmethod
     def fitted(cls, config: Any, layout: Layout, examples: Sequence[str]) -> MaskedWordsConfig:
         config.picture.rows(layout)
-        return config.model_copy(update={"vocabulary": config.vocabulary or Words.learned(examples).size})
+        return config.model_copy(update={"vocabulary": Words.learned(examples).size})
 
     def take(self, examples: Sequence[str]) -> None:
         self._know(Words.learned(examples))
@@ -107,7 +108,7 @@ class MaskedWordsTask(ReadingTask):
         self.words.write(folder)
 
     def read_files(self, folder: Path) -> None:
-        self._know(Words.read(folder))
+        self._know(known_words(folder, self.missing))
 
     def _know(self, words: Words) -> None:
         self.words = words
@@ -261,7 +262,7 @@ class Guesser:
 
     def commonest(self, hidden: Bool[Tensor, "b m"]) -> Int[Tensor, "p r"]:
         """The same words for each gap."""
-        return torch.tensor([self._ranked(None)]).expand(int(hidden.sum()), -1)
+        return torch.tensor([self._ranked(self.NONE)]).expand(int(hidden.sum()), -1)
 
     def following(self, ids: Int[Tensor, "b m"], hidden: Bool[Tensor, "b m"]) -> Int[Tensor, "p r"]:
         """Those that follow the word before most often; the commonest where that word is missing too."""
@@ -269,9 +270,9 @@ class Guesser:
         ranked = {previous: self._ranked(previous) for previous in set(before)}
         return torch.tensor([ranked[previous] for previous in before]).view(-1, max(RECALLED))
 
-    def _ranked(self, previous: int | None) -> list[int]:
+    def _ranked(self, previous: int) -> list[int]:
         ordered = [
-            *_ordered(self.after.get(self.NONE if previous is None else previous, Counter())),
+            *_ordered(self.after.get(previous, Counter())),
             *_ordered(self.all),
         ]
         found = list(dict.fromkeys(ordered))[: max(RECALLED)]

@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tavq.core.devices import default_device
-from tavq.core.errors import UsageError
+from tavq.core.errors import FileError, UsageError
 from tavq.nets.language import padded
 from tavq.text.encoders import EncoderRecord, TextEncoder, load_encoder
-from tavq.text.words import Words
+from tavq.text.words import FILE, Words
 
 SHOWN = 40
 """Characters of a phrase that a message shows."""
@@ -43,6 +43,14 @@ class Phrases(nn.Module):
         raise TypeError(f"{type(self).__name__} must define strange")
 
 
+def known_words(folder: Path, size: int) -> Words:
+    """The words of a model folder; FileError where there are not `size` of them."""
+    words = Words.read(folder)
+    if words.size != size:
+        raise FileError(f"{folder / FILE} holds {words.size:,} words and the model was made for {size:,}.")
+    return words
+
+
 class LearnedPhrases(Phrases):
     """The words of the training phrases, each with a vector of its own that is trained with the task.
 
@@ -66,7 +74,7 @@ class LearnedPhrases(Phrases):
         self.words.write(folder)
 
     def read(self, folder: Path) -> None:
-        self.words = Words.read(folder)
+        self.words = known_words(folder, self.table.num_embeddings)
 
     def collate(self, phrases: Sequence[str]) -> tuple[Int[Tensor, "b m"], Bool[Tensor, "b m"]]:
         assert self.words is not None

@@ -71,7 +71,7 @@ class TransformerConfig(ReadingConfig):
     longest: int = Field(40, ge=1, le=512)
     """Words of a text that are read; of a longer one the first."""
     vocabulary: int | None = Field(None, ge=3, le=1 << 20)
-    """Words that it knows; null for those of the training texts."""
+    """Words that it knows; training fills in those of its texts."""
 
     @model_validator(mode="after")
     def _whole_heads(self) -> "TransformerConfig":
