@@ -15,10 +15,10 @@ FRAME = (255, 40, 40)
 RIM = (255, 255, 255)
 PAPER = 255
 
-COLD, WARM, HOT = (20, 20, 80), (230, 60, 40), (255, 245, 160)
+COLD, WARM, HOT = (20, 20, 80), (230, 60, 40), (255, 240, 110)
 """Of the heat map at nothing, at half of the most and at the most."""
 
-THROUGH = 0.4
+THROUGH = 0.3
 """Share of the grey picture that is seen through the heat."""
 
 
