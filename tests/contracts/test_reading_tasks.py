@@ -29,6 +29,7 @@ NAMES = [name for name in tasks if issubclass(tasks[name], ReadingTask)]
 SOURCES = ["codes", "features", "none"]
 LAYOUT = Layout(height=4, width=4, sizes=(7,))
 WIDTH = 6
+SHAPE = (32, 40)
 RECORDS = [
     Record(
         f"{number}.png",
@@ -46,7 +47,8 @@ pytestmark = [pytest.mark.parametrize("name", NAMES), pytest.mark.parametrize("s
 @pytest.fixture
 def examples(name: str) -> list[tuple[int, Any]]:
     config = settings(name, "codes")
-    return [(place, e) for place, record in enumerate(RECORDS) for e in tasks[name].examples(config, record)]
+    found = [(place, tasks[name].examples(config, record, lambda: SHAPE)) for place, record in enumerate(RECORDS)]
+    return [(place, example) for place, some in found for example in some]
 
 
 def settings(name: str, source: str) -> Any:

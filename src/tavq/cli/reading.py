@@ -21,6 +21,8 @@ def add_to(app: App) -> None:
     """Adds the commands."""
     app.command(ask)
     app.command(caption)
+    app.command(ground)
+    app.command(fill)
 
 
 def ask(run: str, image: Path, question: str, /, *, count: Count = SHOWN, json: Path | None = None) -> None:
@@ -37,8 +39,7 @@ def ask(run: str, image: Path, question: str, /, *, count: Count = SHOWN, json: 
     """
     model = _loaded(run, "ask")
     rows = _look(model, image)
-    for word in model.task.words.strange("question", question):
-        console.say(f"The model does not know the word {word!r}.")
+    _tell_strange(model.task.words.strange("question", question))
     [answers] = model.task.answer(rows, [question])
     shown = [{"answer": answer, "probability": share} for answer, share in answers[:count]]
     console.table(f"{question}", ["answer", "probability"], [[row["answer"], row["probability"]] for row in shown])
@@ -81,6 +82,7 @@ def caption(
         references: Of a folder data set: write its own captions to this file.
     """
     from tavq.core import files
+    from tavq.tasks.reading import examples_of
 
     model = _loaded(run, "caption")
     writing = _writing(model.config.task.writing, count, beams, temperature, top_p, top_k)
@@ -98,9 +100,12 @@ def caption(
     if json is not None:
         files.write_json(json, rows)
     if dataset is not None and references is not None:
-        known = {record.file_name: list(model.task.examples(model.config.task, record)) for record in dataset}
+        found = examples_of(type(model.task), model.config.task, dataset)
+        known: dict[str, list[str]] = {}
+        for key, text in found:
+            known.setdefault(key, []).append(text)
         written = {row["image_id"] for row in rows}
-        files.write_json(references, {key: texts for key, texts in known.items() if texts and key in written})
+        files.write_json(references, {key: texts for key, texts in known.items() if key in written})
     if dataset is None or json is None:
         console.table("Captions", ["picture", "caption"], [[row["image_id"], row["caption"]] for row in rows])
     else:
@@ -137,6 +142,63 @@ def _dataset(images: Sequence[Path], split: str, references: Path | None) -> Any
     if not folders and references is not None:
         raise UsageError("--references are the captions of a folder data set; give one in the place of pictures.")
     return FolderDataset(folders[0], split) if folders else None
+
+
+def ground(run: str, image: Path, phrase: str, /, *, out: Path | None = None, json: Path | None = None) -> None:
+    """Finds what a phrase speaks of in a picture: its box, and where in the picture the phrase looks.
+
+    Example: tavq ground finder scenes/images/000005.png "the red barn" --out found.png
+
+    Args:
+        run: A model of the task grounding: its model folder, run folder or hub name.
+        image: The picture; its centre square is read.
+        phrase: In the words of the training phrases.
+        out: The picture to write, with the box and, beside it, the heat map; by default RUN/grounded.png.
+        json: Write the box in pixels of the picture, and the heat map, to this file too.
+    """
+    from tavq.cli.tasks import beside
+    from tavq.data.boxes import in_picture
+    from tavq.data.pictures import load_picture, save_png
+    from tavq.report.grounded import grounded_picture
+
+    model = _loaded(run, "ground")
+    place = out or beside(run, "grounded.png")
+    _tell_strange(model.task.phrases.strange(phrase))
+    [found] = model.task.ground(_look(model, image), [phrase])
+    picture = load_picture(image)
+    box = in_picture(found.box, *picture.shape[:2])
+    heat = None if found.heat is None else found.heat.cpu().numpy()
+    save_png(place, grounded_picture(picture, box, heat))
+    console.table(phrase, ["left", "top", "width", "height"], [[round(edge, 1) for edge in box]])
+    console.say(f"The box and where the phrase looks are in {place}.")
+    shares = None if heat is None else heat.tolist()
+    console.write_json(json, {"image": str(image), "phrase": phrase, "box": list(box), "heat": shares})
+
+
+def fill(run: str, image: Path, caption: str, /, *, count: Count = SHOWN, json: Path | None = None) -> None:
+    """Says which words are missing in a caption of a picture; ___ stands for each.
+
+    Example: tavq fill filler scenes/images/000005.png "a ___ barn beside a lake"
+
+    Args:
+        run: A model of the task masked-words: its model folder, run folder or hub name.
+        image: The picture; its centre square is read.
+        caption: In the words of the training captions, with ___ in place of the missing ones.
+        count: How many words to show for each, the likeliest first.
+        json: Write them to this file too.
+    """
+    model = _loaded(run, "fill")
+    _tell_strange(model.task.strange(caption))
+    [gaps] = model.task.fill(_look(model, image), [caption])
+    shown = [[{"word": word, "probability": share} for word, share in words[:count]] for words in gaps]
+    rows = [[gap, row["word"], row["probability"]] for gap, words in enumerate(shown, 1) for row in words]
+    console.table(caption, ["gap", "word", "probability"], rows)
+    console.write_json(json, {"image": str(image), "caption": caption, "gaps": shown})
+
+
+def _tell_strange(words: list[str]) -> None:
+    for word in words:
+        console.say(f"The model does not know the word {word!r}.")
 
 
 def _loaded(run: str, command: str) -> Any:

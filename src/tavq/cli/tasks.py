@@ -235,7 +235,7 @@ def generate(
 
     sampling = _sampling(temperature, top_k, top_p, guidance, steps)
     model = load_task(run, "generate").to(default_device())
-    place = out or _beside(run, "generated")
+    place = out or beside(run, "generated")
     asked, notes = ask(model, prompt, segmentation, count, text_encoder, positions(model, height, width))
     for line in notes:
         console.say(line)
@@ -295,7 +295,7 @@ def complete(
 
     sampling = _sampling(temperature, top_k, top_p, 1.0, steps)
     model = load_task(run, "complete").to(default_device())
-    place = out or _beside(run, "completed")
+    place = out or beside(run, "completed")
     size = int(model.facts["size"])
     picture = load_picture(image)
     square = to_float(prepare(picture, size))[None].to(default_device())
@@ -321,7 +321,8 @@ def _sampling(temperature: float, top_k: int | None, top_p: float | None, guidan
     return build(Sampling, given, "The call")
 
 
-def _beside(run: str, name: str) -> Path:
+def beside(run: str, name: str) -> Path:
+    """Where in a run's folder a command writes that was not told where; UsageError where the run is no folder."""
     if not Path(run).is_dir():
         raise UsageError(f"{run} is no folder here; say with --out where to write.")
     return Path(run) / name

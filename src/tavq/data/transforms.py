@@ -67,6 +67,12 @@ def prepare(
     return torch.from_numpy(square.transpose(2, 0, 1).copy())
 
 
+def centre_square(height: int, width: int) -> tuple[int, int, int]:
+    """Top, left and side of the square that `prepare` takes for evaluation of a picture of this size."""
+    side = min(height, width)
+    return _place(height - side, 0.5), _place(width - side, 0.5), side
+
+
 def _place(room: int, share: float) -> int:
     """One of the room + 1 positions, each for an equal range of `share` in [0, 1)."""
     return int(share * (room + 1))

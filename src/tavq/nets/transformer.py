@@ -28,6 +28,15 @@ class Attention(nn.Module):
         read = F.scaled_dot_product_attention(query, key, value, None if mask is None else mask[:, None, None])
         return self.out(read.transpose(1, 2).reshape(b, n, c))
 
+    def shares(
+        self, rows: Float[Tensor, "b n c"], source: Float[Tensor, "b m c"], mask: Bool[Tensor, "b m"] | None = None
+    ) -> Float[Tensor, "b heads n m"]:
+        """How much of what each row reads in each head comes from each row of `source`; 1 in sum."""
+        query = self.query(rows).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        key = self.key_value(source).chunk(2, dim=2)[0].unflatten(2, (self.heads, -1)).transpose(1, 2)
+        scores = query @ key.transpose(2, 3) / query.shape[3] ** 0.5
+        return (scores if mask is None else scores.masked_fill(~mask[:, None, None], -torch.inf)).softmax(dim=3)
+
 
 class Block(nn.Module):
     """Self-attention, cross-attention where `cross` says so, and a two-layer perceptron with GELU."""
@@ -53,6 +62,13 @@ class Block(nn.Module):
             assert source is not None, "a block with cross-attention needs something to read"
             rows = rows + self.drop(self.read(self.norm_cross(rows), source))
         return rows + self.drop(self.perceptron(self.norm_last(rows)))
+
+    def shares(
+        self, rows: Float[Tensor, "b n c"], mask: Bool[Tensor, "b n"] | None = None
+    ) -> Float[Tensor, "b heads n n"]:
+        """How much each row reads of each other in the self-attention."""
+        normed = self.norm_self(rows)
+        return self.attend.shares(normed, normed, mask)
 
 
 class Transformer(nn.Module):
@@ -93,11 +109,26 @@ class Transformer(nn.Module):
                 nothing becomes NaN.
             source: what cross-attention reads, all of it.
         """
-        if mask is not None:
-            mask = mask | ~mask.any(1, keepdim=True)
+        mask = _some(mask)
         for block in self.blocks:
             rows = block(rows, mask, source)
         return self.norm(rows)
+
+    def attention(
+        self, rows: Float[Tensor, "b n c"], mask: Bool[Tensor, "b n"] | None = None
+    ) -> Float[Tensor, "b heads n n"]:
+        """How much each row reads of each other in the last block's self-attention; of one without cross-attention."""
+        mask, last = _some(mask), len(self.blocks) - 1
+        for block in self.blocks[:last]:
+            rows = block(rows, mask)
+        block = self.blocks[last]
+        assert isinstance(block, Block)
+        return block.shares(rows, mask)
+
+
+def _some(mask: Bool[Tensor, "b n"] | None) -> Bool[Tensor, "b n"] | None:
+    """A row of nothing that may be read reads everything."""
+    return None if mask is None else mask | ~mask.any(1, keepdim=True)
 
 
 def grid_positions(h: int, w: int, width: int, device: torch.device) -> Float[Tensor, "n c"]:

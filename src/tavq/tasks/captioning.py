@@ -26,7 +26,7 @@ from tavq.metrics.captions import CaptionScores, cider_d_of_constants
 from tavq.metrics.meteor import meteor
 from tavq.nets.language import LanguageConfig, LanguageModel, WritingConfig, padded
 from tavq.tasks.base import Layout, tasks
-from tavq.tasks.reading import Adapter, Figures, Looked, Progress, ReadingConfig, ReadingTask, Seen
+from tavq.tasks.reading import Adapter, Figures, Looked, Progress, ReadingConfig, ReadingTask, Seen, Shape
 from tavq.text.words import Words
 
 SAMPLED = 200
@@ -91,7 +91,7 @@ class Captioning(ReadingTask):
     # --- learning -----------------------------------------------------------------------------------------------
 
     @classmethod
-    def examples(cls, config: Any, record: Record) -> Sequence[str]:
+    def examples(cls, config: Any, record: Record, shape: Shape) -> Sequence[str]:
         texts = record.captions if config.of == "captions" else (record.long_text or "",)
         return [" ".join(text.split()) for text in texts if text.strip()]
 

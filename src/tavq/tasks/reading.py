@@ -10,12 +10,13 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from tavq.core.config import Config, NamedConfig
-from tavq.core.errors import UsageError
+from tavq.core.errors import DataError, UsageError
 from tavq.data.folder import FolderDataset
+from tavq.data.pictures import read_shape
 from tavq.data.records import Record
 from tavq.interfaces import Losses
 from tavq.tasks.base import Layout, Task
@@ -25,6 +26,9 @@ Progress = Callable[[int], None]
 
 Figures = dict[str, dict[str, Any]]
 """`value` and `interval` of each figure."""
+
+Shape = Callable[[], tuple[int, int]]
+"""Height and width of an upright picture, read from its file when they are asked for; DataError where it is none."""
 
 Looked = tuple[Float[Tensor, "b n d"], Sequence[str], Sequence[Any]]
 """Rows, file names and examples; one of each an example."""
@@ -55,6 +59,25 @@ class ReadingConfig(NamedConfig):
     """What the settings of every reading task begin with."""
 
     picture: PictureConfig = PictureConfig()
+
+
+class TransformerConfig(ReadingConfig):
+    """Of the tasks whose rows of a picture and of a text read each other: the size of that transformer."""
+
+    layers: int = Field(3, ge=1, le=64)
+    heads: int = Field(16, ge=1, le=64)
+    width: int = Field(512, ge=8, le=4096)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    longest: int = Field(40, ge=1, le=512)
+    """Words of a text that are read; of a longer one the first."""
+    vocabulary: int | None = Field(None, ge=3, le=1 << 20)
+    """Words that it knows; training fills in those of its texts."""
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> "TransformerConfig":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
+        return self
 
 
 @dataclass(frozen=True)
@@ -127,8 +150,11 @@ class ReadingTask(Task):
     adapter: Adapter
 
     @classmethod
-    def examples(cls, config: Any, record: Record) -> Sequence[Any]:
-        """What can be learned from a picture, or asked of it; none where its record lacks what it takes."""
+    def examples(cls, config: Any, record: Record, shape: Shape) -> Sequence[Any]:
+        """What can be learned from a picture, or asked of it; none where its record lacks what it takes.
+
+        The task sees the centre square of the picture, of which its `shape` decides.
+        """
         raise TypeError(f"{cls.__name__} must define examples")
 
     @classmethod
@@ -199,10 +225,20 @@ def look(
 
 def examples_of(kind: type[ReadingTask], config: Any, dataset: FolderDataset) -> list[tuple[str, Any]]:
     """File name and example, in the order of the split; UsageError where there is none."""
-    found = [(record.file_name, example) for record in dataset for example in kind.examples(config, record)]
+    found = [
+        (record.file_name, example) for record in dataset for example in examples_in(kind, config, dataset, record)
+    ]
     if not found:
         raise UsageError(
             f"The task {kind.name!r} learns from {kind.wants(config)}, and no picture of the split {dataset.split!r} "
             f"of {dataset.folder} has any; see what a record can hold in docs/files.md."
         )
     return found
+
+
+def examples_in(kind: type[ReadingTask], config: Any, dataset: FolderDataset, record: Record) -> Sequence[Any]:
+    """The examples of one picture; none where its size is needed and cannot be read, which reading its pixels tells."""
+    try:
+        return kind.examples(config, record, lambda: read_shape(dataset.path(record.file_name))[:2])
+    except DataError:
+        return ()

@@ -24,7 +24,7 @@ from tavq.interfaces import Loss, Losses
 from tavq.metrics.answers import AnswerScores
 from tavq.nets.language import LanguageConfig, LanguageModel, padded
 from tavq.tasks.base import Layout, tasks
-from tavq.tasks.reading import Adapter, Figures, Looked, Progress, ReadingConfig, ReadingTask, Seen
+from tavq.tasks.reading import Adapter, Figures, Looked, Progress, ReadingConfig, ReadingTask, Seen, Shape
 from tavq.text.words import Words
 
 ANSWERS = "answers.json"
@@ -77,7 +77,7 @@ class Vqa(ReadingTask):
     # --- learning -----------------------------------------------------------------------------------------------
 
     @classmethod
-    def examples(cls, config: Any, record: Record) -> Sequence[Question]:
+    def examples(cls, config: Any, record: Record, shape: Shape) -> Sequence[Question]:
         return record.questions
 
     @classmethod

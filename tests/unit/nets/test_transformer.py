@@ -73,3 +73,22 @@ def test_positions_do_not_depend_on_the_size_of_the_grid() -> None:
     assert torch.equal(small, large[:2, :3])
     torch.testing.assert_close(large[2, 3, :4], torch.sin(2 * torch.tensor([1, 0.1, 0.01, 0.001])))
     torch.testing.assert_close(large[2, 3, 4:8], torch.sin(3 * torch.tensor([1, 0.1, 0.01, 0.001])))
+
+
+@torch.no_grad()
+def test_what_rows_read_of_each_other_is_torchs_attention() -> None:
+    ours = Transformer(12, 2, 3, hidden=20).eval()
+    for parameter in ours.parameters():
+        parameter.copy_(rows(*parameter.shape, seed=parameter.numel()) / 2)
+    mask = torch.tensor([[True, True, False, True, False], [True] * 5])
+    text = rows(2, 5, 12)
+    first, last = ours.blocks
+    between = last.norm_self(first(text, mask))
+    oracle = nn.MultiheadAttention(12, 3, batch_first=True)
+    copied(last.attend, oracle)
+    _, expected = oracle(between, between, between, ~mask, average_attn_weights=False)
+    found = ours.attention(text, mask)
+    assert found.shape == (2, 3, 5, 5)
+    torch.testing.assert_close(found, expected)
+    assert (found[0, :, :, [2, 4]] == 0).all()
+    torch.testing.assert_close(found.sum(3), torch.ones(2, 3, 5))

@@ -63,9 +63,9 @@ def small_tokenizer() -> Tokenizer:
 
 def test_each_caption_is_an_example_or_the_long_text() -> None:
     record = Record("a.png", captions=("A red\n barn. ", "A barn."), long_text="A  barn stands here.")
-    assert Captioning.examples(settings(), record) == ["A red barn.", "A barn."]
-    assert Captioning.examples(settings(of="long_text"), record) == ["A barn stands here."]
-    assert Captioning.examples(settings(of="long_text"), Record("b.png", captions=("A barn.",))) == []
+    assert Captioning.examples(settings(), record, lambda: (8, 8)) == ["A red barn.", "A barn."]
+    assert Captioning.examples(settings(of="long_text"), record, lambda: (8, 8)) == ["A barn stands here."]
+    assert Captioning.examples(settings(of="long_text"), Record("b.png", captions=("A barn.",)), lambda: (8, 8)) == []
     assert Captioning.wants(settings()) == "captions"
     assert "long_text" in Captioning.wants(settings(of="long_text"))
 

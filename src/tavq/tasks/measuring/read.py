@@ -9,7 +9,7 @@ from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader
 from tavq.tasks.folder import TaskModel
 from tavq.tasks.measuring.nearest import training_split
-from tavq.tasks.reading import Looked, Progress, ReadingTask, examples_of, look
+from tavq.tasks.reading import Looked, Progress, ReadingTask, examples_in, examples_of, look
 
 BATCH = 32
 
@@ -40,7 +40,7 @@ def _looked(model: TaskModel, dataset: FolderDataset, limit: int | None) -> Iter
     loader = EvaluationLoader(dataset, DataConfig(size=int(model.facts["size"])), BATCH, None, limit)
     task, config = model.task, model.config
     for batch in loader:
-        found = [task.examples(config.task, records[key]) for key in batch.keys]
+        found = [examples_in(type(task), config.task, dataset, records[key]) for key in batch.keys]
         asked = [(row, example) for row, examples in enumerate(found) for example in examples]
         if asked:
             rows = look(model.tokenizer, config.layout, config.task.picture, batch.images.to(device))

@@ -1,0 +1,258 @@
+"""Grounding: the box of what a phrase speaks of, and where in the picture the phrase looks.
+
+Source: LG-VQ (arXiv 2405.14206), section 4.4.3 and appendix A.1, after TransVG (arXiv 2104.08541): codes and text
+tokens side by side through a transformer, and a box by a layered perceptron.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from tavq.data.boxes import in_square
+from tavq.data.records import Box, Record
+from tavq.interfaces import Loss, Losses
+from tavq.metrics.grounding import GroundingScores
+from tavq.nets.transformer import Transformer
+from tavq.tasks.base import Layout, tasks
+from tavq.tasks.phrases import EncodedPhrases, LearnedPhrases, Phrases
+from tavq.tasks.reading import Adapter, Figures, Looked, Progress, ReadingTask, Seen, Shape, TransformerConfig
+from tavq.text.encoders import EncoderRecord, load_encoder
+from tavq.text.words import Words
+
+HIDDEN = 256
+"""Width of the box head's inner layers, as in TransVG's code."""
+
+LEAST_AREA = 1e-12
+"""Of a union or hull, in squares: below it a box is a point, and its gradient stays finite."""
+
+
+class GroundingConfig(TransformerConfig):
+    """The transformer, and what reads the phrases."""
+
+    name: Literal["grounding"] = "grounding"
+    text: str | None = None
+    """Name or folder of a frozen text encoder whose token vectors are read; null learns the words of the phrases."""
+    encoder: EncoderRecord | None = None
+    """Which encoder that is; null for the one that is found."""
+
+
+@dataclass(frozen=True)
+class Pointed:
+    """A phrase, the box it speaks of in shares of the side of the square that is seen, and the name of the thing."""
+
+    phrase: str
+    box: Box
+    name: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Phrases as a table, and their boxes."""
+
+    phrases: Tensor
+    mask: Bool[Tensor, "b m"]
+    boxes: Float[Tensor, "b 4"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A box in shares of the side of the square that is seen, and what share of the look lies on each patch of codes.
+
+    `heat` sums to 1, and is None where no picture is seen.
+    """
+
+    box: Box
+    heat: Float[Tensor, "h w"] | None
+
+
+@tasks.register("grounding")
+class Grounding(ReadingTask):
+    """Finds the box of a phrase in a picture.
+
+    A learned row, TransVG's [REG], stands before the rows of the picture and of the phrase; what the transformer makes
+    of it becomes the box, centre and size in shares of the square's side. The heat map is how much that row reads of
+    each patch in the last layer, the mean over its heads.
+
+    Source: LG-VQ (arXiv 2405.14206), section 4.4.3, appendix A.1; TransVG (arXiv 2104.08541), eq. 3 for the objective
+    and its code for the head (two hidden layers of 256) and for l1, the sum over the four numbers of a box.
+    Differs from the paper: the plain l1 of TransVG's code and not its smooth one; norms come before the attention;
+    phrases may be read by words learned with the task; only whole squares are seen, so that a box of which less than
+    half lies in the centre square is left out.
+    """
+
+    Config = GroundingConfig
+    commands = frozenset({"ground"})
+
+    def __init__(self, config: GroundingConfig, layout: Layout, width: int) -> None:
+        super().__init__()
+        self.config, self.layout = config, layout
+        c = config.width
+        self.adapter = Adapter(config.picture, layout, width, c)
+        self.phrases = _phrases(config)
+        self.places = nn.Parameter(torch.randn(config.longest, c) * 0.02)
+        self.first = nn.Parameter(torch.randn(c) * 0.02)
+        self.transformer = Transformer(c, config.layers, config.heads, dropout=config.dropout)
+        self.head = nn.Sequential(
+            nn.Linear(c, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 4)
+        )
+
+    # --- learning -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def examples(cls, config: Any, record: Record, shape: Shape) -> Sequence[Pointed]:
+        things = [thing for thing in record.objects if thing.phrases]
+        placed = [(thing, in_square(thing.box, *shape())) for thing in things]
+        return [
+            Pointed(phrase, box, thing.name) for thing, box in placed if box is not None for phrase in thing.phrases
+        ]
+
+    @classmethod
+    def wants(cls, config: Any) -> str:
+        return "objects that have phrases and lie in the centre square of their picture"
+
+    @classmethod
+    def fitted(cls, config: Any, layout: Layout, examples: Sequence[Pointed]) -> GroundingConfig:
+        config.picture.rows(layout)
+        if config.text is not None:
+            return config.model_copy(update={"encoder": config.encoder or load_encoder(config.text).record})
+        words = Words.learned(example.phrase for example in examples)
+        return config.model_copy(update={"vocabulary": words.size})
+
+    def take(self, examples: Sequence[Pointed]) -> None:
+        self.phrases.take(example.phrase for example in examples)
+
+    def write_files(self, folder: Path) -> None:
+        self.phrases.write(folder)
+
+    def read_files(self, folder: Path) -> None:
+        self.phrases.read(folder)
+
+    def collate(self, examples: Sequence[Pointed]) -> Asked:
+        boxes = torch.tensor([example.box for example in examples], dtype=torch.float32).view(-1, 4)
+        return Asked(*self.phrases.collate([example.phrase for example in examples]), boxes)
+
+    def loss(self, batch: Seen) -> Losses:
+        """The distance of the box from the true one by its numbers and by its area."""
+        rows, mask = self._rows(batch.rows, batch.asked.phrases, batch.asked.mask)
+        found, true = self._boxes(rows, mask), centred(batch.asked.boxes)
+        return {
+            "grounding/l1": Loss((found - true).abs().sum(dim=1).mean(), 1.0),
+            "grounding/giou": Loss((1 - generalized_iou(found, true)).mean(), 1.0),
+        }
+
+    def _rows(
+        self, rows: Float[Tensor, "b n d"], phrases: Tensor, mask: Bool[Tensor, "b m"]
+    ) -> tuple[Float[Tensor, "b r c"], Bool[Tensor, "b r"]]:
+        """The row of the box, those of the picture and those of the phrase, and which may be read."""
+        picture = self.adapter(rows)
+        words = self.phrases(phrases) + self.places[: mask.shape[1]]
+        all_rows = torch.cat([self.first.expand(len(picture), 1, -1), picture, words], dim=1)
+        seen = mask.new_ones(len(mask), 1 + picture.shape[1])
+        return all_rows, torch.cat([seen, mask], dim=1)
+
+    def _boxes(self, rows: Float[Tensor, "b r c"], mask: Bool[Tensor, "b r"]) -> Float[Tensor, "b 4"]:
+        """Centre and size."""
+        return self.head(self.transformer(rows, mask)[:, 0]).float().sigmoid()
+
+    # --- use ----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def ground(self, rows: Float[Tensor, "b n d"], phrases: Sequence[str]) -> list[Found]:
+        """For each picture and its phrase the box, and where the phrase looks."""
+        all_rows, mask = self._asked(rows, phrases)
+        boxes = cornered(self._boxes(all_rows, mask)).tolist()
+        heats = self._heats(all_rows, mask)
+        return [Found((x, y, w, h), heat) for (x, y, w, h), heat in zip(boxes, heats, strict=True)]
+
+    def _asked(self, rows: Tensor, phrases: Sequence[str]) -> tuple[Float[Tensor, "b r c"], Bool[Tensor, "b r"]]:
+        table, mask = (part.to(rows.device) for part in self.phrases.collate(phrases))
+        return self._rows(rows, table, mask)
+
+    def _heats(self, rows: Float[Tensor, "b r c"], mask: Bool[Tensor, "b r"]) -> Sequence[Tensor | None]:
+        picture = self.config.picture
+        if picture.source == "none":
+            return [None] * len(rows)
+        shares = self.transformer.attention(rows, mask).mean(dim=1)[:, 0, 1 : 1 + self.adapter.length]
+        grid = shares.view(-1, self.layout.height // picture.patch, self.layout.width // picture.patch)
+        return list(grid / grid.sum(dim=(1, 2), keepdim=True))
+
+    def measure(
+        self,
+        batches: Iterable[Looked],
+        training: Sequence[tuple[str, Any]],
+        progress: Progress | None = None,
+    ) -> Figures:
+        """`accuracy@0.5` and `mean_iou`; `constant/…` of the mean training box, `constant/name/…` that of its name."""
+        guesses = _mean_boxes(example for _, example in training)
+        scores = {name: GroundingScores() for name in ("", *(("constant/", "constant/name/") if guesses else ()))}
+        count = 0
+        for rows, keys, examples in batches:
+            found = cornered(self._boxes(*self._asked(rows, [example.phrase for example in examples]))).tolist()
+            for key, example, box in zip(keys, examples, found, strict=True):
+                given = {"": box}
+                if guesses:
+                    given |= {"constant/": guesses[""], "constant/name/": guesses.get(example.name, guesses[""])}
+                for name, score in scores.items():
+                    score.add(f"{count}", given[name], example.box, key)
+                count += 1
+            if progress is not None:
+                progress(count)
+        return {
+            f"{name}{figure}": value
+            for name, score in scores.items()
+            for figure, value in score.compute()["scores"].items()
+        }
+
+
+def _phrases(config: GroundingConfig) -> Phrases:
+    if config.text is not None:
+        assert config.encoder is not None, "the settings were not fitted"
+        return EncodedPhrases(config.text, config.encoder, config.longest, config.width)
+    assert config.vocabulary is not None, "the settings were not fitted"
+    return LearnedPhrases(config.vocabulary, config.longest, config.width)
+
+
+def _mean_boxes(examples: Iterable[Pointed]) -> dict[str, list[float]]:
+    """The mean box of each name, and of all under ""."""
+    boxes: dict[str, list[Box]] = defaultdict(list)
+    for example in examples:
+        for name in {example.name, ""}:
+            boxes[name].append(example.box)
+    return {name: torch.tensor(found, dtype=torch.float64).mean(dim=0).tolist() for name, found in boxes.items()}
+
+
+# --- boxes ------------------------------------------------------------------------------------------------------
+
+
+def centred(boxes: Float[Tensor, "b 4"]) -> Float[Tensor, "b 4"]:
+    """Left, top, width and height as centre, width and height."""
+    return torch.cat([boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:]], dim=1)
+
+
+def cornered(boxes: Float[Tensor, "b 4"]) -> Float[Tensor, "b 4"]:
+    """Centre, width and height as left, top, width and height, without what lies outside the square."""
+    start, end = (boxes[:, :2] - boxes[:, 2:] / 2).clamp(0, 1), (boxes[:, :2] + boxes[:, 2:] / 2).clamp(0, 1)
+    return torch.cat([start, end - start], dim=1)
+
+
+def generalized_iou(a: Float[Tensor, "b 4"], b: Float[Tensor, "b 4"]) -> Float[Tensor, " b"]:
+    """Intersection over union less the share of the hull that neither box covers: from -1 to 1, with a gradient where
+    boxes are apart.
+
+    Source: Rezatofighi et al. 2019 (arXiv 1902.09630), algorithm 1.
+
+    Args:
+        a: centre, width and height of some boxes; `b` those they are compared with.
+    """
+    starts, ends = zip(*((box[:, :2] - box[:, 2:] / 2, box[:, :2] + box[:, 2:] / 2) for box in (a, b)), strict=True)
+    common = (torch.minimum(*ends) - torch.maximum(*starts)).clamp(min=0).prod(dim=1)
+    union = a[:, 2:].prod(dim=1) + b[:, 2:].prod(dim=1) - common
+    hull = (torch.maximum(*ends) - torch.minimum(*starts)).prod(dim=1)
+    union, hull = union.clamp(min=LEAST_AREA), hull.clamp(min=LEAST_AREA)
+    return common / union - (hull - union) / hull

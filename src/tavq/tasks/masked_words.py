@@ -1,0 +1,314 @@
+"""Masked words: the words that are missing in a caption of a picture, from its codes and the other words.
+
+Source: LG-VQ (arXiv 2405.14206), section 3.2, masked text prediction (eq. 6), as a task of its own on finished codes;
+its table 3 for how it is measured.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from tavq.align.lg import least, masked_shares
+from tavq.core.errors import UsageError
+from tavq.data.records import Record
+from tavq.interfaces import Loss, Losses
+from tavq.metrics import intervals
+from tavq.metrics.words import MASKED, keyed_noise
+from tavq.nets.language import padded
+from tavq.nets.transformer import Transformer
+from tavq.tasks.base import Layout, tasks
+from tavq.tasks.phrases import known_words
+from tavq.tasks.reading import Adapter, Figures, Looked, Progress, ReadingTask, Seen, Shape, TransformerConfig
+from tavq.text.vocabulary import FUNCTION
+from tavq.text.words import Words
+
+GAP = re.compile(r"(?<!\w)_+(?!\w)")
+"""What stands for a missing word."""
+
+CONTENT = "content"
+"""The kind of the words that name things, looks and deeds; the others are articles, prepositions and the like."""
+
+RECALLED = (1, 5)
+
+
+class MaskedWordsConfig(TransformerConfig):
+    """The transformer that reads codes and words."""
+
+    name: Literal["masked-words"] = "masked-words"
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Captions as words, where there are any, and which of them may be masked."""
+
+    ids: Int[Tensor, "b m"]
+    mask: Bool[Tensor, "b m"]
+    words: Bool[Tensor, "b m"]
+
+
+@tasks.register("masked-words")
+class MaskedWordsTask(ReadingTask):
+    """Fills in the missing words of a caption.
+
+    The rows of the picture and of the words stand side by side in a bidirectional transformer; a learned vector stands
+    for a missing word, whose row becomes the logits of the words of the training captions. Marks are read and never
+    masked, and neither are words that training has not seen.
+
+    Source: LG-VQ (arXiv 2405.14206), eq. 6, and its public code for the share of masked words.
+    Differs from the paper: words and not CLIP's tokens, learned with the task; one transformer for both in place of
+    self-attention and then cross-attention; one vector for a missing word at any place, to which the place is added;
+    no label smoothing; a caption is one sentence of a picture and not all of them.
+    """
+
+    Config = MaskedWordsConfig
+    commands = frozenset({"fill"})
+    mean_of_examples = False
+
+    def __init__(self, config: MaskedWordsConfig, layout: Layout, width: int) -> None:
+        super().__init__()
+        self.config, self.layout = config, layout
+        assert config.vocabulary is not None, "the settings were not fitted"
+        c = config.width
+        self.adapter = Adapter(config.picture, layout, width, c)
+        self.table = nn.Embedding(config.vocabulary + 1, c)  # the last stands for a missing word
+        self.places = nn.Parameter(torch.randn(config.longest, c) * 0.02)
+        self.transformer = Transformer(c, config.layers, config.heads, dropout=config.dropout)
+        self.head = nn.Linear(c, config.vocabulary)
+        self.words: Words | None = None
+        self._is_word = torch.zeros(config.vocabulary, dtype=torch.bool, device="cpu")
+
+    # --- learning -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def examples(cls, config: Any, record: Record, shape: Shape) -> Sequence[str]:
+        return [caption for caption in record.captions if any(map(str.isalnum, caption))]
+
+    @classmethod
+    def wants(cls, config: Any) -> str:
+        return "captions"
+
+    @classmethod
+    def fitted(cls, config: Any, layout: Layout, examples: Sequence[str]) -> MaskedWordsConfig:
+        config.picture.rows(layout)
+        return config.model_copy(update={"vocabulary": Words.learned(examples).size})
+
+    def take(self, examples: Sequence[str]) -> None:
+        self._know(Words.learned(examples))
+
+    def write_files(self, folder: Path) -> None:
+        assert self.words is not None
+        self.words.write(folder)
+
+    def read_files(self, folder: Path) -> None:
+        self._know(known_words(folder, self.missing))
+
+    def _know(self, words: Words) -> None:
+        self.words = words
+        known = [any(map(str.isalnum, words.text([number]))) for number in range(words.size)]
+        self._is_word = torch.tensor(known)
+
+    @property
+    def missing(self) -> int:
+        """The number that stands for a missing word."""
+        return self.table.num_embeddings - 1
+
+    def collate(self, examples: Sequence[str]) -> Captions:
+        assert self.words is not None
+        ids, mask = padded([ids[: self.config.longest] for ids in self.words.ids(examples)], self.words.pad)
+        return Captions(ids, mask, self._is_word[ids] & mask)
+
+    def loss(self, batch: Seen) -> Losses:
+        """Cross-entropy, the mean over the missing words of the batch; which are missing is drawn."""
+        asked = batch.asked
+        share = masked_shares(len(asked.ids), asked.ids.device)
+        counts = (share * asked.words.sum(dim=1)).round().long().clamp(min=1)
+        hidden = least(torch.rand(asked.ids.shape, device=asked.ids.device), asked.words, counts)
+        logits = self._logits(batch.rows, asked.ids, asked.mask, hidden)
+        value = F.cross_entropy(logits, asked.ids[hidden], reduction="sum") / hidden.sum().clamp(min=1)
+        return {"masked-words/word": Loss(value, 1.0)}
+
+    def _logits(
+        self,
+        rows: Float[Tensor, "b n d"],
+        ids: Int[Tensor, "b m"],
+        mask: Bool[Tensor, "b m"],
+        hidden: Bool[Tensor, "b m"],
+    ) -> Float[Tensor, "p v"]:
+        """Of the hidden words alone, in the order of `hidden`."""
+        picture = self.adapter(rows)
+        words = self.table(ids.masked_fill(hidden, self.missing)) + self.places[: ids.shape[1]]
+        seen = mask.new_ones(picture.shape[:2])
+        read = self.transformer(torch.cat([picture, words], dim=1), torch.cat([seen, mask], dim=1))
+        return self.head(read[:, picture.shape[1] :][hidden]).float()
+
+    # --- use ----------------------------------------------------------------------------------------------------
+
+    def strange(self, caption: str) -> list[str]:
+        """The words beside the gaps that are not known; UsageError where there is no gap, or no other word is known."""
+        assert self.words is not None
+        rest = GAP.sub(" ", caption)
+        if not GAP.search(caption):
+            raise UsageError(
+                f"The caption {caption.strip()[:40]!r} has no gap; write ___ in place of each missing word."
+            )
+        return self.words.strange("caption", rest) if any(map(str.isalnum, rest)) else []
+
+    @torch.no_grad()
+    def fill(self, rows: Float[Tensor, "b n d"], captions: Sequence[str]) -> list[list[list[tuple[str, float]]]]:
+        """For each picture and its caption and each gap ___ the words and their probabilities, the likeliest first.
+
+        Raises UsageError where a gap lies beyond the words that are read.
+        """
+        assert self.words is not None
+        ids, mask = (table.to(rows.device) for table in padded([*map(self._with_gaps, captions)], self.words.pad))
+        hidden = (ids == self.missing) & mask
+        ordered = self._shares(self._logits(rows, ids, mask, hidden)).sort(dim=1, descending=True)
+        count = int(self._is_word.sum())
+        names = [self.words.text([number]) for number in range(self.words.size)]
+        found = [
+            [(names[number], share) for share, number in zip(shares[:count], numbers[:count], strict=True)]
+            for shares, numbers in zip(ordered.values.tolist(), ordered.indices.tolist(), strict=True)
+        ]
+        ends = hidden.sum(dim=1).cumsum(dim=0).tolist()
+        return [found[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+    def _with_gaps(self, caption: str) -> list[int]:
+        assert self.words is not None
+        first, *others = self.words.ids(GAP.split(caption))
+        ids = [*first, *(number for part in others for number in (self.missing, *part))]
+        if self.missing in ids[self.config.longest :]:
+            raise UsageError(
+                f"The caption {caption.strip()[:40]!r} has a gap after the first {self.config.longest} words, which "
+                "alone are read; shorten it."
+            )
+        return ids[: self.config.longest]
+
+    def _shares(self, logits: Float[Tensor, "p v"]) -> Float[Tensor, "p v"]:
+        """Probabilities of words; marks have none."""
+        return logits.masked_fill(~self._is_word.to(logits.device), -torch.inf).softmax(dim=1)
+
+    def measure(
+        self,
+        batches: Iterable[Looked],
+        training: Sequence[tuple[str, Any]],
+        progress: Progress | None = None,
+    ) -> Figures:
+        """`masked-N/recall@1` and `@5` of captions with N words missing, of all words and of `content` words.
+
+        `constant/…` answers the commonest words of training, `constant/previous/…` those that follow the word before.
+        """
+        guesser = Guesser(self.collate([caption for _, caption in training])) if training else None
+        tallies: dict[str, Tally] = defaultdict(Tally)
+        count = 0
+        for rows, keys, examples in batches:
+            asked = self.collate(examples)
+            noise = keyed_noise(
+                [f"{key}\n{text}" for key, text in zip(keys, examples, strict=True)], asked.ids.shape[1]
+            )
+            for missing in MASKED:
+                hidden = least(noise, asked.words, torch.full((len(keys),), missing))
+                for name, answers in self._answers(rows, asked, hidden, guesser).items():
+                    kinds = [self._kind(number) for number in asked.ids[hidden].tolist()]
+                    owners = [keys[row] for row in hidden.nonzero()[:, 0].tolist()]
+                    tallies[f"{name}masked-{missing}/"].add(answers, asked.ids[hidden], kinds, owners)
+            count += len(examples)
+            if progress is not None:
+                progress(count)
+        return {
+            f"{name}{figure}": value for name, tally in tallies.items() for figure, value in tally.figures().items()
+        }
+
+    def _answers(
+        self, rows: Tensor, asked: Captions, hidden: Bool[Tensor, "b m"], guesser: "Guesser | None"
+    ) -> dict[str, Int[Tensor, "p r"]]:
+        """The likeliest words at each gap, by the task and without looking."""
+        ids, mask, gaps = (table.to(rows.device) for table in (asked.ids, asked.mask, hidden))
+        most = min(max(RECALLED), self.missing)
+        shares = self._shares(self._logits(rows, ids, mask, gaps))
+        found = {"": shares.topk(most, dim=1).indices.cpu()}
+        if guesser is not None:
+            found |= {
+                "constant/": guesser.commonest(hidden),
+                "constant/previous/": guesser.following(asked.ids, hidden),
+            }
+        return found
+
+    def _kind(self, number: int) -> str:
+        assert self.words is not None
+        return "" if self.words.text([number]) in FUNCTION else CONTENT
+
+
+class Guesser:
+    """Answers without looking, from the training captions: the commonest words, and those that follow a word."""
+
+    START, NONE = -1, -2
+    """What stands before the first word, and in place of answers that there are not."""
+
+    def __init__(self, captions: Captions) -> None:
+        self.all: Counter[int] = Counter(captions.ids[captions.words].tolist())
+        self.after: dict[int, Counter[int]] = defaultdict(Counter)
+        before = F.pad(captions.ids[:, :-1], (1, 0), value=self.START)
+        pairs = torch.stack([before[captions.words], captions.ids[captions.words]], dim=1)
+        for previous, number in pairs.tolist():
+            self.after[previous][number] += 1
+
+    def commonest(self, hidden: Bool[Tensor, "b m"]) -> Int[Tensor, "p r"]:
+        """The same words for each gap."""
+        return torch.tensor([self._ranked(self.NONE)]).expand(int(hidden.sum()), -1)
+
+    def following(self, ids: Int[Tensor, "b m"], hidden: Bool[Tensor, "b m"]) -> Int[Tensor, "p r"]:
+        """Those that follow the word before most often; the commonest where that word is missing too."""
+        before = F.pad(ids.masked_fill(hidden, self.NONE)[:, :-1], (1, 0), value=self.START)[hidden].tolist()
+        ranked = {previous: self._ranked(previous) for previous in set(before)}
+        return torch.tensor([ranked[previous] for previous in before]).view(-1, max(RECALLED))
+
+    def _ranked(self, previous: int) -> list[int]:
+        ordered = [
+            *_ordered(self.after.get(previous, Counter())),
+            *_ordered(self.all),
+        ]
+        found = list(dict.fromkeys(ordered))[: max(RECALLED)]
+        return found + [self.NONE] * (max(RECALLED) - len(found))
+
+
+def _ordered(counts: Counter[int]) -> list[int]:
+    """The most frequent first; of the same frequency the lower number, which is the commoner word."""
+    return sorted(counts, key=lambda number: (-counts[number], number))
+
+
+class Tally:
+    """What was answered at the gaps, and how often it was right."""
+
+    def __init__(self) -> None:
+        self.each: list[dict[str, float]] = []
+        self.kinds: list[str] = []
+        self.owners: list[str | None] = []
+
+    def add(
+        self, answers: Int[Tensor, "p r"], truth: Int[Tensor, " p"], kinds: Sequence[str], owners: Sequence[str]
+    ) -> None:
+        """Counts the gaps of a batch."""
+        right = answers == truth[:, None]
+        hits = {f"recall@{most}": right[:, :most].any(dim=1).double().tolist() for most in RECALLED}
+        self.each += [dict(zip(hits, row, strict=True)) for row in zip(*hits.values(), strict=True)]
+        self.kinds += kinds
+        self.owners += owners
+
+    def figures(self) -> Figures:
+        """Each recall of all words and of the kinds of words, with its interval over pictures."""
+        if not self.each:
+            return {}
+        groups = intervals.grouped(self.each, self.kinds, self.owners)
+        return {
+            f"{'' if group == intervals.ALL else f'{group}/'}{name}": scored
+            for group, found in groups.items()
+            for name, scored in found["scores"].items()
+        }

@@ -1,0 +1,284 @@
+"""Grounding by hand: boxes and their losses, the look of the phrase, and the figures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from tiny_bert import write_bert
+
+from tavq.core.config import build
+from tavq.core.errors import UsageError
+from tavq.data.folder import FolderDataset
+from tavq.data.records import NamedBox, Record
+from tavq.tasks.base import Layout
+from tavq.tasks.folder import TaskConfig
+from tavq.tasks.grounding import Grounding, GroundingConfig, Pointed, centred, cornered, generalized_iou
+from tavq.tasks.reading import Seen, examples_of
+
+LAYOUT = Layout(height=2, width=4, sizes=(7,))
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+EXAMPLES = [
+    Pointed("the red barn", (0.25, 0.25, 0.5, 0.5), "barn"),
+    Pointed("the big lake on the left", (0.0, 0.0, 0.5, 1.0), "lake"),
+]
+
+
+def made(examples: list[Pointed] = EXAMPLES, **settings: Any) -> Grounding:
+    small = {"name": "grounding", "layers": 2, "heads": 2, "width": 16, "dropout": 0.0, "longest": 6, **settings}
+    fitted = Grounding.fitted(build(GroundingConfig, small, "test"), LAYOUT, examples)
+    torch.manual_seed(0)
+    task: Any = TaskConfig(task=fitted.model_dump(), layout=LAYOUT, row_width=3).make()
+    task.take(examples)
+    return task.eval()
+
+
+def rows(count: int) -> torch.Tensor:
+    return torch.randn(count, 8, 3, generator=torch.Generator().manual_seed(5))
+
+
+def answering(task: Grounding, *box: float) -> Grounding:
+    """The task with a head that gives one box (centre and size) for everything."""
+    with torch.no_grad():
+        task.head[-1].weight.zero_()
+        task.head[-1].bias.copy_(torch.tensor(box).logit())
+    return task
+
+
+# --- boxes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ((0, 0, 0.5, 0.5), (0.5, 0.5, 0.5, 0.5), -1 / 2),  # touching at a corner: the hull is half empty
+        ((0, 0, 0.2, 1), (0.8, 0, 0.2, 1), -0.6),  # apart
+        (WHOLE, (0.25, 0.25, 0.5, 0.5), 1 / 4),  # nested
+        ((0.1, 0.2, 0.3, 0.4), (0.1, 0.2, 0.3, 0.4), 1.0),  # equal
+        ((0, 0, 0.5, 0.5), (0.25, 0, 0.5, 0.5), 1 / 3),  # side by side: the hull is full
+        ((0, 0, 0.5, 0.5), (0.25, 0.25, 0.5, 0.5), 1 / 7 - 2 / 9),
+        ((0, 0, 1, 0.25), (0, 0, 0.25, 1), 1 / 7 - 9 / 16),  # width and height are no same thing
+    ],
+)
+def test_the_generalized_iou(a: tuple[float, ...], b: tuple[float, ...], expected: float) -> None:
+    one, other = (centred(torch.tensor([box], dtype=torch.float64)) for box in (a, b))
+    assert float(generalized_iou(one, other)) == pytest.approx(expected)
+    assert float(generalized_iou(other, one)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("point", [(0.5, 0.5, 0.0, 0.0), (0.2, 0.9, 0.0, 0.4), (0.5, 0.5, 1e-9, 1e-9)])
+@pytest.mark.parametrize("other", [(0.5, 0.5, 0.0, 0.0), (0.5, 0.5, 0.2, 0.2), (0.5, 0.5, 1e-9, 1e-9)])
+def test_a_box_without_area_has_a_finite_gradient(point: tuple[float, ...], other: tuple[float, ...]) -> None:
+    box = torch.tensor([point], requires_grad=True)
+    value = generalized_iou(box, torch.tensor([other]))
+    value.sum().backward()
+    assert -1 <= float(value.detach()) <= 1
+    assert box.grad is not None
+    assert box.grad.isfinite().all()
+
+
+def test_boxes_that_are_apart_pull_each_other() -> None:
+    box = torch.tensor([[0.2, 0.2, 0.1, 0.1]], requires_grad=True)
+    generalized_iou(box, torch.tensor([[0.8, 0.2, 0.1, 0.1]])).sum().backward()
+    assert box.grad is not None
+    assert box.grad[0, 0] > 0
+
+
+def test_centres_and_corners() -> None:
+    boxes = torch.tensor([[0.25, 0.5, 0.5, 0.25]])
+    torch.testing.assert_close(centred(boxes), torch.tensor([[0.5, 0.625, 0.5, 0.25]]))
+    torch.testing.assert_close(cornered(centred(boxes)), boxes)
+    outside = torch.tensor([[0.1, 0.9, 0.4, 0.4]])
+    torch.testing.assert_close(cornered(outside), torch.tensor([[0.0, 0.7, 0.3, 0.3]]))
+
+
+# --- examples ---------------------------------------------------------------------------------------------------
+
+
+def test_every_phrase_of_a_thing_in_the_square_is_an_example() -> None:
+    record = Record(
+        "a.png",
+        objects=(
+            NamedBox((40, 10, 20, 20), "barn", ("the red barn", "the barn")),
+            NamedBox((0, 0, 20, 20), "dog", ("the dog outside",)),
+            NamedBox((30, 0, 40, 40), "sky"),
+        ),
+    )
+    found = Grounding.examples(GroundingConfig(), record, lambda: (40, 100))
+    assert found == [Pointed(phrase, (0.25, 0.25, 0.5, 0.5), "barn") for phrase in ("the red barn", "the barn")]
+
+
+def test_a_picture_without_phrases_is_not_opened() -> None:
+    def shape() -> tuple[int, int]:
+        raise AssertionError("the file was opened")
+
+    assert Grounding.examples(GroundingConfig(), Record("a.png", objects=(NamedBox(WHOLE, "sky"),)), shape) == []
+
+
+def test_the_size_is_that_of_the_upright_picture(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored 100 wide and 40 high, shown 40 wide and 100 high
+    Image.new("RGB", (100, 40)).save(tmp_path / "a.jpg", exif=exif)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    thing = {"box": [10, 40, 20, 20], "name": "barn", "phrases": ["the barn"]}
+    lines = [{"file_name": name, "objects": [thing]} for name in ("a.jpg", "broken.png")]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    found = examples_of(Grounding, GroundingConfig(), FolderDataset(tmp_path))
+    assert found == [("a.jpg", Pointed("the barn", (0.25, 0.25, 0.5, 0.5), "barn"))]
+
+
+def test_a_data_set_without_phrases_says_so(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    with pytest.raises(UsageError, match=r"learns from objects that have phrases and lie in the centre square"):
+        examples_of(Grounding, GroundingConfig(), FolderDataset(tmp_path))
+
+
+# --- the network ------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_by_hand() -> None:
+    task = answering(made(), 0.25, 0.5, 0.5, 0.5)  # left 0, top 0.25
+    losses = task.loss(Seen(rows(2), ("a", "b"), task.collate(EXAMPLES)))
+    # of the barn: centre (0.5, 0.5), size (0.5, 0.5); of the lake: centre (0.25, 0.5), size (0.5, 1)
+    assert float(losses["grounding/l1"].value.detach()) == pytest.approx((0.25 + 0.5) / 2)
+    assert float(losses["grounding/giou"].value.detach()) == pytest.approx((1 - 1 / 3 + 1 - 1 / 2) / 2, rel=1e-5)
+    assert {loss.weight for loss in losses.values()} == {1.0}
+
+
+def test_a_box_is_found_whatever_stands_beside_it() -> None:
+    task = made()
+    together = task.ground(rows(2), ["the barn", "the big lake on the left"])
+    [alone] = task.ground(rows(2)[:1], ["the barn"])
+    assert together[0].box == pytest.approx(alone.box, abs=1e-6)
+    assert together[0].heat is not None
+    assert alone.heat is not None
+    torch.testing.assert_close(together[0].heat, alone.heat)
+    [other] = task.ground(rows(2)[:1], ["the lake"])
+    assert other.box != pytest.approx(alone.box, abs=1e-6)
+    [turned] = task.ground(rows(2)[:1], ["barn the"])
+    assert turned.box != pytest.approx(alone.box, abs=1e-6)  # words have places
+
+
+def test_the_heat_is_what_the_first_row_reads_of_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = made()
+    length = 1 + 8 + 2  # the box's row, the picture's, the words'
+    shares = torch.full((1, 2, length, length), 9.0)
+    shares[0, :, 0] = 7.0
+    shares[0, 0, 0, 1:9] = torch.tensor([1.0, 0, 0, 0, 0, 0, 0, 3])
+    shares[0, 1, 0, 1:9] = torch.tensor([1.0, 0, 2, 0, 0, 0, 0, 1])
+    monkeypatch.setattr(task.transformer, "attention", lambda rows, mask: shares)
+    [found] = task.ground(rows(1), ["the barn"])
+    assert found.heat is not None
+    torch.testing.assert_close(found.heat, torch.tensor([[2.0, 0, 2, 0], [0, 0, 0, 4]]) / 8)
+
+
+def test_the_heat_follows_the_code_that_is_looked_at() -> None:
+    """The box's row is made to like one direction of keys, and one patch is made to lie in it."""
+    task = made(layers=1)
+    block: Any = task.transformer.blocks[0]
+    with torch.no_grad():
+        task.places.zero_()
+        task.adapter.places.zero_()
+        task.adapter.places[5] = 100 * task.first
+        block.attend.query.weight.copy_(torch.eye(16))
+        block.attend.key_value.weight[:16] = torch.eye(16)
+    [found] = task.ground(torch.zeros(1, 8, 3), ["the barn"])
+    assert found.heat is not None
+    assert int(found.heat.argmax()) == 5
+    assert found.heat.shape == (2, 4)
+    assert float(found.heat.sum()) == pytest.approx(1)
+
+
+def test_patches_make_a_coarser_heat() -> None:
+    [found] = made(picture={"patch": 2}).ground(rows(1), ["the barn"])
+    assert found.heat is not None
+    assert found.heat.shape == (1, 2)
+
+
+def test_without_a_picture_there_is_no_heat() -> None:
+    [found] = made(picture={"source": "none"}).ground(rows(1), ["the barn"])
+    assert found.heat is None
+
+
+def test_a_long_phrase_is_cut_to_its_first_words() -> None:
+    task = made()
+    first = "the big lake on the left"
+    [whole], [longer] = (task.ground(rows(1), [phrase]) for phrase in (first, f"{first} barn barn"))
+    assert whole.box == longer.box
+
+
+@pytest.mark.parametrize(
+    ("phrase", "message"),
+    [("", r"phrase is empty"), (" \n", r"phrase is empty"), ("κόκκινο σπίτι", r"no word that the model knows")],
+)
+def test_a_phrase_that_says_nothing_is_refused(phrase: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        made().phrases.strange(phrase)
+
+
+def test_unknown_words_are_named() -> None:
+    assert made().phrases.strange("the purple barn") == ["purple"]
+
+
+def test_phrases_are_read_by_an_encoder(tmp_path: Path) -> None:
+    folder = write_bert(tmp_path / "bert")
+    examples = [Pointed("a red car", WHOLE, "car"), Pointed("the dog", WHOLE, "dog")]
+    task = made(examples, text=str(folder))
+    assert task.config.encoder is not None
+    assert task.config.encoder.name == "bert"
+    assert len(task.config.encoder.sha256) == 64
+    assert task.config.vocabulary is None
+    [one], [other] = (task.ground(rows(1), [phrase]) for phrase in ("a red car", "the dog"))
+    assert one.box != other.box
+    task.loss(Seen(rows(2), ("a", "b"), task.collate(examples)))["grounding/l1"].value.backward()
+    assert any(float(p.grad.abs().sum()) > 0 for p in task.phrases.parameters() if p.grad is not None)
+
+
+# --- figures ----------------------------------------------------------------------------------------------------
+
+
+def test_figures_by_hand() -> None:
+    task = answering(made(), 0.5, 0.5, 0.5, 0.5)  # right for the barn; of the lake a quarter of five
+    training = [
+        ("c", Pointed("the barn", (0.0, 0.0, 0.5, 0.5), "barn")),
+        ("d", Pointed("the barn", (0.5, 0.5, 0.5, 0.5), "barn")),
+        ("e", Pointed("the sky", (0.25, 0.25, 0.5, 0.5), "sky")),
+        ("f", Pointed("the lake", (0.0, 0.0, 0.5, 0.5), "lake")),
+    ]
+    found = task.measure([(rows(2), ["a", "b"], EXAMPLES)], training)
+    values = {name: scored["value"] for name, scored in found.items()}
+    # the lake: common 0.25 x 0.5, both 0.5 + 0.25 - 0.125
+    assert values["accuracy@0.5"] == 0.5
+    assert values["mean_iou"] == pytest.approx((1 + 0.125 / 0.625) / 2)
+    # the mean box is (0.1875, 0.1875, 0.5, 0.5): of the barn 0.4375² in common, of the lake 0.3125 x 0.5
+    barn, lake = 0.4375**2 / (0.5 - 0.4375**2), 0.15625 / (0.75 - 0.15625)
+    assert values["constant/mean_iou"] == pytest.approx((barn + lake) / 2)
+    assert values["constant/accuracy@0.5"] == 0.5
+    # by name: the mean barn is the barn, the mean lake is its upper half
+    assert values["constant/name/mean_iou"] == pytest.approx((1 + 0.5) / 2)
+    assert values["constant/name/accuracy@0.5"] == 0.5
+    assert len(found) == 6
+    assert all(len(scored["interval"]) == 2 for scored in found.values())
+
+
+def test_a_name_that_training_lacks_takes_the_mean_of_all() -> None:
+    task = answering(made(), 0.5, 0.5, 0.5, 0.5)
+    training = [("c", Pointed("the sky", (0.0, 0.0, 0.5, 0.5), "sky"))]
+    found = task.measure([(rows(2), ["a", "b"], EXAMPLES)], training)
+    assert found["constant/name/mean_iou"] == found["constant/mean_iou"]
+
+
+def test_without_a_training_split_there_is_no_constant() -> None:
+    assert set(made().measure([(rows(2), ["a", "b"], EXAMPLES)], [])) == {"accuracy@0.5", "mean_iou"}
+
+
+def test_heads_divide_the_width() -> None:
+    with pytest.raises(UsageError, match=r"width 16 is not a multiple of 3 heads"):
+        made(heads=3)
+
+
+def test_patches_divide_the_grid() -> None:
+    with pytest.raises(UsageError, match=r"patch 3 does not divide the grid of 2 x 4"):
+        made(picture={"patch": 3})

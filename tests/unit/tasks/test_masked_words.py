@@ -1,0 +1,284 @@
+"""Masked words by hand: what is masked, what is answered, and the figures."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tavq.core.config import build
+from tavq.core.errors import FileError, UsageError
+from tavq.data.records import Record
+from tavq.tasks.base import Layout
+from tavq.tasks.folder import TaskConfig
+from tavq.tasks.masked_words import CONTENT, Guesser, MaskedWordsConfig, MaskedWordsTask, Tally
+from tavq.tasks.reading import Seen
+
+LAYOUT = Layout(height=2, width=2, sizes=(7,))
+CAPTIONS = ["A red barn beside a lake.", "A red barn, a dog.", "The dog runs!"]
+
+
+def made(captions: list[str] = CAPTIONS, **settings: Any) -> MaskedWordsTask:
+    small = {"name": "masked-words", "layers": 1, "heads": 2, "width": 16, "dropout": 0.0, "longest": 8, **settings}
+    fitted = MaskedWordsTask.fitted(build(MaskedWordsConfig, small, "test"), LAYOUT, captions)
+    torch.manual_seed(0)
+    task: Any = TaskConfig(task=fitted.model_dump(), layout=LAYOUT, row_width=3).make()
+    task.take(captions)
+    return task.eval()
+
+
+def rows(count: int) -> torch.Tensor:
+    return torch.randn(count, 4, 3, generator=torch.Generator().manual_seed(5))
+
+
+def number(task: MaskedWordsTask, word: str) -> int:
+    assert task.words is not None
+    [[found]] = task.words.ids([word])
+    return found
+
+
+def telling(task: MaskedWordsTask, monkeypatch: pytest.MonkeyPatch, *logits: dict[str, float]) -> list[torch.Tensor]:
+    """The task with given logits for each gap of a call, 0 for other words; what it was asked is noted."""
+    asked: list[torch.Tensor] = []
+
+    def told(rows: Any, ids: torch.Tensor, mask: Any, hidden: torch.Tensor) -> torch.Tensor:
+        asked.append(hidden.clone())
+        table = torch.zeros(int(hidden.sum()), task.missing)
+        for row in range(len(table)):
+            for word, value in logits[row % len(logits)].items():
+                table[row, number(task, word)] = value
+        return table
+
+    monkeypatch.setattr(task, "_logits", told)
+    return asked
+
+
+# --- what is masked ---------------------------------------------------------------------------------------------
+
+
+def test_marks_and_unknown_words_are_never_masked() -> None:
+    task = made()
+    found = task.collate(["A red zebra, a dog!", "Lake"])
+    assert found.words.tolist() == [[True, True, False, False, True, True, False], [True] + [False] * 6]
+    assert found.mask.tolist() == [[True] * 7, [True] + [False] * 6]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_some_words_of_each_caption_are_masked(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    captions = ["a red barn beside a lake and a dog . " * 2, "dog !", "the dog runs !"]
+    task = made(captions, longest=30)
+    asked = telling(task, monkeypatch, {})
+    torch.manual_seed(seed)
+    batch = Seen(rows(3), ("a", "b", "c"), task.collate(captions))
+    value = task.loss(batch)["masked-words/word"].value
+    [hidden] = asked
+    assert (hidden <= batch.asked.words).all()
+    assert 2 <= int(hidden[0].sum()) <= 5  # of 18 words, from 0.1 to 0.3
+    assert hidden[1:].sum(1).tolist() == [1, 1]
+    assert float(value) == pytest.approx(math.log(task.missing), rel=1e-5)
+    torch.manual_seed(seed)
+    task.loss(batch)
+    assert torch.equal(asked[1], hidden)
+
+
+def test_masks_differ_from_step_to_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = made()
+    asked = telling(task, monkeypatch, {})
+    batch = Seen(rows(3), ("a", "b", "c"), task.collate(CAPTIONS))
+    for _ in range(8):
+        task.loss(batch)
+    assert len({str(hidden.tolist()) for hidden in asked}) > 1
+
+
+def test_a_masked_word_is_not_seen() -> None:
+    task = made()
+    read = task.collate(["a red barn beside a lake"])
+    hidden = torch.tensor([[False, True, False, False, False, False]])
+    first = task._logits(rows(1), read.ids, read.mask, hidden)
+    other = read.ids.clone()
+    other[0, 1] = number(task, "dog")
+    assert torch.equal(task._logits(rows(1), other, read.mask, hidden), first)
+    other[0, 2] = number(task, "dog")
+    assert not torch.equal(task._logits(rows(1), other, read.mask, hidden), first)
+
+
+def test_words_on_both_sides_and_their_order_are_read() -> None:
+    task = made()
+    captions = ["a ___ barn beside a lake", "a ___ barn beside a dog", "the ___ barn beside a lake", "barn ___ a"]
+    captions.append("a ___ barn")
+    found = [task.fill(rows(1), [caption])[0][0] for caption in captions]
+    assert len({str(words) for words in found}) == 5
+
+
+def test_padding_changes_nothing() -> None:
+    task = made()
+    together = task.fill(rows(2), ["the ___", "a ___ barn beside a ___ ."])
+    [[alone]] = task.fill(rows(2)[:1], ["the ___"])
+    assert [word for word, _ in together[0][0]] == [word for word, _ in alone]
+    assert [share for _, share in together[0][0]] == pytest.approx([share for _, share in alone], rel=1e-4)
+
+
+# --- answers ----------------------------------------------------------------------------------------------------
+
+
+def test_each_gap_is_answered_with_words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = made()
+    asked = telling(task, monkeypatch, {"red": 3.0, ".": 9.0}, {"lake": 2.0, "dog": 1.0}, {"barn": 1.0})
+    first, second = task.fill(rows(2), ["A ___ barn beside a _.", "the dog __"])
+    assert asked[0].tolist() == [
+        [False, True, False, False, False, True, False],
+        [False, False, True] + [False] * 4,
+    ]
+    assert len(first) == 2
+    assert len(second) == 1
+    words = {"a", "red", "barn", "beside", "lake", "dog", "the", "runs"}
+    assert {word for word, _ in first[0]} == words
+    total = math.exp(3) + 7
+    assert first[0][0] == ("red", pytest.approx(math.exp(3) / total))
+    assert sum(share for _, share in first[0]) == pytest.approx(1)
+    assert [word for word, _ in first[1][:2]] == ["lake", "dog"]
+    assert second[0][0][0] == "barn"
+
+
+@pytest.mark.parametrize(
+    ("caption", "message"),
+    [
+        ("a red barn", r"'a red barn' has no gap; write ___"),
+        ("", r"'' has no gap"),
+        ("snake_case __init__", r"has no gap"),
+        ("___ собака бежит", r"no word that the model knows"),
+    ],
+)
+def test_a_caption_that_asks_nothing_is_refused(caption: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        made().strange(caption)
+
+
+def test_unknown_words_are_named_and_a_gap_alone_is_asked() -> None:
+    task = made()
+    assert task.strange("a ___ zebra") == ["zebra"]
+    assert task.strange("___") == []
+    [[words]] = task.fill(rows(1), ["___"])
+    assert len(words) == 8
+
+
+def test_a_gap_beyond_what_is_read_is_refused() -> None:
+    task = made()
+    assert len(task.fill(rows(1), ["a a a a a a a ___ dog dog"])[0]) == 1
+    with pytest.raises(UsageError, match=r"gap after the first 8 words"):
+        task.fill(rows(1), ["a a a a a a a a ___"])
+
+
+def test_captions_without_a_word_give_no_example() -> None:
+    record = Record("a.png", captions=("A dog.", "...", "?!"))
+    assert MaskedWordsTask.examples(MaskedWordsConfig(), record, lambda: (1, 1)) == ["A dog."]
+
+
+def test_words_of_another_model_are_refused(tmp_path: Path) -> None:
+    made().write_files(tmp_path)
+    made().read_files(tmp_path)
+    with pytest.raises(FileError, match=r"words.json holds"):
+        made([*CAPTIONS, "zebra"]).read_files(tmp_path)
+
+
+# --- answers without looking ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def guess() -> tuple[MaskedWordsTask, Guesser, Callable[[torch.Tensor], list[list[str]]]]:
+    task = made()
+    assert task.words is not None
+
+    def named(answers: torch.Tensor) -> list[list[str]]:
+        return [[task.words.text([n]) if n >= 0 else "" for n in row] for row in answers.tolist()]  # type: ignore[union-attr]
+
+    return task, Guesser(task.collate(CAPTIONS)), named
+
+
+def test_the_commonest_words(guess: Any) -> None:
+    _, guesser, named = guess
+    hidden = torch.tensor([[True, False], [True, True]])
+    found = named(guesser.commonest(hidden))
+    assert len(found) == 3
+    assert found[0][0] == "a"  # four times
+    assert set(found[0][1:4]) == {"red", "barn", "dog"}  # twice
+    assert len(set(found[0])) == 5
+    assert found[0] == found[1] == found[2]
+
+
+def test_the_words_that_follow_a_word(guess: Any) -> None:
+    task, guesser, named = guess
+    read = task.collate(["a red barn beside a lake."])
+    hidden = torch.tensor([[True, False, True, True, False, True, False]])
+    found = named(guesser.following(read.ids, hidden))
+    assert found[0][:2] == ["a", "the"]  # at the start twice and once
+    assert found[1][0] == "barn"  # after red
+    assert found[2][0] == "a"  # the word before is missing too
+    assert found[3][0] == "red"  # after a, twice; once each: lake and dog
+    assert set(found[3][1:3]) == {"lake", "dog"}
+    assert all(len(set(row)) == 5 for row in found)
+
+
+def test_fewer_words_than_are_asked() -> None:
+    task = made(["dog"])
+    found = Guesser(task.collate(["dog"])).commonest(torch.tensor([[True]]))
+    assert found.tolist() == [[number(task, "dog"), -2, -2, -2, -2]]
+
+
+# --- figures ----------------------------------------------------------------------------------------------------
+
+
+def test_recall_by_hand() -> None:
+    tally = Tally()
+    answers = torch.tensor([[1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5]])
+    tally.add(answers, torch.tensor([1, 5, 6, 1]), [CONTENT, CONTENT, "", ""], ["a", "a", "b", "c"])
+    values = {name: scored["value"] for name, scored in tally.figures().items()}
+    assert values == {"recall@1": 0.5, "recall@5": 0.75, "content/recall@1": 0.5, "content/recall@5": 1.0}
+    assert tally.figures()["recall@1"]["interval"] is not None
+    assert tally.figures()["content/recall@1"]["interval"] is None  # of one picture
+
+
+def measured(task: MaskedWordsTask, batches: list[list[int]], training: list[tuple[str, str]]) -> dict[str, Any]:
+    keys, seen = ["x.png", "y.png", "z.png"], rows(3)
+    parts = [(seen[part], [keys[row] for row in part], [CAPTIONS[row] for row in part]) for part in batches]
+    return task.measure(iter(parts), training)
+
+
+def test_the_masks_of_an_example_are_its_own() -> None:
+    task = made()
+    training = list(zip("abc", CAPTIONS, strict=True))
+    first = measured(task, [[0, 1, 2]], training)
+    assert measured(task, [[2], [0, 1]], training) == first
+    assert len(first) == 3 * 2 * 4  # of the task and two without looking, one and three words, two recalls, two kinds
+
+
+def test_figures_of_a_task_that_knows_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = made()
+    asked = telling(task, monkeypatch, {"a": 1.0})
+    values = {name: scored["value"] for name, scored in measured(task, [[0, 1, 2]], []).items()}
+    assert set(values) == {f"masked-{n}/{kind}recall@{k}" for n in (1, 3) for kind in ("", "content/") for k in (1, 5)}
+    assert [hidden.sum(1).tolist() for hidden in asked] == [[1, 1, 1], [3, 3, 3]]
+    truth = task.collate(CAPTIONS).ids
+    right = [float((truth[hidden] == number(task, "a")).double().mean()) for hidden in asked]
+    assert [values["masked-1/recall@1"], values["masked-3/recall@1"]] == pytest.approx(right)
+    assert values["masked-3/content/recall@1"] == 0
+
+
+def test_commonest_words_stand_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = made()
+    asked = telling(task, monkeypatch, {})
+    found = measured(task, [[0, 1, 2]], list(zip("abc", CAPTIONS, strict=True)))
+    truth = task.collate(CAPTIONS).ids
+    right = float((truth[asked[1]] == number(task, "a")).double().mean())
+    assert found["constant/masked-3/recall@1"]["value"] == pytest.approx(right)
+    assert found["constant/previous/masked-3/recall@1"]["value"] > right
+
+
+def test_marks_are_no_answers_of_a_measured_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = made()
+    telling(task, monkeypatch, {".": 9.0, ",": 9.0, "!": 9.0, "a": 1.0, "dog": 0.5})
+    values = {name: scored["value"] for name, scored in measured(task, [[0, 1, 2]], []).items()}
+    telling(task, monkeypatch, {"a": 1.0, "dog": 0.5})
+    assert {name: scored["value"] for name, scored in measured(task, [[0, 1, 2]], []).items()} == values

@@ -1,0 +1,89 @@
+"""Phrases by a frozen encoder: its own token vectors, each phrase encoded once, and no other encoder in its place."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_bert import write_bert
+
+from tavq.core.errors import FileError, UsageError
+from tavq.tasks.phrases import EncodedPhrases, LearnedPhrases
+from tavq.text.encoders import TextEncoder, load_encoder
+
+PHRASES = ["a red car", "the dog", "a red car", "soup"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_bert(tmp_path / "bert")
+
+
+def encoded(folder: Path, longest: int = 8) -> EncodedPhrases:
+    return EncodedPhrases(str(folder), load_encoder(folder).record, longest, 6)
+
+
+def test_the_table_holds_the_last_hidden_states_without_special_tokens(folder: Path) -> None:
+    table, mask = encoded(folder).collate(PHRASES)
+    assert table.shape == (4, 3, 8)
+    assert mask.tolist() == [[True] * 3, [True, True, False], [True] * 3, [True, False, False]]
+    encoder = load_encoder(folder)
+    ids = torch.tensor([encoder.tokenizer("the dog")["input_ids"]])
+    with torch.no_grad():
+        expected = encoder.model(input_ids=ids).last_hidden_state[0, 1:-1]
+    torch.testing.assert_close(table[1, :2], expected, rtol=1e-5, atol=1e-6)
+    assert (table[1, 2] == 0).all()
+    assert torch.equal(table[0], table[2])
+
+
+def test_each_phrase_is_encoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    phrases = encoded(folder)
+    asked: list[int] = []
+    whole = TextEncoder.encode_whole
+
+    def counted(self: Any, tokens: Any) -> Any:
+        asked.append(len(tokens))
+        return whole(self, tokens)
+
+    monkeypatch.setattr(TextEncoder, "encode_whole", counted)
+    phrases.take(PHRASES)
+    phrases.collate(PHRASES)
+    phrases.collate(["the dog", "a blue car"])
+    assert asked == [3, 1]
+
+
+def test_a_long_phrase_is_cut(folder: Path) -> None:
+    table, mask = encoded(folder, longest=2).collate(["a red car . a red dog"])
+    assert table.shape == (1, 2, 8)
+    assert mask.all()
+
+
+def test_another_encoder_is_refused(folder: Path, tmp_path: Path) -> None:
+    made = load_encoder(folder).record
+    other = write_bert(tmp_path / "other/bert", seed=1)  # of the same name and width
+    with pytest.raises(UsageError, match=r"reads phrases by the text encoder 'bert' \(weights .* is 'bert' \(weights"):
+        EncodedPhrases(str(other), made, 8, 6).collate(["a car"])
+    with pytest.raises(UsageError, match=r"no text encoder folder"):
+        EncodedPhrases(str(tmp_path / "gone/bert"), made, 8, 6).collate(["a car"])
+
+
+@pytest.mark.parametrize(
+    ("phrase", "message"),
+    [("  ", r"phrase is empty"), ("красный дом", r"'красный дом' is in a script .* 'bert' does not read")],
+)
+def test_a_phrase_that_says_nothing_is_refused(phrase: str, message: str, folder: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        encoded(folder).strange(phrase)
+
+
+def test_a_phrase_that_is_read_has_nothing_strange(folder: Path) -> None:
+    assert encoded(folder).strange("a red car") == []
+
+
+def test_words_of_another_model_are_refused(tmp_path: Path) -> None:
+    phrases = LearnedPhrases(5, 8, 4)
+    phrases.take(["the dog"])
+    phrases.write(tmp_path)
+    phrases.read(tmp_path)
+    with pytest.raises(FileError, match=r"words.json holds 5 words and the model was made for 6"):
+        LearnedPhrases(6, 8, 4).read(tmp_path)
