@@ -1,8 +1,11 @@
 """Exact search: the rows of a table with the largest dot products, whatever its size and wherever it lies."""
 
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
 BLOCK_BYTES = 32 << 20
@@ -50,13 +53,10 @@ def search(
 
 
 def _some(queries: Float[np.ndarray, "q e"], table: Float[np.ndarray, "n e"], count: int, longest: float) -> Best:
-    n, width = table.shape
     queries = np.ascontiguousarray(queries, np.float32)
-    gaps = _error(width) * longest * np.linalg.norm(queries.astype(np.float64), axis=1)
-    step = max(1, BLOCK_BYTES // (4 * max(width, 1)))
+    gaps = _error(table.shape[1]) * longest * np.linalg.norm(queries.astype(np.float64), axis=1)
     kept = [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in queries]
-    for start in range(0, n, step):
-        block = np.asarray(table[start : start + step], np.float32)
+    for start, block in _blocks(table):
         with np.errstate(invalid="ignore", over="ignore"):
             rough = queries @ block.T
         for number, query in enumerate(queries):
@@ -66,6 +66,22 @@ def _some(queries: Float[np.ndarray, "q e"], table: Float[np.ndarray, "n e"], co
             kept[number] = _merged(kept[number], (start + chosen[sure], scores[sure]), count)
     least = min(len(rows) for rows, _ in kept)
     return Best(np.stack([rows[:least] for rows, _ in kept]), np.stack([scores[:least] for _, scores in kept]))
+
+
+def _blocks(table: Float[np.ndarray, "n e"]) -> Iterator[tuple[int, np.ndarray]]:
+    """Where each block begins, and its rows as float32; the next block may take the place of the last."""
+    n, width = table.shape
+    step = min(n, max(1, BLOCK_BYTES // (4 * max(width, 1))))
+    wide = None if table.dtype == np.float32 else torch.empty(step, width)
+    for start in range(0, n, step or 1):
+        block = table[start : start + step]
+        if wide is None:
+            yield start, block
+            continue
+        with warnings.catch_warnings():  # that the table is not writable; it is only read
+            warnings.simplefilter("ignore", UserWarning)
+            half = torch.from_numpy(block)
+        yield start, wide[: len(block)].copy_(half).numpy()  # torch converts several times as fast as numpy
 
 
 def _error(width: int) -> float:
