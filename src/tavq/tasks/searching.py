@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -205,6 +205,6 @@ def _check(path: Path, manifest: Manifest, tensors: MappedTensors) -> None:
         raise FileError(f"{path} was altered: owners leaves its {manifest.pictures} pictures.")
 
 
-def _check_offsets(path: Path, name: str, offsets: np.ndarray[Any, Any], end: int) -> None:
+def _check_offsets(path: Path, name: str, offsets: np.ndarray, end: int) -> None:
     if offsets[0] != 0 or offsets[-1] != end or (offsets[1:] < offsets[:-1]).any():
         raise FileError(f"{path} was altered: {name}_offsets does not divide {end} bytes among {len(offsets) - 1}.")

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -30,6 +30,7 @@ Text = tuple[str, str]
 """The file_name of a picture and a text of it."""
 
 
+@runtime_checkable
 class Space(Protocol):
     """What gives vectors whose dot product ranks pictures against texts.
 
