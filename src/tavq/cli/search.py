@@ -148,11 +148,10 @@ def search(
         query = space.embed_pictures(_square(image, space.size))
     [pictures] = found.find_pictures(query.numpy(), count)
     [texts] = found.find_texts(query.numpy(), count) if image is not None else [[]]
-    asked = text if text is not None else str(image)
     if image is not None:
         rows = [[textwrap.shorten(hit.text or "", LONGEST, placeholder=" …"), hit.score] for hit in texts]
-        console.table(f"Texts of {asked}", ["text", "score"], rows)
-    console.table(f"Pictures of {asked}", ["picture", "score"], [[hit.file_name, hit.score] for hit in pictures])
+        console.table("Texts", ["text", "score"], rows)
+    console.table("Pictures", ["picture", "score"], [[hit.file_name, hit.score] for hit in pictures])
     if out is not None:
         _write_sheet(out, image, [hit.file_name for hit in pictures], data or Path(found.manifest.data_folder))
         console.say(f"The pictures are in {out}.")
