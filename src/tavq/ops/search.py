@@ -14,6 +14,9 @@ BLOCK_BYTES = 32 << 20
 QUERIES = 64
 """Compared at a time."""
 
+CHUNK = 1024
+"""Rows that are multiplied exactly at a time."""
+
 UNIT_ROUNDOFF = 2.0**-24
 """Of float32."""
 
@@ -106,8 +109,12 @@ def _candidates(
 
 def exact(rows: Float[np.ndarray, "c e"], query: Float[np.ndarray, " e"]) -> Float[np.ndarray, " c"]:
     """The dot product of each row with the query, rounded once: products of float32 are exact in float64."""
+    wide = query.astype(np.float64)
+    scores = np.empty(len(rows), np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
-        return (rows.astype(np.float64) * query.astype(np.float64)).sum(axis=1).astype(np.float32)
+        for start in range(0, len(rows), CHUNK):
+            scores[start : start + CHUNK] = (rows[start : start + CHUNK].astype(np.float64) * wide).sum(axis=1)
+    return scores
 
 
 def _merged(

@@ -1,6 +1,7 @@
 """Exact search gives what a plain sort of exact scores gives, whatever the blocks, the ties and the dtype."""
 
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,24 @@ def test_a_mapped_table_gives_what_it_gives_in_memory(tmp_path: Path) -> None:
     first, second = search(table[:3], table, 5), search(table[:3], mapped, 5)
     assert first.rows.tolist() == second.rows.tolist()
     assert first.scores.tolist() == second.scores.tolist()
+
+
+@pytest.mark.parametrize("kind", ["<f4", "<f2"])
+def test_memory_is_that_of_a_block(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, width = 200_000, 32
+    file = TensorFile(tmp_path / "a.safetensors", {"rows": (kind, (rows, width))}, {})
+    file.write("rows", 777, np.full((1, width), 0.1))
+    file.close()
+    mapped = MappedTensors(tmp_path / "a.safetensors")["rows"]
+    monkeypatch.setattr(module, "BLOCK_BYTES", 1 << 20)
+    query = np.full((2, width), 0.1, np.float32)
+    search(query, mapped[:10], 3)  # imports
+    tracemalloc.start()
+    best = search(query, mapped, 3)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert best.rows.tolist() == [[777, 0, 1]] * 2
+    assert most < 4 << 20  # the table has 26 or 13 MB; torch's block is not counted here
 
 
 def test_the_float32_product_alone_would_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
