@@ -25,12 +25,13 @@ from tavq.cli import (  # noqa: E402  (the commands need `app`)
     reading,
     recipes,
     reports,
+    search,
     tasks,
     text,
     train,
 )
 
-for part in (demo, data, describe, text, recipes, train, models, tasks, reading, metrics, reports):
+for part in (demo, data, describe, text, recipes, train, models, tasks, reading, search, metrics, reports):
     part.add_to(app)
 
 

@@ -1,0 +1,190 @@
+"""`tavq search`: find pictures by a text, and texts and pictures by a picture."""
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App
+
+from tavq.cli import console
+from tavq.cli.console import Count
+from tavq.core.errors import UsageError
+
+COUNT = 10
+TILE = 128
+"""Pixels of a side of each picture on a sheet."""
+
+LONGEST = 100
+"""Characters of a text that is shown."""
+
+
+def add_to(app: App) -> None:
+    """Adds the commands."""
+    part = App(name="search")
+    part.default(search)
+    part.command(index)
+    app.command(part)
+
+
+def index(
+    model: str,
+    /,
+    *,
+    data: Path,
+    out: Path | None = None,
+    split: str | None = None,
+    text: Path | None = None,
+    half: bool = False,
+    json: Path | None = None,
+) -> None:
+    """Turns the pictures and texts of a data set into vectors that `tavq search` looks through.
+
+    Example: tavq search index run --data scenes --out found
+
+    Args:
+        model: A tokenizer with an aligner (TA-VQ, LG-VQ) or a model of the task retrieval: its model folder, run
+            folder or hub name.
+        data: A folder data set.
+        out: The index, a folder; by default RUN/index. An older index there is replaced.
+        split: Only this split; by default all pictures.
+        text: The text store, for an aligner; by default DATA/text. Without one, only pictures are found.
+        half: Keep vectors as float16, half the size.
+        json: Write the counts to this file too.
+    """
+    from tavq.core.devices import default_device
+    from tavq.data.folder import FolderDataset
+    from tavq.tasks.indexing import build_index
+    from tavq.tasks.spaces import AlignerSpace, open_space
+
+    place = out or _in_run(model)
+    dataset = FolderDataset(data, split)
+    space = open_space(model, device=default_device())
+    if isinstance(space, AlignerSpace):
+        _read_store(space, dataset, text)
+    elif text is not None:
+        raise UsageError(f"{model} reads texts as they are and needs no text store; leave --text out.")
+    with console.bar(f"Indexing {data}", len(dataset)) as bar:
+        made, faults = build_index(space, dataset, place, half, bar)
+    console.tell_faults(faults)
+    told = made.manifest
+    counts = {"pictures": told.pictures - told.unreadable, "texts": told.texts, "unreadable": told.unreadable}
+    console.write_json(json, {**counts, "width": told.width, "bytes": told.bytes, "index": str(place)})
+    console.say(
+        f"{counts['pictures']:,} pictures and {told.texts:,} distinct texts are in {place}. Next: tavq search {place} "
+        '--text "…"'
+    )
+
+
+def _read_store(space: Any, dataset: Any, named: Path | None) -> None:
+    """Gives an aligner the texts of a data set, where it has a text store."""
+    from tavq.text.store import TextStore
+
+    store = TextStore.of(dataset.folder, named, verify=True)
+    if store is None:
+        console.say(
+            f"{dataset.folder} has no text store, so no texts will be found; make one: tavq text {dataset.folder}"
+        )
+        return
+    space.read(store)
+    changed = store.changed((record.file_name, record.text or "") for record in dataset)
+    if changed:
+        console.say(
+            f"The text of {len(changed):,} pictures, {changed[0]} the first, is another one than when {store.folder} "
+            f"was made, and is found by what the old one says; make it anew with: tavq text {dataset.folder}"
+        )
+
+
+def _in_run(model: str) -> Path:
+    from tavq.tasks.searching import INDEX
+
+    if not Path(model).is_dir():
+        raise UsageError(f"{model} is no folder here; say with --out where the index shall lie.")
+    return Path(model) / INDEX
+
+
+def search(
+    index: Path,
+    /,
+    *,
+    text: str | None = None,
+    image: Path | None = None,
+    count: Count = COUNT,
+    text_encoder: str | None = None,
+    data: Path | None = None,
+    out: Path | None = None,
+    json: Path | None = None,
+) -> None:
+    """Finds pictures by a text, or texts and similar pictures by a picture.
+
+    Every vector is compared, so what is found is what is nearest. First make the index: tavq search index
+
+    Example: tavq search run --text "a red barn beside a lake" --count 10 --out sheet.png
+
+    Args:
+        index: What `tavq search index` made: the folder, or the run folder that it lies in.
+        text: Find pictures of this.
+        image: Find texts of this picture, and pictures like it; its centre square is read.
+        count: How many, the nearest first.
+        text_encoder: Where the text encoder of an aligner's training is, if it was a folder.
+        data: Where the data set is now, if it was moved.
+        out: Write the pictures that were found as one PNG, row by row; with --image that picture comes first.
+        json: Write what was found to this file too.
+    """
+    from tavq.core.devices import default_device
+    from tavq.tasks.searching import MODEL, SearchIndex
+    from tavq.tasks.spaces import open_space
+
+    if (text is None) == (image is None):
+        raise UsageError('Say what to look for, with either --text "…" or --image FILE.')
+    found = SearchIndex.open(index, verify=True)
+    space = open_space(found.folder / MODEL, encoder=text_encoder, device=default_device())
+    found.check_model(space.sha256)
+    if text is not None:
+        query, notes = space.embed_typed(text)
+        for line in notes:
+            console.say(line)
+    else:
+        assert image is not None
+        query = space.embed_pictures(_square(image, space.size))
+    [pictures] = found.find_pictures(query.numpy(), count)
+    [texts] = found.find_texts(query.numpy(), count) if image is not None else [[]]
+    if image is not None:
+        rows = [[textwrap.shorten(hit.text or "", LONGEST, placeholder=" …"), hit.score] for hit in texts]
+        console.table("Texts", ["text", "score"], rows)
+    console.table("Pictures", ["picture", "score"], [[hit.file_name, hit.score] for hit in pictures])
+    if out is not None:
+        _write_sheet(out, image, [hit.file_name for hit in pictures], data or Path(found.manifest.data_folder))
+        console.say(f"The pictures are in {out}.")
+    console.write_json(json, {"index": str(index), **_told(text, image, pictures, texts)})
+
+
+def _told(text: str | None, image: Path | None, pictures: Any, texts: Any) -> dict[str, Any]:
+    """What was found, for JSON."""
+    told: dict[str, Any] = {"text": text} if image is None else {"image": str(image)}
+    told["pictures"] = [{"file_name": hit.file_name, "score": hit.score} for hit in pictures]
+    if image is not None:
+        told["texts"] = [{"text": hit.text, "file_name": hit.file_name, "score": hit.score} for hit in texts]
+    return told
+
+
+def _square(path: Path, size: int) -> Any:
+    """The centre square of a file's picture, as models read it."""
+    from tavq.data.pictures import load_picture
+    from tavq.data.transforms import prepare, to_float
+
+    return to_float(prepare(load_picture(path), size))[None]
+
+
+def _write_sheet(out: Path, asked: Path | None, names: list[str], folder: Path) -> None:
+    import torch
+
+    from tavq.core.files import inside
+    from tavq.data.pictures import save_png
+    from tavq.tasks.drawing import grid
+
+    if not folder.is_dir():
+        raise UsageError(f"The pictures lay in {folder}, which is no folder now; say with --data where they are.")
+    places = [asked] * (asked is not None) + [inside(folder, name) for name in names]
+    if not places:
+        raise UsageError("Nothing was found, so there is nothing to show.")
+    save_png(out, grid(torch.cat([_square(place, TILE) for place in places if place is not None])))

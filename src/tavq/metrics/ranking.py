@@ -1,0 +1,98 @@
+"""Retrieval where a picture has several texts: recall and median rank both ways, beside chance."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tavq.metrics import intervals
+from tavq.metrics.alignment import RECALLS, TIE, recalls
+
+CHUNK = 256
+"""Pictures or texts whose scores are in memory at a time."""
+
+WAYS = ("picture_to_text", "text_to_picture")
+
+Figures = dict[str, dict[str, Any]]
+
+
+def retrieval_of_several(
+    pictures: Float[Tensor, "n e"], texts: Float[Tensor, "m e"], own: Sequence[Sequence[int]]
+) -> Figures:
+    """`value` and `interval` of each figure; `WAY/recall@k` and `WAY/median_rank`, and `chance/…` of both.
+
+    - `picture_to_text` ranks all texts for each picture; it is found among the first k where *any* of its own texts
+      is: its rank is that of the nearest of them, and its others do not count against it.
+    - `text_to_picture` ranks all pictures for *one* text of each picture, the first of its own.
+
+    Ties (within 1e-6) count against the match, so that embeddings that collapsed to a point score 0. `chance/…` is
+    what an order drawn at random gives: 1 - C(m - t, k) / C(m, k) for a picture with t of m texts, k / n for a text;
+    of the rank the least that half of the draws reach. Intervals are over pictures, each with its rank among all.
+
+    Args:
+        pictures: unit vectors.
+        texts: unit vectors, each text once.
+        own: of each picture which texts are its own, one or more.
+    """
+    queries = texts[torch.tensor([first for first, *_ in own], dtype=torch.int64)]
+    found = {WAYS[0]: _text_ranks(pictures, texts, own), WAYS[1]: _picture_ranks(queries, pictures)}
+    figures: Figures = {}
+    for way, ranks in found.items():
+        hits = torch.stack([torch.ones(len(ranks)), *((ranks <= k).float() for k in RECALLS)], dim=1)
+        names = [f"{way}/recall@{k}" for k in RECALLS]
+        figures |= intervals.with_intervals(names, hits, intervals.mean)
+        figures[f"{way}/median_rank"] = {
+            "value": recalls(ranks)["median_rank"],
+            "interval": intervals.of_median(ranks.double()),
+        }
+    return figures | _chance(len(pictures), len(texts), [len(set(texts)) for texts in own])
+
+
+def _text_ranks(
+    pictures: Float[Tensor, "n e"], texts: Float[Tensor, "m e"], own: Sequence[Sequence[int]]
+) -> Int[Tensor, " n"]:
+    """The rank, from 1, of the nearest of each picture's own texts."""
+    found = []
+    for start in range(0, len(pictures), CHUNK):
+        scores = pictures[start : start + CHUNK] @ texts.mT
+        mine = torch.zeros(scores.shape, dtype=torch.bool)
+        for row, places in enumerate(own[start : start + CHUNK]):
+            mine[row, torch.tensor(places)] = True
+        nearest = scores.masked_fill(~mine, -torch.inf).amax(dim=1, keepdim=True)
+        found.append(1 + ((scores >= nearest - TIE) & ~mine).sum(dim=1))
+    return torch.cat(found)
+
+
+def _picture_ranks(queries: Float[Tensor, "n e"], pictures: Float[Tensor, "n e"]) -> Int[Tensor, " n"]:
+    """The rank, from 1, of each query's own picture."""
+    found = []
+    for start in range(0, len(queries), CHUNK):
+        scores = queries[start : start + CHUNK] @ pictures.mT
+        nearest = scores.diagonal(offset=start)[:, None]
+        found.append((scores >= nearest - TIE).sum(dim=1))  # counts the match itself once
+    return torch.cat(found)
+
+
+def _chance(pictures: int, texts: int, sizes: Sequence[int]) -> Figures:
+    """The figures of an order drawn at random, by formula."""
+    figures: Figures = {}
+    for way, candidates, counts in ((WAYS[0], texts, sizes), (WAYS[1], pictures, [1])):
+        reached = _reached(candidates, torch.tensor(counts))
+        values = {f"recall@{k}": float(reached[min(k, candidates) - 1]) for k in RECALLS}
+        values["median_rank"] = float(1 + int((reached < 0.5 - 1e-12).sum()))
+        figures |= {f"chance/{way}/{name}": {"value": value, "interval": None} for name, value in values.items()}
+    return figures
+
+
+def _reached(candidates: int, sizes: Int[Tensor, " p"]) -> Float[Tensor, " c"]:
+    """At place k - 1: the chance that one of `sizes` marked ones is among the first k of all, its mean over `sizes`."""
+    total = torch.zeros(candidates, dtype=torch.float64)
+    kinds, counts = sizes.unique(return_counts=True)
+    drawn = torch.arange(candidates, dtype=torch.float64)
+    for size, count in zip(kinds.tolist(), counts.tolist(), strict=True):
+        # missed so far, times the chance that the next one is none of them either
+        missed = ((candidates - size - drawn).clamp(min=0) / (candidates - drawn)).cumprod(dim=0)
+        total += count * (1 - missed)
+    return total / len(sizes)

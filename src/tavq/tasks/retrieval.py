@@ -1,0 +1,213 @@
+"""Retrieval: pictures and texts as vectors of one space, for a tokenizer with or without an aligner.
+
+Source: CLIP (arXiv 2103.00020), section 2.3 and fig. 3: two encoders, a linear map of each to one space, and a
+symmetric cross-entropy over the cosines of a batch, with a learned temperature; its sizes and training in 2.4 and 2.5.
+Differs from the paper: the picture is the codes of a frozen tokenizer through an adapter; the words are those of the
+training texts; the text is read both ways, and its vector is that of a row of its own as the picture's is; pairs of one
+picture or of one text are no mistakes and are left out of the sums.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from tavq.core.errors import TrainingError
+from tavq.data.records import Record
+from tavq.interfaces import Loss, Losses
+from tavq.metrics.ranking import retrieval_of_several
+from tavq.nets.language import padded
+from tavq.nets.transformer import Transformer
+from tavq.tasks.base import Layout, tasks
+from tavq.tasks.reading import Adapter, Figures, Looked, Progress, ReadingConfig, ReadingTask, Seen
+from tavq.text.words import Words
+
+TEMPERATURE = 0.07
+"""That training begins with; CLIP's."""
+
+MOST = 100.0
+"""The cosines are never multiplied by more (CLIP, 2.5)."""
+
+BATCH = 256
+"""Texts that become vectors at a time."""
+
+
+class RetrievalConfig(ReadingConfig):
+    """The texts, and the sizes of the two encoders."""
+
+    name: Literal["retrieval"] = "retrieval"
+    of: Literal["captions", "long_text"] = "captions"
+    """Each caption of a picture is a text of it, or its long text is the one."""
+    layers: int = Field(4, ge=1, le=64)
+    """Of each encoder, as are heads and width."""
+    heads: int = Field(4, ge=1, le=64)
+    width: int = Field(256, ge=8, le=4096)
+    space: int = Field(256, ge=2, le=4096)
+    """Width of the vectors."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    longest: int = Field(76, ge=1, le=1024)
+    """Words of a text that are read; of a longer one the first. CLIP's."""
+    vocabulary: int | None = Field(None, ge=3, le=1 << 20)
+    """Words that are known; null for those of the training texts."""
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> "RetrievalConfig":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
+        return self
+
+
+@dataclass(frozen=True)
+class Told:
+    """Texts as words."""
+
+    ids: Int[Tensor, "b m"]
+    mask: Bool[Tensor, "b m"]
+
+
+class Tower(nn.Module):
+    """The unit vector of some rows: what a transformer makes of a row of its own that stands before them."""
+
+    def __init__(self, config: RetrievalConfig) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(config.width) * 0.02)
+        self.transformer = Transformer(config.width, config.layers, config.heads, dropout=config.dropout)
+        self.leave = nn.Linear(config.width, config.space, bias=False)
+
+    def forward(self, rows: Float[Tensor, "b n c"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b e"]:
+        rows = torch.cat([self.first.expand(len(rows), 1, -1), rows], dim=1)
+        read = self.transformer(rows, None if mask is None else F.pad(mask, (1, 0), value=True))
+        return F.normalize(self.leave(read[:, 0]).float(), dim=1)
+
+
+@tasks.register("retrieval")
+class Retrieval(ReadingTask):
+    """Finds pictures by a text, and texts and pictures by a picture."""
+
+    Config = RetrievalConfig
+    commands = frozenset({"search"})
+    mean_of_examples = False
+
+    def __init__(self, config: RetrievalConfig, layout: Layout, width: int) -> None:
+        super().__init__()
+        self.config, self.layout = config, layout
+        assert config.vocabulary is not None, "the settings were not fitted"
+        self.adapter = Adapter(config.picture, layout, width, config.width)
+        self.pictures = Tower(config)
+        self.embed = nn.Embedding(config.vocabulary, config.width)
+        self.places = nn.Parameter(torch.randn(config.longest, config.width) * 0.02)
+        self.texts = Tower(config)
+        self.scale = nn.Parameter(torch.tensor(math.log(1 / TEMPERATURE)))
+        nn.init.normal_(self.embed.weight, std=0.02)
+        self.words: Words | None = None
+
+    # --- learning -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def examples(cls, config: Any, record: Record) -> Sequence[str]:
+        if config.of == "captions":
+            return record.captions
+        return () if record.long_text is None else (record.long_text,)
+
+    @classmethod
+    def wants(cls, config: Any) -> str:
+        return "captions" if config.of == "captions" else "a long text"
+
+    @classmethod
+    def fitted(cls, config: Any, layout: Layout, examples: Sequence[str]) -> RetrievalConfig:
+        return config.model_copy(update={"vocabulary": Words.learned(examples).size})
+
+    def take(self, examples: Sequence[str]) -> None:
+        self.words = Words.learned(examples)
+
+    def write_files(self, folder: Path) -> None:
+        assert self.words is not None
+        self.words.write(folder)
+
+    def read_files(self, folder: Path) -> None:
+        self.words = Words.read(folder)
+
+    def collate(self, examples: Sequence[str]) -> Told:
+        assert self.words is not None
+        ids = [found[: self.config.longest] or [self.words.end] for found in self.words.ids(examples)]
+        return Told(*padded(ids, self.words.pad))
+
+    def loss(self, batch: Seen) -> Losses:
+        """The mean of the cross-entropies of each text's picture and of each picture's text."""
+        pictures, texts = self.embed_pictures(batch.rows), self._told(batch.asked)
+        cosines = self.scale.exp().clamp(max=MOST) * pictures @ texts.mT
+        cosines = cosines.masked_fill(_no_mistakes(batch), -torch.inf)
+        wanted = torch.arange(len(cosines), device=cosines.device)
+        value = (F.cross_entropy(cosines, wanted) + F.cross_entropy(cosines.mT, wanted)) / 2
+        return {"retrieval/match": Loss(value, 1.0)}
+
+    # --- use ----------------------------------------------------------------------------------------------------
+
+    def embed_pictures(self, rows: Float[Tensor, "b n d"]) -> Float[Tensor, "b e"]:
+        """Unit vectors of pictures."""
+        return self.pictures(self.adapter(rows))
+
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "b e"]:
+        """Unit vectors of texts."""
+        told = self.collate(texts)
+        return self._told(Told(told.ids.to(self.scale.device), told.mask.to(self.scale.device)))
+
+    def _told(self, told: Told) -> Float[Tensor, "b e"]:
+        return self.texts(self.embed(told.ids) + self.places[: told.ids.shape[1]], told.mask)
+
+    def measure(
+        self,
+        batches: Iterable[Looked],
+        training: Sequence[tuple[str, Any]],
+        progress: Progress | None = None,
+    ) -> Figures:
+        """Recall at 1, 5, 10 and median rank both ways, beside `chance/…`.
+
+        `picture_to_text`: each picture asks among all distinct texts of the split, and any of its own counts.
+        `text_to_picture`: the first text of each picture asks among all pictures. `metrics/ranking` has the rest.
+        """
+        pictures: dict[str, Tensor] = {}
+        own: dict[str, list[int]] = {}
+        numbers: dict[str, int] = {}
+        count = 0
+        for rows, keys, examples in batches:
+            places = {key: place for place, key in enumerate(keys) if key not in pictures}
+            vectors = self.embed_pictures(rows[list(places.values())]).cpu() if places else ()
+            pictures |= dict(zip(places, vectors, strict=True))
+            for key, text in zip(keys, examples, strict=True):
+                own.setdefault(key, []).append(numbers.setdefault(text, len(numbers)))
+            count += len(examples)
+            if progress is not None:
+                progress(count)
+        return retrieval_of_several(
+            _finite(torch.stack([*pictures.values()])), self._vectors([*numbers]), [*own.values()]
+        )
+
+    def _vectors(self, texts: Sequence[str]) -> Float[Tensor, "m e"]:
+        """Vectors of any number of texts, on the CPU."""
+        parts = [self.embed_texts(texts[start : start + BATCH]).cpu() for start in range(0, len(texts), BATCH)]
+        return _finite(torch.cat(parts))
+
+
+def _finite(vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
+    if not bool(vectors.isfinite().all()):
+        raise TrainingError(
+            "The model's vectors are not finite, so nothing can be measured; use an earlier checkpoint."
+        )
+    return vectors
+
+
+def _no_mistakes(batch: Seen) -> Bool[Tensor, "b b"]:
+    """Which pairs of a batch's picture and another's text are of one picture or of one text."""
+    numbers = {key: number for number, key in enumerate(batch.keys)}
+    picture = torch.tensor([numbers[key] for key in batch.keys], device=batch.asked.ids.device)
+    text = batch.asked.ids
+    same = (picture[:, None] == picture) | (text[:, None] == text).all(dim=2)
+    return same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)

@@ -1,0 +1,203 @@
+"""Spaces that pictures and texts share: that of a tokenizer's aligner, and that of a retrieval task."""
+
+import shutil
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tavq.core import files
+from tavq.core.errors import FileError, TrainingError, UsageError
+from tavq.data.loader import gather
+from tavq.data.records import Record
+from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, to_device
+from tavq.tasks.folder import GIVEN, KIND, TOKENIZER, TaskModel, load_task
+from tavq.tasks.prompting import Prompter
+from tavq.tasks.reading import look
+from tavq.text.store import TextStore
+from tavq.tokenizer import Tokenizer, find_model, read_model_config
+
+COMMAND = "search"
+
+LONGEST = 1.001
+"""No vector is longer; half precision may lengthen a unit vector by less."""
+
+Text = tuple[str, str]
+"""The file_name of a picture and a text of it."""
+
+
+@runtime_checkable
+class Space(Protocol):
+    """What gives vectors whose dot product ranks pictures against texts.
+
+    Attributes:
+        folder: the model folder.
+        sha256: of the model's weights.
+        size: side of the pictures that it reads.
+    """
+
+    folder: Path
+    sha256: str
+    size: int
+
+    @property
+    def text_store(self) -> str | None:
+        """The sha256 of the store that texts come from; None where they come from none."""
+        ...
+
+    def texts_of(self, record: Record) -> Sequence[str]:
+        """The texts of a picture that can become vectors."""
+        ...
+
+    def embed_pictures(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
+        """Vectors of pictures in [-1, 1], on the CPU."""
+        ...
+
+    def embed_texts(self, texts: Sequence[Text]) -> Float[Tensor, "b e"]:
+        """Vectors of texts that `texts_of` gave, on the CPU."""
+        ...
+
+    def embed_typed(self, text: str) -> tuple[Float[Tensor, "1 e"], tuple[str, ...]]:
+        """The vector of what a person typed, and what they should be told of it, one line each.
+
+        Raises UsageError where the model cannot read it.
+        """
+        ...
+
+
+class AlignerSpace:
+    """The space of a tokenizer's aligner, in which its codes were drawn towards text.
+
+    Texts of a data set come from the text store that it is given by `read`, typed ones through that store's encoder.
+
+    Raises UsageError where the tokenizer has no aligner.
+    """
+
+    def __init__(self, folder: Path, encoder: str | None, device: torch.device) -> None:
+        self.folder, self.encoder, self.device = folder, encoder, device
+        self.facts = read_model_config(folder)
+        self.sha256, self.size = str(self.facts.get("sha256")), _size(folder, self.facts)
+        self.tokenizer = Tokenizer.from_pretrained(folder).to(device)
+        if self.tokenizer.aligner is None:
+            raise UsageError(
+                f"{folder} holds a tokenizer without an aligner, so its codes and texts share no space; train one on "
+                f"it: tavq task train retrieval-tiny --tokenizer {folder} --data DATA --out RUN"
+            )
+        self.aligner = self.tokenizer.aligner
+        self.store: TextStore | None = None
+
+    def read(self, store: TextStore) -> None:
+        """Takes the texts of a data set; UsageError where they were encoded by another encoder than the training's."""
+        store.check_encoder(self.facts.get("text"))
+        self.store = store
+
+    @property
+    def text_store(self) -> str | None:
+        return None if self.store is None else self.store.manifest.sha256
+
+    def texts_of(self, record: Record) -> Sequence[str]:
+        if self.store is None or record.file_name not in self.store:
+            return ()
+        return (record.text or "",)
+
+    @torch.no_grad()
+    def embed_pictures(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
+        return _checked(self.aligner.embed_images(self.tokenizer.quantize(images.to(self.device))))
+
+    def embed_texts(self, texts: Sequence[Text]) -> Float[Tensor, "b e"]:
+        assert self.store is not None
+        tables = (*GRANULARITIES, WHOLE, POOLED) if self.store.manifest.whole else GRANULARITIES
+        return self._embed(gather(self.store, [key for key, _ in texts], tables))
+
+    def embed_typed(self, text: str) -> tuple[Float[Tensor, "1 e"], tuple[str, ...]]:
+        typed = self._prompter([text])
+        return self._embed(typed.features), typed.notes
+
+    @cached_property
+    def _prompter(self) -> Prompter:
+        return Prompter(self.facts, self.encoder, self.device)  # loads the text encoder, which takes seconds
+
+    @torch.no_grad()
+    def _embed(self, text: Any) -> Float[Tensor, "b e"]:
+        return _checked(self.aligner.embed_text(to_device(text, self.device)))
+
+
+class TaskSpace:
+    """The space of a retrieval task, whose words are those of its training texts."""
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        self.folder, self.device = folder, device
+        self.model: TaskModel = load_task(folder, COMMAND).to(device)
+        self.sha256, self.size = str(self.model.facts.get("sha256")), _size(folder, self.model.facts)
+        self.text_store: str | None = None
+
+    def texts_of(self, record: Record) -> Sequence[str]:
+        return list(self.model.task.examples(self.model.config.task, record))
+
+    @torch.no_grad()
+    def embed_pictures(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
+        config = self.model.config
+        rows = look(self.model.tokenizer, config.layout, config.task.picture, images.to(self.device))
+        return _checked(self.model.task.embed_pictures(rows))
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[Text]) -> Float[Tensor, "b e"]:
+        return _checked(self.model.task.embed_texts([text for _, text in texts]))
+
+    def embed_typed(self, text: str) -> tuple[Float[Tensor, "1 e"], tuple[str, ...]]:
+        strange = self.model.task.words.strange("text", text)
+        notes = tuple(f"The model does not know the word {word!r}." for word in strange)
+        return self.embed_texts([("", text)]), notes
+
+
+def open_space(
+    name_or_path: str | Path, encoder: str | None = None, device: torch.device | None = None
+) -> AlignerSpace | TaskSpace:
+    """The space of a model folder, a run folder or a hub name: a tokenizer with an aligner, or a retrieval task.
+
+    Args:
+        name_or_path: the model.
+        encoder: where the text encoder is, where an aligner's name for it is not enough (a folder).
+        device: by default the CPU.
+
+    Raises:
+        UsageError: there is none, or it is a model without such a space.
+        FileError: its files are damaged.
+    """
+    folder = find_model(name_or_path)
+    stored = files.read_json(folder / "config.json")
+    device = device or torch.device("cpu")
+    if isinstance(stored, dict) and stored.get("kind") == KIND:
+        return TaskSpace(folder, device)
+    return AlignerSpace(folder, encoder, device)
+
+
+def copy_model(folder: Path, out: Path) -> None:
+    """Copies what a model folder consists of, and nothing else that may lie there."""
+    out.mkdir()
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and (path.suffix in (".json", ".safetensors") or path.name == "README.md"):
+            shutil.copyfile(path, out / path.name)
+        elif path.is_dir() and path.name in (TOKENIZER, GIVEN):
+            copy_model(path, out / path.name)
+
+
+def _size(folder: Path, facts: dict[str, Any]) -> int:
+    size = facts.get("size")
+    if type(size) is not int or not 16 <= size <= 2048:
+        raise FileError(
+            f"{folder / 'config.json'} does not say which picture size it was trained at; got {size!r:.50}."
+        )
+    return size
+
+
+def _checked(vectors: Float[Tensor, "b e"]) -> Float[Tensor, "b e"]:
+    """The vectors in float32 on the CPU; TrainingError where one is not finite or longer than 1."""
+    vectors = vectors.float().cpu()
+    if not bool((vectors.norm(dim=1) <= LONGEST).all()):  # False for NaN too
+        raise TrainingError("The model's vectors are not finite, so nothing can be found; use an earlier checkpoint.")
+    return vectors
