@@ -25,7 +25,7 @@ def contracts(root: Path, code: str) -> tuple[int, str]:
     place, _ = example()
     for part in ("src", "tests/contracts"):
         shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for part in ("pyproject.toml", "tests/conftest.py", "tests/shape_checker.py"):
+    for part in ("pyproject.toml", "tests/conftest.py", "tests/shape_checker.py", "tests/processes.py"):
         shutil.copy(ROOT / part, root / part)
     assert not (root / place).exists()
     (root / place).write_text(code)

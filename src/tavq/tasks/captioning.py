@@ -26,7 +26,19 @@ from tavq.metrics.captions import CaptionScores, cider_d_of_constants
 from tavq.metrics.meteor import meteor
 from tavq.nets.language import LanguageConfig, LanguageModel, WritingConfig, padded
 from tavq.tasks.base import Layout, tasks
-from tavq.tasks.reading import Adapter, Figures, Looked, Progress, ReadingConfig, ReadingTask, Seen, Shape
+from tavq.tasks.reading import (
+    Adapter,
+    Figures,
+    Looked,
+    Of,
+    Progress,
+    ReadingConfig,
+    ReadingTask,
+    Seen,
+    Shape,
+    texts_of,
+    texts_wanted,
+)
 from tavq.text.words import Words
 
 SAMPLED = 200
@@ -38,8 +50,8 @@ class CaptioningConfig(ReadingConfig):
 
     name: Literal["captioning"] = "captioning"
     language: LanguageConfig = LanguageConfig()
-    of: Literal["captions", "long_text"] = "captions"
-    """What of a record is learned: each of its captions, or its long text."""
+    of: Of = "captions"
+    """What of a record is learned."""
     longest: int = Field(48, ge=2, le=1024)
     """Words of a caption, its end among them, that are learned and written; of a longer one the first."""
     freeze_language: bool = False
@@ -92,12 +104,11 @@ class Captioning(ReadingTask):
 
     @classmethod
     def examples(cls, config: Any, record: Record, shape: Shape) -> Sequence[str]:
-        texts = record.captions if config.of == "captions" else (record.long_text or "",)
-        return [" ".join(text.split()) for text in texts if text.strip()]
+        return texts_of(config.of, record)
 
     @classmethod
     def wants(cls, config: Any) -> str:
-        return "captions" if config.of == "captions" else "long texts (task.of long_text)"
+        return texts_wanted(config.of)
 
     @classmethod
     def fitted(cls, config: Any, layout: Layout, examples: Sequence[str]) -> CaptioningConfig:

@@ -26,7 +26,18 @@ from tavq.nets.language import padded
 from tavq.nets.transformer import Transformer
 from tavq.tasks.base import Layout, tasks
 from tavq.tasks.phrases import known_words
-from tavq.tasks.reading import Adapter, Figures, Looked, Progress, ReadingTask, Seen, Shape, TransformerConfig
+from tavq.tasks.reading import (
+    Adapter,
+    Figures,
+    Looked,
+    Progress,
+    ReadingTask,
+    Seen,
+    Shape,
+    TransformerConfig,
+    texts_of,
+    texts_wanted,
+)
 from tavq.text.vocabulary import FUNCTION
 from tavq.text.words import Words
 
@@ -89,11 +100,11 @@ class MaskedWordsTask(ReadingTask):
 
     @classmethod
     def examples(cls, config: Any, record: Record, shape: Shape) -> Sequence[str]:
-        return [caption for caption in record.captions if any(map(str.isalnum, caption))]
+        return [caption for caption in texts_of("captions", record) if any(map(str.isalnum, caption))]
 
     @classmethod
     def wants(cls, config: Any) -> str:
-        return "captions"
+        return texts_wanted("captions")
 
     @classmethod
     def fitted(cls, config: Any, layout: Layout, examples: Sequence[str]) -> MaskedWordsConfig:

@@ -34,6 +34,10 @@ Looked = tuple[Float[Tensor, "b n d"], Sequence[str], Sequence[Any]]
 """Rows, file names and examples; one of each an example."""
 
 
+Of = Literal["captions", "long_text"]
+"""Which texts of a record a task reads: each of its captions, or its long text."""
+
+
 class PictureConfig(Config):
     """What a reading task sees of a picture."""
 
@@ -220,7 +224,18 @@ def look(
     return entries_of(tokenizer, layout, layout.tokens(tokenizer.encode(images)))
 
 
-# --- what is asked ------------------------------------------------------------------------------------------
+# --- what is asked ----------------------------------------------------------------------------------------------
+
+
+def texts_of(of: Of, record: Record) -> list[str]:
+    """The texts of a record in single spaces, without empty ones."""
+    texts = record.captions if of == "captions" else (record.long_text or "",)
+    return [" ".join(text.split()) for text in texts if text.strip()]
+
+
+def texts_wanted(of: Of) -> str:
+    """What a record must have to give such texts, for a message."""
+    return "captions" if of == "captions" else "long texts (task.of long_text)"
 
 
 def examples_of(kind: type[ReadingTask], config: Any, dataset: FolderDataset) -> list[tuple[str, Any]]:

@@ -26,7 +26,19 @@ from tavq.metrics.ranking import retrieval_of_several
 from tavq.nets.language import padded
 from tavq.nets.transformer import Transformer
 from tavq.tasks.base import Layout, tasks
-from tavq.tasks.reading import Adapter, Figures, Looked, Progress, ReadingConfig, ReadingTask, Seen
+from tavq.tasks.reading import (
+    Adapter,
+    Figures,
+    Looked,
+    Of,
+    Progress,
+    ReadingConfig,
+    ReadingTask,
+    Seen,
+    Shape,
+    texts_of,
+    texts_wanted,
+)
 from tavq.text.words import Words
 
 TEMPERATURE = 0.07
@@ -43,8 +55,8 @@ class RetrievalConfig(ReadingConfig):
     """The texts, and the sizes of the two encoders."""
 
     name: Literal["retrieval"] = "retrieval"
-    of: Literal["captions", "long_text"] = "captions"
-    """Each caption of a picture is a text of it, or its long text is the one."""
+    of: Of = "captions"
+    """What is a text of a picture."""
     layers: int = Field(4, ge=1, le=64)
     """Of each encoder, as are heads and width."""
     heads: int = Field(4, ge=1, le=64)
@@ -111,14 +123,12 @@ class Retrieval(ReadingTask):
     # --- learning -----------------------------------------------------------------------------------------------
 
     @classmethod
-    def examples(cls, config: Any, record: Record) -> Sequence[str]:
-        if config.of == "captions":
-            return record.captions
-        return () if record.long_text is None else (record.long_text,)
+    def examples(cls, config: Any, record: Record, shape: Shape) -> Sequence[str]:
+        return texts_of(config.of, record)
 
     @classmethod
     def wants(cls, config: Any) -> str:
-        return "captions" if config.of == "captions" else "a long text"
+        return texts_wanted(config.of)
 
     @classmethod
     def fitted(cls, config: Any, layout: Layout, examples: Sequence[str]) -> RetrievalConfig:

@@ -17,7 +17,7 @@ from tavq.data.records import Record
 from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, to_device
 from tavq.tasks.folder import GIVEN, KIND, TOKENIZER, TaskModel, load_task
 from tavq.tasks.prompting import Prompter
-from tavq.tasks.reading import look
+from tavq.tasks.reading import look, texts_of
 from tavq.text.store import TextStore
 from tavq.tokenizer import Tokenizer, find_model, read_model_config
 
@@ -136,7 +136,7 @@ class TaskSpace:
         self.text_store: str | None = None
 
     def texts_of(self, record: Record) -> Sequence[str]:
-        return list(self.model.task.examples(self.model.config.task, record))
+        return texts_of(self.model.config.task.of, record)
 
     @torch.no_grad()
     def embed_pictures(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:

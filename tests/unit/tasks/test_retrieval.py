@@ -149,11 +149,11 @@ def test_places_of_a_picture_count() -> None:
 
 def test_examples() -> None:
     record = Record("a.png", captions=("A barn.", "A red barn."), long_text="A red barn stands.")
-    assert list(Retrieval.examples(config(), record)) == ["A barn.", "A red barn."]
-    assert list(Retrieval.examples(config(of="long_text"), record)) == ["A red barn stands."]
-    assert not Retrieval.examples(config(of="long_text"), Record("a.png", captions=("A barn.",)))
+    assert list(Retrieval.examples(config(), record, lambda: (8, 8))) == ["A barn.", "A red barn."]
+    assert list(Retrieval.examples(config(of="long_text"), record, lambda: (8, 8))) == ["A red barn stands."]
+    assert not Retrieval.examples(config(of="long_text"), Record("a.png", captions=("A barn.",)), lambda: (8, 8))
     assert Retrieval.wants(config()) == "captions"
-    assert Retrieval.wants(config(of="long_text")) == "a long text"
+    assert Retrieval.wants(config(of="long_text")) == "long texts (task.of long_text)"
 
 
 @pytest.mark.parametrize(
