@@ -147,6 +147,11 @@ def test_the_loss_by_hand() -> None:
     assert {loss.weight for loss in losses.values()} == {1.0}
 
 
+def test_a_found_box_is_left_top_width_and_height() -> None:
+    [found] = answering(made(), 0.375, 0.5, 0.5, 0.25).ground(rows(1), ["the barn"])
+    assert found.box == pytest.approx((0.125, 0.375, 0.5, 0.25))
+
+
 def test_a_box_is_found_whatever_stands_beside_it() -> None:
     task = made()
     together = task.ground(rows(2), ["the barn", "the big lake on the left"])

@@ -112,6 +112,14 @@ def test_words_on_both_sides_and_their_order_are_read() -> None:
     assert len({str(words) for words in found}) == 5
 
 
+def test_a_gap_is_answered_by_its_own_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = made()
+    monkeypatch.setattr(task.transformer, "forward", lambda rows, mask: rows)
+    read = task.collate(["a red barn"])
+    found = task._logits(rows(1), read.ids, read.mask, torch.tensor([[False, True, True]]))
+    torch.testing.assert_close(found, task.head(task.table.weight[task.missing] + task.places[1:3]))
+
+
 def test_padding_changes_nothing() -> None:
     task = made()
     together = task.fill(rows(2), ["the ___", "a ___ barn beside a ___ ."])
@@ -252,6 +260,13 @@ def test_the_masks_of_an_example_are_its_own() -> None:
     first = measured(task, [[0, 1, 2]], training)
     assert measured(task, [[2], [0, 1]], training) == first
     assert len(first) == 3 * 2 * 4  # of the task and two without looking, one and three words, two recalls, two kinds
+
+
+def test_one_caption_has_other_masks_in_other_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = made()
+    asked = telling(task, monkeypatch, {})
+    task.measure([(rows(8), [*"abcdefgh"], [CAPTIONS[0]] * 8)], [])
+    assert len({str(row.tolist()) for row in asked[0]}) > 1
 
 
 def test_figures_of_a_task_that_knows_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
