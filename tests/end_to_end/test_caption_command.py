@@ -62,6 +62,8 @@ def test_pictures_get_captions(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert all(row["caption"] in done.out for row in found[:3])
     assert captions(tavq, place, tmp_path / "b.json", two[0]) == found[:1]
+    many = captions(tavq, place, tmp_path / "c.json", two[0], "--count", 7)  # more than the recipe's beams
+    assert len({row["caption"] for row in many}) > 5
 
 
 @pytest.mark.parametrize("how", [("--temperature", 1.5), ("--top-p", 0.9), ("--top-k", 5, "--beams", 1)])
