@@ -31,7 +31,6 @@ from tavq.tasks.reading import (
     Figures,
     Looked,
     Of,
-    Progress,
     ReadingConfig,
     ReadingTask,
     Seen,
@@ -170,7 +169,6 @@ class Captioning(ReadingTask):
         self,
         batches: Iterable[Looked],
         training: Sequence[tuple[str, Any]],
-        progress: Progress | None = None,
     ) -> Figures:
         """BLEU, ROUGE-L, CIDEr-D and, where its tool is, METEOR, against all captions of a picture.
 
@@ -188,8 +186,6 @@ class Captioning(ReadingTask):
             for key, example in zip(keys, examples, strict=True):
                 references[key].append(example)
             count += len(keys)
-            if progress is not None:
-                progress(count)
         guesses = {"": said, "shuffled/": _shuffled(said)}
         if training:
             guesses["constant/"] = dict.fromkeys(said, best_constant(training))

@@ -21,7 +21,7 @@ from tavq.metrics.grounding import GroundingScores
 from tavq.nets.transformer import Transformer
 from tavq.tasks.base import Layout, tasks
 from tavq.tasks.phrases import EncodedPhrases, LearnedPhrases, Phrases
-from tavq.tasks.reading import Adapter, Figures, Looked, Progress, ReadingTask, Seen, Shape, TransformerConfig
+from tavq.tasks.reading import Adapter, Figures, Looked, ReadingTask, Seen, Shape, TransformerConfig
 from tavq.text.encoders import EncoderRecord, load_encoder
 from tavq.text.words import Words
 
@@ -186,7 +186,6 @@ class Grounding(ReadingTask):
         self,
         batches: Iterable[Looked],
         training: Sequence[tuple[str, Any]],
-        progress: Progress | None = None,
     ) -> Figures:
         """`accuracy@0.5` and `mean_iou`; `constant/…` of the mean training box, `constant/name/…` that of its name."""
         guesses = _mean_boxes(example for _, example in training)
@@ -201,8 +200,6 @@ class Grounding(ReadingTask):
                 for name, score in scores.items():
                     score.add(f"{count}", given[name], example.box, key)
                 count += 1
-            if progress is not None:
-                progress(count)
         return {
             f"{name}{figure}": value
             for name, score in scores.items()

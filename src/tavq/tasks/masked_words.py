@@ -30,7 +30,6 @@ from tavq.tasks.reading import (
     Adapter,
     Figures,
     Looked,
-    Progress,
     ReadingTask,
     Seen,
     Shape,
@@ -210,7 +209,6 @@ class MaskedWordsTask(ReadingTask):
         self,
         batches: Iterable[Looked],
         training: Sequence[tuple[str, Any]],
-        progress: Progress | None = None,
     ) -> Figures:
         """`masked-N/recall@1` and `@5` of captions with N words missing, of all words and of `content` words.
 
@@ -231,8 +229,6 @@ class MaskedWordsTask(ReadingTask):
                     owners = [keys[row] for row in hidden.nonzero()[:, 0].tolist()]
                     tallies[f"{name}masked-{missing}/"].add(answers, asked.ids[hidden], kinds, owners)
             count += len(examples)
-            if progress is not None:
-                progress(count)
         return {
             f"{name}{figure}": value for name, tally in tallies.items() for figure, value in tally.figures().items()
         }

@@ -22,8 +22,6 @@ from tavq.interfaces import Losses
 from tavq.tasks.base import Layout, Task
 from tavq.tokenizer import Tokenizer
 
-Progress = Callable[[int], None]
-
 Figures = dict[str, dict[str, Any]]
 """`value` and `interval` of each figure."""
 
@@ -182,14 +180,12 @@ class ReadingTask(Task):
         self,
         batches: Iterable[Looked],
         training: Sequence[tuple[str, Any]],
-        progress: Progress | None = None,
     ) -> Figures:
         """Figures of held-out pictures by name, beside those of answers without looking.
 
         Args:
             batches: what is asked.
             training: file name and example of the training split, for the answers without looking.
-            progress: told the examples so far.
 
         Returns for each figure its `value` and its 95 % `interval` (None where there is none).
         """

@@ -31,7 +31,6 @@ from tavq.tasks.reading import (
     Figures,
     Looked,
     Of,
-    Progress,
     ReadingConfig,
     ReadingTask,
     Seen,
@@ -176,7 +175,6 @@ class Retrieval(ReadingTask):
         self,
         batches: Iterable[Looked],
         training: Sequence[tuple[str, Any]],
-        progress: Progress | None = None,
     ) -> Figures:
         """Recall at 1, 5, 10 and median rank both ways, beside `chance/…`.
 
@@ -194,8 +192,6 @@ class Retrieval(ReadingTask):
             for key, text in zip(keys, examples, strict=True):
                 own.setdefault(key, []).append(numbers.setdefault(text, len(numbers)))
             count += len(examples)
-            if progress is not None:
-                progress(count)
         return retrieval_of_several(
             _finite(torch.stack([*pictures.values()])), self._vectors([*numbers]), [*own.values()]
         )

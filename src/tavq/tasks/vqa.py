@@ -24,7 +24,7 @@ from tavq.interfaces import Loss, Losses
 from tavq.metrics.answers import AnswerScores
 from tavq.nets.language import LanguageConfig, LanguageModel, padded
 from tavq.tasks.base import Layout, tasks
-from tavq.tasks.reading import Adapter, Figures, Looked, Progress, ReadingConfig, ReadingTask, Seen, Shape
+from tavq.tasks.reading import Adapter, Figures, Looked, ReadingConfig, ReadingTask, Seen, Shape
 from tavq.text.words import Words
 
 ANSWERS = "answers.json"
@@ -156,21 +156,18 @@ class Vqa(ReadingTask):
         self,
         batches: Iterable[Looked],
         training: Sequence[tuple[str, Any]],
-        progress: Progress | None = None,
     ) -> Figures:
         """`accuracy` of all and of each type, and `constant/…`, the commonest answer of each type in training."""
         commonest = _commonest(example for _, example in training)
-        scores = {"": AnswerScores(), "constant/": AnswerScores()}
+        scores = {"": AnswerScores(), **({"constant/": AnswerScores()} if training else {})}
         count = 0
         for rows, keys, examples in batches:
             found = self.answer(rows, [example.question for example in examples])
             for key, example, answers in zip(keys, examples, found, strict=True):
-                guess = commonest.get(example.type, commonest[""])
-                for name, given in (("", answers[0][0]), ("constant/", guess)):
-                    scores[name].add(f"{count}", given, example.answer, example.type, key)
+                given = {"": answers[0][0], "constant/": commonest.get(example.type) or commonest.get("", "")}
+                for name, score in scores.items():
+                    score.add(f"{count}", given[name], example.answer, example.type, key)
                 count += 1
-            if progress is not None:
-                progress(count)
         figures: Figures = {}
         for name, score in scores.items():
             computed = score.compute()

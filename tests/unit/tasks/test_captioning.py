@@ -180,9 +180,7 @@ def test_a_picture_is_described_once_and_scored_against_all_its_captions(fluent:
     examples = [text for texts in known.values() for text in texts]
     everything = torch.stack([seen_rows[key] for key in keys])
     batches = [(everything[:3], keys[:3], examples[:3]), (everything[3:], keys[3:], examples[3:])]
-    told: list[int] = []
-    found = fluent.measure(iter(batches), list(zip(keys, examples, strict=True)), told.append)
-    assert told == [3, 4]
+    found = fluent.measure(iter(batches), list(zip(keys, examples, strict=True)))
     written = dict(zip(known, (caption.lower() for caption in CAPTIONS), strict=True))
     others = dict(zip(known, [written["b.png"], written["c.png"], written["a.png"]], strict=True))
     constant = dict.fromkeys(known, best_constant(list(zip(keys, examples, strict=True))))

@@ -105,7 +105,7 @@ def test_a_type_that_training_lacks_is_guessed_by_the_commonest_of_all() -> None
 
 
 def test_examples_are_the_questions_of_a_record() -> None:
-    assert Vqa.examples(VqaConfig(), Record("a.png", questions=tuple(ASKED))) == tuple(ASKED, lambda: (8, 8))
+    assert Vqa.examples(VqaConfig(), Record("a.png", questions=tuple(ASKED)), lambda: (8, 8)) == tuple(ASKED)
     assert not Vqa.examples(VqaConfig(), Record("a.png"), lambda: (8, 8))
 
 

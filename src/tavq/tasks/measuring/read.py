@@ -1,6 +1,6 @@
 """How well a reading task reads pictures that it was not trained on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -9,13 +9,13 @@ from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader
 from tavq.tasks.folder import TaskModel
 from tavq.tasks.measuring.nearest import training_split
-from tavq.tasks.reading import Looked, Progress, ReadingTask, examples_in, examples_of, look
+from tavq.tasks.reading import Looked, ReadingTask, examples_in, examples_of, look
 
 BATCH = 32
 
 
 def evaluate_reading(
-    model: TaskModel, dataset: FolderDataset, limit: int | None, progress: Progress | None
+    model: TaskModel, dataset: FolderDataset, limit: int | None, progress: Callable[[int], None] | None
 ) -> dict[str, Any]:
     """All figures of a task that reads, on a split, with `intervals`, beside those of answers without looking.
 
@@ -26,15 +26,18 @@ def evaluate_reading(
     train = training_split(dataset, None)
     known = examples_of(type(task), model.config.task, train) if train is not None else []
     with torch.no_grad():
-        figures = task.measure(_looked(model, dataset, limit), known, progress)
+        figures = task.measure(_looked(model, dataset, limit, progress), known)
     return {
         **{name: scored["value"] for name, scored in figures.items()},
         "intervals": {name: scored["interval"] for name, scored in figures.items() if scored["interval"] is not None},
     }
 
 
-def _looked(model: TaskModel, dataset: FolderDataset, limit: int | None) -> Iterator[Looked]:
+def _looked(
+    model: TaskModel, dataset: FolderDataset, limit: int | None, progress: Callable[[int], None] | None
+) -> Iterator[Looked]:
     """The examples of the split in batches of pictures."""
+    done = 0
     records = {record.file_name: record for record in dataset}
     device = next(model.task.parameters()).device
     loader = EvaluationLoader(dataset, DataConfig(size=int(model.facts["size"])), BATCH, None, limit)
@@ -46,3 +49,6 @@ def _looked(model: TaskModel, dataset: FolderDataset, limit: int | None) -> Iter
             rows = look(model.tokenizer, config.layout, config.task.picture, batch.images.to(device))
             places = [row for row, _ in asked]
             yield rows[places], [batch.keys[place] for place in places], [example for _, example in asked]
+        done += len(batch.keys)
+        if progress is not None:
+            progress(done)
