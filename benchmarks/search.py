@@ -68,7 +68,8 @@ def measure_memory(folder: Path, width: int, together: int, name: str, out: Path
     """Writes the most memory that a rival takes on top of what the process began with."""
     torch.set_num_threads(1)
     asked = queries(width, together)
-    before, most, ended = own_memory(), 0, threading.Event()
+    before = most = own_memory()
+    ended = threading.Event()
 
     def watch() -> None:
         nonlocal most

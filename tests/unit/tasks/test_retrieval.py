@@ -83,7 +83,7 @@ def test_the_loss_by_hand() -> None:
 
 
 def test_the_temperature_is_learned_and_bounded() -> None:
-    made = fixed(torch.eye(2), torch.tensor([[1.0, 0], [0.6, 0.8]]))
+    made = fixed(torch.eye(2), torch.tensor([[1.0, 0], [0.8, 0.6]]))  # the second text is nearer to the first picture
     seen = Seen(torch.zeros(2, 16, 5), ("a", "b"), made.collate(TEXTS[:2]))
     total(made.loss(seen)).backward()
     assert made.scale.grad is not None
@@ -125,6 +125,12 @@ def test_a_text_is_the_same_beside_longer_ones() -> None:
     made = task()
     torch.testing.assert_close(made.embed_texts(TEXTS)[:1], made.embed_texts(TEXTS[:1]))
     assert torch.equal(made.embed_texts(TEXTS)[0], made.embed_texts(TEXTS)[3])
+
+
+@torch.no_grad()
+def test_a_row_of_its_own_is_read_with_the_others() -> None:
+    made, rows = task(), torch.randn(2, 5, 16)
+    torch.testing.assert_close(made.texts(rows, torch.ones(2, 5, dtype=torch.bool)), made.texts(rows))
 
 
 @torch.no_grad()

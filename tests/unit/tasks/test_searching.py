@@ -91,6 +91,15 @@ def test_it_holds_what_the_space_gives(index: Path, space: Colours, shared_pictu
     assert files_there == ["README.md", "config.json", "model.safetensors", "tokenizer/config.json", "words.json"]
 
 
+def test_batches_of_texts_change_nothing(
+    index: Path, space: Colours, shared_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "TEXTS", 5)
+    first, (second, _) = SearchIndex.open(index), build_index(space, FolderDataset(shared_pictures), tmp_path / "other")
+    for name, table in first._arrays.items():
+        np.testing.assert_array_equal(table, second._arrays[name])
+
+
 def test_a_text_finds_pictures_of_its_colour(index: Path, space: Colours) -> None:
     [hits] = SearchIndex.open(index).find_pictures(space.embed_typed("red")[0].numpy(), 4)
     numbers = {int(Path(hit.file_name).stem) % 4 for hit in hits}
