@@ -19,10 +19,11 @@ SPREAD = 0.02
 class Cache:
     """Keys and values of the rows so far, of every block; its memory is taken once.
 
-    `filled` rows stand in it.
+    `filled` rows stand in it. `weights` are those of each block, in the order in which it uses them.
     """
 
     kept: Float[Tensor, "layers 2 b heads n e"]
+    weights: list[tuple[Tensor, ...]]
     filled: int = 0
 
 
@@ -102,7 +103,8 @@ class CausalTransformer(nn.Module):
         """Room for n rows each of b sequences, as wide as the weights: 2 layers b n c numbers."""
         like = self.norm.weight
         shape = (len(self.blocks), 2, b, self.heads, n, self.width // self.heads)
-        return Cache(torch.empty(shape, dtype=like.dtype, device=like.device))
+        kept = torch.empty(shape, dtype=like.dtype, device=like.device)
+        return Cache(kept, [tuple(block.parameters()) for block in self.blocks])
 
     def forward(self, rows: Float[Tensor, "b n c"], cache: Cache | None = None) -> Float[Tensor, "b n c"]:
         """The rows after all blocks.
@@ -110,6 +112,8 @@ class CausalTransformer(nn.Module):
         With a cache they follow the rows in it, and join them: many at once at the start, then one at a time.
         """
         b, n, width = rows.shape
+        if cache is not None and n == 1 and not self.training:
+            return self.norm(self._step(rows[:, 0], cache))[:, None]
         filled = 0
         if cache is not None:
             filled = cache.filled
@@ -119,3 +123,23 @@ class CausalTransformer(nn.Module):
         for number, block in enumerate(self.blocks):
             flat = block(flat, b, None if cache is None else cache.kept[number], filled)
         return self.norm(flat).view(b, n, width)
+
+    def _step(self, rows: Float[Tensor, "b c"], cache: Cache) -> Float[Tensor, "b c"]:
+        """What the blocks make of one more row of each sequence.
+
+        The lines of the blocks without calling a module: for one sequence the calls take a tenth of the whole time.
+        """
+        shape, size, place = (len(rows), 3, self.heads, 1, -1), (self.width,), cache.filled
+        cache.filled += 1
+        for number, weights in enumerate(cache.weights):
+            scale, shift, project, project_bias, out, out_bias, *last = weights
+            made = torch.addmm(project_bias, F.layer_norm(rows, size, scale, shift), project).view(shape)
+            keys, values = cache.kept[number, 0], cache.kept[number, 1]
+            keys[:, :, place : place + 1], values[:, :, place : place + 1] = made[:, 1], made[:, 2]
+            known = keys[:, :, : place + 1], values[:, :, : place + 1]
+            read = F.scaled_dot_product_attention(made[:, 0], *known).view(rows.shape)
+            rows = rows + torch.addmm(out_bias, read, out)
+            scale, shift, widen, widen_bias, narrow, narrow_bias = last
+            wide = torch.addmm(widen_bias, F.layer_norm(rows, size, scale, shift), widen)
+            rows = rows + torch.addmm(narrow_bias, F.gelu(wide, approximate="tanh"), narrow)
+        return rows

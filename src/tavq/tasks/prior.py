@@ -148,9 +148,9 @@ class Prior(DrawingTask):
             if corner != window:
                 window, cache.filled = corner, 0
                 seen = cut(tokens, layout, own, corner)[:, :within]
-                rows = self._rows(seen.repeat(copies, 1), self._given_in(given, layout, corner))
+                rows = self._rows(_copies(seen, copies), self._given_in(given, layout, corner))
             else:
-                last = tokens[:, place - 1 : place].repeat(copies, 1)
+                last = _copies(tokens[:, place - 1 : place], copies)
                 rows = self.embed(last) + self.places.weight[self.prefix + within]
             logits = self._logits(self.net(rows, cache)[:, -1], part).float()
             if copies == 2:
@@ -210,6 +210,10 @@ class Prior(DrawingTask):
                 "one. A task that completes 'any' can do that."
             )
         return known, kept, int(kept.all(0).sum())
+
+
+def _copies(tokens: Int[Tensor, "b m"], copies: int) -> Int[Tensor, "bs m"]:
+    return tokens if copies == 1 else tokens.repeat(copies, 1)
 
 
 def _check_tokens(tokens: Tensor, count: int, layout: Layout, what: str) -> None:
