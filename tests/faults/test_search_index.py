@@ -11,7 +11,7 @@ import torch
 
 from tavq.core import files
 from tavq.core.config import build
-from tavq.tasks.searching import TABLE, SearchIndex
+from tavq.search.index import TABLE, SearchIndex
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 Start = Callable[..., Any]

@@ -53,8 +53,8 @@ def index(
     """
     from tavq.core.devices import default_device
     from tavq.data.folder import FolderDataset
-    from tavq.tasks.indexing import build_index
-    from tavq.tasks.spaces import AlignerSpace, open_space
+    from tavq.search.building import build_index
+    from tavq.search.spaces import AlignerSpace, open_space
 
     place = out or _in_run(model)
     dataset = FolderDataset(data, split)
@@ -95,7 +95,7 @@ def _read_store(space: Any, dataset: Any, named: Path | None) -> None:
 
 
 def _in_run(model: str) -> Path:
-    from tavq.tasks.searching import INDEX
+    from tavq.search.index import INDEX
 
     if not Path(model).is_dir():
         raise UsageError(f"{model} is no folder here; say with --out where the index shall lie.")
@@ -131,8 +131,8 @@ def search(
         json: Write what was found to this file too.
     """
     from tavq.core.devices import default_device
-    from tavq.tasks.searching import MODEL, SearchIndex
-    from tavq.tasks.spaces import open_space
+    from tavq.search.index import MODEL, SearchIndex
+    from tavq.search.spaces import open_space
 
     if (text is None) == (image is None):
         raise UsageError('Say what to look for, with either --text "…" or --image FILE.')

@@ -16,8 +16,8 @@ from tavq.core.mapped import TensorFile
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader
 from tavq.data.records import Fault
-from tavq.tasks.searching import FORMAT, MANIFEST, MODEL, TABLE, Contents, Manifest, SearchIndex, is_index, shapes_of
-from tavq.tasks.spaces import Space, copy_model
+from tavq.search.index import FORMAT, MANIFEST, MODEL, TABLE, Contents, Manifest, SearchIndex, is_index, shapes_of
+from tavq.search.spaces import Space, copy_model
 
 BATCH = 32
 TEXTS = 256

@@ -14,7 +14,7 @@ from tavq.core.errors import FileError, UsageError
 from tavq.core.files import check_sha256, parse_json, read_json
 from tavq.core.mapped import MappedTensors
 from tavq.ops.search import search
-from tavq.tasks.spaces import LONGEST
+from tavq.search.spaces import LONGEST
 
 INDEX = "index"
 """The folder inside a run folder."""

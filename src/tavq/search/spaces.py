@@ -97,23 +97,28 @@ class AlignerSpace:
 
     @property
     def text_store(self) -> str | None:
+        """Of the store that was read."""
         return None if self.store is None else self.store.manifest.sha256
 
     def texts_of(self, record: Record) -> Sequence[str]:
+        """The text of a picture that the store holds."""
         if self.store is None or record.file_name not in self.store:
             return ()
         return (record.text or "",)
 
     @torch.no_grad()
     def embed_pictures(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
+        """By the aligner, of the quantised grids."""
         return _checked(self.aligner.embed_images(self.tokenizer.quantize(images.to(self.device))))
 
     def embed_texts(self, texts: Sequence[Text]) -> Float[Tensor, "b e"]:
+        """By the aligner, of what the store holds."""
         assert self.store is not None
         tables = (*GRANULARITIES, WHOLE, POOLED) if self.store.manifest.whole else GRANULARITIES
         return self._embed(gather(self.store, [key for key, _ in texts], tables))
 
     def embed_typed(self, text: str) -> tuple[Float[Tensor, "1 e"], tuple[str, ...]]:
+        """By the aligner, split and encoded as the store was."""
         typed = self._prompter([text])
         return self._embed(typed.features), typed.notes
 
@@ -136,19 +141,23 @@ class TaskSpace:
         self.text_store: str | None = None
 
     def texts_of(self, record: Record) -> Sequence[str]:
+        """Captions, or the long text, as the task was trained."""
         return texts_of(self.model.config.task.of, record)
 
     @torch.no_grad()
     def embed_pictures(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
+        """By the task, of what it sees of pictures."""
         config = self.model.config
         rows = look(self.model.tokenizer, config.layout, config.task.picture, images.to(self.device))
         return _checked(self.model.task.embed_pictures(rows))
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[Text]) -> Float[Tensor, "b e"]:
+        """By the task."""
         return _checked(self.model.task.embed_texts([text for _, text in texts]))
 
     def embed_typed(self, text: str) -> tuple[Float[Tensor, "1 e"], tuple[str, ...]]:
+        """By the task; the notes name the words that it does not know."""
         strange = self.model.task.words.strange("text", text)
         notes = tuple(f"The model does not know the word {word!r}." for word in strange)
         return self.embed_texts([("", text)]), notes

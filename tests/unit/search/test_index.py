@@ -15,9 +15,9 @@ from tavq.core import files
 from tavq.core.errors import DataError, FileError, TavqError, UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.records import Record
-from tavq.tasks import indexing
-from tavq.tasks.indexing import build_index
-from tavq.tasks.searching import MANIFEST, TABLE, SearchIndex
+from tavq.search.building import build_index
+from tavq.search.index import MANIFEST, TABLE, SearchIndex
+from tavq.search import building
 
 WORDS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (0.7, 0.7, 0)}
 
@@ -86,7 +86,7 @@ def test_it_holds_what_the_space_gives(index: Path, space: Colours, shared_pictu
     assert names == sorted(f"images/{number}.png" for number in range(16))
     assert made.text(0) == "A red square."
     assert made.text(2) == "A blue stripe."  # of images/10.png, which stands third
-    assert space.most <= indexing.BATCH
+    assert space.most <= building.BATCH
     files_there = sorted(str(path.relative_to(index / "model")) for path in (index / "model").rglob("*.*"))
     assert files_there == ["README.md", "config.json", "model.safetensors", "tokenizer/config.json", "words.json"]
 
@@ -94,7 +94,7 @@ def test_it_holds_what_the_space_gives(index: Path, space: Colours, shared_pictu
 def test_batches_of_texts_change_nothing(
     index: Path, space: Colours, shared_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexing, "TEXTS", 5)
+    monkeypatch.setattr(building, "TEXTS", 5)
     first, (second, _) = SearchIndex.open(index), build_index(space, FolderDataset(shared_pictures), tmp_path / "other")
     for name, table in first._arrays.items():
         np.testing.assert_array_equal(table, second._arrays[name])
@@ -176,7 +176,7 @@ def test_only_a_split(space: Colours, pictures: Path, tmp_path: Path) -> None:
 def test_pictures_that_cannot_be_read_are_never_found(
     broken: list[int], space: Colours, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexing, "BATCH", 4)
+    monkeypatch.setattr(building, "BATCH", 4)
     for number in broken:
         (pictures / f"images/{number}.png").write_bytes(b"no picture")
     made, faults = build_index(space, FolderDataset(pictures), tmp_path / "index")
