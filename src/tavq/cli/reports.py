@@ -1,6 +1,7 @@
 """`tavq report` and `compare`: pages to look at."""
 
 from pathlib import Path
+from typing import Any
 
 from cyclopts import App
 
@@ -31,9 +32,15 @@ def report(run: Path, /, *, data: Path | None = None, text: Path | None = None) 
 
 
 def compare(
-    *runs: Path, out: Path = Path("comparison.html"), data: Path | None = None, text: Path | None = None
+    *runs: Path,
+    out: Path = Path("comparison.html"),
+    data: Path | None = None,
+    text: Path | None = None,
+    json: Path | None = None,
 ) -> None:
-    """Writes one page that sets runs side by side.
+    """Writes one page that sets runs side by side; of runs of tasks it prints their main figures too.
+
+    Runs of a task that differ in nothing but the seed are one row.
 
     Example: tavq compare run-vqgan run-ta --out comparison.html
 
@@ -42,12 +49,33 @@ def compare(
         out: The page to write.
         data: The data set to show pictures of; by default the first run's.
         text: The text store; by default DATA/text.
+        json: Write the main figures to this file too; of runs of tasks alone.
     """
     from tavq.core.errors import UsageError
     from tavq.report.page import write_comparison
+    from tavq.report.run import read_runs
 
-    if len(runs) < 2:
-        raise UsageError("A comparison needs two or more run folders.")
+    found = read_runs(runs)
+    if json is not None and not found[0].of_task:
+        raise UsageError("Of tokenizers there is no such table: leave out --json, and see each RUN/evaluation.json.")
+    if found[0].of_task:
+        _tell_tasks(found, json)
     with console.bar("Writing the comparison") as bar:
         place = write_comparison(runs, out, data, text, progress=bar)
     console.say(f"The comparison is {place.resolve()}")
+
+
+def _tell_tasks(runs: Any, json: Path | None) -> None:
+    """The main figures on the terminal and in a file."""
+    from tavq.report.task_measures import ARROWS
+    from tavq.report.task_side_by_side import differences
+    from tavq.report.task_tables import as_json, cells_of, tables_of
+
+    tables = tables_of(runs)
+    told = differences(runs, tables)
+    for table in tables:
+        heads = [column.measure.name + ARROWS[column.measure.better] for column in table.columns]
+        console.table(f"{table.task} (95 % intervals)", ["seen", "seeds", *heads], cells_of(table))
+    for line in told:
+        console.say(line)
+    console.write_json(json, {"tables": [as_json(table) for table in tables], "differences": told})

@@ -1,5 +1,6 @@
-"""How sure a score is: bootstrap intervals over items, from what each item adds to the score's sums."""
+"""How sure a score is: bootstrap intervals over items, from what each item adds to the score's sums; and over seeds."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -67,6 +68,50 @@ def of_median(values: Float[Tensor, " n"]) -> list[float] | None:
     medians = [numbers[order[counts.searchsorted(middle, side="right")]].mean() for counts in draws]
     low, high = np.quantile(medians, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return [float(low), float(high)]
+
+
+# --- over seeds -------------------------------------------------------------------------------------------------
+
+
+def of_mean(values: Sequence[float]) -> list[float] | None:
+    """Student's 95 % interval of the mean of a few values, one a seed; None below two.
+
+    It holds for values that are drawn from one normal distribution. That of two values is 12.7 times
+    as wide as they are apart, as it should be.
+    """
+    n = len(values)
+    if n < 2:
+        return None
+    middle = math.fsum(values) / n
+    variance = math.fsum((value - middle) ** 2 for value in values) / (n - 1)
+    reach = t_quantile(n - 1) * math.sqrt(variance / n)
+    return [middle - reach, middle + reach]
+
+
+def t_quantile(freedom: int) -> float:
+    """t beyond which, on both sides, 5 % of Student's distribution with so many degrees of freedom lie."""
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):  # t = tan(angle) * sqrt(freedom) grows with the angle, and so does what it encloses
+        angle = (low + high) / 2
+        low, high = (angle, high) if _enclosed(angle, freedom) < LEVEL else (low, angle)
+    return math.tan(low) * math.sqrt(freedom)
+
+
+def _enclosed(angle: float, freedom: int) -> float:
+    """The share of Student's distribution between -t and t, t = tan(angle) * sqrt(freedom).
+
+    Source: Abramowitz and Stegun 1964, "Handbook of mathematical functions", 26.7.3 and 26.7.4.
+    """
+    odd, square = freedom % 2, math.cos(angle) ** 2
+    term = math.sin(angle) * (math.cos(angle) if odd else 1.0)
+    total = 0.0
+    for place in range(freedom // 2):
+        total += term
+        term *= square * (2 * place + 1 + odd) / (2 * place + 2 + odd)
+    return 2 / math.pi * (angle + total) if odd else total
+
+
+# --- scores -----------------------------------------------------------------------------------------------------
 
 
 def mean(sums: Float[Tensor, "r d"]) -> Float[Tensor, "r m"]:

@@ -32,7 +32,7 @@ class Measure:
         if value is None:
             return "–"
         if self.percent:
-            return f"{value:.1%}"
+            return f"{value:.1%}".replace("-", "−")
         return self._with_unit(f"{value:,.{self._decimals(value)}f}")
 
     def difference(self, value: float | None, other: float | None) -> str:

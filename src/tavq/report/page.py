@@ -6,11 +6,13 @@ from typing import Any
 
 from tavq.core import files
 from tavq.core.errors import UsageError
-from tavq.report import gallery, sections, side_by_side, task_sections
+from tavq.report import gallery, reading_sections, sections, side_by_side, task_sections, task_side_by_side
 from tavq.report.markup import Markup, document, tag
 from tavq.report.meaning import TOP
+from tavq.report.reading_view import look_at_reading
 from tavq.report.run import Run, read_run, read_runs
 from tavq.report.style import STYLE
+from tavq.report.task_tables import tables_of
 from tavq.report.task_view import TaskView, draws, look_at_task
 from tavq.report.view import Progress, Silence, held_out_first, look, spread
 from tavq.text.store import TextStore
@@ -127,6 +129,9 @@ def _of_task(run: Run, folder: Path | None, text: Path | None, limit: int, progr
         parts.append(sections.note("The data set of this run was not found; give it with --data to see more pictures."))
     if draws(run):
         parts.append(task_sections.pictures(_look(run, folder, text, limit, progress)))
+    elif folder is not None:
+        view = look_at_reading(run, folder, limit, lambda done: progress(done, None, f"{run.name}: reading"))
+        parts.append(reading_sections.said(view))
     return [*parts, gallery.progress_of(run)]
 
 
@@ -137,15 +142,17 @@ def _look(run: Run, folder: Path | None, text: Path | None, limit: int, progress
 def _compare_tasks(
     runs: Sequence[Run], out: Path, folder: Path | None, text: Path | None, limit: int, progress: Progress
 ) -> Path:
+    tables = tables_of(runs)
     body: list[Any] = [
-        *task_sections.compared_header(runs),
-        task_sections.compared_figures(runs),
-        side_by_side.settings(runs),
-        side_by_side.curves(runs),
+        *task_side_by_side.header(runs, tables),
+        task_side_by_side.main_figures(tables),
+        task_side_by_side.figures(runs),
+        side_by_side.settings(task_side_by_side.firsts(tables)),
+        task_side_by_side.curves(runs, tables),
     ]
     if all(map(draws, runs)):
         views = [_look(run, folder, text, limit, progress) for run in runs]
-        body.append(task_sections.compared_pictures(runs, views))
+        body.append(task_side_by_side.pictures(runs, views))
     return write(out, "Comparison: " + ", ".join(run.name for run in runs), body)
 
 
@@ -161,8 +168,8 @@ def data_folder(run: Run, data: Path | None) -> Path | None:
 
 def contents(parts: Sequence[Any]) -> Markup:
     """Links to the sections of a page."""
-    links = [("figures", "Figures"), ("curves", "Training"), ("pictures", "Pictures"), ("progress", "Progress")]
-    links += [("codebook", "Codebook"), ("codes", "Codes")]
+    links = [("figures", "Figures"), ("curves", "Training"), ("pictures", "Pictures"), ("said", "Answers")]
+    links += [("progress", "Progress"), ("codebook", "Codebook"), ("codes", "Codes")]
     there = "".join(part for part in parts if part)
     return tag("nav", *(tag("a", name, href=f"#{key}") for key, name in links if f'id="{key}"' in there))
 

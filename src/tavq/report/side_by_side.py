@@ -43,27 +43,44 @@ def header(runs: Sequence[Run]) -> list[Markup]:
 
 def differences(runs: Sequence[Run]) -> list[str]:
     """Why figures of the runs may differ for other reasons than the method, a sentence each."""
+    seeds = [run.model.get("seed") for run in runs]
+    return [
+        *budgets(runs),
+        *([f"These runs have different seeds ({_by_run(runs, seeds)})."] if len(set(seeds)) > 1 else []),
+        *not_evaluated(runs),
+        *measured_apart(runs),
+    ]
+
+
+def budgets(runs: Sequence[Run]) -> list[str]:
+    """In what the runs were not given the same, a sentence each."""
     questions = (
-        ("data", [str(run.provenance.get("data_sha256")) for run in runs], "were trained on different data"),
-        ("seed", [run.model.get("seed") for run in runs], "have different seeds"),
-        ("steps", [run.steps for run in runs], "were trained for different numbers of steps"),
-        ("size", [run.model.get("size") for run in runs], "have pictures of different sizes"),
+        ([str(run.provenance.get("data_sha256")) for run in runs], "were trained on different data"),
+        ([run.steps for run in runs], "were trained for different numbers of steps"),
+        ([(run.recipe.get("train") or {}).get("batch") for run in runs], "were trained on batches of different sizes"),
+        ([run.model.get("size") for run in runs], "have pictures of different sizes"),
     )
-    found = [
+    return [
         f"These runs {what} ({_by_run(runs, [str(value)[:12] for value in values])})."
-        for _, values, what in questions
+        for values, what in questions
         if len(set(values)) > 1
     ]
+
+
+def not_evaluated(runs: Sequence[Run]) -> list[str]:
+    """Which runs have no figures, and how they get them."""
     missing = [run.name for run in runs if run.evaluation is None]
-    if missing:
-        found.append(f"Not evaluated yet: {', '.join(missing)}. Run: {runs[0].evaluated_by}")
+    return [f"Not evaluated yet: {', '.join(missing)}. Run: {runs[0].evaluated_by}"] if missing else []
+
+
+def measured_apart(runs: Sequence[Run]) -> list[str]:
+    """In what the evaluations differ, a sentence each."""
     evaluated = [run.evaluation for run in runs if run.evaluation is not None]
-    found += [
+    return [
         f"The figures do not stand on the same pictures or networks: {key} differs between the evaluations."
         for key in ("data_sha256", "split", "images", "size", "feature_weights")
         if len({str(evaluation.get(key)) for evaluation in evaluated}) > 1
     ]
-    return found
 
 
 def _by_run(runs: Sequence[Run], values: Sequence[Any]) -> str:

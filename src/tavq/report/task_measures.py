@@ -1,9 +1,11 @@
 """The figures of a task's evaluation.json in words: what is measured, and of whose pictures."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tavq.report import reading_measures
 from tavq.report.measures import Measure
 
 KINDS: dict[str, tuple[str, str]] = {
@@ -13,12 +15,16 @@ KINDS: dict[str, tuple[str, str]] = {
     "mean_colour": ("mean colour", "the hidden part in the mean colour of the known part"),
     "continued": ("continuation", "the hidden part as a blurred continuation of the known part"),
     "mixed": ("mixed codes", "at each place the code of some picture: what knows places and no neighbours"),
-    "shuffled": ("another text", "drawn pictures that look for another picture's text: what chance gives"),
+    **reading_measures.KINDS,
+    "shuffled": ("another text", "drawn pictures that look for another picture's text, or are asked about it: chance"),
     "held_out": ("held-out pictures", "pictures that training never saw, through the same tokenizer"),
     "codes": ("own codes", "the pictures' own codes decoded: what the tokenizer allows at best"),
     "pictures": ("real pictures", "the split's pictures themselves"),
 }
 """Who made the pictures: a name and what it means, the task first and what cannot be beaten last."""
+
+ARROWS = {1: " ↑", -1: " ↓", 0: ""}
+"""Which way is better."""
 
 FILLINGS = ("untrained", "nearest", "mean_colour", "continued", "codes")
 
@@ -44,6 +50,11 @@ class Place:
 def place_of(key: str) -> Place:
     """The place of a figure by its name; one that is not known here stands alone under its own."""
     first, _, rest = key.partition("/")
+    told = reading_measures.place(key)
+    if told is not None:
+        return Place(told[0], told[1], told[2] or "drawn")
+    if first in KINDS and rest.partition("/")[0] == "answers":
+        return Place("asked", rest, first)
     if first == "loss":
         return Place("loss", rest, "drawn")
     if first == "novelty":
@@ -61,19 +72,31 @@ def place_of(key: str) -> Place:
 
 
 TITLES = {
+    **reading_measures.TITLES,
     "sets": "Drawn pictures beside real ones",
     "text": "Do pictures show what their texts say?",
+    "asked": "Are questions about the pictures answered right?",
     "novelty": "Is anything copied?",
     "loss": "Objective",
     "other": "Other figures",
 }
 NOTES = {
+    **reading_measures.NOTES,
     "sets": "Distance between the pictures of each column and the split's own.",
     "text": "Each picture looks for its own text among all of the split, in the space of an aligned tokenizer.",
+    "asked": "A task that answers questions is asked the data set's questions about the pictures of each column.",
     "novelty": "Distance of each picture to its nearest training picture in the features of a network.",
     "loss": "The terms of the training's objective on the split's own codes.",
 }
-ORDER = ("sets", "text", "completed", "novelty", "loss", "other")
+ORDER = (*reading_measures.TITLES, "sets", "text", "asked", "completed", "novelty", "loss", "other")
+MAIN = {
+    **reading_measures.MAIN,
+    "sets": re.compile(r"fid|fd_.+"),
+    "text": re.compile(r"text_recall@1|text_r_precision"),
+    "asked": re.compile(r".+"),
+    "completed": re.compile(r"psnr"),
+}
+"""The figures that a comparison shows first."""
 
 
 def title_of(group: str) -> str:
@@ -91,6 +114,12 @@ def note_of(group: str) -> str:
 def measure_of(group: str, row: str) -> Measure:
     """A row in words."""
     network = row.rpartition("_")[2]
+    if group in reading_measures.TITLES:
+        return reading_measures.measure(group, row)
+    if group == "asked":
+        kind = row.partition("/")[2]
+        name = "Right answers" + (f": {kind}" if kind else "")
+        return Measure(row, name, 1, "Share of the questions; how well the reader reads bounds it.", percent=True)
     if group == "loss":
         return Measure(row, f"Loss: {row.rpartition('/')[2]}", -1, "A term of the objective.", 3)
     if row.startswith("text_recall@"):
@@ -115,6 +144,12 @@ def measure_of(group: str, row: str) -> Measure:
         name = "LPIPS" if row.startswith("lpips_") else "Perceptual distance"
         return Measure(row, f"{name} ({network})", -1, "Difference of features over the hidden pixels.", 3)
     return Measure(row, row, 0, "", 3)
+
+
+def is_main(group: str, row: str) -> bool:
+    """Whether a comparison shows a figure first."""
+    pattern = MAIN.get(group.partition("/")[0])
+    return pattern is not None and pattern.fullmatch(row) is not None
 
 
 UNPRINTED = ("images", "training_images", "seed", "limit")

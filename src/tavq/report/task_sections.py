@@ -1,18 +1,18 @@
-"""The parts of a page about a run of a task, and of one that sets such runs side by side."""
+"""The parts of a page about a run of a task."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tavq.report import sections, side_by_side
+from tavq.report import sections
 from tavq.report.markup import Markup, tag
-from tavq.report.measures import Measure, best
+from tavq.report.measures import Measure
 from tavq.report.pictures import img, sheet
 from tavq.report.run import Run
 from tavq.report.sections import fact, note, number, section, table
-from tavq.report.task_measures import KINDS, cell, kinds_of, measure_of, note_of, places, title_of
+from tavq.report.seeds import SEEN, source_of, tokenizer_of
+from tavq.report.task_measures import ARROWS, KINDS, cell, kinds_of, measure_of, note_of, places, title_of
 from tavq.report.task_view import Shown, TaskView
 
-ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 COLUMNS = 6
 """Pictures in a row of those that were drawn without a condition."""
 
@@ -25,12 +25,17 @@ def header(run: Run) -> list[Markup]:
     layout, pictures = model.config.layout, told.get("pictures")
     trained_on = f"data, {number(pictures)} pictures to train on" if isinstance(pictures, int) else "data"
     parts = f" of {layout.parts} each" if layout.parts > 1 else ""
+    source, examples = source_of(run), told.get("examples")
+    tokens = "tokens to draw from" if source is None else "codes"
+    if isinstance(examples, int):
+        trained_on += f", {number(examples)} examples"
     count = sum(parameter.numel() for parameter in model.task.parameters())
     facts = [
         fact(model.config.task.name, "task"),
         fact(told["data"], trained_on),
-        fact(f"{str(told.get('tokenizer', '–'))[:12]}…", f"tokenizer, {layout.vocabulary:,} tokens to draw from"),
+        fact(tokenizer_of(run), f"tokenizer {str(told.get('tokenizer', '–'))[:12]}…, {layout.vocabulary:,} {tokens}"),
         fact(f"{run.size} × {run.size} px", f"pictures, {layout.height} × {layout.width} positions{parts}"),
+        *([] if source is None else [fact(SEEN.get(source, source), "what is seen of a picture")]),
         *_conditions(run, told),
         fact(number(run.steps), f"steps, seed {run.model.get('seed', '–')}"),
         fact(number(count), "parameters of the task's network"),
@@ -69,7 +74,7 @@ def figures(run: Run) -> Markup:
         "Figures",
         note(evaluated_on(run.evaluation), " ↑ higher is better, ↓ lower is better; in small print 95 % intervals."),
         *tables,
-        *_meanings(found),
+        *meanings(found),
         *dict.fromkeys(sections.warnings_of(run.evaluation)),
     )
 
@@ -90,7 +95,7 @@ def _cell(measure: Measure, evaluation: Mapping[str, Any], key: str | None, own:
     return tag("td", tag("b", value) if own else value, *small, class_="number")
 
 
-def _meanings(found: Mapping[str, Mapping[str, Mapping[str, str]]]) -> list[Markup]:
+def meanings(found: Mapping[str, Mapping[str, Mapping[str, str]]]) -> list[Markup]:
     there = {kind for rows in found.values() for kind in kinds_of(rows)}
     columns = [tag("li", tag("b", f"{name}: "), meaning) for kind, (name, meaning) in KINDS.items() if kind in there]
     measures = {measure_of(group, row).name: measure_of(group, row) for group, rows in found.items() for row in rows}
@@ -105,10 +110,9 @@ def evaluated_on(evaluation: Mapping[str, Any]) -> str:
     """On which pictures the figures stand."""
     trained = evaluation.get("training_images")
     copies = f"; {trained:,} training pictures to copy from" if isinstance(trained, int) and trained else ""
-    return (
-        f"Measured on {sections.count_of(evaluation.get('images'))} pictures of the split "
-        f"“{evaluation.get('split', '?')}” of {evaluation.get('data', '?')}{copies}."
-    )
+    count = evaluation.get("images")
+    pictures = f"{count:,} pictures of the split" if isinstance(count, int) else "the split"
+    return f"Measured on {pictures} “{evaluation.get('split', '?')}” of {evaluation.get('data', '?')}{copies}."
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------
@@ -140,93 +144,3 @@ def rows_of(shown: Sequence[Shown]) -> Markup:
         caption = tag("figcaption", one.text or one.key, class_="said" if one.text else "named")
         rows.append(tag("figure", tag("div", *columns, class_="row"), caption))
     return tag("div", *rows, class_="rows")
-
-
-# --- side by side -----------------------------------------------------------------------------------------------
-
-
-def compared_header(runs: Sequence[Run]) -> list[Markup]:
-    """The runs, and what makes them hard to compare."""
-    facts = [fact(run.name, run.recipe.get("description") or f"{run.steps:,} steps") for run in runs]
-    return [
-        tag("h1", " against ".join(run.name for run in runs) if len(runs) < 4 else f"{len(runs)} runs side by side"),
-        tag("p", "The same questions asked of each run.", class_="lead"),
-        tag("div", *facts, class_="facts"),
-        *(tag("p", warning, class_="warning") for warning in differences(runs)),
-    ]
-
-
-def differences(runs: Sequence[Run]) -> list[str]:
-    """Why figures of the runs may differ for other reasons than the tasks, a sentence each."""
-    found = side_by_side.differences(runs)
-    for what, values in (
-        ("tokenizers", [str(run.provenance.get("tokenizer"))[:12] for run in runs]),
-        ("tasks", [run.task.config.task.name for run in runs]),
-    ):
-        if len(set(values)) > 1:
-            told = ", ".join(f"{run.name}: {value}" for run, value in zip(runs, values, strict=True))
-            found.append(f"These runs have different {what} ({told}).")
-    return found
-
-
-def compared_figures(runs: Sequence[Run]) -> Markup | None:
-    """The evaluations side by side with their intervals, the baselines of each below its figure."""
-    evaluations = [run.evaluation or {} for run in runs]
-    found = places(evaluations)
-    if not found:
-        return None
-    tables: list[Markup | None] = []
-    for group, rows in found.items():
-        tables += [tag("h3", title_of(group)), note(note_of(group)) if note_of(group) else None]
-        body = [
-            _compared_row(measure_of(group, row), kind, keys[kind], evaluations)
-            for row, keys in rows.items()
-            for kind in kinds_of({row: keys})
-        ]
-        tables.append(table(["", *(run.name for run in runs)], body, numbers=range(1, len(runs) + 1)))
-    on = dict.fromkeys(evaluated_on(run.evaluation) for run in runs if run.evaluation is not None)
-    return section(
-        "figures",
-        "Figures",
-        note(
-            " ".join(on),
-            " ↑ higher is better, ↓ lower is better; the better task is marked. In small print 95 % intervals "
-            "over pictures: they say nothing of other seeds.",
-        ),
-        *tables,
-        *_meanings(found),
-        *dict.fromkeys(warning for evaluation in evaluations for warning in sections.warnings_of(evaluation)),
-    )
-
-
-def _compared_row(measure: Measure, kind: str, key: str, evaluations: Sequence[Mapping[str, Any]]) -> list[Markup]:
-    own = kind == "drawn"
-    values = [value if isinstance(value := evaluation.get(key), int | float) else None for evaluation in evaluations]
-    winners = best(measure, values) if own else []
-    name = tag("b", measure.name + ARROWS[measure.better]) if own else tag("span", f"… {KINDS[kind][0]}", class_="note")
-    cells = []
-    for place, evaluation in enumerate(evaluations):
-        value, ends = cell(measure, evaluation, key)
-        small = [tag("small", ends, class_="ends")] if ends else []
-        cells.append(tag("td", value, *small, class_="number best" if place in winners else "number"))
-    return [tag("th", name, scope="row", title=measure.meaning), *cells]
-
-
-def compared_pictures(runs: Sequence[Run], views: Sequence[TaskView]) -> Markup | None:
-    """The same conditions or hidden parts through each run; None where the tasks are told different things."""
-    parts = []
-    for choose in ("conditioned", "completed"):
-        columns: list[Sequence[Shown]] = [getattr(view, choose) for view in views]
-        labels = {tuple((one.key, *(name for name, _ in one.pictures)) for one in column) for column in columns}
-        if len(labels) == 1 and columns[0]:
-            parts.append(rows_of([_joined(runs, row) for row in zip(*columns, strict=True)]))
-    alone = [(run, view.alone) for run, view in zip(runs, views, strict=True) if view.alone]
-    for run, drawn in alone:
-        parts += [tag("h3", run.name), tag("figure", img(sheet(drawn, COLUMNS), run.name, exact=False), class_="sheet")]
-    return section("pictures", "What they draw", note("One draw of each, seed 0."), *parts) if parts else None
-
-
-def _joined(runs: Sequence[Run], row: Sequence[Shown]) -> Shown:
-    """What the runs have in common once, then what each has drawn."""
-    drawn = tuple((run.name, shown.pictures[-1][1]) for run, shown in zip(runs, row, strict=True))
-    return Shown(row[0].key, (*row[0].pictures[:-1], *drawn), row[0].text)

@@ -19,7 +19,7 @@ from tavq.interfaces import to_device
 from tavq.report.pictures import as_bytes
 from tavq.report.run import Run
 from tavq.report.view import held_out_first, spread
-from tavq.tasks.base import DrawingTask, Prompt, Sampling
+from tavq.tasks.base import DrawingTask, Prompt, Sampling, tasks
 from tavq.tasks.completing import complete
 from tavq.tasks.drawing import ask, draw
 from tavq.tasks.folder import TaskModel
@@ -55,7 +55,7 @@ class TaskView:
 
 def draws(run: Run) -> bool:
     """Whether the task can draw at all."""
-    return isinstance(run.task.task, DrawingTask)
+    return issubclass(tasks[run.model["model"]["task"]["name"]], DrawingTask)
 
 
 @torch.no_grad()

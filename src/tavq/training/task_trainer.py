@@ -122,6 +122,7 @@ class TaskTrainer:
         return {
             **provenance.describe(self.dataset, self.material.text, self.device),
             "tokenizer": self.frozen.sha256,
+            "tokenizer_name": self.frozen.name,
             **self.material.facts(),
             "size": self.frozen.size,
             "parameters": {"task": count_parameters(self.model)},

@@ -38,6 +38,8 @@ class Frozen:
     size: int
     """Side of a picture in pixels."""
     layout: Layout
+    name: str
+    """That of its run or model folder, or on the hub."""
 
     @classmethod
     def load(cls, name: Path | str, size: int | None, device: torch.device) -> "Frozen":
@@ -47,7 +49,7 @@ class Frozen:
         size = size or int(stored.get("size") or 256)
         side = size // tokenizer.factor
         settings = {"height": side, "width": side, "sizes": tokenizer.codebook.sizes}
-        return cls(tokenizer, stored, size, build(Layout, settings, f"Pictures of {size} px"))
+        return cls(tokenizer, stored, size, build(Layout, settings, f"Pictures of {size} px"), _name(name))
 
     @property
     def sha256(self) -> str:
@@ -58,6 +60,14 @@ class Frozen:
     def row_width(self) -> int:
         """d of its grid."""
         return quantizers[self.tokenizer.config.quantizer.name].grid_width(self.tokenizer.config.codebook)
+
+
+def _name(name: Path | str) -> str:
+    """Of a folder its last part, but of RUN/model that of the run; of the hub OWNER/NAME."""
+    if not Path(name).exists():
+        return str(name)
+    folder = Path(name).resolve()
+    return folder.parent.name if folder.name == "model" else folder.name
 
 
 @dataclass(frozen=True)

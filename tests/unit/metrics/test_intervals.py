@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from tavq.metrics import intervals
 
@@ -65,3 +66,20 @@ def test_groups_by_hand() -> None:
     assert {group: at["count"] for group, at in found.items()} == {"all": 3, "x": 2}
     assert found["x"]["scores"]["a"]["value"] == 0.75
     assert found["all"]["scores"]["b"]["value"] == 0.5
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 8, 9, 30, 31, 500])
+def test_quantiles_of_student_are_those_of_scipy(freedom: int) -> None:
+    assert intervals.t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-12)
+
+
+def test_the_interval_of_a_few_seeds_is_students() -> None:
+    # mean 0.5, standard deviation 0.1, error 0.1 / sqrt(3), t of 2 degrees of freedom 4.302653
+    assert intervals.of_mean([0.4, 0.5, 0.6]) == pytest.approx([0.5 - 0.2484138, 0.5 + 0.2484138])
+    values = [0.31, 0.28, 0.4, 0.36]
+    expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert intervals.of_mean(values) == pytest.approx(list(expected))
+    low, high = intervals.of_mean([1.0, 2.0]) or (0, 0)
+    assert high - low == pytest.approx(12.706205)
+    assert intervals.of_mean([0.25, 0.25]) == [0.25, 0.25]
+    assert intervals.of_mean([0.5]) is None

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from tavq.data.folder import FolderDataset
 from tavq.data.pictures import save_png
 from tavq.report.page import write_comparison, write_report
 from tavq.report.run import read_run
-from tavq.report.task_measures import KINDS, cell, kinds_of, measure_of, place_of, places, title_of
-from tavq.report.task_sections import differences
+from tavq.report.task_measures import KINDS, cell, is_main, kinds_of, measure_of, place_of, places, title_of
+from tavq.report.task_side_by_side import differences
+from tavq.report.task_tables import tables_of
 from tavq.report.task_view import look_at_task
 from tavq.text.store import TextStore
 from tavq.training.settings import TaskRecipe
 from tavq.training.task_trainer import TaskTrainer
+from tavq.training.tokens import Frozen
 
 TRAIN = {"steps": 2, "batch": 4, "log_every": 1, "checkpoint_every": 2, "sample_every": 1}
 SMALL = {"layers": 1, "heads": 2, "width": 16}
@@ -90,13 +93,13 @@ def tasks(runs: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
 @pytest.fixture(autouse=True)
 def any_tokenizer_of_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs of the other pages are of pictures; a page does not mind."""
-    frozen = TaskTrainer._frozen
+    load = Frozen.load
 
-    def unasked(self: TaskTrainer, name: Any) -> Any:
-        made, stored = frozen(self, name)
-        return made, {**stored, "kind_of_pictures": None}
+    def unasked(*arguments: Any) -> Frozen:
+        found = load(*arguments)
+        return replace(found, stored={**found.stored, "kind_of_pictures": None})
 
-    monkeypatch.setattr(TaskTrainer, "_frozen", unasked)
+    monkeypatch.setattr(Frozen, "load", unasked)
 
 
 def pictures(page: str) -> list[str]:
@@ -121,8 +124,21 @@ def pictures(page: str) -> list[str]:
         ("completed/right/lpips_vgg", "completed/right", "lpips_vgg", "drawn"),
         ("novelty/nearest_distance_scenes_held_out", "novelty", "nearest_distance_scenes", "held_out"),
         ("novelty/data_copying_scenes", "novelty", "data_copying_scenes", "drawn"),
-        ("accuracy", "other", "accuracy", "drawn"),
+        ("drawn/answers", "asked", "answers", "drawn"),
+        ("pictures/answers/color", "asked", "answers/color", "pictures"),
+        ("shuffled/answers/color", "asked", "answers/color", "shuffled"),
         ("captions/CIDEr-D", "other", "captions/CIDEr-D", "drawn"),
+        ("accuracy", "answers", "accuracy", "drawn"),
+        ("what/else/accuracy", "answers", "what/else/accuracy", "drawn"),
+        ("constant/color/WUPS@0.9", "answers", "color/WUPS@0.9", "constant"),
+        ("constant/name/accuracy", "answers", "name/accuracy", "constant"),
+        ("constant/name/accuracy@0.5", "boxes", "accuracy@0.5", "constant/name"),
+        ("constant/mean_iou", "boxes", "mean_iou", "constant"),
+        ("shuffled/CIDEr-D", "captions", "CIDEr-D", "others"),
+        ("BLEU-4", "captions", "BLEU-4", "drawn"),
+        ("masked-3/content/recall@5", "words", "masked-3/content/recall@5", "drawn"),
+        ("constant/previous/masked-1/recall@1", "words", "masked-1/recall@1", "constant/previous"),
+        ("chance/text_to_picture/median_rank", "ranks", "text_to_picture/median_rank", "chance"),
     ],
 )
 def test_every_figure_has_its_place(key: str, group: str, row: str, kind: str) -> None:
@@ -156,6 +172,45 @@ def test_measures_know_which_way_is_better() -> None:
     assert measure_of("completed/right", "lpips_vgg").name == "LPIPS (vgg)"
     assert measure_of("completed/right", "distance_scenes").name == "Perceptual distance (scenes)"
     assert measure_of("sets", "fid").name == "FID"
+
+
+@pytest.mark.parametrize(
+    ("group", "row", "name", "better"),
+    [
+        ("asked", "answers", "Right answers", 1),
+        ("asked", "answers/color", "Right answers: color", 1),
+        ("answers", "how many/accuracy", "Right answers: how many", 1),
+        ("answers", "color/WUPS@0.9", "WUPS@0.9: color", 1),
+        ("captions", "CIDEr-D", "CIDEr-D", 1),
+        ("boxes", "mean_iou", "Mean IoU", 1),
+        ("words", "masked-3/content/recall@1", "3 missing, content words, right", 1),
+        ("words", "masked-1/recall@5", "1 missing, all words, among the first 5", 1),
+        ("ranks", "picture_to_text/recall@10", "Text of a picture, R@10", 1),
+        ("ranks", "text_to_picture/median_rank", "Picture of a text, median rank", -1),
+    ],
+)
+def test_figures_of_reading_in_words(group: str, row: str, name: str, better: int) -> None:
+    measure = measure_of(group, row)
+    assert (measure.name, measure.better) == (name, better)
+    assert measure.meaning
+
+
+def test_a_comparison_shows_a_few_figures_first() -> None:
+    main = {
+        "answers": ["accuracy", "color/accuracy"], "captions": ["CIDEr-D", "BLEU-4"],
+        "boxes": ["accuracy@0.5", "mean_iou"], "words": ["masked-1/content/recall@1"],
+        "ranks": ["text_to_picture/recall@1", "picture_to_text/median_rank"], "sets": ["fd_scenes", "fid"],
+        "text": ["text_recall@1"], "asked": ["answers/color"], "completed/centre": ["psnr"],
+    }  # fmt: skip
+    other = {
+        "answers": ["WUPS@0.9"], "captions": ["BLEU-1"], "words": ["masked-1/recall@1", "masked-1/content/recall@5"],
+        "ranks": ["text_to_picture/recall@5"], "sets": ["kid_scenes"], "text": ["text_recall@5"],
+        "completed/centre": ["ssim"], "loss": ["prior/nll"], "novelty": ["data_copying_scenes"], "other": ["psnr"],
+    }  # fmt: skip
+    for rows, wanted in ((main, True), (other, False)):
+        assert {(group, row): is_main(group, row) for group in rows for row in rows[group]} == {
+            (group, row): wanted for group in rows for row in rows[group]
+        }
 
 
 def test_a_cell_holds_a_figure_and_its_interval() -> None:
@@ -257,7 +312,7 @@ def test_without_its_data_a_page_says_so(
 # --- side by side ---------------------------------------------------------------------------------------------------
 
 
-def test_two_tasks_side_by_side(tasks: Callable[..., Path], tmp_path: Path) -> None:
+def test_two_seeds_of_a_task_are_one_row(tasks: Callable[..., Path], tmp_path: Path) -> None:
     runs = [tasks("completion"), tasks("completion", seed=1)]
     better = {**EVALUATION, "completed/right/psnr": 17.25, "intervals": {"completed/right/psnr": [17.0, 17.5]}}
     for run, evaluation in zip(runs, (EVALUATION, better), strict=True):
@@ -266,22 +321,27 @@ def test_two_tasks_side_by_side(tasks: Callable[..., Path], tmp_path: Path) -> N
     for run in runs:
         (run / "evaluation.json").unlink()
     assert "completion-0 against completion-1" in page
-    assert "have different seeds (completion-0: 0, completion-1: 1)" in page
-    assert '15.80<small class="ends">15.10 – 16.40</small>' in page
-    assert '<td class="number best">17.25<small class="ends">17.00 – 17.50</small>' in page
-    assert page.count("number best") == 1  # where both are alike, or are baselines, none is
-    assert "… mean colour" in page
+    assert "different seeds" not in page
+    assert "2 seeds" in page
+    # their mean is 16.525, they are 1.45 apart, and t of one degree of freedom is 12.7062
+    assert '<td class="number">16.52<small class="ends">7.31 – 25.74</small></td>' in page
+    assert page.count("number best") == 0  # there is no other row
+    assert '15.80<small class="ends">15.10 – 16.40</small>' in page  # of every run
+    assert "<i>… mean colour</i>" in page
     assert pictures(page)[:4] == ["original", "right hidden", "completion-0", "completion-1"]
-    assert "train.seed" in page
+    assert "None: the recipes are the same." in page
 
 
-def test_tasks_of_different_kinds_have_what_they_have(tasks: Callable[..., Path], tmp_path: Path) -> None:
+def test_tasks_of_different_kinds_have_a_table_each(tasks: Callable[..., Path], tmp_path: Path) -> None:
     runs = [tasks("text"), tasks("unconditional")]
     page = write_comparison(runs, tmp_path / "page.html").read_text()
     assert "Not evaluated yet: text-0, unconditional-0. Run: tavq task evaluate RUN --data DATA" in page
-    assert "different tasks (text-0: diffusion, unconditional-0: prior)" in page
+    assert "These are different tasks, with a table each: diffusion, prior." in page
     assert "real" not in pictures(page)
-    assert differences([read_run(run) for run in (runs[0], runs[0])])[0].startswith("Not evaluated yet")
+    found = [read_run(run) for run in (runs[0], runs[0])]
+    told = differences(found, tables_of(found))
+    assert told[0].startswith("Not evaluated yet")
+    assert told[1] == "text-0 repeats text-0 with its seed 0, and is left out."
 
 
 def test_a_task_and_a_tokenizer_are_not_compared(tasks: Callable[..., Path], runs: Any, tmp_path: Path) -> None:

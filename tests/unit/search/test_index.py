@@ -15,9 +15,9 @@ from tavq.core import files
 from tavq.core.errors import DataError, FileError, TavqError, UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.records import Record
+from tavq.search import building
 from tavq.search.building import build_index
 from tavq.search.index import MANIFEST, TABLE, SearchIndex
-from tavq.search import building
 
 WORDS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (0.7, 0.7, 0)}
 

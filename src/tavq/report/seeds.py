@@ -1,0 +1,148 @@
+"""Runs of a task that differ in nothing but the seed, as one row of a table; and what such a row says."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tavq.core.config import flat
+from tavq.metrics import intervals
+from tavq.report.run import Run
+
+FREE = frozenset({
+    "description", "published", "data.workers", "data.fault_budget", "train.seed", "train.log_every",
+    "train.sample_every", "train.checkpoint_every", "train.keep",
+})  # fmt: skip
+"""Settings that may differ within a row: all but the seed decide nothing that is measured."""
+
+MADE_OF = ("data_sha256", "text", "tokenizer", "segmentation_tokenizer", "size")
+"""Of a run's provenance."""
+
+MEASURED_ON = ("data_sha256", "split", "images", "limit", "sampling", "feature_weights", "reader", "aligned")
+"""Of its evaluation."""
+
+SEEN = {"codes": "codes", "features": "features before quantization", "none": "no picture at all"}
+"""What is seen of a picture, by `task.picture.source`."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that differ in nothing but the seed, in the order they were named; one evaluation or none of each."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+    @property
+    def evaluations(self) -> list[Mapping[str, Any]]:
+        """Those that there are."""
+        return [run.evaluation for run in self.runs if run.evaluation is not None]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure of a row: the mean over its seeds, its 95 % interval, and over what that is."""
+
+    value: float
+    interval: tuple[float, float] | None
+    over: str | None
+    """ "seeds", "pictures" (a run's own interval, where there is one value), or None without an interval."""
+    each: tuple[float, ...]
+
+
+def estimate(evaluations: Sequence[Mapping[str, Any]], key: str) -> Estimate | None:
+    """A figure of the seeds that have it; None where none has."""
+    found = [found for found in evaluations if is_number(found.get(key))]
+    if not found:
+        return None
+    each = tuple(float(evaluation[key]) for evaluation in found)
+    ends, over = intervals.of_mean(each), "seeds"
+    if len(set(each)) == 1:  # no seed has a part in it, or by chance none shows
+        ends, over = (found[0].get("intervals") or {}).get(key), "pictures"
+    pair = (float(ends[0]), float(ends[1])) if ends else None
+    return Estimate(sum(each) / len(each), pair, over if pair else None, each)
+
+
+def is_number(value: Any) -> bool:
+    """Whether something of an evaluation is a figure."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# --- which runs belong together ---------------------------------------------------------------------------------
+
+
+def rows_of(runs: Sequence[Run]) -> tuple[list[Row], list[str]]:
+    """The runs by row, and a sentence for each that repeats another with its seed and is left out."""
+    groups: dict[str, list[Run]] = {}
+    repeated = []
+    for run in sorted(runs, key=lambda run: run.evaluation is None):  # those that were not evaluated join the others
+        made = _key([_settings(run), [run.provenance.get(key) for key in MADE_OF], run.steps])
+        measured = None if run.evaluation is None else [run.evaluation.get(key) for key in MEASURED_ON]
+        near = next((key for key in groups if key.startswith(made)), None) if measured is None else None
+        group = groups.setdefault(near or made + _key(measured), [])
+        double = next((other for other in group if seed_of(other) == seed_of(run)), None)
+        if double is None:
+            group.append(run)
+        else:
+            repeated.append(f"{run.name} repeats {double.name} with its seed {seed_of(run)}, and is left out.")
+    ordered = [sorted(group, key=runs.index) for group in groups.values()]
+    ordered.sort(key=lambda group: runs.index(group[0]))
+    return [Row(name, tuple(group)) for name, group in zip(_names(ordered), ordered, strict=True)], repeated
+
+
+def _key(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    return {key: value for key, value in flat(run.recipe) if key not in FREE}
+
+
+def seed_of(run: Run) -> Any:
+    """The seed of its training."""
+    return run.model.get("seed")
+
+
+def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """What each group sees; where two see the same, with what tells them apart."""
+    names = [seen(group[0]) for group in groups]
+    full = []
+    for name, group in zip(names, groups, strict=True):
+        alike = [other for other, known in zip(groups, names, strict=True) if known == name]
+        settings = [_settings(other[0]) for other in alike]
+        own = _settings(group[0])
+        apart = [key for key in own if len({_key(found.get(key)) for found in settings}) > 1]
+        told = ", ".join(f"{key} {own[key]}" for key in apart)
+        if len(alike) > 1:
+            name += f" ({told if 0 < len(apart) <= 2 else group[0].name})"
+        full.append(name)
+    return [
+        name if full.count(name) == 1 else f"{name} ({group[0].name})" for name, group in zip(full, groups, strict=True)
+    ]
+
+
+# --- what is seen -----------------------------------------------------------------------------------------------
+
+
+def tokenizer_of(run: Run) -> str:
+    """The name of the tokenizer's folder; of runs that did not keep it the beginning of its sha256."""
+    name = run.provenance.get("tokenizer_name")
+    return name if isinstance(name, str) else f"tokenizer {str(run.provenance.get('tokenizer'))[:8]}"
+
+
+def source_of(run: Run) -> str | None:
+    """What a reading task sees of a picture; None of a task that draws."""
+    task = run.recipe.get("task")
+    picture = task.get("picture") if isinstance(task, Mapping) else None
+    return str(picture.get("source", "codes")) if isinstance(picture, Mapping) else None
+
+
+def task_of(run: Run) -> str:
+    """The name of the task that was trained."""
+    task = run.recipe.get("task")
+    return str(task.get("name", "?")) if isinstance(task, Mapping) else "?"
+
+
+def seen(run: Run) -> str:
+    """`ta-vqgan: codes`."""
+    source = source_of(run)
+    return tokenizer_of(run) if source is None else f"{tokenizer_of(run)}: {SEEN.get(source, source)}"
