@@ -97,8 +97,9 @@ def test_a_token_is_hidden_with_any_pixel_of_its_cell(seed: int, parts: int, h: 
 
 
 def test_a_mask_that_does_not_fit_the_tokens_is_refused() -> None:
-    with pytest.raises(UsageError, match="A mask of 9 x 8 pixels does not fit 4 x 4 tokens"):
-        hidden_tokens(torch.zeros(1, 9, 8, dtype=torch.bool), Layout(height=4, width=4, sizes=(3,)))
+    for y, x in ((9, 8), (8, 9), (0, 8), (8, 0)):
+        with pytest.raises(UsageError, match=f"A mask of {y} x {x} pixels does not fit 4 x 4 tokens"):
+            hidden_tokens(torch.zeros(1, y, x, dtype=torch.bool), Layout(height=4, width=4, sizes=(3,)))
 
 
 # --- the continuation -----------------------------------------------------------------------------------------------

@@ -138,6 +138,24 @@ def test_truncated_sampling_takes_only_the_likeliest() -> None:
     assert set(drawn(task, count=50, temperature=0).flatten().tolist()) == {1}
 
 
+def test_the_temperature_divides_the_logits() -> None:
+    layout = Layout(height=1, width=2, sizes=(4,))
+    logits = torch.tensor([[[0.0, 1.0, 3.0, -2.0], [5.0, 0.0, 0.0, 1.0]]])
+    found = make(layout, text=False)._log_start(logits, Sampling(temperature=2))
+    torch.testing.assert_close(found, (logits / 2).log_softmax(2))
+
+
+@torch.no_grad()
+def test_the_network_tells_every_step_from_every_other() -> None:
+    task = make(text=False)
+    logits = torch.stack([task.network(TOKENS[:1], torch.tensor([step])) for step in range(1, 9)]).flatten(1)
+    assert torch.pdist(logits).min() > 1e-3
+    with_text, text = make(), text_of(2, 2)
+    vectors, mask = with_text._text(text, 2)
+    told = [with_text.network(TOKENS, torch.tensor([step, step]), vectors, mask) for step in range(1, 9)]
+    assert torch.pdist(torch.stack(told).flatten(1)).min() > 1e-3
+
+
 def test_guidance_of_one_is_none_and_more_goes_further() -> None:
     task, text = make(), text_of(3, 2)
     noisy, (vectors, mask) = torch.full((2, 8), 8), task._text(text, 2)

@@ -12,9 +12,10 @@ from tavq.core.config import build
 from tavq.core.errors import TrainingError, UsageError
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import total
+from tavq.nets.transformer import grid_positions
 from tavq.tasks.base import Codes, Layout, Prompt, Sampling, draw_tokens
 from tavq.tasks.folder import load_task
-from tavq.tasks.masked import MaskedTask, greatest, hidden_after, masked_counts
+from tavq.tasks.masked import SPREAD, MaskedTask, greatest, hidden_after, masked_counts
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 from tavq.training.settings import TaskRecipe
 from tavq.training.task_trainer import TaskTrainer
@@ -91,11 +92,21 @@ def hidden_of(tokens: Tensor, seed: int) -> Tensor:
     return greatest(torch.rand(tokens.shape), counts)
 
 
+def test_places_begin_as_the_sinusoids_of_their_position() -> None:
+    for layout in (PLAIN, PARTS):
+        places = task(layout).places.weight.detach().view(-1, layout.parts, SMALL["width"])
+        waves = 2**0.5 * SPREAD * grid_positions(layout.height, layout.width, 16, torch.device("cpu"))
+        of_part = places - waves[:, None]
+        assert torch.allclose(of_part, of_part[:1], atol=1e-6)  # a vector for each part, the same everywhere
+        assert bool(of_part.abs().max() > SPREAD / 4) == (layout.parts > 1)
+
+
 @pytest.mark.parametrize("layout", [PLAIN, PARTS], ids=["plain", "parts"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_the_loss_by_hand(layout: Layout, smoothing: float) -> None:
-    made, tokens = sharpened(task(layout, label_smoothing=smoothing)), pictures(3, layout)
+    made, tokens = sharpened(task(layout, label_smoothing=smoothing)), pictures(40, layout)
     hidden = hidden_of(tokens, 7)
+    assert int(hidden.sum(1).min()) == 1
     features = made._features(tokens.masked_fill(hidden, made.mask))
     logits = (features @ made.tokens.weight[:-1].T + made.bias).masked_fill(~layout.allowed(), -torch.inf)
     errors = []
@@ -211,7 +222,7 @@ def test_the_surest_are_kept_first() -> None:
 def test_the_noise_of_each_pass_by_hand() -> None:
     """2 · (1 - 1/3) in the first of three passes, 2 · (1 - 2/3) in the second; its draws follow those of the tokens."""
     made, ours = sharpened(task(noise=2.0)), generator(3)
-    seen = list(made.passes(Prompt(2), Sampling(steps=3), generator(3)))
+    seen = list(made.passes(Prompt(20), Sampling(steps=3), generator(3)))
     for step, weight in ((1, 4 / 3), (2, 2 / 3)):
         tokens = seen[step - 1]
         hidden = tokens == made.mask
@@ -222,7 +233,7 @@ def test_the_noise_of_each_pass_by_hand() -> None:
         scores = scores - weight * torch.empty_like(scores).exponential_(generator=ours).log()
         expected, proposed = tokens.clone(), tokens.clone()
         proposed[hidden] = drawn
-        for row in range(2):
+        for row in range(20):
             count = int(hidden[row].sum() - hidden_after(step, 3, torch.tensor([PLAIN.length])))
             chosen = scores[row].topk(count).indices
             expected[row, chosen] = proposed[row, chosen]

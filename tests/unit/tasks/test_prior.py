@@ -225,6 +225,7 @@ def test_the_window_of_a_map_with_fewer_positions_moves_with_its_corner() -> Non
 def test_sizes_that_are_refused() -> None:
     cases = [
         (prior(), Prompt(2, size=(2, 9)), r"2 x 9 positions are too few: this model draws 3 x 4 and more"),
+        (prior(), Prompt(2, size=(9, 3)), r"9 x 3 positions are too few"),
         (prior(), Prompt(2, size=(400, 400)), r"400 x 400 positions of 1 is too large; at most 65,536 tokens"),
         (prior(), Prompt(2, some(ONE, 2), some(ONE, 2) > -1, size=(3, 5)), r"pictures are \[2, 12\]; 2 of 3 x 5"),
         (prior(given=GIVEN), Prompt(2, given=some(GIVEN, 2), size=(3, 5)), r"3 x 5 positions are no whole number of"),
@@ -245,6 +246,16 @@ def test_a_completion_reads_what_is_kept() -> None:
         assert torch.equal(found[kept], known[kept])
         other = Prompt(3, some(PARTS, 3, seed=9), kept)
         assert min(ends) == 0 or not torch.equal(draw(model, other)[~kept], found[~kept])
+
+
+@pytest.mark.parametrize(("layout", "size"), [(ONE, None), (PARTS, None), (PARTS, (4, 5))])
+def test_a_pass_is_a_row_of_positions(layout: Layout, size: tuple[int, int] | None) -> None:
+    height, width = size or (layout.height, layout.width)
+    drawn = [
+        int((state[0] != layout.vocabulary).sum())
+        for state in prior(layout).passes(Prompt(2, size=size), Sampling(), torch.Generator().manual_seed(3))
+    ]
+    assert drawn == [row * width * layout.parts for row in range(height + 1)]
 
 
 def test_no_guidance_is_none_and_zero_forgets_the_condition() -> None:
@@ -373,7 +384,7 @@ def test_prompts_that_are_refused() -> None:
     plain, conditional, deaf = prior(), prior(given=GIVEN), prior(given=GIVEN, unconditional=0)
     known, given = some(ONE, 2), some(GIVEN, 2)
     hole = torch.arange(ONE.length).expand(2, -1) != 3
-    every = hole | True
+    every, second = hole | True, torch.arange(ONE.length).expand(2, -1) == 1
     cases = [
         (plain, Prompt(2), {"guidance": 2}, "this prior has no condition"),
         (conditional, Prompt(2), {}, "give it one for each picture"),
@@ -382,6 +393,7 @@ def test_prompts_that_are_refused() -> None:
         (conditional, Prompt(2, given=given + 6), {}, "do not fit a vocabulary of 6; they are another tokenizer's"),
         (deaf, Prompt(2, given=given), {"guidance": 2}, "trained with every condition"),
         (plain, Prompt(2, known, hole), {}, "a token is kept behind a hidden one"),
+        (plain, Prompt(2, known, second), {}, "a token is kept behind a hidden one"),
         (plain, Prompt(2, known[:, :-1], every[:, :-1]), {}, r"pictures are \[2, 11\]; 2 of 3 x 4 positions of 1"),
         (plain, Prompt(2, known + 9, every), {}, "of the pictures do not fit a vocabulary of 9"),
         (plain, Prompt(2, known - 9, every), {}, "of the pictures do not fit a vocabulary of 9"),
