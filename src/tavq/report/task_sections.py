@@ -96,6 +96,7 @@ def _cell(measure: Measure, evaluation: Mapping[str, Any], key: str | None, own:
 
 
 def meanings(found: Mapping[str, Mapping[str, Mapping[str, str]]]) -> list[Markup]:
+    """What the columns and the figures of some tables say."""
     there = {kind for rows in found.values() for kind in kinds_of(rows)}
     columns = [tag("li", tag("b", f"{name}: "), meaning) for kind, (name, meaning) in KINDS.items() if kind in there]
     measures = {measure_of(group, row).name: measure_of(group, row) for group, rows in found.items() for row in rows}

@@ -149,7 +149,7 @@ def tokenizer(parts: int = 1) -> Tokenizer:
 def test_a_split_is_encoded_as_it_is_and_mirrored(dataset: FolderDataset, parts: int) -> None:
     made, config = tokenizer(parts), DataConfig(size=16)
     layout = Layout(height=4, width=4, sizes=made.codebook.sizes)
-    frozen = Frozen(made, {}, 16, layout)
+    frozen = Frozen(made, {}, 16, layout, "maps")
     seen: list[int] = []
     found = encode_split(frozen, dataset, config, True, torch.device("cpu"), seen.append)
     [batch] = EvaluationLoader(dataset, config, 32)
