@@ -29,7 +29,7 @@ NOTES = {
 }
 
 _ANSWER = re.compile(r"(?:(?P<type>.+)/)?(?P<score>accuracy|vqa_accuracy|WUPS@[\d.]+)")
-_CAPTION = re.compile(r"BLEU-[1-4]|ROUGE-L|CIDEr-D|METEOR")
+_CAPTION = re.compile(r"BLEU-[1-4]|ROUGE-L|CIDEr-D|METEOR|meteor_nltk")
 _BOX = re.compile(r"accuracy@0\.5|mean_iou")
 _WORD = re.compile(r"masked-(?P<missing>\d+)/(?:(?P<kind>.+)/)?recall@(?P<most>\d+)")
 _RANK = re.compile(r"(?P<way>picture_to_text|text_to_picture)/(?:recall@(?P<most>\d+)|median_rank)")
@@ -84,6 +84,7 @@ def _caption(row: str) -> Measure:
         "CIDEr-D": "How much of what is telling in people's captions was said; from 0 to 10.",
         "ROUGE-L": "The longest common sequence of words.",
         "METEOR": "Words that match, by stem and synonym too, and their order.",
+        "meteor_nltk": "As METEOR, by NLTK's rules; not comparable with METEOR.",
     }.get(row, f"Runs of up to {row[-1]} words that people's captions have too.")
     return Measure(row, row, 1, meaning, 3)
 

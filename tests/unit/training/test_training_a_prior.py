@@ -184,7 +184,7 @@ def test_maps_have_the_colours_their_tokenizer_was_trained_on_everywhere(
         with pytest.raises(DataError, match="names no colour for class 0"):
             trainer(tmp_path / "run", recipe(True), segmentation_tokenizer=other).material.table()
     else:
-        default = trainer(tmp_path / "default", recipe(True)).table()
+        default = trainer(tmp_path / "default", recipe(True)).material.table()
         assert default.given is not None
         assert (default.given != table.given).float().mean() > 0.3
 
