@@ -302,12 +302,14 @@ def find_model(name_or_path: str | Path) -> Path:
         raise UsageError(
             f"There is no model at {str(name_or_path)!r}: neither there nor in its folder model/ is a config.json."
         )
-    return hub_folder(str(name_or_path), "model", ("config.json", "model.safetensors", "README.md"))
+    return hub_folder(str(name_or_path), "model", FILES)
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:
     """The checked content of a model folder's config.json."""
     stored = files.read_json(folder / "config.json")
+    if isinstance(stored, dict) and stored.get("kind") == "task":
+        raise UsageError(f"{folder} holds a task, not a tokenizer; the one it was made for is {folder / 'tokenizer'}.")
     if not isinstance(stored, dict) or stored.get("kind") != "tokenizer":
         raise FileError(f"{folder / 'config.json'} does not describe a tokenizer of this project.")
     if stored.get("format") != FORMAT:
@@ -318,6 +320,9 @@ def read_model_config(folder: Path) -> dict[str, Any]:
         raise FileError(f"{folder / 'config.json'} lacks 'model', the settings of the tokenizer.")
     return stored
 
+
+FILES = ("README.md", "*.json", "*.safetensors")
+"""What is brought from the hub; a task's model folder has tokenizers in folders of its own."""
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

@@ -43,6 +43,10 @@ def place(tavq: Tavq, tmp_path_factory: pytest.TempPathFactory, small: list[str]
     for name, changes in (("larger", {"size": 48}), ("stranger", {"text": {**aligned["text"], "encoder": encoder}})):
         shutil.copytree(place / "aligned/model", place / name)
         (place / name / "config.json").write_text(json.dumps(aligned | changes))
+    for name in ("swapped", "headless"):
+        shutil.copytree(place / "unconditional/model", place / name / "model")
+        shutil.rmtree(place / name / "model/tokenizer")
+    shutil.copytree(place / "maps/model", place / "swapped/model/tokenizer")
     return place
 
 
@@ -230,7 +234,14 @@ def test_larger_pictures(
         ("generate semantic --segmentation nowhere.png", r"nowhere\.png"),
         ("generate pictures", r"holds a tokenizer; train a task on it first: tavq task train"),
         ("generate nowhere", r"There is no model at 'nowhere'"),
-        ("generate unconditional --top-p 2", r"top_p"),
+        ("generate unconditional --steps 3", r"'prior' reads no steps; leave --steps out"),
+        ("generate completion --guidance 3", r"'masked' reads no guidance; leave --guidance out"),
+        ("generate unconditional --out data", r"data holds .*, which was not drawn here and would be lost"),
+        ("generate unconditional --out aligned", r"aligned holds .*, which was not drawn here and would be lost"),
+        ("generate swapped", r"swapped/model/tokenizer is another tokenizer .* put that one back"),
+        ("generate headless", r"headless/model lacks tokenizer/, the tokenizer that the task was made for"),
+        ("task train unconditional-tiny --tokenizer completion --data data --out x", r"holds a task, not a tokenizer"),
+        ("generate unconditional --top-p 2", r"--top-p"),
         ("generate unconditional --height 34", r"--height 34 is no multiple of 4"),
         ("generate unconditional --width 28", r"--width 28 is below 32"),
         (
@@ -277,3 +288,25 @@ def test_a_wrong_call_is_one_line(
     assert len(lines) == 1, done.err
     assert re.search(message, lines[0]), done.err
     assert not (place / "x").exists() or not (place / "x/recipe.yaml").exists()
+
+
+def test_a_next_to_zero_temperature_takes_the_likeliest(tavq: Tavq, place: Path, tmp_path: Path) -> None:
+    for task, more in (("unconditional", ()), ("text-to-image", ("--prompt", "A red barn.", "--steps", 2))):
+        done = tavq("generate", place / task, "--count", 1, *more, "--temperature", "1e-40", "--out", tmp_path / task)
+        assert done.code == 0, done.err
+
+
+def test_a_map_of_other_proportions_is_told(tavq: Tavq, place: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((90, 37), np.uint8)).save(tmp_path / "map.png")
+    done = tavq(
+        "generate", place / "semantic", "--count", 1, "--segmentation", tmp_path / "map.png", "--out", tmp_path / "a"
+    )
+    assert done.code == 0, done.err
+    assert "is 37 wide and 90 high, 32 by 32 are drawn: its middle is used" in done.err
+
+
+def test_what_was_drawn_is_replaced_by_what_is_drawn(tavq: Tavq, place: Path, tmp_path: Path) -> None:
+    for count in (3, 2):
+        done = tavq("generate", place / "unconditional", "--count", count, "--out", tmp_path / "a")
+        assert done.code == 0, done.err
+    assert sorted(pictures(tmp_path / "a")) == ["1", "2", "grid"]

@@ -137,6 +137,9 @@ def search(
     if (text is None) == (image is None):
         raise UsageError('Say what to look for, with either --text "…" or --image FILE.')
     found = SearchIndex.open(index, verify=True)
+    folder = data or Path(found.manifest.data_folder)
+    if out is not None and not folder.is_dir():
+        raise UsageError(f"There is no folder {folder}, where the pictures should be; say with --data where they are.")
     space = open_space(found.folder / MODEL, encoder=text_encoder, device=default_device())
     found.check_model(space.sha256)
     if text is not None:
@@ -153,7 +156,7 @@ def search(
         console.table("Texts", ["text", "score"], rows)
     console.table("Pictures", ["picture", "score"], [[hit.file_name, hit.score] for hit in pictures])
     if out is not None:
-        _write_sheet(out, image, [hit.file_name for hit in pictures], data or Path(found.manifest.data_folder))
+        _write_sheet(out, image, [hit.file_name for hit in pictures], folder)
         console.say(f"The pictures are in {out}.")
     console.write_json(json, {"index": str(index), **_told(text, image, pictures, texts)})
 
@@ -182,8 +185,6 @@ def _write_sheet(out: Path, asked: Path | None, names: list[str], folder: Path) 
     from tavq.data.pictures import save_png
     from tavq.tasks.drawing import grid
 
-    if not folder.is_dir():
-        raise UsageError(f"The pictures lay in {folder}, which is no folder now; say with --data where they are.")
     places = [asked] * (asked is not None) + [inside(folder, name) for name in names]
     if not places:
         raise UsageError("Nothing was found, so there is nothing to show.")

@@ -1,5 +1,6 @@
 """`tavq task`, `generate` and `complete`: train tasks on a tokenizer's codes, and use them."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,8 +13,12 @@ from tavq.cli.train import BarReporter, Settings, tell_changed
 from tavq.core.errors import UsageError
 
 COUNT = 16
-UNLISTED = ("feature_weights", "intervals", "sampling", "seed", "aligned")
+UNLISTED = ("feature_weights", "intervals", "sampling", "seed", "aligned", "reader")
 """What an evaluation's JSON holds beside its figures; the table leaves it out."""
+DRAWN = re.compile(r"(grid|original|hidden|completed-\d+|\d+(-\d+)?)\.png|grid\.gif")
+"""Files that `generate` and `complete` write."""
+
+Share = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1))]
 Positive = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 
 
@@ -112,6 +117,11 @@ def evaluate(
     aligned: str | None = None,
     reader: str | None = None,
     limit: Count | None = None,
+    temperature: Positive = 1.0,
+    top_k: Count | None = None,
+    top_p: Share | None = None,
+    guidance: Positive = 1.0,
+    steps: Count | None = None,
     json: Path | None = None,
 ) -> None:
     """Measures a task on a split, beside what trivial answers give; also written into the run folder.
@@ -128,12 +138,18 @@ def evaluate(
             text.
         reader: A model of the task vqa, which is asked the data set's questions about what was drawn.
         limit: Measure only so many pictures, and copy from as many training pictures.
+        temperature: Of tasks that draw, as of `tavq generate`; so are the next four.
+        top_k: Draw among so many of the likeliest tokens only.
+        top_p: Draw among the likeliest tokens that together have this probability only.
+        guidance: How much farther towards the condition; 1 for none.
+        steps: Passes, of tasks that fill in many tokens at once.
         json: Write the figures to this file too.
     """
     from tavq.cli.models import open_network
     from tavq.core import files
     from tavq.core.devices import default_device
     from tavq.data.folder import FolderDataset
+    from tavq.tasks.base import DrawingTask, Sampling
     from tavq.tasks.evaluating import evaluate_task
     from tavq.tasks.folder import load_task
     from tavq.tasks.measuring.answered import open_reader
@@ -141,7 +157,12 @@ def evaluate(
     from tavq.text.store import TextStore
     from tavq.tokenizer import find_model, read_model_config
 
+    sampling = _sampling(temperature, top_k, top_p, guidance, steps)
     model = load_task(run).to(default_device())
+    if isinstance(model.task, DrawingTask):
+        model.task.check(sampling)
+    elif sampling != Sampling():
+        raise UsageError(f"The task {model.config.task.name!r} draws nothing; leave --temperature and the like out.")
     dataset = FolderDataset(data, split)
     store = None
     if "text" in model.task.needs(model.config.task):
@@ -151,7 +172,7 @@ def evaluate(
     asked = None if reader is None else open_reader(reader, model)
     networks = [open_network(name).to(default_device()) for name in features]
     with console.bar(f"Evaluating {run}", min(len(dataset), limit or len(dataset))) as bar:
-        result = evaluate_task(model, dataset, networks, None, store, limit, bar, judge, asked)
+        result = evaluate_task(model, dataset, networks, sampling, store, limit, bar, judge, asked)
     result |= {
         "data": data.name,
         "data_sha256": dataset.fingerprint,
@@ -197,7 +218,7 @@ def generate(
     seed: int = 0,
     temperature: Positive = 1.0,
     top_k: Count | None = None,
-    top_p: Positive | None = None,
+    top_p: Share | None = None,
     guidance: Positive = 1.0,
     steps: Count | None = None,
     height: Count | None = None,
@@ -214,9 +235,9 @@ def generate(
         prompt: What to draw, for a task that reads text; may be given several times.
         segmentation: A map of classes to draw after (PNG, a class number a pixel); may be given several times.
         text_encoder: Where the text encoder of the training is, if it was a folder.
-        out: The folder to write; by default RUN/generated.
+        out: The folder to write; by default RUN/generated. What was drawn there before is replaced.
         seed: The same seed draws the same pictures.
-        temperature: Below 1 likelier pictures, above 1 stranger ones; 0 takes the likeliest token each time.
+        temperature: Below 1 likelier pictures, above 1 stranger ones; 0 takes the likeliest tokens.
         top_k: Draw among so many of the likeliest tokens only.
         top_p: Draw among the likeliest tokens that together have this probability only.
         guidance: How much farther towards the condition; 1 for none.
@@ -235,7 +256,8 @@ def generate(
 
     sampling = _sampling(temperature, top_k, top_p, guidance, steps)
     model = load_task(run, "generate").to(default_device())
-    place = out or beside(run, "generated")
+    model.task.check(sampling)
+    place = _replaceable(out or beside(run, "generated"))
     asked, notes = ask(model, prompt, segmentation, count, text_encoder, positions(model, height, width))
     for line in notes:
         console.say(line)
@@ -246,7 +268,7 @@ def generate(
     states = film.states() if film is not None else []
     pages = [grid(page) for page in shown(model, model.task.laid(asked), states)]
     _write(place, repeated(len(prompt) or len(segmentation), count), pictures, pages)
-    console.say(f"{asked.count:,} pictures are in {place}, all of them in {place / 'grid.png'}.")
+    console.say(f"Drawn: {asked.count:,}. The pictures are in {place}, all of them in {place / 'grid.png'}.")
 
 
 def complete(
@@ -260,7 +282,7 @@ def complete(
     seed: int = 0,
     temperature: Positive = 1.0,
     top_k: Count | None = None,
-    top_p: Positive | None = None,
+    top_p: Share | None = None,
     steps: Count | None = None,
     animate: bool = False,
 ) -> None:
@@ -274,7 +296,7 @@ def complete(
         mask: What is hidden: left, right, top, bottom, centre, a box x,y,w,h in pixels of the square that is coded,
             or a PNG that is not black where it is hidden.
         count: How many completions.
-        out: The folder to write; by default RUN/completed.
+        out: The folder to write; by default RUN/completed. What was drawn there before is replaced.
         seed: The same seed draws the same pictures.
         temperature: Below 1 likelier pictures, above 1 stranger ones.
         top_k: Draw among so many of the likeliest tokens only.
@@ -295,7 +317,8 @@ def complete(
 
     sampling = _sampling(temperature, top_k, top_p, 1.0, steps)
     model = load_task(run, "complete").to(default_device())
-    place = out or beside(run, "completed")
+    model.task.check(sampling)
+    place = _replaceable(out or beside(run, "completed"))
     size = int(model.facts["size"])
     picture = load_picture(image)
     square = to_float(prepare(picture, size))[None].to(default_device())
@@ -321,6 +344,14 @@ def _sampling(temperature: float, top_k: int | None, top_p: float | None, guidan
     return build(Sampling, given, "The call")
 
 
+def _replaceable(place: Path) -> Path:
+    """A folder that may be written anew; UsageError where it holds anything but drawings."""
+    kept = sorted(path.name for path in place.iterdir() if not DRAWN.fullmatch(path.name)) if place.is_dir() else []
+    if kept:
+        raise UsageError(f"{place} holds {kept[0]}, which was not drawn here and would be lost; choose another --out.")
+    return place
+
+
 def beside(run: str, name: str) -> Path:
     """Where in a run's folder a command writes that was not told where; UsageError where the run is no folder."""
     if not Path(run).is_dir():
@@ -329,7 +360,10 @@ def beside(run: str, name: str) -> Path:
 
 
 def _write(place: Path, names: list[str], pictures: Any, pages: list[Any]) -> None:
-    """Each picture by its name, all of them as one grid, and the pages of an animation where there are such."""
+    """Each picture by its name, all of them as one grid, and the pages of an animation where there are such.
+
+    What was drawn there before is replaced.
+    """
     from tavq.core.files import write_folder
     from tavq.data.pictures import png_bytes
     from tavq.data.transforms import to_uint8

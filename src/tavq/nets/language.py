@@ -57,9 +57,11 @@ class LanguageConfig(Config):
         if self.pretrained is None:
             sizes = {"vocabulary": self.vocabulary or vocabulary, "places": self.places or places}
             return self.model_copy(update=sizes)
-        fitted = build(LanguageConfig, {**self.model_dump(), **_sizes(self.pretrained)}, f"The model {self.pretrained}")
-        assert fitted.places is not None, "_sizes gives all"
-        assert fitted.vocabulary is not None, "_sizes gives all"
+        fitted = build(
+            LanguageConfig, {**self.model_dump(), **gpt2_sizes(self.pretrained)}, f"The model {self.pretrained}"
+        )
+        assert fitted.places is not None, "gpt2_sizes gives all"
+        assert fitted.vocabulary is not None, "gpt2_sizes gives all"
         if fitted.places < places:
             raise UsageError(
                 f"{self.pretrained} reads {fitted.places} rows and words and {places} are needed; choose a larger "
@@ -73,7 +75,7 @@ class LanguageConfig(Config):
         return fitted
 
 
-def _sizes(name: str) -> dict[str, int]:
+def gpt2_sizes(name: str) -> dict[str, int]:
     """The sizes of a pretrained GPT-2, from its config.json."""
     path = gpt2_folder(name) / "config.json"
     stored = read_json(path)

@@ -189,8 +189,17 @@ class DrawingTask(Task):
     commands = frozenset({"generate", "complete"})
     completes: ClassVar[str] = ""
     """Which hidden tokens it can fill in: "end" (those after a place of the sequence), "any", or none."""
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """Of the sampling settings "steps" and "guidance" those that mean something to it."""
     slides: ClassVar[bool] = False
     """It also draws grids larger than its own, through a window of its own size."""
+
+    def check(self, sampling: Sampling) -> None:
+        """UsageError where a setting would be passed over."""
+        given = {"steps": sampling.steps is not None, "guidance": sampling.guidance != 1}
+        for name in ("steps", "guidance"):
+            if given[name] and name not in self.reads:
+                raise UsageError(f"The task {self.name!r} reads no {name}; leave --{name} out.")
 
     def laid(self, prompt: Prompt) -> Layout:
         """The layout of the pictures asked for; UsageError where the task does not draw such."""
@@ -235,10 +244,12 @@ tasks: Registry[type[Task]] = Registry("task", "tavq.tasks")
 
 
 def filtered(logits: Float[Tensor, "b v"], sampling: Sampling) -> Float[Tensor, "b v"]:
-    """Logits of the tokens that may be drawn; the others are -inf. The likeliest always stays."""
+    """Logits by temperature (above 0) of the tokens that may be drawn; the others are -inf. The likeliest stays."""
+    if sampling.temperature != 1:  # the greatest becomes 0: divided by next to nothing it would be no number
+        logits = (logits - logits.amax(dim=1, keepdim=True)) / sampling.temperature
     if sampling.top_k is not None and sampling.top_k < logits.shape[1]:
-        least = logits.topk(sampling.top_k, dim=1).values[:, -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
+        likeliest = logits.topk(sampling.top_k, dim=1).indices
+        logits = logits.masked_fill(torch.ones_like(logits, dtype=torch.bool).scatter(1, likeliest, False), -torch.inf)
     if sampling.top_p is not None and sampling.top_p < 1:
         ordered, order = logits.sort(dim=1, descending=True)
         shares = ordered.softmax(dim=1)
@@ -251,7 +262,7 @@ def draw_tokens(logits: Float[Tensor, "b v"], sampling: Sampling, generator: tor
     """One token a row."""
     if sampling.temperature == 0:
         return logits.argmax(dim=1)
-    shares = filtered(logits.float() / sampling.temperature, sampling).softmax(dim=1)
+    shares = filtered(logits.float(), sampling).softmax(dim=1)
     return torch.multinomial(shares, 1, generator=generator)[:, 0]
 
 

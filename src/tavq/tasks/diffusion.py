@@ -132,6 +132,8 @@ class Diffusion(DrawingTask):
         self.register_buffer("squares", torch.zeros(config.steps))
         self.register_buffer("seen", torch.zeros(config.steps, dtype=torch.int64))
 
+    reads = frozenset({"steps", "guidance"})
+
     shares: Tensor
     squares: Tensor
     """The running mean of the squared loss of each step, from 1 on."""
@@ -295,5 +297,5 @@ class Diffusion(DrawingTask):
         if sampling.temperature == 0:
             return log_point(logits.argmax(2), torch.zeros_like(logits[0]))
         if sampling != Sampling():
-            logits = filtered((logits / sampling.temperature).flatten(0, 1), sampling).view_as(logits)
+            logits = filtered(logits.flatten(0, 1), sampling).view_as(logits)
         return logits.log_softmax(2).clamp(min=LOG_ZERO)

@@ -90,8 +90,9 @@ def ask(
         text = to_device(rows_of(typed.features, _each(len(captions), count)), device)
         return Prompt(len(captions) * count, text=text, size=size), typed.notes
     if maps:
-        tokens = torch.cat([_map_tokens(model, path, size) for path in maps])
-        return Prompt(len(maps) * count, given=tokens[_each(len(maps), count)], size=size), ()
+        found = [_map_tokens(model, path, size) for path in maps]
+        tokens, notes = torch.cat([row for row, _ in found]), tuple(note for _, note in found if note)
+        return Prompt(len(maps) * count, given=tokens[_each(len(maps), count)], size=size), notes
     return Prompt(count, size=size), ()
 
 
@@ -118,8 +119,8 @@ def _each(conditions: int, count: int) -> Tensor:
     return torch.arange(conditions).repeat_interleave(count)
 
 
-def _map_tokens(model: TaskModel, path: Path, size: tuple[int, int] | None) -> Int[Tensor, "1 g"]:
-    """The tokens of a file's segmentation map, of the size of the pictures to draw."""
+def _map_tokens(model: TaskModel, path: Path, size: tuple[int, int] | None) -> tuple[Int[Tensor, "1 g"], str]:
+    """The tokens of a file's segmentation map, of the size of the pictures to draw, and what a person is told of it."""
     assert model.given is not None
     assert model.config.given is not None
     own, factor = model.config.layout, model.tokenizer.factor
@@ -131,7 +132,13 @@ def _map_tokens(model: TaskModel, path: Path, size: tuple[int, int] | None) -> I
         raise DataError(f"{path}: {error}") from error
     pixels = to_float(centre(picture, height, width))[None].to(next(model.task.parameters()).device)
     layout = model.config.given.grown(height // model.given.factor, width // model.given.factor)
-    return layout.tokens(model.given.encode(pixels))
+    y, x = classes.shape
+    note = (
+        ""
+        if y * width == x * height and y >= height
+        else (f"{path} is {x} wide and {y} high, {width} by {height} are drawn: its middle is used, cut and resized.")
+    )
+    return layout.tokens(model.given.encode(pixels)), note
 
 
 def centre(picture: UInt8[np.ndarray, "y x 3"], height: int, width: int) -> UInt8[Tensor, "3 {height} {width}"]:

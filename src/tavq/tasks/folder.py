@@ -90,6 +90,13 @@ def save_task(
 ) -> None:
     """Writes a model folder in one atomic step; `colours` are those on which `given` was trained."""
     with files.write_folder(folder) as place:
+        tokenizer.save_pretrained(place / TOKENIZER)
+        if given is not None:
+            kept = {"kind_of_pictures": "segmentation", "colours": colours}
+            given.save_pretrained(place / GIVEN, facts=kept)
+        inner = [path.name for path in place.iterdir()]
+        task.write_files(place)
+        own = sorted(path.name for path in place.iterdir() if path.name not in inner)
         weights = place / "model.safetensors"
         files.write_tensors(weights, task.state_dict())
         files.write_json(
@@ -99,15 +106,32 @@ def save_task(
                 "kind": KIND,
                 "model": config.model_dump(mode="json"),
                 "sha256": files.sha256(weights),
+                "tokenizers": {name: _weights_of(place / name) for name in inner},
+                "files": {name: files.sha256(place / name) for name in own},
                 **facts,
             },
         )
         files.write_text(place / "README.md", card)
-        tokenizer.save_pretrained(place / TOKENIZER)
-        if given is not None:
-            kept = {"kind_of_pictures": "segmentation", "colours": colours}
-            given.save_pretrained(place / GIVEN, facts=kept)
-        task.write_files(place)
+
+
+def _weights_of(folder: Path) -> str:
+    """The sha256 of a tokenizer's weights, as its folder tells; loading it checks them."""
+    return str(read_model_config(folder).get("sha256"))
+
+
+def _own_tokenizer(folder: Path, name: str, stored: dict[str, Any]) -> Tokenizer:
+    """A tokenizer inside a task's model folder; FileError where it is not there, or not the one of the training."""
+    inner = folder / name
+    if not (inner / "config.json").is_file():
+        raise FileError(f"{folder} lacks {name}/, the tokenizer that the task was made for.")
+    made = stored.get("tokenizers")
+    expected = made.get(name) if isinstance(made, dict) else None
+    if _weights_of(inner) != expected:
+        raise FileError(
+            f"{inner} is another tokenizer (weights {_weights_of(inner)[:12]}…) than the one that the task was trained "
+            f"on ({str(expected)[:12]}…); put that one back."
+        )
+    return Tokenizer.from_pretrained(inner)
 
 
 def load_task(name_or_path: str | Path, command: str | None = None) -> TaskModel:
@@ -133,14 +157,18 @@ def load_task(name_or_path: str | Path, command: str | None = None) -> TaskModel
     with torch.device("meta"):  # refuses what does not fit before memory is taken
         task = config.make()
     task.load_state_dict(fitting(task, files.read_tensors(weights), weights), assign=True)
+    for name, sha256 in (stored.get("files") or {}).items():
+        files.check_sha256(files.inside(folder, str(name)), str(sha256))
     task.read_files(folder)
     task.eval().requires_grad_(False)
     given, colours = None, None
     if config.given is not None:
-        given = Tokenizer.from_pretrained(folder / GIVEN)
+        given = _own_tokenizer(folder, GIVEN, stored)
         colours = stored_colours(read_model_config(folder / GIVEN), str(folder / GIVEN / "config.json"))
-    facts = {key: value for key, value in stored.items() if key not in ("format", "kind", "model")}
-    return TaskModel(config, task, Tokenizer.from_pretrained(folder / TOKENIZER), given, facts, colours)
+    facts = {
+        key: value for key, value in stored.items() if key not in ("format", "kind", "model", "tokenizers", "files")
+    }
+    return TaskModel(config, task, _own_tokenizer(folder, TOKENIZER, stored), given, facts, colours)
 
 
 def _check_command(folder: Path, kind: type[Task], command: str | None) -> None:

@@ -93,6 +93,7 @@ class MaskedTask(DrawingTask):
             return self
 
     completes = "any"
+    reads = frozenset({"steps"})
     slides = True
 
     def __init__(

@@ -61,6 +61,7 @@ class Prior(DrawingTask):
 
     Config = PriorConfig
     completes = "end"
+    reads = frozenset({"guidance"})
     slides = True
 
     def __init__(
@@ -91,9 +92,9 @@ class Prior(DrawingTask):
     # --- learning -----------------------------------------------------------------------------------------------
 
     def loss(self, codes: Codes) -> Losses:
-        """The negative log-likelihood of a token in nats, of a share of the pictures without their condition."""
+        """The negative log-likelihood of a token in nats, in training of a share of the pictures unconditionally."""
         given = codes.given
-        if self.given is not None and given is not None:
+        if self.training and self.given is not None and given is not None:
             dropped = torch.rand(len(given), 1, device=given.device) < self.config.unconditional
             given = torch.where(dropped, self.given.vocabulary, given)
         return {"prior/nll": Loss(-self.log_likelihood(codes.tokens, given).mean(), 1.0)}

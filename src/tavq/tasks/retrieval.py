@@ -141,7 +141,7 @@ class Retrieval(ReadingTask):
         self.words.write(folder)
 
     def read_files(self, folder: Path) -> None:
-        self.words = Words.read(folder)
+        self.words = Words.read(folder, self.config.vocabulary)
 
     def collate(self, examples: Sequence[str]) -> Told:
         assert self.words is not None

@@ -8,7 +8,7 @@ from typing import Any
 
 from tavq.core import files
 from tavq.core.errors import FileError, UsageError, first_line
-from tavq.nets.language import LanguageConfig, gpt2_folder
+from tavq.nets.language import LanguageConfig, gpt2_folder, gpt2_sizes
 
 PAD, END, UNKNOWN = "<pad>", "<end>", "<unknown>"
 ENDS = (END, "<|endoftext|>")
@@ -58,7 +58,10 @@ class Words:
     @classmethod
     def of(cls, config: LanguageConfig, texts: Iterable[str]) -> "Words":
         """Those of the pretrained model that is named; else the words of some texts."""
-        return cls.learned(texts) if config.pretrained is None else cls.pretrained(gpt2_folder(config.pretrained))
+        if config.pretrained is None:
+            return cls.learned(texts)
+        gpt2_sizes(config.pretrained)  # first: another kind of model has another kind of tokenizer
+        return cls.pretrained(gpt2_folder(config.pretrained))
 
     @classmethod
     def learned(cls, texts: Iterable[str]) -> "Words":

@@ -180,13 +180,14 @@ def test_untrained_weights_follow_from_a_fixed_seed_and_draw_from_no_other(model
 
 def test_mixed_codes_are_some_pictures_at_each_place() -> None:
     own = torch.arange(5)[:, None] * 100 + torch.arange(64)
-    found = mixed(own, torch.Generator().manual_seed(0))
+    found = mixed(own, 5, torch.Generator().manual_seed(0))
     assert found.shape == own.shape
     assert torch.equal(found % 100, torch.arange(64).expand(5, 64))
     for row in found // 100:
         assert len(row.unique()) == 5  # of no single picture
-    assert not torch.equal(found, mixed(own, torch.Generator().manual_seed(1)))
-    assert torch.equal(mixed(own[:1], torch.Generator().manual_seed(0)), own[:1])
+    assert not torch.equal(found, mixed(own, 5, torch.Generator().manual_seed(1)))
+    [alone] = mixed(own, 1, torch.Generator().manual_seed(0)) // 100
+    assert len(alone.unique()) == 5  # also of a batch of one, from the pictures before
 
 
 def test_mixed_codes_are_farther_than_the_pictures_own(

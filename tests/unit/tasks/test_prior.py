@@ -85,7 +85,10 @@ def test_the_condition_reaches_the_first_token_and_some_conditions_are_left_out(
     none = torch.full_like(given, GIVEN.vocabulary)
     conditional, unconditional = model.log_likelihood(tokens, given), model.log_likelihood(tokens, none)
     assert not torch.allclose(conditional[:, 0], unconditional[:, 0])
-    losses = [float(model.loss(Codes(tokens, ("",) * 400, given=given))["prior/nll"].value) for _ in range(20)]
+    codes = Codes(tokens, ("",) * 400, given=given)
+    assert float(model.loss(codes)["prior/nll"].value) == pytest.approx(-float(conditional.mean()))  # none is left out
+    model.train()
+    losses = [float(model.loss(codes)["prior/nll"].value) for _ in range(20)]
     means = -float(conditional.mean()), -float(unconditional.mean())
     assert abs(means[0] - means[1]) > 0.05
     assert sum(losses) / 20 == pytest.approx(0.75 * means[0] + 0.25 * means[1], abs=0.012)

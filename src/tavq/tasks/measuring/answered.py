@@ -47,12 +47,13 @@ class Answers:
     @torch.no_grad()
     def update(self, keys: Sequence[str], made: Mapping[str, Float[Tensor, "b 3 y x"]]) -> None:
         """Counts a batch: the pictures' names, and pictures of each kind in their place."""
-        others = made["drawn"].roll(max(1, len(keys) // 2), dims=0)
+        # Of a batch of one there is no other picture, and its questions are not asked of one.
+        others = {SHUFFLED: made["drawn"].roll(len(keys) // 2, dims=0)} if len(keys) > 1 else {}
         rows = [row for row, key in enumerate(keys) for _ in self.asked[key]]
         questions = [question for key in keys for question in self.asked[key]]
         if not questions:
             return
-        for kind, images in {**made, SHUFFLED: others}.items():
+        for kind, images in {**made, **others}.items():
             config = self.reader.config
             seen = look(self.reader.tokenizer, config.layout, config.task.picture, images)[rows]
             answers = self.reader.task.answer(seen, [question.question for question in questions])

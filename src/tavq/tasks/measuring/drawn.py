@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from tavq.core.errors import UsageError
@@ -97,10 +98,10 @@ def untrained(model: TaskModel) -> TaskModel:
     return replace(model, task=task.eval().requires_grad_(False).to(device))
 
 
-def mixed(tokens: Tensor, generator: torch.Generator) -> Tensor:
-    """At each place the token of some picture of the batch: what knows places and nothing of their neighbours."""
-    rows = torch.randint(len(tokens), tokens.shape, generator=generator, device=tokens.device)
-    return tokens.gather(0, rows)
+def mixed(pool: Int[Tensor, "p n"], count: int, generator: torch.Generator) -> Int[Tensor, "b n"]:
+    """At each place the token of some picture of the pool: what knows places and nothing of their neighbours."""
+    rows = torch.randint(len(pool), (count, pool.shape[1]), generator=generator, device=pool.device)
+    return pool.gather(0, rows)
 
 
 def _novelty_warning(model: TaskModel, dataset: FolderDataset) -> str | None:
@@ -132,6 +133,8 @@ class _Measured:
         self.answers: Answers | None = None
         self.copies: Copies = {}
         self.known: dict[str, Copies] = {}
+        self.pool = torch.empty(0, model.config.layout.length, dtype=torch.long, device=self.device)
+        """The tokens of the last pictures, a batch of them however few came last."""
         self.losses: dict[str, float] = {}
         self.count = 0
 
@@ -160,7 +163,8 @@ class _Measured:
             self._add_losses(kind, model, codes)
             prompt = Prompt(len(tokens), text=codes.text, given=codes.given)
             made[kind] = self._decoded(model.task.draw(prompt, self.sampling, self.generators[kind]))
-        made["mixed"] = self._decoded(mixed(tokens, self.generators["drawn"]))
+        self.pool = torch.cat([self.pool, tokens])[-BATCH:]
+        made["mixed"] = self._decoded(mixed(self.pool, len(tokens), self.generators["drawn"]))
         made |= self._copied(batch.keys)
         self._compare(made, batch)
         self.count += len(tokens)
