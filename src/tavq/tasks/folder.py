@@ -125,7 +125,9 @@ def _own_tokenizer(folder: Path, name: str, stored: dict[str, Any]) -> Tokenizer
     if not (inner / "config.json").is_file():
         raise FileError(f"{folder} lacks {name}/, the tokenizer that the task was made for.")
     made = stored.get("tokenizers")
-    expected = made.get(name) if isinstance(made, dict) else None
+    if not isinstance(made, dict):
+        raise FileError(f"{folder / 'config.json'} lacks 'tokenizers', the hashes of those the task was made for.")
+    expected = made.get(name)
     if _weights_of(inner) != expected:
         raise FileError(
             f"{inner} is another tokenizer (weights {_weights_of(inner)[:12]}…) than the one that the task was trained "
