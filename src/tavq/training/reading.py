@@ -1,5 +1,6 @@
 """What tasks that read learn from: what is seen of every picture, with the examples that its record gives."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -11,8 +12,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from tavq.core.errors import DataError, FileError
-from tavq.core.files import write_tensors
-from tavq.core.mapped import MappedTensors
+from tavq.core.files import TEMPORARY
+from tavq.core.mapped import MappedTensors, TensorFile
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader, Orders
 from tavq.data.palette import Colours
@@ -46,8 +47,12 @@ class SeenPictures:
         self.config, self.frozen, self.device = config, frozen, device
         self._dataset, self._data = dataset, data
         stamp = f"{frozen.sha256} {dataset.fingerprint} {dataset.split} {frozen.size}"
+        self._kept: Any
         if config.source == "features":
-            self.keys, self.faults, self._kept = self._features(run / FEATURES, stamp)
+            stored, self.faults = self._features(run / FEATURES, stamp)
+            self._kept, self._rows = stored["features"], np.flatnonzero(stored["read"])
+            names = bytes(stored["keys"]).decode().split("\n")
+            self.keys = tuple(names[row] for row in self._rows)
         else:
             table = kept_tokens(
                 run / TOKENS, stamp + " False", lambda: encode_split(frozen, dataset, data, False, device)
@@ -57,33 +62,40 @@ class SeenPictures:
     def rows(self, places: Sequence[int]) -> Tensor:
         """[b n d] of some pictures."""
         if self.config.source == "features":
-            return torch.from_numpy(np.stack([self._kept[place] for place in places])).float()
+            return torch.from_numpy(np.stack([self._kept[self._rows[place]] for place in places])).float()
         return entries_of(self.frozen.tokenizer, self.frozen.layout, self._kept[list(places)].long().to(self.device))
 
-    def _features(self, path: Path, stamp: str) -> tuple[tuple[str, ...], tuple[Fault, ...], Any]:
+    def _features(self, path: Path, stamp: str) -> tuple[MappedTensors, tuple[Fault, ...]]:
         """The features in half precision, mapped from a file of the run folder, which is made where it is not there."""
-        faults: tuple[Fault, ...] = ()
         try:
             stored = MappedTensors(path)
-            fresh = stored.metadata.get("stamp") == stamp
+            if stored.metadata.get("stamp") == stamp:
+                return stored, ()
         except FileError:
-            fresh = False
-        if not fresh:
-            faults = self._write_features(path, stamp)
-            stored = MappedTensors(path)
-        return tuple(bytes(stored["keys"]).decode().split("\n")), faults, stored["features"]
+            pass
+        faults = self._write_features(path, stamp)
+        return MappedTensors(path), faults
 
     def _write_features(self, path: Path, stamp: str) -> tuple[Fault, ...]:
-        loader = EvaluationLoader(self._dataset, self._data, BATCH)
-        parts: list[Tensor] = []
-        keys: list[str] = []
-        for batch in loader:
-            parts.append(features_of(self.frozen.tokenizer, batch.images.to(self.device)).half().cpu())
-            keys += batch.keys
-        if not keys:
-            raise DataError(f"No picture of {self._dataset.folder} can be read.")
-        blob = torch.frombuffer(bytearray("\n".join(keys).encode()), dtype=torch.uint8)
-        write_tensors(path, {"features": torch.cat(parts), "keys": blob}, {"stamp": stamp})
+        """A batch at a time: they are many times as large as tokens. `read` tells which pictures could be read."""
+        rows = {record.file_name: row for row, record in enumerate(self._dataset)}
+        keys, layout = "\n".join(rows).encode(), self.frozen.layout
+        shape = len(rows), layout.height * layout.width, self.frozen.row_width
+        shapes = {"features": ("<f2", shape), "keys": ("u1", (len(keys),)), "read": ("u1", (len(rows),))}
+        temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+        file = TensorFile(temporary, shapes, {"stamp": stamp})
+        try:
+            file.write("keys", 0, np.frombuffer(keys, np.uint8))
+            loader = EvaluationLoader(self._dataset, self._data, BATCH)
+            for batch in loader:
+                found = features_of(self.frozen.tokenizer, batch.images.to(self.device)).half().cpu().numpy()
+                for key, feature in zip(batch.keys, found, strict=True):
+                    file.write("features", rows[key], feature[None])
+                    file.write("read", rows[key], np.ones(1, np.uint8))
+            file.flush()
+        finally:
+            file.close()
+        temporary.replace(path)
         return tuple(loader.faults)
 
 
