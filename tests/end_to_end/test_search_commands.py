@@ -121,7 +121,7 @@ def test_a_moved_data_set(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     image, sheet = place / "data/images/1.png", tmp_path / "sheet.png"
     done = tavq("search", tmp_path / "found", "--image", image, "--out", sheet)
     assert done.code == 2
-    assert "which is no folder now; say with --data where they are" in done.err
+    assert "where the pictures should be; say with --data where they are" in done.err
     assert not sheet.exists()
     assert tavq("search", tmp_path / "found", "--image", image, "--out", sheet, "--data", place / "data").code == 0
 

@@ -331,9 +331,21 @@ def _other_width(folder: Path) -> None:
 def test_a_damaged_folder_is_refused(saved: Path, tmp_path: Path, damage: Any, message: str) -> None:
     folder = shutil.copytree(saved, tmp_path / "model")
     damage(folder)
+    with pytest.raises(FileError, match=message if message == r"model\.safetensors" else r"words\.json") as told:
+        load_task(folder)
+    assert "\n" not in str(told.value)
+    stored = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**stored, "files": {}}))  # a forger leaves the hash out
     with pytest.raises(FileError, match=message) as told:
         load_task(folder)
     assert "\n" not in str(told.value)
+
+
+def test_words_of_another_model_are_refused(saved: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(saved, tmp_path / "model")
+    (folder / FILE).write_text((folder / FILE).read_text() + " ")
+    with pytest.raises(FileError, match=r"words\.json was altered"):
+        load_task(folder)
 
 
 @pytest.mark.parametrize("name", ["captioning", "captioning-tiny"])
