@@ -22,6 +22,9 @@ MAX_TYPED = 5_000
 SHOWN = 40
 """Characters of a caption, and words of it, that a message shows."""
 
+RARE = 3
+"""A word of so many pieces is unusual, such as `frisbee`; a caption of nothing else is likely made up."""
+
 SPELLED = 4
 """A word of so many pieces is made up, rare or of another script; the encoder hardly knows it."""
 
@@ -132,7 +135,12 @@ class Prompter:
                 f"{unknown} of its {len(tokens)} tokens are unknown. Write it in the language of the model's texts."
             )
         words = [word for word in units.words if word.isalpha()]
-        spelled = [word for word, ids in zip(words, self.encoder.tokenize(words), strict=True) if len(ids) >= SPELLED]
+        pieces = [len(ids) for ids in self.encoder.tokenize(words)]
+        spelled = [word for word, count in zip(words, pieces, strict=True) if count >= SPELLED]
+        if pieces and min(pieces) >= RARE:
+            notes.append(
+                f"{name}: the text encoder knows no word of it whole, so what is drawn may have nothing of it."
+            )
         if spelled:
             shown = ", ".join(map(_short, spelled[:SHOWN])) + (", …" if len(spelled) > SHOWN else "")
             notes.append(f"{name}: the text encoder does not know these words and only spells them: {shown}.")

@@ -129,6 +129,12 @@ def test_words_that_are_only_spelled_are_told(prompter: Prompter) -> None:
     assert typed.features.words.mask.sum(1).tolist() == [3, 2, 3]
 
 
+def test_a_caption_of_made_up_words_alone_is_told(prompter: Prompter) -> None:
+    told = "Caption 1: the text encoder knows no word of it whole, so what is drawn may have nothing of it."
+    assert told in prompter(["zxqv zxqv"]).notes
+    assert told not in prompter(["zxqv car"]).notes
+
+
 def test_another_encoder_is_refused(store: Callable[..., TextStore], encoder: Path, tmp_path: Path) -> None:
     other = bert(tmp_path / "tiny-bert", 1)
     with pytest.raises(UsageError, match=r"reads text by the encoder 'tiny-bert' \(weights .{12}…\), and '.*' is "
