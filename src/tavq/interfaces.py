@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.core.registry import Registry
+from tavq.ops.grids import as_grid
 
 GRANULARITIES = ("words", "phrases", "sentences")
 """What a text is split into, fine to coarse; level i of the hierarchy is aligned with the i-th of them."""
@@ -394,22 +395,3 @@ def total(losses: Mapping[str, Loss]) -> Float[Tensor, ""]:
     if not losses:
         return torch.zeros(())
     return torch.stack([loss.weight * loss.value for loss in losses.values()]).sum()
-
-
-def as_grid(vectors: Float[Tensor, "n d"], shape: Sequence[int]) -> Float[Tensor, "b d h w"]:
-    """Rows in raster order as a grid; `shape` is (b, h, w)."""
-    b, h, w = shape
-    return vectors.view(b, h, w, vectors.shape[1]).permute(0, 3, 1, 2)
-
-
-def as_rows(grid: Float[Tensor, "b d h w"]) -> Float[Tensor, "n d"]:
-    """A grid as rows in raster order, batch first: the inverse of `as_grid`."""
-    return grid.permute(0, 2, 3, 1).reshape(-1, grid.shape[1])
-
-
-def stacked(indices: Int[Tensor, "b h w *c"], sizes: Sequence[int]) -> Int[Tensor, "b h w *c"]:
-    """Indices counted through all parts of a codebook, as its rows are; equal to `indices` where it has one part."""
-    if len(sizes) == 1:
-        return indices
-    offsets = torch.tensor([0, *sizes[:-1]], device=indices.device).cumsum(0)
-    return indices + offsets

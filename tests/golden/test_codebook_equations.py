@@ -13,7 +13,8 @@ from tavq.codebooks.anchors import contrast
 from tavq.codebooks.ema import RunningMeanCodebook
 from tavq.codebooks.learned import LearnedCodebook
 from tavq.codebooks.linear import LinearCodebook
-from tavq.interfaces import Distance, as_rows, total
+from tavq.interfaces import Distance, total
+from tavq.ops.grids import as_rows
 from tavq.quantizers.nearest import NearestQuantizer
 
 

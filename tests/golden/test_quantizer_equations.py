@@ -13,8 +13,9 @@ from tavq.codebooks.lattice import LatticeCodebook
 from tavq.codebooks.learned import LearnedCodebook
 from tavq.core.config import build
 from tavq.core.errors import UsageError
-from tavq.interfaces import Quantizer, as_grid, as_rows
+from tavq.interfaces import Quantizer
 from tavq.ops.entropy import binary_entropy_gap, entropy_gap
+from tavq.ops.grids import as_grid, as_rows
 from tavq.ops.gumbel import gumbel_softmax, likeliest
 from tavq.quantizers.binary import BinaryQuantizer
 from tavq.quantizers.gumbel import GumbelQuantizer

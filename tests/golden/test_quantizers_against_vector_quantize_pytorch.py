@@ -9,8 +9,8 @@ from vector_quantize_pytorch import FSQ, LFQ, ResidualVQ, VectorQuantize
 
 from tavq.codebooks.lattice import LatticeCodebook
 from tavq.codebooks.learned import LearnedCodebook
-from tavq.interfaces import as_rows
 from tavq.ops.entropy import binary_entropy_gap, entropy_gap
+from tavq.ops.grids import as_rows
 from tavq.quantizers.binary import BinaryQuantizer
 from tavq.quantizers.nearest import NearestQuantizer
 from tavq.quantizers.residual import ResidualQuantizer

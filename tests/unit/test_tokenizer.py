@@ -15,7 +15,7 @@ from torch import Tensor
 from tavq.core import files
 from tavq.core.config import build
 from tavq.core.errors import FileError, TavqError, UsageError
-from tavq.interfaces import stacked
+from tavq.ops.grids import stacked
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 SETTINGS: dict[str, Any] = {

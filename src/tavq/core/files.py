@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save
 
+from tavq.core.config import M, build
 from tavq.core.errors import FileError, UsageError
 
 TEMPORARY = ".tavq-tmp-"  # prefix of names that a crash may leave behind; see `sweep`
@@ -284,6 +285,25 @@ def read_json(path: Path) -> Any:
     if path.exists() and path.stat().st_size > MAX_JSON:
         raise FileError(f"{path} holds {path.stat().st_size} bytes; JSON files here stay below {MAX_JSON}.")
     return parse_json(read_text(path), str(path))
+
+
+def read_manifest(path: Path, model: type[M], format: int, what: str, anew: str) -> M:
+    """The settings in a JSON file that describes the `what` beside it; `anew` is the command that makes one.
+
+    Raises FileError where it describes none, is of another `format`, or holds what is not accepted.
+    """
+    told = read_json(path)
+    if not isinstance(told, dict):
+        raise FileError(f"{path} is not the manifest of a {what}: it holds no settings.")
+    if isinstance(told.get("format"), int) and told["format"] != format:
+        raise FileError(
+            f"{path} is of format {told['format']}, made by another version of tavq; this one reads format {format}. "
+            f"Make the {what.rpartition(' ')[2]} anew with: {anew}"
+        )
+    try:
+        return build(model, told, str(path))
+    except UsageError as error:
+        raise FileError(f"{path} is not the manifest of a {what}: {error}") from error
 
 
 def parse_json(text: str, source: str) -> Any:

@@ -9,11 +9,11 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from tavq.core.errors import UsageError
-from tavq.interfaces import stacked
 from tavq.metrics import intervals
 from tavq.metrics.collected import Collected
 from tavq.metrics.sums import Sums
 from tavq.ops.collective import summed
+from tavq.ops.grids import stacked
 
 
 class CodeUsage(Sums):

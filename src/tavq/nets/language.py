@@ -13,6 +13,7 @@ from tavq.core.config import Config, build
 from tavq.core.errors import FileError, UsageError, first_line
 from tavq.core.files import read_json
 from tavq.core.pretrained import hub_folder, quiet_transformers
+from tavq.nets.transformer import whole_heads
 
 FILES = ("*.json", "*.txt", "model*.safetensors")
 HEAD = "lm_head.weight"
@@ -43,11 +44,7 @@ class LanguageConfig(Config):
     vocabulary: int | None = Field(None, ge=3, le=1 << 20)
     """Words that it knows; null for those of the training texts."""
 
-    @model_validator(mode="after")
-    def _whole_heads(self) -> "LanguageConfig":
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
-        return self
+    _whole_heads = model_validator(mode="after")(whole_heads)
 
     def fitted(self, vocabulary: int, places: int) -> "LanguageConfig":
         """With the sizes of the pretrained model, or of a new one that knows `vocabulary` words and reads `places`.

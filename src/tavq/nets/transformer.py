@@ -3,10 +3,25 @@
 Source: Vaswani et al. (2017), with the norm before each part (Xiong et al., 2020).
 """
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+def whole_heads(config: T) -> T:
+    """Settings whose `width` can be shared by their `heads`, as they are; for a settings class's validator.
+
+    Raises ValueError, which pydantic turns into its own.
+    """
+    width, heads = config.width, config.heads  # type: ignore[attr-defined]
+    if width % heads:
+        raise ValueError(f"width {width} is not a multiple of {heads} heads")
+    return config
 
 
 class Attention(nn.Module):

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
-from tavq.interfaces import Codebook, Loss, Quantized, Quantizer, as_grid, as_rows, quantizers
+from tavq.interfaces import Codebook, Loss, Quantized, Quantizer, quantizers
+from tavq.ops.grids import as_grid, as_rows
 from tavq.ops.gumbel import gumbel_softmax, likeliest
 
 

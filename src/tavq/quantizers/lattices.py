@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tavq.core.errors import UsageError
-from tavq.interfaces import Codebook, Lattice, as_grid, as_rows, codebooks
+from tavq.interfaces import Codebook, Lattice, codebooks
+from tavq.ops.grids import as_grid, as_rows
 from tavq.quantizers.nearest import StraightThrough
 
 

@@ -9,8 +9,9 @@ from pydantic import Field
 from torch import Tensor
 
 from tavq.core.config import NamedConfig
-from tavq.interfaces import Codebook, Loss, Losses, Quantized, Quantizer, as_rows, quantizers
+from tavq.interfaces import Codebook, Loss, Losses, Quantized, Quantizer, quantizers
 from tavq.ops.entropy import entropy_gap
+from tavq.ops.grids import as_rows
 from tavq.ops.nearest import nearest
 
 

@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tavq.core.config import NamedConfig
-from tavq.interfaces import Codebook, Quantized, Quantizer, as_rows, parts_of, quantizers
+from tavq.interfaces import Codebook, Quantized, Quantizer, parts_of, quantizers
+from tavq.ops.grids import as_rows
 from tavq.quantizers.nearest import NearestQuantizer
 from tavq.quantizers.parts import PartSettings, joined, mean_losses, means, separated
 

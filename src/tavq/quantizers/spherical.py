@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tavq.core.config import NamedConfig
-from tavq.interfaces import Codebook, Quantized, Quantizer, View, as_rows, quantizers
+from tavq.interfaces import Codebook, Quantized, Quantizer, View, quantizers
+from tavq.ops.grids import as_rows
 from tavq.quantizers.nearest import NearestQuantizer
 
 

@@ -18,8 +18,9 @@ from torch.nn.functional import normalize
 
 from tavq.core.errors import DataError
 from tavq.data.folder import FolderDataset
-from tavq.interfaces import GRANULARITIES, Batch, stacked
+from tavq.interfaces import GRANULARITIES, Batch
 from tavq.metrics.codes import CodeUsage
+from tavq.ops.grids import stacked
 from tavq.report.association import FEWEST_PICTURES, MOST_UNITS, Associated, Presence
 from tavq.report.pictures import as_bytes, crop
 from tavq.tokenizer import Tokenizer

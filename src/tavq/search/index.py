@@ -9,12 +9,15 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import Field
 
-from tavq.core.config import Config, build
+from tavq.core.config import Config
 from tavq.core.errors import FileError, UsageError
-from tavq.core.files import check_sha256, parse_json, read_json
+from tavq.core.files import check_sha256, parse_json, read_manifest
 from tavq.core.mapped import MappedTensors
 from tavq.ops.search import search
 from tavq.search.spaces import LONGEST
+
+MAKE = "tavq search index MODEL --data DATA"
+"""The command that makes one."""
 
 INDEX = "index"
 """The folder inside a run folder."""
@@ -84,7 +87,7 @@ class SearchIndex:
             FileError: a file is missing, cut short, altered, of another version or of another index.
         """
         folder = _find(Path(name))
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder / MANIFEST, Manifest, FORMAT, "search index", MAKE)
         path = folder / TABLE
         tensors = MappedTensors(path)
         if path.stat().st_size != manifest.bytes:
@@ -168,24 +171,8 @@ def _find(path: Path) -> Path:
             return folder
     raise UsageError(
         f"There is no search index at {str(path)!r}: neither there nor in its folder {INDEX}/ is an {MANIFEST}. Make "
-        "one with: tavq search index MODEL --data DATA"
+        f"one with: {MAKE}"
     )
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    path = folder / MANIFEST
-    told = read_json(path)
-    if not isinstance(told, dict):
-        raise FileError(f"{path} is not the manifest of a search index: it holds no settings.")
-    if isinstance(told.get("format"), int) and told["format"] != FORMAT:
-        raise FileError(
-            f"{path} is of format {told['format']}, made by another version of tavq; this one reads format {FORMAT}. "
-            "Make the index anew with: tavq search index MODEL --data DATA"
-        )
-    try:
-        return build(Manifest, told, str(path))
-    except UsageError as error:
-        raise FileError(f"{path} is not the manifest of a search index: {error}") from error
 
 
 def _check(path: Path, manifest: Manifest, tensors: MappedTensors) -> None:

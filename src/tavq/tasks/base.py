@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from tavq.core.config import Config, NamedConfig, build
 from tavq.core.errors import UsageError
 from tavq.core.registry import Registry
-from tavq.interfaces import Losses, TextFeatures, TextUnits, stacked
+from tavq.interfaces import Losses, TextFeatures, TextUnits
+from tavq.ops.grids import stacked
 
 MAX_TOKENS = 1 << 16
 """Of a picture; attention over more would not fit into any memory."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import Loss, Losses
-from tavq.nets.transformer import Transformer, grid_positions
+from tavq.nets.transformer import Transformer, grid_positions, whole_heads
 from tavq.tasks.base import Codes, DrawingTask, Layout, Prompt, Sampling, draw_tokens, tasks
 from tavq.tasks.windows import cut, halves, put
 
@@ -86,11 +86,7 @@ class MaskedTask(DrawingTask):
         noise: float = Field(4.5, ge=0, le=1000)
         """Of the first passes' choice of what to keep; 0 keeps the most confident always."""
 
-        @model_validator(mode="after")
-        def _whole_heads(self) -> "MaskedTask.Config":
-            if self.width % self.heads:
-                raise ValueError(f"width {self.width} must be a multiple of {self.heads}, the heads")
-            return self
+        _whole_heads = model_validator(mode="after")(whole_heads)
 
     completes = "any"
     reads = frozenset({"steps"})

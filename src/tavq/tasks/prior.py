@@ -21,6 +21,7 @@ from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import Loss, Losses
 from tavq.nets.causal import SPREAD, CausalTransformer
+from tavq.nets.transformer import whole_heads
 from tavq.tasks.base import Codes, DrawingTask, Layout, Prompt, Sampling, draw_tokens, guided, tasks
 from tavq.tasks.windows import Corner, around, cut
 
@@ -43,11 +44,7 @@ class PriorConfig(NamedConfig):
     unconditional: float = Field(0.1, ge=0, lt=1)
     """Share of the conditions that is left out in training; without it there is no guidance."""
 
-    @model_validator(mode="after")
-    def _whole_heads(self) -> "PriorConfig":
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
-        return self
+    _whole_heads = model_validator(mode="after")(whole_heads)
 
 
 @tasks.register("prior")

@@ -19,6 +19,7 @@ from tavq.data.folder import FolderDataset
 from tavq.data.pictures import read_shape
 from tavq.data.records import Record
 from tavq.interfaces import Losses
+from tavq.nets.transformer import whole_heads
 from tavq.tasks.base import Layout, Task
 from tavq.tokenizer import Tokenizer
 
@@ -75,11 +76,7 @@ class TransformerConfig(ReadingConfig):
     vocabulary: int | None = Field(None, ge=3, le=1 << 20)
     """Words that it knows; training fills in those of its texts."""
 
-    @model_validator(mode="after")
-    def _whole_heads(self) -> "TransformerConfig":
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
-        return self
+    _whole_heads = model_validator(mode="after")(whole_heads)
 
 
 @dataclass(frozen=True)

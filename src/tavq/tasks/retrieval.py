@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from tavq.core.errors import TrainingError
@@ -31,10 +31,10 @@ from tavq.tasks.reading import (
     Figures,
     Looked,
     Of,
-    ReadingConfig,
     ReadingTask,
     Seen,
     Shape,
+    TransformerConfig,
     texts_of,
     texts_wanted,
 )
@@ -50,29 +50,19 @@ BATCH = 256
 """Texts that become vectors at a time."""
 
 
-class RetrievalConfig(ReadingConfig):
-    """The texts, and the sizes of the two encoders."""
+class RetrievalConfig(TransformerConfig):
+    """The texts, and the sizes of the two encoders: layers, heads and width are of each."""
 
     name: Literal["retrieval"] = "retrieval"
     of: Of = "captions"
     """What is a text of a picture."""
     layers: int = Field(4, ge=1, le=64)
-    """Of each encoder, as are heads and width."""
     heads: int = Field(4, ge=1, le=64)
     width: int = Field(256, ge=8, le=4096)
     space: int = Field(256, ge=2, le=4096)
     """Width of the vectors."""
-    dropout: float = Field(0.1, ge=0, lt=1)
     longest: int = Field(76, ge=1, le=1024)
     """Words of a text that are read; of a longer one the first. CLIP's."""
-    vocabulary: int | None = Field(None, ge=3, le=1 << 20)
-    """Words that are known; null for those of the training texts."""
-
-    @model_validator(mode="after")
-    def _whole_heads(self) -> "RetrievalConfig":
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
-        return self
 
 
 @dataclass(frozen=True)

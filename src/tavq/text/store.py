@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from pydantic import Field
 
-from tavq.core.config import Config, build
+from tavq.core.config import Config
 from tavq.core.errors import DataError, FileError, UsageError
 from tavq.core.files import (
     check_sha256,
     parse_json,
-    read_json,
     read_json_lines,
+    read_manifest,
 )
 from tavq.core.mapped import MappedTensors
 from tavq.interfaces import GRANULARITIES, POOLED, TOKENS, WHOLE, WHOLE_IDS
@@ -257,18 +257,7 @@ def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         raise FileError(f"{folder} is no text store: it has no {MANIFEST}. `tavq text` makes one.")
-    told = read_json(path)
-    if not isinstance(told, dict):
-        raise FileError(f"{path} is not the manifest of a text store: it holds no settings.")
-    if isinstance(told.get("format"), int) and told["format"] != FORMAT:
-        raise FileError(
-            f"{path} is of format {told['format']}, made by another version of tavq; this one reads format {FORMAT}. "
-            "Make the store anew with: tavq text DIR"
-        )
-    try:
-        return build(Manifest, told, str(path))
-    except UsageError as error:
-        raise FileError(f"{path} is not the manifest of a text store: {error}") from error
+    return read_manifest(path, Manifest, FORMAT, "text store", "tavq text DIR")
 
 
 def _check(path: Path, manifest: Manifest, tensors: MappedTensors) -> None:

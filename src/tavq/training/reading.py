@@ -144,7 +144,6 @@ class ReadingMaterial:
         frozen: Frozen,
         dataset: FolderDataset,
         run: Path,
-        text: TextSource | None,
         device: torch.device,
     ) -> None:
         self.recipe, self.frozen, self.dataset, self.run, self.device = recipe, frozen, dataset, run, device

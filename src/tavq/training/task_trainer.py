@@ -92,7 +92,7 @@ class TaskTrainer:
         kind = tasks[recipe.task.name]
         self.material: Material
         if issubclass(kind, ReadingTask):
-            self.material = ReadingMaterial(recipe, self.frozen, dataset, run, text, self.device)
+            self.material = ReadingMaterial(recipe, self.frozen, dataset, run, self.device)
         else:
             self.material = DrawingMaterial(
                 recipe, self.frozen, dataset, run, text, self.device, segmentation_tokenizer

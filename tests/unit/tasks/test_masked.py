@@ -262,7 +262,7 @@ def test_a_larger_picture_is_filled_window_by_window_over_what_is_known(layout: 
 
 
 def test_settings_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match="width 10 must be a multiple of 4, the heads"):
+    with pytest.raises(ValueError, match="width 10 is not a multiple of 4 heads"):
         MaskedTask.Config(width=10, heads=4)
     for wrong in ({"dropout": 1}, {"steps": 0}, {"noise": -1}, {"label_smoothing": 1}, {"layers": 0}):
         with pytest.raises(ValueError):
