@@ -52,7 +52,10 @@ def test_a_stopped_run_goes_on_to_the_same_weights(place: Path) -> None:
         [part.unlink() for part in file.iterdir()] if file.is_dir() else file.unlink()
         file.rmdir() if file.is_dir() else None
     assert run([*call, "--resume"]) == 0
-    assert json.loads((place / "again" / "provenance.json").read_text())["last_process"]["steps"] == 1
+    told = json.loads((place / "again" / "provenance.json").read_text())
+    assert told["last_process"]["steps"] == 1
+    tokenizer = json.loads((place / "vqgan" / "model" / "config.json").read_text())
+    assert [told["tokenizer_seed"], told["tokenizer_seedless"]] == [tokenizer["seed"], tokenizer["seedless"]]
     weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (whole, place / "again")]
     assert weights[0] == weights[1]
 

@@ -1,4 +1,4 @@
-"""Runs of a task that differ in nothing but the seed, as one row of a table; and what such a row says."""
+"""Runs of a task that differ in nothing but seeds, as one row of a table; and what such a row says."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ FREE = frozenset({
 })  # fmt: skip
 """Settings that may differ within a row: all but the seed decide nothing that is measured."""
 
-MADE_OF = ("data_sha256", "text", "tokenizer", "segmentation_tokenizer", "size")
+MADE_OF = ("data_sha256", "text", "segmentation_tokenizer", "size")
 """Of a run's provenance."""
 
 MEASURED_ON = ("data_sha256", "split", "images", "limit", "sampling", "feature_weights", "reader", "aligned")
@@ -27,39 +27,59 @@ SEEN = {"codes": "codes", "features": "features before quantization", "none": "n
 
 @dataclass(frozen=True)
 class Row:
-    """Runs that differ in nothing but the seed, in the order they were named; one evaluation or none of each."""
+    """Runs that differ in nothing but their seeds and their tokenizers' seeds, in the order they were named."""
 
     name: str
     runs: tuple[Run, ...]
 
     @property
-    def evaluations(self) -> list[Mapping[str, Any]]:
-        """Those that there are."""
-        return [run.evaluation for run in self.runs if run.evaluation is not None]
+    def evaluated(self) -> list[Run]:
+        """Those that were; each has one evaluation."""
+        return [run for run in self.runs if run.evaluation is not None]
+
+    @property
+    def tokenizers(self) -> list[Run]:
+        """The first run on each of its tokenizers."""
+        first: dict[str, Run] = {}
+        for run in self.runs:
+            first.setdefault(tokenizer_sha256(run), run)
+        return list(first.values())
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure of a row: the mean over its seeds, its 95 % interval, and over what that is."""
+    """A figure of a row: the mean over its trainings, its 95 % interval, and over what that is."""
 
     value: float
     interval: tuple[float, float] | None
     over: str | None
-    """ "seeds", "pictures" (a run's own interval, where there is one value), or None without an interval."""
+    """ "tokenizers", "seeds" of the task on one tokenizer, "pictures" (a run's own interval, where there is one
+    value), or None without an interval."""
     each: tuple[float, ...]
+    """Of each run."""
 
 
-def estimate(evaluations: Sequence[Mapping[str, Any]], key: str) -> Estimate | None:
-    """A figure of the seeds that have it; None where none has."""
-    found = [found for found in evaluations if is_number(found.get(key))]
+def estimate(runs: Sequence[Run], key: str) -> Estimate | None:
+    """A figure of the runs that have it; None where none has.
+
+    Where there are several tokenizers, each counts once, by the mean over its runs: runs on one tokenizer share what
+    it can and cannot show, so that taken for independent they would promise too much.
+    """
+    found = [(run, run.evaluation) for run in runs if run.evaluation and is_number(run.evaluation.get(key))]
     if not found:
         return None
-    each = tuple(float(evaluation[key]) for evaluation in found)
-    ends, over = intervals.of_mean(each), "seeds"
+    each = tuple(float(evaluation[key]) for _, evaluation in found)
+    groups: dict[str, list[float]] = {}
+    for (run, _), value in zip(found, each, strict=True):
+        groups.setdefault(tokenizer_sha256(run), []).append(value)
+    trained, over = [sum(group) / len(group) for group in groups.values()], "tokenizers"
+    if len(trained) == 1:
+        trained, over = list(each), "seeds"
+    ends = intervals.of_mean(trained)
     if len(set(each)) == 1:  # no seed has a part in it, or by chance none shows
-        ends, over = (found[0].get("intervals") or {}).get(key), "pictures"
+        ends, over = (found[0][1].get("intervals") or {}).get(key), "pictures"
     pair = (float(ends[0]), float(ends[1])) if ends else None
-    return Estimate(sum(each) / len(each), pair, over if pair else None, each)
+    return Estimate(sum(trained) / len(trained), pair, over if pair else None, each)
 
 
 def is_number(value: Any) -> bool:
@@ -75,11 +95,11 @@ def rows_of(runs: Sequence[Run]) -> tuple[list[Row], list[str]]:
     groups: dict[str, list[Run]] = {}
     repeated = []
     for run in sorted(runs, key=lambda run: run.evaluation is None):  # those that were not evaluated join the others
-        made = _key([_settings(run), [run.provenance.get(key) for key in MADE_OF], run.steps])
+        made = _key([_settings(run), _method(run), [run.provenance.get(key) for key in MADE_OF], run.steps])
         measured = None if run.evaluation is None else [run.evaluation.get(key) for key in MEASURED_ON]
         near = next((key for key in groups if key.startswith(made)), None) if measured is None else None
         group = groups.setdefault(near or made + _key(measured), [])
-        double = next((other for other in group if seed_of(other) == seed_of(run)), None)
+        double = next((other for other in group if _seeds(other) == _seeds(run)), None)
         if double is None:
             group.append(run)
         else:
@@ -102,9 +122,18 @@ def seed_of(run: Run) -> Any:
     return run.model.get("seed")
 
 
+def _method(run: Run) -> str:
+    """What its tokenizer shares with those of other seeds; of one that does not tell its own weights."""
+    return str(run.provenance.get("tokenizer_seedless") or tokenizer_sha256(run))
+
+
+def _seeds(run: Run) -> tuple[Any, str]:
+    return seed_of(run), tokenizer_sha256(run)
+
+
 def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
     """What each group sees; where two see the same, with what tells them apart."""
-    names = [seen(group[0]) for group in groups]
+    names = [seen(group) for group in groups]
     full = []
     for name, group in zip(names, groups, strict=True):
         alike = [other for other, known in zip(groups, names, strict=True) if known == name]
@@ -129,6 +158,11 @@ def tokenizer_of(run: Run) -> str:
     return name if isinstance(name, str) else f"tokenizer {str(run.provenance.get('tokenizer'))[:8]}"
 
 
+def tokenizer_sha256(run: Run) -> str:
+    """Of its tokenizer's weights."""
+    return str(run.provenance.get("tokenizer"))
+
+
 def source_of(run: Run) -> str | None:
     """What a reading task sees of a picture; None of a task that draws."""
     task = run.recipe.get("task")
@@ -142,7 +176,7 @@ def task_of(run: Run) -> str:
     return str(task.get("name", "?")) if isinstance(task, Mapping) else "?"
 
 
-def seen(run: Run) -> str:
-    """`ta-vqgan: codes`."""
-    source = source_of(run)
-    return tokenizer_of(run) if source is None else f"{tokenizer_of(run)}: {SEEN.get(source, source)}"
+def seen(runs: Sequence[Run]) -> str:
+    """What runs of one row see, each tokenizer named once: `ta-0, ta-1: codes`."""
+    names, source = ", ".join(dict.fromkeys(map(tokenizer_of, runs))), source_of(runs[0])
+    return names if source is None else f"{names}: {SEEN.get(source, source)}"

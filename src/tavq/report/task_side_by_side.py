@@ -71,9 +71,10 @@ def main_figures(tables: Sequence[TaskTable]) -> Markup | None:
     if not parts:
         return None
     about = (
-        "Runs that differ in nothing but the seed are one row: the mean over its seeds, in small print its 95 % "
-        "interval by Student's t, which says how much another training may change it. A row of one seed has the "
-        "interval of its run over pictures instead, which says nothing of other trainings. ↑ higher is better, ↓ lower "
+        "Runs that differ in nothing but their seeds, or their tokenizers' seeds, are one row: the mean, in small "
+        "print its 95 % interval by Student's t. Over several tokenizers, each by the mean of its runs, it says how "
+        "much training both anew may change it; over seeds on one tokenizer, training the task anew. A row of one run "
+        "has its own interval over pictures, which says nothing of other trainings. ↑ higher is better, ↓ lower "
         "is better; the best mean is marked. Slanted rows are answers without looking and other baselines."
     )
     return section("main", "Main figures", note(about), *parts)

@@ -6,7 +6,17 @@ from typing import Any
 
 from tavq.report.measures import Measure
 from tavq.report.run import Run
-from tavq.report.seeds import Estimate, Row, estimate, rows_of, seed_of, source_of, task_of, tokenizer_of
+from tavq.report.seeds import (
+    Estimate,
+    Row,
+    estimate,
+    rows_of,
+    seed_of,
+    source_of,
+    task_of,
+    tokenizer_of,
+    tokenizer_sha256,
+)
 from tavq.report.task_measures import KINDS, is_main, measure_of, places
 
 EQUAL = 1e-9
@@ -51,7 +61,7 @@ def tables_of(runs: Sequence[Run]) -> list[TaskTable]:
 
 def _table(task: str, runs: Sequence[Run]) -> TaskTable:
     rows, repeated = rows_of(runs)
-    found = places([evaluation for row in rows for evaluation in row.evaluations])
+    found = places([run.evaluation or {} for row in rows for run in row.evaluated])
     columns = tuple(
         Column(measure_of(group, name), keys)
         for group, figures in found.items()
@@ -59,7 +69,7 @@ def _table(task: str, runs: Sequence[Run]) -> TaskTable:
         if is_main(group, name)
     )
     kinds = [kind for kind in KINDS if kind != "drawn" and any(kind in column.keys for column in columns)]
-    baselines = [[_line(KINDS[kind][0], kind, row, columns) for row in rows if row.evaluations] for kind in kinds]
+    baselines = [[_line(KINDS[kind][0], kind, row, columns) for row in rows if row.evaluated] for kind in kinds]
     own = [several for several in baselines if not _one(several)]
     lines = []
     for row in rows:
@@ -71,7 +81,7 @@ def _table(task: str, runs: Sequence[Run]) -> TaskTable:
 
 def _line(name: str, kind: str, row: Row, columns: Sequence[Column]) -> Line:
     keys = [column.keys.get(kind) for column in columns]
-    figures = tuple(None if key is None else estimate(row.evaluations, key) for key in keys)
+    figures = tuple(None if key is None else estimate(row.evaluated, key) for key in keys)
     return Line(name, None if kind == "drawn" else kind, row, figures)
 
 
@@ -89,11 +99,14 @@ def _one(lines: Sequence[Line]) -> bool:
 
 
 def seeds_in_words(line: Line) -> str:
-    """How many seeds a row stands on, "" of a baseline that none has a part in."""
+    """How many trainings a row stands on, "" of a baseline that none has a part in."""
     if line.row is None:
         return ""
-    count = len(line.row.evaluations)
-    return "not evaluated" if not count else "1 seed" if count == 1 else f"{count} seeds"
+    runs = line.row.evaluated
+    tokenizers = len({tokenizer_sha256(run) for run in runs})
+    if tokenizers > 1:
+        return f"{tokenizers} tokenizers" + (f", {len(runs)} runs" if len(runs) > tokenizers else "")
+    return "not evaluated" if not runs else "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
 
 
 def texts(measure: Measure, figure: Estimate | None) -> tuple[str, str]:
@@ -117,7 +130,7 @@ def cells_of(table: TaskTable) -> list[list[str]]:
 
 
 def as_json(table: TaskTable) -> dict[str, Any]:
-    """A table as a file keeps it; `over` says what an interval is over, `each` are the seeds' own figures."""
+    """A table as a file keeps it; `over` says what an interval is over, `each` are the runs' own figures."""
     keys = [column.keys.get("drawn") or next(iter(column.keys.values())) for column in table.columns]
     return {
         "task": table.task,
@@ -135,13 +148,11 @@ def as_json(table: TaskTable) -> dict[str, Any]:
 def _sources(row: Row | None) -> dict[str, Any]:
     if row is None:
         return {}
-    first = row.runs[0]
     return {
-        "tokenizer": tokenizer_of(first),
-        "tokenizer_sha256": first.provenance.get("tokenizer"),
-        "source": source_of(first),
+        "tokenizers": [{"name": tokenizer_of(run), "sha256": tokenizer_sha256(run)} for run in row.tokenizers],
+        "source": source_of(row.runs[0]),
         "runs": [run.name for run in row.runs],
-        "seeds": [seed_of(run) for run in row.runs if run.evaluation is not None],
+        "seeds": [seed_of(run) for run in row.evaluated],
     }
 
 

@@ -1,5 +1,6 @@
 """Where a run comes from, and whether a resumed run is the same one."""
 
+import json
 import platform
 import reprlib
 from collections.abc import Mapping
@@ -63,6 +64,14 @@ def _describe_text(text: TextSource | None) -> dict[str, Any] | None:
     """The store's manifest, where the source is a store."""
     manifest = getattr(text, "manifest", None)
     return manifest.model_dump(mode="json") if isinstance(manifest, BaseModel) else None
+
+
+def seedless(recipe: RunRecipe, facts: Mapping[str, Any]) -> str:
+    """A sha256 of all that decided a run but its seed: runs that share it are trainings of one and the same method."""
+    free = FREE - {"train.steps"} | {"train.seed"}
+    settings = {key: value for key, value in flat(recipe.model_dump(mode="json")) if key not in free}
+    made_of = [settings, {key: facts.get(key) for _, key in PARTS}]
+    return files.sha256_bytes(json.dumps(made_of, sort_keys=True).encode())
 
 
 def check_same_run(run: Path, recipe: RunRecipe, facts: Mapping[str, Any]) -> None:

@@ -123,6 +123,8 @@ class TaskTrainer:
             **provenance.describe(self.dataset, self.material.text, self.device),
             "tokenizer": self.frozen.sha256,
             "tokenizer_name": self.frozen.name,
+            "tokenizer_seed": self.frozen.stored.get("seed"),
+            "tokenizer_seedless": self.frozen.stored.get("seedless"),
             **self.material.facts(),
             "size": self.frozen.size,
             "parameters": {"task": count_parameters(self.model)},

@@ -105,8 +105,10 @@ class Trainer:
 
     def facts(self) -> dict[str, Any]:
         """Versions, data, text and the numbers of parameters."""
+        told = provenance.describe(self.dataset, self.text, self.device)
         return {
-            **provenance.describe(self.dataset, self.text, self.device),
+            **told,
+            "seedless": provenance.seedless(self.recipe, told),
             "size": self.recipe.data.size,
             "kind_of_pictures": self.recipe.data.pictures,
             "colours": self.recipe.data.model_dump(mode="json")["colours"],

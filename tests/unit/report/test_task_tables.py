@@ -35,11 +35,12 @@ def make(tmp_path: Path) -> Make:
 
     def made(
         name: str, evaluation: dict[str, Any] | None = EVALUATION, tokenizer: str = "plain", size: int = 16,
-        data: str = "d", **settings: Any,
+        data: str = "d", method: str | None = None, **settings: Any,
     ) -> Path:  # fmt: skip
         run = tmp_path / name
         recipe = apply_overrides(RECIPE, {key.replace("__", "."): value for key, value in settings.items()})
         facts = {"tokenizer": f"sha of {tokenizer}", "tokenizer_name": tokenizer, "size": size, "data_sha256": data}
+        facts |= {"tokenizer_seedless": method} if method else {}
         train = recipe["train"]
         told = {"kind": "task", "seed": train["seed"], "step": train["steps"], "size": size}
         (run / "model").mkdir(parents=True)
@@ -124,11 +125,23 @@ def test_a_run_without_the_name_of_its_tokenizer_has_its_sha256(make: Make) -> N
     assert names([read_run(folder)]) == [("tokenizer sha of p: codes", ["a"])]
 
 
+def test_tokenizers_of_other_seeds_are_one_row(make: Make) -> None:
+    folders = [
+        make("a", tokenizer="ta-0", method="ta"),
+        make("b", tokenizer="ta-1", method="ta"),  # of the same seed: no repetition, for the tokenizer is another
+        make("c", tokenizer="ta-0", method="ta", train__seed=1),
+        make("d", tokenizer="plain", method="plain"),
+        make("e", tokenizer="ta-2"),  # does not tell how it was made
+    ]
+    found = names(read_runs(folders))
+    assert found == [("ta-0, ta-1: codes", ["a", "b", "c"]), ("plain: codes", ["d"]), ("ta-2: codes", ["e"])]
+
+
 # --- what a row says ------------------------------------------------------------------------------------------------
 
 
-def test_seeds_have_students_interval_and_one_seed_its_own() -> None:
-    several = [scored(0.4), scored(0.5), scored(0.6)]
+def test_seeds_have_students_interval_and_one_seed_its_own(make: Make) -> None:
+    several = read_runs(three(make))
     found = estimate(several, "accuracy")
     assert found is not None
     # standard error 0.1 / sqrt(3), t of two degrees of freedom 4.302653
@@ -144,7 +157,27 @@ def test_seeds_have_students_interval_and_one_seed_its_own() -> None:
     bare = estimate(several[:1], "color/accuracy")
     assert bare is not None
     assert (bare.interval, bare.over) == (None, None)
-    assert estimate([{"accuracy": None}, {"accuracy": True}], "accuracy") is None
+    assert estimate(read_runs([make("none", scored(None)), make("true", scored(True))]), "accuracy") is None
+
+
+def test_a_tokenizer_counts_once_however_many_runs_it_has(make: Make) -> None:
+    folders = [
+        make("a", scored(0.2), tokenizer="ta-0", method="ta"),
+        make("b", scored(0.4), tokenizer="ta-0", method="ta", train__seed=1),
+        make("c", scored(0.5), tokenizer="ta-1", method="ta"),
+        make("d", scored(0.7), tokenizer="ta-2", method="ta"),
+    ]
+    [table] = tables_of(read_runs(folders))
+    found = table.lines[0].figures[0]
+    assert found is not None
+    # means 0.3, 0.5, 0.7: standard error 0.2 / sqrt(3), t of two degrees of freedom 4.302653
+    assert found.value == pytest.approx(0.5)
+    assert found.interval == pytest.approx((0.5 - 0.49682755, 0.5 + 0.49682755), abs=1e-7)
+    assert (found.over, found.each) == ("tokenizers", (0.2, 0.4, 0.5, 0.7))
+    assert cells_of(table)[0][:2] == ["ta-0, ta-1, ta-2: codes", "3 tokenizers, 4 runs"]
+    assert as_json(table)["rows"][0]["tokenizers"] == [
+        {"name": name, "sha256": f"sha of {name}"} for name in ("ta-0", "ta-1", "ta-2")
+    ]
 
 
 def test_the_table_has_main_figures_and_baselines_below(make: Make) -> None:
@@ -200,8 +233,8 @@ def test_a_file_keeps_every_seed(make: Make) -> None:
     assert json.loads(json.dumps(told)) == told
     assert told["columns"][0] == {"figure": "accuracy", "name": "Right answers", "better": 1}
     first = told["rows"][0]
-    assert {key: first[key] for key in ("name", "baseline", "tokenizer", "tokenizer_sha256", "source", "seeds")} == {
-        "name": "plain: codes", "baseline": None, "tokenizer": "plain", "tokenizer_sha256": "sha of plain",
+    assert {key: first[key] for key in ("name", "baseline", "tokenizers", "source", "seeds")} == {
+        "name": "plain: codes", "baseline": None, "tokenizers": [{"name": "plain", "sha256": "sha of plain"}],
         "source": "codes", "seeds": [0, 1, 2],
     }  # fmt: skip
     assert first["figures"]["accuracy"]["each"] == [0.4, 0.5, 0.6]
