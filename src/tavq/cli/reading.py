@@ -76,7 +76,7 @@ def caption(
         temperature: Draw the words: below 1 likelier ones, above 1 stranger ones.
         top_p: Draw among the likeliest words that together have this probability only.
         top_k: Draw among so many of the likeliest words only.
-        seed: The same seed draws the same captions.
+        seed: The same seed draws the same captions of a picture of the same file name.
         split: Of a folder data set: train, val or test.
         json: Write the captions to this file too.
         references: Of a folder data set: write its own captions to this file.
@@ -94,7 +94,9 @@ def caption(
     rows = [
         {"image_id": key, "caption": text}
         for keys, seen in looked
-        for key, texts in zip(keys, model.task.caption(seen, writing, count, seed), strict=True)
+        for key, texts in zip(
+            keys, model.task.caption(seen, writing, count, seed, [Path(key).name for key in keys]), strict=True
+        )
         for text in texts
     ]
     if json is not None:
@@ -170,7 +172,10 @@ def ground(run: str, image: Path, phrase: str, /, *, out: Path | None = None, js
     heat = None if found.heat is None else found.heat.cpu().numpy()
     save_png(place, grounded_picture(picture, box, heat))
     console.table(phrase, ["left", "top", "width", "height"], [[round(edge, 1) for edge in box]])
-    console.say(f"The box and where the phrase looks are in {place}.")
+    most = (
+        "" if heat is None else f" The brightest patch has {heat.max():.0%} of the look, the darkest {heat.min():.0%}."
+    )
+    console.say(f"The box and where the phrase looks are in {place}.{most}")
     shares = None if heat is None else heat.tolist()
     console.write_json(json, {"image": str(image), "phrase": phrase, "box": list(box), "heat": shares})
 

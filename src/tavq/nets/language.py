@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
@@ -190,11 +191,11 @@ class LanguageModel(nn.Module):
         unwritten: Sequence[int],
         longest: int,
         count: int = 1,
-        seed: int = 0,
+        seeds: Sequence[Sequence[int]] | None = None,
     ) -> list[list[list[int]]]:
         """Of each picture so many texts that follow its rows, as words up to the end; of a search the best first.
 
-        The same rows and seed give the same texts; torch's generators stay as they were.
+        The same rows and seed give the same texts, whatever is written beside them.
 
         Args:
             rows: of pictures.
@@ -203,32 +204,51 @@ class LanguageModel(nn.Module):
             unwritten: words that are never chosen.
             longest: words of a text at most.
             count: texts of a picture.
-            seed: of the words that are drawn.
+            seeds: of the words that are drawn, some numbers for each picture; by default its place.
         """
-        from transformers import GenerationConfig
+        from transformers import GenerationConfig, LogitsProcessorList
 
         drawn = config.temperature > 0
         if not drawn and count > config.beams:
             raise UsageError(f"{count} texts of a picture need as many beams, not {config.beams}, or a temperature.")
-        draws = {"temperature": config.temperature, "top_p": config.top_p or 1.0, "top_k": config.top_k or 0}
+        chosen: Any = LogitsProcessorList()
+        if drawn:  # of noisy logits the likeliest, which is a draw; each text has noise of its own
+            own = [[*seed, text] for seed in seeds or [[row] for row in range(len(rows))] for text in range(count)]
+            rows, chosen = rows.repeat_interleave(count, dim=0), _draws(config, own)
         how = GenerationConfig(
             max_new_tokens=longest,
             min_new_tokens=1,
             num_beams=config.beams,
-            num_return_sequences=count,
-            do_sample=drawn,
+            num_return_sequences=1 if drawn else count,
+            do_sample=False,
             suppress_tokens=list(unwritten) or None,
             eos_token_id=end,
             pad_token_id=end,  # what follows the end
-            **(draws if drawn else {}),
         )
         seen = torch.ones(rows.shape[:2], dtype=torch.long, device=rows.device)
         gpt: Any = self.gpt  # what generate returns depends on its settings
-        with torch.random.fork_rng([rows.device] if rows.is_cuda else []):
-            torch.manual_seed(seed)
-            found = gpt.generate(inputs_embeds=rows, attention_mask=seen, generation_config=how)
+        found = gpt.generate(inputs_embeds=rows, attention_mask=seen, generation_config=how, logits_processor=chosen)
         texts = [_until(text, end) for text in found.tolist()]
         return [texts[place : place + count] for place in range(0, len(texts), count)]
+
+
+def _draws(config: WritingConfig, seeds: Sequence[Sequence[int]]) -> Any:
+    """What turns the logits of some texts into noisy ones, of which the largest is a draw (the Gumbel-max trick).
+
+    transformers draws from one generator for all texts of a batch, so that a text would depend on its neighbours.
+    """
+    from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    generators = [np.random.default_rng(seed) for seed in seeds]
+
+    def noisy(words: Tensor, logits: Tensor) -> Tensor:
+        noise = np.stack([generator.gumbel(size=logits.shape[1]) for generator in generators])
+        return logits + torch.from_numpy(noise).to(logits)
+
+    found = LogitsProcessorList([TemperatureLogitsWarper(config.temperature)])
+    found += [TopKLogitsWarper(config.top_k)] if config.top_k else []
+    found += [TopPLogitsWarper(config.top_p)] if config.top_p else []
+    return LogitsProcessorList([*found, noisy])
 
 
 def _until(words: list[int], end: int) -> list[int]:

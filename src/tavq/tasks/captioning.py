@@ -149,9 +149,17 @@ class Captioning(ReadingTask):
 
     @torch.no_grad()
     def caption(
-        self, rows: Float[Tensor, "b n d"], writing: WritingConfig | None = None, count: int = 1, seed: int = 0
+        self,
+        rows: Float[Tensor, "b n d"],
+        writing: WritingConfig | None = None,
+        count: int = 1,
+        seed: int = 0,
+        names: Sequence[str] | None = None,
     ) -> list[list[str]]:
-        """For each picture so many captions; of a search the best first. The same seed gives the same captions."""
+        """For each picture so many captions; of a search the best first.
+
+        The same seed and name of a picture, by default its place, draw the same captions, whatever stands beside it.
+        """
         assert self.words is not None
         rest = range(self.words.size, self.config.language.vocabulary)  # rows of a pretrained table that are no word
         written = self.language.write(
@@ -161,7 +169,7 @@ class Captioning(ReadingTask):
             [*self.words.unwritten, *rest],
             self.config.longest,
             count,
-            seed,
+            [[seed, place if names is None else name_hash(names[place])] for place in range(len(rows))],
         )
         return [[self.words.text(ids) for ids in texts] for texts in written]
 

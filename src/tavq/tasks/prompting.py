@@ -139,7 +139,7 @@ class Prompter:
         spelled = [word for word, count in zip(words, pieces, strict=True) if count >= SPELLED]
         if pieces and min(pieces) >= RARE:
             notes.append(
-                f"{name}: the text encoder knows no word of it whole, so what is drawn may have nothing of it."
+                f"{name}: the text encoder knows no word of it whole, so it may say next to nothing to the model."
             )
         if spelled:
             shown = ", ".join(map(_short, spelled[:SHOWN])) + (", …" if len(spelled) > SHOWN else "")

@@ -173,10 +173,23 @@ def test_a_seed_draws_the_same_words_and_leaves_others_alone() -> None:
     model, config = drawn(), WritingConfig(beams=1, temperature=1.0)
     torch.manual_seed(7)
     state = torch.get_rng_state()
-    found = [model.write(rows(), config, END, [], 9, count=2, seed=seed) for seed in (1, 1, 2)]
+    found = [
+        model.write(rows(), config, END, [], 9, count=2, seeds=[[seed, place] for place in range(3)])
+        for seed in (1, 1, 2)
+    ]
     assert torch.equal(torch.get_rng_state(), state)
     assert found[0] == found[1] != found[2]
     assert [len(texts) for texts in found[0]] == [2, 2, 2]
+
+
+def test_what_is_drawn_of_a_picture_does_not_depend_on_its_neighbours() -> None:
+    model, config = drawn(), WritingConfig(beams=1, temperature=1.0)
+    together = model.write(rows(), config, END, [], 9, count=3, seeds=[[5], [6], [7]])
+    alone = [model.write(rows()[[place]], config, END, [], 9, count=3, seeds=[[5 + place]])[0] for place in range(3)]
+    assert together == alone
+    same = model.write(rows(1).expand(2, -1, -1), config, END, [], 9, count=2)  # one picture twice: draws of its places
+    assert same[0] != same[1]
+    assert same[0][0] != same[0][1]
 
 
 def test_writing_is_silent(capfd: pytest.CaptureFixture[str]) -> None:

@@ -157,6 +157,9 @@ def test_captions_are_as_many_as_asked_and_of_a_seed(fluent: Captioning) -> None
     assert [len(captions) for captions in found] == [4, 4, 4]
     assert found == fluent.caption(rows(), writing, 4, seed=1) != fluent.caption(rows(), writing, 4, seed=2)
     assert not any(word in str(found) for word in ("<pad>", "<end>", "<unknown>"))
+    named = fluent.caption(rows(), writing, 4, seed=1, names=["a.png", "b.png", "c.png"])
+    assert named[1:] == fluent.caption(rows()[1:], writing, 4, seed=1, names=["b.png", "c.png"])
+    assert named[:1] != fluent.caption(rows()[:1], writing, 4, seed=1, names=["b.png"])
     searched = fluent.caption(rows(), WritingConfig(beams=4), 3)
     assert [captions[0] for captions in searched] == [caption.lower() for caption in CAPTIONS]
     assert all(len(set(captions)) == 3 for captions in searched)

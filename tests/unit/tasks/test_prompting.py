@@ -130,7 +130,7 @@ def test_words_that_are_only_spelled_are_told(prompter: Prompter) -> None:
 
 
 def test_a_caption_of_made_up_words_alone_is_told(prompter: Prompter) -> None:
-    told = "Caption 1: the text encoder knows no word of it whole, so what is drawn may have nothing of it."
+    told = "Caption 1: the text encoder knows no word of it whole, so it may say next to nothing to the model."
     assert told in prompter(["zxqv zxqv"]).notes
     assert told not in prompter(["zxqv car"]).notes
 
