@@ -8,8 +8,8 @@ workers or processes, sees what an undisturbed run sees.
 import contextlib
 import json
 import math
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,14 +20,15 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tavq.core.errors import DataError, TavqError, UsageError
+from tavq.core.errors import DataError, TavqError
 from tavq.core.files import inside, parse_json
 from tavq.data.folder import FolderDataset
 from tavq.data.palette import Colours, coloured
 from tavq.data.pictures import load_picture, load_segmentation, read_shape
 from tavq.data.records import Fault
+from tavq.data.texts import gather, text_tables
 from tavq.data.transforms import Augment, prepare, to_float
-from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, WHOLE_IDS, Batch, TextFeatures, TextSource, TextUnits
+from tavq.interfaces import Batch, TextSource
 from tavq.ops.collective import gathered_text
 
 ORDER, CHANGE = 0, 1  # what random numbers are drawn for; keeps the two streams apart
@@ -339,54 +340,3 @@ class EvaluationLoader(_Loader):
 
 def _unchanged(part: Any) -> Any:
     return part
-
-
-def text_tables(dataset: FolderDataset, text: TextSource | None) -> tuple[str, ...]:
-    """What the text source has of each picture; there may be more than the granularities."""
-    if text is None:
-        return ()
-    key = next((record.file_name for record in dataset if record.file_name in text), None)
-    if key is None:
-        raise UsageError(
-            f"The text store knows none of the {len(dataset)} pictures of {dataset.folder}, "
-            f"for example not {dataset[0].file_name!r}; make it from this data set with: tavq text."
-        )
-    present = text.vectors(key)
-    return (*GRANULARITIES, *(table for table in (WHOLE, WHOLE_IDS, POOLED) if table in present))
-
-
-def gather(text: TextSource, keys: Sequence[str], tables: Sequence[str] = GRANULARITIES) -> TextFeatures:
-    """The text of some pictures, each table padded to its longest row (at least one unit, so no axis is ever 0).
-
-    A picture that `text` does not know gets masks that are False everywhere.
-    """
-    known: list[Mapping[str, Any]] = [text.vectors(key) if key in text else {} for key in keys]
-    units = {
-        name: _padded([row.get(name) for row in known], text.width)
-        for name in (*GRANULARITIES, WHOLE)
-        if name in tables
-    }
-    if WHOLE_IDS in tables:
-        units[WHOLE] = replace(units[WHOLE], ids=_padded_ids([row.get(WHOLE_IDS) for row in known], units[WHOLE]))
-    nothing = np.zeros(text.width, np.float32)
-    pooled = np.stack([np.asarray(row.get(POOLED, nothing), np.float32) for row in known]) if POOLED in tables else None
-    return TextFeatures(**units, pooled=None if pooled is None else torch.from_numpy(pooled))
-
-
-def _padded_ids(rows: Sequence[Any], units: TextUnits) -> Tensor:
-    ids = torch.zeros(units.mask.shape, dtype=torch.int64)
-    ids[units.mask] = torch.from_numpy(
-        np.concatenate([row for row in rows if row is not None] or [[]]).astype(np.int64)
-    )
-    return ids
-
-
-def _padded(rows: Sequence[Any], width: int) -> TextUnits:
-    longest = max((len(row) for row in rows if row is not None), default=0)
-    vectors = np.zeros((len(rows), max(longest, 1), width), np.float32)
-    mask = np.zeros(vectors.shape[:2], bool)
-    for number, row in enumerate(rows):
-        if row is not None and len(row):
-            vectors[number, : len(row)] = row
-            mask[number, : len(row)] = True
-    return TextUnits(torch.from_numpy(vectors), torch.from_numpy(mask))

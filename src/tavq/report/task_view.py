@@ -10,10 +10,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import gather, text_tables
 from tavq.data.palette import coloured
 from tavq.data.pictures import load_segmentation
 from tavq.data.records import Record
+from tavq.data.texts import gather, text_tables
 from tavq.data.transforms import prepare
 from tavq.interfaces import to_device
 from tavq.report.pictures import as_bytes

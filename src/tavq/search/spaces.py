@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tavq.core import files
 from tavq.core.errors import FileError, TrainingError, UsageError
-from tavq.data.loader import gather
 from tavq.data.records import Record
+from tavq.data.texts import gather
 from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, to_device
 from tavq.tasks.folder import GIVEN, KIND, TOKENIZER, TaskModel, load_task
 from tavq.tasks.prompting import Prompter

@@ -10,7 +10,7 @@ import torch
 
 from tavq.core.config import build
 from tavq.core.errors import FileError, UsageError
-from tavq.data.loader import gather
+from tavq.data.texts import gather
 from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, TextFeatures
 from tavq.text.encoders import EncoderRecord, TextEncoder, load_encoder
 from tavq.text.granularity import Units, clean, split

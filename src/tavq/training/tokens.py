@@ -15,8 +15,9 @@ from tavq.core.errors import DataError, FileError
 from tavq.core.files import write_tensors
 from tavq.core.mapped import MappedTensors
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import DataConfig, EvaluationLoader, Orders, gather, text_tables
+from tavq.data.loader import DataConfig, EvaluationLoader, Orders
 from tavq.data.records import Fault
+from tavq.data.texts import gather, text_tables
 from tavq.interfaces import TextSource, quantizers
 from tavq.tasks.base import Codes, Layout
 from tavq.tokenizer import Tokenizer, find_model, read_model_config

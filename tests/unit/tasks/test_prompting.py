@@ -10,7 +10,7 @@ import torch
 from tiny_bert import write_bert
 
 from tavq.core.errors import FileError, UsageError
-from tavq.data.loader import gather
+from tavq.data.texts import gather
 from tavq.interfaces import GRANULARITIES, POOLED, WHOLE
 from tavq.tasks.prompting import MAX_TYPED, Prompter
 from tavq.text.building import build_store

@@ -95,7 +95,7 @@ def test_gradients_are_those_of_the_summed_losses(recipe: Make, changes: dict[st
 
 
 def test_gradients_with_an_aligner(aligned: Make, recipe: Make, words: object) -> None:
-    from tavq.data.loader import gather
+    from tavq.data.texts import gather
 
     settings = aligned({"model.text_width": 6})
     tokenizer, critic, batch = parts(settings)

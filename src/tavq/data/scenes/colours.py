@@ -25,6 +25,28 @@ COLOURS: dict[str, RGB] = {
 
 NAMES = tuple(COLOURS)
 
+TINTS: dict[str, RGB] = {
+    "day": (1.0, 1.0, 1.0),
+    "dawn": (1.02, 0.92, 0.97),
+    "sunset": (1.05, 0.85, 0.72),
+    "night": (0.4, 0.46, 0.68),
+    "lamplight": (0.92, 0.78, 0.58),
+}
+"""What each light does to the backdrop."""
+
+SKIES: dict[str, tuple[RGB, RGB]] = {
+    "clear": ((84.0, 152.0, 226.0), (198.0, 228.0, 247.0)),
+    "cloudy": ((132.0, 156.0, 184.0), (206.0, 216.0, 224.0)),
+    "rain": ((100.0, 112.0, 128.0), (160.0, 170.0, 180.0)),
+    "snow": ((168.0, 180.0, 194.0), (220.0, 226.0, 232.0)),
+    "fog": ((186.0, 193.0, 198.0), (214.0, 217.0, 218.0)),
+    "dawn": ((122.0, 146.0, 206.0), (255.0, 206.0, 190.0)),
+    "sunset": ((92.0, 78.0, 150.0), (255.0, 158.0, 80.0)),
+    "night": ((12.0, 18.0, 50.0), (46.0, 58.0, 104.0)),
+}
+"""The colour at the top and at the horizon, by the weather of a day or by another light."""
+
+
 _TO_LMS = np.array([[0.4122214708, 0.5363325363, 0.0514459929],
                     [0.2119034982, 0.6806995451, 0.1073969566],
                     [0.0883024619, 0.2817188376, 0.6299787005]])  # fmt: skip
@@ -75,3 +97,10 @@ def mixed(rgb: RGB, other: RGB, share: float) -> RGB:
     """The colour with `share` of another in it."""
     keep = 1.0 - share
     return (rgb[0] * keep + other[0] * share, rgb[1] * keep + other[1] * share, rgb[2] * keep + other[2] * share)
+
+
+def blend(
+    canvas: Float[np.ndarray, "_ _ 3"], colour: RGB | Float[np.ndarray, "..."], share: Float[np.ndarray, "..."]
+) -> None:
+    """Draws a colour over a strip of a picture, in place, so much of it at each pixel."""
+    canvas += share[..., None] * (np.asarray(colour, np.float32) - canvas)

@@ -10,9 +10,10 @@ from jaxtyping import Float32, Int16, Int32, UInt8
 from PIL import Image, ImageDraw, ImageFilter
 
 from tavq.core.errors import UsageError
-from tavq.data.scenes.backdrop import ID, paint_backdrop, plan
+from tavq.data.scenes.backdrop import paint_backdrop
 from tavq.data.scenes.colours import RGB
 from tavq.data.scenes.figures import figure
+from tavq.data.scenes.plan import ID, plan
 from tavq.data.scenes.shapes import Part, ellipse
 from tavq.data.scenes.textures import paint
 from tavq.data.scenes.world import Scene
