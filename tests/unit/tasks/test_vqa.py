@@ -66,15 +66,28 @@ def test_the_whole_question_counts_up_to_its_longest() -> None:
     assert short.answer(rows(1), ["what is the color"]) == short.answer(rows(1), ["what is the barn"])
 
 
+def test_the_end_of_the_question_is_what_the_answer_is_read_from() -> None:
+    task = made()
+    asked = task.collate([ASKED[2], ASKED[1]])  # of which the first is padded
+    logits = task._logits(rows(2), asked.ids, asked.mask)
+    short = int(asked.mask[0].sum())
+    assert short < asked.ids.shape[1]
+    for place, length in enumerate((short, asked.ids.shape[1])):
+        seen = torch.cat([task.adapter(rows(2)[[place]]), task.language.embed(asked.ids[[place], :length])], dim=1)
+        read = task.language(seen, torch.ones(seen.shape[:2], dtype=torch.bool))
+        assert torch.allclose(logits[place], task.head(read[0, -1]), atol=1e-6)
+
+
 def test_the_loss_is_that_of_the_answers_which_can_be_given() -> None:
-    task = made(most_answers=1)  # "red"
+    task = made(most_answers=2)  # "red" and "brown"
     found = task.collate(ASKED)
-    assert found.answers.tolist() == [0, 0, -1, -1]
-    loss = task.loss(Seen(rows(4), tuple("abcd"), found))["vqa/answer"].value
+    assert found.answers.tolist() == [0, 0, -1, 1]
+    loss = task.loss(Seen(rows(4), tuple("abcd"), found))["vqa/answer"].value.item()
     logits = task._logits(rows(4), found.ids, found.mask)
-    assert loss == F.cross_entropy(logits[:2], torch.tensor([0, 0]))
-    none = task.collate(ASKED[2:])
-    assert task.loss(Seen(rows(2), ("c", "d"), none))["vqa/answer"].value == 0
+    assert loss > 0.1
+    assert loss == pytest.approx(F.cross_entropy(logits[[0, 1, 3]], torch.tensor([0, 0, 1])).item())
+    none = task.collate(ASKED[2:3])
+    assert task.loss(Seen(rows(1), ("c",), none))["vqa/answer"].value == 0
 
 
 def test_accuracy_is_told_of_all_of_each_type_and_of_the_commonest_answer() -> None:
