@@ -68,6 +68,11 @@ def test_batches_are_counted_together_and_pictures_without_questions_left_out(an
     assert values(answers)["drawn/answers/light"] == 0.5
 
 
+def test_a_picture_alone_is_not_asked_about_as_if_it_were_another(answers: Answers) -> None:
+    answers.update(["a.png"], {"drawn": BRIGHT[None]})
+    assert set(values(answers)) == {"drawn/answers", "drawn/answers/light", "drawn/answers/object"}
+
+
 def model(**parts: Any) -> TaskModel:
     """What is looked at of a model, and nothing else."""
     made = object.__new__(TaskModel)

@@ -198,6 +198,32 @@ def test_mixed_codes_are_farther_than_the_pictures_own(
     assert "nearest/fd_small" not in found  # nothing is asked for
 
 
+def test_codes_are_mixed_of_the_latest_pictures(
+    model: Callable[..., TaskModel], test_split: FolderDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawn, "BATCH", 2)
+    pools, codes = [], []
+    own = model().tokenizer.__class__.encode
+
+    def mix(pool: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+        pools.append(pool.clone())
+        return mixed(pool, count, generator)
+
+    def encode(tokenizer: Tokenizer, images: torch.Tensor) -> torch.Tensor:
+        codes.append(own(tokenizer, images))
+        return codes[-1]
+
+    monkeypatch.setattr(drawn, "mixed", mix)
+    monkeypatch.setattr(Tokenizer, "encode", encode)
+    evaluate_task(model(), test_split, [Small()])
+    assert len(pools) >= 2
+    seen = torch.cat([found.flatten(1) for found in codes if len(found)])
+    for number, pool in enumerate(pools):
+        last = min(2 * (number + 1), len(seen))
+        assert len(pool) == 2
+        assert torch.equal(pool.sort(dim=0).values, seen[last - 2 : last].sort(dim=0).values)
+
+
 def test_the_limit_bounds_both_splits(model: Callable[..., TaskModel], test_split: FolderDataset) -> None:
     found = evaluate_task(model(), test_split, [Small()], limit=2)
     assert (found["images"], found["training_images"]) == (2, 2)

@@ -304,6 +304,10 @@ def test_top_k_and_top_p_by_hand() -> None:
         assert filtered(logits, sampling)[0].isfinite().nonzero()[:, 0].tolist() == tokens
 
 
+def test_of_equal_logits_no_more_than_k_stay() -> None:
+    assert filtered(torch.zeros(3, 9), Sampling(top_k=2)).isfinite().sum(dim=1).tolist() == [2, 2, 2]
+
+
 # --- learning -------------------------------------------------------------------------------------------------------
 
 
