@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader
 from tavq.data.pictures import save_png
 from tavq.tasks.base import Layout
-from tavq.tasks.reading import PictureConfig, look
+from tavq.tasks.reading import PictureConfig, ReadingTask, look
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 from tavq.training import reading
-from tavq.training.reading import FEATURES, SeenPictures
+from tavq.training.reading import FEATURES, ExampleBatches, SeenPictures
 from tavq.training.tokens import Frozen
 
 SIZE = 16
@@ -70,3 +71,50 @@ def test_features_are_kept_and_made_again_for_another_tokenizer(
     assert torch.equal(again.rows([0, 1, 2, 3]), first)
     other = Frozen(frozen.tokenizer, {"sha256": "1"}, SIZE, frozen.layout, "other")
     assert not SeenPictures(config, other, dataset, data, tmp_path, torch.device("cpu")).rows([0]).any()
+
+
+class Listed(SeenPictures):
+    """Pictures whose row is their number."""
+
+    def __init__(self) -> None:
+        self.keys, self.faults = tuple("abcde"), ()
+
+    def rows(self, places: Any) -> torch.Tensor:
+        return torch.tensor(places, dtype=torch.float32).view(-1, 1, 1)
+
+
+class Handed(ReadingTask):
+    """Hands its examples back."""
+
+    def collate(self, examples: Any) -> Any:
+        return examples
+
+
+EXAMPLES = [(place, f"{place}{letter}") for place in range(5) for letter in "xy"][:9]
+
+
+def batches(batch: int, consumed: int = 0, rank: int = 0, world: int = 1) -> ExampleBatches:
+    return ExampleBatches(Listed(), EXAMPLES, Handed(), batch, 3, consumed, rank, world)
+
+
+def test_each_epoch_has_every_example_once_in_an_order_of_its_own() -> None:
+    stream = batches(3)
+    epochs = [[example for _ in range(3) for example in next(stream).asked] for _ in range(2)]
+    assert all(sorted(epoch) == sorted(example for _, example in EXAMPLES) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    assert stream.consumed == 18
+
+
+def test_an_example_comes_with_its_own_picture() -> None:
+    found = next(batches(9))
+    assert found.rows[:, 0, 0].tolist() == [int(example[0]) for example in found.asked]
+    assert found.keys == tuple("abcde"[int(example[0])] for example in found.asked)
+
+
+def test_two_processes_together_see_what_one_sees() -> None:
+    alone, pair = batches(4), [batches(2, rank=rank, world=2) for rank in range(2)]
+    for _ in range(5):
+        assert next(alone).asked == [example for one in pair for example in next(one).asked]
+    assert [one.consumed for one in pair] == [20, 20]
+    resumed = [batches(2, 20, rank, 2) for rank in range(2)]
+    assert next(alone).asked == [example for one in resumed for example in next(one).asked]
