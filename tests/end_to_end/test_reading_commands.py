@@ -1,6 +1,7 @@
 """Tasks that read pictures, by the commands a user would type."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,24 @@ def test_a_data_set_without_questions(place: Path, capsys: pytest.CaptureFixture
     call = ["task", "train", "vqa-tiny", "--tokenizer", f"{place}/vqgan", "--data", f"{place}/bare"]
     assert run([*call, "--out", f"{place}/no"]) == 2
     assert "learns from questions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "says"),
+    [("--text", "text", "reads no text"), ("--segmentation-tokenizer", "maps", "reads no segmentation")],
+)
+def test_what_a_task_does_not_read_is_refused(
+    flag: str, value: str, says: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["task", "train", "vqa-tiny", "--tokenizer", f"{place}/vqgan", "--data", f"{place}/scenes"]
+    assert run([*call, "--out", f"{place}/refused", flag, f"{place}/{value}"]) == 2
+    assert says in capsys.readouterr().err
+    assert not (place / "refused").exists()
+
+
+def test_a_text_store_that_nothing_reads_is_not_opened(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "scenes", tmp_path / "scenes")
+    (tmp_path / "scenes" / "text").mkdir()
+    (tmp_path / "scenes" / "text" / "manifest.json").write_text("of another version")
+    call = ["task", "train", "vqa-tiny", "--tokenizer", f"{place}/vqgan", "--data", f"{tmp_path}/scenes"]
+    assert run([*call, "--out", f"{tmp_path}/run", "--train.steps", "1", "--train.batch", "4"]) == 0

@@ -87,7 +87,10 @@ def _train(
     from tavq.training.task_trainer import TaskTrainer
 
     dataset = FolderDataset(data, "train")
-    store = TextStore.of(data, text, verify=True)
+    kind = tasks[recipe.task.name]
+    needs = kind.needs(recipe.task)
+    _refuse_needless(recipe.task.name, needs, {"text": text, "segmentation_tokenizer": segmentation})
+    store = TextStore.of(data, text, verify=True) if "text" in needs else None
     if store is not None:
         tell_changed(store, dataset)
     with console.bar(f"Training {recipe.task.name}", recipe.train.steps) as bar:
@@ -102,7 +105,7 @@ def _train(
         )
         trainer.run(resume)
     if rank() == 0:
-        command = min(tasks[recipe.task.name].commands - {"complete"})
+        command = min(kind.commands - {"complete"})
         console.say(f"The model is in {out / 'model'}. Next: tavq {command} {out}")
 
 
@@ -164,8 +167,9 @@ def evaluate(
     elif sampling != Sampling():
         raise UsageError(f"The task {model.config.task.name!r} draws nothing; leave --temperature and the like out.")
     dataset = FolderDataset(data, split)
-    store = None
-    if "text" in model.task.needs(model.config.task):
+    store, needs = None, model.task.needs(model.config.task)
+    _refuse_needless(model.config.task.name, needs, {"text": text})
+    if "text" in needs:
         store = TextStore.open(text or data / "text", verify=True)
         store.check_encoder(model.facts.get("text"))
     judge = None if aligned is None else open_aligned(aligned, model, store)
@@ -185,6 +189,15 @@ def evaluate(
     if (Path(run) / "recipe.yaml").is_file():
         files.write_json(Path(run) / "evaluation.json", result)
     console.write_json(json, result)
+
+
+def _refuse_needless(task: str, needs: frozenset[str], given: Mapping[str, Any]) -> None:
+    """Raises UsageError where a flag names what the task would pass over."""
+    for name, value in given.items():
+        what = name.partition("_")[0]
+        if value is not None and what not in needs:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"The task {task!r} with these settings reads no {what}; leave out {flag} {value}.")
 
 
 def _tell(title: str, result: Mapping[str, Any]) -> None:
