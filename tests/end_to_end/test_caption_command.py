@@ -78,6 +78,27 @@ def test_a_seed_draws_captions_again_whatever_stands_beside(
     assert found[0][4:] == found[1] != found[2]
 
 
+def test_what_is_measured_is_what_the_command_writes(
+    tavq: Tavq, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tavq.nets.language import WritingConfig
+    from tavq.tasks.captioning import Captioning
+
+    drawn = WritingConfig(beams=1, temperature=1.5)
+    written: dict[str, str] = {}
+    usual = Captioning.caption
+
+    def told(task: Any, seen: Any, writing: Any = None, count: int = 1, seed: int = 0, names: Any = None) -> Any:
+        found = usual(task, seen, drawn, count, seed, names)
+        written.update(zip(names, [texts[0] for texts in found], strict=True))
+        return found
+
+    found = captions(tavq, place, tmp_path / "p.json", place / "data", "--temperature", 1.5)
+    monkeypatch.setattr(Captioning, "caption", told)
+    assert tavq("task", "evaluate", place / "captioner", "--data", place / "data").code == 0
+    assert written == {row["image_id"]: row["caption"] for row in found}
+
+
 def test_a_data_set_gives_what_metrics_read(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     found = captions(tavq, place, tmp_path / "p.json", place / "data", "--references", tmp_path / "r.json")
     lines = [json.loads(line) for line in (place / "data/metadata.jsonl").read_text().splitlines()]

@@ -14,6 +14,7 @@ SHOWN = 5
 BATCH = 32
 Share = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1))]
 Temperature = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=100))]
+Seed = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 Few = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))]
 
 
@@ -39,7 +40,7 @@ def ask(run: str, image: Path, question: str, /, *, count: Count = SHOWN, json: 
     """
     model = _loaded(run, "ask")
     rows = _look(model, image)
-    _tell_strange(model.task.words.strange("question", question))
+    _tell(model.task.notes(question))
     [answers] = model.task.answer(rows, [question])
     shown = [{"answer": answer, "probability": share} for answer, share in answers[:count]]
     console.table(f"{question}", ["answer", "probability"], [[row["answer"], row["probability"]] for row in shown])
@@ -56,7 +57,7 @@ def caption(
     temperature: Temperature | None = None,
     top_p: Share | None = None,
     top_k: Count | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     split: str = "test",
     json: Path | None = None,
     references: Path | None = None,
@@ -94,9 +95,7 @@ def caption(
     rows = [
         {"image_id": key, "caption": text}
         for keys, seen in looked
-        for key, texts in zip(
-            keys, model.task.caption(seen, writing, count, seed, [Path(key).name for key in keys]), strict=True
-        )
+        for key, texts in zip(keys, model.task.caption(seen, writing, count, seed, keys), strict=True)
         for text in texts
     ]
     if json is not None:
@@ -165,7 +164,7 @@ def ground(run: str, image: Path, phrase: str, /, *, out: Path | None = None, js
 
     model = _loaded(run, "ground")
     place = out or beside(run, "grounded.png")
-    _tell_strange(model.task.phrases.strange(phrase))
+    _tell(model.task.phrases.notes(phrase))
     [found] = model.task.ground(_look(model, image), [phrase])
     picture = load_picture(image)
     box = in_picture(found.box, *picture.shape[:2])
@@ -193,7 +192,7 @@ def fill(run: str, image: Path, caption: str, /, *, count: Count = SHOWN, json: 
         json: Write them to this file too.
     """
     model = _loaded(run, "fill")
-    _tell_strange(model.task.strange(caption))
+    _tell(model.task.notes(caption))
     [gaps] = model.task.fill(_look(model, image), [caption])
     shown = [[{"word": word, "probability": share} for word, share in words[:count]] for words in gaps]
     rows = [[gap, row["word"], row["probability"]] for gap, words in enumerate(shown, 1) for row in words]
@@ -201,9 +200,9 @@ def fill(run: str, image: Path, caption: str, /, *, count: Count = SHOWN, json: 
     console.write_json(json, {"image": str(image), "caption": caption, "gaps": shown})
 
 
-def _tell_strange(words: list[str]) -> None:
-    for word in words:
-        console.say(f"The model does not know the word {word!r}.")
+def _tell(notes: list[str]) -> None:
+    for note in notes:
+        console.say(note)
 
 
 def _loaded(run: str, command: str) -> Any:

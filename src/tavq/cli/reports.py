@@ -40,7 +40,7 @@ def compare(
 ) -> None:
     """Writes one page that sets runs side by side; of runs of tasks it prints their main figures too.
 
-    Runs of a task that differ in nothing but the seed are one row.
+    Runs of a task that differ in nothing but their seeds, or their tokenizers' seeds, are one row.
 
     Example: tavq compare run-vqgan run-ta --out comparison.html
 
@@ -75,7 +75,7 @@ def _tell_tasks(runs: Any, json: Path | None) -> None:
     told = differences(runs, tables)
     for table in tables:
         heads = [column.measure.name + ARROWS[column.measure.better] for column in table.columns]
-        console.table(f"{table.task} (95 % intervals)", ["seen", "seeds", *heads], cells_of(table))
+        console.table(f"{table.task} (95 % intervals)", ["seen", "trained", *heads], cells_of(table))
     for line in told:
         console.say(line)
     console.write_json(json, {"tables": [as_json(table) for table in tables], "differences": told})

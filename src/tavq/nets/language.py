@@ -195,7 +195,7 @@ class LanguageModel(nn.Module):
     ) -> list[list[list[int]]]:
         """Of each picture so many texts that follow its rows, as words up to the end; of a search the best first.
 
-        The same rows and seed give the same texts, whatever is written beside them.
+        The same rows and seeds give the same texts, whatever is written beside them.
 
         Args:
             rows: of pictures.

@@ -129,16 +129,15 @@ class Transformer(nn.Module):
             rows = block(rows, mask, source)
         return self.norm(rows)
 
-    def attention(
+    def read(
         self, rows: Float[Tensor, "b n c"], mask: Bool[Tensor, "b n"] | None = None
-    ) -> Float[Tensor, "b heads n n"]:
-        """How much each row reads of each other in the last block's self-attention; of one without cross-attention."""
-        mask, last = _some(mask), len(self.blocks) - 1
-        for block in self.blocks[:last]:
+    ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b heads n n"]]:
+        """`forward` of one without cross-attention, and how much each row reads of each other in the last block."""
+        mask, last = _some(mask), self.blocks[-1]
+        for block in self.blocks[:-1]:
             rows = block(rows, mask)
-        block = self.blocks[last]
-        assert isinstance(block, Block)
-        return block.shares(rows, mask)
+        assert isinstance(last, Block)
+        return self.norm(last(rows, mask)), last.shares(rows, mask)
 
 
 def _some(mask: Bool[Tensor, "b n"] | None) -> Bool[Tensor, "b n"] | None:

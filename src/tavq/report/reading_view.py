@@ -129,7 +129,7 @@ def _answers(asked: _Asked) -> list[Read]:
 
 
 def _captions(asked: _Asked) -> list[Read]:
-    written = asked.model.task.caption(asked.rows)
+    written = asked.model.task.caption(asked.rows, names=asked.keys)
     return _pictured(
         asked,
         [[Told("", own[0], " / ".join(true[:ASKED]))] for own, true in zip(written, asked.examples, strict=True)],

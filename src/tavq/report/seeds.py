@@ -1,11 +1,13 @@
 """Runs of a task that differ in nothing but seeds, as one row of a table; and what such a row says."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tavq.core.config import flat
+from tavq.core.errors import FileError
 from tavq.metrics import intervals
 from tavq.report.run import Run
 
@@ -20,6 +22,8 @@ MADE_OF = ("data_sha256", "text", "segmentation_tokenizer", "size")
 
 MEASURED_ON = ("data_sha256", "split", "images", "limit", "sampling", "feature_weights", "reader", "aligned")
 """Of its evaluation."""
+
+EVALUATION = "evaluation.json"
 
 SEEN = {"codes": "codes", "features": "features before quantization", "none": "no picture at all"}
 """What is seen of a picture, by `task.picture.source`."""
@@ -38,11 +42,17 @@ class Row:
         return [run for run in self.runs if run.evaluation is not None]
 
     @property
+    def waiting(self) -> list[Run]:
+        """Those that were not evaluated yet, and have no part in any figure."""
+        return [run for run in self.runs if run.evaluation is None]
+
+    @property
     def tokenizers(self) -> list[Run]:
-        """The first run on each of its tokenizers."""
+        """The first evaluated run on each tokenizer that is looked through; empty where no picture is seen."""
         first: dict[str, Run] = {}
-        for run in self.runs:
-            first.setdefault(tokenizer_sha256(run), run)
+        for run in self.evaluated:
+            if sees(run):
+                first.setdefault(tokenizer_sha256(run), run)
         return list(first.values())
 
 
@@ -65,26 +75,53 @@ def estimate(runs: Sequence[Run], key: str) -> Estimate | None:
     Where there are several tokenizers, each counts once, by the mean over its runs: runs on one tokenizer share what
     it can and cannot show, so that taken for independent they would promise too much.
     """
-    found = [(run, run.evaluation) for run in runs if run.evaluation and is_number(run.evaluation.get(key))]
+    found = [(run, value) for run in runs if (value := _figure(run, key)) is not None]
     if not found:
         return None
-    each = tuple(float(evaluation[key]) for _, evaluation in found)
+    each = tuple(value for _, value in found)
     groups: dict[str, list[float]] = {}
-    for (run, _), value in zip(found, each, strict=True):
-        groups.setdefault(tokenizer_sha256(run), []).append(value)
+    for run, value in found:
+        groups.setdefault(tokenizer_sha256(run) if sees(run) else "", []).append(value)
     trained, over = [sum(group) / len(group) for group in groups.values()], "tokenizers"
     if len(trained) == 1:
         trained, over = list(each), "seeds"
     ends = intervals.of_mean(trained)
-    if len(set(each)) == 1:  # no seed has a part in it, or by chance none shows
-        ends, over = (found[0][1].get("intervals") or {}).get(key), "pictures"
-    pair = (float(ends[0]), float(ends[1])) if ends else None
+    pair = (ends[0], ends[1]) if ends else None
+    if len(set(trained)) == 1:  # no training has a part in it, or by chance none shows
+        pair, over = _interval(found[0][0], key), "pictures"
     return Estimate(sum(trained) / len(trained), pair, over if pair else None, each)
+
+
+def _figure(run: Run, key: str) -> float | None:
+    """A figure of a run, None where it has none; FileError where something else stands in its place."""
+    value = (run.evaluation or {}).get(key)
+    if value is None:
+        return None
+    if not is_number(value):
+        raise FileError(
+            f"{run.folder / EVALUATION}: {key!r} must be a number, not {value!r:.40}; evaluate the run anew."
+        )
+    return float(value)
+
+
+def _interval(run: Run, key: str) -> tuple[float, float] | None:
+    """The interval of a figure over pictures, None where it has none; FileError where it is no interval."""
+    stored: Any = (run.evaluation or {}).get("intervals") or {}
+    ends = stored.get(key) if isinstance(stored, Mapping) else stored
+    if ends is None:
+        return None
+    known = isinstance(stored, Mapping) and isinstance(ends, Sequence) and len(ends) == 2 and all(map(is_number, ends))
+    if not known:
+        raise FileError(
+            f"{run.folder / EVALUATION}: the interval of {key!r} must be two numbers, not {ends!r:.40}; evaluate the "
+            "run anew."
+        )
+    return float(ends[0]), float(ends[1])
 
 
 def is_number(value: Any) -> bool:
     """Whether something of an evaluation is a figure."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 # --- which runs belong together ---------------------------------------------------------------------------------
@@ -92,14 +129,14 @@ def is_number(value: Any) -> bool:
 
 def rows_of(runs: Sequence[Run]) -> tuple[list[Row], list[str]]:
     """The runs by row, and a sentence for each that repeats another with its seed and is left out."""
-    groups: dict[str, list[Run]] = {}
+    groups: dict[tuple[str, str | None], list[Run]] = {}
     repeated = []
     for run in sorted(runs, key=lambda run: run.evaluation is None):  # those that were not evaluated join the others
         made = _key([_settings(run), _method(run), [run.provenance.get(key) for key in MADE_OF], run.steps])
-        measured = None if run.evaluation is None else [run.evaluation.get(key) for key in MEASURED_ON]
-        near = next((key for key in groups if key.startswith(made)), None) if measured is None else None
-        group = groups.setdefault(near or made + _key(measured), [])
-        double = next((other for other in group if _seeds(other) == _seeds(run)), None)
+        measured = None if run.evaluation is None else _key([run.evaluation.get(key) for key in MEASURED_ON])
+        near = next((key for key in groups if key[0] == made), None) if measured is None else None
+        group = groups.setdefault(near or (made, measured), [])
+        double = next((other for other in group if _training(other) == _training(run)), None)
         if double is None:
             group.append(run)
         else:
@@ -123,17 +160,21 @@ def seed_of(run: Run) -> Any:
 
 
 def _method(run: Run) -> str:
-    """What its tokenizer shares with those of other seeds; of one that does not tell its own weights."""
-    return str(run.provenance.get("tokenizer_seedless") or tokenizer_sha256(run))
+    """What its tokenizer shares with those of other seeds, of one that does not tell its weights; "" of none."""
+    return str(run.provenance.get("tokenizer_seedless") or tokenizer_sha256(run)) if sees(run) else ""
 
 
-def _seeds(run: Run) -> tuple[Any, str]:
-    return seed_of(run), tokenizer_sha256(run)
+def _training(run: Run) -> tuple[Any, Any]:
+    """What tells it from the other runs of its row: its seed, and its tokenizer's or, of one unknown, its weights."""
+    if not sees(run):
+        return seed_of(run), None
+    told = run.provenance.get("tokenizer_seedless") is not None
+    return seed_of(run), run.provenance.get("tokenizer_seed") if told else tokenizer_sha256(run)
 
 
 def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
     """What each group sees; where two see the same, with what tells them apart."""
-    names = [seen(group) for group in groups]
+    names = [seen([run for run in group if run.evaluation is not None] or group) for group in groups]
     full = []
     for name, group in zip(names, groups, strict=True):
         alike = [other for other, known in zip(groups, names, strict=True) if known == name]
@@ -170,6 +211,11 @@ def source_of(run: Run) -> str | None:
     return str(picture.get("source", "codes")) if isinstance(picture, Mapping) else None
 
 
+def sees(run: Run) -> bool:
+    """Whether anything of a picture is seen, so that the tokenizer has a part in the run."""
+    return source_of(run) != "none"
+
+
 def task_of(run: Run) -> str:
     """The name of the task that was trained."""
     task = run.recipe.get("task")
@@ -178,5 +224,7 @@ def task_of(run: Run) -> str:
 
 def seen(runs: Sequence[Run]) -> str:
     """What runs of one row see, each tokenizer named once: `ta-0, ta-1: codes`."""
+    if not sees(runs[0]):
+        return SEEN["none"]
     names, source = ", ".join(dict.fromkeys(map(tokenizer_of, runs))), source_of(runs[0])
     return names if source is None else f"{names}: {SEEN.get(source, source)}"

@@ -102,8 +102,7 @@ def seeds_in_words(line: Line) -> str:
     """How many trainings a row stands on, "" of a baseline that none has a part in."""
     if line.row is None:
         return ""
-    runs = line.row.evaluated
-    tokenizers = len({tokenizer_sha256(run) for run in runs})
+    runs, tokenizers = line.row.evaluated, len(line.row.tokenizers)
     if tokenizers > 1:
         return f"{tokenizers} tokenizers" + (f", {len(runs)} runs" if len(runs) > tokenizers else "")
     return "not evaluated" if not runs else "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
@@ -151,8 +150,9 @@ def _sources(row: Row | None) -> dict[str, Any]:
     return {
         "tokenizers": [{"name": tokenizer_of(run), "sha256": tokenizer_sha256(run)} for run in row.tokenizers],
         "source": source_of(row.runs[0]),
-        "runs": [run.name for run in row.runs],
+        "runs": [run.name for run in row.evaluated],
         "seeds": [seed_of(run) for run in row.evaluated],
+        "not_evaluated": [run.name for run in row.waiting],
     }
 
 

@@ -158,9 +158,8 @@ class TaskSpace:
 
     def embed_typed(self, text: str) -> tuple[Float[Tensor, "1 e"], tuple[str, ...]]:
         """By the task; the notes name the words that it does not know."""
-        strange = self.model.task.words.strange("text", text)
-        notes = tuple(f"The model does not know the word {word!r}." for word in strange)
-        return self.embed_texts([("", text)]), notes
+        notes = self.model.task.words.notes("text", text, self.model.config.task.longest)
+        return self.embed_texts([("", text)]), tuple(notes)
 
 
 def open_space(

@@ -9,7 +9,7 @@ that ends a caption is learned too, where ClipCap's code stops at the first full
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import torch
@@ -158,9 +158,10 @@ class Captioning(ReadingTask):
     ) -> list[list[str]]:
         """For each picture so many captions; of a search the best first.
 
-        The same seed and name of a picture, by default its place, draw the same captions, whatever stands beside it.
+        The same seed and file name (without names, the place) of a picture draw the same captions.
         """
         assert self.words is not None
+        numbers = range(len(rows)) if names is None else [name_hash(PurePosixPath(name).name) for name in names]
         rest = range(self.words.size, self.config.language.vocabulary)  # rows of a pretrained table that are no word
         written = self.language.write(
             self.adapter(rows),
@@ -169,7 +170,7 @@ class Captioning(ReadingTask):
             [*self.words.unwritten, *rest],
             self.config.longest,
             count,
-            [[seed, place if names is None else name_hash(names[place])] for place in range(len(rows))],
+            [[seed, number] for number in numbers],
         )
         return [[self.words.text(ids) for ids in texts] for texts in written]
 
@@ -189,7 +190,7 @@ class Captioning(ReadingTask):
         for rows, keys, examples in batches:
             places = {key: place for place, key in enumerate(keys) if key not in said}
             if places:
-                written = self.caption(rows[list(places.values())])
+                written = self.caption(rows[list(places.values())], names=[*places])
                 said |= {key: captions[0] for key, captions in zip(places, written, strict=True)}
             for key, example in zip(keys, examples, strict=True):
                 references[key].append(example)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from tavq.data.boxes import in_square
@@ -28,6 +29,9 @@ from tavq.text.words import Words
 HIDDEN = 256
 """Width of the box head's inner layers, as in TransVG's code."""
 
+LEAST_SHARE = 1e-9
+"""Of a look: below it a logarithm would have no bound."""
+
 LEAST_AREA = 1e-12
 """Of a union or hull, in squares: below it a box is a point, and its gradient stays finite."""
 
@@ -40,6 +44,8 @@ class GroundingConfig(TransformerConfig):
     """Name or folder of a frozen text encoder whose token vectors are read; null learns the words of the phrases."""
     encoder: EncoderRecord | None = None
     """Which encoder that is; null for the one that is found."""
+    looking: float = Field(0.0, ge=0, le=100)
+    """Weight of the cross-entropy between where the phrase looks and what its box covers."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,8 @@ class Grounding(ReadingTask):
 
     Source: LG-VQ (arXiv 2405.14206), section 4.4.3, appendix A.1; TransVG (arXiv 2104.08541), eq. 3 for the objective
     and its code for the head (two hidden layers of 256) and for l1, the sum over the four numbers of a box.
-    Differs from the paper: the plain l1 of TransVG's code and not its smooth one; norms come before the attention;
+    Differs from the paper: `looking` may be weighed in, which ties a phrase to its thing long before a box alone does
+    where nothing is pretrained; the plain l1 of TransVG's code and not its smooth one; norms come before the attention;
     phrases may be read by words learned with the task; only whole squares are seen, so that a box of which less than
     half lies in the centre square is left out.
     """
@@ -140,11 +147,17 @@ class Grounding(ReadingTask):
     def loss(self, batch: Seen) -> Losses:
         """The distance of the box from the true one by its numbers and by its area."""
         rows, mask = self._rows(batch.rows, batch.asked.phrases, batch.asked.mask)
-        found, true = self._boxes(rows, mask), centred(batch.asked.boxes)
-        return {
+        found, shares = self._read(rows, mask)
+        true = centred(batch.asked.boxes)
+        losses = {
             "grounding/l1": Loss((found - true).abs().sum(dim=1).mean(), 1.0),
             "grounding/giou": Loss((1 - generalized_iou(found, true)).mean(), 1.0),
         }
+        if self.config.looking and shares is not None:
+            covered = coverage(batch.asked.boxes, *shares.shape[1:])
+            looked = -(covered * shares.clamp(min=LEAST_SHARE).log()).sum(dim=(1, 2)).mean()
+            losses["grounding/looking"] = Loss(looked, self.config.looking)
+        return losses
 
     def _rows(
         self, rows: Float[Tensor, "b n d"], phrases: Tensor, mask: Bool[Tensor, "b m"]
@@ -156,31 +169,30 @@ class Grounding(ReadingTask):
         seen = mask.new_ones(len(mask), 1 + picture.shape[1])
         return all_rows, torch.cat([seen, mask], dim=1)
 
-    def _boxes(self, rows: Float[Tensor, "b r c"], mask: Bool[Tensor, "b r"]) -> Float[Tensor, "b 4"]:
-        """Centre and size."""
-        return self.head(self.transformer(rows, mask)[:, 0]).float().sigmoid()
+    def _read(
+        self, rows: Float[Tensor, "b r c"], mask: Bool[Tensor, "b r"]
+    ) -> tuple[Float[Tensor, "b 4"], Float[Tensor, "b h w"] | None]:
+        """Centre and size of the boxes, and what share of the look lies on each patch, where a picture is seen."""
+        read, shares = self.transformer.read(rows, mask)
+        boxes, picture = self.head(read[:, 0]).float().sigmoid(), self.config.picture
+        if picture.source == "none":
+            return boxes, None
+        own = shares.float().mean(dim=1)[:, 0, 1 : 1 + self.adapter.length]
+        grid = own.view(-1, self.layout.height // picture.patch, self.layout.width // picture.patch)
+        return boxes, grid / grid.sum(dim=(1, 2), keepdim=True).clamp(min=LEAST_SHARE)
 
     # --- use ----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def ground(self, rows: Float[Tensor, "b n d"], phrases: Sequence[str]) -> list[Found]:
         """For each picture and its phrase the box, and where the phrase looks."""
-        all_rows, mask = self._asked(rows, phrases)
-        boxes = cornered(self._boxes(all_rows, mask)).tolist()
-        heats = self._heats(all_rows, mask)
-        return [Found((x, y, w, h), heat) for (x, y, w, h), heat in zip(boxes, heats, strict=True)]
+        boxes, heats = self._read(*self._asked(rows, phrases))
+        looks: Iterable[Tensor | None] = [None] * len(boxes) if heats is None else heats
+        return [Found((x, y, w, h), heat) for (x, y, w, h), heat in zip(cornered(boxes).tolist(), looks, strict=True)]
 
     def _asked(self, rows: Tensor, phrases: Sequence[str]) -> tuple[Float[Tensor, "b r c"], Bool[Tensor, "b r"]]:
         table, mask = (part.to(rows.device) for part in self.phrases.collate(phrases))
         return self._rows(rows, table, mask)
-
-    def _heats(self, rows: Float[Tensor, "b r c"], mask: Bool[Tensor, "b r"]) -> Sequence[Tensor | None]:
-        picture = self.config.picture
-        if picture.source == "none":
-            return [None] * len(rows)
-        shares = self.transformer.attention(rows, mask).mean(dim=1)[:, 0, 1 : 1 + self.adapter.length]
-        grid = shares.view(-1, self.layout.height // picture.patch, self.layout.width // picture.patch)
-        return list(grid / grid.sum(dim=(1, 2), keepdim=True))
 
     def measure(
         self,
@@ -192,7 +204,8 @@ class Grounding(ReadingTask):
         scores = {name: GroundingScores() for name in ("", *(("constant/", "constant/name/") if guesses else ()))}
         count = 0
         for rows, keys, examples in batches:
-            found = cornered(self._boxes(*self._asked(rows, [example.phrase for example in examples]))).tolist()
+            boxes, _ = self._read(*self._asked(rows, [example.phrase for example in examples]))
+            found = cornered(boxes).tolist()
             for key, example, box in zip(keys, examples, found, strict=True):
                 given = {"": box}
                 if guesses:
@@ -236,6 +249,23 @@ def cornered(boxes: Float[Tensor, "b 4"]) -> Float[Tensor, "b 4"]:
     """Centre, width and height as left, top, width and height, without what lies outside the square."""
     start, end = (boxes[:, :2] - boxes[:, 2:] / 2).clamp(0, 1), (boxes[:, :2] + boxes[:, 2:] / 2).clamp(0, 1)
     return torch.cat([start, end - start], dim=1)
+
+
+def coverage(boxes: Float[Tensor, "b 4"], h: int, w: int) -> Float[Tensor, "b h w"]:
+    """What share of each box lies on each patch of a grid; 1 in sum.
+
+    Args:
+        boxes: left, top, width and height in shares of the square's side, with an area, inside it.
+    """
+    rows, columns = (
+        (torch.minimum(start + length, edges[1:]) - torch.maximum(start, edges[:-1])).clamp(min=0)
+        for start, length, edges in (
+            (boxes[:, 1:2], boxes[:, 3:4], torch.linspace(0, 1, h + 1, device=boxes.device)),
+            (boxes[:, 0:1], boxes[:, 2:3], torch.linspace(0, 1, w + 1, device=boxes.device)),
+        )
+    )
+    area = rows[:, :, None] * columns[:, None, :]
+    return area / area.sum(dim=(1, 2), keepdim=True).clamp(min=LEAST_AREA)
 
 
 def generalized_iou(a: Float[Tensor, "b 4"], b: Float[Tensor, "b 4"]) -> Float[Tensor, " b"]:

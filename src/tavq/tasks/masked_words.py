@@ -161,15 +161,17 @@ class MaskedWordsTask(ReadingTask):
 
     # --- use ----------------------------------------------------------------------------------------------------
 
-    def strange(self, caption: str) -> list[str]:
-        """The words beside the gaps that are not known; UsageError where there is no gap, or no other word is known."""
+    def notes(self, caption: str) -> list[str]:
+        """What to tell of a caption, a line each; UsageError where there is no gap, or no word beside it is known."""
         assert self.words is not None
         rest = GAP.sub(" ", caption)
         if not GAP.search(caption):
             raise UsageError(
                 f"The caption {caption.strip()[:40]!r} has no gap; write ___ in place of each missing word."
             )
-        return self.words.strange("caption", rest) if any(map(str.isalnum, rest)) else []
+        if not any(map(str.isalnum, rest)):
+            return []
+        return self.words.notes("caption", rest, self.config.longest - len(GAP.findall(caption)))
 
     @torch.no_grad()
     def fill(self, rows: Float[Tensor, "b n d"], captions: Sequence[str]) -> list[list[list[tuple[str, float]]]]:

@@ -12,7 +12,7 @@ from tavq.core.devices import default_device
 from tavq.core.errors import FileError, UsageError
 from tavq.nets.language import padded
 from tavq.text.encoders import EncoderRecord, TextEncoder, load_encoder
-from tavq.text.words import FILE, Words
+from tavq.text.words import FILE, Words, cut
 
 SHOWN = 40
 """Characters of a phrase that a message shows."""
@@ -38,9 +38,9 @@ class Phrases(nn.Module):
         """The rows of a table."""
         raise TypeError(f"{type(self).__name__} must define forward")
 
-    def strange(self, phrase: str) -> list[str]:
-        """The words of a phrase that are not known; UsageError where there are no others."""
-        raise TypeError(f"{type(self).__name__} must define strange")
+    def notes(self, phrase: str) -> list[str]:
+        """What to tell of a phrase, a line each: what of it is not known or not read; UsageError where nothing is."""
+        raise TypeError(f"{type(self).__name__} must define notes")
 
 
 def known_words(folder: Path, size: int) -> Words:
@@ -83,9 +83,9 @@ class LearnedPhrases(Phrases):
     def forward(self, table: Int[Tensor, "b m"]) -> Float[Tensor, "b m c"]:
         return self.table(table)
 
-    def strange(self, phrase: str) -> list[str]:
+    def notes(self, phrase: str) -> list[str]:
         assert self.words is not None
-        return self.words.strange("phrase", phrase)
+        return self.words.notes("phrase", phrase, self.longest)
 
 
 class EncodedPhrases(Phrases):
@@ -142,10 +142,11 @@ class EncodedPhrases(Phrases):
     def forward(self, table: Float[Tensor, "b m t"]) -> Float[Tensor, "b m c"]:
         return self.enter(table)
 
-    def strange(self, phrase: str) -> list[str]:
-        """None: the encoder spells what it does not know; UsageError where half of the tokens or more say nothing."""
-        if not phrase.strip():
-            raise UsageError("The phrase is empty; say what to look for.")
+    def notes(self, phrase: str) -> list[str]:
+        """UsageError where there is no word, or half of the tokens or more say nothing."""
+        if not any(map(str.isalnum, phrase)):
+            what = f"{phrase.strip()[:SHOWN]!r} holds no word" if phrase.strip() else "is empty"
+            raise UsageError(f"The phrase {what}; say what to look for.")
         encoder: Any = self.encoder()
         [tokens] = encoder.tokenize([phrase])
         unknown = tokens.count(encoder.tokenizer.unk_token_id)
@@ -154,4 +155,6 @@ class EncodedPhrases(Phrases):
                 f"The phrase {phrase.strip()[:SHOWN]!r} is in a script that the text encoder {encoder.name!r} does not "
                 "read; write it in the language of the model's training phrases."
             )
-        return []
+        words = [word for word in phrase.split() if encoder.tokenizer.unk_token_id in encoder.tokenize([word])[0]]
+        told = [f"The model does not know the word {word[:SHOWN]!r}." for word in dict.fromkeys(words)]
+        return told + ([cut("phrase", len(tokens), self.longest)] if len(tokens) > self.longest else [])

@@ -141,6 +141,11 @@ class Vqa(ReadingTask):
 
     # --- use ----------------------------------------------------------------------------------------------------
 
+    def notes(self, question: str) -> list[str]:
+        """What to tell of a question, a line each; UsageError where it is empty or none of its words is known."""
+        assert self.words is not None
+        return self.words.notes("question", question, self.config.longest - 1)  # the end is read too
+
     @torch.no_grad()
     def answer(self, rows: Float[Tensor, "b n d"], questions: Sequence[str]) -> list[list[tuple[str, float]]]:
         """For each picture and its question the answers and their probabilities, the likeliest first."""

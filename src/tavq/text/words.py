@@ -139,3 +139,20 @@ class Words:
                 "model's training texts."
             )
         return list(dict.fromkeys(strange))
+
+    def notes(self, what: str, text: str, longest: int) -> list[str]:
+        """What to tell of a text of which `longest` words are read, a line each: unknown words, and what is cut off.
+
+        Raises UsageError where there is no text, or none of the words that are read is known.
+        """
+        told = [f"The model does not know the word {word!r}." for word in self.strange(what, text)]
+        [found] = self._tokenizer.encode_batch([text], add_special_tokens=False)
+        if len(found.ids) <= longest:
+            return told
+        self.strange(what, text[: found.offsets[longest - 1][1]])
+        return [*told, cut(what, len(found.ids), longest)]
+
+
+def cut(what: str, count: int, longest: int) -> str:
+    """Tells that a text is longer than what is read of it."""
+    return f"The {what} has {count} words and marks; the model reads the first {longest}."

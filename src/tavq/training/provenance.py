@@ -3,7 +3,7 @@
 import json
 import platform
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tavq.core.errors import UsageError
 from tavq.core.version import __version__
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import TextSource
+from tavq.tokenizer import find_model, read_model_config
 from tavq.training.settings import RunRecipe
 
 _short = reprlib.Repr()  # of a setting that differs; VQCT's are thousands of words
@@ -43,6 +44,12 @@ PARTS = (
 )
 """What a run goes on with, and its fact."""
 
+NAMED: dict[str, Callable[[str], Any]] = {
+    "train.start_from": lambda name: read_model_config(find_model(name)).get("sha256"),
+    "train.perceptual.weights": lambda path: files.sha256(Path(path)),
+}
+"""Settings that name weights, and what tells these apart."""
+
 
 def describe(dataset: FolderDataset, text: TextSource | None, device: torch.device) -> dict[str, Any]:
     """Versions, device, and what the data and the text are, ready for JSON."""
@@ -67,9 +74,15 @@ def _describe_text(text: TextSource | None) -> dict[str, Any] | None:
 
 
 def seedless(recipe: RunRecipe, facts: Mapping[str, Any]) -> str:
-    """A sha256 of all that decided a run but its seed: runs that share it are trainings of one and the same method."""
-    free = FREE - {"train.steps"} | {"train.seed"}
+    """A sha256 of all that decided a run but its seed: runs that share it are trainings of one and the same method.
+
+    Of weights that the recipe names their content counts, and not their place.
+    """
+    free = (FREE - {"train.steps"}) | {"train.seed"}
     settings = {key: value for key, value in flat(recipe.model_dump(mode="json")) if key not in free}
+    for key, content in NAMED.items():
+        if settings.get(key) is not None:
+            settings[key] = content(settings[key])
     made_of = [settings, {key: facts.get(key) for _, key in PARTS}]
     return files.sha256_bytes(json.dumps(made_of, sort_keys=True).encode())
 

@@ -1,6 +1,7 @@
 """The table of a comparison of tasks: which runs are one row, what it says, and what it warns of."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from tavq.cli import run as command
 from tavq.core.config import apply_overrides
+from tavq.core.errors import FileError
 from tavq.report.page import write_comparison
 from tavq.report.run import Run, read_run, read_runs
 from tavq.report.seeds import estimate, rows_of
@@ -35,16 +37,16 @@ def make(tmp_path: Path) -> Make:
 
     def made(
         name: str, evaluation: dict[str, Any] | None = EVALUATION, tokenizer: str = "plain", size: int = 16,
-        data: str = "d", method: str | None = None, **settings: Any,
+        data: str = "d", method: str | None = None, told: str | None = None, **settings: Any,
     ) -> Path:  # fmt: skip
         run = tmp_path / name
         recipe = apply_overrides(RECIPE, {key.replace("__", "."): value for key, value in settings.items()})
         facts = {"tokenizer": f"sha of {tokenizer}", "tokenizer_name": tokenizer, "size": size, "data_sha256": data}
-        facts |= {"tokenizer_seedless": method} if method else {}
+        facts |= {"tokenizer_seedless": method, "tokenizer_seed": told or tokenizer} if method else {}
         train = recipe["train"]
-        told = {"kind": "task", "seed": train["seed"], "step": train["steps"], "size": size}
+        model = {"kind": "task", "seed": train["seed"], "step": train["steps"], "size": size}
         (run / "model").mkdir(parents=True)
-        (run / "model" / "config.json").write_text(json.dumps({**told, "model": {"task": recipe["task"]}}))
+        (run / "model" / "config.json").write_text(json.dumps({**model, "model": {"task": recipe["task"]}}))
         (run / "recipe.yaml").write_text(json.dumps(recipe))
         (run / "provenance.json").write_text(json.dumps(facts))
         (run / "log.jsonl").write_text('{"step": 1, "vqa/answer": 2.0}\n')
@@ -81,7 +83,7 @@ def test_seeds_are_one_row_and_what_is_seen_makes_another(make: Make) -> None:
     ]
     assert names(read_runs(folders)) == [
         ("plain: codes", ["a", "b"]),
-        ("plain: no picture at all", ["none"]),
+        ("no picture at all", ["none"]),
         ("plain: features before quantization", ["features"]),
         ("ta: codes", ["ta"]),
     ]
@@ -130,6 +132,7 @@ def test_tokenizers_of_other_seeds_are_one_row(make: Make) -> None:
         make("a", tokenizer="ta-0", method="ta"),
         make("b", tokenizer="ta-1", method="ta"),  # of the same seed: no repetition, for the tokenizer is another
         make("c", tokenizer="ta-0", method="ta", train__seed=1),
+        make("f", tokenizer="ta-9", method="ta", told="ta-0"),  # of a seed that is there, perhaps on another machine
         make("d", tokenizer="plain", method="plain"),
         make("e", tokenizer="ta-2"),  # does not tell how it was made
     ]
@@ -157,7 +160,59 @@ def test_seeds_have_students_interval_and_one_seed_its_own(make: Make) -> None:
     bare = estimate(several[:1], "color/accuracy")
     assert bare is not None
     assert (bare.interval, bare.over) == (None, None)
-    assert estimate(read_runs([make("none", scored(None)), make("true", scored(True))]), "accuracy") is None
+    assert estimate([read_run(make("none", scored(None)))], "accuracy") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"accuracy": "high"}, "'accuracy' must be a number, not 'high'"),
+        ({"accuracy": True}, "'accuracy' must be a number, not True"),
+        ({"accuracy": math.nan}, "'accuracy' must be a number, not nan"),
+        ({"intervals": [1, 2]}, r"interval of 'accuracy' must be two numbers, not .1, 2"),
+        ({"intervals": {"accuracy": ["a", None]}}, r"must be two numbers, not \['a', None\]"),
+        ({"intervals": {"accuracy": [0.1]}}, r"must be two numbers, not \[0.1\]"),
+    ],
+)
+def test_a_damaged_evaluation_is_named(make: Make, changes: dict[str, Any], says: str) -> None:
+    runs = [read_run(make("a", {**EVALUATION, **changes}))]
+    with pytest.raises(FileError, match=f"evaluation.json.*{says}"):
+        estimate(runs, "accuracy")
+
+
+def test_no_tokenizer_has_a_part_in_what_sees_no_picture(make: Make) -> None:
+    blind = {"task__picture__source": "none"}
+    folders = [
+        make("a", scored(0.3), tokenizer="ta", **blind),
+        make("b", scored(0.4), tokenizer="plain", train__seed=1, **blind),
+        make("c", scored(0.3), tokenizer="plain", **blind),
+    ]
+    rows, repeated = rows_of(read_runs(folders))
+    assert [(row.name, [run.name for run in row.runs]) for row in rows] == [("no picture at all", ["a", "b"])]
+    assert repeated == ["c repeats a with its seed 0, and is left out."]
+    found = estimate(rows[0].runs, "accuracy")
+    assert found is not None
+    assert (found.over, found.each) == ("seeds", (0.3, 0.4))
+    assert as_json(tables_of(read_runs(folders))[0])["rows"][0]["tokenizers"] == []
+
+
+def test_tokenizers_whose_means_agree_have_the_interval_of_pictures(make: Make) -> None:
+    told = [("ta-0", 0, 0.25), ("ta-0", 1, 0.5), ("ta-1", 0, 0.25), ("ta-1", 1, 0.5)]
+    runs = [
+        make(f"{name}-{seed}", scored(value), tokenizer=name, method="ta", train__seed=seed)
+        for name, seed, value in told
+    ]
+    found = estimate(read_runs(runs), "accuracy")
+    assert found is not None
+    assert (found.value, found.interval, found.over) == (0.375, (0.4, 0.6), "pictures")
+
+
+def test_runs_that_were_not_evaluated_name_nothing(make: Make) -> None:
+    runs = read_runs([make("a", tokenizer="ta-0", method="ta"), make("b", None, tokenizer="ta-1", method="ta")])
+    [table] = tables_of(runs)
+    row = as_json(table)["rows"][0]
+    assert (row["name"], row["runs"], row["seeds"], row["not_evaluated"]) == ("ta-0: codes", ["a"], [0], ["b"])
+    assert [one["name"] for one in row["tokenizers"]] == ["ta-0"]
 
 
 def test_a_tokenizer_counts_once_however_many_runs_it_has(make: Make) -> None:
@@ -185,7 +240,7 @@ def test_the_table_has_main_figures_and_baselines_below(make: Make) -> None:
     assert [column.measure.name for column in table.columns] == ["Right answers", "Right answers: color"]
     assert cells_of(table) == [
         ["plain: codes", "3 seeds", "50.0%\n25.2% – 74.8%", "75.0%"],
-        ["plain: no picture at all", "1 seed", "25.0%\n40.0% – 60.0%", "75.0%"],
+        ["no picture at all", "1 seed", "25.0%\n40.0% – 60.0%", "75.0%"],
         ["  … constant answer", "", "25.0%\n20.0% – 30.0%", "12.5%"],
     ]
 

@@ -1,6 +1,7 @@
 """Grounding by hand: boxes and their losses, the look of the phrase, and the figures."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tavq.data.folder import FolderDataset
 from tavq.data.records import NamedBox, Record
 from tavq.tasks.base import Layout
 from tavq.tasks.folder import TaskConfig
-from tavq.tasks.grounding import Grounding, GroundingConfig, Pointed, centred, cornered, generalized_iou
+from tavq.tasks.grounding import Grounding, GroundingConfig, Pointed, centred, cornered, coverage, generalized_iou
 from tavq.tasks.reading import Seen, examples_of
 
 LAYOUT = Layout(height=2, width=4, sizes=(7,))
@@ -147,6 +148,37 @@ def test_the_loss_by_hand() -> None:
     assert {loss.weight for loss in losses.values()} == {1.0}
 
 
+def test_what_a_box_covers_of_a_grid_by_hand() -> None:
+    boxes = torch.tensor([[0.25, 0.0, 0.5, 0.5], [0.0, 0.0, 1.0, 1.0], [0.9, 0.6, 0.05, 0.1]])
+    expected = [[[0.5, 0.5], [0, 0]], [[0.25, 0.25], [0.25, 0.25]], [[0, 0], [0, 1]]]
+    torch.testing.assert_close(coverage(boxes, 2, 2), torch.tensor(expected))
+    assert coverage(boxes, 1, 4)[0].tolist() == [[0.0, 0.5, 0.5, 0.0]]
+
+
+def test_the_look_is_drawn_to_what_the_box_covers(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = made(looking=0.5)
+    length = 1 + 8 + task.collate(EXAMPLES).mask.shape[1]
+    shares = torch.full((2, 2, length, length), 9.0)
+    shares[:, :, 0, 1:9] = torch.tensor([1.0, 1, 2, 4, 1, 1, 2, 4])  # of a grid of 2 x 4
+    monkeypatch.setattr(task.transformer, "read", lambda rows, mask: (rows, shares))
+    looking = task.loss(Seen(rows(2), ("a", "b"), task.collate(EXAMPLES)))["grounding/looking"]
+    assert looking.weight == 0.5
+    # of the barn a quarter each of the second and third column, of the lake the first two columns: shares of 16
+    assert looking.value.item() == pytest.approx(((math.log(16) + math.log(8)) / 2 + math.log(16)) / 2)
+    blind = made(looking=0.5, picture={"source": "none"})
+    assert "grounding/looking" not in blind.loss(Seen(rows(2), ("a", "b"), blind.collate(EXAMPLES)))
+    assert "grounding/looking" not in made().loss(Seen(rows(2), ("a", "b"), task.collate(EXAMPLES)))
+
+
+def test_a_look_that_must_move_has_a_finite_gradient() -> None:
+    task = made(looking=1.0)
+    losses = task.loss(Seen(rows(2), ("a", "b"), task.collate(EXAMPLES)))
+    losses["grounding/looking"].value.backward()
+    weights = task.transformer.blocks[-1].attend.query.weight  # type: ignore[union-attr]
+    assert weights.grad is not None
+    assert 0 < float(weights.grad.norm()) < 1e6
+
+
 def test_a_found_box_is_left_top_width_and_height() -> None:
     [found] = answering(made(), 0.375, 0.5, 0.5, 0.25).ground(rows(1), ["the barn"])
     assert found.box == pytest.approx((0.125, 0.375, 0.5, 0.25))
@@ -173,7 +205,7 @@ def test_the_heat_is_what_the_first_row_reads_of_the_picture(monkeypatch: pytest
     shares[0, :, 0] = 7.0
     shares[0, 0, 0, 1:9] = torch.tensor([1.0, 0, 0, 0, 0, 0, 0, 3])
     shares[0, 1, 0, 1:9] = torch.tensor([1.0, 0, 2, 0, 0, 0, 0, 1])
-    monkeypatch.setattr(task.transformer, "attention", lambda rows, mask: shares)
+    monkeypatch.setattr(task.transformer, "read", lambda rows, mask: (rows, shares))
     [found] = task.ground(rows(1), ["the barn"])
     assert found.heat is not None
     torch.testing.assert_close(found.heat, torch.tensor([[2.0, 0, 2, 0], [0, 0, 0, 4]]) / 8)
@@ -220,11 +252,11 @@ def test_a_long_phrase_is_cut_to_its_first_words() -> None:
 )
 def test_a_phrase_that_says_nothing_is_refused(phrase: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        made().phrases.strange(phrase)
+        made().phrases.notes(phrase)
 
 
 def test_unknown_words_are_named() -> None:
-    assert made().phrases.strange("the purple barn") == ["purple"]
+    assert made().phrases.notes("the purple barn") == ["The model does not know the word 'purple'."]
 
 
 def test_phrases_are_read_by_an_encoder(tmp_path: Path) -> None:

@@ -161,13 +161,13 @@ def test_each_gap_is_answered_with_words_alone(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_a_caption_that_asks_nothing_is_refused(caption: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        made().strange(caption)
+        made().notes(caption)
 
 
 def test_unknown_words_are_named_and_a_gap_alone_is_asked() -> None:
     task = made()
-    assert task.strange("a ___ zebra") == ["zebra"]
-    assert task.strange("___") == []
+    assert task.notes("a ___ zebra") == ["The model does not know the word 'zebra'."]
+    assert task.notes("___") == []
     [[words]] = task.fill(rows(1), ["___"])
     assert len(words) == 8
 

@@ -69,15 +69,24 @@ def test_another_encoder_is_refused(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("phrase", "message"),
-    [("  ", r"phrase is empty"), ("красный дом", r"'красный дом' is in a script .* 'bert' does not read")],
+    [
+        ("  ", r"phrase is empty"),
+        ("...", r"'...' holds no word"),
+        ("красный дом", r"'красный дом' is in a script .* 'bert' does not read"),
+    ],
 )
 def test_a_phrase_that_says_nothing_is_refused(phrase: str, message: str, folder: Path) -> None:
     with pytest.raises(UsageError, match=message):
-        encoded(folder).strange(phrase)
+        encoded(folder).notes(phrase)
 
 
 def test_a_phrase_that_is_read_has_nothing_strange(folder: Path) -> None:
-    assert encoded(folder).strange("a red car") == []
+    assert encoded(folder).notes("a red car") == []
+    told = "The model does not know the word '\u8c37\u4ed3'."
+    assert encoded(folder).notes("a red car a red car \u8c37\u4ed3")[:1] == [told]
+    assert encoded(folder, longest=3).notes("a red car a") == [
+        "The phrase has 4 words and marks; the model reads the first 3."
+    ]
 
 
 def test_words_of_another_model_are_refused(tmp_path: Path) -> None:

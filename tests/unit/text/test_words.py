@@ -116,6 +116,16 @@ def test_a_text_without_a_known_word_is_refused(words: Words, text: str, message
         words.strange("question", text)
 
 
+def test_what_is_cut_off_is_told(words: Words) -> None:
+    assert words.notes("question", "a red barn?", 4) == []
+    assert words.notes("question", "a red zebra?", 3) == [
+        "The model does not know the word 'zebra'.",
+        "The question has 4 words and marks; the model reads the first 3.",
+    ]
+    with pytest.raises(UsageError, match="has no word that"):
+        words.notes("question", "zebra zebra a red barn", 2)
+
+
 # --- a pretrained model's pieces --------------------------------------------------------------------------------
 
 

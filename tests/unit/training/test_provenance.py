@@ -36,6 +36,24 @@ def test_only_a_seed_leaves_a_method_the_same(
     assert (seedless(recipe(changes), {**FACTS, **facts}) == seedless(recipe(), FACTS)) is same
 
 
+def test_of_weights_that_are_named_the_content_counts(
+    recipe: Callable[..., Recipe], dataset: FolderDataset, tmp_path: Path
+) -> None:
+    for name in ("one", "same", "other"):
+        path = tmp_path / f"{name}.npz"
+        path.write_bytes(b"other" if name == "other" else b"weights")
+    named = {
+        name: recipe({"train.perceptual": {"network": "squeezenet", "weights": str(tmp_path / f"{name}.npz")}})
+        for name in ("one", "same", "other")
+    }
+    assert seedless(named["one"], FACTS) == seedless(named["same"], FACTS) != seedless(named["other"], FACTS)
+    runs = [Trainer(recipe({"train.steps": 1, "train.seed": seed}), dataset, tmp_path / f"{seed}") for seed in (0, 1)]
+    begun = [seedless(recipe({"train.start_from": str(run.run())}), FACTS) for run in runs]
+    assert begun[0] != begun[1]
+    (tmp_path / "0").rename(tmp_path / "moved")
+    assert seedless(recipe({"train.start_from": str(tmp_path / "moved")}), FACTS) == begun[0]
+
+
 def test_a_model_folder_tells_it(recipe: Callable[..., Recipe], dataset: FolderDataset, tmp_path: Path) -> None:
     made = recipe({"train.steps": 1})
     model = Trainer(made, dataset, tmp_path / "run").run()
