@@ -11,8 +11,15 @@ from tavq.tasks.base import Layout
 from tavq.tasks.folder import TaskConfig
 
 
-@pytest.mark.parametrize("task", ["grounding", "masked-words"])
-@pytest.mark.parametrize(("end", "width", "rows"), [("", 512, 256), ("-tiny", 128, 64)])
+@pytest.mark.parametrize(
+    ("task", "end", "width", "rows"),
+    [
+        ("grounding", "", 512, 256),
+        ("grounding", "-tiny", 128, 64),
+        ("masked-words", "", 512, 256),
+        ("masked-words", "-tiny", 128, 16),
+    ],
+)
 def test_a_recipe_makes_a_network_of_its_size(task: str, end: str, width: int, rows: int) -> None:
     recipe = recipes.load_task(f"{task}{end}")
     assert recipe.task.name == task
