@@ -105,6 +105,12 @@ def test_what_a_task_does_not_read_is_refused(
     assert not (place / "refused").exists()
 
 
+def test_an_evaluation_refuses_what_it_does_not_read(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = trained(place, "vqa")
+    assert run(["task", "evaluate", model, "--data", f"{place}/scenes", "--text", f"{place}/text"]) == 2
+    assert "reads no text" in capsys.readouterr().err
+
+
 def test_a_text_store_that_nothing_reads_is_not_opened(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "scenes", tmp_path / "scenes")
     (tmp_path / "scenes" / "text").mkdir()

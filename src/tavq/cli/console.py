@@ -18,6 +18,10 @@ PLAIN_SECONDS = 10.0
 
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 """An argument of 1 or more."""
+Seed = Annotated[int, Parameter(validator=validators.Number(gte=0))]
+"""An argument of 0 or more, which decides what is drawn."""
+Share = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1))]
+"""An argument above 0, up to 1."""
 
 console = Console(stderr=True, highlight=False)
 

@@ -7,7 +7,7 @@ from typing import Any
 from cyclopts import App
 
 from tavq.cli import console
-from tavq.cli.console import Count
+from tavq.cli.console import Count, Seed
 
 
 def add_to(app: App) -> None:
@@ -41,7 +41,7 @@ class _Listing(App):
         """Sets nothing: the list is the registry's."""
 
 
-def scenes(out: Path, /, *, images: Count = 1000, size: Count = 64, seed: int = 0) -> None:
+def scenes(out: Path, /, *, images: Count = 1000, size: Count = 64, seed: Seed = 0) -> None:
     """Writes the embedded data set: drawn scenes with long true text, boxes, questions and segmentation.
 
     Example: tavq data scenes scenes --images 64 --size 64 --seed 1

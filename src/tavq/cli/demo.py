@@ -6,7 +6,7 @@ from pathlib import Path
 from cyclopts import App
 
 from tavq.cli import console, models, reports
-from tavq.cli.console import Count
+from tavq.cli.console import Count, Seed
 from tavq.cli.data import scenes
 from tavq.cli.text import text
 from tavq.cli.train import run_training
@@ -21,7 +21,7 @@ def add_to(app: App) -> None:
 
 
 def demo(
-    *, out: Path = Path("demo"), images: Count = 2000, size: Count = 64, steps: Count | None = None, seed: int = 0
+    *, out: Path = Path("demo"), images: Count = 2000, size: Count = 64, steps: Count | None = None, seed: Seed = 0
 ) -> None:
     """Draws scenes, encodes their text, trains VQ-GAN and TA-VQ alike, and compares them on held-out scenes.
 

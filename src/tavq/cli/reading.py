@@ -7,14 +7,12 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter, validators
 
 from tavq.cli import console
-from tavq.cli.console import Count
+from tavq.cli.console import Count, Seed, Share
 from tavq.core.errors import UsageError
 
 SHOWN = 5
 BATCH = 32
-Share = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1))]
 Temperature = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=100))]
-Seed = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 Few = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))]
 
 

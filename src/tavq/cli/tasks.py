@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter, validators
 
 from tavq.cli import console
-from tavq.cli.console import Count
+from tavq.cli.console import Count, Seed, Share
 from tavq.cli.train import BarReporter, Settings, tell_changed
 from tavq.core.errors import UsageError
 
@@ -18,7 +18,6 @@ UNLISTED = ("feature_weights", "intervals", "sampling", "seed", "aligned", "read
 DRAWN = re.compile(r"(grid|original|hidden|completed-\d+|\d+(-\d+)?)\.png|grid\.gif")
 """Files that `generate` and `complete` write."""
 
-Share = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1))]
 Positive = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 
 
@@ -228,7 +227,7 @@ def generate(
     segmentation: tuple[Path, ...] = (),
     text_encoder: str | None = None,
     out: Path | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     temperature: Positive = 1.0,
     top_k: Count | None = None,
     top_p: Share | None = None,
@@ -292,7 +291,7 @@ def complete(
     mask: str = "right",
     count: Count = 4,
     out: Path | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     temperature: Positive = 1.0,
     top_k: Count | None = None,
     top_p: Share | None = None,

@@ -313,7 +313,7 @@ def _printable(text: str, but: str = "") -> bool:
 def _named_box(value: Any) -> NamedBox:
     fields = _mapping(value)
     box = fields.get("box")
-    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(number) for number in box):
+    if not isinstance(box, list) or len(box) != 4 or not all(is_number(number) for number in box):
         raise _Unusable("needs a box of four numbers [x, y, width, height]")
     if min(box[2:]) <= 0:
         raise _Unusable(f"has a box without area: {box}")
@@ -324,7 +324,8 @@ def _named_box(value: Any) -> NamedBox:
     return NamedBox((x, y, width, height), _field(fields, "name", _text), tuple(_text(phrase) for phrase in phrases))
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value that was read from JSON is a finite number."""
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # an integer beyond every float

@@ -81,7 +81,7 @@ class Block(nn.Module):
     def shares(
         self, rows: Float[Tensor, "b n c"], mask: Bool[Tensor, "b n"] | None = None
     ) -> Float[Tensor, "b heads n n"]:
-        """How much each row reads of each other in the self-attention."""
+        """How much each row reads of each other in the self-attention; the fused attention does not give it."""
         normed = self.norm_self(rows)
         return self.attend.shares(normed, normed, mask)
 

@@ -15,6 +15,9 @@ from tavq.tasks.folder import KIND as TASK
 from tavq.tasks.folder import TaskModel, load_task
 from tavq.tokenizer import Tokenizer, read_model_config
 
+EVALUATION = "evaluation.json"
+"""Where a run folder keeps its figures."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -103,7 +106,7 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         )
     logged = [line for line in files.read_json_lines(folder / "log.jsonl") if isinstance(line, dict)]
     recipe = folder / "recipe.yaml"
-    evaluation = _mapping(folder / "evaluation.json")
+    evaluation = _mapping(folder / EVALUATION)
     return Run(
         folder,
         name or folder.resolve().name,

@@ -1,29 +1,24 @@
 """Runs of a task that differ in nothing but seeds, as one row of a table; and what such a row says."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tavq.core.config import flat
+from tavq.core.config import UNDECIDING, flat
 from tavq.core.errors import FileError
+from tavq.data.records import is_number
 from tavq.metrics import intervals
-from tavq.report.run import Run
+from tavq.report.run import EVALUATION, Run
 
-FREE = frozenset({
-    "description", "published", "data.workers", "data.fault_budget", "train.seed", "train.log_every",
-    "train.sample_every", "train.checkpoint_every", "train.keep",
-})  # fmt: skip
-"""Settings that may differ within a row: all but the seed decide nothing that is measured."""
+FREE = UNDECIDING | {"train.seed"}
+"""Settings that may differ within a row."""
 
 MADE_OF = ("data_sha256", "text", "segmentation_tokenizer", "size")
 """Of a run's provenance."""
 
 MEASURED_ON = ("data_sha256", "split", "images", "limit", "sampling", "feature_weights", "reader", "aligned")
 """Of its evaluation."""
-
-EVALUATION = "evaluation.json"
 
 SEEN = {"codes": "codes", "features": "features before quantization", "none": "no picture at all"}
 """What is seen of a picture, by `task.picture.source`."""
@@ -117,11 +112,6 @@ def _interval(run: Run, key: str) -> tuple[float, float] | None:
             "run anew."
         )
     return float(ends[0]), float(ends[1])
-
-
-def is_number(value: Any) -> bool:
-    """Whether something of an evaluation is a figure."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 # --- which runs belong together ---------------------------------------------------------------------------------

@@ -147,16 +147,16 @@ class Grounding(ReadingTask):
     def loss(self, batch: Seen) -> Losses:
         """The distance of the box from the true one by its numbers and by its area."""
         rows, mask = self._rows(batch.rows, batch.asked.phrases, batch.asked.mask)
-        found, shares = self._read(rows, mask)
+        found, look = self._read(rows, mask) if self.config.looking else (self._boxes(rows, mask), None)
         true = centred(batch.asked.boxes)
         losses = {
             "grounding/l1": Loss((found - true).abs().sum(dim=1).mean(), 1.0),
             "grounding/giou": Loss((1 - generalized_iou(found, true)).mean(), 1.0),
         }
-        if self.config.looking and shares is not None:
-            covered = coverage(batch.asked.boxes, *shares.shape[1:])
-            looked = -(covered * shares.clamp(min=LEAST_SHARE).log()).sum(dim=(1, 2)).mean()
-            losses["grounding/looking"] = Loss(looked, self.config.looking)
+        if look is not None:
+            covered = coverage(batch.asked.boxes, *look.shape[1:])
+            apart = -(covered * look.clamp(min=LEAST_SHARE).log()).sum(dim=(1, 2)).mean()
+            losses["grounding/looking"] = Loss(apart, self.config.looking)
         return losses
 
     def _rows(
@@ -169,17 +169,24 @@ class Grounding(ReadingTask):
         seen = mask.new_ones(len(mask), 1 + picture.shape[1])
         return all_rows, torch.cat([seen, mask], dim=1)
 
+    def _boxes(self, rows: Float[Tensor, "b r c"], mask: Bool[Tensor, "b r"]) -> Float[Tensor, "b 4"]:
+        """Centre and size of the boxes."""
+        return self._box(self.transformer(rows, mask))
+
+    def _box(self, read: Float[Tensor, "b r c"]) -> Float[Tensor, "b 4"]:
+        return self.head(read[:, 0]).float().sigmoid()
+
     def _read(
         self, rows: Float[Tensor, "b r c"], mask: Bool[Tensor, "b r"]
     ) -> tuple[Float[Tensor, "b 4"], Float[Tensor, "b h w"] | None]:
-        """Centre and size of the boxes, and what share of the look lies on each patch, where a picture is seen."""
-        read, shares = self.transformer.read(rows, mask)
-        boxes, picture = self.head(read[:, 0]).float().sigmoid(), self.config.picture
+        """The boxes, and what share of the look lies on each patch; None where no picture is seen."""
+        picture = self.config.picture
         if picture.source == "none":
-            return boxes, None
+            return self._boxes(rows, mask), None
+        read, shares = self.transformer.read(rows, mask)
         own = shares.float().mean(dim=1)[:, 0, 1 : 1 + self.adapter.length]
         grid = own.view(-1, self.layout.height // picture.patch, self.layout.width // picture.patch)
-        return boxes, grid / grid.sum(dim=(1, 2), keepdim=True).clamp(min=LEAST_SHARE)
+        return self._box(read), grid / grid.sum(dim=(1, 2), keepdim=True).clamp(min=LEAST_SHARE)
 
     # --- use ----------------------------------------------------------------------------------------------------
 
@@ -204,8 +211,7 @@ class Grounding(ReadingTask):
         scores = {name: GroundingScores() for name in ("", *(("constant/", "constant/name/") if guesses else ()))}
         count = 0
         for rows, keys, examples in batches:
-            boxes, _ = self._read(*self._asked(rows, [example.phrase for example in examples]))
-            found = cornered(boxes).tolist()
+            found = cornered(self._boxes(*self._asked(rows, [example.phrase for example in examples]))).tolist()
             for key, example, box in zip(keys, examples, found, strict=True):
                 given = {"": box}
                 if guesses:

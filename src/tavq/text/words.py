@@ -146,7 +146,7 @@ class Words:
         Raises UsageError where there is no text, or none of the words that are read is known.
         """
         told = [f"The model does not know the word {word!r}." for word in self.strange(what, text)]
-        [found] = self._tokenizer.encode_batch([text], add_special_tokens=False)
+        found = self._tokenizer.encode(text, add_special_tokens=False)
         if len(found.ids) <= longest:
             return told
         self.strange(what, text[: found.offsets[longest - 1][1]])

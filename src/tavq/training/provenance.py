@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel
 
 from tavq.core import files
-from tavq.core.config import flat, read_yaml
+from tavq.core.config import UNDECIDING, flat, read_yaml
 from tavq.core.errors import UsageError
 from tavq.core.version import __version__
 from tavq.data.folder import FolderDataset
@@ -21,20 +21,6 @@ from tavq.training.settings import RunRecipe
 
 _short = reprlib.Repr()  # of a setting that differs; VQCT's are thousands of words
 _short.maxstring, _short.maxlist, _short.maxtuple = 80, 4, 4
-
-FREE = {
-    "description",
-    "published",
-    "data.workers",
-    "data.fault_budget",
-    "train.steps",
-    "train.log_every",
-    "train.sample_every",
-    "train.checkpoint_every",
-    "train.keep",
-    "train.alarm_usage",
-}
-"""Settings that a resumed run may change: they decide no weight (train.steps does under a cosine decay)."""
 
 PARTS = (
     ("data set", "data_sha256"),
@@ -78,7 +64,7 @@ def seedless(recipe: RunRecipe, facts: Mapping[str, Any]) -> str:
 
     Of weights that the recipe names their content counts, and not their place.
     """
-    free = (FREE - {"train.steps"}) | {"train.seed"}
+    free = UNDECIDING | {"train.seed"}
     settings = {key: value for key, value in flat(recipe.model_dump(mode="json")) if key not in free}
     for key, content in NAMED.items():
         if settings.get(key) is not None:
@@ -94,7 +80,7 @@ def check_same_run(run: Path, recipe: RunRecipe, facts: Mapping[str, Any]) -> No
         raise UsageError(f"There is no run in {run} to resume; start without --resume.")
     before = dict(flat(read_yaml(files.read_text(path), str(path))))
     now = dict(flat(recipe.model_dump(mode="json")))
-    free = FREE - ({"train.steps"} if recipe.train.decay != "none" else set())
+    free = UNDECIDING | ({"train.steps"} if recipe.train.decay == "none" else set())  # a decay follows from the steps
     fixed = sorted(key for key in {*before, *now} - free if before.get(key) != now.get(key))
     if fixed:
         changes = ", ".join(

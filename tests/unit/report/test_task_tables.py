@@ -169,6 +169,7 @@ def test_seeds_have_students_interval_and_one_seed_its_own(make: Make) -> None:
         ({"accuracy": "high"}, "'accuracy' must be a number, not 'high'"),
         ({"accuracy": True}, "'accuracy' must be a number, not True"),
         ({"accuracy": math.nan}, "'accuracy' must be a number, not nan"),
+        ({"accuracy": 10**400}, "'accuracy' must be a number, not 1000"),
         ({"intervals": [1, 2]}, r"interval of 'accuracy' must be two numbers, not .1, 2"),
         ({"intervals": {"accuracy": ["a", None]}}, r"must be two numbers, not \['a', None\]"),
         ({"intervals": {"accuracy": [0.1]}}, r"must be two numbers, not \[0.1\]"),

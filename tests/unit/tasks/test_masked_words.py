@@ -168,6 +168,9 @@ def test_unknown_words_are_named_and_a_gap_alone_is_asked() -> None:
     task = made()
     assert task.notes("a ___ zebra") == ["The model does not know the word 'zebra'."]
     assert task.notes("___") == []
+    short = made(longest=4)
+    assert short.notes("a ___ zebra a") == ["The model does not know the word 'zebra'."]
+    assert short.notes("a ___ a a a")[-1] == "The caption has 4 words and marks; the model reads the first 3."
     [[words]] = task.fill(rows(1), ["___"])
     assert len(words) == 8
 

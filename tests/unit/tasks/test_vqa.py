@@ -78,6 +78,16 @@ def test_the_end_of_the_question_is_what_the_answer_is_read_from() -> None:
         assert torch.allclose(logits[place], task.head(read[0, -1]), atol=1e-6)
 
 
+def test_what_of_a_question_is_not_read_is_told() -> None:
+    task = made(longest=6)  # five words and the end
+    assert task.notes("what is the color of") == []
+    assert task.notes("what is the color of zebra") == [
+        "The model does not know the word 'zebra'.",
+        "The question has 6 words and marks; the model reads the first 5.",
+    ]
+    assert task.answer(rows(1), ["what is the color of"]) == task.answer(rows(1), ["what is the color of the barn"])
+
+
 def test_the_loss_is_that_of_the_answers_which_can_be_given() -> None:
     task = made(most_answers=2)  # "red" and "brown"
     found = task.collate(ASKED)
