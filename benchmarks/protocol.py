@@ -29,17 +29,18 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from tavq.cli.models import data_config, open_network
 from tavq.cli.protocol import versions
+from tavq.cli.tokenizers import data_config, open_network
 from tavq.core.files import write_json
 from tavq.data.folder import FolderDataset
-from tavq.data.pictures import load_picture
+from tavq.data.images import load_picture
 from tavq.data.transforms import prepare, to_float, to_uint8
 from tavq.metrics import intervals
 from tavq.metrics.distances import Gaussian, frechet_distance
 from tavq.metrics.images import psnr, ssim
-from tavq.nets.features import FeatureNetwork
-from tavq.tokenizer import Tokenizer, find_model, read_model_config
+from tavq.model_folder import find_model, read_model_config
+from tavq.nets.features.extractors import FeatureNetwork
+from tavq.tokenizer import Tokenizer
 
 BATCH = 32
 GROUPS = 20

@@ -14,7 +14,7 @@ import torch
 from timing import compare, report
 
 from tavq.core.files import read_json, write_json
-from tavq.core.mapped import MappedTensors, TensorFile
+from tavq.core.mmap_tensors import MappedTensors, TensorFile
 from tavq.ops.search import search
 
 COUNT = 10

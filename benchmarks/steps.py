@@ -19,11 +19,11 @@ from torch import Tensor
 
 from tavq import recipes
 from tavq.interfaces import Batch, TextFeatures, TextUnits
-from tavq.nets.critics import PatchCritic
+from tavq.nets.discriminators import PatchCritic
+from tavq.recipes.schema import Recipe
 from tavq.recipes.sizes import PaperText
 from tavq.tokenizer import Tokenizer
-from tavq.training.settings import Recipe
-from tavq.training.step import GeneratorStep
+from tavq.training.tokenizer.step import GeneratorStep
 
 FLICKR = ",".join(
     f"{method}-flickr8k"

@@ -19,8 +19,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 import tavq
 from tavq.core.files import write_tensors
-from tavq.data.scenes import LABELS, label_vector, render, sample_scene
-from tavq.nets.features import ScenesNetwork, scenes_layers
+from tavq.nets.features.extractors import ScenesNetwork, scenes_layers
+from tavq.scenes import LABELS, label_vector, render, sample_scene
 
 TRAINING, HELD_OUT = 700_001, 700_002  # seeds of scenes
 DRAWN = 96

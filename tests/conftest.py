@@ -73,7 +73,7 @@ SHAPES: dict[str, Callable[..., Any]] = {
 
 
 def _draw_pictures(folder: Path) -> Path:
-    from tavq.data.pictures import save_png
+    from tavq.data.images import save_png
 
     y, x = np.mgrid[:32, :32]
     lines = []

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tavq.data.exchange.importing import ImportSummary, sources
 from tavq.data.folder import FolderDataset, check
 from tavq.data.records import Record
+from tavq.importers.importing import ImportSummary, sources
 
 
 def jpeg(number: int = 0, width: int = 16, height: int = 12, orientation: int = 1) -> bytes:

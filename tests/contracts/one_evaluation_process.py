@@ -18,9 +18,9 @@ from torch import Tensor
 from tavq.core import files
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader
-from tavq.evaluation import evaluate
+from tavq.evaluation.tokenizer import evaluate
 from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, WHOLE_IDS
-from tavq.nets.features import FeatureNetwork
+from tavq.nets.features.extractors import FeatureNetwork
 
 BATCH = 3
 

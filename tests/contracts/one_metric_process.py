@@ -15,7 +15,7 @@ from tavq.metrics.answers import AnswerScores
 from tavq.metrics.captions import CaptionScores
 from tavq.metrics.distances import PictureSet, set_distances
 from tavq.metrics.grounding import GroundingScores
-from tavq.nets.features import FeatureNetwork
+from tavq.nets.features.extractors import FeatureNetwork
 
 ITEMS = 11
 

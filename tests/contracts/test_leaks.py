@@ -11,14 +11,14 @@ import torch
 
 from tavq.core.config import build
 from tavq.data.folder import FolderDataset
-from tavq.data.pictures import save_png
+from tavq.data.images import save_png
 from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, WHOLE_IDS
+from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import tasks
-from tavq.tasks.folder import load_task
-from tavq.tasks.reading import ReadingTask
+from tavq.tasks.model_folder import load_task
+from tavq.tasks.understanding import ReadingTask
 from tavq.tokenizer import Tokenizer
-from tavq.training.settings import TaskRecipe
-from tavq.training.task_trainer import TaskTrainer
+from tavq.training.task.trainer import TaskTrainer
 
 SMALL: dict[str, Any] = {
     "language": {"layers": 1, "heads": 2, "width": 16, "dropout": 0.1},

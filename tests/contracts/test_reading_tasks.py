@@ -11,8 +11,8 @@ from tavq.core.config import build
 from tavq.data.records import NamedBox, Question, Record
 from tavq.interfaces import total
 from tavq.tasks.base import Layout, tasks
-from tavq.tasks.folder import TaskConfig, load_task, save_task
-from tavq.tasks.reading import ReadingTask, Seen
+from tavq.tasks.model_folder import TaskConfig, load_task, save_task
+from tavq.tasks.understanding import ReadingTask, Seen
 from tavq.tokenizer import Tokenizer
 
 SMALL: dict[str, Any] = {

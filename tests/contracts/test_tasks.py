@@ -15,7 +15,7 @@ from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.interfaces import TextFeatures, total
 from tavq.tasks.base import Codes, DrawingTask, Layout, Prompt, Sampling, Task, tasks
-from tavq.tasks.folder import TaskConfig, load_task, save_task
+from tavq.tasks.model_folder import TaskConfig, load_task, save_task
 from tavq.tokenizer import Tokenizer
 
 SMALL = {"layers": 2, "heads": 2, "width": 16, "steps": 4}

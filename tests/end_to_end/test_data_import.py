@@ -9,8 +9,8 @@ import pytest
 from published import jpeg, lay_out
 
 from tavq.core.registry import Registry
-from tavq.data.exchange.exporting import formats
-from tavq.data.exchange.importing import sources
+from tavq.importers.exporting import formats
+from tavq.importers.importing import sources
 
 Tavq = Callable[..., Any]
 

@@ -12,9 +12,9 @@ import torch
 from formula_weights import weight
 
 from tavq.core.files import sha256
-from tavq.data.pictures import load_picture, save_png
-from tavq.nets.inception import inception_shapes
-from tavq.nets.lpips import PLANS
+from tavq.data.images import load_picture, save_png
+from tavq.nets.features.inception import inception_shapes
+from tavq.nets.features.lpips import PLANS
 
 Tavq = Callable[..., Any]
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from tavq.core import files
-from tavq.core.mapped import MappedTensors
+from tavq.core.mmap_tensors import MappedTensors
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader
 from tavq.data.transforms import to_uint8

@@ -58,8 +58,8 @@ def test_pictures_of_a_text(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     from tavq import Tokenizer
     from tavq.data.folder import FolderDataset
     from tavq.data.loader import DataConfig, EvaluationLoader
-    from tavq.tasks.prompting import Prompter
-    from tavq.tokenizer import read_model_config
+    from tavq.model_folder import read_model_config
+    from tavq.tasks.prompts import Prompter
 
     tokenizer = Tokenizer.from_pretrained(place / "aligned")
     assert tokenizer.aligner is not None

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from tavq.tasks.animating import LAST_MILLISECONDS, MILLISECONDS
+from tavq.tasks.animation import LAST_MILLISECONDS, MILLISECONDS
 
 Tavq = Callable[..., Any]
 

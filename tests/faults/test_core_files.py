@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from tavq.core import files
 from tavq.core.errors import FileError
-from tavq.core.mapped import MappedTensors
+from tavq.core.mmap_tensors import MappedTensors
 
 # --- killed -----------------------------------------------------------------------------------------------------
 

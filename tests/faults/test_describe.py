@@ -16,7 +16,7 @@ import pytest
 from caption_server import Reply, Request, serving, truth
 
 from tavq.data.folder import FolderDataset
-from tavq.data.pictures import save_png
+from tavq.data.images import save_png
 
 COUNT = 24
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tavq.core.errors import DataError
-from tavq.data.pictures import check_picture, load_picture, load_segmentation
+from tavq.data.images import check_picture, load_picture, load_segmentation
 
 
 def png_header(width: int, height: int) -> bytes:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tavq.nets.critics import Blur, CriticConfig, LeCam, PatchCritic
-from tavq.nets.features import FeatureNetwork, SqueezeNet, logits_distance
+from tavq.nets.discriminators import Blur, CriticConfig, LeCam, PatchCritic
+from tavq.nets.features.extractors import FeatureNetwork, SqueezeNet, logits_distance
 
 
 def grid(*values: float) -> Tensor:

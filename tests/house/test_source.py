@@ -20,10 +20,10 @@ import tavq
 from tavq import recipes
 
 CORE_FILES = "tavq/core/files.py"
-CONVERTER = "tavq/core/foreign.py"
+CONVERTER = "tavq/core/conversion.py"
 PACKAGE = Path(__file__).parents[2] / "src" / "tavq"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__main__.py")  # that one runs when imported
-FIGURES = "tavq/data/scenes/figures/"  # one drawing a function, each named after what it draws
+FIGURES = "tavq/scenes/figures/"  # one drawing a function, each named after what it draws
 
 
 def trees(sources: list[Path]) -> Iterator[tuple[str, ast.Module]]:

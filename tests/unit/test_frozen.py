@@ -11,7 +11,7 @@ from tavq.core.config import build
 from tavq.data.folder import FolderDataset
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 from tavq.training import checkpoint
-from tavq.training.trainer import Trainer
+from tavq.training.tokenizer.trainer import Trainer
 
 NET = {"channels": 8, "multipliers": [1, 2, 2], "blocks": 1, "attention": False}
 

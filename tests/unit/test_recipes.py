@@ -10,8 +10,8 @@ from tavq import recipes
 from tavq.cli.recipes import METHODS
 from tavq.core.config import build
 from tavq.core.errors import TavqError, UsageError
+from tavq.recipes.schema import Recipe
 from tavq.recipes.sizes import Counter
-from tavq.training.settings import Recipe
 
 PAPERS = {
     "celeba-hq": METHODS,

@@ -21,17 +21,17 @@ from tavq.cli import (  # noqa: E402  (the commands need `app`)
     demo,
     describe,
     metrics,
-    models,
-    reading,
     recipes,
     reports,
     search,
     tasks,
     text,
+    tokenizers,
     train,
+    understanding,
 )
 
-for part in (demo, data, describe, text, recipes, train, models, tasks, reading, search, metrics, reports):
+for part in (demo, data, describe, text, recipes, train, tokenizers, tasks, understanding, search, metrics, reports):
     part.add_to(app)
 
 

@@ -30,8 +30,8 @@ class _Listing(App):
 
     @property
     def help_epilogue(self) -> str:
-        from tavq.data.exchange.exporting import formats
-        from tavq.data.exchange.importing import sources
+        from tavq.importers.exporting import formats
+        from tavq.importers.importing import sources
 
         registry: Any = sources if self.name == ("import",) else formats
         return "\n".join(f"{name}: {registry[name].layout}\n" for name in registry)
@@ -52,7 +52,7 @@ def scenes(out: Path, /, *, images: Count = 1000, size: Count = 64, seed: Seed =
         size: Side of a picture in pixels.
         seed: Which pictures; picture i depends on the seed and i only.
     """
-    from tavq.data.scenes import write_scenes
+    from tavq.scenes import write_scenes
 
     with console.bar("Drawing scenes", images) as bar:
         write_scenes(out, images, size, seed, bar)
@@ -91,7 +91,7 @@ def import_(kind: str, source: Path, out: Path, /, *, limit: Count | None = None
         limit: Take only so many pictures of each split.
         json: Also write the counts to this file.
     """
-    from tavq.data.exchange.importing import sources
+    from tavq.importers.importing import sources
 
     with console.bar(f"Importing {kind}") as bar:
         summary = sources[kind]().run(source, out, bar, limit)
@@ -115,7 +115,7 @@ def export(folder: Path, out: Path, /, *, to: str, shard_size: Count = 1000, jso
         shard_size: How many pictures a file holds at most.
         json: Also write the counts to this file.
     """
-    from tavq.data.exchange.exporting import formats
+    from tavq.importers.exporting import formats
 
     with console.bar(f"Exporting to {to}") as bar:
         summary = formats[to]().run(folder, out, shard_size, bar)

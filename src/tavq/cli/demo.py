@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from tavq.cli import console, models, reports
+from tavq.cli import console, reports, tokenizers
 from tavq.cli.console import Count, Seed
 from tavq.cli.data import scenes
 from tavq.cli.text import text
@@ -48,7 +48,7 @@ def demo(
         recipe = recipes.load(f"{method}-tiny", changes)
         run_training(recipe, data, run, False, None, f"Training {method}")
     for run in runs:
-        models.evaluate(str(run), data=data)
+        tokenizers.evaluate(str(run), data=data)
         reports.report(run)
     reports.compare(*runs, out=out / "report.html", data=data)
     console.say(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Open {(out / 'report.html').resolve()}")

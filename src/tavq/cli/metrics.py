@@ -60,9 +60,9 @@ def images(
         size: Bring every picture to a square of this side; by default they are taken as they are.
         json: Also write the figures, each picture's too, to this file.
     """
-    from tavq.cli.models import open_network
-    from tavq.comparison import Comparison, PictureFolder, same_files
+    from tavq.cli.tokenizers import open_network
     from tavq.core.devices import default_device
+    from tavq.evaluation.folders import Comparison, PictureFolder, same_files
     from tavq.metrics.reference import read_statistics, write_statistics
 
     _check_call(reference, reference_statistics, save_statistics, paired)
@@ -95,7 +95,7 @@ def convert(
         heads: For LPIPS: its vgg.pth or alex.pth of version 0.1, or its web address.
     """
     from tavq.core.download import fetched
-    from tavq.nets import inception, lpips
+    from tavq.nets.features import inception, lpips
 
     _, _, backbone = kind.partition("-")
     if (heads is None) == bool(backbone):
@@ -136,7 +136,7 @@ def captions(
         json: Also write the figures, each picture's too, to this file.
     """
     from tavq.metrics.captions import CaptionScores
-    from tavq.metrics.submitted import read_captions
+    from tavq.metrics.predictions import read_captions
 
     scores = CaptionScores()
     for key, (caption, truths) in read_captions(predictions, references, subset).items():
@@ -172,7 +172,7 @@ def vqa(
         json: Also write the figures, each question's too, to this file.
     """
     from tavq.metrics.answers import AnswerScores
-    from tavq.metrics.submitted import read_answers
+    from tavq.metrics.predictions import read_answers
 
     read = read_answers(predictions, references, subset)
     one_truth = any(isinstance(question.truth, str) for _, question in read.values())
@@ -205,7 +205,7 @@ def grounding(
         json: Also write the figures, each phrase's too, to this file.
     """
     from tavq.metrics.grounding import GroundingScores
-    from tavq.metrics.submitted import look_like_corners, read_boxes
+    from tavq.metrics.predictions import look_like_corners, read_boxes
 
     scores = GroundingScores()
     read = read_boxes(predictions, references, subset, corners)

@@ -51,7 +51,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def _model(folder: Path, tokenizer: Any) -> dict[str, Any]:
-    from tavq.tokenizer import read_model_config
+    from tavq.model_folder import read_model_config
 
     told = read_model_config(folder)
     kinds = sorted({str(value.dtype).removeprefix("torch.") for value in tokenizer.parameters()})

@@ -67,9 +67,9 @@ def compare(
 
 def _tell_tasks(runs: Any, json: Path | None) -> None:
     """The main figures on the terminal and in a file."""
+    from tavq.report.task.comparison import differences
+    from tavq.report.task.tables import as_json, cells_of, tables_of
     from tavq.report.task_measures import ARROWS
-    from tavq.report.task_side_by_side import differences
-    from tavq.report.task_tables import as_json, cells_of, tables_of
 
     tables = tables_of(runs)
     told = differences(runs, tables)

@@ -172,7 +172,7 @@ def _told(text: str | None, image: Path | None, pictures: Any, texts: Any) -> di
 
 def _square(path: Path, size: int) -> Any:
     """The centre square of a file's picture, as models read it."""
-    from tavq.data.pictures import load_picture
+    from tavq.data.images import load_picture
     from tavq.data.transforms import prepare, to_float
 
     return to_float(prepare(load_picture(path), size))[None]
@@ -182,8 +182,8 @@ def _write_sheet(out: Path, asked: Path | None, names: list[str], folder: Path) 
     import torch
 
     from tavq.core.files import inside
-    from tavq.data.pictures import save_png
-    from tavq.tasks.drawing import grid
+    from tavq.data.images import save_png
+    from tavq.tasks.generation import grid
 
     places = [asked] * (asked is not None) + [inside(folder, name) for name in names]
     if not places:

@@ -83,7 +83,7 @@ def _train(
     from tavq.ops.collective import rank
     from tavq.tasks.base import tasks
     from tavq.text.store import TextStore
-    from tavq.training.task_trainer import TaskTrainer
+    from tavq.training.task.trainer import TaskTrainer
 
     dataset = FolderDataset(data, "train")
     kind = tasks[recipe.task.name]
@@ -147,17 +147,17 @@ def evaluate(
         steps: Passes, of tasks that fill in many tokens at once.
         json: Write the figures to this file too.
     """
-    from tavq.cli.models import open_network
+    from tavq.cli.tokenizers import open_network
     from tavq.core import files
     from tavq.core.devices import default_device
     from tavq.data.folder import FolderDataset
+    from tavq.evaluation.task import evaluate_task
+    from tavq.evaluation.text_questions import open_reader
+    from tavq.evaluation.text_retrieval import open_aligned
+    from tavq.model_folder import find_model, read_model_config
     from tavq.tasks.base import DrawingTask, Sampling
-    from tavq.tasks.evaluating import evaluate_task
-    from tavq.tasks.folder import load_task
-    from tavq.tasks.measuring.answered import open_reader
-    from tavq.tasks.measuring.faithful import open_aligned
+    from tavq.tasks.model_folder import load_task
     from tavq.text.store import TextStore
-    from tavq.tokenizer import find_model, read_model_config
 
     sampling = _sampling(temperature, top_k, top_p, guidance, steps)
     model = load_task(run).to(default_device())
@@ -262,9 +262,9 @@ def generate(
     import torch
 
     from tavq.core.devices import default_device
-    from tavq.tasks.animating import Film, shown
-    from tavq.tasks.drawing import ask, draw, grid, positions, repeated
-    from tavq.tasks.folder import load_task
+    from tavq.tasks.animation import Film, shown
+    from tavq.tasks.generation import ask, draw, grid, positions, repeated
+    from tavq.tasks.model_folder import load_task
 
     sampling = _sampling(temperature, top_k, top_p, guidance, steps)
     model = load_task(run, "generate").to(default_device())
@@ -319,13 +319,13 @@ def complete(
     import torch
 
     from tavq.core.devices import default_device
-    from tavq.data.pictures import load_picture
+    from tavq.data.images import load_picture
     from tavq.data.transforms import prepare, to_float
-    from tavq.tasks.animating import GREY, Film, shown
-    from tavq.tasks.completing import complete as fill
-    from tavq.tasks.completing import read_mask
-    from tavq.tasks.drawing import grid
-    from tavq.tasks.folder import load_task
+    from tavq.tasks.animation import GREY, Film, shown
+    from tavq.tasks.completion import complete as fill
+    from tavq.tasks.completion import read_mask
+    from tavq.tasks.generation import grid
+    from tavq.tasks.model_folder import load_task
 
     sampling = _sampling(temperature, top_k, top_p, 1.0, steps)
     model = load_task(run, "complete").to(default_device())
@@ -377,10 +377,10 @@ def _write(place: Path, names: list[str], pictures: Any, pages: list[Any]) -> No
     What was drawn there before is replaced.
     """
     from tavq.core.files import write_folder
-    from tavq.data.pictures import png_bytes
+    from tavq.data.images import png_bytes
     from tavq.data.transforms import to_uint8
-    from tavq.tasks.animating import gif_bytes
-    from tavq.tasks.drawing import grid
+    from tavq.tasks.animation import gif_bytes
+    from tavq.tasks.generation import grid
 
     with write_folder(place) as folder:
         for name, picture in zip(names, pictures, strict=True):

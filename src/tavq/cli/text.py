@@ -256,7 +256,7 @@ def _short(unit: str) -> str:
 
 
 def _build_word_graph(texts: Texts, encoder: Any, place: Path, fewest: int, vectors: Path | None) -> dict[str, Any]:
-    from tavq.text.wordgraph import build_word_graph
+    from tavq.text.word_graph import build_word_graph
 
     summary = build_word_graph((text for _, text in texts()), encoder, place, fewest, vectors)
     console.say(

@@ -80,7 +80,7 @@ def _train(chosen: Any, data: Path, out: Path, resume: bool, text: Path | None, 
     from tavq.data.folder import FolderDataset
     from tavq.ops.collective import rank, wait_for_all
     from tavq.text.store import TextStore
-    from tavq.training.trainer import Trainer
+    from tavq.training.tokenizer.trainer import Trainer
 
     dataset = FolderDataset(data, "train")
     store = None

@@ -19,7 +19,7 @@ from tavq.ops.collective import from_first
 
 @runtime_checkable
 class Words(Protocol):
-    """What is read of a word graph (tavq.text.wordgraph.WordGraph is one)."""
+    """What is read of a word graph (tavq.text.word_graph.WordGraph is one)."""
 
     adjectives: tuple[str, ...]
     nouns: tuple[str, ...]

@@ -9,7 +9,7 @@ from types import TracebackType
 import numpy as np
 
 from tavq.core.errors import DataError, FileError
-from tavq.core.lines import LinesByPlace, raw_lines
+from tavq.core.jsonl import LinesByPlace, raw_lines
 from tavq.data.records import Description, Fault, Faults, name_hash, read_description
 
 LONG_TEXT = "long_text.jsonl"

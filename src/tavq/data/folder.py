@@ -6,6 +6,7 @@ import os
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -15,9 +16,9 @@ import numpy as np
 
 from tavq.core.errors import DataError, FileError, TavqError, UsageError
 from tavq.core.files import MAX_JSON, inside, read_bytes
-from tavq.core.lines import raw_lines
+from tavq.core.jsonl import raw_lines
 from tavq.data.descriptions import Descriptions
-from tavq.data.pictures import SUFFIXES, check_picture, load_segmentation
+from tavq.data.images import SUFFIXES, check_picture, load_segmentation
 from tavq.data.records import (
     MAX_LINE,
     METADATA,
@@ -79,9 +80,22 @@ class FolderDataset:
     def __iter__(self) -> Iterator[Record]:
         return iter(self.records)
 
+    def subset(self, records: Iterable[Record]) -> "FolderDataset":
+        """The same data set with some of its records, in the order given; faults and fingerprint stay."""
+        chosen = copy(self)
+        chosen.records = list(records)
+        return chosen
+
     def path(self, file_name: str) -> Path:
         """Where a picture or segmentation of this data set lies; FileError when that is outside the folder."""
         return inside(self.folder, file_name)
+
+
+def training_split(dataset: FolderDataset, limit: int | None = None) -> FolderDataset | None:
+    """The training images of the same data set, at most `limit`; None where it has none."""
+    everything = FolderDataset(dataset.folder)
+    chosen = [record for record in everything if record.split == "train"][:limit]
+    return everything.subset(chosen) if chosen else None
 
 
 def _read(folder: Path) -> tuple[list[Record], list[Fault], bytes]:

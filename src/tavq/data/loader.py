@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -23,8 +23,8 @@ from torch.utils.data import DataLoader, Dataset
 from tavq.core.errors import DataError, TavqError
 from tavq.core.files import inside, parse_json
 from tavq.data.folder import FolderDataset
+from tavq.data.images import load_picture, load_segmentation, read_shape
 from tavq.data.palette import Colours, coloured
-from tavq.data.pictures import load_picture, load_segmentation, read_shape
 from tavq.data.records import Fault
 from tavq.data.texts import gather, text_tables
 from tavq.data.transforms import Augment, prepare, to_float
@@ -340,3 +340,8 @@ class EvaluationLoader(_Loader):
 
 def _unchanged(part: Any) -> Any:
     return part
+
+
+def read_pictures(dataset: FolderDataset, keys: Sequence[str], size: int) -> Float[Tensor, "b 3 {size} {size}"]:
+    """Some pictures by name, each its centre square."""
+    return torch.stack([to_float(prepare(load_picture(dataset.path(key), size), size)) for key in keys])

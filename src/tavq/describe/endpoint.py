@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from tavq.core.errors import TavqError, UsageError
 from tavq.describe.answers import TEMPERATURE, Answer, Ask, Attempts, Describer, Outcome
+from tavq.describe.images import data_url, load
 from tavq.describe.pace import Pace, Patience, retry_after
-from tavq.describe.pictures import data_url, load
 
 KEY = "TAVQ_API_KEY"
 NO_KEY = "none"  # sent where there is no key: for want of one the client would send the Hugging Face token it finds

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tavq.core.errors import UsageError
 from tavq.core.files import lock
-from tavq.core.lines import LineAppender
+from tavq.core.jsonl import LineAppender
 from tavq.core.signals import stop_on_signal
 from tavq.data.descriptions import LONG_TEXT, PATTERN, Descriptions
 from tavq.data.folder import iter_undescribed

@@ -16,7 +16,7 @@ from tavq.core.errors import FileError, TavqError, UsageError, first_line
 from tavq.core.files import read_bytes, read_json, sha256_bytes
 from tavq.core.pretrained import hub_folder, quiet_transformers
 from tavq.describe.answers import TEMPERATURE, Answer, Ask, Attempts, Describer, Outcome
-from tavq.describe.pictures import load
+from tavq.describe.images import load
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 FILES = ["*.json", "*.txt", "*.jinja", "tokenizer.model", "*.safetensors"]

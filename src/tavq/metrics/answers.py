@@ -5,7 +5,7 @@ from typing import Any
 
 from tavq.core.errors import DataError
 from tavq.metrics import intervals
-from tavq.metrics.collected import Collected
+from tavq.metrics.keyed import Collected
 from tavq.metrics.vqa import vqa_accuracy
 from tavq.metrics.wups import THRESHOLDS
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tavq.core.errors import DataError
 from tavq.metrics import intervals, ptb
-from tavq.metrics.collected import Collected
+from tavq.metrics.keyed import Collected
 
 ORDER = 4
 """Words of the longest n-gram that counts."""

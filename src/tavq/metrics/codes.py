@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tavq.core.errors import UsageError
 from tavq.metrics import intervals
-from tavq.metrics.collected import Collected
+from tavq.metrics.keyed import Collected
 from tavq.metrics.sums import Sums
 from tavq.ops.collective import summed
 from tavq.ops.grids import stacked

@@ -12,7 +12,7 @@ from tavq.core.errors import DataError
 from tavq.metrics.kernel import kernel_distance
 from tavq.metrics.sample import KeyedSample
 from tavq.metrics.sums import Sums
-from tavq.nets.features import FeatureNetwork
+from tavq.nets.features.extractors import FeatureNetwork
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tavq.core.errors import DataError
 from tavq.metrics import intervals
-from tavq.metrics.collected import Collected
+from tavq.metrics.keyed import Collected
 
 LARGEST = 1e9
 """Pixels; no picture comes near, and areas stay exact."""

@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool2d
 
 from tavq.core.errors import UsageError
 from tavq.metrics import intervals
-from tavq.metrics.collected import Collected
+from tavq.metrics.keyed import Collected
 
 SMALLEST_ERROR = 1e-10
 """Mean squared error below which PSNR stops growing: identical pictures have 100 dB, not infinity."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tavq.core.errors import FileError, UsageError
 from tavq.core.files import parse_json, read_tensors, write_tensors
-from tavq.core.mapped import MappedTensors
+from tavq.core.mmap_tensors import MappedTensors
 from tavq.metrics.distances import Gaussian
 
 METADATA = "statistics"

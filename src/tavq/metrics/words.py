@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tavq.metrics import intervals
-from tavq.metrics.collected import Collected
+from tavq.metrics.keyed import Collected
 
 MASKED = (1, 3)
 """How many words of a text are masked at once, as in LG-VQ's table 3."""

@@ -8,7 +8,7 @@ from typing import Any
 from tavq.core import files
 from tavq.core.config import apply_overrides, build, read_yaml
 from tavq.core.errors import UsageError, unknown
-from tavq.training.settings import Recipe, TaskRecipe
+from tavq.recipes.schema import Recipe, TaskRecipe
 
 MAX_CHAIN = 5
 

@@ -9,10 +9,10 @@ import torch
 
 from tavq.interfaces import TextSource, codebooks
 from tavq.nets.convnet import count_parameters
-from tavq.nets.critics import CriticConfig, PatchCritic
-from tavq.text.wordgraph import WordGraph
+from tavq.nets.discriminators import CriticConfig, PatchCritic
+from tavq.recipes.schema import Recipe
+from tavq.text.word_graph import WordGraph
 from tavq.tokenizer import Tokenizer, TokenizerConfig
-from tavq.training.settings import Recipe
 
 BERT, CLIP = 768, 512
 TOKENS = 49_408

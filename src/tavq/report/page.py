@@ -6,15 +6,18 @@ from typing import Any
 
 from tavq.core import files
 from tavq.core.errors import UsageError
-from tavq.report import gallery, reading_sections, sections, side_by_side, task_sections, task_side_by_side
-from tavq.report.markup import Markup, document, tag
-from tavq.report.meaning import TOP
-from tavq.report.reading_view import look_at_reading
+from tavq.report.html.markup import Markup, document, tag
+from tavq.report.html.style import STYLE
 from tavq.report.run import Run, read_run, read_runs
-from tavq.report.style import STYLE
-from tavq.report.task_tables import tables_of
-from tavq.report.task_view import TaskView, draws, look_at_task
-from tavq.report.view import Progress, Silence, held_out_first, look, spread
+from tavq.report.task import comparison as task_comparison
+from tavq.report.task import sections as task_sections
+from tavq.report.task import understanding_sections
+from tavq.report.task.generation_view import TaskView, draws, look_at_task
+from tavq.report.task.tables import tables_of
+from tavq.report.task.understanding_view import look_at_reading
+from tavq.report.tokenizer import comparison, gallery, sections
+from tavq.report.tokenizer.code_cards import TOP
+from tavq.report.tokenizer.view import Progress, Silence, held_out_first, look, spread
 from tavq.text.store import TextStore
 
 PAIRS = 12
@@ -100,10 +103,10 @@ def write_comparison(
     if found[0].of_task:
         return _compare_tasks(found, out, folder, text, limit, progress or Silence())
     body: list[Any] = [
-        *side_by_side.header(found),
-        side_by_side.figures(found),
-        side_by_side.settings(found),
-        side_by_side.curves(found),
+        *comparison.header(found),
+        comparison.figures(found),
+        comparison.settings(found),
+        comparison.curves(found),
     ]
     if folder is not None:
         dataset = held_out_first(folder, limit)
@@ -113,9 +116,9 @@ def write_comparison(
                 store.check_encoder(run.provenance.get("text"))
         views = [look(run, dataset, store, names, SIDE_TOP, progress or Silence()) for run in found]
         body += [
-            side_by_side.pictures(found, views),
-            side_by_side.codebooks(found, views),
-            side_by_side.codes(found, views),
+            comparison.pictures(found, views),
+            comparison.codebooks(found, views),
+            comparison.codes(found, views),
         ]
     else:
         body.append(sections.note("No data set was found; give one with --data to see pictures and codes."))
@@ -131,7 +134,7 @@ def _of_task(run: Run, folder: Path | None, text: Path | None, limit: int, progr
         parts.append(task_sections.pictures(_look(run, folder, text, limit, progress)))
     elif folder is not None:
         view = look_at_reading(run, folder, limit, lambda done: progress(done, None, f"{run.name}: reading"))
-        parts.append(reading_sections.said(view))
+        parts.append(understanding_sections.said(view))
     return [*parts, gallery.progress_of(run)]
 
 
@@ -144,15 +147,15 @@ def _compare_tasks(
 ) -> Path:
     tables = tables_of(runs)
     body: list[Any] = [
-        *task_side_by_side.header(runs, tables),
-        task_side_by_side.main_figures(tables),
-        task_side_by_side.figures(runs),
-        side_by_side.settings(task_side_by_side.firsts(tables)),
-        task_side_by_side.curves(runs, tables),
+        *task_comparison.header(runs, tables),
+        task_comparison.main_figures(tables),
+        task_comparison.figures(runs),
+        comparison.settings(task_comparison.firsts(tables)),
+        task_comparison.curves(runs, tables),
     ]
     if all(map(draws, runs)):
         views = [_look(run, folder, text, limit, progress) for run in runs]
-        body.append(task_side_by_side.pictures(runs, views))
+        body.append(task_comparison.pictures(runs, views))
     return write(out, "Comparison: " + ", ".join(run.name for run in runs), body)
 
 

@@ -10,10 +10,11 @@ from typing import Any
 from tavq.core import files
 from tavq.core.config import read_yaml
 from tavq.core.errors import FileError, UsageError
+from tavq.model_folder import read_model_config
 from tavq.report.measures import with_gap
-from tavq.tasks.folder import KIND as TASK
-from tavq.tasks.folder import TaskModel, load_task
-from tavq.tokenizer import Tokenizer, read_model_config
+from tavq.tasks.model_folder import KIND as TASK
+from tavq.tasks.model_folder import TaskModel, load_task
+from tavq.tokenizer import Tokenizer
 
 EVALUATION = "evaluation.json"
 """Where a run folder keeps its figures."""

@@ -12,7 +12,7 @@ import torch
 
 from tavq.core import files
 from tavq.core.errors import UsageError
-from tavq.core.mapped import TensorFile
+from tavq.core.mmap_tensors import TensorFile
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader
 from tavq.data.records import Fault

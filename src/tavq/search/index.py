@@ -12,7 +12,7 @@ from pydantic import Field
 from tavq.core.config import Config
 from tavq.core.errors import FileError, UsageError
 from tavq.core.files import check_sha256, parse_json, read_manifest
-from tavq.core.mapped import MappedTensors
+from tavq.core.mmap_tensors import MappedTensors
 from tavq.ops.search import search
 from tavq.search.spaces import LONGEST
 

@@ -15,11 +15,12 @@ from tavq.core.errors import FileError, TrainingError, UsageError
 from tavq.data.records import Record
 from tavq.data.texts import gather
 from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, to_device
-from tavq.tasks.folder import GIVEN, KIND, TOKENIZER, TaskModel, load_task
-from tavq.tasks.prompting import Prompter
-from tavq.tasks.reading import look, texts_of
+from tavq.model_folder import find_model, read_model_config
+from tavq.tasks.model_folder import GIVEN, KIND, TOKENIZER, TaskModel, load_task
+from tavq.tasks.prompts import Prompter
+from tavq.tasks.understanding import look, texts_of
 from tavq.text.store import TextStore
-from tavq.tokenizer import Tokenizer, find_model, read_model_config
+from tavq.tokenizer import Tokenizer
 
 COMMAND = "search"
 

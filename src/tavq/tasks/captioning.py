@@ -26,7 +26,8 @@ from tavq.metrics.captions import CaptionScores, cider_d_of_constants
 from tavq.metrics.meteor import meteor
 from tavq.nets.language import LanguageConfig, LanguageModel, WritingConfig, padded
 from tavq.tasks.base import Layout, tasks
-from tavq.tasks.reading import (
+from tavq.tasks.text_tokenizer import Words
+from tavq.tasks.understanding import (
     Adapter,
     Figures,
     Looked,
@@ -38,7 +39,6 @@ from tavq.tasks.reading import (
     texts_of,
     texts_wanted,
 )
-from tavq.text.words import Words
 
 SAMPLED = 200
 """Training pictures, and captions of theirs, among which the best constant caption is looked for."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import GRANULARITIES, Loss, Losses, TextFeatures, TextUnits
-from tavq.nets.timed import TimedTransformer, draw_small
+from tavq.nets.time_conditioned import TimedTransformer, draw_small
 from tavq.ops import collective
 from tavq.ops.transitions import LOG_ZERO, divergence, log_even, log_point, noised, posterior, schedule
 from tavq.tasks.base import Codes, DrawingTask, Layout, Prompt, Sampling, draw_tokens, filtered, guided, tasks

@@ -22,9 +22,9 @@ from tavq.metrics.grounding import GroundingScores
 from tavq.nets.transformer import Transformer
 from tavq.tasks.base import Layout, tasks
 from tavq.tasks.phrases import EncodedPhrases, LearnedPhrases, Phrases
-from tavq.tasks.reading import Adapter, Figures, Looked, ReadingTask, Seen, Shape, TransformerConfig
+from tavq.tasks.text_tokenizer import Words
+from tavq.tasks.understanding import Adapter, Figures, Looked, ReadingTask, Seen, Shape, TransformerConfig
 from tavq.text.encoders import EncoderRecord, load_encoder
-from tavq.text.words import Words
 
 HIDDEN = 256
 """Width of the box head's inner layers, as in TransVG's code."""

@@ -26,7 +26,8 @@ from tavq.nets.language import padded
 from tavq.nets.transformer import Transformer
 from tavq.tasks.base import Layout, tasks
 from tavq.tasks.phrases import known_words
-from tavq.tasks.reading import (
+from tavq.tasks.text_tokenizer import Words
+from tavq.tasks.understanding import (
     Adapter,
     Figures,
     Looked,
@@ -38,7 +39,6 @@ from tavq.tasks.reading import (
     texts_wanted,
 )
 from tavq.text.vocabulary import FUNCTION
-from tavq.text.words import Words
 
 GAP = re.compile(r"(?<!\w)_+(?!\w)")
 """What stands for a missing word."""

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from tavq.core.devices import default_device
 from tavq.core.errors import FileError, UsageError
 from tavq.nets.language import padded
+from tavq.tasks.text_tokenizer import FILE, Words, cut
 from tavq.text.encoders import EncoderRecord, TextEncoder, load_encoder
-from tavq.text.words import FILE, Words, cut
 
 SHOWN = 40
 """Characters of a phrase that a message shows."""

@@ -26,7 +26,8 @@ from tavq.metrics.ranking import retrieval_of_several
 from tavq.nets.language import padded
 from tavq.nets.transformer import Transformer
 from tavq.tasks.base import Layout, tasks
-from tavq.tasks.reading import (
+from tavq.tasks.text_tokenizer import Words
+from tavq.tasks.understanding import (
     Adapter,
     Figures,
     Looked,
@@ -38,7 +39,6 @@ from tavq.tasks.reading import (
     texts_of,
     texts_wanted,
 )
-from tavq.text.words import Words
 
 TEMPERATURE = 0.07
 """That training begins with; CLIP's."""

@@ -24,8 +24,8 @@ from tavq.interfaces import Loss, Losses
 from tavq.metrics.answers import AnswerScores
 from tavq.nets.language import LanguageConfig, LanguageModel, padded
 from tavq.tasks.base import Layout, tasks
-from tavq.tasks.reading import Adapter, Figures, Looked, ReadingConfig, ReadingTask, Seen, Shape
-from tavq.text.words import Words
+from tavq.tasks.text_tokenizer import Words
+from tavq.tasks.understanding import Adapter, Figures, Looked, ReadingConfig, ReadingTask, Seen, Shape
 
 ANSWERS = "answers.json"
 """A file of the model folder: the answers by their number."""

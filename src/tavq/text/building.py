@@ -24,13 +24,13 @@ from tavq.core.files import (
     write_json,
     write_tensors,
 )
-from tavq.core.mapped import MappedTensors
+from tavq.core.mmap_tensors import MappedTensors
 from tavq.interfaces import POOLED, TOKENS, WHOLE, WHOLE_IDS
-from tavq.text.draft import STORE_FOLDER, Draft, begun, join, tables, texts_of
 from tavq.text.encoders import TextEncoder
 from tavq.text.granularity import MAX_CHARACTERS
 from tavq.text.splitting import Block, Pair, blob, blocks, fingerprint, running_total, split_blocks
 from tavq.text.store import FORMAT, MANIFEST, Array, Contents, TextStore, splitter_record
+from tavq.text.store_writer import STORE_FOLDER, Draft, begun, join, tables, texts_of
 
 LOCK, PLAN = ".lock", "plan.json"
 OWN = re.compile(rf"\.lock|(plan|state)\.json|store|numbering-\w+|block-\d+\.safetensors|{re.escape(TEMPORARY)}.*")

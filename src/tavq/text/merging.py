@@ -10,8 +10,8 @@ from pathlib import Path
 from tavq.core.errors import DataError, UsageError
 from tavq.core.files import lock, sha256_bytes, write_json
 from tavq.text.building import LOCK, PLAN, check_free, check_working
-from tavq.text.draft import join
 from tavq.text.store import STORE, Contents, TextStore
+from tavq.text.store_writer import join
 
 
 def parts_of(out: Path) -> list[Path]:

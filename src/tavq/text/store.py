@@ -16,12 +16,12 @@ from tavq.core.files import (
     read_json_lines,
     read_manifest,
 )
-from tavq.core.mapped import MappedTensors
+from tavq.core.mmap_tensors import MappedTensors
 from tavq.interfaces import GRANULARITIES, POOLED, TOKENS, WHOLE, WHOLE_IDS
 from tavq.text.encoders import EncoderRecord, TextEncoder
 from tavq.text.granularity import clean, load_splitter
 from tavq.text.splitting import text_hash
-from tavq.text.wordgraph import RECORD, WordGraph, read_word_graph
+from tavq.text.word_graph import RECORD, WordGraph, read_word_graph
 
 STORE = "store.safetensors"
 MANIFEST = "manifest.json"

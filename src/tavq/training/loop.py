@@ -18,11 +18,11 @@ from tavq.data.loader import dead_workers_explained
 from tavq.data.records import Fault
 from tavq.interfaces import Losses
 from tavq.ops import collective
+from tavq.recipes.schema import LoopConfig, RunRecipe
 from tavq.training import checkpoint
-from tavq.training.folder import RunFolder
+from tavq.training.ema import RunningMean
 from tavq.training.log import RunLog
-from tavq.training.mean import RunningMean
-from tavq.training.settings import LoopConfig, RunRecipe
+from tavq.training.run_folder import RunFolder
 
 
 @runtime_checkable

@@ -16,8 +16,8 @@ from tavq.core.errors import UsageError
 from tavq.core.version import __version__
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import TextSource
-from tavq.tokenizer import find_model, read_model_config
-from tavq.training.settings import RunRecipe
+from tavq.model_folder import find_model, read_model_config
+from tavq.recipes.schema import RunRecipe
 
 _short = reprlib.Repr()  # of a setting that differs; VQCT's are thousands of words
 _short.maxstring, _short.maxlist, _short.maxtuple = 80, 4, 4

@@ -13,7 +13,7 @@ import torch
 
 from tavq.core import files
 from tavq.core.errors import FileError, UsageError
-from tavq.core.mapped import MappedTensors
+from tavq.core.mmap_tensors import MappedTensors
 
 
 def names(folder: Path) -> list[str]:

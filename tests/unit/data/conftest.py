@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tavq.data.pictures import save_png
+from tavq.data.images import save_png
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tavq.core.errors import DataError
 from tavq.data import descriptions, records
 from tavq.data.descriptions import Descriptions
 from tavq.data.folder import FolderDataset, check, iter_records, iter_texts
-from tavq.data.pictures import save_png
+from tavq.data.images import save_png
 from tavq.data.records import Description, Fault, Faults
 
 ONE = {"file_name": "a.png", "model": "m", "prompt": "p", "text": "First."}

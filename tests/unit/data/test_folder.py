@@ -12,7 +12,7 @@ import pytest
 
 from tavq.core.errors import DataError, UsageError
 from tavq.data.folder import FolderDataset, check, iter_records
-from tavq.data.pictures import save_png
+from tavq.data.images import save_png
 from tavq.data.records import Fault, Faults, NamedBox, Question, Record
 
 Make = Callable[..., Path]

@@ -13,9 +13,9 @@ from PIL import Image
 from tavq.core.config import Config, build
 from tavq.core.errors import DataError, UsageError
 from tavq.data.folder import FolderDataset
+from tavq.data.images import save_png
 from tavq.data.loader import DataConfig, EvaluationLoader, TrainingLoader
 from tavq.data.palette import coloured, colours, stored_colours
-from tavq.data.pictures import save_png
 from tavq.data.transforms import prepare, to_uint8
 
 MAPS = DataConfig(size=16, pictures="segmentation", flip=0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tavq.data.pictures import save_png
+from tavq.data.images import save_png
 
 
 @pytest.fixture

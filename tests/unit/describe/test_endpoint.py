@@ -56,7 +56,7 @@ def test_each_picture_gets_its_own_text(draw: Draw) -> None:
 def test_large_pictures_are_sent_smaller_and_small_ones_as_they_are(tmp_path: Path, draw: Draw) -> None:
     import numpy as np
 
-    from tavq.data.pictures import save_png
+    from tavq.data.images import save_png
 
     folder = draw(1)
     save_png(folder / "large.png", np.full((100, 300, 3), 200, np.uint8))

@@ -14,7 +14,7 @@ from PIL import Image
 from tiny_llava import build
 
 from tavq.core.errors import FileError, UsageError
-from tavq.data.pictures import save_png
+from tavq.data.images import save_png
 from tavq.describe import local
 from tavq.describe.answers import Answer, Ask, Outcome
 from tavq.describe.local import LocalModel, load_model, model_key, question

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from tavq.metrics.distances import FeatureMoments, Gaussian, PictureSet, frechet_distance, set_distances
-from tavq.nets.features import FeatureNetwork
+from tavq.nets.features.extractors import FeatureNetwork
 
 
 class Averages(FeatureNetwork):

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from tavq.cli.models import without_tokens
+from tavq.cli.tokenizers import without_tokens
 from tavq.core.config import build
-from tavq.evaluation import evaluate
+from tavq.evaluation.tokenizer import evaluate
 from tavq.interfaces import Batch, TextFeatures, TextUnits
 from tavq.metrics.words import MaskedWords, WordRelations, keyed_noise
 from tavq.tokenizer import Tokenizer, TokenizerConfig

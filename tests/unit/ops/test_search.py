@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tavq.core.mapped import MappedTensors, TensorFile
+from tavq.core.mmap_tensors import MappedTensors, TensorFile
 from tavq.ops import search as module
 from tavq.ops.search import search
 

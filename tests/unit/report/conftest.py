@@ -15,12 +15,12 @@ from torch import Tensor
 
 from tavq.core.config import apply_overrides
 from tavq.data.folder import FolderDataset
-from tavq.data.pictures import save_png
+from tavq.data.images import save_png
+from tavq.recipes.schema import Recipe
 from tavq.text.building import build_store
 from tavq.text.encoders import TextEncoder
 from tavq.text.store import TextStore
-from tavq.training.settings import Recipe
-from tavq.training.trainer import Trainer
+from tavq.training.tokenizer.trainer import Trainer
 
 SETTINGS: dict[str, Any] = {
     "model": {

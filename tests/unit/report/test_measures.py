@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tavq.report import side_by_side
 from tavq.report.measures import MEASURES, Measure, best, measures_of, with_gap
 from tavq.report.run import Run
+from tavq.report.tokenizer import comparison
 
 BY_KEY = {measure.key: measure for measure in MEASURES}
 PSNR, L1, USAGE = BY_KEY["psnr"], BY_KEY["l1"], BY_KEY["usage"]
@@ -90,7 +90,7 @@ def test_the_outcome_tells_who_is_ahead_by_how_much() -> None:
         run("plain", {**EVALUATION, "usage": 0.9, "dead": 10, "ssim": 0.5}),
         run("aligned", {**EVALUATION, "psnr": 20.5, "usage": 0.8, "dead": 20, "ssim": 0.50001}),
     ]
-    ahead, other, even = side_by_side.outcome(runs)
+    ahead, other, even = comparison.outcome(runs)
     assert ahead == "plain is ahead on 1 of 4 figures: Codebook usage 90.0% against 80.0% (+10.0 points)."
     assert other == "aligned is ahead on 1 of 4 figures: PSNR 20.50 dB against 20.00 dB (+0.50 dB)."
     assert even == "No difference at the printed precision: SSIM, L1."
@@ -98,21 +98,21 @@ def test_the_outcome_tells_who_is_ahead_by_how_much() -> None:
 
 def test_a_figure_that_one_run_lacks_is_no_win() -> None:
     runs = [run("plain", {**EVALUATION, "psnr": 21.0}), run("aligned", {**EVALUATION, "code_text_gap": 0.2})]
-    assert not any("minus others" in sentence for sentence in side_by_side.outcome(runs))
-    assert side_by_side.outcome([runs[0], run("new", None)]) == []
+    assert not any("minus others" in sentence for sentence in comparison.outcome(runs))
+    assert comparison.outcome([runs[0], run("new", None)]) == []
 
 
 def test_the_best_of_three_is_held_against_the_second() -> None:
     runs = [run(str(psnr), {"images": 9, "psnr": psnr}) for psnr in (20.0, 23.0, 22.0)]
-    assert side_by_side.outcome(runs) == ["23.0 is ahead on 1 of 1 figures: PSNR 23.00 dB against 22.00 dB (+1.00 dB)."]
+    assert comparison.outcome(runs) == ["23.0 is ahead on 1 of 1 figures: PSNR 23.00 dB against 22.00 dB (+1.00 dB)."]
 
 
 def test_what_makes_runs_hard_to_compare_is_told() -> None:
     plain = run("plain", EVALUATION)
-    assert side_by_side.differences([plain, run("same", EVALUATION)]) == []
+    assert comparison.differences([plain, run("same", EVALUATION)]) == []
     other = replace(run("other", {**EVALUATION, "images": 100}), provenance={"data_sha256": "b"})
     other.__dict__["model"] = {"step": 300, "seed": 1, "size": 64}
-    told = " ".join(side_by_side.differences([plain, other, run("new", None)]))
+    told = " ".join(comparison.differences([plain, other, run("new", None)]))
     for part in ("different data", "different seeds", "numbers of steps (plain: 400, other: 300", "images", "new."):
         assert part in told
     assert "sizes" not in told
@@ -124,7 +124,7 @@ def test_settings_that_differ_are_listed_once() -> None:
         {"model": {"align": {"name": "ta"}, "net": 1}, "description": "b"},
     ]
     runs = [replace(run(str(n), None), recipe=recipe) for n, recipe in enumerate(recipes)]
-    page = side_by_side.settings(runs)
+    page = comparison.settings(runs)
     assert "model.align.name" in page
     assert ">model.align<" not in page
     assert "model.net" not in page

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from tavq.core.errors import FileError, UsageError
-from tavq.report import gallery
-from tavq.report.association import Associated
-from tavq.report.meaning import CodeCard, Near, Patch
 from tavq.report.page import write_comparison, write_report
+from tavq.report.tokenizer import gallery
+from tavq.report.tokenizer.association import Associated
+from tavq.report.tokenizer.code_cards import CodeCard, Near, Patch
 
 
 class Page(HTMLParser):

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tavq.core.errors import FileError, TavqError, UsageError
-from tavq.report import sections
 from tavq.report.run import read_run, read_runs
+from tavq.report.tokenizer import sections
 
 Make = Callable[..., Path]
 

@@ -17,14 +17,14 @@ from tavq.data.records import Record
 from tavq.interfaces import total
 from tavq.metrics.captions import CaptionScores
 from tavq.nets.language import WritingConfig
+from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import Layout
 from tavq.tasks.captioning import SAMPLED, Captioning, CaptioningConfig, best_constant
-from tavq.tasks.folder import TaskConfig, load_task, save_task
-from tavq.tasks.reading import Seen
-from tavq.text.words import FILE, Words
+from tavq.tasks.model_folder import TaskConfig, load_task, save_task
+from tavq.tasks.text_tokenizer import FILE, Words
+from tavq.tasks.understanding import Seen
 from tavq.tokenizer import Tokenizer, TokenizerConfig
-from tavq.training.settings import TaskRecipe
-from tavq.training.task_trainer import _groups
+from tavq.training.task.trainer import _groups
 
 LAYOUT = Layout(height=2, width=2, sizes=(7,))
 WIDTH = 3

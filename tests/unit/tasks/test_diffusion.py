@@ -13,12 +13,12 @@ from tavq.core.config import build, read_yaml
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import TextFeatures, TextUnits, total
+from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import Codes, Layout, Prompt, Sampling
 from tavq.tasks.diffusion import LEAST_SEEN, Diffusion
-from tavq.tasks.folder import load_task
+from tavq.tasks.model_folder import load_task
 from tavq.tokenizer import Tokenizer, TokenizerConfig
-from tavq.training.settings import TaskRecipe
-from tavq.training.task_trainer import TaskTrainer
+from tavq.training.task.trainer import TaskTrainer
 
 PARTS = Layout(height=2, width=2, sizes=(3, 5))
 RECIPES = Path(__file__).parents[3] / "src/tavq/recipes/tasks"

@@ -15,9 +15,9 @@ from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.records import NamedBox, Record
 from tavq.tasks.base import Layout
-from tavq.tasks.folder import TaskConfig
 from tavq.tasks.grounding import Grounding, GroundingConfig, Pointed, centred, cornered, coverage, generalized_iou
-from tavq.tasks.reading import Seen, examples_of
+from tavq.tasks.model_folder import TaskConfig
+from tavq.tasks.understanding import Seen, examples_of
 
 LAYOUT = Layout(height=2, width=4, sizes=(7,))
 WHOLE = (0.0, 0.0, 1.0, 1.0)

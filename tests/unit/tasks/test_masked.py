@@ -13,12 +13,12 @@ from tavq.core.errors import TrainingError, UsageError
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import total
 from tavq.nets.transformer import grid_positions
+from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import Codes, Layout, Prompt, Sampling, draw_tokens
-from tavq.tasks.folder import load_task
 from tavq.tasks.masked import SPREAD, MaskedTask, greatest, hidden_after, masked_counts
+from tavq.tasks.model_folder import load_task
 from tavq.tokenizer import Tokenizer, TokenizerConfig
-from tavq.training.settings import TaskRecipe
-from tavq.training.task_trainer import TaskTrainer
+from tavq.training.task.trainer import TaskTrainer
 
 PLAIN = Layout(height=3, width=4, sizes=(9,))
 PARTS = Layout(height=2, width=3, sizes=(5, 2, 7))

@@ -12,9 +12,9 @@ from tavq.core.config import build
 from tavq.core.errors import FileError, UsageError
 from tavq.data.records import Record
 from tavq.tasks.base import Layout
-from tavq.tasks.folder import TaskConfig
 from tavq.tasks.masked_words import CONTENT, Guesser, MaskedWordsConfig, MaskedWordsTask, Tally
-from tavq.tasks.reading import Seen
+from tavq.tasks.model_folder import TaskConfig
+from tavq.tasks.understanding import Seen
 
 LAYOUT = Layout(height=2, width=2, sizes=(7,))
 CAPTIONS = ["A red barn beside a lake.", "A red barn, a dog.", "The dog runs!"]

@@ -12,7 +12,7 @@ from torch import Tensor
 from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.tasks.base import Codes, Layout, Prompt, Sampling, draw_tokens, filtered, guided
-from tavq.tasks.folder import TaskConfig
+from tavq.tasks.model_folder import TaskConfig
 from tavq.tasks.prior import Prior, PriorConfig
 
 ONE = Layout(height=3, width=4, sizes=(9,))

@@ -8,7 +8,7 @@ import torch
 from tavq import recipes
 from tavq.nets.convnet import count_parameters
 from tavq.tasks.base import Layout
-from tavq.tasks.folder import TaskConfig
+from tavq.tasks.model_folder import TaskConfig
 
 
 @pytest.mark.parametrize(

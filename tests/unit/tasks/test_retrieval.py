@@ -15,11 +15,11 @@ from tavq.core.errors import FileError, TrainingError, UsageError
 from tavq.data.records import Record
 from tavq.interfaces import total
 from tavq.nets.convnet import count_parameters
+from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import Layout
-from tavq.tasks.folder import TaskConfig
-from tavq.tasks.reading import Seen
+from tavq.tasks.model_folder import TaskConfig
 from tavq.tasks.retrieval import MOST, Retrieval, RetrievalConfig
-from tavq.training.settings import TaskRecipe
+from tavq.tasks.understanding import Seen
 
 FOLDER = Path(tavq.__file__).parent / "recipes" / "tasks"
 LAYOUT = Layout(height=4, width=4, sizes=(7,))

@@ -8,9 +8,9 @@ import torch
 import tavq
 from tavq.core.config import build, read_yaml
 from tavq.nets.convnet import count_parameters
+from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import Layout
-from tavq.tasks.folder import TaskConfig
-from tavq.training.settings import TaskRecipe
+from tavq.tasks.model_folder import TaskConfig
 
 FOLDER = Path(tavq.__file__).parent / "recipes" / "tasks"
 

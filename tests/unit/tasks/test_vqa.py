@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from tavq.core.errors import FileError, UsageError
 from tavq.data.records import Question, Record
 from tavq.tasks.base import Layout
-from tavq.tasks.reading import Seen
+from tavq.tasks.understanding import Seen
 from tavq.tasks.vqa import ANSWERS, Vqa, VqaConfig
 
 LAYOUT = Layout(height=2, width=2, sizes=(5,))

@@ -11,7 +11,7 @@ import pytest
 
 from tavq.core.errors import DataError, FileError, UsageError
 from tavq.core.files import TEMPORARY, read_json, write_json
-from tavq.core.mapped import MappedTensors
+from tavq.core.mmap_tensors import MappedTensors
 from tavq.interfaces import GRANULARITIES
 from tavq.text import building, splitting
 from tavq.text.building import build_store
@@ -287,7 +287,7 @@ def test_it_tells_which_texts_changed(store: TextStore) -> None:
 
 
 def test_keys_whose_hashes_agree_are_told_apart(tiny: TextEncoder, tmp_path: Path, monkeypatch: Any) -> None:
-    for module in ("tavq.text.store", "tavq.text.draft"):
+    for module in ("tavq.text.store", "tavq.text.store_writer"):
         monkeypatch.setattr(f"{module}.text_hash", lambda text: 7)
     store = build_store(TEXTS, tiny, "pattern", tmp_path / "text")
     for key in store.keys:

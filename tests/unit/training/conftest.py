@@ -10,7 +10,7 @@ import pytest
 from tavq.core.config import apply_overrides
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
-from tavq.training.settings import Recipe
+from tavq.recipes.schema import Recipe
 
 SETTINGS: dict[str, Any] = {
     "model": {

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tavq.core.errors import FileError, UsageError
 from tavq.training import checkpoint
-from tavq.training.folder import RunFolder
+from tavq.training.run_folder import RunFolder
 
 HOLD = """
 import fcntl, os, sys, time

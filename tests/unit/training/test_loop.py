@@ -15,10 +15,10 @@ from tavq.core import files
 from tavq.core.errors import TrainingError, UsageError
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import Batch, TextSource
+from tavq.recipes.schema import Recipe, TrainConfig
 from tavq.tokenizer import Tokenizer
 from tavq.training.loop import learning_rate, step_seed
-from tavq.training.settings import Recipe, TrainConfig
-from tavq.training.trainer import Trainer
+from tavq.training.tokenizer.trainer import Trainer
 
 Make = Callable[..., Recipe]
 

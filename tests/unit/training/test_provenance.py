@@ -8,10 +8,10 @@ import pytest
 
 from tavq.core import files
 from tavq.data.folder import FolderDataset
-from tavq.tokenizer import read_model_config
+from tavq.model_folder import read_model_config
+from tavq.recipes.schema import Recipe
 from tavq.training.provenance import seedless
-from tavq.training.settings import Recipe
-from tavq.training.trainer import Trainer
+from tavq.training.tokenizer.trainer import Trainer
 
 FACTS = {"data_sha256": "d", "text": None, "device": "x86_64 CPU"}
 

@@ -1,0 +1,98 @@
+"""Text faithfulness: drawn pictures look for their own text, in the space of an aligned tokenizer."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from tavq.core.errors import UsageError
+from tavq.interfaces import Aligner, TextFeatures
+from tavq.metrics.faithfulness import text_retrieval
+from tavq.model_folder import find_model, read_model_config
+from tavq.tasks.model_folder import TaskModel
+from tavq.text.store import TextStore
+from tavq.tokenizer import Tokenizer
+
+SHUFFLED = "shuffled"
+
+
+def open_aligned(name: str, model: TaskModel, store: TextStore | None) -> Tokenizer:
+    """The tokenizer that judges whether pictures show what their texts say.
+
+    Raises:
+        UsageError: the task draws from no text, or the tokenizer has no aligner, reads text by another encoder or
+            other units of it, or was trained on pictures of another size.
+    """
+    if store is None:
+        raise UsageError(
+            f"The task {model.config.task.name!r} of this model does not draw from text; leave --aligned out."
+        )
+    folder = find_model(name)
+    stored = read_model_config(folder)
+    tokenizer = Tokenizer.from_pretrained(folder)
+    if tokenizer.aligner is None:
+        raise UsageError(
+            f"The tokenizer {name} has no aligner, so it knows nothing of text; give one that was trained with one, as "
+            "by the recipe ta-vqgan or lg-vqgan."
+        )
+    size = model.facts.get("size")
+    if stored.get("size") != size:
+        raise UsageError(
+            f"The tokenizer {name} was trained on pictures of {stored.get('size')} px and this task draws {size} px; "
+            "give an aligned tokenizer of the same size."
+        )
+    _check_text(name, tokenizer, stored, store)
+    return tokenizer
+
+
+def _check_text(name: str, tokenizer: Tokenizer, stored: dict[str, Any], store: TextStore) -> None:
+    own, text = store.manifest.encoder, stored.get("text")
+    told = text.get("encoder") if isinstance(text, dict) else None
+    made = (told.get("name"), told.get("sha256")) if isinstance(told, dict) else (None, own.sha256)
+    if made[1] != own.sha256 or tokenizer.config.text_width != own.width:
+        raise UsageError(
+            f"The tokenizer {name} reads text by the encoder {made[0]!r} ({tokenizer.config.text_width} numbers), the "
+            f"text store {store.folder} was made by {own.name!r} ({own.width}); give a tokenizer that was aligned with "
+            "the same."
+        )
+    if tokenizer.config.reads_whole:
+        store.vocabulary("tokens")  # raises where it holds split texts only
+
+
+class Faithfulness:
+    """How well pictures find their own text among those of the split, by who made the pictures."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.texts: list[Tensor] = []
+        self.pictures: dict[str, list[Tensor]] = {}
+
+    @torch.no_grad()
+    def update(self, text: TextFeatures, pictures: dict[str, Float[Tensor, "b 3 y x"]]) -> None:
+        """Counts a batch: its texts, and pictures of each kind for them; those without text are left out."""
+        aligner = self.tokenizer.aligner
+        assert aligner is not None, "open_aligned checks it"
+        kept = _has_text(text)
+        self.texts.append(aligner.embed_text(text)[kept].float().cpu())
+        for kind, images in pictures.items():
+            self.pictures.setdefault(kind, []).append(self._embedded(aligner, images)[kept].float().cpu())
+
+    def _embedded(self, aligner: Aligner, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
+        return aligner.embed_images(self.tokenizer.quantize(images))
+
+    def compute(self) -> dict[str, dict[str, Any]]:
+        """`KIND/text_recall@1` and so on; `shuffled/…` looks for another picture's text: what chance gives."""
+        texts = torch.cat(self.texts)
+        if len(texts) < 2:
+            return {}
+        kinds = {kind: torch.cat(parts) for kind, parts in self.pictures.items()}
+        found = {kind: text_retrieval(pictures, texts) for kind, pictures in kinds.items()}
+        others = kinds["drawn"].roll(len(texts) // 2, dims=0)  # neighbours in a data set may be alike
+        found[SHUFFLED] = text_retrieval(others, texts)
+        return {f"{kind}/{name}": score for kind, scores in found.items() for name, score in scores.items()}
+
+
+def _has_text(text: TextFeatures) -> Bool[Tensor, " b"]:
+    tables = [text.words, text.phrases, text.sentences] + ([] if text.whole is None else [text.whole])
+    return torch.stack([table.mask.any(dim=1) for table in tables]).any(dim=0)

@@ -1,0 +1,318 @@
+"""Everything that is measured of a tokenizer, in one pass over a split."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tavq.core.errors import DataError, TrainingError, UsageError
+from tavq.core.files import parse_json
+from tavq.data.transforms import to_uint8
+from tavq.interfaces import DEEP, Aligner, Batch, Codebook, Quantized, Quantizer, TextFeatures, TextUnits, to_device
+from tavq.metrics import intervals
+from tavq.metrics.alignment import code_text_cosine, probe, retrieval
+from tavq.metrics.codes import CodeUsage, Surprises
+from tavq.metrics.collapse import warning as collapse_warning
+from tavq.metrics.distances import PictureSet, set_distances
+from tavq.metrics.images import PictureScores
+from tavq.metrics.keyed import Collected
+from tavq.metrics.words import MASKED, MaskedWords, WordRelations, keyed_noise
+from tavq.nets.features.extractors import FeatureNetwork, perceptual_distances
+from tavq.ops.collective import gathered_text, gathered_unequal_rows
+
+
+@runtime_checkable
+class Tokenizes(Protocol):
+    """What evaluation asks of a tokenizer."""
+
+    aligner: Aligner | None
+    codebook: Codebook
+    quantizer: Quantizer
+
+    def quantize(self, images: Float[Tensor, "b 3 y x"]) -> dict[int, Quantized]:
+        """The quantised grids by level."""
+        ...
+
+    def decode(self, indices: Int[Tensor, "b h w *c"]) -> Float[Tensor, "b 3 y x"]:
+        """Pictures of the deep level's indices."""
+        ...
+
+
+class Evaluation:
+    """The running measurements of one split; `evaluate` drives it."""
+
+    def __init__(self, sizes: Sequence[int], networks: Sequence[FeatureNetwork]) -> None:
+        self.networks = networks
+        looks = {n.title("distance"): partial(perceptual_distances, n) for n in networks if n.heads}
+        self.scores = PictureScores(looks)
+        self.pixels = _Pixels()
+        self.sets = [(PictureSet(network), PictureSet(network)) for network in networks if not network.heads]
+        self.codes = CodeUsage(sizes)
+        self.chosen: list[tuple[Sequence[str], Tensor]] = []
+        self.pairs = _Pairs()
+        self.filled = [MaskedWords(count) for count in MASKED]
+        self.relations = WordRelations()
+        self.images = 0
+        self.size: tuple[int, ...] = ()
+
+    def update(self, tokenizer: Tokenizes, batch: Batch) -> None:
+        """Counts a batch, which is on the tokenizer's device."""
+        self._note_size({self.size, tuple(batch.images.shape[-2:])})
+        levels = tokenizer.quantize(batch.images)
+        reconstruction = _finite(tokenizer.decode(levels[DEEP].indices), "reconstructions").clamp(-1, 1)
+        self.pixels.update(batch.keys, batch.images)
+        self.scores.update(batch.keys, reconstruction, batch.images)
+        for rebuilt, originals in self.sets:
+            rebuilt.update(reconstruction, batch.keys)
+            originals.update(batch.images, batch.keys)
+        self.codes.update(levels[DEEP].indices)
+        self.chosen.append((batch.keys, levels[DEEP].indices.to("cpu", torch.int32)))
+        if batch.text is not None:
+            self.pairs.update(tokenizer.aligner, levels, batch.text, batch.keys)
+            if tokenizer.aligner is not None and batch.text.whole is not None:
+                self._ask_of_words(tokenizer.aligner, levels, batch.text, batch.keys)
+        self.images += len(batch.images)
+
+    def _note_size(self, sizes: set[tuple[int, ...]]) -> None:
+        found = sorted(sizes - {()})
+        if len(found) > 1:
+            raise UsageError(f"Pictures of one size can be evaluated together; got {found[0]} and {found[1]}.")
+        self.size = found[0] if found else ()
+
+    def _ask_of_words(
+        self, aligner: Aligner, levels: Mapping[int, Quantized], text: TextFeatures, keys: Sequence[str]
+    ) -> None:
+        assert text.whole is not None
+        noise = keyed_noise(keys, text.whole.mask.shape[1]).to(text.whole.mask.device)
+        for measure in self.filled:
+            filled = aligner.fill_words(levels, text, noise, measure.count)
+            if filled is not None:
+                measure.update(keys, *filled)
+        cosines = aligner.relations(levels, text)
+        if cosines is not None:
+            self.relations.update(keys, *cosines)
+
+    def _word_measures(self) -> list[MaskedWords | WordRelations]:
+        return [*self.filled, self.relations]
+
+    def join(self) -> None:
+        """Counts what all processes have seen as seen here, each picture once; alone, it is only checked.
+
+        Raises:
+            DataError: a picture was seen twice.
+        """
+        told = _told_by_all([self.images, self.size])
+        self.images = sum(images for images, _ in told)
+        self._note_size({tuple(size) for _, size in told})
+        for collected in (self.pixels, self.scores, *self._word_measures()):
+            collected.join()
+        if self.images != len(self.pixels.records):
+            raise DataError(
+                f"{self.images} pictures were measured and {len(self.pixels.records)} of them differ by key; each "
+                "picture is measured once, and by one process."
+            )
+        self.codes.join()
+        self.pairs.join()
+        for rebuilt, originals in self.sets:
+            rebuilt.join()
+            originals.join()
+
+    def compute(self) -> dict[str, Any]:
+        """The result of `evaluate`, once all processes are joined."""
+        figures: dict[str, Any] = {"images": self.images, "size": list(self.size)}
+        scores = self.scores.compute()
+        figures |= _values(scores)
+        for rebuilt, originals in self.sets:
+            figures |= set_distances(rebuilt, originals)
+        pairs = self.pairs.compute()
+        figures |= self.codes.compute() | pairs["figures"]
+        words: dict[str, Any] = {}
+        for measure in self._word_measures():
+            words |= measure.compute()
+        weights = {n.title("distance") if n.heads else n.name: n.sha256 for n in self.networks}
+        return {
+            **figures,
+            **_values(words),
+            "feature_weights": weights,
+            "intervals": _intervals(scores) | self._perplexity() | pairs["intervals"] | _intervals(words),
+            "protocol": self._protocol(weights),
+        }
+
+    def _perplexity(self) -> dict[str, list[float]]:
+        surprises = Surprises(self.codes)
+        for keys, indices in self.chosen:
+            surprises.update(keys, indices.long())
+        surprises.join()
+        ends = surprises.interval()
+        return {} if ends is None else {"perplexity": ends}
+
+    def _protocol(self, weights: Mapping[str, str]) -> dict[str, Any]:
+        """What must be the same for another to measure the same."""
+        return {
+            "pictures": {"count": self.images, "size": list(self.size), "sha256": self.pixels.compute()},
+            "reconstructions": {"range": [-1, 1], "clamped": True, "rounded_to_8_bits": False},
+            "reference": "the originals of the same pictures",
+            "feature_weights": dict(weights),
+            "intervals": {**intervals.ABOUT, "over": "pictures"},
+        }
+
+
+def _told_by_all(own: Any) -> list[Any]:
+    """What each process has to say, in the order of their ranks."""
+    return [parse_json(text, "Another process's measurements") for text in gathered_text(json.dumps(own))]
+
+
+def _values(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
+    return {name: score["value"] for name, score in scores.items()}
+
+
+def _intervals(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, list[float]]:
+    return {name: score["interval"] for name, score in scores.items() if score["interval"] is not None}
+
+
+class _Pixels(Collected):
+    """The very pixels that were measured, as one hash: it tells a stranger whether theirs are the same."""
+
+    def update(self, keys: Sequence[str], images: Float[Tensor, "b 3 y x"]) -> None:
+        for key, picture in zip(keys, to_uint8(images).cpu().numpy(), strict=True):
+            self._add(key, hashlib.sha256(picture.tobytes()).hexdigest())
+
+    def compute(self) -> str:
+        """The sha256 of a line for each picture in the order of keys: the sha256 of its bytes [3 y x], and its key."""
+        lines = "".join(f"{digest}  {key}\n" for key, digest in self.ordered())
+        return hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class _Pairs:
+    """What is kept of each picture that has text: a vector of its codes and one of its text, in two spaces."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, list[str]] = {"aligned": [], "probed": []}
+        self.rows: dict[str, list[tuple[Tensor, Tensor]]] = {"aligned": [], "probed": []}
+
+    def update(
+        self, aligner: Aligner | None, levels: Mapping[int, Quantized], text: TextFeatures, keys: Sequence[str]
+    ) -> None:
+        if aligner is not None:
+            self._keep("aligned", _has_text(text), keys, aligner.embed_images(levels), aligner.embed_text(text))
+        sentences = text.sentences
+        codes = levels[DEEP].entries.mean(dim=(2, 3))
+        self._keep("probed", sentences.mask.any(dim=1), keys, codes, _mean_unit(sentences))
+
+    def _keep(self, kind: str, kept: Bool[Tensor, " b"], keys: Sequence[str], codes: Tensor, texts: Tensor) -> None:
+        self.keys[kind] += [key for key, keep in zip(keys, kept.tolist(), strict=True) if keep]
+        codes, texts = _finite(codes[kept], f"{kind} codes"), _finite(texts[kept], f"{kind} texts")
+        self.rows[kind].append((codes.float().cpu(), texts.float().cpu()))
+
+    def join(self) -> None:
+        """Puts the rows of all processes together, in each of them."""
+        told = _told_by_all(self.keys)
+        for kind, rows in self.rows.items():
+            self.keys[kind] = [key for keys in told for key in keys[kind]]
+            codes, texts = (gathered_unequal_rows(column) for column in _stacked(rows))
+            self.rows[kind] = [(codes, texts)]
+
+    def _matrices(self, kind: str) -> tuple[Tensor, Tensor]:
+        """Rows in the order of their keys' hashes: any order of the loader gives the same, and it says nothing."""
+        hashes = [hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest() for key in self.keys[kind]]
+        order = torch.tensor(sorted(range(len(hashes)), key=hashes.__getitem__), dtype=torch.int64)
+        codes, texts = _stacked(self.rows[kind])
+        return codes[order], texts[order]
+
+    def compute(self) -> dict[str, dict[str, Any]]:
+        """`figures` and their `intervals`."""
+        aligned, probed = self._matrices("aligned"), self._matrices("probed")
+        cosines, found = code_text_cosine(*aligned), probe(*probed)
+        ends = cosines.pop("intervals") | found.pop("intervals")
+        ranked = retrieval(*aligned) if len(aligned[0]) else None
+        if ranked is not None:
+            ends |= {f"retrieval.{name}": pair for name, pair in ranked.pop("intervals").items()}
+        figures = {"images_with_text": len(probed[0]), **cosines, "retrieval": ranked, **found}
+        return {"figures": figures, "intervals": ends}
+
+
+def _stacked(rows: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    if not rows:
+        return torch.zeros(0, 1), torch.zeros(0, 1)
+    codes, texts = (torch.cat(column) for column in zip(*rows, strict=True))
+    return codes, texts
+
+
+def _finite(values: Tensor, what: str) -> Tensor:
+    if not bool(values.isfinite().all()):
+        raise TrainingError(
+            f"The tokenizer's {what} are not finite, so nothing can be measured; use an earlier checkpoint."
+        )
+    return values
+
+
+def _has_text(text: TextFeatures) -> Bool[Tensor, " b"]:
+    tables = [text.words, text.phrases, text.sentences] + ([] if text.whole is None else [text.whole])
+    return torch.stack([table.mask.any(dim=1) for table in tables]).any(dim=0)
+
+
+def _mean_unit(units: TextUnits) -> Float[Tensor, "b t"]:
+    """The mean of each picture's unit vectors; padding does not count."""
+    weights = units.mask[:, :, None].to(units.vectors.dtype)
+    return torch.where(units.mask[:, :, None], units.vectors, 0).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+@torch.no_grad()
+def evaluate(
+    tokenizer: Tokenizes,
+    batches: Iterable[Batch],
+    networks: Sequence[FeatureNetwork] = (),
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """All measurements of a tokenizer on a split, ready for JSON: None where one is undefined, never NaN.
+
+    Several processes measure together, each a part of the split, and all give what one does. Sums of whole numbers
+    and of single pictures' values are then the same to the last bit where the batches are; Fréchet distances are the
+    same to rounding.
+
+    - `images`, `size` [y, x]: what was measured. Reconstructions are clamped to [-1, 1] and not rounded to 8 bits.
+    - `psnr`, `ssim`, `l1`, `l2`: means over pictures (`metrics.images`).
+    - `ms_ssim`: the same, None for pictures below 176 x 176.
+    - `fd_<network>`, `fd_<network>_warning`, `kid_<network>`, `kid_<network>_standard_error` for each of `networks`
+      (`metrics.distances`); of a network with learned heads instead its distance, `lpips_vgg`, as a mean over pictures.
+      `feature_weights`: their sha256 by name.
+    - `usage`, `perplexity`, `dead`, `top_entries` of the deep grid (`metrics.codes`); `usage_warning` where they
+      show a collapse.
+    - `code_text_cosine`, `code_text_cosine_shuffled`, `retrieval`: None without an aligner or text.
+    - `probe_code_text_cosine`, `probe_retrieval`: for any tokenizer, None without text (`metrics.alignment`).
+    - `masked_words_recall@1_of_1`, `masked_words_recall@1_of_3`, `word_code_mse`: None where the aligner has no
+      answer, as LG-VQ's has (`metrics.words`).
+    - `images_with_text`: pictures with at least one sentence, on which the probe stands.
+    - `intervals`: the 95 % bootstrap interval over pictures of each figure that has one, by dotted name. Usage, dead
+      entries, ranks and Fréchet distances have none: they are no means over pictures.
+    - `protocol`: what another needs to measure the same, as far as it is known here.
+
+    The tokenizer should be in evaluation mode. Memory is that of one batch, plus, for each picture, its figures and
+    indices and, where it has text, its mean code, its mean sentence and its two embeddings.
+
+    Args:
+        tokenizer: what encodes and decodes.
+        batches: pictures of one size, those of this process; read once.
+        networks: feature networks of the distances, on the tokenizer's device.
+        progress: called with the number of pictures done after each batch.
+
+    Raises:
+        TrainingError: the tokenizer gives NaN or infinity.
+        DataError: a picture came twice.
+        UsageError: the pictures differ in size or are too small for a metric.
+    """
+    entries = tokenizer.codebook()
+    running = Evaluation(tokenizer.codebook.sizes, networks)
+    for batch in batches:
+        running.update(tokenizer, to_device(batch, entries.device))
+        if progress is not None:
+            progress(running.images)
+    running.join()
+    result = running.compute()
+    warning = collapse_warning(result, running.codes, tokenizer.quantizer.random)
+    return result | {"usage_warning": warning}

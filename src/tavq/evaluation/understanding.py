@@ -1,0 +1,53 @@
+"""How well a reading task reads pictures that it was not trained on."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from tavq.data.folder import FolderDataset, training_split
+from tavq.data.loader import DataConfig, EvaluationLoader
+from tavq.tasks.model_folder import TaskModel
+from tavq.tasks.understanding import Looked, ReadingTask, examples_in, examples_of, look
+
+BATCH = 32
+
+
+def evaluate_reading(
+    model: TaskModel, dataset: FolderDataset, limit: int | None, progress: Callable[[int], None] | None
+) -> dict[str, Any]:
+    """All figures of a task that reads, on a split, with `intervals`, beside those of answers without looking.
+
+    Answers without looking are taken from the training split of the same data set. Pictures are the split's centre
+    squares.
+    """
+    task: ReadingTask = model.task
+    train = training_split(dataset, None)
+    known = examples_of(type(task), model.config.task, train) if train is not None else []
+    with torch.no_grad():
+        figures = task.measure(_looked(model, dataset, limit, progress), known)
+    return {
+        **{name: scored["value"] for name, scored in figures.items()},
+        "intervals": {name: scored["interval"] for name, scored in figures.items() if scored["interval"] is not None},
+    }
+
+
+def _looked(
+    model: TaskModel, dataset: FolderDataset, limit: int | None, progress: Callable[[int], None] | None
+) -> Iterator[Looked]:
+    """The examples of the split in batches of pictures."""
+    done = 0
+    records = {record.file_name: record for record in dataset}
+    device = next(model.task.parameters()).device
+    loader = EvaluationLoader(dataset, DataConfig(size=int(model.facts["size"])), BATCH, None, limit)
+    task, config = model.task, model.config
+    for batch in loader:
+        found = [examples_in(type(task), config.task, dataset, records[key]) for key in batch.keys]
+        asked = [(row, example) for row, examples in enumerate(found) for example in examples]
+        if asked:
+            rows = look(model.tokenizer, config.layout, config.task.picture, batch.images.to(device))
+            places = [row for row, _ in asked]
+            yield rows[places], [batch.keys[place] for place in places], [example for _, example in asked]
+        done += len(batch.keys)
+        if progress is not None:
+            progress(done)

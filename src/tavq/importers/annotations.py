@@ -1,0 +1,71 @@
+"""Values in the annotations of other projects, which come from strangers, too: what can be used of them."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tavq.core.errors import DataError
+from tavq.core.files import read_json
+from tavq.data.images import MAX_PIXELS
+from tavq.data.records import Box
+from tavq.importers.rescaling import Size
+
+
+def read_lists(path: Path, names: Iterable[str], left_out: Counter[str]) -> dict[str, list[dict[str, Any]]]:
+    """The named lists of mappings in a JSON file; entries that are no mappings are counted and left out."""
+    value = read_json(path)
+    lists = {}
+    for name in names:
+        entries = value.get(name) if isinstance(value, dict) else None
+        if not isinstance(entries, list):
+            raise DataError(f"{path} has no list {name!r}; expected a mapping that holds one.")
+        lists[name] = mappings(entries, left_out)
+    return lists
+
+
+def mappings(entries: Iterable[Any], left_out: Counter[str]) -> list[dict[str, Any]]:
+    """The mappings among the entries; the others are counted."""
+    entries = list(entries)
+    kept = [entry for entry in entries if isinstance(entry, dict)]
+    left_out["entries that are no mapping"] += len(entries) - len(kept)
+    return kept
+
+
+def identity(entry: dict[str, Any], name: str) -> int | str | None:
+    """The number or text by which entries name each other, or None."""
+    value = entry.get(name)
+    return value if type(value) in (int, str) else None
+
+
+def read_size(entry: dict[str, Any], width: str = "width", height: str = "height") -> Size | None:
+    """(width, height) of an entry, or None where it gives none that can be."""
+    size = entry.get(width), entry.get(height)
+    if not all(type(side) is int and side > 0 for side in size) or math.prod(size) > MAX_PIXELS:  # type: ignore[arg-type]
+        return None
+    return size  # type: ignore[return-value]
+
+
+def read_box(value: Any) -> Box | None:
+    """Four finite numbers with an area, or None."""
+    if not isinstance(value, list | tuple) or len(value) != 4:
+        return None
+    if not all(isinstance(number, int | float) and abs(number) < 1e9 for number in value) or min(value[2:]) <= 0:
+        return None
+    x, y, w, h = (float(number) for number in value)
+    return x, y, w, h
+
+
+def foreign_captions(fields: Mapping[str, Any]) -> list[Any]:
+    """The captions of a record of another project, under any of their usual names; not yet known to be text.
+
+    `{"raw": "A dog."}` in a list, as Karpathy's sentences are kept, counts as its text.
+    """
+    for name in ("captions", "caption", "sentences", "text"):
+        value = fields.get(name)
+        if isinstance(value, str) and value.strip():
+            return [value]
+        if isinstance(value, list) and value:
+            return [each.get("raw") if isinstance(each, dict) else each for each in value]
+    return []

@@ -1,0 +1,65 @@
+"""ADE20K as SceneParse150: 22,210 scenes with the class of every pixel, of 150."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from tavq.core.errors import DataError
+from tavq.core.files import read_bytes, read_text
+from tavq.data.folder import Progress
+from tavq.data.records import Record
+from tavq.importers.archives import FoundPictures
+from tavq.importers.importing import ImportSummary, Source, sources
+from tavq.importers.layouts import find_file, need_folder
+from tavq.importers.published import Published
+from tavq.importers.reasons import NOT_LISTED
+
+NAMES = "objectInfo150.txt"
+SPLITS = {"train": "training", "val": "validation"}
+
+
+@sources.register("ade20k")
+class Ade20k(Source):
+    """Zhou et al. 2017, in the form of the scene parsing challenge of 2016 (ADEChallengeData2016).
+
+    20,210 pictures for training and 2,000 for validation; those for testing were never labelled. A pixel is 0 (other)
+    or 1 to 150. There are no captions. The full ADE20K, whose 3,000 classes are coded in colours and named in a
+    pickle, is not read.
+    """
+
+    layout = f"ADEChallengeData2016/{NAMES}, images/{{training,validation}}/, annotations/{{training,validation}}/"
+
+    def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
+        """Writes the pictures to `out`/images and the annotations to `out`/segmentation, both unchanged."""
+        root = find_file(source, NAMES, ("ADEChallengeData2016",)).parent
+        classes = _classes(root / NAMES)
+        for published in SPLITS.values():
+            need_folder(root, [f"images/{published}"], "pictures")
+        pictures = FoundPictures([root / "images"], known_as=str)
+        records, annotations, left_out = {}, {}, Counter[str]()
+        for split, published in SPLITS.items():
+            for name in sorted(name for name in pictures if name.rpartition("/")[0] == published):
+                place = PurePosixPath(name).with_suffix(".png")
+                annotations[name] = root / "annotations" / place
+                if annotations[name].is_file():
+                    records[name] = Record(f"images/{name}", split, segmentation=f"segmentation/{place}")
+                else:
+                    left_out[NOT_LISTED] += 1
+
+        def stored(chosen: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+            return ((name, read_bytes(annotations[name])) for name in chosen)
+
+        found = Published(pictures, records, left_out=left_out, segmentations=stored, classes=classes)
+        return found.write(out, progress, limit)
+
+
+def _classes(path: Path) -> dict[int, str]:
+    """The names by class number, from a table whose first column is the number and whose last is the name."""
+    names = {"0": "other"}
+    for line in read_text(path).splitlines()[1:]:
+        if line.strip():
+            columns = line.split("\t")
+            names[columns[0].strip()] = columns[-1].strip()
+    if list(names) != [str(number) for number in range(len(names))] or len(names) == 1:
+        raise DataError(f"{path} does not number its classes from 1 on; expected the columns Idx, ..., Name with tabs.")
+    return dict(enumerate(names.values()))

@@ -1,0 +1,90 @@
+"""Flickr30k: 31,783 photographs with five captions each."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tavq.core.errors import DataError
+from tavq.core.files import read_json, read_text
+from tavq.data.folder import Progress
+from tavq.data.records import Record
+from tavq.importers.archives import find_pictures
+from tavq.importers.importing import ImportSummary, Source, sources
+from tavq.importers.layouts import find_file, in_order, picture_lines, token_captions
+from tavq.importers.published import Published
+from tavq.importers.reasons import EMPTY_CAPTION, NO_FILE, NO_SPLIT, NOT_LISTED
+
+TOKENS, TABLE, KARPATHY = "results_20130124.token", "results.csv", "dataset_flickr30k.json"
+TEXT_FOLDERS = ("flickr30k", "flickr30k_images")
+PICTURES = (
+    ["flickr30k-images"], ["flickr30k_images/flickr30k_images"], ["flickr30k_images"], ["images"], ["flickr30k*"],
+)  # fmt: skip
+SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
+
+
+@sources.register("flickr30k")
+class Flickr30k(Source):
+    """Young et al. 2014: the publishers' token file, or the table `results.csv` in which it is passed on.
+
+    The publishers gave no split. Karpathy's (dataset_flickr30k.json: 29,000, 1,014 and 1,000 pictures) is taken where
+    it is there, else that of Flickr30k Entities (train.txt, val.txt and test.txt), else everything is for training.
+    For research use only; the photographs belong to their makers.
+    """
+
+    layout = (
+        f"{TOKENS} or {TABLE}, pictures in flickr30k-images/ or an archive flickr30k*, {KARPATHY} where it is there"
+    )
+
+    def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
+        """Writes the pictures unchanged to `out`/images, with their captions in the published order."""
+        captions, empty = _captions(source)
+        splits = _splits(source, captions)
+        pictures = find_pictures(source, *PICTURES)
+        records = {
+            name: Record(f"images/{name}", splits[name], captions[name])
+            for name in captions
+            if name in splits and name in pictures
+        }
+        left_out = Counter(
+            {
+                NO_SPLIT: len([name for name in pictures if name in captions and name not in splits]),
+                NOT_LISTED: len([name for name in pictures if name not in captions]),
+                NO_FILE: len(captions.keys() - set(pictures)),
+                EMPTY_CAPTION: empty,
+            }
+        )
+        return Published(pictures, records, left_out=left_out).write(out, progress, limit)
+
+
+def _captions(source: Path) -> tuple[dict[str, tuple[str, ...]], int]:
+    places = [source, *(source / folder for folder in TEXT_FOLDERS)]
+    tables = [place / TABLE for place in places if (place / TABLE).is_file()]
+    if not tables or any((place / TOKENS).is_file() for place in places):
+        return token_captions(find_file(source, TOKENS, TEXT_FOLDERS))
+    numbered = []
+    for number, line in enumerate(read_text(tables[0]).splitlines()[1:], 2):
+        # one line as it is passed on lacks its second bar: `2199200615.jpg| 4   A dog runs across the grass .`
+        found = re.fullmatch(r"\s*([^|]+?)\s*\|\s*(\d{1,9})\b\s*\|?\s*(.*)", line)
+        if found is None and line.strip():
+            raise DataError(f"{tables[0]} line {number} is {line[:60]!r}; expected NAME| NUMBER| caption.")
+        if found is not None:
+            numbered.append((found[1], int(found[2]), found[3]))
+    return in_order(numbered)
+
+
+def _splits(source: Path, captions: Mapping[str, Any]) -> dict[str, str]:
+    if (source / KARPATHY).is_file():
+        return _karpathy(source / KARPATHY)
+    lists = {split: source / f"{split}.txt" for split in ("train", "val", "test")}
+    if lists["train"].is_file():
+        return {name: split for split, path in lists.items() for name in picture_lines(path, ".jpg")}
+    return dict.fromkeys(captions, "train")
+
+
+def _karpathy(path: Path) -> dict[str, str]:
+    try:
+        return {each["filename"]: SPLITS[each["split"]] for each in read_json(path)["images"]}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is not Karpathy's list: expected images with a filename and a split.") from error

@@ -1,0 +1,114 @@
+"""Data sets of the Hugging Face hub, and local folders that its package `datasets` reads."""
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tavq.core.errors import DataError, FileError, UsageError
+from tavq.core.files import read_bytes
+from tavq.data.folder import Progress
+from tavq.data.images import FORMATS
+from tavq.importers.importing import ImportSummary, Source, sources
+from tavq.importers.layouts import split_named
+from tavq.importers.reasons import UNREADABLE
+from tavq.importers.writer import Intake, taking_in
+
+SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif"}
+SAVED = ("dataset_dict.json", "state.json")
+"""What `save_to_disk` leaves in its folder."""
+
+
+@sources.register("huggingface")
+class HuggingFace(Source):
+    """A folder of pictures (`imagefolder`), what `save_to_disk` wrote, or a name on the hub (`owner/name`).
+
+    The first column of pictures is taken, and the columns `captions` (or `caption`, `sentences`, `text`),
+    `long_text`, `objects` and `questions` where they are in the form of metadata.jsonl. The splits train, validation
+    and test keep their meaning; a data set without any is for training. Needs the extra `tavq[hf]`; from version 4 on
+    `datasets` runs no code that comes with a data set, and older ones are refused.
+    """
+
+    layout = "a local imagefolder or save_to_disk folder, or a name on the hub; needs: pip install 'tavq[hf]'"
+
+    def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
+        """Writes the pictures byte for byte to `out`/images/SPLIT/NUMBER.jpg."""
+        datasets = _package()
+        splits = _splits(datasets, source)
+        done, total = 0, sum(map(len, splits.values()))
+        with taking_in(out, limit) as intake:
+            for published, rows in splits.items():
+                split = split_named(published)
+                for number, (data, fields) in enumerate(_rows(datasets, source, rows) if split else ()):
+                    if intake.has_room(str(split)):
+                        _take(intake, str(split), number, data, fields)
+                    done += 1
+                    if progress:
+                        progress(done, total)
+                if split is None:
+                    intake.left_out[f"pictures of the split {published!r} (train, val and test are known)"] += len(rows)
+            return intake.finish()
+
+
+def _package() -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise UsageError("This needs the package datasets, which is not installed: pip install 'tavq[hf]'.") from error
+    if int(datasets.__version__.partition(".")[0]) < 4:  # these run code that comes with a data set
+        raise UsageError(f"datasets {datasets.__version__} is too old, 4 is needed: pip install --upgrade 'tavq[hf]'.")
+    return datasets
+
+
+def _splits(datasets: Any, source: Path) -> Mapping[str, Any]:
+    """The rows of each split. The package raises errors of many kinds; each becomes one line that names the source."""
+    try:
+        if any((source / name).is_file() for name in SAVED):
+            loaded = datasets.load_from_disk(str(source))
+        elif source.is_dir():
+            loaded = datasets.load_dataset("imagefolder", data_dir=str(source))
+        else:
+            loaded = datasets.load_dataset(source.as_posix())
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(f"datasets cannot read {source}, neither as a folder nor as a name: {reason}") from error
+    return loaded if isinstance(loaded, dict) else {"train": loaded}
+
+
+def _rows(datasets: Any, source: Path, rows: Any) -> Iterator[tuple[bytes | None, Mapping[str, Any]]]:
+    """The picture's file and the other fields of each row; pictures are not decoded on the way."""
+    column = next((name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)), None)
+    if column is None:
+        raise DataError(f"{source} has no column of pictures; it has: {', '.join(rows.features)}.")
+    for row in rows.cast_column(column, datasets.Image(decode=False)):
+        yield _bytes(row.pop(column)), row
+
+
+def _bytes(picture: Any) -> bytes | None:
+    if isinstance(picture, dict) and picture.get("bytes"):
+        return bytes(picture["bytes"])
+    with contextlib.suppress(FileError):
+        return read_bytes(Path(picture["path"])) if isinstance(picture, dict) and picture.get("path") else None
+    return None
+
+
+def _take(intake: Intake, split: str, number: int, data: bytes | None, fields: Mapping[str, Any]) -> None:
+    suffix = _suffix(data) if data is not None else None
+    if data is None or suffix is None:
+        intake.left_out[UNREADABLE] += 1
+        return
+    record = intake.foreign_record(f"images/{split}/{number:08d}{suffix}", split, fields)
+    if record is not None:
+        intake.add(record, data)
+
+
+def _suffix(data: bytes) -> str | None:
+    """The usual ending of a picture's file, from what it holds."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return SUFFIXES[str(image.format)]
+    except Exception:  # a hostile file raises anything; it is left out
+        return None

@@ -1,0 +1,73 @@
+"""How near a completed picture is to the original, over its hidden part alone: the known part is the original.
+
+Pictures are in [-1, 1], masks are True where hidden. Each picture counts by its own hidden pixels, however many.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from tavq.core.errors import UsageError
+from tavq.metrics.images import SMALLEST_ERROR, WINDOW, _likeness, _unit
+from tavq.nets.features.extractors import FeatureNetwork, unit_stages
+
+
+def hidden_psnr(
+    completed: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"], masks: Bool[Tensor, "b y x"]
+) -> Float[Tensor, " b"]:
+    """Peak signal-to-noise ratio of each picture in decibels, at most 100; the error is the mean over hidden pixels."""
+    errors = (completed.double() - reference.double()).div(2).square().mean(dim=1)
+    return -10 * _mean(errors, masks).clamp(min=SMALLEST_ERROR).log10()
+
+
+def hidden_ssim(
+    completed: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"], masks: Bool[Tensor, "b y x"]
+) -> Float[Tensor, " b"]:
+    """Structural similarity of each picture, the mean over the windows whose middle pixel is hidden.
+
+    Windows, constants and edges as in `images.ssim`: what lies within half a window of the picture's edge is the
+    middle of none. A window at the rim of the hidden part holds known pixels too.
+    """
+    if min(reference.shape[-2:]) < WINDOW:
+        raise UsageError(f"SSIM needs pictures of at least {WINDOW} x {WINDOW}; got {tuple(reference.shape[-2:])}.")
+    edge = WINDOW // 2
+    inner = masks[:, edge:-edge, edge:-edge]
+    luminance, structure = _likeness(_unit(completed), _unit(reference))
+    return _mean((luminance * structure).mean(dim=1), inner)
+
+
+@torch.no_grad()
+def hidden_distance(
+    network: FeatureNetwork,
+    completed: Float[Tensor, "b 3 y x"],
+    reference: Float[Tensor, "b 3 y x"] | Sequence[Tensor],
+    masks: Bool[Tensor, "b y x"],
+) -> Float[Tensor, " b"]:
+    """How different the hidden part of each picture looks to `network`: 0 for equal ones.
+
+    As `nets.features.perceptual_distances`, but each stage's map of differences is brought to the size of the pictures
+    (bilinear) before hidden pixels are averaged, so that the known part does not make the figure small. A feature near
+    the rim of the hidden part sees known pixels too. `reference` may be the `unit_stages` of the originals.
+
+    Source: the maps are those of LPIPS' public code with `spatial=True`.
+    """
+    originals = unit_stages(network, reference) if isinstance(reference, Tensor) else reference
+    total = torch.zeros(masks.shape, device=masks.device)
+    for place, (one, other) in enumerate(zip(unit_stages(network, completed), originals, strict=True)):
+        squares = (one - other).square()
+        if network.heads:
+            squares = squares * network.heads[place].view(1, -1, 1, 1)
+        by_place = squares.sum(dim=1, keepdim=True)
+        total += interpolate(by_place, masks.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+    return _mean(total.double() if network.heads else total.double() / len(originals), masks)
+
+
+def _mean(values: Float[Tensor, "b y x"], masks: Bool[Tensor, "b y x"]) -> Float[Tensor, " b"]:
+    """Over what is hidden of each picture."""
+    counts = masks.sum(dim=(1, 2))
+    if not bool((counts > 0).all()):
+        raise UsageError("A picture has no hidden pixel to be measured; leave it out, or hide something of it.")
+    return torch.where(masks, values, 0).sum(dim=(1, 2)) / counts

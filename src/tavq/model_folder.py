@@ -1,0 +1,69 @@
+"""The format of a model folder: where it is found, and what its config.json must say."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tavq.core import files
+from tavq.core.errors import FileError, UsageError
+from tavq.core.pretrained import hub_folder
+
+FORMAT = 1
+"""Of a tokenizer's config.json."""
+
+
+def find_model(name_or_path: str | Path) -> Path:
+    """The model folder that a path or a hub name stands for."""
+    path = Path(name_or_path)
+    for folder in (path, path / "model"):
+        if os.path.isfile(folder / "config.json"):
+            return folder
+    if os.path.exists(path) or str(name_or_path).count("/") != 1 or str(name_or_path).startswith((".", "/")):
+        raise UsageError(
+            f"There is no model at {str(name_or_path)!r}: neither there nor in its folder model/ is a config.json."
+        )
+    return hub_folder(str(name_or_path), "model", FILES)
+
+
+def read_model_config(folder: Path) -> dict[str, Any]:
+    """The checked content of a model folder's config.json."""
+    stored = files.read_json(folder / "config.json")
+    if isinstance(stored, dict) and stored.get("kind") == "task":
+        raise UsageError(f"{folder} holds a task, not a tokenizer; the one it was made for is {folder / 'tokenizer'}.")
+    if not isinstance(stored, dict) or stored.get("kind") != "tokenizer":
+        raise FileError(f"{folder / 'config.json'} does not describe a tokenizer of this project.")
+    if stored.get("format") != FORMAT:
+        raise FileError(
+            f"{folder / 'config.json'} has format {stored.get('format')!r}; this version reads format {FORMAT}."
+        )
+    if not isinstance(stored.get("model"), dict):
+        raise FileError(f"{folder / 'config.json'} lacks 'model', the settings of the tokenizer.")
+    return stored
+
+
+FILES = ("README.md", "*.json", "*.safetensors")
+"""What is brought from the hub; a task's model folder has tokenizers in folders of its own."""
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def fitting(tokenizer: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors in the tokenizer's own dtypes (weights may be stored as any usual float)."""
+    own = tokenizer.state_dict()
+    expected = {name: (tuple(value.shape), _kind(value)) for name, value in own.items()}
+    found = {name: (tuple(value.shape), _kind(value)) for name, value in tensors.items()}
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        name = wrong[0]
+        raise FileError(
+            f"{path} does not fit its config.json: {len(wrong)} tensors differ, first {name!r} "
+            f"(file: {found.get(name, 'missing')}, settings: {expected.get(name, 'unknown')})."
+        )
+    return {name: value.to(own[name].dtype) for name, value in tensors.items()}
+
+
+def _kind(tensor: Tensor) -> str:
+    return "float" if tensor.dtype in FLOATS else str(tensor.dtype).removeprefix("torch.")

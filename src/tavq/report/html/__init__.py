@@ -1,0 +1,1 @@
+"""HTML, charts and images for any page."""

@@ -1,0 +1,171 @@
+"""The parts of a page that sets runs of tasks side by side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tavq.report.html.images import img, sheet
+from tavq.report.html.markup import Markup, tag
+from tavq.report.measures import Measure, best
+from tavq.report.run import Run
+from tavq.report.task.generation_view import Shown, TaskView
+from tavq.report.task.replicates import Estimate, seed_of
+from tavq.report.task.sections import COLUMNS, evaluated_on, meanings
+from tavq.report.task.sections import rows_of as picture_rows
+from tavq.report.task.tables import TaskTable, seeds_in_words, texts
+from tavq.report.task_measures import ARROWS, KINDS, cell, kinds_of, measure_of, note_of, places, title_of
+from tavq.report.tokenizer import comparison, sections
+from tavq.report.tokenizer.sections import fact, note, section, table
+
+CURVES = 8
+"""Runs whose curves a chart still tells apart; of more the first seed of each row is drawn."""
+
+
+def header(runs: Sequence[Run], tables: Sequence[TaskTable]) -> list[Markup]:
+    """What is compared, and what makes it hard to compare."""
+    rows = [(table, row) for table in tables for row in table.rows]
+    facts = [fact(row.name, f"{table.task}: {', '.join(run.name for run in row.runs)}") for table, row in rows]
+    return [
+        tag("h1", " against ".join(run.name for run in runs) if len(runs) < 4 else f"{len(runs)} runs side by side"),
+        tag("p", "The same questions asked of each run.", class_="lead"),
+        tag("div", *facts, class_="facts"),
+        *(tag("p", warning, class_="warning") for warning in differences(runs, tables)),
+    ]
+
+
+def differences(runs: Sequence[Run], tables: Sequence[TaskTable]) -> list[str]:
+    """Why figures may differ for other reasons than what is seen, a sentence each."""
+    found = list(comparison.not_evaluated(runs))
+    if len(tables) > 1:
+        found.append(f"These are different tasks, with a table each: {', '.join(table.task for table in tables)}.")
+    for one in tables:
+        of = f"{one.task}: " if len(tables) > 1 else ""
+        told = [*one.repeated, *comparison.budgets(firsts([one])), *_seeds_apart(one)]
+        told += comparison.measured_apart([run for row in one.rows for run in row.runs])
+        found += [of + line for line in told]
+    return found
+
+
+def _seeds_apart(table: TaskTable) -> list[str]:
+    """Whether the rows stand on different seeds."""
+    seeds = [", ".join(sorted(str(seed_of(run)) for run in row.runs if run.evaluation)) for row in table.rows]
+    told = [f"{row.name}: {of}" for row, of in zip(table.rows, seeds, strict=True) if of]
+    return [f"The rows stand on different seeds ({'; '.join(told)})."] if len({of for of in seeds if of}) > 1 else []
+
+
+def firsts(tables: Sequence[TaskTable]) -> list[Run]:
+    """One run of each row under the row's name."""
+    return [
+        replace(row.runs[0], name=f"{table.task}, {row.name}" if len(tables) > 1 else row.name)
+        for table in tables
+        for row in table.rows
+    ]
+
+
+# --- figures ----------------------------------------------------------------------------------------------------
+
+
+def main_figures(tables: Sequence[TaskTable]) -> Markup | None:
+    """The main figures, a table for each task: a row for what is seen, its seeds in one."""
+    parts = [part for table in tables if table.columns for part in (tag("h3", table.task), _main_table(table))]
+    if not parts:
+        return None
+    about = (
+        "Runs that differ in nothing but their seeds, or their tokenizers' seeds, are one row: the mean, in small "
+        "print its 95 % interval by Student's t. Over several tokenizers, each by the mean of its runs, it says how "
+        "much training both anew may change it; over seeds on one tokenizer, training the task anew. A row of one run "
+        "has its own interval over pictures, which says nothing of other trainings. ↑ higher is better, ↓ lower "
+        "is better; the best mean is marked. Slanted rows are answers without looking and other baselines."
+    )
+    return section("main", "Main figures", note(about), *parts)
+
+
+def _main_table(one: TaskTable) -> Markup:
+    own = [line for line in one.lines if line.kind is None]
+    winners = []
+    for place, column in enumerate(one.columns):
+        found = [line.figures[place] for line in own]
+        places_won = best(column.measure, [None if figure is None else figure.value for figure in found])
+        winners.append({own[won].name for won in places_won})
+    body = []
+    for line in one.lines:
+        cells = [
+            _main_cell(column.measure, figure, line.kind is None and line.name in won)
+            for column, figure, won in zip(one.columns, line.figures, winners, strict=True)
+        ]
+        name = tag("b", line.name) if line.kind is None else tag("i", f"… {line.name}")
+        seeds = tag("small", seeds_in_words(line), class_="ends") if line.kind is None else None
+        body.append([tag("th", name, seeds, scope="row"), *cells])
+    heads = [column.measure.name + ARROWS[column.measure.better] for column in one.columns]
+    return table(["", *heads], body, numbers=range(1, len(heads) + 1))
+
+
+def _main_cell(measure: Measure, figure: Estimate | None, won: bool) -> Markup:
+    value, ends = texts(measure, figure)
+    small = [tag("small", ends, class_="ends")] if ends else []
+    return tag("td", value, *small, class_="number best" if won else "number")
+
+
+def figures(runs: Sequence[Run]) -> Markup | None:
+    """The evaluations side by side with their intervals, the baselines of each below its figure."""
+    evaluations = [run.evaluation or {} for run in runs]
+    found = places(evaluations)
+    if not found:
+        return None
+    tables: list[Markup | None] = []
+    for group, rows in found.items():
+        tables += [tag("h3", title_of(group)), note(note_of(group)) if note_of(group) else None]
+        body = [
+            _row(measure_of(group, row), kind, keys[kind], evaluations)
+            for row, keys in rows.items()
+            for kind in kinds_of({row: keys})
+        ]
+        tables.append(table(["", *(run.name for run in runs)], body, numbers=range(1, len(runs) + 1)))
+    on = dict.fromkeys(evaluated_on(run.evaluation) for run in runs if run.evaluation is not None)
+    return section(
+        "figures",
+        "Every figure of every run",
+        note(" ".join(on), " In small print 95 % intervals over pictures: they say nothing of other seeds."),
+        tag("details", tag("summary", "Show them"), *tables),
+        *meanings(found),
+        *dict.fromkeys(warning for evaluation in evaluations for warning in sections.warnings_of(evaluation)),
+    )
+
+
+def _row(measure: Measure, kind: str, key: str, evaluations: Sequence[Mapping[str, Any]]) -> list[Markup]:
+    own = kind == "drawn"
+    name = tag("b", measure.name + ARROWS[measure.better]) if own else tag("span", f"… {KINDS[kind][0]}", class_="note")
+    cells = []
+    for evaluation in evaluations:
+        value, ends = cell(measure, evaluation, key)
+        small = [tag("small", ends, class_="ends")] if ends else []
+        cells.append(tag("td", value, *small, class_="number"))
+    return [tag("th", name, scope="row", title=measure.meaning), *cells]
+
+
+# --- what else a page shows -------------------------------------------------------------------------------------
+
+
+def curves(runs: Sequence[Run], tables: Sequence[TaskTable]) -> Markup:
+    """The logged values of each run, or of one run of each row."""
+    return comparison.curves(runs if len(runs) <= CURVES else firsts(tables))
+
+
+def pictures(runs: Sequence[Run], views: Sequence[TaskView]) -> Markup | None:
+    """The same conditions or hidden parts through each run; None where the tasks are told different things."""
+    parts = []
+    for choose in ("conditioned", "completed"):
+        columns: list[Sequence[Shown]] = [getattr(view, choose) for view in views]
+        labels = {tuple((one.key, *(name for name, _ in one.pictures)) for one in column) for column in columns}
+        if len(labels) == 1 and columns[0]:
+            parts.append(picture_rows([_joined(runs, row) for row in zip(*columns, strict=True)]))
+    alone = [(run, view.alone) for run, view in zip(runs, views, strict=True) if view.alone]
+    for run, drawn in alone:
+        parts += [tag("h3", run.name), tag("figure", img(sheet(drawn, COLUMNS), run.name, exact=False), class_="sheet")]
+    return section("pictures", "What they draw", note("One draw of each, seed 0."), *parts) if parts else None
+
+
+def _joined(runs: Sequence[Run], row: Sequence[Shown]) -> Shown:
+    """What the runs have in common once, then what each has drawn."""
+    drawn = tuple((run.name, shown.pictures[-1][1]) for run, shown in zip(runs, row, strict=True))
+    return Shown(row[0].key, (*row[0].pictures[:-1], *drawn), row[0].text)

@@ -1,0 +1,155 @@
+"""What a task draws for a page: pictures for the conditions of others, completions, and pictures of its own."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from tavq.data.folder import FolderDataset
+from tavq.data.images import load_segmentation
+from tavq.data.loader import read_pictures
+from tavq.data.palette import coloured
+from tavq.data.records import Record
+from tavq.data.texts import gather, text_tables
+from tavq.data.transforms import prepare
+from tavq.interfaces import to_device
+from tavq.report.html.images import as_bytes
+from tavq.report.run import Run
+from tavq.report.tokenizer.view import held_out_first, spread
+from tavq.tasks.base import DrawingTask, Prompt, Sampling, tasks
+from tavq.tasks.completion import complete, masks_of
+from tavq.tasks.generation import ask, draw
+from tavq.tasks.model_folder import TaskModel
+from tavq.text.store import TextStore
+
+SHOWN = 12
+GREY = 0.0
+"""Of hidden pixels, from -1 to 1."""
+
+Bytes = UInt8[np.ndarray, "y x 3"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Pictures that belong together, each with its name, and what is said of them."""
+
+    key: str
+    pictures: tuple[tuple[str, UInt8[np.ndarray, "y x 3"]], ...]
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class TaskView:
+    """Everything that a page shows of a task."""
+
+    split: str
+    conditioned: tuple[Shown, ...] = ()
+    completed: tuple[Shown, ...] = ()
+    alone: tuple[UInt8[np.ndarray, "y x 3"], ...] = ()
+
+
+def draws(run: Run) -> bool:
+    """Whether the task can draw at all."""
+    return issubclass(tasks[run.model["model"]["task"]["name"]], DrawingTask)
+
+
+@torch.no_grad()
+def look_at_task(run: Run, folder: Path | None, text: Path | None, limit: int, done: Callable[[int], None]) -> TaskView:
+    """Draws with a run's model; the same seed each time.
+
+    Args:
+        run: the run.
+        folder: the data set whose pictures, texts and maps are taken, held-out ones first; without one the task draws
+            only what needs none.
+        text: the text store; by default that of the data set.
+        limit: at most so many pictures of it are looked at.
+        done: told how many pictures were drawn.
+    """
+    model = run.task
+    needs = model.task.needs(model.config.task)
+    device = next(model.task.parameters()).device
+    generator = torch.Generator(device).manual_seed(0)
+    alone: tuple[Bytes, ...] = ()
+    if not needs:
+        alone = _bytes(draw(model, Prompt(SHOWN), Sampling(), generator, done))
+    if folder is None:
+        return TaskView("", alone=alone)
+    store = TextStore.of(folder, text) if "text" in needs else None
+    if "text" in needs and store is None:
+        return TaskView("")
+    if store is not None:
+        store.check_encoder(run.provenance.get("text"))
+    dataset = held_out_first(folder, limit)
+    dataset = dataset.subset(record for record in dataset if _usable(record, store, "segmentation" in needs))
+    if not len(dataset):
+        return TaskView("", alone=alone)
+    names = spread(dataset, SHOWN)
+    records = {record.file_name: record for record in dataset}
+    chosen = [records[name] for name in names]
+    images = read_pictures(dataset, names, run.size).to(device)
+    if needs:
+        shown = _conditioned(model, dataset, chosen, images, store, generator, done)
+        return TaskView(dataset[0].split, conditioned=shown)
+    return TaskView(dataset[0].split, completed=_completed(model, names, images, generator), alone=alone)
+
+
+def _usable(record: Record, store: TextStore | None, mapped: bool) -> bool:
+    return (store is None or record.file_name in store) and (not mapped or record.segmentation is not None)
+
+
+def _conditioned(
+    model: TaskModel,
+    dataset: FolderDataset,
+    records: Sequence[Record],
+    images: Float[Tensor, "b 3 y x"],
+    store: TextStore | None,
+    generator: torch.Generator,
+    done: Callable[[int], None],
+) -> tuple[Shown, ...]:
+    """Pictures drawn for the conditions of others, beside these."""
+    maps = [dataset.path(record.segmentation) for record in records if record.segmentation and store is None]
+    if store is not None:
+        features = gather(store, [record.file_name for record in records], text_tables(dataset, store))
+        prompt = Prompt(len(records), text=to_device(features, images.device))
+    else:
+        prompt, _ = ask(model, (), maps, 1)
+    drawn = _bytes(draw(model, prompt, Sampling(), generator, done))
+    found = []
+    for place, (record, image) in enumerate(zip(records, _bytes(images), strict=True)):
+        asked = () if store is not None else (("map", _map(maps[place], image.shape[0])),)
+        pictures = (*asked, ("real", image), ("drawn", drawn[place]))
+        found.append(Shown(record.file_name, pictures, record.text or "" if store is not None else ""))
+    return tuple(found)
+
+
+def _map(path: Path, size: int) -> Bytes:
+    square = prepare(coloured(load_segmentation(path)), size, nearest=True)
+    return np.ascontiguousarray(square.permute(1, 2, 0).numpy())
+
+
+def _completed(
+    model: TaskModel, names: Sequence[str], images: Float[Tensor, "b 3 y x"], generator: torch.Generator
+) -> tuple[Shown, ...]:
+    """Pictures with a part hidden and drawn anew: as many of each mask."""
+    masks = masks_of(model)
+    found = []
+    for place, (name, mask) in enumerate(masks.items()):
+        rows = slice(place, None, len(masks))
+        hidden = mask.to(images.device)
+        originals = images[rows]
+        filled = complete(model, originals, hidden.expand(len(originals), *hidden.shape), Sampling(), generator)
+        kept = torch.where(hidden, GREY, originals)
+        for key, *pictures in zip(
+            names[rows], *(map(as_bytes, part) for part in (originals, kept, filled)), strict=True
+        ):
+            named = zip(("original", f"{name} hidden", "completed"), pictures, strict=True)
+            found.append(Shown(key, tuple(named)))
+    return tuple(found)
+
+
+def _bytes(images: Float[Tensor, "b 3 y x"]) -> tuple[Bytes, ...]:
+    return tuple(as_bytes(image) for image in images)

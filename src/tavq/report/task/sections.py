@@ -1,0 +1,147 @@
+"""The parts of a page about a run of a task."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tavq.report.html.images import img, sheet
+from tavq.report.html.markup import Markup, tag
+from tavq.report.measures import Measure
+from tavq.report.run import Run
+from tavq.report.task.generation_view import Shown, TaskView
+from tavq.report.task.replicates import SEEN, source_of, tokenizer_of
+from tavq.report.task_measures import ARROWS, KINDS, cell, kinds_of, measure_of, note_of, places, title_of
+from tavq.report.tokenizer import sections
+from tavq.report.tokenizer.sections import fact, note, number, section, table
+
+COLUMNS = 6
+"""Pictures in a row of those that were drawn without a condition."""
+
+# --- header -----------------------------------------------------------------------------------------------------
+
+
+def header(run: Run) -> list[Markup]:
+    """What was trained, on which tokenizer and data, for how long, with which software."""
+    model, told = run.task, {"data": "–", "tavq": "–", "torch": "–", "device": "–", **run.provenance}
+    layout, pictures = model.config.layout, told.get("pictures")
+    trained_on = f"data, {number(pictures)} pictures to train on" if isinstance(pictures, int) else "data"
+    parts = f" of {layout.parts} each" if layout.parts > 1 else ""
+    source, examples = source_of(run), told.get("examples")
+    tokens = "tokens to draw from" if source is None else "codes"
+    if isinstance(examples, int):
+        trained_on += f", {number(examples)} examples"
+    count = sum(parameter.numel() for parameter in model.task.parameters())
+    facts = [
+        fact(model.config.task.name, "task"),
+        fact(told["data"], trained_on),
+        fact(tokenizer_of(run), f"tokenizer {str(told.get('tokenizer', '–'))[:12]}…, {layout.vocabulary:,} {tokens}"),
+        fact(f"{run.size} × {run.size} px", f"pictures, {layout.height} × {layout.width} positions{parts}"),
+        *([] if source is None else [fact(SEEN.get(source, source), "what is seen of a picture")]),
+        *_conditions(run, told),
+        fact(number(run.steps), f"steps, seed {run.model.get('seed', '–')}"),
+        fact(number(count), "parameters of the task's network"),
+        fact(f"tavq {told['tavq']}", f"torch {told['torch']}, {told['device']}"),
+    ]
+    return [
+        tag("h1", run.name),
+        tag("p", run.recipe.get("description") or "A task on the codes of a tokenizer.", class_="lead"),
+        tag("div", *facts, class_="facts"),
+        tag("details", tag("summary", "Every setting, and where the run comes from"), sections.settings_table(run)),
+    ]
+
+
+def _conditions(run: Run, told: Mapping[str, Any]) -> list[Markup]:
+    """What it is told of a picture."""
+    text, maps = told.get("text"), told.get("segmentation_tokenizer")
+    encoder = text.get("encoder", {}).get("name", "?") if isinstance(text, Mapping) else None
+    found = [] if encoder is None else [fact(encoder, "encoder of the texts it draws from")]
+    return found if maps is None else [*found, fact(f"{str(maps)[:12]}…", "tokenizer of the maps it draws from")]
+
+
+# --- figures ----------------------------------------------------------------------------------------------------
+
+
+def figures(run: Run) -> Markup:
+    """The evaluation, a table for each question, the task's figures beside those of the baselines."""
+    if run.evaluation is None:
+        return section("figures", "Figures", note(f"This run was not evaluated yet. Run: {run.evaluated_by}"))
+    found = places([run.evaluation])
+    tables: list[Markup | None] = []
+    for group, rows in found.items():
+        tables += [tag("h3", title_of(group)), note(note_of(group)) if note_of(group) else None]
+        tables.append(_table(group, rows, run.evaluation))
+    return section(
+        "figures",
+        "Figures",
+        note(evaluated_on(run.evaluation), " ↑ higher is better, ↓ lower is better; in small print 95 % intervals."),
+        *tables,
+        *meanings(found),
+        *dict.fromkeys(sections.warnings_of(run.evaluation)),
+    )
+
+
+def _table(group: str, rows: Mapping[str, Mapping[str, str]], evaluation: Mapping[str, Any]) -> Markup:
+    kinds = kinds_of(rows)
+    body = []
+    for row, keys in rows.items():
+        measure = measure_of(group, row)
+        cells = [_cell(measure, evaluation, keys.get(kind), kind == "drawn") for kind in kinds]
+        body.append([tag("th", measure.name + ARROWS[measure.better], scope="row", title=measure.meaning), *cells])
+    return table(["", *(KINDS[kind][0] for kind in kinds)], body, numbers=range(1, len(kinds) + 1))
+
+
+def _cell(measure: Measure, evaluation: Mapping[str, Any], key: str | None, own: bool = False) -> Markup:
+    value, ends = cell(measure, evaluation, key)
+    small = [tag("small", ends, class_="ends")] if ends else []
+    return tag("td", tag("b", value) if own else value, *small, class_="number")
+
+
+def meanings(found: Mapping[str, Mapping[str, Mapping[str, str]]]) -> list[Markup]:
+    """What the columns and the figures of some tables say."""
+    there = {kind for rows in found.values() for kind in kinds_of(rows)}
+    columns = [tag("li", tag("b", f"{name}: "), meaning) for kind, (name, meaning) in KINDS.items() if kind in there]
+    measures = {measure_of(group, row).name: measure_of(group, row) for group, rows in found.items() for row in rows}
+    rows = [tag("li", tag("b", f"{name}: "), measure.meaning) for name, measure in measures.items() if measure.meaning]
+    return [
+        tag("ul", *columns, class_="note"),
+        tag("details", tag("summary", "What each figure says"), tag("ul", *rows, class_="note")),
+    ]
+
+
+def evaluated_on(evaluation: Mapping[str, Any]) -> str:
+    """On which pictures the figures stand."""
+    trained = evaluation.get("training_images")
+    copies = f"; {trained:,} training pictures to copy from" if isinstance(trained, int) and trained else ""
+    count = evaluation.get("images")
+    pictures = f"{count:,} pictures of the split" if isinstance(count, int) else "the split"
+    return f"Measured on {pictures} “{evaluation.get('split', '?')}” of {evaluation.get('data', '?')}{copies}."
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------
+
+
+def pictures(view: TaskView) -> Markup | None:
+    """What the task draws: for conditions, of hidden parts, or of its own accord."""
+    held = "that training never saw" if view.split != "train" else "of the training split (there is no other)"
+    spread = f"Pictures {held}, evenly spread over the split “{view.split}” and not picked by hand; drawn once, seed 0."
+    parts: list[Markup] = []
+    if view.conditioned:
+        parts += [note(spread), rows_of(view.conditioned)]
+    if view.alone:
+        drawn = img(sheet(view.alone, COLUMNS), "drawn pictures", exact=False)
+        parts += [
+            note("Drawn without any condition, seed 0, not picked by hand."),
+            tag("figure", drawn, class_="sheet"),
+        ]
+    if view.completed:
+        parts += [tag("h3", "Completion"), note(spread), rows_of(view.completed)]
+    return section("pictures", "What it draws", *parts) if parts else None
+
+
+def rows_of(shown: Sequence[Shown]) -> Markup:
+    """Pictures that belong together side by side, their text below."""
+    rows = []
+    for one in shown:
+        columns = [tag("figure", img(picture, name), tag("figcaption", name)) for name, picture in one.pictures]
+        caption = tag("figcaption", one.text or one.key, class_="said" if one.text else "named")
+        rows.append(tag("figure", tag("div", *columns, class_="row"), caption))
+    return tag("div", *rows, class_="rows")

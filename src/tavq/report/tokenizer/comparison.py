@@ -1,0 +1,264 @@
+"""The parts of a page that sets runs beside each other."""
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Any
+
+from tavq.core.config import flat
+from tavq.report.html.charts import Line, line_chart
+from tavq.report.html.images import img
+from tavq.report.html.markup import Markup, tag
+from tavq.report.measures import Measure, best, measures_of
+from tavq.report.run import Run
+from tavq.report.tokenizer import gallery, sections
+from tavq.report.tokenizer.sections import note, section, table
+from tavq.report.tokenizer.view import View
+
+MIRRORED = frozenset({"l2", "dead"})
+"""Figures that say again what another says (PSNR, usage): in the table, but not counted as wins."""
+
+CURVES_FIRST = ("reconstruction/", "align/", "codebook/", "quantizer/", "adversarial/")
+
+
+WORDS = frozenset({"description", "published"})
+"""What a recipe says of itself; no setting."""
+
+
+def header(runs: Sequence[Run]) -> list[Markup]:
+    """The runs, what makes them hard to compare, and the outcome in words."""
+    said = outcome(runs)
+    facts = [sections.fact(run.name, run.recipe.get("description") or f"{run.steps:,} steps") for run in runs]
+    return [
+        tag("h1", " against ".join(run.name for run in runs) if len(runs) < 4 else f"{len(runs)} runs side by side"),
+        tag("p", "The same questions asked of each run.", class_="lead"),
+        tag("div", *facts, class_="facts"),
+        *(tag("p", warning, class_="warning") for warning in differences(runs)),
+        *(tag("p", f"{run.name}: {sections.alarm_text(run)}", class_="alarmed") for run in runs if run.alarms),
+        *([tag("ul", *(tag("li", line) for line in said), class_="outcome"), tag("p", caution(runs))] if said else []),
+    ]
+
+
+# --- what was compared ------------------------------------------------------------------------------------------
+
+
+def differences(runs: Sequence[Run]) -> list[str]:
+    """Why figures of the runs may differ for other reasons than the method, a sentence each."""
+    seeds = [run.model.get("seed") for run in runs]
+    return [
+        *budgets(runs),
+        *([f"These runs have different seeds ({_by_run(runs, seeds)})."] if len(set(seeds)) > 1 else []),
+        *not_evaluated(runs),
+        *measured_apart(runs),
+    ]
+
+
+def budgets(runs: Sequence[Run]) -> list[str]:
+    """In what the runs were not given the same, a sentence each."""
+    questions = (
+        ([str(run.provenance.get("data_sha256")) for run in runs], "were trained on different data"),
+        ([run.steps for run in runs], "were trained for different numbers of steps"),
+        ([(run.recipe.get("train") or {}).get("batch") for run in runs], "were trained on batches of different sizes"),
+        ([run.model.get("size") for run in runs], "have pictures of different sizes"),
+    )
+    return [
+        f"These runs {what} ({_by_run(runs, [str(value)[:12] for value in values])})."
+        for values, what in questions
+        if len(set(values)) > 1
+    ]
+
+
+def not_evaluated(runs: Sequence[Run]) -> list[str]:
+    """Which runs have no figures, and how they get them."""
+    missing = [run.name for run in runs if run.evaluation is None]
+    return [f"Not evaluated yet: {', '.join(missing)}. Run: {runs[0].evaluated_by}"] if missing else []
+
+
+def measured_apart(runs: Sequence[Run]) -> list[str]:
+    """In what the evaluations differ, a sentence each."""
+    evaluated = [run.evaluation for run in runs if run.evaluation is not None]
+    return [
+        f"The figures do not stand on the same pictures or networks: {key} differs between the evaluations."
+        for key in ("data_sha256", "split", "images", "size", "feature_weights")
+        if len({str(evaluation.get(key)) for evaluation in evaluated}) > 1
+    ]
+
+
+def _by_run(runs: Sequence[Run], values: Sequence[Any]) -> str:
+    return ", ".join(f"{run.name}: {value}" for run, value in zip(runs, values, strict=True))
+
+
+def outcome(runs: Sequence[Run]) -> list[str]:
+    """Which run wins on which figure and by how much, in sentences that claim no more than was measured."""
+    evaluated = [run for run in runs if run.evaluation is not None]
+    if len(evaluated) < 2:
+        return []
+    evaluations = [run.evaluation or {} for run in evaluated]
+    wins: dict[str, list[str]] = {run.name: [] for run in evaluated}
+    even: list[str] = []
+    for measure in measures_of(evaluations):
+        values = [measure.of(evaluation) for evaluation in evaluations]
+        if measure.better == 0 or measure.key in MIRRORED or sum(value is not None for value in values) < 2:
+            continue
+        winners = best(measure, values)
+        if len(winners) == 1:
+            wins[evaluated[winners[0]].name].append(win(measure, values, winners[0]))
+        else:
+            even.append(measure.name)
+    counted = sum(len(found) for found in wins.values()) + len(even)
+    sentences = [
+        f"{name} is ahead on {len(found)} of {counted} figures: {'; '.join(found)}."
+        for name, found in wins.items()
+        if found
+    ]
+    if even:
+        sentences.append(f"No difference at the printed precision: {', '.join(even)}.")
+    return sentences
+
+
+def win(measure: Measure, values: Sequence[float | None], winner: int) -> str:
+    """`PSNR 23.10 dB, next 22.78 dB (+0.32 dB)`."""
+    own = values[winner]
+    others = [value for place, value in enumerate(values) if value is not None and place != winner]
+    following = max(others) if measure.better > 0 else min(others)
+    return (
+        f"{measure.name} {measure.text(own)} against {measure.text(following)} ({measure.difference(own, following)})"
+    )
+
+
+def caution(runs: Sequence[Run]) -> str:
+    """What the figures cannot show."""
+    images = (runs[0].evaluation or {}).get("images")
+    steps = sorted({run.steps for run in runs})
+    trained = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+    return (
+        f"Each run is one seed, trained for {trained} steps and measured on {sections.count_of(images)} pictures. "
+        "Several of the figures measure nearly the same thing, and single runs give no error bars: a small difference "
+        "may be the seed's. Repeat with other seeds before you draw a conclusion, and do not carry one over "
+        "to larger models or longer training."
+    )
+
+
+# --- tables and curves ------------------------------------------------------------------------------------------
+
+
+def figures(runs: Sequence[Run]) -> Markup | None:
+    """The evaluations side by side; the better value marked, with two runs the difference too."""
+    evaluations = [run.evaluation or {} for run in runs]
+    measures = measures_of(evaluations)
+    if not measures:
+        return None
+    rows = []
+    for measure in measures:
+        values = [measure.of(evaluation) for evaluation in evaluations]
+        winners = best(measure, values)
+        arrow = {1: " ↑", -1: " ↓", 0: ""}[measure.better]
+        cells = [
+            tag("td", measure.text(value), class_="number best" if place in winners else "number")
+            for place, value in enumerate(values)
+        ]
+        if len(runs) == 2:
+            cells.append(tag("td", measure.difference(values[1], values[0]), class_="number"))
+        rows.append([tag("th", measure.name + arrow, scope="row", title=measure.meaning), *cells])
+    head = ["measure", *(run.name for run in runs), *(["difference"] if len(runs) == 2 else [])]
+    legend = [
+        tag("li", tag("b", f"{measure.name}: "), measure.meaning)
+        for measure in measures
+        if not measure.name.startswith("…")
+    ]
+    about = "↑ higher is better, ↓ lower is better; the better value is marked."
+    if len(runs) == 2:
+        about += f" The difference is {runs[1].name} minus {runs[0].name}."
+    on = [sections.evaluated_on(run.evaluation) for run in runs if run.evaluation is not None]
+    return section(
+        "figures",
+        "Figures",
+        note(about, " ", on[0], sections.chance_of(evaluations)),
+        table(head, rows, numbers=range(1, len(head))),
+        *dict.fromkeys(warning for evaluation in evaluations for warning in sections.warnings_of(evaluation)),
+        tag("details", tag("summary", "What each figure says"), tag("ul", *legend, class_="note")),
+    )
+
+
+def settings(runs: Sequence[Run]) -> Markup:
+    """The settings that differ."""
+    every = [dict(flat(run.recipe)) for run in runs]
+    keys = list(dict.fromkeys(key for found in every for key in found if key not in WORDS))
+    # `align: null` beside a run that has align.name says nothing that align.name does not
+    keys = [key for key in keys if not any(other.startswith(f"{key}.") for other in keys)]
+    rows = []
+    for key in keys:
+        values = [sections.shown(found[key]) if key in found else "–" for found in every]
+        if len(set(values)) > 1:
+            rows.append([tag("td", key, class_="setting"), *(tag("td", value, class_="setting") for value in values)])
+    if not rows:
+        return section("settings", "Settings that differ", note("None: the recipes are the same."))
+    return section("settings", "Settings that differ", table(["setting", *(run.name for run in runs)], rows))
+
+
+def curves(runs: Sequence[Run]) -> Markup:
+    """Each logged value in a chart, a line a run."""
+    keys = sections.logged_keys(runs)
+    ordered = sorted(keys, key=lambda key: next((n for n, room in enumerate(CURVES_FIRST) if key.startswith(room)), 9))
+    charts = []
+    for key in ordered:
+        lines = [Line(run.name, *run.curve(key)) for run in runs]
+        charts.append(line_chart(sections.SINGLE.get(key, key), lines, log=sections.wide(lines)))
+    return section("curves", "Training", tag("div", *charts, class_="charts"))
+
+
+# --- pictures and codes -----------------------------------------------------------------------------------------
+
+
+def pictures(runs: Sequence[Run], views: Sequence[View]) -> Markup:
+    """The same pictures through each run."""
+    rows = []
+    for place, pair in enumerate(views[0].pairs):
+        columns = [_named(img(pair.original, pair.key), "picture")]
+        columns += [
+            _named(img(view.pairs[place].reconstruction, run.name), run.name) for run, view in _zip(runs, views)
+        ]
+        rows.append(tag("div", *columns, class_="row"))
+    held = "Pictures that training never saw" if views[0].pairs_split != "train" else "Pictures of the training split"
+    return section(
+        "pictures",
+        "The same pictures through each run",
+        note(f"{held}, evenly spread over the split “{views[0].pairs_split}” and not picked by hand."),
+        tag("div", *rows, class_="rows" if len(runs) < 4 else "rows wide"),
+    )
+
+
+def _named(picture: Markup, name: str) -> Markup:
+    return tag("figure", picture, tag("figcaption", name))
+
+
+def _zip(runs: Sequence[Run], views: Sequence[View]) -> list[tuple[Run, View]]:
+    return list(zip(runs, views, strict=True))
+
+
+def codebooks(runs: Sequence[Run], views: Sequence[View]) -> Markup:
+    """The codebook of each run."""
+    parts = []
+    for colour, (run, view) in enumerate(_zip(runs, views)):
+        parts += [
+            tag("h3", run.name),
+            note(gallery.usage_text(view)),
+            tag("div", *gallery.book(view, colour), class_="book"),
+        ]
+    return section("codebook", "Codebooks", *parts)
+
+
+def codes(runs: Sequence[Run], views: Sequence[View]) -> Markup:
+    """The most used codes of each run beside each other; codes of two runs have nothing to do with each other."""
+    rows = [
+        tag("div", *(tag("div") if card is None else gallery.code_card(card) for card in rank), class_="side")
+        for rank in zip_longest(*(view.cards for view in views))
+    ]
+    aligned = next((view for view in views if view.aligned), views[0])
+    return section(
+        "codes",
+        "What the codes mean",
+        *gallery.codes_legend(aligned),
+        note("Cards on one line have the same rank of use in their run; their numbers do not correspond."),
+        tag("div", *(tag("h3", run.name) for run in runs), class_="side"),
+        *rows,
+    )

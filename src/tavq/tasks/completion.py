@@ -1,0 +1,192 @@
+"""Pictures of which a region is drawn anew: masks, the tokens that they hide, and the completed picture."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from tavq.core.errors import UsageError, suggestion
+from tavq.data.images import load_picture
+from tavq.tasks.animation import Film
+from tavq.tasks.base import Layout, Prompt, Sampling, Task, tasks
+from tavq.tasks.model_folder import TaskModel
+
+NAMES = ("left", "right", "top", "bottom", "centre")
+"""Halves of a picture, and the box of half its sides in its middle."""
+
+BOX = re.compile(r"(\d{1,6}),(\d{1,6}),(\d{1,6}),(\d{1,6})")
+
+WHITE = 128
+"""The grey from which on a pixel of a mask's file hides."""
+
+
+# --- masks, True where hidden -----------------------------------------------------------------------------------
+
+MASKS = {"any": ("right", "centre"), "end": ("bottom",)}
+"""By what a task completes."""
+
+
+def read_mask(text: str, height: int, width: int, size: int) -> Bool[Tensor, "{size} {size}"]:
+    """The hidden pixels of a picture of `height` x `width` after it was cut to its centre square of `size`.
+
+    Args:
+        text: `left`, `right`, `top`, `bottom` (halves of the square), `centre` (half its sides, in its middle), a box
+            `x,y,w,h` in pixels of the picture, or the path of a picture of the same size that is white where the
+            picture is hidden and black where it stays.
+        height: of the upright picture.
+        width: of the upright picture.
+        size: of the square's side.
+
+    Raises:
+        UsageError: it is none of these, does not fit the picture, or hides nothing of the square.
+        DataError: the file cannot be read.
+    """
+    if text in NAMES:
+        return named_mask(text, size)
+    box = BOX.fullmatch(text)
+    mask = _box([int(number) for number in box.groups()], height, width) if box else _file(text, height, width)
+    square = _square(mask, size)
+    if not square.any():
+        raise UsageError(
+            f"The mask {text!r} hides nothing of the picture's centre square: in a file, white hides and black stays."
+        )
+    return square
+
+
+def named_mask(name: str, size: int) -> Bool[Tensor, "{size} {size}"]:
+    """The mask of a square that goes by one of NAMES."""
+    mask = torch.zeros(size, size, dtype=torch.bool)
+    half, quarter = size // 2, size // 4
+    regions = {
+        "left": mask[:, :half],
+        "right": mask[:, half:],
+        "top": mask[:half],
+        "bottom": mask[half:],
+        "centre": mask[quarter : size - quarter, quarter : size - quarter],
+    }
+    regions[name].fill_(True)
+    return mask
+
+
+def _box(numbers: list[int], height: int, width: int) -> Bool[Tensor, "y x"]:
+    x, y, w, h = numbers
+    if not (w and h) or x + w > width or y + h > height:
+        raise UsageError(
+            f"The box {x},{y},{w},{h} (x,y,w,h) does not lie in the picture, which is {width} wide and {height} high."
+        )
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    mask[y : y + h, x : x + w] = True
+    return mask
+
+
+def _file(text: str, height: int, width: int) -> Bool[Tensor, "y x"]:
+    path = Path(text)
+    if not path.is_file():
+        raise UsageError(
+            f"Unknown mask {text!r}; known: {', '.join(NAMES)}, a box x,y,w,h in pixels, or the path of a picture that "
+            f"is white where it hides.{suggestion(text, NAMES)}"
+        )
+    picture = load_picture(path)
+    if picture.shape[:2] != (height, width):
+        raise UsageError(
+            f"The mask {text} is {picture.shape[1]} wide and {picture.shape[0]} high; its picture is {width} wide and "
+            f"{height} high, and they must be alike."
+        )
+    return torch.from_numpy(picture.astype(np.float32).mean(2) >= WHITE)
+
+
+def _square(mask: Bool[Tensor, "y x"], size: int) -> Bool[Tensor, "{size} {size}"]:
+    """Cut and resized as `transforms.prepare` does with the picture; hidden is what holds anything hidden."""
+    height, width = mask.shape
+    side = min(height, width)
+    y, x = (height - side + 1) // 2, (width - side + 1) // 2
+    cut = mask[y : y + side, x : x + side].float()
+    return F.adaptive_max_pool2d(cut[None], size)[0] > 0
+
+
+def hidden_tokens(masks: Bool[Tensor, "b y x"], layout: Layout) -> Bool[Tensor, "b n"]:
+    """Which tokens must be drawn anew: those whose cell of the picture holds a hidden pixel, all parts of them."""
+    y, x = masks.shape[1:]
+    if y % layout.height or x % layout.width or not (y and x):
+        raise UsageError(
+            f"A mask of {y} x {x} pixels does not fit {layout.height} x {layout.width} tokens: its sides must be "
+            "multiples of these."
+        )
+    cells = F.max_pool2d(masks.float(), (y // layout.height, x // layout.width)) > 0
+    return cells.flatten(1).repeat_interleave(layout.parts, dim=1)
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def complete(
+    model: TaskModel,
+    images: Float[Tensor, "b 3 y x"],
+    masks: Bool[Tensor, "b y x"],
+    sampling: Sampling,
+    generator: torch.Generator,
+    film: Film | None = None,
+) -> Float[Tensor, "b 3 y x"]:
+    """Pictures in [-1, 1] whose hidden pixels are drawn anew and whose other pixels are those given, to the bit.
+
+    What is hidden has no influence: before a picture is encoded its hidden pixels are replaced by a smooth
+    continuation of the known ones. The edge between both is hard. A soft one would either change known pixels or mix
+    the drawn ones with the continuation, which shows nothing. A film keeps how the tokens came to be.
+
+    Raises:
+        UsageError: the model cannot fill in these tokens, or the sizes are not the ones it was made for.
+    """
+    task, layout = model.task, model.config.layout
+    kept = ~hidden_tokens(masks, layout)
+    _check_can_fill(task, model.config.task.name, kept)
+    if task.needs(model.config.task):
+        needed = " and ".join(sorted(task.needs(model.config.task)))
+        raise UsageError(f"This model draws from {needed}; pictures are completed by models without a condition.")
+    known = layout.tokens(model.tokenizer.encode(continued(images, ~masks)))
+    prompt = Prompt(len(images), known, kept)
+    if film is None:
+        drawn = task.draw(prompt, sampling, generator)
+    else:
+        drawn = film.take(task.passes(prompt, sampling, generator))
+    return torch.where(masks[:, None], model.decoded(drawn, layout), images)
+
+
+def _check_can_fill(task: Task, name: str, kept: Bool[Tensor, "b n"]) -> None:
+    able = " or ".join(repr(other) for other in tasks if getattr(tasks[other], "completes", "") == "any")
+    if task.completes == "":
+        raise UsageError(f"The task {name!r} completes no pictures; a model of the task {able} does.")
+    if task.completes == "end" and bool((kept[:, 1:] & ~kept[:, :-1]).any()):
+        raise UsageError(
+            f"The task {name!r} draws tokens row by row and completes only a picture's end, such as the mask 'bottom'; "
+            f"a model of the task {able} completes any mask."
+        )
+
+
+def continued(images: Float[Tensor, "b 3 y x"], known: Bool[Tensor, "b y x"]) -> Float[Tensor, "b 3 y x"]:
+    """The pictures with a smooth continuation of the known pixels in the place of the others; grey where none is known.
+
+    Means of the known pixels at half the size, again and again until no pixel is unknown, and back (push-pull).
+    """
+    return _continued(torch.where(known[:, None], images, 0), known[:, None].to(images.dtype))
+
+
+def _continued(values: Float[Tensor, "b 3 y x"], weight: Float[Tensor, "b 1 y x"]) -> Float[Tensor, "b 3 y x"]:
+    if bool((weight > 0).all()) or max(values.shape[2:]) == 1:
+        return values
+    share = F.avg_pool2d(weight, 2, ceil_mode=True)
+    means = F.avg_pool2d(values * weight, 2, ceil_mode=True) / share.clamp(min=1e-12)
+    coarse = _continued(means, (share > 0).to(values.dtype))
+    wide = F.interpolate(coarse, values.shape[2:], mode="bilinear", align_corners=False)
+    return torch.where(weight > 0, values, wide)
+
+
+def masks_of(model: TaskModel) -> dict[str, Bool[Tensor, "y x"]]:
+    """The masks a task is measured on; none where it completes nothing or only what it is told to."""
+    if model.task.needs(model.config.task):
+        return {}
+    return {name: named_mask(name, int(model.facts["size"])) for name in MASKS.get(model.task.completes, ())}

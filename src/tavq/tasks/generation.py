@@ -1,0 +1,162 @@
+"""From what a person asks for to pictures."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+from torch import Tensor
+
+from tavq.core.errors import DataError, UsageError
+from tavq.data.images import load_segmentation
+from tavq.data.palette import coloured
+from tavq.data.transforms import to_float, to_uint8
+from tavq.interfaces import to_device
+from tavq.tasks.animation import Film
+from tavq.tasks.base import Prompt, Sampling, rows_of
+from tavq.tasks.model_folder import TaskModel
+from tavq.tasks.prompts import Prompter
+
+BATCH = 16
+GAP = 2
+"""Pixels between the pictures of a grid."""
+
+
+def draw(
+    model: TaskModel,
+    prompt: Prompt,
+    sampling: Sampling,
+    generator: torch.Generator,
+    progress: Callable[[int], None] | None = None,
+    film: Film | None = None,
+) -> Float[Tensor, "b 3 y x"]:
+    """Pictures in [-1, 1], on the CPU; some are drawn at a time, and all of them follow from the generator's state.
+
+    A film keeps how they came to be.
+    """
+    task, layout = model.task, model.task.laid(prompt)
+    pictures = []
+    for start in range(0, prompt.count, BATCH):
+        part = prompt.part(start, min(start + BATCH, prompt.count))
+        if film is None:
+            tokens = task.draw(part, sampling, generator)
+        else:
+            tokens = film.take(task.passes(part, sampling, generator))
+        pictures.append(model.decoded(tokens, layout).cpu())
+        if progress is not None:
+            progress(min(start + BATCH, prompt.count))
+    return torch.cat(pictures)
+
+
+def grid(pictures: Float[Tensor, "b 3 y x"]) -> UInt8[np.ndarray, "h w 3"]:
+    """All pictures on one, as near a square as their number allows."""
+    b, _, y, x = pictures.shape
+    columns = math.ceil(math.sqrt(b))
+    rows = math.ceil(b / columns)
+    page = np.full((rows * (y + GAP) - GAP, columns * (x + GAP) - GAP, 3), 255, np.uint8)
+    for place, picture in enumerate(to_uint8(pictures).permute(0, 2, 3, 1).cpu().numpy()):
+        top, left = place // columns * (y + GAP), place % columns * (x + GAP)
+        page[top : top + y, left : left + x] = picture
+    return page
+
+
+def ask(
+    model: TaskModel,
+    captions: Sequence[str],
+    maps: Sequence[Path],
+    count: int,
+    encoder: str | None = None,
+    size: tuple[int, int] | None = None,
+) -> tuple[Prompt, tuple[str, ...]]:
+    """What to draw: `count` pictures of each caption or segmentation map, or just `count`; and notes for a person.
+
+    `size` is of `positions`. Raises UsageError where the task reads something else than what is given, or cannot use
+    it.
+    """
+    needs = model.task.needs(model.config.task)
+    for what, given in (("text", captions), ("segmentation", maps)):
+        if given and what not in needs:
+            raise UsageError(
+                f"The task {model.config.task.name!r} of this model does not draw from {what}; leave it out."
+            )
+        if what in needs and not given:
+            raise UsageError(f"This model draws from {what}; give it with --{'prompt' if what == 'text' else what}.")
+    device = next(model.task.parameters()).device
+    if captions:
+        typed = Prompter(model.facts, encoder, device)(captions)
+        text = to_device(rows_of(typed.features, _each(len(captions), count)), device)
+        return Prompt(len(captions) * count, text=text, size=size), typed.notes
+    if maps:
+        found = [_map_tokens(model, path, size) for path in maps]
+        tokens, notes = torch.cat([row for row, _ in found]), tuple(note for _, note in found if note)
+        return Prompt(len(maps) * count, given=tokens[_each(len(maps), count)], size=size), notes
+    return Prompt(count, size=size), ()
+
+
+def positions(model: TaskModel, height: int | None, width: int | None) -> tuple[int, int] | None:
+    """The size in positions of pictures of so many pixels, a side that is not given as the model was trained at.
+
+    Raises UsageError where a side is no whole number of positions, or the task draws no such pictures.
+    """
+    if height is None and width is None:
+        return None
+    own, factor = model.config.layout, model.tokenizer.factor
+    whole = factor if model.given is None else math.lcm(factor, model.given.factor)
+    for name, side, least in (("height", height, own.height * factor), ("width", width, own.width * factor)):
+        if side is not None and side % whole:
+            raise UsageError(f"--{name} {side} is no multiple of {whole}, the pixels of a side that go into one token.")
+        if side is not None and side < least:
+            raise UsageError(f"--{name} {side} is below {least}, the side of the pictures this model was trained on.")
+    size = (height or own.height * factor) // factor, (width or own.width * factor) // factor
+    model.task.laid(Prompt(1, size=size))
+    return size
+
+
+def _each(conditions: int, count: int) -> Tensor:
+    return torch.arange(conditions).repeat_interleave(count)
+
+
+def _map_tokens(model: TaskModel, path: Path, size: tuple[int, int] | None) -> tuple[Int[Tensor, "1 g"], str]:
+    """The tokens of a file's segmentation map, of the size of the pictures to draw, and what a person is told of it."""
+    assert model.given is not None
+    assert model.config.given is not None
+    own, factor = model.config.layout, model.tokenizer.factor
+    height, width = (factor * side for side in size or (own.height, own.width))
+    classes = load_segmentation(path)
+    try:
+        picture = coloured(classes, model.colours)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    pixels = to_float(centre(picture, height, width))[None].to(next(model.task.parameters()).device)
+    layout = model.config.given.grown(height // model.given.factor, width // model.given.factor)
+    y, x = classes.shape
+    note = (
+        ""
+        if y * width == x * height and y >= height
+        else (f"{path} is {x} wide and {y} high, {width} by {height} are drawn: its middle is used, cut and resized.")
+    )
+    return layout.tokens(model.given.encode(pixels)), note
+
+
+def centre(picture: UInt8[np.ndarray, "y x 3"], height: int, width: int) -> UInt8[Tensor, "3 {height} {width}"]:
+    """The largest middle part with these proportions, resized so that each pixel is one of the picture's.
+
+    Of a square the same as `transforms.prepare` with `nearest`.
+    """
+    scale = min(picture.shape[0] / height, picture.shape[1] / width)
+    y, x = max(1, round(scale * height)), max(1, round(scale * width))
+    top, left = (picture.shape[0] - y + 1) // 2, (picture.shape[1] - x + 1) // 2
+    part = Image.fromarray(picture[top : top + y, left : left + x])
+    return torch.from_numpy(np.array(part.resize((width, height), Image.Resampling.NEAREST)).transpose(2, 0, 1).copy())
+
+
+def repeated(conditions: int, count: int) -> list[str]:
+    """A file name for each of `count` pictures of each condition."""
+    digits = len(str(max(conditions, count)))
+    numbers = [f"{number:0{digits}}" for number in range(1, count + 1)]
+    if conditions <= 1:
+        return numbers
+    return [f"{condition:0{digits}}-{number}" for condition in range(1, conditions + 1) for number in numbers]

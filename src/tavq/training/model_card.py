@@ -1,0 +1,68 @@
+"""The model card: what a model folder says of itself to a person."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tavq.recipes.schema import Recipe, TaskRecipe
+from tavq.tasks.base import Layout
+from tavq.tasks.model_folder import GIVEN
+
+
+def write(recipe: Recipe, sizes: Sequence[int], provenance: dict[str, Any], step: int) -> str:
+    """The text of a model folder's README.md."""
+    model, train = recipe.model, recipe.train
+    align = model.align.name if model.align is not None else "none"
+    text = provenance.get("text")
+    entries = " + ".join(f"{size:,}" for size in sizes)
+    encoder = (text or {}).get("encoder", {}).get("name", "none") if isinstance(text, dict) else "none"
+    return f"""# Image tokenizer
+
+{recipe.description or "Trained with tavq."}
+
+| | |
+|---|---|
+| codebook | {model.codebook.name}, {entries} entries of width {model.codebook.width} |
+| quantizer | {model.quantizer.name} |
+| alignment | {align} |
+| text encoder | {encoder} |
+| factor | {model.net.factor} pixels a side for one index |
+| parameters | {sum(provenance["parameters"].values()):,} |
+| data | {provenance["data"]}, {provenance["pictures"]:,} pictures, metadata {provenance["data_sha256"][:12]}… |
+| picture size | {recipe.data.size} px |
+| steps | {step:,} of batch {train.batch}, seed {train.seed}, {train.precision} |
+| made with | tavq {provenance["tavq"]}, torch {provenance["torch"]} on {provenance["device"]} |
+
+The licence of these weights follows from that of the data they were trained on; state it here before you share them.
+Metrics: `tavq evaluate` writes them beside this folder.
+
+```python
+from tavq import Tokenizer
+
+tokenizer = Tokenizer.from_pretrained("path/to/this/folder")
+indices = tokenizer.encode(images)  # float [b 3 y x] in [-1, 1]
+images = tokenizer.decode(indices)
+```
+"""
+
+
+def write_task(recipe: TaskRecipe, layout: Layout, provenance: dict[str, Any], step: int) -> str:
+    """The text of the README.md of a task's model folder."""
+    train, maps = recipe.train, provenance.get("segmentation_tokenizer")
+    given = f"\n| tokenizer of segmentation maps | {maps[:12]}… (in the folder `{GIVEN}`) |" if maps else ""
+    return f"""# {recipe.task.name} on image tokens
+
+{recipe.description or "Trained with tavq."}
+
+| | |
+|---|---|
+| task | {recipe.task.name} |
+| tokens | {layout.height} x {layout.width} positions of {layout.parts}, {layout.vocabulary:,} in the vocabulary |
+| tokenizer | {provenance["tokenizer"][:12]}… (in the folder `tokenizer`) |{given}
+| parameters | {sum(provenance["parameters"].values()):,} |
+| data | {provenance["data"]}, {provenance["pictures"]:,} pictures, metadata {provenance["data_sha256"][:12]}… |
+| picture size | {provenance["size"]} px |
+| steps | {step:,} of batch {train.batch}, seed {train.seed}, {train.precision} |
+| made with | tavq {provenance["tavq"]}, torch {provenance["torch"]} on {provenance["device"]} |
+
+The licence of these weights follows from that of the data they were trained on; state it here before you share them.
+"""

@@ -1,0 +1,1 @@
+"""Training a task on the codes of a frozen tokenizer."""

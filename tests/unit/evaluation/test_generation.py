@@ -1,0 +1,446 @@
+"""What drawing tasks are measured on, with tasks whose draws and losses are known."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from tavq.core.config import build
+from tavq.core.errors import UsageError
+from tavq.data.folder import FolderDataset
+from tavq.data.loader import DataConfig, EvaluationLoader
+from tavq.evaluation.generation import mixed, untrained
+from tavq.evaluation.task import evaluate_task
+from tavq.interfaces import Aligner, Loss, Losses, TextFeatures
+from tavq.metrics.distances import PictureSet, set_distances
+from tavq.metrics.inpainting import hidden_distance, hidden_psnr, hidden_ssim
+from tavq.nets.features.extractors import FeatureNetwork, ScenesNetwork
+from tavq.tasks.base import Codes, Layout, Prompt, Sampling, Task
+from tavq.tasks.completion import continued, named_mask
+from tavq.tasks.model_folder import TaskConfig, TaskModel
+from tavq.tokenizer import Tokenizer, TokenizerConfig
+
+SIZE = 32
+LAYOUT = Layout(height=8, width=8, sizes=(20,))
+PRIOR = {"name": "prior", "layers": 1, "heads": 2, "width": 16}
+MASKED = {"name": "masked", "layers": 1, "heads": 2, "width": 16, "steps": 2}
+DIFFUSION = {"name": "diffusion", "layers": 1, "heads": 2, "width": 16, "steps": 2}
+
+
+class Small(FeatureNetwork):
+    """Mean colours of a picture's quarters; distances by its pixels."""
+
+    name, width, sha256 = "small", 12, "0" * 64
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        return [images]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+
+
+class Known(Task):
+    """Draws the tokens of `table`, again and again, and loses the mean token."""
+
+    name = "known"
+
+    def __init__(self, table: Tensor, needs: Sequence[str] = (), completes: str = "") -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.table, self.place, self.asked = table, 0, []
+        self.layout, self.completes = LAYOUT, completes
+        self.needs = lambda config: frozenset(needs)
+
+    def loss(self, codes: Codes) -> Losses:
+        return {"known/mean": Loss(codes.tokens.float().mean(), 1.0)}
+
+    def draw(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Tensor:
+        self.asked.append(prompt)
+        rows = torch.arange(self.place, self.place + prompt.count) % len(self.table)
+        self.place += prompt.count
+        found = self.table[rows]
+        return found if prompt.kept is None else torch.where(prompt.kept, prompt.known, found)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    torch.manual_seed(0)
+    values = {
+        "net": {"channels": 8, "multipliers": [1, 1, 1], "blocks": 1, "attention": False},
+        "codebook": {"name": "learned", "entries": 20, "width": 6},
+    }
+    made = Tokenizer(build(TokenizerConfig, values, "test")).eval()
+    with torch.no_grad():
+        next(iter(made.codebook.parameters())).normal_()
+    return made
+
+
+@pytest.fixture
+def model(tokenizer: Tokenizer) -> Callable[..., TaskModel]:
+    def make(task: Mapping[str, Any] = PRIOR, own: Task | None = None, **facts: Any) -> TaskModel:
+        width = 6 if task["name"] == "diffusion" else None
+        config = build(TaskConfig, {"task": dict(task), "layout": LAYOUT, "text_width": width}, "test")
+        torch.manual_seed(5)
+        chosen = own or config.make().eval()
+        return TaskModel(config, chosen, tokenizer, None, {"size": SIZE, **facts})
+
+    return make
+
+
+@pytest.fixture
+def test_split(shared_pictures: Path) -> FolderDataset:
+    return FolderDataset(shared_pictures, "test")
+
+
+def images(dataset: FolderDataset) -> Tensor:
+    [batch] = EvaluationLoader(dataset, DataConfig(size=SIZE), 32)
+    return batch.images
+
+
+def tokens(tokenizer: Tokenizer, dataset: FolderDataset) -> Tensor:
+    return LAYOUT.tokens(tokenizer.encode(images(dataset)))
+
+
+def decoded(tokenizer: Tokenizer, rows: Tensor) -> Tensor:
+    return tokenizer.decode(LAYOUT.indices(rows)).clamp(-1, 1)
+
+
+def distance(one: Tensor, other: Tensor) -> float:
+    sets = [PictureSet(Small()), PictureSet(Small())]
+    for pictures, found in zip(sets, (one, other), strict=True):
+        pictures.update(found, [str(place) for place in range(len(found))])
+    return set_distances(*sets)["fd_small"]
+
+
+# --- means and sets -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [1, 2, 32])
+def test_every_picture_counts_the_same_whatever_the_batches(
+    batch: int, model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(drawn, "BATCH", batch)
+    own = tokens(tokenizer, test_split)
+    seen: list[int] = []
+    found = evaluate_task(model(own=Known(own)), test_split, [Small()], progress=seen.append)
+    assert seen[-1] == found["images"] == 3
+    assert found["loss/known/mean"] == pytest.approx(float(own.float().mean()))
+    pictures = images(test_split)
+    expected = distance(decoded(tokenizer, own), pictures)
+    assert found["codes/fd_small"] == pytest.approx(expected, rel=1e-6)
+    assert found["drawn/fd_small"] == pytest.approx(expected, rel=1e-6)  # it draws these very codes
+    assert expected > 0.01
+    assert found["feature_weights"] == {"small": "0" * 64}
+
+
+def test_the_untrained_network_is_measured_beside(model: Callable[..., TaskModel], test_split: FolderDataset) -> None:
+    trained = model()
+    found = evaluate_task(trained, test_split, [Small()])
+    other = untrained(trained)
+    assert found["untrained/loss/prior/nll"] != found["loss/prior/nll"]
+    again = evaluate_task(other, test_split, [Small()])
+    for figure in ("loss/prior/nll", "fd_small"):
+        name = figure if figure.startswith("loss") else f"drawn/{figure}"
+        assert again[name] == found[f"untrained/{figure}"] == again[f"untrained/{figure}"]
+    assert evaluate_task(trained, test_split, [Small()]) == found
+
+
+def test_an_objective_that_draws_gives_the_same_figure_again(
+    model: Callable[..., TaskModel], test_split: FolderDataset
+) -> None:
+    """Which tokens are masked is drawn from torch's global generator, and the same of both networks."""
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(evaluate_task(model(MASKED), test_split, [Small()]))
+    assert found[0] == found[1]
+    again = evaluate_task(untrained(model(MASKED)), test_split, [Small()])
+    assert again["loss/task/masked"] == again["untrained/loss/task/masked"]
+
+
+def test_untrained_weights_follow_from_a_fixed_seed_and_draw_from_no_other(model: Callable[..., TaskModel]) -> None:
+    made = model()
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = untrained(made).task.state_dict()
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    second = untrained(made).task.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(first[name], value) for name, value in made.task.state_dict().items())
+
+
+def test_mixed_codes_are_some_pictures_at_each_place() -> None:
+    own = torch.arange(5)[:, None] * 100 + torch.arange(64)
+    found = mixed(own, 5, torch.Generator().manual_seed(0))
+    assert found.shape == own.shape
+    assert torch.equal(found % 100, torch.arange(64).expand(5, 64))
+    for row in found // 100:
+        assert len(row.unique()) == 5  # of no single picture
+    assert not torch.equal(found, mixed(own, 5, torch.Generator().manual_seed(1)))
+    [alone] = mixed(own, 1, torch.Generator().manual_seed(0)) // 100
+    assert len(alone.unique()) == 5  # also of a batch of one, from the pictures before
+
+
+def test_mixed_codes_are_farther_than_the_pictures_own(
+    model: Callable[..., TaskModel], test_split: FolderDataset
+) -> None:
+    found = evaluate_task(model(), test_split, [Small()])
+    assert found["mixed/fd_small"] != found["codes/fd_small"]
+    assert "nearest/fd_small" not in found  # nothing is asked for
+
+
+def test_codes_are_mixed_of_the_latest_pictures(
+    model: Callable[..., TaskModel], test_split: FolderDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawn, "BATCH", 2)
+    pools, codes = [], []
+    own = model().tokenizer.__class__.encode
+
+    def mix(pool: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+        pools.append(pool.clone())
+        return mixed(pool, count, generator)
+
+    def encode(tokenizer: Tokenizer, images: torch.Tensor) -> torch.Tensor:
+        codes.append(own(tokenizer, images))
+        return codes[-1]
+
+    monkeypatch.setattr(drawn, "mixed", mix)
+    monkeypatch.setattr(Tokenizer, "encode", encode)
+    evaluate_task(model(), test_split, [Small()])
+    assert len(pools) >= 2
+    seen = torch.cat([found.flatten(1) for found in codes if len(found)])
+    for number, pool in enumerate(pools):
+        last = min(2 * (number + 1), len(seen))
+        assert len(pool) == 2
+        assert torch.equal(pool.sort(dim=0).values, seen[last - 2 : last].sort(dim=0).values)
+
+
+def test_the_limit_bounds_both_splits(model: Callable[..., TaskModel], test_split: FolderDataset) -> None:
+    found = evaluate_task(model(), test_split, [Small()], limit=2)
+    assert (found["images"], found["training_images"]) == (2, 2)
+    assert evaluate_task(model(), test_split, [Small()])["training_images"] == 10
+    with pytest.raises(UsageError, match="--limit 0 must be 1 or more"):
+        evaluate_task(model(), test_split, limit=0)
+
+
+def test_without_a_training_split_there_is_nothing_to_copy(
+    model: Callable[..., TaskModel], shared_pictures: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    shutil.copytree(shared_pictures, folder)
+    lines = (folder / "metadata.jsonl").read_text().replace('"train"', '"val"')
+    (folder / "metadata.jsonl").write_text(lines)
+    found = evaluate_task(model(MASKED), FolderDataset(folder, "test"), [Small()])
+    assert found["training_images"] == 0
+    assert not [name for name in found if "nearest" in name or "novelty" in name]
+    assert "completed/centre/psnr_continued" in found
+
+
+# --- novelty --------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_that_repeats_training_pictures_is_caught(
+    model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
+) -> None:
+    train = FolderDataset(test_split.folder, "train")
+    copied = tokens(tokenizer, train)[:3]
+    found = evaluate_task(model(own=Known(copied), data_sha256=train.fingerprint), test_split, [Small()])
+    pictures, network = images(train), Small()
+
+    def nearest(made: Tensor) -> Tensor:
+        return torch.cdist(network(made).double(), network(pictures).double()).min(dim=1).values
+
+    ours, theirs = (nearest(decoded(tokenizer, rows)) for rows in (copied, tokens(tokenizer, test_split)))
+    assert found["novelty/nearest_distance_small"] == pytest.approx(float(ours.mean()), rel=1e-4)
+    assert found["novelty/nearest_distance_small_held_out"] == pytest.approx(float(theirs.mean()), rel=1e-4)
+    expected = float(((ours[:, None] < theirs).double() + (ours[:, None] == theirs).double() / 2).mean())
+    assert expected > 0.6
+    assert found["novelty/data_copying_small"] == pytest.approx(expected)
+    assert {"novelty/data_copying_small", "novelty/nearest_distance_small"} <= found["intervals"].keys()
+    assert found["novelty_warning"] is None
+
+
+def test_novelty_of_other_data_and_of_the_training_split_is_warned_of(
+    model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
+) -> None:
+    other = evaluate_task(model(data_sha256="0"), test_split, [Small()])
+    assert "was trained on other data than pictures" in other["novelty_warning"]
+    train = FolderDataset(test_split.folder, "train")
+    own = evaluate_task(model(own=Known(tokens(tokenizer, train))), train, [Small()])
+    assert "are training pictures" in own["novelty_warning"]
+    # what is drawn may be near its own key's picture, and the pictures themselves are compared with the others
+    assert own["novelty/nearest_distance_small"] < own["novelty/nearest_distance_small_held_out"]
+
+
+# --- completion -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("completes", "masks"), [("any", {"right", "centre"}), ("end", {"bottom"}), ("", set())])
+def test_a_task_is_asked_for_what_it_completes(
+    completes: str, masks: set[str], model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
+) -> None:
+    task = MASKED if completes == "any" else PRIOR
+    own = Known(tokens(tokenizer, test_split), completes=completes)
+    found = evaluate_task(model(task, own), test_split, [Small()])
+    assert {name.split("/")[1] for name in found if name.startswith("completed/")} == masks
+
+
+@pytest.mark.parametrize("batch", [2, 32])
+def test_fillings_by_hand(
+    batch: int, model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(drawn, "BATCH", batch)
+    own = Known(torch.full((1, 64), 7), completes="any")
+    found = evaluate_task(model(MASKED, own), test_split, [Small()])
+    originals = images(test_split)
+    train = images(FolderDataset(test_split.folder, "train"))
+    for name in ("right", "centre"):
+        mask = named_mask(name, SIZE)
+        masks = mask.expand(3, SIZE, SIZE)
+        known = originals[:, :, ~mask]
+        apart = torch.cdist(known.flatten(1), train[:, :, ~mask].flatten(1))
+        fillings = {
+            "_mean_colour": known.mean(dim=2)[:, :, None, None].expand_as(originals),
+            "_continued": continued(originals, ~masks),
+            "_codes": decoded(tokenizer, tokens(tokenizer, test_split)),
+            "_nearest": train[apart.argmin(dim=1)],
+        }
+        for filling, pictures in fillings.items():
+            made = torch.where(mask, pictures, originals)
+            for measure, score in (("psnr", hidden_psnr), ("ssim", hidden_ssim)):
+                key = f"completed/{name}/{measure}{filling}"
+                values = score(made, originals, masks)
+                assert found[key] == pytest.approx(float(values.mean()), abs=1e-4), key
+                low, high = found["intervals"][key]
+                assert float(values.min()) - 1e-4 <= low <= found[key] <= high <= float(values.max()) + 1e-4
+            key = f"completed/{name}/distance_small{filling}"
+            assert found[key] == pytest.approx(float(hidden_distance(Small(), made, originals, masks).mean()), abs=1e-4)
+        assert found[f"completed/{name}/psnr"] != found[f"completed/{name}/psnr_untrained"]
+
+
+def test_what_is_drawn_fills_the_hidden_part_alone(
+    model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
+) -> None:
+    """A task that knows the pictures' own tokens reaches what the tokenizer allows."""
+    own = Known(tokens(tokenizer, test_split), completes="end")
+    found = evaluate_task(model(PRIOR, own), test_split, [Small()])
+    assert [prompt.kept is not None for prompt in own.asked] == [False, True]
+    continuing = own.asked[1]
+    assert continuing.kept is not None
+    assert continuing.kept.all(dim=0).tolist() == [place < 32 for place in range(64)]
+    # its upper half is encoded from a picture without the lower one, so a little differs
+    assert found["completed/bottom/psnr"] == pytest.approx(found["completed/bottom/psnr_codes"], abs=3)
+
+
+# --- faithfulness ---------------------------------------------------------------------------------------------------
+
+
+class Text:
+    """The mean colour of each picture as its one sentence, so that a colour can look for its text."""
+
+    width = 6
+
+    def __init__(self, folder: Path, silent: str = "") -> None:
+        everything = FolderDataset(folder)
+        self.rows = {
+            record.file_name: colour_of(picture[None])
+            for record, picture in zip(everything, images(everything), strict=True)
+            if record.file_name != silent
+        }
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.rows
+
+    def vectors(self, key: str) -> dict[str, Any]:
+        row = self.rows[key].numpy().astype(np.float32)
+        return {"words": row, "phrases": row, "sentences": row}
+
+    def vocabulary(self, granularity: str) -> Any:
+        raise AssertionError("no vocabulary is asked for here")
+
+
+def colour_of(pictures: Tensor) -> Tensor:
+    """Quarters' colours, of which six numbers are enough to tell pictures apart."""
+    return normalize(nn.functional.adaptive_avg_pool2d(pictures, (1, 2)).flatten(1).double(), dim=1).float()
+
+
+class ByColour(Aligner):
+    """Its space is `colour_of`."""
+
+    name = "colour"
+
+    def embed_images(self, levels: Any) -> Tensor:
+        return colour_of(levels)
+
+    def embed_text(self, text: TextFeatures) -> Tensor:
+        return text.sentences.vectors[:, 0]
+
+
+class Judge(Tokenizer):
+    """A tokenizer whose grids are the pictures."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.aligner = ByColour()
+
+    def quantize(self, images: Any) -> Any:
+        return images
+
+
+def test_pictures_look_for_their_own_text(
+    model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
+) -> None:
+    text, train = Text(test_split.folder), FolderDataset(test_split.folder, "train")
+    own = Known(tokens(tokenizer, test_split)[:1], needs=("text",))
+    found = evaluate_task(model(DIFFUSION, own), test_split, [Small()], text=text, aligned=Judge())
+    assert found["pictures/text_recall@1"] == 1
+    assert found["shuffled/text_recall@5"] == 1  # of three texts
+    assert found["drawn/text_recall@1"] == pytest.approx(1 / 3)  # always the same picture, so one of three at most
+    assert found["shuffled/text_recall@1"] in (0, pytest.approx(1 / 3))
+    assert found["pictures/text_r_precision"] is None
+    assert {"codes/text_recall@1", "untrained/text_recall@1", "nearest/text_recall@1"} <= found.keys()
+    assert "mixed/text_recall@1" not in found
+    assert found["intervals"]["pictures/text_recall@1"] == [1, 1]
+    assert [prompt.text is not None for prompt in own.asked] == [True]
+    # the nearest training pictures by text are here those nearest in the judge's space
+    keys = [record.file_name for record in test_split]
+    asked, answers = (torch.cat([text.rows[key] for key in names]) for names in (keys, [r.file_name for r in train]))
+    copies = images(train)[(asked @ answers.mT).argmax(dim=1)]
+    assert found["nearest/fd_small"] == pytest.approx(distance(copies, images(test_split)), rel=1e-5)
+    expected = ((colour_of(copies) @ asked.mT).argmax(dim=1) == torch.arange(3)).double().mean()
+    assert found["nearest/text_recall@1"] == pytest.approx(float(expected))
+    assert "novelty_warning" not in found
+
+
+def test_pictures_without_text_are_not_asked_for(
+    model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
+) -> None:
+    silent = test_split[1].file_name
+    own = Known(tokens(tokenizer, test_split), needs=("text",))
+    text = Text(test_split.folder, silent)
+    found = evaluate_task(model(DIFFUSION, own), test_split, [Small()], text=text, aligned=Judge())
+    assert found["images"] == 3
+    assert found["pictures/text_recall@1"] == 1
+    assert found["shuffled/text_recall@1"] == 0  # of two texts the other one
+    assert found["nearest/fd_small"] is not None
+
+
+def test_without_a_judge_or_texts_there_is_no_retrieval(
+    model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
+) -> None:
+    own = Known(tokens(tokenizer, test_split), needs=("text",))
+    found = evaluate_task(model(DIFFUSION, own), test_split, [ScenesNetwork()], text=Text(test_split.folder))
+    assert not [name for name in found if "recall" in name]
+    alone = evaluate_task(
+        model(DIFFUSION, own), test_split, [Small()], text=Text(test_split.folder), limit=1, aligned=Judge()
+    )
+    assert not [name for name in alone if "recall" in name]

@@ -1,0 +1,100 @@
+"""Questions asked about drawn pictures, with a reader that tells bright from dark."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tavq.core.errors import UsageError
+from tavq.data.records import Question, Record
+from tavq.evaluation.text_questions import Answers, open_reader
+from tavq.tasks.model_folder import TaskModel
+
+BRIGHT, DARK = torch.ones(3, 4, 4), -torch.ones(3, 4, 4)
+RECORDS = [
+    Record("a.png", questions=(Question("is it bright", "yes", "light"), Question("is it a cow", "yes", "object"))),
+    Record("b.png", questions=(Question("is it bright", "no", "light"),)),
+    Record("c.png"),
+]
+
+
+def answer(rows: Tensor, questions: list[str]) -> list[list[tuple[str, float]]]:
+    assert len(rows) == len(questions)
+    bright = ["yes" if value > 0 else "no" for value in rows.mean(dim=(1, 2)).tolist()]
+    guesses = [told if "bright" in question else "yes" for told, question in zip(bright, questions, strict=True)]
+    return [[(guess, 0.8), ("maybe", 0.2)] for guess in guesses]
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
+    monkeypatch.setattr(answered, "look", lambda tokenizer, layout, picture, images: images.flatten(2))
+    config = SimpleNamespace(layout=None, task=SimpleNamespace(picture=None))
+    task = SimpleNamespace(answer=answer)
+    return Answers(model(tokenizer=None, config=config, task=task), RECORDS)
+
+
+def values(answers: Answers) -> dict[str, float]:
+    return {name: scored["value"] for name, scored in answers.compute().items()}
+
+
+def test_each_kind_is_asked_about_its_own_pictures(answers: Answers) -> None:
+    real, drawn = torch.stack([BRIGHT, DARK, DARK]), torch.stack([DARK, DARK, BRIGHT])
+    answers.update(["a.png", "b.png", "c.png"], {"pictures": real, "drawn": drawn})
+    assert values(answers) == pytest.approx(
+        {
+            "pictures/answers": 1.0,
+            "pictures/answers/light": 1.0,
+            "pictures/answers/object": 1.0,
+            "drawn/answers": 2 / 3,
+            "drawn/answers/light": 0.5,
+            "drawn/answers/object": 1.0,
+            # the drawn pictures each one place on: bright, dark, dark
+            "shuffled/answers": 1.0,
+            "shuffled/answers/light": 1.0,
+            "shuffled/answers/object": 1.0,
+        }
+    )
+
+
+def test_batches_are_counted_together_and_pictures_without_questions_left_out(answers: Answers) -> None:
+    answers.update(["c.png"], {"drawn": BRIGHT[None]})
+    assert answers.compute() == {}
+    answers.update(["a.png", "c.png"], {"drawn": torch.stack([BRIGHT, BRIGHT])})
+    answers.update(["b.png", "c.png"], {"drawn": torch.stack([BRIGHT, BRIGHT])})
+    assert values(answers)["drawn/answers/light"] == 0.5
+
+
+def test_a_picture_alone_is_not_asked_about_as_if_it_were_another(answers: Answers) -> None:
+    answers.update(["a.png"], {"drawn": BRIGHT[None]})
+    assert set(values(answers)) == {"drawn/answers", "drawn/answers/light", "drawn/answers/object"}
+
+
+def model(**parts: Any) -> TaskModel:
+    """What is looked at of a model, and nothing else."""
+    made = object.__new__(TaskModel)
+    for name, value in parts.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+def sized(size: int, source: str = "codes") -> TaskModel:
+    return model(
+        config=SimpleNamespace(task=SimpleNamespace(picture=SimpleNamespace(source=source))), facts={"size": size}
+    )
+
+
+def test_readers_that_cannot_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    readers = {"good": sized(64), "blind": sized(64, "none"), "small": sized(32)}
+    monkeypatch.setattr(answered, "load_task", lambda name, command: readers[name])
+    assert open_reader("good", sized(64)) is readers["good"]
+    for name, says in (("blind", "without a picture"), ("small", "32 px and this task draws 64 px")):
+        with pytest.raises(UsageError, match=says):
+            open_reader(name, sized(64))
+
+
+def test_a_model_that_answers_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="There is no model"):
+        open_reader(str(tmp_path / "none"), sized(64))

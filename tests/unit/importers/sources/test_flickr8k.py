@@ -1,0 +1,164 @@
+"""The Flickr8k importer on a tiny copy of the published layout, and on the real one where it is there."""
+
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from published import imported, jpeg, lay_out, pack
+
+from tavq.core.errors import DataError, FileError, UsageError
+from tavq.data.records import Record
+from tavq.importers.importing import ImportSummary, sources
+
+PICTURES = ["1_a.jpg", "2_b.jpg", "3_c.jpg", "4_d.jpg", "5_stray.jpg"]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Five pictures: two for training, one each for dev and test, one in no split; two names without a picture."""
+    lines = [
+        "2_b.jpg#1\tSecond of b",
+        "2_b.jpg#0\tFirst of b .",
+        "1_a.jpg#0\tA dog .",
+        "1_a.jpg#1\t .",
+        "3_c.jpg#0\tA cat .",
+        "5_stray.jpg#0\tA stray .",
+        "9_gone.jpg.1#0\tGone",
+        "9_gone.jpg#1\tGone",
+    ]
+    return lay_out(
+        tmp_path / "published",
+        {
+            "Flickr8k.token.txt": "\n".join(lines) + "\n",
+            "Flickr_8k.trainImages.txt": "2_b.jpg\n1_a.jpg\n8_missing.jpg\n",
+            "Flickr_8k.devImages.txt": "3_c.jpg\n",
+            "Flickr_8k.testImages.txt": "4_d.jpg\n",
+        },
+    )
+
+
+def as_folder(source: Path) -> None:
+    lay_out(source / "Flicker8k_Dataset", {name: jpeg(number) for number, name in enumerate(PICTURES)})
+
+
+def as_tar(source: Path, prefix: str = "") -> Path:
+    return pack(source / "images_128.tar", {prefix + name: jpeg(number) for number, name in enumerate(PICTURES)})
+
+
+@pytest.mark.parametrize("lay", [as_folder, as_tar])
+def test_import(source: Path, tmp_path: Path, lay: Callable[[Path], object]) -> None:
+    lay(source)
+    seen: list[tuple[int, int]] = []
+    out = tmp_path / "out"
+    summary, records = imported("flickr8k", source, out, progress=lambda done, total: seen.append((done, total)))
+    assert summary == ImportSummary(
+        {"train": 2, "val": 1, "test": 1},
+        4,
+        {
+            "pictures in no split": 1,
+            "listed pictures without a file": 3,
+            "captions that are empty or no text": 1,
+        },
+    )
+    assert records == [
+        Record("images/2_b.jpg", "train", ("First of b .", "Second of b")),
+        Record("images/1_a.jpg", "train", ("A dog .",)),
+        Record("images/3_c.jpg", "val", ("A cat .",)),
+        Record("images/4_d.jpg", "test"),
+    ]
+    assert (out / "images/2_b.jpg").read_bytes() == jpeg(1)
+    assert sorted(path.name for path in (out / "images").iterdir()) == sorted(PICTURES[:4])
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_limit_counts_for_each_split(source: Path, tmp_path: Path) -> None:
+    as_folder(source)
+    summary = sources["flickr8k"]().run(source, tmp_path / "out", limit=1)
+    assert summary.pictures == {"train": 1, "val": 1, "test": 1}
+    assert summary.left_out["pictures beyond the limit"] == 1
+
+
+def test_a_tar_never_chooses_where_its_members_go(source: Path, tmp_path: Path) -> None:
+    path = as_tar(source, "../../../escaped/")
+    link = tarfile.TarInfo("1_a.jpg")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    with tarfile.open(path, "a") as archive:
+        archive.addfile(link)
+    sources["flickr8k"]().run(source, tmp_path / "out")
+    assert (tmp_path / "out/images/1_a.jpg").read_bytes() == jpeg(0)
+    assert not (tmp_path / "out/images/1_a.jpg").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "published"]
+
+
+def test_a_cut_tar_leaves_nothing_behind(source: Path, tmp_path: Path) -> None:
+    path = as_tar(source)
+    whole = path.read_bytes()
+    ends = [512 * block for block in range(len(whole) // 512) if not any(whole[512 * block :])]
+    for length in (0, 100, 700, 1500, len(whole) // 3, ends[0]):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"images_128\.tar is (cut short|not a whole tar file)"):
+            sources["flickr8k"]().run(source, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["published"]
+
+
+def test_what_is_there_is_never_replaced(source: Path, tmp_path: Path) -> None:
+    as_folder(source)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="already holds something"):
+        sources["flickr8k"]().run(source, out)
+    assert (out / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda s: (s / "Flickr8k.token.txt").unlink(), DataError, r"no file Flickr8k\.token\.txt in .*Flickr8k_text"),
+        (lambda s: (s / "Flickr_8k.devImages.txt").unlink(), DataError, r"no file Flickr_8k\.devImages\.txt"),
+        (
+            lambda s: (s / "images_128.tar").unlink(),
+            DataError,
+            r"no pictures in .*Flicker8k_D.*images\* and arch",
+        ),
+        (
+            lambda s: pack(s / "images_64.tar", {"1_a.jpg": b""}),
+            DataError,
+            r"two files 1_a\.jpg: .*64\.tar and .*128",
+        ),
+        (lambda s: (s / "images_64.tar").touch(), DataError, r"images_64\.tar is not a whole tar file: [^\n]*$"),
+        (lambda s: (s / "Flickr8k.token.txt").write_text("a.jpg,A dog"), DataError, r"line 1 is 'a\.jpg,A dog'"),
+        (lambda s: (s / "Flickr8k.token.txt").write_bytes(b"\xff"), FileError, "not UTF-8"),
+        (lambda s: (s / "Flickr_8k.devImages.txt").write_text("../a.jpg"), DataError, r"lists '\.\./a\.jpg'"),
+    ],
+)
+def test_another_layout_is_explained(
+    source: Path, tmp_path: Path, change: Callable[[Path], object], error: type[Exception], message: str
+) -> None:
+    as_tar(source)
+    change(source)
+    with pytest.raises(error, match=message):
+        sources["flickr8k"]().run(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_such_source(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="There is no folder"):
+        sources["flickr8k"]().run(tmp_path / "gone", tmp_path / "out")
+    with pytest.raises(UsageError, match=r"Unknown data source 'flickr9k'.*Did you mean 'flickr8k'"):
+        sources["flickr9k"]
+
+
+@pytest.mark.real_data
+def test_the_real_one(real_data: Path, tmp_path: Path) -> None:
+    summary, records = imported("flickr8k", real_data / "flickr8k", tmp_path / "out", limit=20)
+    assert summary.pictures == {"train": 20, "val": 20, "test": 20}
+    assert summary.captions == 300
+    assert summary.left_out["pictures in no split"] == 91
+    assert summary.left_out["listed pictures without a file"] == 2
+    assert records[0].text == (
+        "A black dog is running after a white dog in the snow.\n\nBlack dog chasing brown dog through snow.\n\n"
+        "Two dogs chase each other across the snowy ground.\n\nTwo dogs play together in the snow.\n\n"
+        "Two dogs running through a low lying body of water."
+    )

@@ -1,0 +1,227 @@
+"""Shards of other projects: their fields, their faults, and what a tar file may never do."""
+
+import json
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from published import imported, jpeg, lay_out, pack, png
+
+from tavq.core.errors import DataError, TavqError, UsageError
+from tavq.data.records import NamedBox, Question, Record
+from tavq.importers.importing import ImportSummary, sources
+from tavq.importers.samples import split_name
+
+
+def taken(source: Path, out: Path) -> tuple[ImportSummary, list[Record]]:
+    return imported("webdataset", source, out)
+
+
+def test_keys_end_at_the_first_dot_of_the_base_name() -> None:
+    assert split_name("a.b/000.seg.PNG") == ("a.b/000", "seg.png")
+    assert split_name("./x.jpg") == ("./x", "jpg")
+    assert [split_name(name) for name in ("a.b/c", ".hidden", "x.", "x/.jpg", "")] == [None] * 5
+
+
+def test_captions_from_text_and_json(tmp_path: Path) -> None:
+    fields = {
+        "caption": "A dog.", "long_text": "A dog runs.", "url": "http://x", "split": "validation",
+        "objects": [{"box": [1, 2, 3, 4], "name": "dog"}, {"bbox": [1]}],
+        "questions": [{"question": "What?", "answer": "A dog", "type": "object"}],
+    }  # fmt: skip
+    members = [
+        ("0001.jpg", jpeg(1)), ("0001.txt", b"not this one"), ("0001.json", json.dumps(fields).encode()),
+        ("0002.txt", b"A cat.\nA cat sits.\n"), ("0002.jpeg", jpeg(2)), ("0002.json", b'{"caption": null}'),
+        ("0003.png", jpeg(3)),
+    ]  # fmt: skip
+    pack(tmp_path / "shards/00000.tar", members)
+    summary, records = taken(tmp_path / "shards", tmp_path / "out")
+    dog = (NamedBox((1, 2, 3, 4), "dog"),), (Question("What?", "A dog", "object"),)
+    assert records == [
+        Record("images/00000/0001.jpg", "val", ("A dog.",), "A dog runs.", *dog),
+        Record("images/00000/0002.jpeg", "train", ("A cat.", "A cat sits.")),
+        Record("images/00000/0003.png", "train"),
+    ]
+    assert summary == ImportSummary(
+        {"val": 1, "train": 2}, 3, {"fields that cannot be used": 1}, {"objects": 1, "questions": 1}
+    )
+    assert (tmp_path / "out/images/00000/0002.jpeg").read_bytes() == jpeg(2)
+
+
+def test_splits_and_names_of_shards(tmp_path: Path) -> None:
+    for name in ("train/000.tar", "valid/000.tar", "my-test-000.tar.gz", "contest/000.tar"):
+        pack(tmp_path / "shards" / name, [("a/k.jpg", jpeg(1))])
+    _, records = taken(tmp_path / "shards", tmp_path / "out")
+    assert {record.file_name: record.split for record in records} == {
+        "images/train/000/a/k.jpg": "train",
+        "images/valid/000/a/k.jpg": "val",
+        "images/my-test-000/a/k.jpg": "test",
+        "images/contest/000/a/k.jpg": "train",
+    }
+
+
+def test_brace_lists_and_single_shards(tmp_path: Path) -> None:
+    for number in range(3):
+        pack(tmp_path / f"s-{number:03d}.tar", [("k.jpg", jpeg(number))])
+    _, records = taken(tmp_path / "s-{000..001}.tar", tmp_path / "out")
+    assert [record.file_name for record in records] == ["images/s-000/k.jpg", "images/s-001/k.jpg"]
+    _, records = taken(tmp_path / "s-002.tar", tmp_path / "single")
+    assert [record.file_name for record in records] == ["images/s-002/k.jpg"]
+    with pytest.raises(DataError, match=r"no shard .*s-003\.tar; give a folder"):
+        sources["webdataset"]().run(tmp_path / "s-{000..003}.tar", tmp_path / "gone")
+    with pytest.raises(UsageError, match="more than 1,000,000 files"):
+        sources["webdataset"]().run(tmp_path / "s-{000000..999999999}.tar", tmp_path / "gone")
+
+
+def test_a_place_is_never_run_nor_fetched(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    for place in (f"pipe:touch {made}", "http://localhost/000.tar", "file:///etc/passwd"):
+        with pytest.raises(DataError, match="There is no shard"):
+            sources["webdataset"]().run(Path(place), tmp_path / "out")
+    assert not made.exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no shards in .*: files that end in \.tar"):
+        sources["webdataset"]().run(tmp_path / "empty", tmp_path / "out")
+
+
+def test_faults_are_counted_and_left_out(tmp_path: Path) -> None:
+    members = [
+        ("alone.txt", b"no picture"),
+        ("cut.jpg", jpeg(1)[:100]),
+        ("same.jpg", jpeg(2)), ("between.cls", b"3"), ("same.jpg", jpeg(3)),
+        ("json.jpg", jpeg(4)), ("json.json", b"{" * 100),
+        ("deep.jpg", jpeg(5)), ("deep.json", b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+        ("list.jpg", jpeg(6)), ("list.json", b"[]"),
+        ("latin.jpg", jpeg(7)), ("latin.txt", b"\xe9t\xe9"),
+        ("types.jpg", jpeg(8)), ("types.json", b'{"captions": [3, "\\ud800", "A"], "long_text": 3, "objects": "x"}'),
+        ("seg.jpg", jpeg(9)), ("seg.seg.png", png([[1]])),
+        ("huge.jpg", jpeg(10)), ("huge.txt", b"x" * 10_000_001),
+    ]  # fmt: skip
+    pack(tmp_path / "s.tar", members)
+    summary, records = taken(tmp_path / "s.tar", tmp_path / "out")
+    assert summary.left_out == {
+        "samples without a picture": 2,
+        "pictures that cannot be read": 1,
+        "pictures of a name that came before": 1,
+        "json files that cannot be read": 3,
+        "texts that are not UTF-8": 1,
+        "fields that cannot be used": 4,
+        "segmentations that cannot be used": 1,
+        "members that are too large": 1,
+    }
+    assert [record.captions for record in records if record.captions] == [("A",)]
+    assert len(records) == 8
+
+
+HOSTILE = [
+    "../../../up.jpg",
+    "/abs.jpg",
+    "a/../../up.jpg",
+    ".hidden.jpg",
+    "x.jpg/y.jpg",
+    "a\nb.jpg",
+    "n" * 300 + ".jpg",
+]
+
+
+def test_a_tar_never_chooses_where_its_members_go(tmp_path: Path) -> None:
+    members = [(name, jpeg(1)) for name in HOSTILE]
+    for number, name in enumerate(("../up.png", "/abs.png", "metadata.jsonl", "a.jpg/../../b.png")):
+        fields = json.dumps({"file_name": name, "segmentation": name}).encode()
+        members += [(f"{number}.jpg", jpeg(2)), (f"{number}.json", fields)]
+        members += [(f"{number}.seg.png", png([[1] * 16] * 12))]
+    path = pack(tmp_path / "in/s.tar", members)
+    with tarfile.open(path, "a") as archive:
+        link = tarfile.TarInfo("link.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    _, records = taken(path, tmp_path / "out")
+    assert {record.file_name for record in records} == {f"images/s/{number}.jpg" for number in range(4)}
+    assert {record.segmentation for record in records} == {f"segmentation/s/{n}.png" for n in range(4)}
+    assert sorted(place.name for place in tmp_path.iterdir()) == ["in", "out"]
+    assert not any(place.is_symlink() for place in (tmp_path / "out").rglob("*"))
+
+
+def test_a_cut_shard_is_told_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = pack(tmp_path / "in/s.tar", [(f"{number}.jpg", jpeg(number)) for number in range(3)])
+    whole = path.read_bytes()
+    used = next(end for end in range(0, len(whole), 512) if not any(whole[end:]))
+    for length in (0, 100, 700, 1500, used // 2, used - 512, used):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"s\.tar is (cut short|not a whole tar file)"):
+            sources["webdataset"]().run(tmp_path / "in", tmp_path / "out")
+    assert [place.name for place in tmp_path.iterdir()] == ["in"]
+
+
+def test_names_of_its_own_are_kept_while_they_are_free(tmp_path: Path) -> None:
+    fields = b'{"file_name": "photos/a.jpg", "segmentation": "classes/a.png"}'
+    classes = png([[1] * 16] * 12)
+    members = [(f"{key}.{ending}", data) for key in "01" for ending, data in
+               (("jpg", jpeg(int(key))), ("json", fields), ("seg.png", classes))]  # fmt: skip
+    _, records = taken(pack(tmp_path / "s.tar", members), tmp_path / "out")
+    assert [(record.file_name, record.segmentation) for record in records] == [
+        ("photos/a.jpg", "classes/a.png"),
+        ("images/s/1.jpg", "segmentation/s/1.png"),
+    ]
+
+
+def test_limit_and_progress(tmp_path: Path) -> None:
+    pack(tmp_path / "train.tar", [(f"{number}.jpg", jpeg(number)) for number in range(5)])
+    seen: list[tuple[int, int]] = []
+    summary = sources["webdataset"]().run(tmp_path, tmp_path / "out", lambda *at: seen.append(at), 2)
+    assert summary == ImportSummary({"train": 2}, 0, {"pictures beyond the limit": 3})
+    assert seen[-1] == (5, 0)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+names = ["file_name", "split", "captions", "caption", "text", "long_text", "objects", "questions", "segmentation"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.dictionaries(st.sampled_from(names), json_values), st.text(max_size=12), st.binary(max_size=20))
+def test_any_json_key_and_text_ends_in_a_clean_data_set(fields: Mapping[str, object], key: str, text: bytes) -> None:
+    name = key.encode("utf-8", "replace").decode().replace("\x00", "")
+    members = [(f"{name}.jpg", jpeg(1)), (f"{name}.json", json.dumps(fields).encode()), (f"{name}.txt", text)]
+    with TemporaryDirectory() as folder:
+        pack(Path(folder) / "s.tar", [*members, ("good.jpg", jpeg(2))])
+        try:
+            taken(Path(folder) / "s.tar", Path(folder) / "out")
+        except TavqError as error:
+            raise AssertionError(f"the good picture is lost: {error}") from error
+
+
+def test_a_segmentation_never_takes_the_place_of_its_picture(tmp_path: Path) -> None:
+    for number, name in enumerate(("x/a.png", "segmentation/s/1.png")):
+        fields = json.dumps({"file_name": name, "segmentation": name}).encode()
+        members = [(f"{number}.png", png([[[1, 2, 3]] * 4] * 3)), (f"{number}.json", fields)]
+        pack(tmp_path / str(number) / "s.tar", [*members, (f"{number}.seg.png", png([[1] * 4] * 3))])
+        _, records = taken(tmp_path / str(number) / "s.tar", tmp_path / f"out{number}")
+        assert [(record.file_name, record.segmentation) for record in records] == [(name, None)]
+
+
+@pytest.mark.parametrize(
+    ("names", "kept", "wrong"),
+    [
+        ({"0": "sky", "12": " sea "}, {"0": "sky", "12": "sea"}, 0),
+        ({"0": "sky", "-1": "x", "²": "y", "1": "", "2": 3, "9" * 50: "far"}, {"0": "sky"}, 5),
+        (["sky"], None, 1),
+        ("{", None, 1),
+    ],
+)
+def test_the_names_of_classes_beside_the_shards(tmp_path: Path, names: object, kept: object, wrong: int) -> None:
+    pack(tmp_path / "in/s.tar", {"0.jpg": jpeg(), "0.seg.png": png([[1] * 16] * 12)})
+    lay_out(tmp_path / "in", {"segmentation_classes.json": names})
+    for number, place in enumerate(("in", "in/s.tar")):
+        out = tmp_path / f"out{number}"
+        summary, _ = taken(tmp_path / place, out)
+        assert summary.left_out.get("names of classes that cannot be used", 0) == wrong
+        path = out / "segmentation_classes.json"
+        assert (json.loads(path.read_text()) if path.exists() else None) == kept

@@ -1,0 +1,48 @@
+"""Values from the annotations of others: what can be used comes out, anything else is None or counted."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from published import lay_out
+
+from tavq.core.errors import DataError, FileError
+from tavq.importers.annotations import foreign_captions, identity, mappings, read_box, read_lists, read_size
+
+
+def test_foreign_values() -> None:
+    assert read_box([1, 2, 3, 4.5]) == (1, 2, 3, 4.5)
+    for value in (None, [1, 2, 3], [1, 2, 0, 4], [1, 2, 3, "4"], [1, 2, float("nan"), 4], [1, 2, 3, 10**400], "1234"):
+        assert read_box(value) is None
+    assert read_size({"width": 3, "height": 4}) == (3, 4)
+    for size in ({}, {"width": 0, "height": 4}, {"width": "3", "height": 4}, {"width": 10**6, "height": 10**6}):
+        assert read_size(size) is None
+    assert identity({"id": 3}, "id") == 3
+    assert identity({"id": [3]}, "id") is identity({"id": True}, "id") is identity({}, "id") is None
+
+
+@pytest.mark.parametrize("content", [[], {}, {"images": 3}, {"images": {}}, 3])
+def test_json_of_another_layout(tmp_path: Path, content: Any) -> None:
+    lay_out(tmp_path, {"a.json": content})
+    with pytest.raises(DataError, match=r"a\.json has no list 'images'"):
+        read_lists(tmp_path / "a.json", ["images"], Counter())
+
+
+def test_broken_json(tmp_path: Path) -> None:
+    lay_out(tmp_path, {"a.json": '{"images": ['})
+    with pytest.raises(FileError, match=r"a\.json is not valid JSON"):
+        read_lists(tmp_path / "a.json", ["images"], Counter())
+
+
+def test_entries_that_are_no_mapping_are_counted() -> None:
+    left_out: Counter[str] = Counter()
+    assert mappings([{"a": 1}, 3, None, {}], left_out) == [{"a": 1}, {}]
+    assert left_out == {"entries that are no mapping": 2}
+
+
+def test_foreign_captions() -> None:
+    assert foreign_captions({"caption": "A dog"}) == ["A dog"]
+    assert foreign_captions({"captions": [], "text": ["A", "B"]}) == ["A", "B"]
+    assert foreign_captions({"sentences": [{"raw": "A dog ."}, {"tokens": []}]}) == ["A dog .", None]
+    assert foreign_captions({"caption": " ", "text": 3}) == []

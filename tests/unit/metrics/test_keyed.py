@@ -1,0 +1,26 @@
+"""Records of several processes put together."""
+
+import pytest
+
+from tavq.core.errors import DataError
+from tavq.metrics.keyed import Collected
+
+
+def of(**records: int) -> Collected:
+    collected = Collected()
+    collected.records = dict(records)
+    return collected
+
+
+def test_parts_join_in_the_order_of_their_keys() -> None:
+    whole = of(c=1, a=2)
+    whole.merge(of(b=3, a=2))
+    assert whole.ordered() == [("a", 2), ("b", 3), ("c", 1)]
+    with pytest.raises(DataError, match="'a' came twice"):
+        whole.merge(of(a=3))
+
+
+def test_alone_joining_changes_nothing() -> None:
+    collected = of(b=1, a=2)
+    collected.join()
+    assert collected.records == {"b": 1, "a": 2}

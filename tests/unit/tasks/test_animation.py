@@ -1,0 +1,98 @@
+"""Which passes an animation shows, what is grey in it, and how long its frames stand."""
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageSequence
+from torch import Tensor
+
+from tavq.core.config import build
+from tavq.core.errors import UsageError
+from tavq.tasks.animation import FRAMES, LAST_MILLISECONDS, MILLISECONDS, SHOWN, Film, gif_bytes, shown
+from tavq.tasks.base import Layout
+from tavq.tasks.model_folder import TaskConfig, TaskModel
+from tavq.tokenizer import Tokenizer, TokenizerConfig
+
+
+def passes(count: int, pictures: int = 1, first: int = 0) -> Iterator[Tensor]:
+    """Of one token, which is the number of the pass, beside the number of the picture."""
+    for number in range(count):
+        yield torch.stack([torch.full((pictures,), number), torch.arange(first, first + pictures)], dim=1)
+
+
+@pytest.mark.parametrize("count", [2, 3, 31, 32, 33, 64, 65, 66, 129, 1000])
+def test_frames_lie_evenly_and_the_first_and_last_are_among_them(count: int) -> None:
+    film = Film()
+    assert film.take(passes(count)).tolist() == [[count - 1, 0]]
+    found = [int(state[0, 0]) for state in film.states()]
+    assert len(found) == min(count, FRAMES)
+    assert found[0] == 0
+    assert found[-1] == count - 1
+    steps = np.diff(found)
+    assert steps.min() >= 1
+    assert steps.max() <= 2 * count / FRAMES + 1
+
+
+def test_batches_are_joined_pass_by_pass_and_a_shorter_one_waits() -> None:
+    film = Film()
+    for count, first in ((4, 0), (3, 2)):
+        film.take(passes(count, 2, first))
+    assert [state[:, 0].tolist() for state in film.states()] == [[0, 0, 0, 0], [1, 1, 1, 1], [2, 2, 2, 2], [3, 3, 2, 2]]
+    assert film.states()[0][:, 1].tolist() == [0, 1, 2, 3]
+
+
+def test_only_the_first_pictures_are_kept() -> None:
+    film = Film()
+    for first in range(0, 96, 24):
+        assert len(film.take(passes(2, 24, first))) == 24
+    assert film.states()[1][:, 1].tolist() == list(range(SHOWN))
+
+
+def test_nothing_drawn_is_nothing_to_animate() -> None:
+    film = Film()
+    film.take(passes(1))
+    with pytest.raises(UsageError, match="There is nothing to animate"):
+        film.states()
+    with pytest.raises(UsageError, match="There is nothing to animate"):
+        Film().states()
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_position_that_lacks_a_token_is_grey_and_no_other(parts: int) -> None:
+    torch.manual_seed(0)
+    net = {"channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": False}
+    settings = {"net": net, "codebook": {"name": "learned", "entries": 16, "width": 8, "parts": parts}}
+    settings |= {"quantizer": {"name": "product"}} if parts > 1 else {}
+    tokenizer = Tokenizer(build(TokenizerConfig, settings, "test")).eval()
+    layout = Layout(height=3, width=4, sizes=tokenizer.codebook.sizes)
+    task = {"name": "masked", "layers": 1, "heads": 2, "width": 16}
+    config = build(TaskConfig, {"task": task, "layout": layout.model_dump()}, "test")
+    model = TaskModel(config, config.make().eval(), tokenizer.requires_grad_(False), None, {})
+    tokens = torch.cat([torch.arange(parts).repeat(12)[None] * layout.sizes[0] + 1] * 2)
+    last, first = tokens.clone(), tokens.clone()
+    first[:, 0] = 0  # drawn, and another one later
+    first[1, 6 * parts - 1] = layout.vocabulary  # row 1, column 1
+    filled = torch.where(first == layout.vocabulary, last, first)
+    found = list(shown(model, layout, [first, last]))
+    assert torch.equal(found[1], model.decoded(last, layout))
+    cell = torch.zeros(2, 6, 8, dtype=torch.bool)
+    cell[1, 2:4, 2:4] = True
+    assert torch.equal(found[0], model.decoded(filled, layout).masked_fill(cell[:, None], 0))
+    assert not torch.equal(found[0][0], found[1][0])
+
+
+def test_an_animation_holds_its_last_page_and_its_colours() -> None:
+    pages = [np.full((6, 9, 3), 128, np.uint8) for _ in range(3)]
+    pages[1][:, :4], pages[2][:, :4], pages[2][:, 4:] = (250, 10, 20), (250, 10, 20), (0, 90, 200)
+    with Image.open(io.BytesIO(gif_bytes(pages))) as image:
+        assert image.info["loop"] == 0
+        found, times = [], []
+        for page in ImageSequence.Iterator(image):
+            found.append(np.asarray(page.convert("RGB")))
+            times.append(page.info["duration"])
+    assert times == [MILLISECONDS, MILLISECONDS, LAST_MILLISECONDS]
+    for page, expected in zip(found, pages, strict=True):
+        assert np.abs(page.astype(int) - expected).max() <= 4

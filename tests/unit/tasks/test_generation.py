@@ -1,0 +1,260 @@
+"""What is asked for, in which order it comes back, and the page that shows it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tavq.core.config import build
+from tavq.core.errors import DataError, UsageError
+from tavq.data.images import save_png
+from tavq.data.palette import coloured
+from tavq.data.transforms import prepare, to_uint8
+from tavq.interfaces import TextFeatures, TextUnits
+from tavq.tasks import generation
+from tavq.tasks.animation import Film
+from tavq.tasks.base import Prompt, Sampling
+from tavq.tasks.generation import GAP, ask, centre, draw, grid, positions, repeated
+from tavq.tasks.model_folder import TaskConfig, TaskModel
+from tavq.tasks.prompts import Typed
+from tavq.tokenizer import Tokenizer, TokenizerConfig
+
+SIZE = 16
+
+
+def tokenizer(seed: int, multipliers: tuple[int, ...]) -> Tokenizer:
+    torch.manual_seed(seed)
+    net = {"channels": 8, "multipliers": multipliers, "blocks": 1, "attention": False}
+    values = {"net": net, "codebook": {"name": "learned", "entries": 16, "width": 8}}
+    made = Tokenizer(build(TokenizerConfig, values, "test")).eval().requires_grad_(False)
+    plain = (torch.rand(16, 3, 1, 1) * 2 - 1).expand(-1, -1, 32, 32)
+    next(iter(made.codebook.parameters())).copy_(made.encoder(plain)[1].mean((2, 3)))
+    return made
+
+
+def model(
+    task: str = "prior", given: tuple[int, ...] | None = None, text: int | None = None, **changes: Any
+) -> TaskModel:
+    """Of 4 x 4 tokens of 4 pixels a side, and with `given` of maps by a tokenizer with these multipliers."""
+    maps = None if given is None else tokenizer(2, given)
+    settings = {"name": task, "layers": 1, "heads": 2, "width": 16, **changes}
+    values: dict[str, Any] = {"task": settings, "layout": {"height": 4, "width": 4, "sizes": [16]}}
+    if maps is not None:
+        values["given"] = {"height": SIZE // maps.factor, "width": SIZE // maps.factor, "sizes": [16]}
+        settings["segmentation"] = True
+    values["text_width"] = text
+    config = build(TaskConfig, values, "test")
+    torch.manual_seed(3)
+    made = config.make().eval().requires_grad_(False)
+    for parameter in made.parameters():
+        parameter += torch.randn(parameter.shape) * 0.3
+    return TaskModel(config, made, tokenizer(1, (1, 1, 2)), maps, {"size": SIZE})
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def maps(tmp_path: Path) -> list[Path]:
+    """Three maps: of one class, of halves, and not square."""
+    tables = [np.full((16, 16), 2, np.uint8), np.zeros((16, 16), np.uint8), np.zeros((40, 24), np.uint8)]
+    tables[1][:, 8:], tables[2][20:] = 3, 1
+    for number, table in enumerate(tables):
+        save_png(tmp_path / f"{number}.png", table)
+    return [tmp_path / f"{number}.png" for number in range(3)]
+
+
+# --- what is asked for ----------------------------------------------------------------------------------------------
+
+
+def test_what_a_task_does_not_read_and_what_it_lacks(maps: list[Path]) -> None:
+    plain, mapped, told = model(), model(given=(1, 1, 2)), model("diffusion", text=6, steps=4)
+    cases: list[tuple[TaskModel, tuple[str, ...], list[Path], str]] = [
+        (plain, ("a barn",), [], "task 'prior' of this model does not draw from text; leave it out"),
+        (plain, (), maps, "task 'prior' of this model does not draw from segmentation; leave it out"),
+        (told, ("a barn",), maps, "task 'diffusion' of this model does not draw from segmentation"),
+        (mapped, (), [], "This model draws from segmentation; give it with --segmentation"),
+        (told, (), [], "This model draws from text; give it with --prompt"),
+        (told, ("a barn",), [], "trained without a text store"),
+    ]
+    for asked, captions, given, message in cases:
+        with pytest.raises(UsageError, match=message):
+            ask(asked, captions, given, 2)
+    prompt, notes = ask(plain, (), (), 3, size=(4, 6))
+    assert (prompt, notes) == (Prompt(3, size=(4, 6)), ())
+
+
+def test_each_map_is_asked_for_that_many_times_in_order(maps: list[Path]) -> None:
+    mapped = model(given=(1, 1, 2))
+    single = [ask(mapped, (), [path], 1)[0].given for path in maps]
+    prompt, _ = ask(mapped, (), maps, 2)
+    assert prompt.count == 6
+    assert prompt.given is not None
+    for row, given in enumerate(prompt.given):
+        assert torch.equal(given, single[row // 2][0])
+    assert len({tuple(given.tolist()) for given in prompt.given}) == 3
+
+
+def test_captions_are_repeated_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = torch.arange(3) < torch.tensor([1, 3, 2])[:, None]
+    units = TextUnits(torch.zeros(3, 3, 6), mask)
+    typed = Typed(TextFeatures(units, units, units), ("one note",))
+    monkeypatch.setattr(drawing, "Prompter", lambda *_: lambda captions: typed)
+    prompt, notes = ask(model("diffusion", text=6, steps=4), ("a", "b", "c"), (), 2)
+    assert (prompt.count, notes) == (6, ("one note",))
+    assert prompt.text is not None
+    assert prompt.text.words.mask.sum(1).tolist() == [1, 1, 3, 3, 2, 2]
+
+
+@pytest.mark.parametrize(("conditions", "count", "names"), [
+    (0, 3, ["1", "2", "3"]),
+    (1, 2, ["1", "2"]),
+    (1, 10, [f"{number:02}" for number in range(1, 11)]),
+    (2, 2, ["1-1", "1-2", "2-1", "2-2"]),
+    (10, 1, [f"{number:02}-01" for number in range(1, 11)]),
+])  # fmt: skip
+def test_names(conditions: int, count: int, names: list[str]) -> None:
+    assert repeated(conditions, count) == names
+    assert repeated(conditions, count) == sorted(names)
+
+
+@pytest.mark.parametrize("multipliers", [(1, 2), (1, 1, 2), (1, 1, 1, 2)], ids=["finer", "alike", "coarser"])
+def test_a_map_of_the_models_size_and_of_a_larger_one(multipliers: tuple[int, ...], maps: list[Path]) -> None:
+    """The larger one holds what the map's middle part of these proportions holds, nearest pixel by pixel."""
+    mapped = model(given=multipliers)
+    assert mapped.given is not None
+    for path in maps:
+        classes = np.asarray(generation.load_segmentation(path))
+        expected = mapped.given.encode(to_float(prepare(coloured(classes), SIZE, nearest=True)))
+        found = ask(mapped, (), [path], 1)[0].given
+        assert found is not None
+        assert torch.equal(found, expected.flatten(1))
+    wide = ask(mapped, (), maps[1:2], 1, size=(4, 8))[0].given
+    halves = np.zeros((16, 32), np.int32)  # of the middle 8 of 16 rows, twice as large
+    halves[:, 16:] = 3
+    pixels = torch.from_numpy(coloured(halves)).permute(2, 0, 1)
+    assert wide is not None
+    assert torch.equal(wide, mapped.given.encode(to_float(pixels)).flatten(1))
+
+
+def to_float(images: Tensor) -> Tensor:
+    return images[None].float() / 127.5 - 1
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (40, 24), (23, 41), (7, 9), (300, 1)])
+@pytest.mark.parametrize("side", [8, 16, 24])
+def test_the_middle_of_a_picture_as_a_square_is_that_of_training(shape: tuple[int, int], side: int) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    assert torch.equal(centre(picture, side, side), prepare(picture, side, nearest=True))
+
+
+def test_the_middle_of_a_picture_by_hand() -> None:
+    picture = np.arange(6 * 8, dtype=np.uint8).reshape(6, 8)[..., None].repeat(3, 2)
+    assert centre(picture, 2, 8)[0].tolist() == [list(range(16, 24)), list(range(24, 32))]
+    assert centre(picture, 3, 2)[0].tolist() == [[11, 13], [27, 29], [43, 45]]
+
+
+def test_a_map_that_cannot_be_read_names_its_file(tmp_path: Path) -> None:
+    mapped = model(given=(1, 1, 2))
+    save_png(tmp_path / "colours.png", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(DataError, match=r"colours\.png: it holds colours"):
+        ask(mapped, (), [tmp_path / "colours.png"], 1)
+
+
+# --- sizes ----------------------------------------------------------------------------------------------------------
+
+
+def test_sides_in_pixels_become_positions() -> None:
+    plain = model()
+    assert positions(plain, None, None) is None
+    assert positions(plain, 16, None) == positions(plain, 16, 16) == (4, 4)
+    assert positions(plain, None, 20) == (4, 5)
+    assert positions(plain, 32, None) == (8, 4)
+    coarse = model(given=(1, 1, 1, 2))  # 8 pixels for a token of the map, 4 for one of the picture
+    assert positions(coarse, 24, 32) == (6, 8)
+    assert positions(model("diffusion", text=6, steps=4), 16, 16) == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "changes", "message"),
+    [
+        (18, None, {}, "--height 18 is no multiple of 4, the pixels of a side"),
+        (16, 33, {}, "--width 33 is no multiple of 4"),
+        (20, 16, {"given": (1, 1, 1, 2)}, "--height 20 is no multiple of 8"),
+        (16, 18, {"given": (1, 2)}, "--width 18 is no multiple of 4"),
+        (12, None, {}, "--height 12 is below 16, the side of the pictures"),
+        (None, 8, {}, "--width 8 is below 16"),
+        (4096, 1024, {}, "1,024 x 256 positions of 1 is too large; at most 65,536"),
+        (16, 32, {"task": "diffusion", "text": 6, "steps": 4}, "'diffusion' draws pictures of 4 x 4 positions alone"),
+    ],
+)
+def test_sides_that_are_refused(height: int | None, width: int | None, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        positions(model(**changes), height, width)
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------
+
+
+def test_pictures_are_drawn_some_at_a_time_from_one_generator(
+    monkeypatch: pytest.MonkeyPatch, maps: list[Path]
+) -> None:
+    """Each batch with its own conditions, after the one before; and a film sees the same."""
+    monkeypatch.setattr(drawing, "BATCH", 4)
+    mapped = model(given=(1, 1, 2))
+    prompt, _ = ask(mapped, (), maps, 3)
+    told: list[int] = []
+    found = draw(mapped, prompt, Sampling(), generator(), told.append)
+    assert told == [4, 8, 9]
+    ours, parts = generator(), []
+    for start, stop in ((0, 4), (4, 8), (8, 9)):
+        assert prompt.given is not None
+        tokens = mapped.task.draw(Prompt(stop - start, given=prompt.given[start:stop]), Sampling(), ours)
+        parts.append(mapped.tokenizer.decode(mapped.config.layout.indices(tokens)).clamp(-1, 1))
+    assert torch.equal(found, torch.cat(parts))
+    film = Film()
+    assert torch.equal(draw(mapped, prompt, Sampling(), generator(), film=film), found)
+    torch.testing.assert_close(mapped.decoded(film.states()[-1], mapped.config.layout), found)
+
+
+def test_how_many_are_drawn_at_a_time_changes_nothing_where_nothing_is_random(
+    monkeypatch: pytest.MonkeyPatch, maps: list[Path]
+) -> None:
+    mapped, cold = model(given=(1, 1, 2)), Sampling(temperature=0)
+    prompt, _ = ask(mapped, (), maps, 3)
+    whole = draw(mapped, prompt, cold, generator())
+    assert len({tuple(picture.flatten().tolist()) for picture in whole}) > 1
+    for batch in (1, 2, 8):
+        monkeypatch.setattr(drawing, "BATCH", batch)
+        torch.testing.assert_close(draw(mapped, prompt, cold, generator()), whole)
+
+
+def test_larger_pictures_are_decoded_fewer_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, sizes = model("masked"), []
+    decode = plain.tokenizer.decode
+    monkeypatch.setattr(
+        plain.tokenizer, "decode", lambda indices: sizes.append(tuple(indices.shape)) or decode(indices)
+    )
+    found = draw(plain, Prompt(5, size=(8, 16)), Sampling(steps=1), generator())
+    assert found.shape == (5, 3, 32, 64)
+    assert sizes == [(2, 8, 16), (2, 8, 16), (1, 8, 16)]
+    draw(plain, Prompt(1, size=(20, 20)), Sampling(steps=1), generator())  # even one is more than what is usual
+
+
+@pytest.mark.parametrize(
+    ("count", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (3, 2, 2), (4, 2, 2), (5, 2, 3), (7, 3, 3)]
+)
+def test_a_page_is_as_near_a_square_as_it_can_be(count: int, rows: int, columns: int) -> None:
+    """Of pictures that are not square, each at its place, white around them."""
+    pictures = torch.linspace(-1, 0.9, count)[:, None, None, None].expand(-1, 3, 4, 6)
+    page = grid(pictures)
+    assert page.shape == (rows * (4 + GAP) - GAP, columns * (6 + GAP) - GAP, 3)
+    expected = np.full_like(page, 255)
+    for number in range(count):
+        top, left = number // columns * (4 + GAP), number % columns * (6 + GAP)
+        expected[top : top + 4, left : left + 6] = to_uint8(pictures[number, 0, 0, 0])
+    assert np.array_equal(page, expected)

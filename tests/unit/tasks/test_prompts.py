@@ -1,0 +1,180 @@
+"""Typed sentences become what a text store gives, or one line says why not."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_bert
+import torch
+from tiny_bert import write_bert
+
+from tavq.core.errors import FileError, UsageError
+from tavq.data.texts import gather
+from tavq.interfaces import GRANULARITIES, POOLED, WHOLE
+from tavq.tasks.prompts import MAX_TYPED, Prompter
+from tavq.text.building import build_store
+from tavq.text.encoders import load_encoder
+from tavq.text.store import TextStore
+
+WORDS = f"{tiny_bert.WORDS} z ##x ##q ##v lake by и ##в"
+TEXTS = {"1.png": "A red car by a lake. The car of the dog.", "2.png": "A blue bowl of soup, and red cats."}
+
+
+def bert(folder: Path, seed: int) -> Path:
+    """One that also reads pieces of words and one letter of another script."""
+    return write_bert(folder, seed, WORDS)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bert(tmp_path_factory.mktemp("models") / "tiny-bert", 0)
+
+
+@pytest.fixture(scope="module")
+def store(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TextStore]:
+    made: dict[str, TextStore] = {}
+
+    def of(**how: bool) -> TextStore:
+        name = "-".join(how) or "plain"
+        if name not in made:
+            out = tmp_path_factory.mktemp("stores") / name
+            made[name] = build_store(TEXTS, load_encoder(encoder), "pattern", out, **how)
+        return made[name]
+
+    return of
+
+
+def facts(store: TextStore) -> dict[str, Any]:
+    """As a task's model folder has them."""
+    return {"step": 3, "text": store.manifest.model_dump(mode="json")}
+
+
+@pytest.fixture(scope="module")
+def prompter(store: Callable[..., TextStore], encoder: Path) -> Prompter:
+    return Prompter(facts(store()), encoder)
+
+
+@pytest.mark.parametrize("how", [{}, {"whole": True}, {"whole": True, "half": True}], ids=["units", "whole", "half"])
+def test_a_typed_text_is_what_the_loader_gives_of_the_store(
+    store: Callable[..., TextStore], encoder: Path, how: dict[str, bool]
+) -> None:
+    source = store(**how)
+    typed = Prompter(facts(source), encoder)([*TEXTS.values()])
+    tables = (*GRANULARITIES, WHOLE, POOLED) if how else GRANULARITIES
+    expected = gather(source, [*TEXTS], tables)
+    for name in (*GRANULARITIES, WHOLE):
+        found, wanted = typed.features[name], expected[name]
+        assert (found is None) == (wanted is None)
+        if found is not None and wanted is not None:
+            assert torch.equal(found.mask, wanted.mask)
+            tolerance = 2e-3 if "half" in how else 1e-6
+            torch.testing.assert_close(found.vectors, wanted.vectors, atol=tolerance, rtol=tolerance)
+            if "half" in how:
+                assert torch.equal(found.vectors, found.vectors.half().float())
+    assert (typed.features.pooled is None) == (not how)
+    assert typed.notes == ()
+
+
+def test_captions_of_several_lengths_are_padded(prompter: Prompter) -> None:
+    typed = prompter(["a red car", "a blue bowl, a red car and a cat by the lake"])
+    assert typed.features.words.mask.sum(1).tolist() == [2, 6]
+    alone = prompter(["a red car"])
+    torch.testing.assert_close(typed.features.words.vectors[:1, :2], alone.features.words.vectors)
+
+
+@pytest.mark.parametrize(
+    ("caption", "message"),
+    [
+        ("", "Caption 2 is empty; say what the picture should show."),
+        (" \n\u200b", "Caption 2 is empty; say what the picture should show."),
+        ("?!", "Caption 2 '?!' holds no word or number; say what the picture should show."),
+        (
+            "湖边的红色谷仓",
+            "Caption 2 '湖边的红色谷仓' is in a script that the text encoder 'tiny-bert' does not read: 7 of its 7 "
+            "tokens are unknown. Write it in the language of the model's texts.",
+        ),
+    ],
+)
+def test_captions_that_say_nothing_are_refused(prompter: Prompter, caption: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        prompter(["a red car", caption])
+    assert str(caught.value) == message
+
+
+def test_no_caption_is_refused(prompter: Prompter) -> None:
+    with pytest.raises(UsageError, match="There is no caption; say what the picture should show"):
+        prompter([])
+
+
+def test_a_caption_of_ten_thousand_words_is_cut_and_told(prompter: Prompter) -> None:
+    typed = prompter(["A red car by a lake. " * 2000])
+    cut = "Caption 1 has 42,000 characters; its first 4,999 are read, the rest is not."
+    assert typed.notes == (cut,)
+    assert typed.features.words.mask.sum() == 3
+    assert len(max(typed.notes, key=len)) < MAX_TYPED
+
+
+def test_a_sentence_longer_than_the_encoder_reads_is_told(prompter: Prompter) -> None:
+    typed = prompter(["a red car by " * 6])
+    assert typed.notes == ("Caption 1: a sentence has 24 tokens; the text encoder reads 16.",)
+
+
+def test_words_that_are_only_spelled_are_told(prompter: Prompter) -> None:
+    typed = prompter(["a red zxqv by a lake", "a red car", "a red иввв by a lake"])
+    assert typed.notes == (
+        "Caption 1: the text encoder does not know these words and only spells them: zxqv.",
+        "Caption 3: the text encoder does not know these words and only spells them: иввв.",
+    )
+    assert typed.features.words.mask.sum(1).tolist() == [3, 2, 3]
+
+
+def test_a_caption_of_made_up_words_alone_is_told(prompter: Prompter) -> None:
+    told = "Caption 1: the text encoder knows no word of it whole, so it may say next to nothing to the model."
+    assert told in prompter(["zxqv zxqv"]).notes
+    assert told not in prompter(["zxqv car"]).notes
+
+
+def test_another_encoder_is_refused(store: Callable[..., TextStore], encoder: Path, tmp_path: Path) -> None:
+    other = bert(tmp_path / "tiny-bert", 1)
+    with pytest.raises(UsageError, match=r"reads text by the encoder 'tiny-bert' \(weights .{12}…\), and '.*' is "
+                       r"'tiny-bert' \(weights .{12}…\); give the model's own"):  # fmt: skip
+        Prompter(facts(store()), other)
+    renamed = tmp_path / "renamed"
+    renamed.symlink_to(encoder)
+    Prompter(facts(store()), renamed)  # a link is known by the folder's own name
+    copied = bert(tmp_path / "other-name", 0)
+    with pytest.raises(UsageError, match=r"is 'other-name' \(weights"):
+        Prompter(facts(store()), copied)
+
+
+def test_an_encoder_in_a_folder_must_be_given(store: Callable[..., TextStore]) -> None:
+    made = facts(store())
+    made["text"]["encoder"]["name"] = "../tiny-bert"
+    with pytest.raises(UsageError, match=r"reads text by the encoder '\.\./tiny-bert', which is not found; say where"):
+        Prompter(made)
+
+
+def test_a_splitter_of_another_version_is_told(store: Callable[..., TextStore], encoder: Path) -> None:
+    made = facts(store())
+    made["text"]["splitter"]["version"] = "0"
+    typed = Prompter(made, encoder)(["a red car"])
+    assert len(typed.notes) == 1
+    assert typed.notes[0].startswith("The model's texts were split by 'pattern' version 0, yours by version ")
+    made["text"]["splitter"]["name"] = "patern"
+    with pytest.raises(UsageError, match="Unknown splitter 'patern'"):
+        Prompter(made, encoder)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        (None, UsageError, "trained without a text store, so it cannot be told what to draw"),
+        ("minilm", FileError, "does not say which text encoder"),
+        ({"splitter": {}}, FileError, "does not say which text encoder"),
+        ({"encoder": {"name": "x"}}, UsageError, "The model's text encoder: The setting 'sha256' is missing"),
+    ],
+)
+def test_facts_without_an_encoder(text: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Prompter({"text": text})

@@ -1,0 +1,82 @@
+"""What a reading task sees of a picture, and how its rows become those of a transformer."""
+
+import pytest
+import torch
+from torch import nn
+
+from tavq.core.config import build
+from tavq.core.errors import UsageError
+from tavq.tasks.base import Layout
+from tavq.tasks.understanding import Adapter, PictureConfig, entries_of, features_of, look
+from tavq.tokenizer import Tokenizer, TokenizerConfig
+
+LAYOUT = Layout(height=4, width=6, sizes=(9,))
+
+
+def adapter(width: int = 1, out: int = 4, **picture: object) -> Adapter:
+    torch.manual_seed(0)
+    return Adapter(PictureConfig.model_validate({"hidden": 8, **picture}), LAYOUT, width, out)
+
+
+def test_a_patch_holds_its_neighbours_in_raster_order_and_nothing_is_lost() -> None:
+    made = adapter(patch=2)
+    made.layers, made.places = nn.Identity(), nn.Parameter(torch.zeros(6, 4))
+    numbers = torch.arange(24.0).view(1, 24, 1)  # 4 rows of 6
+    assert made(numbers)[0].tolist() == [
+        [0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11], [12, 13, 18, 19], [14, 15, 20, 21], [16, 17, 22, 23],
+    ]  # fmt: skip
+
+
+def test_rows_have_mean_0_and_spread_1_over_the_training_set() -> None:
+    made = adapter(width=3)
+    rows = torch.randn(50, 24, 3, generator=torch.Generator().manual_seed(1)) * 7 + torch.tensor([3.0, -20.0, 100.0])
+    made.fit(rows)
+    kept = {name: value.clone() for name, value in made.state_dict().items()}  # with the weights
+    again = adapter(width=3)
+    again.load_state_dict(kept)
+    again.layers, again.places = nn.Identity(), nn.Parameter(torch.zeros(24, 3))
+    seen = again(rows).detach()
+    assert seen.mean(dim=(0, 1)).abs().max() < 1e-4
+    assert float(seen.square().mean()) == pytest.approx(1, abs=1e-4)
+
+
+def test_each_place_is_told() -> None:
+    made = adapter()
+    same = made(torch.ones(2, 24, 1))
+    assert torch.equal(same[0], same[1])
+    assert torch.allclose(same[0] - same[0, 0], made.places - made.places[0], atol=1e-6)
+    assert (made.places[0] - made.places[1]).abs().max() > 0
+
+
+def test_without_a_picture_nothing_of_it_is_read() -> None:
+    made = adapter(source="none")
+    one, other = torch.randn(2, 24, 1), torch.randn(2, 24, 1)
+    assert made(one).shape == (2, 1, 4)
+    assert torch.equal(made(one), made(other))
+    made.fit(one)
+    assert [name for name, _ in made.named_parameters()] == ["places"]
+
+
+def test_a_patch_must_divide_the_grid() -> None:
+    with pytest.raises(UsageError, match=r"task.picture.patch 4 does not divide the grid of 4 x 6 codes"):
+        adapter(patch=4)
+
+
+def test_codes_are_what_the_decoder_reads_and_features_what_was_quantized() -> None:
+    torch.manual_seed(0)
+    settings = {
+        "net": {"channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": False},
+        "codebook": {"name": "learned", "entries": 20, "width": 6, "init": "normal"},
+    }
+    tokenizer = Tokenizer(build(TokenizerConfig, settings, "test")).eval()
+    layout = Layout(height=8, width=8, sizes=(20,))
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
+    codes = look(tokenizer, layout, PictureConfig(), images)
+    table, indices = tokenizer.codebook(), tokenizer.encode(images).flatten(1)
+    assert torch.equal(codes, table[indices.view(2, 64)])
+    assert torch.equal(codes, entries_of(tokenizer, layout, layout.tokens(tokenizer.encode(images))))
+    features = look(tokenizer, layout, PictureConfig(source="features"), images)
+    assert torch.equal(features, features_of(tokenizer, images))
+    nearest = torch.cdist(features.double(), table.double()).argmin(dim=2)
+    assert torch.equal(nearest, indices.view(2, 64))
+    assert not torch.allclose(features, codes, atol=1e-3)

@@ -1,0 +1,39 @@
+"""Distinct texts get the numbers that a dictionary would give them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tavq.core.errors import FileError
+from tavq.text.deduplication import Numbering
+from tavq.text.splitting import blob
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    pieces=st.lists(st.lists(st.text("abé", max_size=2), max_size=12), max_size=6),
+    bucket=st.integers(1, 40),
+)
+def test_as_a_dictionary(pieces: list[list[str]], bucket: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numbering, "BUCKET", bucket)
+    texts = [text for piece in pieces for text in piece]
+    known: dict[str, int] = {}
+    expected = [known.setdefault(text, len(known)) for text in texts]
+    found = Numbering(tmp_path / "work", len(texts))
+    for piece in pieces:
+        found.add(*blob(piece))
+    found.solve()
+    assert found.count == len(known)
+    np.testing.assert_array_equal(found.numbers(0, len(texts)), expected)
+    np.testing.assert_array_equal(found.numbers(1, 3), expected[1:3])
+    found.close()
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match="Could not write"):
+        Numbering(tmp_path / "file" / "work", 3)

@@ -1,0 +1,119 @@
+"""What a reading task sees of training pictures: entries or features, each at its picture's place."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tavq.core.config import build
+from tavq.data.folder import FolderDataset
+from tavq.data.images import save_png
+from tavq.data.loader import DataConfig, EvaluationLoader
+from tavq.tasks.base import Layout
+from tavq.tasks.understanding import PictureConfig, ReadingTask, look
+from tavq.tokenizer import Tokenizer, TokenizerConfig
+from tavq.training.task.tokens import Frozen
+from tavq.training.task.understanding_data import FEATURES, ExampleBatches, SeenPictures
+
+SIZE = 16
+NET = {"channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": False}
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> FolderDataset:
+    """Five pictures, of which the second cannot be read."""
+    lines = [json.dumps({"file_name": f"{number}.png"}) for number in range(5)]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/metadata.jsonl").write_text("\n".join(lines))
+    for number in range(5):
+        pixels = np.random.default_rng(number).integers(0, 255, (SIZE, SIZE, 3), np.uint8)
+        save_png(tmp_path / f"data/{number}.png", pixels)
+    (tmp_path / "data/1.png").write_bytes(b"no picture")
+    return FolderDataset(tmp_path / "data", "train")
+
+
+@pytest.fixture
+def frozen() -> Frozen:
+    torch.manual_seed(0)
+    settings = {"net": NET, "codebook": {"name": "learned", "entries": 20, "width": 6, "init": "normal"}, "align": None}
+    tokenizer = Tokenizer(build(TokenizerConfig, settings, "test")).eval()
+    return Frozen(tokenizer, {"sha256": "0"}, SIZE, Layout(height=8, width=8, sizes=(20,)), "tokenizer")
+
+
+@pytest.mark.parametrize("source", ["codes", "features"])
+def test_each_row_is_its_pictures_own(
+    source: str, dataset: FolderDataset, frozen: Frozen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "BATCH", 2)
+    config, data = PictureConfig.model_validate({"source": source}), DataConfig(size=SIZE)
+    seen = SeenPictures(config, frozen, dataset, data, tmp_path, torch.device("cpu"))
+    assert seen.keys == ("0.png", "2.png", "3.png", "4.png")
+    assert [fault.where for fault in seen.faults] == ["1.png"]
+    [batch] = EvaluationLoader(dataset, data, 8)
+    own = look(frozen.tokenizer, frozen.layout, config, batch.images)
+    assert own.shape == (4, 64, 6)
+    assert torch.allclose(seen.rows([3, 0]), own[[3, 0]], atol=2e-3)  # features are kept in half precision
+    assert not torch.allclose(seen.rows([1]), own[[2]], atol=2e-3)
+
+
+def test_features_are_kept_and_made_again_for_another_tokenizer(
+    dataset: FolderDataset, frozen: Frozen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, data = PictureConfig(source="features"), DataConfig(size=SIZE)
+    first = SeenPictures(config, frozen, dataset, data, tmp_path, torch.device("cpu")).rows([0, 1, 2, 3])
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [FEATURES]
+    monkeypatch.setattr(reading, "features_of", lambda tokenizer, images: torch.zeros(len(images), 64, 6))
+    again = SeenPictures(config, frozen, dataset, data, tmp_path, torch.device("cpu"))
+    assert torch.equal(again.rows([0, 1, 2, 3]), first)
+    other = Frozen(frozen.tokenizer, {"sha256": "1"}, SIZE, frozen.layout, "other")
+    assert not SeenPictures(config, other, dataset, data, tmp_path, torch.device("cpu")).rows([0]).any()
+
+
+class Listed(SeenPictures):
+    """Pictures whose row is their number."""
+
+    def __init__(self) -> None:
+        self.keys, self.faults = tuple("abcde"), ()
+
+    def rows(self, places: Any) -> torch.Tensor:
+        return torch.tensor(places, dtype=torch.float32).view(-1, 1, 1)
+
+
+class Handed(ReadingTask):
+    """Hands its examples back."""
+
+    def collate(self, examples: Any) -> Any:
+        return examples
+
+
+EXAMPLES = [(place, f"{place}{letter}") for place in range(5) for letter in "xy"][:9]
+
+
+def batches(batch: int, consumed: int = 0, rank: int = 0, world: int = 1) -> ExampleBatches:
+    return ExampleBatches(Listed(), EXAMPLES, Handed(), batch, 3, consumed, rank, world)
+
+
+def test_each_epoch_has_every_example_once_in_an_order_of_its_own() -> None:
+    stream = batches(3)
+    epochs = [[example for _ in range(3) for example in next(stream).asked] for _ in range(2)]
+    assert all(sorted(epoch) == sorted(example for _, example in EXAMPLES) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    assert stream.consumed == 18
+
+
+def test_an_example_comes_with_its_own_picture() -> None:
+    found = next(batches(9))
+    assert found.rows[:, 0, 0].tolist() == [int(example[0]) for example in found.asked]
+    assert found.keys == tuple("abcde"[int(example[0])] for example in found.asked)
+
+
+def test_two_processes_together_see_what_one_sees() -> None:
+    alone, pair = batches(4), [batches(2, rank=rank, world=2) for rank in range(2)]
+    for _ in range(5):
+        assert next(alone).asked == [example for one in pair for example in next(one).asked]
+    assert [one.consumed for one in pair] == [20, 20]
+    resumed = [batches(2, 20, rank, 2) for rank in range(2)]
+    assert next(alone).asked == [example for one in resumed for example in next(one).asked]

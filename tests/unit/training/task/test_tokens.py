@@ -1,0 +1,215 @@
+"""The training data of tasks: tokens made once, kept under a stamp, in one order however many processes there are."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tavq.core.errors import DataError
+from tavq.data.folder import FolderDataset
+from tavq.data.loader import DataConfig, EvaluationLoader
+from tavq.tasks.base import Codes, Layout
+from tavq.tokenizer import Tokenizer, TokenizerConfig
+from tavq.training.task.tokens import Frozen, TokenBatches, TokenTable, encode_split, joined, kept_tokens
+
+KEYS = tuple(f"images/{number}.png" for number in range(7))
+
+
+def table(sides: int = 2, given: bool = False) -> TokenTable:
+    """Token (picture, side, place) is 100 picture + 10 side + place; of what is given 1,000 more."""
+    tokens = torch.arange(7)[:, None, None] * 100 + torch.arange(sides)[:, None] * 10 + torch.arange(3)
+    return TokenTable(tokens.int(), KEYS, (), tokens.int() + 1000 if given else None)
+
+
+class Text:
+    """One word for each picture, the number in its name; of the even ones only."""
+
+    width = 1
+
+    def __contains__(self, key: str) -> bool:
+        return int(Path(key).stem) % 2 == 0
+
+    def vectors(self, key: str) -> dict[str, Any]:
+        row = np.full((1, 1), int(Path(key).stem), np.float32)
+        return {"words": row, "phrases": row, "sentences": row}
+
+    def vocabulary(self, granularity: str) -> Any:
+        raise AssertionError("no vocabulary is asked for here")
+
+
+@pytest.fixture
+def dataset(shared_pictures: Path) -> FolderDataset:
+    found = FolderDataset(shared_pictures, "train")
+    assert [record.file_name for record in found][:7] == list(KEYS)
+    return found
+
+
+def batches(dataset: FolderDataset, count: int, batch: int = 4, **changes: Any) -> list[Codes]:
+    made = TokenBatches(changes.pop("table", table()), dataset, batch, changes.pop("seed", 3), **changes)
+    return [next(made) for _ in range(count)]
+
+
+def rows(found: list[Codes]) -> list[list[int]]:
+    return torch.cat([codes.tokens for codes in found]).tolist()
+
+
+def epochs(found: list[list[int]]) -> list[list[int]]:
+    """The first token of each sample, by epoch."""
+    return [[row[0] for row in found[start : start + 7]] for start in range(0, len(found), 7)]
+
+
+# --- batches --------------------------------------------------------------------------------------------------------
+
+
+def test_each_epoch_has_every_picture_once_and_in_another_order(dataset: FolderDataset) -> None:
+    found = rows(batches(dataset, 7))  # 28 samples of 7 pictures, whose epochs end within batches
+    order = [[token // 100 for token in epoch] for epoch in epochs(found)]
+    assert [sorted(epoch) for epoch in order] == [list(range(7))] * 4
+    assert len({tuple(epoch) for epoch in order}) == 4
+    other = epochs(rows(batches(dataset, 7, seed=4)))
+    assert order != [[token // 100 for token in epoch] for epoch in other]
+
+
+def test_tokens_belong_to_their_keys_and_to_one_side(dataset: FolderDataset) -> None:
+    for codes in batches(dataset, 7, table=table(given=True)):
+        assert codes.tokens.dtype == torch.int64
+        assert codes.given is not None
+        assert codes.given.tolist() == (codes.tokens + 1000).tolist()  # the map is mirrored with its picture
+        for key, row in zip(codes.keys, codes.tokens.tolist(), strict=True):
+            assert key == KEYS[row[0] // 100]
+            assert row == [row[0], row[0] + 1, row[0] + 2]
+    assert batches(dataset, 1)[0].given is None
+
+
+def test_half_of_the_pictures_are_mirrored_anew_in_each_epoch(dataset: FolderDataset) -> None:
+    found = rows(batches(dataset, 70, batch=7))
+    sides = Counter(row[0] // 10 % 10 for row in found)
+    assert 190 < sides[0] < 300  # of 490, deviation 11
+    assert sides.keys() == {0, 1}
+    by_picture: dict[int, list[int]] = {}
+    for row in found:
+        by_picture.setdefault(row[0] // 100, []).append(row[0] // 10 % 10)
+    assert len({tuple(sides) for sides in by_picture.values()}) == 7
+    assert rows(batches(dataset, 7)) == rows(batches(dataset, 7))
+    other = rows(batches(dataset, 70, batch=7, seed=4))
+    assert [sorted(epoch) for epoch in epochs(found)] != [sorted(epoch) for epoch in epochs(other)]
+    assert {row[0] // 10 % 10 for row in rows(batches(dataset, 7, table=table(sides=1)))} == {0}
+
+
+def test_two_processes_together_give_one_processes_batches(dataset: FolderDataset) -> None:
+    alone = rows(batches(dataset, 6, batch=4))
+    first, second = (batches(dataset, 6, batch=2, rank=rank, world=2) for rank in (0, 1))
+    together = [part for pair in zip(first, second, strict=True) for part in pair]
+    assert rows(together) == alone
+    assert [key for codes in together for key in codes.keys] == [
+        key for codes in batches(dataset, 6) for key in codes.keys
+    ]
+
+
+def test_a_run_goes_on_where_it_was(dataset: FolderDataset) -> None:
+    alone = batches(dataset, 6)
+    assert rows(batches(dataset, 3, consumed=12)) == rows(alone[3:])
+    made = TokenBatches(table(), dataset, 2, 3, consumed=4, rank=1, world=2)
+    assert next(made).tokens.tolist() == rows(alone)[6:8]
+    assert made.consumed == 8  # of both processes
+    assert iter(made) is made
+    made.close()
+
+
+def test_text_comes_with_its_picture(dataset: FolderDataset) -> None:
+    for codes in batches(dataset, 4, text=Text()):
+        assert codes.text is not None
+        for place, key in enumerate(codes.keys):
+            number = int(Path(key).stem)
+            there = number % 2 == 0
+            assert bool(codes.text.words.mask[place].any()) == there
+            assert float(codes.text.words.vectors[place].sum()) == (number if there else 0)
+    assert batches(dataset, 1)[0].text is None
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+
+def tokenizer(parts: int = 1) -> Tokenizer:
+    torch.manual_seed(0)
+    net = {"channels": 8, "multipliers": [1, 1, 1], "blocks": 1, "attention": False}
+    codebook = {"name": "learned", "entries": 12, "width": 6, "parts": parts}
+    quantizer = {"name": "product" if parts > 1 else "nearest"}
+    made = Tokenizer(TokenizerConfig.model_validate({"net": net, "codebook": codebook, "quantizer": quantizer})).eval()
+    with torch.no_grad():
+        for parameter in made.codebook.parameters():
+            parameter.normal_()
+    return made
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_split_is_encoded_as_it_is_and_mirrored(dataset: FolderDataset, parts: int) -> None:
+    made, config = tokenizer(parts), DataConfig(size=16)
+    layout = Layout(height=4, width=4, sizes=made.codebook.sizes)
+    frozen = Frozen(made, {}, 16, layout, "maps")
+    seen: list[int] = []
+    found = encode_split(frozen, dataset, config, True, torch.device("cpu"), seen.append)
+    [batch] = EvaluationLoader(dataset, config, 32)
+    assert found.keys == batch.keys == tuple(record.file_name for record in dataset)
+    assert found.tokens.shape == (10, 2, 16 * parts)
+    assert found.tokens.dtype == torch.int32
+    assert seen == [10]
+    assert torch.equal(found.tokens[:, 0].long(), layout.tokens(made.encode(batch.images)))
+    assert torch.equal(found.tokens[:, 1].long(), layout.tokens(made.encode(batch.images.flip(3))))
+    assert not torch.equal(found.tokens[:, 0], found.tokens[:, 1])
+    plain = encode_split(frozen, dataset, config, False, torch.device("cpu"))
+    assert torch.equal(plain.tokens, found.tokens[:, :1])
+    assert plain.given is None
+
+
+def test_pictures_without_a_map_are_left_out() -> None:
+    maps = TokenTable(table().tokens[[5, 1]] + 1000, (KEYS[5], KEYS[1]), ())
+    found = joined(table(), maps)
+    assert found.keys == (KEYS[1], KEYS[5])  # in the order of the pictures
+    assert found.given is not None
+    assert found.tokens[:, 0, 0].tolist() == [100, 500]
+    assert found.given[:, 1, 2].tolist() == [1112, 1512]
+    with pytest.raises(DataError, match="No picture can be read together with its segmentation"):
+        joined(table(), TokenTable(maps.tokens, ("x", "y"), ()))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_kept_tokens_are_made_once_for_a_stamp(tmp_path: Path, given: bool) -> None:
+    path, made = tmp_path / "tokens.safetensors", []
+
+    def make() -> TokenTable:
+        made.append(1)
+        return table(given=given)
+
+    first = kept_tokens(path, "a", make)
+    again = kept_tokens(path, "a", make)
+    assert len(made) == 1
+    assert again.keys == first.keys == KEYS
+    assert torch.equal(again.tokens, first.tokens)
+    assert again.tokens.dtype == torch.int32
+    if given:
+        assert again.given is not None
+        assert torch.equal(again.given, table(given=True).given)
+    else:
+        assert again.given is None
+    kept_tokens(path, "b", make)  # another tokenizer, data set, size or flip
+    assert len(made) == 2
+    kept_tokens(path, "b", make)
+    assert len(made) == 2
+    kept_tokens(path, "a", make)
+    assert len(made) == 3
+
+
+def test_a_damaged_file_of_tokens_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.safetensors"
+    kept_tokens(path, "a", table)
+    path.write_bytes(path.read_bytes()[:40])
+    assert kept_tokens(path, "a", table).keys == KEYS
+
+    def fail() -> TokenTable:
+        raise AssertionError("it was written whole")
+
+    assert kept_tokens(path, "a", fail).keys == KEYS

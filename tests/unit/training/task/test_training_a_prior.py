@@ -1,0 +1,287 @@
+"""A prior trained by the loop on the tokens of small tokenizers, with and without segmentation maps."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tavq import recipes
+from tavq.core import files
+from tavq.core.config import build, read_yaml
+from tavq.core.errors import DataError, FileError, TrainingError, UsageError
+from tavq.data.folder import FolderDataset
+from tavq.data.images import save_png
+from tavq.data.records import Fault
+from tavq.nets.convnet import count_parameters
+from tavq.recipes.schema import TaskRecipe
+from tavq.tasks.base import Layout, Prompt, Sampling
+from tavq.tasks.generation import ask
+from tavq.tasks.model_folder import TaskConfig, load_task
+from tavq.tokenizer import Tokenizer, TokenizerConfig
+from tavq.training.task.tokens import TokenTable, joined
+from tavq.training.task.trainer import TaskTrainer
+
+TASK = {"name": "prior", "layers": 1, "heads": 2, "width": 16, "dropout": 0.2}
+TRAIN = {"steps": 6, "batch": 4, "log_every": 2, "checkpoint_every": 3, "sample_every": 6}
+
+
+def recipe(segmentation: bool = False, size: int = 32, **train: Any) -> TaskRecipe:
+    values = {"task": {**TASK, "segmentation": segmentation}, "data": {"size": size}, "train": {**TRAIN, **train}}
+    return build(TaskRecipe, values, "test")
+
+
+def tokenizer(folder: Path, seed: int, entries: int, multipliers: tuple[int, ...] = (1, 1, 2, 2), **facts: Any) -> Path:
+    """A model folder of drawn weights whose entries are features of plain colours, so that colours differ in tokens."""
+    torch.manual_seed(seed)
+    values = {
+        "net": {"channels": 8, "multipliers": multipliers, "blocks": 1, "attention": False},
+        "codebook": {"name": "learned", "entries": entries, "width": 6},
+    }
+    made = Tokenizer(build(TokenizerConfig, values, "test"))
+    with torch.no_grad():
+        plain = (torch.rand(entries, 3, 1, 1) * 2 - 1).expand(-1, -1, 32, 32)
+        next(iter(made.codebook.parameters())).copy_(made.encoder(plain)[1].mean((2, 3)))
+    made.save_pretrained(folder, facts=facts)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(shared_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny pictures with a segmentation each; the third training picture's is cut."""
+    folder = tmp_path_factory.mktemp("mapped") / "data"
+    shutil.copytree(shared_pictures, folder)
+    lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    for number, line in enumerate(lines):
+        line["segmentation"] = f"segmentation/{number}.png"
+        classes = np.zeros((32, 32), np.uint8)
+        classes[8 : 16 + number, 8:] = 1 + number % 4
+        save_png(folder / line["segmentation"], classes)
+    (folder / "segmentation/2.png").write_bytes((folder / "segmentation/2.png").read_bytes()[:60])
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """One of pictures and one of maps."""
+    home = tmp_path_factory.mktemp("tokenizers")
+    pictures = tokenizer(home / "pictures", 1, 20, kind_of_pictures="pictures", size=32)
+    return pictures, tokenizer(home / "maps", 2, 12, kind_of_pictures="segmentation")
+
+
+@pytest.fixture
+def trainer(data: Path, tokenizers: tuple[Path, Path]) -> Callable[..., TaskTrainer]:
+    def make(run: Path, settings: TaskRecipe | None = None, **changes: Any) -> TaskTrainer:
+        given: dict[str, Any] = {"tokenizer": tokenizers[0], "segmentation_tokenizer": tokenizers[1], **changes}
+        return TaskTrainer(settings or recipe(), dataset=FolderDataset(data, "train"), run=run, **given)
+
+    return make
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model/model.safetensors").read_bytes()
+
+
+class Stop:
+    """A Reporter that stops the run after a step."""
+
+    def __init__(self, at: int) -> None:
+        self.at, self.stop = at, lambda: None
+
+    def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
+        if step == self.at:
+            self.stop()
+
+    def message(self, text: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize("segmentation", [False, True])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
+    segmentation: bool, trainer: Callable[..., TaskTrainer], tmp_path: Path
+) -> None:
+    settings = recipe(segmentation)
+    trainer(tmp_path / "whole", settings).run()
+    stop = Stop(at=3)
+    first = trainer(tmp_path / "parts", settings, reporter=stop)
+    stop.stop = first.loop.stop
+    with pytest.raises(TrainingError, match="Stopped by a signal after step 3 of 6"):
+        first.run()
+    trainer(tmp_path / "parts", settings).run(resume=True)
+    assert weights(tmp_path / "whole") == weights(tmp_path / "parts")
+    assert (tmp_path / "whole/samples/00000006.png").is_file()
+    losses = [line["prior/nll"] for line in files.read_json_lines(tmp_path / "whole/log.jsonl")]
+    assert len(losses) == 3
+    assert losses[0] == pytest.approx(np.log(20), abs=0.1)
+
+
+def test_the_model_folder_of_semantic_synthesis_loads_by_itself(
+    trainer: Callable[..., TaskTrainer], tokenizers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    trainer(tmp_path, recipe(True)).run()
+    loaded = load_task(tmp_path)
+    assert loaded.given is not None
+    assert (loaded.tokenizer.entries, loaded.given.entries) == (20, 12)
+    shas = [files.read_json(folder / "config.json")["sha256"] for folder in tokenizers]
+    assert [loaded.facts["tokenizer"], loaded.facts["segmentation_tokenizer"]] == shas
+    assert shas[1][:12] in (tmp_path / "model/README.md").read_text()
+    given = torch.zeros(2, 16, dtype=torch.int64)
+    tokens = loaded.task.draw(Prompt(2, given=given), Sampling(guidance=2), torch.Generator().manual_seed(0))
+    assert loaded.tokenizer.decode(loaded.config.layout.indices(tokens)).shape == (2, 3, 32, 32)
+
+
+def test_the_tokens_of_a_picture_and_of_its_map_stand_together(
+    trainer: Callable[..., TaskTrainer], data: Path, tmp_path: Path
+) -> None:
+    made = trainer(tmp_path, recipe(True))
+    table = made.material.table()
+    assert table.keys == tuple(f"images/{number}.png" for number in range(10) if number != 2)
+    assert [fault.where for fault in table.faults] == ["images/2.png"]
+    assert table.given is not None
+    assert table.tokens.shape == table.given.shape == (9, 2, 16)
+    alone = trainer(tmp_path / "alone").material.table()
+    assert torch.equal(table.tokens, alone.tokens[[0, 1, *range(3, 10)]])
+    assert alone.given is None
+    again = trainer(tmp_path, recipe(True)).material.table()
+    assert again.given is not None
+    assert torch.equal(again.given, table.given)
+    assert torch.equal(trainer(tmp_path).material.table().tokens, alone.tokens)  # another task's tokens are not taken
+    batch = next(made.open(0))
+    rows = [table.keys.index(key) for key in batch.keys]
+    for row, tokens, given in zip(rows, batch.tokens, batch.given, strict=True):
+        sides = [side for side in (0, 1) if torch.equal(table.tokens[row, side].long(), tokens)]
+        assert any(torch.equal(table.given[row, side].long(), given) for side in sides)
+
+
+@pytest.mark.parametrize("own", [None, {number: (9 * number, 255 - 40 * number, 128) for number in range(5)}])
+def test_maps_have_the_colours_their_tokenizer_was_trained_on_everywhere(
+    own: dict[int, tuple[int, int, int]] | None, trainer: Callable[..., TaskTrainer], data: Path, tmp_path: Path
+) -> None:
+    """In the tokens of training, in what a typed map becomes, and in a run with the tokenizer of a task's folder."""
+    kept = {} if own is None else {"colours": own}
+    maps = tokenizer(tmp_path / "maps", 2, 12, kind_of_pictures="segmentation", **kept)
+    made = trainer(tmp_path / "run", recipe(True), segmentation_tokenizer=maps)
+    table = made.material.table()
+    assert table.given is not None
+    made.run()
+    loaded = load_task(tmp_path / "run")
+    assert loaded.colours == own
+    files_of = {key: data / "segmentation" / Path(key).name for key in table.keys}
+    asked, _ = ask(loaded, (), [*files_of.values()], 1)
+    assert asked.given is not None
+    assert torch.equal(asked.given, table.given[:, 0].long())
+    inner = tmp_path / "run/model/segmentation_tokenizer"
+    again = trainer(tmp_path / "again", recipe(True), segmentation_tokenizer=inner).material.table()
+    assert again.given is not None
+    assert torch.equal(again.given, table.given)
+    other = tokenizer(tmp_path / "other", 2, 12, kind_of_pictures="segmentation", colours={9: (0, 0, 0), **(own or {})})
+    if own is None:  # the same weights, but no map can be coloured; the kept tokens are not taken either
+        with pytest.raises(DataError, match="names no colour for class 0"):
+            trainer(tmp_path / "run", recipe(True), segmentation_tokenizer=other).material.table()
+    else:
+        default = trainer(tmp_path / "default", recipe(True)).material.table()
+        assert default.given is not None
+        assert (default.given != table.given).float().mean() > 0.3
+
+
+def test_colours_that_are_damaged_are_refused(trainer: Callable[..., TaskTrainer], tmp_path: Path) -> None:
+    maps = tokenizer(tmp_path / "maps", 2, 12, kind_of_pictures="segmentation", colours={1: "red"})
+    with pytest.raises(UsageError, match=r"The tokenizer .*maps: .*colours\.1"):
+        trainer(tmp_path / "run", recipe(True), segmentation_tokenizer=maps)
+
+
+def test_pictures_without_maps(tokenizers: tuple[Path, Path], shared_pictures: Path, tmp_path: Path) -> None:
+    made = TaskTrainer(
+        recipe(True), tokenizers[0], FolderDataset(shared_pictures), tmp_path, segmentation_tokenizer=tokenizers[1]
+    )
+    with pytest.raises(DataError, match=r"16 of 16 pictures .* it has no segmentation"):
+        made.run()
+
+
+def test_rows_of_the_two_tables_are_joined_by_name() -> None:
+    def table(keys: str, first: int) -> TokenTable:
+        tokens = first + torch.arange(len(keys), dtype=torch.int32)
+        return TokenTable(tokens[:, None, None].expand(-1, 2, 3), tuple(keys), (Fault(keys, "broken"), Fault("x", "y")))
+
+    found = joined(table("abcd", 0), table("dab", 10))
+    assert found.keys == tuple("abd")
+    assert found.given is not None
+    assert found.tokens[:, 0, 0].tolist() == [0, 1, 3]
+    assert found.given[:, 0, 0].tolist() == [11, 12, 10]
+    assert [fault.where for fault in found.faults] == ["abcd", "x", "dab"]
+
+
+def test_no_picture_in_both_tables() -> None:
+    tables = [TokenTable(torch.zeros(1, 1, 4, dtype=torch.int32), (key,), ()) for key in ("a", "b")]
+    with pytest.raises(DataError, match="No picture can be read together with its segmentation"):
+        joined(*tables)
+
+
+def test_tokenizers_that_do_not_match(
+    trainer: Callable[..., TaskTrainer], tokenizers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    settings = recipe(True)
+    with pytest.raises(UsageError, match="needs a tokenizer of segmentation maps; train one with"):
+        trainer(tmp_path, settings, segmentation_tokenizer=None)
+    with pytest.raises(UsageError, match="was trained on pictures, not on segmentation maps"):
+        trainer(tmp_path, settings, segmentation_tokenizer=tokenizers[0])
+    with pytest.raises(UsageError, match="Pictures of 33 x 33 cannot be encoded"):
+        trainer(tmp_path, recipe(size=33)).run()
+    trainer(tmp_path / "run", settings).run()
+    other = tokenizer(tmp_path / "other", 3, 12, kind_of_pictures="segmentation")
+    with pytest.raises(UsageError, match="The tokenizer of segmentation maps changed since"):
+        trainer(tmp_path / "run", settings, segmentation_tokenizer=other).run(resume=True)
+    with pytest.raises(UsageError, match="The tokenizer changed since"):
+        trainer(tmp_path / "run", settings, tokenizer=tokenizer(tmp_path / "third", 4, 20)).run(resume=True)
+
+
+def test_pictures_of_too_many_tokens(trainer: Callable[..., TaskTrainer], tmp_path: Path) -> None:
+    fine = tokenizer(tmp_path / "fine", 1, 20, multipliers=(1, 2))
+    with pytest.raises(UsageError, match=r"Pictures of 2048 px: .* a picture of 1,048,576 tokens is too long"):
+        trainer(tmp_path, recipe(size=2048), tokenizer=fine)
+
+
+def test_a_model_folder_with_hostile_sizes(trainer: Callable[..., TaskTrainer], tmp_path: Path) -> None:
+    trainer(tmp_path).run()
+    path = tmp_path / "model/config.json"
+    stored = files.read_json(path)
+    for changes, error, message in (
+        ({"layers": 64, "width": 4096}, UsageError, "numbers is too large"),
+        ({"layers": 2}, FileError, "model.safetensors"),
+        ({"segmentation": True}, UsageError, "needs the layout of the segmentation maps"),
+    ):
+        model = {**stored["model"], "task": {**stored["model"]["task"], **changes}}
+        files.write_json(path, {**stored, "model": model})
+        with pytest.raises(error, match=message):
+            load_task(tmp_path)
+
+
+# --- recipes --------------------------------------------------------------------------------------------------------
+
+RECIPES = sorted((Path(recipes.__file__).parent / "tasks").glob("*.yaml"))
+PRIORS = [path for path in RECIPES if path.stem.removesuffix("-tiny") in ("unconditional", "semantic")]
+
+
+@pytest.mark.parametrize("path", PRIORS, ids=lambda path: path.stem)
+def test_a_shipped_recipe_can_be_built(path: Path) -> None:
+    made = build(TaskRecipe, read_yaml(path.read_text(), path.name), path.name)
+    assert made.description
+    assert made.task.segmentation == path.stem.startswith("semantic")
+    layout = Layout(height=16, width=16, sizes=(1024,))
+    with torch.device("meta"):
+        task = TaskConfig(task=made.task, layout=layout, given=layout if made.task.segmentation else None).make()
+    if path.stem.endswith("-tiny"):
+        assert count_parameters(task) < 2_000_000
+    else:
+        assert (made.task.layers, made.task.heads, made.task.width) == (16, 16, 1024)
+        assert 203_000_000 < count_parameters(task) < 206_000_000
+        assert made.train.learning_rate == pytest.approx(4.5e-6 * made.train.batch)
+
+
+def test_four_recipes_are_the_priors() -> None:
+    assert len(PRIORS) == 4

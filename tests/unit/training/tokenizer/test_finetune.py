@@ -1,0 +1,108 @@
+"""Training with frozen parts and from a trained model: what is held stays to the bit, what is free moves."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tavq.core import files
+from tavq.core.errors import UsageError
+from tavq.data.folder import FolderDataset
+from tavq.interfaces import TextSource
+from tavq.recipes.schema import Recipe
+from tavq.training.tokenizer.trainer import Trainer
+
+Make = Callable[..., Recipe]
+PARTS = ("encoder", "decoder", "codebook")
+
+
+def moved(trainer: Trainer) -> set[str]:
+    """The parts that differ after training from what they were before it."""
+    before = {name: value.clone() for name, value in trainer.tokenizer.state_dict().items()}
+    trainer.run()
+    after = trainer.tokenizer.state_dict()
+    return {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}
+
+
+@pytest.mark.parametrize(
+    ("frozen", "adaptive"),
+    [
+        (["encoder"], True), (["codebook"], True), (["encoder", "codebook"], True),
+        (["decoder"], False), (["encoder", "decoder"], False), ([], True),
+    ],
+)  # fmt: skip
+def test_frozen_parts_stay_and_the_others_move(
+    recipe: Make, dataset: FolderDataset, tmp_path: Path, frozen: list[str], adaptive: bool
+) -> None:
+    """The codebook would be drawn from features at every step of these."""
+    changes = {"train.freeze": frozen, "train.adversarial.adaptive": adaptive, "model.codebook.redraw_until": 4}
+    trainer = Trainer(recipe({**changes, "train.ema": 0.9, "train.clip": 1.0}), dataset, tmp_path / "run")
+    assert moved(trainer) == set(PARTS) - set(frozen)
+
+
+def test_a_frozen_aligner_and_hierarchy_stay(
+    aligned: Make, dataset: FolderDataset, words: TextSource, tmp_path: Path
+) -> None:
+    trainer = Trainer(aligned({"train.freeze": ["aligner", "hierarchy"]}), dataset, tmp_path / "run", words)
+    assert moved(trainer) == set(PARTS)
+
+
+def test_frozen_parts_resume_to_the_same_bits(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+    settings = {"train.freeze": ["codebook"], "train.ema": 0.9}
+    Trainer(recipe({**settings, "train.steps": 6}), dataset, tmp_path / "whole").run()
+    Trainer(recipe({**settings, "train.steps": 4}), dataset, tmp_path / "parts").run()
+    Trainer(recipe({**settings, "train.steps": 6}), dataset, tmp_path / "parts").run(resume=True)
+    runs = [(tmp_path / run / "model/model.safetensors").read_bytes() for run in ("whole", "parts")]
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train.freeze": ["encodr"]}, "Unknown part 'encodr'; known: codebook, decoder, encoder, quantizer. Did you "
+         "mean 'encoder'?"),
+        ({"train.freeze": ["aligner"]}, "Unknown part 'aligner'; known: codebook, decoder, encoder, quantizer"),
+        ({"train.freeze": ["decoder"]}, "set it to false or leave the decoder free"),
+    ],
+)  # fmt: skip
+def test_parts_that_cannot_be_frozen(recipe: Make, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=r"train\.freeze") as caught:
+        recipe(changes)
+    assert message in str(caught.value)
+
+
+def test_something_must_be_left_to_train(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+    settings = recipe({"train.freeze": list(PARTS), "train.adversarial.adaptive": False})
+    with pytest.raises(UsageError, match=r"train\.freeze holds encoder, decoder, codebook, which leaves nothing"):
+        Trainer(settings, dataset, tmp_path / "run")
+
+
+# --- from a trained model -------------------------------------------------------------------------------------------
+
+
+def state(trainer: Trainer) -> dict[str, Tensor]:
+    return trainer.tokenizer.state_dict()
+
+
+def test_a_run_begins_with_a_models_weights(
+    recipe: Make, aligned: Make, dataset: FolderDataset, words: TextSource, tmp_path: Path
+) -> None:
+    Trainer(recipe(), dataset, tmp_path / "first").run()
+    trained = files.read_tensors(tmp_path / "first/model/model.safetensors")
+    begin = {"train.start_from": str(tmp_path / "first"), "train.freeze": ["encoder", "codebook"]}
+    second = Trainer(recipe(begin), dataset, tmp_path / "second")
+    assert all(torch.equal(value, trained[name]) for name, value in state(second).items())
+    assert moved(second) == {"decoder"}
+    with_text = Trainer(aligned(begin), dataset, tmp_path / "third", words)  # the aligner keeps its own
+    assert all(torch.equal(state(with_text)[name], value) for name, value in trained.items())
+
+
+def test_a_model_that_does_not_fit_is_refused(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+    Trainer(recipe(), dataset, tmp_path / "first").run()
+    begin = {"train.start_from": str(tmp_path / "first")}
+    with pytest.raises(UsageError, match=r"'codebook.table' is \[16, 8\] there and \[32, 8\] here"):
+        Trainer(recipe({**begin, "model.codebook.entries": 32}), dataset, tmp_path / "second")
+    with pytest.raises(UsageError, match="There is no model at"):
+        Trainer(recipe({"train.start_from": str(tmp_path / "none")}), dataset, tmp_path / "third")
