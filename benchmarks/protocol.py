@@ -1,14 +1,14 @@
 """How far choices that a paper rarely states move PSNR, SSIM and Fréchet distances of one trained tokenizer.
 
-Each table starts with the protocol of `tavq evaluate` and changes one thing at a time: how pictures are resized, how
-reconstructions are stored, whose statistics are the reference, how many pictures there are, and which. Differences of
-PSNR and SSIM are of the same pictures, with 95 % bootstrap intervals; those of distances have 95 % intervals by a
-jackknife that leaves out a twentieth of the pictures at a time.
+Each table starts with the protocol of `tavq evaluate` and changes one thing at a time: how images are resized, how
+reconstructions are stored, whose statistics are the reference, how many images there are, and which. Differences of
+PSNR and SSIM are of the same images, with 95 % bootstrap intervals; those of distances have 95 % intervals by a
+jackknife that leaves out a twentieth of the images at a time.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/protocol.py RUN --data flickr8k --squeezenet squeezenet1_1_caffe_fp16.npz \
     [--wide FOLDER] [--seed 0] [--json protocol.json]
 
-`--wide` is a folder of pictures that are not square, for the crop.
+`--wide` is a folder of images that are not square, for the crop.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from tavq.cli.protocol import versions
 from tavq.cli.tokenizers import data_config, open_network
 from tavq.core.files import write_json
 from tavq.data.folder import FolderDataset
-from tavq.data.images import load_picture
+from tavq.data.images import load_image
 from tavq.data.transforms import prepare, to_float, to_uint8
 from tavq.metrics import intervals
 from tavq.metrics.distances import Gaussian, frechet_distance
@@ -48,7 +48,7 @@ STUDENT = 2.093  # the 97.5th percentile of Student's t with 19 degrees of freed
 SIZES = (250, 500, 1000, 2000, 5000)
 
 Prepare = Callable[[Path, int], Tensor]
-"""From a picture file and a size to bytes [3 y x]."""
+"""From an image file and a size to bytes [3 y x]."""
 
 
 # --- what is measured -------------------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ Prepare = Callable[[Path, int], Tensor]
 
 @dataclass(frozen=True)
 class Pair:
-    """A network's features of reconstructions and of the pictures that they are held against."""
+    """A network's features of reconstructions and of the images that they are held against."""
 
     made: Tensor
     reference: Tensor
@@ -67,7 +67,7 @@ class Pair:
 
     @cached_property
     def left_out(self) -> list[float]:
-        """The distance without every GROUPS-th picture of both, from the first, the second, ... on."""
+        """The distance without every GROUPS-th image of both, from the first, the second, ... on."""
         return [distance(without(self.made, group), without(self.reference, group)) for group in range(GROUPS)]
 
 
@@ -81,13 +81,13 @@ def without(rows: Tensor, group: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Measured:
-    """Each picture's scores, and the features by network."""
+    """Each image's scores, and the features by network."""
 
     scores: dict[str, Tensor]
     features: dict[str, Pair]
 
     def some(self, rows: Tensor) -> "Measured":
-        """The same of some of the pictures."""
+        """The same of some of the images."""
         features = {name: Pair(pair.made[rows], pair.reference[rows]) for name, pair in self.features.items()}
         return Measured({name: values[rows] for name, values in self.scores.items()}, features)
 
@@ -140,7 +140,7 @@ def as_float(images: Tensor) -> Tensor:
 
 
 def differences(base: Measured, other: Measured) -> dict[str, dict[str, Any]]:
-    """Value and difference with its interval of every figure; pictures are the same, row by row."""
+    """Value and difference with its interval of every figure; images are the same, row by row."""
     rows = {}
     for name, values in other.scores.items():
         gap = torch.stack([torch.ones_like(values), values - base.scores[name]], dim=1)
@@ -152,7 +152,7 @@ def differences(base: Measured, other: Measured) -> dict[str, dict[str, Any]]:
 
 
 def jackknifed(base: Pair, other: Pair) -> dict[str, Any]:
-    """The difference of two distances; sets that are not of the same pictures leave out groups of their own."""
+    """The difference of two distances; sets that are not of the same images leave out groups of their own."""
     difference = other.distance - base.distance
     parts = [b - a for a, b in zip(base.left_out, other.left_out, strict=True)]
     half = STUDENT * (GROUPS - 1) ** 0.5 * statistics.pstdev(parts)
@@ -164,7 +164,7 @@ def jackknifed(base: Pair, other: Pair) -> dict[str, Any]:
 
 def evaluated(path: Path, size: int) -> Tensor:
     """As `tavq evaluate` reads it."""
-    return prepare(load_picture(path, size), size)
+    return prepare(load_image(path, size), size)
 
 
 def by_pillow(path: Path, size: int, how: Image.Resampling) -> Tensor:
@@ -179,7 +179,7 @@ def by_torch(path: Path, size: int, how: str, antialias: bool) -> Tensor:
 
 
 def squashed(path: Path, size: int) -> Tensor:
-    return channels_first(Image.fromarray(load_picture(path)).resize((size, size), Image.Resampling.BICUBIC))
+    return channels_first(Image.fromarray(load_image(path)).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def channels_first(image: Image.Image) -> Tensor:
@@ -188,11 +188,11 @@ def channels_first(image: Image.Image) -> Tensor:
 
 def centre(path: Path) -> np.ndarray:
     """The whole file decoded, its centre square."""
-    picture = load_picture(path)
-    height, width = picture.shape[:2]
+    image = load_image(path)
+    height, width = image.shape[:2]
     side = min(height, width)
     y, x = (height - side) // 2, (width - side) // 2
-    return picture[y : y + side, x : x + side]
+    return image[y : y + side, x : x + side]
 
 
 RESIZES: dict[str, Prepare] = {
@@ -232,15 +232,15 @@ Rows = dict[str, dict[str, dict[str, Any]]]
 
 
 def resizing(bench: Bench, paths: Sequence[Path]) -> tuple[Rows, Rows]:
-    """Of the whole pipeline, and of the pictures themselves against those that are evaluated."""
-    base_pictures = read(paths, bench.size, evaluated)
-    base_features = bench.features(base_pictures)
-    base = bench.measure(bench.reconstruct(base_pictures), base_pictures, base_features)
+    """Of the whole pipeline, and of the images themselves against those that are evaluated."""
+    base_images = read(paths, bench.size, evaluated)
+    base_features = bench.features(base_images)
+    base = bench.measure(bench.reconstruct(base_images), base_images, base_features)
     pipeline, themselves = {}, {}
     for name, how in RESIZES.items():
-        pictures = read(paths, bench.size, how)
-        pipeline[name] = differences(base, bench.of(pictures))
-        same = bench.measure(pictures, base_pictures, base_features)
+        images = read(paths, bench.size, how)
+        pipeline[name] = differences(base, bench.of(images))
+        same = bench.measure(images, base_images, base_features)
         themselves[name] = {figure: {"value": value} for figure, value in same.figures().items()}
     return pipeline, themselves
 
@@ -308,12 +308,12 @@ def counting(train: Measured, seed: int) -> dict[str, dict[str, Any]]:
             deviation = statistics.stdev(values) if len(values) > 1 else None
             spread[name] = {"value": statistics.mean(values), "deviation": deviation}
             spread[name] |= {"least": min(values), "greatest": max(values)}
-        table[f"{size:,} pictures ({len(found)} {'subsets' if len(found) > 1 else 'set'})"] = spread
+        table[f"{size:,} images ({len(found)} {'subsets' if len(found) > 1 else 'set'})"] = spread
     return table
 
 
 def cropping(bench: Bench, folder: Path) -> Rows:
-    """Pictures that are not square, cut or squashed from whole JPEGs by Pillow's bicubic; and as they are evaluated."""
+    """Images that are not square, cut or squashed from whole JPEGs by Pillow's bicubic; and as they are evaluated."""
     dataset = FolderDataset(folder)
     paths = [dataset.path(record.file_name) for record in dataset]
     variants = {
@@ -323,18 +323,18 @@ def cropping(bench: Bench, folder: Path) -> Rows:
     }
     measured = {name: bench.of(read(paths, bench.size, how)) for name, how in variants.items()}
     base = next(iter(measured.values()))
-    return {f"{name} ({len(paths)} pictures)": differences(base, one) for name, one in measured.items()}
+    return {f"{name} ({len(paths)} images)": differences(base, one) for name, one in measured.items()}
 
 
 def measure(bench: Bench, data: Path, wide: Path | None, seed: int) -> dict[str, Rows]:
     splits = {split: FolderDataset(data, split) for split in ("train", "val", "test")}
     paths = {name: [split.path(record.file_name) for record in split] for name, split in splits.items()}
     tables: dict[str, Rows] = {}
-    tables["resizing: the whole pipeline"], tables["resizing: the pictures themselves"] = resizing(bench, paths["test"])
+    tables["resizing: the whole pipeline"], tables["resizing: the images themselves"] = resizing(bench, paths["test"])
     tables["storing the reconstructions"] = storing(bench, paths["test"])
     parts = {name: bench.of(read(found, bench.size, evaluated)) for name, found in paths.items()}
     tables["reference"] = references(parts, seed)
-    tables["number of pictures, of train"] = counting(parts["train"], seed)
+    tables["number of images, of train"] = counting(parts["train"], seed)
     if wide is not None:
         tables["crop or squash"] = cropping(bench, wide)
     return tables
@@ -370,7 +370,7 @@ def main() -> None:
     parser.add_argument("model", help="a run or model folder")
     parser.add_argument("--data", type=Path, required=True, help="a folder data set with train, val and test")
     parser.add_argument("--squeezenet", type=Path, required=True, help="its .npz file of Caffe weights")
-    parser.add_argument("--wide", type=Path, help="a folder of pictures that are not square")
+    parser.add_argument("--wide", type=Path, help="a folder of images that are not square")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

@@ -1,6 +1,6 @@
 """What a training step of some recipes costs beside the first one's: forward, backward and Adam.
 
-Pictures and encoded text are drawn, so that only the step is measured. The perceptual network is left out; the
+Images and encoded text are drawn, so that only the step is measured. The perceptual network is left out; the
 adversary is in where `--adversary 1` asks for it. A generated codebook is made of as many words as VQCT's.
 
 The papers' sizes, alignment beside its backbone:
@@ -58,9 +58,7 @@ class Rival:
             torch.optim.Adam(module.parameters(), train.learning_rate, train.betas) for module in modules
         ]
         self.stepper = GeneratorStep(tokenizer, critic, None, self.config, torch.device("cpu"))
-        self.batch = Batch(
-            pictures(batch, recipe.data.size), ("",) * batch, text(batch) if recipe.model.align else None
-        )
+        self.batch = Batch(images(batch, recipe.data.size), ("",) * batch, text(batch) if recipe.model.align else None)
 
     def step(self) -> None:
         self.stepper.backward(self.batch, 0)
@@ -69,7 +67,7 @@ class Rival:
             optimiser.zero_grad()
 
 
-def pictures(batch: int, size: int) -> Tensor:
+def images(batch: int, size: int) -> Tensor:
     drawn = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return drawn.contiguous(memory_format=torch.channels_last)
 

@@ -108,7 +108,7 @@ def splitting(rounds: int) -> dict[str, Any]:
 
 
 def reading(rounds: int) -> dict[str, Any]:
-    """Pictures a second from a store of 20,000, in random order."""
+    """Images a second from a store of 20,000, in random order."""
     with tempfile.TemporaryDirectory() as folder:
         pairs = ((f"images/{n:08d}.jpg", text) for n, text in enumerate(captions(20_000, WORDS_SHORT)))
         store = build_store(pairs, Numbers(384), "pattern", Path(folder) / "text")
@@ -119,10 +119,8 @@ def reading(rounds: int) -> dict[str, Any]:
             for key in keys:
                 store.vectors(key)
 
-        rows = compare({"20,000 pictures": read}, rounds)
-    rows["20,000 pictures"]["note"] = (
-        f"{20_000 / rows['20,000 pictures']['milliseconds'] * 1000:,.0f} pictures a second"
-    )
+        rows = compare({"20,000 images": read}, rounds)
+    rows["20,000 images"]["note"] = f"{20_000 / rows['20,000 images']['milliseconds'] * 1000:,.0f} images a second"
     return rows
 
 

@@ -55,27 +55,27 @@ class Trained(nn.Module):
 
 
 def drawn(seed: int, count: int) -> tuple[Tensor, Tensor]:
-    """Pictures [n 3 y x] as uint8 and their labels [n labels] of the first scenes of a seed."""
-    pictures = np.empty((count, 3, DRAWN, DRAWN), np.uint8)
+    """Images [n 3 y x] as uint8 and their labels [n labels] of the first scenes of a seed."""
+    images = np.empty((count, 3, DRAWN, DRAWN), np.uint8)
     labels = np.empty((count, len(LABELS)), np.float32)
     for index in range(count):
         scene = sample_scene(seed, index)
-        pictures[index] = render(scene, DRAWN).image.transpose(2, 0, 1)
+        images[index] = render(scene, DRAWN).image.transpose(2, 0, 1)
         labels[index] = label_vector(scene)
         if index % 2000 == 1999:
             print(f"drawn {index + 1} of {count}", flush=True)
-    return torch.from_numpy(pictures), torch.from_numpy(labels)
+    return torch.from_numpy(images), torch.from_numpy(labels)
 
 
-def resized(pictures: Tensor, size: int) -> Tensor:
-    """Pictures in [-1, 1] of another size."""
-    images = pictures.float().div(127.5).sub(1)
+def resized(raw: Tensor, size: int) -> Tensor:
+    """Images in [-1, 1] of another size."""
+    images = raw.float().div(127.5).sub(1)
     if size != DRAWN:
         images = interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def train(pictures: Tensor, labels: Tensor, steps: int, batch: int, seed: int) -> Trained:
+def train(images: Tensor, labels: Tensor, steps: int, batch: int, seed: int) -> Trained:
     """A trained network in evaluation mode."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -87,10 +87,10 @@ def train(pictures: Tensor, labels: Tensor, steps: int, batch: int, seed: int) -
     start, order = time.monotonic(), torch.empty(0, dtype=torch.int64)
     for step in range(1, steps + 1):
         if len(order) < batch:
-            order = torch.randperm(len(pictures), generator=generator)
+            order = torch.randperm(len(images), generator=generator)
         chosen, order = order[:batch], order[batch:]
         size = SIZES[int(torch.randint(len(SIZES), (), generator=generator))]
-        logits = network(resized(pictures[chosen], size))
+        logits = network(resized(images[chosen], size))
         loss = binary_cross_entropy_with_logits(logits, labels[chosen], pos_weight=weight)
         optimizer.zero_grad()
         loss.backward()
@@ -117,10 +117,10 @@ def area_under_curve(scores: Tensor, truth: Tensor) -> float:
 
 @torch.no_grad()
 def scored(
-    network: ScenesNetwork, classifier: nn.Linear, pictures: Tensor, labels: Tensor, size: int
+    network: ScenesNetwork, classifier: nn.Linear, images: Tensor, labels: Tensor, size: int
 ) -> list[list[float]]:
-    """[AUC, average precision] of each label that at least five of the pictures have and five lack."""
-    logits = torch.cat([classifier(network(resized(part, size))) for part in pictures.split(100)])
+    """[AUC, average precision] of each label that at least five of the images have and five lack."""
+    logits = torch.cat([classifier(network(resized(part, size))) for part in images.split(100)])
     counts = labels.sum(dim=0)
     told = [n for n, count in enumerate(counts.tolist()) if 5 <= count <= len(labels) - 5]
     return [[area_under_curve(logits[:, n], labels[:, n]), average_precision(logits[:, n], labels[:, n])] for n in told]
@@ -148,9 +148,9 @@ def main() -> None:
     }
     write_tensors(options.out, network.folded(), facts)
     shipped_network = ScenesNetwork(options.out)
-    pictures, labels = drawn(HELD_OUT, options.held_out)
+    images, labels = drawn(HELD_OUT, options.held_out)
     for size in (48, 64, 96):
-        scores = torch.tensor(scored(shipped_network, network.classifier, pictures, labels, size))
+        scores = torch.tensor(scored(shipped_network, network.classifier, images, labels, size))
         auc, precision = scores.mean(dim=0).tolist()
         print(f"held out, {size} px: AUC {auc:.3f}, mAP {precision:.3f} over {len(scores)} labels", flush=True)
         facts |= {f"auc_{size}": f"{auc:.4f}", f"map_{size}": f"{precision:.4f}"}

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server of a test: true sentences about each picture, or any way in which servers fail."""
+"""An OpenAI-compatible server of a test: true sentences about each image, or any way in which servers fail."""
 
 import base64
 import io
@@ -17,13 +17,13 @@ from PIL import Image
 
 @dataclass
 class Request:
-    """One request: which it was of all, and which of those for its picture."""
+    """One request: which it was of all, and which of those for its image."""
 
     number: int
     again: int
     body: dict[str, Any]
     headers: dict[str, str]
-    picture: Image.Image
+    image: Image.Image
     time: float
 
 
@@ -47,14 +47,14 @@ def says(text: Any, reason: str = "stop", **more: Any) -> Reply:
     return Reply(body=json.dumps(value).encode())
 
 
-def colour(picture: Image.Image) -> str:
-    """What is true of a picture, and of no other in a test."""
-    return ", ".join(str(int(value)) for value in np.asarray(picture).reshape(-1, 3).mean(0).round())
+def colour(image: Image.Image) -> str:
+    """What is true of an image, and of no other in a test."""
+    return ", ".join(str(int(value)) for value in np.asarray(image).reshape(-1, 3).mean(0).round())
 
 
 def truth(request: Request) -> Reply:
-    """A description that tells which picture was sent."""
-    return says(f"The mean colour is {colour(request.picture)}. The picture is small.")
+    """A description that tells which image was sent."""
+    return says(f"The mean colour is {colour(request.image)}. The image is small.")
 
 
 class Server:
@@ -70,11 +70,11 @@ class Server:
     def take(self, handler: BaseHTTPRequestHandler) -> None:
         body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
         url = body["messages"][0]["content"][0]["image_url"]["url"]
-        picture = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+        image = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
         headers = {name.lower(): value for name, value in handler.headers.items()}
         with self.guard:
             self.seen[url] = self.seen.get(url, 0) + 1
-            request = Request(len(self.requests), self.seen[url] - 1, body, headers, picture, time.monotonic())
+            request = Request(len(self.requests), self.seen[url] - 1, body, headers, image, time.monotonic())
             self.requests.append(request)
             self.busy += 1
             self.most = max(self.most, self.busy)

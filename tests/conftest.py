@@ -52,15 +52,15 @@ def corpora(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder data set of its own for each test: 10 pictures for training, 3 for val and 3 for test."""
-    return _draw_pictures(tmp_path / "pictures")
+def image_folder(tmp_path: Path) -> Path:
+    """A folder data set of its own for each test: 10 images for training, 3 for val and 3 for test."""
+    return _write_images(tmp_path / "images")
 
 
 @pytest.fixture(scope="session")
-def shared_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same for tests that change nothing in it."""
-    return _draw_pictures(tmp_path_factory.mktemp("data") / "pictures")
+    return _write_images(tmp_path_factory.mktemp("data") / "images")
 
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 60, 220), "yellow": (230, 220, 60)}
@@ -72,16 +72,16 @@ SHAPES: dict[str, Callable[..., Any]] = {
 }
 
 
-def _draw_pictures(folder: Path) -> Path:
+def _write_images(folder: Path) -> Path:
     from tavq.data.images import save_png
 
     y, x = np.mgrid[:32, :32]
     lines = []
     for number, split in enumerate(["train"] * 10 + ["val"] * 3 + ["test"] * 3):
         colour, shape = list(COLOURS)[number % 4], list(SHAPES)[number // 4]
-        picture = np.random.default_rng(number).integers(90, 120, (32, 32, 3), np.uint8)
-        picture[SHAPES[shape](y, x)] = COLOURS[colour]
-        save_png(folder / f"images/{number}.png", picture)
+        image = np.random.default_rng(number).integers(90, 120, (32, 32, 3), np.uint8)
+        image[SHAPES[shape](y, x)] = COLOURS[colour]
+        save_png(folder / f"images/{number}.png", image)
         text = f"A {colour} {shape} stands on grey ground. The {shape} is bright, and the ground is dull."
         record = {"file_name": f"images/{number}.png", "split": split, "captions": [f"A {colour} {shape}."]}
         lines.append(json.dumps(record | {"long_text": text}))

@@ -1,4 +1,4 @@
-"""Weights and pictures by formula, so that golden numbers hold wherever they are computed."""
+"""Weights and images by formula, so that golden numbers hold wherever they are computed."""
 
 import numpy as np
 import torch
@@ -25,8 +25,8 @@ def weight(name: str, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(noise.reshape(shape)).float()
 
 
-def pictures(y: int, x: int, count: int = 2) -> Tensor:
-    """Pictures [count 3 y x] of whole numbers from 0 to 255, brought to [-1, 1]."""
+def random_images(y: int, x: int, count: int = 2) -> Tensor:
+    """Images [count 3 y x] of whole numbers from 0 to 255, brought to [-1, 1]."""
     b, c, i, j = np.meshgrid(np.arange(count), np.arange(3), np.arange(y), np.arange(x), indexing="ij")
     return torch.from_numpy((37 * i + 59 * j + 83 * c + (i * j) // (3 + b) + 101 * b) % 256).float() / 127.5 - 1
 

@@ -17,7 +17,7 @@ from tavq.importers.importing import ImportSummary, sources
 
 
 def jpeg(number: int = 0, width: int = 16, height: int = 12, orientation: int = 1) -> bytes:
-    """A picture whose colour tells which one it is, with an EXIF orientation."""
+    """An image whose colour tells which one it is, with an EXIF orientation."""
     buffer, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = orientation
     Image.new("RGB", (width, height), (number, 0, 0)).save(buffer, "JPEG", exif=exif)

@@ -1,4 +1,4 @@
-"""Text sources for tests that read sizes and words and no picture's text."""
+"""Text sources for tests that read sizes and words and no image's text."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class NoText:
-    """A text source of a width that holds the text of no picture and no unit."""
+    """A text source of a width that holds the text of no image and no unit."""
 
     def __init__(self, width: int) -> None:
         self.width = width

@@ -57,7 +57,7 @@ def build(folder: Path, template: bool = True, seed: int = 0) -> Path:
     model = LlavaForConditionalGeneration(
         LlavaConfig(vision_config=vision, text_config=language, image_token_index=4, image_seq_length=4)
     ).eval()
-    with torch.no_grad():  # so that pictures and words before change what is said
+    with torch.no_grad():  # so that images and words before change what is said
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(0, 0.35)

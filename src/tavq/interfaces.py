@@ -31,7 +31,7 @@ WHOLE_IDS = "whole/ids"
 """Beside `whole`: which row of the table `tokens` each of its tokens is."""
 
 POOLED = "pooled"
-"""Beside `whole`: one vector a picture for its whole text."""
+"""Beside `whole`: one vector an image for its whole text."""
 
 TOKENS = "tokens"
 """The distinct tokens of all whole texts, each with its row of the encoder's input embedding."""
@@ -39,7 +39,7 @@ TOKENS = "tokens"
 
 @dataclass(frozen=True)
 class TextUnits:
-    """The encoded units of one granularity for a batch of pictures, padded to the longest."""
+    """The encoded units of one granularity for a batch of images, padded to the longest."""
 
     vectors: Float[Tensor, "b m t"]
     mask: Bool[Tensor, "b m"]  # True where a unit stands; padding is False and never counts
@@ -54,7 +54,7 @@ class TextFeatures:
     phrases: TextUnits
     sentences: TextUnits
     whole: TextUnits | None = None
-    pooled: Float[Tensor, "b t"] | None = None  # of the whole text; 0 for a picture without text
+    pooled: Float[Tensor, "b t"] | None = None  # of the whole text; 0 for an image without text
 
     def __getitem__(self, granularity: str) -> TextUnits | None:
         return getattr(self, granularity)
@@ -62,10 +62,10 @@ class TextFeatures:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures with their text, as the loader makes them and the training step takes them."""
+    """Images with their text, as the loader makes them and the training step takes them."""
 
     images: Float[Tensor, "b c y x"]  # in [-1, 1]
-    keys: tuple[str, ...]  # file_name of each picture
+    keys: tuple[str, ...]  # file_name of each image
     text: TextFeatures | None = None
 
 
@@ -305,7 +305,7 @@ class Aligner(nn.Module):
     levels: tuple[int, ...]
     """Which of the hierarchy's grids it reads: 0 low and fine, 1 middle, 2 deep; the others are not built."""
     batchwise: ClassVar[bool] = False
-    """It tells the pictures of a batch apart, so that the loss of a batch is not the mean of its pictures' losses."""
+    """It tells the images of a batch apart, so that the loss of a batch is not the mean of its images' losses."""
     sequential: ClassVar[bool] = False
     """It reads text as a sequence, so that the order of the tokens counts."""
 
@@ -331,7 +331,7 @@ class Aligner(nn.Module):
         raise TypeError(f"{type(self).__name__} must define forward")
 
     def embed_images(self, levels: Mapping[int, Quantized]) -> Float[Tensor, "b e"]:
-        """Unit vectors whose dot product with `embed_text` ranks pictures against texts."""
+        """Unit vectors whose dot product with `embed_text` ranks images against texts."""
         raise TypeError(f"{type(self).__name__} must define embed_images")
 
     def embed_text(self, text: TextFeatures) -> Float[Tensor, "b e"]:
@@ -348,7 +348,7 @@ class Aligner(nn.Module):
         """The tokens it puts at `count` masked places of each whole text, and those that stood there.
 
         Masked are the places of the least `noise` (from 0 to 1), all of a shorter text. The last part says which
-        picture of the batch each place belongs to. None where it fills no words.
+        image of the batch each place belongs to. None where it fills no words.
         """
         return None
 
@@ -357,21 +357,21 @@ class Aligner(nn.Module):
     ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"], Int[Tensor, " p"]] | None:
         """The cosine of each pair of words of a text, and of the codes they match; None where it matches none.
 
-        The last part says which picture of the batch each pair belongs to.
+        The last part says which image of the batch each pair belongs to.
         """
         return None
 
 
 @runtime_checkable
 class TextSource(Protocol):
-    """Where the loader finds the encoded text of a picture (text/store is the one that ships)."""
+    """Where the loader finds the encoded text of an image (text/store is the one that ships)."""
 
     width: int
 
     def __contains__(self, key: str) -> bool: ...
 
     def vectors(self, key: str) -> Mapping[str, Any]:
-        """Arrays [m, t] by granularity for the picture `key`; m may be 0.
+        """Arrays [m, t] by granularity for the image `key`; m may be 0.
 
         A source of whole texts adds `whole` [m, t], `whole/ids` [m] and `pooled` [t].
         """

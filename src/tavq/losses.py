@@ -35,5 +35,5 @@ def adaptive_weight(reconstruction_gradient: Tensor, adversarial_gradient: Tenso
 def last_layer_gradient(
     images: Float[Tensor, "b c y x"], last_weight: Tensor, gradient: Float[Tensor, "b c y x"]
 ) -> Tensor:
-    """The gradient at the last layer's weight that a gradient at its pictures causes (the graph is kept)."""
+    """The gradient at the last layer's weight that a gradient at its images causes (the graph is kept)."""
     return torch.autograd.grad(images, last_weight, gradient, retain_graph=True)[0]

@@ -101,7 +101,7 @@ class Output:
 
 
 class Tokenizer(nn.Module):
-    """Pictures to grids of indices and back.
+    """Images to grids of indices and back.
 
     Args:
         config: the parts and their settings. With an aligner, `config.text_width` must be set.
@@ -144,13 +144,13 @@ class Tokenizer(nn.Module):
 
     def _check_size(self, images: Tensor) -> None:
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-            raise UsageError(f"Pictures are numbers in [-1, 1] [b 3 y x]; got {images.dtype} {list(images.shape)}.")
+            raise UsageError(f"Images are numbers in [-1, 1] [b 3 y x]; got {images.dtype} {list(images.shape)}.")
         y, x = images.shape[-2:]
         if y % self.factor or x % self.factor or not (y and x):
-            raise UsageError(f"Pictures of {y} x {x} cannot be encoded: both sides must be multiples of {self.factor}.")
+            raise UsageError(f"Images of {y} x {x} cannot be encoded: both sides must be multiples of {self.factor}.")
 
     def encode(self, images: Float[Tensor, "b 3 y x"]) -> Int[Tensor, "b h w *c"]:
-        """Indices of pictures in [-1, 1], c at a position where the codebook has c > 1 parts.
+        """Indices of images in [-1, 1], c at a position where the codebook has c > 1 parts.
 
         The alignment takes no part.
         """
@@ -160,7 +160,7 @@ class Tokenizer(nn.Module):
             return self.quantizer.indices(features, self.codebook)
 
     def decode(self, indices: Int[Tensor, "b h w *c"]) -> Float[Tensor, "b 3 y x"]:
-        """Pictures of indices, in about [-1, 1] (not clamped)."""
+        """Images of indices, in about [-1, 1] (not clamped)."""
         self._check_indices(indices)
         with torch.no_grad():
             return self.decoder(self.quantizer.lookup(indices, self.codebook))

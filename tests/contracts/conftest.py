@@ -50,7 +50,7 @@ Make = Callable[..., Tokenizer]
 
 
 class Source:
-    """A text store's table of tokens, drawn once; it knows no picture."""
+    """A text store's table of tokens, drawn once; it knows no image."""
 
     width = TEXT_WIDTH
 
@@ -137,7 +137,7 @@ def quantised() -> Callable[[Tokenizer, dict[int, Tensor]], dict[int, Quantized]
 
 @pytest.fixture
 def text() -> Callable[..., TextFeatures]:
-    """Draws texts: `units` says how many stand in each picture, at every granularity; the rest is padding."""
+    """Draws texts: `units` says how many stand in each image, at every granularity; the rest is padding."""
 
     def draw(units: list[int], padded: int, generator: torch.Generator) -> TextUnits:
         mask = torch.arange(padded) < torch.tensor(units)[:, None]

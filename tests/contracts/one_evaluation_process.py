@@ -37,7 +37,7 @@ class Patches(FeatureNetwork):
 
 
 class Letters(Source):
-    """Texts of 1 to 5 units, drawn from the number in the file name; every fourth picture has none."""
+    """Texts of 1 to 5 units, drawn from the number in the file name; every fourth image has none."""
 
     def __contains__(self, key: object) -> bool:
         return int(Path(str(key)).stem) % 4 != 3
@@ -53,7 +53,7 @@ class Letters(Source):
 
 
 def main(rank: int, world: int, store: str, out: str, data: str) -> None:
-    """All pictures, and then the first batch alone, of which the second process sees nothing."""
+    """All images, and then the first batch alone, of which the second process sees nothing."""
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)

@@ -13,7 +13,7 @@ from torch import Tensor
 from tavq.core import files
 from tavq.metrics.answers import AnswerScores
 from tavq.metrics.captions import CaptionScores
-from tavq.metrics.distances import PictureSet, set_distances
+from tavq.metrics.distances import ImageSet, set_distances
 from tavq.metrics.grounding import GroundingScores
 from tavq.nets.features.extractors import FeatureNetwork
 
@@ -21,7 +21,7 @@ ITEMS = 11
 
 
 class Corners(FeatureNetwork):
-    """The first pixels of a picture."""
+    """The first pixels of an image."""
 
     name = "corners"
     width = 3
@@ -31,10 +31,10 @@ class Corners(FeatureNetwork):
 
 
 def distances(rank: int, world: int) -> dict[str, object]:
-    """Of 31 pictures from 40 others, the processes' shares being of different sizes; some of them hold none."""
+    """Of 31 images from 40 others, the processes' shares being of different sizes; some of them hold none."""
     generator = torch.Generator().manual_seed(0)
     made, real = torch.randn(31, 3, 1, 1, generator=generator), torch.randn(40, 3, 1, 1, generator=generator) + 1
-    sets = [PictureSet(Corners()) for _ in range(2)]
+    sets = [ImageSet(Corners()) for _ in range(2)]
     for found, images, first in zip(sets, (made, real), (25, 40), strict=True):
         found.sample.most = 20
         places = range(len(images)) if world == 1 else (range(first), range(first, len(images)))[rank]
@@ -53,8 +53,8 @@ def main(rank: int, world: int, store: str, out: str) -> None:
     words = ["a", "ä", "dog", "cat", "red", "big", "runs", "\ud800", "sits", "犬"]
     for item in [*range(rank, ITEMS, world), ITEMS]:
         text = [" ".join(words[(item * step + i) % len(words)] for i in range(3 + item % 4)) for step in (1, 3, 7)]
-        captions.add(f"picture {item}", text[0], text[1:])
-        answers.add(f"{item}", words[item % 3], words[item % 2], f"kind {item % 2}", f"picture {item // 2}")
+        captions.add(f"image {item}", text[0], text[1:])
+        answers.add(f"{item}", words[item % 3], words[item % 2], f"kind {item % 2}", f"image {item // 2}")
         boxes.add(f"{item}", [item, 0, 10 / 3, 7], [item / 1.3, 1, 5, 5])
     for metric in (captions, answers, boxes):
         metric.join()

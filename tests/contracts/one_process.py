@@ -17,16 +17,16 @@ from tavq.interfaces import codebooks, quantizers
 from tavq.ops.collective import any_of
 from tavq.tokenizer import Tokenizer
 
-PICTURES, ROUNDS = 6, 3
+IMAGES, ROUNDS = 6, 3
 
 
 def show(tokenizer: Tokenizer, rank: int, world: int) -> dict[str, torch.Tensor]:
     """The state after three batches, and of each batch the indices and the losses."""
     width = tokenizer.quantizer.grid_width(tokenizer.config.codebook)
     found: dict[str, torch.Tensor] = {}
-    share = PICTURES // world
+    share = IMAGES // world
     for step in range(ROUNDS):
-        batch = torch.randn(PICTURES, width, 3, 4, generator=torch.Generator().manual_seed(step))
+        batch = torch.randn(IMAGES, width, 3, 4, generator=torch.Generator().manual_seed(step))
         torch.manual_seed(100 * rank + step)  # what the processes draw on their own differs
         mine = batch[rank * share : (rank + 1) * share]
         made = tokenizer.train().quantizer(mine, tokenizer.codebook, learn=True)

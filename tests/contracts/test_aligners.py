@@ -18,9 +18,9 @@ pytestmark = pytest.mark.parametrize("name", aligners)
 SIDES = {0: (8, 12), 1: (4, 6), 2: (2, 3)}
 
 
-def features(pictures: int, seed: int = 5) -> dict[int, Tensor]:
+def features(images: int, seed: int = 5) -> dict[int, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return {level: torch.randn(pictures, WIDTH, *side, generator=generator) for level, side in SIDES.items()}
+    return {level: torch.randn(images, WIDTH, *side, generator=generator) for level, side in SIDES.items()}
 
 
 def changed(text: TextFeatures, change: Any) -> TextFeatures:
@@ -34,7 +34,7 @@ def each(units: TextUnits, change: Any) -> TextUnits:
     return TextUnits(change(units.vectors), change(units.mask), None if units.ids is None else change(units.ids))
 
 
-def pictures_of(text: TextFeatures, chosen: slice) -> TextFeatures:
+def images_of(text: TextFeatures, chosen: slice) -> TextFeatures:
     assert text.pooled is not None
     return replace(changed(text, lambda units: each(units, lambda rows: rows[chosen])), pooled=text.pooled[chosen])
 
@@ -125,7 +125,7 @@ def test_wider_padding_changes_nothing_to_the_last_bit(case: Case, text: Any) ->
         equal(values, wider)
 
 
-def test_a_picture_without_text_adds_nothing(case: Case, text: Any) -> None:
+def test_a_image_without_text_adds_nothing(case: Case, text: Any) -> None:
     words = text([3, 0, 2])
     grids = features(3)
     values, gradients = case.run(grids, words)
@@ -159,9 +159,9 @@ def test_the_order_of_the_units_is_irrelevant(case: Case, text: Any) -> None:
             torch.testing.assert_close(value, second[key], rtol=1e-4, atol=1e-6, msg=key)
 
 
-def test_a_batch_is_the_mean_of_its_pictures(make: Any, spread: Any, quantised: Any, name: str, text: Any) -> None:
+def test_a_batch_is_the_mean_of_its_images(make: Any, spread: Any, quantised: Any, name: str, text: Any) -> None:
     if aligners[name].batchwise:
-        pytest.skip("it tells the pictures of a batch apart")
+        pytest.skip("it tells the images of a batch apart")
     tokenizer = make(align=name, **WITHOUT_NOISE.get(name, {}))
     spread(tokenizer.codebook)
     case, words, grids = Case(tokenizer, quantised), text([3, 2]), features(2)
@@ -169,7 +169,7 @@ def test_a_batch_is_the_mean_of_its_pictures(make: Any, spread: Any, quantised: 
     alone = []
     for i in range(2):
         chosen = slice(i, i + 1)
-        single, own = case.run({level: grid[chosen] for level, grid in grids.items()}, pictures_of(words, chosen))
+        single, own = case.run({level: grid[chosen] for level, grid in grids.items()}, images_of(words, chosen))
         alone.append(single)
         for level in case.aligner.levels:
             torch.testing.assert_close(gradients[str(level)][chosen], own[str(level)] / 2, rtol=1e-4, atol=1e-8)
@@ -190,7 +190,7 @@ def test_half_precision_around_it_changes_nothing(case: Case, text: Any) -> None
 # --- the common space -------------------------------------------------------------------------------------------
 
 
-def test_pictures_and_texts_are_unit_vectors_of_one_space(case: Case, text: Any) -> None:
+def test_images_and_texts_are_unit_vectors_of_one_space(case: Case, text: Any) -> None:
     levels = case.quantised(case.tokenizer, features(3))
     images, words = case.aligner.embed_images(levels), case.aligner.embed_text(text([3, 1, 2]))
     assert images.shape == words.shape
@@ -204,7 +204,7 @@ def test_padding_does_not_move_a_text(case: Case, text: Any) -> None:
     filled = changed(words, lambda units: replace(units, vectors=units.vectors.where(units.mask[:, :, None], 7.0)))
     assert torch.equal(case.aligner.embed_text(words), case.aligner.embed_text(filled))
     alone = case.aligner.embed_text(
-        changed(pictures_of(words, slice(1, 2)), lambda units: each(units, lambda rows: rows[:, :1]))
+        changed(images_of(words, slice(1, 2)), lambda units: each(units, lambda rows: rows[:, :1]))
     )
     torch.testing.assert_close(case.aligner.embed_text(words)[1:], alone)
 

@@ -16,7 +16,7 @@ BACKBONES = [*({"quantizer": name} for name in quantizers), *({"codebook": name}
 COMPUTED = [name for name in codebooks if codebooks[name].generated]
 
 
-def pictures() -> Tensor:
+def images() -> Tensor:
     return torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(3)) * 2 - 1
 
 
@@ -24,7 +24,7 @@ def pictures() -> Tensor:
 @pytest.mark.parametrize("align", aligners)
 def test_an_aligner_moves_the_encoder_of_any_backbone(align: str, backbone: dict[str, str], text: Any) -> None:
     tokenizer = small_tokenizer(**backbone, align=align).train()
-    output = tokenizer(pictures(), text([3, 2]))
+    output = tokenizer(images(), text([3, 2]))
     own = {key: loss for key, loss in output.losses.items() if key.startswith("align/")}
     assert own
     assert all(bool(loss.value.isfinite()) for loss in own.values())
@@ -32,7 +32,7 @@ def test_an_aligner_moves_the_encoder_of_any_backbone(align: str, backbone: dict
     gradients = [parameter.grad for parameter in tokenizer.encoder.parameters() if parameter.grad is not None]
     assert any(bool(gradient.ne(0).any()) for gradient in gradients)
     tokenizer.eval()
-    assert torch.equal(tokenizer.encode(pictures()), tokenizer.without_alignment().encode(pictures()))
+    assert torch.equal(tokenizer.encode(images()), tokenizer.without_alignment().encode(images()))
     entries = tokenizer.aligner.embed_entries(tokenizer.entry_codes(), "words")  # type: ignore[union-attr]
     assert entries is None or entries.isfinite().all()
 
@@ -52,8 +52,8 @@ def test_a_computed_codebook_becomes_a_table_under_any_quantizer(codebook: str) 
     for tokenizer in taken:
         frozen = tokenizer.frozen()
         assert not frozen.codebook.generated
-        assert torch.equal(frozen.encode(pictures()), tokenizer.encode(pictures()))
-        assert torch.equal(frozen(pictures()).images, tokenizer(pictures()).images)
+        assert torch.equal(frozen.encode(images()), tokenizer.encode(images()))
+        assert torch.equal(frozen(images()).images, tokenizer(images()).images)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES, ids=lambda backbone: "-".join(backbone.values()))
@@ -65,7 +65,7 @@ def test_a_part_that_is_held_stays_as_it_is(part: str, backbone: dict[str, str])
     before = {key: value.clone() for key, value in tokenizer.get_submodule(part).state_dict().items()}
     optimiser = torch.optim.SGD([p for p in tokenizer.parameters() if p.requires_grad], lr=0.1)
     for _ in range(2):
-        output = tokenizer(pictures())
+        output = tokenizer(images())
         (output.images.square().mean() + total(output.losses)).backward()
         optimiser.step()
         optimiser.zero_grad()

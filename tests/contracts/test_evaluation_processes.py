@@ -11,15 +11,15 @@ Results = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def results(shared_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Results, Results]:
-    """What one process found, and what the first and the second of two did; two pictures cannot be read."""
+def results(shared_images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Results, Results]:
+    """What one process found, and what the first and the second of two did; two images cannot be read."""
     folder = tmp_path_factory.mktemp("processes")
     data = folder / "data"
     (data / "images").mkdir(parents=True)
     for number in range(16):
-        content = (shared_pictures / f"images/{number}.png").read_bytes()
-        (data / f"images/{number}.png").write_bytes(content if number not in (4, 9) else b"no picture")
-    (data / "metadata.jsonl").write_text((shared_pictures / "metadata.jsonl").read_text())
+        content = (shared_images / f"images/{number}.png").read_bytes()
+        (data / f"images/{number}.png").write_bytes(content if number not in (4, 9) else b"no image")
+    (data / "metadata.jsonl").write_text((shared_images / "metadata.jsonl").read_text())
     run_alone_and_as_two(Path(__file__).with_name("one_evaluation_process.py"), folder, data)
     alone, first, second = (json.loads((folder / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
     return alone, first, second
@@ -36,10 +36,10 @@ def test_two_processes_measure_what_one_does(results: tuple[Results, Results, Re
 
 def test_everything_was_measured(results: tuple[Results, Results, Results]) -> None:
     alone = results[0]["all"]
-    assert alone["images"] == alone["protocol"]["pictures"]["count"] == 14
+    assert alone["images"] == alone["protocol"]["images"]["count"] == 14
     assert alone["images_with_text"] == 10
     assert [fault.partition(":")[0] for fault in alone["faults"]] == ["images/4.png", "images/9.png"]
-    names = {"psnr", "perplexity", "code_text_cosine", "retrieval.text_to_picture.recall@1"}
+    names = {"psnr", "perplexity", "code_text_cosine", "retrieval.text_to_image.recall@1"}
     names |= {"probe_code_text_cosine", "masked_words_recall@1_of_3", "word_code_mse"}
     assert names <= alone["intervals"].keys()
     assert results[0]["first batch"]["images"] == 3

@@ -1,4 +1,4 @@
-"""Nothing of a held-out picture reaches what a reading task learns: no text, question or box, and no pixel."""
+"""Nothing of a held-out image reaches what a reading task learns: no text, question or box, and no pixel."""
 
 import json
 from collections.abc import Callable
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.parametrize("name", NAMES)
 
 
 def line(number: int, split: str, colour: str, thing: str) -> dict[str, Any]:
-    """A picture with all that a record can hold."""
+    """An image with all that a record can hold."""
     return {
         "file_name": f"{number}.png",
         "split": split,
@@ -51,7 +51,7 @@ def line(number: int, split: str, colour: str, thing: str) -> dict[str, Any]:
 
 
 def write(folder: Path, held_out: Callable[[dict[str, Any]], dict[str, Any]], pixels: bool) -> Path:
-    """A data set whose val and test records are changed, and whose pictures may be no pictures."""
+    """A data set whose val and test records are changed, and whose images may be no images."""
     lines = []
     for number, split in enumerate(SPLITS):
         record = line(number, split, COLOURS[number % 4], "barn")
@@ -59,7 +59,7 @@ def write(folder: Path, held_out: Callable[[dict[str, Any]], dict[str, Any]], pi
         if split != "train":
             record = held_out(record)
             if not pixels:
-                (folder / record["file_name"]).write_bytes(b"no picture")
+                (folder / record["file_name"]).write_bytes(b"no image")
         lines.append(json.dumps(record))
     (folder / "metadata.jsonl").write_text("".join(f"{text}\n" for text in lines))
     return folder
@@ -82,7 +82,7 @@ def bare(record: dict[str, Any]) -> dict[str, Any]:
 
 
 class Guarded:
-    """A text source that gives the text of training pictures and fails the test where another one is asked for."""
+    """A text source that gives the text of training images and fails the test where another one is asked for."""
 
     width = 5
 
@@ -114,7 +114,7 @@ def train(make: Callable[..., Tokenizer], tmp_path: Path) -> Callable[..., Path]
         known = tasks[name].Config.model_fields
         small = {key: value for key, value in SMALL.items() if key in known}
         values = {
-            "task": {"name": name, "picture": {"patch": 2, "hidden": 16}, **small, **settings},
+            "task": {"name": name, "image": {"patch": 2, "hidden": 16}, **small, **settings},
             "train": {"steps": 2, "batch": 3, "log_every": 1, "checkpoint_every": 2, "sample_every": 2},
         }
         dataset = FolderDataset(data, "train")
@@ -137,14 +137,14 @@ def learned(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("source", ["codes", "features"])
-def test_held_out_records_and_pictures_change_no_bit(
+def test_held_out_records_and_images_change_no_bit(
     name: str, source: str, train: Callable[..., Path], tmp_path: Path
 ) -> None:
-    picture = {"source": source, "patch": 2, "hidden": 16}
-    first = learned(train(name, write(tmp_path / "as-it-is", lambda record: record, True), picture=picture))
+    image = {"source": source, "patch": 2, "hidden": 16}
+    first = learned(train(name, write(tmp_path / "as-it-is", lambda record: record, True), image=image))
     assert "model.safetensors" in first
     for place, change in (("other", other), ("bare", bare)):
-        again = learned(train(name, write(tmp_path / place, change, pixels=False), picture=picture))
+        again = learned(train(name, write(tmp_path / place, change, pixels=False), image=image))
         assert again.keys() == first.keys()
         assert [key for key in first if again[key] != first[key]] == []
 

@@ -10,7 +10,7 @@ from processes import run_alone_and_as_two
 def test_two_processes_score_as_one(tmp_path: Path) -> None:
     run_alone_and_as_two(Path(__file__).with_name("one_metric_process.py"), tmp_path)
     alone, first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
-    assert (alone["c"]["pictures"], alone["a"]["questions"], alone["b"]["phrases"]) == (12, 12, 12)
+    assert (alone["c"]["images"], alone["a"]["questions"], alone["b"]["phrases"]) == (12, 12, 12)
     assert alone["d"]["kid_corners"] > 0.1
     for found in (first, second):
         # sums of float64 in another order

@@ -75,7 +75,7 @@ def test_the_choice_at_inference_is_that_of_training(parts: Any, grid: Any) -> N
         assert torch.equal(quantizer.indices(features, codebook), made.indices)
 
 
-def test_a_picture_is_quantised_alone(parts: Any, grid: Any) -> None:
+def test_a_image_is_quantised_alone(parts: Any, grid: Any) -> None:
     quantizer, codebook, width = parts
     features = grid(3, 2, 5, width)
     together = quantizer.eval().indices(features, codebook)
@@ -189,7 +189,7 @@ def test_its_settings_survive_as_plain_values(make: Any, name: str) -> None:
     assert build(TokenizerConfig, plain, "test") == config
 
 
-def test_whole_pictures_pass_through_a_tokenizer(make: Any, spread: Any, name: str, grid: Any) -> None:
+def test_whole_images_pass_through_a_tokenizer(make: Any, spread: Any, name: str, grid: Any) -> None:
     tokenizer = make(name).eval()
     spread(tokenizer.codebook)
     images = grid(2, 8, 12, 3).tanh()

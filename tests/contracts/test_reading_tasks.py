@@ -1,4 +1,4 @@
-"""What every registered task that reads does, whatever it sees of a picture."""
+"""What every registered task that reads does, whatever it sees of an image."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -54,8 +54,8 @@ def examples(name: str) -> list[tuple[int, Any]]:
 def settings(name: str, source: str) -> Any:
     known = tasks[name].Config.model_fields
     small = {key: value for key, value in SMALL.items() if key in known}
-    picture = {"source": source, "patch": 2, "hidden": 16}
-    return tasks[name].Config.model_validate({"name": name, "picture": picture, **small})
+    image = {"source": source, "patch": 2, "hidden": 16}
+    return tasks[name].Config.model_validate({"name": name, "image": image, **small})
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_training_lowers_the_loss(task: Any, examples: list[tuple[int, Any]], so
         optimizer.zero_grad()
         value().backward()
         optimizer.step()
-    assert float(value().detach()) < first * (1.0 if source == "none" else 0.9)  # unseen pictures cannot be told apart
+    assert float(value().detach()) < first * (1.0 if source == "none" else 0.9)  # unseen images cannot be told apart
 
 
 def test_the_loss_is_the_mean_of_its_parts_whatever_the_padding(

@@ -174,7 +174,7 @@ def test_what_is_kept_stays(task: Task, layout: Layout, conditions: dict[str, An
 def test_the_last_pass_is_what_is_drawn_and_what_is_not_yet_is_marked(
     task: Task, layout: Layout, conditions: dict[str, Any]
 ) -> None:
-    """Of whole pictures, and of the rest of pictures where it completes."""
+    """Of whole images, and of the rest of images where it completes."""
     prompts = [Prompt(B, **conditions)]
     if task.completes:
         kept = masks(task, layout)[0]
@@ -193,9 +193,7 @@ def test_the_last_pass_is_what_is_drawn_and_what_is_not_yet_is_marked(
             assert all(torch.equal(state[prompt.kept], states[-1][prompt.kept]) for state in states)
 
 
-def test_larger_pictures_or_one_line(
-    task: Task, config: TaskConfig, layout: Layout, conditions: dict[str, Any]
-) -> None:
+def test_larger_images_or_one_line(task: Task, config: TaskConfig, layout: Layout, conditions: dict[str, Any]) -> None:
     """Its own size asked for is what it draws anyway; twice as high and wide holds tokens everywhere."""
     own, twice = (layout.height, layout.width), (2 * layout.height, 2 * layout.width)
     assert torch.equal(draw(task, Prompt(B, **conditions, size=own)), draw(task, Prompt(B, **conditions)))

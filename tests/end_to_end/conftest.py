@@ -48,11 +48,11 @@ def small() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def home(shared_pictures: Path, tmp_path_factory: pytest.TempPathFactory, small: list[str]) -> Path:
+def home(shared_images: Path, tmp_path_factory: pytest.TempPathFactory, small: list[str]) -> Path:
     """A folder with `data` and its text store, and with the runs `plain` and `aligned`; to be read only."""
     home = tmp_path_factory.mktemp("home")
     data = home / "data"
-    shutil.copytree(shared_pictures, data, ignore=shutil.ignore_patterns("text"))
+    shutil.copytree(shared_images, data, ignore=shutil.ignore_patterns("text"))
     for command in (
         ("text", data),
         ("train", "vqgan-tiny", "--data", data, "--out", home / "plain", *small),

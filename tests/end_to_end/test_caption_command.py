@@ -11,7 +11,7 @@ import pytest
 
 Tavq = Callable[..., Any]
 
-SMALL = "--task.language.layers 1 --task.language.heads 2 --task.language.width 16 --task.picture.hidden 16"
+SMALL = "--task.language.layers 1 --task.language.heads 2 --task.language.width 16 --task.image.hidden 16"
 SMALL += " --task.longest 12 --train.steps 4 --train.batch 4 --train.log_every 1 --train.checkpoint_every 2"
 
 
@@ -34,7 +34,7 @@ def train(place: Path, *more: Any) -> tuple[Any, ...]:
     )
 
 
-def pictures(place: Path, count: int) -> list[Path]:
+def images(place: Path, count: int) -> list[Path]:
     return sorted((place / "data/images").iterdir())[:count]
 
 
@@ -54,8 +54,8 @@ def test_a_run_goes_on_to_the_same_bits(tavq: Tavq, place: Path) -> None:
     assert (place / "captioner/model/model.safetensors").read_bytes() == weights
 
 
-def test_pictures_get_captions(tavq: Tavq, place: Path, tmp_path: Path) -> None:
-    two = pictures(place, 2)
+def test_images_get_captions(tavq: Tavq, place: Path, tmp_path: Path) -> None:
+    two = images(place, 2)
     found = captions(tavq, place, tmp_path / "a.json", *two, "--count", 3)
     assert [row["image_id"] for row in found] == [str(path) for path in two for _ in range(3)]
     done = tavq("caption", place / "captioner", two[0], "--count", 3)
@@ -70,7 +70,7 @@ def test_pictures_get_captions(tavq: Tavq, place: Path, tmp_path: Path) -> None:
 def test_a_seed_draws_captions_again_whatever_stands_beside(
     tavq: Tavq, place: Path, tmp_path: Path, how: tuple[Any, ...]
 ) -> None:
-    one, other = pictures(place, 2)
+    one, other = images(place, 2)
     found = [
         captions(tavq, place, tmp_path / "a.json", *given, "--count", 4, "--seed", seed, *how)
         for given, seed in (((one, other), 1), ((other,), 1), ((other,), 2))
@@ -121,9 +121,9 @@ def test_a_data_set_gives_what_metrics_read(tavq: Tavq, place: Path, tmp_path: P
     assert "images/10.png" in alone.out
 
 
-def test_a_picture_that_cannot_be_read_is_told_and_left_out(tavq: Tavq, place: Path, tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_read_is_told_and_left_out(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(place / "data", tmp_path / "data")
-    (copy / "images/14.png").write_bytes(b"no picture")
+    (copy / "images/14.png").write_bytes(b"no image")
     done = tavq(
         "caption", place / "captioner", copy, "--json", tmp_path / "p.json", "--references", tmp_path / "r.json"
     )
@@ -137,20 +137,20 @@ def test_a_picture_that_cannot_be_read_is_told_and_left_out(tavq: Tavq, place: P
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("caption captioner", r"No picture is named; give pictures, or one folder data set"),
+        ("caption captioner", r"No image is named; give images, or one folder data set"),
         ("caption captioner nowhere.png", r"nowhere\.png"),
-        ("caption captioner data data", r"data is a folder; give pictures, or one folder data set alone"),
-        ("caption captioner IMAGE data", r"data is a folder; give pictures"),
-        ("caption captioner data --split tset", r"no pictures in the split 'tset'; it has: train"),
+        ("caption captioner data data", r"data is a folder; give images, or one folder data set alone"),
+        ("caption captioner IMAGE data", r"data is a folder; give images"),
+        ("caption captioner data --split tset", r"no images in the split 'tset'; it has: train"),
         ("caption captioner IMAGE --references r.json", r"--references are the captions of a folder data set"),
         ("caption captioner IMAGE --beams 3 --temperature 1", r"drawn \(temperature 1\.0\) or searched \(beams 3\)"),
         ("caption captioner IMAGE --temperature 0 --top-p 0.5", r"give a temperature above 0"),
-        ("caption captioner IMAGE --count 3 --beams 2", r"3 texts of a picture need as many beams, not 2"),
+        ("caption captioner IMAGE --count 3 --beams 2", r"3 texts of an image need as many beams, not 2"),
         ("caption captioner IMAGE --beams 65", r"65"),
         ("caption plain IMAGE", r"holds a tokenizer; train a task on it first"),
         ("ask captioner IMAGE what", r"'captioning', which is used by: tavq caption"),
         ("generate captioner", r"'captioning', which is used by: tavq caption"),
-        ("task train captioning-tiny --tokenizer plain --data bare --out x", r"learns from captions, and no picture"),
+        ("task train captioning-tiny --tokenizer plain --data bare --out x", r"learns from captions, and no image"),
         (
             "task train captioning-tiny --tokenizer plain --data data --out x --task.language.pretrained nowhere",
             r"The language model 'nowhere' is no folder here",
@@ -159,7 +159,7 @@ def test_a_picture_that_cannot_be_read_is_told_and_left_out(tavq: Tavq, place: P
             "task train captioning-tiny --tokenizer plain --data data --out x --task.freeze_language true",
             r"name a language\.pretrained",
         ),
-        ("task train captioning-tiny --tokenizer plain --data data --out x --task.picture.patch 3", r"does not divide"),
+        ("task train captioning-tiny --tokenizer plain --data data --out x --task.image.patch 3", r"does not divide"),
     ],
 )
 def test_a_wrong_call_is_one_line(
@@ -169,7 +169,7 @@ def test_a_wrong_call_is_one_line(
     bare = place / "bare"
     if not bare.exists():
         shutil.copytree(place / "data/images", bare)
-    image = str(pictures(place, 1)[0].relative_to(place))
+    image = str(images(place, 1)[0].relative_to(place))
     done = tavq(*[image if part == "IMAGE" else part for part in command.split()])
     assert done.code in (1, 2)
     lines = done.err.strip().splitlines()

@@ -39,9 +39,9 @@ def test_import_and_check(tavq: Tavq, tmp_path: Path) -> None:
     done = tavq("data", "import", "coco", tmp_path / "coco", tmp_path / "out", "--json", tmp_path / "counts.json")
     assert done.code == 0, done.err
     counts = json.loads((tmp_path / "counts.json").read_text())
-    assert (counts["pictures"], counts["captions"], counts["others"]) == ({"val": 1}, 1, {"objects": 1})
-    assert counts["left_out"]["annotations of pictures that are not listed"] == 1
-    assert "left out: annotations of pictures that are not listed" in done.out
+    assert (counts["images"], counts["captions"], counts["others"]) == ({"val": 1}, 1, {"objects": 1})
+    assert counts["left_out"]["annotations of images that are not listed"] == 1
+    assert "left out: annotations of images that are not listed" in done.out
     assert tavq("data", "check", tmp_path / "out").code == 0
     again = tavq("data", "import", "coco", tmp_path / "coco", tmp_path / "out")
     assert (again.code, "already holds something" in again.err) == (2, True)

@@ -26,5 +26,5 @@ def test_the_demo_runs_to_its_page(tavq: Tavq, tmp_path: Path) -> None:
         assert (figures["code_text_cosine"] is not None) == aligned
         assert (out / run / "report.html").is_file()
         assert "seed: 3" in (out / run / "recipe.yaml").read_text()
-    assert "fd_scenes: " in done.err  # four pictures are too few for it, and it is said
+    assert "fd_scenes: " in done.err  # four images are too few for it, and it is said
     assert tavq("demo", "--out", out).code == 2

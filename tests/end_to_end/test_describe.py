@@ -13,13 +13,13 @@ Tavq = Callable[..., Any]
 
 
 @pytest.fixture
-def bare(pictures: Path) -> Path:
-    """The pictures without their long texts."""
-    lines = [json.loads(line) for line in (pictures / "metadata.jsonl").read_text().splitlines()]
+def bare(image_folder: Path) -> Path:
+    """The image_folder without their long texts."""
+    lines = [json.loads(line) for line in (image_folder / "metadata.jsonl").read_text().splitlines()]
     for line in lines:
         del line["long_text"]
-    (pictures / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return pictures
+    (image_folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return image_folder
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ def test_by_a_server_and_then_to_a_text_store(tavq: Tavq, bare: Path, monkeypatc
     with serving(answer) as (url, server):
         done = tavq(*command, url, "--concurrency", 1, "--split", "train")
         assert done.code == 0, done.err
-        assert "images/3.png: it is not a picture" in done.err
+        assert "images/3.png: it is not an image" in done.err
         assert "--retry-faults" in done.err
     assert server.requests[0].body["messages"][0]["content"][1]["text"].startswith("Analyze the image in a comprehen")
     assert server.requests[0].headers["authorization"] == "Bearer secret-key"
@@ -70,18 +70,18 @@ def test_by_a_server_and_then_to_a_text_store(tavq: Tavq, bare: Path, monkeypatc
     assert "mean colour" in str([line.get("text") for line in lines])
 
 
-def test_the_end_says_what_is_there_and_what_to_do(tavq: Tavq, pictures: Path, tmp_path: Path) -> None:
+def test_the_end_says_what_is_there_and_what_to_do(tavq: Tavq, image_folder: Path, tmp_path: Path) -> None:
     facts = tmp_path / "facts.json"
     with serving(lambda request: Reply(400, b"no")) as (url, _):
-        command = ("describe", pictures, "--model", "m", "--concurrency", 1, "--json", facts, "--endpoint", url)
+        command = ("describe", image_folder, "--model", "m", "--concurrency", 1, "--json", facts, "--endpoint", url)
         done = tavq(*command)
         assert done.code == 0
-        assert "All 16 pictures have a long text of their own in metadata.jsonl; nothing to describe." in done.err
+        assert "All 16 image_folder have a long text of their own in metadata.jsonl; nothing to describe." in done.err
         assert "long_text" not in done.err
-        (pictures / "metadata.jsonl").write_text('{"file_name": "images/0.png"}\n{"file_name": "images/1.png"}\n')
+        (image_folder / "metadata.jsonl").write_text('{"file_name": "images/0.png"}\n{"file_name": "images/1.png"}\n')
         done = tavq(*command, "--shard", "1/1", "--limit", 1)
         assert json.loads(facts.read_text())["left"] == 1
-        (pictures / "long_text-1-of-2.jsonl").write_text("")
+        (image_folder / "long_text-1-of-2.jsonl").write_text("")
         tavq(*command)
         done = tavq(*command)
     assert json.loads(facts.read_text())["failed_before"] == 2
@@ -96,7 +96,7 @@ def test_a_server_that_is_not_there(tavq: Tavq, bare: Path, monkeypatch: pytest.
         pass
     done = tavq("describe", bare, "--model", "m", "--endpoint", url)
     assert done.code == 1
-    assert "answered none of the last 3 pictures" in done.err
+    assert "answered none of the last 3 images" in done.err
     assert "give the same command again" in done.err
     assert read(bare) == []
 

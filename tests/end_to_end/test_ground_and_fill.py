@@ -13,7 +13,7 @@ from PIL import Image
 
 Tavq = Callable[..., Any]
 
-SMALL = "--task.layers 1 --task.heads 2 --task.width 16 --task.picture.hidden 16 --train.steps 4 --train.batch 4 "
+SMALL = "--task.layers 1 --task.heads 2 --task.width 16 --task.image.hidden 16 --train.steps 4 --train.batch 4 "
 SMALL += "--train.log_every 1 --train.checkpoint_every 2 --train.warmup 1"
 TASKS = ("grounding", "masked-words")
 
@@ -25,7 +25,7 @@ def place(tavq: Tavq, tmp_path_factory: pytest.TempPathFactory, small: list[str]
     data = place / "data"
     commands: list[tuple[Any, ...]] = [
         ("data", "scenes", data, "--images", 20, "--size", 32),
-        ("train", "vqgan-tiny", "--data", data, "--out", place / "pictures", *small),
+        ("train", "vqgan-tiny", "--data", data, "--out", place / "images", *small),
         *(train(place, task) for task in TASKS),
     ]
     for command in commands:
@@ -36,7 +36,7 @@ def place(tavq: Tavq, tmp_path_factory: pytest.TempPathFactory, small: list[str]
 
 def train(place: Path, task: str, *more: Any) -> tuple[Any, ...]:
     return (
-        *("task", "train", f"{task}-tiny", "--tokenizer", place / "pictures", "--data", place / "data"),
+        *("task", "train", f"{task}-tiny", "--tokenizer", place / "images", "--data", place / "data"),
         *("--out", place / task, *SMALL.split(), *more),
     )
 
@@ -66,7 +66,7 @@ def test_a_task_is_measured(task: str, figures: tuple[str, ...], tavq: Tavq, pla
     assert done.code == 0, done.err
     found = json.loads((place / f"{task}.json").read_text())
     assert all(0 <= found[name] <= 1 for name in figures)
-    assert figures[0] in found["intervals"]  # of so few pictures some figures have none
+    assert figures[0] in found["intervals"]  # of so few images some figures have none
 
 
 def test_a_phrase_is_found(tavq: Tavq, place: Path, tmp_path: Path) -> None:
@@ -85,13 +85,13 @@ def test_a_phrase_is_found(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     assert all(f"{round(edge, 1):.4g}" in done.out for edge in (x, y, w, h))
 
 
-def test_the_picture_lies_in_the_run_where_nothing_else_is_said(tavq: Tavq, place: Path) -> None:
+def test_the_image_lies_in_the_run_where_nothing_else_is_said(tavq: Tavq, place: Path) -> None:
     done = tavq("ground", place / "grounding", first(place), "the tree")
     assert done.code == 0, done.err
     assert (place / "grounding/grounded.png").is_file()
 
 
-def test_a_wide_picture_has_its_box_in_its_own_pixels(tavq: Tavq, place: Path, tmp_path: Path) -> None:
+def test_a_wide_image_has_its_box_in_its_own_pixels(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     """The same square with a margin on each side is the same to the task; the box moves by the margin."""
     with Image.open(first(place)) as stored:
         square = stored.convert("RGB")
@@ -101,8 +101,8 @@ def test_a_wide_picture_has_its_box_in_its_own_pixels(tavq: Tavq, place: Path, t
     square.save(tmp_path / "square.png")
     boxes = {}
     for name in ("wide", "square"):
-        picture, figures = tmp_path / f"{name}.png", tmp_path / f"{name}.json"
-        done = tavq("ground", place / "grounding", picture, "the tree", "--out", tmp_path / "x.png", "--json", figures)
+        image, figures = tmp_path / f"{name}.png", tmp_path / f"{name}.json"
+        done = tavq("ground", place / "grounding", image, "the tree", "--out", tmp_path / "x.png", "--json", figures)
         assert done.code == 0, done.err
         boxes[name] = json.loads(figures.read_text())["box"]
     assert boxes["wide"] == pytest.approx([boxes["square"][0] + 32, *boxes["square"][1:]])
@@ -110,11 +110,11 @@ def test_a_wide_picture_has_its_box_in_its_own_pixels(tavq: Tavq, place: Path, t
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P", "1"])
 @pytest.mark.parametrize("size", [(50, 31), (16, 90)])
-def test_any_picture_is_read(mode: str, size: tuple[int, int], tavq: Tavq, place: Path, tmp_path: Path) -> None:
+def test_any_image_is_read(mode: str, size: tuple[int, int], tavq: Tavq, place: Path, tmp_path: Path) -> None:
     with Image.open(first(place)) as stored:
-        picture = stored.convert("RGB").resize(size).convert(mode)
+        image = stored.convert("RGB").resize(size).convert(mode)
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
-    picture.save(path)
+    image.save(path)
     done = tavq("ground", place / "grounding", path, "the tree", "--out", tmp_path / "found.png")
     assert done.code == 0, done.err
     done = tavq("fill", place / "masked-words", path, "a ___ tree")
@@ -137,30 +137,30 @@ def test_missing_words_are_filled_in(tavq: Tavq, place: Path, tmp_path: Path) ->
         ("ground grounding IMAGE ", r"phrase is empty"),
         ("ground grounding IMAGE дом", r"phrase 'дом' has no word that the model knows"),
         ("ground grounding nowhere.png tree", r"nowhere\.png"),
-        ("ground grounding grounding.txt tree", r"grounding\.txt: it is not a picture"),
+        ("ground grounding grounding.txt tree", r"grounding\.txt: it is not an image"),
         ("ground masked-words IMAGE tree", r"'masked-words', which is used by: tavq fill"),
-        ("ground pictures IMAGE tree", r"holds a tokenizer; train a task on it first"),
+        ("ground images IMAGE tree", r"holds a tokenizer; train a task on it first"),
         ("fill grounding IMAGE a_tree", r"'grounding', which is used by: tavq ground"),
         ("fill masked-words IMAGE tree", r"'tree' has no gap; write ___"),
         ("fill masked-words IMAGE ___дом", r"has no gap"),
         ("fill masked-words IMAGE ___ --count 0", r"count"),
         (
-            "task train grounding-tiny --tokenizer pictures --data bare --out x",
+            "task train grounding-tiny --tokenizer images --data bare --out x",
             r"learns from objects that have phrases",
         ),
-        ("task train masked-words-tiny --tokenizer pictures --data bare --out x", r"learns from captions"),
+        ("task train masked-words-tiny --tokenizer images --data bare --out x", r"learns from captions"),
         (
-            "task train grounding-tiny --tokenizer pictures --data data --out x --task.text ./nowhere",
+            "task train grounding-tiny --tokenizer images --data data --out x --task.text ./nowhere",
             r"no text encoder folder './nowhere'",
         ),
-        ("task train grounding-tiny --tokenizer pictures --data data --out x --task.heads 3", r"not a multiple of 3"),
+        ("task train grounding-tiny --tokenizer images --data data --out x --task.heads 3", r"not a multiple of 3"),
     ],
 )
 def test_a_wrong_call_is_one_line(
     command: str, message: str, tavq: Tavq, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place)
-    (place / "grounding.txt").write_text("no picture")
+    (place / "grounding.txt").write_text("no image")
     (place / "bare").mkdir(exist_ok=True)
     shutil.copy(first(place), place / "bare/a.png")
     image = str(first(place).relative_to(place))

@@ -53,9 +53,9 @@ def test_captions(tavq: Tavq, write: Any, tmp_path: Path) -> None:
     assert "METEOR is left out: Java and the package pycocoevalcap are not both installed" in done.err
     assert "1 captions hold punctuation only and score 0" in done.err
     found = json.loads(out.read_text())
-    assert found["per_picture"]["0"]["ROUGE-L"] == 1
+    assert found["per_image"]["0"]["ROUGE-L"] == 1
     assert found["scores"]["ROUGE-L"] == {"value": 0.5, "interval": [0, 1]}
-    assert (found["pictures"], found["references"], found["tokenizer"]) == (2, 4, "tavq-ptb-1")
+    assert (found["images"], found["references"], found["tokenizer"]) == (2, 4, "tavq-ptb-1")
     assert found["intervals"]["resamples"] == 1000
     assert found["meteor"] is None
     assert {"tavq", "numpy", "torch", "nltk"} <= found["versions"].keys()

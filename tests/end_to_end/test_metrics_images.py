@@ -1,4 +1,4 @@
-"""`tavq metrics images` and `convert` on folders of pictures: figures, what they are of, one line for what is wrong."""
+"""`tavq metrics images` and `convert` on folders of images: figures, what they are of, one line for what is wrong."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ import torch
 from formula_weights import weight
 
 from tavq.core.files import sha256
-from tavq.data.images import load_picture, save_png
+from tavq.data.images import load_image, save_png
 from tavq.nets.features.inception import inception_shapes
 from tavq.nets.features.lpips import PLANS
 
@@ -24,9 +24,9 @@ def draw(folder: Path, count: int, y: int = 48, x: int = 40, noise: int = 0, nam
     i, j = np.mgrid[:y, :x]
     for number in range(count):
         grating = 128 + 90 * np.sin(i / (3 + number % 5) + j / (4 + number))
-        picture = np.stack([grating, 255 - grating, grating / 2], 2)
-        picture += np.random.default_rng(number).integers(-noise, noise + 1, picture.shape)
-        save_png(folder / names.format(number), picture.clip(0, 255).astype(np.uint8))
+        image = np.stack([grating, 255 - grating, grating / 2], 2)
+        image += np.random.default_rng(number).integers(-noise, noise + 1, image.shape)
+        save_png(folder / names.format(number), image.clip(0, 255).astype(np.uint8))
     return folder
 
 
@@ -44,23 +44,23 @@ def test_pairs(tavq: Tavq, folders: tuple[Path, Path], tmp_path: Path) -> None:
     found = json.loads(out.read_text())
     assert found["scores"].keys() == {"psnr", "l1", "l2", "ssim", "ms_ssim", "fd_scenes", "kid_scenes"}
     assert found["scores"]["ms_ssim"]["value"] is None
-    pairs = [(load_picture(made / f"{n}.png") / 255.0, load_picture(real / f"{n}.png") / 255.0) for n in range(6)]
+    pairs = [(load_image(made / f"{n}.png") / 255.0, load_image(real / f"{n}.png") / 255.0) for n in range(6)]
     expected = [-10 * np.log10(((a - b) ** 2).mean()) for a, b in pairs]
     assert found["scores"]["psnr"]["value"] == pytest.approx(np.mean(expected), abs=1e-5)
     low, high = found["scores"]["psnr"]["interval"]
     assert min(expected) <= low <= np.mean(expected) <= high <= max(expected)
-    assert found["per_picture"]["3.png"]["psnr"] == pytest.approx(expected[3], abs=1e-5)
+    assert found["per_image"]["3.png"]["psnr"] == pytest.approx(expected[3], abs=1e-5)
     assert found["scores"]["fd_scenes"]["value"] > 0
     assert found["scores"]["kid_scenes"]["standard_error"] > 0
-    assert found["warnings"]["fd_scenes"].startswith("6 pictures for 160 features")
-    assert (found["pictures"]["count"], found["pictures"]["size"], found["pictures"]["resize"]) == (6, [48, 40], "none")
+    assert found["warnings"]["fd_scenes"].startswith("6 images for 160 features")
+    assert (found["images"]["count"], found["images"]["size"], found["images"]["resize"]) == (6, [48, 40], "none")
     assert found["feature_weights"].keys() == {"scenes"}
-    assert "MS-SSIM is left out: it needs pictures of 176 x 176, and these are 48 x 40" in done.err
-    assert "6 pictures of 48 x 40 against 6 of real" in done.out
+    assert "MS-SSIM is left out: it needs images of 176 x 176, and these are 48 x 40" in done.err
+    assert "6 images of 48 x 40 against 6 of real" in done.out
     assert found["feature_weights"]["scenes"] in done.err
 
 
-def test_large_pictures_have_ms_ssim(tavq: Tavq, tmp_path: Path) -> None:
+def test_large_images_have_ms_ssim(tavq: Tavq, tmp_path: Path) -> None:
     made, real = draw(tmp_path / "made", 2, 180, 180, noise=9), draw(tmp_path / "real", 2, 180, 180, names="{}.bmp.png")
     for path in real.iterdir():
         path.rename(path.with_name(path.name.replace(".bmp", "")))
@@ -76,7 +76,7 @@ def test_sets_of_different_numbers_at_a_size(tavq: Tavq, folders: tuple[Path, Pa
     assert done.code == 0, done.err
     found = json.loads((tmp_path / "out").read_text())
     assert found["scores"].keys() == {"fd_scenes", "kid_scenes"}
-    assert found["pictures"]["size"] == found["reference"]["size"] == [32, 32]
+    assert found["images"]["size"] == found["reference"]["size"] == [32, 32]
     assert found["reference"]["resize"] == "centre square, Pillow bicubic with antialias"
     assert "The sets differ in number" in done.err
     done = tavq("metrics", "images", few, few, "--size", 32)
@@ -88,7 +88,7 @@ def test_saved_statistics_give_the_folders_distance(tavq: Tavq, folders: tuple[P
     saved = tmp_path / "real.safetensors"
     done = tavq("metrics", "images", real, "--save-statistics", saved)
     assert done.code == 0, done.err
-    assert f"The statistics of 6 pictures are in {saved}." in done.err
+    assert f"The statistics of 6 images are in {saved}." in done.err
     for reference, name in (((real,), "folder"), (("--reference-statistics", saved), "saved")):
         done = tavq("metrics", "images", made, *reference, "--json", tmp_path / name)
         assert done.code == 0, done.err
@@ -99,15 +99,15 @@ def test_saved_statistics_give_the_folders_distance(tavq: Tavq, folders: tuple[P
     assert statistics["reference"]["data_sha256"] == folder["reference"]["data_sha256"]
     done = tavq("metrics", "images", made, "--reference-statistics", saved, "--size", 48)
     assert done.code == 2
-    assert "the size of its pictures is 48 x 40, and here it is 48 x 48" in done.err
+    assert "the size of its images is 48 x 40, and here it is 48 x 48" in done.err
 
 
-def test_splits_of_data_sets(tavq: Tavq, shared_pictures: Path, tmp_path: Path) -> None:
+def test_splits_of_data_sets(tavq: Tavq, shared_images: Path, tmp_path: Path) -> None:
     options = ("--split", "test", "--reference-split", "train", "--json", tmp_path / "out")
-    done = tavq("metrics", "images", shared_pictures, shared_pictures, *options)
+    done = tavq("metrics", "images", shared_images, shared_images, *options)
     assert done.code == 0, done.err
     found = json.loads((tmp_path / "out").read_text())
-    assert (found["pictures"]["count"], found["reference"]["count"]) == (3, 10)
+    assert (found["images"]["count"], found["reference"]["count"]) == (3, 10)
     assert found["reference"]["data"].endswith("(train)")
 
 
@@ -123,14 +123,14 @@ def test_what_does_not_fit_is_one_line(tavq: Tavq, folders: tuple[Path, Path], t
     twice = shutil.copytree(real, tmp_path / "twice")
     shutil.copy(real / "0.png", twice / "0.jpeg")
     cases: list[tuple[tuple[Any, ...], int, str]] = [
-        ((less, real, "--paired"), 1, "less (4 pictures) lacks 2 of the 6 pictures of"),
-        ((real, less, "--paired"), 1, "lacks 2 of the 6 pictures of"),
+        ((less, real, "--paired"), 1, "less (4 images) lacks 2 of the 6 images of"),
+        ((real, less, "--paired"), 1, "lacks 2 of the 6 images of"),
         ((twice, real, "--paired"), 1, "has both '0.jpeg' and '0.png'"),
         ((other, real, "--paired"), 1, "are 32 x 32 and those of"),
         ((other, real), 1, "give --size to bring all to one"),
         ((mixed, real), 1, "9.png has 50 x 50 pixels and those before it 48 x 40; give --size"),
         ((broken, real), 1, "2.png: it cannot be decoded"),
-        ((tmp_path / "empty", real), 2, "holds no pictures"),
+        ((tmp_path / "empty", real), 2, "holds no images"),
         ((real, tmp_path / "none"), 2, "There is no folder"),
         ((real,), 2, "There is nothing to measure against"),
         ((real, "--paired", "--save-statistics", "x"), 2, "--paired needs a second folder"),
@@ -184,7 +184,7 @@ def test_converted_networks_measure_under_their_own_names(
     assert found["feature_weights"]["inception"] == sha256(tmp_path / "inception")
     done = tavq("metrics", "images", *folders, *features)
     assert done.code == 2
-    assert "LPIPS compares pictures one by one; give --paired" in done.err
+    assert "LPIPS compares images one by one; give --paired" in done.err
 
 
 def test_convert_says_what_is_wrong(tavq: Tavq, lpips_sources: tuple[Path, Path], tmp_path: Path) -> None:
@@ -207,12 +207,12 @@ def test_convert_says_what_is_wrong(tavq: Tavq, lpips_sources: tuple[Path, Path]
 
 
 def test_lpips_as_a_recipes_loss_and_in_an_evaluation(
-    tavq: Tavq, lpips_sources: tuple[Path, Path], shared_pictures: Path, small: list[str], tmp_path: Path
+    tavq: Tavq, lpips_sources: tuple[Path, Path], shared_images: Path, small: list[str], tmp_path: Path
 ) -> None:
     backbone, heads = lpips_sources
     tavq("metrics", "convert", "lpips-alex", backbone, "--heads", heads, "--out", tmp_path / "lpips")
     loss = ("--train.perceptual.network", "lpips", "--train.perceptual.weights", tmp_path / "lpips")
-    data = ("--data", shared_pictures)
+    data = ("--data", shared_images)
     done = tavq("train", "vqgan-tiny", *data, "--out", tmp_path / "run", *small, *loss)
     assert done.code == 0, done.err
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]

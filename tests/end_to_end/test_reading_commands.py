@@ -1,4 +1,4 @@
-"""Tasks that read pictures, by the commands a user would type."""
+"""Tasks that read images, by the commands a user would type."""
 
 import json
 import shutil
@@ -31,9 +31,9 @@ def trained(place: Path, task: str, *more: str) -> str:
 
 @pytest.mark.parametrize("source", ["codes", "features", "none"])
 def test_questions(place: Path, source: str, capsys: pytest.CaptureFixture[str]) -> None:
-    model = trained(place, "vqa", *(["--task.picture.source", source] if source != "codes" else []))
-    picture = f"{place}/scenes/images/000003.png"
-    assert run(["ask", model, picture, "what is the color of the zeppelin", "--json", f"{place}/answer.json"]) == 0
+    model = trained(place, "vqa", *(["--task.image.source", source] if source != "codes" else []))
+    image = f"{place}/scenes/images/000003.png"
+    assert run(["ask", model, image, "what is the color of the zeppelin", "--json", f"{place}/answer.json"]) == 0
     assert "'zeppelin'" in capsys.readouterr().err
     told = json.loads((place / "answer.json").read_text())
     assert len(told["answers"]) == 5
@@ -76,8 +76,8 @@ def test_wrong_calls_get_one_line(
 ) -> None:
     model = trained(place, "vqa")
     capsys.readouterr()
-    picture = f"{place}/scenes/images/000003.png"
-    assert run([command, model, *(picture if part == "IMAGE" else part for part in arguments)]) in (1, 2)
+    image = f"{place}/scenes/images/000003.png"
+    assert run([command, model, *(image if part == "IMAGE" else part for part in arguments)]) in (1, 2)
     said = capsys.readouterr().err
     assert says in said
     assert said.count("\n") == 1

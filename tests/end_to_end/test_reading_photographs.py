@@ -13,7 +13,7 @@ CASES = {
     "vqa": ("coco-qa", "coco_qa/cocoqa_test_partial.jsonl", "accuracy"),
     "grounding": ("refcoco", "refexp/refcocos_test.json", "mean_iou"),
 }
-SMALL = "--train.steps 2 --train.batch 8 --task.picture.hidden 16 --task.picture.patch 4"
+SMALL = "--train.steps 2 --train.batch 8 --task.image.hidden 16 --task.image.patch 4"
 
 
 @pytest.mark.real_data
@@ -38,10 +38,10 @@ def test_a_task_learns_from_photographs(
     done = tavq("task", "evaluate", "run", "--data", "data", "--json", "found.json")
     assert done.code == 0, done.err
     assert 0 <= json.loads(Path("found.json").read_text())[figure] <= 1
-    picture = Path("data", lines[0]["file_name"])  # of any size and shape
+    image = Path("data", lines[0]["file_name"])  # of any size and shape
     if task == "vqa":
-        done = tavq("ask", "run", picture, lines[0]["questions"][0]["question"])
+        done = tavq("ask", "run", image, lines[0]["questions"][0]["question"])
     else:
-        done = tavq("ground", "run", picture, lines[0]["objects"][0]["phrases"][0], "--out", "found.png")
+        done = tavq("ground", "run", image, lines[0]["objects"][0]["phrases"][0], "--out", "found.png")
         assert Path("found.png").is_file()
     assert done.code == 0, done.err

@@ -62,14 +62,14 @@ def test_the_protocol_says_what_was_measured_and_by_what(tavq: Tavq, home: Path,
     assert told["model"]["dtypes"] == ["float32"]
     data = told["data"]
     assert data["sha256"] == files.sha256(home / "data/metadata.jsonl")
-    assert (data["split"], data["pictures_in_split"], data["first"], data["files"]) == ("test", 3, None, {"png": 3})
+    assert (data["split"], data["images_in_split"], data["first"], data["files"]) == ("test", 3, None, {"png": 3})
     # made again from the files alone
     lines = []
     for number in (13, 14, 15):
         pixels = np.asarray(Image.open(home / f"data/images/{number}.png")).transpose(2, 0, 1)
         lines.append(f"{files.sha256_bytes(pixels.tobytes())}  images/{number}.png\n")
-    assert told["pictures"]["sha256"] == files.sha256_bytes("".join(lines).encode())
-    assert (told["pictures"]["count"], told["pictures"]["size"]) == (3, [32, 32])
+    assert told["images"]["sha256"] == files.sha256_bytes("".join(lines).encode())
+    assert (told["images"]["count"], told["images"]["size"]) == (3, [32, 32])
     assert told["text"]["sha256"] == files.sha256(home / "data/text/store.safetensors")
     assert told["feature_weights"].keys() == {"scenes"}
     assert {"tavq", "torch", "pillow", "numpy", "python"} <= told["versions"].keys()
@@ -84,7 +84,7 @@ def test_limits_and_splits(tavq: Tavq, home: Path, tmp_path: Path) -> None:
     assert (figures["images"], figures["size"], figures["split"]) == (4, [64, 64], "train")
 
 
-def test_encoding_gives_every_picture_in_order(home: Path, encoded: Path) -> None:
+def test_encoding_gives_every_image_in_order(home: Path, encoded: Path) -> None:
     indices = files.read_tensors(encoded)["indices"]
     assert indices.shape == (16, 8, 8)
     assert indices.dtype == torch.int32
@@ -95,7 +95,7 @@ def test_encoding_gives_every_picture_in_order(home: Path, encoded: Path) -> Non
 
 
 def test_decoding_gives_the_models_own_reconstructions(tavq: Tavq, home: Path, encoded: Path, tmp_path: Path) -> None:
-    out = tmp_path / "pictures"
+    out = tmp_path / "images"
     done = tavq("decode", home / "aligned", encoded, "--out", out)
     assert done.code == 0, done.err
     batch = next(iter(EvaluationLoader(FolderDataset(home / "data"), DataConfig(size=32), 32)))
@@ -106,7 +106,7 @@ def test_decoding_gives_the_models_own_reconstructions(tavq: Tavq, home: Path, e
     assert len(list(out.rglob("*.png"))) == 16
 
 
-def test_encoding_one_picture_a_folder_and_a_split(tavq: Tavq, home: Path, encoded: Path, tmp_path: Path) -> None:
+def test_encoding_one_image_a_folder_and_a_split(tavq: Tavq, home: Path, encoded: Path, tmp_path: Path) -> None:
     whole = files.read_tensors(encoded)["indices"]
     for source, options, rows in (
         (home / "data/images/3.png", [], [3]),
@@ -118,7 +118,7 @@ def test_encoding_one_picture_a_folder_and_a_split(tavq: Tavq, home: Path, encod
         assert torch.equal(files.read_tensors(path)["indices"], whole[rows])
 
 
-def test_pictures_of_one_name_do_not_overwrite_each_other(tavq: Tavq, home: Path, tmp_path: Path) -> None:
+def test_images_of_one_name_do_not_overwrite_each_other(tavq: Tavq, home: Path, tmp_path: Path) -> None:
     for name in ("cat.png", "cat.bmp"):
         Image.open(home / "data/images/3.png").save(tmp_path / name)
     tokens = tmp_path / "tokens.safetensors"
@@ -127,10 +127,10 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(tavq: Tavq, home: Path
     assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["cat.bmp.png", "cat.png.png"]
 
 
-def test_unreadable_pictures_are_skipped_and_named(tavq: Tavq, home: Path, pictures: Path, tmp_path: Path) -> None:
-    (pictures / "images/4.png").write_bytes(b"no picture")
+def test_unreadable_images_are_skipped_and_named(tavq: Tavq, home: Path, image_folder: Path, tmp_path: Path) -> None:
+    (image_folder / "images/4.png").write_bytes(b"no image")
     path = tmp_path / "tokens.safetensors"
-    done = tavq("encode", home / "plain", pictures, "--out", path)
+    done = tavq("encode", home / "plain", image_folder, "--out", path)
     assert done.code == 0
     assert "Skipped images/4.png" in done.err
     assert len(files.read_tensors(path)["indices"]) == 15
@@ -193,13 +193,13 @@ def test_importing_counts(tavq: Tavq, tmp_path: Path) -> None:
     done = tavq("data", "import", "flickr8k", source, tmp_path / "out", "--json", tmp_path / "counts.json")
     assert done.code == 0, done.err
     counts = json.loads((tmp_path / "counts.json").read_text())
-    assert counts["pictures"] == {"train": 1, "val": 1}
+    assert counts["images"] == {"train": 1, "val": 1}
     assert counts["captions"] == 3
     rows = {" ".join(cells[:-1]): cells[-1] for line in done.out.splitlines() if (cells := line.strip(" │").split())}
-    assert rows["pictures in train │"] == "1"
+    assert rows["images in train │"] == "1"
     assert rows["captions │"] == "3"
-    assert rows["left out: pictures in no split │"] == "1"
-    assert "2 pictures are in" in done.err
+    assert rows["left out: images in no split │"] == "1"
+    assert "2 images are in" in done.err
     assert tavq("data", "check", tmp_path / "out").code == 0
 
 

@@ -36,21 +36,21 @@ def place(tavq: Tavq, home: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return place
 
 
-def test_an_index_of_all_pictures(place: Path) -> None:
+def test_an_index_of_all_images(place: Path) -> None:
     told = json.loads((place / "found.json").read_text())
-    assert (told["pictures"], told["texts"], told["unreadable"]) == (16, 16, 0)
+    assert (told["images"], told["texts"], told["unreadable"]) == (16, 16, 0)
     assert told["width"] == 3 * 384
 
 
-def test_pictures_of_a_text(tavq: Tavq, place: Path, tmp_path: Path) -> None:
+def test_images_of_a_text(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     """The order is that of the cosines which `tavq evaluate` takes."""
     found, sheet = tmp_path / "found.json", tmp_path / "sheet.png"
     done = tavq("search", place / "found", "--text", "A red square.", "--count", 4, "--json", found, "--out", sheet)
     assert done.code == 0, done.err
     told = json.loads(found.read_text())
     assert told["text"] == "A red square."
-    assert len(told["pictures"]) == 4
-    assert all(hit["file_name"] in done.out for hit in told["pictures"])
+    assert len(told["images"]) == 4
+    assert all(hit["file_name"] in done.out for hit in told["images"])
     assert np.asarray(Image.open(sheet)).shape == (258, 258, 3)
 
     import torch
@@ -71,12 +71,12 @@ def test_pictures_of_a_text(tavq: Tavq, place: Path, tmp_path: Path) -> None:
             rows = tokenizer.aligner.embed_images(tokenizer.quantize(batch.images))
         cosines |= dict(zip(batch.keys, (rows @ query).tolist(), strict=True))
     best = sorted(cosines.values(), reverse=True)[:4]
-    assert [hit["score"] for hit in told["pictures"]] == pytest.approx(best, abs=1e-5)
-    assert [cosines[hit["file_name"]] for hit in told["pictures"]] == pytest.approx(best, abs=1e-5)
+    assert [hit["score"] for hit in told["images"]] == pytest.approx(best, abs=1e-5)
+    assert [cosines[hit["file_name"]] for hit in told["images"]] == pytest.approx(best, abs=1e-5)
 
 
 @pytest.mark.parametrize("index", ["found", "retrieval"])
-def test_texts_and_pictures_like_a_picture(index: str, tavq: Tavq, place: Path, tmp_path: Path) -> None:
+def test_texts_and_images_like_a_image(index: str, tavq: Tavq, place: Path, tmp_path: Path) -> None:
     image = place / "data/images/14.png"
     found, sheet = tmp_path / "found.json", tmp_path / "sheet.png"
     done = tavq("search", place / index, "--image", image, "--count", 3, "--json", found, "--out", sheet)
@@ -84,7 +84,7 @@ def test_texts_and_pictures_like_a_picture(index: str, tavq: Tavq, place: Path, 
     told = json.loads(found.read_text())
     assert told["image"] == str(image)
     # its own vector is in the index: nothing is nearer, in half precision as good as nothing
-    scores = {hit["file_name"]: hit["score"] for hit in told["pictures"]}
+    scores = {hit["file_name"]: hit["score"] for hit in told["images"]}
     assert scores.get("images/14.png", max(scores.values())) == pytest.approx(1, abs=2e-3)
     assert len(told["texts"]) == 3
     lines = {
@@ -94,7 +94,7 @@ def test_texts_and_pictures_like_a_picture(index: str, tavq: Tavq, place: Path, 
         line = lines[hit["file_name"]]
         assert hit["text"] in ([line["long_text"]] if index == "found" else line["captions"])
         assert index == "found" or line["split"] == "test"
-    # the sheet begins with the picture that was asked
+    # the sheet begins with the image that was asked
     page, own = np.asarray(Image.open(sheet)), np.asarray(Image.open(image).convert("RGB"))
     assert np.abs(page[:128:4, :128:4].astype(int) - own).mean() < 25
 
@@ -103,9 +103,9 @@ def test_a_retrieval_task_is_measured(tavq: Tavq, place: Path) -> None:
     done = tavq("task", "evaluate", place / "retrieval", "--data", place / "data")
     assert done.code == 0, done.err
     told = json.loads((place / "retrieval/evaluation.json").read_text())
-    assert told["picture_to_text/recall@10"] == 1.0  # of three texts
-    assert told["chance/text_to_picture/recall@1"] == pytest.approx(1 / 3)
-    assert told["intervals"]["text_to_picture/median_rank"] is not None
+    assert told["image_to_text/recall@10"] == 1.0  # of three texts
+    assert told["chance/text_to_image/recall@1"] == pytest.approx(1 / 3)
+    assert told["intervals"]["text_to_image/median_rank"] is not None
 
 
 def test_words_that_the_model_does_not_know_are_told(tavq: Tavq, place: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_moved_data_set(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     image, sheet = place / "data/images/1.png", tmp_path / "sheet.png"
     done = tavq("search", tmp_path / "found", "--image", image, "--out", sheet)
     assert done.code == 2
-    assert "where the pictures should be; say with --data where they are" in done.err
+    assert "where the images should be; say with --data where they are" in done.err
     assert not sheet.exists()
     assert tavq("search", tmp_path / "found", "--image", image, "--out", sheet, "--data", place / "data").code == 0
 
@@ -159,7 +159,7 @@ def test_a_store_of_another_encoder(tavq: Tavq, place: Path, tmp_path: Path) -> 
         ("search index nowhere --data data --out x", r"There is no model at 'nowhere'"),
         ("search index some/model --data data", r"some/model is no folder here; say with --out"),
         ("search index aligned --data nowhere --out x", r"There is no folder nowhere"),
-        ("search index aligned --data data --split odd --out x", r"no pictures in the split 'odd'"),
+        ("search index aligned --data data --split odd --out x", r"no images in the split 'odd'"),
         ("search index aligned --data data --out data", r"already holds something that is no search index"),
         ("search index aligned --data data --out x --text data", r"data is no text store"),
         ("search index retrieval --data data --out x --text data/text", r"needs no text store; leave --text out"),
@@ -173,7 +173,7 @@ def test_a_store_of_another_encoder(tavq: Tavq, place: Path, tmp_path: Path) -> 
         ("search retrieval --text=", r"The text is empty"),
         ("search retrieval --text 赤い納屋", r"has no word that the model knows"),
         ("search found --image nowhere.png", r"nowhere\.png"),
-        ("search found --image data/metadata.jsonl", r"is not a picture in one of the formats"),
+        ("search found --image data/metadata.jsonl", r"is not an image in one of the formats"),
         ("search found --image data", r"it is not a file"),
         ("search found --text barn --count 0", r"count"),
         ("search found --text barn --text-encoder nowhere/at/all", r"There is no text encoder folder"),

@@ -28,8 +28,8 @@ def place(tavq: Tavq, tmp_path_factory: pytest.TempPathFactory, small: list[str]
     commands: list[tuple[Any, ...]] = [
         ("data", "scenes", data, "--images", 20, "--size", 32),
         ("text", data),
-        ("train", "vqgan-tiny", "--data", data, "--out", place / "pictures", *small),
-        ("train", "vqgan-tiny", "--data", data, "--out", place / "maps", *small, "--data.pictures", "segmentation"),
+        ("train", "vqgan-tiny", "--data", data, "--out", place / "images", *small),
+        ("train", "vqgan-tiny", "--data", data, "--out", place / "maps", *small, "--data.images", "segmentation"),
         ("train", "ta-vqgan-tiny", "--data", data, "--out", place / "aligned", *small, "--model.align.iterations", 5),
     ]
     for task in TASKS:
@@ -52,7 +52,7 @@ def place(tavq: Tavq, tmp_path_factory: pytest.TempPathFactory, small: list[str]
 
 def train(place: Path, task: str, *more: Any, out: Path | None = None) -> tuple[Any, ...]:
     return (
-        *("task", "train", f"{task}-tiny", "--tokenizer", place / "pictures", "--data", place / "data"),
+        *("task", "train", f"{task}-tiny", "--tokenizer", place / "images", "--data", place / "data"),
         *("--out", out or place / task, *SMALL.split(), *more),
     )
 
@@ -61,7 +61,7 @@ def first(folder: Path) -> Path:
     return min(folder.iterdir())
 
 
-def pictures(folder: Path) -> dict[str, np.ndarray]:
+def images(folder: Path) -> dict[str, np.ndarray]:
     return {path.stem: np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))}
 
 
@@ -86,7 +86,7 @@ def test_a_run_goes_on_to_the_same_bits(task: str, tavq: Tavq, place: Path) -> N
         ("semantic", ("--segmentation", "MAP"), 3),
     ],
 )
-def test_pictures_are_drawn_and_a_seed_draws_them_again(
+def test_images_are_drawn_and_a_seed_draws_them_again(
     task: str, asked: tuple[Any, ...], count: int, tavq: Tavq, place: Path, tmp_path: Path
 ) -> None:
     given = [first(place / "data/segmentation") if part == "MAP" else part for part in asked]
@@ -94,9 +94,9 @@ def test_pictures_are_drawn_and_a_seed_draws_them_again(
     for out, seed in (("a", 1), ("again", 1), ("other", 2)):
         done = tavq("generate", place / task, "--count", 3, *given, "--seed", seed, "--out", tmp_path / out)
         assert done.code == 0, done.err
-        drawn.append(pictures(tmp_path / out))
+        drawn.append(images(tmp_path / out))
     assert len(drawn[0]) == count + 1
-    assert {picture.shape for name, picture in drawn[0].items() if name != "grid"} == {(32, 32, 3)}
+    assert {image.shape for name, image in drawn[0].items() if name != "grid"} == {(32, 32, 3)}
     assert all(np.array_equal(drawn[0][name], drawn[1][name]) for name in drawn[0])
     assert not np.array_equal(drawn[0]["grid"], drawn[2]["grid"])
     if count == 6:
@@ -107,7 +107,7 @@ def test_maps_in_their_own_colours(tavq: Tavq, place: Path, small: list[str], tm
     maps, data = tmp_path / "maps", ("--data", place / "data")
     present = sorted({int(c) for path in (place / "data/segmentation").iterdir() for c in np.unique(Image.open(path))})
     own = {number: [number, 255 - number, 7] for number in present}
-    colours = ("--data.pictures", "segmentation", "--data.colours", json.dumps(own))
+    colours = ("--data.images", "segmentation", "--data.colours", json.dumps(own))
     commands: list[tuple[Any, ...]] = [
         ("train", "vqgan-tiny", *data, "--out", maps, *small, *colours),
         train(place, "semantic", "--segmentation-tokenizer", maps, out=tmp_path / "run"),
@@ -145,25 +145,25 @@ def test_a_task_is_measured(task: str, tavq: Tavq, place: Path) -> None:
         assert (f"completed/centre/{name}" in found["intervals"]) == (task == "completion")
 
 
-def test_pictures_drawn_from_text_look_for_it(tavq: Tavq, place: Path) -> None:
+def test_images_drawn_from_text_look_for_it(tavq: Tavq, place: Path) -> None:
     asked = ("task", "evaluate", place / "text-to-image", "--data", place / "data", "--aligned", place / "aligned")
     done = tavq(*asked, "--json", place / "faithful.json")
     assert done.code == 0, done.err
     found = json.loads((place / "faithful.json").read_text())
-    for kind in ("pictures", "drawn", "nearest", "untrained", "codes", "shuffled"):
-        assert 0 <= found[f"{kind}/text_recall@1"] <= found[f"{kind}/text_recall@5"] == 1 or kind != "pictures"
+    for kind in ("images", "drawn", "nearest", "untrained", "codes", "shuffled"):
+        assert 0 <= found[f"{kind}/text_recall@1"] <= found[f"{kind}/text_recall@5"] == 1 or kind != "images"
         assert f"{kind}/text_recall@1" in found["intervals"]
     assert found["aligned"] == json.loads((place / "aligned/model/config.json").read_text())["sha256"]
     assert "text_recall@1" in done.out
 
 
-def test_the_known_part_of_a_picture_stays(tavq: Tavq, place: Path, tmp_path: Path) -> None:
+def test_the_known_part_of_a_image_stays(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     image = first(place / "data/images")
     original = np.asarray(Image.open(image).convert("RGB"))
     for task, mask in (("completion", "0,0,16,32"), ("unconditional", "bottom")):
         done = tavq("complete", place / task, image, "--mask", mask, "--count", 2, "--out", tmp_path / task)
         assert done.code == 0, done.err
-        found = pictures(tmp_path / task)
+        found = images(tmp_path / task)
         known = (slice(None), slice(16, None)) if task == "completion" else (slice(None, 16),)
         assert np.array_equal(found["original"], original)
         for name in ("completed-1", "completed-2"):
@@ -212,13 +212,13 @@ def test_an_animation_ends_with_the_grid(
         ("text-to-image", ("--prompt", "A red barn.", "--width", 32), (32, 32)),
     ],
 )
-def test_larger_pictures(
+def test_larger_images(
     task: str, asked: tuple[Any, ...], shape: tuple[int, int], tavq: Tavq, place: Path, tmp_path: Path
 ) -> None:
     given = [first(place / "data/segmentation") if part == "MAP" else part for part in asked]
     done = tavq("generate", place / task, "--count", 2, *given, "--out", tmp_path / "a")
     assert done.code == 0, done.err
-    found = pictures(tmp_path / "a")
+    found = images(tmp_path / "a")
     assert found["1"].shape == found["2"].shape == (*shape, 3)
     assert not np.array_equal(found["1"], found["2"])
     assert (tmp_path / "a/grid.gif").is_file() == ("--animate" in asked)
@@ -232,7 +232,7 @@ def test_larger_pictures(
         ("generate unconditional --prompt barn", r"'prior' of this model does not draw from text; leave it out"),
         ("generate semantic", r"draws from segmentation; give it with --segmentation"),
         ("generate semantic --segmentation nowhere.png", r"nowhere\.png"),
-        ("generate pictures", r"holds a tokenizer; train a task on it first: tavq task train"),
+        ("generate images", r"holds a tokenizer; train a task on it first: tavq task train"),
         ("generate nowhere", r"There is no model at 'nowhere'"),
         ("generate unconditional --steps 3", r"'prior' reads no steps; leave --steps out"),
         ("generate completion --guidance 3", r"'masked' reads no guidance; leave --guidance out"),
@@ -249,18 +249,18 @@ def test_larger_pictures(
             r"1,000 x 1,000 positions of 1 is too large",
         ),
         ("generate unconditional --height 0", r"--height"),
-        ("generate text-to-image --prompt barn --width 64", r"draws pictures of 8 x 8 positions alone, its own size"),
+        ("generate text-to-image --prompt barn --width 64", r"draws images of 8 x 8 positions alone, its own size"),
         ("complete unconditional IMAGE --height 64", r"Unknown option: .*--height"),
-        ("complete unconditional IMAGE --mask left", r"completes only a picture's end"),
+        ("complete unconditional IMAGE --mask left", r"completes only an image's end"),
         ("complete completion IMAGE --mask middle", r"Unknown mask 'middle'"),
-        ("complete text-to-image IMAGE", r"completes no pictures"),
+        ("complete text-to-image IMAGE", r"completes no images"),
         ("complete completion nowhere.png", r"nowhere\.png"),
         (
-            "task train drawing --tokenizer pictures --data data --out x",
+            "task train drawing --tokenizer images --data data --out x",
             r"Unknown recipe 'drawing'; known: .*completion",
         ),
         (
-            "task train semantic-tiny --tokenizer pictures --data data --out x",
+            "task train semantic-tiny --tokenizer images --data data --out x",
             r"needs a tokenizer of segmentation maps",
         ),
         ("task train unconditional-tiny --tokenizer nowhere --data data --out x", r"There is no model at 'nowhere'"),
@@ -269,8 +269,8 @@ def test_larger_pictures(
             "task evaluate unconditional --data data --aligned aligned",
             r"'prior' of this model does not draw from text; leave --aligned",
         ),
-        ("task evaluate text-to-image --data data --aligned pictures", r"pictures has no aligner"),
-        ("task evaluate text-to-image --data data --aligned larger", r"pictures of 48 px and this task draws 32 px"),
+        ("task evaluate text-to-image --data data --aligned images", r"images has no aligner"),
+        ("task evaluate text-to-image --data data --aligned larger", r"images of 48 px and this task draws 32 px"),
         (
             "task evaluate text-to-image --data data --aligned stranger",
             r"by the encoder 'other' .* was made by 'minilm'",
@@ -309,4 +309,4 @@ def test_what_was_drawn_is_replaced_by_what_is_drawn(tavq: Tavq, place: Path, tm
     for count in (3, 2):
         done = tavq("generate", place / "unconditional", "--count", count, "--out", tmp_path / "a")
         assert done.code == 0, done.err
-    assert sorted(pictures(tmp_path / "a")) == ["1", "2", "grid"]
+    assert sorted(images(tmp_path / "a")) == ["1", "2", "grid"]

@@ -25,17 +25,17 @@ ADVERSARY = "--train.adversarial.start 2 --train.adversarial.discriminator.chann
 
 
 @pytest.fixture(scope="module")
-def data(shared_pictures: Path, tavq: Tavq, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures with all that any recipe reads of their text."""
+def data(shared_images: Path, tavq: Tavq, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images with all that any recipe reads of their text."""
     folder = tmp_path_factory.mktemp("tiny") / "data"
-    shutil.copytree(shared_pictures, folder, ignore=shutil.ignore_patterns("text"))
+    shutil.copytree(shared_images, folder, ignore=shutil.ignore_patterns("text"))
     done = tavq("text", folder, "--whole", "--word-graph", "--fewest", 1)
     assert done.code == 0, done.err
     return folder
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_from_pictures_to_indices_and_back(name: str, tavq: Tavq, data: Path, tmp_path: Path) -> None:
+def test_from_images_to_indices_and_back(name: str, tavq: Tavq, data: Path, tmp_path: Path) -> None:
     run, tokens = tmp_path / "run", tmp_path / "tokens.safetensors"
     adversary = ADVERSARY.split() if recipes.load(name).train.adversarial is not None else []
     command = ("train", name, "--data", data, "--out", run, *SMALL.split(), *adversary)
@@ -56,5 +56,5 @@ def test_from_pictures_to_indices_and_back(name: str, tavq: Tavq, data: Path, tm
     indices, tokenizer = files.read_tensors(tokens)["indices"], Tokenizer.from_pretrained(run)
     several = [len(tokenizer.codebook.sizes)] if len(tokenizer.codebook.sizes) > 1 else []
     assert list(indices.shape) == [16, 8, 8, *several]
-    assert tavq("decode", run, tokens, "--out", tmp_path / "pictures").code == 0
-    assert len(list((tmp_path / "pictures").rglob("*.png"))) == 16
+    assert tavq("decode", run, tokens, "--out", tmp_path / "images").code == 0
+    assert len(list((tmp_path / "images").rglob("*.png"))) == 16

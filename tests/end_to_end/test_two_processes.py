@@ -50,17 +50,17 @@ def settings(small: list[str]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def twice(shared_pictures: Path, tmp_path_factory: pytest.TempPathFactory, settings: list[str]) -> Path:
+def twice(shared_images: Path, tmp_path_factory: pytest.TempPathFactory, settings: list[str]) -> Path:
     """A run of two processes."""
     out = tmp_path_factory.mktemp("twice") / "run"
-    done = launch(2, shared_pictures, out, settings)
+    done = launch(2, shared_images, out, settings)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("The model is in") == 1
     return out
 
 
-def test_they_do_what_one_does(twice: Path, shared_pictures: Path, tmp_path: Path, settings: list[str]) -> None:
-    done = launch(1, shared_pictures, tmp_path / "run", settings)
+def test_they_do_what_one_does(twice: Path, shared_images: Path, tmp_path: Path, settings: list[str]) -> None:
+    done = launch(1, shared_images, tmp_path / "run", settings)
     assert done.returncode == 0, done.stderr
     for two, one in zip(lines(twice), lines(tmp_path / "run"), strict=True):
         assert two.keys() == one.keys()
@@ -73,26 +73,24 @@ def test_they_do_what_one_does(twice: Path, shared_pictures: Path, tmp_path: Pat
     assert json.loads((twice / "provenance.json").read_text())["processes"] == 2
 
 
-def test_they_resume_to_their_own_bits(twice: Path, shared_pictures: Path, tmp_path: Path, settings: list[str]) -> None:
+def test_they_resume_to_their_own_bits(twice: Path, shared_images: Path, tmp_path: Path, settings: list[str]) -> None:
     out = tmp_path / "run"
-    half = launch(2, shared_pictures, out, [*settings, "--train.steps", "3"])
+    half = launch(2, shared_images, out, [*settings, "--train.steps", "3"])
     assert half.returncode == 0, half.stderr
-    done = launch(2, shared_pictures, out, [*settings, "--resume"])
+    done = launch(2, shared_images, out, [*settings, "--resume"])
     assert done.returncode == 0, done.stderr
     assert (out / "model" / "model.safetensors").read_bytes() == (twice / "model" / "model.safetensors").read_bytes()
     assert [line["step"] for line in lines(out)] == [line["step"] for line in lines(twice)]
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(shared_pictures: Path, tmp_path: Path, settings: list[str]) -> None:
-    done = launch(2, shared_pictures, tmp_path / "run", [*settings, "--train.batch", "5"])
+def test_a_batch_that_cannot_be_shared_is_refused(shared_images: Path, tmp_path: Path, settings: list[str]) -> None:
+    done = launch(2, shared_images, tmp_path / "run", [*settings, "--train.batch", "5"])
     assert done.returncode != 0
     assert "train.batch 5 cannot be shared by 2 processes" in done.stderr + done.stdout
 
 
-def test_they_measure_what_one_does(
-    twice: Path, shared_pictures: Path, tmp_path: Path, tavq: Callable[..., Any]
-) -> None:
-    arguments = ["evaluate", str(twice), "--data", str(shared_pictures), "--split", "train", "--json"]
+def test_they_measure_what_one_does(twice: Path, shared_images: Path, tmp_path: Path, tavq: Callable[..., Any]) -> None:
+    arguments = ["evaluate", str(twice), "--data", str(shared_images), "--split", "train", "--json"]
     done = call(2, [*arguments, str(tmp_path / "two.json")])
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("psnr") == 1

@@ -1,4 +1,4 @@
-"""Whatever ends it, describing goes on without a picture lost or done twice."""
+"""Whatever ends it, describing goes on without an image lost or done twice."""
 
 import json
 import os
@@ -35,13 +35,13 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def expected() -> dict[str, str]:
-    return {f"{n:02}.png": f"The mean colour is {5 * n}, {5 * n}, {5 * n}. The picture is small." for n in range(COUNT)}
+    return {f"{n:02}.png": f"The mean colour is {5 * n}, {5 * n}, {5 * n}. The image is small." for n in range(COUNT)}
 
 
 def slowly(request: Request) -> Reply:
-    """As a model that takes its time, another for each picture."""
+    """As a model that takes its time, another for each image."""
     reply = truth(request)
-    return Reply(body=reply.body, wait=random.Random(str(request.picture.getpixel((0, 0)))).uniform(0.01, 0.06))
+    return Reply(body=reply.body, wait=random.Random(str(request.image.getpixel((0, 0)))).uniform(0.01, 0.06))
 
 
 @pytest.fixture

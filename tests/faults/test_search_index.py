@@ -33,19 +33,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def data(shared_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny pictures without a text store, and half of them."""
+def data(shared_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny images without a text store, and half of them."""
     folder = tmp_path_factory.mktemp("data")
     for name, count in (("whole", 16), ("half", 8)):
-        shutil.copytree(shared_pictures, folder / name, ignore=shutil.ignore_patterns("text"))
+        shutil.copytree(shared_images, folder / name, ignore=shutil.ignore_patterns("text"))
         lines = (folder / name / "metadata.jsonl").read_text().splitlines()[:count]
         (folder / name / "metadata.jsonl").write_text("".join(f"{line}\n" for line in lines))
     return folder
 
 
-def pictures(index: Path) -> int | None:
-    """How many pictures an index holds, which is whole; None where there is none."""
-    return SearchIndex.open(index, verify=True).manifest.pictures if index.exists() else None
+def images(index: Path) -> int | None:
+    """How many images an index holds, which is whole; None where there is none."""
+    return SearchIndex.open(index, verify=True).manifest.images if index.exists() else None
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -63,11 +63,11 @@ def test_killed_between_any_two_writes(start: Start, model: Path, data: Path, tm
             break
         assert running.code == -9
         # moved aside and not yet replaced: the next build puts it back or takes its place
-        assert pictures(index) in (None, 8, 16)
+        assert images(index) in (None, 8, 16)
         assert start(*command, data / "half").wait() == 0
-        assert (pictures(index), leftovers(tmp_path)) == (8, [])
+        assert (images(index), leftovers(tmp_path)) == (8, [])
     assert calls > 3
-    assert (pictures(index), leftovers(tmp_path)) == (16, [])
+    assert (images(index), leftovers(tmp_path)) == (16, [])
 
 
 @pytest.mark.parametrize("largest", [600, 5_000, 40_000])
@@ -77,7 +77,7 @@ def test_a_full_disk(largest: int, start: Start, model: Path, data: Path, tmp_pa
     running = start(*command, largest_file=largest)
     assert running.wait() == 1
     assert any("Could not write" in line and "Free space" in line for line in running.lines), running.lines
-    assert (pictures(index), leftovers(tmp_path)) == (None, [])
+    assert (images(index), leftovers(tmp_path)) == (None, [])
     assert start(*command).wait() == 0
     table = (index / TABLE).stat().st_size
     assert largest < table or largest < (index / "model/model.safetensors").stat().st_size

@@ -44,10 +44,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def train(start: Start, recipe: Path, shared_pictures: Path, tmp_path: Path) -> Start:
+def train(start: Start, recipe: Path, shared_images: Path, tmp_path: Path) -> Start:
     """Starts training into tmp_path/run, or into another `out`."""
 
-    def begin(*arguments: object, out: Path | None = None, data: Path = shared_pictures, **options: int) -> Any:
+    def begin(*arguments: object, out: Path | None = None, data: Path = shared_images, **options: int) -> Any:
         return start("train", recipe, "--data", data, "--out", out or tmp_path / "run", *arguments, **options)
 
     return begin
@@ -123,10 +123,20 @@ def test_killed_at_any_moment_again_and_again(train: Start, undisturbed: bytes, 
 
 
 def test_a_true_process_killed_and_resumed(
-    recipe: Path, shared_pictures: Path, undisturbed: bytes, tmp_path: Path
+    recipe: Path, shared_images: Path, undisturbed: bytes, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "tavq", "train", str(recipe), "--data", str(shared_pictures), "--out", str(run)]
+    command = [
+        sys.executable,
+        "-m",
+        "tavq",
+        "train",
+        str(recipe),
+        "--data",
+        str(shared_images),
+        "--out",
+        str(run),
+    ]
     command += ["--train.checkpoint_every", "1"]
     environment = {**os.environ, "PYTHONPATH": SRC}
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
@@ -166,14 +176,24 @@ def test_told_to_stop_it_stops_cleanly(
 
 
 def test_a_second_writer_is_refused_and_harms_nothing(
-    train: Start, recipe: Path, shared_pictures: Path, tmp_path: Path
+    train: Start, recipe: Path, shared_images: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     first = train(*LONG)
     first.until(lambda: (run / "log.jsonl").exists() and len(log_steps(run)) > 1)
     first.signal(signal.SIGSTOP)
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    command = [sys.executable, "-m", "tavq", "train", str(recipe), "--data", str(shared_pictures), "--out", str(run)]
+    command = [
+        sys.executable,
+        "-m",
+        "tavq",
+        "train",
+        str(recipe),
+        "--data",
+        str(shared_images),
+        "--out",
+        str(run),
+    ]
     second = subprocess.run(
         [*command, "--resume"], env={**os.environ, "PYTHONPATH": SRC}, capture_output=True, text=True
     )
@@ -195,11 +215,11 @@ def test_a_changed_setting_is_refused_and_named(train: Start, tmp_path: Path) ->
     assert "model.codebook.entries was 16, now 32, train.seed was 0, now 7" in running.lines[0]
 
 
-def test_changed_data_is_refused(train: Start, pictures: Path) -> None:
-    assert train("--train.steps", 2, data=pictures).wait() == 0
-    with open(pictures / "metadata.jsonl", "a") as file:
+def test_changed_data_is_refused(train: Start, image_folder: Path) -> None:
+    assert train("--train.steps", 2, data=image_folder).wait() == 0
+    with open(image_folder / "metadata.jsonl", "a") as file:
         file.write('{"file_name": "images/0.png", "split": "val"}\n')
-    running = train("--train.steps", 4, "--resume", data=pictures)
+    running = train("--train.steps", 4, "--resume", data=image_folder)
     assert running.wait() == 2
     assert len(running.lines) == 1
     assert "The data set changed since" in running.lines[0]
@@ -253,4 +273,4 @@ def test_a_killed_reading_process_is_explained(train: Start, tmp_path: Path) -> 
     assert children
     assert running.wait() == 1
     assert len(running.lines) == 1, running.lines
-    assert running.lines[0].startswith("tavq: A process that reads pictures ended")
+    assert running.lines[0].startswith("tavq: A process that reads images ended")

@@ -15,7 +15,7 @@ from torch import Tensor
 from tavq.align.lg import LGAligner, ToText, masked_loss, matched, relation_loss, semantic_loss
 from tavq.interfaces import Quantized, TextFeatures, TextUnits, total
 
-PICTURES, WORDS, TEXT_WIDTH, WIDTH, VOCABULARY = 2, 4, 6, 3, 5
+IMAGES, WORDS, TEXT_WIDTH, WIDTH, VOCABULARY = 2, 4, 6, 3, 5
 
 
 def wave(shift: float, *shape: int) -> Tensor:
@@ -45,18 +45,18 @@ def test_the_global_semantic_alignment_is_the_public_codes() -> None:
 
 
 def test_the_relationship_alignment_is_the_public_codes() -> None:
-    words, visual = wave(0.9, PICTURES, WORDS, TEXT_WIDTH), wave(0.7, PICTURES, 6, TEXT_WIDTH)
-    rows = wave(0.8, PICTURES, WIDTH, 2, 3).flatten(2).transpose(1, 2)
+    words, visual = wave(0.9, IMAGES, WORDS, TEXT_WIDTH), wave(0.7, IMAGES, 6, TEXT_WIDTH)
+    rows = wave(0.8, IMAGES, WIDTH, 2, 3).flatten(2).transpose(1, 2)
     places = matched(words, visual)
     codes = to_text(WIDTH, 0.1)(rows.gather(1, places[:, :, None].expand(-1, -1, WIDTH)))
-    found = relation_loss(words, codes, torch.ones(PICTURES, WORDS, dtype=torch.bool))
+    found = relation_loss(words, codes, torch.ones(IMAGES, WORDS, dtype=torch.bool))
     assert found.mean().item() == pytest.approx(0.5353855490684509, abs=1e-6)
 
 
 def test_the_masked_word_prediction_is_the_public_codes() -> None:
     """Two words are masked in each text: the code's mean over all masked words is the mean of the texts' means."""
     masked = torch.tensor([[True, False, True, False], [False, True, False, True]])
-    hidden = wave(1.0, PICTURES, WORDS, TEXT_WIDTH)[masked]
+    hidden = wave(1.0, IMAGES, WORDS, TEXT_WIDTH)[masked]
     logits = to_text(TEXT_WIDTH, 0.2)(hidden) @ wave(0.4, VOCABULARY, TEXT_WIDTH).T + wave(0.3, VOCABULARY)
     found = masked_loss(logits, torch.tensor([[0, 3, 1, 4], [2, 2, 4, 1]]), masked)
     assert found.mean().item() == pytest.approx(3.323030471801758, abs=1e-5)
@@ -66,7 +66,7 @@ def test_the_masked_word_prediction_is_the_public_codes() -> None:
 
 
 def test_infonce_of_orthogonal_texts() -> None:
-    """A picture on its own text among three orthogonal ones: -log(e / (e + 2)); a fourth has no text."""
+    """An image on its own text among three orthogonal ones: -log(e / (e + 2)); a fourth has no text."""
     images = torch.tensor([[2.0, 0, 0], [0, 3, 0], [0, 0, 4], [1, 1, 1]])
     texts = torch.tensor([[1.0, 0, 0], [0, 5, 0], [0, 0, 1], [9, 9, 9]])
     found = semantic_loss(images, texts, torch.tensor([True, True, True, False]))
@@ -105,7 +105,7 @@ def softmax(rows: np.ndarray) -> np.ndarray:
     return shares / shares.sum(-1, keepdims=True)
 
 
-def test_the_whole_objective_weighs_the_three_and_leaves_a_picture_without_text_out() -> None:
+def test_the_whole_objective_weighs_the_three_and_leaves_a_image_without_text_out() -> None:
     """Eq. 9 from the aligner's own parts, in float64 where it is not a network's."""
     torch.manual_seed(0)
     settings = {"semantic": 0.5, "masked": 2, "relation": 7, "tokens": 4, "width": 8, "vocabulary": VOCABULARY}
@@ -131,10 +131,10 @@ def test_the_whole_objective_weighs_the_three_and_leaves_a_picture_without_text_
     semantic = sum(-math.log(softmax(cosine[[i]][:, [0, 2]])[0, j]) for j, i in enumerate((0, 2))) / 3
     assert losses["align/semantic"].value.item() == pytest.approx(semantic, rel=1e-5)
     relation = 0.0
-    for picture, count in ((0, 3), (2, 4)):
-        words = unit(whole.vectors[picture, :count].double().numpy())
-        places = (words @ unit(visual[picture, 1:]).T).argmax(1)
-        rows = codes[picture].flatten(1).T[places]
+    for image, count in ((0, 3), (2, 4)):
+        words = unit(whole.vectors[image, :count].double().numpy())
+        places = (words @ unit(visual[image, 1:]).T).argmax(1)
+        rows = codes[image].flatten(1).T[places]
         entries = unit(aligner.to_words(rows).detach().double().numpy())
         relation += float(((words @ words.T - entries @ entries.T) ** 2).mean()) / 3
     assert losses["align/relation"].value.item() == pytest.approx(relation, rel=1e-4)

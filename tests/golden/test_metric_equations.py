@@ -1,4 +1,4 @@
-"""The metrics' equations on pictures and codes small enough to work out by hand."""
+"""The metrics' equations on images and codes small enough to work out by hand."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 
 from tavq.metrics.alignment import code_text_cosine, retrieval
 from tavq.metrics.codes import CodeUsage
-from tavq.metrics.images import PictureScores, l1, l2, psnr, ssim
+from tavq.metrics.images import ImageScores, l1, l2, psnr, ssim
 
 
 def test_a_shift_of_a_tenth_of_the_range_is_twenty_decibels() -> None:
@@ -18,20 +18,20 @@ def test_a_shift_of_a_tenth_of_the_range_is_twenty_decibels() -> None:
     assert l2(shifted, reference).item() == pytest.approx(0.04)
 
 
-def test_psnr_is_averaged_over_pictures_in_decibels() -> None:
+def test_psnr_is_averaged_over_images_in_decibels() -> None:
     reference = torch.zeros(2, 3, 16, 16)
     shifted = reference + torch.tensor([0.2, 0.02]).view(2, 1, 1, 1)
-    scores = PictureScores()
+    scores = ImageScores()
     scores.update(["a", "b"], shifted, reference)
     assert scores.compute()["psnr"]["value"] == pytest.approx((20 + 40) / 2, abs=1e-5)
 
 
-def test_ssim_of_flat_pictures_is_its_luminance_term() -> None:
+def test_ssim_of_flat_images_is_its_luminance_term() -> None:
     a, b = torch.full((1, 1, 12, 12), 0.0), torch.full((1, 1, 12, 12), 0.5)  # 0.5 and 0.75 on [0, 1]
     assert ssim(a, b).item() == pytest.approx((2 * 0.5 * 0.75 + 1e-4) / (0.25 + 0.5625 + 1e-4), abs=1e-9)
 
 
-def test_ssim_of_a_picture_and_its_negative() -> None:
+def test_ssim_of_a_image_and_its_negative() -> None:
     # One Gaussian window; equal means where the weighted mean of the board is 0, so only the structure term is left.
     board = torch.ones(11, 11)
     board[::2, 1::2] = board[1::2, ::2] = -1
@@ -51,13 +51,13 @@ def test_perplexity_of_a_half_and_two_quarters() -> None:
     assert usage.compute()["usage"] == 3 / 1024
 
 
-def test_cosine_and_recall_of_two_pictures() -> None:
-    pictures = torch.tensor([[1.0, 0.0], [0.8, 0.6]])
+def test_cosine_and_recall_of_two_images() -> None:
+    images = torch.tensor([[1.0, 0.0], [0.8, 0.6]])
     texts = torch.tensor([[0.6, 0.8], [0.0, 1.0]])
-    found = code_text_cosine(pictures, texts)
+    found = code_text_cosine(images, texts)
     assert found["code_text_cosine"] == pytest.approx((0.6 + 0.6) / 2)
     assert found["code_text_cosine_shuffled"] == pytest.approx((0.0 + 0.96) / 2)
-    result = retrieval(pictures, texts)
-    assert result["picture_to_text"]["recall@1"] == 0.5  # picture 1 is nearer to text 0
-    assert result["text_to_picture"]["recall@1"] == 0.5  # text 0 is nearer to picture 1
-    assert math.isclose(result["picture_to_text"]["median_rank"], 1.5)
+    result = retrieval(images, texts)
+    assert result["image_to_text"]["recall@1"] == 0.5  # image 1 is nearer to text 0
+    assert result["text_to_image"]["recall@1"] == 0.5  # text 0 is nearer to image 1
+    assert math.isclose(result["image_to_text"]["median_rank"], 1.5)

@@ -77,7 +77,7 @@ def set_identity(network: Perceptron, bias: float) -> None:
         network[2].bias.fill_(bias)
 
 
-def test_the_gaussian_of_a_picture() -> None:
+def test_the_gaussian_of_a_image() -> None:
     level = LevelAligner(2, 2)
     set_identity(level.mean, 0.5)
     set_identity(level.variance, 0.0)
@@ -122,8 +122,8 @@ def transport(points: Array, units: Array, epsilon: float, iterations: int) -> f
     return float((plan * cost).sum())
 
 
-WIDTH, TEXT_WIDTH, PICTURES = 3, 4, 2
-UNITS = {"words": (5, 3), "phrases": (2, 4), "sentences": (1, 2)}  # of each picture
+WIDTH, TEXT_WIDTH, IMAGES = 3, 4, 2
+UNITS = {"words": (5, 3), "phrases": (2, 4), "sentences": (1, 2)}  # of each image
 
 
 def aligner(**settings: object) -> TransportAligner:
@@ -139,8 +139,8 @@ def levels() -> dict[int, Quantized]:
     generator = torch.Generator().manual_seed(2)
     made = {}
     for level, side in ((0, 4), (1, 3), (2, 2)):
-        codes = torch.randn(PICTURES, WIDTH, side, side, generator=generator)
-        made[level] = Quantized(codes, codes.clone(), torch.zeros(PICTURES, side, side, dtype=torch.long), {})
+        codes = torch.randn(IMAGES, WIDTH, side, side, generator=generator)
+        made[level] = Quantized(codes, codes.clone(), torch.zeros(IMAGES, side, side, dtype=torch.long), {})
     return made
 
 
@@ -149,7 +149,7 @@ def text() -> TextFeatures:
     units = {}
     for granularity, counts in UNITS.items():
         mask = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
-        vectors = torch.randn(PICTURES, max(counts), TEXT_WIDTH, generator=generator)
+        vectors = torch.randn(IMAGES, max(counts), TEXT_WIDTH, generator=generator)
         units[granularity] = TextUnits(vectors * mask[:, :, None], mask)
     return TextFeatures(**units, whole=units["words"])
 
@@ -177,15 +177,15 @@ def test_the_alignment_of_sampled_codes_and_units_by_hand() -> None:
         network, units = made.networks[granularity], words[granularity]
         assert isinstance(network, LevelAligner)
         assert units is not None
-        noise = torch.randn(PICTURES, samples, WIDTH).double().numpy()
-        shares = torch.rand(samples, PICTURES)
+        noise = torch.randn(IMAGES, samples, WIDTH).double().numpy()
+        shares = torch.rand(samples, IMAGES)
         values = []
-        for picture, rows in enumerate(rows_of(grids[level])):
+        for image, rows in enumerate(rows_of(grids[level])):
             mean = perceptron(network.mean, rows).mean(0)
             variance = np.log1p(np.exp(perceptron(network.variance, rows))).mean(0)
-            points = perceptron(network.to_text, mean + np.sqrt(variance) * noise[picture])
-            standing = units.vectors[picture][units.mask[picture]].double().numpy()
-            chosen = shuffled(len(standing), shares[:, picture].tolist())
+            points = perceptron(network.to_text, mean + np.sqrt(variance) * noise[image])
+            standing = units.vectors[image][units.mask[image]].double().numpy()
+            chosen = shuffled(len(standing), shares[:, image].tolist())
             values.append(transport(points, standing[chosen], 0.05, 50))
         assert losses[f"align/{granularity}"].value.item() == pytest.approx(np.mean(values), rel=1e-4)
 
@@ -201,11 +201,11 @@ def test_the_alignment_without_sampling_by_hand() -> None:
         values = [
             transport(
                 perceptron(network.to_text, perceptron(network.mean, rows)),
-                units.vectors[picture][units.mask[picture]].double().numpy(),
+                units.vectors[image][units.mask[image]].double().numpy(),
                 0.1,
                 20,
             )
-            for picture, rows in enumerate(rows_of(grids[level]))
+            for image, rows in enumerate(rows_of(grids[level]))
         ]
         assert losses[f"align/{granularity}"].value.item() == pytest.approx(np.mean(values), rel=1e-4)
 
@@ -307,7 +307,7 @@ def test_the_losses_of_the_hierarchy() -> None:
     }
     torch.manual_seed(0)
     tokenizer = Tokenizer(TokenizerConfig.model_validate(settings))
-    output = tokenizer(torch.randn(PICTURES, 3, 16, 16), text())
+    output = tokenizer(torch.randn(IMAGES, 3, 16, 16), text())
     assert {key: loss.weight for key, loss in output.losses.items()} == {
         "quantizer/codebook": 1.0,
         "quantizer/commitment": 0.5,
@@ -317,7 +317,7 @@ def test_the_losses_of_the_hierarchy() -> None:
         "align/sentences": 0.001,
     }
     low = output.levels[0]
-    assert low.indices.shape == (PICTURES, 16, 16)
+    assert low.indices.shape == (IMAGES, 16, 16)
     assert torch.equal(output.losses["quantizer/codebook/low"].value, low.losses["quantizer/codebook"].value)
     assert tokenizer.hierarchy is not None
     assert [name for name, _ in tokenizer.hierarchy.named_parameters()] == [
@@ -346,7 +346,7 @@ def test_the_default_is_the_papers_network_of_72_million(full_size: Tokenizer) -
     assert count_parameters(full_size) == sum(counts.values())
 
 
-def test_the_three_grids_of_a_picture_of_256_pixels(full_size: Tokenizer) -> None:
+def test_the_three_grids_of_a_image_of_256_pixels(full_size: Tokenizer) -> None:
     assert full_size.factor == 16
     assert full_size.hierarchy is not None
     stages, deep = full_size.encoder(torch.empty(2, 3, 256, 256, device="meta"))

@@ -78,13 +78,13 @@ def test_lecam_over_processes_is_that_of_the_whole_batch(monkeypatch: pytest.Mon
 
 def test_the_blur_by_hand() -> None:
     """One bright pixel: the four taps of each axis that see it, (1, 3, 3, 1) / 8."""
-    picture = torch.zeros(1, 1, 6, 6)
-    picture[0, 0, 2, 3] = 64.0
+    image = torch.zeros(1, 1, 6, 6)
+    image[0, 0, 2, 3] = 64.0
     # rows 2i-1..2i+2 are seen by output row i: row 2 by i=0 (tap 3, weight 1) and i=1 (tap 1, weight 3);
     # column 3 by j=1 (tap 2, weight 3) and j=2 (tap 0, weight 1)
     expected = torch.zeros(3, 3)
     expected[0, 1], expected[0, 2], expected[1, 1], expected[1, 2] = 3.0, 1.0, 9.0, 3.0
-    torch.testing.assert_close(Blur(1)(picture)[0, 0], expected)
+    torch.testing.assert_close(Blur(1)(image)[0, 0], expected)
 
 
 def test_the_blur_against_torchs_convolution() -> None:
@@ -158,7 +158,7 @@ def test_the_distance_of_logits_by_hand() -> None:
 
 
 def test_the_logits_of_squeezenet_are_its_last_layer(tmp_path: Path) -> None:
-    """relu(conv10) averaged over positions; pictures resized to 227 x 227."""
+    """relu(conv10) averaged over positions; images resized to 227 x 227."""
     rng = np.random.default_rng(1)
     plain = SqueezeNet.__new__(SqueezeNet)
     shapes = {"conv1": (64, 3, 3), "conv10": (1000, 512, 1)}
@@ -179,7 +179,7 @@ def test_the_logits_of_squeezenet_are_its_last_layer(tmp_path: Path) -> None:
     bias = torch.from_numpy(arrays["conv10.bias"].astype(np.float16)).float()
     scores = torch.einsum("of,bfhw->bohw", weight, deepest) + bias.view(1, -1, 1, 1)
     torch.testing.assert_close(network.logits(images), scores.clamp(min=0).mean(dim=(2, 3)), rtol=1e-4, atol=1e-2)
-    # another size gives the logits of the picture resized
+    # another size gives the logits of the image resized
     small = images[:, :, :64, :64]
     resized = nn.functional.interpolate(small, (227, 227), mode="bilinear", antialias=True)
     torch.testing.assert_close(network.logits(small), network.logits(resized))

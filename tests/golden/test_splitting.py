@@ -11,18 +11,18 @@ Visual words, in lower case, each once a text:
   "very" fits before them;
 - numerals in words or digits, ordinals, and the quantifiers of number (several, many, few, some, both, all, various,
   multiple, numerous); not "one" for a noun ("the right one"), not each, every, any, no, most;
-- not words for the picture as a picture (image, photo, shot, view, scene, composition, perspective, foreground,
+- not words for the image as an image (image, photo, shot, view, scene, composition, perspective, foreground,
   background, viewer); a painting, a poster, a close-up are things and count;
 - not what names nothing with a look of its own: stand-ins (thing, kind, way), feelings, qualities and judgements as
   nouns (beauty, joy, atmosphere), points in time (moment), adjectives that say which or how sure (other, same, own,
   next, main, visible, likely). Judging adjectives (beautiful, cosy) count, and so do parts of the day, weather,
-  collections (row, pair), colours as nouns, and places in the picture (left, top, middle, distance);
+  collections (row, pair), colours as nouns, and places in the image (left, top, middle, distance);
 - not nouns inside a preposition: in front of, on top of, next to, in addition to;
-- text read off the picture is labelled like any other; one quoted word is a name, and so a noun.
+- text read off the image is labelled like any other; one quoted word is a name, and so a noun.
 
 Noun phrases, in lower case: a noun with everything before it but articles, demonstratives, possessive pronouns and
 leading words that do not count above ("the other [large dogs]"). They hold at least two visual words, and end in one
-or in a word for the picture. Possessors belong to them ("[woman's long hair]"), adverbs before an adjective ("[brightly
+or in a word for the image. Possessors belong to them ("[woman's long hair]"), adverbs before an adjective ("[brightly
 coloured textiles]"), adjectives or nouns joined before one noun ("[red, white, and blue flag]"), a number after its
 noun ("[Gate 12]"). Two nouns with "of", "and" or a comma between them are two phrases. A colour with its shade ("a
 dark green") is a look and no thing: no phrase. No phrase crosses a quotation mark, bracket or dash.

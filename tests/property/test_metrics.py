@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 from tavq.metrics.alignment import code_text_cosine, probe, ranks
 from tavq.metrics.codes import CodeUsage
 from tavq.metrics.distances import Gaussian, frechet_distance
-from tavq.metrics.images import PictureScores, l1, l2, psnr, ssim
+from tavq.metrics.images import ImageScores, l1, l2, psnr, ssim
 
 SEEDS = st.integers(0, 2**31)
 
@@ -20,17 +20,17 @@ def noise(*shape: int, seed: int) -> torch.Tensor:
 
 @settings(max_examples=25, deadline=None)
 @given(seed=SEEDS, count=st.integers(1, 5), cut=st.integers(0, 5))
-def test_any_split_of_the_pictures_adds_up(seed: int, count: int, cut: int) -> None:
+def test_any_split_of_the_images_adds_up(seed: int, count: int, cut: int) -> None:
     a, b = noise(count, 3, 12, 14, seed=seed).clamp(-1, 1), noise(count, 3, 12, 14, seed=seed + 1).clamp(-1, 1)
     keys = [str(i) for i in range(count)]
-    whole, left, right = (PictureScores() for _ in range(3))
+    whole, left, right = (ImageScores() for _ in range(3))
     whole.update(keys, a, b)
     left.update(keys[:cut], a[:cut], b[:cut])
     right.update(keys[cut:], a[cut:], b[cut:])
     left.merge(right)
     halves = left.compute()
     for name, found in whole.compute().items():
-        if name == "ms_ssim":  # of pictures this small there is none
+        if name == "ms_ssim":  # of images this small there is none
             continue
         assert halves[name]["value"] == pytest.approx(found["value"], rel=1e-12)
     for measure in (psnr, ssim, l1, l2):
@@ -55,13 +55,13 @@ def test_usage_stays_in_its_bounds(indices: list[int]) -> None:
 @settings(max_examples=25, deadline=None)
 @given(seed=SEEDS, count=st.integers(1, 20))
 def test_retrieval_does_not_know_the_order(seed: int, count: int) -> None:
-    pictures, texts = (normalize(noise(count, 4, seed=seed + i), dim=1) for i in range(2))
+    images, texts = (normalize(noise(count, 4, seed=seed + i), dim=1) for i in range(2))
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    found = ranks(pictures, texts, chunk=3)
-    assert ranks(pictures[order], texts[order]).tolist() == found[order].tolist()
+    found = ranks(images, texts, chunk=3)
+    assert ranks(images[order], texts[order]).tolist() == found[order].tolist()
     assert 1 <= found.min() <= found.max() <= count
-    assert ranks(pictures, pictures).max() == 1
-    assert code_text_cosine(pictures, pictures)["code_text_cosine"] == pytest.approx(1)
+    assert ranks(images, images).max() == 1
+    assert code_text_cosine(images, images)["code_text_cosine"] == pytest.approx(1)
 
 
 @settings(max_examples=25, deadline=None)

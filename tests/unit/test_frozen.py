@@ -57,10 +57,10 @@ def test_freezing_leaves_the_tokenizer_in_training() -> None:
 
 
 @pytest.mark.parametrize("recipe", ["simvq-tiny", "cvq-tiny"])
-def test_a_run_keeps_the_generator_and_its_model_the_table(recipe: str, shared_pictures: Path, tmp_path: Path) -> None:
+def test_a_run_keeps_the_generator_and_its_model_the_table(recipe: str, shared_images: Path, tmp_path: Path) -> None:
     small = {"model.net": NET, "data.size": 16, "train.steps": 2, "train.batch": 2, "train.adversarial": None}
     loaded = recipes.load(recipe, {**small, "model.codebook.entries": 24, "model.codebook.width": 6})
-    trainer = Trainer(loaded, FolderDataset(shared_pictures, "train"), tmp_path / "run")
+    trainer = Trainer(loaded, FolderDataset(shared_images, "train"), tmp_path / "run")
     model = Tokenizer.from_pretrained(trainer.run())
     groups = checkpoint.load_newest(tmp_path / "run" / "checkpoints")[0]
     generated = trainer.tokenizer.codebook.generated

@@ -131,7 +131,7 @@ def test_the_modern_recipe() -> None:
     train = modern.train
     assert train.perceptual is not None
     assert (train.perceptual.distance, train.perceptual.weight) == ("logits", 0.1)
-    assert (train.l1, train.l2) == (0.0, 1.0)  # 4 on pictures in [0, 1]
+    assert (train.l1, train.l2) == (0.0, 1.0)  # 4 on images in [0, 1]
     assert train.adversarial is not None
     assert (train.adversarial.start, train.adversarial.weight, train.adversarial.lecam) == (20_000, 0.02, 0.001)
     assert not train.adversarial.adaptive

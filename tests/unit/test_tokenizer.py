@@ -1,4 +1,4 @@
-"""A tokenizer: the same pictures and indices after saving, and one kind of error for whatever a folder holds."""
+"""A tokenizer: the same images and indices after saving, and one kind of error for whatever a folder holds."""
 
 import json
 import resource
@@ -29,11 +29,11 @@ SETTINGS: dict[str, Any] = {
 def made(**changes: Any) -> Tokenizer:
     torch.manual_seed(0)
     tokenizer = Tokenizer(build(TokenizerConfig, {**SETTINGS, **changes}, "test"))
-    tokenizer.train()(pictures(seed=9))  # starts the codebook
+    tokenizer.train()(random_images(seed=9))  # starts the codebook
     return tokenizer.eval()
 
 
-def pictures(b: int = 2, y: int = 8, x: int = 12, seed: int = 1) -> Tensor:
+def random_images(b: int = 2, y: int = 8, x: int = 12, seed: int = 1) -> Tensor:
     return torch.rand(b, 3, y, x, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
@@ -48,14 +48,14 @@ def folder(tokenizer: Tokenizer, tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-# --- pictures and indices ---------------------------------------------------------------------------------------
+# --- images and indices ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("b", "y", "x"), [(1, 4, 4), (3, 8, 12), (0, 8, 8)])
 def test_decoding_what_was_encoded_is_the_reconstruction_to_the_last_bit(
     tokenizer: Tokenizer, b: int, y: int, x: int
 ) -> None:
-    images = pictures(b, y, x)
+    images = random_images(b, y, x)
     indices = tokenizer.encode(images)
     assert indices.shape == (b, y // 4, x // 4)
     assert torch.equal(tokenizer.decode(indices), tokenizer(images).images)
@@ -63,17 +63,17 @@ def test_decoding_what_was_encoded_is_the_reconstruction_to_the_last_bit(
 
 
 def test_whole_numbers_of_any_width_are_indices(tokenizer: Tokenizer) -> None:
-    indices = tokenizer.encode(pictures())
+    indices = tokenizer.encode(random_images())
     assert torch.equal(tokenizer.decode(indices.int()), tokenizer.decode(indices))
 
 
 @pytest.mark.parametrize("shape", [(8, 10), (9, 8), (2, 2), (0, 8), (8, 0)])
-def test_a_picture_that_does_not_divide_is_refused(tokenizer: Tokenizer, shape: tuple[int, int]) -> None:
+def test_a_image_that_does_not_divide_is_refused(tokenizer: Tokenizer, shape: tuple[int, int]) -> None:
     for call in (tokenizer.encode, tokenizer.forward, tokenizer.quantize):
         with pytest.raises(UsageError) as caught:
             call(torch.zeros(1, 3, *shape))
         assert str(caught.value) == (
-            f"Pictures of {shape[0]} x {shape[1]} cannot be encoded: both sides must be multiples of 4."
+            f"Images of {shape[0]} x {shape[1]} cannot be encoded: both sides must be multiples of 4."
         )
 
 
@@ -92,7 +92,7 @@ def test_an_empty_grid_is_refused(tokenizer: Tokenizer) -> None:
 
 def test_encoding_and_decoding_keep_no_graph_and_change_nothing(tokenizer: Tokenizer) -> None:
     before = {key: value.clone() for key, value in tokenizer.state_dict().items()}
-    indices = tokenizer.encode(pictures())
+    indices = tokenizer.encode(random_images())
     assert not indices.requires_grad
     assert not tokenizer.decode(indices).requires_grad
     assert all(torch.equal(value, before[key]) for key, value in tokenizer.state_dict().items())
@@ -120,11 +120,11 @@ def test_the_codebook_starts_from_what_the_decoder_reads_in_training_only() -> N
     torch.manual_seed(0)
     tokenizer = Tokenizer(build(TokenizerConfig, SETTINGS, "test"))
     with torch.no_grad():
-        _, features = tokenizer.encoder(pictures(4))
+        _, features = tokenizer.encoder(random_images(4))
         fresh = tokenizer.codebook().clone()
-        tokenizer.eval()(pictures(4))
+        tokenizer.eval()(random_images(4))
         assert torch.equal(tokenizer.codebook(), fresh)
-        tokenizer.train()(pictures(4))
+        tokenizer.train()(random_images(4))
     deep = {tuple(row) for row in features.permute(0, 2, 3, 1).reshape(-1, 4).tolist()}
     assert {tuple(row) for row in tokenizer.codebook().tolist()} <= deep
 
@@ -140,15 +140,15 @@ def test_a_saved_tokenizer_comes_back_bit_for_bit(tokenizer: Tokenizer, folder: 
     own, found = tokenizer.state_dict(), loaded.state_dict()
     assert own.keys() == found.keys()
     assert all(torch.equal(value, found[key]) for key, value in own.items())
-    assert torch.equal(loaded.encode(pictures()), tokenizer.encode(pictures()))
-    indices = tokenizer.encode(pictures())
+    assert torch.equal(loaded.encode(random_images()), tokenizer.encode(random_images()))
+    indices = tokenizer.encode(random_images())
     assert torch.equal(loaded.decode(indices), tokenizer.decode(indices))
 
 
 def test_a_codebook_that_was_started_is_not_started_again(folder: Path) -> None:
     loaded = Tokenizer.from_pretrained(folder).train()
     table = loaded.codebook().clone()
-    loaded(pictures())
+    loaded(random_images())
     assert torch.equal(loaded.codebook(), table)
 
 
@@ -171,22 +171,22 @@ def test_saving_loading_and_saving_gives_the_same_bytes(folder: Path, tmp_path: 
 
 def test_a_model_may_be_saved_over_the_folder_it_was_read_from(folder: Path) -> None:
     loaded = Tokenizer.from_pretrained(folder)
-    indices = loaded.encode(pictures())
+    indices = loaded.encode(random_images())
     loaded.save_pretrained(folder)
-    assert torch.equal(loaded.encode(pictures()), indices)
-    assert torch.equal(Tokenizer.from_pretrained(folder).encode(pictures()), indices)
+    assert torch.equal(loaded.encode(random_images()), indices)
+    assert torch.equal(Tokenizer.from_pretrained(folder).encode(random_images()), indices)
 
 
 def test_a_run_folder_stands_for_its_model(folder: Path, tokenizer: Tokenizer) -> None:
     loaded = Tokenizer.from_pretrained(str(folder.parent))
-    assert torch.equal(loaded.encode(pictures()), tokenizer.encode(pictures()))
+    assert torch.equal(loaded.encode(random_images()), tokenizer.encode(random_images()))
 
 
 def test_the_plain_part_can_be_shipped_alone(tokenizer: Tokenizer, tmp_path: Path) -> None:
     tokenizer.without_alignment().save_pretrained(tmp_path / "plain")
     loaded = Tokenizer.from_pretrained(tmp_path / "plain")
     assert loaded.aligner is None
-    assert torch.equal(loaded.encode(pictures()), tokenizer.encode(pictures()))
+    assert torch.equal(loaded.encode(random_images()), tokenizer.encode(random_images()))
 
 
 # --- folders that are not whole ---------------------------------------------------------------------------------
@@ -245,14 +245,14 @@ def test_every_cut_of_the_settings_is_found(folder: Path) -> None:
 def test_a_flipped_bit_in_the_settings_is_found_or_changes_no_index(folder: Path) -> None:
     """Numbers that only training reads (a loss weight) may change unnoticed; what encodes may not."""
     data = (folder / "config.json").read_bytes()
-    indices = Tokenizer.from_pretrained(folder).encode(pictures())
+    indices = Tokenizer.from_pretrained(folder).encode(random_images())
     for place in range(0, len(data), 7):
         (folder / "config.json").write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         try:
             loaded = Tokenizer.from_pretrained(folder)
         except TavqError:
             continue
-        assert torch.equal(loaded.encode(pictures()), indices)
+        assert torch.equal(loaded.encode(random_images()), indices)
 
 
 # --- hostile folders --------------------------------------------------------------------------------------------
@@ -356,7 +356,7 @@ def test_weights_stored_in_another_precision_are_used_in_full(folder: Path, dtyp
     forge(folder, lambda ts: {name: t.to(dtype) if t.is_floating_point() else t for name, t in ts.items()})
     loaded = Tokenizer.from_pretrained(folder)
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
-    assert loaded.decode(loaded.encode(pictures())).shape == pictures().shape
+    assert loaded.decode(loaded.encode(random_images())).shape == random_images().shape
 
 
 # --- several parts, and schedules -----------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ class WordFiller(nn.Module):
         return self.to_table(self.transformer(rows, words.mask, visual)[masked]) @ self.table.T + self.bias
 
 
-# --- the three losses, one number a picture ---------------------------------------------------------------------
+# --- the three losses, one number an image ---------------------------------------------------------------------
 
 
 def semantic_loss(
@@ -110,7 +110,7 @@ def semantic_loss(
 def masked_loss(
     logits: Float[Tensor, "p u"], ids: Int[Tensor, "b n"], masked: Bool[Tensor, "b n"]
 ) -> Float[Tensor, " b"]:
-    """Cross-entropy with label smoothing, the mean over a picture's masked words (eq. 6)."""
+    """Cross-entropy with label smoothing, the mean over an image's masked words (eq. 6)."""
     each = F.cross_entropy(logits, ids[masked], reduction="none", label_smoothing=SMOOTHING)
     owner = masked.nonzero()[:, 0]
     return logits.new_zeros(len(ids)).index_add(0, owner, each) / masked.sum(1).clamp(min=1)
@@ -126,7 +126,7 @@ def relation_loss(
 
 
 def cosines(rows: Float[Tensor, "b n t"]) -> Float[Tensor, "b n n"]:
-    """The cosine of each row with each other of its picture."""
+    """The cosine of each row with each other of its image."""
     rows = F.normalize(rows, dim=2)
     return rows @ rows.transpose(1, 2)
 
@@ -139,11 +139,11 @@ def matched(words: Float[Tensor, "b n t"], visual: Float[Tensor, "b v t"]) -> In
 # --- which words are masked -------------------------------------------------------------------------------------
 
 
-def masked_shares(pictures: int, device: torch.device) -> Float[Tensor, " b"]:
-    """A draw of the truncated Gaussian for each picture, by its inverse distribution function."""
+def masked_shares(images: int, device: torch.device) -> Float[Tensor, " b"]:
+    """A draw of the truncated Gaussian for each image, by its inverse distribution function."""
     bounds = torch.tensor([RATIO_LOW, RATIO_HIGH], device=device, dtype=torch.float64)
     low, high = torch.special.ndtr((bounds - RATIO_MEAN) / RATIO_STD)
-    share = low + (high - low) * torch.rand(pictures, device=device)
+    share = low + (high - low) * torch.rand(images, device=device)
     return (RATIO_MEAN + RATIO_STD * torch.special.ndtri(share)).float()
 
 
@@ -157,10 +157,10 @@ def least(noise: Float[Tensor, "b n"], mask: Bool[Tensor, "b n"], count: Int[Ten
 class LGAligner(Aligner):
     """Global semantic alignment, masked word prediction and relationship alignment (eq. 9).
 
-    A picture without text adds nothing; each loss is the mean over the batch, where the paper writes sums.
+    An image without text adds nothing; each loss is the mean over the batch, where the paper writes sums.
 
     Source: LG-VQ (arXiv 2405.14206); the public code for weights, sizes and the share of masked words.
-    Differs from the paper: the text is all captions of a picture and not one drawn at random, seen through the text
+    Differs from the paper: the text is all captions of an image and not one drawn at random, seen through the text
     store's encoder and without its start and end tokens; at least one word is masked; padding counts in no loss (the
     code compares padded words in eq. 8); sizes of the tower and the word filler share `layers` and `heads`.
 
@@ -278,7 +278,7 @@ class LGAligner(Aligner):
 
     @torch.no_grad()
     def embed_images(self, levels: Mapping[int, Quantized]) -> Float[Tensor, "b e"]:
-        """e_CLS of each picture."""
+        """e_CLS of each image."""
         return F.normalize(self.tower(levels[DEEP].codes.float())[:, 0], dim=1)
 
     @torch.no_grad()

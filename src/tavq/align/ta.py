@@ -65,7 +65,7 @@ class LevelAligner(nn.Module):
         self.to_text = Perceptron(width, text_width, text_width)
 
     def gaussian(self, rows: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
-        """Mean and diagonal variance of a picture's codes (eq. 4).
+        """Mean and diagonal variance of an image's codes (eq. 4).
 
         Differs from the paper: how a grid becomes one Gaussian is unstated; here both networks act on each position
         and their outputs are averaged, the variance after a softplus.
@@ -73,7 +73,7 @@ class LevelAligner(nn.Module):
         return self.mean.pooled(rows), F.softplus(self.variance(rows)).mean(1)
 
     def sample(self, rows: Float[Tensor, "b n d"], samples: int) -> Float[Tensor, "b s t"]:
-        """`samples` draws m + Σ^½ ε of each picture's Gaussian, in the text's space (eq. 4)."""
+        """`samples` draws m + Σ^½ ε of each image's Gaussian, in the text's space (eq. 4)."""
         mean, variance = self.gaussian(rows)
         noise = torch.randn(mean.shape[0], samples, mean.shape[1], device=mean.device, dtype=mean.dtype)
         # a variance that underflows to 0 would have an infinite slope under the root
@@ -81,7 +81,7 @@ class LevelAligner(nn.Module):
 
 
 def draw_units(units: TextUnits, samples: int) -> TextUnits:
-    """`samples` units of each picture drawn without replacement; all of them, and padding, where there are fewer.
+    """`samples` units of each image drawn without replacement; all of them, and padding, where there are fewer.
 
     Differs from the paper, which draws from the discrete distribution over units and does not say whether a unit
     may come twice.
@@ -112,7 +112,7 @@ def uniform(mask: Bool[Tensor, "b m"]) -> Float[Tensor, "b m"]:
 class TransportAligner(Aligner):
     """Wasserstein distance between samples of each level's codes and samples of its granularity of text.
 
-    The cost of a pair is the squared distance of the normalised vectors, 2 - 2 cos. A picture without text adds
+    The cost of a pair is the squared distance of the normalised vectors, 2 - 2 cos. An image without text adds
     nothing; the loss is the mean over the batch.
 
     Args:
@@ -217,7 +217,7 @@ class TransportAligner(Aligner):
 
     @torch.no_grad()
     def embed_entries(self, entries: Float[Tensor, "k d"], granularity: str) -> Float[Tensor, "k t"] | None:
-        """Each entry carried to the text's space as if a whole picture were made of it."""
+        """Each entry carried to the text's space as if a whole image were made of it."""
         if granularity not in self.networks:
             return None
         network = self._network(granularity)

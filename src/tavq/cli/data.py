@@ -14,7 +14,7 @@ def add_to(app: App) -> None:
     """Adds the commands."""
     data = App(
         name="data",
-        help="Make, check, import and export folder data sets.\n\nExample: tavq data scenes pictures --images 500",
+        help="Make, check, import and export folder data sets.\n\nExample: tavq data scenes images --images 500",
     )
     data.command(scenes)
     data.command(check)
@@ -48,9 +48,9 @@ def scenes(out: Path, /, *, images: Count = 1000, size: Count = 64, seed: Seed =
 
     Args:
         out: The folder to write; the same seed gives the same bytes.
-        images: How many pictures.
-        size: Side of a picture in pixels.
-        seed: Which pictures; picture i depends on the seed and i only.
+        images: How many images.
+        size: Side of an image in pixels.
+        seed: Which images; image i depends on the seed and i only.
     """
     from tavq.scenes import write_scenes
 
@@ -88,19 +88,19 @@ def import_(kind: str, source: Path, out: Path, /, *, limit: Count | None = None
         kind: Which data set; they are listed below with the files that each one looks for.
         source: The folder with its files (a single shard, a brace list or a name on the hub where the kind reads such).
         out: The folder to write.
-        limit: Take only so many pictures of each split.
+        limit: Take only so many images of each split.
         json: Also write the counts to this file.
     """
     from tavq.importers.importing import sources
 
     with console.bar(f"Importing {kind}") as bar:
         summary = sources[kind]().run(source, out, bar, limit)
-    rows = [[f"pictures in {split}", count] for split, count in summary.pictures.items()]
+    rows = [[f"images in {split}", count] for split, count in summary.images.items()]
     rows += [["captions", summary.captions], *([what, count] for what, count in summary.others.items())]
     rows += [[f"left out: {why}", count] for why, count in summary.left_out.items()]
     console.table(f"{kind} in {out}", ["", "count"], rows)
     console.write_json(json, asdict(summary))
-    console.say(f"{sum(summary.pictures.values()):,} pictures are in {out}. Next: tavq data check {out}")
+    console.say(f"{sum(summary.images.values()):,} images are in {out}. Next: tavq data check {out}")
 
 
 def export(folder: Path, out: Path, /, *, to: str, shard_size: Count = 1000, json: Path | None = None) -> None:
@@ -112,15 +112,15 @@ def export(folder: Path, out: Path, /, *, to: str, shard_size: Count = 1000, jso
         folder: The folder data set.
         out: The folder to write; the same data set gives the same bytes.
         to: Which form; they are listed below with the files that each one writes.
-        shard_size: How many pictures a file holds at most.
+        shard_size: How many images a file holds at most.
         json: Also write the counts to this file.
     """
     from tavq.importers.exporting import formats
 
     with console.bar(f"Exporting to {to}") as bar:
         summary = formats[to]().run(folder, out, shard_size, bar)
-    rows = [[f"pictures in {split}", count] for split, count in summary.pictures.items()]
+    rows = [[f"images in {split}", count] for split, count in summary.images.items()]
     rows += [["files", summary.files], *([f"left out: {why}", count] for why, count in summary.left_out.items())]
     console.table(f"{folder} in {out}", ["", "count"], rows)
     console.write_json(json, asdict(summary))
-    console.say(f"{sum(summary.pictures.values()):,} pictures are in {out}.")
+    console.say(f"{sum(summary.images.values()):,} images are in {out}.")

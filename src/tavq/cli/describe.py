@@ -1,4 +1,4 @@
-"""`tavq describe`: long texts of the pictures of a data set by a vision-language model."""
+"""`tavq describe`: long texts of the images of a data set by a vision-language model."""
 
 from dataclasses import asdict
 from functools import partial
@@ -41,13 +41,13 @@ def describe(
     timeout: Positive | None = None,
     json: Path | None = None,
 ) -> int:
-    """Writes long_text.jsonl: a long text of each picture that has none, by a vision-language model.
+    """Writes long_text.jsonl: a long text of each image that has none, by a vision-language model.
 
     The same command goes on where it was stopped, however it was stopped. On many machines give each its own --shard;
     text and train read all of their files. The key of a server is read from the environment variable TAVQ_API_KEY and
     from nowhere else.
 
-    Example: tavq describe pictures --model llava-hf/llava-1.5-7b-hf --endpoint http://localhost:8000/v1
+    Example: tavq describe images --model llava-hf/llava-1.5-7b-hf --endpoint http://localhost:8000/v1
 
     Args:
         folder: A folder data set.
@@ -56,12 +56,12 @@ def describe(
         endpoint: The address of an OpenAI-compatible server (vLLM, SGLang).
         prompt: What the model is asked.
         split: Only this split.
-        shard: Only one part of the pictures, i/n; it writes long_text-i-of-n.jsonl.
-        limit: At most so many pictures in this run.
+        shard: Only one part of the images, i/n; it writes long_text-i-of-n.jsonl.
+        limit: At most so many images in this run.
         retry_faults: Also those that failed in an earlier run.
         max_tokens: The longest answer; one that is cut off is asked for once more with twice as many.
-        longest_side: Larger pictures are made smaller, to so many pixels, before the model sees them.
-        batch: Without --endpoint: pictures at a time (8).
+        longest_side: Larger images are made smaller, to so many pixels, before the model sees them.
+        batch: Without --endpoint: images at a time (8).
         device: Without --endpoint: cpu, cuda, cuda:1 (a GPU where there is one).
         dtype: Without --endpoint: the kind of number (bfloat16 on a GPU, else float32).
         concurrency: With --endpoint: requests at a time (32).
@@ -116,11 +116,11 @@ def _work(run: Any, load: Any, json: Path | None) -> int:
     if others := run.job.other_divisions():
         console.say(
             f"There are descriptions of another division ({', '.join(others[:3])}): what this model wrote there is not "
-            "done again, but runs of two divisions at once describe pictures twice."
+            "done again, but runs of two divisions at once describe images twice."
         )
     with console.bar("Describing") as bar:
         summary = run.work(load, bar)
-    console.table("Descriptions", ["", "pictures"], [list(row) for row in _rows(summary)])
+    console.table("Descriptions", ["", "images"], [list(row) for row in _rows(summary)])
     for kind in (run.cut, run.faults):
         for fault in kind.first[: console.SHOWN_FAULTS]:
             console.say(str(fault))
@@ -148,8 +148,8 @@ def _rows(summary: Any) -> list[tuple[str, int]]:
 
 def _nothing(own: int, part: str) -> str:
     if not own:
-        return f"There are no pictures{part}; nothing to describe."
-    return f"All {own:,} pictures{part} have a long text of their own in metadata.jsonl; nothing to describe."
+        return f"There are no images{part}; nothing to describe."
+    return f"All {own:,} images{part} have a long text of their own in metadata.jsonl; nothing to describe."
 
 
 def _end(run: Any, summary: Any) -> int:

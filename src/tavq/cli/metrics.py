@@ -1,4 +1,4 @@
-"""`tavq metrics`: score files of predictions and folders of pictures, of this program or any other."""
+"""`tavq metrics`: score files of predictions and folders of images, of this program or any other."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ def add_to(app: App) -> None:
     """Adds the commands."""
     metrics = App(
         name="metrics",
-        help="Score files of predictions and folders of pictures as the published tools do, with 95 % intervals.\n\n"
+        help="Score files of predictions and folders of images as the published tools do, with 95 % intervals.\n\n"
         "Example: tavq metrics captions --predictions captions.json --references captions_val2017.json",
     )
     metrics.command(images)
@@ -31,7 +31,7 @@ def add_to(app: App) -> None:
 
 
 def images(
-    pictures: Path,
+    folder: Path,
     reference: Path | None = None,
     /,
     *,
@@ -44,39 +44,39 @@ def images(
     size: Count | None = None,
     json: Path | None = None,
 ) -> None:
-    """Measures how near a folder of pictures is to another one, or to the saved statistics of one.
+    """Measures how near a folder of images is to another one, or to the saved statistics of one.
 
     Example: tavq metrics images reconstructed originals --paired --features inception=inception.safetensors
 
     Args:
-        pictures: A folder of pictures or a folder data set: what was generated or reconstructed.
+        folder: A folder of images or a folder data set: what was generated or reconstructed.
         reference: Another one, which it is measured against.
-        paired: Pictures of one name belong together: PSNR, SSIM, MS-SSIM, l1, l2 and, with its weights, LPIPS too.
+        paired: Images of one name belong together: PSNR, SSIM, MS-SSIM, l1, l2 and, with its weights, LPIPS too.
         features: Networks of the distances: `scenes`, `squeezenet=FILE`, `inception=FILE` (FID), `lpips=FILE`.
         reference_statistics: What --save-statistics wrote, in the place of a second folder.
-        save_statistics: Write the statistics of PICTURES to this file, for later runs.
-        split: Only this split of PICTURES.
+        save_statistics: Write the statistics of FOLDER to this file, for later runs.
+        split: Only this split of FOLDER.
         reference_split: Only this split of the reference.
-        size: Bring every picture to a square of this side; by default they are taken as they are.
-        json: Also write the figures, each picture's too, to this file.
+        size: Bring every image to a square of this side; by default they are taken as they are.
+        json: Also write the figures, each image's too, to this file.
     """
     from tavq.cli.tokenizers import open_network
     from tavq.core.devices import default_device
-    from tavq.evaluation.folders import Comparison, PictureFolder, same_files
+    from tavq.evaluation.folders import Comparison, ImageFolder, same_files
     from tavq.metrics.reference import read_statistics, write_statistics
 
     _check_call(reference, reference_statistics, save_statistics, paired)
     networks = [open_network(name).to(default_device()) for name in features]
     _check_networks(networks, paired, save_statistics)
-    other = None if reference is None else PictureFolder(reference, reference_split, size)
+    other = None if reference is None else ImageFolder(reference, reference_split, size)
     saved = None if reference_statistics is None else read_statistics(reference_statistics)
-    comparison = Comparison(PictureFolder(pictures, split, size), other or saved, networks, reference_statistics)
+    comparison = Comparison(ImageFolder(folder, split, size), other or saved, networks, reference_statistics)
     with console.bar("Measuring") as bar:
         (comparison.read_pairs if paired else comparison.read)(bar)
     result = comparison.result()
     if save_statistics is not None:
         write_statistics(save_statistics, comparison.statistics())
-        console.say(f"The statistics of {result['pictures']['count']:,} pictures are in {save_statistics}.")
+        console.say(f"The statistics of {result['images']['count']:,} images are in {save_statistics}.")
     _tell_images(result, same_files(result))
     console.write_json(json, {**result, "versions": versions(*PACKAGES)})
 
@@ -130,10 +130,10 @@ def captions(
     Args:
         predictions: JSON: COCO's results ([{"image_id", "caption"}]) or {id: caption}.
         references: JSON: COCO's annotations ({"annotations": [{"image_id", "caption"}]}) or {id: [caption, ...]}.
-        subset: Score only the pictures that have a prediction; otherwise one that lacks is an error.
+        subset: Score only the images that have a prediction; otherwise one that lacks is an error.
         nltk_data: A folder with corpora/wordnet, for meteor_nltk where METEOR's own tool (Java and the package
             pycocoevalcap) is not installed.
-        json: Also write the figures, each picture's too, to this file.
+        json: Also write the figures, each image's too, to this file.
     """
     from tavq.metrics.captions import CaptionScores
     from tavq.metrics.predictions import read_captions
@@ -143,12 +143,12 @@ def captions(
         scores.add(key, caption, truths)
     result = scores.compute() | {"meteor": None}
     _add_meteor(result, scores, nltk_data)
-    title = f"{result['pictures']:,} captions against {result['references']:,} references"
+    title = f"{result['images']:,} captions against {result['references']:,} references"
     console.table(title, ["metric", "value", "95 %"], [[name, *_cells(at)] for name, at in result["scores"].items()])
     if result["captions_without_words"]:
         console.say(f"{result['captions_without_words']:,} captions hold punctuation only and score 0.")
-    if result["pictures"] == 1:
-        console.say("CIDEr-D weighs words by how few of the pictures have them; with one picture it is always 0.")
+    if result["images"] == 1:
+        console.say("CIDEr-D weighs words by how few of the images have them; with one image it is always 0.")
     _write(json, result, predictions, references)
 
 
@@ -178,7 +178,7 @@ def vqa(
     one_truth = any(isinstance(question.truth, str) for _, question in read.values())
     scores = AnswerScores(_wups(nltk_data) if one_truth else None)
     for key, (answer, question) in read.items():
-        scores.add(key, answer, question.truth, question.kind, question.picture)
+        scores.add(key, answer, question.truth, question.kind, question.image)
     result = scores.compute()
     groups = {"all": {"scores": result["scores"], "count": result["questions"]}, **result["by_type"]}
     columns = [column for name in result["scores"] for column in (name, "95 %")]
@@ -212,7 +212,7 @@ def grounding(
     if not corners and look_like_corners([target.box for _, target in read.values()]):
         console.say(f"Every box of {references} could be [x1, y1, x2, y2]; if so, score again with --corners.")
     for key, (box, target) in read.items():
-        scores.add(key, box, target.box, target.picture)
+        scores.add(key, box, target.box, target.image)
     result = scores.compute()
     rows = [[name, *_cells(at)] for name, at in result["scores"].items()]
     console.table(f"{result['phrases']:,} phrases", ["metric", "value", "95 %"], rows)
@@ -227,13 +227,13 @@ def _check_call(reference: Path | None, saved: Path | None, save: Path | None, p
     if reference is None and saved is None and save is None:
         raise UsageError("There is nothing to measure against; give a second folder or --reference-statistics.")
     if paired and reference is None:
-        raise UsageError("--paired needs a second folder, with pictures of the same names.")
+        raise UsageError("--paired needs a second folder, with images of the same names.")
 
 
 def _check_networks(networks: Sequence[Any], paired: bool, save: Path | None) -> None:
     """Before hours of reading, not after."""
     if any(network.heads for network in networks) and not paired:
-        raise UsageError("LPIPS compares pictures one by one; give --paired.")
+        raise UsageError("LPIPS compares images one by one; give --paired.")
     sets = [network for network in networks if not network.heads]
     if save is not None and len(sets) != 1:
         raise UsageError(f"--save-statistics is for the features of one network, and {len(sets)} are given.")
@@ -243,14 +243,14 @@ def _check_networks(networks: Sequence[Any], paired: bool, save: Path | None) ->
 
 
 def _tell_images(result: Mapping[str, Any], same: bool) -> None:
-    pictures, reference = result["pictures"], result["reference"]
-    title = f"{pictures['count']:,} pictures of {_sides(pictures)}"
+    measured, reference = result["images"], result["reference"]
+    title = f"{measured['count']:,} images of {_sides(measured)}"
     if reference is not None:
         title += f" against {reference['count']:,} of {reference['data']}"
         rows = [[name, *_cells(at)] for name, at in result["scores"].items()]
         console.table(title, ["metric", "value", "95 %"], rows)
-        console.say(f"Resized: {pictures['resize']}.")
-        if pictures["count"] != reference["count"]:
+        console.say(f"Resized: {measured['resize']}.")
+        if measured["count"] != reference["count"]:
             console.say("The sets differ in number; a Fréchet distance depends on it.")
     for name, digest in result["feature_weights"].items():
         console.say(f"{name}: weights {digest}")
@@ -258,12 +258,12 @@ def _tell_images(result: Mapping[str, Any], same: bool) -> None:
         console.say(f"{name}: {warning}")
     if same:
         console.say("Both sets are the same files; the distances say nothing.")
-    if result["per_picture"] and result["scores"]["ms_ssim"]["value"] is None:
-        console.say(f"MS-SSIM is left out: it needs pictures of 176 x 176, and these are {_sides(pictures)}.")
+    if result["per_image"] and result["scores"]["ms_ssim"]["value"] is None:
+        console.say(f"MS-SSIM is left out: it needs images of 176 x 176, and these are {_sides(measured)}.")
 
 
-def _sides(pictures: Mapping[str, Any]) -> str:
-    return "{} x {}".format(*pictures["size"])
+def _sides(measured: Mapping[str, Any]) -> str:
+    return "{} x {}".format(*measured["size"])
 
 
 def _add_meteor(result: dict[str, Any], scores: Any, nltk_data: Path | None) -> None:
@@ -280,8 +280,8 @@ def _add_meteor(result: dict[str, Any], scores: Any, nltk_data: Path | None) -> 
         return
     result["meteor"] = found["tool"]
     result["scores"] |= found["scores"]
-    for key, each in found["per_picture"].items():
-        result["per_picture"][key] |= each
+    for key, each in found["per_image"].items():
+        result["per_image"][key] |= each
 
 
 def _wups(nltk_data: Path | None) -> Any:

@@ -18,16 +18,16 @@ def protocol(
         dataset: the split that was measured.
         store: its text store, None without one.
         tokenizer: the model, on the device that it was measured on.
-        limit: how many pictures at most.
-        batch: pictures that were encoded at once.
+        limit: how many images at most.
+        batch: images that were encoded at once.
     """
     from tavq.data.transforms import PREPARED
 
     return {
         "model": _model(folder, tokenizer),
         "data": _data(dataset, limit),
-        "pictures": {**measured["pictures"], **PREPARED},
-        **{key: value for key, value in measured.items() if key != "pictures"},
+        "images": {**measured["images"], **PREPARED},
+        **{key: value for key, value in measured.items() if key != "images"},
         "text": None if store is None else store.manifest.model_dump(mode="json"),
         "machine": _machine(batch),
         "versions": versions("numpy", "pillow", "safetensors", "torch"),
@@ -59,13 +59,13 @@ def _model(folder: Path, tokenizer: Any) -> dict[str, Any]:
 
 
 def _data(dataset: Any, limit: int | None) -> dict[str, Any]:
-    """The split, and how many files it has of each ending: JPEG and PNG of one picture do not measure alike."""
+    """The split, and how many files it has of each ending: JPEG and PNG of one image do not measure alike."""
     endings = Counter(PurePosixPath(record.file_name).suffix.lower().removeprefix(".") for record in dataset)
     return {
         "name": dataset.folder.resolve().name,
         "sha256": dataset.fingerprint,
         "split": dataset.split,
-        "pictures_in_split": len(dataset),
+        "images_in_split": len(dataset),
         "first": limit,
         "files": dict(sorted(endings.items())),
     }

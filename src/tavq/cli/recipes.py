@@ -13,7 +13,7 @@ METHODS = ("vqvae", "vqgan", "gumbel", "cvq", "vqct", "lg-vqgan", "lg-cvq", "ta-
 GROUPS = {
     "tiny": "Tiny: the embedded scenes, minutes on a CPU",
     "flickr8k": "Flickr8k, at a size for a CPU",
-    "256": "Any pictures; the base of the papers' recipes",
+    "256": "Any images; the base of the papers' recipes",
     "celeba-hq": "The papers' CelebA-HQ",
     "cub200": "The papers' CUB-200",
     "coco": "The papers' MS-COCO",
@@ -27,7 +27,7 @@ ASSUMED = (
     "Parameters: the generator is what a model folder holds; discriminator and alignment exist in training only. "
     "Alignment is counted for text vectors of BERT (768 wide; TA-VQ) or CLIP (512 wide, 49,408 tokens; LG-VQ). "
     "VQCT's generator has an entry a word of your captions; it is counted with the paper's 6,207. "
-    "FID is what papers report, with their own network on their own pictures; `tavq recipes show NAME` has all of it."
+    "FID is what papers report, with their own network on their own images; `tavq recipes show NAME` has all of it."
 )
 
 

@@ -15,13 +15,13 @@ def add_to(app: App) -> None:
 
 
 def report(run: Path, /, *, data: Path | None = None, text: Path | None = None) -> None:
-    """Writes RUN/report.html: curves, pictures, the codebook, and what its codes mean.
+    """Writes RUN/report.html: curves, images, the codebook, and what its codes mean.
 
     Example: tavq report run
 
     Args:
         run: A run folder.
-        data: The data set to show pictures of; by default the one it was trained on.
+        data: The data set to show images of; by default the one it was trained on.
         text: The text store; by default DATA/text.
     """
     from tavq.report.page import write_report
@@ -47,7 +47,7 @@ def compare(
     Args:
         runs: Two or more run folders.
         out: The page to write.
-        data: The data set to show pictures of; by default the first run's.
+        data: The data set to show images of; by default the first run's.
         text: The text store; by default DATA/text.
         json: Write the main figures to this file too; of runs of tasks alone.
     """

@@ -1,4 +1,4 @@
-"""`tavq search`: find pictures by a text, and texts and pictures by a picture."""
+"""`tavq search`: find images by a text, and texts and images by an image."""
 
 import textwrap
 from pathlib import Path
@@ -12,7 +12,7 @@ from tavq.core.errors import UsageError
 
 COUNT = 10
 TILE = 128
-"""Pixels of a side of each picture on a sheet."""
+"""Pixels of a side of each image on a sheet."""
 
 LONGEST = 100
 """Characters of a text that is shown."""
@@ -37,7 +37,7 @@ def index(
     half: bool = False,
     json: Path | None = None,
 ) -> None:
-    """Turns the pictures and texts of a data set into vectors that `tavq search` looks through.
+    """Turns the images and texts of a data set into vectors that `tavq search` looks through.
 
     Example: tavq search index run --data scenes --out found
 
@@ -46,8 +46,8 @@ def index(
             folder or hub name.
         data: A folder data set.
         out: The index, a folder; by default RUN/index. An older index there is replaced.
-        split: Only this split; by default all pictures.
-        text: The text store, for an aligner; by default DATA/text. Without one, only pictures are found.
+        split: Only this split; by default all images.
+        text: The text store, for an aligner; by default DATA/text. Without one, only images are found.
         half: Keep vectors as float16, half the size.
         json: Write the counts to this file too.
     """
@@ -67,10 +67,10 @@ def index(
         made, faults = build_index(space, dataset, place, half, bar)
     console.tell_faults(faults)
     told = made.manifest
-    counts = {"pictures": told.pictures - told.unreadable, "texts": told.texts, "unreadable": told.unreadable}
+    counts = {"images": told.images - told.unreadable, "texts": told.texts, "unreadable": told.unreadable}
     console.write_json(json, {**counts, "width": told.width, "bytes": told.bytes, "index": str(place)})
     console.say(
-        f"{counts['pictures']:,} pictures and {told.texts:,} distinct texts are in {place}. Next: tavq search {place} "
+        f"{counts['images']:,} images and {told.texts:,} distinct texts are in {place}. Next: tavq search {place} "
         '--text "…"'
     )
 
@@ -89,7 +89,7 @@ def _read_store(space: Any, dataset: Any, named: Path | None) -> None:
     changed = store.changed((record.file_name, record.text or "") for record in dataset)
     if changed:
         console.say(
-            f"The text of {len(changed):,} pictures, {changed[0]} the first, is another one than when {store.folder} "
+            f"The text of {len(changed):,} images, {changed[0]} the first, is another one than when {store.folder} "
             f"was made, and is found by what the old one says; make it anew with: tavq text {dataset.folder}"
         )
 
@@ -114,7 +114,7 @@ def search(
     out: Path | None = None,
     json: Path | None = None,
 ) -> None:
-    """Finds pictures by a text, or texts and similar pictures by a picture.
+    """Finds images by a text, or texts and similar images by an image.
 
     Every vector is compared, so what is found is what is nearest. First make the index: tavq search index
 
@@ -122,12 +122,12 @@ def search(
 
     Args:
         index: What `tavq search index` made: the folder, or the run folder that it lies in.
-        text: Find pictures of this.
-        image: Find texts of this picture, and pictures like it; its centre square is read.
+        text: Find images of this.
+        image: Find texts of this image, and images like it; its centre square is read.
         count: How many, the nearest first.
         text_encoder: Where the text encoder of an aligner's training is, if it was a folder.
         data: Where the data set is now, if it was moved.
-        out: Write the pictures that were found as one PNG, row by row; with --image that picture comes first.
+        out: Write the images that were found as one PNG, row by row; with --image that image comes first.
         json: Write what was found to this file too.
     """
     from tavq.core.devices import default_device
@@ -139,7 +139,7 @@ def search(
     found = SearchIndex.open(index, verify=True)
     folder = data or Path(found.manifest.data_folder)
     if out is not None and not folder.is_dir():
-        raise UsageError(f"There is no folder {folder}, where the pictures should be; say with --data where they are.")
+        raise UsageError(f"There is no folder {folder}, where the images should be; say with --data where they are.")
     space = open_space(found.folder / MODEL, encoder=text_encoder, device=default_device())
     found.check_model(space.sha256)
     if text is not None:
@@ -148,34 +148,34 @@ def search(
             console.say(line)
     else:
         assert image is not None
-        query = space.embed_pictures(_square(image, space.size))
-    [pictures] = found.find_pictures(query.numpy(), count)
+        query = space.embed_images(_square(image, space.size))
+    [images] = found.find_images(query.numpy(), count)
     [texts] = found.find_texts(query.numpy(), count) if image is not None else [[]]
     if image is not None:
         rows = [[textwrap.shorten(hit.text or "", LONGEST, placeholder=" …"), hit.score] for hit in texts]
         console.table("Texts", ["text", "score"], rows)
-    console.table("Pictures", ["picture", "score"], [[hit.file_name, hit.score] for hit in pictures])
+    console.table("Images", ["image", "score"], [[hit.file_name, hit.score] for hit in images])
     if out is not None:
-        _write_sheet(out, image, [hit.file_name for hit in pictures], folder)
-        console.say(f"The pictures are in {out}.")
-    console.write_json(json, {"index": str(index), **_told(text, image, pictures, texts)})
+        _write_sheet(out, image, [hit.file_name for hit in images], folder)
+        console.say(f"The images are in {out}.")
+    console.write_json(json, {"index": str(index), **_told(text, image, images, texts)})
 
 
-def _told(text: str | None, image: Path | None, pictures: Any, texts: Any) -> dict[str, Any]:
+def _told(text: str | None, image: Path | None, images: Any, texts: Any) -> dict[str, Any]:
     """What was found, for JSON."""
     told: dict[str, Any] = {"text": text} if image is None else {"image": str(image)}
-    told["pictures"] = [{"file_name": hit.file_name, "score": hit.score} for hit in pictures]
+    told["images"] = [{"file_name": hit.file_name, "score": hit.score} for hit in images]
     if image is not None:
         told["texts"] = [{"text": hit.text, "file_name": hit.file_name, "score": hit.score} for hit in texts]
     return told
 
 
 def _square(path: Path, size: int) -> Any:
-    """The centre square of a file's picture, as models read it."""
-    from tavq.data.images import load_picture
+    """The centre square of a file's image, as models read it."""
+    from tavq.data.images import load_image
     from tavq.data.transforms import prepare, to_float
 
-    return to_float(prepare(load_picture(path), size))[None]
+    return to_float(prepare(load_image(path), size))[None]
 
 
 def _write_sheet(out: Path, asked: Path | None, names: list[str], folder: Path) -> None:

@@ -53,7 +53,7 @@ def train(
 ) -> None:
     """Trains a task on the codes of a tokenizer, which stays as it is.
 
-    Every picture becomes tokens once, at the start; they are kept in the run folder.
+    Every image becomes tokens once, at the start; they are kept in the run folder.
 
     Example: tavq task train unconditional-tiny --tokenizer run --data scenes --out drawer
 
@@ -136,10 +136,10 @@ def evaluate(
         split: train, val or test.
         text: The text store, where the task reads text; by default DATA/text.
         features: Feature networks of the distances: `scenes`, `squeezenet=FILE`, `inception=FILE`, `lpips=FILE`.
-        aligned: A tokenizer with an aligner, in whose space drawn pictures look for their texts; of a task that reads
+        aligned: A tokenizer with an aligner, in whose space drawn images look for their texts; of a task that reads
             text.
         reader: A model of the task vqa, which is asked the data set's questions about what was drawn.
-        limit: Measure only so many pictures, and copy from as many training pictures.
+        limit: Measure only so many images, and copy from as many training images.
         temperature: Of tasks that draw, as of `tavq generate`; so are the next four.
         top_k: Draw among so many of the likeliest tokens only.
         top_p: Draw among the likeliest tokens that together have this probability only.
@@ -237,7 +237,7 @@ def generate(
     width: Count | None = None,
     animate: bool = False,
 ) -> None:
-    """Draws pictures and writes them, with a grid of all of them.
+    """Draws images and writes them, with a grid of all of them.
 
     Example: tavq generate drawer --count 16 --seed 1 --out drawn
 
@@ -248,16 +248,16 @@ def generate(
         segmentation: A map of classes to draw after (PNG, a class number a pixel); may be given several times.
         text_encoder: Where the text encoder of the training is, if it was a folder.
         out: The folder to write; by default RUN/generated. What was drawn there before is replaced.
-        seed: The same seed draws the same pictures.
-        temperature: Below 1 likelier pictures, above 1 stranger ones; 0 takes the likeliest tokens.
+        seed: The same seed draws the same images.
+        temperature: Below 1 likelier images, above 1 stranger ones; 0 takes the likeliest tokens.
         top_k: Draw among so many of the likeliest tokens only.
         top_p: Draw among the likeliest tokens that together have this probability only.
         guidance: How much farther towards the condition; 1 for none.
         steps: Passes, of tasks that fill in many tokens at once.
-        height: Of the pictures in pixels, where it is not the model's own but larger; drawn through a window of that
+        height: Of the images in pixels, where it is not the model's own but larger; drawn through a window of that
             size, by tasks that can. So for the width.
         width: See height.
-        animate: Write grid.gif too: how the pictures came to be, the first 64 of them.
+        animate: Write grid.gif too: how the images came to be, the first 64 of them.
     """
     import torch
 
@@ -276,11 +276,11 @@ def generate(
     generator = torch.Generator(default_device()).manual_seed(seed)
     film = Film() if animate else None
     with console.bar("Drawing", asked.count) as bar:
-        pictures = draw(model, asked, sampling, generator, bar, film)
+        images = draw(model, asked, sampling, generator, bar, film)
     states = film.states() if film is not None else []
     pages = [grid(page) for page in shown(model, model.task.laid(asked), states)]
-    _write(place, repeated(len(prompt) or len(segmentation), count), pictures, pages)
-    console.say(f"Drawn: {asked.count:,}. The pictures are in {place}, all of them in {place / 'grid.png'}.")
+    _write(place, repeated(len(prompt) or len(segmentation), count), images, pages)
+    console.say(f"Drawn: {asked.count:,}. The images are in {place}, all of them in {place / 'grid.png'}.")
 
 
 def complete(
@@ -298,19 +298,19 @@ def complete(
     steps: Count | None = None,
     animate: bool = False,
 ) -> None:
-    """Draws the hidden part of a picture anew.
+    """Draws the hidden part of an image anew.
 
     Example: tavq complete filler scenes/images/000000.png --mask centre --out completed
 
     Args:
         run: A task's model folder, run folder or hub name.
-        image: The picture.
+        image: The image.
         mask: What is hidden: left, right, top, bottom, centre, a box x,y,w,h in pixels of the square that is coded,
             or a PNG that is not black where it is hidden.
         count: How many completions.
         out: The folder to write; by default RUN/completed. What was drawn there before is replaced.
-        seed: The same seed draws the same pictures.
-        temperature: Below 1 likelier pictures, above 1 stranger ones.
+        seed: The same seed draws the same images.
+        temperature: Below 1 likelier images, above 1 stranger ones.
         top_k: Draw among so many of the likeliest tokens only.
         top_p: Draw among the likeliest tokens that together have this probability only.
         steps: Passes, of tasks that fill in many tokens at once.
@@ -319,7 +319,7 @@ def complete(
     import torch
 
     from tavq.core.devices import default_device
-    from tavq.data.images import load_picture
+    from tavq.data.images import load_image
     from tavq.data.transforms import prepare, to_float
     from tavq.tasks.animation import GREY, Film, shown
     from tavq.tasks.completion import complete as fill
@@ -332,20 +332,20 @@ def complete(
     model.task.check(sampling)
     place = _replaceable(out or beside(run, "completed"))
     size = int(model.facts["size"])
-    picture = load_picture(image)
-    square = to_float(prepare(picture, size))[None].to(default_device())
-    height, width = picture.shape[:2]
+    whole = load_image(image)
+    square = to_float(prepare(whole, size))[None].to(default_device())
+    height, width = whole.shape[:2]
     hidden = read_mask(mask, height, width, size).to(default_device())
     generator = torch.Generator(default_device()).manual_seed(seed)
     film = Film() if animate else None
-    pictures = fill(model, square.expand(count, -1, -1, -1), hidden.expand(count, -1, -1), sampling, generator, film)
+    images = fill(model, square.expand(count, -1, -1, -1), hidden.expand(count, -1, -1), sampling, generator, film)
     both = torch.cat([square, square.masked_fill(hidden, GREY)])
     states = film.states() if film is not None else []
     drawn = shown(model, model.config.layout, states)
     pages = [grid(torch.cat([both, torch.where(hidden, page, square)])) for page in drawn]
     names = ["original", "hidden", *(f"completed-{number}" for number in range(1, count + 1))]
-    _write(place, names, torch.cat([both, pictures]), pages)
-    console.say(f"{count:,} completions are in {place}, beside the picture in {place / 'grid.png'}.")
+    _write(place, names, torch.cat([both, images]), pages)
+    console.say(f"{count:,} completions are in {place}, beside the image in {place / 'grid.png'}.")
 
 
 def _sampling(temperature: float, top_k: int | None, top_p: float | None, guidance: float, steps: int | None) -> Any:
@@ -371,8 +371,8 @@ def beside(run: str, name: str) -> Path:
     return Path(run) / name
 
 
-def _write(place: Path, names: list[str], pictures: Any, pages: list[Any]) -> None:
-    """Each picture by its name, all of them as one grid, and the pages of an animation where there are such.
+def _write(place: Path, names: list[str], images: Any, pages: list[Any]) -> None:
+    """Each image by its name, all of them as one grid, and the pages of an animation where there are such.
 
     What was drawn there before is replaced.
     """
@@ -383,8 +383,8 @@ def _write(place: Path, names: list[str], pictures: Any, pages: list[Any]) -> No
     from tavq.tasks.generation import grid
 
     with write_folder(place) as folder:
-        for name, picture in zip(names, pictures, strict=True):
-            (folder / f"{name}.png").write_bytes(png_bytes(to_uint8(picture).permute(1, 2, 0).cpu().numpy()))
-        (folder / "grid.png").write_bytes(png_bytes(grid(pictures)))
+        for name, image in zip(names, images, strict=True):
+            (folder / f"{name}.png").write_bytes(png_bytes(to_uint8(image).permute(1, 2, 0).cpu().numpy()))
+        (folder / "grid.png").write_bytes(png_bytes(grid(images)))
         if pages:
             (folder / "grid.gif").write_bytes(gif_bytes(pages))

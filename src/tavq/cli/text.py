@@ -15,7 +15,7 @@ from tavq.cli.console import Count
 from tavq.core.errors import UsageError
 
 SHOWN = 10
-"""Pictures without text that are named; all of them are in the store's faults.jsonl."""
+"""Images without text that are named; all of them are in the store's faults.jsonl."""
 
 LONGEST = 100
 """Characters of a unit that is shown."""
@@ -61,7 +61,7 @@ def text(
         splitter: `pattern` (no downloads) or `corpora` (TextBlob's corpora, where they are installed).
         out: The text store; by default FOLDER/text.
         whole: Also keep the token vectors of each whole text (for LG-VQ, and TA-VQ without multi-granularity).
-        stats: Print what was found: units a picture, vocabulary, repeats, what was left out, ten samples to read.
+        stats: Print what was found: units an image, vocabulary, repeats, what was left out, ten samples to read.
         word_graph: Also keep the adjectives and nouns with their vectors and which modifies which (for codebooks made
             of words). A store that is made anew keeps the kinds of tables that the old one had.
         fewest: With --word-graph, words are kept that were seen more often than this.
@@ -70,7 +70,7 @@ def text(
         half: Keep the vectors as float16, half the size; readers still give float32.
         device: Where to encode; by default a GPU where there is one.
         jobs: Processes that split texts; by default one for each processor.
-        shard: Only one part of the pictures, i/n, into the store OUT-i-of-n.
+        shard: Only one part of the images, i/n, into the store OUT-i-of-n.
         merge: Join the parts OUT-1-of-n to OUT-n-of-n, which stand beside each other, into OUT.
         json: Also write the counts to this file.
     """
@@ -112,7 +112,7 @@ def _check_flags(
 
 
 class Texts:
-    """The key and the text of each picture of a data set, or of a part of it; each call reads from the start."""
+    """The key and the text of each image of a data set, or of a part of it; each call reads from the start."""
 
     def __init__(self, folder: Path, shard: Any) -> None:
         self.folder, self.shard = folder, shard
@@ -225,18 +225,18 @@ def tell(store: Any, whole: bool) -> dict[str, Any]:
 
     found = read_statistics(store)
     rows = [
-        [name, level.units, level.distinct, level.share, level.a_picture, *level.quantiles, level.without, level.once]
+        [name, level.units, level.distinct, level.share, level.a_image, *level.quantiles, level.without, level.once]
         for name, level in found.levels.items()
     ]
-    columns = ["granularity", "units", "distinct", "share distinct", "a picture", "5 %", "median", "95 %"]
-    console.table("Text store", [*columns, "pictures without", "met once"], rows)
+    columns = ["granularity", "units", "distinct", "share distinct", "an image", "5 %", "median", "95 %"]
+    console.table("Text store", [*columns, "images without", "met once"], rows)
     if whole:
         _tell_samples(found)
     if found.faults:
-        console.table("Left out", ["reason", "pictures"], [[why, count] for why, count in found.faults.items()])
+        console.table("Left out", ["reason", "images"], [[why, count] for why, count in found.faults.items()])
         for key, reason in store.faults()[:SHOWN]:
             console.say(f"{key}: {reason}")
-    console.say(f"Pictures whose text is in {store.folder}: {found.pictures:,}.")
+    console.say(f"Images whose text is in {store.folder}: {found.images:,}.")
     return asdict(found) | {"text_store": str(store.folder)}
 
 

@@ -49,8 +49,8 @@ def evaluate(
         split: train, val or test.
         text: The text store; by default DATA/text where it exists.
         features: Feature networks of the distances: `scenes`, `squeezenet=FILE`, `inception=FILE`, `lpips=FILE`.
-        limit: Measure only so many pictures.
-        size: Side of the pictures; by default the size the model was trained at.
+        limit: Measure only so many images.
+        size: Side of the images; by default the size the model was trained at.
         json: Write the figures to this file too.
     """
     from tavq.ops.collective import rank, together
@@ -148,28 +148,28 @@ def open_network(name: str) -> Any:
 
 
 def data_config(folder: Path, size: int | None) -> Any:
-    """How pictures are brought to the size a model was trained at, or another."""
+    """How images are brought to the size a model was trained at, or another."""
     from tavq.core.config import build
     from tavq.data.loader import DataConfig
     from tavq.model_folder import read_model_config
 
     trained = read_model_config(folder).get("size")
     if size is None and not isinstance(trained, int):
-        raise UsageError(f"{folder / 'config.json'} does not say which picture size it was trained at; give --size.")
-    return build(DataConfig, {"size": trained if size is None else size}, "The pictures")
+        raise UsageError(f"{folder / 'config.json'} does not say which image size it was trained at; give --size.")
+    return build(DataConfig, {"size": trained if size is None else size}, "The images")
 
 
 def encode(model: str, source: Path, /, *, out: Path, size: Count | None = None, split: str | None = None) -> None:
-    """Turns pictures into indices.
+    """Turns images into indices.
 
     Example: tavq encode run scenes --out tokens.safetensors
 
     Args:
         model: A model folder, a run folder or a hub name.
-        source: A folder data set, a folder of pictures or one picture.
+        source: A folder data set, a folder of images or one image.
         out: The safetensors file: `indices` [n h w] ([n h w c] where the codebook has c > 1 parts), and the file names
             in its metadata.
-        size: Side of the pictures; by default the size the model was trained at.
+        size: Side of the images; by default the size the model was trained at.
         split: Only this split of the data set.
     """
     import json
@@ -185,14 +185,14 @@ def encode(model: str, source: Path, /, *, out: Path, size: Count | None = None,
     tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
     keys: list[str] = []
     parts = []
-    batches, faults = open_pictures(source, folder, size, split)
+    batches, faults = open_images(source, folder, size, split)
     with console.bar("Encoding") as bar:
         for batch in batches:
             parts.append(tokenizer.encode(batch.images.to(default_device())).cpu())
             keys.extend(batch.keys)
             bar(len(keys))
     if not keys:
-        raise DataError(f"Not one picture of {source} could be read: {faults[0] if faults else 'it holds none'}.")
+        raise DataError(f"Not one image of {source} could be read: {faults[0] if faults else 'it holds none'}.")
     metadata = {
         "keys": json.dumps(keys, ensure_ascii=False),
         "entries": str(tokenizer.entries),
@@ -200,33 +200,33 @@ def encode(model: str, source: Path, /, *, out: Path, size: Count | None = None,
     }
     files.write_tensors(out, {"indices": torch.cat(parts).to(torch.int32)}, metadata)
     console.tell_faults(faults)
-    console.say(f"{len(keys):,} pictures are in {out}.")
+    console.say(f"{len(keys):,} images are in {out}.")
 
 
-def open_pictures(source: Path, folder: Path, size: int | None, split: str | None) -> tuple[Any, list[Any]]:
-    """Ordered batches of a data set, a folder of pictures or one picture, and the list of what could not be read."""
+def open_images(source: Path, folder: Path, size: int | None, split: str | None) -> tuple[Any, list[Any]]:
+    """Ordered batches of a data set, a folder of images or one image, and the list of what could not be read."""
     from tavq.data.folder import FolderDataset
-    from tavq.data.images import load_picture
+    from tavq.data.images import load_image
     from tavq.data.loader import EvaluationLoader
     from tavq.data.transforms import prepare, to_float
     from tavq.interfaces import Batch
 
     config = data_config(folder, size)
     if source.is_file():
-        return [Batch(to_float(prepare(load_picture(source), config.size)[None]), (source.name,))], []
+        return [Batch(to_float(prepare(load_image(source), config.size)[None]), (source.name,))], []
     loader = EvaluationLoader(FolderDataset(source, split), config, BATCH)
     return loader, loader.faults
 
 
 def decode(model: str, tokens: Path, /, *, out: Path) -> None:
-    """Turns indices back into pictures.
+    """Turns indices back into images.
 
-    Example: tavq decode run tokens.safetensors --out pictures
+    Example: tavq decode run tokens.safetensors --out images
 
     Args:
         model: The model that made the indices.
         tokens: A file that `tavq encode` wrote.
-        out: A folder; each picture keeps its name, with the ending .png.
+        out: A folder; each image keeps its name, with the ending .png.
     """
     import torch
 
@@ -243,7 +243,7 @@ def decode(model: str, tokens: Path, /, *, out: Path) -> None:
     indices, keys = read_tokens(tokens)
     check_maker(tokens, folder, tokenizer.entries)
     if not keys:
-        raise FileError(f"{tokens} holds no pictures.")
+        raise FileError(f"{tokens} holds no images.")
     names = png_names(keys)
     with console.bar("Decoding", len(keys)) as bar:
         for start in range(0, len(keys), BATCH):
@@ -252,7 +252,7 @@ def decode(model: str, tokens: Path, /, *, out: Path) -> None:
             for name, image in zip(names[start : start + BATCH], images, strict=True):
                 save_png(files.inside(out, name), image)
             bar(min(start + BATCH, len(keys)))
-    console.say(f"{len(keys):,} pictures are in {out}.")
+    console.say(f"{len(keys):,} images are in {out}.")
 
 
 def check_maker(tokens: Path, folder: Path, entries: int) -> None:
@@ -271,7 +271,7 @@ def check_maker(tokens: Path, folder: Path, entries: int) -> None:
         )
     own = read_model_config(folder).get("sha256")
     if told.get("model", own) != own:
-        console.say(f"{tokens} was made by another model than {folder}; the pictures may mean nothing.")
+        console.say(f"{tokens} was made by another model than {folder}; the images may mean nothing.")
 
 
 def png_names(keys: Sequence[str]) -> list[str]:

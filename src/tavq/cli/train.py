@@ -98,12 +98,12 @@ def _train(chosen: Any, data: Path, out: Path, resume: bool, text: Path | None, 
 
 
 def tell_changed(store: Any, dataset: Any) -> None:
-    """Says which pictures have another text now than when the store was made."""
+    """Says which images have another text now than when the store was made."""
     changed = store.changed((record.file_name, record.text or "") for record in dataset)
     if changed:
         first = ", ".join(changed[:3])
         console.say(
-            f"The text of {len(changed):,} pictures ({first}{', …' * (len(changed) > 3)}) is another one than when "
+            f"The text of {len(changed):,} images ({first}{', …' * (len(changed) > 3)}) is another one than when "
             f"{store.folder} was made, and training reads the old one; make it anew with: tavq text {dataset.folder} "
             f"--encoder {store.manifest.encoder.name}"
         )
@@ -123,7 +123,7 @@ def encode_text(dataset: Any, model: Any) -> None:
 
 
 def held_out(data: Path) -> Any:
-    """The first of the val and test splits that has pictures, None where neither has."""
+    """The first of the val and test splits that has images, None where neither has."""
     from tavq.core.errors import TavqError
     from tavq.data.folder import FolderDataset
 

@@ -1,4 +1,4 @@
-"""`tavq ask`, `tavq caption` and their like: what a trained task says of a picture."""
+"""`tavq ask`, `tavq caption` and their like: what a trained task says of an image."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,13 +25,13 @@ def add_to(app: App) -> None:
 
 
 def ask(run: str, image: Path, question: str, /, *, count: Count = SHOWN, json: Path | None = None) -> None:
-    """Answers a question about a picture.
+    """Answers a question about an image.
 
     Example: tavq ask answerer scenes/images/000005.png "what is the color of the barn"
 
     Args:
         run: A model of the task vqa: its model folder, run folder or hub name.
-        image: The picture; its centre square is read.
+        image: The image; its centre square is read.
         question: In the words of the training questions.
         count: How many answers to show, the likeliest first.
         json: Write them to this file too.
@@ -60,7 +60,7 @@ def caption(
     json: Path | None = None,
     references: Path | None = None,
 ) -> None:
-    """Writes captions of pictures, or of a split of a folder data set.
+    """Writes captions of images, or of a split of a folder data set.
 
     Captions are searched by beams, or drawn where a temperature is given. What --json and --references write is what
     tavq metrics captions reads.
@@ -69,13 +69,13 @@ def caption(
 
     Args:
         run: A model of the task captioning: its model folder, run folder or hub name.
-        images: Pictures, of which the centre square is read; or one folder data set.
-        count: How many captions of each picture; of a search the best first.
+        images: Images, of which the centre square is read; or one folder data set.
+        count: How many captions of each image; of a search the best first.
         beams: Beginnings that the search keeps; by default those of the recipe.
         temperature: Draw the words: below 1 likelier ones, above 1 stranger ones.
         top_p: Draw among the likeliest words that together have this probability only.
         top_k: Draw among so many of the likeliest words only.
-        seed: The same seed draws the same captions of a picture of the same file name.
+        seed: The same seed draws the same captions of an image of the same file name.
         split: Of a folder data set: train, val or test.
         json: Write the captions to this file too.
         references: Of a folder data set: write its own captions to this file.
@@ -106,9 +106,9 @@ def caption(
         written = {row["image_id"] for row in rows}
         files.write_json(references, {key: texts for key, texts in known.items() if key in written})
     if dataset is None or json is None:
-        console.table("Captions", ["picture", "caption"], [[row["image_id"], row["caption"]] for row in rows])
+        console.table("Captions", ["image", "caption"], [[row["image_id"], row["caption"]] for row in rows])
     else:
-        console.say(f"The captions of {len(rows) // count:,} pictures are in {json}.")
+        console.say(f"The captions of {len(rows) // count:,} images are in {json}.")
 
 
 def _writing(
@@ -130,44 +130,44 @@ def _writing(
 
 
 def _dataset(images: Sequence[Path], split: str, references: Path | None) -> Any:
-    """The folder data set that is meant, None where pictures are."""
+    """The folder data set that is meant, None where images are."""
     from tavq.data.folder import FolderDataset
 
     if not images:
-        raise UsageError("No picture is named; give pictures, or one folder data set.")
+        raise UsageError("No image is named; give images, or one folder data set.")
     folders = [image for image in images if image.is_dir()]
     if folders and len(images) > 1:
-        raise UsageError(f"{folders[0]} is a folder; give pictures, or one folder data set alone.")
+        raise UsageError(f"{folders[0]} is a folder; give images, or one folder data set alone.")
     if not folders and references is not None:
-        raise UsageError("--references are the captions of a folder data set; give one in the place of pictures.")
+        raise UsageError("--references are the captions of a folder data set; give one in the place of images.")
     return FolderDataset(folders[0], split) if folders else None
 
 
 def ground(run: str, image: Path, phrase: str, /, *, out: Path | None = None, json: Path | None = None) -> None:
-    """Finds what a phrase speaks of in a picture: its box, and where in the picture the phrase looks.
+    """Finds what a phrase speaks of in an image: its box, and where in the image the phrase looks.
 
     Example: tavq ground finder scenes/images/000005.png "the red barn" --out found.png
 
     Args:
         run: A model of the task grounding: its model folder, run folder or hub name.
-        image: The picture; its centre square is read.
+        image: The image; its centre square is read.
         phrase: In the words of the training phrases.
-        out: The picture to write, with the box and, beside it, the heat map; by default RUN/grounded.png.
-        json: Write the box in pixels of the picture, and the heat map, to this file too.
+        out: The image to write, with the box and, beside it, the heat map; by default RUN/grounded.png.
+        json: Write the box in pixels of the image, and the heat map, to this file too.
     """
     from tavq.cli.tasks import beside
-    from tavq.data.boxes import in_picture
-    from tavq.data.images import load_picture, save_png
-    from tavq.report.task.grounding_overlay import grounded_picture
+    from tavq.data.boxes import in_image
+    from tavq.data.images import load_image, save_png
+    from tavq.report.task.grounding_overlay import grounded_image
 
     model = _loaded(run, "ground")
     place = out or beside(run, "grounded.png")
     _tell(model.task.phrases.notes(phrase))
     [found] = model.task.ground(_look(model, image), [phrase])
-    picture = load_picture(image)
-    box = in_picture(found.box, *picture.shape[:2])
+    pixels = load_image(image)
+    box = in_image(found.box, *pixels.shape[:2])
     heat = None if found.heat is None else found.heat.cpu().numpy()
-    save_png(place, grounded_picture(picture, box, heat))
+    save_png(place, grounded_image(pixels, box, heat))
     console.table(phrase, ["left", "top", "width", "height"], [[round(edge, 1) for edge in box]])
     most = (
         "" if heat is None else f" The brightest patch has {heat.max():.0%} of the look, the darkest {heat.min():.0%}."
@@ -178,13 +178,13 @@ def ground(run: str, image: Path, phrase: str, /, *, out: Path | None = None, js
 
 
 def fill(run: str, image: Path, caption: str, /, *, count: Count = SHOWN, json: Path | None = None) -> None:
-    """Says which words are missing in a caption of a picture; ___ stands for each.
+    """Says which words are missing in a caption of an image; ___ stands for each.
 
     Example: tavq fill filler scenes/images/000005.png "a ___ barn beside a lake"
 
     Args:
         run: A model of the task masked-words: its model folder, run folder or hub name.
-        image: The picture; its centre square is read.
+        image: The image; its centre square is read.
         caption: In the words of the training captions, with ___ in place of the missing ones.
         count: How many words to show for each, the likeliest first.
         json: Write them to this file too.
@@ -211,18 +211,18 @@ def _loaded(run: str, command: str) -> Any:
 
 
 def _look(model: Any, image: Path) -> Any:
-    """What the task sees of one picture."""
+    """What the task sees of one image."""
     from tavq.core.devices import default_device
-    from tavq.data.images import load_picture
+    from tavq.data.images import load_image
     from tavq.data.transforms import prepare, to_float
     from tavq.tasks.understanding import look
 
-    square = to_float(prepare(load_picture(image), int(model.facts["size"])))[None].to(default_device())
-    return look(model.tokenizer, model.config.layout, model.config.task.picture, square)
+    square = to_float(prepare(load_image(image), int(model.facts["size"])))[None].to(default_device())
+    return look(model.tokenizer, model.config.layout, model.config.task.image, square)
 
 
 def _look_through(model: Any, dataset: Any) -> Iterator[tuple[list[str], Any]]:
-    """Names and what the task sees, of the pictures of a data set that can be read."""
+    """Names and what the task sees, of the images of a data set that can be read."""
     from tavq.core.devices import default_device
     from tavq.data.loader import DataConfig, EvaluationLoader
     from tavq.tasks.understanding import look
@@ -232,7 +232,7 @@ def _look_through(model: Any, dataset: Any) -> Iterator[tuple[list[str], Any]]:
     with console.bar("Captioning", len(dataset)) as bar:
         for batch in loader:
             images = batch.images.to(default_device())
-            yield list(batch.keys), look(model.tokenizer, model.config.layout, model.config.task.picture, images)
+            yield list(batch.keys), look(model.tokenizer, model.config.layout, model.config.task.image, images)
             done += len(batch.keys)
             bar(done)
     console.tell_faults(loader.faults)

@@ -17,7 +17,7 @@ class UsageError(TavqError):
 
 
 class DataError(TavqError):
-    """The data cannot be used: a broken picture, an empty caption, a path that leaves its folder."""
+    """The data cannot be used: a broken image, an empty caption, a path that leaves its folder."""
 
 
 class FileError(TavqError):

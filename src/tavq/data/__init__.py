@@ -1,1 +1,1 @@
-"""Pictures and captions: the embedded scenes, the folder data set, the loader."""
+"""Images and captions: the embedded scenes, the folder data set, the loader."""

@@ -1,4 +1,4 @@
-"""Boxes in the square that is seen of a picture, and back."""
+"""Boxes in the square that is seen of an image, and back."""
 
 from tavq.data.records import Box
 from tavq.data.transforms import centre_square
@@ -8,13 +8,13 @@ LEAST_LEFT = 0.5
 
 
 def in_square(box: Box, height: int, width: int) -> Box | None:
-    """A box of a picture in shares of the side of its centre square, cut off at the square's edges.
+    """A box of an image in shares of the side of its centre square, cut off at the square's edges.
 
     None where less than half of its area is left.
 
     Args:
-        box: in pixels of the upright picture.
-        height: of the upright picture; `width` likewise.
+        box: in pixels of the upright image.
+        height: of the upright image; `width` likewise.
     """
     top, left, side = centre_square(height, width)
     x, y, w, h = box
@@ -24,8 +24,8 @@ def in_square(box: Box, height: int, width: int) -> Box | None:
     return kept if kept[2] * kept[3] * side**2 >= LEAST_LEFT * w * h > 0 and min(kept[2:]) > 0 else None
 
 
-def in_picture(box: Box, height: int, width: int) -> Box:
-    """A box in shares of the side of the centre square, in pixels of the picture; the inverse of `in_square`."""
+def in_image(box: Box, height: int, width: int) -> Box:
+    """A box in shares of the side of the centre square, in pixels of the image; the inverse of `in_square`."""
     top, left, side = centre_square(height, width)
     x, y, w, h = box
     return (x * side + left, y * side + top, w * side, h * side)

@@ -1,4 +1,4 @@
-"""Texts that a model wrote about the pictures of a data set: long_text.jsonl and its shards, all read together."""
+"""Texts that a model wrote about the images of a data set: long_text.jsonl and its shards, all read together."""
 
 from array import array
 from collections.abc import Iterator
@@ -21,9 +21,9 @@ FILES = 2 ** (FAULT_BIT - PLACE_BITS)
 
 
 class Descriptions:
-    """The descriptions of a folder data set, found by picture; memory is 16 bytes a line, and 48 while opening.
+    """The descriptions of a folder data set, found by image; memory is 16 bytes a line, and 48 while opening.
 
-    Every `long_text*.jsonl` of the folder is read. Of a picture's lines the newest by their `time` that has a text
+    Every `long_text*.jsonl` of the folder is read. Of an image's lines the newest by their `time` that has a text
     wins, and where none has one, the newest that says why; a line without a `time` is older than all that have one,
     and of the same time the one that comes later wins, in the order of the files' names and of their lines. With
     `model` and `prompt`, only lines of both count.
@@ -43,7 +43,7 @@ class Descriptions:
         for number in range(len(self._files)):
             self._scan(number, keys, times, places)
         unsorted = np.asarray(keys, np.uint64)
-        # by picture, then by time; stable: of the same time they stay in the order they came
+        # by image, then by time; stable: of the same time they stay in the order they came
         order = np.lexsort((np.asarray(times, np.uint64), unsorted))
         self._keys = unsorted[order]
         self._places = np.asarray(places, np.uint64)[order]
@@ -72,7 +72,7 @@ class Descriptions:
         return len(self._keys)
 
     def find(self, file_name: str) -> Description | None:
-        """The picture's description: its newest text, or else why there is none; None where no line knows it."""
+        """The image's description: its newest text, or else why there is none; None where no line knows it."""
         reason = None
         for description in self._of(file_name):
             if description.text is not None:
@@ -81,12 +81,12 @@ class Descriptions:
         return reason
 
     def text(self, file_name: str) -> str | None:
-        """The picture's newest text, or None."""
+        """The image's newest text, or None."""
         found = self.find(file_name)
         return found.text if found is not None else None
 
     def _of(self, file_name: str) -> Iterator[Description]:
-        """The picture's descriptions, the newest first. The name is compared too: two may have the same key."""
+        """The image's descriptions, the newest first. The name is compared too: two may have the same key."""
         key = np.uint64(name_hash(file_name))
         first, end = (int(np.searchsorted(self._keys, key, side)) for side in ("left", "right"))
         for index in reversed(range(first, end)):

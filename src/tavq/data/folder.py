@@ -1,4 +1,4 @@
-"""The folder data set: pictures anywhere under a folder and one line of metadata.jsonl for each."""
+"""The folder data set: images anywhere under a folder and one line of metadata.jsonl for each."""
 
 import hashlib
 import math
@@ -18,7 +18,7 @@ from tavq.core.errors import DataError, FileError, TavqError, UsageError
 from tavq.core.files import MAX_JSON, inside, read_bytes
 from tavq.core.jsonl import raw_lines
 from tavq.data.descriptions import Descriptions
-from tavq.data.images import SUFFIXES, check_picture, load_segmentation
+from tavq.data.images import SUFFIXES, check_image, load_segmentation
 from tavq.data.records import (
     MAX_LINE,
     METADATA,
@@ -50,11 +50,11 @@ class FolderDataset:
 
     A line that cannot be read, or whose `file_name` or `split` cannot be used, is left out; any other field that
     cannot be used is left out of its record. Each becomes a fault. Unknown fields are ignored, since other readers
-    of this layout use them. Without metadata.jsonl every picture file is a training record without text.
+    of this layout use them. Without metadata.jsonl every image file is a training record without text.
 
     A record without a `long_text` of its own takes the one that a model described it with (`long_text*.jsonl`).
 
-    Raises UsageError when there is no folder, no picture, or none in `split`.
+    Raises UsageError when there is no folder, no image, or none in `split`.
     """
 
     def __init__(self, folder: Path, split: str | None = None) -> None:
@@ -62,7 +62,7 @@ class FolderDataset:
         self.split = split
         everything, self.faults, data = _read(folder)
         self.fingerprint = hashlib.sha256(data).hexdigest()
-        """The SHA-256 of metadata.jsonl (of the list of names where there is none): which pictures a run has seen.
+        """The SHA-256 of metadata.jsonl (of the list of names where there is none): which images a run has seen.
 
         Descriptions are not in it: they come while a data set is used, and which text a run has seen is told by the
         hash of its text store.
@@ -87,7 +87,7 @@ class FolderDataset:
         return chosen
 
     def path(self, file_name: str) -> Path:
-        """Where a picture or segmentation of this data set lies; FileError when that is outside the folder."""
+        """Where an image or segmentation of this data set lies; FileError when that is outside the folder."""
         return inside(self.folder, file_name)
 
 
@@ -101,7 +101,7 @@ def training_split(dataset: FolderDataset, limit: int | None = None) -> FolderDa
 def _read(folder: Path) -> tuple[list[Record], list[Fault], bytes]:
     """The records, the faults, and the bytes whose hash stands for the data."""
     metadata = _metadata(folder)
-    records, faults, data = _read_metadata(folder, metadata) if metadata.exists() else _list_pictures(folder)
+    records, faults, data = _read_metadata(folder, metadata) if metadata.exists() else _list_images(folder)
     with Descriptions(folder) as descriptions:
         if descriptions:
             records = [_described(record, descriptions) for record in records]
@@ -124,7 +124,7 @@ def _nothing(dataset: FolderDataset, everything: list[Record]) -> TavqError:
     splits = Counter(record.split for record in everything)
     if splits:
         known = ", ".join(f"{name} ({splits[name]})" for name in SPLITS if name in splits)
-        return UsageError(f"{dataset.folder} has no pictures in the split {dataset.split!r}; it has: {known}.")
+        return UsageError(f"{dataset.folder} has no images in the split {dataset.split!r}; it has: {known}.")
     if dataset.faults:
         return _unusable(dataset.folder, dataset.faults, len(dataset.faults))
     return _empty(dataset.folder)
@@ -132,22 +132,22 @@ def _nothing(dataset: FolderDataset, everything: list[Record]) -> TavqError:
 
 def _unusable(folder: Path, faults: Sequence[Fault], count: int) -> DataError:
     metadata = folder / METADATA
-    what = f"{metadata} has no usable line" if metadata.exists() else f"{folder} has no usable picture"
+    what = f"{metadata} has no usable line" if metadata.exists() else f"{folder} has no usable image"
     return DataError(f"{what}; {count} faults, first: {faults[0]}.")
 
 
 def _empty(folder: Path) -> UsageError:
-    return UsageError(f"{folder} holds no pictures; put {', '.join(sorted(SUFFIXES))} files into it.")
+    return UsageError(f"{folder} holds no images; put {', '.join(sorted(SUFFIXES))} files into it.")
 
 
-def _list_pictures(folder: Path) -> tuple[list[Record], list[Fault], bytes]:
+def _list_images(folder: Path) -> tuple[list[Record], list[Fault], bytes]:
     faults = Faults(keep=math.inf)
     records = list(_listed(folder, faults))
     return records, faults.first, "\n".join(record.file_name for record in records).encode()
 
 
 def _listed(folder: Path, faults: Faults) -> Iterator[Record]:
-    """A record of every picture file, in the order of their names."""
+    """A record of every image file, in the order of their names."""
     for name in _names(folder, ""):
         if UNPRINTABLE.search(name):  # a line about it could not be read back; half a surrogate is a name in no UTF-8
             faults.add([Fault(ascii(name), "the name holds control characters or broken Unicode; rename the file")])
@@ -160,7 +160,7 @@ def _listed(folder: Path, faults: Faults) -> Iterator[Record]:
 
 
 def _names(folder: Path, above: str) -> Iterator[str]:
-    """The picture names under a folder, sorted; only one folder's names at a time are held."""
+    """The image names under a folder, sorted; only one folder's names at a time are held."""
     with os.scandir(folder / above) as entries:
         found = sorted(
             f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
@@ -197,7 +197,7 @@ def _read_metadata(folder: Path, path: Path) -> tuple[list[Record], list[Fault],
 
 
 def iter_records(folder: Path, faults: Faults | None = None) -> Iterator[Record]:
-    """The records that FolderDataset holds, one at a time: of a data set of any size with 8 bytes a picture.
+    """The records that FolderDataset holds, one at a time: of a data set of any size with 8 bytes an image.
 
     Descriptions, where there are any, take 16 bytes more. `faults` counts what FolderDataset lists. A name whose
     64-bit hash another name has is taken for its repetition; see `name_hash`.
@@ -284,9 +284,9 @@ class _Seen:
 
 
 def check(folder: Path, progress: Progress | None = None) -> list[Fault]:
-    """Every fault of a folder data set: those of its lines, and of every picture, box and segmentation it names.
+    """Every fault of a folder data set: those of its lines, and of every image, box and segmentation it names.
 
-    Each picture is decoded whole: about 1 ms for 128 pixels a side, 10 ms for a megapixel.
+    Each image is decoded whole: about 1 ms for 128 pixels a side, 10 ms for a megapixel.
     """
     records, faults, _ = _read(folder)
     if not records and not faults:
@@ -302,7 +302,7 @@ def _faults_of(folder: Path, record: Record) -> Iterator[str]:
     path = inside(folder, record.file_name)
     shape = None
     try:
-        shape = check_picture(path)
+        shape = check_image(path)
     except DataError as error:
         yield str(error).removeprefix(f"{path}: ")
     if shape is not None:
@@ -314,11 +314,11 @@ def _faults_of(folder: Path, record: Record) -> Iterator[str]:
 def _faults_of_boxes(record: Record, height: int, width: int) -> Iterator[str]:
     for thing in record.objects:
         if stands_out(thing.box, height, width):
-            yield f"the box {[*thing.box]} of {thing.name!r} leaves the picture of {width} x {height} pixels"
+            yield f"the box {[*thing.box]} of {thing.name!r} leaves the image of {width} x {height} pixels"
 
 
 def stands_out(box: Box, height: int, width: int) -> bool:
-    """Whether a box leaves its picture by more than rounding moves one."""
+    """Whether a box leaves its image by more than rounding moves one."""
     x, y, w, h = box
     return min(x, y) < -SLACK or x + w > width + SLACK or y + h > height + SLACK
 
@@ -330,4 +330,4 @@ def _faults_of_segmentation(path: Path, shape: tuple[int, int] | None) -> Iterat
         yield f"segmentation {str(error).removeprefix(f'{path}: ')}"
         return
     if shape is not None and found != shape:
-        yield f"segmentation has {found[1]} x {found[0]} pixels, the picture {shape[1]} x {shape[0]}"
+        yield f"segmentation has {found[1]} x {found[0]} pixels, the image {shape[1]} x {shape[0]}"

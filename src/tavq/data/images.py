@@ -1,4 +1,4 @@
-"""Picture files in and out: whatever the file holds, plain RGB bytes or one error that names it.
+"""Image files in and out: whatever the file holds, plain RGB bytes or one error that names it.
 
 Files come from strangers. Only six formats are ever tried (never one that starts another program, as EPS does), the
 size is checked before any pixel is decoded, and every way in which decoding can fail ends in a DataError.
@@ -18,7 +18,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 MAX_PIXELS = 64_000_000  # three bytes each when decoded: 192 MB
-MAX_RATIO = 20  # longer side over shorter side; beyond it a square crop shows nothing of the picture
+MAX_RATIO = 20  # longer side over shorter side; beyond it a square crop shows nothing of the image
 WHITE = (255, 255, 255, 255)
 ORIENTATION = 0x0112  # the EXIF tag
 
@@ -33,15 +33,15 @@ TURNS = {
 }
 
 
-def load_picture(path: Path, at_least: int | None = None) -> UInt8[np.ndarray, "y x 3"]:
-    """The picture in a file as RGB bytes, upright.
+def load_image(path: Path, at_least: int | None = None) -> UInt8[np.ndarray, "y x 3"]:
+    """The image in a file as RGB bytes, upright.
 
     The first frame of an animation; transparency over white; 16-bit grey scaled to 8 bits; CMYK and palettes as RGB;
     EXIF orientation applied. With `at_least`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both
     sides keep that many pixels, which is several times faster. It is about the mean of each 2 x 2, 4 x 4 or 8 x 8
     pixels: sharper than the bicubic filter, so that what is measured differs too (docs/protocol.md).
 
-    Raises DataError with the file and the reason: missing, no picture, cut short, over 64 megapixels, longer than 20
+    Raises DataError with the file and the reason: missing, no image, cut short, over 64 megapixels, longer than 20
     times its other side, or of a kind that has no fixed range (32-bit).
     """
     with _opened(path) as image:
@@ -70,12 +70,12 @@ def load_segmentation(path: Path) -> Int[np.ndarray, "y x"]:
             raise DataError(f"{path}: {_reason(error)}") from error
 
 
-def check_picture(path: Path) -> tuple[int, int]:
-    """(height, width) of the upright picture, after decoding it whole and verifying its checksums; else DataError.
+def check_image(path: Path) -> tuple[int, int]:
+    """(height, width) of the upright image, after decoding it whole and verifying its checksums; else DataError.
 
-    Stricter than `load_picture`: a PNG whose end is missing still shows all its pixels, but it was cut.
+    Stricter than `load_image`: a PNG whose end is missing still shows all its pixels, but it was cut.
     """
-    height, width, _ = load_picture(path).shape
+    height, width, _ = load_image(path).shape
     with _opened(path) as image:
         if image.format == "PNG":
             try:
@@ -88,13 +88,13 @@ def check_picture(path: Path) -> tuple[int, int]:
 
 
 def is_turned(path: Path) -> bool:
-    """Whether EXIF turns or mirrors the picture, so that its stored pixels are not the upright ones."""
+    """Whether EXIF turns or mirrors the image, so that its stored pixels are not the upright ones."""
     with _opened(path) as image:
         return _turn(image) is not None
 
 
 def read_shape(path: Path) -> tuple[int, int, bool]:
-    """(height, width) of the upright picture from its header alone, and whether EXIF turns or mirrors it."""
+    """(height, width) of the upright image from its header alone, and whether EXIF turns or mirrors it."""
     with _opened(path) as image:
         try:
             turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
@@ -105,17 +105,17 @@ def read_shape(path: Path) -> tuple[int, int, bool]:
     return (width, height, True) if swapped else (height, width, turn is not None)
 
 
-def save_png(path: Path, picture: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"]) -> None:
+def save_png(path: Path, image: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"]) -> None:
     """Writes a PNG atomically; the same pixels give the same bytes with the same version of zlib."""
-    write_bytes(path, png_bytes(picture))
+    write_bytes(path, png_bytes(image))
 
 
 def png_bytes(
-    picture: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"] | UInt16[np.ndarray, "y x"],
+    image: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"] | UInt16[np.ndarray, "y x"],
 ) -> bytes:
     """The pixels as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", compress_level=6)
+    Image.fromarray(image).save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()
 
 
@@ -128,7 +128,7 @@ def _opened(path: Path) -> Image.Image:
     except DataError:
         raise
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: it is not a picture in one of the formats {', '.join(FORMATS)}") from error
+        raise DataError(f"{path}: it is not an image in one of the formats {', '.join(FORMATS)}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: it has more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:
@@ -157,7 +157,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What brings the picture upright as its EXIF says; unreadable EXIF counts as none, for the pixels are whole."""
+    """What brings the image upright as its EXIF says; unreadable EXIF counts as none, for the pixels are whole."""
     try:
         return TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:

@@ -1,6 +1,6 @@
-"""Batches of pictures with their text: an endless shuffled stream for training, one ordered pass for evaluation.
+"""Batches of images with their text: an endless shuffled stream for training, one ordered pass for evaluation.
 
-The order is a function of (seed, epoch) and every augmentation one of (seed, epoch, picture). The whole state of the
+The order is a function of (seed, epoch) and every augmentation one of (seed, epoch, image). The whole state of the
 stream is therefore one number, the samples consumed: a run that was stopped, or that goes on with other numbers of
 workers or processes, sees what an undisturbed run sees.
 """
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from tavq.core.errors import DataError, TavqError
 from tavq.core.files import inside, parse_json
 from tavq.data.folder import FolderDataset
-from tavq.data.images import load_picture, load_segmentation, read_shape
+from tavq.data.images import load_image, load_segmentation, read_shape
 from tavq.data.palette import Colours, coloured
 from tavq.data.records import Fault
 from tavq.data.texts import gather, text_tables
@@ -35,15 +35,15 @@ ORDER, CHANGE = 0, 1  # what random numbers are drawn for; keeps the two streams
 
 
 class DataConfig(Augment):
-    """How pictures are read.
+    """How images are read.
 
     `size` is the side of the square in pixels, `workers` the number of reading processes (0 reads in the training
-    process itself), `fault_budget` the number of pictures that may be unreadable before the work stops. With
-    `pictures: segmentation` the pictures are the segmentation maps in the palette's colours, or in those of `colours`
-    by class number, all classes named; a picture without a map cannot be read.
+    process itself), `fault_budget` the number of images that may be unreadable before the work stops. With
+    `images: segmentation` the images are the segmentation maps in the palette's colours, or in those of `colours`
+    by class number, all classes named; an image without a map cannot be read.
     """
 
-    pictures: Literal["pictures", "segmentation"] = "pictures"
+    images: Literal["images", "segmentation"] = "images"
     colours: Colours | None = None
     size: int = Field(default=256, ge=16, le=2048)
     workers: int = Field(default=0, ge=0, le=64)
@@ -51,55 +51,55 @@ class DataConfig(Augment):
 
     @model_validator(mode="after")
     def _colours_of_maps(self) -> "DataConfig":
-        if self.colours is not None and self.pictures != "segmentation":
-            raise ValueError("data.colours colour segmentation maps; set data.pictures to segmentation too")
+        if self.colours is not None and self.images != "segmentation":
+            raise ValueError("data.colours colour segmentation maps; set data.images to segmentation too")
         return self
 
     def of_maps(self, colours: Colours | None) -> "DataConfig":
         """The same of the segmentation maps, in the colours that a tokenizer was trained on."""
-        return self.model_copy(update={"pictures": "segmentation", "colours": colours})
+        return self.model_copy(update={"images": "segmentation", "colours": colours})
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What a worker hands over for one batch: the pictures it could read, and the faults it met on the way.
+    """What a worker hands over for one batch: the images it could read, and the faults it met on the way.
 
-    One tensor for all pictures: each tensor that crosses processes costs a shared-memory file.
+    One tensor for all images: each tensor that crosses processes costs a shared-memory file.
     """
 
     indices: tuple[int, ...]
-    pictures: UInt8[Tensor, "b 3 y x"]
+    images: UInt8[Tensor, "b 3 y x"]
     faults: tuple[tuple[int, str], ...]
 
 
 class _Reader(Dataset[_Part]):
-    """Reads the pictures of a data set; lives in each worker and holds no open file."""
+    """Reads the images of a data set; lives in each worker and holds no open file."""
 
     def __init__(self, dataset: FolderDataset, config: DataConfig) -> None:
         self.folder = dataset.folder
         self.names = [record.file_name for record in dataset]
-        self.maps = [record.segmentation for record in dataset] if config.pictures == "segmentation" else None
+        self.maps = [record.segmentation for record in dataset] if config.images == "segmentation" else None
         self.config = config
         self.broken: dict[int, str] = {}
 
     def read(self, index: int, rng: np.random.Generator | None) -> Tensor | None:
-        """The prepared picture; None, and an entry in `broken`, where it cannot be read."""
+        """The prepared image; None, and an entry in `broken`, where it cannot be read."""
         if index in self.broken:
             return None
         path = self.folder / self.names[index]
         try:
             inside(self.folder, self.names[index])  # again: a link may have been put there since the lines were read
             if self.maps is not None:
-                picture = self._map(path, self.maps[index])
+                image = self._map(path, self.maps[index])
             else:
-                picture = load_picture(path, math.ceil(self.config.size / self.config.crop_scale**0.5))
+                image = load_image(path, math.ceil(self.config.size / self.config.crop_scale**0.5))
         except TavqError as error:
             self.broken[index] = str(error).removeprefix(f"{path}: ")
             return None
-        return prepare(picture, self.config.size, rng, self.config, nearest=self.maps is not None)
+        return prepare(image, self.config.size, rng, self.config, nearest=self.maps is not None)
 
     def _map(self, path: Path, name: str | None) -> UInt8[np.ndarray, "y x 3"]:
-        """The segmentation of the picture at `path` in colours."""
+        """The segmentation of the image at `path` in colours."""
         if name is None:
             raise DataError("it has no segmentation")
         height, width, _ = read_shape(path)
@@ -110,7 +110,7 @@ class _Reader(Dataset[_Part]):
             raise DataError(f"its segmentation: {str(error).removeprefix(f'{place}: ')}") from error
         if classes.shape != (height, width):
             y, x = classes.shape
-            raise DataError(f"its segmentation has {x} x {y} pixels, the picture {width} x {height}")
+            raise DataError(f"its segmentation has {x} x {y} pixels, the image {width} x {height}")
         try:
             return coloured(classes, self.config.colours)
         except DataError as error:
@@ -119,17 +119,17 @@ class _Reader(Dataset[_Part]):
     def __getitems__(self, places: Sequence[int]) -> _Part:
         faults: dict[int, str] = {}
         samples = [self.sample(place, faults) for place in places]
-        found = [(index, picture) for index, picture in samples if picture is not None]
+        found = [(index, image) for index, image in samples if image is not None]
         size = self.config.size
-        pictures = torch.stack([picture for _, picture in found]) if found else torch.empty((0, 3, size, size)).byte()
-        return _Part(tuple(index for index, _ in found), pictures, tuple(faults.items()))
+        images = torch.stack([image for _, image in found]) if found else torch.empty((0, 3, size, size)).byte()
+        return _Part(tuple(index for index, _ in found), images, tuple(faults.items()))
 
     def sample(self, place: int, faults: dict[int, str]) -> tuple[int, Tensor | None]:
-        """The picture number `place`, in order; None, and an entry in `faults`, where it cannot be read."""
-        picture = self.read(place, None)
-        if picture is None:
+        """The image number `place`, in order; None, and an entry in `faults`, where it cannot be read."""
+        image = self.read(place, None)
+        if image is None:
             faults[place] = self.broken[place]
-        return place, picture
+        return place, image
 
 
 class Orders:
@@ -155,14 +155,14 @@ class _ShuffledReader(_Reader):
         self.orders = Orders(len(self.names), seed)
 
     def sample(self, place: int, faults: dict[int, str]) -> tuple[int, Tensor | None]:
-        """The picture of one place of the stream, or the next one of its epoch that can be read."""
+        """The image of one place of the stream, or the next one of its epoch that can be read."""
         epoch, start = divmod(place, len(self.names))
         order = self.orders[epoch]
         for step in range(len(order)):
             index = int(order[(start + step) % len(order)])
-            picture = self.read(index, np.random.default_rng([CHANGE, self.seed, epoch, index]))
-            if picture is not None:
-                return index, picture
+            image = self.read(index, np.random.default_rng([CHANGE, self.seed, epoch, index]))
+            if image is not None:
+                return index, image
             faults[index] = self.broken[index]
             if len(faults) > self.config.fault_budget:
                 break
@@ -198,7 +198,7 @@ def dead_workers_explained() -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         raise DataError(
-            f"A process that reads pictures ended ({str(error).splitlines()[0].strip()}). It may have run out of "
+            f"A process that reads images ended ({str(error).splitlines()[0].strip()}). It may have run out of "
             "memory; try fewer data.workers, or 0."
         ) from error
 
@@ -211,7 +211,7 @@ class _Loader:
         self.config = config
         self.text = text
         self.faults: list[Fault] = list(dataset.faults)
-        """What the data set's metadata got wrong, and the pictures that could not be read so far, each once."""
+        """What the data set's metadata got wrong, and the images that could not be read so far, each once."""
         self._unreadable: dict[int, str] = {}
         self._tables = text_tables(dataset, text)
         self._check_budget()
@@ -238,7 +238,7 @@ class _Loader:
         if len(self.faults) > self.config.fault_budget or len(self._unreadable) == len(self.dataset):
             first = "; ".join(str(fault) for fault in self.faults[:3])
             raise DataError(
-                f"{len(self._unreadable)} of {len(self.dataset)} pictures in {self.dataset.folder} cannot be read; "
+                f"{len(self._unreadable)} of {len(self.dataset)} images in {self.dataset.folder} cannot be read; "
                 f"{len(self.faults)} faults in all (fault_budget is {self.config.fault_budget}): {first}. "
                 "See them all with: tavq data check."
             )
@@ -246,17 +246,17 @@ class _Loader:
     def _join(self, part: _Part) -> Batch:
         keys = tuple(self.dataset[index].file_name for index in part.indices)
         text = gather(self.text, keys, self._tables) if self.text is not None else None
-        return Batch(to_float(part.pictures), keys, text)
+        return Batch(to_float(part.images), keys, text)
 
 
 class TrainingLoader(_Loader):
     """An endless iterator of training batches, without a break or a short batch at the end of an epoch.
 
-    `batch` is the number of pictures of one process; the `world` processes together consume `batch * world` a step.
-    `consumed` says how many samples all of them have been handed so far: give it back to go on from there. A picture
+    `batch` is the number of images of one process; the `world` processes together consume `batch * world` a step.
+    `consumed` says how many samples all of them have been handed so far: give it back to go on from there. An image
     that cannot be read is replaced by the next readable one of its epoch and listed in `faults`.
 
-    Raises DataError when more than `fault_budget` pictures cannot be read, UsageError when `text` knows none of them.
+    Raises DataError when more than `fault_budget` images cannot be read, UsageError when `text` knows none of them.
     """
 
     def __init__(
@@ -291,13 +291,13 @@ class TrainingLoader(_Loader):
 
 
 class EvaluationLoader(_Loader):
-    """One pass over the pictures in order, each the centre square; may be iterated again.
+    """One pass over the images in order, each the centre square; may be iterated again.
 
-    The last batch may be short. A picture that cannot be read is left out of its batch and listed in `faults`.
-    `limit` takes the first pictures only; `len` is the number of batches.
+    The last batch may be short. An image that cannot be read is left out of its batch and listed in `faults`.
+    `limit` takes the first images only; `len` is the number of batches.
 
     Of `world` processes each reads every world-th batch, from the one that is its `rank`: none is read twice to fill
-    up, and every batch holds the pictures that it holds where one process reads all, so that each picture's figures
+    up, and every batch holds the images that it holds where one process reads all, so that each image's figures
     are the same to the last bit.
     """
 
@@ -326,7 +326,7 @@ class EvaluationLoader(_Loader):
                 yield self._join(part)
 
     def join_faults(self) -> None:
-        """Puts the faults of all processes together, in each of them and in the order of the pictures.
+        """Puts the faults of all processes together, in each of them and in the order of the images.
 
         Raises DataError where they are too many together.
         """
@@ -342,6 +342,6 @@ def _unchanged(part: Any) -> Any:
     return part
 
 
-def read_pictures(dataset: FolderDataset, keys: Sequence[str], size: int) -> Float[Tensor, "b 3 {size} {size}"]:
-    """Some pictures by name, each its centre square."""
-    return torch.stack([to_float(prepare(load_picture(dataset.path(key), size), size)) for key in keys])
+def read_images(dataset: FolderDataset, keys: Sequence[str], size: int) -> Float[Tensor, "b 3 {size} {size}"]:
+    """Some images by name, each its centre square."""
+    return torch.stack([to_float(prepare(load_image(dataset.path(key), size), size)) for key in keys])

@@ -1,4 +1,4 @@
-"""Segmentation maps as pictures: one colour for each class number, the same in every data set, or a data set's own.
+"""Segmentation maps as images: one colour for each class number, the same in every data set, or a data set's own.
 
 Source: the colour map of the PASCAL VOC development kit. Bits 0, 1 and 2 of the class number are the highest bits of
 red, green and blue, bits 3, 4 and 5 the next, and so on: classes 0 to 5 are (0, 0, 0), (128, 0, 0), (0, 128, 0),
@@ -60,7 +60,7 @@ def colours(classes: Int[np.ndarray, " k"]) -> UInt8[np.ndarray, "k 3"]:
 def coloured(
     classes: Int[np.ndarray, "y x"], own: Mapping[int, tuple[int, int, int]] | None = None
 ) -> UInt8[np.ndarray, "y x 3"]:
-    """A map of class numbers as a picture, in the palette's colours or a data set's own.
+    """A map of class numbers as an image, in the palette's colours or a data set's own.
 
     DataError as `colours`, and where a class has no colour of its own.
     """

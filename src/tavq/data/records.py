@@ -1,4 +1,4 @@
-"""What is known of one picture of a data set, read from one line of metadata.jsonl that may hold anything."""
+"""What is known of one image of a data set, read from one line of metadata.jsonl that may hold anything."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from tavq.core.files import inside, parse_json
 METADATA = "metadata.jsonl"
 SPLITS = ("train", "val", "test")
 MAX_TEXT = 100_000  # characters; a longer caption is a file that went into the wrong field
-MAX_LINE = 16_000_000  # bytes; a longer line is no picture's
+MAX_LINE = 16_000_000  # bytes; a longer line is no image's
 LATEST = 2**40  # seconds since 1970: in 34,000 years
 UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 """The characters of Unicode's categories Cc and Cs, which no later version will add to."""
@@ -61,7 +61,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class NamedBox:
-    """A thing in a picture: its box in the pixels of the upright picture, and its names."""
+    """A thing in an image: its box in the pixels of the upright image, and its names."""
 
     box: Box
     name: str
@@ -70,7 +70,7 @@ class NamedBox:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question about a picture, its answer and its type ("" where none is given)."""
+    """A question about an image, its answer and its type ("" where none is given)."""
 
     question: str
     answer: str
@@ -79,7 +79,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One picture of a data set and what is known of it."""
+    """One image of a data set and what is known of it."""
 
     file_name: str
     split: str = "train"
@@ -108,7 +108,7 @@ def _sentence(caption: str) -> str:
 
 
 def name_hash(file_name: str) -> int:
-    """64 bits that stand for a picture's name; of 10^8 names two share them with a chance of 1 in 4,000."""
+    """64 bits that stand for an image's name; of 10^8 names two share them with a chance of 1 in 4,000."""
     return int.from_bytes(hashlib.blake2b(posixpath.normpath(file_name).encode(), digest_size=8).digest(), "little")
 
 
@@ -120,7 +120,7 @@ def to_line(record: Record) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a model wrote about a picture, one line of long_text.jsonl: a text, or why there is none.
+    """What a model wrote about an image, one line of long_text.jsonl: a text, or why there is none.
 
     `cut` tells that the text was cut back to its last whole sentence; `time` is when it was written, in seconds since
     1970, and 0 where the line does not say.
@@ -230,7 +230,7 @@ class _LineReader:
             self._fault(f"{field} must be a list, got {_kind(values)}")
             return ()
         if not values and field == "captions":
-            self._fault("captions is an empty list; leave the field out where a picture has no text")
+            self._fault("captions is an empty list; leave the field out where an image has no text")
         usable = []
         for position, value in enumerate(values, 1):
             try:

@@ -9,7 +9,7 @@ from tavq.data.records import name_hash
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `of` parts of a data set, by the hash of the picture's name, so that more pictures move none."""
+    """One of `of` parts of a data set, by the hash of the image's name, so that more images move none."""
 
     number: int = 1
     of: int = 1

@@ -1,4 +1,4 @@
-"""The encoded texts of some pictures as a batch."""
+"""The encoded texts of some images as a batch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,13 +14,13 @@ from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, WHOLE_IDS, TextFeature
 
 
 def text_tables(dataset: FolderDataset, text: TextSource | None) -> tuple[str, ...]:
-    """What the text source has of each picture; there may be more than the granularities."""
+    """What the text source has of each image; there may be more than the granularities."""
     if text is None:
         return ()
     key = next((record.file_name for record in dataset if record.file_name in text), None)
     if key is None:
         raise UsageError(
-            f"The text store knows none of the {len(dataset)} pictures of {dataset.folder}, "
+            f"The text store knows none of the {len(dataset)} images of {dataset.folder}, "
             f"for example not {dataset[0].file_name!r}; make it from this data set with: tavq text."
         )
     present = text.vectors(key)
@@ -28,9 +28,9 @@ def text_tables(dataset: FolderDataset, text: TextSource | None) -> tuple[str, .
 
 
 def gather(text: TextSource, keys: Sequence[str], tables: Sequence[str] = GRANULARITIES) -> TextFeatures:
-    """The text of some pictures, each table padded to its longest row (at least one unit, so no axis is ever 0).
+    """The text of some images, each table padded to its longest row (at least one unit, so no axis is ever 0).
 
-    A picture that `text` does not know gets masks that are False everywhere.
+    An image that `text` does not know gets masks that are False everywhere.
     """
     known: list[Mapping[str, Any]] = [text.vectors(key) if key in text else {} for key in keys]
     units = {

@@ -1,4 +1,4 @@
-"""From a picture of any size to a square of bytes, and between bytes and the range [-1, 1]."""
+"""From an image of any size to a square of bytes, and between bytes and the range [-1, 1]."""
 
 import numpy as np
 import torch
@@ -11,11 +11,11 @@ from tavq.core.config import Config
 
 
 class Augment(Config):
-    """What training changes in a picture.
+    """What training changes in an image.
 
-    `flip` is the chance that a picture is mirrored. It doubles the views of small data sets, but the caption stays as
-    it is: "a dog left of a ball" becomes false for half of the pictures. Set it to 0 where text names sides or where
-    pictures hold writing.
+    `flip` is the chance that an image is mirrored. It doubles the views of small data sets, but the caption stays as
+    it is: "a dog left of a ball" becomes false for half of the images. Set it to 0 where text names sides or where
+    images hold writing.
 
     `crop_scale` is the smallest share of the largest square that a crop keeps; 1 keeps the whole shorter side and
     moves the crop along the longer one only. A tight crop loses what the caption speaks of.
@@ -34,11 +34,11 @@ PREPARED = {
     "resize": "Pillow bicubic with antialias, on bytes",
     "range": "byte / 127.5 - 1, float32",
 }
-"""How evaluation brings a picture file to a square of numbers, as a result tells it."""
+"""How evaluation brings an image file to a square of numbers, as a result tells it."""
 
 
 def prepare(
-    picture: UInt8[np.ndarray, "y x 3"],
+    image: UInt8[np.ndarray, "y x 3"],
     size: int,
     rng: np.random.Generator | None = None,
     augment: Augment = NO_CHANGE,
@@ -49,16 +49,16 @@ def prepare(
     Without `rng`, for evaluation: the centre square, resized. With it, for training: a square whose place, size and
     mirroring come from `rng` and `augment`; always four draws, so that one setting never shifts another's draws.
     Resized by Pillow's bicubic filter, which averages over the source pixels when it shrinks (antialias); with
-    `nearest` each pixel is one of the picture's, since colours that stand for classes have no mean.
+    `nearest` each pixel is one of the image's, since colours that stand for classes have no mean.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     side = min(height, width)
     share, up, across, mirror = (0.0, 0.5, 0.5, 1.0) if rng is None else rng.random(4)
     if rng is not None:
         area = augment.crop_scale + (1 - augment.crop_scale) * share
         side = max(1, round(side * area**0.5))
     y, x = _place(height - side, up), _place(width - side, across)
-    square = picture[y : y + side, x : x + side]
+    square = image[y : y + side, x : x + side]
     if side != size:
         filter = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
         square = np.asarray(Image.fromarray(square).resize((size, size), filter))
@@ -68,7 +68,7 @@ def prepare(
 
 
 def centre_square(height: int, width: int) -> tuple[int, int, int]:
-    """Top, left and side of the square that `prepare` takes for evaluation of a picture of this size."""
+    """Top, left and side of the square that `prepare` takes for evaluation of an image of this size."""
     side = min(height, width)
     return _place(height - side, 0.5), _place(width - side, 0.5), side
 

@@ -46,7 +46,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one picture: a text, `cut` back to its last whole sentence or not, or the reason for none."""
+    """What came of one image: a text, `cut` back to its last whole sentence or not, or the reason for none."""
 
     file_name: str
     text: str | None = None
@@ -55,17 +55,17 @@ class Outcome:
 
 
 class Describer(ABC):
-    """What writes about pictures: a model in this process or a server; `note` says what it waits for."""
+    """What writes about images: a model in this process or a server; `note` says what it waits for."""
 
     note: str = ""
 
     @abstractmethod
     def run(self, pending: Iterator[str], done: Callable[[Sequence[Outcome]], None], stop: Callable[[], bool]) -> None:
-        """Hands the outcome of each pending picture to `done`, in any order; ends soon after `stop` says so."""
+        """Hands the outcome of each pending image to `done`, in any order; ends soon after `stop` says so."""
 
 
 class Attempts:
-    """The answers to one picture; `ask` is how to ask next.
+    """The answers to one image; `ask` is how to ask next.
 
     Empty, refused and looping answers are asked for again, sampled, `RETRIES` times. One that is cut off is asked for
     once more with twice the tokens, and then cut back to its last whole sentence.

@@ -29,7 +29,7 @@ PASSING = frozenset({408, 409, 421, 425, 429, 500, 502, 503, 504, 507, 508, 520,
 
 
 class EndpointError(TavqError):
-    """The server cannot be used, for any picture."""
+    """The server cannot be used, for any image."""
 
 
 class _Refused(Exception):
@@ -82,10 +82,10 @@ def check_url(url: str) -> str:
 
 
 class Endpoint(Describer):
-    """Describes pictures by asking a server, several at a time.
+    """Describes images by asking a server, several at a time.
 
-    A picture that the server refuses, or on which it fails while it answers others, is a fault of the picture. Where
-    it answers none, the work stops with the reason, and the pictures it failed on are left for the next run.
+    An image that the server refuses, or on which it fails while it answers others, is a fault of the image. Where
+    it answers none, the work stops with the reason, and the images it failed on are left for the next run.
     """
 
     def __init__(self, folder: Path, settings: EndpointSettings) -> None:
@@ -222,7 +222,7 @@ class Endpoint(Describer):
     # --- what failed ------------------------------------------------------------------------------------------------
 
     def _alive(self) -> None:
-        """The server answered: what it failed on before is a fault of those pictures."""
+        """The server answered: what it failed on before is a fault of those images."""
         self.answered, self.note = True, ""
         if self.held:
             self.done([outcome for outcome, _ in self.held])
@@ -237,7 +237,7 @@ class Endpoint(Describer):
             raise self._unusable()
 
     def _settle(self) -> None:
-        """At the end: a picture that the server refused is a fault; where it only failed, the next run tries again."""
+        """At the end: an image that the server refused is a fault; where it only failed, the next run tries again."""
         if refused := [outcome for outcome, refused in self.held if refused]:
             self.done(refused)
         self.held = [(outcome, refused) for outcome, refused in self.held if not refused]
@@ -247,7 +247,7 @@ class Endpoint(Describer):
     def _unusable(self) -> EndpointError:
         last = self.held[-1][0]
         return EndpointError(
-            f"The server {self.settings.url} answered none of the last {len(self.held)} pictures, "
+            f"The server {self.settings.url} answered none of the last {len(self.held)} images, "
             f"{last.file_name!r} for example: {last.fault}."
         )
 

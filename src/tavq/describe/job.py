@@ -1,4 +1,4 @@
-"""The pictures of a data set that still want a description, and their lines in long_text.jsonl."""
+"""The images of a data set that still want a description, and their lines in long_text.jsonl."""
 
 import re
 import time
@@ -42,7 +42,7 @@ class Job:
 
     @property
     def whole(self) -> bool:
-        """Whether every picture of the data set is meant."""
+        """Whether every image of the data set is meant."""
         return self.split is None and self.shard.of == 1
 
     def other_divisions(self) -> list[str]:
@@ -62,7 +62,7 @@ class Job:
 
 @dataclass
 class Summary:
-    """What a run did: pictures by what came of them; `stopped` says why it ended early, if it did."""
+    """What a run did: images by what came of them; `stopped` says why it ended early, if it did."""
 
     described: int = 0
     cut: int = 0  # of these, back to the last whole sentence
@@ -81,16 +81,16 @@ class Run:
         self.job = job
         self.summary = Summary()
         self.faults = Faults()
-        """The pictures without a text and what the data set's metadata got wrong."""
+        """The images without a text and what the data set's metadata got wrong."""
         self.cut = Faults()
-        """The pictures whose text was cut back to whole sentences."""
+        """The images whose text was cut back to whole sentences."""
         self.stopping = False
 
     def work(self, load: Callable[[], Describer], progress: Progress | None = None) -> Summary:
         """Describes what is pending; `load` gives the describer, and is not called where nothing is.
 
         Raises:
-            UsageError: there is no such folder, or no picture in it.
+            UsageError: there is no such folder, or no image in it.
             FileError: another process writes the same file; a line could not be written. All lines before it are whole.
         """
         job, place = self.job, self.job.folder / self.job.file
@@ -152,7 +152,7 @@ class Run:
                     self.summary.cut += 1
                     self.cut.add([Fault(one.file_name, "cut back to its last whole sentence")])
 
-    # --- which pictures -----------------------------------------------------------------------------------------
+    # --- which images -----------------------------------------------------------------------------------------
 
     def _pending(
         self, known: Descriptions, counts: Summary, faults: Faults, progress: Progress | None = None
@@ -161,7 +161,7 @@ class Run:
             if self.stopping:
                 return
             if progress is not None and seen % 1000 == 0:
-                progress(0, 0, f"{seen:,} pictures looked up")
+                progress(0, 0, f"{seen:,} images looked up")
             if self._wanted(record, known, counts):
                 yield record.file_name
 

@@ -30,7 +30,7 @@ Waiting = tuple[Attempts, Image.Image]
 
 
 class LocalModel(Describer):
-    """Describes pictures in batches; while the model writes, a thread reads the next ones."""
+    """Describes images in batches; while the model writes, a thread reads the next ones."""
 
     def __init__(
         self, model: Any, processor: Any, prompt: str, folder: Path, batch: int, tokens: int, longest_side: int
@@ -70,27 +70,27 @@ class LocalModel(Describer):
         while waiting:
             left: list[Waiting] = []
             for ask, group in _together(waiting):
-                answers = self._answers([picture for _, picture in group], ask, stop)
+                answers = self._answers([image for _, image in group], ask, stop)
                 if stop():
                     return
-                for (attempts, picture), answer in zip(group, answers, strict=True):
+                for (attempts, image), answer in zip(group, answers, strict=True):
                     outcome = attempts.judge(answer) if isinstance(answer, Answer) else attempts.end(answer)
                     if outcome is None:
-                        left.append((attempts, picture))
+                        left.append((attempts, image))
                     else:
                         yield outcome
             waiting = left
 
-    def _answers(self, pictures: Sequence[Image.Image], ask: Ask, stop: Callable[[], bool]) -> list[Answer | str]:
-        """An answer to each picture, or why the processor does not take it."""
+    def _answers(self, images: Sequence[Image.Image], ask: Ask, stop: Callable[[], bool]) -> list[Answer | str]:
+        """An answer to each image, or why the processor does not take it."""
         try:
             inputs = self.processor(
-                images=list(pictures), text=[self.text] * len(pictures), padding=True, return_tensors="pt"
+                images=list(images), text=[self.text] * len(images), padding=True, return_tensors="pt"
             )
         except Exception as error:  # each processor has its own ways to refuse a shape
-            if len(pictures) > 1:
-                return [answer for picture in pictures for answer in self._answers([picture], ask, stop)]
-            return [f"the model does not take the picture ({first_line(error)})"]
+            if len(images) > 1:
+                return [answer for image in images for answer in self._answers([image], ask, stop)]
+            return [f"the model does not take the image ({first_line(error)})"]
         with self._memory_explained():
             return [*self._generate(inputs, ask, stop)]
 
@@ -214,7 +214,7 @@ def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     except Exception as error:  # transformers raises whatever its parsers meet in a broken folder
         raise FileError(f"{folder} is not a whole vision-language model: {first_line(error)}") from error
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
-        raise UsageError(f"{folder} has no processor of pictures and text; is it a vision-language model?")
+        raise UsageError(f"{folder} has no processor of images and text; is it a vision-language model?")
     lacking = sorted(report["missing_keys"])
     if lacking:  # transformers would fill them with random numbers
         raise FileError(f"{folder} is not whole: its weights lack {len(lacking)} tensors ({lacking[0]}, …).")
@@ -233,7 +233,7 @@ def _check_type(folder: Path) -> None:
 
 
 def _complete(processor: Any, config: Any) -> None:
-    """What older folders leave out: how many tokens a picture takes, and how shorter texts are padded."""
+    """What older folders leave out: how many tokens an image takes, and how shorter texts are padded."""
     vision = getattr(config, "vision_config", None)
     if getattr(processor, "patch_size", 0) is None and vision is not None:
         processor.patch_size = vision.patch_size

@@ -1,1 +1,1 @@
-"""How well a task does on pictures that it was not trained on, beside what trivial answers give."""
+"""How well a task does on images that it was not trained on, beside what trivial answers give."""

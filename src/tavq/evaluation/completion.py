@@ -22,8 +22,8 @@ class Completions:
     """PSNR, SSIM and each network's distance of the hidden part, by mask, measure and filling.
 
     The fillings: drawn by the task, and `untrained` (by the same network with drawn weights), `nearest` (the nearest
-    training picture's pixels, where there is one), `mean_colour` (of the known part), `continued` (smoothly from it),
-    and `codes` (the tokenizer's own reconstruction of the whole picture), which drawing cannot beat.
+    training image's pixels, where there is one), `mean_colour` (of the known part), `continued` (smoothly from it),
+    and `codes` (the tokenizer's own reconstruction of the whole image), which drawing cannot beat.
     """
 
     def __init__(self, model: TaskModel, untrained: TaskModel, networks: Sequence[FeatureNetwork]) -> None:
@@ -45,7 +45,7 @@ class Completions:
         Args:
             images: the originals.
             decoded: their own codes decoded.
-            nearest: for each mask the training pictures nearest by the known part; may be empty.
+            nearest: for each mask the training images nearest by the known part; may be empty.
             sampling: how tokens are drawn.
             generators: of `drawn` and `untrained`.
         """
@@ -62,8 +62,8 @@ class Completions:
                 "_codes": decoded,
                 **({"_nearest": nearest[name]} if name in nearest else {}),
             }
-            for filling, pictures in fillings.items():
-                self._score(name, filling, torch.where(mask, pictures, images), images, originals, masks)
+            for filling, filled in fillings.items():
+                self._score(name, filling, torch.where(mask, filled, images), images, originals, masks)
 
     def _score(
         self,

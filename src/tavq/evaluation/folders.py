@@ -1,4 +1,4 @@
-"""Two folders of pictures, or one and saved statistics: how near they are, picture by picture and as sets."""
+"""Two folders of images, or one and saved statistics: how near they are, image by image and as sets."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,11 +14,11 @@ from torch import Tensor
 from tavq.core.errors import DataError, UsageError
 from tavq.core.files import sha256
 from tavq.data.folder import FolderDataset
-from tavq.data.images import load_picture
+from tavq.data.images import load_image
 from tavq.data.transforms import prepare, to_float
 from tavq.metrics import intervals
-from tavq.metrics.distances import PictureSet, set_distances
-from tavq.metrics.images import PictureScores
+from tavq.metrics.distances import ImageSet, set_distances
+from tavq.metrics.images import ImageScores
 from tavq.metrics.reference import Described, ReferenceStatistics, as_result
 from tavq.nets.features.extractors import FeatureNetwork, perceptual_distances
 
@@ -30,11 +30,11 @@ Progress = Callable[[int, int], None]
 """Called with (done, total)."""
 
 
-class PictureFolder:
-    """The pictures of a folder or of a data set's split, all of one size.
+class ImageFolder:
+    """The images of a folder or of a data set's split, all of one size.
 
     Without `size` they are taken as they are, and one of another size than the first is an error; with it each is
-    brought to a square as in training. A picture that cannot be read is an error: a set with holes is another set.
+    brought to a square as in training. An image that cannot be read is an error: a set with holes is another set.
     """
 
     def __init__(self, folder: Path, split: str | None = None, size: int | None = None) -> None:
@@ -48,16 +48,14 @@ class PictureFolder:
         self._hashes: dict[str, str] = {}
 
     def read(self, names: Sequence[str]) -> Float[Tensor, "b 3 y x"]:
-        """Some pictures in [-1, 1]."""
+        """Some images in [-1, 1]."""
         return torch.stack([self._read(name) for name in names])
 
     def _read(self, name: str) -> Float[Tensor, "3 y x"]:
         path = self.dataset.path(name)
-        picture = load_picture(path)
+        image = load_image(path)
         self._hashes[name] = sha256(path)
-        prepared = (
-            torch.from_numpy(picture.copy()).permute(2, 0, 1) if self.size is None else prepare(picture, self.size)
-        )
+        prepared = torch.from_numpy(image.copy()).permute(2, 0, 1) if self.size is None else prepare(image, self.size)
         shape = (prepared.shape[1], prepared.shape[2])
         if self.shape not in (None, shape):
             raise DataError(
@@ -68,17 +66,17 @@ class PictureFolder:
         return to_float(prepared)
 
     def described(self, network: FeatureNetwork) -> Described:
-        """What the pictures that were read are known by, as `network` saw them."""
+        """What the images that were read are known by, as `network` saw them."""
         assert self.shape is not None, "read them first"
         return Described(network.title("fd"), network.sha256, self.shape, self.resize, self.title, self.fingerprint())
 
     @property
     def resize(self) -> str:
-        """How pictures were brought to their size."""
+        """How images were brought to their size."""
         return AS_THEY_ARE if self.size is None else RESIZED
 
     def fingerprint(self) -> str:
-        """The SHA-256 of the names of the pictures that were read and of the hashes of their files."""
+        """The SHA-256 of the names of the images that were read and of the hashes of their files."""
         lines = sorted(f"{digest} {name}" for name, digest in self._hashes.items())
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -93,23 +91,23 @@ class PictureFolder:
         }
 
 
-def paired_names(pictures: PictureFolder, reference: PictureFolder) -> list[tuple[str, str]]:
-    """The pictures of two folders that have the same name, or the same but for its ending; all must have a partner."""
-    if set(pictures.names) == set(reference.names):
-        return [(name, name) for name in sorted(pictures.names)]
-    ours, theirs = _by_stem(pictures), _by_stem(reference)
-    for folder, lacking in ((pictures, theirs.keys() - ours.keys()), (reference, ours.keys() - theirs.keys())):
+def paired_names(images: ImageFolder, reference: ImageFolder) -> list[tuple[str, str]]:
+    """The images of two folders that have the same name, or the same but for its ending; all must have a partner."""
+    if set(images.names) == set(reference.names):
+        return [(name, name) for name in sorted(images.names)]
+    ours, theirs = _by_stem(images), _by_stem(reference)
+    for folder, lacking in ((images, theirs.keys() - ours.keys()), (reference, ours.keys() - theirs.keys())):
         if lacking:
-            other = reference if folder is pictures else pictures
+            other = reference if folder is images else images
             raise DataError(
-                f"{folder.folder} ({len(folder.names):,} pictures) lacks {len(lacking):,} of the "
-                f"{len(other.names):,} pictures of {other.folder}, for example {min(lacking)!r}; pairs are found by "
+                f"{folder.folder} ({len(folder.names):,} images) lacks {len(lacking):,} of the "
+                f"{len(other.names):,} images of {other.folder}, for example {min(lacking)!r}; pairs are found by "
                 "file name."
             )
     return [(ours[stem], theirs[stem]) for stem in sorted(ours)]
 
 
-def _by_stem(folder: PictureFolder) -> dict[str, str]:
+def _by_stem(folder: ImageFolder) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in folder.names:
         stem = str(PurePosixPath(name).with_suffix(""))
@@ -123,28 +121,28 @@ def _by_stem(folder: PictureFolder) -> dict[str, str]:
 class Comparison:
     """Running measurements of one folder against another, against saved statistics, or of itself alone."""
 
-    pictures: PictureFolder
-    reference: PictureFolder | ReferenceStatistics | None
+    images: ImageFolder
+    reference: ImageFolder | ReferenceStatistics | None
     networks: Sequence[FeatureNetwork]
     statistics_file: Path | None = None
     """Where saved statistics lie, for errors."""
 
     def __post_init__(self) -> None:
         whole = [network for network in self.networks if not network.heads]
-        self.own = [PictureSet(network) for network in whole]
-        self.others = [PictureSet(network) for network in whole]
+        self.own = [ImageSet(network) for network in whole]
+        self.others = [ImageSet(network) for network in whole]
         self.device = next((p.device for n in self.networks for p in n.parameters()), torch.device("cpu"))
         looks = {n.title("distance"): partial(_looks, n) for n in self.networks if n.heads}
-        self.each = PictureScores(looks)
+        self.each = ImageScores(looks)
 
     def read(self, progress: Progress) -> None:
         """Reads each folder by itself."""
-        if isinstance(self.reference, PictureFolder):  # before hours of reading
-            for folder in (self.pictures, self.reference):
+        if isinstance(self.reference, ImageFolder):  # before hours of reading
+            for folder in (self.images, self.reference):
                 folder.read(folder.names[:1])
-            _same_size(self.pictures, self.reference)
-        folders = [(self.pictures, self.own)]
-        if isinstance(self.reference, PictureFolder):
+            _same_size(self.images, self.reference)
+        folders = [(self.images, self.own)]
+        if isinstance(self.reference, ImageFolder):
             folders.append((self.reference, self.others))
         total, done = sum(len(folder.names) for folder, _ in folders), 0
         for folder, sets in folders:
@@ -157,16 +155,15 @@ class Comparison:
                 progress(done, total)
 
     def read_pairs(self, progress: Progress) -> None:
-        """Reads both folders side by side, and measures each picture against its partner."""
-        assert isinstance(self.reference, PictureFolder), "pairs are of two folders"
-        pairs = paired_names(self.pictures, self.reference)
+        """Reads both folders side by side, and measures each image against its partner."""
+        assert isinstance(self.reference, ImageFolder), "pairs are of two folders"
+        pairs = paired_names(self.images, self.reference)
         for part in _batches(pairs):
             ours, theirs = ([pair[place] for pair in part] for place in (0, 1))
             images, originals = (
-                folder.read(names).to(self.device)
-                for folder, names in ((self.pictures, ours), (self.reference, theirs))
+                folder.read(names).to(self.device) for folder, names in ((self.images, ours), (self.reference, theirs))
             )
-            _same_size(self.pictures, self.reference)
+            _same_size(self.images, self.reference)
             self._count(images, ours, self.own)
             self._count(originals, theirs, self.others)
             self.each.update(ours, images, originals)
@@ -176,35 +173,35 @@ class Comparison:
         if isinstance(self.reference, ReferenceStatistics):
             for own in self.own:
                 path = self.statistics_file or Path("reference")
-                self.reference.check(path, self.pictures.described(own.network))
+                self.reference.check(path, self.images.described(own.network))
 
-    def _count(self, images: Tensor, names: Sequence[str], sets: Sequence[PictureSet]) -> None:
+    def _count(self, images: Tensor, names: Sequence[str], sets: Sequence[ImageSet]) -> None:
         for each in sets:
             each.update(images, names)
 
     def statistics(self) -> ReferenceStatistics:
-        """The statistics of the pictures, by the one network that looks at sets."""
+        """The statistics of the images, by the one network that looks at sets."""
         if len(self.own) != 1:
             raise UsageError(f"Statistics are of one network's features, and {len(self.own)} were given; name one.")
         (own,) = self.own
         if own.moments.count < 2:
-            raise DataError(f"{self.pictures.folder} holds one picture; statistics need two or more.")
-        return ReferenceStatistics(own.moments.gaussian(), self.pictures.described(own.network))
+            raise DataError(f"{self.images.folder} holds one image; statistics need two or more.")
+        return ReferenceStatistics(own.moments.gaussian(), self.images.described(own.network))
 
     def result(self) -> dict[str, Any]:
         """Everything that was measured, ready for JSON.
 
-        - `scores`: of each measure its `value`, and its `interval` (95 %, over pictures) where it is a mean over them;
+        - `scores`: of each measure its `value`, and its `interval` (95 %, over images) where it is a mean over them;
           of a kernel distance, which saved statistics do not give, its `standard_error`. `warnings`: why a value is
           biased, by its name.
-        - `pictures`, `reference`: count, size, how they were resized, hashes. `feature_weights`: hashes by network.
-        - `per_picture`: the values of each, for pairs.
+        - `images`, `reference`: count, size, how they were resized, hashes. `feature_weights`: hashes by network.
+        - `per_image`: the values of each, for pairs.
         """
-        if isinstance(self.reference, PictureFolder):
-            _same_size(self.pictures, self.reference)
+        if isinstance(self.reference, ImageFolder):
+            _same_size(self.images, self.reference)
         scores, warnings = self._scores()
         weights = {n.title("distance") if n.heads else n.name: n.sha256 for n in self.networks}
-        result: dict[str, Any] = {"scores": scores, "warnings": warnings, "pictures": self.pictures.result()}
+        result: dict[str, Any] = {"scores": scores, "warnings": warnings, "images": self.images.result()}
         if isinstance(self.reference, ReferenceStatistics):
             result["reference"] = as_result(self.reference)
         else:
@@ -212,7 +209,7 @@ class Comparison:
         return result | {
             "feature_weights": weights,
             "intervals": intervals.ABOUT,
-            "per_picture": dict(self.each.ordered()),
+            "per_image": dict(self.each.ordered()),
         }
 
     def _scores(self) -> tuple[dict[str, Any], dict[str, str]]:
@@ -238,11 +235,11 @@ def _looks(network: FeatureNetwork, images: Tensor, originals: Tensor) -> Tensor
         return perceptual_distances(network, images, originals)
 
 
-def _same_size(pictures: PictureFolder, reference: PictureFolder) -> None:
-    if pictures.shape != reference.shape:
-        sizes = ["{} x {}".format(*folder.shape) for folder in (pictures, reference) if folder.shape]
+def _same_size(images: ImageFolder, reference: ImageFolder) -> None:
+    if images.shape != reference.shape:
+        sizes = ["{} x {}".format(*folder.shape) for folder in (images, reference) if folder.shape]
         raise DataError(
-            f"The pictures of {pictures.folder} are {sizes[0]} and those of {reference.folder} {sizes[-1]}; "
+            f"The images of {images.folder} are {sizes[0]} and those of {reference.folder} {sizes[-1]}; "
             "give --size to bring all to one."
         )
 
@@ -254,4 +251,4 @@ def _batches(items: Sequence[Any]) -> Iterator[list[Any]]:
 
 def same_files(result: Mapping[str, Any]) -> bool:
     """True where a set was measured against itself."""
-    return bool(result["reference"]) and result["reference"]["data_sha256"] == result["pictures"]["data_sha256"]
+    return bool(result["reference"]) and result["reference"]["data_sha256"] == result["images"]["data_sha256"]

@@ -1,4 +1,4 @@
-"""What a task that draws is measured on: its objective, the pictures that it draws, and what it completes."""
+"""What a task that draws is measured on: its objective, the images that it draws, and what it completes."""
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -11,14 +11,14 @@ from torch import Tensor
 
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset, training_split
-from tavq.data.loader import DataConfig, EvaluationLoader, read_pictures
+from tavq.data.loader import DataConfig, EvaluationLoader, read_images
 from tavq.evaluation.completion import Completions
 from tavq.evaluation.memorization import measure_novelty
 from tavq.evaluation.nearest_training import Copies, nearest_known, nearest_maps, nearest_texts
 from tavq.evaluation.text_questions import Answers
 from tavq.evaluation.text_retrieval import Faithfulness
 from tavq.interfaces import Batch, TextSource, to_device
-from tavq.metrics.distances import PictureSet, set_distances
+from tavq.metrics.distances import ImageSet, set_distances
 from tavq.nets.features.extractors import FeatureNetwork
 from tavq.tasks.base import Codes, Prompt, Sampling
 from tavq.tasks.completion import masks_of
@@ -28,7 +28,7 @@ from tavq.tokenizer import Tokenizer
 BATCH = 32
 SEED = 0
 KINDS = ("drawn", "untrained", "nearest", "codes", "mixed")
-"""Who made the pictures whose distance from those of the split is measured."""
+"""Who made the images whose distance from those of the split is measured."""
 
 
 def evaluate_drawing(
@@ -46,36 +46,36 @@ def evaluate_drawing(
 
     - `loss/...`: the terms of its objective on the split's own tokens, as in training but without dropout;
       `untrained/loss/...` by the same network with drawn weights.
-    - `drawn/fd_NETWORK`: distance of as many drawn pictures as there are, each under its picture's condition, from the
-      pictures themselves. To read it: `untrained/…` is that of the same network with drawn weights; `nearest/…`, of a
-      task with a condition, that of the training pictures whose conditions are nearest; `codes/…` that of the pictures'
-      own codes decoded, which drawing cannot beat; and `mixed/…` that of codes in which each token is some picture's at
+    - `drawn/fd_NETWORK`: distance of as many drawn images as there are, each under its image's condition, from the
+      images themselves. To read it: `untrained/…` is that of the same network with drawn weights; `nearest/…`, of a
+      task with a condition, that of the training images whose conditions are nearest; `codes/…` that of the images'
+      own codes decoded, which drawing cannot beat; and `mixed/…` that of codes in which each token is some image's at
       that place, which it should.
-    - `novelty/...` for a task without a condition: how near drawn pictures come to the training pictures, beside the
+    - `novelty/...` for a task without a condition: how near drawn images come to the training images, beside the
       split's own, decoded from their codes as the drawn ones are (`metrics.novelty`).
     - `completed/MASK/...` for a task that completes (`measuring.completed`).
-    - `drawn/text_recall@1` and so on with `aligned` (`measuring.faithful`), beside `pictures/…` (the split's own),
+    - `drawn/text_recall@1` and so on with `aligned` (`measuring.faithful`), beside `images/…` (the split's own),
       `codes/…`, `nearest/…`, `untrained/…` and `shuffled/…`; `drawn/answers` and so on with `reader`
       (`measuring.answered`), beside the same.
-    - `intervals`: the 95 % bootstrap interval over pictures of each figure that is a mean over them.
+    - `intervals`: the 95 % bootstrap interval over images of each figure that is a mean over them.
 
-    Pictures are the split's centre squares. The draws follow from a fixed seed. Memory is that of a batch, plus for
-    each picture its figures, its 32 x 32 pixels or map, and its features and embeddings.
+    Images are the split's centre squares. The draws follow from a fixed seed. Memory is that of a batch, plus for
+    each image its figures, its 32 x 32 pixels or map, and its features and embeddings.
     """
     train = training_split(dataset, limit)
     config = DataConfig(size=int(model.facts["size"]))
     running = _Measured(model, networks, sampling, config, train)
     running.faithful = None if aligned is None else Faithfulness(aligned.to(running.device))
     running.answers = None if reader is None else Answers(reader.to(running.device), dataset)
-    pictures = EvaluationLoader(dataset, config, BATCH, text, limit)
+    images = EvaluationLoader(dataset, config, BATCH, text, limit)
     maps: Iterable[Batch | None] = itertools.repeat(None)
     if "segmentation" in running.needs:
         maps = EvaluationLoader(dataset, config.of_maps(model.colours), BATCH, None, limit)
     running.find_nearest(dataset, text, limit)
-    for batch, given in zip(pictures, maps, strict=False):
+    for batch, given in zip(images, maps, strict=False):
         if given is not None and given.keys != batch.keys:
             raise UsageError(
-                f"Some pictures of {dataset.folder} have no segmentation; this task is measured on those that do."
+                f"Some images of {dataset.folder} have no segmentation; this task is measured on those that do."
             )
         running.update(batch, given)
         if progress is not None:
@@ -93,14 +93,14 @@ def untrained(model: TaskModel) -> TaskModel:
 
 
 def mixed(pool: Int[Tensor, "p n"], count: int, generator: torch.Generator) -> Int[Tensor, "b n"]:
-    """At each place the token of some picture of the pool: what knows places and nothing of their neighbours."""
+    """At each place the token of some image of the pool: what knows places and nothing of their neighbours."""
     rows = torch.randint(len(pool), (count, pool.shape[1]), generator=generator, device=pool.device)
     return pool.gather(0, rows)
 
 
 def _novelty_warning(model: TaskModel, dataset: FolderDataset) -> str | None:
     if dataset.split == "train":
-        return "The pictures measured are training pictures: nothing was held out, and copies of others are near."
+        return "The images measured are training images: nothing was held out, and copies of others are near."
     if model.facts.get("data_sha256") not in (None, dataset.fingerprint):
         return f"The model was trained on other data than {dataset.folder.name}, whose training split is compared."
     return None
@@ -121,19 +121,19 @@ class _Measured:
         self.device = next(model.task.parameters()).device
         self.generators = {kind: torch.Generator(self.device).manual_seed(SEED) for kind in self.models}
         whole = [network for network in networks if not network.heads]
-        self.sets = {kind: [PictureSet(network) for network in whole] for kind in ("pictures", *KINDS)}
+        self.sets = {kind: [ImageSet(network) for network in whole] for kind in ("images", *KINDS)}
         self.completions = Completions(model, self.models["untrained"], networks)
         self.faithful: Faithfulness | None = None
         self.answers: Answers | None = None
         self.copies: Copies = {}
         self.known: dict[str, Copies] = {}
         self.pool = torch.empty(0, model.config.layout.length, dtype=torch.long, device=self.device)
-        """The tokens of the last pictures, a batch of them however few came last."""
+        """The tokens of the last images, a batch of them however few came last."""
         self.losses: dict[str, float] = {}
         self.count = 0
 
     def find_nearest(self, dataset: FolderDataset, text: TextSource | None, limit: int | None) -> None:
-        """Looks through the training pictures for each picture's nearest, by what the task is told of it."""
+        """Looks through the training images for each image's nearest, by what the task is told of it."""
         if self.train is None:
             return
         if "text" in self.needs and text is not None:
@@ -147,12 +147,12 @@ class _Measured:
 
     @torch.no_grad()
     def update(self, batch: Batch, maps: Batch | None) -> None:
-        """Counts a batch, with the segmentation maps of its pictures where the task draws after them."""
+        """Counts a batch, with the segmentation maps of its images where the task draws after them."""
         batch = to_device(batch, self.device)
         layout = self.model.config.layout
         tokens = layout.tokens(self.model.tokenizer.encode(batch.images))
         codes = Codes(tokens, batch.keys, batch.text, self._map_tokens(maps))
-        made = {"pictures": batch.images, "codes": self._decoded(tokens)}
+        made = {"images": batch.images, "codes": self._decoded(tokens)}
         for kind, model in self.models.items():
             self._add_losses(kind, model, codes)
             prompt = Prompt(len(tokens), text=codes.text, given=codes.given)
@@ -165,8 +165,8 @@ class _Measured:
 
     def _compare(self, made: dict[str, Tensor], batch: Batch) -> None:
         for kind, images in made.items():
-            for pictures in self.sets[kind]:
-                pictures.update(images, batch.keys)
+            for image_set in self.sets[kind]:
+                image_set.update(images, batch.keys)
         if self.completions.masks:
             nearest = {mask: self._read(copies, batch.keys) for mask, copies in self.known.items()}
             there = {mask: images for mask, images in nearest.items() if images is not None}
@@ -197,10 +197,10 @@ class _Measured:
         return {} if images is None else {"nearest": images}
 
     def _read(self, copies: Copies, keys: Sequence[str]) -> Tensor | None:
-        """The nearest training picture of each; None where one has none."""
+        """The nearest training image of each; None where one has none."""
         if self.train is None or any(key not in copies for key in keys):
             return None
-        return read_pictures(self.train, [copies[key] for key in keys], self.config.size).to(self.device)
+        return read_images(self.train, [copies[key] for key in keys], self.config.size).to(self.device)
 
     def compute(self, novelty_warning: str | None) -> dict[str, Any]:
         """The result of `evaluate_drawing`."""
@@ -208,9 +208,9 @@ class _Measured:
         result |= {"training_images": 0 if self.train is None else len(self.train)}
         result |= {name: total / self.count for name, total in self.losses.items()}
         for kind in KINDS:
-            for pictures, reference in zip(self.sets[kind], self.sets["pictures"], strict=True):
-                if pictures.moments.count == self.count:
-                    found = set_distances(pictures, reference)
+            for images, reference in zip(self.sets[kind], self.sets["images"], strict=True):
+                if images.moments.count == self.count:
+                    found = set_distances(images, reference)
                     result |= {f"{kind}/{name}": value for name, value in found.items()}
         scores = self.completions.compute()
         if self.faithful is not None:

@@ -7,7 +7,7 @@ import torch
 
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader
-from tavq.metrics.distances import PictureSet
+from tavq.metrics.distances import ImageSet
 from tavq.metrics.novelty import NearestDistances, novelty
 
 BATCH = 32
@@ -15,19 +15,19 @@ BATCH = 32
 
 @torch.no_grad()
 def measure_novelty(
-    drawn: Sequence[PictureSet],
-    held_out: Sequence[PictureSet],
+    drawn: Sequence[ImageSet],
+    held_out: Sequence[ImageSet],
     train: FolderDataset,
     config: DataConfig,
     device: torch.device,
 ) -> dict[str, dict[str, Any]]:
     """`novelty/nearest_distance_NETWORK` and so on by each network's features, `drawn` and `held_out` of the same keys.
 
-    One pass over the training pictures; of pictures that are themselves among them each is compared with the others.
+    One pass over the training images; of images that are themselves among them each is compared with the others.
     """
-    networks = [pictures.network for pictures in drawn]
-    ours = [NearestDistances(pictures.sample, apart=False) for pictures in drawn]
-    theirs = [NearestDistances(pictures.sample, apart=True) for pictures in held_out]
+    networks = [image_set.network for image_set in drawn]
+    ours = [NearestDistances(image_set.sample, apart=False) for image_set in drawn]
+    theirs = [NearestDistances(image_set.sample, apart=True) for image_set in held_out]
     for batch in EvaluationLoader(train, config, BATCH):
         images = batch.images.to(device)
         for network, own, other in zip(networks, ours, theirs, strict=True):

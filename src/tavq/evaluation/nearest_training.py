@@ -1,6 +1,6 @@
-"""What copying gives: for each picture the one of the training split that is nearest to what is known of it.
+"""What copying gives: for each image the one of the training split that is nearest to what is known of it.
 
-Nothing of the training split is kept but the best candidate so far of each picture that is measured.
+Nothing of the training split is kept but the best candidate so far of each image that is measured.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,10 +21,10 @@ TEXTS = 1024
 """Texts of the training split that are compared at a time."""
 
 SIDE = 32
-"""Of the small pictures and maps that are compared."""
+"""Of the small images and maps that are compared."""
 
 Copies = dict[str, str]
-"""The name of the training picture that is nearest to each picture."""
+"""The name of the training image that is nearest to each image."""
 
 
 class Neighbours:
@@ -36,7 +36,7 @@ class Neighbours:
         self.found: list[str | None] = [None] * len(keys)
 
     def update(self, likeness: Float[Tensor, "n b"], candidates: Sequence[str]) -> None:
-        """Counts a batch of candidates; of equal ones the first stays, and no picture is its own neighbour."""
+        """Counts a batch of candidates; of equal ones the first stays, and no image is its own neighbour."""
         likeness = likeness.double().masked_fill(same(self.keys, candidates), -torch.inf)
         best, places = likeness.max(dim=1)
         for row in (best > self.likeness).nonzero()[:, 0].tolist():
@@ -48,7 +48,7 @@ class Neighbours:
 
 
 def same(keys: Sequence[str], candidates: Sequence[str]) -> Bool[Tensor, "n b"]:
-    """Where a query and a candidate are the same picture, as they are where the training split itself is measured."""
+    """Where a query and a candidate are the same image, as they are where the training split itself is measured."""
     places = {key: place for place, key in enumerate(candidates)}
     found = torch.zeros(len(keys), len(candidates), dtype=torch.bool)
     for row, key in enumerate(keys):
@@ -61,7 +61,7 @@ def same(keys: Sequence[str], candidates: Sequence[str]) -> Bool[Tensor, "n b"]:
 
 
 def nearest_texts(keys: Sequence[str], train: FolderDataset, text: TextSource) -> Copies:
-    """By the cosine of the means of the sentence vectors; who has no sentence is given training pictures in turn."""
+    """By the cosine of the means of the sentence vectors; who has no sentence is given training images in turn."""
     asking, vectors = _sentences(keys, text)
     found = Neighbours(asking)
     names = [record.file_name for record in train]
@@ -100,8 +100,8 @@ def nearest_maps(dataset: FolderDataset, train: FolderDataset, limit: int | None
 
 
 def _maps(dataset: FolderDataset, limit: int | None) -> Iterator[tuple[tuple[str, ...], Int[Tensor, "b p"]]]:
-    """Names of pictures and their classes, as the numbers of the palette's colours."""
-    config = DataConfig(size=SIDE, pictures="segmentation")
+    """Names of images and their classes, as the numbers of the palette's colours."""
+    config = DataConfig(size=SIDE, images="segmentation")
     for batch in EvaluationLoader(dataset, config, BATCH, None, limit):
         red, green, blue = to_uint8(batch.images).int().unbind(1)
         yield batch.keys, (red << 16 | green << 8 | blue).flatten(1)
@@ -117,7 +117,7 @@ def nearest_known(
     config: DataConfig,
     limit: int | None,
 ) -> dict[str, Copies]:
-    """For each mask by the squared difference of what it leaves of the pictures, both brought to 32 x 32.
+    """For each mask by the squared difference of what it leaves of the images, both brought to 32 x 32.
 
     The means of small squares are compared of which no pixel is hidden: nothing hidden has any influence.
     """

@@ -1,4 +1,4 @@
-"""How well a task does on pictures that it was not trained on; what is measured follows from what it does."""
+"""How well a task does on images that it was not trained on; what is measured follows from what it does."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,14 +30,14 @@ def evaluate_task(
 
     Args:
         model: the task.
-        dataset: the split; training pictures of the same data set are read for the baselines.
+        dataset: the split; training images of the same data set are read for the baselines.
         networks: feature networks of the distances, on the task's device.
         sampling: how tokens are drawn.
         text: encoded text, where the task reads it.
-        limit: measure so many pictures only, and copy from as many training pictures.
-        progress: called with the number of pictures done after each batch.
-        aligned: the tokenizer in whose space drawn pictures look for their texts (`measuring.faithful.open_aligned`).
-        reader: the model that is asked questions about drawn pictures (`measuring.answered.open_reader`).
+        limit: measure so many images only, and copy from as many training images.
+        progress: called with the number of images done after each batch.
+        aligned: the tokenizer in whose space drawn images look for their texts (`measuring.faithful.open_aligned`).
+        reader: the model that is asked questions about drawn images (`measuring.answered.open_reader`).
     """
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} must be 1 or more.")

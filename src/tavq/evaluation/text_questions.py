@@ -1,4 +1,4 @@
-"""Text faithfulness: a model that answers questions is asked the data set's questions about drawn pictures."""
+"""Text faithfulness: a model that answers questions is asked the data set's questions about drawn images."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -19,23 +19,23 @@ def open_reader(name: str, model: TaskModel) -> TaskModel:
     """The model of the task `vqa` that looks at what was drawn.
 
     Raises:
-        UsageError: it is another task, sees no pictures, or was trained on pictures of another size.
+        UsageError: it is another task, sees no images, or was trained on images of another size.
     """
     reader = load_task(name, "ask")
-    if reader.config.task.picture.source == "none":
-        raise UsageError(f"The model {name} was trained to answer without a picture; give one that sees pictures.")
+    if reader.config.task.image.source == "none":
+        raise UsageError(f"The model {name} was trained to answer without an image; give one that sees images.")
     size, own = model.facts.get("size"), reader.facts.get("size")
     if own != size:
-        raise UsageError(f"The model {name} reads pictures of {own} px and this task draws {size} px; give one alike.")
+        raise UsageError(f"The model {name} reads images of {own} px and this task draws {size} px; give one alike.")
     return reader
 
 
 class Answers:
-    """The share of questions answered right about pictures, by who made the pictures and by the question's type.
+    """The share of questions answered right about images, by who made the images and by the question's type.
 
-    Source: TIFA (arXiv 2303.11897): a picture is true to its text as far as questions about the text are answered right
-    from the picture. Differs from the paper: the questions are the data set's own, so some may ask for what the text
-    does not say; the figure of the split's own pictures tells how well the reader reads, and that of pictures drawn for
+    Source: TIFA (arXiv 2303.11897): an image is true to its text as far as questions about the text are answered right
+    from the image. Differs from the paper: the questions are the data set's own, so some may ask for what the text
+    does not say; the figure of the split's own images tells how well the reader reads, and that of images drawn for
     other texts what it gets right by guessing.
     """
 
@@ -46,8 +46,8 @@ class Answers:
 
     @torch.no_grad()
     def update(self, keys: Sequence[str], made: Mapping[str, Float[Tensor, "b 3 y x"]]) -> None:
-        """Counts a batch: the pictures' names, and pictures of each kind in their place."""
-        # Of a batch of one there is no other picture, and its questions are not asked of one.
+        """Counts a batch: the images' names, and images of each kind in their place."""
+        # Of a batch of one there is no other image, and its questions are not asked of one.
         others = {SHUFFLED: made["drawn"].roll(len(keys) // 2, dims=0)} if len(keys) > 1 else {}
         rows = [row for row, key in enumerate(keys) for _ in self.asked[key]]
         questions = [question for key in keys for question in self.asked[key]]
@@ -55,7 +55,7 @@ class Answers:
             return
         for kind, images in {**made, **others}.items():
             config = self.reader.config
-            seen = look(self.reader.tokenizer, config.layout, config.task.picture, images)[rows]
+            seen = look(self.reader.tokenizer, config.layout, config.task.image, images)[rows]
             answers = self.reader.task.answer(seen, [question.question for question in questions])
             scores = self.scores.setdefault(kind, AnswerScores())
             for row, question, [(answer, _), *_] in zip(rows, questions, answers, strict=True):
@@ -63,7 +63,7 @@ class Answers:
                 scores.add(number, answer, question.answer, question.type, keys[row])
 
     def compute(self) -> dict[str, dict[str, Any]]:
-        """`KIND/answers` and `KIND/answers/TYPE`, each with its interval over pictures."""
+        """`KIND/answers` and `KIND/answers/TYPE`, each with its interval over images."""
         found = {}
         for kind, scores in self.scores.items():
             computed = scores.compute()

@@ -1,4 +1,4 @@
-"""Text faithfulness: drawn pictures look for their own text, in the space of an aligned tokenizer."""
+"""Text faithfulness: drawn images look for their own text, in the space of an aligned tokenizer."""
 
 from typing import Any
 
@@ -18,11 +18,11 @@ SHUFFLED = "shuffled"
 
 
 def open_aligned(name: str, model: TaskModel, store: TextStore | None) -> Tokenizer:
-    """The tokenizer that judges whether pictures show what their texts say.
+    """The tokenizer that judges whether images show what their texts say.
 
     Raises:
         UsageError: the task draws from no text, or the tokenizer has no aligner, reads text by another encoder or
-            other units of it, or was trained on pictures of another size.
+            other units of it, or was trained on images of another size.
     """
     if store is None:
         raise UsageError(
@@ -39,7 +39,7 @@ def open_aligned(name: str, model: TaskModel, store: TextStore | None) -> Tokeni
     size = model.facts.get("size")
     if stored.get("size") != size:
         raise UsageError(
-            f"The tokenizer {name} was trained on pictures of {stored.get('size')} px and this task draws {size} px; "
+            f"The tokenizer {name} was trained on images of {stored.get('size')} px and this task draws {size} px; "
             "give an aligned tokenizer of the same size."
         )
     _check_text(name, tokenizer, stored, store)
@@ -61,33 +61,33 @@ def _check_text(name: str, tokenizer: Tokenizer, stored: dict[str, Any], store: 
 
 
 class Faithfulness:
-    """How well pictures find their own text among those of the split, by who made the pictures."""
+    """How well images find their own text among those of the split, by who made the images."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.texts: list[Tensor] = []
-        self.pictures: dict[str, list[Tensor]] = {}
+        self.images: dict[str, list[Tensor]] = {}
 
     @torch.no_grad()
-    def update(self, text: TextFeatures, pictures: dict[str, Float[Tensor, "b 3 y x"]]) -> None:
-        """Counts a batch: its texts, and pictures of each kind for them; those without text are left out."""
+    def update(self, text: TextFeatures, images_of: dict[str, Float[Tensor, "b 3 y x"]]) -> None:
+        """Counts a batch: its texts, and images of each kind for them; those without text are left out."""
         aligner = self.tokenizer.aligner
         assert aligner is not None, "open_aligned checks it"
         kept = _has_text(text)
         self.texts.append(aligner.embed_text(text)[kept].float().cpu())
-        for kind, images in pictures.items():
-            self.pictures.setdefault(kind, []).append(self._embedded(aligner, images)[kept].float().cpu())
+        for kind, images in images_of.items():
+            self.images.setdefault(kind, []).append(self._embedded(aligner, images)[kept].float().cpu())
 
     def _embedded(self, aligner: Aligner, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
         return aligner.embed_images(self.tokenizer.quantize(images))
 
     def compute(self) -> dict[str, dict[str, Any]]:
-        """`KIND/text_recall@1` and so on; `shuffled/…` looks for another picture's text: what chance gives."""
+        """`KIND/text_recall@1` and so on; `shuffled/…` looks for another image's text: what chance gives."""
         texts = torch.cat(self.texts)
         if len(texts) < 2:
             return {}
-        kinds = {kind: torch.cat(parts) for kind, parts in self.pictures.items()}
-        found = {kind: text_retrieval(pictures, texts) for kind, pictures in kinds.items()}
+        kinds = {kind: torch.cat(parts) for kind, parts in self.images.items()}
+        found = {kind: text_retrieval(images, texts) for kind, images in kinds.items()}
         others = kinds["drawn"].roll(len(texts) // 2, dims=0)  # neighbours in a data set may be alike
         found[SHUFFLED] = text_retrieval(others, texts)
         return {f"{kind}/{name}": score for kind, scores in found.items() for name, score in scores.items()}

@@ -18,8 +18,8 @@ from tavq.metrics import intervals
 from tavq.metrics.alignment import code_text_cosine, probe, retrieval
 from tavq.metrics.codes import CodeUsage, Surprises
 from tavq.metrics.collapse import warning as collapse_warning
-from tavq.metrics.distances import PictureSet, set_distances
-from tavq.metrics.images import PictureScores
+from tavq.metrics.distances import ImageSet, set_distances
+from tavq.metrics.images import ImageScores
 from tavq.metrics.keyed import Collected
 from tavq.metrics.words import MASKED, MaskedWords, WordRelations, keyed_noise
 from tavq.nets.features.extractors import FeatureNetwork, perceptual_distances
@@ -39,7 +39,7 @@ class Tokenizes(Protocol):
         ...
 
     def decode(self, indices: Int[Tensor, "b h w *c"]) -> Float[Tensor, "b 3 y x"]:
-        """Pictures of the deep level's indices."""
+        """Images of the deep level's indices."""
         ...
 
 
@@ -49,9 +49,9 @@ class Evaluation:
     def __init__(self, sizes: Sequence[int], networks: Sequence[FeatureNetwork]) -> None:
         self.networks = networks
         looks = {n.title("distance"): partial(perceptual_distances, n) for n in networks if n.heads}
-        self.scores = PictureScores(looks)
+        self.scores = ImageScores(looks)
         self.pixels = _Pixels()
-        self.sets = [(PictureSet(network), PictureSet(network)) for network in networks if not network.heads]
+        self.sets = [(ImageSet(network), ImageSet(network)) for network in networks if not network.heads]
         self.codes = CodeUsage(sizes)
         self.chosen: list[tuple[Sequence[str], Tensor]] = []
         self.pairs = _Pairs()
@@ -81,7 +81,7 @@ class Evaluation:
     def _note_size(self, sizes: set[tuple[int, ...]]) -> None:
         found = sorted(sizes - {()})
         if len(found) > 1:
-            raise UsageError(f"Pictures of one size can be evaluated together; got {found[0]} and {found[1]}.")
+            raise UsageError(f"Images of one size can be evaluated together; got {found[0]} and {found[1]}.")
         self.size = found[0] if found else ()
 
     def _ask_of_words(
@@ -101,10 +101,10 @@ class Evaluation:
         return [*self.filled, self.relations]
 
     def join(self) -> None:
-        """Counts what all processes have seen as seen here, each picture once; alone, it is only checked.
+        """Counts what all processes have seen as seen here, each image once; alone, it is only checked.
 
         Raises:
-            DataError: a picture was seen twice.
+            DataError: an image was seen twice.
         """
         told = _told_by_all([self.images, self.size])
         self.images = sum(images for images, _ in told)
@@ -113,8 +113,8 @@ class Evaluation:
             collected.join()
         if self.images != len(self.pixels.records):
             raise DataError(
-                f"{self.images} pictures were measured and {len(self.pixels.records)} of them differ by key; each "
-                "picture is measured once, and by one process."
+                f"{self.images} images were measured and {len(self.pixels.records)} of them differ by key; each "
+                "image is measured once, and by one process."
             )
         self.codes.join()
         self.pairs.join()
@@ -154,11 +154,11 @@ class Evaluation:
     def _protocol(self, weights: Mapping[str, str]) -> dict[str, Any]:
         """What must be the same for another to measure the same."""
         return {
-            "pictures": {"count": self.images, "size": list(self.size), "sha256": self.pixels.compute()},
+            "images": {"count": self.images, "size": list(self.size), "sha256": self.pixels.compute()},
             "reconstructions": {"range": [-1, 1], "clamped": True, "rounded_to_8_bits": False},
-            "reference": "the originals of the same pictures",
+            "reference": "the originals of the same images",
             "feature_weights": dict(weights),
-            "intervals": {**intervals.ABOUT, "over": "pictures"},
+            "intervals": {**intervals.ABOUT, "over": "images"},
         }
 
 
@@ -179,17 +179,17 @@ class _Pixels(Collected):
     """The very pixels that were measured, as one hash: it tells a stranger whether theirs are the same."""
 
     def update(self, keys: Sequence[str], images: Float[Tensor, "b 3 y x"]) -> None:
-        for key, picture in zip(keys, to_uint8(images).cpu().numpy(), strict=True):
-            self._add(key, hashlib.sha256(picture.tobytes()).hexdigest())
+        for key, image in zip(keys, to_uint8(images).cpu().numpy(), strict=True):
+            self._add(key, hashlib.sha256(image.tobytes()).hexdigest())
 
     def compute(self) -> str:
-        """The sha256 of a line for each picture in the order of keys: the sha256 of its bytes [3 y x], and its key."""
+        """The sha256 of a line for each image in the order of keys: the sha256 of its bytes [3 y x], and its key."""
         lines = "".join(f"{digest}  {key}\n" for key, digest in self.ordered())
         return hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class _Pairs:
-    """What is kept of each picture that has text: a vector of its codes and one of its text, in two spaces."""
+    """What is kept of each image that has text: a vector of its codes and one of its text, in two spaces."""
 
     def __init__(self) -> None:
         self.keys: dict[str, list[str]] = {"aligned": [], "probed": []}
@@ -257,7 +257,7 @@ def _has_text(text: TextFeatures) -> Bool[Tensor, " b"]:
 
 
 def _mean_unit(units: TextUnits) -> Float[Tensor, "b t"]:
-    """The mean of each picture's unit vectors; padding does not count."""
+    """The mean of each image's unit vectors; padding does not count."""
     weights = units.mask[:, :, None].to(units.vectors.dtype)
     return torch.where(units.mask[:, :, None], units.vectors, 0).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
@@ -272,14 +272,14 @@ def evaluate(
     """All measurements of a tokenizer on a split, ready for JSON: None where one is undefined, never NaN.
 
     Several processes measure together, each a part of the split, and all give what one does. Sums of whole numbers
-    and of single pictures' values are then the same to the last bit where the batches are; Fréchet distances are the
+    and of single images' values are then the same to the last bit where the batches are; Fréchet distances are the
     same to rounding.
 
     - `images`, `size` [y, x]: what was measured. Reconstructions are clamped to [-1, 1] and not rounded to 8 bits.
-    - `psnr`, `ssim`, `l1`, `l2`: means over pictures (`metrics.images`).
-    - `ms_ssim`: the same, None for pictures below 176 x 176.
+    - `psnr`, `ssim`, `l1`, `l2`: means over images (`metrics.images`).
+    - `ms_ssim`: the same, None for images below 176 x 176.
     - `fd_<network>`, `fd_<network>_warning`, `kid_<network>`, `kid_<network>_standard_error` for each of `networks`
-      (`metrics.distances`); of a network with learned heads instead its distance, `lpips_vgg`, as a mean over pictures.
+      (`metrics.distances`); of a network with learned heads instead its distance, `lpips_vgg`, as a mean over images.
       `feature_weights`: their sha256 by name.
     - `usage`, `perplexity`, `dead`, `top_entries` of the deep grid (`metrics.codes`); `usage_warning` where they
       show a collapse.
@@ -287,24 +287,24 @@ def evaluate(
     - `probe_code_text_cosine`, `probe_retrieval`: for any tokenizer, None without text (`metrics.alignment`).
     - `masked_words_recall@1_of_1`, `masked_words_recall@1_of_3`, `word_code_mse`: None where the aligner has no
       answer, as LG-VQ's has (`metrics.words`).
-    - `images_with_text`: pictures with at least one sentence, on which the probe stands.
-    - `intervals`: the 95 % bootstrap interval over pictures of each figure that has one, by dotted name. Usage, dead
-      entries, ranks and Fréchet distances have none: they are no means over pictures.
+    - `images_with_text`: images with at least one sentence, on which the probe stands.
+    - `intervals`: the 95 % bootstrap interval over images of each figure that has one, by dotted name. Usage, dead
+      entries, ranks and Fréchet distances have none: they are no means over images.
     - `protocol`: what another needs to measure the same, as far as it is known here.
 
-    The tokenizer should be in evaluation mode. Memory is that of one batch, plus, for each picture, its figures and
+    The tokenizer should be in evaluation mode. Memory is that of one batch, plus, for each image, its figures and
     indices and, where it has text, its mean code, its mean sentence and its two embeddings.
 
     Args:
         tokenizer: what encodes and decodes.
-        batches: pictures of one size, those of this process; read once.
+        batches: images of one size, those of this process; read once.
         networks: feature networks of the distances, on the tokenizer's device.
-        progress: called with the number of pictures done after each batch.
+        progress: called with the number of images done after each batch.
 
     Raises:
         TrainingError: the tokenizer gives NaN or infinity.
-        DataError: a picture came twice.
-        UsageError: the pictures differ in size or are too small for a metric.
+        DataError: an image came twice.
+        UsageError: the images differ in size or are too small for a metric.
     """
     entries = tokenizer.codebook()
     running = Evaluation(tokenizer.codebook.sizes, networks)

@@ -1,4 +1,4 @@
-"""How well a reading task reads pictures that it was not trained on."""
+"""How well a reading task reads images that it was not trained on."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,7 +18,7 @@ def evaluate_reading(
 ) -> dict[str, Any]:
     """All figures of a task that reads, on a split, with `intervals`, beside those of answers without looking.
 
-    Answers without looking are taken from the training split of the same data set. Pictures are the split's centre
+    Answers without looking are taken from the training split of the same data set. Images are the split's centre
     squares.
     """
     task: ReadingTask = model.task
@@ -35,7 +35,7 @@ def evaluate_reading(
 def _looked(
     model: TaskModel, dataset: FolderDataset, limit: int | None, progress: Callable[[int], None] | None
 ) -> Iterator[Looked]:
-    """The examples of the split in batches of pictures."""
+    """The examples of the split in batches of images."""
     done = 0
     records = {record.file_name: record for record in dataset}
     device = next(model.task.parameters()).device
@@ -45,7 +45,7 @@ def _looked(
         found = [examples_in(type(task), config.task, dataset, records[key]) for key in batch.keys]
         asked = [(row, example) for row, examples in enumerate(found) for example in examples]
         if asked:
-            rows = look(model.tokenizer, config.layout, config.task.picture, batch.images.to(device))
+            rows = look(model.tokenizer, config.layout, config.task.image, batch.images.to(device))
             places = [row for row, _ in asked]
             yield rows[places], [batch.keys[place] for place in places], [example for _, example in asked]
         done += len(batch.keys)

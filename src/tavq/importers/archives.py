@@ -1,4 +1,4 @@
-"""Picture files of a published data set wherever they were left: in folders, tar files and zip files."""
+"""Image files of a published data set wherever they were left: in folders, tar files and zip files."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from tavq.core.errors import DataError
 from tavq.core.files import read_bytes
 from tavq.importers import tars
-from tavq.importers.layouts import is_picture_path
+from tavq.importers.layouts import is_image_path
 
 ARCHIVES = (".zip", *tars.SUFFIXES)
 
@@ -19,8 +19,8 @@ ARCHIVES = (".zip", *tars.SUFFIXES)
 # --- finding them -----------------------------------------------------------------------------------------------
 
 
-def find_pictures(source: Path, *choices: Sequence[str]) -> "FoundPictures":
-    """The pictures in `source`, in the first of the choices of which something is there.
+def find_images(source: Path, *choices: Sequence[str]) -> "FoundImages":
+    """The images in `source`, in the first of the choices of which something is there.
 
     A choice names folders, of which all that are there are taken; in the place of each an archive of its name may lie,
     and a name may hold `*`. Raises DataError where there is nothing.
@@ -28,17 +28,17 @@ def find_pictures(source: Path, *choices: Sequence[str]) -> "FoundPictures":
     for names in choices:
         places = find_places(source, names)
         if places:
-            return FoundPictures(places)
+            return FoundImages(places)
     looked = ", ".join(dict.fromkeys(name for names in choices for name in names))
     raise DataError(
-        f"There are no pictures in {source}: the folders {looked} and archives of these names ({', '.join(ARCHIVES)}) "
+        f"There are no images in {source}: the folders {looked} and archives of these names ({', '.join(ARCHIVES)}) "
         "were looked for."
     )
 
 
-def find_coco_pictures(source: Path, names: Sequence[str]) -> "FoundPictures":
-    """The pictures in COCO's folders or archives `names`, in `source` or its images/; else in whatever images* is."""
-    return find_pictures(source, [f"{at}{name}" for at in ("", "images/") for name in names], ["images*"])
+def find_coco_images(source: Path, names: Sequence[str]) -> "FoundImages":
+    """The images in COCO's folders or archives `names`, in `source` or its images/; else in whatever images* is."""
+    return find_images(source, [f"{at}{name}" for at in ("", "images/") for name in names], ["images*"])
 
 
 def find_places(source: Path, names: Sequence[str]) -> list[Path]:
@@ -75,23 +75,23 @@ def plain_name(inner: str) -> str:
 
 
 def coco_number(name: str) -> int | None:
-    """The number by which COCO knows a picture: 9 of 000000000009.jpg (2017) and of COCO_val2014_000000000009.jpg."""
+    """The number by which COCO knows an image: 9 of 000000000009.jpg (2017) and of COCO_val2014_000000000009.jpg."""
     digits = PurePosixPath(name).stem.rpartition("_")[2]
     return int(digits) if digits.isdecimal() and digits.isascii() and len(digits) <= 12 else None
 
 
-def coco_picture(pictures: "FoundPictures", name: str) -> str | None:
-    """The file `name`, else the one of the same COCO number: 2014 and 2017 hold the same pictures by other names."""
+def coco_image(images: "FoundImages", name: str) -> str | None:
+    """The file `name`, else the one of the same COCO number: 2014 and 2017 hold the same images by other names."""
     number = coco_number(name)
-    return name if name in pictures else None if number is None else pictures.by_number.get(number)
+    return name if name in images else None if number is None else images.by_number.get(number)
 
 
-class FoundPictures:
-    """The picture files in several places, by their plain names or what else they are known as.
+class FoundImages:
+    """The image files in several places, by their plain names or what else they are known as.
 
     Folders are searched through. Nothing is unpacked under a name that an archive chose: only files that are asked
     for are read, as bytes. `known_as` gives the name by which a file is asked for from its path within its place; what
-    is then no picture's name is passed by.
+    is then no image's name is passed by.
 
     Raises DataError when two files are known by the same name, or an archive is not whole.
     """
@@ -102,7 +102,7 @@ class FoundPictures:
         for place in self.places:
             for inner in _inner_names(place):
                 name = known_as(inner)
-                if is_picture_path(name):
+                if is_image_path(name):
                     self._add(name, place, inner)
 
     def _add(self, name: str, place: Path, inner: str) -> None:
@@ -176,7 +176,7 @@ def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 def _zipped(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
     with archive.open(name) as file:
-        data = file.read(tars.MAX_PICTURE_FILE + 1)
-    if len(data) > tars.MAX_PICTURE_FILE:
-        raise DataError(f"{path}: {name!r} holds more than {tars.MAX_PICTURE_FILE} bytes; it is no picture.")
+        data = file.read(tars.MAX_IMAGE_FILE + 1)
+    if len(data) > tars.MAX_IMAGE_FILE:
+        raise DataError(f"{path}: {name!r} holds more than {tars.MAX_IMAGE_FILE} bytes; it is no image.")
     return data

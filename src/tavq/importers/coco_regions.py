@@ -1,4 +1,4 @@
-"""The class of each pixel of COCO's pictures, from whichever of its published forms is there.
+"""The class of each pixel of COCO's images, from whichever of its published forms is there.
 
 Every form becomes the same numbers: COCO's category of each pixel, 1 to 91 things, 92 to 182 stuff, 183 the rest
 ("other"), 184 to 200 stuff that the panoptic form merged, and 0 where nothing is said.
@@ -17,7 +17,7 @@ from PIL import Image
 
 from tavq.core.errors import DataError
 from tavq.data.images import MAX_PIXELS
-from tavq.importers.archives import FoundPictures, coco_number, find_places
+from tavq.importers.archives import FoundImages, coco_number, find_places
 from tavq.importers.masks import region_mask
 from tavq.importers.reasons import UNUSABLE_SEGMENTATION
 from tavq.importers.rescaling import Size
@@ -32,30 +32,30 @@ Pixels = UInt8[np.ndarray, "y x"]
 
 @dataclass
 class Regions:
-    """The regions of pictures as their annotations give them, before they are drawn: (category, segmentation)."""
+    """The regions of images as their annotations give them, before they are drawn: (category, segmentation)."""
 
     things: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
     stuff: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
     panoptic: dict[str, tuple[str, dict[int, int]]] = field(default_factory=dict)
-    """The PNG of each picture and the category of each of its segments."""
+    """The PNG of each image and the category of each of its segments."""
 
 
 def label_maps(
     form: str, source: Path, regions: Regions, sizes: Mapping[str, Size | None], left_out: Counter[str]
 ) -> Iterator[tuple[str, Pixels]]:
-    """The class of each pixel, by one of FORMS, of those of the pictures in `sizes` that have it, in any order."""
+    """The class of each pixel, by one of FORMS, of those of the images in `sizes` that have it, in any order."""
     if form == "stuffthingmaps":
         yield from _from_pngs(find_places(source, THINGS_AND_STUFF), sizes, left_out)
     elif form == "panoptic":
         yield from _from_panoptic(find_places(source, PANOPTIC), regions, sizes, left_out)
     elif form == "pixelmaps":
-        for picture, pixels in _grey_pngs(find_places(source, STUFF), sizes, left_out):
-            yield picture, _drawn(pixels.astype(np.uint8), regions.things.get(picture, ()), left_out)
+        for image, pixels in _grey_pngs(find_places(source, STUFF), sizes, left_out):
+            yield image, _drawn(pixels.astype(np.uint8), regions.things.get(image, ()), left_out)
     else:
-        for picture, size in sizes.items():
-            if picture in regions.stuff and size is not None:
-                stuff, things = regions.stuff[picture], regions.things.get(picture, [])
-                yield picture, _drawn(np.zeros(size[::-1], np.uint8), [*stuff, *things], left_out)
+        for image, size in sizes.items():
+            if image in regions.stuff and size is not None:
+                stuff, things = regions.stuff[image], regions.things.get(image, [])
+                yield image, _drawn(np.zeros(size[::-1], np.uint8), [*stuff, *things], left_out)
 
 
 FORMS = ("stuffthingmaps", "panoptic", "pixelmaps", "stuff")
@@ -84,25 +84,25 @@ def _drawn(pixels: Pixels, regions: Iterable[tuple[int, Any]], left_out: Counter
     return pixels
 
 
-def _from_pngs(places: list[Path], pictures: Iterable[str], left_out: Counter[str]) -> Iterator[tuple[str, Pixels]]:
+def _from_pngs(places: list[Path], images: Iterable[str], left_out: Counter[str]) -> Iterator[tuple[str, Pixels]]:
     """COCO-Stuff's maps of things and stuff, which hold the category less 1, and 255 where nothing is said."""
-    for picture, pixels in _grey_pngs(places, pictures, left_out):
-        yield picture, (pixels.astype(np.uint8) + np.uint8(1)).astype(np.uint8)
+    for image, pixels in _grey_pngs(places, images, left_out):
+        yield image, (pixels.astype(np.uint8) + np.uint8(1)).astype(np.uint8)
 
 
 def _grey_pngs(
-    places: list[Path], pictures: Iterable[str], left_out: Counter[str]
+    places: list[Path], images: Iterable[str], left_out: Counter[str]
 ) -> Iterator[tuple[str, Shaped[np.ndarray, "y x"]]]:
-    found = FoundPictures(places)
-    numbers = ((picture, coco_number(picture)) for picture in pictures)
-    wanted = {found.by_number[number]: picture for picture, number in numbers if number in found.by_number}
+    found = FoundImages(places)
+    numbers = ((image, coco_number(image)) for image in images)
+    wanted = {found.by_number[number]: image for image, number in numbers if number in found.by_number}
     yield from _pngs(found, wanted, ("L", "P"), left_out)
 
 
 def _pngs(
-    found: FoundPictures, wanted: Mapping[str, str], modes: tuple[str, ...], left_out: Counter[str]
+    found: FoundImages, wanted: Mapping[str, str], modes: tuple[str, ...], left_out: Counter[str]
 ) -> Iterator[tuple[str, Shaped[np.ndarray, "y x ..."]]]:
-    """The stored numbers of the PNGs in `wanted`, under the name of the picture that each of them belongs to."""
+    """The stored numbers of the PNGs in `wanted`, under the name of the image that each of them belongs to."""
     for name, data in found.contents(wanted.keys()):
         pixels = _decoded(data, modes)
         if pixels is None:
@@ -112,17 +112,17 @@ def _pngs(
 
 
 def _from_panoptic(
-    places: list[Path], regions: Regions, pictures: Iterable[str], left_out: Counter[str]
+    places: list[Path], regions: Regions, images: Iterable[str], left_out: Counter[str]
 ) -> Iterator[tuple[str, Pixels]]:
     """PNGs whose colour is a segment's number, red + 256 green + 65536 blue; the annotations say its category."""
-    found = FoundPictures(places)
-    wanted = {regions.panoptic[picture][0]: picture for picture in pictures if picture in regions.panoptic}
+    found = FoundImages(places)
+    wanted = {regions.panoptic[image][0]: image for image in images if image in regions.panoptic}
     left_out["segmentations without a file"] += len(wanted.keys() - found)
-    for picture, pixels in _pngs(
+    for image, pixels in _pngs(
         found, {name: wanted[name] for name in wanted if name in found}, ("RGB", "RGBA"), left_out
     ):
         numbers = pixels[..., :3].astype(np.int64) @ np.array([1, 256, 65536])
-        yield picture, _looked_up(numbers, regions.panoptic[picture][1])
+        yield image, _looked_up(numbers, regions.panoptic[image][1])
 
 
 def _looked_up(numbers: Int[np.ndarray, "y x"], categories: Mapping[int, int]) -> Pixels:

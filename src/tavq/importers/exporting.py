@@ -11,9 +11,9 @@ from tavq.data.folder import Progress
 
 @dataclass(frozen=True)
 class ExportSummary:
-    """What an export wrote: pictures by split and files in all; and what it left out, by reason."""
+    """What an export wrote: images by split and files in all; and what it left out, by reason."""
 
-    pictures: Mapping[str, int]
+    images: Mapping[str, int]
     files: int
     left_out: Mapping[str, int] = field(default_factory=dict)
 
@@ -28,7 +28,7 @@ class Format:
     def run(self, folder: Path, out: Path, shard_size: int, progress: Progress | None = None) -> ExportSummary:
         """Writes the folder data set `folder` to the new folder `out`, all of it or nothing; the same bytes each time.
 
-        A file holds at most `shard_size` pictures. Raises UsageError when `out` already holds something.
+        A file holds at most `shard_size` images. Raises UsageError when `out` already holds something.
         """
         raise TypeError(f"{type(self).__name__} must define run")
 

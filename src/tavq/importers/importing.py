@@ -11,9 +11,9 @@ from tavq.data.folder import Progress
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an import wrote: pictures by split and captions in all; what it left out, by reason; what else there is."""
+    """What an import wrote: images by split and captions in all; what it left out, by reason; what else there is."""
 
-    pictures: Mapping[str, int]
+    images: Mapping[str, int]
     captions: int
     left_out: Mapping[str, int] = field(default_factory=dict)
     others: Mapping[str, int] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Source:
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
         """Writes the data set in `source` to the new folder `out`, all of it or nothing.
 
-        `limit` takes at most that many pictures of each split. Raises DataError when `source` is not laid out as
+        `limit` takes at most that many images of each split. Raises DataError when `source` is not laid out as
         expected, UsageError when `out` already holds something.
         """
         raise TypeError(f"{type(self).__name__} must define run")

@@ -55,10 +55,10 @@ def split_named(name: object) -> str | None:
     return SPLIT_NAMES.get(name.lower()) if isinstance(name, str) else None
 
 
-def is_picture_path(name: object) -> bool:
-    """Whether a name from a foreign file is the relative path of a picture that may be written as it stands.
+def is_image_path(name: object) -> bool:
+    """Whether a name from a foreign file is the relative path of an image that may be written as it stands.
 
-    No part is hidden, empty, `..` or over-long, and no folder is named like a picture.
+    No part is hidden, empty, `..` or over-long, and no folder is named like an image.
     """
     if not isinstance(name, str) or not name.isprintable() or "\\" in name or len(name.encode()) > 4 * MAX_NAME:
         return False
@@ -84,13 +84,13 @@ def table(path: Path) -> dict[str, str]:
     return {key: rest for _, key, rest in numbered_lines(path)}
 
 
-def picture_lines(path: Path, suffix: str = "") -> list[str]:
-    """The picture file names of a list, one a line (`suffix` is added to names without one), each once."""
+def image_lines(path: Path, suffix: str = "") -> list[str]:
+    """The image file names of a list, one a line (`suffix` is added to names without one), each once."""
     names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     names = [name if name.lower().endswith(tuple(SUFFIXES)) else name + suffix for name in names]
-    wrong = next((name for name in names if "/" in name or not is_picture_path(name)), None)
+    wrong = next((name for name in names if "/" in name or not is_image_path(name)), None)
     if wrong is not None:
-        raise DataError(f"{path} lists {wrong!r:.100}; expected one picture file name a line.")
+        raise DataError(f"{path} lists {wrong!r:.100}; expected one image file name a line.")
     return list(dict.fromkeys(names))
 
 
@@ -101,7 +101,7 @@ def caption_lines(text: str) -> tuple[str, ...]:
 
 
 def token_captions(path: Path) -> tuple[dict[str, tuple[str, ...]], int]:
-    """The captions of each picture in their order, from lines `NAME#NUMBER<tab>caption`; and how many were empty."""
+    """The captions of each image in their order, from lines `NAME#NUMBER<tab>caption`; and how many were empty."""
     numbered: list[tuple[str, int, str]] = []
     for line_number, line in enumerate(read_text(path).splitlines(), 1):
         key, _, caption = line.partition("\t")
@@ -113,7 +113,7 @@ def token_captions(path: Path) -> tuple[dict[str, tuple[str, ...]], int]:
 
 
 def in_order(numbered: Sequence[tuple[str, int, str]]) -> tuple[dict[str, tuple[str, ...]], int]:
-    """The captions of each picture by their number, from (picture, number, caption); and how many were empty."""
+    """The captions of each image by their number, from (image, number, caption); and how many were empty."""
     kept: dict[str, list[tuple[int, str]]] = {}
     for name, number, caption in numbered:
         if caption.strip(" ."):

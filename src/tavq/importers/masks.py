@@ -1,4 +1,4 @@
-"""Regions of a picture as COCO writes them, polygons and run lengths, as one yes or no for each pixel."""
+"""Regions of an image as COCO writes them, polygons and run lengths, as one yes or no for each pixel."""
 
 from typing import Any
 
@@ -22,13 +22,13 @@ def region_mask(segmentation: Any, height: int, width: int) -> Bool[np.ndarray, 
     if not isinstance(segmentation, dict):
         raise DataError("a region must be a list of polygons or a mapping with size and counts")
     if segmentation.get("size") != [height, width]:
-        raise DataError(f"a region's size is {segmentation.get('size')!r:.60}, its picture's [{height}, {width}]")
+        raise DataError(f"a region's size is {segmentation.get('size')!r:.60}, its image's [{height}, {width}]")
     counts = segmentation.get("counts")
     return run_length_mask(read_counts(counts) if isinstance(counts, str) else _numbers(counts), height, width)
 
 
 def polygon_mask(points: Float[np.ndarray, "n 2"], height: int, width: int) -> Bool[np.ndarray, "y x"]:
-    """The pixels whose centres lie inside a polygon of points (x, y); the part outside of the picture is cut off.
+    """The pixels whose centres lie inside a polygon of points (x, y); the part outside of the image is cut off.
 
     Each edge switches inside and outside from where it crosses the middle of a row, so that of a polygon that crosses
     itself the part that is covered twice is outside.
@@ -40,7 +40,7 @@ def polygon_mask(points: Float[np.ndarray, "n 2"], height: int, width: int) -> B
     row = np.arange(len(edge)) - np.repeat(np.cumsum(rows_of) - rows_of, rows_of) + first[edge]
     crossing = x[edge] + (row + 0.5 - y[edge]) * (end_x - x)[edge] / (end_y - y)[edge]
     mask = np.zeros((height, width), bool)
-    if len(edge):  # the rest only where the polygon is: most are far smaller than their picture
+    if len(edge):  # the rest only where the polygon is: most are far smaller than their image
         column = _first_centre(crossing, width)
         top, left, bottom, right = row.min(), column.min(), row.max() + 1, column.max()
         switches = np.zeros((bottom - top, right - left + 1), np.int32)
@@ -77,7 +77,7 @@ def read_counts(text: str) -> Int[np.ndarray, "n"]:
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
     if lengths.max() > 8:
-        raise DataError("a region's compressed counts hold a number beyond all pictures")
+        raise DataError("a region's compressed counts hold a number beyond all images")
     shift = 5 * (np.arange(len(letters)) - np.repeat(starts, lengths))
     values = np.add.reduceat((letters & 31) << shift, starts)
     values -= np.where(letters[ends] & 16, np.int64(1) << (5 * lengths), 0)

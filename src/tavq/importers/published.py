@@ -1,4 +1,4 @@
-"""A published data set of which every picture was found and every annotation read: what is left is to take it in."""
+"""A published data set of which every image was found and every annotation read: what is left is to take it in."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,26 +8,26 @@ from pathlib import Path
 from tavq.core.errors import DataError
 from tavq.data.folder import Progress
 from tavq.data.records import Record
-from tavq.importers.archives import FoundPictures
+from tavq.importers.archives import FoundImages
 from tavq.importers.importing import ImportSummary
 from tavq.importers.reasons import BEYOND_LIMIT
 from tavq.importers.rescaling import Size
 from tavq.importers.writer import Intake, because_of, taking_in
 
 Segmentations = Callable[[Sequence[str]], Iterable[tuple[str, bytes]]]
-"""Gives the PNGs of the classes of the named pictures, of those that have one, in any order."""
+"""Gives the PNGs of the classes of the named images, of those that have one, in any order."""
 
 
 @dataclass
 class Published:
-    """Pictures that are there, by the names that `pictures` has for them, and what is known of each.
+    """Images that are there, by the names that `images` has for them, and what is known of each.
 
     They are written in the order of `records`, read in that in which they lie. Boxes and segmentations refer to the
-    stored pixels, at the picture's size in `sizes` where it is given there. The `segmentation` of a record is where it
-    goes; a record whose picture has none loses it.
+    stored pixels, at the image's size in `sizes` where it is given there. The `segmentation` of a record is where it
+    goes; a record whose image has none loses it.
     """
 
-    pictures: FoundPictures
+    images: FoundImages
     records: Mapping[str, Record]
     sizes: Mapping[str, Size] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -37,18 +37,16 @@ class Published:
     classes: Mapping[int, str] = field(default_factory=dict)
 
     def write(self, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the folder data set `out`, all of it or nothing, with at most `limit` pictures of each split."""
+        """Writes the folder data set `out`, all of it or nothing, with at most `limit` images of each split."""
         if not self.records:
-            places = ", ".join(map(str, self.pictures.places))
-            raise DataError(
-                f"None of the pictures that the annotations list is in {places}{because_of(self.left_out)}."
-            )
+            places = ", ".join(map(str, self.images.places))
+            raise DataError(f"None of the images that the annotations list is in {places}{because_of(self.left_out)}.")
         chosen = self._chosen(limit)
         self.left_out[BEYOND_LIMIT] += len(self.records) - len(chosen)
         with taking_in(out, left_out=self.left_out) as intake:
             segmented = self._lay(intake, list(chosen))
             order = []
-            for done, (name, data) in enumerate(self.pictures.contents(chosen.keys()), 1):
+            for done, (name, data) in enumerate(self.images.contents(chosen.keys()), 1):
                 record = self.records[name]
                 record = record if name in segmented else replace(record, segmentation=None)
                 if intake.add(record, data, self.sizes.get(name), upright=False):
@@ -59,7 +57,7 @@ class Published:
             return intake.finish(self.classes, order)
 
     def _chosen(self, limit: int | None) -> dict[str, int]:
-        """The first pictures of each split with their places."""
+        """The first images of each split with their places."""
         taken: Counter[str] = Counter()
         chosen = {}
         for place, (name, record) in enumerate(self.records.items()):
@@ -69,7 +67,7 @@ class Published:
         return chosen
 
     def _lay(self, intake: Intake, chosen: Sequence[str]) -> set[str]:
-        """Puts the segmentations where they go, before the pictures come; the names of the pictures that have one."""
+        """Puts the segmentations where they go, before the images come; the names of the images that have one."""
         if self.segmentations is None:
             return set()
         return {name for name, data in self.segmentations(chosen) if intake.lay(self.records[name].segmentation, data)}

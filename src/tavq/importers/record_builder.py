@@ -1,4 +1,4 @@
-"""What the annotations of a published data set say of each of its pictures, gathered entry by entry."""
+"""What the annotations of a published data set say of each of its images, gathered entry by entry."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 from tavq.data.folder import Progress
 from tavq.data.records import SPLITS, NamedBox, Question, Record, usable_text
-from tavq.importers.archives import FoundPictures
+from tavq.importers.archives import FoundImages
 from tavq.importers.importing import ImportSummary
 from tavq.importers.published import Published, Segmentations
 from tavq.importers.reasons import EMPTY_CAPTION, NO_FILE, NOT_LISTED
@@ -17,11 +17,11 @@ from tavq.importers.rescaling import Size
 
 @dataclass
 class Draft:
-    """One picture and what its annotations say of it, before the picture itself was looked at."""
+    """One image and what its annotations say of it, before the image itself was looked at."""
 
-    picture: str
+    image: str
     split: str
-    size: Size | None = None  # that boxes refer to; None where they refer to the picture's
+    size: Size | None = None  # that boxes refer to; None where they refer to the image's
     captions: list[str] = field(default_factory=list)
     objects: list[NamedBox] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
@@ -35,22 +35,22 @@ class Draft:
             self.captions.append(text)
 
     def record(self) -> Record:
-        """The record of the picture; its segmentation is where one will be, if any is found."""
+        """The record of the image; its segmentation is where one will be, if any is found."""
         return Record(
-            f"images/{self.picture}",
+            f"images/{self.image}",
             self.split,
             tuple(self.captions),
             objects=tuple(self.objects),
             questions=tuple(self.questions),
-            segmentation=f"segmentation/{PurePosixPath(self.picture).stem}.png",
+            segmentation=f"segmentation/{PurePosixPath(self.image).stem}.png",
         )
 
 
 class Drafts:
-    """The drafts of a data set, one a picture, in the order in which they were first named."""
+    """The drafts of a data set, one an image, in the order in which they were first named."""
 
-    def __init__(self, pictures: FoundPictures) -> None:
-        self.pictures = pictures
+    def __init__(self, images: FoundImages) -> None:
+        self.images = images
         self.left_out: Counter[str] = Counter()
         self.told: Counter[str] = Counter()
         self._missing: set[str] = set()
@@ -60,7 +60,7 @@ class Drafts:
         return self._drafts[name]
 
     def add(self, name: str | None, wanted: str, split: str, size: Size | None = None) -> Draft | None:
-        """The draft of the picture `name`; None when there is no such picture or another split holds it.
+        """The draft of the image `name`; None when there is no such image or another split holds it.
 
         `wanted` is the name by which the annotations know it: each that has no file is counted once.
         """
@@ -80,12 +80,12 @@ class Drafts:
     ) -> ImportSummary:
         """Writes the folder data set `out`, split by split; see `Published`."""
         self.left_out[NO_FILE] += len(self._missing)
-        self.left_out[NOT_LISTED] += len(self.pictures) - len(self._drafts)
+        self.left_out[NOT_LISTED] += len(self.images) - len(self._drafts)
         drafts = sorted(self._drafts.values(), key=lambda draft: SPLITS.index(draft.split))
         published = Published(
-            self.pictures,
-            {draft.picture: draft.record() for draft in drafts},
-            {draft.picture: draft.size for draft in drafts if draft.size is not None},
+            self.images,
+            {draft.image: draft.record() for draft in drafts},
+            {draft.image: draft.size for draft in drafts if draft.size is not None},
             left_out=self.left_out,
             told=self.told,
             segmentations=segmentations,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tavq.data.images import SUFFIXES
-from tavq.importers.tars import MAX_PICTURE_FILE, stream
+from tavq.importers.tars import MAX_IMAGE_FILE, stream
 
 JSON, TEXT, SEGMENTATION = "json", "txt", "seg.png"
 MAX_TEXT_FILE = 10_000_000  # bytes of a json or txt member
@@ -16,11 +16,11 @@ MAX_TEXT_FILE = 10_000_000  # bytes of a json or txt member
 
 @dataclass
 class Sample:
-    """The members of one key: the first picture, json, text and segmentation; all others are passed by."""
+    """The members of one key: the first image, json, text and segmentation; all others are passed by."""
 
     key: str
-    suffix: str | None = None  # of the picture, with its dot
-    picture: bytes | None = None
+    suffix: str | None = None  # of the image, with its dot
+    image: bytes | None = None
     parts: dict[str, bytes] = field(default_factory=dict)  # by JSON, TEXT, SEGMENTATION
     too_large: int = 0  # members that were not read for their size
 
@@ -47,11 +47,11 @@ def read_samples(path: Path) -> Iterator[Sample]:
             if sample is not None:
                 yield sample
             sample = Sample(key)
-        is_picture = f".{extension}" in SUFFIXES
-        if size > (MAX_PICTURE_FILE if is_picture or extension == SEGMENTATION else MAX_TEXT_FILE):
-            sample.too_large += is_picture or extension in (JSON, TEXT, SEGMENTATION)
-        elif is_picture and sample.picture is None:
-            sample.suffix, sample.picture = f".{extension}", read()
+        is_image = f".{extension}" in SUFFIXES
+        if size > (MAX_IMAGE_FILE if is_image or extension == SEGMENTATION else MAX_TEXT_FILE):
+            sample.too_large += is_image or extension in (JSON, TEXT, SEGMENTATION)
+        elif is_image and sample.image is None:
+            sample.suffix, sample.image = f".{extension}", read()
         elif extension in (JSON, TEXT, SEGMENTATION) and extension not in sample.parts:
             sample.parts[extension] = read()
     if sample is not None:

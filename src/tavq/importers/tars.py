@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tavq.core.errors import DataError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
-MAX_PICTURE_FILE = 200_000_000  # bytes; no photograph comes near, and a larger one would be held in memory
+MAX_IMAGE_FILE = 200_000_000  # bytes; no photograph comes near, and a larger one would be held in memory
 
 
 class Member(NamedTuple):
@@ -59,8 +59,8 @@ def _reader(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Ca
 
 def _read(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     """The bytes of a plain file in a tar file; DataError when it is too large or cut short."""
-    if member.size > MAX_PICTURE_FILE:
-        raise DataError(f"{path}: {member.name!r} holds {member.size} bytes; at most {MAX_PICTURE_FILE} are read.")
+    if member.size > MAX_IMAGE_FILE:
+        raise DataError(f"{path}: {member.name!r} holds {member.size} bytes; at most {MAX_IMAGE_FILE} are read.")
     with _named(path):  # here too: whoever reads a stream does it outside of the block that opened it
         file = archive.extractfile(member)
         data = file.read() if file is not None else b""

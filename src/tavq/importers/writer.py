@@ -1,4 +1,4 @@
-"""The one way into a new folder data set: every picture decoded, every line read again, what cannot stand counted."""
+"""The one way into a new folder data set: every image decoded, every line read again, what cannot stand counted."""
 
 import contextlib
 import json
@@ -14,11 +14,11 @@ import numpy as np
 from tavq.core.errors import DataError
 from tavq.core.files import new_folder, read_bytes, write_bytes, write_json
 from tavq.data.folder import SEGMENTATION_CLASSES, stands_out
-from tavq.data.images import check_picture, is_turned, load_segmentation, png_bytes
+from tavq.data.images import check_image, is_turned, load_segmentation, png_bytes
 from tavq.data.records import METADATA, SPLITS, NamedBox, Record, read_record, to_line
 from tavq.importers.annotations import foreign_captions
 from tavq.importers.importing import ImportSummary
-from tavq.importers.layouts import is_picture_path
+from tavq.importers.layouts import is_image_path
 from tavq.importers.reasons import (
     BEYOND_LIMIT,
     BOX_CUT,
@@ -34,11 +34,11 @@ from tavq.importers.rescaling import Size, cut_box, in_proportion, scale_box, sc
 
 
 class Intake:
-    """Fills a folder one picture at a time, in memory that does not grow with their number.
+    """Fills a folder one image at a time, in memory that does not grow with their number.
 
     What `tavq data check` would find fault with does not get in, and `left_out` counts it:
-    - a picture that cannot be decoded is left out, a field that cannot be used is left out of its record;
-    - boxes and segmentations come to the size of the picture; those that refer to stored pixels which EXIF turns are
+    - an image that cannot be decoded is left out, a field that cannot be used is left out of its record;
+    - boxes and segmentations come to the size of the image; those that refer to stored pixels which EXIF turns are
       left out, since nobody says which way they were drawn;
     - a box that stands out is cut at the edge, and left out where nothing of it is inside. One that stands out by less
       than rounding explains (`folder.SLACK`) stays as it is.
@@ -47,13 +47,13 @@ class Intake:
     def __init__(self, folder: Path, lines: BinaryIO, limit: int | None, left_out: Counter[str]) -> None:
         self.folder, self.limit, self.left_out = folder, limit, left_out
         self._lines = lines  # metadata.jsonl of the folder
-        self.pictures: Counter[str] = Counter()
+        self.images: Counter[str] = Counter()
         self.others: Counter[str] = Counter()
         self.captions = 0
 
     def has_room(self, split: str) -> bool:
-        """Whether the limit on pictures allows one more of the split; each that it does not is counted."""
-        if self.limit is None or self.pictures[split] < self.limit:
+        """Whether the limit on images allows one more of the split; each that it does not is counted."""
+        if self.limit is None or self.images[split] < self.limit:
             return True
         self.left_out[BEYOND_LIMIT] += 1
         return False
@@ -63,21 +63,21 @@ class Intake:
         return not os.path.lexists(self.folder / name)
 
     def lay(self, name: str | None, segmentation: bytes) -> bool:
-        """Puts a segmentation where the record of a picture that is yet to come says, if that place is free."""
+        """Puts a segmentation where the record of an image that is yet to come says, if that place is free."""
         if name is None or not self.is_free(name):
             return False
         self._write(name, segmentation)
         return True
 
-    def add(self, record: Record, picture: bytes, size: Size | None = None, upright: bool = True) -> bool:
-        """Takes the picture and what of its record can be used; whether the picture can.
+    def add(self, record: Record, image: bytes, size: Size | None = None, upright: bool = True) -> bool:
+        """Takes the image and what of its record can be used; whether the image can.
 
-        Its segmentation must lie there already (`lay`). Boxes and segmentation refer to the picture at `size`, or as it
-        is; and to the upright picture, as in every folder data set, or to its stored pixels.
+        Its segmentation must lie there already (`lay`). Boxes and segmentation refer to the image at `size`, or as it
+        is; and to the upright image, as in every folder data set, or to its stored pixels.
 
-        The record's names must be safe to write (`layouts.is_picture_path`).
+        The record's names must be safe to write (`layouts.is_image_path`).
         """
-        reason, shape = self._take(record.file_name, picture)
+        reason, shape = self._take(record.file_name, image)
         if shape is None:
             self.left_out[reason] += 1
             self._remove(record.segmentation)
@@ -94,11 +94,11 @@ class Intake:
     def foreign_record(
         self, name: str, split: str, fields: Mapping[str, Any], lines: Sequence[str] = (), segmentation: str = ""
     ) -> Record | None:
-        """The record of the picture `name` from another project's fields, of which each that cannot be used is counted.
+        """The record of the image `name` from another project's fields, of which each that cannot be used is counted.
 
         Captions are `lines` where the fields have no text. None when the name cannot be one.
         """
-        if not is_picture_path(name):
+        if not is_image_path(name):
             return None
         line: dict[str, Any] = {"file_name": name, "split": split}
         line |= {field: fields[field] for field in ("long_text", "objects", "questions") if fields.get(field)}
@@ -113,27 +113,27 @@ class Intake:
     def finish(self, classes: Mapping[int, str] | None = None, order: Sequence[int] | None = None) -> ImportSummary:
         """Ends metadata.jsonl, its lines by the numbers in `order` where it is given; the summary.
 
-        `classes` are the names of the numbers in segmentations. DataError when no picture was taken.
+        `classes` are the names of the numbers in segmentations. DataError when no image was taken.
         """
         self._lines.flush()
-        if not self.pictures:
-            raise DataError(f"There is no picture to import{because_of(self.left_out)}.")
+        if not self.images:
+            raise DataError(f"There is no image to import{because_of(self.left_out)}.")
         if order is not None and list(order) != sorted(order):
             lines = read_bytes(self.folder / METADATA).splitlines(keepends=True)
             write_bytes(self.folder / METADATA, b"".join(lines[place] for place in np.argsort(order)))
         if classes and self.others["segmentations"]:
             write_json(self.folder / SEGMENTATION_CLASSES, classes)
-        pictures = {split: self.pictures[split] for split in SPLITS if split in self.pictures}
+        images = {split: self.images[split] for split in SPLITS if split in self.images}
         # a plus in front of a counter leaves out what there is none of
-        return ImportSummary(pictures, self.captions, dict(+self.left_out), dict(+self.others))
+        return ImportSummary(images, self.captions, dict(+self.left_out), dict(+self.others))
 
     def _take(self, name: str, data: bytes) -> tuple[str, tuple[int, int] | None]:
-        """(height, width) of the picture after writing it; else why it cannot be taken."""
+        """(height, width) of the image after writing it; else why it cannot be taken."""
         if not self.is_free(name):
             return SAME_NAME, None
         path = self._write(name, data)
         try:
-            return "", check_picture(path)
+            return "", check_image(path)
         except DataError:
             path.unlink()
             return UNREADABLE, None
@@ -144,7 +144,7 @@ class Intake:
         assert kept is not None, faults  # its name was written and its split is one of ours
         self.left_out[UNUSABLE_FIELD] += len(faults)
         self._lines.write(to_line(kept))
-        self.pictures[kept.split] += 1
+        self.images[kept.split] += 1
         self.captions += len(kept.captions)
         self.others["objects"] += len(kept.objects)
         self.others["phrases of objects"] += sum(len(thing.phrases) for thing in kept.objects)

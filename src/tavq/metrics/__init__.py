@@ -1,1 +1,1 @@
-"""What is measured: pictures, codes, text alignment."""
+"""What is measured: images, codes, text alignment."""

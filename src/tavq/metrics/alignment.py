@@ -1,4 +1,4 @@
-"""How much of a picture's text its codes carry: cosine, retrieval, and a linear probe of the codes alone.
+"""How much of an image's text its codes carry: cosine, retrieval, and a linear probe of the codes alone.
 
 The papers report a "code-text cosine" (TA-VQ 0.1444, LG-VQ 0.1021 on CUB-200) without saying how it is measured.
 What stands here is our own definition and its numbers cannot be held against theirs.
@@ -25,38 +25,38 @@ PENALTIES = tuple(10.0**exponent for exponent in range(-4, 4))
 """The probe's grid for lambda, in units of the variance of one normalised input."""
 
 SMALLEST_PROBE = 8
-"""Pictures that the probe needs: two halves, each split again to choose lambda."""
+"""Images that the probe needs: two halves, each split again to choose lambda."""
 
 
 # --- cosine -----------------------------------------------------------------------------------------------------
 
 
-def code_text_cosine(pictures: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> dict[str, Any]:
-    """How near pictures are to their own texts, next to how near they are to the texts of others.
+def code_text_cosine(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> dict[str, Any]:
+    """How near images are to their own texts, next to how near they are to the texts of others.
 
-    Row i of `pictures` holds what the aligner makes of picture i's codes (`Aligner.embed_images`), row i of `texts`
+    Row i of `images` holds what the aligner makes of image i's codes (`Aligner.embed_images`), row i of `texts`
     what it makes of its text (`Aligner.embed_text`); both are unit vectors.
 
-    - `code_text_cosine`: mean over pictures of the cosine of a picture with its text.
-    - `code_text_cosine_shuffled`: mean of the cosine over all pairs of a picture and another picture's text, which
+    - `code_text_cosine`: mean over images of the cosine of an image with its text.
+    - `code_text_cosine_shuffled`: mean of the cosine over all pairs of an image and another image's text, which
       is what shuffling the texts gives on average. All embeddings may point the same way, so only the difference of
       the two says that a code knows its text.
-    - `intervals` of both over pictures. The second is a mean over pairs; drawn is each picture's own part of it, the
-      mean of the pairs that it is in, by picture or by text (Hoeffding 1948).
+    - `intervals` of both over images. The second is a mean over pairs; drawn is each image's own part of it, the
+      mean of the pairs that it is in, by image or by text (Hoeffding 1948).
 
-    None where undefined: no picture, or a single one for the second.
+    None where undefined: no image, or a single one for the second.
     """
-    count = len(pictures)
+    count = len(images)
     if count == 0:
         return {"code_text_cosine": None, "code_text_cosine_shuffled": None, "intervals": {}}
-    pictures, texts = pictures.double(), texts.double()
-    own, total = (pictures * texts).sum(dim=1), pictures.sum(dim=0) @ texts.sum(dim=0)
+    images, texts = images.double(), texts.double()
+    own, total = (images * texts).sum(dim=1), images.sum(dim=0) @ texts.sum(dim=0)
     shuffled = (total - own.sum()) / (count * (count - 1)) if count > 1 else None
     figures = {"code_text_cosine": float(own.sum() / count), "code_text_cosine_shuffled": None}
     statistics = {"code_text_cosine": own}
     if shuffled is not None:
         figures["code_text_cosine_shuffled"] = float(shuffled)
-        others = (pictures @ texts.sum(dim=0) - own) + (texts @ pictures.sum(dim=0) - own)
+        others = (images @ texts.sum(dim=0) - own) + (texts @ images.sum(dim=0) - own)
         statistics["code_text_cosine_shuffled"] = others / (count - 1) - shuffled
     return {**figures, "intervals": _of_means(statistics)}
 
@@ -64,10 +64,10 @@ def code_text_cosine(pictures: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]
 # --- retrieval --------------------------------------------------------------------------------------------------
 
 
-def retrieval(pictures: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> dict[str, Any]:
+def retrieval(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> dict[str, Any]:
     """Recall at 1, 5, 10 and median rank both ways, with the number of candidates.
 
-    `picture_to_text` ranks all texts for each picture by dot product, `text_to_picture` the reverse; row i of one
+    `image_to_text` ranks all texts for each image by dot product, `text_to_image` the reverse; row i of one
     belongs to row i of the other. Chance is k / candidates for recall at k. Ties count against the match: a match
     that shares its similarity with others (within 1e-6) takes the worst of their ranks, so embeddings that collapsed
     to a point score 0 and not 1. Values are None without candidates.
@@ -75,17 +75,17 @@ def retrieval(pictures: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> di
     `intervals` holds those of the recalls, by dotted name: queries are drawn, each with its rank among all candidates.
     A median has none, as it is no function of sums.
     """
-    found = both_ranks(pictures, texts)
+    found = both_ranks(images, texts)
     return {**_recalls_of(found), "intervals": _of_means(_hits(found)) if len(texts) else {}}
 
 
-def both_ranks(pictures: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> Ranks:
-    """`ranks` of texts for each picture, and of pictures for each text."""
-    return {"picture_to_text": ranks(pictures, texts), "text_to_picture": ranks(texts, pictures)}
+def both_ranks(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> Ranks:
+    """`ranks` of texts for each image, and of images for each text."""
+    return {"image_to_text": ranks(images, texts), "text_to_image": ranks(texts, images)}
 
 
 def _recalls_of(found: Ranks) -> dict[str, Any]:
-    return {"candidates": len(found["picture_to_text"]), **{way: recalls(places) for way, places in found.items()}}
+    return {"candidates": len(found["image_to_text"]), **{way: recalls(places) for way, places in found.items()}}
 
 
 def _hits(found: Ranks) -> dict[str, Float[Tensor, " n"]]:
@@ -118,25 +118,25 @@ def recalls(found: Int[Tensor, " n"]) -> dict[str, float | None]:
 
 
 def probe(codes: Float[Tensor, "n d"], sentences: Float[Tensor, "n t"]) -> dict[str, Any]:
-    """How much of a picture's sentences can be read off its codes by a straight line: cosine and retrieval.
+    """How much of an image's sentences can be read off its codes by a straight line: cosine and retrieval.
 
     The question of `code_text_cosine`, asked of tokenizers with and without an aligner alike. Row i of `codes` is the
-    mean of picture i's entries over its deep grid, row i of `sentences` the mean of its sentence vectors. Even rows
-    and odd rows form two halves (put the rows in an order that says nothing of the picture). On one half a ridge
+    mean of image i's entries over its deep grid, row i of `sentences` the mean of its sentence vectors. Even rows
+    and odd rows form two halves (put the rows in an order that says nothing of the image). On one half a ridge
     regression, in closed form and float64, is fitted from codes (each coordinate brought to mean 0 and variance 1)
     to sentences minus their mean; on the other half its predictions are compared with sentences minus the *same*
     mean. Lambda is taken from `PENALTIES`: the one with the highest cosine when the fitting half is itself split the
     same way (of equal ones the largest); then the fit is done on the whole of it. Both halves take both parts;
     results are averaged.
 
-    - `probe_code_text_cosine`: mean cosine of prediction and truth on pictures the fit has not seen. 0 is chance,
+    - `probe_code_text_cosine`: mean cosine of prediction and truth on images the fit has not seen. 0 is chance,
       as the mean of all texts, which any prediction could copy, is taken away first.
     - `probe_retrieval`: as `retrieval`, prediction against truth, within a half.
 
-    `intervals` holds those of the cosine and of the recalls, by dotted name: held-out pictures are drawn, each with
+    `intervals` holds those of the cosine and of the recalls, by dotted name: held-out images are drawn, each with
     what the one fit makes of it; how another fit would differ is not in them.
 
-    Both are None below 8 pictures. A prediction of length 0 (all codes equal) has cosine 0.
+    Both are None below 8 images. A prediction of length 0 (all codes equal) has cosine 0.
     """
     if len(codes) < SMALLEST_PROBE:
         return {"probe_code_text_cosine": None, "probe_retrieval": None, "intervals": {}}
@@ -150,7 +150,7 @@ def probe(codes: Float[Tensor, "n d"], sentences: Float[Tensor, "n t"]) -> dict[
 
 
 def _each(cosines: Float[Tensor, " q"], found: Ranks) -> dict[str, Tensor]:
-    """The parts of a half's pictures in each figure."""
+    """The parts of a half's images in each figure."""
     hits = {f"probe_retrieval.{name}": hit for name, hit in _hits(found).items()}
     return {"probe_code_text_cosine": cosines, **hits}
 
@@ -161,7 +161,7 @@ def _probe_half(
     held_codes: Float[Tensor, "q d"],
     held_sentences: Float[Tensor, "q t"],
 ) -> tuple[Float[Tensor, " q"], Ranks]:
-    """The cosine of each picture of the second pair, and the ranks, by a probe fitted on the first."""
+    """The cosine of each image of the second pair, and the ranks, by a probe fitted on the first."""
     trials = _predictions(codes[::2], sentences[::2], codes[1::2], PENALTIES)
     truth = _directions(sentences[1::2] - sentences[::2].mean(dim=0))
     cosines = [float((_directions(trial) * truth).sum(dim=1).mean()) for trial in trials]
@@ -197,7 +197,7 @@ def _mean_of(results: list[dict[str, Any]]) -> dict[str, Any]:
     """The mean of equally nested dictionaries of numbers; the number of candidates is the smaller one's."""
     first, second = results
     mean: dict[str, Any] = {"candidates": min(first["candidates"], second["candidates"])}
-    for way in ("picture_to_text", "text_to_picture"):
+    for way in ("image_to_text", "text_to_image"):
         mean[way] = {key: (first[way][key] + second[way][key]) / 2 for key in first[way]}
     return mean
 
@@ -206,13 +206,13 @@ def _mean_of(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _of_means(values: dict[str, Float[Tensor, " n"]]) -> dict[str, list[float]]:
-    """The interval of each mean over the same pictures, where there are two or more."""
+    """The interval of each mean over the same images, where there are two or more."""
     columns = list(values.values())
     return _named(list(values), torch.stack([torch.ones_like(columns[0]), *columns], dim=1), intervals.mean)
 
 
 def _of_halves(halves: list[dict[str, Tensor]]) -> dict[str, list[float]]:
-    """The interval of each mean of two halves' means: pictures of both are drawn together."""
+    """The interval of each mean of two halves' means: images of both are drawn together."""
     names, rows = list(halves[0]), []
     for half, values in enumerate(halves):
         columns = torch.stack([torch.ones_like(values[names[0]]), *values.values()], dim=1)

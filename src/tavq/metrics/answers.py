@@ -1,4 +1,4 @@
-"""Answers to questions about pictures: accuracy and WUPS against one true answer, VQA accuracy against ten."""
+"""Answers to questions about images: accuracy and WUPS against one true answer, VQA accuracy against ten."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,9 +25,7 @@ class AnswerScores(Collected):
         super().__init__()
         self.wups = wups
 
-    def add(
-        self, key: str, answer: str, truth: str | Sequence[str], kind: str = "", picture: str | None = None
-    ) -> None:
+    def add(self, key: str, answer: str, truth: str | Sequence[str], kind: str = "", image: str | None = None) -> None:
         """Counts a question.
 
         Args:
@@ -35,13 +33,13 @@ class AnswerScores(Collected):
             answer: the answer that is scored.
             truth: the true answer, or those of several people.
             kind: the question's type, "" where there is none.
-            picture: the picture that it is about: pictures are drawn for the intervals, where all questions name one.
+            image: the image that it is about: images are drawn for the intervals, where all questions name one.
         """
         if kind == intervals.ALL:
             raise DataError(
                 f"{key!r} has the type {intervals.ALL!r}, under which all questions are counted; give it another."
             )
-        self._add(key, [answer, truth if isinstance(truth, str) else list(truth), kind, picture])
+        self._add(key, [answer, truth if isinstance(truth, str) else list(truth), kind, image])
 
     def compute(self) -> dict[str, Any]:
         """`scores` of all questions, `by_type`, `per_question`, and the counts of what was scored."""
@@ -52,15 +50,15 @@ class AnswerScores(Collected):
             raise DataError("Some questions have one true answer and others several people's; score them apart.")
         each = [self._scores(answer, truth) for _, (answer, truth, _, _) in records]
         kinds = [kind for _, (_, _, kind, _) in records]
-        pictures = [picture for _, (_, _, _, picture) in records]
-        by_picture = None not in pictures
-        scores = intervals.grouped(each, kinds, pictures if by_picture else [key for key, _ in records])
+        images = [image for _, (_, _, _, image) in records]
+        by_image = None not in images
+        scores = intervals.grouped(each, kinds, images if by_image else [key for key, _ in records])
         return {
             "scores": scores.pop(intervals.ALL)["scores"],
             "by_type": scores,
             "per_question": {key: scored for (key, _), scored in zip(records, each, strict=True)},
             "questions": len(records),
-            "intervals": {**intervals.ABOUT, "over": "pictures" if by_picture else "questions"},
+            "intervals": {**intervals.ABOUT, "over": "images" if by_image else "questions"},
         }
 
     def _scores(self, answer: str, truth: str | list[str]) -> dict[str, float]:

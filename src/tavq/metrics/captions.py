@@ -30,21 +30,21 @@ Ngrams = Mapping[tuple[str, ...], float]
 
 @dataclass(frozen=True)
 class Captioned:
-    """A picture's caption and its references, as tokenized texts."""
+    """An image's caption and its references, as tokenized texts."""
 
     caption: str
     references: tuple[str, ...]
 
 
 class CaptionScores(Collected):
-    """BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D of one caption a picture.
+    """BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D of one caption an image.
 
-    Equal to coco-caption's (`pycocoevalcap`) on the same tokens, corpus and pictures alike. METEOR needs a tool from
+    Equal to coco-caption's (`pycocoevalcap`) on the same tokens, corpus and images alike. METEOR needs a tool from
     outside: see `metrics/meteor`, which takes `tokenized()`.
     """
 
     def add(self, key: str, caption: str, references: Sequence[str]) -> None:
-        """Counts a picture."""
+        """Counts an image."""
         if not references:
             raise DataError(f"{key!r} has no reference caption; a caption is scored against one or more.")
         self._add(key, [caption, list(references)])
@@ -57,30 +57,30 @@ class CaptionScores(Collected):
         }
 
     def compute(self) -> dict[str, Any]:
-        """`scores` (each with `value` and `interval`), `per_picture`, and the counts of what was scored.
+        """`scores` (each with `value` and `interval`), `per_image`, and the counts of what was scored.
 
-        The intervals are over pictures. Those of BLEU come from each picture's matches and lengths, so that a draw
-        is scored as a corpus of its own; CIDEr-D's document frequencies stay those of all pictures.
+        The intervals are over images. Those of BLEU come from each image's matches and lengths, so that a draw
+        is scored as a corpus of its own; CIDEr-D's document frequencies stay those of all images.
         """
-        pictures = self.tokenized()
-        if not pictures:
+        images = self.tokenized()
+        if not images:
             raise DataError("There is no caption to score.")
-        counts = torch.tensor([bleu_counts(picture) for picture in pictures.values()], dtype=torch.float64)
-        others = {"ROUGE-L": [rouge_l(picture) for picture in pictures.values()], "CIDEr-D": cider_d(pictures)}
+        counts = torch.tensor([bleu_counts(image) for image in images.values()], dtype=torch.float64)
+        others = {"ROUGE-L": [rouge_l(image) for image in images.values()], "CIDEr-D": cider_d(images)}
         scores = intervals.with_intervals(list(BLEUS), counts, bleu)
-        values = torch.tensor([[1.0] * len(pictures), *others.values()], dtype=torch.float64).mT
+        values = torch.tensor([[1.0] * len(images), *others.values()], dtype=torch.float64).mT
         scores |= intervals.with_intervals(list(others), values, intervals.mean)
         for name, each in others.items():
             scores[name]["value"] = math.fsum(each) / len(each)
         columns = {**dict(zip(BLEUS, bleu(counts).mT.tolist(), strict=True)), **others}
         return {
             "scores": scores,
-            "per_picture": {key: {name: columns[name][row] for name in columns} for row, key in enumerate(pictures)},
-            "pictures": len(pictures),
-            "references": sum(len(picture.references) for picture in pictures.values()),
-            "captions_without_words": sum(not picture.caption for picture in pictures.values()),
+            "per_image": {key: {name: columns[name][row] for name in columns} for row, key in enumerate(images)},
+            "images": len(images),
+            "references": sum(len(image.references) for image in images.values()),
+            "captions_without_words": sum(not image.caption for image in images.values()),
             "tokenizer": ptb.NAME,
-            "intervals": {**intervals.ABOUT, "over": "pictures", "document_frequencies": "of all pictures, kept fixed"},
+            "intervals": {**intervals.ABOUT, "over": "images", "document_frequencies": "of all images, kept fixed"},
         }
 
 
@@ -93,17 +93,17 @@ def ngrams(text: str) -> Counter[tuple[str, ...]]:
 # --- BLEU -------------------------------------------------------------------------------------------------------
 
 
-def bleu_counts(picture: Captioned) -> list[int]:
-    """What a picture adds to BLEU's sums: words, words of the closest reference, matches and n-grams of each order.
+def bleu_counts(image: Captioned) -> list[int]:
+    """What an image adds to BLEU's sums: words, words of the closest reference, matches and n-grams of each order.
 
     A match counts at most as often as one reference has it. Of two references equally close in length the shorter.
     """
-    own = ngrams(picture.caption)
+    own = ngrams(image.caption)
     most: Counter[tuple[str, ...]] = Counter()
-    for reference in picture.references:
+    for reference in image.references:
         most |= ngrams(reference)
-    length = len(picture.caption.split())
-    closest = min((abs(len(r.split()) - length), len(r.split())) for r in picture.references)[1]
+    length = len(image.caption.split())
+    closest = min((abs(len(r.split()) - length), len(r.split())) for r in image.references)[1]
     matches = [0] * ORDER
     for ngram, count in own.items():
         matches[len(ngram) - 1] += min(count, most[ngram])
@@ -111,10 +111,10 @@ def bleu_counts(picture: Captioned) -> list[int]:
 
 
 def bleu(sums: Float[Tensor, "r 10"]) -> Float[Tensor, "r 4"]:
-    """BLEU-1 to BLEU-4 of sums of `bleu_counts`: of a corpus, of draws from it, or of single pictures.
+    """BLEU-1 to BLEU-4 of sums of `bleu_counts`: of a corpus, of draws from it, or of single images.
 
     Source: Papineni et al. 2002, "BLEU: a method for automatic evaluation of machine translation", section 2.3, with
-    coco-caption's small constants, which give a picture without a match a tiny score in the place of 0.
+    coco-caption's small constants, which give an image without a match a tiny score in the place of 0.
     """
     length, closest, matches, possible = sums[:, :1], sums[:, 1:2], sums[:, 2:6], sums[:, 6:]
     precisions = ((matches + 1e-15) / (possible + 1e-9)).cumprod(dim=1)
@@ -126,14 +126,14 @@ def bleu(sums: Float[Tensor, "r 10"]) -> Float[Tensor, "r 4"]:
 # --- ROUGE-L ----------------------------------------------------------------------------------------------------
 
 
-def rouge_l(picture: Captioned) -> float:
+def rouge_l(image: Captioned) -> float:
     """F-measure of the longest common subsequence: best precision and best recall over the references.
 
     Source: Lin and Och 2004, "Automatic evaluation of machine translation quality using longest common subsequence",
     section 3.1; the maxima over references as in coco-caption.
     """
-    own = picture.caption.split(" ")
-    references = [reference.split(" ") for reference in picture.references]
+    own = image.caption.split(" ")
+    references = [reference.split(" ") for reference in image.references]
     common = [_common(own, reference) for reference in references]
     precision = max(common) / len(own)
     recall = max(count / len(reference) for count, reference in zip(common, references, strict=True))
@@ -166,44 +166,44 @@ class _Weighted:
     length: int
 
 
-def cider_d(pictures: Mapping[str, Captioned]) -> list[float]:
-    """CIDEr-D of each picture, from 0 to 10; the corpus' score is their mean.
+def cider_d(images: Mapping[str, Captioned]) -> list[float]:
+    """CIDEr-D of each image, from 0 to 10; the corpus' score is their mean.
 
-    An n-gram's weight falls with the number of pictures whose references have it, so that a score depends on the
-    whole corpus: with a single picture every weight, and the score, is 0.
+    An n-gram's weight falls with the number of images whose references have it, so that a score depends on the
+    whole corpus: with a single image every weight, and the score, is 0.
 
     Source: Vedantam, Zitnick, Parikh 2015, "CIDEr", eqs 2 to 4 and section 7 (CIDEr-D).
     Differs from the paper: the length of a text counts its pairs of words, as in coco-caption, which only tells
     texts of no word from texts of one.
     """
-    weights, never = _weights([picture.references for picture in pictures.values()])
+    weights, never = _weights([image.references for image in images.values()])
     return [
         _cider_d(
-            _weighted(picture.caption, weights, never),
-            [_weighted(text, weights, never) for text in picture.references],
+            _weighted(image.caption, weights, never),
+            [_weighted(text, weights, never) for text in image.references],
         )
-        for picture in pictures.values()
+        for image in images.values()
     ]
 
 
-def cider_d_of_constants(captions: Sequence[str], pictures: Sequence[Sequence[str]]) -> list[float]:
-    """CIDEr-D of each caption, were it said of every picture; captions and references as tokenized texts.
+def cider_d_of_constants(captions: Sequence[str], images: Sequence[Sequence[str]]) -> list[float]:
+    """CIDEr-D of each caption, were it said of every image; captions and references as tokenized texts.
 
     Time O(captions x references).
     """
-    weights, never = _weights(pictures)
-    known = [[_weighted(text, weights, never) for text in references] for references in pictures]
+    weights, never = _weights(images)
+    known = [[_weighted(text, weights, never) for text in references] for references in images]
     said = (_weighted(caption, weights, never) for caption in captions)
     return [math.fsum(_cider_d(own, references) for references in known) / len(known) for own in said]
 
 
-def _weights(pictures: Sequence[Sequence[str]]) -> tuple[Ngrams, float]:
+def _weights(images: Sequence[Sequence[str]]) -> tuple[Ngrams, float]:
     """The weight of each n-gram of the references, and that of one that none of them has."""
     seen: Counter[tuple[str, ...]] = Counter()
-    for references in pictures:
+    for references in images:
         seen.update({ngram for reference in references for ngram in ngrams(reference)})
-    weights = {ngram: math.log(len(pictures) / count) for ngram, count in seen.items()}
-    return weights, math.log(len(pictures)) if pictures else 0.0
+    weights = {ngram: math.log(len(images) / count) for ngram, count in seen.items()}
+    return weights, math.log(len(images)) if images else 0.0
 
 
 def _cider_d(own: _Weighted, references: Sequence[_Weighted]) -> float:

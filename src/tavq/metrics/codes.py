@@ -17,7 +17,7 @@ from tavq.ops.grids import stacked
 
 
 class CodeUsage(Sums):
-    """How often each entry of a codebook was chosen in one grid of the hierarchy, over all pictures seen.
+    """How often each entry of a codebook was chosen in one grid of the hierarchy, over all images seen.
 
     Use one of these for each grid and split: an entry that only another grid uses is dead in this one.
 
@@ -40,14 +40,14 @@ class CodeUsage(Sums):
     def compute(self, top: int = 10) -> dict[str, Any]:
         """`usage`, `perplexity`, `dead` and the `top_entries`.
 
-        - `usage`: share of the entries chosen at least once (0 to 1). It grows with the number of pictures.
+        - `usage`: share of the entries chosen at least once (0 to 1). It grows with the number of images.
         - `perplexity`: exp of the entropy (nats) of the choices: the number of entries that, used equally often,
           would carry as much. From 1 to the codebook's size; with several parts the mean of theirs.
         - `dead`: how many entries were never chosen.
         - `top_entries`: [entry, share of all positions] of the most frequent, most frequent first, equal ones in
           order of their number; entries never chosen are left out. Entries count through all parts.
 
-        Before the first picture `usage` is 0 and `perplexity` None.
+        Before the first image `usage` is 0 and `perplexity` None.
         """
         total = int(self.state.sum())
         used = int((self.state > 0).sum())
@@ -67,14 +67,14 @@ def perplexity(counts: Shaped[Tensor, " k"], sizes: Sequence[int]) -> float:
 
 
 class Surprises(Collected):
-    """How surprising the choices of each picture are, by key: what the perplexity is a mean of."""
+    """How surprising the choices of each image are, by key: what the perplexity is a mean of."""
 
     def __init__(self, codes: CodeUsage) -> None:
         super().__init__()
         self.codes = codes
 
     def update(self, keys: Sequence[str], indices: Int[Tensor, "b h w *c"]) -> None:
-        """Counts a batch, once `codes` has counted all pictures."""
+        """Counts a batch, once `codes` has counted all images."""
         parts = [part.double() / part.sum().clamp(min=1) for part in self.codes.state.split(list(self.codes.sizes))]
         surprise = torch.cat([-part.log() for part in parts])
         chosen = stacked(indices, self.codes.sizes).reshape(len(keys), -1, len(parts)).cpu()
@@ -82,10 +82,10 @@ class Surprises(Collected):
             self._add(key, row)
 
     def interval(self) -> list[float] | None:
-        """The interval of the perplexity over pictures; None for fewer than two.
+        """The interval of the perplexity over images; None for fewer than two.
 
-        A draw's perplexity is exp of its pictures' mean surprise, with the shares of the entries those of all
-        pictures: a draw with repetitions sees fewer entries than there are, and would score below any value.
+        A draw's perplexity is exp of its images' mean surprise, with the shares of the entries those of all
+        images: a draw with repetitions sees fewer entries than there are, and would score below any value.
         """
         parts = len(self.codes.sizes)
         rows = [[1.0, *row] for _, row in self.ordered()]

@@ -51,7 +51,7 @@ POSITIONS_PER_ENTRY = 4
 
 
 def warning(figures: Mapping[str, Any], codes: CodeUsage, random: bool) -> str | None:
-    """What is to be said of an evaluation in which few entries are in use; None where enough are, or too few pictures.
+    """What is to be said of an evaluation in which few entries are in use; None where enough are, or too few images.
 
     Args:
         figures: with `usage` and `perplexity`.
@@ -91,7 +91,7 @@ def diagnose(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) ->
     return Diagnosis(
         sign,
         "The entries are spread and the features are near them, so the encoder itself gives few distinct features.",
-        "fewer entries, an entropy loss (the quantizer's `entropy`), or a look at whether the pictures vary.",
+        "fewer entries, an entropy loss (the quantizer's `entropy`), or a look at whether the images vary.",
     )
 
 

@@ -1,4 +1,4 @@
-"""How near two sets of pictures are to each other, by a network's features of them."""
+"""How near two sets of images are to each other, by a network's features of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from tavq.nets.features.extractors import FeatureNetwork
 
 @dataclass(frozen=True)
 class Gaussian:
-    """The Gaussian fitted to the features of `count` pictures."""
+    """The Gaussian fitted to the features of `count` images."""
 
     count: int
     mean: Float64[Tensor, " f"]
@@ -27,7 +27,7 @@ class Gaussian:
 class FeatureMoments(Sums):
     """Count, sum and second moment of features.
 
-    Memory: 1 + f + f^2 float64 for f features, however many pictures.
+    Memory: 1 + f + f^2 float64 for f features, however many images.
     """
 
     def __init__(self, width: int) -> None:
@@ -35,7 +35,7 @@ class FeatureMoments(Sums):
         self.state = torch.zeros(1 + width + width**2, dtype=torch.float64)
 
     def update(self, features: Float[Tensor, "b f"]) -> None:
-        """Counts a batch of pictures."""
+        """Counts a batch of images."""
         features = features.double().cpu()
         self.state[0] += len(features)
         self.state[1 : 1 + self.width] += features.sum(dim=0)
@@ -43,18 +43,18 @@ class FeatureMoments(Sums):
 
     @property
     def count(self) -> int:
-        """The pictures so far."""
+        """The images so far."""
         return int(self.state[0])
 
     def gaussian(self) -> Gaussian:
-        """Mean and covariance, the latter divided by count - 1; of two pictures or more."""
+        """Mean and covariance, the latter divided by count - 1; of two images or more."""
         count, mean = self.state[0], self.state[1 : 1 + self.width] / self.state[0]
         second = self.state[1 + self.width :].view(self.width, self.width)
         return Gaussian(self.count, mean, (second - count * torch.outer(mean, mean)) / (count - 1))
 
 
-class PictureSet:
-    """What is kept of a set of pictures for its distances from other sets: all a network's features need.
+class ImageSet:
+    """What is kept of a set of images for its distances from other sets: all a network's features need.
 
     Two processes that saw one half of a set each hold together what one process would (`join`), up to rounding.
     """
@@ -66,12 +66,12 @@ class PictureSet:
 
     @torch.no_grad()
     def update(self, images: Float[Tensor, "b 3 y x"], keys: Sequence[str]) -> None:
-        """Counts a batch of pictures in [-1, 1]; `keys` tell them apart."""
+        """Counts a batch of images in [-1, 1]; `keys` tell them apart."""
         features = self.network(images)
         self.moments.update(features)
         self.sample.update(features, keys)
 
-    def merge(self, other: "PictureSet") -> None:
+    def merge(self, other: "ImageSet") -> None:
         """Counts what `other` has seen as seen here."""
         self.moments.merge(other.moments)
         self.sample.merge(other.sample)
@@ -82,29 +82,27 @@ class PictureSet:
         self.sample.join()
 
 
-def set_distances(pictures: PictureSet, reference: PictureSet | Gaussian) -> dict[str, Any]:
+def set_distances(images: ImageSet, reference: ImageSet | Gaussian) -> dict[str, Any]:
     """The distances of two sets by one network, under names that say which: `fd_scenes`, `kid_scenes`.
 
-    - `fd_NETWORK`: the Fréchet distance; None for fewer than two pictures in a set. `fd_NETWORK_warning`: why it is
+    - `fd_NETWORK`: the Fréchet distance; None for fewer than two images in a set. `fd_NETWORK_warning`: why it is
       biased, None when all is well.
     - `kid_NETWORK`, `kid_NETWORK_standard_error`: the kernel distance (`metrics.kernel`); None for fewer than four
-      pictures in a set, or where of the reference only mean and covariance are known.
+      images in a set, or where of the reference only mean and covariance are known.
 
     `fid` and `kid` name those of FID's own network with its published weights, which makes them the published measures
-    (Heusel et al. 2017; Bińkowski et al. 2018). Values of other names, or from different sizes of picture or numbers
-    of pictures, are not comparable with them or each other.
+    (Heusel et al. 2017; Bińkowski et al. 2018). Values of other names, or from different sizes of image or numbers
+    of images, are not comparable with them or each other.
     """
-    fd, kid = pictures.network.title("fd"), pictures.network.title("kid")
-    counts = [pictures.moments.count, reference.count if isinstance(reference, Gaussian) else reference.moments.count]
-    found: dict[str, Any] = {fd: None, f"{fd}_warning": _warning(counts, pictures.network.width)}
+    fd, kid = images.network.title("fd"), images.network.title("kid")
+    counts = [images.moments.count, reference.count if isinstance(reference, Gaussian) else reference.moments.count]
+    found: dict[str, Any] = {fd: None, f"{fd}_warning": _warning(counts, images.network.width)}
     found |= {kid: None, f"{kid}_standard_error": None}
     if min(counts) >= 2:
         other = reference if isinstance(reference, Gaussian) else reference.moments.gaussian()
-        found[fd] = frechet_distance(pictures.moments.gaussian(), other)
-    if min(counts) >= 4 and isinstance(reference, PictureSet):
-        found[kid], found[f"{kid}_standard_error"] = kernel_distance(
-            pictures.sample.features, reference.sample.features
-        )
+        found[fd] = frechet_distance(images.moments.gaussian(), other)
+    if min(counts) >= 4 and isinstance(reference, ImageSet):
+        found[kid], found[f"{kid}_standard_error"] = kernel_distance(images.sample.features, reference.sample.features)
     return found
 
 
@@ -113,8 +111,8 @@ def _warning(counts: Sequence[int], width: int) -> str | None:
     if count > width:
         return None
     return (
-        f"{count} pictures for {width} features: the covariances are not of full rank and the distance is biased; use "
-        f"more than {width} pictures, or compare only equal numbers of pictures."
+        f"{count} images for {width} features: the covariances are not of full rank and the distance is biased; use "
+        f"more than {width} images, or compare only equal numbers of images."
     )
 
 
@@ -126,10 +124,10 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     Differs from the paper: with C = R R^T and D = S S^T the trace of the root is the sum of the singular values of
     R^T S, which is the same number and never turns complex or negative.
 
-    Time O(f^3): about 15 s for 2,048 features on one core, a third of it where pictures are few.
+    Time O(f^3): about 15 s for 2,048 features on one core, a third of it where images are few.
     """
     if not all(bool(part.isfinite().all()) for one in (a, b) for part in (one.mean, one.covariance)):
-        raise DataError("The features of some pictures are not finite, so their sets have no distance.")
+        raise DataError("The features of some images are not finite, so their sets have no distance.")
     cross = torch.linalg.svdvals(_factor(a.covariance).mT @ _factor(b.covariance)).sum()
     spread = a.covariance.trace() + b.covariance.trace() - 2 * cross
     distance = float((a.mean - b.mean).square().sum() + spread)

@@ -12,7 +12,7 @@ from tavq.metrics import intervals
 from tavq.metrics.keyed import Collected
 
 LARGEST = 1e9
-"""Pixels; no picture comes near, and areas stay exact."""
+"""Pixels; no image comes near, and areas stay exact."""
 
 RIGHT = 0.5
 """A box is right whose IoU is larger."""
@@ -36,14 +36,14 @@ class GroundingScores(Collected):
     Source: LG-VQ (arXiv 2405.14206), section 4.3: right where the IoU is larger than 0.5.
     """
 
-    def add(self, key: str, box: Sequence[float], truth: Sequence[float], picture: str | None = None) -> None:
+    def add(self, key: str, box: Sequence[float], truth: Sequence[float], image: str | None = None) -> None:
         """Counts a phrase; boxes are [x, y, width, height].
 
         Args:
             key: the phrase's.
             box: the box that is scored.
             truth: the true box, which must have an area.
-            picture: the picture of both: pictures are drawn for the intervals, where all phrases name one.
+            image: the image of both: images are drawn for the intervals, where all phrases name one.
         """
         for name, numbers in (("box", box), ("true box", truth)):
             if len(numbers) != 4 or not all(abs(number) < LARGEST for number in numbers):
@@ -51,7 +51,7 @@ class GroundingScores(Collected):
                 raise DataError(f"The {name} of {key!r} is {told}; four numbers below {LARGEST:.0e} are needed.")
         if min(truth[2:]) <= 0:
             raise DataError(f"The true box of {key!r} is {list(truth)}; its width and height must be above 0.")
-        self._add(key, [[float(n) for n in box], [float(n) for n in truth], picture])
+        self._add(key, [[float(n) for n in box], [float(n) for n in truth], image])
 
     def compute(self) -> dict[str, Any]:
         """`scores`, the IoU `per_phrase`, and the counts of what was scored."""
@@ -61,13 +61,13 @@ class GroundingScores(Collected):
         boxes, truths = (torch.tensor([record[part] for _, record in records], dtype=torch.float64) for part in (0, 1))
         found = iou(boxes, truths).tolist()
         each = [{f"accuracy@{RIGHT}": float(value > RIGHT), "mean_iou": value} for value in found]
-        pictures = [picture for _, (_, _, picture) in records]
-        by_picture = None not in pictures
-        scores = intervals.grouped(each, [""] * len(each), pictures if by_picture else [key for key, _ in records])
+        images = [image for _, (_, _, image) in records]
+        by_image = None not in images
+        scores = intervals.grouped(each, [""] * len(each), images if by_image else [key for key, _ in records])
         return {
             "scores": scores[intervals.ALL]["scores"],
             "per_phrase": {key: value for (key, _), value in zip(records, found, strict=True)},
             "phrases": len(records),
             "boxes_without_area": sum(min(box[2:]) <= 0 for _, (box, _, _) in records),
-            "intervals": {**intervals.ABOUT, "over": "pictures" if by_picture else "phrases"},
+            "intervals": {**intervals.ABOUT, "over": "images" if by_image else "phrases"},
         }

@@ -1,6 +1,6 @@
-"""How near reconstructed pictures are to their originals, one by one: by pixels and by structure.
+"""How near reconstructed images are to their originals, one by one: by pixels and by structure.
 
-All pictures are in [-1, 1]. A decoder may leave that range; clamp first, as a saved picture would be.
+All images are in [-1, 1]. A decoder may leave that range; clamp first, as a saved image would be.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from tavq.metrics import intervals
 from tavq.metrics.keyed import Collected
 
 SMALLEST_ERROR = 1e-10
-"""Mean squared error below which PSNR stops growing: identical pictures have 100 dB, not infinity."""
+"""Mean squared error below which PSNR stops growing: identical images have 100 dB, not infinity."""
 
 WINDOW = 11
 """Side of SSIM's Gaussian window."""
@@ -31,46 +31,46 @@ Measure = Callable[[Tensor, Tensor], Tensor]
 
 
 def psnr(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> Float[Tensor, " b"]:
-    """Peak signal-to-noise ratio of each picture in decibels, at most 100.
+    """Peak signal-to-noise ratio of each image in decibels, at most 100.
 
-    The pictures are mapped to [0, 1], so the peak is 1; the error is the mean over pixels and channels.
+    The images are mapped to [0, 1], so the peak is 1; the error is the mean over pixels and channels.
     """
     error = (reconstruction.double() - reference.double()).div(2).square().mean(dim=(1, 2, 3))
     return -10 * error.clamp(min=SMALLEST_ERROR).log10()
 
 
 def l1(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> Float[Tensor, " b"]:
-    """Mean absolute difference of each picture over pixels and channels, on the scale [-1, 1] (0 to 2)."""
+    """Mean absolute difference of each image over pixels and channels, on the scale [-1, 1] (0 to 2)."""
     return (reconstruction.double() - reference.double()).abs().mean(dim=(1, 2, 3))
 
 
 def l2(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> Float[Tensor, " b"]:
-    """Mean squared difference of each picture over pixels and channels, on the scale [-1, 1] (0 to 4)."""
+    """Mean squared difference of each image over pixels and channels, on the scale [-1, 1] (0 to 4)."""
     return (reconstruction.double() - reference.double()).square().mean(dim=(1, 2, 3))
 
 
 def ssim(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> Float[Tensor, " b"]:
-    """Structural similarity of each picture, averaged over channels, from -1 to 1.
+    """Structural similarity of each image, averaged over channels, from -1 to 1.
 
-    The pictures are mapped to [0, 1]. Gaussian window of 11 x 11 with sigma 1.5, K1 = 0.01, K2 = 0.03, population
-    variances. Only windows that lie wholly inside the picture count, so nothing is padded: the value is that of
+    The images are mapped to [0, 1]. Gaussian window of 11 x 11 with sigma 1.5, K1 = 0.01, K2 = 0.03, population
+    variances. Only windows that lie wholly inside the image count, so nothing is padded: the value is that of
     scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
     data_range=1)`, which pads and then drops the padded border.
 
     Source: Wang, Bovik, Sheikh, Simoncelli 2004, "Image quality assessment", eq. 13 and section III.B.
     """
     if min(reference.shape[-2:]) < WINDOW:
-        raise UsageError(f"SSIM needs pictures of at least {WINDOW} x {WINDOW}; got {tuple(reference.shape[-2:])}.")
+        raise UsageError(f"SSIM needs images of at least {WINDOW} x {WINDOW}; got {tuple(reference.shape[-2:])}.")
     luminance, structure = _likeness(_unit(reconstruction), _unit(reference))
     return (luminance * structure).mean(dim=(1, 2, 3))
 
 
 def ms_ssim(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> Float[Tensor, " b"]:
-    """Structural similarity of each picture at five scales, averaged over channels, from 0 to 1.
+    """Structural similarity of each image at five scales, averaged over channels, from 0 to 1.
 
     SSIM's structure term at each scale, and its luminance term at the coarsest, to the power of the scale's weight; a
-    term below 0 counts as 0. From scale to scale pictures are halved by the mean of 2 x 2 pixels; a last odd row or
-    column is left out. Only pictures of 176 x 176 and more hold a window at the coarsest scale.
+    term below 0 counts as 0. From scale to scale images are halved by the mean of 2 x 2 pixels; a last odd row or
+    column is left out. Only images of 176 x 176 and more hold a window at the coarsest scale.
 
     Source: Wang, Simoncelli, Bovik 2003, "Multi-scale structural similarity for image quality assessment", eq. 7 and
     the weights of section 3.2.
@@ -78,7 +78,7 @@ def ms_ssim(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "
     """
     if min(reference.shape[-2:]) < SMALLEST_MS_SSIM:
         raise UsageError(
-            f"MS-SSIM needs pictures of at least {SMALLEST_MS_SSIM} x {SMALLEST_MS_SSIM}; "
+            f"MS-SSIM needs images of at least {SMALLEST_MS_SSIM} x {SMALLEST_MS_SSIM}; "
             f"got {tuple(reference.shape[-2:])}."
         )
     a, b = _unit(reconstruction), _unit(reference)
@@ -93,7 +93,7 @@ def ms_ssim(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "
 
 
 def _unit(images: Float[Tensor, "b c y x"]) -> Float64[Tensor, "b c y x"]:
-    """Pictures in [0, 1]; in float32 the variances of flat regions would drown in the rounding of two large terms."""
+    """Images in [0, 1]; in float32 the variances of flat regions would drown in the rounding of two large terms."""
     return images.double().add(1).div(2)
 
 
@@ -131,10 +131,10 @@ def _windows(extent: int) -> Float[Tensor, "u y"]:
 MEASURES: dict[str, Measure] = {"psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim, "l1": l1, "l2": l2}
 
 
-class PictureScores(Collected):
-    """`psnr`, `ssim`, `ms_ssim`, `l1`, `l2` and what else is asked for of every picture, by key.
+class ImageScores(Collected):
+    """`psnr`, `ssim`, `ms_ssim`, `l1`, `l2` and what else is asked for of every image, by key.
 
-    Pictures below 176 x 176 have no `ms_ssim`.
+    Images below 176 x 176 have no `ms_ssim`.
 
     Args:
         others: measures by name, such as a learned distance.
@@ -147,7 +147,7 @@ class PictureScores(Collected):
     def update(
         self, keys: Sequence[str], reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]
     ) -> None:
-        """Counts a batch of pictures."""
+        """Counts a batch of images."""
         large = min(reference.shape[-2:]) >= SMALLEST_MS_SSIM
         columns = {
             name: measure(reconstruction, reference).tolist()
@@ -158,7 +158,7 @@ class PictureScores(Collected):
             self._add(key, {name: column[place] for name, column in columns.items()})
 
     def compute(self) -> dict[str, dict[str, Any]]:
-        """The mean over pictures under each measure's name (`value`, None where there is none) and its `interval`."""
+        """The mean over images under each measure's name (`value`, None where there is none) and its `interval`."""
         records = [record for _, record in self.ordered()]
         names = [name for name in self.measures if all(name in record for record in records)]
         rows = [[1.0, *(record[name] for name in names)] for record in records]

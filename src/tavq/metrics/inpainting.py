@@ -1,6 +1,6 @@
-"""How near a completed picture is to the original, over its hidden part alone: the known part is the original.
+"""How near a completed image is to the original, over its hidden part alone: the known part is the original.
 
-Pictures are in [-1, 1], masks are True where hidden. Each picture counts by its own hidden pixels, however many.
+Images are in [-1, 1], masks are True where hidden. Each image counts by its own hidden pixels, however many.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from tavq.nets.features.extractors import FeatureNetwork, unit_stages
 def hidden_psnr(
     completed: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"], masks: Bool[Tensor, "b y x"]
 ) -> Float[Tensor, " b"]:
-    """Peak signal-to-noise ratio of each picture in decibels, at most 100; the error is the mean over hidden pixels."""
+    """Peak signal-to-noise ratio of each image in decibels, at most 100; the error is the mean over hidden pixels."""
     errors = (completed.double() - reference.double()).div(2).square().mean(dim=1)
     return -10 * _mean(errors, masks).clamp(min=SMALLEST_ERROR).log10()
 
@@ -26,13 +26,13 @@ def hidden_psnr(
 def hidden_ssim(
     completed: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"], masks: Bool[Tensor, "b y x"]
 ) -> Float[Tensor, " b"]:
-    """Structural similarity of each picture, the mean over the windows whose middle pixel is hidden.
+    """Structural similarity of each image, the mean over the windows whose middle pixel is hidden.
 
-    Windows, constants and edges as in `images.ssim`: what lies within half a window of the picture's edge is the
+    Windows, constants and edges as in `images.ssim`: what lies within half a window of the image's edge is the
     middle of none. A window at the rim of the hidden part holds known pixels too.
     """
     if min(reference.shape[-2:]) < WINDOW:
-        raise UsageError(f"SSIM needs pictures of at least {WINDOW} x {WINDOW}; got {tuple(reference.shape[-2:])}.")
+        raise UsageError(f"SSIM needs images of at least {WINDOW} x {WINDOW}; got {tuple(reference.shape[-2:])}.")
     edge = WINDOW // 2
     inner = masks[:, edge:-edge, edge:-edge]
     luminance, structure = _likeness(_unit(completed), _unit(reference))
@@ -46,9 +46,9 @@ def hidden_distance(
     reference: Float[Tensor, "b 3 y x"] | Sequence[Tensor],
     masks: Bool[Tensor, "b y x"],
 ) -> Float[Tensor, " b"]:
-    """How different the hidden part of each picture looks to `network`: 0 for equal ones.
+    """How different the hidden part of each image looks to `network`: 0 for equal ones.
 
-    As `nets.features.perceptual_distances`, but each stage's map of differences is brought to the size of the pictures
+    As `nets.features.perceptual_distances`, but each stage's map of differences is brought to the size of the images
     (bilinear) before hidden pixels are averaged, so that the known part does not make the figure small. A feature near
     the rim of the hidden part sees known pixels too. `reference` may be the `unit_stages` of the originals.
 
@@ -66,8 +66,8 @@ def hidden_distance(
 
 
 def _mean(values: Float[Tensor, "b y x"], masks: Bool[Tensor, "b y x"]) -> Float[Tensor, " b"]:
-    """Over what is hidden of each picture."""
+    """Over what is hidden of each image."""
     counts = masks.sum(dim=(1, 2))
     if not bool((counts > 0).all()):
-        raise UsageError("A picture has no hidden pixel to be measured; leave it out, or hide something of it.")
+        raise UsageError("An image has no hidden pixel to be measured; leave it out, or hide something of it.")
     return torch.where(masks, values, 0).sum(dim=(1, 2)) / counts

@@ -15,20 +15,20 @@ CHUNK = 1000
 
 
 def kernel_distance(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> tuple[float, float]:
-    """The squared maximum mean discrepancy of two sets of four pictures or more, and its standard error.
+    """The squared maximum mean discrepancy of two sets of four images or more, and its standard error.
 
     The mean of the unbiased estimate over 100 subsets of each set, drawn without replacement, with a kernel
-    (x y / f + 1)^3. A subset holds 1,000 pictures, or half of the smaller set where that is less. The draws are the
-    same each time. As it is unbiased it may be below 0, and its mean does not depend on the number of pictures.
+    (x y / f + 1)^3. A subset holds 1,000 images, or half of the smaller set where that is less. The draws are the
+    same each time. As it is unbiased it may be below 0, and its mean does not depend on the number of images.
 
     The standard error is that of the whole sets: the spread of the subsets' estimates times (s / (n - s))^1/2, for
-    subsets of s of n pictures. Published tools print the spread itself, which is that of subsets of 1,000.
+    subsets of s of n images. Published tools print the spread itself, which is that of subsets of 1,000.
 
     Source: Bińkowski, Sutherland, Arbel, Gretton 2018, "Demystifying MMD GANs", eq. 4 and section 4; standard error:
     Shao and Wu 1989, "A general theory for jackknife variance estimation" (delete-d jackknife).
-    Differs from the paper: subsets of half of a small set, where the paper and its tools want 1,000 pictures at least.
+    Differs from the paper: subsets of half of a small set, where the paper and its tools want 1,000 images at least.
 
-    Time O(n^2 (f + 100)), for 10,000 pictures of 2,048 features minutes on one core; memory O(1000 n).
+    Time O(n^2 (f + 100)), for 10,000 images of 2,048 features minutes on one core; memory O(1000 n).
     """
     count = min(len(a), len(b))
     size = min(SUBSET, count // 2)
@@ -51,7 +51,7 @@ def unbiased_mmd(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
 def _estimates(
     a: Float64[Tensor, "n f"], b: Float64[Tensor, "m f"], in_a: Float64[Tensor, "s n"], in_b: Float64[Tensor, "s m"]
 ) -> Float64[Tensor, " s"]:
-    """The unbiased estimate for each of s pairs of subsets; pairs of a picture with itself do not count."""
+    """The unbiased estimate for each of s pairs of subsets; pairs of an image with itself do not count."""
     found = -2 * _sums(a, b, in_a, in_b) / (in_a.sum(dim=1) * in_b.sum(dim=1))
     for rows, inside in ((a, in_a), (b, in_b)):
         itself = inside @ (rows.square().sum(dim=1) / rows.shape[1] + 1) ** DEGREE

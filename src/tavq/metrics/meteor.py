@@ -15,7 +15,7 @@ from tavq.metrics.captions import Captioned
 from tavq.metrics.wordnet import open_wordnet
 
 COUNTS = 23
-"""Numbers that the tool counts for a picture."""
+"""Numbers that the tool counts for an image."""
 
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 STAGES = (1.0, 0.6, 0.8, 0.6)
@@ -23,39 +23,39 @@ STAGES = (1.0, 0.6, 0.8, 0.6)
 paraphrase is."""
 
 
-def meteor(pictures: Mapping[str, Captioned], nltk_data: Path | None = None) -> dict[str, Any]:
-    """`scores` and `per_picture` of `METEOR`, or of `meteor_nltk` where the tool is missing, and `tool`.
+def meteor(images: Mapping[str, Captioned], nltk_data: Path | None = None) -> dict[str, Any]:
+    """`scores` and `per_image` of `METEOR`, or of `meteor_nltk` where the tool is missing, and `tool`.
 
     `METEOR` needs Java and the package `pycocoevalcap`, which brings version 1.5 of the tool. `meteor_nltk` is NLTK's
-    own reading of an older METEOR (no paraphrases, no function words, other constants) and the mean over pictures: its
+    own reading of an older METEOR (no paraphrases, no function words, other constants) and the mean over images: its
     numbers are not METEOR's and are never called so. It needs WordNet: see `metrics/wordnet`, which says what is
     missing.
     """
-    official = _official(pictures) if shutil.which("java") else None
+    official = _official(images) if shutil.which("java") else None
     if official is not None:
         scores = intervals.with_intervals(["METEOR"], official, meteor_of_counts)
         name, each, tool = "METEOR", meteor_of_counts(official)[:, 0].tolist(), "METEOR 1.5 (Java, pycocoevalcap)"
     else:
-        name, each, tool = "meteor_nltk", _nltk(pictures, nltk_data), "nltk.translate.meteor_score"
+        name, each, tool = "meteor_nltk", _nltk(images, nltk_data), "nltk.translate.meteor_score"
         values = torch.tensor([[1.0] * len(each), each], dtype=torch.float64).mT
         scores = intervals.with_intervals([name], values, intervals.mean)
         scores[name]["value"] = math.fsum(each) / len(each)
     return {
         "scores": scores,
-        "per_picture": {key: {name: value} for key, value in zip(pictures, each, strict=True)},
+        "per_image": {key: {name: value} for key, value in zip(images, each, strict=True)},
         "tool": tool,
     }
 
 
-def _official(pictures: Mapping[str, Captioned]) -> Float[Tensor, "n 23"] | None:
-    """What the tool counts for each picture; None where the package is not installed."""
+def _official(images: Mapping[str, Captioned]) -> Float[Tensor, "n 23"] | None:
+    """What the tool counts for each image; None where the package is not installed."""
     try:
         from pycocoevalcap.meteor.meteor import Meteor
     except ImportError:
         return None
     tool = Meteor()
     try:
-        lines = [tool._stat(picture.caption, list(picture.references)) for picture in pictures.values()]
+        lines = [tool._stat(image.caption, list(image.references)) for image in images.values()]
     finally:
         tool.meteor_p.stdin.close()
         tool.meteor_p.wait()
@@ -65,7 +65,7 @@ def _official(pictures: Mapping[str, Captioned]) -> Float[Tensor, "n 23"] | None
 
 
 def meteor_of_counts(sums: Float[Tensor, "r 23"]) -> Float[Tensor, "r 1"]:
-    """METEOR of sums of the tool's counts: of a corpus, of draws from it, or of single pictures.
+    """METEOR of sums of the tool's counts: of a corpus, of draws from it, or of single images.
 
     The counts are: words of the caption and the reference, function words of both; for each kind of match the content
     words of the caption and the reference, then their function words; runs of matched words; matched words of both.
@@ -88,11 +88,11 @@ def meteor_of_counts(sums: Float[Tensor, "r 23"]) -> Float[Tensor, "r 1"]:
     return (mean * (1 - GAMMA * scattered**BETA))[:, None]
 
 
-def _nltk(pictures: Mapping[str, Captioned], nltk_data: Path | None) -> list[float]:
+def _nltk(images: Mapping[str, Captioned], nltk_data: Path | None) -> list[float]:
     from nltk.translate.meteor_score import meteor_score
 
     wordnet = open_wordnet(nltk_data)
     return [
-        float(meteor_score([text.split() for text in picture.references], picture.caption.split(), wordnet=wordnet))
-        for picture in pictures.values()
+        float(meteor_score([text.split() for text in image.references], image.caption.split(), wordnet=wordnet))
+        for image in images.values()
     ]

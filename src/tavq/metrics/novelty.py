@@ -1,4 +1,4 @@
-"""Whether drawn pictures are copies: how near they are to the training pictures, beside pictures held out of it."""
+"""Whether drawn images are copies: how near they are to the training images, beside images held out of it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +12,13 @@ from tavq.metrics.sample import KeyedSample, _mark
 
 
 class NearestDistances:
-    """The distance of each picture of a sample to the nearest of many others, which come in batches.
+    """The distance of each image of a sample to the nearest of many others, which come in batches.
 
-    Memory: a number for each picture of the sample, however many others come.
+    Memory: a number for each image of the sample, however many others come.
 
     Args:
-        sample: the features of pictures.
-        apart: another picture of the same key is the very picture, and does not count.
+        sample: the features of images.
+        apart: another image of the same key is the very image, and does not count.
     """
 
     def __init__(self, sample: KeyedSample, apart: bool) -> None:
@@ -35,12 +35,12 @@ class NearestDistances:
 
 
 def novelty(drawn: Float[Tensor, " n"], held_out: Float[Tensor, " n"]) -> dict[str, dict[str, Any]]:
-    """`value` and `interval` of three figures, from distances to the nearest training picture.
+    """`value` and `interval` of three figures, from distances to the nearest training image.
 
-    - `nearest_distance`: the mean over drawn pictures; `nearest_distance_held_out`: over held-out ones.
-    - `data_copying`: how often a drawn picture is nearer to the training pictures than a held-out one, over all pairs,
-      from 0 to 1, ties as a half. 0.5 is as near as new pictures are; towards 1 the model repeats what it was trained
-      on, towards 0 it draws what is unlike any picture.
+    - `nearest_distance`: the mean over drawn images; `nearest_distance_held_out`: over held-out ones.
+    - `data_copying`: how often a drawn image is nearer to the training images than a held-out one, over all pairs,
+      from 0 to 1, ties as a half. 0.5 is as near as new images are; towards 1 the model repeats what it was trained
+      on, towards 0 it draws what is unlike any image.
 
     Source: `data_copying` is Mann and Whitney's U divided by the number of pairs, on which the test of Meehan,
     Chaudhuri and Dasgupta 2020, "A non-parametric test to detect data-copying in generative models", eq. 2, stands.
@@ -48,7 +48,7 @@ def novelty(drawn: Float[Tensor, " n"], held_out: Float[Tensor, " n"]) -> dict[s
     """
     earlier = (drawn[:, None] < held_out).double() + (drawn[:, None] == held_out).double() / 2
     by_drawn, by_held_out = earlier.mean(dim=1), earlier.mean(dim=0)
-    # Each picture's part of a mean over pairs is the mean of the pairs that it is in (Hoeffding 1948).
+    # Each image's part of a mean over pairs is the mean of the pairs that it is in (Hoeffding 1948).
     parts = by_drawn + by_held_out - earlier.mean()
     columns = {"nearest_distance": drawn, "nearest_distance_held_out": held_out, "data_copying": parts}
     statistics = torch.stack([torch.ones_like(drawn), *columns.values()], dim=1)

@@ -11,30 +11,30 @@ T = TypeVar("T")
 
 
 class Question(NamedTuple):
-    """A question's true answer (or those of several people), its type and its picture."""
+    """A question's true answer (or those of several people), its type and its image."""
 
     truth: str | list[str]
     kind: str
-    picture: str | None
+    image: str | None
 
 
 class Target(NamedTuple):
-    """A phrase's true box and its picture."""
+    """A phrase's true box and its image."""
 
     box: list[float]
-    picture: str | None
+    image: str | None
 
 
 # --- captions ---------------------------------------------------------------------------------------------------
 
 
 def read_captions(predictions: Path, references: Path, subset: bool = False) -> dict[str, tuple[str, list[str]]]:
-    """The caption and the references of each picture.
+    """The caption and the references of each image.
 
     Args:
         predictions: COCO's results ([{"image_id", "caption"}]) or {id: caption}.
         references: COCO's annotations ({"annotations": [{"image_id", "caption"}]}) or {id: [caption, ...]}.
-        subset: score the pictures that have a prediction, and not only all of them.
+        subset: score the images that have a prediction, and not only all of them.
     """
     given = _once(_rows(predictions, "image_id", "caption"), "caption", predictions, _text)
     known: dict[str, list[str]] = {}
@@ -43,7 +43,7 @@ def read_captions(predictions: Path, references: Path, subset: bool = False) -> 
         known.setdefault(key, []).extend(_text(text, key, references) for text in texts)
     empty = next((key for key, texts in known.items() if not texts), None)
     if empty is not None:
-        raise DataError(f"{references}: {empty!r} has no caption; each picture needs one or more.")
+        raise DataError(f"{references}: {empty!r} has no caption; each image needs one or more.")
     return {key: (given[key], known[key]) for key in _matched(given, known, predictions, references, subset)}
 
 
@@ -77,7 +77,7 @@ def _question(row: Mapping[str, Any], key: str, path: Path) -> Question:
     kind = row.get("type", row.get("answer_type", ""))
     if not isinstance(kind, str):
         raise DataError(f"{path}: the type of {key!r} is {kind!r:.60}; a text is needed.")
-    return Question(truth, kind, _picture(row, path))
+    return Question(truth, kind, _image(row, path))
 
 
 # --- boxes ------------------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def read_boxes(
     known: dict[str, Target] = {}
     for key, row in _rows(references, "id", "box"):
         _new(key, known, references)
-        known[key] = Target(box(row["box"], key, references), _picture(row, references))
+        known[key] = Target(box(row["box"], key, references), _image(row, references))
     return {key: (given[key], known[key]) for key in _matched(given, known, predictions, references, subset)}
 
 
@@ -114,7 +114,7 @@ def look_like_corners(boxes: Sequence[Sequence[float]]) -> bool:
     """True where all of 20 boxes or more have their third and fourth number above the first and second.
 
     Corners read as [x, y, width, height] overlap too much, and nothing else would tell; of true boxes that are written
-    so, some are farther from the picture's edge than they are wide.
+    so, some are farther from the image's edge than they are wide.
     """
     return len(boxes) >= 20 and all(box[2] > box[0] and box[3] > box[1] for box in boxes)
 
@@ -145,7 +145,7 @@ def _key(value: Any, path: Path) -> str:
     return str(value)
 
 
-def _picture(row: Mapping[str, Any], path: Path) -> str | None:
+def _image(row: Mapping[str, Any], path: Path) -> str | None:
     return _key(row["image_id"], path) if row.get("image_id") is not None else None
 
 

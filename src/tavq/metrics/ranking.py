@@ -1,4 +1,4 @@
-"""Retrieval where a picture has several texts: recall and median rank both ways, beside chance."""
+"""Retrieval where an image has several texts: recall and median rank both ways, beside chance."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,33 +11,33 @@ from tavq.metrics import intervals
 from tavq.metrics.alignment import RECALLS, TIE, recalls
 
 CHUNK = 256
-"""Pictures or texts whose scores are in memory at a time."""
+"""Images or texts whose scores are in memory at a time."""
 
-WAYS = ("picture_to_text", "text_to_picture")
+WAYS = ("image_to_text", "text_to_image")
 
 Figures = dict[str, dict[str, Any]]
 
 
 def retrieval_of_several(
-    pictures: Float[Tensor, "n e"], texts: Float[Tensor, "m e"], own: Sequence[Sequence[int]]
+    images: Float[Tensor, "n e"], texts: Float[Tensor, "m e"], own: Sequence[Sequence[int]]
 ) -> Figures:
     """`value` and `interval` of each figure; `WAY/recall@k` and `WAY/median_rank`, and `chance/…` of both.
 
-    - `picture_to_text` ranks all texts for each picture; it is found among the first k where *any* of its own texts
+    - `image_to_text` ranks all texts for each image; it is found among the first k where *any* of its own texts
       is: its rank is that of the nearest of them, and its others do not count against it.
-    - `text_to_picture` ranks all pictures for *one* text of each picture, the first of its own.
+    - `text_to_image` ranks all images for *one* text of each image, the first of its own.
 
     Ties (within 1e-6) count against the match, so that embeddings that collapsed to a point score 0. `chance/…` is
-    what an order drawn at random gives: 1 - C(m - t, k) / C(m, k) for a picture with t of m texts, k / n for a text;
-    of the rank the least that half of the draws reach. Intervals are over pictures, each with its rank among all.
+    what an order drawn at random gives: 1 - C(m - t, k) / C(m, k) for an image with t of m texts, k / n for a text;
+    of the rank the least that half of the draws reach. Intervals are over images, each with its rank among all.
 
     Args:
-        pictures: unit vectors.
+        images: unit vectors.
         texts: unit vectors, each text once.
-        own: of each picture which texts are its own, one or more.
+        own: of each image which texts are its own, one or more.
     """
     queries = texts[torch.tensor([first for first, *_ in own], dtype=torch.int64)]
-    found = {WAYS[0]: _text_ranks(pictures, texts, own), WAYS[1]: _picture_ranks(queries, pictures)}
+    found = {WAYS[0]: _text_ranks(images, texts, own), WAYS[1]: _image_ranks(queries, images)}
     figures: Figures = {}
     for way, ranks in found.items():
         hits = torch.stack([torch.ones(len(ranks)), *((ranks <= k).float() for k in RECALLS)], dim=1)
@@ -47,16 +47,16 @@ def retrieval_of_several(
             "value": recalls(ranks)["median_rank"],
             "interval": intervals.of_median(ranks.double()),
         }
-    return figures | _chance(len(pictures), len(texts), [len(set(texts)) for texts in own])
+    return figures | _chance(len(images), len(texts), [len(set(texts)) for texts in own])
 
 
 def _text_ranks(
-    pictures: Float[Tensor, "n e"], texts: Float[Tensor, "m e"], own: Sequence[Sequence[int]]
+    images: Float[Tensor, "n e"], texts: Float[Tensor, "m e"], own: Sequence[Sequence[int]]
 ) -> Int[Tensor, " n"]:
-    """The rank, from 1, of the nearest of each picture's own texts."""
+    """The rank, from 1, of the nearest of each image's own texts."""
     found = []
-    for start in range(0, len(pictures), CHUNK):
-        scores = pictures[start : start + CHUNK] @ texts.mT
+    for start in range(0, len(images), CHUNK):
+        scores = images[start : start + CHUNK] @ texts.mT
         mine = torch.zeros(scores.shape, dtype=torch.bool)
         for row, places in enumerate(own[start : start + CHUNK]):
             mine[row, torch.tensor(places)] = True
@@ -65,20 +65,20 @@ def _text_ranks(
     return torch.cat(found)
 
 
-def _picture_ranks(queries: Float[Tensor, "n e"], pictures: Float[Tensor, "n e"]) -> Int[Tensor, " n"]:
-    """The rank, from 1, of each query's own picture."""
+def _image_ranks(queries: Float[Tensor, "n e"], images: Float[Tensor, "n e"]) -> Int[Tensor, " n"]:
+    """The rank, from 1, of each query's own image."""
     found = []
     for start in range(0, len(queries), CHUNK):
-        scores = queries[start : start + CHUNK] @ pictures.mT
+        scores = queries[start : start + CHUNK] @ images.mT
         nearest = scores.diagonal(offset=start)[:, None]
         found.append((scores >= nearest - TIE).sum(dim=1))  # counts the match itself once
     return torch.cat(found)
 
 
-def _chance(pictures: int, texts: int, sizes: Sequence[int]) -> Figures:
+def _chance(images: int, texts: int, sizes: Sequence[int]) -> Figures:
     """The figures of an order drawn at random, by formula."""
     figures: Figures = {}
-    for way, candidates, counts in ((WAYS[0], texts, sizes), (WAYS[1], pictures, [1])):
+    for way, candidates, counts in ((WAYS[0], texts, sizes), (WAYS[1], images, [1])):
         reached = _reached(candidates, torch.tensor(counts))
         values = {f"recall@{k}": float(reached[min(k, candidates) - 1]) for k in RECALLS}
         values["median_rank"] = float(1 + int((reached < 0.5 - 1e-12).sum()))

@@ -1,4 +1,4 @@
-"""Statistics of a set of pictures, saved once to measure other sets against, and refused where they do not match."""
+"""Statistics of a set of images, saved once to measure other sets against, and refused where they do not match."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -19,24 +19,24 @@ METADATA = "statistics"
 
 @dataclass(frozen=True)
 class Described:
-    """What a set of pictures and the network that saw it are known by."""
+    """What a set of images and the network that saw it are known by."""
 
     network: str
     """What its Fréchet distance is called: `fid`, `fd_scenes`."""
     network_sha256: str
     size: tuple[int, int]
-    """Rows and columns of each picture."""
+    """Rows and columns of each image."""
     resize: str
-    """How pictures were brought to that size."""
+    """How images were brought to that size."""
     data: str
     """Name of the folder and its split."""
     data_sha256: str
-    """The SHA-256 of the names of the pictures and those of their files."""
+    """The SHA-256 of the names of the images and those of their files."""
 
 
 @dataclass(frozen=True)
 class ReferenceStatistics:
-    """The Gaussian of a set of pictures, and what it is of."""
+    """The Gaussian of a set of images, and what it is of."""
 
     gaussian: Gaussian
     of: Described
@@ -51,7 +51,7 @@ class ReferenceStatistics:
         for what, own, asked in pairs:
             if own != asked:
                 raise UsageError(
-                    f"{path} cannot be the reference: {what} of its pictures is {own}, and here it is {asked}; save "
+                    f"{path} cannot be the reference: {what} of its images is {own}, and here it is {asked}; save "
                     "statistics the same way with --save-statistics."
                 )
 
@@ -77,7 +77,7 @@ def read_statistics(path: Path) -> ReferenceStatistics:
     tensors = read_tensors(path)
     text = MappedTensors(path).metadata.get(METADATA)
     if text is None:
-        raise FileError(f"{path} holds no statistics of pictures; write some with --save-statistics.")
+        raise FileError(f"{path} holds no statistics of images; write some with --save-statistics.")
     said = parse_json(text, f"The metadata of {path}")
     try:
         count, size = said.pop("count"), said.pop("size")
@@ -88,7 +88,7 @@ def read_statistics(path: Path) -> ReferenceStatistics:
         of = Described(**said, size=(size[0], size[1]))
         return ReferenceStatistics(Gaussian(count, *_moments(tensors)), of)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise FileError(f"{path} does not hold whole statistics of pictures: {error}.") from error
+        raise FileError(f"{path} does not hold whole statistics of images: {error}.") from error
 
 
 def _moments(tensors: dict[str, Tensor]) -> tuple[Float64[Tensor, " f"], Float64[Tensor, "f f"]]:

@@ -1,4 +1,4 @@
-"""At most so many pictures of a set, the same ones in whatever order and in whichever process they came."""
+"""At most so many images of a set, the same ones in whatever order and in whichever process they came."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ KEPT = 10_000
 
 
 class KeyedSample:
-    """The features of the `most` pictures whose keys have the smallest hashes.
+    """The features of the `most` images whose keys have the smallest hashes.
 
-    A hash says nothing of the picture, so that this is a draw without replacement; it does not depend on order, batches
+    A hash says nothing of the image, so that this is a draw without replacement; it does not depend on order, batches
     or processes, and two samples merge to that of both sets. A key that came twice counts once.
 
     Memory: `most` rows of float32 (82 MB for 10,000 of 2,048), and a batch.
@@ -27,7 +27,7 @@ class KeyedSample:
         self.features = torch.zeros(0, width)
 
     def update(self, features: Float[Tensor, "b f"], keys: Sequence[str]) -> None:
-        """Counts a batch of pictures."""
+        """Counts a batch of images."""
         self._add(torch.tensor([_mark(key) for key in keys], dtype=torch.int64), features.float().cpu())
 
     def merge(self, other: "KeyedSample") -> None:

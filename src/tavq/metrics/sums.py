@@ -8,7 +8,7 @@ from tavq.ops.collective import summed
 class Sums:
     """A metric whose whole memory is `state`, one vector of sums over what it has seen.
 
-    Two processes that saw one half of the pictures each hold together what one process would: `state` may be summed
+    Two processes that saw one half of the images each hold together what one process would: `state` may be summed
     by an all-reduce in place, or two metrics joined by `merge`. Nothing is ever a mean of means.
     """
 

@@ -17,7 +17,7 @@ MASKED = (1, 3)
 
 
 def keyed_noise(keys: Sequence[str], words: int) -> Float[Tensor, "b m"]:
-    """Numbers from 0 to 1 for the words of each picture, drawn from its key alone.
+    """Numbers from 0 to 1 for the words of each image, drawn from its key alone.
 
     Longer rows start with the shorter ones' numbers, so that padding and the company in a batch change nothing.
     """
@@ -33,7 +33,7 @@ class MaskedWords(Collected):
 
     Source: LG-VQ (arXiv 2405.14206), table 3.
     Differs from the paper: its words are tokens here too, but which ones it masks and in what text is not published;
-    here they follow from the picture's key.
+    here they follow from the image's key.
     """
 
     def __init__(self, count: int) -> None:
@@ -52,7 +52,7 @@ class MaskedWords(Collected):
             self._add(key, row)
 
     def compute(self) -> dict[str, dict[str, Any]]:
-        """`masked_words_recall@1_of_<count>`: the share that is right, with its interval over pictures.
+        """`masked_words_recall@1_of_<count>`: the share that is right, with its interval over images.
 
         None without a masked word.
         """
@@ -79,20 +79,20 @@ class WordRelations(Collected):
             self._add(key, row)
 
     def compute(self) -> dict[str, dict[str, Any]]:
-        """`word_code_mse`: the mean squared difference over all pairs, from 0 to 4, with its interval over pictures.
+        """`word_code_mse`: the mean squared difference over all pairs, from 0 to 4, with its interval over images.
 
         None without a pair.
         """
         return _ratio("word_code_mse", self)
 
 
-def _sums(values: Tensor, owner: Int[Tensor, " p"], pictures: int) -> list[list[float]]:
-    """The sum and the number of each picture's values."""
+def _sums(values: Tensor, owner: Int[Tensor, " p"], images: int) -> list[list[float]]:
+    """The sum and the number of each image's values."""
     columns = torch.stack([values.double(), torch.ones_like(values, dtype=torch.float64)], dim=1).cpu()
-    return torch.zeros(pictures, 2, dtype=torch.float64).index_add_(0, owner.cpu(), columns).tolist()
+    return torch.zeros(images, 2, dtype=torch.float64).index_add_(0, owner.cpu(), columns).tolist()
 
 
 def _ratio(name: str, collected: Collected) -> dict[str, dict[str, Any]]:
-    """All sums over all numbers: a picture with many words counts for each."""
+    """All sums over all numbers: an image with many words counts for each."""
     statistics = torch.tensor([row for _, row in collected.ordered() if row[1]], dtype=torch.float64).view(-1, 2)
     return intervals.with_intervals([name], statistics, intervals.ratios)

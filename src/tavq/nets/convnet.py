@@ -114,7 +114,7 @@ def _middle(channels: int, attention: bool) -> nn.Sequential:
 
 
 class Encoder(nn.Module):
-    """Pictures to a grid of features, a `config.factor`-th of their sides."""
+    """Images to a grid of features, a `config.factor`-th of their sides."""
 
     def __init__(self, config: ConvNetConfig, width: int) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A grid of codes to pictures."""
+    """A grid of codes to images."""
 
     def __init__(self, config: ConvNetConfig, width: int) -> None:
         super().__init__()

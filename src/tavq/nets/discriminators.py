@@ -23,7 +23,7 @@ BINOMIAL = (1.0, 3.0, 3.0, 1.0)
 class CriticConfig(Config):
     """Settings of the patch discriminator.
 
-    `norm` "batch" is the papers' choice; with "group" or "none" a picture's scores do not depend on the rest of its
+    `norm` "batch" is the papers' choice; with "group" or "none" an image's scores do not depend on the rest of its
     batch, which accumulated and distributed steps need to equal one large step. `downsample` "stride" is PatchGAN,
     the papers' choice; "blur" is the discriminator of VQGAN+ (there 128 channels, 4 layers and "group").
     """
@@ -40,19 +40,19 @@ class CriticConfig(Config):
 
 
 class PatchCritic(nn.Module):
-    """Scores overlapping patches of a picture, high for real and low for made.
+    """Scores overlapping patches of an image, high for real and low for made.
 
     With "stride": `layers` convolutions of stride 2, then two of stride 1. A score sees 70 × 70 pixels at the default
-    of 3 layers, 34 at 2 and 16 at 1; the smallest picture is 3 · 2^layers pixels wide and high. 2.8 M parameters at
+    of 3 layers, 34 at 2 and 16 at 1; the smallest image is 3 · 2^layers pixels wide and high. 2.8 M parameters at
     the default. Weights are drawn from N(0, 0.02) by `seed`, the norms' from N(1, 0.02); biases are 0.
 
     With "blur": `layers` times a 3 × 3 convolution and a `Blur` that halves the sides, between two 5 × 5 convolutions;
-    the smallest picture is 2 · 2^layers pixels wide and high. 7.4 M parameters at 128 channels and 4 layers. Weights
+    the smallest image is 2 · 2^layers pixels wide and high. 7.4 M parameters at 128 channels and 4 layers. Weights
     and biases are drawn evenly from ± 1 / √(inputs of an output) by `seed`.
 
     Source: Isola et al. 2017, "Image-to-Image Translation with Conditional Adversarial Networks", appendix 6.1.2, as
     used by VQ-GAN (Esser et al. 2021); "blur" Weber et al. 2024, "MaskBit", §3 and public code.
-    Differs from the paper: with "blur" pictures whose scores are finer than 16 × 16 are not pooled down to that; at
+    Differs from the paper: with "blur" images whose scores are finer than 16 × 16 are not pooled down to that; at
     256 pixels and 4 layers they are 16 × 16.
     """
 
@@ -83,7 +83,7 @@ class PatchCritic(nn.Module):
         height, width = images.shape[2:]
         if min(height, width) < self.smallest:
             raise UsageError(
-                f"The discriminator got pictures of {width} × {height} pixels; with its number of layers it accepts "
+                f"The discriminator got images of {width} × {height} pixels; with its number of layers it accepts "
                 f"{self.smallest} × {self.smallest} or more. Choose fewer layers."
             )
         return self.main(images)
@@ -164,7 +164,7 @@ def generator_loss(fake_logits: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
 
 
 class LeCam(nn.Module):
-    """A regulariser that holds the scores of real pictures near the running mean of made ones' and the reverse.
+    """A regulariser that holds the scores of real images near the running mean of made ones' and the reverse.
 
     relu(mean D(x) - a_made)² + relu(a_real - mean D(x̃))², with the running means a before this step's scores move
     them. The means begin at 0 and are training state: they are saved with every checkpoint.

@@ -1,4 +1,4 @@
-"""A language model that reads rows of a picture before its words: GPT-2, pretrained or small and new."""
+"""A language model that reads rows of an image before its words: GPT-2, pretrained or small and new."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,7 +63,7 @@ class LanguageConfig(Config):
         if fitted.places < places:
             raise UsageError(
                 f"{self.pretrained} reads {fitted.places} rows and words and {places} are needed; choose a larger "
-                "task.picture.patch or a smaller task.longest."
+                "task.image.patch or a smaller task.longest."
             )
         if fitted.vocabulary < vocabulary:
             raise FileError(
@@ -121,7 +121,7 @@ def gpt2_folder(name: str) -> Path:
 
 
 class LanguageModel(nn.Module):
-    """GPT-2 over rows of a picture and then words.
+    """GPT-2 over rows of an image and then words.
 
     Source: Radford et al. (2019), GPT-2; ClipCap (arXiv 2111.09734) for the prefix.
     """
@@ -193,24 +193,24 @@ class LanguageModel(nn.Module):
         count: int = 1,
         seeds: Sequence[Sequence[int]] | None = None,
     ) -> list[list[list[int]]]:
-        """Of each picture so many texts that follow its rows, as words up to the end; of a search the best first.
+        """Of each image so many texts that follow its rows, as words up to the end; of a search the best first.
 
         The same rows and seeds give the same texts, whatever is written beside them.
 
         Args:
-            rows: of pictures.
+            rows: of images.
             config: how words are chosen.
             end: the word that ends a text; it is never the first.
             unwritten: words that are never chosen.
             longest: words of a text at most.
-            count: texts of a picture.
-            seeds: of the words that are drawn, some numbers for each picture; by default its place.
+            count: texts of an image.
+            seeds: of the words that are drawn, some numbers for each image; by default its place.
         """
         from transformers import GenerationConfig, LogitsProcessorList
 
         drawn = config.temperature > 0
         if not drawn and count > config.beams:
-            raise UsageError(f"{count} texts of a picture need as many beams, not {config.beams}, or a temperature.")
+            raise UsageError(f"{count} texts of an image need as many beams, not {config.beams}, or a temperature.")
         chosen: Any = LogitsProcessorList()
         if drawn:  # of noisy logits the likeliest, which is a draw; each text has noise of its own
             own = [[*seed, text] for seed in seeds or [[row] for row in range(len(rows))] for text in range(count)]

@@ -8,7 +8,7 @@ from tavq.nets.transformer import Attention
 
 
 class AdaptiveNorm(nn.Module):
-    """A layer norm whose scale and shift are a linear map of the state of its picture.
+    """A layer norm whose scale and shift are a linear map of the state of its image.
 
     Source: VQ-Diffusion (arXiv 2111.14822), section 4.2: AdaLN(h, t) = a_t LayerNorm(h) + b_t.
     """

@@ -120,7 +120,7 @@ class Transformer(nn.Module):
         """The rows after all blocks.
 
         Args:
-            mask: False where a row must not be read. A picture whose rows are all False reads them all, so that
+            mask: False where a row must not be read. An image whose rows are all False reads them all, so that
                 nothing becomes NaN.
             source: what cross-attention reads, all of it.
         """

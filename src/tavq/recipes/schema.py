@@ -72,7 +72,7 @@ class LoopConfig(Config):
 
 
 class TrainConfig(LoopConfig):
-    """A tokenizer's: the losses on its pictures, and what of it is trained."""
+    """A tokenizer's: the losses on its images, and what of it is trained."""
 
     start_from: str | None = None
     """Model folder, run folder or hub name whose weights the run begins with; null begins from drawn ones."""
@@ -90,7 +90,7 @@ class TrainConfig(LoopConfig):
     @model_validator(mode="after")
     def _some_loss(self) -> "TrainConfig":
         if self.l1 == 0 and self.l2 == 0:
-            raise ValueError("l1 and l2 cannot both be 0: nothing would tie the pictures to their reconstruction")
+            raise ValueError("l1 and l2 cannot both be 0: nothing would tie the images to their reconstruction")
         return self
 
 
@@ -130,7 +130,7 @@ class Recipe(RunRecipe):
         return self
 
     @model_validator(mode="after")
-    def _pictures_the_discriminator_can_score(self) -> "Recipe":
+    def _images_the_discriminator_can_score(self) -> "Recipe":
         """Said at the start: it would be met at the adversary's first step, hours into a run."""
         adversarial = self.train.adversarial
         if adversarial is None or adversarial.start >= self.train.steps:
@@ -169,12 +169,12 @@ class TaskTrainConfig(LoopConfig):
 
 
 class TaskDataConfig(Config):
-    """How the pictures of a task become tokens."""
+    """How the images of a task become tokens."""
 
     size: int | None = Field(None, ge=16, le=2048)
     """Side of the square in pixels; null for the size the tokenizer was trained at."""
     flip: bool = True
-    """Also the mirror image of each picture, half of the time."""
+    """Also the mirror image of each image, half of the time."""
     workers: int = Field(0, ge=0, le=64)
     fault_budget: int = Field(100, ge=0)
 

@@ -54,9 +54,7 @@ class Measure:
 
 MEASURES: tuple[Measure, ...] = (
     Measure("psnr", "PSNR", 1, "Peak signal-to-noise ratio of the reconstruction: fidelity pixel by pixel.", 2, "dB"),
-    Measure(
-        "ssim", "SSIM", 1, "Structural similarity: 1 is the same picture. Local contrast and structure, not colour."
-    ),
+    Measure("ssim", "SSIM", 1, "Structural similarity: 1 is the same image. Local contrast and structure, not colour."),
     Measure("l1", "L1", -1, "Mean absolute error of a pixel, on the scale from -1 to 1.", 4),
     Measure("l2", "L2", -1, "Mean squared error of a pixel, on the scale from -1 to 1.", 4),
     Measure("usage", "Codebook usage", 1, "Share of the entries that were chosen at least once.", percent=True),
@@ -68,19 +66,19 @@ MEASURES: tuple[Measure, ...] = (
         "probe_code_text_cosine",
         "Code-text cosine (probe)",
         1,
-        "How much of a picture's sentences a straight line reads off its codes, on pictures it was not fitted on. 0 is "
+        "How much of an image's sentences a straight line reads off its codes, on images it was not fitted on. 0 is "
         "chance. For every tokenizer, aligned or not.",
     ),
     Measure(
-        "probe_retrieval/picture_to_text/recall@1",
-        "Probe: text of a picture, R@1",
+        "probe_retrieval/image_to_text/recall@1",
+        "Probe: text of an image, R@1",
         1,
         "The probe's prediction ranks the texts of its half: how often the right one is first.",
         percent=True,
     ),
     Measure(
-        "probe_retrieval/picture_to_text/recall@5",
-        "Probe: text of a picture, R@5",
+        "probe_retrieval/image_to_text/recall@5",
+        "Probe: text of an image, R@5",
         1,
         "The same, among the first five.",
         percent=True,
@@ -89,53 +87,53 @@ MEASURES: tuple[Measure, ...] = (
         "code_text_cosine",
         "Code-text cosine (aligned)",
         0,
-        "Cosine of a picture's codes with its own text in the aligner's space. Says little alone: everything may point "
+        "Cosine of an image's codes with its own text in the aligner's space. Says little alone: everything may point "
         "the same way. Our definition; not comparable with published values.",
     ),
     Measure(
         "code_text_cosine_shuffled",
         "… with others' text",
         0,
-        "The same with the texts of other pictures: the baseline.",
+        "The same with the texts of other images: the baseline.",
     ),
     Measure(
         "code_text_gap",
         "… own minus others'",
         1,
-        "What of the cosine is due to the picture's own text. 0 is chance.",
+        "What of the cosine is due to the image's own text. 0 is chance.",
         4,
     ),
     Measure(
-        "retrieval/picture_to_text/recall@1",
-        "Text of a picture, R@1",
+        "retrieval/image_to_text/recall@1",
+        "Text of an image, R@1",
         1,
-        "In the aligner's space, a picture ranks all texts: how often its own is first.",
+        "In the aligner's space, an image ranks all texts: how often its own is first.",
         percent=True,
     ),
     Measure(
-        "retrieval/picture_to_text/recall@5",
-        "Text of a picture, R@5",
-        1,
-        "The same, among the first five.",
-        percent=True,
-    ),
-    Measure(
-        "retrieval/text_to_picture/recall@1",
-        "Picture of a text, R@1",
-        1,
-        "In the aligner's space, a text ranks all pictures: how often its own is first.",
-        percent=True,
-    ),
-    Measure(
-        "retrieval/text_to_picture/recall@5",
-        "Picture of a text, R@5",
+        "retrieval/image_to_text/recall@5",
+        "Text of an image, R@5",
         1,
         "The same, among the first five.",
         percent=True,
     ),
     Measure(
-        "retrieval/picture_to_text/median_rank",
-        "Text of a picture, median rank",
+        "retrieval/text_to_image/recall@1",
+        "Image of a text, R@1",
+        1,
+        "In the aligner's space, a text ranks all images: how often its own is first.",
+        percent=True,
+    ),
+    Measure(
+        "retrieval/text_to_image/recall@5",
+        "Image of a text, R@5",
+        1,
+        "The same, among the first five.",
+        percent=True,
+    ),
+    Measure(
+        "retrieval/image_to_text/median_rank",
+        "Text of an image, median rank",
         -1,
         "1 is best; half the candidates is chance.",
         1,
@@ -144,7 +142,7 @@ MEASURES: tuple[Measure, ...] = (
         "masked_words_recall@1_of_1",
         "Masked word, one a text",
         1,
-        "How often the aligner fills a masked token in with the very one that stood there, from the picture's codes "
+        "How often the aligner fills a masked token in with the very one that stood there, from the image's codes "
         "and the other tokens. Those were encoded with the masked one in sight, so that part of it is copying.",
         percent=True,
     ),
@@ -166,7 +164,7 @@ MEASURES: tuple[Measure, ...] = (
 
 DISTANCE = (
     "Fréchet distance between reconstructions and originals in the features of the network {network!r}: do they look "
-    "alike as sets? Not FID, which needs FID's own network; comparable only between equal numbers of pictures."
+    "alike as sets? Not FID, which needs FID's own network; comparable only between equal numbers of images."
 )
 
 
@@ -174,9 +172,9 @@ FID = (
     "FID",
     -1,
     "Fréchet Inception distance between reconstructions and originals, with the published weights: do they look "
-    "alike as sets? Comparable only between equal numbers of pictures of one size.",
+    "alike as sets? Comparable only between equal numbers of images of one size.",
 )
-LPIPS = "Mean distance of pictures from their originals in {network}'s features, weighed as people's judgements ask."
+LPIPS = "Mean distance of images from their originals in {network}'s features, weighed as people's judgements ask."
 
 
 def measures_of(evaluations: Sequence[Mapping[str, Any]]) -> list[Measure]:

@@ -34,16 +34,16 @@ def write_report(
 ) -> Path:
     """Writes RUN/report.html and returns its path.
 
-    The page is one file that loads nothing: curves, figures (where RUN/evaluation.json is), pictures with their
-    reconstruction, the codebook, and what its most used codes mean. About a second plus encoding `limit` pictures.
+    The page is one file that loads nothing: curves, figures (where RUN/evaluation.json is), images with their
+    reconstruction, the codebook, and what its most used codes mean. About a second plus encoding `limit` images.
 
     Args:
         run: a run folder with its model/ and log.jsonl.
-        data: the data set to show pictures of; by default the one the run was trained on, where it still is. Without
-            one the page has no pictures and no codes.
+        data: the data set to show images of; by default the one the run was trained on, where it still is. Without
+            one the page has no images and no codes.
         text: the text store; by default DATA/text where it exists.
-        limit: at most so many pictures are read, held-out ones first.
-        progress: told the number of pictures read.
+        limit: at most so many images are read, held-out ones first.
+        progress: told the number of images read.
 
     Raises:
         UsageError: there is no run, or no data set where `data` says.
@@ -59,7 +59,7 @@ def write_report(
     middle: list[Any] = [sections.figures(found), sections.curves(found)]
     if folder is None:
         middle.append(
-            sections.note("The data set of this run was not found; give it with --data to see pictures and codes.")
+            sections.note("The data set of this run was not found; give it with --data to see images and codes.")
         )
         middle.append(gallery.progress_of(found))
     else:
@@ -70,7 +70,7 @@ def write_report(
         view = look(found, dataset, store, spread(dataset, PAIRS), TOP, progress or Silence())
         if dataset.fingerprint != found.provenance.get("data_sha256", dataset.fingerprint):
             middle.append(
-                tag("p", "The pictures below come from other data than the run was trained on.", class_="warning")
+                tag("p", "The images below come from other data than the run was trained on.", class_="warning")
             )
         middle += [gallery.pairs(view), gallery.progress_of(found), gallery.codebook(view), gallery.codes(view)]
     return write(run / "report.html", f"{found.name}: report", [*body, contents(middle), *middle])
@@ -89,10 +89,10 @@ def write_comparison(
     Args:
         runs: run folders.
         out: the page to write.
-        data: the data set to show pictures of; by default the first run's.
+        data: the data set to show images of; by default the first run's.
         text: the text store; by default DATA/text where it exists.
-        limit: at most so many pictures are read for each run.
-        progress: told the number of pictures read.
+        limit: at most so many images are read for each run.
+        progress: told the number of images read.
 
     Raises:
         UsageError: fewer than two runs, or one that is none.
@@ -116,12 +116,12 @@ def write_comparison(
                 store.check_encoder(run.provenance.get("text"))
         views = [look(run, dataset, store, names, SIDE_TOP, progress or Silence()) for run in found]
         body += [
-            comparison.pictures(found, views),
+            comparison.images(found, views),
             comparison.codebooks(found, views),
             comparison.codes(found, views),
         ]
     else:
-        body.append(sections.note("No data set was found; give one with --data to see pictures and codes."))
+        body.append(sections.note("No data set was found; give one with --data to see images and codes."))
     return write(out, "Comparison: " + ", ".join(run.name for run in found), body)
 
 
@@ -129,9 +129,9 @@ def _of_task(run: Run, folder: Path | None, text: Path | None, limit: int, progr
     """What follows the header of a page about a task."""
     parts: list[Any] = [task_sections.figures(run), sections.curves(run)]
     if folder is None:
-        parts.append(sections.note("The data set of this run was not found; give it with --data to see more pictures."))
+        parts.append(sections.note("The data set of this run was not found; give it with --data to see more images."))
     if draws(run):
-        parts.append(task_sections.pictures(_look(run, folder, text, limit, progress)))
+        parts.append(task_sections.images(_look(run, folder, text, limit, progress)))
     elif folder is not None:
         view = look_at_reading(run, folder, limit, lambda done: progress(done, None, f"{run.name}: reading"))
         parts.append(understanding_sections.said(view))
@@ -155,7 +155,7 @@ def _compare_tasks(
     ]
     if all(map(draws, runs)):
         views = [_look(run, folder, text, limit, progress) for run in runs]
-        body.append(task_comparison.pictures(runs, views))
+        body.append(task_comparison.images(runs, views))
     return write(out, "Comparison: " + ", ".join(run.name for run in runs), body)
 
 
@@ -171,7 +171,7 @@ def data_folder(run: Run, data: Path | None) -> Path | None:
 
 def contents(parts: Sequence[Any]) -> Markup:
     """Links to the sections of a page."""
-    links = [("figures", "Figures"), ("curves", "Training"), ("pictures", "Pictures"), ("said", "Answers")]
+    links = [("figures", "Figures"), ("curves", "Training"), ("images", "Images"), ("said", "Answers")]
     links += [("progress", "Progress"), ("codebook", "Codebook"), ("codes", "Codes")]
     there = "".join(part for part in parts if part)
     return tag("nav", *(tag("a", name, href=f"#{key}") for key, name in links if f'id="{key}"' in there))

@@ -5,10 +5,10 @@ import re
 from tavq.report.measures import Measure
 
 KINDS: dict[str, tuple[str, str]] = {
-    "constant": ("constant answer", "what fits the training set best, said of every picture: nobody looked"),
+    "constant": ("constant answer", "what fits the training set best, said of every image: nobody looked"),
     "constant/name": ("by the thing's name", "the mean box of the training set's things of that name: nobody looked"),
     "constant/previous": ("by the word before", "the words that follow the one before most often: nobody looked"),
-    "others": ("another picture's", "what was said of other pictures: is it about this one at all?"),
+    "others": ("another image's", "what was said of other images: is it about this one at all?"),
     "chance": ("chance", "an order drawn at random"),
 }
 """Answers without looking: a name and what it means."""
@@ -18,21 +18,21 @@ TITLES = {
     "captions": "Captions",
     "boxes": "Boxes of phrases",
     "words": "Missing words",
-    "ranks": "Pictures and texts that find each other",
+    "ranks": "Images and texts that find each other",
 }
 NOTES = {
     "answers": "Of all questions, and of those of each type.",
-    "captions": "Against all captions that people gave of a picture.",
+    "captions": "Against all captions that people gave of an image.",
     "boxes": "In the centre square that the task sees.",
     "words": "Of captions with one and with three words missing. Content words are all but articles and the like.",
-    "ranks": "Among all pictures, and all distinct texts, of the split.",
+    "ranks": "Among all images, and all distinct texts, of the split.",
 }
 
 _ANSWER = re.compile(r"(?:(?P<type>.+)/)?(?P<score>accuracy|vqa_accuracy|WUPS@[\d.]+)")
 _CAPTION = re.compile(r"BLEU-[1-4]|ROUGE-L|CIDEr-D|METEOR|meteor_nltk")
 _BOX = re.compile(r"accuracy@0\.5|mean_iou")
 _WORD = re.compile(r"masked-(?P<missing>\d+)/(?:(?P<kind>.+)/)?recall@(?P<most>\d+)")
-_RANK = re.compile(r"(?P<way>picture_to_text|text_to_picture)/(?:recall@(?P<most>\d+)|median_rank)")
+_RANK = re.compile(r"(?P<way>image_to_text|text_to_image)/(?:recall@(?P<most>\d+)|median_rank)")
 _GROUPS = {"answers": _ANSWER, "captions": _CAPTION, "boxes": _BOX, "words": _WORD, "ranks": _RANK}
 
 MAIN = {
@@ -44,7 +44,7 @@ MAIN = {
 }
 """The figures that a comparison shows first."""
 
-WAYS = {"picture_to_text": "Text of a picture", "text_to_picture": "Picture of a text"}
+WAYS = {"image_to_text": "Text of an image", "text_to_image": "Image of a text"}
 
 
 def place(key: str) -> tuple[str, str, str] | None:

@@ -66,10 +66,10 @@ class Run:
 
     @property
     def size(self) -> int:
-        """Side of the pictures it was trained on."""
+        """Side of the images it was trained on."""
         size = self.model.get("size")
         if not isinstance(size, int):
-            raise FileError(f"{self.folder / 'model' / 'config.json'} does not say the size of its pictures.")
+            raise FileError(f"{self.folder / 'model' / 'config.json'} does not say the size of its images.")
         return size
 
     @property

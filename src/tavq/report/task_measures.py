@@ -1,4 +1,4 @@
-"""The figures of a task's evaluation.json in words: what is measured, and of whose pictures."""
+"""The figures of a task's evaluation.json in words: what is measured, and of whose images."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,17 +11,17 @@ from tavq.report.measures import Measure
 KINDS: dict[str, tuple[str, str]] = {
     "drawn": ("this task", "the trained network"),
     "untrained": ("untrained", "the same network with drawn weights: what training has to beat"),
-    "nearest": ("nearest copy", "a copy of the training picture nearest to what the task is told"),
+    "nearest": ("nearest copy", "a copy of the training image nearest to what the task is told"),
     "mean_colour": ("mean colour", "the hidden part in the mean colour of the known part"),
     "continued": ("continuation", "the hidden part as a blurred continuation of the known part"),
-    "mixed": ("mixed codes", "at each place the code of some picture: what knows places and no neighbours"),
+    "mixed": ("mixed codes", "at each place the code of some image: what knows places and no neighbours"),
     **reading_measures.KINDS,
-    "shuffled": ("another text", "drawn pictures that look for another picture's text, or are asked about it: chance"),
-    "held_out": ("held-out pictures", "pictures that training never saw, through the same tokenizer"),
-    "codes": ("own codes", "the pictures' own codes decoded: what the tokenizer allows at best"),
-    "pictures": ("real pictures", "the split's pictures themselves"),
+    "shuffled": ("another text", "drawn images that look for another image's text, or are asked about it: chance"),
+    "held_out": ("held-out images", "images that training never saw, through the same tokenizer"),
+    "codes": ("own codes", "the images' own codes decoded: what the tokenizer allows at best"),
+    "images": ("real images", "the split's images themselves"),
 }
-"""Who made the pictures: a name and what it means, the task first and what cannot be beaten last."""
+"""Who made the images: a name and what it means, the task first and what cannot be beaten last."""
 
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 """Which way is better."""
@@ -29,11 +29,11 @@ ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 FILLINGS = ("untrained", "nearest", "mean_colour", "continued", "codes")
 
 COPYING = (
-    "How often a drawn picture is nearer to the training pictures than a held-out one. 50 % is as near as new pictures "
-    "are; towards 100 % training pictures are repeated, towards 0 % drawn ones are unlike any."
+    "How often a drawn image is nearer to the training images than a held-out one. 50 % is as near as new images "
+    "are; towards 100 % training images are repeated, towards 0 % drawn ones are unlike any."
 )
 SETS = (
-    "Do they look alike as sets to the network {network!r}? Comparable between equal numbers of pictures of one size "
+    "Do they look alike as sets to the network {network!r}? Comparable between equal numbers of images of one size "
     "only."
 )
 
@@ -73,19 +73,19 @@ def place_of(key: str) -> Place:
 
 TITLES = {
     **reading_measures.TITLES,
-    "sets": "Drawn pictures beside real ones",
-    "text": "Do pictures show what their texts say?",
-    "asked": "Are questions about the pictures answered right?",
+    "sets": "Drawn images beside real ones",
+    "text": "Do images show what their texts say?",
+    "asked": "Are questions about the images answered right?",
     "novelty": "Is anything copied?",
     "loss": "Objective",
     "other": "Other figures",
 }
 NOTES = {
     **reading_measures.NOTES,
-    "sets": "Distance between the pictures of each column and the split's own.",
-    "text": "Each picture looks for its own text among all of the split, in the space of an aligned tokenizer.",
-    "asked": "A task that answers questions is asked the data set's questions about the pictures of each column.",
-    "novelty": "Distance of each picture to its nearest training picture in the features of a network.",
+    "sets": "Distance between the images of each column and the split's own.",
+    "text": "Each image looks for its own text among all of the split, in the space of an aligned tokenizer.",
+    "asked": "A task that answers questions is asked the data set's questions about the images of each column.",
+    "novelty": "Distance of each image to its nearest training image in the features of a network.",
     "loss": "The terms of the training's objective on the split's own codes.",
 }
 ORDER = (*reading_measures.TITLES, "sets", "text", "asked", "completed", "novelty", "loss", "other")
@@ -124,13 +124,13 @@ def measure_of(group: str, row: str) -> Measure:
         return Measure(row, f"Loss: {row.rpartition('/')[2]}", -1, "A term of the objective.", 3)
     if row.startswith("text_recall@"):
         count = row.partition("@")[2]
-        return Measure(row, f"Own text among the first {count}", 1, "Share of the pictures.", percent=True)
+        return Measure(row, f"Own text among the first {count}", 1, "Share of the images.", percent=True)
     if row == "text_r_precision":
         return Measure(row, "R-precision among 100 texts", 1, "Its text is first of 100; chance is 1 %.", percent=True)
     if row.startswith("data_copying_"):
-        return Measure(row, f"Nearer than a held-out picture ({network})", 0, COPYING, percent=True)
+        return Measure(row, f"Nearer than a held-out image ({network})", 0, COPYING, percent=True)
     if row.startswith("nearest_distance_"):
-        return Measure(row, f"Distance to the training pictures ({network})", 0, "Mean over pictures.", 2)
+        return Measure(row, f"Distance to the training images ({network})", 0, "Mean over images.", 2)
     if group == "sets":
         name = {"fid": "FID", "kid": "KID"}.get(row) or (
             f"Fréchet distance ({row[3:]})" if row.startswith("fd_") else f"Kernel distance ({row[4:]})"

@@ -1,4 +1,4 @@
-"""The embedded data set: drawn pictures with true text, from one scene graph, at any resolution."""
+"""The embedded data set: drawn images with true text, from one scene graph, at any resolution."""
 
 from tavq.scenes.draw import Rendering, render
 from tavq.scenes.kinds import CLASSES, KINDS

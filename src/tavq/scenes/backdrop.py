@@ -1,4 +1,4 @@
-"""The picture behind the things."""
+"""The image behind the things."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from tavq.scenes.world import Scene
 
 
 def paint_backdrop(scene: Scene, classes: Plan) -> Canvas:
-    """The picture without its things, in values from 0 to 255."""
+    """The image without its things, in values from 0 to 255."""
     n = len(classes)
     canvas = np.empty((n, n, 3), np.float32)
     if scene.place.indoor:

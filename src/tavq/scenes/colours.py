@@ -102,5 +102,5 @@ def mixed(rgb: RGB, other: RGB, share: float) -> RGB:
 def blend(
     canvas: Float[np.ndarray, "_ _ 3"], colour: RGB | Float[np.ndarray, "..."], share: Float[np.ndarray, "..."]
 ) -> None:
-    """Draws a colour over a strip of a picture, in place, so much of it at each pixel."""
+    """Draws a colour over a strip of an image, in place, so much of it at each pixel."""
     canvas += share[..., None] * (np.asarray(colour, np.float32) - canvas)

@@ -1,4 +1,4 @@
-"""Renders a scene: the picture, which thing each pixel shows, and each pixel's class."""
+"""Renders a scene: the image, which thing each pixel shows, and each pixel's class."""
 
 import random
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class Rendering:
 
 
 def render(scene: Scene, size: int) -> Rendering:
-    """The scene as a picture of size x size pixels.
+    """The scene as an image of size x size pixels.
 
     Raises UsageError when `size` is below 16 or above 2048.
     """
@@ -63,7 +63,7 @@ def render(scene: Scene, size: int) -> Rendering:
 
 
 def check_size(size: int) -> None:
-    """Raises UsageError unless pictures can have `size` pixels a side."""
+    """Raises UsageError unless images can have `size` pixels a side."""
     if not SMALLEST <= size <= LARGEST:
         raise UsageError(f"Scenes cannot be drawn {size} pixels wide; use a size from {SMALLEST} to {LARGEST}.")
 

@@ -1,4 +1,4 @@
-"""What can truly be said of a picture: which things show, where, and how many, seen at one fixed resolution."""
+"""What can truly be said of an image: which things show, where, and how many, seen at one fixed resolution."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from tavq.scenes.kinds import KINDS, Kind
 from tavq.scenes.world import Scene, Thing
 
 REFERENCE = 96
-"""Side in pixels at which visibility is judged, so that a text does not depend on the size of its picture."""
+"""Side in pixels at which visibility is judged, so that a text does not depend on the size of its image."""
 SHOWS = 0.25
 """Least share of a thing that must be uncovered for it to be spoken of."""
 LEAST = 14
@@ -20,7 +20,7 @@ LEAST = 14
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that shows, with its place in the picture as it is seen. Lengths are shares of the side."""
+    """One thing that shows, with its place in the image as it is seen. Lengths are shares of the side."""
 
     place: int  # in scene.things
     thing: Thing

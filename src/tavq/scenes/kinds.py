@@ -9,7 +9,7 @@ PATTERNS = ("plain", "plain", "striped", "dotted", "checkered")
 
 @dataclass(frozen=True)
 class Kind:
-    """What is true of every thing of one kind. Lengths are shares of the picture's height, for a near thing."""
+    """What is true of every thing of one kind. Lengths are shares of the image's height, for a near thing."""
 
     name: str
     height: float

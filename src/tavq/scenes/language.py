@@ -1,4 +1,4 @@
-"""Short captions and long texts that are true of a picture, in many wordings."""
+"""Short captions and long texts that are true of an image, in many wordings."""
 
 import random
 from collections import defaultdict
@@ -62,7 +62,7 @@ _GROUND = {
 
 
 class Writer:
-    """Writes about one picture; the wording comes from `rng`, every claim from `facts`."""
+    """Writes about one image; the wording comes from `rng`, every claim from `facts`."""
 
     def __init__(self, facts: Facts, rng: random.Random) -> None:
         self.facts, self.rng = facts, rng
@@ -274,7 +274,7 @@ class Writer:
         ]
 
     def _more(self) -> list[str]:
-        """Plain true sentences for pictures in which little is to be seen."""
+        """Plain true sentences for images in which little is to be seen."""
         lines = []
         for fact in self._single():
             if fact.thing.pattern == "plain" and not fact.kind.coloured:

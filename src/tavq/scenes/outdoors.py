@@ -35,7 +35,7 @@ def sky_colours(scene: Scene) -> tuple[RGB, RGB]:
 
 
 def paint_outdoors(scene: Scene, classes: Plan, canvas: Canvas) -> None:
-    """Fills the picture, in values from 0 to 255."""
+    """Fills the image, in values from 0 to 255."""
     n, backdrop = len(classes), scene.backdrop
     low = round(backdrop.horizon * n)
     _paint_sky(scene, canvas[: low + 1], n)

@@ -9,7 +9,7 @@ from tavq.scenes.world import Scene
 
 
 def paint_room(scene: Scene, classes: Plan, canvas: Canvas) -> None:
-    """Fills the picture, in values from 0 to 255."""
+    """Fills the image, in values from 0 to 255."""
     n, backdrop = len(classes), scene.backdrop
     low = round(backdrop.horizon * n)
     _paint_wall(scene, canvas[:low], n)

@@ -26,7 +26,7 @@ class Setting:
     wall: Weights
     indoor: bool = False
     weathers: tuple[str, ...] = ("clear", "clear", "clear", "cloudy", "cloudy", "rain", "fog")
-    adjective: tuple[str, ...] = ()  # truthful for every picture of the place
+    adjective: tuple[str, ...] = ()  # truthful for every image of the place
 
 
 _SKY = {"balloon": 3.0, "kite": 2.0, "bird": 2.0, "airplane": 1.0}

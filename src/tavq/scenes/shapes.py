@@ -19,14 +19,14 @@ _TURN = tuple((math.cos(2 * math.pi * step / 28), math.sin(2 * math.pi * step / 
 
 @dataclass(frozen=True)
 class Part:
-    """One filled polygon of a thing, in picture coordinates, with what it is painted with."""
+    """One filled polygon of a thing, in image coordinates, with what it is painted with."""
 
     role: str  # named as in the kind's parts; "body" is the part whose colour the text names
     points: Float[np.ndarray, "n 2"]
     colour: RGB
     second: RGB
     texture: str
-    scale: float  # the texture's period in picture coordinates
+    scale: float  # the texture's period in image coordinates
     origin: tuple[float, float]  # where the texture starts, so that it runs on from part to part
     angle: float
     shade: float  # how much lighter the upper left is than the lower right

@@ -16,7 +16,7 @@ Values = Float[np.ndarray, "_"]
 
 @lru_cache(maxsize=96)
 def noise(n: int, across: int, down: int, key: int = 0) -> Float32[np.ndarray, "n n"]:
-    """Smooth values in [0, 1] with about `across` x `down` bumps, the same picture at every n."""
+    """Smooth values in [0, 1] with about `across` x `down` bumps, the same image at every n."""
     raw = random.Random(f"noise/{across}/{down}/{key}").randbytes(across * down)
     lattice = np.frombuffer(raw, np.uint8).reshape(down, across).astype(np.float32) / 255.0
     smooth = Image.fromarray(lattice).resize((n, n), Image.Resampling.BICUBIC)
@@ -210,7 +210,7 @@ _CODES = {name: code for code, name in enumerate(SURFACES)}
 def paint(
     n: int, flat: Int[np.ndarray, "n"], owner: Int[np.ndarray, "n"], parts: Sequence[Part]
 ) -> Float[np.ndarray, "n 3"]:
-    """The colours of the pixels `flat` of an n x n picture, each painted by `parts[owner]`.
+    """The colours of the pixels `flat` of an n x n image, each painted by `parts[owner]`.
 
     All parts are shaded together, so the cost depends on the painted area and hardly on the number of parts.
     """

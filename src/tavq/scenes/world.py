@@ -18,7 +18,7 @@ FARTHEST = 0.66  # how large a thing at the horizon looks beside the same thing 
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: what it is and where it stands. Lengths are shares of the picture's side, y grows downwards."""
+    """One object: what it is and where it stands. Lengths are shares of the image's side, y grows downwards."""
 
     kind: str
     colour: str
@@ -65,7 +65,7 @@ class Backdrop:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that is true of one picture; pixels and words both come from here."""
+    """Everything that is true of one image; pixels and words both come from here."""
 
     seed: int
     index: int

@@ -21,11 +21,11 @@ from tavq.scenes.questions import ask
 from tavq.scenes.world import Scene, sample_scene
 
 CYCLE = ("train",) * 4 + ("val",) + ("train",) * 4 + ("test",)
-"""Splits of ten pictures in a row: 80, 10 and 10 per cent, and some of each in any ten."""
+"""Splits of ten images in a row: 80, 10 and 10 per cent, and some of each in any ten."""
 
 
 def split_of(index: int) -> str:
-    """The split of picture `index`; pictures are drawn independently, so their number says nothing else."""
+    """The split of image `index`; images are drawn independently, so their number says nothing else."""
     return CYCLE[index % len(CYCLE)]
 
 
@@ -52,11 +52,11 @@ def write_scenes(
 ) -> None:
     """Writes scenes 0 to `images` - 1 of a seed as the folder data set `folder`, all of them or nothing.
 
-    Pictures go to images/, classes per pixel to segmentation/ (their names in segmentation_classes.json), and one line
-    for each to metadata.jsonl. Picture i depends on the seed, i and `size` only.
+    Images go to images/, classes per pixel to segmentation/ (their names in segmentation_classes.json), and one line
+    for each to metadata.jsonl. Image i depends on the seed, i and `size` only.
 
     Args:
-        progress: told the pictures done and all of them.
+        progress: told the images done and all of them.
 
     Raises:
         UsageError: the folder holds something, or a number is out of range.
@@ -79,8 +79,8 @@ def write_scenes(
 def _write_one(place: Path, seed: int, index: int, size: int) -> dict[str, Any]:
     scene = sample_scene(seed, index)
     rendering = render(scene, size)
-    picture, segmentation = f"images/{index:06d}.png", f"segmentation/{index:06d}.png"
-    (place / picture).write_bytes(png_bytes(rendering.image))
+    image, segmentation = f"images/{index:06d}.png", f"segmentation/{index:06d}.png"
+    (place / image).write_bytes(png_bytes(rendering.image))
     (place / segmentation).write_bytes(png_bytes(rendering.segmentation))
     record = describe(scene, rendering)
-    return {"file_name": picture, "split": split_of(index), **record, "segmentation": segmentation}
+    return {"file_name": image, "split": split_of(index), **record, "segmentation": segmentation}

@@ -1,4 +1,4 @@
-"""Building a search index: every picture and every text of a data set as vectors, in memory that does not grow."""
+"""Building a search index: every image and every text of a data set as vectors, in memory that does not grow."""
 
 import copy
 import hashlib
@@ -33,7 +33,7 @@ def build_index(
     half: bool = False,
     progress: Progress | None = None,
 ) -> tuple[SearchIndex, list[Fault]]:
-    """The index of a data set's pictures and distinct texts at `out`, and the faults that were met.
+    """The index of a data set's images and distinct texts at `out`, and the faults that were met.
 
     It takes the place of an older index in one atomic step; a build that was stopped leaves the older one. Rows stand
     in the order of file names, so that equally near ones have an order that no metadata.jsonl decides. The model is
@@ -42,14 +42,14 @@ def build_index(
 
     Args:
         space: what makes the vectors.
-        dataset: the collection; pictures are read as their centre squares.
+        dataset: the collection; images are read as their centre squares.
         out: the folder.
         half: keep vectors as float16.
-        progress: told the pictures so far.
+        progress: told the images so far.
 
     Raises:
         UsageError: `out` holds something else.
-        DataError: too many pictures cannot be read, or none can.
+        DataError: too many images cannot be read, or none can.
     """
     if out.exists() and not is_index(out) and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} already holds something that is no search index; choose another --out.")
@@ -58,8 +58,8 @@ def build_index(
     ordered.records = sorted(dataset.records, key=lambda record: record.file_name)
     blank = torch.zeros(1, 3, space.size, space.size)
     contents = Contents(
-        format=FORMAT, model=space.sha256, size=space.size, width=space.embed_pictures(blank).shape[1], half=half,
-        pictures=len(ordered), texts=sum(1 for _ in _texts(space, ordered)), data=dataset.folder.resolve().name,
+        format=FORMAT, model=space.sha256, size=space.size, width=space.embed_images(blank).shape[1], half=half,
+        images=len(ordered), texts=sum(1 for _ in _texts(space, ordered)), data=dataset.folder.resolve().name,
         data_sha256=dataset.fingerprint, split=dataset.split, text_store=space.text_store,
     )  # fmt: skip
     with files.write_folder(out) as folder:
@@ -77,7 +77,7 @@ def build_index(
 
 
 def _texts(space: Space, dataset: FolderDataset) -> Iterator[tuple[int, str, str]]:
-    """Each distinct text with the place and name of the first picture that it is of; told apart by 64 bits."""
+    """Each distinct text with the place and name of the first image that it is of; told apart by 64 bits."""
     seen: set[int] = set()
     for place, record in enumerate(dataset):
         for text in space.texts_of(record):
@@ -90,7 +90,7 @@ def _texts(space: Space, dataset: FolderDataset) -> Iterator[tuple[int, str, str
 def _fill(
     path: Path, contents: Contents, space: Space, dataset: FolderDataset, progress: Progress | None
 ) -> tuple[int, list[Fault]]:
-    """Writes all tensors; gives how many pictures could not be read, and all faults of the data set."""
+    """Writes all tensors; gives how many images could not be read, and all faults of the data set."""
     keys = [record.file_name.encode() for record in dataset]
     text = sum(len(text.encode()) for _, _, text in _texts(space, dataset))
     header = {"contents": json.dumps(contents.model_dump(mode="json"))}
@@ -100,11 +100,11 @@ def _fill(
         file.write("keys", 0, np.frombuffer(b"".join(keys), np.uint8))
         _write_texts(file, space, dataset)
         loader = EvaluationLoader(dataset, DataConfig(size=space.size), BATCH)
-        read = _write_pictures(file, contents, space, loader, progress)
+        read = _write_images(file, contents, space, loader, progress)
         file.flush()
     finally:
         file.close()
-    return contents.pictures - read, list(loader.faults)
+    return contents.images - read, list(loader.faults)
 
 
 def _write_texts(file: TensorFile, space: Space, dataset: FolderDataset) -> None:
@@ -120,10 +120,10 @@ def _write_texts(file: TensorFile, space: Space, dataset: FolderDataset) -> None
         rows, end = rows + len(batch), end + sum(map(len, encoded))
 
 
-def _write_pictures(
+def _write_images(
     file: TensorFile, contents: Contents, space: Space, loader: EvaluationLoader, progress: Progress | None
 ) -> int:
-    """Pictures come in order, some left out: the row of one that cannot be read is NaN, which is never found.
+    """Images come in order, some left out: the row of one that cannot be read is NaN, which is never found.
 
     Gives how many were read.
     """
@@ -132,10 +132,10 @@ def _write_pictures(
     for batch in loader:
         found = [places[key] for key in batch.keys]
         rows = np.full((found[-1] + 1 - done, contents.width), np.nan, np.float32)
-        rows[np.array(found) - done] = space.embed_pictures(batch.images).numpy()
-        file.write("pictures", done, rows)
+        rows[np.array(found) - done] = space.embed_images(batch.images).numpy()
+        file.write("images", done, rows)
         done, read = found[-1] + 1, read + len(found)
         if progress is not None:
             progress(done)
-    file.write("pictures", done, np.full((contents.pictures - done, contents.width), np.nan, np.float32))
+    file.write("images", done, np.full((contents.images - done, contents.width), np.nan, np.float32))
     return read

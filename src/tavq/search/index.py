@@ -1,4 +1,4 @@
-"""The search index: the vectors of a collection's pictures and texts, mapped, and searched exactly."""
+"""The search index: the vectors of a collection's images and texts, mapped, and searched exactly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ MODEL = "model"
 
 FORMAT: Literal[1] = 1
 MOST = 1 << 32
-"""Pictures, and texts."""
+"""Images, and texts."""
 
 
 class Contents(Config):
@@ -39,10 +39,10 @@ class Contents(Config):
     model: str
     """The sha256 of the weights that made the vectors."""
     size: int = Field(ge=16, le=2048)
-    """Side of the pictures in pixels."""
+    """Side of the images in pixels."""
     width: int = Field(ge=1, le=1 << 20)
     half: bool
-    pictures: int = Field(ge=1, le=MOST)
+    images: int = Field(ge=1, le=MOST)
     texts: int = Field(ge=0, le=MOST)
     """Distinct ones."""
     data: str
@@ -53,18 +53,18 @@ class Contents(Config):
 
 
 class Manifest(Contents):
-    """`index.json`: the contents, what the file of vectors must be, and where the pictures were."""
+    """`index.json`: the contents, what the file of vectors must be, and where the images were."""
 
     bytes: int
     sha256: str
     unreadable: int = Field(ge=0)
-    """Pictures that could not be read; they have a row, and are never found."""
+    """Images that could not be read; they have a row, and are never found."""
     data_folder: str
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A picture that was found, or a text with one of the pictures that it is of."""
+    """An image that was found, or a text with one of the images that it is of."""
 
     file_name: str
     score: float
@@ -98,23 +98,23 @@ class SearchIndex:
         return cls(folder, manifest, tensors)
 
     def key(self, row: int) -> str:
-        """The file_name of a picture."""
+        """The file_name of an image."""
         return self._slice("keys", row)
 
     def text(self, row: int) -> str:
         """A text."""
         return self._slice("text", row)
 
-    def find_pictures(self, queries: Float[np.ndarray, "q e"], count: int) -> list[list[Hit]]:
-        """The `count` nearest pictures of each query, the nearest first; of equally near ones in the order of names."""
-        best = search(self._fitting(queries), self._arrays["pictures"], count, LONGEST)
+    def find_images(self, queries: Float[np.ndarray, "q e"], count: int) -> list[list[Hit]]:
+        """The `count` nearest images of each query, the nearest first; of equally near ones in the order of names."""
+        best = search(self._fitting(queries), self._arrays["images"], count, LONGEST)
         return [
             [Hit(self.key(row), score) for row, score in zip(rows, scores, strict=True)]
             for rows, scores in zip(best.rows.tolist(), best.scores.tolist(), strict=True)
         ]
 
     def find_texts(self, queries: Float[np.ndarray, "q e"], count: int) -> list[list[Hit]]:
-        """The `count` nearest distinct texts of each query, each with the first picture that it is of; as above."""
+        """The `count` nearest distinct texts of each query, each with the first image that it is of; as above."""
         best = search(self._fitting(queries), self._arrays["texts"], count, LONGEST)
         owners = self._arrays["owners"]
         return [
@@ -150,10 +150,10 @@ def shapes_of(contents: Contents, keys: int, text: int) -> dict[str, tuple[str, 
     """The dtype and shape of each tensor; `keys` and `text` are the bytes of all names and of all texts."""
     real = "<f2" if contents.half else "<f4"
     return {
-        "pictures": (real, (contents.pictures, contents.width)),
+        "images": (real, (contents.images, contents.width)),
         "texts": (real, (contents.texts, contents.width)),
         "owners": ("<i8", (contents.texts,)),
-        "keys_offsets": ("<i8", (contents.pictures + 1,)),
+        "keys_offsets": ("<i8", (contents.images + 1,)),
         "text_offsets": ("<i8", (contents.texts + 1,)),
         "keys": ("u1", (keys,)),
         "text": ("u1", (text,)),
@@ -188,8 +188,8 @@ def _check(path: Path, manifest: Manifest, tensors: MappedTensors) -> None:
     for name in ("keys", "text"):
         _check_offsets(path, name, np.asarray(tensors[f"{name}_offsets"]), len(tensors[name]))
     owners = np.asarray(tensors["owners"])
-    if len(owners) and not 0 <= owners.min() <= owners.max() < manifest.pictures:
-        raise FileError(f"{path} was altered: owners leaves its {manifest.pictures} pictures.")
+    if len(owners) and not 0 <= owners.min() <= owners.max() < manifest.images:
+        raise FileError(f"{path} was altered: owners leaves its {manifest.images} images.")
 
 
 def _check_offsets(path: Path, name: str, offsets: np.ndarray, end: int) -> None:

@@ -1,4 +1,4 @@
-"""Spaces that pictures and texts share: that of a tokenizer's aligner, and that of a retrieval task."""
+"""Spaces that images and texts share: that of a tokenizer's aligner, and that of a retrieval task."""
 
 import shutil
 from collections.abc import Sequence
@@ -28,17 +28,17 @@ LONGEST = 1.001
 """No vector is longer; half precision may lengthen a unit vector by less."""
 
 Text = tuple[str, str]
-"""The file_name of a picture and a text of it."""
+"""The file_name of an image and a text of it."""
 
 
 @runtime_checkable
 class Space(Protocol):
-    """What gives vectors whose dot product ranks pictures against texts.
+    """What gives vectors whose dot product ranks images against texts.
 
     Attributes:
         folder: the model folder.
         sha256: of the model's weights.
-        size: side of the pictures that it reads.
+        size: side of the images that it reads.
     """
 
     folder: Path
@@ -51,11 +51,11 @@ class Space(Protocol):
         ...
 
     def texts_of(self, record: Record) -> Sequence[str]:
-        """The texts of a picture that can become vectors."""
+        """The texts of an image that can become vectors."""
         ...
 
-    def embed_pictures(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
-        """Vectors of pictures in [-1, 1], on the CPU."""
+    def embed_images(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
+        """Vectors of images in [-1, 1], on the CPU."""
         ...
 
     def embed_texts(self, texts: Sequence[Text]) -> Float[Tensor, "b e"]:
@@ -102,13 +102,13 @@ class AlignerSpace:
         return None if self.store is None else self.store.manifest.sha256
 
     def texts_of(self, record: Record) -> Sequence[str]:
-        """The text of a picture that the store holds."""
+        """The text of an image that the store holds."""
         if self.store is None or record.file_name not in self.store:
             return ()
         return (record.text or "",)
 
     @torch.no_grad()
-    def embed_pictures(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
+    def embed_images(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
         """By the aligner, of the quantised grids."""
         return _checked(self.aligner.embed_images(self.tokenizer.quantize(images.to(self.device))))
 
@@ -146,11 +146,11 @@ class TaskSpace:
         return texts_of(self.model.config.task.of, record)
 
     @torch.no_grad()
-    def embed_pictures(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
-        """By the task, of what it sees of pictures."""
+    def embed_images(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
+        """By the task, of what it sees of images."""
         config = self.model.config
-        rows = look(self.model.tokenizer, config.layout, config.task.picture, images.to(self.device))
-        return _checked(self.model.task.embed_pictures(rows))
+        rows = look(self.model.tokenizer, config.layout, config.task.image, images.to(self.device))
+        return _checked(self.model.task.embed_images(rows))
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[Text]) -> Float[Tensor, "b e"]:
@@ -198,9 +198,7 @@ def copy_model(folder: Path, out: Path) -> None:
 def _size(folder: Path, facts: dict[str, Any]) -> int:
     size = facts.get("size")
     if type(size) is not int or not 16 <= size <= 2048:
-        raise FileError(
-            f"{folder / 'config.json'} does not say which picture size it was trained at; got {size!r:.50}."
-        )
+        raise FileError(f"{folder / 'config.json'} does not say which image size it was trained at; got {size!r:.50}.")
     return size
 
 

@@ -1,4 +1,4 @@
-"""How pictures came to be: what stood after some of the passes, as pictures and as an animation."""
+"""How images came to be: what stood after some of the passes, as images and as an animation."""
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ FRAMES = 32
 """At most, of an animation."""
 
 SHOWN = 64
-"""Pictures of an animation, the first ones; each is decoded for every frame."""
+"""Images of an animation, the first ones; each is decoded for every frame."""
 
 MILLISECONDS, LAST_MILLISECONDS = 120, 2000
 """How long a frame is shown."""
@@ -27,9 +27,9 @@ GREY = 0.0
 
 
 class Film:
-    """The tokens of some pictures after passes that lie evenly among all, however many there are.
+    """The tokens of some images after passes that lie evenly among all, however many there are.
 
-    Pictures that are drawn in several batches are joined pass by pass.
+    Images that are drawn in several batches are joined pass by pass.
     """
 
     def __init__(self) -> None:
@@ -57,14 +57,14 @@ class Film:
         """At most FRAMES, the first and the last among them; UsageError where nothing was drawn between these."""
         count = max(map(len, self._batches), default=0)
         if count < 2:
-            raise UsageError("There is nothing to animate: no token of these pictures was drawn.")
+            raise UsageError("There is nothing to animate: no token of these images was drawn.")
         frames = min(count, FRAMES)
         places = [round(frame * (count - 1) / (frames - 1)) for frame in range(frames)]
         return [torch.cat([batch[min(place, len(batch) - 1)] for batch in self._batches]) for place in places]
 
 
 def shown(model: TaskModel, layout: Layout, states: Sequence[Int[Tensor, "b n"]]) -> Iterator[Float[Tensor, "b 3 y x"]]:
-    """Pictures in [-1, 1] of each state of some tokens, grey at the positions that lack one yet.
+    """Images in [-1, 1] of each state of some tokens, grey at the positions that lack one yet.
 
     The decoder reads the last state's tokens there: any others would colour what is near, which then would change
     whenever a neighbour is drawn.
@@ -72,10 +72,10 @@ def shown(model: TaskModel, layout: Layout, states: Sequence[Int[Tensor, "b n"]]
     factor = model.tokenizer.factor
     for tokens in states:
         missing = tokens == layout.vocabulary
-        pictures = model.decoded(torch.where(missing, states[-1], tokens), layout)
+        images = model.decoded(torch.where(missing, states[-1], tokens), layout)
         cells = missing.view(len(tokens), layout.height, layout.width, layout.parts).any(3)
         grey = cells.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
-        yield pictures.masked_fill(grey[:, None].to(pictures.device), GREY)
+        yield images.masked_fill(grey[:, None].to(images.device), GREY)
 
 
 def gif_bytes(pages: Sequence[UInt8[np.ndarray, "h w 3"]]) -> bytes:

@@ -1,6 +1,6 @@
-"""Read this first in this room: pictures as sequences of tokens, and what a task must do.
+"""Read this first in this room: images as sequences of tokens, and what a task must do.
 
-Axis letters beside those of interfaces.py: n tokens of a picture, v the vocabulary.
+Axis letters beside those of interfaces.py: n tokens of an image, v the vocabulary.
 """
 
 from collections import deque
@@ -21,11 +21,11 @@ from tavq.interfaces import Losses, TextFeatures, TextUnits
 from tavq.ops.grids import stacked
 
 MAX_TOKENS = 1 << 16
-"""Of a picture; attention over more would not fit into any memory."""
+"""Of an image; attention over more would not fit into any memory."""
 
 
 class Layout(Config):
-    """How the indices of a picture become its tokens: positions in raster order, the parts of a position in turn.
+    """How the indices of an image become its tokens: positions in raster order, the parts of a position in turn.
 
     A token is the index counted through all parts of the codebook, so part i holds the numbers from
     sizes[0] + … + sizes[i-1] on, and only one part may stand at each place of the sequence.
@@ -39,7 +39,7 @@ class Layout(Config):
     @model_validator(mode="after")
     def _some_memory(self) -> "Layout":
         if self.length > MAX_TOKENS:
-            raise ValueError(f"a picture of {self.length:,} tokens is too long; at most {MAX_TOKENS:,} are modelled")
+            raise ValueError(f"an image of {self.length:,} tokens is too long; at most {MAX_TOKENS:,} are modelled")
         return self
 
     @property
@@ -49,7 +49,7 @@ class Layout(Config):
 
     @property
     def length(self) -> int:
-        """n, the tokens of a picture."""
+        """n, the tokens of an image."""
         return self.height * self.width * self.parts
 
     @property
@@ -59,13 +59,13 @@ class Layout(Config):
 
     def grown(self, height: int, width: int) -> "Layout":
         """That of another grid of the same tokens; UsageError where it is too large."""
-        size = f"A picture of {height:,} x {width:,} positions"
+        size = f"An image of {height:,} x {width:,} positions"
         if height * width * self.parts > MAX_TOKENS:
             raise UsageError(f"{size} of {self.parts} is too large; at most {MAX_TOKENS:,} tokens are drawn.")
         return build(Layout, {"height": height, "width": width, "sizes": self.sizes}, size)
 
     def tokens(self, indices: Int[Tensor, "b h w *c"]) -> Int[Tensor, "b n"]:
-        """The tokens of some pictures; UsageError where the grid is another one."""
+        """The tokens of some images; UsageError where the grid is another one."""
         h, w = indices.shape[1:3]
         parts = indices.shape[3] if indices.ndim == 4 else 1
         if (h, w, parts) != (self.height, self.width, self.parts):
@@ -92,9 +92,9 @@ class Layout(Config):
 
 @dataclass(frozen=True)
 class Codes:
-    """Pictures as tokens, with what is known of them; what a task learns from.
+    """Images as tokens, with what is known of them; what a task learns from.
 
-    `given` are the tokens of another tokenizer for the same pictures: of their segmentation maps.
+    `given` are the tokens of another tokenizer for the same images: of their segmentation maps.
     """
 
     tokens: Int[Tensor, "b n"]
@@ -123,7 +123,7 @@ class Prompt:
     """What is asked for.
 
     `known` tokens stay where `kept` says so (of a completion); `text` or `given` are the conditions. `size` is the
-    height and width in positions of pictures that are not the task's own size.
+    height and width in positions of images that are not the task's own size.
     """
 
     count: int
@@ -134,7 +134,7 @@ class Prompt:
     size: tuple[int, int] | None = None
 
     def part(self, start: int, stop: int) -> "Prompt":
-        """The pictures from `start` up to `stop`."""
+        """The images from `start` up to `stop`."""
         rows = slice(start, stop)
         tables = {name: getattr(self, name) for name in ("known", "kept", "given")}
         cut = {name: None if table is None else table[rows] for name, table in tables.items()}
@@ -166,7 +166,7 @@ class Task(nn.Module):
 
     @classmethod
     def needs(cls, config: NamedConfig) -> frozenset[str]:
-        """Of "text" and "segmentation" what it must be given beside pictures, in training and in use."""
+        """Of "text" and "segmentation" what it must be given beside images, in training and in use."""
         return frozenset()
 
     def loss(self, batch: Any) -> Losses:
@@ -203,14 +203,14 @@ class DrawingTask(Task):
                 raise UsageError(f"The task {self.name!r} reads no {name}; leave --{name} out.")
 
     def laid(self, prompt: Prompt) -> Layout:
-        """The layout of the pictures asked for; UsageError where the task does not draw such."""
+        """The layout of the images asked for; UsageError where the task does not draw such."""
         own = self.layout
         if prompt.size is None or prompt.size == (own.height, own.width):
             return own
         height, width = prompt.size
         if not self.slides:
             raise UsageError(
-                f"The task {self.name!r} draws pictures of {own.height} x {own.width} positions alone, its own size; "
+                f"The task {self.name!r} draws images of {own.height} x {own.width} positions alone, its own size; "
                 f"{height} x {width} are asked for."
             )
         if height < own.height or width < own.width:
@@ -220,7 +220,7 @@ class DrawingTask(Task):
         return own.grown(height, width)
 
     def passes(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Iterator[Int[Tensor, "b n"]]:
-        """The tokens before any is drawn and as they come to be, at last those of `prompt.count` pictures.
+        """The tokens before any is drawn and as they come to be, at last those of `prompt.count` images.
 
         v, which is no token, stands where none is drawn yet. The same generator state gives the same tokens.
         """

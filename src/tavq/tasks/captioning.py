@@ -1,4 +1,4 @@
-"""Captioning: the codes of a picture as the prefix of a language model, which goes on with a caption.
+"""Captioning: the codes of an image as the prefix of a language model, which goes on with a caption.
 
 Source: LG-VQ (arXiv 2405.14206), appendix A.1 and fig. 9 (a): the codes in the place of ClipCap's prefix (ClipCap,
 arXiv 2111.09734, section 3: two layers before GPT-2, which is trained too, or stays as it is).
@@ -41,7 +41,7 @@ from tavq.tasks.understanding import (
 )
 
 SAMPLED = 200
-"""Training pictures, and captions of theirs, among which the best constant caption is looked for."""
+"""Training images, and captions of theirs, among which the best constant caption is looked for."""
 
 
 class CaptioningConfig(ReadingConfig):
@@ -75,7 +75,7 @@ class Said:
 
 @tasks.register("captioning")
 class Captioning(ReadingTask):
-    """Writes captions of a picture."""
+    """Writes captions of an image."""
 
     Config = CaptioningConfig
     commands = frozenset({"caption"})
@@ -86,7 +86,7 @@ class Captioning(ReadingTask):
     def __init__(self, config: CaptioningConfig, layout: Layout, width: int) -> None:
         super().__init__()
         self.config, self.layout = config, layout
-        self.adapter = Adapter(config.picture, layout, width, config.language.width)
+        self.adapter = Adapter(config.image, layout, width, config.language.width)
         self.language = LanguageModel(config.language)
         if config.freeze_language:
             self.language.requires_grad_(False)
@@ -111,7 +111,7 @@ class Captioning(ReadingTask):
 
     @classmethod
     def fitted(cls, config: Any, layout: Layout, examples: Sequence[str]) -> CaptioningConfig:
-        places = config.picture.rows(layout) + config.longest
+        places = config.image.rows(layout) + config.longest
         language = config.language.fitted(Words.of(config.language, examples).size, places)
         fitted: CaptioningConfig = config.model_copy(update={"language": language})
         return fitted
@@ -133,16 +133,16 @@ class Captioning(ReadingTask):
         return Said(*padded(ids, self.words.pad))
 
     def loss(self, batch: Seen) -> Losses:
-        """The cross-entropy of each word after the picture and the words before it, the mean over words.
+        """The cross-entropy of each word after the image and the words before it, the mean over words.
 
         A caption that was cut has no end to learn.
         """
         ids, mask = batch.asked.ids, batch.asked.mask
-        picture = self.adapter(batch.rows)
-        seen = torch.ones(picture.shape[:2], dtype=torch.bool, device=mask.device)
-        rows = torch.cat([picture, self.language.embed(ids[:, :-1])], dim=1)
+        image = self.adapter(batch.rows)
+        seen = torch.ones(image.shape[:2], dtype=torch.bool, device=mask.device)
+        rows = torch.cat([image, self.language.embed(ids[:, :-1])], dim=1)
         read = self.language(rows, torch.cat([seen, mask[:, :-1]], dim=1))
-        before = read[:, picture.shape[1] - 1 :]  # the last row of the picture tells the first word
+        before = read[:, image.shape[1] - 1 :]  # the last row of the image tells the first word
         return {"captioning/word": Loss(F.cross_entropy(self.language.logits(before[mask]), ids[mask]), 1.0)}
 
     # --- use ----------------------------------------------------------------------------------------------------
@@ -156,9 +156,9 @@ class Captioning(ReadingTask):
         seed: int = 0,
         names: Sequence[str] | None = None,
     ) -> list[list[str]]:
-        """For each picture so many captions; of a search the best first.
+        """For each image so many captions; of a search the best first.
 
-        The same seed and file name (without names, the place) of a picture draw the same captions.
+        The same seed and file name (without names, the place) of an image draw the same captions.
         """
         assert self.words is not None
         numbers = range(len(rows)) if names is None else [name_hash(PurePosixPath(name).name) for name in names]
@@ -179,10 +179,10 @@ class Captioning(ReadingTask):
         batches: Iterable[Looked],
         training: Sequence[tuple[str, Any]],
     ) -> Figures:
-        """BLEU, ROUGE-L, CIDEr-D and, where its tool is, METEOR, against all captions of a picture.
+        """BLEU, ROUGE-L, CIDEr-D and, where its tool is, METEOR, against all captions of an image.
 
-        Beside them `constant/…`, the training caption that fits the training pictures best, and `shuffled/…`, what was
-        written of other pictures.
+        Beside them `constant/…`, the training caption that fits the training images best, and `shuffled/…`, what was
+        written of other images.
         """
         said: dict[str, str] = {}
         references: dict[str, list[str]] = defaultdict(list)
@@ -222,7 +222,7 @@ def _scored(captions: Mapping[str, str], references: Mapping[str, Sequence[str]]
 
 
 def _shuffled(captions: Mapping[str, str]) -> dict[str, str]:
-    """Each picture with the caption of another one, far from it in the order of names; {} where there is no other."""
+    """Each image with the caption of another one, far from it in the order of names; {} where there is no other."""
     keys = sorted(captions)
     if len(keys) < 2:
         return {}
@@ -231,9 +231,9 @@ def _shuffled(captions: Mapping[str, str]) -> dict[str, str]:
 
 
 def best_constant(training: Sequence[tuple[str, str]]) -> str:
-    """The caption that, said of every picture, has the best CIDEr-D: what can be said without looking.
+    """The caption that, said of every image, has the best CIDEr-D: what can be said without looking.
 
-    Looked for among 200 captions of 200 pictures, those with the smallest hashes of their names; of the captions the
+    Looked for among 200 captions of 200 images, those with the smallest hashes of their names; of the captions the
     most frequent first.
     """
     captions: dict[str, list[str]] = defaultdict(list)

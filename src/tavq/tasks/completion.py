@@ -1,4 +1,4 @@
-"""Pictures of which a region is drawn anew: masks, the tokens that they hide, and the completed picture."""
+"""Images of which a region is drawn anew: masks, the tokens that they hide, and the completed image."""
 
 import re
 from pathlib import Path
@@ -10,13 +10,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tavq.core.errors import UsageError, suggestion
-from tavq.data.images import load_picture
+from tavq.data.images import load_image
 from tavq.tasks.animation import Film
 from tavq.tasks.base import Layout, Prompt, Sampling, Task, tasks
 from tavq.tasks.model_folder import TaskModel
 
 NAMES = ("left", "right", "top", "bottom", "centre")
-"""Halves of a picture, and the box of half its sides in its middle."""
+"""Halves of an image, and the box of half its sides in its middle."""
 
 BOX = re.compile(r"(\d{1,6}),(\d{1,6}),(\d{1,6}),(\d{1,6})")
 
@@ -31,18 +31,18 @@ MASKS = {"any": ("right", "centre"), "end": ("bottom",)}
 
 
 def read_mask(text: str, height: int, width: int, size: int) -> Bool[Tensor, "{size} {size}"]:
-    """The hidden pixels of a picture of `height` x `width` after it was cut to its centre square of `size`.
+    """The hidden pixels of an image of `height` x `width` after it was cut to its centre square of `size`.
 
     Args:
         text: `left`, `right`, `top`, `bottom` (halves of the square), `centre` (half its sides, in its middle), a box
-            `x,y,w,h` in pixels of the picture, or the path of a picture of the same size that is white where the
-            picture is hidden and black where it stays.
-        height: of the upright picture.
-        width: of the upright picture.
+            `x,y,w,h` in pixels of the image, or the path of an image of the same size that is white where the
+            image is hidden and black where it stays.
+        height: of the upright image.
+        width: of the upright image.
         size: of the square's side.
 
     Raises:
-        UsageError: it is none of these, does not fit the picture, or hides nothing of the square.
+        UsageError: it is none of these, does not fit the image, or hides nothing of the square.
         DataError: the file cannot be read.
     """
     if text in NAMES:
@@ -52,7 +52,7 @@ def read_mask(text: str, height: int, width: int, size: int) -> Bool[Tensor, "{s
     square = _square(mask, size)
     if not square.any():
         raise UsageError(
-            f"The mask {text!r} hides nothing of the picture's centre square: in a file, white hides and black stays."
+            f"The mask {text!r} hides nothing of the image's centre square: in a file, white hides and black stays."
         )
     return square
 
@@ -76,7 +76,7 @@ def _box(numbers: list[int], height: int, width: int) -> Bool[Tensor, "y x"]:
     x, y, w, h = numbers
     if not (w and h) or x + w > width or y + h > height:
         raise UsageError(
-            f"The box {x},{y},{w},{h} (x,y,w,h) does not lie in the picture, which is {width} wide and {height} high."
+            f"The box {x},{y},{w},{h} (x,y,w,h) does not lie in the image, which is {width} wide and {height} high."
         )
     mask = torch.zeros(height, width, dtype=torch.bool)
     mask[y : y + h, x : x + w] = True
@@ -87,20 +87,20 @@ def _file(text: str, height: int, width: int) -> Bool[Tensor, "y x"]:
     path = Path(text)
     if not path.is_file():
         raise UsageError(
-            f"Unknown mask {text!r}; known: {', '.join(NAMES)}, a box x,y,w,h in pixels, or the path of a picture that "
+            f"Unknown mask {text!r}; known: {', '.join(NAMES)}, a box x,y,w,h in pixels, or the path of an image that "
             f"is white where it hides.{suggestion(text, NAMES)}"
         )
-    picture = load_picture(path)
-    if picture.shape[:2] != (height, width):
+    image = load_image(path)
+    if image.shape[:2] != (height, width):
         raise UsageError(
-            f"The mask {text} is {picture.shape[1]} wide and {picture.shape[0]} high; its picture is {width} wide and "
+            f"The mask {text} is {image.shape[1]} wide and {image.shape[0]} high; its image is {width} wide and "
             f"{height} high, and they must be alike."
         )
-    return torch.from_numpy(picture.astype(np.float32).mean(2) >= WHITE)
+    return torch.from_numpy(image.astype(np.float32).mean(2) >= WHITE)
 
 
 def _square(mask: Bool[Tensor, "y x"], size: int) -> Bool[Tensor, "{size} {size}"]:
-    """Cut and resized as `transforms.prepare` does with the picture; hidden is what holds anything hidden."""
+    """Cut and resized as `transforms.prepare` does with the image; hidden is what holds anything hidden."""
     height, width = mask.shape
     side = min(height, width)
     y, x = (height - side + 1) // 2, (width - side + 1) // 2
@@ -109,7 +109,7 @@ def _square(mask: Bool[Tensor, "y x"], size: int) -> Bool[Tensor, "{size} {size}
 
 
 def hidden_tokens(masks: Bool[Tensor, "b y x"], layout: Layout) -> Bool[Tensor, "b n"]:
-    """Which tokens must be drawn anew: those whose cell of the picture holds a hidden pixel, all parts of them."""
+    """Which tokens must be drawn anew: those whose cell of the image holds a hidden pixel, all parts of them."""
     y, x = masks.shape[1:]
     if y % layout.height or x % layout.width or not (y and x):
         raise UsageError(
@@ -120,7 +120,7 @@ def hidden_tokens(masks: Bool[Tensor, "b y x"], layout: Layout) -> Bool[Tensor, 
     return cells.flatten(1).repeat_interleave(layout.parts, dim=1)
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -132,9 +132,9 @@ def complete(
     generator: torch.Generator,
     film: Film | None = None,
 ) -> Float[Tensor, "b 3 y x"]:
-    """Pictures in [-1, 1] whose hidden pixels are drawn anew and whose other pixels are those given, to the bit.
+    """Images in [-1, 1] whose hidden pixels are drawn anew and whose other pixels are those given, to the bit.
 
-    What is hidden has no influence: before a picture is encoded its hidden pixels are replaced by a smooth
+    What is hidden has no influence: before an image is encoded its hidden pixels are replaced by a smooth
     continuation of the known ones. The edge between both is hard. A soft one would either change known pixels or mix
     the drawn ones with the continuation, which shows nothing. A film keeps how the tokens came to be.
 
@@ -146,7 +146,7 @@ def complete(
     _check_can_fill(task, model.config.task.name, kept)
     if task.needs(model.config.task):
         needed = " and ".join(sorted(task.needs(model.config.task)))
-        raise UsageError(f"This model draws from {needed}; pictures are completed by models without a condition.")
+        raise UsageError(f"This model draws from {needed}; images are completed by models without a condition.")
     known = layout.tokens(model.tokenizer.encode(continued(images, ~masks)))
     prompt = Prompt(len(images), known, kept)
     if film is None:
@@ -159,16 +159,16 @@ def complete(
 def _check_can_fill(task: Task, name: str, kept: Bool[Tensor, "b n"]) -> None:
     able = " or ".join(repr(other) for other in tasks if getattr(tasks[other], "completes", "") == "any")
     if task.completes == "":
-        raise UsageError(f"The task {name!r} completes no pictures; a model of the task {able} does.")
+        raise UsageError(f"The task {name!r} completes no images; a model of the task {able} does.")
     if task.completes == "end" and bool((kept[:, 1:] & ~kept[:, :-1]).any()):
         raise UsageError(
-            f"The task {name!r} draws tokens row by row and completes only a picture's end, such as the mask 'bottom'; "
+            f"The task {name!r} draws tokens row by row and completes only an image's end, such as the mask 'bottom'; "
             f"a model of the task {able} completes any mask."
         )
 
 
 def continued(images: Float[Tensor, "b 3 y x"], known: Bool[Tensor, "b y x"]) -> Float[Tensor, "b 3 y x"]:
-    """The pictures with a smooth continuation of the known pixels in the place of the others; grey where none is known.
+    """The images with a smooth continuation of the known pixels in the place of the others; grey where none is known.
 
     Means of the known pixels at half the size, again and again until no pixel is unknown, and back (push-pull).
     """

@@ -1,4 +1,4 @@
-"""VQ-Diffusion: tokens from masks and noise, a little more of each picture at every step, by what a text says."""
+"""VQ-Diffusion: tokens from masks and noise, a little more of each image at every step, by what a text says."""
 
 import itertools
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ class DiffusionNet(nn.Module):
 
 @tasks.register("diffusion")
 class Diffusion(DrawingTask):
-    """Text to image, or pictures without a text, by mask-and-replace diffusion on tokens.
+    """Text to image, or images without a text, by mask-and-replace diffusion on tokens.
 
     A step is one of 1 to T. The network tells the clean tokens; the distribution of the tokens a step or several
     before follows exactly. Units of a text are read in their order, words, phrases, sentences, or the tokens of the
@@ -99,9 +99,9 @@ class Diffusion(DrawingTask):
         auxiliary: float = Field(5e-4, ge=0, le=1000)
         """Weight of the auxiliary loss, the clean tokens' own."""
         text: bool = True
-        """Pictures are drawn by a text; false needs none."""
+        """Images are drawn by a text; false needs none."""
         text_dropout: float = Field(0.1, ge=0, lt=1)
-        """Share of pictures whose text is hidden in training; guidance needs some."""
+        """Share of images whose text is hidden in training; guidance needs some."""
 
         @model_validator(mode="after")
         def _heads_that_divide(self) -> "Diffusion.Config":
@@ -147,7 +147,7 @@ class Diffusion(DrawingTask):
     # --- training -----------------------------------------------------------------------------------------------
 
     def loss(self, codes: Codes) -> Losses:
-        """The variational bound in nats a token, estimated at one step a picture, and the auxiliary loss."""
+        """The variational bound in nats a token, estimated at one step an image, and the auxiliary loss."""
         tokens, steps = codes.tokens, self.config.steps
         step, chance = self._drawn_steps(len(tokens))
         vectors, mask = self._text(codes.text, len(tokens))
@@ -170,7 +170,7 @@ class Diffusion(DrawingTask):
         vectors: Float[Tensor, "b m t"] | None = None,
         mask: Bool[Tensor, "b m"] | None = None,
     ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """L_{t-1} of each picture at its step t, and -log p(x_0 | x_t), both in nats.
+        """L_{t-1} of each image at its step t, and -log p(x_0 | x_t), both in nats.
 
         L_{t-1} = KL(q(x_{t-1} | x_t, x_0) ‖ p(x_{t-1} | x_t)), which at step 1 is -log p(x_0 | x_1).
         """
@@ -186,7 +186,7 @@ class Diffusion(DrawingTask):
 
     @torch.no_grad()
     def bound(self, codes: Codes) -> Float[Tensor, " b"]:
-        """An upper bound of -log p(picture) in nats: L_T + Σ L_{t-1}, noise drawn once a step; T passes."""
+        """An upper bound of -log p(image) in nats: L_T + Σ L_{t-1}, noise drawn once a step; T passes."""
         tokens = codes.tokens
         vectors, mask = self._text(codes.text, len(tokens))
         found = self._first_divergence().expand(len(tokens))
@@ -195,7 +195,7 @@ class Diffusion(DrawingTask):
         return found
 
     def _first_divergence(self) -> Float[Tensor, ""]:
-        """L_T = KL(q(x_T | x_0) ‖ p(x_T)) of a picture: how much the last step's noise still tells."""
+        """L_T = KL(q(x_T | x_0) ‖ p(x_T)) of an image: how much the last step's noise still tells."""
         stays, moves, _ = self.shares[-1]
         sizes = torch.tensor(self.layout.sizes, device=stays.device)
         same, other, drawn = stays + moves / sizes, moves / sizes, (stays + moves) / sizes
@@ -203,7 +203,7 @@ class Diffusion(DrawingTask):
         return (each.sum() * (self.layout.length // self.layout.parts)).float()
 
     def _drawn_steps(self, count: int) -> tuple[Int[Tensor, " b"], Float[Tensor, " b"]]:
-        """A step a picture, and the chance with which each was drawn."""
+        """A step an image, and the chance with which each was drawn."""
         weights = (self.squares + 1e-10).sqrt() + 1e-4
         weights = torch.cat([weights[1:2], weights[1:]])  # the first is of another kind and would take too many
         weights = torch.where((self.seen > LEAST_SEEN).all(), weights, torch.ones_like(weights))
@@ -228,11 +228,11 @@ class Diffusion(DrawingTask):
         if not self.config.text:
             return None, None
         if text is None:
-            raise UsageError("The task 'diffusion' was made to draw by text; give a sentence for each picture.")
+            raise UsageError("The task 'diffusion' was made to draw by text; give a sentence for each image.")
         kinds: list[TextUnits] = [text.whole] if text.whole is not None else [getattr(text, k) for k in GRANULARITIES]
         vectors, mask = (torch.cat([getattr(kind, name) for kind in kinds], dim=1) for name in ("vectors", "mask"))
         if len(vectors) != count:
-            raise UsageError(f"{count} pictures were asked for and {len(vectors)} texts given; give one for each.")
+            raise UsageError(f"{count} images were asked for and {len(vectors)} texts given; give one for each.")
         return vectors, mask
 
     # --- drawing ------------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ class Diffusion(DrawingTask):
         """
         self.laid(prompt)  # its positions are learned row by row and column by column, and noise knows no window
         if prompt.known is not None or prompt.kept is not None:
-            raise UsageError("The task 'diffusion' draws whole pictures and completes none.")
+            raise UsageError("The task 'diffusion' draws whole images and completes none.")
         if sampling.guidance != 1 and not (self.config.text and self.config.text_dropout):
             raise UsageError(
                 "Guidance needs a task.diffusion that was trained with text and task.text_dropout above 0."
@@ -275,7 +275,7 @@ class Diffusion(DrawingTask):
         return [round(last * left / count) for left in range(count, -1, -1)]
 
     def _first_noise(self, count: int, allowed: Bool[Tensor, "n v"], generator: torch.Generator) -> Tensor:
-        """Tokens of the last step, where nothing is left of a picture: masks, and some that stand for nothing."""
+        """Tokens of the last step, where nothing is left of an image: masks, and some that stand for nothing."""
         hides = self.shares[-1, 2].float()
         even = torch.cat([allowed / allowed.sum(1, keepdim=True) * (1 - hides), hides.expand(len(allowed), 1)], dim=1)
         return draw_tokens(even.log().repeat(count, 1), Sampling(), generator).view(count, -1)

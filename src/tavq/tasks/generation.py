@@ -1,4 +1,4 @@
-"""From what a person asks for to pictures."""
+"""From what a person asks for to images."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from tavq.tasks.prompts import Prompter
 
 BATCH = 16
 GAP = 2
-"""Pixels between the pictures of a grid."""
+"""Pixels between the images of a grid."""
 
 
 def draw(
@@ -33,33 +33,33 @@ def draw(
     progress: Callable[[int], None] | None = None,
     film: Film | None = None,
 ) -> Float[Tensor, "b 3 y x"]:
-    """Pictures in [-1, 1], on the CPU; some are drawn at a time, and all of them follow from the generator's state.
+    """Images in [-1, 1], on the CPU; some are drawn at a time, and all of them follow from the generator's state.
 
     A film keeps how they came to be.
     """
     task, layout = model.task, model.task.laid(prompt)
-    pictures = []
+    images = []
     for start in range(0, prompt.count, BATCH):
         part = prompt.part(start, min(start + BATCH, prompt.count))
         if film is None:
             tokens = task.draw(part, sampling, generator)
         else:
             tokens = film.take(task.passes(part, sampling, generator))
-        pictures.append(model.decoded(tokens, layout).cpu())
+        images.append(model.decoded(tokens, layout).cpu())
         if progress is not None:
             progress(min(start + BATCH, prompt.count))
-    return torch.cat(pictures)
+    return torch.cat(images)
 
 
-def grid(pictures: Float[Tensor, "b 3 y x"]) -> UInt8[np.ndarray, "h w 3"]:
-    """All pictures on one, as near a square as their number allows."""
-    b, _, y, x = pictures.shape
+def grid(images: Float[Tensor, "b 3 y x"]) -> UInt8[np.ndarray, "h w 3"]:
+    """All images on one, as near a square as their number allows."""
+    b, _, y, x = images.shape
     columns = math.ceil(math.sqrt(b))
     rows = math.ceil(b / columns)
     page = np.full((rows * (y + GAP) - GAP, columns * (x + GAP) - GAP, 3), 255, np.uint8)
-    for place, picture in enumerate(to_uint8(pictures).permute(0, 2, 3, 1).cpu().numpy()):
+    for place, image in enumerate(to_uint8(images).permute(0, 2, 3, 1).cpu().numpy()):
         top, left = place // columns * (y + GAP), place % columns * (x + GAP)
-        page[top : top + y, left : left + x] = picture
+        page[top : top + y, left : left + x] = image
     return page
 
 
@@ -71,7 +71,7 @@ def ask(
     encoder: str | None = None,
     size: tuple[int, int] | None = None,
 ) -> tuple[Prompt, tuple[str, ...]]:
-    """What to draw: `count` pictures of each caption or segmentation map, or just `count`; and notes for a person.
+    """What to draw: `count` images of each caption or segmentation map, or just `count`; and notes for a person.
 
     `size` is of `positions`. Raises UsageError where the task reads something else than what is given, or cannot use
     it.
@@ -97,9 +97,9 @@ def ask(
 
 
 def positions(model: TaskModel, height: int | None, width: int | None) -> tuple[int, int] | None:
-    """The size in positions of pictures of so many pixels, a side that is not given as the model was trained at.
+    """The size in positions of images of so many pixels, a side that is not given as the model was trained at.
 
-    Raises UsageError where a side is no whole number of positions, or the task draws no such pictures.
+    Raises UsageError where a side is no whole number of positions, or the task draws no such images.
     """
     if height is None and width is None:
         return None
@@ -109,7 +109,7 @@ def positions(model: TaskModel, height: int | None, width: int | None) -> tuple[
         if side is not None and side % whole:
             raise UsageError(f"--{name} {side} is no multiple of {whole}, the pixels of a side that go into one token.")
         if side is not None and side < least:
-            raise UsageError(f"--{name} {side} is below {least}, the side of the pictures this model was trained on.")
+            raise UsageError(f"--{name} {side} is below {least}, the side of the images this model was trained on.")
     size = (height or own.height * factor) // factor, (width or own.width * factor) // factor
     model.task.laid(Prompt(1, size=size))
     return size
@@ -120,17 +120,17 @@ def _each(conditions: int, count: int) -> Tensor:
 
 
 def _map_tokens(model: TaskModel, path: Path, size: tuple[int, int] | None) -> tuple[Int[Tensor, "1 g"], str]:
-    """The tokens of a file's segmentation map, of the size of the pictures to draw, and what a person is told of it."""
+    """The tokens of a file's segmentation map, of the size of the images to draw, and what a person is told of it."""
     assert model.given is not None
     assert model.config.given is not None
     own, factor = model.config.layout, model.tokenizer.factor
     height, width = (factor * side for side in size or (own.height, own.width))
     classes = load_segmentation(path)
     try:
-        picture = coloured(classes, model.colours)
+        image = coloured(classes, model.colours)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    pixels = to_float(centre(picture, height, width))[None].to(next(model.task.parameters()).device)
+    pixels = to_float(centre(image, height, width))[None].to(next(model.task.parameters()).device)
     layout = model.config.given.grown(height // model.given.factor, width // model.given.factor)
     y, x = classes.shape
     note = (
@@ -141,20 +141,20 @@ def _map_tokens(model: TaskModel, path: Path, size: tuple[int, int] | None) -> t
     return layout.tokens(model.given.encode(pixels)), note
 
 
-def centre(picture: UInt8[np.ndarray, "y x 3"], height: int, width: int) -> UInt8[Tensor, "3 {height} {width}"]:
-    """The largest middle part with these proportions, resized so that each pixel is one of the picture's.
+def centre(image: UInt8[np.ndarray, "y x 3"], height: int, width: int) -> UInt8[Tensor, "3 {height} {width}"]:
+    """The largest middle part with these proportions, resized so that each pixel is one of the image's.
 
     Of a square the same as `transforms.prepare` with `nearest`.
     """
-    scale = min(picture.shape[0] / height, picture.shape[1] / width)
+    scale = min(image.shape[0] / height, image.shape[1] / width)
     y, x = max(1, round(scale * height)), max(1, round(scale * width))
-    top, left = (picture.shape[0] - y + 1) // 2, (picture.shape[1] - x + 1) // 2
-    part = Image.fromarray(picture[top : top + y, left : left + x])
+    top, left = (image.shape[0] - y + 1) // 2, (image.shape[1] - x + 1) // 2
+    part = Image.fromarray(image[top : top + y, left : left + x])
     return torch.from_numpy(np.array(part.resize((width, height), Image.Resampling.NEAREST)).transpose(2, 0, 1).copy())
 
 
 def repeated(conditions: int, count: int) -> list[str]:
-    """A file name for each of `count` pictures of each condition."""
+    """A file name for each of `count` images of each condition."""
     digits = len(str(max(conditions, count)))
     numbers = [f"{number:0{digits}}" for number in range(1, count + 1)]
     if conditions <= 1:

@@ -1,4 +1,4 @@
-"""Grounding: the box of what a phrase speaks of, and where in the picture the phrase looks.
+"""Grounding: the box of what a phrase speaks of, and where in the image the phrase looks.
 
 Source: LG-VQ (arXiv 2405.14206), section 4.4.3 and appendix A.1, after TransVG (arXiv 2104.08541): codes and text
 tokens side by side through a transformer, and a box by a layered perceptron.
@@ -70,7 +70,7 @@ class Asked:
 class Found:
     """A box in shares of the side of the square that is seen, and what share of the look lies on each patch of codes.
 
-    `heat` sums to 1, and is None where no picture is seen.
+    `heat` sums to 1, and is None where no image is seen.
     """
 
     box: Box
@@ -79,9 +79,9 @@ class Found:
 
 @tasks.register("grounding")
 class Grounding(ReadingTask):
-    """Finds the box of a phrase in a picture.
+    """Finds the box of a phrase in an image.
 
-    A learned row, TransVG's [REG], stands before the rows of the picture and of the phrase; what the transformer makes
+    A learned row, TransVG's [REG], stands before the rows of the image and of the phrase; what the transformer makes
     of it becomes the box, centre and size in shares of the square's side. The heat map is how much that row reads of
     each patch in the last layer, the mean over its heads.
 
@@ -100,7 +100,7 @@ class Grounding(ReadingTask):
         super().__init__()
         self.config, self.layout = config, layout
         c = config.width
-        self.adapter = Adapter(config.picture, layout, width, c)
+        self.adapter = Adapter(config.image, layout, width, c)
         self.phrases = _phrases(config)
         self.places = nn.Parameter(torch.randn(config.longest, c) * 0.02)
         self.first = nn.Parameter(torch.randn(c) * 0.02)
@@ -121,11 +121,11 @@ class Grounding(ReadingTask):
 
     @classmethod
     def wants(cls, config: Any) -> str:
-        return "objects that have phrases and lie in the centre square of their picture"
+        return "objects that have phrases and lie in the centre square of their image"
 
     @classmethod
     def fitted(cls, config: Any, layout: Layout, examples: Sequence[Pointed]) -> GroundingConfig:
-        config.picture.rows(layout)
+        config.image.rows(layout)
         if config.text is not None:
             return config.model_copy(update={"encoder": config.encoder or load_encoder(config.text).record})
         words = Words.learned(example.phrase for example in examples)
@@ -162,11 +162,11 @@ class Grounding(ReadingTask):
     def _rows(
         self, rows: Float[Tensor, "b n d"], phrases: Tensor, mask: Bool[Tensor, "b m"]
     ) -> tuple[Float[Tensor, "b r c"], Bool[Tensor, "b r"]]:
-        """The row of the box, those of the picture and those of the phrase, and which may be read."""
-        picture = self.adapter(rows)
+        """The row of the box, those of the image and those of the phrase, and which may be read."""
+        image = self.adapter(rows)
         words = self.phrases(phrases) + self.places[: mask.shape[1]]
-        all_rows = torch.cat([self.first.expand(len(picture), 1, -1), picture, words], dim=1)
-        seen = mask.new_ones(len(mask), 1 + picture.shape[1])
+        all_rows = torch.cat([self.first.expand(len(image), 1, -1), image, words], dim=1)
+        seen = mask.new_ones(len(mask), 1 + image.shape[1])
         return all_rows, torch.cat([seen, mask], dim=1)
 
     def _boxes(self, rows: Float[Tensor, "b r c"], mask: Bool[Tensor, "b r"]) -> Float[Tensor, "b 4"]:
@@ -179,20 +179,20 @@ class Grounding(ReadingTask):
     def _read(
         self, rows: Float[Tensor, "b r c"], mask: Bool[Tensor, "b r"]
     ) -> tuple[Float[Tensor, "b 4"], Float[Tensor, "b h w"] | None]:
-        """The boxes, and what share of the look lies on each patch; None where no picture is seen."""
-        picture = self.config.picture
-        if picture.source == "none":
+        """The boxes, and what share of the look lies on each patch; None where no image is seen."""
+        image = self.config.image
+        if image.source == "none":
             return self._boxes(rows, mask), None
         read, shares = self.transformer.read(rows, mask)
         own = shares.float().mean(dim=1)[:, 0, 1 : 1 + self.adapter.length]
-        grid = own.view(-1, self.layout.height // picture.patch, self.layout.width // picture.patch)
+        grid = own.view(-1, self.layout.height // image.patch, self.layout.width // image.patch)
         return self._box(read), grid / grid.sum(dim=(1, 2), keepdim=True).clamp(min=LEAST_SHARE)
 
     # --- use ----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def ground(self, rows: Float[Tensor, "b n d"], phrases: Sequence[str]) -> list[Found]:
-        """For each picture and its phrase the box, and where the phrase looks."""
+        """For each image and its phrase the box, and where the phrase looks."""
         boxes, heats = self._read(*self._asked(rows, phrases))
         looks: Iterable[Tensor | None] = [None] * len(boxes) if heats is None else heats
         return [Found((x, y, w, h), heat) for (x, y, w, h), heat in zip(cornered(boxes).tolist(), looks, strict=True)]

@@ -82,7 +82,7 @@ class MaskedTask(DrawingTask):
         dropout: float = Field(0.1, ge=0, lt=1)
         label_smoothing: float = Field(0.1, ge=0, lt=1)
         steps: int = Field(12, ge=1, le=10_000)
-        """Passes in which a picture is drawn where nothing else is asked for."""
+        """Passes in which an image is drawn where nothing else is asked for."""
         noise: float = Field(4.5, ge=0, le=1000)
         """Of the first passes' choice of what to keep; 0 keeps the most confident always."""
 

@@ -1,4 +1,4 @@
-"""Masked words: the words that are missing in a caption of a picture, from its codes and the other words.
+"""Masked words: the words that are missing in a caption of an image, from its codes and the other words.
 
 Source: LG-VQ (arXiv 2405.14206), section 3.2, masked text prediction (eq. 6), as a task of its own on finished codes;
 its table 3 for how it is measured.
@@ -68,14 +68,14 @@ class Captions:
 class MaskedWordsTask(ReadingTask):
     """Fills in the missing words of a caption.
 
-    The rows of the picture and of the words stand side by side in a bidirectional transformer; a learned vector stands
+    The rows of the image and of the words stand side by side in a bidirectional transformer; a learned vector stands
     for a missing word, whose row becomes the logits of the words of the training captions. Marks are read and never
     masked, and neither are words that training has not seen.
 
     Source: LG-VQ (arXiv 2405.14206), eq. 6, and its public code for the share of masked words.
     Differs from the paper: words and not CLIP's tokens, learned with the task; one transformer for both in place of
     self-attention and then cross-attention; one vector for a missing word at any place, to which the place is added;
-    no label smoothing; a caption is one sentence of a picture and not all of them.
+    no label smoothing; a caption is one sentence of an image and not all of them.
     """
 
     Config = MaskedWordsConfig
@@ -87,7 +87,7 @@ class MaskedWordsTask(ReadingTask):
         self.config, self.layout = config, layout
         assert config.vocabulary is not None, "the settings were not fitted"
         c = config.width
-        self.adapter = Adapter(config.picture, layout, width, c)
+        self.adapter = Adapter(config.image, layout, width, c)
         self.table = nn.Embedding(config.vocabulary + 1, c)  # the last stands for a missing word
         self.places = nn.Parameter(torch.randn(config.longest, c) * 0.02)
         self.transformer = Transformer(c, config.layers, config.heads, dropout=config.dropout)
@@ -107,7 +107,7 @@ class MaskedWordsTask(ReadingTask):
 
     @classmethod
     def fitted(cls, config: Any, layout: Layout, examples: Sequence[str]) -> MaskedWordsConfig:
-        config.picture.rows(layout)
+        config.image.rows(layout)
         return config.model_copy(update={"vocabulary": Words.learned(examples).size})
 
     def take(self, examples: Sequence[str]) -> None:
@@ -153,11 +153,11 @@ class MaskedWordsTask(ReadingTask):
         hidden: Bool[Tensor, "b m"],
     ) -> Float[Tensor, "p v"]:
         """Of the hidden words alone, in the order of `hidden`."""
-        picture = self.adapter(rows)
+        image = self.adapter(rows)
         words = self.table(ids.masked_fill(hidden, self.missing)) + self.places[: ids.shape[1]]
-        seen = mask.new_ones(picture.shape[:2])
-        read = self.transformer(torch.cat([picture, words], dim=1), torch.cat([seen, mask], dim=1))
-        return self.head(read[:, picture.shape[1] :][hidden]).float()
+        seen = mask.new_ones(image.shape[:2])
+        read = self.transformer(torch.cat([image, words], dim=1), torch.cat([seen, mask], dim=1))
+        return self.head(read[:, image.shape[1] :][hidden]).float()
 
     # --- use ----------------------------------------------------------------------------------------------------
 
@@ -175,7 +175,7 @@ class MaskedWordsTask(ReadingTask):
 
     @torch.no_grad()
     def fill(self, rows: Float[Tensor, "b n d"], captions: Sequence[str]) -> list[list[list[tuple[str, float]]]]:
-        """For each picture and its caption and each gap ___ the words and their probabilities, the likeliest first.
+        """For each image and its caption and each gap ___ the words and their probabilities, the likeliest first.
 
         Raises UsageError where a gap lies beyond the words that are read.
         """
@@ -312,7 +312,7 @@ class Tally:
         self.owners += owners
 
     def figures(self) -> Figures:
-        """Each recall of all words and of the kinds of words, with its interval over pictures."""
+        """Each recall of all words and of the kinds of words, with its interval over images."""
         if not self.each:
             return {}
         groups = intervals.grouped(self.each, self.kinds, self.owners)

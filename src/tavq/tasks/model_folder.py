@@ -20,7 +20,7 @@ from tavq.tokenizer import Tokenizer
 
 FORMAT = 1
 BATCH = 16
-"""Pictures of a model's own size that are decoded at once."""
+"""Images of a model's own size that are decoded at once."""
 
 KIND = "task"
 TOKENIZER, GIVEN = "tokenizer", "segmentation_tokenizer"
@@ -32,12 +32,12 @@ class TaskConfig(Config):
 
     task: selected(tasks)
     layout: Layout
-    """Of the pictures' tokens."""
+    """Of the images' tokens."""
     given: Layout | None = None
     """Of the segmentation maps' tokens."""
     text_width: int | None = None
     row_width: int | None = Field(None, ge=1, le=1 << 20)
-    """d of the rows that a reading task sees of a picture; None of a task that draws."""
+    """d of the rows that a reading task sees of an image; None of a task that draws."""
 
     def make(self) -> Task:
         """The network, with drawn weights."""
@@ -59,7 +59,7 @@ class TaskModel:
     tokenizer: Tokenizer
     given: Tokenizer | None
     facts: dict[str, Any]
-    """What its maker said of it: data, steps, text encoder, sizes of pictures."""
+    """What its maker said of it: data, steps, text encoder, sizes of images."""
     colours: Colours | None = None
     """Of the classes of segmentation maps, where they are not the palette's."""
 
@@ -72,7 +72,7 @@ class TaskModel:
 
     @torch.no_grad()
     def decoded(self, tokens: Int[Tensor, "b n"], layout: Layout) -> Float[Tensor, "b 3 y x"]:
-        """Pictures in [-1, 1], on the device of the model; some are decoded at a time."""
+        """Images in [-1, 1], on the device of the model; some are decoded at a time."""
         device = next(self.tokenizer.parameters()).device
         some = max(1, BATCH * self.config.layout.length // layout.length)
         parts = [self.tokenizer.decode(layout.indices(part.to(device))) for part in tokens.split(some)]
@@ -93,7 +93,7 @@ def save_task(
     with files.write_folder(folder) as place:
         tokenizer.save_pretrained(place / TOKENIZER)
         if given is not None:
-            kept = {"kind_of_pictures": "segmentation", "colours": colours}
+            kept = {"kind_of_images": "segmentation", "colours": colours}
             given.save_pretrained(place / GIVEN, facts=kept)
         inner = [path.name for path in place.iterdir()]
         task.write_files(place)

@@ -1,7 +1,7 @@
-"""An autoregressive prior over image tokens: new pictures, the rest of a picture, a picture of a segmentation map.
+"""An autoregressive prior over image tokens: new images, the rest of an image, an image of a segmentation map.
 
 Source: VQ-GAN (arXiv 2012.09841), §3.2: a GPT over the indices in raster order, p(s) = ∏ p(s_i | s_<i), and with a
-condition c prefixed to them, p(s | c) = ∏ p(s_i | s_<i, c); larger pictures by a sliding window (its fig. 3). LG-VQ
+condition c prefixed to them, p(s | c) = ∏ p(s_i | s_<i, c); larger images by a sliding window (its fig. 3). LG-VQ
 and TA-VQ generate so; the recipes have their sizes.
 Differs from the paper: a start token of its own, so that the first token is drawn too; a share of the conditions is
 left out in training, for classifier-free guidance; a position of several parts is several tokens.
@@ -49,11 +49,11 @@ class PriorConfig(NamedConfig):
 
 @tasks.register("prior")
 class Prior(DrawingTask):
-    """A GPT over the tokens of a picture in raster order, the parts of a position in turn.
+    """A GPT over the tokens of an image in raster order, the parts of a position in turn.
 
     Its sequence is: the g tokens of the condition where there is one, a start token, and the tokens but the last. What
     comes out at the start token and after is read for the n tokens. `draw` keeps 2 · layers · width numbers for each
-    place of each picture; guidance doubles that.
+    place of each image; guidance doubles that.
     """
 
     Config = PriorConfig
@@ -89,7 +89,7 @@ class Prior(DrawingTask):
     # --- learning -----------------------------------------------------------------------------------------------
 
     def loss(self, codes: Codes) -> Losses:
-        """The negative log-likelihood of a token in nats, in training of a share of the pictures unconditionally."""
+        """The negative log-likelihood of a token in nats, in training of a share of the images unconditionally."""
         given = codes.given
         if self.training and self.given is not None and given is not None:
             dropped = torch.rand(len(given), 1, device=given.device) < self.config.unconditional
@@ -165,7 +165,7 @@ class Prior(DrawingTask):
                 raise UsageError(f"guidance is {sampling.guidance}, but this prior has no condition; leave it at 1.")
             return None
         if prompt.given is None:
-            raise UsageError("This prior draws pictures of segmentation maps; give it one for each picture.")
+            raise UsageError("This prior draws images of segmentation maps; give it one for each image.")
         _check_tokens(prompt.given, prompt.count, self._given_laid(self.laid(prompt)), "segmentation maps")
         if sampling.guidance == 1:
             return prompt.given
@@ -177,7 +177,7 @@ class Prior(DrawingTask):
         return torch.cat([prompt.given, torch.full_like(prompt.given, self.given.vocabulary)])
 
     def _given_laid(self, layout: Layout) -> Layout:
-        """The layout of the map of a picture of `layout`: as many times as large."""
+        """The layout of the map of an image of `layout`: as many times as large."""
         assert self.given is not None
         height, up = divmod(layout.height * self.given.height, self.layout.height)
         width, across = divmod(layout.width * self.given.width, self.layout.width)
@@ -196,12 +196,12 @@ class Prior(DrawingTask):
         return cut(given, self._given_laid(layout), self.given, (y, x))
 
     def _known(self, prompt: Prompt, layout: Layout) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"], int]:
-        """The known tokens, which of them are kept, and how many at the start are in every picture."""
+        """The known tokens, which of them are kept, and how many at the start are in every image."""
         shape, device = (prompt.count, layout.length), self.head.weight.device
         if prompt.known is None or prompt.kept is None:
             return torch.zeros(shape, dtype=torch.int64, device=device), torch.zeros(shape, device=device).bool(), 0
         known, kept = prompt.known, prompt.kept
-        _check_tokens(torch.where(kept, known, 0), prompt.count, layout, "pictures")
+        _check_tokens(torch.where(kept, known, 0), prompt.count, layout, "images")
         if bool((kept[:, 1:] & ~kept[:, :-1]).any()):
             raise UsageError(
                 "A prior fills in all that follows a place of the raster order; here a token is kept behind a hidden "
@@ -215,7 +215,7 @@ def _copies(tokens: Int[Tensor, "b m"], copies: int) -> Int[Tensor, "bs m"]:
 
 
 def _check_tokens(tokens: Tensor, count: int, layout: Layout, what: str) -> None:
-    """Raises UsageError unless these are the tokens of so many pictures of the layout."""
+    """Raises UsageError unless these are the tokens of so many images of the layout."""
     if tokens.shape != (count, layout.length):
         raise UsageError(
             f"The tokens of the {what} are {list(tokens.shape)}; {count} of {layout.height} x {layout.width} positions "

@@ -102,7 +102,7 @@ class Prompter:
                 encoder does not read.
         """
         if not captions:
-            raise UsageError("There is no caption; say what the picture should show.")
+            raise UsageError("There is no caption; say what the image should show.")
         notes = list(self.notes)
         texts = [self._text(f"Caption {number}", caption, notes) for number, caption in enumerate(captions, 1)]
         units = [split(text, self.splitter.name) for text in texts]
@@ -116,7 +116,7 @@ class Prompter:
         """The caption as it is read."""
         text = clean(caption).strip()
         if not text:
-            raise UsageError(f"{name} is empty; say what the picture should show.")
+            raise UsageError(f"{name} is empty; say what the image should show.")
         if len(text) > MAX_TYPED:
             head = text[: MAX_TYPED + 1]
             text = head[: max(head.rfind(" "), 0) or MAX_TYPED].strip()
@@ -126,7 +126,7 @@ class Prompter:
     def _check(self, name: str, text: str, units: Units, notes: list[str]) -> None:
         """Refuses what says nothing to the model, and tells what says less than it seems to."""
         if not units.sentences:
-            raise UsageError(f"{name} {_short(text)!r} holds no word or number; say what the picture should show.")
+            raise UsageError(f"{name} {_short(text)!r} holds no word or number; say what the image should show.")
         [tokens] = self.encoder.tokenize([text])
         unknown = tokens.count(self.encoder.tokenizer.unk_token_id)
         if 2 * unknown >= len(tokens):

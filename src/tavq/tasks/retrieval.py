@@ -1,10 +1,10 @@
-"""Retrieval: pictures and texts as vectors of one space, for a tokenizer with or without an aligner.
+"""Retrieval: images and texts as vectors of one space, for a tokenizer with or without an aligner.
 
 Source: CLIP (arXiv 2103.00020), section 2.3 and fig. 3: two encoders, a linear map of each to one space, and a
 symmetric cross-entropy over the cosines of a batch, with a learned temperature; its sizes and training in 2.4 and 2.5.
-Differs from the paper: the picture is the codes of a frozen tokenizer through an adapter; the words are those of the
-training texts; the text is read both ways, and its vector is that of a row of its own as the picture's is; pairs of one
-picture or of one text are no mistakes and are left out of the sums.
+Differs from the paper: the image is the codes of a frozen tokenizer through an adapter; the words are those of the
+training texts; the text is read both ways, and its vector is that of a row of its own as the image's is; pairs of one
+image or of one text are no mistakes and are left out of the sums.
 """
 
 import math
@@ -55,7 +55,7 @@ class RetrievalConfig(TransformerConfig):
 
     name: Literal["retrieval"] = "retrieval"
     of: Of = "captions"
-    """What is a text of a picture."""
+    """What is a text of an image."""
     layers: int = Field(4, ge=1, le=64)
     heads: int = Field(4, ge=1, le=64)
     width: int = Field(256, ge=8, le=4096)
@@ -90,7 +90,7 @@ class Tower(nn.Module):
 
 @tasks.register("retrieval")
 class Retrieval(ReadingTask):
-    """Finds pictures by a text, and texts and pictures by a picture."""
+    """Finds images by a text, and texts and images by an image."""
 
     Config = RetrievalConfig
     commands = frozenset({"search"})
@@ -100,8 +100,8 @@ class Retrieval(ReadingTask):
         super().__init__()
         self.config, self.layout = config, layout
         assert config.vocabulary is not None, "the settings were not fitted"
-        self.adapter = Adapter(config.picture, layout, width, config.width)
-        self.pictures = Tower(config)
+        self.adapter = Adapter(config.image, layout, width, config.width)
+        self.images = Tower(config)
         self.embed = nn.Embedding(config.vocabulary, config.width)
         self.places = nn.Parameter(torch.randn(config.longest, config.width) * 0.02)
         self.texts = Tower(config)
@@ -139,9 +139,9 @@ class Retrieval(ReadingTask):
         return Told(*padded(ids, self.words.pad))
 
     def loss(self, batch: Seen) -> Losses:
-        """The mean of the cross-entropies of each text's picture and of each picture's text."""
-        pictures, texts = self.embed_pictures(batch.rows), self._told(batch.asked)
-        cosines = self.scale.exp().clamp(max=MOST) * pictures @ texts.mT
+        """The mean of the cross-entropies of each text's image and of each image's text."""
+        images, texts = self.embed_images(batch.rows), self._told(batch.asked)
+        cosines = self.scale.exp().clamp(max=MOST) * images @ texts.mT
         cosines = cosines.masked_fill(_no_mistakes(batch), -torch.inf)
         wanted = torch.arange(len(cosines), device=cosines.device)
         value = (F.cross_entropy(cosines, wanted) + F.cross_entropy(cosines.mT, wanted)) / 2
@@ -149,9 +149,9 @@ class Retrieval(ReadingTask):
 
     # --- use ----------------------------------------------------------------------------------------------------
 
-    def embed_pictures(self, rows: Float[Tensor, "b n d"]) -> Float[Tensor, "b e"]:
-        """Unit vectors of pictures."""
-        return self.pictures(self.adapter(rows))
+    def embed_images(self, rows: Float[Tensor, "b n d"]) -> Float[Tensor, "b e"]:
+        """Unit vectors of images."""
+        return self.images(self.adapter(rows))
 
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "b e"]:
         """Unit vectors of texts."""
@@ -168,22 +168,22 @@ class Retrieval(ReadingTask):
     ) -> Figures:
         """Recall at 1, 5, 10 and median rank both ways, beside `chance/…`.
 
-        `picture_to_text`: each picture asks among all distinct texts of the split, and any of its own counts.
-        `text_to_picture`: the first text of each picture asks among all pictures. `metrics/ranking` has the rest.
+        `image_to_text`: each image asks among all distinct texts of the split, and any of its own counts.
+        `text_to_image`: the first text of each image asks among all images. `metrics/ranking` has the rest.
         """
-        pictures: dict[str, Tensor] = {}
+        images: dict[str, Tensor] = {}
         own: dict[str, list[int]] = {}
         numbers: dict[str, int] = {}
         count = 0
         for rows, keys, examples in batches:
-            places = {key: place for place, key in enumerate(keys) if key not in pictures}
-            vectors = self.embed_pictures(rows[list(places.values())]).cpu() if places else ()
-            pictures |= dict(zip(places, vectors, strict=True))
+            places = {key: place for place, key in enumerate(keys) if key not in images}
+            vectors = self.embed_images(rows[list(places.values())]).cpu() if places else ()
+            images |= dict(zip(places, vectors, strict=True))
             for key, text in zip(keys, examples, strict=True):
                 own.setdefault(key, []).append(numbers.setdefault(text, len(numbers)))
             count += len(examples)
         return retrieval_of_several(
-            _finite(torch.stack([*pictures.values()])), self._vectors([*numbers]), [*own.values()]
+            _finite(torch.stack([*images.values()])), self._vectors([*numbers]), [*own.values()]
         )
 
     def _vectors(self, texts: Sequence[str]) -> Float[Tensor, "m e"]:
@@ -201,9 +201,9 @@ def _finite(vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
 
 
 def _no_mistakes(batch: Seen) -> Bool[Tensor, "b b"]:
-    """Which pairs of a batch's picture and another's text are of one picture or of one text."""
+    """Which pairs of a batch's image and another's text are of one image or of one text."""
     numbers = {key: number for number, key in enumerate(batch.keys)}
-    picture = torch.tensor([numbers[key] for key in batch.keys], device=batch.asked.ids.device)
+    image = torch.tensor([numbers[key] for key in batch.keys], device=batch.asked.ids.device)
     text = batch.asked.ids
-    same = (picture[:, None] == picture) | (text[:, None] == text).all(dim=2)
+    same = (image[:, None] == image) | (text[:, None] == text).all(dim=2)
     return same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)

@@ -1,6 +1,6 @@
-"""Tasks that read pictures: what they see of a picture, and what each of them must do.
+"""Tasks that read images: what they see of an image, and what each of them must do.
 
-A picture is seen as rows of numbers, one a position of its grid: the entries of its codes; for comparison, the features
+An image is seen as rows of numbers, one a position of its grid: the entries of its codes; for comparison, the features
 before they were quantized; or nothing, which shows what can be said without looking. All else is the same.
 """
 
@@ -27,7 +27,7 @@ Figures = dict[str, dict[str, Any]]
 """`value` and `interval` of each figure."""
 
 Shape = Callable[[], tuple[int, int]]
-"""Height and width of an upright picture, read from its file when they are asked for; DataError where it is none."""
+"""Height and width of an upright image, read from its file when they are asked for; DataError where it is none."""
 
 Looked = tuple[Float[Tensor, "b n d"], Sequence[str], Sequence[Any]]
 """Rows, file names and examples; one of each an example."""
@@ -37,23 +37,23 @@ Of = Literal["captions", "long_text"]
 """Which texts of a record a task reads: each of its captions, or its long text."""
 
 
-class PictureConfig(Config):
-    """What a reading task sees of a picture."""
+class ImageConfig(Config):
+    """What a reading task sees of an image."""
 
     source: Literal["codes", "features", "none"] = "codes"
-    """The entries of the codes; the encoder's features before they are quantized; or no picture at all."""
+    """The entries of the codes; the encoder's features before they are quantized; or no image at all."""
     patch: int = Field(1, ge=1, le=16)
     """Rows of so many by so many neighbouring positions are put side by side: fewer and wider rows, nothing lost."""
     hidden: int = Field(512, ge=8, le=8192)
     """Width of the adapter's inner layer."""
 
     def rows(self, layout: Layout) -> int:
-        """How many rows a picture becomes; UsageError where the grid cannot be cut into patches."""
+        """How many rows an image becomes; UsageError where the grid cannot be cut into patches."""
         if self.source == "none":
             return 1
         if layout.height % self.patch or layout.width % self.patch:
             raise UsageError(
-                f"task.picture.patch {self.patch} does not divide the grid of {layout.height} x {layout.width} codes."
+                f"task.image.patch {self.patch} does not divide the grid of {layout.height} x {layout.width} codes."
             )
         return layout.height * layout.width // self.patch**2
 
@@ -61,11 +61,11 @@ class PictureConfig(Config):
 class ReadingConfig(NamedConfig):
     """What the settings of every reading task begin with."""
 
-    picture: PictureConfig = PictureConfig()
+    image: ImageConfig = ImageConfig()
 
 
 class TransformerConfig(ReadingConfig):
-    """Of the tasks whose rows of a picture and of a text read each other: the size of that transformer."""
+    """Of the tasks whose rows of an image and of a text read each other: the size of that transformer."""
 
     layers: int = Field(3, ge=1, le=64)
     heads: int = Field(16, ge=1, le=64)
@@ -81,7 +81,7 @@ class TransformerConfig(ReadingConfig):
 
 @dataclass(frozen=True)
 class Seen:
-    """Some pictures, and what a task's `collate` made of what is to be learned from each."""
+    """Some images, and what a task's `collate` made of what is to be learned from each."""
 
     rows: Float[Tensor, "b n d"]
     keys: tuple[str, ...]
@@ -89,7 +89,7 @@ class Seen:
 
 
 class Adapter(nn.Module):
-    """The rows of a picture as rows that a transformer reads: two layers with a ReLU between, and a place each.
+    """The rows of an image as rows that a transformer reads: two layers with a ReLU between, and a place each.
 
     Source: LG-VQ (arXiv 2405.14206), appendix A.1 and fig. 9: codes take the place of ClipCap's prefix.
     Differs from the paper: rows are brought to mean 0 and spread 1 first, by the training set's own, so that tokenizers
@@ -97,12 +97,12 @@ class Adapter(nn.Module):
 
     Args:
         config: what is seen.
-        layout: of the pictures' codes.
+        layout: of the images' codes.
         width: d, of a row.
         out: of the transformer's rows.
     """
 
-    def __init__(self, config: PictureConfig, layout: Layout, width: int, out: int) -> None:
+    def __init__(self, config: ImageConfig, layout: Layout, width: int, out: int) -> None:
         super().__init__()
         p = config.patch
         self.config, self.layout = config, layout
@@ -119,7 +119,7 @@ class Adapter(nn.Module):
     spread: Tensor
 
     def fit(self, rows: Float[Tensor, "b n d"]) -> None:
-        """Takes mean and spread from pictures of the training set."""
+        """Takes mean and spread from images of the training set."""
         if self.config.source != "none":
             flat = rows.flatten(0, 1).float()
             self.middle.copy_(flat.mean(dim=0))
@@ -137,9 +137,9 @@ class Adapter(nn.Module):
 
 
 class ReadingTask(Task):
-    """A network that says something of pictures.
+    """A network that says something of images.
 
-    Made by `(config, layout, width)`, d the width of a picture's rows. What is learned from one picture is a sequence
+    Made by `(config, layout, width)`, d the width of an image's rows. What is learned from one image is a sequence
     of examples, of a type of the task's own. Every method that says something is the task's own; a command calls it.
     """
 
@@ -150,9 +150,9 @@ class ReadingTask(Task):
 
     @classmethod
     def examples(cls, config: Any, record: Record, shape: Shape) -> Sequence[Any]:
-        """What can be learned from a picture, or asked of it; none where its record lacks what it takes.
+        """What can be learned from an image, or asked of it; none where its record lacks what it takes.
 
-        The task sees the centre square of the picture, of which its `shape` decides.
+        The task sees the centre square of the image, of which its `shape` decides.
         """
         raise TypeError(f"{cls.__name__} must define examples")
 
@@ -178,7 +178,7 @@ class ReadingTask(Task):
         batches: Iterable[Looked],
         training: Sequence[tuple[str, Any]],
     ) -> Figures:
-        """Figures of held-out pictures by name, beside those of answers without looking.
+        """Figures of held-out images by name, beside those of answers without looking.
 
         Args:
             batches: what is asked.
@@ -204,14 +204,14 @@ def features_of(tokenizer: Tokenizer, images: Float[Tensor, "b 3 y x"]) -> Float
 
 @torch.no_grad()
 def entries_of(tokenizer: Tokenizer, layout: Layout, tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b m d"]:
-    """The codes that the decoder reads for the tokens of some pictures, one row a position in raster order."""
+    """The codes that the decoder reads for the tokens of some images, one row a position in raster order."""
     return tokenizer.quantizer.lookup(layout.indices(tokens), tokenizer.codebook).flatten(2).transpose(1, 2)
 
 
 def look(
-    tokenizer: Tokenizer, layout: Layout, config: PictureConfig, images: Float[Tensor, "b 3 y x"]
+    tokenizer: Tokenizer, layout: Layout, config: ImageConfig, images: Float[Tensor, "b 3 y x"]
 ) -> Float[Tensor, "b n d"]:
-    """What a reading task sees of pictures in [-1, 1]."""
+    """What a reading task sees of images in [-1, 1]."""
     if config.source == "features":
         return features_of(tokenizer, images)
     return entries_of(tokenizer, layout, layout.tokens(tokenizer.encode(images)))
@@ -238,14 +238,14 @@ def examples_of(kind: type[ReadingTask], config: Any, dataset: FolderDataset) ->
     ]
     if not found:
         raise UsageError(
-            f"The task {kind.name!r} learns from {kind.wants(config)}, and no picture of the split {dataset.split!r} "
+            f"The task {kind.name!r} learns from {kind.wants(config)}, and no image of the split {dataset.split!r} "
             f"of {dataset.folder} has any; see what a record can hold in docs/files.md."
         )
     return found
 
 
 def examples_in(kind: type[ReadingTask], config: Any, dataset: FolderDataset, record: Record) -> Sequence[Any]:
-    """The examples of one picture; none where its size is needed and cannot be read, which reading its pixels tells."""
+    """The examples of one image; none where its size is needed and cannot be read, which reading its pixels tells."""
     try:
         return kind.examples(config, record, lambda: read_shape(dataset.path(record.file_name))[:2])
     except DataError:

@@ -1,4 +1,4 @@
-"""Visual question answering: the codes of a picture, then a question, then one of the answers of the training set.
+"""Visual question answering: the codes of an image, then a question, then one of the answers of the training set.
 
 Source: LG-VQ (arXiv 2405.14206), section 4.4 and appendix A.1: the codes through an adapter as the prefix of GPT-2, the
 question after them, and the last hidden state through two layers to an answer.
@@ -57,7 +57,7 @@ class Asked:
 
 @tasks.register("vqa")
 class Vqa(ReadingTask):
-    """Answers a question about a picture with one of the training set's answers."""
+    """Answers a question about an image with one of the training set's answers."""
 
     Config = VqaConfig
     commands = frozenset({"ask"})
@@ -66,7 +66,7 @@ class Vqa(ReadingTask):
         super().__init__()
         self.config, self.layout = config, layout
         assert config.answers is not None, "the settings were not fitted"
-        self.adapter = Adapter(config.picture, layout, width, config.language.width)
+        self.adapter = Adapter(config.image, layout, width, config.language.width)
         self.language = LanguageModel(config.language)
         self.head = nn.Sequential(
             nn.Linear(config.language.width, config.hidden), nn.ReLU(), nn.Linear(config.hidden, config.answers)
@@ -86,7 +86,7 @@ class Vqa(ReadingTask):
 
     @classmethod
     def fitted(cls, config: Any, layout: Layout, examples: Sequence[Question]) -> VqaConfig:
-        places = config.picture.rows(layout) + config.longest
+        places = config.image.rows(layout) + config.longest
         language = config.language.fitted(_words(config, examples).size, places)
         answers = min(len({example.answer for example in examples}), config.most_answers)
         return config.model_copy(update={"language": language, "answers": answers})
@@ -133,10 +133,10 @@ class Vqa(ReadingTask):
     def _logits(
         self, rows: Float[Tensor, "b n d"], ids: Int[Tensor, "b m"], mask: Bool[Tensor, "b m"]
     ) -> Float[Tensor, "b a"]:
-        picture = self.adapter(rows)
-        seen = torch.ones(picture.shape[:2], dtype=torch.bool, device=mask.device)
-        read = self.language(torch.cat([picture, self.language.embed(ids)], dim=1), torch.cat([seen, mask], dim=1))
-        last = picture.shape[1] + mask.sum(dim=1) - 1  # the end of the question; what follows is padding
+        image = self.adapter(rows)
+        seen = torch.ones(image.shape[:2], dtype=torch.bool, device=mask.device)
+        read = self.language(torch.cat([image, self.language.embed(ids)], dim=1), torch.cat([seen, mask], dim=1))
+        last = image.shape[1] + mask.sum(dim=1) - 1  # the end of the question; what follows is padding
         return self.head(read[torch.arange(len(read), device=read.device), last])
 
     # --- use ----------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ class Vqa(ReadingTask):
 
     @torch.no_grad()
     def answer(self, rows: Float[Tensor, "b n d"], questions: Sequence[str]) -> list[list[tuple[str, float]]]:
-        """For each picture and its question the answers and their probabilities, the likeliest first."""
+        """For each image and its question the answers and their probabilities, the likeliest first."""
         ids, mask = (table.to(rows.device) for table in self._questions(questions))
         shares = self._logits(rows, ids, mask).float().softmax(dim=1)
         ordered = shares.sort(dim=1, descending=True)

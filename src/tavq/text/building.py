@@ -65,26 +65,26 @@ def build_store(
     bars: Bars = silent,
     empty: bool = False,
 ) -> TextStore:
-    """Splits and encodes the text of every picture into a new store at `out`, in place of an older store there.
+    """Splits and encodes the text of every image into a new store at `out`, in place of an older store there.
 
-    Every distinct unit is encoded and stored once, so the cost grows with distinct units and not with pictures.
-    Memory does not grow with the texts, but for 32 bytes a picture. The work is done in the folder OUT.building; a
+    Every distinct unit is encoded and stored once, so the cost grows with distinct units and not with images.
+    Memory does not grow with the texts, but for 32 bytes an image. The work is done in the folder OUT.building; a
     process that was stopped there is gone on with by the next one of the same encoder and splitter, to the same bytes.
     The store appears whole or not at all.
 
     Args:
-        texts: the text of each picture by its key; captions of one picture are joined by a blank line.
+        texts: the text of each image by its key; captions of one image are joined by a blank line.
         splitter: a registered name.
         out: the store's folder. A folder that is something else is never replaced.
         whole: also the token vectors of each text as it is with their pooled vector, and the distinct tokens, for
-            LG-VQ and for TA-VQ without multi-granularity; about a hundred vectors a picture, none shared.
+            LG-VQ and for TA-VQ without multi-granularity; about a hundred vectors an image, none shared.
         half: vectors as float16, half the size; readers still give float32.
         jobs: processes that split; a script that asks for several must be guarded by `if __name__ == "__main__"`.
         bars: shows the progress.
-        empty: a store of no picture is one too, as a part of several may be.
+        empty: a store of no image is one too, as a part of several may be.
 
     Raises:
-        DataError: a key comes twice, or no picture has any text and the store may not be empty.
+        DataError: a key comes twice, or no image has any text and the store may not be empty.
         UsageError: `out` is a folder of something else.
         FileError: another process is at it, or the disk is full.
     """
@@ -158,7 +158,7 @@ class Piece(NamedTuple):
     path: Path
     fingerprint: str
     kept: int
-    faults: Counter[str]  # pictures by what was wrong with their text
+    faults: Counter[str]  # images by what was wrong with their text
 
 
 def _split(
@@ -260,8 +260,8 @@ def _encode(draft: Draft, encoder: TextEncoder, bars: Bars) -> None:
     """Writes every vector that is still missing."""
     tensors = draft.tensors
     counts = {table.name: len(tensors[f"{table.name}/vectors"]) for table in tables(draft.contents.whole)}
-    pictures = draft.contents.pictures if draft.contents.whole else 0
-    with bars("Encoding text", sum(counts.values()) + pictures) as bar:
+    images = draft.contents.images if draft.contents.whole else 0
+    with bars("Encoding text", sum(counts.values()) + images) as bar:
         before = 0
         for name, count in counts.items():
             for start in range(draft.done.get(name, 0), count, CHUNK):
@@ -270,8 +270,8 @@ def _encode(draft: Draft, encoder: TextEncoder, bars: Bars) -> None:
                 draft.mark(**{name: stop})
                 bar(before + stop)
             before += count
-        for start in range(draft.done.get(WHOLE, 0), pictures, TEXTS_CHUNK):
-            stop = min(start + TEXTS_CHUNK, pictures)
+        for start in range(draft.done.get(WHOLE, 0), images, TEXTS_CHUNK):
+            stop = min(start + TEXTS_CHUNK, images)
             _encode_whole(draft, encoder, tensors, start, stop)
             draft.mark(**{WHOLE: stop})
             bar(before + stop)

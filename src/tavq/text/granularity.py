@@ -59,11 +59,11 @@ def split(text: str, splitter: str = "pattern") -> Units:
 
     Words are those that can be seen (nouns, adjectives, participles before a noun, numerals and quantifiers), in
     lower case. Phrases are noun phrases of at least two words without their article, in lower case. A blank line
-    ends a sentence: join several captions of one picture with one.
+    ends a sentence: join several captions of one image with one.
 
     Source: TA-VQ (arXiv 2503.01261), section 3.2, step 2: TextBlob splits sentences and phrases.
     Differs from the paper: a noun that stands alone is a word and not also a phrase, as in TextBlob's own noun
-    phrases; words that speak of the picture as an object ("image", "photo") are dropped, because machine captions
+    phrases; words that speak of the image as an object ("image", "photo") are dropped, because machine captions
     open with them whatever they show.
     """
     return load_splitter(splitter).split(clean(text))

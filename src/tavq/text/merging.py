@@ -36,13 +36,13 @@ def parts_of(out: Path) -> list[Path]:
 
 
 def merge_stores(parts: Sequence[Path], out: Path) -> TextStore:
-    """The store `out` of all pictures of some stores, in their order; each distinct unit stands once again.
+    """The store `out` of all images of some stores, in their order; each distinct unit stands once again.
 
     Vectors are copied. Every part is checked against its SHA-256 before.
 
     Raises:
         UsageError: the parts were made in different ways, or `out` is a folder of something else.
-        DataError: a picture is in two parts.
+        DataError: an image is in two parts.
         FileError: a part is cut or altered, or the disk is full.
     """
     check_free(out)
@@ -57,7 +57,7 @@ def merge_stores(parts: Sequence[Path], out: Path) -> TextStore:
             with closing(draft.file):
                 draft.finish(out, _faults(stores))
         except DataError as error:
-            raise DataError(f"{error} The parts must be of different pictures.") from error
+            raise DataError(f"{error} The parts must be of different images.") from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return TextStore.open(out)

@@ -25,7 +25,7 @@ BLOCKS_FOR_PROCESSES = 8
 """Fewer blocks are split in this process: starting others takes seconds, as long as three blocks do."""
 
 Pair = tuple[str, str]
-"""The key of a picture and its text."""
+"""The key of an image and its text."""
 
 Array = np.ndarray
 
@@ -33,7 +33,7 @@ Array = np.ndarray
 class Block(NamedTuple):
     """What came of a block of texts."""
 
-    tensors: dict[str, Array]  # of the pictures that have units; see `split_block`
+    tensors: dict[str, Array]  # of the images that have units; see `split_block`
     kept: list[str]  # their cleaned texts
     dropped: list[tuple[str, str]]  # the keys of the others, each with the reason
     cut: list[str]  # the keys whose text was longer than MAX_CHARACTERS
@@ -73,8 +73,8 @@ def split_block(splitter: str, pairs: Sequence[Pair]) -> Block:
     """The units of a block of texts, each distinct unit of the block once.
 
     The tensors are those of a text store without the vectors: `keys`, `key_offsets` and `text_hashes` of the
-    pictures that have units, and for each granularity `text` and `text_offsets` of the distinct units in order of
-    their first appearance, `ids` and `offsets` of the units of each picture.
+    images that have units, and for each granularity `text` and `text_offsets` of the distinct units in order of
+    their first appearance, `ids` and `offsets` of the units of each image.
 
     Raises DataError for a key that cannot be stored.
     """
@@ -112,7 +112,7 @@ def _check_key(key: str) -> None:
 
 def _table(name: str, units: Sequence[Sequence[str]]) -> dict[str, Array]:
     numbers: dict[str, int] = {}
-    ids = [numbers.setdefault(unit, len(numbers)) for picture in units for unit in picture]
+    ids = [numbers.setdefault(unit, len(numbers)) for image in units for unit in image]
     text, text_offsets = blob(numbers)
     return {
         f"{name}/text": text,

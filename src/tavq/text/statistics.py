@@ -1,4 +1,4 @@
-"""What was found in the texts of a data set: units a picture, vocabulary, repeats, faults, samples to read."""
+"""What was found in the texts of a data set: units an image, vocabulary, repeats, faults, samples to read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ COMMON = 20
 class LevelStatistics:
     """Of one granularity."""
 
-    units: int  # of all pictures, repeats between pictures counted
+    units: int  # of all images, repeats between images counted
     distinct: int  # vectors stored; of words, the size of the vocabulary
-    a_picture: float  # mean
-    quantiles: tuple[float, ...]  # units a picture at QUANTILES
-    without: int  # pictures that have none
-    once: int  # distinct units that one picture alone has
-    common: tuple[tuple[str, int], ...]  # the COMMON that most pictures have, each with their number; 2 or more
+    a_image: float  # mean
+    quantiles: tuple[float, ...]  # units an image at QUANTILES
+    without: int  # images that have none
+    once: int  # distinct units that one image alone has
+    common: tuple[tuple[str, int], ...]  # the COMMON that most images have, each with their number; 2 or more
 
     @property
     def share(self) -> float:
@@ -35,9 +35,9 @@ class LevelStatistics:
 class StoreStatistics:
     """What `tavq text --stats` prints."""
 
-    pictures: int
+    images: int
     levels: Mapping[str, LevelStatistics]
-    faults: Mapping[str, int]  # pictures by what was wrong with their text
+    faults: Mapping[str, int]  # images by what was wrong with their text
     samples: Mapping[str, Mapping[str, tuple[str, ...]]]  # units by key and granularity
 
 

@@ -1,4 +1,4 @@
-"""The text store: the encoded units of every picture, each distinct unit once, read without loading the file."""
+"""The text store: the encoded units of every image, each distinct unit once, read without loading the file."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -55,8 +55,8 @@ class Contents(Config):
     texts: str = ""
     """Hash of all keys and texts it was made from, in their order."""
     faults: dict[str, int] = Field(default_factory=dict)
-    """Pictures that are not in it, or not with all their text, by reason; `faults.jsonl` names them."""
-    pictures: int = 0
+    """Images that are not in it, or not with all their text, by reason; `faults.jsonl` names them."""
+    images: int = 0
     units: dict[str, int] = Field(default_factory=dict)
     """Distinct units by granularity."""
 
@@ -69,7 +69,7 @@ class Manifest(Contents):
 
 
 class TextStore:
-    """The encoded text of pictures by key (their `file_name`), mapped from a folder that `build_store` wrote.
+    """The encoded text of images by key (their `file_name`), mapped from a folder that `build_store` wrote.
 
     Opening reads the manifest, the index and no vectors, so memory stays bounded by what is touched. A reader may be
     sent to another process: it opens the folder again there.
@@ -116,19 +116,19 @@ class TextStore:
         return isinstance(key, str) and self._find(key) is not None
 
     def __len__(self) -> int:
-        return self.manifest.pictures
+        return self.manifest.images
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of all pictures, in the order in which their texts came."""
+        """The keys of all images, in the order in which their texts came."""
         return tuple(map(self.key, range(len(self))))
 
     def key(self, place: int) -> str:
-        """The key of the picture at a place."""
+        """The key of the image at a place."""
         return self._slice("keys", "key_offsets", place)
 
     def vectors(self, key: str) -> dict[str, Array]:
-        """The float32 vectors [m t] of a picture by granularity, units in order of appearance; m may be 0.
+        """The float32 vectors [m t] of an image by granularity, units in order of appearance; m may be 0.
 
         A store of whole texts adds `whole` [m t], `whole/ids` [m] (rows of the vocabulary `tokens`), `pooled` [t].
         """
@@ -145,7 +145,7 @@ class TextStore:
         return found
 
     def units(self, key: str) -> dict[str, tuple[str, ...]]:
-        """The units of a picture as text by granularity, in the order of `vectors`."""
+        """The units of an image as text by granularity, in the order of `vectors`."""
         place = self._place(key)
         found = {}
         for name, _, ids, offsets in self._tables:
@@ -163,11 +163,11 @@ class TextStore:
         return [self.unit(granularity, row) for row in range(len(vectors))], vectors
 
     def counts(self, granularity: str) -> Int[np.ndarray, "u"]:
-        """In how many pictures each distinct unit stands, in the order of `vocabulary`."""
+        """In how many images each distinct unit stands, in the order of `vocabulary`."""
         return np.bincount(self._arrays[f"{granularity}/ids"], minlength=self.manifest.units[granularity])
 
     def sizes(self, granularity: str) -> Int[np.ndarray, "p"]:
-        """How many units each picture has, in the order of `keys`."""
+        """How many units each image has, in the order of `keys`."""
         return np.diff(self._arrays[f"{granularity}/offsets"])
 
     @property
@@ -216,18 +216,18 @@ class TextStore:
             )
 
     def faults(self) -> list[tuple[str, str]]:
-        """The pictures that are not in it, or not with all their text, each with the reason."""
+        """The images that are not in it, or not with all their text, each with the reason."""
         found = read_json_lines(self.folder / FAULTS) if self.manifest.faults else []
         return [(str(fault.get("file_name")), str(fault.get("reason"))) for fault in found if isinstance(fault, dict)]
 
     def _place(self, key: str) -> int:
         place = self._find(key)
         if place is None:
-            raise DataError(f"The text store {self.folder} has no text for {key!r}; it holds {len(self)} pictures.")
+            raise DataError(f"The text store {self.folder} has no text for {key!r}; it holds {len(self)} images.")
         return place
 
     def _find(self, key: str) -> int | None:
-        """The picture's place; found by 64 bits of hash, so that no list of all keys is in memory."""
+        """The image's place; found by 64 bits of hash, so that no list of all keys is in memory."""
         hashed, own = text_hash(key), key.encode("utf-8", "surrogatepass")
         hashes = self._arrays["index/hashes"]
         for row in range(int(hashes.searchsorted(np.int64(hashed))), len(hashes)):
@@ -263,7 +263,7 @@ def _read_manifest(folder: Path) -> Manifest:
 def _check(path: Path, manifest: Manifest, tensors: MappedTensors) -> None:
     """Raises FileError unless the tensors are the ones the manifest tells of and fit together.
 
-    Reads offsets and ids once (some 30 MB for 100,000 pictures), so that no look-up can leave its table.
+    Reads offsets and ids once (some 30 MB for 100,000 images), so that no look-up can leave its table.
     """
     told = parse_json(tensors.metadata.get("contents", "null"), f"The header of {path}")
     if told != manifest.model_dump(include=set(Contents.model_fields)):
@@ -272,18 +272,18 @@ def _check(path: Path, manifest: Manifest, tensors: MappedTensors) -> None:
         raise FileError(f"{path.parent / MANIFEST} counts the units of {sorted(manifest.units)}, not {GRANULARITIES}.")
     real = "<f2" if manifest.half else "<f4"
     keys = _typed(path, tensors, "keys", "u1")
-    _check_offsets(path, tensors, "key_offsets", manifest.pictures, len(keys))
+    _check_offsets(path, tensors, "key_offsets", manifest.images, len(keys))
     for name, kind in (("text_hashes", "<i8"), ("index/hashes", "<i8"), ("index/places", "<i4")):
-        _check_shape(path, tensors, name, kind, (manifest.pictures,))
+        _check_shape(path, tensors, name, kind, (manifest.images,))
     places = np.asarray(tensors["index/places"])
-    if len(places) and not 0 <= places.min() <= places.max() < manifest.pictures:
-        raise FileError(f"{path} was altered: index/places leaves its {manifest.pictures} pictures.")
+    if len(places) and not 0 <= places.min() <= places.max() < manifest.images:
+        raise FileError(f"{path} was altered: index/places leaves its {manifest.images} images.")
     for name, count in manifest.units.items():
         text = _typed(path, tensors, f"{name}/text", "u1")
         _check_offsets(path, tensors, f"{name}/text_offsets", count, len(text))
         _check_shape(path, tensors, f"{name}/vectors", real, (count, manifest.encoder.width))
         ids = _typed(path, tensors, f"{name}/ids", "<i4")
-        _check_offsets(path, tensors, f"{name}/offsets", manifest.pictures, len(ids))
+        _check_offsets(path, tensors, f"{name}/offsets", manifest.images, len(ids))
         if len(ids) and not (ids.min() >= 0 and ids.max() < count):
             raise FileError(f"{path} was altered: {name}/ids leaves its {count} units.")
     if manifest.whole:
@@ -293,10 +293,10 @@ def _check(path: Path, manifest: Manifest, tensors: MappedTensors) -> None:
 def _check_whole(path: Path, manifest: Manifest, tensors: MappedTensors, real: str) -> None:
     total, count = (len(_typed(path, tensors, f"{name}/vectors", real, 2)) for name in (WHOLE, TOKENS))
     width = manifest.encoder.width
-    for name, rows in ((f"{WHOLE}/vectors", total), (f"{TOKENS}/vectors", count), (POOLED, manifest.pictures)):
+    for name, rows in ((f"{WHOLE}/vectors", total), (f"{TOKENS}/vectors", count), (POOLED, manifest.images)):
         _check_shape(path, tensors, name, real, (rows, width))
     _check_shape(path, tensors, f"{TOKENS}/numbers", "<i4", (count,))
-    _check_offsets(path, tensors, "whole/offsets", manifest.pictures, total)
+    _check_offsets(path, tensors, "whole/offsets", manifest.images, total)
     _check_offsets(path, tensors, "tokens/text_offsets", count, len(_typed(path, tensors, "tokens/text", "u1")))
     ids = _typed(path, tensors, WHOLE_IDS, "<i4")
     if len(ids) != total or (total and not 0 <= ids.min() <= ids.max() < count):

@@ -1,6 +1,6 @@
 """A text store that is being made: joins pieces into tables in which each distinct unit stands once.
 
-A piece is a safetensors file with the units of some pictures: a block of split texts, or a whole store that is merged.
+A piece is a safetensors file with the units of some images: a block of split texts, or a whole store that is merged.
 """
 
 import itertools
@@ -24,7 +24,7 @@ STATE = "state.json"
 
 
 class Table(NamedTuple):
-    """Distinct texts, and where it is written which of them each picture has."""
+    """Distinct texts, and where it is written which of them each image has."""
 
     name: str
     ids: str
@@ -70,7 +70,7 @@ class Draft:
         write_json(self.state, {"done": self.done, "shapes": self.shapes, "contents": self.contents.model_dump()})
 
     def finish(self, out: Path, faults: Iterator[tuple[str, str]]) -> None:
-        """Puts the store in the place `out`, with the pictures that are not in it, or not whole, and why."""
+        """Puts the store in the place `out`, with the images that are not in it, or not whole, and why."""
         self.file.flush()
         path = self.folder / STORE
         write_json_lines(self.folder / FAULTS, ({"file_name": key, "reason": reason} for key, reason in faults))
@@ -89,7 +89,7 @@ def begun(work: Path, expected: Contents) -> Draft | None:
         shapes = {name: (kind, list(shape)) for name, (kind, shape) in state["shapes"].items()}
     except (FileError, ValidationError, KeyError, TypeError, ValueError, AttributeError):  # altered: it is made again
         return None
-    if contents.model_copy(update={"pictures": 0, "units": {}}) != expected:
+    if contents.model_copy(update={"images": 0, "units": {}}) != expected:
         return None
     draft = Draft(work, shapes, contents, done)
     if draft.file.is_new:
@@ -99,11 +99,11 @@ def begun(work: Path, expected: Contents) -> Draft | None:
 
 
 def join(work: Path, pieces: Sequence[Path], contents: Contents, copy_vectors: bool = False) -> Draft:
-    """A draft of the pictures of all pieces, in their order; with their vectors where they have such.
+    """A draft of the images of all pieces, in their order; with their vectors where they have such.
 
-    `contents` is completed by the counts. Memory: a piece, and 32 bytes a picture.
+    `contents` is completed by the counts. Memory: a piece, and 32 bytes an image.
 
-    Raises DataError where a picture is in two pieces, or twice in one.
+    Raises DataError where an image is in two pieces, or twice in one.
     """
     (work / STATE).unlink(missing_ok=True)
     chosen = tables(contents.whole)
@@ -157,14 +157,14 @@ def _shapes(
     contents: Contents, sizes: _Sizes, numberings: Mapping[str, Numbering], pieces: Sequence[Path]
 ) -> tuple[dict[str, Any], Contents]:
     """The tensors of the store and its contents with what was counted."""
-    pictures = sum(sizes.rows["text_hashes"])
+    images = sum(sizes.rows["text_hashes"])
     width, real = contents.encoder.width, "<f2" if contents.half else "<f4"
     shapes: dict[str, Any] = {
         "keys": ("u1", [sum(sizes.rows["keys"])]),
-        "key_offsets": ("<i8", [pictures + 1]),
-        "text_hashes": ("<i8", [pictures]),
-        "index/hashes": ("<i8", [pictures]),
-        "index/places": ("<i4", [pictures]),
+        "key_offsets": ("<i8", [images + 1]),
+        "text_hashes": ("<i8", [images]),
+        "index/hashes": ("<i8", [images]),
+        "index/places": ("<i4", [images]),
     }
     for table in tables(contents.whole):
         count = numberings[table.name].count
@@ -174,16 +174,16 @@ def _shapes(
             f"{table.name}/text_offsets": ("<i8", [count + 1]),
             f"{table.name}/vectors": (real, [count, width]),
             table.ids: ("<i4", [occurrences]),
-            table.offsets: ("<i8", [pictures + 1]),
+            table.offsets: ("<i8", [images + 1]),
         }
         if table is TOKEN_TABLE:
             shapes |= {
                 f"{TOKENS}/numbers": ("<i4", [count]),
                 f"{WHOLE}/vectors": (real, [occurrences, width]),
-                POOLED: (real, [pictures, width]),
+                POOLED: (real, [images, width]),
             }
     units = {name: numberings[name].count for name in GRANULARITIES}
-    return shapes, contents.model_copy(update={"pictures": pictures, "units": units})
+    return shapes, contents.model_copy(update={"images": images, "units": units})
 
 
 def _new(
@@ -208,7 +208,7 @@ def _fill(
     draft: Draft, pieces: Sequence[Path], sizes: "_Sizes", numberings: Mapping[str, Numbering], copy_vectors: bool
 ) -> None:
     """Writes everything that the pieces hold."""
-    hashes, key_hashes = _write_pictures(draft, pieces, copy_vectors and draft.contents.whole)
+    hashes, key_hashes = _write_images(draft, pieces, copy_vectors and draft.contents.whole)
     for table in tables(draft.contents.whole):
         found = _new(pieces, table, sizes.units(table), numberings[table.name])
         _write_table(draft, table, found, copy_vectors)
@@ -220,23 +220,23 @@ def _fill(
     _check_keys(draft.tensors, key_hashes[order], order)
 
 
-def _write_pictures(draft: Draft, pieces: Sequence[Path], copy_vectors: bool) -> tuple[Array, Array]:
-    """Writes keys and, of stores, what they have of each picture; the hashes of all texts and of all keys."""
+def _write_images(draft: Draft, pieces: Sequence[Path], copy_vectors: bool) -> tuple[Array, Array]:
+    """Writes keys and, of stores, what they have of each image; the hashes of all texts and of all keys."""
     hashes, key_hashes = [], []
-    byte = picture = token = 0
+    byte = image = token = 0
     for piece in pieces:
         tensors = MappedTensors(piece)
         keys, offsets = np.asarray(tensors["keys"]), np.asarray(tensors["key_offsets"])
         draft.file.write("keys", byte, keys)
-        draft.file.write("key_offsets", picture, offsets + byte)
+        draft.file.write("key_offsets", image, offsets + byte)
         hashes.append(np.array(tensors["text_hashes"]))
         key_hashes.append(np.array([text_hash(key) for key in texts_of(keys, offsets)], np.int64))
         if copy_vectors:
-            draft.file.write(POOLED, picture, tensors[POOLED])
+            draft.file.write(POOLED, image, tensors[POOLED])
             draft.file.write(f"{WHOLE}/vectors", token, tensors[f"{WHOLE}/vectors"])
             token += len(tensors[f"{WHOLE}/vectors"])
         byte += len(keys)
-        picture += len(offsets) - 1
+        image += len(offsets) - 1
     return np.concatenate(hashes), np.concatenate(key_hashes)
 
 
@@ -244,11 +244,11 @@ def _write_table(
     draft: Draft, table: Table, found: Iterator[tuple[MappedTensors, Array, Array]], copy_vectors: bool
 ) -> None:
     name = table.name
-    picture = occurrence = row = byte = 0
+    image = occurrence = row = byte = 0
     for tensors, numbers, new in found:
         ids, offsets = np.asarray(tensors[table.ids]), np.asarray(tensors[table.offsets])
         draft.file.write(table.ids, occurrence, numbers[ids])
-        draft.file.write(table.offsets, picture, offsets + occurrence)
+        draft.file.write(table.offsets, image, offsets + occurrence)
         text_offsets = np.asarray(tensors[f"{name}/text_offsets"])
         lengths = np.diff(text_offsets)
         draft.file.write(f"{name}/text", byte, np.asarray(tensors[f"{name}/text"])[np.repeat(new, lengths)])
@@ -258,7 +258,7 @@ def _write_table(
             draft.file.write(f"{name}/numbers", row, np.asarray(tensors[f"{name}/numbers"])[new])
         if copy_vectors:
             draft.file.write(f"{name}/vectors", row, np.asarray(tensors[f"{name}/vectors"])[new])
-        picture += len(offsets) - 1
+        image += len(offsets) - 1
         occurrence += len(ids)
         row += int(new.sum())
         byte = int(ends[-1]) if len(ends) else byte

@@ -88,7 +88,7 @@ def read_corpus(texts: Iterable[str]) -> Corpus:
 
     Source: VQCT (Zhang et al., CVPR 2024), section 3.3, steps 1 and 2, and its public code.
     Differs from the paper: TextBlob's lexicon and rules tag and make singular, not NLTK's tagger and WordNet; words
-    that cannot be seen ("same", "kind") or speak of the picture itself ("photo") are left out; a noun that shades a
+    that cannot be seen ("same", "kind") or speak of the image itself ("photo") are left out; a noun that shades a
     colour or another noun ("orange shirt") is an adjective there.
     """
     adjectives: Counter[str] = Counter()

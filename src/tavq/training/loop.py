@@ -126,7 +126,7 @@ class Learner(Protocol):
         ...
 
     def sample(self) -> ndarray | None:
-        """A picture of what the model can do now, uint8 [y x 3]; None where there is nothing to see."""
+        """An image of what the model can do now, uint8 [y x 3]; None where there is nothing to see."""
         ...
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
@@ -335,9 +335,9 @@ class Loop:
         if self.rank:
             return
         with self._as_used(), torch.no_grad():
-            picture = self.learner.sample()
-        if picture is not None:
-            self.folder.save_sample(self.step, picture)
+            image = self.learner.sample()
+        if image is not None:
+            self.folder.save_sample(self.step, image)
 
     def _save_checkpoint(self, consumed: int) -> None:
         if self.rank:
@@ -352,7 +352,7 @@ class Loop:
 
     def _save_model(self) -> None:
         facts = {"step": self.step, "seed": self.config.seed, **self.learner.facts(), "processes": self.processes}
-        facts.pop("data_folder", None)  # a model is passed on; where its maker keeps pictures is not
+        facts.pop("data_folder", None)  # a model is passed on; where its maker keeps images is not
         with self._as_used():
             self.learner.save(self.folder.model, facts)
 

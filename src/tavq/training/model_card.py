@@ -27,8 +27,8 @@ def write(recipe: Recipe, sizes: Sequence[int], provenance: dict[str, Any], step
 | text encoder | {encoder} |
 | factor | {model.net.factor} pixels a side for one index |
 | parameters | {sum(provenance["parameters"].values()):,} |
-| data | {provenance["data"]}, {provenance["pictures"]:,} pictures, metadata {provenance["data_sha256"][:12]}… |
-| picture size | {recipe.data.size} px |
+| data | {provenance["data"]}, {provenance["images"]:,} images, metadata {provenance["data_sha256"][:12]}… |
+| image size | {recipe.data.size} px |
 | steps | {step:,} of batch {train.batch}, seed {train.seed}, {train.precision} |
 | made with | tavq {provenance["tavq"]}, torch {provenance["torch"]} on {provenance["device"]} |
 
@@ -59,8 +59,8 @@ def write_task(recipe: TaskRecipe, layout: Layout, provenance: dict[str, Any], s
 | tokens | {layout.height} x {layout.width} positions of {layout.parts}, {layout.vocabulary:,} in the vocabulary |
 | tokenizer | {provenance["tokenizer"][:12]}… (in the folder `tokenizer`) |{given}
 | parameters | {sum(provenance["parameters"].values()):,} |
-| data | {provenance["data"]}, {provenance["pictures"]:,} pictures, metadata {provenance["data_sha256"][:12]}… |
-| picture size | {provenance["size"]} px |
+| data | {provenance["data"]}, {provenance["images"]:,} images, metadata {provenance["data_sha256"][:12]}… |
+| image size | {provenance["size"]} px |
 | steps | {step:,} of batch {train.batch}, seed {train.seed}, {train.precision} |
 | made with | tavq {provenance["tavq"]}, torch {provenance["torch"]} on {provenance["device"]} |
 

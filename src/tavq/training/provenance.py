@@ -48,7 +48,7 @@ def describe(dataset: FolderDataset, text: TextSource | None, device: torch.devi
         "data": dataset.folder.resolve().name,
         "data_folder": str(dataset.folder.resolve()),
         "data_sha256": dataset.fingerprint,
-        "pictures": len(dataset),
+        "images": len(dataset),
         "text": _describe_text(text),
     }
 

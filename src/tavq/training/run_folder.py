@@ -112,9 +112,9 @@ class RunFolder:
         """What was logged so far, without alarms."""
         return [line for line in files.read_json_lines(self.log) if "alarm" not in line]
 
-    def save_sample(self, step: int, picture: UInt8[ndarray, "y x 3"]) -> None:
-        """A grid of pictures and their reconstructions."""
-        save_png(self.path / "samples" / f"{step:08d}.png", picture)
+    def save_sample(self, step: int, image: UInt8[ndarray, "y x 3"]) -> None:
+        """A grid of images and their reconstructions."""
+        save_png(self.path / "samples" / f"{step:08d}.png", image)
 
 
 def text_tensors(text: TextFeatures | None) -> dict[str, Tensor]:

@@ -58,9 +58,9 @@ def texts(counts: list[int], padded: int, ids: bool = True, pooled: bool = True)
     )
 
 
-def grids(pictures: int) -> dict[int, Quantized]:
-    codes = torch.randn(pictures, 3, 2, 3, generator=torch.Generator().manual_seed(2))
-    return {2: Quantized(codes, codes, torch.zeros(pictures, 2, 3, dtype=torch.long), {})}
+def grids(images: int) -> dict[int, Quantized]:
+    codes = torch.randn(images, 3, 2, 3, generator=torch.Generator().manual_seed(2))
+    return {2: Quantized(codes, codes, torch.zeros(images, 2, 3, dtype=torch.long), {})}
 
 
 @pytest.mark.parametrize(
@@ -199,12 +199,12 @@ def test_a_masked_word_is_out_of_sight() -> None:
     visual = aligner.tower(grids(2)[2].codes)
     first, second = (aligner.filler(found, masked, visual) for found in (inner, moved))
     assert torch.equal(first, second)
-    assert not torch.equal(first, aligner.filler(inner, masked, visual.flip(0)))  # but on the picture
+    assert not torch.equal(first, aligner.filler(inner, masked, visual.flip(0)))  # but on the image
     assert not torch.equal(inner.vectors, moved.vectors)
 
 
-def test_prediction_learns_the_words_of_a_picture() -> None:
-    """Each picture's codes tell its one word; after some steps the masked word is read off them."""
+def test_prediction_learns_the_words_of_a_image() -> None:
+    """Each image's codes tell its one word; after some steps the masked word is read off them."""
     torch.manual_seed(7)
     aligner = made(semantic=0, relation=0, masked=1.0, tokens=1)
     aligner.filler.table.copy_(torch.randn(6, 4))
@@ -242,8 +242,8 @@ def test_the_gradient_arrives_where_the_setting_says(path: str) -> None:
 # --- several processes ------------------------------------------------------------------------------------------
 
 
-def test_two_processes_tell_the_pictures_of_both_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each process gets the loss and the gradient of its pictures among the texts of all."""
+def test_two_processes_tell_the_images_of_both_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process gets the loss and the gradient of its images among the texts of all."""
     generator = torch.Generator().manual_seed(10)
     images, words = (torch.randn(4, 5, generator=generator) for _ in range(2))
     present = torch.tensor([True, False, True, True])

@@ -120,9 +120,9 @@ def test_all_units_are_taken_where_they_are_few() -> None:
     for samples in (3, 4):
         drawn = draw_units(units, samples)
         assert drawn.mask.sum(1).tolist() == [2, 3]
-        for picture in range(2):
-            own = drawn.vectors[picture][drawn.mask[picture]]
-            every = units.vectors[picture][units.mask[picture]]
+        for image in range(2):
+            own = drawn.vectors[image][drawn.mask[image]]
+            every = units.vectors[image][units.mask[image]]
             assert sorted(own.flatten().tolist()) == sorted(every.flatten().tolist())
 
 

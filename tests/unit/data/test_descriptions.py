@@ -1,4 +1,4 @@
-"""Descriptions: found by picture, the last text wins, nothing that is broken hides what is whole."""
+"""Descriptions: found by image, the last text wins, nothing that is broken hides what is whole."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def test_nothing_is_found_where_there_is_nothing(tmp_path: Path) -> None:
         assert found.find("a.png") is None
 
 
-def test_the_last_text_of_a_picture_wins(tmp_path: Path) -> None:
+def test_the_last_text_of_a_image_wins(tmp_path: Path) -> None:
     other = ONE | {"file_name": "b.png", "text": "B."}
     write(tmp_path, ONE, other, ONE | {"model": "n", "text": "Second."})
     with Descriptions(tmp_path) as found:

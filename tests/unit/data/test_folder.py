@@ -153,14 +153,14 @@ def test_splits(make: Make) -> None:
     folder = make(4, {1: {"split": "test"}, 3: {"split": "test"}})
     assert [record.file_name for record in FolderDataset(folder, "test")] == ["images/1.png", "images/3.png"]
     assert len(FolderDataset(folder)) == 4
-    with pytest.raises(UsageError, match=r"no pictures in the split 'val'; it has: train \(2\), test \(2\)\."):
+    with pytest.raises(UsageError, match=r"no images in the split 'val'; it has: train \(2\), test \(2\)\."):
         FolderDataset(folder, "val")
 
 
-def test_pictures_without_metadata_are_training_pictures(make: Make) -> None:
+def test_images_without_metadata_are_training_images(make: Make) -> None:
     folder = make(2)
     (folder / "metadata.jsonl").unlink()
-    (folder / "images" / "notes.txt").write_text("no picture")
+    (folder / "images" / "notes.txt").write_text("no image")
     (folder / ".thumbnails").mkdir()
     save_png(folder / ".thumbnails" / "0.png", np.zeros((2, 2, 3), np.uint8))
     save_png(folder / "A.PNG", np.zeros((2, 2, 3), np.uint8))
@@ -180,7 +180,7 @@ def test_names_that_no_line_could_hold_are_faults(tmp_path: Path) -> None:
     }
     assert faults.first == dataset.faults
     (tmp_path / "a.png").unlink()
-    with pytest.raises(DataError, match="has no usable picture; 4 faults"):
+    with pytest.raises(DataError, match="has no usable image; 4 faults"):
         FolderDataset(tmp_path)
 
 
@@ -188,7 +188,7 @@ def test_nothing_to_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="There is no folder"):
         FolderDataset(tmp_path / "gone")
     for use in (FolderDataset, check):
-        with pytest.raises(UsageError, match="holds no pictures"):
+        with pytest.raises(UsageError, match="holds no images"):
             use(tmp_path)
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "../x.png"}')
     with pytest.raises(DataError, match=r"no usable line; 1 faults, first: metadata.jsonl line 1"):
@@ -224,7 +224,7 @@ def test_check_names_every_fault(make: Make) -> None:
     assert str(folder) not in found["images/0.png"]
 
 
-def test_check_compares_boxes_and_segmentations_with_the_picture(make: Make) -> None:
+def test_check_compares_boxes_and_segmentations_with_the_image(make: Make) -> None:
     folder = make(
         5,
         {
@@ -238,8 +238,8 @@ def test_check_compares_boxes_and_segmentations_with_the_picture(make: Make) -> 
     save_png(folder / "right.png", np.zeros((16, 20), np.uint8))
     save_png(folder / "wrong.png", np.zeros((20, 16), np.uint8))
     assert check(folder) == [
-        Fault("images/1.png", "the box [10.0, 0.0, 11.0, 4.0] of 'dog' leaves the picture of 20 x 16 pixels"),
-        Fault("images/2.png", "the box [-1.0, 0.0, 4.0, 4.0] of 'cat' leaves the picture of 20 x 16 pixels"),
-        Fault("images/3.png", "segmentation has 16 x 20 pixels, the picture 20 x 16"),
+        Fault("images/1.png", "the box [10.0, 0.0, 11.0, 4.0] of 'dog' leaves the image of 20 x 16 pixels"),
+        Fault("images/2.png", "the box [-1.0, 0.0, 4.0, 4.0] of 'cat' leaves the image of 20 x 16 pixels"),
+        Fault("images/3.png", "segmentation has 16 x 20 pixels, the image 20 x 16"),
         Fault("images/4.png", "segmentation no such file or directory"),
     ]

@@ -1,4 +1,4 @@
-"""The loaders: order, resume, workers, processes, text and unreadable pictures."""
+"""The loaders: order, resume, workers, processes, text and unreadable images."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ SIXTEEN = DataConfig(size=16)
 
 
 class FakeText:
-    """Picture i has i % 3 words, one phrase and no sentence; picture 4 is unknown."""
+    """Image i has i % 3 words, one phrase and no sentence; image 4 is unknown."""
 
     width = 2
 
@@ -62,13 +62,13 @@ def same(first: list[Batch], second: list[Batch]) -> bool:
 
 
 def numbers(batches: list[Batch]) -> list[int]:
-    """Which picture each image is, told by its pixels and by its key."""
+    """Which image each image is, told by its pixels and by its key."""
     seen = [int(to_uint8(image)[0, 0, 0]) for batch in batches for image in batch.images]
     assert seen == [int(Path(key).stem) for batch in batches for key in batch.keys]
     return seen
 
 
-def test_each_epoch_holds_every_picture_once_in_its_own_order(make: Make) -> None:
+def test_each_epoch_holds_every_image_once_in_its_own_order(make: Make) -> None:
     seen = numbers(take(7, make(7)))  # 21 samples: three epochs, batches across the borders
     epochs = [seen[:7], seen[7:14], seen[14:]]
     assert [sorted(epoch) for epoch in epochs] == [list(range(7))] * 3
@@ -127,7 +127,7 @@ def test_processes_share_one_stream(make: Make) -> None:
         assert torch.equal(batch.images, torch.cat([left.images, right.images]))
 
 
-def test_augmentation_belongs_to_the_epoch_and_the_picture(make: Make) -> None:
+def test_augmentation_belongs_to_the_epoch_and_the_image(make: Make) -> None:
     folder = make(5)
     views: dict[int, list[tuple[int, ...]]] = {}
     for number, image in zip(
@@ -135,7 +135,7 @@ def test_augmentation_belongs_to_the_epoch_and_the_picture(make: Make) -> None:
     ):
         views.setdefault(number, []).append(tuple(to_uint8(image)[1, 0].tolist()))
     assert all(len(set(seen)) > 3 for seen in views.values())  # 5 places times 2 sides, over 40 epochs
-    assert len({tuple(seen) for seen in views.values()}) == 5  # and no picture copies another's draws
+    assert len({tuple(seen) for seen in views.values()}) == 5  # and no image copies another's draws
 
 
 def test_no_global_random_number_is_drawn(make: Make) -> None:
@@ -147,7 +147,7 @@ def test_no_global_random_number_is_drawn(make: Make) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_unreadable_picture_gives_its_place_to_the_next_of_the_epoch(make: Make, workers: int) -> None:
+def test_an_unreadable_image_gives_its_place_to_the_next_of_the_epoch(make: Make, workers: int) -> None:
     folder = make(6)
     order = numbers(take(6, folder, batch=1))
     (folder / f"images/{order[2]}.png").write_bytes(b"broken")
@@ -158,7 +158,7 @@ def test_an_unreadable_picture_gives_its_place_to_the_next_of_the_epoch(make: Ma
     list(islice(loader, 12))
     loader.close()
     assert [fault.where for fault in loader.faults] == [f"images/{order[2]}.png", f"images/{order[5]}.png"]
-    assert "not a picture" in loader.faults[0].reason
+    assert "not an image" in loader.faults[0].reason
     assert loader.faults[1].reason == "no such file or directory"
 
 
@@ -167,18 +167,18 @@ def test_more_faults_than_the_budget_stop_the_work(make: Make) -> None:
     for number in range(3):
         (folder / f"images/{number}.png").write_bytes(b"broken")
     assert len(take(6, folder, DataConfig(size=16, fault_budget=3))) == 6
-    with pytest.raises(DataError, match=r"3 of 6 pictures .*fault_budget is 2.*images/\d.png: it is not a picture"):
+    with pytest.raises(DataError, match=r"3 of 6 images .*fault_budget is 2.*images/\d.png: it is not an image"):
         take(6, folder, DataConfig(size=16, fault_budget=2))
 
 
 @pytest.mark.parametrize("count", [1, 6])
-def test_no_readable_picture_at_all(make: Make, count: int) -> None:
+def test_no_readable_image_at_all(make: Make, count: int) -> None:
     folder = make(count)
     for number in range(count):
         (folder / f"images/{number}.png").unlink()
-    with pytest.raises(DataError, match=f"{count} of {count} pictures"):
+    with pytest.raises(DataError, match=f"{count} of {count} images"):
         take(1, folder)
-    with pytest.raises(DataError, match=f"{count} of {count} pictures"):
+    with pytest.raises(DataError, match=f"{count} of {count} images"):
         list(EvaluationLoader(FolderDataset(folder), SIXTEEN, batch=2))
 
 
@@ -210,7 +210,7 @@ def test_text_of_another_data_set_is_refused(make: Make) -> None:
         def __contains__(self, key: str) -> bool:
             return False
 
-    with pytest.raises(UsageError, match=r"knows none of the 3 pictures .*'images/0.png'"):
+    with pytest.raises(UsageError, match=r"knows none of the 3 images .*'images/0.png'"):
         TrainingLoader(FolderDataset(make(3)), SIXTEEN, batch=2, seed=0, text=Foreign())
 
 
@@ -233,13 +233,13 @@ def test_processes_share_the_batches_of_an_evaluation(make: Make) -> None:
             [batch.keys for batch in EvaluationLoader(dataset, SIXTEEN, 3, None, None, rank, world)]
             for rank in range(world)
         ]
-        assert sorted(keys for part in parts for keys in part) == sorted(alone)  # no picture twice, none left out
+        assert sorted(keys for part in parts for keys in part) == sorted(alone)  # no image twice, none left out
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
     some = [batch.keys for rank in (0, 1) for batch in EvaluationLoader(dataset, SIXTEEN, 3, None, 4, rank, 2)]
     assert some == [*alone[:1], alone[1][:1]]
 
 
-def test_evaluation_leaves_unreadable_pictures_out(make: Make) -> None:
+def test_evaluation_leaves_unreadable_images_out(make: Make) -> None:
     folder = make(5)
     for number in (0, 2, 3):
         (folder / f"images/{number}.png").write_bytes(b"broken")
@@ -253,6 +253,6 @@ def test_a_worker_that_is_killed_is_explained(make: Make, monkeypatch: pytest.Mo
     def die(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr("tavq.data.loader.load_picture", die)
-    with pytest.raises(DataError, match="process that reads pictures ended"):
+    monkeypatch.setattr("tavq.data.loader.load_image", die)
+    with pytest.raises(DataError, match="process that reads images ended"):
         take(1, make(5), DataConfig(size=16, workers=1))

@@ -1,4 +1,4 @@
-"""The colours of segmentation maps, and maps in the place of pictures."""
+"""The colours of segmentation maps, and maps in the place of images."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from tavq.data.loader import DataConfig, EvaluationLoader, TrainingLoader
 from tavq.data.palette import coloured, colours, stored_colours
 from tavq.data.transforms import prepare, to_uint8
 
-MAPS = DataConfig(size=16, pictures="segmentation", flip=0)
+MAPS = DataConfig(size=16, images="segmentation", flip=0)
 
 
 class _Recipe(Config):
@@ -88,21 +88,21 @@ def test_a_data_sets_own_colours_by_hand() -> None:
 )
 def test_colours_that_are_refused(own: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        build(_Recipe, {"data": {"pictures": "segmentation", "colours": own}}, "test")
+        build(_Recipe, {"data": {"images": "segmentation", "colours": own}}, "test")
     with pytest.raises(UsageError):
         stored_colours({"colours": own}, "config.json")
 
 
 def test_colours_are_of_maps_alone() -> None:
-    with pytest.raises(UsageError, match=r"data\.colours colour segmentation maps; set data\.pictures to segmentation"):
+    with pytest.raises(UsageError, match=r"data\.colours colour segmentation maps; set data\.images to segmentation"):
         build(DataConfig, {"colours": OWN}, "test")
     plain = DataConfig(size=32, flip=0)
-    assert plain.of_maps(OWN) == DataConfig(size=32, flip=0, pictures="segmentation", colours=OWN)
-    assert plain.of_maps(OWN).of_maps(None) == DataConfig(size=32, flip=0, pictures="segmentation")
+    assert plain.of_maps(OWN) == DataConfig(size=32, flip=0, images="segmentation", colours=OWN)
+    assert plain.of_maps(OWN).of_maps(None) == DataConfig(size=32, flip=0, images="segmentation")
 
 
 def test_what_a_model_folder_keeps_is_what_a_recipe_gave() -> None:
-    kept = json.loads(json.dumps(DataConfig(pictures="segmentation", colours=OWN).model_dump(mode="json")))
+    kept = json.loads(json.dumps(DataConfig(images="segmentation", colours=OWN).model_dump(mode="json")))
     assert stored_colours(kept, "config.json") == OWN
     assert stored_colours({"colours": None}, "config.json") is None
     assert stored_colours({}, "config.json") is None  # of a folder from before there were any
@@ -110,7 +110,7 @@ def test_what_a_model_folder_keeps_is_what_a_recipe_gave() -> None:
 
 @pytest.fixture
 def mapped(make: Callable[..., Path]) -> Path:
-    """Seven pictures of 20 x 16 pixels; of the odd ones the right half is class 1 on a ground of 0, of others 2."""
+    """Seven images of 20 x 16 pixels; of the odd ones the right half is class 1 on a ground of 0, of others 2."""
     folder = make(7, {number: {"segmentation": f"segmentation/{number}.png"} for number in range(7)})
     for number in range(7):
         classes = np.zeros((16, 20), np.uint8)
@@ -124,7 +124,7 @@ def images(folder: Path, config: DataConfig = MAPS) -> tuple[torch.Tensor, list[
     return torch.cat([batch.images for batch in loader]), loader.faults
 
 
-def test_maps_are_read_in_the_place_of_pictures(mapped: Path) -> None:
+def test_maps_are_read_in_the_place_of_images(mapped: Path) -> None:
     found, faults = images(mapped)
     assert faults == []
     expected = np.zeros((7, 3, 16, 16), np.uint8)
@@ -146,7 +146,7 @@ def test_training_crops_and_mirrors_maps(mapped: Path) -> None:
     assert 0 < int(left.sum()) < 40
 
 
-def test_what_is_wrong_with_a_map_is_a_fault_of_its_picture(mapped: Path, make: Callable[..., Path]) -> None:
+def test_what_is_wrong_with_a_map_is_a_fault_of_its_image(mapped: Path, make: Callable[..., Path]) -> None:
     names = {number: {"segmentation": f"segmentation/{number}.png"} for number in range(7) if number != 2}
     make(7, names)
     Image.new("L", (5, 4)).save(mapped / "segmentation/0.png")
@@ -158,10 +158,10 @@ def test_what_is_wrong_with_a_map_is_a_fault_of_its_picture(mapped: Path, make: 
     assert len(found) == 1
     said = {fault.where: fault.reason for fault in faults}
     assert sorted(said) == [f"images/{number}.png" for number in range(6)]
-    assert said["images/0.png"] == "its segmentation has 5 x 4 pixels, the picture 20 x 16"
+    assert said["images/0.png"] == "its segmentation has 5 x 4 pixels, the image 20 x 16"
     assert said["images/1.png"].startswith("its segmentation: it holds colours (RGB)")
     assert said["images/2.png"] == "it has no segmentation"
-    assert said["images/3.png"].startswith("its segmentation: it is not a picture")
+    assert said["images/3.png"].startswith("its segmentation: it is not an image")
     assert said["images/4.png"] == "its segmentation: no such file or directory"
 
 
@@ -178,5 +178,5 @@ def test_maps_are_read_in_their_own_colours_and_a_class_without_one_is_a_fault(m
 
 
 def test_a_data_set_without_maps(make: Callable[..., Path]) -> None:
-    with pytest.raises(DataError, match=r"7 of 7 pictures in .* cannot be read; .* it has no segmentation"):
+    with pytest.raises(DataError, match=r"7 of 7 images in .* cannot be read; .* it has no segmentation"):
         images(make(7))

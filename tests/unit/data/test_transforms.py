@@ -1,4 +1,4 @@
-"""Crops, mirrors and the range of values, on pictures small enough to see what must come out."""
+"""Crops, mirrors and the range of values, on images small enough to see what must come out."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from tavq.data.transforms import Augment, prepare, to_float, to_uint8
 
 
 def columns(height: int, width: int) -> np.ndarray:
-    """A picture in which the red of each pixel is its column and the green its row."""
+    """An image in which the red of each pixel is its column and the green its row."""
     rows, across = np.mgrid[:height, :width]
     return np.stack([across, rows, 0 * rows], -1).astype(np.uint8)
 
@@ -31,20 +31,20 @@ def test_resize_averages_when_it_shrinks() -> None:
 
 def test_resize_is_the_bicubic_filter_widened_by_what_it_shrinks() -> None:
     """Keys' filter with a = -1/2 at every source pixel, once along rows and once along columns, to one byte's step."""
-    picture = np.random.default_rng(3).integers(0, 256, (50, 50, 3), np.uint8)
+    image = np.random.default_rng(3).integers(0, 256, (50, 50, 3), np.uint8)
     scale = 50 / 16
     places = np.abs((np.arange(50) + 0.5)[None] - (np.arange(16) + 0.5)[:, None] * scale) / scale
     near, far = 1.5 * places**3 - 2.5 * places**2 + 1, -0.5 * places**3 + 2.5 * places**2 - 4 * places + 2
     weights = np.where(places < 1, near, np.where(places < 2, far, 0))
     weights /= weights.sum(axis=1, keepdims=True)
-    expected = np.einsum("iy,yxc,jx->cij", weights, picture.astype(float), weights).clip(0, 255)
-    assert np.abs(prepare(picture, 16).numpy() - expected).max() < 1.5
+    expected = np.einsum("iy,yxc,jx->cij", weights, image.astype(float), weights).clip(0, 255)
+    assert np.abs(prepare(image, 16).numpy() - expected).max() < 1.5
 
 
 def test_training_moves_the_crop_over_every_place_and_mirrors_half() -> None:
-    picture = columns(16, 20)
+    image = columns(16, 20)
     rng = np.random.default_rng(0)
-    first_columns = [prepare(picture, 16, rng, Augment(flip=0.5))[0, 0] for _ in range(400)]
+    first_columns = [prepare(image, 16, rng, Augment(flip=0.5))[0, 0] for _ in range(400)]
     mirrored = sum(int(row[0] > row[-1]) for row in first_columns)
     starts = {int(row.min()) for row in first_columns}
     assert starts == {0, 1, 2, 3, 4}
@@ -52,30 +52,30 @@ def test_training_moves_the_crop_over_every_place_and_mirrors_half() -> None:
 
 
 def test_flip_is_a_chance() -> None:
-    picture = columns(16, 16)
+    image = columns(16, 16)
     rng = np.random.default_rng(0)
-    assert all(prepare(picture, 16, rng, Augment(flip=0))[0, 0, 0] == 0 for _ in range(20))
-    assert all(prepare(picture, 16, rng, Augment(flip=1))[0, 0, 0] == 15 for _ in range(20))
+    assert all(prepare(image, 16, rng, Augment(flip=0))[0, 0, 0] == 0 for _ in range(20))
+    assert all(prepare(image, 16, rng, Augment(flip=1))[0, 0, 0] == 15 for _ in range(20))
 
 
 def test_crop_scale_bounds_the_share_of_the_square() -> None:
-    picture = columns(100, 100)
+    image = columns(100, 100)
     rng = np.random.default_rng(0)
     spans = []
     for _ in range(200):
-        red = prepare(picture, 16, rng, Augment(flip=0, crop_scale=0.25))[0, 0].float()
+        red = prepare(image, 16, rng, Augment(flip=0, crop_scale=0.25))[0, 0].float()
         spans.append(float(red.max() - red.min()) * 16 / 15)  # columns between the outer pixel centres
     assert 45 < min(spans) < 60  # a quarter of the area is half of the side
     assert 90 < max(spans) <= 102
 
 
 def test_one_generator_state_one_result() -> None:
-    picture = columns(40, 30)
-    first, second = (prepare(picture, 16, np.random.default_rng(7), Augment(crop_scale=0.5)) for _ in range(2))
+    image = columns(40, 30)
+    first, second = (prepare(image, 16, np.random.default_rng(7), Augment(crop_scale=0.5)) for _ in range(2))
     assert torch.equal(first, second)
 
 
-def test_the_smallest_picture_fills_the_square() -> None:
+def test_the_smallest_image_fills_the_square() -> None:
     assert prepare(np.full((1, 1, 3), 9, np.uint8), 16).unique().tolist() == [9]
 
 

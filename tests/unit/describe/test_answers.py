@@ -29,7 +29,7 @@ def attempts(*answers: Answer) -> tuple[list[Ask], Outcome | None]:
         "Sorry, I can't do that.",
         "I apologize, but there is no image.",
         "I'm unable to view images.",
-        "Unfortunately, I cannot see the picture.",
+        "Unfortunately, I cannot see the image.",
         "I can't provide a description of this person.",
         "As an AI language model, I have no eyes.",
     ],

@@ -1,4 +1,4 @@
-"""A real server that fails in every way: each picture still gets its own true text, once, or a reason."""
+"""A real server that fails in every way: each image still gets its own true text, once, or a reason."""
 
 import json
 import threading
@@ -23,7 +23,7 @@ QUICK = Patience(attempts=5, attempts_before=5, first=0.002, longest=0.01)
 
 
 def ask(folder: Path, url: str, names: list[str] | None = None, **changes: Any) -> dict[str, Outcome]:
-    """The outcomes by picture, and that there is one of each."""
+    """The outcomes by image, and that there is one of each."""
     settings = EndpointSettings(url, "m", "Look.", tokens=50, longest_side=64, timeout=5, patience=QUICK)
     outcomes: list[Outcome] = []
     pending = iter(names if names is not None else sorted(path.name for path in folder.iterdir()))
@@ -37,14 +37,14 @@ def ask(folder: Path, url: str, names: list[str] | None = None, **changes: Any) 
 
 
 def texts(count: int) -> dict[str, str]:
-    return {f"{n:02}.png": f"The mean colour is {5 * n}, {5 * n}, {5 * n}. The picture is small." for n in range(count)}
+    return {f"{n:02}.png": f"The mean colour is {5 * n}, {5 * n}, {5 * n}. The image is small." for n in range(count)}
 
 
 def got(outcomes: dict[str, Outcome]) -> dict[str, str | None]:
     return {name: outcome.text for name, outcome in sorted(outcomes.items())}
 
 
-def test_each_picture_gets_its_own_text(draw: Draw) -> None:
+def test_each_image_gets_its_own_text(draw: Draw) -> None:
     with serving() as (url, server):
         assert got(ask(draw(12), url, concurrency=4)) == texts(12)
     assert server.most <= 4
@@ -53,7 +53,7 @@ def test_each_picture_gets_its_own_text(draw: Draw) -> None:
     assert body["messages"][0]["content"][1] == {"type": "text", "text": "Look."}
 
 
-def test_large_pictures_are_sent_smaller_and_small_ones_as_they_are(tmp_path: Path, draw: Draw) -> None:
+def test_large_images_are_sent_smaller_and_small_ones_as_they_are(tmp_path: Path, draw: Draw) -> None:
     import numpy as np
 
     from tavq.data.images import save_png
@@ -62,7 +62,7 @@ def test_large_pictures_are_sent_smaller_and_small_ones_as_they_are(tmp_path: Pa
     save_png(folder / "large.png", np.full((100, 300, 3), 200, np.uint8))
     with serving() as (url, server):
         ask(folder, url)
-    assert sorted(request.picture.size for request in server.requests) == [(16, 12), (64, 21)]
+    assert sorted(request.image.size for request in server.requests) == [(16, 12), (64, 21)]
 
 
 FAILURES = {
@@ -86,13 +86,13 @@ FAILURES = {
 
 
 def failure_of(request: Request) -> Reply | None:
-    """Every second picture has a kind of failure of its own."""
-    number = request.picture.getpixel((0, 0))[0] // 5  # type: ignore[index]
+    """Every second image has a kind of failure of its own."""
+    number = request.image.getpixel((0, 0))[0] // 5  # type: ignore[index]
     return list(FAILURES.values())[number // 2] if number % 2 else None
 
 
 def test_what_passes_is_tried_again(draw: Draw) -> None:
-    """The first two requests of each picture fail, of each in another way."""
+    """The first two requests of each image fail, of each in another way."""
     count = 2 * len(FAILURES)
 
     def answer(request: Request) -> Reply:
@@ -103,7 +103,7 @@ def test_what_passes_is_tried_again(draw: Draw) -> None:
     assert len(server.requests) == count + 2 * len(FAILURES)
 
 
-def test_a_picture_that_always_fails_is_a_fault_where_others_succeed(draw: Draw) -> None:
+def test_a_image_that_always_fails_is_a_fault_where_others_succeed(draw: Draw) -> None:
     count = 2 * len(FAILURES)
     with serving(lambda request: failure_of(request) or truth(request)) as (url, _):
         twice = replace(QUICK, attempts=2, attempts_before=2)
@@ -119,7 +119,7 @@ def test_a_picture_that_always_fails_is_a_fault_where_others_succeed(draw: Draw)
 def test_a_server_that_fails_on_all_stops_the_work_and_faults_nobody(draw: Draw, concurrency: int) -> None:
     for failing in (FAILURES["503"], FAILURES["cut"]):
         with serving(lambda request, failing=failing: failing) as (url, server):
-            with pytest.raises(EndpointError, match=r"answered none of the last 3 pictures"):
+            with pytest.raises(EndpointError, match=r"answered none of the last 3 images"):
                 ask(draw(20), url, concurrency=concurrency)
             assert ask.outcomes == []  # type: ignore[attr-defined]
             assert len(server.requests) <= 5 * (3 + concurrency)
@@ -127,14 +127,14 @@ def test_a_server_that_fails_on_all_stops_the_work_and_faults_nobody(draw: Draw,
 
 def test_an_outage_in_the_middle_stops_the_work_and_faults_nobody(draw: Draw) -> None:
     with serving(lambda request: truth(request) if request.number < 6 else FAILURES["503"]) as (url, _):
-        with pytest.raises(EndpointError, match="answered none of the last 5 pictures"):
+        with pytest.raises(EndpointError, match="answered none of the last 5 images"):
             ask(draw(30), url, concurrency=2)
         assert sorted(outcome.text or "" for outcome in ask.outcomes) == sorted(texts(6).values())  # type: ignore[attr-defined]
 
 
-def test_an_outage_at_the_end_leaves_its_pictures(draw: Draw) -> None:
+def test_an_outage_at_the_end_leaves_its_images(draw: Draw) -> None:
     with serving(lambda request: truth(request) if request.number < 3 else FAILURES["503"]) as (url, _):
-        with pytest.raises(EndpointError, match=r"last 1 pictures, '03.png' for example: .*503 loading \(5 times\)"):
+        with pytest.raises(EndpointError, match=r"last 1 images, '03.png' for example: .*503 loading \(5 times\)"):
             ask(draw(4), url, concurrency=1)
         assert len(ask.outcomes) == 3  # type: ignore[attr-defined]
 
@@ -143,7 +143,7 @@ def test_an_outage_at_the_end_leaves_its_pictures(draw: Draw) -> None:
     ("status", "reason"),
     [(401, "refuses the key"), (403, "refuses the key"), (404, "does not know this address or model"), (405, "addr")],
 )
-def test_what_no_picture_can_change_stops_at_once(draw: Draw, status: int, reason: str) -> None:
+def test_what_no_image_can_change_stops_at_once(draw: Draw, status: int, reason: str) -> None:
     reply = Reply(status, b'{"error": {"message": "The model `m` does not exist."}}')
     with serving(lambda request: reply) as (url, server):
         with pytest.raises(EndpointError, match=rf"{status} at .*{reason}.*`m` does not exist"):
@@ -154,15 +154,15 @@ def test_what_no_picture_can_change_stops_at_once(draw: Draw, status: int, reaso
 def test_nobody_there(draw: Draw) -> None:
     with serving() as (url, _):
         pass
-    with pytest.raises(EndpointError, match="answered none of the last 3 pictures"):
+    with pytest.raises(EndpointError, match="answered none of the last 3 images"):
         ask(draw(9), url)
 
 
-def test_a_refused_picture_is_a_fault_and_the_work_goes_on(draw: Draw) -> None:
+def test_a_refused_image_is_a_fault_and_the_work_goes_on(draw: Draw) -> None:
     refusal = Reply(400, b'{"detail": "too many pixels"}')
 
     def answer(request: Request) -> Reply:
-        return refusal if request.picture.getpixel((0, 0)) in ((10,) * 3, (0,) * 3) else truth(request)
+        return refusal if request.image.getpixel((0, 0)) in ((10,) * 3, (0,) * 3) else truth(request)
 
     with serving(answer) as (url, server):
         found = ask(draw(5), url, concurrency=1)
@@ -171,23 +171,23 @@ def test_a_refused_picture_is_a_fault_and_the_work_goes_on(draw: Draw) -> None:
     assert len(server.requests) == 5
 
 
-def test_a_server_that_refuses_every_picture_stops_the_work(draw: Draw) -> None:
+def test_a_server_that_refuses_every_image_stops_the_work(draw: Draw) -> None:
     with serving(lambda request: Reply(400, b'{"message": "m is not multimodal"}')) as (url, server):
         with pytest.raises(EndpointError, match="m is not multimodal"):
             ask(draw(20), url, concurrency=1)
         assert len(server.requests) == 3
         assert ask.outcomes == []  # type: ignore[attr-defined]
-        found = ask(draw(20), url, ["05.png"])  # too few to tell: what the server said is the picture's
+        found = ask(draw(20), url, ["05.png"])  # too few to tell: what the server said is the image's
         assert found["05.png"].fault == "the server refused it: 400 m is not multimodal"
 
 
-def test_unreadable_pictures_are_listed_and_not_sent(draw: Draw) -> None:
+def test_unreadable_images_are_listed_and_not_sent(draw: Draw) -> None:
     folder = draw(2)
-    (folder / "00.png").write_bytes(b"no picture")
+    (folder / "00.png").write_bytes(b"no image")
     with serving() as (url, server):
         found = ask(folder, url, ["00.png", "01.png", "gone.png", "../x.png"])
     assert len(server.requests) == 1
-    assert "not a picture" in (found["00.png"].fault or "")
+    assert "not an image" in (found["00.png"].fault or "")
     assert found["gone.png"].fault == "no such file or directory"
     assert "leads outside" in (found["../x.png"].fault or "")
 

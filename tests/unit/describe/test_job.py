@@ -1,4 +1,4 @@
-"""Which pictures a run describes, what it writes, and what the next run makes of it."""
+"""Which images a run describes, what it writes, and what the next run makes of it."""
 
 import json
 import time
@@ -19,7 +19,7 @@ Draw = Callable[[int], Path]
 
 
 class Scripted(Describer):
-    """Says of each picture what the script says, or else its name."""
+    """Says of each image what the script says, or else its name."""
 
     note = "noted"
 
@@ -54,7 +54,7 @@ def names(count: int) -> list[str]:
     return [f"{number:02}.png" for number in range(count)]
 
 
-def test_each_picture_has_a_line_of_its_own(draw: Draw) -> None:
+def test_each_image_has_a_line_of_its_own(draw: Draw) -> None:
     run, _ = work(draw(3))
     assert lines(draw(3)) == [
         {"file_name": name, "model": "m", "prompt": "p", "text": f"Text of {name}."} for name in names(3)
@@ -119,7 +119,7 @@ def test_a_cut_last_line_is_dropped_and_done_again(draw: Draw) -> None:
         assert lines(folder) == expected
 
 
-def test_pictures_with_a_long_text_of_their_own_are_left(draw: Draw) -> None:
+def test_images_with_a_long_text_of_their_own_are_left(draw: Draw) -> None:
     folder = draw(4)
     records: list[dict[str, Any]] = [{"file_name": name} for name in names(4)]
     records[1]["long_text"] = "Its own."
@@ -140,7 +140,7 @@ def test_a_name_that_could_not_be_read_back_is_a_fault_and_not_described(draw: D
     assert [fault.where for fault in run.faults.first] == [r"'new\nline.png'"]
 
 
-def test_a_limit_is_of_pictures_to_do(draw: Draw) -> None:
+def test_a_limit_is_of_images_to_do(draw: Draw) -> None:
     run, describer = work(draw(5), limit=2)
     assert (describer.seen, run.summary.left) == (names(5)[:2], 3)
     run, describer = work(draw(5), limit=2)
@@ -194,7 +194,7 @@ def test_looking_up_what_is_done_can_be_stopped(draw: Draw) -> None:
         run.stopping = True
 
     assert run.work(Scripted, stop).stopped == "Stopped by a signal"
-    assert shown == ["1,000 pictures looked up"]
+    assert shown == ["1,000 images looked up"]
 
 
 def test_progress_has_rate_and_time_left(draw: Draw) -> None:
@@ -220,6 +220,6 @@ def test_a_wrong_split_and_folder(draw: Draw, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="There is no folder"):
         work(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="holds no pictures"):
+    with pytest.raises(UsageError, match="holds no images"):
         work(tmp_path / "empty")
     assert [*(tmp_path / "empty").iterdir()] == []

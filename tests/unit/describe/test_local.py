@@ -1,4 +1,4 @@
-"""A real model of random weights in this process: what it says depends on the picture, not on its company."""
+"""A real model of random weights in this process: what it says depends on the image, not on its company."""
 
 import json
 import re
@@ -62,7 +62,7 @@ def run(describer: LocalModel, names: Sequence[str]) -> dict[str, Outcome]:
     return {outcome.file_name: outcome for outcome in outcomes}
 
 
-def test_pictures_are_described_whatever_their_company(folder: Path, draw: Draw) -> None:
+def test_images_are_described_whatever_their_company(folder: Path, draw: Draw) -> None:
     data = draw(7)
     names = [f"{number:02}.png" for number in range(7)]
     model = load_model(str(folder))
@@ -75,30 +75,30 @@ def test_texts_are_what_the_model_itself_says(folder: Path, draw: Draw) -> None:
     """Token by token, by the model's own forward pass: no cache, no batch, no padding."""
     data = draw(3)
     model, processor = load_model(str(folder))
-    picture = Image.open(data / "02.png").convert("RGB")
-    inputs = processor(images=[picture], text=[question(processor, "Look .")], return_tensors="pt")
+    image = Image.open(data / "02.png").convert("RGB")
+    inputs = processor(images=[image], text=[question(processor, "Look .")], return_tensors="pt")
     ids, start = inputs["input_ids"], inputs["input_ids"].shape[1]
     with torch.no_grad():
         while ids.shape[1] < start + 24 and ids[0, -1] != 2:
             logits = model(input_ids=ids, pixel_values=inputs["pixel_values"]).logits
             ids = torch.cat([ids, logits[:, -1:].argmax(-1)], 1)
     expected = processor.tokenizer.decode(ids[0, start:], skip_special_tokens=True)
-    (answer,) = describer((model, processor), data)._answers([picture], Ask(24), lambda: False)
+    (answer,) = describer((model, processor), data)._answers([image], Ask(24), lambda: False)
     assert answer == Answer(expected, whole=bool(ids[0, -1] == 2))
 
 
 def test_a_seed_gives_one_answer_and_seeds_differ(folder: Path, draw: Draw) -> None:
     describe = describer(load_model(str(folder)), draw(1))
-    picture = Image.new("RGB", (20, 20))
-    first, again, other = (describe._answers([picture], Ask(20, seed), lambda: False) for seed in (1, 1, 2))
+    image = Image.new("RGB", (20, 20))
+    first, again, other = (describe._answers([image], Ask(20, seed), lambda: False) for seed in (1, 1, 2))
     assert first == again != other
 
 
-def test_broken_pictures_are_listed_and_the_rest_described(folder: Path, draw: Draw) -> None:
+def test_broken_images_are_listed_and_the_rest_described(folder: Path, draw: Draw) -> None:
     data = draw(4)
-    (data / "01.png").write_bytes(b"no picture")
+    (data / "01.png").write_bytes(b"no image")
     found = run(describer(load_model(str(folder)), data), ["00.png", "01.png", "gone.png", "02.png", "03.png"])
-    assert "not a picture" in (found["01.png"].fault or "")
+    assert "not an image" in (found["01.png"].fault or "")
     assert found["gone.png"].fault == "no such file or directory"
     assert sum(found[name].text is not None for name in ("00.png", "02.png", "03.png")) >= 2
 
@@ -119,7 +119,7 @@ def test_stopping_ends_within_a_token(folder: Path, draw: Draw) -> None:
     assert len(asked) < 20
 
 
-def test_a_picture_that_the_processor_refuses_is_a_fault_of_its_own(folder: Path, draw: Draw) -> None:
+def test_a_image_that_the_processor_refuses_is_a_fault_of_its_own(folder: Path, draw: Draw) -> None:
     model, processor = load_model(str(folder))
     refused = Image.open(draw(3) / "01.png").getpixel((0, 0))
 
@@ -133,7 +133,7 @@ def test_a_picture_that_the_processor_refuses_is_a_fault_of_its_own(folder: Path
             return processor(images=images, **others)
 
     found = run(describer((model, Fussy()), draw(3)), ["00.png", "01.png", "02.png"])
-    assert found["01.png"].fault == "the model does not take the picture (too grey)"
+    assert found["01.png"].fault == "the model does not take the image (too grey)"
     assert found["00.png"].text is not None or "empty" in (found["00.png"].fault or "")
 
 

@@ -18,7 +18,7 @@ from tavq.data.loader import DataConfig, EvaluationLoader
 from tavq.evaluation.generation import mixed, untrained
 from tavq.evaluation.task import evaluate_task
 from tavq.interfaces import Aligner, Loss, Losses, TextFeatures
-from tavq.metrics.distances import PictureSet, set_distances
+from tavq.metrics.distances import ImageSet, set_distances
 from tavq.metrics.inpainting import hidden_distance, hidden_psnr, hidden_ssim
 from tavq.nets.features.extractors import FeatureNetwork, ScenesNetwork
 from tavq.tasks.base import Codes, Layout, Prompt, Sampling, Task
@@ -34,7 +34,7 @@ DIFFUSION = {"name": "diffusion", "layers": 1, "heads": 2, "width": 16, "steps":
 
 
 class Small(FeatureNetwork):
-    """Mean colours of a picture's quarters; distances by its pixels."""
+    """Mean colours of an image's quarters; distances by its pixels."""
 
     name, width, sha256 = "small", 12, "0" * 64
 
@@ -94,8 +94,8 @@ def model(tokenizer: Tokenizer) -> Callable[..., TaskModel]:
 
 
 @pytest.fixture
-def test_split(shared_pictures: Path) -> FolderDataset:
-    return FolderDataset(shared_pictures, "test")
+def test_split(shared_images: Path) -> FolderDataset:
+    return FolderDataset(shared_images, "test")
 
 
 def images(dataset: FolderDataset) -> Tensor:
@@ -112,9 +112,9 @@ def decoded(tokenizer: Tokenizer, rows: Tensor) -> Tensor:
 
 
 def distance(one: Tensor, other: Tensor) -> float:
-    sets = [PictureSet(Small()), PictureSet(Small())]
-    for pictures, found in zip(sets, (one, other), strict=True):
-        pictures.update(found, [str(place) for place in range(len(found))])
+    sets = [ImageSet(Small()), ImageSet(Small())]
+    for image_set, found in zip(sets, (one, other), strict=True):
+        image_set.update(found, [str(place) for place in range(len(found))])
     return set_distances(*sets)["fd_small"]
 
 
@@ -122,7 +122,7 @@ def distance(one: Tensor, other: Tensor) -> float:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 32])
-def test_every_picture_counts_the_same_whatever_the_batches(
+def test_every_image_counts_the_same_whatever_the_batches(
     batch: int, model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -132,8 +132,8 @@ def test_every_picture_counts_the_same_whatever_the_batches(
     found = evaluate_task(model(own=Known(own)), test_split, [Small()], progress=seen.append)
     assert seen[-1] == found["images"] == 3
     assert found["loss/known/mean"] == pytest.approx(float(own.float().mean()))
-    pictures = images(test_split)
-    expected = distance(decoded(tokenizer, own), pictures)
+    image_set = images(test_split)
+    expected = distance(decoded(tokenizer, own), image_set)
     assert found["codes/fd_small"] == pytest.approx(expected, rel=1e-6)
     assert found["drawn/fd_small"] == pytest.approx(expected, rel=1e-6)  # it draws these very codes
     assert expected > 0.01
@@ -177,19 +177,19 @@ def test_untrained_weights_follow_from_a_fixed_seed_and_draw_from_no_other(model
     assert any(not torch.equal(first[name], value) for name, value in made.task.state_dict().items())
 
 
-def test_mixed_codes_are_some_pictures_at_each_place() -> None:
+def test_mixed_codes_are_some_images_at_each_place() -> None:
     own = torch.arange(5)[:, None] * 100 + torch.arange(64)
     found = mixed(own, 5, torch.Generator().manual_seed(0))
     assert found.shape == own.shape
     assert torch.equal(found % 100, torch.arange(64).expand(5, 64))
     for row in found // 100:
-        assert len(row.unique()) == 5  # of no single picture
+        assert len(row.unique()) == 5  # of no single image
     assert not torch.equal(found, mixed(own, 5, torch.Generator().manual_seed(1)))
     [alone] = mixed(own, 1, torch.Generator().manual_seed(0)) // 100
-    assert len(alone.unique()) == 5  # also of a batch of one, from the pictures before
+    assert len(alone.unique()) == 5  # also of a batch of one, from the images before
 
 
-def test_mixed_codes_are_farther_than_the_pictures_own(
+def test_mixed_codes_are_farther_than_the_images_own(
     model: Callable[..., TaskModel], test_split: FolderDataset
 ) -> None:
     found = evaluate_task(model(), test_split, [Small()])
@@ -197,7 +197,7 @@ def test_mixed_codes_are_farther_than_the_pictures_own(
     assert "nearest/fd_small" not in found  # nothing is asked for
 
 
-def test_codes_are_mixed_of_the_latest_pictures(
+def test_codes_are_mixed_of_the_latest_images(
     model: Callable[..., TaskModel], test_split: FolderDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drawn, "BATCH", 2)
@@ -232,10 +232,10 @@ def test_the_limit_bounds_both_splits(model: Callable[..., TaskModel], test_spli
 
 
 def test_without_a_training_split_there_is_nothing_to_copy(
-    model: Callable[..., TaskModel], shared_pictures: Path, tmp_path: Path
+    model: Callable[..., TaskModel], shared_images: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "pictures"
-    shutil.copytree(shared_pictures, folder)
+    folder = tmp_path / "images"
+    shutil.copytree(shared_images, folder)
     lines = (folder / "metadata.jsonl").read_text().replace('"train"', '"val"')
     (folder / "metadata.jsonl").write_text(lines)
     found = evaluate_task(model(MASKED), FolderDataset(folder, "test"), [Small()])
@@ -247,16 +247,16 @@ def test_without_a_training_split_there_is_nothing_to_copy(
 # --- novelty --------------------------------------------------------------------------------------------------------
 
 
-def test_a_task_that_repeats_training_pictures_is_caught(
+def test_a_task_that_repeats_training_images_is_caught(
     model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
 ) -> None:
     train = FolderDataset(test_split.folder, "train")
     copied = tokens(tokenizer, train)[:3]
     found = evaluate_task(model(own=Known(copied), data_sha256=train.fingerprint), test_split, [Small()])
-    pictures, network = images(train), Small()
+    image_set, network = images(train), Small()
 
     def nearest(made: Tensor) -> Tensor:
-        return torch.cdist(network(made).double(), network(pictures).double()).min(dim=1).values
+        return torch.cdist(network(made).double(), network(image_set).double()).min(dim=1).values
 
     ours, theirs = (nearest(decoded(tokenizer, rows)) for rows in (copied, tokens(tokenizer, test_split)))
     assert found["novelty/nearest_distance_small"] == pytest.approx(float(ours.mean()), rel=1e-4)
@@ -272,11 +272,11 @@ def test_novelty_of_other_data_and_of_the_training_split_is_warned_of(
     model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
 ) -> None:
     other = evaluate_task(model(data_sha256="0"), test_split, [Small()])
-    assert "was trained on other data than pictures" in other["novelty_warning"]
+    assert "was trained on other data than images" in other["novelty_warning"]
     train = FolderDataset(test_split.folder, "train")
     own = evaluate_task(model(own=Known(tokens(tokenizer, train))), train, [Small()])
-    assert "are training pictures" in own["novelty_warning"]
-    # what is drawn may be near its own key's picture, and the pictures themselves are compared with the others
+    assert "are training images" in own["novelty_warning"]
+    # what is drawn may be near its own key's image, and the images themselves are compared with the others
     assert own["novelty/nearest_distance_small"] < own["novelty/nearest_distance_small_held_out"]
 
 
@@ -314,8 +314,8 @@ def test_fillings_by_hand(
             "_codes": decoded(tokenizer, tokens(tokenizer, test_split)),
             "_nearest": train[apart.argmin(dim=1)],
         }
-        for filling, pictures in fillings.items():
-            made = torch.where(mask, pictures, originals)
+        for filling, image_set in fillings.items():
+            made = torch.where(mask, image_set, originals)
             for measure, score in (("psnr", hidden_psnr), ("ssim", hidden_ssim)):
                 key = f"completed/{name}/{measure}{filling}"
                 values = score(made, originals, masks)
@@ -330,14 +330,14 @@ def test_fillings_by_hand(
 def test_what_is_drawn_fills_the_hidden_part_alone(
     model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
 ) -> None:
-    """A task that knows the pictures' own tokens reaches what the tokenizer allows."""
+    """A task that knows the images' own tokens reaches what the tokenizer allows."""
     own = Known(tokens(tokenizer, test_split), completes="end")
     found = evaluate_task(model(PRIOR, own), test_split, [Small()])
     assert [prompt.kept is not None for prompt in own.asked] == [False, True]
     continuing = own.asked[1]
     assert continuing.kept is not None
     assert continuing.kept.all(dim=0).tolist() == [place < 32 for place in range(64)]
-    # its upper half is encoded from a picture without the lower one, so a little differs
+    # its upper half is encoded from an image without the lower one, so a little differs
     assert found["completed/bottom/psnr"] == pytest.approx(found["completed/bottom/psnr_codes"], abs=3)
 
 
@@ -345,15 +345,15 @@ def test_what_is_drawn_fills_the_hidden_part_alone(
 
 
 class Text:
-    """The mean colour of each picture as its one sentence, so that a colour can look for its text."""
+    """The mean colour of each image as its one sentence, so that a colour can look for its text."""
 
     width = 6
 
     def __init__(self, folder: Path, silent: str = "") -> None:
         everything = FolderDataset(folder)
         self.rows = {
-            record.file_name: colour_of(picture[None])
-            for record, picture in zip(everything, images(everything), strict=True)
+            record.file_name: colour_of(image[None])
+            for record, image in zip(everything, images(everything), strict=True)
             if record.file_name != silent
         }
 
@@ -368,9 +368,9 @@ class Text:
         raise AssertionError("no vocabulary is asked for here")
 
 
-def colour_of(pictures: Tensor) -> Tensor:
-    """Quarters' colours, of which six numbers are enough to tell pictures apart."""
-    return normalize(nn.functional.adaptive_avg_pool2d(pictures, (1, 2)).flatten(1).double(), dim=1).float()
+def colour_of(image_set: Tensor) -> Tensor:
+    """Quarters' colours, of which six numbers are enough to tell image_set apart."""
+    return normalize(nn.functional.adaptive_avg_pool2d(image_set, (1, 2)).flatten(1).double(), dim=1).float()
 
 
 class ByColour(Aligner):
@@ -386,7 +386,7 @@ class ByColour(Aligner):
 
 
 class Judge(Tokenizer):
-    """A tokenizer whose grids are the pictures."""
+    """A tokenizer whose grids are the images."""
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
@@ -396,22 +396,22 @@ class Judge(Tokenizer):
         return images
 
 
-def test_pictures_look_for_their_own_text(
+def test_images_look_for_their_own_text(
     model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
 ) -> None:
     text, train = Text(test_split.folder), FolderDataset(test_split.folder, "train")
     own = Known(tokens(tokenizer, test_split)[:1], needs=("text",))
     found = evaluate_task(model(DIFFUSION, own), test_split, [Small()], text=text, aligned=Judge())
-    assert found["pictures/text_recall@1"] == 1
+    assert found["images/text_recall@1"] == 1
     assert found["shuffled/text_recall@5"] == 1  # of three texts
-    assert found["drawn/text_recall@1"] == pytest.approx(1 / 3)  # always the same picture, so one of three at most
+    assert found["drawn/text_recall@1"] == pytest.approx(1 / 3)  # always the same image, so one of three at most
     assert found["shuffled/text_recall@1"] in (0, pytest.approx(1 / 3))
-    assert found["pictures/text_r_precision"] is None
+    assert found["images/text_r_precision"] is None
     assert {"codes/text_recall@1", "untrained/text_recall@1", "nearest/text_recall@1"} <= found.keys()
     assert "mixed/text_recall@1" not in found
-    assert found["intervals"]["pictures/text_recall@1"] == [1, 1]
+    assert found["intervals"]["images/text_recall@1"] == [1, 1]
     assert [prompt.text is not None for prompt in own.asked] == [True]
-    # the nearest training pictures by text are here those nearest in the judge's space
+    # the nearest training images by text are here those nearest in the judge's space
     keys = [record.file_name for record in test_split]
     asked, answers = (torch.cat([text.rows[key] for key in names]) for names in (keys, [r.file_name for r in train]))
     copies = images(train)[(asked @ answers.mT).argmax(dim=1)]
@@ -421,7 +421,7 @@ def test_pictures_look_for_their_own_text(
     assert "novelty_warning" not in found
 
 
-def test_pictures_without_text_are_not_asked_for(
+def test_images_without_text_are_not_asked_for(
     model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
 ) -> None:
     silent = test_split[1].file_name
@@ -429,7 +429,7 @@ def test_pictures_without_text_are_not_asked_for(
     text = Text(test_split.folder, silent)
     found = evaluate_task(model(DIFFUSION, own), test_split, [Small()], text=text, aligned=Judge())
     assert found["images"] == 3
-    assert found["pictures/text_recall@1"] == 1
+    assert found["images/text_recall@1"] == 1
     assert found["shuffled/text_recall@1"] == 0  # of two texts the other one
     assert found["nearest/fd_small"] is not None
 

@@ -1,4 +1,4 @@
-"""Copies of training pictures: found by text, by map and by the known part, and never by what is hidden."""
+"""Copies of training images: found by text, by map and by the known part, and never by what is hidden."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tavq.data.folder import FolderDataset, training_split
 from tavq.data.images import save_png
-from tavq.data.loader import DataConfig, read_pictures
+from tavq.data.loader import DataConfig, read_images
 from tavq.data.transforms import to_float
 from tavq.evaluation.nearest_training import Neighbours, nearest_known, nearest_maps, nearest_texts
 from tavq.evaluation.tokenizer import nearest_training
@@ -26,7 +26,7 @@ def test_the_best_of_all_batches_stays_and_the_first_of_equal_ones() -> None:
     assert found.copies() == {"a": "y", "b": "z", "c": "x"}
 
 
-def test_no_picture_is_its_own_neighbour() -> None:
+def test_no_image_is_its_own_neighbour() -> None:
     found = Neighbours(("a", "b"))
     found.update(torch.tensor([[9.0, 1.0]] * 2), ("a", "x"))
     assert found.copies() == {"a": "x", "b": "a"}
@@ -53,15 +53,15 @@ class Text:
         raise AssertionError("no vocabulary is asked for here")
 
 
-def write(folder: Path, splits: dict[str, list[str]], **pictures: np.ndarray) -> FolderDataset:
-    """A data set whose pictures are grey where nothing is given."""
+def write(folder: Path, splits: dict[str, list[str]], **images: np.ndarray) -> FolderDataset:
+    """A data set whose images are grey where nothing is given."""
     lines = []
     for split, keys in splits.items():
         for key in keys:
-            save_png(folder / f"{key}.png", pictures.get(key, np.full((32, 32, 3), 90, np.uint8)))
+            save_png(folder / f"{key}.png", images.get(key, np.full((32, 32, 3), 90, np.uint8)))
             lines.append({"file_name": f"{key}.png", "split": split})
-            if f"{key}_map" in pictures:
-                save_png(folder / f"maps/{key}.png", pictures[f"{key}_map"])
+            if f"{key}_map" in images:
+                save_png(folder / f"maps/{key}.png", images[f"{key}_map"])
                 lines[-1]["segmentation"] = f"maps/{key}.png"
     (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return FolderDataset(folder, "test")
@@ -94,26 +94,26 @@ def classes(*columns: tuple[int, int]) -> np.ndarray:
 
 
 def test_maps_by_the_share_of_equal_places(tmp_path: Path) -> None:
-    pictures = {
+    images = {
         "a_map": classes((0, 16), (3, 16)), "b_map": classes((1, 32)), "t_map": classes((3, 16), (0, 16)),
         "u_map": classes((0, 20), (3, 12)), "v_map": classes((2, 30), (1, 2)),
     }  # fmt: skip
-    dataset = write(tmp_path, {"train": ["t", "u", "v", "w"], "test": ["a", "b"]}, **pictures)
+    dataset = write(tmp_path, {"train": ["t", "u", "v", "w"], "test": ["a", "b"]}, **images)
     assert nearest_maps(dataset, train_of(dataset), None) == {"a.png": "u.png", "b.png": "v.png"}
     assert nearest_maps(dataset, train_of(dataset), 1) == {"a.png": "u.png"}
-    bare = write(tmp_path / "bare", {"train": ["w"], "test": ["a"]}, a_map=pictures["a_map"])
+    bare = write(tmp_path / "bare", {"train": ["w"], "test": ["a"]}, a_map=images["a_map"])
     assert nearest_maps(bare, train_of(bare), None) == {}
 
 
 def halves(left: int, right: int) -> np.ndarray:
-    picture = np.full((32, 32, 3), left, np.uint8)
-    picture[:, 16:] = right
-    return picture
+    image = np.full((32, 32, 3), left, np.uint8)
+    image[:, 16:] = right
+    return image
 
 
 def test_by_the_known_part_alone(tmp_path: Path) -> None:
-    pictures = {"a": halves(50, 200), "t": halves(60, 0), "u": halves(120, 200), "v": halves(200, 50)}
-    dataset = write(tmp_path, {"train": ["t", "u", "v"], "test": ["a"]}, **pictures)
+    images = {"a": halves(50, 200), "t": halves(60, 0), "u": halves(120, 200), "v": halves(200, 50)}
+    dataset = write(tmp_path, {"train": ["t", "u", "v"], "test": ["a"]}, **images)
     masks = {"right": named_mask("right", 32), "left": named_mask("left", 32)}
     found = nearest_known(dataset, train_of(dataset), masks, DataConfig(size=32), None)
     assert found == {"right": {"a.png": "t.png"}, "left": {"a.png": "u.png"}}
@@ -121,26 +121,26 @@ def test_by_the_known_part_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [32, 48, 64])
 def test_what_is_hidden_is_not_in_what_is_compared(size: int) -> None:
-    picture = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     for name in ("right", "centre"):
         mask = named_mask(name, size)
-        other = torch.where(mask, 1 - picture, picture)
+        other = torch.where(mask, 1 - image, image)
         known = nearest_training._known(mask)
         assert 0.4 < float(known.float().mean()) < 0.8
-        small, changed = nearest_training._small(picture), nearest_training._small(other)
+        small, changed = nearest_training._small(image), nearest_training._small(other)
         assert torch.equal(small[:, :, known], changed[:, :, known])
         assert not torch.equal(small, changed)
 
 
-def test_training_pictures_are_those_of_the_split_and_are_read_as_the_loader_does(tmp_path: Path) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)
-    dataset = write(tmp_path, {"val": ["x"], "train": ["t", "u"], "test": ["a"]}, u=picture)
+def test_training_images_are_those_of_the_split_and_are_read_as_the_loader_does(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)
+    dataset = write(tmp_path, {"val": ["x"], "train": ["t", "u"], "test": ["a"]}, u=image)
     assert [record.file_name for record in train_of(dataset)] == ["t.png", "u.png"]
     assert [record.file_name for record in train_of(dataset, 1)] == ["t.png"]
     assert dataset.split == "test"
     assert len(dataset) == 1
-    found: Tensor = read_pictures(train_of(dataset), ["u.png", "t.png"], 40)
-    square = to_float(torch.from_numpy(picture[:, 12:52].copy()).permute(2, 0, 1))
+    found: Tensor = read_images(train_of(dataset), ["u.png", "t.png"], 40)
+    square = to_float(torch.from_numpy(image[:, 12:52].copy()).permute(2, 0, 1))
     assert torch.equal(found[0], square)
     assert F.mse_loss(found[1], torch.full((3, 40, 40), 90 / 127.5 - 1)) < 1e-10
     assert training_split(write(tmp_path / "none", {"test": ["a"]}), None) is None

@@ -1,4 +1,4 @@
-"""Questions asked about drawn pictures, with a reader that tells bright from dark."""
+"""Questions asked about drawn images, with a reader that tells bright from dark."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,8 +30,8 @@ def answer(rows: Tensor, questions: list[str]) -> list[list[tuple[str, float]]]:
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
-    monkeypatch.setattr(answered, "look", lambda tokenizer, layout, picture, images: images.flatten(2))
-    config = SimpleNamespace(layout=None, task=SimpleNamespace(picture=None))
+    monkeypatch.setattr(answered, "look", lambda tokenizer, layout, image, images: images.flatten(2))
+    config = SimpleNamespace(layout=None, task=SimpleNamespace(image=None))
     task = SimpleNamespace(answer=answer)
     return Answers(model(tokenizer=None, config=config, task=task), RECORDS)
 
@@ -40,18 +40,18 @@ def values(answers: Answers) -> dict[str, float]:
     return {name: scored["value"] for name, scored in answers.compute().items()}
 
 
-def test_each_kind_is_asked_about_its_own_pictures(answers: Answers) -> None:
+def test_each_kind_is_asked_about_its_own_images(answers: Answers) -> None:
     real, drawn = torch.stack([BRIGHT, DARK, DARK]), torch.stack([DARK, DARK, BRIGHT])
-    answers.update(["a.png", "b.png", "c.png"], {"pictures": real, "drawn": drawn})
+    answers.update(["a.png", "b.png", "c.png"], {"images": real, "drawn": drawn})
     assert values(answers) == pytest.approx(
         {
-            "pictures/answers": 1.0,
-            "pictures/answers/light": 1.0,
-            "pictures/answers/object": 1.0,
+            "images/answers": 1.0,
+            "images/answers/light": 1.0,
+            "images/answers/object": 1.0,
             "drawn/answers": 2 / 3,
             "drawn/answers/light": 0.5,
             "drawn/answers/object": 1.0,
-            # the drawn pictures each one place on: bright, dark, dark
+            # the drawn images each one place on: bright, dark, dark
             "shuffled/answers": 1.0,
             "shuffled/answers/light": 1.0,
             "shuffled/answers/object": 1.0,
@@ -59,7 +59,7 @@ def test_each_kind_is_asked_about_its_own_pictures(answers: Answers) -> None:
     )
 
 
-def test_batches_are_counted_together_and_pictures_without_questions_left_out(answers: Answers) -> None:
+def test_batches_are_counted_together_and_images_without_questions_left_out(answers: Answers) -> None:
     answers.update(["c.png"], {"drawn": BRIGHT[None]})
     assert answers.compute() == {}
     answers.update(["a.png", "c.png"], {"drawn": torch.stack([BRIGHT, BRIGHT])})
@@ -67,7 +67,7 @@ def test_batches_are_counted_together_and_pictures_without_questions_left_out(an
     assert values(answers)["drawn/answers/light"] == 0.5
 
 
-def test_a_picture_alone_is_not_asked_about_as_if_it_were_another(answers: Answers) -> None:
+def test_a_image_alone_is_not_asked_about_as_if_it_were_another(answers: Answers) -> None:
     answers.update(["a.png"], {"drawn": BRIGHT[None]})
     assert set(values(answers)) == {"drawn/answers", "drawn/answers/light", "drawn/answers/object"}
 
@@ -82,7 +82,7 @@ def model(**parts: Any) -> TaskModel:
 
 def sized(size: int, source: str = "codes") -> TaskModel:
     return model(
-        config=SimpleNamespace(task=SimpleNamespace(picture=SimpleNamespace(source=source))), facts={"size": size}
+        config=SimpleNamespace(task=SimpleNamespace(image=SimpleNamespace(source=source))), facts={"size": size}
     )
 
 
@@ -90,7 +90,7 @@ def test_readers_that_cannot_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     readers = {"good": sized(64), "blind": sized(64, "none"), "small": sized(32)}
     monkeypatch.setattr(answered, "load_task", lambda name, command: readers[name])
     assert open_reader("good", sized(64)) is readers["good"]
-    for name, says in (("blind", "without a picture"), ("small", "32 px and this task draws 64 px")):
+    for name, says in (("blind", "without an image"), ("small", "32 px and this task draws 64 px")):
         with pytest.raises(UsageError, match=says):
             open_reader(name, sized(64))
 

@@ -53,14 +53,14 @@ class GrayTokenizer(torch.nn.Module):
 
 
 class MeanAligner(Aligner):
-    """Pictures and texts as directions of their means; a text of no sentence has none."""
+    """Images and texts as directions of their means; a text of no sentence has none."""
 
     def embed_images(self, levels: Mapping[int, Quantized]) -> Tensor:
         return normalize(levels[2].entries.mean(dim=(2, 3)), dim=1)
 
     def embed_text(self, text: TextFeatures) -> Tensor:
         mask = text.sentences.mask[:, :, None]
-        mean = (text.sentences.vectors * mask).sum(dim=1) / mask.sum(dim=1)  # NaN where a picture has no sentence
+        mean = (text.sentences.vectors * mask).sum(dim=1) / mask.sum(dim=1)  # NaN where an image has no sentence
         return mean / mean.norm(dim=1, keepdim=True)
 
 
@@ -74,7 +74,7 @@ class Colours(FeatureNetwork):
 
 
 def batches(count: int = 24, size: int = 32, texts: bool = True, batch: int = 10, silent: int = 0) -> list[Batch]:
-    """Pictures of one gray each; their sentences hold the mean code of that gray, twice, and a padded place."""
+    """Images of one gray each; their sentences hold the mean code of that gray, twice, and a padded place."""
     generator = torch.Generator().manual_seed(0)
     gray = torch.rand(count, generator=generator) * 1.8 - 0.9
     images = gray[:, None, None, None] + 0.05 * torch.randn(count, 3, size, size, generator=generator)
@@ -128,7 +128,7 @@ class Heads(Colours):
         return [images]
 
 
-def test_large_pictures_and_learned_distances_have_their_measures() -> None:
+def test_large_images_and_learned_distances_have_their_measures() -> None:
     tokenizer, large = GrayTokenizer(), batches(5, size=176, texts=False, batch=2)
     result = evaluate(tokenizer, large, [Colours(), Heads()])
     images = torch.cat([batch.images for batch in large])
@@ -172,7 +172,7 @@ def test_without_text_or_aligner_there_are_no_numbers_and_no_nan() -> None:
         json.dumps(result, allow_nan=False)
 
 
-def test_pictures_without_sentences_do_not_count_as_text() -> None:
+def test_images_without_sentences_do_not_count_as_text() -> None:
     result = evaluate(GrayTokenizer(MeanAligner()), batches(silent=5))
     assert result["images_with_text"] == 19
     assert result["retrieval"]["candidates"] == 19
@@ -219,14 +219,14 @@ def test_every_figure_that_has_an_interval_lies_in_it() -> None:
     result = evaluate(GrayTokenizer(MeanAligner()), batches(200), [Colours()])
     figures, ends = flat(result), result["intervals"]
     named = {"psnr", "ssim", "l1", "l2", "perplexity", "code_text_cosine", "code_text_cosine_shuffled"}
-    recalls = [f"{way}.recall@{k}" for way in ("picture_to_text", "text_to_picture") for k in (1, 5, 10)]
+    recalls = [f"{way}.recall@{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
     named |= {f"{space}retrieval.{recall}" for space in ("", "probe_") for recall in recalls}
     assert ends.keys() == named | {"probe_code_text_cosine"}
     for name, (low, high) in ends.items():
         assert low <= figures[name] <= high, name
 
 
-def test_intervals_are_over_pictures_and_know_no_batches() -> None:
+def test_intervals_are_over_images_and_know_no_batches() -> None:
     tokenizer = GrayTokenizer(MeanAligner())
     whole = evaluate(tokenizer, batches(200, batch=200))
     images = torch.cat([b.images for b in batches(200)])
@@ -240,20 +240,20 @@ def test_intervals_are_over_pictures_and_know_no_batches() -> None:
     assert small["intervals"] == {}
 
 
-def test_a_picture_that_comes_twice_is_refused() -> None:
+def test_a_image_that_comes_twice_is_refused() -> None:
     made = batches()
-    with pytest.raises(DataError, match=r"34 pictures were measured and 24 of them differ by key"):
+    with pytest.raises(DataError, match=r"34 images were measured and 24 of them differ by key"):
         evaluate(GrayTokenizer(), [*made, made[0]])
 
 
 def test_the_protocol_names_the_pixels_whatever_their_order() -> None:
     told = [evaluate(GrayTokenizer(), made)["protocol"] for made in (batches(), batches()[::-1], batches(batch=1))]
     assert told[0] == told[1] == told[2]
-    assert told[0]["pictures"]["count"] == 24
+    assert told[0]["images"]["count"] == 24
     assert told[0]["reconstructions"] == {"range": [-1, 1], "clamped": True, "rounded_to_8_bits": False}
     assert told[0]["intervals"]["resamples"] == 1000
     changed = batches()
-    changed[1].images[3, 0, 0, 0] += 2 / 255  # one byte of one picture
-    assert evaluate(GrayTokenizer(), changed)["protocol"]["pictures"]["sha256"] != told[0]["pictures"]["sha256"]
+    changed[1].images[3, 0, 0, 0] += 2 / 255  # one byte of one image
+    assert evaluate(GrayTokenizer(), changed)["protocol"]["images"]["sha256"] != told[0]["images"]["sha256"]
     names = [replace(batch, keys=tuple(f"other/{key}" for key in batch.keys)) for batch in batches()]
-    assert evaluate(GrayTokenizer(), names)["protocol"]["pictures"]["sha256"] != told[0]["pictures"]["sha256"]
+    assert evaluate(GrayTokenizer(), names)["protocol"]["images"]["sha256"] != told[0]["images"]["sha256"]

@@ -1,4 +1,4 @@
-"""Pictures are found in folders, tar and zip files; archives choose no names, and broken ones are errors."""
+"""Images are found in folders, tar and zip files; archives choose no names, and broken ones are errors."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 from published import jpeg, lay_out, pack
 
 from tavq.core.errors import DataError
-from tavq.importers.archives import FoundPictures, coco_number, find_pictures, find_places
+from tavq.importers.archives import FoundImages, coco_number, find_images, find_places
 
 FILES = {
     "val/deep/1.jpg": b"one",
@@ -23,7 +23,7 @@ def test_archives(tmp_path: Path, name: str) -> None:
     path = pack(tmp_path / "source" / name, FILES)
     places = find_places(tmp_path / "source", ["train", "val"])
     assert places == [path]
-    found = FoundPictures(places)
+    found = FoundImages(places)
     assert set(found) == set(NAMES)
     assert dict(found.contents(["3.png", "1.jpg"])) == {"1.jpg": b"one", "3.png": b"three"}
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
@@ -34,7 +34,7 @@ def test_folders_come_before_their_archives_and_hold_what_is_in_them(tmp_path: P
     pack(tmp_path / "images.zip", {"1.jpg": b"another"})
     places = find_places(tmp_path, ["images/val", "images*", "val"])
     assert places == [tmp_path / "images"]
-    assert dict(FoundPictures(places).contents(["1.jpg", "2.jpg"])) == {"1.jpg": b"one", "2.jpg": b"two"}
+    assert dict(FoundImages(places).contents(["1.jpg", "2.jpg"])) == {"1.jpg": b"one", "2.jpg": b"two"}
 
 
 def test_one_folder_by_two_names(tmp_path: Path) -> None:
@@ -42,19 +42,19 @@ def test_one_folder_by_two_names(tmp_path: Path) -> None:
     lay_out(tmp_path, {"images/1.jpg": b"one"})
     (tmp_path / "Images").symlink_to("images")
     assert find_places(tmp_path, ["Images", "images"]) == [tmp_path / "Images"]
-    assert dict(FoundPictures(find_places(tmp_path, ["Images", "i*"])).contents(["1.jpg"])) == {"1.jpg": b"one"}
+    assert dict(FoundImages(find_places(tmp_path, ["Images", "i*"])).contents(["1.jpg"])) == {"1.jpg": b"one"}
 
 
 def test_the_first_choice_that_is_there(tmp_path: Path) -> None:
     lay_out(tmp_path, {"b/1.jpg": b"one", "b2/2.jpg": b"two", "c/1.jpg": b"other"})
-    assert set(find_pictures(tmp_path, ["a"], ["b", "b2"], ["c"])) == {"1.jpg", "2.jpg"}
-    with pytest.raises(DataError, match=r"no pictures in .*: the folders x, y\* and archives of these names"):
-        find_pictures(tmp_path, ["x"], ["x", "y*"])
+    assert set(find_images(tmp_path, ["a"], ["b", "b2"], ["c"])) == {"1.jpg", "2.jpg"}
+    with pytest.raises(DataError, match=r"no images in .*: the folders x, y\* and archives of these names"):
+        find_images(tmp_path, ["x"], ["x", "y*"])
 
 
 def test_other_names_than_the_plain_ones(tmp_path: Path) -> None:
     lay_out(tmp_path, {"p/a/1.jpg": b"one", "p/b/1.jpg": b"two", "p/b/.hidden/1.jpg": b"no"})
-    found = FoundPictures([tmp_path / "p"], known_as=str)
+    found = FoundImages([tmp_path / "p"], known_as=str)
     assert dict(found.contents(["b/1.jpg"])) == {"b/1.jpg": b"two"}
     assert set(found) == {"a/1.jpg", "b/1.jpg"}
 
@@ -62,7 +62,7 @@ def test_other_names_than_the_plain_ones(tmp_path: Path) -> None:
 def test_two_files_of_one_name(tmp_path: Path) -> None:
     lay_out(tmp_path, {"a/1.jpg": b"one", "b/1.jpg": b"other"})
     with pytest.raises(DataError, match=r"two files 1\.jpg: 1\.jpg in .*b and 1\.jpg in .*a; leave one"):
-        FoundPictures(find_places(tmp_path, ["a", "b"]))
+        FoundImages(find_places(tmp_path, ["a", "b"]))
 
 
 @pytest.mark.parametrize("name", ["val.zip", "val.tar", "val.tar.gz"])
@@ -73,7 +73,7 @@ def test_cut_archives(tmp_path: Path, name: str) -> None:
     for length in (0, 10, *later):
         path.write_bytes(whole[:length])
         with pytest.raises(DataError, match=r"is (not a whole|cut short)"):
-            list(FoundPictures([path]).contents(["1.jpg", "2.jpg"]))
+            list(FoundImages([path]).contents(["1.jpg", "2.jpg"]))
 
 
 def test_a_flipped_byte_in_a_zip(tmp_path: Path) -> None:
@@ -82,14 +82,14 @@ def test_a_flipped_byte_in_a_zip(tmp_path: Path) -> None:
     data[60] ^= 255
     path.write_bytes(bytes(data))
     with pytest.raises(DataError, match="not a whole zip"):
-        list(FoundPictures([path]).contents(["1.jpg"]))
+        list(FoundImages([path]).contents(["1.jpg"]))
 
 
-def test_a_member_beyond_all_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tavq.importers.tars.MAX_PICTURE_FILE", 1000)
+def test_a_member_beyond_all_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tavq.importers.tars.MAX_IMAGE_FILE", 1000)
     path = pack(tmp_path / "val.zip", {"1.jpg": bytes(1001)})
     with pytest.raises(DataError, match="holds more than 1000 bytes"):
-        list(FoundPictures([path]).contents(["1.jpg"]))
+        list(FoundImages([path]).contents(["1.jpg"]))
 
 
 def test_numbers_and_stems() -> None:
@@ -99,7 +99,7 @@ def test_numbers_and_stems() -> None:
 
 def test_the_first_of_a_number(tmp_path: Path) -> None:
     lay_out(tmp_path, {"a/000000000009.jpg": b"", "b/COCO_val2014_000000000009.jpg": b"", "b/x.jpg": b""})
-    found = FoundPictures(find_places(tmp_path, ["a", "b"]))
+    found = FoundImages(find_places(tmp_path, ["a", "b"]))
     assert found.by_number == {9: "000000000009.jpg"}
     assert found.by_stem["x"] == "x.jpg"
     assert len(found) == 3

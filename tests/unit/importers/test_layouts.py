@@ -11,17 +11,17 @@ from tavq.core.errors import DataError, UsageError
 from tavq.importers.layouts import (
     caption_lines,
     expand_braces,
-    is_picture_path,
+    image_lines,
+    is_image_path,
     need_folder,
-    picture_lines,
     split_named,
     table,
 )
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a/b.PNG", "001.Black_footed_Albatross/x y.jpeg", "é.webp"])
-def test_picture_paths(name: str) -> None:
-    assert is_picture_path(name)
+def test_image_paths(name: str) -> None:
+    assert is_image_path(name)
 
 
 @pytest.mark.parametrize(
@@ -33,12 +33,12 @@ def test_picture_paths(name: str) -> None:
     ],
 )  # fmt: skip
 def test_paths_that_are_never_written(name: object) -> None:
-    assert not is_picture_path(name)
+    assert not is_image_path(name)
 
 
 @given(st.text())
-def test_a_picture_path_stays_inside(name: str) -> None:
-    if is_picture_path(name):
+def test_a_image_path_stays_inside(name: str) -> None:
+    if is_image_path(name):
         place = Path("/base").joinpath(name)
         assert ".." not in place.parts
         assert place.is_relative_to("/base")
@@ -75,14 +75,14 @@ def test_lists(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"list\.txt line 2 is 'alone'"):
         table(path)
     path.write_text("1\n2.jpg\n2\n")
-    assert picture_lines(path, ".jpg") == ["1.jpg", "2.jpg"]
+    assert image_lines(path, ".jpg") == ["1.jpg", "2.jpg"]
     path.write_text("../1.jpg\n")
     with pytest.raises(DataError, match=r"lists '\.\./1\.jpg'"):
-        picture_lines(path)
+        image_lines(path)
 
 
 def test_folders_that_are_missing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="There is no folder"):
-        need_folder(tmp_path / "gone", ["a"], "pictures")
-    with pytest.raises(DataError, match=r"no folder of pictures in .*: a, b were looked for"):
-        need_folder(tmp_path, ["a", "b"], "pictures")
+        need_folder(tmp_path / "gone", ["a"], "images")
+    with pytest.raises(DataError, match=r"no folder of images in .*: a, b were looked for"):
+        need_folder(tmp_path, ["a", "b"], "images")

@@ -1,4 +1,4 @@
-"""Pictures of a known list are taken in the order of the list, wherever and however they lie."""
+"""Images of a known list are taken in the order of the list, wherever and however they lie."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from tavq.core.errors import DataError
 from tavq.data.folder import FolderDataset, check
 from tavq.data.images import load_segmentation
 from tavq.data.records import NamedBox, Record
-from tavq.importers.archives import FoundPictures
+from tavq.importers.archives import FoundImages
 from tavq.importers.importing import ImportSummary
 from tavq.importers.published import Published
 
@@ -35,9 +35,9 @@ def test_the_order_is_that_of_the_records(tmp_path: Path, name: str) -> None:
     """Also of archives, which are read from their start to their end."""
     pack(tmp_path / name, {name: jpeg(number) for number, name in enumerate(sorted(NAMES))} | {"c.jpg": b"broken"})
     records = {name: Record(f"images/{name}", captions=(name,)) for name in NAMES}
-    summary, found = written(tmp_path / "out", Published(FoundPictures([tmp_path / name]), records))
+    summary, found = written(tmp_path / "out", Published(FoundImages([tmp_path / name]), records))
     assert [record.captions for record in found] == [("a.jpg",), ("d.jpg",), ("b.jpg",)]
-    assert summary.left_out == {"pictures that cannot be read": 1}
+    assert summary.left_out == {"images that cannot be read": 1}
     assert (tmp_path / "out/images/d.jpg").read_bytes() == jpeg(3)
 
 
@@ -45,9 +45,9 @@ def test_the_first_of_each_split_are_taken(tmp_path: Path) -> None:
     lay_out(tmp_path / "in", {name: jpeg() for name in NAMES})
     splits = zip(NAMES, ("train", "val", "train", "train"), strict=True)
     records = {name: Record(f"images/{name}", split) for name, split in splits}
-    summary, found = written(tmp_path / "out", Published(FoundPictures([tmp_path / "in"]), records), 1)
+    summary, found = written(tmp_path / "out", Published(FoundImages([tmp_path / "in"]), records), 1)
     assert [record.file_name for record in found] == ["images/c.jpg", "images/a.jpg"]
-    assert summary.left_out == {"pictures beyond the limit": 2}
+    assert summary.left_out == {"images beyond the limit": 2}
 
 
 def test_segmentations_come_in_any_order_and_only_where_they_belong(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_segmentations_come_in_any_order_and_only_where_they_belong(tmp_path: Pa
         return [(name, png(classes)) for name in ("d.jpg", "a.jpg", "c.jpg", "a.png")]
 
     published = Published(
-        FoundPictures([tmp_path / "in"]),
+        FoundImages([tmp_path / "in"]),
         {name: record(name) for name in (*NAMES, "a.png")},
         segmentations=maps,
         classes={0: "sky", 7: "sea"},
@@ -76,13 +76,13 @@ def test_segmentations_come_in_any_order_and_only_where_they_belong(tmp_path: Pa
     assert json.loads((tmp_path / "out/segmentation_classes.json").read_text()) == {"0": "sky", "7": "sea"}
 
 
-def test_annotations_follow_the_size_of_the_picture(tmp_path: Path) -> None:
-    """Of a picture that is there at half of the size, and of one that EXIF turns."""
+def test_annotations_follow_the_size_of_the_image(tmp_path: Path) -> None:
+    """Of an image that is there at half of the size, and of one that EXIF turns."""
     lay_out(tmp_path / "in", {"a.jpg": jpeg(0, 8, 6), "b.jpg": jpeg(0, 6, 8, orientation=6)})
     boxes = {"objects": (NamedBox((2, 4, 6, 8), "dog"),)}
     classes = np.arange(192).reshape(12, 16)
     published = Published(
-        FoundPictures([tmp_path / "in"]),
+        FoundImages([tmp_path / "in"]),
         {name: record(name, **boxes) for name in ("a.jpg", "b.jpg")},
         {"a.jpg": (16, 12), "b.jpg": (12, 16)},
         segmentations=lambda chosen: [("a.jpg", png(classes)), ("b.jpg", png(classes.T))],
@@ -91,11 +91,11 @@ def test_annotations_follow_the_size_of_the_picture(tmp_path: Path) -> None:
     assert first.objects == (NamedBox((1, 2, 3, 4), "dog"),)
     assert (load_segmentation(tmp_path / "out/segmentation/a.png") == classes[1::2, 1::2]).all()
     assert (second.objects, second.segmentation) == ((), None)
-    assert summary.left_out == {"boxes of pictures that EXIF turns": 1, "segmentations of pictures that EXIF turns": 1}
+    assert summary.left_out == {"boxes of images that EXIF turns": 1, "segmentations of images that EXIF turns": 1}
 
 
 def test_no_record(tmp_path: Path) -> None:
     lay_out(tmp_path / "in", {"a.jpg": jpeg()})
-    with pytest.raises(DataError, match=r"None of the pictures that the annotations list is in .*in\.$"):
-        Published(FoundPictures([tmp_path / "in"]), {}).write(tmp_path / "out")
+    with pytest.raises(DataError, match=r"None of the images that the annotations list is in .*in\.$"):
+        Published(FoundImages([tmp_path / "in"]), {}).write(tmp_path / "out")
     assert not (tmp_path / "out").exists()

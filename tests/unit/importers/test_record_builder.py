@@ -1,4 +1,4 @@
-"""Drafts become records of the pictures that are really there."""
+"""Drafts become records of the images that are really there."""
 
 from pathlib import Path
 
@@ -8,15 +8,13 @@ from published import jpeg, lay_out
 from tavq.core.errors import DataError, UsageError
 from tavq.data.folder import FolderDataset, check
 from tavq.data.records import NamedBox, Question, Record
-from tavq.importers.archives import FoundPictures
+from tavq.importers.archives import FoundImages
 from tavq.importers.record_builder import Drafts
 
 
 def test_drafts_become_a_data_set(tmp_path: Path) -> None:
-    lay_out(
-        tmp_path / "in", {"a.jpg": jpeg(0, 20, 10), "b.jpg": jpeg(0, 20, 10, orientation=6), "c.jpg": b"no picture"}
-    )
-    drafts = Drafts(FoundPictures([tmp_path / "in"]))
+    lay_out(tmp_path / "in", {"a.jpg": jpeg(0, 20, 10), "b.jpg": jpeg(0, 20, 10, orientation=6), "c.jpg": b"no image"})
+    drafts = Drafts(FoundImages([tmp_path / "in"]))
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         draft = drafts.add(name, name, "train", (40, 20))
         assert draft is not None
@@ -28,14 +26,14 @@ def test_drafts_become_a_data_set(tmp_path: Path) -> None:
     assert drafts.add(None, "d.jpg", "test") is None
     seen: list[tuple[int, int]] = []
     summary = drafts.write(tmp_path / "out", lambda done, total: seen.append((done, total)), None)
-    assert summary.pictures == {"train": 2}
+    assert summary.images == {"train": 2}
     assert summary.others == {"objects": 2, "phrases of objects": 1, "questions": 2}
     assert summary.left_out == {
         "captions that are empty or no text": 18,
-        "listed pictures without a file": 1,
-        "pictures that cannot be read": 1,
-        "parts of boxes beyond the edge of their picture": 1,
-        "boxes of pictures that EXIF turns": 2,
+        "listed images without a file": 1,
+        "images that cannot be read": 1,
+        "parts of boxes beyond the edge of their image": 1,
+        "boxes of images that EXIF turns": 2,
     }
     assert next(iter(FolderDataset(tmp_path / "out"))) == Record(
         "images/a.jpg",
@@ -51,20 +49,16 @@ def test_drafts_become_a_data_set(tmp_path: Path) -> None:
 
 def test_nothing_is_written_where_nothing_can_be(tmp_path: Path) -> None:
     def write(*names: str) -> None:
-        drafts = Drafts(FoundPictures([tmp_path / "in"]))
+        drafts = Drafts(FoundImages([tmp_path / "in"]))
         drafts.add(None, "b.jpg", "train")
         for name in names:
             drafts.add(name, name, "train")
         drafts.write(tmp_path / "out", None, None)
 
-    lay_out(tmp_path / "in", {"a.jpg": b"no picture"})
-    with pytest.raises(
-        DataError, match=r"None of the pictures that the annotations list is in .*in: 1 listed pictures"
-    ):
+    lay_out(tmp_path / "in", {"a.jpg": b"no image"})
+    with pytest.raises(DataError, match=r"None of the images that the annotations list is in .*in: 1 listed images"):
         write()
-    with pytest.raises(
-        DataError, match="no picture to import: 1 listed pictures without a file, 1 pictures that cannot"
-    ):
+    with pytest.raises(DataError, match="no image to import: 1 listed images without a file, 1 images that cannot"):
         write("a.jpg")
     lay_out(tmp_path / "out", {"thesis.txt": "years of work"})
     with pytest.raises(UsageError, match="already holds something"):

@@ -1,4 +1,4 @@
-"""Boxes and classes follow their picture to another size."""
+"""Boxes and classes follow their image to another size."""
 
 import numpy as np
 from hypothesis import assume, given
@@ -14,7 +14,7 @@ sizes = st.tuples(sides, sides)
 places = st.floats(-10, 6000)
 
 
-def test_boxes_follow_their_picture() -> None:
+def test_boxes_follow_their_image() -> None:
     assert scale_box((1.234, 2, 3, 4), (100, 100), (100, 100)) == (1.234, 2, 3, 4)
     assert scale_box((10, 20, 30, 40), (100, 200), (50, 50)) == (5, 5, 15, 10)
     assert scale_box((1, 1, 1, 1), (3, 3), (1, 1)) == (0.33, 0.33, 0.33, 0.33)
@@ -48,7 +48,7 @@ def test_proportions() -> None:
 
 
 @given(sizes, st.floats(0.2, 1))
-def test_the_same_picture_made_smaller_is_in_proportion(size: tuple[int, int], scale: float) -> None:
+def test_the_same_image_made_smaller_is_in_proportion(size: tuple[int, int], scale: float) -> None:
     smaller = int(size[0] * scale), int(size[1] * scale)
     assume(min(smaller) > 0)
     assert in_proportion(size, smaller)

@@ -35,6 +35,6 @@ def test_only_regular_files_of_bounded_size_are_read(tmp_path: Path, monkeypatch
             archive.addfile(member)
         archive.add(big, "big")
     assert [(name, size, read()) for name, size, read in stream(path)] == [("big", 10, b"0123456789")]
-    monkeypatch.setattr(tars, "MAX_PICTURE_FILE", 9)
+    monkeypatch.setattr(tars, "MAX_IMAGE_FILE", 9)
     with pytest.raises(DataError, match=r"in\.tar: 'big' holds 10 bytes; at most 9 are read"):
         [member.read() for member in stream(path)]

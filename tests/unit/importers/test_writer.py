@@ -28,21 +28,21 @@ def test_only_what_can_be_used_gets_in(tmp_path: Path) -> None:
         assert not intake.add(Record("images/cut.jpg"), jpeg(3)[:200])
         assert not intake.add(Record("images/not.jpg"), b"<html>")
         summary = intake.finish({0: "sky"})
-    assert summary.pictures == {"train": 1}
+    assert summary.images == {"train": 1}
     assert summary.captions == 1
     assert summary.left_out == {
-        "pictures of a name that came before": 1,
-        "pictures that cannot be read": 2,
+        "images of a name that came before": 1,
+        "images that cannot be read": 2,
         "fields that cannot be used": 2,  # a caption and the box without area
-        "boxes outside of their picture": 1,
-        "parts of boxes beyond the edge of their picture": 1,
+        "boxes outside of their image": 1,
+        "parts of boxes beyond the edge of their image": 1,
     }
     kept = FolderDataset(out)[0]
     assert kept.captions == ("A dog",)
     assert [thing.box for thing in kept.objects] == [boxes[0], boxes[1], (0, 2, 5, 10)]
     assert (out / "images/a.jpg").read_bytes() == jpeg(1)
     assert [path.name for path in (out / "images").iterdir()] == ["a.jpg"]
-    assert not (out / "segmentation_classes.json").exists()  # for no picture has a segmentation
+    assert not (out / "segmentation_classes.json").exists()  # for no image has a segmentation
     assert check(out) == []
 
 
@@ -55,7 +55,7 @@ SEGMENTATIONS = {
 }
 
 
-def test_segmentations_fit_their_pictures(tmp_path: Path) -> None:
+def test_segmentations_fit_their_images(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with taking_in(out) as intake:
         for name, data in SEGMENTATIONS.items():
@@ -64,9 +64,9 @@ def test_segmentations_fit_their_pictures(tmp_path: Path) -> None:
             assert not intake.lay(place, b"another")
             intake.add(Record(f"{name}.jpg", segmentation=place), jpeg(1))
         assert intake.lay("segmentation/gone.png", SEGMENTATIONS["fits"])
-        intake.add(Record("gone.jpg", segmentation="segmentation/gone.png"), b"no picture")
+        intake.add(Record("gone.jpg", segmentation="segmentation/gone.png"), b"no image")
         summary = intake.finish({0: "sky", 1: "sea"})
-    assert summary.left_out == {"segmentations that cannot be used": 3, "pictures that cannot be read": 1}
+    assert summary.left_out == {"segmentations that cannot be used": 3, "images that cannot be read": 1}
     places = ["segmentation/fits.png", "segmentation/larger.png"]
     assert [record.segmentation for record in FolderDataset(out)] == [*places, None, None, None]
     assert [(load_segmentation(out / place) == np.arange(192).reshape(12, 16)).all() for place in places] == [True] * 2
@@ -88,7 +88,7 @@ def test_more_classes_than_a_byte_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("upright", "kept"), [(True, 1), (False, 0)])
-def test_annotations_of_the_upright_picture_stay(tmp_path: Path, upright: bool, kept: int) -> None:
+def test_annotations_of_the_upright_image_stay(tmp_path: Path, upright: bool, kept: int) -> None:
     """A box on stored pixels that EXIF turns would be elsewhere; nobody says which way it was drawn."""
     with taking_in(tmp_path / "out") as intake:
         intake.lay("a.png", png([[1] * 12] * 16))
@@ -102,13 +102,11 @@ def test_annotations_of_the_upright_picture_stay(tmp_path: Path, upright: bool, 
 
 def test_nothing_taken_is_an_error_with_its_reasons(tmp_path: Path) -> None:
     def take() -> None:
-        with taking_in(tmp_path / "out", left_out=Counter({"pictures elsewhere": 4, "others": 0})) as intake:
+        with taking_in(tmp_path / "out", left_out=Counter({"images elsewhere": 4, "others": 0})) as intake:
             intake.add(Record("a.jpg"), b"")
             intake.add(Record("b.jpg"), b"")
             intake.finish()
 
-    with pytest.raises(
-        DataError, match=r"no picture to import: 4 pictures elsewhere, 2 pictures that cannot be read\."
-    ):
+    with pytest.raises(DataError, match=r"no image to import: 4 images elsewhere, 2 images that cannot be read\."):
         take()
     assert list(tmp_path.iterdir()) == []

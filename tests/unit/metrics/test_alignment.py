@@ -14,22 +14,22 @@ def unit_vectors(count: int, width: int, seed: int) -> Tensor:
 
 
 def test_ranks_equal_sorting_in_any_chunks() -> None:
-    pictures, texts = unit_vectors(50, 6, 0), unit_vectors(50, 6, 1)
-    scores = (pictures.double() @ texts.double().mT).numpy()
+    images, texts = unit_vectors(50, 6, 0), unit_vectors(50, 6, 1)
+    scores = (images.double() @ texts.double().mT).numpy()
     expected = [int(np.flatnonzero(np.argsort(-row) == i)[0]) + 1 for i, row in enumerate(scores)]
     for chunk in (1, 7, 50, 1024):
-        assert ranks(pictures, texts, chunk).tolist() == expected
+        assert ranks(images, texts, chunk).tolist() == expected
 
 
 def test_retrieval_looks_both_ways() -> None:
-    # Every picture is nearest to text 0; every text is nearest to picture 1.
-    pictures = torch.tensor([[0.6, 0.8], [1.0, 0.0], [0.8, 0.6]])
+    # Every image is nearest to text 0; every text is nearest to image 1.
+    images = torch.tensor([[0.6, 0.8], [1.0, 0.0], [0.8, 0.6]])
     texts = torch.tensor([[1.0, 0.0], [0.8, -0.6], [0.6, -0.8]])
-    result = retrieval(pictures, texts)
+    result = retrieval(images, texts)
     assert result["candidates"] == 3
-    assert ranks(pictures, texts).tolist() == [1, 2, 3]
-    assert ranks(texts, pictures).tolist() == [3, 1, 2]
-    assert result["picture_to_text"] == {
+    assert ranks(images, texts).tolist() == [1, 2, 3]
+    assert ranks(texts, images).tolist() == [3, 1, 2]
+    assert result["image_to_text"] == {
         "recall@1": pytest.approx(1 / 3), "recall@5": 1.0, "recall@10": 1.0, "median_rank": 2.0
     }  # fmt: skip
 
@@ -37,7 +37,7 @@ def test_retrieval_looks_both_ways() -> None:
 def test_collapsed_embeddings_retrieve_nothing() -> None:
     same = normalize(torch.ones(40, 8), dim=1)
     result = retrieval(same, unit_vectors(40, 8, 0)[:1].expand(40, 8))
-    assert result["picture_to_text"] == {"recall@1": 0.0, "recall@5": 0.0, "recall@10": 0.0, "median_rank": 40.0}
+    assert result["image_to_text"] == {"recall@1": 0.0, "recall@5": 0.0, "recall@10": 0.0, "median_rank": 40.0}
 
 
 def test_recalls_by_hand() -> None:
@@ -48,20 +48,20 @@ def test_recalls_by_hand() -> None:
 
 
 def test_cosine_of_texts_with_themselves_and_with_others() -> None:
-    pictures = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
-    result = code_text_cosine(pictures, pictures)
+    images = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+    result = code_text_cosine(images, images)
     assert result["code_text_cosine"] == pytest.approx(1)
     assert result["code_text_cosine_shuffled"] == pytest.approx((0 + 0.6 + 0.8) / 3)
 
 
 def test_shuffled_cosine_is_the_mean_over_all_other_texts() -> None:
-    pictures, texts = unit_vectors(9, 5, 2), unit_vectors(9, 5, 3)
-    scores = (pictures @ texts.mT).double()
+    images, texts = unit_vectors(9, 5, 2), unit_vectors(9, 5, 3)
+    scores = (images @ texts.mT).double()
     others = scores[~torch.eye(9, dtype=torch.bool)].mean().item()
-    assert code_text_cosine(pictures, texts)["code_text_cosine_shuffled"] == pytest.approx(others)
+    assert code_text_cosine(images, texts)["code_text_cosine_shuffled"] == pytest.approx(others)
 
 
-def test_cosine_of_one_or_no_picture_is_none_where_undefined() -> None:
+def test_cosine_of_one_or_no_image_is_none_where_undefined() -> None:
     one = torch.tensor([[0.0, 1.0]])
     alone = {"code_text_cosine": 1.0, "code_text_cosine_shuffled": None, "intervals": {}}
     assert code_text_cosine(one, one) == alone
@@ -88,14 +88,14 @@ def test_probe_reads_a_linear_relation_and_not_noise() -> None:
     related = probe(codes, sentences)
     assert related["probe_code_text_cosine"] > 0.999
     assert related["probe_retrieval"]["candidates"] == 200
-    assert related["probe_retrieval"]["picture_to_text"]["recall@1"] > 0.95
+    assert related["probe_retrieval"]["image_to_text"]["recall@1"] > 0.95
     unrelated = probe(codes, torch.randn(400, 20, generator=generator) + 7)
     assert abs(unrelated["probe_code_text_cosine"]) < 0.05
-    assert unrelated["probe_retrieval"]["text_to_picture"]["recall@10"] < 0.2
+    assert unrelated["probe_retrieval"]["text_to_image"]["recall@10"] < 0.2
 
 
 def test_probe_never_fits_on_what_it_scores() -> None:
-    # With more coordinates than pictures a fit on all of them would be perfect.
+    # With more coordinates than images a fit on all of them would be perfect.
     generator = torch.Generator().manual_seed(6)
     result = probe(torch.randn(40, 100, generator=generator), torch.randn(40, 5, generator=generator))
     assert abs(result["probe_code_text_cosine"]) < 0.3
@@ -104,10 +104,10 @@ def test_probe_never_fits_on_what_it_scores() -> None:
 def test_probe_of_equal_codes_is_zero_and_finite() -> None:
     result = probe(torch.full((20, 4), 0.1), torch.randn(20, 5, generator=torch.Generator().manual_seed(7)))
     assert result["probe_code_text_cosine"] == 0
-    assert result["probe_retrieval"]["picture_to_text"]["recall@1"] == 0
+    assert result["probe_retrieval"]["image_to_text"]["recall@1"] == 0
 
 
-def test_probe_is_none_for_few_pictures() -> None:
+def test_probe_is_none_for_few_images() -> None:
     nothing = {"probe_code_text_cosine": None, "probe_retrieval": None, "intervals": {}}
     assert probe(torch.zeros(7, 2), torch.zeros(7, 3)) == nothing
 
@@ -121,22 +121,22 @@ def normal(values: Tensor) -> list[float]:
     return [middle - 1.96 * error, middle + 1.96 * error]
 
 
-def test_intervals_of_cosine_and_recall_are_those_of_means_over_pictures() -> None:
-    pictures = unit_vectors(300, 6, 20)
-    texts = normalize(pictures + 0.8 * unit_vectors(300, 6, 21), dim=1)
-    low, high = code_text_cosine(pictures, texts)["intervals"]["code_text_cosine"]
-    expected = normal((pictures * texts).sum(dim=1))
+def test_intervals_of_cosine_and_recall_are_those_of_means_over_images() -> None:
+    images = unit_vectors(300, 6, 20)
+    texts = normalize(images + 0.8 * unit_vectors(300, 6, 21), dim=1)
+    low, high = code_text_cosine(images, texts)["intervals"]["code_text_cosine"]
+    expected = normal((images * texts).sum(dim=1))
     assert [low, high] == pytest.approx(expected, abs=0.15 * (expected[1] - expected[0]))
-    found = retrieval(pictures, texts)
+    found = retrieval(images, texts)
     assert set(found["intervals"]) == {
-        f"{way}.recall@{k}" for way in ("picture_to_text", "text_to_picture") for k in (1, 5, 10)
+        f"{way}.recall@{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)
     }
-    low, high = found["intervals"]["text_to_picture.recall@5"]
-    expected = normal(ranks(texts, pictures) <= 5)
+    low, high = found["intervals"]["text_to_image.recall@5"]
+    expected = normal(ranks(texts, images) <= 5)
     assert [low, high] == pytest.approx(expected, abs=0.15 * (expected[1] - expected[0]))
 
 
-def test_the_interval_of_a_mean_over_pairs_covers_what_new_pictures_give() -> None:
+def test_the_interval_of_a_mean_over_pairs_covers_what_new_images_give() -> None:
     """The mean over pairs of one sample varies over samples as its interval says, which pairs taken alone would not."""
     common = torch.tensor([0.5, 0.0, 0.0, 0.0])
     found = []
@@ -155,7 +155,7 @@ def test_intervals_of_the_probe_hold_both_halves() -> None:
     sentences = codes @ torch.randn(6, 12, generator=generator) + 4 * torch.randn(301, 12, generator=generator)
     result = probe(codes, sentences)
     flat = {"probe_code_text_cosine": result["probe_code_text_cosine"]}
-    for way in ("picture_to_text", "text_to_picture"):
+    for way in ("image_to_text", "text_to_image"):
         for k in (1, 5, 10):
             flat[f"probe_retrieval.{way}.recall@{k}"] = result["probe_retrieval"][way][f"recall@{k}"]
     assert result["intervals"].keys() == flat.keys()

@@ -9,13 +9,13 @@ from tavq.metrics.vqa import normalized, vqa_accuracy
 
 def test_accuracy_by_hand() -> None:
     scores = AnswerScores()
-    for key, (answer, truth, kind, picture) in {
+    for key, (answer, truth, kind, image) in {
         "1": (" Dog", "dog", "object", "a"),
         "2": ("cat", "dog", "object", "a"),
         "3": ("red", "red ", "color", "b"),
         "4": ("two dogs", "two  dogs", "", "c"),
     }.items():
-        scores.add(key, answer, truth, kind, picture)
+        scores.add(key, answer, truth, kind, image)
     result = scores.compute()
     assert result["scores"]["accuracy"]["value"] == 2 / 4
     assert {
@@ -25,9 +25,9 @@ def test_accuracy_by_hand() -> None:
         "object": (2, 0.5),
     }
     assert result["per_question"]["4"] == {"accuracy": 0.0}
-    assert (result["questions"], result["intervals"]["over"]) == (4, "pictures")
+    assert (result["questions"], result["intervals"]["over"]) == (4, "images")
     assert result["scores"]["accuracy"]["interval"] is not None
-    assert result["by_type"]["object"]["scores"]["accuracy"]["interval"] is None  # both on one picture
+    assert result["by_type"]["object"]["scores"]["accuracy"]["interval"] is None  # both on one image
 
 
 def test_wups_stands_beside_accuracy() -> None:

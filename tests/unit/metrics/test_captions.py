@@ -22,7 +22,7 @@ CASE = {
         ["a plate of rice", "a plate of food on a table"],
     ),
 }
-# What pycocoevalcap 1.2 gives for CASE, corpus and pictures.
+# What pycocoevalcap 1.2 gives for CASE, corpus and images.
 CORPUS = {
     "BLEU-1": 0.7187499999775392,
     "BLEU-2": 0.5514404214784587,
@@ -31,7 +31,7 @@ CORPUS = {
     "ROUGE-L": 0.5013828987689942,
     "CIDEr-D": 1.298498845974436,
 }
-PICTURES = {
+IMAGES = {
     "BLEU-1": [0.99999999966667, 0.49123845165029, 0.71653131009610, 0.30326532970468, 0.99999999800000, 0.61538461537],
     "BLEU-4": [8.408964149e-05, 1.2242880331e-08, 3.3882673701e-06, 1.8325568e-12, 3.162277656e-05, 0.28917849329787],
     "ROUGE-L": [0.6666666666667, 0.5366568914956, 0.4586466165414, 0.3860759493671, 0.2202166064982, 0.7400346620451],
@@ -49,15 +49,15 @@ def scored(case: dict[str, tuple[str, list[str]]]) -> CaptionScores:
 def test_scores_are_those_of_coco_caption() -> None:
     result = scored(CASE).compute()
     assert {name: at["value"] for name, at in result["scores"].items()} == pytest.approx(CORPUS, rel=1e-12)
-    for name, values in PICTURES.items():
-        assert [result["per_picture"][key][name] for key in CASE] == pytest.approx(values, rel=1e-9), name
-    assert (result["pictures"], result["references"], result["tokenizer"]) == (6, 12, "tavq-ptb-1")
+    for name, values in IMAGES.items():
+        assert [result["per_image"][key][name] for key in CASE] == pytest.approx(values, rel=1e-9), name
+    assert (result["images"], result["references"], result["tokenizer"]) == (6, 12, "tavq-ptb-1")
 
 
 def test_bleu_by_hand() -> None:
     """Six words against references of five and eight: 4 of 6 words match (one clipped), 2 of 5 pairs."""
-    picture = Captioned("the dog saw the dog run", ("the dog ran off today", "a dog that was seen to run off"))
-    counts = bleu_counts(picture)
+    image = Captioned("the dog saw the dog run", ("the dog ran off today", "a dog that was seen to run off"))
+    counts = bleu_counts(image)
     assert counts == [6, 5, 3, 1, 0, 0, 6, 5, 4, 3]
     found = bleu(torch.tensor([counts], dtype=torch.float64))[0]
     assert found[:2].tolist() == pytest.approx([3 / 6, math.sqrt(3 / 6 * 1 / 5)], rel=1e-8)  # longer: no penalty
@@ -79,11 +79,11 @@ def test_rouge_by_hand() -> None:
 
 
 def test_cider_by_hand() -> None:
-    """Two pictures; "a" is in both, so weighs nothing; the words of one weigh log 2."""
-    pictures = {"1": Captioned("a red", ("a red red",)), "2": Captioned("a b", ("a b",))}
+    """Two images; "a" is in both, so weighs nothing; the words of one weigh log 2."""
+    images = {"1": Captioned("a red", ("a red red",)), "2": Captioned("a b", ("a b",))}
     # 1: words: (red: 1) against (red: 2): 1 * 2 / (1 * 2) = 1; pairs: (a red) against (a red), (red red): 1 / sqrt(2)
     first = 10 * (1 + 1 / math.sqrt(2)) / 4 * math.exp(-1 / 72)
-    assert cider_d(pictures) == pytest.approx([first, 10 * 2 / 4])
+    assert cider_d(images) == pytest.approx([first, 10 * 2 / 4])
     # a word repeated in the caption is clipped to what the reference has: (red: 3) against (red: 1)
     clipped = {"1": Captioned("red red red", ("red",)), "2": Captioned("a b", ("a b",))}
     assert cider_d(clipped)[0] == pytest.approx(10 * (1 / 3) / 4 * math.exp(-4 / 72))
@@ -95,17 +95,17 @@ def test_words_weigh_by_references_and_not_by_captions() -> None:
     assert cider_d(same)[0] == cider_d(other)[0]
 
 
-def test_a_single_picture_has_no_cider() -> None:
+def test_a_single_image_has_no_cider() -> None:
     assert scored({"1": CASE["1"]}).compute()["scores"]["CIDEr-D"] == {"value": 0.0, "interval": None}
 
 
 def test_punctuation_alone_scores_nothing_and_is_counted() -> None:
     result = scored({"1": CASE["1"], "2": ("...", ["a dog"])}).compute()
     assert result["captions_without_words"] == 1
-    assert max(result["per_picture"]["2"].values()) < 1e-9
+    assert max(result["per_image"]["2"].values()) < 1e-9
 
 
-def test_the_order_of_pictures_and_references_changes_nothing() -> None:
+def test_the_order_of_images_and_references_changes_nothing() -> None:
     shuffled = {key: (caption, references[::-1]) for key, (caption, references) in reversed(CASE.items())}
     forth, back = scored(CASE).compute(), scored(shuffled).compute()
     assert forth["scores"].keys() == back["scores"].keys()
@@ -120,7 +120,7 @@ def test_intervals_of_bleu_are_of_corpora_and_not_of_means() -> None:
         low, high = score["interval"]
         assert low < score["value"] < high
     low, high = result["BLEU-4"]["interval"]
-    assert high > 0.28917849329787  # the mean of six pictures, five of them near 0, never comes so high
+    assert high > 0.28917849329787  # the mean of six images, five of them near 0, never comes so high
 
 
 def test_what_cannot_be_scored_is_refused() -> None:
@@ -130,7 +130,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
     with pytest.raises(DataError, match="'1' has no reference caption"):
         scores.add("1", "a dog", [])
     scores.add("1", "a dog", ["a cat"])
-    scores.add("1", "a dog", ["a cat"])  # a sampler that repeats a picture
+    scores.add("1", "a dog", ["a cat"])  # a sampler that repeats an image
     with pytest.raises(DataError, match="'1' came twice with different contents"):
         scores.add("1", "a cow", ["a cat"])
 
@@ -152,12 +152,12 @@ def test_random_captions_against_the_tool_itself() -> None:
         case = dict(sorted(case.items()))
         result = scored(case).compute()
         truths, given = ({key: pair[1] for key, pair in case.items()}, {key: [pair[0]] for key, pair in case.items()})
-        corpus, pictures = official.Bleu(4).compute_score(truths, given, 0)
-        expected = {f"BLEU-{n + 1}": (corpus[n], pictures[n]) for n in range(4)}
+        corpus, images = official.Bleu(4).compute_score(truths, given, 0)
+        expected = {f"BLEU-{n + 1}": (corpus[n], images[n]) for n in range(4)}
         expected |= {"ROUGE-L": Rouge().compute_score(truths, given), "CIDEr-D": Cider().compute_score(truths, given)}
         for name, (value, each) in expected.items():
             assert result["scores"][name]["value"] == pytest.approx(float(value), abs=1e-12)
-            assert [result["per_picture"][key][name] for key in case] == pytest.approx(list(each), abs=1e-12)
+            assert [result["per_image"][key][name] for key in case] == pytest.approx(list(each), abs=1e-12)
 
 
 @pytest.mark.real_data
@@ -168,11 +168,11 @@ def test_the_reference_case_of_coco_caption(real_data: Path) -> None:
     names = {f"Bleu_{n}": f"BLEU-{n}" for n in range(1, 5)} | {"ROUGE_L": "ROUGE-L", "CIDEr": "CIDEr-D"}
     for theirs, ours in names.items():
         assert result["scores"][ours]["value"] == pytest.approx(case["scores"][theirs], abs=1e-9)
-        each = [result["per_picture"][key][ours] for key in keys]
+        each = [result["per_image"][key][ours] for key in keys]
         assert each == pytest.approx(case["per_image"][theirs], abs=1e-9)
 
 
-def test_a_constant_caption_scores_what_it_scores_as_that_of_every_picture() -> None:
+def test_a_constant_caption_scores_what_it_scores_as_that_of_every_image() -> None:
     said = [caption for caption, _ in CASE.values()]
     expected = []
     for caption in said:

@@ -91,20 +91,20 @@ def surprises(indices: torch.Tensor, sizes: tuple[int, ...]) -> tuple[CodeUsage,
 
 
 def test_surprise_by_hand() -> None:
-    """One picture of entry 0 alone (seen three times of four), one of both entries."""
+    """One image of entry 0 alone (seen three times of four), one of both entries."""
     _, found = surprises(torch.tensor([[[0, 0]], [[0, 1]]]), (3,))
     assert found.records["000"] == [pytest.approx(-math.log(3 / 4))]
     assert found.records["001"] == [pytest.approx(-(math.log(3 / 4) + math.log(1 / 4)) / 2)]
 
 
 @pytest.mark.parametrize(("sizes", "parts"), [((64,), ()), ((16, 48), (2,))])
-def test_the_interval_of_the_perplexity_holds_it_and_is_that_of_pictures(
+def test_the_interval_of_the_perplexity_holds_it_and_is_that_of_images(
     sizes: tuple[int, ...], parts: tuple[int, ...]
 ) -> None:
     generator = torch.Generator().manual_seed(0)
 
     def sample(count: int) -> torch.Tensor:
-        """Pictures that repeat few entries each, so that a picture and not a position is the unit."""
+        """Images that repeat few entries each, so that an image and not a position is the unit."""
         drawn = [torch.randint(size, (count, 2), generator=generator) ** 2 // size for size in sizes]
         return torch.stack(drawn, dim=2).repeat_interleave(8, dim=1).view(count, 4, 4, *parts)
 
@@ -116,6 +116,6 @@ def test_the_interval_of_the_perplexity_holds_it_and_is_that_of_pictures(
     assert ends[1] - ends[0] == pytest.approx(2 * 1.96 * others.std().item(), rel=0.35)
 
 
-def test_one_picture_has_no_interval() -> None:
+def test_one_image_has_no_interval() -> None:
     assert surprises(torch.tensor([[[0, 1]]]), (2,))[1].interval() is None
     assert Surprises(CodeUsage((2,))).interval() is None

@@ -88,10 +88,10 @@ def test_the_nearest_neighbour_of_many_entries_is_looked_for_in_all() -> None:
     assert spacing(twice)["spacing"] == pytest.approx(0.5)
 
 
-def counted(share: float, pictures: int = 100) -> CodeUsage:
+def counted(share: float, images: int = 100) -> CodeUsage:
     """100 entries of which the first few were chosen equally often."""
     codes = CodeUsage((100,))
-    codes.update(torch.arange(pictures * 100).view(pictures, 10, 10) % int(100 * share))
+    codes.update(torch.arange(images * 100).view(images, 10, 10) % int(100 * share))
     return codes
 
 
@@ -108,7 +108,7 @@ def test_an_evaluation_warns_of_a_collapse(share: float, random: bool, said: str
         assert "4.0% of 100 entries are in use, with a perplexity of 4.0" in found
 
 
-def test_a_few_pictures_show_no_collapse() -> None:
-    codes = counted(0.01, pictures=3)
+def test_a_few_images_show_no_collapse() -> None:
+    codes = counted(0.01, images=3)
     assert warning(codes.compute(), codes, False) is None
     assert warning(CodeUsage((100,)).compute(), CodeUsage((100,)), False) is None

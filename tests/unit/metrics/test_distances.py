@@ -1,4 +1,4 @@
-"""Distances between sets of pictures, against scipy, torchmetrics and values by hand."""
+"""Distances between sets of images, against scipy, torchmetrics and values by hand."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from tavq.metrics.distances import FeatureMoments, Gaussian, PictureSet, frechet_distance, set_distances
+from tavq.metrics.distances import FeatureMoments, Gaussian, ImageSet, frechet_distance, set_distances
 from tavq.nets.features.extractors import FeatureNetwork
 
 
@@ -43,10 +43,10 @@ def changed(original: Tensor) -> Tensor:
     return (original * 0.8 + 0.1 * noise).clamp(-1, 1)
 
 
-def seen(network: FeatureNetwork, pictures: Tensor, batch: int = 25) -> PictureSet:
-    found = PictureSet(network)
-    for start in range(0, len(pictures), batch):
-        part = pictures[start : start + batch]
+def seen(network: FeatureNetwork, image_set: Tensor, batch: int = 25) -> ImageSet:
+    found = ImageSet(network)
+    for start in range(0, len(image_set), batch):
+        part = image_set[start : start + batch]
         found.update(part, [f"{start + place}.png" for place in range(len(part))])
     return found
 
@@ -78,7 +78,7 @@ def test_frechet_distance_equals_torchmetrics() -> None:
 
 @pytest.mark.parametrize(("rows", "offset", "scale"), [(200, 0, 1), (40, 0, 1), (64, 0, 1e-3), (200, 1000, 1)])
 def test_frechet_distance_where_numbers_are_hard(rows: int, offset: float, scale: float) -> None:
-    """Fewer pictures than features, small features, a mean far from 0: within 1e-6 of scipy in float64."""
+    """Fewer images than features, small features, a mean far from 0: within 1e-6 of scipy in float64."""
     random = np.random.default_rng(0)
     mixing = random.standard_normal((64, 64)) * np.logspace(0, -3, 64)
     a, b = (random.standard_normal((rows, 64)) @ mixing * scale * (1 + i / 5) + offset + i * scale for i in range(2))
@@ -95,22 +95,22 @@ def test_frechet_distance_where_numbers_are_hard(rows: int, offset: float, scale
 
 
 def test_distances_of_equal_sets() -> None:
-    pictures = seen(Averages(10), images(40, 2))
-    found = set_distances(pictures, pictures)
+    image_set = seen(Averages(10), images(40, 2))
+    found = set_distances(image_set, image_set)
     assert found["fd_averages"] == pytest.approx(0, abs=1e-8)
-    assert set_distances(pictures, pictures.moments.gaussian())["fd_averages"] == pytest.approx(0, abs=1e-8)
+    assert set_distances(image_set, image_set.moments.gaussian())["fd_averages"] == pytest.approx(0, abs=1e-8)
 
 
-def test_few_pictures_give_a_finite_distance_that_says_so() -> None:
+def test_few_images_give_a_finite_distance_that_says_so() -> None:
     network = Averages(10)
     one, two = seen(network, images(1, 3)), seen(network, images(2, 4))
     found = set_distances(one, two)
     assert found["fd_averages"] is None
     assert found["kid_averages"] is None
-    assert found["fd_averages_warning"].startswith("1 pictures for 10 features")
+    assert found["fd_averages_warning"].startswith("1 images for 10 features")
     found = set_distances(two, seen(network, images(50, 5)))
     assert np.isfinite(found["fd_averages"])
-    assert found["fd_averages_warning"].startswith("2 pictures for 10 features")
+    assert found["fd_averages_warning"].startswith("2 images for 10 features")
     assert found["kid_averages"] is None
 
 
@@ -136,11 +136,11 @@ def test_covariances_are_divided_by_count_less_one() -> None:
 
 
 def test_halves_merge_to_the_whole() -> None:
-    network, pictures, reference = Averages(2), images(12, 4), images(9, 5)
-    whole = seen(network, pictures)
-    left, right = PictureSet(network), PictureSet(network)
-    left.update(pictures[7:], [f"{place}.png" for place in range(7, 12)])
-    right.update(pictures[:7], [f"{place}.png" for place in range(7)])
+    network, image_set, reference = Averages(2), images(12, 4), images(9, 5)
+    whole = seen(network, image_set)
+    left, right = ImageSet(network), ImageSet(network)
+    left.update(image_set[7:], [f"{place}.png" for place in range(7, 12)])
+    right.update(image_set[:7], [f"{place}.png" for place in range(7)])
     left.merge(right)
     left.join()  # alone it changes nothing
     assert torch.equal(left.sample.features, whole.sample.features)

@@ -1,4 +1,4 @@
-"""Retrieval of a picture's own text, by hand, and R-precision against the drawing that it stands for."""
+"""Retrieval of an image's own text, by hand, and R-precision against the drawing that it stands for."""
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ def units(count: int, seed: int) -> torch.Tensor:
 
 def test_recall_by_hand() -> None:
     texts = torch.eye(4)
-    pictures = torch.tensor([[1.0, 0, 0, 0], [0.5, 0.4, 0, 0], [0, 0, 0.1, 0.2], [0.3, 0.2, 0.1, 0.0]])
-    found = text_retrieval(pictures, texts)  # the own text is first, second, second and last
+    images = torch.tensor([[1.0, 0, 0, 0], [0.5, 0.4, 0, 0], [0, 0, 0.1, 0.2], [0.3, 0.2, 0.1, 0.0]])
+    found = text_retrieval(images, texts)  # the own text is first, second, second and last
     assert found["text_recall@1"]["value"] == 0.25
     assert found["text_recall@5"]["value"] == found["text_recall@10"]["value"] == 1
     low, high = found["text_recall@1"]["interval"]
@@ -25,18 +25,18 @@ def test_recall_by_hand() -> None:
 
 def test_recall_counts_the_first_ones_of_many() -> None:
     ranks = [5, 6, 10, 11, 12, 12, 12, 12, 12, 12, 12, 12]
-    pictures = torch.zeros(12, 12)
+    images = torch.zeros(12, 12)
     for row, rank in enumerate(ranks):
         others = [place for place in range(12) if place != row]
-        pictures[row, others] = torch.arange(1.0, 12)
-        pictures[row, row] = 12.5 - rank  # rank - 1 of the others are above
-    found = text_retrieval(pictures, torch.eye(12))
+        images[row, others] = torch.arange(1.0, 12)
+        images[row, row] = 12.5 - rank  # rank - 1 of the others are above
+    found = text_retrieval(images, torch.eye(12))
     assert found["text_recall@1"]["value"] == 0
     assert found["text_recall@5"]["value"] == pytest.approx(1 / 12)
     assert found["text_recall@10"]["value"] == pytest.approx(3 / 12)
 
 
-def test_pictures_that_are_all_alike_find_nothing() -> None:
+def test_images_that_are_all_alike_find_nothing() -> None:
     found = text_retrieval(torch.ones(120, 2), units(120, 0)[:, :2] * 0 + 1)
     assert found["text_recall@10"]["value"] == 0
     assert found["text_r_precision"]["value"] == 0
@@ -44,8 +44,8 @@ def test_pictures_that_are_all_alike_find_nothing() -> None:
 
 def test_r_precision_of_a_hundred_is_recall() -> None:
     texts = units(AMONG, 1)
-    pictures = normalize(texts + 0.5 * units(AMONG, 2), dim=1)
-    found = text_retrieval(pictures, texts)
+    images = normalize(texts + 0.5 * units(AMONG, 2), dim=1)
+    found = text_retrieval(images, texts)
     assert found["text_r_precision"] == found["text_recall@1"]
     assert 0.05 < found["text_recall@1"]["value"] < 0.95
 
@@ -53,16 +53,16 @@ def test_r_precision_of_a_hundred_is_recall() -> None:
 def test_r_precision_is_the_mean_over_draws_of_99_others() -> None:
     count, rng = 140, np.random.default_rng(0)
     texts = units(count, 3)
-    pictures = normalize(texts + 0.7 * units(count, 4), dim=1)
-    scores = (pictures @ texts.mT).numpy()
+    images = normalize(texts + 0.7 * units(count, 4), dim=1)
+    scores = (images @ texts.mT).numpy()
     hits = []
     for row in range(count):
         others = np.delete(np.arange(count), row)
         drawn = [rng.choice(others, AMONG - 1, replace=False) for _ in range(300)]
         hits += [scores[row, row] > scores[row, chosen].max() for chosen in drawn]
-    found = text_retrieval(pictures, texts)["text_r_precision"]
+    found = text_retrieval(images, texts)["text_r_precision"]
     assert found["value"] == pytest.approx(np.mean(hits), abs=0.01)
-    assert found["value"] > text_retrieval(pictures, texts)["text_recall@1"]["value"] + 0.02
+    assert found["value"] > text_retrieval(images, texts)["text_recall@1"]["value"] + 0.02
     assert found["interval"][0] < found["value"] < found["interval"][1]
 
 

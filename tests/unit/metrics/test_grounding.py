@@ -51,10 +51,10 @@ def test_iou_whatever_the_boxes(a: list[float], b: list[float], x: int, scale: f
     assert both[0] == found  # its company in a batch changes nothing
 
 
-def scored(boxes: list[tuple[list[float], list[float]]], pictures: list[str | None] | None = None) -> GroundingScores:
+def scored(boxes: list[tuple[list[float], list[float]]], images: list[str | None] | None = None) -> GroundingScores:
     scores = GroundingScores()
     for number, (box, truth) in enumerate(boxes):
-        scores.add(f"{number:03}", box, truth, pictures[number] if pictures else None)
+        scores.add(f"{number:03}", box, truth, images[number] if images else None)
     return scores
 
 
@@ -71,7 +71,7 @@ def test_scores_by_hand() -> None:
     assert result["scores"]["accuracy@0.5"]["value"] == 2 / 4
     assert result["scores"]["mean_iou"]["value"] == pytest.approx((1 + 0.5 + 0.501 + 0) / 4)
     assert (result["phrases"], result["boxes_without_area"], result["intervals"]["over"]) == (4, 1, "phrases")
-    assert scored(cases, ["a", "a", "b", "b"]).compute()["intervals"]["over"] == "pictures"
+    assert scored(cases, ["a", "a", "b", "b"]).compute()["intervals"]["over"] == "images"
 
 
 @settings(max_examples=10, deadline=None)

@@ -1,4 +1,4 @@
-"""Picture metrics against scikit-image and values by hand."""
+"""Image metrics against scikit-image and values by hand."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from tavq.core.errors import UsageError
-from tavq.metrics.images import PictureScores, l1, l2, ms_ssim, psnr, ssim
+from tavq.metrics.images import ImageScores, l1, l2, ms_ssim, psnr, ssim
 
 
-def pictures(count: int = 3, y: int = 37, x: int = 50, seed: int = 0) -> tuple[Tensor, Tensor]:
+def random_images(count: int = 3, y: int = 37, x: int = 50, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Smooth originals and noisy copies in [-1, 1]."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, 3, 6, 6, generator=generator) * 2 - 1
@@ -28,14 +28,14 @@ def unit(image: Tensor) -> np.ndarray:
 
 
 def test_psnr_equals_scikit_image() -> None:
-    noisy, original = pictures()
+    noisy, original = random_images()
     expected = [peak_signal_noise_ratio(unit(b), unit(a), data_range=1) for a, b in zip(noisy, original, strict=True)]
     assert psnr(noisy, original).tolist() == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize(("y", "x"), [(37, 50), (11, 11), (64, 12)])
 def test_ssim_equals_scikit_image(y: int, x: int) -> None:
-    noisy, original = pictures(y=y, x=x)
+    noisy, original = random_images(y=y, x=x)
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
     expected = [
         structural_similarity(unit(a), unit(b), channel_axis=-1, **options)
@@ -44,23 +44,23 @@ def test_ssim_equals_scikit_image(y: int, x: int) -> None:
     assert ssim(noisy, original).tolist() == pytest.approx(expected, abs=1e-9)
 
 
-def test_ssim_of_flat_float32_pictures_is_exact() -> None:
+def test_ssim_of_flat_float32_images_is_exact() -> None:
     flat = torch.full((1, 3, 16, 16), 0.7)
     assert ssim(flat, flat.clone()).item() == pytest.approx(1, abs=1e-12)
 
 
-def test_ssim_refuses_pictures_below_its_window() -> None:
+def test_ssim_refuses_images_below_its_window() -> None:
     with pytest.raises(UsageError, match=r"at least 11 x 11; got \(10, 40\)"):
         ssim(torch.zeros(1, 3, 10, 40), torch.zeros(1, 3, 10, 40))
 
 
-def test_identical_pictures_have_a_finite_psnr() -> None:
+def test_identical_images_have_a_finite_psnr() -> None:
     assert psnr(torch.ones(1, 3, 4, 4), torch.ones(1, 3, 4, 4)).item() == pytest.approx(100)
 
 
-def scores_of(noisy: Tensor, original: Tensor, sizes: Sequence[int]) -> PictureScores:
-    """The pictures in batches of some sizes, with their numbers as keys."""
-    scores, start = PictureScores(), 0
+def scores_of(noisy: Tensor, original: Tensor, sizes: Sequence[int]) -> ImageScores:
+    """The images in batches of some sizes, with their numbers as keys."""
+    scores, start = ImageScores(), 0
     for size in sizes:
         part = slice(start, start + size)
         scores.update([f"{i:03}" for i in range(start, start + size)], noisy[part], original[part])
@@ -68,15 +68,15 @@ def scores_of(noisy: Tensor, original: Tensor, sizes: Sequence[int]) -> PictureS
     return scores
 
 
-def test_a_mean_counts_pictures_and_not_batches() -> None:
-    noisy, original = pictures()
+def test_a_mean_counts_images_and_not_batches() -> None:
+    noisy, original = random_images()
     found = scores_of(noisy, original, [1, 2]).compute()
     for measure in (psnr, ssim, l1, l2):
         assert found[measure.__name__]["value"] == pytest.approx(measure(noisy, original).mean().item()), measure
-    assert PictureScores().compute()["l2"] == {"value": None, "interval": None}
+    assert ImageScores().compute()["l2"] == {"value": None, "interval": None}
 
 
-def test_the_interval_is_that_of_pictures_however_they_are_batched() -> None:
+def test_the_interval_is_that_of_images_however_they_are_batched() -> None:
     generator = torch.Generator().manual_seed(8)
     original = torch.zeros(64, 3, 11, 11)
     noisy = original + torch.linspace(0.05, 0.8, 64)[torch.randperm(64, generator=generator), None, None, None]
@@ -90,9 +90,9 @@ def test_the_interval_is_that_of_pictures_however_they_are_batched() -> None:
 
 
 def test_halves_merge_to_the_bits_of_the_whole_in_any_order() -> None:
-    noisy, original = (images.repeat(9, 1, 1, 1) for images in pictures(y=40, x=40))
+    noisy, original = (images.repeat(9, 1, 1, 1) for images in random_images(y=40, x=40))
     keys = [str(i) for i in range(27)]
-    whole, left, right = (PictureScores() for _ in range(3))
+    whole, left, right = (ImageScores() for _ in range(3))
     whole.update(keys, noisy, original)
     for metric, part in ((left, slice(20, 27)), (right, slice(0, 20))):
         metric.update(keys[part], noisy[part], original[part])
@@ -101,11 +101,11 @@ def test_halves_merge_to_the_bits_of_the_whole_in_any_order() -> None:
 
 
 def waves(y: int, x: int) -> tuple[Tensor, Tensor]:
-    """Two smooth pictures and noisy copies, by formula."""
+    """Two smooth images and noisy copies, by formula."""
     i, j = torch.arange(y).double()[:, None], torch.arange(x).double()[None]
     original = [[torch.sin(i / (7 + c) + j / (11 + b)) * 0.4 + 0.5 for c in range(3)] for b in range(2)]
     smooth = torch.stack([torch.stack(channels) for channels in original])
-    noisy = (smooth + formula_weights.pictures(y, x).double() * 0.08).clamp(0, 1)
+    noisy = (smooth + formula_weights.images(y, x).double() * 0.08).clamp(0, 1)
     return noisy * 2 - 1, smooth * 2 - 1
 
 
@@ -129,9 +129,9 @@ def test_ms_ssim_of_one_channel_is_torchmetrics() -> None:
         noisy, original, data_range=1.0, normalize="relu", reduction="none", sigma=1.5, kernel_size=11
     )
     found = ms_ssim(noisy * 2 - 1, original * 2 - 1)
-    assert found.tolist() == pytest.approx(expected.tolist(), abs=2e-3)  # it pads each picture's borders
+    assert found.tolist() == pytest.approx(expected.tolist(), abs=2e-3)  # it pads each image's borders
 
 
-def test_ms_ssim_refuses_pictures_without_a_window_at_the_coarsest_scale() -> None:
+def test_ms_ssim_refuses_images_without_a_window_at_the_coarsest_scale() -> None:
     with pytest.raises(UsageError, match=r"at least 176 x 176; got \(175, 200\)"):
         ms_ssim(torch.zeros(1, 3, 175, 200), torch.zeros(1, 3, 175, 200))

@@ -1,4 +1,4 @@
-"""The measures of the hidden part, by hand, against those of whole pictures and against scikit-image's map."""
+"""The measures of the hidden part, by hand, against those of whole images and against scikit-image's map."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tavq.metrics.inpainting import hidden_distance, hidden_psnr, hidden_ssim
 from tavq.nets.features.extractors import FeatureNetwork, ScenesNetwork, perceptual_distances, unit_stages
 
 
-def pictures(seed: int) -> torch.Tensor:
+def images(seed: int) -> torch.Tensor:
     return torch.rand(3, 3, 24, 20, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
@@ -26,19 +26,19 @@ def test_psnr_by_hand() -> None:
     torch.testing.assert_close(hidden_psnr(completed, reference, masks), expected, atol=1e-5, rtol=0)
 
 
-def test_of_a_wholly_hidden_picture_they_are_the_pictures_measures() -> None:
-    a, b = pictures(0), pictures(1)
+def test_of_a_wholly_hidden_image_they_are_the_images_measures() -> None:
+    a, b = images(0), images(1)
     everything = torch.ones(3, 24, 20, dtype=torch.bool)
     torch.testing.assert_close(hidden_psnr(a, b, everything), psnr(a, b))
     torch.testing.assert_close(hidden_ssim(a, b, everything), ssim(a, b))
 
 
 def test_ssim_is_the_mean_of_the_map_over_hidden_middles() -> None:
-    a, b = pictures(0), pictures(1)
+    a, b = images(0), images(1)
     masks = torch.rand(3, 24, 20, generator=torch.Generator().manual_seed(2)) < 0.3
     found = hidden_ssim(a, b, masks)
     for one, other, mask, value in zip(a, b, masks, found, strict=True):
-        pair = ((picture.double() + 1).div(2).numpy() for picture in (one, other))
+        pair = ((image.double() + 1).div(2).numpy() for image in (one, other))
         settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1}
         _, full = structural_similarity(*pair, channel_axis=0, full=True, **settings)
         inner = torch.from_numpy(full).mean(0)[5:-5, 5:-5][mask[5:-5, 5:-5]]
@@ -46,20 +46,20 @@ def test_ssim_is_the_mean_of_the_map_over_hidden_middles() -> None:
 
 
 def test_what_is_known_does_not_count() -> None:
-    a, b = pictures(0), pictures(1)
+    a, b = images(0), images(1)
     masks = torch.zeros(3, 24, 20, dtype=torch.bool)
     masks[:, 6:18, 6:14] = True
     changed = torch.where(masks[:, None], a, b)
     assert torch.equal(hidden_psnr(changed, b, masks), hidden_psnr(a, b, masks))
 
 
-def test_a_picture_that_hides_nothing_cannot_be_measured() -> None:
-    a, masks = pictures(0), torch.ones(3, 24, 20, dtype=torch.bool)
+def test_a_image_that_hides_nothing_cannot_be_measured() -> None:
+    a, masks = images(0), torch.ones(3, 24, 20, dtype=torch.bool)
     masks[1] = False
-    with pytest.raises(UsageError, match="A picture has no hidden pixel"):
+    with pytest.raises(UsageError, match="An image has no hidden pixel"):
         hidden_psnr(a, a, masks)
     masks[1, 0, 0] = True  # the middle of no window
-    with pytest.raises(UsageError, match="A picture has no hidden pixel"):
+    with pytest.raises(UsageError, match="An image has no hidden pixel"):
         hidden_ssim(a, a, masks)
     with pytest.raises(UsageError, match="at least 11 x 11"):
         hidden_ssim(a[:, :, :10], a[:, :, :10], masks[:, :10])
@@ -104,8 +104,8 @@ def test_the_distance_by_hand() -> None:
     )
 
 
-def test_of_a_wholly_hidden_picture_it_is_the_pictures_distance() -> None:
-    """Where the maps are brought to the pictures' size by whole factors, edges apart: so of constant differences."""
+def test_of_a_wholly_hidden_image_it_is_the_images_distance() -> None:
+    """Where the maps are brought to the images' size by whole factors, edges apart: so of constant differences."""
     a, b = (colours(*values).expand(2, -1, -1, -1) for values in ((0.3, 0.1, 0.9), (0.2, 0.8, 0.4)))
     everything = torch.ones(2, 4, 4, dtype=torch.bool)
     for network in (Pooled(), Pooled((0.4, 0.3))):
@@ -124,7 +124,7 @@ def test_the_stages_of_the_originals_may_be_given() -> None:
     assert hidden_distance(network, b, b, masks).tolist() == [0, 0]
 
 
-def test_each_picture_has_its_own_mask_in_the_distance() -> None:
+def test_each_image_has_its_own_mask_in_the_distance() -> None:
     network = ScenesNetwork()
     a, b = (torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1 for seed in (0, 1))
     masks = torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(2)) < 0.3

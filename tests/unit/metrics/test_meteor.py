@@ -15,7 +15,7 @@ from tavq.metrics import meteor as module
 from tavq.metrics.captions import Captioned, CaptionScores
 from tavq.metrics.meteor import meteor, meteor_of_counts
 
-# METEOR 1.5 (pycocoevalcap 1.2, -l en -norm): its counts for the six pictures of test_captions.py, and its scores.
+# METEOR 1.5 (pycocoevalcap 1.2, -l en -norm): its counts for the six images of test_captions.py, and its scores.
 COUNTS = [
     [6, 6, 2, 3, 2, 2, 2, 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 5, 5],
     [5, 6, 1, 3, 2, 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 3, 3],
@@ -30,7 +30,7 @@ CORPUS = 0.2629744943539636
 STEMS = [5, 6, 2, 3, 2, 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 5, 5]
 STEMS_SCORE = 0.39699577301716765
 
-PICTURES = {"1": Captioned("the man rides", ("the man rides a horse", "a rider")), "2": Captioned("sky", ("a kite",))}
+IMAGES = {"1": Captioned("the man rides", ("the man rides a horse", "a rider")), "2": Captioned("sky", ("a kite",))}
 
 
 def rows(*counts: list[int]) -> torch.Tensor:
@@ -53,30 +53,30 @@ def without_the_tool(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_the_tool_the_name_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
     no_synonyms = types.SimpleNamespace(synsets=lambda word: [])
     monkeypatch.setattr(module, "open_wordnet", lambda place: no_synonyms)
-    result = meteor(PICTURES)
+    result = meteor(IMAGES)
     assert list(result["scores"]) == ["meteor_nltk"]
-    assert list(result["per_picture"]["1"]) == ["meteor_nltk"]
+    assert list(result["per_image"]["1"]) == ["meteor_nltk"]
     assert result["tool"] == "nltk.translate.meteor_score"
     # all of 3 words in one run: precision 1, recall 3 / 5, one chunk of three matches
     mean, penalty = 10 * 1 * (3 / 5) / (3 / 5 + 9), 0.5 * (1 / 3) ** 3
-    assert result["per_picture"]["1"]["meteor_nltk"] == pytest.approx(mean * (1 - penalty))
+    assert result["per_image"]["1"]["meteor_nltk"] == pytest.approx(mean * (1 - penalty))
     assert result["scores"]["meteor_nltk"]["value"] == pytest.approx(mean * (1 - penalty) / 2)
 
 
 @pytest.mark.usefixtures("without_the_tool")
 def test_without_tool_and_wordnet_a_person_is_told_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"There is no WordNet in .*; give a folder with corpora/wordnet"):
-        meteor(PICTURES, tmp_path)
+        meteor(IMAGES, tmp_path)
     (tmp_path / "corpora/wordnet").mkdir(parents=True)
     with pytest.raises(FileError, match="lacks WordNet's file 'lexnames'"):
-        meteor(PICTURES, tmp_path)
+        meteor(IMAGES, tmp_path)
 
 
 def test_java_without_the_package_is_no_tool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.shutil, "which", lambda name: "java")
     monkeypatch.setitem(sys.modules, "pycocoevalcap.meteor.meteor", None)
-    monkeypatch.setattr(module, "_nltk", lambda pictures, place: [0.5, 0.25])
-    assert meteor(PICTURES)["scores"]["meteor_nltk"]["value"] == 0.375
+    monkeypatch.setattr(module, "_nltk", lambda images, place: [0.5, 0.25])
+    assert meteor(IMAGES)["scores"]["meteor_nltk"]["value"] == 0.375
 
 
 def test_what_the_tool_counts_is_what_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,8 +96,8 @@ def test_what_the_tool_counts_is_what_is_scored(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(module.shutil, "which", lambda name: "java")
     monkeypatch.setitem(sys.modules, "pycocoevalcap.meteor.meteor", types.SimpleNamespace(Meteor=Tool))  # type: ignore[arg-type]
-    result = meteor(PICTURES)
-    assert result["per_picture"] == {
+    result = meteor(IMAGES)
+    assert result["per_image"] == {
         "1": {"METEOR": pytest.approx(SCORES[0])},
         "2": {"METEOR": pytest.approx(SCORES[4])},
     }
@@ -116,5 +116,5 @@ def test_the_reference_case_by_the_tool_itself(real_data: Path) -> None:
         scores.add(key, case["hypotheses"][key], case["references"][key])
     result = meteor(scores.tokenized())
     assert result["scores"]["METEOR"]["value"] == pytest.approx(case["scores"]["METEOR"], abs=1e-9)
-    each = [result["per_picture"][key]["METEOR"] for key in keys]
+    each = [result["per_image"][key]["METEOR"] for key in keys]
     assert each == pytest.approx(case["per_image"]["METEOR"], abs=1e-9)

@@ -1,4 +1,4 @@
-"""Nearest training pictures and how often drawn pictures are nearer to them than held-out ones."""
+"""Nearest training images and how often drawn images are nearer to them than held-out ones."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_the_nearest_of_all_batches_by_hand() -> None:
     assert by_key(found, "ab") == {"a": 2.0, "b": 1.0}
 
 
-def test_a_picture_is_not_its_own_neighbour_unless_it_was_drawn() -> None:
+def test_a_image_is_not_its_own_neighbour_unless_it_was_drawn() -> None:
     features = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
     for apart, expected in ((True, {"a": 5.0, "b": 5.0}), (False, {"a": 0.0, "b": 0.0})):
         found = NearestDistances(sample(features, "ab"), apart)

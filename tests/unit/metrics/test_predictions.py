@@ -132,12 +132,12 @@ def test_boxes_that_look_like_corners() -> None:
 
 
 def test_a_field_of_another_task_is_not_taken_for_the_prediction(write: Any) -> None:
-    predictions = write("p.json", [{"question_id": 1, "answer": "red", "caption": "a picture"}])
+    predictions = write("p.json", [{"question_id": 1, "answer": "red", "caption": "an image"}])
     references = write("r.json", [{"question_id": 1, "answer": "red"}])
     assert read_answers(predictions, references)["1"][0] == "red"
 
 
-def test_too_few_people_are_refused_and_so_are_numbers_beyond_every_picture() -> None:
+def test_too_few_people_are_refused_and_so_are_numbers_beyond_every_image() -> None:
     with pytest.raises(DataError, match=r"needs the answers of 4 people or more, as the challenge has ten; got 1\."):
         vqa_accuracy("2", ["2"])
     assert vqa_accuracy("2", ["2"] * 4) == 1

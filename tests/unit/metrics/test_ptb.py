@@ -76,7 +76,7 @@ def test_all_words_of_the_reference_case(real_data: Path) -> None:
 
 
 @pytest.mark.real_data
-def test_five_thousand_pictures_against_the_tool_itself(real_data: Path) -> None:
+def test_five_thousand_images_against_the_tool_itself(real_data: Path) -> None:
     """The only captions that may differ end in a letter and a full stop, where the tool reads into the next caption."""
     ptb = pytest.importorskip("pycocoevalcap.tokenizer.ptbtokenizer")
     if not shutil.which("java"):

@@ -1,4 +1,4 @@
-"""Recall with several texts a picture, by hand and against a plain sort."""
+"""Recall with several texts an image, by hand and against a plain sort."""
 
 import itertools
 import math
@@ -16,18 +16,18 @@ def values(figures: dict[str, dict[str, object]], begins: str = "") -> dict[str,
 
 
 def test_by_hand() -> None:
-    """Three pictures along the axes; the first has two texts, one of which lies nearer to the second picture."""
-    pictures = torch.eye(3)
+    """Three images along the axes; the first has two texts, one of which lies nearer to the second image."""
+    images = torch.eye(3)
     texts = torch.tensor([[0.0, 1, 0], [1, 0, 0], [0, 0.6, 0.8], [0, 0.8, 0.6]])
-    found = retrieval_of_several(pictures, texts, [[0, 1], [2], [3]])
-    assert values(found, "picture_to_text/") == {
-        "recall@1": pytest.approx(1 / 3),  # picture 0 by its second text; 1 sees texts 0 and 3 before 2; 2 sees 2
+    found = retrieval_of_several(images, texts, [[0, 1], [2], [3]])
+    assert values(found, "image_to_text/") == {
+        "recall@1": pytest.approx(1 / 3),  # image 0 by its second text; 1 sees texts 0 and 3 before 2; 2 sees 2
         "recall@5": 1.0,
         "recall@10": 1.0,
         "median_rank": 2.0,  # ranks 1, 3, 2
     }
-    # text 0, of picture 0: picture 1 first, and 0 ties with 2 -> 3; text 2: picture 2 before 1 -> 2; text 3 -> 2
-    assert values(found, "text_to_picture/") == {
+    # text 0, of image 0: image 1 first, and 0 ties with 2 -> 3; text 2: image 2 before 1 -> 2; text 3 -> 2
+    assert values(found, "text_to_image/") == {
         "recall@1": 0.0,
         "recall@5": 1.0,
         "recall@10": 1.0,
@@ -36,38 +36,38 @@ def test_by_hand() -> None:
 
 
 def test_own_texts_do_not_count_against_each_other() -> None:
-    pictures = torch.tensor([[1.0, 0], [0, 1]])
+    images = torch.tensor([[1.0, 0], [0, 1]])
     texts = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.0, 1.0]])
-    found = retrieval_of_several(pictures, texts, [[2, 1, 0], [3]])
-    assert found["picture_to_text/recall@1"]["value"] == 1.0
+    found = retrieval_of_several(images, texts, [[2, 1, 0], [3]])
+    assert found["image_to_text/recall@1"]["value"] == 1.0
     # which text asks is the first of its own
-    assert found["text_to_picture/recall@1"]["value"] == 1.0
+    assert found["text_to_image/recall@1"]["value"] == 1.0
 
 
 def test_collapsed_embeddings_find_nothing() -> None:
     same = torch.ones(20, 4) / 2
     found = retrieval_of_several(same, same, [[place] for place in range(20)])
-    assert found["picture_to_text/recall@10"]["value"] == 0.0
-    assert found["text_to_picture/median_rank"]["value"] == 20.0
+    assert found["image_to_text/recall@10"]["value"] == 0.0
+    assert found["text_to_image/median_rank"]["value"] == 20.0
 
 
 def test_against_a_plain_sort() -> None:
     draw = torch.Generator().manual_seed(0)
-    pictures, texts = torch.randn(30, 6, generator=draw), torch.randn(70, 6, generator=draw)
+    images, texts = torch.randn(30, 6, generator=draw), torch.randn(70, 6, generator=draw)
     places = torch.randperm(70, generator=draw).tolist()
     ends = [0, *sorted(torch.randperm(68, generator=draw)[:29].add(1).tolist()), 70]
     own = [places[a:b] for a, b in itertools.pairwise(ends)]
-    found = retrieval_of_several(pictures, texts, own)
-    orders = [sorted(range(70), key=lambda t, row=row: -float(row @ texts[t])) for row in pictures]  # type: ignore[misc]
+    found = retrieval_of_several(images, texts, own)
+    orders = [sorted(range(70), key=lambda t, row=row: -float(row @ texts[t])) for row in images]  # type: ignore[misc]
     ranks = [1 + min(order.index(t) for t in mine) for order, mine in zip(orders, own, strict=True)]
     # the rank counts strangers only
     for row, (order, mine) in enumerate(zip(orders, own, strict=True)):
         assert not any(t in mine for t in order[: ranks[row] - 1])
-    assert found["picture_to_text/recall@5"]["value"] == pytest.approx(np.mean([rank <= 5 for rank in ranks]))
-    assert found["picture_to_text/median_rank"]["value"] == np.median(ranks)
-    back = [1 + sum(float(p @ texts[mine[0]]) > float(pictures[i] @ texts[mine[0]]) for p in pictures)
+    assert found["image_to_text/recall@5"]["value"] == pytest.approx(np.mean([rank <= 5 for rank in ranks]))
+    assert found["image_to_text/median_rank"]["value"] == np.median(ranks)
+    back = [1 + sum(float(p @ texts[mine[0]]) > float(images[i] @ texts[mine[0]]) for p in images)
             for i, mine in enumerate(own)]  # fmt: skip
-    assert found["text_to_picture/recall@10"]["value"] == pytest.approx(np.mean([rank <= 10 for rank in back]))
+    assert found["text_to_image/recall@10"]["value"] == pytest.approx(np.mean([rank <= 10 for rank in back]))
 
 
 @pytest.mark.parametrize(("candidates", "sizes"), [(7, [1, 3]), (5, [2]), (4, [1, 1, 4])])
@@ -80,13 +80,13 @@ def test_chance_is_what_counting_all_orders_gives(candidates: int, sizes: list[i
 def test_chance_figures() -> None:
     rows = torch.eye(20)
     found = retrieval_of_several(rows, rows, [[place] for place in range(20)])
-    assert values(found, "chance/text_to_picture/") == {
+    assert values(found, "chance/text_to_image/") == {
         "recall@1": pytest.approx(0.05),
         "recall@5": pytest.approx(0.25),
         "recall@10": pytest.approx(0.5),
         "median_rank": 10.0,
     }
-    assert found["chance/picture_to_text/recall@1"]["interval"] is None
+    assert found["chance/image_to_text/recall@1"]["interval"] is None
 
 
 @pytest.mark.parametrize("ranks", [[1.0, 2, 2, 3, 9, 20, 4, 1], [5.0, 1, 3]])
@@ -101,9 +101,9 @@ def test_the_median_has_the_draws_of_the_means(ranks: list[float]) -> None:
 
 def test_intervals_hold_their_figures() -> None:
     draw = torch.Generator().manual_seed(1)
-    pictures = torch.nn.functional.normalize(torch.randn(60, 8, generator=draw), dim=1)
-    texts = torch.nn.functional.normalize(pictures + torch.randn(60, 8, generator=draw) * 0.3, dim=1)
-    for name, figure in retrieval_of_several(pictures, texts, [[place] for place in range(60)]).items():
+    images = torch.nn.functional.normalize(torch.randn(60, 8, generator=draw), dim=1)
+    texts = torch.nn.functional.normalize(images + torch.randn(60, 8, generator=draw) * 0.3, dim=1)
+    for name, figure in retrieval_of_several(images, texts, [[place] for place in range(60)]).items():
         if not name.startswith("chance/"):
             low, high = figure["interval"]
             assert low <= figure["value"] <= high

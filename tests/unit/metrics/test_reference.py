@@ -13,7 +13,7 @@ from tavq.core.files import write_tensors
 from tavq.metrics.distances import Gaussian
 from tavq.metrics.reference import Described, ReferenceStatistics, as_result, read_statistics, write_statistics
 
-OF = Described("fd_scenes", "ab" * 32, (32, 48), "none", "pictures (train)", "cd" * 32)
+OF = Described("fd_scenes", "ab" * 32, (32, 48), "none", "images (train)", "cd" * 32)
 SAVED = ReferenceStatistics(
     Gaussian(9, torch.tensor([1.0, 2.0]).double(), torch.tensor([[2.0, 1.0], [1.0, 3.0]]).double()), OF
 )
@@ -31,10 +31,10 @@ def test_statistics_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"network": "fid"}, r"the network of its pictures is fd_scenes \(sha256 abababababab…\), and here it is fid"),
+        ({"network": "fid"}, r"the network of its images is fd_scenes \(sha256 abababababab…\), and here it is fid"),
         ({"network_sha256": "ef" * 32}, r"here it is fd_scenes \(sha256 efefefefefef…\)"),
-        ({"size": (48, 32)}, "the size of its pictures is 32 x 48, and here it is 48 x 32"),
-        ({"resize": "bicubic"}, "the resizing of its pictures is 'none', and here it is 'bicubic'"),
+        ({"size": (48, 32)}, "the size of its images is 32 x 48, and here it is 48 x 32"),
+        ({"resize": "bicubic"}, "the resizing of its images is 'none', and here it is 'bicubic'"),
     ],
 )
 def test_what_does_not_match_is_refused(change: dict[str, Any], message: str) -> None:
@@ -47,7 +47,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x"
     good = {"mean": torch.zeros(2).double(), "covariance": torch.eye(2).double()}
     write_tensors(path, good)
-    with pytest.raises(FileError, match="x holds no statistics of pictures; write some with --save-statistics"):
+    with pytest.raises(FileError, match="x holds no statistics of images; write some with --save-statistics"):
         read_statistics(path)
     said = {"network": "fd_scenes", "network_sha256": "", "size": [2, 2], "resize": "", "data": "", "data_sha256": ""}
     text = json.dumps({**said, "count": 3})

@@ -26,12 +26,12 @@ def test_recall_is_the_share_of_masked_words_that_are_right() -> None:
     assert metric.compute()["masked_words_recall@1_of_3"]["value"] == 3 / 5  # and not the mean of 2/3, 1 and 0
 
 
-def test_words_of_one_picture_are_drawn_together() -> None:
+def test_words_of_one_image_are_drawn_together() -> None:
     together, apart = MaskedWords(1), MaskedWords(1)
-    for picture in range(40):
-        words = of(*[picture % 2] * 9)  # all right or all wrong
-        together.update([f"{picture}"], words, torch.ones_like(words), torch.zeros_like(words))
-        apart.update([f"{picture}/{i}" for i in range(9)], words, torch.ones_like(words), torch.arange(9))
+    for image in range(40):
+        words = of(*[image % 2] * 9)  # all right or all wrong
+        together.update([f"{image}"], words, torch.ones_like(words), torch.zeros_like(words))
+        apart.update([f"{image}/{i}" for i in range(9)], words, torch.ones_like(words), torch.arange(9))
     ends = [metric.compute()["masked_words_recall@1_of_1"]["interval"] for metric in (together, apart)]
     widths = [high - low for low, high in ends]
     assert widths[0] == pytest.approx(2 * 1.96 * 0.5 / 40**0.5, rel=0.15)
@@ -73,7 +73,7 @@ PINNED = [0.7555812001228333, 0.9743615984916687, 0.2422831654548645]
 # --- in an evaluation -------------------------------------------------------------------------------------------
 
 FIGURES = ("masked_words_recall@1_of_1", "masked_words_recall@1_of_3", "word_code_mse")
-PICTURES = 7
+IMAGES = 7
 
 
 def tokenizer(align: Any) -> Tokenizer:
@@ -87,16 +87,16 @@ def tokenizer(align: Any) -> Tokenizer:
 
 
 def batches(sizes: list[int]) -> list[Batch]:
-    """The same pictures with texts of 0 to 6 tokens, in batches of some sizes, padded to the longest of a batch."""
+    """The same images with texts of 0 to 6 tokens, in batches of some sizes, padded to the longest of a batch."""
     generator = torch.Generator().manual_seed(1)
-    images = torch.rand(PICTURES, 3, 16, 16, generator=generator) * 2 - 1
-    vectors, pooled = torch.randn(PICTURES, 6, 4, generator=generator), torch.randn(PICTURES, 4, generator=generator)
-    ids = torch.randint(5, (PICTURES, 6), generator=generator)
+    images = torch.rand(IMAGES, 3, 16, 16, generator=generator) * 2 - 1
+    vectors, pooled = torch.randn(IMAGES, 6, 4, generator=generator), torch.randn(IMAGES, 4, generator=generator)
+    ids = torch.randint(5, (IMAGES, 6), generator=generator)
     made, start = [], 0
     for size in sizes:
         part = slice(start, start + size)
         longest = max(part.stop - 1, 1)
-        mask = torch.arange(longest) < torch.arange(PICTURES)[part, None]
+        mask = torch.arange(longest) < torch.arange(IMAGES)[part, None]
         units = TextUnits(vectors[part, :longest], mask)
         text = TextFeatures(units, units, units, replace(units, ids=ids[part, :longest]), pooled[part])
         made.append(Batch(images[part], tuple(f"{i}.png" for i in range(start, start + size)), text))

@@ -24,7 +24,7 @@ from tavq.nets.convnet import (
     ("multipliers", "factor", "shape"), [((1,), 1, (16, 24)), ((1, 2), 2, (8, 12)), ((1, 2, 2, 1), 8, (2, 3))]
 )
 @pytest.mark.parametrize("attention", [False, True])
-def test_the_grid_is_a_factor_of_the_picture(
+def test_the_grid_is_a_factor_of_the_image(
     multipliers: tuple[int, ...], factor: int, shape: tuple[int, int], attention: bool
 ) -> None:
     config = ConvNetConfig(channels=8, multipliers=multipliers, blocks=1, attention=attention)
@@ -138,7 +138,7 @@ def test_frozen_numbers_are_counted_too() -> None:
     assert count_parameters(layer) == 8
 
 
-def test_the_last_weight_is_that_of_the_pictures() -> None:
+def test_the_last_weight_is_that_of_the_images() -> None:
     decoder = Decoder(ConvNetConfig(channels=8, multipliers=(1, 2), blocks=1), 4)
     images = decoder(torch.randn(1, 4, 2, 2))
     assert decoder.last_weight.shape == (3, 8, 3, 3)

@@ -1,4 +1,4 @@
-"""A GPT-2 behind rows of a picture: its sizes, its pretrained weights, and how it writes."""
+"""A GPT-2 behind rows of an image: its sizes, its pretrained weights, and how it writes."""
 
 import json
 import math
@@ -182,12 +182,12 @@ def test_a_seed_draws_the_same_words_and_leaves_others_alone() -> None:
     assert [len(texts) for texts in found[0]] == [2, 2, 2]
 
 
-def test_what_is_drawn_of_a_picture_does_not_depend_on_its_neighbours() -> None:
+def test_what_is_drawn_of_a_image_does_not_depend_on_its_neighbours() -> None:
     model, config = drawn(), WritingConfig(beams=1, temperature=1.0)
     together = model.write(rows(), config, END, [], 9, count=3, seeds=[[5], [6], [7]])
     alone = [model.write(rows()[[place]], config, END, [], 9, count=3, seeds=[[5 + place]])[0] for place in range(3)]
     assert together == alone
-    same = model.write(rows(1).expand(2, -1, -1), config, END, [], 9, count=2)  # one picture twice: draws of its places
+    same = model.write(rows(1).expand(2, -1, -1), config, END, [], 9, count=2)  # one image twice: draws of its places
     assert same[0] != same[1]
     assert same[0][0] != same[0][1]
 
@@ -201,7 +201,7 @@ def test_writing_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_more_texts_than_beams_are_refused() -> None:
-    with pytest.raises(UsageError, match="3 texts of a picture need as many beams, not 2"):
+    with pytest.raises(UsageError, match="3 texts of an image need as many beams, not 2"):
         drawn().write(rows(), WritingConfig(beams=2), END, [], 5, count=3)
 
 

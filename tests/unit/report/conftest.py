@@ -1,4 +1,4 @@
-"""Finished runs of three steps on 16 px pictures, with text and without, made once for all tests of pages."""
+"""Finished runs of three steps on 16 px images, with text and without, made once for all tests of pages."""
 
 import hashlib
 import json
@@ -62,17 +62,17 @@ class Runs:
 
 
 def draw(folder: Path, greys: int = 100) -> Path:
-    """20 pictures of 16 px: left half of a colour that the text names, right half grey; two for each of val and test.
+    """20 images of 16 px: left half of a colour that the text names, right half grey; two for each of val and test.
 
     The first of the test split has a name that is markup.
     """
     lines = []
     for number, split in enumerate(["train"] * 16 + ["val"] * 2 + ["test"] * 2):
         colour = list(COLOURS)[number % 2]
-        picture = np.random.default_rng(number).integers(greys, greys + 9, (16, 16, 3), np.uint8)
-        picture[:, :8] = COLOURS[colour]
+        image = np.random.default_rng(number).integers(greys, greys + 9, (16, 16, 3), np.uint8)
+        image[:, :8] = COLOURS[colour]
         name = HOSTILE if number == 18 else f"images/{number}.png"
-        save_png(folder / name, picture)
+        save_png(folder / name, image)
         text = f"A {colour} wall stands beside a grey floor."
         lines.append(json.dumps({"file_name": name, "split": split, "captions": [text]}))
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
@@ -86,7 +86,7 @@ def train(data: Path, out: Path, text: TextStore | None = None, **changes: Any) 
 
 
 def evaluation(**changes: Any) -> dict[str, Any]:
-    told = {"split": "val", "images": 2, "size": [16, 16], "data": "pictures", "data_sha256": "0", "psnr": 20.0}
+    told = {"split": "val", "images": 2, "size": [16, 16], "data": "images", "data_sha256": "0", "psnr": 20.0}
     return {**told, "usage": 0.5, "code_text_cosine": 0.5, "code_text_cosine_shuffled": 0.25, **changes}
 
 
@@ -94,7 +94,7 @@ def evaluation(**changes: Any) -> dict[str, Any]:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Runs that every test of pages may read and none may change; the reports it writes are its own."""
     root = tmp_path_factory.mktemp("runs")
-    data, other = draw(root / "pictures"), draw(root / "others", greys=60)
+    data, other = draw(root / "images"), draw(root / "others", greys=60)
     texts = {record.file_name: record.text or "" for record in FolderDataset(data)}
     build_store(texts, LetterEncoder(), "pattern", data / "text")
     (other / "metadata.jsonl").write_text((other / "metadata.jsonl").read_text().replace("floor", "ceiling"))

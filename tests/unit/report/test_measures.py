@@ -16,7 +16,7 @@ PSNR, L1, USAGE = BY_KEY["psnr"], BY_KEY["l1"], BY_KEY["usage"]
 
 def test_directions() -> None:
     more = {"psnr", "ssim", "usage", "perplexity", "code_text_gap", "probe_code_text_cosine"}
-    less = {"l1", "l2", "dead", "retrieval/picture_to_text/median_rank", "word_code_mse"}
+    less = {"l1", "l2", "dead", "retrieval/image_to_text/median_rank", "word_code_mse"}
     for measure in MEASURES:
         expected = 1 if measure.key in more or "recall" in measure.key else -1 if measure.key in less else 0
         assert measure.better == expected, measure.key
@@ -56,9 +56,9 @@ def test_best_follows_the_direction_and_names_ties() -> None:
 
 
 def test_nested_and_hostile_figures() -> None:
-    recall = BY_KEY["retrieval/picture_to_text/recall@1"]
-    assert recall.of({"retrieval": {"picture_to_text": {"recall@1": 0.25}}}) == 0.25
-    for broken in ({}, {"retrieval": None}, {"retrieval": {"picture_to_text": 3}}, {"retrieval": "<b>"}):
+    recall = BY_KEY["retrieval/image_to_text/recall@1"]
+    assert recall.of({"retrieval": {"image_to_text": {"recall@1": 0.25}}}) == 0.25
+    for broken in ({}, {"retrieval": None}, {"retrieval": {"image_to_text": 3}}, {"retrieval": "<b>"}):
         assert recall.of(broken) is None
     assert PSNR.of({"psnr": "20"}) is None
     assert PSNR.of({"psnr": True}) is None

@@ -74,7 +74,7 @@ def test_the_report_of_an_aligned_run(runs: Any) -> None:
     assert "0.2500" in page.text  # own text minus others'
     assert listened[-1] == (20, 20)
     linked = [(found["href"] or "")[1:] for found in page.of("a")]
-    assert linked == ["figures", "curves", "pictures", "progress", "codebook", "codes"]
+    assert linked == ["figures", "curves", "images", "progress", "codebook", "codes"]
     assert set(linked) <= {found.get("id") for found in page.of("h2")}
 
 
@@ -84,7 +84,7 @@ def test_every_card_shows_patches_words_and_phrases(runs: Any) -> None:
     assert aligned
     assert all(card.count("<img") >= 2 for card in aligned + plain)
     assert all(words in card and phrases in card for card in aligned)
-    # without an aligner only counting is left, and a code that every picture has as much of goes with no word
+    # without an aligner only counting is left, and a code that every image has as much of goes with no word
     assert all((words in card and phrases in card) or "Found with it: no unit" in card for card in plain)
     assert any(words in card for card in plain)
 
@@ -106,7 +106,7 @@ def test_the_report_of_a_run_without_text_or_figures(runs: Any) -> None:
 
 
 def test_names_that_are_markup_stay_text(runs: Any) -> None:
-    page = Page(write_report(runs.plain))  # the run is called "plain <run>", a picture <b>"&.png
+    page = Page(write_report(runs.plain))  # the run is called "plain <run>", an image <b>"&.png
     assert "run" not in {tag for tag, _ in page.tags}
     assert 'images/<b>"&.png' in {found.get("title") for found in page.of("figcaption")}
     assert 'images/<b>"&.png' in page.text
@@ -132,12 +132,12 @@ def test_a_run_whose_data_is_gone_has_curves_and_says_how_to_see_more(runs: Any,
     assert page.of("polyline")
 
 
-def test_says_whether_training_saw_the_pictures(runs: Any, tmp_path: Path) -> None:
-    assert "pictures that training never saw" in Page(write_report(runs.plain)).text
+def test_says_whether_training_saw_the_images(runs: Any, tmp_path: Path) -> None:
+    assert "images that training never saw" in Page(write_report(runs.plain)).text
     data = shutil.copytree(runs.data, tmp_path / "data")
     lines = [line for line in (data / "metadata.jsonl").read_text().splitlines() if '"train"' in line]
     (data / "metadata.jsonl").write_text("\n".join(lines) + "\n")
-    assert "pictures of the training split" in Page(write_report(runs.plain, data=data)).text
+    assert "images of the training split" in Page(write_report(runs.plain, data=data)).text
 
 
 def test_hostile_units_and_keys_stay_text() -> None:
@@ -151,8 +151,8 @@ def test_hostile_units_and_keys_stay_text() -> None:
     assert page.count("&lt;script&gt;") == 7  # the word, text and title of both units, alt and title of the patch
 
 
-def test_at_most_limit_pictures_are_read_held_out_ones_first(runs: Any) -> None:
-    assert "on 3 pictures (2 test, 1 val)" in Page(write_report(runs.plain, limit=3)).text
+def test_at_most_limit_images_are_read_held_out_ones_first(runs: Any) -> None:
+    assert "on 3 images (2 test, 1 val)" in Page(write_report(runs.plain, limit=3)).text
 
 
 # --- comparisons ----------------------------------------------------------------------------------------------------

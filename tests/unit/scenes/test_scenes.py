@@ -44,7 +44,7 @@ def by_kind(scene: Scene, record: dict[str, Any]) -> Counter[str]:
     return Counter(item["name"] for item in record["objects"])
 
 
-def test_same_seed_same_bytes_and_a_picture_does_not_depend_on_how_many(tmp_path: Path) -> None:
+def test_same_seed_same_bytes_and_a_image_does_not_depend_on_how_many(tmp_path: Path) -> None:
     write_scenes(tmp_path / "a", 12, 32, 1)
     write_scenes(tmp_path / "b", 12, 32, 1)
     write_scenes(tmp_path / "few", 5, 32, 1)
@@ -230,7 +230,7 @@ def test_most_things_can_be_referred_to(scenes: list[tuple[Scene, Rendering, dic
     assert sum(bool(item["phrases"]) for item in objects) / len(objects) > 0.85
 
 
-def test_words_do_not_depend_on_the_size_of_the_picture() -> None:
+def test_words_do_not_depend_on_the_size_of_the_image() -> None:
     scene = sample_scene(SEED, 7)
     small, large = describe(scene, render(scene, 48)), describe(scene, render(scene, 160))
     for key in ("captions", "long_text", "questions"):

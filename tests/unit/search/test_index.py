@@ -23,7 +23,7 @@ WORDS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (0.7
 
 
 class Colours:
-    """A space of three colours: that of the centre of a picture, and that of the word in a caption."""
+    """A space of three colours: that of the centre of an image, and that of the word in a caption."""
 
     size, sha256, text_store = 32, "a" * 64, None
 
@@ -44,7 +44,7 @@ class Colours:
     def texts_of(self, record: Record) -> Sequence[str]:
         return record.captions
 
-    def embed_pictures(self, images: Tensor) -> Tensor:
+    def embed_images(self, images: Tensor) -> Tensor:
         self.most = max(self.most, len(images))
         return torch.nn.functional.normalize(images[:, :, 14:18, 14:18].mean((2, 3)) + 1.001, dim=1)
 
@@ -63,8 +63,8 @@ def space(tmp_path: Path) -> Colours:
 
 
 @pytest.fixture
-def index(space: Colours, shared_pictures: Path, tmp_path: Path) -> Path:
-    build_index(space, FolderDataset(shared_pictures), tmp_path / "index")
+def index(space: Colours, shared_images: Path, tmp_path: Path) -> Path:
+    build_index(space, FolderDataset(shared_images), tmp_path / "index")
     return tmp_path / "index"
 
 
@@ -75,12 +75,12 @@ def rewritten(data: Path, change: Callable[[list[dict[str, Any]]], list[dict[str
     return data
 
 
-def test_it_holds_what_the_space_gives(index: Path, space: Colours, shared_pictures: Path) -> None:
+def test_it_holds_what_the_space_gives(index: Path, space: Colours, shared_images: Path) -> None:
     made = SearchIndex.open(index, verify=True)
     told = made.manifest
-    assert (told.pictures, told.texts, told.unreadable, told.width, told.half) == (16, 16, 0, 3, False)
+    assert (told.images, told.texts, told.unreadable, told.width, told.half) == (16, 16, 0, 3, False)
     assert (told.model, told.split, told.data, told.data_folder) == (
-        "a" * 64, None, "pictures", str(shared_pictures.resolve()),
+        "a" * 64, None, "images", str(shared_images.resolve()),
     )  # fmt: skip
     names = [made.key(row) for row in range(16)]
     assert names == sorted(f"images/{number}.png" for number in range(16))
@@ -92,25 +92,28 @@ def test_it_holds_what_the_space_gives(index: Path, space: Colours, shared_pictu
 
 
 def test_batches_of_texts_change_nothing(
-    index: Path, space: Colours, shared_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    index: Path, space: Colours, shared_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(building, "TEXTS", 5)
-    first, (second, _) = SearchIndex.open(index), build_index(space, FolderDataset(shared_pictures), tmp_path / "other")
+    first, (second, _) = (
+        SearchIndex.open(index),
+        build_index(space, FolderDataset(shared_images), tmp_path / "other"),
+    )
     for name, table in first._arrays.items():
         np.testing.assert_array_equal(table, second._arrays[name])
 
 
-def test_a_text_finds_pictures_of_its_colour(index: Path, space: Colours) -> None:
-    [hits] = SearchIndex.open(index).find_pictures(space.embed_typed("red")[0].numpy(), 4)
+def test_a_text_finds_images_of_its_colour(index: Path, space: Colours) -> None:
+    [hits] = SearchIndex.open(index).find_images(space.embed_typed("red")[0].numpy(), 4)
     numbers = {int(Path(hit.file_name).stem) % 4 for hit in hits}
     assert numbers == {0}
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     assert all(hit.text is None for hit in hits)
 
 
-def test_a_picture_finds_texts_with_the_picture_that_they_are_of(index: Path, space: Colours) -> None:
+def test_a_image_finds_texts_with_the_image_that_they_are_of(index: Path, space: Colours) -> None:
     [hits] = SearchIndex.open(index).find_texts(np.array([[0, 0, 1]], np.float32), 4)
-    # four blue things tie at 1; they come in the order of their pictures' names: 10, 14, 2, 6
+    # four blue things tie at 1; they come in the order of their images' names: 10, 14, 2, 6
     assert [(hit.text, hit.file_name) for hit in hits] == [
         ("A blue stripe.", "images/10.png"),
         ("A blue cross.", "images/14.png"),
@@ -121,50 +124,50 @@ def test_a_picture_finds_texts_with_the_picture_that_they_are_of(index: Path, sp
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_it_finds_what_brute_force_finds(half: bool, space: Colours, shared_pictures: Path, tmp_path: Path) -> None:
-    made, _ = build_index(space, FolderDataset(shared_pictures), tmp_path / "index", half=half)
-    rows = made._arrays["pictures"]
+def test_it_finds_what_brute_force_finds(half: bool, space: Colours, shared_images: Path, tmp_path: Path) -> None:
+    made, _ = build_index(space, FolderDataset(shared_images), tmp_path / "index", half=half)
+    rows = made._arrays["images"]
     assert rows.dtype == (np.float16 if half else np.float32)
     queries = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     scores = (rows.astype(np.float64) @ queries.T.astype(np.float64)).T.astype(np.float32)
-    for query, hits in zip(scores, made.find_pictures(queries, 7), strict=True):
+    for query, hits in zip(scores, made.find_images(queries, 7), strict=True):
         best = sorted(range(16), key=lambda row, query=query: (-query[row], made.key(row)))[:7]  # type: ignore[misc]
         assert [hit.file_name for hit in hits] == [made.key(row) for row in best]
         assert [hit.score for hit in hits] == [float(query[row]) for row in best]
 
 
-def test_distinct_texts_stand_once_with_the_first_picture(space: Colours, pictures: Path, tmp_path: Path) -> None:
+def test_distinct_texts_stand_once_with_the_first_image(space: Colours, image_folder: Path, tmp_path: Path) -> None:
     def change(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for line in lines[:9]:
             line["captions"] = ["A red thing.", "A green thing.", "A red thing."]
         return lines
 
-    made, _ = build_index(space, FolderDataset(rewritten(pictures, change)), tmp_path / "index")
+    made, _ = build_index(space, FolderDataset(rewritten(image_folder, change)), tmp_path / "index")
     assert made.manifest.texts == 2 + 7
     [hits] = made.find_texts(np.array([[1, 0, 0]], np.float32), 2)
     assert (hits[0].text, hits[0].file_name) == ("A red thing.", "images/0.png")
     assert [made.text(row) for row in range(9)].count("A red thing.") == 1
 
 
-def test_the_order_of_the_lines_changes_no_row(space: Colours, pictures: Path, tmp_path: Path) -> None:
-    first, _ = build_index(space, FolderDataset(pictures), tmp_path / "first")
-    rewritten(pictures, lambda lines: lines[::-1])
-    second, _ = build_index(space, FolderDataset(pictures), tmp_path / "second")
+def test_the_order_of_the_lines_changes_no_row(space: Colours, image_folder: Path, tmp_path: Path) -> None:
+    first, _ = build_index(space, FolderDataset(image_folder), tmp_path / "first")
+    rewritten(image_folder, lambda lines: lines[::-1])
+    second, _ = build_index(space, FolderDataset(image_folder), tmp_path / "second")
     assert first._arrays.keys() == second._arrays.keys()
     for name, table in first._arrays.items():
         np.testing.assert_array_equal(table, second._arrays[name])
 
 
-def test_without_texts(space: Colours, pictures: Path, tmp_path: Path) -> None:
-    (pictures / "metadata.jsonl").unlink()
-    made, _ = build_index(space, FolderDataset(pictures), tmp_path / "index")
-    assert (made.manifest.pictures, made.manifest.texts) == (16, 0)
+def test_without_texts(space: Colours, image_folder: Path, tmp_path: Path) -> None:
+    (image_folder / "metadata.jsonl").unlink()
+    made, _ = build_index(space, FolderDataset(image_folder), tmp_path / "index")
+    assert (made.manifest.images, made.manifest.texts) == (16, 0)
     assert made.find_texts(np.ones((1, 3), np.float32), 3) == [[]]
 
 
-def test_only_a_split(space: Colours, pictures: Path, tmp_path: Path) -> None:
-    made, _ = build_index(space, FolderDataset(pictures, "val"), tmp_path / "index")
-    assert [made.key(row) for row in range(made.manifest.pictures)] == [
+def test_only_a_split(space: Colours, image_folder: Path, tmp_path: Path) -> None:
+    made, _ = build_index(space, FolderDataset(image_folder, "val"), tmp_path / "index")
+    assert [made.key(row) for row in range(made.manifest.images)] == [
         "images/10.png",
         "images/11.png",
         "images/12.png",
@@ -173,25 +176,25 @@ def test_only_a_split(space: Colours, pictures: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", [[0], [15], [3, 4, 5], [9]])
-def test_pictures_that_cannot_be_read_are_never_found(
-    broken: list[int], space: Colours, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_images_that_cannot_be_read_are_never_found(
+    broken: list[int], space: Colours, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(building, "BATCH", 4)
     for number in broken:
-        (pictures / f"images/{number}.png").write_bytes(b"no picture")
-    made, faults = build_index(space, FolderDataset(pictures), tmp_path / "index")
+        (image_folder / f"images/{number}.png").write_bytes(b"no image")
+    made, faults = build_index(space, FolderDataset(image_folder), tmp_path / "index")
     assert made.manifest.unreadable == len(broken) == len(faults)
-    [hits] = made.find_pictures(np.array([[1, 1, 1]], np.float32), 100)
+    [hits] = made.find_images(np.array([[1, 1, 1]], np.float32), 100)
     assert {hit.file_name for hit in hits} == {f"images/{n}.png" for n in range(16) if n not in broken}
     rows = [row for row in range(16) if int(Path(made.key(row)).stem) in broken]
-    assert np.flatnonzero(np.isnan(made._arrays["pictures"]).all(axis=1)).tolist() == rows
+    assert np.flatnonzero(np.isnan(made._arrays["images"]).all(axis=1)).tolist() == rows
 
 
-def test_no_picture_can_be_read(space: Colours, pictures: Path, tmp_path: Path) -> None:
-    for path in (pictures / "images").iterdir():
-        path.write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"16 of 16 pictures .* cannot be read"):
-        build_index(space, FolderDataset(pictures), tmp_path / "index")
+def test_no_image_can_be_read(space: Colours, image_folder: Path, tmp_path: Path) -> None:
+    for path in (image_folder / "images").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"16 of 16 image_folder .* cannot be read"):
+        build_index(space, FolderDataset(image_folder), tmp_path / "index")
     assert not (tmp_path / "index").exists()
 
 
@@ -199,31 +202,31 @@ def test_no_picture_can_be_read(space: Colours, pictures: Path, tmp_path: Path) 
 
 
 def test_a_build_that_fails_leaves_the_older_index(
-    index: Path, space: Colours, shared_pictures: Path, monkeypatch: pytest.MonkeyPatch
+    index: Path, space: Colours, shared_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path.name: path.read_bytes() for path in index.iterdir() if path.is_file()}
-    monkeypatch.setattr(Colours, "embed_pictures", lambda self, images: 1 / 0 if len(images) > 1 else torch.ones(1, 3))
+    monkeypatch.setattr(Colours, "embed_images", lambda self, images: 1 / 0 if len(images) > 1 else torch.ones(1, 3))
     with pytest.raises(ZeroDivisionError):
-        build_index(space, FolderDataset(shared_pictures), index)
+        build_index(space, FolderDataset(shared_images), index)
     assert {path.name: path.read_bytes() for path in index.iterdir() if path.is_file()} == before
     assert [path.name for path in index.parent.iterdir() if path.name.startswith(files.TEMPORARY)] == []
     SearchIndex.open(index, verify=True)
 
 
-def test_an_older_index_is_replaced_and_leftovers_go(index: Path, space: Colours, shared_pictures: Path) -> None:
+def test_an_older_index_is_replaced_and_leftovers_go(index: Path, space: Colours, shared_images: Path) -> None:
     (index.parent / f"{files.TEMPORARY}999999999-index").mkdir()
-    made, _ = build_index(space, FolderDataset(shared_pictures, "test"), index)
-    assert made.manifest.pictures == 3
+    made, _ = build_index(space, FolderDataset(shared_images, "test"), index)
+    assert made.manifest.images == 3
     assert [path.name for path in index.parent.iterdir() if path.name.startswith(files.TEMPORARY)] == []
 
 
-def test_something_else_is_never_replaced(space: Colours, pictures: Path, tmp_path: Path) -> None:
+def test_something_else_is_never_replaced(space: Colours, image_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    for place in (pictures, tmp_path / "file"):
+    for place in (image_folder, tmp_path / "file"):
         with pytest.raises(UsageError, match="already holds something that is no search index"):
-            build_index(space, FolderDataset(pictures), place)
+            build_index(space, FolderDataset(image_folder), place)
     (tmp_path / "empty").mkdir()
-    build_index(space, FolderDataset(pictures), tmp_path / "empty")
+    build_index(space, FolderDataset(image_folder), tmp_path / "empty")
 
 
 # --- what is no whole index ---------------------------------------------------------------------------------------
@@ -275,9 +278,9 @@ def changed(index: Path, **values: Any) -> None:
         ({"format": 2}, r"is of format 2, made by another version of tavq; this one reads format 1"),
         ({"format": "1"}, r"is not the manifest of a search index.*format"),
         ({"format": None}, r"is not the manifest"),
-        ({"pictures": 10**12}, r"pictures.*less than or equal"),
-        ({"pictures": 0}, r"pictures"),
-        ({"pictures": 2**31}, r"belongs to another manifest"),
+        ({"images": 10**12}, r"images.*less than or equal"),
+        ({"images": 0}, r"images"),
+        ({"images": 2**31}, r"belongs to another manifest"),
         ({"texts": -1}, r"texts"),
         ({"width": 10**9}, r"width"),
         ({"width": 4}, r"belongs to another manifest"),
@@ -317,14 +320,14 @@ def forged(index: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
 
 
 HOSTILE: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
-    "owner-beyond": (lambda t: t["owners"].__setitem__(3, 16), "owners leaves its 16 pictures"),
-    "owner-below": (lambda t: t["owners"].__setitem__(3, -1), "owners leaves its 16 pictures"),
+    "owner-beyond": (lambda t: t["owners"].__setitem__(3, 16), "owners leaves its 16 images"),
+    "owner-below": (lambda t: t["owners"].__setitem__(3, -1), "owners leaves its 16 images"),
     "offset-beyond": (lambda t: t["keys_offsets"].__setitem__(16, 10**9), "keys_offsets does not divide"),
     "offset-back": (lambda t: t["text_offsets"].__setitem__(4, 10**6), "text_offsets does not divide"),
     "offset-first": (lambda t: t["text_offsets"].__setitem__(0, 1), "text_offsets does not divide"),
-    "rows-fewer": (lambda t: t.update(pictures=t["pictures"][:15]), r"pictures holds float32 \(15, 3\)"),
+    "rows-fewer": (lambda t: t.update(images=t["images"][:15]), r"images holds float32 \(15, 3\)"),
     "rows-wider": (lambda t: t.update(texts=torch.zeros(16, 4)), r"texts holds float32 \(16, 4\)"),
-    "rows-other": (lambda t: t.update(pictures=t["pictures"].double()), "pictures holds float64"),
+    "rows-other": (lambda t: t.update(images=t["images"].double()), "images holds float64"),
     "gone": (lambda t: t.pop("owners"), "lacks the tensor 'owners'"),
     "keys-gone": (lambda t: t.pop("keys"), "lacks the tensor 'keys'"),
     "keys-square": (lambda t: t.update(keys=t["keys"][:200].reshape(2, -1)), "keys holds uint8"),
@@ -345,8 +348,8 @@ def test_names_that_are_not_text(index: Path) -> None:
         SearchIndex.open(index, verify=True).key(0)
 
 
-def test_a_table_of_another_index(index: Path, space: Colours, shared_pictures: Path, tmp_path: Path) -> None:
-    build_index(space, FolderDataset(shared_pictures, "train"), tmp_path / "other")
+def test_a_table_of_another_index(index: Path, space: Colours, shared_images: Path, tmp_path: Path) -> None:
+    build_index(space, FolderDataset(shared_images, "train"), tmp_path / "other")
     shutil.copy(tmp_path / "other" / TABLE, index / TABLE)
     changed(index, bytes=(index / TABLE).stat().st_size, sha256=files.sha256(index / TABLE))
     with pytest.raises(FileError, match="belongs to another manifest"):
@@ -358,6 +361,6 @@ def test_queries_of_another_model(index: Path) -> None:
     made.check_model("a" * 64)
     with pytest.raises(UsageError, match=r"was made by another model \(weights aaaaaaaaaaaa…, here cccccccccccc…\)"):
         made.check_model("c" * 64)
-    for find in (made.find_pictures, made.find_texts):
+    for find in (made.find_images, made.find_texts):
         with pytest.raises(UsageError, match="holds vectors of width 3, and the query is one of 5"):
             find(np.ones((1, 5), np.float32), 2)

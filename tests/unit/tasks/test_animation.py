@@ -17,10 +17,10 @@ from tavq.tasks.model_folder import TaskConfig, TaskModel
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 
-def passes(count: int, pictures: int = 1, first: int = 0) -> Iterator[Tensor]:
-    """Of one token, which is the number of the pass, beside the number of the picture."""
+def passes(count: int, images: int = 1, first: int = 0) -> Iterator[Tensor]:
+    """Of one token, which is the number of the pass, beside the number of the image."""
     for number in range(count):
-        yield torch.stack([torch.full((pictures,), number), torch.arange(first, first + pictures)], dim=1)
+        yield torch.stack([torch.full((images,), number), torch.arange(first, first + images)], dim=1)
 
 
 @pytest.mark.parametrize("count", [2, 3, 31, 32, 33, 64, 65, 66, 129, 1000])
@@ -44,7 +44,7 @@ def test_batches_are_joined_pass_by_pass_and_a_shorter_one_waits() -> None:
     assert film.states()[0][:, 1].tolist() == [0, 1, 2, 3]
 
 
-def test_only_the_first_pictures_are_kept() -> None:
+def test_only_the_first_images_are_kept() -> None:
     film = Film()
     for first in range(0, 96, 24):
         assert len(film.take(passes(2, 24, first))) == 24

@@ -33,7 +33,7 @@ LANGUAGE = {"layers": 1, "heads": 2, "width": 16, "dropout": 0.0}
 
 
 def settings(**more: Any) -> CaptioningConfig:
-    values = {"language": LANGUAGE, "picture": {"hidden": 8}, "longest": 8, "writing": {"beams": 1}, **more}
+    values = {"language": LANGUAGE, "image": {"hidden": 8}, "longest": 8, "writing": {"beams": 1}, **more}
     return build(CaptioningConfig, values, "test")
 
 
@@ -86,9 +86,9 @@ def loss_by_hand(task: Captioning, batch: Seen) -> float:
     losses = []
     for row, ids, mask in zip(batch.rows, batch.asked.ids, batch.asked.mask, strict=True):
         words = ids[mask]
-        picture = task.adapter(row[None])[0]
+        image = task.adapter(row[None])[0]
         for place, word in enumerate(words):
-            read = torch.cat([picture, task.language.embed(words[None, :place])[0]])[None]
+            read = torch.cat([image, task.language.embed(words[None, :place])[0]])[None]
             hidden = task.language(read, torch.ones(read.shape[:2], dtype=torch.bool))[0, -1]
             logits = hidden @ task.language.gpt.transformer.wte.weight.T
             losses.append(float((logits.logsumexp(dim=0) - logits[word]).detach()))
@@ -97,7 +97,7 @@ def loss_by_hand(task: Captioning, batch: Seen) -> float:
 
 @pytest.mark.parametrize("source", ["codes", "features", "none"])
 def test_the_loss_is_the_mean_over_all_words_and_ends(source: str) -> None:
-    task = made(settings(picture={"source": source, "hidden": 8}, longest=7))
+    task = made(settings(image={"source": source, "hidden": 8}, longest=7))
     batch = seen(task, CAPTIONS)
     losses = task.loss(batch)
     assert list(losses) == ["captioning/word"]
@@ -176,7 +176,7 @@ def test_a_caption_is_never_longer_than_it_may_be(fluent: Captioning) -> None:
 # --- figures ----------------------------------------------------------------------------------------------------
 
 
-def test_a_picture_is_described_once_and_scored_against_all_its_captions(fluent: Captioning) -> None:
+def test_a_image_is_described_once_and_scored_against_all_its_captions(fluent: Captioning) -> None:
     known = {"a.png": ["A red barn.", "A barn."], "b.png": ["A lake."], "c.png": ["A green road."]}
     seen_rows = dict(zip(known, rows(), strict=True))
     keys = [key for key, texts in known.items() for _ in texts]
@@ -196,7 +196,7 @@ def test_a_picture_is_described_once_and_scored_against_all_its_captions(fluent:
     assert {"BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr-D", "constant/CIDEr-D", "shuffled/BLEU-2"} <= set(found)
 
 
-def test_one_picture_has_no_other_and_no_training_split_no_constant(fluent: Captioning) -> None:
+def test_one_image_has_no_other_and_no_training_split_no_constant(fluent: Captioning) -> None:
     found = fluent.measure([(rows()[:1], ["a.png"], ["A red barn."])], [])
     assert not any("/" in name for name in found)
     assert found["BLEU-1"]["value"] == pytest.approx(1.0)
@@ -223,8 +223,8 @@ def test_the_best_constant_is_that_of_the_best_cider() -> None:
 def test_the_search_for_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
 
-    def count(captions: list[str], pictures: list[list[str]]) -> list[float]:
-        asked.append((len(captions), len(pictures)))
+    def count(captions: list[str], images: list[list[str]]) -> list[float]:
+        asked.append((len(captions), len(images)))
         return [0.0] * len(captions)
 
     monkeypatch.setattr("tavq.tasks.captioning.cider_d_of_constants", count)
@@ -359,7 +359,7 @@ def test_the_recipes_are_of_their_sizes(name: str) -> None:
     assert isinstance(recipe, TaskRecipe)
     assert isinstance(recipe.task, CaptioningConfig)
     layout = Layout(height=16, width=16, sizes=(256,))
-    rows_and_words = recipe.task.picture.rows(layout) + recipe.task.longest
+    rows_and_words = recipe.task.image.rows(layout) + recipe.task.longest
     assert rows_and_words <= 1024  # what GPT-2 reads
     assert (recipe.task.language.pretrained == "gpt2") == (name == "captioning")
     assert recipe.train.warmup < recipe.train.steps

@@ -1,4 +1,4 @@
-"""Completion in pictures: masks by name, box and file, the tokens that they hide, and what comes back."""
+"""Completion in images: masks by name, box and file, the tokens that they hide, and what comes back."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,8 +41,8 @@ def test_the_named_masks_by_hand() -> None:
     assert torch.equal(read_mask("centre", 480, 640, 4), named_mask("centre", 4))
 
 
-def test_a_box_lies_in_the_picture_as_it_is() -> None:
-    """A picture of 6 x 10 loses two columns on each side; the box's columns 3 and 4 are the square's 1 and 2."""
+def test_a_box_lies_in_the_image_as_it_is() -> None:
+    """An image of 6 x 10 loses two columns on each side; the box's columns 3 and 4 are the square's 1 and 2."""
     mask = read_mask("3,1,2,4", 6, 10, 6)
     assert mask.nonzero().tolist() == [[y, x] for y in (1, 2, 3, 4) for x in (1, 2)]
     assert read_mask("3,1,2,4", 6, 10, 3).nonzero().tolist() == [[y, x] for y in (0, 1, 2) for x in (0, 1)]
@@ -55,11 +55,11 @@ def test_a_box_outside_is_refused(box: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(11, 8), (8, 11), (12, 8), (8, 8)])
-def test_a_file_is_cut_as_its_picture_is(shape: tuple[int, int], tmp_path: Path) -> None:
-    picture = np.zeros((*shape, 3), np.uint8)
-    picture[3:6, 4:7] = 255
-    save_png(tmp_path / "mask.png", picture)
-    expected = prepare(picture, 8)[0] == 255
+def test_a_file_is_cut_as_its_image_is(shape: tuple[int, int], tmp_path: Path) -> None:
+    image = np.zeros((*shape, 3), np.uint8)
+    image[3:6, 4:7] = 255
+    save_png(tmp_path / "mask.png", image)
+    expected = prepare(image, 8)[0] == 255
     assert torch.equal(read_mask(str(tmp_path / "mask.png"), *shape, 8), expected)
 
 
@@ -77,12 +77,12 @@ def test_masks_that_cannot_be(tmp_path: Path) -> None:
     save_png(black, np.zeros((8, 8), np.uint8))
     with pytest.raises(UsageError, match=r"hides nothing.*white hides and black stays"):
         read_mask(str(black), 8, 8, 8)
-    with pytest.raises(UsageError, match="is 8 wide and 8 high; its picture is 7 wide and 9 high"):
+    with pytest.raises(UsageError, match="is 8 wide and 8 high; its image is 7 wide and 9 high"):
         read_mask(str(black), 9, 7, 7)
     with pytest.raises(UsageError, match="hides nothing"):
         read_mask("0,0,1,6", 6, 10, 6)  # beside the square
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(DataError, match=r"text\.png: it is not a picture"):
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(DataError, match=r"text\.png: it is not an image"):
         read_mask(str(tmp_path / "text.png"), 8, 8, 8)
 
 
@@ -121,7 +121,7 @@ def test_the_continuation_of_one_colour_is_that_colour_and_of_nothing_is_grey() 
     assert not continued(images, torch.zeros(1, 16, 16, dtype=torch.bool)).any()
 
 
-# --- pictures -------------------------------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------------------------
 
 
 class Row(Task):
@@ -156,7 +156,7 @@ def model() -> TaskModel:
     return TaskModel(config, config.make().eval(), tokenizer.requires_grad_(False), None, {})
 
 
-def pictures(count: int) -> Tensor:
+def random_images(count: int) -> Tensor:
     return torch.rand(count, 3, SIZE, SIZE, generator=generator()) * 2 - 1
 
 
@@ -165,7 +165,7 @@ def masks(*names: str) -> Tensor:
 
 
 def test_known_pixels_stay_to_the_bit_and_hidden_ones_are_the_decoded_tokens(model: TaskModel) -> None:
-    images, hidden = pictures(5), masks(*NAMES)
+    images, hidden = random_images(5), masks(*NAMES)
     hidden[1, 0, 0] = True  # a single pixel, whose whole cell is drawn anew
     completed = complete(model, images, hidden, Sampling(), generator())
     assert torch.equal(completed.movedim(1, 3)[~hidden], images.movedim(1, 3)[~hidden])
@@ -181,7 +181,7 @@ def test_known_pixels_stay_to_the_bit_and_hidden_ones_are_the_decoded_tokens(mod
 
 
 def test_what_is_hidden_has_no_influence(model: TaskModel) -> None:
-    images, hidden = pictures(2), masks("right", "centre")
+    images, hidden = random_images(2), masks("right", "centre")
     other = torch.where(hidden[:, None], -images, images)
     one, two = (complete(model, some, hidden, Sampling(), generator()) for some in (images, other))
     assert torch.equal(one, two)
@@ -189,7 +189,7 @@ def test_what_is_hidden_has_no_influence(model: TaskModel) -> None:
 
 
 def test_nothing_hidden_and_all_hidden(model: TaskModel) -> None:
-    images = pictures(2)
+    images = random_images(2)
     nothing, everything = (torch.full((2, SIZE, SIZE), value) for value in (False, True))
     assert torch.equal(complete(model, images, nothing, Sampling(), generator()), images)
     drawn = model.task.draw(Prompt(2), Sampling(), generator())
@@ -205,7 +205,7 @@ def test_sizes_that_do_not_fit(model: TaskModel) -> None:
 
 def test_a_task_that_completes_the_end_refuses_what_is_not(model: TaskModel) -> None:
     row = replace(model, task=Row(model.config.layout))
-    images = pictures(1)
+    images = random_images(1)
     completed = complete(row, images, masks("bottom"), Sampling(), generator())
     assert torch.equal(completed[:, :, : SIZE // 2], images[:, :, : SIZE // 2])
     tail = masks("bottom")
@@ -214,17 +214,21 @@ def test_a_task_that_completes_the_end_refuses_what_is_not(model: TaskModel) -> 
     able = [name for name in tasks if getattr(tasks[name], "completes", "") == "any"]
     assert "masked" in able
     for name in ("left", "right", "top", "centre"):
-        with pytest.raises(UsageError, match=r"completes only a picture's end, such as the mask 'bottom'.*'masked'"):
+        with pytest.raises(UsageError, match=r"completes only an image's end, such as the mask 'bottom'.*'masked'"):
             complete(row, images, masks(name), Sampling(), generator())
 
 
 def test_a_task_that_completes_nothing_says_so(model: TaskModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Row, "completes", "")
-    with pytest.raises(UsageError, match="completes no pictures; a model of the task 'masked'"):
-        complete(replace(model, task=Row(model.config.layout)), pictures(1), masks("left"), Sampling(), generator())
+    with pytest.raises(UsageError, match="completes no images; a model of the task 'masked'"):
+        complete(
+            replace(model, task=Row(model.config.layout)), random_images(1), masks("left"), Sampling(), generator()
+        )
 
 
 def test_a_task_with_a_condition_is_refused(model: TaskModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Row, "needs", classmethod(lambda cls, config: frozenset({"text"})))
     with pytest.raises(UsageError, match="draws from text"):
-        complete(replace(model, task=Row(model.config.layout)), pictures(1), masks("bottom"), Sampling(), generator())
+        complete(
+            replace(model, task=Row(model.config.layout)), random_images(1), masks("bottom"), Sampling(), generator()
+        )

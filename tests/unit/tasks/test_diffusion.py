@@ -36,7 +36,7 @@ def make(layout: Layout = PARTS, **changes: Any) -> Diffusion:
 
 
 def text_of(*counts: int, seed: int = 0) -> TextFeatures:
-    """That many words, one phrase fewer and no sentence for each picture, padded."""
+    """That many words, one phrase fewer and no sentence for each image, padded."""
     generator = torch.Generator().manual_seed(seed)
 
     def units(numbers: list[int]) -> TextUnits:
@@ -176,10 +176,10 @@ def test_guidance_without_a_model_for_it_is_refused() -> None:
             drawn(task, text, guidance=2.0)
 
 
-def test_larger_pictures_are_refused_and_its_own_size_is_none() -> None:
+def test_larger_images_are_refused_and_its_own_size_is_none() -> None:
     task = make(text=False)
     how = Sampling(), torch.Generator().manual_seed(1)
-    with pytest.raises(UsageError, match=r"'diffusion' draws pictures of 2 x 2 positions alone, .*; 2 x 4 are"):
+    with pytest.raises(UsageError, match=r"'diffusion' draws images of 2 x 2 positions alone, .*; 2 x 4 are"):
         task.draw(Prompt(2, size=(2, 4)), *how)
     assert torch.equal(task.draw(Prompt(2, size=(2, 2)), *how), drawn(task))
 
@@ -187,7 +187,7 @@ def test_larger_pictures_are_refused_and_its_own_size_is_none() -> None:
 def test_completion_is_refused() -> None:
     task = make(text=False)
     prompt = Prompt(2, known=TOKENS, kept=torch.ones(2, 8, dtype=torch.bool))
-    with pytest.raises(UsageError, match="draws whole pictures and completes none"):
+    with pytest.raises(UsageError, match="draws whole images and completes none"):
         task.draw(prompt, Sampling(), torch.Generator())
 
 
@@ -232,7 +232,7 @@ def test_padding_is_not_read_and_text_is() -> None:
     assert not torch.allclose(logits[0], logits[1])
 
 
-def test_a_picture_without_text_is_drawn_by_the_learned_vector() -> None:
+def test_a_image_without_text_is_drawn_by_the_learned_vector() -> None:
     task = make()
     nothing, other = text_of(0, 0), text_of(0, 0, seed=4)
     assert torch.equal(drawn(task, nothing), drawn(task, other))
@@ -244,9 +244,9 @@ def test_a_picture_without_text_is_drawn_by_the_learned_vector() -> None:
 
 
 def test_missing_text_and_another_number_of_texts_are_refused() -> None:
-    with pytest.raises(UsageError, match="made to draw by text; give a sentence for each picture"):
+    with pytest.raises(UsageError, match="made to draw by text; give a sentence for each image"):
         drawn(make())
-    with pytest.raises(UsageError, match="3 pictures were asked for and 2 texts given"):
+    with pytest.raises(UsageError, match="3 images were asked for and 2 texts given"):
         drawn(make(), text_of(1, 2), count=3)
 
 
@@ -368,7 +368,7 @@ def test_the_papers_sizes() -> None:
 
 
 def test_it_learns_which_tokens_belong_to_which_text() -> None:
-    """Four texts and four pictures: each text draws its own, strided and guided too, and the bound falls below 0.3."""
+    """Four texts and four images: each text draws its own, strided and guided too, and the bound falls below 0.3."""
     layout = Layout(height=2, width=3, sizes=(6,))
     tokens = torch.tensor([[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [1, 1, 5, 5, 0, 0], [2, 0, 4, 4, 3, 1]])
     torch.manual_seed(0)
@@ -395,7 +395,7 @@ def _repeated(text: TextFeatures, times: int) -> TextFeatures:
 
 
 class Words:
-    """One to three words, a phrase and a sentence for each picture, drawn from its name."""
+    """One to three words, a phrase and a sentence for each image, drawn from its name."""
 
     width = WIDTH
 
@@ -424,21 +424,21 @@ def tokenizer(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def train(tokenizer: Path, shared_pictures: Path, tmp_path: Path) -> Callable[..., Path]:
+def train(tokenizer: Path, shared_images: Path, tmp_path: Path) -> Callable[..., Path]:
     """Trains a tiny recipe into a run folder of that name and returns the model folder."""
 
     def run(name: str, steps: int, resume: bool = False) -> Path:
         task = {"name": "diffusion", "layers": 1, "heads": 2, "width": 8, "steps": 4, "text_dropout": 0.3}
         settings = {"batch": 4, "ema": 0.9, "checkpoint_every": 1000, "sample_every": 20, "steps": steps}
         recipe = build(TaskRecipe, {"task": task, "data": {"size": 16}, "train": settings}, "test")
-        dataset = FolderDataset(shared_pictures, "train")
+        dataset = FolderDataset(shared_images, "train")
         return TaskTrainer(recipe, tokenizer, dataset, tmp_path / name, Words()).run(resume)
 
     return run
 
 
 def test_resuming_gives_the_same_bits(train: Callable[..., Path]) -> None:
-    """20 steps of 4 pictures: by the 14th all 4 noises were seen often enough to be drawn by their loss."""
+    """20 steps of 4 images: by the 14th all 4 noises were seen often enough to be drawn by their loss."""
     whole = train("whole", 20)
     assert int(load_task(whole).task.seen.min()) > LEAST_SEEN
     train("parts", 14)

@@ -147,15 +147,15 @@ def to_float(images: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("shape", [(16, 16), (40, 24), (23, 41), (7, 9), (300, 1)])
 @pytest.mark.parametrize("side", [8, 16, 24])
-def test_the_middle_of_a_picture_as_a_square_is_that_of_training(shape: tuple[int, int], side: int) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    assert torch.equal(centre(picture, side, side), prepare(picture, side, nearest=True))
+def test_the_middle_of_a_image_as_a_square_is_that_of_training(shape: tuple[int, int], side: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    assert torch.equal(centre(image, side, side), prepare(image, side, nearest=True))
 
 
-def test_the_middle_of_a_picture_by_hand() -> None:
-    picture = np.arange(6 * 8, dtype=np.uint8).reshape(6, 8)[..., None].repeat(3, 2)
-    assert centre(picture, 2, 8)[0].tolist() == [list(range(16, 24)), list(range(24, 32))]
-    assert centre(picture, 3, 2)[0].tolist() == [[11, 13], [27, 29], [43, 45]]
+def test_the_middle_of_a_image_by_hand() -> None:
+    image = np.arange(6 * 8, dtype=np.uint8).reshape(6, 8)[..., None].repeat(3, 2)
+    assert centre(image, 2, 8)[0].tolist() == [list(range(16, 24)), list(range(24, 32))]
+    assert centre(image, 3, 2)[0].tolist() == [[11, 13], [27, 29], [43, 45]]
 
 
 def test_a_map_that_cannot_be_read_names_its_file(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_sides_in_pixels_become_positions() -> None:
     assert positions(plain, 16, None) == positions(plain, 16, 16) == (4, 4)
     assert positions(plain, None, 20) == (4, 5)
     assert positions(plain, 32, None) == (8, 4)
-    coarse = model(given=(1, 1, 1, 2))  # 8 pixels for a token of the map, 4 for one of the picture
+    coarse = model(given=(1, 1, 1, 2))  # 8 pixels for a token of the map, 4 for one of the image
     assert positions(coarse, 24, 32) == (6, 8)
     assert positions(model("diffusion", text=6, steps=4), 16, 16) == (4, 4)
 
@@ -186,10 +186,10 @@ def test_sides_in_pixels_become_positions() -> None:
         (16, 33, {}, "--width 33 is no multiple of 4"),
         (20, 16, {"given": (1, 1, 1, 2)}, "--height 20 is no multiple of 8"),
         (16, 18, {"given": (1, 2)}, "--width 18 is no multiple of 4"),
-        (12, None, {}, "--height 12 is below 16, the side of the pictures"),
+        (12, None, {}, "--height 12 is below 16, the side of the images"),
         (None, 8, {}, "--width 8 is below 16"),
         (4096, 1024, {}, "1,024 x 256 positions of 1 is too large; at most 65,536"),
-        (16, 32, {"task": "diffusion", "text": 6, "steps": 4}, "'diffusion' draws pictures of 4 x 4 positions alone"),
+        (16, 32, {"task": "diffusion", "text": 6, "steps": 4}, "'diffusion' draws images of 4 x 4 positions alone"),
     ],
 )
 def test_sides_that_are_refused(height: int | None, width: int | None, changes: dict[str, Any], message: str) -> None:
@@ -197,12 +197,10 @@ def test_sides_that_are_refused(height: int | None, width: int | None, changes: 
         positions(model(**changes), height, width)
 
 
-# --- pictures -------------------------------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------------------------
 
 
-def test_pictures_are_drawn_some_at_a_time_from_one_generator(
-    monkeypatch: pytest.MonkeyPatch, maps: list[Path]
-) -> None:
+def test_images_are_drawn_some_at_a_time_from_one_generator(monkeypatch: pytest.MonkeyPatch, maps: list[Path]) -> None:
     """Each batch with its own conditions, after the one before; and a film sees the same."""
     monkeypatch.setattr(drawing, "BATCH", 4)
     mapped = model(given=(1, 1, 2))
@@ -227,13 +225,13 @@ def test_how_many_are_drawn_at_a_time_changes_nothing_where_nothing_is_random(
     mapped, cold = model(given=(1, 1, 2)), Sampling(temperature=0)
     prompt, _ = ask(mapped, (), maps, 3)
     whole = draw(mapped, prompt, cold, generator())
-    assert len({tuple(picture.flatten().tolist()) for picture in whole}) > 1
+    assert len({tuple(image.flatten().tolist()) for image in whole}) > 1
     for batch in (1, 2, 8):
         monkeypatch.setattr(drawing, "BATCH", batch)
         torch.testing.assert_close(draw(mapped, prompt, cold, generator()), whole)
 
 
-def test_larger_pictures_are_decoded_fewer_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_larger_images_are_decoded_fewer_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, sizes = model("masked"), []
     decode = plain.tokenizer.decode
     monkeypatch.setattr(
@@ -249,12 +247,12 @@ def test_larger_pictures_are_decoded_fewer_at_a_time(monkeypatch: pytest.MonkeyP
     ("count", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (3, 2, 2), (4, 2, 2), (5, 2, 3), (7, 3, 3)]
 )
 def test_a_page_is_as_near_a_square_as_it_can_be(count: int, rows: int, columns: int) -> None:
-    """Of pictures that are not square, each at its place, white around them."""
-    pictures = torch.linspace(-1, 0.9, count)[:, None, None, None].expand(-1, 3, 4, 6)
-    page = grid(pictures)
+    """Of images that are not square, each at its place, white around them."""
+    images = torch.linspace(-1, 0.9, count)[:, None, None, None].expand(-1, 3, 4, 6)
+    page = grid(images)
     assert page.shape == (rows * (4 + GAP) - GAP, columns * (6 + GAP) - GAP, 3)
     expected = np.full_like(page, 255)
     for number in range(count):
         top, left = number // columns * (4 + GAP), number % columns * (6 + GAP)
-        expected[top : top + 4, left : left + 6] = to_uint8(pictures[number, 0, 0, 0])
+        expected[top : top + 4, left : left + 6] = to_uint8(images[number, 0, 0, 0])
     assert np.array_equal(page, expected)

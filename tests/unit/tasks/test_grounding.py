@@ -111,18 +111,18 @@ def test_every_phrase_of_a_thing_in_the_square_is_an_example() -> None:
     assert found == [Pointed(phrase, (0.25, 0.25, 0.5, 0.5), "barn") for phrase in ("the red barn", "the barn")]
 
 
-def test_a_picture_without_phrases_is_not_opened() -> None:
+def test_a_image_without_phrases_is_not_opened() -> None:
     def shape() -> tuple[int, int]:
         raise AssertionError("the file was opened")
 
     assert Grounding.examples(GroundingConfig(), Record("a.png", objects=(NamedBox(WHOLE, "sky"),)), shape) == []
 
 
-def test_the_size_is_that_of_the_upright_picture(tmp_path: Path) -> None:
+def test_the_size_is_that_of_the_upright_image(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # stored 100 wide and 40 high, shown 40 wide and 100 high
     Image.new("RGB", (100, 40)).save(tmp_path / "a.jpg", exif=exif)
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     thing = {"box": [10, 40, 20, 20], "name": "barn", "phrases": ["the barn"]}
     lines = [{"file_name": name, "objects": [thing]} for name in ("a.jpg", "broken.png")]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
@@ -165,7 +165,7 @@ def test_the_look_is_drawn_to_what_the_box_covers(monkeypatch: pytest.MonkeyPatc
     assert looking.weight == 0.5
     # of the barn a quarter each of the second and third column, of the lake the first two columns: shares of 16
     assert looking.value.item() == pytest.approx(((math.log(16) + math.log(8)) / 2 + math.log(16)) / 2)
-    blind = made(looking=0.5, picture={"source": "none"})
+    blind = made(looking=0.5, image={"source": "none"})
     assert "grounding/looking" not in blind.loss(Seen(rows(2), ("a", "b"), blind.collate(EXAMPLES)))
     assert "grounding/looking" not in made().loss(Seen(rows(2), ("a", "b"), task.collate(EXAMPLES)))
 
@@ -198,9 +198,9 @@ def test_a_box_is_found_whatever_stands_beside_it() -> None:
     assert turned.box != pytest.approx(alone.box, abs=1e-6)  # words have places
 
 
-def test_the_heat_is_what_the_first_row_reads_of_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_heat_is_what_the_first_row_reads_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     task = made()
-    length = 1 + 8 + 2  # the box's row, the picture's, the words'
+    length = 1 + 8 + 2  # the box's row, the image's, the words'
     shares = torch.full((1, 2, length, length), 9.0)
     shares[0, :, 0] = 7.0
     shares[0, 0, 0, 1:9] = torch.tensor([1.0, 0, 0, 0, 0, 0, 0, 3])
@@ -229,13 +229,13 @@ def test_the_heat_follows_the_code_that_is_looked_at() -> None:
 
 
 def test_patches_make_a_coarser_heat() -> None:
-    [found] = made(picture={"patch": 2}).ground(rows(1), ["the barn"])
+    [found] = made(image={"patch": 2}).ground(rows(1), ["the barn"])
     assert found.heat is not None
     assert found.heat.shape == (1, 2)
 
 
-def test_without_a_picture_there_is_no_heat() -> None:
-    [found] = made(picture={"source": "none"}).ground(rows(1), ["the barn"])
+def test_without_a_image_there_is_no_heat() -> None:
+    [found] = made(image={"source": "none"}).ground(rows(1), ["the barn"])
     assert found.heat is None
 
 
@@ -318,4 +318,4 @@ def test_heads_divide_the_width() -> None:
 
 def test_patches_divide_the_grid() -> None:
     with pytest.raises(UsageError, match=r"patch 3 does not divide the grid of 2 x 4"):
-        made(picture={"patch": 3})
+        made(image={"patch": 3})

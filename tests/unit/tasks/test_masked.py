@@ -39,7 +39,7 @@ def sharpened(made: MaskedTask) -> MaskedTask:
     return made
 
 
-def pictures(count: int, layout: Layout = PLAIN, seed: int = 1) -> Tensor:
+def images(count: int, layout: Layout = PLAIN, seed: int = 1) -> Tensor:
     """Tokens that may stand where they do."""
     shares = layout.allowed().float().expand(count, -1, -1).flatten(0, 1)
     return torch.multinomial(shares, 1, generator=torch.Generator().manual_seed(seed)).view(count, -1)
@@ -104,7 +104,7 @@ def test_places_begin_as_the_sinusoids_of_their_position() -> None:
 @pytest.mark.parametrize("layout", [PLAIN, PARTS], ids=["plain", "parts"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_the_loss_by_hand(layout: Layout, smoothing: float) -> None:
-    made, tokens = sharpened(task(layout, label_smoothing=smoothing)), pictures(40, layout)
+    made, tokens = sharpened(task(layout, label_smoothing=smoothing)), images(40, layout)
     hidden = hidden_of(tokens, 7)
     assert int(hidden.sum(1).min()) == 1
     features = made._features(tokens.masked_fill(hidden, made.mask))
@@ -121,7 +121,7 @@ def test_the_loss_by_hand(layout: Layout, smoothing: float) -> None:
 
 def test_only_masked_tokens_are_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tokens are the input too, so what the network makes of that is held fixed."""
-    made, tokens = sharpened(task()), pictures(4)
+    made, tokens = sharpened(task()), images(4)
     hidden = hidden_of(tokens, 3)
     assert 0 < hidden.sum() < hidden.numel()
     features = made._features(tokens.masked_fill(hidden, made.mask))
@@ -137,7 +137,7 @@ def test_only_masked_tokens_are_targets(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_is_hidden_is_never_seen() -> None:
-    made, tokens = sharpened(task()), pictures(2)
+    made, tokens = sharpened(task()), images(2)
     kept = torch.rand(tokens.shape, generator=generator()) < 0.5
     drawn = [
         made.draw(Prompt(2, torch.where(kept, tokens, other), kept), Sampling(), generator())
@@ -147,7 +147,7 @@ def test_what_is_hidden_is_never_seen() -> None:
 
 
 def test_every_place_reads_every_other() -> None:
-    made, tokens = sharpened(task()), pictures(1)
+    made, tokens = sharpened(task()), images(1)
     features = made._features(tokens)
     for changed in range(PLAIN.length):
         other = tokens.clone()
@@ -161,7 +161,7 @@ def test_every_place_reads_every_other() -> None:
 @pytest.mark.parametrize("layout", [PLAIN, PARTS], ids=["plain", "parts"])
 @pytest.mark.parametrize("steps", [1, 2, 5, 40])
 def test_the_hidden_follow_the_schedule_and_the_known_stay(layout: Layout, steps: int) -> None:
-    made, tokens = sharpened(task(layout)), pictures(4, layout)
+    made, tokens = sharpened(task(layout)), images(4, layout)
     kept = torch.zeros_like(tokens, dtype=torch.bool)
     for row, count in enumerate([0, 1, layout.length // 2, layout.length]):
         kept[row, torch.randperm(layout.length, generator=generator(row))[:count]] = True
@@ -179,7 +179,7 @@ def test_the_hidden_follow_the_schedule_and_the_known_stay(layout: Layout, steps
 
 
 @pytest.mark.parametrize("layout", [PLAIN, PARTS], ids=["plain", "parts"])
-def test_whole_pictures_are_drawn_and_nothing_forbidden(layout: Layout) -> None:
+def test_whole_images_are_drawn_and_nothing_forbidden(layout: Layout) -> None:
     drawn = task(layout).draw(Prompt(200), Sampling(steps=2), generator())
     assert drawn.shape == (200, layout.length)
     places = torch.arange(layout.length).expand_as(drawn)
@@ -188,8 +188,8 @@ def test_whole_pictures_are_drawn_and_nothing_forbidden(layout: Layout) -> None:
     assert torch.equal(found, layout.allowed())  # and of an untrained network everything that may stand
 
 
-def test_a_picture_that_hides_nothing_is_returned() -> None:
-    tokens = pictures(2)
+def test_a_image_that_hides_nothing_is_returned() -> None:
+    tokens = images(2)
     assert torch.equal(task().draw(Prompt(2, tokens, tokens >= 0), Sampling(), generator()), tokens)
 
 
@@ -241,7 +241,7 @@ def test_the_noise_of_each_pass_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("layout", "size"), [(PLAIN, (3, 4)), (PLAIN, (5, 7)), (PARTS, (4, 3))])
-def test_a_larger_picture_is_filled_window_by_window_over_what_is_known(layout: Layout, size: tuple[int, int]) -> None:
+def test_a_larger_image_is_filled_window_by_window_over_what_is_known(layout: Layout, size: tuple[int, int]) -> None:
     """Each window as a completion of what the windows before it left."""
     made, ours, how = sharpened(task(layout)), generator(), Sampling(steps=3)
     (height, width), parts = size, layout.parts
@@ -279,8 +279,8 @@ def test_known_tokens_of_another_size_are_refused() -> None:
 
 
 @pytest.mark.parametrize("layout", [PLAIN, PARTS], ids=["plain", "parts"])
-def test_it_learns_a_few_pictures_by_heart_and_completes_them(layout: Layout) -> None:
-    tokens = pictures(4, layout)
+def test_it_learns_a_few_images_by_heart_and_completes_them(layout: Layout) -> None:
+    tokens = images(4, layout)
     made = task(layout, width=32).train()
     optimizer = torch.optim.AdamW(made.parameters(), 5e-3)
     for _ in range(200):
@@ -311,7 +311,7 @@ class Killed:
 
 
 @pytest.fixture
-def trainer(shared_pictures: Path, tmp_path: Path) -> Callable[..., TaskTrainer]:
+def trainer(shared_images: Path, tmp_path: Path) -> Callable[..., TaskTrainer]:
     torch.manual_seed(0)
     settings = {
         "net": {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1, "attention": False},
@@ -325,7 +325,7 @@ def trainer(shared_pictures: Path, tmp_path: Path) -> Callable[..., TaskTrainer]
             "train": {"steps": 5, "batch": 4, "ema": 0.9, "checkpoint_every": 2, "sample_every": 5},
         }
     )
-    dataset = FolderDataset(shared_pictures, "train")
+    dataset = FolderDataset(shared_images, "train")
 
     def trainer(run: str, reporter: Killed | None = None) -> TaskTrainer:
         return TaskTrainer(recipe, tmp_path / "tokenizer", dataset, tmp_path / run, reporter=reporter)

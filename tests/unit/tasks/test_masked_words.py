@@ -248,7 +248,7 @@ def test_recall_by_hand() -> None:
     values = {name: scored["value"] for name, scored in tally.figures().items()}
     assert values == {"recall@1": 0.5, "recall@5": 0.75, "content/recall@1": 0.5, "content/recall@5": 1.0}
     assert tally.figures()["recall@1"]["interval"] is not None
-    assert tally.figures()["content/recall@1"]["interval"] is None  # of one picture
+    assert tally.figures()["content/recall@1"]["interval"] is None  # of one image
 
 
 def measured(task: MaskedWordsTask, batches: list[list[int]], training: list[tuple[str, str]]) -> dict[str, Any]:
@@ -265,7 +265,7 @@ def test_the_masks_of_an_example_are_its_own() -> None:
     assert len(first) == 3 * 2 * 4  # of the task and two without looking, one and three words, two recalls, two kinds
 
 
-def test_one_caption_has_other_masks_in_other_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_caption_has_other_masks_in_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
     task = made()
     asked = telling(task, monkeypatch, {})
     task.measure([(rows(8), [*"abcdefgh"], [CAPTIONS[0]] * 8)], [])

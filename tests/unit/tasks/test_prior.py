@@ -54,8 +54,8 @@ def test_a_prior_that_knows_nothing_loses_the_logarithm_of_what_is_allowed(layou
 
 
 @torch.no_grad()
-def test_the_likelihoods_of_all_pictures_sum_to_one() -> None:
-    """Of the 36 pictures of one position of three parts and the 36 of two positions of one."""
+def test_the_likelihoods_of_all_images_sum_to_one() -> None:
+    """Of the 36 images of one position of three parts and the 36 of two positions of one."""
     for layout in (Layout(height=1, width=1, sizes=(3, 4, 3)), Layout(height=1, width=2, sizes=(6,))):
         ends = itertools.accumulate(layout.sizes)
         of_part = [range(end - size, end) for end, size in zip(ends, layout.sizes, strict=True)]
@@ -104,7 +104,7 @@ def slow(model: Prior, prompt: Prompt, sampling: Sampling, seed: int = 3) -> Ten
     layout, generator = model.layout, torch.Generator().manual_seed(seed)
     known = torch.zeros(prompt.count, layout.length, dtype=torch.int64) if prompt.known is None else prompt.known
     kept = torch.zeros_like(known, dtype=torch.bool) if prompt.kept is None else prompt.kept
-    tokens, every = known.clone(), int(kept.all(0).sum())  # nothing is drawn for what all pictures keep
+    tokens, every = known.clone(), int(kept.all(0).sum())  # nothing is drawn for what all images keep
 
     def logits(place: int, given: Tensor | None) -> Tensor:
         part = place % layout.parts
@@ -149,7 +149,7 @@ def test_a_condition_with_and_without_guidance(guidance: float) -> None:
     assert torch.equal(draw(model, prompt, sampling), slow(model, prompt, sampling))
 
 
-# --- larger pictures ------------------------------------------------------------------------------------------------
+# --- larger images ------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -195,9 +195,7 @@ def slow_window(model: Prior, count: int, size: tuple[int, int], given: Tensor |
     ("layout", "size"),
     [(ONE, (3, 4)), (ONE, (3, 9)), (ONE, (8, 4)), (ONE, (5, 7)), (PARTS, (2, 3)), (PARTS, (5, 4))],
 )
-def test_a_larger_picture_is_drawn_through_the_window_around_each_position(
-    layout: Layout, size: tuple[int, int]
-) -> None:
+def test_a_larger_image_is_drawn_through_the_window_around_each_position(layout: Layout, size: tuple[int, int]) -> None:
     model = prior(layout)
     found = draw(model, Prompt(2, size=size))
     assert torch.equal(found, slow_window(model, 2, size, None, 1))
@@ -230,7 +228,7 @@ def test_sizes_that_are_refused() -> None:
         (prior(), Prompt(2, size=(2, 9)), r"2 x 9 positions are too few: this model draws 3 x 4 and more"),
         (prior(), Prompt(2, size=(9, 3)), r"9 x 3 positions are too few"),
         (prior(), Prompt(2, size=(400, 400)), r"400 x 400 positions of 1 is too large; at most 65,536 tokens"),
-        (prior(), Prompt(2, some(ONE, 2), some(ONE, 2) > -1, size=(3, 5)), r"pictures are \[2, 12\]; 2 of 3 x 5"),
+        (prior(), Prompt(2, some(ONE, 2), some(ONE, 2) > -1, size=(3, 5)), r"images are \[2, 12\]; 2 of 3 x 5"),
         (prior(given=GIVEN), Prompt(2, given=some(GIVEN, 2), size=(3, 5)), r"3 x 5 positions are no whole number of"),
         (prior(given=GIVEN), Prompt(2, given=some(GIVEN, 2), size=(3, 8)), r"maps are \[2, 4\]; 2 of 2 x 4 positions"),
     ]
@@ -277,7 +275,7 @@ def test_temperature_0_takes_the_likeliest_whatever_the_generator() -> None:
 
 
 def test_what_is_drawn_is_as_frequent_as_it_is_likely() -> None:
-    """Of the 36 pictures of a small layout, by 20,000 draws: a chi-square of 35 degrees, and its 0.9999 quantile."""
+    """Of the 36 images of a small layout, by 20,000 draws: a chi-square of 35 degrees, and its 0.9999 quantile."""
     layout = Layout(height=1, width=2, sizes=(6,))
     model = prior(layout)
     tokens = draw(model, Prompt(20_000))
@@ -323,7 +321,7 @@ def learned(model: Prior, codes: Codes, steps: int) -> float:
     return float(loss.detach())
 
 
-def test_constant_pictures_cost_only_their_first_token() -> None:
+def test_constant_images_cost_only_their_first_token() -> None:
     tokens = torch.arange(4)[:, None].expand(4, ONE.length)
     model = prior(spread=0)
     assert learned(model, Codes(tokens, tuple("abcd")), 120) < 1.05 * math.log(4) / ONE.length + 0.01
@@ -336,7 +334,7 @@ def test_constant_pictures_cost_only_their_first_token() -> None:
     assert set(drawn[:, 0].tolist()) == {0, 1, 2, 3}
 
 
-def test_a_few_pictures_are_learned_and_drawn_again() -> None:
+def test_a_few_images_are_learned_and_drawn_again() -> None:
     tokens, given = some(PARTS, 5, seed=6), some(GIVEN, 5, seed=6)
     model = prior(PARTS, GIVEN, spread=0)
     learned(model, Codes(tokens, tuple("abcde"), given=given), 200)
@@ -394,16 +392,16 @@ def test_prompts_that_are_refused() -> None:
     every, second = hole | True, torch.arange(ONE.length).expand(2, -1) == 1
     cases = [
         (plain, Prompt(2), {"guidance": 2}, "this prior has no condition"),
-        (conditional, Prompt(2), {}, "give it one for each picture"),
+        (conditional, Prompt(2), {}, "give it one for each image"),
         (conditional, Prompt(3, given=given), {}, r"maps are \[2, 4\]; 3 of 2 x 2 positions of 1 are asked for"),
         (conditional, Prompt(2, given=some(ONE, 2)), {}, r"maps are \[2, 12\]"),
         (conditional, Prompt(2, given=given + 6), {}, "do not fit a vocabulary of 6; they are another tokenizer's"),
         (deaf, Prompt(2, given=given), {"guidance": 2}, "trained with every condition"),
         (plain, Prompt(2, known, hole), {}, "a token is kept behind a hidden one"),
         (plain, Prompt(2, known, second), {}, "a token is kept behind a hidden one"),
-        (plain, Prompt(2, known[:, :-1], every[:, :-1]), {}, r"pictures are \[2, 11\]; 2 of 3 x 4 positions of 1"),
-        (plain, Prompt(2, known + 9, every), {}, "of the pictures do not fit a vocabulary of 9"),
-        (plain, Prompt(2, known - 9, every), {}, "of the pictures do not fit a vocabulary of 9"),
+        (plain, Prompt(2, known[:, :-1], every[:, :-1]), {}, r"images are \[2, 11\]; 2 of 3 x 4 positions of 1"),
+        (plain, Prompt(2, known + 9, every), {}, "of the images do not fit a vocabulary of 9"),
+        (plain, Prompt(2, known - 9, every), {}, "of the images do not fit a vocabulary of 9"),
     ]
     for model, prompt, changes, message in cases:
         with pytest.raises(UsageError, match=message):

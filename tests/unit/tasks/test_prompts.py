@@ -86,9 +86,9 @@ def test_captions_of_several_lengths_are_padded(prompter: Prompter) -> None:
 @pytest.mark.parametrize(
     ("caption", "message"),
     [
-        ("", "Caption 2 is empty; say what the picture should show."),
-        (" \n\u200b", "Caption 2 is empty; say what the picture should show."),
-        ("?!", "Caption 2 '?!' holds no word or number; say what the picture should show."),
+        ("", "Caption 2 is empty; say what the image should show."),
+        (" \n\u200b", "Caption 2 is empty; say what the image should show."),
+        ("?!", "Caption 2 '?!' holds no word or number; say what the image should show."),
         (
             "湖边的红色谷仓",
             "Caption 2 '湖边的红色谷仓' is in a script that the text encoder 'tiny-bert' does not read: 7 of its 7 "
@@ -103,7 +103,7 @@ def test_captions_that_say_nothing_are_refused(prompter: Prompter, caption: str,
 
 
 def test_no_caption_is_refused(prompter: Prompter) -> None:
-    with pytest.raises(UsageError, match="There is no caption; say what the picture should show"):
+    with pytest.raises(UsageError, match="There is no caption; say what the image should show"):
         prompter([])
 
 

@@ -41,21 +41,21 @@ def task(**settings: Any) -> Retrieval:
 class Fixed(Retrieval):
     """One whose vectors are given."""
 
-    def given(self, pictures: Tensor, texts: Tensor) -> "Fixed":
-        self.vectors = F.normalize(pictures, dim=1), F.normalize(texts, dim=1)
+    def given(self, images: Tensor, texts: Tensor) -> "Fixed":
+        self.vectors = F.normalize(images, dim=1), F.normalize(texts, dim=1)
         return self
 
-    def embed_pictures(self, rows: Tensor) -> Tensor:
+    def embed_images(self, rows: Tensor) -> Tensor:
         return self.vectors[0]
 
     def _told(self, told: Any) -> Tensor:
         return self.vectors[1]
 
 
-def fixed(pictures: Tensor, texts: Tensor) -> Fixed:
+def fixed(images: Tensor, texts: Tensor) -> Fixed:
     made = Fixed(Retrieval.fitted(config(), LAYOUT, TEXTS), LAYOUT, 5)
     made.take(TEXTS)
-    return made.given(pictures, texts)
+    return made.given(images, texts)
 
 
 def loss(made: Retrieval, keys: tuple[str, ...], texts: list[str]) -> float:
@@ -83,7 +83,7 @@ def test_the_loss_by_hand() -> None:
 
 
 def test_the_temperature_is_learned_and_bounded() -> None:
-    made = fixed(torch.eye(2), torch.tensor([[1.0, 0], [0.8, 0.6]]))  # the second text is nearer to the first picture
+    made = fixed(torch.eye(2), torch.tensor([[1.0, 0], [0.8, 0.6]]))  # the second text is nearer to the first image
     seen = Seen(torch.zeros(2, 16, 5), ("a", "b"), made.collate(TEXTS[:2]))
     total(made.loss(seen)).backward()
     assert made.scale.grad is not None
@@ -95,13 +95,13 @@ def test_the_temperature_is_learned_and_bounded() -> None:
         assert loss(made, ("a", "b"), TEXTS[:2]) == bounded
 
 
-def test_pairs_of_one_picture_or_one_text_are_no_mistakes() -> None:
+def test_pairs_of_one_image_or_one_text_are_no_mistakes() -> None:
     vectors = torch.tensor([[1.0, 0, 0], [0.9, 0.1, 0], [0, 1, 0], [0, 0, 1]])
     made = fixed(vectors, vectors)
     alone = loss(made, ("a", "b", "c", "d"), [TEXTS[0], TEXTS[2], TEXTS[1], "A barn"])
-    same_picture = loss(made, ("a", "a", "c", "d"), [TEXTS[0], TEXTS[2], TEXTS[1], "A barn"])
+    same_image = loss(made, ("a", "a", "c", "d"), [TEXTS[0], TEXTS[2], TEXTS[1], "A barn"])
     same_text = loss(made, ("a", "b", "c", "d"), [TEXTS[0], TEXTS[3], TEXTS[1], "A barn"])
-    assert same_picture == same_text < alone
+    assert same_image == same_text < alone
     # what is left: each of the first two against the last two only
     cosines = F.normalize(vectors, dim=1) @ F.normalize(vectors, dim=1).T / 0.07
     cosines[0, 1] = cosines[1, 0] = -torch.inf
@@ -115,7 +115,7 @@ def test_pairs_of_one_picture_or_one_text_are_no_mistakes() -> None:
 
 def test_vectors_have_length_one() -> None:
     made = task()
-    for vectors in (made.embed_texts(TEXTS), made.embed_pictures(torch.randn(3, 16, 5))):
+    for vectors in (made.embed_texts(TEXTS), made.embed_images(torch.randn(3, 16, 5))):
         torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(vectors)))
         assert vectors.shape[1] == 3
 
@@ -144,10 +144,10 @@ def test_the_order_of_words_counts_and_only_the_first_are_read() -> None:
 
 
 @torch.no_grad()
-def test_places_of_a_picture_count() -> None:
+def test_places_of_a_image_count() -> None:
     made = task()
     rows = torch.randn(1, 16, 5)
-    assert not torch.allclose(made.embed_pictures(rows), made.embed_pictures(rows.flip(1)))
+    assert not torch.allclose(made.embed_images(rows), made.embed_images(rows.flip(1)))
 
 
 # --- what is learned from -----------------------------------------------------------------------------------------
@@ -193,11 +193,11 @@ def test_damaged_words(tmp_path: Path) -> None:
 
 
 class Known(Retrieval):
-    """One whose vectors are looked up: a picture's in its rows, a text's by its first word."""
+    """One whose vectors are looked up: an image's in its rows, a text's by its first word."""
 
     table: dict[str, list[float]]
 
-    def embed_pictures(self, rows: Tensor) -> Tensor:
+    def embed_images(self, rows: Tensor) -> Tensor:
         return rows[:, 0, :3]
 
     def embed_texts(self, texts: Any) -> Tensor:
@@ -210,30 +210,30 @@ def known(table: dict[str, list[float]]) -> Known:
     return made
 
 
-def batch(keys: list[str], pictures: dict[str, list[float]], texts: list[str]) -> Any:
+def batch(keys: list[str], images: dict[str, list[float]], texts: list[str]) -> Any:
     rows = torch.zeros(len(keys), 16, 5)
     for row, key in zip(rows, keys, strict=True):
-        row[0, :3] = torch.tensor(pictures[key])
+        row[0, :3] = torch.tensor(images[key])
     return rows, keys, texts
 
 
 def test_figures_by_hand() -> None:
-    """Three pictures with two, one and two captions; one caption is that of two pictures."""
-    pictures = {"a": [1.0, 0, 0], "b": [0, 1.0, 0], "c": [0, 0, 1.0]}
+    """Three images with two, one and two captions; one caption is that of two images."""
+    images = {"a": [1.0, 0, 0], "b": [0, 1.0, 0], "c": [0, 0, 1.0]}
     made = known({"x": [0, 0.6, 0.8], "y": [0.8, 0.6, 0], "z": [0, 0.8, 0.6], "w": [0.1, 0.2, 0.9]})
     batches = [
-        batch(["a", "a", "b"], pictures, ["x .", "y .", "x ."]),
-        batch(["c", "c"], pictures, ["z .", "w ."]),
+        batch(["a", "a", "b"], images, ["x .", "y .", "x ."]),
+        batch(["c", "c"], images, ["z .", "w ."]),
     ]
     found = made.measure(iter(batches), [])
     # a sees y first. b sees z (0.8) before its own x, which ties with y. c sees w, its own, first
-    assert found["picture_to_text/recall@1"]["value"] == pytest.approx(2 / 3)
-    assert found["picture_to_text/median_rank"]["value"] == 1.0
+    assert found["image_to_text/recall@1"]["value"] == pytest.approx(2 / 3)
+    assert found["image_to_text/median_rank"]["value"] == 1.0
     # the first text of each asks: x for a finds it last, x for b finds c first, z for c finds b first
-    assert found["text_to_picture/recall@1"]["value"] == 0.0
-    assert found["text_to_picture/median_rank"]["value"] == 2.0
-    assert found["chance/picture_to_text/recall@1"]["value"] == pytest.approx((2 + 1 + 2) / 3 / 4)  # of four texts
-    assert found["chance/text_to_picture/recall@1"]["value"] == pytest.approx(1 / 3)
+    assert found["text_to_image/recall@1"]["value"] == 0.0
+    assert found["text_to_image/median_rank"]["value"] == 2.0
+    assert found["chance/image_to_text/recall@1"]["value"] == pytest.approx((2 + 1 + 2) / 3 / 4)  # of four texts
+    assert found["chance/text_to_image/recall@1"]["value"] == pytest.approx(1 / 3)
 
 
 def test_vectors_that_are_not_finite_are_told() -> None:
@@ -256,4 +256,4 @@ def test_a_recipe_makes_towers_of_its_size() -> None:
     with torch.device("meta"):
         made: Any = TaskConfig(task=fitted, layout=Layout(height=16, width=16, sizes=(256,)), row_width=64).make()
     numbers = 2 * (12 * 128**2 + 10 * 128) + 2 * 128 + 128 + 128 * 64
-    assert [count_parameters(made.pictures), count_parameters(made.texts)] == [numbers, numbers]
+    assert [count_parameters(made.images), count_parameters(made.texts)] == [numbers, numbers]

@@ -1,4 +1,4 @@
-"""What a reading task sees of a picture, and how its rows become those of a transformer."""
+"""What a reading task sees of an image, and how its rows become those of a transformer."""
 
 import pytest
 import torch
@@ -7,15 +7,15 @@ from torch import nn
 from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.tasks.base import Layout
-from tavq.tasks.understanding import Adapter, PictureConfig, entries_of, features_of, look
+from tavq.tasks.understanding import Adapter, ImageConfig, entries_of, features_of, look
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 LAYOUT = Layout(height=4, width=6, sizes=(9,))
 
 
-def adapter(width: int = 1, out: int = 4, **picture: object) -> Adapter:
+def adapter(width: int = 1, out: int = 4, **image: object) -> Adapter:
     torch.manual_seed(0)
-    return Adapter(PictureConfig.model_validate({"hidden": 8, **picture}), LAYOUT, width, out)
+    return Adapter(ImageConfig.model_validate({"hidden": 8, **image}), LAYOUT, width, out)
 
 
 def test_a_patch_holds_its_neighbours_in_raster_order_and_nothing_is_lost() -> None:
@@ -48,7 +48,7 @@ def test_each_place_is_told() -> None:
     assert (made.places[0] - made.places[1]).abs().max() > 0
 
 
-def test_without_a_picture_nothing_of_it_is_read() -> None:
+def test_without_a_image_nothing_of_it_is_read() -> None:
     made = adapter(source="none")
     one, other = torch.randn(2, 24, 1), torch.randn(2, 24, 1)
     assert made(one).shape == (2, 1, 4)
@@ -58,7 +58,7 @@ def test_without_a_picture_nothing_of_it_is_read() -> None:
 
 
 def test_a_patch_must_divide_the_grid() -> None:
-    with pytest.raises(UsageError, match=r"task.picture.patch 4 does not divide the grid of 4 x 6 codes"):
+    with pytest.raises(UsageError, match=r"task.image.patch 4 does not divide the grid of 4 x 6 codes"):
         adapter(patch=4)
 
 
@@ -71,11 +71,11 @@ def test_codes_are_what_the_decoder_reads_and_features_what_was_quantized() -> N
     tokenizer = Tokenizer(build(TokenizerConfig, settings, "test")).eval()
     layout = Layout(height=8, width=8, sizes=(20,))
     images = torch.rand(2, 3, 16, 16) * 2 - 1
-    codes = look(tokenizer, layout, PictureConfig(), images)
+    codes = look(tokenizer, layout, ImageConfig(), images)
     table, indices = tokenizer.codebook(), tokenizer.encode(images).flatten(1)
     assert torch.equal(codes, table[indices.view(2, 64)])
     assert torch.equal(codes, entries_of(tokenizer, layout, layout.tokens(tokenizer.encode(images))))
-    features = look(tokenizer, layout, PictureConfig(source="features"), images)
+    features = look(tokenizer, layout, ImageConfig(source="features"), images)
     assert torch.equal(features, features_of(tokenizer, images))
     nearest = torch.cdist(features.double(), table.double()).argmin(dim=2)
     assert torch.equal(nearest, indices.view(2, 64))

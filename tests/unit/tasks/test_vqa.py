@@ -1,4 +1,4 @@
-"""Questions about pictures: what is read, what is learned, what is measured, and what a damaged model folder says."""
+"""Questions about images: what is read, what is learned, what is measured, and what a damaged model folder says."""
 
 import json
 from pathlib import Path
@@ -142,5 +142,5 @@ def test_answers_that_do_not_fit(stored: Any, tmp_path: Path) -> None:
 
 
 def test_a_patch_that_does_not_divide_the_grid() -> None:
-    with pytest.raises(UsageError, match=r"task\.picture\.patch 3 .* 2 x 2"):
-        made(picture={"patch": 3})
+    with pytest.raises(UsageError, match=r"task\.image\.patch 3 .* 2 x 2"):
+        made(image={"patch": 3})

@@ -1,4 +1,4 @@
-"""The store's round trip: every picture gets the vectors of its own units, each distinct unit stands once."""
+"""The store's round trip: every image gets the vectors of its own units, each distinct unit stands once."""
 
 import contextlib
 import multiprocessing
@@ -49,7 +49,7 @@ def encoded(encoder: TextEncoder, text: str) -> dict[str, np.ndarray]:
     }
 
 
-def test_each_picture_has_its_own_units_in_order(store: TextStore, tiny: TextEncoder) -> None:
+def test_each_image_has_its_own_units_in_order(store: TextStore, tiny: TextEncoder) -> None:
     for key in ("a/1.png", "b/2.png", "ü 3.png"):
         units = split(TEXTS[key])
         assert store.units(key) == {name: units[name] for name in GRANULARITIES}
@@ -60,7 +60,7 @@ def test_each_picture_has_its_own_units_in_order(store: TextStore, tiny: TextEnc
             np.testing.assert_allclose(vectors[name], expected, atol=1e-6)
 
 
-def test_a_picture_without_words_has_empty_arrays(store: TextStore) -> None:
+def test_a_image_without_words_has_empty_arrays(store: TextStore) -> None:
     assert {name: array.shape for name, array in store.vectors("ü 3.png").items()} == {
         "words": (0, 8),
         "phrases": (0, 8),
@@ -80,7 +80,7 @@ def test_each_distinct_unit_stands_once(store: TextStore) -> None:
 
 
 def test_what_was_dropped_is_counted_and_named(store: TextStore) -> None:
-    assert len(store) == store.manifest.pictures == 3
+    assert len(store) == store.manifest.images == 3
     assert store.manifest.units == {"words": 4, "phrases": 2, "sentences": 4}
     assert store.manifest.faults == {"empty text": 1, "no word or number in its text": 1}
     assert store.faults() == [("empty.png", "empty text"), ("emoji.png", "no word or number in its text")]

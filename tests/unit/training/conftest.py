@@ -1,4 +1,4 @@
-"""A recipe so small that a step takes hundredths of a second, pictures for it, and a text that needs no encoder."""
+"""A recipe so small that a step takes hundredths of a second, images for it, and a text that needs no encoder."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
 
 
 class Words:
-    """One to three words, a phrase and a sentence for each picture, drawn from its name."""
+    """One to three words, a phrase and a sentence for each image, drawn from its name."""
 
     width = 6
 
@@ -68,6 +68,6 @@ def words() -> Words:
 
 
 @pytest.fixture
-def dataset(pictures: Path) -> FolderDataset:
+def dataset(image_folder: Path) -> FolderDataset:
     """The training split of the tiny data set."""
-    return FolderDataset(pictures, "train")
+    return FolderDataset(image_folder, "train")

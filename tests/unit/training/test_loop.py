@@ -260,7 +260,7 @@ def test_a_few_codes_are_no_collapse(recipe: Make, dataset: FolderDataset, tmp_p
     listener = Listener()
     settings = recipe({"train.alarm_usage": 1.0, "model.codebook.entries": 512, "train.adversarial": None})
     Trainer(settings, dataset, tmp_path / "run", reporter=listener).run()
-    assert listener.messages == []  # two steps of two pictures of 16 codes cannot use 512 entries
+    assert listener.messages == []  # two steps of two images of 16 codes cannot use 512 entries
 
 
 def test_a_healthy_codebook_is_left_in_peace(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_an_aligner_needs_text(aligned: Make, words: TextSource, dataset: Folder
     assert aligned().model.fitted(words).text_width == 6
 
 
-def test_a_discriminator_that_pictures_are_too_small_for_is_refused_at_once(recipe: Make) -> None:
+def test_a_discriminator_that_images_are_too_small_for_is_refused_at_once(recipe: Make) -> None:
     with pytest.raises(ValueError, match=r"data\.size 16 is below 24, the least that a discriminator of 3 layers"):
         recipe({"train.adversarial.discriminator.layers": 3})
     recipe({"train.adversarial.discriminator.layers": 3, "train.adversarial.start": 4})  # it never comes to it
@@ -336,15 +336,15 @@ def test_the_model_is_the_running_mean(recipe: Make, dataset: FolderDataset, tmp
     assert not torch.equal(saved["decoder.conv_out.weight"], trainer.tokenizer.decoder.conv_out.weight)
 
 
-def test_unreadable_pictures_are_told_once_and_listed(recipe: Make, pictures: Path, tmp_path: Path) -> None:
+def test_unreadable_images_are_told_once_and_listed(recipe: Make, image_folder: Path, tmp_path: Path) -> None:
     for number in (3, 10, 11):  # one for training; two of the first three for the samples
-        (pictures / f"images/{number}.png").write_bytes(b"")
+        (image_folder / f"images/{number}.png").write_bytes(b"")
     listener = Listener()
     trainer = Trainer(
         recipe({"train.steps": 12}),
-        FolderDataset(pictures, "train"),
+        FolderDataset(image_folder, "train"),
         tmp_path / "run",
-        preview=FolderDataset(pictures, "val"),
+        preview=FolderDataset(image_folder, "val"),
         reporter=listener,
     )
     trainer.run()
@@ -353,8 +353,8 @@ def test_unreadable_pictures_are_told_once_and_listed(recipe: Make, pictures: Pa
     assert [fault["where"] for fault in files.read_json(tmp_path / "run/faults.json")] == ["images/3.png"]
 
 
-def test_samples_pass_over_a_whole_batch_of_unreadable_pictures(recipe: Make, pictures: Path, tmp_path: Path) -> None:
+def test_samples_pass_over_a_whole_batch_of_unreadable_images(recipe: Make, image_folder: Path, tmp_path: Path) -> None:
     for number in range(8):
-        (pictures / f"images/{number}.png").write_bytes(b"")
-    Trainer(recipe({"train.steps": 1}), FolderDataset(pictures, "train"), tmp_path / "run").run()
+        (image_folder / f"images/{number}.png").write_bytes(b"")
+    Trainer(recipe({"train.steps": 1}), FolderDataset(image_folder, "train"), tmp_path / "run").run()
     assert (tmp_path / "run/samples/00000001.png").is_file()

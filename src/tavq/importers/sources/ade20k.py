@@ -8,7 +8,7 @@ from tavq.core.errors import DataError
 from tavq.core.files import read_bytes, read_text
 from tavq.data.folder import Progress
 from tavq.data.records import Record
-from tavq.importers.archives import FoundPictures
+from tavq.importers.archives import FoundImages
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import find_file, need_folder
 from tavq.importers.published import Published
@@ -22,7 +22,7 @@ SPLITS = {"train": "training", "val": "validation"}
 class Ade20k(Source):
     """Zhou et al. 2017, in the form of the scene parsing challenge of 2016 (ADEChallengeData2016).
 
-    20,210 pictures for training and 2,000 for validation; those for testing were never labelled. A pixel is 0 (other)
+    20,210 images for training and 2,000 for validation; those for testing were never labelled. A pixel is 0 (other)
     or 1 to 150. There are no captions. The full ADE20K, whose 3,000 classes are coded in colours and named in a
     pickle, is not read.
     """
@@ -30,15 +30,15 @@ class Ade20k(Source):
     layout = f"ADEChallengeData2016/{NAMES}, images/{{training,validation}}/, annotations/{{training,validation}}/"
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the pictures to `out`/images and the annotations to `out`/segmentation, both unchanged."""
+        """Writes the images to `out`/images and the annotations to `out`/segmentation, both unchanged."""
         root = find_file(source, NAMES, ("ADEChallengeData2016",)).parent
         classes = _classes(root / NAMES)
         for published in SPLITS.values():
-            need_folder(root, [f"images/{published}"], "pictures")
-        pictures = FoundPictures([root / "images"], known_as=str)
+            need_folder(root, [f"images/{published}"], "images")
+        images = FoundImages([root / "images"], known_as=str)
         records, annotations, left_out = {}, {}, Counter[str]()
         for split, published in SPLITS.items():
-            for name in sorted(name for name in pictures if name.rpartition("/")[0] == published):
+            for name in sorted(name for name in images if name.rpartition("/")[0] == published):
                 place = PurePosixPath(name).with_suffix(".png")
                 annotations[name] = root / "annotations" / place
                 if annotations[name].is_file():
@@ -49,7 +49,7 @@ class Ade20k(Source):
         def stored(chosen: Sequence[str]) -> Iterator[tuple[str, bytes]]:
             return ((name, read_bytes(annotations[name])) for name in chosen)
 
-        found = Published(pictures, records, left_out=left_out, segmentations=stored, classes=classes)
+        found = Published(images, records, left_out=left_out, segmentations=stored, classes=classes)
         return found.write(out, progress, limit)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from tavq.data.folder import Progress
 from tavq.data.records import SPLITS, Record
-from tavq.importers.archives import FoundPictures
+from tavq.importers.archives import FoundImages
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import find_folder, need_folder
 from tavq.importers.published import Published
@@ -34,7 +34,7 @@ class Camvid(Source):
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
         """Writes the frames to `out`/images and the annotations to `out`/segmentation, both unchanged."""
-        files = FoundPictures([_place(source)], known_as=_folder_and_name)
+        files = FoundImages([_place(source)], known_as=_folder_and_name)
         annotations = {str(PurePosixPath(name).with_suffix("")): name for name in files}
         records, frames, left_out = {}, {}, Counter[str]()
         for split in SPLITS:

@@ -9,21 +9,21 @@ import numpy as np
 from tavq.core.errors import DataError
 from tavq.core.files import read_text
 from tavq.data.folder import Progress
-from tavq.data.images import load_picture, png_bytes
+from tavq.data.images import load_image, png_bytes
 from tavq.data.records import Record
-from tavq.importers.archives import FoundPictures
+from tavq.importers.archives import FoundImages
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import caption_lines, find_file, find_folder, need_folder, numbered_lines
 from tavq.importers.published import Published
 from tavq.importers.reasons import NO_SPLIT, UNUSABLE_SEGMENTATION
 
 ROOTS = ("CelebAMask-HQ", "data/CelebAMask-HQ")
-PICTURES = "CelebA-HQ-img"
+IMAGES = "CelebA-HQ-img"
 MASKS = "CelebAMask-HQ-mask-anno"
 MAPPING = "CelebA-HQ-to-CelebA-mapping.txt"
 CAPTION_FOLDERS = ("celeba-caption", "text/celeba-caption", "multi-modal-celeba/text/celeba-caption", "text")
 PER_FOLDER = 2000
-"""How many pictures' masks lie in one of the folders 0 to 14."""
+"""How many images' masks lie in one of the folders 0 to 14."""
 
 CLASSES = (
     "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth", "u_lip",
@@ -31,7 +31,7 @@ CLASSES = (
 )  # fmt: skip
 """The publishers' own numbers; where two parts meet on a pixel, the later one is on top."""
 
-LAST_OF_TRAINING, LAST_OF_VALIDATION = 162_770, 182_637  # pictures of CelebA, counted from 1: list_eval_partition.txt
+LAST_OF_TRAINING, LAST_OF_VALIDATION = 162_770, 182_637  # images of CelebA, counted from 1: list_eval_partition.txt
 
 
 @sources.register("celeba-hq")
@@ -39,23 +39,23 @@ class CelebaHq(Source):
     """Karras et al. 2018 as distributed with CelebAMask-HQ (Lee et al. 2020); captions by Xia et al. 2021.
 
     The split is that of CelebA, as CelebAMask-HQ's own README has it, by way of the mapping that lies beside the
-    pictures: 24,183 for training, 2,993 for validation, 2,824 for testing. (Other papers cut elsewhere: 27,000/3,000,
+    images: 24,183 for training, 2,993 for validation, 2,824 for testing. (Other papers cut elsewhere: 27,000/3,000,
     25,000/5,000; Multi-Modal-CelebA-HQ keeps its 24,000/6,000 in pickles, which are never opened.)
 
     Masks and captions are taken where they are there. The part masks of a face (512 pixels a side) become one map of
-    19 classes with the size of the picture (1,024), by nearest neighbour: about 60 ms a picture.
+    19 classes with the size of the image (1,024), by nearest neighbour: about 60 ms an image.
     """
 
-    layout = f"CelebAMask-HQ/{PICTURES}/, {MAPPING}, {MASKS}/, and beside it celeba-caption/"
+    layout = f"CelebAMask-HQ/{IMAGES}/, {MAPPING}, {MASKS}/, and beside it celeba-caption/"
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the pictures unchanged to `out`/images and the maps to `out`/segmentation."""
-        folder = need_folder(source, [PICTURES, *(f"{root}/{PICTURES}" for root in ROOTS)], "pictures")
+        """Writes the images unchanged to `out`/images and the maps to `out`/segmentation."""
+        folder = need_folder(source, [IMAGES, *(f"{root}/{IMAGES}" for root in ROOTS)], "images")
         splits = _splits(find_file(folder.parent, MAPPING))
         texts = find_folder(source, CAPTION_FOLDERS) or find_folder(folder.parent, CAPTION_FOLDERS)
         masks = find_folder(folder.parent, [MASKS])
-        pictures = FoundPictures([folder])
-        stems = {PurePosixPath(name).stem: name for name in pictures if name.endswith(".jpg")}
+        images = FoundImages([folder])
+        stems = {PurePosixPath(name).stem: name for name in images if name.endswith(".jpg")}
         records, parts, left_out, told = {}, {}, Counter[str](), Counter[str]()
         for stem in sorted(stems, key=lambda stem: (len(stem), stem)):
             if stem not in splits:
@@ -64,20 +64,20 @@ class CelebaHq(Source):
             name, captions = stems[stem], _captions(texts, stem)
             records[name] = Record(f"images/{name}", splits[stem], captions, segmentation=f"segmentation/{stem}.png")
             parts[name] = _parts(masks, int(stem))
-            told["pictures without captions"] += not captions
-            told["pictures without masks"] += not parts[name]
+            told["images without captions"] += not captions
+            told["images without masks"] += not parts[name]
 
         def maps(chosen: Sequence[str]) -> Iterator[tuple[str, bytes]]:
             return _maps({name: parts[name] for name in chosen if parts[name]}, left_out)
 
         found = Published(
-            pictures, records, left_out=left_out, told=told, segmentations=maps, classes=dict(enumerate(CLASSES))
+            images, records, left_out=left_out, told=told, segmentations=maps, classes=dict(enumerate(CLASSES))
         )
         return found.write(out, progress, limit)
 
 
 def _splits(path: Path) -> dict[str, str]:
-    """The split of each picture from lines `NUMBER CELEBA-INDEX CELEBA-FILE`, of which the first may be a heading."""
+    """The split of each image from lines `NUMBER CELEBA-INDEX CELEBA-FILE`, of which the first may be a heading."""
     splits = {}
     for number, key, rest in numbered_lines(path):
         place = rest.split()[-1].removesuffix(".jpg")
@@ -97,7 +97,7 @@ def _captions(texts: Path | None, stem: str) -> tuple[str, ...]:
 
 
 def _parts(masks: Path | None, number: int) -> list[tuple[int, Path]]:
-    """The class and the file of each part that is to be seen in a picture."""
+    """The class and the file of each part that is to be seen in an image."""
     if masks is None:
         return []
     folder = masks / str(number // PER_FOLDER)
@@ -105,8 +105,8 @@ def _parts(masks: Path | None, number: int) -> list[tuple[int, Path]]:
     return [(index, path) for index, path in paths if path.is_file()]
 
 
-def _maps(pictures: Mapping[str, list[tuple[int, Path]]], left_out: Counter[str]) -> Iterator[tuple[str, bytes]]:
-    for name, parts in pictures.items():
+def _maps(images: Mapping[str, list[tuple[int, Path]]], left_out: Counter[str]) -> Iterator[tuple[str, bytes]]:
+    for name, parts in images.items():
         try:
             yield name, _map(parts)
         except DataError:
@@ -115,7 +115,7 @@ def _maps(pictures: Mapping[str, list[tuple[int, Path]]], left_out: Counter[str]
 
 def _map(parts: list[tuple[int, Path]]) -> bytes:
     """The classes of a face's pixels, from the bottom part to the one on top."""
-    masks = [(index, load_picture(path)[:, :, 0] > 0) for index, path in parts]  # black and white, in three channels
+    masks = [(index, load_image(path)[:, :, 0] > 0) for index, path in parts]  # black and white, in three channels
     classes = np.zeros(masks[0][1].shape, np.uint8)
     for index, mask in masks:
         if mask.shape != classes.shape:

@@ -11,7 +11,7 @@ from tavq.data.folder import Progress
 from tavq.data.images import png_bytes
 from tavq.data.records import NamedBox, usable_text
 from tavq.importers.annotations import identity, read_box, read_lists, read_size
-from tavq.importers.archives import find_coco_pictures
+from tavq.importers.archives import find_coco_images
 from tavq.importers.coco_labels import NAMES
 from tavq.importers.coco_regions import Regions, forms_here, label_maps
 from tavq.importers.importing import ImportSummary, Source, sources
@@ -20,7 +20,7 @@ from tavq.importers.record_builder import Draft, Drafts
 
 SPLITS = ("train", "val")
 KINDS = ("captions", "instances", "panoptic", "stuff")
-OF_UNKNOWN = "annotations of pictures that are not listed"
+OF_UNKNOWN = "annotations of images that are not listed"
 
 
 @sources.register("coco")
@@ -30,21 +30,21 @@ class Coco(Source):
     What is there is taken. Of several segmentations the one that says most is: COCO-Stuff's maps of things and stuff,
     panoptic PNGs, stuff as PNGs, stuff in JSON; over stuff alone the things of `instances` are drawn, the largest
     first. A box around a crowd is no object and left out; its region is drawn. COCO has published no captions of its
-    test pictures; the kind `karpathy` reads the split with a test set that most papers use.
+    test images; the kind `karpathy` reads the split with a test set that most papers use.
     """
 
     layout = (
-        "annotations/{captions,instances,panoptic,stuff}_{train,val}2017.json (or 2014, or beside the pictures), "
-        "pictures in {train,val}2017/, images/ or an archive of that name; segmentations in stuffthingmaps/, "
+        "annotations/{captions,instances,panoptic,stuff}_{train,val}2017.json (or 2014, or beside the images), "
+        "images in {train,val}2017/, images/ or an archive of that name; segmentations in stuffthingmaps/, "
         "panoptic_{train,val}2017/ or stuff_{train,val}2017_pixelmaps/, in annotations/ too, or archives of them"
     )
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the pictures unchanged to `out`/images and the classes of their pixels to `out`/segmentation."""
+        """Writes the images unchanged to `out`/images and the classes of their pixels to `out`/segmentation."""
         check_source(source)
         files, year = _annotations(source)
         forms = forms_here(source, _has(files, "panoptic"), _has(files, "stuff"))
-        drafts = Drafts(find_coco_pictures(source, [f"{split}{year}" for split in SPLITS]))
+        drafts = Drafts(find_coco_images(source, [f"{split}{year}" for split in SPLITS]))
         reader = _Reader(drafts, forms[0] if forms else None)
         for split in SPLITS:
             reader.read(split, {kind: path for (kind, of), path in files.items() if of == split})
@@ -117,9 +117,9 @@ class _Reader:
         for image in images:
             name, number = image.get("file_name"), identity(image, "id")
             if not isinstance(name, str) or number is None:
-                self.left_out["listed pictures without a name or number"] += 1
+                self.left_out["listed images without a name or number"] += 1
             elif number not in self.by_id:
-                here = name if name in self.drafts.pictures else None
+                here = name if name in self.drafts.images else None
                 self.by_id[number] = self.drafts.add(here, name, split, read_size(image))
 
     def _name(self, categories: list[dict[str, Any]]) -> None:
@@ -128,8 +128,8 @@ class _Reader:
             if isinstance(number, int) and 0 < number < 256 and name is not None:
                 self.names[number] = name
 
-    def _of_pictures(self, annotations: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Draft]]:
-        """The annotations of pictures that are here, with their drafts; those of missing files are counted there."""
+    def _of_images(self, annotations: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Draft]]:
+        """The annotations of images that are here, with their drafts; those of missing files are counted there."""
         for annotation in annotations:
             number = identity(annotation, "image_id")
             if number not in self.by_id:
@@ -138,7 +138,7 @@ class _Reader:
                 yield annotation, draft
 
     def _of_categories(self, annotations: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Draft, int]]:
-        for annotation, draft in self._of_pictures(annotations):
+        for annotation, draft in self._of_images(annotations):
             category = identity(annotation, "category_id")
             if category in self.names:
                 yield annotation, draft, int(category)
@@ -146,7 +146,7 @@ class _Reader:
                 self.left_out["annotations of an unknown category"] += 1
 
     def _captions(self, annotations: list[dict[str, Any]]) -> None:
-        for annotation, draft in self._of_pictures(annotations):
+        for annotation, draft in self._of_images(annotations):
             draft.caption(annotation.get("caption"), self.left_out)
 
     def _instances(self, annotations: list[dict[str, Any]]) -> None:
@@ -155,7 +155,7 @@ class _Reader:
             box = read_box(annotation.get("bbox"))
             if self.form in ("pixelmaps", "stuff") and annotation.get("segmentation"):
                 area = box[2] * box[3] if box else 0.0
-                drawn.append(_Drawn(area, draft.picture, category, annotation["segmentation"]))
+                drawn.append(_Drawn(area, draft.image, category, annotation["segmentation"]))
             if annotation.get("iscrowd"):
                 self.left_out["boxes around crowds"] += 1
             elif box is None:
@@ -163,14 +163,14 @@ class _Reader:
             else:
                 draft.objects.append(NamedBox(box, self.names[category]))
         for one in sorted(drawn, key=lambda one: -one.area):
-            self.regions.things.setdefault(one.picture, []).append((one.category, one.segmentation))
+            self.regions.things.setdefault(one.image, []).append((one.category, one.segmentation))
 
     def _stuff(self, annotations: list[dict[str, Any]]) -> None:
         for annotation, draft, category in self._of_categories(annotations):
-            self.regions.stuff.setdefault(draft.picture, []).append((category, annotation.get("segmentation")))
+            self.regions.stuff.setdefault(draft.image, []).append((category, annotation.get("segmentation")))
 
     def _panoptic(self, annotations: list[dict[str, Any]]) -> None:
-        for annotation, draft in self._of_pictures(annotations):
+        for annotation, draft in self._of_images(annotations):
             name, segments = annotation.get("file_name"), annotation.get("segments_info")
             if not isinstance(name, str) or not isinstance(segments, list):
                 self.left_out["annotations without a file name or segments"] += 1
@@ -182,7 +182,7 @@ class _Reader:
                     categories[segment["id"]] = segment["category_id"]
                 else:
                     self.left_out["annotations of an unknown category"] += 1
-            self.regions.panoptic[draft.picture] = name, categories
+            self.regions.panoptic[draft.image] = name, categories
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,6 @@ class _Drawn:
     """A thing's region, to be drawn by its size."""
 
     area: float
-    picture: str
+    image: str
     category: int
     segmentation: Any

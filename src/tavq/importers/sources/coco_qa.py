@@ -1,4 +1,4 @@
-"""COCO-QA: questions about COCO's pictures with one word as their answer."""
+"""COCO-QA: questions about COCO's images with one word as their answer."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from tavq.core.files import read_json_lines, read_text
 from tavq.data.folder import Progress
 from tavq.data.records import Question, usable_text
 from tavq.importers.annotations import identity, mappings
-from tavq.importers.archives import coco_picture, find_coco_pictures
+from tavq.importers.archives import coco_image, find_coco_images
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source
 from tavq.importers.record_builder import Drafts
@@ -19,9 +19,9 @@ FILES = ("questions.txt", "answers.txt", "img_ids.txt", "types.txt")
 TYPES = ("object", "number", "color", "location")
 """The types by their published numbers 0 to 3."""
 
-PICTURES = ("train2014", "val2014", "train2017", "val2017")
+IMAGES = ("train2014", "val2014", "train2017", "val2017")
 CLAIMS = ("test", "val", "train")
-"""The order in which splits claim a picture; no published one is in two."""
+"""The order in which splits claim an image; no published one is in two."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,16 @@ class _Row:
 class CocoQa(Source):
     """Ren, Kiros and Zemel 2015, as published: four files with a line for each question, for train and for test.
 
-    Pictures are found by their COCO number, so that those of 2014 (of which the questions were made) and of 2017 serve.
+    Images are found by their COCO number, so that those of 2014 (of which the questions were made) and of 2017 serve.
     """
 
     layout = (
         "{train,test}/{questions,answers,img_ids,types}.txt, or cocoqa_{train,val,test}*.jsonl (image_id, question, "
-        "answer, type); COCO's pictures in {train,val}2014/, {train,val}2017/, images/ or archives of that name"
+        "answer, type); COCO's images in {train,val}2014/, {train,val}2017/, images/ or archives of that name"
     )
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the pictures that are asked about, unchanged, with their questions in the published order."""
+        """Writes the images that are asked about, unchanged, with their questions in the published order."""
         check_source(source)
         folders = [split for split in CLAIMS if (source / split / FILES[0]).is_file()]
         tables = {split: sorted(source.glob(f"cocoqa_{split}*.jsonl")) for split in CLAIMS}
@@ -57,7 +57,7 @@ class CocoQa(Source):
         several = [path.name for found in tables.values() if len(found) > 1 for path in found]
         if several and not folders:
             raise DataError(f"{source} holds several files of one split: {', '.join(several)}; leave one of them.")
-        drafts = Drafts(find_coco_pictures(source, PICTURES))
+        drafts = Drafts(find_coco_images(source, IMAGES))
         for split in CLAIMS:
             if split in folders:
                 _add(drafts, split, _from_texts(source / split))
@@ -95,14 +95,14 @@ def _add(drafts: Drafts, split: str, rows: Iterator[_Row]) -> None:
         if question is None or answer is None:
             drafts.left_out["questions that are empty or have no answer"] += 1
         elif not (row.image.isdecimal() and row.image.isascii() and len(row.image) <= 12):
-            drafts.left_out["questions of a picture that is no number"] += 1
+            drafts.left_out["questions of an image that is no number"] += 1
         elif row.type not in TYPES:
             drafts.left_out["questions of an unknown type"] += 1
         else:
-            name = coco_picture(drafts.pictures, f"{int(row.image):012d}.jpg")
+            name = coco_image(drafts.images, f"{int(row.image):012d}.jpg")
             draft = drafts.add(name, row.image, split)
             if draft is not None:
                 draft.questions.append(Question(question, answer, row.type))
             else:
                 why = "have no file" if name is None else f"belong to another split than {split}"
-                drafts.left_out[f"questions whose pictures {why}"] += 1
+                drafts.left_out[f"questions whose images {why}"] += 1

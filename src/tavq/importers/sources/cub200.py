@@ -8,9 +8,9 @@ from tavq.core.errors import DataError
 from tavq.core.files import read_text
 from tavq.data.folder import Progress
 from tavq.data.records import Box, NamedBox, Record
-from tavq.importers.archives import FoundPictures
+from tavq.importers.archives import FoundImages
 from tavq.importers.importing import ImportSummary, Source, sources
-from tavq.importers.layouts import caption_lines, find_file, find_folder, is_picture_path, numbered_lines, table
+from tavq.importers.layouts import caption_lines, find_file, find_folder, is_image_path, numbered_lines, table
 from tavq.importers.published import Published
 from tavq.importers.reasons import NO_FILE, NOT_LISTED
 
@@ -23,35 +23,35 @@ class Cub200(Source):
     """Wah et al. 2011, with the captions of Reed et al. 2016 in their folders of text files, where they are there.
 
     The captions lie in `text_c10` (as published) or `birds/text` (as text-to-image projects pass them on), beside
-    CUB_200_2011 or in it: one text file a picture, a caption a line. The official split has train and test only
-    (5,994 and 5,794). The box of each picture becomes an object with the name of its class.
+    CUB_200_2011 or in it: one text file an image, a caption a line. The official split has train and test only
+    (5,994 and 5,794). The box of each image becomes an object with the name of its class.
     """
 
     layout = "CUB_200_2011/{images,classes,image_class_labels,train_test_split,bounding_boxes}.txt, images/, text_c10/"
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the pictures unchanged to `out`/images, in the folders of their classes."""
+        """Writes the images unchanged to `out`/images, in the folders of their classes."""
         root = find_file(source, "images.txt", ROOTS).parent
         texts = find_folder(source, CAPTION_FOLDERS) or find_folder(root, CAPTION_FOLDERS)
         boxes, training = table(root / "bounding_boxes.txt"), table(root / "train_test_split.txt")
         classes, labels = table(root / "classes.txt"), table(root / "image_class_labels.txt")
-        pictures = FoundPictures([root / "images"], known_as=str)
+        images = FoundImages([root / "images"], known_as=str)
         records, left_out, told = {}, Counter[str](), Counter[str]()
         for number, key, name in numbered_lines(root / "images.txt"):
             where = f"{root / 'images.txt'} line {number}"
-            if not is_picture_path(name):
+            if not is_image_path(name):
                 raise DataError(f"{where} lists {name!r:.100}; expected FOLDER/NAME.jpg.")
             if key not in training or key not in boxes or labels.get(key) not in classes:
-                raise DataError(f"{where}: picture {key} has no split, box or class in the lists beside it.")
-            if name not in pictures:
+                raise DataError(f"{where}: image {key} has no split, box or class in the lists beside it.")
+            if name not in images:
                 left_out[NO_FILE] += 1
                 continue
             bird = NamedBox(_box(boxes[key], root), _class_name(classes[labels[key]]))
             split, captions = "train" if training[key] == "1" else "test", _captions(texts, name)
             records[name] = Record(f"images/{name}", split, captions, objects=(bird,))
-            told["pictures without captions"] += not captions
-        left_out[NOT_LISTED] += len(pictures) - len(records)
-        return Published(pictures, records, left_out=left_out, told=told).write(out, progress, limit)
+            told["images without captions"] += not captions
+        left_out[NOT_LISTED] += len(images) - len(records)
+        return Published(images, records, left_out=left_out, told=told).write(out, progress, limit)
 
 
 def _captions(texts: Path | None, name: str) -> tuple[str, ...]:

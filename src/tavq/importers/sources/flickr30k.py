@@ -10,15 +10,15 @@ from tavq.core.errors import DataError
 from tavq.core.files import read_json, read_text
 from tavq.data.folder import Progress
 from tavq.data.records import Record
-from tavq.importers.archives import find_pictures
+from tavq.importers.archives import find_images
 from tavq.importers.importing import ImportSummary, Source, sources
-from tavq.importers.layouts import find_file, in_order, picture_lines, token_captions
+from tavq.importers.layouts import find_file, image_lines, in_order, token_captions
 from tavq.importers.published import Published
 from tavq.importers.reasons import EMPTY_CAPTION, NO_FILE, NO_SPLIT, NOT_LISTED
 
 TOKENS, TABLE, KARPATHY = "results_20130124.token", "results.csv", "dataset_flickr30k.json"
 TEXT_FOLDERS = ("flickr30k", "flickr30k_images")
-PICTURES = (
+IMAGES = (
     ["flickr30k-images"], ["flickr30k_images/flickr30k_images"], ["flickr30k_images"], ["images"], ["flickr30k*"],
 )  # fmt: skip
 SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
@@ -28,34 +28,32 @@ SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 class Flickr30k(Source):
     """Young et al. 2014: the publishers' token file, or the table `results.csv` in which it is passed on.
 
-    The publishers gave no split. Karpathy's (dataset_flickr30k.json: 29,000, 1,014 and 1,000 pictures) is taken where
+    The publishers gave no split. Karpathy's (dataset_flickr30k.json: 29,000, 1,014 and 1,000 images) is taken where
     it is there, else that of Flickr30k Entities (train.txt, val.txt and test.txt), else everything is for training.
     For research use only; the photographs belong to their makers.
     """
 
-    layout = (
-        f"{TOKENS} or {TABLE}, pictures in flickr30k-images/ or an archive flickr30k*, {KARPATHY} where it is there"
-    )
+    layout = f"{TOKENS} or {TABLE}, images in flickr30k-images/ or an archive flickr30k*, {KARPATHY} where it is there"
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the pictures unchanged to `out`/images, with their captions in the published order."""
+        """Writes the images unchanged to `out`/images, with their captions in the published order."""
         captions, empty = _captions(source)
         splits = _splits(source, captions)
-        pictures = find_pictures(source, *PICTURES)
+        images = find_images(source, *IMAGES)
         records = {
             name: Record(f"images/{name}", splits[name], captions[name])
             for name in captions
-            if name in splits and name in pictures
+            if name in splits and name in images
         }
         left_out = Counter(
             {
-                NO_SPLIT: len([name for name in pictures if name in captions and name not in splits]),
-                NOT_LISTED: len([name for name in pictures if name not in captions]),
-                NO_FILE: len(captions.keys() - set(pictures)),
+                NO_SPLIT: len([name for name in images if name in captions and name not in splits]),
+                NOT_LISTED: len([name for name in images if name not in captions]),
+                NO_FILE: len(captions.keys() - set(images)),
                 EMPTY_CAPTION: empty,
             }
         )
-        return Published(pictures, records, left_out=left_out).write(out, progress, limit)
+        return Published(images, records, left_out=left_out).write(out, progress, limit)
 
 
 def _captions(source: Path) -> tuple[dict[str, tuple[str, ...]], int]:
@@ -79,7 +77,7 @@ def _splits(source: Path, captions: Mapping[str, Any]) -> dict[str, str]:
         return _karpathy(source / KARPATHY)
     lists = {split: source / f"{split}.txt" for split in ("train", "val", "test")}
     if lists["train"].is_file():
-        return {name: split for split, path in lists.items() for name in picture_lines(path, ".jpg")}
+        return {name: split for split, path in lists.items() for name in image_lines(path, ".jpg")}
     return dict.fromkeys(captions, "train")
 
 

@@ -5,51 +5,51 @@ from pathlib import Path
 
 from tavq.data.folder import Progress
 from tavq.data.records import Record
-from tavq.importers.archives import find_pictures
+from tavq.importers.archives import find_images
 from tavq.importers.importing import ImportSummary, Source, sources
-from tavq.importers.layouts import find_file, picture_lines, token_captions
+from tavq.importers.layouts import find_file, image_lines, token_captions
 from tavq.importers.published import Published
 from tavq.importers.reasons import EMPTY_CAPTION, NO_FILE, NO_SPLIT
 
 TEXT_FOLDERS = ("Flickr8k_text",)
-PICTURES = (["Flicker8k_Dataset"], ["Flickr8k_Dataset"], ["Images"], ["images"], ["images*"])
-"""Where the pictures may be; the first is the publishers' spelling."""
+IMAGES = (["Flicker8k_Dataset"], ["Flickr8k_Dataset"], ["Images"], ["images"], ["images*"])
+"""Where the images may be; the first is the publishers' spelling."""
 
 SPLITS = {"train": "train", "val": "dev", "test": "test"}
 
 
 @sources.register("flickr8k")
 class Flickr8k(Source):
-    """Hodosh, Young and Hockenmaier 2013, as published: captions in one file, a list of pictures for each split.
+    """Hodosh, Young and Hockenmaier 2013, as published: captions in one file, a list of images for each split.
 
-    For research use only; the photographs belong to their makers. The 91 pictures outside of the official split are
+    For research use only; the photographs belong to their makers. The 91 images outside of the official split are
     left out, as in all published results.
     """
 
     layout = (
-        "Flickr8k.token.txt, Flickr_8k.{train,dev,test}Images.txt, pictures in Flicker8k_Dataset/, images/ or an "
+        "Flickr8k.token.txt, Flickr_8k.{train,dev,test}Images.txt, images in Flicker8k_Dataset/, images/ or an "
         "archive of that name"
     )
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the split's pictures unchanged to `out`/images, with their captions in the published order."""
+        """Writes the split's images unchanged to `out`/images, with their captions in the published order."""
         captions, empty = token_captions(find_file(source, "Flickr8k.token.txt", TEXT_FOLDERS))
         splits = {
             name: split
             for split, published in SPLITS.items()
-            for name in picture_lines(find_file(source, f"Flickr_8k.{published}Images.txt", TEXT_FOLDERS))
+            for name in image_lines(find_file(source, f"Flickr_8k.{published}Images.txt", TEXT_FOLDERS))
         }
-        pictures = find_pictures(source, *PICTURES)
+        images = find_images(source, *IMAGES)
         records = {
             name: Record(f"images/{name}", split, captions.get(name, ()))
             for name, split in splits.items()
-            if name in pictures
+            if name in images
         }
         left_out = Counter(
             {
-                NO_SPLIT: len([name for name in pictures if name not in splits]),
-                NO_FILE: len((splits.keys() | captions.keys()) - set(pictures)),
+                NO_SPLIT: len([name for name in images if name not in splits]),
+                NO_FILE: len((splits.keys() | captions.keys()) - set(images)),
                 EMPTY_CAPTION: empty,
             }
         )
-        return Published(pictures, records, left_out=left_out).write(out, progress, limit)
+        return Published(images, records, left_out=left_out).write(out, progress, limit)

@@ -24,9 +24,9 @@ SAVED = ("dataset_dict.json", "state.json")
 
 @sources.register("huggingface")
 class HuggingFace(Source):
-    """A folder of pictures (`imagefolder`), what `save_to_disk` wrote, or a name on the hub (`owner/name`).
+    """A folder of images (`imagefolder`), what `save_to_disk` wrote, or a name on the hub (`owner/name`).
 
-    The first column of pictures is taken, and the columns `captions` (or `caption`, `sentences`, `text`),
+    The first column of images is taken, and the columns `captions` (or `caption`, `sentences`, `text`),
     `long_text`, `objects` and `questions` where they are in the form of metadata.jsonl. The splits train, validation
     and test keep their meaning; a data set without any is for training. Needs the extra `tavq[hf]`; from version 4 on
     `datasets` runs no code that comes with a data set, and older ones are refused.
@@ -35,7 +35,7 @@ class HuggingFace(Source):
     layout = "a local imagefolder or save_to_disk folder, or a name on the hub; needs: pip install 'tavq[hf]'"
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the pictures byte for byte to `out`/images/SPLIT/NUMBER.jpg."""
+        """Writes the images byte for byte to `out`/images/SPLIT/NUMBER.jpg."""
         datasets = _package()
         splits = _splits(datasets, source)
         done, total = 0, sum(map(len, splits.values()))
@@ -49,7 +49,7 @@ class HuggingFace(Source):
                     if progress:
                         progress(done, total)
                 if split is None:
-                    intake.left_out[f"pictures of the split {published!r} (train, val and test are known)"] += len(rows)
+                    intake.left_out[f"images of the split {published!r} (train, val and test are known)"] += len(rows)
             return intake.finish()
 
 
@@ -79,19 +79,19 @@ def _splits(datasets: Any, source: Path) -> Mapping[str, Any]:
 
 
 def _rows(datasets: Any, source: Path, rows: Any) -> Iterator[tuple[bytes | None, Mapping[str, Any]]]:
-    """The picture's file and the other fields of each row; pictures are not decoded on the way."""
+    """The image's file and the other fields of each row; images are not decoded on the way."""
     column = next((name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)), None)
     if column is None:
-        raise DataError(f"{source} has no column of pictures; it has: {', '.join(rows.features)}.")
+        raise DataError(f"{source} has no column of images; it has: {', '.join(rows.features)}.")
     for row in rows.cast_column(column, datasets.Image(decode=False)):
         yield _bytes(row.pop(column)), row
 
 
-def _bytes(picture: Any) -> bytes | None:
-    if isinstance(picture, dict) and picture.get("bytes"):
-        return bytes(picture["bytes"])
+def _bytes(image: Any) -> bytes | None:
+    if isinstance(image, dict) and image.get("bytes"):
+        return bytes(image["bytes"])
     with contextlib.suppress(FileError):
-        return read_bytes(Path(picture["path"])) if isinstance(picture, dict) and picture.get("path") else None
+        return read_bytes(Path(image["path"])) if isinstance(image, dict) and image.get("path") else None
     return None
 
 
@@ -106,7 +106,7 @@ def _take(intake: Intake, split: str, number: int, data: bytes | None, fields: M
 
 
 def _suffix(data: bytes) -> str | None:
-    """The usual ending of a picture's file, from what it holds."""
+    """The usual ending of an image's file, from what it holds."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return SUFFIXES[str(image.format)]

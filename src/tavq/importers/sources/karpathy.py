@@ -6,43 +6,43 @@ from typing import Any
 from tavq.core.errors import DataError
 from tavq.data.folder import Progress
 from tavq.importers.annotations import mappings, read_lists
-from tavq.importers.archives import find_pictures
+from tavq.importers.archives import find_images
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source
 from tavq.importers.record_builder import Drafts
 
-PICTURES = ("train2014", "val2014", "*images*", "imgs", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset")
+IMAGES = ("train2014", "val2014", "*images*", "imgs", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset")
 SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 
 
 @sources.register("karpathy")
 class Karpathy(Source):
-    """Karpathy and Fei-Fei 2015: one JSON with each picture's file name, split and sentences.
+    """Karpathy and Fei-Fei 2015: one JSON with each image's file name, split and sentences.
 
-    `restval`, COCO's validation pictures that are in neither of the small splits, is training data, as in published
-    results. Sentences are taken as they were written (`raw`). A picture may have another suffix than the JSON says.
+    `restval`, COCO's validation images that are in neither of the small splits, is training data, as in published
+    results. Sentences are taken as they were written (`raw`). An image may have another suffix than the JSON says.
     """
 
     layout = (
-        "one of dataset.json, dataset_coco.json, dataset_flickr30k.json, dataset_flickr8k.json; pictures in "
+        "one of dataset.json, dataset_coco.json, dataset_flickr30k.json, dataset_flickr8k.json; images in "
         "{train,val}2014/, *images*/, imgs/, Flicker8k_Dataset/ or archives of that name"
     )
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the pictures unchanged, with their sentences as captions."""
+        """Writes the images unchanged, with their sentences as captions."""
         check_source(source)
         found = sorted(path for path in source.glob("dataset*.json") if path.is_file())
         if len(found) != 1:
             held = f"it holds {', '.join(path.name for path in found)}" if found else "it holds none"
             raise DataError(f"{source} must hold one dataset.json or dataset_NAME.json; {held}.")
-        drafts = Drafts(find_pictures(source, PICTURES))
+        drafts = Drafts(find_images(source, IMAGES))
         seen: set[str] = set()
         for entry in read_lists(found[0], ["images"], drafts.left_out)["images"]:
             name, split = entry.get("filename"), entry.get("split")
             if not isinstance(name, str) or name in seen:
-                drafts.left_out["pictures without a file name of their own"] += 1
+                drafts.left_out["images without a file name of their own"] += 1
             elif not isinstance(split, str) or split not in SPLITS:
-                drafts.left_out["pictures of an unknown split"] += 1
+                drafts.left_out["images of an unknown split"] += 1
             else:
                 seen.add(name)
                 _read(entry, name, SPLITS[split], drafts)
@@ -50,13 +50,13 @@ class Karpathy(Source):
 
 
 def _read(entry: dict[str, Any], name: str, split: str, drafts: Drafts) -> None:
-    pictures = drafts.pictures
-    here = name if name in pictures else pictures.by_stem.get(PurePosixPath(name).stem)
+    images = drafts.images
+    here = name if name in images else images.by_stem.get(PurePosixPath(name).stem)
     draft = drafts.add(here, name, split)
     if draft is None:
         return
     if here != name:
-        drafts.told["pictures of another suffix than listed"] += 1
+        drafts.told["images of another suffix than listed"] += 1
     sentences = entry.get("sentences")
     for sentence in mappings(sentences if isinstance(sentences, list) else [], drafts.left_out):
         draft.caption(_raw(sentence), drafts.left_out)

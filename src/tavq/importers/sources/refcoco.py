@@ -1,4 +1,4 @@
-"""RefCOCO, RefCOCO+ and RefCOCOg: phrases that people gave to single things in COCO's pictures."""
+"""RefCOCO, RefCOCO+ and RefCOCOg: phrases that people gave to single things in COCO's images."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,7 +9,7 @@ from tavq.core.files import read_json
 from tavq.data.folder import Progress
 from tavq.data.records import Box, NamedBox, usable_text
 from tavq.importers.annotations import identity, mappings, read_box, read_lists, read_size
-from tavq.importers.archives import coco_picture, find_coco_pictures
+from tavq.importers.archives import coco_image, find_coco_images
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source, first_file
 from tavq.importers.plain_pickle import read_plain_pickle
@@ -17,7 +17,7 @@ from tavq.importers.record_builder import Draft, Drafts
 
 REFERENCES = ("refs(unc).p", "refs(umd).p", "refs(google).p")
 SINGLE = "refcocos_test.json"
-PICTURES = (
+IMAGES = (
     "train2014",
     "val2014",
     "train2017",
@@ -26,7 +26,7 @@ PICTURES = (
     "../images/mscoco/images/train2014",
 )
 SPLITS = {"testA": "test", "testB": "test", "test": "test", "val": "val", "train": "train"}
-"""The splits of the references, in the order in which they claim a picture."""
+"""The splits of the references, in the order in which they claim an image."""
 
 Things = dict[tuple[str, Any], tuple[Draft, NamedBox]]
 
@@ -35,9 +35,9 @@ Things = dict[tuple[str, Any], tuple[Draft, NamedBox]]
 class RefCoco(Source):
     """Kazemzadeh et al. 2014, Yu et al. 2016 and Mao et al. 2016, as the `refer` interface reads them.
 
-    Of several partitions UNC's (RefCOCO, RefCOCO+) or UMD's (RefCOCOg) is taken, whose splits share no picture. In
-    Google's a picture can be in two; it goes to the test or validation split and its other phrases are left out, so
-    that nothing is tested on a picture that was trained on. `testA` and `testB` both become `test`; testA's objects are
+    Of several partitions UNC's (RefCOCO, RefCOCO+) or UMD's (RefCOCOg) is taken, whose splits share no image. In
+    Google's an image can be in two; it goes to the test or validation split and its other phrases are left out, so
+    that nothing is tested on an image that was trained on. `testA` and `testB` both become `test`; testA's objects are
     those named person. Phrases are the cleaned ones (`sent`), on which published results stand.
 
     The references are Python pickles. They are read without running them; see `plainpickle`. In their place
@@ -45,12 +45,12 @@ class RefCoco(Source):
     """
 
     layout = (
-        "refs(unc).p, refs(umd).p or refs(google).p with instances.json, or refcocos_test.json; COCO's pictures in "
+        "refs(unc).p, refs(umd).p or refs(google).p with instances.json, or refcocos_test.json; COCO's images in "
         "{train,val}2014/, {train,val}2017/, images/ or archives of that name, or in ../images/mscoco/images/train2014/"
     )
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the pictures that references speak of, unchanged, with the objects that have phrases."""
+        """Writes the images that references speak of, unchanged, with the objects that have phrases."""
         check_source(source)
         references, single = first_file(source, REFERENCES), first_file(source, [SINGLE])
         if references is None and single is None:
@@ -58,7 +58,7 @@ class RefCoco(Source):
             raise DataError(
                 f"There are no references in {source} or {source / 'annotations'}: {looked} were looked for."
             )
-        drafts = Drafts(find_coco_pictures(source, PICTURES))
+        drafts = Drafts(find_coco_images(source, IMAGES))
         if references is not None:
             _tell_others(source, references, drafts.left_out)
             things = _read_references(references, source, drafts)
@@ -100,7 +100,7 @@ def _split(reference: dict[str, Any]) -> str | None:
 
 
 class _References:
-    """Joins references to the boxes and pictures that they name."""
+    """Joins references to the boxes and images that they name."""
 
     def __init__(self, drafts: Drafts, lists: dict[str, list[dict[str, Any]]]) -> None:
         self.drafts, self.left_out = drafts, drafts.left_out
@@ -114,14 +114,14 @@ class _References:
         annotation = self.boxes.get(identity(reference, "ann_id"))
         thing = self._thing(reference, annotation)
         if image is None or thing is None or not isinstance(image.get("file_name"), str):
-            self.left_out["references to an unknown picture, box or category"] += 1
+            self.left_out["references to an unknown image, box or category"] += 1
             return
-        name = coco_picture(self.drafts.pictures, image["file_name"])
+        name = coco_image(self.drafts.images, image["file_name"])
         draft = self.drafts.add(name, image["file_name"], split, read_size(image))
         if draft is not None:
-            _add(self.things, (draft.picture, reference["ann_id"]), draft, thing)
+            _add(self.things, (draft.image, reference["ann_id"]), draft, thing)
         elif name is not None:
-            self.left_out["references to a picture of another split"] += 1
+            self.left_out["references to an image of another split"] += 1
 
     def _thing(self, reference: dict[str, Any], annotation: dict[str, Any] | None) -> NamedBox | None:
         if annotation is None or annotation.get("image_id") != reference.get("image_id"):
@@ -150,13 +150,13 @@ def _read_expressions(path: Path, drafts: Drafts) -> Things:
         name, text, corners = entry.get("file_name"), usable_text(entry.get("normal_caption")), entry.get("solution")
         box = _from_corners(corners)
         if not corners:
-            drafts.left_out["expressions that fit nothing in their picture"] += 1
+            drafts.left_out["expressions that fit nothing in their image"] += 1
         elif not isinstance(name, str) or text is None or box is None:
             drafts.left_out["expressions without a file name, a text or a box"] += 1
         else:
-            draft = drafts.add(coco_picture(drafts.pictures, name), name, "test", read_size(entry))
+            draft = drafts.add(coco_image(drafts.images, name), name, "test", read_size(entry))
             if draft is not None:
-                _add(things, (draft.picture, box), draft, NamedBox(box, "object", (text,)))
+                _add(things, (draft.image, box), draft, NamedBox(box, "object", (text,)))
     return things
 
 

@@ -7,32 +7,32 @@ from tavq.core.errors import DataError
 from tavq.data.folder import Progress
 from tavq.data.records import SPLITS
 from tavq.importers.annotations import read_lists
-from tavq.importers.archives import find_pictures
+from tavq.importers.archives import find_images
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source, first_file
 from tavq.importers.record_builder import Draft, Drafts
 
-PICTURES = ("train_val_images", "train_images", "test_images", "images*")
+IMAGES = ("train_val_images", "train_images", "test_images", "images*")
 
 
 @sources.register("textcaps")
 class TextCaps(Source):
-    """Sidorov et al. 2020, as published: an entry for each caption; training and validation pictures in one folder.
+    """Sidorov et al. 2020, as published: an entry for each caption; training and validation images in one folder.
 
-    The captions of the test pictures are withheld by the publishers: where their JSON is there, they come without text.
+    The captions of the test images are withheld by the publishers: where their JSON is there, they come without text.
     """
 
-    layout = "TextCaps_0.1_{train,val,test}.json, pictures in train_images/, test_images/ or train_val_images.zip"
+    layout = "TextCaps_0.1_{train,val,test}.json, images in train_images/, test_images/ or train_val_images.zip"
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the pictures unchanged, with their captions in the published order."""
+        """Writes the images unchanged, with their captions in the published order."""
         check_source(source)
         names = {split: f"TextCaps_0.1_{split}.json" for split in SPLITS}
         files = {split: path for split, name in names.items() if (path := first_file(source, [name])) is not None}
         if not files:
             looked = ", ".join(names.values())
             raise DataError(f"There are no captions in {source} or {source / 'annotations'}: {looked} were looked for.")
-        drafts = Drafts(find_pictures(source, PICTURES))
+        drafts = Drafts(find_images(source, IMAGES))
         for split, path in files.items():
             for entry in read_lists(path, ["data"], drafts.left_out)["data"]:
                 _read(entry, split, drafts)
@@ -43,16 +43,16 @@ class TextCaps(Source):
 
 
 def _read(entry: dict[str, Any], split: str, drafts: Drafts) -> None:
-    """One caption of a picture; entries that only list the references of a picture give these."""
+    """One caption of an image; entries that only list the references of an image give these."""
     wanted = entry.get("image_path") or entry.get("image_id")
     if not isinstance(wanted, str):
-        drafts.left_out["captions that name no picture"] += 1
+        drafts.left_out["captions that name no image"] += 1
         return
     number = entry.get("image_id")
-    name = drafts.pictures.by_stem.get(number if isinstance(number, str) else PurePosixPath(wanted).stem)
+    name = drafts.images.by_stem.get(number if isinstance(number, str) else PurePosixPath(wanted).stem)
     draft = drafts.add(name, wanted, split)
     if draft is None and name is not None:
-        drafts.left_out["captions of a picture of another split"] += 1
+        drafts.left_out["captions of an image of another split"] += 1
     elif draft is not None:
         _caption(entry, draft, drafts)
 

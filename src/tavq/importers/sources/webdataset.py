@@ -1,4 +1,4 @@
-"""WebDataset shards: tar files with pictures, their captions and their other fields side by side."""
+"""WebDataset shards: tar files with images, their captions and their other fields side by side."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tavq.core.files import parse_json, read_json
 from tavq.data.folder import SEGMENTATION_CLASSES, Progress
 from tavq.data.records import Record, usable_text
 from tavq.importers.importing import ImportSummary, Source, sources
-from tavq.importers.layouts import caption_lines, expand_braces, is_picture_path, split_named
+from tavq.importers.layouts import caption_lines, expand_braces, is_image_path, split_named
 from tavq.importers.samples import JSON, SEGMENTATION, TEXT, Sample, read_samples
 from tavq.importers.tars import SUFFIXES
 from tavq.importers.writer import Intake, taking_in
@@ -24,7 +24,7 @@ from tavq.importers.writer import Intake, taking_in
 class WebDataset(Source):
     """Shards in a folder (at any depth), a single one, or a brace list: `shards/train-{000000..000009}.tar`.
 
-    Of each sample the first picture is taken, the fields `captions` (or `caption`, `sentences`, `text`), `long_text`,
+    Of each sample the first image is taken, the fields `captions` (or `caption`, `sentences`, `text`), `long_text`,
     `objects`, `questions`, `split` and `file_name` of its `.json`, the lines of its `.txt` as captions where the json
     has no text, and its `.seg.png` as segmentation, whose classes are named in segmentation_classes.json beside the
     shards. The split is the json's, else the word train, val (valid,
@@ -37,7 +37,7 @@ class WebDataset(Source):
     layout = "a folder of .tar files, one of them, or a brace list; in them KEY.jpg with KEY.txt and/or KEY.json"
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the pictures unchanged to their own `file_name`, else to `out`/images/SHARD/KEY.jpg."""
+        """Writes the images unchanged to their own `file_name`, else to `out`/images/SHARD/KEY.jpg."""
         done = 0
         paths = _paths(source)
         above = source if source.is_dir() else Path(os.path.commonpath([path.parent for path in paths]))
@@ -89,8 +89,8 @@ def _classes(path: Path, left_out: Counter[str]) -> dict[int, str]:
 
 def _take(intake: Intake, shard: str, sample: Sample) -> None:
     intake.left_out["members that are too large"] += sample.too_large
-    if sample.picture is None:
-        intake.left_out["samples without a picture"] += 1
+    if sample.image is None:
+        intake.left_out["samples without an image"] += 1
         return
     record = _record(intake, shard, sample)
     if record is None:
@@ -99,14 +99,14 @@ def _take(intake: Intake, shard: str, sample: Sample) -> None:
         place = record.segmentation if record.segmentation != record.file_name else None
         if SEGMENTATION not in sample.parts or not intake.lay(place, sample.parts[SEGMENTATION]):
             record = replace(record, segmentation=None)
-        intake.add(record, sample.picture)
+        intake.add(record, sample.image)
 
 
 def _record(intake: Intake, shard: str, sample: Sample) -> Record | None:
-    """What the sample's json and text say of its picture, None where it can have no name."""
+    """What the sample's json and text say of its image, None where it can have no name."""
     fields = _fields(intake, sample)
     name = fields.get("file_name")
-    if not (is_picture_path(name) and intake.is_free(str(name))):
+    if not (is_image_path(name) and intake.is_free(str(name))):
         name = f"images/{shard}/{sample.key}{sample.suffix}"
     split = split_named(fields.get("split")) or _split(shard)
     return intake.foreign_record(
@@ -119,7 +119,7 @@ def _place(intake: Intake, shard: str, sample: Sample, fields: Mapping[str, Any]
     if SEGMENTATION not in sample.parts:
         return ""
     place = fields.get("segmentation")
-    own = is_picture_path(place) and PurePosixPath(str(place)).suffix == ".png" and intake.is_free(str(place))
+    own = is_image_path(place) and PurePosixPath(str(place)).suffix == ".png" and intake.is_free(str(place))
     return str(place) if own else f"segmentation/{shard}/{sample.key}.png"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from tavq.core.errors import DataError
 from tavq.core.files import new_folder, read_bytes, write_bytes
 from tavq.data.folder import SEGMENTATION_CLASSES, FolderDataset, Progress
-from tavq.data.images import check_picture, load_segmentation
+from tavq.data.images import check_image, load_segmentation
 from tavq.data.records import Record, to_line
 from tavq.importers.exporting import ExportSummary, Format, formats
 from tavq.importers.reasons import UNREADABLE, UNUSABLE_SEGMENTATION
@@ -16,20 +16,20 @@ from tavq.importers.samples import JSON, SEGMENTATION, TEXT, SampleWriter
 
 @formats.register("webdataset")
 class WebDatasetFormat(Format):
-    """Shards SPLIT-000000.tar, in the order of metadata.jsonl; a key is the picture's place in it.
+    """Shards SPLIT-000000.tar, in the order of metadata.jsonl; a key is the image's place in it.
 
-    KEY.jpg (or .png, ...) holds the picture's file byte for byte, KEY.json all fields of the record, KEY.txt the
-    captions, one a line (the long text where there are none), KEY.seg.png the segmentation. Pictures that cannot be
+    KEY.jpg (or .png, ...) holds the image's file byte for byte, KEY.json all fields of the record, KEY.txt the
+    captions, one a line (the long text where there are none), KEY.seg.png the segmentation. Images that cannot be
     decoded are left out. The names of the classes lie beside the shards, in segmentation_classes.json: in a shard they
-    would be a sample without a picture to most readers.
+    would be a sample without an image to most readers.
     """
 
     layout = "SPLIT-000000.tar, ... with KEY.jpg, KEY.json, KEY.txt and KEY.seg.png; segmentation_classes.json"
 
     def run(self, folder: Path, out: Path, shard_size: int, progress: Progress | None = None) -> ExportSummary:
-        """Decodes each picture once to see that it is whole: 1 ms for 128 pixels a side, 10 ms for a megapixel."""
+        """Decodes each image once to see that it is whole: 1 ms for 128 pixels a side, 10 ms for a megapixel."""
         dataset = FolderDataset(folder)
-        pictures: Counter[str] = Counter()
+        images: Counter[str] = Counter()
         left_out = Counter({"faults of metadata.jsonl": len(dataset.faults)})
         writers: dict[str, SampleWriter] = {}
         with new_folder(out) as place, contextlib.ExitStack() as open_shards:
@@ -40,23 +40,23 @@ class WebDatasetFormat(Format):
                 members = _members(dataset, record, left_out)
                 if members is not None:
                     writers[record.split].write(f"{index:09d}", members)
-                    pictures[record.split] += 1
+                    images[record.split] += 1
                 if progress:
                     progress(index + 1, len(dataset))
             classes = folder / SEGMENTATION_CLASSES
             if classes.is_file():
                 write_bytes(place / SEGMENTATION_CLASSES, read_bytes(classes))
-            if not pictures:
-                raise DataError(f"None of the {len(dataset)} pictures of {folder} can be read; try: tavq data check")
+            if not images:
+                raise DataError(f"None of the {len(dataset)} images of {folder} can be read; try: tavq data check")
         files = sum(writer.shards for writer in writers.values())
-        return ExportSummary(dict(pictures), files, {reason: count for reason, count in left_out.items() if count})
+        return ExportSummary(dict(images), files, {reason: count for reason, count in left_out.items() if count})
 
 
 def _members(dataset: FolderDataset, record: Record, left_out: Counter[str]) -> dict[str, bytes] | None:
-    """The files of a sample by their extension; None where there is no whole picture."""
+    """The files of a sample by their extension; None where there is no whole image."""
     path = dataset.path(record.file_name)
     try:
-        check_picture(path)
+        check_image(path)
     except DataError:
         left_out[UNREADABLE] += 1
         return None

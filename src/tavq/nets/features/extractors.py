@@ -1,6 +1,6 @@
-"""Frozen networks whose features say how alike two pictures look: for perceptual losses and Fréchet distances.
+"""Frozen networks whose features say how alike two images look: for perceptual losses and Fréchet distances.
 
-`scenes` ships with the package and knows its embedded pictures; `squeezenet` is an ImageNet network read from a file
+`scenes` ships with the package and knows its embedded images; `squeezenet` is an ImageNet network read from a file
 the user has. Neither is the Inception network of FID nor a backbone of LPIPS, and no result is called so; those two
 are in `nets/inception` and `nets/lpips`. `nets/networks` finds each by its name.
 """
@@ -20,11 +20,11 @@ from tavq.core.errors import FileError, UsageError
 from tavq.core.files import read_arrays, read_tensors, sha256
 
 SMALLEST = 32
-"""Least side of a picture that a feature network takes; below, the last stage would be empty."""
+"""Least side of an image that a feature network takes; below, the last stage would be empty."""
 
 
 class FeatureNetwork(nn.Module):
-    """A frozen network: gradients reach the pictures, never its weights.
+    """A frozen network: gradients reach the images, never its weights.
 
     `sha256` is that of the weights' file, so that a result can say what measured it.
     """
@@ -39,7 +39,7 @@ class FeatureNetwork(nn.Module):
 
     @property
     def heads(self) -> list[Tensor]:
-        """Learned weights [f] of each stage's channels in the distance of two pictures; empty where there are none."""
+        """Learned weights [f] of each stage's channels in the distance of two images; empty where there are none."""
         return []
 
     def title(self, measure: str) -> str:
@@ -47,18 +47,18 @@ class FeatureNetwork(nn.Module):
         return f"{measure}_{self.name}"
 
     def stages(self, images: Float[Tensor, "b 3 y x"]) -> list[Tensor]:
-        """Feature maps [b f h w], fine to coarse, of pictures in [-1, 1] whose sides are at least 32."""
+        """Feature maps [b f h w], fine to coarse, of images in [-1, 1] whose sides are at least 32."""
         raise TypeError(f"{type(self).__name__} must define stages")
 
     def logits(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b o"]:
-        """The scores of the classes before softmax, of pictures in [-1, 1] resized to what the network was trained on.
+        """The scores of the classes before softmax, of images in [-1, 1] resized to what the network was trained on.
 
         Only where `classifies`.
         """
         raise TypeError(f"{type(self).__name__} has no classifier")
 
     def forward(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b f"]:
-        """The last stage averaged over positions: `width` features a picture."""
+        """The last stage averaged over positions: `width` features an image."""
         return self.stages(images)[-1].mean(dim=(2, 3))
 
     def _freeze(self) -> None:
@@ -68,7 +68,7 @@ class FeatureNetwork(nn.Module):
     def _check(self, images: Tensor) -> None:
         if min(images.shape[-2:]) < SMALLEST:
             raise UsageError(
-                f"The feature network {self.name!r} needs pictures of at least {SMALLEST} x {SMALLEST}; "
+                f"The feature network {self.name!r} needs images of at least {SMALLEST} x {SMALLEST}; "
                 f"got {images.shape[-2]} x {images.shape[-1]}."
             )
 
@@ -92,7 +92,7 @@ class ScenesNetwork(FeatureNetwork):
     """Eight convolutions trained to name what stands in the embedded scenes; about 0.5 million parameters.
 
     `scripts/train_scenes_features.py` makes the weights. It trains with batch normalisation and folds it into the
-    convolutions, so there is none here. Four stages, at 1/2, 1/4, 1/8 and 1/16 of the picture.
+    convolutions, so there is none here. Four stages, at 1/2, 1/4, 1/8 and 1/16 of the image.
     """
 
     name = "scenes"
@@ -151,10 +151,10 @@ class SqueezeNet(FeatureNetwork):
     """SqueezeNet 1.1 with the Caffe weights of its authors; 0.7 million parameters, 1.2 with its classifier.
 
     Source: Iandola et al. 2016, "SqueezeNet", release 1.1; arrays named as in the authors' Caffe model
-    (`fire2/squeeze1x1.weight`). Pictures are read at their own size, as BGR from 0 to 255 minus the training means;
-    pools round up. Four stages: before each pool and at the end, at about 1/2, 1/4, 1/8 and 1/16 of the picture.
-    The network was trained at 227 x 227; on much smaller pictures its features are those of small objects. For the
-    logits pictures are resized to 227 x 227 (bilinear, averaging where it shrinks).
+    (`fire2/squeeze1x1.weight`). Images are read at their own size, as BGR from 0 to 255 minus the training means;
+    pools round up. Four stages: before each pool and at the end, at about 1/2, 1/4, 1/8 and 1/16 of the image.
+    The network was trained at 227 x 227; on much smaller images its features are those of small objects. For the
+    logits images are resized to 227 x 227 (bilinear, averaging where it shrinks).
 
     Args:
         path: the .npz file.
@@ -211,18 +211,18 @@ class SqueezeNet(FeatureNetwork):
 
 
 def unit_stages(network: FeatureNetwork, images: Float[Tensor, "b 3 y x"]) -> list[Tensor]:
-    """The stages of pictures with each position's features scaled to length 1: one side of `perceptual_distance`."""
+    """The stages of images with each position's features scaled to length 1: one side of `perceptual_distance`."""
     return [normalize(features, dim=1, eps=1e-6) for features in network.stages(images)]
 
 
 def perceptual_distances(
     network: FeatureNetwork, a: Float[Tensor, "b 3 y x"], b: Float[Tensor, "b 3 y x"] | Sequence[Tensor]
 ) -> Float[Tensor, " b"]:
-    """How different each picture of two batches looks to `network`: 0 for equal ones.
+    """How different each image of two batches looks to `network`: 0 for equal ones.
 
     The squared distance between the two unit feature vectors of a position, averaged over positions and then over
     stages, so that it is at most 2. Where the network has learned `heads` they weigh the channels and the stages are
-    summed: that is LPIPS. `b` may be the `unit_stages` of the reference pictures, made once for several calls.
+    summed: that is LPIPS. `b` may be the `unit_stages` of the reference images, made once for several calls.
 
     Source: Zhang et al. 2018, "The unreasonable effectiveness of deep features", eq. 1.
     Differs from the paper: without heads no learned channel weights and the mean over stages; this is not LPIPS.
@@ -238,14 +238,14 @@ def perceptual_distances(
 def perceptual_distance(
     network: FeatureNetwork, a: Float[Tensor, "b 3 y x"], b: Float[Tensor, "b 3 y x"] | Sequence[Tensor]
 ) -> Float[Tensor, ""]:
-    """The mean of `perceptual_distances` over pictures: a loss."""
+    """The mean of `perceptual_distances` over images: a loss."""
     return perceptual_distances(network, a, b).mean()
 
 
 def logits_distance(
     network: FeatureNetwork, a: Float[Tensor, "b 3 y x"], b: Float[Tensor, "b 3 y x"]
 ) -> Float[Tensor, ""]:
-    """How differently `network` would classify two batches of pictures: the mean squared difference of their logits.
+    """How differently `network` would classify two batches of images: the mean squared difference of their logits.
 
     Source: Weber et al. 2024, "MaskBit", §3 and public code (there of a ResNet-50 at 224 x 224).
     """

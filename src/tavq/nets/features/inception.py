@@ -147,7 +147,7 @@ class InceptionNetwork(FeatureNetwork):
 
     Source: Heusel et al. 2017 take the features of TensorFlow's "inception-2015-12-05" graph; names and shapes are
     those of its ports in pytorch-fid and torch-fidelity. Against torchvision's Inception V3: means do not count
-    padding, the last block pools by maximum, 1,008 classes. Pictures are rounded to 8 bits, resized to 299 x 299 as
+    padding, the last block pools by maximum, 1,008 classes. Images are rounded to 8 bits, resized to 299 x 299 as
     TensorFlow 1 does (bilinear, `align_corners=False`: no half-pixel shift, no antialias) and mapped by
     (x - 128) / 128. No gradient passes the rounding. Four stages, of 64, 192, 768 and 2,048 channels.
 
@@ -174,7 +174,7 @@ class InceptionNetwork(FeatureNetwork):
         return {"fd": "fid"}.get(measure, measure) if self.published else super().title(measure)
 
     def stages(self, images: Float[Tensor, "b 3 y x"]) -> list[Tensor]:
-        """Feature maps at 73 x 73, 35 x 35, 17 x 17 and 8 x 8, whatever the size of the pictures."""
+        """Feature maps at 73 x 73, 35 x 35, 17 x 17 and 8 x 8, whatever the size of the images."""
         bytes_ = images.float().add(1).mul(127.5).round().clamp(0, 255)
         features, maps = (resized(bytes_, SIDE) - 128) / 128, []
         for name, layer in self.layers.items():

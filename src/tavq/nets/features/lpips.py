@@ -1,4 +1,4 @@
-"""LPIPS: the distance of pictures in a classifier's features, each channel weighed as people's judgements ask."""
+"""LPIPS: the distance of images in a classifier's features, each channel weighed as people's judgements ask."""
 
 from pathlib import Path
 
@@ -54,7 +54,7 @@ class LpipsNetwork(FeatureNetwork):
     """VGG-16 or AlexNet up to their last convolution, and LPIPS' weights of their channels.
 
     Source: Zhang et al. 2018, "The unreasonable effectiveness of deep features", eq. 1, version 0.1 of the public code:
-    pictures in [-1, 1] are shifted and scaled by its constants, each of five stages is scaled to length 1 at each
+    images in [-1, 1] are shifted and scaled by its constants, each of five stages is scaled to length 1 at each
     position, squared differences are weighed by a channel's head, averaged over positions and summed over stages.
     Differs from the paper: nothing but the guard against features of length 0.
 

@@ -1,4 +1,4 @@
-"""Pictures inside a page: data URIs, sheets of tiles, and crops of original files."""
+"""Images inside a page: data URIs, sheets of tiles, and crops of original files."""
 
 import base64
 import io
@@ -12,12 +12,12 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from tavq.data.images import load_picture
+from tavq.data.images import load_image
 from tavq.data.transforms import prepare, to_uint8
 from tavq.report.html.markup import Markup, tag
 
 EXACT = 160
-"""Pixels of the longer side up to which a picture is kept exactly (PNG); larger ones are JPEG of quality 92."""
+"""Pixels of the longer side up to which an image is kept exactly (PNG); larger ones are JPEG of quality 92."""
 
 GREY = 235
 GAP = 1
@@ -27,28 +27,28 @@ Bytes = UInt8[np.ndarray, "y x 3"]
 
 
 def as_bytes(image: Float[Tensor, "3 y x"]) -> UInt8[np.ndarray, "y x 3"]:
-    """A picture in [-1, 1] as bytes, channels last."""
+    """An image in [-1, 1] as bytes, channels last."""
     array: np.ndarray = to_uint8(image).permute(1, 2, 0).cpu().numpy()
     return array
 
 
-def data_uri(picture: UInt8[np.ndarray, "y x 3"], exact: bool | None = None) -> str:
-    """A picture as a data URI; `exact` (PNG) by default where it is small."""
+def data_uri(image: UInt8[np.ndarray, "y x 3"], exact: bool | None = None) -> str:
+    """An image as a data URI; `exact` (PNG) by default where it is small."""
     if exact is None:
-        exact = max(picture.shape[:2]) <= EXACT
+        exact = max(image.shape[:2]) <= EXACT
     buffer = io.BytesIO()
     if exact:
-        Image.fromarray(picture).save(buffer, "PNG", optimize=True)
+        Image.fromarray(image).save(buffer, "PNG", optimize=True)
     else:
-        Image.fromarray(picture).save(buffer, "JPEG", quality=92, subsampling=0)
+        Image.fromarray(image).save(buffer, "JPEG", quality=92, subsampling=0)
     kind = "png" if exact else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def img(picture: UInt8[np.ndarray, "y x 3"], alt: str, class_: str | None = None, exact: bool | None = None) -> Markup:
-    """An `<img>` that holds its picture."""
-    y, x = picture.shape[:2]
-    return tag("img", src=data_uri(picture, exact), alt=alt, title=alt or None, width=x, height=y, class_=class_)
+def img(image: UInt8[np.ndarray, "y x 3"], alt: str, class_: str | None = None, exact: bool | None = None) -> Markup:
+    """An `<img>` that holds its image."""
+    y, x = image.shape[:2]
+    return tag("img", src=data_uri(image, exact), alt=alt, title=alt or None, width=x, height=y, class_=class_)
 
 
 def sheet(tiles: Sequence[UInt8[np.ndarray, "y x 3"]], columns: int) -> UInt8[np.ndarray, "v u 3"]:
@@ -66,13 +66,13 @@ def crop(path: Path, size: int, box: tuple[int, int, int, int]) -> UInt8[np.ndar
     """A part of an original file, at its own resolution.
 
     Args:
-        path: the picture.
+        path: the image.
         size: side of the square that the tokenizer saw of it.
         box: left, top, right and bottom in pixels of that square; parts outside are left out.
     """
-    picture = load_picture(path)
-    side = max(size, min(min(picture.shape[:2]), 4 * size))
-    square = prepare(picture, side).permute(1, 2, 0).numpy()
+    image = load_image(path)
+    side = max(size, min(min(image.shape[:2]), 4 * size))
+    square = prepare(image, side).permute(1, 2, 0).numpy()
     left, top, right, bottom = (min(max(round(edge * side / size), 0), side) for edge in box)
     return np.ascontiguousarray(square[top:bottom, left:right])
 

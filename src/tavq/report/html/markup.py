@@ -45,7 +45,7 @@ def tag(name: str, /, *children: Child, **attributes: Any) -> Markup:
 
 
 def document(title: str, style: str, *body: Child) -> str:
-    """A whole page that loads nothing and runs nothing: pictures from data URIs, one style sheet, no script.
+    """A whole page that loads nothing and runs nothing: images from data URIs, one style sheet, no script.
 
     The policy names the style sheet by its hash, so that not even an injected style would count.
     """

@@ -11,7 +11,7 @@ from tavq.report.run import Run
 from tavq.report.task.generation_view import Shown, TaskView
 from tavq.report.task.replicates import Estimate, seed_of
 from tavq.report.task.sections import COLUMNS, evaluated_on, meanings
-from tavq.report.task.sections import rows_of as picture_rows
+from tavq.report.task.sections import rows_of as image_rows
 from tavq.report.task.tables import TaskTable, seeds_in_words, texts
 from tavq.report.task_measures import ARROWS, KINDS, cell, kinds_of, measure_of, note_of, places, title_of
 from tavq.report.tokenizer import comparison, sections
@@ -74,7 +74,7 @@ def main_figures(tables: Sequence[TaskTable]) -> Markup | None:
         "Runs that differ in nothing but their seeds, or their tokenizers' seeds, are one row: the mean, in small "
         "print its 95 % interval by Student's t. Over several tokenizers, each by the mean of its runs, it says how "
         "much training both anew may change it; over seeds on one tokenizer, training the task anew. A row of one run "
-        "has its own interval over pictures, which says nothing of other trainings. ↑ higher is better, ↓ lower "
+        "has its own interval over images, which says nothing of other trainings. ↑ higher is better, ↓ lower "
         "is better; the best mean is marked. Slanted rows are answers without looking and other baselines."
     )
     return section("main", "Main figures", note(about), *parts)
@@ -125,7 +125,7 @@ def figures(runs: Sequence[Run]) -> Markup | None:
     return section(
         "figures",
         "Every figure of every run",
-        note(" ".join(on), " In small print 95 % intervals over pictures: they say nothing of other seeds."),
+        note(" ".join(on), " In small print 95 % intervals over images: they say nothing of other seeds."),
         tag("details", tag("summary", "Show them"), *tables),
         *meanings(found),
         *dict.fromkeys(warning for evaluation in evaluations for warning in sections.warnings_of(evaluation)),
@@ -151,21 +151,21 @@ def curves(runs: Sequence[Run], tables: Sequence[TaskTable]) -> Markup:
     return comparison.curves(runs if len(runs) <= CURVES else firsts(tables))
 
 
-def pictures(runs: Sequence[Run], views: Sequence[TaskView]) -> Markup | None:
+def images(runs: Sequence[Run], views: Sequence[TaskView]) -> Markup | None:
     """The same conditions or hidden parts through each run; None where the tasks are told different things."""
     parts = []
     for choose in ("conditioned", "completed"):
         columns: list[Sequence[Shown]] = [getattr(view, choose) for view in views]
-        labels = {tuple((one.key, *(name for name, _ in one.pictures)) for one in column) for column in columns}
+        labels = {tuple((one.key, *(name for name, _ in one.images)) for one in column) for column in columns}
         if len(labels) == 1 and columns[0]:
-            parts.append(picture_rows([_joined(runs, row) for row in zip(*columns, strict=True)]))
+            parts.append(image_rows([_joined(runs, row) for row in zip(*columns, strict=True)]))
     alone = [(run, view.alone) for run, view in zip(runs, views, strict=True) if view.alone]
     for run, drawn in alone:
         parts += [tag("h3", run.name), tag("figure", img(sheet(drawn, COLUMNS), run.name, exact=False), class_="sheet")]
-    return section("pictures", "What they draw", note("One draw of each, seed 0."), *parts) if parts else None
+    return section("images", "What they draw", note("One draw of each, seed 0."), *parts) if parts else None
 
 
 def _joined(runs: Sequence[Run], row: Sequence[Shown]) -> Shown:
     """What the runs have in common once, then what each has drawn."""
-    drawn = tuple((run.name, shown.pictures[-1][1]) for run, shown in zip(runs, row, strict=True))
-    return Shown(row[0].key, (*row[0].pictures[:-1], *drawn), row[0].text)
+    drawn = tuple((run.name, shown.images[-1][1]) for run, shown in zip(runs, row, strict=True))
+    return Shown(row[0].key, (*row[0].images[:-1], *drawn), row[0].text)

@@ -1,4 +1,4 @@
-"""What a task draws for a page: pictures for the conditions of others, completions, and pictures of its own."""
+"""What a task draws for a page: images for the conditions of others, completions, and images of its own."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tavq.data.folder import FolderDataset
 from tavq.data.images import load_segmentation
-from tavq.data.loader import read_pictures
+from tavq.data.loader import read_images
 from tavq.data.palette import coloured
 from tavq.data.records import Record
 from tavq.data.texts import gather, text_tables
@@ -35,10 +35,10 @@ Bytes = UInt8[np.ndarray, "y x 3"]
 
 @dataclass(frozen=True)
 class Shown:
-    """Pictures that belong together, each with its name, and what is said of them."""
+    """Images that belong together, each with its name, and what is said of them."""
 
     key: str
-    pictures: tuple[tuple[str, UInt8[np.ndarray, "y x 3"]], ...]
+    images: tuple[tuple[str, UInt8[np.ndarray, "y x 3"]], ...]
     text: str = ""
 
 
@@ -63,11 +63,11 @@ def look_at_task(run: Run, folder: Path | None, text: Path | None, limit: int, d
 
     Args:
         run: the run.
-        folder: the data set whose pictures, texts and maps are taken, held-out ones first; without one the task draws
+        folder: the data set whose images, texts and maps are taken, held-out ones first; without one the task draws
             only what needs none.
         text: the text store; by default that of the data set.
-        limit: at most so many pictures of it are looked at.
-        done: told how many pictures were drawn.
+        limit: at most so many images of it are looked at.
+        done: told how many images were drawn.
     """
     model = run.task
     needs = model.task.needs(model.config.task)
@@ -90,7 +90,7 @@ def look_at_task(run: Run, folder: Path | None, text: Path | None, limit: int, d
     names = spread(dataset, SHOWN)
     records = {record.file_name: record for record in dataset}
     chosen = [records[name] for name in names]
-    images = read_pictures(dataset, names, run.size).to(device)
+    images = read_images(dataset, names, run.size).to(device)
     if needs:
         shown = _conditioned(model, dataset, chosen, images, store, generator, done)
         return TaskView(dataset[0].split, conditioned=shown)
@@ -110,7 +110,7 @@ def _conditioned(
     generator: torch.Generator,
     done: Callable[[int], None],
 ) -> tuple[Shown, ...]:
-    """Pictures drawn for the conditions of others, beside these."""
+    """Images drawn for the conditions of others, beside these."""
     maps = [dataset.path(record.segmentation) for record in records if record.segmentation and store is None]
     if store is not None:
         features = gather(store, [record.file_name for record in records], text_tables(dataset, store))
@@ -121,8 +121,8 @@ def _conditioned(
     found = []
     for place, (record, image) in enumerate(zip(records, _bytes(images), strict=True)):
         asked = () if store is not None else (("map", _map(maps[place], image.shape[0])),)
-        pictures = (*asked, ("real", image), ("drawn", drawn[place]))
-        found.append(Shown(record.file_name, pictures, record.text or "" if store is not None else ""))
+        shown = (*asked, ("real", image), ("drawn", drawn[place]))
+        found.append(Shown(record.file_name, shown, record.text or "" if store is not None else ""))
     return tuple(found)
 
 
@@ -134,7 +134,7 @@ def _map(path: Path, size: int) -> Bytes:
 def _completed(
     model: TaskModel, names: Sequence[str], images: Float[Tensor, "b 3 y x"], generator: torch.Generator
 ) -> tuple[Shown, ...]:
-    """Pictures with a part hidden and drawn anew: as many of each mask."""
+    """Images with a part hidden and drawn anew: as many of each mask."""
     masks = masks_of(model)
     found = []
     for place, (name, mask) in enumerate(masks.items()):
@@ -143,10 +143,8 @@ def _completed(
         originals = images[rows]
         filled = complete(model, originals, hidden.expand(len(originals), *hidden.shape), Sampling(), generator)
         kept = torch.where(hidden, GREY, originals)
-        for key, *pictures in zip(
-            names[rows], *(map(as_bytes, part) for part in (originals, kept, filled)), strict=True
-        ):
-            named = zip(("original", f"{name} hidden", "completed"), pictures, strict=True)
+        for key, *shown in zip(names[rows], *(map(as_bytes, part) for part in (originals, kept, filled)), strict=True):
+            named = zip(("original", f"{name} hidden", "completed"), shown, strict=True)
             found.append(Shown(key, tuple(named)))
     return tuple(found)
 

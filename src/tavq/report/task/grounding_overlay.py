@@ -1,4 +1,4 @@
-"""The picture of a phrase that was found: its box, and beside it where in the picture the phrase looks."""
+"""The image of a phrase that was found: its box, and beside it where in the image the phrase looks."""
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -8,7 +8,7 @@ from tavq.data.records import Box
 from tavq.data.transforms import centre_square
 
 LEAST, MOST = 320, 1024
-"""Pixels of the picture's longer side as it is shown: small ones are enlarged, large ones brought down."""
+"""Pixels of the image's longer side as it is shown: small ones are enlarged, large ones brought down."""
 
 GAP = 8
 FRAME = (255, 40, 40)
@@ -19,21 +19,21 @@ COLD, WARM, HOT = (20, 20, 80), (230, 60, 40), (255, 240, 110)
 """Of the heat map at nothing, at half of the most and at the most."""
 
 THROUGH = 0.3
-"""Share of the grey picture that is seen through the heat."""
+"""Share of the grey image that is seen through the heat."""
 
 
-def grounded_picture(
-    picture: UInt8[np.ndarray, "y x 3"], box: Box, heat: Float[np.ndarray, "h w"] | None
+def grounded_image(
+    image: UInt8[np.ndarray, "y x 3"], box: Box, heat: Float[np.ndarray, "h w"] | None
 ) -> UInt8[np.ndarray, "v u 3"]:
-    """The picture with a frame around the box and, where there is a heat map, the picture under it at the right.
+    """The image with a frame around the box and, where there is a heat map, the image under it at the right.
 
     Args:
-        picture: upright.
+        image: upright.
         box: in its pixels.
         heat: of the patches of its centre square; what lies outside is shown in pale grey.
     """
-    scale = _scale(max(picture.shape[:2]))
-    shown = _resized(picture, scale)
+    scale = _scale(max(image.shape[:2]))
+    shown = _resized(image, scale)
     framed = _framed(shown, [edge * scale for edge in box])
     if heat is None:
         return framed
@@ -42,20 +42,20 @@ def grounded_picture(
 
 
 def _scale(longer: int) -> float:
-    """A whole number where the picture is enlarged, so that each of its pixels is as large as the others."""
+    """A whole number where the image is enlarged, so that each of its pixels is as large as the others."""
     return MOST / longer if longer > MOST else float(max(1, -(-LEAST // longer)))
 
 
-def _resized(picture: UInt8[np.ndarray, "y x 3"], scale: float) -> UInt8[np.ndarray, "v u 3"]:
-    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+def _resized(image: UInt8[np.ndarray, "y x 3"], scale: float) -> UInt8[np.ndarray, "v u 3"]:
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     kind = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(picture).resize((width, height), kind))
+    return np.asarray(Image.fromarray(image).resize((width, height), kind))
 
 
-def _framed(picture: UInt8[np.ndarray, "y x 3"], box: list[float]) -> UInt8[np.ndarray, "y x 3"]:
+def _framed(image: UInt8[np.ndarray, "y x 3"], box: list[float]) -> UInt8[np.ndarray, "y x 3"]:
     """A coloured frame with a white rim, which is seen on any ground; never thinner than its own lines."""
-    framed = picture.copy()
-    height, width = picture.shape[:2]
+    framed = image.copy()
+    height, width = image.shape[:2]
     left, right = _edges(box[0], box[2], width)
     top, bottom = _edges(box[1], box[3], height)
     for depth, colour in enumerate((RIM, FRAME, FRAME, RIM)):
@@ -67,15 +67,15 @@ def _framed(picture: UInt8[np.ndarray, "y x 3"], box: list[float]) -> UInt8[np.n
 
 
 def _edges(start: float, length: float, side: int) -> tuple[int, int]:
-    """The pixels from which and up to which a frame is drawn, inside the picture."""
+    """The pixels from which and up to which a frame is drawn, inside the image."""
     first = min(max(round(start), 0), side - 1)
     return first, min(max(round(start + length), first + 1), side)
 
 
-def _heated(picture: UInt8[np.ndarray, "y x 3"], heat: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "y x 3"]:
-    """The grey picture under the heat of its centre square."""
-    grey = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
-    top, left, side = centre_square(*picture.shape[:2])
+def _heated(image: UInt8[np.ndarray, "y x 3"], heat: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "y x 3"]:
+    """The grey image under the heat of its centre square."""
+    grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
+    top, left, side = centre_square(*image.shape[:2])
     rows, columns = (np.arange(side) * cells // side for cells in heat.shape)
     colours = _colours(heat / max(float(heat.max()), 1e-12))[rows[:, None], columns[None]]
     shown = (grey + 255) / 2

@@ -20,8 +20,8 @@ MADE_OF = ("data_sha256", "text", "segmentation_tokenizer", "size")
 MEASURED_ON = ("data_sha256", "split", "images", "limit", "sampling", "feature_weights", "reader", "aligned")
 """Of its evaluation."""
 
-SEEN = {"codes": "codes", "features": "features before quantization", "none": "no picture at all"}
-"""What is seen of a picture, by `task.picture.source`."""
+SEEN = {"codes": "codes", "features": "features before quantization", "none": "no image at all"}
+"""What is seen of an image, by `task.image.source`."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Row:
 
     @property
     def tokenizers(self) -> list[Run]:
-        """The first evaluated run on each tokenizer that is looked through; empty where no picture is seen."""
+        """The first evaluated run on each tokenizer that is looked through; empty where no image is seen."""
         first: dict[str, Run] = {}
         for run in self.evaluated:
             if sees(run):
@@ -58,7 +58,7 @@ class Estimate:
     value: float
     interval: tuple[float, float] | None
     over: str | None
-    """ "tokenizers", "seeds" of the task on one tokenizer, "pictures" (a run's own interval, where there is one
+    """ "tokenizers", "seeds" of the task on one tokenizer, "images" (a run's own interval, where there is one
     value), or None without an interval."""
     each: tuple[float, ...]
     """Of each run."""
@@ -83,7 +83,7 @@ def estimate(runs: Sequence[Run], key: str) -> Estimate | None:
     ends = intervals.of_mean(trained)
     pair = (ends[0], ends[1]) if ends else None
     if len(set(trained)) == 1:  # no training has a part in it, or by chance none shows
-        pair, over = _interval(found[0][0], key), "pictures"
+        pair, over = _interval(found[0][0], key), "images"
     return Estimate(sum(trained) / len(trained), pair, over if pair else None, each)
 
 
@@ -100,7 +100,7 @@ def _figure(run: Run, key: str) -> float | None:
 
 
 def _interval(run: Run, key: str) -> tuple[float, float] | None:
-    """The interval of a figure over pictures, None where it has none; FileError where it is no interval."""
+    """The interval of a figure over images, None where it has none; FileError where it is no interval."""
     stored: Any = (run.evaluation or {}).get("intervals") or {}
     ends = stored.get(key) if isinstance(stored, Mapping) else stored
     if ends is None:
@@ -195,14 +195,14 @@ def tokenizer_sha256(run: Run) -> str:
 
 
 def source_of(run: Run) -> str | None:
-    """What a reading task sees of a picture; None of a task that draws."""
+    """What a reading task sees of an image; None of a task that draws."""
     task = run.recipe.get("task")
-    picture = task.get("picture") if isinstance(task, Mapping) else None
-    return str(picture.get("source", "codes")) if isinstance(picture, Mapping) else None
+    image = task.get("image") if isinstance(task, Mapping) else None
+    return str(image.get("source", "codes")) if isinstance(image, Mapping) else None
 
 
 def sees(run: Run) -> bool:
-    """Whether anything of a picture is seen, so that the tokenizer has a part in the run."""
+    """Whether anything of an image is seen, so that the tokenizer has a part in the run."""
     return source_of(run) != "none"
 
 

@@ -14,7 +14,7 @@ from tavq.report.tokenizer import sections
 from tavq.report.tokenizer.sections import fact, note, number, section, table
 
 COLUMNS = 6
-"""Pictures in a row of those that were drawn without a condition."""
+"""Images in a row of those that were drawn without a condition."""
 
 # --- header -----------------------------------------------------------------------------------------------------
 
@@ -22,8 +22,8 @@ COLUMNS = 6
 def header(run: Run) -> list[Markup]:
     """What was trained, on which tokenizer and data, for how long, with which software."""
     model, told = run.task, {"data": "–", "tavq": "–", "torch": "–", "device": "–", **run.provenance}
-    layout, pictures = model.config.layout, told.get("pictures")
-    trained_on = f"data, {number(pictures)} pictures to train on" if isinstance(pictures, int) else "data"
+    layout, images = model.config.layout, told.get("images")
+    trained_on = f"data, {number(images)} images to train on" if isinstance(images, int) else "data"
     parts = f" of {layout.parts} each" if layout.parts > 1 else ""
     source, examples = source_of(run), told.get("examples")
     tokens = "tokens to draw from" if source is None else "codes"
@@ -34,8 +34,8 @@ def header(run: Run) -> list[Markup]:
         fact(model.config.task.name, "task"),
         fact(told["data"], trained_on),
         fact(tokenizer_of(run), f"tokenizer {str(told.get('tokenizer', '–'))[:12]}…, {layout.vocabulary:,} {tokens}"),
-        fact(f"{run.size} × {run.size} px", f"pictures, {layout.height} × {layout.width} positions{parts}"),
-        *([] if source is None else [fact(SEEN.get(source, source), "what is seen of a picture")]),
+        fact(f"{run.size} × {run.size} px", f"images, {layout.height} × {layout.width} positions{parts}"),
+        *([] if source is None else [fact(SEEN.get(source, source), "what is seen of an image")]),
         *_conditions(run, told),
         fact(number(run.steps), f"steps, seed {run.model.get('seed', '–')}"),
         fact(number(count), "parameters of the task's network"),
@@ -50,7 +50,7 @@ def header(run: Run) -> list[Markup]:
 
 
 def _conditions(run: Run, told: Mapping[str, Any]) -> list[Markup]:
-    """What it is told of a picture."""
+    """What it is told of an image."""
     text, maps = told.get("text"), told.get("segmentation_tokenizer")
     encoder = text.get("encoder", {}).get("name", "?") if isinstance(text, Mapping) else None
     found = [] if encoder is None else [fact(encoder, "encoder of the texts it draws from")]
@@ -108,40 +108,40 @@ def meanings(found: Mapping[str, Mapping[str, Mapping[str, str]]]) -> list[Marku
 
 
 def evaluated_on(evaluation: Mapping[str, Any]) -> str:
-    """On which pictures the figures stand."""
+    """On which images the figures stand."""
     trained = evaluation.get("training_images")
-    copies = f"; {trained:,} training pictures to copy from" if isinstance(trained, int) and trained else ""
+    copies = f"; {trained:,} training images to copy from" if isinstance(trained, int) and trained else ""
     count = evaluation.get("images")
-    pictures = f"{count:,} pictures of the split" if isinstance(count, int) else "the split"
-    return f"Measured on {pictures} “{evaluation.get('split', '?')}” of {evaluation.get('data', '?')}{copies}."
+    images = f"{count:,} images of the split" if isinstance(count, int) else "the split"
+    return f"Measured on {images} “{evaluation.get('split', '?')}” of {evaluation.get('data', '?')}{copies}."
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------------------------
 
 
-def pictures(view: TaskView) -> Markup | None:
+def images(view: TaskView) -> Markup | None:
     """What the task draws: for conditions, of hidden parts, or of its own accord."""
     held = "that training never saw" if view.split != "train" else "of the training split (there is no other)"
-    spread = f"Pictures {held}, evenly spread over the split “{view.split}” and not picked by hand; drawn once, seed 0."
+    spread = f"Images {held}, evenly spread over the split “{view.split}” and not picked by hand; drawn once, seed 0."
     parts: list[Markup] = []
     if view.conditioned:
         parts += [note(spread), rows_of(view.conditioned)]
     if view.alone:
-        drawn = img(sheet(view.alone, COLUMNS), "drawn pictures", exact=False)
+        drawn = img(sheet(view.alone, COLUMNS), "drawn images", exact=False)
         parts += [
             note("Drawn without any condition, seed 0, not picked by hand."),
             tag("figure", drawn, class_="sheet"),
         ]
     if view.completed:
         parts += [tag("h3", "Completion"), note(spread), rows_of(view.completed)]
-    return section("pictures", "What it draws", *parts) if parts else None
+    return section("images", "What it draws", *parts) if parts else None
 
 
 def rows_of(shown: Sequence[Shown]) -> Markup:
-    """Pictures that belong together side by side, their text below."""
+    """Images that belong together side by side, their text below."""
     rows = []
     for one in shown:
-        columns = [tag("figure", img(picture, name), tag("figcaption", name)) for name, picture in one.pictures]
+        columns = [tag("figure", img(image, name), tag("figcaption", name)) for name, image in one.images]
         caption = tag("figcaption", one.text or one.key, class_="said" if one.text else "named")
         rows.append(tag("figure", tag("div", *columns, class_="row"), caption))
     return tag("div", *rows, class_="rows")

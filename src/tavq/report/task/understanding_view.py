@@ -1,4 +1,4 @@
-"""What a task that reads says of some pictures, for a page: its answer beside the true one."""
+"""What a task that reads says of some images, for a page: its answer beside the true one."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,15 +12,15 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from tavq.core.errors import UsageError
-from tavq.data.boxes import in_picture
+from tavq.data.boxes import in_image
 from tavq.data.folder import FolderDataset
-from tavq.data.images import load_picture
-from tavq.data.loader import read_pictures
+from tavq.data.images import load_image
+from tavq.data.loader import read_images
 from tavq.data.records import name_hash
 from tavq.metrics.grounding import iou
 from tavq.report.html.images import as_bytes
 from tavq.report.run import Run
-from tavq.report.task.grounding_overlay import grounded_picture
+from tavq.report.task.grounding_overlay import grounded_image
 from tavq.report.tokenizer.view import held_out_first, spread
 from tavq.tasks.model_folder import TaskModel
 from tavq.tasks.text_tokenizer import WORD
@@ -29,9 +29,9 @@ from tavq.text.vocabulary import FUNCTION
 
 SHOWN = 12
 ASKED = 4
-"""Questions, captions or phrases that are shown of one picture."""
+"""Questions, captions or phrases that are shown of one image."""
 NEAREST = 3
-"""Texts that a picture finds."""
+"""Texts that an image finds."""
 TEXTS = 512
 """Among which it looks for them."""
 RIGHT = 0.5
@@ -52,10 +52,10 @@ class Told:
 
 @dataclass(frozen=True)
 class Read:
-    """A picture, what is drawn of it, and what was said of it."""
+    """An image, what is drawn of it, and what was said of it."""
 
     key: str
-    pictures: tuple[tuple[str, UInt8[np.ndarray, "_ _ 3"]], ...]
+    images: tuple[tuple[str, UInt8[np.ndarray, "_ _ 3"]], ...]
     told: tuple[Told, ...]
 
 
@@ -69,7 +69,7 @@ class ReadingView:
 
 @dataclass(frozen=True)
 class _Asked:
-    """The pictures that are shown, as the task sees them, with the examples of their records."""
+    """The images that are shown, as the task sees them, with the examples of their records."""
 
     model: TaskModel
     dataset: FolderDataset
@@ -78,18 +78,18 @@ class _Asked:
     rows: Float[Tensor, "b n d"]
     examples: Sequence[Sequence[Any]]
     others: Sequence[str]
-    """Texts of other pictures of the split, where the examples are texts."""
+    """Texts of other images of the split, where the examples are texts."""
 
 
 @torch.no_grad()
 def look_at_reading(run: Run, folder: Path, limit: int, done: Callable[[int], None]) -> ReadingView:
-    """Asks a run's model about pictures of a data set that have examples, held-out ones first, evenly spread.
+    """Asks a run's model about images of a data set that have examples, held-out ones first, evenly spread.
 
     Args:
         run: the run.
         folder: the data set.
-        limit: at most so many pictures of it are looked at.
-        done: told how many pictures were read.
+        limit: at most so many images of it are looked at.
+        done: told how many images were read.
     """
     model, dataset = run.task, held_out_first(folder, limit)
     kind, config = type(model.task), model.config
@@ -98,8 +98,8 @@ def look_at_reading(run: Run, folder: Path, limit: int, done: Callable[[int], No
     if not len(dataset):
         return ReadingView("", ())
     keys = spread(dataset, SHOWN)
-    images = read_pictures(dataset, keys, run.size).to(next(model.task.parameters()).device)
-    rows = look(model.tokenizer, config.layout, config.task.picture, images)
+    images = read_images(dataset, keys, run.size).to(next(model.task.parameters()).device)
+    rows = look(model.tokenizer, config.layout, config.task.image, images)
     split = dataset[0].split
     texts = [text for record in dataset if record.split == split for text in found[record.file_name]]
     others = list(dict.fromkeys(texts)) if config.task.name == "retrieval" else []
@@ -111,7 +111,7 @@ def look_at_reading(run: Run, folder: Path, limit: int, done: Callable[[int], No
     return ReadingView(split, tuple(read))
 
 
-def _pictured(asked: _Asked, told: Sequence[Sequence[Told]]) -> list[Read]:
+def _imaged(asked: _Asked, told: Sequence[Sequence[Told]]) -> list[Read]:
     """The square that the task sees, and what it said of it."""
     return [
         Read(key, (("", as_bytes(image)),), tuple(lines))
@@ -125,12 +125,12 @@ def _answers(asked: _Asked) -> list[Read]:
     told: list[list[Told]] = [[] for _ in asked.keys]
     for (place, one), [(answer, share), *_] in zip(chosen, answers, strict=True):
         told[place].append(Told(one.question, f"{answer} ({share:.0%})", one.answer, answer == one.answer))
-    return _pictured(asked, told)
+    return _imaged(asked, told)
 
 
 def _captions(asked: _Asked) -> list[Read]:
     written = asked.model.task.caption(asked.rows, names=asked.keys)
-    return _pictured(
+    return _imaged(
         asked,
         [[Told("", own[0], " / ".join(true[:ASKED]))] for own, true in zip(written, asked.examples, strict=True)],
     )
@@ -141,13 +141,13 @@ def _boxes(asked: _Asked) -> list[Read]:
     found = asked.model.task.ground(asked.rows, [one.phrase for one in phrases])
     read = []
     for key, one, answer in zip(asked.keys, phrases, found, strict=True):
-        picture = load_picture(asked.dataset.path(key))
-        boxes = [in_picture(box, *picture.shape[:2]) for box in (one.box, answer.box)]
+        image = load_image(asked.dataset.path(key))
+        boxes = [in_image(box, *image.shape[:2]) for box in (one.box, answer.box)]
         overlap = float(iou(*(torch.tensor([box], dtype=torch.float64) for box in boxes)))
         heat = None if answer.heat is None else answer.heat.float().cpu().numpy()
         shown = (
-            ("true", grounded_picture(picture, boxes[0], None)),
-            ("found" if heat is None else "found, and where it looks", grounded_picture(picture, boxes[1], heat)),
+            ("true", grounded_image(image, boxes[0], None)),
+            ("found" if heat is None else "found, and where it looks", grounded_image(image, boxes[1], heat)),
         )
         read.append(Read(key, shown, (Told(one.phrase, f"IoU {overlap:.2f}", "", overlap > RIGHT),)))
     return read
@@ -167,7 +167,7 @@ def _words(asked: _Asked) -> list[Read]:
                 continue
             right = filled.casefold() == word.casefold()
             told[place].append(Told(with_gap, f"{with_gap.replace(GAP, filled)} ({share:.0%})", caption, right))
-    return [read for read in _pictured(asked, told) if read.told]
+    return [read for read in _imaged(asked, told) if read.told]
 
 
 def _known(task: Any) -> Callable[[str], bool]:
@@ -176,7 +176,7 @@ def _known(task: Any) -> Callable[[str], bool]:
 
 
 def hidden_word(caption: str, key: str, known: Callable[[str], bool]) -> tuple[str, str] | None:
-    """A caption with ___ in place of one of its content words, and the word; which follows from the picture's name."""
+    """A caption with ___ in place of one of its content words, and the word; which follows from the image's name."""
     every = [found for found in re.finditer(WORD, caption) if found[0].isalpha()]
     words = [found for found in every if found[0].casefold() not in FUNCTION and known(found[0])]
     if not words:
@@ -188,7 +188,7 @@ def hidden_word(caption: str, key: str, known: Callable[[str], bool]) -> tuple[s
 def _texts(asked: _Asked) -> list[Read]:
     task = asked.model.task
     candidates = list(dict.fromkeys([text for some in asked.examples for text in some] + list(asked.others)))[:TEXTS]
-    scores = task.embed_pictures(asked.rows) @ task.embed_texts(candidates).mT
+    scores = task.embed_images(asked.rows) @ task.embed_texts(candidates).mT
     told = []
     for row, own in zip(scores.cpu(), asked.examples, strict=True):
         best = row.topk(min(NEAREST, len(candidates))).indices.tolist()
@@ -199,7 +199,7 @@ def _texts(asked: _Asked) -> list[Read]:
         )  # fmt: skip
         if not any(one.right for one in told[-1]):
             told[-1].append(Told("its own", own[0]))
-    return _pictured(asked, told)
+    return _imaged(asked, told)
 
 
 _READERS: Mapping[str, Callable[[_Asked], list[Read]]] = {

@@ -1,4 +1,4 @@
-"""Which units of text go with which codes: counts over pictures, lift, and what chance alone would give."""
+"""Which units of text go with which codes: counts over images, lift, and what chance alone would give."""
 
 import math
 from collections import Counter
@@ -12,13 +12,13 @@ from jaxtyping import Bool, Float, Int
 from tavq.interfaces import GRANULARITIES
 
 MOST_UNITS = 2000
-"""Units of a granularity that are looked at: those that stand in the most pictures."""
+"""Units of a granularity that are looked at: those that stand in the most images."""
 
-FEWEST_PICTURES = 5
-"""Pictures a unit must stand in to be looked at."""
+FEWEST_IMAGES = 5
+"""Images a unit must stand in to be looked at."""
 
 PRIOR = 5.0
-"""Pictures without any association that are added to those of each unit, so that rare units do not win by luck."""
+"""Images without any association that are added to those of each unit, so that rare units do not win by luck."""
 
 CHANCE = 0.05
 """Chance, over all units of a granularity, that a code without any association shows one."""
@@ -32,16 +32,16 @@ class Associated:
     """A unit that goes with a code."""
 
     unit: str
-    lift: float  # how many times likelier the code is in pictures whose text has the unit, shrunk towards 1
-    pictures: int  # how many pictures have the unit
+    lift: float  # how many times likelier the code is in images whose text has the unit, shrunk towards 1
+    images: int  # how many images have the unit
     certain: bool = True  # False where chance alone would give as much
 
 
 @dataclass
 class Presence:
-    """What was seen of each picture: how often each code was chosen, and which units its text has.
+    """What was seen of each image: how often each code was chosen, and which units its text has.
 
-    Grows by a few bytes for each distinct code and unit of a picture (1 to 2 kB a picture), whatever the size of the
+    Grows by a few bytes for each distinct code and unit of an image (1 to 2 kB an image), whatever the size of the
     codebook or the vocabulary.
     """
 
@@ -49,15 +49,15 @@ class Presence:
     units: list[dict[str, frozenset[str]]] = field(default_factory=list)
 
     def add(self, indices: Int[np.ndarray, "h w *c"], units: Mapping[str, Sequence[str]]) -> None:
-        """Counts a picture that has text."""
+        """Counts an image that has text."""
         entries, counts = np.unique(indices, return_counts=True)
         self.codes.append((entries.astype(np.int32), counts.astype(np.int32)))
         self.units.append({name: frozenset(units[name]) for name in GRANULARITIES})
 
     def prominent(self, codes: Sequence[int]) -> Bool[np.ndarray, "n c"]:
-        """Whether each picture has more of each code than pictures have on average.
+        """Whether each image has more of each code than images have on average.
 
-        Plain presence would say nothing of a code that is in every picture: a sky's blue is somewhere in most.
+        Plain presence would say nothing of a code that is in every image: a sky's blue is somewhere in most.
         """
         places = {code: place for place, code in enumerate(codes)}
         table = np.zeros((len(self.codes), len(codes)))
@@ -68,10 +68,10 @@ class Presence:
         return table > table.mean(axis=0, keepdims=True) if len(table) else table.astype(bool)
 
     def frequent(self, granularity: str) -> tuple[list[str], Bool[np.ndarray, "n u"]]:
-        """The units in most pictures, and which picture has which."""
+        """The units in most images, and which image has which."""
         counts = Counter(unit for found in self.units for unit in found[granularity])
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        names = [unit for unit, count in ordered[:MOST_UNITS] if count >= FEWEST_PICTURES]
+        names = [unit for unit, count in ordered[:MOST_UNITS] if count >= FEWEST_IMAGES]
         places = {unit: place for place, unit in enumerate(names)}
         table = np.zeros((len(self.units), len(names)), bool)
         for row, found in enumerate(self.units):
@@ -106,16 +106,16 @@ def lift_and_evidence(
     """How much likelier a code is where a unit is, and the log-likelihood ratio G² that this is no chance.
 
     Lift is P(code | unit) / P(code), the exponential of the pointwise mutual information, where P(code | unit) is
-    estimated with `PRIOR` more pictures that behave like the average:
-    (pictures with both + PRIOR P(code)) / (pictures with the unit + PRIOR). It is 1 for a code that is never there.
+    estimated with `PRIOR` more images that behave like the average:
+    (images with both + PRIOR P(code)) / (images with the unit + PRIOR). It is 1 for a code that is never there.
 
     Source: G² of the 2 x 2 table, 2 Σ O ln(O / E): Dunning 1993, "Accurate methods for the statistics of surprise and
     coincidence", which holds for small counts where χ² does not.
     """
-    pictures = len(codes)
+    images = len(codes)
     both = codes.T.astype(np.float64) @ units
     with_code, with_unit = codes.sum(axis=0)[:, None], units.sum(axis=0)[None, :]
-    share = with_code / pictures
+    share = with_code / images
     lift = np.divide(
         both + PRIOR * share,
         (with_unit + PRIOR) * share,
@@ -125,11 +125,11 @@ def lift_and_evidence(
     evidence = np.zeros_like(both)
     for observed, row, column in (
         (both, with_code, with_unit),
-        (with_code - both, with_code, pictures - with_unit),
-        (with_unit - both, pictures - with_code, with_unit),
-        (pictures - with_code - with_unit + both, pictures - with_code, pictures - with_unit),
+        (with_code - both, with_code, images - with_unit),
+        (with_unit - both, images - with_code, with_unit),
+        (images - with_code - with_unit + both, images - with_code, images - with_unit),
     ):
-        expected = row * column / pictures
+        expected = row * column / images
         ratio = np.divide(observed, expected, out=np.ones_like(both), where=(observed > 0) & (expected > 0))
         evidence += 2 * observed * np.log(ratio)
     return lift, evidence

@@ -1,9 +1,9 @@
 """What a code means: where it was chosen, what it decodes to, and which words go with it.
 
 Two readings of "its words" stand side by side, because neither is the truth alone. *Found with it* counts: the code is
-prominent in pictures whose text has the word. It needs no alignment, so it can be asked of every tokenizer, and it
+prominent in images whose text has the word. It needs no alignment, so it can be asked of every tokenizer, and it
 cannot tell a thing from what stands beside it. *Nearest in the aligned space* asks the aligner's own networks, and
-says what the alignment has put there, whether or not pictures bear it out.
+says what the alignment has put there, whether or not images bear it out.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ from tavq.interfaces import GRANULARITIES, Batch
 from tavq.metrics.codes import CodeUsage
 from tavq.ops.grids import stacked
 from tavq.report.html.images import as_bytes, crop
-from tavq.report.tokenizer.association import FEWEST_PICTURES, MOST_UNITS, Associated, Presence
+from tavq.report.tokenizer.association import FEWEST_IMAGES, MOST_UNITS, Associated, Presence
 from tavq.tokenizer import Tokenizer
 
 TOP = 24
@@ -46,7 +46,7 @@ class Lexicon(Protocol):
     def __contains__(self, key: object) -> bool: ...
 
     def units(self, key: str) -> Mapping[str, Sequence[str]]:
-        """The units of a picture as text by granularity."""
+        """The units of an image as text by granularity."""
         ...
 
     def vocabulary(self, granularity: str) -> tuple[list[str], Float[np.ndarray, "u t"]]:
@@ -54,7 +54,7 @@ class Lexicon(Protocol):
         ...
 
     def counts(self, granularity: str) -> Int[np.ndarray, " u"]:
-        """In how many pictures each distinct unit stands."""
+        """In how many images each distinct unit stands."""
         ...
 
 
@@ -68,10 +68,10 @@ class Near:
 
 @dataclass(frozen=True)
 class Patch:
-    """A part of an original picture around a position where a code was chosen."""
+    """A part of an original image around a position where a code was chosen."""
 
     key: str
-    picture: UInt8[np.ndarray, "y x 3"]
+    image: UInt8[np.ndarray, "y x 3"]
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,13 @@ class CodeCard:
 
 
 class Survey:
-    """One streaming pass over pictures: how often each code was chosen, where it fitted best, with which text.
+    """One streaming pass over images: how often each code was chosen, where it fitted best, with which text.
 
-    Memory: `patches` places for each entry, and 1 to 2 kB for each picture with text.
+    Memory: `patches` places for each entry, and 1 to 2 kB for each image with text.
 
     Args:
         tokenizer: what encodes; its deep level is looked at.
-        store: the text of the pictures.
+        store: the text of the images.
         patches: how many places to keep of each code.
     """
 
@@ -106,7 +106,7 @@ class Survey:
         self.keys: list[str] = []
         self.size = 0
         self._distance = np.full((tokenizer.entries, patches), np.inf)
-        self._place = np.zeros((tokenizer.entries, patches, 3), np.int64)  # picture, row, column
+        self._place = np.zeros((tokenizer.entries, patches, 3), np.int64)  # image, row, column
 
     @torch.no_grad()
     def update(self, batch: Batch) -> Int[Tensor, "b h w *c"]:
@@ -130,7 +130,7 @@ class Survey:
             distance = np.broadcast_to(distance[:, :, None], grid.shape)
         order = np.lexsort((distance.ravel(), grid.ravel()))
         codes, first = np.unique(grid.ravel()[order], return_index=True)
-        places = order[first]  # of each code in this picture, where the feature is nearest to it
+        places = order[first]  # of each code in this image, where the feature is nearest to it
         near = distance.ravel()[places]
         worst = self._distance[codes].argmax(axis=1)
         better = near < self._distance[codes, worst]
@@ -181,13 +181,13 @@ class Survey:
         return {name: self.presence.associated(codes, name, SHOWN[name]) for name in GRANULARITIES}
 
     def _patches(self, code: int, dataset: FolderDataset) -> tuple[Patch, ...]:
-        """Where the code fits best, one place a picture, the best first."""
+        """Where the code fits best, one place an image, the best first."""
         patches = []
         for rank in np.argsort(self._distance[code], kind="stable"):
             if not np.isfinite(self._distance[code, rank]):
                 break
-            picture, row, column = (int(value) for value in self._place[code, rank])
-            key, f = self.keys[picture], self.tokenizer.factor
+            image, row, column = (int(value) for value in self._place[code, rank])
+            key, f = self.keys[image], self.tokenizer.factor
             box = ((column - WINDOW) * f, (row - WINDOW) * f, (column + WINDOW + 1) * f, (row + WINDOW + 1) * f)
             patches.append(Patch(key, crop(dataset.path(key), self.size, box)))
         return tuple(patches)
@@ -205,27 +205,27 @@ def explain_codes(
 
     Args:
         tokenizer: in evaluation mode, on the batches' device.
-        dataset: where the pictures of the batches are, by key.
-        batches: pictures of one size; read once.
+        dataset: where the images of the batches are, by key.
+        batches: images of one size; read once.
         store: their text.
         top: how many codes; codes that were never chosen are left out.
-        patches: at most how many patches a code, each from another picture.
+        patches: at most how many patches a code, each from another image.
 
     Raises:
-        DataError: there is no picture.
+        DataError: there is no image.
     """
     survey = Survey(tokenizer, store, patches)
     for batch in batches:
         survey.update(batch)
     if not survey.keys:
-        raise DataError(f"There is no picture in {dataset.folder} to explain codes by.")
+        raise DataError(f"There is no image in {dataset.folder} to explain codes by.")
     return survey.cards(dataset, top)
 
 
 def decode_alone(tokenizer: Tokenizer, codes: Sequence[int]) -> list[UInt8[np.ndarray, "y x 3"]]:
     """What each code decodes to where it stands among its like: the middle of a small grid filled with it.
 
-    The middle, as a decoder treats the border of a picture differently. Pictures of 2f x 2f pixels.
+    The middle, as a decoder treats the border of an image differently. Images of 2f x 2f pixels.
     """
     tiles = []
     edge = ALONE * tokenizer.factor // 4
@@ -251,7 +251,7 @@ def nearest_units(
 
     Raises DataError where the store's vectors are not of the width that the aligner was trained with.
 
-    Words and phrases count that stand in at least `FEWEST_PICTURES` pictures of the store; sentences, which seldom
+    Words and phrases count that stand in at least `FEWEST_IMAGES` images of the store; sentences, which seldom
     come twice, in any number. Of each granularity the `MOST_UNITS` most frequent are looked at.
     """
     if tokenizer.aligner is None or store is None or not len(codes):
@@ -277,7 +277,7 @@ def frequent_units(store: Lexicon, granularity: str) -> tuple[list[str], Float[T
     """The most frequent units of a store that are frequent enough, with their vectors."""
     texts, vectors = store.vocabulary(granularity)
     counts = store.counts(granularity)
-    fewest = 1 if granularity == "sentences" else FEWEST_PICTURES
+    fewest = 1 if granularity == "sentences" else FEWEST_IMAGES
     rows = [int(row) for row in np.argsort(-counts, kind="stable")[:MOST_UNITS] if counts[row] >= fewest]
     return [texts[row] for row in rows], torch.from_numpy(np.asarray(vectors[rows], np.float32))
 

@@ -58,7 +58,7 @@ def budgets(runs: Sequence[Run]) -> list[str]:
         ([str(run.provenance.get("data_sha256")) for run in runs], "were trained on different data"),
         ([run.steps for run in runs], "were trained for different numbers of steps"),
         ([(run.recipe.get("train") or {}).get("batch") for run in runs], "were trained on batches of different sizes"),
-        ([run.model.get("size") for run in runs], "have pictures of different sizes"),
+        ([run.model.get("size") for run in runs], "have images of different sizes"),
     )
     return [
         f"These runs {what} ({_by_run(runs, [str(value)[:12] for value in values])})."
@@ -77,7 +77,7 @@ def measured_apart(runs: Sequence[Run]) -> list[str]:
     """In what the evaluations differ, a sentence each."""
     evaluated = [run.evaluation for run in runs if run.evaluation is not None]
     return [
-        f"The figures do not stand on the same pictures or networks: {key} differs between the evaluations."
+        f"The figures do not stand on the same images or networks: {key} differs between the evaluations."
         for key in ("data_sha256", "split", "images", "size", "feature_weights")
         if len({str(evaluation.get(key)) for evaluation in evaluated}) > 1
     ]
@@ -131,7 +131,7 @@ def caution(runs: Sequence[Run]) -> str:
     steps = sorted({run.steps for run in runs})
     trained = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
     return (
-        f"Each run is one seed, trained for {trained} steps and measured on {sections.count_of(images)} pictures. "
+        f"Each run is one seed, trained for {trained} steps and measured on {sections.count_of(images)} images. "
         "Several of the figures measure nearly the same thing, and single runs give no error bars: a small difference "
         "may be the seed's. Repeat with other seeds before you draw a conclusion, and do not carry one over "
         "to larger models or longer training."
@@ -206,29 +206,29 @@ def curves(runs: Sequence[Run]) -> Markup:
     return section("curves", "Training", tag("div", *charts, class_="charts"))
 
 
-# --- pictures and codes -----------------------------------------------------------------------------------------
+# --- images and codes -----------------------------------------------------------------------------------------
 
 
-def pictures(runs: Sequence[Run], views: Sequence[View]) -> Markup:
-    """The same pictures through each run."""
+def images(runs: Sequence[Run], views: Sequence[View]) -> Markup:
+    """The same images through each run."""
     rows = []
     for place, pair in enumerate(views[0].pairs):
-        columns = [_named(img(pair.original, pair.key), "picture")]
+        columns = [_named(img(pair.original, pair.key), "image")]
         columns += [
             _named(img(view.pairs[place].reconstruction, run.name), run.name) for run, view in _zip(runs, views)
         ]
         rows.append(tag("div", *columns, class_="row"))
-    held = "Pictures that training never saw" if views[0].pairs_split != "train" else "Pictures of the training split"
+    held = "Images that training never saw" if views[0].pairs_split != "train" else "Images of the training split"
     return section(
-        "pictures",
-        "The same pictures through each run",
+        "images",
+        "The same images through each run",
         note(f"{held}, evenly spread over the split “{views[0].pairs_split}” and not picked by hand."),
         tag("div", *rows, class_="rows" if len(runs) < 4 else "rows wide"),
     )
 
 
-def _named(picture: Markup, name: str) -> Markup:
-    return tag("figure", picture, tag("figcaption", name))
+def _named(image: Markup, name: str) -> Markup:
+    return tag("figure", image, tag("figcaption", name))
 
 
 def _zip(runs: Sequence[Run], views: Sequence[View]) -> list[tuple[Run, View]]:

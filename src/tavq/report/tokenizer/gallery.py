@@ -1,11 +1,11 @@
-"""The parts of a page that show pictures: reconstructions, progress, the codebook, and what its codes mean."""
+"""The parts of a page that show images: reconstructions, progress, the codebook, and what its codes mean."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from tavq.core.errors import DataError
-from tavq.data.images import load_picture
+from tavq.data.images import load_image
 from tavq.interfaces import GRANULARITIES
 from tavq.report.html.charts import histogram
 from tavq.report.html.images import img, sheet
@@ -18,11 +18,11 @@ from tavq.report.tokenizer.view import View
 GRIDS = 4
 """Sample grids shown, evenly spread over the run."""
 
-# --- pictures ---------------------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------------------------
 
 
 def pairs(view: View) -> Markup:
-    """Pictures beside what comes back from their codes."""
+    """Images beside what comes back from their codes."""
     held = "that training never saw" if view.pairs_split != "train" else "of the training split (there is no other)"
     shown_pairs = [
         tag(
@@ -35,12 +35,10 @@ def pairs(view: View) -> Markup:
         for pair in view.pairs
     ]
     about = (
-        f"Left the picture, right its reconstruction from codes alone; pictures {held}, evenly spread over the split "
+        f"Left the image, right its reconstruction from codes alone; images {held}, evenly spread over the split "
         "and not picked by hand."
     )
-    return section(
-        "pictures", "Pictures and their reconstruction", note(about), tag("div", *shown_pairs, class_="pairs")
-    )
+    return section("images", "Images and their reconstruction", note(about), tag("div", *shown_pairs, class_="pairs"))
 
 
 def progress_of(run: Run) -> Markup | None:
@@ -53,16 +51,16 @@ def progress_of(run: Run) -> Markup | None:
     parts = []
     for step, path in (grids[place] for place in places):
         try:
-            picture = load_picture(path)
-        except DataError:  # a page is not lost for one picture
+            image = load_image(path)
+        except DataError:  # a page is not lost for one image
             continue
         caption = tag("figcaption", f"step {step:,}")
-        parts.append(tag("figure", img(picture, f"samples of step {step}", exact=False), caption, class_="progress"))
-    about, title = "Upper row the pictures, lower row their reconstruction at that step.", "How reconstruction grew"
+        parts.append(tag("figure", img(image, f"samples of step {step}", exact=False), caption, class_="progress"))
+    about, title = "Upper row the images, lower row their reconstruction at that step.", "How reconstruction grew"
     if run.of_task:
         kept = ", below their first half, which it was given" if run.task.task.completes else ""
         about, title = (
-            f"Upper row pictures as their tokens show them, lower row what was drawn for them{kept}.",
+            f"Upper row images as their tokens show them, lower row what was drawn for them{kept}.",
             "Samples",
         )
     return section("progress", title, note(about), *parts)
@@ -72,7 +70,7 @@ def progress_of(run: Run) -> Markup | None:
 
 
 def codebook(view: View) -> Markup:
-    """All entries as pictures and colours, and how often they are used."""
+    """All entries as images and colours, and how often they are used."""
     return section("codebook", "Codebook", note(usage_text(view)), tag("div", *book(view), class_="book"))
 
 
@@ -80,13 +78,13 @@ def usage_text(view: View) -> str:
     """Usage and perplexity in a sentence."""
     used, size = int((view.counts > 0).sum()), len(view.counts)
     return (
-        f"{used:,} of {size:,} entries ({used / size:.1%}) were chosen at least once on {view.pictures:,} pictures "
+        f"{used:,} of {size:,} entries ({used / size:.1%}) were chosen at least once on {view.images:,} images "
         f"({splits_text(view)}); perplexity {view.perplexity:,.1f}."
     )
 
 
 def splits_text(view: View) -> str:
-    """Pictures by split."""
+    """Images by split."""
     return ", ".join(f"{count:,} {split}" for split, count in view.splits.items())
 
 
@@ -131,9 +129,9 @@ def codes_legend(view: View) -> list[Markup]:
     """How to read a card."""
     parts = [
         note(
-            f"The {len(view.cards)} most used codes, from {view.pictures:,} pictures ({splits_text(view)}). The square "
-            "is the code decoded alone; the patches are parts of original pictures (3 × 3 cells) around the places "
-            "where the picture's feature is nearest to the code, each from another picture."
+            f"The {len(view.cards)} most used codes, from {view.images:,} images ({splits_text(view)}). The square "
+            "is the code decoded alone; the patches are parts of original images (3 × 3 cells) around the places "
+            "where the image's feature is nearest to the code, each from another image."
         )
     ]
     if any(card.word for card in view.cards):
@@ -148,7 +146,7 @@ def codes_legend(view: View) -> list[Markup]:
         parts.append(
             note(
                 tag("b", "Found with it: "),
-                "units of text of the pictures in which the code is more frequent than on average, with how many times "
+                "units of text of the images in which the code is more frequent than on average, with how many times "
                 "likelier that makes the code (lift, shrunk towards 1). Chance alone would show such units for fewer "
                 "than one code in twenty; where no unit passes that, the strongest are named in grey italics, and "
                 "mean little. A word can come from what stands beside.",
@@ -179,7 +177,7 @@ def code_card(card: CodeCard) -> Markup:
                 tag("span", f"{card.share:.2%} of all positions, {card.count:,} times"),
             ),
         ),
-        tag("div", *(img(patch.picture, patch.key) for patch in card.patches), class_="patches"),
+        tag("div", *(img(patch.image, patch.key) for patch in card.patches), class_="patches"),
         *_found_with(card),
         *_nearest(card),
         class_="card",
@@ -192,7 +190,7 @@ def _found_with(card: CodeCard) -> list[Markup]:
     rows = []
     for name in GRANULARITIES:
         units = card.found_with[name]
-        told = [(item.unit, f"×{item.lift:.1f}", f"in the text of {item.pictures} pictures") for item in units]
+        told = [(item.unit, f"×{item.lift:.1f}", f"in the text of {item.images} images") for item in units]
         if told:
             rows.append(_units(name, told, "units" if units[0].certain else "units chance"))
     title = tag(

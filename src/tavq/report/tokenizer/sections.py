@@ -73,12 +73,12 @@ def header(run: Run) -> list[Markup]:
     parameters = {name: count for name, count in model.parameter_counts().items() if count}
     side = run.size // model.factor
     told = {"data": "–", "tavq": "–", "torch": "–", "device": "–", **run.provenance}
-    pictures = told.get("pictures")
-    trained_on = f"data, {number(pictures)} pictures to train on" if isinstance(pictures, int) else "data"
+    images = told.get("images")
+    trained_on = f"data, {number(images)} images to train on" if isinstance(images, int) else "data"
     parts = ", ".join(f"{name} {number(count)}" for name, count in parameters.items())
     facts = [
         fact(told["data"], trained_on),
-        fact(f"{run.size} × {run.size} px", f"pictures, {side} × {side} codes each (f = {model.factor})"),
+        fact(f"{run.size} × {run.size} px", f"images, {side} × {side} codes each (f = {model.factor})"),
         fact(f"{model.entries:,} × {model.codebook.width}", f"codebook, {_codebook_of(run)}"),
         fact(model.config.quantizer.name, "quantizer"),
         fact(model.config.align.name if model.config.align else "none", "alignment with text"),
@@ -169,13 +169,13 @@ def figures(run: Run) -> Markup:
 
 
 def evaluated_on(evaluation: Mapping[str, Any]) -> str:
-    """On which pictures the figures stand."""
+    """On which images the figures stand."""
     size = evaluation.get("size")
     pixels = f" of {size[1]} × {size[0]} px" if isinstance(size, list) and len(size) == 2 else ""
     with_text = evaluation.get("images_with_text")
     text = f", {with_text:,} of them with text" if isinstance(with_text, int) else ""
     return (
-        f"Measured on {count_of(evaluation.get('images'))} pictures{pixels} of the split "
+        f"Measured on {count_of(evaluation.get('images'))} images{pixels} of the split "
         f"“{evaluation.get('split', '?')}” of {evaluation.get('data', '?')}{text}."
     )
 

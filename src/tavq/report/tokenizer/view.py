@@ -1,4 +1,4 @@
-"""What a run's model makes of pictures, gathered in one pass for a page."""
+"""What a run's model makes of images, gathered in one pass for a page."""
 
 import math
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Silence:
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture and what comes back from its codes."""
+    """An image and what comes back from its codes."""
 
     key: str
     original: UInt8[np.ndarray, "y x 3"]
@@ -49,11 +49,11 @@ class Pair:
 class View:
     """Everything that a page shows of a model."""
 
-    splits: dict[str, int]  # pictures read, by split
+    splits: dict[str, int]  # images read, by split
     pairs: tuple[Pair, ...]
     pairs_split: str
     counts: Int[np.ndarray, " k"]
-    perplexity: float  # of the counts, NaN where no picture could be read
+    perplexity: float  # of the counts, NaN where no image could be read
     order: tuple[int, ...]  # entries, the most used first
     tiles: tuple[UInt8[np.ndarray, "y x 3"], ...]  # decoded alone, in that order, at most MOST_TILES
     colours: UInt8[np.ndarray, "k 3"]
@@ -62,20 +62,20 @@ class View:
     with_text: int
 
     @property
-    def pictures(self) -> int:
-        """Pictures read."""
+    def images(self) -> int:
+        """Images read."""
         return sum(self.splits.values())
 
 
 def held_out_first(folder: Path, limit: int) -> FolderDataset:
-    """At most `limit` pictures of a data set: those of test, then of val, then of train."""
+    """At most `limit` images of a data set: those of test, then of val, then of train."""
     dataset = FolderDataset(folder)
     dataset = dataset.subset(sorted(dataset.records, key=lambda record: HELD_OUT_FIRST[record.split])[:limit])
     return dataset
 
 
 def spread(dataset: FolderDataset, count: int) -> list[str]:
-    """Names of `count` pictures of the first split, evenly spread over it."""
+    """Names of `count` images of the first split, evenly spread over it."""
     names = [record.file_name for record in dataset if record.split == dataset[0].split]
     return [names[place * len(names) // count] for place in range(count)] if count < len(names) else names
 
@@ -88,11 +88,11 @@ def look(
 
     Args:
         run: whose model encodes, at the size it was trained at.
-        dataset: the pictures.
+        dataset: the images.
         store: their text.
-        pairs: names of the pictures to show with their reconstruction.
+        pairs: names of the images to show with their reconstruction.
         top: codes to explain.
-        progress: told the number of pictures read.
+        progress: told the number of images read.
     """
     survey = Survey(run.tokenizer, store)
     found: dict[str, Pair] = {}
@@ -105,7 +105,7 @@ def look(
             for row, image in zip(wanted, images, strict=True):
                 key = batch.keys[row]
                 found[key] = Pair(key, as_bytes(batch.images[row]), as_bytes(image))
-        progress(len(survey.keys), len(dataset), f"{run.name}: reading pictures")
+        progress(len(survey.keys), len(dataset), f"{run.name}: reading images")
     read = set(survey.keys)
     splits: dict[str, int] = {}
     for record in dataset:

@@ -183,7 +183,7 @@ def clock(pen: Pen) -> None:
     )
 
 
-def picture(pen: Pen) -> None:
+def framed_picture(pen: Pen) -> None:
     pen.body(box(-0.62, 0.0, 0.62, 1.0), 0.15, "plain", 0.2)
     pen.fill(box(-0.5, 0.12, 0.5, 0.88), (168.0, 208.0, 236.0), shade=0.1)
     pen.fill(ellipse(0.28, 0.7, 0.08, 0.08), (250.0, 220.0, 110.0), shade=0.0)
@@ -214,5 +214,5 @@ FIGURES = {
     "teddy": teddy,
     "box": box_,
     "clock": clock,
-    "picture": picture,
+    "picture": framed_picture,
 }

@@ -164,7 +164,7 @@ def joined(tokens: Sequence[str], letters: str) -> str:
 
 @lru_cache(maxsize=65536)
 def is_word(token: str, scaffold: bool = False) -> bool:
-    """Whether a token of a fitting tag can be seen; `scaffold` lets the words for the picture itself through."""
+    """Whether a token of a fitting tag can be seen; `scaffold` lets the words for the image itself through."""
     lower = token.lower()
     return (
         token[0].isalnum()

@@ -1,4 +1,4 @@
-"""What tasks that draw learn from: the tokens of every picture, with its text or the tokens of its segmentation map."""
+"""What tasks that draw learn from: the tokens of every image, with its text or the tokens of its segmentation map."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -56,13 +56,13 @@ class DrawingMaterial:
         if name is None:
             raise UsageError(
                 f"The task {self.recipe.task.name!r} with these settings needs a tokenizer of segmentation maps; train "
-                "one with: tavq train RECIPE --data.pictures segmentation"
+                "one with: tavq train RECIPE --data.images segmentation"
             )
         maps = Frozen.load(name, self.frozen.size, self.device)
-        if maps.stored.get("kind_of_pictures") == "pictures":
+        if maps.stored.get("kind_of_images") == "images":
             raise UsageError(
-                f"The tokenizer {name} was trained on pictures, not on segmentation maps; train one on these with: "
-                "tavq train RECIPE --data.pictures segmentation"
+                f"The tokenizer {name} was trained on images, not on segmentation maps; train one on these with: "
+                "tavq train RECIPE --data.images segmentation"
             )
         return maps
 
@@ -102,7 +102,7 @@ class DrawingMaterial:
         return TokenBatches(self.table(), self.dataset, batch, seed, self.text, consumed, rank, world)
 
     def sample(self, task: Any) -> ndarray | None:
-        """What is drawn for the first pictures' conditions, under these pictures as their tokens show them."""
+        """What is drawn for the first images' conditions, under these images as their tokens show them."""
         seed, layout = self.recipe.train.seed, self.frozen.layout
         batch: Codes = to_device(next(self.open(0, PREVIEWS, 0, 1)), self.device)
         kept = torch.zeros_like(batch.tokens, dtype=torch.bool)

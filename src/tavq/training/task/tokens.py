@@ -1,4 +1,4 @@
-"""The training data of tasks: every picture of a split as tokens, made once by the frozen tokenizer."""
+"""The training data of tasks: every image of a split as tokens, made once by the frozen tokenizer."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,26 +32,26 @@ TOKENS = "tokens.safetensors"
 
 @dataclass(frozen=True)
 class Frozen:
-    """A tokenizer for tokens alone, whose weights stay as they are, and the pictures it is used on."""
+    """A tokenizer for tokens alone, whose weights stay as they are, and the images it is used on."""
 
     tokenizer: Tokenizer
     stored: dict[str, Any]
     """What its model folder says of it."""
     size: int
-    """Side of a picture in pixels."""
+    """Side of an image in pixels."""
     layout: Layout
     name: str
     """That of its run or model folder, or on the hub."""
 
     @classmethod
     def load(cls, name: Path | str, size: int | None, device: torch.device) -> "Frozen":
-        """From a model folder, run folder or hub name; without `size` for pictures as it was trained on."""
+        """From a model folder, run folder or hub name; without `size` for images as it was trained on."""
         stored = read_model_config(find_model(name))
         tokenizer = Tokenizer.from_pretrained(name).without_alignment().to(device)
         size = size or int(stored.get("size") or 256)
         side = size // tokenizer.factor
         settings = {"height": side, "width": side, "sizes": tokenizer.codebook.sizes}
-        return cls(tokenizer, stored, size, build(Layout, settings, f"Pictures of {size} px"), _name(name))
+        return cls(tokenizer, stored, size, build(Layout, settings, f"Images of {size} px"), _name(name))
 
     @property
     def sha256(self) -> str:
@@ -74,7 +74,7 @@ def _name(name: Path | str) -> str:
 
 @dataclass(frozen=True)
 class TokenTable:
-    """The tokens of the pictures of a split that could be read, in its order."""
+    """The tokens of the images of a split that could be read, in its order."""
 
     tokens: Int[Tensor, "p o n"]  # o orientations: as it is and, where they were made, flipped
     keys: tuple[str, ...]
@@ -91,7 +91,7 @@ def encode_split(
     device: torch.device,
     progress: Callable[[int], None] | None = None,
 ) -> TokenTable:
-    """The tokens of every picture's centre square; with `flip` also of its mirror image."""
+    """The tokens of every image's centre square; with `flip` also of its mirror image."""
     loader = EvaluationLoader(dataset, config, BATCH)
     parts: list[Tensor] = []
     keys: list[str] = []
@@ -104,16 +104,16 @@ def encode_split(
         if progress is not None:
             progress(len(keys))
     if not keys:
-        raise DataError(f"No picture of {dataset.folder} can be read.")
+        raise DataError(f"No image of {dataset.folder} can be read.")
     return TokenTable(torch.cat(parts), tuple(keys), tuple(loader.faults))
 
 
 def joined(table: TokenTable, given: TokenTable) -> TokenTable:
-    """The tokens of the pictures that are in both tables, those of `given` beside them; DataError where none is."""
+    """The tokens of the images that are in both tables, those of `given` beside them; DataError where none is."""
     rows = {key: row for row, key in enumerate(given.keys)}
     both = [(row, rows[key]) for row, key in enumerate(table.keys) if key in rows]
     if not both:
-        raise DataError("No picture can be read together with its segmentation.")
+        raise DataError("No image can be read together with its segmentation.")
     own, others = (list(column) for column in zip(*both, strict=True))
     faults = dict.fromkeys((*table.faults, *given.faults))  # those of the metadata are in both
     return TokenTable(table.tokens[own], tuple(table.keys[row] for row in own), tuple(faults), given.tokens[others])
@@ -173,7 +173,7 @@ class TokenBatches:
         return Codes(self.table.tokens[rows, sides].long(), keys, text, given)
 
     def _sample(self, place: int) -> tuple[int, int]:
-        """Which picture, and which of its orientations, stands at a place of the endless stream."""
+        """Which image, and which of its orientations, stands at a place of the endless stream."""
         epoch, start = divmod(place, len(self.table.keys))
         row = int(self._orders[epoch][start])
         sides = self.table.tokens.shape[1]

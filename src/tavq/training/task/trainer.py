@@ -52,7 +52,7 @@ class Material(Protocol):
         ...
 
     def sample(self, task: Task) -> ndarray | None:
-        """A picture of what the network can do, uint8 [y x 3]; None where there is nothing to see."""
+        """An image of what the network can do, uint8 [y x 3]; None where there is nothing to see."""
         ...
 
     def tensors_of(self, batch: Any) -> dict[str, Tensor]:
@@ -159,7 +159,7 @@ class TaskTrainer:
         return None
 
     def sample(self) -> ndarray | None:
-        """What the task can do now, where that is a picture."""
+        """What the task can do now, where that is an image."""
         return self.material.sample(self.model)
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:

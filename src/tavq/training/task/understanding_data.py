@@ -1,4 +1,4 @@
-"""What tasks that read learn from: what is seen of every picture, with the examples that its record gives."""
+"""What tasks that read learn from: what is seen of every image, with the examples that its record gives."""
 
 import os
 from collections.abc import Sequence
@@ -22,22 +22,22 @@ from tavq.interfaces import TextSource
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import Task, tasks
 from tavq.tasks.model_folder import TaskConfig
-from tavq.tasks.understanding import PictureConfig, ReadingTask, Seen, entries_of, examples_of, features_of
+from tavq.tasks.understanding import ImageConfig, ReadingTask, Seen, entries_of, examples_of, features_of
 from tavq.tokenizer import Tokenizer
 from tavq.training.task.tokens import TOKENS, Frozen, encode_split, kept_tokens
 
 FEATURES = "features.safetensors"
 BATCH = 32
 FITTED = 256
-"""Pictures whose rows decide the adapter's mean and spread."""
+"""Images whose rows decide the adapter's mean and spread."""
 
 
-class SeenPictures:
-    """What is seen of each picture of the training split, by its place among those that could be read."""
+class SeenImages:
+    """What is seen of each image of the training split, by its place among those that could be read."""
 
     def __init__(
         self,
-        config: PictureConfig,
+        config: ImageConfig,
         frozen: Frozen,
         dataset: FolderDataset,
         data: DataConfig,
@@ -60,7 +60,7 @@ class SeenPictures:
             self.keys, self.faults, self._kept = table.keys, table.faults, table.tokens[:, 0]
 
     def rows(self, places: Sequence[int]) -> Tensor:
-        """[b n d] of some pictures."""
+        """[b n d] of some images."""
         if self.config.source == "features":
             return torch.from_numpy(np.stack([self._kept[self._rows[place]] for place in places])).float()
         return entries_of(self.frozen.tokenizer, self.frozen.layout, self._kept[list(places)].long().to(self.device))
@@ -77,7 +77,7 @@ class SeenPictures:
         return MappedTensors(path), faults
 
     def _write_features(self, path: Path, stamp: str) -> tuple[Fault, ...]:
-        """A batch at a time: they are many times as large as tokens. `read` tells which pictures could be read."""
+        """A batch at a time: they are many times as large as tokens. `read` tells which images could be read."""
         rows = {record.file_name: row for row, record in enumerate(self._dataset)}
         keys, layout = "\n".join(rows).encode(), self.frozen.layout
         shape = len(rows), layout.height * layout.width, self.frozen.row_width
@@ -103,7 +103,7 @@ class ExampleBatches:
     """An endless iterator of one process's batches; `consumed` examples of all processes were handed out before."""
 
     def __init__(
-        self, seen: SeenPictures, examples: Sequence[tuple[int, Any]], task: ReadingTask, batch: int, seed: int,
+        self, seen: SeenImages, examples: Sequence[tuple[int, Any]], task: ReadingTask, batch: int, seed: int,
         consumed: int = 0, rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
         self.seen, self.examples, self.task, self.batch = seen, examples, task, batch
@@ -132,7 +132,7 @@ class ExampleBatches:
 
 
 class ReadingMaterial:
-    """The examples of the training split, and what is seen of its pictures."""
+    """The examples of the training split, and what is seen of its images."""
 
     text: TextSource | None = None
     given: Tokenizer | None = None
@@ -151,7 +151,7 @@ class ReadingMaterial:
         self.examples = examples_of(kind, recipe.task, dataset)
         fitted = kind.fitted(recipe.task, frozen.layout, [example for _, example in self.examples])
         self.config = TaskConfig(task=fitted, layout=frozen.layout, row_width=frozen.row_width)
-        self._seen: SeenPictures | None = None
+        self._seen: SeenImages | None = None
         self._task: Any = None
 
     def facts(self) -> dict[str, Any]:
@@ -163,24 +163,22 @@ class ReadingMaterial:
         self._task = task
         self._task.take([example for _, example in self.examples])
 
-    def seen(self) -> SeenPictures:
+    def seen(self) -> SeenImages:
         """What is seen of the training split; made once, and kept in the run folder."""
         if self._seen is None:
             data = self.recipe.data
             config = DataConfig(size=self.frozen.size, workers=data.workers, fault_budget=data.fault_budget)
-            self._seen = SeenPictures(
-                self.config.task.picture, self.frozen, self.dataset, config, self.run, self.device
-            )
+            self._seen = SeenImages(self.config.task.image, self.frozen, self.dataset, config, self.run, self.device)
         return self._seen
 
     def open(self, consumed: int, batch: int, rank: int, world: int) -> ExampleBatches:
-        """Batches of examples whose picture can be read."""
+        """Batches of examples whose image can be read."""
         seen = self.seen()
         self._task.adapter.fit(seen.rows(range(min(len(seen.keys), FITTED))))  # of a resumed run, to the same numbers
         places = {key: place for place, key in enumerate(seen.keys)}
         usable = [(places[key], example) for key, example in self.examples if key in places]
         if not usable:
-            raise DataError(f"No picture of {self.dataset.folder} that can be read has an example.")
+            raise DataError(f"No image of {self.dataset.folder} that can be read has an example.")
         return ExampleBatches(seen, usable, self._task, batch, self.recipe.train.seed, consumed, rank, world)
 
     def sample(self, task: Task) -> ndarray | None:

@@ -39,7 +39,7 @@ class Trainer:
         dataset: the training split.
         run: the run folder.
         text: encoded text by file_name, needed where the recipe aligns or its codebook is made of words.
-        preview: pictures for the sample grids (by default the training split's first).
+        preview: images for the sample grids (by default the training split's first).
         reporter: who is told.
         device: by default a GPU where there is one.
     """
@@ -111,13 +111,13 @@ class Trainer:
             **told,
             "seedless": provenance.seedless(self.recipe, told),
             "size": self.recipe.data.size,
-            "kind_of_pictures": self.recipe.data.pictures,
+            "kind_of_images": self.recipe.data.images,
             "colours": self.recipe.data.model_dump(mode="json")["colours"],
             "parameters": self.tokenizer.parameter_counts(),
         }
 
     def open(self, consumed: int) -> TrainingLoader:
-        """The training pictures with their text."""
+        """The training images with their text."""
         return TrainingLoader(
             self.dataset,
             self.recipe.data,
@@ -161,7 +161,7 @@ class Trainer:
         return said, {"alarm": "codebook collapse", "usage": line["codebook/usage"], **asdict(found)}
 
     def sample(self) -> ndarray:
-        """Held-out pictures above their reconstructions."""
+        """Held-out images above their reconstructions."""
         images = self.tokenizer.decode(self.tokenizer.encode(self.preview))
         rows = torch.cat([torch.cat(list(part), dim=2) for part in (self.preview, images)], dim=1)
         return to_uint8(rows).permute(1, 2, 0).cpu().numpy()
@@ -176,11 +176,11 @@ class Trainer:
         return {} if self.stepper.lecam is None else {"lecam": dict(self.stepper.lecam.state_dict())}
 
     def tensors_of(self, batch: Batch) -> dict[str, Tensor]:
-        """Pictures and text."""
+        """Images and text."""
         return {"images": batch.images, **text_tensors(batch.text)}
 
 
 def preview_batch(dataset: FolderDataset, recipe: Recipe, device: torch.device) -> Tensor:
-    """The first pictures of a split that can be read, for the sample grids."""
+    """The first images of a split that can be read, for the sample grids."""
     images: Tensor = next(iter(EvaluationLoader(dataset, recipe.data, PREVIEWS))).images
     return images.to(device)

@@ -26,7 +26,7 @@ def source(tmp_path: Path) -> Path:
             f"{ROOT}/sceneCategories.txt": f"{train} airport_terminal\n{val} abbey\n",
             f"{ROOT}/images/training/{train}.jpg": jpeg(1, 3, 2),
             f"{ROOT}/images/training/ADE_train_00000002.jpg": jpeg(2, 3, 2),
-            f"{ROOT}/images/training/ADE_train_00000003.jpg": b"no picture",
+            f"{ROOT}/images/training/ADE_train_00000003.jpg": b"no image",
             f"{ROOT}/images/validation/{val}.jpg": jpeg(3, 3, 2),
             f"{ROOT}/annotations/training/{train}.png": png([[0, 1, 2], [3, 3, 3]]),
             f"{ROOT}/annotations/training/ADE_train_00000003.png": png([[0, 1, 2], [3, 3, 3]]),
@@ -42,8 +42,8 @@ def test_import(source: Path, tmp_path: Path) -> None:
         {"train": 1, "val": 1},
         0,
         {
-            "pictures without annotations": 1,
-            "pictures that cannot be read": 1,
+            "images without annotations": 1,
+            "images that cannot be read": 1,
             "segmentations that cannot be used": 1,
         },
         {"segmentations": 1},
@@ -69,6 +69,6 @@ def test_another_layout_is_explained(source: Path, tmp_path: Path) -> None:
         sources["ade20k"]().run(source, tmp_path / "out")
     (source / ROOT / "objectInfo150.txt").write_text("Idx\tName\n1\twall\n")
     (source / ROOT / "images/validation").rename(source / "away")
-    with pytest.raises(DataError, match=r"no folder of pictures in .*: images/validation were looked for"):
+    with pytest.raises(DataError, match=r"no folder of images in .*: images/validation were looked for"):
         sources["ade20k"]().run(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()

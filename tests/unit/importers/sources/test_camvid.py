@@ -39,7 +39,7 @@ def test_import(tmp_path: Path, lay, prefix: str) -> None:
     lay(source, prefix)
     summary, records = imported("camvid", source, out)
     counts = {"train": 1, "val": 1, "test": 1}
-    assert summary == ImportSummary(counts, 0, {"pictures without annotations": 1}, {"segmentations": 3})
+    assert summary == ImportSummary(counts, 0, {"images without annotations": 1}, {"segmentations": 3})
     assert records == [
         Record(f"images/{name}", name.partition("/")[0], segmentation=f"segmentation/{name}")
         for name in ("train/0001TP_1.png", "val/0016E5_1.png", "test/0001TP_1.png")
@@ -62,7 +62,7 @@ def test_another_layout_is_explained(tmp_path: Path) -> None:
             sources["camvid"]().run(source, out)
     (source / "camvid_3x2.tar").unlink()
     (source / "train").mkdir()
-    with pytest.raises(DataError, match=r"None of the pictures that the annotations list is in .*published"):
+    with pytest.raises(DataError, match=r"None of the images that the annotations list is in .*published"):
         sources["camvid"]().run(source, out)
     assert not out.exists()
 
@@ -71,8 +71,8 @@ def test_another_layout_is_explained(tmp_path: Path) -> None:
 def test_the_real_one(real_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     summary, records = imported("camvid", real_data / "camvid", out, limit=15)
-    assert summary.pictures == {"train": 15, "val": 15, "test": 15}
-    assert summary.left_out == {"pictures beyond the limit": 701 - 45}
+    assert summary.images == {"train": 15, "val": 15, "test": 15}
+    assert summary.left_out == {"images beyond the limit": 701 - 45}
     classes = load_segmentation(out / str(records[0].segmentation))
     assert classes.shape == (180, 240)
     assert classes.max() <= 11

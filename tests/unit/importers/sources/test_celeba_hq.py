@@ -21,7 +21,7 @@ def mask(*rows: str) -> bytes:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Four faces at the ends of CelebA's partition; 0 and 2001 have masks of 4 x 2 pixels, half a picture's side."""
+    """Four faces at the ends of CelebA's partition; 0 and 2001 have masks of 4 x 2 pixels, half an image's side."""
     mapping = "idx orig_idx orig_file\n0 162769 162770.jpg\n1          162770     162771.jpg\n"
     mapping += "10 182636 182637.jpg\n2001 182637 182638.jpg\n"
     return lay_out(
@@ -46,10 +46,10 @@ def test_import(source: Path, tmp_path: Path) -> None:
         {"train": 1, "val": 2, "test": 1},
         11,
         {
-            "pictures in no split": 1,
+            "images in no split": 1,
             "segmentations that cannot be used": 1,
         },
-        {"pictures without captions": 2, "pictures without masks": 2, "segmentations": 1},
+        {"images without captions": 2, "images without masks": 2, "segmentations": 1},
     )
     smiles = tuple(f"She smiles {number}." for number in range(10))
     assert records == [
@@ -58,7 +58,7 @@ def test_import(source: Path, tmp_path: Path) -> None:
         Record("images/10.jpg", "val", ("He has a beard.",)),
         Record("images/2001.jpg", "test"),
     ]
-    # skin 1, nose 2 on top of it, cloth 18 on top of all; every pixel of the mask is four of the picture
+    # skin 1, nose 2 on top of it, cloth 18 on top of all; every pixel of the mask is four of the image
     small = np.array([[1, 2, 1, 1], [18, 18, 1, 0]])
     np.testing.assert_array_equal(load_segmentation(out / "segmentation/0.png"), small.repeat(2, 0).repeat(2, 1))
     assert '"18": "cloth"' in (out / "segmentation_classes.json").read_text()
@@ -69,7 +69,7 @@ def test_without_masks_and_captions(source: Path, tmp_path: Path) -> None:
     (source / MASKS).rename(tmp_path / "masks")
     (source / "celeba-caption").rename(tmp_path / "captions")
     summary = sources["celeba-hq"]().run(source / ROOT, tmp_path / "out", limit=1)
-    assert (summary.pictures, summary.captions) == ({"train": 1, "val": 1, "test": 1}, 0)
+    assert (summary.images, summary.captions) == ({"train": 1, "val": 1, "test": 1}, 0)
     assert not (tmp_path / "out/segmentation_classes.json").exists()
 
 
@@ -86,5 +86,5 @@ def test_another_layout_is_explained(source: Path, tmp_path: Path) -> None:
     mapping.unlink()
     with pytest.raises(DataError, match=r"no file CelebA-HQ-to-CelebA-mapping\.txt in .*CelebAMask-HQ"):
         sources["celeba-hq"]().run(source, tmp_path / "out")
-    with pytest.raises(DataError, match=r"no folder of pictures in .*CelebA-HQ-img, CelebAMask-HQ/CelebA-HQ-img"):
+    with pytest.raises(DataError, match=r"no folder of images in .*CelebA-HQ-img, CelebAMask-HQ/CelebA-HQ-img"):
         sources["celeba-hq"]().run(source / MASKS, tmp_path / "out")

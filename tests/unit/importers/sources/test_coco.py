@@ -1,4 +1,4 @@
-"""The COCO reader on tiny copies of the published layouts, and on real pictures where they are there."""
+"""The COCO reader on tiny copies of the published layouts, and on real images where they are there."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def image(number: int, split: str = "train") -> dict[str, Any]:
 
 
 def captions(*images: int) -> dict[str, Any]:
-    notes = [{"id": n, "image_id": n, "caption": f"Picture {n}. "} for n in images]
+    notes = [{"id": n, "image_id": n, "caption": f"Image {n}. "} for n in images]
     notes += [{"id": 90 + n, "image_id": n, "caption": "Another"} for n in images]
     return {"images": [image(n) for n in images], "annotations": notes}
 
@@ -64,7 +64,7 @@ DRAWN[1:3, 1:3] = 18  # the smallest on top
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Two pictures of train2017 in a folder, one of val2017 in a zip file; captions and instances."""
+    """Two images of train2017 in a folder, one of val2017 in a zip file; captions and instances."""
     files = {"annotations/captions_train2017.json": captions(1, 2), "annotations/captions_val2017.json": captions(3)}
     files |= {"annotations/instances_train2017.json": INSTANCES}
     lay_out(tmp_path / "coco", files | {f"train2017/{n:012d}.jpg": jpeg(0, 8, 6) for n in (1, 2)})
@@ -82,7 +82,7 @@ def segmentation(source: Path, record: Any) -> np.ndarray:
 
 def test_captions_and_boxes(source: Path) -> None:
     summary, (first, second, third) = run(source)
-    assert summary.pictures == {"train": 2, "val": 1}
+    assert summary.images == {"train": 2, "val": 1}
     assert summary.captions == 6
     assert summary.others == {"objects": 2}
     assert summary.left_out == {
@@ -90,13 +90,13 @@ def test_captions_and_boxes(source: Path) -> None:
         "files that are not there (instances_val2017.json, a segmentation)": 2,
     }
     assert (first.file_name, first.split) == ("images/000000000001.jpg", "train")
-    assert first.captions == ("Picture 1.", "Another")
+    assert first.captions == ("Image 1.", "Another")
     assert first.objects == (NamedBox((1, 1, 2, 2), "dog"), NamedBox((0, 0, 5, 5), "person"))
     assert (second.objects, second.segmentation) == ((), None)
     assert (third.file_name, third.split) == ("images/000000000003.jpg", "val")
 
 
-def test_2014_and_pictures_in_images(tmp_path: Path) -> None:
+def test_2014_and_images_in_images(tmp_path: Path) -> None:
     name = "COCO_val2014_000000000007.jpg"
     listed = {"id": 7, "file_name": name, **SIZE}
     notes = {"images": [listed], "annotations": [{"image_id": 7, "caption": "Seven"}]}
@@ -108,8 +108,8 @@ def test_2014_and_pictures_in_images(tmp_path: Path) -> None:
 
 def test_limit_counts_for_each_split(source: Path) -> None:
     summary, _ = run(source, limit=1)
-    assert summary.pictures == {"train": 1, "val": 1}
-    assert summary.left_out["pictures beyond the limit"] == 1
+    assert summary.images == {"train": 1, "val": 1}
+    assert summary.left_out["images beyond the limit"] == 1
 
 
 def test_stuff_in_json_with_the_things_over_it(source: Path) -> None:
@@ -164,7 +164,7 @@ def test_panoptic(source: Path) -> None:
     assert "sky-other-merged" in (source.parent / "out/segmentation_classes.json").read_text()
 
 
-def test_smaller_pictures_than_the_annotations_say(source: Path) -> None:
+def test_smaller_images_than_the_annotations_say(source: Path) -> None:
     lay_out(source, {"train2017/000000000001.jpg": jpeg(0, 4, 3), "annotations/stuff_train2017.json": STUFF})
     _, (first, *_) = run(source)
     assert first.objects[0].box == (0.5, 0.5, 1, 1)
@@ -183,20 +183,20 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
     images = [image(1), image(5), {"id": 6}, {"file_name": "../escape.jpg", "id": 8}, {"file_name": "x.jpg", "id": {}}]
     broken = {"images": images, "categories": [*THINGS, {"id": 300, "name": "far"}, {}], "annotations": annotations}
     lay_out(source, {"annotations/instances_train2017.json": broken, "annotations/stuff_train2017.json": STUFF})
-    lay_out(source, {"train2017/000000000002.jpg": b"no picture", "train2017/000000000077.jpg": jpeg()})
+    lay_out(source, {"train2017/000000000002.jpg": b"no image", "train2017/000000000077.jpg": jpeg()})
     summary, records = run(source)
     assert [record.file_name for record in records] == ["images/000000000001.jpg", "images/000000000003.jpg"]
     assert summary.left_out == {
         "entries that are no mapping": 1,
-        "listed pictures without a name or number": 2,
-        "listed pictures without a file": 2,
-        "annotations of pictures that are not listed": 2,
+        "listed images without a name or number": 2,
+        "listed images without a file": 2,
+        "annotations of images that are not listed": 2,
         "annotations of an unknown category": 1,
-        "parts of boxes beyond the edge of their picture": 1,
+        "parts of boxes beyond the edge of their image": 1,
         "boxes without four numbers and an area": 2,
         "regions that cannot be decoded": 1,
-        "pictures that cannot be read": 1,
-        "pictures without annotations": 1,
+        "images that cannot be read": 1,
+        "images without annotations": 1,
         "files that are not there (instances_val2017.json)": 1,
     }
 
@@ -222,7 +222,7 @@ def remove(source: Path, *patterns: str) -> None:
         (
             lambda s: remove(s, "val2017.zip", "train2017/*"),
             DataError,
-            "None of the pictures that .*, 3 listed pictures",
+            "None of the images that .*, 3 listed images",
         ),
         (lambda s: lay_out(s, {"val2017.zip": "text"}), DataError, r"val2017\.zip is not a whole zip file"),
         (lambda s: lay_out(s, {"annotations/captions_val2017.json": "{"}), FileError, "not valid JSON"),
@@ -241,10 +241,10 @@ def test_another_layout_is_explained(source: Path, change: Callable[[Path], Any]
     assert [path.name for path in source.parent.iterdir()] == ["coco"]
 
 
-def test_no_pictures(source: Path) -> None:
+def test_no_images(source: Path) -> None:
     (source / "val2017.zip").unlink()
     (source / "train2017").rename(source / "photos")
-    with pytest.raises(DataError, match=r"no pictures in .*train2017, val2017, .* were looked for"):
+    with pytest.raises(DataError, match=r"no images in .*train2017, val2017, .* were looked for"):
         sources["coco"]().run(source, source.parent / "out")
 
 
@@ -257,7 +257,7 @@ def test_the_names_of_the_categories() -> None:
 
 @pytest.fixture
 def real(real_data: Path, tmp_path: Path) -> Path:
-    """Real pictures of at most 320 pixels and real annotations of the originals, laid out as published."""
+    """Real images of at most 320 pixels and real annotations of the originals, laid out as published."""
     subset = real_data / "coco_subset"
     index = json.loads((subset / "index.json").read_text())
     stuff = json.loads((subset / "stuff_200.json").read_text())
@@ -288,9 +288,9 @@ def real(real_data: Path, tmp_path: Path) -> Path:
 @pytest.mark.real_data
 def test_the_real_one(real: Path, real_data: Path) -> None:
     summary, records = run(real)
-    assert summary.pictures == {"val": 530}
+    assert summary.images == {"val": 530}
     assert summary.captions == 2651
-    assert summary.left_out["listed pictures without a file"] == 4470
+    assert summary.left_out["listed images without a file"] == 4470
     assert not any("boxes" in reason and "crowds" not in reason for reason in summary.left_out)
     assert "regions that cannot be decoded" not in summary.left_out
     assert "annotations of an unknown category" not in summary.left_out

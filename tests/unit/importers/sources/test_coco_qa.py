@@ -27,7 +27,7 @@ TEST = table(("where is the boat", "lake", "3", "3"))
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Two pictures of train2014 in a folder, one of val2014 in a zip file."""
+    """Two images of train2014 in a folder, one of val2014 in a zip file."""
     folder = lay_out(tmp_path / "qa", {f"train/{name}": text for name, text in TRAIN.items()})
     lay_out(folder, {f"test/{name}": text for name, text in TEST.items()})
     lay_out(folder, {f"train2014/COCO_train2014_{n:012d}.jpg": jpeg() for n in (1, 2)})
@@ -41,7 +41,7 @@ def run(source: Path, **settings: Any) -> tuple[Any, list[Record]]:
 
 def test_questions(source: Path) -> None:
     summary, records = run(source)
-    assert summary.pictures == {"train": 2, "test": 1}
+    assert summary.images == {"train": 2, "test": 1}
     assert summary.others == {"questions": 4}
     assert summary.left_out == {}
     cat = Question("what is on the sofa", "cat", "object"), Question("what is the color of the cat", "black", "color")
@@ -63,11 +63,11 @@ def test_questions(source: Path) -> None:
 def test_one_folder_alone_is_told(source: Path) -> None:
     (source / "train").rename(source / "elsewhere")
     summary, _ = run(source)
-    assert summary.pictures == {"test": 1}
+    assert summary.images == {"test": 1}
     assert summary.left_out["folders that are not there (train)"] == 1
 
 
-def test_json_lines_and_pictures_of_2017(tmp_path: Path) -> None:
+def test_json_lines_and_images_of_2017(tmp_path: Path) -> None:
     lines = '{"index": 2, "image_id": 3, "question": "where is it", "answer": "lake", "type": "location"}\n'
     lay_out(tmp_path / "qa", {"cocoqa_test_partial.jsonl": lines + "3\n", "val2017/000000000003.jpg": jpeg()})
     summary, records = run(tmp_path / "qa")
@@ -85,12 +85,12 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
     assert [len(record.questions) for record in records] == [1, 1]
     assert summary.left_out == {
         "questions that are empty or have no answer": 2,
-        "questions of a picture that is no number": 3,
+        "questions of an image that is no number": 3,
         "questions of an unknown type": 1,
-        "questions whose pictures have no file": 1,
-        "questions whose pictures belong to another split than train": 1,
-        "listed pictures without a file": 1,
-        "pictures without annotations": 1,
+        "questions whose images have no file": 1,
+        "questions whose images belong to another split than train": 1,
+        "listed images without a file": 1,
+        "images without annotations": 1,
     }
 
 
@@ -103,7 +103,7 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
         ),
         (lambda s: (s / "train/types.txt").unlink(), r"no file types\.txt in .*train, beside questions\.txt"),
         (lambda s: lay_out(s, {"train/answers.txt": "cat\n"}), r"as many lines.*questions\.txt 3, answers\.txt 1"),
-        (lambda s: [(s / "train2014").rename(s / "x"), (s / "val2014.zip").unlink()], "no pictures in"),
+        (lambda s: [(s / "train2014").rename(s / "x"), (s / "val2014.zip").unlink()], "no images in"),
     ],
 )
 def test_another_layout_is_explained(source: Path, change: Callable[[Path], Any], message: str) -> None:
@@ -126,7 +126,7 @@ def test_the_real_questions(real_data: Path, tmp_path: Path) -> None:
     (folder / "cocoqa_test_partial.jsonl").symlink_to(real_data / "coco_qa/cocoqa_test_partial.jsonl")
     (folder / "images320.tar").symlink_to(real_data / "coco_subset/images320.tar")
     summary, records = run(folder)
-    assert summary.pictures == {"test": 277}
+    assert summary.images == {"test": 277}
     assert summary.others == {"questions": 444}
-    assert summary.left_out["questions whose pictures have no file"] == 26957 - 444
+    assert summary.left_out["questions whose images have no file"] == 26957 - 444
     assert Question("what is the color of the pole", "black", "color") in records[0].questions

@@ -38,10 +38,10 @@ def test_import(source: Path, tmp_path: Path) -> None:
         {"test": 1, "train": 1},
         2,
         {
-            "listed pictures without a file": 1,
-            "parts of boxes beyond the edge of their picture": 1,
+            "listed images without a file": 1,
+            "parts of boxes beyond the edge of their image": 1,
         },
-        {"objects": 2, "pictures without captions": 1},
+        {"objects": 2, "images without captions": 1},
     )
     assert records == [
         Record(
@@ -70,7 +70,7 @@ def write(name: str, text: str) -> Callable[[Path], object]:
         (lambda source: (source / "CUB_200_2011/images.txt").unlink(), r"no file images\.txt in .* or .*CUB_200_2011"),
         (write("images.txt", "1 ../x.jpg\n"), r"images\.txt line 1 lists '\.\./x\.jpg'"),
         (write("images.txt", "one\n"), r"images\.txt line 1 is 'one'"),
-        (write("train_test_split.txt", "1 0\n"), r"line 2: picture 2 has no split, box or class"),
+        (write("train_test_split.txt", "1 0\n"), r"line 2: image 2 has no split, box or class"),
         (write("bounding_boxes.txt", "1 1 2 3 nan\n2 1 1 1 1\n3 1 1 1 1\n"), r"has the box '1 2 3 nan'; expected x"),
         (write("bounding_boxes.txt", "1 1 2 3\n2 1 1 1 1\n3 1 1 1 1\n"), r"has the box '1 2 3'; expected x"),
     ],

@@ -16,8 +16,8 @@ TABLE = "image_name| comment_number| comment\n1.jpg| 0| A dog .\n1.jpg| 4   A do
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    pictures = {f"flickr30k-images/{number}.jpg": jpeg(number) for number in (1, 2, 3, 4)}
-    return lay_out(tmp_path / "published", {"results_20130124.token": TOKENS, **pictures})
+    images = {f"flickr30k-images/{number}.jpg": jpeg(number) for number in (1, 2, 3, 4)}
+    return lay_out(tmp_path / "published", {"results_20130124.token": TOKENS, **images})
 
 
 def test_without_a_split_all_are_for_training(source: Path, tmp_path: Path) -> None:
@@ -26,8 +26,8 @@ def test_without_a_split_all_are_for_training(source: Path, tmp_path: Path) -> N
         {"train": 3},
         4,
         {
-            "pictures without annotations": 1,
-            "listed pictures without a file": 1,
+            "images without annotations": 1,
+            "listed images without a file": 1,
             "captions that are empty or no text": 1,
         },
     )
@@ -44,15 +44,15 @@ def test_the_split_of_karpathy(source: Path, tmp_path: Path) -> None:
 def test_the_split_of_the_entities(source: Path, tmp_path: Path) -> None:
     lay_out(source, {"train.txt": "2\n", "val.txt": "3\n", "test.txt": "8\n"})
     summary = sources["flickr30k"]().run(source, tmp_path / "out")
-    assert summary.pictures == {"train": 1, "val": 1}
-    assert summary.left_out["pictures in no split"] == 1
+    assert summary.images == {"train": 1, "val": 1}
+    assert summary.left_out["images in no split"] == 1
 
 
 def test_the_table_with_its_broken_line(source: Path, tmp_path: Path) -> None:
     (source / "results_20130124.token").unlink()
-    (source / "flickr30k-images").rename(source / "pictures")
+    (source / "flickr30k-images").rename(source / "images")
     (source / "flickr30k_images").mkdir()
-    (source / "pictures").rename(source / "flickr30k_images/flickr30k_images")
+    (source / "images").rename(source / "flickr30k_images/flickr30k_images")
     (source / "flickr30k_images/results.csv").write_text(TABLE)
     _, records = imported("flickr30k", source, tmp_path / "out")
     assert [record.captions for record in records] == [("A dog .", "A dog runs ."), ("One | two .",)]
@@ -65,7 +65,7 @@ def test_the_table_with_its_broken_line(source: Path, tmp_path: Path) -> None:
         ({"dataset_flickr30k.json": "[]"}, "is not Karpathy's list"),
         ({"dataset_flickr30k.json": '{"images": [{"filename": "1.jpg", "split": "x"}]}'}, "is not Karpathy's list"),
         ({"dataset_flickr30k.json": '{"images": [{"filename": [], "split": "val"}]}'}, "is not Karpathy's list"),
-        ({"dataset_flickr30k.json": '{"images": []}'}, "None of the pictures that the annotations list is in"),
+        ({"dataset_flickr30k.json": '{"images": []}'}, "None of the images that the annotations list is in"),
     ],
 )
 def test_another_layout_is_explained(source: Path, tmp_path: Path, files: dict[str, str], message: str) -> None:
@@ -76,7 +76,7 @@ def test_another_layout_is_explained(source: Path, tmp_path: Path, files: dict[s
 
 def test_missing_files_are_named(source: Path, tmp_path: Path) -> None:
     (source / "flickr30k-images").rename(tmp_path / "away")
-    with pytest.raises(DataError, match=r"no pictures in .*flickr30k-images.*flickr30k\* and archives"):
+    with pytest.raises(DataError, match=r"no images in .*flickr30k-images.*flickr30k\* and archives"):
         sources["flickr30k"]().run(source, tmp_path / "out")
     (source / "results_20130124.token").unlink()
     with pytest.raises(DataError, match=r"no file results_20130124\.token in"):

@@ -11,12 +11,12 @@ from tavq.core.errors import DataError, FileError, UsageError
 from tavq.data.records import Record
 from tavq.importers.importing import ImportSummary, sources
 
-PICTURES = ["1_a.jpg", "2_b.jpg", "3_c.jpg", "4_d.jpg", "5_stray.jpg"]
+IMAGES = ["1_a.jpg", "2_b.jpg", "3_c.jpg", "4_d.jpg", "5_stray.jpg"]
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Five pictures: two for training, one each for dev and test, one in no split; two names without a picture."""
+    """Five images: two for training, one each for dev and test, one in no split; two names without an image."""
     lines = [
         "2_b.jpg#1\tSecond of b",
         "2_b.jpg#0\tFirst of b .",
@@ -39,11 +39,11 @@ def source(tmp_path: Path) -> Path:
 
 
 def as_folder(source: Path) -> None:
-    lay_out(source / "Flicker8k_Dataset", {name: jpeg(number) for number, name in enumerate(PICTURES)})
+    lay_out(source / "Flicker8k_Dataset", {name: jpeg(number) for number, name in enumerate(IMAGES)})
 
 
 def as_tar(source: Path, prefix: str = "") -> Path:
-    return pack(source / "images_128.tar", {prefix + name: jpeg(number) for number, name in enumerate(PICTURES)})
+    return pack(source / "images_128.tar", {prefix + name: jpeg(number) for number, name in enumerate(IMAGES)})
 
 
 @pytest.mark.parametrize("lay", [as_folder, as_tar])
@@ -56,8 +56,8 @@ def test_import(source: Path, tmp_path: Path, lay: Callable[[Path], object]) -> 
         {"train": 2, "val": 1, "test": 1},
         4,
         {
-            "pictures in no split": 1,
-            "listed pictures without a file": 3,
+            "images in no split": 1,
+            "listed images without a file": 3,
             "captions that are empty or no text": 1,
         },
     )
@@ -68,15 +68,15 @@ def test_import(source: Path, tmp_path: Path, lay: Callable[[Path], object]) -> 
         Record("images/4_d.jpg", "test"),
     ]
     assert (out / "images/2_b.jpg").read_bytes() == jpeg(1)
-    assert sorted(path.name for path in (out / "images").iterdir()) == sorted(PICTURES[:4])
+    assert sorted(path.name for path in (out / "images").iterdir()) == sorted(IMAGES[:4])
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_limit_counts_for_each_split(source: Path, tmp_path: Path) -> None:
     as_folder(source)
     summary = sources["flickr8k"]().run(source, tmp_path / "out", limit=1)
-    assert summary.pictures == {"train": 1, "val": 1, "test": 1}
-    assert summary.left_out["pictures beyond the limit"] == 1
+    assert summary.images == {"train": 1, "val": 1, "test": 1}
+    assert summary.left_out["images beyond the limit"] == 1
 
 
 def test_a_tar_never_chooses_where_its_members_go(source: Path, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_what_is_there_is_never_replaced(source: Path, tmp_path: Path) -> None:
         (
             lambda s: (s / "images_128.tar").unlink(),
             DataError,
-            r"no pictures in .*Flicker8k_D.*images\* and arch",
+            r"no images in .*Flicker8k_D.*images\* and arch",
         ),
         (
             lambda s: pack(s / "images_64.tar", {"1_a.jpg": b""}),
@@ -153,10 +153,10 @@ def test_no_such_source(tmp_path: Path) -> None:
 @pytest.mark.real_data
 def test_the_real_one(real_data: Path, tmp_path: Path) -> None:
     summary, records = imported("flickr8k", real_data / "flickr8k", tmp_path / "out", limit=20)
-    assert summary.pictures == {"train": 20, "val": 20, "test": 20}
+    assert summary.images == {"train": 20, "val": 20, "test": 20}
     assert summary.captions == 300
-    assert summary.left_out["pictures in no split"] == 91
-    assert summary.left_out["listed pictures without a file"] == 2
+    assert summary.left_out["images in no split"] == 91
+    assert summary.left_out["listed images without a file"] == 2
     assert records[0].text == (
         "A black dog is running after a white dog in the snow.\n\nBlack dog chasing brown dog through snow.\n\n"
         "Two dogs chase each other across the snowy ground.\n\nTwo dogs play together in the snow.\n\n"

@@ -74,11 +74,11 @@ def test_what_save_to_disk_wrote(datasets: Any, tmp_path: Path) -> None:
     splits["unsupervised"] = saved(datasets, "text", rows[:2])
     datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "in"))
     summary, records = imported("huggingface", tmp_path / "in", tmp_path / "out", limit=2)
-    assert summary.pictures == {"train": 2, "val": 1}
+    assert summary.images == {"train": 2, "val": 1}
     assert summary.left_out == {
-        "pictures that cannot be read": 2,
-        "pictures beyond the limit": 1,
-        "pictures of the split 'unsupervised' (train, val and test are known)": 2,
+        "images that cannot be read": 2,
+        "images beyond the limit": 1,
+        "images of the split 'unsupervised' (train, val and test are known)": 2,
     }
     assert [record.captions for record in records] == [("A dog.",), (), ("A dog.",)]
     saved(datasets, "caption", rows[:1]).save_to_disk(str(tmp_path / "single"))
@@ -88,7 +88,7 @@ def test_what_save_to_disk_wrote(datasets: Any, tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_is_named(datasets: Any, tmp_path: Path) -> None:
     datasets.Dataset.from_dict({"text": ["A dog."]}).save_to_disk(str(tmp_path / "text"))
-    with pytest.raises(DataError, match=r"has no column of pictures; it has: text\."):
+    with pytest.raises(DataError, match=r"has no column of images; it has: text\."):
         sources["huggingface"]().run(tmp_path / "text", tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"datasets cannot read .*empty"):

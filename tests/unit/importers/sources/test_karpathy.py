@@ -44,7 +44,7 @@ def run(source: Path, **settings: Any) -> tuple[Any, list[Record]]:
 
 def test_captions_and_splits(source: Path) -> None:
     summary, records = run(source)
-    assert summary.pictures == {"train": 2, "val": 1, "test": 1}
+    assert summary.images == {"train": 2, "val": 1, "test": 1}
     assert summary.captions == 5
     assert summary.left_out == summary.others == {}
     assert records == [
@@ -56,7 +56,7 @@ def test_captions_and_splits(source: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["flickr30k-images", "images", "Flicker8k_Dataset", "imgs"])
-def test_folders_of_pictures(tmp_path: Path, place: str) -> None:
+def test_folders_of_images(tmp_path: Path, place: str) -> None:
     lay_out(
         tmp_path / "f30k",
         {"dataset_flickr30k.json": {"images": [entry("9.jpg", "val", "One")]}, f"{place}/9.jpg": jpeg()},
@@ -70,8 +70,8 @@ def test_another_suffix_is_accepted_and_told(tmp_path: Path) -> None:
     pack(tmp_path / "ucm/images_128.tar", {"1.jpg": jpeg(), "11.jpg": jpeg()})
     summary, records = run(tmp_path / "ucm")
     assert records == [Record("images/1.jpg", "train", ("A farm",))]
-    assert summary.others == {"pictures of another suffix than listed": 1}
-    assert summary.left_out == {"pictures without annotations": 1}
+    assert summary.others == {"images of another suffix than listed": 1}
+    assert summary.left_out == {"images without annotations": 1}
 
 
 def test_what_cannot_stand_is_counted(source: Path) -> None:
@@ -82,12 +82,12 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
     summary, records = run(source)
     assert [record.captions for record in records] == [(), (), ("a dog",)]
     assert summary.left_out == {
-        "pictures without a file name of their own": 2,
-        "pictures of an unknown split": 2,
+        "images without a file name of their own": 2,
+        "images of an unknown split": 2,
         "entries that are no mapping": 2,
         "captions that are empty or no text": 2,
-        "listed pictures without a file": 1,
-        "pictures without annotations": 1,
+        "listed images without a file": 1,
+        "images without annotations": 1,
     }
 
 
@@ -98,7 +98,7 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
         (lambda s: lay_out(s, {"dataset.json": {}}), DataError, r"it holds dataset\.json, dataset_coco\.json"),
         (lambda s: lay_out(s, {"dataset_coco.json": {"images": 3}}), DataError, "no list 'images'"),
         (lambda s: lay_out(s, {"dataset_coco.json": "no"}), FileError, "not valid JSON"),
-        (lambda s: [(s / "val2014.zip").unlink(), (s / "train2014").rename(s / "x")], DataError, "no pictures in"),
+        (lambda s: [(s / "val2014.zip").unlink(), (s / "train2014").rename(s / "x")], DataError, "no images in"),
     ],
 )
 def test_another_layout_is_explained(source: Path, change: Callable[[Path], Any], error: Any, message: str) -> None:
@@ -111,10 +111,10 @@ def test_another_layout_is_explained(source: Path, change: Callable[[Path], Any]
 @pytest.mark.real_data
 def test_the_real_one(real_data: Path, tmp_path: Path) -> None:
     summary, records = imported("karpathy", real_data / "ucm_captions", tmp_path / "out", limit=100)
-    assert summary.pictures == {"train": 100, "val": 100, "test": 100}
+    assert summary.images == {"train": 100, "val": 100, "test": 100}
     assert summary.captions == 1500
-    assert summary.others == {"pictures of another suffix than listed": 2100}
-    assert summary.left_out == {"pictures beyond the limit": 1800}
+    assert summary.others == {"images of another suffix than listed": 2100}
+    assert summary.left_out == {"images beyond the limit": 1800}
     assert records[0].captions[:2] == (
         "There is a piece of farmland .",
         "There is a piece of cropland .",

@@ -49,8 +49,8 @@ REFERENCES = [
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """The folder refcoco as `refer` lays it out, beside images/mscoco/images/train2014."""
-    pictures = {f"images/mscoco/images/train2014/{name_of(n)}": jpeg() for n in (1, 2, 3, 4)}
-    lay_out(tmp_path / "data", {"refcoco/instances.json": INSTANCES, **pictures})
+    images = {f"images/mscoco/images/train2014/{name_of(n)}": jpeg() for n in (1, 2, 3, 4)}
+    lay_out(tmp_path / "data", {"refcoco/instances.json": INSTANCES, **images})
     lay_out(tmp_path / "data/refcoco", {"refs(unc).p": pickle.dumps(REFERENCES, 0)})
     return tmp_path / "data/refcoco"
 
@@ -64,7 +64,7 @@ def run(source: Path, **settings: Any) -> tuple[Any, dict[str, Any]]:
 def test_references(source: Path, protocol: int) -> None:
     lay_out(source, {"refs(unc).p": pickle.dumps(REFERENCES, protocol)})
     summary, records = run(source)
-    assert summary.pictures == {"train": 1, "val": 1, "test": 2}
+    assert summary.images == {"train": 1, "val": 1, "test": 2}
     assert summary.others == {"objects": 5, "phrases of objects": 7}
     assert summary.left_out == {}
     assert records["1"].objects == (
@@ -80,28 +80,28 @@ def test_references(source: Path, protocol: int) -> None:
     assert records["4"].objects[0].name == "dog"
 
 
-def test_googles_partition_tests_on_no_training_picture(source: Path) -> None:
+def test_googles_partition_tests_on_no_training_image(source: Path) -> None:
     (source / "refs(unc).p").unlink()
     split = [reference(10, "train", "left man"), reference(11, "val", "the dog"), reference(20, "train", "woman")]
     lay_out(source, {"refs(google).p": pickle.dumps(split, 2)})
     summary, records = run(source)
     assert records["1"].split == "val"
     assert [thing.phrases for thing in records["1"].objects] == [("the dog",)]
-    assert summary.left_out == {"references to a picture of another split": 1, "pictures without annotations": 2}
+    assert summary.left_out == {"references to an image of another split": 1, "images without annotations": 2}
 
 
-def test_the_partition_without_shared_pictures_comes_first(source: Path) -> None:
+def test_the_partition_without_shared_images_comes_first(source: Path) -> None:
     lay_out(source, {"refs(google).p": b"never read"})
     summary, _ = run(source)
     assert summary.left_out == {"partitions other than refs(unc).p (refs(google).p)": 1}
 
 
-def test_pictures_of_2017_in_an_archive_and_smaller(source: Path) -> None:
-    """A picture of 2014 is the one of the same number of 2017."""
+def test_images_of_2017_in_an_archive_and_smaller(source: Path) -> None:
+    """An image of 2014 is the one of the same number of 2017."""
     (source.parent / "images").rename(source.parent / "photos")
     pack(source / "train2017.zip", {f"train2017/{1:012d}.jpg": jpeg(0, 8, 6)})
     summary, records = run(source)
-    assert summary.left_out == {"listed pictures without a file": 3}
+    assert summary.left_out == {"listed images without a file": 3}
     assert records["1"].file_name == "images/000000000001.jpg"
     assert records["1"].objects[0].box == (0, 0.5, 2, 2.5)
 
@@ -123,9 +123,9 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
     assert summary.left_out == {
         "phrases that are empty or no text": 2,
         "references of an unknown split": 1,
-        "references to an unknown picture, box or category": 5,
+        "references to an unknown image, box or category": 5,
         "entries that are no mapping": 1,
-        "pictures without annotations": 3,
+        "images without annotations": 3,
     }
 
 
@@ -149,7 +149,7 @@ class Harm:
         (lambda s: lay_out(s, {"refs(unc).p": pickle.dumps([Harm()], 2)}), FileError, "more than plain values"),
         (lambda s: lay_out(s, {"refs(unc).p": b"text"}), FileError, "not a whole pickle"),
         (lambda s: lay_out(s, {"instances.json": {"images": []}}), DataError, "no list 'annotations'"),
-        (lambda s: (s.parent / "images").rename(s.parent / "photos"), DataError, "no pictures in"),
+        (lambda s: (s.parent / "images").rename(s.parent / "photos"), DataError, "no images in"),
     ],
 )
 def test_another_layout_is_explained(source: Path, change: Callable[[Path], Any], error: Any, message: str) -> None:
@@ -184,26 +184,26 @@ def test_expressions_with_corners(tmp_path: Path) -> None:
         NamedBox((0.5, 1, 7.5, 3), "object", ("far",)),
     )
     assert summary.left_out == {
-        "expressions that fit nothing in their picture": 1,
+        "expressions that fit nothing in their image": 1,
         "expressions without a file name, a text or a box": 3,
-        "boxes outside of their picture": 1,
-        "parts of boxes beyond the edge of their picture": 1,
-        "listed pictures without a file": 1,
+        "boxes outside of their image": 1,
+        "parts of boxes beyond the edge of their image": 1,
+        "listed images without a file": 1,
         "entries that are no mapping": 1,
     }
 
 
 @pytest.mark.real_data
 def test_the_real_expressions(real_data: Path, tmp_path: Path) -> None:
-    """506 expressions, 25 of them of nothing; 74 others are on pictures that are here, at half of their size."""
+    """506 expressions, 25 of them of nothing; 74 others are on images that are here, at half of their size."""
     folder = tmp_path / "a/refs"
     folder.mkdir(parents=True)
     (folder / "refcocos_test.json").symlink_to(real_data / "refexp/refcocos_test.json")
     (folder / "images320.tar").symlink_to(real_data / "coco_subset/images320.tar")
     summary, records = imported("refcoco", folder, tmp_path / "out")
-    assert summary.pictures == {"test": 66}
+    assert summary.images == {"test": 66}
     assert summary.others == {"objects": 72, "phrases of objects": 74}
-    assert summary.left_out["expressions that fit nothing in their picture"] == 25
+    assert summary.left_out["expressions that fit nothing in their image"] == 25
     first = next(record for record in records if record.file_name == "images/000000009590.jpg")
     x, y, w, h = first.objects[0].box  # of the original of 640 x 427 pixels [255, 179, 330, 254]
     assert (x, w) == (127.5, 37.5)

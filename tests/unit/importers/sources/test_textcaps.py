@@ -34,9 +34,9 @@ FILES = {
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Three pictures in train_images and one in test_images."""
-    pictures = {f"train_images/{number}.jpg": jpeg() for number in ("0a", "0b", "0c")}
-    return lay_out(tmp_path / "textcaps", {**FILES, **pictures, "test_images/0d.jpg": jpeg()})
+    """Three images in train_images and one in test_images."""
+    images = {f"train_images/{number}.jpg": jpeg() for number in ("0a", "0b", "0c")}
+    return lay_out(tmp_path / "textcaps", {**FILES, **images, "test_images/0d.jpg": jpeg()})
 
 
 def run(source: Path, **settings: Any) -> tuple[Any, list[Record]]:
@@ -45,7 +45,7 @@ def run(source: Path, **settings: Any) -> tuple[Any, list[Record]]:
 
 def test_captions(source: Path) -> None:
     summary, records = run(source)
-    assert summary.pictures == {"train": 2, "val": 1, "test": 1}
+    assert summary.images == {"train": 2, "val": 1, "test": 1}
     assert summary.captions == 5
     assert summary.left_out == {"captions that are empty or no text": 1}
     assert records == [
@@ -64,7 +64,7 @@ def test_the_published_archive_and_one_split(tmp_path: Path) -> None:
     assert summary.left_out == {
         "captions that are empty or no text": 1,
         "files that are not there (TextCaps_0.1_train.json, TextCaps_0.1_test.json)": 2,
-        "pictures without annotations": 1,
+        "images without annotations": 1,
     }
 
 
@@ -78,11 +78,11 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
     assert [record.captions for record in records] == [(), ("Milk",), ()]
     assert summary.left_out == {
         "captions that are empty or no text": 1,
-        "captions that name no picture": 1,
+        "captions that name no image": 1,
         "entries that are no mapping": 1,
-        "captions of a picture of another split": 1,
-        "listed pictures without a file": 1,
-        "pictures without annotations": 1,
+        "captions of an image of another split": 1,
+        "listed images without a file": 1,
+        "images without annotations": 1,
     }
 
 
@@ -99,7 +99,7 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
         (
             lambda s: [(s / f"{part}_images").rename(s / part) for part in ("train", "test")],
             DataError,
-            r"no pictures in .*train_val_images, train_images",
+            r"no images in .*train_val_images, train_images",
         ),
     ],
 )

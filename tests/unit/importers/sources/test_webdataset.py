@@ -90,7 +90,7 @@ def test_a_place_is_never_run_nor_fetched(tmp_path: Path) -> None:
 
 def test_faults_are_counted_and_left_out(tmp_path: Path) -> None:
     members = [
-        ("alone.txt", b"no picture"),
+        ("alone.txt", b"no image"),
         ("cut.jpg", jpeg(1)[:100]),
         ("same.jpg", jpeg(2)), ("between.cls", b"3"), ("same.jpg", jpeg(3)),
         ("json.jpg", jpeg(4)), ("json.json", b"{" * 100),
@@ -104,9 +104,9 @@ def test_faults_are_counted_and_left_out(tmp_path: Path) -> None:
     pack(tmp_path / "s.tar", members)
     summary, records = taken(tmp_path / "s.tar", tmp_path / "out")
     assert summary.left_out == {
-        "samples without a picture": 2,
-        "pictures that cannot be read": 1,
-        "pictures of a name that came before": 1,
+        "samples without an image": 2,
+        "images that cannot be read": 1,
+        "images of a name that came before": 1,
         "json files that cannot be read": 3,
         "texts that are not UTF-8": 1,
         "fields that cannot be used": 4,
@@ -173,7 +173,7 @@ def test_limit_and_progress(tmp_path: Path) -> None:
     pack(tmp_path / "train.tar", [(f"{number}.jpg", jpeg(number)) for number in range(5)])
     seen: list[tuple[int, int]] = []
     summary = sources["webdataset"]().run(tmp_path, tmp_path / "out", lambda *at: seen.append(at), 2)
-    assert summary == ImportSummary({"train": 2}, 0, {"pictures beyond the limit": 3})
+    assert summary == ImportSummary({"train": 2}, 0, {"images beyond the limit": 3})
     assert seen[-1] == (5, 0)
 
 
@@ -195,10 +195,10 @@ def test_any_json_key_and_text_ends_in_a_clean_data_set(fields: Mapping[str, obj
         try:
             taken(Path(folder) / "s.tar", Path(folder) / "out")
         except TavqError as error:
-            raise AssertionError(f"the good picture is lost: {error}") from error
+            raise AssertionError(f"the good image is lost: {error}") from error
 
 
-def test_a_segmentation_never_takes_the_place_of_its_picture(tmp_path: Path) -> None:
+def test_a_segmentation_never_takes_the_place_of_its_image(tmp_path: Path) -> None:
     for number, name in enumerate(("x/a.png", "segmentation/s/1.png")):
         fields = json.dumps({"file_name": name, "segmentation": name}).encode()
         members = [(f"{number}.png", png([[[1, 2, 3]] * 4] * 3)), (f"{number}.json", fields)]

@@ -22,7 +22,7 @@ CAPTIONS = ("A dog.", "Zwei\nHunde, schön.")
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Every field, in every split; one picture that is broken."""
+    """Every field, in every split; one image that is broken."""
     box = (NamedBox((1.0, 2.0, 3.0, 4.5), "a dog", ("the dog on the left",)),)
     records = [
         Record(
@@ -55,7 +55,7 @@ def test_what_the_shards_hold(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     seen: list[tuple[int, int]] = []
     summary = formats["webdataset"]().run(data, out, 2, lambda *at: seen.append(at))
-    assert summary == ExportSummary({"train": 3, "val": 1, "test": 1}, 4, {"pictures that cannot be read": 1})
+    assert summary == ExportSummary({"train": 3, "val": 1, "test": 1}, 4, {"images that cannot be read": 1})
     shards = ["test-000000.tar", "train-000000.tar", "train-000001.tar", "val-000000.tar"]
     assert sorted(content(out)) == ["segmentation_classes.json", *shards]
     assert seen == [(number, 6) for number in range(1, 7)]
@@ -92,7 +92,7 @@ def test_the_way_back_gives_the_same_records_and_bytes(data: Path, tmp_path: Pat
     assert all(new[name] == old[name] for name in new if name != "metadata.jsonl")
     formats["webdataset"]().run(tmp_path / "back", tmp_path / "again", 1000)
     again = sources["webdataset"]().run(tmp_path / "again", tmp_path / "third")
-    assert again.pictures == summary.pictures
+    assert again.images == summary.images
 
 
 def test_the_same_bytes_each_time(data: Path, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_errors(data: Path, tmp_path: Path) -> None:
     for path in data.rglob("*.jp*g"):
         path.write_bytes(b"x")
     (data / "b.JPEG").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"None of the 6 pictures of .* can be read; try: tavq data check"):
+    with pytest.raises(DataError, match=r"None of the 6 images of .* can be read; try: tavq data check"):
         formats["webdataset"]().run(data, tmp_path / "out", 100)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 

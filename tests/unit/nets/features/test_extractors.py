@@ -71,14 +71,14 @@ def by_plain_layers(arrays: dict[str, np.ndarray], images: Tensor) -> list[Tenso
     return [conv1, fire3, fire5, fire9]
 
 
-def pictures(count: int, size: int, seed: int = 0) -> Tensor:
+def random_images(count: int, size: int, seed: int = 0) -> Tensor:
     coarse = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     return interpolate(coarse, (size, size), mode="bilinear")
 
 
 def test_squeezenet_is_its_layers(squeezenet_file: Path) -> None:
     network = SqueezeNet(squeezenet_file)
-    images = pictures(2, 67)
+    images = random_images(2, 67)
     expected = by_plain_layers(dict(np.load(squeezenet_file)), images)
     stages = network.stages(images)
     assert [tuple(stage.shape[1:]) for stage in stages] == [(64, 33, 33), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
@@ -100,7 +100,10 @@ def test_a_file_of_other_arrays_is_refused(squeezenet_file: Path, tmp_path: Path
 
 
 def test_only_a_network_with_a_classifier_gives_logits(squeezenet_file: Path) -> None:
-    assert feature_network("squeezenet", squeezenet_file, classifier=True).logits(pictures(1, 32)).shape == (1, 1000)
+    assert feature_network("squeezenet", squeezenet_file, classifier=True).logits(random_images(1, 32)).shape == (
+        1,
+        1000,
+    )
     assert not hasattr(feature_network("squeezenet", squeezenet_file), "conv10")
     with pytest.raises(UsageError, match="'scenes' has no classifier and so no logits; networks with one: squeezenet"):
         feature_network("scenes", classifier=True)
@@ -109,7 +112,7 @@ def test_only_a_network_with_a_classifier_gives_logits(squeezenet_file: Path) ->
 def test_a_file_without_the_classifier_serves_features_alone(squeezenet_file: Path, tmp_path: Path) -> None:
     arrays = {name: array for name, array in np.load(squeezenet_file).items() if not name.startswith("conv10")}
     np.savez(tmp_path / "headless.npz", **arrays)
-    assert SqueezeNet(tmp_path / "headless.npz")(pictures(1, 32)).shape == (1, 512)
+    assert SqueezeNet(tmp_path / "headless.npz")(random_images(1, 32)).shape == (1, 512)
     with pytest.raises(FileError, match=r"does not hold the weights of 'squeezenet': 'conv10.bias'"):
         SqueezeNet(tmp_path / "headless.npz", classifier=True)
 
@@ -135,28 +138,28 @@ def network(request: pytest.FixtureRequest) -> nn.Module:
 
 @pytest.mark.parametrize(("y", "x"), [(32, 32), (33, 47), (64, 96)])
 def test_any_size_from_32_has_finite_features(network: nn.Module, y: int, x: int) -> None:
-    features = network(pictures(2, 96)[:, :, :y, :x])
+    features = network(random_images(2, 96)[:, :, :y, :x])
     assert features.shape == (2, network.width)
     assert features.isfinite().all()
 
 
-def test_smaller_pictures_are_refused(network: nn.Module) -> None:
+def test_smaller_images_are_refused(network: nn.Module) -> None:
     with pytest.raises(UsageError, match="at least 32 x 32; got 31 x 64"):
         network(torch.zeros(1, 3, 31, 64))
 
 
-def test_networks_are_frozen_and_gradients_reach_pictures(network: nn.Module) -> None:
+def test_networks_are_frozen_and_gradients_reach_random_images(network: nn.Module) -> None:
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
-    images = pictures(2, 64).requires_grad_()
-    perceptual_distance(network, images, pictures(2, 64, seed=1)).backward()
+    images = random_images(2, 64).requires_grad_()
+    perceptual_distance(network, images, random_images(2, 64, seed=1)).backward()
     assert images.grad is not None
     assert images.grad.abs().sum() > 0
     assert images.grad.isfinite().all()
 
 
 def test_perceptual_distance_is_a_distance_and_takes_stages_made_before(network: nn.Module) -> None:
-    a, b = pictures(2, 64), pictures(2, 64, seed=1)
+    a, b = random_images(2, 64), random_images(2, 64, seed=1)
     distance = perceptual_distance(network, a, b)
     assert 0 < distance < 2
     assert perceptual_distance(network, a, a) == 0
@@ -189,7 +192,7 @@ def test_the_shipped_scenes_network_is_small_and_alive() -> None:
     assert isinstance(network, ScenesNetwork)
     count = sum(parameter.numel() for parameter in network.parameters())
     assert 300_000 < count < 800_000
-    features = network(pictures(8, 64))
+    features = network(random_images(8, 64))
     assert features.isfinite().all()
     assert features.std(dim=0).max() > 1e-3
 

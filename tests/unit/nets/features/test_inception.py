@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from formula_weights import checksums, pictures, weight
+from formula_weights import checksums, random_images, weight
 
 from tavq.core.conversion import Origin, write_converted
 from tavq.core.errors import FileError, UsageError
@@ -14,8 +14,8 @@ from tavq.nets.features.extractors import inception
 from tavq.nets.features.inception import InceptionNetwork, convert_inception, inception_shapes, resized
 from tavq.nets.features.loading import feature_network
 
-# torch-fidelity 0.4.0, FeatureExtractorInceptionV3 with `formula_weights.weight` and `formula_weights.pictures` as
-# bytes: `checksums` of its features '64', '192', '768', '2048' for two pictures of the given size.
+# torch-fidelity 0.4.0, FeatureExtractorInceptionV3 with `formula_weights.weight` and `formula_weights.images` as
+# bytes: `checksums` of its features '64', '192', '768', '2048' for two images of the given size.
 GOLDEN = {
     (37, 53): [
         [0.5466457, -0.004685258, 0.5587473, -0.005148739],
@@ -60,7 +60,7 @@ def test_names_and_shapes_are_the_published_ones() -> None:
 def test_features_are_torch_fidelitys(converted: Path, y: int, x: int) -> None:
     network = InceptionNetwork(converted)
     with torch.no_grad():
-        maps = network.stages(pictures(y, x))
+        maps = network.stages(random_images(y, x))
     assert [tuple(stage.shape[1:]) for stage in maps] == [(64, 73, 73), (192, 35, 35), (768, 17, 17), (2048, 8, 8)]
     for stage, expected in zip(maps, GOLDEN[y, x], strict=True):
         assert checksums(stage.mean(dim=(2, 3))) == pytest.approx(expected, rel=2e-5)
@@ -94,7 +94,7 @@ def test_a_wrong_file_is_refused(checkpoint: Path, tmp_path: Path) -> None:
         feature_network("inception")
 
 
-def test_pictures_are_resized_as_tensorflow_1_does() -> None:
+def test_images_are_resized_as_tensorflow_1_does() -> None:
     row = torch.tensor([0.0, 10.0, 30.0]).view(1, 1, 1, 3).expand(1, 1, 3, 3)
     # Output i of 6 reads the input at i / 2; the last place has no right neighbour but itself.
     assert resized(row, 6)[0, 0, 0].tolist() == pytest.approx([0, 5, 10, 20, 30, 30])

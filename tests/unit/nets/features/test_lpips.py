@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from formula_weights import pictures, weight
+from formula_weights import random_images, weight
 
 from tavq.core.errors import FileError
 from tavq.core.files import sha256
@@ -13,7 +13,7 @@ from tavq.nets.features.lpips import PLANS, PUBLISHED, LpipsNetwork, convert_lpi
 
 CHANNELS = {"vgg": (64, 128, 256, 512, 512), "alex": (64, 192, 384, 256, 256)}
 
-# lpips 0.1.4 on torchvision's layers with `formula_weights.weight`; two pictures of 65 x 80 against themselves,
+# lpips 0.1.4 on torchvision's layers with `formula_weights.weight`; two images of 65 x 80 against themselves,
 # mirrored and paled to 0.7, and against themselves paled to 0.95; heads by formula, then the published v0.1 heads.
 GOLDEN = {
     "vgg": ([1.2695868015, 1.2635633945], [0.00166374654, 0.00148205378]),
@@ -51,7 +51,7 @@ def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def check(network: LpipsNetwork, expected: tuple[list[float], list[float]]) -> None:
-    images = pictures(65, 80)
+    images = random_images(65, 80)
     for other, values in zip((images.flip(3) * 0.7, images * 0.95), expected, strict=True):
         assert perceptual_distances(network, images, other).tolist() == pytest.approx(values, rel=2e-4)
 
@@ -60,7 +60,7 @@ def test_distances_are_the_authors(files: tuple[str, Path, Path, Path]) -> None:
     kind, _, _, converted = files
     network = LpipsNetwork(converted)
     check(network, GOLDEN[kind])
-    assert [stage.shape[1] for stage in network.stages(pictures(32, 32))] == list(CHANNELS[kind])
+    assert [stage.shape[1] for stage in network.stages(random_images(32, 32))] == list(CHANNELS[kind])
 
 
 def test_with_the_published_heads(files: tuple[str, Path, Path, Path], real_data: Path, tmp_path: Path) -> None:
@@ -85,10 +85,10 @@ def test_only_both_published_files_give_lpips(
     assert LpipsNetwork(converted).title("fd") == f"fd_{kind}"
 
 
-def test_as_a_loss_it_reaches_the_pictures(files: tuple[str, Path, Path, Path]) -> None:
+def test_as_a_loss_it_reaches_the_random_images(files: tuple[str, Path, Path, Path]) -> None:
     network = LpipsNetwork(files[3])
     flat = torch.zeros(1, 3, 32, 32, requires_grad=True)  # features of many places are nothing but biases
-    perceptual_distance(network, flat, pictures(32, 32, 1)).backward()
+    perceptual_distance(network, flat, random_images(32, 32, 1)).backward()
     assert flat.grad is not None
     assert flat.grad.isfinite().all()
     assert flat.grad.abs().sum() > 0

@@ -1,4 +1,4 @@
-"""Pictures in pages: the bytes that come back, the places of tiles, and crops of originals."""
+"""Images in pages: the bytes that come back, the places of tiles, and crops of originals."""
 
 import base64
 import io
@@ -22,14 +22,14 @@ def noise(y: int, x: int) -> np.ndarray:
     return np.random.default_rng(y).integers(0, 256, (y, x, 3), np.uint8)
 
 
-def test_small_pictures_come_back_exactly_and_large_ones_nearly() -> None:
-    head, picture = decoded(data_uri(noise(16, 24)))
+def test_small_images_come_back_exactly_and_large_ones_nearly() -> None:
+    head, image = decoded(data_uri(noise(16, 24)))
     assert head == "data:image/png;base64"
-    assert np.array_equal(picture, noise(16, 24))
+    assert np.array_equal(image, noise(16, 24))
     smooth = np.broadcast_to(np.arange(200, dtype=np.uint8)[:, None, None], (200, 200, 3)).copy()
-    head, picture = decoded(data_uri(smooth))
+    head, image = decoded(data_uri(smooth))
     assert head == "data:image/jpeg;base64"
-    assert np.abs(picture.astype(int) - smooth).mean() < 2
+    assert np.abs(image.astype(int) - smooth).mean() < 2
 
 
 def test_what_leaves_the_range_is_cut_off() -> None:
@@ -47,10 +47,10 @@ def test_tiles_stand_in_rows() -> None:
 
 
 def test_a_crop_is_taken_from_the_centre_square_at_the_files_resolution(tmp_path: Path) -> None:
-    picture = noise(32, 64)  # the tokenizer saw the centre 32 x 32 at 16 px
-    save_png(tmp_path / "a.png", picture)
+    image = noise(32, 64)  # the tokenizer saw the centre 32 x 32 at 16 px
+    save_png(tmp_path / "a.png", image)
     found = crop(tmp_path / "a.png", 16, (4, 2, 8, 6))
-    assert np.array_equal(found, picture[4:12, 16 + 8 : 16 + 16])
+    assert np.array_equal(found, image[4:12, 16 + 8 : 16 + 16])
 
 
 def test_a_crop_stops_at_the_border_and_small_files_are_enlarged_as_the_tokenizer_saw_them(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ EVALUATION: dict[str, Any] = {
     "images": 2,
     "training_images": 16,
     "split": "test",
-    "data": "pictures",
+    "data": "images",
     "seed": 0,
     "sampling": {"temperature": 1.0},
     "loss/task/masked": 4.25,
@@ -47,7 +47,7 @@ EVALUATION: dict[str, Any] = {
     "drawn/fd_scenes": 120.0,
     "drawn/kid_scenes": 6.0,
     "drawn/kid_scenes_standard_error": 0.5,
-    "drawn/fd_scenes_warning": "2 pictures for 160 features.",
+    "drawn/fd_scenes_warning": "2 images for 160 features.",
     "codes/fd_scenes": 30.0,
     "completed/right/psnr": 15.8,
     "completed/right/psnr_mean_colour": 14.4,
@@ -65,7 +65,7 @@ EVALUATION: dict[str, Any] = {
 def tasks(runs: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A run folder of each task, on the plain tokenizer of the other pages; the data set has maps too."""
     root = tmp_path_factory.mktemp("tasks")
-    data = Path(shutil.copytree(runs.data, root / "pictures"))
+    data = Path(shutil.copytree(runs.data, root / "images"))
     lines = [json.loads(line) for line in (data / "metadata.jsonl").read_text().splitlines()]
     for number, line in enumerate(lines):
         line["segmentation"] = f"maps/{number}.png"
@@ -92,18 +92,18 @@ def tasks(runs: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
 
 @pytest.fixture(autouse=True)
 def any_tokenizer_of_maps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The runs of the other pages are of pictures; a page does not mind."""
+    """The runs of the other pages are of images; a page does not mind."""
     load = Frozen.load
 
     def unasked(*arguments: Any) -> Frozen:
         found = load(*arguments)
-        return replace(found, stored={**found.stored, "kind_of_pictures": None})
+        return replace(found, stored={**found.stored, "kind_of_images": None})
 
     monkeypatch.setattr(Frozen, "load", unasked)
 
 
-def pictures(page: str) -> list[str]:
-    """The names under the pictures, in their order."""
+def images(page: str) -> list[str]:
+    """The names under the images, in their order."""
     return re.findall(r"<figcaption>([^<]*)</figcaption>", page)
 
 
@@ -125,7 +125,7 @@ def pictures(page: str) -> list[str]:
         ("novelty/nearest_distance_scenes_held_out", "novelty", "nearest_distance_scenes", "held_out"),
         ("novelty/data_copying_scenes", "novelty", "data_copying_scenes", "drawn"),
         ("drawn/answers", "asked", "answers", "drawn"),
-        ("pictures/answers/color", "asked", "answers/color", "pictures"),
+        ("images/answers/color", "asked", "answers/color", "images"),
         ("shuffled/answers/color", "asked", "answers/color", "shuffled"),
         ("captions/CIDEr-D", "other", "captions/CIDEr-D", "drawn"),
         ("accuracy", "answers", "accuracy", "drawn"),
@@ -138,7 +138,7 @@ def pictures(page: str) -> list[str]:
         ("BLEU-4", "captions", "BLEU-4", "drawn"),
         ("masked-3/content/recall@5", "words", "masked-3/content/recall@5", "drawn"),
         ("constant/previous/masked-1/recall@1", "words", "masked-1/recall@1", "constant/previous"),
-        ("chance/text_to_picture/median_rank", "ranks", "text_to_picture/median_rank", "chance"),
+        ("chance/text_to_image/median_rank", "ranks", "text_to_image/median_rank", "chance"),
     ],
 )
 def test_every_figure_has_its_place(key: str, group: str, row: str, kind: str) -> None:
@@ -185,8 +185,8 @@ def test_measures_know_which_way_is_better() -> None:
         ("boxes", "mean_iou", "Mean IoU", 1),
         ("words", "masked-3/content/recall@1", "3 missing, content words, right", 1),
         ("words", "masked-1/recall@5", "1 missing, all words, among the first 5", 1),
-        ("ranks", "picture_to_text/recall@10", "Text of a picture, R@10", 1),
-        ("ranks", "text_to_picture/median_rank", "Picture of a text, median rank", -1),
+        ("ranks", "image_to_text/recall@10", "Text of an image, R@10", 1),
+        ("ranks", "text_to_image/median_rank", "Image of a text, median rank", -1),
     ],
 )
 def test_figures_of_reading_in_words(group: str, row: str, name: str, better: int) -> None:
@@ -199,12 +199,12 @@ def test_a_comparison_shows_a_few_figures_first() -> None:
     main = {
         "answers": ["accuracy", "color/accuracy"], "captions": ["CIDEr-D", "BLEU-4"],
         "boxes": ["accuracy@0.5", "mean_iou"], "words": ["masked-1/content/recall@1"],
-        "ranks": ["text_to_picture/recall@1", "picture_to_text/median_rank"], "sets": ["fd_scenes", "fid"],
+        "ranks": ["text_to_image/recall@1", "image_to_text/median_rank"], "sets": ["fd_scenes", "fid"],
         "text": ["text_recall@1"], "asked": ["answers/color"], "completed/centre": ["psnr"],
     }  # fmt: skip
     other = {
         "answers": ["WUPS@0.9"], "captions": ["BLEU-1"], "words": ["masked-1/recall@1", "masked-1/content/recall@5"],
-        "ranks": ["text_to_picture/recall@5"], "sets": ["kid_scenes"], "text": ["text_recall@5"],
+        "ranks": ["text_to_image/recall@5"], "sets": ["kid_scenes"], "text": ["text_recall@5"],
         "completed/centre": ["ssim"], "loss": ["prior/nll"], "novelty": ["data_copying_scenes"], "other": ["psnr"],
     }  # fmt: skip
     for rows, wanted in ((main, True), (other, False)):
@@ -237,12 +237,12 @@ def test_a_page_says_what_was_trained_and_shows_the_figures_beside_the_baselines
     for part in (
         told["tokenizer"][:12],
         "masked",
-        "data, 16 pictures to train on",
+        "data, 16 images to train on",
         "16 × 16 px",
         "4 × 4 positions",
     ):
         assert part in page, part
-    for title in ("Drawn pictures beside real ones", "Completion, the right half hidden", "Is anything copied?"):
+    for title in ("Drawn images beside real ones", "Completion, the right half hidden", "Is anything copied?"):
         assert title in page
     for kind in ("drawn", "untrained", "mean_colour", "nearest", "codes", "held_out"):
         assert KINDS[kind][0] in page
@@ -250,20 +250,20 @@ def test_a_page_says_what_was_trained_and_shows_the_figures_beside_the_baselines
     assert "<b>15.80</b>" in page
     assert "15.10 – 16.40" in page
     assert "12.5%" in page
-    assert "2 pictures for 160 features." in page
-    assert "Measured on 2 pictures of the split “test” of pictures; 16 training pictures to copy from." in page
+    assert "2 images for 160 features." in page
+    assert "Measured on 2 images of the split “test” of images; 16 training images to copy from." in page
     assert "Task: masked" in page  # the curve
     assert "step 2" in page  # the samples
-    assert pictures(page) == [
+    assert images(page) == [
         *(["original", "right hidden", "completed"]), *(["original", "centre hidden", "completed"]), "step 1", "step 2",
     ]  # fmt: skip
-    for link in ("figures", "curves", "pictures", "progress"):
+    for link in ("figures", "curves", "images", "progress"):
         assert f'href="#{link}"' in page
 
 
-def test_text_stands_under_its_pictures(tasks: Callable[..., Path]) -> None:
+def test_text_stands_under_its_images(tasks: Callable[..., Path]) -> None:
     page = write_report(tasks("text")).read_text()
-    assert pictures(page)[:4] == ["real", "drawn"] * 2
+    assert images(page)[:4] == ["real", "drawn"] * 2
     assert page.count('<figcaption class="said">A red wall stands beside a grey floor.') == 1
     assert page.count('<figcaption class="said">A blue wall stands beside a grey floor.') == 1
     assert "letters" in page  # the encoder
@@ -273,9 +273,9 @@ def test_text_stands_under_its_pictures(tasks: Callable[..., Path]) -> None:
 def test_maps_stand_beside_what_was_drawn_after_them(tasks: Callable[..., Path]) -> None:
     run = read_run(tasks("maps"))
     view = look_at_task(run, Path(run.provenance["data_folder"]), None, 512, lambda done: None)
-    assert [[name for name, _ in shown.pictures] for shown in view.conditioned] == [["map", "real", "drawn"]] * 2
+    assert [[name for name, _ in shown.images] for shown in view.conditioned] == [["map", "real", "drawn"]] * 2
     assert (view.completed, view.alone, view.split) == ((), (), "test")
-    [first, second] = (shown.pictures[0][1] for shown in view.conditioned)
+    [first, second] = (shown.images[0][1] for shown in view.conditioned)
     assert (first == [128, 0, 0]).all()  # the palette's class 1
     assert (second == [0, 128, 0]).all()
     assert "tokenizer of the maps" in write_report(tasks("maps")).read_text()
@@ -287,7 +287,7 @@ def test_a_task_without_a_condition_draws_of_its_own_accord(tasks: Callable[...,
     view = look_at_task(run, data, None, 512, lambda done: None)
     assert len(view.alone) == 12
     for shown in view.completed:
-        original, hidden, completed = (picture for _, picture in shown.pictures)
+        original, hidden, completed = (image for _, image in shown.images)
         assert (original[:8] == completed[:8]).all()
         assert (hidden[8:] == 128).all()
         assert (original[:8] == hidden[:8]).all()
@@ -328,7 +328,7 @@ def test_two_seeds_of_a_task_are_one_row(tasks: Callable[..., Path], tmp_path: P
     assert page.count("number best") == 0  # there is no other row
     assert '15.80<small class="ends">15.10 – 16.40</small>' in page  # of every run
     assert "<i>… mean colour</i>" in page
-    assert pictures(page)[:4] == ["original", "right hidden", "completion-0", "completion-1"]
+    assert images(page)[:4] == ["original", "right hidden", "completion-0", "completion-1"]
     assert "None: the recipes are the same." in page
 
 
@@ -337,7 +337,7 @@ def test_tasks_of_different_kinds_have_a_table_each(tasks: Callable[..., Path], 
     page = write_comparison(runs, tmp_path / "page.html").read_text()
     assert "Not evaluated yet: text-0, unconditional-0. Run: tavq task evaluate RUN --data DATA" in page
     assert "These are different tasks, with a table each: diffusion, prior." in page
-    assert "real" not in pictures(page)
+    assert "real" not in images(page)
     found = [read_run(run) for run in (runs[0], runs[0])]
     told = differences(found, tables_of(found))
     assert told[0].startswith("Not evaluated yet")

@@ -24,7 +24,7 @@ EVALUATION: dict[str, Any] = {
 }  # fmt: skip
 RECIPE: dict[str, Any] = {
     "description": "A test.",
-    "task": {"name": "vqa", "picture": {"source": "codes"}, "hidden": 8},
+    "task": {"name": "vqa", "image": {"source": "codes"}, "hidden": 8},
     "train": {"steps": 10, "batch": 4, "seed": 0, "log_every": 1},
 }
 
@@ -76,14 +76,14 @@ def names(runs: list[Run]) -> list[tuple[str, list[str]]]:
 def test_seeds_are_one_row_and_what_is_seen_makes_another(make: Make) -> None:
     folders = [
         make("a"),
-        make("none", task__picture__source="none"),
+        make("none", task__image__source="none"),
         make("b", train__seed=1, train__log_every=5, description="Otherwise."),
-        make("features", task__picture__source="features"),
+        make("features", task__image__source="features"),
         make("ta", tokenizer="ta"),
     ]
     assert names(read_runs(folders)) == [
         ("plain: codes", ["a", "b"]),
-        ("no picture at all", ["none"]),
+        ("no image at all", ["none"]),
         ("plain: features before quantization", ["features"]),
         ("ta: codes", ["ta"]),
     ]
@@ -153,10 +153,10 @@ def test_seeds_have_students_interval_and_one_seed_its_own(make: Make) -> None:
     assert (found.over, found.each) == ("seeds", (0.4, 0.5, 0.6))
     alone = estimate(several[:1], "accuracy")
     assert alone is not None
-    assert (alone.value, alone.interval, alone.over) == (0.4, (0.4, 0.6), "pictures")
+    assert (alone.value, alone.interval, alone.over) == (0.4, (0.4, 0.6), "images")
     same = estimate(several, "constant/accuracy")  # seeds have no part in it
     assert same is not None
-    assert (same.value, same.interval, same.over) == (0.25, (0.2, 0.3), "pictures")
+    assert (same.value, same.interval, same.over) == (0.25, (0.2, 0.3), "images")
     bare = estimate(several[:1], "color/accuracy")
     assert bare is not None
     assert (bare.interval, bare.over) == (None, None)
@@ -181,15 +181,15 @@ def test_a_damaged_evaluation_is_named(make: Make, changes: dict[str, Any], says
         estimate(runs, "accuracy")
 
 
-def test_no_tokenizer_has_a_part_in_what_sees_no_picture(make: Make) -> None:
-    blind = {"task__picture__source": "none"}
+def test_no_tokenizer_has_a_part_in_what_sees_no_image(make: Make) -> None:
+    blind = {"task__image__source": "none"}
     folders = [
         make("a", scored(0.3), tokenizer="ta", **blind),
         make("b", scored(0.4), tokenizer="plain", train__seed=1, **blind),
         make("c", scored(0.3), tokenizer="plain", **blind),
     ]
     rows, repeated = rows_of(read_runs(folders))
-    assert [(row.name, [run.name for run in row.runs]) for row in rows] == [("no picture at all", ["a", "b"])]
+    assert [(row.name, [run.name for run in row.runs]) for row in rows] == [("no image at all", ["a", "b"])]
     assert repeated == ["c repeats a with its seed 0, and is left out."]
     found = estimate(rows[0].runs, "accuracy")
     assert found is not None
@@ -197,7 +197,7 @@ def test_no_tokenizer_has_a_part_in_what_sees_no_picture(make: Make) -> None:
     assert as_json(tables_of(read_runs(folders))[0])["rows"][0]["tokenizers"] == []
 
 
-def test_tokenizers_whose_means_agree_have_the_interval_of_pictures(make: Make) -> None:
+def test_tokenizers_whose_means_agree_have_the_interval_of_images(make: Make) -> None:
     told = [("ta-0", 0, 0.25), ("ta-0", 1, 0.5), ("ta-1", 0, 0.25), ("ta-1", 1, 0.5)]
     runs = [
         make(f"{name}-{seed}", scored(value), tokenizer=name, method="ta", train__seed=seed)
@@ -205,7 +205,7 @@ def test_tokenizers_whose_means_agree_have_the_interval_of_pictures(make: Make) 
     ]
     found = estimate(read_runs(runs), "accuracy")
     assert found is not None
-    assert (found.value, found.interval, found.over) == (0.375, (0.4, 0.6), "pictures")
+    assert (found.value, found.interval, found.over) == (0.375, (0.4, 0.6), "images")
 
 
 def test_runs_that_were_not_evaluated_name_nothing(make: Make) -> None:
@@ -237,18 +237,18 @@ def test_a_tokenizer_counts_once_however_many_runs_it_has(make: Make) -> None:
 
 
 def test_the_table_has_main_figures_and_baselines_below(make: Make) -> None:
-    [table] = tables_of(read_runs([*three(make), make("blind", scored(0.25), task__picture__source="none")]))
+    [table] = tables_of(read_runs([*three(make), make("blind", scored(0.25), task__image__source="none")]))
     assert [column.measure.name for column in table.columns] == ["Right answers", "Right answers: color"]
     assert cells_of(table) == [
         ["plain: codes", "3 seeds", "50.0%\n25.2% – 74.8%", "75.0%"],
-        ["no picture at all", "1 seed", "25.0%\n40.0% – 60.0%", "75.0%"],
+        ["no image at all", "1 seed", "25.0%\n40.0% – 60.0%", "75.0%"],
         ["  … constant answer", "", "25.0%\n20.0% – 30.0%", "12.5%"],
     ]
 
 
 def test_a_baseline_that_is_a_rows_own_stands_below_it(make: Make) -> None:
     captions = {"CIDEr-D": 1.0, "shuffled/CIDEr-D": 0.5, "constant/CIDEr-D": 0.25, "split": "test"}
-    own = {"task__name": "captioning", "task__picture__source": "codes"}
+    own = {"task__name": "captioning", "task__image__source": "codes"}
     [table] = tables_of(
         read_runs([
             make("a", captions, **own),
@@ -256,7 +256,7 @@ def test_a_baseline_that_is_a_rows_own_stands_below_it(make: Make) -> None:
         ])
     )  # fmt: skip
     assert [line[0] for line in cells_of(table)] == [
-        "plain: codes", "  … another picture's", "ta: codes", "  … another picture's", "  … constant answer",
+        "plain: codes", "  … another image's", "ta: codes", "  … another image's", "  … constant answer",
     ]  # fmt: skip
     assert [line[2] for line in cells_of(table)] == ["1.000", "0.500", "1.000", "0.625", "0.250"]
 

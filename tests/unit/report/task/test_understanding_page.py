@@ -1,4 +1,4 @@
-"""Pages about tasks that read: what each says of pictures, beside what is true."""
+"""Pages about tasks that read: what each says of images, beside what is true."""
 
 import json
 import re
@@ -36,8 +36,8 @@ TASKS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def data(runs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pictures of the other pages, with questions and boxes; the last one has nothing that can be asked."""
-    folder = Path(shutil.copytree(runs.data, tmp_path_factory.mktemp("reading") / "pictures"))
+    """The images of the other pages, with questions and boxes; the last one has nothing that can be asked."""
+    folder = Path(shutil.copytree(runs.data, tmp_path_factory.mktemp("reading") / "images"))
     lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
     for line in lines[:-1]:
         colour = line["captions"][0].split()[1]
@@ -55,11 +55,11 @@ def trained(runs: Any, data: Path) -> Callable[..., Path]:
     def make(name: str, source: str = "codes") -> Path:
         run = data.parent / f"{name}-{source}"
         if not run.exists():
-            picture = {"source": source, "hidden": 16}
-            values = {"task": {"name": name, "picture": picture, **TASKS[name]}, "train": TRAIN}
+            image = {"source": source, "hidden": 16}
+            values = {"task": {"name": name, "image": image, **TASKS[name]}, "train": TRAIN}
             TaskTrainer(build(TaskRecipe, values, "test"), runs.plain, FolderDataset(data, "train"), run).run()
             found = evaluate_task(load_task(run), FolderDataset(data, "test"))
-            (run / "evaluation.json").write_text(json.dumps({**found, "split": "test", "data": "pictures"}))
+            (run / "evaluation.json").write_text(json.dumps({**found, "split": "test", "data": "images"}))
         return run
 
     return make
@@ -72,14 +72,14 @@ def view(run: Path, data: Path) -> ReadingView:
 def test_answers_stand_beside_the_questions(trained: Callable[..., Path], data: Path) -> None:
     shown = view(trained("vqa"), data)
     assert shown.split == "test"
-    [read] = shown.read  # the other picture of the split has no question
+    [read] = shown.read  # the other image of the split has no question
     [told] = read.told
     assert (told.asked, told.true) == ("what is the color of the wall", "red")
     answer = told.said.split(" (")[0]
     assert answer in ("red", "blue")
     assert told.right == (answer == "red")
     assert re.fullmatch(r"(red|blue) \(\d+%\)", told.said)
-    assert [picture.shape for _, picture in read.pictures] == [(16, 16, 3)]
+    assert [image.shape for _, image in read.images] == [(16, 16, 3)]
 
 
 def test_captions_stand_beside_the_true_ones(trained: Callable[..., Path], data: Path) -> None:
@@ -90,8 +90,8 @@ def test_captions_stand_beside_the_true_ones(trained: Callable[..., Path], data:
 
 def test_a_phrase_has_its_true_box_and_the_found_one(trained: Callable[..., Path], data: Path) -> None:
     [read] = view(trained("grounding"), data).read
-    assert [name for name, _ in read.pictures] == ["true", "found, and where it looks"]
-    true, found = (picture for _, picture in read.pictures)
+    assert [name for name, _ in read.images] == ["true", "found, and where it looks"]
+    true, found = (image for _, image in read.images)
     assert found.shape[1] > 2 * true.shape[1] - 1  # the heat map stands beside it
     assert (true[0, : true.shape[1] // 2] == 255).all()  # the rim of the left half
     [told] = read.told
@@ -100,7 +100,7 @@ def test_a_phrase_has_its_true_box_and_the_found_one(trained: Callable[..., Path
     page = said(view(trained("grounding"), data)) or ""
     assert 'class="reading wide looks"' in page
     [blind] = view(trained("grounding", "none"), data).read
-    assert [name for name, _ in blind.pictures] == ["true", "found"]
+    assert [name for name, _ in blind.images] == ["true", "found"]
 
 
 def test_a_gap_is_filled(trained: Callable[..., Path], data: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_gap_is_filled(trained: Callable[..., Path], data: Path) -> None:
     assert told.right == (filled == missing)
 
 
-def test_a_picture_finds_texts(trained: Callable[..., Path], data: Path) -> None:
+def test_a_image_finds_texts(trained: Callable[..., Path], data: Path) -> None:
     [read] = view(trained("retrieval"), data).read
     [told] = read.told
     assert (told.said, told.right) == ("A red wall stands beside a grey floor.", True)  # there is no other one
@@ -135,7 +135,7 @@ def test_a_page_has_everything_and_loads_nothing(trained: Callable[..., Path], n
     page = write_report(trained(name)).read_text()
     assert "<script" not in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)
-    for part in ("what is seen of a picture", "plain &lt;run&gt;", "examples", "What it says", 'href="#said"'):
+    for part in ("what is seen of an image", "plain &lt;run&gt;", "examples", "What it says", 'href="#said"'):
         assert part in page, part
     assert "What it draws" not in page
     assert "Other figures" not in page  # each has its words
@@ -156,7 +156,7 @@ def test_a_page_without_its_data_says_so(trained: Callable[..., Path], tmp_path:
 def test_what_is_seen_is_compared(trained: Callable[..., Path], tmp_path: Path) -> None:
     runs = [trained("grounding"), trained("grounding", "none")]
     page = write_comparison(runs, tmp_path / "page.html").read_text()
-    for part in ("plain &lt;run&gt;: codes", "no picture at all", "Right boxes ↑", "Mean IoU ↑"):
+    for part in ("plain &lt;run&gt;: codes", "no image at all", "Right boxes ↑", "Mean IoU ↑"):
         assert part in page
 
 

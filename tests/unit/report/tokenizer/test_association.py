@@ -1,4 +1,4 @@
-"""Which units go with which codes: hand cases, rare units and the order of pictures."""
+"""Which units go with which codes: hand cases, rare units and the order of images."""
 
 import math
 
@@ -9,9 +9,9 @@ from scipy.stats import chi2, chi2_contingency
 from tavq.report.tokenizer.association import PRIOR, UNCERTAIN, Presence, lift_and_evidence, threshold
 
 
-def presence(pictures: list[tuple[list[int], list[str]]]) -> Presence:
+def presence(images: list[tuple[list[int], list[str]]]) -> Presence:
     found = Presence()
-    for codes, words in pictures:
+    for codes, words in images:
         found.add(np.array([codes]), {"words": words, "phrases": [], "sentences": []})
     return found
 
@@ -21,7 +21,7 @@ LAND = [([1, 1, 2, 2], ["land", "the"])] * 20
 
 
 def test_lift_and_evidence_by_hand() -> None:
-    """40 pictures, 20 with the code; the units: always with it, never with it, in half of both."""
+    """40 images, 20 with the code; the units: always with it, never with it, in half of both."""
     code = np.array([[True]] * 20 + [[False]] * 20)
     units = np.array([[True, False, place % 2 == 0] for place in range(20)])
     units = np.concatenate([units, [[False, True, place % 2 == 0] for place in range(20)]])
@@ -40,46 +40,44 @@ def test_a_code_that_is_never_there_has_no_lift() -> None:
 
 def test_the_unit_that_always_comes_with_a_code_is_found_and_the_others_are_not() -> None:
     [[found]] = [presence(SEA + LAND).associated([7], "words", 8)]
-    assert [(item.unit, item.pictures, item.certain) for item in found] == [("sea", 20, True)]
+    assert [(item.unit, item.images, item.certain) for item in found] == [("sea", 20, True)]
     assert found[0].lift == pytest.approx((20 + PRIOR / 2) / (20 + PRIOR) * 2)
 
 
 def test_codes_count_where_they_are_more_frequent_than_on_average() -> None:
-    """Code 1 is in every picture; what counts is that LAND has two of it and SEA one."""
+    """Code 1 is in every image; what counts is that LAND has two of it and SEA one."""
     [found] = presence(SEA + LAND).associated([1], "words", 8)
     assert [item.unit for item in found] == ["land"]
 
 
 def test_rare_units_do_not_win() -> None:
-    pictures = SEA + LAND
-    pictures = [(codes, [*words, *(["gull"] if place < 4 else ["wave"] if place < 6 else [])]) for place, (codes, words)
-                in enumerate(pictures)]  # fmt: skip
-    pictures = [
-        (codes, [*words, "foam"]) if place < 6 else (codes, words) for place, (codes, words) in enumerate(pictures)
-    ]
-    [found] = presence(pictures).associated([7], "words", 8)
+    images = SEA + LAND
+    images = [(codes, [*words, *(["gull"] if place < 4 else ["wave"] if place < 6 else [])]) for place, (codes, words)
+                in enumerate(images)]  # fmt: skip
+    images = [(codes, [*words, "foam"]) if place < 6 else (codes, words) for place, (codes, words) in enumerate(images)]
+    [found] = presence(images).associated([7], "words", 8)
     units = [item.unit for item in found]
     assert units[0] == "sea"  # and not foam, though it too never comes without the code
-    assert "gull" not in units  # in four pictures only
+    assert "gull" not in units  # in four images only
 
 
 def test_where_chance_explains_all_the_strongest_are_named_as_uncertain() -> None:
     words = [f"w{place}" for place in range(10)]
-    pictures = [
+    images = [
         ([7 if place % 2 else 1, 2], [word for n, word in enumerate(words) if (place * 7 + n) % 3 == 0])
         for place in range(40)
     ]
-    [found] = presence(pictures).associated([7], "words", 8)
+    [found] = presence(images).associated([7], "words", 8)
     assert 0 < len(found) <= UNCERTAIN
     assert not any(item.certain for item in found)
     assert all(item.lift > 1 for item in found)
 
 
-def test_the_order_of_pictures_is_of_no_account() -> None:
+def test_the_order_of_images_is_of_no_account() -> None:
     rng = np.random.default_rng(0)
-    pictures = [(rng.integers(0, 6, 8).tolist(), [f"w{n}" for n in rng.integers(0, 5, 3)]) for _ in range(60)]
-    there = presence(pictures).associated([0, 1, 2], "words", 8)
-    back = presence(pictures[::-1]).associated([0, 1, 2], "words", 8)
+    images = [(rng.integers(0, 6, 8).tolist(), [f"w{n}" for n in rng.integers(0, 5, 3)]) for _ in range(60)]
+    there = presence(images).associated([0, 1, 2], "words", 8)
+    back = presence(images[::-1]).associated([0, 1, 2], "words", 8)
     assert there == back
 
 
@@ -99,7 +97,7 @@ def test_evidence_is_the_likelihood_ratio_of_scipy() -> None:
             assert evidence[c, u] == pytest.approx(expected, abs=1e-9)
 
 
-def test_a_code_in_no_picture_or_in_every_one_has_no_lift_and_no_evidence() -> None:
+def test_a_code_in_no_image_or_in_every_one_has_no_lift_and_no_evidence() -> None:
     words = np.arange(20)[:, None] < 3
     for code in (np.zeros((20, 1), bool), np.ones((20, 1), bool)):
         lift, evidence = lift_and_evidence(code, words)

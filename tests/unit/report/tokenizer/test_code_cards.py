@@ -71,13 +71,13 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> FolderDataset:
-    """Eight black pictures of 16 px; of the first six, one cell (row 1, column n % 4) is ever purer white."""
+    """Eight black images of 16 px; of the first six, one cell (row 1, column n % 4) is ever purer white."""
     for number in range(8):
-        picture = np.zeros((16, 16, 3), np.uint8)
+        image = np.zeros((16, 16, 3), np.uint8)
         if number < 6:
             column = 4 * (number % 4)
-            picture[4:8, column : column + 4] = 200 + 10 * number
-        save_png(tmp_path / f"images/{number}.png", picture)
+            image[4:8, column : column + 4] = 200 + 10 * number
+        save_png(tmp_path / f"images/{number}.png", image)
     lines = [f'{{"file_name": "images/{number}.png", "split": "train"}}\n' for number in range(8)]
     (tmp_path / "metadata.jsonl").write_text("".join(lines))
     return FolderDataset(tmp_path)
@@ -87,8 +87,8 @@ def batches(dataset: FolderDataset) -> list[Batch]:
     found = []
     for start in (0, 5):
         keys = tuple(record.file_name for record in dataset)[start : start + 5]
-        pictures = [crop(dataset.path(key), 16, (0, 0, 16, 16)) for key in keys]
-        images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        image_set = [crop(dataset.path(key), 16, (0, 0, 16, 16)) for key in keys]
+        images = torch.from_numpy(np.stack(image_set)).permute(0, 3, 1, 2).float() / 127.5 - 1
         found.append(Batch(images, keys))
     return found
 
@@ -115,14 +115,14 @@ def test_a_card_has_the_word_that_its_entry_is_made_of(tokenizer: Tokenizer, dat
 def test_patches_are_cut_where_the_code_fits_best(tokenizer: Tokenizer, dataset: FolderDataset) -> None:
     card = explain_codes(tokenizer, dataset, batches(dataset), patches=4)[1]
     assert [patch.key for patch in card.patches] == [f"images/{number}.png" for number in (5, 4, 3, 2)]
-    purest = card.patches[0].picture  # cell (1, 1): rows 0 to 12, columns 0 to 12, the cell in the middle
+    purest = card.patches[0].image  # cell (1, 1): rows 0 to 12, columns 0 to 12, the cell in the middle
     assert purest.shape == (12, 12, 3)
     assert (purest[4:8, 4:8] == 250).all()
     assert purest.sum() == 250 * 16 * 3
-    assert card.patches[1].picture.shape == (12, 8, 3)  # column 0: what lies outside is left out
-    assert (card.patches[1].picture[4:8, :4] == 240).all()
-    assert card.patches[2].picture.shape == (12, 8, 3)  # number 3, cell (1, 3): columns 8 to 16
-    assert (card.patches[2].picture[4:8, 4:8] == 230).all()
+    assert card.patches[1].image.shape == (12, 8, 3)  # column 0: what lies outside is left out
+    assert (card.patches[1].image[4:8, :4] == 240).all()
+    assert card.patches[2].image.shape == (12, 8, 3)  # number 3, cell (1, 3): columns 8 to 16
+    assert (card.patches[2].image[4:8, 4:8] == 230).all()
 
 
 def test_words_are_counted_where_there_is_a_store(tokenizer: Tokenizer, dataset: FolderDataset) -> None:
@@ -132,8 +132,8 @@ def test_words_are_counted_where_there_is_a_store(tokenizer: Tokenizer, dataset:
     assert explain_codes(tokenizer, dataset, batches(dataset))[0].found_with is None
 
 
-def test_without_a_picture_there_is_one_clear_error(tokenizer: Tokenizer, dataset: FolderDataset) -> None:
-    with pytest.raises(DataError, match="no picture in"):
+def test_without_a_image_there_is_one_clear_error(tokenizer: Tokenizer, dataset: FolderDataset) -> None:
+    with pytest.raises(DataError, match="no image in"):
         explain_codes(tokenizer, dataset, [])
 
 
@@ -151,8 +151,8 @@ def test_the_middle_of_a_grid_of_one_code_is_shown(tokenizer: Tokenizer) -> None
     tiles = decode_alone(tokenizer, [1, 0])
     f = tokenizer.factor
     assert [tile.shape for tile in tiles] == [(2 * f, 2 * f, 3)] * 2
-    picture = tokenizer.decode(torch.ones(1, 4, 4, dtype=torch.long))
-    assert np.array_equal(tiles[0], as_bytes(picture[0, :, f : 3 * f, f : 3 * f]))
+    image = tokenizer.decode(torch.ones(1, 4, 4, dtype=torch.long))
+    assert np.array_equal(tiles[0], as_bytes(image[0, :, f : 3 * f, f : 3 * f]))
 
 
 def test_sentences_count_even_where_they_come_once() -> None:
@@ -161,7 +161,7 @@ def test_sentences_count_even_where_they_come_once() -> None:
     assert frequent_units(once, "sentences")[0] == ["It rains."]
 
 
-def test_a_picture_without_text_counts_for_usage_only(tokenizer: Tokenizer) -> None:
+def test_a_image_without_text_counts_for_usage_only(tokenizer: Tokenizer) -> None:
     survey = Survey(tokenizer, FakeStore({}, {}))
     survey.update(Batch(torch.zeros(2, 3, 16, 16), ("a", "b")))
     assert survey.counts.sum() == 2 * 16
@@ -200,7 +200,7 @@ def test_entries_never_used_do_not_move_the_mean(tokenizer: Tokenizer) -> None:
     assert found[0] == found[1]
 
 
-def test_units_in_few_pictures_are_no_candidates() -> None:
+def test_units_in_few_images_are_no_candidates() -> None:
     texts = {str(number): ["often", *(["seldom"] if number < 4 else [])] for number in range(6)}
     units, vectors = frequent_units(FakeStore(texts, {"seldom": (1.0, 0), "often": (0.0, 1)}), "words")
     assert units == ["often"]

@@ -1,4 +1,4 @@
-"""What a reading task sees of training pictures: entries or features, each at its picture's place."""
+"""What a reading task sees of training images: entries or features, each at its image's place."""
 
 import json
 from pathlib import Path
@@ -13,10 +13,10 @@ from tavq.data.folder import FolderDataset
 from tavq.data.images import save_png
 from tavq.data.loader import DataConfig, EvaluationLoader
 from tavq.tasks.base import Layout
-from tavq.tasks.understanding import PictureConfig, ReadingTask, look
+from tavq.tasks.understanding import ImageConfig, ReadingTask, look
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 from tavq.training.task.tokens import Frozen
-from tavq.training.task.understanding_data import FEATURES, ExampleBatches, SeenPictures
+from tavq.training.task.understanding_data import FEATURES, ExampleBatches, SeenImages
 
 SIZE = 16
 NET = {"channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": False}
@@ -24,14 +24,14 @@ NET = {"channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": False}
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> FolderDataset:
-    """Five pictures, of which the second cannot be read."""
+    """Five images, of which the second cannot be read."""
     lines = [json.dumps({"file_name": f"{number}.png"}) for number in range(5)]
     (tmp_path / "data").mkdir()
     (tmp_path / "data/metadata.jsonl").write_text("\n".join(lines))
     for number in range(5):
         pixels = np.random.default_rng(number).integers(0, 255, (SIZE, SIZE, 3), np.uint8)
         save_png(tmp_path / f"data/{number}.png", pixels)
-    (tmp_path / "data/1.png").write_bytes(b"no picture")
+    (tmp_path / "data/1.png").write_bytes(b"no image")
     return FolderDataset(tmp_path / "data", "train")
 
 
@@ -44,12 +44,12 @@ def frozen() -> Frozen:
 
 
 @pytest.mark.parametrize("source", ["codes", "features"])
-def test_each_row_is_its_pictures_own(
+def test_each_row_is_its_images_own(
     source: str, dataset: FolderDataset, frozen: Frozen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "BATCH", 2)
-    config, data = PictureConfig.model_validate({"source": source}), DataConfig(size=SIZE)
-    seen = SeenPictures(config, frozen, dataset, data, tmp_path, torch.device("cpu"))
+    config, data = ImageConfig.model_validate({"source": source}), DataConfig(size=SIZE)
+    seen = SeenImages(config, frozen, dataset, data, tmp_path, torch.device("cpu"))
     assert seen.keys == ("0.png", "2.png", "3.png", "4.png")
     assert [fault.where for fault in seen.faults] == ["1.png"]
     [batch] = EvaluationLoader(dataset, data, 8)
@@ -62,18 +62,18 @@ def test_each_row_is_its_pictures_own(
 def test_features_are_kept_and_made_again_for_another_tokenizer(
     dataset: FolderDataset, frozen: Frozen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, data = PictureConfig(source="features"), DataConfig(size=SIZE)
-    first = SeenPictures(config, frozen, dataset, data, tmp_path, torch.device("cpu")).rows([0, 1, 2, 3])
+    config, data = ImageConfig(source="features"), DataConfig(size=SIZE)
+    first = SeenImages(config, frozen, dataset, data, tmp_path, torch.device("cpu")).rows([0, 1, 2, 3])
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [FEATURES]
     monkeypatch.setattr(reading, "features_of", lambda tokenizer, images: torch.zeros(len(images), 64, 6))
-    again = SeenPictures(config, frozen, dataset, data, tmp_path, torch.device("cpu"))
+    again = SeenImages(config, frozen, dataset, data, tmp_path, torch.device("cpu"))
     assert torch.equal(again.rows([0, 1, 2, 3]), first)
     other = Frozen(frozen.tokenizer, {"sha256": "1"}, SIZE, frozen.layout, "other")
-    assert not SeenPictures(config, other, dataset, data, tmp_path, torch.device("cpu")).rows([0]).any()
+    assert not SeenImages(config, other, dataset, data, tmp_path, torch.device("cpu")).rows([0]).any()
 
 
-class Listed(SeenPictures):
-    """Pictures whose row is their number."""
+class Listed(SeenImages):
+    """Images whose row is their number."""
 
     def __init__(self) -> None:
         self.keys, self.faults = tuple("abcde"), ()
@@ -104,7 +104,7 @@ def test_each_epoch_has_every_example_once_in_an_order_of_its_own() -> None:
     assert stream.consumed == 18
 
 
-def test_an_example_comes_with_its_own_picture() -> None:
+def test_an_example_comes_with_its_own_image() -> None:
     found = next(batches(9))
     assert found.rows[:, 0, 0].tolist() == [int(example[0]) for example in found.asked]
     assert found.keys == tuple("abcde"[int(example[0])] for example in found.asked)

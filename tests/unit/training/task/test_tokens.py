@@ -19,13 +19,13 @@ KEYS = tuple(f"images/{number}.png" for number in range(7))
 
 
 def table(sides: int = 2, given: bool = False) -> TokenTable:
-    """Token (picture, side, place) is 100 picture + 10 side + place; of what is given 1,000 more."""
+    """Token (image, side, place) is 100 image + 10 side + place; of what is given 1,000 more."""
     tokens = torch.arange(7)[:, None, None] * 100 + torch.arange(sides)[:, None] * 10 + torch.arange(3)
     return TokenTable(tokens.int(), KEYS, (), tokens.int() + 1000 if given else None)
 
 
 class Text:
-    """One word for each picture, the number in its name; of the even ones only."""
+    """One word for each image, the number in its name; of the even ones only."""
 
     width = 1
 
@@ -41,8 +41,8 @@ class Text:
 
 
 @pytest.fixture
-def dataset(shared_pictures: Path) -> FolderDataset:
-    found = FolderDataset(shared_pictures, "train")
+def dataset(shared_images: Path) -> FolderDataset:
+    found = FolderDataset(shared_images, "train")
     assert [record.file_name for record in found][:7] == list(KEYS)
     return found
 
@@ -64,8 +64,8 @@ def epochs(found: list[list[int]]) -> list[list[int]]:
 # --- batches --------------------------------------------------------------------------------------------------------
 
 
-def test_each_epoch_has_every_picture_once_and_in_another_order(dataset: FolderDataset) -> None:
-    found = rows(batches(dataset, 7))  # 28 samples of 7 pictures, whose epochs end within batches
+def test_each_epoch_has_every_image_once_and_in_another_order(dataset: FolderDataset) -> None:
+    found = rows(batches(dataset, 7))  # 28 samples of 7 images, whose epochs end within batches
     order = [[token // 100 for token in epoch] for epoch in epochs(found)]
     assert [sorted(epoch) for epoch in order] == [list(range(7))] * 4
     assert len({tuple(epoch) for epoch in order}) == 4
@@ -77,22 +77,22 @@ def test_tokens_belong_to_their_keys_and_to_one_side(dataset: FolderDataset) -> 
     for codes in batches(dataset, 7, table=table(given=True)):
         assert codes.tokens.dtype == torch.int64
         assert codes.given is not None
-        assert codes.given.tolist() == (codes.tokens + 1000).tolist()  # the map is mirrored with its picture
+        assert codes.given.tolist() == (codes.tokens + 1000).tolist()  # the map is mirrored with its image
         for key, row in zip(codes.keys, codes.tokens.tolist(), strict=True):
             assert key == KEYS[row[0] // 100]
             assert row == [row[0], row[0] + 1, row[0] + 2]
     assert batches(dataset, 1)[0].given is None
 
 
-def test_half_of_the_pictures_are_mirrored_anew_in_each_epoch(dataset: FolderDataset) -> None:
+def test_half_of_the_images_are_mirrored_anew_in_each_epoch(dataset: FolderDataset) -> None:
     found = rows(batches(dataset, 70, batch=7))
     sides = Counter(row[0] // 10 % 10 for row in found)
     assert 190 < sides[0] < 300  # of 490, deviation 11
     assert sides.keys() == {0, 1}
-    by_picture: dict[int, list[int]] = {}
+    by_image: dict[int, list[int]] = {}
     for row in found:
-        by_picture.setdefault(row[0] // 100, []).append(row[0] // 10 % 10)
-    assert len({tuple(sides) for sides in by_picture.values()}) == 7
+        by_image.setdefault(row[0] // 100, []).append(row[0] // 10 % 10)
+    assert len({tuple(sides) for sides in by_image.values()}) == 7
     assert rows(batches(dataset, 7)) == rows(batches(dataset, 7))
     other = rows(batches(dataset, 70, batch=7, seed=4))
     assert [sorted(epoch) for epoch in epochs(found)] != [sorted(epoch) for epoch in epochs(other)]
@@ -119,7 +119,7 @@ def test_a_run_goes_on_where_it_was(dataset: FolderDataset) -> None:
     made.close()
 
 
-def test_text_comes_with_its_picture(dataset: FolderDataset) -> None:
+def test_text_comes_with_its_image(dataset: FolderDataset) -> None:
     for codes in batches(dataset, 4, text=Text()):
         assert codes.text is not None
         for place, key in enumerate(codes.keys):
@@ -165,14 +165,14 @@ def test_a_split_is_encoded_as_it_is_and_mirrored(dataset: FolderDataset, parts:
     assert plain.given is None
 
 
-def test_pictures_without_a_map_are_left_out() -> None:
+def test_images_without_a_map_are_left_out() -> None:
     maps = TokenTable(table().tokens[[5, 1]] + 1000, (KEYS[5], KEYS[1]), ())
     found = joined(table(), maps)
-    assert found.keys == (KEYS[1], KEYS[5])  # in the order of the pictures
+    assert found.keys == (KEYS[1], KEYS[5])  # in the order of the images
     assert found.given is not None
     assert found.tokens[:, 0, 0].tolist() == [100, 500]
     assert found.given[:, 1, 2].tolist() == [1112, 1512]
-    with pytest.raises(DataError, match="No picture can be read together with its segmentation"):
+    with pytest.raises(DataError, match="No image can be read together with its segmentation"):
         joined(table(), TokenTable(maps.tokens, ("x", "y"), ()))
 
 

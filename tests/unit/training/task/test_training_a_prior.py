@@ -51,10 +51,10 @@ def tokenizer(folder: Path, seed: int, entries: int, multipliers: tuple[int, ...
 
 
 @pytest.fixture(scope="module")
-def data(shared_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny pictures with a segmentation each; the third training picture's is cut."""
+def data(shared_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny images with a segmentation each; the third training image's is cut."""
     folder = tmp_path_factory.mktemp("mapped") / "data"
-    shutil.copytree(shared_pictures, folder)
+    shutil.copytree(shared_images, folder)
     lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
     for number, line in enumerate(lines):
         line["segmentation"] = f"segmentation/{number}.png"
@@ -68,10 +68,10 @@ def data(shared_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="module")
 def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """One of pictures and one of maps."""
+    """One of images and one of maps."""
     home = tmp_path_factory.mktemp("tokenizers")
-    pictures = tokenizer(home / "pictures", 1, 20, kind_of_pictures="pictures", size=32)
-    return pictures, tokenizer(home / "maps", 2, 12, kind_of_pictures="segmentation")
+    images = tokenizer(home / "images", 1, 20, kind_of_images="images", size=32)
+    return images, tokenizer(home / "maps", 2, 12, kind_of_images="segmentation")
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_the_model_folder_of_semantic_synthesis_loads_by_itself(
     assert loaded.tokenizer.decode(loaded.config.layout.indices(tokens)).shape == (2, 3, 32, 32)
 
 
-def test_the_tokens_of_a_picture_and_of_its_map_stand_together(
+def test_the_tokens_of_a_image_and_of_its_map_stand_together(
     trainer: Callable[..., TaskTrainer], data: Path, tmp_path: Path
 ) -> None:
     made = trainer(tmp_path, recipe(True))
@@ -164,7 +164,7 @@ def test_maps_have_the_colours_their_tokenizer_was_trained_on_everywhere(
 ) -> None:
     """In the tokens of training, in what a typed map becomes, and in a run with the tokenizer of a task's folder."""
     kept = {} if own is None else {"colours": own}
-    maps = tokenizer(tmp_path / "maps", 2, 12, kind_of_pictures="segmentation", **kept)
+    maps = tokenizer(tmp_path / "maps", 2, 12, kind_of_images="segmentation", **kept)
     made = trainer(tmp_path / "run", recipe(True), segmentation_tokenizer=maps)
     table = made.material.table()
     assert table.given is not None
@@ -179,7 +179,7 @@ def test_maps_have_the_colours_their_tokenizer_was_trained_on_everywhere(
     again = trainer(tmp_path / "again", recipe(True), segmentation_tokenizer=inner).material.table()
     assert again.given is not None
     assert torch.equal(again.given, table.given)
-    other = tokenizer(tmp_path / "other", 2, 12, kind_of_pictures="segmentation", colours={9: (0, 0, 0), **(own or {})})
+    other = tokenizer(tmp_path / "other", 2, 12, kind_of_images="segmentation", colours={9: (0, 0, 0), **(own or {})})
     if own is None:  # the same weights, but no map can be coloured; the kept tokens are not taken either
         with pytest.raises(DataError, match="names no colour for class 0"):
             trainer(tmp_path / "run", recipe(True), segmentation_tokenizer=other).material.table()
@@ -190,16 +190,16 @@ def test_maps_have_the_colours_their_tokenizer_was_trained_on_everywhere(
 
 
 def test_colours_that_are_damaged_are_refused(trainer: Callable[..., TaskTrainer], tmp_path: Path) -> None:
-    maps = tokenizer(tmp_path / "maps", 2, 12, kind_of_pictures="segmentation", colours={1: "red"})
+    maps = tokenizer(tmp_path / "maps", 2, 12, kind_of_images="segmentation", colours={1: "red"})
     with pytest.raises(UsageError, match=r"The tokenizer .*maps: .*colours\.1"):
         trainer(tmp_path / "run", recipe(True), segmentation_tokenizer=maps)
 
 
-def test_pictures_without_maps(tokenizers: tuple[Path, Path], shared_pictures: Path, tmp_path: Path) -> None:
+def test_images_without_maps(tokenizers: tuple[Path, Path], shared_images: Path, tmp_path: Path) -> None:
     made = TaskTrainer(
-        recipe(True), tokenizers[0], FolderDataset(shared_pictures), tmp_path, segmentation_tokenizer=tokenizers[1]
+        recipe(True), tokenizers[0], FolderDataset(shared_images), tmp_path, segmentation_tokenizer=tokenizers[1]
     )
-    with pytest.raises(DataError, match=r"16 of 16 pictures .* it has no segmentation"):
+    with pytest.raises(DataError, match=r"16 of 16 images .* it has no segmentation"):
         made.run()
 
 
@@ -216,9 +216,9 @@ def test_rows_of_the_two_tables_are_joined_by_name() -> None:
     assert [fault.where for fault in found.faults] == ["abcd", "x", "dab"]
 
 
-def test_no_picture_in_both_tables() -> None:
+def test_no_image_in_both_tables() -> None:
     tables = [TokenTable(torch.zeros(1, 1, 4, dtype=torch.int32), (key,), ()) for key in ("a", "b")]
-    with pytest.raises(DataError, match="No picture can be read together with its segmentation"):
+    with pytest.raises(DataError, match="No image can be read together with its segmentation"):
         joined(*tables)
 
 
@@ -228,21 +228,21 @@ def test_tokenizers_that_do_not_match(
     settings = recipe(True)
     with pytest.raises(UsageError, match="needs a tokenizer of segmentation maps; train one with"):
         trainer(tmp_path, settings, segmentation_tokenizer=None)
-    with pytest.raises(UsageError, match="was trained on pictures, not on segmentation maps"):
+    with pytest.raises(UsageError, match="was trained on images, not on segmentation maps"):
         trainer(tmp_path, settings, segmentation_tokenizer=tokenizers[0])
-    with pytest.raises(UsageError, match="Pictures of 33 x 33 cannot be encoded"):
+    with pytest.raises(UsageError, match="Images of 33 x 33 cannot be encoded"):
         trainer(tmp_path, recipe(size=33)).run()
     trainer(tmp_path / "run", settings).run()
-    other = tokenizer(tmp_path / "other", 3, 12, kind_of_pictures="segmentation")
+    other = tokenizer(tmp_path / "other", 3, 12, kind_of_images="segmentation")
     with pytest.raises(UsageError, match="The tokenizer of segmentation maps changed since"):
         trainer(tmp_path / "run", settings, segmentation_tokenizer=other).run(resume=True)
     with pytest.raises(UsageError, match="The tokenizer changed since"):
         trainer(tmp_path / "run", settings, tokenizer=tokenizer(tmp_path / "third", 4, 20)).run(resume=True)
 
 
-def test_pictures_of_too_many_tokens(trainer: Callable[..., TaskTrainer], tmp_path: Path) -> None:
+def test_images_of_too_many_tokens(trainer: Callable[..., TaskTrainer], tmp_path: Path) -> None:
     fine = tokenizer(tmp_path / "fine", 1, 20, multipliers=(1, 2))
-    with pytest.raises(UsageError, match=r"Pictures of 2048 px: .* a picture of 1,048,576 tokens is too long"):
+    with pytest.raises(UsageError, match=r"Images of 2048 px: .* an image of 1,048,576 tokens is too long"):
         trainer(tmp_path, recipe(size=2048), tokenizer=fine)
 
 

@@ -19,7 +19,7 @@ Make = Callable[..., Recipe]
 
 
 def distance(images: Tensor, reference: Tensor) -> Tensor:
-    """A stand-in for the perceptual network: differences of blurred pictures, not linear in either."""
+    """A stand-in for the perceptual network: differences of blurred images, not linear in either."""
     blurred, sharp = (nn.functional.avg_pool2d(x, 4).tanh() for x in (images, reference))
     return (blurred - sharp).square().mean()
 
