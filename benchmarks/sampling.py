@@ -19,7 +19,7 @@ from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 from tavq.core.errors import UsageError
 from tavq.interfaces import total
 from tavq.nets.causal import Affine
-from tavq.tasks.base import Codes, Layout, Prompt, Sampling
+from tavq.tasks.base import GenerationBatch, Prompt, Sampling, TokenLayout
 from tavq.tasks.prior import Prior, PriorConfig
 
 EVERY = 16
@@ -52,7 +52,7 @@ class IncumbentBlock(nn.Module):
 class Incumbent(nn.Module):
     """taming-transformers' GPT, drawn from by reading all tokens again for each."""
 
-    def __init__(self, config: PriorConfig, layout: Layout) -> None:
+    def __init__(self, config: PriorConfig, layout: TokenLayout) -> None:
         super().__init__()
         self.embed = nn.Embedding(layout.vocabulary, config.width)
         self.places = nn.Parameter(torch.zeros(layout.length, config.width))
@@ -78,7 +78,7 @@ def draw_gpt2(model: GPT2LMHeadModel, count: int, n: int) -> None:
         token = torch.multinomial(logits.softmax(1), 1)
 
 
-def gpt2(config: PriorConfig, layout: Layout) -> GPT2LMHeadModel:
+def gpt2(config: PriorConfig, layout: TokenLayout) -> GPT2LMHeadModel:
     sizes = {"n_embd": config.width, "n_layer": config.layers, "n_head": config.heads, "n_positions": layout.length}
     rest = {"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0, "bos_token_id": None, "eos_token_id": None}
     return GPT2LMHeadModel(GPT2Config(vocab_size=layout.vocabulary + 1, **sizes, **rest))
@@ -101,7 +101,7 @@ def reads(weights: list[Tensor], n: int) -> None:
             weight.sum()
 
 
-def drawing(config: PriorConfig, layout: Layout, batch: int, rounds: int) -> dict[str, Any]:
+def drawing(config: PriorConfig, layout: TokenLayout, batch: int, rounds: int) -> dict[str, Any]:
     model, n = Prior(config, layout).eval(), layout.length
     weights = matrices(model)
     draw = lambda count: model.draw(Prompt(count), Sampling(), torch.Generator().manual_seed(0))  # noqa: E731
@@ -132,10 +132,10 @@ def step(loss: Callable[[], Tensor], optimizer: torch.optim.Optimizer) -> None:
     optimizer.step()
 
 
-def training(config: PriorConfig, layout: Layout, batch: int, rounds: int) -> dict[str, Any]:
+def training(config: PriorConfig, layout: TokenLayout, batch: int, rounds: int) -> dict[str, Any]:
     model, oracle = Prior(config, layout).train(), gpt2(config, layout).train()
     tokens = torch.randint(layout.vocabulary, (batch, layout.length))
-    codes = Codes(tokens, ("",) * batch)
+    codes = GenerationBatch(tokens, ("",) * batch)
     losses = {
         "GPT-2 of transformers": (oracle, lambda: oracle(tokens, labels=tokens).loss),
         "this": (model, lambda: total(model.loss(codes))),
@@ -149,7 +149,7 @@ def measure(rounds: int, layers: int, width: int, heads: int, side: int, entries
         raise UsageError(f"batch {batch} must be at least 1, and side {side} give a multiple of {EVERY} tokens")
     torch.manual_seed(0)
     config = PriorConfig(layers=layers, width=width, heads=heads)
-    layout = Layout(height=side, width=side, sizes=(entries,))
+    layout = TokenLayout(height=side, width=side, sizes=(entries,))
     return {
         f"drawing {layout.length} tokens, {layers} layers x {width}": drawing(
             config, layout, batch, max(1, rounds // 3)

@@ -67,3 +67,9 @@ def fitting(tokenizer: nn.Module, tensors: dict[str, Tensor], path: Path) -> dic
 
 def _kind(tensor: Tensor) -> str:
     return "float" if tensor.dtype in FLOATS else str(tensor.dtype).removeprefix("torch.")
+
+
+def kind_of_images(stored: dict[str, Any]) -> str | None:
+    """What a tokenizer was trained on, "images" or "segmentation", by its config.json; None where that does not say."""
+    kind = stored.get("kind_of_images", stored.get("kind_of_pictures"))  # the second until version 0.1
+    return "images" if kind == "pictures" else kind

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tavq.codebooks.fixed import FixedCodebook
 from tavq.core import files
-from tavq.core.config import Config, build, selected
+from tavq.core.config import Config, build_stored, selected
 from tavq.core.errors import FileError, UsageError
 from tavq.interfaces import (
     DEEP,
@@ -277,7 +277,7 @@ class Tokenizer(nn.Module):
         if not weights.is_file():
             raise FileError(f"There is no file {weights}.")
         files.check_sha256(weights, str(stored.get("sha256")))
-        config = build(TokenizerConfig, stored["model"], str(folder / "config.json"))
+        config = build_stored(TokenizerConfig, stored["model"], str(folder / "config.json"))
         with torch.device("meta"):  # refuses what does not fit before memory is taken
             tokenizer = cls(config)
         tensors = files.read_tensors(weights)

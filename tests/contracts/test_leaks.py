@@ -16,7 +16,7 @@ from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, WHOLE_IDS
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import tasks
 from tavq.tasks.model_folder import load_task
-from tavq.tasks.understanding import ReadingTask
+from tavq.tasks.understanding import UnderstandingTask
 from tavq.tokenizer import Tokenizer
 from tavq.training.task.trainer import TaskTrainer
 
@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {
 }
 """Settings that a task is given where it has them."""
 
-NAMES = [name for name in tasks if issubclass(tasks[name], ReadingTask)]
+NAMES = [name for name in tasks if issubclass(tasks[name], UnderstandingTask)]
 COLOURS = ["red", "green", "blue", "brown"]
 SPLITS = ["train", "test", "train", "val"] * 3
 FACTS = {"README.md"}

@@ -10,9 +10,9 @@ import torch
 from tavq.core.config import build
 from tavq.data.records import NamedBox, Question, Record
 from tavq.interfaces import total
-from tavq.tasks.base import Layout, tasks
+from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.model_folder import TaskConfig, load_task, save_task
-from tavq.tasks.understanding import ReadingTask, Seen
+from tavq.tasks.understanding import UnderstandingBatch, UnderstandingTask
 from tavq.tokenizer import Tokenizer
 
 SMALL: dict[str, Any] = {
@@ -25,9 +25,9 @@ SMALL: dict[str, Any] = {
 }
 """Settings that a task is given where it has them."""
 
-NAMES = [name for name in tasks if issubclass(tasks[name], ReadingTask)]
+NAMES = [name for name in tasks if issubclass(tasks[name], UnderstandingTask)]
 SOURCES = ["codes", "features", "none"]
-LAYOUT = Layout(height=4, width=4, sizes=(7,))
+LAYOUT = TokenLayout(height=4, width=4, sizes=(7,))
 WIDTH = 6
 SHAPE = (32, 40)
 RECORDS = [
@@ -68,7 +68,7 @@ def config(name: str, source: str, examples: list[tuple[int, Any]]) -> TaskConfi
 def task(config: TaskConfig, examples: list[tuple[int, Any]]) -> Any:
     torch.manual_seed(0)
     made = config.make()
-    assert isinstance(made, ReadingTask)
+    assert isinstance(made, UnderstandingTask)
     made.take([example for _, example in examples])
     made.adapter.fit(rows(range(4)))
     return made.eval()
@@ -79,9 +79,9 @@ def rows(places: Any) -> torch.Tensor:
     return drawn[list(places)]
 
 
-def seen(task: Any, examples: list[tuple[int, Any]]) -> Seen:
+def seen(task: Any, examples: list[tuple[int, Any]]) -> UnderstandingBatch:
     places = [place for place, _ in examples]
-    return Seen(rows(places), tuple(map(str, places)), task.collate([example for _, example in examples]))
+    return UnderstandingBatch(rows(places), tuple(map(str, places)), task.collate([example for _, example in examples]))
 
 
 def test_records_give_examples(examples: list[tuple[int, Any]], source: str) -> None:
@@ -131,7 +131,7 @@ def test_what_it_sees_matters_unless_it_sees_nothing(task: Any, examples: list[t
 
     def value(change: float) -> float:
         torch.manual_seed(3)
-        moved = Seen(batch.rows + change * torch.randn_like(batch.rows), batch.keys, batch.asked)
+        moved = UnderstandingBatch(batch.rows + change * torch.randn_like(batch.rows), batch.keys, batch.asked)
         torch.manual_seed(3)
         return float(total(task.loss(moved)).detach())
 

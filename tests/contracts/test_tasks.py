@@ -14,7 +14,7 @@ from torch import Tensor
 from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.interfaces import TextFeatures, total
-from tavq.tasks.base import Codes, DrawingTask, Layout, Prompt, Sampling, Task, tasks
+from tavq.tasks.base import GenerationBatch, GenerationTask, Prompt, Sampling, Task, TokenLayout, tasks
 from tavq.tasks.model_folder import TaskConfig, load_task, save_task
 from tavq.tokenizer import Tokenizer
 
@@ -27,14 +27,14 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {"prior": [{"segmentation": True}]}
 CASES = [
     (name, changes)
     for name in tasks
-    if issubclass(tasks[name], DrawingTask)
+    if issubclass(tasks[name], GenerationTask)
     for changes in [{}, *VARIANTS.get(name, [])]
 ]
 LAYOUTS = {
-    "one part": Layout(height=3, width=4, sizes=(7,)),
-    "three parts": Layout(height=2, width=3, sizes=(3, 5, 2)),
+    "one part": TokenLayout(height=3, width=4, sizes=(7,)),
+    "three parts": TokenLayout(height=2, width=3, sizes=(3, 5, 2)),
 }
-GIVEN = Layout(height=2, width=2, sizes=(6,))
+GIVEN = TokenLayout(height=2, width=2, sizes=(6,))
 B = 4
 
 SAMPLINGS = [Sampling(), Sampling(temperature=0), Sampling(temperature=0.7, top_k=2), Sampling(top_p=0.5)]
@@ -46,7 +46,7 @@ pytestmark = [
 
 
 @pytest.fixture
-def config(name: str, changes: dict[str, Any], layout: Layout, text: Callable[..., TextFeatures]) -> TaskConfig:
+def config(name: str, changes: dict[str, Any], layout: TokenLayout, text: Callable[..., TextFeatures]) -> TaskConfig:
     known = tasks[name].Config.model_fields
     settings = {"name": name, **{key: value for key, value in SMALL.items() if key in known}, **changes}
     needs = tasks[name].needs(tasks[name].Config.model_validate(settings))
@@ -67,7 +67,7 @@ def task(config: TaskConfig) -> Task:
     return made
 
 
-def drawn_tokens(layout: Layout, seed: int, count: int = B) -> Tensor:
+def drawn_tokens(layout: TokenLayout, seed: int, count: int = B) -> Tensor:
     """Random tokens, each allowed where it stands."""
     shares = layout.allowed().float()
     return torch.multinomial(shares, count, True, generator=torch.Generator().manual_seed(seed)).T
@@ -82,15 +82,15 @@ def conditions(task: Task, config: TaskConfig, text: Callable[..., TextFeatures]
 
 
 @pytest.fixture
-def codes(layout: Layout, conditions: dict[str, Any]) -> Codes:
-    return Codes(drawn_tokens(layout, 1), tuple("abcd"), **conditions)
+def codes(layout: TokenLayout, conditions: dict[str, Any]) -> GenerationBatch:
+    return GenerationBatch(drawn_tokens(layout, 1), tuple("abcd"), **conditions)
 
 
 def draw(task: Task, prompt: Prompt, sampling: Sampling | None = None, seed: int = 5) -> Tensor:
     return task.draw(prompt, sampling or Sampling(), torch.Generator().manual_seed(seed))
 
 
-def masks(task: Task, layout: Layout) -> list[Tensor]:
+def masks(task: Task, layout: TokenLayout) -> list[Tensor]:
     """Which tokens are kept, for a task that completes so."""
     n, places = layout.length, torch.arange(layout.length)
     ends = torch.tensor([0, 1, n // 2, n - 1])
@@ -100,7 +100,7 @@ def masks(task: Task, layout: Layout) -> list[Tensor]:
     return found
 
 
-def test_the_loss_is_finite_and_reaches_every_parameter(task: Task, codes: Codes) -> None:
+def test_the_loss_is_finite_and_reaches_every_parameter(task: Task, codes: GenerationBatch) -> None:
     task.train()
     gradients = dict.fromkeys(dict(task.named_parameters()), 0.0)
     for seed in range(4):  # a part may rest in one draw
@@ -115,7 +115,7 @@ def test_the_loss_is_finite_and_reaches_every_parameter(task: Task, codes: Codes
     assert [key for key, value in gradients.items() if not 0 < value < float("inf")] == []
 
 
-def test_the_loss_follows_from_the_global_generator(task: Task, codes: Codes) -> None:
+def test_the_loss_follows_from_the_global_generator(task: Task, codes: GenerationBatch) -> None:
     def value() -> Tensor:
         torch.manual_seed(3)
         return total(task.loss(codes)).detach()
@@ -123,7 +123,7 @@ def test_the_loss_follows_from_the_global_generator(task: Task, codes: Codes) ->
     assert torch.equal(value(), value())
 
 
-def test_training_lowers_the_loss(task: Task, codes: Codes) -> None:
+def test_training_lowers_the_loss(task: Task, codes: GenerationBatch) -> None:
     def mean() -> float:
         torch.manual_seed(9)
         with torch.no_grad():
@@ -141,7 +141,7 @@ def test_training_lowers_the_loss(task: Task, codes: Codes) -> None:
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=["plain", "greedy", "top-k", "top-p"])
 def test_what_is_drawn_may_stand_where_it_stands(
-    task: Task, layout: Layout, conditions: dict[str, Any], sampling: Sampling
+    task: Task, layout: TokenLayout, conditions: dict[str, Any], sampling: Sampling
 ) -> None:
     tokens = draw(task, Prompt(B, **conditions), sampling)
     assert tokens.shape == (B, layout.length)
@@ -160,7 +160,7 @@ def test_the_same_generator_draws_the_same(task: Task, conditions: dict[str, Any
     assert any(not torch.equal(once, draw(task, prompt, seed=seed)) for seed in (6, 7, 8))
 
 
-def test_what_is_kept_stays(task: Task, layout: Layout, conditions: dict[str, Any]) -> None:
+def test_what_is_kept_stays(task: Task, layout: TokenLayout, conditions: dict[str, Any]) -> None:
     if not task.completes:
         pytest.skip("declared: it completes nothing")
     known = drawn_tokens(layout, 4)
@@ -172,7 +172,7 @@ def test_what_is_kept_stays(task: Task, layout: Layout, conditions: dict[str, An
 
 
 def test_the_last_pass_is_what_is_drawn_and_what_is_not_yet_is_marked(
-    task: Task, layout: Layout, conditions: dict[str, Any]
+    task: Task, layout: TokenLayout, conditions: dict[str, Any]
 ) -> None:
     """Of whole images, and of the rest of images where it completes."""
     prompts = [Prompt(B, **conditions)]
@@ -193,7 +193,9 @@ def test_the_last_pass_is_what_is_drawn_and_what_is_not_yet_is_marked(
             assert all(torch.equal(state[prompt.kept], states[-1][prompt.kept]) for state in states)
 
 
-def test_larger_images_or_one_line(task: Task, config: TaskConfig, layout: Layout, conditions: dict[str, Any]) -> None:
+def test_larger_images_or_one_line(
+    task: Task, config: TaskConfig, layout: TokenLayout, conditions: dict[str, Any]
+) -> None:
     """Its own size asked for is what it draws anyway; twice as high and wide holds tokens everywhere."""
     own, twice = (layout.height, layout.width), (2 * layout.height, 2 * layout.width)
     assert torch.equal(draw(task, Prompt(B, **conditions, size=own)), draw(task, Prompt(B, **conditions)))

@@ -59,11 +59,11 @@ def test_images_of_a_text(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     from tavq.data.folder import FolderDataset
     from tavq.data.loader import DataConfig, EvaluationLoader
     from tavq.model_folder import read_model_config
-    from tavq.tasks.prompts import Prompter
+    from tavq.tasks.prompts import PromptEncoder
 
     tokenizer = Tokenizer.from_pretrained(place / "aligned")
     assert tokenizer.aligner is not None
-    features = Prompter(read_model_config(place / "aligned/model"))(["A red square."]).features
+    features = PromptEncoder(read_model_config(place / "aligned/model"))(["A red square."]).features
     query = tokenizer.aligner.embed_text(features)[0]
     cosines = {}
     for batch in EvaluationLoader(FolderDataset(place / "data"), DataConfig(size=32), 5):

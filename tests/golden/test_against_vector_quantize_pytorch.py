@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from vector_quantize_pytorch import VectorQuantize
 
-from tavq.codebooks.ema import RunningMeanCodebook
+from tavq.codebooks.ema import EMACodebook
 from tavq.codebooks.learned import LearnedCodebook
 from tavq.interfaces import total
 from tavq.quantizers.nearest import NearestQuantizer
@@ -28,8 +28,8 @@ def test_running_means_are_theirs(decay: float) -> None:
     theirs = VectorQuantize(
         WIDTH, ENTRIES, decay=decay, commitment_weight=0.25, accept_image_fmap=True, rotation_trick=False
     ).train()
-    config = RunningMeanCodebook.Config(entries=ENTRIES, width=WIDTH, decay=decay)
-    ours, quantizer = RunningMeanCodebook(config).train(), NearestQuantizer(NearestQuantizer.Config(), config)
+    config = EMACodebook.Config(entries=ENTRIES, width=WIDTH, decay=decay)
+    ours, quantizer = EMACodebook(config).train(), NearestQuantizer(NearestQuantizer.Config(), config)
     for buffer in (theirs._codebook.embed[0], theirs._codebook.embed_avg[0], ours.table, ours.sums):
         buffer.copy_(table())
     for step in range(STEPS):
@@ -51,7 +51,7 @@ def test_running_means_are_theirs(decay: float) -> None:
 def test_restarted_state_is_theirs() -> None:
     """Features are alike, so that it does not matter which of them a restart draws."""
     theirs = VectorQuantize(WIDTH, ENTRIES, decay=0.9, threshold_ema_dead_code=1, rotation_trick=False).train()
-    ours = RunningMeanCodebook(RunningMeanCodebook.Config(entries=ENTRIES, width=WIDTH, decay=0.9, restart=1.0))
+    ours = EMACodebook(EMACodebook.Config(entries=ENTRIES, width=WIDTH, decay=0.9, restart=1.0))
     for buffer in (theirs._codebook.embed[0], theirs._codebook.embed_avg[0], ours.table, ours.sums):
         buffer.copy_(table())
     rows = torch.arange(float(WIDTH)).expand(50, WIDTH)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tavq.codebooks.anchored import AnchoredCodebook
 from tavq.codebooks.anchors import contrast
-from tavq.codebooks.ema import RunningMeanCodebook
+from tavq.codebooks.ema import EMACodebook
 from tavq.codebooks.learned import LearnedCodebook
 from tavq.codebooks.linear import LinearCodebook
 from tavq.interfaces import Distance, total
@@ -139,7 +139,7 @@ def test_the_contrast_is_that_of_the_published_code(distance: Distance) -> None:
 
 
 def test_running_means_by_hand() -> None:
-    codebook = RunningMeanCodebook(RunningMeanCodebook.Config(entries=2, width=1, decay=0.5))
+    codebook = EMACodebook(EMACodebook.Config(entries=2, width=1, decay=0.5))
     start = codebook().clone()
     codebook.learn(torch.tensor([[1.0], [2.0], [6.0]]), torch.tensor([0, 0, 0]))
     # counts 0.5 + 0.5 * (3, 0); sums 0.5 e + 0.5 * (9, 0)
@@ -152,7 +152,7 @@ def test_running_means_by_hand() -> None:
 
 
 def test_running_means_restart_by_hand() -> None:
-    codebook = RunningMeanCodebook(RunningMeanCodebook.Config(entries=3, width=1, decay=0.5, restart=0.75))
+    codebook = EMACodebook(EMACodebook.Config(entries=3, width=1, decay=0.5, restart=0.75))
     codebook.learn(torch.tensor([[7.0], [7.0]]), torch.tensor([0, 0]))
     # counts 1.5, 0.5, 0.5: two are below 0.75; they get a feature each, and state as if they had 0.75 of them
     assert codebook.counts.tolist() == [1.5, 0.75, 0.75]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tavq.interfaces import total
 from tavq.ops.transitions import between, log_even, noised, posterior, schedule
-from tavq.tasks.base import Codes, Layout
+from tavq.tasks.base import GenerationBatch, TokenLayout
 from tavq.tasks.diffusion import Diffusion
 
 # --- diffusers ------------------------------------------------------------------------------------------------------
@@ -86,13 +86,13 @@ class Believed(nn.Module):
         return self.logits.expand(*noisy.shape, -1)
 
 
-def unconditional(layout: Layout, steps: int, **changes: object) -> Diffusion:
+def unconditional(layout: TokenLayout, steps: int, **changes: object) -> Diffusion:
     return Diffusion(Diffusion.Config(layers=1, heads=1, width=2, steps=steps, text=False, **changes), layout)
 
 
 def test_the_terms_of_a_masked_token_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two tokens, x_0 = 0 believed at 3/4, seen as the mask at step 2 of 4."""
-    task = unconditional(Layout(height=1, width=1, sizes=(2,)), 4, kept=(0.9, 0.1), masked=(0.04, 0.8))
+    task = unconditional(TokenLayout(height=1, width=1, sizes=(2,)), 4, kept=(0.9, 0.1), masked=(0.04, 0.8))
     task.network = Believed(torch.tensor([0.75, 0.25]).log())
     monkeypatch.setattr("tavq.tasks.diffusion.noised", lambda tokens, shares, allowed: torch.full_like(tokens, 2))
     (kept1, replaced1, masked1), (kept2, _, masked2) = task.shares[1:3].tolist()
@@ -110,11 +110,11 @@ def test_the_terms_of_a_masked_token_by_hand(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_loss_is_a_mean_over_tokens_weighted_by_the_chance_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = unconditional(Layout(height=1, width=3, sizes=(2,)), 4, auxiliary=0.5).eval()
+    task = unconditional(TokenLayout(height=1, width=3, sizes=(2,)), 4, auxiliary=0.5).eval()
     drawn = torch.tensor([1, 4]), torch.tensor([0.5, 0.125])
     monkeypatch.setattr(task, "_drawn_steps", lambda count: drawn)
     monkeypatch.setattr(task, "terms", lambda *_: (torch.tensor([3.0, 6.0]), torch.tensor([9.0, 12.0])))
-    losses = task.loss(Codes(torch.zeros(2, 3, dtype=torch.int64), ("a", "b")))
+    losses = task.loss(GenerationBatch(torch.zeros(2, 3, dtype=torch.int64), ("a", "b")))
     assert losses["diffusion/variational"].value.item() == pytest.approx((3 / 0.5 + 6 / 0.125) / 2 / 3)
     # the auxiliary loss counts twice at the first step and 1 + 1/T at the last
     assert losses["diffusion/auxiliary"].value.item() == pytest.approx((2 * 9 / 0.5 + 1.25 * 12 / 0.125) / 2 / 3)
@@ -143,7 +143,7 @@ def test_the_bound_of_a_perfect_model_is_the_entropy(changes: dict[str, object])
     """E[L_T + Σ L_{t-1}] = H(x_0) + KL(q(x_T) ‖ p(x_T)): the expectation over x_0 and every x_t, not drawn."""
     start = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64)
     v, steps = len(start), 6
-    task = unconditional(Layout(height=1, width=1, sizes=(v,)), steps, **changes)
+    task = unconditional(TokenLayout(height=1, width=1, sizes=(v,)), steps, **changes)
     task.network = Bayes(task.shares, start)
     even, bound = log_even(torch.ones(1, v, dtype=torch.bool), torch.float64), 0.0
     states = torch.cartesian_prod(torch.arange(v), torch.arange(v + 1))
@@ -171,14 +171,14 @@ def _terms_at(task: Diffusion, states: Tensor, step: int, even: Tensor) -> Tenso
 
 def test_the_drawn_bound_is_that_of_the_expectation() -> None:
     """`bound` of a model that knows a uniform distribution: log v a token, whatever is drawn."""
-    task = unconditional(Layout(height=2, width=2, sizes=(3, 5)), 7)
+    task = unconditional(TokenLayout(height=2, width=2, sizes=(3, 5)), 7)
     allowed = task.layout.allowed()
     task.network = Places(task.shares, allowed)
     torch.manual_seed(0)
     tokens = noised(
         torch.zeros(400, 8, dtype=torch.int64), torch.tensor([[0.0, 1.0, 0.0]]).double().expand(400, 3), allowed
     )
-    found = task.bound(Codes(tokens, ("",) * 400))
+    found = task.bound(GenerationBatch(tokens, ("",) * 400))
     expected = 4 * (math.log(3) + math.log(5))
     assert found.mean().item() == pytest.approx(expected, rel=0.02)
     assert found.std().item() > 0

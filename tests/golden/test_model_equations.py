@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tavq.align.ta import LevelAligner, Perceptron, TransportAligner
+from tavq.align.ta import MLP, LevelAligner, TransportAligner
 from tavq.codebooks.learned import LearnedCodebook
 from tavq.core.errors import UsageError
 from tavq.interfaces import Loss, Quantized, TextFeatures, TextUnits, total
@@ -68,7 +68,7 @@ def test_the_weight_of_the_commitment() -> None:
 # --- TA-VQ, eqs. 4-6 --------------------------------------------------------------------------------------------
 
 
-def set_identity(network: Perceptron, bias: float) -> None:
+def set_identity(network: MLP, bias: float) -> None:
     """x becomes relu(x) + bias."""
     with torch.no_grad():
         for layer in (network[0], network[2]):
@@ -105,7 +105,7 @@ def test_many_draws_have_the_moments_of_the_gaussian() -> None:
     assert drawn.var(0).tolist() == pytest.approx([0.6931, 0.6931], rel=0.02)
 
 
-def perceptron(network: Perceptron, x: Array) -> Array:
+def perceptron(network: MLP, x: Array) -> Array:
     w1, b1, w2, b2 = (parameter.detach().double().numpy() for parameter in network.parameters())
     return np.maximum(x @ w1.T + b1, 0) @ w2.T + b2
 

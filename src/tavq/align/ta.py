@@ -44,7 +44,7 @@ def codes_of(quantized: Quantized, gradient: Gradient) -> Float[Tensor, "b d h w
     }[gradient]
 
 
-class Perceptron(nn.Sequential):
+class MLP(nn.Sequential):
     """The paper's FNN: a two-layer perceptron with ReLU."""
 
     def __init__(self, width: int, hidden: int, out: int) -> None:
@@ -60,9 +60,9 @@ class LevelAligner(nn.Module):
 
     def __init__(self, width: int, text_width: int) -> None:
         super().__init__()
-        self.mean = Perceptron(width, width, width)
-        self.variance = Perceptron(width, width, width)
-        self.to_text = Perceptron(width, text_width, text_width)
+        self.mean = MLP(width, width, width)
+        self.variance = MLP(width, width, width)
+        self.to_text = MLP(width, text_width, text_width)
 
     def gaussian(self, rows: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """Mean and diagonal variance of an image's codes (eq. 4).

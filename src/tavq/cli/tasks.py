@@ -155,13 +155,13 @@ def evaluate(
     from tavq.evaluation.text_questions import open_reader
     from tavq.evaluation.text_retrieval import open_aligned
     from tavq.model_folder import find_model, read_model_config
-    from tavq.tasks.base import DrawingTask, Sampling
+    from tavq.tasks.base import GenerationTask, Sampling
     from tavq.tasks.model_folder import load_task
     from tavq.text.store import TextStore
 
     sampling = _sampling(temperature, top_k, top_p, guidance, steps)
     model = load_task(run).to(default_device())
-    if isinstance(model.task, DrawingTask):
+    if isinstance(model.task, GenerationTask):
         model.task.check(sampling)
     elif sampling != Sampling():
         raise UsageError(f"The task {model.config.task.name!r} draws nothing; leave --temperature and the like out.")
@@ -262,7 +262,7 @@ def generate(
     import torch
 
     from tavq.core.devices import default_device
-    from tavq.tasks.animation import Film, shown
+    from tavq.tasks.animation import FrameRecorder, shown
     from tavq.tasks.generation import ask, draw, grid, positions, repeated
     from tavq.tasks.model_folder import load_task
 
@@ -274,7 +274,7 @@ def generate(
     for line in notes:
         console.say(line)
     generator = torch.Generator(default_device()).manual_seed(seed)
-    film = Film() if animate else None
+    film = FrameRecorder() if animate else None
     with console.bar("Drawing", asked.count) as bar:
         images = draw(model, asked, sampling, generator, bar, film)
     states = film.states() if film is not None else []
@@ -321,7 +321,7 @@ def complete(
     from tavq.core.devices import default_device
     from tavq.data.images import load_image
     from tavq.data.transforms import prepare, to_float
-    from tavq.tasks.animation import GREY, Film, shown
+    from tavq.tasks.animation import GREY, FrameRecorder, shown
     from tavq.tasks.completion import complete as fill
     from tavq.tasks.completion import read_mask
     from tavq.tasks.generation import grid
@@ -337,7 +337,7 @@ def complete(
     height, width = whole.shape[:2]
     hidden = read_mask(mask, height, width, size).to(default_device())
     generator = torch.Generator(default_device()).manual_seed(seed)
-    film = Film() if animate else None
+    film = FrameRecorder() if animate else None
     images = fill(model, square.expand(count, -1, -1, -1), hidden.expand(count, -1, -1), sampling, generator, film)
     both = torch.cat([square, square.masked_fill(hidden, GREY)])
     states = film.states() if film is not None else []

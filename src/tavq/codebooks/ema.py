@@ -17,7 +17,7 @@ does not reach 0."""
 
 
 @codebooks.register("ema")
-class RunningMeanCodebook(Codebook):
+class EMACodebook(Codebook):
     """A table without a gradient: N_k ← γ N_k + (1 - γ) n_k, m_k ← γ m_k + (1 - γ) Σ features, e_k = m_k / N_k.
 
     Source: VQ-VAE (van den Oord et al., 2017), appendix A.1.

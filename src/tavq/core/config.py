@@ -2,13 +2,14 @@
 
 import reprlib
 import types
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError, model_validator
 
-from tavq.core.errors import UsageError, first_line, suggestion
+from tavq.core.errors import RenamedWarning, UsageError, first_line, suggestion
 from tavq.core.registry import Registry
 
 M = TypeVar("M", bound=BaseModel)
@@ -24,6 +25,33 @@ class Config(BaseModel):
     """Base of all settings: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+    """Old names of settings and their names now; an old one is accepted with a RenamedWarning."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_old_names(cls, settings: Any) -> Any:
+        if not isinstance(settings, Mapping) or not cls.RENAMED:
+            return settings
+        return with_new_names(settings, cls.RENAMED)
+
+
+def with_new_names(settings: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+    """A copy of `settings` in which every old name of `renamed` (old to new) is replaced by its new one.
+
+    Where both names are given the old one decides: a flag laid over a recipe may still use it.
+    """
+    result = dict(settings)
+    for old, new in renamed.items():
+        if old not in result:
+            continue
+        value = result.pop(old)
+        warnings.warn(f"The setting {old!r} is now called {new!r}; use the new name.", RenamedWarning, stacklevel=2)
+        below = result.get(new)
+        both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        result[new] = {**below, **value} if both else value  # type: ignore[dict-item]
+    return result
 
 
 class NamedConfig(Config):
@@ -170,6 +198,13 @@ def build(model: type[M], settings: Mapping[str, Any], source: str) -> M:
         raise UsageError(f"{source}: " + "\n".join(_explain(model, error))) from error
 
 
+def build_stored(model: type[M], settings: Mapping[str, Any], source: str) -> M:
+    """The same for settings that this package wrote itself: names of an older version pass without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RenamedWarning)
+        return build(model, settings, source)
+
+
 def _explain(model: type[BaseModel], error: ValidationError, above: Sequence[Any] = ()) -> Iterator[str]:
     """One line for each wrong key or value; `above` is where the model stands in the whole."""
     for issue in error.errors(include_url=False):
@@ -208,7 +243,7 @@ def _model_in(annotation: Any) -> Any:
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
-UNDECIDING = frozenset({
+COSMETIC_SETTINGS = frozenset({
     "description", "published", "data.workers", "data.fault_budget", "train.log_every", "train.sample_every",
     "train.checkpoint_every", "train.keep", "train.alarm_usage",
 })  # fmt: skip

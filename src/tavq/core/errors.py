@@ -28,6 +28,10 @@ class TrainingError(TavqError):
     """Training had to stop: a loss was not finite."""
 
 
+class RenamedWarning(FutureWarning):
+    """A setting or flag was given by a name that it had in the version before; the next version refuses it."""
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the nearest known name, or nothing when none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

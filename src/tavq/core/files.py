@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save
 
-from tavq.core.config import M, build
+from tavq.core.config import M, build_stored
 from tavq.core.errors import FileError, UsageError
 
 TEMPORARY = ".tavq-tmp-"  # prefix of names that a crash may leave behind; see `sweep`
@@ -301,7 +301,7 @@ def read_manifest(path: Path, model: type[M], format: int, what: str, anew: str)
             f"Make the {what.rpartition(' ')[2]} anew with: {anew}"
         )
     try:
-        return build(model, told, str(path))
+        return build_stored(model, told, str(path))
     except UsageError as error:
         raise FileError(f"{path} is not the manifest of a {what}: {error}") from error
 

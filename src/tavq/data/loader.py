@@ -11,12 +11,12 @@ import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -34,6 +34,11 @@ from tavq.ops.collective import gathered_text
 ORDER, CHANGE = 0, 1  # what random numbers are drawn for; keeps the two streams apart
 
 
+def _without_pictures(value: Any) -> Any:
+    """`pictures` was the name of `images` in recipes and model folders of the version before."""
+    return "images" if value == "pictures" else value
+
+
 class DataConfig(Augment):
     """How images are read.
 
@@ -43,7 +48,9 @@ class DataConfig(Augment):
     by class number, all classes named; an image without a map cannot be read.
     """
 
-    images: Literal["images", "segmentation"] = "images"
+    RENAMED: ClassVar = {"pictures": "images"}
+
+    images: Annotated[Literal["images", "segmentation"], BeforeValidator(_without_pictures)] = "images"
     colours: Colours | None = None
     size: int = Field(default=256, ge=16, le=2048)
     workers: int = Field(default=0, ge=0, le=64)

@@ -20,7 +20,7 @@ from tavq.evaluation.text_retrieval import Faithfulness
 from tavq.interfaces import Batch, TextSource, to_device
 from tavq.metrics.distances import ImageSet, set_distances
 from tavq.nets.features.extractors import FeatureNetwork
-from tavq.tasks.base import Codes, Prompt, Sampling
+from tavq.tasks.base import GenerationBatch, Prompt, Sampling
 from tavq.tasks.completion import masks_of
 from tavq.tasks.model_folder import TaskModel
 from tavq.tokenizer import Tokenizer
@@ -151,7 +151,7 @@ class _Measured:
         batch = to_device(batch, self.device)
         layout = self.model.config.layout
         tokens = layout.tokens(self.model.tokenizer.encode(batch.images))
-        codes = Codes(tokens, batch.keys, batch.text, self._map_tokens(maps))
+        codes = GenerationBatch(tokens, batch.keys, batch.text, self._map_tokens(maps))
         made = {"images": batch.images, "codes": self._decoded(tokens)}
         for kind, model in self.models.items():
             self._add_losses(kind, model, codes)
@@ -177,7 +177,7 @@ class _Measured:
         if self.answers is not None:
             self.answers.update(batch.keys, judged)
 
-    def _add_losses(self, kind: str, model: TaskModel, codes: Codes) -> None:
+    def _add_losses(self, kind: str, model: TaskModel, codes: GenerationBatch) -> None:
         torch.manual_seed(SEED + self.count)  # objectives draw: which tokens are masked, which step
         for name, loss in model.task.loss(codes).items():
             key = f"loss/{name}" if kind == "drawn" else f"{kind}/loss/{name}"

@@ -11,7 +11,7 @@ from tavq.interfaces import TextSource
 from tavq.nets.features.extractors import FeatureNetwork
 from tavq.tasks.base import Sampling
 from tavq.tasks.model_folder import TaskModel
-from tavq.tasks.understanding import ReadingTask
+from tavq.tasks.understanding import UnderstandingTask
 from tavq.tokenizer import Tokenizer
 
 
@@ -41,6 +41,6 @@ def evaluate_task(
     """
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} must be 1 or more.")
-    if isinstance(model.task, ReadingTask):
+    if isinstance(model.task, UnderstandingTask):
         return evaluate_reading(model, dataset, limit, progress)
     return evaluate_drawing(model, dataset, networks, sampling or Sampling(), text, limit, progress, aligned, reader)

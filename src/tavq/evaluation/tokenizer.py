@@ -16,18 +16,18 @@ from tavq.data.transforms import to_uint8
 from tavq.interfaces import DEEP, Aligner, Batch, Codebook, Quantized, Quantizer, TextFeatures, TextUnits, to_device
 from tavq.metrics import intervals
 from tavq.metrics.alignment import code_text_cosine, probe, retrieval
-from tavq.metrics.codes import CodeUsage, Surprises
+from tavq.metrics.codes import CodeUsage, Surprisal
 from tavq.metrics.collapse import warning as collapse_warning
 from tavq.metrics.distances import ImageSet, set_distances
 from tavq.metrics.images import ImageScores
-from tavq.metrics.keyed import Collected
+from tavq.metrics.keyed import KeyedMetric
 from tavq.metrics.words import MASKED, MaskedWords, WordRelations, keyed_noise
 from tavq.nets.features.extractors import FeatureNetwork, perceptual_distances
 from tavq.ops.collective import gathered_text, gathered_unequal_rows
 
 
 @runtime_checkable
-class Tokenizes(Protocol):
+class SupportsReconstruction(Protocol):
     """What evaluation asks of a tokenizer."""
 
     aligner: Aligner | None
@@ -60,7 +60,7 @@ class Evaluation:
         self.images = 0
         self.size: tuple[int, ...] = ()
 
-    def update(self, tokenizer: Tokenizes, batch: Batch) -> None:
+    def update(self, tokenizer: SupportsReconstruction, batch: Batch) -> None:
         """Counts a batch, which is on the tokenizer's device."""
         self._note_size({self.size, tuple(batch.images.shape[-2:])})
         levels = tokenizer.quantize(batch.images)
@@ -144,7 +144,7 @@ class Evaluation:
         }
 
     def _perplexity(self) -> dict[str, list[float]]:
-        surprises = Surprises(self.codes)
+        surprises = Surprisal(self.codes)
         for keys, indices in self.chosen:
             surprises.update(keys, indices.long())
         surprises.join()
@@ -175,7 +175,7 @@ def _intervals(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, list[float]
     return {name: score["interval"] for name, score in scores.items() if score["interval"] is not None}
 
 
-class _Pixels(Collected):
+class _Pixels(KeyedMetric):
     """The very pixels that were measured, as one hash: it tells a stranger whether theirs are the same."""
 
     def update(self, keys: Sequence[str], images: Float[Tensor, "b 3 y x"]) -> None:
@@ -264,7 +264,7 @@ def _mean_unit(units: TextUnits) -> Float[Tensor, "b t"]:
 
 @torch.no_grad()
 def evaluate(
-    tokenizer: Tokenizes,
+    tokenizer: SupportsReconstruction,
     batches: Iterable[Batch],
     networks: Sequence[FeatureNetwork] = (),
     progress: Callable[[int], None] | None = None,

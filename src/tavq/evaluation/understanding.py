@@ -8,7 +8,7 @@ import torch
 from tavq.data.folder import FolderDataset, training_split
 from tavq.data.loader import DataConfig, EvaluationLoader
 from tavq.tasks.model_folder import TaskModel
-from tavq.tasks.understanding import Looked, ReadingTask, examples_in, examples_of, look
+from tavq.tasks.understanding import ExampleBatch, UnderstandingTask, examples_in, examples_of, look
 
 BATCH = 32
 
@@ -21,7 +21,7 @@ def evaluate_reading(
     Answers without looking are taken from the training split of the same data set. Images are the split's centre
     squares.
     """
-    task: ReadingTask = model.task
+    task: UnderstandingTask = model.task
     train = training_split(dataset, None)
     known = examples_of(type(task), model.config.task, train) if train is not None else []
     with torch.no_grad():
@@ -34,7 +34,7 @@ def evaluate_reading(
 
 def _looked(
     model: TaskModel, dataset: FolderDataset, limit: int | None, progress: Callable[[int], None] | None
-) -> Iterator[Looked]:
+) -> Iterator[ExampleBatch]:
     """The examples of the split in batches of images."""
     done = 0
     records = {record.file_name: record for record in dataset}

@@ -12,7 +12,7 @@ from tavq.importers.archives import FoundImages
 from tavq.importers.importing import ImportSummary
 from tavq.importers.reasons import BEYOND_LIMIT
 from tavq.importers.rescaling import Size
-from tavq.importers.writer import Intake, because_of, taking_in
+from tavq.importers.writer import DatasetWriter, because_of, taking_in
 
 Segmentations = Callable[[Sequence[str]], Iterable[tuple[str, bytes]]]
 """Gives the PNGs of the classes of the named images, of those that have one, in any order."""
@@ -66,7 +66,7 @@ class Published:
                 chosen[name] = place
         return chosen
 
-    def _lay(self, intake: Intake, chosen: Sequence[str]) -> set[str]:
+    def _lay(self, intake: DatasetWriter, chosen: Sequence[str]) -> set[str]:
         """Puts the segmentations where they go, before the images come; the names of the images that have one."""
         if self.segmentations is None:
             return set()

@@ -16,7 +16,7 @@ from tavq.importers.rescaling import Size
 
 
 @dataclass
-class Draft:
+class RecordBuilder:
     """One image and what its annotations say of it, before the image itself was looked at."""
 
     image: str
@@ -46,7 +46,7 @@ class Draft:
         )
 
 
-class Drafts:
+class RecordBuilders:
     """The drafts of a data set, one an image, in the order in which they were first named."""
 
     def __init__(self, images: FoundImages) -> None:
@@ -54,12 +54,12 @@ class Drafts:
         self.left_out: Counter[str] = Counter()
         self.told: Counter[str] = Counter()
         self._missing: set[str] = set()
-        self._drafts: dict[str, Draft] = {}
+        self._drafts: dict[str, RecordBuilder] = {}
 
-    def __getitem__(self, name: str) -> Draft:
+    def __getitem__(self, name: str) -> RecordBuilder:
         return self._drafts[name]
 
-    def add(self, name: str | None, wanted: str, split: str, size: Size | None = None) -> Draft | None:
+    def add(self, name: str | None, wanted: str, split: str, size: Size | None = None) -> RecordBuilder | None:
         """The draft of the image `name`; None when there is no such image or another split holds it.
 
         `wanted` is the name by which the annotations know it: each that has no file is counted once.
@@ -67,7 +67,7 @@ class Drafts:
         if name is None:
             self._missing.add(wanted)
             return None
-        draft = self._drafts.setdefault(name, Draft(name, split, size))
+        draft = self._drafts.setdefault(name, RecordBuilder(name, split, size))
         return draft if draft.split == split else None
 
     def write(

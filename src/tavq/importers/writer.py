@@ -33,7 +33,7 @@ from tavq.importers.reasons import (
 from tavq.importers.rescaling import Size, cut_box, in_proportion, scale_box, scale_classes
 
 
-class Intake:
+class DatasetWriter:
     """Fills a folder one image at a time, in memory that does not grow with their number.
 
     What `tavq data check` would find fault with does not get in, and `left_out` counts it:
@@ -193,10 +193,10 @@ class Intake:
 
 
 @contextlib.contextmanager
-def taking_in(out: Path, limit: int | None = None, left_out: Counter[str] | None = None) -> Iterator[Intake]:
+def taking_in(out: Path, limit: int | None = None, left_out: Counter[str] | None = None) -> Iterator[DatasetWriter]:
     """An intake whose folder becomes `out` when the block ends without an error; `left_out` is counted on."""
     with new_folder(out) as folder, open(folder / METADATA, "wb") as lines:
-        yield Intake(folder, lines, limit, Counter() if left_out is None else left_out)
+        yield DatasetWriter(folder, lines, limit, Counter() if left_out is None else left_out)
 
 
 def because_of(left_out: Mapping[str, int]) -> str:

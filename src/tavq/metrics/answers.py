@@ -5,7 +5,7 @@ from typing import Any
 
 from tavq.core.errors import DataError
 from tavq.metrics import intervals
-from tavq.metrics.keyed import Collected
+from tavq.metrics.keyed import KeyedMetric
 from tavq.metrics.vqa import vqa_accuracy
 from tavq.metrics.wups import THRESHOLDS
 
@@ -13,7 +13,7 @@ WordSimilarity = Callable[[str, str, float], float]
 """`Wups`: from an answer, the truth and a threshold to a score."""
 
 
-class AnswerScores(Collected):
+class AnswerScores(KeyedMetric):
     """Scores of one answer a question, over all questions and over those of each type.
 
     A question with one true answer (COCO-QA) gives `accuracy` (the share that is equal to it, in small letters and

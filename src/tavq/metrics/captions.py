@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tavq.core.errors import DataError
 from tavq.metrics import intervals, ptb
-from tavq.metrics.keyed import Collected
+from tavq.metrics.keyed import KeyedMetric
 
 ORDER = 4
 """Words of the longest n-gram that counts."""
@@ -36,7 +36,7 @@ class Captioned:
     references: tuple[str, ...]
 
 
-class CaptionScores(Collected):
+class CaptionScores(KeyedMetric):
     """BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D of one caption an image.
 
     Equal to coco-caption's (`pycocoevalcap`) on the same tokens, corpus and images alike. METEOR needs a tool from

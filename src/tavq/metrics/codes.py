@@ -10,13 +10,13 @@ from torch import Tensor
 
 from tavq.core.errors import UsageError
 from tavq.metrics import intervals
-from tavq.metrics.keyed import Collected
-from tavq.metrics.sums import Sums
+from tavq.metrics.keyed import KeyedMetric
+from tavq.metrics.sums import SumMetric
 from tavq.ops.collective import summed
 from tavq.ops.grids import stacked
 
 
-class CodeUsage(Sums):
+class CodeUsage(SumMetric):
     """How often each entry of a codebook was chosen in one grid of the hierarchy, over all images seen.
 
     Use one of these for each grid and split: an entry that only another grid uses is dead in this one.
@@ -66,7 +66,7 @@ def perplexity(counts: Shaped[Tensor, " k"], sizes: Sequence[int]) -> float:
     return sum(float(torch.special.entr(part).sum().exp()) for part in parts) / len(parts)
 
 
-class Surprises(Collected):
+class Surprisal(KeyedMetric):
     """How surprising the choices of each image are, by key: what the perplexity is a mean of."""
 
     def __init__(self, codes: CodeUsage) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tavq.core.errors import DataError
 from tavq.metrics.kernel import kernel_distance
-from tavq.metrics.sample import KeyedSample
-from tavq.metrics.sums import Sums
+from tavq.metrics.sample import BottomKSample
+from tavq.metrics.sums import SumMetric
 from tavq.nets.features.extractors import FeatureNetwork
 
 
@@ -24,7 +24,7 @@ class Gaussian:
     covariance: Float64[Tensor, "f f"]
 
 
-class FeatureMoments(Sums):
+class FeatureMoments(SumMetric):
     """Count, sum and second moment of features.
 
     Memory: 1 + f + f^2 float64 for f features, however many images.
@@ -62,7 +62,7 @@ class ImageSet:
     def __init__(self, network: FeatureNetwork) -> None:
         self.network = network
         self.moments = FeatureMoments(network.width)
-        self.sample = KeyedSample(network.width)
+        self.sample = BottomKSample(network.width)
 
     @torch.no_grad()
     def update(self, images: Float[Tensor, "b 3 y x"], keys: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tavq.core.errors import DataError
 from tavq.metrics import intervals
-from tavq.metrics.keyed import Collected
+from tavq.metrics.keyed import KeyedMetric
 
 LARGEST = 1e9
 """Pixels; no image comes near, and areas stay exact."""
@@ -30,7 +30,7 @@ def iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]
     return torch.where(common > 0, common / both, 0.0)
 
 
-class GroundingScores(Collected):
+class GroundingScores(KeyedMetric):
     """`accuracy@0.5` (the share of boxes with an IoU above a half) and `mean_iou` of one box a phrase.
 
     Source: LG-VQ (arXiv 2405.14206), section 4.3: right where the IoU is larger than 0.5.

@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool2d
 
 from tavq.core.errors import UsageError
 from tavq.metrics import intervals
-from tavq.metrics.keyed import Collected
+from tavq.metrics.keyed import KeyedMetric
 
 SMALLEST_ERROR = 1e-10
 """Mean squared error below which PSNR stops growing: identical images have 100 dB, not infinity."""
@@ -131,7 +131,7 @@ def _windows(extent: int) -> Float[Tensor, "u y"]:
 MEASURES: dict[str, Measure] = {"psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim, "l1": l1, "l2": l2}
 
 
-class ImageScores(Collected):
+class ImageScores(KeyedMetric):
     """`psnr`, `ssim`, `ms_ssim`, `l1`, `l2` and what else is asked for of every image, by key.
 
     Images below 176 x 176 have no `ms_ssim`.

@@ -8,7 +8,7 @@ from tavq.core.files import parse_json
 from tavq.ops.collective import gathered_text
 
 
-class Collected:
+class KeyedMetric:
     """A metric whose whole memory is `records`, one of plain values (numbers, texts, lists) for each key.
 
     Results never depend on the order in which items came or on the process that saw them: records are read in the
@@ -22,7 +22,7 @@ class Collected:
         if self.records.setdefault(key, record) != record:
             raise DataError(f"{key!r} came twice with different contents; each key is scored once.")
 
-    def merge(self, other: "Collected") -> None:
+    def merge(self, other: "KeyedMetric") -> None:
         """Counts what `other` has seen as seen here."""
         for key, record in other.records.items():
             self._add(key, record)

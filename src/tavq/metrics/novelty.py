@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tavq.metrics import intervals
-from tavq.metrics.sample import KeyedSample, _mark
+from tavq.metrics.sample import BottomKSample, _mark
 
 
 class NearestDistances:
@@ -21,7 +21,7 @@ class NearestDistances:
         apart: another image of the same key is the very image, and does not count.
     """
 
-    def __init__(self, sample: KeyedSample, apart: bool) -> None:
+    def __init__(self, sample: BottomKSample, apart: bool) -> None:
         self.features, self.marks, self.apart = sample.features.double(), sample.marks, apart
         self.nearest = torch.full((len(self.features),), torch.inf, dtype=torch.float64)
 

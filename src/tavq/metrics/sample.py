@@ -12,7 +12,7 @@ from tavq.ops.collective import gathered_unequal_rows
 KEPT = 10_000
 
 
-class KeyedSample:
+class BottomKSample:
     """The features of the `most` images whose keys have the smallest hashes.
 
     A hash says nothing of the image, so that this is a draw without replacement; it does not depend on order, batches
@@ -30,7 +30,7 @@ class KeyedSample:
         """Counts a batch of images."""
         self._add(torch.tensor([_mark(key) for key in keys], dtype=torch.int64), features.float().cpu())
 
-    def merge(self, other: "KeyedSample") -> None:
+    def merge(self, other: "BottomKSample") -> None:
         """Counts what `other` has seen as seen here."""
         self._add(other.marks, other.features)
 

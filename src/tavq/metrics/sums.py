@@ -5,7 +5,7 @@ from torch import Tensor
 from tavq.ops.collective import summed
 
 
-class Sums:
+class SumMetric:
     """A metric whose whole memory is `state`, one vector of sums over what it has seen.
 
     Two processes that saw one half of the images each hold together what one process would: `state` may be summed
@@ -14,7 +14,7 @@ class Sums:
 
     state: Tensor
 
-    def merge(self, other: "Sums") -> None:
+    def merge(self, other: "SumMetric") -> None:
         """Counts what `other` has seen as seen here."""
         assert self.state.shape == other.state.shape, "metrics of different sizes"
         self.state += other.state

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tavq.metrics import intervals
-from tavq.metrics.keyed import Collected
+from tavq.metrics.keyed import KeyedMetric
 
 MASKED = (1, 3)
 """How many words of a text are masked at once, as in LG-VQ's table 3."""
@@ -28,7 +28,7 @@ def keyed_noise(keys: Sequence[str], words: int) -> Float[Tensor, "b m"]:
     return torch.from_numpy(rows)
 
 
-class MaskedWords(Collected):
+class MaskedWords(KeyedMetric):
     """How often a masked word of a text is filled in with the very token that stood there.
 
     Source: LG-VQ (arXiv 2405.14206), table 3.
@@ -59,7 +59,7 @@ class MaskedWords(Collected):
         return _ratio(f"masked_words_recall@1_of_{self.count}", self)
 
 
-class WordRelations(Collected):
+class WordRelations(KeyedMetric):
     """How far the cosines between the codes of words are from the cosines between the words.
 
     Source: LG-VQ (arXiv 2405.14206), table 4.
@@ -92,7 +92,7 @@ def _sums(values: Tensor, owner: Int[Tensor, " p"], images: int) -> list[list[fl
     return torch.zeros(images, 2, dtype=torch.float64).index_add_(0, owner.cpu(), columns).tolist()
 
 
-def _ratio(name: str, collected: Collected) -> dict[str, dict[str, Any]]:
+def _ratio(name: str, collected: KeyedMetric) -> dict[str, dict[str, Any]]:
     """All sums over all numbers: an image with many words counts for each."""
     statistics = torch.tensor([row for _, row in collected.ordered() if row[1]], dtype=torch.float64).view(-1, 2)
     return intervals.with_intervals([name], statistics, intervals.ratios)

@@ -27,7 +27,7 @@ MANIFEST = "index.json"
 MODEL = "model"
 """Files and a folder of the index."""
 
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
 MOST = 1 << 32
 """Images, and texts."""
 
@@ -35,7 +35,7 @@ MOST = 1 << 32
 class Contents(Config):
     """What an index holds; written in its manifest and, against mixed-up files, in the header of the vectors too."""
 
-    format: Literal[1]
+    format: Literal[2]
     model: str
     """The sha256 of the weights that made the vectors."""
     size: int = Field(ge=16, le=2048)

@@ -17,7 +17,7 @@ from tavq.data.texts import gather
 from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, to_device
 from tavq.model_folder import find_model, read_model_config
 from tavq.tasks.model_folder import GIVEN, KIND, TOKENIZER, TaskModel, load_task
-from tavq.tasks.prompts import Prompter
+from tavq.tasks.prompts import PromptEncoder
 from tavq.tasks.understanding import look, texts_of
 from tavq.text.store import TextStore
 from tavq.tokenizer import Tokenizer
@@ -124,8 +124,8 @@ class AlignerSpace:
         return self._embed(typed.features), typed.notes
 
     @cached_property
-    def _prompter(self) -> Prompter:
-        return Prompter(self.facts, self.encoder, self.device)  # loads the text encoder, which takes seconds
+    def _prompter(self) -> PromptEncoder:
+        return PromptEncoder(self.facts, self.encoder, self.device)  # loads the text encoder, which takes seconds
 
     @torch.no_grad()
     def _embed(self, text: Any) -> Float[Tensor, "b e"]:

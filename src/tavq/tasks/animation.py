@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from tavq.core.errors import UsageError
-from tavq.tasks.base import Layout
+from tavq.tasks.base import TokenLayout
 from tavq.tasks.model_folder import TaskModel
 
 FRAMES = 32
@@ -26,7 +26,7 @@ GREY = 0.0
 """Of what is not drawn yet: the middle of [-1, 1]."""
 
 
-class Film:
+class FrameRecorder:
     """The tokens of some images after passes that lie evenly among all, however many there are.
 
     Images that are drawn in several batches are joined pass by pass.
@@ -63,7 +63,9 @@ class Film:
         return [torch.cat([batch[min(place, len(batch) - 1)] for batch in self._batches]) for place in places]
 
 
-def shown(model: TaskModel, layout: Layout, states: Sequence[Int[Tensor, "b n"]]) -> Iterator[Float[Tensor, "b 3 y x"]]:
+def shown(
+    model: TaskModel, layout: TokenLayout, states: Sequence[Int[Tensor, "b n"]]
+) -> Iterator[Float[Tensor, "b 3 y x"]]:
     """Images in [-1, 1] of each state of some tokens, grey at the positions that lack one yet.
 
     The decoder reads the last state's tokens there: any others would colour what is near, which then would change

@@ -24,7 +24,7 @@ MAX_TOKENS = 1 << 16
 """Of an image; attention over more would not fit into any memory."""
 
 
-class Layout(Config):
+class TokenLayout(Config):
     """How the indices of an image become its tokens: positions in raster order, the parts of a position in turn.
 
     A token is the index counted through all parts of the codebook, so part i holds the numbers from
@@ -37,7 +37,7 @@ class Layout(Config):
     """Entries of each part."""
 
     @model_validator(mode="after")
-    def _some_memory(self) -> "Layout":
+    def _some_memory(self) -> "TokenLayout":
         if self.length > MAX_TOKENS:
             raise ValueError(f"an image of {self.length:,} tokens is too long; at most {MAX_TOKENS:,} are modelled")
         return self
@@ -57,12 +57,12 @@ class Layout(Config):
         """v, the tokens there are."""
         return sum(self.sizes)
 
-    def grown(self, height: int, width: int) -> "Layout":
+    def grown(self, height: int, width: int) -> "TokenLayout":
         """That of another grid of the same tokens; UsageError where it is too large."""
         size = f"An image of {height:,} x {width:,} positions"
         if height * width * self.parts > MAX_TOKENS:
             raise UsageError(f"{size} of {self.parts} is too large; at most {MAX_TOKENS:,} tokens are drawn.")
-        return build(Layout, {"height": height, "width": width, "sizes": self.sizes}, size)
+        return build(TokenLayout, {"height": height, "width": width, "sizes": self.sizes}, size)
 
     def tokens(self, indices: Int[Tensor, "b h w *c"]) -> Int[Tensor, "b n"]:
         """The tokens of some images; UsageError where the grid is another one."""
@@ -91,7 +91,7 @@ class Layout(Config):
 
 
 @dataclass(frozen=True)
-class Codes:
+class GenerationBatch:
     """Images as tokens, with what is known of them; what a task learns from.
 
     `given` are the tokens of another tokenizer for the same images: of their segmentation maps.
@@ -162,7 +162,7 @@ class Task(nn.Module):
     commands: ClassVar[frozenset[str]]
     """What a trained model is used by, on the command line."""
 
-    layout: Layout
+    layout: TokenLayout
 
     @classmethod
     def needs(cls, config: NamedConfig) -> frozenset[str]:
@@ -180,7 +180,7 @@ class Task(nn.Module):
         """Reads what `write_files` has written."""
 
 
-class DrawingTask(Task):
+class GenerationTask(Task):
     """A network over tokens that can be trained and asked to draw.
 
     Made by `(config, layout, given=None, text_width=None)`: `given` is the layout of the segmentation maps where
@@ -202,7 +202,7 @@ class DrawingTask(Task):
             if given[name] and name not in self.reads:
                 raise UsageError(f"The task {self.name!r} reads no {name}; leave --{name} out.")
 
-    def laid(self, prompt: Prompt) -> Layout:
+    def laid(self, prompt: Prompt) -> TokenLayout:
         """The layout of the images asked for; UsageError where the task does not draw such."""
         own = self.layout
         if prompt.size is None or prompt.size == (own.height, own.width):

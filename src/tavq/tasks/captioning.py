@@ -25,17 +25,17 @@ from tavq.metrics import ptb
 from tavq.metrics.captions import CaptionScores, cider_d_of_constants
 from tavq.metrics.meteor import meteor
 from tavq.nets.language import LanguageConfig, LanguageModel, WritingConfig, padded
-from tavq.tasks.base import Layout, tasks
-from tavq.tasks.text_tokenizer import Words
+from tavq.tasks.base import TokenLayout, tasks
+from tavq.tasks.text_tokenizer import TextTokenizer
 from tavq.tasks.understanding import (
     Adapter,
+    ExampleBatch,
     Figures,
-    Looked,
     Of,
-    ReadingConfig,
-    ReadingTask,
-    Seen,
     Shape,
+    UnderstandingBatch,
+    UnderstandingConfig,
+    UnderstandingTask,
     texts_of,
     texts_wanted,
 )
@@ -44,7 +44,7 @@ SAMPLED = 200
 """Training images, and captions of theirs, among which the best constant caption is looked for."""
 
 
-class CaptioningConfig(ReadingConfig):
+class CaptioningConfig(UnderstandingConfig):
     """The language model, what it learns to say, and how it says it."""
 
     name: Literal["captioning"] = "captioning"
@@ -66,7 +66,7 @@ class CaptioningConfig(ReadingConfig):
 
 
 @dataclass(frozen=True)
-class Said:
+class CaptionBatch:
     """Captions as words, the end among them."""
 
     ids: Int[Tensor, "b m"]
@@ -74,7 +74,7 @@ class Said:
 
 
 @tasks.register("captioning")
-class Captioning(ReadingTask):
+class Captioning(UnderstandingTask):
     """Writes captions of an image."""
 
     Config = CaptioningConfig
@@ -83,14 +83,14 @@ class Captioning(ReadingTask):
     """The loss is the mean over the words of a batch, as in ClipCap: the captions' likelihood, in which a word of a
     short caption counts no more than one of a long caption."""
 
-    def __init__(self, config: CaptioningConfig, layout: Layout, width: int) -> None:
+    def __init__(self, config: CaptioningConfig, layout: TokenLayout, width: int) -> None:
         super().__init__()
         self.config, self.layout = config, layout
         self.adapter = Adapter(config.image, layout, width, config.language.width)
         self.language = LanguageModel(config.language)
         if config.freeze_language:
             self.language.requires_grad_(False)
-        self.words: Words | None = None
+        self.words: TextTokenizer | None = None
 
     def train(self, mode: bool = True) -> "Captioning":
         """A language model that stays as it is drops nothing out either."""
@@ -110,29 +110,29 @@ class Captioning(ReadingTask):
         return texts_wanted(config.of)
 
     @classmethod
-    def fitted(cls, config: Any, layout: Layout, examples: Sequence[str]) -> CaptioningConfig:
+    def fitted(cls, config: Any, layout: TokenLayout, examples: Sequence[str]) -> CaptioningConfig:
         places = config.image.rows(layout) + config.longest
-        language = config.language.fitted(Words.of(config.language, examples).size, places)
+        language = config.language.fitted(TextTokenizer.of(config.language, examples).size, places)
         fitted: CaptioningConfig = config.model_copy(update={"language": language})
         return fitted
 
     def take(self, examples: Sequence[str]) -> None:
         self.language.take()
-        self.words = Words.of(self.config.language, examples)
+        self.words = TextTokenizer.of(self.config.language, examples)
 
     def write_files(self, folder: Path) -> None:
         assert self.words is not None
         self.words.write(folder)
 
     def read_files(self, folder: Path) -> None:
-        self.words = Words.read(folder, self.config.language.vocabulary)
+        self.words = TextTokenizer.read(folder, self.config.language.vocabulary)
 
-    def collate(self, examples: Sequence[str]) -> Said:
+    def collate(self, examples: Sequence[str]) -> CaptionBatch:
         assert self.words is not None
         ids = [[*ids, self.words.end][: self.config.longest] for ids in self.words.ids(examples)]
-        return Said(*padded(ids, self.words.pad))
+        return CaptionBatch(*padded(ids, self.words.pad))
 
-    def loss(self, batch: Seen) -> Losses:
+    def loss(self, batch: UnderstandingBatch) -> Losses:
         """The cross-entropy of each word after the image and the words before it, the mean over words.
 
         A caption that was cut has no end to learn.
@@ -176,7 +176,7 @@ class Captioning(ReadingTask):
 
     def measure(
         self,
-        batches: Iterable[Looked],
+        batches: Iterable[ExampleBatch],
         training: Sequence[tuple[str, Any]],
     ) -> Figures:
         """BLEU, ROUGE-L, CIDEr-D and, where its tool is, METEOR, against all captions of an image.

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tavq.core.errors import UsageError, suggestion
 from tavq.data.images import load_image
-from tavq.tasks.animation import Film
-from tavq.tasks.base import Layout, Prompt, Sampling, Task, tasks
+from tavq.tasks.animation import FrameRecorder
+from tavq.tasks.base import Prompt, Sampling, Task, TokenLayout, tasks
 from tavq.tasks.model_folder import TaskModel
 
 NAMES = ("left", "right", "top", "bottom", "centre")
@@ -108,7 +108,7 @@ def _square(mask: Bool[Tensor, "y x"], size: int) -> Bool[Tensor, "{size} {size}
     return F.adaptive_max_pool2d(cut[None], size)[0] > 0
 
 
-def hidden_tokens(masks: Bool[Tensor, "b y x"], layout: Layout) -> Bool[Tensor, "b n"]:
+def hidden_tokens(masks: Bool[Tensor, "b y x"], layout: TokenLayout) -> Bool[Tensor, "b n"]:
     """Which tokens must be drawn anew: those whose cell of the image holds a hidden pixel, all parts of them."""
     y, x = masks.shape[1:]
     if y % layout.height or x % layout.width or not (y and x):
@@ -130,7 +130,7 @@ def complete(
     masks: Bool[Tensor, "b y x"],
     sampling: Sampling,
     generator: torch.Generator,
-    film: Film | None = None,
+    film: FrameRecorder | None = None,
 ) -> Float[Tensor, "b 3 y x"]:
     """Images in [-1, 1] whose hidden pixels are drawn anew and whose other pixels are those given, to the bit.
 

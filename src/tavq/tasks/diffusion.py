@@ -16,7 +16,17 @@ from tavq.interfaces import GRANULARITIES, Loss, Losses, TextFeatures, TextUnits
 from tavq.nets.time_conditioned import TimedTransformer, draw_small
 from tavq.ops import collective
 from tavq.ops.transitions import LOG_ZERO, divergence, log_even, log_point, noised, posterior, schedule
-from tavq.tasks.base import Codes, DrawingTask, Layout, Prompt, Sampling, draw_tokens, filtered, guided, tasks
+from tavq.tasks.base import (
+    GenerationBatch,
+    GenerationTask,
+    Prompt,
+    Sampling,
+    TokenLayout,
+    draw_tokens,
+    filtered,
+    guided,
+    tasks,
+)
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -30,7 +40,9 @@ class DiffusionNet(nn.Module):
     The step counts from 1 to T. One learned vector stands before each text, and alone where there is none.
     """
 
-    def __init__(self, layout: Layout, width: int, layers: int, heads: int, steps: int, text_width: int | None) -> None:
+    def __init__(
+        self, layout: TokenLayout, width: int, layers: int, heads: int, steps: int, text_width: int | None
+    ) -> None:
         super().__init__()
         self.layout = layout
         self.tokens = nn.Embedding(layout.vocabulary + 1, width)
@@ -67,7 +79,7 @@ class DiffusionNet(nn.Module):
 
 
 @tasks.register("diffusion")
-class Diffusion(DrawingTask):
+class Diffusion(GenerationTask):
     """Text to image, or images without a text, by mask-and-replace diffusion on tokens.
 
     A step is one of 1 to T. The network tells the clean tokens; the distribution of the tokens a step or several
@@ -120,7 +132,7 @@ class Diffusion(DrawingTask):
             return self
 
     def __init__(
-        self, config: Config, layout: Layout, given: Layout | None = None, text_width: int | None = None
+        self, config: Config, layout: TokenLayout, given: TokenLayout | None = None, text_width: int | None = None
     ) -> None:
         super().__init__()
         self.config, self.layout = config, layout
@@ -146,7 +158,7 @@ class Diffusion(DrawingTask):
 
     # --- training -----------------------------------------------------------------------------------------------
 
-    def loss(self, codes: Codes) -> Losses:
+    def loss(self, codes: GenerationBatch) -> Losses:
         """The variational bound in nats a token, estimated at one step an image, and the auxiliary loss."""
         tokens, steps = codes.tokens, self.config.steps
         step, chance = self._drawn_steps(len(tokens))
@@ -185,7 +197,7 @@ class Diffusion(DrawingTask):
         return divergence(true, model), auxiliary
 
     @torch.no_grad()
-    def bound(self, codes: Codes) -> Float[Tensor, " b"]:
+    def bound(self, codes: GenerationBatch) -> Float[Tensor, " b"]:
         """An upper bound of -log p(image) in nats: L_T + Σ L_{t-1}, noise drawn once a step; T passes."""
         tokens = codes.tokens
         vectors, mask = self._text(codes.text, len(tokens))

@@ -15,10 +15,10 @@ from tavq.data.images import load_segmentation
 from tavq.data.palette import coloured
 from tavq.data.transforms import to_float, to_uint8
 from tavq.interfaces import to_device
-from tavq.tasks.animation import Film
+from tavq.tasks.animation import FrameRecorder
 from tavq.tasks.base import Prompt, Sampling, rows_of
 from tavq.tasks.model_folder import TaskModel
-from tavq.tasks.prompts import Prompter
+from tavq.tasks.prompts import PromptEncoder
 
 BATCH = 16
 GAP = 2
@@ -31,7 +31,7 @@ def draw(
     sampling: Sampling,
     generator: torch.Generator,
     progress: Callable[[int], None] | None = None,
-    film: Film | None = None,
+    film: FrameRecorder | None = None,
 ) -> Float[Tensor, "b 3 y x"]:
     """Images in [-1, 1], on the CPU; some are drawn at a time, and all of them follow from the generator's state.
 
@@ -86,7 +86,7 @@ def ask(
             raise UsageError(f"This model draws from {what}; give it with --{'prompt' if what == 'text' else what}.")
     device = next(model.task.parameters()).device
     if captions:
-        typed = Prompter(model.facts, encoder, device)(captions)
+        typed = PromptEncoder(model.facts, encoder, device)(captions)
         text = to_device(rows_of(typed.features, _each(len(captions), count)), device)
         return Prompt(len(captions) * count, text=text, size=size), typed.notes
     if maps:

@@ -20,10 +20,18 @@ from tavq.data.records import Box, Record
 from tavq.interfaces import Loss, Losses
 from tavq.metrics.grounding import GroundingScores
 from tavq.nets.transformer import Transformer
-from tavq.tasks.base import Layout, tasks
+from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.phrases import EncodedPhrases, LearnedPhrases, Phrases
-from tavq.tasks.text_tokenizer import Words
-from tavq.tasks.understanding import Adapter, Figures, Looked, ReadingTask, Seen, Shape, TransformerConfig
+from tavq.tasks.text_tokenizer import TextTokenizer
+from tavq.tasks.understanding import (
+    Adapter,
+    ExampleBatch,
+    Figures,
+    Shape,
+    TransformerConfig,
+    UnderstandingBatch,
+    UnderstandingTask,
+)
 from tavq.text.encoders import EncoderRecord, load_encoder
 
 HIDDEN = 256
@@ -49,7 +57,7 @@ class GroundingConfig(TransformerConfig):
 
 
 @dataclass(frozen=True)
-class Pointed:
+class GroundingExample:
     """A phrase, the box it speaks of in shares of the side of the square that is seen, and the name of the thing."""
 
     phrase: str
@@ -58,7 +66,7 @@ class Pointed:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PhraseBatch:
     """Phrases as a table, and their boxes."""
 
     phrases: Tensor
@@ -67,7 +75,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Found:
+class GroundingResult:
     """A box in shares of the side of the square that is seen, and what share of the look lies on each patch of codes.
 
     `heat` sums to 1, and is None where no image is seen.
@@ -78,7 +86,7 @@ class Found:
 
 
 @tasks.register("grounding")
-class Grounding(ReadingTask):
+class Grounding(UnderstandingTask):
     """Finds the box of a phrase in an image.
 
     A learned row, TransVG's [REG], stands before the rows of the image and of the phrase; what the transformer makes
@@ -96,7 +104,7 @@ class Grounding(ReadingTask):
     Config = GroundingConfig
     commands = frozenset({"ground"})
 
-    def __init__(self, config: GroundingConfig, layout: Layout, width: int) -> None:
+    def __init__(self, config: GroundingConfig, layout: TokenLayout, width: int) -> None:
         super().__init__()
         self.config, self.layout = config, layout
         c = config.width
@@ -112,11 +120,14 @@ class Grounding(ReadingTask):
     # --- learning -----------------------------------------------------------------------------------------------
 
     @classmethod
-    def examples(cls, config: Any, record: Record, shape: Shape) -> Sequence[Pointed]:
+    def examples(cls, config: Any, record: Record, shape: Shape) -> Sequence[GroundingExample]:
         things = [thing for thing in record.objects if thing.phrases]
         placed = [(thing, in_square(thing.box, *shape())) for thing in things]
         return [
-            Pointed(phrase, box, thing.name) for thing, box in placed if box is not None for phrase in thing.phrases
+            GroundingExample(phrase, box, thing.name)
+            for thing, box in placed
+            if box is not None
+            for phrase in thing.phrases
         ]
 
     @classmethod
@@ -124,14 +135,14 @@ class Grounding(ReadingTask):
         return "objects that have phrases and lie in the centre square of their image"
 
     @classmethod
-    def fitted(cls, config: Any, layout: Layout, examples: Sequence[Pointed]) -> GroundingConfig:
+    def fitted(cls, config: Any, layout: TokenLayout, examples: Sequence[GroundingExample]) -> GroundingConfig:
         config.image.rows(layout)
         if config.text is not None:
             return config.model_copy(update={"encoder": config.encoder or load_encoder(config.text).record})
-        words = Words.learned(example.phrase for example in examples)
+        words = TextTokenizer.learned(example.phrase for example in examples)
         return config.model_copy(update={"vocabulary": words.size})
 
-    def take(self, examples: Sequence[Pointed]) -> None:
+    def take(self, examples: Sequence[GroundingExample]) -> None:
         self.phrases.take(example.phrase for example in examples)
 
     def write_files(self, folder: Path) -> None:
@@ -140,11 +151,11 @@ class Grounding(ReadingTask):
     def read_files(self, folder: Path) -> None:
         self.phrases.read(folder)
 
-    def collate(self, examples: Sequence[Pointed]) -> Asked:
+    def collate(self, examples: Sequence[GroundingExample]) -> PhraseBatch:
         boxes = torch.tensor([example.box for example in examples], dtype=torch.float32).view(-1, 4)
-        return Asked(*self.phrases.collate([example.phrase for example in examples]), boxes)
+        return PhraseBatch(*self.phrases.collate([example.phrase for example in examples]), boxes)
 
-    def loss(self, batch: Seen) -> Losses:
+    def loss(self, batch: UnderstandingBatch) -> Losses:
         """The distance of the box from the true one by its numbers and by its area."""
         rows, mask = self._rows(batch.rows, batch.asked.phrases, batch.asked.mask)
         found, look = self._read(rows, mask) if self.config.looking else (self._boxes(rows, mask), None)
@@ -191,11 +202,14 @@ class Grounding(ReadingTask):
     # --- use ----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def ground(self, rows: Float[Tensor, "b n d"], phrases: Sequence[str]) -> list[Found]:
+    def ground(self, rows: Float[Tensor, "b n d"], phrases: Sequence[str]) -> list[GroundingResult]:
         """For each image and its phrase the box, and where the phrase looks."""
         boxes, heats = self._read(*self._asked(rows, phrases))
         looks: Iterable[Tensor | None] = [None] * len(boxes) if heats is None else heats
-        return [Found((x, y, w, h), heat) for (x, y, w, h), heat in zip(cornered(boxes).tolist(), looks, strict=True)]
+        return [
+            GroundingResult((x, y, w, h), heat)
+            for (x, y, w, h), heat in zip(cornered(boxes).tolist(), looks, strict=True)
+        ]
 
     def _asked(self, rows: Tensor, phrases: Sequence[str]) -> tuple[Float[Tensor, "b r c"], Bool[Tensor, "b r"]]:
         table, mask = (part.to(rows.device) for part in self.phrases.collate(phrases))
@@ -203,7 +217,7 @@ class Grounding(ReadingTask):
 
     def measure(
         self,
-        batches: Iterable[Looked],
+        batches: Iterable[ExampleBatch],
         training: Sequence[tuple[str, Any]],
     ) -> Figures:
         """`accuracy@0.5` and `mean_iou`; `constant/…` of the mean training box, `constant/name/…` that of its name."""
@@ -234,7 +248,7 @@ def _phrases(config: GroundingConfig) -> Phrases:
     return LearnedPhrases(config.vocabulary, config.longest, config.width)
 
 
-def _mean_boxes(examples: Iterable[Pointed]) -> dict[str, list[float]]:
+def _mean_boxes(examples: Iterable[GroundingExample]) -> dict[str, list[float]]:
     """The mean box of each name, and of all under ""."""
     boxes: dict[str, list[Box]] = defaultdict(list)
     for example in examples:

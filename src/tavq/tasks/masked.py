@@ -18,7 +18,7 @@ from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import Loss, Losses
 from tavq.nets.transformer import Transformer, grid_positions, whole_heads
-from tavq.tasks.base import Codes, DrawingTask, Layout, Prompt, Sampling, draw_tokens, tasks
+from tavq.tasks.base import GenerationBatch, GenerationTask, Prompt, Sampling, TokenLayout, draw_tokens, tasks
 from tavq.tasks.windows import cut, halves, put
 
 SPREAD = 0.02
@@ -52,7 +52,7 @@ def greatest(values: Float[Tensor, "b n"], counts: Int[Tensor, " b"]) -> Bool[Te
 
 
 @tasks.register("masked")
-class MaskedTask(DrawingTask):
+class MaskedTask(GenerationTask):
     """Tokens drawn in passes, those first that the network is surest of; known ones stay.
 
     The network sees the tokens of all places, a mask token at the hidden ones, and gives logits over the tokens that
@@ -93,7 +93,7 @@ class MaskedTask(DrawingTask):
     slides = True
 
     def __init__(
-        self, config: Config, layout: Layout, given: Layout | None = None, text_width: int | None = None
+        self, config: Config, layout: TokenLayout, given: TokenLayout | None = None, text_width: int | None = None
     ) -> None:
         super().__init__()
         self.config, self.layout = config, layout
@@ -129,7 +129,7 @@ class MaskedTask(DrawingTask):
 
     # --- training ---------------------------------------------------------------------------------------------------
 
-    def loss(self, codes: Codes) -> Losses:
+    def loss(self, codes: GenerationBatch) -> Losses:
         """Cross-entropy with smoothed targets, the mean over the hidden tokens of the batch."""
         tokens = codes.tokens
         counts = masked_counts(torch.rand(len(tokens), device=tokens.device), self.layout.length)
@@ -177,7 +177,7 @@ class MaskedTask(DrawingTask):
             tokens, hidden = torch.where(filled, drawn, tokens), hidden & ~filled
             yield tokens
 
-    def _begin(self, prompt: Prompt, layout: Layout) -> Int[Tensor, "b n"]:
+    def _begin(self, prompt: Prompt, layout: TokenLayout) -> Int[Tensor, "b n"]:
         """The tokens to start from, the mask where they are hidden."""
         shape, device = (prompt.count, layout.length), self.bias.device
         if prompt.known is None or prompt.kept is None:
@@ -212,7 +212,7 @@ def _start(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def _first_places(layout: Layout, table: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+def _first_places(layout: TokenLayout, table: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
     """The sinusoids of each position of the grid, and noise that tells its parts apart."""
     grid = grid_positions(layout.height, layout.width, table.shape[1], table.device)
     waves = 2**0.5 * SPREAD * grid.repeat_interleave(layout.parts, dim=0)

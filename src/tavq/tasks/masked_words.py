@@ -24,17 +24,17 @@ from tavq.metrics import intervals
 from tavq.metrics.words import MASKED, keyed_noise
 from tavq.nets.language import padded
 from tavq.nets.transformer import Transformer
-from tavq.tasks.base import Layout, tasks
+from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.phrases import known_words
-from tavq.tasks.text_tokenizer import Words
+from tavq.tasks.text_tokenizer import TextTokenizer
 from tavq.tasks.understanding import (
     Adapter,
+    ExampleBatch,
     Figures,
-    Looked,
-    ReadingTask,
-    Seen,
     Shape,
     TransformerConfig,
+    UnderstandingBatch,
+    UnderstandingTask,
     texts_of,
     texts_wanted,
 )
@@ -65,7 +65,7 @@ class Captions:
 
 
 @tasks.register("masked-words")
-class MaskedWordsTask(ReadingTask):
+class MaskedWordsTask(UnderstandingTask):
     """Fills in the missing words of a caption.
 
     The rows of the image and of the words stand side by side in a bidirectional transformer; a learned vector stands
@@ -82,7 +82,7 @@ class MaskedWordsTask(ReadingTask):
     commands = frozenset({"fill"})
     mean_of_examples = False
 
-    def __init__(self, config: MaskedWordsConfig, layout: Layout, width: int) -> None:
+    def __init__(self, config: MaskedWordsConfig, layout: TokenLayout, width: int) -> None:
         super().__init__()
         self.config, self.layout = config, layout
         assert config.vocabulary is not None, "the settings were not fitted"
@@ -92,7 +92,7 @@ class MaskedWordsTask(ReadingTask):
         self.places = nn.Parameter(torch.randn(config.longest, c) * 0.02)
         self.transformer = Transformer(c, config.layers, config.heads, dropout=config.dropout)
         self.head = nn.Linear(c, config.vocabulary)
-        self.words: Words | None = None
+        self.words: TextTokenizer | None = None
         self._is_word = torch.zeros(config.vocabulary, dtype=torch.bool, device="cpu")
 
     # --- learning -----------------------------------------------------------------------------------------------
@@ -106,12 +106,12 @@ class MaskedWordsTask(ReadingTask):
         return texts_wanted("captions")
 
     @classmethod
-    def fitted(cls, config: Any, layout: Layout, examples: Sequence[str]) -> MaskedWordsConfig:
+    def fitted(cls, config: Any, layout: TokenLayout, examples: Sequence[str]) -> MaskedWordsConfig:
         config.image.rows(layout)
-        return config.model_copy(update={"vocabulary": Words.learned(examples).size})
+        return config.model_copy(update={"vocabulary": TextTokenizer.learned(examples).size})
 
     def take(self, examples: Sequence[str]) -> None:
-        self._know(Words.learned(examples))
+        self._know(TextTokenizer.learned(examples))
 
     def write_files(self, folder: Path) -> None:
         assert self.words is not None
@@ -120,7 +120,7 @@ class MaskedWordsTask(ReadingTask):
     def read_files(self, folder: Path) -> None:
         self._know(known_words(folder, self.missing))
 
-    def _know(self, words: Words) -> None:
+    def _know(self, words: TextTokenizer) -> None:
         self.words = words
         known = [any(map(str.isalnum, words.text([number]))) for number in range(words.size)]
         self._is_word = torch.tensor(known)
@@ -135,7 +135,7 @@ class MaskedWordsTask(ReadingTask):
         ids, mask = padded([ids[: self.config.longest] for ids in self.words.ids(examples)], self.words.pad)
         return Captions(ids, mask, self._is_word[ids] & mask)
 
-    def loss(self, batch: Seen) -> Losses:
+    def loss(self, batch: UnderstandingBatch) -> Losses:
         """Cross-entropy, the mean over the missing words of the batch; which are missing is drawn."""
         asked = batch.asked
         share = masked_shares(len(asked.ids), asked.ids.device)
@@ -209,7 +209,7 @@ class MaskedWordsTask(ReadingTask):
 
     def measure(
         self,
-        batches: Iterable[Looked],
+        batches: Iterable[ExampleBatch],
         training: Sequence[tuple[str, Any]],
     ) -> Figures:
         """`masked-N/recall@1` and `@5` of captions with N words missing, of all words and of `content` words.

@@ -10,12 +10,12 @@ from pydantic import Field
 from torch import Tensor
 
 from tavq.core import files
-from tavq.core.config import Config, build, selected
+from tavq.core.config import Config, build_stored, selected
 from tavq.core.errors import FileError, UsageError
 from tavq.data.palette import Colours, stored_colours
 from tavq.model_folder import find_model, fitting, read_model_config
-from tavq.tasks.base import Layout, Task, tasks
-from tavq.tasks.understanding import ReadingTask
+from tavq.tasks.base import Task, TokenLayout, tasks
+from tavq.tasks.understanding import UnderstandingTask
 from tavq.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -31,9 +31,9 @@ class TaskConfig(Config):
     """Everything that decides the network of a task."""
 
     task: selected(tasks)
-    layout: Layout
+    layout: TokenLayout
     """Of the images' tokens."""
-    given: Layout | None = None
+    given: TokenLayout | None = None
     """Of the segmentation maps' tokens."""
     text_width: int | None = None
     row_width: int | None = Field(None, ge=1, le=1 << 20)
@@ -43,7 +43,7 @@ class TaskConfig(Config):
         """The network, with drawn weights."""
         kind: Any = tasks[self.task.name]
         made: Task
-        if issubclass(kind, ReadingTask):
+        if issubclass(kind, UnderstandingTask):
             made = kind(self.task, self.layout, self.row_width)
         else:
             made = kind(self.task, self.layout, given=self.given, text_width=self.text_width)
@@ -71,7 +71,7 @@ class TaskModel:
         return self
 
     @torch.no_grad()
-    def decoded(self, tokens: Int[Tensor, "b n"], layout: Layout) -> Float[Tensor, "b 3 y x"]:
+    def decoded(self, tokens: Int[Tensor, "b n"], layout: TokenLayout) -> Float[Tensor, "b 3 y x"]:
         """Images in [-1, 1], on the device of the model; some are decoded at a time."""
         device = next(self.tokenizer.parameters()).device
         some = max(1, BATCH * self.config.layout.length // layout.length)
@@ -153,7 +153,7 @@ def load_task(name_or_path: str | Path, command: str | None = None) -> TaskModel
         raise FileError(f"{path} does not describe a task of this project in format {FORMAT}.")
     if not isinstance(stored.get("model"), dict):
         raise FileError(f"{path} lacks 'model', the settings of the task.")
-    config = build(TaskConfig, stored["model"], str(path))
+    config = build_stored(TaskConfig, stored["model"], str(path))
     _check_command(folder, tasks[config.task.name], command)
     weights = folder / "model.safetensors"
     files.check_sha256(weights, str(stored.get("sha256")))

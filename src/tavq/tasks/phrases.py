@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tavq.core.devices import default_device
 from tavq.core.errors import FileError, UsageError
 from tavq.nets.language import padded
-from tavq.tasks.text_tokenizer import FILE, Words, cut
+from tavq.tasks.text_tokenizer import FILE, TextTokenizer, cut
 from tavq.text.encoders import EncoderRecord, TextEncoder, load_encoder
 
 SHOWN = 40
@@ -43,9 +43,9 @@ class Phrases(nn.Module):
         raise TypeError(f"{type(self).__name__} must define notes")
 
 
-def known_words(folder: Path, size: int) -> Words:
+def known_words(folder: Path, size: int) -> TextTokenizer:
     """The words of a model folder; FileError where there are not `size` of them."""
-    words = Words.read(folder)
+    words = TextTokenizer.read(folder)
     if words.size != size:
         raise FileError(f"{folder / FILE} holds {words.size:,} words and the model was made for {size:,}.")
     return words
@@ -64,10 +64,10 @@ class LearnedPhrases(Phrases):
         super().__init__()
         self.longest = longest
         self.table = nn.Embedding(vocabulary, width)
-        self.words: Words | None = None
+        self.words: TextTokenizer | None = None
 
     def take(self, phrases: Iterable[str]) -> None:
-        self.words = Words.learned(phrases)
+        self.words = TextTokenizer.learned(phrases)
 
     def write(self, folder: Path) -> None:
         assert self.words is not None

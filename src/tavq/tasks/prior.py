@@ -22,7 +22,7 @@ from tavq.core.errors import UsageError
 from tavq.interfaces import Loss, Losses
 from tavq.nets.causal import SPREAD, CausalTransformer
 from tavq.nets.transformer import whole_heads
-from tavq.tasks.base import Codes, DrawingTask, Layout, Prompt, Sampling, draw_tokens, guided, tasks
+from tavq.tasks.base import GenerationBatch, GenerationTask, Prompt, Sampling, TokenLayout, draw_tokens, guided, tasks
 from tavq.tasks.windows import Corner, around, cut
 
 MAX_PARAMETERS = 1 << 31
@@ -48,7 +48,7 @@ class PriorConfig(NamedConfig):
 
 
 @tasks.register("prior")
-class Prior(DrawingTask):
+class Prior(GenerationTask):
     """A GPT over the tokens of an image in raster order, the parts of a position in turn.
 
     Its sequence is: the g tokens of the condition where there is one, a start token, and the tokens but the last. What
@@ -62,7 +62,7 @@ class Prior(DrawingTask):
     slides = True
 
     def __init__(
-        self, config: PriorConfig, layout: Layout, given: Layout | None = None, text_width: int | None = None
+        self, config: PriorConfig, layout: TokenLayout, given: TokenLayout | None = None, text_width: int | None = None
     ) -> None:
         super().__init__()
         self.config, self.layout = config, layout
@@ -88,7 +88,7 @@ class Prior(DrawingTask):
 
     # --- learning -----------------------------------------------------------------------------------------------
 
-    def loss(self, codes: Codes) -> Losses:
+    def loss(self, codes: GenerationBatch) -> Losses:
         """The negative log-likelihood of a token in nats, in training of a share of the images unconditionally."""
         given = codes.given
         if self.training and self.given is not None and given is not None:
@@ -176,7 +176,7 @@ class Prior(DrawingTask):
             )
         return torch.cat([prompt.given, torch.full_like(prompt.given, self.given.vocabulary)])
 
-    def _given_laid(self, layout: Layout) -> Layout:
+    def _given_laid(self, layout: TokenLayout) -> TokenLayout:
         """The layout of the map of an image of `layout`: as many times as large."""
         assert self.given is not None
         height, up = divmod(layout.height * self.given.height, self.layout.height)
@@ -188,14 +188,14 @@ class Prior(DrawingTask):
             )
         return self.given.grown(height, width)
 
-    def _given_in(self, given: Int[Tensor, "b m"] | None, layout: Layout, corner: Corner) -> Tensor | None:
+    def _given_in(self, given: Int[Tensor, "b m"] | None, layout: TokenLayout, corner: Corner) -> Tensor | None:
         """The condition of a window, from its nearest positions at or before the corner."""
         if given is None or self.given is None:
             return None
         y, x = (corner[0] * self.given.height // self.layout.height, corner[1] * self.given.width // self.layout.width)
         return cut(given, self._given_laid(layout), self.given, (y, x))
 
-    def _known(self, prompt: Prompt, layout: Layout) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"], int]:
+    def _known(self, prompt: Prompt, layout: TokenLayout) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"], int]:
         """The known tokens, which of them are kept, and how many at the start are in every image."""
         shape, device = (prompt.count, layout.length), self.head.weight.device
         if prompt.known is None or prompt.kept is None:
@@ -214,7 +214,7 @@ def _copies(tokens: Int[Tensor, "b m"], copies: int) -> Int[Tensor, "bs m"]:
     return tokens if copies == 1 else tokens.repeat(copies, 1)
 
 
-def _check_tokens(tokens: Tensor, count: int, layout: Layout, what: str) -> None:
+def _check_tokens(tokens: Tensor, count: int, layout: TokenLayout, what: str) -> None:
     """Raises UsageError unless these are the tokens of so many images of the layout."""
     if tokens.shape != (count, layout.length):
         raise UsageError(
@@ -228,7 +228,7 @@ def _check_tokens(tokens: Tensor, count: int, layout: Layout, what: str) -> None
         )
 
 
-def _check_size(config: PriorConfig, layout: Layout, given: Layout | None) -> None:
+def _check_size(config: PriorConfig, layout: TokenLayout, given: TokenLayout | None) -> None:
     """Raises UsageError for a network that no machine has the memory for, before any is taken."""
     tables = 2 * layout.vocabulary + layout.length + (given.vocabulary + given.length if given is not None else 0)
     numbers = config.width * (tables + 12 * config.layers * config.width)

@@ -30,14 +30,14 @@ SPELLED = 4
 
 
 @dataclass(frozen=True)
-class Typed:
+class EncodedPrompts:
     """The text of some captions, and what their writer should be told of it, one line each."""
 
     features: TextFeatures
     notes: tuple[str, ...]
 
 
-class Prompter:
+class PromptEncoder:
     """Makes text of what a person types, as the text store of a task's training held it.
 
     Args:
@@ -94,7 +94,7 @@ class Prompter:
             )
         return encoder
 
-    def __call__(self, captions: Sequence[str]) -> Typed:
+    def __call__(self, captions: Sequence[str]) -> EncodedPrompts:
         """The text of each caption, padded as the loader pads it.
 
         Raises:
@@ -110,7 +110,7 @@ class Prompter:
             self._check(f"Caption {number}", text, found, notes)
         source = _Source(self.encoder.width, self._encoded(texts, units))
         tables = (*GRANULARITIES, WHOLE, POOLED) if self.whole else GRANULARITIES
-        return Typed(gather(source, [*source.rows], tables), tuple(notes))
+        return EncodedPrompts(gather(source, [*source.rows], tables), tuple(notes))
 
     def _text(self, name: str, caption: str, notes: list[str]) -> str:
         """The caption as it is read."""

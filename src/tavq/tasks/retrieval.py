@@ -25,17 +25,17 @@ from tavq.interfaces import Loss, Losses
 from tavq.metrics.ranking import retrieval_of_several
 from tavq.nets.language import padded
 from tavq.nets.transformer import Transformer
-from tavq.tasks.base import Layout, tasks
-from tavq.tasks.text_tokenizer import Words
+from tavq.tasks.base import TokenLayout, tasks
+from tavq.tasks.text_tokenizer import TextTokenizer
 from tavq.tasks.understanding import (
     Adapter,
+    ExampleBatch,
     Figures,
-    Looked,
     Of,
-    ReadingTask,
-    Seen,
     Shape,
     TransformerConfig,
+    UnderstandingBatch,
+    UnderstandingTask,
     texts_of,
     texts_wanted,
 )
@@ -66,7 +66,7 @@ class RetrievalConfig(TransformerConfig):
 
 
 @dataclass(frozen=True)
-class Told:
+class TextBatch:
     """Texts as words."""
 
     ids: Int[Tensor, "b m"]
@@ -89,14 +89,14 @@ class Tower(nn.Module):
 
 
 @tasks.register("retrieval")
-class Retrieval(ReadingTask):
+class Retrieval(UnderstandingTask):
     """Finds images by a text, and texts and images by an image."""
 
     Config = RetrievalConfig
     commands = frozenset({"search"})
     mean_of_examples = False
 
-    def __init__(self, config: RetrievalConfig, layout: Layout, width: int) -> None:
+    def __init__(self, config: RetrievalConfig, layout: TokenLayout, width: int) -> None:
         super().__init__()
         self.config, self.layout = config, layout
         assert config.vocabulary is not None, "the settings were not fitted"
@@ -107,7 +107,7 @@ class Retrieval(ReadingTask):
         self.texts = Tower(config)
         self.scale = nn.Parameter(torch.tensor(math.log(1 / TEMPERATURE)))
         nn.init.normal_(self.embed.weight, std=0.02)
-        self.words: Words | None = None
+        self.words: TextTokenizer | None = None
 
     # --- learning -----------------------------------------------------------------------------------------------
 
@@ -120,25 +120,25 @@ class Retrieval(ReadingTask):
         return texts_wanted(config.of)
 
     @classmethod
-    def fitted(cls, config: Any, layout: Layout, examples: Sequence[str]) -> RetrievalConfig:
-        return config.model_copy(update={"vocabulary": Words.learned(examples).size})
+    def fitted(cls, config: Any, layout: TokenLayout, examples: Sequence[str]) -> RetrievalConfig:
+        return config.model_copy(update={"vocabulary": TextTokenizer.learned(examples).size})
 
     def take(self, examples: Sequence[str]) -> None:
-        self.words = Words.learned(examples)
+        self.words = TextTokenizer.learned(examples)
 
     def write_files(self, folder: Path) -> None:
         assert self.words is not None
         self.words.write(folder)
 
     def read_files(self, folder: Path) -> None:
-        self.words = Words.read(folder, self.config.vocabulary)
+        self.words = TextTokenizer.read(folder, self.config.vocabulary)
 
-    def collate(self, examples: Sequence[str]) -> Told:
+    def collate(self, examples: Sequence[str]) -> TextBatch:
         assert self.words is not None
         ids = [found[: self.config.longest] or [self.words.end] for found in self.words.ids(examples)]
-        return Told(*padded(ids, self.words.pad))
+        return TextBatch(*padded(ids, self.words.pad))
 
-    def loss(self, batch: Seen) -> Losses:
+    def loss(self, batch: UnderstandingBatch) -> Losses:
         """The mean of the cross-entropies of each text's image and of each image's text."""
         images, texts = self.embed_images(batch.rows), self._told(batch.asked)
         cosines = self.scale.exp().clamp(max=MOST) * images @ texts.mT
@@ -156,14 +156,14 @@ class Retrieval(ReadingTask):
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "b e"]:
         """Unit vectors of texts."""
         told = self.collate(texts)
-        return self._told(Told(told.ids.to(self.scale.device), told.mask.to(self.scale.device)))
+        return self._told(TextBatch(told.ids.to(self.scale.device), told.mask.to(self.scale.device)))
 
-    def _told(self, told: Told) -> Float[Tensor, "b e"]:
+    def _told(self, told: TextBatch) -> Float[Tensor, "b e"]:
         return self.texts(self.embed(told.ids) + self.places[: told.ids.shape[1]], told.mask)
 
     def measure(
         self,
-        batches: Iterable[Looked],
+        batches: Iterable[ExampleBatch],
         training: Sequence[tuple[str, Any]],
     ) -> Figures:
         """Recall at 1, 5, 10 and median rank both ways, beside `chance/…`.
@@ -200,7 +200,7 @@ def _finite(vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
     return vectors
 
 
-def _no_mistakes(batch: Seen) -> Bool[Tensor, "b b"]:
+def _no_mistakes(batch: UnderstandingBatch) -> Bool[Tensor, "b b"]:
     """Which pairs of a batch's image and another's text are of one image or of one text."""
     numbers = {key: number for number, key in enumerate(batch.keys)}
     image = torch.tensor([numbers[key] for key in batch.keys], device=batch.asked.ids.device)

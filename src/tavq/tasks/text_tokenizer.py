@@ -29,7 +29,7 @@ FILES = ("tokenizer.json", "vocab.json")
 """One of which every pretrained GPT-2 has: where both lack, transformers makes a tokenizer without a word."""
 
 
-class Words:
+class TextTokenizer:
     """A tokenizer of texts.
 
     Attributes:
@@ -56,7 +56,7 @@ class Words:
         self.unwritten = sorted({number for number in (self.pad, self.unknown) if number is not None} - {self.end})
 
     @classmethod
-    def of(cls, config: LanguageConfig, texts: Iterable[str]) -> "Words":
+    def of(cls, config: LanguageConfig, texts: Iterable[str]) -> "TextTokenizer":
         """Those of the pretrained model that is named; else the words of some texts."""
         if config.pretrained is None:
             return cls.learned(texts)
@@ -64,7 +64,7 @@ class Words:
         return cls.pretrained(gpt2_folder(config.pretrained))
 
     @classmethod
-    def learned(cls, texts: Iterable[str]) -> "Words":
+    def learned(cls, texts: Iterable[str]) -> "TextTokenizer":
         """The words and marks of some texts in small letters, the most frequent first."""
         from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
@@ -77,7 +77,7 @@ class Words:
         return cls(made)
 
     @classmethod
-    def pretrained(cls, folder: Path) -> "Words":
+    def pretrained(cls, folder: Path) -> "TextTokenizer":
         """Those of a pretrained language model's folder."""
         from tavq.core.pretrained import quiet_transformers
 
@@ -92,7 +92,7 @@ class Words:
                 raise FileError(f"{folder} holds no tokenizer that can be read: {first_line(error)[:300]}") from error
 
     @classmethod
-    def read(cls, folder: Path, vocabulary: int | None = None) -> "Words":
+    def read(cls, folder: Path, vocabulary: int | None = None) -> "TextTokenizer":
         """Those that `write` has put there; FileError where a number is beyond the model's `vocabulary`."""
         from tokenizers import Tokenizer
 

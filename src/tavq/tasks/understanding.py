@@ -20,7 +20,7 @@ from tavq.data.images import read_shape
 from tavq.data.records import Record
 from tavq.interfaces import Losses
 from tavq.nets.transformer import whole_heads
-from tavq.tasks.base import Layout, Task
+from tavq.tasks.base import Task, TokenLayout
 from tavq.tokenizer import Tokenizer
 
 Figures = dict[str, dict[str, Any]]
@@ -29,7 +29,7 @@ Figures = dict[str, dict[str, Any]]
 Shape = Callable[[], tuple[int, int]]
 """Height and width of an upright image, read from its file when they are asked for; DataError where it is none."""
 
-Looked = tuple[Float[Tensor, "b n d"], Sequence[str], Sequence[Any]]
+ExampleBatch = tuple[Float[Tensor, "b n d"], Sequence[str], Sequence[Any]]
 """Rows, file names and examples; one of each an example."""
 
 
@@ -37,7 +37,7 @@ Of = Literal["captions", "long_text"]
 """Which texts of a record a task reads: each of its captions, or its long text."""
 
 
-class ImageConfig(Config):
+class ImageInput(Config):
     """What a reading task sees of an image."""
 
     source: Literal["codes", "features", "none"] = "codes"
@@ -47,7 +47,7 @@ class ImageConfig(Config):
     hidden: int = Field(512, ge=8, le=8192)
     """Width of the adapter's inner layer."""
 
-    def rows(self, layout: Layout) -> int:
+    def rows(self, layout: TokenLayout) -> int:
         """How many rows an image becomes; UsageError where the grid cannot be cut into patches."""
         if self.source == "none":
             return 1
@@ -58,13 +58,15 @@ class ImageConfig(Config):
         return layout.height * layout.width // self.patch**2
 
 
-class ReadingConfig(NamedConfig):
+class UnderstandingConfig(NamedConfig):
     """What the settings of every reading task begin with."""
 
-    image: ImageConfig = ImageConfig()
+    RENAMED: ClassVar = {"picture": "image"}
+
+    image: ImageInput = ImageInput()
 
 
-class TransformerConfig(ReadingConfig):
+class TransformerConfig(UnderstandingConfig):
     """Of the tasks whose rows of an image and of a text read each other: the size of that transformer."""
 
     layers: int = Field(3, ge=1, le=64)
@@ -80,7 +82,7 @@ class TransformerConfig(ReadingConfig):
 
 
 @dataclass(frozen=True)
-class Seen:
+class UnderstandingBatch:
     """Some images, and what a task's `collate` made of what is to be learned from each."""
 
     rows: Float[Tensor, "b n d"]
@@ -102,7 +104,7 @@ class Adapter(nn.Module):
         out: of the transformer's rows.
     """
 
-    def __init__(self, config: ImageConfig, layout: Layout, width: int, out: int) -> None:
+    def __init__(self, config: ImageInput, layout: TokenLayout, width: int, out: int) -> None:
         super().__init__()
         p = config.patch
         self.config, self.layout = config, layout
@@ -136,7 +138,7 @@ class Adapter(nn.Module):
         return grid.permute(0, 1, 3, 2, 4, 5).reshape(b, self.length, -1)
 
 
-class ReadingTask(Task):
+class UnderstandingTask(Task):
     """A network that says something of images.
 
     Made by `(config, layout, width)`, d the width of an image's rows. What is learned from one image is a sequence
@@ -162,7 +164,7 @@ class ReadingTask(Task):
         raise TypeError(f"{cls.__name__} must define wants")
 
     @classmethod
-    def fitted(cls, config: Any, layout: Layout, examples: Sequence[Any]) -> Any:
+    def fitted(cls, config: Any, layout: TokenLayout, examples: Sequence[Any]) -> Any:
         """The settings with what the training examples decide filled in (sizes of a vocabulary); most need nothing."""
         return config
 
@@ -175,7 +177,7 @@ class ReadingTask(Task):
 
     def measure(
         self,
-        batches: Iterable[Looked],
+        batches: Iterable[ExampleBatch],
         training: Sequence[tuple[str, Any]],
     ) -> Figures:
         """Figures of held-out images by name, beside those of answers without looking.
@@ -188,7 +190,7 @@ class ReadingTask(Task):
         """
         raise TypeError(f"{type(self).__name__} must define measure")
 
-    def loss(self, batch: Seen) -> Losses:
+    def loss(self, batch: UnderstandingBatch) -> Losses:
         """The objective of a batch; draws from torch's global generator alone."""
         raise TypeError(f"{type(self).__name__} must define loss")
 
@@ -203,13 +205,13 @@ def features_of(tokenizer: Tokenizer, images: Float[Tensor, "b 3 y x"]) -> Float
 
 
 @torch.no_grad()
-def entries_of(tokenizer: Tokenizer, layout: Layout, tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b m d"]:
+def entries_of(tokenizer: Tokenizer, layout: TokenLayout, tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b m d"]:
     """The codes that the decoder reads for the tokens of some images, one row a position in raster order."""
     return tokenizer.quantizer.lookup(layout.indices(tokens), tokenizer.codebook).flatten(2).transpose(1, 2)
 
 
 def look(
-    tokenizer: Tokenizer, layout: Layout, config: ImageConfig, images: Float[Tensor, "b 3 y x"]
+    tokenizer: Tokenizer, layout: TokenLayout, config: ImageInput, images: Float[Tensor, "b 3 y x"]
 ) -> Float[Tensor, "b n d"]:
     """What a reading task sees of images in [-1, 1]."""
     if config.source == "features":
@@ -231,7 +233,7 @@ def texts_wanted(of: Of) -> str:
     return "captions" if of == "captions" else "long texts (task.of long_text)"
 
 
-def examples_of(kind: type[ReadingTask], config: Any, dataset: FolderDataset) -> list[tuple[str, Any]]:
+def examples_of(kind: type[UnderstandingTask], config: Any, dataset: FolderDataset) -> list[tuple[str, Any]]:
     """File name and example, in the order of the split; UsageError where there is none."""
     found = [
         (record.file_name, example) for record in dataset for example in examples_in(kind, config, dataset, record)
@@ -244,7 +246,7 @@ def examples_of(kind: type[ReadingTask], config: Any, dataset: FolderDataset) ->
     return found
 
 
-def examples_in(kind: type[ReadingTask], config: Any, dataset: FolderDataset, record: Record) -> Sequence[Any]:
+def examples_in(kind: type[UnderstandingTask], config: Any, dataset: FolderDataset, record: Record) -> Sequence[Any]:
     """The examples of one image; none where its size is needed and cannot be read, which reading its pixels tells."""
     try:
         return kind.examples(config, record, lambda: read_shape(dataset.path(record.file_name))[:2])

@@ -23,15 +23,23 @@ from tavq.data.records import Question, Record
 from tavq.interfaces import Loss, Losses
 from tavq.metrics.answers import AnswerScores
 from tavq.nets.language import LanguageConfig, LanguageModel, padded
-from tavq.tasks.base import Layout, tasks
-from tavq.tasks.text_tokenizer import Words
-from tavq.tasks.understanding import Adapter, Figures, Looked, ReadingConfig, ReadingTask, Seen, Shape
+from tavq.tasks.base import TokenLayout, tasks
+from tavq.tasks.text_tokenizer import TextTokenizer
+from tavq.tasks.understanding import (
+    Adapter,
+    ExampleBatch,
+    Figures,
+    Shape,
+    UnderstandingBatch,
+    UnderstandingConfig,
+    UnderstandingTask,
+)
 
 ANSWERS = "answers.json"
 """A file of the model folder: the answers by their number."""
 
 
-class VqaConfig(ReadingConfig):
+class VqaConfig(UnderstandingConfig):
     """The language model, and how many answers there are."""
 
     name: Literal["vqa"] = "vqa"
@@ -47,7 +55,7 @@ class VqaConfig(ReadingConfig):
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionBatch:
     """Questions as words, and the number of the answer; -1 for one that cannot be given."""
 
     ids: Int[Tensor, "b m"]
@@ -56,13 +64,13 @@ class Asked:
 
 
 @tasks.register("vqa")
-class Vqa(ReadingTask):
+class Vqa(UnderstandingTask):
     """Answers a question about an image with one of the training set's answers."""
 
     Config = VqaConfig
     commands = frozenset({"ask"})
 
-    def __init__(self, config: VqaConfig, layout: Layout, width: int) -> None:
+    def __init__(self, config: VqaConfig, layout: TokenLayout, width: int) -> None:
         super().__init__()
         self.config, self.layout = config, layout
         assert config.answers is not None, "the settings were not fitted"
@@ -71,7 +79,7 @@ class Vqa(ReadingTask):
         self.head = nn.Sequential(
             nn.Linear(config.language.width, config.hidden), nn.ReLU(), nn.Linear(config.hidden, config.answers)
         )
-        self.words: Words | None = None
+        self.words: TextTokenizer | None = None
         self.answers: list[str] = []
 
     # --- learning -----------------------------------------------------------------------------------------------
@@ -85,7 +93,7 @@ class Vqa(ReadingTask):
         return "questions"
 
     @classmethod
-    def fitted(cls, config: Any, layout: Layout, examples: Sequence[Question]) -> VqaConfig:
+    def fitted(cls, config: Any, layout: TokenLayout, examples: Sequence[Question]) -> VqaConfig:
         places = config.image.rows(layout) + config.longest
         language = config.language.fitted(_words(config, examples).size, places)
         answers = min(len({example.answer for example in examples}), config.most_answers)
@@ -103,7 +111,7 @@ class Vqa(ReadingTask):
         files.write_json(folder / ANSWERS, self.answers)
 
     def read_files(self, folder: Path) -> None:
-        self.words = Words.read(folder, self.config.language.vocabulary)
+        self.words = TextTokenizer.read(folder, self.config.language.vocabulary)
         stored = files.read_json(folder / ANSWERS)
         if (
             not isinstance(stored, list)
@@ -113,17 +121,17 @@ class Vqa(ReadingTask):
             raise FileError(f"{folder / ANSWERS} must hold {self.config.answers} answers as a list of texts.")
         self.answers = stored
 
-    def collate(self, examples: Sequence[Question]) -> Asked:
+    def collate(self, examples: Sequence[Question]) -> QuestionBatch:
         numbers = {answer: number for number, answer in enumerate(self.answers)}
         found = [numbers.get(example.answer, -1) for example in examples]
-        return Asked(*self._questions([example.question for example in examples]), torch.tensor(found))
+        return QuestionBatch(*self._questions([example.question for example in examples]), torch.tensor(found))
 
     def _questions(self, questions: Sequence[str]) -> tuple[Tensor, Tensor]:
         assert self.words is not None
         ids = [[*ids[: self.config.longest - 1], self.words.end] for ids in self.words.ids(questions)]
         return padded(ids, self.words.pad)
 
-    def loss(self, batch: Seen) -> Losses:
+    def loss(self, batch: UnderstandingBatch) -> Losses:
         """The cross-entropy of the answer, over the questions whose answer can be given."""
         logits = self._logits(batch.rows, batch.asked.ids, batch.asked.mask)
         wanted = batch.asked.answers
@@ -159,7 +167,7 @@ class Vqa(ReadingTask):
 
     def measure(
         self,
-        batches: Iterable[Looked],
+        batches: Iterable[ExampleBatch],
         training: Sequence[tuple[str, Any]],
     ) -> Figures:
         """`accuracy` of all and of each type, and `constant/…`, the commonest answer of each type in training."""
@@ -184,8 +192,8 @@ class Vqa(ReadingTask):
         return figures
 
 
-def _words(config: VqaConfig, examples: Sequence[Question]) -> Words:
-    return Words.of(config.language, (example.question for example in examples))
+def _words(config: VqaConfig, examples: Sequence[Question]) -> TextTokenizer:
+    return TextTokenizer.of(config.language, (example.question for example in examples))
 
 
 def _commonest(examples: Iterable[Question]) -> dict[str, str]:

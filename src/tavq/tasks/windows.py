@@ -3,18 +3,18 @@
 from jaxtyping import Int
 from torch import Tensor
 
-from tavq.tasks.base import Layout
+from tavq.tasks.base import TokenLayout
 
 Corner = tuple[int, int]
 
 
-def around(y: int, x: int, layout: Layout, own: Layout) -> Corner:
+def around(y: int, x: int, layout: TokenLayout, own: TokenLayout) -> Corner:
     """The window with a position in its middle; near the border of `layout` it is moved inside."""
     top, left = y - own.height // 2, x - own.width // 2
     return min(max(top, 0), layout.height - own.height), min(max(left, 0), layout.width - own.width)
 
 
-def halves(layout: Layout, own: Layout) -> list[Corner]:
+def halves(layout: TokenLayout, own: TokenLayout) -> list[Corner]:
     """Windows in raster order that cover `layout`, each half over the one before; the last of a row or column more."""
     tops, lefts = _starts(layout.height, own.height), _starts(layout.width, own.width)
     return [(top, left) for top in tops for left in lefts]
@@ -24,14 +24,14 @@ def _starts(whole: int, own: int) -> list[int]:
     return [*range(0, whole - own, max(1, own // 2)), whole - own]
 
 
-def cut(tokens: Int[Tensor, "b m"], layout: Layout, own: Layout, corner: Corner) -> Int[Tensor, "b n"]:
+def cut(tokens: Int[Tensor, "b m"], layout: TokenLayout, own: TokenLayout, corner: Corner) -> Int[Tensor, "b n"]:
     """The tokens of a window."""
     grid = tokens.view(len(tokens), layout.height, layout.width, -1)
     return _window(grid, own, corner).flatten(1)
 
 
 def put(
-    tokens: Int[Tensor, "b m"], layout: Layout, window: Int[Tensor, "b n"], own: Layout, corner: Corner
+    tokens: Int[Tensor, "b m"], layout: TokenLayout, window: Int[Tensor, "b n"], own: TokenLayout, corner: Corner
 ) -> Int[Tensor, "b m"]:
     """The tokens with those of a window in their place."""
     grid = tokens.clone().view(len(tokens), layout.height, layout.width, -1)
@@ -39,6 +39,6 @@ def put(
     return grid.flatten(1)
 
 
-def _window(grid: Int[Tensor, "b h w p"], own: Layout, corner: Corner) -> Int[Tensor, "b y x p"]:
+def _window(grid: Int[Tensor, "b h w p"], own: TokenLayout, corner: Corner) -> Int[Tensor, "b y x p"]:
     top, left = corner
     return grid[:, top : top + own.height, left : left + own.width]

@@ -30,7 +30,7 @@ from tavq.text.encoders import TextEncoder
 from tavq.text.granularity import MAX_CHARACTERS
 from tavq.text.splitting import Block, Pair, blob, blocks, fingerprint, running_total, split_blocks
 from tavq.text.store import FORMAT, MANIFEST, Array, Contents, TextStore, splitter_record
-from tavq.text.store_writer import STORE_FOLDER, Draft, begun, join, tables, texts_of
+from tavq.text.store_writer import STORE_FOLDER, StoreWriter, begun, join, tables, texts_of
 
 LOCK, PLAN = ".lock", "plan.json"
 OWN = re.compile(rf"\.lock|(plan|state)\.json|store|numbering-\w+|block-\d+\.safetensors|{re.escape(TEMPORARY)}.*")
@@ -256,7 +256,7 @@ def _faults(pieces: Iterable[Piece]) -> Iterator[tuple[str, str]]:
 # --- encoding ---------------------------------------------------------------------------------------------------
 
 
-def _encode(draft: Draft, encoder: TextEncoder, bars: Bars) -> None:
+def _encode(draft: StoreWriter, encoder: TextEncoder, bars: Bars) -> None:
     """Writes every vector that is still missing."""
     tensors = draft.tensors
     counts = {table.name: len(tensors[f"{table.name}/vectors"]) for table in tables(draft.contents.whole)}
@@ -286,7 +286,7 @@ def _vectors(encoder: TextEncoder, name: str, tensors: MappedTensors, start: int
     return _finite((encoder.encode_words if name == "words" else encoder.encode_units)(texts), encoder)
 
 
-def _encode_whole(draft: Draft, encoder: TextEncoder, tensors: MappedTensors, start: int, stop: int) -> None:
+def _encode_whole(draft: StoreWriter, encoder: TextEncoder, tensors: MappedTensors, start: int, stop: int) -> None:
     offsets = np.asarray(tensors[f"{WHOLE}/offsets"][start : stop + 1])
     numbers = np.asarray(tensors[f"{TOKENS}/numbers"])[tensors[WHOLE_IDS][offsets[0] : offsets[-1]]]
     vectors, pooled = encoder.encode_whole([part.tolist() for part in np.split(numbers, offsets[1:-1] - offsets[0])])

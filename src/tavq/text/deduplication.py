@@ -20,7 +20,7 @@ MOST = 512
 ROW = np.dtype([("high", "<u8"), ("low", "<u8"), ("place", "<i8")])
 
 
-class Numbering:
+class Deduplicator:
     """The number of each text of a long row of texts: equal texts have one, new ones the next.
 
     The texts are told apart by 128 bits of hash. These are dealt into files by their first bits, each file is sorted

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -46,6 +46,8 @@ def splitter_record(name: str) -> SplitterRecord:
 
 class Contents(Config):
     """What a store holds; written in the manifest and, against mixed-up files, in the header of the tensors too."""
+
+    RENAMED: ClassVar = {"pictures": "images"}
 
     format: Literal[2]
     encoder: EncoderRecord

@@ -16,7 +16,7 @@ from tavq.core.errors import DataError, FileError
 from tavq.core.files import put_folder, read_json, sha256, write_json, write_json_lines
 from tavq.core.mmap_tensors import MappedTensors, TensorFile
 from tavq.interfaces import GRANULARITIES, POOLED, TOKENS, WHOLE, WHOLE_IDS
-from tavq.text.deduplication import Numbering
+from tavq.text.deduplication import Deduplicator
 from tavq.text.splitting import text_hash
 from tavq.text.store import FAULTS, MANIFEST, STORE, Array, Contents
 
@@ -43,7 +43,7 @@ def tables(whole: bool) -> tuple[Table, ...]:
 STORE_FOLDER = "store"
 
 
-class Draft:
+class StoreWriter:
     """The store in a folder of its own, `store` in the working folder, until `finish` gives it its name.
 
     Everything but vectors is written when it is made; whoever made it writes the vectors and marks how far they are.
@@ -79,7 +79,7 @@ class Draft:
         put_folder(self.folder, out)
 
 
-def begun(work: Path, expected: Contents) -> Draft | None:
+def begun(work: Path, expected: Contents) -> StoreWriter | None:
     """The draft that an ended process left in `work`, where it is of the same texts; else None."""
     if not (work / STATE).is_file() or not (work / STORE_FOLDER / STORE).is_file():
         return None
@@ -91,14 +91,14 @@ def begun(work: Path, expected: Contents) -> Draft | None:
         return None
     if contents.model_copy(update={"images": 0, "units": {}}) != expected:
         return None
-    draft = Draft(work, shapes, contents, done)
+    draft = StoreWriter(work, shapes, contents, done)
     if draft.file.is_new:
         draft.file.close()
         return None
     return draft
 
 
-def join(work: Path, pieces: Sequence[Path], contents: Contents, copy_vectors: bool = False) -> Draft:
+def join(work: Path, pieces: Sequence[Path], contents: Contents, copy_vectors: bool = False) -> StoreWriter:
     """A draft of the images of all pieces, in their order; with their vectors where they have such.
 
     `contents` is completed by the counts. Memory: a piece, and 32 bytes an image.
@@ -111,13 +111,13 @@ def join(work: Path, pieces: Sequence[Path], contents: Contents, copy_vectors: b
     with ExitStack() as opened:
         numberings = {}
         for table in chosen:
-            numbering = Numbering(work / f"numbering-{table.name}", sum(sizes.units(table)))
+            numbering = Deduplicator(work / f"numbering-{table.name}", sum(sizes.units(table)))
             numberings[table.name] = opened.enter_context(closing(numbering))
             _number(numbering, pieces, table)
         shapes, counted = _shapes(contents, sizes, numberings, pieces)
         (work / STORE_FOLDER).mkdir(parents=True, exist_ok=True)
         (work / STORE_FOLDER / STORE).unlink(missing_ok=True)
-        draft = Draft(work, shapes, counted, {})
+        draft = StoreWriter(work, shapes, counted, {})
         with ExitStack() as failed:
             failed.callback(draft.file.close)
             _fill(draft, pieces, sizes, numberings, copy_vectors)
@@ -146,7 +146,7 @@ class _Sizes(NamedTuple):
         return [rows - 1 for rows in self.rows[f"{table.name}/text_offsets"]]
 
 
-def _number(numbering: Numbering, pieces: Sequence[Path], table: Table) -> None:
+def _number(numbering: Deduplicator, pieces: Sequence[Path], table: Table) -> None:
     for piece in pieces:
         tensors = MappedTensors(piece)
         numbering.add(np.asarray(tensors[f"{table.name}/text"]), np.asarray(tensors[f"{table.name}/text_offsets"]))
@@ -154,7 +154,7 @@ def _number(numbering: Numbering, pieces: Sequence[Path], table: Table) -> None:
 
 
 def _shapes(
-    contents: Contents, sizes: _Sizes, numberings: Mapping[str, Numbering], pieces: Sequence[Path]
+    contents: Contents, sizes: _Sizes, numberings: Mapping[str, Deduplicator], pieces: Sequence[Path]
 ) -> tuple[dict[str, Any], Contents]:
     """The tensors of the store and its contents with what was counted."""
     images = sum(sizes.rows["text_hashes"])
@@ -187,7 +187,7 @@ def _shapes(
 
 
 def _new(
-    pieces: Sequence[Path], table: Table, sizes: Sequence[int], numbering: Numbering
+    pieces: Sequence[Path], table: Table, sizes: Sequence[int], numbering: Deduplicator
 ) -> Iterator[tuple[MappedTensors, Array, Array]]:
     """Each piece with the numbers of its distinct texts, and which of these no piece before it has."""
     start = known = 0
@@ -199,13 +199,17 @@ def _new(
         known += int(new.sum())
 
 
-def _bytes_of_new(pieces: Sequence[Path], table: Table, sizes: _Sizes, numbering: Numbering) -> int:
+def _bytes_of_new(pieces: Sequence[Path], table: Table, sizes: _Sizes, numbering: Deduplicator) -> int:
     found = _new(pieces, table, sizes.units(table), numbering)
     return sum(int(np.diff(tensors[f"{table.name}/text_offsets"])[new].sum()) for tensors, _, new in found)
 
 
 def _fill(
-    draft: Draft, pieces: Sequence[Path], sizes: "_Sizes", numberings: Mapping[str, Numbering], copy_vectors: bool
+    draft: StoreWriter,
+    pieces: Sequence[Path],
+    sizes: "_Sizes",
+    numberings: Mapping[str, Deduplicator],
+    copy_vectors: bool,
 ) -> None:
     """Writes everything that the pieces hold."""
     hashes, key_hashes = _write_images(draft, pieces, copy_vectors and draft.contents.whole)
@@ -220,7 +224,7 @@ def _fill(
     _check_keys(draft.tensors, key_hashes[order], order)
 
 
-def _write_images(draft: Draft, pieces: Sequence[Path], copy_vectors: bool) -> tuple[Array, Array]:
+def _write_images(draft: StoreWriter, pieces: Sequence[Path], copy_vectors: bool) -> tuple[Array, Array]:
     """Writes keys and, of stores, what they have of each image; the hashes of all texts and of all keys."""
     hashes, key_hashes = [], []
     byte = image = token = 0
@@ -241,7 +245,7 @@ def _write_images(draft: Draft, pieces: Sequence[Path], copy_vectors: bool) -> t
 
 
 def _write_table(
-    draft: Draft, table: Table, found: Iterator[tuple[MappedTensors, Array, Array]], copy_vectors: bool
+    draft: StoreWriter, table: Table, found: Iterator[tuple[MappedTensors, Array, Array]], copy_vectors: bool
 ) -> None:
     name = table.name
     image = occurrence = row = byte = 0

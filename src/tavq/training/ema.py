@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 
-class RunningMean:
+class EMA:
     """An exponential running mean of a module's parameters.
 
     The decay rises as (1 + n) / (10 + n) to its setting, so that a short run is not held at its first weights.

@@ -20,7 +20,7 @@ from tavq.interfaces import Losses
 from tavq.ops import collective
 from tavq.recipes.schema import LoopConfig, RunRecipe
 from tavq.training import checkpoint
-from tavq.training.ema import RunningMean
+from tavq.training.ema import EMA
 from tavq.training.log import RunLog
 from tavq.training.run_folder import RunFolder
 
@@ -174,7 +174,7 @@ class Loop:
         self.config: LoopConfig = learner.recipe.train
         self.rank, self.processes = collective.rank(), collective.processes()
         self.reporter: Reporter = reporter if reporter is not None and self.rank == 0 else Silent()
-        self.mean = RunningMean(learner.model, self.config.ema) if self.config.ema is not None else None
+        self.mean = EMA(learner.model, self.config.ema) if self.config.ema is not None else None
         self.step = 0
         self.stopping = False
         self.alarmed = False

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tavq.recipes.schema import Recipe, TaskRecipe
-from tavq.tasks.base import Layout
+from tavq.tasks.base import TokenLayout
 from tavq.tasks.model_folder import GIVEN
 
 
@@ -45,7 +45,7 @@ images = tokenizer.decode(indices)
 """
 
 
-def write_task(recipe: TaskRecipe, layout: Layout, provenance: dict[str, Any], step: int) -> str:
+def write_task(recipe: TaskRecipe, layout: TokenLayout, provenance: dict[str, Any], step: int) -> str:
     """The text of the README.md of a task's model folder."""
     train, maps = recipe.train, provenance.get("segmentation_tokenizer")
     given = f"\n| tokenizer of segmentation maps | {maps[:12]}… (in the folder `{GIVEN}`) |" if maps else ""

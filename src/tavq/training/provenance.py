@@ -11,13 +11,14 @@ import torch
 from pydantic import BaseModel
 
 from tavq.core import files
-from tavq.core.config import UNDECIDING, flat, read_yaml
+from tavq.core.config import COSMETIC_SETTINGS, build_stored, flat, read_yaml, with_new_names
 from tavq.core.errors import UsageError
 from tavq.core.version import __version__
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import TextSource
 from tavq.model_folder import find_model, read_model_config
 from tavq.recipes.schema import RunRecipe
+from tavq.text.store import Manifest
 
 _short = reprlib.Repr()  # of a setting that differs; VQCT's are thousands of words
 _short.maxstring, _short.maxlist, _short.maxtuple = 80, 4, 4
@@ -59,12 +60,12 @@ def _describe_text(text: TextSource | None) -> dict[str, Any] | None:
     return manifest.model_dump(mode="json") if isinstance(manifest, BaseModel) else None
 
 
-def seedless(recipe: RunRecipe, facts: Mapping[str, Any]) -> str:
+def method_hash(recipe: RunRecipe, facts: Mapping[str, Any]) -> str:
     """A sha256 of all that decided a run but its seed: runs that share it are trainings of one and the same method.
 
     Of weights that the recipe names their content counts, and not their place.
     """
-    free = UNDECIDING | {"train.seed"}
+    free = COSMETIC_SETTINGS | {"train.seed"}
     settings = {key: value for key, value in flat(recipe.model_dump(mode="json")) if key not in free}
     for key, content in NAMED.items():
         if settings.get(key) is not None:
@@ -78,9 +79,12 @@ def check_same_run(run: Path, recipe: RunRecipe, facts: Mapping[str, Any]) -> No
     path = run / "recipe.yaml"
     if not path.is_file():
         raise UsageError(f"There is no run in {run} to resume; start without --resume.")
-    before = dict(flat(read_yaml(files.read_text(path), str(path))))
+    stored = build_stored(type(recipe), read_yaml(files.read_text(path), str(path)), str(path))
+    before = dict(flat(stored.model_dump(mode="json")))
     now = dict(flat(recipe.model_dump(mode="json")))
-    free = UNDECIDING | ({"train.steps"} if recipe.train.decay == "none" else set())  # a decay follows from the steps
+    free = COSMETIC_SETTINGS | (
+        {"train.steps"} if recipe.train.decay == "none" else set()
+    )  # a decay follows from the steps
     fixed = sorted(key for key in {*before, *now} - free if before.get(key) != now.get(key))
     if fixed:
         changes = ", ".join(
@@ -88,6 +92,8 @@ def check_same_run(run: Path, recipe: RunRecipe, facts: Mapping[str, Any]) -> No
         )
         raise UsageError(f"{run} was started with other settings: {changes}. Use the same, or another --out.")
     started = files.read_json(run / "provenance.json")
+    if isinstance(started.get("text"), Mapping):
+        started["text"] = with_new_names(started["text"], Manifest.RENAMED)
     for what, key in PARTS:
         if started.get(key) != facts.get(key):
             raise UsageError(f"The {what} changed since {run} was started; resuming would mix the two.")

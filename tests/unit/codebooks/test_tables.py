@@ -9,7 +9,7 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from torch import Tensor
 
-from tavq.codebooks.ema import RunningMeanCodebook
+from tavq.codebooks.ema import EMACodebook
 from tavq.codebooks.fixed import FixedCodebook
 from tavq.codebooks.tables import replaced, restarted
 from tavq.core.config import build
@@ -47,7 +47,7 @@ def test_a_replaced_table_leaves_the_old_one_as_it_was() -> None:
 
 
 def test_running_means_start_from_features() -> None:
-    codebook = RunningMeanCodebook(RunningMeanCodebook.Config(entries=4, width=2, init="features"))
+    codebook = EMACodebook(EMACodebook.Config(entries=4, width=2, init="features"))
     rows = torch.arange(16.0).view(8, 2)
     codebook.start(rows)
     assert {tuple(row) for row in codebook().tolist()} <= {tuple(row) for row in rows.tolist()}
@@ -56,7 +56,7 @@ def test_running_means_start_from_features() -> None:
 
 
 def test_running_means_have_no_codebook_loss_and_keep_the_numbers_of_a_pass() -> None:
-    codebook = RunningMeanCodebook(RunningMeanCodebook.Config(entries=4, width=2))
+    codebook = EMACodebook(EMACodebook.Config(entries=4, width=2))
     features, used = torch.randn(2, 2, 3, 3).requires_grad_(), codebook()
     before, scores = used.clone(), features.flatten(2).transpose(1, 2) @ used.T
     made = NearestQuantizer(NearestQuantizer.Config(), codebook.config)(features, codebook, learn=True)

@@ -21,13 +21,13 @@ from tavq.interfaces import Aligner, Loss, Losses, TextFeatures
 from tavq.metrics.distances import ImageSet, set_distances
 from tavq.metrics.inpainting import hidden_distance, hidden_psnr, hidden_ssim
 from tavq.nets.features.extractors import FeatureNetwork, ScenesNetwork
-from tavq.tasks.base import Codes, Layout, Prompt, Sampling, Task
+from tavq.tasks.base import GenerationBatch, Prompt, Sampling, Task, TokenLayout
 from tavq.tasks.completion import continued, named_mask
 from tavq.tasks.model_folder import TaskConfig, TaskModel
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 SIZE = 32
-LAYOUT = Layout(height=8, width=8, sizes=(20,))
+LAYOUT = TokenLayout(height=8, width=8, sizes=(20,))
 PRIOR = {"name": "prior", "layers": 1, "heads": 2, "width": 16}
 MASKED = {"name": "masked", "layers": 1, "heads": 2, "width": 16, "steps": 2}
 DIFFUSION = {"name": "diffusion", "layers": 1, "heads": 2, "width": 16, "steps": 2}
@@ -57,7 +57,7 @@ class Known(Task):
         self.layout, self.completes = LAYOUT, completes
         self.needs = lambda config: frozenset(needs)
 
-    def loss(self, codes: Codes) -> Losses:
+    def loss(self, codes: GenerationBatch) -> Losses:
         return {"known/mean": Loss(codes.tokens.float().mean(), 1.0)}
 
     def draw(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Tensor:

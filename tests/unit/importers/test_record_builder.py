@@ -9,12 +9,12 @@ from tavq.core.errors import DataError, UsageError
 from tavq.data.folder import FolderDataset, check
 from tavq.data.records import NamedBox, Question, Record
 from tavq.importers.archives import FoundImages
-from tavq.importers.record_builder import Drafts
+from tavq.importers.record_builder import RecordBuilders
 
 
 def test_drafts_become_a_data_set(tmp_path: Path) -> None:
     lay_out(tmp_path / "in", {"a.jpg": jpeg(0, 20, 10), "b.jpg": jpeg(0, 20, 10, orientation=6), "c.jpg": b"no image"})
-    drafts = Drafts(FoundImages([tmp_path / "in"]))
+    drafts = RecordBuilders(FoundImages([tmp_path / "in"]))
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         draft = drafts.add(name, name, "train", (40, 20))
         assert draft is not None
@@ -49,7 +49,7 @@ def test_drafts_become_a_data_set(tmp_path: Path) -> None:
 
 def test_nothing_is_written_where_nothing_can_be(tmp_path: Path) -> None:
     def write(*names: str) -> None:
-        drafts = Drafts(FoundImages([tmp_path / "in"]))
+        drafts = RecordBuilders(FoundImages([tmp_path / "in"]))
         drafts.add(None, "b.jpg", "train")
         for name in names:
             drafts.add(name, name, "train")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tavq.core.errors import UsageError
-from tavq.metrics.codes import CodeUsage, Surprises, UsageLog
+from tavq.metrics.codes import CodeUsage, Surprisal, UsageLog
 
 
 def test_usage_perplexity_dead_and_top_entries_by_hand() -> None:
@@ -82,10 +82,10 @@ def test_the_codebook_is_looked_at_as_it_is_then() -> None:
     assert "codebook/spacing" not in UsageLog((4,)).take(ENTRIES[:1])  # of a single entry there is none
 
 
-def surprises(indices: torch.Tensor, sizes: tuple[int, ...]) -> tuple[CodeUsage, Surprises]:
+def surprises(indices: torch.Tensor, sizes: tuple[int, ...]) -> tuple[CodeUsage, Surprisal]:
     usage = CodeUsage(sizes)
     usage.update(indices)
-    found = Surprises(usage)
+    found = Surprisal(usage)
     found.update([f"{i:03}" for i in range(len(indices))], indices)
     return usage, found
 
@@ -118,4 +118,4 @@ def test_the_interval_of_the_perplexity_holds_it_and_is_that_of_images(
 
 def test_one_image_has_no_interval() -> None:
     assert surprises(torch.tensor([[[0, 1]]]), (2,))[1].interval() is None
-    assert Surprises(CodeUsage((2,))).interval() is None
+    assert Surprisal(CodeUsage((2,))).interval() is None

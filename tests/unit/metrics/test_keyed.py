@@ -3,11 +3,11 @@
 import pytest
 
 from tavq.core.errors import DataError
-from tavq.metrics.keyed import Collected
+from tavq.metrics.keyed import KeyedMetric
 
 
-def of(**records: int) -> Collected:
-    collected = Collected()
+def of(**records: int) -> KeyedMetric:
+    collected = KeyedMetric()
     collected.records = dict(records)
     return collected
 

@@ -5,11 +5,11 @@ import torch
 from scipy.stats import mannwhitneyu
 
 from tavq.metrics.novelty import NearestDistances, novelty
-from tavq.metrics.sample import KeyedSample
+from tavq.metrics.sample import BottomKSample
 
 
-def sample(features: torch.Tensor, keys: str) -> KeyedSample:
-    kept = KeyedSample(features.shape[1])
+def sample(features: torch.Tensor, keys: str) -> BottomKSample:
+    kept = BottomKSample(features.shape[1])
     kept.update(features, tuple(keys))
     return kept
 

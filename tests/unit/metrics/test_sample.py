@@ -4,14 +4,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tavq.metrics.sample import KeyedSample
+from tavq.metrics.sample import BottomKSample
 
 KEYS = [f"{place}.png" for place in range(30)]
 ROWS = torch.arange(60.0).view(30, 2)
 
 
-def filled(places: list[int], most: int) -> KeyedSample:
-    sample = KeyedSample(2, most)
+def filled(places: list[int], most: int) -> BottomKSample:
+    sample = BottomKSample(2, most)
     for start in range(0, len(places), 4):
         part = places[start : start + 4]
         sample.update(ROWS[part], [KEYS[place] for place in part])

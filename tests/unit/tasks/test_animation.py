@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tavq.core.config import build
 from tavq.core.errors import UsageError
-from tavq.tasks.animation import FRAMES, LAST_MILLISECONDS, MILLISECONDS, SHOWN, Film, gif_bytes, shown
-from tavq.tasks.base import Layout
+from tavq.tasks.animation import FRAMES, LAST_MILLISECONDS, MILLISECONDS, SHOWN, FrameRecorder, gif_bytes, shown
+from tavq.tasks.base import TokenLayout
 from tavq.tasks.model_folder import TaskConfig, TaskModel
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
@@ -25,7 +25,7 @@ def passes(count: int, images: int = 1, first: int = 0) -> Iterator[Tensor]:
 
 @pytest.mark.parametrize("count", [2, 3, 31, 32, 33, 64, 65, 66, 129, 1000])
 def test_frames_lie_evenly_and_the_first_and_last_are_among_them(count: int) -> None:
-    film = Film()
+    film = FrameRecorder()
     assert film.take(passes(count)).tolist() == [[count - 1, 0]]
     found = [int(state[0, 0]) for state in film.states()]
     assert len(found) == min(count, FRAMES)
@@ -37,7 +37,7 @@ def test_frames_lie_evenly_and_the_first_and_last_are_among_them(count: int) -> 
 
 
 def test_batches_are_joined_pass_by_pass_and_a_shorter_one_waits() -> None:
-    film = Film()
+    film = FrameRecorder()
     for count, first in ((4, 0), (3, 2)):
         film.take(passes(count, 2, first))
     assert [state[:, 0].tolist() for state in film.states()] == [[0, 0, 0, 0], [1, 1, 1, 1], [2, 2, 2, 2], [3, 3, 2, 2]]
@@ -45,19 +45,19 @@ def test_batches_are_joined_pass_by_pass_and_a_shorter_one_waits() -> None:
 
 
 def test_only_the_first_images_are_kept() -> None:
-    film = Film()
+    film = FrameRecorder()
     for first in range(0, 96, 24):
         assert len(film.take(passes(2, 24, first))) == 24
     assert film.states()[1][:, 1].tolist() == list(range(SHOWN))
 
 
 def test_nothing_drawn_is_nothing_to_animate() -> None:
-    film = Film()
+    film = FrameRecorder()
     film.take(passes(1))
     with pytest.raises(UsageError, match="There is nothing to animate"):
         film.states()
     with pytest.raises(UsageError, match="There is nothing to animate"):
-        Film().states()
+        FrameRecorder().states()
 
 
 @pytest.mark.parametrize("parts", [1, 2])
@@ -67,7 +67,7 @@ def test_a_position_that_lacks_a_token_is_grey_and_no_other(parts: int) -> None:
     settings = {"net": net, "codebook": {"name": "learned", "entries": 16, "width": 8, "parts": parts}}
     settings |= {"quantizer": {"name": "product"}} if parts > 1 else {}
     tokenizer = Tokenizer(build(TokenizerConfig, settings, "test")).eval()
-    layout = Layout(height=3, width=4, sizes=tokenizer.codebook.sizes)
+    layout = TokenLayout(height=3, width=4, sizes=tokenizer.codebook.sizes)
     task = {"name": "masked", "layers": 1, "heads": 2, "width": 16}
     config = build(TaskConfig, {"task": task, "layout": layout.model_dump()}, "test")
     model = TaskModel(config, config.make().eval(), tokenizer.requires_grad_(False), None, {})

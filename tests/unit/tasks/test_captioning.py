@@ -18,15 +18,15 @@ from tavq.interfaces import total
 from tavq.metrics.captions import CaptionScores
 from tavq.nets.language import WritingConfig
 from tavq.recipes.schema import TaskRecipe
-from tavq.tasks.base import Layout
+from tavq.tasks.base import TokenLayout
 from tavq.tasks.captioning import SAMPLED, Captioning, CaptioningConfig, best_constant
 from tavq.tasks.model_folder import TaskConfig, load_task, save_task
-from tavq.tasks.text_tokenizer import FILE, Words
-from tavq.tasks.understanding import Seen
+from tavq.tasks.text_tokenizer import FILE, TextTokenizer
+from tavq.tasks.understanding import UnderstandingBatch
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 from tavq.training.task.trainer import _groups
 
-LAYOUT = Layout(height=2, width=2, sizes=(7,))
+LAYOUT = TokenLayout(height=2, width=2, sizes=(7,))
 WIDTH = 3
 CAPTIONS = ["A red barn.", "A barn beside a lake.", "There is a green barn by the road."]
 LANGUAGE = {"layers": 1, "heads": 2, "width": 16, "dropout": 0.0}
@@ -48,8 +48,8 @@ def rows(count: int = 3, seed: int = 3) -> Tensor:
     return torch.randn(count, 4, WIDTH, generator=torch.Generator().manual_seed(seed)) * 2
 
 
-def seen(task: Captioning, captions: list[str], seed: int = 3) -> Seen:
-    return Seen(rows(len(captions), seed), tuple(map(str, range(len(captions)))), task.collate(captions))
+def seen(task: Captioning, captions: list[str], seed: int = 3) -> UnderstandingBatch:
+    return UnderstandingBatch(rows(len(captions), seed), tuple(map(str, range(len(captions)))), task.collate(captions))
 
 
 def small_tokenizer() -> Tokenizer:
@@ -81,7 +81,7 @@ def test_a_caption_ends_unless_it_was_cut() -> None:
     assert said.ids[0].tolist()[4:] == [task.words.end, task.words.pad]
 
 
-def loss_by_hand(task: Captioning, batch: Seen) -> float:
+def loss_by_hand(task: Captioning, batch: UnderstandingBatch) -> float:
     """Word by word: everything before it is read anew, alone and without padding."""
     losses = []
     for row, ids, mask in zip(batch.rows, batch.asked.ids, batch.asked.mask, strict=True):
@@ -313,7 +313,7 @@ def saved(fluent: Captioning, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _more_words(folder: Path) -> None:
-    Words.learned([" ".join(map(str, range(99)))]).write(folder)
+    TextTokenizer.learned([" ".join(map(str, range(99)))]).write(folder)
 
 
 def _other_width(folder: Path) -> None:
@@ -358,7 +358,7 @@ def test_the_recipes_are_of_their_sizes(name: str) -> None:
     recipe = recipes.load_task(name)
     assert isinstance(recipe, TaskRecipe)
     assert isinstance(recipe.task, CaptioningConfig)
-    layout = Layout(height=16, width=16, sizes=(256,))
+    layout = TokenLayout(height=16, width=16, sizes=(256,))
     rows_and_words = recipe.task.image.rows(layout) + recipe.task.longest
     assert rows_and_words <= 1024  # what GPT-2 reads
     assert (recipe.task.language.pretrained == "gpt2") == (name == "captioning")

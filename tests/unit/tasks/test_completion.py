@@ -14,7 +14,7 @@ from tavq.core.config import build
 from tavq.core.errors import DataError, UsageError
 from tavq.data.images import save_png
 from tavq.data.transforms import prepare
-from tavq.tasks.base import Layout, Prompt, Sampling, Task, tasks
+from tavq.tasks.base import Prompt, Sampling, Task, TokenLayout, tasks
 from tavq.tasks.completion import NAMES, complete, continued, hidden_tokens, named_mask, read_mask
 from tavq.tasks.model_folder import TaskConfig, TaskModel
 from tavq.tokenizer import Tokenizer, TokenizerConfig
@@ -90,7 +90,7 @@ def test_masks_that_cannot_be(tmp_path: Path) -> None:
 @given(st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
 def test_a_token_is_hidden_with_any_pixel_of_its_cell(seed: int, parts: int, h: int, w: int, factor: int) -> None:
     masks = torch.rand(2, h * factor, w * factor, generator=generator(seed)) < 0.2
-    hidden = hidden_tokens(masks, Layout(height=h, width=w, sizes=(3,) * parts)).view(2, h, w, parts)
+    hidden = hidden_tokens(masks, TokenLayout(height=h, width=w, sizes=(3,) * parts)).view(2, h, w, parts)
     for b, y, x, part in np.ndindex(2, h, w, parts):
         cell = masks[b, y * factor : (y + 1) * factor, x * factor : (x + 1) * factor]
         assert bool(hidden[b, y, x, part]) == bool(cell.any())
@@ -99,7 +99,7 @@ def test_a_token_is_hidden_with_any_pixel_of_its_cell(seed: int, parts: int, h: 
 def test_a_mask_that_does_not_fit_the_tokens_is_refused() -> None:
     for y, x in ((9, 8), (8, 9), (0, 8), (8, 0)):
         with pytest.raises(UsageError, match=f"A mask of {y} x {x} pixels does not fit 4 x 4 tokens"):
-            hidden_tokens(torch.zeros(1, y, x, dtype=torch.bool), Layout(height=4, width=4, sizes=(3,)))
+            hidden_tokens(torch.zeros(1, y, x, dtype=torch.bool), TokenLayout(height=4, width=4, sizes=(3,)))
 
 
 # --- the continuation -----------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ class Row(Task):
 
     name, completes = "row", "end"
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: TokenLayout) -> None:
         super().__init__()
         self.layout = layout
 
@@ -150,7 +150,7 @@ def model() -> TaskModel:
         tokenizer.codebook.start(torch.randn(512, 8))
         for parameter in tokenizer.codebook.parameters():
             parameter.copy_(torch.randn(parameter.shape))
-    layout = Layout(height=SIZE // FACTOR, width=SIZE // FACTOR, sizes=(16,))
+    layout = TokenLayout(height=SIZE // FACTOR, width=SIZE // FACTOR, sizes=(16,))
     settings = {"name": "masked", "layers": 1, "heads": 2, "width": 16}
     config = build(TaskConfig, {"task": settings, "layout": layout.model_dump()}, "test")
     return TaskModel(config, config.make().eval(), tokenizer.requires_grad_(False), None, {})

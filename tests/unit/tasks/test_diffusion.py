@@ -14,18 +14,18 @@ from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import TextFeatures, TextUnits, total
 from tavq.recipes.schema import TaskRecipe
-from tavq.tasks.base import Codes, Layout, Prompt, Sampling
+from tavq.tasks.base import GenerationBatch, Prompt, Sampling, TokenLayout
 from tavq.tasks.diffusion import LEAST_SEEN, Diffusion
 from tavq.tasks.model_folder import load_task
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 from tavq.training.task.trainer import TaskTrainer
 
-PARTS = Layout(height=2, width=2, sizes=(3, 5))
+PARTS = TokenLayout(height=2, width=2, sizes=(3, 5))
 RECIPES = Path(__file__).parents[3] / "src/tavq/recipes/tasks"
 WIDTH = 6
 
 
-def make(layout: Layout = PARTS, **changes: Any) -> Diffusion:
+def make(layout: TokenLayout = PARTS, **changes: Any) -> Diffusion:
     torch.manual_seed(0)
     config = Diffusion.Config(**{"layers": 1, "heads": 2, "width": 8, "steps": 8, **changes})
     task = Diffusion(config, layout, text_width=WIDTH if config.text else None)
@@ -83,7 +83,7 @@ def test_a_model_that_knows_the_tokens_draws_them(steps: int | None, noise: dict
 def test_a_model_that_knows_the_tokens_has_no_loss() -> None:
     task = make(text=False)
     task.network = Knows(TOKENS, 8)
-    assert total(task.loss(Codes(TOKENS, ("a", "b")))).item() == pytest.approx(0, abs=1e-5)
+    assert total(task.loss(GenerationBatch(TOKENS, ("a", "b")))).item() == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_the_generator_alone_decides() -> None:
 
 
 def test_truncated_sampling_takes_only_the_likeliest() -> None:
-    layout = Layout(height=4, width=4, sizes=(4,))
+    layout = TokenLayout(height=4, width=4, sizes=(4,))
     task = make(layout, text=False)
     logits = torch.tensor([0.05, 0.5, 0.15, 0.3]).log().expand(50, 16, -1)
     task.network = Knows(torch.zeros(50, 16, dtype=torch.int64), 4)
@@ -139,7 +139,7 @@ def test_truncated_sampling_takes_only_the_likeliest() -> None:
 
 
 def test_the_temperature_divides_the_logits() -> None:
-    layout = Layout(height=1, width=2, sizes=(4,))
+    layout = TokenLayout(height=1, width=2, sizes=(4,))
     logits = torch.tensor([[[0.0, 1.0, 3.0, -2.0], [5.0, 0.0, 0.0, 1.0]]])
     found = make(layout, text=False)._log_start(logits, Sampling(temperature=2))
     torch.testing.assert_close(found, (logits / 2).log_softmax(2))
@@ -236,7 +236,7 @@ def test_a_image_without_text_is_drawn_by_the_learned_vector() -> None:
     task = make()
     nothing, other = text_of(0, 0), text_of(0, 0, seed=4)
     assert torch.equal(drawn(task, nothing), drawn(task, other))
-    losses = task.loss(Codes(TOKENS, ("a", "b"), nothing))
+    losses = task.loss(GenerationBatch(TOKENS, ("a", "b"), nothing))
     total(losses).backward()
     assert task.network.blank is not None
     assert task.network.blank.weight.grad is not None
@@ -257,7 +257,7 @@ def test_text_is_hidden_in_training_at_its_share_and_else_never() -> None:
         seen.append(mask.any(1)) or torch.zeros(len(tokens)),
         torch.zeros(len(tokens)),
     )
-    codes = Codes(TOKENS[:1].expand(2000, -1), ("",) * 2000, text_of(*[2] * 2000))
+    codes = GenerationBatch(TOKENS[:1].expand(2000, -1), ("",) * 2000, text_of(*[2] * 2000))
     task.loss(codes)
     task.train().loss(codes)
     assert seen[0].all()
@@ -291,7 +291,7 @@ def test_however_steps_are_drawn_the_loss_is_the_sum_over_all() -> None:
     task.squares.copy_(torch.tensor([1.0, 100.0, 4.0, 16.0]))
     task.seen.fill_(LEAST_SEEN + 1)
     task.terms = lambda tokens, step, *_: (step.float(), step.float())  # type: ignore[method-assign]
-    codes = Codes(TOKENS[:1].expand(20_000, -1), ("",) * 20_000)
+    codes = GenerationBatch(TOKENS[:1].expand(20_000, -1), ("",) * 20_000)
     assert task.loss(codes)["diffusion/variational"].value.item() == pytest.approx((1 + 2 + 3 + 4) / 8, rel=0.02)
 
 
@@ -320,9 +320,9 @@ def test_several_processes_remember_what_one_would(monkeypatch: pytest.MonkeyPat
 
 def test_only_training_remembers() -> None:
     task = make(text=False)
-    task.loss(Codes(TOKENS, ("a", "b")))
+    task.loss(GenerationBatch(TOKENS, ("a", "b")))
     assert int(task.seen.sum()) == 0
-    task.train().loss(Codes(TOKENS, ("a", "b")))
+    task.train().loss(GenerationBatch(TOKENS, ("a", "b")))
     assert int(task.seen.sum()) == 2
     assert float(task.squares.sum()) > 0
 
@@ -360,7 +360,7 @@ def test_the_papers_sizes() -> None:
     assert isinstance(task, Diffusion.Config)
     assert (task.layers, task.heads, task.width, task.steps, task.auxiliary) == (19, 16, 1024, 100, 5e-4)
     with torch.device("meta"):
-        made = Diffusion(task, Layout(height=16, width=16, sizes=(1024,)), text_width=512)
+        made = Diffusion(task, TokenLayout(height=16, width=16, sizes=(1024,)), text_width=512)
     assert 350e6 < sum(parameter.numel() for parameter in made.parameters()) < 450e6
 
 
@@ -369,13 +369,13 @@ def test_the_papers_sizes() -> None:
 
 def test_it_learns_which_tokens_belong_to_which_text() -> None:
     """Four texts and four images: each text draws its own, strided and guided too, and the bound falls below 0.3."""
-    layout = Layout(height=2, width=3, sizes=(6,))
+    layout = TokenLayout(height=2, width=3, sizes=(6,))
     tokens = torch.tensor([[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [1, 1, 5, 5, 0, 0], [2, 0, 4, 4, 3, 1]])
     torch.manual_seed(0)
     config = Diffusion.Config(layers=2, heads=2, width=32, steps=10, auxiliary=0.05)
     task = Diffusion(config, layout, text_width=WIDTH).train()
-    text, codes = text_of(2, 1, 3, 2), Codes(tokens.repeat(4, 1), ("",) * 16, text_of(*[2, 1, 3, 2]))
-    codes = Codes(codes.tokens, codes.keys, _repeated(text, 4))
+    text, codes = text_of(2, 1, 3, 2), GenerationBatch(tokens.repeat(4, 1), ("",) * 16, text_of(*[2, 1, 3, 2]))
+    codes = GenerationBatch(codes.tokens, codes.keys, _repeated(text, 4))
     optimizer = torch.optim.AdamW(task.parameters(), 3e-3)
     for step in range(350):
         torch.manual_seed(step)
@@ -386,7 +386,7 @@ def test_it_learns_which_tokens_belong_to_which_text() -> None:
     for how in ({}, {"steps": 4}, {"guidance": 2.0}, {"top_p": 0.9}):
         assert torch.equal(drawn(task, text, count=4, **how), tokens)
     torch.manual_seed(0)
-    assert task.bound(Codes(tokens, ("",) * 4, text)).mean().item() / 6 < 0.3
+    assert task.bound(GenerationBatch(tokens, ("",) * 4, text)).mean().item() / 6 < 0.3
 
 
 def _repeated(text: TextFeatures, times: int) -> TextFeatures:
@@ -394,7 +394,7 @@ def _repeated(text: TextFeatures, times: int) -> TextFeatures:
     return TextFeatures(*[TextUnits(k.vectors.repeat(times, 1, 1), k.mask.repeat(times, 1)) for k in kinds])
 
 
-class Words:
+class TextTokenizer:
     """One to three words, a phrase and a sentence for each image, drawn from its name."""
 
     width = WIDTH
@@ -432,7 +432,7 @@ def train(tokenizer: Path, shared_images: Path, tmp_path: Path) -> Callable[...,
         settings = {"batch": 4, "ema": 0.9, "checkpoint_every": 1000, "sample_every": 20, "steps": steps}
         recipe = build(TaskRecipe, {"task": task, "data": {"size": 16}, "train": settings}, "test")
         dataset = FolderDataset(shared_images, "train")
-        return TaskTrainer(recipe, tokenizer, dataset, tmp_path / name, Words()).run(resume)
+        return TaskTrainer(recipe, tokenizer, dataset, tmp_path / name, TextTokenizer()).run(resume)
 
     return run
 

@@ -15,11 +15,11 @@ from tavq.data.palette import coloured
 from tavq.data.transforms import prepare, to_uint8
 from tavq.interfaces import TextFeatures, TextUnits
 from tavq.tasks import generation
-from tavq.tasks.animation import Film
+from tavq.tasks.animation import FrameRecorder
 from tavq.tasks.base import Prompt, Sampling
 from tavq.tasks.generation import GAP, ask, centre, draw, grid, positions, repeated
 from tavq.tasks.model_folder import TaskConfig, TaskModel
-from tavq.tasks.prompts import Typed
+from tavq.tasks.prompts import EncodedPrompts
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 SIZE = 16
@@ -102,7 +102,7 @@ def test_each_map_is_asked_for_that_many_times_in_order(maps: list[Path]) -> Non
 def test_captions_are_repeated_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     mask = torch.arange(3) < torch.tensor([1, 3, 2])[:, None]
     units = TextUnits(torch.zeros(3, 3, 6), mask)
-    typed = Typed(TextFeatures(units, units, units), ("one note",))
+    typed = EncodedPrompts(TextFeatures(units, units, units), ("one note",))
     monkeypatch.setattr(drawing, "Prompter", lambda *_: lambda captions: typed)
     prompt, notes = ask(model("diffusion", text=6, steps=4), ("a", "b", "c"), (), 2)
     assert (prompt.count, notes) == (6, ("one note",))
@@ -214,7 +214,7 @@ def test_images_are_drawn_some_at_a_time_from_one_generator(monkeypatch: pytest.
         tokens = mapped.task.draw(Prompt(stop - start, given=prompt.given[start:stop]), Sampling(), ours)
         parts.append(mapped.tokenizer.decode(mapped.config.layout.indices(tokens)).clamp(-1, 1))
     assert torch.equal(found, torch.cat(parts))
-    film = Film()
+    film = FrameRecorder()
     assert torch.equal(draw(mapped, prompt, Sampling(), generator(), film=film), found)
     torch.testing.assert_close(mapped.decoded(film.states()[-1], mapped.config.layout), found)
 

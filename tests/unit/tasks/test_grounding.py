@@ -14,20 +14,28 @@ from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.records import NamedBox, Record
-from tavq.tasks.base import Layout
-from tavq.tasks.grounding import Grounding, GroundingConfig, Pointed, centred, cornered, coverage, generalized_iou
+from tavq.tasks.base import TokenLayout
+from tavq.tasks.grounding import (
+    Grounding,
+    GroundingConfig,
+    GroundingExample,
+    centred,
+    cornered,
+    coverage,
+    generalized_iou,
+)
 from tavq.tasks.model_folder import TaskConfig
-from tavq.tasks.understanding import Seen, examples_of
+from tavq.tasks.understanding import UnderstandingBatch, examples_of
 
-LAYOUT = Layout(height=2, width=4, sizes=(7,))
+LAYOUT = TokenLayout(height=2, width=4, sizes=(7,))
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 EXAMPLES = [
-    Pointed("the red barn", (0.25, 0.25, 0.5, 0.5), "barn"),
-    Pointed("the big lake on the left", (0.0, 0.0, 0.5, 1.0), "lake"),
+    GroundingExample("the red barn", (0.25, 0.25, 0.5, 0.5), "barn"),
+    GroundingExample("the big lake on the left", (0.0, 0.0, 0.5, 1.0), "lake"),
 ]
 
 
-def made(examples: list[Pointed] = EXAMPLES, **settings: Any) -> Grounding:
+def made(examples: list[GroundingExample] = EXAMPLES, **settings: Any) -> Grounding:
     small = {"name": "grounding", "layers": 2, "heads": 2, "width": 16, "dropout": 0.0, "longest": 6, **settings}
     fitted = Grounding.fitted(build(GroundingConfig, small, "test"), LAYOUT, examples)
     torch.manual_seed(0)
@@ -108,7 +116,9 @@ def test_every_phrase_of_a_thing_in_the_square_is_an_example() -> None:
         ),
     )
     found = Grounding.examples(GroundingConfig(), record, lambda: (40, 100))
-    assert found == [Pointed(phrase, (0.25, 0.25, 0.5, 0.5), "barn") for phrase in ("the red barn", "the barn")]
+    assert found == [
+        GroundingExample(phrase, (0.25, 0.25, 0.5, 0.5), "barn") for phrase in ("the red barn", "the barn")
+    ]
 
 
 def test_a_image_without_phrases_is_not_opened() -> None:
@@ -127,7 +137,7 @@ def test_the_size_is_that_of_the_upright_image(tmp_path: Path) -> None:
     lines = [{"file_name": name, "objects": [thing]} for name in ("a.jpg", "broken.png")]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     found = examples_of(Grounding, GroundingConfig(), FolderDataset(tmp_path))
-    assert found == [("a.jpg", Pointed("the barn", (0.25, 0.25, 0.5, 0.5), "barn"))]
+    assert found == [("a.jpg", GroundingExample("the barn", (0.25, 0.25, 0.5, 0.5), "barn"))]
 
 
 def test_a_data_set_without_phrases_says_so(tmp_path: Path) -> None:
@@ -141,7 +151,7 @@ def test_a_data_set_without_phrases_says_so(tmp_path: Path) -> None:
 
 def test_the_loss_by_hand() -> None:
     task = answering(made(), 0.25, 0.5, 0.5, 0.5)  # left 0, top 0.25
-    losses = task.loss(Seen(rows(2), ("a", "b"), task.collate(EXAMPLES)))
+    losses = task.loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(EXAMPLES)))
     # of the barn: centre (0.5, 0.5), size (0.5, 0.5); of the lake: centre (0.25, 0.5), size (0.5, 1)
     assert float(losses["grounding/l1"].value.detach()) == pytest.approx((0.25 + 0.5) / 2)
     assert float(losses["grounding/giou"].value.detach()) == pytest.approx((1 - 1 / 3 + 1 - 1 / 2) / 2, rel=1e-5)
@@ -161,18 +171,18 @@ def test_the_look_is_drawn_to_what_the_box_covers(monkeypatch: pytest.MonkeyPatc
     shares = torch.full((2, 2, length, length), 9.0)
     shares[:, :, 0, 1:9] = torch.tensor([1.0, 1, 2, 4, 1, 1, 2, 4])  # of a grid of 2 x 4
     monkeypatch.setattr(task.transformer, "read", lambda rows, mask: (rows, shares))
-    looking = task.loss(Seen(rows(2), ("a", "b"), task.collate(EXAMPLES)))["grounding/looking"]
+    looking = task.loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(EXAMPLES)))["grounding/looking"]
     assert looking.weight == 0.5
     # of the barn a quarter each of the second and third column, of the lake the first two columns: shares of 16
     assert looking.value.item() == pytest.approx(((math.log(16) + math.log(8)) / 2 + math.log(16)) / 2)
     blind = made(looking=0.5, image={"source": "none"})
-    assert "grounding/looking" not in blind.loss(Seen(rows(2), ("a", "b"), blind.collate(EXAMPLES)))
-    assert "grounding/looking" not in made().loss(Seen(rows(2), ("a", "b"), task.collate(EXAMPLES)))
+    assert "grounding/looking" not in blind.loss(UnderstandingBatch(rows(2), ("a", "b"), blind.collate(EXAMPLES)))
+    assert "grounding/looking" not in made().loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(EXAMPLES)))
 
 
 def test_a_look_that_must_move_has_a_finite_gradient() -> None:
     task = made(looking=1.0)
-    losses = task.loss(Seen(rows(2), ("a", "b"), task.collate(EXAMPLES)))
+    losses = task.loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(EXAMPLES)))
     losses["grounding/looking"].value.backward()
     weights = task.transformer.blocks[-1].attend.query.weight  # type: ignore[union-attr]
     assert weights.grad is not None
@@ -261,7 +271,7 @@ def test_unknown_words_are_named() -> None:
 
 def test_phrases_are_read_by_an_encoder(tmp_path: Path) -> None:
     folder = write_bert(tmp_path / "bert")
-    examples = [Pointed("a red car", WHOLE, "car"), Pointed("the dog", WHOLE, "dog")]
+    examples = [GroundingExample("a red car", WHOLE, "car"), GroundingExample("the dog", WHOLE, "dog")]
     task = made(examples, text=str(folder))
     assert task.config.encoder is not None
     assert task.config.encoder.name == "bert"
@@ -269,7 +279,7 @@ def test_phrases_are_read_by_an_encoder(tmp_path: Path) -> None:
     assert task.config.vocabulary is None
     [one], [other] = (task.ground(rows(1), [phrase]) for phrase in ("a red car", "the dog"))
     assert one.box != other.box
-    task.loss(Seen(rows(2), ("a", "b"), task.collate(examples)))["grounding/l1"].value.backward()
+    task.loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(examples)))["grounding/l1"].value.backward()
     assert any(float(p.grad.abs().sum()) > 0 for p in task.phrases.parameters() if p.grad is not None)
 
 
@@ -279,10 +289,10 @@ def test_phrases_are_read_by_an_encoder(tmp_path: Path) -> None:
 def test_figures_by_hand() -> None:
     task = answering(made(), 0.5, 0.5, 0.5, 0.5)  # right for the barn; of the lake a quarter of five
     training = [
-        ("c", Pointed("the barn", (0.0, 0.0, 0.5, 0.5), "barn")),
-        ("d", Pointed("the barn", (0.5, 0.5, 0.5, 0.5), "barn")),
-        ("e", Pointed("the sky", (0.25, 0.25, 0.5, 0.5), "sky")),
-        ("f", Pointed("the lake", (0.0, 0.0, 0.5, 0.5), "lake")),
+        ("c", GroundingExample("the barn", (0.0, 0.0, 0.5, 0.5), "barn")),
+        ("d", GroundingExample("the barn", (0.5, 0.5, 0.5, 0.5), "barn")),
+        ("e", GroundingExample("the sky", (0.25, 0.25, 0.5, 0.5), "sky")),
+        ("f", GroundingExample("the lake", (0.0, 0.0, 0.5, 0.5), "lake")),
     ]
     found = task.measure([(rows(2), ["a", "b"], EXAMPLES)], training)
     values = {name: scored["value"] for name, scored in found.items()}
@@ -302,7 +312,7 @@ def test_figures_by_hand() -> None:
 
 def test_a_name_that_training_lacks_takes_the_mean_of_all() -> None:
     task = answering(made(), 0.5, 0.5, 0.5, 0.5)
-    training = [("c", Pointed("the sky", (0.0, 0.0, 0.5, 0.5), "sky"))]
+    training = [("c", GroundingExample("the sky", (0.0, 0.0, 0.5, 0.5), "sky"))]
     found = task.measure([(rows(2), ["a", "b"], EXAMPLES)], training)
     assert found["constant/name/mean_iou"] == found["constant/mean_iou"]
 

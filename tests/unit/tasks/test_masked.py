@@ -14,18 +14,18 @@ from tavq.data.folder import FolderDataset
 from tavq.interfaces import total
 from tavq.nets.transformer import grid_positions
 from tavq.recipes.schema import TaskRecipe
-from tavq.tasks.base import Codes, Layout, Prompt, Sampling, draw_tokens
+from tavq.tasks.base import GenerationBatch, Prompt, Sampling, TokenLayout, draw_tokens
 from tavq.tasks.masked import SPREAD, MaskedTask, greatest, hidden_after, masked_counts
 from tavq.tasks.model_folder import load_task
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 from tavq.training.task.trainer import TaskTrainer
 
-PLAIN = Layout(height=3, width=4, sizes=(9,))
-PARTS = Layout(height=2, width=3, sizes=(5, 2, 7))
+PLAIN = TokenLayout(height=3, width=4, sizes=(9,))
+PARTS = TokenLayout(height=2, width=3, sizes=(5, 2, 7))
 SMALL = {"layers": 2, "heads": 2, "width": 16, "dropout": 0.0, "label_smoothing": 0.0}
 
 
-def task(layout: Layout = PLAIN, seed: int = 0, **settings: Any) -> MaskedTask:
+def task(layout: TokenLayout = PLAIN, seed: int = 0, **settings: Any) -> MaskedTask:
     torch.manual_seed(seed)
     return MaskedTask(MaskedTask.Config(**{**SMALL, **settings}), layout).eval()
 
@@ -39,14 +39,14 @@ def sharpened(made: MaskedTask) -> MaskedTask:
     return made
 
 
-def images(count: int, layout: Layout = PLAIN, seed: int = 1) -> Tensor:
+def images(count: int, layout: TokenLayout = PLAIN, seed: int = 1) -> Tensor:
     """Tokens that may stand where they do."""
     shares = layout.allowed().float().expand(count, -1, -1).flatten(0, 1)
     return torch.multinomial(shares, 1, generator=torch.Generator().manual_seed(seed)).view(count, -1)
 
 
-def codes(tokens: Tensor) -> Codes:
-    return Codes(tokens, tuple(str(row) for row in range(len(tokens))))
+def codes(tokens: Tensor) -> GenerationBatch:
+    return GenerationBatch(tokens, tuple(str(row) for row in range(len(tokens))))
 
 
 def generator(seed: int = 2) -> torch.Generator:
@@ -103,7 +103,7 @@ def test_places_begin_as_the_sinusoids_of_their_position() -> None:
 
 @pytest.mark.parametrize("layout", [PLAIN, PARTS], ids=["plain", "parts"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_the_loss_by_hand(layout: Layout, smoothing: float) -> None:
+def test_the_loss_by_hand(layout: TokenLayout, smoothing: float) -> None:
     made, tokens = sharpened(task(layout, label_smoothing=smoothing)), images(40, layout)
     hidden = hidden_of(tokens, 7)
     assert int(hidden.sum(1).min()) == 1
@@ -160,7 +160,7 @@ def test_every_place_reads_every_other() -> None:
 
 @pytest.mark.parametrize("layout", [PLAIN, PARTS], ids=["plain", "parts"])
 @pytest.mark.parametrize("steps", [1, 2, 5, 40])
-def test_the_hidden_follow_the_schedule_and_the_known_stay(layout: Layout, steps: int) -> None:
+def test_the_hidden_follow_the_schedule_and_the_known_stay(layout: TokenLayout, steps: int) -> None:
     made, tokens = sharpened(task(layout)), images(4, layout)
     kept = torch.zeros_like(tokens, dtype=torch.bool)
     for row, count in enumerate([0, 1, layout.length // 2, layout.length]):
@@ -179,7 +179,7 @@ def test_the_hidden_follow_the_schedule_and_the_known_stay(layout: Layout, steps
 
 
 @pytest.mark.parametrize("layout", [PLAIN, PARTS], ids=["plain", "parts"])
-def test_whole_images_are_drawn_and_nothing_forbidden(layout: Layout) -> None:
+def test_whole_images_are_drawn_and_nothing_forbidden(layout: TokenLayout) -> None:
     drawn = task(layout).draw(Prompt(200), Sampling(steps=2), generator())
     assert drawn.shape == (200, layout.length)
     places = torch.arange(layout.length).expand_as(drawn)
@@ -241,7 +241,9 @@ def test_the_noise_of_each_pass_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("layout", "size"), [(PLAIN, (3, 4)), (PLAIN, (5, 7)), (PARTS, (4, 3))])
-def test_a_larger_image_is_filled_window_by_window_over_what_is_known(layout: Layout, size: tuple[int, int]) -> None:
+def test_a_larger_image_is_filled_window_by_window_over_what_is_known(
+    layout: TokenLayout, size: tuple[int, int]
+) -> None:
     """Each window as a completion of what the windows before it left."""
     made, ours, how = sharpened(task(layout)), generator(), Sampling(steps=3)
     (height, width), parts = size, layout.parts
@@ -279,7 +281,7 @@ def test_known_tokens_of_another_size_are_refused() -> None:
 
 
 @pytest.mark.parametrize("layout", [PLAIN, PARTS], ids=["plain", "parts"])
-def test_it_learns_a_few_images_by_heart_and_completes_them(layout: Layout) -> None:
+def test_it_learns_a_few_images_by_heart_and_completes_them(layout: TokenLayout) -> None:
     tokens = images(4, layout)
     made = task(layout, width=32).train()
     optimizer = torch.optim.AdamW(made.parameters(), 5e-3)

@@ -11,12 +11,12 @@ import torch
 from tavq.core.config import build
 from tavq.core.errors import FileError, UsageError
 from tavq.data.records import Record
-from tavq.tasks.base import Layout
+from tavq.tasks.base import TokenLayout
 from tavq.tasks.masked_words import CONTENT, Guesser, MaskedWordsConfig, MaskedWordsTask, Tally
 from tavq.tasks.model_folder import TaskConfig
-from tavq.tasks.understanding import Seen
+from tavq.tasks.understanding import UnderstandingBatch
 
-LAYOUT = Layout(height=2, width=2, sizes=(7,))
+LAYOUT = TokenLayout(height=2, width=2, sizes=(7,))
 CAPTIONS = ["A red barn beside a lake.", "A red barn, a dog.", "The dog runs!"]
 
 
@@ -71,7 +71,7 @@ def test_some_words_of_each_caption_are_masked(seed: int, monkeypatch: pytest.Mo
     task = made(captions, longest=30)
     asked = telling(task, monkeypatch, {})
     torch.manual_seed(seed)
-    batch = Seen(rows(3), ("a", "b", "c"), task.collate(captions))
+    batch = UnderstandingBatch(rows(3), ("a", "b", "c"), task.collate(captions))
     value = task.loss(batch)["masked-words/word"].value
     [hidden] = asked
     assert (hidden <= batch.asked.words).all()
@@ -86,7 +86,7 @@ def test_some_words_of_each_caption_are_masked(seed: int, monkeypatch: pytest.Mo
 def test_masks_differ_from_step_to_step(monkeypatch: pytest.MonkeyPatch) -> None:
     task = made()
     asked = telling(task, monkeypatch, {})
-    batch = Seen(rows(3), ("a", "b", "c"), task.collate(CAPTIONS))
+    batch = UnderstandingBatch(rows(3), ("a", "b", "c"), task.collate(CAPTIONS))
     for _ in range(8):
         task.loss(batch)
     assert len({str(hidden.tolist()) for hidden in asked}) > 1

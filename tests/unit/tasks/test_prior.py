@@ -11,17 +11,17 @@ from torch import Tensor
 
 from tavq.core.config import build
 from tavq.core.errors import UsageError
-from tavq.tasks.base import Codes, Layout, Prompt, Sampling, draw_tokens, filtered, guided
+from tavq.tasks.base import GenerationBatch, Prompt, Sampling, TokenLayout, draw_tokens, filtered, guided
 from tavq.tasks.model_folder import TaskConfig
 from tavq.tasks.prior import Prior, PriorConfig
 
-ONE = Layout(height=3, width=4, sizes=(9,))
-PARTS = Layout(height=2, width=3, sizes=(3, 5, 2))
-GIVEN = Layout(height=2, width=2, sizes=(6,))
+ONE = TokenLayout(height=3, width=4, sizes=(9,))
+PARTS = TokenLayout(height=2, width=3, sizes=(3, 5, 2))
+GIVEN = TokenLayout(height=2, width=2, sizes=(6,))
 SMALL = {"layers": 2, "heads": 2, "width": 16}
 
 
-def prior(layout: Layout = ONE, given: Layout | None = None, spread: float = 0.3, **settings: Any) -> Prior:
+def prior(layout: TokenLayout = ONE, given: TokenLayout | None = None, spread: float = 0.3, **settings: Any) -> Prior:
     """Its weights moved apart by `spread`."""
     torch.manual_seed(0)
     config = PriorConfig(**{**SMALL, "segmentation": given is not None, **settings})
@@ -32,7 +32,7 @@ def prior(layout: Layout = ONE, given: Layout | None = None, spread: float = 0.3
     return made
 
 
-def some(layout: Layout, count: int = 2, seed: int = 1) -> Tensor:
+def some(layout: TokenLayout, count: int = 2, seed: int = 1) -> Tensor:
     shares = layout.allowed().float()
     return torch.multinomial(shares, count, True, generator=torch.Generator().manual_seed(seed)).T
 
@@ -45,10 +45,10 @@ def draw(model: Prior, prompt: Prompt, sampling: Sampling | None = None, seed: i
 
 
 @pytest.mark.parametrize("layout", [ONE, PARTS])
-def test_a_prior_that_knows_nothing_loses_the_logarithm_of_what_is_allowed(layout: Layout) -> None:
+def test_a_prior_that_knows_nothing_loses_the_logarithm_of_what_is_allowed(layout: TokenLayout) -> None:
     model = prior(layout)
     torch.nn.init.zeros_(model.head.weight)
-    found = model.loss(Codes(some(layout), ("a", "b")))["prior/nll"]
+    found = model.loss(GenerationBatch(some(layout), ("a", "b")))["prior/nll"]
     assert found.value.item() == pytest.approx(sum(math.log(size) for size in layout.sizes) / layout.parts)
     assert found.weight == 1
 
@@ -56,7 +56,7 @@ def test_a_prior_that_knows_nothing_loses_the_logarithm_of_what_is_allowed(layou
 @torch.no_grad()
 def test_the_likelihoods_of_all_images_sum_to_one() -> None:
     """Of the 36 images of one position of three parts and the 36 of two positions of one."""
-    for layout in (Layout(height=1, width=1, sizes=(3, 4, 3)), Layout(height=1, width=2, sizes=(6,))):
+    for layout in (TokenLayout(height=1, width=1, sizes=(3, 4, 3)), TokenLayout(height=1, width=2, sizes=(6,))):
         ends = itertools.accumulate(layout.sizes)
         of_part = [range(end - size, end) for end, size in zip(ends, layout.sizes, strict=True)]
         every = torch.tensor(list(itertools.product(*of_part * (layout.length // layout.parts))))
@@ -66,7 +66,7 @@ def test_the_likelihoods_of_all_images_sum_to_one() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("layout", [ONE, PARTS])
-def test_a_later_token_changes_no_earlier_likelihood(layout: Layout) -> None:
+def test_a_later_token_changes_no_earlier_likelihood(layout: TokenLayout) -> None:
     model, tokens = prior(layout), some(layout)
     before = model.log_likelihood(tokens, None)
     for place in range(layout.length):
@@ -85,7 +85,7 @@ def test_the_condition_reaches_the_first_token_and_some_conditions_are_left_out(
     none = torch.full_like(given, GIVEN.vocabulary)
     conditional, unconditional = model.log_likelihood(tokens, given), model.log_likelihood(tokens, none)
     assert not torch.allclose(conditional[:, 0], unconditional[:, 0])
-    codes = Codes(tokens, ("",) * 400, given=given)
+    codes = GenerationBatch(tokens, ("",) * 400, given=given)
     assert float(model.loss(codes)["prior/nll"].value) == pytest.approx(-float(conditional.mean()))  # none is left out
     model.train()
     losses = [float(model.loss(codes)["prior/nll"].value) for _ in range(20)]
@@ -137,7 +137,7 @@ SAMPLINGS = [
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("layout", [ONE, PARTS])
-def test_what_is_kept_in_memory_changes_no_token(layout: Layout, sampling: Sampling) -> None:
+def test_what_is_kept_in_memory_changes_no_token(layout: TokenLayout, sampling: Sampling) -> None:
     model = prior(layout)
     assert torch.equal(draw(model, Prompt(3), sampling), slow(model, Prompt(3), sampling))
 
@@ -195,7 +195,9 @@ def slow_window(model: Prior, count: int, size: tuple[int, int], given: Tensor |
     ("layout", "size"),
     [(ONE, (3, 4)), (ONE, (3, 9)), (ONE, (8, 4)), (ONE, (5, 7)), (PARTS, (2, 3)), (PARTS, (5, 4))],
 )
-def test_a_larger_image_is_drawn_through_the_window_around_each_position(layout: Layout, size: tuple[int, int]) -> None:
+def test_a_larger_image_is_drawn_through_the_window_around_each_position(
+    layout: TokenLayout, size: tuple[int, int]
+) -> None:
     model = prior(layout)
     found = draw(model, Prompt(2, size=size))
     assert torch.equal(found, slow_window(model, 2, size, None, 1))
@@ -205,7 +207,7 @@ def test_a_larger_image_is_drawn_through_the_window_around_each_position(layout:
 
 @pytest.mark.parametrize(("layout", "size"), [(PARTS, (4, 6)), (PARTS, (3, 3)), (ONE, (6, 8))])
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_the_condition_is_cut_as_the_window_is(layout: Layout, size: tuple[int, int], guidance: float) -> None:
+def test_the_condition_is_cut_as_the_window_is(layout: TokenLayout, size: tuple[int, int], guidance: float) -> None:
     model = prior(layout, GIVEN)
     grid = GIVEN.height * size[0] // layout.height, GIVEN.width * size[1] // layout.width
     maps = some(GIVEN.grown(*grid), 2)
@@ -215,7 +217,7 @@ def test_the_condition_is_cut_as_the_window_is(layout: Layout, size: tuple[int, 
 
 def test_the_window_of_a_map_with_fewer_positions_moves_with_its_corner() -> None:
     """1 x 1 of the map for 3 x 4: it changes where the window has gone that far."""
-    given = Layout(height=1, width=1, sizes=(6,))
+    given = TokenLayout(height=1, width=1, sizes=(6,))
     torch.manual_seed(0)
     model = Prior(PriorConfig(**SMALL, segmentation=True), ONE, given).eval()
     maps = torch.tensor([[0, 1, 2]])
@@ -250,7 +252,7 @@ def test_a_completion_reads_what_is_kept() -> None:
 
 
 @pytest.mark.parametrize(("layout", "size"), [(ONE, None), (PARTS, None), (PARTS, (4, 5))])
-def test_a_pass_is_a_row_of_positions(layout: Layout, size: tuple[int, int] | None) -> None:
+def test_a_pass_is_a_row_of_positions(layout: TokenLayout, size: tuple[int, int] | None) -> None:
     height, width = size or (layout.height, layout.width)
     drawn = [
         int((state[0] != layout.vocabulary).sum())
@@ -276,7 +278,7 @@ def test_temperature_0_takes_the_likeliest_whatever_the_generator() -> None:
 
 def test_what_is_drawn_is_as_frequent_as_it_is_likely() -> None:
     """Of the 36 images of a small layout, by 20,000 draws: a chi-square of 35 degrees, and its 0.9999 quantile."""
-    layout = Layout(height=1, width=2, sizes=(6,))
+    layout = TokenLayout(height=1, width=2, sizes=(6,))
     model = prior(layout)
     tokens = draw(model, Prompt(20_000))
     every = torch.cartesian_prod(torch.arange(6), torch.arange(6))
@@ -309,7 +311,7 @@ def test_of_equal_logits_no_more_than_k_stay() -> None:
 # --- learning -------------------------------------------------------------------------------------------------------
 
 
-def learned(model: Prior, codes: Codes, steps: int) -> float:
+def learned(model: Prior, codes: GenerationBatch, steps: int) -> float:
     """The loss after some steps."""
     optimizer = torch.optim.AdamW(model.train().parameters(), 1e-2)
     for _ in range(steps):
@@ -324,7 +326,7 @@ def learned(model: Prior, codes: Codes, steps: int) -> float:
 def test_constant_images_cost_only_their_first_token() -> None:
     tokens = torch.arange(4)[:, None].expand(4, ONE.length)
     model = prior(spread=0)
-    assert learned(model, Codes(tokens, tuple("abcd")), 120) < 1.05 * math.log(4) / ONE.length + 0.01
+    assert learned(model, GenerationBatch(tokens, tuple("abcd")), 120) < 1.05 * math.log(4) / ONE.length + 0.01
     with torch.no_grad():
         likelihood = model.log_likelihood(tokens, None)
     assert likelihood[:, 0].exp().tolist() == pytest.approx([0.25] * 4, abs=0.02)
@@ -337,7 +339,7 @@ def test_constant_images_cost_only_their_first_token() -> None:
 def test_a_few_images_are_learned_and_drawn_again() -> None:
     tokens, given = some(PARTS, 5, seed=6), some(GIVEN, 5, seed=6)
     model = prior(PARTS, GIVEN, spread=0)
-    learned(model, Codes(tokens, tuple("abcde"), given=given), 200)
+    learned(model, GenerationBatch(tokens, tuple("abcde"), given=given), 200)
     assert torch.equal(draw(model, Prompt(5, given=given), Sampling(temperature=0)), tokens)
     half = (torch.arange(PARTS.length) < 9).expand_as(tokens)
     assert torch.equal(draw(model, Prompt(5, tokens, half, given=given), Sampling(temperature=0)), tokens)
@@ -377,7 +379,7 @@ def test_settings_that_are_refused(settings: dict[str, Any], message: str) -> No
 def test_a_network_for_no_machine_is_refused_before_memory_is_taken(
     settings: dict[str, Any], sizes: tuple[int, ...]
 ) -> None:
-    layout = Layout(height=1, width=1, sizes=sizes)
+    layout = TokenLayout(height=1, width=1, sizes=sizes)
     tracemalloc.start()
     with pytest.raises(UsageError, match="numbers is too large"):
         Prior(PriorConfig(**settings), layout)

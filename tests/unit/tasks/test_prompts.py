@@ -12,7 +12,7 @@ from tiny_bert import write_bert
 from tavq.core.errors import FileError, UsageError
 from tavq.data.texts import gather
 from tavq.interfaces import GRANULARITIES, POOLED, WHOLE
-from tavq.tasks.prompts import MAX_TYPED, Prompter
+from tavq.tasks.prompts import MAX_TYPED, PromptEncoder
 from tavq.text.building import build_store
 from tavq.text.encoders import load_encoder
 from tavq.text.store import TextStore
@@ -51,8 +51,8 @@ def facts(store: TextStore) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def prompter(store: Callable[..., TextStore], encoder: Path) -> Prompter:
-    return Prompter(facts(store()), encoder)
+def prompter(store: Callable[..., TextStore], encoder: Path) -> PromptEncoder:
+    return PromptEncoder(facts(store()), encoder)
 
 
 @pytest.mark.parametrize("how", [{}, {"whole": True}, {"whole": True, "half": True}], ids=["units", "whole", "half"])
@@ -60,7 +60,7 @@ def test_a_typed_text_is_what_the_loader_gives_of_the_store(
     store: Callable[..., TextStore], encoder: Path, how: dict[str, bool]
 ) -> None:
     source = store(**how)
-    typed = Prompter(facts(source), encoder)([*TEXTS.values()])
+    typed = PromptEncoder(facts(source), encoder)([*TEXTS.values()])
     tables = (*GRANULARITIES, WHOLE, POOLED) if how else GRANULARITIES
     expected = gather(source, [*TEXTS], tables)
     for name in (*GRANULARITIES, WHOLE):
@@ -76,7 +76,7 @@ def test_a_typed_text_is_what_the_loader_gives_of_the_store(
     assert typed.notes == ()
 
 
-def test_captions_of_several_lengths_are_padded(prompter: Prompter) -> None:
+def test_captions_of_several_lengths_are_padded(prompter: PromptEncoder) -> None:
     typed = prompter(["a red car", "a blue bowl, a red car and a cat by the lake"])
     assert typed.features.words.mask.sum(1).tolist() == [2, 6]
     alone = prompter(["a red car"])
@@ -96,18 +96,18 @@ def test_captions_of_several_lengths_are_padded(prompter: Prompter) -> None:
         ),
     ],
 )
-def test_captions_that_say_nothing_are_refused(prompter: Prompter, caption: str, message: str) -> None:
+def test_captions_that_say_nothing_are_refused(prompter: PromptEncoder, caption: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         prompter(["a red car", caption])
     assert str(caught.value) == message
 
 
-def test_no_caption_is_refused(prompter: Prompter) -> None:
+def test_no_caption_is_refused(prompter: PromptEncoder) -> None:
     with pytest.raises(UsageError, match="There is no caption; say what the image should show"):
         prompter([])
 
 
-def test_a_caption_of_ten_thousand_words_is_cut_and_told(prompter: Prompter) -> None:
+def test_a_caption_of_ten_thousand_words_is_cut_and_told(prompter: PromptEncoder) -> None:
     typed = prompter(["A red car by a lake. " * 2000])
     cut = "Caption 1 has 42,000 characters; its first 4,999 are read, the rest is not."
     assert typed.notes == (cut,)
@@ -115,12 +115,12 @@ def test_a_caption_of_ten_thousand_words_is_cut_and_told(prompter: Prompter) -> 
     assert len(max(typed.notes, key=len)) < MAX_TYPED
 
 
-def test_a_sentence_longer_than_the_encoder_reads_is_told(prompter: Prompter) -> None:
+def test_a_sentence_longer_than_the_encoder_reads_is_told(prompter: PromptEncoder) -> None:
     typed = prompter(["a red car by " * 6])
     assert typed.notes == ("Caption 1: a sentence has 24 tokens; the text encoder reads 16.",)
 
 
-def test_words_that_are_only_spelled_are_told(prompter: Prompter) -> None:
+def test_words_that_are_only_spelled_are_told(prompter: PromptEncoder) -> None:
     typed = prompter(["a red zxqv by a lake", "a red car", "a red иввв by a lake"])
     assert typed.notes == (
         "Caption 1: the text encoder does not know these words and only spells them: zxqv.",
@@ -129,7 +129,7 @@ def test_words_that_are_only_spelled_are_told(prompter: Prompter) -> None:
     assert typed.features.words.mask.sum(1).tolist() == [3, 2, 3]
 
 
-def test_a_caption_of_made_up_words_alone_is_told(prompter: Prompter) -> None:
+def test_a_caption_of_made_up_words_alone_is_told(prompter: PromptEncoder) -> None:
     told = "Caption 1: the text encoder knows no word of it whole, so it may say next to nothing to the model."
     assert told in prompter(["zxqv zxqv"]).notes
     assert told not in prompter(["zxqv car"]).notes
@@ -139,31 +139,31 @@ def test_another_encoder_is_refused(store: Callable[..., TextStore], encoder: Pa
     other = bert(tmp_path / "tiny-bert", 1)
     with pytest.raises(UsageError, match=r"reads text by the encoder 'tiny-bert' \(weights .{12}…\), and '.*' is "
                        r"'tiny-bert' \(weights .{12}…\); give the model's own"):  # fmt: skip
-        Prompter(facts(store()), other)
+        PromptEncoder(facts(store()), other)
     renamed = tmp_path / "renamed"
     renamed.symlink_to(encoder)
-    Prompter(facts(store()), renamed)  # a link is known by the folder's own name
+    PromptEncoder(facts(store()), renamed)  # a link is known by the folder's own name
     copied = bert(tmp_path / "other-name", 0)
     with pytest.raises(UsageError, match=r"is 'other-name' \(weights"):
-        Prompter(facts(store()), copied)
+        PromptEncoder(facts(store()), copied)
 
 
 def test_an_encoder_in_a_folder_must_be_given(store: Callable[..., TextStore]) -> None:
     made = facts(store())
     made["text"]["encoder"]["name"] = "../tiny-bert"
     with pytest.raises(UsageError, match=r"reads text by the encoder '\.\./tiny-bert', which is not found; say where"):
-        Prompter(made)
+        PromptEncoder(made)
 
 
 def test_a_splitter_of_another_version_is_told(store: Callable[..., TextStore], encoder: Path) -> None:
     made = facts(store())
     made["text"]["splitter"]["version"] = "0"
-    typed = Prompter(made, encoder)(["a red car"])
+    typed = PromptEncoder(made, encoder)(["a red car"])
     assert len(typed.notes) == 1
     assert typed.notes[0].startswith("The model's texts were split by 'pattern' version 0, yours by version ")
     made["text"]["splitter"]["name"] = "patern"
     with pytest.raises(UsageError, match="Unknown splitter 'patern'"):
-        Prompter(made, encoder)
+        PromptEncoder(made, encoder)
 
 
 @pytest.mark.parametrize(
@@ -177,4 +177,4 @@ def test_a_splitter_of_another_version_is_told(store: Callable[..., TextStore], 
 )
 def test_facts_without_an_encoder(text: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        Prompter({"text": text})
+        PromptEncoder({"text": text})

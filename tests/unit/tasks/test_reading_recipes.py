@@ -7,7 +7,7 @@ import torch
 
 from tavq import recipes
 from tavq.nets.convnet import count_parameters
-from tavq.tasks.base import Layout
+from tavq.tasks.base import TokenLayout
 from tavq.tasks.model_folder import TaskConfig
 
 
@@ -24,7 +24,7 @@ def test_a_recipe_makes_a_network_of_its_size(task: str, end: str, width: int, r
     recipe = recipes.load_task(f"{task}{end}")
     assert recipe.task.name == task
     assert len(recipe.description) > 20
-    layout = Layout(height=16, width=16, sizes=(256,))
+    layout = TokenLayout(height=16, width=16, sizes=(256,))
     fitted = recipe.task.model_copy(update={"vocabulary": 40}).model_dump()
     with torch.device("meta"):
         made: Any = TaskConfig(task=fitted, layout=layout, row_width=64).make()

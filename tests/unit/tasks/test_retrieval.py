@@ -16,13 +16,13 @@ from tavq.data.records import Record
 from tavq.interfaces import total
 from tavq.nets.convnet import count_parameters
 from tavq.recipes.schema import TaskRecipe
-from tavq.tasks.base import Layout
+from tavq.tasks.base import TokenLayout
 from tavq.tasks.model_folder import TaskConfig
 from tavq.tasks.retrieval import MOST, Retrieval, RetrievalConfig
-from tavq.tasks.understanding import Seen
+from tavq.tasks.understanding import UnderstandingBatch
 
 FOLDER = Path(tavq.__file__).parent / "recipes" / "tasks"
-LAYOUT = Layout(height=4, width=4, sizes=(7,))
+LAYOUT = TokenLayout(height=4, width=4, sizes=(7,))
 TEXTS = ["A red barn.", "A green mill beside a lake.", "There is a red barn.", "A red barn."]
 SMALL: dict[str, Any] = {"layers": 1, "heads": 2, "width": 16, "space": 3, "dropout": 0.0, "longest": 6}
 
@@ -59,7 +59,7 @@ def fixed(images: Tensor, texts: Tensor) -> Fixed:
 
 
 def loss(made: Retrieval, keys: tuple[str, ...], texts: list[str]) -> float:
-    seen = Seen(torch.zeros(len(keys), 16, 5), keys, made.collate(texts))
+    seen = UnderstandingBatch(torch.zeros(len(keys), 16, 5), keys, made.collate(texts))
     return float(total(made.loss(seen)).detach())
 
 
@@ -84,7 +84,7 @@ def test_the_loss_by_hand() -> None:
 
 def test_the_temperature_is_learned_and_bounded() -> None:
     made = fixed(torch.eye(2), torch.tensor([[1.0, 0], [0.8, 0.6]]))  # the second text is nearer to the first image
-    seen = Seen(torch.zeros(2, 16, 5), ("a", "b"), made.collate(TEXTS[:2]))
+    seen = UnderstandingBatch(torch.zeros(2, 16, 5), ("a", "b"), made.collate(TEXTS[:2]))
     total(made.loss(seen)).backward()
     assert made.scale.grad is not None
     assert made.scale.grad != 0
@@ -254,6 +254,6 @@ def test_a_recipe_makes_towers_of_its_size() -> None:
     assert min(len(full.description), len(tiny.description)) > 20
     fitted = tiny.task.model_copy(update={"vocabulary": 100})
     with torch.device("meta"):
-        made: Any = TaskConfig(task=fitted, layout=Layout(height=16, width=16, sizes=(256,)), row_width=64).make()
+        made: Any = TaskConfig(task=fitted, layout=TokenLayout(height=16, width=16, sizes=(256,)), row_width=64).make()
     numbers = 2 * (12 * 128**2 + 10 * 128) + 2 * 128 + 128 + 128 * 64
     assert [count_parameters(made.images), count_parameters(made.texts)] == [numbers, numbers]

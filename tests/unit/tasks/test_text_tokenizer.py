@@ -13,14 +13,14 @@ from tiny_gpt2 import write_gpt2
 
 from tavq.core.errors import FileError, UsageError
 from tavq.nets.language import LanguageConfig
-from tavq.tasks.text_tokenizer import END, FILE, PAD, UNKNOWN, Words
+from tavq.tasks.text_tokenizer import END, FILE, PAD, UNKNOWN, TextTokenizer
 
 TEXTS = ["A red barn beside a lake.", "The dog's ice-cream, (a barn)!"]
 
 
 @pytest.fixture(scope="module")
-def words() -> Words:
-    return Words.learned(TEXTS)
+def words() -> TextTokenizer:
+    return TextTokenizer.learned(TEXTS)
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +29,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pieces(folder: Path) -> Words:
-    return Words.pretrained(folder)
+def pieces(folder: Path) -> TextTokenizer:
+    return TextTokenizer.pretrained(folder)
 
 
-def test_the_most_frequent_words_come_first_after_the_three_special_ones(words: Words) -> None:
+def test_the_most_frequent_words_come_first_after_the_three_special_ones(words: TextTokenizer) -> None:
     assert (words.pad, words.end, words.unknown) == (0, 1, 2)
     assert words.unwritten == [0, 2]
     assert words.ids(["a barn", "A BARN"]) == [[3, 4], [3, 4]]  # a three times, barn twice, all else once
@@ -42,24 +42,24 @@ def test_the_most_frequent_words_come_first_after_the_three_special_ones(words: 
 
 
 def test_words_are_learned_alike_each_time_and_silently(capfd: pytest.CaptureFixture[str]) -> None:
-    again = Words.learned(TEXTS)
-    assert again.ids(TEXTS) == Words.learned(TEXTS).ids(TEXTS)
+    again = TextTokenizer.learned(TEXTS)
+    assert again.ids(TEXTS) == TextTokenizer.learned(TEXTS).ids(TEXTS)
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("text", ["a red barn beside a lake.", "the dog's ice-cream, (a barn)!", "a barn! a lake."])
-def test_a_text_of_known_words_comes_back_with_its_spaces(words: Words, text: str) -> None:
+def test_a_text_of_known_words_comes_back_with_its_spaces(words: TextTokenizer, text: str) -> None:
     assert words.text(words.ids([text])[0]) == text
 
 
-def test_a_text_ends_at_its_end(words: Words) -> None:
+def test_a_text_ends_at_its_end(words: TextTokenizer) -> None:
     ids = words.ids(["a red barn"])[0]
     assert words.text([*ids, words.end, *ids]) == "a red barn"
     assert words.text([words.end]) == words.text([]) == ""
 
 
 @pytest.mark.parametrize("mark", [END, PAD, UNKNOWN, "<|endoftext|>"])
-def test_a_caption_cannot_write_the_special_words(words: Words, pieces: Words, mark: str) -> None:
+def test_a_caption_cannot_write_the_special_words(words: TextTokenizer, pieces: TextTokenizer, mark: str) -> None:
     [ids] = words.ids([f"a {mark} barn"])
     assert not {words.end, words.pad} & set(ids)
     [ids] = pieces.ids([f"a {mark} barn"])
@@ -81,12 +81,12 @@ def test_any_text_is_read(text: str) -> None:
     assert all(word and word in unicodedata.normalize("NFC", text) for word in strange)
 
 
-_kept: list[Words] = []
+_kept: list[TextTokenizer] = []
 
 
-def _shared() -> Words:
+def _shared() -> TextTokenizer:
     if not _kept:
-        _kept.append(Words.learned(TEXTS))
+        _kept.append(TextTokenizer.learned(TEXTS))
     return _kept[0]
 
 
@@ -103,7 +103,7 @@ def _shared() -> Words:
         ("a red barn?", []),
     ],
 )
-def test_strange_words_are_told_once_as_they_are_written(words: Words, text: str, found: list[str]) -> None:
+def test_strange_words_are_told_once_as_they_are_written(words: TextTokenizer, text: str, found: list[str]) -> None:
     assert words.strange("question", text) == found
 
 
@@ -111,12 +111,12 @@ def test_strange_words_are_told_once_as_they_are_written(words: Words, text: str
     ("text", "message"),
     [("", "The question is empty"), (" \n", "is empty"), ("zebra", "has no word that"), ("?!", "has no word that")],
 )
-def test_a_text_without_a_known_word_is_refused(words: Words, text: str, message: str) -> None:
+def test_a_text_without_a_known_word_is_refused(words: TextTokenizer, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         words.strange("question", text)
 
 
-def test_what_is_cut_off_is_told(words: Words) -> None:
+def test_what_is_cut_off_is_told(words: TextTokenizer) -> None:
     assert words.notes("question", "a red barn?", 4) == []
     assert words.notes("question", "a red zebra?", 3) == [
         "The model does not know the word 'zebra'.",
@@ -129,7 +129,7 @@ def test_what_is_cut_off_is_told(words: Words) -> None:
 # --- a pretrained model's pieces --------------------------------------------------------------------------------
 
 
-def test_pieces_give_any_text_back_and_carry_their_spaces(pieces: Words) -> None:
+def test_pieces_give_any_text_back_and_carry_their_spaces(pieces: TextTokenizer) -> None:
     text = "A red barn, na\u00efve zebras \U0001f993 beside \u6e56!"
     [ids] = pieces.ids([text])
     assert pieces.text(ids) == text
@@ -154,12 +154,12 @@ def test_what_a_folder_says_of_cutting_and_filling_up_is_not_taken(folder: Path,
     }
     (copy / "tokenizer.json").write_text(json.dumps(stored))
     text = "A red barn beside a lake."
-    assert Words.pretrained(copy).ids([text, "A"]) == Words.pretrained(folder).ids([text, "A"])
+    assert TextTokenizer.pretrained(copy).ids([text, "A"]) == TextTokenizer.pretrained(folder).ids([text, "A"])
 
 
-def test_those_of_a_model_or_of_the_texts(folder: Path, pieces: Words, words: Words) -> None:
-    assert Words.of(LanguageConfig(), iter(TEXTS)).ids(TEXTS) == words.ids(TEXTS)
-    assert Words.of(LanguageConfig(pretrained=str(folder)), TEXTS).ids(TEXTS) == pieces.ids(TEXTS)
+def test_those_of_a_model_or_of_the_texts(folder: Path, pieces: TextTokenizer, words: TextTokenizer) -> None:
+    assert TextTokenizer.of(LanguageConfig(), iter(TEXTS)).ids(TEXTS) == words.ids(TEXTS)
+    assert TextTokenizer.of(LanguageConfig(pretrained=str(folder)), TEXTS).ids(TEXTS) == pieces.ids(TEXTS)
 
 
 def _without(folder: Path, name: str) -> None:
@@ -185,16 +185,18 @@ def test_a_folder_without_a_usable_tokenizer_is_refused(
     copy = shutil.copytree(folder, tmp_path / "model")
     damage(copy)
     with pytest.raises(FileError, match=message):
-        Words.pretrained(copy)
+        TextTokenizer.pretrained(copy)
 
 
 # --- files ------------------------------------------------------------------------------------------------------
 
 
-def test_words_and_pieces_are_read_as_they_were_written(words: Words, pieces: Words, tmp_path: Path) -> None:
+def test_words_and_pieces_are_read_as_they_were_written(
+    words: TextTokenizer, pieces: TextTokenizer, tmp_path: Path
+) -> None:
     for made in (words, pieces):
         made.write(tmp_path)
-        found = Words.read(tmp_path, made.size)
+        found = TextTokenizer.read(tmp_path, made.size)
         text = "a red <end> barn's lake, <|endoftext|> 1"
         assert found.ids([text]) == made.ids([text])
         assert (found.size, found.end, found.pad, found.unwritten) == (made.size, made.end, made.pad, made.unwritten)
@@ -214,17 +216,17 @@ def test_words_and_pieces_are_read_as_they_were_written(words: Words, pieces: Wo
 def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(FileError, match=message):
-        Words.read(tmp_path)
+        TextTokenizer.read(tmp_path)
 
 
-def test_a_missing_file_and_one_of_another_model_are_refused(words: Words, tmp_path: Path) -> None:
+def test_a_missing_file_and_one_of_another_model_are_refused(words: TextTokenizer, tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"words\.json"):
-        Words.read(tmp_path)
+        TextTokenizer.read(tmp_path)
     words.write(tmp_path)
     with pytest.raises(FileError, match=f"has {words.size} words, and the model knows 9"):
-        Words.read(tmp_path, 9)
+        TextTokenizer.read(tmp_path, 9)
     stored = json.loads((tmp_path / FILE).read_text())
     stored["model"]["vocab"]["barn"] = 10**9  # a hole up to it
     (tmp_path / FILE).write_text(json.dumps(stored))
     with pytest.raises(FileError, match="1,000,000,001 words"):
-        Words.read(tmp_path, words.size)
+        TextTokenizer.read(tmp_path, words.size)

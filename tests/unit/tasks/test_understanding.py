@@ -6,16 +6,16 @@ from torch import nn
 
 from tavq.core.config import build
 from tavq.core.errors import UsageError
-from tavq.tasks.base import Layout
-from tavq.tasks.understanding import Adapter, ImageConfig, entries_of, features_of, look
+from tavq.tasks.base import TokenLayout
+from tavq.tasks.understanding import Adapter, ImageInput, entries_of, features_of, look
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
-LAYOUT = Layout(height=4, width=6, sizes=(9,))
+LAYOUT = TokenLayout(height=4, width=6, sizes=(9,))
 
 
 def adapter(width: int = 1, out: int = 4, **image: object) -> Adapter:
     torch.manual_seed(0)
-    return Adapter(ImageConfig.model_validate({"hidden": 8, **image}), LAYOUT, width, out)
+    return Adapter(ImageInput.model_validate({"hidden": 8, **image}), LAYOUT, width, out)
 
 
 def test_a_patch_holds_its_neighbours_in_raster_order_and_nothing_is_lost() -> None:
@@ -69,13 +69,13 @@ def test_codes_are_what_the_decoder_reads_and_features_what_was_quantized() -> N
         "codebook": {"name": "learned", "entries": 20, "width": 6, "init": "normal"},
     }
     tokenizer = Tokenizer(build(TokenizerConfig, settings, "test")).eval()
-    layout = Layout(height=8, width=8, sizes=(20,))
+    layout = TokenLayout(height=8, width=8, sizes=(20,))
     images = torch.rand(2, 3, 16, 16) * 2 - 1
-    codes = look(tokenizer, layout, ImageConfig(), images)
+    codes = look(tokenizer, layout, ImageInput(), images)
     table, indices = tokenizer.codebook(), tokenizer.encode(images).flatten(1)
     assert torch.equal(codes, table[indices.view(2, 64)])
     assert torch.equal(codes, entries_of(tokenizer, layout, layout.tokens(tokenizer.encode(images))))
-    features = look(tokenizer, layout, ImageConfig(source="features"), images)
+    features = look(tokenizer, layout, ImageInput(source="features"), images)
     assert torch.equal(features, features_of(tokenizer, images))
     nearest = torch.cdist(features.double(), table.double()).argmin(dim=2)
     assert torch.equal(nearest, indices.view(2, 64))

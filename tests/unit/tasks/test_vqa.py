@@ -10,11 +10,11 @@ import torch.nn.functional as F
 
 from tavq.core.errors import FileError, UsageError
 from tavq.data.records import Question, Record
-from tavq.tasks.base import Layout
-from tavq.tasks.understanding import Seen
+from tavq.tasks.base import TokenLayout
+from tavq.tasks.understanding import UnderstandingBatch
 from tavq.tasks.vqa import ANSWERS, Vqa, VqaConfig
 
-LAYOUT = Layout(height=2, width=2, sizes=(5,))
+LAYOUT = TokenLayout(height=2, width=2, sizes=(5,))
 ASKED = [
     Question("what is the color of the barn", "red", "color"),
     Question("what is the color of the barn near the old stone mill", "red", "color"),
@@ -92,12 +92,12 @@ def test_the_loss_is_that_of_the_answers_which_can_be_given() -> None:
     task = made(most_answers=2)  # "red" and "brown"
     found = task.collate(ASKED)
     assert found.answers.tolist() == [0, 0, -1, 1]
-    loss = task.loss(Seen(rows(4), tuple("abcd"), found))["vqa/answer"].value.item()
+    loss = task.loss(UnderstandingBatch(rows(4), tuple("abcd"), found))["vqa/answer"].value.item()
     logits = task._logits(rows(4), found.ids, found.mask)
     assert loss > 0.1
     assert loss == pytest.approx(F.cross_entropy(logits[[0, 1, 3]], torch.tensor([0, 0, 1])).item())
     none = task.collate(ASKED[2:3])
-    assert task.loss(Seen(rows(1), ("c",), none))["vqa/answer"].value == 0
+    assert task.loss(UnderstandingBatch(rows(1), ("c",), none))["vqa/answer"].value == 0
 
 
 def test_accuracy_is_told_of_all_of_each_type_and_of_the_commonest_answer() -> None:

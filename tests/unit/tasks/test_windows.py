@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from tavq.tasks.base import Layout
+from tavq.tasks.base import TokenLayout
 from tavq.tasks.windows import around, cut, halves, put
 
 
-def grid(height: int, width: int, parts: int = 1) -> Layout:
-    return Layout(height=height, width=width, sizes=(1000,) * parts)
+def grid(height: int, width: int, parts: int = 1) -> TokenLayout:
+    return TokenLayout(height=height, width=width, sizes=(1000,) * parts)
 
 
 def test_a_window_has_the_position_in_its_middle_and_stays_inside() -> None:

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tavq.core.errors import FileError
-from tavq.text.deduplication import Numbering
+from tavq.text.deduplication import Deduplicator
 from tavq.text.splitting import blob
 
 
@@ -22,7 +22,7 @@ def test_as_a_dictionary(pieces: list[list[str]], bucket: int, tmp_path: Path, m
     texts = [text for piece in pieces for text in piece]
     known: dict[str, int] = {}
     expected = [known.setdefault(text, len(known)) for text in texts]
-    found = Numbering(tmp_path / "work", len(texts))
+    found = Deduplicator(tmp_path / "work", len(texts))
     for piece in pieces:
         found.add(*blob(piece))
     found.solve()
@@ -36,4 +36,4 @@ def test_as_a_dictionary(pieces: list[list[str]], bucket: int, tmp_path: Path, m
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FileError, match="Could not write"):
-        Numbering(tmp_path / "file" / "work", 3)
+        Deduplicator(tmp_path / "file" / "work", 3)

@@ -10,7 +10,7 @@ from tavq.core import files
 from tavq.data.folder import FolderDataset
 from tavq.model_folder import read_model_config
 from tavq.recipes.schema import Recipe
-from tavq.training.provenance import seedless
+from tavq.training.provenance import method_hash
 from tavq.training.tokenizer.trainer import Trainer
 
 FACTS = {"data_sha256": "d", "text": None, "device": "x86_64 CPU"}
@@ -33,7 +33,7 @@ FACTS = {"data_sha256": "d", "text": None, "device": "x86_64 CPU"}
 def test_only_a_seed_leaves_a_method_the_same(
     recipe: Callable[..., Recipe], changes: dict[str, Any], facts: dict[str, Any], same: bool
 ) -> None:
-    assert (seedless(recipe(changes), {**FACTS, **facts}) == seedless(recipe(), FACTS)) is same
+    assert (method_hash(recipe(changes), {**FACTS, **facts}) == method_hash(recipe(), FACTS)) is same
 
 
 def test_of_weights_that_are_named_the_content_counts(
@@ -46,15 +46,17 @@ def test_of_weights_that_are_named_the_content_counts(
         name: recipe({"train.perceptual": {"network": "squeezenet", "weights": str(tmp_path / f"{name}.npz")}})
         for name in ("one", "same", "other")
     }
-    assert seedless(named["one"], FACTS) == seedless(named["same"], FACTS) != seedless(named["other"], FACTS)
+    assert method_hash(named["one"], FACTS) == method_hash(named["same"], FACTS) != method_hash(named["other"], FACTS)
     runs = [Trainer(recipe({"train.steps": 1, "train.seed": seed}), dataset, tmp_path / f"{seed}") for seed in (0, 1)]
-    begun = [seedless(recipe({"train.start_from": str(run.run())}), FACTS) for run in runs]
+    begun = [method_hash(recipe({"train.start_from": str(run.run())}), FACTS) for run in runs]
     assert begun[0] != begun[1]
     (tmp_path / "0").rename(tmp_path / "moved")
-    assert seedless(recipe({"train.start_from": str(tmp_path / "moved")}), FACTS) == begun[0]
+    assert method_hash(recipe({"train.start_from": str(tmp_path / "moved")}), FACTS) == begun[0]
 
 
 def test_a_model_folder_tells_it(recipe: Callable[..., Recipe], dataset: FolderDataset, tmp_path: Path) -> None:
     made = recipe({"train.steps": 1})
     model = Trainer(made, dataset, tmp_path / "run").run()
-    assert read_model_config(model)["seedless"] == seedless(made, files.read_json(tmp_path / "run" / "provenance.json"))
+    assert read_model_config(model)["seedless"] == method_hash(
+        made, files.read_json(tmp_path / "run" / "provenance.json")
+    )

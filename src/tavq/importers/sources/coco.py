@@ -16,7 +16,7 @@ from tavq.importers.coco_labels import NAMES
 from tavq.importers.coco_regions import Regions, forms_here, label_maps
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source, first_file
-from tavq.importers.record_builder import Draft, Drafts
+from tavq.importers.record_builder import RecordBuilder, RecordBuilders
 
 SPLITS = ("train", "val")
 KINDS = ("captions", "instances", "panoptic", "stuff")
@@ -44,7 +44,7 @@ class Coco(Source):
         check_source(source)
         files, year = _annotations(source)
         forms = forms_here(source, _has(files, "panoptic"), _has(files, "stuff"))
-        drafts = Drafts(find_coco_images(source, [f"{split}{year}" for split in SPLITS]))
+        drafts = RecordBuilders(find_coco_images(source, [f"{split}{year}" for split in SPLITS]))
         reader = _Reader(drafts, forms[0] if forms else None)
         for split in SPLITS:
             reader.read(split, {kind: path for (kind, of), path in files.items() if of == split})
@@ -91,11 +91,11 @@ def _tell(left_out: Counter[str], files: dict[tuple[str, str], Path], forms: lis
 class _Reader:
     """Reads annotation files into drafts and regions."""
 
-    def __init__(self, drafts: Drafts, form: str | None) -> None:
+    def __init__(self, drafts: RecordBuilders, form: str | None) -> None:
         self.drafts, self.form, self.left_out = drafts, form, drafts.left_out
         self.regions = Regions()
         self.names: dict[int, str] = {}
-        self.by_id: dict[int | str, Draft | None] = {}
+        self.by_id: dict[int | str, RecordBuilder | None] = {}
 
     def read(self, split: str, files: dict[str, Path]) -> None:
         """Reads the files of one split; those that only serve another form of segmentation are not opened."""
@@ -128,7 +128,7 @@ class _Reader:
             if isinstance(number, int) and 0 < number < 256 and name is not None:
                 self.names[number] = name
 
-    def _of_images(self, annotations: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Draft]]:
+    def _of_images(self, annotations: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], RecordBuilder]]:
         """The annotations of images that are here, with their drafts; those of missing files are counted there."""
         for annotation in annotations:
             number = identity(annotation, "image_id")
@@ -137,7 +137,7 @@ class _Reader:
             elif (draft := self.by_id[number]) is not None:
                 yield annotation, draft
 
-    def _of_categories(self, annotations: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Draft, int]]:
+    def _of_categories(self, annotations: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], RecordBuilder, int]]:
         for annotation, draft in self._of_images(annotations):
             category = identity(annotation, "category_id")
             if category in self.names:

@@ -13,7 +13,7 @@ from tavq.importers.annotations import identity, mappings
 from tavq.importers.archives import coco_image, find_coco_images
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source
-from tavq.importers.record_builder import Drafts
+from tavq.importers.record_builder import RecordBuilders
 
 FILES = ("questions.txt", "answers.txt", "img_ids.txt", "types.txt")
 TYPES = ("object", "number", "color", "location")
@@ -57,7 +57,7 @@ class CocoQa(Source):
         several = [path.name for found in tables.values() if len(found) > 1 for path in found]
         if several and not folders:
             raise DataError(f"{source} holds several files of one split: {', '.join(several)}; leave one of them.")
-        drafts = Drafts(find_coco_images(source, IMAGES))
+        drafts = RecordBuilders(find_coco_images(source, IMAGES))
         for split in CLAIMS:
             if split in folders:
                 _add(drafts, split, _from_texts(source / split))
@@ -83,13 +83,13 @@ def _from_texts(folder: Path) -> Iterator[_Row]:
         yield _Row(question, answer, image.strip(), dict(zip("0123", TYPES, strict=True)).get(number, f"type {number}"))
 
 
-def _from_table(path: Path, drafts: Drafts) -> Iterator[_Row]:
+def _from_table(path: Path, drafts: RecordBuilders) -> Iterator[_Row]:
     for entry in mappings(read_json_lines(path), drafts.left_out):
         image = str(identity(entry, "image_id"))
         yield _Row(entry.get("question"), entry.get("answer"), image, entry.get("type"))
 
 
-def _add(drafts: Drafts, split: str, rows: Iterator[_Row]) -> None:
+def _add(drafts: RecordBuilders, split: str, rows: Iterator[_Row]) -> None:
     for row in rows:
         question, answer = usable_text(row.question), usable_text(row.answer)
         if question is None or answer is None:

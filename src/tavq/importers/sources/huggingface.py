@@ -15,7 +15,7 @@ from tavq.data.images import FORMATS
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import split_named
 from tavq.importers.reasons import UNREADABLE
-from tavq.importers.writer import Intake, taking_in
+from tavq.importers.writer import DatasetWriter, taking_in
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif"}
 SAVED = ("dataset_dict.json", "state.json")
@@ -95,7 +95,7 @@ def _bytes(image: Any) -> bytes | None:
     return None
 
 
-def _take(intake: Intake, split: str, number: int, data: bytes | None, fields: Mapping[str, Any]) -> None:
+def _take(intake: DatasetWriter, split: str, number: int, data: bytes | None, fields: Mapping[str, Any]) -> None:
     suffix = _suffix(data) if data is not None else None
     if data is None or suffix is None:
         intake.left_out[UNREADABLE] += 1

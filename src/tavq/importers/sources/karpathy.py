@@ -9,7 +9,7 @@ from tavq.importers.annotations import mappings, read_lists
 from tavq.importers.archives import find_images
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source
-from tavq.importers.record_builder import Drafts
+from tavq.importers.record_builder import RecordBuilders
 
 IMAGES = ("train2014", "val2014", "*images*", "imgs", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset")
 SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
@@ -35,7 +35,7 @@ class Karpathy(Source):
         if len(found) != 1:
             held = f"it holds {', '.join(path.name for path in found)}" if found else "it holds none"
             raise DataError(f"{source} must hold one dataset.json or dataset_NAME.json; {held}.")
-        drafts = Drafts(find_images(source, IMAGES))
+        drafts = RecordBuilders(find_images(source, IMAGES))
         seen: set[str] = set()
         for entry in read_lists(found[0], ["images"], drafts.left_out)["images"]:
             name, split = entry.get("filename"), entry.get("split")
@@ -49,7 +49,7 @@ class Karpathy(Source):
         return drafts.write(out, progress, limit)
 
 
-def _read(entry: dict[str, Any], name: str, split: str, drafts: Drafts) -> None:
+def _read(entry: dict[str, Any], name: str, split: str, drafts: RecordBuilders) -> None:
     images = drafts.images
     here = name if name in images else images.by_stem.get(PurePosixPath(name).stem)
     draft = drafts.add(here, name, split)

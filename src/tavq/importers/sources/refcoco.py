@@ -13,7 +13,7 @@ from tavq.importers.archives import coco_image, find_coco_images
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source, first_file
 from tavq.importers.plain_pickle import read_plain_pickle
-from tavq.importers.record_builder import Draft, Drafts
+from tavq.importers.record_builder import RecordBuilder, RecordBuilders
 
 REFERENCES = ("refs(unc).p", "refs(umd).p", "refs(google).p")
 SINGLE = "refcocos_test.json"
@@ -28,7 +28,7 @@ IMAGES = (
 SPLITS = {"testA": "test", "testB": "test", "test": "test", "val": "val", "train": "train"}
 """The splits of the references, in the order in which they claim an image."""
 
-Things = dict[tuple[str, Any], tuple[Draft, NamedBox]]
+Things = dict[tuple[str, Any], tuple[RecordBuilder, NamedBox]]
 
 
 @sources.register("refcoco")
@@ -58,7 +58,7 @@ class RefCoco(Source):
             raise DataError(
                 f"There are no references in {source} or {source / 'annotations'}: {looked} were looked for."
             )
-        drafts = Drafts(find_coco_images(source, IMAGES))
+        drafts = RecordBuilders(find_coco_images(source, IMAGES))
         if references is not None:
             _tell_others(source, references, drafts.left_out)
             things = _read_references(references, source, drafts)
@@ -76,7 +76,7 @@ def _tell_others(source: Path, taken: Path, left_out: Counter[str]) -> None:
         left_out[f"partitions other than {taken.name} ({', '.join(others)})"] = len(others)
 
 
-def _read_references(path: Path, source: Path, drafts: Drafts) -> Things:
+def _read_references(path: Path, source: Path, drafts: RecordBuilders) -> Things:
     instances = first_file(source, ["instances.json"])
     if instances is None:
         raise DataError(f"There is no file instances.json in {source} or {source / 'annotations'}, beside {path.name}.")
@@ -102,7 +102,7 @@ def _split(reference: dict[str, Any]) -> str | None:
 class _References:
     """Joins references to the boxes and images that they name."""
 
-    def __init__(self, drafts: Drafts, lists: dict[str, list[dict[str, Any]]]) -> None:
+    def __init__(self, drafts: RecordBuilders, lists: dict[str, list[dict[str, Any]]]) -> None:
         self.drafts, self.left_out = drafts, drafts.left_out
         self.images = {identity(image, "id"): image for image in lists["images"]}
         self.boxes = {identity(box, "id"): box for box in lists["annotations"]}
@@ -135,13 +135,13 @@ class _References:
         return NamedBox(box, name, tuple(text for text in texts if text is not None))
 
 
-def _add(things: Things, key: tuple[str, Any], draft: Draft, thing: NamedBox) -> None:
+def _add(things: Things, key: tuple[str, Any], draft: RecordBuilder, thing: NamedBox) -> None:
     """Adds an object, or its phrases to those that it has."""
     before = things[key][1].phrases if key in things else ()
     things[key] = draft, NamedBox(thing.box, thing.name, tuple(dict.fromkeys((*before, *thing.phrases))))
 
 
-def _read_expressions(path: Path, drafts: Drafts) -> Things:
+def _read_expressions(path: Path, drafts: RecordBuilders) -> Things:
     value = read_json(path)
     if not isinstance(value, list):
         raise DataError(f"{path} holds no list of expressions.")

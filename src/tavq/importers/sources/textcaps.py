@@ -10,7 +10,7 @@ from tavq.importers.annotations import read_lists
 from tavq.importers.archives import find_images
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source, first_file
-from tavq.importers.record_builder import Draft, Drafts
+from tavq.importers.record_builder import RecordBuilder, RecordBuilders
 
 IMAGES = ("train_val_images", "train_images", "test_images", "images*")
 
@@ -32,7 +32,7 @@ class TextCaps(Source):
         if not files:
             looked = ", ".join(names.values())
             raise DataError(f"There are no captions in {source} or {source / 'annotations'}: {looked} were looked for.")
-        drafts = Drafts(find_images(source, IMAGES))
+        drafts = RecordBuilders(find_images(source, IMAGES))
         for split, path in files.items():
             for entry in read_lists(path, ["data"], drafts.left_out)["data"]:
                 _read(entry, split, drafts)
@@ -42,7 +42,7 @@ class TextCaps(Source):
         return drafts.write(out, progress, limit)
 
 
-def _read(entry: dict[str, Any], split: str, drafts: Drafts) -> None:
+def _read(entry: dict[str, Any], split: str, drafts: RecordBuilders) -> None:
     """One caption of an image; entries that only list the references of an image give these."""
     wanted = entry.get("image_path") or entry.get("image_id")
     if not isinstance(wanted, str):
@@ -57,7 +57,7 @@ def _read(entry: dict[str, Any], split: str, drafts: Drafts) -> None:
         _caption(entry, draft, drafts)
 
 
-def _caption(entry: dict[str, Any], draft: Draft, drafts: Drafts) -> None:
+def _caption(entry: dict[str, Any], draft: RecordBuilder, drafts: RecordBuilders) -> None:
     references = entry.get("reference_strs")
     if "caption_str" in entry:
         draft.caption(entry["caption_str"], drafts.left_out)

@@ -17,7 +17,7 @@ from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import caption_lines, expand_braces, is_image_path, split_named
 from tavq.importers.samples import JSON, SEGMENTATION, TEXT, Sample, read_samples
 from tavq.importers.tars import SUFFIXES
-from tavq.importers.writer import Intake, taking_in
+from tavq.importers.writer import DatasetWriter, taking_in
 
 
 @sources.register("webdataset")
@@ -87,7 +87,7 @@ def _classes(path: Path, left_out: Counter[str]) -> dict[int, str]:
     return usable
 
 
-def _take(intake: Intake, shard: str, sample: Sample) -> None:
+def _take(intake: DatasetWriter, shard: str, sample: Sample) -> None:
     intake.left_out["members that are too large"] += sample.too_large
     if sample.image is None:
         intake.left_out["samples without an image"] += 1
@@ -102,7 +102,7 @@ def _take(intake: Intake, shard: str, sample: Sample) -> None:
         intake.add(record, sample.image)
 
 
-def _record(intake: Intake, shard: str, sample: Sample) -> Record | None:
+def _record(intake: DatasetWriter, shard: str, sample: Sample) -> Record | None:
     """What the sample's json and text say of its image, None where it can have no name."""
     fields = _fields(intake, sample)
     name = fields.get("file_name")
@@ -114,7 +114,7 @@ def _record(intake: Intake, shard: str, sample: Sample) -> Record | None:
     )
 
 
-def _place(intake: Intake, shard: str, sample: Sample, fields: Mapping[str, Any]) -> str:
+def _place(intake: DatasetWriter, shard: str, sample: Sample, fields: Mapping[str, Any]) -> str:
     """Where the sample's segmentation goes; "" where it has none."""
     if SEGMENTATION not in sample.parts:
         return ""
@@ -123,7 +123,7 @@ def _place(intake: Intake, shard: str, sample: Sample, fields: Mapping[str, Any]
     return str(place) if own else f"segmentation/{shard}/{sample.key}.png"
 
 
-def _fields(intake: Intake, sample: Sample) -> Mapping[str, Any]:
+def _fields(intake: DatasetWriter, sample: Sample) -> Mapping[str, Any]:
     if JSON not in sample.parts:
         return {}
     try:
@@ -137,7 +137,7 @@ def _fields(intake: Intake, sample: Sample) -> Mapping[str, Any]:
     return {}
 
 
-def _lines(intake: Intake, sample: Sample) -> list[str]:
+def _lines(intake: DatasetWriter, sample: Sample) -> list[str]:
     try:
         return list(caption_lines(sample.parts.get(TEXT, b"").decode("utf-8")))
     except UnicodeDecodeError:

@@ -20,7 +20,7 @@ from tavq.interfaces import to_device
 from tavq.report.html.images import as_bytes
 from tavq.report.run import Run
 from tavq.report.tokenizer.view import held_out_first, spread
-from tavq.tasks.base import DrawingTask, Prompt, Sampling, tasks
+from tavq.tasks.base import GenerationTask, Prompt, Sampling, tasks
 from tavq.tasks.completion import complete, masks_of
 from tavq.tasks.generation import ask, draw
 from tavq.tasks.model_folder import TaskModel
@@ -54,7 +54,7 @@ class TaskView:
 
 def draws(run: Run) -> bool:
     """Whether the task can draw at all."""
-    return issubclass(tasks[run.model["model"]["task"]["name"]], DrawingTask)
+    return issubclass(tasks[run.model["model"]["task"]["name"]], GenerationTask)
 
 
 @torch.no_grad()

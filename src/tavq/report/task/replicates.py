@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tavq.core.config import UNDECIDING, flat
+from tavq.core.config import COSMETIC_SETTINGS, flat
 from tavq.core.errors import FileError
 from tavq.data.records import is_number
 from tavq.metrics import intervals
 from tavq.report.run import EVALUATION, Run
 
-FREE = UNDECIDING | {"train.seed"}
+FREE = COSMETIC_SETTINGS | {"train.seed"}
 """Settings that may differ within a row."""
 
 MADE_OF = ("data_sha256", "text", "segmentation_tokenizer", "size")

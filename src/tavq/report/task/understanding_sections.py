@@ -2,7 +2,7 @@
 
 from tavq.report.html.images import img
 from tavq.report.html.markup import Markup, tag
-from tavq.report.task.understanding_view import Read, ReadingView, Told
+from tavq.report.task.understanding_view import Answer, Read, ReadingView
 from tavq.report.tokenizer.sections import note, section
 
 
@@ -26,7 +26,7 @@ def _card(read: Read) -> Markup:
     return tag("div", tag("div", *columns, class_="row"), lines, class_=kind)
 
 
-def _line(told: Told) -> Markup:
+def _line(told: Answer) -> Markup:
     mark = (
         None
         if told.right is None

@@ -41,7 +41,7 @@ GAP = "___"
 
 
 @dataclass(frozen=True)
-class Told:
+class Answer:
     """What was asked, what the task said, what is true, and whether that is right (None: it is no yes or no)."""
 
     asked: str
@@ -56,7 +56,7 @@ class Read:
 
     key: str
     images: tuple[tuple[str, UInt8[np.ndarray, "_ _ 3"]], ...]
-    told: tuple[Told, ...]
+    told: tuple[Answer, ...]
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def look_at_reading(run: Run, folder: Path, limit: int, done: Callable[[int], No
     return ReadingView(split, tuple(read))
 
 
-def _imaged(asked: _Asked, told: Sequence[Sequence[Told]]) -> list[Read]:
+def _imaged(asked: _Asked, told: Sequence[Sequence[Answer]]) -> list[Read]:
     """The square that the task sees, and what it said of it."""
     return [
         Read(key, (("", as_bytes(image)),), tuple(lines))
@@ -122,9 +122,9 @@ def _imaged(asked: _Asked, told: Sequence[Sequence[Told]]) -> list[Read]:
 def _answers(asked: _Asked) -> list[Read]:
     chosen = [(place, question) for place, some in enumerate(asked.examples) for question in some[:ASKED]]
     answers = asked.model.task.answer(asked.rows[[place for place, _ in chosen]], [one.question for _, one in chosen])
-    told: list[list[Told]] = [[] for _ in asked.keys]
+    told: list[list[Answer]] = [[] for _ in asked.keys]
     for (place, one), [(answer, share), *_] in zip(chosen, answers, strict=True):
-        told[place].append(Told(one.question, f"{answer} ({share:.0%})", one.answer, answer == one.answer))
+        told[place].append(Answer(one.question, f"{answer} ({share:.0%})", one.answer, answer == one.answer))
     return _imaged(asked, told)
 
 
@@ -132,7 +132,7 @@ def _captions(asked: _Asked) -> list[Read]:
     written = asked.model.task.caption(asked.rows, names=asked.keys)
     return _imaged(
         asked,
-        [[Told("", own[0], " / ".join(true[:ASKED]))] for own, true in zip(written, asked.examples, strict=True)],
+        [[Answer("", own[0], " / ".join(true[:ASKED]))] for own, true in zip(written, asked.examples, strict=True)],
     )
 
 
@@ -149,12 +149,12 @@ def _boxes(asked: _Asked) -> list[Read]:
             ("true", grounded_image(image, boxes[0], None)),
             ("found" if heat is None else "found, and where it looks", grounded_image(image, boxes[1], heat)),
         )
-        read.append(Read(key, shown, (Told(one.phrase, f"IoU {overlap:.2f}", "", overlap > RIGHT),)))
+        read.append(Read(key, shown, (Answer(one.phrase, f"IoU {overlap:.2f}", "", overlap > RIGHT),)))
     return read
 
 
 def _words(asked: _Asked) -> list[Read]:
-    told: list[list[Told]] = [[] for _ in asked.keys]
+    told: list[list[Answer]] = [[] for _ in asked.keys]
     for place, (key, captions) in enumerate(zip(asked.keys, asked.examples, strict=True)):
         for caption in captions[:ASKED]:
             found = hidden_word(caption, key, _known(asked.model.task))
@@ -166,7 +166,7 @@ def _words(asked: _Asked) -> list[Read]:
             except UsageError:  # the gap lies beyond the words that are read
                 continue
             right = filled.casefold() == word.casefold()
-            told[place].append(Told(with_gap, f"{with_gap.replace(GAP, filled)} ({share:.0%})", caption, right))
+            told[place].append(Answer(with_gap, f"{with_gap.replace(GAP, filled)} ({share:.0%})", caption, right))
     return [read for read in _imaged(asked, told) if read.told]
 
 
@@ -194,11 +194,11 @@ def _texts(asked: _Asked) -> list[Read]:
         best = row.topk(min(NEAREST, len(candidates))).indices.tolist()
         ranks = f"among {len(candidates)} texts"
         told.append(
-            [Told(f"{place}. {ranks}" if place == 1 else f"{place}.", candidates[number], "", candidates[number] in own)
+            [Answer(f"{place}. {ranks}" if place == 1 else f"{place}.", candidates[number], "", candidates[number] in own)
              for place, number in enumerate(best, 1)]
         )  # fmt: skip
         if not any(one.right for one in told[-1]):
-            told[-1].append(Told("its own", own[0]))
+            told[-1].append(Answer("its own", own[0]))
     return _imaged(asked, told)
 
 

@@ -14,23 +14,32 @@ from tavq.data.loader import DataConfig
 from tavq.data.palette import stored_colours
 from tavq.data.transforms import to_uint8
 from tavq.interfaces import TextSource, to_device
+from tavq.model_folder import kind_of_images
 from tavq.recipes.schema import TaskRecipe
-from tavq.tasks.base import Codes, Prompt, Sampling, tasks
+from tavq.tasks.base import GenerationBatch, Prompt, Sampling, tasks
 from tavq.tasks.model_folder import TaskConfig
 from tavq.tokenizer import Tokenizer
 from tavq.training.run_folder import text_tensors
-from tavq.training.task.tokens import TOKENS, Frozen, TokenBatches, TokenTable, encode_split, joined, kept_tokens
+from tavq.training.task.tokens import (
+    TOKENS,
+    FrozenTokenizer,
+    TokenBatches,
+    TokenTable,
+    encode_split,
+    joined,
+    kept_tokens,
+)
 
 PREVIEWS = 8
 
 
-class DrawingMaterial:
+class GenerationData:
     """The training split as tokens; made once, and kept in the run folder."""
 
     def __init__(
         self,
         recipe: TaskRecipe,
-        frozen: Frozen,
+        frozen: FrozenTokenizer,
         dataset: FolderDataset,
         run: Path,
         text: TextSource | None,
@@ -52,14 +61,14 @@ class DrawingMaterial:
         self.colours = None if self.maps is None else stored_colours(self.maps.stored, "The tokenizer of the maps")
         self._table: TokenTable | None = None
 
-    def _map_tokenizer(self, name: Path | str | None) -> Frozen:
+    def _map_tokenizer(self, name: Path | str | None) -> FrozenTokenizer:
         if name is None:
             raise UsageError(
                 f"The task {self.recipe.task.name!r} with these settings needs a tokenizer of segmentation maps; train "
                 "one with: tavq train RECIPE --data.images segmentation"
             )
-        maps = Frozen.load(name, self.frozen.size, self.device)
-        if maps.stored.get("kind_of_images") == "images":
+        maps = FrozenTokenizer.load(name, self.frozen.size, self.device)
+        if kind_of_images(maps.stored) == "images":
             raise UsageError(
                 f"The tokenizer {name} was trained on images, not on segmentation maps; train one on these with: "
                 "tavq train RECIPE --data.images segmentation"
@@ -104,7 +113,7 @@ class DrawingMaterial:
     def sample(self, task: Any) -> ndarray | None:
         """What is drawn for the first images' conditions, under these images as their tokens show them."""
         seed, layout = self.recipe.train.seed, self.frozen.layout
-        batch: Codes = to_device(next(self.open(0, PREVIEWS, 0, 1)), self.device)
+        batch: GenerationBatch = to_device(next(self.open(0, PREVIEWS, 0, 1)), self.device)
         kept = torch.zeros_like(batch.tokens, dtype=torch.bool)
         kept[:, : layout.length // 2] = True
         prompt = Prompt(PREVIEWS, text=batch.text, given=batch.given)
@@ -115,7 +124,7 @@ class DrawingMaterial:
         page = torch.cat([torch.cat(list(row.clamp(-1, 1)), dim=2) for row in rows], dim=1)
         return to_uint8(page).permute(1, 2, 0).cpu().numpy()
 
-    def tensors_of(self, batch: Codes) -> dict[str, Tensor]:
+    def tensors_of(self, batch: GenerationBatch) -> dict[str, Tensor]:
         """Tokens and text."""
         given = {} if batch.given is None else {"given": batch.given}
         return {"tokens": batch.tokens, **given, **text_tensors(batch.text)}

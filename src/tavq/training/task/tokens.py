@@ -20,7 +20,7 @@ from tavq.data.records import Fault
 from tavq.data.texts import gather, text_tables
 from tavq.interfaces import TextSource, quantizers
 from tavq.model_folder import find_model, read_model_config
-from tavq.tasks.base import Codes, Layout
+from tavq.tasks.base import GenerationBatch, TokenLayout
 from tavq.tokenizer import Tokenizer
 
 BATCH = 32
@@ -31,7 +31,7 @@ TOKENS = "tokens.safetensors"
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FrozenTokenizer:
     """A tokenizer for tokens alone, whose weights stay as they are, and the images it is used on."""
 
     tokenizer: Tokenizer
@@ -39,19 +39,19 @@ class Frozen:
     """What its model folder says of it."""
     size: int
     """Side of an image in pixels."""
-    layout: Layout
+    layout: TokenLayout
     name: str
     """That of its run or model folder, or on the hub."""
 
     @classmethod
-    def load(cls, name: Path | str, size: int | None, device: torch.device) -> "Frozen":
+    def load(cls, name: Path | str, size: int | None, device: torch.device) -> "FrozenTokenizer":
         """From a model folder, run folder or hub name; without `size` for images as it was trained on."""
         stored = read_model_config(find_model(name))
         tokenizer = Tokenizer.from_pretrained(name).without_alignment().to(device)
         size = size or int(stored.get("size") or 256)
         side = size // tokenizer.factor
         settings = {"height": side, "width": side, "sizes": tokenizer.codebook.sizes}
-        return cls(tokenizer, stored, size, build(Layout, settings, f"Images of {size} px"), _name(name))
+        return cls(tokenizer, stored, size, build(TokenLayout, settings, f"Images of {size} px"), _name(name))
 
     @property
     def sha256(self) -> str:
@@ -84,7 +84,7 @@ class TokenTable:
 
 @torch.no_grad()
 def encode_split(
-    frozen: Frozen,
+    frozen: FrozenTokenizer,
     dataset: FolderDataset,
     config: DataConfig,
     flip: bool,
@@ -159,10 +159,10 @@ class TokenBatches:
         self._tables = text_tables(dataset, text)
         self._orders = Orders(len(table.keys), seed)
 
-    def __iter__(self) -> Iterator[Codes]:
+    def __iter__(self) -> Iterator[GenerationBatch]:
         return self
 
-    def __next__(self) -> Codes:
+    def __next__(self) -> GenerationBatch:
         start = self.consumed + self._rank * self.batch
         chosen = [self._sample(place) for place in range(start, start + self.batch)]
         self.consumed += self.batch * self._world
@@ -170,7 +170,7 @@ class TokenBatches:
         keys = tuple(self.table.keys[row] for row in rows.tolist())
         text = gather(self.text, keys, self._tables) if self.text is not None else None
         given = None if self.table.given is None else self.table.given[rows, sides].long()
-        return Codes(self.table.tokens[rows, sides].long(), keys, text, given)
+        return GenerationBatch(self.table.tokens[rows, sides].long(), keys, text, given)
 
     def _sample(self, place: int) -> tuple[int, int]:
         """Which image, and which of its orientations, stands at a place of the endless stream."""

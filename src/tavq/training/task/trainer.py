@@ -16,17 +16,17 @@ from tavq.ops import collective
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import Task, tasks
 from tavq.tasks.model_folder import TaskConfig, save_task
-from tavq.tasks.understanding import ReadingTask
+from tavq.tasks.understanding import UnderstandingTask
 from tavq.tokenizer import Tokenizer
 from tavq.training import model_card, provenance
 from tavq.training.loop import Batches, Loop, Reporter, share_of_batch, step_seed
-from tavq.training.task.generation_data import DrawingMaterial
-from tavq.training.task.tokens import Frozen
-from tavq.training.task.understanding_data import ReadingMaterial
+from tavq.training.task.generation_data import GenerationData
+from tavq.training.task.tokens import FrozenTokenizer
+from tavq.training.task.understanding_data import UnderstandingData
 
 
 @runtime_checkable
-class Material(Protocol):
+class TaskData(Protocol):
     """What a kind of task learns from."""
 
     config: TaskConfig
@@ -88,15 +88,13 @@ class TaskTrainer:
         self.recipe, self.dataset = recipe, dataset
         self.batch = share_of_batch(recipe.train)
         self.device = device or default_device()
-        self.frozen = Frozen.load(tokenizer, recipe.data.size, self.device)
+        self.frozen = FrozenTokenizer.load(tokenizer, recipe.data.size, self.device)
         kind = tasks[recipe.task.name]
-        self.material: Material
-        if issubclass(kind, ReadingTask):
-            self.material = ReadingMaterial(recipe, self.frozen, dataset, run, self.device)
+        self.material: TaskData
+        if issubclass(kind, UnderstandingTask):
+            self.material = UnderstandingData(recipe, self.frozen, dataset, run, self.device)
         else:
-            self.material = DrawingMaterial(
-                recipe, self.frozen, dataset, run, text, self.device, segmentation_tokenizer
-            )
+            self.material = GenerationData(recipe, self.frozen, dataset, run, text, self.device, segmentation_tokenizer)
         self._build()
         self.loop = Loop(self, run, reporter)
 

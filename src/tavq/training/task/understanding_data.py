@@ -22,9 +22,16 @@ from tavq.interfaces import TextSource
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import Task, tasks
 from tavq.tasks.model_folder import TaskConfig
-from tavq.tasks.understanding import ImageConfig, ReadingTask, Seen, entries_of, examples_of, features_of
+from tavq.tasks.understanding import (
+    ImageInput,
+    UnderstandingBatch,
+    UnderstandingTask,
+    entries_of,
+    examples_of,
+    features_of,
+)
 from tavq.tokenizer import Tokenizer
-from tavq.training.task.tokens import TOKENS, Frozen, encode_split, kept_tokens
+from tavq.training.task.tokens import TOKENS, FrozenTokenizer, encode_split, kept_tokens
 
 FEATURES = "features.safetensors"
 BATCH = 32
@@ -32,13 +39,13 @@ FITTED = 256
 """Images whose rows decide the adapter's mean and spread."""
 
 
-class SeenImages:
+class FeatureCache:
     """What is seen of each image of the training split, by its place among those that could be read."""
 
     def __init__(
         self,
-        config: ImageConfig,
-        frozen: Frozen,
+        config: ImageInput,
+        frozen: FrozenTokenizer,
         dataset: FolderDataset,
         data: DataConfig,
         run: Path,
@@ -103,7 +110,7 @@ class ExampleBatches:
     """An endless iterator of one process's batches; `consumed` examples of all processes were handed out before."""
 
     def __init__(
-        self, seen: SeenImages, examples: Sequence[tuple[int, Any]], task: ReadingTask, batch: int, seed: int,
+        self, seen: FeatureCache, examples: Sequence[tuple[int, Any]], task: UnderstandingTask, batch: int, seed: int,
         consumed: int = 0, rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
         self.seen, self.examples, self.task, self.batch = seen, examples, task, batch
@@ -115,13 +122,13 @@ class ExampleBatches:
     def __iter__(self) -> "ExampleBatches":
         return self
 
-    def __next__(self) -> Seen:
+    def __next__(self) -> UnderstandingBatch:
         start = self.consumed + self._rank * self.batch
         chosen = [self.examples[self._place(place)] for place in range(start, start + self.batch)]
         self.consumed += self.batch * self._world
         places = [place for place, _ in chosen]
         keys = tuple(self.seen.keys[place] for place in places)
-        return Seen(self.seen.rows(places), keys, self.task.collate([example for _, example in chosen]))
+        return UnderstandingBatch(self.seen.rows(places), keys, self.task.collate([example for _, example in chosen]))
 
     def _place(self, place: int) -> int:
         epoch, start = divmod(place, len(self.examples))
@@ -131,7 +138,7 @@ class ExampleBatches:
         """Nothing reads ahead."""
 
 
-class ReadingMaterial:
+class UnderstandingData:
     """The examples of the training split, and what is seen of its images."""
 
     text: TextSource | None = None
@@ -141,7 +148,7 @@ class ReadingMaterial:
     def __init__(
         self,
         recipe: TaskRecipe,
-        frozen: Frozen,
+        frozen: FrozenTokenizer,
         dataset: FolderDataset,
         run: Path,
         device: torch.device,
@@ -151,7 +158,7 @@ class ReadingMaterial:
         self.examples = examples_of(kind, recipe.task, dataset)
         fitted = kind.fitted(recipe.task, frozen.layout, [example for _, example in self.examples])
         self.config = TaskConfig(task=fitted, layout=frozen.layout, row_width=frozen.row_width)
-        self._seen: SeenImages | None = None
+        self._seen: FeatureCache | None = None
         self._task: Any = None
 
     def facts(self) -> dict[str, Any]:
@@ -163,12 +170,12 @@ class ReadingMaterial:
         self._task = task
         self._task.take([example for _, example in self.examples])
 
-    def seen(self) -> SeenImages:
+    def seen(self) -> FeatureCache:
         """What is seen of the training split; made once, and kept in the run folder."""
         if self._seen is None:
             data = self.recipe.data
             config = DataConfig(size=self.frozen.size, workers=data.workers, fault_budget=data.fault_budget)
-            self._seen = SeenImages(self.config.task.image, self.frozen, self.dataset, config, self.run, self.device)
+            self._seen = FeatureCache(self.config.task.image, self.frozen, self.dataset, config, self.run, self.device)
         return self._seen
 
     def open(self, consumed: int, batch: int, rank: int, world: int) -> ExampleBatches:
@@ -185,7 +192,7 @@ class ReadingMaterial:
         """Nothing to see."""
         return None
 
-    def tensors_of(self, batch: Seen) -> dict[str, Tensor]:
+    def tensors_of(self, batch: UnderstandingBatch) -> dict[str, Tensor]:
         """Rows and what is asked."""
         values = {field.name: getattr(batch.asked, field.name) for field in fields(batch.asked)}
         return {"rows": batch.rows, **{name: value for name, value in values.items() if isinstance(value, Tensor)}}

@@ -109,7 +109,7 @@ class Trainer:
         told = provenance.describe(self.dataset, self.text, self.device)
         return {
             **told,
-            "seedless": provenance.seedless(self.recipe, told),
+            "seedless": provenance.method_hash(self.recipe, told),
             "size": self.recipe.data.size,
             "kind_of_images": self.recipe.data.images,
             "colours": self.recipe.data.model_dump(mode="json")["colours"],

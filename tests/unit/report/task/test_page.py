@@ -24,7 +24,7 @@ from tavq.report.task.generation_view import look_at_task
 from tavq.report.task.tables import tables_of
 from tavq.report.task_measures import KINDS, cell, is_main, kinds_of, measure_of, place_of, places, title_of
 from tavq.text.store import TextStore
-from tavq.training.task.tokens import Frozen
+from tavq.training.task.tokens import FrozenTokenizer
 from tavq.training.task.trainer import TaskTrainer
 
 TRAIN = {"steps": 2, "batch": 4, "log_every": 1, "checkpoint_every": 2, "sample_every": 1}
@@ -93,13 +93,13 @@ def tasks(runs: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
 @pytest.fixture(autouse=True)
 def any_tokenizer_of_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs of the other pages are of images; a page does not mind."""
-    load = Frozen.load
+    load = FrozenTokenizer.load
 
-    def unasked(*arguments: Any) -> Frozen:
+    def unasked(*arguments: Any) -> FrozenTokenizer:
         found = load(*arguments)
         return replace(found, stored={**found.stored, "kind_of_images": None})
 
-    monkeypatch.setattr(Frozen, "load", unasked)
+    monkeypatch.setattr(FrozenTokenizer, "load", unasked)
 
 
 def images(page: str) -> list[str]:

@@ -18,9 +18,9 @@ from tavq.recipes.schema import TaskRecipe
 from tavq.report.page import write_comparison, write_report
 from tavq.report.run import read_run
 from tavq.report.task.understanding_sections import said
-from tavq.report.task.understanding_view import GAP, Read, ReadingView, Told, hidden_word, look_at_reading
+from tavq.report.task.understanding_view import GAP, Answer, Read, ReadingView, hidden_word, look_at_reading
 from tavq.tasks.model_folder import load_task
-from tavq.training.task.tokens import Frozen
+from tavq.training.task.tokens import FrozenTokenizer
 from tavq.training.task.trainer import TaskTrainer
 
 TRAIN = {"steps": 2, "batch": 4, "log_every": 1, "checkpoint_every": 2}
@@ -161,7 +161,7 @@ def test_what_is_seen_is_compared(trained: Callable[..., Path], tmp_path: Path) 
 
 
 def test_nothing_that_is_said_is_markup() -> None:
-    read = Read("<a>", (("", np.zeros((2, 2, 3), np.uint8)),), (Told("<q>", "<s>", "<t>", False),))
+    read = Read("<a>", (("", np.zeros((2, 2, 3), np.uint8)),), (Answer("<q>", "<s>", "<t>", False),))
     page = said(ReadingView("test", (read,)))
     assert page is not None
     assert not re.search("<[aqst]>", page)
@@ -173,4 +173,4 @@ def test_nothing_that_is_said_is_markup() -> None:
 def test_a_run_keeps_the_name_of_its_tokenizers_folder(runs: Any) -> None:
     device = torch.device("cpu")
     for folder in (runs.plain, runs.plain / "model"):
-        assert Frozen.load(folder, None, device).name == "plain <run>"
+        assert FrozenTokenizer.load(folder, None, device).name == "plain <run>"

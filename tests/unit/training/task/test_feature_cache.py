@@ -12,11 +12,11 @@ from tavq.core.config import build
 from tavq.data.folder import FolderDataset
 from tavq.data.images import save_png
 from tavq.data.loader import DataConfig, EvaluationLoader
-from tavq.tasks.base import Layout
-from tavq.tasks.understanding import ImageConfig, ReadingTask, look
+from tavq.tasks.base import TokenLayout
+from tavq.tasks.understanding import ImageInput, UnderstandingTask, look
 from tavq.tokenizer import Tokenizer, TokenizerConfig
-from tavq.training.task.tokens import Frozen
-from tavq.training.task.understanding_data import FEATURES, ExampleBatches, SeenImages
+from tavq.training.task.tokens import FrozenTokenizer
+from tavq.training.task.understanding_data import FEATURES, ExampleBatches, FeatureCache
 
 SIZE = 16
 NET = {"channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": False}
@@ -36,20 +36,20 @@ def dataset(tmp_path: Path) -> FolderDataset:
 
 
 @pytest.fixture
-def frozen() -> Frozen:
+def frozen() -> FrozenTokenizer:
     torch.manual_seed(0)
     settings = {"net": NET, "codebook": {"name": "learned", "entries": 20, "width": 6, "init": "normal"}, "align": None}
     tokenizer = Tokenizer(build(TokenizerConfig, settings, "test")).eval()
-    return Frozen(tokenizer, {"sha256": "0"}, SIZE, Layout(height=8, width=8, sizes=(20,)), "tokenizer")
+    return FrozenTokenizer(tokenizer, {"sha256": "0"}, SIZE, TokenLayout(height=8, width=8, sizes=(20,)), "tokenizer")
 
 
 @pytest.mark.parametrize("source", ["codes", "features"])
 def test_each_row_is_its_images_own(
-    source: str, dataset: FolderDataset, frozen: Frozen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: str, dataset: FolderDataset, frozen: FrozenTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "BATCH", 2)
-    config, data = ImageConfig.model_validate({"source": source}), DataConfig(size=SIZE)
-    seen = SeenImages(config, frozen, dataset, data, tmp_path, torch.device("cpu"))
+    config, data = ImageInput.model_validate({"source": source}), DataConfig(size=SIZE)
+    seen = FeatureCache(config, frozen, dataset, data, tmp_path, torch.device("cpu"))
     assert seen.keys == ("0.png", "2.png", "3.png", "4.png")
     assert [fault.where for fault in seen.faults] == ["1.png"]
     [batch] = EvaluationLoader(dataset, data, 8)
@@ -60,19 +60,19 @@ def test_each_row_is_its_images_own(
 
 
 def test_features_are_kept_and_made_again_for_another_tokenizer(
-    dataset: FolderDataset, frozen: Frozen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: FolderDataset, frozen: FrozenTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, data = ImageConfig(source="features"), DataConfig(size=SIZE)
-    first = SeenImages(config, frozen, dataset, data, tmp_path, torch.device("cpu")).rows([0, 1, 2, 3])
+    config, data = ImageInput(source="features"), DataConfig(size=SIZE)
+    first = FeatureCache(config, frozen, dataset, data, tmp_path, torch.device("cpu")).rows([0, 1, 2, 3])
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [FEATURES]
     monkeypatch.setattr(reading, "features_of", lambda tokenizer, images: torch.zeros(len(images), 64, 6))
-    again = SeenImages(config, frozen, dataset, data, tmp_path, torch.device("cpu"))
+    again = FeatureCache(config, frozen, dataset, data, tmp_path, torch.device("cpu"))
     assert torch.equal(again.rows([0, 1, 2, 3]), first)
-    other = Frozen(frozen.tokenizer, {"sha256": "1"}, SIZE, frozen.layout, "other")
-    assert not SeenImages(config, other, dataset, data, tmp_path, torch.device("cpu")).rows([0]).any()
+    other = FrozenTokenizer(frozen.tokenizer, {"sha256": "1"}, SIZE, frozen.layout, "other")
+    assert not FeatureCache(config, other, dataset, data, tmp_path, torch.device("cpu")).rows([0]).any()
 
 
-class Listed(SeenImages):
+class Listed(FeatureCache):
     """Images whose row is their number."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Listed(SeenImages):
         return torch.tensor(places, dtype=torch.float32).view(-1, 1, 1)
 
 
-class Handed(ReadingTask):
+class Handed(UnderstandingTask):
     """Hands its examples back."""
 
     def collate(self, examples: Any) -> Any:

@@ -11,9 +11,9 @@ import torch
 from tavq.core.errors import DataError
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader
-from tavq.tasks.base import Codes, Layout
+from tavq.tasks.base import GenerationBatch, TokenLayout
 from tavq.tokenizer import Tokenizer, TokenizerConfig
-from tavq.training.task.tokens import Frozen, TokenBatches, TokenTable, encode_split, joined, kept_tokens
+from tavq.training.task.tokens import FrozenTokenizer, TokenBatches, TokenTable, encode_split, joined, kept_tokens
 
 KEYS = tuple(f"images/{number}.png" for number in range(7))
 
@@ -47,12 +47,12 @@ def dataset(shared_images: Path) -> FolderDataset:
     return found
 
 
-def batches(dataset: FolderDataset, count: int, batch: int = 4, **changes: Any) -> list[Codes]:
+def batches(dataset: FolderDataset, count: int, batch: int = 4, **changes: Any) -> list[GenerationBatch]:
     made = TokenBatches(changes.pop("table", table()), dataset, batch, changes.pop("seed", 3), **changes)
     return [next(made) for _ in range(count)]
 
 
-def rows(found: list[Codes]) -> list[list[int]]:
+def rows(found: list[GenerationBatch]) -> list[list[int]]:
     return torch.cat([codes.tokens for codes in found]).tolist()
 
 
@@ -148,8 +148,8 @@ def tokenizer(parts: int = 1) -> Tokenizer:
 @pytest.mark.parametrize("parts", [1, 2])
 def test_a_split_is_encoded_as_it_is_and_mirrored(dataset: FolderDataset, parts: int) -> None:
     made, config = tokenizer(parts), DataConfig(size=16)
-    layout = Layout(height=4, width=4, sizes=made.codebook.sizes)
-    frozen = Frozen(made, {}, 16, layout, "maps")
+    layout = TokenLayout(height=4, width=4, sizes=made.codebook.sizes)
+    frozen = FrozenTokenizer(made, {}, 16, layout, "maps")
     seen: list[int] = []
     found = encode_split(frozen, dataset, config, True, torch.device("cpu"), seen.append)
     [batch] = EvaluationLoader(dataset, config, 32)

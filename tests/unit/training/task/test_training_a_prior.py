@@ -19,7 +19,7 @@ from tavq.data.images import save_png
 from tavq.data.records import Fault
 from tavq.nets.convnet import count_parameters
 from tavq.recipes.schema import TaskRecipe
-from tavq.tasks.base import Layout, Prompt, Sampling
+from tavq.tasks.base import Prompt, Sampling, TokenLayout
 from tavq.tasks.generation import ask
 from tavq.tasks.model_folder import TaskConfig, load_task
 from tavq.tokenizer import Tokenizer, TokenizerConfig
@@ -272,7 +272,7 @@ def test_a_shipped_recipe_can_be_built(path: Path) -> None:
     made = build(TaskRecipe, read_yaml(path.read_text(), path.name), path.name)
     assert made.description
     assert made.task.segmentation == path.stem.startswith("semantic")
-    layout = Layout(height=16, width=16, sizes=(1024,))
+    layout = TokenLayout(height=16, width=16, sizes=(1024,))
     with torch.device("meta"):
         task = TaskConfig(task=made.task, layout=layout, given=layout if made.task.segmentation else None).make()
     if path.stem.endswith("-tiny"):

@@ -11,7 +11,7 @@ from tavq.interfaces import Batch
 from tavq.nets.discriminators import PatchCritic
 from tavq.recipes.schema import Recipe
 from tavq.tokenizer import Tokenizer
-from tavq.training.ema import RunningMean
+from tavq.training.ema import EMA
 from tavq.training.tokenizer.step import GeneratorStep
 
 CPU = torch.device("cpu")
@@ -162,7 +162,7 @@ def test_bf16_stays_near_fp32(recipe: Make) -> None:
 def test_the_running_mean_by_hand() -> None:
     module = nn.Linear(1, 1, bias=False)
     nn.init.constant_(module.weight, 1.0)
-    mean = RunningMean(module, decay=0.5)
+    mean = EMA(module, decay=0.5)
     nn.init.constant_(module.weight, 3.0)
     mean.update(1)  # decay 2/11: below the setting at first
     assert mean.shadow["weight"].item() == pytest.approx(2 / 11 * 1 + 9 / 11 * 3)
@@ -173,7 +173,7 @@ def test_the_running_mean_by_hand() -> None:
 
 def test_swapping_twice_changes_nothing() -> None:
     module = nn.Linear(3, 2)
-    mean = RunningMean(module, decay=0.9)
+    mean = EMA(module, decay=0.9)
     with torch.no_grad():
         module.weight.add_(1)
     weights, shadow = deepcopy(module.state_dict()), {name: value.clone() for name, value in mean.shadow.items()}
