@@ -201,6 +201,13 @@ def test_several_wrong_settings_are_all_named(tavq: Tavq, place: Path) -> None:
     assert len(done.err.splitlines()) == 2
 
 
+def test_an_old_name_of_a_setting_is_one_plain_line(tavq: Tavq, place: Path) -> None:
+    done = tavq("train", "vqgan-tiny", *TRAIN.split(), "--data.pictures", "segmentation", "--data.colours", "nonsense")
+    first, *_ = done.err.splitlines()
+    assert first == "tavq: The setting 'pictures' is now called 'images'; use the new name."
+    assert "Warning" not in done.err
+
+
 def damaged_model(place: Path, change: Callable[[Path], object]) -> None:
     folder = place / "damaged"
     folder.mkdir()

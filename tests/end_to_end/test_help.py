@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cyclopts import App
 
-from tavq.cli import app
+from tavq.cli import COMMANDS, app
 
 SRC = str(Path(__file__).parents[2] / "src")
 Tavq = Callable[..., Any]
@@ -55,6 +55,21 @@ def test_every_command_is_here() -> None:
     names = {" ".join(path) for path in commands()}
     surface = "demo, data scenes, data check, data import, text, recipes, recipes show, train, evaluate, encode, decode"
     assert {*surface.split(", "), "report", "compare"} <= names
+
+
+def test_a_command_loads_only_its_own_module() -> None:
+    script = "import sys; from tavq.cli import run; run(['train', '--help']); print(*sorted(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": SRC}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "tavq.cli.train" in loaded
+    assert not loaded & {"tavq.cli.metrics", "tavq.cli.tasks", "tavq.cli.text"}
+
+
+def test_the_list_of_commands_says_what_each_does(tavq: Tavq) -> None:
+    lines = tavq("--help").out.splitlines()
+    for name in COMMANDS:
+        assert any(re.match(rf"│ {name} +\S", line) for line in lines), name
 
 
 @pytest.mark.parametrize("path", list(commands()), ids=" ".join)

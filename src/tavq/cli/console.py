@@ -1,5 +1,6 @@
 """What a person sees while a command works: bars on a terminal, plain lines elsewhere, tables, JSON."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,14 @@ Share = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1))]
 """An argument above 0, up to 1."""
 
 console = Console(stderr=True, highlight=False)
+
+
+class LineHandler(logging.Handler):
+    """Show each message of a log as a plain line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message."""
+        say(record.getMessage())
 
 
 class Bar:

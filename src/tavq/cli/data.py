@@ -9,20 +9,10 @@ from cyclopts import App
 from tavq.cli import console
 from tavq.cli.console import Count, Seed
 
-
-def add_to(app: App) -> None:
-    """Adds the commands."""
-    data = App(
-        name="data",
-        help="Make, check, import and export folder data sets.\n\nExample: tavq data scenes images --images 500",
-    )
-    data.command(scenes)
-    data.command(check)
-    for name, run in (("import", import_), ("export", export)):
-        listing = _Listing(name=name)
-        listing.default(run)
-        data.command(listing)
-    app.command(data)
+app = App(
+    name="data",
+    help="Make, check, import and export folder data sets.\n\nExample: tavq data scenes images --images 500",
+)
 
 
 class _Listing(App):
@@ -38,9 +28,17 @@ class _Listing(App):
 
     @help_epilogue.setter
     def help_epilogue(self, value: str | None) -> None:
-        """Sets nothing: the list is the registry's."""
+        """Ignore the value: the list is the registry's."""
 
 
+def _listing(name: str) -> App:
+    """Add a command without a function to the group."""
+    listing = _Listing(name=name)
+    app.command(listing)
+    return listing
+
+
+@app.command
 def scenes(out: Path, /, *, images: Count = 1000, size: Count = 64, seed: Seed = 0) -> None:
     """Writes the embedded data set: drawn scenes with long true text, boxes, questions and segmentation.
 
@@ -59,6 +57,7 @@ def scenes(out: Path, /, *, images: Count = 1000, size: Count = 64, seed: Seed =
     console.say(f"{images:,} scenes are in {out}. Next: tavq text {out}")
 
 
+@app.command
 def check(folder: Path, /, *, json: Path | None = None) -> int:
     """Names every fault of a folder data set; exit code 1 when there are any.
 
@@ -79,6 +78,7 @@ def check(folder: Path, /, *, json: Path | None = None) -> int:
     return 1 if faults else 0
 
 
+@_listing("import").default
 def import_(kind: str, source: Path, out: Path, /, *, limit: Count | None = None, json: Path | None = None) -> None:
     """Turns a data set as it is distributed into a folder data set.
 
@@ -103,6 +103,7 @@ def import_(kind: str, source: Path, out: Path, /, *, limit: Count | None = None
     console.say(f"{sum(summary.images.values()):,} images are in {out}. Next: tavq data check {out}")
 
 
+@_listing("export").default
 def export(folder: Path, out: Path, /, *, to: str, shard_size: Count = 1000, json: Path | None = None) -> None:
     """Writes a folder data set in a form that other projects read.
 

@@ -3,8 +3,6 @@
 import time
 from pathlib import Path
 
-from cyclopts import App
-
 from tavq.cli import console, reports, tokenizers
 from tavq.cli.console import Count, Seed
 from tavq.cli.data import scenes
@@ -13,11 +11,6 @@ from tavq.cli.train import run_training
 from tavq.core.errors import UsageError
 
 METHODS = ("vqgan", "ta-vqgan")
-
-
-def add_to(app: App) -> None:
-    """Adds the command."""
-    app.command(demo)
 
 
 def demo(

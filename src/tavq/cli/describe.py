@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, Parameter, validators
+from cyclopts import Parameter, validators
 
 from tavq.cli import console
 from tavq.cli.console import Count
@@ -13,11 +13,6 @@ from tavq.core.errors import UsageError
 from tavq.describe import PROMPT
 
 Positive = Annotated[float, Parameter(validator=validators.Number(gt=0))]
-
-
-def add_to(app: App) -> None:
-    """Adds the command."""
-    app.command(describe)
 
 
 def describe(

@@ -15,21 +15,14 @@ PACKAGES = ("numpy", "torch", "nltk", "pycocoevalcap")
 """Whose versions a result tells."""
 
 
-def add_to(app: App) -> None:
-    """Adds the commands."""
-    metrics = App(
-        name="metrics",
-        help="Score files of predictions and folders of images as the published tools do, with 95 % intervals.\n\n"
-        "Example: tavq metrics captions --predictions captions.json --references captions_val2017.json",
-    )
-    metrics.command(images)
-    metrics.command(captions)
-    metrics.command(vqa)
-    metrics.command(grounding)
-    metrics.command(convert)
-    app.command(metrics)
+app = App(
+    name="metrics",
+    help="Score files of predictions and folders of images as the published tools do, with 95 % intervals.\n\n"
+    "Example: tavq metrics captions --predictions captions.json --references captions_val2017.json",
+)
 
 
+@app.command
 def images(
     folder: Path,
     reference: Path | None = None,
@@ -81,6 +74,7 @@ def images(
     console.write_json(json, {**result, "versions": versions(*PACKAGES)})
 
 
+@app.command
 def convert(
     kind: Literal["inception", "lpips-vgg", "lpips-alex"], weights: str, /, *, out: Path, heads: str | None = None
 ) -> None:
@@ -115,6 +109,7 @@ def convert(
         console.say("These are not the published weights (sha256), so no result will carry the published name.")
 
 
+@app.command
 def captions(
     *,
     predictions: Path,
@@ -152,6 +147,7 @@ def captions(
     _write(json, result, predictions, references)
 
 
+@app.command
 def vqa(
     *,
     predictions: Path,
@@ -190,6 +186,7 @@ def vqa(
     _write(json, result, predictions, references)
 
 
+@app.command
 def grounding(
     *, predictions: Path, references: Path, subset: bool = False, corners: bool = False, json: Path | None = None
 ) -> None:

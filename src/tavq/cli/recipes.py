@@ -31,14 +31,10 @@ ASSUMED = (
 )
 
 
-def add_to(app: App) -> None:
-    """Adds the commands."""
-    recipes = App(name="recipes", help="The shipped recipes.\n\nExample: tavq recipes show ta-vqgan-tiny")
-    recipes.default(listing)
-    recipes.command(show)
-    app.command(recipes)
+app = App(name="recipes", help="The shipped recipes.\n\nExample: tavq recipes show ta-vqgan-tiny")
 
 
+@app.default
 def listing(*, json: Path | None = None) -> None:
     """Lists the shipped recipes with their sizes and what papers report of them.
 
@@ -91,6 +87,7 @@ def cells(row: dict[str, Any]) -> list[Any]:
     return [row["name"], *numbers, fid or None, row["description"]]
 
 
+@app.command
 def show(name: str) -> None:
     """Prints a recipe with every setting it resolves to.
 

@@ -3,15 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cyclopts import App
-
 from tavq.cli import console
-
-
-def add_to(app: App) -> None:
-    """Adds the commands."""
-    app.command(report)
-    app.command(compare)
 
 
 def report(run: Path, /, *, data: Path | None = None, text: Path | None = None) -> None:

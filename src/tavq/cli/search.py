@@ -18,14 +18,10 @@ LONGEST = 100
 """Characters of a text that is shown."""
 
 
-def add_to(app: App) -> None:
-    """Adds the commands."""
-    part = App(name="search")
-    part.default(search)
-    part.command(index)
-    app.command(part)
+app = App(name="search")
 
 
+@app.command
 def index(
     model: str,
     /,
@@ -102,6 +98,7 @@ def _in_run(model: str) -> Path:
     return Path(model) / INDEX
 
 
+@app.default
 def search(
     index: Path,
     /,

@@ -21,18 +21,11 @@ DRAWN = re.compile(r"(grid|original|hidden|completed-\d+|\d+(-\d+)?)\.png|grid\.
 Positive = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 
 
-def add_to(app: App) -> None:
-    """Adds the commands."""
-    task = App(
-        name="task",
-        help="Train tasks on a tokenizer's codes.\n\nExample: tavq task train unconditional-tiny --tokenizer run "
-        "--data scenes --out drawer",
-    )
-    task.command(train)
-    task.command(evaluate)
-    app.command(task)
-    app.command(generate)
-    app.command(complete)
+app = App(
+    name="task",
+    help="Train tasks on a tokenizer's codes.\n\nExample: tavq task train unconditional-tiny --tokenizer run "
+    "--data scenes --out drawer",
+)
 
 
 def losses_of(line: dict[str, Any]) -> str:
@@ -40,6 +33,7 @@ def losses_of(line: dict[str, Any]) -> str:
     return ", ".join(f"{key.rpartition('/')[2]} {value:.3f}" for key, value in line.items() if "/" in key)
 
 
+@app.command
 def train(
     task: str,
     /,
@@ -108,6 +102,7 @@ def _train(
         console.say(f"The model is in {out / 'model'}. Next: tavq {command} {out}")
 
 
+@app.command
 def evaluate(
     run: str,
     /,

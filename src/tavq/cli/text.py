@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, Parameter, validators
+from cyclopts import Parameter, validators
 
 from tavq.cli import console
 from tavq.cli.console import Count
@@ -19,11 +19,6 @@ SHOWN = 10
 
 LONGEST = 100
 """Characters of a unit that is shown."""
-
-
-def add_to(app: App) -> None:
-    """Adds the command."""
-    app.command(text)
 
 
 def text(

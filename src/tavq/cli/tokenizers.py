@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cyclopts import App
-
 from tavq.cli import console
 from tavq.cli.console import Count
 from tavq.core.errors import DataError, UsageError
@@ -16,13 +14,6 @@ from tavq.core.errors import DataError, UsageError
 BATCH = 32
 UNLISTED = ("size", "top_entries", "feature_weights", "intervals", "protocol")
 """What an evaluation's JSON holds beside its figures; the table leaves it out."""
-
-
-def add_to(app: App) -> None:
-    """Adds the commands."""
-    app.command(evaluate)
-    app.command(encode)
-    app.command(decode)
 
 
 def evaluate(

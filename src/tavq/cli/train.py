@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from tavq.cli import console
 from tavq.core.errors import UsageError
@@ -13,11 +13,6 @@ Settings = Annotated[
     str,
     Parameter(allow_leading_hyphen=True, help="Settings to change, as --SECTION.KEY VALUE."),
 ]
-
-
-def add_to(app: App) -> None:
-    """Adds the command."""
-    app.command(train)
 
 
 class BarReporter:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, Parameter, validators
+from cyclopts import Parameter, validators
 
 from tavq.cli import console
 from tavq.cli.console import Count, Seed, Share
@@ -14,14 +14,6 @@ SHOWN = 5
 BATCH = 32
 Temperature = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=100))]
 Few = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))]
-
-
-def add_to(app: App) -> None:
-    """Adds the commands."""
-    app.command(ask)
-    app.command(caption)
-    app.command(ground)
-    app.command(fill)
 
 
 def ask(run: str, image: Path, question: str, /, *, count: Count = SHOWN, json: Path | None = None) -> None:
