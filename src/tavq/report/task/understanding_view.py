@@ -192,11 +192,9 @@ def _texts(asked: _Asked) -> list[Read]:
     told = []
     for row, own in zip(scores.cpu(), asked.examples, strict=True):
         best = row.topk(min(NEAREST, len(candidates))).indices.tolist()
-        ranks = f"among {len(candidates)} texts"
-        told.append(
-            [Answer(f"{place}. {ranks}" if place == 1 else f"{place}.", candidates[number], "", candidates[number] in own)
-             for place, number in enumerate(best, 1)]
-        )  # fmt: skip
+        ranks = [f"1. among {len(candidates)} texts", *(f"{place}." for place in range(2, len(best) + 1))]
+        found = [candidates[number] for number in best]
+        told.append([Answer(rank, text, "", text in own) for rank, text in zip(ranks, found, strict=True)])
         if not any(one.right for one in told[-1]):
             told[-1].append(Answer("its own", own[0]))
     return _imaged(asked, told)
