@@ -243,13 +243,6 @@ def _model_in(annotation: Any) -> Any:
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
-COSMETIC_SETTINGS = frozenset({
-    "description", "published", "data.workers", "data.fault_budget", "train.log_every", "train.sample_every",
-    "train.checkpoint_every", "train.keep", "train.alarm_usage",
-})  # fmt: skip
-"""Settings of a recipe, as `flat` names them, that decide no weight: runs that differ in them alone are the same."""
-
-
 def flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Nested settings as dotted keys with their values; an empty mapping and null count as a value."""
     if isinstance(settings, Mapping) and settings:

@@ -33,7 +33,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
 
 
 def save(
-    folder: Path, step: int, groups: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, Any], keep: int
+    folder: Path, step: int, groups: Mapping[str, Mapping[str, Tensor]], metadata: Mapping[str, Any], keep: int
 ) -> Path:
     """Writes `folder/STEP` atomically, then removes all but the `keep` newest.
 
@@ -47,7 +47,7 @@ def save(
         files.write_tensors(
             tensors, {f"{group}:{name}": t for group, part in groups.items() for name, t in part.items()}
         )
-        record = {"format": FORMAT, "step": step, "sha256": files.sha256(tensors), **facts}
+        record = {"format": FORMAT, "step": step, "sha256": files.sha256(tensors), **metadata}
         files.write_json(temporary / "state.json", {**record, "seal": _seal(record)})
     for old in _steps(folder)[:-keep]:
         files.remove_folder(old)
@@ -88,15 +88,15 @@ def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, A
 
 
 def _load(place: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    facts = files.read_json(place / "state.json")
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT or not isinstance(facts.get("step"), int):
+    metadata = files.read_json(place / "state.json")
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT or not isinstance(metadata.get("step"), int):
         raise FileError(f"{place / 'state.json'} is not a checkpoint of format {FORMAT}.")
-    if facts.pop("seal", None) != _seal(facts):
+    if metadata.pop("seal", None) != _seal(metadata):
         raise FileError(f"{place / 'state.json'} was altered or cut: its seal does not fit.")
     path = place / "state.safetensors"
-    files.check_sha256(path, str(facts.get("sha256")))
+    files.check_sha256(path, str(metadata.get("sha256")))
     groups: dict[str, dict[str, Tensor]] = {}
     for key, tensor in files.read_tensors(path).items():
         group, _, name = key.partition(":")
         groups.setdefault(group, {})[name] = tensor
-    return groups, facts
+    return groups, metadata

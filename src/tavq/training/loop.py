@@ -38,7 +38,7 @@ class Reporter(Protocol):
         ...
 
 
-class Silent:
+class SilentReporter:
     """A Reporter that says nothing."""
 
     def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
@@ -70,10 +70,10 @@ class Batches(Protocol):
 
 
 @runtime_checkable
-class Learner(Protocol):
+class Trainable(Protocol):
     """What a run trains; the loop does the rest.
 
-    All state that later steps depend on is in `modules`, their optimizers and `extra_state`; every random draw of
+    All state that later steps depend on is in `modules`, their optimizers and `extra_tensors`; every random draw of
     training comes from torch's global generator, which the loop seeds from (seed, step).
     """
 
@@ -97,11 +97,11 @@ class Learner(Protocol):
         """Of the modules, by the same names."""
         ...
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Where the run comes from, ready for JSON."""
         ...
 
-    def open(self, consumed: int) -> Batches:
+    def open_batches(self, consumed: int) -> Batches:
         """The training batches, from that sample on."""
         ...
 
@@ -109,35 +109,35 @@ class Learner(Protocol):
         """Leaves the gradients of one batch in the parameters; every term of the objective."""
         ...
 
-    def moves(self, name: str, step: int) -> bool:
+    def should_step(self, name: str, step: int) -> bool:
         """Whether the optimizer of that name steps now."""
         ...
 
-    def train_mode(self) -> None:
+    def set_train_mode(self) -> None:
         """Brings the modules into training mode."""
         ...
 
-    def measured(self) -> dict[str, Any]:
+    def pop_metrics(self) -> dict[str, Any]:
         """What a line of the log tells beside the losses, of the steps since the last line."""
         ...
 
-    def watch(self, step: int, line: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    def find_alarm(self, step: int, line: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
         """Something wrong that a line of the log shows: what a person is told, and the alarm for the log."""
         ...
 
-    def sample(self) -> ndarray | None:
+    def render_sample(self) -> ndarray | None:
         """An image of what the model can do now, uint8 [y x 3]; None where there is nothing to see."""
         ...
 
-    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+    def save_model(self, folder: Path, metadata: dict[str, Any]) -> None:
         """Writes the model folder."""
         ...
 
-    def extra_state(self) -> dict[str, dict[str, Tensor]]:
+    def extra_tensors(self) -> dict[str, dict[str, Tensor]]:
         """Further tensors of a checkpoint by group and name; they are copied into when a run goes on."""
         ...
 
-    def tensors_of(self, batch: Any) -> dict[str, Tensor]:
+    def named_tensors(self, batch: Any) -> dict[str, Tensor]:
         """A batch as named tensors, for a step that went wrong."""
         ...
 
@@ -158,7 +158,7 @@ def learning_rate(config: LoopConfig, step: int) -> float:
     return config.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
 
 
-def share_of_batch(config: LoopConfig) -> int:
+def batch_per_process(config: LoopConfig) -> int:
     """The samples of one process in a batch."""
     processes = collective.processes()
     if config.batch % processes:
@@ -169,12 +169,12 @@ def share_of_batch(config: LoopConfig) -> int:
 class Loop:
     """One run of a learner into a run folder."""
 
-    def __init__(self, learner: Learner, run: Path, reporter: Reporter | None = None) -> None:
-        self.learner, self.folder = learner, RunFolder(run)
-        self.config: LoopConfig = learner.recipe.train
+    def __init__(self, trainable: Trainable, run: Path, reporter: Reporter | None = None) -> None:
+        self.trainable, self.folder = trainable, RunFolder(run)
+        self.config: LoopConfig = trainable.recipe.train
         self.rank, self.processes = collective.rank(), collective.processes()
-        self.reporter: Reporter = reporter if reporter is not None and self.rank == 0 else Silent()
-        self.mean = EMA(learner.model, self.config.ema) if self.config.ema is not None else None
+        self.reporter: Reporter = reporter if reporter is not None and self.rank == 0 else SilentReporter()
+        self.mean = EMA(trainable.model, self.config.ema) if self.config.ema is not None else None
         self.step = 0
         self.stopping = False
         self.alarmed = False
@@ -196,66 +196,66 @@ class Loop:
             consumed = self._begin(resume)
             log = RunLog(self.folder.log, self.step)
             first, started = self.step, time.perf_counter()
-            batches = self.learner.open(consumed)
+            batches = self.trainable.open_batches(consumed)
             try:
                 self._train(batches, log)
             finally:
                 batches.close()
-                self._tell_faults(batches.faults)
+                self._report_faults(batches.faults)
             if self.rank == 0:
-                self.folder.note_speed(self.step - first, time.perf_counter() - started)
+                self.folder.record_speed(self.step - first, time.perf_counter() - started)
                 self._save_model()
             collective.wait_for_all()
         return self.folder.model
 
-    def _tell_faults(self, faults: Sequence[Fault]) -> None:
+    def _report_faults(self, faults: Sequence[Fault]) -> None:
         if faults:
-            place = self.folder.note_faults(faults)
+            place = self.folder.write_faults(faults)
             said = f"{len(faults)} faults in the data were left out, first {faults[0]}; all are in {place}."
             self.reporter.message(said)
 
     def _begin(self, resume: bool) -> int:
         """Makes the run folder, or loads its newest checkpoint; returns the samples consumed so far."""
         if self.rank == 0:
-            facts = {**self.learner.facts(), "processes": self.processes}
-            fresh = not (resume and self.folder.go_on(self.learner.recipe, facts))
+            metadata = {**self.trainable.metadata(), "processes": self.processes}
+            fresh = not (resume and self.folder.prepare_resume(self.trainable.recipe, metadata))
             if fresh and resume:
                 self.reporter.message("No checkpoint was written yet; starting from the first step.")
             if fresh:
-                self.folder.start(self.learner.recipe, facts)
+                self.folder.start(self.trainable.recipe, metadata)
         collective.wait_for_all()
         return self._load_checkpoint() if resume and checkpoint.exists(self.folder.checkpoints) else 0
 
     def _load_checkpoint(self) -> int:
-        groups, facts, damaged = checkpoint.load_newest(self.folder.checkpoints)
+        groups, metadata, damaged = checkpoint.load_newest(self.folder.checkpoints)
         for line in damaged:
             self.reporter.message(f"Skipped a damaged checkpoint: {line}")
-        for name, module in self.learner.modules.items():
+        for name, module in self.trainable.modules.items():
             if module is not None:
                 module.load_state_dict(groups[name])
-                checkpoint.restore_optimizer(self.learner.optimizers[name], groups.get(f"{name}.optimizer", {}))
+                checkpoint.restore_optimizer(self.trainable.optimizers[name], groups.get(f"{name}.optimizer", {}))
         for group, tensors in self._extra_state().items():
             for name, tensor in tensors.items():
                 tensor.copy_(groups[group][name])
-        self.step = facts["step"]
-        return int(facts["consumed"])
+        self.step = metadata["step"]
+        return int(metadata["consumed"])
 
     def _extra_state(self) -> dict[str, dict[str, Tensor]]:
         mean = {} if self.mean is None else {"mean": self.mean.shadow}
-        return {**mean, **self.learner.extra_state()}
+        return {**mean, **self.trainable.extra_tensors()}
 
     def _train(self, batches: Batches, log: RunLog) -> None:
-        self.learner.train_mode()
+        self.trainable.set_train_mode()
         waiting = iter(batches)
         while self.step < self.config.steps:
-            terms = self.one_step(next(waiting))
+            terms = self.train_step(next(waiting))
             log.add({key: loss.value for key, loss in terms.items()})
             self.step += 1
             line = None
             if self.step % self.config.log_every == 0 or self.step == self.config.steps:
                 rate = learning_rate(self.config, self.step - 1)
-                line = log.write(self.step, {**self.learner.measured(), "learning_rate": rate})
-                self._watch(line)
+                line = log.write(self.step, {**self.trainable.pop_metrics(), "learning_rate": rate})
+                self._check_alarm(line)
             self.reporter.progress(self.step, self.config.steps, line)
             if self.step % self.config.sample_every == 0 or self.step == self.config.steps:
                 self._save_sample()
@@ -268,20 +268,20 @@ class Loop:
                     "the same command with --resume goes on."
                 )
 
-    def one_step(self, batch: Any) -> Losses:
+    def train_step(self, batch: Any) -> Losses:
         """Learns from one batch; every term of the objective."""
         torch.manual_seed(step_seed(self.config.seed, self.step, self.rank))
-        optimizers = self.learner.optimizers
+        optimizers = self.trainable.optimizers
         for optimizer in optimizers.values():
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(self.config, self.step)
-        terms = self.learner.backward(batch, self.step)
+        terms = self.trainable.backward(batch, self.step)
         for optimizer in optimizers.values():
             collective.average_gradients(_parameters(optimizer))
         self._check_finite(terms, batch)
         for name, optimizer in optimizers.items():
-            if self.learner.moves(name, self.step):
+            if self.trainable.should_step(name, self.step):
                 if self.config.clip is not None:
                     torch.nn.utils.clip_grad_norm_(_parameters(optimizer), self.config.clip)
                 optimizer.step()
@@ -291,7 +291,7 @@ class Loop:
 
     def _check_finite(self, terms: Losses, batch: Any) -> None:
         tensors = {key: loss.value.detach().float() for key, loss in terms.items()}
-        for name, module in self.learner.modules.items():
+        for name, module in self.trainable.modules.items():
             gradients = [p.grad for p in module.parameters() if p.grad is not None] if module is not None else []
             if gradients:
                 tensors[f"gradient/{name}"] = torch.nn.utils.get_total_norm(gradients)
@@ -301,27 +301,27 @@ class Loop:
         bad = [key for key, value in values.items() if not math.isfinite(value)]
         readable = {key: value if math.isfinite(value) else str(value) for key, value in values.items()}
         keys = [str(key) for key in getattr(batch, "keys", ())]
-        place = self.folder.note_failure(self.step, self.learner.tensors_of(batch), keys, readable)
+        place = self.folder.write_failure(self.step, self.trainable.named_tensors(batch), keys, readable)
         raise TrainingError(
             f"Stopped at step {self.step}: {', '.join(bad)} is not finite. The batch and every value are in "
             f"{place}. Resuming would meet it again: start anew with a lower train.learning_rate, with train.clip or "
             "with train.precision fp32."
         )
 
-    def _watch(self, line: dict[str, Any]) -> None:
+    def _check_alarm(self, line: dict[str, Any]) -> None:
         """Tells what is wrong where it was not wrong at the last line."""
-        found = self.learner.watch(self.step, line) if self.step > self.config.warmup else None
+        found = self.trainable.find_alarm(self.step, line) if self.step > self.config.warmup else None
         first, self.alarmed = found is not None and not self.alarmed, found is not None
         if found is not None and first and self.rank == 0:
             self.reporter.message(found[0])
-            self.folder.note_alarm({"step": self.step, **found[1]})
+            self.folder.append_alarm({"step": self.step, **found[1]})
 
     # --- what a run leaves --------------------------------------------------------------------------------------
 
     @contextmanager
-    def _as_used(self) -> Iterator[None]:
+    def _as_saved(self) -> Iterator[None]:
         """The model as it will be used: without dropout, with the running mean of its weights if one is kept."""
-        self.learner.model.eval()
+        self.trainable.model.eval()
         if self.mean is not None:
             self.mean.swap()
         try:
@@ -329,13 +329,13 @@ class Loop:
         finally:
             if self.mean is not None:
                 self.mean.swap()
-            self.learner.train_mode()
+            self.trainable.set_train_mode()
 
     def _save_sample(self) -> None:
         if self.rank:
             return
-        with self._as_used(), torch.no_grad():
-            image = self.learner.sample()
+        with self._as_saved(), torch.no_grad():
+            image = self.trainable.render_sample()
         if image is not None:
             self.folder.save_sample(self.step, image)
 
@@ -343,18 +343,23 @@ class Loop:
         if self.rank:
             return
         groups: dict[str, dict[str, Tensor]] = {}
-        for name, module in self.learner.modules.items():
+        for name, module in self.trainable.modules.items():
             if module is not None:
                 groups[name] = dict(module.state_dict())
-                groups[f"{name}.optimizer"] = checkpoint.flatten_optimizer(self.learner.optimizers[name])
+                groups[f"{name}.optimizer"] = checkpoint.flatten_optimizer(self.trainable.optimizers[name])
         groups |= self._extra_state()
         checkpoint.save(self.folder.checkpoints, self.step, groups, {"consumed": consumed}, self.config.keep)
 
     def _save_model(self) -> None:
-        facts = {"step": self.step, "seed": self.config.seed, **self.learner.facts(), "processes": self.processes}
-        facts.pop("data_folder", None)  # a model is passed on; where its maker keeps images is not
-        with self._as_used():
-            self.learner.save(self.folder.model, facts)
+        metadata = {
+            "step": self.step,
+            "seed": self.config.seed,
+            **self.trainable.metadata(),
+            "processes": self.processes,
+        }
+        metadata.pop("data_folder", None)  # a model is passed on; where its maker keeps images is not
+        with self._as_saved():
+            self.trainable.save_model(self.folder.model, metadata)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -11,12 +11,13 @@ import torch
 from pydantic import BaseModel
 
 from tavq.core import files
-from tavq.core.config import COSMETIC_SETTINGS, build_stored, flat, read_yaml, with_new_names
+from tavq.core.config import build_stored, flat, read_yaml, with_new_names
 from tavq.core.errors import UsageError
 from tavq.core.version import __version__
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import TextSource
 from tavq.model_folder import find_model, read_model_config
+from tavq.recipes.identity import COSMETIC_SETTINGS
 from tavq.recipes.schema import RunRecipe
 from tavq.text.store import Manifest
 
@@ -60,7 +61,7 @@ def _describe_text(text: TextSource | None) -> dict[str, Any] | None:
     return manifest.model_dump(mode="json") if isinstance(manifest, BaseModel) else None
 
 
-def method_hash(recipe: RunRecipe, facts: Mapping[str, Any]) -> str:
+def method_hash(recipe: RunRecipe, metadata: Mapping[str, Any]) -> str:
     """A sha256 of all that decided a run but its seed: runs that share it are trainings of one and the same method.
 
     Of weights that the recipe names their content counts, and not their place.
@@ -70,12 +71,12 @@ def method_hash(recipe: RunRecipe, facts: Mapping[str, Any]) -> str:
     for key, content in NAMED.items():
         if settings.get(key) is not None:
             settings[key] = content(settings[key])
-    made_of = [settings, {key: facts.get(key) for _, key in PARTS}]
+    made_of = [settings, {key: metadata.get(key) for _, key in PARTS}]
     return files.sha256_bytes(json.dumps(made_of, sort_keys=True).encode())
 
 
-def check_same_run(run: Path, recipe: RunRecipe, facts: Mapping[str, Any]) -> None:
-    """Raises UsageError unless `run` was started with these settings, and the data, text and tokenizer of `facts`."""
+def check_same_run(run: Path, recipe: RunRecipe, metadata: Mapping[str, Any]) -> None:
+    """Raise UsageError unless `run` was started with these settings and the data, text and tokenizer of `metadata`."""
     path = run / "recipe.yaml"
     if not path.is_file():
         raise UsageError(f"There is no run in {run} to resume; start without --resume.")
@@ -95,5 +96,5 @@ def check_same_run(run: Path, recipe: RunRecipe, facts: Mapping[str, Any]) -> No
     if isinstance(started.get("text"), Mapping):
         started["text"] = with_new_names(started["text"], Manifest.RENAMED)
     for what, key in PARTS:
-        if started.get(key) != facts.get(key):
+        if started.get(key) != metadata.get(key):
             raise UsageError(f"The {what} changed since {run} was started; resuming would mix the two.")

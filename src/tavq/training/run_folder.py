@@ -45,7 +45,7 @@ class RunFolder:
             ) from error
         return files.lock(self.path / ".lock", self.path)
 
-    def start(self, recipe: RunRecipe, facts: Mapping[str, Any]) -> None:
+    def start(self, recipe: RunRecipe, metadata: Mapping[str, Any]) -> None:
         """Makes the folder of a new run.
 
         Raises:
@@ -55,16 +55,16 @@ class RunFolder:
             raise UsageError(f"{self.path} already holds a run; add --resume to go on, or choose another --out.")
         self._sweep()
         files.write_text(self.log, "")
-        files.write_json(self.path / "provenance.json", dict(facts))
+        files.write_json(self.path / "provenance.json", dict(metadata))
         self._write_recipe(recipe)  # last: where it stands, a killed start can be resumed
 
-    def go_on(self, recipe: RunRecipe, facts: Mapping[str, Any]) -> bool:
+    def prepare_resume(self, recipe: RunRecipe, metadata: Mapping[str, Any]) -> bool:
         """Readies the folder of a run to be resumed; false where it was killed before its first checkpoint.
 
         Raises:
             UsageError: there is no run, or one of other settings, data or text.
         """
-        provenance.check_same_run(self.path, recipe, facts)
+        provenance.check_same_run(self.path, recipe, metadata)
         self._sweep()
         if not checkpoint.exists(self.checkpoints):
             return False
@@ -82,19 +82,19 @@ class RunFolder:
         """A place that no other process writes."""
         return self.path / (f"{rank()}-{name}" if rank() else name)
 
-    def note_speed(self, steps: int, seconds: float) -> None:
+    def record_speed(self, steps: int, seconds: float) -> None:
         """Adds to provenance.json what the last process took; what a resumed run did before is not in it."""
         path = self.path / "provenance.json"
         last = {"steps": steps, "seconds": round(seconds, 1), "steps_per_second": round(steps / seconds, 3)}
         files.write_json(path, {**files.read_json(path), "last_process": last})
 
-    def note_faults(self, faults: Sequence[Fault]) -> Path:
+    def write_faults(self, faults: Sequence[Fault]) -> Path:
         """Writes what was left out of the data, and returns where."""
         place = self._own("faults.json")
         files.write_json(place, [asdict(fault) for fault in faults])
         return place
 
-    def note_failure(
+    def write_failure(
         self, step: int, batch: Mapping[str, Tensor], keys: Sequence[str], values: Mapping[str, float | str]
     ) -> Path:
         """Keeps the batch, its keys and every value of a step that went wrong, and returns where."""
@@ -104,7 +104,7 @@ class RunFolder:
             files.write_json(folder / "failure.json", {"step": step, "keys": list(keys), "values": dict(values)})
         return place
 
-    def note_alarm(self, alarm: Mapping[str, Any]) -> None:
+    def append_alarm(self, alarm: Mapping[str, Any]) -> None:
         """Adds an alarm to the log."""
         files.append_json_line(self.log, dict(alarm))
 

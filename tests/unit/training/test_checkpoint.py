@@ -37,9 +37,9 @@ def steps(folder: Path) -> list[str]:
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     place = checkpoint.save(tmp_path, 12, groups(0.1), {"consumed": 24}, keep=2)
     assert place == tmp_path / "00000012"
-    loaded, facts, damaged = checkpoint.load_newest(tmp_path)
+    loaded, metadata, damaged = checkpoint.load_newest(tmp_path)
     assert damaged == []
-    assert (facts["step"], facts["consumed"]) == (12, 24)
+    assert (metadata["step"], metadata["consumed"]) == (12, 24)
     assert loaded.keys() == {"model", "model.optimizer"}
     assert torch.equal(loaded["model"]["net.weight"], groups(0.1)["model"]["net.weight"])
     assert torch.equal(loaded["model.optimizer"]["0/step"], torch.tensor(0.1))
@@ -73,8 +73,8 @@ def cut(path: Path, share: float) -> None:
 def test_a_damaged_newest_falls_back_to_the_one_before(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     checkpoint.save(tmp_path, 2, groups(2), {"consumed": 4}, keep=2)
     damage(checkpoint.save(tmp_path, 4, groups(4), {"consumed": 8}, keep=2))
-    loaded, facts, damaged = checkpoint.load_newest(tmp_path)
-    assert facts["step"] == facts["consumed"] / 2 == loaded["model"]["net.weight"][0, 0] == 2
+    loaded, metadata, damaged = checkpoint.load_newest(tmp_path)
+    assert metadata["step"] == metadata["consumed"] / 2 == loaded["model"]["net.weight"][0, 0] == 2
     assert len(damaged) == 1
     assert "00000004" in damaged[0]
 

@@ -233,7 +233,7 @@ def test_every_process_draws_on_its_own(
     for rank in (0, 1, 2):
         monkeypatch.setattr("tavq.ops.collective.rank", lambda rank=rank: rank)
         trainer = Trainer(recipe({"train.adversarial": None}), dataset, tmp_path / "run")
-        trainer.loop.one_step(Batch(torch.zeros(2, 3, 16, 16), ("a", "b")))
+        trainer.loop.train_step(Batch(torch.zeros(2, 3, 16, 16), ("a", "b")))
         found.append(torch.initial_seed())
     assert found[0] == step_seed(trainer.config.seed, 0)
     assert len(set(found)) == 3

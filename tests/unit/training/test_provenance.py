@@ -9,6 +9,7 @@ import pytest
 from tavq.core import files
 from tavq.data.folder import FolderDataset
 from tavq.model_folder import read_model_config
+from tavq.recipes.identity import METHOD_HASH, TOKENIZER_METHOD_HASH, stored_hash
 from tavq.recipes.schema import Recipe
 from tavq.training.provenance import method_hash
 from tavq.training.tokenizer.trainer import Trainer
@@ -31,9 +32,9 @@ FACTS = {"data_sha256": "d", "text": None, "device": "x86_64 CPU"}
     ],
 )
 def test_only_a_seed_leaves_a_method_the_same(
-    recipe: Callable[..., Recipe], changes: dict[str, Any], facts: dict[str, Any], same: bool
+    recipe: Callable[..., Recipe], changes: dict[str, Any], metadata: dict[str, Any], same: bool
 ) -> None:
-    assert (method_hash(recipe(changes), {**FACTS, **facts}) == method_hash(recipe(), FACTS)) is same
+    assert (method_hash(recipe(changes), {**FACTS, **metadata}) == method_hash(recipe(), FACTS)) is same
 
 
 def test_of_weights_that_are_named_the_content_counts(
@@ -57,6 +58,20 @@ def test_of_weights_that_are_named_the_content_counts(
 def test_a_model_folder_tells_it(recipe: Callable[..., Recipe], dataset: FolderDataset, tmp_path: Path) -> None:
     made = recipe({"train.steps": 1})
     model = Trainer(made, dataset, tmp_path / "run").run()
-    assert read_model_config(model)["seedless"] == method_hash(
+    assert read_model_config(model)["method_hash"] == method_hash(
         made, files.read_json(tmp_path / "run" / "provenance.json")
     )
+
+
+@pytest.mark.parametrize(
+    ("stored", "key", "found"),
+    [
+        ({"method_hash": "new", "seedless": "old"}, METHOD_HASH, "new"),
+        ({"seedless": "old"}, METHOD_HASH, "old"),
+        ({"tokenizer_seedless": "old"}, TOKENIZER_METHOD_HASH, "old"),
+        ({"tokenizer_method_hash": None}, TOKENIZER_METHOD_HASH, None),
+        ({"seedless": "of the run itself"}, TOKENIZER_METHOD_HASH, None),
+    ],
+)
+def test_a_hash_of_an_older_version_is_read_by_its_old_key(stored: dict[str, Any], key: str, found: str | None) -> None:
+    assert stored_hash(stored, key) == found

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tavq.core.config import COSMETIC_SETTINGS, flat
+from tavq.core.config import flat
 from tavq.core.errors import FileError
 from tavq.data.records import is_number
 from tavq.metrics import intervals
+from tavq.recipes.identity import COSMETIC_SETTINGS, TOKENIZER_METHOD_HASH, stored_hash
 from tavq.report.run import EVALUATION, Run
 
 FREE = COSMETIC_SETTINGS | {"train.seed"}
@@ -151,14 +152,14 @@ def seed_of(run: Run) -> Any:
 
 def _method(run: Run) -> str:
     """What its tokenizer shares with those of other seeds, of one that does not tell its weights; "" of none."""
-    return str(run.provenance.get("tokenizer_seedless") or tokenizer_sha256(run)) if sees(run) else ""
+    return (stored_hash(run.provenance, TOKENIZER_METHOD_HASH) or tokenizer_sha256(run)) if sees(run) else ""
 
 
 def _training(run: Run) -> tuple[Any, Any]:
     """What tells it from the other runs of its row: its seed, and its tokenizer's or, of one unknown, its weights."""
     if not sees(run):
         return seed_of(run), None
-    told = run.provenance.get("tokenizer_seedless") is not None
+    told = stored_hash(run.provenance, TOKENIZER_METHOD_HASH) is not None
     return seed_of(run), run.provenance.get("tokenizer_seed") if told else tokenizer_sha256(run)
 
 

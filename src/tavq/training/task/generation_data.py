@@ -26,8 +26,8 @@ from tavq.training.task.tokens import (
     TokenBatches,
     TokenTable,
     encode_split,
-    joined,
-    kept_tokens,
+    join_tables,
+    load_or_encode,
 )
 
 PREVIEWS = 8
@@ -76,15 +76,15 @@ class GenerationData:
         return maps
 
     @property
-    def given(self) -> Tokenizer | None:
+    def segmentation_tokenizer(self) -> Tokenizer | None:
         """The tokenizer of segmentation maps."""
         return self.maps.tokenizer if self.maps is not None else None
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """The tokenizer of segmentation maps."""
         return {"segmentation_tokenizer": self.maps.sha256 if self.maps is not None else None}
 
-    def take(self, task: Any) -> None:
+    def initialize(self, task: Any) -> None:
         """Nothing."""
 
     def table(self) -> TokenTable:
@@ -93,7 +93,7 @@ class GenerationData:
             stamp = f"{self.frozen.sha256} {self.dataset.fingerprint} {self.dataset.split} {self.frozen.size} "
             stamp += f"{self.recipe.data.flip}" + (f" {self.maps.sha256}" if self.maps is not None else "")
             stamp += f" {self.colours}" if self.colours is not None else ""
-            self._table = kept_tokens(self.run / TOKENS, stamp, self._make_table)
+            self._table = load_or_encode(self.run / TOKENS, stamp, self._make_table)
         return self._table
 
     def _make_table(self) -> TokenTable:
@@ -103,17 +103,17 @@ class GenerationData:
         if self.maps is None:
             return table
         maps = config.of_maps(self.colours)
-        return joined(table, encode_split(self.maps, self.dataset, maps, data.flip, self.device))
+        return join_tables(table, encode_split(self.maps, self.dataset, maps, data.flip, self.device))
 
-    def open(self, consumed: int, batch: int, rank: int, world: int) -> TokenBatches:
+    def open_batches(self, consumed: int, batch: int, rank: int, world: int) -> TokenBatches:
         """Batches of tokens."""
         seed = self.recipe.train.seed
         return TokenBatches(self.table(), self.dataset, batch, seed, self.text, consumed, rank, world)
 
-    def sample(self, task: Any) -> ndarray | None:
+    def render_sample(self, task: Any) -> ndarray | None:
         """What is drawn for the first images' conditions, under these images as their tokens show them."""
         seed, layout = self.recipe.train.seed, self.frozen.layout
-        batch: GenerationBatch = to_device(next(self.open(0, PREVIEWS, 0, 1)), self.device)
+        batch: GenerationBatch = to_device(next(self.open_batches(0, PREVIEWS, 0, 1)), self.device)
         kept = torch.zeros_like(batch.tokens, dtype=torch.bool)
         kept[:, : layout.length // 2] = True
         prompt = Prompt(PREVIEWS, text=batch.text, given=batch.given)
@@ -124,7 +124,7 @@ class GenerationData:
         page = torch.cat([torch.cat(list(row.clamp(-1, 1)), dim=2) for row in rows], dim=1)
         return to_uint8(page).permute(1, 2, 0).cpu().numpy()
 
-    def tensors_of(self, batch: GenerationBatch) -> dict[str, Tensor]:
+    def named_tensors(self, batch: GenerationBatch) -> dict[str, Tensor]:
         """Tokens and text."""
         given = {} if batch.given is None else {"given": batch.given}
         return {"tokens": batch.tokens, **given, **text_tensors(batch.text)}

@@ -108,7 +108,7 @@ def encode_split(
     return TokenTable(torch.cat(parts), tuple(keys), tuple(loader.faults))
 
 
-def joined(table: TokenTable, given: TokenTable) -> TokenTable:
+def join_tables(table: TokenTable, given: TokenTable) -> TokenTable:
     """The tokens of the images that are in both tables, those of `given` beside them; DataError where none is."""
     rows = {key: row for row, key in enumerate(given.keys)}
     both = [(row, rows[key]) for row, key in enumerate(table.keys) if key in rows]
@@ -119,7 +119,7 @@ def joined(table: TokenTable, given: TokenTable) -> TokenTable:
     return TokenTable(table.tokens[own], tuple(table.keys[row] for row in own), tuple(faults), given.tokens[others])
 
 
-def kept_tokens(path: Path, stamp: str, make: Callable[[], TokenTable]) -> TokenTable:
+def load_or_encode(path: Path, stamp: str, make: Callable[[], TokenTable]) -> TokenTable:
     """The table in a file that bears this stamp, else a new one, which is written there."""
     try:
         tensors = MappedTensors(path)

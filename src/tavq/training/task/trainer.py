@@ -13,13 +13,14 @@ from tavq.data.palette import Colours
 from tavq.interfaces import Losses, TextSource, to_device, total
 from tavq.nets.convnet import count_parameters
 from tavq.ops import collective
+from tavq.recipes.identity import METHOD_HASH, TOKENIZER_METHOD_HASH, stored_hash
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import Task, tasks
 from tavq.tasks.model_folder import TaskConfig, save_task
 from tavq.tasks.understanding import UnderstandingTask
 from tavq.tokenizer import Tokenizer
 from tavq.training import model_card, provenance
-from tavq.training.loop import Batches, Loop, Reporter, share_of_batch, step_seed
+from tavq.training.loop import Batches, Loop, Reporter, batch_per_process, step_seed
 from tavq.training.task.generation_data import GenerationData
 from tavq.training.task.tokens import FrozenTokenizer
 from tavq.training.task.understanding_data import UnderstandingData
@@ -35,27 +36,27 @@ class TaskData(Protocol):
     """Of the classes of segmentation maps, where they are not the palette's."""
 
     @property
-    def given(self) -> Tokenizer | None:
+    def segmentation_tokenizer(self) -> Tokenizer | None:
         """The tokenizer of segmentation maps, where there is one."""
         ...
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What a run's provenance says of it beside the data set and the tokenizer."""
         ...
 
-    def take(self, task: Task) -> None:
+    def initialize(self, task: Task) -> None:
         """Fills in a new network what comes from the material."""
         ...
 
-    def open(self, consumed: int, batch: int, rank: int, world: int) -> Batches:
+    def open_batches(self, consumed: int, batch: int, rank: int, world: int) -> Batches:
         """The batches of one process, after so many samples of all."""
         ...
 
-    def sample(self, task: Task) -> ndarray | None:
+    def render_sample(self, task: Task) -> ndarray | None:
         """An image of what the network can do, uint8 [y x 3]; None where there is nothing to see."""
         ...
 
-    def tensors_of(self, batch: Any) -> dict[str, Tensor]:
+    def named_tensors(self, batch: Any) -> dict[str, Tensor]:
         """A batch by names."""
         ...
 
@@ -86,23 +87,23 @@ class TaskTrainer:
         segmentation_tokenizer: Path | str | None = None,
     ) -> None:
         self.recipe, self.dataset = recipe, dataset
-        self.batch = share_of_batch(recipe.train)
+        self.batch = batch_per_process(recipe.train)
         self.device = device or default_device()
         self.frozen = FrozenTokenizer.load(tokenizer, recipe.data.size, self.device)
         kind = tasks[recipe.task.name]
-        self.material: TaskData
+        self.data: TaskData
         if issubclass(kind, UnderstandingTask):
-            self.material = UnderstandingData(recipe, self.frozen, dataset, run, self.device)
+            self.data = UnderstandingData(recipe, self.frozen, dataset, run, self.device)
         else:
-            self.material = GenerationData(recipe, self.frozen, dataset, run, text, self.device, segmentation_tokenizer)
+            self.data = GenerationData(recipe, self.frozen, dataset, run, text, self.device, segmentation_tokenizer)
         self._build()
         self.loop = Loop(self, run, reporter)
 
     def _build(self) -> None:
         train = self.recipe.train
         torch.manual_seed(step_seed(train.seed, -1))
-        self.model = self.material.config.make()
-        self.material.take(self.model)
+        self.model = self.data.config.make()
+        self.data.initialize(self.model)
         self.model.to(self.device)
         self.modules = {"model": self.model}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
@@ -115,24 +116,24 @@ class TaskTrainer:
 
     # --- what the loop asks -------------------------------------------------------------------------------------
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Versions, data, text, tokenizers and the numbers of parameters."""
         return {
-            **provenance.describe(self.dataset, self.material.text, self.device),
+            **provenance.describe(self.dataset, self.data.text, self.device),
             "tokenizer": self.frozen.sha256,
             "tokenizer_name": self.frozen.name,
             "tokenizer_seed": self.frozen.stored.get("seed"),
-            "tokenizer_seedless": self.frozen.stored.get("seedless"),
-            **self.material.facts(),
+            TOKENIZER_METHOD_HASH: stored_hash(self.frozen.stored, METHOD_HASH),
+            **self.data.metadata(),
             "size": self.frozen.size,
             "parameters": {"task": count_parameters(self.model)},
         }
 
-    def open(self, consumed: int) -> Batches:
+    def open_batches(self, consumed: int) -> Batches:
         """Batches of the task's material."""
-        return self.material.open(consumed, self.batch, collective.rank(), collective.processes())
+        return self.data.open_batches(consumed, self.batch, collective.rank(), collective.processes())
 
-    def train_mode(self) -> None:
+    def set_train_mode(self) -> None:
         """Training mode."""
         self.model.train()
 
@@ -144,35 +145,35 @@ class TaskTrainer:
         total(losses).backward()
         return losses
 
-    def moves(self, name: str, step: int) -> bool:
+    def should_step(self, name: str, step: int) -> bool:
         """Always."""
         return True
 
-    def measured(self) -> dict[str, Any]:
+    def pop_metrics(self) -> dict[str, Any]:
         """Nothing beside the losses."""
         return {}
 
-    def watch(self, step: int, line: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    def find_alarm(self, step: int, line: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
         """Nothing."""
         return None
 
-    def sample(self) -> ndarray | None:
+    def render_sample(self) -> ndarray | None:
         """What the task can do now, where that is an image."""
-        return self.material.sample(self.model)
+        return self.data.render_sample(self.model)
 
-    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+    def save_model(self, folder: Path, metadata: dict[str, Any]) -> None:
         """The model folder, with the tokenizers in it."""
-        material, tokenizer = self.material, self.frozen.tokenizer
-        text = model_card.write_task(self.recipe, material.config.layout, facts, facts["step"])
-        save_task(folder, material.config, self.model, tokenizer, material.given, text, facts, material.colours)
+        data, tokenizer = self.data, self.frozen.tokenizer
+        text = model_card.write_task(self.recipe, data.config.layout, metadata, metadata["step"])
+        save_task(folder, data.config, self.model, tokenizer, data.segmentation_tokenizer, text, metadata, data.colours)
 
-    def extra_state(self) -> dict[str, dict[str, Tensor]]:
+    def extra_tensors(self) -> dict[str, dict[str, Tensor]]:
         """None."""
         return {}
 
-    def tensors_of(self, batch: Any) -> dict[str, Tensor]:
+    def named_tensors(self, batch: Any) -> dict[str, Tensor]:
         """A batch by names."""
-        return self.material.tensors_of(batch)
+        return self.data.named_tensors(batch)
 
 
 def _groups(model: torch.nn.Module, decay: float) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ from tavq.tasks.understanding import (
     features_of,
 )
 from tavq.tokenizer import Tokenizer
-from tavq.training.task.tokens import TOKENS, FrozenTokenizer, encode_split, kept_tokens
+from tavq.training.task.tokens import TOKENS, FrozenTokenizer, encode_split, load_or_encode
 
 FEATURES = "features.safetensors"
 BATCH = 32
@@ -61,7 +61,7 @@ class FeatureCache:
             names = bytes(stored["keys"]).decode().split("\n")
             self.keys = tuple(names[row] for row in self._rows)
         else:
-            table = kept_tokens(
+            table = load_or_encode(
                 run / TOKENS, stamp + " False", lambda: encode_split(frozen, dataset, data, False, device)
             )
             self.keys, self.faults, self._kept = table.keys, table.faults, table.tokens[:, 0]
@@ -142,7 +142,7 @@ class UnderstandingData:
     """The examples of the training split, and what is seen of its images."""
 
     text: TextSource | None = None
-    given: Tokenizer | None = None
+    segmentation_tokenizer: Tokenizer | None = None
     colours: Colours | None = None
 
     def __init__(
@@ -161,11 +161,11 @@ class UnderstandingData:
         self._seen: FeatureCache | None = None
         self._task: Any = None
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """How much there is to learn from."""
         return {"examples": len(self.examples)}
 
-    def take(self, task: Task) -> None:
+    def initialize(self, task: Task) -> None:
         """Words, answers and pretrained weights."""
         self._task = task
         self._task.take([example for _, example in self.examples])
@@ -178,7 +178,7 @@ class UnderstandingData:
             self._seen = FeatureCache(self.config.task.image, self.frozen, self.dataset, config, self.run, self.device)
         return self._seen
 
-    def open(self, consumed: int, batch: int, rank: int, world: int) -> ExampleBatches:
+    def open_batches(self, consumed: int, batch: int, rank: int, world: int) -> ExampleBatches:
         """Batches of examples whose image can be read."""
         seen = self.seen()
         self._task.adapter.fit(seen.rows(range(min(len(seen.keys), FITTED))))  # of a resumed run, to the same numbers
@@ -188,11 +188,11 @@ class UnderstandingData:
             raise DataError(f"No image of {self.dataset.folder} that can be read has an example.")
         return ExampleBatches(seen, usable, self._task, batch, self.recipe.train.seed, consumed, rank, world)
 
-    def sample(self, task: Task) -> ndarray | None:
+    def render_sample(self, task: Task) -> ndarray | None:
         """Nothing to see."""
         return None
 
-    def tensors_of(self, batch: UnderstandingBatch) -> dict[str, Tensor]:
+    def named_tensors(self, batch: UnderstandingBatch) -> dict[str, Tensor]:
         """Rows and what is asked."""
         values = {field.name: getattr(batch.asked, field.name) for field in fields(batch.asked)}
         return {"rows": batch.rows, **{name: value for name, value in values.items() if isinstance(value, Tensor)}}

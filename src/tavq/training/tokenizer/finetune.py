@@ -9,7 +9,7 @@ from tavq.tokenizer import Tokenizer
 
 
 @torch.no_grad()
-def begin_from(tokenizer: Tokenizer, name_or_path: str) -> None:
+def initialize_from(tokenizer: Tokenizer, name_or_path: str) -> None:
     """Gives `tokenizer` the weights of a trained model; an aligner that the model lacks keeps its own.
 
     Raises:

@@ -20,10 +20,11 @@ from tavq.nets.discriminators import PatchCritic
 from tavq.nets.features.extractors import logits_distance, perceptual_distance
 from tavq.nets.features.loading import feature_network
 from tavq.ops import collective
+from tavq.recipes.identity import METHOD_HASH
 from tavq.recipes.schema import Recipe
 from tavq.tokenizer import Tokenizer
 from tavq.training import model_card, provenance
-from tavq.training.loop import Loop, Reporter, share_of_batch, step_seed
+from tavq.training.loop import Loop, Reporter, batch_per_process, step_seed
 from tavq.training.run_folder import RunFolder, text_tensors
 from tavq.training.tokenizer import finetune
 from tavq.training.tokenizer.step import GeneratorStep, Perceptual
@@ -56,7 +57,7 @@ class Trainer:
     ) -> None:
         self.recipe = recipe.model_copy(update={"model": recipe.model.fitted(text)})
         self.config = recipe.train
-        self.batch = share_of_batch(self.config)
+        self.batch = batch_per_process(self.config)
         self.dataset, self.folder = dataset, RunFolder(run)
         self.text = text if recipe.model.reads_text else None
         self.device = device or default_device()
@@ -71,7 +72,7 @@ class Trainer:
         self.tokenizer = self.model = Tokenizer(self.recipe.model)
         self.tokenizer.take(self.text)
         if config.start_from is not None:
-            finetune.begin_from(self.tokenizer, config.start_from)
+            finetune.initialize_from(self.tokenizer, config.start_from)
         finetune.freeze(self.tokenizer, config.freeze)
         adversarial = config.adversarial
         self.discriminator = (
@@ -104,19 +105,19 @@ class Trainer:
 
     # --- what the loop asks -------------------------------------------------------------------------------------
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Versions, data, text and the numbers of parameters."""
         told = provenance.describe(self.dataset, self.text, self.device)
         return {
             **told,
-            "seedless": provenance.method_hash(self.recipe, told),
+            METHOD_HASH: provenance.method_hash(self.recipe, told),
             "size": self.recipe.data.size,
             "kind_of_images": self.recipe.data.images,
             "colours": self.recipe.data.model_dump(mode="json")["colours"],
             "parameters": self.tokenizer.parameter_counts(),
         }
 
-    def open(self, consumed: int) -> TrainingLoader:
+    def open_batches(self, consumed: int) -> TrainingLoader:
         """The training images with their text."""
         return TrainingLoader(
             self.dataset,
@@ -129,7 +130,7 @@ class Trainer:
             collective.processes(),
         )
 
-    def train_mode(self) -> None:
+    def set_train_mode(self) -> None:
         """Training mode, but for what is frozen."""
         finetune.train_mode(self.tokenizer, self.config.freeze)
 
@@ -142,15 +143,15 @@ class Trainer:
         self.usage.add(output.levels[DEEP].indices)
         return terms
 
-    def moves(self, name: str, step: int) -> bool:
+    def should_step(self, name: str, step: int) -> bool:
         """The discriminator rests before it counts."""
         return name != "discriminator" or self.stepper.adversarial_on(step)
 
-    def measured(self) -> dict[str, Any]:
+    def pop_metrics(self) -> dict[str, Any]:
         """How the codebook was used since the last line."""
         return self.usage.take(self.tokenizer.codebook().detach())
 
-    def watch(self, step: int, line: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    def find_alarm(self, step: int, line: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
         """A collapse of the codebook, with its likely cause and a remedy."""
         entries, share = self.tokenizer.entries, self.config.alarm_usage
         enough = line["codebook/positions"] >= POSITIONS_PER_ENTRY * entries
@@ -160,22 +161,22 @@ class Trainer:
         said = f"Codebook collapse at step {step} (alarm below {share:.1%} of {entries}). {found}"
         return said, {"alarm": "codebook collapse", "usage": line["codebook/usage"], **asdict(found)}
 
-    def sample(self) -> ndarray:
+    def render_sample(self) -> ndarray:
         """Held-out images above their reconstructions."""
         images = self.tokenizer.decode(self.tokenizer.encode(self.preview))
         rows = torch.cat([torch.cat(list(part), dim=2) for part in (self.preview, images)], dim=1)
         return to_uint8(rows).permute(1, 2, 0).cpu().numpy()
 
-    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+    def save_model(self, folder: Path, metadata: dict[str, Any]) -> None:
         """The model folder, a computed codebook as its table."""
-        text = model_card.write(self.recipe, self.tokenizer.codebook.sizes, facts, facts["step"])
-        self.tokenizer.frozen().save_pretrained(folder, text, facts)
+        text = model_card.write(self.recipe, self.tokenizer.codebook.sizes, metadata, metadata["step"])
+        self.tokenizer.frozen().save_pretrained(folder, text, metadata)
 
-    def extra_state(self) -> dict[str, dict[str, Tensor]]:
+    def extra_tensors(self) -> dict[str, dict[str, Tensor]]:
         """The running values of the LeCam regulariser."""
         return {} if self.stepper.lecam is None else {"lecam": dict(self.stepper.lecam.state_dict())}
 
-    def tensors_of(self, batch: Batch) -> dict[str, Tensor]:
+    def named_tensors(self, batch: Batch) -> dict[str, Tensor]:
         """Images and text."""
         return {"images": batch.images, **text_tensors(batch.text)}
 

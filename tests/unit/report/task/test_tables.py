@@ -42,7 +42,7 @@ def make(tmp_path: Path) -> Make:
         run = tmp_path / name
         recipe = apply_overrides(RECIPE, {key.replace("__", "."): value for key, value in settings.items()})
         facts = {"tokenizer": f"sha of {tokenizer}", "tokenizer_name": tokenizer, "size": size, "data_sha256": data}
-        facts |= {"tokenizer_seedless": method, "tokenizer_seed": told or tokenizer} if method else {}
+        facts |= {"tokenizer_method_hash": method, "tokenizer_seed": told or tokenizer} if method else {}
         train = recipe["train"]
         model = {"kind": "task", "seed": train["seed"], "step": train["steps"], "size": size}
         (run / "model").mkdir(parents=True)

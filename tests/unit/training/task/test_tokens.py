@@ -13,7 +13,14 @@ from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader
 from tavq.tasks.base import GenerationBatch, TokenLayout
 from tavq.tokenizer import Tokenizer, TokenizerConfig
-from tavq.training.task.tokens import FrozenTokenizer, TokenBatches, TokenTable, encode_split, joined, kept_tokens
+from tavq.training.task.tokens import (
+    FrozenTokenizer,
+    TokenBatches,
+    TokenTable,
+    encode_split,
+    join_tables,
+    load_or_encode,
+)
 
 KEYS = tuple(f"images/{number}.png" for number in range(7))
 
@@ -167,13 +174,13 @@ def test_a_split_is_encoded_as_it_is_and_mirrored(dataset: FolderDataset, parts:
 
 def test_images_without_a_map_are_left_out() -> None:
     maps = TokenTable(table().tokens[[5, 1]] + 1000, (KEYS[5], KEYS[1]), ())
-    found = joined(table(), maps)
+    found = join_tables(table(), maps)
     assert found.keys == (KEYS[1], KEYS[5])  # in the order of the images
     assert found.given is not None
     assert found.tokens[:, 0, 0].tolist() == [100, 500]
     assert found.given[:, 1, 2].tolist() == [1112, 1512]
     with pytest.raises(DataError, match="No image can be read together with its segmentation"):
-        joined(table(), TokenTable(maps.tokens, ("x", "y"), ()))
+        join_tables(table(), TokenTable(maps.tokens, ("x", "y"), ()))
 
 
 @pytest.mark.parametrize("given", [False, True])
@@ -184,8 +191,8 @@ def test_kept_tokens_are_made_once_for_a_stamp(tmp_path: Path, given: bool) -> N
         made.append(1)
         return table(given=given)
 
-    first = kept_tokens(path, "a", make)
-    again = kept_tokens(path, "a", make)
+    first = load_or_encode(path, "a", make)
+    again = load_or_encode(path, "a", make)
     assert len(made) == 1
     assert again.keys == first.keys == KEYS
     assert torch.equal(again.tokens, first.tokens)
@@ -195,21 +202,21 @@ def test_kept_tokens_are_made_once_for_a_stamp(tmp_path: Path, given: bool) -> N
         assert torch.equal(again.given, table(given=True).given)
     else:
         assert again.given is None
-    kept_tokens(path, "b", make)  # another tokenizer, data set, size or flip
+    load_or_encode(path, "b", make)  # another tokenizer, data set, size or flip
     assert len(made) == 2
-    kept_tokens(path, "b", make)
+    load_or_encode(path, "b", make)
     assert len(made) == 2
-    kept_tokens(path, "a", make)
+    load_or_encode(path, "a", make)
     assert len(made) == 3
 
 
 def test_a_damaged_file_of_tokens_is_made_anew(tmp_path: Path) -> None:
     path = tmp_path / "tokens.safetensors"
-    kept_tokens(path, "a", table)
+    load_or_encode(path, "a", table)
     path.write_bytes(path.read_bytes()[:40])
-    assert kept_tokens(path, "a", table).keys == KEYS
+    assert load_or_encode(path, "a", table).keys == KEYS
 
     def fail() -> TokenTable:
         raise AssertionError("it was written whole")
 
-    assert kept_tokens(path, "a", fail).keys == KEYS
+    assert load_or_encode(path, "a", fail).keys == KEYS

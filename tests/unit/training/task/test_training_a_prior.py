@@ -23,7 +23,7 @@ from tavq.tasks.base import Prompt, Sampling, TokenLayout
 from tavq.tasks.generation import ask
 from tavq.tasks.model_folder import TaskConfig, load_task
 from tavq.tokenizer import Tokenizer, TokenizerConfig
-from tavq.training.task.tokens import TokenTable, joined
+from tavq.training.task.tokens import TokenTable, join_tables
 from tavq.training.task.trainer import TaskTrainer
 
 TASK = {"name": "prior", "layers": 1, "heads": 2, "width": 16, "dropout": 0.2}
@@ -35,7 +35,9 @@ def recipe(segmentation: bool = False, size: int = 32, **train: Any) -> TaskReci
     return build(TaskRecipe, values, "test")
 
 
-def tokenizer(folder: Path, seed: int, entries: int, multipliers: tuple[int, ...] = (1, 1, 2, 2), **facts: Any) -> Path:
+def tokenizer(
+    folder: Path, seed: int, entries: int, multipliers: tuple[int, ...] = (1, 1, 2, 2), **metadata: Any
+) -> Path:
     """A model folder of drawn weights whose entries are features of plain colours, so that colours differ in tokens."""
     torch.manual_seed(seed)
     values = {
@@ -46,7 +48,7 @@ def tokenizer(folder: Path, seed: int, entries: int, multipliers: tuple[int, ...
     with torch.no_grad():
         plain = (torch.rand(entries, 3, 1, 1) * 2 - 1).expand(-1, -1, 32, 32)
         next(iter(made.codebook.parameters())).copy_(made.encoder(plain)[1].mean((2, 3)))
-    made.save_pretrained(folder, facts=facts)
+    made.save_pretrained(folder, facts=metadata)
     return folder
 
 
@@ -139,18 +141,18 @@ def test_the_tokens_of_a_image_and_of_its_map_stand_together(
     trainer: Callable[..., TaskTrainer], data: Path, tmp_path: Path
 ) -> None:
     made = trainer(tmp_path, recipe(True))
-    table = made.material.table()
+    table = made.data.table()
     assert table.keys == tuple(f"images/{number}.png" for number in range(10) if number != 2)
     assert [fault.where for fault in table.faults] == ["images/2.png"]
     assert table.given is not None
     assert table.tokens.shape == table.given.shape == (9, 2, 16)
-    alone = trainer(tmp_path / "alone").material.table()
+    alone = trainer(tmp_path / "alone").data.table()
     assert torch.equal(table.tokens, alone.tokens[[0, 1, *range(3, 10)]])
     assert alone.given is None
-    again = trainer(tmp_path, recipe(True)).material.table()
+    again = trainer(tmp_path, recipe(True)).data.table()
     assert again.given is not None
     assert torch.equal(again.given, table.given)
-    assert torch.equal(trainer(tmp_path).material.table().tokens, alone.tokens)  # another task's tokens are not taken
+    assert torch.equal(trainer(tmp_path).data.table().tokens, alone.tokens)  # another task's tokens are not taken
     batch = next(made.open(0))
     rows = [table.keys.index(key) for key in batch.keys]
     for row, tokens, given in zip(rows, batch.tokens, batch.given, strict=True):
@@ -166,7 +168,7 @@ def test_maps_have_the_colours_their_tokenizer_was_trained_on_everywhere(
     kept = {} if own is None else {"colours": own}
     maps = tokenizer(tmp_path / "maps", 2, 12, kind_of_images="segmentation", **kept)
     made = trainer(tmp_path / "run", recipe(True), segmentation_tokenizer=maps)
-    table = made.material.table()
+    table = made.data.table()
     assert table.given is not None
     made.run()
     loaded = load_task(tmp_path / "run")
@@ -176,15 +178,15 @@ def test_maps_have_the_colours_their_tokenizer_was_trained_on_everywhere(
     assert asked.given is not None
     assert torch.equal(asked.given, table.given[:, 0].long())
     inner = tmp_path / "run/model/segmentation_tokenizer"
-    again = trainer(tmp_path / "again", recipe(True), segmentation_tokenizer=inner).material.table()
+    again = trainer(tmp_path / "again", recipe(True), segmentation_tokenizer=inner).data.table()
     assert again.given is not None
     assert torch.equal(again.given, table.given)
     other = tokenizer(tmp_path / "other", 2, 12, kind_of_images="segmentation", colours={9: (0, 0, 0), **(own or {})})
     if own is None:  # the same weights, but no map can be coloured; the kept tokens are not taken either
         with pytest.raises(DataError, match="names no colour for class 0"):
-            trainer(tmp_path / "run", recipe(True), segmentation_tokenizer=other).material.table()
+            trainer(tmp_path / "run", recipe(True), segmentation_tokenizer=other).data.table()
     else:
-        default = trainer(tmp_path / "default", recipe(True)).material.table()
+        default = trainer(tmp_path / "default", recipe(True)).data.table()
         assert default.given is not None
         assert (default.given != table.given).float().mean() > 0.3
 
@@ -208,7 +210,7 @@ def test_rows_of_the_two_tables_are_joined_by_name() -> None:
         tokens = first + torch.arange(len(keys), dtype=torch.int32)
         return TokenTable(tokens[:, None, None].expand(-1, 2, 3), tuple(keys), (Fault(keys, "broken"), Fault("x", "y")))
 
-    found = joined(table("abcd", 0), table("dab", 10))
+    found = join_tables(table("abcd", 0), table("dab", 10))
     assert found.keys == tuple("abd")
     assert found.given is not None
     assert found.tokens[:, 0, 0].tolist() == [0, 1, 3]
@@ -219,7 +221,7 @@ def test_rows_of_the_two_tables_are_joined_by_name() -> None:
 def test_no_image_in_both_tables() -> None:
     tables = [TokenTable(torch.zeros(1, 1, 4, dtype=torch.int32), (key,), ()) for key in ("a", "b")]
     with pytest.raises(DataError, match="No image can be read together with its segmentation"):
-        joined(*tables)
+        join_tables(*tables)
 
 
 def test_tokenizers_that_do_not_match(
