@@ -14,11 +14,11 @@ from tavq.recipes.schema import Recipe
 from tavq.training.provenance import method_hash
 from tavq.training.tokenizer.trainer import Trainer
 
-FACTS = {"data_sha256": "d", "text": None, "device": "x86_64 CPU"}
+METADATA = {"data_sha256": "d", "text": None, "device": "x86_64 CPU"}
 
 
 @pytest.mark.parametrize(
-    ("changes", "facts", "same"),
+    ("changes", "metadata", "same"),
     [
         ({"train.seed": 7}, {}, True),
         ({"train.log_every": 1, "data.workers": 1}, {}, True),
@@ -34,7 +34,7 @@ FACTS = {"data_sha256": "d", "text": None, "device": "x86_64 CPU"}
 def test_only_a_seed_leaves_a_method_the_same(
     recipe: Callable[..., Recipe], changes: dict[str, Any], metadata: dict[str, Any], same: bool
 ) -> None:
-    assert (method_hash(recipe(changes), {**FACTS, **metadata}) == method_hash(recipe(), FACTS)) is same
+    assert (method_hash(recipe(changes), {**METADATA, **metadata}) == method_hash(recipe(), METADATA)) is same
 
 
 def test_of_weights_that_are_named_the_content_counts(
@@ -47,12 +47,12 @@ def test_of_weights_that_are_named_the_content_counts(
         name: recipe({"train.perceptual": {"network": "squeezenet", "weights": str(tmp_path / f"{name}.npz")}})
         for name in ("one", "same", "other")
     }
-    assert method_hash(named["one"], FACTS) == method_hash(named["same"], FACTS) != method_hash(named["other"], FACTS)
+    assert method_hash(named["one"], METADATA) == method_hash(named["same"], METADATA) != method_hash(named["other"], METADATA)
     runs = [Trainer(recipe({"train.steps": 1, "train.seed": seed}), dataset, tmp_path / f"{seed}") for seed in (0, 1)]
-    begun = [method_hash(recipe({"train.start_from": str(run.run())}), FACTS) for run in runs]
+    begun = [method_hash(recipe({"train.start_from": str(run.run())}), METADATA) for run in runs]
     assert begun[0] != begun[1]
     (tmp_path / "0").rename(tmp_path / "moved")
-    assert method_hash(recipe({"train.start_from": str(tmp_path / "moved")}), FACTS) == begun[0]
+    assert method_hash(recipe({"train.start_from": str(tmp_path / "moved")}), METADATA) == begun[0]
 
 
 def test_a_model_folder_tells_it(recipe: Callable[..., Recipe], dataset: FolderDataset, tmp_path: Path) -> None:
