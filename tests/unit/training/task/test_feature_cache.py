@@ -15,6 +15,7 @@ from tavq.data.loader import DataConfig, EvaluationLoader
 from tavq.tasks.base import TokenLayout
 from tavq.tasks.understanding import ImageInput, UnderstandingTask, look
 from tavq.tokenizer import Tokenizer, TokenizerConfig
+from tavq.training.task import understanding_data
 from tavq.training.task.tokens import FrozenTokenizer
 from tavq.training.task.understanding_data import FEATURES, ExampleBatches, FeatureCache
 
@@ -47,7 +48,7 @@ def frozen() -> FrozenTokenizer:
 def test_each_row_is_its_images_own(
     source: str, dataset: FolderDataset, frozen: FrozenTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "BATCH", 2)
+    monkeypatch.setattr(understanding_data, "BATCH", 2)
     config, data = ImageInput.model_validate({"source": source}), DataConfig(size=SIZE)
     seen = FeatureCache(config, frozen, dataset, data, tmp_path, torch.device("cpu"))
     assert seen.keys == ("0.png", "2.png", "3.png", "4.png")
@@ -65,7 +66,7 @@ def test_features_are_kept_and_made_again_for_another_tokenizer(
     config, data = ImageInput(source="features"), DataConfig(size=SIZE)
     first = FeatureCache(config, frozen, dataset, data, tmp_path, torch.device("cpu")).rows([0, 1, 2, 3])
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [FEATURES]
-    monkeypatch.setattr(reading, "features_of", lambda tokenizer, images: torch.zeros(len(images), 64, 6))
+    monkeypatch.setattr(understanding_data, "features_of", lambda tokenizer, images: torch.zeros(len(images), 64, 6))
     again = FeatureCache(config, frozen, dataset, data, tmp_path, torch.device("cpu"))
     assert torch.equal(again.rows([0, 1, 2, 3]), first)
     other = FrozenTokenizer(frozen.tokenizer, {"sha256": "1"}, SIZE, frozen.layout, "other")

@@ -153,7 +153,7 @@ def test_the_tokens_of_a_image_and_of_its_map_stand_together(
     assert again.given is not None
     assert torch.equal(again.given, table.given)
     assert torch.equal(trainer(tmp_path).data.table().tokens, alone.tokens)  # another task's tokens are not taken
-    batch = next(made.open(0))
+    batch = next(made.open_batches(0))
     rows = [table.keys.index(key) for key in batch.keys]
     for row, tokens, given in zip(rows, batch.tokens, batch.given, strict=True):
         sides = [side for side in (0, 1) if torch.equal(table.tokens[row, side].long(), tokens)]
