@@ -47,7 +47,8 @@ def test_of_weights_that_are_named_the_content_counts(
         name: recipe({"train.perceptual": {"network": "squeezenet", "weights": str(tmp_path / f"{name}.npz")}})
         for name in ("one", "same", "other")
     }
-    assert method_hash(named["one"], METADATA) == method_hash(named["same"], METADATA) != method_hash(named["other"], METADATA)
+    hashes = {name: method_hash(named[name], METADATA) for name in named}
+    assert hashes["one"] == hashes["same"] != hashes["other"]
     runs = [Trainer(recipe({"train.steps": 1, "train.seed": seed}), dataset, tmp_path / f"{seed}") for seed in (0, 1)]
     begun = [method_hash(recipe({"train.start_from": str(run.run())}), METADATA) for run in runs]
     assert begun[0] != begun[1]
