@@ -147,6 +147,6 @@ def test_files_that_are_not_there_or_too_long(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(FileError, match="Could not read"):
         read_plain_pickle(tmp_path / "refs(unc).p")
     (tmp_path / "long.p").write_bytes(pickle.dumps([0] * 100))
-    monkeypatch.setattr(plainpickle, "MAX_BYTES", 50)
+    monkeypatch.setattr(plain_pickle, "MAX_BYTES", 50)
     with pytest.raises(FileError, match="stay below 50"):
         read_plain_pickle(tmp_path / "long.p")
