@@ -34,7 +34,7 @@ from tavq.cli.tokenizers import data_config, open_network
 from tavq.core.files import write_json
 from tavq.data.folder import FolderDataset
 from tavq.data.images import load_image
-from tavq.data.transforms import prepare, to_float, to_uint8
+from tavq.data.transforms import crop_and_resize, to_float, to_uint8
 from tavq.metrics import intervals
 from tavq.metrics.distances import Gaussian, frechet_distance
 from tavq.metrics.images import psnr, ssim
@@ -164,7 +164,7 @@ def jackknifed(base: Pair, other: Pair) -> dict[str, Any]:
 
 def evaluated(path: Path, size: int) -> Tensor:
     """As `tavq evaluate` reads it."""
-    return prepare(load_image(path, size), size)
+    return crop_and_resize(load_image(path, size), size)
 
 
 def by_pillow(path: Path, size: int, how: Image.Resampling) -> Tensor:

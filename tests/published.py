@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tavq.data.folder import FolderDataset, check
+from tavq.data.folder import FolderDataset, check_dataset
 from tavq.data.records import Record
 from tavq.importers.importing import ImportSummary, sources
 
@@ -62,5 +62,5 @@ def pack(path: Path, files: Mapping[str, bytes] | Iterable[tuple[str, bytes]]) -
 def imported(kind: str, source: Path, out: Path, **settings: Any) -> tuple[ImportSummary, list[Record]]:
     """What an import tells and what it wrote, in which `tavq data check` finds no fault."""
     summary = sources[kind]().run(source, out, **settings)
-    assert check(out) == []
+    assert check_dataset(out) == []
     return summary, list(FolderDataset(out))

@@ -67,10 +67,10 @@ def check(folder: Path, /, *, json: Path | None = None) -> int:
         folder: The folder data set.
         json: Also write the faults to this file.
     """
-    from tavq.data.folder import check as check_folder
+    from tavq.data.folder import check_dataset
 
     with console.bar("Checking") as bar:
-        faults = check_folder(folder, bar)
+        faults = check_dataset(folder, bar)
     for fault in faults:
         print(fault)
     console.write_json(json, {"faults": [str(fault) for fault in faults], "count": len(faults)})

@@ -21,12 +21,12 @@ def protocol(
         limit: how many images at most.
         batch: images that were encoded at once.
     """
-    from tavq.data.transforms import PREPARED
+    from tavq.data.transforms import PREPROCESSING
 
     return {
         "model": _model(folder, tokenizer),
         "data": _data(dataset, limit),
-        "images": {**measured["images"], **PREPARED},
+        "images": {**measured["images"], **PREPROCESSING},
         **{key: value for key, value in measured.items() if key != "images"},
         "text": None if store is None else store.manifest.model_dump(mode="json"),
         "machine": _machine(batch),

@@ -170,9 +170,9 @@ def _told(text: str | None, image: Path | None, images: Any, texts: Any) -> dict
 def _square(path: Path, size: int) -> Any:
     """The centre square of a file's image, as models read it."""
     from tavq.data.images import load_image
-    from tavq.data.transforms import prepare, to_float
+    from tavq.data.transforms import crop_and_resize, to_float
 
-    return to_float(prepare(load_image(path), size))[None]
+    return to_float(crop_and_resize(load_image(path), size))[None]
 
 
 def _write_sheet(out: Path, asked: Path | None, names: list[str], folder: Path) -> None:

@@ -315,7 +315,7 @@ def complete(
 
     from tavq.core.devices import default_device
     from tavq.data.images import load_image
-    from tavq.data.transforms import prepare, to_float
+    from tavq.data.transforms import crop_and_resize, to_float
     from tavq.tasks.animation import GREY, FrameRecorder, shown
     from tavq.tasks.completion import complete as fill
     from tavq.tasks.completion import read_mask
@@ -328,7 +328,7 @@ def complete(
     place = _replaceable(out or beside(run, "completed"))
     size = int(model.facts["size"])
     whole = load_image(image)
-    square = to_float(prepare(whole, size))[None].to(default_device())
+    square = to_float(crop_and_resize(whole, size))[None].to(default_device())
     height, width = whole.shape[:2]
     hidden = read_mask(mask, height, width, size).to(default_device())
     generator = torch.Generator(default_device()).manual_seed(seed)
@@ -372,14 +372,14 @@ def _write(place: Path, names: list[str], images: Any, pages: list[Any]) -> None
     What was drawn there before is replaced.
     """
     from tavq.core.files import write_folder
-    from tavq.data.images import png_bytes
+    from tavq.data.images import encode_png
     from tavq.data.transforms import to_uint8
     from tavq.tasks.animation import gif_bytes
     from tavq.tasks.generation import grid
 
     with write_folder(place) as folder:
         for name, image in zip(names, images, strict=True):
-            (folder / f"{name}.png").write_bytes(png_bytes(to_uint8(image).permute(1, 2, 0).cpu().numpy()))
-        (folder / "grid.png").write_bytes(png_bytes(grid(images)))
+            (folder / f"{name}.png").write_bytes(encode_png(to_uint8(image).permute(1, 2, 0).cpu().numpy()))
+        (folder / "grid.png").write_bytes(encode_png(grid(images)))
         if pages:
             (folder / "grid.gif").write_bytes(gif_bytes(pages))

@@ -69,7 +69,7 @@ def text(
         merge: Join the parts OUT-1-of-n to OUT-n-of-n, which stand beside each other, into OUT.
         json: Also write the counts to this file.
     """
-    from tavq.data.sharding import WHOLE, Shard
+    from tavq.data.sharding import ALL_IMAGES, Shard
 
     _check_flags(merge, shard, whole, word_graph, word_vectors, half)
     place = out or folder / "text"
@@ -78,7 +78,7 @@ def text(
     if merge:
         store = _merge(place)
     else:
-        place = place.with_name(part.name_of(place.name))
+        place = place.with_name(part.add_suffix(place.name))
         texts = Texts(folder, part)
         next(texts(), None)  # a folder that is missing or empty is told before a model is loaded
         loaded = _load(encoder, dtype, device)
@@ -88,7 +88,7 @@ def text(
     if word_graph:
         loaded = loaded or _load(encoder, dtype, device)
         _check_maker(store, loaded)
-        facts["word_graph"] = _build_word_graph(Texts(folder, WHOLE), loaded, store.folder, fewest, word_vectors)
+        facts["word_graph"] = _build_word_graph(Texts(folder, ALL_IMAGES), loaded, store.folder, fewest, word_vectors)
     console.write_json(json, facts)
 
 

@@ -199,12 +199,12 @@ def open_images(source: Path, folder: Path, size: int | None, split: str | None)
     from tavq.data.folder import FolderDataset
     from tavq.data.images import load_image
     from tavq.data.loader import EvaluationLoader
-    from tavq.data.transforms import prepare, to_float
+    from tavq.data.transforms import crop_and_resize, to_float
     from tavq.interfaces import Batch
 
     config = data_config(folder, size)
     if source.is_file():
-        return [Batch(to_float(prepare(load_image(source), config.size)[None]), (source.name,))], []
+        return [Batch(to_float(crop_and_resize(load_image(source), config.size)[None]), (source.name,))], []
     loader = EvaluationLoader(FolderDataset(source, split), config, BATCH)
     return loader, loader.faults
 

@@ -148,7 +148,7 @@ def ground(run: str, image: Path, phrase: str, /, *, out: Path | None = None, js
         json: Write the box in pixels of the image, and the heat map, to this file too.
     """
     from tavq.cli.tasks import beside
-    from tavq.data.boxes import in_image
+    from tavq.data.boxes import box_to_image
     from tavq.data.images import load_image, save_png
     from tavq.report.task.grounding_overlay import grounded_image
 
@@ -157,7 +157,7 @@ def ground(run: str, image: Path, phrase: str, /, *, out: Path | None = None, js
     _tell(model.task.phrases.notes(phrase))
     [found] = model.task.ground(_look(model, image), [phrase])
     pixels = load_image(image)
-    box = in_image(found.box, *pixels.shape[:2])
+    box = box_to_image(found.box, *pixels.shape[:2])
     heat = None if found.heat is None else found.heat.cpu().numpy()
     save_png(place, grounded_image(pixels, box, heat))
     console.table(phrase, ["left", "top", "width", "height"], [[round(edge, 1) for edge in box]])
@@ -206,10 +206,10 @@ def _look(model: Any, image: Path) -> Any:
     """What the task sees of one image."""
     from tavq.core.devices import default_device
     from tavq.data.images import load_image
-    from tavq.data.transforms import prepare, to_float
+    from tavq.data.transforms import crop_and_resize, to_float
     from tavq.tasks.understanding import look
 
-    square = to_float(prepare(load_image(image), int(model.facts["size"])))[None].to(default_device())
+    square = to_float(crop_and_resize(load_image(image), int(model.facts["size"])))[None].to(default_device())
     return look(model.tokenizer, model.config.layout, model.config.task.image, square)
 
 

@@ -7,7 +7,7 @@ LEAST_LEFT = 0.5
 """A box that the square cuts down to less of its area stands for its thing no longer."""
 
 
-def in_square(box: Box, height: int, width: int) -> Box | None:
+def box_to_square(box: Box, height: int, width: int) -> Box | None:
     """A box of an image in shares of the side of its centre square, cut off at the square's edges.
 
     None where less than half of its area is left.
@@ -24,8 +24,8 @@ def in_square(box: Box, height: int, width: int) -> Box | None:
     return kept if kept[2] * kept[3] * side**2 >= LEAST_LEFT * w * h > 0 and min(kept[2:]) > 0 else None
 
 
-def in_image(box: Box, height: int, width: int) -> Box:
-    """A box in shares of the side of the centre square, in pixels of the image; the inverse of `in_square`."""
+def box_to_image(box: Box, height: int, width: int) -> Box:
+    """A box in shares of the side of the centre square, in pixels of the image; the inverse of `box_to_square`."""
     top, left, side = centre_square(height, width)
     x, y, w, h = box
     return (x * side + left, y * side + top, w * side, h * side)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tavq.core.errors import DataError, FileError
 from tavq.core.jsonl import LinesByPlace, raw_lines
-from tavq.data.records import Description, Fault, Faults, name_hash, read_description
+from tavq.data.records import Description, Fault, Faults, hash_name, read_description
 
 LONG_TEXT = "long_text.jsonl"
 PATTERN = "long_text*.jsonl"
@@ -55,7 +55,7 @@ class Descriptions:
             if isinstance(found, str):
                 self.faults.add([Fault(f"{path.name} line {count}", found)])
             elif found is not None and self._counts(found):
-                keys.append(name_hash(found.file_name))
+                keys.append(hash_name(found.file_name))
                 times.append(found.time)
                 places.append((found.text is None) << FAULT_BIT | number << PLACE_BITS | place)
 
@@ -87,7 +87,7 @@ class Descriptions:
 
     def _of(self, file_name: str) -> Iterator[Description]:
         """The image's descriptions, the newest first. The name is compared too: two may have the same key."""
-        key = np.uint64(name_hash(file_name))
+        key = np.uint64(hash_name(file_name))
         first, end = (int(np.searchsorted(self._keys, key, side)) for side in ("left", "right"))
         for index in reversed(range(first, end)):
             found = self._at(int(self._places[index]))

@@ -28,7 +28,7 @@ from tavq.data.records import (
     Fault,
     Faults,
     Record,
-    name_hash,
+    hash_name,
     read_record,
 )
 
@@ -91,7 +91,7 @@ class FolderDataset:
         return inside(self.folder, file_name)
 
 
-def training_split(dataset: FolderDataset, limit: int | None = None) -> FolderDataset | None:
+def load_training_split(dataset: FolderDataset, limit: int | None = None) -> FolderDataset | None:
     """The training images of the same data set, at most `limit`; None where it has none."""
     everything = FolderDataset(dataset.folder)
     chosen = [record for record in everything if record.split == "train"][:limit]
@@ -200,7 +200,7 @@ def iter_records(folder: Path, faults: Faults | None = None) -> Iterator[Record]
     """The records that FolderDataset holds, one at a time: of a data set of any size with 8 bytes an image.
 
     Descriptions, where there are any, take 16 bytes more. `faults` counts what FolderDataset lists. A name whose
-    64-bit hash another name has is taken for its repetition; see `name_hash`.
+    64-bit hash another name has is taken for its repetition; see `hash_name`.
     """
     faults = Faults() if faults is None else faults
     records = iter_undescribed(folder, faults)
@@ -238,7 +238,7 @@ def _streamed(folder: Path, metadata: Path, faults: Faults) -> Iterator[Record]:
     """The records of metadata.jsonl read line by line; of those with the same name the first."""
     seen = _Seen()
     for batch in _batches(_parsed(folder, metadata, faults)):
-        repeated = seen.add(np.array([name_hash(record.file_name) for _, record in batch], np.uint64))
+        repeated = seen.add(np.array([hash_name(record.file_name) for _, record in batch], np.uint64))
         for (number, record), again in zip(batch, repeated, strict=True):
             if again:
                 faults.add([Fault(record.file_name, f"line {number} repeats the file_name of an earlier line")])
@@ -283,7 +283,7 @@ class _Seen:
         return [bool(one) for one in again]
 
 
-def check(folder: Path, progress: Progress | None = None) -> list[Fault]:
+def check_dataset(folder: Path, progress: Progress | None = None) -> list[Fault]:
     """Every fault of a folder data set: those of its lines, and of every image, box and segmentation it names.
 
     Each image is decoded whole: about 1 ms for 128 pixels a side, 10 ms for a megapixel.
@@ -313,11 +313,11 @@ def _faults_of(folder: Path, record: Record) -> Iterator[str]:
 
 def _faults_of_boxes(record: Record, height: int, width: int) -> Iterator[str]:
     for thing in record.objects:
-        if stands_out(thing.box, height, width):
+        if exceeds_image(thing.box, height, width):
             yield f"the box {[*thing.box]} of {thing.name!r} leaves the image of {width} x {height} pixels"
 
 
-def stands_out(box: Box, height: int, width: int) -> bool:
+def exceeds_image(box: Box, height: int, width: int) -> bool:
     """Whether a box leaves its image by more than rounding moves one."""
     x, y, w, h = box
     return min(x, y) < -SLACK or x + w > width + SLACK or y + h > height + SLACK

@@ -87,7 +87,7 @@ def check_image(path: Path) -> tuple[int, int]:
     return height, width
 
 
-def is_turned(path: Path) -> bool:
+def has_exif_turn(path: Path) -> bool:
     """Whether EXIF turns or mirrors the image, so that its stored pixels are not the upright ones."""
     with _opened(path) as image:
         return _turn(image) is not None
@@ -107,10 +107,10 @@ def read_shape(path: Path) -> tuple[int, int, bool]:
 
 def save_png(path: Path, image: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"]) -> None:
     """Writes a PNG atomically; the same pixels give the same bytes with the same version of zlib."""
-    write_bytes(path, png_bytes(image))
+    write_bytes(path, encode_png(image))
 
 
-def png_bytes(
+def encode_png(
     image: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"] | UInt16[np.ndarray, "y x"],
 ) -> bytes:
     """The pixels as the bytes of a PNG file."""

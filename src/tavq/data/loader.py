@@ -24,12 +24,12 @@ from tavq.core.errors import DataError, TavqError
 from tavq.core.files import inside, parse_json
 from tavq.data.folder import FolderDataset
 from tavq.data.images import load_image, load_segmentation, read_shape
-from tavq.data.palette import Colours, coloured
+from tavq.data.palette import Colours, colourize
 from tavq.data.records import Fault
-from tavq.data.texts import gather, text_tables
-from tavq.data.transforms import Augment, prepare, to_float
+from tavq.data.texts import collate_text, find_text_tables
+from tavq.data.transforms import AugmentConfig, crop_and_resize, to_float
 from tavq.interfaces import Batch, TextSource
-from tavq.ops.collective import gathered_text
+from tavq.ops.collective import all_gather_text
 
 ORDER, CHANGE = 0, 1  # what random numbers are drawn for; keeps the two streams apart
 
@@ -39,7 +39,7 @@ def _without_pictures(value: Any) -> Any:
     return "images" if value == "pictures" else value
 
 
-class DataConfig(Augment):
+class DataConfig(AugmentConfig):
     """How images are read.
 
     `size` is the side of the square in pixels, `workers` the number of reading processes (0 reads in the training
@@ -62,7 +62,7 @@ class DataConfig(Augment):
             raise ValueError("data.colours colour segmentation maps; set data.images to segmentation too")
         return self
 
-    def of_maps(self, colours: Colours | None) -> "DataConfig":
+    def for_segmentation(self, colours: Colours | None) -> "DataConfig":
         """The same of the segmentation maps, in the colours that a tokenizer was trained on."""
         return self.model_copy(update={"images": "segmentation", "colours": colours})
 
@@ -103,7 +103,7 @@ class _Reader(Dataset[_Part]):
         except TavqError as error:
             self.broken[index] = str(error).removeprefix(f"{path}: ")
             return None
-        return prepare(image, self.config.size, rng, self.config, nearest=self.maps is not None)
+        return crop_and_resize(image, self.config.size, rng, self.config, nearest=self.maps is not None)
 
     def _map(self, path: Path, name: str | None) -> UInt8[np.ndarray, "y x 3"]:
         """The segmentation of the image at `path` in colours."""
@@ -119,7 +119,7 @@ class _Reader(Dataset[_Part]):
             y, x = classes.shape
             raise DataError(f"its segmentation has {x} x {y} pixels, the image {width} x {height}")
         try:
-            return coloured(classes, self.config.colours)
+            return colourize(classes, self.config.colours)
         except DataError as error:
             raise DataError(f"its segmentation: {error}") from error
 
@@ -139,7 +139,7 @@ class _Reader(Dataset[_Part]):
         return place, image
 
 
-class Orders:
+class EpochPermutations:
     """The order of `count` samples in each epoch, each once; a function of seed and epoch alone."""
 
     def __init__(self, count: int, seed: int) -> None:
@@ -159,7 +159,7 @@ class _ShuffledReader(_Reader):
     def __init__(self, dataset: FolderDataset, config: DataConfig, seed: int) -> None:
         super().__init__(dataset, config)
         self.seed = seed
-        self.orders = Orders(len(self.names), seed)
+        self.orders = EpochPermutations(len(self.names), seed)
 
     def sample(self, place: int, faults: dict[int, str]) -> tuple[int, Tensor | None]:
         """The image of one place of the stream, or the next one of its epoch that can be read."""
@@ -193,7 +193,7 @@ class _Places:
 
 
 @contextlib.contextmanager
-def dead_workers_explained() -> Iterator[None]:
+def explain_dead_workers() -> Iterator[None]:
     """Turns torch's RuntimeError about a worker that ended into a DataError.
 
     Where there are workers, torch raises it from a signal handler, so at any moment, not only while a batch is
@@ -220,7 +220,7 @@ class _Loader:
         self.faults: list[Fault] = list(dataset.faults)
         """What the data set's metadata got wrong, and the images that could not be read so far, each once."""
         self._unreadable: dict[int, str] = {}
-        self._tables = text_tables(dataset, text)
+        self._tables = find_text_tables(dataset, text)
         self._check_budget()
 
     def _read(self, reader: _Reader, places: Iterable[list[int]]) -> Generator[_Part, None, None]:
@@ -231,7 +231,7 @@ class _Loader:
             collate_fn=_unchanged,
             generator=torch.Generator(),  # else DataLoader draws from the global one
         )
-        with dead_workers_explained():
+        with explain_dead_workers():
             yield from loader
 
     def _note(self, part: _Part) -> None:
@@ -252,7 +252,7 @@ class _Loader:
 
     def _join(self, part: _Part) -> Batch:
         keys = tuple(self.dataset[index].file_name for index in part.indices)
-        text = gather(self.text, keys, self._tables) if self.text is not None else None
+        text = collate_text(self.text, keys, self._tables) if self.text is not None else None
         return Batch(to_float(part.images), keys, text)
 
 
@@ -338,7 +338,7 @@ class EvaluationLoader(_Loader):
         Raises DataError where they are too many together.
         """
         own = json.dumps(list(self._unreadable.items()))
-        told = [parse_json(text, "Another process's faults") for text in gathered_text(own)]
+        told = [parse_json(text, "Another process's faults") for text in all_gather_text(own)]
         self._unreadable = dict(sorted(tuple(fault) for part in told for fault in part))
         found = [Fault(self.dataset[index].file_name, reason) for index, reason in self._unreadable.items()]
         self.faults[:] = [*self.dataset.faults, *found]
@@ -349,6 +349,6 @@ def _unchanged(part: Any) -> Any:
     return part
 
 
-def read_images(dataset: FolderDataset, keys: Sequence[str], size: int) -> Float[Tensor, "b 3 {size} {size}"]:
+def load_image_batch(dataset: FolderDataset, keys: Sequence[str], size: int) -> Float[Tensor, "b 3 {size} {size}"]:
     """Some images by name, each its centre square."""
-    return torch.stack([to_float(prepare(load_image(dataset.path(key), size), size)) for key in keys])
+    return torch.stack([to_float(crop_and_resize(load_image(dataset.path(key), size), size)) for key in keys])

@@ -38,7 +38,7 @@ class _Stored(Config):
     colours: Colours | None
 
 
-def stored_colours(facts: Mapping[str, Any], source: str) -> "Colours | None":
+def load_colours(facts: Mapping[str, Any], source: str) -> "Colours | None":
     """Those that a tokenizer of maps was trained on, by what its model folder says of it; None for the palette's.
 
     Only what is coloured so may be given to it. UsageError where they are damaged.
@@ -46,7 +46,7 @@ def stored_colours(facts: Mapping[str, Any], source: str) -> "Colours | None":
     return build(_Stored, {"colours": facts.get("colours")}, source).colours
 
 
-def colours(classes: Int[np.ndarray, " k"]) -> UInt8[np.ndarray, "k 3"]:
+def palette_colours(classes: Int[np.ndarray, " k"]) -> UInt8[np.ndarray, "k 3"]:
     """The colour of each class number; DataError where one is negative or above 16,777,215."""
     least, greatest = int(classes.min(initial=0)), int(classes.max(initial=0))
     if least < 0 or greatest >= CLASSES:
@@ -57,16 +57,16 @@ def colours(classes: Int[np.ndarray, " k"]) -> UInt8[np.ndarray, "k 3"]:
     return found
 
 
-def coloured(
+def colourize(
     classes: Int[np.ndarray, "y x"], own: Mapping[int, tuple[int, int, int]] | None = None
 ) -> UInt8[np.ndarray, "y x 3"]:
     """A map of class numbers as an image, in the palette's colours or a data set's own.
 
-    DataError as `colours`, and where a class has no colour of its own.
+    DataError as `palette_colours`, and where a class has no colour of its own.
     """
     present, places = np.unique(classes, return_inverse=True)
     if own is None:
-        return colours(present)[places.reshape(classes.shape)]
+        return palette_colours(present)[places.reshape(classes.shape)]
     lacking = [int(number) for number in present if number not in own]
     if lacking:
         raise DataError(f"data.colours names no colour for class {lacking[0]}; it must name every class of the maps")

@@ -107,7 +107,7 @@ def _sentence(caption: str) -> str:
     return caption if caption.endswith(ENDS) else caption.rstrip(". ") + "."
 
 
-def name_hash(file_name: str) -> int:
+def hash_name(file_name: str) -> int:
     """64 bits that stand for an image's name; of 10^8 names two share them with a chance of 1 in 4,000."""
     return int.from_bytes(hashlib.blake2b(posixpath.normpath(file_name).encode(), digest_size=8).digest(), "little")
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from tavq.core.errors import UsageError
-from tavq.data.records import name_hash
+from tavq.data.records import hash_name
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Shard:
             raise UsageError(f"--shard {text!r} is not a shard; give i/n with i from 1 to n, such as 1/8.")
         return cls(int(found[1]), int(found[2]))
 
-    def name_of(self, whole: str) -> str:
+    def add_suffix(self, whole: str) -> str:
         """What the part of `whole` is called that this shard makes; `whole` itself where there is one part."""
         return whole if self.of == 1 else f"{whole}-{self.number}-of-{self.of}"
 
     def __contains__(self, file_name: str) -> bool:
-        return self.of == 1 or name_hash(file_name) % self.of == self.number - 1
+        return self.of == 1 or hash_name(file_name) % self.of == self.number - 1
 
 
-WHOLE = Shard()
+ALL_IMAGES = Shard()

@@ -13,7 +13,7 @@ from tavq.data.folder import FolderDataset
 from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, WHOLE_IDS, TextFeatures, TextSource, TextUnits
 
 
-def text_tables(dataset: FolderDataset, text: TextSource | None) -> tuple[str, ...]:
+def find_text_tables(dataset: FolderDataset, text: TextSource | None) -> tuple[str, ...]:
     """What the text source has of each image; there may be more than the granularities."""
     if text is None:
         return ()
@@ -27,7 +27,7 @@ def text_tables(dataset: FolderDataset, text: TextSource | None) -> tuple[str, .
     return (*GRANULARITIES, *(table for table in (WHOLE, WHOLE_IDS, POOLED) if table in present))
 
 
-def gather(text: TextSource, keys: Sequence[str], tables: Sequence[str] = GRANULARITIES) -> TextFeatures:
+def collate_text(text: TextSource, keys: Sequence[str], tables: Sequence[str] = GRANULARITIES) -> TextFeatures:
     """The text of some images, each table padded to its longest row (at least one unit, so no axis is ever 0).
 
     An image that `text` does not know gets masks that are False everywhere.

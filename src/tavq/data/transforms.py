@@ -10,7 +10,7 @@ from torch import Tensor
 from tavq.core.config import Config
 
 
-class Augment(Config):
+class AugmentConfig(Config):
     """What training changes in an image.
 
     `flip` is the chance that an image is mirrored. It doubles the views of small data sets, but the caption stays as
@@ -25,10 +25,10 @@ class Augment(Config):
     crop_scale: float = Field(default=1.0, gt=0, le=1)
 
 
-NO_CHANGE = Augment(flip=0)
+NO_AUGMENTATION = AugmentConfig(flip=0)
 
 
-PREPARED = {
+PREPROCESSING = {
     "decoder": "Pillow; a JPEG at the least of 1/1, 1/2, 1/4, 1/8 that leaves both sides `size` pixels or more",
     "crop": "centre square of the shorter side",
     "resize": "Pillow bicubic with antialias, on bytes",
@@ -37,11 +37,11 @@ PREPARED = {
 """How evaluation brings an image file to a square of numbers, as a result tells it."""
 
 
-def prepare(
+def crop_and_resize(
     image: UInt8[np.ndarray, "y x 3"],
     size: int,
     rng: np.random.Generator | None = None,
-    augment: Augment = NO_CHANGE,
+    augment: AugmentConfig = NO_AUGMENTATION,
     nearest: bool = False,
 ) -> UInt8[Tensor, "3 {size} {size}"]:
     """A square of `size` pixels a side as bytes, channels first.
@@ -68,7 +68,7 @@ def prepare(
 
 
 def centre_square(height: int, width: int) -> tuple[int, int, int]:
-    """Top, left and side of the square that `prepare` takes for evaluation of an image of this size."""
+    """Top, left and side of the square that `crop_and_resize` takes for evaluation of an image of this size."""
     side = min(height, width)
     return _place(height - side, 0.5), _place(width - side, 0.5), side
 

@@ -14,7 +14,7 @@ from tavq.core.signals import stop_on_signal
 from tavq.data.descriptions import LONG_TEXT, PATTERN, Descriptions
 from tavq.data.folder import iter_undescribed
 from tavq.data.records import SPLITS, Description, Fault, Faults, Record, read_description
-from tavq.data.sharding import WHOLE, Shard
+from tavq.data.sharding import ALL_IMAGES, Shard
 from tavq.describe.answers import Describer, Outcome
 from tavq.describe.endpoint import EndpointError
 
@@ -30,7 +30,7 @@ class Job:
     model: str
     prompt: str
     split: str | None = None
-    shard: Shard = WHOLE
+    shard: Shard = ALL_IMAGES
     limit: int | None = None
     retry_faults: bool = False
 
@@ -38,7 +38,7 @@ class Job:
     def file(self) -> str:
         """The name of the file that is written."""
         stem, suffix = LONG_TEXT.split(".")
-        return f"{self.shard.name_of(stem)}.{suffix}"
+        return f"{self.shard.add_suffix(stem)}.{suffix}"
 
     @property
     def whole(self) -> bool:

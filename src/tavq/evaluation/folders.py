@@ -15,7 +15,7 @@ from tavq.core.errors import DataError, UsageError
 from tavq.core.files import sha256
 from tavq.data.folder import FolderDataset
 from tavq.data.images import load_image
-from tavq.data.transforms import prepare, to_float
+from tavq.data.transforms import crop_and_resize, to_float
 from tavq.metrics import intervals
 from tavq.metrics.distances import ImageSet, set_distances
 from tavq.metrics.images import ImageScores
@@ -55,7 +55,9 @@ class ImageFolder:
         path = self.dataset.path(name)
         image = load_image(path)
         self._hashes[name] = sha256(path)
-        prepared = torch.from_numpy(image.copy()).permute(2, 0, 1) if self.size is None else prepare(image, self.size)
+        prepared = (
+            torch.from_numpy(image.copy()).permute(2, 0, 1) if self.size is None else crop_and_resize(image, self.size)
+        )
         shape = (prepared.shape[1], prepared.shape[2])
         if self.shape not in (None, shape):
             raise DataError(

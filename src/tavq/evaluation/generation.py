@@ -10,8 +10,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tavq.core.errors import UsageError
-from tavq.data.folder import FolderDataset, training_split
-from tavq.data.loader import DataConfig, EvaluationLoader, read_images
+from tavq.data.folder import FolderDataset, load_training_split
+from tavq.data.loader import DataConfig, EvaluationLoader, load_image_batch
 from tavq.evaluation.completion import Completions
 from tavq.evaluation.memorization import measure_novelty
 from tavq.evaluation.nearest_training import Copies, nearest_known, nearest_maps, nearest_texts
@@ -62,7 +62,7 @@ def evaluate_drawing(
     Images are the split's centre squares. The draws follow from a fixed seed. Memory is that of a batch, plus for
     each image its figures, its 32 x 32 pixels or map, and its features and embeddings.
     """
-    train = training_split(dataset, limit)
+    train = load_training_split(dataset, limit)
     config = DataConfig(size=int(model.facts["size"]))
     running = _Measured(model, networks, sampling, config, train)
     running.faithful = None if aligned is None else Faithfulness(aligned.to(running.device))
@@ -70,7 +70,7 @@ def evaluate_drawing(
     images = EvaluationLoader(dataset, config, BATCH, text, limit)
     maps: Iterable[Batch | None] = itertools.repeat(None)
     if "segmentation" in running.needs:
-        maps = EvaluationLoader(dataset, config.of_maps(model.colours), BATCH, None, limit)
+        maps = EvaluationLoader(dataset, config.for_segmentation(model.colours), BATCH, None, limit)
     running.find_nearest(dataset, text, limit)
     for batch, given in zip(images, maps, strict=False):
         if given is not None and given.keys != batch.keys:
@@ -200,7 +200,7 @@ class _Measured:
         """The nearest training image of each; None where one has none."""
         if self.train is None or any(key not in copies for key in keys):
             return None
-        return read_images(self.train, [copies[key] for key in keys], self.config.size).to(self.device)
+        return load_image_batch(self.train, [copies[key] for key in keys], self.config.size).to(self.device)
 
     def compute(self, novelty_warning: str | None) -> dict[str, Any]:
         """The result of `evaluate_drawing`."""

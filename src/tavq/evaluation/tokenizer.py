@@ -23,7 +23,7 @@ from tavq.metrics.images import ImageScores
 from tavq.metrics.keyed import KeyedMetric
 from tavq.metrics.words import MASKED, MaskedWords, WordRelations, keyed_noise
 from tavq.nets.features.extractors import FeatureNetwork, perceptual_distances
-from tavq.ops.collective import gathered_text, gathered_unequal_rows
+from tavq.ops.collective import all_gather_text, gathered_unequal_rows
 
 
 @runtime_checkable
@@ -164,7 +164,7 @@ class Evaluation:
 
 def _told_by_all(own: Any) -> list[Any]:
     """What each process has to say, in the order of their ranks."""
-    return [parse_json(text, "Another process's measurements") for text in gathered_text(json.dumps(own))]
+    return [parse_json(text, "Another process's measurements") for text in all_gather_text(json.dumps(own))]
 
 
 def _values(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tavq.data.folder import FolderDataset, training_split
+from tavq.data.folder import FolderDataset, load_training_split
 from tavq.data.loader import DataConfig, EvaluationLoader
 from tavq.tasks.model_folder import TaskModel
 from tavq.tasks.understanding import ExampleBatch, UnderstandingTask, examples_in, examples_of, look
@@ -22,7 +22,7 @@ def evaluate_reading(
     squares.
     """
     task: UnderstandingTask = model.task
-    train = training_split(dataset, None)
+    train = load_training_split(dataset, None)
     known = examples_of(type(task), model.config.task, train) if train is not None else []
     with torch.no_grad():
         figures = task.measure(_looked(model, dataset, limit, progress), known)

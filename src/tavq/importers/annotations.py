@@ -57,7 +57,7 @@ def read_box(value: Any) -> Box | None:
     return x, y, w, h
 
 
-def foreign_captions(fields: Mapping[str, Any]) -> list[Any]:
+def find_captions(fields: Mapping[str, Any]) -> list[Any]:
     """The captions of a record of another project, under any of their usual names; not yet known to be text.
 
     `{"raw": "A dog."}` in a list, as Karpathy's sentences are kept, counts as its text.

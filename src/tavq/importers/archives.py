@@ -19,16 +19,16 @@ ARCHIVES = (".zip", *tars.SUFFIXES)
 # --- finding them -----------------------------------------------------------------------------------------------
 
 
-def find_images(source: Path, *choices: Sequence[str]) -> "FoundImages":
+def find_images(source: Path, *choices: Sequence[str]) -> "ImageFiles":
     """The images in `source`, in the first of the choices of which something is there.
 
     A choice names folders, of which all that are there are taken; in the place of each an archive of its name may lie,
     and a name may hold `*`. Raises DataError where there is nothing.
     """
     for names in choices:
-        places = find_places(source, names)
+        places = find_locations(source, names)
         if places:
-            return FoundImages(places)
+            return ImageFiles(places)
     looked = ", ".join(dict.fromkeys(name for names in choices for name in names))
     raise DataError(
         f"There are no images in {source}: the folders {looked} and archives of these names ({', '.join(ARCHIVES)}) "
@@ -36,12 +36,12 @@ def find_images(source: Path, *choices: Sequence[str]) -> "FoundImages":
     )
 
 
-def find_coco_images(source: Path, names: Sequence[str]) -> "FoundImages":
+def find_coco_images(source: Path, names: Sequence[str]) -> "ImageFiles":
     """The images in COCO's folders or archives `names`, in `source` or its images/; else in whatever images* is."""
     return find_images(source, [f"{at}{name}" for at in ("", "images/") for name in names], ["images*"])
 
 
-def find_places(source: Path, names: Sequence[str]) -> list[Path]:
+def find_locations(source: Path, names: Sequence[str]) -> list[Path]:
     """Which of the folders `names` are in `source`, or in their place the archive of that name; a name may hold `*`."""
     found: dict[Path, None] = {}
     for name in names:
@@ -69,39 +69,39 @@ def archive_stem(path: Path) -> str:
 # --- what is in them --------------------------------------------------------------------------------------------
 
 
-def plain_name(inner: str) -> str:
+def base_name(inner: str) -> str:
     """`9.jpg` of `train2017/9.jpg`."""
     return PurePosixPath(inner).name
 
 
-def coco_number(name: str) -> int | None:
+def coco_id(name: str) -> int | None:
     """The number by which COCO knows an image: 9 of 000000000009.jpg (2017) and of COCO_val2014_000000000009.jpg."""
     digits = PurePosixPath(name).stem.rpartition("_")[2]
     return int(digits) if digits.isdecimal() and digits.isascii() and len(digits) <= 12 else None
 
 
-def coco_image(images: "FoundImages", name: str) -> str | None:
+def find_coco_image(images: "ImageFiles", name: str) -> str | None:
     """The file `name`, else the one of the same COCO number: 2014 and 2017 hold the same images by other names."""
-    number = coco_number(name)
-    return name if name in images else None if number is None else images.by_number.get(number)
+    number = coco_id(name)
+    return name if name in images else None if number is None else images.by_coco_id.get(number)
 
 
-class FoundImages:
+class ImageFiles:
     """The image files in several places, by their plain names or what else they are known as.
 
     Folders are searched through. Nothing is unpacked under a name that an archive chose: only files that are asked
-    for are read, as bytes. `known_as` gives the name by which a file is asked for from its path within its place; what
+    for are read, as bytes. `name_file` gives the name by which a file is asked for from its path within its place; what
     is then no image's name is passed by.
 
     Raises DataError when two files are known by the same name, or an archive is not whole.
     """
 
-    def __init__(self, places: Sequence[Path], known_as: Callable[[str], str] = plain_name) -> None:
+    def __init__(self, places: Sequence[Path], name_file: Callable[[str], str] = base_name) -> None:
         self.places = list(places)
         self._inner: dict[str, tuple[Path, str]] = {}
         for place in self.places:
             for inner in _inner_names(place):
-                name = known_as(inner)
+                name = name_file(inner)
                 if is_image_path(name):
                     self._add(name, place, inner)
 
@@ -125,9 +125,9 @@ class FoundImages:
         return {PurePosixPath(name).stem: name for name in reversed(self._inner)}
 
     @cached_property
-    def by_number(self) -> dict[int, str]:
+    def by_coco_id(self) -> dict[int, str]:
         """The name of each file by its COCO number, the first where several share it."""
-        numbers = ((coco_number(name), name) for name in reversed(self._inner))
+        numbers = ((coco_id(name), name) for name in reversed(self._inner))
         return {number: name for number, name in numbers if number is not None}
 
     def contents(self, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tavq.core.errors import DataError
 from tavq.data.images import MAX_PIXELS
-from tavq.importers.archives import FoundImages, coco_number, find_places
+from tavq.importers.archives import ImageFiles, coco_id, find_locations
 from tavq.importers.masks import region_mask
 from tavq.importers.reasons import UNUSABLE_SEGMENTATION
 from tavq.importers.rescaling import Size
@@ -45,11 +45,11 @@ def label_maps(
 ) -> Iterator[tuple[str, Pixels]]:
     """The class of each pixel, by one of FORMS, of those of the images in `sizes` that have it, in any order."""
     if form == "stuffthingmaps":
-        yield from _from_pngs(find_places(source, THINGS_AND_STUFF), sizes, left_out)
+        yield from _from_pngs(find_locations(source, THINGS_AND_STUFF), sizes, left_out)
     elif form == "panoptic":
-        yield from _from_panoptic(find_places(source, PANOPTIC), regions, sizes, left_out)
+        yield from _from_panoptic(find_locations(source, PANOPTIC), regions, sizes, left_out)
     elif form == "pixelmaps":
-        for image, pixels in _grey_pngs(find_places(source, STUFF), sizes, left_out):
+        for image, pixels in _grey_pngs(find_locations(source, STUFF), sizes, left_out):
             yield image, _drawn(pixels.astype(np.uint8), regions.things.get(image, ()), left_out)
     else:
         for image, size in sizes.items():
@@ -65,9 +65,9 @@ FORMS = ("stuffthingmaps", "panoptic", "pixelmaps", "stuff")
 def forms_here(source: Path, has_panoptic: bool, has_stuff: bool) -> list[str]:
     """Which of FORMS there are in `source`."""
     here = {
-        "stuffthingmaps": bool(find_places(source, THINGS_AND_STUFF)),
-        "panoptic": has_panoptic and bool(find_places(source, PANOPTIC)),
-        "pixelmaps": bool(find_places(source, STUFF)),
+        "stuffthingmaps": bool(find_locations(source, THINGS_AND_STUFF)),
+        "panoptic": has_panoptic and bool(find_locations(source, PANOPTIC)),
+        "pixelmaps": bool(find_locations(source, STUFF)),
         "stuff": has_stuff,
     }
     return [form for form in FORMS if here[form]]
@@ -93,14 +93,14 @@ def _from_pngs(places: list[Path], images: Iterable[str], left_out: Counter[str]
 def _grey_pngs(
     places: list[Path], images: Iterable[str], left_out: Counter[str]
 ) -> Iterator[tuple[str, Shaped[np.ndarray, "y x"]]]:
-    found = FoundImages(places)
-    numbers = ((image, coco_number(image)) for image in images)
-    wanted = {found.by_number[number]: image for image, number in numbers if number in found.by_number}
+    found = ImageFiles(places)
+    numbers = ((image, coco_id(image)) for image in images)
+    wanted = {found.by_coco_id[number]: image for image, number in numbers if number in found.by_coco_id}
     yield from _pngs(found, wanted, ("L", "P"), left_out)
 
 
 def _pngs(
-    found: FoundImages, wanted: Mapping[str, str], modes: tuple[str, ...], left_out: Counter[str]
+    found: ImageFiles, wanted: Mapping[str, str], modes: tuple[str, ...], left_out: Counter[str]
 ) -> Iterator[tuple[str, Shaped[np.ndarray, "y x ..."]]]:
     """The stored numbers of the PNGs in `wanted`, under the name of the image that each of them belongs to."""
     for name, data in found.contents(wanted.keys()):
@@ -115,7 +115,7 @@ def _from_panoptic(
     places: list[Path], regions: Regions, images: Iterable[str], left_out: Counter[str]
 ) -> Iterator[tuple[str, Pixels]]:
     """PNGs whose colour is a segment's number, red + 256 green + 65536 blue; the annotations say its category."""
-    found = FoundImages(places)
+    found = ImageFiles(places)
     wanted = {regions.panoptic[image][0]: image for image in images if image in regions.panoptic}
     left_out["segmentations without a file"] += len(wanted.keys() - found)
     for image, pixels in _pngs(

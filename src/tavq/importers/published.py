@@ -8,18 +8,18 @@ from pathlib import Path
 from tavq.core.errors import DataError
 from tavq.data.folder import Progress
 from tavq.data.records import Record
-from tavq.importers.archives import FoundImages
+from tavq.importers.archives import ImageFiles
 from tavq.importers.importing import ImportSummary
 from tavq.importers.reasons import BEYOND_LIMIT
 from tavq.importers.rescaling import Size
-from tavq.importers.writer import DatasetWriter, because_of, taking_in
+from tavq.importers.writer import DatasetWriter, create_dataset, explain_left_out
 
 Segmentations = Callable[[Sequence[str]], Iterable[tuple[str, bytes]]]
 """Gives the PNGs of the classes of the named images, of those that have one, in any order."""
 
 
 @dataclass
-class Published:
+class PublishedDataset:
     """Images that are there, by the names that `images` has for them, and what is known of each.
 
     They are written in the order of `records`, read in that in which they lie. Boxes and segmentations refer to the
@@ -27,11 +27,11 @@ class Published:
     goes; a record whose image has none loses it.
     """
 
-    images: FoundImages
+    images: ImageFiles
     records: Mapping[str, Record]
     sizes: Mapping[str, Size] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
-    told: Counter[str] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
     """What else the summary is to count."""
     segmentations: Segmentations | None = None
     classes: Mapping[int, str] = field(default_factory=dict)
@@ -40,21 +40,22 @@ class Published:
         """Writes the folder data set `out`, all of it or nothing, with at most `limit` images of each split."""
         if not self.records:
             places = ", ".join(map(str, self.images.places))
-            raise DataError(f"None of the images that the annotations list is in {places}{because_of(self.left_out)}.")
+            reasons = explain_left_out(self.left_out)
+            raise DataError(f"None of the images that the annotations list is in {places}{reasons}.")
         chosen = self._chosen(limit)
         self.left_out[BEYOND_LIMIT] += len(self.records) - len(chosen)
-        with taking_in(out, left_out=self.left_out) as intake:
-            segmented = self._lay(intake, list(chosen))
+        with create_dataset(out, left_out=self.left_out) as writer:
+            segmented = self._write_segmentations(writer, list(chosen))
             order = []
             for done, (name, data) in enumerate(self.images.contents(chosen.keys()), 1):
                 record = self.records[name]
                 record = record if name in segmented else replace(record, segmentation=None)
-                if intake.add(record, data, self.sizes.get(name), upright=False):
+                if writer.add(record, data, self.sizes.get(name), upright=False):
                     order.append(chosen[name])
                 if progress:
                     progress(done, len(chosen))
-            intake.others.update(self.told)
-            return intake.finish(self.classes, order)
+            writer.others.update(self.others)
+            return writer.finish(self.classes, order)
 
     def _chosen(self, limit: int | None) -> dict[str, int]:
         """The first images of each split with their places."""
@@ -66,8 +67,12 @@ class Published:
                 chosen[name] = place
         return chosen
 
-    def _lay(self, intake: DatasetWriter, chosen: Sequence[str]) -> set[str]:
+    def _write_segmentations(self, writer: DatasetWriter, chosen: Sequence[str]) -> set[str]:
         """Puts the segmentations where they go, before the images come; the names of the images that have one."""
         if self.segmentations is None:
             return set()
-        return {name for name, data in self.segmentations(chosen) if intake.lay(self.records[name].segmentation, data)}
+        return {
+            name
+            for name, data in self.segmentations(chosen)
+            if writer.write_segmentation(self.records[name].segmentation, data)
+        }

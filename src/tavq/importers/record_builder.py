@@ -8,9 +8,9 @@ from typing import Any
 
 from tavq.data.folder import Progress
 from tavq.data.records import SPLITS, NamedBox, Question, Record, usable_text
-from tavq.importers.archives import FoundImages
+from tavq.importers.archives import ImageFiles
 from tavq.importers.importing import ImportSummary
-from tavq.importers.published import Published, Segmentations
+from tavq.importers.published import PublishedDataset, Segmentations
 from tavq.importers.reasons import EMPTY_CAPTION, NO_FILE, NOT_LISTED
 from tavq.importers.rescaling import Size
 
@@ -26,7 +26,7 @@ class RecordBuilder:
     objects: list[NamedBox] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
 
-    def caption(self, value: Any, left_out: Counter[str]) -> None:
+    def add_caption(self, value: Any, left_out: Counter[str]) -> None:
         """Adds a caption, or counts it where it is no text."""
         text = usable_text(value)
         if text is None or not text.strip(" ."):
@@ -34,7 +34,7 @@ class RecordBuilder:
         else:
             self.captions.append(text)
 
-    def record(self) -> Record:
+    def build(self) -> Record:
         """The record of the image; its segmentation is where one will be, if any is found."""
         return Record(
             f"images/{self.image}",
@@ -46,18 +46,18 @@ class RecordBuilder:
         )
 
 
-class RecordBuilders:
+class DatasetBuilder:
     """The drafts of a data set, one an image, in the order in which they were first named."""
 
-    def __init__(self, images: FoundImages) -> None:
+    def __init__(self, images: ImageFiles) -> None:
         self.images = images
         self.left_out: Counter[str] = Counter()
-        self.told: Counter[str] = Counter()
+        self.others: Counter[str] = Counter()
         self._missing: set[str] = set()
-        self._drafts: dict[str, RecordBuilder] = {}
+        self._builders: dict[str, RecordBuilder] = {}
 
     def __getitem__(self, name: str) -> RecordBuilder:
-        return self._drafts[name]
+        return self._builders[name]
 
     def add(self, name: str | None, wanted: str, split: str, size: Size | None = None) -> RecordBuilder | None:
         """The draft of the image `name`; None when there is no such image or another split holds it.
@@ -67,8 +67,8 @@ class RecordBuilders:
         if name is None:
             self._missing.add(wanted)
             return None
-        draft = self._drafts.setdefault(name, RecordBuilder(name, split, size))
-        return draft if draft.split == split else None
+        builder = self._builders.setdefault(name, RecordBuilder(name, split, size))
+        return builder if builder.split == split else None
 
     def write(
         self,
@@ -78,16 +78,16 @@ class RecordBuilders:
         segmentations: Segmentations | None = None,
         classes: Mapping[int, str] | None = None,
     ) -> ImportSummary:
-        """Writes the folder data set `out`, split by split; see `Published`."""
+        """Writes the folder data set `out`, split by split; see `PublishedDataset`."""
         self.left_out[NO_FILE] += len(self._missing)
-        self.left_out[NOT_LISTED] += len(self.images) - len(self._drafts)
-        drafts = sorted(self._drafts.values(), key=lambda draft: SPLITS.index(draft.split))
-        published = Published(
+        self.left_out[NOT_LISTED] += len(self.images) - len(self._builders)
+        dataset = sorted(self._builders.values(), key=lambda builder: SPLITS.index(builder.split))
+        published = PublishedDataset(
             self.images,
-            {draft.image: draft.record() for draft in drafts},
-            {draft.image: draft.size for draft in drafts if draft.size is not None},
+            {builder.image: builder.build() for builder in dataset},
+            {builder.image: builder.size for builder in dataset if builder.size is not None},
             left_out=self.left_out,
-            told=self.told,
+            others=self.others,
             segmentations=segmentations,
             classes=classes or {},
         )

@@ -13,10 +13,10 @@ import numpy as np
 
 from tavq.core.errors import DataError
 from tavq.core.files import new_folder, read_bytes, write_bytes, write_json
-from tavq.data.folder import SEGMENTATION_CLASSES, stands_out
-from tavq.data.images import check_image, is_turned, load_segmentation, png_bytes
+from tavq.data.folder import SEGMENTATION_CLASSES, exceeds_image
+from tavq.data.images import check_image, encode_png, has_exif_turn, load_segmentation
 from tavq.data.records import METADATA, SPLITS, NamedBox, Record, read_record, to_line
-from tavq.importers.annotations import foreign_captions
+from tavq.importers.annotations import find_captions
 from tavq.importers.importing import ImportSummary
 from tavq.importers.layouts import is_image_path
 from tavq.importers.reasons import (
@@ -58,31 +58,33 @@ class DatasetWriter:
         self.left_out[BEYOND_LIMIT] += 1
         return False
 
-    def is_free(self, name: str) -> bool:
+    def is_name_free(self, name: str) -> bool:
         """Whether no file of this name was taken before."""
         return not os.path.lexists(self.folder / name)
 
-    def lay(self, name: str | None, segmentation: bytes) -> bool:
+    def write_segmentation(self, name: str | None, segmentation: bytes) -> bool:
         """Puts a segmentation where the record of an image that is yet to come says, if that place is free."""
-        if name is None or not self.is_free(name):
+        if name is None or not self.is_name_free(name):
             return False
         self._write(name, segmentation)
         return True
 
     def add(self, record: Record, image: bytes, size: Size | None = None, upright: bool = True) -> bool:
-        """Takes the image and what of its record can be used; whether the image can.
+        """Write an image and the usable fields of its record; return whether the image could be used.
 
-        Its segmentation must lie there already (`lay`). Boxes and segmentation refer to the image at `size`, or as it
-        is; and to the upright image, as in every folder data set, or to its stored pixels.
-
-        The record's names must be safe to write (`layouts.is_image_path`).
+        Args:
+            record: its names must be safe to write (`layouts.is_image_path`), and its segmentation must have been
+                written already (`write_segmentation`).
+            image: the bytes of the image file.
+            size: the image size that boxes and segmentation refer to; None for the image's own.
+            upright: whether they refer to the upright image, as in every folder data set, or to its stored pixels.
         """
         reason, shape = self._take(record.file_name, image)
         if shape is None:
             self.left_out[reason] += 1
             self._remove(record.segmentation)
             return False
-        if not upright and is_turned(self.folder / record.file_name):
+        if not upright and has_exif_turn(self.folder / record.file_name):
             record = self._without_annotations(record)
         height, width = shape
         size = size or (width, height)
@@ -91,7 +93,7 @@ class DatasetWriter:
         self._note(replace(record, objects=objects, segmentation=segmentation))
         return True
 
-    def foreign_record(
+    def build_record(
         self, name: str, split: str, fields: Mapping[str, Any], lines: Sequence[str] = (), segmentation: str = ""
     ) -> Record | None:
         """The record of the image `name` from another project's fields, of which each that cannot be used is counted.
@@ -102,7 +104,7 @@ class DatasetWriter:
             return None
         line: dict[str, Any] = {"file_name": name, "split": split}
         line |= {field: fields[field] for field in ("long_text", "objects", "questions") if fields.get(field)}
-        captions = foreign_captions(fields) or ([] if "long_text" in line else list(lines))
+        captions = find_captions(fields) or ([] if "long_text" in line else list(lines))
         line |= {"captions": captions} if captions else {}
         line |= {"segmentation": segmentation} if segmentation else {}
         # what JSON has no word for becomes null, which is a fault
@@ -117,7 +119,7 @@ class DatasetWriter:
         """
         self._lines.flush()
         if not self.images:
-            raise DataError(f"There is no image to import{because_of(self.left_out)}.")
+            raise DataError(f"There is no image to import{explain_left_out(self.left_out)}.")
         if order is not None and list(order) != sorted(order):
             lines = read_bytes(self.folder / METADATA).splitlines(keepends=True)
             write_bytes(self.folder / METADATA, b"".join(lines[place] for place in np.argsort(order)))
@@ -129,7 +131,7 @@ class DatasetWriter:
 
     def _take(self, name: str, data: bytes) -> tuple[str, tuple[int, int] | None]:
         """(height, width) of the image after writing it; else why it cannot be taken."""
-        if not self.is_free(name):
+        if not self.is_name_free(name):
             return SAME_NAME, None
         path = self._write(name, data)
         try:
@@ -169,7 +171,7 @@ class DatasetWriter:
 
     def _fit(self, thing: NamedBox, size: Size, into: Size) -> NamedBox | None:
         box = scale_box(thing.box, size, into)
-        if not stands_out(box, into[1], into[0]):
+        if not exceeds_image(box, into[1], into[0]):
             return replace(thing, box=box)
         cut = cut_box(box, into)
         self.left_out[BOX_OUTSIDE if cut is None else BOX_CUT] += 1
@@ -185,7 +187,7 @@ class DatasetWriter:
                 return name
             if in_proportion(classes.shape[::-1], size):
                 fitted = scale_classes(classes, into)
-                path.write_bytes(png_bytes(fitted.astype(np.uint8 if fitted.max() < 256 else np.uint16)))
+                path.write_bytes(encode_png(fitted.astype(np.uint8 if fitted.max() < 256 else np.uint16)))
                 return name
         self._remove(name)
         self.left_out[UNUSABLE_SEGMENTATION] += 1
@@ -193,13 +195,15 @@ class DatasetWriter:
 
 
 @contextlib.contextmanager
-def taking_in(out: Path, limit: int | None = None, left_out: Counter[str] | None = None) -> Iterator[DatasetWriter]:
+def create_dataset(
+    out: Path, limit: int | None = None, left_out: Counter[str] | None = None
+) -> Iterator[DatasetWriter]:
     """An intake whose folder becomes `out` when the block ends without an error; `left_out` is counted on."""
     with new_folder(out) as folder, open(folder / METADATA, "wb") as lines:
         yield DatasetWriter(folder, lines, limit, Counter() if left_out is None else left_out)
 
 
-def because_of(left_out: Mapping[str, int]) -> str:
+def explain_left_out(left_out: Mapping[str, int]) -> str:
     """The end of a sentence that says why nothing is left."""
     counts = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items() if count)
     return f": {counts}" if counts else ""

@@ -5,7 +5,7 @@ from typing import Any
 
 from tavq.core.errors import DataError
 from tavq.core.files import parse_json
-from tavq.ops.collective import gathered_text
+from tavq.ops.collective import all_gather_text
 
 
 class KeyedMetric:
@@ -29,7 +29,7 @@ class KeyedMetric:
 
     def join(self) -> None:
         """Puts the records of all processes together, in each of them; alone, nothing happens."""
-        for text in gathered_text(json.dumps(self.records)):
+        for text in all_gather_text(json.dumps(self.records)):
             for key, record in parse_json(text, "Another process's records").items():
                 self._add(key, record)
 

@@ -99,7 +99,7 @@ def gathered(rows: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
     return torch.cat(parts)
 
 
-def gathered_text(text: str) -> list[str]:
+def all_gather_text(text: str) -> list[str]:
     """Each process's text, in the order of their ranks; they may differ in length."""
     if processes() == 1:
         return [text]

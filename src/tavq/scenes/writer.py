@@ -10,7 +10,7 @@ import numpy as np
 from tavq.core import files
 from tavq.core.errors import UsageError
 from tavq.data.folder import SEGMENTATION_CLASSES
-from tavq.data.images import png_bytes
+from tavq.data.images import encode_png
 from tavq.data.records import METADATA
 from tavq.scenes.draw import Rendering, check_size, render
 from tavq.scenes.facts import look
@@ -80,7 +80,7 @@ def _write_one(place: Path, seed: int, index: int, size: int) -> dict[str, Any]:
     scene = sample_scene(seed, index)
     rendering = render(scene, size)
     image, segmentation = f"images/{index:06d}.png", f"segmentation/{index:06d}.png"
-    (place / image).write_bytes(png_bytes(rendering.image))
-    (place / segmentation).write_bytes(png_bytes(rendering.segmentation))
+    (place / image).write_bytes(encode_png(rendering.image))
+    (place / segmentation).write_bytes(encode_png(rendering.segmentation))
     record = describe(scene, rendering)
     return {"file_name": image, "split": split_of(index), **record, "segmentation": segmentation}

@@ -1,6 +1,5 @@
 """Building a search index: every image and every text of a data set as vectors, in memory that does not grow."""
 
-import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -54,8 +53,7 @@ def build_index(
     if out.exists() and not is_index(out) and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} already holds something that is no search index; choose another --out.")
     files.sweep_of(out)
-    ordered = copy.copy(dataset)
-    ordered.records = sorted(dataset.records, key=lambda record: record.file_name)
+    ordered = dataset.subset(sorted(dataset, key=lambda record: record.file_name))
     blank = torch.zeros(1, 3, space.size, space.size)
     contents = Contents(
         format=FORMAT, model=space.sha256, size=space.size, width=space.embed_images(blank).shape[1], half=half,

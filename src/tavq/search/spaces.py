@@ -13,7 +13,7 @@ from torch import Tensor
 from tavq.core import files
 from tavq.core.errors import FileError, TrainingError, UsageError
 from tavq.data.records import Record
-from tavq.data.texts import gather
+from tavq.data.texts import collate_text
 from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, to_device
 from tavq.model_folder import find_model, read_model_config
 from tavq.tasks.model_folder import GIVEN, KIND, TOKENIZER, TaskModel, load_task
@@ -116,7 +116,7 @@ class AlignerSpace:
         """By the aligner, of what the store holds."""
         assert self.store is not None
         tables = (*GRANULARITIES, WHOLE, POOLED) if self.store.manifest.whole else GRANULARITIES
-        return self._embed(gather(self.store, [key for key, _ in texts], tables))
+        return self._embed(collate_text(self.store, [key for key, _ in texts], tables))
 
     def embed_typed(self, text: str) -> tuple[Float[Tensor, "1 e"], tuple[str, ...]]:
         """By the aligner, split and encoded as the store was."""

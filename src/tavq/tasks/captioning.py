@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from tavq.core.errors import FileError
-from tavq.data.records import Record, name_hash
+from tavq.data.records import Record, hash_name
 from tavq.interfaces import Loss, Losses
 from tavq.metrics import ptb
 from tavq.metrics.captions import CaptionScores, cider_d_of_constants
@@ -161,7 +161,7 @@ class Captioning(UnderstandingTask):
         The same seed and file name (without names, the place) of an image draw the same captions.
         """
         assert self.words is not None
-        numbers = range(len(rows)) if names is None else [name_hash(PurePosixPath(name).name) for name in names]
+        numbers = range(len(rows)) if names is None else [hash_name(PurePosixPath(name).name) for name in names]
         rest = range(self.words.size, self.config.language.vocabulary)  # rows of a pretrained table that are no word
         written = self.language.write(
             self.adapter(rows),
@@ -239,7 +239,7 @@ def best_constant(training: Sequence[tuple[str, str]]) -> str:
     captions: dict[str, list[str]] = defaultdict(list)
     for key, caption in training:
         captions[key].append(caption)
-    chosen = [captions[key] for key in sorted(captions, key=lambda key: (name_hash(key), key))[:SAMPLED]]
+    chosen = [captions[key] for key in sorted(captions, key=lambda key: (hash_name(key), key))[:SAMPLED]]
     counts = Counter(caption for texts in chosen for caption in texts)
     candidates = sorted(counts, key=lambda caption: (-counts[caption], caption))[:SAMPLED]
     known = [[ptb.tokenize(text) for text in texts] for texts in chosen]

@@ -100,7 +100,7 @@ def _file(text: str, height: int, width: int) -> Bool[Tensor, "y x"]:
 
 
 def _square(mask: Bool[Tensor, "y x"], size: int) -> Bool[Tensor, "{size} {size}"]:
-    """Cut and resized as `transforms.prepare` does with the image; hidden is what holds anything hidden."""
+    """Cut and resized as `transforms.crop_and_resize` does with the image; hidden is what holds anything hidden."""
     height, width = mask.shape
     side = min(height, width)
     y, x = (height - side + 1) // 2, (width - side + 1) // 2

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tavq.core.errors import DataError, UsageError
 from tavq.data.images import load_segmentation
-from tavq.data.palette import coloured
+from tavq.data.palette import colourize
 from tavq.data.transforms import to_float, to_uint8
 from tavq.interfaces import to_device
 from tavq.tasks.animation import FrameRecorder
@@ -127,7 +127,7 @@ def _map_tokens(model: TaskModel, path: Path, size: tuple[int, int] | None) -> t
     height, width = (factor * side for side in size or (own.height, own.width))
     classes = load_segmentation(path)
     try:
-        image = coloured(classes, model.colours)
+        image = colourize(classes, model.colours)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     pixels = to_float(centre(image, height, width))[None].to(next(model.task.parameters()).device)
@@ -144,7 +144,7 @@ def _map_tokens(model: TaskModel, path: Path, size: tuple[int, int] | None) -> t
 def centre(image: UInt8[np.ndarray, "y x 3"], height: int, width: int) -> UInt8[Tensor, "3 {height} {width}"]:
     """The largest middle part with these proportions, resized so that each pixel is one of the image's.
 
-    Of a square the same as `transforms.prepare` with `nearest`.
+    Of a square the same as `transforms.crop_and_resize` with `nearest`.
     """
     scale = min(image.shape[0] / height, image.shape[1] / width)
     y, x = max(1, round(scale * height)), max(1, round(scale * width))

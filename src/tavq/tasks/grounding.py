@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from tavq.data.boxes import in_square
+from tavq.data.boxes import box_to_square
 from tavq.data.records import Box, Record
 from tavq.interfaces import Loss, Losses
 from tavq.metrics.grounding import GroundingScores
@@ -122,7 +122,7 @@ class Grounding(UnderstandingTask):
     @classmethod
     def examples(cls, config: Any, record: Record, shape: Shape) -> Sequence[GroundingExample]:
         things = [thing for thing in record.objects if thing.phrases]
-        placed = [(thing, in_square(thing.box, *shape())) for thing in things]
+        placed = [(thing, box_to_square(thing.box, *shape())) for thing in things]
         return [
             GroundingExample(phrase, box, thing.name)
             for thing, box in placed

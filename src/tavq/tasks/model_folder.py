@@ -12,7 +12,7 @@ from torch import Tensor
 from tavq.core import files
 from tavq.core.config import Config, build_stored, selected
 from tavq.core.errors import FileError, UsageError
-from tavq.data.palette import Colours, stored_colours
+from tavq.data.palette import Colours, load_colours
 from tavq.model_folder import find_model, fitting, read_model_config
 from tavq.tasks.base import Task, TokenLayout, tasks
 from tavq.tasks.understanding import UnderstandingTask
@@ -167,7 +167,7 @@ def load_task(name_or_path: str | Path, command: str | None = None) -> TaskModel
     given, colours = None, None
     if config.given is not None:
         given = _own_tokenizer(folder, GIVEN, stored)
-        colours = stored_colours(read_model_config(folder / GIVEN), str(folder / GIVEN / "config.json"))
+        colours = load_colours(read_model_config(folder / GIVEN), str(folder / GIVEN / "config.json"))
     facts = {
         key: value for key, value in stored.items() if key not in ("format", "kind", "model", "tokenizers", "files")
     }

@@ -10,7 +10,7 @@ import torch
 
 from tavq.core.config import build
 from tavq.core.errors import FileError, UsageError
-from tavq.data.texts import gather
+from tavq.data.texts import collate_text
 from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, TextFeatures
 from tavq.text.encoders import EncoderRecord, TextEncoder, load_encoder
 from tavq.text.granularity import Units, clean, split
@@ -110,7 +110,7 @@ class PromptEncoder:
             self._check(f"Caption {number}", text, found, notes)
         source = _Source(self.encoder.width, self._encoded(texts, units))
         tables = (*GRANULARITIES, WHOLE, POOLED) if self.whole else GRANULARITIES
-        return EncodedPrompts(gather(source, [*source.rows], tables), tuple(notes))
+        return EncodedPrompts(collate_text(source, [*source.rows], tables), tuple(notes))
 
     def _text(self, name: str, caption: str, notes: list[str]) -> str:
         """The caption as it is read."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tavq.core.errors import TrainingError, UsageError
 from tavq.core.signals import stop_on_signal
-from tavq.data.loader import dead_workers_explained
+from tavq.data.loader import explain_dead_workers
 from tavq.data.records import Fault
 from tavq.interfaces import Losses
 from tavq.ops import collective
@@ -192,7 +192,7 @@ class Loop:
             FileError: the run folder is in use, or damaged.
             UsageError: the run folder holds another run.
         """
-        with self.folder.lock(), stop_on_signal(self.stop), dead_workers_explained():
+        with self.folder.lock(), stop_on_signal(self.stop), explain_dead_workers():
             consumed = self._begin(resume)
             log = RunLog(self.folder.log, self.step)
             first, started = self.step, time.perf_counter()

@@ -1,12 +1,12 @@
-"""Boxes in the centre square: by hand for wide and tall images, and against the square that `prepare` cuts."""
+"""Boxes in the centre square: by hand for wide and tall images, and against the square that `crop_and_resize` cuts."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tavq.data.boxes import in_image, in_square
-from tavq.data.transforms import prepare
+from tavq.data.boxes import box_to_image, box_to_square
+from tavq.data.transforms import crop_and_resize
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ from tavq.data.transforms import prepare
 def test_a_box_is_cut_as_the_image_is(
     box: tuple[float, ...], height: int, width: int, expected: tuple[float, ...] | None
 ) -> None:
-    found = in_square(box, height, width)
+    found = box_to_square(box, height, width)
     assert found == (None if expected is None else pytest.approx(expected))
 
 
@@ -47,8 +47,8 @@ def test_the_lit_pixels_of_the_square_fill_the_box(height: int, width: int) -> N
     box = (left + 3, top + 5, 12, 9)
     image = np.zeros((height, width, 3), np.uint8)
     image[box[1] : box[1] + box[3], box[0] : box[0] + box[2]] = 255
-    lit = prepare(image, side)[0].numpy() > 0
-    found = in_square(box, height, width)
+    lit = crop_and_resize(image, side)[0].numpy() > 0
+    found = box_to_square(box, height, width)
     assert found is not None
     x, y, w, h = (round(edge * side) for edge in found)
     expected = np.zeros((side, side), bool)
@@ -61,4 +61,6 @@ SIDES, STARTS, LENGTHS = st.integers(8, 300), st.floats(0, 0.5), st.floats(0.01,
 
 @given(SIDES, SIDES, STARTS, STARTS, LENGTHS, LENGTHS)
 def test_there_and_back(height: int, width: int, x: float, y: float, w: float, h: float) -> None:
-    assert in_square(in_image((x, y, w, h), height, width), height, width) == pytest.approx((x, y, w, h), abs=1e-6)
+    assert box_to_square(box_to_image((x, y, w, h), height, width), height, width) == pytest.approx(
+        (x, y, w, h), abs=1e-6
+    )

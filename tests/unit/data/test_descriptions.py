@@ -10,7 +10,7 @@ import pytest
 from tavq.core.errors import DataError
 from tavq.data import descriptions, records
 from tavq.data.descriptions import Descriptions
-from tavq.data.folder import FolderDataset, check, iter_records, iter_texts
+from tavq.data.folder import FolderDataset, check_dataset, iter_records, iter_texts
 from tavq.data.images import save_png
 from tavq.data.records import Description, Fault, Faults
 
@@ -124,7 +124,7 @@ def test_a_file_cut_anywhere_gives_its_whole_lines(tmp_path: Path) -> None:
 
 
 def test_names_of_the_same_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(descriptions, "name_hash", lambda name: 7)
+    monkeypatch.setattr(descriptions, "hash_name", lambda name: 7)
     write(tmp_path, *(ONE | {"file_name": f"{number}.png", "text": f"Text {number}."} for number in range(4)))
     with Descriptions(tmp_path) as found:
         assert [found.text(f"{n}.png") for n in range(5)] == [*(f"Text {n}." for n in range(4)), None]
@@ -178,7 +178,7 @@ def test_broken_lines_are_faults_of_the_data_set(tmp_path: Path) -> None:
     dataset(tmp_path, {"file_name": "a.png"})
     write(tmp_path, b"{\n", ONE)
     assert [fault.where for fault in FolderDataset(tmp_path).faults] == ["long_text.jsonl line 1"]
-    assert "long_text.jsonl line 1" in [fault.where for fault in check(tmp_path)]
+    assert "long_text.jsonl line 1" in [fault.where for fault in check_dataset(tmp_path)]
     faults = Faults()
     assert list(iter_texts(tmp_path, faults)) == [("a.png", "First.")]
     assert faults.count == 1

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tavq.core.errors import DataError, UsageError
-from tavq.data.folder import FolderDataset, check, iter_records
+from tavq.data.folder import FolderDataset, check_dataset, iter_records
 from tavq.data.images import save_png
 from tavq.data.records import Fault, Faults, NamedBox, Question, Record
 
@@ -187,13 +187,13 @@ def test_names_that_no_line_could_hold_are_faults(tmp_path: Path) -> None:
 def test_nothing_to_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="There is no folder"):
         FolderDataset(tmp_path / "gone")
-    for use in (FolderDataset, check):
+    for use in (FolderDataset, check_dataset):
         with pytest.raises(UsageError, match="holds no images"):
             use(tmp_path)
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "../x.png"}')
     with pytest.raises(DataError, match=r"no usable line; 1 faults, first: metadata.jsonl line 1"):
         FolderDataset(tmp_path)
-    assert len(check(tmp_path)) == 1
+    assert len(check_dataset(tmp_path)) == 1
 
 
 def test_fingerprint_is_the_hash_of_the_metadata(make: Make) -> None:
@@ -207,7 +207,7 @@ def test_fingerprint_is_the_hash_of_the_metadata(make: Make) -> None:
 
 def test_check_is_silent_on_a_good_folder_and_tells_its_progress(make: Make) -> None:
     seen = []
-    assert check(make(3), lambda done, total: seen.append((done, total))) == []
+    assert check_dataset(make(3), lambda done, total: seen.append((done, total))) == []
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -216,7 +216,7 @@ def test_check_names_every_fault(make: Make) -> None:
     folder = make(5, changes)
     cut = folder / "images/0.png"
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
-    found = {fault.where: fault.reason for fault in check(folder)}
+    found = {fault.where: fault.reason for fault in check_dataset(folder)}
     assert set(found) == {"images/0.png", "images/1.png", "metadata.jsonl line 3", "images/gone.png"}
     assert "captions entry 1 is empty" in found["images/1.png"]
     assert "../x.png" in found["metadata.jsonl line 3"]
@@ -237,7 +237,7 @@ def test_check_compares_boxes_and_segmentations_with_the_image(make: Make) -> No
     )
     save_png(folder / "right.png", np.zeros((16, 20), np.uint8))
     save_png(folder / "wrong.png", np.zeros((20, 16), np.uint8))
-    assert check(folder) == [
+    assert check_dataset(folder) == [
         Fault("images/1.png", "the box [10.0, 0.0, 11.0, 4.0] of 'dog' leaves the image of 20 x 16 pixels"),
         Fault("images/2.png", "the box [-1.0, 0.0, 4.0, 4.0] of 'cat' leaves the image of 20 x 16 pixels"),
         Fault("images/3.png", "segmentation has 16 x 20 pixels, the image 20 x 16"),

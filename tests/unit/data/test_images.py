@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tavq.core.errors import DataError
-from tavq.data.images import check_image, is_turned, load_image, load_segmentation, save_png
+from tavq.data.images import check_image, has_exif_turn, load_image, load_segmentation, save_png
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -93,7 +93,7 @@ def test_exif_orientation_is_applied(
     exif[0x0112] = orientation
     path = save(halves(), tmp_path / "a.png", exif=exif)
     image = load_image(path)
-    assert is_turned(path) == (orientation > 1)
+    assert has_exif_turn(path) == (orientation > 1)
     assert image.shape[:2] == shape
     assert image[0, 0].tolist() == list(top_left)
 

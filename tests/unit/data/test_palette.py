@@ -15,8 +15,8 @@ from tavq.core.errors import DataError, UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.images import save_png
 from tavq.data.loader import DataConfig, EvaluationLoader, TrainingLoader
-from tavq.data.palette import coloured, colours, stored_colours
-from tavq.data.transforms import prepare, to_uint8
+from tavq.data.palette import colourize, load_colours, palette_colours
+from tavq.data.transforms import crop_and_resize, to_uint8
 
 MAPS = DataConfig(size=16, images="segmentation", flip=0)
 
@@ -27,32 +27,32 @@ class _Recipe(Config):
 
 def test_the_colours_of_pascal_voc() -> None:
     """As its development kit prints them: background, aeroplane, bicycle, bird, boat, bottle, bus, car, cat, …"""
-    found = colours(np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 15, 20, 255]))
+    found = palette_colours(np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 15, 20, 255]))
     expected = ["000000", "800000", "008000", "808000", "000080", "800080", "008080", "808080", "400000", "c08080"]
     assert [row.tobytes().hex() for row in found] == [*expected, "004080", "e0e0c0"]
 
 
 def test_no_two_classes_share_a_colour_and_few_classes_are_far_apart() -> None:
     for power in (1, 2, 3):
-        table = colours(np.arange(8**power)).astype(int)
+        table = palette_colours(np.arange(8**power)).astype(int)
         apart = np.abs(table[:, None] - table[None]).max(2)
         assert apart[~np.eye(len(table), dtype=bool)].min() == 256 // 2**power
-    assert len(np.unique(colours(np.arange(1 << 24)[:: 1 << 7]), axis=0)) == 1 << 17
-    assert colours(np.array([(1 << 24) - 1])).tolist() == [[255, 255, 255]]
+    assert len(np.unique(palette_colours(np.arange(1 << 24)[:: 1 << 7]), axis=0)) == 1 << 17
+    assert palette_colours(np.array([(1 << 24) - 1])).tolist() == [[255, 255, 255]]
 
 
 @pytest.mark.parametrize("bad", [-1, 1 << 24])
 def test_a_class_without_a_colour(bad: int) -> None:
     with pytest.raises(DataError, match=r"classes are 0 to 16,777,215; it has (-1 to 1|0 to 16777216)"):
-        coloured(np.array([[1, bad]]))
+        colourize(np.array([[1, bad]]))
 
 
 def test_the_nearest_pixel_makes_no_new_colour() -> None:
     classes = np.random.default_rng(0).integers(0, 5, (40, 48))
-    resized = prepare(coloured(classes), 16, nearest=True)
-    known = {tuple(row) for row in colours(np.arange(5)).tolist()}
+    resized = crop_and_resize(colourize(classes), 16, nearest=True)
+    known = {tuple(row) for row in palette_colours(np.arange(5)).tolist()}
     assert {tuple(pixel) for pixel in resized.flatten(1).T.tolist()} <= known
-    square = coloured(classes)[:, 4:44]
+    square = colourize(classes)[:, 4:44]
     places = (np.arange(16) + 0.5) * 2.5
     assert np.array_equal(resized.permute(1, 2, 0).numpy(), square[places.astype(int)][:, places.astype(int)])
 
@@ -63,13 +63,13 @@ OWN = {0: (255, 255, 255), 1: (0, 0, 0), 2: (10, 20, 30)}
 
 
 def test_a_data_sets_own_colours_by_hand() -> None:
-    assert coloured(np.array([[0, 2], [1, 0]]), OWN).tolist() == [
+    assert colourize(np.array([[0, 2], [1, 0]]), OWN).tolist() == [
         [[255, 255, 255], [10, 20, 30]],
         [[0, 0, 0], [255, 255, 255]],
     ]
     for number in (3, -1):
         with pytest.raises(DataError, match=rf"names no colour for class {number}; it must name every class"):
-            coloured(np.array([[0, number]]), OWN)
+            colourize(np.array([[0, number]]), OWN)
 
 
 @pytest.mark.parametrize(
@@ -90,22 +90,22 @@ def test_colours_that_are_refused(own: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         build(_Recipe, {"data": {"images": "segmentation", "colours": own}}, "test")
     with pytest.raises(UsageError):
-        stored_colours({"colours": own}, "config.json")
+        load_colours({"colours": own}, "config.json")
 
 
 def test_colours_are_of_maps_alone() -> None:
     with pytest.raises(UsageError, match=r"data\.colours colour segmentation maps; set data\.images to segmentation"):
         build(DataConfig, {"colours": OWN}, "test")
     plain = DataConfig(size=32, flip=0)
-    assert plain.of_maps(OWN) == DataConfig(size=32, flip=0, images="segmentation", colours=OWN)
-    assert plain.of_maps(OWN).of_maps(None) == DataConfig(size=32, flip=0, images="segmentation")
+    assert plain.for_segmentation(OWN) == DataConfig(size=32, flip=0, images="segmentation", colours=OWN)
+    assert plain.for_segmentation(OWN).for_segmentation(None) == DataConfig(size=32, flip=0, images="segmentation")
 
 
 def test_what_a_model_folder_keeps_is_what_a_recipe_gave() -> None:
     kept = json.loads(json.dumps(DataConfig(images="segmentation", colours=OWN).model_dump(mode="json")))
-    assert stored_colours(kept, "config.json") == OWN
-    assert stored_colours({"colours": None}, "config.json") is None
-    assert stored_colours({}, "config.json") is None  # of a folder from before there were any
+    assert load_colours(kept, "config.json") == OWN
+    assert load_colours({"colours": None}, "config.json") is None
+    assert load_colours({}, "config.json") is None  # of a folder from before there were any
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_what_is_wrong_with_a_map_is_a_fault_of_its_image(mapped: Path, make: Ca
 def test_maps_are_read_in_their_own_colours_and_a_class_without_one_is_a_fault(mapped: Path) -> None:
     some = {number: colour for number, colour in OWN.items() if number != 1}
     for own, count in ((OWN, 7), (some, 4)):
-        loader = EvaluationLoader(FolderDataset(mapped), MAPS.of_maps(own), 2)
+        loader = EvaluationLoader(FolderDataset(mapped), MAPS.for_segmentation(own), 2)
         found = to_uint8(torch.cat([batch.images for batch in loader]))
         assert len(found) == count
         assert {tuple(pixel) for pixel in found.movedim(1, 3).flatten(0, 2).tolist()} == set(own.values())

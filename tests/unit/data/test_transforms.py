@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tavq.data.transforms import Augment, prepare, to_float, to_uint8
+from tavq.data.transforms import AugmentConfig, crop_and_resize, to_float, to_uint8
 
 
 def columns(height: int, width: int) -> np.ndarray:
@@ -15,7 +15,7 @@ def columns(height: int, width: int) -> np.ndarray:
 
 
 def test_evaluation_takes_the_centre() -> None:
-    square = prepare(columns(16, 32), 16)
+    square = crop_and_resize(columns(16, 32), 16)
     assert square.dtype == torch.uint8
     assert square.shape == (3, 16, 16)
     assert square[0, 0].tolist() == list(range(8, 24))
@@ -25,7 +25,7 @@ def test_evaluation_takes_the_centre() -> None:
 def test_resize_averages_when_it_shrinks() -> None:
     stripes = np.zeros((48, 48, 3), np.uint8)
     stripes[:, ::2] = 200
-    middle = prepare(stripes, 16)[:, 4:12, 4:12].float()
+    middle = crop_and_resize(stripes, 16)[:, 4:12, 4:12].float()
     assert (middle - 100).abs().max() <= 12  # without antialias it would be 0 or 200
 
 
@@ -38,13 +38,13 @@ def test_resize_is_the_bicubic_filter_widened_by_what_it_shrinks() -> None:
     weights = np.where(places < 1, near, np.where(places < 2, far, 0))
     weights /= weights.sum(axis=1, keepdims=True)
     expected = np.einsum("iy,yxc,jx->cij", weights, image.astype(float), weights).clip(0, 255)
-    assert np.abs(prepare(image, 16).numpy() - expected).max() < 1.5
+    assert np.abs(crop_and_resize(image, 16).numpy() - expected).max() < 1.5
 
 
 def test_training_moves_the_crop_over_every_place_and_mirrors_half() -> None:
     image = columns(16, 20)
     rng = np.random.default_rng(0)
-    first_columns = [prepare(image, 16, rng, Augment(flip=0.5))[0, 0] for _ in range(400)]
+    first_columns = [crop_and_resize(image, 16, rng, AugmentConfig(flip=0.5))[0, 0] for _ in range(400)]
     mirrored = sum(int(row[0] > row[-1]) for row in first_columns)
     starts = {int(row.min()) for row in first_columns}
     assert starts == {0, 1, 2, 3, 4}
@@ -54,8 +54,8 @@ def test_training_moves_the_crop_over_every_place_and_mirrors_half() -> None:
 def test_flip_is_a_chance() -> None:
     image = columns(16, 16)
     rng = np.random.default_rng(0)
-    assert all(prepare(image, 16, rng, Augment(flip=0))[0, 0, 0] == 0 for _ in range(20))
-    assert all(prepare(image, 16, rng, Augment(flip=1))[0, 0, 0] == 15 for _ in range(20))
+    assert all(crop_and_resize(image, 16, rng, AugmentConfig(flip=0))[0, 0, 0] == 0 for _ in range(20))
+    assert all(crop_and_resize(image, 16, rng, AugmentConfig(flip=1))[0, 0, 0] == 15 for _ in range(20))
 
 
 def test_crop_scale_bounds_the_share_of_the_square() -> None:
@@ -63,7 +63,7 @@ def test_crop_scale_bounds_the_share_of_the_square() -> None:
     rng = np.random.default_rng(0)
     spans = []
     for _ in range(200):
-        red = prepare(image, 16, rng, Augment(flip=0, crop_scale=0.25))[0, 0].float()
+        red = crop_and_resize(image, 16, rng, AugmentConfig(flip=0, crop_scale=0.25))[0, 0].float()
         spans.append(float(red.max() - red.min()) * 16 / 15)  # columns between the outer pixel centres
     assert 45 < min(spans) < 60  # a quarter of the area is half of the side
     assert 90 < max(spans) <= 102
@@ -71,12 +71,14 @@ def test_crop_scale_bounds_the_share_of_the_square() -> None:
 
 def test_one_generator_state_one_result() -> None:
     image = columns(40, 30)
-    first, second = (prepare(image, 16, np.random.default_rng(7), Augment(crop_scale=0.5)) for _ in range(2))
+    first, second = (
+        crop_and_resize(image, 16, np.random.default_rng(7), AugmentConfig(crop_scale=0.5)) for _ in range(2)
+    )
     assert torch.equal(first, second)
 
 
 def test_the_smallest_image_fills_the_square() -> None:
-    assert prepare(np.full((1, 1, 3), 9, np.uint8), 16).unique().tolist() == [9]
+    assert crop_and_resize(np.full((1, 1, 3), 9, np.uint8), 16).unique().tolist() == [9]
 
 
 def test_bytes_and_floats_are_inverse() -> None:

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tavq.data.folder import FolderDataset, training_split
+from tavq.data.folder import FolderDataset, load_training_split
 from tavq.data.images import save_png
-from tavq.data.loader import DataConfig, read_images
+from tavq.data.loader import DataConfig, load_image_batch
 from tavq.data.transforms import to_float
 from tavq.evaluation.nearest_training import Neighbours, nearest_known, nearest_maps, nearest_texts
 from tavq.evaluation.tokenizer import nearest_training
@@ -68,7 +68,7 @@ def write(folder: Path, splits: dict[str, list[str]], **images: np.ndarray) -> F
 
 
 def train_of(dataset: FolderDataset, limit: int | None = None) -> FolderDataset:
-    found = training_split(dataset, limit)
+    found = load_training_split(dataset, limit)
     assert found is not None
     return found
 
@@ -139,8 +139,8 @@ def test_training_images_are_those_of_the_split_and_are_read_as_the_loader_does(
     assert [record.file_name for record in train_of(dataset, 1)] == ["t.png"]
     assert dataset.split == "test"
     assert len(dataset) == 1
-    found: Tensor = read_images(train_of(dataset), ["u.png", "t.png"], 40)
+    found: Tensor = load_image_batch(train_of(dataset), ["u.png", "t.png"], 40)
     square = to_float(torch.from_numpy(image[:, 12:52].copy()).permute(2, 0, 1))
     assert torch.equal(found[0], square)
     assert F.mse_loss(found[1], torch.full((3, 40, 40), 90 / 127.5 - 1)) < 1e-10
-    assert training_split(write(tmp_path / "none", {"test": ["a"]}), None) is None
+    assert load_training_split(write(tmp_path / "none", {"test": ["a"]}), None) is None

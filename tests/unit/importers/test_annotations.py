@@ -8,7 +8,7 @@ import pytest
 from published import lay_out
 
 from tavq.core.errors import DataError, FileError
-from tavq.importers.annotations import foreign_captions, identity, mappings, read_box, read_lists, read_size
+from tavq.importers.annotations import find_captions, identity, mappings, read_box, read_lists, read_size
 
 
 def test_foreign_values() -> None:
@@ -42,7 +42,7 @@ def test_entries_that_are_no_mapping_are_counted() -> None:
 
 
 def test_foreign_captions() -> None:
-    assert foreign_captions({"caption": "A dog"}) == ["A dog"]
-    assert foreign_captions({"captions": [], "text": ["A", "B"]}) == ["A", "B"]
-    assert foreign_captions({"sentences": [{"raw": "A dog ."}, {"tokens": []}]}) == ["A dog .", None]
-    assert foreign_captions({"caption": " ", "text": 3}) == []
+    assert find_captions({"caption": "A dog"}) == ["A dog"]
+    assert find_captions({"captions": [], "text": ["A", "B"]}) == ["A", "B"]
+    assert find_captions({"sentences": [{"raw": "A dog ."}, {"tokens": []}]}) == ["A dog .", None]
+    assert find_captions({"caption": " ", "text": 3}) == []

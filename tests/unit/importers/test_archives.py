@@ -6,7 +6,7 @@ import pytest
 from published import jpeg, lay_out, pack
 
 from tavq.core.errors import DataError
-from tavq.importers.archives import FoundImages, coco_number, find_images, find_places
+from tavq.importers.archives import ImageFiles, coco_id, find_images, find_locations
 
 FILES = {
     "val/deep/1.jpg": b"one",
@@ -21,9 +21,9 @@ NAMES = {"1.jpg": b"one", "2.JPG": b"two", "3.png": b"three"}
 @pytest.mark.parametrize("name", ["val.zip", "val.tar", "val.tar.gz", "val.tgz"])
 def test_archives(tmp_path: Path, name: str) -> None:
     path = pack(tmp_path / "source" / name, FILES)
-    places = find_places(tmp_path / "source", ["train", "val"])
+    places = find_locations(tmp_path / "source", ["train", "val"])
     assert places == [path]
-    found = FoundImages(places)
+    found = ImageFiles(places)
     assert set(found) == set(NAMES)
     assert dict(found.contents(["3.png", "1.jpg"])) == {"1.jpg": b"one", "3.png": b"three"}
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
@@ -32,17 +32,17 @@ def test_archives(tmp_path: Path, name: str) -> None:
 def test_folders_come_before_their_archives_and_hold_what_is_in_them(tmp_path: Path) -> None:
     lay_out(tmp_path, {"images/val/1.jpg": b"one", "images/2.jpg": b"two"})
     pack(tmp_path / "images.zip", {"1.jpg": b"another"})
-    places = find_places(tmp_path, ["images/val", "images*", "val"])
+    places = find_locations(tmp_path, ["images/val", "images*", "val"])
     assert places == [tmp_path / "images"]
-    assert dict(FoundImages(places).contents(["1.jpg", "2.jpg"])) == {"1.jpg": b"one", "2.jpg": b"two"}
+    assert dict(ImageFiles(places).contents(["1.jpg", "2.jpg"])) == {"1.jpg": b"one", "2.jpg": b"two"}
 
 
 def test_one_folder_by_two_names(tmp_path: Path) -> None:
     """As where a file system does not tell Images from images."""
     lay_out(tmp_path, {"images/1.jpg": b"one"})
     (tmp_path / "Images").symlink_to("images")
-    assert find_places(tmp_path, ["Images", "images"]) == [tmp_path / "Images"]
-    assert dict(FoundImages(find_places(tmp_path, ["Images", "i*"])).contents(["1.jpg"])) == {"1.jpg": b"one"}
+    assert find_locations(tmp_path, ["Images", "images"]) == [tmp_path / "Images"]
+    assert dict(ImageFiles(find_locations(tmp_path, ["Images", "i*"])).contents(["1.jpg"])) == {"1.jpg": b"one"}
 
 
 def test_the_first_choice_that_is_there(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_the_first_choice_that_is_there(tmp_path: Path) -> None:
 
 def test_other_names_than_the_plain_ones(tmp_path: Path) -> None:
     lay_out(tmp_path, {"p/a/1.jpg": b"one", "p/b/1.jpg": b"two", "p/b/.hidden/1.jpg": b"no"})
-    found = FoundImages([tmp_path / "p"], known_as=str)
+    found = ImageFiles([tmp_path / "p"], name_file=str)
     assert dict(found.contents(["b/1.jpg"])) == {"b/1.jpg": b"two"}
     assert set(found) == {"a/1.jpg", "b/1.jpg"}
 
@@ -62,7 +62,7 @@ def test_other_names_than_the_plain_ones(tmp_path: Path) -> None:
 def test_two_files_of_one_name(tmp_path: Path) -> None:
     lay_out(tmp_path, {"a/1.jpg": b"one", "b/1.jpg": b"other"})
     with pytest.raises(DataError, match=r"two files 1\.jpg: 1\.jpg in .*b and 1\.jpg in .*a; leave one"):
-        FoundImages(find_places(tmp_path, ["a", "b"]))
+        ImageFiles(find_locations(tmp_path, ["a", "b"]))
 
 
 @pytest.mark.parametrize("name", ["val.zip", "val.tar", "val.tar.gz"])
@@ -73,7 +73,7 @@ def test_cut_archives(tmp_path: Path, name: str) -> None:
     for length in (0, 10, *later):
         path.write_bytes(whole[:length])
         with pytest.raises(DataError, match=r"is (not a whole|cut short)"):
-            list(FoundImages([path]).contents(["1.jpg", "2.jpg"]))
+            list(ImageFiles([path]).contents(["1.jpg", "2.jpg"]))
 
 
 def test_a_flipped_byte_in_a_zip(tmp_path: Path) -> None:
@@ -82,24 +82,24 @@ def test_a_flipped_byte_in_a_zip(tmp_path: Path) -> None:
     data[60] ^= 255
     path.write_bytes(bytes(data))
     with pytest.raises(DataError, match="not a whole zip"):
-        list(FoundImages([path]).contents(["1.jpg"]))
+        list(ImageFiles([path]).contents(["1.jpg"]))
 
 
 def test_a_member_beyond_all_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tavq.importers.tars.MAX_IMAGE_FILE", 1000)
     path = pack(tmp_path / "val.zip", {"1.jpg": bytes(1001)})
     with pytest.raises(DataError, match="holds more than 1000 bytes"):
-        list(FoundImages([path]).contents(["1.jpg"]))
+        list(ImageFiles([path]).contents(["1.jpg"]))
 
 
 def test_numbers_and_stems() -> None:
-    assert coco_number("COCO_val2014_000000000009.jpg") == coco_number("000000000009.png") == 9
-    assert coco_number("9a.jpg") is coco_number("².jpg") is None
+    assert coco_id("COCO_val2014_000000000009.jpg") == coco_id("000000000009.png") == 9
+    assert coco_id("9a.jpg") is coco_id("².jpg") is None
 
 
 def test_the_first_of_a_number(tmp_path: Path) -> None:
     lay_out(tmp_path, {"a/000000000009.jpg": b"", "b/COCO_val2014_000000000009.jpg": b"", "b/x.jpg": b""})
-    found = FoundImages(find_places(tmp_path, ["a", "b"]))
-    assert found.by_number == {9: "000000000009.jpg"}
+    found = ImageFiles(find_locations(tmp_path, ["a", "b"]))
+    assert found.by_coco_id == {9: "000000000009.jpg"}
     assert found.by_stem["x"] == "x.jpg"
     assert len(found) == 3

@@ -10,12 +10,12 @@ import pytest
 from published import jpeg, lay_out, pack, png
 
 from tavq.core.errors import DataError
-from tavq.data.folder import FolderDataset, check
+from tavq.data.folder import FolderDataset, check_dataset
 from tavq.data.images import load_segmentation
 from tavq.data.records import NamedBox, Record
-from tavq.importers.archives import FoundImages
+from tavq.importers.archives import ImageFiles
 from tavq.importers.importing import ImportSummary
-from tavq.importers.published import Published
+from tavq.importers.published import PublishedDataset
 
 NAMES = ("c.jpg", "a.jpg", "d.jpg", "b.jpg")
 
@@ -24,9 +24,9 @@ def record(name: str, split: str = "train", **more: Any) -> Record:
     return Record(f"images/{name}", split, segmentation=f"segmentation/{name[0]}.png", **more)
 
 
-def written(out: Path, published: Published, limit: int | None = None) -> tuple[ImportSummary, list[Record]]:
+def written(out: Path, published: PublishedDataset, limit: int | None = None) -> tuple[ImportSummary, list[Record]]:
     summary = published.write(out, limit=limit)
-    assert check(out) == []
+    assert check_dataset(out) == []
     return summary, list(FolderDataset(out))
 
 
@@ -35,7 +35,7 @@ def test_the_order_is_that_of_the_records(tmp_path: Path, name: str) -> None:
     """Also of archives, which are read from their start to their end."""
     pack(tmp_path / name, {name: jpeg(number) for number, name in enumerate(sorted(NAMES))} | {"c.jpg": b"broken"})
     records = {name: Record(f"images/{name}", captions=(name,)) for name in NAMES}
-    summary, found = written(tmp_path / "out", Published(FoundImages([tmp_path / name]), records))
+    summary, found = written(tmp_path / "out", PublishedDataset(ImageFiles([tmp_path / name]), records))
     assert [record.captions for record in found] == [("a.jpg",), ("d.jpg",), ("b.jpg",)]
     assert summary.left_out == {"images that cannot be read": 1}
     assert (tmp_path / "out/images/d.jpg").read_bytes() == jpeg(3)
@@ -45,7 +45,7 @@ def test_the_first_of_each_split_are_taken(tmp_path: Path) -> None:
     lay_out(tmp_path / "in", {name: jpeg() for name in NAMES})
     splits = zip(NAMES, ("train", "val", "train", "train"), strict=True)
     records = {name: Record(f"images/{name}", split) for name, split in splits}
-    summary, found = written(tmp_path / "out", Published(FoundImages([tmp_path / "in"]), records), 1)
+    summary, found = written(tmp_path / "out", PublishedDataset(ImageFiles([tmp_path / "in"]), records), 1)
     assert [record.file_name for record in found] == ["images/c.jpg", "images/a.jpg"]
     assert summary.left_out == {"images beyond the limit": 2}
 
@@ -61,8 +61,8 @@ def test_segmentations_come_in_any_order_and_only_where_they_belong(tmp_path: Pa
         asked.extend(chosen)
         return [(name, png(classes)) for name in ("d.jpg", "a.jpg", "c.jpg", "a.png")]
 
-    published = Published(
-        FoundImages([tmp_path / "in"]),
+    published = PublishedDataset(
+        ImageFiles([tmp_path / "in"]),
         {name: record(name) for name in (*NAMES, "a.png")},
         segmentations=maps,
         classes={0: "sky", 7: "sea"},
@@ -81,8 +81,8 @@ def test_annotations_follow_the_size_of_the_image(tmp_path: Path) -> None:
     lay_out(tmp_path / "in", {"a.jpg": jpeg(0, 8, 6), "b.jpg": jpeg(0, 6, 8, orientation=6)})
     boxes = {"objects": (NamedBox((2, 4, 6, 8), "dog"),)}
     classes = np.arange(192).reshape(12, 16)
-    published = Published(
-        FoundImages([tmp_path / "in"]),
+    published = PublishedDataset(
+        ImageFiles([tmp_path / "in"]),
         {name: record(name, **boxes) for name in ("a.jpg", "b.jpg")},
         {"a.jpg": (16, 12), "b.jpg": (12, 16)},
         segmentations=lambda chosen: [("a.jpg", png(classes)), ("b.jpg", png(classes.T))],
@@ -97,5 +97,5 @@ def test_annotations_follow_the_size_of_the_image(tmp_path: Path) -> None:
 def test_no_record(tmp_path: Path) -> None:
     lay_out(tmp_path / "in", {"a.jpg": jpeg()})
     with pytest.raises(DataError, match=r"None of the images that the annotations list is in .*in\.$"):
-        Published(FoundImages([tmp_path / "in"]), {}).write(tmp_path / "out")
+        PublishedDataset(ImageFiles([tmp_path / "in"]), {}).write(tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -6,26 +6,26 @@ import pytest
 from published import jpeg, lay_out
 
 from tavq.core.errors import DataError, UsageError
-from tavq.data.folder import FolderDataset, check
+from tavq.data.folder import FolderDataset, check_dataset
 from tavq.data.records import NamedBox, Question, Record
-from tavq.importers.archives import FoundImages
-from tavq.importers.record_builder import RecordBuilders
+from tavq.importers.archives import ImageFiles
+from tavq.importers.record_builder import DatasetBuilder
 
 
 def test_drafts_become_a_data_set(tmp_path: Path) -> None:
     lay_out(tmp_path / "in", {"a.jpg": jpeg(0, 20, 10), "b.jpg": jpeg(0, 20, 10, orientation=6), "c.jpg": b"no image"})
-    drafts = RecordBuilders(FoundImages([tmp_path / "in"]))
+    dataset = DatasetBuilder(ImageFiles([tmp_path / "in"]))
     for name in ("a.jpg", "b.jpg", "c.jpg"):
-        draft = drafts.add(name, name, "train", (40, 20))
-        assert draft is not None
-        draft.objects += [NamedBox((2, 4, 6, 8), "cat", ("the cat",)), NamedBox((35, 0, 9, 9), "dog")]
-        draft.questions.append(Question("what", "cat"))
+        builder = dataset.add(name, name, "train", (40, 20))
+        assert builder is not None
+        builder.objects += [NamedBox((2, 4, 6, 8), "cat", ("the cat",)), NamedBox((35, 0, 9, 9), "dog")]
+        builder.questions.append(Question("what", "cat"))
         for caption in ("  A cat. \n", "", " . ", 3, "\0", "\ud800", "x" * 200_000):
-            draft.caption(caption, drafts.left_out)
-    assert drafts.add("a.jpg", "a.jpg", "test") is None
-    assert drafts.add(None, "d.jpg", "test") is None
+            builder.add_caption(caption, dataset.left_out)
+    assert dataset.add("a.jpg", "a.jpg", "test") is None
+    assert dataset.add(None, "d.jpg", "test") is None
     seen: list[tuple[int, int]] = []
-    summary = drafts.write(tmp_path / "out", lambda done, total: seen.append((done, total)), None)
+    summary = dataset.write(tmp_path / "out", lambda done, total: seen.append((done, total)), None)
     assert summary.images == {"train": 2}
     assert summary.others == {"objects": 2, "phrases of objects": 1, "questions": 2}
     assert summary.left_out == {
@@ -43,17 +43,17 @@ def test_drafts_become_a_data_set(tmp_path: Path) -> None:
         (NamedBox((1, 2, 3, 4), "cat", ("the cat",)), NamedBox((17.5, 0, 2.5, 4.5), "dog")),
         (Question("what", "cat"),),
     )
-    assert check(tmp_path / "out") == []
+    assert check_dataset(tmp_path / "out") == []
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_nothing_is_written_where_nothing_can_be(tmp_path: Path) -> None:
     def write(*names: str) -> None:
-        drafts = RecordBuilders(FoundImages([tmp_path / "in"]))
-        drafts.add(None, "b.jpg", "train")
+        dataset = DatasetBuilder(ImageFiles([tmp_path / "in"]))
+        dataset.add(None, "b.jpg", "train")
         for name in names:
-            drafts.add(name, name, "train")
-        drafts.write(tmp_path / "out", None, None)
+            dataset.add(name, name, "train")
+        dataset.write(tmp_path / "out", None, None)
 
     lay_out(tmp_path / "in", {"a.jpg": b"no image"})
     with pytest.raises(DataError, match=r"None of the images that the annotations list is in .*in: 1 listed images"):

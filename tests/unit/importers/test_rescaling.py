@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tavq.data.folder import stands_out
+from tavq.data.folder import exceeds_image
 from tavq.data.records import Box
 from tavq.importers.rescaling import cut_box, in_proportion, scale_box, scale_classes
 
@@ -34,7 +34,7 @@ def test_a_cut_box_is_inside(box: Box, size: tuple[int, int], into: tuple[int, i
     cut = cut_box(scale_box(box, size, into), into)
     if cut is not None:
         assert min(cut[2:]) > 0
-        assert not stands_out(cut, into[1], into[0])
+        assert not exceeds_image(cut, into[1], into[0])
         assert min(cut[:2]) >= 0
 
 

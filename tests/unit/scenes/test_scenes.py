@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tavq.core.errors import UsageError
-from tavq.data.folder import FolderDataset, check
+from tavq.data.folder import FolderDataset, check_dataset
 from tavq.scenes import CLASSES, KINDS, LABELS, Rendering, Scene, describe, label_vector, render, sample_scene
 from tavq.scenes.colours import nearest_colour
 from tavq.scenes.nouns import NUMBERS
@@ -59,7 +59,7 @@ def test_same_seed_same_bytes_and_a_image_does_not_depend_on_how_many(tmp_path: 
 
 def test_is_a_folder_data_set_without_faults_and_with_every_split(tmp_path: Path) -> None:
     write_scenes(tmp_path / "d", 20, 48, 5)
-    assert check(tmp_path / "d") == []
+    assert check_dataset(tmp_path / "d") == []
     assert [len(FolderDataset(tmp_path / "d", split)) for split in ("train", "val", "test")] == [16, 2, 2]
     record = FolderDataset(tmp_path / "d", "test")[0]
     assert record.long_text

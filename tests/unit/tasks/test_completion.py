@@ -13,7 +13,7 @@ from torch import Tensor
 from tavq.core.config import build
 from tavq.core.errors import DataError, UsageError
 from tavq.data.images import save_png
-from tavq.data.transforms import prepare
+from tavq.data.transforms import crop_and_resize
 from tavq.tasks.base import Prompt, Sampling, Task, TokenLayout, tasks
 from tavq.tasks.completion import NAMES, complete, continued, hidden_tokens, named_mask, read_mask
 from tavq.tasks.model_folder import TaskConfig, TaskModel
@@ -59,7 +59,7 @@ def test_a_file_is_cut_as_its_image_is(shape: tuple[int, int], tmp_path: Path) -
     image = np.zeros((*shape, 3), np.uint8)
     image[3:6, 4:7] = 255
     save_png(tmp_path / "mask.png", image)
-    expected = prepare(image, 8)[0] == 255
+    expected = crop_and_resize(image, 8)[0] == 255
     assert torch.equal(read_mask(str(tmp_path / "mask.png"), *shape, 8), expected)
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from tavq.core.config import build
 from tavq.core.errors import DataError, UsageError
 from tavq.data.images import save_png
-from tavq.data.palette import coloured
-from tavq.data.transforms import prepare, to_uint8
+from tavq.data.palette import colourize
+from tavq.data.transforms import crop_and_resize, to_uint8
 from tavq.interfaces import TextFeatures, TextUnits
 from tavq.tasks import generation
 from tavq.tasks.animation import FrameRecorder
@@ -129,14 +129,14 @@ def test_a_map_of_the_models_size_and_of_a_larger_one(multipliers: tuple[int, ..
     assert mapped.given is not None
     for path in maps:
         classes = np.asarray(generation.load_segmentation(path))
-        expected = mapped.given.encode(to_float(prepare(coloured(classes), SIZE, nearest=True)))
+        expected = mapped.given.encode(to_float(crop_and_resize(colourize(classes), SIZE, nearest=True)))
         found = ask(mapped, (), [path], 1)[0].given
         assert found is not None
         assert torch.equal(found, expected.flatten(1))
     wide = ask(mapped, (), maps[1:2], 1, size=(4, 8))[0].given
     halves = np.zeros((16, 32), np.int32)  # of the middle 8 of 16 rows, twice as large
     halves[:, 16:] = 3
-    pixels = torch.from_numpy(coloured(halves)).permute(2, 0, 1)
+    pixels = torch.from_numpy(colourize(halves)).permute(2, 0, 1)
     assert wide is not None
     assert torch.equal(wide, mapped.given.encode(to_float(pixels)).flatten(1))
 
@@ -149,7 +149,7 @@ def to_float(images: Tensor) -> Tensor:
 @pytest.mark.parametrize("side", [8, 16, 24])
 def test_the_middle_of_a_image_as_a_square_is_that_of_training(shape: tuple[int, int], side: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    assert torch.equal(centre(image, side, side), prepare(image, side, nearest=True))
+    assert torch.equal(centre(image, side, side), crop_and_resize(image, side, nearest=True))
 
 
 def test_the_middle_of_a_image_by_hand() -> None:

@@ -10,7 +10,7 @@ import torch
 from tiny_bert import write_bert
 
 from tavq.core.errors import FileError, UsageError
-from tavq.data.texts import gather
+from tavq.data.texts import collate_text
 from tavq.interfaces import GRANULARITIES, POOLED, WHOLE
 from tavq.tasks.prompts import MAX_TYPED, PromptEncoder
 from tavq.text.building import build_store
@@ -62,7 +62,7 @@ def test_a_typed_text_is_what_the_loader_gives_of_the_store(
     source = store(**how)
     typed = PromptEncoder(facts(source), encoder)([*TEXTS.values()])
     tables = (*GRANULARITIES, WHOLE, POOLED) if how else GRANULARITIES
-    expected = gather(source, [*TEXTS], tables)
+    expected = collate_text(source, [*TEXTS], tables)
     for name in (*GRANULARITIES, WHOLE):
         found, wanted = typed.features[name], expected[name]
         assert (found is None) == (wanted is None)

@@ -8,10 +8,10 @@ from tavq.core.errors import DataError
 from tavq.core.files import read_bytes, read_text
 from tavq.data.folder import Progress
 from tavq.data.records import Record
-from tavq.importers.archives import FoundImages
+from tavq.importers.archives import ImageFiles
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import find_file, need_folder
-from tavq.importers.published import Published
+from tavq.importers.published import PublishedDataset
 from tavq.importers.reasons import NOT_LISTED
 
 NAMES = "objectInfo150.txt"
@@ -35,7 +35,7 @@ class Ade20k(Source):
         classes = _classes(root / NAMES)
         for published in SPLITS.values():
             need_folder(root, [f"images/{published}"], "images")
-        images = FoundImages([root / "images"], known_as=str)
+        images = ImageFiles([root / "images"], name_file=str)
         records, annotations, left_out = {}, {}, Counter[str]()
         for split, published in SPLITS.items():
             for name in sorted(name for name in images if name.rpartition("/")[0] == published):
@@ -49,7 +49,7 @@ class Ade20k(Source):
         def stored(chosen: Sequence[str]) -> Iterator[tuple[str, bytes]]:
             return ((name, read_bytes(annotations[name])) for name in chosen)
 
-        found = Published(images, records, left_out=left_out, segmentations=stored, classes=classes)
+        found = PublishedDataset(images, records, left_out=left_out, segmentations=stored, classes=classes)
         return found.write(out, progress, limit)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 
 from tavq.data.folder import Progress
 from tavq.data.records import SPLITS, Record
-from tavq.importers.archives import FoundImages
+from tavq.importers.archives import ImageFiles
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import find_folder, need_folder
-from tavq.importers.published import Published
+from tavq.importers.published import PublishedDataset
 from tavq.importers.reasons import NOT_LISTED
 
 CLASSES = (
@@ -34,7 +34,7 @@ class Camvid(Source):
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
         """Writes the frames to `out`/images and the annotations to `out`/segmentation, both unchanged."""
-        files = FoundImages([_place(source)], known_as=_folder_and_name)
+        files = ImageFiles([_place(source)], name_file=_folder_and_name)
         annotations = {str(PurePosixPath(name).with_suffix("")): name for name in files}
         records, frames, left_out = {}, {}, Counter[str]()
         for split in SPLITS:
@@ -52,7 +52,9 @@ class Camvid(Source):
             wanted = [annotation for annotation, frame in frames.items() if frame in names]
             return ((frames[annotation], data) for annotation, data in files.contents(wanted))
 
-        found = Published(files, records, left_out=left_out, segmentations=stored, classes=dict(enumerate(CLASSES)))
+        found = PublishedDataset(
+            files, records, left_out=left_out, segmentations=stored, classes=dict(enumerate(CLASSES))
+        )
         return found.write(out, progress, limit)
 
 

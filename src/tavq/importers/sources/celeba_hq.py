@@ -9,12 +9,12 @@ import numpy as np
 from tavq.core.errors import DataError
 from tavq.core.files import read_text
 from tavq.data.folder import Progress
-from tavq.data.images import load_image, png_bytes
+from tavq.data.images import encode_png, load_image
 from tavq.data.records import Record
-from tavq.importers.archives import FoundImages
+from tavq.importers.archives import ImageFiles
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import caption_lines, find_file, find_folder, need_folder, numbered_lines
-from tavq.importers.published import Published
+from tavq.importers.published import PublishedDataset
 from tavq.importers.reasons import NO_SPLIT, UNUSABLE_SEGMENTATION
 
 ROOTS = ("CelebAMask-HQ", "data/CelebAMask-HQ")
@@ -54,9 +54,9 @@ class CelebaHq(Source):
         splits = _splits(find_file(folder.parent, MAPPING))
         texts = find_folder(source, CAPTION_FOLDERS) or find_folder(folder.parent, CAPTION_FOLDERS)
         masks = find_folder(folder.parent, [MASKS])
-        images = FoundImages([folder])
+        images = ImageFiles([folder])
         stems = {PurePosixPath(name).stem: name for name in images if name.endswith(".jpg")}
-        records, parts, left_out, told = {}, {}, Counter[str](), Counter[str]()
+        records, parts, left_out, others = {}, {}, Counter[str](), Counter[str]()
         for stem in sorted(stems, key=lambda stem: (len(stem), stem)):
             if stem not in splits:
                 left_out[NO_SPLIT] += 1
@@ -64,14 +64,14 @@ class CelebaHq(Source):
             name, captions = stems[stem], _captions(texts, stem)
             records[name] = Record(f"images/{name}", splits[stem], captions, segmentation=f"segmentation/{stem}.png")
             parts[name] = _parts(masks, int(stem))
-            told["images without captions"] += not captions
-            told["images without masks"] += not parts[name]
+            others["images without captions"] += not captions
+            others["images without masks"] += not parts[name]
 
         def maps(chosen: Sequence[str]) -> Iterator[tuple[str, bytes]]:
             return _maps({name: parts[name] for name in chosen if parts[name]}, left_out)
 
-        found = Published(
-            images, records, left_out=left_out, told=told, segmentations=maps, classes=dict(enumerate(CLASSES))
+        found = PublishedDataset(
+            images, records, left_out=left_out, others=others, segmentations=maps, classes=dict(enumerate(CLASSES))
         )
         return found.write(out, progress, limit)
 
@@ -121,4 +121,4 @@ def _map(parts: list[tuple[int, Path]]) -> bytes:
         if mask.shape != classes.shape:
             raise DataError(f"{parts[0][1]} and another part of the same face have other sizes.")
         classes[mask] = index
-    return png_bytes(classes)
+    return encode_png(classes)

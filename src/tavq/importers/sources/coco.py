@@ -8,7 +8,7 @@ from typing import Any
 
 from tavq.core.errors import DataError
 from tavq.data.folder import Progress
-from tavq.data.images import png_bytes
+from tavq.data.images import encode_png
 from tavq.data.records import NamedBox, usable_text
 from tavq.importers.annotations import identity, read_box, read_lists, read_size
 from tavq.importers.archives import find_coco_images
@@ -16,7 +16,7 @@ from tavq.importers.coco_labels import NAMES
 from tavq.importers.coco_regions import Regions, forms_here, label_maps
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source, first_file
-from tavq.importers.record_builder import RecordBuilder, RecordBuilders
+from tavq.importers.record_builder import DatasetBuilder, RecordBuilder
 
 SPLITS = ("train", "val")
 KINDS = ("captions", "instances", "panoptic", "stuff")
@@ -44,18 +44,18 @@ class Coco(Source):
         check_source(source)
         files, year = _annotations(source)
         forms = forms_here(source, _has(files, "panoptic"), _has(files, "stuff"))
-        drafts = RecordBuilders(find_coco_images(source, [f"{split}{year}" for split in SPLITS]))
-        reader = _Reader(drafts, forms[0] if forms else None)
+        dataset = DatasetBuilder(find_coco_images(source, [f"{split}{year}" for split in SPLITS]))
+        reader = _Reader(dataset, forms[0] if forms else None)
         for split in SPLITS:
             reader.read(split, {kind: path for (kind, of), path in files.items() if of == split})
-        _tell(drafts.left_out, files, forms, year)
+        _tell(dataset.left_out, files, forms, year)
 
         def maps(chosen: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-            sizes = {name: drafts[name].size for name in chosen}
-            found = label_maps(forms[0], source, reader.regions, sizes, drafts.left_out)
-            return ((name, png_bytes(pixels)) for name, pixels in found)
+            sizes = {name: dataset[name].size for name in chosen}
+            found = label_maps(forms[0], source, reader.regions, sizes, dataset.left_out)
+            return ((name, encode_png(pixels)) for name, pixels in found)
 
-        return drafts.write(out, progress, limit, maps if forms else None, reader.classes())
+        return dataset.write(out, progress, limit, maps if forms else None, reader.classes())
 
 
 def _annotations(source: Path) -> tuple[dict[tuple[str, str], Path], int]:
@@ -91,8 +91,8 @@ def _tell(left_out: Counter[str], files: dict[tuple[str, str], Path], forms: lis
 class _Reader:
     """Reads annotation files into drafts and regions."""
 
-    def __init__(self, drafts: RecordBuilders, form: str | None) -> None:
-        self.drafts, self.form, self.left_out = drafts, form, drafts.left_out
+    def __init__(self, dataset: DatasetBuilder, form: str | None) -> None:
+        self.dataset, self.form, self.left_out = dataset, form, dataset.left_out
         self.regions = Regions()
         self.names: dict[int, str] = {}
         self.by_id: dict[int | str, RecordBuilder | None] = {}
@@ -119,8 +119,8 @@ class _Reader:
             if not isinstance(name, str) or number is None:
                 self.left_out["listed images without a name or number"] += 1
             elif number not in self.by_id:
-                here = name if name in self.drafts.images else None
-                self.by_id[number] = self.drafts.add(here, name, split, read_size(image))
+                here = name if name in self.dataset.images else None
+                self.by_id[number] = self.dataset.add(here, name, split, read_size(image))
 
     def _name(self, categories: list[dict[str, Any]]) -> None:
         for category in categories:
@@ -134,43 +134,43 @@ class _Reader:
             number = identity(annotation, "image_id")
             if number not in self.by_id:
                 self.left_out[OF_UNKNOWN] += 1
-            elif (draft := self.by_id[number]) is not None:
-                yield annotation, draft
+            elif (builder := self.by_id[number]) is not None:
+                yield annotation, builder
 
     def _of_categories(self, annotations: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], RecordBuilder, int]]:
-        for annotation, draft in self._of_images(annotations):
+        for annotation, builder in self._of_images(annotations):
             category = identity(annotation, "category_id")
             if category in self.names:
-                yield annotation, draft, int(category)
+                yield annotation, builder, int(category)
             else:
                 self.left_out["annotations of an unknown category"] += 1
 
     def _captions(self, annotations: list[dict[str, Any]]) -> None:
-        for annotation, draft in self._of_images(annotations):
-            draft.caption(annotation.get("caption"), self.left_out)
+        for annotation, builder in self._of_images(annotations):
+            builder.add_caption(annotation.get("caption"), self.left_out)
 
     def _instances(self, annotations: list[dict[str, Any]]) -> None:
         drawn = []
-        for annotation, draft, category in self._of_categories(annotations):
+        for annotation, builder, category in self._of_categories(annotations):
             box = read_box(annotation.get("bbox"))
             if self.form in ("pixelmaps", "stuff") and annotation.get("segmentation"):
                 area = box[2] * box[3] if box else 0.0
-                drawn.append(_Drawn(area, draft.image, category, annotation["segmentation"]))
+                drawn.append(_Drawn(area, builder.image, category, annotation["segmentation"]))
             if annotation.get("iscrowd"):
                 self.left_out["boxes around crowds"] += 1
             elif box is None:
                 self.left_out["boxes without four numbers and an area"] += 1
             else:
-                draft.objects.append(NamedBox(box, self.names[category]))
+                builder.objects.append(NamedBox(box, self.names[category]))
         for one in sorted(drawn, key=lambda one: -one.area):
             self.regions.things.setdefault(one.image, []).append((one.category, one.segmentation))
 
     def _stuff(self, annotations: list[dict[str, Any]]) -> None:
-        for annotation, draft, category in self._of_categories(annotations):
-            self.regions.stuff.setdefault(draft.image, []).append((category, annotation.get("segmentation")))
+        for annotation, builder, category in self._of_categories(annotations):
+            self.regions.stuff.setdefault(builder.image, []).append((category, annotation.get("segmentation")))
 
     def _panoptic(self, annotations: list[dict[str, Any]]) -> None:
-        for annotation, draft in self._of_images(annotations):
+        for annotation, builder in self._of_images(annotations):
             name, segments = annotation.get("file_name"), annotation.get("segments_info")
             if not isinstance(name, str) or not isinstance(segments, list):
                 self.left_out["annotations without a file name or segments"] += 1
@@ -182,7 +182,7 @@ class _Reader:
                     categories[segment["id"]] = segment["category_id"]
                 else:
                     self.left_out["annotations of an unknown category"] += 1
-            self.regions.panoptic[draft.image] = name, categories
+            self.regions.panoptic[builder.image] = name, categories
 
 
 @dataclass(frozen=True)

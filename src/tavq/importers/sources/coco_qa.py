@@ -10,10 +10,10 @@ from tavq.core.files import read_json_lines, read_text
 from tavq.data.folder import Progress
 from tavq.data.records import Question, usable_text
 from tavq.importers.annotations import identity, mappings
-from tavq.importers.archives import coco_image, find_coco_images
+from tavq.importers.archives import find_coco_image, find_coco_images
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source
-from tavq.importers.record_builder import RecordBuilders
+from tavq.importers.record_builder import DatasetBuilder
 
 FILES = ("questions.txt", "answers.txt", "img_ids.txt", "types.txt")
 TYPES = ("object", "number", "color", "location")
@@ -57,16 +57,16 @@ class CocoQa(Source):
         several = [path.name for found in tables.values() if len(found) > 1 for path in found]
         if several and not folders:
             raise DataError(f"{source} holds several files of one split: {', '.join(several)}; leave one of them.")
-        drafts = RecordBuilders(find_coco_images(source, IMAGES))
+        dataset = DatasetBuilder(find_coco_images(source, IMAGES))
         for split in CLAIMS:
             if split in folders:
-                _add(drafts, split, _from_texts(source / split))
+                _add(dataset, split, _from_texts(source / split))
             for table in [] if folders else tables[split]:
-                _add(drafts, split, _from_table(table, drafts))
+                _add(dataset, split, _from_table(table, dataset))
         gone = [split for split in ("train", "test") if folders and split not in folders]
         if gone:
-            drafts.left_out[f"folders that are not there ({', '.join(gone)})"] = len(gone)
-        return drafts.write(out, progress, limit)
+            dataset.left_out[f"folders that are not there ({', '.join(gone)})"] = len(gone)
+        return dataset.write(out, progress, limit)
 
 
 def _from_texts(folder: Path) -> Iterator[_Row]:
@@ -83,26 +83,26 @@ def _from_texts(folder: Path) -> Iterator[_Row]:
         yield _Row(question, answer, image.strip(), dict(zip("0123", TYPES, strict=True)).get(number, f"type {number}"))
 
 
-def _from_table(path: Path, drafts: RecordBuilders) -> Iterator[_Row]:
-    for entry in mappings(read_json_lines(path), drafts.left_out):
+def _from_table(path: Path, dataset: DatasetBuilder) -> Iterator[_Row]:
+    for entry in mappings(read_json_lines(path), dataset.left_out):
         image = str(identity(entry, "image_id"))
         yield _Row(entry.get("question"), entry.get("answer"), image, entry.get("type"))
 
 
-def _add(drafts: RecordBuilders, split: str, rows: Iterator[_Row]) -> None:
+def _add(dataset: DatasetBuilder, split: str, rows: Iterator[_Row]) -> None:
     for row in rows:
         question, answer = usable_text(row.question), usable_text(row.answer)
         if question is None or answer is None:
-            drafts.left_out["questions that are empty or have no answer"] += 1
+            dataset.left_out["questions that are empty or have no answer"] += 1
         elif not (row.image.isdecimal() and row.image.isascii() and len(row.image) <= 12):
-            drafts.left_out["questions of an image that is no number"] += 1
+            dataset.left_out["questions of an image that is no number"] += 1
         elif row.type not in TYPES:
-            drafts.left_out["questions of an unknown type"] += 1
+            dataset.left_out["questions of an unknown type"] += 1
         else:
-            name = coco_image(drafts.images, f"{int(row.image):012d}.jpg")
-            draft = drafts.add(name, row.image, split)
-            if draft is not None:
-                draft.questions.append(Question(question, answer, row.type))
+            name = find_coco_image(dataset.images, f"{int(row.image):012d}.jpg")
+            builder = dataset.add(name, row.image, split)
+            if builder is not None:
+                builder.questions.append(Question(question, answer, row.type))
             else:
                 why = "have no file" if name is None else f"belong to another split than {split}"
-                drafts.left_out[f"questions whose images {why}"] += 1
+                dataset.left_out[f"questions whose images {why}"] += 1

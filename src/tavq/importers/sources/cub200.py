@@ -8,10 +8,10 @@ from tavq.core.errors import DataError
 from tavq.core.files import read_text
 from tavq.data.folder import Progress
 from tavq.data.records import Box, NamedBox, Record
-from tavq.importers.archives import FoundImages
+from tavq.importers.archives import ImageFiles
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import caption_lines, find_file, find_folder, is_image_path, numbered_lines, table
-from tavq.importers.published import Published
+from tavq.importers.published import PublishedDataset
 from tavq.importers.reasons import NO_FILE, NOT_LISTED
 
 ROOTS = ("CUB_200_2011",)
@@ -35,8 +35,8 @@ class Cub200(Source):
         texts = find_folder(source, CAPTION_FOLDERS) or find_folder(root, CAPTION_FOLDERS)
         boxes, training = table(root / "bounding_boxes.txt"), table(root / "train_test_split.txt")
         classes, labels = table(root / "classes.txt"), table(root / "image_class_labels.txt")
-        images = FoundImages([root / "images"], known_as=str)
-        records, left_out, told = {}, Counter[str](), Counter[str]()
+        images = ImageFiles([root / "images"], name_file=str)
+        records, left_out, others = {}, Counter[str](), Counter[str]()
         for number, key, name in numbered_lines(root / "images.txt"):
             where = f"{root / 'images.txt'} line {number}"
             if not is_image_path(name):
@@ -49,9 +49,9 @@ class Cub200(Source):
             bird = NamedBox(_box(boxes[key], root), _class_name(classes[labels[key]]))
             split, captions = "train" if training[key] == "1" else "test", _captions(texts, name)
             records[name] = Record(f"images/{name}", split, captions, objects=(bird,))
-            told["images without captions"] += not captions
+            others["images without captions"] += not captions
         left_out[NOT_LISTED] += len(images) - len(records)
-        return Published(images, records, left_out=left_out, told=told).write(out, progress, limit)
+        return PublishedDataset(images, records, left_out=left_out, others=others).write(out, progress, limit)
 
 
 def _captions(texts: Path | None, name: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from tavq.data.records import Record
 from tavq.importers.archives import find_images
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import find_file, image_lines, in_order, token_captions
-from tavq.importers.published import Published
+from tavq.importers.published import PublishedDataset
 from tavq.importers.reasons import EMPTY_CAPTION, NO_FILE, NO_SPLIT, NOT_LISTED
 
 TOKENS, TABLE, KARPATHY = "results_20130124.token", "results.csv", "dataset_flickr30k.json"
@@ -53,7 +53,7 @@ class Flickr30k(Source):
                 EMPTY_CAPTION: empty,
             }
         )
-        return Published(images, records, left_out=left_out).write(out, progress, limit)
+        return PublishedDataset(images, records, left_out=left_out).write(out, progress, limit)
 
 
 def _captions(source: Path) -> tuple[dict[str, tuple[str, ...]], int]:

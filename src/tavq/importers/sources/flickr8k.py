@@ -8,7 +8,7 @@ from tavq.data.records import Record
 from tavq.importers.archives import find_images
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import find_file, image_lines, token_captions
-from tavq.importers.published import Published
+from tavq.importers.published import PublishedDataset
 from tavq.importers.reasons import EMPTY_CAPTION, NO_FILE, NO_SPLIT
 
 TEXT_FOLDERS = ("Flickr8k_text",)
@@ -52,4 +52,4 @@ class Flickr8k(Source):
                 EMPTY_CAPTION: empty,
             }
         )
-        return Published(images, records, left_out=left_out).write(out, progress, limit)
+        return PublishedDataset(images, records, left_out=left_out).write(out, progress, limit)

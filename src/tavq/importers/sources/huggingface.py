@@ -15,7 +15,7 @@ from tavq.data.images import FORMATS
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import split_named
 from tavq.importers.reasons import UNREADABLE
-from tavq.importers.writer import DatasetWriter, taking_in
+from tavq.importers.writer import DatasetWriter, create_dataset
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif"}
 SAVED = ("dataset_dict.json", "state.json")
@@ -39,18 +39,18 @@ class HuggingFace(Source):
         datasets = _package()
         splits = _splits(datasets, source)
         done, total = 0, sum(map(len, splits.values()))
-        with taking_in(out, limit) as intake:
+        with create_dataset(out, limit) as writer:
             for published, rows in splits.items():
                 split = split_named(published)
                 for number, (data, fields) in enumerate(_rows(datasets, source, rows) if split else ()):
-                    if intake.has_room(str(split)):
-                        _take(intake, str(split), number, data, fields)
+                    if writer.has_room(str(split)):
+                        _take(writer, str(split), number, data, fields)
                     done += 1
                     if progress:
                         progress(done, total)
                 if split is None:
-                    intake.left_out[f"images of the split {published!r} (train, val and test are known)"] += len(rows)
-            return intake.finish()
+                    writer.left_out[f"images of the split {published!r} (train, val and test are known)"] += len(rows)
+            return writer.finish()
 
 
 def _package() -> Any:
@@ -95,14 +95,14 @@ def _bytes(image: Any) -> bytes | None:
     return None
 
 
-def _take(intake: DatasetWriter, split: str, number: int, data: bytes | None, fields: Mapping[str, Any]) -> None:
+def _take(writer: DatasetWriter, split: str, number: int, data: bytes | None, fields: Mapping[str, Any]) -> None:
     suffix = _suffix(data) if data is not None else None
     if data is None or suffix is None:
-        intake.left_out[UNREADABLE] += 1
+        writer.left_out[UNREADABLE] += 1
         return
-    record = intake.foreign_record(f"images/{split}/{number:08d}{suffix}", split, fields)
+    record = writer.build_record(f"images/{split}/{number:08d}{suffix}", split, fields)
     if record is not None:
-        intake.add(record, data)
+        writer.add(record, data)
 
 
 def _suffix(data: bytes) -> str | None:

@@ -9,7 +9,7 @@ from tavq.importers.annotations import mappings, read_lists
 from tavq.importers.archives import find_images
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source
-from tavq.importers.record_builder import RecordBuilders
+from tavq.importers.record_builder import DatasetBuilder
 
 IMAGES = ("train2014", "val2014", "*images*", "imgs", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset")
 SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
@@ -35,31 +35,31 @@ class Karpathy(Source):
         if len(found) != 1:
             held = f"it holds {', '.join(path.name for path in found)}" if found else "it holds none"
             raise DataError(f"{source} must hold one dataset.json or dataset_NAME.json; {held}.")
-        drafts = RecordBuilders(find_images(source, IMAGES))
+        dataset = DatasetBuilder(find_images(source, IMAGES))
         seen: set[str] = set()
-        for entry in read_lists(found[0], ["images"], drafts.left_out)["images"]:
+        for entry in read_lists(found[0], ["images"], dataset.left_out)["images"]:
             name, split = entry.get("filename"), entry.get("split")
             if not isinstance(name, str) or name in seen:
-                drafts.left_out["images without a file name of their own"] += 1
+                dataset.left_out["images without a file name of their own"] += 1
             elif not isinstance(split, str) or split not in SPLITS:
-                drafts.left_out["images of an unknown split"] += 1
+                dataset.left_out["images of an unknown split"] += 1
             else:
                 seen.add(name)
-                _read(entry, name, SPLITS[split], drafts)
-        return drafts.write(out, progress, limit)
+                _read(entry, name, SPLITS[split], dataset)
+        return dataset.write(out, progress, limit)
 
 
-def _read(entry: dict[str, Any], name: str, split: str, drafts: RecordBuilders) -> None:
-    images = drafts.images
+def _read(entry: dict[str, Any], name: str, split: str, dataset: DatasetBuilder) -> None:
+    images = dataset.images
     here = name if name in images else images.by_stem.get(PurePosixPath(name).stem)
-    draft = drafts.add(here, name, split)
-    if draft is None:
+    builder = dataset.add(here, name, split)
+    if builder is None:
         return
     if here != name:
-        drafts.told["images of another suffix than listed"] += 1
+        dataset.others["images of another suffix than listed"] += 1
     sentences = entry.get("sentences")
-    for sentence in mappings(sentences if isinstance(sentences, list) else [], drafts.left_out):
-        draft.caption(_raw(sentence), drafts.left_out)
+    for sentence in mappings(sentences if isinstance(sentences, list) else [], dataset.left_out):
+        builder.add_caption(_raw(sentence), dataset.left_out)
 
 
 def _raw(sentence: dict[str, Any]) -> Any:

@@ -9,11 +9,11 @@ from tavq.core.files import read_json
 from tavq.data.folder import Progress
 from tavq.data.records import Box, NamedBox, usable_text
 from tavq.importers.annotations import identity, mappings, read_box, read_lists, read_size
-from tavq.importers.archives import coco_image, find_coco_images
+from tavq.importers.archives import find_coco_image, find_coco_images
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source, first_file
 from tavq.importers.plain_pickle import read_plain_pickle
-from tavq.importers.record_builder import RecordBuilder, RecordBuilders
+from tavq.importers.record_builder import DatasetBuilder, RecordBuilder
 
 REFERENCES = ("refs(unc).p", "refs(umd).p", "refs(google).p")
 SINGLE = "refcocos_test.json"
@@ -58,16 +58,16 @@ class RefCoco(Source):
             raise DataError(
                 f"There are no references in {source} or {source / 'annotations'}: {looked} were looked for."
             )
-        drafts = RecordBuilders(find_coco_images(source, IMAGES))
+        dataset = DatasetBuilder(find_coco_images(source, IMAGES))
         if references is not None:
-            _tell_others(source, references, drafts.left_out)
-            things = _read_references(references, source, drafts)
+            _tell_others(source, references, dataset.left_out)
+            things = _read_references(references, source, dataset)
         else:
             assert single is not None
-            things = _read_expressions(single, drafts)
-        for draft, thing in things.values():
-            draft.objects.append(thing)
-        return drafts.write(out, progress, limit)
+            things = _read_expressions(single, dataset)
+        for builder, thing in things.values():
+            builder.objects.append(thing)
+        return dataset.write(out, progress, limit)
 
 
 def _tell_others(source: Path, taken: Path, left_out: Counter[str]) -> None:
@@ -76,18 +76,18 @@ def _tell_others(source: Path, taken: Path, left_out: Counter[str]) -> None:
         left_out[f"partitions other than {taken.name} ({', '.join(others)})"] = len(others)
 
 
-def _read_references(path: Path, source: Path, drafts: RecordBuilders) -> Things:
+def _read_references(path: Path, source: Path, dataset: DatasetBuilder) -> Things:
     instances = first_file(source, ["instances.json"])
     if instances is None:
         raise DataError(f"There is no file instances.json in {source} or {source / 'annotations'}, beside {path.name}.")
     references = read_plain_pickle(path)
     if not isinstance(references, list):
         raise DataError(f"{path} holds no list of references.")
-    lists = read_lists(instances, ["images", "annotations", "categories"], drafts.left_out)
-    reader = _References(drafts, lists)
-    entries = mappings(references, drafts.left_out)
+    lists = read_lists(instances, ["images", "annotations", "categories"], dataset.left_out)
+    reader = _References(dataset, lists)
+    entries = mappings(references, dataset.left_out)
     known = [reference for reference in entries if _split(reference) is not None]
-    drafts.left_out["references of an unknown split"] += len(entries) - len(known)
+    dataset.left_out["references of an unknown split"] += len(entries) - len(known)
     places = {name: place for place, name in enumerate(SPLITS)}
     for reference in sorted(known, key=lambda reference: places[reference["split"]]):
         reader.read(reference, SPLITS[reference["split"]])
@@ -102,8 +102,8 @@ def _split(reference: dict[str, Any]) -> str | None:
 class _References:
     """Joins references to the boxes and images that they name."""
 
-    def __init__(self, drafts: RecordBuilders, lists: dict[str, list[dict[str, Any]]]) -> None:
-        self.drafts, self.left_out = drafts, drafts.left_out
+    def __init__(self, dataset: DatasetBuilder, lists: dict[str, list[dict[str, Any]]]) -> None:
+        self.dataset, self.left_out = dataset, dataset.left_out
         self.images = {identity(image, "id"): image for image in lists["images"]}
         self.boxes = {identity(box, "id"): box for box in lists["annotations"]}
         self.names = {identity(category, "id"): category.get("name") for category in lists["categories"]}
@@ -116,10 +116,10 @@ class _References:
         if image is None or thing is None or not isinstance(image.get("file_name"), str):
             self.left_out["references to an unknown image, box or category"] += 1
             return
-        name = coco_image(self.drafts.images, image["file_name"])
-        draft = self.drafts.add(name, image["file_name"], split, read_size(image))
-        if draft is not None:
-            _add(self.things, (draft.image, reference["ann_id"]), draft, thing)
+        name = find_coco_image(self.dataset.images, image["file_name"])
+        builder = self.dataset.add(name, image["file_name"], split, read_size(image))
+        if builder is not None:
+            _add(self.things, (builder.image, reference["ann_id"]), builder, thing)
         elif name is not None:
             self.left_out["references to an image of another split"] += 1
 
@@ -135,28 +135,28 @@ class _References:
         return NamedBox(box, name, tuple(text for text in texts if text is not None))
 
 
-def _add(things: Things, key: tuple[str, Any], draft: RecordBuilder, thing: NamedBox) -> None:
+def _add(things: Things, key: tuple[str, Any], builder: RecordBuilder, thing: NamedBox) -> None:
     """Adds an object, or its phrases to those that it has."""
     before = things[key][1].phrases if key in things else ()
-    things[key] = draft, NamedBox(thing.box, thing.name, tuple(dict.fromkeys((*before, *thing.phrases))))
+    things[key] = builder, NamedBox(thing.box, thing.name, tuple(dict.fromkeys((*before, *thing.phrases))))
 
 
-def _read_expressions(path: Path, drafts: RecordBuilders) -> Things:
+def _read_expressions(path: Path, dataset: DatasetBuilder) -> Things:
     value = read_json(path)
     if not isinstance(value, list):
         raise DataError(f"{path} holds no list of expressions.")
     things: Things = {}
-    for entry in mappings(value, drafts.left_out):
+    for entry in mappings(value, dataset.left_out):
         name, text, corners = entry.get("file_name"), usable_text(entry.get("normal_caption")), entry.get("solution")
         box = _from_corners(corners)
         if not corners:
-            drafts.left_out["expressions that fit nothing in their image"] += 1
+            dataset.left_out["expressions that fit nothing in their image"] += 1
         elif not isinstance(name, str) or text is None or box is None:
-            drafts.left_out["expressions without a file name, a text or a box"] += 1
+            dataset.left_out["expressions without a file name, a text or a box"] += 1
         else:
-            draft = drafts.add(coco_image(drafts.images, name), name, "test", read_size(entry))
-            if draft is not None:
-                _add(things, (draft.image, box), draft, NamedBox(box, "object", (text,)))
+            builder = dataset.add(find_coco_image(dataset.images, name), name, "test", read_size(entry))
+            if builder is not None:
+                _add(things, (builder.image, box), builder, NamedBox(box, "object", (text,)))
     return things
 
 

@@ -10,7 +10,7 @@ from tavq.importers.annotations import read_lists
 from tavq.importers.archives import find_images
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source, first_file
-from tavq.importers.record_builder import RecordBuilder, RecordBuilders
+from tavq.importers.record_builder import DatasetBuilder, RecordBuilder
 
 IMAGES = ("train_val_images", "train_images", "test_images", "images*")
 
@@ -32,35 +32,35 @@ class TextCaps(Source):
         if not files:
             looked = ", ".join(names.values())
             raise DataError(f"There are no captions in {source} or {source / 'annotations'}: {looked} were looked for.")
-        drafts = RecordBuilders(find_images(source, IMAGES))
+        dataset = DatasetBuilder(find_images(source, IMAGES))
         for split, path in files.items():
-            for entry in read_lists(path, ["data"], drafts.left_out)["data"]:
-                _read(entry, split, drafts)
+            for entry in read_lists(path, ["data"], dataset.left_out)["data"]:
+                _read(entry, split, dataset)
         gone = [name for split, name in names.items() if split not in files]
         if gone:
-            drafts.left_out[f"files that are not there ({', '.join(gone)})"] = len(gone)
-        return drafts.write(out, progress, limit)
+            dataset.left_out[f"files that are not there ({', '.join(gone)})"] = len(gone)
+        return dataset.write(out, progress, limit)
 
 
-def _read(entry: dict[str, Any], split: str, drafts: RecordBuilders) -> None:
+def _read(entry: dict[str, Any], split: str, dataset: DatasetBuilder) -> None:
     """One caption of an image; entries that only list the references of an image give these."""
     wanted = entry.get("image_path") or entry.get("image_id")
     if not isinstance(wanted, str):
-        drafts.left_out["captions that name no image"] += 1
+        dataset.left_out["captions that name no image"] += 1
         return
     number = entry.get("image_id")
-    name = drafts.images.by_stem.get(number if isinstance(number, str) else PurePosixPath(wanted).stem)
-    draft = drafts.add(name, wanted, split)
-    if draft is None and name is not None:
-        drafts.left_out["captions of an image of another split"] += 1
-    elif draft is not None:
-        _caption(entry, draft, drafts)
+    name = dataset.images.by_stem.get(number if isinstance(number, str) else PurePosixPath(wanted).stem)
+    builder = dataset.add(name, wanted, split)
+    if builder is None and name is not None:
+        dataset.left_out["captions of an image of another split"] += 1
+    elif builder is not None:
+        _caption(entry, builder, dataset)
 
 
-def _caption(entry: dict[str, Any], draft: RecordBuilder, drafts: RecordBuilders) -> None:
+def _caption(entry: dict[str, Any], builder: RecordBuilder, dataset: DatasetBuilder) -> None:
     references = entry.get("reference_strs")
     if "caption_str" in entry:
-        draft.caption(entry["caption_str"], drafts.left_out)
-    elif isinstance(references, list) and not draft.captions:
+        builder.add_caption(entry["caption_str"], dataset.left_out)
+    elif isinstance(references, list) and not builder.captions:
         for caption in references:
-            draft.caption(caption, drafts.left_out)
+            builder.add_caption(caption, dataset.left_out)

@@ -17,7 +17,7 @@ from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import caption_lines, expand_braces, is_image_path, split_named
 from tavq.importers.samples import JSON, SEGMENTATION, TEXT, Sample, read_samples
 from tavq.importers.tars import SUFFIXES
-from tavq.importers.writer import DatasetWriter, taking_in
+from tavq.importers.writer import DatasetWriter, create_dataset
 
 
 @sources.register("webdataset")
@@ -41,14 +41,14 @@ class WebDataset(Source):
         done = 0
         paths = _paths(source)
         above = source if source.is_dir() else Path(os.path.commonpath([path.parent for path in paths]))
-        with taking_in(out, limit) as intake:
+        with create_dataset(out, limit) as writer:
             for path in paths:
                 for sample in read_samples(path):
-                    _take(intake, _name(path.relative_to(above)), sample)
+                    _take(writer, _name(path.relative_to(above)), sample)
                     done += 1
                     if progress:
                         progress(done, 0)
-            return intake.finish(_classes(above / SEGMENTATION_CLASSES, intake.left_out))
+            return writer.finish(_classes(above / SEGMENTATION_CLASSES, writer.left_out))
 
 
 def _paths(source: Path) -> list[Path]:
@@ -87,43 +87,41 @@ def _classes(path: Path, left_out: Counter[str]) -> dict[int, str]:
     return usable
 
 
-def _take(intake: DatasetWriter, shard: str, sample: Sample) -> None:
-    intake.left_out["members that are too large"] += sample.too_large
+def _take(writer: DatasetWriter, shard: str, sample: Sample) -> None:
+    writer.left_out["members that are too large"] += sample.too_large
     if sample.image is None:
-        intake.left_out["samples without an image"] += 1
+        writer.left_out["samples without an image"] += 1
         return
-    record = _record(intake, shard, sample)
+    record = _record(writer, shard, sample)
     if record is None:
-        intake.left_out["samples whose key cannot be a file name"] += 1
-    elif intake.has_room(record.split):
+        writer.left_out["samples whose key cannot be a file name"] += 1
+    elif writer.has_room(record.split):
         place = record.segmentation if record.segmentation != record.file_name else None
-        if SEGMENTATION not in sample.parts or not intake.lay(place, sample.parts[SEGMENTATION]):
+        if SEGMENTATION not in sample.parts or not writer.write_segmentation(place, sample.parts[SEGMENTATION]):
             record = replace(record, segmentation=None)
-        intake.add(record, sample.image)
+        writer.add(record, sample.image)
 
 
-def _record(intake: DatasetWriter, shard: str, sample: Sample) -> Record | None:
+def _record(writer: DatasetWriter, shard: str, sample: Sample) -> Record | None:
     """What the sample's json and text say of its image, None where it can have no name."""
-    fields = _fields(intake, sample)
+    fields = _fields(writer, sample)
     name = fields.get("file_name")
-    if not (is_image_path(name) and intake.is_free(str(name))):
+    if not (is_image_path(name) and writer.is_name_free(str(name))):
         name = f"images/{shard}/{sample.key}{sample.suffix}"
     split = split_named(fields.get("split")) or _split(shard)
-    return intake.foreign_record(
-        str(name), split, fields, _lines(intake, sample), _place(intake, shard, sample, fields)
-    )
+    return writer.build_record(str(name), split, fields, _lines(writer, sample), _place(writer, shard, sample, fields))
 
 
-def _place(intake: DatasetWriter, shard: str, sample: Sample, fields: Mapping[str, Any]) -> str:
+def _place(writer: DatasetWriter, shard: str, sample: Sample, fields: Mapping[str, Any]) -> str:
     """Where the sample's segmentation goes; "" where it has none."""
     if SEGMENTATION not in sample.parts:
         return ""
     place = fields.get("segmentation")
-    own = is_image_path(place) and PurePosixPath(str(place)).suffix == ".png" and intake.is_free(str(place))
+    own = is_image_path(place) and PurePosixPath(str(place)).suffix == ".png" and writer.is_name_free(str(place))
     return str(place) if own else f"segmentation/{shard}/{sample.key}.png"
 
 
-def _fields(intake: DatasetWriter, sample: Sample) -> Mapping[str, Any]:
+def _fields(writer: DatasetWriter, sample: Sample) -> Mapping[str, Any]:
     if JSON not in sample.parts:
         return {}
     try:
@@ -133,15 +131,15 @@ def _fields(intake: DatasetWriter, sample: Sample) -> Mapping[str, Any]:
             return fields
     except (FileError, UnicodeDecodeError, RecursionError, ValueError):
         pass
-    intake.left_out["json files that cannot be read"] += 1
+    writer.left_out["json files that cannot be read"] += 1
     return {}
 
 
-def _lines(intake: DatasetWriter, sample: Sample) -> list[str]:
+def _lines(writer: DatasetWriter, sample: Sample) -> list[str]:
     try:
         return list(caption_lines(sample.parts.get(TEXT, b"").decode("utf-8")))
     except UnicodeDecodeError:
-        intake.left_out["texts that are not UTF-8"] += 1
+        writer.left_out["texts that are not UTF-8"] += 1
         return []
 
 

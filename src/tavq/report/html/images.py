@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from tavq.data.images import load_image
-from tavq.data.transforms import prepare, to_uint8
+from tavq.data.transforms import crop_and_resize, to_uint8
 from tavq.report.html.markup import Markup, tag
 
 EXACT = 160
@@ -72,7 +72,7 @@ def crop(path: Path, size: int, box: tuple[int, int, int, int]) -> UInt8[np.ndar
     """
     image = load_image(path)
     side = max(size, min(min(image.shape[:2]), 4 * size))
-    square = prepare(image, side).permute(1, 2, 0).numpy()
+    square = crop_and_resize(image, side).permute(1, 2, 0).numpy()
     left, top, right, bottom = (min(max(round(edge * side / size), 0), side) for edge in box)
     return np.ascontiguousarray(square[top:bottom, left:right])
 

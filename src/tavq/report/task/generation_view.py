@@ -11,11 +11,11 @@ from torch import Tensor
 
 from tavq.data.folder import FolderDataset
 from tavq.data.images import load_segmentation
-from tavq.data.loader import read_images
-from tavq.data.palette import coloured
+from tavq.data.loader import load_image_batch
+from tavq.data.palette import colourize
 from tavq.data.records import Record
-from tavq.data.texts import gather, text_tables
-from tavq.data.transforms import prepare
+from tavq.data.texts import collate_text, find_text_tables
+from tavq.data.transforms import crop_and_resize
 from tavq.interfaces import to_device
 from tavq.report.html.images import as_bytes
 from tavq.report.run import Run
@@ -90,7 +90,7 @@ def look_at_task(run: Run, folder: Path | None, text: Path | None, limit: int, d
     names = spread(dataset, SHOWN)
     records = {record.file_name: record for record in dataset}
     chosen = [records[name] for name in names]
-    images = read_images(dataset, names, run.size).to(device)
+    images = load_image_batch(dataset, names, run.size).to(device)
     if needs:
         shown = _conditioned(model, dataset, chosen, images, store, generator, done)
         return TaskView(dataset[0].split, conditioned=shown)
@@ -113,7 +113,7 @@ def _conditioned(
     """Images drawn for the conditions of others, beside these."""
     maps = [dataset.path(record.segmentation) for record in records if record.segmentation and store is None]
     if store is not None:
-        features = gather(store, [record.file_name for record in records], text_tables(dataset, store))
+        features = collate_text(store, [record.file_name for record in records], find_text_tables(dataset, store))
         prompt = Prompt(len(records), text=to_device(features, images.device))
     else:
         prompt, _ = ask(model, (), maps, 1)
@@ -127,7 +127,7 @@ def _conditioned(
 
 
 def _map(path: Path, size: int) -> Bytes:
-    square = prepare(coloured(load_segmentation(path)), size, nearest=True)
+    square = crop_and_resize(colourize(load_segmentation(path)), size, nearest=True)
     return np.ascontiguousarray(square.permute(1, 2, 0).numpy())
 
 

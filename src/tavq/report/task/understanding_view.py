@@ -12,11 +12,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from tavq.core.errors import UsageError
-from tavq.data.boxes import in_image
+from tavq.data.boxes import box_to_image
 from tavq.data.folder import FolderDataset
 from tavq.data.images import load_image
-from tavq.data.loader import read_images
-from tavq.data.records import name_hash
+from tavq.data.loader import load_image_batch
+from tavq.data.records import hash_name
 from tavq.metrics.grounding import iou
 from tavq.report.html.images import as_bytes
 from tavq.report.run import Run
@@ -98,7 +98,7 @@ def look_at_reading(run: Run, folder: Path, limit: int, done: Callable[[int], No
     if not len(dataset):
         return ReadingView("", ())
     keys = spread(dataset, SHOWN)
-    images = read_images(dataset, keys, run.size).to(next(model.task.parameters()).device)
+    images = load_image_batch(dataset, keys, run.size).to(next(model.task.parameters()).device)
     rows = look(model.tokenizer, config.layout, config.task.image, images)
     split = dataset[0].split
     texts = [text for record in dataset if record.split == split for text in found[record.file_name]]
@@ -137,12 +137,12 @@ def _captions(asked: _Asked) -> list[Read]:
 
 
 def _boxes(asked: _Asked) -> list[Read]:
-    phrases = [some[name_hash(key) % len(some)] for key, some in zip(asked.keys, asked.examples, strict=True)]
+    phrases = [some[hash_name(key) % len(some)] for key, some in zip(asked.keys, asked.examples, strict=True)]
     found = asked.model.task.ground(asked.rows, [one.phrase for one in phrases])
     read = []
     for key, one, answer in zip(asked.keys, phrases, found, strict=True):
         image = load_image(asked.dataset.path(key))
-        boxes = [in_image(box, *image.shape[:2]) for box in (one.box, answer.box)]
+        boxes = [box_to_image(box, *image.shape[:2]) for box in (one.box, answer.box)]
         overlap = float(iou(*(torch.tensor([box], dtype=torch.float64) for box in boxes)))
         heat = None if answer.heat is None else answer.heat.float().cpu().numpy()
         shown = (
@@ -181,7 +181,7 @@ def hidden_word(caption: str, key: str, known: Callable[[str], bool]) -> tuple[s
     words = [found for found in every if found[0].casefold() not in FUNCTION and known(found[0])]
     if not words:
         return None
-    chosen = words[name_hash(f"{key}\n{caption}") % len(words)]
+    chosen = words[hash_name(f"{key}\n{caption}") % len(words)]
     return caption[: chosen.start()] + GAP + caption[chosen.end() :], chosen[0]
 
 

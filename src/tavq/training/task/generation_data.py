@@ -11,7 +11,7 @@ from torch import Tensor
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig
-from tavq.data.palette import stored_colours
+from tavq.data.palette import load_colours
 from tavq.data.transforms import to_uint8
 from tavq.interfaces import TextSource, to_device
 from tavq.model_folder import kind_of_images
@@ -58,7 +58,7 @@ class GenerationData:
             given=self.maps.layout if self.maps is not None else None,
             text_width=self.text.width if self.text is not None else None,
         )
-        self.colours = None if self.maps is None else stored_colours(self.maps.stored, "The tokenizer of the maps")
+        self.colours = None if self.maps is None else load_colours(self.maps.stored, "The tokenizer of the maps")
         self._table: TokenTable | None = None
 
     def _map_tokenizer(self, name: Path | str | None) -> FrozenTokenizer:
@@ -102,7 +102,7 @@ class GenerationData:
         table = encode_split(self.frozen, self.dataset, config, data.flip, self.device)
         if self.maps is None:
             return table
-        maps = config.of_maps(self.colours)
+        maps = config.for_segmentation(self.colours)
         return join_tables(table, encode_split(self.maps, self.dataset, maps, data.flip, self.device))
 
     def open_batches(self, consumed: int, batch: int, rank: int, world: int) -> TokenBatches:

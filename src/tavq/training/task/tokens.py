@@ -15,9 +15,9 @@ from tavq.core.errors import DataError, FileError
 from tavq.core.files import write_tensors
 from tavq.core.mmap_tensors import MappedTensors
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import DataConfig, EvaluationLoader, Orders
+from tavq.data.loader import DataConfig, EpochPermutations, EvaluationLoader
 from tavq.data.records import Fault
-from tavq.data.texts import gather, text_tables
+from tavq.data.texts import collate_text, find_text_tables
 from tavq.interfaces import TextSource, quantizers
 from tavq.model_folder import find_model, read_model_config
 from tavq.tasks.base import GenerationBatch, TokenLayout
@@ -156,8 +156,8 @@ class TokenBatches:
         self.consumed = consumed
         self.faults: Sequence[Fault] = table.faults
         self._rank, self._world = rank, world
-        self._tables = text_tables(dataset, text)
-        self._orders = Orders(len(table.keys), seed)
+        self._tables = find_text_tables(dataset, text)
+        self._orders = EpochPermutations(len(table.keys), seed)
 
     def __iter__(self) -> Iterator[GenerationBatch]:
         return self
@@ -168,7 +168,7 @@ class TokenBatches:
         self.consumed += self.batch * self._world
         rows, sides = (torch.tensor(column) for column in zip(*chosen, strict=True))
         keys = tuple(self.table.keys[row] for row in rows.tolist())
-        text = gather(self.text, keys, self._tables) if self.text is not None else None
+        text = collate_text(self.text, keys, self._tables) if self.text is not None else None
         given = None if self.table.given is None else self.table.given[rows, sides].long()
         return GenerationBatch(self.table.tokens[rows, sides].long(), keys, text, given)
 

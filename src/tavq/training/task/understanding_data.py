@@ -15,7 +15,7 @@ from tavq.core.errors import DataError, FileError
 from tavq.core.files import TEMPORARY
 from tavq.core.mmap_tensors import MappedTensors, TensorFile
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import DataConfig, EvaluationLoader, Orders
+from tavq.data.loader import DataConfig, EpochPermutations, EvaluationLoader
 from tavq.data.palette import Colours
 from tavq.data.records import Fault
 from tavq.interfaces import TextSource
@@ -117,7 +117,7 @@ class ExampleBatches:
         self.consumed = consumed
         self.faults: Sequence[Fault] = seen.faults
         self._rank, self._world = rank, world
-        self._orders = Orders(len(examples), seed)
+        self._orders = EpochPermutations(len(examples), seed)
 
     def __iter__(self) -> "ExampleBatches":
         return self

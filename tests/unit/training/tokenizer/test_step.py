@@ -95,11 +95,11 @@ def test_gradients_are_those_of_the_summed_losses(recipe: Make, changes: dict[st
 
 
 def test_gradients_with_an_aligner(aligned: Make, recipe: Make, words: object) -> None:
-    from tavq.data.texts import gather
+    from tavq.data.texts import collate_text
 
     settings = aligned({"model.text_width": 6})
     tokenizer, critic, batch = parts(settings)
-    batch = Batch(batch.images, batch.keys, gather(words, batch.keys))
+    batch = Batch(batch.images, batch.keys, collate_text(words, batch.keys))
     twin, twin_critic = deepcopy(tokenizer), deepcopy(critic)
     torch.manual_seed(8)  # the aligner draws
     loss, _ = plain_backward(settings, twin, twin_critic, batch)
