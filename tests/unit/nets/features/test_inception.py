@@ -10,7 +10,7 @@ from formula_weights import checksums, random_images, weight
 from tavq.core.conversion import Origin, write_converted
 from tavq.core.errors import FileError, UsageError
 from tavq.core.files import sha256
-from tavq.nets.features.extractors import inception
+from tavq.nets.features import inception
 from tavq.nets.features.inception import InceptionNetwork, convert_inception, inception_shapes, resized
 from tavq.nets.features.loading import feature_network
 

@@ -8,7 +8,8 @@ from formula_weights import random_images, weight
 
 from tavq.core.errors import FileError
 from tavq.core.files import sha256
-from tavq.nets.features.extractors import lpips, perceptual_distance, perceptual_distances
+from tavq.nets.features import lpips
+from tavq.nets.features.extractors import perceptual_distance, perceptual_distances
 from tavq.nets.features.lpips import PLANS, PUBLISHED, LpipsNetwork, convert_lpips
 
 CHANNELS = {"vgg": (64, 128, 256, 512, 512), "alex": (64, 192, 384, 256, 256)}
