@@ -12,7 +12,7 @@ import pytest
 Tavq = Callable[..., Any]
 
 SMALL = "--task.language.layers 1 --task.language.heads 2 --task.language.width 16 --task.image.hidden 16"
-SMALL += " --task.longest 12 --train.steps 4 --train.batch 4 --train.log_every 1 --train.checkpoint_every 2"
+SMALL += " --task.max_length 12 --train.steps 4 --train.batch 4 --train.log_every 1 --train.checkpoint_every 2"
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +81,14 @@ def test_a_seed_draws_captions_again_whatever_stands_beside(
 def test_what_is_measured_is_what_the_command_writes(
     tavq: Tavq, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tavq.nets.language import WritingConfig
+    from tavq.nets.language import DecodingConfig
     from tavq.tasks.captioning import Captioning
 
-    drawn = WritingConfig(beams=1, temperature=1.5)
+    drawn = DecodingConfig(beams=1, temperature=1.5)
     written: dict[str, str] = {}
     usual = Captioning.caption
 
-    def told(task: Any, seen: Any, writing: Any = None, count: int = 1, seed: int = 0, names: Any = None) -> Any:
+    def told(task: Any, seen: Any, decoding: Any = None, count: int = 1, seed: int = 0, names: Any = None) -> Any:
         found = usual(task, seen, drawn, count, seed, names)
         written.update(zip(names, [texts[0] for texts in found], strict=True))
         return found

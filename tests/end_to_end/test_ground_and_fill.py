@@ -150,7 +150,7 @@ def test_missing_words_are_filled_in(tavq: Tavq, place: Path, tmp_path: Path) ->
         ),
         ("task train masked-words-tiny --tokenizer images --data bare --out x", r"learns from captions"),
         (
-            "task train grounding-tiny --tokenizer images --data data --out x --task.text ./nowhere",
+            "task train grounding-tiny --tokenizer images --data data --out x --task.text_encoder ./nowhere",
             r"no text encoder folder './nowhere'",
         ),
         ("task train grounding-tiny --tokenizer images --data data --out x --task.heads 3", r"not a multiple of 3"),

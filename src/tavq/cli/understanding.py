@@ -30,7 +30,7 @@ def ask(run: str, image: Path, question: str, /, *, count: Count = SHOWN, json: 
     """
     model = _loaded(run, "ask")
     rows = _look(model, image)
-    _tell(model.task.notes(question))
+    _tell(model.task.check_text(question))
     [answers] = model.task.answer(rows, [question])
     shown = [{"answer": answer, "probability": share} for answer, share in answers[:count]]
     console.table(f"{question}", ["answer", "probability"], [[row["answer"], row["probability"]] for row in shown])
@@ -73,10 +73,10 @@ def caption(
         references: Of a folder data set: write its own captions to this file.
     """
     from tavq.core import files
-    from tavq.tasks.understanding import examples_of
+    from tavq.tasks.understanding import collect_examples
 
     model = _loaded(run, "caption")
-    writing = _writing(model.config.task.writing, count, beams, temperature, top_p, top_k)
+    decoding = _writing(model.config.task.decoding, count, beams, temperature, top_p, top_k)
     dataset = _dataset(images, split, references)
     if dataset is None:
         looked: Any = (([str(image)], _look(model, image)) for image in images)
@@ -85,13 +85,13 @@ def caption(
     rows = [
         {"image_id": key, "caption": text}
         for keys, seen in looked
-        for key, texts in zip(keys, model.task.caption(seen, writing, count, seed, keys), strict=True)
+        for key, texts in zip(keys, model.task.caption(seen, decoding, count, seed, keys), strict=True)
         for text in texts
     ]
     if json is not None:
         files.write_json(json, rows)
     if dataset is not None and references is not None:
-        found = examples_of(type(model.task), model.config.task, dataset)
+        found = collect_examples(type(model.task), model.config.task, dataset)
         known: dict[str, list[str]] = {}
         for key, text in found:
             known.setdefault(key, []).append(text)
@@ -108,7 +108,7 @@ def _writing(
 ) -> Any:
     """How the task writes, unless the call says otherwise."""
     from tavq.core.config import build
-    from tavq.nets.language import WritingConfig
+    from tavq.nets.language import DecodingConfig
 
     asked = temperature is None and (top_p is not None or top_k is not None)
     drawn = asked or bool(usual.temperature if temperature is None and beams is None else temperature)
@@ -118,7 +118,7 @@ def _writing(
         "top_p": top_p or (usual.top_p if drawn else None),
         "top_k": top_k or (usual.top_k if drawn else None),
     }
-    return build(WritingConfig, given, "The call")
+    return build(DecodingConfig, given, "The call")
 
 
 def _dataset(images: Sequence[Path], split: str, references: Path | None) -> Any:
@@ -154,11 +154,11 @@ def ground(run: str, image: Path, phrase: str, /, *, out: Path | None = None, js
 
     model = _loaded(run, "ground")
     place = out or beside(run, "grounded.png")
-    _tell(model.task.phrases.notes(phrase))
+    _tell(model.task.phrases.check_text(phrase))
     [found] = model.task.ground(_look(model, image), [phrase])
     pixels = load_image(image)
     box = box_to_image(found.box, *pixels.shape[:2])
-    heat = None if found.heat is None else found.heat.cpu().numpy()
+    heat = None if found.heatmap is None else found.heatmap.cpu().numpy()
     save_png(place, grounded_image(pixels, box, heat))
     console.table(phrase, ["left", "top", "width", "height"], [[round(edge, 1) for edge in box]])
     most = (
@@ -182,7 +182,7 @@ def fill(run: str, image: Path, caption: str, /, *, count: Count = SHOWN, json: 
         json: Write them to this file too.
     """
     model = _loaded(run, "fill")
-    _tell(model.task.notes(caption))
+    _tell(model.task.check_text(caption))
     [gaps] = model.task.fill(_look(model, image), [caption])
     shown = [[{"word": word, "probability": share} for word, share in words[:count]] for words in gaps]
     rows = [[gap, row["word"], row["probability"]] for gap, words in enumerate(shown, 1) for row in words]
@@ -207,24 +207,27 @@ def _look(model: Any, image: Path) -> Any:
     from tavq.core.devices import default_device
     from tavq.data.images import load_image
     from tavq.data.transforms import crop_and_resize, to_float
-    from tavq.tasks.understanding import look
+    from tavq.tasks.understanding import extract_features
 
     square = to_float(crop_and_resize(load_image(image), int(model.facts["size"])))[None].to(default_device())
-    return look(model.tokenizer, model.config.layout, model.config.task.image, square)
+    return extract_features(model.tokenizer, model.config.layout, model.config.task.image, square)
 
 
 def _look_through(model: Any, dataset: Any) -> Iterator[tuple[list[str], Any]]:
     """Names and what the task sees, of the images of a data set that can be read."""
     from tavq.core.devices import default_device
     from tavq.data.loader import DataConfig, EvaluationLoader
-    from tavq.tasks.understanding import look
+    from tavq.tasks.understanding import extract_features
 
     loader = EvaluationLoader(dataset, DataConfig(size=int(model.facts["size"])), BATCH)
     done = 0
     with console.bar("Captioning", len(dataset)) as bar:
         for batch in loader:
             images = batch.images.to(default_device())
-            yield list(batch.keys), look(model.tokenizer, model.config.layout, model.config.task.image, images)
+            yield (
+                list(batch.keys),
+                extract_features(model.tokenizer, model.config.layout, model.config.task.image, images),
+            )
             done += len(batch.keys)
             bar(done)
     console.tell_faults(loader.faults)

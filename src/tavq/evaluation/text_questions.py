@@ -12,7 +12,7 @@ from tavq.data.records import Record
 from tavq.evaluation.text_retrieval import SHUFFLED
 from tavq.metrics.answers import AnswerScores
 from tavq.tasks.model_folder import TaskModel, load_task
-from tavq.tasks.understanding import look
+from tavq.tasks.understanding import extract_features
 
 
 def open_reader(name: str, model: TaskModel) -> TaskModel:
@@ -55,7 +55,7 @@ class Answers:
             return
         for kind, images in {**made, **others}.items():
             config = self.reader.config
-            seen = look(self.reader.tokenizer, config.layout, config.task.image, images)[rows]
+            seen = extract_features(self.reader.tokenizer, config.layout, config.task.image, images)[rows]
             answers = self.reader.task.answer(seen, [question.question for question in questions])
             scores = self.scores.setdefault(kind, AnswerScores())
             for row, question, [(answer, _), *_] in zip(rows, questions, answers, strict=True):

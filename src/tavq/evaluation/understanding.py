@@ -8,7 +8,13 @@ import torch
 from tavq.data.folder import FolderDataset, load_training_split
 from tavq.data.loader import DataConfig, EvaluationLoader
 from tavq.tasks.model_folder import TaskModel
-from tavq.tasks.understanding import ExampleBatch, UnderstandingTask, examples_in, examples_of, look
+from tavq.tasks.understanding import (
+    ExampleBatch,
+    UnderstandingTask,
+    collect_examples,
+    collect_record_examples,
+    extract_features,
+)
 
 BATCH = 32
 
@@ -23,9 +29,9 @@ def evaluate_reading(
     """
     task: UnderstandingTask = model.task
     train = load_training_split(dataset, None)
-    known = examples_of(type(task), model.config.task, train) if train is not None else []
+    known = collect_examples(type(task), model.config.task, train) if train is not None else []
     with torch.no_grad():
-        figures = task.measure(_looked(model, dataset, limit, progress), known)
+        figures = task.compute_metrics(_looked(model, dataset, limit, progress), known)
     return {
         **{name: scored["value"] for name, scored in figures.items()},
         "intervals": {name: scored["interval"] for name, scored in figures.items() if scored["interval"] is not None},
@@ -42,10 +48,10 @@ def _looked(
     loader = EvaluationLoader(dataset, DataConfig(size=int(model.facts["size"])), BATCH, None, limit)
     task, config = model.task, model.config
     for batch in loader:
-        found = [examples_in(type(task), config.task, dataset, records[key]) for key in batch.keys]
+        found = [collect_record_examples(type(task), config.task, dataset, records[key]) for key in batch.keys]
         asked = [(row, example) for row, examples in enumerate(found) for example in examples]
         if asked:
-            rows = look(model.tokenizer, config.layout, config.task.image, batch.images.to(device))
+            rows = extract_features(model.tokenizer, config.layout, config.task.image, batch.images.to(device))
             places = [row for row, _ in asked]
             yield rows[places], [batch.keys[place] for place in places], [example for _, example in asked]
         done += len(batch.keys)

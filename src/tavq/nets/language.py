@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,43 +34,45 @@ PLAIN: dict[str, Any] = {
 class LanguageConfig(Config):
     """The sizes of a GPT-2; with `pretrained` they are those of its folder and need not be given."""
 
+    RENAMED: ClassVar = {"places": "positions"}
+
     pretrained: str | None = None
     """Folder or hub name of a GPT-2 whose weights training begins with; null begins from drawn ones."""
     layers: int = Field(4, ge=1, le=64)
     heads: int = Field(4, ge=1, le=64)
     width: int = Field(128, ge=8, le=4096)
     dropout: float = Field(0.1, ge=0, lt=1)
-    places: int | None = Field(None, ge=2, le=1 << 16)
+    positions: int | None = Field(None, ge=2, le=1 << 16)
     """Rows and words that it can read; null for as many as are needed."""
     vocabulary: int | None = Field(None, ge=3, le=1 << 20)
     """Words that it knows; null for those of the training texts."""
 
     _whole_heads = model_validator(mode="after")(whole_heads)
 
-    def fitted(self, vocabulary: int, places: int) -> "LanguageConfig":
-        """With the sizes of the pretrained model, or of a new one that knows `vocabulary` words and reads `places`.
+    def resolve(self, vocabulary: int, positions: int) -> "LanguageConfig":
+        """With the sizes of the pretrained model, or of a new one that knows `vocabulary` words and reads `positions`.
 
-        Raises UsageError where the pretrained model is not there, is no GPT-2 or reads fewer places.
+        Raises UsageError where the pretrained model is not there, is no GPT-2 or reads fewer positions.
         """
         if self.pretrained is None:
-            sizes = {"vocabulary": self.vocabulary or vocabulary, "places": self.places or places}
+            sizes = {"vocabulary": self.vocabulary or vocabulary, "positions": self.positions or positions}
             return self.model_copy(update=sizes)
-        fitted = build(
+        resolved = build(
             LanguageConfig, {**self.model_dump(), **gpt2_sizes(self.pretrained)}, f"The model {self.pretrained}"
         )
-        assert fitted.places is not None, "gpt2_sizes gives all"
-        assert fitted.vocabulary is not None, "gpt2_sizes gives all"
-        if fitted.places < places:
+        assert resolved.positions is not None, "gpt2_sizes gives all"
+        assert resolved.vocabulary is not None, "gpt2_sizes gives all"
+        if resolved.positions < positions:
             raise UsageError(
-                f"{self.pretrained} reads {fitted.places} rows and words and {places} are needed; choose a larger "
-                "task.image.patch or a smaller task.longest."
+                f"{self.pretrained} has {resolved.positions} positions and the image and text need {positions}; choose "
+                "a larger task.image.patch or a smaller task.max_length."
             )
-        if fitted.vocabulary < vocabulary:
+        if resolved.vocabulary < vocabulary:
             raise FileError(
-                f"{self.pretrained} has a tokenizer of {vocabulary:,} tokens and a model of {fitted.vocabulary:,}; "
+                f"{self.pretrained} has a tokenizer of {vocabulary:,} tokens and a model of {resolved.vocabulary:,}; "
                 "they do not belong together."
             )
-        return fitted
+        return resolved
 
 
 def gpt2_sizes(name: str) -> dict[str, int]:
@@ -82,7 +84,7 @@ def gpt2_sizes(name: str) -> dict[str, int]:
         raise UsageError(f"{name} is a model of the kind {kind!r}; a GPT-2 is needed.")
     names = {"layers": "n_layer", "heads": "n_head", "width": "n_embd", "vocabulary": "vocab_size"}
     found = {own: stored.get(theirs) for own, theirs in names.items()}
-    found["places"] = stored.get("n_positions", stored.get("n_ctx"))
+    found["positions"] = stored.get("n_positions", stored.get("n_ctx"))
     for own, size in found.items():
         if type(size) is not int:
             raise FileError(f"{path} lacks {names.get(own, 'n_positions')!r}, a whole number.")
@@ -94,7 +96,7 @@ def gpt2_sizes(name: str) -> dict[str, int]:
     return found
 
 
-class WritingConfig(Config):
+class DecodingConfig(Config):
     """How texts are written: searched by beams, or drawn word by word."""
 
     beams: int = Field(5, ge=1, le=64)
@@ -107,7 +109,7 @@ class WritingConfig(Config):
     """Draws among so many of the likeliest words; null for all."""
 
     @model_validator(mode="after")
-    def _search_or_draw(self) -> "WritingConfig":
+    def _search_or_draw(self) -> "DecodingConfig":
         if self.temperature and self.beams > 1:
             raise ValueError(f"words are drawn (temperature {self.temperature}) or searched (beams {self.beams})")
         if not self.temperature and (self.top_p or self.top_k):
@@ -131,12 +133,12 @@ class LanguageModel(nn.Module):
         from transformers import GPT2Config, GPT2LMHeadModel
 
         self.config = config
-        assert config.vocabulary is not None, "the settings were not fitted"
-        assert config.places is not None, "the settings were not fitted"
+        assert config.vocabulary is not None, "the sizes were not resolved"
+        assert config.positions is not None, "the sizes were not resolved"
         self.gpt = GPT2LMHeadModel(
             GPT2Config(
                 vocab_size=config.vocabulary,
-                n_positions=config.places,
+                n_positions=config.positions,
                 n_layer=config.layers,
                 n_head=config.heads,
                 n_embd=config.width,
@@ -151,7 +153,7 @@ class LanguageModel(nn.Module):
         self.gpt.register_state_dict_post_hook(_without_head)
         self.gpt.register_load_state_dict_post_hook(_tie)
 
-    def take(self) -> None:
+    def load_pretrained(self) -> None:
         """Brings the pretrained weights in, where the settings name such."""
         if self.config.pretrained is None:
             return
@@ -186,10 +188,10 @@ class LanguageModel(nn.Module):
     def write(
         self,
         rows: Float[Tensor, "b n c"],
-        config: WritingConfig,
+        config: DecodingConfig,
         end: int,
         unwritten: Sequence[int],
-        longest: int,
+        max_length: int,
         count: int = 1,
         seeds: Sequence[Sequence[int]] | None = None,
     ) -> list[list[list[int]]]:
@@ -216,7 +218,7 @@ class LanguageModel(nn.Module):
             own = [[*seed, text] for seed in seeds or [[row] for row in range(len(rows))] for text in range(count)]
             rows, chosen = rows.repeat_interleave(count, dim=0), _draws(config, own)
         how = GenerationConfig(
-            max_new_tokens=longest,
+            max_new_tokens=max_length,
             min_new_tokens=1,
             num_beams=config.beams,
             num_return_sequences=1 if drawn else count,
@@ -232,7 +234,7 @@ class LanguageModel(nn.Module):
         return [texts[place : place + count] for place in range(0, len(texts), count)]
 
 
-def _draws(config: WritingConfig, seeds: Sequence[Sequence[int]]) -> Any:
+def _draws(config: DecodingConfig, seeds: Sequence[Sequence[int]]) -> Any:
     """What turns the logits of some texts into noisy ones, of which the largest is a draw (the Gumbel-max trick).
 
     transformers draws from one generator for all texts of a batch, so that a text would depend on its neighbours.
@@ -266,7 +268,7 @@ def _tie(module: Any, keys: Any) -> None:
 
 def padded(rows: list[list[int]], pad: int) -> tuple[Int[Tensor, "b m"], Bool[Tensor, "b m"]]:
     """Rows of numbers filled up to the longest (at least one), and where they are not filled up."""
-    longest = max(1, *map(len, rows)) if rows else 1
-    table = torch.tensor([row + [pad] * (longest - len(row)) for row in rows]).view(len(rows), longest)
+    max_length = max(1, *map(len, rows)) if rows else 1
+    table = torch.tensor([row + [pad] * (max_length - len(row)) for row in rows]).view(len(rows), max_length)
     lengths = torch.tensor([len(row) for row in rows])
-    return table, torch.arange(longest) < lengths[:, None]
+    return table, torch.arange(max_length) < lengths[:, None]

@@ -18,7 +18,7 @@ from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, to_device
 from tavq.model_folder import find_model, read_model_config
 from tavq.tasks.model_folder import GIVEN, KIND, TOKENIZER, TaskModel, load_task
 from tavq.tasks.prompts import PromptEncoder
-from tavq.tasks.understanding import look, texts_of
+from tavq.tasks.understanding import extract_features, read_texts
 from tavq.text.store import TextStore
 from tavq.tokenizer import Tokenizer
 
@@ -143,13 +143,13 @@ class TaskSpace:
 
     def texts_of(self, record: Record) -> Sequence[str]:
         """Captions, or the long text, as the task was trained."""
-        return texts_of(self.model.config.task.of, record)
+        return read_texts(self.model.config.task.text_field, record)
 
     @torch.no_grad()
     def embed_images(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
         """By the task, of what it sees of images."""
         config = self.model.config
-        rows = look(self.model.tokenizer, config.layout, config.task.image, images.to(self.device))
+        rows = extract_features(self.model.tokenizer, config.layout, config.task.image, images.to(self.device))
         return _checked(self.model.task.embed_images(rows))
 
     @torch.no_grad()
@@ -159,7 +159,7 @@ class TaskSpace:
 
     def embed_typed(self, text: str) -> tuple[Float[Tensor, "1 e"], tuple[str, ...]]:
         """By the task; the notes name the words that it does not know."""
-        notes = self.model.task.words.notes("text", text, self.model.config.task.longest)
+        notes = self.model.task.text_tokenizer.check_text("text", text, self.model.config.task.max_length)
         return self.embed_texts([("", text)]), tuple(notes)
 
 

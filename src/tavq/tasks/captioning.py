@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,20 +24,20 @@ from tavq.interfaces import Loss, Losses
 from tavq.metrics import ptb
 from tavq.metrics.captions import CaptionScores, cider_d_of_constants
 from tavq.metrics.meteor import meteor
-from tavq.nets.language import LanguageConfig, LanguageModel, WritingConfig, padded
+from tavq.nets.language import DecodingConfig, LanguageConfig, LanguageModel, padded
 from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.text_tokenizer import TextTokenizer
 from tavq.tasks.understanding import (
     Adapter,
     ExampleBatch,
-    Figures,
-    Of,
-    Shape,
+    Metrics,
+    ShapeReader,
+    TextField,
     UnderstandingBatch,
     UnderstandingConfig,
     UnderstandingTask,
-    texts_of,
-    texts_wanted,
+    describe_texts,
+    read_texts,
 )
 
 SAMPLED = 200
@@ -47,15 +47,22 @@ SAMPLED = 200
 class CaptioningConfig(UnderstandingConfig):
     """The language model, what it learns to say, and how it says it."""
 
+    RENAMED: ClassVar = {
+        **UnderstandingConfig.RENAMED,
+        "of": "text_field",
+        "longest": "max_length",
+        "writing": "decoding",
+    }
+
     name: Literal["captioning"] = "captioning"
     language: LanguageConfig = LanguageConfig()
-    of: Of = "captions"
+    text_field: TextField = "captions"
     """What of a record is learned."""
-    longest: int = Field(48, ge=2, le=1024)
+    max_length: int = Field(48, ge=2, le=1024)
     """Words of a caption, its end among them, that are learned and written; of a longer one the first."""
     freeze_language: bool = False
     """Keep the pretrained language model as it is, and train the adapter alone: ClipCap's second variant."""
-    writing: WritingConfig = WritingConfig()
+    decoding: DecodingConfig = DecodingConfig()
     """How captions are written where a call does not say otherwise."""
 
     @model_validator(mode="after")
@@ -90,7 +97,7 @@ class Captioning(UnderstandingTask):
         self.language = LanguageModel(config.language)
         if config.freeze_language:
             self.language.requires_grad_(False)
-        self.words: TextTokenizer | None = None
+        self.text_tokenizer: TextTokenizer | None = None
 
     def train(self, mode: bool = True) -> "Captioning":
         """A language model that stays as it is drops nothing out either."""
@@ -102,43 +109,43 @@ class Captioning(UnderstandingTask):
     # --- learning -----------------------------------------------------------------------------------------------
 
     @classmethod
-    def examples(cls, config: Any, record: Record, shape: Shape) -> Sequence[str]:
-        return texts_of(config.of, record)
+    def extract_examples(cls, config: Any, record: Record, shape: ShapeReader) -> Sequence[str]:
+        return read_texts(config.text_field, record)
 
     @classmethod
-    def wants(cls, config: Any) -> str:
-        return texts_wanted(config.of)
+    def describe_requirement(cls, config: Any) -> str:
+        return describe_texts(config.text_field)
 
     @classmethod
-    def fitted(cls, config: Any, layout: TokenLayout, examples: Sequence[str]) -> CaptioningConfig:
-        places = config.image.rows(layout) + config.longest
-        language = config.language.fitted(TextTokenizer.of(config.language, examples).size, places)
+    def resolve_config(cls, config: Any, layout: TokenLayout, examples: Sequence[str]) -> CaptioningConfig:
+        places = config.image.token_count(layout) + config.max_length
+        language = config.language.resolve(TextTokenizer.for_model(config.language, examples).size, places)
         fitted: CaptioningConfig = config.model_copy(update={"language": language})
         return fitted
 
-    def take(self, examples: Sequence[str]) -> None:
-        self.language.take()
-        self.words = TextTokenizer.of(self.config.language, examples)
+    def prepare(self, examples: Sequence[str]) -> None:
+        self.language.load_pretrained()
+        self.text_tokenizer = TextTokenizer.for_model(self.config.language, examples)
 
     def write_files(self, folder: Path) -> None:
-        assert self.words is not None
-        self.words.write(folder)
+        assert self.text_tokenizer is not None
+        self.text_tokenizer.write(folder)
 
     def read_files(self, folder: Path) -> None:
-        self.words = TextTokenizer.read(folder, self.config.language.vocabulary)
+        self.text_tokenizer = TextTokenizer.read(folder, self.config.language.vocabulary)
 
     def collate(self, examples: Sequence[str]) -> CaptionBatch:
-        assert self.words is not None
-        ids = [[*ids, self.words.end][: self.config.longest] for ids in self.words.ids(examples)]
-        return CaptionBatch(*padded(ids, self.words.pad))
+        assert self.text_tokenizer is not None
+        ids = [[*ids, self.text_tokenizer.end][: self.config.max_length] for ids in self.text_tokenizer.ids(examples)]
+        return CaptionBatch(*padded(ids, self.text_tokenizer.pad))
 
     def loss(self, batch: UnderstandingBatch) -> Losses:
         """The cross-entropy of each word after the image and the words before it, the mean over words.
 
         A caption that was cut has no end to learn.
         """
-        ids, mask = batch.asked.ids, batch.asked.mask
-        image = self.adapter(batch.rows)
+        ids, mask = batch.examples.ids, batch.examples.mask
+        image = self.adapter(batch.features)
         seen = torch.ones(image.shape[:2], dtype=torch.bool, device=mask.device)
         rows = torch.cat([image, self.language.embed(ids[:, :-1])], dim=1)
         read = self.language(rows, torch.cat([seen, mask[:, :-1]], dim=1))
@@ -151,7 +158,7 @@ class Captioning(UnderstandingTask):
     def caption(
         self,
         rows: Float[Tensor, "b n d"],
-        writing: WritingConfig | None = None,
+        decoding: DecodingConfig | None = None,
         count: int = 1,
         seed: int = 0,
         names: Sequence[str] | None = None,
@@ -160,25 +167,27 @@ class Captioning(UnderstandingTask):
 
         The same seed and file name (without names, the place) of an image draw the same captions.
         """
-        assert self.words is not None
+        assert self.text_tokenizer is not None
         numbers = range(len(rows)) if names is None else [hash_name(PurePosixPath(name).name) for name in names]
-        rest = range(self.words.size, self.config.language.vocabulary)  # rows of a pretrained table that are no word
+        rest = range(
+            self.text_tokenizer.size, self.config.language.vocabulary
+        )  # rows of a pretrained table that are no word
         written = self.language.write(
             self.adapter(rows),
-            writing or self.config.writing,
-            self.words.end,
-            [*self.words.unwritten, *rest],
-            self.config.longest,
+            decoding or self.config.decoding,
+            self.text_tokenizer.end,
+            [*self.text_tokenizer.unwritten, *rest],
+            self.config.max_length,
             count,
             [[seed, number] for number in numbers],
         )
-        return [[self.words.text(ids) for ids in texts] for texts in written]
+        return [[self.text_tokenizer.text(ids) for ids in texts] for texts in written]
 
-    def measure(
+    def compute_metrics(
         self,
         batches: Iterable[ExampleBatch],
         training: Sequence[tuple[str, Any]],
-    ) -> Figures:
+    ) -> Metrics:
         """BLEU, ROUGE-L, CIDEr-D and, where its tool is, METEOR, against all captions of an image.
 
         Beside them `constant/…`, the training caption that fits the training images best, and `shuffled/…`, what was
@@ -208,13 +217,13 @@ class Captioning(UnderstandingTask):
 # --- scores -----------------------------------------------------------------------------------------------------
 
 
-def _scored(captions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> Figures:
+def _scored(captions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> Metrics:
     if not captions:
         return {}
     scores = CaptionScores()
     for key, caption in captions.items():
         scores.add(key, caption, references[key])
-    found: Figures = scores.compute()["scores"]
+    found: Metrics = scores.compute()["scores"]
     try:
         return found | meteor(scores.tokenized())["scores"]
     except FileError:  # neither the tool nor WordNet is installed

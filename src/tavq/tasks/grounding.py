@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -26,8 +26,8 @@ from tavq.tasks.text_tokenizer import TextTokenizer
 from tavq.tasks.understanding import (
     Adapter,
     ExampleBatch,
-    Figures,
-    Shape,
+    Metrics,
+    ShapeReader,
     TransformerConfig,
     UnderstandingBatch,
     UnderstandingTask,
@@ -47,12 +47,18 @@ LEAST_AREA = 1e-12
 class GroundingConfig(TransformerConfig):
     """The transformer, and what reads the phrases."""
 
+    RENAMED: ClassVar = {
+        **TransformerConfig.RENAMED,
+        "text": "text_encoder",
+        "looking": "attention_supervision",
+    }
+
     name: Literal["grounding"] = "grounding"
-    text: str | None = None
+    text_encoder: str | None = None
     """Name or folder of a frozen text encoder whose token vectors are read; null learns the words of the phrases."""
     encoder: EncoderRecord | None = None
     """Which encoder that is; null for the one that is found."""
-    looking: float = Field(0.0, ge=0, le=100)
+    attention_supervision: float = Field(0.0, ge=0, le=100)
     """Weight of the cross-entropy between where the phrase looks and what its box covers."""
 
 
@@ -78,11 +84,11 @@ class PhraseBatch:
 class GroundingResult:
     """A box in shares of the side of the square that is seen, and what share of the look lies on each patch of codes.
 
-    `heat` sums to 1, and is None where no image is seen.
+    `heatmap` sums to 1, and is None where no image is seen.
     """
 
     box: Box
-    heat: Float[Tensor, "h w"] | None
+    heatmap: Float[Tensor, "h w"] | None
 
 
 @tasks.register("grounding")
@@ -95,10 +101,10 @@ class Grounding(UnderstandingTask):
 
     Source: LG-VQ (arXiv 2405.14206), section 4.4.3, appendix A.1; TransVG (arXiv 2104.08541), eq. 3 for the objective
     and its code for the head (two hidden layers of 256) and for l1, the sum over the four numbers of a box.
-    Differs from the paper: `looking` may be weighed in, which ties a phrase to its thing long before a box alone does
-    where nothing is pretrained; the plain l1 of TransVG's code and not its smooth one; norms come before the attention;
-    phrases may be read by words learned with the task; only whole squares are seen, so that a box of which less than
-    half lies in the centre square is left out.
+    Differs from the paper: `attention_supervision` adds a loss that ties a phrase to its thing long before a box alone
+    does where nothing is pretrained; the plain l1 of TransVG's code and not its smooth one; norms come before the
+    attention; phrases may be read by words learned with the task; only whole squares are seen, so that a box of which
+    less than half lies in the centre square is left out.
     """
 
     Config = GroundingConfig
@@ -110,7 +116,7 @@ class Grounding(UnderstandingTask):
         c = config.width
         self.adapter = Adapter(config.image, layout, width, c)
         self.phrases = _phrases(config)
-        self.places = nn.Parameter(torch.randn(config.longest, c) * 0.02)
+        self.places = nn.Parameter(torch.randn(config.max_length, c) * 0.02)
         self.first = nn.Parameter(torch.randn(c) * 0.02)
         self.transformer = Transformer(c, config.layers, config.heads, dropout=config.dropout)
         self.head = nn.Sequential(
@@ -120,7 +126,7 @@ class Grounding(UnderstandingTask):
     # --- learning -----------------------------------------------------------------------------------------------
 
     @classmethod
-    def examples(cls, config: Any, record: Record, shape: Shape) -> Sequence[GroundingExample]:
+    def extract_examples(cls, config: Any, record: Record, shape: ShapeReader) -> Sequence[GroundingExample]:
         things = [thing for thing in record.objects if thing.phrases]
         placed = [(thing, box_to_square(thing.box, *shape())) for thing in things]
         return [
@@ -131,19 +137,19 @@ class Grounding(UnderstandingTask):
         ]
 
     @classmethod
-    def wants(cls, config: Any) -> str:
+    def describe_requirement(cls, config: Any) -> str:
         return "objects that have phrases and lie in the centre square of their image"
 
     @classmethod
-    def fitted(cls, config: Any, layout: TokenLayout, examples: Sequence[GroundingExample]) -> GroundingConfig:
-        config.image.rows(layout)
-        if config.text is not None:
-            return config.model_copy(update={"encoder": config.encoder or load_encoder(config.text).record})
+    def resolve_config(cls, config: Any, layout: TokenLayout, examples: Sequence[GroundingExample]) -> GroundingConfig:
+        config.image.token_count(layout)
+        if config.text_encoder is not None:
+            return config.model_copy(update={"encoder": config.encoder or load_encoder(config.text_encoder).record})
         words = TextTokenizer.learned(example.phrase for example in examples)
         return config.model_copy(update={"vocabulary": words.size})
 
-    def take(self, examples: Sequence[GroundingExample]) -> None:
-        self.phrases.take(example.phrase for example in examples)
+    def prepare(self, examples: Sequence[GroundingExample]) -> None:
+        self.phrases.prepare(example.phrase for example in examples)
 
     def write_files(self, folder: Path) -> None:
         self.phrases.write(folder)
@@ -157,17 +163,19 @@ class Grounding(UnderstandingTask):
 
     def loss(self, batch: UnderstandingBatch) -> Losses:
         """The distance of the box from the true one by its numbers and by its area."""
-        rows, mask = self._rows(batch.rows, batch.asked.phrases, batch.asked.mask)
-        found, look = self._read(rows, mask) if self.config.looking else (self._boxes(rows, mask), None)
-        true = centred(batch.asked.boxes)
+        rows, mask = self._rows(batch.features, batch.examples.phrases, batch.examples.mask)
+        found, extract_features = (
+            self._read(rows, mask) if self.config.attention_supervision else (self._boxes(rows, mask), None)
+        )
+        true = centred(batch.examples.boxes)
         losses = {
             "grounding/l1": Loss((found - true).abs().sum(dim=1).mean(), 1.0),
             "grounding/giou": Loss((1 - generalized_iou(found, true)).mean(), 1.0),
         }
-        if look is not None:
-            covered = coverage(batch.asked.boxes, *look.shape[1:])
-            apart = -(covered * look.clamp(min=LEAST_SHARE).log()).sum(dim=(1, 2)).mean()
-            losses["grounding/looking"] = Loss(apart, self.config.looking)
+        if extract_features is not None:
+            covered = coverage(batch.examples.boxes, *extract_features.shape[1:])
+            apart = -(covered * extract_features.clamp(min=LEAST_SHARE).log()).sum(dim=(1, 2)).mean()
+            losses["grounding/attention"] = Loss(apart, self.config.attention_supervision)
         return losses
 
     def _rows(
@@ -215,11 +223,11 @@ class Grounding(UnderstandingTask):
         table, mask = (part.to(rows.device) for part in self.phrases.collate(phrases))
         return self._rows(rows, table, mask)
 
-    def measure(
+    def compute_metrics(
         self,
         batches: Iterable[ExampleBatch],
         training: Sequence[tuple[str, Any]],
-    ) -> Figures:
+    ) -> Metrics:
         """`accuracy@0.5` and `mean_iou`; `constant/…` of the mean training box, `constant/name/…` that of its name."""
         guesses = _mean_boxes(example for _, example in training)
         scores = {name: GroundingScores() for name in ("", *(("constant/", "constant/name/") if guesses else ()))}
@@ -241,11 +249,11 @@ class Grounding(UnderstandingTask):
 
 
 def _phrases(config: GroundingConfig) -> Phrases:
-    if config.text is not None:
+    if config.text_encoder is not None:
         assert config.encoder is not None, "the settings were not fitted"
-        return EncodedPhrases(config.text, config.encoder, config.longest, config.width)
+        return EncodedPhrases(config.text_encoder, config.encoder, config.max_length, config.width)
     assert config.vocabulary is not None, "the settings were not fitted"
-    return LearnedPhrases(config.vocabulary, config.longest, config.width)
+    return LearnedPhrases(config.vocabulary, config.max_length, config.width)
 
 
 def _mean_boxes(examples: Iterable[GroundingExample]) -> dict[str, list[float]]:

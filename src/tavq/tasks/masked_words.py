@@ -30,13 +30,13 @@ from tavq.tasks.text_tokenizer import TextTokenizer
 from tavq.tasks.understanding import (
     Adapter,
     ExampleBatch,
-    Figures,
-    Shape,
+    Metrics,
+    ShapeReader,
     TransformerConfig,
     UnderstandingBatch,
     UnderstandingTask,
-    texts_of,
-    texts_wanted,
+    describe_texts,
+    read_texts,
 )
 from tavq.text.vocabulary import FUNCTION
 
@@ -89,39 +89,39 @@ class MaskedWordsTask(UnderstandingTask):
         c = config.width
         self.adapter = Adapter(config.image, layout, width, c)
         self.table = nn.Embedding(config.vocabulary + 1, c)  # the last stands for a missing word
-        self.places = nn.Parameter(torch.randn(config.longest, c) * 0.02)
+        self.places = nn.Parameter(torch.randn(config.max_length, c) * 0.02)
         self.transformer = Transformer(c, config.layers, config.heads, dropout=config.dropout)
         self.head = nn.Linear(c, config.vocabulary)
-        self.words: TextTokenizer | None = None
+        self.text_tokenizer: TextTokenizer | None = None
         self._is_word = torch.zeros(config.vocabulary, dtype=torch.bool, device="cpu")
 
     # --- learning -----------------------------------------------------------------------------------------------
 
     @classmethod
-    def examples(cls, config: Any, record: Record, shape: Shape) -> Sequence[str]:
-        return [caption for caption in texts_of("captions", record) if any(map(str.isalnum, caption))]
+    def extract_examples(cls, config: Any, record: Record, shape: ShapeReader) -> Sequence[str]:
+        return [caption for caption in read_texts("captions", record) if any(map(str.isalnum, caption))]
 
     @classmethod
-    def wants(cls, config: Any) -> str:
-        return texts_wanted("captions")
+    def describe_requirement(cls, config: Any) -> str:
+        return describe_texts("captions")
 
     @classmethod
-    def fitted(cls, config: Any, layout: TokenLayout, examples: Sequence[str]) -> MaskedWordsConfig:
-        config.image.rows(layout)
+    def resolve_config(cls, config: Any, layout: TokenLayout, examples: Sequence[str]) -> MaskedWordsConfig:
+        config.image.token_count(layout)
         return config.model_copy(update={"vocabulary": TextTokenizer.learned(examples).size})
 
-    def take(self, examples: Sequence[str]) -> None:
+    def prepare(self, examples: Sequence[str]) -> None:
         self._know(TextTokenizer.learned(examples))
 
     def write_files(self, folder: Path) -> None:
-        assert self.words is not None
-        self.words.write(folder)
+        assert self.text_tokenizer is not None
+        self.text_tokenizer.write(folder)
 
     def read_files(self, folder: Path) -> None:
         self._know(known_words(folder, self.missing))
 
     def _know(self, words: TextTokenizer) -> None:
-        self.words = words
+        self.text_tokenizer = words
         known = [any(map(str.isalnum, words.text([number]))) for number in range(words.size)]
         self._is_word = torch.tensor(known)
 
@@ -131,17 +131,19 @@ class MaskedWordsTask(UnderstandingTask):
         return self.table.num_embeddings - 1
 
     def collate(self, examples: Sequence[str]) -> Captions:
-        assert self.words is not None
-        ids, mask = padded([ids[: self.config.longest] for ids in self.words.ids(examples)], self.words.pad)
+        assert self.text_tokenizer is not None
+        ids, mask = padded(
+            [ids[: self.config.max_length] for ids in self.text_tokenizer.ids(examples)], self.text_tokenizer.pad
+        )
         return Captions(ids, mask, self._is_word[ids] & mask)
 
     def loss(self, batch: UnderstandingBatch) -> Losses:
         """Cross-entropy, the mean over the missing words of the batch; which are missing is drawn."""
-        asked = batch.asked
+        asked = batch.examples
         share = masked_shares(len(asked.ids), asked.ids.device)
         counts = (share * asked.words.sum(dim=1)).round().long().clamp(min=1)
         hidden = least(torch.rand(asked.ids.shape, device=asked.ids.device), asked.words, counts)
-        logits = self._logits(batch.rows, asked.ids, asked.mask, hidden)
+        logits = self._logits(batch.features, asked.ids, asked.mask, hidden)
         value = F.cross_entropy(logits, asked.ids[hidden], reduction="sum") / hidden.sum().clamp(min=1)
         return {"masked-words/word": Loss(value, 1.0)}
 
@@ -161,9 +163,9 @@ class MaskedWordsTask(UnderstandingTask):
 
     # --- use ----------------------------------------------------------------------------------------------------
 
-    def notes(self, caption: str) -> list[str]:
+    def check_text(self, caption: str) -> list[str]:
         """What to tell of a caption, a line each; UsageError where there is no gap, or no word beside it is known."""
-        assert self.words is not None
+        assert self.text_tokenizer is not None
         rest = GAP.sub(" ", caption)
         if not GAP.search(caption):
             raise UsageError(
@@ -171,7 +173,7 @@ class MaskedWordsTask(UnderstandingTask):
             )
         if not any(map(str.isalnum, rest)):
             return []
-        return self.words.notes("caption", rest, self.config.longest - len(GAP.findall(caption)))
+        return self.text_tokenizer.check_text("caption", rest, self.config.max_length - len(GAP.findall(caption)))
 
     @torch.no_grad()
     def fill(self, rows: Float[Tensor, "b n d"], captions: Sequence[str]) -> list[list[list[tuple[str, float]]]]:
@@ -179,12 +181,14 @@ class MaskedWordsTask(UnderstandingTask):
 
         Raises UsageError where a gap lies beyond the words that are read.
         """
-        assert self.words is not None
-        ids, mask = (table.to(rows.device) for table in padded([*map(self._with_gaps, captions)], self.words.pad))
+        assert self.text_tokenizer is not None
+        ids, mask = (
+            table.to(rows.device) for table in padded([*map(self._with_gaps, captions)], self.text_tokenizer.pad)
+        )
         hidden = (ids == self.missing) & mask
         ordered = self._shares(self._logits(rows, ids, mask, hidden)).sort(dim=1, descending=True)
         count = int(self._is_word.sum())
-        names = [self.words.text([number]) for number in range(self.words.size)]
+        names = [self.text_tokenizer.text([number]) for number in range(self.text_tokenizer.size)]
         found = [
             [(names[number], share) for share, number in zip(shares[:count], numbers[:count], strict=True)]
             for shares, numbers in zip(ordered.values.tolist(), ordered.indices.tolist(), strict=True)
@@ -193,25 +197,25 @@ class MaskedWordsTask(UnderstandingTask):
         return [found[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
     def _with_gaps(self, caption: str) -> list[int]:
-        assert self.words is not None
-        first, *others = self.words.ids(GAP.split(caption))
+        assert self.text_tokenizer is not None
+        first, *others = self.text_tokenizer.ids(GAP.split(caption))
         ids = [*first, *(number for part in others for number in (self.missing, *part))]
-        if self.missing in ids[self.config.longest :]:
+        if self.missing in ids[self.config.max_length :]:
             raise UsageError(
-                f"The caption {caption.strip()[:40]!r} has a gap after the first {self.config.longest} words, which "
+                f"The caption {caption.strip()[:40]!r} has a gap after the first {self.config.max_length} words, which "
                 "alone are read; shorten it."
             )
-        return ids[: self.config.longest]
+        return ids[: self.config.max_length]
 
     def _shares(self, logits: Float[Tensor, "p v"]) -> Float[Tensor, "p v"]:
         """Probabilities of words; marks have none."""
         return logits.masked_fill(~self._is_word.to(logits.device), -torch.inf).softmax(dim=1)
 
-    def measure(
+    def compute_metrics(
         self,
         batches: Iterable[ExampleBatch],
         training: Sequence[tuple[str, Any]],
-    ) -> Figures:
+    ) -> Metrics:
         """`masked-N/recall@1` and `@5` of captions with N words missing, of all words and of `content` words.
 
         `constant/…` answers the commonest words of training, `constant/previous/…` those that follow the word before.
@@ -251,8 +255,8 @@ class MaskedWordsTask(UnderstandingTask):
         return found
 
     def _kind(self, number: int) -> str:
-        assert self.words is not None
-        return "" if self.words.text([number]) in FUNCTION else CONTENT
+        assert self.text_tokenizer is not None
+        return "" if self.text_tokenizer.text([number]) in FUNCTION else CONTENT
 
 
 class Guesser:
@@ -311,7 +315,7 @@ class Tally:
         self.kinds += kinds
         self.owners += owners
 
-    def figures(self) -> Figures:
+    def figures(self) -> Metrics:
         """Each recall of all words and of the kinds of words, with its interval over images."""
         if not self.each:
             return {}

@@ -21,7 +21,7 @@ SHOWN = 40
 class Phrases(nn.Module):
     """Makes a table of some phrases, on the CPU, and rows of a table, which may be learned."""
 
-    def take(self, phrases: Iterable[str]) -> None:
+    def prepare(self, phrases: Iterable[str]) -> None:
         """Fills what comes from the training phrases."""
 
     def write(self, folder: Path) -> None:
@@ -38,7 +38,7 @@ class Phrases(nn.Module):
         """The rows of a table."""
         raise TypeError(f"{type(self).__name__} must define forward")
 
-    def notes(self, phrase: str) -> list[str]:
+    def check_text(self, phrase: str) -> list[str]:
         """What to tell of a phrase, a line each: what of it is not known or not read; UsageError where nothing is."""
         raise TypeError(f"{type(self).__name__} must define notes")
 
@@ -56,36 +56,36 @@ class LearnedPhrases(Phrases):
 
     Args:
         vocabulary: how many words there are.
-        longest: words of a phrase that are read.
+        max_length: words of a phrase that are read.
         width: c, of a row.
     """
 
-    def __init__(self, vocabulary: int, longest: int, width: int) -> None:
+    def __init__(self, vocabulary: int, max_length: int, width: int) -> None:
         super().__init__()
-        self.longest = longest
+        self.max_length = max_length
         self.table = nn.Embedding(vocabulary, width)
-        self.words: TextTokenizer | None = None
+        self.text_tokenizer: TextTokenizer | None = None
 
-    def take(self, phrases: Iterable[str]) -> None:
-        self.words = TextTokenizer.learned(phrases)
+    def prepare(self, phrases: Iterable[str]) -> None:
+        self.text_tokenizer = TextTokenizer.learned(phrases)
 
     def write(self, folder: Path) -> None:
-        assert self.words is not None
-        self.words.write(folder)
+        assert self.text_tokenizer is not None
+        self.text_tokenizer.write(folder)
 
     def read(self, folder: Path) -> None:
-        self.words = known_words(folder, self.table.num_embeddings)
+        self.text_tokenizer = known_words(folder, self.table.num_embeddings)
 
     def collate(self, phrases: Sequence[str]) -> tuple[Int[Tensor, "b m"], Bool[Tensor, "b m"]]:
-        assert self.words is not None
-        return padded([ids[: self.longest] for ids in self.words.ids(phrases)], self.words.pad)
+        assert self.text_tokenizer is not None
+        return padded([ids[: self.max_length] for ids in self.text_tokenizer.ids(phrases)], self.text_tokenizer.pad)
 
     def forward(self, table: Int[Tensor, "b m"]) -> Float[Tensor, "b m c"]:
         return self.table(table)
 
-    def notes(self, phrase: str) -> list[str]:
-        assert self.words is not None
-        return self.words.notes("phrase", phrase, self.longest)
+    def check_text(self, phrase: str) -> list[str]:
+        assert self.text_tokenizer is not None
+        return self.text_tokenizer.check_text("phrase", phrase, self.max_length)
 
 
 class EncodedPhrases(Phrases):
@@ -96,13 +96,13 @@ class EncodedPhrases(Phrases):
     Args:
         place: name or folder of the encoder.
         made: the encoder that the task was trained with.
-        longest: tokens of a phrase that are read.
+        max_length: tokens of a phrase that are read.
         width: c, of a row.
     """
 
-    def __init__(self, place: str, made: EncoderRecord, longest: int, width: int) -> None:
+    def __init__(self, place: str, made: EncoderRecord, max_length: int, width: int) -> None:
         super().__init__()
-        self.place, self.made, self.longest = place, made, longest
+        self.place, self.made, self.max_length = place, made, max_length
         self.enter = nn.Linear(made.width, width)
         self._encoder: TextEncoder | None = None
         self._known: dict[str, Tensor] = {}
@@ -120,13 +120,13 @@ class EncodedPhrases(Phrases):
             self._encoder = found
         return self._encoder
 
-    def take(self, phrases: Iterable[str]) -> None:
+    def prepare(self, phrases: Iterable[str]) -> None:
         self._encode(phrases)
 
     def _encode(self, phrases: Iterable[str]) -> None:
         new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._known]
         if new:
-            tokens = [ids[: self.longest] for ids in self.encoder().tokenize(new)]
+            tokens = [ids[: self.max_length] for ids in self.encoder().tokenize(new)]
             vectors, _ = self.encoder().encode_whole(tokens)
             self._known.update(zip(new, vectors.split([*map(len, tokens)]), strict=True))
 
@@ -142,7 +142,7 @@ class EncodedPhrases(Phrases):
     def forward(self, table: Float[Tensor, "b m t"]) -> Float[Tensor, "b m c"]:
         return self.enter(table)
 
-    def notes(self, phrase: str) -> list[str]:
+    def check_text(self, phrase: str) -> list[str]:
         """UsageError where there is no word, or half of the tokens or more say nothing."""
         if not any(map(str.isalnum, phrase)):
             what = f"{phrase.strip()[:SHOWN]!r} holds no word" if phrase.strip() else "is empty"
@@ -157,4 +157,4 @@ class EncodedPhrases(Phrases):
             )
         words = [word for word in phrase.split() if encoder.tokenizer.unk_token_id in encoder.tokenize([word])[0]]
         told = [f"The model does not know the word {word[:SHOWN]!r}." for word in dict.fromkeys(words)]
-        return told + ([cut("phrase", len(tokens), self.longest)] if len(tokens) > self.longest else [])
+        return told + ([cut("phrase", len(tokens), self.max_length)] if len(tokens) > self.max_length else [])

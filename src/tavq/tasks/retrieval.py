@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,14 +30,14 @@ from tavq.tasks.text_tokenizer import TextTokenizer
 from tavq.tasks.understanding import (
     Adapter,
     ExampleBatch,
-    Figures,
-    Of,
-    Shape,
+    Metrics,
+    ShapeReader,
+    TextField,
     TransformerConfig,
     UnderstandingBatch,
     UnderstandingTask,
-    texts_of,
-    texts_wanted,
+    describe_texts,
+    read_texts,
 )
 
 TEMPERATURE = 0.07
@@ -53,15 +53,17 @@ BATCH = 256
 class RetrievalConfig(TransformerConfig):
     """The texts, and the sizes of the two encoders: layers, heads and width are of each."""
 
+    RENAMED: ClassVar = {**TransformerConfig.RENAMED, "of": "text_field"}
+
     name: Literal["retrieval"] = "retrieval"
-    of: Of = "captions"
+    text_field: TextField = "captions"
     """What is a text of an image."""
     layers: int = Field(4, ge=1, le=64)
     heads: int = Field(4, ge=1, le=64)
     width: int = Field(256, ge=8, le=4096)
     space: int = Field(256, ge=2, le=4096)
     """Width of the vectors."""
-    longest: int = Field(76, ge=1, le=1024)
+    max_length: int = Field(76, ge=1, le=1024)
     """Words of a text that are read; of a longer one the first. CLIP's."""
 
 
@@ -103,44 +105,46 @@ class Retrieval(UnderstandingTask):
         self.adapter = Adapter(config.image, layout, width, config.width)
         self.images = Tower(config)
         self.embed = nn.Embedding(config.vocabulary, config.width)
-        self.places = nn.Parameter(torch.randn(config.longest, config.width) * 0.02)
+        self.places = nn.Parameter(torch.randn(config.max_length, config.width) * 0.02)
         self.texts = Tower(config)
         self.scale = nn.Parameter(torch.tensor(math.log(1 / TEMPERATURE)))
         nn.init.normal_(self.embed.weight, std=0.02)
-        self.words: TextTokenizer | None = None
+        self.text_tokenizer: TextTokenizer | None = None
 
     # --- learning -----------------------------------------------------------------------------------------------
 
     @classmethod
-    def examples(cls, config: Any, record: Record, shape: Shape) -> Sequence[str]:
-        return texts_of(config.of, record)
+    def extract_examples(cls, config: Any, record: Record, shape: ShapeReader) -> Sequence[str]:
+        return read_texts(config.text_field, record)
 
     @classmethod
-    def wants(cls, config: Any) -> str:
-        return texts_wanted(config.of)
+    def describe_requirement(cls, config: Any) -> str:
+        return describe_texts(config.text_field)
 
     @classmethod
-    def fitted(cls, config: Any, layout: TokenLayout, examples: Sequence[str]) -> RetrievalConfig:
+    def resolve_config(cls, config: Any, layout: TokenLayout, examples: Sequence[str]) -> RetrievalConfig:
         return config.model_copy(update={"vocabulary": TextTokenizer.learned(examples).size})
 
-    def take(self, examples: Sequence[str]) -> None:
-        self.words = TextTokenizer.learned(examples)
+    def prepare(self, examples: Sequence[str]) -> None:
+        self.text_tokenizer = TextTokenizer.learned(examples)
 
     def write_files(self, folder: Path) -> None:
-        assert self.words is not None
-        self.words.write(folder)
+        assert self.text_tokenizer is not None
+        self.text_tokenizer.write(folder)
 
     def read_files(self, folder: Path) -> None:
-        self.words = TextTokenizer.read(folder, self.config.vocabulary)
+        self.text_tokenizer = TextTokenizer.read(folder, self.config.vocabulary)
 
     def collate(self, examples: Sequence[str]) -> TextBatch:
-        assert self.words is not None
-        ids = [found[: self.config.longest] or [self.words.end] for found in self.words.ids(examples)]
-        return TextBatch(*padded(ids, self.words.pad))
+        assert self.text_tokenizer is not None
+        ids = [
+            found[: self.config.max_length] or [self.text_tokenizer.end] for found in self.text_tokenizer.ids(examples)
+        ]
+        return TextBatch(*padded(ids, self.text_tokenizer.pad))
 
     def loss(self, batch: UnderstandingBatch) -> Losses:
         """The mean of the cross-entropies of each text's image and of each image's text."""
-        images, texts = self.embed_images(batch.rows), self._told(batch.asked)
+        images, texts = self.embed_images(batch.features), self._told(batch.examples)
         cosines = self.scale.exp().clamp(max=MOST) * images @ texts.mT
         cosines = cosines.masked_fill(_no_mistakes(batch), -torch.inf)
         wanted = torch.arange(len(cosines), device=cosines.device)
@@ -161,11 +165,11 @@ class Retrieval(UnderstandingTask):
     def _told(self, told: TextBatch) -> Float[Tensor, "b e"]:
         return self.texts(self.embed(told.ids) + self.places[: told.ids.shape[1]], told.mask)
 
-    def measure(
+    def compute_metrics(
         self,
         batches: Iterable[ExampleBatch],
         training: Sequence[tuple[str, Any]],
-    ) -> Figures:
+    ) -> Metrics:
         """Recall at 1, 5, 10 and median rank both ways, beside `chance/…`.
 
         `image_to_text`: each image asks among all distinct texts of the split, and any of its own counts.
@@ -203,7 +207,7 @@ def _finite(vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
 def _no_mistakes(batch: UnderstandingBatch) -> Bool[Tensor, "b b"]:
     """Which pairs of a batch's image and another's text are of one image or of one text."""
     numbers = {key: number for number, key in enumerate(batch.keys)}
-    image = torch.tensor([numbers[key] for key in batch.keys], device=batch.asked.ids.device)
-    text = batch.asked.ids
+    image = torch.tensor([numbers[key] for key in batch.keys], device=batch.examples.ids.device)
+    text = batch.examples.ids
     same = (image[:, None] == image) | (text[:, None] == text).all(dim=2)
     return same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)

@@ -56,7 +56,7 @@ class TextTokenizer:
         self.unwritten = sorted({number for number in (self.pad, self.unknown) if number is not None} - {self.end})
 
     @classmethod
-    def of(cls, config: LanguageConfig, texts: Iterable[str]) -> "TextTokenizer":
+    def for_model(cls, config: LanguageConfig, texts: Iterable[str]) -> "TextTokenizer":
         """Those of the pretrained model that is named; else the words of some texts."""
         if config.pretrained is None:
             return cls.learned(texts)
@@ -140,19 +140,19 @@ class TextTokenizer:
             )
         return list(dict.fromkeys(strange))
 
-    def notes(self, what: str, text: str, longest: int) -> list[str]:
-        """What to tell of a text of which `longest` words are read, a line each: unknown words, and what is cut off.
+    def check_text(self, what: str, text: str, max_length: int) -> list[str]:
+        """What to tell of a text of which `max_length` words are read, a line each: unknown words, and what is cut off.
 
         Raises UsageError where there is no text, or none of the words that are read is known.
         """
         told = [f"The model does not know the word {word!r}." for word in self.strange(what, text)]
         found = self._tokenizer.encode(text, add_special_tokens=False)
-        if len(found.ids) <= longest:
+        if len(found.ids) <= max_length:
             return told
-        self.strange(what, text[: found.offsets[longest - 1][1]])
-        return [*told, cut(what, len(found.ids), longest)]
+        self.strange(what, text[: found.offsets[max_length - 1][1]])
+        return [*told, cut(what, len(found.ids), max_length)]
 
 
-def cut(what: str, count: int, longest: int) -> str:
+def cut(what: str, count: int, max_length: int) -> str:
     """Tells that a text is longer than what is read of it."""
-    return f"The {what} has {count} words and marks; the model reads the first {longest}."
+    return f"The {what} has {count} words and marks; the model reads the first {max_length}."

@@ -23,17 +23,17 @@ from tavq.nets.transformer import whole_heads
 from tavq.tasks.base import Task, TokenLayout
 from tavq.tokenizer import Tokenizer
 
-Figures = dict[str, dict[str, Any]]
+Metrics = dict[str, dict[str, Any]]
 """`value` and `interval` of each figure."""
 
-Shape = Callable[[], tuple[int, int]]
+ShapeReader = Callable[[], tuple[int, int]]
 """Height and width of an upright image, read from its file when they are asked for; DataError where it is none."""
 
 ExampleBatch = tuple[Float[Tensor, "b n d"], Sequence[str], Sequence[Any]]
 """Rows, file names and examples; one of each an example."""
 
 
-Of = Literal["captions", "long_text"]
+TextField = Literal["captions", "long_text"]
 """Which texts of a record a task reads: each of its captions, or its long text."""
 
 
@@ -47,7 +47,7 @@ class ImageInput(Config):
     hidden: int = Field(512, ge=8, le=8192)
     """Width of the adapter's inner layer."""
 
-    def rows(self, layout: TokenLayout) -> int:
+    def token_count(self, layout: TokenLayout) -> int:
         """How many rows an image becomes; UsageError where the grid cannot be cut into patches."""
         if self.source == "none":
             return 1
@@ -69,11 +69,13 @@ class UnderstandingConfig(NamedConfig):
 class TransformerConfig(UnderstandingConfig):
     """Of the tasks whose rows of an image and of a text read each other: the size of that transformer."""
 
+    RENAMED: ClassVar = {**UnderstandingConfig.RENAMED, "longest": "max_length"}
+
     layers: int = Field(3, ge=1, le=64)
     heads: int = Field(16, ge=1, le=64)
     width: int = Field(512, ge=8, le=4096)
     dropout: float = Field(0.1, ge=0, lt=1)
-    longest: int = Field(40, ge=1, le=512)
+    max_length: int = Field(40, ge=1, le=512)
     """Words of a text that are read; of a longer one the first."""
     vocabulary: int | None = Field(None, ge=3, le=1 << 20)
     """Words that it knows; training fills in those of its texts."""
@@ -85,9 +87,9 @@ class TransformerConfig(UnderstandingConfig):
 class UnderstandingBatch:
     """Some images, and what a task's `collate` made of what is to be learned from each."""
 
-    rows: Float[Tensor, "b n d"]
+    features: Float[Tensor, "b n d"]
     keys: tuple[str, ...]
-    asked: Any
+    examples: Any
 
 
 class Adapter(nn.Module):
@@ -108,7 +110,7 @@ class Adapter(nn.Module):
         super().__init__()
         p = config.patch
         self.config, self.layout = config, layout
-        self.length = config.rows(layout)
+        self.length = config.token_count(layout)
         self.places = nn.Parameter(torch.randn(self.length, out) * 0.02)
         if config.source != "none":
             self.register_buffer("middle", torch.zeros(width))
@@ -151,7 +153,7 @@ class UnderstandingTask(Task):
     adapter: Adapter
 
     @classmethod
-    def examples(cls, config: Any, record: Record, shape: Shape) -> Sequence[Any]:
+    def extract_examples(cls, config: Any, record: Record, shape: ShapeReader) -> Sequence[Any]:
         """What can be learned from an image, or asked of it; none where its record lacks what it takes.
 
         The task sees the centre square of the image, of which its `shape` decides.
@@ -159,27 +161,27 @@ class UnderstandingTask(Task):
         raise TypeError(f"{cls.__name__} must define examples")
 
     @classmethod
-    def wants(cls, config: Any) -> str:
+    def describe_requirement(cls, config: Any) -> str:
         """What a record must have to give examples, for a message: "questions"."""
         raise TypeError(f"{cls.__name__} must define wants")
 
     @classmethod
-    def fitted(cls, config: Any, layout: TokenLayout, examples: Sequence[Any]) -> Any:
+    def resolve_config(cls, config: Any, layout: TokenLayout, examples: Sequence[Any]) -> Any:
         """The settings with what the training examples decide filled in (sizes of a vocabulary); most need nothing."""
         return config
 
-    def take(self, examples: Sequence[Any]) -> None:
+    def prepare(self, examples: Sequence[Any]) -> None:
         """Fills what is not drawn and not learned from the training examples, once, before training."""
 
     def collate(self, examples: Sequence[Any]) -> Any:
         """Examples as tensors, for `loss`; a dataclass or a tensor."""
         raise TypeError(f"{type(self).__name__} must define collate")
 
-    def measure(
+    def compute_metrics(
         self,
         batches: Iterable[ExampleBatch],
         training: Sequence[tuple[str, Any]],
-    ) -> Figures:
+    ) -> Metrics:
         """Figures of held-out images by name, beside those of answers without looking.
 
         Args:
@@ -199,56 +201,60 @@ class UnderstandingTask(Task):
 
 
 @torch.no_grad()
-def features_of(tokenizer: Tokenizer, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b n d"]:
+def extract_encoder_features(tokenizer: Tokenizer, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b n d"]:
     """The encoder's features before they are quantized, in raster order."""
     return tokenizer.encoder(images)[1].flatten(2).transpose(1, 2)
 
 
 @torch.no_grad()
-def entries_of(tokenizer: Tokenizer, layout: TokenLayout, tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b m d"]:
+def lookup_quantized(tokenizer: Tokenizer, layout: TokenLayout, tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b m d"]:
     """The codes that the decoder reads for the tokens of some images, one row a position in raster order."""
     return tokenizer.quantizer.lookup(layout.indices(tokens), tokenizer.codebook).flatten(2).transpose(1, 2)
 
 
-def look(
+def extract_features(
     tokenizer: Tokenizer, layout: TokenLayout, config: ImageInput, images: Float[Tensor, "b 3 y x"]
 ) -> Float[Tensor, "b n d"]:
     """What a reading task sees of images in [-1, 1]."""
     if config.source == "features":
-        return features_of(tokenizer, images)
-    return entries_of(tokenizer, layout, layout.tokens(tokenizer.encode(images)))
+        return extract_encoder_features(tokenizer, images)
+    return lookup_quantized(tokenizer, layout, layout.tokens(tokenizer.encode(images)))
 
 
 # --- what is asked ----------------------------------------------------------------------------------------------
 
 
-def texts_of(of: Of, record: Record) -> list[str]:
+def read_texts(field: TextField, record: Record) -> list[str]:
     """The texts of a record in single spaces, without empty ones."""
-    texts = record.captions if of == "captions" else (record.long_text or "",)
+    texts = record.captions if field == "captions" else (record.long_text or "",)
     return [" ".join(text.split()) for text in texts if text.strip()]
 
 
-def texts_wanted(of: Of) -> str:
+def describe_texts(field: TextField) -> str:
     """What a record must have to give such texts, for a message."""
-    return "captions" if of == "captions" else "long texts (task.of long_text)"
+    return "captions" if field == "captions" else "long texts (task.text_field long_text)"
 
 
-def examples_of(kind: type[UnderstandingTask], config: Any, dataset: FolderDataset) -> list[tuple[str, Any]]:
+def collect_examples(kind: type[UnderstandingTask], config: Any, dataset: FolderDataset) -> list[tuple[str, Any]]:
     """File name and example, in the order of the split; UsageError where there is none."""
     found = [
-        (record.file_name, example) for record in dataset for example in examples_in(kind, config, dataset, record)
+        (record.file_name, example)
+        for record in dataset
+        for example in collect_record_examples(kind, config, dataset, record)
     ]
     if not found:
         raise UsageError(
-            f"The task {kind.name!r} learns from {kind.wants(config)}, and no image of the split {dataset.split!r} "
-            f"of {dataset.folder} has any; see what a record can hold in docs/files.md."
+            f"The task {kind.name!r} learns from {kind.describe_requirement(config)}, and no image of the split "
+            f"{dataset.split!r} of {dataset.folder} has any; see what a record can hold in docs/files.md."
         )
     return found
 
 
-def examples_in(kind: type[UnderstandingTask], config: Any, dataset: FolderDataset, record: Record) -> Sequence[Any]:
+def collect_record_examples(
+    kind: type[UnderstandingTask], config: Any, dataset: FolderDataset, record: Record
+) -> Sequence[Any]:
     """The examples of one image; none where its size is needed and cannot be read, which reading its pixels tells."""
     try:
-        return kind.examples(config, record, lambda: read_shape(dataset.path(record.file_name))[:2])
+        return kind.extract_examples(config, record, lambda: read_shape(dataset.path(record.file_name))[:2])
     except DataError:
         return ()

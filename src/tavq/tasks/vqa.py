@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,8 +28,8 @@ from tavq.tasks.text_tokenizer import TextTokenizer
 from tavq.tasks.understanding import (
     Adapter,
     ExampleBatch,
-    Figures,
-    Shape,
+    Metrics,
+    ShapeReader,
     UnderstandingBatch,
     UnderstandingConfig,
     UnderstandingTask,
@@ -42,13 +42,15 @@ ANSWERS = "answers.json"
 class VqaConfig(UnderstandingConfig):
     """The language model, and how many answers there are."""
 
+    RENAMED: ClassVar = {**UnderstandingConfig.RENAMED, "longest": "max_length", "most_answers": "max_answers"}
+
     name: Literal["vqa"] = "vqa"
     language: LanguageConfig = LanguageConfig()
-    longest: int = Field(48, ge=4, le=1024)
+    max_length: int = Field(48, ge=4, le=1024)
     """Words of a question that are read; of a longer one the first."""
     hidden: int = Field(512, ge=8, le=8192)
     """Width of the answer head's inner layer."""
-    most_answers: int = Field(3_000, ge=1, le=100_000)
+    max_answers: int = Field(3_000, ge=1, le=100_000)
     """The most frequent answers of the training set that can be given."""
     answers: int | None = Field(None, ge=1, le=100_000)
     """How many can be given; null for those of the training set."""
@@ -79,39 +81,39 @@ class Vqa(UnderstandingTask):
         self.head = nn.Sequential(
             nn.Linear(config.language.width, config.hidden), nn.ReLU(), nn.Linear(config.hidden, config.answers)
         )
-        self.words: TextTokenizer | None = None
+        self.text_tokenizer: TextTokenizer | None = None
         self.answers: list[str] = []
 
     # --- learning -----------------------------------------------------------------------------------------------
 
     @classmethod
-    def examples(cls, config: Any, record: Record, shape: Shape) -> Sequence[Question]:
+    def extract_examples(cls, config: Any, record: Record, shape: ShapeReader) -> Sequence[Question]:
         return record.questions
 
     @classmethod
-    def wants(cls, config: Any) -> str:
+    def describe_requirement(cls, config: Any) -> str:
         return "questions"
 
     @classmethod
-    def fitted(cls, config: Any, layout: TokenLayout, examples: Sequence[Question]) -> VqaConfig:
-        places = config.image.rows(layout) + config.longest
-        language = config.language.fitted(_words(config, examples).size, places)
-        answers = min(len({example.answer for example in examples}), config.most_answers)
+    def resolve_config(cls, config: Any, layout: TokenLayout, examples: Sequence[Question]) -> VqaConfig:
+        places = config.image.token_count(layout) + config.max_length
+        language = config.language.resolve(_words(config, examples).size, places)
+        answers = min(len({example.answer for example in examples}), config.max_answers)
         return config.model_copy(update={"language": language, "answers": answers})
 
-    def take(self, examples: Sequence[Question]) -> None:
-        self.language.take()
-        self.words = _words(self.config, examples)
+    def prepare(self, examples: Sequence[Question]) -> None:
+        self.language.load_pretrained()
+        self.text_tokenizer = _words(self.config, examples)
         counts = Counter(example.answer for example in examples)
         self.answers = sorted(counts, key=lambda answer: (-counts[answer], answer))[: self.config.answers]
 
     def write_files(self, folder: Path) -> None:
-        assert self.words is not None
-        self.words.write(folder)
+        assert self.text_tokenizer is not None
+        self.text_tokenizer.write(folder)
         files.write_json(folder / ANSWERS, self.answers)
 
     def read_files(self, folder: Path) -> None:
-        self.words = TextTokenizer.read(folder, self.config.language.vocabulary)
+        self.text_tokenizer = TextTokenizer.read(folder, self.config.language.vocabulary)
         stored = files.read_json(folder / ANSWERS)
         if (
             not isinstance(stored, list)
@@ -127,14 +129,16 @@ class Vqa(UnderstandingTask):
         return QuestionBatch(*self._questions([example.question for example in examples]), torch.tensor(found))
 
     def _questions(self, questions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        assert self.words is not None
-        ids = [[*ids[: self.config.longest - 1], self.words.end] for ids in self.words.ids(questions)]
-        return padded(ids, self.words.pad)
+        assert self.text_tokenizer is not None
+        ids = [
+            [*ids[: self.config.max_length - 1], self.text_tokenizer.end] for ids in self.text_tokenizer.ids(questions)
+        ]
+        return padded(ids, self.text_tokenizer.pad)
 
     def loss(self, batch: UnderstandingBatch) -> Losses:
         """The cross-entropy of the answer, over the questions whose answer can be given."""
-        logits = self._logits(batch.rows, batch.asked.ids, batch.asked.mask)
-        wanted = batch.asked.answers
+        logits = self._logits(batch.features, batch.examples.ids, batch.examples.mask)
+        wanted = batch.examples.answers
         value = F.cross_entropy(logits, wanted, ignore_index=-1, reduction="sum") / (wanted >= 0).sum().clamp(min=1)
         return {"vqa/answer": Loss(value, 1.0)}
 
@@ -149,10 +153,10 @@ class Vqa(UnderstandingTask):
 
     # --- use ----------------------------------------------------------------------------------------------------
 
-    def notes(self, question: str) -> list[str]:
+    def check_text(self, question: str) -> list[str]:
         """What to tell of a question, a line each; UsageError where it is empty or none of its words is known."""
-        assert self.words is not None
-        return self.words.notes("question", question, self.config.longest - 1)  # the end is read too
+        assert self.text_tokenizer is not None
+        return self.text_tokenizer.check_text("question", question, self.config.max_length - 1)  # the end is read too
 
     @torch.no_grad()
     def answer(self, rows: Float[Tensor, "b n d"], questions: Sequence[str]) -> list[list[tuple[str, float]]]:
@@ -165,11 +169,11 @@ class Vqa(UnderstandingTask):
             for row, numbers in zip(ordered.values.tolist(), ordered.indices.tolist(), strict=True)
         ]
 
-    def measure(
+    def compute_metrics(
         self,
         batches: Iterable[ExampleBatch],
         training: Sequence[tuple[str, Any]],
-    ) -> Figures:
+    ) -> Metrics:
         """`accuracy` of all and of each type, and `constant/…`, the commonest answer of each type in training."""
         commonest = _commonest(example for _, example in training)
         scores = {"": AnswerScores(), **({"constant/": AnswerScores()} if training else {})}
@@ -181,7 +185,7 @@ class Vqa(UnderstandingTask):
                 for name, score in scores.items():
                     score.add(f"{count}", given[name], example.answer, example.type, key)
                 count += 1
-        figures: Figures = {}
+        figures: Metrics = {}
         for name, score in scores.items():
             computed = score.compute()
             groups = {
@@ -193,7 +197,7 @@ class Vqa(UnderstandingTask):
 
 
 def _words(config: VqaConfig, examples: Sequence[Question]) -> TextTokenizer:
-    return TextTokenizer.of(config.language, (example.question for example in examples))
+    return TextTokenizer.for_model(config.language, (example.question for example in examples))
 
 
 def _commonest(examples: Iterable[Question]) -> dict[str, str]:

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from tavq.core.errors import FileError, TavqError, UsageError
 from tavq.core.files import read_tensors, write_tensors
-from tavq.nets.language import LanguageConfig, LanguageModel, WritingConfig, padded
+from tavq.nets.language import DecodingConfig, LanguageConfig, LanguageModel, padded
 
 SMALL = LanguageConfig(layers=2, heads=2, width=16, dropout=0.0)
 END = 1
-GREEDY = WritingConfig(beams=1)
+GREEDY = DecodingConfig(beams=1)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def drawn(seed: int = 0, vocabulary: int = 11, places: int = 24) -> LanguageModel:
     torch.manual_seed(seed)
-    made = LanguageModel(SMALL.fitted(vocabulary, places)).eval().requires_grad_(False)
+    made = LanguageModel(SMALL.resolve(vocabulary, places)).eval().requires_grad_(False)
     with torch.no_grad():  # fresh weights say one word for ever
         for parameter in made.parameters():
             parameter.mul_(6)
@@ -88,10 +88,10 @@ def test_rows_of_numbers_are_filled_up() -> None:
 # --- writing ----------------------------------------------------------------------------------------------------
 
 
-def by_hand(model: LanguageModel, start: Tensor, longest: int, never: set[int]) -> list[int]:
+def by_hand(model: LanguageModel, start: Tensor, max_length: int, never: set[int]) -> list[int]:
     """The likeliest word each time, everything read anew for each."""
     words: list[int] = []
-    while len(words) < longest:
+    while len(words) < max_length:
         seen = torch.cat([start, model.embed(torch.tensor([words], dtype=torch.long))], dim=1)
         read = model(seen, torch.ones(seen.shape[:2], dtype=torch.bool))
         logits = model.logits(read[0, -1])
@@ -128,9 +128,9 @@ def likelihood(model: LanguageModel, start: Tensor, words: list[int]) -> float:
     return float(shares[torch.arange(len(words)), torch.tensor(words)].sum()) / len(words)
 
 
-def every_text(vocabulary: int, longest: int) -> Iterator[list[int]]:
+def every_text(vocabulary: int, max_length: int) -> Iterator[list[int]]:
     def grow(words: list[int]) -> Iterator[list[int]]:
-        if len(words) == longest or (words and words[-1] == END):
+        if len(words) == max_length or (words and words[-1] == END):
             yield words
             return
         for word in range(vocabulary):
@@ -144,14 +144,14 @@ def every_text(vocabulary: int, longest: int) -> Iterator[list[int]]:
 def test_a_wide_search_finds_the_likeliest_texts(seed: int) -> None:
     model, start = drawn(seed, vocabulary=4), rows(1)
     texts = sorted(every_text(4, 3), key=lambda text: -likelihood(model, start, text))
-    [found] = model.write(start, WritingConfig(beams=64), END, [], 3, count=4)
+    [found] = model.write(start, DecodingConfig(beams=64), END, [], 3, count=4)
     assert found == [[word for word in text if word != END] for text in texts[:4]]
     assert len({len(text) for text in found}) > 1
 
 
 def test_words_are_drawn_by_their_probability() -> None:
     model, start = drawn(3, vocabulary=6), rows(1) / 4
-    config = WritingConfig(beams=1, temperature=2.0)
+    config = DecodingConfig(beams=1, temperature=2.0)
     first = [text[0] for text in model.write(start, config, END, [0], 1, count=4000)[0]]
     logits = model.logits(model(start, torch.ones(1, 4, dtype=torch.bool))[0, -1]) / 2
     logits[[0, END]] = -math.inf
@@ -164,13 +164,13 @@ def test_words_are_drawn_by_their_probability() -> None:
 @pytest.mark.parametrize(("settings", "most"), [({"top_k": 2}, 2), ({"top_p": 1e-6}, 1), ({}, 99)])
 def test_few_words_can_be_drawn(settings: dict[str, Any], most: int) -> None:
     model = drawn(3, vocabulary=70)  # more than the 50 that transformers stops at by itself
-    config = WritingConfig(beams=1, temperature=100.0, **settings)
+    config = DecodingConfig(beams=1, temperature=100.0, **settings)
     first = {text[0] for text in model.write(rows(1), config, END, [], 1, count=2000)[0]}
     assert len(first) == (69 if most == 99 else most)
 
 
 def test_a_seed_draws_the_same_words_and_leaves_others_alone() -> None:
-    model, config = drawn(), WritingConfig(beams=1, temperature=1.0)
+    model, config = drawn(), DecodingConfig(beams=1, temperature=1.0)
     torch.manual_seed(7)
     state = torch.get_rng_state()
     found = [
@@ -183,7 +183,7 @@ def test_a_seed_draws_the_same_words_and_leaves_others_alone() -> None:
 
 
 def test_what_is_drawn_of_a_image_does_not_depend_on_its_neighbours() -> None:
-    model, config = drawn(), WritingConfig(beams=1, temperature=1.0)
+    model, config = drawn(), DecodingConfig(beams=1, temperature=1.0)
     together = model.write(rows(), config, END, [], 9, count=3, seeds=[[5], [6], [7]])
     alone = [model.write(rows()[[place]], config, END, [], 9, count=3, seeds=[[5 + place]])[0] for place in range(3)]
     assert together == alone
@@ -195,14 +195,14 @@ def test_what_is_drawn_of_a_image_does_not_depend_on_its_neighbours() -> None:
 def test_writing_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for config in (WritingConfig(), WritingConfig(beams=1, temperature=0.5, top_p=0.9, top_k=3), GREEDY):
+        for config in (DecodingConfig(), DecodingConfig(beams=1, temperature=0.5, top_p=0.9, top_k=3), GREEDY):
             drawn().write(rows(), config, END, [0, 2], 5)
     assert capfd.readouterr() == ("", "")
 
 
 def test_more_texts_than_beams_are_refused() -> None:
     with pytest.raises(UsageError, match="3 texts of an image need as many beams, not 2"):
-        drawn().write(rows(), WritingConfig(beams=2), END, [], 5, count=3)
+        drawn().write(rows(), DecodingConfig(beams=2), END, [], 5, count=3)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_more_texts_than_beams_are_refused() -> None:
 )
 def test_settings_of_writing_that_contradict_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        WritingConfig(**settings)
+        DecodingConfig(**settings)
 
 
 # --- a pretrained model -----------------------------------------------------------------------------------------
@@ -226,11 +226,11 @@ def test_settings_of_writing_that_contradict_are_refused(settings: dict[str, Any
 def test_a_pretrained_model_computes_what_it_did(folder: Path) -> None:
     from transformers import GPT2LMHeadModel
 
-    config = LanguageConfig(pretrained=str(folder), dropout=0.0).fitted(300, 40)
-    assert (config.layers, config.heads, config.width, config.places) == (1, 2, 16, 48)
+    config = LanguageConfig(pretrained=str(folder), dropout=0.0).resolve(300, 40)
+    assert (config.layers, config.heads, config.width, config.positions) == (1, 2, 16, 48)
     torch.manual_seed(9)
     model = LanguageModel(config).eval()
-    model.take()
+    model.load_pretrained()
     other = GPT2LMHeadModel.from_pretrained(folder).eval()
     ids = torch.tensor([[5, 200, 7]])
     read = model(model.embed(ids), torch.ones(1, 3, dtype=torch.bool))
@@ -259,7 +259,7 @@ def edited(folder: Path, place: Path, **settings: Any) -> LanguageConfig:
         ({"n_positions": "long"}, FileError, "lacks 'n_positions', a whole number"),
         ({"n_head": 3}, UsageError, "width 16 is not a multiple of 3 heads"),
         ({"n_layer": 10**6}, UsageError, "layers"),
-        ({"n_positions": 39}, UsageError, "reads 39 rows and words and 40 are needed; choose a larger"),
+        ({"n_positions": 39}, UsageError, "has 39 positions and the image and text need 40; choose a larger"),
         ({"vocab_size": 299}, FileError, "a tokenizer of 300 tokens and a model of 299; they do not belong"),
     ],
 )
@@ -267,12 +267,12 @@ def test_another_model_in_the_folder_is_refused(
     folder: Path, tmp_path: Path, settings: dict[str, Any], kind: type[TavqError], message: str
 ) -> None:
     with pytest.raises(kind, match=re.escape(message)) as told:
-        edited(folder, tmp_path / "model", **settings).fitted(300, 40)
+        edited(folder, tmp_path / "model", **settings).resolve(300, 40)
     assert "\n" not in str(told.value)
 
 
 def test_the_same_inner_width_by_number_is_a_gpt2(folder: Path, tmp_path: Path) -> None:
-    assert edited(folder, tmp_path / "model", n_inner=64, n_positions="gone", n_ctx=40).fitted(300, 40).places == 40
+    assert edited(folder, tmp_path / "model", n_inner=64, n_positions="gone", n_ctx=40).resolve(300, 40).positions == 40
 
 
 def _lacking(path: Path) -> None:
@@ -298,7 +298,7 @@ def _other_sizes(path: Path) -> None:
 def test_damaged_weights_are_refused(folder: Path, tmp_path: Path, damage: Any, message: str) -> None:
     copy = shutil.copytree(folder, tmp_path / "model")
     damage(copy / "model.safetensors")
-    model = LanguageModel(LanguageConfig(pretrained=str(copy)).fitted(300, 40))
+    model = LanguageModel(LanguageConfig(pretrained=str(copy)).resolve(300, 40))
     with pytest.raises(FileError, match=message) as told:
-        model.take()
+        model.load_pretrained()
     assert "\n" not in str(told.value)

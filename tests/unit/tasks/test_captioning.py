@@ -16,7 +16,7 @@ from tavq.core.errors import FileError, UsageError
 from tavq.data.records import Record
 from tavq.interfaces import total
 from tavq.metrics.captions import CaptionScores
-from tavq.nets.language import WritingConfig
+from tavq.nets.language import DecodingConfig
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import TokenLayout
 from tavq.tasks.captioning import SAMPLED, Captioning, CaptioningConfig, best_constant
@@ -33,14 +33,14 @@ LANGUAGE = {"layers": 1, "heads": 2, "width": 16, "dropout": 0.0}
 
 
 def settings(**more: Any) -> CaptioningConfig:
-    values = {"language": LANGUAGE, "image": {"hidden": 8}, "longest": 8, "writing": {"beams": 1}, **more}
+    values = {"language": LANGUAGE, "image": {"hidden": 8}, "max_length": 8, "decoding": {"beams": 1}, **more}
     return build(CaptioningConfig, values, "test")
 
 
 def made(config: CaptioningConfig, captions: list[str] = CAPTIONS, seed: int = 0) -> Captioning:
     torch.manual_seed(seed)
-    task = Captioning(Captioning.fitted(config, LAYOUT, captions), LAYOUT, WIDTH)
-    task.take(captions)
+    task = Captioning(Captioning.resolve_config(config, LAYOUT, captions), LAYOUT, WIDTH)
+    task.prepare(captions)
     return task.eval()
 
 
@@ -63,28 +63,35 @@ def small_tokenizer() -> Tokenizer:
 
 def test_each_caption_is_an_example_or_the_long_text() -> None:
     record = Record("a.png", captions=("A red\n barn. ", "A barn."), long_text="A  barn stands here.")
-    assert Captioning.examples(settings(), record, lambda: (8, 8)) == ["A red barn.", "A barn."]
-    assert Captioning.examples(settings(of="long_text"), record, lambda: (8, 8)) == ["A barn stands here."]
-    assert Captioning.examples(settings(of="long_text"), Record("b.png", captions=("A barn.",)), lambda: (8, 8)) == []
-    assert Captioning.wants(settings()) == "captions"
-    assert "long_text" in Captioning.wants(settings(of="long_text"))
+    assert Captioning.extract_examples(settings(), record, lambda: (8, 8)) == ["A red barn.", "A barn."]
+    assert Captioning.extract_examples(settings(text_field="long_text"), record, lambda: (8, 8)) == [
+        "A barn stands here."
+    ]
+    assert (
+        Captioning.extract_examples(
+            settings(text_field="long_text"), Record("b.png", captions=("A barn.",)), lambda: (8, 8)
+        )
+        == []
+    )
+    assert Captioning.describe_requirement(settings()) == "captions"
+    assert "long_text" in Captioning.describe_requirement(settings(text_field="long_text"))
 
 
 def test_a_caption_ends_unless_it_was_cut() -> None:
-    task = made(settings(longest=6))
-    assert task.words is not None
+    task = made(settings(max_length=6))
+    assert task.text_tokenizer is not None
     said = task.collate(CAPTIONS)
-    ends = said.ids == task.words.end
+    ends = said.ids == task.text_tokenizer.end
     assert said.mask.sum(dim=1).tolist() == [5, 6, 6]  # a red barn . END; a barn beside a lake .; there is a green …
     assert ends.sum(dim=1).tolist() == [1, 0, 0]
-    assert said.ids[0].tolist()[:4] == task.words.ids(["a red barn."])[0]
-    assert said.ids[0].tolist()[4:] == [task.words.end, task.words.pad]
+    assert said.ids[0].tolist()[:4] == task.text_tokenizer.ids(["a red barn."])[0]
+    assert said.ids[0].tolist()[4:] == [task.text_tokenizer.end, task.text_tokenizer.pad]
 
 
 def loss_by_hand(task: Captioning, batch: UnderstandingBatch) -> float:
     """Word by word: everything before it is read anew, alone and without padding."""
     losses = []
-    for row, ids, mask in zip(batch.rows, batch.asked.ids, batch.asked.mask, strict=True):
+    for row, ids, mask in zip(batch.features, batch.examples.ids, batch.examples.mask, strict=True):
         words = ids[mask]
         image = task.adapter(row[None])[0]
         for place, word in enumerate(words):
@@ -97,7 +104,7 @@ def loss_by_hand(task: Captioning, batch: UnderstandingBatch) -> float:
 
 @pytest.mark.parametrize("source", ["codes", "features", "none"])
 def test_the_loss_is_the_mean_over_all_words_and_ends(source: str) -> None:
-    task = made(settings(image={"source": source, "hidden": 8}, longest=7))
+    task = made(settings(image={"source": source, "hidden": 8}, max_length=7))
     batch = seen(task, CAPTIONS)
     losses = task.loss(batch)
     assert list(losses) == ["captioning/word"]
@@ -109,9 +116,9 @@ def test_the_loss_is_the_mean_over_all_words_and_ends(source: str) -> None:
 def test_padding_counts_for_nothing() -> None:
     task = made(settings())
     batch = seen(task, CAPTIONS)
-    assert not bool(batch.asked.mask.all())
+    assert not bool(batch.examples.mask.all())
     before = total(task.loss(batch))
-    batch.asked.ids[~batch.asked.mask] = 5
+    batch.examples.ids[~batch.examples.mask] = 5
     assert torch.equal(total(task.loss(batch)), before)
 
 
@@ -129,7 +136,7 @@ def test_the_loss_is_finite_in_half_precision() -> None:
 
 
 def trained(captions: list[str] = CAPTIONS, **more: Any) -> Captioning:
-    task = made(settings(longest=12, **more), captions)
+    task = made(settings(max_length=12, **more), captions)
     task.adapter.fit(rows(len(captions)))
     batch = seen(task, captions)
     optimizer = torch.optim.Adam(task.parameters(), 1e-2)
@@ -145,30 +152,30 @@ def fluent() -> Captioning:
     return trained()
 
 
-@pytest.mark.parametrize("writing", [{"beams": 1}, {"beams": 4}, {"beams": 1, "temperature": 0.1}])
-def test_it_says_what_it_has_learned(fluent: Captioning, writing: dict[str, Any]) -> None:
-    found = fluent.caption(rows(), WritingConfig(**writing))
+@pytest.mark.parametrize("decoding", [{"beams": 1}, {"beams": 4}, {"beams": 1, "temperature": 0.1}])
+def test_it_says_what_it_has_learned(fluent: Captioning, decoding: dict[str, Any]) -> None:
+    found = fluent.caption(rows(), DecodingConfig(**decoding))
     assert found == [[caption.lower()] for caption in CAPTIONS]
 
 
 def test_captions_are_as_many_as_asked_and_of_a_seed(fluent: Captioning) -> None:
-    writing = WritingConfig(beams=1, temperature=3.0)
-    found = fluent.caption(rows(), writing, 4, seed=1)
+    decoding = DecodingConfig(beams=1, temperature=3.0)
+    found = fluent.caption(rows(), decoding, 4, seed=1)
     assert [len(captions) for captions in found] == [4, 4, 4]
-    assert found == fluent.caption(rows(), writing, 4, seed=1) != fluent.caption(rows(), writing, 4, seed=2)
+    assert found == fluent.caption(rows(), decoding, 4, seed=1) != fluent.caption(rows(), decoding, 4, seed=2)
     assert not any(word in str(found) for word in ("<pad>", "<end>", "<unknown>"))
-    named = fluent.caption(rows(), writing, 4, seed=1, names=["a.png", "b.png", "c.png"])
-    assert named[1:] == fluent.caption(rows()[1:], writing, 4, seed=1, names=["b.png", "c.png"])
-    assert named[:1] != fluent.caption(rows()[:1], writing, 4, seed=1, names=["b.png"])
-    searched = fluent.caption(rows(), WritingConfig(beams=4), 3)
+    named = fluent.caption(rows(), decoding, 4, seed=1, names=["a.png", "b.png", "c.png"])
+    assert named[1:] == fluent.caption(rows()[1:], decoding, 4, seed=1, names=["b.png", "c.png"])
+    assert named[:1] != fluent.caption(rows()[:1], decoding, 4, seed=1, names=["b.png"])
+    searched = fluent.caption(rows(), DecodingConfig(beams=4), 3)
     assert [captions[0] for captions in searched] == [caption.lower() for caption in CAPTIONS]
     assert all(len(set(captions)) == 3 for captions in searched)
 
 
 def test_a_caption_is_never_longer_than_it_may_be(fluent: Captioning) -> None:
-    assert fluent.words is not None
-    [captions] = fluent.caption(rows(1), WritingConfig(beams=1, temperature=100.0), 30)
-    lengths = {len(ids) for ids in fluent.words.ids(captions)}
+    assert fluent.text_tokenizer is not None
+    [captions] = fluent.caption(rows(1), DecodingConfig(beams=1, temperature=100.0), 30)
+    lengths = {len(ids) for ids in fluent.text_tokenizer.ids(captions)}
     assert max(lengths) <= 12
     assert min(lengths) >= 1
 
@@ -183,7 +190,7 @@ def test_a_image_is_described_once_and_scored_against_all_its_captions(fluent: C
     examples = [text for texts in known.values() for text in texts]
     everything = torch.stack([seen_rows[key] for key in keys])
     batches = [(everything[:3], keys[:3], examples[:3]), (everything[3:], keys[3:], examples[3:])]
-    found = fluent.measure(iter(batches), list(zip(keys, examples, strict=True)))
+    found = fluent.compute_metrics(iter(batches), list(zip(keys, examples, strict=True)))
     written = dict(zip(known, (caption.lower() for caption in CAPTIONS), strict=True))
     others = dict(zip(known, [written["b.png"], written["c.png"], written["a.png"]], strict=True))
     constant = dict.fromkeys(known, best_constant(list(zip(keys, examples, strict=True))))
@@ -197,10 +204,10 @@ def test_a_image_is_described_once_and_scored_against_all_its_captions(fluent: C
 
 
 def test_one_image_has_no_other_and_no_training_split_no_constant(fluent: Captioning) -> None:
-    found = fluent.measure([(rows()[:1], ["a.png"], ["A red barn."])], [])
+    found = fluent.compute_metrics([(rows()[:1], ["a.png"], ["A red barn."])], [])
     assert not any("/" in name for name in found)
     assert found["BLEU-1"]["value"] == pytest.approx(1.0)
-    assert fluent.measure([], []) == {}
+    assert fluent.compute_metrics([], []) == {}
 
 
 def test_the_best_constant_is_that_of_the_best_cider() -> None:
@@ -252,7 +259,7 @@ def stepped(task: Captioning) -> Captioning:
 @pytest.mark.parametrize("freeze", [False, True])
 def test_a_pretrained_model_trains_and_is_loaded_without_its_folder(gpt2: Path, freeze: bool, tmp_path: Path) -> None:
     folder = shutil.copytree(gpt2, tmp_path / "gpt2")
-    config = settings(language={"pretrained": str(folder)}, freeze_language=freeze, longest=20)
+    config = settings(language={"pretrained": str(folder)}, freeze_language=freeze, max_length=20)
     task = made(config)
     before = {key: value.clone() for key, value in task.state_dict().items()}
     stepped(task)
@@ -262,11 +269,14 @@ def test_a_pretrained_model_trains_and_is_loaded_without_its_folder(gpt2: Path, 
     save_task(tmp_path / "model", whole, task, small_tokenizer(), None, "card", {})
     shutil.rmtree(folder)
     loaded = load_task(tmp_path / "model", "caption").task
-    writing = WritingConfig(beams=1, temperature=1.0)
-    assert loaded.caption(rows(), writing, 2, seed=4) == task.caption(rows(), writing, 2, seed=4)
+    decoding = DecodingConfig(beams=1, temperature=1.0)
+    assert loaded.caption(rows(), decoding, 2, seed=4) == task.caption(rows(), decoding, 2, seed=4)
     batch = seen(task, CAPTIONS)
     assert torch.equal(total(loaded.loss(batch)), total(task.loss(batch)).detach())
-    assert loaded.words.text(loaded.words.ids(["A red barn, na\u00efve."])[0]) == "A red barn, na\u00efve."
+    assert (
+        loaded.text_tokenizer.text(loaded.text_tokenizer.ids(["A red barn, na\u00efve."])[0])
+        == "A red barn, na\u00efve."
+    )
 
 
 def test_a_frozen_model_drops_nothing_out(gpt2: Path) -> None:
@@ -279,14 +289,14 @@ def test_a_frozen_model_drops_nothing_out(gpt2: Path) -> None:
 
 
 def test_rows_of_the_table_that_are_no_word_are_never_written(gpt2: Path) -> None:
-    task = made(settings(language={"pretrained": str(gpt2)}, longest=2))
+    task = made(settings(language={"pretrained": str(gpt2)}, max_length=2))
     with torch.no_grad():
         task.language.gpt.transformer.wte.weight[:-3].zero_()  # all the others are equally likely
-    found = task.caption(rows(1), WritingConfig(beams=1, temperature=1.0), 50)[0]
+    found = task.caption(rows(1), DecodingConfig(beams=1, temperature=1.0), 50)[0]
     assert len(set(found)) > 10
     with torch.no_grad():
         task.language.gpt.transformer.wte.weight[-3:] *= 1000
-    assert task.caption(rows(1), WritingConfig(beams=1, temperature=1.0), 50)[0] == found
+    assert task.caption(rows(1), DecodingConfig(beams=1, temperature=1.0), 50)[0] == found
 
 
 def test_weights_that_were_drawn_cannot_be_frozen() -> None:
@@ -295,10 +305,13 @@ def test_weights_that_were_drawn_cannot_be_frozen() -> None:
 
 
 def test_too_few_places_are_told_of(gpt2: Path) -> None:
-    config = settings(language={"pretrained": str(gpt2)}, longest=45)
-    with pytest.raises(UsageError, match="reads 48 rows and words and 49 are needed; choose a larger"):
-        Captioning.fitted(config, LAYOUT, CAPTIONS)
-    assert Captioning.fitted(config.model_copy(update={"longest": 44}), LAYOUT, CAPTIONS).language.places == 48
+    config = settings(language={"pretrained": str(gpt2)}, max_length=45)
+    with pytest.raises(UsageError, match="has 48 positions and the image and text need 49; choose a larger"):
+        Captioning.resolve_config(config, LAYOUT, CAPTIONS)
+    assert (
+        Captioning.resolve_config(config.model_copy(update={"max_length": 44}), LAYOUT, CAPTIONS).language.positions
+        == 48
+    )
 
 
 # --- a damaged model folder -------------------------------------------------------------------------------------
@@ -359,7 +372,7 @@ def test_the_recipes_are_of_their_sizes(name: str) -> None:
     assert isinstance(recipe, TaskRecipe)
     assert isinstance(recipe.task, CaptioningConfig)
     layout = TokenLayout(height=16, width=16, sizes=(256,))
-    rows_and_words = recipe.task.image.rows(layout) + recipe.task.longest
+    rows_and_words = recipe.task.image.token_count(layout) + recipe.task.max_length
     assert rows_and_words <= 1024  # what GPT-2 reads
     assert (recipe.task.language.pretrained == "gpt2") == (name == "captioning")
     assert recipe.train.warmup < recipe.train.steps

@@ -25,7 +25,7 @@ from tavq.tasks.grounding import (
     generalized_iou,
 )
 from tavq.tasks.model_folder import TaskConfig
-from tavq.tasks.understanding import UnderstandingBatch, examples_of
+from tavq.tasks.understanding import UnderstandingBatch, collect_examples
 
 LAYOUT = TokenLayout(height=2, width=4, sizes=(7,))
 WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -36,11 +36,11 @@ EXAMPLES = [
 
 
 def made(examples: list[GroundingExample] = EXAMPLES, **settings: Any) -> Grounding:
-    small = {"name": "grounding", "layers": 2, "heads": 2, "width": 16, "dropout": 0.0, "longest": 6, **settings}
-    fitted = Grounding.fitted(build(GroundingConfig, small, "test"), LAYOUT, examples)
+    small = {"name": "grounding", "layers": 2, "heads": 2, "width": 16, "dropout": 0.0, "max_length": 6, **settings}
+    fitted = Grounding.resolve_config(build(GroundingConfig, small, "test"), LAYOUT, examples)
     torch.manual_seed(0)
     task: Any = TaskConfig(task=fitted.model_dump(), layout=LAYOUT, row_width=3).make()
-    task.take(examples)
+    task.prepare(examples)
     return task.eval()
 
 
@@ -115,7 +115,7 @@ def test_every_phrase_of_a_thing_in_the_square_is_an_example() -> None:
             NamedBox((30, 0, 40, 40), "sky"),
         ),
     )
-    found = Grounding.examples(GroundingConfig(), record, lambda: (40, 100))
+    found = Grounding.extract_examples(GroundingConfig(), record, lambda: (40, 100))
     assert found == [
         GroundingExample(phrase, (0.25, 0.25, 0.5, 0.5), "barn") for phrase in ("the red barn", "the barn")
     ]
@@ -125,7 +125,9 @@ def test_a_image_without_phrases_is_not_opened() -> None:
     def shape() -> tuple[int, int]:
         raise AssertionError("the file was opened")
 
-    assert Grounding.examples(GroundingConfig(), Record("a.png", objects=(NamedBox(WHOLE, "sky"),)), shape) == []
+    assert (
+        Grounding.extract_examples(GroundingConfig(), Record("a.png", objects=(NamedBox(WHOLE, "sky"),)), shape) == []
+    )
 
 
 def test_the_size_is_that_of_the_upright_image(tmp_path: Path) -> None:
@@ -136,14 +138,14 @@ def test_the_size_is_that_of_the_upright_image(tmp_path: Path) -> None:
     thing = {"box": [10, 40, 20, 20], "name": "barn", "phrases": ["the barn"]}
     lines = [{"file_name": name, "objects": [thing]} for name in ("a.jpg", "broken.png")]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
-    found = examples_of(Grounding, GroundingConfig(), FolderDataset(tmp_path))
+    found = collect_examples(Grounding, GroundingConfig(), FolderDataset(tmp_path))
     assert found == [("a.jpg", GroundingExample("the barn", (0.25, 0.25, 0.5, 0.5), "barn"))]
 
 
 def test_a_data_set_without_phrases_says_so(tmp_path: Path) -> None:
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     with pytest.raises(UsageError, match=r"learns from objects that have phrases and lie in the centre square"):
-        examples_of(Grounding, GroundingConfig(), FolderDataset(tmp_path))
+        collect_examples(Grounding, GroundingConfig(), FolderDataset(tmp_path))
 
 
 # --- the network ------------------------------------------------------------------------------------------------
@@ -166,24 +168,26 @@ def test_what_a_box_covers_of_a_grid_by_hand() -> None:
 
 
 def test_the_look_is_drawn_to_what_the_box_covers(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = made(looking=0.5)
+    task = made(attention_supervision=0.5)
     length = 1 + 8 + task.collate(EXAMPLES).mask.shape[1]
     shares = torch.full((2, 2, length, length), 9.0)
     shares[:, :, 0, 1:9] = torch.tensor([1.0, 1, 2, 4, 1, 1, 2, 4])  # of a grid of 2 x 4
     monkeypatch.setattr(task.transformer, "read", lambda rows, mask: (rows, shares))
-    looking = task.loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(EXAMPLES)))["grounding/looking"]
-    assert looking.weight == 0.5
+    attention_supervision = task.loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(EXAMPLES)))[
+        "grounding/attention"
+    ]
+    assert attention_supervision.weight == 0.5
     # of the barn a quarter each of the second and third column, of the lake the first two columns: shares of 16
-    assert looking.value.item() == pytest.approx(((math.log(16) + math.log(8)) / 2 + math.log(16)) / 2)
-    blind = made(looking=0.5, image={"source": "none"})
-    assert "grounding/looking" not in blind.loss(UnderstandingBatch(rows(2), ("a", "b"), blind.collate(EXAMPLES)))
-    assert "grounding/looking" not in made().loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(EXAMPLES)))
+    assert attention_supervision.value.item() == pytest.approx(((math.log(16) + math.log(8)) / 2 + math.log(16)) / 2)
+    blind = made(attention_supervision=0.5, image={"source": "none"})
+    assert "grounding/attention" not in blind.loss(UnderstandingBatch(rows(2), ("a", "b"), blind.collate(EXAMPLES)))
+    assert "grounding/attention" not in made().loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(EXAMPLES)))
 
 
 def test_a_look_that_must_move_has_a_finite_gradient() -> None:
-    task = made(looking=1.0)
+    task = made(attention_supervision=1.0)
     losses = task.loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(EXAMPLES)))
-    losses["grounding/looking"].value.backward()
+    losses["grounding/attention"].value.backward()
     weights = task.transformer.blocks[-1].attend.query.weight  # type: ignore[union-attr]
     assert weights.grad is not None
     assert 0 < float(weights.grad.norm()) < 1e6
@@ -199,9 +203,9 @@ def test_a_box_is_found_whatever_stands_beside_it() -> None:
     together = task.ground(rows(2), ["the barn", "the big lake on the left"])
     [alone] = task.ground(rows(2)[:1], ["the barn"])
     assert together[0].box == pytest.approx(alone.box, abs=1e-6)
-    assert together[0].heat is not None
-    assert alone.heat is not None
-    torch.testing.assert_close(together[0].heat, alone.heat)
+    assert together[0].heatmap is not None
+    assert alone.heatmap is not None
+    torch.testing.assert_close(together[0].heatmap, alone.heatmap)
     [other] = task.ground(rows(2)[:1], ["the lake"])
     assert other.box != pytest.approx(alone.box, abs=1e-6)
     [turned] = task.ground(rows(2)[:1], ["barn the"])
@@ -217,8 +221,8 @@ def test_the_heat_is_what_the_first_row_reads_of_the_image(monkeypatch: pytest.M
     shares[0, 1, 0, 1:9] = torch.tensor([1.0, 0, 2, 0, 0, 0, 0, 1])
     monkeypatch.setattr(task.transformer, "read", lambda rows, mask: (rows, shares))
     [found] = task.ground(rows(1), ["the barn"])
-    assert found.heat is not None
-    torch.testing.assert_close(found.heat, torch.tensor([[2.0, 0, 2, 0], [0, 0, 0, 4]]) / 8)
+    assert found.heatmap is not None
+    torch.testing.assert_close(found.heatmap, torch.tensor([[2.0, 0, 2, 0], [0, 0, 0, 4]]) / 8)
 
 
 def test_the_heat_follows_the_code_that_is_looked_at() -> None:
@@ -232,21 +236,21 @@ def test_the_heat_follows_the_code_that_is_looked_at() -> None:
         block.attend.query.weight.copy_(torch.eye(16))
         block.attend.key_value.weight[:16] = torch.eye(16)
     [found] = task.ground(torch.zeros(1, 8, 3), ["the barn"])
-    assert found.heat is not None
-    assert int(found.heat.argmax()) == 5
-    assert found.heat.shape == (2, 4)
-    assert float(found.heat.sum()) == pytest.approx(1)
+    assert found.heatmap is not None
+    assert int(found.heatmap.argmax()) == 5
+    assert found.heatmap.shape == (2, 4)
+    assert float(found.heatmap.sum()) == pytest.approx(1)
 
 
 def test_patches_make_a_coarser_heat() -> None:
     [found] = made(image={"patch": 2}).ground(rows(1), ["the barn"])
-    assert found.heat is not None
-    assert found.heat.shape == (1, 2)
+    assert found.heatmap is not None
+    assert found.heatmap.shape == (1, 2)
 
 
 def test_without_a_image_there_is_no_heat() -> None:
     [found] = made(image={"source": "none"}).ground(rows(1), ["the barn"])
-    assert found.heat is None
+    assert found.heatmap is None
 
 
 def test_a_long_phrase_is_cut_to_its_first_words() -> None:
@@ -262,17 +266,17 @@ def test_a_long_phrase_is_cut_to_its_first_words() -> None:
 )
 def test_a_phrase_that_says_nothing_is_refused(phrase: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        made().phrases.notes(phrase)
+        made().phrases.check_text(phrase)
 
 
 def test_unknown_words_are_named() -> None:
-    assert made().phrases.notes("the purple barn") == ["The model does not know the word 'purple'."]
+    assert made().phrases.check_text("the purple barn") == ["The model does not know the word 'purple'."]
 
 
 def test_phrases_are_read_by_an_encoder(tmp_path: Path) -> None:
     folder = write_bert(tmp_path / "bert")
     examples = [GroundingExample("a red car", WHOLE, "car"), GroundingExample("the dog", WHOLE, "dog")]
-    task = made(examples, text=str(folder))
+    task = made(examples, text_encoder=str(folder))
     assert task.config.encoder is not None
     assert task.config.encoder.name == "bert"
     assert len(task.config.encoder.sha256) == 64
@@ -294,7 +298,7 @@ def test_figures_by_hand() -> None:
         ("e", GroundingExample("the sky", (0.25, 0.25, 0.5, 0.5), "sky")),
         ("f", GroundingExample("the lake", (0.0, 0.0, 0.5, 0.5), "lake")),
     ]
-    found = task.measure([(rows(2), ["a", "b"], EXAMPLES)], training)
+    found = task.compute_metrics([(rows(2), ["a", "b"], EXAMPLES)], training)
     values = {name: scored["value"] for name, scored in found.items()}
     # the lake: common 0.25 x 0.5, both 0.5 + 0.25 - 0.125
     assert values["accuracy@0.5"] == 0.5
@@ -313,12 +317,12 @@ def test_figures_by_hand() -> None:
 def test_a_name_that_training_lacks_takes_the_mean_of_all() -> None:
     task = answering(made(), 0.5, 0.5, 0.5, 0.5)
     training = [("c", GroundingExample("the sky", (0.0, 0.0, 0.5, 0.5), "sky"))]
-    found = task.measure([(rows(2), ["a", "b"], EXAMPLES)], training)
+    found = task.compute_metrics([(rows(2), ["a", "b"], EXAMPLES)], training)
     assert found["constant/name/mean_iou"] == found["constant/mean_iou"]
 
 
 def test_without_a_training_split_there_is_no_constant() -> None:
-    assert set(made().measure([(rows(2), ["a", "b"], EXAMPLES)], [])) == {"accuracy@0.5", "mean_iou"}
+    assert set(made().compute_metrics([(rows(2), ["a", "b"], EXAMPLES)], [])) == {"accuracy@0.5", "mean_iou"}
 
 
 def test_heads_divide_the_width() -> None:

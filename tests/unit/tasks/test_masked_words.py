@@ -21,11 +21,11 @@ CAPTIONS = ["A red barn beside a lake.", "A red barn, a dog.", "The dog runs!"]
 
 
 def made(captions: list[str] = CAPTIONS, **settings: Any) -> MaskedWordsTask:
-    small = {"name": "masked-words", "layers": 1, "heads": 2, "width": 16, "dropout": 0.0, "longest": 8, **settings}
-    fitted = MaskedWordsTask.fitted(build(MaskedWordsConfig, small, "test"), LAYOUT, captions)
+    small = {"name": "masked-words", "layers": 1, "heads": 2, "width": 16, "dropout": 0.0, "max_length": 8, **settings}
+    fitted = MaskedWordsTask.resolve_config(build(MaskedWordsConfig, small, "test"), LAYOUT, captions)
     torch.manual_seed(0)
     task: Any = TaskConfig(task=fitted.model_dump(), layout=LAYOUT, row_width=3).make()
-    task.take(captions)
+    task.prepare(captions)
     return task.eval()
 
 
@@ -34,8 +34,8 @@ def rows(count: int) -> torch.Tensor:
 
 
 def number(task: MaskedWordsTask, word: str) -> int:
-    assert task.words is not None
-    [[found]] = task.words.ids([word])
+    assert task.text_tokenizer is not None
+    [[found]] = task.text_tokenizer.ids([word])
     return found
 
 
@@ -68,13 +68,13 @@ def test_marks_and_unknown_words_are_never_masked() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_some_words_of_each_caption_are_masked(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     captions = ["a red barn beside a lake and a dog . " * 2, "dog !", "the dog runs !"]
-    task = made(captions, longest=30)
+    task = made(captions, max_length=30)
     asked = telling(task, monkeypatch, {})
     torch.manual_seed(seed)
     batch = UnderstandingBatch(rows(3), ("a", "b", "c"), task.collate(captions))
     value = task.loss(batch)["masked-words/word"].value
     [hidden] = asked
-    assert (hidden <= batch.asked.words).all()
+    assert (hidden <= batch.examples.words).all()
     assert 2 <= int(hidden[0].sum()) <= 5  # of 18 words, from 0.1 to 0.3
     assert hidden[1:].sum(1).tolist() == [1, 1]
     assert float(value) == pytest.approx(math.log(task.missing), rel=1e-5)
@@ -161,16 +161,16 @@ def test_each_gap_is_answered_with_words_alone(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_a_caption_that_asks_nothing_is_refused(caption: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        made().notes(caption)
+        made().check_text(caption)
 
 
 def test_unknown_words_are_named_and_a_gap_alone_is_asked() -> None:
     task = made()
-    assert task.notes("a ___ zebra") == ["The model does not know the word 'zebra'."]
-    assert task.notes("___") == []
-    short = made(longest=4)
-    assert short.notes("a ___ zebra a") == ["The model does not know the word 'zebra'."]
-    assert short.notes("a ___ a a a")[-1] == "The caption has 4 words and marks; the model reads the first 3."
+    assert task.check_text("a ___ zebra") == ["The model does not know the word 'zebra'."]
+    assert task.check_text("___") == []
+    short = made(max_length=4)
+    assert short.check_text("a ___ zebra a") == ["The model does not know the word 'zebra'."]
+    assert short.check_text("a ___ a a a")[-1] == "The caption has 4 words and marks; the model reads the first 3."
     [[words]] = task.fill(rows(1), ["___"])
     assert len(words) == 8
 
@@ -184,7 +184,7 @@ def test_a_gap_beyond_what_is_read_is_refused() -> None:
 
 def test_captions_without_a_word_give_no_example() -> None:
     record = Record("a.png", captions=("A dog.", "...", "?!"))
-    assert MaskedWordsTask.examples(MaskedWordsConfig(), record, lambda: (1, 1)) == ["A dog."]
+    assert MaskedWordsTask.extract_examples(MaskedWordsConfig(), record, lambda: (1, 1)) == ["A dog."]
 
 
 def test_words_of_another_model_are_refused(tmp_path: Path) -> None:
@@ -200,10 +200,10 @@ def test_words_of_another_model_are_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def guess() -> tuple[MaskedWordsTask, Guesser, Callable[[torch.Tensor], list[list[str]]]]:
     task = made()
-    assert task.words is not None
+    assert task.text_tokenizer is not None
 
     def named(answers: torch.Tensor) -> list[list[str]]:
-        return [[task.words.text([n]) if n >= 0 else "" for n in row] for row in answers.tolist()]  # type: ignore[union-attr]
+        return [[task.text_tokenizer.text([n]) if n >= 0 else "" for n in row] for row in answers.tolist()]  # type: ignore[union-attr]
 
     return task, Guesser(task.collate(CAPTIONS)), named
 
@@ -254,7 +254,7 @@ def test_recall_by_hand() -> None:
 def measured(task: MaskedWordsTask, batches: list[list[int]], training: list[tuple[str, str]]) -> dict[str, Any]:
     keys, seen = ["x.png", "y.png", "z.png"], rows(3)
     parts = [(seen[part], [keys[row] for row in part], [CAPTIONS[row] for row in part]) for part in batches]
-    return task.measure(iter(parts), training)
+    return task.compute_metrics(iter(parts), training)
 
 
 def test_the_masks_of_an_example_are_its_own() -> None:
@@ -268,7 +268,7 @@ def test_the_masks_of_an_example_are_its_own() -> None:
 def test_one_caption_has_other_masks_in_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
     task = made()
     asked = telling(task, monkeypatch, {})
-    task.measure([(rows(8), [*"abcdefgh"], [CAPTIONS[0]] * 8)], [])
+    task.compute_metrics([(rows(8), [*"abcdefgh"], [CAPTIONS[0]] * 8)], [])
     assert len({str(row.tolist()) for row in asked[0]}) > 1
 
 

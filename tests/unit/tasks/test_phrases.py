@@ -19,8 +19,8 @@ def folder(tmp_path: Path) -> Path:
     return write_bert(tmp_path / "bert")
 
 
-def encoded(folder: Path, longest: int = 8) -> EncodedPhrases:
-    return EncodedPhrases(str(folder), load_encoder(folder).record, longest, 6)
+def encoded(folder: Path, max_length: int = 8) -> EncodedPhrases:
+    return EncodedPhrases(str(folder), load_encoder(folder).record, max_length, 6)
 
 
 def test_the_table_holds_the_last_hidden_states_without_special_tokens(folder: Path) -> None:
@@ -46,14 +46,14 @@ def test_each_phrase_is_encoded_once(folder: Path, monkeypatch: pytest.MonkeyPat
         return whole(self, tokens)
 
     monkeypatch.setattr(TextEncoder, "encode_whole", counted)
-    phrases.take(PHRASES)
+    phrases.prepare(PHRASES)
     phrases.collate(PHRASES)
     phrases.collate(["the dog", "a blue car"])
     assert asked == [3, 1]
 
 
 def test_a_long_phrase_is_cut(folder: Path) -> None:
-    table, mask = encoded(folder, longest=2).collate(["a red car . a red dog"])
+    table, mask = encoded(folder, max_length=2).collate(["a red car . a red dog"])
     assert table.shape == (1, 2, 8)
     assert mask.all()
 
@@ -77,21 +77,21 @@ def test_another_encoder_is_refused(folder: Path, tmp_path: Path) -> None:
 )
 def test_a_phrase_that_says_nothing_is_refused(phrase: str, message: str, folder: Path) -> None:
     with pytest.raises(UsageError, match=message):
-        encoded(folder).notes(phrase)
+        encoded(folder).check_text(phrase)
 
 
 def test_a_phrase_that_is_read_has_nothing_strange(folder: Path) -> None:
-    assert encoded(folder).notes("a red car") == []
+    assert encoded(folder).check_text("a red car") == []
     told = "The model does not know the word '\u8c37\u4ed3'."
-    assert encoded(folder).notes("a red car a red car \u8c37\u4ed3")[:1] == [told]
-    assert encoded(folder, longest=3).notes("a red car a") == [
+    assert encoded(folder).check_text("a red car a red car \u8c37\u4ed3")[:1] == [told]
+    assert encoded(folder, max_length=3).check_text("a red car a") == [
         "The phrase has 4 words and marks; the model reads the first 3."
     ]
 
 
 def test_words_of_another_model_are_refused(tmp_path: Path) -> None:
     phrases = LearnedPhrases(5, 8, 4)
-    phrases.take(["the dog"])
+    phrases.prepare(["the dog"])
     phrases.write(tmp_path)
     phrases.read(tmp_path)
     with pytest.raises(FileError, match=r"words.json holds 5 words and the model was made for 6"):

@@ -24,7 +24,7 @@ from tavq.tasks.understanding import UnderstandingBatch
 FOLDER = Path(tavq.__file__).parent / "recipes" / "tasks"
 LAYOUT = TokenLayout(height=4, width=4, sizes=(7,))
 TEXTS = ["A red barn.", "A green mill beside a lake.", "There is a red barn.", "A red barn."]
-SMALL: dict[str, Any] = {"layers": 1, "heads": 2, "width": 16, "space": 3, "dropout": 0.0, "longest": 6}
+SMALL: dict[str, Any] = {"layers": 1, "heads": 2, "width": 16, "space": 3, "dropout": 0.0, "max_length": 6}
 
 
 def config(**settings: Any) -> RetrievalConfig:
@@ -33,8 +33,8 @@ def config(**settings: Any) -> RetrievalConfig:
 
 def task(**settings: Any) -> Retrieval:
     torch.manual_seed(0)
-    made = Retrieval(Retrieval.fitted(config(**settings), LAYOUT, TEXTS), LAYOUT, 5)
-    made.take(TEXTS)
+    made = Retrieval(Retrieval.resolve_config(config(**settings), LAYOUT, TEXTS), LAYOUT, 5)
+    made.prepare(TEXTS)
     return made.eval()
 
 
@@ -53,8 +53,8 @@ class Fixed(Retrieval):
 
 
 def fixed(images: Tensor, texts: Tensor) -> Fixed:
-    made = Fixed(Retrieval.fitted(config(), LAYOUT, TEXTS), LAYOUT, 5)
-    made.take(TEXTS)
+    made = Fixed(Retrieval.resolve_config(config(), LAYOUT, TEXTS), LAYOUT, 5)
+    made.prepare(TEXTS)
     return made.given(images, texts)
 
 
@@ -155,21 +155,25 @@ def test_places_of_a_image_count() -> None:
 
 def test_examples() -> None:
     record = Record("a.png", captions=("A barn.", "A red barn."), long_text="A red barn stands.")
-    assert list(Retrieval.examples(config(), record, lambda: (8, 8))) == ["A barn.", "A red barn."]
-    assert list(Retrieval.examples(config(of="long_text"), record, lambda: (8, 8))) == ["A red barn stands."]
-    assert not Retrieval.examples(config(of="long_text"), Record("a.png", captions=("A barn.",)), lambda: (8, 8))
-    assert Retrieval.wants(config()) == "captions"
-    assert Retrieval.wants(config(of="long_text")) == "long texts (task.of long_text)"
+    assert list(Retrieval.extract_examples(config(), record, lambda: (8, 8))) == ["A barn.", "A red barn."]
+    assert list(Retrieval.extract_examples(config(text_field="long_text"), record, lambda: (8, 8))) == [
+        "A red barn stands."
+    ]
+    assert not Retrieval.extract_examples(
+        config(text_field="long_text"), Record("a.png", captions=("A barn.",)), lambda: (8, 8)
+    )
+    assert Retrieval.describe_requirement(config()) == "captions"
+    assert Retrieval.describe_requirement(config(text_field="long_text")) == "long texts (task.text_field long_text)"
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"of": "questions"}, "'captions' or 'long_text'"),
+        ({"text_field": "questions"}, "'captions' or 'long_text'"),
         ({"width": 18, "heads": 4}, "width 18 is not a multiple of 4 heads"),
         ({"layers": 10**9}, "layers"),
         ({"space": 0}, "space"),
-        ({"longest": 10**6}, "longest"),
+        ({"max_length": 10**6}, "max_length"),
         ({"vocabulary": 2**40}, "vocabulary"),
         ({"dropout": 1}, "dropout"),
         ({"temperature": 1}, "Unknown setting 'temperature'"),
@@ -205,7 +209,7 @@ class Known(Retrieval):
 
 
 def known(table: dict[str, list[float]]) -> Known:
-    made = Known(Retrieval.fitted(config(), LAYOUT, TEXTS), LAYOUT, 5)
+    made = Known(Retrieval.resolve_config(config(), LAYOUT, TEXTS), LAYOUT, 5)
     made.table = table
     return made
 
@@ -225,7 +229,7 @@ def test_figures_by_hand() -> None:
         batch(["a", "a", "b"], images, ["x .", "y .", "x ."]),
         batch(["c", "c"], images, ["z .", "w ."]),
     ]
-    found = made.measure(iter(batches), [])
+    found = made.compute_metrics(iter(batches), [])
     # a sees y first. b sees z (0.8) before its own x, which ties with y. c sees w, its own, first
     assert found["image_to_text/recall@1"]["value"] == pytest.approx(2 / 3)
     assert found["image_to_text/median_rank"]["value"] == 1.0
@@ -239,7 +243,7 @@ def test_figures_by_hand() -> None:
 def test_vectors_that_are_not_finite_are_told() -> None:
     made = known({"x": [math.nan, 0, 0]})
     with pytest.raises(TrainingError, match="vectors are not finite"):
-        made.measure([batch(["a"], {"a": [1.0, 0, 0]}, ["x ."])], [])
+        made.compute_metrics([batch(["a"], {"a": [1.0, 0, 0]}, ["x ."])], [])
 
 
 # --- recipes ------------------------------------------------------------------------------------------------------

@@ -117,13 +117,13 @@ def test_a_text_without_a_known_word_is_refused(words: TextTokenizer, text: str,
 
 
 def test_what_is_cut_off_is_told(words: TextTokenizer) -> None:
-    assert words.notes("question", "a red barn?", 4) == []
-    assert words.notes("question", "a red zebra?", 3) == [
+    assert words.check_text("question", "a red barn?", 4) == []
+    assert words.check_text("question", "a red zebra?", 3) == [
         "The model does not know the word 'zebra'.",
         "The question has 4 words and marks; the model reads the first 3.",
     ]
     with pytest.raises(UsageError, match="has no word that"):
-        words.notes("question", "zebra zebra a red barn", 2)
+        words.check_text("question", "zebra zebra a red barn", 2)
 
 
 # --- a pretrained model's pieces --------------------------------------------------------------------------------
@@ -158,8 +158,8 @@ def test_what_a_folder_says_of_cutting_and_filling_up_is_not_taken(folder: Path,
 
 
 def test_those_of_a_model_or_of_the_texts(folder: Path, pieces: TextTokenizer, words: TextTokenizer) -> None:
-    assert TextTokenizer.of(LanguageConfig(), iter(TEXTS)).ids(TEXTS) == words.ids(TEXTS)
-    assert TextTokenizer.of(LanguageConfig(pretrained=str(folder)), TEXTS).ids(TEXTS) == pieces.ids(TEXTS)
+    assert TextTokenizer.for_model(LanguageConfig(), iter(TEXTS)).ids(TEXTS) == words.ids(TEXTS)
+    assert TextTokenizer.for_model(LanguageConfig(pretrained=str(folder)), TEXTS).ids(TEXTS) == pieces.ids(TEXTS)
 
 
 def _without(folder: Path, name: str) -> None:

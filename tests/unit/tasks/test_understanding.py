@@ -1,13 +1,21 @@
 """What a reading task sees of an image, and how its rows become those of a transformer."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from tavq.core.config import build
-from tavq.core.errors import UsageError
-from tavq.tasks.base import TokenLayout
-from tavq.tasks.understanding import Adapter, ImageInput, entries_of, features_of, look
+from tavq.core.errors import RenamedWarning, UsageError
+from tavq.tasks.base import TokenLayout, tasks
+from tavq.tasks.understanding import (
+    Adapter,
+    ImageInput,
+    extract_encoder_features,
+    extract_features,
+    lookup_quantized,
+)
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 LAYOUT = TokenLayout(height=4, width=6, sizes=(9,))
@@ -71,12 +79,34 @@ def test_codes_are_what_the_decoder_reads_and_features_what_was_quantized() -> N
     tokenizer = Tokenizer(build(TokenizerConfig, settings, "test")).eval()
     layout = TokenLayout(height=8, width=8, sizes=(20,))
     images = torch.rand(2, 3, 16, 16) * 2 - 1
-    codes = look(tokenizer, layout, ImageInput(), images)
+    codes = extract_features(tokenizer, layout, ImageInput(), images)
     table, indices = tokenizer.codebook(), tokenizer.encode(images).flatten(1)
     assert torch.equal(codes, table[indices.view(2, 64)])
-    assert torch.equal(codes, entries_of(tokenizer, layout, layout.tokens(tokenizer.encode(images))))
-    features = look(tokenizer, layout, ImageInput(source="features"), images)
-    assert torch.equal(features, features_of(tokenizer, images))
+    assert torch.equal(codes, lookup_quantized(tokenizer, layout, layout.tokens(tokenizer.encode(images))))
+    features = extract_features(tokenizer, layout, ImageInput(source="features"), images)
+    assert torch.equal(features, extract_encoder_features(tokenizer, images))
     nearest = torch.cdist(features.double(), table.double()).argmin(dim=2)
     assert torch.equal(nearest, indices.view(2, 64))
     assert not torch.allclose(features, codes, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("task", "old", "new"),
+    [
+        ("captioning", {"longest": 12}, {"max_length": 12}),
+        ("captioning", {"of": "long_text"}, {"text_field": "long_text"}),
+        ("captioning", {"writing": {"beams": 2}}, {"decoding": {"beams": 2}}),
+        ("captioning", {"picture": {"patch": 2}}, {"image": {"patch": 2}}),
+        ("captioning", {"language": {"places": 40}}, {"language": {"positions": 40}}),
+        ("vqa", {"longest": 12, "most_answers": 4}, {"max_length": 12, "max_answers": 4}),
+        ("grounding", {"looking": 0.5, "longest": 12}, {"attention_supervision": 0.5, "max_length": 12}),
+        ("grounding", {"text": "clip"}, {"text_encoder": "clip"}),
+        ("retrieval", {"of": "long_text", "longest": 12}, {"text_field": "long_text", "max_length": 12}),
+        ("masked-words", {"longest": 12, "picture": {"patch": 2}}, {"max_length": 12, "image": {"patch": 2}}),
+    ],
+)
+def test_old_names_of_settings_are_accepted(task: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+    config = tasks[task].Config
+    with pytest.warns(RenamedWarning):
+        renamed = config.model_validate({"name": task, **old})
+    assert renamed == config.model_validate({"name": task, **new})

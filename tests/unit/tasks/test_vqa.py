@@ -26,14 +26,14 @@ ASKED = [
 def made(asked: list[Question] = ASKED, **changes: Any) -> Vqa:
     settings = {
         "language": {"layers": 1, "heads": 2, "width": 8, "dropout": 0.0},
-        "longest": 16,
+        "max_length": 16,
         "hidden": 8,
         **changes,
     }
-    config = Vqa.fitted(VqaConfig.model_validate(settings), LAYOUT, asked)
+    config = Vqa.resolve_config(VqaConfig.model_validate(settings), LAYOUT, asked)
     torch.manual_seed(0)
     task = Vqa(config, LAYOUT, 3)
-    task.take(asked)
+    task.prepare(asked)
     return task.eval()
 
 
@@ -44,8 +44,8 @@ def rows(b: int) -> torch.Tensor:
 def test_answers_are_those_of_training_the_commonest_first_and_ties_by_name() -> None:
     task = made()
     assert task.answers == ["red", "brown", "two"]
-    assert made(most_answers=2).answers == ["red", "brown"]
-    assert made(most_answers=2).config.answers == 2
+    assert made(max_answers=2).answers == ["red", "brown"]
+    assert made(max_answers=2).config.answers == 2
 
 
 def test_a_short_question_is_answered_alike_beside_a_long_one() -> None:
@@ -62,7 +62,7 @@ def test_the_whole_question_counts_up_to_its_longest() -> None:
     task = made()
     one, other = "what is the color of the barn", "how is the color of the barn"
     assert task.answer(rows(1), [one]) != task.answer(rows(1), [other])
-    short = made(longest=4)  # three words and the end
+    short = made(max_length=4)  # three words and the end
     assert short.answer(rows(1), ["what is the color"]) == short.answer(rows(1), ["what is the barn"])
 
 
@@ -79,9 +79,9 @@ def test_the_end_of_the_question_is_what_the_answer_is_read_from() -> None:
 
 
 def test_what_of_a_question_is_not_read_is_told() -> None:
-    task = made(longest=6)  # five words and the end
-    assert task.notes("what is the color of") == []
-    assert task.notes("what is the color of zebra") == [
+    task = made(max_length=6)  # five words and the end
+    assert task.check_text("what is the color of") == []
+    assert task.check_text("what is the color of zebra") == [
         "The model does not know the word 'zebra'.",
         "The question has 6 words and marks; the model reads the first 5.",
     ]
@@ -89,7 +89,7 @@ def test_what_of_a_question_is_not_read_is_told() -> None:
 
 
 def test_the_loss_is_that_of_the_answers_which_can_be_given() -> None:
-    task = made(most_answers=2)  # "red" and "brown"
+    task = made(max_answers=2)  # "red" and "brown"
     found = task.collate(ASKED)
     assert found.answers.tolist() == [0, 0, -1, 1]
     loss = task.loss(UnderstandingBatch(rows(4), tuple("abcd"), found))["vqa/answer"].value.item()
@@ -108,7 +108,7 @@ def test_accuracy_is_told_of_all_of_each_type_and_of_the_commonest_answer() -> N
         Question("how many cows are there", "one", "number"),
     ]
     task.answer = lambda rows, questions: [[("red", 0.9), ("two", 0.1)] for _ in questions]  # type: ignore[method-assign]
-    found = task.measure([(rows(2), ["a", "b"], asked)], training)
+    found = task.compute_metrics([(rows(2), ["a", "b"], asked)], training)
     values = {name: scored["value"] for name, scored in found.items()}
     assert values == {
         "accuracy": 0.5,
@@ -123,13 +123,13 @@ def test_accuracy_is_told_of_all_of_each_type_and_of_the_commonest_answer() -> N
 def test_a_type_that_training_lacks_is_guessed_by_the_commonest_of_all() -> None:
     task = made()
     asked = [Question("where is it", "red", "location")]
-    found = task.measure([(rows(1), ["a"], asked)], [("t", question) for question in ASKED])
+    found = task.compute_metrics([(rows(1), ["a"], asked)], [("t", question) for question in ASKED])
     assert found["constant/location/accuracy"]["value"] == 1.0
 
 
 def test_examples_are_the_questions_of_a_record() -> None:
-    assert Vqa.examples(VqaConfig(), Record("a.png", questions=tuple(ASKED)), lambda: (8, 8)) == tuple(ASKED)
-    assert not Vqa.examples(VqaConfig(), Record("a.png"), lambda: (8, 8))
+    assert Vqa.extract_examples(VqaConfig(), Record("a.png", questions=tuple(ASKED)), lambda: (8, 8)) == tuple(ASKED)
+    assert not Vqa.extract_examples(VqaConfig(), Record("a.png"), lambda: (8, 8))
 
 
 @pytest.mark.parametrize("stored", [["red", "brown"], ["red", "brown", 3], {"red": 0}, "red"])

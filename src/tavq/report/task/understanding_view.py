@@ -24,7 +24,7 @@ from tavq.report.task.grounding_overlay import grounded_image
 from tavq.report.tokenizer.view import held_out_first, spread
 from tavq.tasks.model_folder import TaskModel
 from tavq.tasks.text_tokenizer import WORD
-from tavq.tasks.understanding import examples_in, look
+from tavq.tasks.understanding import collect_record_examples, extract_features
 from tavq.text.vocabulary import FUNCTION
 
 SHOWN = 12
@@ -93,13 +93,13 @@ def look_at_reading(run: Run, folder: Path, limit: int, done: Callable[[int], No
     """
     model, dataset = run.task, held_out_first(folder, limit)
     kind, config = type(model.task), model.config
-    found = {record.file_name: examples_in(kind, config.task, dataset, record) for record in dataset}
+    found = {record.file_name: collect_record_examples(kind, config.task, dataset, record) for record in dataset}
     dataset = dataset.subset(record for record in dataset if found[record.file_name])
     if not len(dataset):
         return ReadingView("", ())
     keys = spread(dataset, SHOWN)
     images = load_image_batch(dataset, keys, run.size).to(next(model.task.parameters()).device)
-    rows = look(model.tokenizer, config.layout, config.task.image, images)
+    rows = extract_features(model.tokenizer, config.layout, config.task.image, images)
     split = dataset[0].split
     texts = [text for record in dataset if record.split == split for text in found[record.file_name]]
     others = list(dict.fromkeys(texts)) if config.task.name == "retrieval" else []
@@ -144,7 +144,7 @@ def _boxes(asked: _Asked) -> list[Read]:
         image = load_image(asked.dataset.path(key))
         boxes = [box_to_image(box, *image.shape[:2]) for box in (one.box, answer.box)]
         overlap = float(iou(*(torch.tensor([box], dtype=torch.float64) for box in boxes)))
-        heat = None if answer.heat is None else answer.heat.float().cpu().numpy()
+        heat = None if answer.heatmap is None else answer.heatmap.float().cpu().numpy()
         shown = (
             ("true", grounded_image(image, boxes[0], None)),
             ("found" if heat is None else "found, and where it looks", grounded_image(image, boxes[1], heat)),
@@ -172,7 +172,7 @@ def _words(asked: _Asked) -> list[Read]:
 
 def _known(task: Any) -> Callable[[str], bool]:
     """Whether a word is one that the task can fill in."""
-    return lambda word: task.words.ids([word])[0] != [task.words.unknown]
+    return lambda word: task.text_tokenizer.ids([word])[0] != [task.text_tokenizer.unknown]
 
 
 def hidden_word(caption: str, key: str, known: Callable[[str], bool]) -> tuple[str, str] | None:

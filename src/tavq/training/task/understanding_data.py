@@ -26,9 +26,9 @@ from tavq.tasks.understanding import (
     ImageInput,
     UnderstandingBatch,
     UnderstandingTask,
-    entries_of,
-    examples_of,
-    features_of,
+    collect_examples,
+    extract_encoder_features,
+    lookup_quantized,
 )
 from tavq.tokenizer import Tokenizer
 from tavq.training.task.tokens import TOKENS, FrozenTokenizer, encode_split, load_or_encode
@@ -70,7 +70,9 @@ class FeatureCache:
         """[b n d] of some images."""
         if self.config.source == "features":
             return torch.from_numpy(np.stack([self._kept[self._rows[place]] for place in places])).float()
-        return entries_of(self.frozen.tokenizer, self.frozen.layout, self._kept[list(places)].long().to(self.device))
+        return lookup_quantized(
+            self.frozen.tokenizer, self.frozen.layout, self._kept[list(places)].long().to(self.device)
+        )
 
     def _features(self, path: Path, stamp: str) -> tuple[MappedTensors, tuple[Fault, ...]]:
         """The features in half precision, mapped from a file of the run folder, which is made where it is not there."""
@@ -95,7 +97,9 @@ class FeatureCache:
             file.write("keys", 0, np.frombuffer(keys, np.uint8))
             loader = EvaluationLoader(self._dataset, self._data, BATCH)
             for batch in loader:
-                found = features_of(self.frozen.tokenizer, batch.images.to(self.device)).half().cpu().numpy()
+                found = (
+                    extract_encoder_features(self.frozen.tokenizer, batch.images.to(self.device)).half().cpu().numpy()
+                )
                 for key, feature in zip(batch.keys, found, strict=True):
                     file.write("features", rows[key], feature[None])
                     file.write("read", rows[key], np.ones(1, np.uint8))
@@ -155,8 +159,8 @@ class UnderstandingData:
     ) -> None:
         self.recipe, self.frozen, self.dataset, self.run, self.device = recipe, frozen, dataset, run, device
         kind: Any = tasks[recipe.task.name]
-        self.examples = examples_of(kind, recipe.task, dataset)
-        fitted = kind.fitted(recipe.task, frozen.layout, [example for _, example in self.examples])
+        self.examples = collect_examples(kind, recipe.task, dataset)
+        fitted = kind.resolve_config(recipe.task, frozen.layout, [example for _, example in self.examples])
         self.config = TaskConfig(task=fitted, layout=frozen.layout, row_width=frozen.row_width)
         self._seen: FeatureCache | None = None
         self._task: Any = None
@@ -168,7 +172,7 @@ class UnderstandingData:
     def initialize(self, task: Task) -> None:
         """Words, answers and pretrained weights."""
         self._task = task
-        self._task.take([example for _, example in self.examples])
+        self._task.prepare([example for _, example in self.examples])
 
     def seen(self) -> FeatureCache:
         """What is seen of the training split; made once, and kept in the run folder."""
@@ -194,5 +198,8 @@ class UnderstandingData:
 
     def named_tensors(self, batch: UnderstandingBatch) -> dict[str, Tensor]:
         """Rows and what is asked."""
-        values = {field.name: getattr(batch.asked, field.name) for field in fields(batch.asked)}
-        return {"rows": batch.rows, **{name: value for name, value in values.items() if isinstance(value, Tensor)}}
+        values = {field.name: getattr(batch.examples, field.name) for field in fields(batch.examples)}
+        return {
+            "features": batch.features,
+            **{name: value for name, value in values.items() if isinstance(value, Tensor)},
+        }

@@ -27,7 +27,7 @@ TRAIN = {"steps": 2, "batch": 4, "log_every": 1, "checkpoint_every": 2}
 SIZES = {"layers": 1, "heads": 2, "width": 16, "dropout": 0.0}
 TASKS: dict[str, dict[str, Any]] = {
     "vqa": {"language": SIZES, "hidden": 16},
-    "captioning": {"language": SIZES, "longest": 16},
+    "captioning": {"language": SIZES, "max_length": 16},
     "grounding": SIZES,
     "masked-words": SIZES,
     "retrieval": {**SIZES, "space": 8},

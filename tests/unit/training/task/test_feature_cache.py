@@ -13,7 +13,7 @@ from tavq.data.folder import FolderDataset
 from tavq.data.images import save_png
 from tavq.data.loader import DataConfig, EvaluationLoader
 from tavq.tasks.base import TokenLayout
-from tavq.tasks.understanding import ImageInput, UnderstandingTask, look
+from tavq.tasks.understanding import ImageInput, UnderstandingTask, extract_features
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 from tavq.training.task import understanding_data
 from tavq.training.task.tokens import FrozenTokenizer
@@ -54,7 +54,7 @@ def test_each_row_is_its_images_own(
     assert seen.keys == ("0.png", "2.png", "3.png", "4.png")
     assert [fault.where for fault in seen.faults] == ["1.png"]
     [batch] = EvaluationLoader(dataset, data, 8)
-    own = look(frozen.tokenizer, frozen.layout, config, batch.images)
+    own = extract_features(frozen.tokenizer, frozen.layout, config, batch.images)
     assert own.shape == (4, 64, 6)
     assert torch.allclose(seen.rows([3, 0]), own[[3, 0]], atol=2e-3)  # features are kept in half precision
     assert not torch.allclose(seen.rows([1]), own[[2]], atol=2e-3)
@@ -66,7 +66,9 @@ def test_features_are_kept_and_made_again_for_another_tokenizer(
     config, data = ImageInput(source="features"), DataConfig(size=SIZE)
     first = FeatureCache(config, frozen, dataset, data, tmp_path, torch.device("cpu")).rows([0, 1, 2, 3])
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [FEATURES]
-    monkeypatch.setattr(understanding_data, "features_of", lambda tokenizer, images: torch.zeros(len(images), 64, 6))
+    monkeypatch.setattr(
+        understanding_data, "extract_encoder_features", lambda tokenizer, images: torch.zeros(len(images), 64, 6)
+    )
     again = FeatureCache(config, frozen, dataset, data, tmp_path, torch.device("cpu"))
     assert torch.equal(again.rows([0, 1, 2, 3]), first)
     other = FrozenTokenizer(frozen.tokenizer, {"sha256": "1"}, SIZE, frozen.layout, "other")
@@ -99,7 +101,7 @@ def batches(batch: int, consumed: int = 0, rank: int = 0, world: int = 1) -> Exa
 
 def test_each_epoch_has_every_example_once_in_an_order_of_its_own() -> None:
     stream = batches(3)
-    epochs = [[example for _ in range(3) for example in next(stream).asked] for _ in range(2)]
+    epochs = [[example for _ in range(3) for example in next(stream).examples] for _ in range(2)]
     assert all(sorted(epoch) == sorted(example for _, example in EXAMPLES) for epoch in epochs)
     assert epochs[0] != epochs[1]
     assert stream.consumed == 18
@@ -107,14 +109,14 @@ def test_each_epoch_has_every_example_once_in_an_order_of_its_own() -> None:
 
 def test_an_example_comes_with_its_own_image() -> None:
     found = next(batches(9))
-    assert found.rows[:, 0, 0].tolist() == [int(example[0]) for example in found.asked]
-    assert found.keys == tuple("abcde"[int(example[0])] for example in found.asked)
+    assert found.features[:, 0, 0].tolist() == [int(example[0]) for example in found.examples]
+    assert found.keys == tuple("abcde"[int(example[0])] for example in found.examples)
 
 
 def test_two_processes_together_see_what_one_sees() -> None:
     alone, pair = batches(4), [batches(2, rank=rank, world=2) for rank in range(2)]
     for _ in range(5):
-        assert next(alone).asked == [example for one in pair for example in next(one).asked]
+        assert next(alone).examples == [example for one in pair for example in next(one).examples]
     assert [one.consumed for one in pair] == [20, 20]
     resumed = [batches(2, 20, rank, 2) for rank in range(2)]
-    assert next(alone).asked == [example for one in resumed for example in next(one).asked]
+    assert next(alone).examples == [example for one in resumed for example in next(one).examples]

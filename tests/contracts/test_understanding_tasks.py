@@ -47,7 +47,9 @@ pytestmark = [pytest.mark.parametrize("name", NAMES), pytest.mark.parametrize("s
 @pytest.fixture
 def examples(name: str) -> list[tuple[int, Any]]:
     config = settings(name, "codes")
-    found = [(place, tasks[name].examples(config, record, lambda: SHAPE)) for place, record in enumerate(RECORDS)]
+    found = [
+        (place, tasks[name].extract_examples(config, record, lambda: SHAPE)) for place, record in enumerate(RECORDS)
+    ]
     return [(place, example) for place, some in found for example in some]
 
 
@@ -60,7 +62,7 @@ def settings(name: str, source: str) -> Any:
 
 @pytest.fixture
 def config(name: str, source: str, examples: list[tuple[int, Any]]) -> TaskConfig:
-    fitted = tasks[name].fitted(settings(name, source), LAYOUT, [example for _, example in examples])
+    fitted = tasks[name].resolve_config(settings(name, source), LAYOUT, [example for _, example in examples])
     return build(TaskConfig, {"task": fitted.model_dump(), "layout": LAYOUT, "row_width": WIDTH}, "test")
 
 
@@ -69,7 +71,7 @@ def task(config: TaskConfig, examples: list[tuple[int, Any]]) -> Any:
     torch.manual_seed(0)
     made = config.make()
     assert isinstance(made, UnderstandingTask)
-    made.take([example for _, example in examples])
+    made.prepare([example for _, example in examples])
     made.adapter.fit(rows(range(4)))
     return made.eval()
 
@@ -131,7 +133,9 @@ def test_what_it_sees_matters_unless_it_sees_nothing(task: Any, examples: list[t
 
     def value(change: float) -> float:
         torch.manual_seed(3)
-        moved = UnderstandingBatch(batch.rows + change * torch.randn_like(batch.rows), batch.keys, batch.asked)
+        moved = UnderstandingBatch(
+            batch.features + change * torch.randn_like(batch.features), batch.keys, batch.examples
+        )
         torch.manual_seed(3)
         return float(total(task.loss(moved)).detach())
 
@@ -142,8 +146,8 @@ def test_figures_have_intervals_and_name_answers_without_looking(task: Any, exam
     places = [place for place, _ in examples]
     asked = [example for _, example in examples]
     keys = [f"{place}.png" for place in places]
-    found = task.measure([(rows(places), keys, asked)], list(zip(keys, asked, strict=True)))
-    blind = task.measure([(rows(places), keys, asked)], [])
+    found = task.compute_metrics([(rows(places), keys, asked)], list(zip(keys, asked, strict=True)))
+    blind = task.compute_metrics([(rows(places), keys, asked)], [])
     assert {key: blind[key] for key in blind} == {key: found[key] for key in blind}
     assert all(set(scored) == {"value", "interval"} for scored in found.values())
     assert any("/" in key for key in found)
