@@ -104,7 +104,7 @@ def reads(weights: list[Tensor], n: int) -> None:
 def drawing(config: PriorConfig, layout: TokenLayout, batch: int, rounds: int) -> dict[str, Any]:
     model, n = Prior(config, layout).eval(), layout.length
     weights = matrices(model)
-    draw = lambda count: model.draw(Prompt(count), Sampling(), torch.Generator().manual_seed(0))  # noqa: E731
+    draw = lambda count: model.sample(Prompt(count), Sampling(), torch.Generator().manual_seed(0))  # noqa: E731
     bare = lambda count: {width: torch.randn(count, width) for width in (config.width, 4 * config.width)}  # noqa: E731
     works: dict[str, tuple[int, float, Callable[[], object]]] = {
         "taming, no cache": (1, EVERY, partial(Incumbent(config, layout).eval().draw, 1)),

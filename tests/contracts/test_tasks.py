@@ -34,7 +34,7 @@ LAYOUTS = {
     "one part": TokenLayout(height=3, width=4, sizes=(7,)),
     "three parts": TokenLayout(height=2, width=3, sizes=(3, 5, 2)),
 }
-GIVEN = TokenLayout(height=2, width=2, sizes=(6,))
+CONDITION = TokenLayout(height=2, width=2, sizes=(6,))
 B = 4
 
 SAMPLINGS = [Sampling(), Sampling(temperature=0), Sampling(temperature=0.7, top_k=2), Sampling(top_p=0.5)]
@@ -49,9 +49,9 @@ pytestmark = [
 def config(name: str, changes: dict[str, Any], layout: TokenLayout, text: Callable[..., TextFeatures]) -> TaskConfig:
     known = tasks[name].Config.model_fields
     settings = {"name": name, **{key: value for key, value in SMALL.items() if key in known}, **changes}
-    needs = tasks[name].needs(tasks[name].Config.model_validate(settings))
+    needs = tasks[name].required_conditions(tasks[name].Config.model_validate(settings))
     values = {"task": settings, "layout": layout}
-    values |= {"given": GIVEN} if "segmentation" in needs else {}
+    values |= {"condition_layout": CONDITION} if "segmentation" in needs else {}
     values |= {"text_width": text([1]).words.vectors.shape[2]} if "text" in needs else {}
     return build(TaskConfig, values, "test")
 
@@ -69,16 +69,16 @@ def task(config: TaskConfig) -> Task:
 
 def drawn_tokens(layout: TokenLayout, seed: int, count: int = B) -> Tensor:
     """Random tokens, each allowed where it stands."""
-    shares = layout.allowed().float()
+    shares = layout.allowed_tokens().float()
     return torch.multinomial(shares, count, True, generator=torch.Generator().manual_seed(seed)).T
 
 
 @pytest.fixture
 def conditions(task: Task, config: TaskConfig, text: Callable[..., TextFeatures]) -> dict[str, Any]:
     """The text and tokens that the task is given."""
-    needs = task.needs(config.task)
+    needs = task.required_conditions(config.task)
     found: dict[str, Any] = {"text": text([1, 3, 4, 2])} if "text" in needs else {}
-    return found | ({"given": drawn_tokens(GIVEN, 8)} if "segmentation" in needs else {})
+    return found | ({"condition": drawn_tokens(CONDITION, 8)} if "segmentation" in needs else {})
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def codes(layout: TokenLayout, conditions: dict[str, Any]) -> GenerationBatch:
 
 
 def draw(task: Task, prompt: Prompt, sampling: Sampling | None = None, seed: int = 5) -> Tensor:
-    return task.draw(prompt, sampling or Sampling(), torch.Generator().manual_seed(seed))
+    return task.sample(prompt, sampling or Sampling(), torch.Generator().manual_seed(seed))
 
 
 def masks(task: Task, layout: TokenLayout) -> list[Tensor]:
@@ -95,7 +95,7 @@ def masks(task: Task, layout: TokenLayout) -> list[Tensor]:
     n, places = layout.length, torch.arange(layout.length)
     ends = torch.tensor([0, 1, n // 2, n - 1])
     found = [(places < ends[:, None]), (places < n // 2).expand(B, n), torch.ones(B, n).bool()]
-    if task.completes == "any":
+    if task.completion == "any":
         found.append(torch.rand(B, n, generator=torch.Generator().manual_seed(2)) < 0.5)
     return found
 
@@ -146,8 +146,8 @@ def test_what_is_drawn_may_stand_where_it_stands(
     tokens = draw(task, Prompt(B, **conditions), sampling)
     assert tokens.shape == (B, layout.length)
     assert tokens.dtype == torch.int64
-    assert layout.allowed()[torch.arange(layout.length), tokens].all()
-    assert torch.equal(layout.tokens(layout.indices(tokens)), tokens)
+    assert layout.allowed_tokens()[torch.arange(layout.length), tokens].all()
+    assert torch.equal(layout.to_tokens(layout.to_indices(tokens)), tokens)
 
 
 def test_the_same_generator_draws_the_same(task: Task, conditions: dict[str, Any]) -> None:
@@ -161,14 +161,14 @@ def test_the_same_generator_draws_the_same(task: Task, conditions: dict[str, Any
 
 
 def test_what_is_kept_stays(task: Task, layout: TokenLayout, conditions: dict[str, Any]) -> None:
-    if not task.completes:
+    if not task.completion:
         pytest.skip("declared: it completes nothing")
     known = drawn_tokens(layout, 4)
     for kept in masks(task, layout):
         hidden = torch.where(kept, known, -1)  # what is hidden must not be read
         tokens = draw(task, Prompt(B, hidden, kept, **conditions))
         assert torch.equal(tokens[kept], known[kept])
-        assert layout.allowed()[torch.arange(layout.length), tokens].all()
+        assert layout.allowed_tokens()[torch.arange(layout.length), tokens].all()
 
 
 def test_the_last_pass_is_what_is_drawn_and_what_is_not_yet_is_marked(
@@ -176,21 +176,21 @@ def test_the_last_pass_is_what_is_drawn_and_what_is_not_yet_is_marked(
 ) -> None:
     """Of whole images, and of the rest of images where it completes."""
     prompts = [Prompt(B, **conditions)]
-    if task.completes:
+    if task.completion:
         kept = masks(task, layout)[0]
         prompts.append(Prompt(B, torch.where(kept, drawn_tokens(layout, 4), -1), kept, **conditions))
     for prompt in prompts:
-        states = list(task.passes(prompt, Sampling(), torch.Generator().manual_seed(5)))
+        states = list(task.decode_steps(prompt, Sampling(), torch.Generator().manual_seed(5)))
         assert torch.equal(states[-1], draw(task, prompt))
         assert not torch.equal(states[0], states[-1])
-        allowed = torch.cat([layout.allowed(), torch.ones(layout.length, 1).bool()], dim=1)
+        allowed = torch.cat([layout.allowed_tokens(), torch.ones(layout.length, 1).bool()], dim=1)
         assert all(allowed[torch.arange(layout.length), state].all() for state in states)
         blank = [int((state == layout.vocabulary).sum()) for state in states]
         assert blank == sorted(blank, reverse=True)
         assert blank[0] > blank[1]
         assert blank[-1] == 0
-        if prompt.kept is not None:
-            assert all(torch.equal(state[prompt.kept], states[-1][prompt.kept]) for state in states)
+        if prompt.keep_mask is not None:
+            assert all(torch.equal(state[prompt.keep_mask], states[-1][prompt.keep_mask]) for state in states)
 
 
 def test_larger_images_or_one_line(
@@ -199,17 +199,17 @@ def test_larger_images_or_one_line(
     """Its own size asked for is what it draws anyway; twice as high and wide holds tokens everywhere."""
     own, twice = (layout.height, layout.width), (2 * layout.height, 2 * layout.width)
     assert torch.equal(draw(task, Prompt(B, **conditions, size=own)), draw(task, Prompt(B, **conditions)))
-    if not task.slides:
+    if not task.supports_larger_grids:
         with pytest.raises(UsageError, match="its own size"):
             draw(task, Prompt(B, **conditions, size=twice))
         return
-    whole = layout.grown(*twice)
-    if "given" in conditions:
-        conditions["given"] = drawn_tokens(GIVEN.grown(2 * GIVEN.height, 2 * GIVEN.width), 8)
+    whole = layout.resized(*twice)
+    if "condition" in conditions:
+        conditions["condition"] = drawn_tokens(CONDITION.resized(2 * CONDITION.height, 2 * CONDITION.width), 8)
     prompt = Prompt(B, **conditions, size=twice)
     tokens = draw(task, prompt)
-    assert task.laid(prompt) == whole
-    assert whole.allowed()[torch.arange(whole.length), tokens].all()
+    assert task.output_layout(prompt) == whole
+    assert whole.allowed_tokens()[torch.arange(whole.length), tokens].all()
     assert torch.equal(tokens, draw(task, prompt))
     assert draw(task, prompt.part(1, 3)).shape == (2, whole.length)
     known, kept = drawn_tokens(whole, 4), torch.arange(whole.length).expand(B, -1) < 5
@@ -226,12 +226,12 @@ def test_drawing_keeps_no_graph_and_changes_no_weight(task: Task, conditions: di
 def test_a_model_folder_loads_by_itself(
     task: Task, config: TaskConfig, conditions: dict[str, Any], make: Callable[..., Tokenizer], tmp_path: Path
 ) -> None:
-    tokenizer, given = make(seed=1), make(seed=2) if config.given is not None else None
+    tokenizer, given = make(seed=1), make(seed=2) if config.condition_layout is not None else None
     save_task(tmp_path / "model", config, task, tokenizer, given, "# A card\n", {"step": 3})
     loaded = load_task(tmp_path / "model")
     assert loaded.config == config
-    assert loaded.facts["step"] == 3
-    assert (loaded.given is None) == (given is None)
+    assert loaded.metadata["step"] == 3
+    assert (loaded.condition_tokenizer is None) == (given is None)
     assert task.state_dict().keys() == loaded.task.state_dict().keys()
     for seed in (1, 2):
         prompt = Prompt(B, **conditions)

@@ -63,7 +63,7 @@ def settings(name: str, source: str) -> Any:
 @pytest.fixture
 def config(name: str, source: str, examples: list[tuple[int, Any]]) -> TaskConfig:
     fitted = tasks[name].resolve_config(settings(name, source), LAYOUT, [example for _, example in examples])
-    return build(TaskConfig, {"task": fitted.model_dump(), "layout": LAYOUT, "row_width": WIDTH}, "test")
+    return build(TaskConfig, {"task": fitted.model_dump(), "layout": LAYOUT, "feature_width": WIDTH}, "test")
 
 
 @pytest.fixture

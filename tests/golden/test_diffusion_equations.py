@@ -172,7 +172,7 @@ def _terms_at(task: Diffusion, states: Tensor, step: int, even: Tensor) -> Tenso
 def test_the_drawn_bound_is_that_of_the_expectation() -> None:
     """`bound` of a model that knows a uniform distribution: log v a token, whatever is drawn."""
     task = unconditional(TokenLayout(height=2, width=2, sizes=(3, 5)), 7)
-    allowed = task.layout.allowed()
+    allowed = task.layout.allowed_tokens()
     task.network = Places(task.shares, allowed)
     torch.manual_seed(0)
     tokens = noised(

@@ -180,9 +180,9 @@ def _write_sheet(out: Path, asked: Path | None, names: list[str], folder: Path) 
 
     from tavq.core.files import inside
     from tavq.data.images import save_png
-    from tavq.tasks.generation import grid
+    from tavq.tasks.generation import image_grid
 
     places = [asked] * (asked is not None) + [inside(folder, name) for name in names]
     if not places:
         raise UsageError("Nothing was found, so there is nothing to show.")
-    save_png(out, grid(torch.cat([_square(place, TILE) for place in places if place is not None])))
+    save_png(out, image_grid(torch.cat([_square(place, TILE) for place in places if place is not None])))

@@ -81,7 +81,7 @@ def _train(
 
     dataset = FolderDataset(data, "train")
     kind = tasks[recipe.task.name]
-    needs = kind.needs(recipe.task)
+    needs = kind.required_conditions(recipe.task)
     _refuse_needless(recipe.task.name, needs, {"text": text, "segmentation_tokenizer": segmentation})
     store = TextStore.of(data, text, verify=True) if "text" in needs else None
     if store is not None:
@@ -157,15 +157,15 @@ def evaluate(
     sampling = _sampling(temperature, top_k, top_p, guidance, steps)
     model = load_task(run).to(default_device())
     if isinstance(model.task, GenerationTask):
-        model.task.check(sampling)
+        model.task.check_sampling(sampling)
     elif sampling != Sampling():
         raise UsageError(f"The task {model.config.task.name!r} draws nothing; leave --temperature and the like out.")
     dataset = FolderDataset(data, split)
-    store, needs = None, model.task.needs(model.config.task)
+    store, needs = None, model.task.required_conditions(model.config.task)
     _refuse_needless(model.config.task.name, needs, {"text": text})
     if "text" in needs:
         store = TextStore.open(text or data / "text", verify=True)
-        store.check_encoder(model.facts.get("text"))
+        store.check_encoder(model.metadata.get("text"))
     judge = None if aligned is None else open_aligned(aligned, model, store)
     asked = None if reader is None else open_reader(reader, model)
     networks = [open_network(name).to(default_device()) for name in features]
@@ -175,8 +175,8 @@ def evaluate(
         "data": data.name,
         "data_sha256": dataset.fingerprint,
         "split": split,
-        "model": model.facts.get("sha256"),
-        "reader": None if asked is None else asked.facts.get("sha256"),
+        "model": model.metadata.get("sha256"),
+        "reader": None if asked is None else asked.metadata.get("sha256"),
         "aligned": None if aligned is None else read_model_config(find_model(aligned)).get("sha256"),
     }
     _tell(f"{run} on {data} ({split})", result)
@@ -257,24 +257,24 @@ def generate(
     import torch
 
     from tavq.core.devices import default_device
-    from tavq.tasks.animation import FrameRecorder, shown
-    from tavq.tasks.generation import ask, draw, grid, positions, repeated
+    from tavq.tasks.animation import FrameRecorder, decode_states
+    from tavq.tasks.generation import build_prompt, generate_images, grid_size, image_grid, image_names
     from tavq.tasks.model_folder import load_task
 
     sampling = _sampling(temperature, top_k, top_p, guidance, steps)
     model = load_task(run, "generate").to(default_device())
-    model.task.check(sampling)
+    model.task.check_sampling(sampling)
     place = _replaceable(out or beside(run, "generated"))
-    asked, notes = ask(model, prompt, segmentation, count, text_encoder, positions(model, height, width))
+    asked, notes = build_prompt(model, prompt, segmentation, count, text_encoder, grid_size(model, height, width))
     for line in notes:
         console.say(line)
     generator = torch.Generator(default_device()).manual_seed(seed)
-    film = FrameRecorder() if animate else None
+    recorder = FrameRecorder() if animate else None
     with console.bar("Drawing", asked.count) as bar:
-        images = draw(model, asked, sampling, generator, bar, film)
-    states = film.states() if film is not None else []
-    pages = [grid(page) for page in shown(model, model.task.laid(asked), states)]
-    _write(place, repeated(len(prompt) or len(segmentation), count), images, pages)
+        images = generate_images(model, asked, sampling, generator, bar, recorder)
+    states = recorder.states() if recorder is not None else []
+    pages = [image_grid(page) for page in decode_states(model, model.task.output_layout(asked), states)]
+    _write(place, image_names(len(prompt) or len(segmentation), count), images, pages)
     console.say(f"Drawn: {asked.count:,}. The images are in {place}, all of them in {place / 'grid.png'}.")
 
 
@@ -316,28 +316,28 @@ def complete(
     from tavq.core.devices import default_device
     from tavq.data.images import load_image
     from tavq.data.transforms import crop_and_resize, to_float
-    from tavq.tasks.animation import GREY, FrameRecorder, shown
+    from tavq.tasks.animation import GREY, FrameRecorder, decode_states
     from tavq.tasks.completion import complete as fill
     from tavq.tasks.completion import read_mask
-    from tavq.tasks.generation import grid
+    from tavq.tasks.generation import image_grid
     from tavq.tasks.model_folder import load_task
 
     sampling = _sampling(temperature, top_k, top_p, 1.0, steps)
     model = load_task(run, "complete").to(default_device())
-    model.task.check(sampling)
+    model.task.check_sampling(sampling)
     place = _replaceable(out or beside(run, "completed"))
-    size = int(model.facts["size"])
+    size = int(model.metadata["size"])
     whole = load_image(image)
     square = to_float(crop_and_resize(whole, size))[None].to(default_device())
     height, width = whole.shape[:2]
     hidden = read_mask(mask, height, width, size).to(default_device())
     generator = torch.Generator(default_device()).manual_seed(seed)
-    film = FrameRecorder() if animate else None
-    images = fill(model, square.expand(count, -1, -1, -1), hidden.expand(count, -1, -1), sampling, generator, film)
+    recorder = FrameRecorder() if animate else None
+    images = fill(model, square.expand(count, -1, -1, -1), hidden.expand(count, -1, -1), sampling, generator, recorder)
     both = torch.cat([square, square.masked_fill(hidden, GREY)])
-    states = film.states() if film is not None else []
-    drawn = shown(model, model.config.layout, states)
-    pages = [grid(torch.cat([both, torch.where(hidden, page, square)])) for page in drawn]
+    states = recorder.states() if recorder is not None else []
+    drawn = decode_states(model, model.config.layout, states)
+    pages = [image_grid(torch.cat([both, torch.where(hidden, page, square)])) for page in drawn]
     names = ["original", "hidden", *(f"completed-{number}" for number in range(1, count + 1))]
     _write(place, names, torch.cat([both, images]), pages)
     console.say(f"{count:,} completions are in {place}, beside the image in {place / 'grid.png'}.")
@@ -375,11 +375,11 @@ def _write(place: Path, names: list[str], images: Any, pages: list[Any]) -> None
     from tavq.data.images import encode_png
     from tavq.data.transforms import to_uint8
     from tavq.tasks.animation import gif_bytes
-    from tavq.tasks.generation import grid
+    from tavq.tasks.generation import image_grid
 
     with write_folder(place) as folder:
         for name, image in zip(names, images, strict=True):
             (folder / f"{name}.png").write_bytes(encode_png(to_uint8(image).permute(1, 2, 0).cpu().numpy()))
-        (folder / "grid.png").write_bytes(encode_png(grid(images)))
+        (folder / "grid.png").write_bytes(encode_png(image_grid(images)))
         if pages:
             (folder / "grid.gif").write_bytes(gif_bytes(pages))

@@ -209,7 +209,7 @@ def _look(model: Any, image: Path) -> Any:
     from tavq.data.transforms import crop_and_resize, to_float
     from tavq.tasks.understanding import extract_features
 
-    square = to_float(crop_and_resize(load_image(image), int(model.facts["size"])))[None].to(default_device())
+    square = to_float(crop_and_resize(load_image(image), int(model.metadata["size"])))[None].to(default_device())
     return extract_features(model.tokenizer, model.config.layout, model.config.task.image, square)
 
 
@@ -219,7 +219,7 @@ def _look_through(model: Any, dataset: Any) -> Iterator[tuple[list[str], Any]]:
     from tavq.data.loader import DataConfig, EvaluationLoader
     from tavq.tasks.understanding import extract_features
 
-    loader = EvaluationLoader(dataset, DataConfig(size=int(model.facts["size"])), BATCH)
+    loader = EvaluationLoader(dataset, DataConfig(size=int(model.metadata["size"])), BATCH)
     done = 0
     with console.bar("Captioning", len(dataset)) as bar:
         for batch in loader:

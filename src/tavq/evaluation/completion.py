@@ -11,7 +11,7 @@ from tavq.metrics import intervals
 from tavq.metrics.inpainting import hidden_distance, hidden_psnr, hidden_ssim
 from tavq.nets.features.extractors import FeatureNetwork, unit_stages
 from tavq.tasks.base import Sampling
-from tavq.tasks.completion import complete, continued, masks_of
+from tavq.tasks.completion import complete, evaluation_masks, fill_smoothly
 from tavq.tasks.model_folder import TaskModel
 
 Images = Float[Tensor, "b 3 y x"]
@@ -28,7 +28,7 @@ class Completions:
 
     def __init__(self, model: TaskModel, untrained: TaskModel, networks: Sequence[FeatureNetwork]) -> None:
         self.model, self.untrained, self.networks = model, untrained, networks
-        self.masks = masks_of(model)
+        self.masks = evaluation_masks(model)
         self.scores: dict[str, list[Tensor]] = {}
 
     @torch.no_grad()
@@ -58,7 +58,7 @@ class Completions:
                 "": complete(self.model, images, masks, sampling, generators["drawn"]),
                 "_untrained": complete(self.untrained, images, masks, sampling, generators["untrained"]),
                 "_mean_colour": seen.expand_as(images),
-                "_continued": continued(images, ~masks),
+                "_continued": fill_smoothly(images, ~masks),
                 "_codes": decoded,
                 **({"_nearest": nearest[name]} if name in nearest else {}),
             }

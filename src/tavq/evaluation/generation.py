@@ -21,7 +21,7 @@ from tavq.interfaces import Batch, TextSource, to_device
 from tavq.metrics.distances import ImageSet, set_distances
 from tavq.nets.features.extractors import FeatureNetwork
 from tavq.tasks.base import GenerationBatch, Prompt, Sampling
-from tavq.tasks.completion import masks_of
+from tavq.tasks.completion import evaluation_masks
 from tavq.tasks.model_folder import TaskModel
 from tavq.tokenizer import Tokenizer
 
@@ -63,7 +63,7 @@ def evaluate_drawing(
     each image its figures, its 32 x 32 pixels or map, and its features and embeddings.
     """
     train = load_training_split(dataset, limit)
-    config = DataConfig(size=int(model.facts["size"]))
+    config = DataConfig(size=int(model.metadata["size"]))
     running = _Measured(model, networks, sampling, config, train)
     running.faithful = None if aligned is None else Faithfulness(aligned.to(running.device))
     running.answers = None if reader is None else Answers(reader.to(running.device), dataset)
@@ -101,7 +101,7 @@ def mixed(pool: Int[Tensor, "p n"], count: int, generator: torch.Generator) -> I
 def _novelty_warning(model: TaskModel, dataset: FolderDataset) -> str | None:
     if dataset.split == "train":
         return "The images measured are training images: nothing was held out, and copies of others are near."
-    if model.facts.get("data_sha256") not in (None, dataset.fingerprint):
+    if model.metadata.get("data_sha256") not in (None, dataset.fingerprint):
         return f"The model was trained on other data than {dataset.folder.name}, whose training split is compared."
     return None
 
@@ -117,7 +117,7 @@ class _Measured:
     ) -> None:
         self.models = {"drawn": model, "untrained": untrained(model)}
         self.model, self.networks, self.sampling, self.config, self.train = model, networks, sampling, config, train
-        self.needs = model.task.needs(model.config.task)
+        self.needs = model.task.required_conditions(model.config.task)
         self.device = next(model.task.parameters()).device
         self.generators = {kind: torch.Generator(self.device).manual_seed(SEED) for kind in self.models}
         whole = [network for network in networks if not network.heads]
@@ -141,7 +141,7 @@ class _Measured:
             self.copies = nearest_texts(names, self.train, text)
         elif "segmentation" in self.needs:
             self.copies = nearest_maps(dataset, self.train, limit)
-        masks = masks_of(self.model)
+        masks = evaluation_masks(self.model)
         if masks:
             self.known = nearest_known(dataset, self.train, masks, self.config, limit)
 
@@ -150,13 +150,13 @@ class _Measured:
         """Counts a batch, with the segmentation maps of its images where the task draws after them."""
         batch = to_device(batch, self.device)
         layout = self.model.config.layout
-        tokens = layout.tokens(self.model.tokenizer.encode(batch.images))
+        tokens = layout.to_tokens(self.model.tokenizer.encode(batch.images))
         codes = GenerationBatch(tokens, batch.keys, batch.text, self._map_tokens(maps))
         made = {"images": batch.images, "codes": self._decoded(tokens)}
         for kind, model in self.models.items():
             self._add_losses(kind, model, codes)
-            prompt = Prompt(len(tokens), text=codes.text, given=codes.given)
-            made[kind] = self._decoded(model.task.draw(prompt, self.sampling, self.generators[kind]))
+            prompt = Prompt(len(tokens), text=codes.text, condition=codes.condition)
+            made[kind] = self._decoded(model.task.sample(prompt, self.sampling, self.generators[kind]))
         self.pool = torch.cat([self.pool, tokens])[-BATCH:]
         made["mixed"] = self._decoded(mixed(self.pool, len(tokens), self.generators["drawn"]))
         made |= self._copied(batch.keys)
@@ -184,13 +184,13 @@ class _Measured:
             self.losses[key] = self.losses.get(key, 0.0) + float(loss.value) * len(codes.tokens)
 
     def _map_tokens(self, maps: Batch | None) -> Tensor | None:
-        layout, tokenizer = self.model.config.given, self.model.given
+        layout, tokenizer = self.model.config.condition_layout, self.model.condition_tokenizer
         if maps is None or layout is None or tokenizer is None:
             return None
-        return layout.tokens(tokenizer.encode(maps.images.to(self.device)))
+        return layout.to_tokens(tokenizer.encode(maps.images.to(self.device)))
 
     def _decoded(self, tokens: Tensor) -> Tensor:
-        return self.model.decoded(tokens, self.model.config.layout)
+        return self.model.decode(tokens, self.model.config.layout)
 
     def _copied(self, keys: Sequence[str]) -> dict[str, Tensor]:
         images = self._read(self.copies, keys)

@@ -24,7 +24,7 @@ def open_reader(name: str, model: TaskModel) -> TaskModel:
     reader = load_task(name, "ask")
     if reader.config.task.image.source == "none":
         raise UsageError(f"The model {name} was trained to answer without an image; give one that sees images.")
-    size, own = model.facts.get("size"), reader.facts.get("size")
+    size, own = model.metadata.get("size"), reader.metadata.get("size")
     if own != size:
         raise UsageError(f"The model {name} reads images of {own} px and this task draws {size} px; give one alike.")
     return reader

@@ -36,7 +36,7 @@ def open_aligned(name: str, model: TaskModel, store: TextStore | None) -> Tokeni
             f"The tokenizer {name} has no aligner, so it knows nothing of text; give one that was trained with one, as "
             "by the recipe ta-vqgan or lg-vqgan."
         )
-    size = model.facts.get("size")
+    size = model.metadata.get("size")
     if stored.get("size") != size:
         raise UsageError(
             f"The tokenizer {name} was trained on images of {stored.get('size')} px and this task draws {size} px; "

@@ -45,7 +45,7 @@ def _looked(
     done = 0
     records = {record.file_name: record for record in dataset}
     device = next(model.task.parameters()).device
-    loader = EvaluationLoader(dataset, DataConfig(size=int(model.facts["size"])), BATCH, None, limit)
+    loader = EvaluationLoader(dataset, DataConfig(size=int(model.metadata["size"])), BATCH, None, limit)
     task, config = model.task, model.config
     for batch in loader:
         found = [collect_record_examples(type(task), config.task, dataset, records[key]) for key in batch.keys]

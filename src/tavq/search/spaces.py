@@ -16,7 +16,7 @@ from tavq.data.records import Record
 from tavq.data.texts import collate_text
 from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, to_device
 from tavq.model_folder import find_model, read_model_config
-from tavq.tasks.model_folder import GIVEN, KIND, TOKENIZER, TaskModel, load_task
+from tavq.tasks.model_folder import CONDITION_TOKENIZER, KIND, TOKENIZER, TaskModel, load_task
 from tavq.tasks.prompts import PromptEncoder
 from tavq.tasks.understanding import extract_features, read_texts
 from tavq.text.store import TextStore
@@ -138,7 +138,7 @@ class TaskSpace:
     def __init__(self, folder: Path, device: torch.device) -> None:
         self.folder, self.device = folder, device
         self.model: TaskModel = load_task(folder, COMMAND).to(device)
-        self.sha256, self.size = str(self.model.facts.get("sha256")), _size(folder, self.model.facts)
+        self.sha256, self.size = str(self.model.metadata.get("sha256")), _size(folder, self.model.metadata)
         self.text_store: str | None = None
 
     def texts_of(self, record: Record) -> Sequence[str]:
@@ -191,7 +191,7 @@ def copy_model(folder: Path, out: Path) -> None:
     for path in sorted(folder.iterdir()):
         if path.is_file() and (path.suffix in (".json", ".safetensors") or path.name == "README.md"):
             shutil.copyfile(path, out / path.name)
-        elif path.is_dir() and path.name in (TOKENIZER, GIVEN):
+        elif path.is_dir() and path.name in (TOKENIZER, CONDITION_TOKENIZER):
             copy_model(path, out / path.name)
 
 

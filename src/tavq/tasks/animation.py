@@ -36,7 +36,7 @@ class FrameRecorder:
         self._batches: list[list[Int[Tensor, "b n"]]] = []
         self._room = SHOWN
 
-    def take(self, passes: Iterable[Int[Tensor, "b n"]]) -> Int[Tensor, "b n"]:
+    def record(self, passes: Iterable[Int[Tensor, "b n"]]) -> Int[Tensor, "b n"]:
         """The last of a batch's passes, after keeping some of all."""
         kept: list[Tensor] = []
         every = 1
@@ -63,7 +63,7 @@ class FrameRecorder:
         return [torch.cat([batch[min(place, len(batch) - 1)] for batch in self._batches]) for place in places]
 
 
-def shown(
+def decode_states(
     model: TaskModel, layout: TokenLayout, states: Sequence[Int[Tensor, "b n"]]
 ) -> Iterator[Float[Tensor, "b 3 y x"]]:
     """Images in [-1, 1] of each state of some tokens, grey at the positions that lack one yet.
@@ -74,7 +74,7 @@ def shown(
     factor = model.tokenizer.factor
     for tokens in states:
         missing = tokens == layout.vocabulary
-        images = model.decoded(torch.where(missing, states[-1], tokens), layout)
+        images = model.decode(torch.where(missing, states[-1], tokens), layout)
         cells = missing.view(len(tokens), layout.height, layout.width, layout.parts).any(3)
         grey = cells.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
         yield images.masked_fill(grey[:, None].to(images.device), GREY)

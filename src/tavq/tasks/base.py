@@ -57,14 +57,14 @@ class TokenLayout(Config):
         """v, the tokens there are."""
         return sum(self.sizes)
 
-    def grown(self, height: int, width: int) -> "TokenLayout":
+    def resized(self, height: int, width: int) -> "TokenLayout":
         """That of another grid of the same tokens; UsageError where it is too large."""
         size = f"An image of {height:,} x {width:,} positions"
         if height * width * self.parts > MAX_TOKENS:
             raise UsageError(f"{size} of {self.parts} is too large; at most {MAX_TOKENS:,} tokens are drawn.")
         return build(TokenLayout, {"height": height, "width": width, "sizes": self.sizes}, size)
 
-    def tokens(self, indices: Int[Tensor, "b h w *c"]) -> Int[Tensor, "b n"]:
+    def to_tokens(self, indices: Int[Tensor, "b h w *c"]) -> Int[Tensor, "b n"]:
         """The tokens of some images; UsageError where the grid is another one."""
         h, w = indices.shape[1:3]
         parts = indices.shape[3] if indices.ndim == 4 else 1
@@ -75,14 +75,14 @@ class TokenLayout(Config):
             )
         return stacked(indices, self.sizes).reshape(len(indices), -1)
 
-    def indices(self, tokens: Int[Tensor, "b n"]) -> Int[Tensor, "b h w *c"]:
+    def to_indices(self, tokens: Int[Tensor, "b n"]) -> Int[Tensor, "b h w *c"]:
         """The inverse of `tokens`."""
         grid = tokens.view(len(tokens), self.height, self.width, self.parts)
         if self.parts == 1:
             return grid[..., 0]
         return grid - torch.tensor([0, *self.sizes[:-1]], device=tokens.device).cumsum(0)
 
-    def allowed(self, device: torch.device | None = None) -> Bool[Tensor, "n v"]:
+    def allowed_tokens(self, device: torch.device | None = None) -> Bool[Tensor, "n v"]:
         """Which tokens may stand at each place."""
         sizes = torch.tensor(self.sizes, device=device)
         part_of = torch.repeat_interleave(torch.arange(self.parts, device=device), sizes)
@@ -94,13 +94,13 @@ class TokenLayout(Config):
 class GenerationBatch:
     """Images as tokens, with what is known of them; what a task learns from.
 
-    `given` are the tokens of another tokenizer for the same images: of their segmentation maps.
+    `condition` are the tokens of another tokenizer for the same images: of their segmentation maps.
     """
 
     tokens: Int[Tensor, "b n"]
     keys: tuple[str, ...]
     text: TextFeatures | None = None
-    given: Int[Tensor, "b g"] | None = None
+    condition: Int[Tensor, "b g"] | None = None
 
 
 class Sampling(Config):
@@ -122,31 +122,31 @@ class Sampling(Config):
 class Prompt:
     """What is asked for.
 
-    `known` tokens stay where `kept` says so (of a completion); `text` or `given` are the conditions. `size` is the
-    height and width in positions of images that are not the task's own size.
+    `known_tokens` stay where `keep_mask` says so (of a completion); `text` or `condition` are the conditions. `size`
+    is the height and width in positions of images that are not the task's own size.
     """
 
     count: int
-    known: Int[Tensor, "b n"] | None = None
-    kept: Bool[Tensor, "b n"] | None = None
+    known_tokens: Int[Tensor, "b n"] | None = None
+    keep_mask: Bool[Tensor, "b n"] | None = None
     text: TextFeatures | None = None
-    given: Int[Tensor, "b g"] | None = None
+    condition: Int[Tensor, "b g"] | None = None
     size: tuple[int, int] | None = None
 
-    def part(self, start: int, stop: int) -> "Prompt":
+    def slice(self, start: int, stop: int) -> "Prompt":
         """The images from `start` up to `stop`."""
         rows = slice(start, stop)
-        tables = {name: getattr(self, name) for name in ("known", "kept", "given")}
-        cut = {name: None if table is None else table[rows] for name, table in tables.items()}
-        return Prompt(stop - start, cut["known"], cut["kept"], rows_of(self.text, rows), cut["given"], self.size)
+        names = ("known_tokens", "keep_mask", "condition")
+        tables = {name: table[rows] for name in names if (table := getattr(self, name)) is not None}
+        return Prompt(stop - start, text=select_text(self.text, rows), size=self.size, **tables)
 
 
-def rows_of(value: Any, rows: slice | Tensor) -> Any:
+def select_text(value: Any, rows: slice | Tensor) -> Any:
     """Some rows of every tensor of a TextFeatures or TextUnits; None stays None."""
     if isinstance(value, Tensor):
         return value[rows]
     if isinstance(value, TextFeatures | TextUnits):
-        return replace(value, **{field.name: rows_of(getattr(value, field.name), rows) for field in fields(value)})
+        return replace(value, **{field.name: select_text(getattr(value, field.name), rows) for field in fields(value)})
     return value
 
 
@@ -165,7 +165,7 @@ class Task(nn.Module):
     layout: TokenLayout
 
     @classmethod
-    def needs(cls, config: NamedConfig) -> frozenset[str]:
+    def required_conditions(cls, config: NamedConfig) -> frozenset[str]:
         """Of "text" and "segmentation" what it must be given beside images, in training and in use."""
         return frozenset()
 
@@ -183,32 +183,32 @@ class Task(nn.Module):
 class GenerationTask(Task):
     """A network over tokens that can be trained and asked to draw.
 
-    Made by `(config, layout, given=None, text_width=None)`: `given` is the layout of the segmentation maps where
-    `needs` names them, `text_width` t where it names text.
+    Made by `(config, layout, condition_layout=None, text_width=None)`: `condition_layout` is the layout of the
+    segmentation maps where `required_conditions` names them, `text_width` t where it names text.
     """
 
     commands = frozenset({"generate", "complete"})
-    completes: ClassVar[str] = ""
+    completion: ClassVar[str] = ""
     """Which hidden tokens it can fill in: "end" (those after a place of the sequence), "any", or none."""
-    reads: ClassVar[frozenset[str]] = frozenset()
+    sampling_options: ClassVar[frozenset[str]] = frozenset()
     """Of the sampling settings "steps" and "guidance" those that mean something to it."""
-    slides: ClassVar[bool] = False
+    supports_larger_grids: ClassVar[bool] = False
     """It also draws grids larger than its own, through a window of its own size."""
 
-    def check(self, sampling: Sampling) -> None:
+    def check_sampling(self, sampling: Sampling) -> None:
         """UsageError where a setting would be passed over."""
         given = {"steps": sampling.steps is not None, "guidance": sampling.guidance != 1}
         for name in ("steps", "guidance"):
-            if given[name] and name not in self.reads:
+            if given[name] and name not in self.sampling_options:
                 raise UsageError(f"The task {self.name!r} reads no {name}; leave --{name} out.")
 
-    def laid(self, prompt: Prompt) -> TokenLayout:
+    def output_layout(self, prompt: Prompt) -> TokenLayout:
         """The layout of the images asked for; UsageError where the task does not draw such."""
         own = self.layout
         if prompt.size is None or prompt.size == (own.height, own.width):
             return own
         height, width = prompt.size
-        if not self.slides:
+        if not self.supports_larger_grids:
             raise UsageError(
                 f"The task {self.name!r} draws images of {own.height} x {own.width} positions alone, its own size; "
                 f"{height} x {width} are asked for."
@@ -217,22 +217,24 @@ class GenerationTask(Task):
             raise UsageError(
                 f"{height} x {width} positions are too few: this model draws {own.height} x {own.width} and more."
             )
-        return own.grown(height, width)
+        return own.resized(height, width)
 
-    def passes(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Iterator[Int[Tensor, "b n"]]:
+    def decode_steps(
+        self, prompt: Prompt, sampling: Sampling, generator: torch.Generator
+    ) -> Iterator[Int[Tensor, "b n"]]:
         """The tokens before any is drawn and as they come to be, at last those of `prompt.count` images.
 
         v, which is no token, stands where none is drawn yet. The same generator state gives the same tokens.
         """
-        raise TypeError(f"{type(self).__name__} must define passes")
+        raise TypeError(f"{type(self).__name__} must define decode_steps")
 
     @torch.no_grad()
-    def draw(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Int[Tensor, "b n"]:
-        """The last of `passes`, of the network in evaluation mode: dropout would draw from another generator."""
+    def sample(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Int[Tensor, "b n"]:
+        """The last of `decode_steps`, of the network in evaluation mode: dropout would draw from another generator."""
         training = self.training
         self.eval()
         try:
-            [tokens] = deque(self.passes(prompt, sampling, generator), maxlen=1)
+            [tokens] = deque(self.decode_steps(prompt, sampling, generator), maxlen=1)
         finally:
             self.train(training)
         return tokens
@@ -244,7 +246,7 @@ tasks: Registry[type[Task]] = Registry("task", "tavq.tasks")
 # --- drawing tokens ---------------------------------------------------------------------------------------------
 
 
-def filtered(logits: Float[Tensor, "b v"], sampling: Sampling) -> Float[Tensor, "b v"]:
+def filter_logits(logits: Float[Tensor, "b v"], sampling: Sampling) -> Float[Tensor, "b v"]:
     """Logits by temperature (above 0) of the tokens that may be drawn; the others are -inf. The likeliest stays."""
     if sampling.temperature != 1:  # the greatest becomes 0: divided by next to nothing it would be no number
         logits = (logits - logits.amax(dim=1, keepdim=True)) / sampling.temperature
@@ -259,15 +261,15 @@ def filtered(logits: Float[Tensor, "b v"], sampling: Sampling) -> Float[Tensor, 
     return logits
 
 
-def draw_tokens(logits: Float[Tensor, "b v"], sampling: Sampling, generator: torch.Generator) -> Int[Tensor, " b"]:
+def sample_tokens(logits: Float[Tensor, "b v"], sampling: Sampling, generator: torch.Generator) -> Int[Tensor, " b"]:
     """One token a row."""
     if sampling.temperature == 0:
         return logits.argmax(dim=1)
-    shares = filtered(logits.float(), sampling).softmax(dim=1)
+    shares = filter_logits(logits.float(), sampling).softmax(dim=1)
     return torch.multinomial(shares, 1, generator=generator)[:, 0]
 
 
-def guided(
+def apply_guidance(
     conditional: Float[Tensor, "b v"], unconditional: Float[Tensor, "b v"], guidance: float
 ) -> Float[Tensor, "b v"]:
     """Logits of classifier-free guidance (Ho and Salimans 2022)."""

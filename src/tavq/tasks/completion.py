@@ -26,7 +26,7 @@ WHITE = 128
 
 # --- masks, True where hidden -----------------------------------------------------------------------------------
 
-MASKS = {"any": ("right", "centre"), "end": ("bottom",)}
+EVALUATION_MASKS = {"any": ("right", "centre"), "end": ("bottom",)}
 """By what a task completes."""
 
 
@@ -130,13 +130,13 @@ def complete(
     masks: Bool[Tensor, "b y x"],
     sampling: Sampling,
     generator: torch.Generator,
-    film: FrameRecorder | None = None,
+    recorder: FrameRecorder | None = None,
 ) -> Float[Tensor, "b 3 y x"]:
     """Images in [-1, 1] whose hidden pixels are drawn anew and whose other pixels are those given, to the bit.
 
     What is hidden has no influence: before an image is encoded its hidden pixels are replaced by a smooth
     continuation of the known ones. The edge between both is hard. A soft one would either change known pixels or mix
-    the drawn ones with the continuation, which shows nothing. A film keeps how the tokens came to be.
+    the drawn ones with the continuation, which shows nothing. A recorder keeps how the tokens came to be.
 
     Raises:
         UsageError: the model cannot fill in these tokens, or the sizes are not the ones it was made for.
@@ -144,30 +144,30 @@ def complete(
     task, layout = model.task, model.config.layout
     kept = ~hidden_tokens(masks, layout)
     _check_can_fill(task, model.config.task.name, kept)
-    if task.needs(model.config.task):
-        needed = " and ".join(sorted(task.needs(model.config.task)))
+    if task.required_conditions(model.config.task):
+        needed = " and ".join(sorted(task.required_conditions(model.config.task)))
         raise UsageError(f"This model draws from {needed}; images are completed by models without a condition.")
-    known = layout.tokens(model.tokenizer.encode(continued(images, ~masks)))
+    known = layout.to_tokens(model.tokenizer.encode(fill_smoothly(images, ~masks)))
     prompt = Prompt(len(images), known, kept)
-    if film is None:
-        drawn = task.draw(prompt, sampling, generator)
+    if recorder is None:
+        drawn = task.sample(prompt, sampling, generator)
     else:
-        drawn = film.take(task.passes(prompt, sampling, generator))
-    return torch.where(masks[:, None], model.decoded(drawn, layout), images)
+        drawn = recorder.record(task.decode_steps(prompt, sampling, generator))
+    return torch.where(masks[:, None], model.decode(drawn, layout), images)
 
 
 def _check_can_fill(task: Task, name: str, kept: Bool[Tensor, "b n"]) -> None:
-    able = " or ".join(repr(other) for other in tasks if getattr(tasks[other], "completes", "") == "any")
-    if task.completes == "":
+    able = " or ".join(repr(other) for other in tasks if getattr(tasks[other], "completion", "") == "any")
+    if task.completion == "":
         raise UsageError(f"The task {name!r} completes no images; a model of the task {able} does.")
-    if task.completes == "end" and bool((kept[:, 1:] & ~kept[:, :-1]).any()):
+    if task.completion == "end" and bool((kept[:, 1:] & ~kept[:, :-1]).any()):
         raise UsageError(
             f"The task {name!r} draws tokens row by row and completes only an image's end, such as the mask 'bottom'; "
             f"a model of the task {able} completes any mask."
         )
 
 
-def continued(images: Float[Tensor, "b 3 y x"], known: Bool[Tensor, "b y x"]) -> Float[Tensor, "b 3 y x"]:
+def fill_smoothly(images: Float[Tensor, "b 3 y x"], known: Bool[Tensor, "b y x"]) -> Float[Tensor, "b 3 y x"]:
     """The images with a smooth continuation of the known pixels in the place of the others; grey where none is known.
 
     Means of the known pixels at half the size, again and again until no pixel is unknown, and back (push-pull).
@@ -185,8 +185,10 @@ def _continued(values: Float[Tensor, "b 3 y x"], weight: Float[Tensor, "b 1 y x"
     return torch.where(weight > 0, values, wide)
 
 
-def masks_of(model: TaskModel) -> dict[str, Bool[Tensor, "y x"]]:
+def evaluation_masks(model: TaskModel) -> dict[str, Bool[Tensor, "y x"]]:
     """The masks a task is measured on; none where it completes nothing or only what it is told to."""
-    if model.task.needs(model.config.task):
+    if model.task.required_conditions(model.config.task):
         return {}
-    return {name: named_mask(name, int(model.facts["size"])) for name in MASKS.get(model.task.completes, ())}
+    return {
+        name: named_mask(name, int(model.metadata["size"])) for name in EVALUATION_MASKS.get(model.task.completion, ())
+    }

@@ -22,9 +22,9 @@ from tavq.tasks.base import (
     Prompt,
     Sampling,
     TokenLayout,
-    draw_tokens,
-    filtered,
-    guided,
+    apply_guidance,
+    filter_logits,
+    sample_tokens,
     tasks,
 )
 
@@ -132,7 +132,11 @@ class Diffusion(GenerationTask):
             return self
 
     def __init__(
-        self, config: Config, layout: TokenLayout, given: TokenLayout | None = None, text_width: int | None = None
+        self,
+        config: Config,
+        layout: TokenLayout,
+        condition_layout: TokenLayout | None = None,
+        text_width: int | None = None,
     ) -> None:
         super().__init__()
         self.config, self.layout = config, layout
@@ -144,7 +148,7 @@ class Diffusion(GenerationTask):
         self.register_buffer("squares", torch.zeros(config.steps))
         self.register_buffer("seen", torch.zeros(config.steps, dtype=torch.int64))
 
-    reads = frozenset({"steps", "guidance"})
+    sampling_options = frozenset({"steps", "guidance"})
 
     shares: Tensor
     squares: Tensor
@@ -153,7 +157,7 @@ class Diffusion(GenerationTask):
     """How often each was drawn."""
 
     @classmethod
-    def needs(cls, config: NamedConfig) -> frozenset[str]:
+    def required_conditions(cls, config: NamedConfig) -> frozenset[str]:
         return frozenset({"text"}) if isinstance(config, cls.Config) and config.text else frozenset()
 
     # --- training -----------------------------------------------------------------------------------------------
@@ -186,7 +190,7 @@ class Diffusion(GenerationTask):
 
         L_{t-1} = KL(q(x_{t-1} | x_t, x_0) ‖ p(x_{t-1} | x_t)), which at step 1 is -log p(x_0 | x_1).
         """
-        allowed = self.layout.allowed(tokens.device)
+        allowed = self.layout.allowed_tokens(tokens.device)
         now, before = self.shares[step], self.shares[step - 1]
         noisy = noised(tokens, now, allowed)
         log_start = self._log_start(self.network(noisy, step, vectors, mask), Sampling())
@@ -250,21 +254,25 @@ class Diffusion(GenerationTask):
     # --- drawing ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def passes(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Iterator[Int[Tensor, "b n"]]:
+    def decode_steps(
+        self, prompt: Prompt, sampling: Sampling, generator: torch.Generator
+    ) -> Iterator[Int[Tensor, "b n"]]:
         """The tokens of the last step's noise and of each step at which the network was asked, masks among them.
 
         `top_p` and `top_k` cut the distribution of the clean tokens (truncated sampling), `steps` fewer than T go
         several at once (fast sampling), by the same network.
         """
-        self.laid(prompt)  # its positions are learned row by row and column by column, and noise knows no window
-        if prompt.known is not None or prompt.kept is not None:
+        self.output_layout(
+            prompt
+        )  # its positions are learned row by row and column by column, and noise knows no window
+        if prompt.known_tokens is not None or prompt.keep_mask is not None:
             raise UsageError("The task 'diffusion' draws whole images and completes none.")
         if sampling.guidance != 1 and not (self.config.text and self.config.text_dropout):
             raise UsageError(
                 "Guidance needs a task.diffusion that was trained with text and task.text_dropout above 0."
             )
         vectors, mask = self._text(prompt.text, prompt.count)
-        allowed = self.layout.allowed(self.shares.device)
+        allowed = self.layout.allowed_tokens(self.shares.device)
         even = log_even(allowed, torch.float32)
         noisy = self._first_noise(prompt.count, allowed, generator)
         times = self._times(sampling.steps)
@@ -273,7 +281,7 @@ class Diffusion(GenerationTask):
             logits = self._guided_logits(noisy, now, vectors, mask, sampling.guidance)
             shares = [self.shares[t].expand(prompt.count, 3) for t in (before, now)]
             chances = posterior(self._log_start(logits, sampling), noisy, shares[0], shares[1], even)
-            noisy = draw_tokens(chances.flatten(0, 1), Sampling(), generator).view_as(noisy)
+            noisy = sample_tokens(chances.flatten(0, 1), Sampling(), generator).view_as(noisy)
             yield noisy
 
     def _times(self, passes: int | None) -> list[int]:
@@ -290,7 +298,7 @@ class Diffusion(GenerationTask):
         """Tokens of the last step, where nothing is left of an image: masks, and some that stand for nothing."""
         hides = self.shares[-1, 2].float()
         even = torch.cat([allowed / allowed.sum(1, keepdim=True) * (1 - hides), hides.expand(len(allowed), 1)], dim=1)
-        return draw_tokens(even.log().repeat(count, 1), Sampling(), generator).view(count, -1)
+        return sample_tokens(even.log().repeat(count, 1), Sampling(), generator).view(count, -1)
 
     def _guided_logits(
         self, noisy: Tensor, step: int, vectors: Tensor | None, mask: Tensor | None, guidance: float
@@ -301,13 +309,13 @@ class Diffusion(GenerationTask):
         twice = noisy.repeat(2, 1), steps.repeat(2), vectors.repeat(2, 1, 1)
         logits: Tensor = self.network(*twice, torch.cat([mask, torch.zeros_like(mask)]))
         conditional, unconditional = logits.flatten(1).chunk(2)
-        return guided(conditional, unconditional, guidance).view_as(logits[: len(noisy)])
+        return apply_guidance(conditional, unconditional, guidance).view_as(logits[: len(noisy)])
 
     def _log_start(self, logits: Float[Tensor, "b n v"], sampling: Sampling) -> Float[Tensor, "b n v"]:
         """log p(x_0) of the network's logits, over the tokens that may stand at each place."""
-        logits = logits.float().masked_fill(~self.layout.allowed(logits.device), -torch.inf)
+        logits = logits.float().masked_fill(~self.layout.allowed_tokens(logits.device), -torch.inf)
         if sampling.temperature == 0:
             return log_point(logits.argmax(2), torch.zeros_like(logits[0]))
         if sampling != Sampling():
-            logits = filtered(logits.flatten(0, 1), sampling).view_as(logits)
+            logits = filter_logits(logits.flatten(0, 1), sampling).view_as(logits)
         return logits.log_softmax(2).clamp(min=LOG_ZERO)

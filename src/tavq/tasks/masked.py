@@ -18,8 +18,8 @@ from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import Loss, Losses
 from tavq.nets.transformer import Transformer, grid_positions, whole_heads
-from tavq.tasks.base import GenerationBatch, GenerationTask, Prompt, Sampling, TokenLayout, draw_tokens, tasks
-from tavq.tasks.windows import cut, halves, put
+from tavq.tasks.base import GenerationBatch, GenerationTask, Prompt, Sampling, TokenLayout, sample_tokens, tasks
+from tavq.tasks.windows import crop_window, overlapping_windows, paste_window
 
 SPREAD = 0.02
 """Standard deviation of the weights at the start, as in BERT, which the paper follows."""
@@ -88,12 +88,16 @@ class MaskedTask(GenerationTask):
 
         _whole_heads = model_validator(mode="after")(whole_heads)
 
-    completes = "any"
-    reads = frozenset({"steps"})
-    slides = True
+    completion = "any"
+    sampling_options = frozenset({"steps"})
+    supports_larger_grids = True
 
     def __init__(
-        self, config: Config, layout: TokenLayout, given: TokenLayout | None = None, text_width: int | None = None
+        self,
+        config: Config,
+        layout: TokenLayout,
+        condition_layout: TokenLayout | None = None,
+        text_width: int | None = None,
     ) -> None:
         super().__init__()
         self.config, self.layout = config, layout
@@ -148,17 +152,19 @@ class MaskedTask(GenerationTask):
     # --- drawing ----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def passes(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Iterator[Int[Tensor, "b n"]]:
+    def decode_steps(
+        self, prompt: Prompt, sampling: Sampling, generator: torch.Generator
+    ) -> Iterator[Int[Tensor, "b n"]]:
         """The tokens before the first pass and after each one: the known ones, and the mask where one is hidden.
 
         A larger grid is filled in window by window, each half over what the ones before it drew, which stays.
         """
-        layout, own = self.laid(prompt), self.layout
+        layout, own = self.output_layout(prompt), self.layout
         tokens = self._begin(prompt, layout)
         yield tokens
-        for corner in halves(layout, own):
-            for window in self._window_passes(cut(tokens, layout, own, corner), sampling, generator):
-                tokens = put(tokens, layout, window, own, corner)
+        for corner in overlapping_windows(layout, own):
+            for window in self._window_passes(crop_window(tokens, layout, own, corner), sampling, generator):
+                tokens = paste_window(tokens, layout, window, own, corner)
                 yield tokens
 
     def _window_passes(
@@ -180,14 +186,15 @@ class MaskedTask(GenerationTask):
     def _begin(self, prompt: Prompt, layout: TokenLayout) -> Int[Tensor, "b n"]:
         """The tokens to start from, the mask where they are hidden."""
         shape, device = (prompt.count, layout.length), self.bias.device
-        if prompt.known is None or prompt.kept is None:
+        if prompt.known_tokens is None or prompt.keep_mask is None:
             return torch.full(shape, self.mask, device=device)
-        if prompt.known.shape != shape or prompt.kept.shape != shape:
+        known, keep = prompt.known_tokens, prompt.keep_mask
+        if known.shape != shape or keep.shape != shape:
             raise UsageError(
-                f"The known tokens are {list(prompt.known.shape)} and the places kept {list(prompt.kept.shape)}; "
-                f"this model completes {list(shape)}."
+                f"The known tokens are {list(known.shape)} and the keep mask {list(keep.shape)}; this model completes "
+                f"{list(shape)}."
             )
-        return prompt.known.masked_fill(~prompt.kept, self.mask)
+        return known.masked_fill(~keep, self.mask)
 
     def _drawn(
         self, tokens: Int[Tensor, "b n"], hidden: Bool[Tensor, "b n"], sampling: Sampling, generator: torch.Generator
@@ -198,7 +205,7 @@ class MaskedTask(GenerationTask):
         for places, first, weight, bias in self._parts():
             wanted = hidden[:, places]
             logits = F.linear(features[:, places][wanted], weight, bias).float()
-            chosen = draw_tokens(logits, sampling, generator)
+            chosen = sample_tokens(logits, sampling, generator)
             drawn[:, places][wanted] = chosen + first
             confidence[:, places][wanted] = logits.log_softmax(1).gather(1, chosen[:, None])[:, 0]
         return drawn, confidence

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -23,20 +23,22 @@ BATCH = 16
 """Images of a model's own size that are decoded at once."""
 
 KIND = "task"
-TOKENIZER, GIVEN = "tokenizer", "segmentation_tokenizer"
+TOKENIZER, CONDITION_TOKENIZER = "tokenizer", "segmentation_tokenizer"
 """Folders inside the model folder."""
 
 
 class TaskConfig(Config):
     """Everything that decides the network of a task."""
 
+    RENAMED: ClassVar = {"given": "condition_layout", "row_width": "feature_width"}
+
     task: selected(tasks)
     layout: TokenLayout
     """Of the images' tokens."""
-    given: TokenLayout | None = None
+    condition_layout: TokenLayout | None = None
     """Of the segmentation maps' tokens."""
     text_width: int | None = None
-    row_width: int | None = Field(None, ge=1, le=1 << 20)
+    feature_width: int | None = Field(None, ge=1, le=1 << 20)
     """d of the rows that a reading task sees of an image; None of a task that draws."""
 
     def make(self) -> Task:
@@ -44,9 +46,9 @@ class TaskConfig(Config):
         kind: Any = tasks[self.task.name]
         made: Task
         if issubclass(kind, UnderstandingTask):
-            made = kind(self.task, self.layout, self.row_width)
+            made = kind(self.task, self.layout, self.feature_width)
         else:
-            made = kind(self.task, self.layout, given=self.given, text_width=self.text_width)
+            made = kind(self.task, self.layout, condition_layout=self.condition_layout, text_width=self.text_width)
         return made
 
 
@@ -57,25 +59,25 @@ class TaskModel:
     config: TaskConfig
     task: Any  # a Task; of which kind, `load_task` has checked
     tokenizer: Tokenizer
-    given: Tokenizer | None
-    facts: dict[str, Any]
+    condition_tokenizer: Tokenizer | None
+    metadata: dict[str, Any]
     """What its maker said of it: data, steps, text encoder, sizes of images."""
     colours: Colours | None = None
     """Of the classes of segmentation maps, where they are not the palette's."""
 
     def to(self, device: torch.device) -> "TaskModel":
         """All networks on a device."""
-        for module in (self.task, self.tokenizer, self.given):
+        for module in (self.task, self.tokenizer, self.condition_tokenizer):
             if module is not None:
                 module.to(device)
         return self
 
     @torch.no_grad()
-    def decoded(self, tokens: Int[Tensor, "b n"], layout: TokenLayout) -> Float[Tensor, "b 3 y x"]:
+    def decode(self, tokens: Int[Tensor, "b n"], layout: TokenLayout) -> Float[Tensor, "b 3 y x"]:
         """Images in [-1, 1], on the device of the model; some are decoded at a time."""
         device = next(self.tokenizer.parameters()).device
         some = max(1, BATCH * self.config.layout.length // layout.length)
-        parts = [self.tokenizer.decode(layout.indices(part.to(device))) for part in tokens.split(some)]
+        parts = [self.tokenizer.decode(layout.to_indices(part.to(device))) for part in tokens.split(some)]
         return torch.cat(parts).clamp(-1, 1)
 
 
@@ -84,17 +86,17 @@ def save_task(
     config: TaskConfig,
     task: Task,
     tokenizer: Tokenizer,
-    given: Tokenizer | None,
+    condition_tokenizer: Tokenizer | None,
     card: str,
-    facts: dict[str, Any],
+    metadata: dict[str, Any],
     colours: Colours | None = None,
 ) -> None:
-    """Writes a model folder in one atomic step; `colours` are those on which `given` was trained."""
+    """Writes a model folder in one atomic step; `colours` are those on which `condition_tokenizer` was trained."""
     with files.write_folder(folder) as place:
         tokenizer.save_pretrained(place / TOKENIZER)
-        if given is not None:
+        if condition_tokenizer is not None:
             kept = {"kind_of_images": "segmentation", "colours": colours}
-            given.save_pretrained(place / GIVEN, facts=kept)
+            condition_tokenizer.save_pretrained(place / CONDITION_TOKENIZER, facts=kept)
         inner = [path.name for path in place.iterdir()]
         task.write_files(place)
         own = sorted(path.name for path in place.iterdir() if path.name not in inner)
@@ -109,7 +111,7 @@ def save_task(
                 "sha256": files.sha256(weights),
                 "tokenizers": {name: _weights_of(place / name) for name in inner},
                 "files": {name: files.sha256(place / name) for name in own},
-                **facts,
+                **metadata,
             },
         )
         files.write_text(place / "README.md", card)
@@ -164,14 +166,16 @@ def load_task(name_or_path: str | Path, command: str | None = None) -> TaskModel
         files.check_sha256(files.inside(folder, str(name)), str(sha256))
     task.read_files(folder)
     task.eval().requires_grad_(False)
-    given, colours = None, None
-    if config.given is not None:
-        given = _own_tokenizer(folder, GIVEN, stored)
-        colours = load_colours(read_model_config(folder / GIVEN), str(folder / GIVEN / "config.json"))
-    facts = {
+    condition_tokenizer, colours = None, None
+    if config.condition_layout is not None:
+        condition_tokenizer = _own_tokenizer(folder, CONDITION_TOKENIZER, stored)
+        colours = load_colours(
+            read_model_config(folder / CONDITION_TOKENIZER), str(folder / CONDITION_TOKENIZER / "config.json")
+        )
+    metadata = {
         key: value for key, value in stored.items() if key not in ("format", "kind", "model", "tokenizers", "files")
     }
-    return TaskModel(config, task, _own_tokenizer(folder, TOKENIZER, stored), given, facts, colours)
+    return TaskModel(config, task, _own_tokenizer(folder, TOKENIZER, stored), condition_tokenizer, metadata, colours)
 
 
 def _check_command(folder: Path, kind: type[Task], command: str | None) -> None:

@@ -22,8 +22,17 @@ from tavq.core.errors import UsageError
 from tavq.interfaces import Loss, Losses
 from tavq.nets.causal import SPREAD, CausalTransformer
 from tavq.nets.transformer import whole_heads
-from tavq.tasks.base import GenerationBatch, GenerationTask, Prompt, Sampling, TokenLayout, draw_tokens, guided, tasks
-from tavq.tasks.windows import Corner, around, cut
+from tavq.tasks.base import (
+    GenerationBatch,
+    GenerationTask,
+    Prompt,
+    Sampling,
+    TokenLayout,
+    apply_guidance,
+    sample_tokens,
+    tasks,
+)
+from tavq.tasks.windows import Corner, crop_window, window_around
 
 MAX_PARAMETERS = 1 << 31
 """8 GB in fp32; what is larger is a slip or an attack."""
@@ -57,24 +66,30 @@ class Prior(GenerationTask):
     """
 
     Config = PriorConfig
-    completes = "end"
-    reads = frozenset({"guidance"})
-    slides = True
+    completion = "end"
+    sampling_options = frozenset({"guidance"})
+    supports_larger_grids = True
 
     def __init__(
-        self, config: PriorConfig, layout: TokenLayout, given: TokenLayout | None = None, text_width: int | None = None
+        self,
+        config: PriorConfig,
+        layout: TokenLayout,
+        condition_layout: TokenLayout | None = None,
+        text_width: int | None = None,
     ) -> None:
         super().__init__()
         self.config, self.layout = config, layout
-        self.given = given if config.segmentation else None
-        if config.segmentation and given is None:
+        self.condition_layout = condition_layout if config.segmentation else None
+        if config.segmentation and condition_layout is None:
             raise UsageError("A prior with segmentation needs the layout of the segmentation maps' tokens.")
-        _check_size(config, layout, self.given)
-        self.prefix = self.given.length if self.given is not None else 0
+        _check_size(config, layout, self.condition_layout)
+        self.prefix = 0 if self.condition_layout is None else self.condition_layout.length
         self.start = layout.vocabulary  # the last row of the table, as in the condition's that for none
         self.firsts = tuple(accumulate((0, *layout.sizes[:-1])))  # the first token of each part
         self.embed = nn.Embedding(layout.vocabulary + 1, config.width)
-        self.embed_given = nn.Embedding(self.given.vocabulary + 1, config.width) if self.given is not None else None
+        self.embed_given = None
+        if self.condition_layout is not None:  # its last row stands for no condition
+            self.embed_given = nn.Embedding(self.condition_layout.vocabulary + 1, config.width)
         self.places = nn.Embedding(self.prefix + layout.length, config.width)
         self.net = CausalTransformer(config.width, config.layers, config.heads, config.dropout)
         self.head = nn.Linear(config.width, layout.vocabulary, bias=False)
@@ -83,22 +98,22 @@ class Prior(GenerationTask):
                 nn.init.normal_(table.weight, std=SPREAD)
 
     @classmethod
-    def needs(cls, config: Any) -> frozenset[str]:
+    def required_conditions(cls, config: Any) -> frozenset[str]:
         return frozenset({"segmentation"} if config.segmentation else ())
 
     # --- learning -----------------------------------------------------------------------------------------------
 
     def loss(self, codes: GenerationBatch) -> Losses:
         """The negative log-likelihood of a token in nats, in training of a share of the images unconditionally."""
-        given = codes.given
-        if self.training and self.given is not None and given is not None:
-            dropped = torch.rand(len(given), 1, device=given.device) < self.config.unconditional
-            given = torch.where(dropped, self.given.vocabulary, given)
-        return {"prior/nll": Loss(-self.log_likelihood(codes.tokens, given).mean(), 1.0)}
+        condition = codes.condition
+        if self.training and self.condition_layout is not None and condition is not None:
+            dropped = torch.rand(len(condition), 1, device=condition.device) < self.config.unconditional
+            condition = torch.where(dropped, self.condition_layout.vocabulary, condition)
+        return {"prior/nll": Loss(-self.log_likelihood(codes.tokens, condition).mean(), 1.0)}
 
-    def log_likelihood(self, tokens: Int[Tensor, "b n"], given: Int[Tensor, "b g"] | None) -> Float[Tensor, "b n"]:
+    def log_likelihood(self, tokens: Int[Tensor, "b n"], condition: Int[Tensor, "b g"] | None) -> Float[Tensor, "b n"]:
         """log p of each token, in nats, among those that may stand at its place, given those before it."""
-        rows = self.net(self._rows(tokens[:, :-1], given))[:, self.prefix :]
+        rows = self.net(self._rows(tokens[:, :-1], condition))[:, self.prefix :]
         parts, found = self.layout.parts, []
         for part, first in enumerate(self.firsts):
             logits = self._logits(rows[:, part::parts], part).float()
@@ -106,13 +121,13 @@ class Prior(GenerationTask):
             found.append(-F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view_as(wanted))
         return torch.stack(found, dim=2).flatten(1)
 
-    def _rows(self, tokens: Int[Tensor, "b m"], given: Int[Tensor, "b g"] | None) -> Float[Tensor, "b s c"]:
+    def _rows(self, tokens: Int[Tensor, "b m"], condition: Int[Tensor, "b g"] | None) -> Float[Tensor, "b s c"]:
         """The rows of the condition, of the start token and of the first tokens, with their places."""
         start = torch.full((len(tokens), 1), self.start, device=tokens.device)
         rows = self.embed(torch.cat([start, tokens], dim=1))
         if self.embed_given is not None:
-            assert given is not None, "the condition is missing"
-            rows = torch.cat([self.embed_given(given), rows], dim=1)
+            assert condition is not None, "the condition is missing"
+            rows = torch.cat([self.embed_given(condition), rows], dim=1)
         return rows + self.places.weight[: rows.shape[1]]
 
     def _logits(self, rows: Float[Tensor, "*n c"], part: int) -> Float[Tensor, "*n k"]:
@@ -123,84 +138,92 @@ class Prior(GenerationTask):
     # --- drawing ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def passes(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Iterator[Int[Tensor, "b n"]]:
+    def decode_steps(
+        self, prompt: Prompt, sampling: Sampling, generator: torch.Generator
+    ) -> Iterator[Int[Tensor, "b n"]]:
         """The known tokens, and what stands after each row of positions.
 
         Each token is drawn in the window of the trained grid around its position; in a larger grid that moves with
         almost each position. What is kept then is of other places, so the whole window is read anew: as many rows as
         its half before the position has, and those of the condition. While it stands still, one row a token.
         """
-        layout, own, parts = self.laid(prompt), self.layout, self.layout.parts
-        given = self._condition(prompt, sampling)
+        layout, own, parts = self.output_layout(prompt), self.layout, self.layout.parts
+        condition = self._condition(prompt, sampling)
         known, kept, first = self._known(prompt, layout)
         tokens = torch.where(kept, known, layout.vocabulary)
         yield tokens.clone()
         if first == layout.length:
             return
-        copies = 2 if given is not None and len(given) > prompt.count else 1
+        copies = 2 if condition is not None and len(condition) > prompt.count else 1
         cache, window = self.net.cache(copies * prompt.count, self.prefix + own.length), None
         for place in range(first, layout.length):
             y, x = divmod(place // parts, layout.width)
-            corner, part = around(y, x, layout, own), place % parts
+            corner, part = window_around(y, x, layout, own), place % parts
             within = ((y - corner[0]) * own.width + x - corner[1]) * parts + part  # its place in the window
             if corner != window:
                 window, cache.filled = corner, 0
-                seen = cut(tokens, layout, own, corner)[:, :within]
-                rows = self._rows(_copies(seen, copies), self._given_in(given, layout, corner))
+                seen = crop_window(tokens, layout, own, corner)[:, :within]
+                rows = self._rows(_copies(seen, copies), self._condition_in(condition, layout, corner))
             else:
                 last = _copies(tokens[:, place - 1 : place], copies)
                 rows = self.embed(last) + self.places.weight[self.prefix + within]
             logits = self._logits(self.net(rows, cache)[:, -1], part).float()
             if copies == 2:
-                logits = guided(logits[: prompt.count], logits[prompt.count :], sampling.guidance)
-            drawn = self.firsts[part] + draw_tokens(logits, sampling, generator)
+                logits = apply_guidance(logits[: prompt.count], logits[prompt.count :], sampling.guidance)
+            drawn = self.firsts[part] + sample_tokens(logits, sampling, generator)
             tokens[:, place] = torch.where(kept[:, place], known[:, place], drawn)
             if (place + 1) % (layout.width * parts) == 0:
                 yield tokens.clone()
 
     def _condition(self, prompt: Prompt, sampling: Sampling) -> Int[Tensor, "b g"] | None:
         """The tokens of the condition, below them with guidance those of none."""
-        if self.given is None:
+        if self.condition_layout is None:
             if sampling.guidance != 1:
                 raise UsageError(f"guidance is {sampling.guidance}, but this prior has no condition; leave it at 1.")
             return None
-        if prompt.given is None:
+        if prompt.condition is None:
             raise UsageError("This prior draws images of segmentation maps; give it one for each image.")
-        _check_tokens(prompt.given, prompt.count, self._given_laid(self.laid(prompt)), "segmentation maps")
+        _check_tokens(
+            prompt.condition, prompt.count, self._condition_layout_for(self.output_layout(prompt)), "segmentation maps"
+        )
         if sampling.guidance == 1:
-            return prompt.given
+            return prompt.condition
         if self.config.unconditional == 0:
             raise UsageError(
                 f"guidance is {sampling.guidance}, but this prior was trained with every condition "
                 "(task.unconditional 0); leave it at 1."
             )
-        return torch.cat([prompt.given, torch.full_like(prompt.given, self.given.vocabulary)])
+        return torch.cat([prompt.condition, torch.full_like(prompt.condition, self.condition_layout.vocabulary)])
 
-    def _given_laid(self, layout: TokenLayout) -> TokenLayout:
+    def _condition_layout_for(self, layout: TokenLayout) -> TokenLayout:
         """The layout of the map of an image of `layout`: as many times as large."""
-        assert self.given is not None
-        height, up = divmod(layout.height * self.given.height, self.layout.height)
-        width, across = divmod(layout.width * self.given.width, self.layout.width)
+        own, maps = self.layout, self.condition_layout
+        assert maps is not None
+        height, up = divmod(layout.height * maps.height, own.height)
+        width, across = divmod(layout.width * maps.width, own.width)
         if up or across:
             raise UsageError(
                 f"{layout.height} x {layout.width} positions are no whole number of those of the segmentation map, "
-                f"which has {self.given.height} x {self.given.width} for {self.layout.height} x {self.layout.width}."
+                f"which has {maps.height} x {maps.width} for {own.height} x {own.width}."
             )
-        return self.given.grown(height, width)
+        return maps.resized(height, width)
 
-    def _given_in(self, given: Int[Tensor, "b m"] | None, layout: TokenLayout, corner: Corner) -> Tensor | None:
+    def _condition_in(self, condition: Int[Tensor, "b m"] | None, layout: TokenLayout, corner: Corner) -> Tensor | None:
         """The condition of a window, from its nearest positions at or before the corner."""
-        if given is None or self.given is None:
+        if condition is None or self.condition_layout is None:
             return None
-        y, x = (corner[0] * self.given.height // self.layout.height, corner[1] * self.given.width // self.layout.width)
-        return cut(given, self._given_laid(layout), self.given, (y, x))
+        y, x = (
+            corner[0] * self.condition_layout.height // self.layout.height,
+            corner[1] * self.condition_layout.width // self.layout.width,
+        )
+        return crop_window(condition, self._condition_layout_for(layout), self.condition_layout, (y, x))
 
     def _known(self, prompt: Prompt, layout: TokenLayout) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"], int]:
         """The known tokens, which of them are kept, and how many at the start are in every image."""
         shape, device = (prompt.count, layout.length), self.head.weight.device
-        if prompt.known is None or prompt.kept is None:
+        if prompt.known_tokens is None or prompt.keep_mask is None:
             return torch.zeros(shape, dtype=torch.int64, device=device), torch.zeros(shape, device=device).bool(), 0
-        known, kept = prompt.known, prompt.kept
+        known, kept = prompt.known_tokens, prompt.keep_mask
         _check_tokens(torch.where(kept, known, 0), prompt.count, layout, "images")
         if bool((kept[:, 1:] & ~kept[:, :-1]).any()):
             raise UsageError(
@@ -228,9 +251,13 @@ def _check_tokens(tokens: Tensor, count: int, layout: TokenLayout, what: str) ->
         )
 
 
-def _check_size(config: PriorConfig, layout: TokenLayout, given: TokenLayout | None) -> None:
+def _check_size(config: PriorConfig, layout: TokenLayout, condition_layout: TokenLayout | None) -> None:
     """Raises UsageError for a network that no machine has the memory for, before any is taken."""
-    tables = 2 * layout.vocabulary + layout.length + (given.vocabulary + given.length if given is not None else 0)
+    tables = (
+        2 * layout.vocabulary
+        + layout.length
+        + (condition_layout.vocabulary + condition_layout.length if condition_layout is not None else 0)
+    )
     numbers = config.width * (tables + 12 * config.layers * config.width)
     if numbers > MAX_PARAMETERS:
         raise UsageError(

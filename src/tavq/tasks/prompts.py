@@ -41,22 +41,22 @@ class PromptEncoder:
     """Makes text of what a person types, as the text store of a task's training held it.
 
     Args:
-        facts: of the task's model folder; `text` is the manifest of that store.
+        metadata: of the task's model folder; `text` is the manifest of that store.
         encoder: where the text encoder is, where the model's own name for it is not enough (a folder).
         device: where it computes.
 
     Raises:
         UsageError: the model was trained without a text store, or the encoder is another one than its own.
-        FileError: the facts or the encoder's files are damaged.
+        FileError: the metadata or the encoder's files are damaged.
     """
 
     def __init__(
         self,
-        facts: Mapping[str, Any],
+        metadata: Mapping[str, Any],
         encoder: str | Path | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        text = facts.get("text")
+        text = metadata.get("text")
         if text is None:
             raise UsageError("This model was trained without a text store, so it cannot be told what to draw.")
         if not isinstance(text, Mapping) or not isinstance(text.get("encoder"), Mapping):

@@ -209,7 +209,7 @@ def extract_encoder_features(tokenizer: Tokenizer, images: Float[Tensor, "b 3 y 
 @torch.no_grad()
 def lookup_quantized(tokenizer: Tokenizer, layout: TokenLayout, tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b m d"]:
     """The codes that the decoder reads for the tokens of some images, one row a position in raster order."""
-    return tokenizer.quantizer.lookup(layout.indices(tokens), tokenizer.codebook).flatten(2).transpose(1, 2)
+    return tokenizer.quantizer.lookup(layout.to_indices(tokens), tokenizer.codebook).flatten(2).transpose(1, 2)
 
 
 def extract_features(
@@ -218,7 +218,7 @@ def extract_features(
     """What a reading task sees of images in [-1, 1]."""
     if config.source == "features":
         return extract_encoder_features(tokenizer, images)
-    return lookup_quantized(tokenizer, layout, layout.tokens(tokenizer.encode(images)))
+    return lookup_quantized(tokenizer, layout, layout.to_tokens(tokenizer.encode(images)))
 
 
 # --- what is asked ----------------------------------------------------------------------------------------------

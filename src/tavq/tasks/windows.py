@@ -8,13 +8,13 @@ from tavq.tasks.base import TokenLayout
 Corner = tuple[int, int]
 
 
-def around(y: int, x: int, layout: TokenLayout, own: TokenLayout) -> Corner:
+def window_around(y: int, x: int, layout: TokenLayout, own: TokenLayout) -> Corner:
     """The window with a position in its middle; near the border of `layout` it is moved inside."""
     top, left = y - own.height // 2, x - own.width // 2
     return min(max(top, 0), layout.height - own.height), min(max(left, 0), layout.width - own.width)
 
 
-def halves(layout: TokenLayout, own: TokenLayout) -> list[Corner]:
+def overlapping_windows(layout: TokenLayout, own: TokenLayout) -> list[Corner]:
     """Windows in raster order that cover `layout`, each half over the one before; the last of a row or column more."""
     tops, lefts = _starts(layout.height, own.height), _starts(layout.width, own.width)
     return [(top, left) for top in tops for left in lefts]
@@ -24,13 +24,15 @@ def _starts(whole: int, own: int) -> list[int]:
     return [*range(0, whole - own, max(1, own // 2)), whole - own]
 
 
-def cut(tokens: Int[Tensor, "b m"], layout: TokenLayout, own: TokenLayout, corner: Corner) -> Int[Tensor, "b n"]:
+def crop_window(
+    tokens: Int[Tensor, "b m"], layout: TokenLayout, own: TokenLayout, corner: Corner
+) -> Int[Tensor, "b n"]:
     """The tokens of a window."""
     grid = tokens.view(len(tokens), layout.height, layout.width, -1)
     return _window(grid, own, corner).flatten(1)
 
 
-def put(
+def paste_window(
     tokens: Int[Tensor, "b m"], layout: TokenLayout, window: Int[Tensor, "b n"], own: TokenLayout, corner: Corner
 ) -> Int[Tensor, "b m"]:
     """The tokens with those of a window in their place."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from tavq.recipes.schema import Recipe, TaskRecipe
 from tavq.tasks.base import TokenLayout
-from tavq.tasks.model_folder import GIVEN
+from tavq.tasks.model_folder import CONDITION_TOKENIZER
 
 
 def write(recipe: Recipe, sizes: Sequence[int], provenance: dict[str, Any], step: int) -> str:
@@ -48,7 +48,9 @@ images = tokenizer.decode(indices)
 def write_task(recipe: TaskRecipe, layout: TokenLayout, provenance: dict[str, Any], step: int) -> str:
     """The text of the README.md of a task's model folder."""
     train, maps = recipe.train, provenance.get("segmentation_tokenizer")
-    given = f"\n| tokenizer of segmentation maps | {maps[:12]}… (in the folder `{GIVEN}`) |" if maps else ""
+    given = (
+        f"\n| tokenizer of segmentation maps | {maps[:12]}… (in the folder `{CONDITION_TOKENIZER}`) |" if maps else ""
+    )
     return f"""# {recipe.task.name} on image tokens
 
 {recipe.description or "Trained with tavq."}

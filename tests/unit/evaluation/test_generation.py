@@ -22,7 +22,7 @@ from tavq.metrics.distances import ImageSet, set_distances
 from tavq.metrics.inpainting import hidden_distance, hidden_psnr, hidden_ssim
 from tavq.nets.features.extractors import FeatureNetwork, ScenesNetwork
 from tavq.tasks.base import GenerationBatch, Prompt, Sampling, Task, TokenLayout
-from tavq.tasks.completion import continued, named_mask
+from tavq.tasks.completion import fill_smoothly, named_mask
 from tavq.tasks.model_folder import TaskConfig, TaskModel
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
@@ -54,18 +54,18 @@ class Known(Task):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
         self.table, self.place, self.asked = table, 0, []
-        self.layout, self.completes = LAYOUT, completes
-        self.needs = lambda config: frozenset(needs)
+        self.layout, self.completion = LAYOUT, completes
+        self.required_conditions = lambda config: frozenset(needs)
 
     def loss(self, codes: GenerationBatch) -> Losses:
         return {"known/mean": Loss(codes.tokens.float().mean(), 1.0)}
 
-    def draw(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Tensor:
+    def sample(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Tensor:
         self.asked.append(prompt)
         rows = torch.arange(self.place, self.place + prompt.count) % len(self.table)
         self.place += prompt.count
         found = self.table[rows]
-        return found if prompt.kept is None else torch.where(prompt.kept, prompt.known, found)
+        return found if prompt.keep_mask is None else torch.where(prompt.keep_mask, prompt.known_tokens, found)
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +104,11 @@ def images(dataset: FolderDataset) -> Tensor:
 
 
 def tokens(tokenizer: Tokenizer, dataset: FolderDataset) -> Tensor:
-    return LAYOUT.tokens(tokenizer.encode(images(dataset)))
+    return LAYOUT.to_tokens(tokenizer.encode(images(dataset)))
 
 
 def decoded(tokenizer: Tokenizer, rows: Tensor) -> Tensor:
-    return tokenizer.decode(LAYOUT.indices(rows)).clamp(-1, 1)
+    return tokenizer.decode(LAYOUT.to_indices(rows)).clamp(-1, 1)
 
 
 def distance(one: Tensor, other: Tensor) -> float:
@@ -310,7 +310,7 @@ def test_fillings_by_hand(
         apart = torch.cdist(known.flatten(1), train[:, :, ~mask].flatten(1))
         fillings = {
             "_mean_colour": known.mean(dim=2)[:, :, None, None].expand_as(originals),
-            "_continued": continued(originals, ~masks),
+            "_continued": fill_smoothly(originals, ~masks),
             "_codes": decoded(tokenizer, tokens(tokenizer, test_split)),
             "_nearest": train[apart.argmin(dim=1)],
         }
@@ -333,10 +333,10 @@ def test_what_is_drawn_fills_the_hidden_part_alone(
     """A task that knows the images' own tokens reaches what the tokenizer allows."""
     own = Known(tokens(tokenizer, test_split), completes="end")
     found = evaluate_task(model(PRIOR, own), test_split, [Small()])
-    assert [prompt.kept is not None for prompt in own.asked] == [False, True]
+    assert [prompt.keep_mask is not None for prompt in own.asked] == [False, True]
     continuing = own.asked[1]
-    assert continuing.kept is not None
-    assert continuing.kept.all(dim=0).tolist() == [place < 32 for place in range(64)]
+    assert continuing.keep_mask is not None
+    assert continuing.keep_mask.all(dim=0).tolist() == [place < 32 for place in range(64)]
     # its upper half is encoded from an image without the lower one, so a little differs
     assert found["completed/bottom/psnr"] == pytest.approx(found["completed/bottom/psnr_codes"], abs=3)
 

@@ -82,7 +82,7 @@ def model(**parts: Any) -> TaskModel:
 
 def sized(size: int, source: str = "codes") -> TaskModel:
     return model(
-        config=SimpleNamespace(task=SimpleNamespace(image=SimpleNamespace(source=source))), facts={"size": size}
+        config=SimpleNamespace(task=SimpleNamespace(image=SimpleNamespace(source=source))), metadata={"size": size}
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tavq.core.config import build
 from tavq.core.errors import UsageError
-from tavq.tasks.animation import FRAMES, LAST_MILLISECONDS, MILLISECONDS, SHOWN, FrameRecorder, gif_bytes, shown
+from tavq.tasks.animation import FRAMES, LAST_MILLISECONDS, MILLISECONDS, SHOWN, FrameRecorder, decode_states, gif_bytes
 from tavq.tasks.base import TokenLayout
 from tavq.tasks.model_folder import TaskConfig, TaskModel
 from tavq.tokenizer import Tokenizer, TokenizerConfig
@@ -25,9 +25,9 @@ def passes(count: int, images: int = 1, first: int = 0) -> Iterator[Tensor]:
 
 @pytest.mark.parametrize("count", [2, 3, 31, 32, 33, 64, 65, 66, 129, 1000])
 def test_frames_lie_evenly_and_the_first_and_last_are_among_them(count: int) -> None:
-    film = FrameRecorder()
-    assert film.take(passes(count)).tolist() == [[count - 1, 0]]
-    found = [int(state[0, 0]) for state in film.states()]
+    recorder = FrameRecorder()
+    assert recorder.record(passes(count)).tolist() == [[count - 1, 0]]
+    found = [int(state[0, 0]) for state in recorder.states()]
     assert len(found) == min(count, FRAMES)
     assert found[0] == 0
     assert found[-1] == count - 1
@@ -37,25 +37,31 @@ def test_frames_lie_evenly_and_the_first_and_last_are_among_them(count: int) -> 
 
 
 def test_batches_are_joined_pass_by_pass_and_a_shorter_one_waits() -> None:
-    film = FrameRecorder()
+    recorder = FrameRecorder()
     for count, first in ((4, 0), (3, 2)):
-        film.take(passes(count, 2, first))
-    assert [state[:, 0].tolist() for state in film.states()] == [[0, 0, 0, 0], [1, 1, 1, 1], [2, 2, 2, 2], [3, 3, 2, 2]]
-    assert film.states()[0][:, 1].tolist() == [0, 1, 2, 3]
+        recorder.record(passes(count, 2, first))
+    firsts = [state[:, 0].tolist() for state in recorder.states()]
+    assert firsts == [
+        [0, 0, 0, 0],
+        [1, 1, 1, 1],
+        [2, 2, 2, 2],
+        [3, 3, 2, 2],
+    ]
+    assert recorder.states()[0][:, 1].tolist() == [0, 1, 2, 3]
 
 
 def test_only_the_first_images_are_kept() -> None:
-    film = FrameRecorder()
+    recorder = FrameRecorder()
     for first in range(0, 96, 24):
-        assert len(film.take(passes(2, 24, first))) == 24
-    assert film.states()[1][:, 1].tolist() == list(range(SHOWN))
+        assert len(recorder.record(passes(2, 24, first))) == 24
+    assert recorder.states()[1][:, 1].tolist() == list(range(SHOWN))
 
 
 def test_nothing_drawn_is_nothing_to_animate() -> None:
-    film = FrameRecorder()
-    film.take(passes(1))
+    recorder = FrameRecorder()
+    recorder.record(passes(1))
     with pytest.raises(UsageError, match="There is nothing to animate"):
-        film.states()
+        recorder.states()
     with pytest.raises(UsageError, match="There is nothing to animate"):
         FrameRecorder().states()
 
@@ -76,11 +82,11 @@ def test_a_position_that_lacks_a_token_is_grey_and_no_other(parts: int) -> None:
     first[:, 0] = 0  # drawn, and another one later
     first[1, 6 * parts - 1] = layout.vocabulary  # row 1, column 1
     filled = torch.where(first == layout.vocabulary, last, first)
-    found = list(shown(model, layout, [first, last]))
-    assert torch.equal(found[1], model.decoded(last, layout))
+    found = list(decode_states(model, layout, [first, last]))
+    assert torch.equal(found[1], model.decode(last, layout))
     cell = torch.zeros(2, 6, 8, dtype=torch.bool)
     cell[1, 2:4, 2:4] = True
-    assert torch.equal(found[0], model.decoded(filled, layout).masked_fill(cell[:, None], 0))
+    assert torch.equal(found[0], model.decode(filled, layout).masked_fill(cell[:, None], 0))
     assert not torch.equal(found[0][0], found[1][0])
 
 

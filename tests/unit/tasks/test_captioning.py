@@ -265,7 +265,7 @@ def test_a_pretrained_model_trains_and_is_loaded_without_its_folder(gpt2: Path, 
     stepped(task)
     moved = {key.split(".")[0] for key, value in task.state_dict().items() if not torch.equal(value, before[key])}
     assert moved == ({"adapter"} if freeze else {"adapter", "language"})
-    whole = TaskConfig(task=task.config, layout=LAYOUT, row_width=WIDTH)
+    whole = TaskConfig(task=task.config, layout=LAYOUT, feature_width=WIDTH)
     save_task(tmp_path / "model", whole, task, small_tokenizer(), None, "card", {})
     shutil.rmtree(folder)
     loaded = load_task(tmp_path / "model", "caption").task
@@ -320,7 +320,7 @@ def test_too_few_places_are_told_of(gpt2: Path) -> None:
 @pytest.fixture(scope="module")
 def saved(fluent: Captioning, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved") / "model"
-    whole = TaskConfig(task=fluent.config, layout=LAYOUT, row_width=WIDTH)
+    whole = TaskConfig(task=fluent.config, layout=LAYOUT, feature_width=WIDTH)
     save_task(folder, whole, fluent, small_tokenizer(), None, "card", {})
     return folder
 

@@ -15,7 +15,7 @@ from tavq.core.errors import DataError, UsageError
 from tavq.data.images import save_png
 from tavq.data.transforms import crop_and_resize
 from tavq.tasks.base import Prompt, Sampling, Task, TokenLayout, tasks
-from tavq.tasks.completion import NAMES, complete, continued, hidden_tokens, named_mask, read_mask
+from tavq.tasks.completion import NAMES, complete, fill_smoothly, hidden_tokens, named_mask, read_mask
 from tavq.tasks.model_folder import TaskConfig, TaskModel
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
@@ -108,17 +108,17 @@ def test_a_mask_that_does_not_fit_the_tokens_is_refused() -> None:
 def test_the_continuation_keeps_what_is_known_and_sees_nothing_else() -> None:
     images = torch.rand(2, 3, 13, 10, generator=generator()) * 2 - 1
     known = torch.rand(2, 13, 10, generator=generator(1)) < 0.3
-    filled = continued(images, known)
+    filled = fill_smoothly(images, known)
     assert torch.equal(filled.movedim(1, 3)[known], images.movedim(1, 3)[known])
-    assert torch.equal(continued(images.masked_fill(~known[:, None], torch.nan), known), filled)
+    assert torch.equal(fill_smoothly(images.masked_fill(~known[:, None], torch.nan), known), filled)
     assert filled.amin() >= images.amin()
     assert filled.amax() <= images.amax()
 
 
 def test_the_continuation_of_one_colour_is_that_colour_and_of_nothing_is_grey() -> None:
     images = torch.full((1, 3, 16, 16), 0.7)
-    torch.testing.assert_close(continued(images, named_mask("left", 16)[None]), images)
-    assert not continued(images, torch.zeros(1, 16, 16, dtype=torch.bool)).any()
+    torch.testing.assert_close(fill_smoothly(images, named_mask("left", 16)[None]), images)
+    assert not fill_smoothly(images, torch.zeros(1, 16, 16, dtype=torch.bool)).any()
 
 
 # --- images -------------------------------------------------------------------------------------------------------
@@ -127,16 +127,16 @@ def test_the_continuation_of_one_colour_is_that_colour_and_of_nothing_is_grey() 
 class Row(Task):
     """A task that completes only what comes last: with token 0."""
 
-    name, completes = "row", "end"
+    name, completion = "row", "end"
 
     def __init__(self, layout: TokenLayout) -> None:
         super().__init__()
         self.layout = layout
 
-    def draw(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Tensor:
-        assert prompt.known is not None
-        assert prompt.kept is not None
-        return prompt.known * prompt.kept
+    def sample(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Tensor:
+        assert prompt.known_tokens is not None
+        assert prompt.keep_mask is not None
+        return prompt.known_tokens * prompt.keep_mask
 
 
 @pytest.fixture(scope="module")
@@ -173,10 +173,10 @@ def test_known_pixels_stay_to_the_bit_and_hidden_ones_are_the_decoded_tokens(mod
     layout = model.config.layout
     kept = ~hidden_tokens(hidden, layout)
     assert not kept[1, 0]
-    known = layout.tokens(model.tokenizer.encode(continued(images, ~hidden)))
-    tokens = model.task.draw(Prompt(5, known, kept), Sampling(), generator())
+    known = layout.to_tokens(model.tokenizer.encode(fill_smoothly(images, ~hidden)))
+    tokens = model.task.sample(Prompt(5, known, kept), Sampling(), generator())
     assert torch.equal(tokens[kept], known[kept])
-    decoded = model.tokenizer.decode(layout.indices(tokens)).clamp(-1, 1)
+    decoded = model.tokenizer.decode(layout.to_indices(tokens)).clamp(-1, 1)
     assert torch.equal(completed.movedim(1, 3)[hidden], decoded.movedim(1, 3)[hidden])
 
 
@@ -192,8 +192,8 @@ def test_nothing_hidden_and_all_hidden(model: TaskModel) -> None:
     images = random_images(2)
     nothing, everything = (torch.full((2, SIZE, SIZE), value) for value in (False, True))
     assert torch.equal(complete(model, images, nothing, Sampling(), generator()), images)
-    drawn = model.task.draw(Prompt(2), Sampling(), generator())
-    decoded = model.tokenizer.decode(model.config.layout.indices(drawn)).clamp(-1, 1)
+    drawn = model.task.sample(Prompt(2), Sampling(), generator())
+    decoded = model.tokenizer.decode(model.config.layout.to_indices(drawn)).clamp(-1, 1)
     assert torch.equal(complete(model, images, everything, Sampling(), generator()), decoded)
 
 
@@ -211,7 +211,7 @@ def test_a_task_that_completes_the_end_refuses_what_is_not(model: TaskModel) -> 
     tail = masks("bottom")
     tail[0, 8:12, :8] = False  # from the middle of a row of tokens on is an end too
     complete(row, images, tail, Sampling(), generator())
-    able = [name for name in tasks if getattr(tasks[name], "completes", "") == "any"]
+    able = [name for name in tasks if getattr(tasks[name], "completion", "") == "any"]
     assert "masked" in able
     for name in ("left", "right", "top", "centre"):
         with pytest.raises(UsageError, match=r"completes only an image's end, such as the mask 'bottom'.*'masked'"):
@@ -219,7 +219,7 @@ def test_a_task_that_completes_the_end_refuses_what_is_not(model: TaskModel) -> 
 
 
 def test_a_task_that_completes_nothing_says_so(model: TaskModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Row, "completes", "")
+    monkeypatch.setattr(Row, "completion", "")
     with pytest.raises(UsageError, match="completes no images; a model of the task 'masked'"):
         complete(
             replace(model, task=Row(model.config.layout)), random_images(1), masks("left"), Sampling(), generator()

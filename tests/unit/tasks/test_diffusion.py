@@ -49,7 +49,7 @@ def text_of(*counts: int, seed: int = 0) -> TextFeatures:
 
 def drawn(task: Diffusion, text: TextFeatures | None = None, count: int = 2, seed: int = 1, **how: Any) -> Tensor:
     prompt = Prompt(count, text=text)
-    return task.draw(prompt, Sampling(**how), torch.Generator().manual_seed(seed))
+    return task.sample(prompt, Sampling(**how), torch.Generator().manual_seed(seed))
 
 
 class Knows(nn.Module):
@@ -101,7 +101,7 @@ def test_more_passes_than_steps_are_refused() -> None:
 
 def test_the_first_noise_has_its_shares() -> None:
     task = make(text=False, kept=(0.9, 0.1), masked=(0.05, 0.5))
-    found = task._first_noise(5000, PARTS.allowed(), torch.Generator().manual_seed(0))
+    found = task._first_noise(5000, PARTS.allowed_tokens(), torch.Generator().manual_seed(0))
     assert (found == 8).float().mean().item() == pytest.approx(0.5, abs=0.01)
     first, second = (torch.bincount(found[:, place], minlength=9)[:8] / 5000 for place in (0, 1))
     assert first.tolist() == pytest.approx([0.5 / 3] * 3 + [0] * 5, abs=0.02)
@@ -114,7 +114,7 @@ def test_the_first_noise_has_its_shares() -> None:
 )
 def test_only_allowed_tokens_are_drawn(how: dict[str, Any]) -> None:
     tokens = drawn(make(kept=(0.9, 0.1), masked=(0.05, 0.5)), text_of(3, 1), **how)
-    assert PARTS.allowed()[torch.arange(8), tokens].all()
+    assert PARTS.allowed_tokens()[torch.arange(8), tokens].all()
 
 
 def test_the_generator_alone_decides() -> None:
@@ -180,23 +180,23 @@ def test_larger_images_are_refused_and_its_own_size_is_none() -> None:
     task = make(text=False)
     how = Sampling(), torch.Generator().manual_seed(1)
     with pytest.raises(UsageError, match=r"'diffusion' draws images of 2 x 2 positions alone, .*; 2 x 4 are"):
-        task.draw(Prompt(2, size=(2, 4)), *how)
-    assert torch.equal(task.draw(Prompt(2, size=(2, 2)), *how), drawn(task))
+        task.sample(Prompt(2, size=(2, 4)), *how)
+    assert torch.equal(task.sample(Prompt(2, size=(2, 2)), *how), drawn(task))
 
 
 def test_completion_is_refused() -> None:
     task = make(text=False)
-    prompt = Prompt(2, known=TOKENS, kept=torch.ones(2, 8, dtype=torch.bool))
+    prompt = Prompt(2, known_tokens=TOKENS, keep_mask=torch.ones(2, 8, dtype=torch.bool))
     with pytest.raises(UsageError, match="draws whole images and completes none"):
-        task.draw(prompt, Sampling(), torch.Generator())
+        task.sample(prompt, Sampling(), torch.Generator())
 
 
 # --- text -----------------------------------------------------------------------------------------------------------
 
 
 def test_needs_follow_from_the_settings() -> None:
-    assert Diffusion.needs(Diffusion.Config()) == {"text"}
-    assert Diffusion.needs(Diffusion.Config(text=False)) == frozenset()
+    assert Diffusion.required_conditions(Diffusion.Config()) == {"text"}
+    assert Diffusion.required_conditions(Diffusion.Config(text=False)) == frozenset()
     with pytest.raises(UsageError, match=r"asked to read text and got none; or set task\.text to false"):
         Diffusion(Diffusion.Config(layers=1, heads=1, width=2), PARTS)
 
@@ -454,4 +454,4 @@ def test_what_is_loaded_draws_the_same(train: Callable[..., Path]) -> None:
     assert isinstance(task, Diffusion)
     assert task.shares.dtype == torch.float64
     tokens = drawn(task, text_of(2, 1))
-    assert model.tokenizer.decode(task.layout.indices(tokens)).shape == (2, 3, 16, 16)
+    assert model.tokenizer.decode(task.layout.to_indices(tokens)).shape == (2, 3, 16, 16)

@@ -17,7 +17,7 @@ from tavq.interfaces import TextFeatures, TextUnits
 from tavq.tasks import generation
 from tavq.tasks.animation import FrameRecorder
 from tavq.tasks.base import Prompt, Sampling
-from tavq.tasks.generation import GAP, ask, centre, draw, grid, positions, repeated
+from tavq.tasks.generation import GAP, build_prompt, centre_crop, generate_images, grid_size, image_grid, image_names
 from tavq.tasks.model_folder import TaskConfig, TaskModel
 from tavq.tasks.prompts import EncodedPrompts
 from tavq.tokenizer import Tokenizer, TokenizerConfig
@@ -43,7 +43,7 @@ def model(
     settings = {"name": task, "layers": 1, "heads": 2, "width": 16, **changes}
     values: dict[str, Any] = {"task": settings, "layout": {"height": 4, "width": 4, "sizes": [16]}}
     if maps is not None:
-        values["given"] = {"height": SIZE // maps.factor, "width": SIZE // maps.factor, "sizes": [16]}
+        values["condition_layout"] = {"height": SIZE // maps.factor, "width": SIZE // maps.factor, "sizes": [16]}
         settings["segmentation"] = True
     values["text_width"] = text
     config = build(TaskConfig, values, "test")
@@ -83,28 +83,28 @@ def test_what_a_task_does_not_read_and_what_it_lacks(maps: list[Path]) -> None:
     ]
     for asked, captions, given, message in cases:
         with pytest.raises(UsageError, match=message):
-            ask(asked, captions, given, 2)
-    prompt, notes = ask(plain, (), (), 3, size=(4, 6))
+            build_prompt(asked, captions, given, 2)
+    prompt, notes = build_prompt(plain, (), (), 3, size=(4, 6))
     assert (prompt, notes) == (Prompt(3, size=(4, 6)), ())
 
 
 def test_each_map_is_asked_for_that_many_times_in_order(maps: list[Path]) -> None:
     mapped = model(given=(1, 1, 2))
-    single = [ask(mapped, (), [path], 1)[0].given for path in maps]
-    prompt, _ = ask(mapped, (), maps, 2)
+    single = [build_prompt(mapped, (), [path], 1)[0].condition for path in maps]
+    prompt, _ = build_prompt(mapped, (), maps, 2)
     assert prompt.count == 6
-    assert prompt.given is not None
-    for row, given in enumerate(prompt.given):
+    assert prompt.condition is not None
+    for row, given in enumerate(prompt.condition):
         assert torch.equal(given, single[row // 2][0])
-    assert len({tuple(given.tolist()) for given in prompt.given}) == 3
+    assert len({tuple(given.tolist()) for given in prompt.condition}) == 3
 
 
 def test_captions_are_repeated_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     mask = torch.arange(3) < torch.tensor([1, 3, 2])[:, None]
     units = TextUnits(torch.zeros(3, 3, 6), mask)
     typed = EncodedPrompts(TextFeatures(units, units, units), ("one note",))
-    monkeypatch.setattr(drawing, "Prompter", lambda *_: lambda captions: typed)
-    prompt, notes = ask(model("diffusion", text=6, steps=4), ("a", "b", "c"), (), 2)
+    monkeypatch.setattr(generation, "PromptEncoder", lambda *_: lambda captions: typed)
+    prompt, notes = build_prompt(model("diffusion", text=6, steps=4), ("a", "b", "c"), (), 2)
     assert (prompt.count, notes) == (6, ("one note",))
     assert prompt.text is not None
     assert prompt.text.words.mask.sum(1).tolist() == [1, 1, 3, 3, 2, 2]
@@ -118,27 +118,27 @@ def test_captions_are_repeated_in_order(monkeypatch: pytest.MonkeyPatch) -> None
     (10, 1, [f"{number:02}-01" for number in range(1, 11)]),
 ])  # fmt: skip
 def test_names(conditions: int, count: int, names: list[str]) -> None:
-    assert repeated(conditions, count) == names
-    assert repeated(conditions, count) == sorted(names)
+    assert image_names(conditions, count) == names
+    assert image_names(conditions, count) == sorted(names)
 
 
 @pytest.mark.parametrize("multipliers", [(1, 2), (1, 1, 2), (1, 1, 1, 2)], ids=["finer", "alike", "coarser"])
 def test_a_map_of_the_models_size_and_of_a_larger_one(multipliers: tuple[int, ...], maps: list[Path]) -> None:
     """The larger one holds what the map's middle part of these proportions holds, nearest pixel by pixel."""
     mapped = model(given=multipliers)
-    assert mapped.given is not None
+    assert mapped.condition_tokenizer is not None
     for path in maps:
         classes = np.asarray(generation.load_segmentation(path))
-        expected = mapped.given.encode(to_float(crop_and_resize(colourize(classes), SIZE, nearest=True)))
-        found = ask(mapped, (), [path], 1)[0].given
+        expected = mapped.condition_tokenizer.encode(to_float(crop_and_resize(colourize(classes), SIZE, nearest=True)))
+        found = build_prompt(mapped, (), [path], 1)[0].condition
         assert found is not None
         assert torch.equal(found, expected.flatten(1))
-    wide = ask(mapped, (), maps[1:2], 1, size=(4, 8))[0].given
+    wide = build_prompt(mapped, (), maps[1:2], 1, size=(4, 8))[0].condition
     halves = np.zeros((16, 32), np.int32)  # of the middle 8 of 16 rows, twice as large
     halves[:, 16:] = 3
     pixels = torch.from_numpy(colourize(halves)).permute(2, 0, 1)
     assert wide is not None
-    assert torch.equal(wide, mapped.given.encode(to_float(pixels)).flatten(1))
+    assert torch.equal(wide, mapped.condition_tokenizer.encode(to_float(pixels)).flatten(1))
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -149,20 +149,20 @@ def to_float(images: Tensor) -> Tensor:
 @pytest.mark.parametrize("side", [8, 16, 24])
 def test_the_middle_of_a_image_as_a_square_is_that_of_training(shape: tuple[int, int], side: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    assert torch.equal(centre(image, side, side), crop_and_resize(image, side, nearest=True))
+    assert torch.equal(centre_crop(image, side, side), crop_and_resize(image, side, nearest=True))
 
 
 def test_the_middle_of_a_image_by_hand() -> None:
     image = np.arange(6 * 8, dtype=np.uint8).reshape(6, 8)[..., None].repeat(3, 2)
-    assert centre(image, 2, 8)[0].tolist() == [list(range(16, 24)), list(range(24, 32))]
-    assert centre(image, 3, 2)[0].tolist() == [[11, 13], [27, 29], [43, 45]]
+    assert centre_crop(image, 2, 8)[0].tolist() == [list(range(16, 24)), list(range(24, 32))]
+    assert centre_crop(image, 3, 2)[0].tolist() == [[11, 13], [27, 29], [43, 45]]
 
 
 def test_a_map_that_cannot_be_read_names_its_file(tmp_path: Path) -> None:
     mapped = model(given=(1, 1, 2))
     save_png(tmp_path / "colours.png", np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(DataError, match=r"colours\.png: it holds colours"):
-        ask(mapped, (), [tmp_path / "colours.png"], 1)
+        build_prompt(mapped, (), [tmp_path / "colours.png"], 1)
 
 
 # --- sizes ----------------------------------------------------------------------------------------------------------
@@ -170,13 +170,13 @@ def test_a_map_that_cannot_be_read_names_its_file(tmp_path: Path) -> None:
 
 def test_sides_in_pixels_become_positions() -> None:
     plain = model()
-    assert positions(plain, None, None) is None
-    assert positions(plain, 16, None) == positions(plain, 16, 16) == (4, 4)
-    assert positions(plain, None, 20) == (4, 5)
-    assert positions(plain, 32, None) == (8, 4)
+    assert grid_size(plain, None, None) is None
+    assert grid_size(plain, 16, None) == grid_size(plain, 16, 16) == (4, 4)
+    assert grid_size(plain, None, 20) == (4, 5)
+    assert grid_size(plain, 32, None) == (8, 4)
     coarse = model(given=(1, 1, 1, 2))  # 8 pixels for a token of the map, 4 for one of the image
-    assert positions(coarse, 24, 32) == (6, 8)
-    assert positions(model("diffusion", text=6, steps=4), 16, 16) == (4, 4)
+    assert grid_size(coarse, 24, 32) == (6, 8)
+    assert grid_size(model("diffusion", text=6, steps=4), 16, 16) == (4, 4)
 
 
 @pytest.mark.parametrize(
@@ -194,41 +194,41 @@ def test_sides_in_pixels_become_positions() -> None:
 )
 def test_sides_that_are_refused(height: int | None, width: int | None, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        positions(model(**changes), height, width)
+        grid_size(model(**changes), height, width)
 
 
 # --- images -------------------------------------------------------------------------------------------------------
 
 
 def test_images_are_drawn_some_at_a_time_from_one_generator(monkeypatch: pytest.MonkeyPatch, maps: list[Path]) -> None:
-    """Each batch with its own conditions, after the one before; and a film sees the same."""
-    monkeypatch.setattr(drawing, "BATCH", 4)
+    """Each batch with its own conditions, after the one before; and a recorder sees the same."""
+    monkeypatch.setattr(generation, "BATCH", 4)
     mapped = model(given=(1, 1, 2))
-    prompt, _ = ask(mapped, (), maps, 3)
+    prompt, _ = build_prompt(mapped, (), maps, 3)
     told: list[int] = []
-    found = draw(mapped, prompt, Sampling(), generator(), told.append)
+    found = generate_images(mapped, prompt, Sampling(), generator(), told.append)
     assert told == [4, 8, 9]
     ours, parts = generator(), []
     for start, stop in ((0, 4), (4, 8), (8, 9)):
-        assert prompt.given is not None
-        tokens = mapped.task.draw(Prompt(stop - start, given=prompt.given[start:stop]), Sampling(), ours)
-        parts.append(mapped.tokenizer.decode(mapped.config.layout.indices(tokens)).clamp(-1, 1))
+        assert prompt.condition is not None
+        tokens = mapped.task.sample(Prompt(stop - start, condition=prompt.condition[start:stop]), Sampling(), ours)
+        parts.append(mapped.tokenizer.decode(mapped.config.layout.to_indices(tokens)).clamp(-1, 1))
     assert torch.equal(found, torch.cat(parts))
-    film = FrameRecorder()
-    assert torch.equal(draw(mapped, prompt, Sampling(), generator(), film=film), found)
-    torch.testing.assert_close(mapped.decoded(film.states()[-1], mapped.config.layout), found)
+    recorder = FrameRecorder()
+    assert torch.equal(generate_images(mapped, prompt, Sampling(), generator(), recorder=recorder), found)
+    torch.testing.assert_close(mapped.decode(recorder.states()[-1], mapped.config.layout), found)
 
 
 def test_how_many_are_drawn_at_a_time_changes_nothing_where_nothing_is_random(
     monkeypatch: pytest.MonkeyPatch, maps: list[Path]
 ) -> None:
     mapped, cold = model(given=(1, 1, 2)), Sampling(temperature=0)
-    prompt, _ = ask(mapped, (), maps, 3)
-    whole = draw(mapped, prompt, cold, generator())
+    prompt, _ = build_prompt(mapped, (), maps, 3)
+    whole = generate_images(mapped, prompt, cold, generator())
     assert len({tuple(image.flatten().tolist()) for image in whole}) > 1
     for batch in (1, 2, 8):
-        monkeypatch.setattr(drawing, "BATCH", batch)
-        torch.testing.assert_close(draw(mapped, prompt, cold, generator()), whole)
+        monkeypatch.setattr(generation, "BATCH", batch)
+        torch.testing.assert_close(generate_images(mapped, prompt, cold, generator()), whole)
 
 
 def test_larger_images_are_decoded_fewer_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,10 +237,12 @@ def test_larger_images_are_decoded_fewer_at_a_time(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         plain.tokenizer, "decode", lambda indices: sizes.append(tuple(indices.shape)) or decode(indices)
     )
-    found = draw(plain, Prompt(5, size=(8, 16)), Sampling(steps=1), generator())
+    found = generate_images(plain, Prompt(5, size=(8, 16)), Sampling(steps=1), generator())
     assert found.shape == (5, 3, 32, 64)
     assert sizes == [(2, 8, 16), (2, 8, 16), (1, 8, 16)]
-    draw(plain, Prompt(1, size=(20, 20)), Sampling(steps=1), generator())  # even one is more than what is usual
+    generate_images(
+        plain, Prompt(1, size=(20, 20)), Sampling(steps=1), generator()
+    )  # even one is more than what is usual
 
 
 @pytest.mark.parametrize(
@@ -249,7 +251,7 @@ def test_larger_images_are_decoded_fewer_at_a_time(monkeypatch: pytest.MonkeyPat
 def test_a_page_is_as_near_a_square_as_it_can_be(count: int, rows: int, columns: int) -> None:
     """Of images that are not square, each at its place, white around them."""
     images = torch.linspace(-1, 0.9, count)[:, None, None, None].expand(-1, 3, 4, 6)
-    page = grid(images)
+    page = image_grid(images)
     assert page.shape == (rows * (4 + GAP) - GAP, columns * (6 + GAP) - GAP, 3)
     expected = np.full_like(page, 255)
     for number in range(count):

@@ -39,7 +39,7 @@ def made(examples: list[GroundingExample] = EXAMPLES, **settings: Any) -> Ground
     small = {"name": "grounding", "layers": 2, "heads": 2, "width": 16, "dropout": 0.0, "max_length": 6, **settings}
     fitted = Grounding.resolve_config(build(GroundingConfig, small, "test"), LAYOUT, examples)
     torch.manual_seed(0)
-    task: Any = TaskConfig(task=fitted.model_dump(), layout=LAYOUT, row_width=3).make()
+    task: Any = TaskConfig(task=fitted.model_dump(), layout=LAYOUT, feature_width=3).make()
     task.prepare(examples)
     return task.eval()
 

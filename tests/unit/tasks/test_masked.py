@@ -14,7 +14,7 @@ from tavq.data.folder import FolderDataset
 from tavq.interfaces import total
 from tavq.nets.transformer import grid_positions
 from tavq.recipes.schema import TaskRecipe
-from tavq.tasks.base import GenerationBatch, Prompt, Sampling, TokenLayout, draw_tokens
+from tavq.tasks.base import GenerationBatch, Prompt, Sampling, TokenLayout, sample_tokens
 from tavq.tasks.masked import SPREAD, MaskedTask, greatest, hidden_after, masked_counts
 from tavq.tasks.model_folder import load_task
 from tavq.tokenizer import Tokenizer, TokenizerConfig
@@ -41,7 +41,7 @@ def sharpened(made: MaskedTask) -> MaskedTask:
 
 def images(count: int, layout: TokenLayout = PLAIN, seed: int = 1) -> Tensor:
     """Tokens that may stand where they do."""
-    shares = layout.allowed().float().expand(count, -1, -1).flatten(0, 1)
+    shares = layout.allowed_tokens().float().expand(count, -1, -1).flatten(0, 1)
     return torch.multinomial(shares, 1, generator=torch.Generator().manual_seed(seed)).view(count, -1)
 
 
@@ -108,11 +108,11 @@ def test_the_loss_by_hand(layout: TokenLayout, smoothing: float) -> None:
     hidden = hidden_of(tokens, 7)
     assert int(hidden.sum(1).min()) == 1
     features = made._features(tokens.masked_fill(hidden, made.mask))
-    logits = (features @ made.tokens.weight[:-1].T + made.bias).masked_fill(~layout.allowed(), -torch.inf)
+    logits = (features @ made.tokens.weight[:-1].T + made.bias).masked_fill(~layout.allowed_tokens(), -torch.inf)
     errors = []
     for b, n in hidden.nonzero().tolist():
         logs = logits[b, n].log_softmax(0)
-        smooth = logs[layout.allowed()[n]].mean()
+        smooth = logs[layout.allowed_tokens()[n]].mean()
         errors.append(-(1 - smoothing) * logs[tokens[b, n]] - smoothing * smooth)
     torch.manual_seed(7)
     losses = made.loss(codes(tokens))
@@ -140,7 +140,7 @@ def test_what_is_hidden_is_never_seen() -> None:
     made, tokens = sharpened(task()), images(2)
     kept = torch.rand(tokens.shape, generator=generator()) < 0.5
     drawn = [
-        made.draw(Prompt(2, torch.where(kept, tokens, other), kept), Sampling(), generator())
+        made.sample(Prompt(2, torch.where(kept, tokens, other), kept), Sampling(), generator())
         for other in (tokens, torch.zeros_like(tokens))
     ]
     assert torch.equal(*drawn)
@@ -167,7 +167,7 @@ def test_the_hidden_follow_the_schedule_and_the_known_stay(layout: TokenLayout, 
         kept[row, torch.randperm(layout.length, generator=generator(row))[:count]] = True
     counts = (~kept).sum(1)
     before = made.mask * torch.ones_like(tokens)
-    seen = list(made.passes(Prompt(4, tokens, kept), Sampling(steps=steps), generator()))
+    seen = list(made.decode_steps(Prompt(4, tokens, kept), Sampling(steps=steps), generator()))
     assert len(seen) == min(steps, layout.length) + 1
     for step, now in enumerate(seen):
         left = (now == made.mask).sum(1)
@@ -175,42 +175,42 @@ def test_the_hidden_follow_the_schedule_and_the_known_stay(layout: TokenLayout, 
         assert torch.equal(now[kept], tokens[kept])
         assert (now[before != made.mask] == before[before != made.mask]).all()  # what is drawn once stays
         before = now
-    assert layout.allowed()[torch.arange(layout.length), before].all()
+    assert layout.allowed_tokens()[torch.arange(layout.length), before].all()
 
 
 @pytest.mark.parametrize("layout", [PLAIN, PARTS], ids=["plain", "parts"])
 def test_whole_images_are_drawn_and_nothing_forbidden(layout: TokenLayout) -> None:
-    drawn = task(layout).draw(Prompt(200), Sampling(steps=2), generator())
+    drawn = task(layout).sample(Prompt(200), Sampling(steps=2), generator())
     assert drawn.shape == (200, layout.length)
     places = torch.arange(layout.length).expand_as(drawn)
     found = torch.zeros(layout.length, layout.vocabulary, dtype=torch.bool)
     found[places.flatten(), drawn.flatten()] = True
-    assert torch.equal(found, layout.allowed())  # and of an untrained network everything that may stand
+    assert torch.equal(found, layout.allowed_tokens())  # and of an untrained network everything that may stand
 
 
 def test_a_image_that_hides_nothing_is_returned() -> None:
     tokens = images(2)
-    assert torch.equal(task().draw(Prompt(2, tokens, tokens >= 0), Sampling(), generator()), tokens)
+    assert torch.equal(task().sample(Prompt(2, tokens, tokens >= 0), Sampling(), generator()), tokens)
 
 
 def test_the_generator_decides() -> None:
     made = sharpened(task(dropout=0.5)).train()
     torch.manual_seed(0)
-    one = made.draw(Prompt(3), Sampling(), generator(1))
+    one = made.sample(Prompt(3), Sampling(), generator(1))
     torch.manual_seed(1)
-    assert torch.equal(made.draw(Prompt(3), Sampling(), generator(1)), one)
-    assert not torch.equal(made.draw(Prompt(3), Sampling(), generator(2)), one)
+    assert torch.equal(made.sample(Prompt(3), Sampling(), generator(1)), one)
+    assert not torch.equal(made.sample(Prompt(3), Sampling(), generator(2)), one)
     assert made.training
 
 
 def test_at_temperature_0_nothing_is_drawn_at_random() -> None:
     made, cold = sharpened(task()), Sampling(temperature=0)
-    assert torch.equal(made.draw(Prompt(2), cold, generator(1)), made.draw(Prompt(2), cold, generator(2)))
+    assert torch.equal(made.sample(Prompt(2), cold, generator(1)), made.sample(Prompt(2), cold, generator(2)))
 
 
 def test_the_surest_are_kept_first() -> None:
     made, cold = sharpened(task()), Sampling(temperature=0, steps=3)
-    first, second, *_ = made.passes(Prompt(1), cold, generator())
+    first, second, *_ = made.decode_steps(Prompt(1), cold, generator())
     logits = made._features(first)[0] @ made.tokens.weight[:-1].T + made.bias
     surest, likeliest = logits.log_softmax(1).max(1)
     kept = second[0] != made.mask
@@ -222,12 +222,12 @@ def test_the_surest_are_kept_first() -> None:
 def test_the_noise_of_each_pass_by_hand() -> None:
     """2 · (1 - 1/3) in the first of three passes, 2 · (1 - 2/3) in the second; its draws follow those of the tokens."""
     made, ours = sharpened(task(noise=2.0)), generator(3)
-    seen = list(made.passes(Prompt(20), Sampling(steps=3), generator(3)))
+    seen = list(made.decode_steps(Prompt(20), Sampling(steps=3), generator(3)))
     for step, weight in ((1, 4 / 3), (2, 2 / 3)):
         tokens = seen[step - 1]
         hidden = tokens == made.mask
         logits = (made._features(tokens) @ made.tokens.weight[:-1].T + made.bias)[hidden]
-        drawn = draw_tokens(logits, Sampling(), ours)
+        drawn = sample_tokens(logits, Sampling(), ours)
         scores = torch.full(tokens.shape, -torch.inf)
         scores[hidden] = logits.log_softmax(1)[torch.arange(len(drawn)), drawn]
         scores = scores - weight * torch.empty_like(scores).exponential_(generator=ours).log()
@@ -254,13 +254,13 @@ def test_a_larger_image_is_filled_window_by_window_over_what_is_known(
         for left in lefts:
             window = tokens[:, top : top + layout.height, left : left + layout.width]
             known = window.flatten(1)
-            drawn = made.draw(Prompt(2, known, known != made.mask), how, ours)
+            drawn = made.sample(Prompt(2, known, known != made.mask), how, ours)
             window.copy_(drawn.view_as(window))
-    found = list(made.passes(Prompt(2, size=size), how, generator()))
+    found = list(made.decode_steps(Prompt(2, size=size), how, generator()))
     assert torch.equal(found[-1], tokens.flatten(1))
     assert len(found) <= 1 + 3 * len(tops) * len(lefts)  # where few are hidden, few passes
     if size == (layout.height, layout.width):
-        assert torch.equal(found[-1], made.draw(Prompt(2), how, generator()))
+        assert torch.equal(found[-1], made.sample(Prompt(2), how, generator()))
 
 
 def test_settings_that_cannot_be() -> None:
@@ -274,7 +274,7 @@ def test_settings_that_cannot_be() -> None:
 def test_known_tokens_of_another_size_are_refused() -> None:
     tokens = torch.zeros(2, 5, dtype=torch.long)
     with pytest.raises(UsageError, match=r"known tokens are \[2, 5\].*this model completes \[2, 12\]"):
-        task().draw(Prompt(2, tokens, tokens == 0), Sampling(), generator())
+        task().sample(Prompt(2, tokens, tokens == 0), Sampling(), generator())
 
 
 # --- learning -------------------------------------------------------------------------------------------------------
@@ -290,9 +290,9 @@ def test_it_learns_a_few_images_by_heart_and_completes_them(layout: TokenLayout)
         total(made.loss(codes(tokens.repeat(8, 1)))).backward()
         optimizer.step()
     kept = torch.arange(layout.length).expand_as(tokens) % 4 == 0
-    drawn = made.draw(Prompt(4, tokens, kept), Sampling(temperature=0), generator())
+    drawn = made.sample(Prompt(4, tokens, kept), Sampling(temperature=0), generator())
     assert torch.equal(drawn, tokens)
-    whole = made.draw(Prompt(30), Sampling(), generator())
+    whole = made.sample(Prompt(30), Sampling(), generator())
     same = (whole[:, None] == tokens).all(2)
     assert same.any(1).float().mean() > 0.3  # by chance it would be one of hundreds of thousands
     assert same.any(0).sum() >= 2
@@ -345,6 +345,6 @@ def test_a_stopped_run_goes_on_to_the_same_bits(trainer: Callable[..., TaskTrain
     parts = trainer("stopped").run(resume=True)
     assert (parts / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     model = load_task(tmp_path / "whole")
-    drawn = model.task.draw(Prompt(2), Sampling(), generator())
-    assert model.tokenizer.decode(model.config.layout.indices(drawn)).shape == (2, 3, 16, 16)
+    drawn = model.task.sample(Prompt(2), Sampling(), generator())
+    assert model.tokenizer.decode(model.config.layout.to_indices(drawn)).shape == (2, 3, 16, 16)
     assert (tmp_path / "whole" / "samples" / "00000005.png").is_file()

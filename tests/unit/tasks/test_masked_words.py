@@ -24,7 +24,7 @@ def made(captions: list[str] = CAPTIONS, **settings: Any) -> MaskedWordsTask:
     small = {"name": "masked-words", "layers": 1, "heads": 2, "width": 16, "dropout": 0.0, "max_length": 8, **settings}
     fitted = MaskedWordsTask.resolve_config(build(MaskedWordsConfig, small, "test"), LAYOUT, captions)
     torch.manual_seed(0)
-    task: Any = TaskConfig(task=fitted.model_dump(), layout=LAYOUT, row_width=3).make()
+    task: Any = TaskConfig(task=fitted.model_dump(), layout=LAYOUT, feature_width=3).make()
     task.prepare(captions)
     return task.eval()
 

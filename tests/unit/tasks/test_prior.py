@@ -11,13 +11,13 @@ from torch import Tensor
 
 from tavq.core.config import build
 from tavq.core.errors import UsageError
-from tavq.tasks.base import GenerationBatch, Prompt, Sampling, TokenLayout, draw_tokens, filtered, guided
+from tavq.tasks.base import GenerationBatch, Prompt, Sampling, TokenLayout, apply_guidance, filter_logits, sample_tokens
 from tavq.tasks.model_folder import TaskConfig
 from tavq.tasks.prior import Prior, PriorConfig
 
 ONE = TokenLayout(height=3, width=4, sizes=(9,))
 PARTS = TokenLayout(height=2, width=3, sizes=(3, 5, 2))
-GIVEN = TokenLayout(height=2, width=2, sizes=(6,))
+MAPS = TokenLayout(height=2, width=2, sizes=(6,))
 SMALL = {"layers": 2, "heads": 2, "width": 16}
 
 
@@ -33,12 +33,12 @@ def prior(layout: TokenLayout = ONE, given: TokenLayout | None = None, spread: f
 
 
 def some(layout: TokenLayout, count: int = 2, seed: int = 1) -> Tensor:
-    shares = layout.allowed().float()
+    shares = layout.allowed_tokens().float()
     return torch.multinomial(shares, count, True, generator=torch.Generator().manual_seed(seed)).T
 
 
 def draw(model: Prior, prompt: Prompt, sampling: Sampling | None = None, seed: int = 3) -> Tensor:
-    return model.draw(prompt, sampling or Sampling(), torch.Generator().manual_seed(seed))
+    return model.sample(prompt, sampling or Sampling(), torch.Generator().manual_seed(seed))
 
 
 # --- likelihood -----------------------------------------------------------------------------------------------------
@@ -81,11 +81,11 @@ def test_a_later_token_changes_no_earlier_likelihood(layout: TokenLayout) -> Non
 
 @torch.no_grad()
 def test_the_condition_reaches_the_first_token_and_some_conditions_are_left_out() -> None:
-    model, tokens, given = prior(given=GIVEN, unconditional=0.25), some(ONE, 400), some(GIVEN, 400, seed=2)
-    none = torch.full_like(given, GIVEN.vocabulary)
+    model, tokens, given = prior(given=MAPS, unconditional=0.25), some(ONE, 400), some(MAPS, 400, seed=2)
+    none = torch.full_like(given, MAPS.vocabulary)
     conditional, unconditional = model.log_likelihood(tokens, given), model.log_likelihood(tokens, none)
     assert not torch.allclose(conditional[:, 0], unconditional[:, 0])
-    codes = GenerationBatch(tokens, ("",) * 400, given=given)
+    codes = GenerationBatch(tokens, ("",) * 400, condition=given)
     assert float(model.loss(codes)["prior/nll"].value) == pytest.approx(-float(conditional.mean()))  # none is left out
     model.train()
     losses = [float(model.loss(codes)["prior/nll"].value) for _ in range(20)]
@@ -102,8 +102,12 @@ def test_the_condition_reaches_the_first_token_and_some_conditions_are_left_out(
 def slow(model: Prior, prompt: Prompt, sampling: Sampling, seed: int = 3) -> Tensor:
     """The tokens of a sampler that keeps nothing, from the likelihoods of every token at every place."""
     layout, generator = model.layout, torch.Generator().manual_seed(seed)
-    known = torch.zeros(prompt.count, layout.length, dtype=torch.int64) if prompt.known is None else prompt.known
-    kept = torch.zeros_like(known, dtype=torch.bool) if prompt.kept is None else prompt.kept
+    known = (
+        torch.zeros(prompt.count, layout.length, dtype=torch.int64)
+        if prompt.known_tokens is None
+        else prompt.known_tokens
+    )
+    kept = torch.zeros_like(known, dtype=torch.bool) if prompt.keep_mask is None else prompt.keep_mask
     tokens, every = known.clone(), int(kept.all(0).sum())  # nothing is drawn for what all images keep
 
     def logits(place: int, given: Tensor | None) -> Tensor:
@@ -118,11 +122,11 @@ def slow(model: Prior, prompt: Prompt, sampling: Sampling, seed: int = 3) -> Ten
         return torch.stack(columns, dim=1)
 
     for place in range(every, layout.length):
-        found = logits(place, prompt.given)
-        if prompt.given is not None and sampling.guidance != 1:
-            none = torch.full_like(prompt.given, GIVEN.vocabulary)
-            found = guided(found, logits(place, none), sampling.guidance)
-        drawn = draw_tokens(found, sampling, generator) + sum(layout.sizes[: place % layout.parts])
+        found = logits(place, prompt.condition)
+        if prompt.condition is not None and sampling.guidance != 1:
+            none = torch.full_like(prompt.condition, MAPS.vocabulary)
+            found = apply_guidance(found, logits(place, none), sampling.guidance)
+        drawn = sample_tokens(found, sampling, generator) + sum(layout.sizes[: place % layout.parts])
         tokens[:, place] = torch.where(kept[:, place], known[:, place], drawn)
     return tokens
 
@@ -144,8 +148,8 @@ def test_what_is_kept_in_memory_changes_no_token(layout: TokenLayout, sampling: 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 3.0])
 def test_a_condition_with_and_without_guidance(guidance: float) -> None:
-    model, sampling = prior(PARTS, GIVEN), Sampling(guidance=guidance)
-    prompt = Prompt(3, given=some(GIVEN, 3))
+    model, sampling = prior(PARTS, MAPS), Sampling(guidance=guidance)
+    prompt = Prompt(3, condition=some(MAPS, 3))
     assert torch.equal(draw(model, prompt, sampling), slow(model, prompt, sampling))
 
 
@@ -173,9 +177,9 @@ def slow_window(model: Prior, count: int, size: tuple[int, int], given: Tensor |
         seen = tokens[:, top : top + own.height, left : left + own.width].flatten(1)
         place = (inner[0] * own.width + inner[1]) * own.parts + part
         if condition is not None:
-            ratio = GIVEN.height / own.height, GIVEN.width / own.width
+            ratio = MAPS.height / own.height, MAPS.width / own.width
             rows, columns = int(top * ratio[0] + 1e-9), int(left * ratio[1] + 1e-9)
-            condition = condition[:, rows : rows + GIVEN.height, columns : columns + GIVEN.width].flatten(1)
+            condition = condition[:, rows : rows + MAPS.height, columns : columns + MAPS.width].flatten(1)
         columns_of = []
         for token in range(sum(sizes[:part]), sum(sizes[: part + 1])):
             tried = some(own, count)
@@ -186,8 +190,8 @@ def slow_window(model: Prior, count: int, size: tuple[int, int], given: Tensor |
     for y, x, part in itertools.product(range(height), range(width), range(own.parts)):
         found = logits(y, x, part, given)
         if given is not None and guidance != 1:
-            found = guided(found, logits(y, x, part, torch.full_like(given, GIVEN.vocabulary)), guidance)
-        tokens[:, y, x, part] = draw_tokens(found, Sampling(), generator) + sum(sizes[:part])
+            found = apply_guidance(found, logits(y, x, part, torch.full_like(given, MAPS.vocabulary)), guidance)
+        tokens[:, y, x, part] = sample_tokens(found, Sampling(), generator) + sum(sizes[:part])
     return tokens.flatten(1)
 
 
@@ -208,10 +212,10 @@ def test_a_larger_image_is_drawn_through_the_window_around_each_position(
 @pytest.mark.parametrize(("layout", "size"), [(PARTS, (4, 6)), (PARTS, (3, 3)), (ONE, (6, 8))])
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_the_condition_is_cut_as_the_window_is(layout: TokenLayout, size: tuple[int, int], guidance: float) -> None:
-    model = prior(layout, GIVEN)
-    grid = GIVEN.height * size[0] // layout.height, GIVEN.width * size[1] // layout.width
-    maps = some(GIVEN.grown(*grid), 2)
-    found = draw(model, Prompt(2, given=maps, size=size), Sampling(guidance=guidance))
+    model = prior(layout, MAPS)
+    grid = MAPS.height * size[0] // layout.height, MAPS.width * size[1] // layout.width
+    maps = some(MAPS.resized(*grid), 2)
+    found = draw(model, Prompt(2, condition=maps, size=size), Sampling(guidance=guidance))
     assert torch.equal(found, slow_window(model, 2, size, maps.view(2, *grid), guidance))
 
 
@@ -221,7 +225,7 @@ def test_the_window_of_a_map_with_fewer_positions_moves_with_its_corner() -> Non
     torch.manual_seed(0)
     model = Prior(PriorConfig(**SMALL, segmentation=True), ONE, given).eval()
     maps = torch.tensor([[0, 1, 2]])
-    found = [model._given_in(maps, ONE.grown(3, 12), (0, left)) for left in range(9)]
+    found = [model._condition_in(maps, ONE.resized(3, 12), (0, left)) for left in range(9)]
     assert [int(cut) for cut in found if cut is not None] == [0, 0, 0, 0, 1, 1, 1, 1, 2]
 
 
@@ -231,8 +235,16 @@ def test_sizes_that_are_refused() -> None:
         (prior(), Prompt(2, size=(9, 3)), r"9 x 3 positions are too few"),
         (prior(), Prompt(2, size=(400, 400)), r"400 x 400 positions of 1 is too large; at most 65,536 tokens"),
         (prior(), Prompt(2, some(ONE, 2), some(ONE, 2) > -1, size=(3, 5)), r"images are \[2, 12\]; 2 of 3 x 5"),
-        (prior(given=GIVEN), Prompt(2, given=some(GIVEN, 2), size=(3, 5)), r"3 x 5 positions are no whole number of"),
-        (prior(given=GIVEN), Prompt(2, given=some(GIVEN, 2), size=(3, 8)), r"maps are \[2, 4\]; 2 of 2 x 4 positions"),
+        (
+            prior(given=MAPS),
+            Prompt(2, condition=some(MAPS, 2), size=(3, 5)),
+            r"3 x 5 positions are no whole number of",
+        ),
+        (
+            prior(given=MAPS),
+            Prompt(2, condition=some(MAPS, 2), size=(3, 8)),
+            r"maps are \[2, 4\]; 2 of 2 x 4 positions",
+        ),
     ]
     for model, prompt, message in cases:
         with pytest.raises(UsageError, match=message):
@@ -256,14 +268,14 @@ def test_a_pass_is_a_row_of_positions(layout: TokenLayout, size: tuple[int, int]
     height, width = size or (layout.height, layout.width)
     drawn = [
         int((state[0] != layout.vocabulary).sum())
-        for state in prior(layout).passes(Prompt(2, size=size), Sampling(), torch.Generator().manual_seed(3))
+        for state in prior(layout).decode_steps(Prompt(2, size=size), Sampling(), torch.Generator().manual_seed(3))
     ]
     assert drawn == [row * width * layout.parts for row in range(height + 1)]
 
 
 def test_no_guidance_is_none_and_zero_forgets_the_condition() -> None:
-    model = prior(given=GIVEN)
-    prompts = [Prompt(3, given=some(GIVEN, 3, seed=seed)) for seed in (1, 2)]
+    model = prior(given=MAPS)
+    prompts = [Prompt(3, condition=some(MAPS, 3, seed=seed)) for seed in (1, 2)]
     forgotten = [draw(model, prompt, Sampling(guidance=0)) for prompt in prompts]
     assert torch.equal(*forgotten)
     assert not torch.equal(*[draw(model, prompt) for prompt in prompts])
@@ -301,11 +313,11 @@ def test_top_k_and_top_p_by_hand() -> None:
         Sampling(top_k=3, top_p=0.83): [0, 2],
     }
     for sampling, tokens in kept.items():
-        assert filtered(logits, sampling)[0].isfinite().nonzero()[:, 0].tolist() == tokens
+        assert filter_logits(logits, sampling)[0].isfinite().nonzero()[:, 0].tolist() == tokens
 
 
 def test_of_equal_logits_no_more_than_k_stay() -> None:
-    assert filtered(torch.zeros(3, 9), Sampling(top_k=2)).isfinite().sum(dim=1).tolist() == [2, 2, 2]
+    assert filter_logits(torch.zeros(3, 9), Sampling(top_k=2)).isfinite().sum(dim=1).tolist() == [2, 2, 2]
 
 
 # --- learning -------------------------------------------------------------------------------------------------------
@@ -337,23 +349,23 @@ def test_constant_images_cost_only_their_first_token() -> None:
 
 
 def test_a_few_images_are_learned_and_drawn_again() -> None:
-    tokens, given = some(PARTS, 5, seed=6), some(GIVEN, 5, seed=6)
-    model = prior(PARTS, GIVEN, spread=0)
-    learned(model, GenerationBatch(tokens, tuple("abcde"), given=given), 200)
-    assert torch.equal(draw(model, Prompt(5, given=given), Sampling(temperature=0)), tokens)
+    tokens, given = some(PARTS, 5, seed=6), some(MAPS, 5, seed=6)
+    model = prior(PARTS, MAPS, spread=0)
+    learned(model, GenerationBatch(tokens, tuple("abcde"), condition=given), 200)
+    assert torch.equal(draw(model, Prompt(5, condition=given), Sampling(temperature=0)), tokens)
     half = (torch.arange(PARTS.length) < 9).expand_as(tokens)
-    assert torch.equal(draw(model, Prompt(5, tokens, half, given=given), Sampling(temperature=0)), tokens)
+    assert torch.equal(draw(model, Prompt(5, tokens, half, condition=given), Sampling(temperature=0)), tokens)
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------
 
 
 def test_what_it_needs_follows_from_its_settings() -> None:
-    assert Prior.needs(PriorConfig()) == frozenset()
-    assert Prior.needs(PriorConfig(segmentation=True)) == {"segmentation"}
+    assert Prior.required_conditions(PriorConfig()) == frozenset()
+    assert Prior.required_conditions(PriorConfig(segmentation=True)) == {"segmentation"}
     with pytest.raises(UsageError, match="needs the layout of the segmentation maps"):
         Prior(PriorConfig(**SMALL, segmentation=True), ONE)
-    assert Prior(PriorConfig(**SMALL), ONE, GIVEN).given is None
+    assert Prior(PriorConfig(**SMALL), ONE, MAPS).condition_layout is None
 
 
 @pytest.mark.parametrize(
@@ -388,17 +400,17 @@ def test_a_network_for_no_machine_is_refused_before_memory_is_taken(
 
 
 def test_prompts_that_are_refused() -> None:
-    plain, conditional, deaf = prior(), prior(given=GIVEN), prior(given=GIVEN, unconditional=0)
-    known, given = some(ONE, 2), some(GIVEN, 2)
+    plain, conditional, deaf = prior(), prior(given=MAPS), prior(given=MAPS, unconditional=0)
+    known, given = some(ONE, 2), some(MAPS, 2)
     hole = torch.arange(ONE.length).expand(2, -1) != 3
     every, second = hole | True, torch.arange(ONE.length).expand(2, -1) == 1
     cases = [
         (plain, Prompt(2), {"guidance": 2}, "this prior has no condition"),
         (conditional, Prompt(2), {}, "give it one for each image"),
-        (conditional, Prompt(3, given=given), {}, r"maps are \[2, 4\]; 3 of 2 x 2 positions of 1 are asked for"),
-        (conditional, Prompt(2, given=some(ONE, 2)), {}, r"maps are \[2, 12\]"),
-        (conditional, Prompt(2, given=given + 6), {}, "do not fit a vocabulary of 6; they are another tokenizer's"),
-        (deaf, Prompt(2, given=given), {"guidance": 2}, "trained with every condition"),
+        (conditional, Prompt(3, condition=given), {}, r"maps are \[2, 4\]; 3 of 2 x 2 positions of 1 are asked for"),
+        (conditional, Prompt(2, condition=some(ONE, 2)), {}, r"maps are \[2, 12\]"),
+        (conditional, Prompt(2, condition=given + 6), {}, "do not fit a vocabulary of 6; they are another tokenizer's"),
+        (deaf, Prompt(2, condition=given), {"guidance": 2}, "trained with every condition"),
         (plain, Prompt(2, known, hole), {}, "a token is kept behind a hidden one"),
         (plain, Prompt(2, known, second), {}, "a token is kept behind a hidden one"),
         (plain, Prompt(2, known[:, :-1], every[:, :-1]), {}, r"images are \[2, 11\]; 2 of 3 x 4 positions of 1"),

@@ -258,6 +258,8 @@ def test_a_recipe_makes_towers_of_its_size() -> None:
     assert min(len(full.description), len(tiny.description)) > 20
     fitted = tiny.task.model_copy(update={"vocabulary": 100})
     with torch.device("meta"):
-        made: Any = TaskConfig(task=fitted, layout=TokenLayout(height=16, width=16, sizes=(256,)), row_width=64).make()
+        made: Any = TaskConfig(
+            task=fitted, layout=TokenLayout(height=16, width=16, sizes=(256,)), feature_width=64
+        ).make()
     numbers = 2 * (12 * 128**2 + 10 * 128) + 2 * 128 + 128 + 128 * 64
     assert [count_parameters(made.images), count_parameters(made.texts)] == [numbers, numbers]

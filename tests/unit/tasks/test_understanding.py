@@ -82,7 +82,7 @@ def test_codes_are_what_the_decoder_reads_and_features_what_was_quantized() -> N
     codes = extract_features(tokenizer, layout, ImageInput(), images)
     table, indices = tokenizer.codebook(), tokenizer.encode(images).flatten(1)
     assert torch.equal(codes, table[indices.view(2, 64)])
-    assert torch.equal(codes, lookup_quantized(tokenizer, layout, layout.tokens(tokenizer.encode(images))))
+    assert torch.equal(codes, lookup_quantized(tokenizer, layout, layout.to_tokens(tokenizer.encode(images))))
     features = extract_features(tokenizer, layout, ImageInput(source="features"), images)
     assert torch.equal(features, extract_encoder_features(tokenizer, images))
     nearest = torch.cdist(features.double(), table.double()).argmin(dim=2)

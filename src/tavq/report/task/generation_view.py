@@ -21,8 +21,8 @@ from tavq.report.html.images import as_bytes
 from tavq.report.run import Run
 from tavq.report.tokenizer.view import held_out_first, spread
 from tavq.tasks.base import GenerationTask, Prompt, Sampling, tasks
-from tavq.tasks.completion import complete, masks_of
-from tavq.tasks.generation import ask, draw
+from tavq.tasks.completion import complete, evaluation_masks
+from tavq.tasks.generation import build_prompt, generate_images
 from tavq.tasks.model_folder import TaskModel
 from tavq.text.store import TextStore
 
@@ -70,12 +70,12 @@ def look_at_task(run: Run, folder: Path | None, text: Path | None, limit: int, d
         done: told how many images were drawn.
     """
     model = run.task
-    needs = model.task.needs(model.config.task)
+    needs = model.task.required_conditions(model.config.task)
     device = next(model.task.parameters()).device
     generator = torch.Generator(device).manual_seed(0)
     alone: tuple[Bytes, ...] = ()
     if not needs:
-        alone = _bytes(draw(model, Prompt(SHOWN), Sampling(), generator, done))
+        alone = _bytes(generate_images(model, Prompt(SHOWN), Sampling(), generator, done))
     if folder is None:
         return TaskView("", alone=alone)
     store = TextStore.of(folder, text) if "text" in needs else None
@@ -116,8 +116,8 @@ def _conditioned(
         features = collate_text(store, [record.file_name for record in records], find_text_tables(dataset, store))
         prompt = Prompt(len(records), text=to_device(features, images.device))
     else:
-        prompt, _ = ask(model, (), maps, 1)
-    drawn = _bytes(draw(model, prompt, Sampling(), generator, done))
+        prompt, _ = build_prompt(model, (), maps, 1)
+    drawn = _bytes(generate_images(model, prompt, Sampling(), generator, done))
     found = []
     for place, (record, image) in enumerate(zip(records, _bytes(images), strict=True)):
         asked = () if store is not None else (("map", _map(maps[place], image.shape[0])),)
@@ -135,7 +135,7 @@ def _completed(
     model: TaskModel, names: Sequence[str], images: Float[Tensor, "b 3 y x"], generator: torch.Generator
 ) -> tuple[Shown, ...]:
     """Images with a part hidden and drawn anew: as many of each mask."""
-    masks = masks_of(model)
+    masks = evaluation_masks(model)
     found = []
     for place, (name, mask) in enumerate(masks.items()):
         rows = slice(place, None, len(masks))

@@ -58,7 +58,7 @@ def progress_of(run: Run) -> Markup | None:
         parts.append(tag("figure", img(image, f"samples of step {step}", exact=False), caption, class_="progress"))
     about, title = "Upper row the images, lower row their reconstruction at that step.", "How reconstruction grew"
     if run.of_task:
-        kept = ", below their first half, which it was given" if run.task.task.completes else ""
+        kept = ", below their first half, which it was given" if run.task.task.completion else ""
         about, title = (
             f"Upper row images as their tokens show them, lower row what was drawn for them{kept}.",
             "Samples",

@@ -47,7 +47,7 @@ class GenerationData:
         segmentation_tokenizer: Path | str | None,
     ) -> None:
         self.recipe, self.frozen, self.dataset, self.run, self.device = recipe, frozen, dataset, run, device
-        needs = tasks[recipe.task.name].needs(recipe.task)
+        needs = tasks[recipe.task.name].required_conditions(recipe.task)
         if "text" in needs and text is None:
             raise UsageError(f"The task {recipe.task.name!r} needs encoded text; make it with: tavq text DIR")
         self.text = text if "text" in needs else None
@@ -55,7 +55,7 @@ class GenerationData:
         self.config = TaskConfig(
             task=recipe.task,
             layout=frozen.layout,
-            given=self.maps.layout if self.maps is not None else None,
+            condition_layout=self.maps.layout if self.maps is not None else None,
             text_width=self.text.width if self.text is not None else None,
         )
         self.colours = None if self.maps is None else load_colours(self.maps.stored, "The tokenizer of the maps")
@@ -116,15 +116,15 @@ class GenerationData:
         batch: GenerationBatch = to_device(next(self.open_batches(0, PREVIEWS, 0, 1)), self.device)
         kept = torch.zeros_like(batch.tokens, dtype=torch.bool)
         kept[:, : layout.length // 2] = True
-        prompt = Prompt(PREVIEWS, text=batch.text, given=batch.given)
-        if task.completes:
-            prompt = replace(prompt, known=batch.tokens, kept=kept)
-        drawn = task.draw(prompt, Sampling(), torch.Generator(self.device).manual_seed(seed))
-        rows = [self.frozen.tokenizer.decode(layout.indices(part)) for part in (batch.tokens, drawn)]
+        prompt = Prompt(PREVIEWS, text=batch.text, condition=batch.condition)
+        if task.completion:
+            prompt = replace(prompt, known_tokens=batch.tokens, keep_mask=kept)
+        drawn = task.sample(prompt, Sampling(), torch.Generator(self.device).manual_seed(seed))
+        rows = [self.frozen.tokenizer.decode(layout.to_indices(part)) for part in (batch.tokens, drawn)]
         page = torch.cat([torch.cat(list(row.clamp(-1, 1)), dim=2) for row in rows], dim=1)
         return to_uint8(page).permute(1, 2, 0).cpu().numpy()
 
     def named_tensors(self, batch: GenerationBatch) -> dict[str, Tensor]:
         """Tokens and text."""
-        given = {} if batch.given is None else {"given": batch.given}
+        given = {} if batch.condition is None else {"given": batch.condition}
         return {"tokens": batch.tokens, **given, **text_tensors(batch.text)}

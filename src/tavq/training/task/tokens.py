@@ -59,7 +59,7 @@ class FrozenTokenizer:
         return str(self.stored.get("sha256"))
 
     @property
-    def row_width(self) -> int:
+    def feature_width(self) -> int:
         """d of its grid."""
         return quantizers[self.tokenizer.config.quantizer.name].grid_width(self.tokenizer.config.codebook)
 
@@ -98,7 +98,7 @@ def encode_split(
     for batch in loader:
         images = batch.images.to(device)
         kinds = [images, images.flip(3)] if flip else [images]
-        tokens = [frozen.layout.tokens(frozen.tokenizer.encode(kind)) for kind in kinds]
+        tokens = [frozen.layout.to_tokens(frozen.tokenizer.encode(kind)) for kind in kinds]
         parts.append(torch.stack(tokens, dim=1).int().cpu())
         keys += batch.keys
         if progress is not None:

@@ -89,7 +89,7 @@ class FeatureCache:
         """A batch at a time: they are many times as large as tokens. `read` tells which images could be read."""
         rows = {record.file_name: row for row, record in enumerate(self._dataset)}
         keys, layout = "\n".join(rows).encode(), self.frozen.layout
-        shape = len(rows), layout.height * layout.width, self.frozen.row_width
+        shape = len(rows), layout.height * layout.width, self.frozen.feature_width
         shapes = {"features": ("<f2", shape), "keys": ("u1", (len(keys),)), "read": ("u1", (len(rows),))}
         temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
         file = TensorFile(temporary, shapes, {"stamp": stamp})
@@ -161,7 +161,7 @@ class UnderstandingData:
         kind: Any = tasks[recipe.task.name]
         self.examples = collect_examples(kind, recipe.task, dataset)
         fitted = kind.resolve_config(recipe.task, frozen.layout, [example for _, example in self.examples])
-        self.config = TaskConfig(task=fitted, layout=frozen.layout, row_width=frozen.row_width)
+        self.config = TaskConfig(task=fitted, layout=frozen.layout, feature_width=frozen.feature_width)
         self._seen: FeatureCache | None = None
         self._task: Any = None
 

@@ -83,12 +83,12 @@ def test_each_epoch_has_every_image_once_and_in_another_order(dataset: FolderDat
 def test_tokens_belong_to_their_keys_and_to_one_side(dataset: FolderDataset) -> None:
     for codes in batches(dataset, 7, table=table(given=True)):
         assert codes.tokens.dtype == torch.int64
-        assert codes.given is not None
-        assert codes.given.tolist() == (codes.tokens + 1000).tolist()  # the map is mirrored with its image
+        assert codes.condition is not None
+        assert codes.condition.tolist() == (codes.tokens + 1000).tolist()  # the map is mirrored with its image
         for key, row in zip(codes.keys, codes.tokens.tolist(), strict=True):
             assert key == KEYS[row[0] // 100]
             assert row == [row[0], row[0] + 1, row[0] + 2]
-    assert batches(dataset, 1)[0].given is None
+    assert batches(dataset, 1)[0].condition is None
 
 
 def test_half_of_the_images_are_mirrored_anew_in_each_epoch(dataset: FolderDataset) -> None:
@@ -164,8 +164,8 @@ def test_a_split_is_encoded_as_it_is_and_mirrored(dataset: FolderDataset, parts:
     assert found.tokens.shape == (10, 2, 16 * parts)
     assert found.tokens.dtype == torch.int32
     assert seen == [10]
-    assert torch.equal(found.tokens[:, 0].long(), layout.tokens(made.encode(batch.images)))
-    assert torch.equal(found.tokens[:, 1].long(), layout.tokens(made.encode(batch.images.flip(3))))
+    assert torch.equal(found.tokens[:, 0].long(), layout.to_tokens(made.encode(batch.images)))
+    assert torch.equal(found.tokens[:, 1].long(), layout.to_tokens(made.encode(batch.images.flip(3))))
     assert not torch.equal(found.tokens[:, 0], found.tokens[:, 1])
     plain = encode_split(frozen, dataset, config, False, torch.device("cpu"))
     assert torch.equal(plain.tokens, found.tokens[:, :1])

@@ -20,7 +20,7 @@ from tavq.data.records import Fault
 from tavq.nets.convnet import count_parameters
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import Prompt, Sampling, TokenLayout
-from tavq.tasks.generation import ask
+from tavq.tasks.generation import build_prompt
 from tavq.tasks.model_folder import TaskConfig, load_task
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 from tavq.training.task.tokens import TokenTable, join_tables
@@ -127,14 +127,14 @@ def test_the_model_folder_of_semantic_synthesis_loads_by_itself(
 ) -> None:
     trainer(tmp_path, recipe(True)).run()
     loaded = load_task(tmp_path)
-    assert loaded.given is not None
-    assert (loaded.tokenizer.entries, loaded.given.entries) == (20, 12)
+    assert loaded.condition_tokenizer is not None
+    assert (loaded.tokenizer.entries, loaded.condition_tokenizer.entries) == (20, 12)
     shas = [files.read_json(folder / "config.json")["sha256"] for folder in tokenizers]
-    assert [loaded.facts["tokenizer"], loaded.facts["segmentation_tokenizer"]] == shas
+    assert [loaded.metadata["tokenizer"], loaded.metadata["segmentation_tokenizer"]] == shas
     assert shas[1][:12] in (tmp_path / "model/README.md").read_text()
     given = torch.zeros(2, 16, dtype=torch.int64)
-    tokens = loaded.task.draw(Prompt(2, given=given), Sampling(guidance=2), torch.Generator().manual_seed(0))
-    assert loaded.tokenizer.decode(loaded.config.layout.indices(tokens)).shape == (2, 3, 32, 32)
+    tokens = loaded.task.sample(Prompt(2, condition=given), Sampling(guidance=2), torch.Generator().manual_seed(0))
+    assert loaded.tokenizer.decode(loaded.config.layout.to_indices(tokens)).shape == (2, 3, 32, 32)
 
 
 def test_the_tokens_of_a_image_and_of_its_map_stand_together(
@@ -155,7 +155,7 @@ def test_the_tokens_of_a_image_and_of_its_map_stand_together(
     assert torch.equal(trainer(tmp_path).data.table().tokens, alone.tokens)  # another task's tokens are not taken
     batch = next(made.open_batches(0))
     rows = [table.keys.index(key) for key in batch.keys]
-    for row, tokens, given in zip(rows, batch.tokens, batch.given, strict=True):
+    for row, tokens, given in zip(rows, batch.tokens, batch.condition, strict=True):
         sides = [side for side in (0, 1) if torch.equal(table.tokens[row, side].long(), tokens)]
         assert any(torch.equal(table.given[row, side].long(), given) for side in sides)
 
@@ -174,9 +174,9 @@ def test_maps_have_the_colours_their_tokenizer_was_trained_on_everywhere(
     loaded = load_task(tmp_path / "run")
     assert loaded.colours == own
     files_of = {key: data / "segmentation" / Path(key).name for key in table.keys}
-    asked, _ = ask(loaded, (), [*files_of.values()], 1)
-    assert asked.given is not None
-    assert torch.equal(asked.given, table.given[:, 0].long())
+    asked, _ = build_prompt(loaded, (), [*files_of.values()], 1)
+    assert asked.condition is not None
+    assert torch.equal(asked.condition, table.given[:, 0].long())
     inner = tmp_path / "run/model/segmentation_tokenizer"
     again = trainer(tmp_path / "again", recipe(True), segmentation_tokenizer=inner).data.table()
     assert again.given is not None
@@ -276,7 +276,9 @@ def test_a_shipped_recipe_can_be_built(path: Path) -> None:
     assert made.task.segmentation == path.stem.startswith("semantic")
     layout = TokenLayout(height=16, width=16, sizes=(1024,))
     with torch.device("meta"):
-        task = TaskConfig(task=made.task, layout=layout, given=layout if made.task.segmentation else None).make()
+        task = TaskConfig(
+            task=made.task, layout=layout, condition_layout=layout if made.task.segmentation else None
+        ).make()
     if path.stem.endswith("-tiny"):
         assert count_parameters(task) < 2_000_000
     else:
