@@ -211,7 +211,7 @@ def test_larger_images_or_one_line(
     assert task.output_layout(prompt) == whole
     assert whole.allowed_tokens()[torch.arange(whole.length), tokens].all()
     assert torch.equal(tokens, draw(task, prompt))
-    assert draw(task, prompt.part(1, 3)).shape == (2, whole.length)
+    assert draw(task, prompt.slice(1, 3)).shape == (2, whole.length)
     known, kept = drawn_tokens(whole, 4), torch.arange(whole.length).expand(B, -1) < 5
     again = draw(task, Prompt(B, torch.where(kept, known, -1), kept, **conditions, size=twice))
     assert torch.equal(again[kept], known[kept])

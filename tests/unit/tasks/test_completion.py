@@ -227,7 +227,7 @@ def test_a_task_that_completes_nothing_says_so(model: TaskModel, monkeypatch: py
 
 
 def test_a_task_with_a_condition_is_refused(model: TaskModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Row, "needs", classmethod(lambda cls, config: frozenset({"text"})))
+    monkeypatch.setattr(Row, "required_conditions", classmethod(lambda cls, config: frozenset({"text"})))
     with pytest.raises(UsageError, match="draws from text"):
         complete(
             replace(model, task=Row(model.config.layout)), random_images(1), masks("bottom"), Sampling(), generator()
