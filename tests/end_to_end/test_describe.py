@@ -76,7 +76,7 @@ def test_the_end_says_what_is_there_and_what_to_do(tavq: Tavq, image_folder: Pat
         command = ("describe", image_folder, "--model", "m", "--concurrency", 1, "--json", facts, "--endpoint", url)
         done = tavq(*command)
         assert done.code == 0
-        assert "All 16 image_folder have a long text of their own in metadata.jsonl; nothing to describe." in done.err
+        assert "All 16 images have a long text of their own in metadata.jsonl; nothing to describe." in done.err
         assert "long_text" not in done.err
         (image_folder / "metadata.jsonl").write_text('{"file_name": "images/0.png"}\n{"file_name": "images/1.png"}\n')
         done = tavq(*command, "--shard", "1/1", "--limit", 1)

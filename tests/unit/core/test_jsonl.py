@@ -48,7 +48,7 @@ def test_a_line_is_read_where_it_begins(path: Path, tmp_path: Path) -> None:
 
 
 def test_few_files_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "OPEN_FILES", 3)
+    monkeypatch.setattr(jsonl, "OPEN_FILES", 3)
     paths = [tmp_path / str(number) for number in range(9)]
     for path in paths:
         path.write_text(f"{path.name}\n")

@@ -126,7 +126,7 @@ def test_every_image_counts_the_same_whatever_the_batches(
     batch: int, model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(drawn, "BATCH", batch)
+    monkeypatch.setattr(generation, "BATCH", batch)
     own = tokens(tokenizer, test_split)
     seen: list[int] = []
     found = evaluate_task(model(own=Known(own)), test_split, [Small()], progress=seen.append)
@@ -200,7 +200,7 @@ def test_mixed_codes_are_farther_than_the_images_own(
 def test_codes_are_mixed_of_the_latest_images(
     model: Callable[..., TaskModel], test_split: FolderDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drawn, "BATCH", 2)
+    monkeypatch.setattr(generation, "BATCH", 2)
     pools, codes = [], []
     own = model().tokenizer.__class__.encode
 
@@ -212,7 +212,7 @@ def test_codes_are_mixed_of_the_latest_images(
         codes.append(own(tokenizer, images))
         return codes[-1]
 
-    monkeypatch.setattr(drawn, "mixed", mix)
+    monkeypatch.setattr(generation, "mixed", mix)
     monkeypatch.setattr(Tokenizer, "encode", encode)
     evaluate_task(model(), test_split, [Small()])
     assert len(pools) >= 2
@@ -298,7 +298,7 @@ def test_fillings_by_hand(
     batch: int, model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(drawn, "BATCH", batch)
+    monkeypatch.setattr(generation, "BATCH", batch)
     own = Known(torch.full((1, 64), 7), completes="any")
     found = evaluate_task(model(MASKED, own), test_split, [Small()])
     originals = images(test_split)

@@ -30,7 +30,7 @@ def answer(rows: Tensor, questions: list[str]) -> list[list[tuple[str, float]]]:
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
-    monkeypatch.setattr(answered, "look", lambda tokenizer, layout, image, images: images.flatten(2))
+    monkeypatch.setattr(text_questions, "look", lambda tokenizer, layout, image, images: images.flatten(2))
     config = SimpleNamespace(layout=None, task=SimpleNamespace(image=None))
     task = SimpleNamespace(answer=answer)
     return Answers(model(tokenizer=None, config=config, task=task), RECORDS)
@@ -88,7 +88,7 @@ def sized(size: int, source: str = "codes") -> TaskModel:
 
 def test_readers_that_cannot_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     readers = {"good": sized(64), "blind": sized(64, "none"), "small": sized(32)}
-    monkeypatch.setattr(answered, "load_task", lambda name, command: readers[name])
+    monkeypatch.setattr(text_questions, "load_task", lambda name, command: readers[name])
     assert open_reader("good", sized(64)) is readers["good"]
     for name, says in (("blind", "without an image"), ("small", "32 px and this task draws 64 px")):
         with pytest.raises(UsageError, match=says):

@@ -105,7 +105,7 @@ def waves(y: int, x: int) -> tuple[Tensor, Tensor]:
     i, j = torch.arange(y).double()[:, None], torch.arange(x).double()[None]
     original = [[torch.sin(i / (7 + c) + j / (11 + b)) * 0.4 + 0.5 for c in range(3)] for b in range(2)]
     smooth = torch.stack([torch.stack(channels) for channels in original])
-    noisy = (smooth + formula_weights.images(y, x).double() * 0.08).clamp(0, 1)
+    noisy = (smooth + formula_weights.random_images(y, x).double() * 0.08).clamp(0, 1)
     return noisy * 2 - 1, smooth * 2 - 1
 
 

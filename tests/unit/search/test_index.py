@@ -193,7 +193,7 @@ def test_images_that_cannot_be_read_are_never_found(
 def test_no_image_can_be_read(space: Colours, image_folder: Path, tmp_path: Path) -> None:
     for path in (image_folder / "images").iterdir():
         path.write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"16 of 16 image_folder .* cannot be read"):
+    with pytest.raises(DataError, match=r"16 of 16 images .* cannot be read"):
         build_index(space, FolderDataset(image_folder), tmp_path / "index")
     assert not (tmp_path / "index").exists()
 

@@ -18,7 +18,7 @@ from tavq.text.splitting import blob
     bucket=st.integers(1, 40),
 )
 def test_as_a_dictionary(pieces: list[list[str]], bucket: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numbering, "BUCKET", bucket)
+    monkeypatch.setattr(deduplication, "BUCKET", bucket)
     texts = [text for piece in pieces for text in piece]
     known: dict[str, int] = {}
     expected = [known.setdefault(text, len(known)) for text in texts]

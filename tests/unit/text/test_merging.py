@@ -71,7 +71,7 @@ def test_parts_that_do_not_fit_are_refused(tiny: TextEncoder, tmp_path: Path) ->
     one = build_store(TEXTS, tiny, "pattern", tmp_path / "one")
     same = build_store(TEXTS, tiny, "pattern", tmp_path / "same")
     half = build_store({"new.png": "A cat."}, tiny, "pattern", tmp_path / "half", half=True)
-    with pytest.raises(DataError, match=r"The key '\d\.png' comes twice\. The parts must be of different pictures"):
+    with pytest.raises(DataError, match=r"The key '\d\.png' comes twice\. The parts must be of different images"):
         merge_stores([one.folder, same.folder], tmp_path / "text")
     with pytest.raises(UsageError, match=r"one and .*half differ in half: False and True"):
         merge_stores([one.folder, half.folder], tmp_path / "text")

@@ -92,7 +92,7 @@ def test_keys(store: TextStore) -> None:
     assert 7 not in store
     assert "a/1.png" in store
     assert "empty.png" not in store
-    with pytest.raises(DataError, match=r"has no text for 'empty\.png'; it holds 3 pictures"):
+    with pytest.raises(DataError, match=r"has no text for 'empty\.png'; it holds 3 images"):
         store.vectors("empty.png")
 
 
