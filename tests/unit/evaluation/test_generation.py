@@ -15,6 +15,7 @@ from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader
+from tavq.evaluation import generation
 from tavq.evaluation.generation import mixed, untrained
 from tavq.evaluation.task import evaluate_task
 from tavq.interfaces import Aligner, Loss, Losses, TextFeatures

@@ -78,7 +78,7 @@ def test_texts_by_the_cosine_of_mean_sentences(tmp_path: Path, monkeypatch: pyte
     text = Text(t=[[10, 0]], u=[[0, 1]], v=[], w=[[1, -1], [1, 3]], a=[[0.1, 0]], b=[[5, 5]], c=[[0, 9], [0, 1]], d=[])
     names = ["a.png", "b.png", "c.png", "d.png"]
     for chunk in (1024, 1):
-        monkeypatch.setattr(nearest, "TEXTS", chunk)
+        monkeypatch.setattr(nearest_training, "TEXTS", chunk)
         # w's mean is (1, 1): its length is of no account; d says nothing and takes the fourth in turn
         assert nearest_texts(names, train_of(dataset), text) == {
             "a.png": "t.png", "b.png": "w.png", "c.png": "u.png", "d.png": "w.png",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tavq.core.errors import UsageError
 from tavq.data.records import Question, Record
+from tavq.evaluation import text_questions
 from tavq.evaluation.text_questions import Answers, open_reader
 from tavq.tasks.model_folder import TaskModel
 

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tavq.core.errors import FileError
+from tavq.text import deduplication
 from tavq.text.deduplication import Deduplicator
 from tavq.text.splitting import blob
 
