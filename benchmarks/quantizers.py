@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tavq.core.config import build
 from tavq.core.errors import UsageError
-from tavq.interfaces import Codebook, Quantizer, codebooks, quantizers, total
+from tavq.interfaces import Codebook, Quantizer, codebooks, quantizers, sum_losses
 
 SHAPE, ENTRIES, WIDTH = (16, 32, 32), 1024, 256
 SETTLED = 6
@@ -36,7 +36,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 """Settings of codebooks that cost something, beside the defaults."""
 
 QUANTIZER_VARIANTS: dict[str, list[dict[str, Any]]] = {"nearest": [{"gradient": "rotation"}, {"entropy": 0.1}]}
-"""The same of quantizers, measured with their partner."""
+"""The same of quantizers, measured with their compatible_codebook."""
 
 
 def centres(generator: torch.Generator, width: int) -> Tensor:
@@ -85,17 +85,17 @@ def a_pass(
 
 def step(quantizer: Quantizer, codebook: Codebook, grid: Tensor, gradient: Tensor) -> None:
     codebook.zero_grad()
-    made = quantizer(grid.detach().requires_grad_(), codebook, learn=True)
-    losses = [total(made.losses)] if made.losses else []  # FSQ has none
-    torch.autograd.backward([made.codes, *losses], [gradient, *[None for _ in losses]])
+    made = quantizer(grid.detach().requires_grad_(), codebook, update=True)
+    losses = [sum_losses(made.losses)] if made.losses else []  # FSQ has none
+    torch.autograd.backward([made.quantized, *losses], [gradient, *[None for _ in losses]])
 
 
 def combinations() -> Iterator[tuple[str, Quantizer, Codebook, int]]:
-    """Every quantizer with its partner, `nearest` with every codebook of 1,024 entries, and the width of the grid."""
+    """Every quantizer with a codebook for it, `nearest` with every codebook of 1,024 entries; and the grid width."""
     for quantizer in quantizers:
-        partner = dict(quantizers[quantizer].partner)
+        compatible_codebook = dict(quantizers[quantizer].compatible_codebook)
         for own in [{}, *QUANTIZER_VARIANTS.get(quantizer, [])]:
-            yield from _built(quantizer, own, partner, {})
+            yield from _built(quantizer, own, compatible_codebook, {})
     for name in codebooks:
         for variant in [{}, *VARIANTS.get(name, [])]:
             if name != "learned" or variant:  # the plain pair was there

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
 from tavq.core.errors import UsageError
-from tavq.interfaces import total
+from tavq.interfaces import sum_losses
 from tavq.nets.causal import Affine
 from tavq.tasks.base import GenerationBatch, Prompt, Sampling, TokenLayout
 from tavq.tasks.prior import Prior, PriorConfig
@@ -138,7 +138,7 @@ def training(config: PriorConfig, layout: TokenLayout, batch: int, rounds: int) 
     codes = GenerationBatch(tokens, ("",) * batch)
     losses = {
         "GPT-2 of transformers": (oracle, lambda: oracle(tokens, labels=tokens).loss),
-        "this": (model, lambda: total(model.loss(codes))),
+        "this": (model, lambda: sum_losses(model.loss(codes))),
     }
     works = {name: partial(step, loss, torch.optim.AdamW(net.parameters())) for name, (net, loss) in losses.items()}
     return compare(works, rounds)

@@ -14,7 +14,7 @@ import torch
 from timing import compare, report
 
 from tavq.core.files import read_json, write_json
-from tavq.core.mmap_tensors import MappedTensors, TensorFile
+from tavq.core.mmap_tensors import MappedTensors, TensorFileWriter
 from tavq.ops.search import search
 
 COUNT = 10
@@ -28,7 +28,7 @@ def write_table(path: Path, rows: int, width: int, kind: str) -> None:
     """Unit vectors around a few hundred centres, as embeddings lie."""
     draw = np.random.default_rng(0)
     centres = draw.normal(size=(300, width))
-    file = TensorFile(path, {"rows": (kind, (rows, width))}, {})
+    file = TensorFileWriter(path, {"rows": (kind, (rows, width))}, {})
     for start in range(0, rows, STEP):
         count = min(STEP, rows - start)
         part = centres[draw.integers(300, size=count)] + draw.normal(size=(count, width))

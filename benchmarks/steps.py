@@ -50,8 +50,8 @@ class Rival:
         settings = train.adversarial.model_copy(update={"start": 0}) if adversary and train.adversarial else None
         self.config = train.model_copy(update={"perceptual": None, "adversarial": settings})
         torch.manual_seed(0)
-        tokenizer = Tokenizer(recipe.model.fitted(source))
-        tokenizer.take(source)
+        tokenizer = Tokenizer(recipe.model.resolve_config(source))
+        tokenizer.load_vocabulary(source)
         critic = PatchCritic(settings.discriminator) if settings else None
         modules = [module.to(memory_format=torch.channels_last) for module in (tokenizer, critic) if module]
         self.optimisers = [

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.core.registry import Registry
-from tavq.ops.grids import as_grid
+from tavq.ops.grids import unflatten_grid
 
 GRANULARITIES = ("words", "phrases", "sentences")
 """What a text is split into, fine to coarse; level i of the hierarchy is aligned with the i-th of them."""
@@ -24,10 +24,10 @@ GRANULARITIES = ("words", "phrases", "sentences")
 DEEP = 2
 """The level of the hierarchy that the decoder reads; 0 is low and fine, 1 middle."""
 
-WHOLE = "whole"
+FULL_TEXT = "whole"
 """The fourth table of a text store: the token vectors of a text that was not split (LG-VQ, TA-VQ's ablation)."""
 
-WHOLE_IDS = "whole/ids"
+FULL_TEXT_IDS = "whole/ids"
 """Beside `whole`: which row of the table `tokens` each of its tokens is."""
 
 POOLED = "pooled"
@@ -53,11 +53,11 @@ class TextFeatures:
     words: TextUnits
     phrases: TextUnits
     sentences: TextUnits
-    whole: TextUnits | None = None
+    full_text: TextUnits | None = None
     pooled: Float[Tensor, "b t"] | None = None  # of the whole text; 0 for an image without text
 
     def __getitem__(self, granularity: str) -> TextUnits | None:
-        return getattr(self, granularity)
+        return getattr(self, "full_text" if granularity == FULL_TEXT else granularity)
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,12 @@ Losses = dict[str, Loss]
 class Quantized:
     """One quantised grid.
 
-    `codes` is what the decoder reads: in value the chosen entries, in gradient the encoder's features
+    `quantized` is what the decoder reads: in value the chosen entries, in gradient the encoder's features
     (straight-through). `entries` is the same value whose gradient goes to the codebook. A quantizer with c > 1 parts
     has c indices a position, index i counted from 0 within part i of the codebook.
     """
 
-    codes: Float[Tensor, "b d h w"]
+    quantized: Float[Tensor, "b d h w"]
     entries: Float[Tensor, "b d h w"]
     indices: Int[Tensor, "b h w *c"]
     losses: Losses
@@ -134,27 +134,27 @@ class Codebook(nn.Module):
         return sum(self.sizes)
 
     @classmethod
-    def fitted(cls, config: Any, source: "TextSource | None") -> Any:
+    def resolve_config(cls, config: Any, source: "TextSource | None") -> Any:
         """The settings with what a text store decides filled in, such as the words; most need nothing.
 
         Raises UsageError where a store is needed and `source` is None or lacks what is needed.
         """
         return config
 
-    def take(self, source: "TextSource | None") -> None:
+    def load_vocabulary(self, source: "TextSource | None") -> None:
         """Fills from a text store what is not drawn and not learned, once, before training; most need nothing."""
 
     def forward(self) -> Float[Tensor, "k d"]:
         """All entries, the parts one below the other, as the quantizer compares against them."""
         raise TypeError(f"{type(self).__name__} must define forward")
 
-    def start(self, rows: Float[Tensor, "n d"], part: int = 0) -> None:
+    def init_from_features(self, rows: Float[Tensor, "n d"], part: int = 0) -> None:
         """Called in training with the features that `part` is about to quantise; most need nothing.
 
-        Only the grid that the decoder reads is shown, here and in `learn`.
+        Only the grid that the decoder reads is shown, here and in `update`.
         """
 
-    def learn(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
+    def update(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
         """Called in training with the features that `part` has quantised and the entries they chose.
 
         Here running means are kept and entries replaced. Returns losses of the codebook's own, `codebook/name`;
@@ -174,27 +174,27 @@ class Lattice(Codebook):
 
     levels: tuple[int, ...]
 
-    def points(self, digits: Int[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+    def to_points(self, digits: Int[Tensor, "n l"]) -> Float[Tensor, "n l"]:
         """Lattice points from the place of each coordinate among the levels of its axis, 0 the least."""
         raise TypeError(f"{type(self).__name__} must define points")
 
-    def raised(self, points: Float[Tensor, "n l"]) -> Float[Tensor, "n d"]:
+    def project_out(self, points: Float[Tensor, "n l"]) -> Float[Tensor, "n d"]:
         """The entries of lattice points: the points themselves, or a linear map of them."""
         raise TypeError(f"{type(self).__name__} must define raised")
 
-    def digits_of(self, indices: Int[Tensor, " n"]) -> Int[Tensor, "n l"]:
+    def to_digits(self, indices: Int[Tensor, " n"]) -> Int[Tensor, "n l"]:
         """The place on each axis; the first axis counts fastest."""
         raise TypeError(f"{type(self).__name__} must define digits_of")
 
-    def indices_of(self, digits: Int[Tensor, "n l"]) -> Int[Tensor, " n"]:
-        """The inverse of `digits_of`."""
+    def to_indices(self, digits: Int[Tensor, "n l"]) -> Int[Tensor, " n"]:
+        """The inverse of `to_digits`."""
         raise TypeError(f"{type(self).__name__} must define indices_of")
 
 
-class View(Codebook):
+class CodebookView(Codebook):
     """Entries that stand in the place of a codebook's: one part of it, or the same ones after a computation.
 
-    `start` and `learn` go to the codebook behind it. It is made for one pass and owns nothing.
+    `init_from_features` and `update` go to the codebook behind it. It is made for one pass and owns nothing.
 
     Args:
         codebook: what stands behind it.
@@ -211,21 +211,21 @@ class View(Codebook):
     def forward(self) -> Float[Tensor, "k d"]:
         return self._held[1]
 
-    def start(self, rows: Float[Tensor, "n d"], part: int = 0) -> None:
+    def init_from_features(self, rows: Float[Tensor, "n d"], part: int = 0) -> None:
         codebook, own = self._held[0], self._held[2]
-        codebook.start(rows, part if own is None else own)
+        codebook.init_from_features(rows, part if own is None else own)
         if own is not None:  # the part may have taken features as its entries
             self._held = (codebook, codebook().split(codebook.sizes)[own], own)
 
-    def learn(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
-        return self._held[0].learn(rows, indices, part if self._held[2] is None else self._held[2])
+    def update(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
+        return self._held[0].update(rows, indices, part if self._held[2] is None else self._held[2])
 
 
-def parts_of(codebook: Codebook) -> list[Codebook]:
+def split_parts(codebook: Codebook) -> list[Codebook]:
     """A codebook of one part for each part of `codebook`."""
     if len(codebook.sizes) == 1:
         return [codebook]
-    return [View(codebook, entries, i) for i, entries in enumerate(codebook().split(codebook.sizes))]
+    return [CodebookView(codebook, entries, i) for i, entries in enumerate(codebook().split(codebook.sizes))]
 
 
 class Quantizer(nn.Module):
@@ -241,29 +241,29 @@ class Quantizer(nn.Module):
 
     Config: ClassVar[type[NamedConfig]]
     name: ClassVar[str]
-    partner: ClassVar[Mapping[str, Any]] = {"name": "learned"}
+    compatible_codebook: ClassVar[Mapping[str, Any]] = {"name": "learned"}
     """Settings of a codebook that it works with; size and width are left to whoever builds one."""
-    several: ClassVar[bool] = False
+    multi_part: ClassVar[bool] = False
     """It takes codebooks of several parts and gives as many indices a position."""
     straight_through: bool = True
-    """The gradient of `codes` reaches the features unchanged, and nothing else."""
+    """The gradient of `quantized` reaches the features unchanged, and nothing else."""
     exact: bool = True
-    """In training too `codes` are the entries of the indices; where False, only in evaluation."""
+    """In training too `quantized` holds the entries of the indices; where False, only in evaluation."""
     idempotent: bool = True
     """Quantising codes gives the same codes."""
-    ordered: ClassVar[bool] = False
+    order_sensitive: ClassVar[bool] = False
     """An entry's place is more than a name: permuted entries are not chosen alike."""
-    random: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
     """In training the choice is drawn at random."""
 
     def __init__(self, config: Any, codebook: Any) -> None:
         super().__init__()
         self.config = config
-        if codebook.parts > 1 and not self.several:
-            takers = [name for name in quantizers if quantizers[name].several]
+        if codebook.parts > 1 and not self.multi_part:
+            takers = [name for name in quantizers if quantizers[name].multi_part]
             raise UsageError(
                 f"The quantizer {self.name!r} gives one index a position and the codebook has {codebook.parts} parts; "
-                f"quantizers for several: {', '.join(takers)}."
+                f"quantizers for multi_part: {', '.join(takers)}."
             )
 
     @classmethod
@@ -271,11 +271,11 @@ class Quantizer(nn.Module):
         """d of the grid that it quantises, from the settings of its codebook."""
         return int(codebook.width)
 
-    def advance(self) -> None:
+    def step_schedule(self) -> None:
         """Called once a training step, before any grid is quantised: for what follows a schedule; most need nothing."""
 
-    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool = False) -> Quantized:
-        """The quantised grid with its losses; with `learn` the codebook is shown the features."""
+    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, update: bool = False) -> Quantized:
+        """The quantised grid with its losses; with `update` the codebook is shown the features."""
         raise TypeError(f"{type(self).__name__} must define forward")
 
     def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w *c"]:
@@ -284,9 +284,9 @@ class Quantizer(nn.Module):
 
     def lookup(self, indices: Int[Tensor, "b h w *c"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
         """The grid of entries that indices stand for; what `decode` needs. Here: one entry a position, as it is."""
-        return as_grid(F.embedding(indices.flatten(), codebook()), indices.shape)
+        return unflatten_grid(F.embedding(indices.flatten(), codebook()), indices.shape)
 
-    def alone(self, codebook: Codebook) -> Float[Tensor, "k d"]:
+    def lookup_entries(self, codebook: Codebook) -> Float[Tensor, "k d"]:
         """Each entry of each part as a code of the grid's width, every other part at the mean of its entries.
 
         Here: of the one part there is, each entry as it is.
@@ -310,19 +310,19 @@ class Aligner(nn.Module):
     """It reads text as a sequence, so that the order of the tokens counts."""
 
     @classmethod
-    def reads_whole(cls, config: Any) -> bool:
+    def reads_full_text(cls, config: Any) -> bool:
         """With these settings it reads texts that were not split, which a store keeps only where it was asked to."""
         return False
 
     @classmethod
-    def fitted(cls, config: Any, source: "TextSource") -> Any:
+    def resolve_config(cls, config: Any, source: "TextSource") -> Any:
         """The settings with what a text store decides filled in (sizes of a vocabulary); most need nothing."""
         return config
 
-    def take(self, source: "TextSource") -> None:
+    def load_vocabulary(self, source: "TextSource") -> None:
         """Fills from a text store what is not drawn and not learned, once, before training; most need nothing."""
 
-    def knows(self, source: "TextSource") -> bool:
+    def matches_vocabulary(self, source: "TextSource") -> bool:
         """The tokens of this source have the numbers that they had in the source it was trained with."""
         return True
 
@@ -390,7 +390,7 @@ quantizers: Registry[type[Quantizer]] = Registry("quantizer", "tavq.quantizers")
 aligners: Registry[type[Aligner]] = Registry("aligner", "tavq.align")
 
 
-def total(losses: Mapping[str, Loss]) -> Float[Tensor, ""]:
+def sum_losses(losses: Mapping[str, Loss]) -> Float[Tensor, ""]:
     """The weighted sum of `losses`; 0 where there are none, as for a quantizer that needs none."""
     if not losses:
         return torch.zeros(())

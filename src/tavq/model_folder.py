@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tavq.core import files
 from tavq.core.errors import FileError, UsageError
-from tavq.core.pretrained import hub_folder
+from tavq.core.pretrained import download_from_hub
 
 FORMAT = 1
 """Of a tokenizer's config.json."""
@@ -25,7 +25,7 @@ def find_model(name_or_path: str | Path) -> Path:
         raise UsageError(
             f"There is no model at {str(name_or_path)!r}: neither there nor in its folder model/ is a config.json."
         )
-    return hub_folder(str(name_or_path), "model", FILES)
+    return download_from_hub(str(name_or_path), "model", FILES)
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:
@@ -50,7 +50,7 @@ FILES = ("README.md", "*.json", "*.safetensors")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def fitting(tokenizer: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+def match_tensors(tokenizer: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The tensors in the tokenizer's own dtypes (weights may be stored as any usual float)."""
     own = tokenizer.state_dict()
     expected = {name: (tuple(value.shape), _kind(value)) for name, value in own.items()}

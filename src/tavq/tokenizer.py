@@ -11,25 +11,25 @@ from torch import Tensor, nn
 
 from tavq.codebooks.fixed import FixedCodebook
 from tavq.core import files
-from tavq.core.config import Config, build_stored, selected
+from tavq.core.config import Config, build_stored, config_of
 from tavq.core.errors import FileError, UsageError
 from tavq.interfaces import (
     DEEP,
     TOKENS,
     Aligner,
     Codebook,
+    CodebookView,
     Loss,
     Losses,
     Quantized,
     Quantizer,
     TextFeatures,
     TextSource,
-    View,
     aligners,
     codebooks,
     quantizers,
 )
-from tavq.model_folder import FORMAT, find_model, fitting, read_model_config
+from tavq.model_folder import FORMAT, find_model, match_tensors, read_model_config
 from tavq.nets.convnet import ConvNetConfig, Decoder, Encoder, count_parameters
 from tavq.nets.hierarchy import LEVELS, Hierarchy
 
@@ -38,9 +38,9 @@ class TokenizerConfig(Config):
     """What a tokenizer is made of."""
 
     net: ConvNetConfig = ConvNetConfig()
-    codebook: selected(codebooks) = Field(default_factory=lambda: codebooks["learned"].Config(name="learned"))
-    quantizer: selected(quantizers) = Field(default_factory=lambda: quantizers["nearest"].Config(name="nearest"))
-    align: selected(aligners) | None = None
+    codebook: config_of(codebooks) = Field(default_factory=lambda: codebooks["learned"].Config(name="learned"))
+    quantizer: config_of(quantizers) = Field(default_factory=lambda: quantizers["nearest"].Config(name="nearest"))
+    align: config_of(aligners) | None = None
     hierarchy_weight: float = Field(1.0, ge=0, le=100)
     """Factor on the codebook and commitment losses of the two upper levels."""
     text_width: int | None = Field(None, ge=1, le=16384)
@@ -65,29 +65,29 @@ class TokenizerConfig(Config):
         return self.align is not None or codebooks[self.codebook.name].reads_text
 
     @property
-    def reads_whole(self) -> bool:
+    def reads_full_text(self) -> bool:
         """The text store must hold whole texts too."""
-        return self.align is not None and aligners[self.align.name].reads_whole(self.align)
+        return self.align is not None and aligners[self.align.name].reads_full_text(self.align)
 
-    def fitted(self, source: TextSource | None) -> "TokenizerConfig":
+    def resolve_config(self, source: TextSource | None) -> "TokenizerConfig":
         """The settings with what the text store decides filled in: the width of its vectors, its words.
 
         Raises:
             UsageError: a store is needed and there is none, or its width is not the settings'.
         """
-        codebook = codebooks[self.codebook.name].fitted(self.codebook, source)
+        codebook = codebooks[self.codebook.name].resolve_config(self.codebook, source)
         if self.align is None:
             return self.model_copy(update={"codebook": codebook})
         if source is None:
-            whole = " --whole" if self.reads_whole else ""
+            whole = " --whole" if self.reads_full_text else ""
             raise UsageError(f"The aligner {self.align.name!r} needs encoded text; make it with: tavq text DIR{whole}")
-        if self.reads_whole:
+        if self.reads_full_text:
             source.vocabulary(TOKENS)  # raises where the store has split texts only
         if self.text_width not in (None, source.width):
             raise UsageError(
                 f"model.text_width is {self.text_width}, but the text store's vectors are {source.width} wide."
             )
-        align = aligners[self.align.name].fitted(self.align, source)
+        align = aligners[self.align.name].resolve_config(self.align, source)
         return self.model_copy(update={"codebook": codebook, "align": align, "text_width": source.width})
 
 
@@ -126,11 +126,11 @@ class Tokenizer(nn.Module):
             upper = [level for level in self.aligner.levels if level != DEEP]
             self.hierarchy = Hierarchy(config.net.widths, width, upper)
 
-    def take(self, source: TextSource | None) -> None:
+    def load_vocabulary(self, source: TextSource | None) -> None:
         """Fills what its parts hold of a text store; once, before training."""
-        self.codebook.take(source)
+        self.codebook.load_vocabulary(source)
         if self.aligner is not None and source is not None:
-            self.aligner.take(source)
+            self.aligner.load_vocabulary(source)
 
     @property
     def factor(self) -> int:
@@ -182,10 +182,10 @@ class Tokenizer(nn.Module):
             if low < 0 or high >= size:
                 raise UsageError(f"Indices {low} to {high} do not fit a codebook of entries 0 to {size - 1}.")
 
-    def entry_codes(self) -> Float[Tensor, "k d"]:
+    def lookup_entries(self) -> Float[Tensor, "k d"]:
         """Each entry as the decoder reads it; with several parts, the others at the mean of their entries."""
         with torch.no_grad():
-            return self.quantizer.alone(self.codebook)
+            return self.quantizer.lookup_entries(self.codebook)
 
     def quantize(self, images: Float[Tensor, "b 3 y x"]) -> dict[int, Quantized]:
         """The quantised grids by level: the deep one (2) always, the upper ones where the aligner reads them."""
@@ -193,10 +193,10 @@ class Tokenizer(nn.Module):
         stages, features = self.encoder(images)
         upper = self.hierarchy(stages) if self.hierarchy is not None else {}
         # The codebook starts and keeps its statistics from the features that the decoder reads, and they come first.
-        codebook = View(self.codebook, self.codebook()) if self.codebook.generated else self.codebook
+        codebook = CodebookView(self.codebook, self.codebook()) if self.codebook.generated else self.codebook
         if self.quantizer.training:
-            self.quantizer.advance()
-        deep = self.quantizer(features, codebook, learn=self.codebook.training)  # off where it alone is frozen
+            self.quantizer.step_schedule()
+        deep = self.quantizer(features, codebook, update=self.codebook.training)  # off where it alone is frozen
         return {**{level: self.quantizer(grid, codebook) for level, grid in upper.items()}, DEEP: deep}
 
     def forward(self, images: Float[Tensor, "b 3 y x"], text: TextFeatures | None = None) -> Output:
@@ -211,7 +211,7 @@ class Tokenizer(nn.Module):
                 }
         if self.aligner is not None and text is not None:
             losses |= self.aligner(levels, text)
-        return Output(self.decoder(levels[DEEP].codes), levels, losses)
+        return Output(self.decoder(levels[DEEP].quantized), levels, losses)
 
     def without_alignment(self) -> "Tokenizer":
         """A copy that shares the weights and lacks aligner and hierarchy: the same indices, fewer numbers to ship."""
@@ -220,7 +220,7 @@ class Tokenizer(nn.Module):
         plain.load_state_dict(self.state_dict(), strict=False, assign=True)
         return plain.train(self.training)
 
-    def frozen(self) -> "Tokenizer":
+    def with_fixed_codebook(self) -> "Tokenizer":
         """A copy that shares the weights and has the table of its generated codebook in the place of what makes it.
 
         The same indices and codes to the bit; the tokenizer itself where its codebook is not generated.
@@ -240,13 +240,13 @@ class Tokenizer(nn.Module):
 
     # --- model folders ------------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: str | Path, card: str = "", facts: dict[str, Any] | None = None) -> None:
+    def save_pretrained(self, folder: str | Path, card: str = "", metadata: dict[str, Any] | None = None) -> None:
         """Writes a model folder (config.json, model.safetensors, README.md) in one atomic step.
 
         Args:
             folder: replaced when it exists.
             card: text of README.md.
-            facts: what to keep beside the settings (data hash, steps, versions).
+            metadata: what to keep beside the settings (data hash, steps, versions).
         """
         with files.write_folder(Path(folder)) as place:
             weights = place / "model.safetensors"
@@ -258,7 +258,7 @@ class Tokenizer(nn.Module):
                     "kind": "tokenizer",
                     "model": self.config.model_dump(mode="json"),
                     "sha256": files.sha256(weights),
-                    **(facts or {}),
+                    **(metadata or {}),
                 },
             )
             files.write_text(place / "README.md", card or "# Image tokenizer\n")
@@ -281,7 +281,7 @@ class Tokenizer(nn.Module):
         with torch.device("meta"):  # refuses what does not fit before memory is taken
             tokenizer = cls(config)
         tensors = files.read_tensors(weights)
-        tokenizer.load_state_dict(fitting(tokenizer, tensors, weights), assign=True)
+        tokenizer.load_state_dict(match_tensors(tokenizer, tensors, weights), assign=True)
         return tokenizer.eval().requires_grad_(False)
 
     def parameter_counts(self) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """Small parts of every registered kind, built by the tokenizer as a user's settings would build them.
 
-A new part needs no line here unless it has a setting without a default, needs a certain partner, or is by its nature
+A new part needs no line here unless it has a setting without a default, needs a certain codebook, or is by its nature
 outside one of the rules; then it is named in one of the tables below.
 """
 
@@ -78,7 +78,7 @@ def small_tokenizer(
 ) -> Tokenizer:
     """A small tokenizer of named parts from a seed."""
     quantizer = quantizer or PARTNER_OF.get(codebook or "", "nearest")
-    table = {"name": codebook} if codebook else dict(quantizers[quantizer].partner)
+    table = {"name": codebook} if codebook else dict(quantizers[quantizer].compatible_codebook)
     sizes = {"entries": ENTRIES, "width": WIDTH} if "entries" in fields_of(table["name"]) else {}
     table = {**sizes, **CODEBOOK_SETTINGS.get(table["name"], {}), **table}
     values = {
@@ -91,7 +91,7 @@ def small_tokenizer(
     torch.manual_seed(seed)
     tokenizer = Tokenizer(build(TokenizerConfig, values, "test"))
     if tokenizer.aligner is not None:
-        tokenizer.aligner.take(Source())
+        tokenizer.aligner.load_vocabulary(Source())
     return tokenizer
 
 

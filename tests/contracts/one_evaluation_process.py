@@ -19,7 +19,7 @@ from tavq.core import files
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader
 from tavq.evaluation.tokenizer import evaluate
-from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, WHOLE_IDS
+from tavq.interfaces import FULL_TEXT, FULL_TEXT_IDS, GRANULARITIES, POOLED
 from tavq.nets.features.extractors import FeatureNetwork
 
 BATCH = 3
@@ -46,10 +46,10 @@ class Letters(Source):
         rng = np.random.default_rng(int(Path(key).stem))
         units = {
             name: rng.standard_normal((int(rng.integers(1, 6)), TEXT_WIDTH)).astype(np.float32)
-            for name in (*GRANULARITIES, WHOLE)
+            for name in (*GRANULARITIES, FULL_TEXT)
         }
-        ids = rng.integers(TOKENS, size=len(units[WHOLE]))
-        return {**units, WHOLE_IDS: ids, POOLED: units[WHOLE].mean(0)}
+        ids = rng.integers(TOKENS, size=len(units[FULL_TEXT]))
+        return {**units, FULL_TEXT_IDS: ids, POOLED: units[FULL_TEXT].mean(0)}
 
 
 def main(rank: int, world: int, store: str, out: str, data: str) -> None:

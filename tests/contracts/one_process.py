@@ -14,7 +14,7 @@ from conftest import small_tokenizer
 
 from tavq.core import files
 from tavq.interfaces import codebooks, quantizers
-from tavq.ops.collective import any_of
+from tavq.ops.collective import any_process
 from tavq.tokenizer import Tokenizer
 
 IMAGES, ROUNDS = 6, 3
@@ -29,7 +29,7 @@ def show(tokenizer: Tokenizer, rank: int, world: int) -> dict[str, torch.Tensor]
         batch = torch.randn(IMAGES, width, 3, 4, generator=torch.Generator().manual_seed(step))
         torch.manual_seed(100 * rank + step)  # what the processes draw on their own differs
         mine = batch[rank * share : (rank + 1) * share]
-        made = tokenizer.train().quantizer(mine, tokenizer.codebook, learn=True)
+        made = tokenizer.train().quantizer(mine, tokenizer.codebook, update=True)
         found[f"indices/{step}"] = made.indices
         found |= {f"losses/{key}/{step}": loss.value.detach() for key, loss in made.losses.items()}
     return found | {f"state/{key}": value for key, value in tokenizer.state_dict().items() if "coder." not in key}
@@ -41,8 +41,8 @@ def main(rank: int, world: int, store: str, out: str) -> None:
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     tensors = {
-        "any/told_by_one": torch.tensor(any_of(rank == world - 1)),
-        "any/told_by_none": torch.tensor(any_of(False)),
+        "any/told_by_one": torch.tensor(any_process(rank == world - 1)),
+        "any/told_by_none": torch.tensor(any_process(False)),
     }
     for kind, names in (("codebook", codebooks), ("quantizer", quantizers)):
         for name in names:

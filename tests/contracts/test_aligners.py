@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tavq.core.config import build
-from tavq.interfaces import GRANULARITIES, Losses, TextFeatures, TextUnits, aligners, total
+from tavq.interfaces import GRANULARITIES, Losses, TextFeatures, TextUnits, aligners, sum_losses
 from tavq.tokenizer import DEEP, Tokenizer, TokenizerConfig
 
 from .conftest import TEXT_WIDTH, WIDTH, WITHOUT_NOISE
@@ -48,7 +48,7 @@ class Case:
         self.aligner = tokenizer.aligner
 
     def losses(self, grids: dict[int, Tensor], text: TextFeatures, seed: int = 7) -> Losses:
-        levels = self.quantised(self.tokenizer, grids)
+        levels = self.quantize(self.tokenizer, grids)
         torch.manual_seed(seed)
         return self.aligner(levels, text)
 
@@ -57,7 +57,7 @@ class Case:
         grids = {level: grid.clone().requires_grad_() for level, grid in grids.items()}
         self.tokenizer.zero_grad()
         losses = self.losses(grids, text)
-        total(losses).backward()
+        sum_losses(losses).backward()
         named = [*self.tokenizer.named_parameters(), *((str(level), grid) for level, grid in grids.items())]
         gradients = {key: value.grad for key, value in named if value.grad is not None}
         return {key: loss.value.detach() for key, loss in losses.items()}, gradients
@@ -231,8 +231,8 @@ def test_words_are_filled_in_where_the_noise_is_least_whatever_the_padding(case:
     predicted, truth, owner = found
     assert predicted.shape == truth.shape == (4,)
     assert owner.tolist() == [0, 0, 2, 2]
-    places = noise.masked_fill(~words.whole.mask, 2).argsort(1)[:, :2].sort(1).values
-    assert truth.tolist() == [*words.whole.ids[0, places[0]].tolist(), *words.whole.ids[2, places[2]].tolist()]
+    places = noise.masked_fill(~words.full_text.mask, 2).argsort(1)[:, :2].sort(1).values
+    assert truth.tolist() == [*words.full_text.ids[0, places[0]].tolist(), *words.full_text.ids[2, places[2]].tolist()]
     wider = changed(words, lambda units: each(units, lambda rows: torch.cat([rows, torch.zeros_like(rows)], dim=1)))
     again = case.aligner.fill_words(levels, wider, torch.cat([noise, noise / 2], 1), 2)
     assert again is not None

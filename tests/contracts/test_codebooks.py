@@ -50,8 +50,8 @@ def test_the_state_is_the_table(make: Any, name: str, grid: Any) -> None:
     def shown(codebook: Codebook) -> Any:
         torch.manual_seed(6)
         for part, size in enumerate(codebook.sizes):
-            codebook.start(rows, part)
-            codebook.learn(rows, torch.arange(24) % size, part)
+            codebook.init_from_features(rows, part)
+            codebook.update(rows, torch.arange(24) % size, part)
         return codebook()
 
     shown(first)
@@ -63,8 +63,8 @@ def test_the_state_is_the_table(make: Any, name: str, grid: Any) -> None:
 def test_what_it_is_shown_stays_in_its_part(make: Any, name: str) -> None:
     codebook = make(codebook=name).codebook
     before = codebook().detach().clone().split(codebook.sizes)
-    codebook.start(torch.randn(40, codebook.width), 0)
-    codebook.learn(torch.randn(40, codebook.width), torch.arange(40) % codebook.sizes[0], 0)
+    codebook.init_from_features(torch.randn(40, codebook.width), 0)
+    codebook.update(torch.randn(40, codebook.width), torch.arange(40) % codebook.sizes[0], 0)
     for part in range(1, len(codebook.sizes)):
         assert torch.equal(codebook().split(codebook.sizes)[part], before[part])
 
@@ -80,8 +80,8 @@ def test_it_can_be_frozen(make: Any, name: str) -> None:
 @pytest.mark.parametrize("rows", [1, 500])
 def test_a_start_from_few_or_many_features_leaves_finite_entries(make: Any, name: str, rows: int) -> None:
     codebook = make(codebook=name).codebook
-    codebook.start(torch.randn(rows, codebook.width))
-    codebook.learn(torch.randn(rows, codebook.width), torch.arange(rows) % codebook.sizes[0])
+    codebook.init_from_features(torch.randn(rows, codebook.width))
+    codebook.update(torch.randn(rows, codebook.width), torch.arange(rows) % codebook.sizes[0])
     assert codebook().shape == (codebook.size, codebook.width)
     assert codebook().isfinite().all()
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tavq.core.errors import UsageError
-from tavq.interfaces import aligners, codebooks, quantizers, total
+from tavq.interfaces import aligners, codebooks, quantizers, sum_losses
 from tavq.tokenizer import Tokenizer
 
 from .conftest import small_tokenizer
@@ -28,12 +28,12 @@ def test_an_aligner_moves_the_encoder_of_any_backbone(align: str, backbone: dict
     own = {key: loss for key, loss in output.losses.items() if key.startswith("align/")}
     assert own
     assert all(bool(loss.value.isfinite()) for loss in own.values())
-    total(own).backward()
+    sum_losses(own).backward()
     gradients = [parameter.grad for parameter in tokenizer.encoder.parameters() if parameter.grad is not None]
     assert any(bool(gradient.ne(0).any()) for gradient in gradients)
     tokenizer.eval()
     assert torch.equal(tokenizer.encode(images()), tokenizer.without_alignment().encode(images()))
-    entries = tokenizer.aligner.embed_entries(tokenizer.entry_codes(), "words")  # type: ignore[union-attr]
+    entries = tokenizer.aligner.embed_entries(tokenizer.lookup_entries(), "words")  # type: ignore[union-attr]
     assert entries is None or entries.isfinite().all()
 
 
@@ -50,7 +50,7 @@ def test_a_computed_codebook_becomes_a_table_under_any_quantizer(codebook: str) 
     taken = [tokenizer for quantizer in quantizers if (tokenizer := built(codebook, quantizer)) is not None]
     assert taken
     for tokenizer in taken:
-        frozen = tokenizer.frozen()
+        frozen = tokenizer.with_fixed_codebook()
         assert not frozen.codebook.generated
         assert torch.equal(frozen.encode(images()), tokenizer.encode(images()))
         assert torch.equal(frozen(images()).images, tokenizer(images()).images)
@@ -66,7 +66,7 @@ def test_a_part_that_is_held_stays_as_it_is(part: str, backbone: dict[str, str])
     optimiser = torch.optim.SGD([p for p in tokenizer.parameters() if p.requires_grad], lr=0.1)
     for _ in range(2):
         output = tokenizer(images())
-        (output.images.square().mean() + total(output.losses)).backward()
+        (output.images.square().mean() + sum_losses(output.losses)).backward()
         optimiser.step()
         optimiser.zero_grad()
     for key, value in tokenizer.get_submodule(part).state_dict().items():

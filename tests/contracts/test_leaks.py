@@ -12,7 +12,7 @@ import torch
 from tavq.core.config import build
 from tavq.data.folder import FolderDataset
 from tavq.data.images import save_png
-from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, WHOLE_IDS
+from tavq.interfaces import FULL_TEXT, FULL_TEXT_IDS, GRANULARITIES, POOLED
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import tasks
 from tavq.tasks.model_folder import load_task
@@ -97,8 +97,8 @@ class Guarded:
         assert key in self.own, f"the text of {key}, which is held out, was read"
         self.asked.add(key)
         draw = np.random.default_rng(int(Path(key).stem))
-        tables = {name: draw.normal(size=(3, self.width)).astype(np.float32) for name in (*GRANULARITIES, WHOLE)}
-        return {**tables, WHOLE_IDS: np.arange(3), POOLED: draw.normal(size=self.width).astype(np.float32)}
+        tables = {name: draw.normal(size=(3, self.width)).astype(np.float32) for name in (*GRANULARITIES, FULL_TEXT)}
+        return {**tables, FULL_TEXT_IDS: np.arange(3), POOLED: draw.normal(size=self.width).astype(np.float32)}
 
     def vocabulary(self, granularity: str) -> tuple[list[str], Any]:
         raise AssertionError("a store's vocabulary is that of all splits")
@@ -108,7 +108,7 @@ class Guarded:
 def train(make: Callable[..., Tokenizer], tmp_path: Path) -> Callable[..., Path]:
     """Two steps of a task on a data set; gives the model folder."""
     tokenizer = make(seed=1)
-    tokenizer.save_pretrained(tmp_path / "tokenizer", facts={"size": 32})
+    tokenizer.save_pretrained(tmp_path / "tokenizer", metadata={"size": 32})
 
     def run(name: str, data: Path, **settings: Any) -> Path:
         known = tasks[name].Config.model_fields

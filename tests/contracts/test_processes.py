@@ -32,7 +32,7 @@ def of(run: dict[str, Tensor], part: str, kind: str) -> dict[str, Tensor]:
 
 def is_random(part: str) -> bool:
     kind, name = part.split("/")
-    return kind == "quantizer" and quantizers[name].random
+    return kind == "quantizer" and quantizers[name].stochastic
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tavq.core.config import build
-from tavq.interfaces import Codebook, Loss, Quantized, Quantizer, View, quantizers, total
+from tavq.interfaces import Codebook, CodebookView, Loss, Quantized, Quantizer, quantizers, sum_losses
 from tavq.tokenizer import TokenizerConfig
 
 GRIDS = [(2, 3, 5), (1, 1, 1), (3, 1, 7), (1, 4, 4)]
@@ -33,11 +33,11 @@ def test_the_indices_stand_for_the_codes(parts: Any, grid: Any, shape: tuple[int
     quantizer, codebook, width = parts
     made: Quantized = quantizer.train(quantizer.exact)(grid(*shape, width), codebook)
     assert made.indices.shape == indices_shape(shape, codebook)
-    assert made.codes.shape == made.entries.shape == (shape[0], width, *shape[1:])
+    assert made.quantized.shape == made.entries.shape == (shape[0], width, *shape[1:])
     chosen = made.indices.reshape(-1, len(codebook.sizes))
     assert all(0 <= int(p.min()) <= int(p.max()) < k for p, k in zip(chosen.T, codebook.sizes, strict=True))
-    assert torch.equal(quantizer.lookup(made.indices, codebook), made.codes)
-    assert torch.equal(made.entries, made.codes)
+    assert torch.equal(quantizer.lookup(made.indices, codebook), made.quantized)
+    assert torch.equal(made.entries, made.quantized)
 
 
 @pytest.mark.parametrize("shape", GRIDS)
@@ -46,15 +46,15 @@ def test_quantising_twice_changes_nothing(parts: Any, grid: Any, shape: tuple[in
     if not quantizer.idempotent:
         pytest.skip("declared: codes are no fixed points")
     once = quantizer.eval()(grid(*shape, width), codebook)
-    twice = quantizer(once.codes.detach(), codebook)
+    twice = quantizer(once.quantized.detach(), codebook)
     assert torch.equal(once.indices, twice.indices)
-    assert torch.equal(once.codes, twice.codes)
+    assert torch.equal(once.quantized, twice.quantized)
 
 
 def test_an_entry_alone_is_a_code(parts: Any) -> None:
     """With several parts the mean over one part's entries is the mean code, whichever part it is."""
     quantizer, codebook, width = parts
-    alone = quantizer.alone(codebook)
+    alone = quantizer.lookup_entries(codebook)
     assert alone.shape == (codebook.size, width)
     if len(codebook.sizes) == 1:
         every = torch.arange(codebook.size).view(1, 1, -1)
@@ -69,7 +69,7 @@ def test_the_choice_at_inference_is_that_of_training(parts: Any, grid: Any) -> N
     features = grid(2, 3, 5, width)
     for training in (True, False):
         quantizer.train(training)
-        if training and quantizer.random:
+        if training and quantizer.stochastic:
             continue
         made = quantizer(features, codebook)
         assert torch.equal(quantizer.indices(features, codebook), made.indices)
@@ -89,9 +89,9 @@ def test_half_precision_is_computed_in_full(parts: Any, grid: Any) -> None:
     features = grid(4, 6, 7, width).bfloat16()
     full = quantizer(features.float(), codebook)
     for made in (quantizer(features, codebook), _under_autocast(quantizer, features, codebook)):
-        assert made.codes.dtype == torch.float32
+        assert made.quantized.dtype == torch.float32
         assert torch.equal(made.indices, full.indices)
-        assert torch.equal(made.codes, full.codes)
+        assert torch.equal(made.quantized, full.quantized)
         for key, loss in made.losses.items():
             assert loss.value.dtype == torch.float32
             assert torch.equal(loss.value, full.losses[key].value)
@@ -109,7 +109,7 @@ def test_the_gradient_goes_straight_through(parts: Any, grid: Any) -> None:
         pytest.skip("declared: has a gradient of its own")
     features = grid(2, 3, 5, width).requires_grad_()
     gradient = grid(2, 3, 5, width, seed=9)
-    quantizer(features, codebook).codes.backward(gradient)
+    quantizer(features, codebook).quantized.backward(gradient)
     assert features.grad is not None
     assert torch.equal(features.grad, gradient)
     assert all(parameter.grad is None for parameter in codebook.parameters())
@@ -132,7 +132,7 @@ def test_every_number_gets_a_gradient_or_is_frozen(parts: Any, grid: Any) -> Non
     quantizer, codebook, width = parts
     made = quantizer.train()(grid(2, 3, 5, width), codebook)
     # Where codes carry a gradient of their own, the decoder's is part of what trains.
-    objective = total(made.losses | {"decoder": Loss(made.codes.square().sum(), 1.0)})
+    objective = sum_losses(made.losses | {"decoder": Loss(made.quantized.square().sum(), 1.0)})
     if objective.requires_grad:
         objective.backward()
     for part in (quantizer, codebook):
@@ -153,14 +153,14 @@ def test_its_losses_are_finite_and_named_by_their_room(parts: Any, grid: Any) ->
 
 def test_entries_in_another_order_are_chosen_all_the_same(parts: Any, grid: Any) -> None:
     quantizer, codebook, width = parts
-    if quantizer.ordered:
+    if quantizer.order_sensitive:
         pytest.skip("declared: has entries in one order only")
     features = grid(8, 6, 7, width)
     generator = torch.Generator().manual_seed(4)
     orders = [torch.randperm(size, generator=generator) for size in codebook.sizes]
     starts = [sum(codebook.sizes[:i]) for i in range(len(orders))]
     rows = torch.cat([start + order for start, order in zip(starts, orders, strict=True)])
-    permuted = quantizer.eval().indices(features, View(codebook, codebook()[rows]))
+    permuted = quantizer.eval().indices(features, CodebookView(codebook, codebook()[rows]))
     expected = quantizer.indices(features, codebook)
     for order, found, wanted in zip(
         orders,
@@ -178,7 +178,7 @@ def test_the_state_round_trips(make: Any, name: str, grid: Any) -> None:
     features = grid(2, 3, 5, first.quantizer.grid_width(first.config.codebook))
     made = [t.eval().quantizer(features, t.codebook) for t in (first, second)]
     assert torch.equal(made[0].indices, made[1].indices)
-    assert torch.equal(made[0].codes, made[1].codes)
+    assert torch.equal(made[0].quantized, made[1].quantized)
 
 
 def test_its_settings_survive_as_plain_values(make: Any, name: str) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tavq.core.config import build
 from tavq.core.errors import UsageError
-from tavq.interfaces import TextFeatures, total
+from tavq.interfaces import TextFeatures, sum_losses
 from tavq.tasks.base import GenerationBatch, GenerationTask, Prompt, Sampling, Task, TokenLayout, tasks
 from tavq.tasks.model_folder import TaskConfig, load_task, save_task
 from tavq.tokenizer import Tokenizer
@@ -109,7 +109,7 @@ def test_the_loss_is_finite_and_reaches_every_parameter(task: Task, codes: Gener
         assert losses
         assert all("/" in key and loss.value.isfinite() and loss.value.ndim == 0 for key, loss in losses.items())
         task.zero_grad()
-        total(losses).backward()
+        sum_losses(losses).backward()
         for key, parameter in task.named_parameters():
             gradients[key] += 0.0 if parameter.grad is None else float(parameter.grad.abs().sum())
     assert [key for key, value in gradients.items() if not 0 < value < float("inf")] == []
@@ -118,7 +118,7 @@ def test_the_loss_is_finite_and_reaches_every_parameter(task: Task, codes: Gener
 def test_the_loss_follows_from_the_global_generator(task: Task, codes: GenerationBatch) -> None:
     def value() -> Tensor:
         torch.manual_seed(3)
-        return total(task.loss(codes)).detach()
+        return sum_losses(task.loss(codes)).detach()
 
     assert torch.equal(value(), value())
 
@@ -127,14 +127,14 @@ def test_training_lowers_the_loss(task: Task, codes: GenerationBatch) -> None:
     def mean() -> float:
         torch.manual_seed(9)
         with torch.no_grad():
-            return sum(float(total(task.loss(codes))) for _ in range(8))
+            return sum(float(sum_losses(task.loss(codes))) for _ in range(8))
 
     before = mean()
     optimizer = torch.optim.Adam(task.parameters(), 3e-3)
     for seed in range(40):
         torch.manual_seed(seed)
         optimizer.zero_grad()
-        total(task.loss(codes)).backward()
+        sum_losses(task.loss(codes)).backward()
         optimizer.step()
     assert mean() < before
 

@@ -9,7 +9,7 @@ import torch
 
 from tavq.core.config import build
 from tavq.data.records import NamedBox, Question, Record
-from tavq.interfaces import total
+from tavq.interfaces import sum_losses
 from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.model_folder import TaskConfig, load_task, save_task
 from tavq.tasks.understanding import UnderstandingBatch, UnderstandingTask
@@ -96,7 +96,7 @@ def test_the_loss_is_finite_and_reaches_every_parameter(task: Any, examples: lis
     for seed in range(4):
         torch.manual_seed(seed)
         task.zero_grad()
-        total(task.loss(seen(task, examples))).backward()
+        sum_losses(task.loss(seen(task, examples))).backward()
         for key, parameter in task.named_parameters():
             gradients[key] += 0.0 if parameter.grad is None else float(parameter.grad.abs().sum())
     assert [key for key, value in gradients.items() if not 0 < value < float("inf")] == []
@@ -108,7 +108,7 @@ def test_training_lowers_the_loss(task: Any, examples: list[tuple[int, Any]], so
 
     def value() -> torch.Tensor:
         torch.manual_seed(1)
-        return total(task.loss(batch))
+        return sum_losses(task.loss(batch))
 
     first = float(value().detach())
     optimizer = torch.optim.Adam(task.parameters(), 1e-2)
@@ -124,8 +124,8 @@ def test_the_loss_is_the_mean_of_its_parts_whatever_the_padding(
 ) -> None:
     if not tasks[name].mean_of_examples:
         pytest.skip("its class says otherwise")
-    each = [float(total(task.loss(seen(task, [example]))).detach()) for example in examples]
-    assert float(total(task.loss(seen(task, examples))).detach()) == pytest.approx(sum(each) / len(each), rel=1e-4)
+    each = [float(sum_losses(task.loss(seen(task, [example]))).detach()) for example in examples]
+    assert float(sum_losses(task.loss(seen(task, examples))).detach()) == pytest.approx(sum(each) / len(each), rel=1e-4)
 
 
 def test_what_it_sees_matters_unless_it_sees_nothing(task: Any, examples: list[tuple[int, Any]], source: str) -> None:
@@ -137,7 +137,7 @@ def test_what_it_sees_matters_unless_it_sees_nothing(task: Any, examples: list[t
             batch.features + change * torch.randn_like(batch.features), batch.keys, batch.examples
         )
         torch.manual_seed(3)
-        return float(total(task.loss(moved)).detach())
+        return float(sum_losses(task.loss(moved)).detach())
 
     assert (value(0.0) == value(5.0)) == (source == "none")
 
@@ -161,6 +161,6 @@ def test_a_saved_model_reads_as_before(
     loaded = load_task(tmp_path / "model")
     assert loaded.config == config
     torch.manual_seed(2)
-    before = total(task.loss(seen(task, examples)))
+    before = sum_losses(task.loss(seen(task, examples)))
     torch.manual_seed(2)
-    assert torch.equal(total(loaded.task.loss(seen(loaded.task, examples))), before)
+    assert torch.equal(sum_losses(loaded.task.loss(seen(loaded.task, examples))), before)

@@ -31,7 +31,7 @@ def test_the_next_run_sweeps_what_a_killed_one_left_of_a_new_data_set(
     assert start("data", "scenes", out, "--images", 2, die_at=1).wait() == -signal.SIGKILL
     left = [path.name for path in out.parent.iterdir()]
     assert len(left) == 1
-    assert left[0].startswith(files.TEMPORARY)
+    assert left[0].startswith(files.TEMP_PREFIX)
     assert start("data", "scenes", out, "--images", 2).wait() == 0
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 

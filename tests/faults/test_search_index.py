@@ -28,7 +28,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "align": {"name": "ta"},
         "text_width": 50,
     }
-    Tokenizer(build(TokenizerConfig, values, "test")).save_pretrained(folder, facts={"size": 32})
+    Tokenizer(build(TokenizerConfig, values, "test")).save_pretrained(folder, metadata={"size": 32})
     return folder
 
 
@@ -49,7 +49,7 @@ def images(index: Path) -> int | None:
 
 
 def leftovers(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.name.startswith(files.TEMPORARY)]
+    return [path.name for path in folder.iterdir() if path.name.startswith(files.TEMP_PREFIX)]
 
 
 def test_killed_between_any_two_writes(start: Start, model: Path, data: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def log_steps(run: Path) -> list[int]:
 
 
 def leftovers(run: Path) -> list[str]:
-    return [path.name for path in run.rglob(f"{files.TEMPORARY}*")]
+    return [path.name for path in run.rglob(f"{files.TEMP_PREFIX}*")]
 
 
 def resume(run: Path) -> list[str]:

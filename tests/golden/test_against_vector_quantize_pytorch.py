@@ -7,7 +7,7 @@ from vector_quantize_pytorch import VectorQuantize
 
 from tavq.codebooks.ema import EMACodebook
 from tavq.codebooks.learned import LearnedCodebook
-from tavq.interfaces import total
+from tavq.interfaces import sum_losses
 from tavq.quantizers.nearest import NearestQuantizer
 
 ENTRIES, WIDTH, STEPS = 20, 6, 5
@@ -34,12 +34,12 @@ def test_running_means_are_theirs(decay: float) -> None:
         buffer.copy_(table())
     for step in range(STEPS):
         own, their = features(step).requires_grad_(), features(step).requires_grad_()
-        made = quantizer(own, ours, learn=True)
+        made = quantizer(own, ours, update=True)
         codes, indices, loss = theirs(their)
         assert torch.equal(made.indices, indices)
-        torch.testing.assert_close(made.codes, codes)
-        torch.testing.assert_close(total(made.losses), loss.squeeze())
-        (total(made.losses) + made.codes.square().sum()).backward()
+        torch.testing.assert_close(made.quantized, codes)
+        torch.testing.assert_close(sum_losses(made.losses), loss.squeeze())
+        (sum_losses(made.losses) + made.quantized.square().sum()).backward()
         (loss.squeeze() + codes.square().sum()).backward()
         torch.testing.assert_close(own.grad, their.grad)
         torch.testing.assert_close(ours(), theirs.codebook)
@@ -56,7 +56,7 @@ def test_restarted_state_is_theirs() -> None:
         buffer.copy_(table())
     rows = torch.arange(float(WIDTH)).expand(50, WIDTH)
     _, indices, _ = theirs(rows[None])
-    ours.learn(rows, indices[0])
+    ours.update(rows, indices[0])
     torch.testing.assert_close(ours(), theirs.codebook)
     torch.testing.assert_close(ours.counts, theirs._codebook.cluster_size[0])
     torch.testing.assert_close(ours.sums, theirs._codebook.embed_avg[0])
@@ -74,13 +74,13 @@ def test_learned_entries_follow_the_same_gradient() -> None:
         ours.table.copy_(table())
         theirs._codebook.embed[0].copy_(table())
     own, their = features(1).requires_grad_(), features(1).requires_grad_()
-    made = quantizer(own, ours, learn=True)
+    made = quantizer(own, ours, update=True)
     codes, indices, loss = theirs(their)
     assert torch.equal(made.indices, indices)
-    torch.testing.assert_close(made.codes, codes)
+    torch.testing.assert_close(made.quantized, codes)
     for term in made.losses.values():
         torch.testing.assert_close(term.value, loss.squeeze())
-    (total(made.losses) + made.codes.square().sum()).backward()
+    (sum_losses(made.losses) + made.quantized.square().sum()).backward()
     (loss.squeeze() + codes.square().sum()).backward()
     torch.testing.assert_close(own.grad, their.grad)
     torch.testing.assert_close(ours.table.grad, theirs._codebook.embed.grad[0])

@@ -13,8 +13,8 @@ from tavq.codebooks.anchors import contrast
 from tavq.codebooks.ema import EMACodebook
 from tavq.codebooks.learned import LearnedCodebook
 from tavq.codebooks.linear import LinearCodebook
-from tavq.interfaces import Distance, total
-from tavq.ops.grids import as_rows
+from tavq.interfaces import Distance, sum_losses
+from tavq.ops.grids import flatten_grid
 from tavq.quantizers.nearest import NearestQuantizer
 
 
@@ -82,8 +82,8 @@ def test_cvq_follows_its_published_code(distance: Distance) -> None:
     losses = []
     for step in range(4):
         codebook.zero_grad()
-        made = quantizer(waves(2, 4, 3, 3, speed=2.3, phase=step) * (1 + step / 2), codebook, learn=True)
-        loss = total(made.losses)
+        made = quantizer(waves(2, 4, 3, 3, speed=2.3, phase=step) * (1 + step / 2), codebook, update=True)
+        loss = sum_losses(made.losses)
         loss.backward()
         losses.append(loss.item())
     expected = CVQ[distance]
@@ -126,7 +126,7 @@ CONTRAST: dict[Distance, tuple[float, float, list[list[float]]]] = {
 def test_the_contrast_is_that_of_the_published_code(distance: Distance) -> None:
     scale, value, gradient = CONTRAST[distance]
     places = torch.arange(288, dtype=torch.float64)
-    rows = as_rows(torch.sin(0.37 * places.square()).float().view(2, 16, 3, 3) * scale)
+    rows = flatten_grid(torch.sin(0.37 * places.square()).float().view(2, 16, 3, 3) * scale)
     table = (waves(5, 16, speed=1.7) * scale).requires_grad_()
     loss = contrast(rows, table, distance, 0.07)
     loss.backward()
@@ -141,7 +141,7 @@ def test_the_contrast_is_that_of_the_published_code(distance: Distance) -> None:
 def test_running_means_by_hand() -> None:
     codebook = EMACodebook(EMACodebook.Config(entries=2, width=1, decay=0.5))
     start = codebook().clone()
-    codebook.learn(torch.tensor([[1.0], [2.0], [6.0]]), torch.tensor([0, 0, 0]))
+    codebook.update(torch.tensor([[1.0], [2.0], [6.0]]), torch.tensor([0, 0, 0]))
     # counts 0.5 + 0.5 * (3, 0); sums 0.5 e + 0.5 * (9, 0)
     torch.testing.assert_close(codebook.counts, torch.tensor([2.0, 0.5]))
     torch.testing.assert_close(codebook.sums, start / 2 + torch.tensor([[4.5], [0.0]]))
@@ -153,7 +153,7 @@ def test_running_means_by_hand() -> None:
 
 def test_running_means_restart_by_hand() -> None:
     codebook = EMACodebook(EMACodebook.Config(entries=3, width=1, decay=0.5, restart=0.75))
-    codebook.learn(torch.tensor([[7.0], [7.0]]), torch.tensor([0, 0]))
+    codebook.update(torch.tensor([[7.0], [7.0]]), torch.tensor([0, 0]))
     # counts 1.5, 0.5, 0.5: two are below 0.75; they get a feature each, and state as if they had 0.75 of them
     assert codebook.counts.tolist() == [1.5, 0.75, 0.75]
     assert codebook()[1:].tolist() == [[7.0], [7.0]]
@@ -163,7 +163,7 @@ def test_running_means_restart_by_hand() -> None:
 def test_a_learned_codebook_restarts_by_hand() -> None:
     codebook = LearnedCodebook(LearnedCodebook.Config(entries=3, width=1, restart=1.0))
     start = codebook().tolist()
-    codebook.learn(torch.tensor([[7.0], [8.0]]), torch.tensor([0, 2]))
+    codebook.update(torch.tensor([[7.0], [8.0]]), torch.tensor([0, 2]))
     # counts 0.99 + 0.01 * (1, 0, 1)
     torch.testing.assert_close(codebook.counts, torch.tensor([1.0, 1.0, 1.0]))
     assert codebook()[1].item() in (7.0, 8.0)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tavq.interfaces import total
-from tavq.ops.transitions import between, log_even, noised, posterior, schedule
+from tavq.interfaces import sum_losses
+from tavq.ops.transitions import add_noise, log_posterior, log_uniform, make_schedule, transition_between
 from tavq.tasks.base import GenerationBatch, TokenLayout
 from tavq.tasks.diffusion import Diffusion
 
@@ -50,25 +50,27 @@ WIDE = {
         [0.489839, 0.171127, 0.0675389, 0.21659, 0.0549049, 0],
         [0.353519, 0.0797661, 0.101238, 0.327785, 0.0562973, 0.0813954]],
 }  # fmt: skip
-PAPER = schedule(8, (0.99999, 0.000009), (0.000009, 0.99999))
+PAPER = make_schedule(8, (0.99999, 0.000009), (0.000009, 0.99999))
 
 
 def test_the_steps_are_those_of_diffusers() -> None:
-    kept, replaced, masked = between(PAPER[:-1], PAPER[1:]).unbind(1)
+    kept, replaced, masked = transition_between(PAPER[:-1], PAPER[1:]).unbind(1)
     assert kept.tolist() == pytest.approx(KEPT, rel=1e-6)
     assert (replaced / 5).tolist() == pytest.approx(REPLACED, rel=1e-6)
     assert masked.tolist() == pytest.approx(MASKED, rel=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("shares", "expected"), [(PAPER, POSTERIOR), (schedule(8, (0.97, 0.02), (0.01, 0.8)), WIDE)], ids=["paper", "wide"]
+    ("shares", "expected"),
+    [(PAPER, POSTERIOR), (make_schedule(8, (0.97, 0.02), (0.01, 0.8)), WIDE)],
+    ids=["paper", "wide"],
 )
 def test_the_posterior_is_that_of_diffusers(shares: Tensor, expected: dict[int, list[list[float]]]) -> None:
     place, token = torch.arange(4.0)[:, None], torch.arange(5.0)
     log_start = torch.sin((place + 1) * (token + 2)).log_softmax(1)[None]
-    even = log_even(torch.ones(4, 5, dtype=torch.bool), torch.float32)
+    even = log_uniform(torch.ones(4, 5, dtype=torch.bool), torch.float32)
     for step, rows in expected.items():
-        found = posterior(log_start, torch.tensor([[5, 2, 0, 5]]), shares[[step - 1]], shares[[step]], even)
+        found = log_posterior(log_start, torch.tensor([[5, 2, 0, 5]]), shares[[step - 1]], shares[[step]], even)
         torch.testing.assert_close(found[0].exp(), torch.tensor(rows), rtol=2e-5, atol=2e-6)
 
 
@@ -118,7 +120,7 @@ def test_the_loss_is_a_mean_over_tokens_weighted_by_the_chance_of_the_step(monke
     assert losses["diffusion/variational"].value.item() == pytest.approx((3 / 0.5 + 6 / 0.125) / 2 / 3)
     # the auxiliary loss counts twice at the first step and 1 + 1/T at the last
     assert losses["diffusion/auxiliary"].value.item() == pytest.approx((2 * 9 / 0.5 + 1.25 * 12 / 0.125) / 2 / 3)
-    assert total(losses).item() == pytest.approx(9 + 0.5 * (36 + 120) / 6)
+    assert sum_losses(losses).item() == pytest.approx(9 + 0.5 * (36 + 120) / 6)
 
 
 class Bayes(nn.Module):
@@ -145,7 +147,7 @@ def test_the_bound_of_a_perfect_model_is_the_entropy(changes: dict[str, object])
     v, steps = len(start), 6
     task = unconditional(TokenLayout(height=1, width=1, sizes=(v,)), steps, **changes)
     task.network = Bayes(task.shares, start)
-    even, bound = log_even(torch.ones(1, v, dtype=torch.bool), torch.float64), 0.0
+    even, bound = log_uniform(torch.ones(1, v, dtype=torch.bool), torch.float64), 0.0
     states = torch.cartesian_prod(torch.arange(v), torch.arange(v + 1))
     for step in range(1, steps + 1):
         now = task.shares[[step]].expand(len(states), 3)
@@ -175,7 +177,7 @@ def test_the_drawn_bound_is_that_of_the_expectation() -> None:
     allowed = task.layout.allowed_tokens()
     task.network = Places(task.shares, allowed)
     torch.manual_seed(0)
-    tokens = noised(
+    tokens = add_noise(
         torch.zeros(400, 8, dtype=torch.int64), torch.tensor([[0.0, 1.0, 0.0]]).double().expand(400, 3), allowed
     )
     found = task.bound(GenerationBatch(tokens, ("",) * 400))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tavq.align.lg import LGAligner, ToText, masked_loss, matched, relation_loss, semantic_loss
-from tavq.interfaces import Quantized, TextFeatures, TextUnits, total
+from tavq.interfaces import Quantized, TextFeatures, TextUnits, sum_losses
 
 IMAGES, WORDS, TEXT_WIDTH, WIDTH, VOCABULARY = 2, 4, 6, 3, 5
 
@@ -138,4 +138,4 @@ def test_the_whole_objective_weighs_the_three_and_leaves_a_image_without_text_ou
         entries = unit(aligner.to_words(rows).detach().double().numpy())
         relation += float(((words @ words.T - entries @ entries.T) ** 2).mean()) / 3
     assert losses["align/relation"].value.item() == pytest.approx(relation, rel=1e-4)
-    assert total(losses).item() == pytest.approx(sum(loss.weight * loss.value.item() for loss in losses.values()))
+    assert sum_losses(losses).item() == pytest.approx(sum(loss.weight * loss.value.item() for loss in losses.values()))

@@ -12,7 +12,7 @@ from torch import Tensor
 from tavq.align.ta import MLP, LevelAligner, TransportAligner
 from tavq.codebooks.learned import LearnedCodebook
 from tavq.core.errors import UsageError
-from tavq.interfaces import Loss, Quantized, TextFeatures, TextUnits, total
+from tavq.interfaces import Loss, Quantized, TextFeatures, TextUnits, sum_losses
 from tavq.losses import adaptive_weight, last_layer_gradient, reconstruction
 from tavq.nets.convnet import count_parameters
 from tavq.quantizers.nearest import NearestQuantizer
@@ -43,12 +43,12 @@ def test_the_losses_of_the_nearest_quantizer(legacy: bool, weights: tuple[float,
     table, features = codebook(ENTRIES), FEATURES.clone().requires_grad_()
     made = quantizer(features, table)
     assert made.indices.tolist() == INDICES
-    assert made.codes.tolist() == [[[[0.0, 1.0]], [[0.0, 1.0]]]]
+    assert made.quantized.tolist() == [[[[0.0, 1.0]], [[0.0, 1.0]]]]
     assert [loss.weight for loss in made.losses.values()] == list(weights)
     assert list(made.losses) == ["quantizer/codebook", "quantizer/commitment"]
     for loss in made.losses.values():
         assert loss.value.item() == pytest.approx(DISTANCE)
-    total(made.losses).backward()
+    sum_losses(made.losses).backward()
     # 2 (e - f) / 4 for the entries, 2 (f - e) / 4 for the features, each with its weight
     difference = torch.tensor([[0.2, 0.4], [-0.1, -0.5]])
     torch.testing.assert_close(table.table.grad, -difference / 2 * weights[0])
@@ -59,10 +59,10 @@ def test_the_weight_of_the_commitment() -> None:
     made = NearestQuantizer(NearestQuantizer.Config(commitment=2), LearnedCodebook.Config())(
         FEATURES, codebook(ENTRIES)
     )
-    assert total(made.losses).item() == pytest.approx(3 * DISTANCE)
+    assert sum_losses(made.losses).item() == pytest.approx(3 * DISTANCE)
     none = NearestQuantizer(NearestQuantizer.Config(commitment=0), LearnedCodebook.Config())
     silent = none(FEATURES, codebook(ENTRIES))
-    assert total(silent.losses).item() == pytest.approx(DISTANCE)
+    assert sum_losses(silent.losses).item() == pytest.approx(DISTANCE)
 
 
 # --- TA-VQ, eqs. 4-6 --------------------------------------------------------------------------------------------
@@ -151,11 +151,11 @@ def text() -> TextFeatures:
         mask = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
         vectors = torch.randn(IMAGES, max(counts), TEXT_WIDTH, generator=generator)
         units[granularity] = TextUnits(vectors * mask[:, :, None], mask)
-    return TextFeatures(**units, whole=units["words"])
+    return TextFeatures(**units, full_text=units["words"])
 
 
 def rows_of(quantized: Quantized) -> Array:
-    return quantized.codes.double().flatten(2).transpose(1, 2).numpy()
+    return quantized.quantized.double().flatten(2).transpose(1, 2).numpy()
 
 
 def shuffled(count: int, shares: list[float]) -> list[int]:
@@ -220,18 +220,18 @@ def test_the_objective_weighs_words_phrases_and_sentences() -> None:
     }
     values = {key: loss.value.item() for key, loss in losses.items()}
     expected = 0.5 * values["align/words"] + 2 * values["align/phrases"] + 7 * values["align/sentences"]
-    assert total(losses).item() == pytest.approx(expected)
+    assert sum_losses(losses).item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("path", ["encoder", "codebook", "both"])
 def test_the_gradient_arrives_where_the_setting_says(path: str) -> None:
     made, words = aligner(gradient=path), text()
     table = codebook(torch.randn(8, WIDTH, generator=torch.Generator().manual_seed(5)).tolist())
-    features = {level: quantized.codes.clone().requires_grad_() for level, quantized in levels().items()}
+    features = {level: quantized.quantized.clone().requires_grad_() for level, quantized in levels().items()}
     quantizer = NearestQuantizer(NearestQuantizer.Config(), LearnedCodebook.Config())
     grids = {level: quantizer(grid, table) for level, grid in features.items()}
     torch.manual_seed(6)
-    total(made(grids, words)).backward()
+    sum_losses(made(grids, words)).backward()
     reaches = {"encoder": (True, False), "codebook": (False, True), "both": (True, True)}[path]
     for grid in features.values():
         assert (grid.grad is not None and bool(grid.grad.ne(0).any())) == reaches[0]
@@ -256,7 +256,7 @@ def encoder_gradients(
     quantizer = NearestQuantizer(NearestQuantizer.Config(), LearnedCodebook.Config())
     grids = {level: quantizer(grid, table) for level, grid in fresh.items()}
     torch.manual_seed(6)
-    found = torch.autograd.grad(total(twin(grids, words)), list(fresh.values()))
+    found = torch.autograd.grad(sum_losses(twin(grids, words)), list(fresh.values()))
     return dict(zip(fresh, found, strict=True))
 
 
@@ -290,7 +290,7 @@ def test_the_losses_on_pixels() -> None:
 
 def test_the_sum_of_weighted_losses() -> None:
     terms = {"a/b": Loss(torch.tensor(2.0), 0.5), "a/c": Loss(torch.tensor(3.0), 4.0)}
-    assert float(total(terms)) == 13.0
+    assert float(sum_losses(terms)) == 13.0
 
 
 # --- the whole --------------------------------------------------------------------------------------------------
@@ -364,4 +364,4 @@ def test_the_whole_text_stands_against_the_deep_grid_alone() -> None:
     losses = made(levels(), text())
     assert {key: loss.weight for key, loss in losses.items()} == {"align/whole": 0.5}
     with pytest.raises(UsageError, match="--whole"):
-        made(levels(), replace(text(), whole=None))
+        made(levels(), replace(text(), full_text=None))

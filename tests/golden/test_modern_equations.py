@@ -64,7 +64,7 @@ def test_lecam_over_processes_is_that_of_the_whole_batch(monkeypatch: pytest.Mon
     for lecam, places in ((whole, slice(0, 4)), (halves[0], slice(0, 2)), (halves[1], slice(2, 4))):
         if lecam is not whole:
             means = iter([real.mean(), made.mean()])
-            monkeypatch.setattr("tavq.ops.collective.averaged", lambda score, means=means: next(means))
+            monkeypatch.setattr("tavq.ops.collective.all_reduce_mean", lambda score, means=means: next(means))
         scores = [scored[..., places].clone().requires_grad_() for scored in (real, made)]
         lecam(*scores).backward()
         slopes.append([score.grad for score in scores])

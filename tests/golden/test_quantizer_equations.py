@@ -15,8 +15,8 @@ from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.interfaces import Quantizer
 from tavq.ops.entropy import binary_entropy_gap, entropy_gap
-from tavq.ops.grids import as_grid, as_rows
-from tavq.ops.gumbel import gumbel_softmax, likeliest
+from tavq.ops.grids import flatten_grid, unflatten_grid
+from tavq.ops.gumbel import argmax_logits, gumbel_softmax
 from tavq.quantizers.binary import BinaryQuantizer
 from tavq.quantizers.gumbel import GumbelQuantizer
 from tavq.quantizers.nearest import NearestQuantizer
@@ -41,7 +41,7 @@ def learned(rows: list[list[float]], parts: int = 1, **settings: Any) -> Learned
 
 def positions(*rows: list[float]) -> Tensor:
     """A grid of one row of positions."""
-    return as_grid(torch.tensor(rows), (1, 1, len(rows)))
+    return unflatten_grid(torch.tensor(rows), (1, 1, len(rows)))
 
 
 # --- Gumbel -----------------------------------------------------------------------------------------------------
@@ -90,8 +90,8 @@ def test_without_noise_the_likeliest_is_chosen() -> None:
     rows, weight, bias = drawn(50, 3), drawn(9, 3, seed=1), drawn(9, seed=2)
     _, indices, _ = gumbel_softmax(rows, weight, bias, drawn(9, 2), torch.tensor(0.1), noise=False)
     assert torch.equal(indices, (rows @ weight.T + bias).argmax(1))
-    assert torch.equal(indices, likeliest(rows, weight, bias))
-    assert likeliest(rows[:0], weight, bias).shape == (0,)
+    assert torch.equal(indices, argmax_logits(rows, weight, bias))
+    assert argmax_logits(rows[:0], weight, bias).shape == (0,)
 
 
 def test_the_products_are_half_as_precise_under_autocast_in_training_alone() -> None:
@@ -112,7 +112,7 @@ def test_the_temperature_falls_along_a_cosine_and_is_kept() -> None:
     found = []
     for _ in range(6):
         quantizer(drawn(1, 3, 2, 2), table)  # the upper grids of a step count for nothing
-        quantizer.advance()
+        quantizer.step_schedule()
         found.append(float(quantizer.temperature()))
     expected = [0.2 + 0.4 * (1 + math.cos(math.pi * step / 4)) for step in (0, 1, 2, 3, 4, 4)]
     assert found == pytest.approx(expected)
@@ -148,7 +148,7 @@ def test_gumbel_sharpness_scales_the_logits() -> None:
 def test_gumbel_codes_train_encoder_and_codebook() -> None:
     quantizer = GumbelQuantizer(GumbelQuantizer.Config(), LearnedCodebook.Config(entries=8, width=3))
     table, features = learned(drawn(8, 3).tolist()), drawn(1, 3, 2, 2).requires_grad_()
-    quantizer(features, table).codes.square().sum().backward()
+    quantizer(features, table).quantized.square().sum().backward()
     assert features.grad is not None
     assert table.table.grad is not None
     assert all(value.ne(0).any() for value in (features.grad, table.table.grad, quantizer.logits.weight.grad))
@@ -159,9 +159,9 @@ def test_mixtures_of_entries_are_declared() -> None:
     quantizer = GumbelQuantizer(config, LearnedCodebook.Config(entries=8, width=3))
     table, features = learned(drawn(8, 3).tolist()), drawn(1, 3, 2, 2)
     assert not quantizer.exact
-    assert not torch.equal(quantizer(features, table).codes, quantizer(features, table).entries)
+    assert not torch.equal(quantizer(features, table).quantized, quantizer(features, table).entries)
     made = quantizer.eval()(features, table)
-    assert torch.equal(made.codes, made.entries)
+    assert torch.equal(made.quantized, made.entries)
 
 
 # --- the rotation trick -----------------------------------------------------------------------------------------
@@ -173,10 +173,14 @@ def test_the_rotation_by_its_matrix() -> None:
     config = NearestQuantizer.Config(gradient="rotation")
     made = NearestQuantizer(config, LearnedCodebook.Config())(features, learned(entries.tolist()))
     weights = drawn(1, 5, 2, 3, seed=2)
-    (made.codes * weights).sum().backward()
+    (made.quantized * weights).sum().backward()
     assert features.grad is not None
     for row, index, upstream, found in zip(
-        as_rows(features.detach()), made.indices.flatten(), as_rows(weights), as_rows(features.grad), strict=True
+        flatten_grid(features.detach()),
+        made.indices.flatten(),
+        flatten_grid(weights),
+        flatten_grid(features.grad),
+        strict=True,
     ):
         e, q = row / row.norm(), entries[index] / entries[index].norm()
         r = (e + q) / (e + q).norm()
@@ -190,7 +194,7 @@ def test_the_rotation_of_vectors_without_direction_is_finite() -> None:
     quantizer = NearestQuantizer(config, LearnedCodebook.Config())
     assert not quantizer.straight_through
     features = positions([0.0, 0.0], [1e-30, 0.0], [-1.0, 0.0]).requires_grad_()
-    quantizer(features, learned([[1.0, 0.0]])).codes.sum().backward()
+    quantizer(features, learned([[1.0, 0.0]])).quantized.sum().backward()
     assert features.grad is not None
     assert features.grad.isfinite().all()
     assert features.grad[..., 0].flatten().tolist() == [1.0, 1.0]
@@ -249,7 +253,7 @@ def test_the_entropy_loss_of_nearest(distance: Any) -> None:
     table.distance = distance
     config = NearestQuantizer.Config(entropy=0.5, entropy_temperature=2.0)
     made = NearestQuantizer(config, LearnedCodebook.Config())(features, table)
-    rows, entries = as_rows(features), table()
+    rows, entries = flatten_grid(features), table()
     if distance == "cosine":
         rows, entries = F.normalize(rows, dim=1), F.normalize(entries, dim=1)
     loss = made.losses["quantizer/entropy"]
@@ -269,14 +273,14 @@ def test_the_sphere() -> None:
     table, features = learned([[3.0, 0.0], [0.0, 0.1]]), positions([9.0, 12.0], [4.0, 3.0]).requires_grad_()
     made = SphericalQuantizer(SphericalQuantizer.Config(of={"commitment": 0.5}), table.config)(features, table)
     assert made.indices.tolist() == [[[1, 0]]]
-    assert as_rows(made.codes).tolist() == [[0.0, 1.0], [1.0, 0.0]]
+    assert flatten_grid(made.quantized).tolist() == [[0.0, 1.0], [1.0, 0.0]]
     # (0.6, 0.8) to (0, 1) and (0.8, 0.6) to (1, 0): squared 0.36 + 0.04 each, mean over positions and width
     for key, weight in (("quantizer/codebook", 1.0), ("quantizer/commitment", 0.5)):
         assert made.losses[key].value.item() == pytest.approx(0.2)
         assert made.losses[key].weight == weight
-    upstream = drawn(*made.codes.shape)
+    upstream = drawn(*made.quantized.shape)
     expected = torch.autograd.grad((F.normalize(features, dim=1) * upstream).sum(), features)[0]
-    torch.testing.assert_close(torch.autograd.grad((made.codes * upstream).sum(), features)[0], expected)
+    torch.testing.assert_close(torch.autograd.grad((made.quantized * upstream).sum(), features)[0], expected)
 
 
 # --- several parts ----------------------------------------------------------------------------------------------
@@ -289,7 +293,7 @@ def test_products() -> None:
     features = positions([0.9, 0.8, 0.1, 0.3]).requires_grad_()
     made = ProductQuantizer(ProductQuantizer.Config(of={"commitment": 0.25}), table.config)(features, table)
     assert made.indices.tolist() == [[[[1, 0]]]]
-    assert made.codes.flatten().tolist() == pytest.approx([1.0, 1.0, 0.0, 0.2])
+    assert made.quantized.flatten().tolist() == pytest.approx([1.0, 1.0, 0.0, 0.2])
     groups = [(0.01 + 0.04) / 2, (0.01 + 0.01) / 2]
     for key, weight in (("quantizer/codebook", 1.0), ("quantizer/commitment", 0.25)):
         assert made.losses[key].value.item() == pytest.approx(sum(groups) / 2)
@@ -300,7 +304,7 @@ def test_residuals() -> None:
     table, features = learned(ROWS, parts=2), positions([1.1, 1.15], [0.1, -0.3]).requires_grad_()
     made = ResidualQuantizer(ResidualQuantizer.Config(), table.config)(features, table)
     assert made.indices.tolist() == [[[[1, 0], [0, 1]]]]
-    assert as_rows(made.codes).flatten().tolist() == pytest.approx([1.0, 1.2, 0.0, -0.2])
+    assert flatten_grid(made.quantized).flatten().tolist() == pytest.approx([1.0, 1.2, 0.0, -0.2])
     first = (0.01 + 0.0225 + 0.01 + 0.09) / 4
     second = (0.01 + 0.0025 + 0.01 + 0.01) / 4
     for key in ("quantizer/codebook", "quantizer/commitment"):
@@ -310,14 +314,14 @@ def test_residuals() -> None:
     # each part adds 2 (left over after it) / 4, halved by the mean over parts
     left = torch.tensor([[0.1, 0.15], [0.1, -0.3], [0.1, -0.05], [0.1, -0.1]]).view(2, 2, 2).sum(0)
     assert features.grad is not None
-    torch.testing.assert_close(as_rows(features.grad), left / 4)
+    torch.testing.assert_close(flatten_grid(features.grad), left / 4)
 
 
 def test_an_entry_alone_beside_the_means_of_the_others() -> None:
     table = learned(ROWS, parts=2)
-    summed = ResidualQuantizer(ResidualQuantizer.Config(), table.config).alone(table)
+    summed = ResidualQuantizer(ResidualQuantizer.Config(), table.config).lookup_entries(table)
     torch.testing.assert_close(summed, torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.5, 0.7], [0.5, 0.3]]))
-    joined = ProductQuantizer(ProductQuantizer.Config(), table.config).alone(table)
+    joined = ProductQuantizer(ProductQuantizer.Config(), table.config).lookup_entries(table)
     expected = [[0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.2], [0.5, 0.5, 0.0, -0.2]]
     torch.testing.assert_close(joined, torch.tensor(expected))
 
@@ -329,26 +333,26 @@ class Recorder(LearnedCodebook):
         super().__init__(config)
         self.shown: list[Any] = []
 
-    def start(self, rows: Tensor, part: int = 0) -> None:
+    def init_from_features(self, rows: Tensor, part: int = 0) -> None:
         self.shown.append(("start", part, rows))
 
-    def learn(self, rows: Tensor, indices: Tensor, part: int = 0) -> Any:
+    def update(self, rows: Tensor, indices: Tensor, part: int = 0) -> Any:
         self.shown.append(("learn", part, rows, indices))
         return {}
 
 
 @pytest.mark.parametrize("quantizer", [ProductQuantizer, ResidualQuantizer, SphericalQuantizer, GumbelQuantizer])
 def test_a_codebook_is_shown_what_each_part_quantises(quantizer: type[Quantizer]) -> None:
-    parts = 3 if quantizer.several else 1
+    parts = 3 if quantizer.multi_part else 1
     config = LearnedCodebook.Config(entries=4, width=2, parts=parts)
     made, table = quantizer(quantizer.Config(), config), Recorder(config)
     features = drawn(1, quantizer.grid_width(config), 2, 2)
     made(features, table)
     assert table.shown == []
-    result = made(features, table, learn=True)
+    result = made(features, table, update=True)
     assert [item[:2] for item in table.shown] == [(call, part) for part in range(parts) for call in ("start", "learn")]
     indices = result.indices.reshape(-1, parts)
-    rows = as_rows(features)
+    rows = flatten_grid(features)
     for part in range(parts):
         started, (_, _, learnt, chosen) = table.shown[2 * part : 2 * part + 2]
         expected = rows
@@ -366,22 +370,22 @@ def test_a_codebook_is_shown_what_each_part_quantises(quantizer: type[Quantizer]
 
 @pytest.mark.parametrize("quantizer", [ProductQuantizer, ResidualQuantizer, SphericalQuantizer, NearestQuantizer])
 def test_entries_drawn_at_the_first_pass_are_used_in_it(quantizer: type[Quantizer]) -> None:
-    parts = 2 if quantizer.several else 1
+    parts = 2 if quantizer.multi_part else 1
     config = LearnedCodebook.Config(entries=8, width=2, parts=parts, init="features")
     made, table = quantizer(quantizer.Config(), config), LearnedCodebook(config)
     features = drawn(1, quantizer.grid_width(config), 2, 4).requires_grad_()
     torch.manual_seed(0)
-    result = made(features, table, learn=True)
+    result = made(features, table, update=True)
     loss = result.losses["quantizer/commitment"]
     assert len(result.indices.reshape(-1, parts)[:, 0].unique()) == 8  # each feature is an entry
     assert loss.value.item() == pytest.approx(0, abs=1e-12)
-    (loss.value + result.losses["quantizer/codebook"].value + result.codes.sum()).backward()
+    (loss.value + result.losses["quantizer/codebook"].value + result.quantized.sum()).backward()
 
 
 class Moving(LearnedCodebook):
     """Moves its table in place as soon as it has learnt, as codebooks of running means do."""
 
-    def learn(self, rows: Tensor, indices: Tensor, part: int = 0) -> Any:
+    def update(self, rows: Tensor, indices: Tensor, part: int = 0) -> Any:
         with torch.no_grad():
             self.table.mul_(0.9)
         return {}
@@ -399,11 +403,11 @@ class Moving(LearnedCodebook):
     ],
 )
 def test_a_table_may_move_before_the_backward_pass(quantizer: type[Quantizer], settings: Any) -> None:
-    config = LearnedCodebook.Config(entries=8, width=2, parts=2 if quantizer.several else 1)
+    config = LearnedCodebook.Config(entries=8, width=2, parts=2 if quantizer.multi_part else 1)
     made, table = quantizer(quantizer.Config(**settings), config), Moving(config)
     features = drawn(1, quantizer.grid_width(config), 2, 4).requires_grad_()
-    result = made(features, table, learn=True)
-    sum([loss.value for loss in result.losses.values()], result.codes.sum() + result.entries.sum()).backward()
+    result = made(features, table, update=True)
+    sum([loss.value for loss in result.losses.values()], result.quantized.sum() + result.entries.sum()).backward()
     assert features.grad is not None
     assert features.grad.isfinite().all()
 
@@ -422,7 +426,7 @@ def test_the_points_of_a_lattice() -> None:
     sphere = LatticeCodebook(LatticeCodebook.Config(levels=(2, 2, 2, 2), sphere=True))()
     torch.testing.assert_close(sphere.norm(dim=1), torch.ones(16))
     every = torch.arange(12)
-    assert torch.equal(lattice.indices_of(lattice.digits_of(every)), every)
+    assert torch.equal(lattice.to_indices(lattice.to_digits(every)), every)
 
 
 def test_a_lattice_raised_to_a_width() -> None:
@@ -438,13 +442,13 @@ def test_bounded_and_rounded() -> None:
     features = positions([0.0, 0.0], [9.0, 9.0], [-9.0, -9.0], [0.4, -0.3]).requires_grad_()
     made = ScalarQuantizer(ScalarQuantizer.Config(), lattice.config)(features, lattice)
     # 2.002 tanh(0.4) = 0.76; 1.5015 tanh(-0.3 + artanh(0.5/1.5015)) - 0.5 = -0.43
-    assert as_rows(made.codes).tolist() == [[0.0, 0.0], [1.0, 0.5], [-1.0, -1.0], [0.5, 0.0]]
+    assert flatten_grid(made.quantized).tolist() == [[0.0, 0.0], [1.0, 0.5], [-1.0, -1.0], [0.5, 0.0]]
     assert made.losses == {}
-    made.codes.sum().backward()
+    made.quantized.sum().backward()
     shift = math.atanh(0.5 / 1.5015)
     slopes = [2.002 / 2 / math.cosh(0.4) ** 2, 1.5015 / 2 / math.cosh(-0.3 + shift) ** 2]
     assert features.grad is not None
-    assert as_rows(features.grad)[3].tolist() == pytest.approx(slopes)
+    assert flatten_grid(features.grad)[3].tolist() == pytest.approx(slopes)
 
 
 def test_signs_and_their_losses() -> None:
@@ -453,11 +457,13 @@ def test_signs_and_their_losses() -> None:
     quantizer = BinaryQuantizer(BinaryQuantizer.Config(entropy_temperature=1.0), lattice.config)
     made = quantizer(features, lattice)
     assert quantizer.straight_through
-    assert as_rows(made.codes).tolist() == [[1.0, -1.0], [-1.0, 1.0]]
+    assert flatten_grid(made.quantized).tolist() == [[1.0, -1.0], [-1.0, 1.0]]
     assert made.indices.tolist() == [[[1, 2]]]
     commitment = (0.49 + 0.04 + 1.0 + 0.81) / 4
     assert made.losses["quantizer/commitment"].value.item() == pytest.approx(commitment)
-    torch.testing.assert_close(made.losses["quantizer/entropy"].value, binary_entropy_gap(as_rows(features), 1.0, 1.0))
+    torch.testing.assert_close(
+        made.losses["quantizer/entropy"].value, binary_entropy_gap(flatten_grid(features), 1.0, 1.0)
+    )
 
 
 def test_signs_on_the_sphere() -> None:
@@ -466,7 +472,7 @@ def test_signs_on_the_sphere() -> None:
     features = positions([3.0, -4.0]).requires_grad_()
     made = quantizer(features, lattice)
     half = math.sqrt(0.5)
-    assert made.codes.flatten().tolist() == pytest.approx([half, -half])
+    assert made.quantized.flatten().tolist() == pytest.approx([half, -half])
     commitment = ((0.6 - half) ** 2 + (0.8 - half) ** 2) / 2
     assert made.losses["quantizer/commitment"].value.item() == pytest.approx(commitment)
     assert not quantizer.straight_through
@@ -489,16 +495,16 @@ def test_lattices_between_linear_maps(quantizer: str, levels: tuple[int, ...], s
     images = drawn(2, 3, 8, 8).tanh()
     output = tokenizer(images)
     made = output.levels[2]
-    assert made.codes.shape == (2, 10, 4, 4)
-    assert torch.equal(tokenizer.quantizer.lookup(made.indices, tokenizer.codebook), made.codes)
-    torch.testing.assert_close(F.embedding(made.indices, tokenizer.codebook()), made.codes.permute(0, 2, 3, 1))
+    assert made.quantized.shape == (2, 10, 4, 4)
+    assert torch.equal(tokenizer.quantizer.lookup(made.indices, tokenizer.codebook), made.quantized)
+    torch.testing.assert_close(F.embedding(made.indices, tokenizer.codebook()), made.quantized.permute(0, 2, 3, 1))
     assert torch.equal(tokenizer.decode(tokenizer.encode(images)), output.images)
-    made.codes.square().sum().backward()
+    made.quantized.square().sum().backward()
     for part in (tokenizer.quantizer, tokenizer.codebook):
         assert [parameter.grad is not None for parameter in part.parameters()] == [True, True]
     with torch.autocast("cpu", torch.bfloat16):
-        half = tokenizer.quantizer(made.codes.detach(), tokenizer.codebook)
-    assert torch.equal(half.codes, tokenizer.quantizer(made.codes.detach(), tokenizer.codebook).codes)
+        half = tokenizer.quantizer(made.quantized.detach(), tokenizer.codebook)
+    assert torch.equal(half.quantized, tokenizer.quantizer(made.quantized.detach(), tokenizer.codebook).quantized)
 
 
 LATTICE = {"name": "lattice", "levels": [4, 4]}
@@ -519,7 +525,7 @@ LATTICE = {"name": "lattice", "levels": [4, 4]}
         ({"name": "lattice", "levels": [4, 2], "sphere": True}, "scalar", "sphere needs two levels on each axis"),
         ({"name": "lattice", "levels": [512, 513]}, "scalar", "levels make 262,656 entries; at most 262,144"),
         ({"name": "learned", "parts": 2}, "spherical", "gives one index a position and the codebook has 2 parts; "
-         "quantizers for several: product, residual."),
+         "quantizers for multi_part: product, residual."),
     ],
 )  # fmt: skip
 def test_partners_that_are_refused(codebook: Any, quantizer: Any, message: str) -> None:

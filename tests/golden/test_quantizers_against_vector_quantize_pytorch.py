@@ -10,7 +10,7 @@ from vector_quantize_pytorch import FSQ, LFQ, ResidualVQ, VectorQuantize
 from tavq.codebooks.lattice import LatticeCodebook
 from tavq.codebooks.learned import LearnedCodebook
 from tavq.ops.entropy import binary_entropy_gap, entropy_gap
-from tavq.ops.grids import as_rows
+from tavq.ops.grids import flatten_grid
 from tavq.quantizers.binary import BinaryQuantizer
 from tavq.quantizers.nearest import NearestQuantizer
 from tavq.quantizers.residual import ResidualQuantizer
@@ -45,8 +45,8 @@ def test_finite_scalars(levels: tuple[int, ...]) -> None:
     made, (codes, indices) = quantizer(features, lattice), peer(features)
     assert torch.equal(made.indices, indices.long())
     assert len(made.indices.unique()) > min(20, lattice.size // 2)
-    torch.testing.assert_close(made.codes, codes)
-    torch.testing.assert_close(gradient(made.codes, features), gradient(codes, features))
+    torch.testing.assert_close(made.quantized, codes)
+    torch.testing.assert_close(gradient(made.quantized, features), gradient(codes, features))
 
 
 @pytest.mark.parametrize("kind", ["lfq", "bsq"])
@@ -61,8 +61,8 @@ def test_signs(kind: Any) -> None:
     # Their first axis is the greatest digit, ours the least.
     turned = sum((made.indices >> axis & 1) << (axes - 1 - axis) for axis in range(axes))
     assert torch.equal(turned, theirs.indices.long())
-    torch.testing.assert_close(made.codes, theirs.quantized)
-    torch.testing.assert_close(gradient(made.codes, features), gradient(theirs.quantized, features))
+    torch.testing.assert_close(made.quantized, theirs.quantized)
+    torch.testing.assert_close(gradient(made.quantized, features), gradient(theirs.quantized, features))
     torch.testing.assert_close(made.losses["quantizer/commitment"].value, parts.commitment)
 
 
@@ -74,14 +74,14 @@ def test_the_entropies(temperature: float) -> None:
     _, parts = peer(features, inv_temperature=1 / temperature, return_loss_breakdown=True)
     expected = parts.per_sample_entropy - parts.batch_entropy
     corners = LatticeCodebook(LatticeCodebook.Config(levels=(2,) * axes))()
-    gap = entropy_gap(as_rows(features), corners, temperature)
+    gap = entropy_gap(flatten_grid(features), corners, temperature)
     torch.testing.assert_close(gap, expected, rtol=1e-4, atol=1e-4)
     slopes = [torch.autograd.grad(value, features, retain_graph=True)[0] for value in (gap, expected)]
     torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-6)
     # Of one position the mean choice is the choice itself, which the factorised form has exactly.
     assert binary_entropy_gap(drawn(1, axes), 1.0, temperature) == pytest.approx(0, abs=1e-5)
     # Of many it lies below: independent axes have the greatest entropy.
-    assert binary_entropy_gap(as_rows(features), 1.0, temperature) <= gap + 1e-5
+    assert binary_entropy_gap(flatten_grid(features), 1.0, temperature) <= gap + 1e-5
 
 
 def test_residuals() -> None:
@@ -93,11 +93,11 @@ def test_residuals() -> None:
     )  # fmt: skip
     for layer, own in zip(peer.layers, entries.split(size), strict=True):
         layer._codebook.embed.data.copy_(own[None])
-    codes, indices, losses = peer(as_rows(features)[None].requires_grad_())
+    codes, indices, losses = peer(flatten_grid(features)[None].requires_grad_())
     settings = LearnedCodebook.Config(entries=size, width=width, parts=parts)
     made = ResidualQuantizer(ResidualQuantizer.Config(), settings)(features, learned(entries, parts))
     assert torch.equal(made.indices.flatten(0, 2), indices[0])
-    torch.testing.assert_close(as_rows(made.codes), codes[0])
+    torch.testing.assert_close(flatten_grid(made.quantized), codes[0])
     torch.testing.assert_close(made.losses["quantizer/commitment"].value, losses.mean())
 
 
@@ -111,8 +111,8 @@ def test_the_rotation() -> None:
     config = NearestQuantizer.Config(gradient="rotation")
     made = NearestQuantizer(config, LearnedCodebook.Config())(features, learned(entries))
     assert torch.equal(made.indices, indices)
-    torch.testing.assert_close(made.codes, codes)
-    torch.testing.assert_close(gradient(made.codes, features), gradient(codes, features))
+    torch.testing.assert_close(made.quantized, codes)
+    torch.testing.assert_close(gradient(made.quantized, features), gradient(codes, features))
     torch.testing.assert_close(made.losses["quantizer/commitment"].value, loss.squeeze())
 
 
@@ -123,4 +123,4 @@ def test_the_cosine() -> None:
     codes, indices, _ = peer(features)
     made = SphericalQuantizer(SphericalQuantizer.Config(), LearnedCodebook.Config())(features, learned(entries))
     assert torch.equal(made.indices, indices)
-    torch.testing.assert_close(made.codes, codes)
+    torch.testing.assert_close(made.quantized, codes)

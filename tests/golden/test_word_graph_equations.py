@@ -48,8 +48,8 @@ class Graph:
 
 def codebook(**settings: object) -> TransferredCodebook:
     config = TransferredCodebook.Config.model_validate({"width": 3, **settings})
-    made = TransferredCodebook(TransferredCodebook.fitted(config, Words(Graph())))
-    made.take(Words(Graph()))
+    made = TransferredCodebook(TransferredCodebook.resolve_config(config, Words(Graph())))
+    made.load_vocabulary(Words(Graph()))
     return made.eval()
 
 

@@ -25,7 +25,7 @@ def made(codebook: str) -> Tokenizer:
 def test_a_frozen_tokenizer_gives_the_same_to_the_bit(tmp_path: Path) -> None:
     tokenizer = made("linear").eval()
     tokenizer.codebook.words = tuple(f"word {number}" for number in range(24))
-    frozen = tokenizer.frozen()
+    frozen = tokenizer.with_fixed_codebook()
     frozen.save_pretrained(tmp_path / "model")
     images = torch.rand(2, 3, 16, 16) * 2 - 1
     expected = tokenizer(images)
@@ -36,21 +36,21 @@ def test_a_frozen_tokenizer_gives_the_same_to_the_bit(tmp_path: Path) -> None:
         assert torch.equal(other.encode(images), tokenizer.encode(images))
         found = other(images)
         assert torch.equal(found.images, expected.images)
-        assert torch.equal(found.levels[2].codes, expected.levels[2].codes)
-        assert torch.equal(other.entry_codes(), tokenizer.entry_codes())
+        assert torch.equal(found.levels[2].quantized, expected.levels[2].quantized)
+        assert torch.equal(other.lookup_entries(), tokenizer.lookup_entries())
     assert frozen.encoder is not tokenizer.encoder
     assert next(frozen.encoder.parameters()).data_ptr() == next(tokenizer.encoder.parameters()).data_ptr()
 
 
 def test_a_table_needs_no_freezing() -> None:
     tokenizer = made("learned")
-    assert tokenizer.frozen() is tokenizer
+    assert tokenizer.with_fixed_codebook() is tokenizer
 
 
 def test_freezing_leaves_the_tokenizer_in_training() -> None:
     tokenizer = made("linear").train()
     state = torch.get_rng_state()
-    assert tokenizer.frozen().training
+    assert tokenizer.with_fixed_codebook().training
     assert tokenizer.codebook.training
     assert tokenizer.codebook.map.training  # type: ignore[union-attr]
     assert torch.equal(torch.get_rng_state(), state)

@@ -15,7 +15,7 @@ from torch import Tensor
 from tavq.core import files
 from tavq.core.config import build
 from tavq.core.errors import FileError, TavqError, UsageError
-from tavq.ops.grids import stacked
+from tavq.ops.grids import offset_indices
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 SETTINGS: dict[str, Any] = {
@@ -44,7 +44,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture
 def folder(tokenizer: Tokenizer, tmp_path: Path) -> Path:
-    tokenizer.save_pretrained(tmp_path / "model", card="# Mine\n", facts={"steps": 7})
+    tokenizer.save_pretrained(tmp_path / "model", card="# Mine\n", metadata={"steps": 7})
     return tmp_path / "model"
 
 
@@ -164,7 +164,7 @@ def test_what_a_folder_holds(folder: Path) -> None:
 
 
 def test_saving_loading_and_saving_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    Tokenizer.from_pretrained(folder).save_pretrained(tmp_path / "again", card="# Mine\n", facts={"steps": 7})
+    Tokenizer.from_pretrained(folder).save_pretrained(tmp_path / "again", card="# Mine\n", metadata={"steps": 7})
     for name in ("README.md", "config.json", "model.safetensors"):
         assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
@@ -366,8 +366,8 @@ SMALL_NET = {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1, "attention": 
 
 def test_indices_count_through_all_parts() -> None:
     indices = torch.tensor([[[[0, 1, 2], [1, 0, 0]]]])
-    assert stacked(indices, (2, 3, 4)).tolist() == [[[[0, 3, 7], [1, 2, 5]]]]
-    assert torch.equal(stacked(indices[..., 0], (2,)), indices[..., 0])
+    assert offset_indices(indices, (2, 3, 4)).tolist() == [[[[0, 3, 7], [1, 2, 5]]]]
+    assert torch.equal(offset_indices(indices[..., 0], (2,)), indices[..., 0])
 
 
 def test_an_index_must_fit_its_own_part() -> None:

@@ -15,9 +15,20 @@ from torch import Tensor, nn
 from tavq.align.ta import Gradient, codes_of, required
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
-from tavq.interfaces import DEEP, TOKENS, WHOLE, Aligner, Loss, Losses, Quantized, TextFeatures, TextSource, aligners
+from tavq.interfaces import (
+    DEEP,
+    FULL_TEXT,
+    TOKENS,
+    Aligner,
+    Loss,
+    Losses,
+    Quantized,
+    TextFeatures,
+    TextSource,
+    aligners,
+)
 from tavq.nets.transformer import Transformer, grid_positions
-from tavq.ops.collective import gathered
+from tavq.ops.collective import all_gather
 
 RATIO_MEAN, RATIO_STD, RATIO_LOW, RATIO_HIGH = 0.5, 0.1, 0.1, 0.3
 """The truncated Gaussian of the share of masked words, as the public code has it; almost all draws are near 0.3."""
@@ -102,8 +113,8 @@ def semantic_loss(
     No temperature, so it stays near log(batch): from the cosines 1 and -1 it can fall by 2 at most.
     """
     images, texts = F.normalize(images, dim=1), F.normalize(texts, dim=1)
-    known = gathered(present[:, None].float())[:, 0] > 0
-    scores = (images @ gathered(texts).T).masked_fill(~known, NEVER)
+    known = all_gather(present[:, None].float())[:, 0] > 0
+    scores = (images @ all_gather(texts).T).masked_fill(~known, NEVER)
     return scores.logsumexp(1) - (images * texts).sum(1)
 
 
@@ -202,11 +213,11 @@ class LGAligner(Aligner):
             return self
 
     @classmethod
-    def reads_whole(cls, config: Config) -> bool:
+    def reads_full_text(cls, config: Config) -> bool:
         return True
 
     @classmethod
-    def fitted(cls, config: Config, source: TextSource) -> Config:
+    def resolve_config(cls, config: Config, source: TextSource) -> Config:
         return config.model_copy(update={"vocabulary": len(source.vocabulary(TOKENS)[1])})
 
     def __init__(self, config: Config, width: int, text_width: int) -> None:
@@ -223,15 +234,15 @@ class LGAligner(Aligner):
         if config.relation:
             self.to_words = ToText(width, text_width)
 
-    def take(self, source: TextSource) -> None:
+    def load_vocabulary(self, source: TextSource) -> None:
         if self.filler is not None:
             self.filler.table.copy_(_rows(source))
 
-    def knows(self, source: TextSource) -> bool:
+    def matches_vocabulary(self, source: TextSource) -> bool:
         return self.filler is None or torch.equal(self.filler.table.cpu(), _rows(source))
 
     def _words(self, text: TextFeatures) -> Words:
-        units = required(text, WHOLE)
+        units = required(text, FULL_TEXT)
         n = self.config.tokens
         more = max(n - units.mask.shape[1], 0)
         mask = F.pad(units.mask[:, :n], (0, more))
@@ -279,7 +290,7 @@ class LGAligner(Aligner):
     @torch.no_grad()
     def embed_images(self, levels: Mapping[int, Quantized]) -> Float[Tensor, "b e"]:
         """e_CLS of each image."""
-        return F.normalize(self.tower(levels[DEEP].codes.float())[:, 0], dim=1)
+        return F.normalize(self.tower(levels[DEEP].quantized.float())[:, 0], dim=1)
 
     @torch.no_grad()
     def embed_text(self, text: TextFeatures) -> Float[Tensor, "b e"]:
@@ -303,7 +314,7 @@ class LGAligner(Aligner):
             noise[:, : self.config.tokens], (0, words.mask.shape[1] - min(noise.shape[1], self.config.tokens))
         )
         masked = least(noise, words.mask, torch.full_like(words.ids[:, 0], count))
-        logits = self.filler(words, masked, self.tower(levels[DEEP].codes.float()))
+        logits = self.filler(words, masked, self.tower(levels[DEEP].quantized.float()))
         return logits.argmax(1), words.ids[masked], masked.nonzero()[:, 0]
 
     @torch.no_grad()
@@ -312,7 +323,7 @@ class LGAligner(Aligner):
     ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"], Int[Tensor, " p"]] | None:
         if self.to_words is None:
             return None
-        words, grid = self._words(text), levels[DEEP].codes.float()
+        words, grid = self._words(text), levels[DEEP].quantized.float()
         codes = self._matched_codes(words, grid, self.tower(grid))
         pairs = (words.mask[:, :, None] & words.mask[:, None]).triu(1)
         return cosines(words.vectors)[pairs], cosines(codes)[pairs], pairs.nonzero()[:, 0]

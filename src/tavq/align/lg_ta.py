@@ -36,12 +36,12 @@ class JointAligner(Aligner):
         ta: TransportAligner.Config = TransportAligner.Config()
 
     @classmethod
-    def reads_whole(cls, config: Config) -> bool:
-        return LGAligner.reads_whole(config.lg)
+    def reads_full_text(cls, config: Config) -> bool:
+        return LGAligner.reads_full_text(config.lg)
 
     @classmethod
-    def fitted(cls, config: Config, source: TextSource) -> Config:
-        return config.model_copy(update={"lg": LGAligner.fitted(config.lg, source)})
+    def resolve_config(cls, config: Config, source: TextSource) -> Config:
+        return config.model_copy(update={"lg": LGAligner.resolve_config(config.lg, source)})
 
     def __init__(self, config: Config, width: int, text_width: int) -> None:
         super().__init__()
@@ -50,11 +50,11 @@ class JointAligner(Aligner):
         self.ta = TransportAligner(config.ta, width, text_width)
         self.levels = tuple(sorted({*self.lg.levels, *self.ta.levels}))
 
-    def take(self, source: TextSource) -> None:
-        self.lg.take(source)
+    def load_vocabulary(self, source: TextSource) -> None:
+        self.lg.load_vocabulary(source)
 
-    def knows(self, source: TextSource) -> bool:
-        return self.lg.knows(source)
+    def matches_vocabulary(self, source: TextSource) -> bool:
+        return self.lg.matches_vocabulary(source)
 
     def forward(self, levels: Mapping[int, Quantized], text: TextFeatures) -> Losses:
         return {**self.lg(levels, text), **self.ta(levels, text)}

@@ -16,8 +16,8 @@ from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import (
     DEEP,
+    FULL_TEXT,
     GRANULARITIES,
-    WHOLE,
     Aligner,
     Loss,
     Losses,
@@ -37,10 +37,10 @@ Gradient = Literal["encoder", "codebook", "both"]
 def codes_of(quantized: Quantized, gradient: Gradient) -> Float[Tensor, "b d h w"]:
     """A level's codes with the gradient path that the settings ask for."""
     return {
-        "encoder": quantized.codes,
+        "encoder": quantized.quantized,
         "codebook": quantized.entries,
         # the difference is zero in value and carries the encoder's gradient
-        "both": quantized.entries + (quantized.codes - quantized.codes.detach()),
+        "both": quantized.entries + (quantized.quantized - quantized.quantized.detach()),
     }[gradient]
 
 
@@ -150,7 +150,7 @@ class TransportAligner(Aligner):
             return self
 
     @classmethod
-    def reads_whole(cls, config: Config) -> bool:
+    def reads_full_text(cls, config: Config) -> bool:
         return not config.multi_granularity
 
     def __init__(self, config: Config, width: int, text_width: int) -> None:
@@ -160,7 +160,7 @@ class TransportAligner(Aligner):
         if config.multi_granularity:
             parts = [(level, GRANULARITIES[level], weights[level]) for level in range(3) if weights[level] > 0]
         else:
-            parts = [(DEEP, WHOLE, config.sentence)]
+            parts = [(DEEP, FULL_TEXT, config.sentence)]
         self.parts = parts
         self.levels = tuple(level for level, _, _ in parts)
         self.networks = nn.ModuleDict({granularity: LevelAligner(width, text_width) for _, granularity, _ in parts})
@@ -201,7 +201,7 @@ class TransportAligner(Aligner):
         parts = []
         for level, granularity, _ in self.parts:
             network = self._network(granularity)
-            rows = levels[level].codes.flatten(2).transpose(1, 2).float()
+            rows = levels[level].quantized.flatten(2).transpose(1, 2).float()
             parts.append(F.normalize(network.to_text(network.mean.pooled(rows)), dim=-1))
         return torch.cat(parts, dim=1) / len(parts) ** 0.5
 

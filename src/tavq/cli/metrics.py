@@ -88,17 +88,17 @@ def convert(
         out: The file to write.
         heads: For LPIPS: its vgg.pth or alex.pth of version 0.1, or its web address.
     """
-    from tavq.core.download import fetched
+    from tavq.core.download import fetch_if_url
     from tavq.nets.features import inception, lpips
 
     _, _, backbone = kind.partition("-")
     if (heads is None) == bool(backbone):
         raise UsageError(f"{kind} {'needs' if backbone else 'takes no'} --heads; LPIPS has a file of its own for them.")
     expected = lpips.PUBLISHED[backbone]["backbone"] if backbone else inception.PUBLISHED
-    with fetched(weights, expected, out) as source:
+    with fetch_if_url(weights, expected, out) as source:
         if heads is not None:
             wanted = lpips.PUBLISHED[backbone]["heads"]
-            with fetched(heads, wanted, out.with_name(f"heads-{out.name}")) as own:
+            with fetch_if_url(heads, wanted, out.with_name(f"heads-{out.name}")) as own:
                 origin = lpips.convert_lpips(backbone, source, own, out)
             published = dict(origin.sources) == lpips.PUBLISHED[backbone]
         else:

@@ -76,12 +76,12 @@ def _machine(batch: int) -> dict[str, Any]:
     import torch
 
     from tavq.core.devices import default_device
-    from tavq.ops.collective import processes
+    from tavq.ops.collective import world_size
 
     gpu = torch.cuda.get_device_name() if default_device().type == "cuda" else None
     return {
         "device": gpu or f"{platform.machine()} CPU",
         "threads": torch.get_num_threads(),
-        "processes": processes(),
+        "processes": world_size(),
         "batch": batch,
     }

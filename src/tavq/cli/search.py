@@ -178,11 +178,11 @@ def _square(path: Path, size: int) -> Any:
 def _write_sheet(out: Path, asked: Path | None, names: list[str], folder: Path) -> None:
     import torch
 
-    from tavq.core.files import inside
+    from tavq.core.files import resolve_inside
     from tavq.data.images import save_png
     from tavq.tasks.generation import image_grid
 
-    places = [asked] * (asked is not None) + [inside(folder, name) for name in names]
+    places = [asked] * (asked is not None) + [resolve_inside(folder, name) for name in names]
     if not places:
         raise UsageError("Nothing was found, so there is nothing to show.")
     save_png(out, image_grid(torch.cat([_square(place, TILE) for place in places if place is not None])))

@@ -63,10 +63,10 @@ def train(
     """
     from tavq import recipes
     from tavq.core.config import parse_overrides
-    from tavq.ops.collective import together
+    from tavq.ops.collective import join_processes
 
     chosen = recipes.load_task(task, parse_overrides(settings))
-    with together():
+    with join_processes():
         _train(chosen, tokenizer, data, out, resume, text, segmentation_tokenizer)
 
 
@@ -196,12 +196,12 @@ def _refuse_needless(task: str, needs: frozenset[str], given: Mapping[str, Any])
 
 def _tell(title: str, result: Mapping[str, Any]) -> None:
     """The figures as a table, and what is to be told of them."""
-    from tavq.core.config import flat
+    from tavq.core.config import flatten_settings
 
     plain = {key: value for key, value in result.items() if key not in UNLISTED and not key.endswith("_warning")}
     rows = [
         [key, value, console.interval(result["intervals"].get(key))]
-        for key, value in flat(plain)
+        for key, value in flatten_settings(plain)
         if not isinstance(value, str)
     ]
     console.table(title, ["metric", "value", "95 %"], rows)

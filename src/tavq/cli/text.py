@@ -131,10 +131,10 @@ class Texts:
 def _load(name: str, dtype: str, device: str | None) -> Any:
     import torch
 
-    from tavq.core.devices import chosen_device
+    from tavq.core.devices import select_device
     from tavq.text.encoders import load_encoder
 
-    return load_encoder(name, chosen_device(device), getattr(torch, dtype))
+    return load_encoder(name, select_device(device), getattr(torch, dtype))
 
 
 def _encode(

@@ -44,9 +44,9 @@ def evaluate(
         size: Side of the images; by default the size the model was trained at.
         json: Write the figures to this file too.
     """
-    from tavq.ops.collective import rank, together
+    from tavq.ops.collective import join_processes, rank
 
-    with together():
+    with join_processes():
         result = run_evaluation(model, data, split, text, features, limit, size)
         if rank() == 0:
             _tell(f"{model} on {data} ({split})", result)
@@ -54,11 +54,15 @@ def evaluate(
 
 
 def _tell(title: str, result: Mapping[str, Any]) -> None:
-    from tavq.core.config import flat
+    from tavq.core.config import flatten_settings
 
     figures = {key: value for key, value in result.items() if key not in UNLISTED and not key.endswith("_warning")}
     ends = result["intervals"]
-    rows = [[key, value, console.interval(ends.get(key))] for key, value in flat(figures) if not isinstance(value, str)]
+    rows = [
+        [key, value, console.interval(ends.get(key))]
+        for key, value in flatten_settings(figures)
+        if not isinstance(value, str)
+    ]
     console.table(title, ["metric", "value", "95 %"], rows)
     for key, value in result.items():
         if key.endswith("_warning") and value:
@@ -85,7 +89,7 @@ def run_evaluation(
     from tavq.data.loader import EvaluationLoader
     from tavq.evaluation.tokenizer import evaluate as measure
     from tavq.model_folder import find_model, read_model_config
-    from tavq.ops.collective import processes, rank
+    from tavq.ops.collective import rank, world_size
     from tavq.text.store import TextStore
     from tavq.tokenizer import Tokenizer
 
@@ -95,15 +99,15 @@ def run_evaluation(
     store = TextStore.of(data, text, verify=True)
     if store is not None and tokenizer.aligner is not None:
         store.check_encoder(read_model_config(folder).get("text"))
-    loader = EvaluationLoader(dataset, data_config(folder, size), BATCH, store, limit, rank(), processes())
+    loader = EvaluationLoader(dataset, data_config(folder, size), BATCH, store, limit, rank(), world_size())
     batches: Iterable[Any] = loader
-    if store is not None and tokenizer.aligner is not None and not tokenizer.aligner.knows(store):
+    if store is not None and tokenizer.aligner is not None and not tokenizer.aligner.matches_vocabulary(store):
         _say_once("The text store has other tokens than the one of the training; masked words are not measured.")
         batches = (without_tokens(batch) for batch in loader)
     networks = [open_network(name).to(default_device()) for name in features]
     total = min(len(dataset), limit or len(dataset))
     with console.bar(f"Evaluating {model}", total) if rank() == 0 else nullcontext() as bar:
-        shown = None if bar is None else lambda done: bar(min(done * processes(), total))
+        shown = None if bar is None else lambda done: bar(min(done * world_size(), total))
         measured = measure(tokenizer, batches, networks, shown)
     loader.join_faults()
     made = protocol(measured["protocol"], folder, dataset, store, tokenizer, limit, BATCH)
@@ -125,9 +129,9 @@ def _say_once(text: str) -> None:
 
 def without_tokens(batch: Any) -> Any:
     """A batch whose whole texts do not say which tokens they are."""
-    if batch.text is None or batch.text.whole is None:
+    if batch.text is None or batch.text.full_text is None:
         return batch
-    return replace(batch, text=replace(batch.text, whole=replace(batch.text.whole, ids=None)))
+    return replace(batch, text=replace(batch.text, full_text=replace(batch.text.full_text, ids=None)))
 
 
 def open_network(name: str) -> Any:
@@ -241,7 +245,7 @@ def decode(model: str, tokens: Path, /, *, out: Path) -> None:
             part = indices[start : start + BATCH].to(default_device(), torch.int64)
             images = to_uint8(tokenizer.decode(part)).permute(0, 2, 3, 1).cpu().numpy()
             for name, image in zip(names[start : start + BATCH], images, strict=True):
-                save_png(files.inside(out, name), image)
+                save_png(files.resolve_inside(out, name), image)
             bar(min(start + BATCH, len(keys)))
     console.say(f"{len(keys):,} images are in {out}.")
 

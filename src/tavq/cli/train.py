@@ -65,15 +65,15 @@ def train(
 
 def run_training(chosen: Any, data: Path, out: Path, resume: bool, text: Path | None, title: str) -> None:
     """Opens the data and the text store and trains `chosen` into `out`, with a bar."""
-    from tavq.ops.collective import together
+    from tavq.ops.collective import join_processes
 
-    with together():
+    with join_processes():
         _train(chosen, data, out, resume, text, title)
 
 
 def _train(chosen: Any, data: Path, out: Path, resume: bool, text: Path | None, title: str) -> None:
     from tavq.data.folder import FolderDataset
-    from tavq.ops.collective import rank, wait_for_all
+    from tavq.ops.collective import barrier, rank
     from tavq.text.store import TextStore
     from tavq.training.tokenizer.trainer import Trainer
 
@@ -82,7 +82,7 @@ def _train(chosen: Any, data: Path, out: Path, resume: bool, text: Path | None, 
     if chosen.model.reads_text:
         if rank() == 0 and text is None and not (data / "text").exists():
             encode_text(dataset, chosen.model)
-        wait_for_all()
+        barrier()
         store = TextStore.open(text or data / "text", verify=True)
         tell_changed(store, dataset)
     with console.bar(title, chosen.train.steps) as bar:
@@ -111,7 +111,7 @@ def encode_text(dataset: Any, model: Any) -> None:
 
     if not any(record.text for record in dataset):
         raise UsageError(f"{dataset.folder} has no captions, and this recipe reads text; use another.")
-    whole, word_graph = model.reads_whole, codebooks[model.codebook.name].reads_text
+    whole, word_graph = model.reads_full_text, codebooks[model.codebook.name].reads_text
     command = f"tavq text {dataset.folder}{' --whole' * whole}{' --word-graph' * word_graph}"
     console.say(f"There is no text store yet; making it as by: {command}")
     text(dataset.folder, whole=whole, word_graph=word_graph)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tavq.codebooks.anchors import closest, contrast, drawn
 from tavq.codebooks.tables import TableConfig, replaced, uniform
 from tavq.interfaces import Codebook, Distance, Loss, Losses, codebooks
-from tavq.ops.collective import counts, from_first, gathered
+from tavq.ops.collective import all_gather, broadcast_first, count_indices
 
 NEGLIGIBLE = 1e-20
 """An entry's way to its anchor that no float32 entry can show; an entry chosen a twentieth as often as the mean of all
@@ -61,16 +61,16 @@ class AnchoredCodebook(Codebook):
             self.register_buffer("pooled", torch.zeros(config.parts, dtype=torch.int64))  # features in the pool
 
     def forward(self) -> Float[Tensor, "k d"]:
-        return self.table.view_as(self.table)  # keeps its numbers when `learn` exchanges those of the parameter
+        return self.table.view_as(self.table)  # keeps its numbers when `update` exchanges those of the parameter
 
-    def learn(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
+    def update(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
         k, losses = self.config.entries, Losses()
         place = self.config.rows_of(part)
         with torch.autocast(rows.device.type, enabled=False):
             if self.config.contrastive > 0:
-                term = contrast(gathered(rows), self()[place], self.distance, self.config.temperature)
+                term = contrast(all_gather(rows), self()[place], self.distance, self.config.temperature)
                 losses["codebook/contrastive"] = Loss(term, self.config.contrastive)
-            self._anchor(rows, counts(indices, k), part, place)
+            self._anchor(rows, count_indices(indices, k), part, place)
         return losses
 
     @torch.no_grad()
@@ -91,16 +91,16 @@ class AnchoredCodebook(Codebook):
     def _anchors(self, rows: Tensor, entries: Tensor, moving: Tensor) -> Tensor:
         if self.config.anchor == "random":
             return self.pool[moving]
-        rows = gathered(rows)
+        rows = all_gather(rows)
         if self.config.anchor == "closest":
             return rows[closest(rows, entries, self.distance)]
-        return rows[from_first(drawn(rows, entries, self.distance))]
+        return rows[broadcast_first(drawn(rows, entries, self.distance))]
 
     def _fill_pool(self, rows: Tensor, part: int, place: slice) -> None:
         """Takes as many features as fit: into free places first, then in the place of random ones."""
-        rows, k, held = gathered(rows), self.config.entries, int(self.pooled[part])
-        taken = from_first(torch.randperm(len(rows), device=rows.device))[:k]
-        places = from_first(torch.randperm(k, device=rows.device))
+        rows, k, held = all_gather(rows), self.config.entries, int(self.pooled[part])
+        taken = broadcast_first(torch.randperm(len(rows), device=rows.device))[:k]
+        places = broadcast_first(torch.randperm(k, device=rows.device))
         if len(taken) < k and held < k:
             taken, places = taken[: k - held], torch.arange(held, k, device=rows.device)
         self.pool[place][places[: len(taken)]] = rows[taken]

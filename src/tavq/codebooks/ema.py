@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tavq.codebooks.tables import StartedConfig, fresh, replaced, restarted, started
 from tavq.interfaces import Codebook, Losses, codebooks
-from tavq.ops.collective import counts, sums
+from tavq.ops.collective import count_indices, sum_by_index
 
 SMOOTHING = 1e-5
 """Added to every count, as in the public VQ-VAE code: an entry that nothing chooses keeps its sum over a count that
@@ -43,12 +43,12 @@ class EMACodebook(Codebook):
         self.register_buffer("table", fresh(config))
         self.register_buffer("counts", torch.ones(self.size))
         self.register_buffer("sums", self.table.clone())
-        self.register_buffer("calls", torch.zeros(config.parts, dtype=torch.int64))  # of `start`, kept for resuming
+        self.register_buffer("calls", torch.zeros(config.parts, dtype=torch.int64))  # calls of init_from_features
 
     def forward(self) -> Float[Tensor, "k d"]:
         return self.table
 
-    def start(self, rows: Float[Tensor, "n d"], part: int = 0) -> None:
+    def init_from_features(self, rows: Float[Tensor, "n d"], part: int = 0) -> None:
         """Takes features as entries where the settings ask for it."""
         entries = started(self.config, self.calls, part, rows)
         if entries is not None:
@@ -57,11 +57,11 @@ class EMACodebook(Codebook):
             self.sums[place], self.counts[place] = entries, 1
 
     @torch.no_grad()
-    def learn(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
+    def update(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
         """Moves every entry to its running mean, then restarts unused ones where the settings ask for it."""
         k, place, share = self.config.entries, self.config.rows_of(part), 1 - self.config.decay
-        running = self.counts[place].lerp_(counts(indices, k), share)
-        total = self.sums[place].lerp_(sums(rows.float(), indices, k), share)
+        running = self.counts[place].lerp_(count_indices(indices, k), share)
+        total = self.sums[place].lerp_(sum_by_index(rows.float(), indices, k), share)
         number = running.sum()
         smoothed = (running + SMOOTHING) / (number + k * SMOOTHING) * number
         entries = total / smoothed[:, None]

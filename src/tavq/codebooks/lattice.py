@@ -67,22 +67,22 @@ class LatticeCodebook(Lattice):
         self.up = nn.Linear(len(config.levels), config.width) if config.width != len(config.levels) else None
 
     def forward(self) -> Float[Tensor, "k d"]:
-        return self.raised(self.points(self.digits_of(torch.arange(self.size, device=self.middle.device))))
+        return self.project_out(self.to_points(self.to_digits(torch.arange(self.size, device=self.middle.device))))
 
-    def points(self, digits: Int[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+    def to_points(self, digits: Int[Tensor, "n l"]) -> Float[Tensor, "n l"]:
         return (digits - self.middle) / self.middle * self.scale
 
-    def raised(self, points: Float[Tensor, "n l"]) -> Float[Tensor, "n d"]:
+    def project_out(self, points: Float[Tensor, "n l"]) -> Float[Tensor, "n d"]:
         if self.up is None:
             return points
         with torch.autocast(points.device.type, enabled=False):
             return F.linear(points.float(), self.up.weight.float(), self.up.bias.float())
 
-    def digits_of(self, indices: Int[Tensor, " n"]) -> Int[Tensor, "n l"]:
+    def to_digits(self, indices: Int[Tensor, " n"]) -> Int[Tensor, "n l"]:
         places, levels = self._numbers(indices)
         return indices[:, None] // places % levels
 
-    def indices_of(self, digits: Int[Tensor, "n l"]) -> Int[Tensor, " n"]:
+    def to_indices(self, digits: Int[Tensor, "n l"]) -> Int[Tensor, " n"]:
         return (digits * self._numbers(digits)[0]).sum(1)
 
     def _numbers(self, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tavq.codebooks.tables import StartedConfig, fresh, replaced, restarted, started
 from tavq.interfaces import Codebook, Losses, codebooks
-from tavq.ops.collective import counts
+from tavq.ops.collective import count_indices
 
 DECAY = 0.99
 """Of the running counts that a restart looks at."""
@@ -34,26 +34,26 @@ class LearnedCodebook(Codebook):
         self.config = config
         self.sizes, self.width = config.sizes, config.width
         self.table = nn.Parameter(fresh(config))
-        self.register_buffer("calls", torch.zeros(config.parts, dtype=torch.int64))  # of `start`, kept for resuming
+        self.register_buffer("calls", torch.zeros(config.parts, dtype=torch.int64))  # calls of init_from_features
         if config.restart > 0:
             self.register_buffer("counts", torch.ones(self.size))
 
     def forward(self) -> Float[Tensor, "k d"]:
-        return self.table.view_as(self.table)  # keeps its numbers when `learn` exchanges those of the parameter
+        return self.table.view_as(self.table)  # keeps its numbers when `update` exchanges those of the parameter
 
-    def start(self, rows: Float[Tensor, "n d"], part: int = 0) -> None:
+    def init_from_features(self, rows: Float[Tensor, "n d"], part: int = 0) -> None:
         """Takes features as entries where the settings ask for it."""
         entries = started(self.config, self.calls, part, rows)
         if entries is not None:  # through `data`: what other parts keep for backward has not changed
             self.table.data[self.config.rows_of(part)] = entries
 
     @torch.no_grad()
-    def learn(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
+    def update(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
         """Restarts unused entries where the settings ask for it."""
         if self.config.restart == 0:
             return {}
         place = self.config.rows_of(part)
-        running = self.counts[place].lerp_(counts(indices, self.config.entries), 1 - DECAY)
+        running = self.counts[place].lerp_(count_indices(indices, self.config.entries), 1 - DECAY)
         found = restarted(running, self.config.restart, rows)
         if found is not None:
             running[found[0]] = self.config.restart

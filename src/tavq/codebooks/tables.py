@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from tavq.core.config import NamedConfig
-from tavq.ops.collective import drawn_rows, processes
+from tavq.ops.collective import sample_vectors, world_size
 
 
 class TableConfig(NamedConfig):
@@ -73,7 +73,7 @@ def started(
     count = int(calls[part])
     if count > 1 and (count > config.redraw_until or count & (count - 1)):
         return None
-    return drawn_rows(rows, config.entries)
+    return sample_vectors(rows, config.entries)
 
 
 def restarted(
@@ -85,8 +85,8 @@ def restarted(
     """
     if threshold == 0:
         return None
-    places = (counts < threshold).nonzero()[:, 0][: len(rows) * processes()]
-    return (places, drawn_rows(rows, len(places))) if len(places) else None
+    places = (counts < threshold).nonzero()[:, 0][: len(rows) * world_size()]
+    return (places, sample_vectors(rows, len(places))) if len(places) else None
 
 
 def replaced(
@@ -94,7 +94,7 @@ def replaced(
 ) -> Float[Tensor, "k d"]:
     """A new table with `rows` at `places`.
 
-    `learn` is called between a pass and its backward, which may need the numbers as they were used: there the storage
+    `update` is called between a pass and its backward, which may need the numbers as they were used: there the storage
     of a table is exchanged (`table.data = replaced(...)`) and never written into.
     """
     table = table.detach().clone()

@@ -14,7 +14,7 @@ from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import Codebook, TextSource, codebooks
 from tavq.nets.graph import GraphConvolution, normalised_adjacency
-from tavq.ops.collective import from_first
+from tavq.ops.collective import broadcast_first
 
 
 @runtime_checkable
@@ -101,7 +101,7 @@ class TransferredCodebook(Codebook):
                 "word graph of a text store."
             )
         self.sizes = config.sizes
-        # Random until `take`, as in a test: what is loaded or taken replaces it.
+        # Random until `load_vocabulary`, as in a test: what is loaded or taken replaces it.
         vectors = torch.randn(len(self.words), _kept_width(config, config.word_width))
         if config.words == "frozen":
             self.register_buffer("vectors", vectors)
@@ -122,7 +122,7 @@ class TransferredCodebook(Codebook):
         self.register_buffer("values", values)
 
     @classmethod
-    def fitted(cls, config: Config, source: TextSource | None) -> Config:
+    def resolve_config(cls, config: Config, source: TextSource | None) -> Config:
         """The settings with the words of the store's word graph."""
         graph = _word_graph(source)
         found = {
@@ -140,7 +140,7 @@ class TransferredCodebook(Codebook):
         return config.model_copy(update=found)
 
     @torch.no_grad()
-    def take(self, source: TextSource | None) -> None:
+    def load_vocabulary(self, source: TextSource | None) -> None:
         """Fills in the words' vectors and edges."""
         graph = _word_graph(source)
         if self.config.words != "random":
@@ -172,7 +172,7 @@ class TransferredCodebook(Codebook):
     def _dropped(self, rows: Tensor) -> Tensor:
         if not (self.training and self.config.dropout):
             return rows
-        kept = from_first((torch.rand_like(rows) >= self.config.dropout).to(rows.dtype))
+        kept = broadcast_first((torch.rand_like(rows) >= self.config.dropout).to(rows.dtype))
         return rows * kept / (1 - self.config.dropout)
 
 

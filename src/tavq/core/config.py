@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origi
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError, model_validator
 
-from tavq.core.errors import RenamedWarning, UsageError, first_line, suggestion
+from tavq.core.errors import RenamedWarning, UsageError, first_line, suggest
 from tavq.core.registry import Registry
 
 M = TypeVar("M", bound=BaseModel)
@@ -34,10 +34,10 @@ class Config(BaseModel):
     def _accept_old_names(cls, settings: Any) -> Any:
         if not isinstance(settings, Mapping) or not cls.RENAMED:
             return settings
-        return with_new_names(settings, cls.RENAMED)
+        return rename_settings(settings, cls.RENAMED)
 
 
-def with_new_names(settings: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+def rename_settings(settings: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
     """A copy of `settings` in which every old name of `renamed` (old to new) is replaced by its new one.
 
     Where both names are given the old one decides: a flag laid over a recipe may still use it.
@@ -60,10 +60,10 @@ class NamedConfig(Config):
     name: str
 
 
-def selected(registry: Registry[Any]) -> Any:
+def config_of(registry: Registry[Any]) -> Any:
     """The type of a setting that picks a class of `registry` by its `name` and holds that class's own Config.
 
-    `codebook: selected(codebooks)` accepts `{name: learned, entries: 1024}`.
+    `codebook: config_of(codebooks)` accepts `{name: learned, entries: 1024}`.
     """
 
     def resolve(value: Any) -> Any:
@@ -220,7 +220,7 @@ def _line(model: Any, issue: Any, dotted: str, inner: Exception | None) -> str:
     if issue["type"] == "extra_forbidden":
         known = _fields_at(model, issue)
         listed = f"; known: {', '.join(sorted(known))}" if known else ""
-        return f"Unknown setting {_short.repr(dotted)}{listed}.{suggestion(str(issue['loc'][-1]), known)}"
+        return f"Unknown setting {_short.repr(dotted)}{listed}.{suggest(str(issue['loc'][-1]), known)}"
     if issue["type"] == "missing":
         return f"The setting {dotted!r} is missing and has no default."
     what = f"The setting {dotted!r} = {_short.repr(issue['input'])} is" if dotted else "The settings are"
@@ -243,10 +243,10 @@ def _model_in(annotation: Any) -> Any:
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
-def flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten_settings(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Nested settings as dotted keys with their values; an empty mapping and null count as a value."""
     if isinstance(settings, Mapping) and settings:
         for key, value in settings.items():
-            yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
+            yield from flatten_settings(value, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, settings

@@ -10,7 +10,7 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def chosen_device(name: str | None) -> torch.device:
+def select_device(name: str | None) -> torch.device:
     """The device of that name, or a GPU where there is one; UsageError where it cannot be used."""
     if name in (None, "auto"):
         return default_device()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tavq.core.errors import FileError, UsageError
-from tavq.core.files import TEMPORARY, unwritable
+from tavq.core.files import TEMP_PREFIX, write_error
 
 BLOCK = 1 << 20
 MOST = 4_000_000_000
@@ -20,7 +20,7 @@ WAIT = 60.0
 """Seconds without a byte after which the server is given up."""
 
 
-def is_address(source: str) -> bool:
+def is_url(source: str) -> bool:
     """True for what begins like a web address."""
     return source.startswith(("https://", "http://"))
 
@@ -30,9 +30,9 @@ def download(address: str, sha256: str, path: Path) -> None:
 
     Raises FileError where the server does not answer or sends other bytes; then there is no file.
     """
-    if not is_address(address):
+    if not is_url(address):
         raise UsageError(f"{address!r} is no web address; it begins with https:// or http://.")
-    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
+    temporary = path.parent / f"{TEMP_PREFIX}{os.getpid()}-{path.name}"
     digest = hashlib.sha256()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,22 +48,22 @@ def download(address: str, sha256: str, path: Path) -> None:
             )
         os.replace(temporary, path)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise write_error(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def fetched(source: str, sha256: str, beside: Path) -> Iterator[Path]:
+def fetch_if_url(source: str, sha256: str, beside: Path) -> Iterator[Path]:
     """The path of a file that is given by its path, or by its web address: then it lies in `beside`'s folder meanwhile.
 
     Only what is fetched must have the SHA-256; what a user has is the user's choice.
     """
-    if not is_address(source):
+    if not is_url(source):
         yield Path(source)
         return
-    path = beside.with_name(f"{TEMPORARY}{os.getpid()}-fetched-{beside.name}")
+    path = beside.with_name(f"{TEMP_PREFIX}{os.getpid()}-fetched-{beside.name}")
     download(source, sha256, path)
     try:
         yield path

@@ -32,16 +32,16 @@ class RenamedWarning(FutureWarning):
     """A setting or flag was given by a name that it had in the version before; the next version refuses it."""
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the nearest known name, or nothing when none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """One line that names the unknown value, everything that is known and the nearest of it."""
     names = sorted(known)
-    return f"Unknown {kind} {name!r}; known: {', '.join(names) or 'none'}.{suggestion(name, names)}"
+    return f"Unknown {kind} {name!r}; known: {', '.join(names) or 'none'}.{suggest(name, names)}"
 
 
 def first_line(error: BaseException) -> str:

@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save
 from tavq.core.config import M, build_stored
 from tavq.core.errors import FileError, UsageError
 
-TEMPORARY = ".tavq-tmp-"  # prefix of names that a crash may leave behind; see `sweep`
-ASIDE = f"{TEMPORARY}old-"
+TEMP_PREFIX = ".tavq-tmp-"  # prefix of names that a crash may leave behind; see `remove_leftovers`
+REPLACED_PREFIX = f"{TEMP_PREFIX}old-"
 MAX_JSON = 1_000_000_000  # bytes
 
 
@@ -32,7 +32,7 @@ MAX_JSON = 1_000_000_000  # bytes
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replaces `path` by `data` atomically and durably; its folder is made when missing."""
-    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
+    temporary = path.parent / f"{TEMP_PREFIX}{os.getpid()}-{path.name}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
@@ -40,9 +40,9 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        fsync_folder(path.parent)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise write_error(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -71,10 +71,10 @@ def append_json_line(path: Path, value: Any) -> None:
             file.truncate(file.seek(_end_of_lines(file)))
             file.write(line)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise write_error(path, error) from error
 
 
-def cut_last_line(path: Path) -> None:
+def remove_partial_line(path: Path) -> None:
     """Removes a last line without its newline, which a killed writer leaves."""
     with open(path, "r+b") as file:
         file.truncate(_end_of_lines(file))
@@ -104,9 +104,9 @@ def write_folder(path: Path) -> Iterator[Path]:
     """A new folder to fill; when the block ends without an error it takes the place of `path`.
 
     An existing folder at `path` is moved aside and removed afterwards; a process killed between the two renames
-    leaves it aside, from where `sweep` puts it back. Files in the folder should be written by the functions above.
+    leaves it aside, and `remove_leftovers` puts it back. Write the files in the folder with the functions above.
     """
-    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
+    temporary = path.parent / f"{TEMP_PREFIX}{os.getpid()}-{path.name}"
     try:
         if path.is_file():
             raise FileError(f"{path} is a file, not a folder; choose another place.")
@@ -114,9 +114,9 @@ def write_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         yield temporary
-        put_folder(temporary, path)
+        replace_folder(temporary, path)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise write_error(path, error) from error
     except FileError as error:  # says the name that the user knows
         raise FileError(str(error).replace(str(temporary), str(path))) from error
     finally:
@@ -124,7 +124,7 @@ def write_folder(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def create_folder(path: Path) -> Iterator[Path]:
     """As `write_folder` for many files, written in any way; what `path` holds is never replaced.
 
     What a killed process left of this very folder is removed first.
@@ -134,7 +134,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         UsageError: `path` is there and is no empty folder.
     """
-    sweep_of(path)
+    remove_leftovers_of(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"{path} already holds something; give a new folder.")
     with write_folder(path) as folder:
@@ -143,48 +143,48 @@ def new_folder(path: Path) -> Iterator[Path]:
             for name in names:
                 with open(os.path.join(place, name), "rb") as file:
                     os.fsync(file.fileno())
-            sync_folder(Path(place))
+            fsync_folder(Path(place))
 
 
-def put_folder(new: Path, path: Path) -> None:
+def replace_folder(new: Path, path: Path) -> None:
     """Renames the folder `new` to `path`, in place of an older one, which is moved aside and then removed."""
-    sync_folder(new)
-    aside = path.parent / f"{ASIDE}{os.getpid()}-{path.name}"
+    fsync_folder(new)
+    aside = path.parent / f"{REPLACED_PREFIX}{os.getpid()}-{path.name}"
     if path.exists():
         os.replace(path, aside)
     os.replace(new, path)
-    sync_folder(path.parent)
+    fsync_folder(path.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
 def remove_folder(path: Path) -> None:
     """Removes a folder and what is in it; under a temporary name first, so that a crash never leaves half of it."""
-    doomed = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
+    doomed = path.parent / f"{TEMP_PREFIX}{os.getpid()}-{path.name}"
     with contextlib.suppress(FileNotFoundError):
         os.replace(path, doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def sweep(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Removes what a killed process left half-written in `folder`, and puts back what it had moved aside."""
-    for aside in folder.glob(f"{ASIDE}*"):
-        path = folder / aside.name.removeprefix(ASIDE).partition("-")[2]
+    for aside in folder.glob(f"{REPLACED_PREFIX}*"):
+        path = folder / aside.name.removeprefix(REPLACED_PREFIX).partition("-")[2]
         if not path.exists():
             os.replace(aside, path)
-    for leftover in folder.glob(f"{TEMPORARY}*"):
+    for leftover in folder.glob(f"{TEMP_PREFIX}*"):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
 
 
-def sweep_of(path: Path) -> None:
-    """As `sweep` of the one folder `path`, where others write beside it.
+def remove_leftovers_of(path: Path) -> None:
+    """As `remove_leftovers` of the one folder `path`, where others write beside it.
 
     What a living process of this machine is writing stays.
     """
-    name = re.compile(f"{re.escape(TEMPORARY)}(old-)?([0-9]+)-{re.escape(path.name)}")
-    leftovers = [(place, name.fullmatch(place.name)) for place in path.parent.glob(f"{TEMPORARY}*")]
+    name = re.compile(f"{re.escape(TEMP_PREFIX)}(old-)?([0-9]+)-{re.escape(path.name)}")
+    leftovers = [(place, name.fullmatch(place.name)) for place in path.parent.glob(f"{TEMP_PREFIX}*")]
     for place, found in leftovers:
         if found is None or _lives(int(found[2])):
             continue
@@ -205,12 +205,12 @@ def _lives(process: int) -> bool:
     return process != os.getpid()
 
 
-def unwritable(path: Path, error: OSError) -> FileError:
+def write_error(path: Path, error: OSError) -> FileError:
     """What a person is told when a file could not be written."""
     return FileError(f"Could not write {path}: {error.strerror or error}. Free space or choose another place.")
 
 
-def sync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """Makes the names in a folder durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -235,7 +235,7 @@ def lock(path: Path, what: Path, instead: str = "choose another --out") -> Itera
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = open(path, "a+")  # noqa: SIM115 - closed below
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise write_error(path, error) from error
     with handle:
         try:
             # not flock: its lock is inherited by child processes, which outlive a killed writer by seconds
@@ -364,7 +364,7 @@ def check_sha256(path: Path, expected: str) -> None:
         raise FileError(f"{path} was altered or cut: its sha256 is {found[:12]}…, expected {expected[:12]}….")
 
 
-def inside(folder: Path, name: str) -> Path:
+def resolve_inside(folder: Path, name: str) -> Path:
     """`folder / name`, or FileError when the name is absolute or leads outside the folder (links followed)."""
     try:
         path = (folder / name).resolve()

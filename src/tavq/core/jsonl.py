@@ -7,12 +7,12 @@ from pathlib import Path
 from types import TracebackType
 
 from tavq.core.errors import FileError
-from tavq.core.files import cut_last_line, sync_folder, unwritable
+from tavq.core.files import fsync_folder, remove_partial_line, write_error
 
 OPEN_FILES = 64  # far below every system's limit for one process
 
 
-def raw_lines(path: Path, longest: int) -> Iterator[tuple[int, bytes]]:
+def iter_raw_lines(path: Path, longest: int) -> Iterator[tuple[int, bytes]]:
     """The place and the bytes of each line, its newline kept; the last one may lack it.
 
     Of a line longer than `longest` bytes only the first `longest` + 1 come, so that no file can fill the memory.
@@ -31,7 +31,7 @@ def raw_lines(path: Path, longest: int) -> Iterator[tuple[int, bytes]]:
         raise FileError(f"Could not read {path}: {error.strerror or error}.") from error
 
 
-class LinesByPlace:
+class LineReader:
     """Single lines of several files, read where they are known to begin; a few files are kept open."""
 
     def __init__(self, longest: int) -> None:
@@ -81,10 +81,10 @@ class LineAppender:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-            cut_last_line(path)
-            sync_folder(path.parent)
+            remove_partial_line(path)
+            fsync_folder(path.parent)
         except OSError as error:
-            raise unwritable(path, error) from error
+            raise write_error(path, error) from error
         self._synced = time.monotonic()
         self._unsynced = False
 
@@ -98,7 +98,7 @@ class LineAppender:
             if time.monotonic() - self._synced >= self.SECONDS:
                 self.sync()
         except OSError as error:
-            raise unwritable(self.path, error) from error
+            raise write_error(self.path, error) from error
 
     def sync(self) -> None:
         """Flushes what was appended to the disk."""

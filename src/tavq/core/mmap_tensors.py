@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 
 from tavq.core.errors import FileError
-from tavq.core.files import parse_json, unwritable
+from tavq.core.files import parse_json, write_error
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
 ALIGNMENT = 8
@@ -94,7 +94,7 @@ class MappedTensors(Mapping[str, np.ndarray]):
         return len(self._arrays)
 
 
-class TensorFile:
+class TensorFileWriter:
     """A safetensors file of known shapes that is filled in any order, a few rows at a time.
 
     What was never written reads as zeros. A file that is already there with the same shapes and metadata is gone on
@@ -116,7 +116,7 @@ class TensorFile:
             self.is_new = not (path.is_file() and path.stat().st_size == end and _begins_with(path, header))
             self._file: BinaryIO = open(path, "wb" if self.is_new else "r+b")  # noqa: SIM115 - closed by close
         except OSError as error:
-            raise unwritable(path, error) from error
+            raise write_error(path, error) from error
         if self.is_new:
             self._begin(header, end)
 
@@ -126,7 +126,7 @@ class TensorFile:
             self._file.truncate(end)
         except OSError as error:
             self._file.close()
-            raise unwritable(self.path, error) from error
+            raise write_error(self.path, error) from error
 
     def _header(
         self, shapes: Mapping[str, tuple[str, Sequence[int]]], metadata: Mapping[str, str]
@@ -155,7 +155,7 @@ class TensorFile:
             self._file.seek(start + row * width * dtype.itemsize)
             self._file.write(np.ascontiguousarray(values, dtype).data)
         except OSError as error:
-            raise unwritable(self.path, error) from error
+            raise write_error(self.path, error) from error
 
     def flush(self) -> None:
         """Brings everything written so far to the disk."""
@@ -163,7 +163,7 @@ class TensorFile:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise unwritable(self.path, error) from error
+            raise write_error(self.path, error) from error
 
     def close(self) -> None:
         """Closes the file; `flush` it before where it must last."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from tavq.core.errors import UsageError, first_line
 
 
-def hub_folder(name: str, what: str, patterns: Sequence[str]) -> Path:
+def download_from_hub(name: str, what: str, patterns: Sequence[str]) -> Path:
     """The folder into which the hub's client brought the files of `name` that match `patterns`.
 
     Raises UsageError where there is no such name, or no way to it; `what` is what was looked for.

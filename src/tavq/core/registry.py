@@ -5,7 +5,7 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from tavq.core.errors import UsageError, unknown
+from tavq.core.errors import UsageError, unknown_name
 
 T = TypeVar("T", bound=type)
 
@@ -46,7 +46,7 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: Any) -> T:
         if name not in self:
-            raise UsageError(unknown(self.kind, str(name), self._classes))
+            raise UsageError(unknown_name(self.kind, str(name), self._classes))
         return self._classes[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -9,7 +9,7 @@ from types import TracebackType
 import numpy as np
 
 from tavq.core.errors import DataError, FileError
-from tavq.core.jsonl import LinesByPlace, raw_lines
+from tavq.core.jsonl import LineReader, iter_raw_lines
 from tavq.data.records import Description, Fault, Faults, hash_name, read_description
 
 LONG_TEXT = "long_text.jsonl"
@@ -36,7 +36,7 @@ class Descriptions:
         self.model, self.prompt = model, prompt
         self.faults = Faults()
         self._files = sorted(path for path in folder.glob(PATTERN) if path.is_file())
-        self._lines = LinesByPlace(LONGEST)
+        self._lines = LineReader(LONGEST)
         if len(self._files) > FILES or any(path.stat().st_size >> PLACE_BITS for path in self._files):
             raise DataError(f"{folder}: at most {FILES:,} files {PATTERN} of a terabyte each are read.")
         keys, times, places = array("Q"), array("Q"), array("Q")
@@ -50,7 +50,7 @@ class Descriptions:
 
     def _scan(self, number: int, keys: "array[int]", times: "array[int]", places: "array[int]") -> None:
         path = self._files[number]
-        for count, (place, line) in enumerate(raw_lines(path, LONGEST), 1):
+        for count, (place, line) in enumerate(iter_raw_lines(path, LONGEST), 1):
             found = self._read(line)
             if isinstance(found, str):
                 self.faults.add([Fault(f"{path.name} line {count}", found)])

@@ -15,8 +15,8 @@ from typing import TypeVar
 import numpy as np
 
 from tavq.core.errors import DataError, FileError, TavqError, UsageError
-from tavq.core.files import MAX_JSON, inside, read_bytes
-from tavq.core.jsonl import raw_lines
+from tavq.core.files import MAX_JSON, read_bytes, resolve_inside
+from tavq.core.jsonl import iter_raw_lines
 from tavq.data.descriptions import Descriptions
 from tavq.data.images import SUFFIXES, check_image, load_segmentation
 from tavq.data.records import (
@@ -88,7 +88,7 @@ class FolderDataset:
 
     def path(self, file_name: str) -> Path:
         """Where an image or segmentation of this data set lies; FileError when that is outside the folder."""
-        return inside(self.folder, file_name)
+        return resolve_inside(self.folder, file_name)
 
 
 def load_training_split(dataset: FolderDataset, limit: int | None = None) -> FolderDataset | None:
@@ -153,7 +153,7 @@ def _listed(folder: Path, faults: Faults) -> Iterator[Record]:
             faults.add([Fault(ascii(name), "the name holds control characters or broken Unicode; rename the file")])
             continue
         try:
-            if inside(folder, name).is_file():
+            if resolve_inside(folder, name).is_file():
                 yield Record(name)
         except FileError:
             faults.add([Fault(ascii(name), "the path leads outside the data set")])
@@ -247,7 +247,7 @@ def _streamed(folder: Path, metadata: Path, faults: Faults) -> Iterator[Record]:
 
 
 def _parsed(folder: Path, metadata: Path, faults: Faults) -> Iterator[tuple[int, Record]]:
-    for number, (place, raw) in enumerate(raw_lines(metadata, MAX_LINE), 1):
+    for number, (place, raw) in enumerate(iter_raw_lines(metadata, MAX_LINE), 1):
         line = raw.removesuffix(b"\n") if place else raw.removesuffix(b"\n").removeprefix(b"\xef\xbb\xbf")
         if len(raw) > MAX_LINE:
             faults.add([Fault(f"{METADATA} line {number}", f"the line is longer than {MAX_LINE:,} bytes")])
@@ -299,7 +299,7 @@ def check_dataset(folder: Path, progress: Progress | None = None) -> list[Fault]
 
 
 def _faults_of(folder: Path, record: Record) -> Iterator[str]:
-    path = inside(folder, record.file_name)
+    path = resolve_inside(folder, record.file_name)
     shape = None
     try:
         shape = check_image(path)
@@ -308,7 +308,7 @@ def _faults_of(folder: Path, record: Record) -> Iterator[str]:
     if shape is not None:
         yield from _faults_of_boxes(record, *shape)
     if record.segmentation is not None:
-        yield from _faults_of_segmentation(inside(folder, record.segmentation), shape)
+        yield from _faults_of_segmentation(resolve_inside(folder, record.segmentation), shape)
 
 
 def _faults_of_boxes(record: Record, height: int, width: int) -> Iterator[str]:

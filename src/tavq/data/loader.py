@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tavq.core.errors import DataError, TavqError
-from tavq.core.files import inside, parse_json
+from tavq.core.files import parse_json, resolve_inside
 from tavq.data.folder import FolderDataset
 from tavq.data.images import load_image, load_segmentation, read_shape
 from tavq.data.palette import Colours, colourize
@@ -95,7 +95,9 @@ class _Reader(Dataset[_Part]):
             return None
         path = self.folder / self.names[index]
         try:
-            inside(self.folder, self.names[index])  # again: a link may have been put there since the lines were read
+            resolve_inside(
+                self.folder, self.names[index]
+            )  # again: a link may have been put there since the lines were read
             if self.maps is not None:
                 image = self._map(path, self.maps[index])
             else:
@@ -110,7 +112,7 @@ class _Reader(Dataset[_Part]):
         if name is None:
             raise DataError("it has no segmentation")
         height, width, _ = read_shape(path)
-        place = inside(self.folder, name)
+        place = resolve_inside(self.folder, name)
         try:
             classes = load_segmentation(place)
         except DataError as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tavq.core.errors import FileError
-from tavq.core.files import inside, parse_json
+from tavq.core.files import parse_json, resolve_inside
 
 METADATA = "metadata.jsonl"
 SPLITS = ("train", "val", "test")
@@ -207,7 +207,7 @@ class _LineReader:
     def _inside(self, given: Any) -> str:
         value = _name(given)
         try:
-            path = inside(self.folder, value)
+            path = resolve_inside(self.folder, value)
         except FileError:
             path = None
         if path is None or ".." in value.split("/"):

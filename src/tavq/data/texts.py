@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
-from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, WHOLE_IDS, TextFeatures, TextSource, TextUnits
+from tavq.interfaces import FULL_TEXT, FULL_TEXT_IDS, GRANULARITIES, POOLED, TextFeatures, TextSource, TextUnits
 
 
 def find_text_tables(dataset: FolderDataset, text: TextSource | None) -> tuple[str, ...]:
@@ -24,7 +24,7 @@ def find_text_tables(dataset: FolderDataset, text: TextSource | None) -> tuple[s
             f"for example not {dataset[0].file_name!r}; make it from this data set with: tavq text."
         )
     present = text.vectors(key)
-    return (*GRANULARITIES, *(table for table in (WHOLE, WHOLE_IDS, POOLED) if table in present))
+    return (*GRANULARITIES, *(table for table in (FULL_TEXT, FULL_TEXT_IDS, POOLED) if table in present))
 
 
 def collate_text(text: TextSource, keys: Sequence[str], tables: Sequence[str] = GRANULARITIES) -> TextFeatures:
@@ -35,14 +35,17 @@ def collate_text(text: TextSource, keys: Sequence[str], tables: Sequence[str] = 
     known: list[Mapping[str, Any]] = [text.vectors(key) if key in text else {} for key in keys]
     units = {
         name: _padded([row.get(name) for row in known], text.width)
-        for name in (*GRANULARITIES, WHOLE)
+        for name in (*GRANULARITIES, FULL_TEXT)
         if name in tables
     }
-    if WHOLE_IDS in tables:
-        units[WHOLE] = replace(units[WHOLE], ids=_padded_ids([row.get(WHOLE_IDS) for row in known], units[WHOLE]))
+    if FULL_TEXT_IDS in tables:
+        units[FULL_TEXT] = replace(
+            units[FULL_TEXT], ids=_padded_ids([row.get(FULL_TEXT_IDS) for row in known], units[FULL_TEXT])
+        )
     nothing = np.zeros(text.width, np.float32)
     pooled = np.stack([np.asarray(row.get(POOLED, nothing), np.float32) for row in known]) if POOLED in tables else None
-    return TextFeatures(**units, pooled=None if pooled is None else torch.from_numpy(pooled))
+    full_text = units.pop(FULL_TEXT, None)
+    return TextFeatures(**units, full_text=full_text, pooled=None if pooled is None else torch.from_numpy(pooled))
 
 
 def _padded_ids(rows: Sequence[Any], units: TextUnits) -> Tensor:

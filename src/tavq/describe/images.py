@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from tavq.core.errors import DataError
-from tavq.core.files import inside
+from tavq.core.files import resolve_inside
 from tavq.data.images import load_image
 
 QUALITY = 90  # of the JPEG that is sent
@@ -18,7 +18,7 @@ def load(folder: Path, file_name: str, longest_side: int) -> Image.Image:
 
     The name is checked again: a link may have been put there since the data set was read.
     """
-    path = inside(folder, file_name)
+    path = resolve_inside(folder, file_name)
     try:
         image = Image.fromarray(load_image(path, at_least=longest_side))
     except DataError as error:

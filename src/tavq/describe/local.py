@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from PIL import Image
 
-from tavq.core.devices import chosen_device
+from tavq.core.devices import select_device
 from tavq.core.errors import FileError, TavqError, UsageError, first_line
 from tavq.core.files import read_bytes, read_json, sha256_bytes
-from tavq.core.pretrained import hub_folder, quiet_transformers
+from tavq.core.pretrained import download_from_hub, quiet_transformers
 from tavq.describe.answers import TEMPERATURE, Answer, Ask, Attempts, Describer, Outcome
 from tavq.describe.images import load
 
@@ -171,7 +171,7 @@ def load_model(name_or_path: str, device: str = "auto", dtype: str = "auto") -> 
 
     Raises UsageError for what cannot be had or is no such model, FileError for a folder that is broken.
     """
-    place = chosen_device(device)
+    place = select_device(device)
     number = DTYPES.get(dtype, torch.bfloat16 if place.type == "cuda" else torch.float32)
     folder = Path(name_or_path) if Path(name_or_path).is_dir() else _download(name_or_path)
     _check_folder(folder)
@@ -191,7 +191,7 @@ def load_model(name_or_path: str, device: str = "auto", dtype: str = "auto") -> 
 def _download(name: str) -> Path:
     if name.count("/") > 1 or name[:1] in (".", "/", "~"):
         raise UsageError(f"There is no model folder {name!r}; give a folder or a hub name.")
-    return hub_folder(name, "model", FILES)
+    return download_from_hub(name, "model", FILES)
 
 
 def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:

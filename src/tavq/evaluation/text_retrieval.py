@@ -56,7 +56,7 @@ def _check_text(name: str, tokenizer: Tokenizer, stored: dict[str, Any], store: 
             f"text store {store.folder} was made by {own.name!r} ({own.width}); give a tokenizer that was aligned with "
             "the same."
         )
-    if tokenizer.config.reads_whole:
+    if tokenizer.config.reads_full_text:
         store.vocabulary("tokens")  # raises where it holds split texts only
 
 
@@ -94,5 +94,5 @@ class Faithfulness:
 
 
 def _has_text(text: TextFeatures) -> Bool[Tensor, " b"]:
-    tables = [text.words, text.phrases, text.sentences] + ([] if text.whole is None else [text.whole])
+    tables = [text.words, text.phrases, text.sentences] + ([] if text.full_text is None else [text.full_text])
     return torch.stack([table.mask.any(dim=1) for table in tables]).any(dim=0)

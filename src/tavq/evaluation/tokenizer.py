@@ -23,7 +23,7 @@ from tavq.metrics.images import ImageScores
 from tavq.metrics.keyed import KeyedMetric
 from tavq.metrics.words import MASKED, MaskedWords, WordRelations, keyed_noise
 from tavq.nets.features.extractors import FeatureNetwork, perceptual_distances
-from tavq.ops.collective import all_gather_text, gathered_unequal_rows
+from tavq.ops.collective import all_gather_text, all_gather_uneven
 
 
 @runtime_checkable
@@ -74,7 +74,7 @@ class Evaluation:
         self.chosen.append((batch.keys, levels[DEEP].indices.to("cpu", torch.int32)))
         if batch.text is not None:
             self.pairs.update(tokenizer.aligner, levels, batch.text, batch.keys)
-            if tokenizer.aligner is not None and batch.text.whole is not None:
+            if tokenizer.aligner is not None and batch.text.full_text is not None:
                 self._ask_of_words(tokenizer.aligner, levels, batch.text, batch.keys)
         self.images += len(batch.images)
 
@@ -87,8 +87,8 @@ class Evaluation:
     def _ask_of_words(
         self, aligner: Aligner, levels: Mapping[int, Quantized], text: TextFeatures, keys: Sequence[str]
     ) -> None:
-        assert text.whole is not None
-        noise = keyed_noise(keys, text.whole.mask.shape[1]).to(text.whole.mask.device)
+        assert text.full_text is not None
+        noise = keyed_noise(keys, text.full_text.mask.shape[1]).to(text.full_text.mask.device)
         for measure in self.filled:
             filled = aligner.fill_words(levels, text, noise, measure.count)
             if filled is not None:
@@ -214,7 +214,7 @@ class _Pairs:
         told = _told_by_all(self.keys)
         for kind, rows in self.rows.items():
             self.keys[kind] = [key for keys in told for key in keys[kind]]
-            codes, texts = (gathered_unequal_rows(column) for column in _stacked(rows))
+            codes, texts = (all_gather_uneven(column) for column in _stacked(rows))
             self.rows[kind] = [(codes, texts)]
 
     def _matrices(self, kind: str) -> tuple[Tensor, Tensor]:
@@ -252,7 +252,7 @@ def _finite(values: Tensor, what: str) -> Tensor:
 
 
 def _has_text(text: TextFeatures) -> Bool[Tensor, " b"]:
-    tables = [text.words, text.phrases, text.sentences] + ([] if text.whole is None else [text.whole])
+    tables = [text.words, text.phrases, text.sentences] + ([] if text.full_text is None else [text.full_text])
     return torch.stack([table.mask.any(dim=1) for table in tables]).any(dim=0)
 
 
@@ -314,5 +314,5 @@ def evaluate(
             progress(running.images)
     running.join()
     result = running.compute()
-    warning = collapse_warning(result, running.codes, tokenizer.quantizer.random)
+    warning = collapse_warning(result, running.codes, tokenizer.quantizer.stochastic)
     return result | {"usage_warning": warning}

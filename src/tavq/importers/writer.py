@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tavq.core.errors import DataError
-from tavq.core.files import new_folder, read_bytes, write_bytes, write_json
+from tavq.core.files import create_folder, read_bytes, write_bytes, write_json
 from tavq.data.folder import SEGMENTATION_CLASSES, exceeds_image
 from tavq.data.images import check_image, encode_png, has_exif_turn, load_segmentation
 from tavq.data.records import METADATA, SPLITS, NamedBox, Record, read_record, to_line
@@ -199,7 +199,7 @@ def create_dataset(
     out: Path, limit: int | None = None, left_out: Counter[str] | None = None
 ) -> Iterator[DatasetWriter]:
     """An intake whose folder becomes `out` when the block ends without an error; `left_out` is counted on."""
-    with new_folder(out) as folder, open(folder / METADATA, "wb") as lines:
+    with create_folder(out) as folder, open(folder / METADATA, "wb") as lines:
         yield DatasetWriter(folder, lines, limit, Counter() if left_out is None else left_out)
 
 

@@ -12,8 +12,8 @@ from tavq.core.errors import UsageError
 from tavq.metrics import intervals
 from tavq.metrics.keyed import KeyedMetric
 from tavq.metrics.sums import SumMetric
-from tavq.ops.collective import summed
-from tavq.ops.grids import stacked
+from tavq.ops.collective import all_reduce_sum
+from tavq.ops.grids import offset_indices
 
 
 class CodeUsage(SumMetric):
@@ -32,7 +32,7 @@ class CodeUsage(SumMetric):
 
     def update(self, indices: Int[Tensor, "b h w *c"]) -> None:
         """Counts the chosen entries of a batch."""
-        flat = stacked(indices, self.sizes).flatten().cpu()
+        flat = offset_indices(indices, self.sizes).flatten().cpu()
         if flat.numel() and not 0 <= int(flat.min()) <= int(flat.max()) < self.size:
             raise UsageError(f"Indices from {flat.min()} to {flat.max()} do not fit a codebook of {self.size} entries.")
         self.state += torch.bincount(flat, minlength=self.size)
@@ -77,7 +77,7 @@ class Surprisal(KeyedMetric):
         """Counts a batch, once `codes` has counted all images."""
         parts = [part.double() / part.sum().clamp(min=1) for part in self.codes.state.split(list(self.codes.sizes))]
         surprise = torch.cat([-part.log() for part in parts])
-        chosen = stacked(indices, self.codes.sizes).reshape(len(keys), -1, len(parts)).cpu()
+        chosen = offset_indices(indices, self.codes.sizes).reshape(len(keys), -1, len(parts)).cpu()
         for key, row in zip(keys, surprise[chosen].mean(dim=1).tolist(), strict=True):
             self._add(key, row)
 
@@ -132,12 +132,12 @@ class UsageLog:
 
     def add(self, indices: Int[Tensor, "b h w *c"]) -> None:
         """The indices that one step chose."""
-        counts = torch.bincount(stacked(indices, self.sizes).flatten(), minlength=sum(self.sizes))
+        counts = torch.bincount(offset_indices(indices, self.sizes).flatten(), minlength=sum(self.sizes))
         self.counts = counts if self.counts is None else self.counts + counts
 
     def take(self, entries: Float[Tensor, "k d"]) -> dict[str, Any]:
         """Usage, perplexity, dead entries and positions since the last call, over all processes; spacing of now."""
-        counts = torch.zeros(sum(self.sizes)) if self.counts is None else summed(self.counts).cpu()
+        counts = torch.zeros(sum(self.sizes)) if self.counts is None else all_reduce_sum(self.counts).cpu()
         self.counts = None
         return {
             "codebook/usage": float((counts > 0).double().mean()),

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tavq.ops.collective import gathered_unequal_rows
+from tavq.ops.collective import all_gather_uneven
 
 KEPT = 10_000
 
@@ -36,7 +36,7 @@ class BottomKSample:
 
     def join(self) -> None:
         """Counts what all processes have seen, in each of them; alone, nothing happens."""
-        marks, features = gathered_unequal_rows(self.marks[:, None])[:, 0], gathered_unequal_rows(self.features)
+        marks, features = all_gather_uneven(self.marks[:, None])[:, 0], all_gather_uneven(self.features)
         self.marks, self.features = self.marks[:0], self.features[:0]
         self._add(marks, features)
 

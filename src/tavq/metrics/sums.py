@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from tavq.ops.collective import summed
+from tavq.ops.collective import all_reduce_sum
 
 
 class SumMetric:
@@ -24,4 +24,4 @@ class SumMetric:
 
         Whole numbers add up exactly; float64 sums to rounding, as the order of the additions is another one.
         """
-        self.state = summed(self.state)
+        self.state = all_reduce_sum(self.state)

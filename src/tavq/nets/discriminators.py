@@ -12,7 +12,7 @@ from torch.nn.utils import skip_init
 
 from tavq.core.config import Config
 from tavq.core.errors import UsageError
-from tavq.ops.collective import averaged_value
+from tavq.ops.collective import all_reduce_mean_value
 
 WIDEST = 8  # channels double layer by layer up to this multiple of the first
 GROUPS = 32
@@ -190,7 +190,7 @@ class LeCam(nn.Module):
 
         The mean over processes of its gradients is the gradient of one process with the whole batch.
         """
-        real, made = (averaged_value(logits.mean()) for logits in (real_logits, fake_logits))
+        real, made = (all_reduce_mean_value(logits.mean()) for logits in (real_logits, fake_logits))
         loss = functional.relu(real - self.made).square() + functional.relu(self.real - made).square()
         with torch.no_grad():
             for mean, score in ((self.real, real), (self.made, made)):

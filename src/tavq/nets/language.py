@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tavq.core.config import Config, build
 from tavq.core.errors import FileError, UsageError, first_line
 from tavq.core.files import read_json
-from tavq.core.pretrained import hub_folder, quiet_transformers
+from tavq.core.pretrained import download_from_hub, quiet_transformers
 from tavq.nets.transformer import whole_heads
 
 FILES = ("*.json", "*.txt", "model*.safetensors")
@@ -119,7 +119,7 @@ class DecodingConfig(Config):
 
 def gpt2_folder(name: str) -> Path:
     """The folder of a pretrained model, fetched by the hub's client where it is no folder here."""
-    return Path(name) if Path(name).is_dir() else hub_folder(name, "language model", FILES)
+    return Path(name) if Path(name).is_dir() else download_from_hub(name, "language model", FILES)
 
 
 class LanguageModel(nn.Module):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from tavq.ops.collective import averaged, averaged_value
+from tavq.ops.collective import all_reduce_mean, all_reduce_mean_value
 from tavq.ops.nearest import CPU_BUFFER, GPU_BUFFER
 
 
@@ -37,7 +37,7 @@ def binary_entropy_gap(values: Float[Tensor, "n l"], point: float, temperature: 
         logits = values.float() * (4 * point / temperature)
         # h(σ(x)) = softplus(x) - x σ(x)
         each = (F.softplus(logits) - logits * logits.sigmoid()).sum(1).mean()
-        mean = averaged_value(logits.sigmoid().mean(0))
+        mean = all_reduce_mean_value(logits.sigmoid().mean(0))
         return each - torch.special.entr(torch.stack([mean, 1 - mean]).clamp(min=1e-30)).sum()
 
 
@@ -50,7 +50,7 @@ class _EntropyGap(torch.autograd.Function):
             shares = logs.exp()
             mean += shares.sum(0)
             entropy -= torch.linalg.vecdot(shares, logs).sum()
-        mean = averaged(mean / len(rows))
+        mean = all_reduce_mean(mean / len(rows))
         ctx.temperature = temperature
         ctx.save_for_backward(rows, entries, mean)
         return entropy / len(rows) - torch.special.entr(mean).sum()

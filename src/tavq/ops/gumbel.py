@@ -41,7 +41,9 @@ def gumbel_softmax(
 
 
 @torch.no_grad()
-def likeliest(rows: Float[Tensor, "n d"], weight: Float[Tensor, "k d"], bias: Float[Tensor, " k"]) -> Int[Tensor, " n"]:
+def argmax_logits(
+    rows: Float[Tensor, "n d"], weight: Float[Tensor, "k d"], bias: Float[Tensor, " k"]
+) -> Int[Tensor, " n"]:
     """The index of each row's greatest logit: the draw of `gumbel_softmax` without noise."""
     with torch.autocast(rows.device.type, enabled=False):
         factors = weight.float().T

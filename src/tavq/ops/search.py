@@ -22,7 +22,7 @@ UNIT_ROUNDOFF = 2.0**-24
 
 
 @dataclass(frozen=True)
-class Best:
+class SearchResult:
     """For each query the rows with the largest scores, best first; of equal scores the row that stands first."""
 
     rows: Int[np.ndarray, "q k"]
@@ -31,7 +31,7 @@ class Best:
 
 def search(
     queries: Float[np.ndarray, "q e"], table: Float[np.ndarray, "n e"], count: int, longest: float = 1.0
-) -> Best:
+) -> SearchResult:
     """The `count` best rows of a table (all of them, where it has fewer) for each query by dot product.
 
     A score is the dot product of the numbers as they are stored, added in float64 and rounded to float32, so it does
@@ -51,11 +51,13 @@ def search(
     starts = range(0, len(queries), QUERIES)
     found = [_some(queries[start : start + QUERIES], table, count, longest) for start in starts]
     if not found:
-        return Best(np.empty((0, 0), np.int64), np.empty((0, 0), np.float32))
-    return Best(np.concatenate([best.rows for best in found]), np.concatenate([best.scores for best in found]))
+        return SearchResult(np.empty((0, 0), np.int64), np.empty((0, 0), np.float32))
+    return SearchResult(np.concatenate([best.rows for best in found]), np.concatenate([best.scores for best in found]))
 
 
-def _some(queries: Float[np.ndarray, "q e"], table: Float[np.ndarray, "n e"], count: int, longest: float) -> Best:
+def _some(
+    queries: Float[np.ndarray, "q e"], table: Float[np.ndarray, "n e"], count: int, longest: float
+) -> SearchResult:
     queries = np.ascontiguousarray(queries, np.float32)
     gaps = _error(table.shape[1]) * longest * np.linalg.norm(queries.astype(np.float64), axis=1)
     kept = [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in queries]
@@ -64,11 +66,11 @@ def _some(queries: Float[np.ndarray, "q e"], table: Float[np.ndarray, "n e"], co
             rough = queries @ block.T
         for number, query in enumerate(queries):
             chosen = _candidates(rough[number], kept[number][1], count, gaps[number])
-            scores = exact(block[chosen], query)
+            scores = exact_dot_products(block[chosen], query)
             sure = np.isfinite(scores)
             kept[number] = _merged(kept[number], (start + chosen[sure], scores[sure]), count)
     least = min(len(rows) for rows, _ in kept)
-    return Best(np.stack([rows[:least] for rows, _ in kept]), np.stack([scores[:least] for _, scores in kept]))
+    return SearchResult(np.stack([rows[:least] for rows, _ in kept]), np.stack([scores[:least] for _, scores in kept]))
 
 
 def _blocks(table: Float[np.ndarray, "n e"]) -> Iterator[tuple[int, np.ndarray]]:
@@ -107,7 +109,7 @@ def _candidates(
     return np.flatnonzero(rough >= least - gap)
 
 
-def exact(rows: Float[np.ndarray, "c e"], query: Float[np.ndarray, " e"]) -> Float[np.ndarray, " c"]:
+def exact_dot_products(rows: Float[np.ndarray, "c e"], query: Float[np.ndarray, " e"]) -> Float[np.ndarray, " c"]:
     """The dot product of each row with the query, rounded once: products of float32 are exact in float64."""
     wide = query.astype(np.float64)
     scores = np.empty(len(rows), np.float32)

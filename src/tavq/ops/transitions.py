@@ -15,7 +15,7 @@ LOG_ZERO = -1e4
 """Stands for the logarithm of 0: its exponential is 0 in every float, and no difference or gradient becomes NaN."""
 
 
-def schedule(steps: int, kept: tuple[float, float], masked: tuple[float, float]) -> Float[Tensor, "t 3"]:
+def make_schedule(steps: int, kept: tuple[float, float], masked: tuple[float, float]) -> Float[Tensor, "t 3"]:
     """The shares of the transition from the clean token to each of 0 to `steps`, float64.
 
     The shares kept (ᾱ) and masked (γ̄) run linearly from their first value at step 1 to their last one.
@@ -27,7 +27,7 @@ def schedule(steps: int, kept: tuple[float, float], masked: tuple[float, float])
     return torch.cat([torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64), later])
 
 
-def between(before: Float[Tensor, "b 3"], after: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3"]:
+def transition_between(before: Float[Tensor, "b 3"], after: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3"]:
     """The shares of the transition that leads from the step of `before` to that of `after`, both seen from the clean.
 
     From (ᾱ β̄ γ̄) of `before` and (ᾱ' β̄' γ̄') of `after`: kept ᾱ' / ᾱ, masked 1 - (1 - γ̄') / (1 - γ̄), replaced the rest.
@@ -35,11 +35,12 @@ def between(before: Float[Tensor, "b 3"], after: Float[Tensor, "b 3"]) -> Float[
     stays, moves, hides = before.unbind(1)
     stays_after, moves_after, hides_after = after.unbind(1)
     seen = stays + moves  # 1 - γ̄; the rest below is written without a difference of numbers near 1
-    moved = (moves_after * stays - moves * stays_after) / (stays * seen)
+    # clamped: where nothing is replaced, rounding may leave a number below 0, whose logarithm is NaN
+    moved = ((moves_after * stays - moves * stays_after) / (stays * seen)).clamp(min=0)
     return torch.stack([stays_after / stays, moved, (hides_after - hides) / seen], dim=1)
 
 
-def noised(
+def add_noise(
     tokens: Int[Tensor, "b n"], shares: Float[Tensor, "b 3"], allowed: Bool[Tensor, "n v"]
 ) -> Int[Tensor, "b n"]:
     """Tokens after a transition, drawn from torch's global generator; `allowed` are one run of tokens a place."""
@@ -49,13 +50,13 @@ def noised(
     return torch.where(chance < shares[:, 2:], allowed.shape[1], moved)
 
 
-def log_even(allowed: Bool[Tensor, "n v"], dtype: torch.dtype) -> Float[Tensor, "n v"]:
+def log_uniform(allowed: Bool[Tensor, "n v"], dtype: torch.dtype) -> Float[Tensor, "n v"]:
     """The logarithm of the even distribution over the tokens that may stand at each place."""
     each = -allowed.sum(1, keepdim=True).to(dtype).log()
     return each.masked_fill(~allowed, LOG_ZERO)
 
 
-def posterior(
+def log_posterior(
     log_start: Float[Tensor, "b n v"],
     noisy: Int[Tensor, "b n"],
     before: Float[Tensor, "b 3"],
@@ -69,7 +70,7 @@ def posterior(
         noisy: x_t.
         before: shares of the transition from 0 to s < t; those of step 0 give p(x_0) back.
         now: shares of the transition from 0 to t.
-        even: of `log_even`.
+        even: of `log_uniform`.
 
     Source: VQ-Diffusion, eq. 5, 10 and 11; for s < t - 1 the fast sampling of section 4.3.
     """
@@ -81,7 +82,7 @@ def posterior(
     whole = ratio.logsumexp(2, keepdim=True)
     stays, moves, hides = _logs(before, ratio)
     tokens = torch.logaddexp(stays + ratio, moves + even + whole)
-    tokens = tokens + _reaching(between(before, now), hidden, same, even_here)
+    tokens = tokens + _reaching(transition_between(before, now), hidden, same, even_here)
     mask = torch.where(hidden, hides + whole, LOG_ZERO)
     return torch.cat([tokens, mask], dim=2)
 
@@ -105,12 +106,12 @@ def _logs(shares: Float[Tensor, "b 3"], like: Tensor) -> list[Float[Tensor, "b 1
     return [column[:, None, None] for column in logs.unbind(1)]
 
 
-def divergence(true: Float[Tensor, "b n w"], model: Float[Tensor, "b n w"]) -> Float[Tensor, " b"]:
+def kl_divergence(true: Float[Tensor, "b n w"], model: Float[Tensor, "b n w"]) -> Float[Tensor, " b"]:
     """KL(true ‖ model) of distributions given by their logarithms, in nats, summed over the places."""
     return (true.exp() * (true - model)).sum((1, 2))
 
 
-def log_point(tokens: Int[Tensor, "b n"], even: Float[Tensor, "n v"]) -> Float[Tensor, "b n v"]:
+def log_one_hot(tokens: Int[Tensor, "b n"], even: Float[Tensor, "n v"]) -> Float[Tensor, "b n v"]:
     """The logarithm of the distribution that is all at `tokens`."""
     same = torch.arange(even.shape[1], device=tokens.device) == tokens[..., None]
     return torch.where(same, 0.0, LOG_ZERO).to(even.dtype)

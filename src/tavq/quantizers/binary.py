@@ -38,8 +38,8 @@ class BinaryQuantizer(Quantizer):
         """Weight of the entropy term, which asks for confident choices that use all entries; 0 leaves it out."""
         entropy_temperature: float = Field(0.01, ge=1e-4, le=1e4)
 
-    partner: ClassVar[Mapping[str, Any]] = {"name": "lattice", "levels": (2, 2, 2, 2, 2)}
-    ordered = True
+    compatible_codebook: ClassVar[Mapping[str, Any]] = {"name": "lattice", "levels": (2, 2, 2, 2, 2)}
+    order_sensitive = True
 
     def __init__(self, config: Config, codebook: Any) -> None:
         super().__init__(config, codebook)
@@ -65,7 +65,7 @@ class BinaryQuantizer(Quantizer):
     def lookup(self, indices: Int[Tensor, "b h w"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
         return lookup(indices, codebook)
 
-    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool = False) -> Quantized:
+    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, update: bool = False) -> Quantized:
         b, _, h, w = features.shape
         values = self._values(features)
         digits = (values > 0).long()

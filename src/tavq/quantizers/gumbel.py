@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import Codebook, Loss, Quantized, Quantizer, quantizers
-from tavq.ops.grids import as_grid, as_rows
-from tavq.ops.gumbel import gumbel_softmax, likeliest
+from tavq.ops.grids import flatten_grid, unflatten_grid
+from tavq.ops.gumbel import argmax_logits, gumbel_softmax
 
 
 @quantizers.register("gumbel")
@@ -46,8 +46,8 @@ class GumbelQuantizer(Quantizer):
 
     straight_through = False
     idempotent = False
-    ordered = True
-    random = True
+    order_sensitive = True
+    stochastic = True
     calls: Tensor
 
     def __init__(self, config: Config, codebook: Any) -> None:
@@ -68,24 +68,24 @@ class GumbelQuantizer(Quantizer):
         first, final = self.config.temperature, self.config.final_temperature
         return final + (first - final) / 2 * (1 + torch.cos(math.pi * share))
 
-    def advance(self) -> None:
+    def step_schedule(self) -> None:
         self.calls += 1
 
     def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w"]:
         b, _, h, w = features.shape
-        return likeliest(as_rows(features), self.logits.weight, self.logits.bias).view(b, h, w)
+        return argmax_logits(flatten_grid(features), self.logits.weight, self.logits.bias).view(b, h, w)
 
-    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool = False) -> Quantized:
+    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, update: bool = False) -> Quantized:
         b, _, h, w = features.shape
-        rows = as_rows(features.float())
-        if learn:
-            codebook.start(rows.detach())
+        rows = flatten_grid(features.float())
+        if update:
+            codebook.init_from_features(rows.detach())
         logits, temperature = self.logits, self.temperature()
         hard, noise = self.config.hard or not self.training, self.training
         weight, bias = self.config.sharpness * logits.weight, self.config.sharpness * logits.bias
         codes, chosen, divergence = gumbel_softmax(rows, weight, bias, codebook(), temperature, hard, noise)
         indices = chosen.view(b, h, w)
         losses = {"quantizer/divergence": Loss(divergence, self.config.divergence)}
-        if learn:
-            losses |= codebook.learn(rows.detach(), chosen)
-        return Quantized(as_grid(codes, (b, h, w)), self.lookup(indices, codebook), indices, losses)
+        if update:
+            losses |= codebook.update(rows.detach(), chosen)
+        return Quantized(unflatten_grid(codes, (b, h, w)), self.lookup(indices, codebook), indices, losses)

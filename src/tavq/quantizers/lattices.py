@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tavq.core.errors import UsageError
 from tavq.interfaces import Codebook, Lattice, codebooks
-from tavq.ops.grids import as_grid, as_rows
+from tavq.ops.grids import flatten_grid, unflatten_grid
 from tavq.quantizers.nearest import StraightThrough
 
 
@@ -34,7 +34,7 @@ class Axes(nn.Module):
 
     def forward(self, features: Float[Tensor, "b d h w"]) -> Float[Tensor, "n l"]:
         with torch.autocast(features.device.type, enabled=False):
-            rows = as_rows(features.float())
+            rows = flatten_grid(features.float())
             return rows if self.down is None else F.linear(rows, self.down.weight.float(), self.down.bias.float())
 
 
@@ -43,18 +43,24 @@ def codes_of(
 ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d h w"], Int[Tensor, "b h w"]]:
     """The grids of codes, with the gradient of `values`, and of entries, with that of the codebook; the indices."""
     assert isinstance(codebook, Lattice)
-    points = codebook.points(digits)
-    codes = codebook.raised(StraightThrough.apply(values, points))
-    return as_grid(codes, shape), as_grid(codebook.raised(points), shape), numbered(digits, codebook, shape)
+    points = codebook.to_points(digits)
+    codes = codebook.project_out(StraightThrough.apply(values, points))
+    return (
+        unflatten_grid(codes, shape),
+        unflatten_grid(codebook.project_out(points), shape),
+        numbered(digits, codebook, shape),
+    )
 
 
 def lookup(indices: Int[Tensor, "b h w"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
     """The grid of entries, computed from the digits: the table of all entries is not made."""
     assert isinstance(codebook, Lattice)
-    return as_grid(codebook.raised(codebook.points(codebook.digits_of(indices.flatten()))), indices.shape)
+    return unflatten_grid(
+        codebook.project_out(codebook.to_points(codebook.to_digits(indices.flatten()))), indices.shape
+    )
 
 
 def numbered(digits: Int[Tensor, "n l"], codebook: Codebook, shape: Sequence[int]) -> Int[Tensor, "b h w"]:
     """The grid of indices that rows of digits stand for."""
     assert isinstance(codebook, Lattice)
-    return codebook.indices_of(digits).view(*shape)
+    return codebook.to_indices(digits).view(*shape)

@@ -11,7 +11,7 @@ from torch import Tensor
 from tavq.core.config import NamedConfig
 from tavq.interfaces import Codebook, Loss, Losses, Quantized, Quantizer, quantizers
 from tavq.ops.entropy import entropy_gap
-from tavq.ops.grids import as_rows
+from tavq.ops.grids import flatten_grid
 from tavq.ops.nearest import nearest
 
 
@@ -103,14 +103,14 @@ class NearestQuantizer(Quantizer):
 
     def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w"]:
         b, _, h, w = features.shape
-        return choose(as_rows(features), codebook).view(b, h, w)
+        return choose(flatten_grid(features), codebook).view(b, h, w)
 
-    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool = False) -> Quantized:
-        if learn:
-            codebook.start(as_rows(features.detach().float()))
-        return self.quantised(features, codebook, learn)
+    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, update: bool = False) -> Quantized:
+        if update:
+            codebook.init_from_features(flatten_grid(features.detach().float()))
+        return self.quantize(features, codebook, update)
 
-    def quantised(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool) -> Quantized:
+    def quantize(self, features: Float[Tensor, "b d h w"], codebook: Codebook, update: bool) -> Quantized:
         """`forward` for a codebook that was shown the features already: quantizers that wrap it start it themselves,
         before they compute a view of its entries."""
         features = features.float()
@@ -118,8 +118,8 @@ class NearestQuantizer(Quantizer):
         entries = self.lookup(indices, codebook)
         codes = GRADIENTS[self.config.gradient].apply(features, entries.detach())
         losses = self._losses(features, entries, codebook)
-        if learn:
-            losses |= codebook.learn(as_rows(features.detach()), indices.flatten())
+        if update:
+            losses |= codebook.update(flatten_grid(features.detach()), indices.flatten())
         return Quantized(codes, entries, indices, losses)
 
     def _losses(self, features: Tensor, entries: Tensor, codebook: Codebook) -> Losses:
@@ -128,7 +128,7 @@ class NearestQuantizer(Quantizer):
             losses["quantizer/codebook"] = Loss(F.mse_loss(entries, features.detach()), self.codebook_weight)
         losses["quantizer/commitment"] = Loss(F.mse_loss(features, entries.detach()), self.commitment_weight)
         if self.config.entropy:
-            gap = entropy_gap(*comparable(as_rows(features), codebook), self.config.entropy_temperature)
+            gap = entropy_gap(*comparable(flatten_grid(features), codebook), self.config.entropy_temperature)
             losses["quantizer/entropy"] = Loss(gap, self.config.entropy)
         return losses
 

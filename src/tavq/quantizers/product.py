@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tavq.core.config import NamedConfig
-from tavq.interfaces import Codebook, Quantized, Quantizer, parts_of, quantizers
-from tavq.ops.grids import as_rows
+from tavq.interfaces import Codebook, Quantized, Quantizer, quantizers, split_parts
+from tavq.ops.grids import flatten_grid
 from tavq.quantizers.nearest import NearestQuantizer
 from tavq.quantizers.parts import PartSettings, joined, mean_losses, means, separated
 
@@ -32,8 +32,8 @@ class ProductQuantizer(Quantizer):
         name: Literal["product"] = "product"
         of: NearestQuantizer.Config = NearestQuantizer.Config()
 
-    several = True
-    partner: ClassVar[Mapping[str, Any]] = {"name": "learned", "parts": 3}
+    multi_part = True
+    compatible_codebook: ClassVar[Mapping[str, Any]] = {"name": "learned", "parts": 3}
 
     def __init__(self, config: Config, codebook: Any) -> None:
         super().__init__(config, codebook)
@@ -45,14 +45,14 @@ class ProductQuantizer(Quantizer):
         return int(codebook.width * codebook.parts)
 
     def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w *c"]:
-        pairs = zip(features.split(codebook.width, 1), parts_of(codebook), strict=True)
+        pairs = zip(features.split(codebook.width, 1), split_parts(codebook), strict=True)
         return joined([self.nearest.indices(group, part) for group, part in pairs])
 
     def lookup(self, indices: Int[Tensor, "b h w *c"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
-        pairs = zip(separated(indices, len(codebook.sizes)), parts_of(codebook), strict=True)
+        pairs = zip(separated(indices, len(codebook.sizes)), split_parts(codebook), strict=True)
         return torch.cat([self.nearest.lookup(chosen, part) for chosen, part in pairs], 1)
 
-    def alone(self, codebook: Codebook) -> Float[Tensor, "k d"]:
+    def lookup_entries(self, codebook: Codebook) -> Float[Tensor, "k d"]:
         rows = torch.cat(means(codebook)).repeat(codebook.size, 1)
         entries, width, place = codebook(), codebook.width, 0
         for number, size in enumerate(codebook.sizes):
@@ -61,14 +61,14 @@ class ProductQuantizer(Quantizer):
             place += size
         return rows
 
-    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool = False) -> Quantized:
+    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, update: bool = False) -> Quantized:
         made = []
         for number, group in enumerate(features.split(codebook.width, 1)):
-            if learn:
-                codebook.start(as_rows(group.detach().float()), number)
-            made.append(self.nearest.quantised(group, parts_of(codebook)[number], learn))
+            if update:
+                codebook.init_from_features(flatten_grid(group.detach().float()), number)
+            made.append(self.nearest.quantize(group, split_parts(codebook)[number], update))
         return Quantized(
-            torch.cat([group.codes for group in made], 1),
+            torch.cat([group.quantized for group in made], 1),
             torch.cat([group.entries for group in made], 1),
             joined([group.indices for group in made]),
             mean_losses([group.losses for group in made]),

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tavq.core.config import NamedConfig
-from tavq.interfaces import Codebook, Quantized, Quantizer, parts_of, quantizers
-from tavq.ops.grids import as_rows
+from tavq.interfaces import Codebook, Quantized, Quantizer, quantizers, split_parts
+from tavq.ops.grids import flatten_grid
 from tavq.quantizers.nearest import GRADIENTS, NearestQuantizer
 from tavq.quantizers.parts import PartSettings, joined, mean_losses, means, separated
 
@@ -32,9 +32,9 @@ class ResidualQuantizer(Quantizer):
         name: Literal["residual"] = "residual"
         of: NearestQuantizer.Config = NearestQuantizer.Config()
 
-    several = True
+    multi_part = True
     idempotent = False
-    partner: ClassVar[Mapping[str, Any]] = {"name": "learned", "parts": 3}
+    compatible_codebook: ClassVar[Mapping[str, Any]] = {"name": "learned", "parts": 3}
 
     def __init__(self, config: Config, codebook: Any) -> None:
         super().__init__(config, codebook)
@@ -43,27 +43,27 @@ class ResidualQuantizer(Quantizer):
 
     def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w *c"]:
         left, chosen = features.detach().float(), []
-        for part in parts_of(codebook):
+        for part in split_parts(codebook):
             chosen.append(self.nearest.indices(left, part))
             left = left - self.nearest.lookup(chosen[-1], part).detach()
         return joined(chosen)
 
     def lookup(self, indices: Int[Tensor, "b h w *c"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
-        pairs = zip(separated(indices, len(codebook.sizes)), parts_of(codebook), strict=True)
+        pairs = zip(separated(indices, len(codebook.sizes)), split_parts(codebook), strict=True)
         return _total([self.nearest.lookup(chosen, part) for chosen, part in pairs])
 
-    def alone(self, codebook: Codebook) -> Float[Tensor, "k d"]:
+    def lookup_entries(self, codebook: Codebook) -> Float[Tensor, "k d"]:
         means_of_parts = torch.stack(means(codebook))
         sizes = torch.tensor(codebook.sizes, device=means_of_parts.device)
         return codebook() + (means_of_parts.sum(0) - means_of_parts).repeat_interleave(sizes, 0)
 
-    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool = False) -> Quantized:
+    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, update: bool = False) -> Quantized:
         left = features = features.float()
         made = []
         for number in range(len(codebook.sizes)):
-            if learn:
-                codebook.start(as_rows(left.detach()), number)
-            made.append(self.nearest.quantised(left, parts_of(codebook)[number], learn))
+            if update:
+                codebook.init_from_features(flatten_grid(left.detach()), number)
+            made.append(self.nearest.quantize(left, split_parts(codebook)[number], update))
             left = left - made[-1].entries.detach()
         entries = _total([part.entries for part in made])
         codes = GRADIENTS[self.config.of.gradient].apply(features, entries.detach())

@@ -31,10 +31,10 @@ class ScalarQuantizer(Quantizer):
 
         name: Literal["scalar"] = "scalar"
 
-    partner: ClassVar[Mapping[str, Any]] = {"name": "lattice", "levels": (5, 4, 3)}
+    compatible_codebook: ClassVar[Mapping[str, Any]] = {"name": "lattice", "levels": (5, 4, 3)}
     straight_through = False
     idempotent = False
-    ordered = True
+    order_sensitive = True
 
     def __init__(self, config: Config, codebook: Any) -> None:
         super().__init__(config, codebook)
@@ -59,7 +59,7 @@ class ScalarQuantizer(Quantizer):
     def lookup(self, indices: Int[Tensor, "b h w"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
         return lookup(indices, codebook)
 
-    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool = False) -> Quantized:
+    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, update: bool = False) -> Quantized:
         b, _, h, w = features.shape
         bounded, levels = self._bounded(features)
         digits = bounded.detach().round().long() + levels // 2

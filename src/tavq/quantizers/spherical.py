@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tavq.core.config import NamedConfig
-from tavq.interfaces import Codebook, Quantized, Quantizer, View, quantizers
-from tavq.ops.grids import as_rows
+from tavq.interfaces import Codebook, CodebookView, Quantized, Quantizer, quantizers
+from tavq.ops.grids import flatten_grid
 from tavq.quantizers.nearest import NearestQuantizer
 
 
@@ -41,14 +41,14 @@ class SphericalQuantizer(Quantizer):
     def lookup(self, indices: Int[Tensor, "b h w"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
         return self.nearest.lookup(indices, _on_sphere(codebook))
 
-    def alone(self, codebook: Codebook) -> Float[Tensor, "k d"]:
+    def lookup_entries(self, codebook: Codebook) -> Float[Tensor, "k d"]:
         return _on_sphere(codebook)()
 
-    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, learn: bool = False) -> Quantized:
+    def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, update: bool = False) -> Quantized:
         units = _units(features)
-        if learn:
-            codebook.start(as_rows(units.detach()))
-        return self.nearest.quantised(units, _on_sphere(codebook), learn)
+        if update:
+            codebook.init_from_features(flatten_grid(units.detach()))
+        return self.nearest.quantize(units, _on_sphere(codebook), update)
 
 
 def _units(features: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def _units(features: Tensor) -> Tensor:
         return F.normalize(features.float(), dim=1)
 
 
-def _on_sphere(codebook: Codebook) -> View:
+def _on_sphere(codebook: Codebook) -> CodebookView:
     """The entries at length 1; of a copy, as a codebook may move its table before the backward pass reads it."""
     with torch.autocast(codebook().device.type, enabled=False):
-        return View(codebook, F.normalize(codebook().float().clone(), dim=1))
+        return CodebookView(codebook, F.normalize(codebook().float().clone(), dim=1))

@@ -7,7 +7,7 @@ from typing import Any
 
 from tavq.core import files
 from tavq.core.config import apply_overrides, build, read_yaml
-from tavq.core.errors import UsageError, unknown
+from tavq.core.errors import UsageError, unknown_name
 from tavq.recipes.schema import Recipe, TaskRecipe
 
 MAX_CHAIN = 5
@@ -49,7 +49,7 @@ def text_of(name_or_path: str, shelf: str = "") -> str:
         if not path.is_file():
             raise UsageError(f"There is no recipe file {name_or_path!r}.")
         return files.read_text(path)
-    raise UsageError(unknown("recipe", name_or_path, names(shelf)) + " A file of your own ends in .yaml.")
+    raise UsageError(unknown_name("recipe", name_or_path, names(shelf)) + " A file of your own ends in .yaml.")
 
 
 def _settings(name_or_path: str, shelf: str, depth: int = 0) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tavq.core.config import Config, selected
-from tavq.core.errors import unknown
+from tavq.core.config import Config, config_of
+from tavq.core.errors import unknown_name
 from tavq.data.loader import DataConfig
 from tavq.nets.discriminators import CriticConfig
 from tavq.nets.features.loading import NETWORKS, no_classifier
@@ -149,7 +149,7 @@ class Recipe(RunRecipe):
         parts += ["aligner", "hierarchy"] if self.model.align is not None else []
         for name in self.train.freeze:
             if name not in parts:
-                raise ValueError(f"train.freeze: {unknown('part', name, parts).removesuffix('.')}")
+                raise ValueError(f"train.freeze: {unknown_name('part', name, parts).removesuffix('.')}")
         adversarial = self.train.adversarial
         if "decoder" in self.train.freeze and adversarial is not None and adversarial.adaptive:
             raise ValueError(
@@ -182,6 +182,6 @@ class TaskDataConfig(Config):
 class TaskRecipe(RunRecipe):
     """A task and its training, as one YAML file; the tokenizer is given on the command line."""
 
-    task: selected(tasks)
+    task: config_of(tasks)
     data: TaskDataConfig = TaskDataConfig()
     train: TaskTrainConfig

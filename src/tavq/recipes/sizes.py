@@ -69,7 +69,7 @@ class Counter:
         key = model.model_dump_json()
         if key not in self._generators:
             with torch.device("meta"):
-                tokenizer = Tokenizer(model.fitted(_source(model)))
+                tokenizer = Tokenizer(model.resolve_config(_source(model)))
             counts = tokenizer.parameter_counts()
             if codebooks[model.codebook.name].generated:
                 counts["codebook"] = tokenizer.codebook.size * tokenizer.codebook.width  # the table that is shipped
@@ -87,5 +87,5 @@ def _source(model: TokenizerConfig) -> TextSource | None:
     """CLIP's text where whole texts or words are read, as LG-VQ and VQCT do; BERT's as TA-VQ does."""
     if not model.reads_text:
         return None
-    clip = model.align is None or model.reads_whole
+    clip = model.align is None or model.reads_full_text
     return PaperText(model.text_width or (CLIP if clip else BERT))

@@ -64,7 +64,7 @@ def write_scenes(
     if images < 1:
         raise UsageError(f"{images} scenes cannot be drawn; ask for 1 or more.")
     check_size(size)
-    with files.new_folder(folder) as place:
+    with files.create_folder(folder) as place:
         (place / "images").mkdir()
         (place / "segmentation").mkdir()
         lines = []

@@ -11,7 +11,7 @@ import torch
 
 from tavq.core import files
 from tavq.core.errors import UsageError
-from tavq.core.mmap_tensors import TensorFile
+from tavq.core.mmap_tensors import TensorFileWriter
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EvaluationLoader
 from tavq.data.records import Fault
@@ -52,7 +52,7 @@ def build_index(
     """
     if out.exists() and not is_index(out) and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} already holds something that is no search index; choose another --out.")
-    files.sweep_of(out)
+    files.remove_leftovers_of(out)
     ordered = dataset.subset(sorted(dataset, key=lambda record: record.file_name))
     blank = torch.zeros(1, 3, space.size, space.size)
     contents = Contents(
@@ -92,7 +92,7 @@ def _fill(
     keys = [record.file_name.encode() for record in dataset]
     text = sum(len(text.encode()) for _, _, text in _texts(space, dataset))
     header = {"contents": json.dumps(contents.model_dump(mode="json"))}
-    file = TensorFile(path, shapes_of(contents, sum(map(len, keys)), text), header)
+    file = TensorFileWriter(path, shapes_of(contents, sum(map(len, keys)), text), header)
     try:
         file.write("keys_offsets", 0, np.cumsum([0, *map(len, keys)]))
         file.write("keys", 0, np.frombuffer(b"".join(keys), np.uint8))
@@ -105,7 +105,7 @@ def _fill(
     return contents.images - read, list(loader.faults)
 
 
-def _write_texts(file: TensorFile, space: Space, dataset: FolderDataset) -> None:
+def _write_texts(file: TensorFileWriter, space: Space, dataset: FolderDataset) -> None:
     rows, end = 0, 0
     source = _texts(space, dataset)
     file.write("text_offsets", 0, np.zeros(1))
@@ -119,7 +119,7 @@ def _write_texts(file: TensorFile, space: Space, dataset: FolderDataset) -> None
 
 
 def _write_images(
-    file: TensorFile, contents: Contents, space: Space, loader: EvaluationLoader, progress: Progress | None
+    file: TensorFileWriter, contents: Contents, space: Space, loader: EvaluationLoader, progress: Progress | None
 ) -> int:
     """Images come in order, some left out: the row of one that cannot be read is NaN, which is never found.
 

@@ -14,7 +14,7 @@ from tavq.core import files
 from tavq.core.errors import FileError, TrainingError, UsageError
 from tavq.data.records import Record
 from tavq.data.texts import collate_text
-from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, to_device
+from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED, to_device
 from tavq.model_folder import find_model, read_model_config
 from tavq.tasks.model_folder import CONDITION_TOKENIZER, KIND, TOKENIZER, TaskModel, load_task
 from tavq.tasks.prompts import PromptEncoder
@@ -115,7 +115,7 @@ class AlignerSpace:
     def embed_texts(self, texts: Sequence[Text]) -> Float[Tensor, "b e"]:
         """By the aligner, of what the store holds."""
         assert self.store is not None
-        tables = (*GRANULARITIES, WHOLE, POOLED) if self.store.manifest.whole else GRANULARITIES
+        tables = (*GRANULARITIES, FULL_TEXT, POOLED) if self.store.manifest.whole else GRANULARITIES
         return self._embed(collate_text(self.store, [key for key, _ in texts], tables))
 
     def embed_typed(self, text: str) -> tuple[Float[Tensor, "1 e"], tuple[str, ...]]:

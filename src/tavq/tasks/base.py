@@ -18,7 +18,7 @@ from tavq.core.config import Config, NamedConfig, build
 from tavq.core.errors import UsageError
 from tavq.core.registry import Registry
 from tavq.interfaces import Losses, TextFeatures, TextUnits
-from tavq.ops.grids import stacked
+from tavq.ops.grids import offset_indices
 
 MAX_TOKENS = 1 << 16
 """Of an image; attention over more would not fit into any memory."""
@@ -73,7 +73,7 @@ class TokenLayout(Config):
                 f"The codes are {h} x {w} positions of {parts}; this model was made for {self.height} x {self.width} "
                 f"of {self.parts}."
             )
-        return stacked(indices, self.sizes).reshape(len(indices), -1)
+        return offset_indices(indices, self.sizes).reshape(len(indices), -1)
 
     def to_indices(self, tokens: Int[Tensor, "b n"]) -> Int[Tensor, "b h w *c"]:
         """The inverse of `tokens`."""

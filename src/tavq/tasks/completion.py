@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tavq.core.errors import UsageError, suggestion
+from tavq.core.errors import UsageError, suggest
 from tavq.data.images import load_image
 from tavq.tasks.animation import FrameRecorder
 from tavq.tasks.base import Prompt, Sampling, Task, TokenLayout, tasks
@@ -88,7 +88,7 @@ def _file(text: str, height: int, width: int) -> Bool[Tensor, "y x"]:
     if not path.is_file():
         raise UsageError(
             f"Unknown mask {text!r}; known: {', '.join(NAMES)}, a box x,y,w,h in pixels, or the path of an image that "
-            f"is white where it hides.{suggestion(text, NAMES)}"
+            f"is white where it hides.{suggest(text, NAMES)}"
         )
     image = load_image(path)
     if image.shape[:2] != (height, width):

@@ -15,7 +15,15 @@ from tavq.core.errors import UsageError
 from tavq.interfaces import GRANULARITIES, Loss, Losses, TextFeatures, TextUnits
 from tavq.nets.time_conditioned import TimedTransformer, draw_small
 from tavq.ops import collective
-from tavq.ops.transitions import LOG_ZERO, divergence, log_even, log_point, noised, posterior, schedule
+from tavq.ops.transitions import (
+    LOG_ZERO,
+    add_noise,
+    kl_divergence,
+    log_one_hot,
+    log_posterior,
+    log_uniform,
+    make_schedule,
+)
 from tavq.tasks.base import (
     GenerationBatch,
     GenerationTask,
@@ -144,7 +152,7 @@ class Diffusion(GenerationTask):
             raise UsageError("The task 'diffusion' was asked to read text and got none; or set task.text to false.")
         width = text_width if config.text else None
         self.network = DiffusionNet(layout, config.width, config.layers, config.heads, config.steps, width)
-        self.register_buffer("shares", schedule(config.steps, config.kept, config.masked))
+        self.register_buffer("shares", make_schedule(config.steps, config.kept, config.masked))
         self.register_buffer("squares", torch.zeros(config.steps))
         self.register_buffer("seen", torch.zeros(config.steps, dtype=torch.int64))
 
@@ -192,13 +200,13 @@ class Diffusion(GenerationTask):
         """
         allowed = self.layout.allowed_tokens(tokens.device)
         now, before = self.shares[step], self.shares[step - 1]
-        noisy = noised(tokens, now, allowed)
+        noisy = add_noise(tokens, now, allowed)
         log_start = self._log_start(self.network(noisy, step, vectors, mask), Sampling())
-        even = log_even(allowed, log_start.dtype)
-        model = posterior(log_start, noisy, before, now, even)
-        true = posterior(log_point(tokens, even), noisy, before, now, even)
+        even = log_uniform(allowed, log_start.dtype)
+        model = log_posterior(log_start, noisy, before, now, even)
+        true = log_posterior(log_one_hot(tokens, even), noisy, before, now, even)
         auxiliary = -log_start.gather(2, tokens[..., None]).sum((1, 2))
-        return divergence(true, model), auxiliary
+        return kl_divergence(true, model), auxiliary
 
     @torch.no_grad()
     def bound(self, codes: GenerationBatch) -> Float[Tensor, " b"]:
@@ -230,7 +238,9 @@ class Diffusion(GenerationTask):
     def _remember(self, step: Int[Tensor, " b"], losses: Float[Tensor, " b"]) -> None:
         """Keeps a running mean of the squared losses of each step; the same in all processes."""
         drawn = F.one_hot(step - 1, self.config.steps).float()  # summed so, not scattered: the same bits on any device
-        found = collective.summed(torch.stack([drawn.sum(0), (losses.float().square()[:, None] * drawn).sum(0)]))
+        found = collective.all_reduce_sum(
+            torch.stack([drawn.sum(0), (losses.float().square()[:, None] * drawn).sum(0)])
+        )
         mean = 0.9 * self.squares + 0.1 * found[1] / found[0].clamp(min=1)
         self.squares.copy_(torch.where(found[0] > 0, mean, self.squares))
         self.seen.add_(found[0].long())
@@ -273,14 +283,14 @@ class Diffusion(GenerationTask):
             )
         vectors, mask = self._text(prompt.text, prompt.count)
         allowed = self.layout.allowed_tokens(self.shares.device)
-        even = log_even(allowed, torch.float32)
+        even = log_uniform(allowed, torch.float32)
         noisy = self._first_noise(prompt.count, allowed, generator)
         times = self._times(sampling.steps)
         yield noisy
         for now, before in itertools.pairwise(times):
             logits = self._guided_logits(noisy, now, vectors, mask, sampling.guidance)
             shares = [self.shares[t].expand(prompt.count, 3) for t in (before, now)]
-            chances = posterior(self._log_start(logits, sampling), noisy, shares[0], shares[1], even)
+            chances = log_posterior(self._log_start(logits, sampling), noisy, shares[0], shares[1], even)
             noisy = sample_tokens(chances.flatten(0, 1), Sampling(), generator).view_as(noisy)
             yield noisy
 
@@ -315,7 +325,7 @@ class Diffusion(GenerationTask):
         """log p(x_0) of the network's logits, over the tokens that may stand at each place."""
         logits = logits.float().masked_fill(~self.layout.allowed_tokens(logits.device), -torch.inf)
         if sampling.temperature == 0:
-            return log_point(logits.argmax(2), torch.zeros_like(logits[0]))
+            return log_one_hot(logits.argmax(2), torch.zeros_like(logits[0]))
         if sampling != Sampling():
             logits = filter_logits(logits.flatten(0, 1), sampling).view_as(logits)
         return logits.log_softmax(2).clamp(min=LOG_ZERO)

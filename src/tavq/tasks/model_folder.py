@@ -10,10 +10,10 @@ from pydantic import Field
 from torch import Tensor
 
 from tavq.core import files
-from tavq.core.config import Config, build_stored, selected
+from tavq.core.config import Config, build_stored, config_of
 from tavq.core.errors import FileError, UsageError
 from tavq.data.palette import Colours, load_colours
-from tavq.model_folder import find_model, fitting, read_model_config
+from tavq.model_folder import find_model, match_tensors, read_model_config
 from tavq.tasks.base import Task, TokenLayout, tasks
 from tavq.tasks.understanding import UnderstandingTask
 from tavq.tokenizer import Tokenizer
@@ -32,7 +32,7 @@ class TaskConfig(Config):
 
     RENAMED: ClassVar = {"given": "condition_layout", "row_width": "feature_width"}
 
-    task: selected(tasks)
+    task: config_of(tasks)
     layout: TokenLayout
     """Of the images' tokens."""
     condition_layout: TokenLayout | None = None
@@ -161,9 +161,9 @@ def load_task(name_or_path: str | Path, command: str | None = None) -> TaskModel
     files.check_sha256(weights, str(stored.get("sha256")))
     with torch.device("meta"):  # refuses what does not fit before memory is taken
         task = config.make()
-    task.load_state_dict(fitting(task, files.read_tensors(weights), weights), assign=True)
+    task.load_state_dict(match_tensors(task, files.read_tensors(weights), weights), assign=True)
     for name, sha256 in (stored.get("files") or {}).items():
-        files.check_sha256(files.inside(folder, str(name)), str(sha256))
+        files.check_sha256(files.resolve_inside(folder, str(name)), str(sha256))
     task.read_files(folder)
     task.eval().requires_grad_(False)
     condition_tokenizer, colours = None, None

@@ -11,7 +11,7 @@ import torch
 from tavq.core.config import build
 from tavq.core.errors import FileError, UsageError
 from tavq.data.texts import collate_text
-from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, TextFeatures
+from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED, TextFeatures
 from tavq.text.encoders import EncoderRecord, TextEncoder, load_encoder
 from tavq.text.granularity import Units, clean, split
 from tavq.text.store import SplitterRecord, splitter_record
@@ -109,7 +109,7 @@ class PromptEncoder:
         for number, (text, found) in enumerate(zip(texts, units, strict=True), 1):
             self._check(f"Caption {number}", text, found, notes)
         source = _Source(self.encoder.width, self._encoded(texts, units))
-        tables = (*GRANULARITIES, WHOLE, POOLED) if self.whole else GRANULARITIES
+        tables = (*GRANULARITIES, FULL_TEXT, POOLED) if self.whole else GRANULARITIES
         return EncodedPrompts(collate_text(source, [*source.rows], tables), tuple(notes))
 
     def _text(self, name: str, caption: str, notes: list[str]) -> str:
@@ -157,7 +157,7 @@ class PromptEncoder:
         if self.whole:
             tokens = self.encoder.tokenize(texts)
             vectors, pooled = self.encoder.encode_whole(tokens)
-            self._share(rows, WHOLE, vectors, [{WHOLE: ids} for ids in tokens])
+            self._share(rows, FULL_TEXT, vectors, [{FULL_TEXT: ids} for ids in tokens])
             for row, vector in zip(rows, self._rounded(pooled), strict=True):
                 row[POOLED] = vector
         return rows

@@ -14,18 +14,18 @@ import torch
 
 from tavq.core.errors import DataError, FileError, UsageError
 from tavq.core.files import (
-    TEMPORARY,
+    TEMP_PREFIX,
     lock,
     parse_json,
     read_json,
+    remove_leftovers,
+    remove_leftovers_of,
     sha256_bytes,
-    sweep,
-    sweep_of,
     write_json,
     write_tensors,
 )
 from tavq.core.mmap_tensors import MappedTensors
-from tavq.interfaces import POOLED, TOKENS, WHOLE, WHOLE_IDS
+from tavq.interfaces import FULL_TEXT, FULL_TEXT_IDS, POOLED, TOKENS
 from tavq.text.encoders import TextEncoder
 from tavq.text.granularity import MAX_CHARACTERS
 from tavq.text.splitting import Block, Pair, blob, blocks, fingerprint, running_total, split_blocks
@@ -33,7 +33,7 @@ from tavq.text.store import FORMAT, MANIFEST, Array, Contents, TextStore, splitt
 from tavq.text.store_writer import STORE_FOLDER, StoreWriter, begun, join, tables, texts_of
 
 LOCK, PLAN = ".lock", "plan.json"
-OWN = re.compile(rf"\.lock|(plan|state)\.json|store|numbering-\w+|block-\d+\.safetensors|{re.escape(TEMPORARY)}.*")
+OWN = re.compile(rf"\.lock|(plan|state)\.json|store|numbering-\w+|block-\d+\.safetensors|{re.escape(TEMP_PREFIX)}.*")
 """What stands in a working folder of ours, whenever its process was killed."""
 
 CHUNK = 2048
@@ -121,7 +121,7 @@ def check_free(out: Path) -> None:
     """Raises UsageError where `out` is something that a store must not replace."""
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file()):
         raise UsageError(f"{out} exists and is no text store; choose another place, nothing was replaced.")
-    sweep_of(out)
+    remove_leftovers_of(out)
 
 
 def check_working(work: Path) -> None:
@@ -137,7 +137,7 @@ def check_working(work: Path) -> None:
 def _ready(work: Path, plan: Contents) -> None:
     """Empties the working folder of what was begun in another way, and of what a killed process left half-written."""
     for folder in (work, work / STORE_FOLDER):
-        sweep(folder)
+        remove_leftovers(folder)
     path, told = work / PLAN, plan.model_dump()
     if path.is_file() and read_json(path) == told:
         return
@@ -226,8 +226,8 @@ def _tokens(encoder: TextEncoder, texts: Sequence[str]) -> dict[str, Array]:
         f"{TOKENS}/text": text,
         f"{TOKENS}/text_offsets": text_offsets,
         f"{TOKENS}/numbers": numbers,
-        WHOLE_IDS: ids.astype(np.int32),
-        f"{WHOLE}/offsets": running_total(map(len, tokens)),
+        FULL_TEXT_IDS: ids.astype(np.int32),
+        f"{FULL_TEXT}/offsets": running_total(map(len, tokens)),
     }
 
 
@@ -270,10 +270,10 @@ def _encode(draft: StoreWriter, encoder: TextEncoder, bars: Bars) -> None:
                 draft.mark(**{name: stop})
                 bar(before + stop)
             before += count
-        for start in range(draft.done.get(WHOLE, 0), images, TEXTS_CHUNK):
+        for start in range(draft.done.get(FULL_TEXT, 0), images, TEXTS_CHUNK):
             stop = min(start + TEXTS_CHUNK, images)
             _encode_whole(draft, encoder, tensors, start, stop)
-            draft.mark(**{WHOLE: stop})
+            draft.mark(**{FULL_TEXT: stop})
             bar(before + stop)
 
 
@@ -287,10 +287,10 @@ def _vectors(encoder: TextEncoder, name: str, tensors: MappedTensors, start: int
 
 
 def _encode_whole(draft: StoreWriter, encoder: TextEncoder, tensors: MappedTensors, start: int, stop: int) -> None:
-    offsets = np.asarray(tensors[f"{WHOLE}/offsets"][start : stop + 1])
-    numbers = np.asarray(tensors[f"{TOKENS}/numbers"])[tensors[WHOLE_IDS][offsets[0] : offsets[-1]]]
+    offsets = np.asarray(tensors[f"{FULL_TEXT}/offsets"][start : stop + 1])
+    numbers = np.asarray(tensors[f"{TOKENS}/numbers"])[tensors[FULL_TEXT_IDS][offsets[0] : offsets[-1]]]
     vectors, pooled = encoder.encode_whole([part.tolist() for part in np.split(numbers, offsets[1:-1] - offsets[0])])
-    draft.file.write(f"{WHOLE}/vectors", int(offsets[0]), _finite(vectors, encoder))
+    draft.file.write(f"{FULL_TEXT}/vectors", int(offsets[0]), _finite(vectors, encoder))
     draft.file.write(POOLED, start, _finite(pooled, encoder))
 
 

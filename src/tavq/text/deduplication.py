@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from tavq.core.files import unwritable
+from tavq.core.files import write_error
 
 BUCKET = 1 << 20
 """Rows that are sorted at once, on average; 24 bytes each and as much again while they are sorted."""
@@ -47,7 +47,7 @@ class Deduplicator:
                 for number in range(1 + min(total // BUCKET, MOST))
             ]
         except OSError as error:
-            raise unwritable(folder, error) from error
+            raise write_error(folder, error) from error
 
     def add(self, text: UInt8[np.ndarray, " n"], offsets: Int[np.ndarray, " m1"]) -> None:
         """Adds texts that stand in one run of bytes; m1 is one more than their number."""
@@ -60,7 +60,7 @@ class Deduplicator:
             try:
                 bucket.write((rows[chosen == number] if len(self._buckets) > 1 else rows).tobytes())
             except OSError as error:
-                raise unwritable(self.folder, error) from error
+                raise write_error(self.folder, error) from error
 
     def solve(self) -> None:
         """Finds the numbers, once all texts were added."""
@@ -72,7 +72,7 @@ class Deduplicator:
                 bucket.close()
             self._count_first()
         except OSError as error:
-            raise unwritable(self.folder, error) from error
+            raise write_error(self.folder, error) from error
 
     def numbers(self, start: int, stop: int) -> Int[np.ndarray, " m"]:
         """The numbers of the texts from `start` up to `stop`, in the order in which they were added."""

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tavq.core.config import Config
 from tavq.core.errors import FileError, UsageError, first_line
-from tavq.core.files import check_sha256, inside, read_json, sha256, sha256_bytes
-from tavq.core.pretrained import hub_folder, quiet_transformers
+from tavq.core.files import check_sha256, read_json, resolve_inside, sha256, sha256_bytes
+from tavq.core.pretrained import download_from_hub, quiet_transformers
 
 CLIP = ("clip", "clip_text_model")
 """Kinds of models that have CLIP's text tower; of `clip`, which has an image tower too, the text tower is taken."""
@@ -258,7 +258,7 @@ def _pooling(folder: Path) -> str:
     if "Pooling" not in kinds:
         return "mean"
     told = modules[kinds.index("Pooling")].get("path", "1_Pooling")
-    settings = read_json(inside(folder, f"{told}/config.json"))
+    settings = read_json(resolve_inside(folder, f"{told}/config.json"))
     settings = settings if isinstance(settings, dict) else {}
     # the older layout has a flag for each way, the newer one its name
     flags = [name.removeprefix("pooling_mode_") for name, on in settings.items() if on is True]
@@ -280,7 +280,7 @@ def _locate(name_or_path: str | Path) -> tuple[str, Path]:
         raise UsageError(
             f"There is no text encoder folder {str(name_or_path)!r}; give a folder, {MINILM!r} or a hub name."
         )
-    return str(name_or_path), hub_folder(str(name_or_path), "text encoder", FILES)
+    return str(name_or_path), download_from_hub(str(name_or_path), "text encoder", FILES)
 
 
 def _minilm() -> Path:

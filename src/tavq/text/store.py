@@ -17,7 +17,7 @@ from tavq.core.files import (
     read_manifest,
 )
 from tavq.core.mmap_tensors import MappedTensors
-from tavq.interfaces import GRANULARITIES, POOLED, TOKENS, WHOLE, WHOLE_IDS
+from tavq.interfaces import FULL_TEXT, FULL_TEXT_IDS, GRANULARITIES, POOLED, TOKENS
 from tavq.text.encoders import EncoderRecord, TextEncoder
 from tavq.text.granularity import clean, load_splitter
 from tavq.text.splitting import text_hash
@@ -141,8 +141,8 @@ class TextStore:
             found[name] = rows if rows.dtype == np.float32 else rows.astype(np.float32)
         if self.manifest.whole:
             start, end = self._arrays["whole/offsets"][place : place + 2]
-            found[WHOLE] = self._arrays["whole/vectors"][start:end].astype(np.float32)
-            found[WHOLE_IDS] = self._arrays[WHOLE_IDS][start:end].astype(np.int64)
+            found[FULL_TEXT] = self._arrays["whole/vectors"][start:end].astype(np.float32)
+            found[FULL_TEXT_IDS] = self._arrays[FULL_TEXT_IDS][start:end].astype(np.int64)
             found[POOLED] = self._arrays[POOLED][place].astype(np.float32)
         return found
 
@@ -293,16 +293,16 @@ def _check(path: Path, manifest: Manifest, tensors: MappedTensors) -> None:
 
 
 def _check_whole(path: Path, manifest: Manifest, tensors: MappedTensors, real: str) -> None:
-    total, count = (len(_typed(path, tensors, f"{name}/vectors", real, 2)) for name in (WHOLE, TOKENS))
+    total, count = (len(_typed(path, tensors, f"{name}/vectors", real, 2)) for name in (FULL_TEXT, TOKENS))
     width = manifest.encoder.width
-    for name, rows in ((f"{WHOLE}/vectors", total), (f"{TOKENS}/vectors", count), (POOLED, manifest.images)):
+    for name, rows in ((f"{FULL_TEXT}/vectors", total), (f"{TOKENS}/vectors", count), (POOLED, manifest.images)):
         _check_shape(path, tensors, name, real, (rows, width))
     _check_shape(path, tensors, f"{TOKENS}/numbers", "<i4", (count,))
     _check_offsets(path, tensors, "whole/offsets", manifest.images, total)
     _check_offsets(path, tensors, "tokens/text_offsets", count, len(_typed(path, tensors, "tokens/text", "u1")))
-    ids = _typed(path, tensors, WHOLE_IDS, "<i4")
+    ids = _typed(path, tensors, FULL_TEXT_IDS, "<i4")
     if len(ids) != total or (total and not 0 <= ids.min() <= ids.max() < count):
-        raise FileError(f"{path} was altered: {WHOLE_IDS} leaves its {count} tokens.")
+        raise FileError(f"{path} was altered: {FULL_TEXT_IDS} leaves its {count} tokens.")
 
 
 def _typed(path: Path, tensors: MappedTensors, name: str, dtype: str, axes: int = 1) -> Array:

@@ -13,9 +13,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from tavq.core.errors import DataError, FileError
-from tavq.core.files import put_folder, read_json, sha256, write_json, write_json_lines
-from tavq.core.mmap_tensors import MappedTensors, TensorFile
-from tavq.interfaces import GRANULARITIES, POOLED, TOKENS, WHOLE, WHOLE_IDS
+from tavq.core.files import read_json, replace_folder, sha256, write_json, write_json_lines
+from tavq.core.mmap_tensors import MappedTensors, TensorFileWriter
+from tavq.interfaces import FULL_TEXT, FULL_TEXT_IDS, GRANULARITIES, POOLED, TOKENS
 from tavq.text.deduplication import Deduplicator
 from tavq.text.splitting import text_hash
 from tavq.text.store import FAULTS, MANIFEST, STORE, Array, Contents
@@ -32,7 +32,7 @@ class Table(NamedTuple):
 
 
 UNITS = tuple(Table(name, f"{name}/ids", f"{name}/offsets") for name in GRANULARITIES)
-TOKEN_TABLE = Table(TOKENS, WHOLE_IDS, f"{WHOLE}/offsets")
+TOKEN_TABLE = Table(TOKENS, FULL_TEXT_IDS, f"{FULL_TEXT}/offsets")
 
 
 def tables(whole: bool) -> tuple[Table, ...]:
@@ -56,7 +56,7 @@ class StoreWriter:
         self.shapes = shapes
         self.done = dict(done)
         """Rows of each tensor of vectors that were written."""
-        self.file = TensorFile(self.folder / STORE, shapes, {"contents": contents.model_dump_json()})
+        self.file = TensorFileWriter(self.folder / STORE, shapes, {"contents": contents.model_dump_json()})
 
     @property
     def tensors(self) -> MappedTensors:
@@ -76,7 +76,7 @@ class StoreWriter:
         write_json_lines(self.folder / FAULTS, ({"file_name": key, "reason": reason} for key, reason in faults))
         told = self.contents.model_dump() | {"bytes": path.stat().st_size, "sha256": sha256(path)}
         write_json(self.folder / MANIFEST, told)
-        put_folder(self.folder, out)
+        replace_folder(self.folder, out)
 
 
 def begun(work: Path, expected: Contents) -> StoreWriter | None:
@@ -179,7 +179,7 @@ def _shapes(
         if table is TOKEN_TABLE:
             shapes |= {
                 f"{TOKENS}/numbers": ("<i4", [count]),
-                f"{WHOLE}/vectors": (real, [occurrences, width]),
+                f"{FULL_TEXT}/vectors": (real, [occurrences, width]),
                 POOLED: (real, [images, width]),
             }
     units = {name: numberings[name].count for name in GRANULARITIES}
@@ -237,8 +237,8 @@ def _write_images(draft: StoreWriter, pieces: Sequence[Path], copy_vectors: bool
         key_hashes.append(np.array([text_hash(key) for key in texts_of(keys, offsets)], np.int64))
         if copy_vectors:
             draft.file.write(POOLED, image, tensors[POOLED])
-            draft.file.write(f"{WHOLE}/vectors", token, tensors[f"{WHOLE}/vectors"])
-            token += len(tensors[f"{WHOLE}/vectors"])
+            draft.file.write(f"{FULL_TEXT}/vectors", token, tensors[f"{FULL_TEXT}/vectors"])
+            token += len(tensors[f"{FULL_TEXT}/vectors"])
         byte += len(keys)
         image += len(offsets) - 1
     return np.concatenate(hashes), np.concatenate(key_hashes)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tavq.core import files
-from tavq.ops.collective import averaged, rank
+from tavq.ops.collective import all_reduce_mean, rank
 
 
 class RunLog:
@@ -39,7 +39,7 @@ class RunLog:
     def write(self, step: int, more: Mapping[str, Any]) -> dict[str, Any]:
         """Writes and returns the line of `step` with `more` beside the means, and starts the next mean."""
         seconds = (time.perf_counter() - self.started) / max(self.steps, 1)
-        means = {key: float(averaged(torch.stack(parts).float().mean())) for key, parts in self.values.items()}
+        means = {key: float(all_reduce_mean(torch.stack(parts).float().mean())) for key, parts in self.values.items()}
         line: dict[str, Any] = {"step": step, **means, **more, "seconds_per_step": seconds}
         if rank() == 0:
             files.append_json_line(self.path, line)

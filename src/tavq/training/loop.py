@@ -160,7 +160,7 @@ def learning_rate(config: LoopConfig, step: int) -> float:
 
 def batch_per_process(config: LoopConfig) -> int:
     """The samples of one process in a batch."""
-    processes = collective.processes()
+    processes = collective.world_size()
     if config.batch % processes:
         raise UsageError(f"train.batch {config.batch} cannot be shared by {processes} processes.")
     return config.batch // processes
@@ -172,7 +172,7 @@ class Loop:
     def __init__(self, trainable: Trainable, run: Path, reporter: Reporter | None = None) -> None:
         self.trainable, self.folder = trainable, RunFolder(run)
         self.config: LoopConfig = trainable.recipe.train
-        self.rank, self.processes = collective.rank(), collective.processes()
+        self.rank, self.processes = collective.rank(), collective.world_size()
         self.reporter: Reporter = reporter if reporter is not None and self.rank == 0 else SilentReporter()
         self.mean = EMA(trainable.model, self.config.ema) if self.config.ema is not None else None
         self.step = 0
@@ -205,7 +205,7 @@ class Loop:
             if self.rank == 0:
                 self.folder.record_speed(self.step - first, time.perf_counter() - started)
                 self._save_model()
-            collective.wait_for_all()
+            collective.barrier()
         return self.folder.model
 
     def _report_faults(self, faults: Sequence[Fault]) -> None:
@@ -223,7 +223,7 @@ class Loop:
                 self.reporter.message("No checkpoint was written yet; starting from the first step.")
             if fresh:
                 self.folder.start(self.trainable.recipe, metadata)
-        collective.wait_for_all()
+        collective.barrier()
         return self._load_checkpoint() if resume and checkpoint.exists(self.folder.checkpoints) else 0
 
     def _load_checkpoint(self) -> int:
@@ -259,7 +259,7 @@ class Loop:
             self.reporter.progress(self.step, self.config.steps, line)
             if self.step % self.config.sample_every == 0 or self.step == self.config.steps:
                 self._save_sample()
-            last, stopping = self.step == self.config.steps, collective.any_of(self.stopping)
+            last, stopping = self.step == self.config.steps, collective.any_process(self.stopping)
             if self.step % self.config.checkpoint_every == 0 or last or stopping:
                 self._save_checkpoint(batches.consumed)
             if stopping and not last:

@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel
 
 from tavq.core import files
-from tavq.core.config import build_stored, flat, read_yaml, with_new_names
+from tavq.core.config import build_stored, flatten_settings, read_yaml, rename_settings
 from tavq.core.errors import UsageError
 from tavq.core.version import __version__
 from tavq.data.folder import FolderDataset
@@ -67,7 +67,7 @@ def method_hash(recipe: RunRecipe, metadata: Mapping[str, Any]) -> str:
     Of weights that the recipe names their content counts, and not their place.
     """
     free = COSMETIC_SETTINGS | {"train.seed"}
-    settings = {key: value for key, value in flat(recipe.model_dump(mode="json")) if key not in free}
+    settings = {key: value for key, value in flatten_settings(recipe.model_dump(mode="json")) if key not in free}
     for key, content in NAMED.items():
         if settings.get(key) is not None:
             settings[key] = content(settings[key])
@@ -81,8 +81,8 @@ def check_same_run(run: Path, recipe: RunRecipe, metadata: Mapping[str, Any]) ->
     if not path.is_file():
         raise UsageError(f"There is no run in {run} to resume; start without --resume.")
     stored = build_stored(type(recipe), read_yaml(files.read_text(path), str(path)), str(path))
-    before = dict(flat(stored.model_dump(mode="json")))
-    now = dict(flat(recipe.model_dump(mode="json")))
+    before = dict(flatten_settings(stored.model_dump(mode="json")))
+    now = dict(flatten_settings(recipe.model_dump(mode="json")))
     free = COSMETIC_SETTINGS | (
         {"train.steps"} if recipe.train.decay == "none" else set()
     )  # a decay follows from the steps
@@ -94,7 +94,7 @@ def check_same_run(run: Path, recipe: RunRecipe, metadata: Mapping[str, Any]) ->
         raise UsageError(f"{run} was started with other settings: {changes}. Use the same, or another --out.")
     started = files.read_json(run / "provenance.json")
     if isinstance(started.get("text"), Mapping):
-        started["text"] = with_new_names(started["text"], Manifest.RENAMED)
+        started["text"] = rename_settings(started["text"], Manifest.RENAMED)
     for what, key in PARTS:
         if started.get(key) != metadata.get(key):
             raise UsageError(f"The {what} changed since {run} was started; resuming would mix the two.")

@@ -15,7 +15,7 @@ from tavq.core.config import write_yaml
 from tavq.core.errors import UsageError
 from tavq.data.images import save_png
 from tavq.data.records import Fault
-from tavq.interfaces import GRANULARITIES, POOLED, WHOLE, TextFeatures
+from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED, TextFeatures
 from tavq.ops.collective import rank
 from tavq.recipes.schema import RunRecipe
 from tavq.training import checkpoint, provenance
@@ -73,7 +73,7 @@ class RunFolder:
 
     def _sweep(self) -> None:
         for folder in (self.path, self.checkpoints, self.path / "samples"):
-            files.sweep(folder)
+            files.remove_leftovers(folder)
 
     def _write_recipe(self, recipe: RunRecipe) -> None:
         files.write_text(self.path / "recipe.yaml", write_yaml(recipe.model_dump(mode="json")))
@@ -121,7 +121,7 @@ def text_tensors(text: TextFeatures | None) -> dict[str, Tensor]:
     """A batch's text by `granularity/vectors`, `granularity/mask` and, where there are such, `whole/ids`, `pooled`."""
     if text is None:
         return {}
-    units = {name: unit for name in (*GRANULARITIES, WHOLE) if (unit := text[name]) is not None}
+    units = {name: unit for name in (*GRANULARITIES, FULL_TEXT) if (unit := text[name]) is not None}
     tensors = {
         f"{name}/{field.name}": getattr(unit, field.name) for name, unit in units.items() for field in fields(unit)
     }

@@ -12,7 +12,7 @@ from tavq.align.lg_ta import JointAligner
 from tavq.codebooks.learned import LearnedCodebook
 from tavq.core.config import build
 from tavq.core.errors import UsageError
-from tavq.interfaces import Quantized, TextFeatures, TextUnits, total
+from tavq.interfaces import Quantized, TextFeatures, TextUnits, sum_losses
 from tavq.quantizers.nearest import NearestQuantizer
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
@@ -116,14 +116,16 @@ def test_the_hierarchy_is_not_built() -> None:
 
 def test_the_store_says_how_many_tokens_there_are_and_their_rows() -> None:
     align = {"name": "lg", "width": 8}
-    config = build(TokenizerConfig, {"net": NET, "align": align}, "test").fitted(Store())
+    config = build(TokenizerConfig, {"net": NET, "align": align}, "test").resolve_config(Store())
     assert (config.text_width, config.align.vocabulary) == (4, 6)
     tokenizer = Tokenizer(config)
-    tokenizer.take(Store())
+    tokenizer.load_vocabulary(Store())
     assert tokenizer.aligner.filler.table.tolist() == Store().rows.tolist()
-    assert tokenizer.aligner.knows(Store())
-    assert not tokenizer.aligner.knows(Store(5))
-    both = build(TokenizerConfig, {"net": NET, "align": {"name": "lg+ta", "lg": {"width": 8}}}, "test").fitted(Store())
+    assert tokenizer.aligner.matches_vocabulary(Store())
+    assert not tokenizer.aligner.matches_vocabulary(Store(5))
+    both = build(TokenizerConfig, {"net": NET, "align": {"name": "lg+ta", "lg": {"width": 8}}}, "test").resolve_config(
+        Store()
+    )
     assert both.align.lg.vocabulary == 6
 
 
@@ -134,12 +136,12 @@ def test_a_store_of_split_texts_is_told_apart_before_training() -> None:
 
     for align in ("lg", "lg+ta", {"name": "ta", "multi_granularity": False}):
         config = build(TokenizerConfig, {"net": NET, "align": align}, "test")
-        assert config.reads_whole
+        assert config.reads_full_text
         with pytest.raises(UsageError, match=r"make it anew with: tavq text DIR --whole"):
-            config.fitted(Split())
+            config.resolve_config(Split())
         with pytest.raises(UsageError, match=r"needs encoded text; make it with: tavq text DIR --whole"):
-            config.fitted(None)
-    assert not build(TokenizerConfig, {"net": NET, "align": "ta"}, "test").fitted(Split()).reads_whole
+            config.resolve_config(None)
+    assert not build(TokenizerConfig, {"net": NET, "align": "ta"}, "test").resolve_config(Split()).reads_full_text
 
 
 def test_texts_without_what_it_reads_are_refused_in_one_line() -> None:
@@ -156,10 +158,10 @@ def test_texts_without_what_it_reads_are_refused_in_one_line() -> None:
 
 def test_only_the_first_tokens_are_read() -> None:
     long = texts([9, 4], 9)
-    assert long.whole is not None
-    cut = TextUnits(long.whole.vectors[:, :5], long.whole.mask[:, :5], long.whole.ids[:, :5])
+    assert long.full_text is not None
+    cut = TextUnits(long.full_text.vectors[:, :5], long.full_text.mask[:, :5], long.full_text.ids[:, :5])
     values = []
-    for whole in (long.whole, cut):
+    for whole in (long.full_text, cut):
         torch.manual_seed(3)
         text = TextFeatures(long.words, long.words, long.words, whole, long.pooled)
         values.append([loss.value.item() for loss in made()(grids(2), text).values()])
@@ -192,11 +194,11 @@ def test_a_masked_word_is_out_of_sight() -> None:
     aligner, words = made(), texts([5, 5], 5)
     aligner.filler.table.copy_(torch.randn(6, 4, generator=torch.Generator().manual_seed(5)))
     noise = torch.rand(2, 5, generator=torch.Generator().manual_seed(6))
-    masked = least(noise, words.whole.mask, torch.tensor([2, 2]))
-    other = TextUnits(words.whole.vectors + 5 * masked[:, :, None], words.whole.mask, words.whole.ids)
+    masked = least(noise, words.full_text.mask, torch.tensor([2, 2]))
+    other = TextUnits(words.full_text.vectors + 5 * masked[:, :, None], words.full_text.mask, words.full_text.ids)
     inner = aligner._words(words)
     moved = aligner._words(TextFeatures(words.words, words.words, words.words, other, words.pooled))
-    visual = aligner.tower(grids(2)[2].codes)
+    visual = aligner.tower(grids(2)[2].quantized)
     first, second = (aligner.filler(found, masked, visual) for found in (inner, moved))
     assert torch.equal(first, second)
     assert not torch.equal(first, aligner.filler(inner, masked, visual.flip(0)))  # but on the image
@@ -215,7 +217,7 @@ def test_prediction_learns_the_words_of_a_image() -> None:
     optimiser = torch.optim.Adam(aligner.parameters(), 3e-3)
     for _ in range(300):
         optimiser.zero_grad()
-        total(aligner(levels, text)).backward()
+        sum_losses(aligner(levels, text)).backward()
         optimiser.step()
     predicted, truth, owner = aligner.fill_words(levels, text, torch.rand(6, 1), 1)
     assert truth.tolist() == owner.tolist() == list(range(6))
@@ -230,11 +232,11 @@ def test_the_gradient_arrives_where_the_setting_says(path: str) -> None:
     codebook = LearnedCodebook(LearnedCodebook.Config(entries=8, width=3))
     with torch.no_grad():
         codebook.table.copy_(torch.randn(8, 3, generator=torch.Generator().manual_seed(8)))
-    features = grids(2)[2].codes.clone().requires_grad_()
+    features = grids(2)[2].quantized.clone().requires_grad_()
     quantized = NearestQuantizer(NearestQuantizer.Config(), LearnedCodebook.Config())(features, codebook)
     aligner = made(gradient=path)
     aligner.filler.table.copy_(torch.randn(6, 4, generator=torch.Generator().manual_seed(9)))
-    total(aligner({2: quantized}, texts([4, 3], 4))).backward()
+    sum_losses(aligner({2: quantized}, texts([4, 3], 4))).backward()
     reached = (features.grad is not None and bool(features.grad.ne(0).any()), codebook.table.grad is not None)
     assert reached == {"encoder": (True, False), "codebook": (False, True), "both": (True, True)}[path]
 
@@ -251,7 +253,7 @@ def test_two_processes_tell_the_images_of_both_apart(monkeypatch: pytest.MonkeyP
     expected = semantic_loss(whole, words, present)
     (gradient,) = torch.autograd.grad(expected[present].sum(), whole)
     every = {1: present[:, None].float(), 5: torch.nn.functional.normalize(words, dim=1)}
-    monkeypatch.setattr("tavq.align.lg.gathered", lambda rows: every[rows.shape[1]])
+    monkeypatch.setattr("tavq.align.lg.all_gather", lambda rows: every[rows.shape[1]])
     for part in (slice(0, 2), slice(2, 4)):
         own = images[part].clone().requires_grad_()
         found = semantic_loss(own, words[part], present[part])

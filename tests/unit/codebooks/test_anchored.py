@@ -11,7 +11,7 @@ from tavq.codebooks import anchors
 from tavq.codebooks.anchored import AnchoredCodebook
 from tavq.codebooks.anchors import closest, contrast, drawn
 from tavq.codebooks.learned import LearnedCodebook
-from tavq.interfaces import Distance, View, parts_of
+from tavq.interfaces import CodebookView, Distance, split_parts
 
 DISTANCES: tuple[Distance, ...] = ("cosine", "l2")
 
@@ -90,7 +90,7 @@ def test_a_pass_keeps_the_numbers_that_it_used() -> None:
     rows = torch.randn(20, 3)
     used = codebook()
     own = (used @ rows.T).square().sum()
-    losses = codebook.learn(rows, torch.zeros(20, dtype=torch.long))
+    losses = codebook.update(rows, torch.zeros(20, dtype=torch.long))
     assert not torch.equal(codebook().detach(), before)
     assert torch.equal(used.detach(), before)
     (own + losses["codebook/contrastive"].value).backward()
@@ -105,7 +105,7 @@ def test_unused_entries_move_to_features_and_used_ones_stay(anchor: str) -> None
     codebook = made(anchor=anchor)
     before = codebook().detach().clone()
     rows = 5 + torch.randn(40, 3)
-    assert codebook.learn(rows, torch.arange(40) % 2) == {}
+    assert codebook.update(rows, torch.arange(40) % 2) == {}
     after = codebook().detach()
     torch.testing.assert_close(after[:2], before[:2], atol=1e-6, rtol=0)
     distances = torch.cdist(after[2:], rows).amin(1)
@@ -118,18 +118,18 @@ def test_a_pool_is_filled_before_its_features_are_exchanged() -> None:
     codebook = made(entries=6, anchor="random")
     small = [torch.full((4, 3), float(number)) for number in (1, 2, 3)]
     for rows, held in zip(small, (4, 6, 6), strict=True):
-        codebook.learn(rows, torch.zeros(4, dtype=torch.long))
+        codebook.update(rows, torch.zeros(4, dtype=torch.long))
         assert codebook.pooled.tolist() == [held]
     assert sorted(codebook.pool[:, 0].tolist()).count(3.0) == 4
     large = torch.arange(30.0).view(10, 3)
-    codebook.learn(large, torch.zeros(10, dtype=torch.long))
+    codebook.update(large, torch.zeros(10, dtype=torch.long))
     assert len({tuple(row) for row in codebook.pool.tolist()} & {tuple(row) for row in large.tolist()}) == 6
 
 
 def test_each_part_has_its_own_usage() -> None:
     codebook = made(parts=2)
     before = codebook().detach().clone()
-    parts_of(codebook)[1].learn(torch.randn(8, 3), torch.full((8,), 3))
+    split_parts(codebook)[1].update(torch.randn(8, 3), torch.full((8,), 3))
     assert codebook.usage.nonzero().flatten().tolist() == [7]
     assert torch.equal(codebook()[:4], before[:4])
     assert torch.equal(codebook()[7], before[7])
@@ -138,10 +138,10 @@ def test_each_part_has_its_own_usage() -> None:
 
 def test_a_part_shows_the_entries_that_it_starts_from() -> None:
     codebook = LearnedCodebook(LearnedCodebook.Config(entries=2, width=1, parts=2, init="features", restart=1.0))
-    first, second = parts_of(codebook)
-    first.start(torch.ones(5, 1))
-    first.learn(torch.ones(5, 1), torch.zeros(5, dtype=torch.long))  # exchanges the storage
-    second.start(torch.full((5, 1), 2.0))
-    assert isinstance(second, View)
+    first, second = split_parts(codebook)
+    first.init_from_features(torch.ones(5, 1))
+    first.update(torch.ones(5, 1), torch.zeros(5, dtype=torch.long))  # exchanges the storage
+    second.init_from_features(torch.full((5, 1), 2.0))
+    assert isinstance(second, CodebookView)
     assert second().tolist() == [[2.0], [2.0]]
     assert codebook().tolist() == [[1.0], [1.0], [2.0], [2.0]]

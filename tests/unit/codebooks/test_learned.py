@@ -19,14 +19,14 @@ def test_the_uniform_start_is_that_of_the_public_code() -> None:
     table = codebook().detach().clone()
     assert float(table.abs().max()) <= 1 / 50
     assert float(table.var()) == pytest.approx((2 / 50) ** 2 / 12, rel=0.05)
-    codebook.start(torch.ones(60, 100))
+    codebook.init_from_features(torch.ones(60, 100))
     assert torch.equal(codebook(), table)
 
 
 def test_the_start_from_features_takes_each_at_most_once() -> None:
     codebook = made(10, "features")
     rows = torch.arange(40.0).view(20, 2)
-    codebook.start(rows)
+    codebook.init_from_features(rows)
     taken = {tuple(row) for row in codebook().tolist()}
     assert len(taken) == 10
     assert taken <= {tuple(row) for row in rows.tolist()}
@@ -34,25 +34,25 @@ def test_the_start_from_features_takes_each_at_most_once() -> None:
 
 def test_the_start_from_too_few_features_repeats_them() -> None:
     codebook = made(10, "features")
-    codebook.start(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    codebook.init_from_features(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
     assert {tuple(row) for row in codebook().tolist()} == {(1.0, 2.0), (3.0, 4.0)}
 
 
 def test_it_starts_once_and_knows_it_after_loading() -> None:
     codebook, loaded = made(4, "features"), made(4, "features")
     rows = torch.arange(16.0).view(8, 2)
-    codebook.start(rows)
+    codebook.init_from_features(rows)
     table = codebook().detach().clone()
-    codebook.start(rows + 100)
+    codebook.init_from_features(rows + 100)
     assert torch.equal(codebook(), table)
     loaded.load_state_dict(codebook.state_dict())
-    loaded.start(rows + 100)
+    loaded.init_from_features(rows + 100)
     assert torch.equal(loaded(), table)
 
 
 def test_entries_that_start_from_features_still_learn() -> None:
     codebook = made(4, "features")
-    codebook.start(torch.arange(16.0).view(8, 2))
+    codebook.init_from_features(torch.arange(16.0).view(8, 2))
     codebook().sum().backward()
     assert codebook.table.grad is not None
     assert codebook.table.is_leaf
@@ -62,5 +62,5 @@ def test_a_normal_start_has_variance_one_and_takes_no_features() -> None:
     table = made(512, "normal", width=8)
     assert table().std().item() == pytest.approx(1, abs=0.05)
     before = table().detach().clone()
-    table.start(torch.randn(600, 8))
+    table.init_from_features(torch.randn(600, 8))
     assert torch.equal(table(), before)

@@ -15,7 +15,7 @@ from tavq.codebooks.tables import replaced, restarted
 from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.core.files import read_tensors, write_tensors
-from tavq.interfaces import Codebook, Loss, codebooks, total
+from tavq.interfaces import Codebook, Loss, codebooks, sum_losses
 from tavq.quantizers.nearest import NearestQuantizer
 
 
@@ -49,7 +49,7 @@ def test_a_replaced_table_leaves_the_old_one_as_it_was() -> None:
 def test_running_means_start_from_features() -> None:
     codebook = EMACodebook(EMACodebook.Config(entries=4, width=2, init="features"))
     rows = torch.arange(16.0).view(8, 2)
-    codebook.start(rows)
+    codebook.init_from_features(rows)
     assert {tuple(row) for row in codebook().tolist()} <= {tuple(row) for row in rows.tolist()}
     assert torch.equal(codebook.sums, codebook())
     assert codebook.counts.tolist() == [1.0] * 4
@@ -59,10 +59,10 @@ def test_running_means_have_no_codebook_loss_and_keep_the_numbers_of_a_pass() ->
     codebook = EMACodebook(EMACodebook.Config(entries=4, width=2))
     features, used = torch.randn(2, 2, 3, 3).requires_grad_(), codebook()
     before, scores = used.clone(), features.flatten(2).transpose(1, 2) @ used.T
-    made = NearestQuantizer(NearestQuantizer.Config(), codebook.config)(features, codebook, learn=True)
+    made = NearestQuantizer(NearestQuantizer.Config(), codebook.config)(features, codebook, update=True)
     assert list(made.losses) == ["quantizer/commitment"]
     assert not torch.equal(codebook(), before)
-    (total(made.losses) + scores.sum()).backward()  # needs the table as it was
+    (sum_losses(made.losses) + scores.sum()).backward()  # needs the table as it was
     assert torch.equal(used, before)
 
 
@@ -109,10 +109,10 @@ def trained(settings: dict[str, Any], rank: int, processes: int) -> dict[str, Te
         rows = torch.randn(40, 3, generator=torch.Generator().manual_seed(step)).chunk(processes)[rank]
         torch.manual_seed(100 * step + rank)  # only the first process's random state may count
         for part in range(len(codebook.sizes)):
-            codebook.start(rows, part)
-            losses = codebook.learn(rows, torch.arange(len(rows)) % 5, part)
+            codebook.init_from_features(rows, part)
+            losses = codebook.update(rows, torch.arange(len(rows)) % 5, part)
             losses.setdefault("codebook/none", Loss(torch.zeros(()), 0.0))
-    return {**codebook.state_dict(), "loss": total(losses).detach()}
+    return {**codebook.state_dict(), "loss": sum_losses(losses).detach()}
 
 
 def process(rank: int, processes: int, meeting: str, folder: str) -> None:

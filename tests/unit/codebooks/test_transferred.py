@@ -12,7 +12,7 @@ from text_sources import NoText, Words
 from tavq.codebooks.transferred import TransferredCodebook, principal_components
 from tavq.core.config import build
 from tavq.core.errors import UsageError
-from tavq.interfaces import parts_of
+from tavq.interfaces import split_parts
 from tavq.nets.graph import normalised_adjacency, spread
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
@@ -27,34 +27,34 @@ class Graph:
     vectors = np.random.default_rng(0).standard_normal((7, 6), np.float32)
 
 
-def fitted(**settings: Any) -> Any:
+def resolved(**settings: Any) -> Any:
     config = TransferredCodebook.Config.model_validate({"width": 4, **settings})
-    return TransferredCodebook.fitted(config, Words(Graph()))
+    return TransferredCodebook.resolve_config(config, Words(Graph()))
 
 
 def made(**settings: Any) -> TransferredCodebook:
     torch.manual_seed(0)
-    codebook = TransferredCodebook(fitted(**settings))
-    codebook.take(Words(Graph()))
+    codebook = TransferredCodebook(resolved(**settings))
+    codebook.load_vocabulary(Words(Graph()))
     return codebook
 
 
 def test_the_settings_take_their_words_from_the_store() -> None:
-    config = fitted()
+    config = resolved()
     assert (config.adjectives, config.nouns) == (Graph.adjectives, Graph.nouns)
     assert (config.edges, config.word_width, config.parts) == (4, 6, 2)
-    assert TransferredCodebook.fitted(config, Words(Graph())) == config
+    assert TransferredCodebook.resolve_config(config, Words(Graph())) == config
 
 
 def test_words_of_another_store_are_refused() -> None:
     with pytest.raises(UsageError, match=r"model\.codebook\.nouns is not that of the text store"):
-        fitted(nouns=["car", "cat"])
+        resolved(nouns=["car", "cat"])
 
 
 @pytest.mark.parametrize("source", [None, NoText(6)])
 def test_without_a_word_graph_it_says_how_to_make_one(source: Any) -> None:
     with pytest.raises(UsageError, match="make it with: tavq text DIR --word-graph"):
-        TransferredCodebook.fitted(TransferredCodebook.Config(), source)
+        TransferredCodebook.resolve_config(TransferredCodebook.Config(), source)
     with pytest.raises(UsageError, match="its settings name none"):
         TransferredCodebook(TransferredCodebook.Config())
 
@@ -63,7 +63,7 @@ def test_every_entry_has_its_word_and_every_part_its_kind() -> None:
     codebook = made()
     assert codebook.words == (*Graph.adjectives, *Graph.nouns)
     assert codebook.sizes == (3, 4)
-    parts = parts_of(codebook)
+    parts = split_parts(codebook)
     assert torch.equal(torch.cat([part() for part in parts]), codebook())
     whole = made(split=False)
     assert (whole.sizes, whole.config.parts) == ((7,), 1)
@@ -137,7 +137,7 @@ def test_autocast_leaves_the_entries_in_full_precision() -> None:
 
 
 def test_more_edges_than_pairs_are_refused() -> None:
-    config = fitted().model_copy(update={"edges": 13})
+    config = resolved().model_copy(update={"edges": 13})
     with pytest.raises(UsageError, match="3 adjectives and 4 nouns cannot have 13 different edges"):
         TransferredCodebook(config)
     full = TransferredCodebook(config.model_copy(update={"edges": 12}))
@@ -155,8 +155,8 @@ def test_a_tokenizer_with_its_words_survives_a_model_folder(tmp_path: Any) -> No
     values = {"net": NET, "codebook": {"name": "transferred", "width": 4}, "quantizer": "product"}
     config = build(TokenizerConfig, values, "test")
     assert config.reads_text
-    tokenizer = Tokenizer(config.fitted(Words(Graph())))
-    tokenizer.take(Words(Graph()))
+    tokenizer = Tokenizer(config.resolve_config(Words(Graph())))
+    tokenizer.load_vocabulary(Words(Graph()))
     tokenizer.save_pretrained(tmp_path / "model")
     loaded = Tokenizer.from_pretrained(tmp_path / "model")
     images = torch.rand(2, 3, 16, 16)

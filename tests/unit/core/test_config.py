@@ -15,9 +15,9 @@ from tavq.core.config import (
     NamedConfig,
     apply_overrides,
     build,
+    config_of,
     parse_overrides,
     read_yaml,
-    selected,
     write_yaml,
 )
 from tavq.core.errors import TavqError, UsageError
@@ -51,8 +51,8 @@ class Paper(Config):
 
 
 class Desk(Config):
-    pen: selected(pens) = Field(default_factory=lambda: Ball.Config())
-    spare: selected(pens) | None = None
+    pen: config_of(pens) = Field(default_factory=lambda: Ball.Config())
+    spare: config_of(pens) | None = None
     paper: Paper = Paper()
     owner: str
     tilt: float = 0.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tavq.core.download import download, fetched, is_address
+from tavq.core.download import download, fetch_if_url, is_url
 from tavq.core.errors import FileError, UsageError
 
 CONTENT = bytes(range(256)) * 9000
@@ -42,10 +42,10 @@ def server() -> Iterator[str]:
 def test_the_right_bytes_arrive(server: str, tmp_path: Path) -> None:
     download(f"{server}/file", DIGEST, tmp_path / "new" / "x")
     assert (tmp_path / "new" / "x").read_bytes() == CONTENT
-    with fetched(f"{server}/file", DIGEST, tmp_path / "out") as path:
+    with fetch_if_url(f"{server}/file", DIGEST, tmp_path / "out") as path:
         assert path.read_bytes() == CONTENT
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
-    with fetched(str(tmp_path / "mine"), DIGEST, tmp_path / "out") as path:
+    with fetch_if_url(str(tmp_path / "mine"), DIGEST, tmp_path / "out") as path:
         assert path == tmp_path / "mine"
 
 
@@ -66,6 +66,6 @@ def test_other_bytes_leave_nothing(server: str, tmp_path: Path, page: str, diges
 def test_only_web_addresses(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no web address"):
         download("file:///etc/hostname", DIGEST, tmp_path / "x")
-    assert not is_address("weights.pth")
+    assert not is_url("weights.pth")
     with pytest.raises(FileError, match=r"Could not fetch http://127\.0\.0\.1:9/x"):
         download("http://127.0.0.1:9/x", DIGEST, tmp_path / "x")

@@ -153,7 +153,7 @@ def test_a_new_folder_is_flushed_whole_and_replaces_nothing(tmp_path: Path, monk
     monkeypatch.setattr(os, "fsync", lambda handle: (flushed.append(os.fstat(handle).st_ino), fsync(handle)))
     monkeypatch.setattr(os, "replace", lambda *names: (flushed.append("renamed"), rename(*names)))
     (tmp_path / "new").mkdir()
-    with files.new_folder(tmp_path / "new") as place:
+    with files.create_folder(tmp_path / "new") as place:
         (place / "a" / "b").mkdir(parents=True)
         for name in ("1", "a/2", "a/b/3"):
             (place / name).write_text(name)
@@ -161,7 +161,7 @@ def test_a_new_folder_is_flushed_whole_and_replaces_nothing(tmp_path: Path, monk
     assert found <= set(flushed[: flushed.index("renamed")])
     for path in (tmp_path / "new", tmp_path / "new/1"):
         with pytest.raises(UsageError, match="already holds something; give a new folder"):
-            files.new_folder(path).__enter__()
+            files.create_folder(path).__enter__()
     assert (tmp_path / "new/a/b/3").read_text() == "a/b/3"
     assert names(tmp_path) == ["new"]
 
@@ -195,18 +195,18 @@ def test_a_folder_moved_aside_when_the_process_was_killed_is_put_back(
         fill(tmp_path / "model-1", "new")
     monkeypatch.undo()
     assert not (tmp_path / "model-1").exists()
-    files.sweep(tmp_path)
+    files.remove_leftovers(tmp_path)
     assert names(tmp_path) == ["model-1"]
     assert names(tmp_path / "model-1") == ["old"]
 
 
 def test_a_sweep_takes_what_was_left_and_nothing_else(tmp_path: Path) -> None:
     fill(tmp_path / "model", "mine")
-    (tmp_path / f"{files.TEMPORARY}12-a.json").write_text("{")
-    (tmp_path / f"{files.TEMPORARY}12-folder" / "inner").mkdir(parents=True)
-    (tmp_path / f"{files.ASIDE}12-model" / "inner").mkdir(parents=True)
+    (tmp_path / f"{files.TEMP_PREFIX}12-a.json").write_text("{")
+    (tmp_path / f"{files.TEMP_PREFIX}12-folder" / "inner").mkdir(parents=True)
+    (tmp_path / f"{files.REPLACED_PREFIX}12-model" / "inner").mkdir(parents=True)
     (tmp_path / ".hidden").write_text("")
-    files.sweep(tmp_path)
+    files.remove_leftovers(tmp_path)
     assert names(tmp_path) == [".hidden", "model"]
     assert names(tmp_path / "model") == ["mine"]
 
@@ -219,29 +219,33 @@ def ended() -> int:
 
 def test_a_new_folder_sweeps_what_was_left_of_it_and_of_nothing_else(tmp_path: Path) -> None:
     dead = ended()
-    kept = [f"{files.TEMPORARY}{dead}-my-out", f"{files.TEMPORARY}{dead}-out2", f"{files.TEMPORARY}{os.getppid()}-out"]
-    for name in (*kept, f"{files.TEMPORARY}{dead}-out", f"{files.TEMPORARY}{os.getpid()}-out"):
+    kept = [
+        f"{files.TEMP_PREFIX}{dead}-my-out",
+        f"{files.TEMP_PREFIX}{dead}-out2",
+        f"{files.TEMP_PREFIX}{os.getppid()}-out",
+    ]
+    for name in (*kept, f"{files.TEMP_PREFIX}{dead}-out", f"{files.TEMP_PREFIX}{os.getpid()}-out"):
         (tmp_path / name / "images").mkdir(parents=True)
-    with files.new_folder(tmp_path / "out") as place:
+    with files.create_folder(tmp_path / "out") as place:
         (place / "a").write_text("")
     assert names(tmp_path) == sorted([*kept, "out"])
     assert names(tmp_path / "out") == ["a"]
 
 
 def test_a_sweep_of_a_folder_puts_back_what_was_moved_aside(tmp_path: Path) -> None:
-    aside = tmp_path / f"{files.ASIDE}{ended()}-out"
+    aside = tmp_path / f"{files.REPLACED_PREFIX}{ended()}-out"
     aside.mkdir()
     (aside / "mine").write_text("")
-    files.sweep_of(tmp_path / "out")
+    files.remove_leftovers_of(tmp_path / "out")
     assert names(tmp_path / "out") == ["mine"]
-    files.sweep_of(tmp_path / "none" / "out")
+    files.remove_leftovers_of(tmp_path / "none" / "out")
 
 
 def test_a_removed_folder_is_gone_and_stays_so(tmp_path: Path) -> None:
     fill(tmp_path / "model", "old")
     files.remove_folder(tmp_path / "model")
     files.remove_folder(tmp_path / "never")
-    files.sweep(tmp_path)
+    files.remove_leftovers(tmp_path)
     assert names(tmp_path) == []
 
 
@@ -338,7 +342,7 @@ def test_hashes_tell_files_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.png", "a/b.png", "a/../b.png", "./a", "..a", "a b", "é.png"])
 def test_paths_that_stay_inside(tmp_path: Path, name: str) -> None:
-    assert files.inside(tmp_path, name) == (tmp_path / name).resolve()
+    assert files.resolve_inside(tmp_path, name) == (tmp_path / name).resolve()
 
 
 @pytest.mark.parametrize("name", ["", "..", "../a", "a/../../b", "/etc/passwd", "a\0b", "\ud800", "out/a", "loop/a"])
@@ -347,9 +351,9 @@ def test_paths_that_lead_outside(tmp_path: Path, name: str) -> None:
     (tmp_path / "inside" / "out").symlink_to(tmp_path)
     (tmp_path / "inside" / "loop").symlink_to(tmp_path / "inside" / "loop")
     with pytest.raises(FileError, match="leads outside"):
-        files.inside(tmp_path / "inside", name)
+        files.resolve_inside(tmp_path / "inside", name)
 
 
 def test_an_absolute_path_is_refused_even_when_it_stays_inside(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="leads outside"):
-        files.inside(tmp_path, str(tmp_path / "a"))
+        files.resolve_inside(tmp_path, str(tmp_path / "a"))

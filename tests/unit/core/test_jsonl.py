@@ -9,7 +9,7 @@ import pytest
 
 from tavq.core import jsonl
 from tavq.core.errors import FileError
-from tavq.core.jsonl import LineAppender, LinesByPlace, raw_lines
+from tavq.core.jsonl import LineAppender, LineReader, iter_raw_lines
 
 
 @pytest.fixture
@@ -20,30 +20,30 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_each_line_with_its_place(path: Path) -> None:
-    assert list(raw_lines(path, 100)) == [(0, b"one\n"), (4, b"\n"), (5, b"x" * 25 + b"\n"), (31, b"last")]
+    assert list(iter_raw_lines(path, 100)) == [(0, b"one\n"), (4, b"\n"), (5, b"x" * 25 + b"\n"), (31, b"last")]
 
 
 @pytest.mark.parametrize("longest", [4, 5, 8, 11, 12, 24])
 def test_a_long_line_is_cut_and_the_next_one_found(path: Path, longest: int) -> None:
-    found = list(raw_lines(path, longest))
+    found = list(iter_raw_lines(path, longest))
     assert found[2] == (5, b"x" * (longest + 1))
     assert found[3] == (31, b"last")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"Could not read .*nothing: No such file"):
-        list(raw_lines(tmp_path / "nothing", 10))
+        list(iter_raw_lines(tmp_path / "nothing", 10))
     with pytest.raises(FileError, match=r"Could not read .*nothing"):
-        LinesByPlace(10).read(tmp_path / "nothing", 0)
+        LineReader(10).read(tmp_path / "nothing", 0)
 
 
 def test_a_line_is_read_where_it_begins(path: Path, tmp_path: Path) -> None:
-    reader = LinesByPlace(100)
+    reader = LineReader(100)
     assert [reader.read(path, place) for place in (0, 4, 5, 31, 99)] == [b"one", b"", b"x" * 25, b"last", b""]
     large = tmp_path / "large"
     large.write_bytes(b"y" * 100_000 + b"\nz\n")
-    assert LinesByPlace(10**6).read(large, 5) == b"y" * 99_995
-    assert len(LinesByPlace(5000).read(large, 0)) <= 3 * 4096
+    assert LineReader(10**6).read(large, 5) == b"y" * 99_995
+    assert len(LineReader(5000).read(large, 0)) <= 3 * 4096
     reader.close()
 
 
@@ -53,7 +53,7 @@ def test_few_files_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for path in paths:
         path.write_text(f"{path.name}\n")
     before = len(os.listdir("/proc/self/fd"))
-    reader = LinesByPlace(10)
+    reader = LineReader(10)
     assert [reader.read(path, 0) for path in paths * 2] == [path.name.encode() for path in paths * 2]
     assert len(os.listdir("/proc/self/fd")) == before + 3
     reader.close()

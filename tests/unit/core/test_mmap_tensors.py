@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tavq.core.errors import FileError
-from tavq.core.mmap_tensors import MappedTensors, TensorFile
+from tavq.core.mmap_tensors import MappedTensors, TensorFileWriter
 
 SHAPES = {"rows": ("<f4", [4, 3]), "bytes": ("u1", [5]), "numbers": ("<i8", [2]), "none": ("<f2", [0, 7])}
 
@@ -16,7 +16,7 @@ SHAPES = {"rows": ("<f4", [4, 3]), "bytes": ("u1", [5]), "numbers": ("<i8", [2])
 def test_rows_in_any_order(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     rows = np.arange(12, dtype=np.float32).reshape(4, 3)
-    file = TensorFile(path, SHAPES, {"told": "é"})
+    file = TensorFileWriter(path, SHAPES, {"told": "é"})
     assert file.is_new
     file.write("rows", 2, rows[2:])
     file.write("bytes", 1, np.frombuffer(b"xyz", np.uint8))
@@ -34,17 +34,17 @@ def test_rows_in_any_order(tmp_path: Path) -> None:
 
 def test_the_same_file_is_gone_on_with_and_another_one_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    first = TensorFile(path, SHAPES, {})
+    first = TensorFileWriter(path, SHAPES, {})
     first.write("numbers", 0, np.array([1, 2]))
     first.close()
-    again = TensorFile(path, SHAPES, {})
+    again = TensorFileWriter(path, SHAPES, {})
     assert not again.is_new
     again.write("numbers", 1, np.array([3]))
     again.close()
     assert MappedTensors(path)["numbers"].tolist() == [1, 3]
     path.write_bytes(path.read_bytes()[:-1])
     for shapes in (SHAPES, SHAPES | {"numbers": ("<i8", [3])}):
-        other = TensorFile(path, shapes, {})
+        other = TensorFileWriter(path, shapes, {})
         other.close()
         assert other.is_new
         assert not MappedTensors(path)["numbers"].any()
@@ -55,6 +55,6 @@ def test_a_full_disk(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
     try:
         with pytest.raises(FileError, match=r"Could not write .*Free space or choose another place"):
-            TensorFile(tmp_path / "a.safetensors", {"rows": ("<f4", [400, 3])}, {})
+            TensorFileWriter(tmp_path / "a.safetensors", {"rows": ("<f4", [400, 3])}, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tavq.core.errors import UsageError, suggestion, unknown
+from tavq.core.errors import UsageError, suggest, unknown_name
 from tavq.core.registry import Registry
 
 HOME = "from tavq.core.registry import Registry\nshapes = Registry('shape', 'registry_example')\n"
@@ -75,6 +75,6 @@ def test_one_name_for_two_classes_is_a_fault_of_ours(shapes: Registry[Any]) -> N
 
 
 def test_the_nearest_name_is_suggested_and_only_a_near_one() -> None:
-    assert suggestion("nearst", ["gumbel", "nearest"]) == " Did you mean 'nearest'?"
-    assert suggestion("xyz", ["gumbel", "nearest"]) == ""
-    assert unknown("codebook", "x", []) == "Unknown codebook 'x'; known: none."
+    assert suggest("nearst", ["gumbel", "nearest"]) == " Did you mean 'nearest'?"
+    assert suggest("xyz", ["gumbel", "nearest"]) == ""
+    assert unknown_name("codebook", "x", []) == "Unknown codebook 'x'; known: none."

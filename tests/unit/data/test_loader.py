@@ -192,12 +192,12 @@ def test_text_is_padded_and_masked(make: Make) -> None:
     assert phrases.mask[:, 0].tolist() == [True, True, True, True, False, True]
     assert sentences.vectors.shape == (6, 1, 2)
     assert not sentences.mask.any()
-    assert batch.text.whole is None
+    assert batch.text.full_text is None
 
 
 def test_whole_text_is_there_even_in_a_batch_without_text(make: Make) -> None:
     batches = list(EvaluationLoader(FolderDataset(make(5)), SIXTEEN, batch=4, text=WholeText()))
-    wholes = [batch.text.whole for batch in batches if batch.text is not None]
+    wholes = [batch.text.full_text for batch in batches if batch.text is not None]
     assert [whole.mask.sum(1).tolist() for whole in wholes if whole is not None] == [[1, 2, 3, 1], [0]]
     ids = [whole.ids.tolist() for whole in wholes if whole is not None and whole.ids is not None]
     assert ids == [[[7, 0, 0], [7, 8, 0], [7, 8, 9], [7, 0, 0]], [[0]]]

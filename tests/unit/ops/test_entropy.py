@@ -37,13 +37,13 @@ def test_two_processes_on_halves_are_one_on_the_whole(
         sent.append(values.clone())
         return values
 
-    monkeypatch.setattr(collective, "summed", record)
+    monkeypatch.setattr(collective, "all_reduce_sum", record)
     for half in halves:
         gap(half.detach())
-    monkeypatch.setattr(collective, "processes", lambda: 2)
+    monkeypatch.setattr(collective, "world_size", lambda: 2)
     made = []
     for half, other in zip(halves, reversed(sent), strict=True):
-        monkeypatch.setattr(collective, "summed", lambda values, other=other: values + other)
+        monkeypatch.setattr(collective, "all_reduce_sum", lambda values, other=other: values + other)
         made.append(gap(half))
         made[-1].backward()
     torch.testing.assert_close(torch.stack(made).mean(), expected)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tavq.core.mmap_tensors import MappedTensors, TensorFile
+from tavq.core.mmap_tensors import MappedTensors, TensorFileWriter
 from tavq.ops import search as module
 from tavq.ops.search import search
 
@@ -98,7 +98,7 @@ def test_rows_that_are_not_finite_are_never_found(bad: float) -> None:
 
 def test_a_mapped_table_gives_what_it_gives_in_memory(tmp_path: Path) -> None:
     table = unit(np.random.default_rng(1).normal(size=(40, 8)))
-    file = TensorFile(tmp_path / "a.safetensors", {"rows": ("<f4", table.shape)}, {})
+    file = TensorFileWriter(tmp_path / "a.safetensors", {"rows": ("<f4", table.shape)}, {})
     file.write("rows", 0, table)
     file.close()
     mapped = MappedTensors(tmp_path / "a.safetensors")["rows"]
@@ -110,7 +110,7 @@ def test_a_mapped_table_gives_what_it_gives_in_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["<f4", "<f2"])
 def test_memory_is_that_of_a_block(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, width = 200_000, 32
-    file = TensorFile(tmp_path / "a.safetensors", {"rows": (kind, (rows, width))}, {})
+    file = TensorFileWriter(tmp_path / "a.safetensors", {"rows": (kind, (rows, width))}, {})
     file.write("rows", 777, np.full((1, width), 0.1))
     file.close()
     mapped = MappedTensors(tmp_path / "a.safetensors")["rows"]

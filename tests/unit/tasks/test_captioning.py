@@ -14,7 +14,7 @@ from torch import Tensor
 from tavq.core.config import build
 from tavq.core.errors import FileError, UsageError
 from tavq.data.records import Record
-from tavq.interfaces import total
+from tavq.interfaces import sum_losses
 from tavq.metrics.captions import CaptionScores
 from tavq.nets.language import DecodingConfig
 from tavq.recipes.schema import TaskRecipe
@@ -108,28 +108,28 @@ def test_the_loss_is_the_mean_over_all_words_and_ends(source: str) -> None:
     batch = seen(task, CAPTIONS)
     losses = task.loss(batch)
     assert list(losses) == ["captioning/word"]
-    assert float(total(losses).detach()) == pytest.approx(loss_by_hand(task, batch), rel=1e-5)
+    assert float(sum_losses(losses).detach()) == pytest.approx(loss_by_hand(task, batch), rel=1e-5)
     short = seen(task, CAPTIONS[:1])  # without padding
-    assert float(total(task.loss(short)).detach()) == pytest.approx(loss_by_hand(task, short), rel=1e-5)
+    assert float(sum_losses(task.loss(short)).detach()) == pytest.approx(loss_by_hand(task, short), rel=1e-5)
 
 
 def test_padding_counts_for_nothing() -> None:
     task = made(settings())
     batch = seen(task, CAPTIONS)
     assert not bool(batch.examples.mask.all())
-    before = total(task.loss(batch))
+    before = sum_losses(task.loss(batch))
     batch.examples.ids[~batch.examples.mask] = 5
-    assert torch.equal(total(task.loss(batch)), before)
+    assert torch.equal(sum_losses(task.loss(batch)), before)
 
 
 def test_the_loss_is_finite_in_half_precision() -> None:
     task = made(settings()).train()
     batch = seen(task, CAPTIONS)
     with torch.autocast("cpu", torch.bfloat16):
-        value = total(task.loss(batch))
+        value = sum_losses(task.loss(batch))
     value.backward()
     assert value.dtype == torch.float32
-    assert float(value.detach()) == pytest.approx(float(total(task.loss(batch)).detach()), rel=0.02)
+    assert float(value.detach()) == pytest.approx(float(sum_losses(task.loss(batch)).detach()), rel=0.02)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def trained(captions: list[str] = CAPTIONS, **more: Any) -> Captioning:
     optimizer = torch.optim.Adam(task.parameters(), 1e-2)
     for _ in range(60):
         optimizer.zero_grad()
-        total(task.loss(batch)).backward()
+        sum_losses(task.loss(batch)).backward()
         optimizer.step()
     return task.eval()
 
@@ -251,7 +251,7 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stepped(task: Captioning) -> Captioning:
     """After one step of AdamW, as the trainer makes it."""
     task.train()
-    total(task.loss(seen(task, CAPTIONS))).backward()
+    sum_losses(task.loss(seen(task, CAPTIONS))).backward()
     torch.optim.AdamW(_groups(task, 0.01), 1e-3).step()
     return task.eval()
 
@@ -272,7 +272,7 @@ def test_a_pretrained_model_trains_and_is_loaded_without_its_folder(gpt2: Path, 
     decoding = DecodingConfig(beams=1, temperature=1.0)
     assert loaded.caption(rows(), decoding, 2, seed=4) == task.caption(rows(), decoding, 2, seed=4)
     batch = seen(task, CAPTIONS)
-    assert torch.equal(total(loaded.loss(batch)), total(task.loss(batch)).detach())
+    assert torch.equal(sum_losses(loaded.loss(batch)), sum_losses(task.loss(batch)).detach())
     assert (
         loaded.text_tokenizer.text(loaded.text_tokenizer.ids(["A red barn, na\u00efve."])[0])
         == "A red barn, na\u00efve."
@@ -284,7 +284,7 @@ def test_a_frozen_model_drops_nothing_out(gpt2: Path) -> None:
     batch = seen(made(settings(language=language)), CAPTIONS)
     for freeze, same in ((True, True), (False, False)):
         task = made(settings(language=language, freeze_language=freeze)).train()
-        values = {float(total(task.loss(batch)).detach()) for _ in range(3)}
+        values = {float(sum_losses(task.loss(batch)).detach()) for _ in range(3)}
         assert (len(values) == 1) == same
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tavq.core.config import build, read_yaml
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
-from tavq.interfaces import TextFeatures, TextUnits, total
+from tavq.interfaces import TextFeatures, TextUnits, sum_losses
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import GenerationBatch, Prompt, Sampling, TokenLayout
 from tavq.tasks.diffusion import LEAST_SEEN, Diffusion
@@ -83,7 +83,7 @@ def test_a_model_that_knows_the_tokens_draws_them(steps: int | None, noise: dict
 def test_a_model_that_knows_the_tokens_has_no_loss() -> None:
     task = make(text=False)
     task.network = Knows(TOKENS, 8)
-    assert total(task.loss(GenerationBatch(TOKENS, ("a", "b")))).item() == pytest.approx(0, abs=1e-5)
+    assert sum_losses(task.loss(GenerationBatch(TOKENS, ("a", "b")))).item() == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_a_image_without_text_is_drawn_by_the_learned_vector() -> None:
     nothing, other = text_of(0, 0), text_of(0, 0, seed=4)
     assert torch.equal(drawn(task, nothing), drawn(task, other))
     losses = task.loss(GenerationBatch(TOKENS, ("a", "b"), nothing))
-    total(losses).backward()
+    sum_losses(losses).backward()
     assert task.network.blank is not None
     assert task.network.blank.weight.grad is not None
     assert float(task.network.blank.weight.grad.abs().sum()) > 0
@@ -308,10 +308,10 @@ def test_several_processes_remember_what_one_would(monkeypatch: pytest.MonkeyPat
     steps, losses = torch.tensor([2, 4, 2, 1]), torch.tensor([3.0, 2.0, 1.0, 5.0])
     whole._remember(steps, losses)
     parts: list[Tensor] = []
-    monkeypatch.setattr("tavq.ops.collective.summed", lambda values: parts.append(values) or values)
+    monkeypatch.setattr("tavq.ops.collective.all_reduce_sum", lambda values: parts.append(values) or values)
     for half in (slice(0, 2), slice(2, 4)):
         make(text=False, steps=4)._remember(steps[half], losses[half])
-    monkeypatch.setattr("tavq.ops.collective.summed", lambda values: parts[0] + parts[1])
+    monkeypatch.setattr("tavq.ops.collective.all_reduce_sum", lambda values: parts[0] + parts[1])
     for number, half in enumerate((slice(0, 2), slice(2, 4))):
         halves[number]._remember(steps[half], losses[half])
         assert torch.equal(halves[number].squares, whole.squares)
@@ -380,7 +380,7 @@ def test_it_learns_which_tokens_belong_to_which_text() -> None:
     for step in range(350):
         torch.manual_seed(step)
         optimizer.zero_grad()
-        total(task.loss(codes)).backward()
+        sum_losses(task.loss(codes)).backward()
         optimizer.step()
     task.eval()
     for how in ({}, {"steps": 4}, {"guidance": 2.0}, {"top_p": 0.9}):

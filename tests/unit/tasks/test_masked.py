@@ -11,7 +11,7 @@ from torch import Tensor
 from tavq.core.config import build
 from tavq.core.errors import TrainingError, UsageError
 from tavq.data.folder import FolderDataset
-from tavq.interfaces import total
+from tavq.interfaces import sum_losses
 from tavq.nets.transformer import grid_positions
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import GenerationBatch, Prompt, Sampling, TokenLayout, sample_tokens
@@ -116,7 +116,7 @@ def test_the_loss_by_hand(layout: TokenLayout, smoothing: float) -> None:
         errors.append(-(1 - smoothing) * logs[tokens[b, n]] - smoothing * smooth)
     torch.manual_seed(7)
     losses = made.loss(codes(tokens))
-    torch.testing.assert_close(total(losses), torch.stack(errors).mean())
+    torch.testing.assert_close(sum_losses(losses), torch.stack(errors).mean())
 
 
 def test_only_masked_tokens_are_targets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_only_masked_tokens_are_targets(monkeypatch: pytest.MonkeyPatch) -> None
 
     def loss(targets: Tensor) -> float:
         torch.manual_seed(3)
-        return total(made.loss(codes(targets))).item()
+        return sum_losses(made.loss(codes(targets))).item()
 
     changed = (tokens + 1) % PLAIN.vocabulary
     assert loss(torch.where(hidden, tokens, changed)) == loss(tokens)
@@ -287,7 +287,7 @@ def test_it_learns_a_few_images_by_heart_and_completes_them(layout: TokenLayout)
     optimizer = torch.optim.AdamW(made.parameters(), 5e-3)
     for _ in range(200):
         optimizer.zero_grad()
-        total(made.loss(codes(tokens.repeat(8, 1)))).backward()
+        sum_losses(made.loss(codes(tokens.repeat(8, 1)))).backward()
         optimizer.step()
     kept = torch.arange(layout.length).expand_as(tokens) % 4 == 0
     drawn = made.sample(Prompt(4, tokens, kept), Sampling(temperature=0), generator())

@@ -11,7 +11,7 @@ from tiny_bert import write_bert
 
 from tavq.core.errors import FileError, UsageError
 from tavq.data.texts import collate_text
-from tavq.interfaces import GRANULARITIES, POOLED, WHOLE
+from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED
 from tavq.tasks.prompts import MAX_TYPED, PromptEncoder
 from tavq.text.building import build_store
 from tavq.text.encoders import load_encoder
@@ -61,9 +61,9 @@ def test_a_typed_text_is_what_the_loader_gives_of_the_store(
 ) -> None:
     source = store(**how)
     typed = PromptEncoder(facts(source), encoder)([*TEXTS.values()])
-    tables = (*GRANULARITIES, WHOLE, POOLED) if how else GRANULARITIES
+    tables = (*GRANULARITIES, FULL_TEXT, POOLED) if how else GRANULARITIES
     expected = collate_text(source, [*TEXTS], tables)
-    for name in (*GRANULARITIES, WHOLE):
+    for name in (*GRANULARITIES, FULL_TEXT):
         found, wanted = typed.features[name], expected[name]
         assert (found is None) == (wanted is None)
         if found is not None and wanted is not None:

@@ -13,7 +13,7 @@ import tavq
 from tavq.core.config import build, read_yaml
 from tavq.core.errors import FileError, TrainingError, UsageError
 from tavq.data.records import Record
-from tavq.interfaces import total
+from tavq.interfaces import sum_losses
 from tavq.nets.convnet import count_parameters
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import TokenLayout
@@ -60,7 +60,7 @@ def fixed(images: Tensor, texts: Tensor) -> Fixed:
 
 def loss(made: Retrieval, keys: tuple[str, ...], texts: list[str]) -> float:
     seen = UnderstandingBatch(torch.zeros(len(keys), 16, 5), keys, made.collate(texts))
-    return float(total(made.loss(seen)).detach())
+    return float(sum_losses(made.loss(seen)).detach())
 
 
 # --- the loss -----------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def test_the_loss_by_hand() -> None:
 def test_the_temperature_is_learned_and_bounded() -> None:
     made = fixed(torch.eye(2), torch.tensor([[1.0, 0], [0.8, 0.6]]))  # the second text is nearer to the first image
     seen = UnderstandingBatch(torch.zeros(2, 16, 5), ("a", "b"), made.collate(TEXTS[:2]))
-    total(made.loss(seen)).backward()
+    sum_losses(made.loss(seen)).backward()
     assert made.scale.grad is not None
     assert made.scale.grad != 0
     with torch.no_grad():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tavq.core.errors import DataError, FileError, UsageError
-from tavq.core.files import TEMPORARY, read_json, write_json
+from tavq.core.files import TEMP_PREFIX, read_json, write_json
 from tavq.core.mmap_tensors import MappedTensors
 from tavq.interfaces import GRANULARITIES
 from tavq.text import building, splitting
@@ -231,7 +231,7 @@ def test_a_folder_that_is_no_store_is_never_replaced(tiny: TextEncoder, tmp_path
 
 
 def test_a_store_replaces_an_older_one_and_what_a_killed_build_left(tiny: TextEncoder, tmp_path: Path) -> None:
-    (tmp_path / f"{TEMPORARY}999999999-text").mkdir()  # no process has this number
+    (tmp_path / f"{TEMP_PREFIX}999999999-text").mkdir()  # no process has this number
     build_store(TEXTS, tiny, "pattern", tmp_path / "text")
     build_store({"new.png": "A soup."}, tiny, "pattern", tmp_path / "text")
     assert TextStore.open(tmp_path / "text").keys == ("new.png",)

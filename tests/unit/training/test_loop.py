@@ -287,8 +287,8 @@ def test_an_aligner_needs_text(aligned: Make, words: TextSource, dataset: Folder
     with pytest.raises(UsageError, match="The aligner 'ta' needs encoded text; make it with: tavq text"):
         Trainer(aligned(), dataset, tmp_path / "run")
     with pytest.raises(UsageError, match=r"model\.text_width is 7, but the text store's vectors are 6 wide"):
-        aligned({"model.text_width": 7}).model.fitted(words)
-    assert aligned().model.fitted(words).text_width == 6
+        aligned({"model.text_width": 7}).model.resolve_config(words)
+    assert aligned().model.resolve_config(words).text_width == 6
 
 
 def test_a_discriminator_that_images_are_too_small_for_is_refused_at_once(recipe: Make) -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from tavq.core.errors import DataError
-from tavq.core.files import new_folder, read_bytes, write_bytes
+from tavq.core.files import create_folder, read_bytes, write_bytes
 from tavq.data.folder import SEGMENTATION_CLASSES, FolderDataset, Progress
 from tavq.data.images import check_image, load_segmentation
 from tavq.data.records import Record, to_line
@@ -32,7 +32,7 @@ class WebDatasetFormat(Format):
         images: Counter[str] = Counter()
         left_out = Counter({"faults of metadata.jsonl": len(dataset.faults)})
         writers: dict[str, SampleWriter] = {}
-        with new_folder(out) as place, contextlib.ExitStack() as open_shards:
+        with create_folder(out) as place, contextlib.ExitStack() as open_shards:
             for index, record in enumerate(dataset):
                 if record.split not in writers:
                     writers[record.split] = SampleWriter(place, record.split, shard_size)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tavq.core.errors import UsageError, unknown
+from tavq.core.errors import UsageError, unknown_name
 from tavq.nets.features.extractors import FeatureNetwork, ScenesNetwork, SqueezeNet
 from tavq.nets.features.inception import InceptionNetwork
 from tavq.nets.features.lpips import LpipsNetwork
@@ -24,7 +24,7 @@ def feature_network(name: str, weights: Path | None = None, classifier: bool = F
     With `classifier` it can be asked for `logits`, which only some can.
     """
     if name not in NETWORKS:
-        raise UsageError(unknown("feature network", name, NETWORKS))
+        raise UsageError(unknown_name("feature network", name, NETWORKS))
     if classifier and not NETWORKS[name].classifies:
         raise UsageError(no_classifier(name))
     if name == ScenesNetwork.name:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tavq.core.config import flat
+from tavq.core.config import flatten_settings
 from tavq.core.errors import FileError
 from tavq.data.records import is_number
 from tavq.metrics import intervals
@@ -142,7 +142,7 @@ def _key(value: Any) -> str:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    return {key: value for key, value in flat(run.recipe) if key not in FREE}
+    return {key: value for key, value in flatten_settings(run.recipe) if key not in FREE}
 
 
 def seed_of(run: Run) -> Any:

@@ -20,7 +20,7 @@ from tavq.core.errors import DataError
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import GRANULARITIES, Batch
 from tavq.metrics.codes import CodeUsage
-from tavq.ops.grids import stacked
+from tavq.ops.grids import offset_indices
 from tavq.report.html.images import as_bytes, crop
 from tavq.report.tokenizer.association import FEWEST_IMAGES, MOST_UNITS, Associated, Presence
 from tavq.tokenizer import Tokenizer
@@ -120,7 +120,7 @@ class Survey:
         distance = (features - codes).square().sum(1).cpu().numpy()
         self.size = batch.images.shape[-1]
         self.usage.update(indices)
-        chosen = stacked(indices, self.tokenizer.codebook.sizes).cpu().numpy()
+        chosen = offset_indices(indices, self.tokenizer.codebook.sizes).cpu().numpy()
         for key, grid, far in zip(batch.keys, chosen, distance, strict=True):
             self._add(key, grid, far)
         return indices
@@ -229,7 +229,7 @@ def decode_alone(tokenizer: Tokenizer, codes: Sequence[int]) -> list[UInt8[np.nd
     """
     tiles = []
     edge = ALONE * tokenizer.factor // 4
-    entries = tokenizer.entry_codes()
+    entries = tokenizer.lookup_entries()
     for start in range(0, len(codes), CHUNK):
         chunk = entries[list(codes[start : start + CHUNK])]
         images = tokenizer.decoder(chunk[:, :, None, None].expand(-1, -1, ALONE, ALONE).contiguous())
@@ -256,7 +256,7 @@ def nearest_units(
     """
     if tokenizer.aligner is None or store is None or not len(codes):
         return None
-    entries = tokenizer.entry_codes()
+    entries = tokenizer.lookup_entries()
     found = {}
     for name in GRANULARITIES:
         embedded = tokenizer.aligner.embed_entries(entries, name)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
-from tavq.core.config import flat
+from tavq.core.config import flatten_settings
 from tavq.report.html.charts import Line, line_chart
 from tavq.report.html.images import img
 from tavq.report.html.markup import Markup, tag
@@ -181,7 +181,7 @@ def figures(runs: Sequence[Run]) -> Markup | None:
 
 def settings(runs: Sequence[Run]) -> Markup:
     """The settings that differ."""
-    every = [dict(flat(run.recipe)) for run in runs]
+    every = [dict(flatten_settings(run.recipe)) for run in runs]
     keys = list(dict.fromkeys(key for found in every for key in found if key not in WORDS))
     # `align: null` beside a run that has align.name says nothing that align.name does not
     keys = [key for key in keys if not any(other.startswith(f"{key}.") for other in keys)]

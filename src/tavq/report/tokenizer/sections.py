@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tavq.core.config import flat
+from tavq.core.config import flatten_settings
 from tavq.report.html.charts import Line, line_chart
 from tavq.report.html.markup import Markup, tag
 from tavq.report.measures import measures_of
@@ -125,7 +125,7 @@ def _since(run: Run) -> str:
 
 def settings_table(run: Run) -> Markup:
     """The resolved recipe and the provenance, a key a line."""
-    pairs = [*flat(run.recipe), *flat(run.provenance, "provenance")]
+    pairs = [*flatten_settings(run.recipe), *flatten_settings(run.provenance, "provenance")]
     rows = [
         [tag("td", key, class_="setting"), tag("td", shown(value), class_="setting")] for key, value in pairs if key
     ]

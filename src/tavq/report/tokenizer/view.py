@@ -120,7 +120,7 @@ def look(
         survey.usage.compute()["perplexity"] or math.nan,
         tuple(survey.order),
         tuple(decode_alone(run.tokenizer, survey.order[:MOST_TILES])),
-        colours_of(run.tokenizer.entry_codes()),
+        colours_of(run.tokenizer.lookup_entries()),
         tuple(survey.cards(dataset, top)),
         run.tokenizer.aligner is not None,
         len(survey.presence.codes),

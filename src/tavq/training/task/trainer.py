@@ -10,7 +10,7 @@ from torch import Tensor
 from tavq.core.devices import default_device
 from tavq.data.folder import FolderDataset
 from tavq.data.palette import Colours
-from tavq.interfaces import Losses, TextSource, to_device, total
+from tavq.interfaces import Losses, TextSource, sum_losses, to_device
 from tavq.nets.convnet import count_parameters
 from tavq.ops import collective
 from tavq.recipes.identity import METHOD_HASH, TOKENIZER_METHOD_HASH, stored_hash
@@ -131,7 +131,7 @@ class TaskTrainer:
 
     def open_batches(self, consumed: int) -> Batches:
         """Batches of the task's material."""
-        return self.data.open_batches(consumed, self.batch, collective.rank(), collective.processes())
+        return self.data.open_batches(consumed, self.batch, collective.rank(), collective.world_size())
 
     def set_train_mode(self) -> None:
         """Training mode."""
@@ -142,7 +142,7 @@ class TaskTrainer:
         enabled = self.recipe.train.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
             losses = self.model.loss(to_device(batch, self.device))
-        total(losses).backward()
+        sum_losses(losses).backward()
         return losses
 
     def should_step(self, name: str, step: int) -> bool:

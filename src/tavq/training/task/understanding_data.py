@@ -12,8 +12,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from tavq.core.errors import DataError, FileError
-from tavq.core.files import TEMPORARY
-from tavq.core.mmap_tensors import MappedTensors, TensorFile
+from tavq.core.files import TEMP_PREFIX
+from tavq.core.mmap_tensors import MappedTensors, TensorFileWriter
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig, EpochPermutations, EvaluationLoader
 from tavq.data.palette import Colours
@@ -91,8 +91,8 @@ class FeatureCache:
         keys, layout = "\n".join(rows).encode(), self.frozen.layout
         shape = len(rows), layout.height * layout.width, self.frozen.feature_width
         shapes = {"features": ("<f2", shape), "keys": ("u1", (len(keys),)), "read": ("u1", (len(rows),))}
-        temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-        file = TensorFile(temporary, shapes, {"stamp": stamp})
+        temporary = path.with_name(f"{TEMP_PREFIX}{os.getpid()}-{path.name}")
+        file = TensorFileWriter(temporary, shapes, {"stamp": stamp})
         try:
             file.write("keys", 0, np.frombuffer(keys, np.uint8))
             loader = EvaluationLoader(self._dataset, self._data, BATCH)

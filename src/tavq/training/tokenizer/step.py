@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tavq.interfaces import Batch, Loss, Losses, total
+from tavq.interfaces import Batch, Loss, Losses, sum_losses
 from tavq.losses import adaptive_weight, last_layer_gradient, reconstruction
 from tavq.nets.discriminators import LeCam, PatchCritic, discriminator_hinge, generator_loss
-from tavq.ops.collective import averaged
+from tavq.ops.collective import all_reduce_mean
 from tavq.recipes.schema import TrainConfig
 from tavq.tokenizer import Output, Tokenizer
 
@@ -50,13 +50,13 @@ class GeneratorStep:
             output = self.tokenizer(batch.images, batch.text)
         images = output.images.float().detach().requires_grad_()
         pixel = self._pixel_losses(images, batch.images)
-        gradient = torch.autograd.grad(total(pixel), images)[0]
+        gradient = torch.autograd.grad(sum_losses(pixel), images)[0]
         terms = {**pixel, **output.losses}
         if self.adversarial_on(step):
             adversarial, adversarial_terms = self._adversarial_gradient(images, output, gradient)
             gradient = gradient + adversarial
             terms |= adversarial_terms
-        ends = [(output.images, gradient.to(output.images.dtype)), (total(output.losses), None)]
+        ends = [(output.images, gradient.to(output.images.dtype)), (sum_losses(output.losses), None)]
         # of frozen parts nothing may lead back
         moving = [(end, slope) for end, slope in ends if end.requires_grad]
         torch.autograd.backward([end for end, _ in moving], [slope for _, slope in moving])
@@ -82,7 +82,7 @@ class GeneratorStep:
         if self.config.adversarial.adaptive:
             last = self.tokenizer.decoder.last_weight
             norms = [
-                averaged(last_layer_gradient(output.images, last, g.to(output.images.dtype)))
+                all_reduce_mean(last_layer_gradient(output.images, last, g.to(output.images.dtype)))
                 for g in (pixel_gradient, gradient)
             ]
             weight = weight * adaptive_weight(*norms)
@@ -97,5 +97,5 @@ class GeneratorStep:
         terms: Losses = {"adversarial/discriminator": Loss(discriminator_hinge(real_logits, fake_logits), 1.0)}
         if self.lecam is not None:
             terms["adversarial/lecam"] = Loss(self.lecam(real_logits, fake_logits), self.config.adversarial.lecam)
-        total(terms).backward()
+        sum_losses(terms).backward()
         return {key: Loss(value.detach(), weight) for key, (value, weight) in terms.items()}

@@ -55,7 +55,7 @@ class Trainer:
         reporter: Reporter | None = None,
         device: torch.device | None = None,
     ) -> None:
-        self.recipe = recipe.model_copy(update={"model": recipe.model.fitted(text)})
+        self.recipe = recipe.model_copy(update={"model": recipe.model.resolve_config(text)})
         self.config = recipe.train
         self.batch = batch_per_process(self.config)
         self.dataset, self.folder = dataset, RunFolder(run)
@@ -70,7 +70,7 @@ class Trainer:
         config = self.config
         torch.manual_seed(step_seed(config.seed, -1))
         self.tokenizer = self.model = Tokenizer(self.recipe.model)
-        self.tokenizer.take(self.text)
+        self.tokenizer.load_vocabulary(self.text)
         if config.start_from is not None:
             finetune.initialize_from(self.tokenizer, config.start_from)
         finetune.freeze(self.tokenizer, config.freeze)
@@ -127,7 +127,7 @@ class Trainer:
             self.text if self.recipe.model.align is not None else None,
             consumed,
             collective.rank(),
-            collective.processes(),
+            collective.world_size(),
         )
 
     def set_train_mode(self) -> None:
@@ -170,7 +170,7 @@ class Trainer:
     def save_model(self, folder: Path, metadata: dict[str, Any]) -> None:
         """The model folder, a computed codebook as its table."""
         text = model_card.write(self.recipe, self.tokenizer.codebook.sizes, metadata, metadata["step"])
-        self.tokenizer.frozen().save_pretrained(folder, text, metadata)
+        self.tokenizer.with_fixed_codebook().save_pretrained(folder, text, metadata)
 
     def extra_tensors(self) -> dict[str, dict[str, Tensor]]:
         """The running values of the LeCam regulariser."""

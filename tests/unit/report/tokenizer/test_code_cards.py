@@ -195,7 +195,7 @@ def test_entries_never_used_do_not_move_the_mean(tokenizer: Tokenizer) -> None:
     found = []
     for place in (0.0, 900.0):
         three = torch.cat([weights, torch.full((1, 3), place)])
-        tokenizer.entry_codes = lambda w=three: w  # type: ignore[method-assign, misc]
+        tokenizer.lookup_entries = lambda w=three: w  # type: ignore[method-assign, misc]
         found.append(nearest_units(tokenizer, words, [0, 1], [True, True, False]))
     assert found[0] == found[1]
 

@@ -48,7 +48,7 @@ def tokenizer(
     with torch.no_grad():
         plain = (torch.rand(entries, 3, 1, 1) * 2 - 1).expand(-1, -1, 32, 32)
         next(iter(made.codebook.parameters())).copy_(made.encoder(plain)[1].mean((2, 3)))
-    made.save_pretrained(folder, facts=metadata)
+    made.save_pretrained(folder, metadata=metadata)
     return folder
 
 
