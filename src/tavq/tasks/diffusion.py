@@ -255,7 +255,9 @@ class Diffusion(GenerationTask):
             return None, None
         if text is None:
             raise UsageError("The task 'diffusion' was made to draw by text; give a sentence for each image.")
-        kinds: list[TextUnits] = [text.whole] if text.whole is not None else [getattr(text, k) for k in GRANULARITIES]
+        kinds: list[TextUnits] = (
+            [text.full_text] if text.full_text is not None else [getattr(text, k) for k in GRANULARITIES]
+        )
         vectors, mask = (torch.cat([getattr(kind, name) for kind in kinds], dim=1) for name in ("vectors", "mask"))
         if len(vectors) != count:
             raise UsageError(f"{count} images were asked for and {len(vectors)} texts given; give one for each.")

@@ -96,7 +96,7 @@ def save_task(
         tokenizer.save_pretrained(place / TOKENIZER)
         if condition_tokenizer is not None:
             kept = {"kind_of_images": "segmentation", "colours": colours}
-            condition_tokenizer.save_pretrained(place / CONDITION_TOKENIZER, facts=kept)
+            condition_tokenizer.save_pretrained(place / CONDITION_TOKENIZER, metadata=kept)
         inner = [path.name for path in place.iterdir()]
         task.write_files(place)
         own = sorted(path.name for path in place.iterdir() if path.name not in inner)
