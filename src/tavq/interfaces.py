@@ -24,17 +24,17 @@ GRANULARITIES = ("words", "phrases", "sentences")
 DEEP = 2
 """The level of the hierarchy that the decoder reads; 0 is low and fine, 1 middle."""
 
-FULL_TEXT = "whole"
-"""The fourth table of a text store: the token vectors of a text that was not split (LG-VQ, TA-VQ's ablation)."""
+FULL_TEXT = "full_text"
+"""Key of the token-level text: the vector of every token of a text that was not split (LG-VQ, TA-VQ's ablation)."""
 
-FULL_TEXT_IDS = "whole/ids"
-"""Beside `whole`: which row of the table `tokens` each of its tokens is."""
+FULL_TEXT_IDS = "full_text/ids"
+"""Key of the token ids of the full text: rows of the table `tokens`."""
 
 POOLED = "pooled"
-"""Beside `whole`: one vector an image for its whole text."""
+"""Key of the pooled text embedding, one vector per image."""
 
 TOKENS = "tokens"
-"""The distinct tokens of all whole texts, each with its row of the encoder's input embedding."""
+"""The vocabulary of all full texts: each distinct token with its input embedding."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class TextUnits:
 
     vectors: Float[Tensor, "b m t"]
     mask: Bool[Tensor, "b m"]  # True where a unit stands; padding is False and never counts
-    ids: Int[Tensor, "b m"] | None = None  # rows of the store's table of tokens; of `whole` only
+    ids: Int[Tensor, "b m"] | None = None  # rows of the store's table `tokens`; full text only
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class TextFeatures:
     phrases: TextUnits
     sentences: TextUnits
     full_text: TextUnits | None = None
-    pooled: Float[Tensor, "b t"] | None = None  # of the whole text; 0 for an image without text
+    pooled: Float[Tensor, "b t"] | None = None  # of the full text; 0 for an image without text
 
     def __getitem__(self, granularity: str) -> TextUnits | None:
-        return getattr(self, "full_text" if granularity == FULL_TEXT else granularity)
+        return getattr(self, granularity)
 
 
 @dataclass(frozen=True)
@@ -311,7 +311,7 @@ class Aligner(nn.Module):
 
     @classmethod
     def reads_full_text(cls, config: Any) -> bool:
-        """With these settings it reads texts that were not split, which a store keeps only where it was asked to."""
+        """Whether these settings need token-level text, which a store keeps only on request (`--full-text`)."""
         return False
 
     @classmethod
@@ -345,7 +345,7 @@ class Aligner(nn.Module):
     def fill_words(
         self, levels: Mapping[int, Quantized], text: TextFeatures, noise: Float[Tensor, "b m"], count: int
     ) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"], Int[Tensor, " p"]] | None:
-        """The tokens it puts at `count` masked places of each whole text, and those that stood there.
+        """The tokens it puts at `count` masked places of each full text, and those that stood there.
 
         Masked are the places of the least `noise` (from 0 to 1), all of a shorter text. The last part says which
         image of the batch each place belongs to. None where it fills no words.
@@ -373,7 +373,7 @@ class TextSource(Protocol):
     def vectors(self, key: str) -> Mapping[str, Any]:
         """Arrays [m, t] by granularity for the image `key`; m may be 0.
 
-        A source of whole texts adds `whole` [m, t], `whole/ids` [m] and `pooled` [t].
+        A source of full texts adds `full_text` [m, t], `full_text/ids` [m] and `pooled` [t].
         """
         ...
 

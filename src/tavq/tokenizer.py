@@ -79,7 +79,7 @@ class TokenizerConfig(Config):
         if self.align is None:
             return self.model_copy(update={"codebook": codebook})
         if source is None:
-            whole = " --whole" if self.reads_full_text else ""
+            whole = " --full-text" if self.reads_full_text else ""
             raise UsageError(f"The aligner {self.align.name!r} needs encoded text; make it with: tavq text DIR{whole}")
         if self.reads_full_text:
             source.vocabulary(TOKENS)  # raises where the store has split texts only

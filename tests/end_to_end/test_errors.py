@@ -287,7 +287,7 @@ def test_a_store_without_whole_texts_is_named(tavq: Tavq, place: Path, small: li
     told(
         tavq(*command, "--model.align.multi_granularity", "false"),
         2,
-        r"holds no whole texts; make it anew with: .*--whole",
+        r"holds no token-level text; rebuild it with: .*--full-text",
     )
 
 

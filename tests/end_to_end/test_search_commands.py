@@ -28,7 +28,7 @@ def place(tavq: Tavq, home: Path, tmp_path_factory: pytest.TempPathFactory) -> P
          place / "found.json"),
         ("task", "train", "retrieval-tiny", "--tokenizer", place / "plain", "--data", place / "data", "--out",
          place / "retrieval", *SMALL.split()),
-        ("search", "index", place / "retrieval", "--data", place / "data", "--split", "test", "--half"),
+        ("search", "index", place / "retrieval", "--data", place / "data", "--split", "test", "--float16"),
     ]  # fmt: skip
     for command in commands:
         done = tavq(*command)

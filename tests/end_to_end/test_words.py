@@ -64,12 +64,12 @@ def test_a_store_made_anew_keeps_what_the_old_one_had(tavq: Tavq, home: Path, tm
 
     def kinds() -> tuple[bool, bool]:
         manifest = json.loads((data / "text/manifest.json").read_text())
-        return manifest["whole"], (data / "text/wordgraph.json").is_file()
+        return manifest["full_text"], (data / "text/wordgraph.json").is_file()
 
     graph = ("--word-graph", "--fewest", 1)
-    assert tavq("text", data, "--whole", *graph).code == 0
+    assert tavq("text", data, "--full-text", *graph).code == 0
     assert kinds() == (True, True)
-    for flags in (graph, ("--whole", "--fewest", 1), ("--fewest", 1)):
+    for flags in (graph, ("--full-text", "--fewest", 1), ("--fewest", 1)):
         assert tavq("text", data, *flags).code == 0
         assert kinds() == (True, True), flags
 

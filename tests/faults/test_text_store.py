@@ -43,7 +43,7 @@ class LetterEncoder(TextEncoder):
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [[len(word) for word in text.split()] for text in texts]
 
-    def encode_whole(self, tokens: Sequence[Sequence[int]]) -> tuple[Float[Tensor, "m t"], Float[Tensor, "b t"]]:
+    def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> tuple[Float[Tensor, "m t"], Float[Tensor, "b t"]]:
         rows = [self.token_vectors(ids) for ids in tokens]
         return torch.cat(rows), torch.stack([part.sum(0) for part in rows])
 
@@ -57,7 +57,7 @@ class LetterEncoder(TextEncoder):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("stores") / "text"
-    build_store(TEXTS, LetterEncoder(), "pattern", out, whole=True)
+    build_store(TEXTS, LetterEncoder(), "pattern", out, full_text=True)
     return out
 
 
@@ -169,13 +169,13 @@ def test_a_full_disk_keeps_the_older_store(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
     try:
         with pytest.raises(FileError, match=r"Could not write .*Free space or choose another place"):
-            build_store(TEXTS, LetterEncoder(), "pattern", out, whole=True)
+            build_store(TEXTS, LetterEncoder(), "pattern", out, full_text=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
-    build_store(TEXTS, LetterEncoder(), "pattern", out, whole=True)  # goes on in what the full disk left
+    build_store(TEXTS, LetterEncoder(), "pattern", out, full_text=True)  # goes on in what the full disk left
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
-    assert TextStore.open(out, verify=True).manifest.whole
+    assert TextStore.open(out, verify=True).manifest.full_text
 
 
 KILLED = """
@@ -196,13 +196,13 @@ building.CHUNK, building.TEXTS_CHUNK, splitting.BLOCK_TEXTS = 16, 16, 16
 
 def build(out, log):
     encoder = LetterEncoder()
-    whole_texts = encoder.encode_whole
+    whole_texts = encoder.encode_tokens
     def counted(tokens):
         with open(log, "a") as file:
             file.write(f"{len(tokens)}\\n")
         return whole_texts(tokens)
-    encoder.encode_whole = counted
-    build_store(texts, encoder, "pattern", out, whole=True)
+    encoder.encode_tokens = counted
+    build_store(texts, encoder, "pattern", out, full_text=True)
 
 def contents(out):
     return {path.name: path.read_bytes() for path in out.iterdir()}
@@ -306,19 +306,19 @@ def test_an_altered_state_is_work_to_be_done_again(tmp_path: Path, monkeypatch: 
             patched.setattr(LetterEncoder, "encode_words", stopped)
             with pytest.raises(KeyboardInterrupt):
                 build_store(TEXTS, LetterEncoder(), "pattern", tmp_path / "text")
-    assert build_store(TEXTS, LetterEncoder(), "pattern", tmp_path / "text").holds(
+    assert build_store(TEXTS, LetterEncoder(), "pattern", tmp_path / "text").matches(
         TEXTS.items(), LetterEncoder(), "pattern", False
     )
 
 
 def test_an_empty_part_is_a_store(tmp_path: Path) -> None:
     parts = [
-        build_store(texts, LetterEncoder(), "pattern", tmp_path / str(number), whole=True, empty=True).folder
+        build_store(texts, LetterEncoder(), "pattern", tmp_path / str(number), full_text=True, empty=True).folder
         for number, texts in enumerate(({}, TEXTS, {"none.png": "?"}))
     ]
     assert [len(TextStore.open(part, verify=True)) for part in parts] == [0, 2, 0]
     merged = merge_stores(parts, tmp_path / "text")
-    assert merged.holds(TEXTS.items(), LetterEncoder(), "pattern", True)
+    assert merged.matches(TEXTS.items(), LetterEncoder(), "pattern", True)
     assert merged.faults() == [("none.png", "no word or number in its text")]
     assert "1.png" not in TextStore.open(parts[0])
 
@@ -341,7 +341,7 @@ def test_a_block_that_was_damaged_is_split_again(tmp_path: Path, monkeypatch: py
     block.write_bytes(block.read_bytes()[:-1])
     (tmp_path / "text.building" / "state.json").unlink()
     store = build_store(TEXTS, LetterEncoder(), "pattern", tmp_path / "text")
-    assert store.holds(TEXTS.items(), LetterEncoder(), "pattern", False)
+    assert store.matches(TEXTS.items(), LetterEncoder(), "pattern", False)
 
 
 def test_work_of_another_encoder_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -272,7 +272,7 @@ class LGAligner(Aligner):
     def _masked_loss(self, words: Words, visual: Tensor) -> Float[Tensor, " b"]:
         assert self.filler is not None
         if words.ids is None:
-            raise UsageError("The text store names no tokens; make it anew with: tavq text DATA --whole")
+            raise UsageError("The text store names no tokens; make it anew with: tavq text DATA --full-text")
         share = masked_shares(len(words.mask), words.mask.device)
         count = (share * words.mask.sum(1)).round().long().clamp(min=1)
         masked = least(torch.rand(words.mask.shape, device=words.mask.device), words.mask, count)
@@ -331,7 +331,9 @@ class LGAligner(Aligner):
 
 def _pooled(text: TextFeatures) -> Float[Tensor, "b t"]:
     if text.pooled is None:
-        raise UsageError("The text store holds no vectors of whole texts; make it anew with: tavq text DATA --whole")
+        raise UsageError(
+            "The text store holds no vectors of whole texts; make it anew with: tavq text DATA --full-text"
+        )
     return text.pooled.float()
 
 

@@ -136,7 +136,7 @@ class TransportAligner(Aligner):
         sampling: bool = True
         """False: transport between all positions and all units (the paper's "w/o sampling")."""
         multi_granularity: bool = True
-        """False: the whole text's token vectors against the deep level only; the text store then needs `--whole`."""
+        """False: only the full text's token vectors, against the deep level; the store needs `--full-text`."""
         gradient: Gradient = "encoder"
         """Where the loss goes: straight through to the encoder, to the chosen entries, or to both."""
         epsilon: float = Field(0.05, ge=1e-6, le=10)
@@ -228,5 +228,5 @@ def required(text: TextFeatures, granularity: str) -> TextUnits:
     """The units of a granularity, or the error that says how to get them."""
     units = text[granularity]
     if units is None:
-        raise UsageError(f"The text store holds no {granularity!r} text; make it anew with: tavq text DATA --whole")
+        raise UsageError(f"The text store holds no {granularity!r} text; make it anew with: tavq text DATA --full-text")
     return units

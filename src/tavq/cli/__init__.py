@@ -10,6 +10,7 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from tavq.cli import console
+from tavq.cli.renamed_flags import with_new_flags
 from tavq.core.errors import RenamedWarning, TavqError
 from tavq.core.version import __version__
 
@@ -55,7 +56,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         app.resolved_commands()  # the list of commands shows the first line of each docstring
     try:
         with _messages_as_lines():
-            code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+            code = app(with_new_flags(words), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         return _fail(str(error).strip(), 2)
     except TavqError as error:

@@ -30,7 +30,7 @@ def index(
     out: Path | None = None,
     split: str | None = None,
     text: Path | None = None,
-    half: bool = False,
+    float16: bool = False,
     json: Path | None = None,
 ) -> None:
     """Turns the images and texts of a data set into vectors that `tavq search` looks through.
@@ -44,7 +44,7 @@ def index(
         out: The index, a folder; by default RUN/index. An older index there is replaced.
         split: Only this split; by default all images.
         text: The text store, for an aligner; by default DATA/text. Without one, only images are found.
-        half: Keep vectors as float16, half the size.
+        float16: Store vectors as float16, half the size.
         json: Write the counts to this file too.
     """
     from tavq.core.devices import default_device
@@ -60,7 +60,7 @@ def index(
     elif text is not None:
         raise UsageError(f"{model} reads texts as they are and needs no text store; leave --text out.")
     with console.bar(f"Indexing {data}", len(dataset)) as bar:
-        made, faults = build_index(space, dataset, place, half, bar)
+        made, faults = build_index(space, dataset, place, float16, bar)
     console.tell_faults(faults)
     told = made.manifest
     counts = {"images": told.images - told.unreadable, "texts": told.texts, "unreadable": told.unreadable}
@@ -75,14 +75,14 @@ def _read_store(space: Any, dataset: Any, named: Path | None) -> None:
     """Gives an aligner the texts of a data set, where it has a text store."""
     from tavq.text.store import TextStore
 
-    store = TextStore.of(dataset.folder, named, verify=True)
+    store = TextStore.find(dataset.folder, named, verify=True)
     if store is None:
         console.say(
             f"{dataset.folder} has no text store, so no texts will be found; make one: tavq text {dataset.folder}"
         )
         return
     space.read(store)
-    changed = store.changed((record.file_name, record.text or "") for record in dataset)
+    changed = store.find_changed((record.file_name, record.text or "") for record in dataset)
     if changed:
         console.say(
             f"The text of {len(changed):,} images, {changed[0]} the first, is another one than when {store.folder} "

@@ -83,7 +83,7 @@ def _train(
     kind = tasks[recipe.task.name]
     needs = kind.required_conditions(recipe.task)
     _refuse_needless(recipe.task.name, needs, {"text": text, "segmentation_tokenizer": segmentation})
-    store = TextStore.of(data, text, verify=True) if "text" in needs else None
+    store = TextStore.find(data, text, verify=True) if "text" in needs else None
     if store is not None:
         tell_changed(store, dataset)
     with console.bar(f"Training {recipe.task.name}", recipe.train.steps) as bar:

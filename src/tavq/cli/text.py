@@ -28,13 +28,13 @@ def text(
     encoder: str = "minilm",
     splitter: str = "pattern",
     out: Path | None = None,
-    whole: bool = False,
+    full_text: bool = False,
     stats: bool = False,
     word_graph: bool = False,
     fewest: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 10,
     word_vectors: Path | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
-    half: bool = False,
+    float16: bool = False,
     device: str | None = None,
     jobs: Count | None = None,
     shard: str | None = None,
@@ -55,14 +55,15 @@ def text(
             (bert-base-uncased).
         splitter: `pattern` (no downloads) or `corpora` (TextBlob's corpora, where they are installed).
         out: The text store; by default FOLDER/text.
-        whole: Also keep the token vectors of each whole text (for LG-VQ, and TA-VQ without multi-granularity).
+        full_text: Also store token-level text: the vector of every token (for LG-VQ, and TA-VQ without
+            multi-granularity).
         stats: Print what was found: units an image, vocabulary, repeats, what was left out, ten samples to read.
         word_graph: Also keep the adjectives and nouns with their vectors and which modifies which (for codebooks made
             of words). A store that is made anew keeps the kinds of tables that the old one had.
         fewest: With --word-graph, words are kept that were seen more often than this.
         word_vectors: With --word-graph, a file of word vectors (GloVe's text format) in the place of the encoder's.
         dtype: bfloat16 is several times faster where the processor has it; the vectors then differ in the third digit.
-        half: Keep the vectors as float16, half the size; readers still give float32.
+        float16: Store vectors as float16, half the size; readers still give float32.
         device: Where to encode; by default a GPU where there is one.
         jobs: Processes that split texts; by default one for each processor.
         shard: Only one part of the images, i/n, into the store OUT-i-of-n.
@@ -71,7 +72,7 @@ def text(
     """
     from tavq.data.sharding import ALL_IMAGES, Shard
 
-    _check_flags(merge, shard, whole, word_graph, word_vectors, half)
+    _check_flags(merge, shard, full_text, word_graph, word_vectors, float16)
     place = out or folder / "text"
     place = place.resolve() if place.is_symlink() else place  # who links the store to another disk wants it there
     part, loaded = Shard.parse(shard), None
@@ -82,7 +83,7 @@ def text(
         texts = Texts(folder, part)
         next(texts(), None)  # a folder that is missing or empty is told before a model is loaded
         loaded = _load(encoder, dtype, device)
-        store, word_graph = _encode(texts, loaded, splitter, place, whole, half, word_graph, jobs)
+        store, word_graph = _encode(texts, loaded, splitter, place, full_text, float16, word_graph, jobs)
         texts.tell_faults()
     facts = tell(store, stats)
     if word_graph:
@@ -93,11 +94,11 @@ def text(
 
 
 def _check_flags(
-    merge: bool, shard: str | None, whole: bool, word_graph: bool, word_vectors: Path | None, half: bool
+    merge: bool, shard: str | None, full_text: bool, word_graph: bool, word_vectors: Path | None, float16: bool
 ) -> None:
     """Refuses flags that would be passed over."""
-    if merge and (shard or whole or half):
-        raise UsageError("--merge joins parts as they were made; leave out --shard, --whole and --half.")
+    if merge and (shard or full_text or float16):
+        raise UsageError("--merge joins parts as they were made; leave out --shard, --full-text and --float16.")
     if shard and word_graph:
         raise UsageError("A word graph is made of all texts; give --word-graph with --merge.")
     if word_vectors is not None and not word_graph:
@@ -142,8 +143,8 @@ def _encode(
     encoder: Any,
     splitter: str,
     place: Path,
-    whole: bool,
-    half: bool,
+    full_text: bool,
+    float16: bool,
     word_graph: bool,
     jobs: int | None,
 ) -> tuple[Any, bool]:
@@ -151,11 +152,11 @@ def _encode(
     from tavq.text.building import build_store, working_folder
 
     before, why = _store_at(place)
-    if before is not None and before.holds(texts(), encoder, splitter, whole):
+    if before is not None and before.matches(texts(), encoder, splitter, full_text):
         console.say(f"The text store {place} holds these texts; it is kept.")
         return before, word_graph
     if before is not None:  # what the old one held beside the units, the new one holds too
-        whole, word_graph = whole or before.manifest.whole, word_graph or before.has_word_graph
+        full_text, word_graph = full_text or before.manifest.full_text, word_graph or before.has_word_graph
         maker = before.manifest.encoder
         other = maker != encoder.record
         why = f"it was made by the encoder {maker.name} in {maker.precision}" if other else "the texts are others now"
@@ -165,7 +166,7 @@ def _encode(
         console.say(f"Going on with what was begun in {working_folder(place)}.")
     jobs, part = jobs or os.cpu_count() or 1, texts.shard.of > 1
     with _stoppable():
-        made = build_store(texts(), encoder, splitter, place, whole, half, jobs, console.bar, empty=part)
+        made = build_store(texts(), encoder, splitter, place, full_text, float16, jobs, console.bar, empty=part)
     return made, word_graph
 
 
@@ -186,9 +187,9 @@ def _stoppable() -> Iterator[None]:
 
 
 def _merge(out: Path) -> Any:
-    from tavq.text.merging import merge_stores, parts_of
+    from tavq.text.merging import find_shards, merge_stores
 
-    parts = parts_of(out)
+    parts = find_shards(out)
     console.say(f"Merging {len(parts)} parts.")
     with _stoppable():
         return merge_stores(parts, out)

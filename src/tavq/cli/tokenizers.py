@@ -96,7 +96,7 @@ def run_evaluation(
     folder = find_model(model)
     tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
     dataset = FolderDataset(data, split)
-    store = TextStore.of(data, text, verify=True)
+    store = TextStore.find(data, text, verify=True)
     if store is not None and tokenizer.aligner is not None:
         store.check_encoder(read_model_config(folder).get("text"))
     loader = EvaluationLoader(dataset, data_config(folder, size), BATCH, store, limit, rank(), world_size())

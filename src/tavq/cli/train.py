@@ -94,7 +94,7 @@ def _train(chosen: Any, data: Path, out: Path, resume: bool, text: Path | None, 
 
 def tell_changed(store: Any, dataset: Any) -> None:
     """Says which images have another text now than when the store was made."""
-    changed = store.changed((record.file_name, record.text or "") for record in dataset)
+    changed = store.find_changed((record.file_name, record.text or "") for record in dataset)
     if changed:
         first = ", ".join(changed[:3])
         console.say(
@@ -111,10 +111,10 @@ def encode_text(dataset: Any, model: Any) -> None:
 
     if not any(record.text for record in dataset):
         raise UsageError(f"{dataset.folder} has no captions, and this recipe reads text; use another.")
-    whole, word_graph = model.reads_full_text, codebooks[model.codebook.name].reads_text
-    command = f"tavq text {dataset.folder}{' --whole' * whole}{' --word-graph' * word_graph}"
+    full_text, word_graph = model.reads_full_text, codebooks[model.codebook.name].reads_text
+    command = f"tavq text {dataset.folder}{' --full-text' * full_text}{' --word-graph' * word_graph}"
     console.say(f"There is no text store yet; making it as by: {command}")
-    text(dataset.folder, whole=whole, word_graph=word_graph)
+    text(dataset.folder, full_text=full_text, word_graph=word_graph)
 
 
 def held_out(data: Path) -> Any:

@@ -37,17 +37,19 @@ class Config(BaseModel):
         return rename_settings(settings, cls.RENAMED)
 
 
-def rename_settings(settings: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+def rename_settings(settings: Mapping[str, Any], renamed: Mapping[str, str], warn: bool = True) -> dict[str, Any]:
     """A copy of `settings` in which every old name of `renamed` (old to new) is replaced by its new one.
 
-    Where both names are given the old one decides: a flag laid over a recipe may still use it.
+    Where both names are given the old one decides: a flag laid over a recipe may still use it. Without `warn` old names
+    pass in silence, for files that this package wrote itself.
     """
     result = dict(settings)
     for old, new in renamed.items():
         if old not in result:
             continue
         value = result.pop(old)
-        warnings.warn(f"The setting {old!r} is now called {new!r}; use the new name.", RenamedWarning, stacklevel=2)
+        if warn:
+            warnings.warn(f"The setting {old!r} is now called {new!r}; use the new name.", RenamedWarning, stacklevel=2)
         below = result.get(new)
         both = isinstance(value, Mapping) and isinstance(below, Mapping)
         result[new] = {**below, **value} if both else value  # type: ignore[dict-item]

@@ -64,7 +64,7 @@ def write_report(
         middle.append(gallery.progress_of(found))
     else:
         dataset = held_out_first(folder, limit)
-        store = TextStore.of(folder, text)
+        store = TextStore.find(folder, text)
         if store is not None:
             store.check_encoder(found.provenance.get("text"))
         view = look(found, dataset, store, spread(dataset, PAIRS), TOP, progress or Silence())
@@ -110,7 +110,7 @@ def write_comparison(
     ]
     if folder is not None:
         dataset = held_out_first(folder, limit)
-        store, names = TextStore.of(folder, text), spread(dataset, PAIRS // 2)
+        store, names = TextStore.find(folder, text), spread(dataset, PAIRS // 2)
         if store is not None:
             for run in found:
                 store.check_encoder(run.provenance.get("text"))

@@ -29,7 +29,7 @@ def build_index(
     space: Space,
     dataset: FolderDataset,
     out: Path,
-    half: bool = False,
+    float16: bool = False,
     progress: Progress | None = None,
 ) -> tuple[SearchIndex, list[Fault]]:
     """The index of a data set's images and distinct texts at `out`, and the faults that were met.
@@ -43,7 +43,7 @@ def build_index(
         space: what makes the vectors.
         dataset: the collection; images are read as their centre squares.
         out: the folder.
-        half: keep vectors as float16.
+        float16: store vectors as float16.
         progress: told the images so far.
 
     Raises:
@@ -56,7 +56,7 @@ def build_index(
     ordered = dataset.subset(sorted(dataset, key=lambda record: record.file_name))
     blank = torch.zeros(1, 3, space.size, space.size)
     contents = Contents(
-        format=FORMAT, model=space.sha256, size=space.size, width=space.embed_images(blank).shape[1], half=half,
+        format=FORMAT, model=space.sha256, size=space.size, width=space.embed_images(blank).shape[1], float16=float16,
         images=len(ordered), texts=sum(1 for _ in _texts(space, ordered)), data=dataset.folder.resolve().name,
         data_sha256=dataset.fingerprint, split=dataset.split, text_store=space.text_store,
     )  # fmt: skip

@@ -41,7 +41,7 @@ class Contents(Config):
     size: int = Field(ge=16, le=2048)
     """Side of the images in pixels."""
     width: int = Field(ge=1, le=1 << 20)
-    half: bool
+    float16: bool
     images: int = Field(ge=1, le=MOST)
     texts: int = Field(ge=0, le=MOST)
     """Distinct ones."""
@@ -148,7 +148,7 @@ class SearchIndex:
 
 def shapes_of(contents: Contents, keys: int, text: int) -> dict[str, tuple[str, Sequence[int]]]:
     """The dtype and shape of each tensor; `keys` and `text` are the bytes of all names and of all texts."""
-    real = "<f2" if contents.half else "<f4"
+    real = "<f2" if contents.float16 else "<f4"
     return {
         "images": (real, (contents.images, contents.width)),
         "texts": (real, (contents.texts, contents.width)),

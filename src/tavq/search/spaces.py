@@ -115,7 +115,7 @@ class AlignerSpace:
     def embed_texts(self, texts: Sequence[Text]) -> Float[Tensor, "b e"]:
         """By the aligner, of what the store holds."""
         assert self.store is not None
-        tables = (*GRANULARITIES, FULL_TEXT, POOLED) if self.store.manifest.whole else GRANULARITIES
+        tables = (*GRANULARITIES, FULL_TEXT, POOLED) if self.store.manifest.full_text else GRANULARITIES
         return self._embed(collate_text(self.store, [key for key, _ in texts], tables))
 
     def embed_typed(self, text: str) -> tuple[Float[Tensor, "1 e"], tuple[str, ...]]:

@@ -127,7 +127,7 @@ class EncodedPhrases(Phrases):
         new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._known]
         if new:
             tokens = [ids[: self.max_length] for ids in self.encoder().tokenize(new)]
-            vectors, _ = self.encoder().encode_whole(tokens)
+            vectors, _ = self.encoder().encode_tokens(tokens)
             self._known.update(zip(new, vectors.split([*map(len, tokens)]), strict=True))
 
     def collate(self, phrases: Sequence[str]) -> tuple[Float[Tensor, "b m t"], Bool[Tensor, "b m"]]:

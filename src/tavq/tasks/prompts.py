@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from tavq.core.config import build
+from tavq.core.config import build, rename_settings
 from tavq.core.errors import FileError, UsageError
 from tavq.data.texts import collate_text
 from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED, TextFeatures
 from tavq.text.encoders import EncoderRecord, TextEncoder, load_encoder
 from tavq.text.granularity import Units, clean, split
-from tavq.text.store import SplitterRecord, splitter_record
+from tavq.text.store import Contents, SplitterRecord, splitter_record
 
 MAX_TYPED = 5_000
 """Characters of a caption that count: several times the longest text that tasks are trained on."""
@@ -63,7 +63,8 @@ class PromptEncoder:
             raise FileError("The model's config.json does not say which text encoder it was trained with.")
         self.made = build(EncoderRecord, text["encoder"], "The model's text encoder")
         self.splitter = build(SplitterRecord, text.get("splitter") or {}, "The model's splitter")
-        self.whole, self.half = text.get("whole") is True, text.get("half") is True
+        text = rename_settings(text, Contents.RENAMED, warn=False)
+        self.full_text, self.float16 = text.get("full_text") is True, text.get("float16") is True
         self.notes: tuple[str, ...] = self._checked_splitter()
         self.encoder = self._loaded(encoder, device)
 
@@ -109,7 +110,7 @@ class PromptEncoder:
         for number, (text, found) in enumerate(zip(texts, units, strict=True), 1):
             self._check(f"Caption {number}", text, found, notes)
         source = _Source(self.encoder.width, self._encoded(texts, units))
-        tables = (*GRANULARITIES, FULL_TEXT, POOLED) if self.whole else GRANULARITIES
+        tables = (*GRANULARITIES, FULL_TEXT, POOLED) if self.full_text else GRANULARITIES
         return EncodedPrompts(collate_text(source, [*source.rows], tables), tuple(notes))
 
     def _text(self, name: str, caption: str, notes: list[str]) -> str:
@@ -145,8 +146,8 @@ class PromptEncoder:
             shown = ", ".join(map(_short, spelled[:SHOWN])) + (", …" if len(spelled) > SHOWN else "")
             notes.append(f"{name}: the text encoder does not know these words and only spells them: {shown}.")
         longest = max(map(len, self.encoder.tokenize(units.sentences)))
-        if longest > self.encoder.longest - 2:
-            notes.append(f"{name}: a sentence has {longest} tokens; the text encoder reads {self.encoder.longest}.")
+        if longest > self.encoder.max_length - 2:
+            notes.append(f"{name}: a sentence has {longest} tokens; the text encoder reads {self.encoder.max_length}.")
 
     def _encoded(self, texts: Sequence[str], units: Sequence[Units]) -> list[dict[str, np.ndarray]]:
         """The vectors of each text, as a store gives them."""
@@ -154,9 +155,9 @@ class PromptEncoder:
         for granularity in GRANULARITIES:
             encode = self.encoder.encode_words if granularity == "words" else self.encoder.encode_units
             self._share(rows, granularity, encode([u for found in units for u in found[granularity]]), units)
-        if self.whole:
+        if self.full_text:
             tokens = self.encoder.tokenize(texts)
-            vectors, pooled = self.encoder.encode_whole(tokens)
+            vectors, pooled = self.encoder.encode_tokens(tokens)
             self._share(rows, FULL_TEXT, vectors, [{FULL_TEXT: ids} for ids in tokens])
             for row, vector in zip(rows, self._rounded(pooled), strict=True):
                 row[POOLED] = vector
@@ -170,7 +171,7 @@ class PromptEncoder:
 
     def _rounded(self, vectors: torch.Tensor) -> np.ndarray:
         """As the store kept them."""
-        return (vectors.half().float() if self.half else vectors).numpy()
+        return (vectors.half().float() if self.float16 else vectors).numpy()
 
 
 class _Source:

@@ -25,16 +25,18 @@ from tavq.core.files import (
     write_tensors,
 )
 from tavq.core.mmap_tensors import MappedTensors
-from tavq.interfaces import FULL_TEXT, FULL_TEXT_IDS, POOLED, TOKENS
+from tavq.interfaces import POOLED, TOKENS
 from tavq.text.encoders import TextEncoder
 from tavq.text.granularity import MAX_CHARACTERS
 from tavq.text.splitting import Block, Pair, blob, blocks, fingerprint, running_total, split_blocks
-from tavq.text.store import FORMAT, MANIFEST, Array, Contents, TextStore, splitter_record
-from tavq.text.store_writer import STORE_FOLDER, StoreWriter, begun, join, tables, texts_of
+from tavq.text.store import FORMAT, MANIFEST, TEXT_TABLE, TEXT_TABLE_IDS, Array, Contents, TextStore, splitter_record
+from tavq.text.store_writer import STORE_FOLDER, StoreWriter, resume_writer, start_writer, tables, texts_of
 
 LOCK, PLAN = ".lock", "plan.json"
-OWN = re.compile(rf"\.lock|(plan|state)\.json|store|numbering-\w+|block-\d+\.safetensors|{re.escape(TEMP_PREFIX)}.*")
-"""What stands in a working folder of ours, whenever its process was killed."""
+WORK_FILES = re.compile(
+    rf"\.lock|(plan|state)\.json|store|(unique|numbering)-\w+|block-\d+\.safetensors|{re.escape(TEMP_PREFIX)}.*"
+)
+"""Everything that a killed process may leave in a working folder; `numbering-` is from the version before."""
 
 CHUNK = 2048
 """Units encoded between two marks; those of similar length go together, and what follows a mark is done again."""
@@ -59,8 +61,8 @@ def build_store(
     encoder: TextEncoder,
     splitter: str,
     out: Path,
-    whole: bool = False,
-    half: bool = False,
+    full_text: bool = False,
+    float16: bool = False,
     jobs: int = 1,
     bars: Bars = silent,
     empty: bool = False,
@@ -76,9 +78,9 @@ def build_store(
         texts: the text of each image by its key; captions of one image are joined by a blank line.
         splitter: a registered name.
         out: the store's folder. A folder that is something else is never replaced.
-        whole: also the token vectors of each text as it is with their pooled vector, and the distinct tokens, for
-            LG-VQ and for TA-VQ without multi-granularity; about a hundred vectors an image, none shared.
-        half: vectors as float16, half the size; readers still give float32.
+        full_text: also store the vector of every token of each unsplit text, its pooled vector and the distinct tokens,
+            for LG-VQ and for TA-VQ without multi-granularity; about a hundred vectors per image, none shared.
+        float16: store vectors as float16, half the size; readers still give float32.
         jobs: processes that split; a script that asks for several must be guarded by `if __name__ == "__main__"`.
         bars: shows the progress.
         empty: a store of no image is one too, as a part of several may be.
@@ -90,18 +92,18 @@ def build_store(
     """
     check_free(out)
     made_by = splitter_record(splitter)  # before anything is written: the name may be wrong
-    plan = Contents(format=FORMAT, encoder=encoder.record, splitter=made_by, whole=whole, half=half)
+    plan = Contents(format=FORMAT, encoder=encoder.record, splitter=made_by, full_text=full_text, float16=float16)
     work = working_folder(out)
     check_working(work)
     with lock(work / LOCK, out):
         _ready(work, plan)
         pairs = texts.items() if isinstance(texts, Mapping) else texts
         try:
-            pieces = _split(work, pairs, encoder if whole else None, splitter, jobs, bars)
+            pieces = _split(work, pairs, encoder if full_text else None, splitter, jobs, bars)
             if not empty:
                 _check_some(pieces)
             contents = _described(plan, pieces)
-            draft = begun(work, contents) or join(work, [piece.path for piece in pieces], contents)
+            draft = resume_writer(work, contents) or start_writer(work, [piece.path for piece in pieces], contents)
         except DataError:  # of the texts themselves: what was begun is of no use
             shutil.rmtree(work)
             raise
@@ -126,7 +128,7 @@ def check_free(out: Path) -> None:
 
 def check_working(work: Path) -> None:
     """Raises UsageError where the working folder holds something of somebody's: it is removed at the end."""
-    strange = [path.name for path in work.iterdir() if not OWN.fullmatch(path.name)] if work.is_dir() else []
+    strange = [path.name for path in work.iterdir() if not WORK_FILES.fullmatch(path.name)] if work.is_dir() else []
     if strange:
         raise UsageError(
             f"{work} is needed for work in progress and holds something else ({strange[0]!r:.100}); move it, or choose "
@@ -226,8 +228,8 @@ def _tokens(encoder: TextEncoder, texts: Sequence[str]) -> dict[str, Array]:
         f"{TOKENS}/text": text,
         f"{TOKENS}/text_offsets": text_offsets,
         f"{TOKENS}/numbers": numbers,
-        FULL_TEXT_IDS: ids.astype(np.int32),
-        f"{FULL_TEXT}/offsets": running_total(map(len, tokens)),
+        TEXT_TABLE_IDS: ids.astype(np.int32),
+        f"{TEXT_TABLE}/offsets": running_total(map(len, tokens)),
     }
 
 
@@ -259,8 +261,8 @@ def _faults(pieces: Iterable[Piece]) -> Iterator[tuple[str, str]]:
 def _encode(draft: StoreWriter, encoder: TextEncoder, bars: Bars) -> None:
     """Writes every vector that is still missing."""
     tensors = draft.tensors
-    counts = {table.name: len(tensors[f"{table.name}/vectors"]) for table in tables(draft.contents.whole)}
-    images = draft.contents.images if draft.contents.whole else 0
+    counts = {table.name: len(tensors[f"{table.name}/vectors"]) for table in tables(draft.contents.full_text)}
+    images = draft.contents.images if draft.contents.full_text else 0
     with bars("Encoding text", sum(counts.values()) + images) as bar:
         before = 0
         for name, count in counts.items():
@@ -270,10 +272,10 @@ def _encode(draft: StoreWriter, encoder: TextEncoder, bars: Bars) -> None:
                 draft.mark(**{name: stop})
                 bar(before + stop)
             before += count
-        for start in range(draft.done.get(FULL_TEXT, 0), images, TEXTS_CHUNK):
+        for start in range(draft.done.get(TEXT_TABLE, 0), images, TEXTS_CHUNK):
             stop = min(start + TEXTS_CHUNK, images)
-            _encode_whole(draft, encoder, tensors, start, stop)
-            draft.mark(**{FULL_TEXT: stop})
+            _encode_full_text(draft, encoder, tensors, start, stop)
+            draft.mark(**{TEXT_TABLE: stop})
             bar(before + stop)
 
 
@@ -286,11 +288,11 @@ def _vectors(encoder: TextEncoder, name: str, tensors: MappedTensors, start: int
     return _finite((encoder.encode_words if name == "words" else encoder.encode_units)(texts), encoder)
 
 
-def _encode_whole(draft: StoreWriter, encoder: TextEncoder, tensors: MappedTensors, start: int, stop: int) -> None:
-    offsets = np.asarray(tensors[f"{FULL_TEXT}/offsets"][start : stop + 1])
-    numbers = np.asarray(tensors[f"{TOKENS}/numbers"])[tensors[FULL_TEXT_IDS][offsets[0] : offsets[-1]]]
-    vectors, pooled = encoder.encode_whole([part.tolist() for part in np.split(numbers, offsets[1:-1] - offsets[0])])
-    draft.file.write(f"{FULL_TEXT}/vectors", int(offsets[0]), _finite(vectors, encoder))
+def _encode_full_text(draft: StoreWriter, encoder: TextEncoder, tensors: MappedTensors, start: int, stop: int) -> None:
+    offsets = np.asarray(tensors[f"{TEXT_TABLE}/offsets"][start : stop + 1])
+    numbers = np.asarray(tensors[f"{TOKENS}/numbers"])[tensors[TEXT_TABLE_IDS][offsets[0] : offsets[-1]]]
+    vectors, pooled = encoder.encode_tokens([part.tolist() for part in np.split(numbers, offsets[1:-1] - offsets[0])])
+    draft.file.write(f"{TEXT_TABLE}/vectors", int(offsets[0]), _finite(vectors, encoder))
     draft.file.write(POOLED, start, _finite(pooled, encoder))
 
 

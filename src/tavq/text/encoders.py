@@ -65,7 +65,7 @@ class TextEncoder:
         self.precision = str(own.dtype).removeprefix("torch.")
         self.device = own.device
         self.width = int(self.table.shape[1])
-        self.longest = _longest(model.config, tokenizer)
+        self.max_length = _max_length(model.config, tokenizer)
         self.pooling = pooling
 
     @property
@@ -86,7 +86,7 @@ class TextEncoder:
         Source: TA-VQ (arXiv 2503.01261), step 2, t_s and t_p.
         Differs from the paper: it does not say how a sentence's token vectors become one.
         """
-        tokens = self._tokens(texts, special=True, longest=self.longest)
+        tokens = self._tokens(texts, special=True, longest=self.max_length)
         vectors = torch.empty(len(texts), self.width)
         for batch in _batches([len(ids) for ids in tokens]):
             hidden, mask = self._hidden([tokens[index] for index in batch])
@@ -112,7 +112,7 @@ class TextEncoder:
         Differs from the paper: it does not say what a word of several pieces becomes.
         """
         unknown = [self.tokenizer.unk_token_id or 0]
-        tokens = [ids or unknown for ids in self._tokens(words, special=False, longest=self.longest)]
+        tokens = [ids or unknown for ids in self._tokens(words, special=False, longest=self.max_length)]
         if not tokens:
             return torch.empty(0, self.width)
         lengths = torch.tensor([len(ids) for ids in tokens])
@@ -125,7 +125,7 @@ class TextEncoder:
         """The tokens of each text, without the special ones; never cut."""
         return self._tokens(texts, special=False, longest=None)
 
-    def encode_whole(self, tokens: Sequence[Sequence[int]]) -> tuple[Float[Tensor, "m t"], Float[Tensor, "b t"]]:
+    def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> tuple[Float[Tensor, "m t"], Float[Tensor, "b t"]]:
         """The last hidden state of every token of some texts, one text after the other, and a vector of each text.
 
         Float32 on the CPU, without the special tokens. A text longer than the model takes is read in consecutive
@@ -135,7 +135,7 @@ class TextEncoder:
         Source: LG-VQ (arXiv 2405.14206), eq. 3; TA-VQ (arXiv 2503.01261), table 5, without multi-granularity.
         """
         head, tail = self._frame
-        inner = self.longest - len(head) - len(tail)
+        inner = self.max_length - len(head) - len(tail)
         starts = [0, *itertools.accumulate(map(len, tokens))]
         windows = [
             (text, place, ids[place : place + inner])
@@ -198,7 +198,7 @@ class TextEncoder:
         return self.model(input_ids=ids, attention_mask=mask).last_hidden_state, mask
 
 
-def _longest(config: Any, tokenizer: Any) -> int:
+def _max_length(config: Any, tokenizer: Any) -> int:
     """Tokens in the longest text the model takes; models that count positions from the padding have fewer."""
     positions = int(config.max_position_embeddings)
     if "roberta" in config.model_type or config.model_type in ("camembert", "mpnet", "longformer"):

@@ -11,10 +11,10 @@ from tavq.core.errors import DataError, UsageError
 from tavq.core.files import lock, sha256_bytes, write_json
 from tavq.text.building import LOCK, PLAN, check_free, check_working
 from tavq.text.store import STORE, Contents, TextStore
-from tavq.text.store_writer import join
+from tavq.text.store_writer import start_writer
 
 
-def parts_of(out: Path) -> list[Path]:
+def find_shards(out: Path) -> list[Path]:
     """The parts of the store `out` that stand beside it, in their order.
 
     Raises UsageError where there are none, where some are missing, or where they are of two divisions.
@@ -53,7 +53,7 @@ def merge_stores(parts: Sequence[Path], out: Path) -> TextStore:
     with lock(work / LOCK, out):
         write_json(work / PLAN, {"merging": [str(part) for part in parts]})
         try:
-            draft = join(work, [store.folder / STORE for store in stores], contents, copy_vectors=True)
+            draft = start_writer(work, [store.folder / STORE for store in stores], contents, copy_vectors=True)
             with closing(draft.file):
                 draft.finish(out, _faults(stores))
         except DataError as error:
@@ -67,7 +67,7 @@ def _together(stores: Sequence[TextStore]) -> Contents:
     """What is the same in all stores, with all their faults."""
     first = stores[0].manifest
     for store in stores[1:]:
-        for name in ("encoder", "splitter", "whole", "half"):
+        for name in ("encoder", "splitter", "full_text", "float16"):
             one, other = getattr(first, name), getattr(store.manifest, name)
             if one != other:
                 raise UsageError(
@@ -80,8 +80,8 @@ def _together(stores: Sequence[TextStore]) -> Contents:
         format=first.format,
         encoder=first.encoder,
         splitter=first.splitter,
-        whole=first.whole,
-        half=first.half,
+        full_text=first.full_text,
+        float16=first.float16,
         texts=texts,
         faults=dict(sorted(faults.items())),
     )

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from pydantic import Field
 
-from tavq.core.config import Config
+from tavq.core.config import Config, rename_settings
 from tavq.core.errors import DataError, FileError, UsageError
 from tavq.core.files import (
     check_sha256,
@@ -27,6 +27,9 @@ STORE = "store.safetensors"
 MANIFEST = "manifest.json"
 FAULTS = "faults.jsonl"
 FORMAT: Literal[2] = 2
+
+TEXT_TABLE, TEXT_TABLE_IDS = "whole", "whole/ids"
+"""Names of the token-level tensors in the file; they predate the name `full_text`, and format 2 keeps them."""
 
 
 Array = np.ndarray
@@ -47,13 +50,15 @@ def splitter_record(name: str) -> SplitterRecord:
 class Contents(Config):
     """What a store holds; written in the manifest and, against mixed-up files, in the header of the tensors too."""
 
-    RENAMED: ClassVar = {"pictures": "images"}
+    RENAMED: ClassVar = {"pictures": "images", "whole": "full_text", "half": "float16"}
 
     format: Literal[2]
     encoder: EncoderRecord
     splitter: SplitterRecord
-    whole: bool
-    half: bool
+    full_text: bool
+    """Token-level text is stored too."""
+    float16: bool
+    """Vectors are stored in half precision."""
     texts: str = ""
     """Hash of all keys and texts it was made from, in their order."""
     faults: dict[str, int] = Field(default_factory=dict)
@@ -106,7 +111,7 @@ class TextStore:
         return cls(folder, manifest, tensors)
 
     @classmethod
-    def of(cls, data: Path, named: Path | None = None, verify: bool = False) -> "TextStore | None":
+    def find(cls, data: Path, named: Path | None = None, verify: bool = False) -> "TextStore | None":
         """The store that was named, else the data set's own (`text` in its folder), None where it has none."""
         own = data / "text"
         return None if named is None and not own.exists() else cls.open(named or own, verify)
@@ -132,17 +137,18 @@ class TextStore:
     def vectors(self, key: str) -> dict[str, Array]:
         """The float32 vectors [m t] of an image by granularity, units in order of appearance; m may be 0.
 
-        A store of whole texts adds `whole` [m t], `whole/ids` [m] (rows of the vocabulary `tokens`), `pooled` [t].
+        A store with full texts adds `full_text` [m t], `full_text/ids` [m] (rows of the vocabulary `tokens`) and
+        `pooled` [t].
         """
         place = self._place(key)
         found = {}
         for name, vectors, ids, offsets in self._tables:
             rows = vectors.take(ids[offsets[place] : offsets[place + 1]], axis=0)
             found[name] = rows if rows.dtype == np.float32 else rows.astype(np.float32)
-        if self.manifest.whole:
-            start, end = self._arrays["whole/offsets"][place : place + 2]
-            found[FULL_TEXT] = self._arrays["whole/vectors"][start:end].astype(np.float32)
-            found[FULL_TEXT_IDS] = self._arrays[FULL_TEXT_IDS][start:end].astype(np.int64)
+        if self.manifest.full_text:
+            start, end = self._arrays[f"{TEXT_TABLE}/offsets"][place : place + 2]
+            found[FULL_TEXT] = self._arrays[f"{TEXT_TABLE}/vectors"][start:end].astype(np.float32)
+            found[FULL_TEXT_IDS] = self._arrays[TEXT_TABLE_IDS][start:end].astype(np.int64)
             found[POOLED] = self._arrays[POOLED][place].astype(np.float32)
         return found
 
@@ -157,9 +163,9 @@ class TextStore:
 
     def vocabulary(self, granularity: str) -> tuple[list[str], Float[np.ndarray, "u t"]]:
         """Every distinct unit of a granularity, or of `tokens`, and its vector; the vectors are mapped, not read."""
-        if granularity == TOKENS and not self.manifest.whole:
+        if granularity == TOKENS and not self.manifest.full_text:
             raise UsageError(
-                f"The text store {self.folder} holds no whole texts; make it anew with: tavq text DIR --whole"
+                f"The text store {self.folder} holds no token-level text; rebuild it with: tavq text DIR --full-text"
             )
         vectors = self._arrays[f"{granularity}/vectors"]
         return [self.unit(granularity, row) for row in range(len(vectors))], vectors
@@ -181,13 +187,15 @@ class TextStore:
         """The adjectives and nouns of the texts with their vectors and edges; UsageError where it was not made."""
         return read_word_graph(self.folder, self.manifest.encoder)
 
-    def holds(self, texts: Iterable[tuple[str, str]], encoder: TextEncoder, splitter: str, whole: bool) -> bool:
+    def matches(self, texts: Iterable[tuple[str, str]], encoder: TextEncoder, splitter: str, full_text: bool) -> bool:
         """Whether it was made of these keys and texts, in any order, in this way.
 
         A store of whole texts holds what is asked of one without.
         """
         made = self.manifest
-        if (made.encoder, made.splitter) != (encoder.record, splitter_record(splitter)) or (whole and not made.whole):
+        if (made.encoder, made.splitter) != (encoder.record, splitter_record(splitter)) or (
+            full_text and not made.full_text
+        ):
             return False
         load = load_splitter(splitter)
         found = 0
@@ -200,7 +208,7 @@ class TextStore:
             found += place is not None
         return found == len(self)
 
-    def changed(self, texts: Iterable[tuple[str, str]]) -> list[str]:
+    def find_changed(self, texts: Iterable[tuple[str, str]]) -> list[str]:
         """The keys of those whose text is another one than it was when the store was made; strangers are left out."""
         hashes = self._arrays["text_hashes"]
         places = ((key, text, self._find(key)) for key, text in texts)
@@ -267,12 +275,14 @@ def _check(path: Path, manifest: Manifest, tensors: MappedTensors) -> None:
 
     Reads offsets and ids once (some 30 MB for 100,000 images), so that no look-up can leave its table.
     """
-    told = parse_json(tensors.metadata.get("contents", "null"), f"The header of {path}")
-    if told != manifest.model_dump(include=set(Contents.model_fields)):
+    stored = parse_json(tensors.metadata.get("contents", "null"), f"The header of {path}")
+    if isinstance(stored, dict):
+        stored = rename_settings(stored, Contents.RENAMED, warn=False)
+    if stored != manifest.model_dump(include=set(Contents.model_fields)):
         raise FileError(f"{path} belongs to another manifest than the {MANIFEST} beside it; build the store again.")
     if set(manifest.units) != set(GRANULARITIES) or min(manifest.units.values()) < 0:
         raise FileError(f"{path.parent / MANIFEST} counts the units of {sorted(manifest.units)}, not {GRANULARITIES}.")
-    real = "<f2" if manifest.half else "<f4"
+    real = "<f2" if manifest.float16 else "<f4"
     keys = _typed(path, tensors, "keys", "u1")
     _check_offsets(path, tensors, "key_offsets", manifest.images, len(keys))
     for name, kind in (("text_hashes", "<i8"), ("index/hashes", "<i8"), ("index/places", "<i4")):
@@ -288,21 +298,21 @@ def _check(path: Path, manifest: Manifest, tensors: MappedTensors) -> None:
         _check_offsets(path, tensors, f"{name}/offsets", manifest.images, len(ids))
         if len(ids) and not (ids.min() >= 0 and ids.max() < count):
             raise FileError(f"{path} was altered: {name}/ids leaves its {count} units.")
-    if manifest.whole:
-        _check_whole(path, manifest, tensors, real)
+    if manifest.full_text:
+        _check_full_text(path, manifest, tensors, real)
 
 
-def _check_whole(path: Path, manifest: Manifest, tensors: MappedTensors, real: str) -> None:
-    total, count = (len(_typed(path, tensors, f"{name}/vectors", real, 2)) for name in (FULL_TEXT, TOKENS))
+def _check_full_text(path: Path, manifest: Manifest, tensors: MappedTensors, real: str) -> None:
+    total, count = (len(_typed(path, tensors, f"{name}/vectors", real, 2)) for name in (TEXT_TABLE, TOKENS))
     width = manifest.encoder.width
-    for name, rows in ((f"{FULL_TEXT}/vectors", total), (f"{TOKENS}/vectors", count), (POOLED, manifest.images)):
+    for name, rows in ((f"{TEXT_TABLE}/vectors", total), (f"{TOKENS}/vectors", count), (POOLED, manifest.images)):
         _check_shape(path, tensors, name, real, (rows, width))
     _check_shape(path, tensors, f"{TOKENS}/numbers", "<i4", (count,))
-    _check_offsets(path, tensors, "whole/offsets", manifest.images, total)
+    _check_offsets(path, tensors, f"{TEXT_TABLE}/offsets", manifest.images, total)
     _check_offsets(path, tensors, "tokens/text_offsets", count, len(_typed(path, tensors, "tokens/text", "u1")))
-    ids = _typed(path, tensors, FULL_TEXT_IDS, "<i4")
+    ids = _typed(path, tensors, TEXT_TABLE_IDS, "<i4")
     if len(ids) != total or (total and not 0 <= ids.min() <= ids.max() < count):
-        raise FileError(f"{path} was altered: {FULL_TEXT_IDS} leaves its {count} tokens.")
+        raise FileError(f"{path} was altered: {TEXT_TABLE_IDS} leaves its {count} tokens.")
 
 
 def _typed(path: Path, tensors: MappedTensors, name: str, dtype: str, axes: int = 1) -> Array:

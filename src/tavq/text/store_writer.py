@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from tavq.core.errors import DataError, FileError
 from tavq.core.files import read_json, replace_folder, sha256, write_json, write_json_lines
 from tavq.core.mmap_tensors import MappedTensors, TensorFileWriter
-from tavq.interfaces import FULL_TEXT, FULL_TEXT_IDS, GRANULARITIES, POOLED, TOKENS
+from tavq.interfaces import GRANULARITIES, POOLED, TOKENS
 from tavq.text.deduplication import Deduplicator
 from tavq.text.splitting import text_hash
-from tavq.text.store import FAULTS, MANIFEST, STORE, Array, Contents
+from tavq.text.store import FAULTS, MANIFEST, STORE, TEXT_TABLE, TEXT_TABLE_IDS, Array, Contents
 
 STATE = "state.json"
 
@@ -32,12 +32,12 @@ class Table(NamedTuple):
 
 
 UNITS = tuple(Table(name, f"{name}/ids", f"{name}/offsets") for name in GRANULARITIES)
-TOKEN_TABLE = Table(TOKENS, FULL_TEXT_IDS, f"{FULL_TEXT}/offsets")
+TOKEN_TABLE = Table(TOKENS, TEXT_TABLE_IDS, f"{TEXT_TABLE}/offsets")
 
 
-def tables(whole: bool) -> tuple[Table, ...]:
-    """The tables of a store, one of whole texts or not."""
-    return (*UNITS, TOKEN_TABLE) if whole else UNITS
+def tables(full_text: bool) -> tuple[Table, ...]:
+    """The tables of a store, with or without token-level text."""
+    return (*UNITS, TOKEN_TABLE) if full_text else UNITS
 
 
 STORE_FOLDER = "store"
@@ -79,7 +79,7 @@ class StoreWriter:
         replace_folder(self.folder, out)
 
 
-def begun(work: Path, expected: Contents) -> StoreWriter | None:
+def resume_writer(work: Path, expected: Contents) -> StoreWriter | None:
     """The draft that an ended process left in `work`, where it is of the same texts; else None."""
     if not (work / STATE).is_file() or not (work / STORE_FOLDER / STORE).is_file():
         return None
@@ -98,7 +98,7 @@ def begun(work: Path, expected: Contents) -> StoreWriter | None:
     return draft
 
 
-def join(work: Path, pieces: Sequence[Path], contents: Contents, copy_vectors: bool = False) -> StoreWriter:
+def start_writer(work: Path, pieces: Sequence[Path], contents: Contents, copy_vectors: bool = False) -> StoreWriter:
     """A draft of the images of all pieces, in their order; with their vectors where they have such.
 
     `contents` is completed by the counts. Memory: a piece, and 32 bytes an image.
@@ -106,12 +106,12 @@ def join(work: Path, pieces: Sequence[Path], contents: Contents, copy_vectors: b
     Raises DataError where an image is in two pieces, or twice in one.
     """
     (work / STATE).unlink(missing_ok=True)
-    chosen = tables(contents.whole)
+    chosen = tables(contents.full_text)
     sizes = _Sizes.of(pieces, chosen)
     with ExitStack() as opened:
         numberings = {}
         for table in chosen:
-            numbering = Deduplicator(work / f"numbering-{table.name}", sum(sizes.units(table)))
+            numbering = Deduplicator(work / f"unique-{table.name}", sum(sizes.units(table)))
             numberings[table.name] = opened.enter_context(closing(numbering))
             _number(numbering, pieces, table)
         shapes, counted = _shapes(contents, sizes, numberings, pieces)
@@ -158,7 +158,7 @@ def _shapes(
 ) -> tuple[dict[str, Any], Contents]:
     """The tensors of the store and its contents with what was counted."""
     images = sum(sizes.rows["text_hashes"])
-    width, real = contents.encoder.width, "<f2" if contents.half else "<f4"
+    width, real = contents.encoder.width, "<f2" if contents.float16 else "<f4"
     shapes: dict[str, Any] = {
         "keys": ("u1", [sum(sizes.rows["keys"])]),
         "key_offsets": ("<i8", [images + 1]),
@@ -166,7 +166,7 @@ def _shapes(
         "index/hashes": ("<i8", [images]),
         "index/places": ("<i4", [images]),
     }
-    for table in tables(contents.whole):
+    for table in tables(contents.full_text):
         count = numberings[table.name].count
         occurrences = sum(sizes.rows[table.ids])
         shapes |= {
@@ -179,7 +179,7 @@ def _shapes(
         if table is TOKEN_TABLE:
             shapes |= {
                 f"{TOKENS}/numbers": ("<i4", [count]),
-                f"{FULL_TEXT}/vectors": (real, [occurrences, width]),
+                f"{TEXT_TABLE}/vectors": (real, [occurrences, width]),
                 POOLED: (real, [images, width]),
             }
     units = {name: numberings[name].count for name in GRANULARITIES}
@@ -192,7 +192,7 @@ def _new(
     """Each piece with the numbers of its distinct texts, and which of these no piece before it has."""
     start = known = 0
     for piece, count in zip(pieces, sizes, strict=True):
-        numbers = numbering.numbers(start, start + count)
+        numbers = numbering.ids(start, start + count)
         new = numbers >= known  # numbers follow the order of first appearance, so that new ones are the next ones
         yield MappedTensors(piece), numbers, new
         start += count
@@ -212,8 +212,8 @@ def _fill(
     copy_vectors: bool,
 ) -> None:
     """Writes everything that the pieces hold."""
-    hashes, key_hashes = _write_images(draft, pieces, copy_vectors and draft.contents.whole)
-    for table in tables(draft.contents.whole):
+    hashes, key_hashes = _write_images(draft, pieces, copy_vectors and draft.contents.full_text)
+    for table in tables(draft.contents.full_text):
         found = _new(pieces, table, sizes.units(table), numberings[table.name])
         _write_table(draft, table, found, copy_vectors)
     order = np.argsort(key_hashes, kind="stable")
@@ -237,8 +237,8 @@ def _write_images(draft: StoreWriter, pieces: Sequence[Path], copy_vectors: bool
         key_hashes.append(np.array([text_hash(key) for key in texts_of(keys, offsets)], np.int64))
         if copy_vectors:
             draft.file.write(POOLED, image, tensors[POOLED])
-            draft.file.write(f"{FULL_TEXT}/vectors", token, tensors[f"{FULL_TEXT}/vectors"])
-            token += len(tensors[f"{FULL_TEXT}/vectors"])
+            draft.file.write(f"{TEXT_TABLE}/vectors", token, tensors[f"{TEXT_TABLE}/vectors"])
+            token += len(tensors[f"{TEXT_TABLE}/vectors"])
         byte += len(keys)
         image += len(offsets) - 1
     return np.concatenate(hashes), np.concatenate(key_hashes)

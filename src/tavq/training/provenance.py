@@ -94,7 +94,7 @@ def check_same_run(run: Path, recipe: RunRecipe, metadata: Mapping[str, Any]) ->
         raise UsageError(f"{run} was started with other settings: {changes}. Use the same, or another --out.")
     started = files.read_json(run / "provenance.json")
     if isinstance(started.get("text"), Mapping):
-        started["text"] = rename_settings(started["text"], Manifest.RENAMED)
+        started["text"] = rename_settings(started["text"], Manifest.RENAMED, warn=False)
     for what, key in PARTS:
         if started.get(key) != metadata.get(key):
             raise UsageError(f"The {what} changed since {run} was started; resuming would mix the two.")

@@ -44,7 +44,7 @@ class WholeText(FakeText):
     def vectors(self, key: str) -> Mapping[str, np.ndarray]:
         number = int(Path(key).stem)
         count = 1 + number % 3
-        whole = {"whole": np.ones((count, 2), np.float32), "whole/ids": 7 + np.arange(count)}
+        whole = {"full_text": np.ones((count, 2), np.float32), "full_text/ids": 7 + np.arange(count)}
         return {**super().vectors(key), **whole, "pooled": np.full(2, number, np.float32)}
 
 

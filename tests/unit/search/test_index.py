@@ -78,7 +78,7 @@ def rewritten(data: Path, change: Callable[[list[dict[str, Any]]], list[dict[str
 def test_it_holds_what_the_space_gives(index: Path, space: Colours, shared_images: Path) -> None:
     made = SearchIndex.open(index, verify=True)
     told = made.manifest
-    assert (told.images, told.texts, told.unreadable, told.width, told.half) == (16, 16, 0, 3, False)
+    assert (told.images, told.texts, told.unreadable, told.width, told.float16) == (16, 16, 0, 3, False)
     assert (told.model, told.split, told.data, told.data_folder) == (
         "a" * 64, None, "images", str(shared_images.resolve()),
     )  # fmt: skip
@@ -123,11 +123,11 @@ def test_a_image_finds_texts_with_the_image_that_they_are_of(index: Path, space:
     assert {hit.score for hit in hits} == {1.0}
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_it_finds_what_brute_force_finds(half: bool, space: Colours, shared_images: Path, tmp_path: Path) -> None:
-    made, _ = build_index(space, FolderDataset(shared_images), tmp_path / "index", half=half)
+@pytest.mark.parametrize("float16", [False, True])
+def test_it_finds_what_brute_force_finds(float16: bool, space: Colours, shared_images: Path, tmp_path: Path) -> None:
+    made, _ = build_index(space, FolderDataset(shared_images), tmp_path / "index", float16=float16)
     rows = made._arrays["images"]
-    assert rows.dtype == (np.float16 if half else np.float32)
+    assert rows.dtype == (np.float16 if float16 else np.float32)
     queries = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     scores = (rows.astype(np.float64) @ queries.T.astype(np.float64)).T.astype(np.float32)
     for query, hits in zip(scores, made.find_images(queries, 7), strict=True):
@@ -275,7 +275,7 @@ def changed(index: Path, **values: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"format": 2}, r"is of format 2, made by another version of tavq; this one reads format 1"),
+        ({"format": 1}, r"is of format 1, made by another version of tavq; this one reads format 2"),
         ({"format": "1"}, r"is not the manifest of a search index.*format"),
         ({"format": None}, r"is not the manifest"),
         ({"images": 10**12}, r"images.*less than or equal"),
@@ -284,8 +284,8 @@ def changed(index: Path, **values: Any) -> None:
         ({"texts": -1}, r"texts"),
         ({"width": 10**9}, r"width"),
         ({"width": 4}, r"belongs to another manifest"),
-        ({"half": True}, r"belongs to another manifest"),
-        ({"half": "perhaps"}, r"half"),
+        ({"float16": True}, r"belongs to another manifest"),
+        ({"float16": "perhaps"}, r"float16"),
         ({"model": "b" * 64}, r"belongs to another manifest"),
         ({"bytes": 1}, r"was cut or altered: \d+ bytes, expected 1"),
         ({"sha256": "0" * 64}, r"was altered or cut: its sha256 is"),

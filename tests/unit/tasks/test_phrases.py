@@ -39,13 +39,13 @@ def test_the_table_holds_the_last_hidden_states_without_special_tokens(folder: P
 def test_each_phrase_is_encoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     phrases = encoded(folder)
     asked: list[int] = []
-    whole = TextEncoder.encode_whole
+    whole = TextEncoder.encode_tokens
 
     def counted(self: Any, tokens: Any) -> Any:
         asked.append(len(tokens))
         return whole(self, tokens)
 
-    monkeypatch.setattr(TextEncoder, "encode_whole", counted)
+    monkeypatch.setattr(TextEncoder, "encode_tokens", counted)
     phrases.prepare(PHRASES)
     phrases.collate(PHRASES)
     phrases.collate(["the dog", "a blue car"])

@@ -55,7 +55,9 @@ def prompter(store: Callable[..., TextStore], encoder: Path) -> PromptEncoder:
     return PromptEncoder(facts(store()), encoder)
 
 
-@pytest.mark.parametrize("how", [{}, {"whole": True}, {"whole": True, "half": True}], ids=["units", "whole", "half"])
+@pytest.mark.parametrize(
+    "how", [{}, {"full_text": True}, {"full_text": True, "float16": True}], ids=["units", "full_text", "float16"]
+)
 def test_a_typed_text_is_what_the_loader_gives_of_the_store(
     store: Callable[..., TextStore], encoder: Path, how: dict[str, bool]
 ) -> None:
@@ -68,9 +70,9 @@ def test_a_typed_text_is_what_the_loader_gives_of_the_store(
         assert (found is None) == (wanted is None)
         if found is not None and wanted is not None:
             assert torch.equal(found.mask, wanted.mask)
-            tolerance = 2e-3 if "half" in how else 1e-6
+            tolerance = 2e-3 if "float16" in how else 1e-6
             torch.testing.assert_close(found.vectors, wanted.vectors, atol=tolerance, rtol=tolerance)
-            if "half" in how:
+            if "float16" in how:
                 assert torch.equal(found.vectors, found.vectors.half().float())
     assert (typed.features.pooled is None) == (not how)
     assert typed.notes == ()

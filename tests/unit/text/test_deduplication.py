@@ -1,4 +1,4 @@
-"""Distinct texts get the numbers that a dictionary would give them."""
+"""Distinct texts get the ids that a dictionary would give them."""
 
 from pathlib import Path
 
@@ -15,26 +15,28 @@ from tavq.text.splitting import blob
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    pieces=st.lists(st.lists(st.text("abé", max_size=2), max_size=12), max_size=6),
+    blocks=st.lists(st.lists(st.text("abé", max_size=2), max_size=12), max_size=6),
     bucket=st.integers(1, 40),
 )
-def test_as_a_dictionary(pieces: list[list[str]], bucket: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_match_those_of_a_dictionary(
+    blocks: list[list[str]], bucket: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(deduplication, "BUCKET", bucket)
-    texts = [text for piece in pieces for text in piece]
+    texts = [text for block in blocks for text in block]
     known: dict[str, int] = {}
     expected = [known.setdefault(text, len(known)) for text in texts]
     found = Deduplicator(tmp_path / "work", len(texts))
-    for piece in pieces:
-        found.add(*blob(piece))
+    for block in blocks:
+        found.add(*blob(block))
     found.solve()
     assert found.count == len(known)
-    np.testing.assert_array_equal(found.numbers(0, len(texts)), expected)
-    np.testing.assert_array_equal(found.numbers(1, 3), expected[1:3])
+    np.testing.assert_array_equal(found.ids(0, len(texts)), expected)
+    np.testing.assert_array_equal(found.ids(1, 3), expected[1:3])
     found.close()
     assert not (tmp_path / "work").exists()
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FileError, match="Could not write"):
         Deduplicator(tmp_path / "file" / "work", 3)

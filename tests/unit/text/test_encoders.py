@@ -22,11 +22,11 @@ TEXTS = ["a red car", "the blue dog , the cats of a bowl .", "soup", "a bowl of 
 
 def whole(encoder: TextEncoder, text: str) -> Tensor:
     """The vectors of the tokens of one text."""
-    return encoder.encode_whole(encoder.tokenize([text]))[0]
+    return encoder.encode_tokens(encoder.tokenize([text]))[0]
 
 
 def test_a_local_folder_loads_with_its_name_width_and_hash(tiny: TextEncoder, tiny_bert: Path) -> None:
-    assert (tiny.name, tiny.width, tiny.longest) == ("tiny-bert", 8, 16)
+    assert (tiny.name, tiny.width, tiny.max_length) == ("tiny-bert", 8, 16)
     assert tiny.sha256 == sha256(tiny_bert / "model.safetensors")
     assert not tiny.model.training
     assert not any(parameter.requires_grad for parameter in tiny.model.parameters())
@@ -72,7 +72,7 @@ def test_a_long_text_is_read_in_windows_and_a_long_unit_is_cut(tiny: TextEncoder
 def test_the_vector_of_a_whole_text_is_that_of_a_unit(tiny: TextEncoder) -> None:
     texts = ["a red car", "", " ".join(["red", "dog"] * 20), "doggy car zebra"]
     tokens = tiny.tokenize(texts)
-    vectors, pooled = tiny.encode_whole(tokens)
+    vectors, pooled = tiny.encode_tokens(tokens)
     torch.testing.assert_close(pooled, tiny.encode_units(texts), atol=1e-6, rtol=0)
     assert len(vectors) == sum(map(len, tokens)) == 3 + 0 + 40 + 4
     assert tiny.token_names(tokens[3]) == ["dog", "##gy", "car", "[UNK]"]
@@ -84,7 +84,7 @@ def test_company_changes_no_token(tiny: TextEncoder, budget: int, monkeypatch: p
     texts = [*TEXTS, " ".join(["red", "dog"] * 20), ""]
     alone = torch.cat([whole(tiny, text) for text in texts])
     monkeypatch.setattr(encoders, "BATCH_TOKENS", budget)
-    torch.testing.assert_close(tiny.encode_whole(tiny.tokenize(texts))[0], alone, atol=1e-6, rtol=0)
+    torch.testing.assert_close(tiny.encode_tokens(tiny.tokenize(texts))[0], alone, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_clip_is_read_at_the_end_of_the_text(part: str, tmp_path: Path) -> None:
     encoder = load_encoder(tmp_path)
     [ids] = encoder.tokenize(["a cab"])
     assert encoder.token_names(ids) == ["a</w>", "c", "a", "b</w>"]
-    vectors, pooled = encoder.encode_whole([ids])
+    vectors, pooled = encoder.encode_tokens([ids])
     with torch.no_grad():
         model = CLIPTextModel.from_pretrained(tmp_path)
         expected = model(input_ids=torch.tensor([[16, *ids, 17]]))
@@ -328,7 +328,7 @@ def test_a_hub_name_is_loaded_from_the_folder_the_hub_gives(tiny_bert: Path, mon
 
 
 def test_minilm_is_the_official_model(minilm: TextEncoder) -> None:
-    assert (minilm.name, minilm.width, minilm.longest) == ("minilm", 384, 512)
+    assert (minilm.name, minilm.width, minilm.max_length) == ("minilm", 384, 512)
     assert minilm.sha256.startswith("53aa5117")
     assert minilm.sha256.endswith("128d9db")
     assert minilm.table.shape == (30522, 384)

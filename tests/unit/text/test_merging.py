@@ -9,7 +9,7 @@ from tavq.core.errors import DataError, FileError, UsageError
 from tavq.interfaces import GRANULARITIES
 from tavq.text.building import build_store
 from tavq.text.encoders import TextEncoder
-from tavq.text.merging import merge_stores, parts_of
+from tavq.text.merging import find_shards, merge_stores
 from tavq.text.store import TextStore
 
 TEXTS = {
@@ -25,7 +25,7 @@ def parts(encoder: TextEncoder, out: Path, count: int, whole: bool = False) -> l
     for number in range(1, count + 1):
         texts = dict([*TEXTS.items()][number - 1 :: count])
         build_store(texts, encoder, "pattern", out.with_name(f"{out.name}-{number}-of-{count}"), whole)
-    return parts_of(out)
+    return find_shards(out)
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -37,17 +37,17 @@ def test_merged_parts_hold_what_one_store_holds(whole: bool, tiny: TextEncoder, 
     assert merged.manifest.faults == one.manifest.faults
     assert sorted(merged.faults()) == sorted(one.faults())
     assert sorted(merged.keys) == sorted(one.keys)
-    assert merged.holds(TEXTS.items(), tiny, "pattern", whole)
+    assert merged.matches(TEXTS.items(), tiny, "pattern", whole)
     for key in one.keys:
         assert merged.units(key) == one.units(key)
         found, expected = merged.vectors(key), one.vectors(key)
         assert found.keys() == expected.keys()
-        for name in found.keys() - {"whole/ids"}:
+        for name in found.keys() - {"full_text/ids"}:
             np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
         if whole:
             tokens, others = merged.vocabulary("tokens")[0], one.vocabulary("tokens")[0]
-            named = [tokens[row] for row in found["whole/ids"]]
-            assert named == [others[row] for row in expected["whole/ids"]]
+            named = [tokens[row] for row in found["full_text/ids"]]
+            assert named == [others[row] for row in expected["full_text/ids"]]
     for name in GRANULARITIES:
         assert sorted(merged.vocabulary(name)[0]) == sorted(one.vocabulary(name)[0])
     assert not (tmp_path / "text.building").exists()
@@ -56,24 +56,24 @@ def test_merged_parts_hold_what_one_store_holds(whole: bool, tiny: TextEncoder, 
 def test_parts_are_found_by_their_names(tiny: TextEncoder, tmp_path: Path) -> None:
     out = tmp_path / "text"
     with pytest.raises(UsageError, match=r"There are no parts of .*text beside it \(text-1-of-N"):
-        parts_of(out)
+        find_shards(out)
     found = parts(tiny, out, 2)
     assert [path.name for path in found] == ["text-1-of-2", "text-2-of-2"]
     (tmp_path / "text-2-of-2").rename(tmp_path / "aside")
     with pytest.raises(UsageError, match=r"Of the 2 parts of .*text these are missing: 2\."):
-        parts_of(out)
+        find_shards(out)
     (tmp_path / "aside").rename(tmp_path / "text-3-of-3")
     with pytest.raises(UsageError, match="There are parts of 2 and of 3 of"):
-        parts_of(out)
+        find_shards(out)
 
 
 def test_parts_that_do_not_fit_are_refused(tiny: TextEncoder, tmp_path: Path) -> None:
     one = build_store(TEXTS, tiny, "pattern", tmp_path / "one")
     same = build_store(TEXTS, tiny, "pattern", tmp_path / "same")
-    half = build_store({"new.png": "A cat."}, tiny, "pattern", tmp_path / "half", half=True)
+    half = build_store({"new.png": "A cat."}, tiny, "pattern", tmp_path / "half", float16=True)
     with pytest.raises(DataError, match=r"The key '\d\.png' comes twice\. The parts must be of different images"):
         merge_stores([one.folder, same.folder], tmp_path / "text")
-    with pytest.raises(UsageError, match=r"one and .*half differ in half: False and True"):
+    with pytest.raises(UsageError, match=r"one and .*half differ in float16: False and True"):
         merge_stores([one.folder, half.folder], tmp_path / "text")
     path = same.folder / "store.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"?")

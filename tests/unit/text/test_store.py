@@ -1,6 +1,7 @@
 """The store's round trip: every image gets the vectors of its own units, each distinct unit stands once."""
 
 import contextlib
+import json
 import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from tavq.core.errors import DataError, FileError, UsageError
-from tavq.core.files import TEMP_PREFIX, read_json, write_json
+from tavq.core.files import TEMP_PREFIX, read_json, read_tensors, sha256, write_json, write_tensors
 from tavq.core.mmap_tensors import MappedTensors
 from tavq.interfaces import GRANULARITIES
 from tavq.text import building, splitting
@@ -137,7 +138,7 @@ def test_blocks_change_nothing(store: TextStore, tiny: TextEncoder, tmp_path: Pa
 
 
 def test_half_precision_halves_the_vectors(store: TextStore, tiny: TextEncoder, tmp_path: Path) -> None:
-    build_store(TEXTS, tiny, "pattern", tmp_path / "half", half=True)
+    build_store(TEXTS, tiny, "pattern", tmp_path / "half", float16=True)
     assert MappedTensors(tmp_path / "half" / "store.safetensors")["words/vectors"].dtype == np.float16
     half = TextStore.open(tmp_path / "half", verify=True).vectors("a/1.png")
     for name, array in store.vectors("a/1.png").items():
@@ -146,7 +147,7 @@ def test_half_precision_halves_the_vectors(store: TextStore, tiny: TextEncoder, 
 
 
 def test_whole_texts_keep_every_token(tiny: TextEncoder, tmp_path: Path) -> None:
-    build_store(TEXTS, tiny, "pattern", tmp_path / "whole", whole=True)
+    build_store(TEXTS, tiny, "pattern", tmp_path / "whole", full_text=True)
     whole = TextStore.open(tmp_path / "whole", verify=True)
     tokens, rows = whole.vocabulary("tokens")
     assert len(set(tokens)) == len(tokens) == len(rows)
@@ -157,16 +158,16 @@ def test_whole_texts_keep_every_token(tiny: TextEncoder, tmp_path: Path) -> None
     }
     for key in whole.keys:
         ids = tiny.tokenize([TEXTS[key]])
-        expected, found = tiny.encode_whole(ids)[0], whole.vectors(key)
-        np.testing.assert_allclose(found["whole"], expected.numpy(), atol=1e-6)
+        expected, found = tiny.encode_tokens(ids)[0], whole.vectors(key)
+        np.testing.assert_allclose(found["full_text"], expected.numpy(), atol=1e-6)
         np.testing.assert_allclose(found["pooled"], tiny.encode_units([TEXTS[key]])[0].numpy(), atol=1e-6)
-        np.testing.assert_allclose(rows[found["whole/ids"]], tiny.token_vectors(ids[0]).numpy(), atol=1e-7)
-        assert " ".join(tokens[row] for row in found["whole/ids"]) == pieces[key]
+        np.testing.assert_allclose(rows[found["full_text/ids"]], tiny.token_vectors(ids[0]).numpy(), atol=1e-7)
+        assert " ".join(tokens[row] for row in found["full_text/ids"]) == pieces[key]
     assert [*whole.units("a/1.png")] == [*GRANULARITIES]
 
 
 def test_a_store_of_split_texts_says_what_it_lacks(store: TextStore) -> None:
-    with pytest.raises(UsageError, match=r"holds no whole texts; make it anew with: tavq text DIR --whole"):
+    with pytest.raises(UsageError, match=r"holds no token-level text; rebuild it with: tavq text DIR --full-text"):
         store.vocabulary("tokens")
 
 
@@ -181,7 +182,7 @@ def test_progress_ends_at_the_number_of_units(
         seen.append((title, total))
         yield seen.append
 
-    build_store(TEXTS, tiny, "pattern", tmp_path / "text", whole=True, bars=bars)
+    build_store(TEXTS, tiny, "pattern", tmp_path / "text", full_text=True, bars=bars)
     tokens = len(TextStore.open(tmp_path / "text").vocabulary("tokens")[0])
     ends = [3, 4, 6, 9, 10, *range(13, 10 + tokens, 3), 10 + tokens, 13 + tokens]
     assert seen == [("Splitting text", None), 5, ("Encoding text", 13 + tokens), *ends]
@@ -267,7 +268,7 @@ def test_a_manifest_of_another_encoder_is_refused(tiny: TextEncoder, tmp_path: P
 
 def test_it_knows_the_texts_it_was_made_of(store: TextStore, tiny: TextEncoder) -> None:
     def holds(texts: dict[str, str], whole: bool = False) -> bool:
-        return store.holds(texts.items(), tiny, "pattern", whole)
+        return store.matches(texts.items(), tiny, "pattern", whole)
 
     assert holds(TEXTS)
     assert holds(dict(reversed(TEXTS.items())))
@@ -277,13 +278,13 @@ def test_it_knows_the_texts_it_was_made_of(store: TextStore, tiny: TextEncoder) 
     assert not holds(TEXTS | {"empty.png": "A cat."})
     assert not holds(TEXTS | {"a/1.png": "A red car and a blue cat."})
     assert not holds({key: text for key, text in TEXTS.items() if key != "a/1.png"})
-    assert not store.holds(TEXTS.items(), tiny, "corpora", False)
+    assert not store.matches(TEXTS.items(), tiny, "corpora", False)
 
 
 def test_it_tells_which_texts_changed(store: TextStore) -> None:
-    assert store.changed(TEXTS.items()) == []
+    assert store.find_changed(TEXTS.items()) == []
     edited = TEXTS | {"a/1.png": "A red car and a blue cat.", "stranger.png": "A cat."}
-    assert store.changed(edited.items()) == ["a/1.png"]
+    assert store.find_changed(edited.items()) == ["a/1.png"]
 
 
 def test_keys_whose_hashes_agree_are_told_apart(tiny: TextEncoder, tmp_path: Path, monkeypatch: Any) -> None:
@@ -295,3 +296,21 @@ def test_keys_whose_hashes_agree_are_told_apart(tiny: TextEncoder, tmp_path: Pat
     assert "stranger.png" not in store
     with pytest.raises(DataError, match="The key 'a' comes twice"):
         build_store([("a", "A cat."), ("b", "A dog."), ("a", "A cow.")], tiny, "pattern", tmp_path / "twice")
+
+
+def test_a_store_of_the_version_before_opens(tiny: TextEncoder, tmp_path: Path) -> None:
+    new = build_store(TEXTS, tiny, "pattern", tmp_path / "new", full_text=True, float16=True)
+    old = tmp_path / "old"
+    old.mkdir()
+    names = {"images": "pictures", "full_text": "whole", "float16": "half"}
+    manifest = {names.get(name, name): value for name, value in new.manifest.model_dump().items()}
+    contents = {name: value for name, value in manifest.items() if name not in ("bytes", "sha256")}
+    tensors = read_tensors(new.folder / "store.safetensors")
+    write_tensors(old / "store.safetensors", tensors, {"contents": json.dumps(contents)})
+    size, digest = (old / "store.safetensors").stat().st_size, sha256(old / "store.safetensors")
+    write_json(old / "manifest.json", manifest | {"bytes": size, "sha256": digest})
+    opened = TextStore.open(old, verify=True)
+    assert (opened.manifest.full_text, opened.manifest.float16, len(opened)) == (True, True, len(new))
+    for key in new.keys:
+        for name, vectors in new.vectors(key).items():
+            np.testing.assert_array_equal(opened.vectors(key)[name], vectors)

@@ -177,9 +177,9 @@ def test_a_store_made_anew_has_no_graph_of_the_old_one(store: Path, tiny: TextEn
 
 def test_whether_a_store_holds_these_texts(store: Path, tiny: TextEncoder) -> None:
     made = opened(store)
-    assert made.holds(TEXTS.items(), tiny, "pattern", whole=False)
-    assert made.holds((TEXTS | {"none.png": " ."}).items(), tiny, "pattern", whole=False)
-    assert not made.holds((TEXTS | {"new.png": "A cat."}).items(), tiny, "pattern", whole=False)
-    assert not made.holds([("1.png", TEXTS["1.png"])], tiny, "pattern", whole=False)
-    assert not made.holds(TEXTS.items(), tiny, "pattern", whole=True)
-    assert not made.holds(TEXTS.items(), tiny, "corpora", whole=False)
+    assert made.matches(TEXTS.items(), tiny, "pattern", full_text=False)
+    assert made.matches((TEXTS | {"none.png": " ."}).items(), tiny, "pattern", full_text=False)
+    assert not made.matches((TEXTS | {"new.png": "A cat."}).items(), tiny, "pattern", full_text=False)
+    assert not made.matches([("1.png", TEXTS["1.png"])], tiny, "pattern", full_text=False)
+    assert not made.matches(TEXTS.items(), tiny, "pattern", full_text=True)
+    assert not made.matches(TEXTS.items(), tiny, "corpora", full_text=False)

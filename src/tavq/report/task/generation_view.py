@@ -78,7 +78,7 @@ def look_at_task(run: Run, folder: Path | None, text: Path | None, limit: int, d
         alone = _bytes(generate_images(model, Prompt(SHOWN), Sampling(), generator, done))
     if folder is None:
         return TaskView("", alone=alone)
-    store = TextStore.of(folder, text) if "text" in needs else None
+    store = TextStore.find(folder, text) if "text" in needs else None
     if "text" in needs and store is None:
         return TaskView("")
     if store is not None:

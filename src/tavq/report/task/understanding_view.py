@@ -189,7 +189,7 @@ def _texts(asked: _Asked) -> list[Read]:
     task = asked.model.task
     candidates = list(dict.fromkeys([text for some in asked.examples for text in some] + list(asked.others)))[:TEXTS]
     scores = task.embed_images(asked.rows) @ task.embed_texts(candidates).mT
-    told = []
+    told: list[list[Answer]] = []
     for row, own in zip(scores.cpu(), asked.examples, strict=True):
         best = row.topk(min(NEAREST, len(candidates))).indices.tolist()
         ranks = [f"1. among {len(candidates)} texts", *(f"{place}." for place in range(2, len(best) + 1))]
