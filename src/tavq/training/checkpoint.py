@@ -1,6 +1,6 @@
-"""Checkpoints that resume to the bit: weights, optimisers and the step; everything else follows from the step.
+"""Checkpoints that resume bit-for-bit: weights, optimizer states and the step.
 
-Order of the data and every random draw are functions of (seed, step), so no generator state is stored.
+The order of the data and all random numbers are functions of (seed, step), so no generator state is stored.
 """
 
 import json
@@ -18,13 +18,19 @@ FORMAT = 1
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's tensors as `index/name`; settings such as the learning rate follow from the step."""
+    """The tensors of the optimizer's state as `index/name`.
+
+    Its settings are not stored: the learning rate follows from the step, the others from the recipe.
+    """
     state = optimizer.state_dict()["state"]
-    return {f"{index}/{name}": torch.as_tensor(value) for index, part in state.items() for name, value in part.items()}
+    flat: dict[str, Tensor] = {}
+    for index, values in state.items():
+        flat |= {f"{index}/{name}": torch.as_tensor(value) for name, value in values.items()}
+    return flat
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Puts back what `flatten_optimizer` gave."""
+    """Load what `flatten_optimizer` returned into an optimizer over the same parameters."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split("/")
@@ -35,27 +41,31 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
 def save(
     folder: Path, step: int, groups: Mapping[str, Mapping[str, Tensor]], metadata: Mapping[str, Any], keep: int
 ) -> Path:
-    """Writes `folder/STEP` atomically, then removes all but the `keep` newest.
+    """Write `folder/STEP` atomically, then remove all but the newest checkpoints.
 
     Args:
-        groups: tensors by `group` and name; stored as `group:name`.
-        facts: plain values to keep beside them.
+        folder: the folder of all checkpoints of a run.
+        step: steps done.
+        groups: tensors by group and name; stored as `group:name`.
+        metadata: further plain values to store.
+        keep: how many checkpoints stay.
     """
-    place = folder / f"{step:08d}"
-    with files.write_folder(place) as temporary:
-        tensors = temporary / "state.safetensors"
-        files.write_tensors(
-            tensors, {f"{group}:{name}": t for group, part in groups.items() for name, t in part.items()}
-        )
-        record = {"format": FORMAT, "step": step, "sha256": files.sha256(tensors), **metadata}
+    path = folder / f"{step:08d}"
+    tensors: dict[str, Tensor] = {}
+    for group, named in groups.items():
+        tensors |= {f"{group}:{name}": tensor for name, tensor in named.items()}
+    with files.write_folder(path) as temporary:
+        state = temporary / "state.safetensors"
+        files.write_tensors(state, tensors)
+        record = {"format": FORMAT, "step": step, "sha256": files.sha256(state), **metadata}
         files.write_json(temporary / "state.json", {**record, "seal": _seal(record)})
     for old in _steps(folder)[:-keep]:
         files.remove_folder(old)
-    return place
+    return path
 
 
 def _seal(record: Mapping[str, Any]) -> str:
-    """The hash of a record: one changed digit of its step would resume wrongly, and no one would see it."""
+    """A hash of the record: a changed digit of its step would otherwise resume wrongly without an error."""
     return files.sha256_bytes(json.dumps(record, sort_keys=True).encode())
 
 
@@ -66,20 +76,20 @@ def _steps(folder: Path) -> list[Path]:
 
 
 def exists(folder: Path) -> bool:
-    """True when `folder` holds any checkpoint, whole or not."""
+    """Whether `folder` holds any checkpoint, damaged ones included."""
     return bool(_steps(folder))
 
 
 def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any], list[str]]:
-    """Tensor groups and facts of the newest whole checkpoint, with one line for each newer damaged one.
+    """Tensor groups and metadata of the newest intact checkpoint, and one line for each newer damaged one.
 
     Raises:
-        FileError: there is none, or every one is damaged.
+        FileError: there is no checkpoint, or all are damaged.
     """
     damaged: list[str] = []
-    for place in reversed(_steps(folder)):
+    for path in reversed(_steps(folder)):
         try:
-            return *_load(place), damaged
+            return *_load(path), damaged
         except FileError as error:
             damaged.append(str(error))
     if damaged:
@@ -87,13 +97,14 @@ def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, A
     raise FileError(f"There is no checkpoint in {folder} to resume from; start without --resume.")
 
 
-def _load(place: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    metadata = files.read_json(place / "state.json")
+def _load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    record = folder / "state.json"
+    metadata = files.read_json(record)
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT or not isinstance(metadata.get("step"), int):
-        raise FileError(f"{place / 'state.json'} is not a checkpoint of format {FORMAT}.")
+        raise FileError(f"{record} is not a checkpoint of format {FORMAT}.")
     if metadata.pop("seal", None) != _seal(metadata):
-        raise FileError(f"{place / 'state.json'} was altered or cut: its seal does not fit.")
-    path = place / "state.safetensors"
+        raise FileError(f"{record} was altered or cut short: its seal does not match.")
+    path = folder / "state.safetensors"
     files.check_sha256(path, str(metadata.get("sha256")))
     groups: dict[str, dict[str, Tensor]] = {}
     for key, tensor in files.read_tensors(path).items():

@@ -1,13 +1,14 @@
-"""A running mean of weights, which is often the better model."""
+"""An exponential moving average of the weights, which is often the better model."""
 
 import torch
 from torch import nn
 
 
 class EMA:
-    """An exponential running mean of a module's parameters.
+    """An exponential moving average of a module's parameters.
 
-    The decay rises as (1 + n) / (10 + n) to its setting, so that a short run is not held at its first weights.
+    The decay rises as (1 + n) / (10 + n) up to its setting; with the full decay from the start, the average of a short
+    run would still be mostly its initial weights.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -17,15 +18,15 @@ class EMA:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Moves the mean towards the weights after step `step`."""
+        """Move the average towards the current weights; `step` counts the optimizer steps done."""
         decay = min(self.decay, (1 + step) / (10 + step))
         parameters = [parameter.detach() for _, parameter in self.module.named_parameters()]
         torch._foreach_lerp_(list(self.shadow.values()), parameters, 1 - decay)
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchanges the mean and the weights; a second call undoes the first."""
+        """Exchange the average and the weights; a second call undoes the first."""
         for name, parameter in self.module.named_parameters():
-            held = parameter.detach().clone()
+            current = parameter.detach().clone()
             parameter.copy_(self.shadow[name])
-            self.shadow[name].copy_(held)
+            self.shadow[name].copy_(current)

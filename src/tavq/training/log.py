@@ -1,4 +1,4 @@
-"""The run's log: one JSON object a logged step, means over the steps since the last."""
+"""The log of a run: one JSON object per logged step, with means over the steps since the last one."""
 
 import time
 from collections.abc import Mapping
@@ -13,12 +13,13 @@ from tavq.ops.collective import all_reduce_mean, rank
 
 
 class RunLog:
-    """Collects values each step and writes their means.
+    """Collects values at each step and writes their means.
+
+    With several processes the first one writes, with the means over all of them.
 
     Args:
-        path: log.jsonl; lines after `step` are dropped, as a resumed run writes them again. The first of several
-            processes writes it, with the means over all of them.
-        step: the step the run goes on from.
+        path: log.jsonl; lines after `step` are dropped, because a resumed run writes them again.
+        step: steps done so far.
     """
 
     def __init__(self, path: Path, step: int) -> None:
@@ -27,17 +28,17 @@ class RunLog:
         self.steps = 0
         self.started = time.perf_counter()
         if rank() == 0 and path.exists():
-            kept = [line for line in files.read_json_lines(path) if line.get("step", 0) <= step]
-            files.write_json_lines(path, kept)
+            earlier = [line for line in files.read_json_lines(path) if line.get("step", 0) <= step]
+            files.write_json_lines(path, earlier)
 
     def add(self, values: Mapping[str, Tensor]) -> None:
-        """One step's values (kept as tensors: no wait for the device)."""
+        """Add the values of one step; they stay tensors, so that the step does not wait for the device."""
         for key, value in values.items():
             self.values.setdefault(key, []).append(value.detach())
         self.steps += 1
 
     def write(self, step: int, more: Mapping[str, Any]) -> dict[str, Any]:
-        """Writes and returns the line of `step` with `more` beside the means, and starts the next mean."""
+        """Write and return the line of `step`: the means and the values of `more`; then start new means."""
         seconds = (time.perf_counter() - self.started) / max(self.steps, 1)
         means = {key: float(all_reduce_mean(torch.stack(parts).float().mean())) for key, parts in self.values.items()}
         line: dict[str, Any] = {"step": step, **means, **more, "seconds_per_step": seconds}

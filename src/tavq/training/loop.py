@@ -1,10 +1,11 @@
-"""The training loop: data to step to log, checkpoint and model folder, whatever is trained."""
+"""The training loop, shared by tokenizers and tasks: batches, steps, log, checkpoints and the model folder."""
 
 import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,40 +25,43 @@ from tavq.training.ema import EMA
 from tavq.training.log import RunLog
 from tavq.training.run_folder import RunFolder
 
+EMA_GROUP = "mean"
+"""Tensor group of the EMA weights in a checkpoint; checkpoints of every version use it."""
+
 
 @runtime_checkable
 class Reporter(Protocol):
-    """Who is told how the run goes; the command line draws a bar."""
+    """Receives the progress of a run; the command line shows it as a bar."""
 
     def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
-        """After each step; `line` is what was logged, where something was."""
+        """Called after each step; `line` is the log line of this step, if one was written."""
         ...
 
     def message(self, text: str) -> None:
-        """Something a person should know."""
+        """Show a person a line of text."""
         ...
 
 
 class SilentReporter:
-    """A Reporter that says nothing."""
+    """A Reporter that shows nothing."""
 
     def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def message(self, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 @runtime_checkable
 class Batches(Protocol):
-    """An endless iterator of one process's batches."""
+    """An endless iterator over the batches of one process."""
 
     consumed: int
-    """Samples handed out so far, of all processes together; an iterator is opened with it to go on from there."""
+    """Samples that all processes together have used; a new iterator is opened with it to continue from there."""
 
     @property
     def faults(self) -> Sequence[Fault]:
-        """What was left out of the data."""
+        """Samples that were skipped, and why."""
         ...
 
     def __iter__(self) -> Iterator[Any]: ...
@@ -65,85 +69,95 @@ class Batches(Protocol):
     def __next__(self) -> Any: ...
 
     def close(self) -> None:
-        """Ends what reads ahead."""
+        """Stop background workers."""
         ...
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A problem that a log line shows."""
+
+    message: str
+    """For a person."""
+    record: Mapping[str, Any]
+    """For the log; `alarm` names the problem."""
 
 
 @runtime_checkable
 class Trainable(Protocol):
-    """What a run trains; the loop does the rest.
+    """What the loop trains.
 
-    All state that later steps depend on is in `modules`, their optimizers and `extra_tensors`; every random draw of
+    All state that later steps depend on is in `modules`, their optimizers and `extra_tensors`. Every random number of
     training comes from torch's global generator, which the loop seeds from (seed, step).
     """
 
     @property
     def recipe(self) -> RunRecipe:
-        """Every setting."""
+        """All settings."""
         ...
 
     @property
     def model(self) -> nn.Module:
-        """What is saved; one of `modules`."""
+        """The module that is saved; one of `modules`."""
         ...
 
     @property
     def modules(self) -> Mapping[str, nn.Module | None]:
-        """What checkpoints hold."""
+        """The modules that checkpoints hold, by name."""
         ...
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        """Of the modules, by the same names."""
+        """The optimizer of each module, by the same names."""
         ...
 
     def metadata(self) -> dict[str, Any]:
-        """Where the run comes from, ready for JSON."""
+        """Data, text, versions and parameter counts, ready for JSON."""
         ...
 
     def open_batches(self, consumed: int) -> Batches:
-        """The training batches, from that sample on."""
+        """The training batches after the first `consumed` samples."""
         ...
 
     def backward(self, batch: Any, step: int) -> Losses:
-        """Leaves the gradients of one batch in the parameters; every term of the objective."""
+        """Compute the gradients of one batch and return every term of the objective."""
         ...
 
     def should_step(self, name: str, step: int) -> bool:
-        """Whether the optimizer of that name steps now."""
+        """Whether the optimizer of this name updates its module at this step."""
         ...
 
     def set_train_mode(self) -> None:
-        """Brings the modules into training mode."""
+        """Put the modules into training mode."""
         ...
 
     def pop_metrics(self) -> dict[str, Any]:
-        """What a line of the log tells beside the losses, of the steps since the last line."""
+        """Metrics of the steps since the last call, to be logged with the losses."""
         ...
 
-    def find_alarm(self, step: int, line: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
-        """Something wrong that a line of the log shows: what a person is told, and the alarm for the log."""
+    def find_alarm(self, step: int, line: dict[str, Any]) -> Alarm | None:
+        """The problem that a log line shows, if any."""
         ...
 
     def render_sample(self) -> ndarray | None:
-        """An image of what the model can do now, uint8 [y x 3]; None where there is nothing to see."""
+        """An image that shows what the model can do now, uint8 [y x 3]; None if the model makes no images."""
         ...
 
     def save_model(self, folder: Path, metadata: dict[str, Any]) -> None:
-        """Writes the model folder."""
+        """Write the model folder."""
         ...
 
     def extra_tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Further tensors of a checkpoint by group and name; they are copied into when a run goes on."""
+        """Further tensors of a checkpoint, by group and name; resuming copies into them in place."""
         ...
 
     def named_tensors(self, batch: Any) -> dict[str, Tensor]:
-        """A batch as named tensors, for a step that went wrong."""
+        """The tensors of a batch by name, for the record of a failed step."""
         ...
 
 
 def step_seed(seed: int, step: int, process: int = 0) -> int:
-    """The seed of every random draw of one step in one process: resuming needs no generator state."""
+    """The seed of all random numbers of one step in one process, so that resuming needs no generator state."""
     text = f"{seed}/{step}/{process}" if process else f"{seed}/{step}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "little")
 
@@ -154,48 +168,47 @@ def learning_rate(config: LoopConfig, step: int) -> float:
         return config.learning_rate * (step + 1) / config.warmup
     if config.decay == "none":
         return config.learning_rate
-    share = (step - config.warmup) / max(config.steps - config.warmup, 1)
-    return config.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
+    progress = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    return config.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
 
 
 def batch_per_process(config: LoopConfig) -> int:
-    """The samples of one process in a batch."""
-    processes = collective.world_size()
+    """The samples of a batch that one process takes."""
+    processes = collective.processes()
     if config.batch % processes:
-        raise UsageError(f"train.batch {config.batch} cannot be shared by {processes} processes.")
+        raise UsageError(f"train.batch {config.batch} must be a multiple of the number of processes, {processes}.")
     return config.batch // processes
 
 
 class Loop:
-    """One run of a learner into a run folder."""
+    """Trains a Trainable into a run folder."""
 
     def __init__(self, trainable: Trainable, run: Path, reporter: Reporter | None = None) -> None:
         self.trainable, self.folder = trainable, RunFolder(run)
         self.config: LoopConfig = trainable.recipe.train
         self.rank, self.processes = collective.rank(), collective.world_size()
         self.reporter: Reporter = reporter if reporter is not None and self.rank == 0 else SilentReporter()
-        self.mean = EMA(trainable.model, self.config.ema) if self.config.ema is not None else None
+        self.ema = EMA(trainable.model, self.config.ema) if self.config.ema is not None else None
         self.step = 0
         self.stopping = False
         self.alarmed = False
 
     def stop(self) -> None:
-        """Ends the run after the step at hand, with a checkpoint."""
+        """End the run after the current step, with a checkpoint."""
         self.stopping = True
 
     def run(self, resume: bool = False) -> Path:
-        """Trains to the last step and returns the model folder.
+        """Train to the last step and return the model folder.
 
         Raises:
-            TrainingError: a loss is not finite, or the run was told to stop (SIGTERM or SIGINT; a checkpoint is
-                written first).
-            FileError: the run folder is in use, or damaged.
+            TrainingError: a loss is not finite, or SIGTERM or SIGINT arrived (a checkpoint is written first).
+            FileError: the run folder is in use or damaged.
             UsageError: the run folder holds another run.
         """
         with self.folder.lock(), stop_on_signal(self.stop), explain_dead_workers():
             consumed = self._begin(resume)
             log = RunLog(self.folder.log, self.step)
-            first, started = self.step, time.perf_counter()
+            first_step, started = self.step, time.perf_counter()
             batches = self.trainable.open_batches(consumed)
             try:
                 self._train(batches, log)
@@ -203,27 +216,27 @@ class Loop:
                 batches.close()
                 self._report_faults(batches.faults)
             if self.rank == 0:
-                self.folder.record_speed(self.step - first, time.perf_counter() - started)
+                self.folder.record_speed(self.step - first_step, time.perf_counter() - started)
                 self._save_model()
             collective.barrier()
         return self.folder.model
 
     def _report_faults(self, faults: Sequence[Fault]) -> None:
         if faults:
-            place = self.folder.write_faults(faults)
-            said = f"{len(faults)} faults in the data were left out, first {faults[0]}; all are in {place}."
-            self.reporter.message(said)
+            path = self.folder.write_faults(faults)
+            count = "1 fault" if len(faults) == 1 else f"{len(faults):,} faults"
+            self.reporter.message(f"Skipped {count} in the data, the first: {faults[0]}. All are listed in {path}.")
 
     def _begin(self, resume: bool) -> int:
-        """Makes the run folder, or loads its newest checkpoint; returns the samples consumed so far."""
+        """Create the run folder, or load its newest checkpoint; return the samples consumed so far."""
         if self.rank == 0:
             metadata = {**self.trainable.metadata(), "processes": self.processes}
             fresh = not (resume and self.folder.prepare_resume(self.trainable.recipe, metadata))
             if fresh and resume:
                 self.reporter.message("No checkpoint was written yet; starting from the first step.")
             if fresh:
-                self.folder.start(self.trainable.recipe, metadata)
-        collective.barrier()
+                self.folder.create(self.trainable.recipe, metadata)
+        collective.wait_for_all()
         return self._load_checkpoint() if resume and checkpoint.exists(self.folder.checkpoints) else 0
 
     def _load_checkpoint(self) -> int:
@@ -234,21 +247,21 @@ class Loop:
             if module is not None:
                 module.load_state_dict(groups[name])
                 checkpoint.restore_optimizer(self.trainable.optimizers[name], groups.get(f"{name}.optimizer", {}))
-        for group, tensors in self._extra_state().items():
+        for group, tensors in self._extra_tensors().items():
             for name, tensor in tensors.items():
                 tensor.copy_(groups[group][name])
         self.step = metadata["step"]
         return int(metadata["consumed"])
 
-    def _extra_state(self) -> dict[str, dict[str, Tensor]]:
-        mean = {} if self.mean is None else {"mean": self.mean.shadow}
-        return {**mean, **self.trainable.extra_tensors()}
+    def _extra_tensors(self) -> dict[str, dict[str, Tensor]]:
+        ema = {} if self.ema is None else {EMA_GROUP: self.ema.shadow}
+        return {**ema, **self.trainable.extra_tensors()}
 
     def _train(self, batches: Batches, log: RunLog) -> None:
         self.trainable.set_train_mode()
-        waiting = iter(batches)
+        iterator = iter(batches)
         while self.step < self.config.steps:
-            terms = self.train_step(next(waiting))
+            terms = self.train_step(next(iterator))
             log.add({key: loss.value for key, loss in terms.items()})
             self.step += 1
             line = None
@@ -259,17 +272,18 @@ class Loop:
             self.reporter.progress(self.step, self.config.steps, line)
             if self.step % self.config.sample_every == 0 or self.step == self.config.steps:
                 self._save_sample()
-            last, stopping = self.step == self.config.steps, collective.any_process(self.stopping)
+            # A signal may reach one process only; all must stop after the same step.
+            last, stopping = self.step == self.config.steps, collective.any_of(self.stopping)
             if self.step % self.config.checkpoint_every == 0 or last or stopping:
                 self._save_checkpoint(batches.consumed)
             if stopping and not last:
                 raise TrainingError(
-                    f"Stopped by a signal after step {self.step} of {self.config.steps}; nothing is lost, "
-                    "the same command with --resume goes on."
+                    f"Stopped by a signal after step {self.step} of {self.config.steps}. A checkpoint was written; "
+                    "resume with the same command and --resume."
                 )
 
     def train_step(self, batch: Any) -> Losses:
-        """Learns from one batch; every term of the objective."""
+        """Update the weights with one batch and return every term of the objective."""
         torch.manual_seed(step_seed(self.config.seed, self.step, self.rank))
         optimizers = self.trainable.optimizers
         for optimizer in optimizers.values():
@@ -285,50 +299,52 @@ class Loop:
                 if self.config.clip is not None:
                     torch.nn.utils.clip_grad_norm_(_parameters(optimizer), self.config.clip)
                 optimizer.step()
-        if self.mean is not None:
-            self.mean.update(self.step + 1)
+        if self.ema is not None:
+            self.ema.update(self.step + 1)
         return terms
 
     def _check_finite(self, terms: Losses, batch: Any) -> None:
         tensors = {key: loss.value.detach().float() for key, loss in terms.items()}
         for name, module in self.trainable.modules.items():
-            gradients = [p.grad for p in module.parameters() if p.grad is not None] if module is not None else []
+            parameters = module.parameters() if module is not None else ()
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             if gradients:
                 tensors[f"gradient/{name}"] = torch.nn.utils.get_total_norm(gradients)
-        if bool(torch.stack(list(tensors.values())).isfinite().all()):  # one wait for the device a step
+        # One test of all values stacked, because each test waits for the device.
+        if bool(torch.stack(list(tensors.values())).isfinite().all()):
             return
         values = {key: float(value) for key, value in tensors.items()}
         bad = [key for key, value in values.items() if not math.isfinite(value)]
         readable = {key: value if math.isfinite(value) else str(value) for key, value in values.items()}
         keys = [str(key) for key in getattr(batch, "keys", ())]
-        place = self.folder.write_failure(self.step, self.trainable.named_tensors(batch), keys, readable)
+        path = self.folder.write_failure(self.step, self.trainable.named_tensors(batch), keys, readable)
         raise TrainingError(
-            f"Stopped at step {self.step}: {', '.join(bad)} is not finite. The batch and every value are in "
-            f"{place}. Resuming would meet it again: start anew with a lower train.learning_rate, with train.clip or "
-            "with train.precision fp32."
+            f"Stopped at step {self.step}: not finite: {', '.join(bad)}. The batch and all values are in {path}. "
+            "Resuming will hit the same step; restart with a lower train.learning_rate, with train.clip or with "
+            "train.precision fp32."
         )
 
     def _check_alarm(self, line: dict[str, Any]) -> None:
-        """Tells what is wrong where it was not wrong at the last line."""
-        found = self.trainable.find_alarm(self.step, line) if self.step > self.config.warmup else None
-        first, self.alarmed = found is not None and not self.alarmed, found is not None
-        if found is not None and first and self.rank == 0:
-            self.reporter.message(found[0])
-            self.folder.append_alarm({"step": self.step, **found[1]})
+        """Report a problem when a log line shows it and the line before did not."""
+        alarm = self.trainable.find_alarm(self.step, line) if self.step > self.config.warmup else None
+        new, self.alarmed = alarm is not None and not self.alarmed, alarm is not None
+        if alarm is not None and new and self.rank == 0:
+            self.reporter.message(alarm.message)
+            self.folder.append_alarm({"step": self.step, **alarm.record})
 
-    # --- what a run leaves --------------------------------------------------------------------------------------
+    # --- what a run writes --------------------------------------------------------------------------------------
 
     @contextmanager
     def _as_saved(self) -> Iterator[None]:
-        """The model as it will be used: without dropout, with the running mean of its weights if one is kept."""
+        """Within this context the model is in evaluation mode and, with an EMA, has the averaged weights."""
         self.trainable.model.eval()
-        if self.mean is not None:
-            self.mean.swap()
+        if self.ema is not None:
+            self.ema.swap()
         try:
             yield
         finally:
-            if self.mean is not None:
-                self.mean.swap()
+            if self.ema is not None:
+                self.ema.swap()
             self.trainable.set_train_mode()
 
     def _save_sample(self) -> None:
@@ -347,17 +363,14 @@ class Loop:
             if module is not None:
                 groups[name] = dict(module.state_dict())
                 groups[f"{name}.optimizer"] = checkpoint.flatten_optimizer(self.trainable.optimizers[name])
-        groups |= self._extra_state()
+        groups |= self._extra_tensors()
         checkpoint.save(self.folder.checkpoints, self.step, groups, {"consumed": consumed}, self.config.keep)
 
     def _save_model(self) -> None:
-        metadata = {
-            "step": self.step,
-            "seed": self.config.seed,
-            **self.trainable.metadata(),
-            "processes": self.processes,
-        }
-        metadata.pop("data_folder", None)  # a model is passed on; where its maker keeps images is not
+        progress = {"step": self.step, "seed": self.config.seed}
+        metadata = {**progress, **self.trainable.metadata(), "processes": self.processes}
+        # Models are shared with others; the path of their maker's images is private.
+        metadata.pop("data_folder", None)
         with self._as_saved():
             self.trainable.save_model(self.folder.model, metadata)
 

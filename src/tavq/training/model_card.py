@@ -1,4 +1,4 @@
-"""The model card: what a model folder says of itself to a person."""
+"""The model card: the README.md of a model folder."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,8 +8,15 @@ from tavq.tasks.base import TokenLayout
 from tavq.tasks.model_folder import CONDITION_TOKENIZER
 
 
-def write(recipe: Recipe, sizes: Sequence[int], provenance: dict[str, Any], step: int) -> str:
-    """The text of a model folder's README.md."""
+def tokenizer_card(recipe: Recipe, sizes: Sequence[int], provenance: dict[str, Any], step: int) -> str:
+    """The README.md of a tokenizer's model folder.
+
+    Args:
+        recipe: its recipe.
+        sizes: entries of each part of the codebook.
+        provenance: metadata of the run.
+        step: steps done.
+    """
     model, train = recipe.model, recipe.train
     align = model.align.name if model.align is not None else "none"
     text = provenance.get("text")
@@ -25,7 +32,7 @@ def write(recipe: Recipe, sizes: Sequence[int], provenance: dict[str, Any], step
 | quantizer | {model.quantizer.name} |
 | alignment | {align} |
 | text encoder | {encoder} |
-| factor | {model.net.factor} pixels a side for one index |
+| downsampling factor | {model.net.factor} |
 | parameters | {sum(provenance["parameters"].values()):,} |
 | data | {provenance["data"]}, {provenance["images"]:,} images, metadata {provenance["data_sha256"][:12]}… |
 | image size | {recipe.data.size} px |
@@ -45,8 +52,15 @@ images = tokenizer.decode(indices)
 """
 
 
-def write_task(recipe: TaskRecipe, layout: TokenLayout, provenance: dict[str, Any], step: int) -> str:
-    """The text of the README.md of a task's model folder."""
+def task_card(recipe: TaskRecipe, layout: TokenLayout, provenance: dict[str, Any], step: int) -> str:
+    """The README.md of a task's model folder.
+
+    Args:
+        recipe: its recipe.
+        layout: layout of its tokens.
+        provenance: metadata of the run.
+        step: steps done.
+    """
     train, maps = recipe.train, provenance.get("segmentation_tokenizer")
     given = (
         f"\n| tokenizer of segmentation maps | {maps[:12]}… (in the folder `{CONDITION_TOKENIZER}`) |" if maps else ""

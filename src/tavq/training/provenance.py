@@ -1,4 +1,4 @@
-"""Where a run comes from, and whether a resumed run is the same one."""
+"""The record of where a run comes from, and the check that a resumed run is the same one."""
 
 import json
 import platform
@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel
 
 from tavq.core import files
-from tavq.core.config import build_stored, flatten_settings, read_yaml, rename_settings
+from tavq.core.config import build_stored, flat, read_yaml
 from tavq.core.errors import UsageError
 from tavq.core.version import __version__
 from tavq.data.folder import FolderDataset
@@ -21,26 +21,27 @@ from tavq.recipes.identity import COSMETIC_SETTINGS
 from tavq.recipes.schema import RunRecipe
 from tavq.text.store import Manifest
 
-_short = reprlib.Repr()  # of a setting that differs; VQCT's are thousands of words
+_short = reprlib.Repr()
+"""Shortens a setting that differs: VQCT's are thousands of words."""
 _short.maxstring, _short.maxlist, _short.maxtuple = 80, 4, 4
 
-PARTS = (
+INPUTS = (
     ("data set", "data_sha256"),
     ("text store", "text"),
     ("tokenizer", "tokenizer"),
     ("tokenizer of segmentation maps", "segmentation_tokenizer"),
 )
-"""What a run goes on with, and its fact."""
+"""What a run is trained on, and its key in the metadata."""
 
-NAMED: dict[str, Callable[[str], Any]] = {
+WEIGHT_SETTINGS: dict[str, Callable[[str], Any]] = {
     "train.start_from": lambda name: read_model_config(find_model(name)).get("sha256"),
     "train.perceptual.weights": lambda path: files.sha256(Path(path)),
 }
-"""Settings that name weights, and what tells these apart."""
+"""Settings that name weights by a path, and the hash of these weights."""
 
 
 def describe(dataset: FolderDataset, text: TextSource | None, device: torch.device) -> dict[str, Any]:
-    """Versions, device, and what the data and the text are, ready for JSON."""
+    """Versions, device, data and text of a run, ready for JSON."""
     return {
         "tavq": __version__,
         "torch": torch.__version__,
@@ -56,23 +57,23 @@ def describe(dataset: FolderDataset, text: TextSource | None, device: torch.devi
 
 
 def _describe_text(text: TextSource | None) -> dict[str, Any] | None:
-    """The store's manifest, where the source is a store."""
+    """The manifest, if the text comes from a store."""
     manifest = getattr(text, "manifest", None)
     return manifest.model_dump(mode="json") if isinstance(manifest, BaseModel) else None
 
 
 def method_hash(recipe: RunRecipe, metadata: Mapping[str, Any]) -> str:
-    """A sha256 of all that decided a run but its seed: runs that share it are trainings of one and the same method.
+    """A sha256 of everything that decides a run except its seed; runs that share it are replicates of one method.
 
-    Of weights that the recipe names their content counts, and not their place.
+    Weights that the recipe names count by their content, not by their path.
     """
-    free = COSMETIC_SETTINGS | {"train.seed"}
-    settings = {key: value for key, value in flatten_settings(recipe.model_dump(mode="json")) if key not in free}
-    for key, content in NAMED.items():
+    ignored = COSMETIC_SETTINGS | {"train.seed"}
+    settings = {key: value for key, value in flat(recipe.model_dump(mode="json")) if key not in ignored}
+    for key, hash_weights in WEIGHT_SETTINGS.items():
         if settings.get(key) is not None:
-            settings[key] = content(settings[key])
-    made_of = [settings, {key: metadata.get(key) for _, key in PARTS}]
-    return files.sha256_bytes(json.dumps(made_of, sort_keys=True).encode())
+            settings[key] = hash_weights(settings[key])
+    inputs = {key: metadata.get(key) for _, key in INPUTS}
+    return files.sha256_bytes(json.dumps([settings, inputs], sort_keys=True).encode())
 
 
 def check_same_run(run: Path, recipe: RunRecipe, metadata: Mapping[str, Any]) -> None:
@@ -81,20 +82,26 @@ def check_same_run(run: Path, recipe: RunRecipe, metadata: Mapping[str, Any]) ->
     if not path.is_file():
         raise UsageError(f"There is no run in {run} to resume; start without --resume.")
     stored = build_stored(type(recipe), read_yaml(files.read_text(path), str(path)), str(path))
-    before = dict(flatten_settings(stored.model_dump(mode="json")))
-    now = dict(flatten_settings(recipe.model_dump(mode="json")))
-    free = COSMETIC_SETTINGS | (
-        {"train.steps"} if recipe.train.decay == "none" else set()
-    )  # a decay follows from the steps
-    fixed = sorted(key for key in {*before, *now} - free if before.get(key) != now.get(key))
-    if fixed:
-        changes = ", ".join(
-            f"{key} was {_short.repr(before.get(key))}, now {_short.repr(now.get(key))}" for key in fixed
+    before = dict(flat(stored.model_dump(mode="json")))
+    now = dict(flat(recipe.model_dump(mode="json")))
+    changed = sorted(key for key in {*before, *now} - _resumable_changes(recipe) if before.get(key) != now.get(key))
+    if changed:
+        listed = [f"{key} was {_short.repr(before.get(key))}, now {_short.repr(now.get(key))}" for key in changed]
+        raise UsageError(
+            f"{run} was started with other settings: {', '.join(listed)}. Use the same settings, or another --out."
         )
-        raise UsageError(f"{run} was started with other settings: {changes}. Use the same, or another --out.")
     started = files.read_json(run / "provenance.json")
-    if isinstance(started.get("text"), Mapping):
-        started["text"] = rename_settings(started["text"], Manifest.RENAMED, warn=False)
-    for what, key in PARTS:
+    if isinstance(started.get("text"), Mapping):  # an older version may have written other names
+        manifest = build_stored(Manifest, started["text"], str(run / "provenance.json"))
+        started["text"] = manifest.model_dump(mode="json")
+    for name, key in INPUTS:
         if started.get(key) != metadata.get(key):
-            raise UsageError(f"The {what} changed since {run} was started; resuming would mix the two.")
+            raise UsageError(
+                f"The {name} changed since {run} was started, and resuming would mix the two. Restore it, or start "
+                "another run with another --out."
+            )
+
+
+def _resumable_changes(recipe: RunRecipe) -> frozenset[str]:
+    """Settings that may change when a run is resumed; the steps may not if the learning rate decays over them."""
+    return COSMETIC_SETTINGS | {"train.steps"} if recipe.train.decay == "none" else COSMETIC_SETTINGS

@@ -1,4 +1,4 @@
-"""The run folder: who may write in it, and what is put there beside checkpoints and the model."""
+"""The run folder: its lock, and the files in it other than checkpoints and the model."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -22,18 +22,21 @@ from tavq.training import checkpoint, provenance
 
 
 class RunFolder:
-    """The files of one run. Of several processes the first writes; the others add only what is their own."""
+    """The files of one run.
+
+    With several processes the first one writes; the others write only files named after their rank.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints, self.log, self.model = path / "checkpoints", path / "log.jsonl", path / "model"
 
     def lock(self) -> AbstractContextManager[Any]:
-        """Held by the process that writes.
+        """The lock that the writing process holds while it trains.
 
         Raises:
-            UsageError: the folder cannot be made.
-            FileError: another process holds it, or it cannot be written.
+            UsageError: the folder cannot be created.
+            FileError: another process holds the lock, or the folder cannot be written.
         """
         if rank():
             return nullcontext()
@@ -45,24 +48,24 @@ class RunFolder:
             ) from error
         return files.lock(self.path / ".lock", self.path)
 
-    def start(self, recipe: RunRecipe, metadata: Mapping[str, Any]) -> None:
-        """Makes the folder of a new run.
+    def create(self, recipe: RunRecipe, metadata: Mapping[str, Any]) -> None:
+        """Create the files of a new run.
 
         Raises:
-            UsageError: it holds one.
+            UsageError: the folder already holds a run.
         """
         if checkpoint.exists(self.checkpoints):
-            raise UsageError(f"{self.path} already holds a run; add --resume to go on, or choose another --out.")
+            raise UsageError(f"{self.path} already holds a run; add --resume to continue it, or choose another --out.")
         self._sweep()
         files.write_text(self.log, "")
         files.write_json(self.path / "provenance.json", dict(metadata))
-        self._write_recipe(recipe)  # last: where it stands, a killed start can be resumed
+        self._write_recipe(recipe)  # last: once it exists, --resume works even if this process is killed
 
     def prepare_resume(self, recipe: RunRecipe, metadata: Mapping[str, Any]) -> bool:
-        """Readies the folder of a run to be resumed; false where it was killed before its first checkpoint.
+        """Prepare the folder for resuming; return False if the run was killed before its first checkpoint.
 
         Raises:
-            UsageError: there is no run, or one of other settings, data or text.
+            UsageError: there is no run, or its settings, data or text differ.
         """
         provenance.check_same_run(self.path, recipe, metadata)
         self._sweep()
@@ -78,51 +81,60 @@ class RunFolder:
     def _write_recipe(self, recipe: RunRecipe) -> None:
         files.write_text(self.path / "recipe.yaml", write_yaml(recipe.model_dump(mode="json")))
 
-    def _own(self, name: str) -> Path:
-        """A place that no other process writes."""
+    def _own_path(self, name: str) -> Path:
+        """A path that only this process writes."""
         return self.path / (f"{rank()}-{name}" if rank() else name)
 
     def record_speed(self, steps: int, seconds: float) -> None:
-        """Adds to provenance.json what the last process took; what a resumed run did before is not in it."""
+        """Add the speed of this process to provenance.json; steps done before a resume are not counted."""
         path = self.path / "provenance.json"
-        last = {"steps": steps, "seconds": round(seconds, 1), "steps_per_second": round(steps / seconds, 3)}
-        files.write_json(path, {**files.read_json(path), "last_process": last})
+        last_process = {"steps": steps, "seconds": round(seconds, 1), "steps_per_second": round(steps / seconds, 3)}
+        files.write_json(path, {**files.read_json(path), "last_process": last_process})
 
     def write_faults(self, faults: Sequence[Fault]) -> Path:
-        """Writes what was left out of the data, and returns where."""
-        place = self._own("faults.json")
-        files.write_json(place, [asdict(fault) for fault in faults])
-        return place
+        """Write the skipped parts of the data, and return the path."""
+        path = self._own_path("faults.json")
+        files.write_json(path, [asdict(fault) for fault in faults])
+        return path
 
     def write_failure(
         self, step: int, batch: Mapping[str, Tensor], keys: Sequence[str], values: Mapping[str, float | str]
     ) -> Path:
-        """Keeps the batch, its keys and every value of a step that went wrong, and returns where."""
-        place = self._own("failure")
-        with files.write_folder(place) as folder:
+        """Write the batch and every value of a failed step, and return the path.
+
+        Args:
+            step: steps done before it.
+            batch: the tensors of its batch by name.
+            keys: file_name of each image.
+            values: losses and gradient norms; values that are not finite as text.
+        """
+        path = self._own_path("failure")
+        with files.write_folder(path) as folder:
             files.write_tensors(folder / "batch.safetensors", batch)
             files.write_json(folder / "failure.json", {"step": step, "keys": list(keys), "values": dict(values)})
-        return place
+        return path
 
     def append_alarm(self, alarm: Mapping[str, Any]) -> None:
-        """Adds an alarm to the log."""
+        """Append an alarm to the log."""
         files.append_json_line(self.log, dict(alarm))
 
-    def lines(self) -> list[dict[str, Any]]:
-        """What was logged so far, without alarms."""
+    def read_log(self) -> list[dict[str, Any]]:
+        """The lines logged so far, without alarms."""
         return [line for line in files.read_json_lines(self.log) if "alarm" not in line]
 
     def save_sample(self, step: int, image: UInt8[ndarray, "y x 3"]) -> None:
-        """A grid of images and their reconstructions."""
+        """Write a sample image of a step."""
         save_png(self.path / "samples" / f"{step:08d}.png", image)
 
 
 def text_tensors(text: TextFeatures | None) -> dict[str, Tensor]:
-    """A batch's text by `granularity/vectors`, `granularity/mask` and, where there are such, `whole/ids`, `pooled`."""
+    """The text of a batch by `granularity/vectors`, `granularity/mask` and, if present, `whole/ids` and `pooled`."""
     if text is None:
         return {}
-    units = {name: unit for name in (*GRANULARITIES, FULL_TEXT) if (unit := text[name]) is not None}
-    tensors = {
-        f"{name}/{field.name}": getattr(unit, field.name) for name, unit in units.items() for field in fields(unit)
-    }
-    return {name: tensor for name, tensor in {**tensors, POOLED: text.pooled}.items() if tensor is not None}
+    tensors: dict[str, Tensor | None] = {}
+    for name in (*GRANULARITIES, WHOLE):
+        unit = text[name]
+        if unit is not None:
+            tensors |= {f"{name}/{field.name}": getattr(unit, field.name) for field in fields(unit)}
+    tensors[POOLED] = text.pooled
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}

@@ -24,7 +24,7 @@ from tavq.tasks.model_folder import TaskConfig, load_task, save_task
 from tavq.tasks.text_tokenizer import FILE, TextTokenizer
 from tavq.tasks.understanding import UnderstandingBatch
 from tavq.tokenizer import Tokenizer, TokenizerConfig
-from tavq.training.task.trainer import _groups
+from tavq.training.task.trainer import parameter_groups
 
 LAYOUT = TokenLayout(height=2, width=2, sizes=(7,))
 WIDTH = 3
@@ -251,8 +251,8 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stepped(task: Captioning) -> Captioning:
     """After one step of AdamW, as the trainer makes it."""
     task.train()
-    sum_losses(task.loss(seen(task, CAPTIONS))).backward()
-    torch.optim.AdamW(_groups(task, 0.01), 1e-3).step()
+    total(task.loss(seen(task, CAPTIONS))).backward()
+    torch.optim.AdamW(parameter_groups(task, 0.01), 1e-3).step()
     return task.eval()
 
 

@@ -1,4 +1,4 @@
-"""What tasks that draw learn from: the tokens of every image, with its text or the tokens of its segmentation map."""
+"""The training data of generation tasks: tokens of images, with their text or the tokens of their maps."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,17 @@ PREVIEWS = 8
 
 
 class GenerationData:
-    """The training split as tokens; made once, and kept in the run folder."""
+    """The training split as tokens, encoded once and kept in the run folder.
+
+    Args:
+        recipe: the task's recipe.
+        frozen: the tokenizer.
+        dataset: the training split.
+        run: the run folder.
+        text: encoded text by file_name, if the task needs it.
+        device: where tokens are encoded.
+        segmentation_tokenizer: model folder, run folder or hub name of a tokenizer of maps, if the task needs it.
+    """
 
     def __init__(
         self,
@@ -49,19 +59,19 @@ class GenerationData:
         self.recipe, self.frozen, self.dataset, self.run, self.device = recipe, frozen, dataset, run, device
         needs = tasks[recipe.task.name].required_conditions(recipe.task)
         if "text" in needs and text is None:
-            raise UsageError(f"The task {recipe.task.name!r} needs encoded text; make it with: tavq text DIR")
+            raise UsageError(f"The task {recipe.task.name!r} needs encoded text; encode it with: tavq text DIR")
         self.text = text if "text" in needs else None
-        self.maps = self._map_tokenizer(segmentation_tokenizer) if "segmentation" in needs else None
+        self.maps = self._load_map_tokenizer(segmentation_tokenizer) if "segmentation" in needs else None
         self.config = TaskConfig(
             task=recipe.task,
             layout=frozen.layout,
             condition_layout=self.maps.layout if self.maps is not None else None,
             text_width=self.text.width if self.text is not None else None,
         )
-        self.colours = None if self.maps is None else load_colours(self.maps.stored, "The tokenizer of the maps")
+        self.colours = stored_colours(self.maps.stored, "The tokenizer of the maps") if self.maps is not None else None
         self._table: TokenTable | None = None
 
-    def _map_tokenizer(self, name: Path | str | None) -> FrozenTokenizer:
+    def _load_map_tokenizer(self, name: Path | str | None) -> FrozenTokenizer:
         if name is None:
             raise UsageError(
                 f"The task {self.recipe.task.name!r} with these settings needs a tokenizer of segmentation maps; train "
@@ -70,7 +80,7 @@ class GenerationData:
         maps = FrozenTokenizer.load(name, self.frozen.size, self.device)
         if kind_of_images(maps.stored) == "images":
             raise UsageError(
-                f"The tokenizer {name} was trained on images, not on segmentation maps; train one on these with: "
+                f"The tokenizer {name} was trained on images, not on segmentation maps; train one on maps with: "
                 "tavq train RECIPE --data.images segmentation"
             )
         return maps
@@ -81,11 +91,11 @@ class GenerationData:
         return self.maps.tokenizer if self.maps is not None else None
 
     def metadata(self) -> dict[str, Any]:
-        """The tokenizer of segmentation maps."""
+        """The hash of the tokenizer of segmentation maps."""
         return {"segmentation_tokenizer": self.maps.sha256 if self.maps is not None else None}
 
     def initialize(self, task: Any) -> None:
-        """Nothing."""
+        """Do nothing: the network of a generation task takes nothing from its data."""
 
     def table(self) -> TokenTable:
         """The tokens of the training split."""
@@ -93,17 +103,17 @@ class GenerationData:
             stamp = f"{self.frozen.sha256} {self.dataset.fingerprint} {self.dataset.split} {self.frozen.size} "
             stamp += f"{self.recipe.data.flip}" + (f" {self.maps.sha256}" if self.maps is not None else "")
             stamp += f" {self.colours}" if self.colours is not None else ""
-            self._table = load_or_encode(self.run / TOKENS, stamp, self._make_table)
+            self._table = load_or_encode(self.run / TOKENS, stamp, self._encode)
         return self._table
 
-    def _make_table(self) -> TokenTable:
+    def _encode(self) -> TokenTable:
         data = self.recipe.data
         config = DataConfig(size=self.frozen.size, workers=data.workers, fault_budget=data.fault_budget)
-        table = encode_split(self.frozen, self.dataset, config, data.flip, self.device)
+        images = encode_split(self.frozen, self.dataset, config, data.flip, self.device)
         if self.maps is None:
-            return table
-        maps = config.for_segmentation(self.colours)
-        return join_tables(table, encode_split(self.maps, self.dataset, maps, data.flip, self.device))
+            return images
+        maps = encode_split(self.maps, self.dataset, config.of_maps(self.colours), data.flip, self.device)
+        return join_tables(images, maps)
 
     def open_batches(self, consumed: int, batch: int, rank: int, world: int) -> TokenBatches:
         """Batches of tokens."""
@@ -111,20 +121,20 @@ class GenerationData:
         return TokenBatches(self.table(), self.dataset, batch, seed, self.text, consumed, rank, world)
 
     def render_sample(self, task: Any) -> ndarray | None:
-        """What is drawn for the first images' conditions, under these images as their tokens show them."""
+        """Images generated for the conditions of the first training images, below the reconstructions of these."""
         seed, layout = self.recipe.train.seed, self.frozen.layout
         batch: GenerationBatch = to_device(next(self.open_batches(0, PREVIEWS, 0, 1)), self.device)
-        kept = torch.zeros_like(batch.tokens, dtype=torch.bool)
-        kept[:, : layout.length // 2] = True
-        prompt = Prompt(PREVIEWS, text=batch.text, condition=batch.condition)
-        if task.completion:
-            prompt = replace(prompt, known_tokens=batch.tokens, keep_mask=kept)
-        drawn = task.sample(prompt, Sampling(), torch.Generator(self.device).manual_seed(seed))
-        rows = [self.frozen.tokenizer.decode(layout.to_indices(part)) for part in (batch.tokens, drawn)]
-        page = torch.cat([torch.cat(list(row.clamp(-1, 1)), dim=2) for row in rows], dim=1)
-        return to_uint8(page).permute(1, 2, 0).cpu().numpy()
+        prompt = Prompt(PREVIEWS, text=batch.text, given=batch.given)
+        if task.completes:
+            keep = torch.zeros_like(batch.tokens, dtype=torch.bool)
+            keep[:, : layout.length // 2] = True
+            prompt = replace(prompt, known=batch.tokens, kept=keep)
+        generated = task.draw(prompt, Sampling(), torch.Generator(self.device).manual_seed(seed))
+        images = [self.frozen.tokenizer.decode(layout.indices(tokens)) for tokens in (batch.tokens, generated)]
+        rows = [torch.cat(list(row.clamp(-1, 1)), dim=2) for row in images]
+        return to_uint8(torch.cat(rows, dim=1)).permute(1, 2, 0).cpu().numpy()
 
     def named_tensors(self, batch: GenerationBatch) -> dict[str, Tensor]:
-        """Tokens and text."""
-        given = {} if batch.condition is None else {"given": batch.condition}
-        return {"tokens": batch.tokens, **given, **text_tensors(batch.text)}
+        """Tokens, condition and text."""
+        condition = {} if batch.given is None else {"condition": batch.given}
+        return {"tokens": batch.tokens, **condition, **text_tensors(batch.text)}

@@ -1,4 +1,4 @@
-"""The training data of tasks: every image of a split as tokens, made once by the frozen tokenizer."""
+"""The training data of generation tasks: the tokens of every image of a split, encoded once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,48 +24,52 @@ from tavq.tasks.base import GenerationBatch, TokenLayout
 from tavq.tokenizer import Tokenizer
 
 BATCH = 32
+
 FLIP = 2
-"""What a random draw is for, beside the order of the samples."""
+"""First number of the seed that decides which images are flipped; other uses of the run's seed have other numbers."""
+
+CONDITION = "given"
+"""Name of the condition tokens in `tokens.safetensors`; files of every version use it."""
 
 TOKENS = "tokens.safetensors"
 
 
 @dataclass(frozen=True)
 class FrozenTokenizer:
-    """A tokenizer for tokens alone, whose weights stay as they are, and the images it is used on."""
+    """A tokenizer whose weights do not change, and the images it encodes."""
 
     tokenizer: Tokenizer
     stored: dict[str, Any]
-    """What its model folder says of it."""
+    """The config.json of its model folder."""
     size: int
     """Side of an image in pixels."""
     layout: TokenLayout
     name: str
-    """That of its run or model folder, or on the hub."""
+    """Name of its run folder, model folder or hub repository."""
 
     @classmethod
     def load(cls, name: Path | str, size: int | None, device: torch.device) -> "FrozenTokenizer":
-        """From a model folder, run folder or hub name; without `size` for images as it was trained on."""
+        """Load it from a model folder, run folder or hub name; `size` is by default the size it was trained at."""
         stored = read_model_config(find_model(name))
         tokenizer = Tokenizer.from_pretrained(name).without_alignment().to(device)
         size = size or int(stored.get("size") or 256)
         side = size // tokenizer.factor
         settings = {"height": side, "width": side, "sizes": tokenizer.codebook.sizes}
-        return cls(tokenizer, stored, size, build(TokenLayout, settings, f"Images of {size} px"), _name(name))
+        return cls(tokenizer, stored, size, build(TokenLayout, settings, f"Images of {size} px"), _short_name(name))
 
     @property
     def sha256(self) -> str:
-        """Of its weights."""
+        """The hash of its weights."""
         return str(self.stored.get("sha256"))
 
     @property
     def feature_width(self) -> int:
-        """d of its grid."""
+        """d of its latent grid."""
         return quantizers[self.tokenizer.config.quantizer.name].grid_width(self.tokenizer.config.codebook)
 
 
-def _name(name: Path | str) -> str:
-    """Of a folder its last part, but of RUN/model that of the run; of the hub OWNER/NAME."""
+def _short_name(name: Path | str) -> str:
+    """The last part of a folder's path (RUN for RUN/model), or the whole name on the hub."""
     if not Path(name).exists():
         return str(name)
     folder = Path(name).resolve()
@@ -74,12 +78,12 @@ def _name(name: Path | str) -> str:
 
 @dataclass(frozen=True)
 class TokenTable:
-    """The tokens of the images of a split that could be read, in its order."""
+    """The tokens of the readable images of a split, in its order."""
 
-    tokens: Int[Tensor, "p o n"]  # o orientations: as it is and, where they were made, flipped
+    tokens: Int[Tensor, "p o n"]  # o orientations: the image and, with flip, its mirror image
     keys: tuple[str, ...]
     faults: tuple[Fault, ...]
-    given: Int[Tensor, "p o g"] | None = None
+    condition: Int[Tensor, "p o g"] | None = None  # tokens of the segmentation maps, if the task needs them
 
 
 @torch.no_grad()
@@ -91,55 +95,76 @@ def encode_split(
     device: torch.device,
     progress: Callable[[int], None] | None = None,
 ) -> TokenTable:
-    """The tokens of every image's centre square; with `flip` also of its mirror image."""
+    """The tokens of the centre square of every image.
+
+    Args:
+        frozen: the tokenizer.
+        dataset: the split.
+        config: how images are loaded.
+        flip: also encode the mirror images.
+        device: where the tokenizer is.
+        progress: called with the number of encoded images.
+    """
     loader = EvaluationLoader(dataset, config, BATCH)
     parts: list[Tensor] = []
     keys: list[str] = []
     for batch in loader:
         images = batch.images.to(device)
-        kinds = [images, images.flip(3)] if flip else [images]
-        tokens = [frozen.layout.to_tokens(frozen.tokenizer.encode(kind)) for kind in kinds]
+        orientations = [images, images.flip(3)] if flip else [images]
+        tokens = [frozen.layout.tokens(frozen.tokenizer.encode(pixels)) for pixels in orientations]
         parts.append(torch.stack(tokens, dim=1).int().cpu())
         keys += batch.keys
         if progress is not None:
             progress(len(keys))
     if not keys:
-        raise DataError(f"No image of {dataset.folder} can be read.")
+        raise DataError(f"No image of {dataset.folder} can be read; see why with: tavq data check {dataset.folder}")
     return TokenTable(torch.cat(parts), tuple(keys), tuple(loader.faults))
 
 
-def join_tables(table: TokenTable, given: TokenTable) -> TokenTable:
-    """The tokens of the images that are in both tables, those of `given` beside them; DataError where none is."""
-    rows = {key: row for row, key in enumerate(given.keys)}
-    both = [(row, rows[key]) for row, key in enumerate(table.keys) if key in rows]
-    if not both:
-        raise DataError("No image can be read together with its segmentation.")
-    own, others = (list(column) for column in zip(*both, strict=True))
-    faults = dict.fromkeys((*table.faults, *given.faults))  # those of the metadata are in both
-    return TokenTable(table.tokens[own], tuple(table.keys[row] for row in own), tuple(faults), given.tokens[others])
+def join_tables(images: TokenTable, maps: TokenTable) -> TokenTable:
+    """Join the tokens of images and of their segmentation maps, as tokens and condition, where both could be read."""
+    rows = {key: row for row, key in enumerate(maps.keys)}
+    pairs = [(row, rows[key]) for row, key in enumerate(images.keys) if key in rows]
+    if not pairs:
+        raise DataError("No image can be read together with its segmentation map; see why with: tavq data check")
+    image_rows, map_rows = (list(column) for column in zip(*pairs, strict=True))
+    keys = tuple(images.keys[row] for row in image_rows)
+    faults = dict.fromkeys((*images.faults, *maps.faults))  # once each: faults of the metadata are in both
+    return TokenTable(images.tokens[image_rows], keys, tuple(faults), maps.tokens[map_rows])
 
 
-def load_or_encode(path: Path, stamp: str, make: Callable[[], TokenTable]) -> TokenTable:
-    """The table in a file that bears this stamp, else a new one, which is written there."""
+def load_or_encode(path: Path, stamp: str, encode: Callable[[], TokenTable]) -> TokenTable:
+    """Load the table from a file with this stamp; if there is none, encode it and write the file."""
     try:
         tensors = MappedTensors(path)
         if tensors.metadata.get("stamp") == stamp:
             keys = bytes(tensors["keys"]).decode().split("\n")
-            given = torch.from_numpy(np.array(tensors["given"])) if "given" in [*tensors] else None
-            return TokenTable(torch.from_numpy(np.array(tensors["tokens"])), tuple(keys), (), given)
+            condition = torch.from_numpy(np.array(tensors[CONDITION])) if CONDITION in [*tensors] else None
+            return TokenTable(torch.from_numpy(np.array(tensors["tokens"])), tuple(keys), (), condition)
     except FileError:
         pass
-    table = make()
-    keys_blob = torch.frombuffer(bytearray("\n".join(table.keys).encode()), dtype=torch.uint8)
-    tensors_out = {"tokens": table.tokens, "keys": keys_blob}
-    if table.given is not None:
-        tensors_out["given"] = table.given
-    write_tensors(path, tensors_out, {"stamp": stamp})
+    table = encode()
+    keys_bytes = torch.frombuffer(bytearray("\n".join(table.keys).encode()), dtype=torch.uint8)
+    stored = {"tokens": table.tokens, "keys": keys_bytes}
+    if table.condition is not None:
+        stored[CONDITION] = table.condition
+    write_tensors(path, stored, {"stamp": stamp})
     return table
 
 
 class TokenBatches:
-    """An endless iterator of one process's batches; `consumed` samples of all processes were handed out before."""
+    """An endless iterator over the batches of one process.
+
+    Args:
+        table: the encoded split.
+        dataset: the same split, for its texts.
+        batch: samples per batch of this process.
+        seed: decides the order and the flips.
+        text: encoded text by file_name, if the task reads text.
+        consumed: samples that all processes together used before.
+        rank: of this process.
+        world: number of processes.
+    """
 
     def __init__(
         self,
@@ -164,20 +189,20 @@ class TokenBatches:
 
     def __next__(self) -> GenerationBatch:
         start = self.consumed + self._rank * self.batch
-        chosen = [self._sample(place) for place in range(start, start + self.batch)]
+        samples = [self._sample(position) for position in range(start, start + self.batch)]
         self.consumed += self.batch * self._world
-        rows, sides = (torch.tensor(column) for column in zip(*chosen, strict=True))
+        rows, orientations = (torch.tensor(column) for column in zip(*samples, strict=True))
         keys = tuple(self.table.keys[row] for row in rows.tolist())
-        text = collate_text(self.text, keys, self._tables) if self.text is not None else None
-        given = None if self.table.given is None else self.table.given[rows, sides].long()
-        return GenerationBatch(self.table.tokens[rows, sides].long(), keys, text, given)
+        text = gather(self.text, keys, self._tables) if self.text is not None else None
+        condition = self.table.condition[rows, orientations].long() if self.table.condition is not None else None
+        return GenerationBatch(self.table.tokens[rows, orientations].long(), keys, text, condition)
 
-    def _sample(self, place: int) -> tuple[int, int]:
-        """Which image, and which of its orientations, stands at a place of the endless stream."""
-        epoch, start = divmod(place, len(self.table.keys))
-        row = int(self._orders[epoch][start])
-        sides = self.table.tokens.shape[1]
-        return row, int(np.random.default_rng([FLIP, self.seed, epoch, row]).integers(sides))
+    def _sample(self, position: int) -> tuple[int, int]:
+        """The row and the orientation of the sample at a position of the endless stream."""
+        epoch, offset = divmod(position, len(self.table.keys))
+        row = int(self._orders[epoch][offset])
+        orientations = self.table.tokens.shape[1]
+        return row, int(np.random.default_rng([FLIP, self.seed, epoch, row]).integers(orientations))
 
     def close(self) -> None:
-        """Nothing reads ahead."""
+        """Do nothing: no worker reads ahead."""

@@ -1,4 +1,4 @@
-"""The training of a task on a frozen tokenizer: what the loop is given, whatever the task learns from."""
+"""The training of a task on a frozen tokenizer: network, optimizer and data for the loop."""
 
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -20,7 +20,7 @@ from tavq.tasks.model_folder import TaskConfig, save_task
 from tavq.tasks.understanding import UnderstandingTask
 from tavq.tokenizer import Tokenizer
 from tavq.training import model_card, provenance
-from tavq.training.loop import Batches, Loop, Reporter, batch_per_process, step_seed
+from tavq.training.loop import Alarm, Batches, Loop, Reporter, batch_per_process, step_seed
 from tavq.training.task.generation_data import GenerationData
 from tavq.training.task.tokens import FrozenTokenizer
 from tavq.training.task.understanding_data import UnderstandingData
@@ -28,51 +28,58 @@ from tavq.training.task.understanding_data import UnderstandingData
 
 @runtime_checkable
 class TaskData(Protocol):
-    """What a kind of task learns from."""
+    """The training data of one kind of task."""
 
     config: TaskConfig
     text: TextSource | None
     colours: Colours | None
-    """Of the classes of segmentation maps, where they are not the palette's."""
+    """Colours of the classes of segmentation maps, if they are not the palette's."""
 
     @property
     def segmentation_tokenizer(self) -> Tokenizer | None:
-        """The tokenizer of segmentation maps, where there is one."""
+        """The tokenizer of segmentation maps, if the task has one."""
         ...
 
     def metadata(self) -> dict[str, Any]:
-        """What a run's provenance says of it beside the data set and the tokenizer."""
+        """What to record of it in addition to the data set and the tokenizer."""
         ...
 
     def initialize(self, task: Task) -> None:
-        """Fills in a new network what comes from the material."""
+        """Set the parts of a new network that come from the data, such as its vocabulary."""
         ...
 
     def open_batches(self, consumed: int, batch: int, rank: int, world: int) -> Batches:
-        """The batches of one process, after so many samples of all."""
+        """The batches of one process.
+
+        Args:
+            consumed: samples that all processes together used before.
+            batch: samples per batch of this process.
+            rank: of this process.
+            world: number of processes.
+        """
         ...
 
     def render_sample(self, task: Task) -> ndarray | None:
-        """An image of what the network can do, uint8 [y x 3]; None where there is nothing to see."""
+        """An image that shows what the network can do, uint8 [y x 3]; None if the task makes no images."""
         ...
 
     def named_tensors(self, batch: Any) -> dict[str, Tensor]:
-        """A batch by names."""
+        """The tensors of a batch by name."""
         ...
 
 
 class TaskTrainer:
-    """One run of a task's recipe into a run folder.
+    """Trains a task's recipe into a run folder.
 
     Args:
         recipe: what to train.
-        tokenizer: its model folder, run folder or hub name; its weights never change here.
+        tokenizer: model folder, run folder or hub name of the tokenizer; its weights do not change.
         dataset: the training split.
         run: the run folder.
-        text: encoded text by file_name, where the task needs it.
-        segmentation_tokenizer: as `tokenizer`, one that was trained on segmentation maps, where the task needs it.
-        reporter: who is told.
-        device: by default a GPU where there is one.
+        text: encoded text by file_name, if the task needs it.
+        reporter: receives progress and messages.
+        device: by default a GPU, if there is one.
+        segmentation_tokenizer: like `tokenizer`, one that was trained on segmentation maps, if the task needs it.
     """
 
     def __init__(
@@ -107,17 +114,17 @@ class TaskTrainer:
         self.model.to(self.device)
         self.modules = {"model": self.model}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "model": torch.optim.AdamW(_groups(self.model, train.weight_decay), train.learning_rate, train.betas)
+            "model": torch.optim.AdamW(parameter_groups(self.model, train.weight_decay), train.learning_rate, train.betas)
         }
 
     def run(self, resume: bool = False) -> Path:
-        """Trains to the last step and returns the model folder; see `Loop.run`."""
+        """Train to the last step and return the model folder; see `Loop.run`."""
         return self.loop.run(resume)
 
-    # --- what the loop asks -------------------------------------------------------------------------------------
+    # --- Trainable ----------------------------------------------------------------------------------------------
 
     def metadata(self) -> dict[str, Any]:
-        """Versions, data, text, tokenizers and the numbers of parameters."""
+        """Versions, data, text, tokenizers and parameter counts."""
         return {
             **provenance.describe(self.dataset, self.data.text, self.device),
             "tokenizer": self.frozen.sha256,
@@ -130,15 +137,15 @@ class TaskTrainer:
         }
 
     def open_batches(self, consumed: int) -> Batches:
-        """Batches of the task's material."""
-        return self.data.open_batches(consumed, self.batch, collective.rank(), collective.world_size())
+        """The batches of the task's data."""
+        return self.data.open_batches(consumed, self.batch, collective.rank(), collective.processes())
 
     def set_train_mode(self) -> None:
-        """Training mode."""
+        """Put the network into training mode."""
         self.model.train()
 
     def backward(self, batch: Any, step: int) -> Losses:
-        """The gradients of the task's objective."""
+        """Compute the gradients of the task's objective."""
         enabled = self.recipe.train.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
             losses = self.model.loss(to_device(batch, self.device))
@@ -146,40 +153,40 @@ class TaskTrainer:
         return losses
 
     def should_step(self, name: str, step: int) -> bool:
-        """Always."""
+        """True: the network is updated at every step."""
         return True
 
     def pop_metrics(self) -> dict[str, Any]:
-        """Nothing beside the losses."""
+        """No metrics other than the losses."""
         return {}
 
-    def find_alarm(self, step: int, line: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
-        """Nothing."""
+    def find_alarm(self, step: int, line: dict[str, Any]) -> Alarm | None:
+        """None: tasks have no alarms."""
         return None
 
     def render_sample(self) -> ndarray | None:
-        """What the task can do now, where that is an image."""
+        """An image that shows what the task can do now; None if it makes no images."""
         return self.data.render_sample(self.model)
 
     def save_model(self, folder: Path, metadata: dict[str, Any]) -> None:
-        """The model folder, with the tokenizers in it."""
+        """Write the model folder, with the tokenizers in it."""
         data, tokenizer = self.data, self.frozen.tokenizer
-        text = model_card.write_task(self.recipe, data.config.layout, metadata, metadata["step"])
-        save_task(folder, data.config, self.model, tokenizer, data.segmentation_tokenizer, text, metadata, data.colours)
+        card = model_card.task_card(self.recipe, data.config.layout, metadata, metadata["step"])
+        save_task(folder, data.config, self.model, tokenizer, data.segmentation_tokenizer, card, metadata, data.colours)
 
     def extra_tensors(self) -> dict[str, dict[str, Tensor]]:
-        """None."""
+        """No further state."""
         return {}
 
     def named_tensors(self, batch: Any) -> dict[str, Tensor]:
-        """A batch by names."""
+        """The tensors of a batch by name."""
         return self.data.named_tensors(batch)
 
 
-def _groups(model: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Matrices lose weight, vectors (biases, norms) and tables of embeddings do not."""
-    tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
+def parameter_groups(model: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Parameter groups: weight decay on matrices, none on vectors (biases, norms) and embedding tables."""
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [p for p in parameters if p.ndim >= 2 and id(p) not in tables]
-    others = [p for p in parameters if p.ndim < 2 or id(p) in tables]
+    matrices = [parameter for parameter in parameters if parameter.ndim >= 2 and id(parameter) not in tables]
+    others = [parameter for parameter in parameters if parameter.ndim < 2 or id(parameter) in tables]
     return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]

@@ -1,4 +1,4 @@
-"""Training that goes on from a trained model, with some of its parts held as they are."""
+"""Fine-tuning: initialize from a trained model, and freeze some of its parts."""
 
 from collections.abc import Sequence
 
@@ -10,42 +10,46 @@ from tavq.tokenizer import Tokenizer
 
 @torch.no_grad()
 def initialize_from(tokenizer: Tokenizer, name_or_path: str) -> None:
-    """Gives `tokenizer` the weights of a trained model; an aligner that the model lacks keeps its own.
+    """Copy the weights of a trained model into `tokenizer`; an aligner that the model lacks keeps its own.
 
     Raises:
-        UsageError: there is no such model, or its network, codebook or quantizer is another.
+        UsageError: there is no such model, or its network, codebook or quantizer differs.
     """
     model = Tokenizer.from_pretrained(name_or_path)
-    trained, kept_as_table = model.state_dict(), model.config.codebook.name == "fixed" and tokenizer.codebook.generated
+    trained = model.state_dict()
     own = tokenizer.state_dict()
     needed = {name for name in own if name.split(".")[0] not in ("aligner", "hierarchy")}
     shapes = {name: value.shape for name, value in own.items() if name in needed or name in trained}
     wrong = sorted(name for name in shapes if name not in trained or trained[name].shape != shapes[name])
     if wrong:
         found = list(trained[wrong[0]].shape) if wrong[0] in trained else "nothing"
-        table = " (a computed codebook is kept as its table: set model.codebook to fixed)" if kept_as_table else ""
+        saved_as_table = model.config.codebook.name == "fixed" and tokenizer.codebook.generated
+        hint = " (a computed codebook is saved as its table: set model.codebook to fixed)" if saved_as_table else ""
         raise UsageError(
             f"The model {name_or_path!r} does not fit this recipe: {wrong[0]!r} is {found} there and "
-            f"{list(shapes[wrong[0]])} here. Use the recipe it was trained with{table}, or leave out train.start_from."
+            f"{list(shapes[wrong[0]])} here. Use the recipe it was trained with{hint}, or remove train.start_from."
         )
     for name in shapes:
         own[name].copy_(trained[name])
 
 
 def freeze(tokenizer: Tokenizer, parts: Sequence[str]) -> None:
-    """Lets no gradient reach `parts`.
+    """Turn off the gradients of `parts`.
 
     Raises:
-        UsageError: nothing is left to train.
+        UsageError: no parameter would be left to train.
     """
     for name in parts:
         tokenizer.get_submodule(name).requires_grad_(False)
     if not any(parameter.requires_grad for parameter in tokenizer.parameters()):
-        raise UsageError(f"train.freeze holds {', '.join(parts)}, which leaves nothing to train; free one of them.")
+        raise UsageError(f"train.freeze names {', '.join(parts)}, which leaves nothing to train; remove one of them.")
 
 
-def train_mode(tokenizer: Tokenizer, parts: Sequence[str]) -> None:
-    """Training mode for all but `parts`: in evaluation mode nothing is drawn and no statistic moves."""
+def set_train_mode(tokenizer: Tokenizer, parts: Sequence[str]) -> None:
+    """Put all but `parts` into training mode.
+
+    In evaluation mode frozen parts draw no random numbers and do not update their statistics.
+    """
     tokenizer.train()
     for name in parts:
         tokenizer.get_submodule(name).eval()

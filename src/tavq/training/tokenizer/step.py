@@ -1,4 +1,4 @@
-"""One training step: the generator and the discriminator on one shared forward pass."""
+"""The gradients of one training step: generator and discriminator share one forward pass."""
 
 from collections.abc import Callable
 
@@ -16,11 +16,11 @@ Perceptual = Callable[[Tensor, Tensor], Tensor]
 
 
 class GeneratorStep:
-    """Sums, weights and steps every loss; the one place that does.
+    """Sums and weights every loss and runs the backward passes; no other place does.
 
-    The gradients of pixel and adversarial losses are taken at the reconstruction first. Their path through the
-    perceptual and the discriminator network is so walked once, serving the adaptive weight and the update both,
-    and the generator is walked back once with their sum.
+    The gradients of the pixel and adversarial losses are first taken at the reconstruction. The backward pass through
+    the perceptual network and the discriminator thus runs once, and serves both the adaptive weight and the update;
+    the generator's backward pass runs once with their sum.
     """
 
     def __init__(
@@ -37,15 +37,15 @@ class GeneratorStep:
         self.lecam = LeCam().to(device) if lecam else None
 
     def autocast(self) -> torch.autocast:
-        """bf16 where the settings ask for it."""
+        """A context of bf16 autocast, if train.precision asks for it."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def adversarial_on(self, step: int) -> bool:
-        """True from the adversary's first step on."""
+        """Whether the discriminator is used at this step."""
         return self.config.adversarial is not None and step >= self.config.adversarial.start
 
     def backward(self, batch: Batch, step: int) -> tuple[Output, Losses]:
-        """Fills the gradients of the tokenizer, and of the discriminator where it counts; returns every term."""
+        """Compute the gradients of the tokenizer and, if it is used, of the discriminator; return every term."""
         with self.autocast():
             output = self.tokenizer(batch.images, batch.text)
         images = output.images.float().detach().requires_grad_()
@@ -56,10 +56,11 @@ class GeneratorStep:
             adversarial, adversarial_terms = self._adversarial_gradient(images, output, gradient)
             gradient = gradient + adversarial
             terms |= adversarial_terms
-        ends = [(output.images, gradient.to(output.images.dtype)), (sum_losses(output.losses), None)]
-        # of frozen parts nothing may lead back
-        moving = [(end, slope) for end, slope in ends if end.requires_grad]
-        torch.autograd.backward([end for end, _ in moving], [slope for _, slope in moving])
+        roots = [(output.images, gradient.to(output.images.dtype)), (total(output.losses), None)]
+        # With frozen parts an output may depend on no trainable parameter; backward refuses such a root.
+        roots = [(root, slope) for root, slope in roots if root.requires_grad]
+        tensors = [root for root, _ in roots]
+        torch.autograd.backward(tensors, [slope for _, slope in roots])
         if self.adversarial_on(step):
             terms |= self._discriminator_backward(batch.images, images.detach())
         return output, terms
@@ -81,6 +82,7 @@ class GeneratorStep:
         weight = torch.tensor(self.config.adversarial.weight, device=images.device)
         if self.config.adversarial.adaptive:
             last = self.tokenizer.decoder.last_weight
+            # Averaged over processes, so that all use the same weight.
             norms = [
                 all_reduce_mean(last_layer_gradient(output.images, last, g.to(output.images.dtype)))
                 for g in (pixel_gradient, gradient)

@@ -1,4 +1,4 @@
-"""The training of a tokenizer: what the loop is given."""
+"""The training of a tokenizer: networks, optimizers and data for the loop."""
 
 from dataclasses import asdict
 from functools import partial
@@ -24,7 +24,7 @@ from tavq.recipes.identity import METHOD_HASH
 from tavq.recipes.schema import Recipe
 from tavq.tokenizer import Tokenizer
 from tavq.training import model_card, provenance
-from tavq.training.loop import Loop, Reporter, batch_per_process, step_seed
+from tavq.training.loop import Alarm, Loop, Reporter, batch_per_process, step_seed
 from tavq.training.run_folder import RunFolder, text_tensors
 from tavq.training.tokenizer import finetune
 from tavq.training.tokenizer.step import GeneratorStep, Perceptual
@@ -33,16 +33,16 @@ PREVIEWS = 8
 
 
 class Trainer:
-    """One run of a tokenizer's recipe into a run folder.
+    """Trains a tokenizer's recipe into a run folder.
 
     Args:
-        recipe: what to train; what the text store decides is filled in.
+        recipe: what to train; settings that the text store decides are filled in.
         dataset: the training split.
         run: the run folder.
-        text: encoded text by file_name, needed where the recipe aligns or its codebook is made of words.
-        preview: images for the sample grids (by default the training split's first).
-        reporter: who is told.
-        device: by default a GPU where there is one.
+        text: encoded text by file_name; needed if the recipe aligns or its codebook is made from words.
+        preview: images for the samples; by default the first of the training split.
+        reporter: receives progress and messages.
+        device: by default a GPU, if there is one.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Trainer:
         self.text = text if recipe.model.reads_text else None
         self.device = device or default_device()
         self._build()
-        self.preview = preview_batch(preview or dataset, self.recipe, self.device)
+        self.preview = load_preview(preview or dataset, self.recipe, self.device)
         self.usage = UsageLog(self.tokenizer.codebook.sizes)
         self.loop = Loop(self, run, reporter)
 
@@ -75,6 +75,7 @@ class Trainer:
             finetune.initialize_from(self.tokenizer, config.start_from)
         finetune.freeze(self.tokenizer, config.freeze)
         adversarial = config.adversarial
+        # A seed of its own, so that the tokenizer's weights are the same with and without a discriminator.
         self.discriminator = (
             PatchCritic(adversarial.discriminator, seed=step_seed(config.seed, -2)) if adversarial else None
         )
@@ -95,22 +96,22 @@ class Trainer:
         settings = self.config.perceptual
         if settings is None:
             return None
-        logits = settings.distance == "logits"
-        network = feature_network(settings.network, Path(settings.weights) if settings.weights else None, logits)
-        return partial(logits_distance if logits else perceptual_distance, network.to(self.device))
+        on_logits = settings.distance == "logits"
+        network = feature_network(settings.network, Path(settings.weights) if settings.weights else None, on_logits)
+        return partial(logits_distance if on_logits else perceptual_distance, network.to(self.device))
 
     def run(self, resume: bool = False) -> Path:
-        """Trains to the last step and returns the model folder; see `Loop.run`."""
+        """Train to the last step and return the model folder; see `Loop.run`."""
         return self.loop.run(resume)
 
-    # --- what the loop asks -------------------------------------------------------------------------------------
+    # --- Trainable ----------------------------------------------------------------------------------------------
 
     def metadata(self) -> dict[str, Any]:
-        """Versions, data, text and the numbers of parameters."""
-        told = provenance.describe(self.dataset, self.text, self.device)
+        """Versions, data, text, the method's hash and parameter counts."""
+        described = provenance.describe(self.dataset, self.text, self.device)
         return {
-            **told,
-            METHOD_HASH: provenance.method_hash(self.recipe, told),
+            **described,
+            METHOD_HASH: provenance.method_hash(self.recipe, described),
             "size": self.recipe.data.size,
             "kind_of_images": self.recipe.data.images,
             "colours": self.recipe.data.model_dump(mode="json")["colours"],
@@ -131,11 +132,11 @@ class Trainer:
         )
 
     def set_train_mode(self) -> None:
-        """Training mode, but for what is frozen."""
-        finetune.train_mode(self.tokenizer, self.config.freeze)
+        """Put all but the frozen parts into training mode."""
+        finetune.set_train_mode(self.tokenizer, self.config.freeze)
 
     def backward(self, batch: Batch, step: int) -> Losses:
-        """The gradients of the tokenizer and, where it counts, of the discriminator."""
+        """Compute the gradients of the tokenizer and, once it has started, of the discriminator."""
         batch = to_device(batch, self.device)
         if self.config.channels_last:
             batch = Batch(batch.images.contiguous(memory_format=torch.channels_last), batch.keys, batch.text)
@@ -144,36 +145,37 @@ class Trainer:
         return terms
 
     def should_step(self, name: str, step: int) -> bool:
-        """The discriminator rests before it counts."""
+        """True, except for the discriminator before its first step."""
         return name != "discriminator" or self.stepper.adversarial_on(step)
 
     def pop_metrics(self) -> dict[str, Any]:
-        """How the codebook was used since the last line."""
+        """How the codebook was used since the last call."""
         return self.usage.take(self.tokenizer.codebook().detach())
 
-    def find_alarm(self, step: int, line: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    def find_alarm(self, step: int, line: dict[str, Any]) -> Alarm | None:
         """A collapse of the codebook, with its likely cause and a remedy."""
-        entries, share = self.tokenizer.entries, self.config.alarm_usage
+        entries, threshold = self.tokenizer.entries, self.config.alarm_usage
+        # A line of few positions cannot show that entries are unused.
         enough = line["codebook/positions"] >= POSITIONS_PER_ENTRY * entries
-        if not enough or not collapsed(line, self.tokenizer.codebook.sizes, share):
+        if not enough or not collapsed(line, self.tokenizer.codebook.sizes, threshold):
             return None
-        found = diagnose(self.folder.lines(), self.recipe.model.model_dump(mode="json"))
-        said = f"Codebook collapse at step {step} (alarm below {share:.1%} of {entries}). {found}"
-        return said, {"alarm": "codebook collapse", "usage": line["codebook/usage"], **asdict(found)}
+        diagnosis = diagnose(self.folder.read_log(), self.recipe.model.model_dump(mode="json"))
+        message = f"Codebook collapse at step {step} (alarm below {threshold:.1%} of {entries}). {diagnosis}"
+        return Alarm(message, {"alarm": "codebook collapse", "usage": line["codebook/usage"], **asdict(diagnosis)})
 
     def render_sample(self) -> ndarray:
-        """Held-out images above their reconstructions."""
-        images = self.tokenizer.decode(self.tokenizer.encode(self.preview))
-        rows = torch.cat([torch.cat(list(part), dim=2) for part in (self.preview, images)], dim=1)
-        return to_uint8(rows).permute(1, 2, 0).cpu().numpy()
+        """Held-out images in a row above their reconstructions."""
+        reconstructions = self.tokenizer.decode(self.tokenizer.encode(self.preview))
+        rows = [torch.cat(list(images), dim=2) for images in (self.preview, reconstructions)]
+        return to_uint8(torch.cat(rows, dim=1)).permute(1, 2, 0).cpu().numpy()
 
     def save_model(self, folder: Path, metadata: dict[str, Any]) -> None:
-        """The model folder, a computed codebook as its table."""
-        text = model_card.write(self.recipe, self.tokenizer.codebook.sizes, metadata, metadata["step"])
-        self.tokenizer.with_fixed_codebook().save_pretrained(folder, text, metadata)
+        """Write the model folder; a codebook that is computed from weights is saved as its table of entries."""
+        card = model_card.tokenizer_card(self.recipe, self.tokenizer.codebook.sizes, metadata, metadata["step"])
+        self.tokenizer.frozen().save_pretrained(folder, card, metadata)
 
     def extra_tensors(self) -> dict[str, dict[str, Tensor]]:
-        """The running values of the LeCam regulariser."""
+        """The moving averages of the LeCam regularizer."""
         return {} if self.stepper.lecam is None else {"lecam": dict(self.stepper.lecam.state_dict())}
 
     def named_tensors(self, batch: Batch) -> dict[str, Tensor]:
@@ -181,7 +183,7 @@ class Trainer:
         return {"images": batch.images, **text_tensors(batch.text)}
 
 
-def preview_batch(dataset: FolderDataset, recipe: Recipe, device: torch.device) -> Tensor:
-    """The first images of a split that can be read, for the sample grids."""
+def load_preview(dataset: FolderDataset, recipe: Recipe, device: torch.device) -> Tensor:
+    """The first readable images of a split, for the samples."""
     images: Tensor = next(iter(EvaluationLoader(dataset, recipe.data, PREVIEWS))).images
     return images.to(device)
