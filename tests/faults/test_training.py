@@ -164,8 +164,8 @@ def test_told_to_stop_it_stops_cleanly(
     assert running.wait() == 1
     step = max(int(path.name) for path in (run / "checkpoints").iterdir())
     assert running.lines == [
-        f"tavq: Stopped by a signal after step {step} of 100000; nothing is lost, the same command with --resume "
-        "goes on."
+        f"tavq: Stopped by a signal after step {step} of 100000. A checkpoint was written; resume with the same "
+        "command and --resume."
     ]
     assert leftovers(run) == []
     running = train("--resume", "--train.steps", step + 1)

@@ -68,7 +68,7 @@ class GenerationData:
             condition_layout=self.maps.layout if self.maps is not None else None,
             text_width=self.text.width if self.text is not None else None,
         )
-        self.colours = stored_colours(self.maps.stored, "The tokenizer of the maps") if self.maps is not None else None
+        self.colours = load_colours(self.maps.stored, "The tokenizer of the maps") if self.maps is not None else None
         self._table: TokenTable | None = None
 
     def _load_map_tokenizer(self, name: Path | str | None) -> FrozenTokenizer:
@@ -86,7 +86,7 @@ class GenerationData:
         return maps
 
     @property
-    def segmentation_tokenizer(self) -> Tokenizer | None:
+    def condition_tokenizer(self) -> Tokenizer | None:
         """The tokenizer of segmentation maps."""
         return self.maps.tokenizer if self.maps is not None else None
 
@@ -112,7 +112,7 @@ class GenerationData:
         images = encode_split(self.frozen, self.dataset, config, data.flip, self.device)
         if self.maps is None:
             return images
-        maps = encode_split(self.maps, self.dataset, config.of_maps(self.colours), data.flip, self.device)
+        maps = encode_split(self.maps, self.dataset, config.for_segmentation(self.colours), data.flip, self.device)
         return join_tables(images, maps)
 
     def open_batches(self, consumed: int, batch: int, rank: int, world: int) -> TokenBatches:
@@ -124,17 +124,17 @@ class GenerationData:
         """Images generated for the conditions of the first training images, below the reconstructions of these."""
         seed, layout = self.recipe.train.seed, self.frozen.layout
         batch: GenerationBatch = to_device(next(self.open_batches(0, PREVIEWS, 0, 1)), self.device)
-        prompt = Prompt(PREVIEWS, text=batch.text, given=batch.given)
-        if task.completes:
+        prompt = Prompt(PREVIEWS, text=batch.text, condition=batch.condition)
+        if task.completion:
             keep = torch.zeros_like(batch.tokens, dtype=torch.bool)
             keep[:, : layout.length // 2] = True
-            prompt = replace(prompt, known=batch.tokens, kept=keep)
-        generated = task.draw(prompt, Sampling(), torch.Generator(self.device).manual_seed(seed))
-        images = [self.frozen.tokenizer.decode(layout.indices(tokens)) for tokens in (batch.tokens, generated)]
+            prompt = replace(prompt, known_tokens=batch.tokens, keep_mask=keep)
+        generated = task.sample(prompt, Sampling(), torch.Generator(self.device).manual_seed(seed))
+        images = [self.frozen.tokenizer.decode(layout.to_indices(tokens)) for tokens in (batch.tokens, generated)]
         rows = [torch.cat(list(row.clamp(-1, 1)), dim=2) for row in images]
         return to_uint8(torch.cat(rows, dim=1)).permute(1, 2, 0).cpu().numpy()
 
     def named_tensors(self, batch: GenerationBatch) -> dict[str, Tensor]:
         """Tokens, condition and text."""
-        condition = {} if batch.given is None else {"condition": batch.given}
+        condition = {} if batch.condition is None else {"condition": batch.condition}
         return {"tokens": batch.tokens, **condition, **text_tensors(batch.text)}

@@ -111,7 +111,7 @@ def encode_split(
     for batch in loader:
         images = batch.images.to(device)
         orientations = [images, images.flip(3)] if flip else [images]
-        tokens = [frozen.layout.tokens(frozen.tokenizer.encode(pixels)) for pixels in orientations]
+        tokens = [frozen.layout.to_tokens(frozen.tokenizer.encode(pixels)) for pixels in orientations]
         parts.append(torch.stack(tokens, dim=1).int().cpu())
         keys += batch.keys
         if progress is not None:
@@ -193,7 +193,7 @@ class TokenBatches:
         self.consumed += self.batch * self._world
         rows, orientations = (torch.tensor(column) for column in zip(*samples, strict=True))
         keys = tuple(self.table.keys[row] for row in rows.tolist())
-        text = gather(self.text, keys, self._tables) if self.text is not None else None
+        text = collate_text(self.text, keys, self._tables) if self.text is not None else None
         condition = self.table.condition[rows, orientations].long() if self.table.condition is not None else None
         return GenerationBatch(self.table.tokens[rows, orientations].long(), keys, text, condition)
 

@@ -36,7 +36,7 @@ class TaskData(Protocol):
     """Colours of the classes of segmentation maps, if they are not the palette's."""
 
     @property
-    def segmentation_tokenizer(self) -> Tokenizer | None:
+    def condition_tokenizer(self) -> Tokenizer | None:
         """The tokenizer of segmentation maps, if the task has one."""
         ...
 
@@ -114,7 +114,9 @@ class TaskTrainer:
         self.model.to(self.device)
         self.modules = {"model": self.model}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "model": torch.optim.AdamW(parameter_groups(self.model, train.weight_decay), train.learning_rate, train.betas)
+            "model": torch.optim.AdamW(
+                parameter_groups(self.model, train.weight_decay), train.learning_rate, train.betas
+            )
         }
 
     def run(self, resume: bool = False) -> Path:
@@ -172,7 +174,7 @@ class TaskTrainer:
         """Write the model folder, with the tokenizers in it."""
         data, tokenizer = self.data, self.frozen.tokenizer
         card = model_card.task_card(self.recipe, data.config.layout, metadata, metadata["step"])
-        save_task(folder, data.config, self.model, tokenizer, data.segmentation_tokenizer, card, metadata, data.colours)
+        save_task(folder, data.config, self.model, tokenizer, data.condition_tokenizer, card, metadata, data.colours)
 
     def extra_tensors(self) -> dict[str, dict[str, Tensor]]:
         """No further state."""

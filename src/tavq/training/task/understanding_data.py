@@ -1,4 +1,4 @@
-"""What tasks that read learn from: what is seen of every image, with the examples that its record gives."""
+"""The training data of understanding tasks: features of every image, and the examples that its record gives."""
 
 import os
 from collections.abc import Sequence
@@ -35,12 +35,21 @@ from tavq.training.task.tokens import TOKENS, FrozenTokenizer, encode_split, loa
 
 FEATURES = "features.safetensors"
 BATCH = 32
-FITTED = 256
-"""Images whose rows decide the adapter's mean and spread."""
+ADAPTER_IMAGES = 256
+"""Images whose features decide the mean and std that the adapter normalizes with."""
 
 
 class FeatureCache:
-    """What is seen of each image of the training split, by its place among those that could be read."""
+    """The features of every readable image of the training split, cached in the run folder.
+
+    Args:
+        config: which features; with `source: codes` the tokens are cached, and looked up in the codebook when needed.
+        frozen: the tokenizer.
+        dataset: the training split.
+        data: how images are loaded.
+        run: the run folder.
+        device: where images are encoded.
+    """
 
     def __init__(
         self,
@@ -54,39 +63,42 @@ class FeatureCache:
         self.config, self.frozen, self.device = config, frozen, device
         self._dataset, self._data = dataset, data
         stamp = f"{frozen.sha256} {dataset.fingerprint} {dataset.split} {frozen.size}"
-        self._kept: Any
+        self._cached: Any
         if config.source == "features":
-            stored, self.faults = self._features(run / FEATURES, stamp)
-            self._kept, self._rows = stored["features"], np.flatnonzero(stored["read"])
+            stored, self.faults = self._load_or_extract(run / FEATURES, stamp)
+            self._cached, self._rows = stored["features"], np.flatnonzero(stored["read"])
             names = bytes(stored["keys"]).decode().split("\n")
             self.keys = tuple(names[row] for row in self._rows)
         else:
+            flip = False
             table = load_or_encode(
-                run / TOKENS, stamp + " False", lambda: encode_split(frozen, dataset, data, False, device)
+                run / TOKENS, f"{stamp} {flip}", lambda: encode_split(frozen, dataset, data, flip, device)
             )
-            self.keys, self.faults, self._kept = table.keys, table.faults, table.tokens[:, 0]
+            self.keys, self.faults, self._cached = table.keys, table.faults, table.tokens[:, 0]
 
-    def rows(self, places: Sequence[int]) -> Tensor:
-        """[b n d] of some images."""
+    def load(self, images: Sequence[int]) -> Tensor:
+        """The features [b n d] of images, given by their positions in `keys`."""
         if self.config.source == "features":
-            return torch.from_numpy(np.stack([self._kept[self._rows[place]] for place in places])).float()
-        return lookup_quantized(
-            self.frozen.tokenizer, self.frozen.layout, self._kept[list(places)].long().to(self.device)
-        )
+            return torch.from_numpy(np.stack([self._cached[self._rows[image]] for image in images])).float()
+        tokens = self._cached[list(images)].long().to(self.device)
+        return lookup_quantized(self.frozen.tokenizer, self.frozen.layout, tokens)
 
-    def _features(self, path: Path, stamp: str) -> tuple[MappedTensors, tuple[Fault, ...]]:
-        """The features in half precision, mapped from a file of the run folder, which is made where it is not there."""
+    def _load_or_extract(self, path: Path, stamp: str) -> tuple[MappedTensors, tuple[Fault, ...]]:
+        """Map the features from a file with this stamp; if there is none, extract them and write the file."""
         try:
             stored = MappedTensors(path)
             if stored.metadata.get("stamp") == stamp:
                 return stored, ()
         except FileError:
             pass
-        faults = self._write_features(path, stamp)
+        faults = self._extract(path, stamp)
         return MappedTensors(path), faults
 
-    def _write_features(self, path: Path, stamp: str) -> tuple[Fault, ...]:
-        """A batch at a time: they are many times as large as tokens. `read` tells which images could be read."""
+    def _extract(self, path: Path, stamp: str) -> tuple[Fault, ...]:
+        """Write the features in half precision, one batch at a time: they may be larger than memory.
+
+        The table `read` holds 1 for each image that could be read.
+        """
         rows = {record.file_name: row for row, record in enumerate(self._dataset)}
         keys, layout = "\n".join(rows).encode(), self.frozen.layout
         shape = len(rows), layout.height * layout.width, self.frozen.feature_width
@@ -97,10 +109,8 @@ class FeatureCache:
             file.write("keys", 0, np.frombuffer(keys, np.uint8))
             loader = EvaluationLoader(self._dataset, self._data, BATCH)
             for batch in loader:
-                found = (
-                    extract_encoder_features(self.frozen.tokenizer, batch.images.to(self.device)).half().cpu().numpy()
-                )
-                for key, feature in zip(batch.keys, found, strict=True):
+                features = extract_encoder_features(self.frozen.tokenizer, batch.images.to(self.device))
+                for key, feature in zip(batch.keys, features.half().cpu().numpy(), strict=True):
                     file.write("features", rows[key], feature[None])
                     file.write("read", rows[key], np.ones(1, np.uint8))
             file.flush()
@@ -111,15 +121,26 @@ class FeatureCache:
 
 
 class ExampleBatches:
-    """An endless iterator of one process's batches; `consumed` examples of all processes were handed out before."""
+    """An endless iterator over the batches of one process.
+
+    Args:
+        cache: features of the images.
+        examples: each example with its image's position in `cache.keys`.
+        task: collates examples.
+        batch: examples per batch of this process.
+        seed: decides the order.
+        consumed: examples that all processes together used before.
+        rank: of this process.
+        world: number of processes.
+    """
 
     def __init__(
-        self, seen: FeatureCache, examples: Sequence[tuple[int, Any]], task: UnderstandingTask, batch: int, seed: int,
+        self, cache: FeatureCache, examples: Sequence[tuple[int, Any]], task: UnderstandingTask, batch: int, seed: int,
         consumed: int = 0, rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
-        self.seen, self.examples, self.task, self.batch = seen, examples, task, batch
+        self.cache, self.examples, self.task, self.batch = cache, examples, task, batch
         self.consumed = consumed
-        self.faults: Sequence[Fault] = seen.faults
+        self.faults: Sequence[Fault] = cache.faults
         self._rank, self._world = rank, world
         self._orders = EpochPermutations(len(examples), seed)
 
@@ -128,25 +149,35 @@ class ExampleBatches:
 
     def __next__(self) -> UnderstandingBatch:
         start = self.consumed + self._rank * self.batch
-        chosen = [self.examples[self._place(place)] for place in range(start, start + self.batch)]
+        samples = [self._sample(position) for position in range(start, start + self.batch)]
         self.consumed += self.batch * self._world
-        places = [place for place, _ in chosen]
-        keys = tuple(self.seen.keys[place] for place in places)
-        return UnderstandingBatch(self.seen.rows(places), keys, self.task.collate([example for _, example in chosen]))
+        images = [image for image, _ in samples]
+        keys = tuple(self.cache.keys[image] for image in images)
+        examples = self.task.collate([example for _, example in samples])
+        return UnderstandingBatch(self.cache.load(images), keys, examples)
 
-    def _place(self, place: int) -> int:
-        epoch, start = divmod(place, len(self.examples))
-        return int(self._orders[epoch][start])
+    def _sample(self, position: int) -> tuple[int, Any]:
+        """The example at a position of the endless stream, with its image."""
+        epoch, offset = divmod(position, len(self.examples))
+        return self.examples[int(self._orders[epoch][offset])]
 
     def close(self) -> None:
-        """Nothing reads ahead."""
+        """Do nothing: no worker reads ahead."""
 
 
 class UnderstandingData:
-    """The examples of the training split, and what is seen of its images."""
+    """The examples of the training split, and the features of its images.
+
+    Args:
+        recipe: the task's recipe.
+        frozen: the tokenizer.
+        dataset: the training split.
+        run: the run folder.
+        device: where images are encoded.
+    """
 
     text: TextSource | None = None
-    segmentation_tokenizer: Tokenizer | None = None
+    condition_tokenizer: Tokenizer | None = None
     colours: Colours | None = None
 
     def __init__(
@@ -160,46 +191,46 @@ class UnderstandingData:
         self.recipe, self.frozen, self.dataset, self.run, self.device = recipe, frozen, dataset, run, device
         kind: Any = tasks[recipe.task.name]
         self.examples = collect_examples(kind, recipe.task, dataset)
-        fitted = kind.resolve_config(recipe.task, frozen.layout, [example for _, example in self.examples])
-        self.config = TaskConfig(task=fitted, layout=frozen.layout, feature_width=frozen.feature_width)
-        self._seen: FeatureCache | None = None
+        config = kind.resolve_config(recipe.task, frozen.layout, [example for _, example in self.examples])
+        self.config = TaskConfig(task=config, layout=frozen.layout, feature_width=frozen.feature_width)
+        self._cache: FeatureCache | None = None
         self._task: Any = None
 
     def metadata(self) -> dict[str, Any]:
-        """How much there is to learn from."""
+        """The number of examples."""
         return {"examples": len(self.examples)}
 
     def initialize(self, task: Task) -> None:
-        """Words, answers and pretrained weights."""
+        """Set the vocabulary, the answers and pretrained weights."""
         self._task = task
         self._task.prepare([example for _, example in self.examples])
 
-    def seen(self) -> FeatureCache:
-        """What is seen of the training split; made once, and kept in the run folder."""
-        if self._seen is None:
+    def features(self) -> FeatureCache:
+        """The features of the training split; extracted once."""
+        if self._cache is None:
             data = self.recipe.data
             config = DataConfig(size=self.frozen.size, workers=data.workers, fault_budget=data.fault_budget)
-            self._seen = FeatureCache(self.config.task.image, self.frozen, self.dataset, config, self.run, self.device)
-        return self._seen
+            image = self.config.task.image
+            self._cache = FeatureCache(image, self.frozen, self.dataset, config, self.run, self.device)
+        return self._cache
 
     def open_batches(self, consumed: int, batch: int, rank: int, world: int) -> ExampleBatches:
-        """Batches of examples whose image can be read."""
-        seen = self.seen()
-        self._task.adapter.fit(seen.rows(range(min(len(seen.keys), FITTED))))  # of a resumed run, to the same numbers
-        places = {key: place for place, key in enumerate(seen.keys)}
-        usable = [(places[key], example) for key, example in self.examples if key in places]
+        """Batches of the examples whose image can be read."""
+        cache = self.features()
+        # In a resumed run this repeats the values of the checkpoint.
+        self._task.adapter.fit(cache.load(range(min(len(cache.keys), ADAPTER_IMAGES))))
+        images = {key: image for image, key in enumerate(cache.keys)}
+        usable = [(images[key], example) for key, example in self.examples if key in images]
         if not usable:
-            raise DataError(f"No image of {self.dataset.folder} that can be read has an example.")
-        return ExampleBatches(seen, usable, self._task, batch, self.recipe.train.seed, consumed, rank, world)
+            raise DataError(f"No readable image of {self.dataset.folder} has an example of this task.")
+        return ExampleBatches(cache, usable, self._task, batch, self.recipe.train.seed, consumed, rank, world)
 
     def render_sample(self, task: Task) -> ndarray | None:
-        """Nothing to see."""
+        """None: the task makes no images."""
         return None
 
     def named_tensors(self, batch: UnderstandingBatch) -> dict[str, Tensor]:
-        """Rows and what is asked."""
+        """Features and examples."""
         values = {field.name: getattr(batch.examples, field.name) for field in fields(batch.examples)}
-        return {
-            "features": batch.features,
-            **{name: value for name, value in values.items() if isinstance(value, Tensor)},
-        }
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        return {"features": batch.features, **tensors}

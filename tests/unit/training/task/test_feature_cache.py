@@ -1,4 +1,4 @@
-"""What a reading task sees of training images: entries or features, each at its image's place."""
+"""The cached features of training images: quantized or not, each at its image's position."""
 
 import json
 from pathlib import Path
@@ -45,48 +45,48 @@ def frozen() -> FrozenTokenizer:
 
 
 @pytest.mark.parametrize("source", ["codes", "features"])
-def test_each_row_is_its_images_own(
+def test_each_image_has_its_own_features(
     source: str, dataset: FolderDataset, frozen: FrozenTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(understanding_data, "BATCH", 2)
     config, data = ImageInput.model_validate({"source": source}), DataConfig(size=SIZE)
-    seen = FeatureCache(config, frozen, dataset, data, tmp_path, torch.device("cpu"))
-    assert seen.keys == ("0.png", "2.png", "3.png", "4.png")
-    assert [fault.where for fault in seen.faults] == ["1.png"]
+    cache = FeatureCache(config, frozen, dataset, data, tmp_path, torch.device("cpu"))
+    assert cache.keys == ("0.png", "2.png", "3.png", "4.png")
+    assert [fault.where for fault in cache.faults] == ["1.png"]
     [batch] = EvaluationLoader(dataset, data, 8)
     own = extract_features(frozen.tokenizer, frozen.layout, config, batch.images)
     assert own.shape == (4, 64, 6)
-    assert torch.allclose(seen.rows([3, 0]), own[[3, 0]], atol=2e-3)  # features are kept in half precision
-    assert not torch.allclose(seen.rows([1]), own[[2]], atol=2e-3)
+    assert torch.allclose(cache.load([3, 0]), own[[3, 0]], atol=2e-3)  # features are kept in half precision
+    assert not torch.allclose(cache.load([1]), own[[2]], atol=2e-3)
 
 
 def test_features_are_kept_and_made_again_for_another_tokenizer(
     dataset: FolderDataset, frozen: FrozenTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, data = ImageInput(source="features"), DataConfig(size=SIZE)
-    first = FeatureCache(config, frozen, dataset, data, tmp_path, torch.device("cpu")).rows([0, 1, 2, 3])
+    first = FeatureCache(config, frozen, dataset, data, tmp_path, torch.device("cpu")).load([0, 1, 2, 3])
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [FEATURES]
     monkeypatch.setattr(
         understanding_data, "extract_encoder_features", lambda tokenizer, images: torch.zeros(len(images), 64, 6)
     )
     again = FeatureCache(config, frozen, dataset, data, tmp_path, torch.device("cpu"))
-    assert torch.equal(again.rows([0, 1, 2, 3]), first)
+    assert torch.equal(again.load([0, 1, 2, 3]), first)
     other = FrozenTokenizer(frozen.tokenizer, {"sha256": "1"}, SIZE, frozen.layout, "other")
-    assert not FeatureCache(config, other, dataset, data, tmp_path, torch.device("cpu")).rows([0]).any()
+    assert not FeatureCache(config, other, dataset, data, tmp_path, torch.device("cpu")).load([0]).any()
 
 
-class Listed(FeatureCache):
-    """Images whose row is their number."""
+class ListedCache(FeatureCache):
+    """Images whose feature is their number."""
 
     def __init__(self) -> None:
         self.keys, self.faults = tuple("abcde"), ()
 
-    def rows(self, places: Any) -> torch.Tensor:
-        return torch.tensor(places, dtype=torch.float32).view(-1, 1, 1)
+    def load(self, images: Any) -> torch.Tensor:
+        return torch.tensor(images, dtype=torch.float32).view(-1, 1, 1)
 
 
-class Handed(UnderstandingTask):
-    """Hands its examples back."""
+class EchoTask(UnderstandingTask):
+    """Returns its examples as they are."""
 
     def collate(self, examples: Any) -> Any:
         return examples
@@ -96,7 +96,7 @@ EXAMPLES = [(place, f"{place}{letter}") for place in range(5) for letter in "xy"
 
 
 def batches(batch: int, consumed: int = 0, rank: int = 0, world: int = 1) -> ExampleBatches:
-    return ExampleBatches(Listed(), EXAMPLES, Handed(), batch, 3, consumed, rank, world)
+    return ExampleBatches(ListedCache(), EXAMPLES, EchoTask(), batch, 3, consumed, rank, world)
 
 
 def test_each_epoch_has_every_example_once_in_an_order_of_its_own() -> None:

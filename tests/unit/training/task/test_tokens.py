@@ -169,16 +169,16 @@ def test_a_split_is_encoded_as_it_is_and_mirrored(dataset: FolderDataset, parts:
     assert not torch.equal(found.tokens[:, 0], found.tokens[:, 1])
     plain = encode_split(frozen, dataset, config, False, torch.device("cpu"))
     assert torch.equal(plain.tokens, found.tokens[:, :1])
-    assert plain.given is None
+    assert plain.condition is None
 
 
 def test_images_without_a_map_are_left_out() -> None:
     maps = TokenTable(table().tokens[[5, 1]] + 1000, (KEYS[5], KEYS[1]), ())
     found = join_tables(table(), maps)
     assert found.keys == (KEYS[1], KEYS[5])  # in the order of the images
-    assert found.given is not None
+    assert found.condition is not None
     assert found.tokens[:, 0, 0].tolist() == [100, 500]
-    assert found.given[:, 1, 2].tolist() == [1112, 1512]
+    assert found.condition[:, 1, 2].tolist() == [1112, 1512]
     with pytest.raises(DataError, match="No image can be read together with its segmentation"):
         join_tables(table(), TokenTable(maps.tokens, ("x", "y"), ()))
 
@@ -198,10 +198,10 @@ def test_kept_tokens_are_made_once_for_a_stamp(tmp_path: Path, given: bool) -> N
     assert torch.equal(again.tokens, first.tokens)
     assert again.tokens.dtype == torch.int32
     if given:
-        assert again.given is not None
-        assert torch.equal(again.given, table(given=True).given)
+        assert again.condition is not None
+        assert torch.equal(again.condition, table(given=True).condition)
     else:
-        assert again.given is None
+        assert again.condition is None
     load_or_encode(path, "b", make)  # another tokenizer, data set, size or flip
     assert len(made) == 2
     load_or_encode(path, "b", make)

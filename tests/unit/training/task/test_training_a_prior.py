@@ -144,20 +144,20 @@ def test_the_tokens_of_a_image_and_of_its_map_stand_together(
     table = made.data.table()
     assert table.keys == tuple(f"images/{number}.png" for number in range(10) if number != 2)
     assert [fault.where for fault in table.faults] == ["images/2.png"]
-    assert table.given is not None
-    assert table.tokens.shape == table.given.shape == (9, 2, 16)
+    assert table.condition is not None
+    assert table.tokens.shape == table.condition.shape == (9, 2, 16)
     alone = trainer(tmp_path / "alone").data.table()
     assert torch.equal(table.tokens, alone.tokens[[0, 1, *range(3, 10)]])
-    assert alone.given is None
+    assert alone.condition is None
     again = trainer(tmp_path, recipe(True)).data.table()
-    assert again.given is not None
-    assert torch.equal(again.given, table.given)
+    assert again.condition is not None
+    assert torch.equal(again.condition, table.condition)
     assert torch.equal(trainer(tmp_path).data.table().tokens, alone.tokens)  # another task's tokens are not taken
     batch = next(made.open_batches(0))
     rows = [table.keys.index(key) for key in batch.keys]
     for row, tokens, given in zip(rows, batch.tokens, batch.condition, strict=True):
         sides = [side for side in (0, 1) if torch.equal(table.tokens[row, side].long(), tokens)]
-        assert any(torch.equal(table.given[row, side].long(), given) for side in sides)
+        assert any(torch.equal(table.condition[row, side].long(), given) for side in sides)
 
 
 @pytest.mark.parametrize("own", [None, {number: (9 * number, 255 - 40 * number, 128) for number in range(5)}])
@@ -169,26 +169,26 @@ def test_maps_have_the_colours_their_tokenizer_was_trained_on_everywhere(
     maps = tokenizer(tmp_path / "maps", 2, 12, kind_of_images="segmentation", **kept)
     made = trainer(tmp_path / "run", recipe(True), segmentation_tokenizer=maps)
     table = made.data.table()
-    assert table.given is not None
+    assert table.condition is not None
     made.run()
     loaded = load_task(tmp_path / "run")
     assert loaded.colours == own
     files_of = {key: data / "segmentation" / Path(key).name for key in table.keys}
     asked, _ = build_prompt(loaded, (), [*files_of.values()], 1)
     assert asked.condition is not None
-    assert torch.equal(asked.condition, table.given[:, 0].long())
+    assert torch.equal(asked.condition, table.condition[:, 0].long())
     inner = tmp_path / "run/model/segmentation_tokenizer"
     again = trainer(tmp_path / "again", recipe(True), segmentation_tokenizer=inner).data.table()
-    assert again.given is not None
-    assert torch.equal(again.given, table.given)
+    assert again.condition is not None
+    assert torch.equal(again.condition, table.condition)
     other = tokenizer(tmp_path / "other", 2, 12, kind_of_images="segmentation", colours={9: (0, 0, 0), **(own or {})})
     if own is None:  # the same weights, but no map can be coloured; the kept tokens are not taken either
         with pytest.raises(DataError, match="names no colour for class 0"):
             trainer(tmp_path / "run", recipe(True), segmentation_tokenizer=other).data.table()
     else:
         default = trainer(tmp_path / "default", recipe(True)).data.table()
-        assert default.given is not None
-        assert (default.given != table.given).float().mean() > 0.3
+        assert default.condition is not None
+        assert (default.condition != table.condition).float().mean() > 0.3
 
 
 def test_colours_that_are_damaged_are_refused(trainer: Callable[..., TaskTrainer], tmp_path: Path) -> None:
@@ -212,9 +212,9 @@ def test_rows_of_the_two_tables_are_joined_by_name() -> None:
 
     found = join_tables(table("abcd", 0), table("dab", 10))
     assert found.keys == tuple("abd")
-    assert found.given is not None
+    assert found.condition is not None
     assert found.tokens[:, 0, 0].tolist() == [0, 1, 3]
-    assert found.given[:, 0, 0].tolist() == [11, 12, 10]
+    assert found.condition[:, 0, 0].tolist() == [11, 12, 10]
     assert [fault.where for fault in found.faults] == ["abcd", "x", "dab"]
 
 

@@ -75,7 +75,7 @@ def test_parts_that_cannot_be_frozen(recipe: Make, changes: dict[str, object], m
 
 def test_something_must_be_left_to_train(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
     settings = recipe({"train.freeze": list(PARTS), "train.adversarial.adaptive": False})
-    with pytest.raises(UsageError, match=r"train\.freeze holds encoder, decoder, codebook, which leaves nothing"):
+    with pytest.raises(UsageError, match=r"train\.freeze names encoder, decoder, codebook, which leaves nothing"):
         Trainer(settings, dataset, tmp_path / "run")
 
 
