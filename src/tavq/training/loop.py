@@ -174,7 +174,7 @@ def learning_rate(config: LoopConfig, step: int) -> float:
 
 def batch_per_process(config: LoopConfig) -> int:
     """The samples of a batch that one process takes."""
-    processes = collective.processes()
+    processes = collective.world_size()
     if config.batch % processes:
         raise UsageError(f"train.batch {config.batch} must be a multiple of the number of processes, {processes}.")
     return config.batch // processes
@@ -236,7 +236,7 @@ class Loop:
                 self.reporter.message("No checkpoint was written yet; starting from the first step.")
             if fresh:
                 self.folder.create(self.trainable.recipe, metadata)
-        collective.wait_for_all()
+        collective.barrier()
         return self._load_checkpoint() if resume and checkpoint.exists(self.folder.checkpoints) else 0
 
     def _load_checkpoint(self) -> int:
@@ -273,7 +273,7 @@ class Loop:
             if self.step % self.config.sample_every == 0 or self.step == self.config.steps:
                 self._save_sample()
             # A signal may reach one process only; all must stop after the same step.
-            last, stopping = self.step == self.config.steps, collective.any_of(self.stopping)
+            last, stopping = self.step == self.config.steps, collective.any_process(self.stopping)
             if self.step % self.config.checkpoint_every == 0 or last or stopping:
                 self._save_checkpoint(batches.consumed)
             if stopping and not last:

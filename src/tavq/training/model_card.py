@@ -62,7 +62,7 @@ def task_card(recipe: TaskRecipe, layout: TokenLayout, provenance: dict[str, Any
         step: steps done.
     """
     train, maps = recipe.train, provenance.get("segmentation_tokenizer")
-    given = (
+    condition = (
         f"\n| tokenizer of segmentation maps | {maps[:12]}… (in the folder `{CONDITION_TOKENIZER}`) |" if maps else ""
     )
     return f"""# {recipe.task.name} on image tokens
@@ -72,8 +72,8 @@ def task_card(recipe: TaskRecipe, layout: TokenLayout, provenance: dict[str, Any
 | | |
 |---|---|
 | task | {recipe.task.name} |
-| tokens | {layout.height} x {layout.width} positions of {layout.parts}, {layout.vocabulary:,} in the vocabulary |
-| tokenizer | {provenance["tokenizer"][:12]}… (in the folder `tokenizer`) |{given}
+| tokens | {layout.height} x {layout.width} positions x {layout.parts}, vocabulary {layout.vocabulary:,} |
+| tokenizer | {provenance["tokenizer"][:12]}… (in the folder `tokenizer`) |{condition}
 | parameters | {sum(provenance["parameters"].values()):,} |
 | data | {provenance["data"]}, {provenance["images"]:,} images, metadata {provenance["data_sha256"][:12]}… |
 | image size | {provenance["size"]} px |

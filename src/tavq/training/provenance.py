@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel
 
 from tavq.core import files
-from tavq.core.config import build_stored, flat, read_yaml
+from tavq.core.config import build_stored, flatten_settings, read_yaml
 from tavq.core.errors import UsageError
 from tavq.core.version import __version__
 from tavq.data.folder import FolderDataset
@@ -68,7 +68,7 @@ def method_hash(recipe: RunRecipe, metadata: Mapping[str, Any]) -> str:
     Weights that the recipe names count by their content, not by their path.
     """
     ignored = COSMETIC_SETTINGS | {"train.seed"}
-    settings = {key: value for key, value in flat(recipe.model_dump(mode="json")) if key not in ignored}
+    settings = {key: value for key, value in flatten_settings(recipe.model_dump(mode="json")) if key not in ignored}
     for key, hash_weights in WEIGHT_SETTINGS.items():
         if settings.get(key) is not None:
             settings[key] = hash_weights(settings[key])
@@ -82,8 +82,8 @@ def check_same_run(run: Path, recipe: RunRecipe, metadata: Mapping[str, Any]) ->
     if not path.is_file():
         raise UsageError(f"There is no run in {run} to resume; start without --resume.")
     stored = build_stored(type(recipe), read_yaml(files.read_text(path), str(path)), str(path))
-    before = dict(flat(stored.model_dump(mode="json")))
-    now = dict(flat(recipe.model_dump(mode="json")))
+    before = dict(flatten_settings(stored.model_dump(mode="json")))
+    now = dict(flatten_settings(recipe.model_dump(mode="json")))
     changed = sorted(key for key in {*before, *now} - _resumable_changes(recipe) if before.get(key) != now.get(key))
     if changed:
         listed = [f"{key} was {_short.repr(before.get(key))}, now {_short.repr(now.get(key))}" for key in changed]

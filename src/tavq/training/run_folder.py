@@ -132,7 +132,7 @@ def text_tensors(text: TextFeatures | None) -> dict[str, Tensor]:
     if text is None:
         return {}
     tensors: dict[str, Tensor | None] = {}
-    for name in (*GRANULARITIES, WHOLE):
+    for name in (*GRANULARITIES, FULL_TEXT):
         unit = text[name]
         if unit is not None:
             tensors |= {f"{name}/{field.name}": getattr(unit, field.name) for field in fields(unit)}

@@ -140,7 +140,7 @@ class TaskTrainer:
 
     def open_batches(self, consumed: int) -> Batches:
         """The batches of the task's data."""
-        return self.data.open_batches(consumed, self.batch, collective.rank(), collective.processes())
+        return self.data.open_batches(consumed, self.batch, collective.rank(), collective.world_size())
 
     def set_train_mode(self) -> None:
         """Put the network into training mode."""

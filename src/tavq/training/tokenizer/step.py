@@ -56,7 +56,7 @@ class GeneratorStep:
             adversarial, adversarial_terms = self._adversarial_gradient(images, output, gradient)
             gradient = gradient + adversarial
             terms |= adversarial_terms
-        roots = [(output.images, gradient.to(output.images.dtype)), (total(output.losses), None)]
+        roots = [(output.images, gradient.to(output.images.dtype)), (sum_losses(output.losses), None)]
         # With frozen parts an output may depend on no trainable parameter; backward refuses such a root.
         roots = [(root, slope) for root, slope in roots if root.requires_grad]
         tensors = [root for root, _ in roots]

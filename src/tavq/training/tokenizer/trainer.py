@@ -172,7 +172,7 @@ class Trainer:
     def save_model(self, folder: Path, metadata: dict[str, Any]) -> None:
         """Write the model folder; a codebook that is computed from weights is saved as its table of entries."""
         card = model_card.tokenizer_card(self.recipe, self.tokenizer.codebook.sizes, metadata, metadata["step"])
-        self.tokenizer.frozen().save_pretrained(folder, card, metadata)
+        self.tokenizer.with_fixed_codebook().save_pretrained(folder, card, metadata)
 
     def extra_tensors(self) -> dict[str, dict[str, Tensor]]:
         """The moving averages of the LeCam regularizer."""
