@@ -362,6 +362,6 @@ def test_the_whole_text_stands_against_the_deep_grid_alone() -> None:
     made = aligner(multi_granularity=False, sentence=0.5, sampling=False)
     assert made.levels == (2,)
     losses = made(levels(), text())
-    assert {key: loss.weight for key, loss in losses.items()} == {"align/whole": 0.5}
+    assert {key: loss.weight for key, loss in losses.items()} == {"align/full_text": 0.5}
     with pytest.raises(UsageError, match="--full-text"):
         made(levels(), replace(text(), full_text=None))

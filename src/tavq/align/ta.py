@@ -163,10 +163,12 @@ class TransportAligner(Aligner):
             parts = [(DEEP, FULL_TEXT, config.sentence)]
         self.parts = parts
         self.levels = tuple(level for level, _, _ in parts)
-        self.networks = nn.ModuleDict({granularity: LevelAligner(width, text_width) for _, granularity, _ in parts})
+        self.networks = nn.ModuleDict(
+            {_module_name(granularity): LevelAligner(width, text_width) for _, granularity, _ in parts}
+        )
 
     def _network(self, granularity: str) -> LevelAligner:
-        network = self.networks[granularity]
+        network = self.networks[_module_name(granularity)]
         assert isinstance(network, LevelAligner)
         return network
 
@@ -218,10 +220,15 @@ class TransportAligner(Aligner):
     @torch.no_grad()
     def embed_entries(self, entries: Float[Tensor, "k d"], granularity: str) -> Float[Tensor, "k t"] | None:
         """Each entry carried to the text's space as if a whole image were made of it."""
-        if granularity not in self.networks:
+        if _module_name(granularity) not in self.networks:
             return None
         network = self._network(granularity)
         return network.to_text(network.mean(entries.float()))
+
+
+def _module_name(granularity: str) -> str:
+    """The granularity's name in a state dict; the key of full text is older than its name."""
+    return "whole" if granularity == FULL_TEXT else granularity
 
 
 def required(text: TextFeatures, granularity: str) -> TextUnits:

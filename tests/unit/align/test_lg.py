@@ -132,16 +132,16 @@ def test_the_store_says_how_many_tokens_there_are_and_their_rows() -> None:
 def test_a_store_of_split_texts_is_told_apart_before_training() -> None:
     class Split(Store):
         def vocabulary(self, granularity: str) -> tuple[list[str], np.ndarray]:
-            raise UsageError("The text store holds no full texts; make it anew with: tavq text DIR --full-text")
+            raise UsageError("The text store holds no token-level text; rebuild it with: tavq text DIR --full-text")
 
     for align in ("lg", "lg+ta", {"name": "ta", "multi_granularity": False}):
         config = build(TokenizerConfig, {"net": NET, "align": align}, "test")
         assert config.reads_full_text
-        with pytest.raises(UsageError, match=r"make it anew with: tavq text DIR --full-text"):
-            config.fitted(Split())
+        with pytest.raises(UsageError, match=r"rebuild it with: tavq text DIR --full-text"):
+            config.resolve_config(Split())
         with pytest.raises(UsageError, match=r"needs encoded text; make it with: tavq text DIR --full-text"):
-            config.fitted(None)
-    assert not build(TokenizerConfig, {"net": NET, "align": "ta"}, "test").fitted(Split()).reads_full_text
+            config.resolve_config(None)
+    assert not build(TokenizerConfig, {"net": NET, "align": "ta"}, "test").resolve_config(Split()).reads_full_text
 
 
 def test_texts_without_what_it_reads_are_refused_in_one_line() -> None:

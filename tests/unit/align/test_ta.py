@@ -20,7 +20,7 @@ NET = {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1, "attention": False}
         ({}, (0, 1, 2), ["words", "phrases", "sentences"]),
         ({"word": 0}, (1, 2), ["phrases", "sentences"]),
         ({"phrase": 0, "sentence": 0}, (0,), ["words"]),
-        ({"multi_granularity": False, "word": 0}, (2,), ["full_text"]),
+        ({"multi_granularity": False, "word": 0}, (2,), ["whole"]),  # as in models of the version before
     ],
 )
 def test_a_level_of_weight_zero_is_not_built(settings: Any, levels: tuple[int, ...], networks: list[str]) -> None:
