@@ -29,12 +29,12 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from tavq.cli.protocol import versions
-from tavq.cli.tokenizers import data_config, open_network
+from tavq.api.tokenizers import image_settings, open_network
 from tavq.core.files import write_json
 from tavq.data.folder import FolderDataset
 from tavq.data.images import load_image
 from tavq.data.transforms import crop_and_resize, to_float, to_uint8
+from tavq.evaluation.protocol import versions
 from tavq.metrics import intervals
 from tavq.metrics.distances import Gaussian, frechet_distance
 from tavq.metrics.images import psnr, ssim
@@ -107,7 +107,7 @@ class Bench:
     def __init__(self, model: str, networks: Sequence[str]) -> None:
         self.folder = find_model(model)
         self.tokenizer = Tokenizer.from_pretrained(self.folder)
-        self.size = data_config(self.folder, None).size
+        self.size = image_settings(self.folder, None).size
         self.networks: list[FeatureNetwork] = [open_network(name) for name in networks]
 
     def reconstruct(self, originals: Tensor) -> Tensor:

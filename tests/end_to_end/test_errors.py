@@ -297,3 +297,10 @@ def test_a_training_that_is_refused_leaves_the_run_as_it_was(tavq: Tavq, place: 
         tavq("train", "vqgan-tiny", "--data", "data", "--out", "plain", *small), 2, r"already holds a run; add --resume"
     )
     assert files.sha256(place / "plain/model/model.safetensors") == before
+
+
+def test_an_old_name_of_a_flag_is_one_plain_line(tavq: Tavq, place: Path) -> None:
+    done = tavq("text", "nowhere", "--fewest=3")
+    assert done.err.splitlines()[0] == "tavq: The flag --fewest is now called --min-count; use the new name."
+    assert "There is no folder nowhere" in done.err.splitlines()[1]
+    assert "--fewest" not in tavq("text", "--help").out

@@ -94,7 +94,7 @@ def test_a_data_set_without_questions(place: Path, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize(
     ("flag", "value", "says"),
-    [("--text", "text", "reads no text"), ("--segmentation-tokenizer", "maps", "reads no segmentation")],
+    [("--text", "text", "does not use text"), ("--segmentation-tokenizer", "maps", "does not use segmentation")],
 )
 def test_what_a_task_does_not_read_is_refused(
     flag: str, value: str, says: str, place: Path, capsys: pytest.CaptureFixture[str]
@@ -108,7 +108,7 @@ def test_what_a_task_does_not_read_is_refused(
 def test_an_evaluation_refuses_what_it_does_not_read(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = trained(place, "vqa")
     assert run(["task", "evaluate", model, "--data", f"{place}/scenes", "--text", f"{place}/text"]) == 2
-    assert "reads no text" in capsys.readouterr().err
+    assert "does not use text" in capsys.readouterr().err
 
 
 def test_a_text_store_that_nothing_reads_is_not_opened(place: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def data(shared_images: Path, tavq: Tavq, tmp_path_factory: pytest.TempPathFacto
     """Images with all that any recipe reads of their text."""
     folder = tmp_path_factory.mktemp("tiny") / "data"
     shutil.copytree(shared_images, folder, ignore=shutil.ignore_patterns("text"))
-    done = tavq("text", folder, "--full-text", "--word-graph", "--fewest", 1)
+    done = tavq("text", folder, "--full-text", "--word-graph", "--min-count", 1)
     assert done.code == 0, done.err
     return folder
 

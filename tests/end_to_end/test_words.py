@@ -24,7 +24,7 @@ def test_from_captions_to_a_page_that_names_words(tavq: Tavq, home: Path, tmp_pa
     assert "has no word graph; make it with: tavq text DIR --word-graph" in refused.err
 
     before = (data / "text/store.safetensors").stat().st_mtime_ns
-    made = tavq("text", data, "--word-graph", "--fewest", 3, "--json", tmp_path / "words.json")
+    made = tavq("text", data, "--word-graph", "--min-count", 3, "--json", tmp_path / "words.json")
     assert made.code == 0, made.err
     assert (data / "text/store.safetensors").stat().st_mtime_ns == before
     counts = json.loads((tmp_path / "words.json").read_text())["word_graph"]
@@ -54,7 +54,7 @@ def test_a_missing_store_is_made_with_its_word_graph(tavq: Tavq, home: Path, tmp
     shutil.copytree(home / "data", data, ignore=shutil.ignore_patterns("text"))
     done = tavq("train", "vqct-tiny", "--data", data, "--out", tmp_path / "run", *SMALL.split())
     assert done.code == 0, done.err
-    assert f"making it as by: tavq text {data} --word-graph" in done.err
+    assert f"building it as with: tavq text {data} --word-graph" in done.err
     assert (data / "text/wordgraph.json").is_file()
 
 
@@ -66,10 +66,10 @@ def test_a_store_made_anew_keeps_what_the_old_one_had(tavq: Tavq, home: Path, tm
         manifest = json.loads((data / "text/manifest.json").read_text())
         return manifest["full_text"], (data / "text/wordgraph.json").is_file()
 
-    graph = ("--word-graph", "--fewest", 1)
+    graph = ("--word-graph", "--min-count", 1)
     assert tavq("text", data, "--full-text", *graph).code == 0
     assert kinds() == (True, True)
-    for flags in (graph, ("--full-text", "--fewest", 1), ("--fewest", 1)):
+    for flags in (graph, ("--full-text", "--min-count", 1), ("--min-count", 1)):
         assert tavq("text", data, *flags).code == 0
         assert kinds() == (True, True), flags
 
@@ -88,4 +88,4 @@ def test_tokens_of_another_model_are_told_or_refused(tavq: Tavq, home: Path, tmp
     assert tavq("train", "vqgan-tiny", "--data", home / "data", "--out", larger, *wanted).code == 0
     refused = tavq("decode", larger, tokens, "--out", tmp_path / "refused")
     assert refused.code == 2
-    assert "was made by a model of 16 entries" in refused.err
+    assert "was made by a model with 16 codebook entries" in refused.err

@@ -1,17 +1,20 @@
 """What a person sees while a command works: bars on a terminal, plain lines elsewhere, tables, JSON."""
 
 import logging
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from tavq import api
 
 SHOWN_FAULTS = 10
 PLAIN_SECONDS = 10.0
@@ -35,52 +38,71 @@ class LineHandler(logging.Handler):
         say(record.getMessage())
 
 
-class Bar:
-    """Progress of one long job."""
+def is_first_process() -> bool:
+    """Return whether this process writes and prints, of those that `torchrun` started together."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
-    def __init__(self, title: str, total: int | None, progress: Progress | None) -> None:
-        self.title, self.total, self.progress = title, total, progress
-        self.task = progress.add_task(title, total=total, note="") if progress else None
-        self.told = self.started = time.monotonic()
-        self.done = 0
+
+class Bar:
+    """Progress of one long job: a bar on a terminal, a line every few seconds elsewhere, nothing in other processes."""
+
+    def __init__(self, title: str, total: int | None = None) -> None:
+        self.title, self.total, self.done = title, total, 0
+        self.started = self.shown = time.monotonic()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
-        """Shows that `done` of the job is done."""
+        """Show that `done` of the job is done."""
         self.done, self.total = done, total or self.total
-        if self.progress is not None and self.task is not None:
-            self.progress.update(self.task, completed=done, note=note, total=self.total)
-        elif time.monotonic() - self.told > PLAIN_SECONDS:
-            self.told = time.monotonic()
+        if not is_first_process():
+            return
+        if console.is_terminal:
+            self._update(note)
+        elif time.monotonic() - self.shown > PLAIN_SECONDS:
+            self.shown = time.monotonic()
             self._line(note)
+
+    def _update(self, note: str) -> None:
+        if self._bar is None:  # only now: a job that is refused at once shows no bar
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+                TextColumn("{task.fields[note]}"),
+                console=console,
+            )
+            self._task = self._bar.add_task(self.title, total=self.total, note="")
+            self._bar.start()
+        assert self._task is not None
+        self._bar.update(self._task, completed=self.done, note=note, total=self.total)
 
     def _line(self, note: str) -> None:
         seconds = time.monotonic() - self.started
         of = f" of {self.total:,}" if self.total else ""
         console.print(f"{self.title}: {self.done:,}{of}, {seconds:.0f} s {note}".rstrip(), soft_wrap=True)
 
-    def close(self) -> None:
-        """Says how long it took, where no bar showed it."""
-        if self.progress is None:
+    def stop(self) -> None:
+        """Leave the bar as it is, so that other lines can follow."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def finish(self) -> None:
+        """Say how long the job took, where no bar showed it."""
+        if self._bar is None and is_first_process() and not console.is_terminal:
             self._line("done")
 
 
 @contextmanager
 def bar(title: str, total: int | None = None) -> Iterator[Bar]:
-    """A progress bar on a terminal, a line every few seconds elsewhere."""
-    if not console.is_terminal:
-        plain = Bar(title, total, None)
-        yield plain
-        plain.close()
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console) as progress:
-        yield Bar(title, total, progress)
+    """Show the progress of a job while the context is open."""
+    shown = Bar(title, total)
+    try:
+        yield shown
+    finally:
+        shown.stop()
+    shown.finish()
 
 
 def say(text: str) -> None:
@@ -126,11 +148,6 @@ def tell_faults(faults: Sequence[object]) -> None:
 
 
 def write_json(path: Path | None, value: Mapping[str, Any]) -> None:
-    """Writes figures where `--json` asks for them."""
+    """Write a result where `--json` asks for it."""
     if path is not None:
-        from tavq.core import files  # loads torch, which help does without
-
-        files.write_json(path, value)
-
-
-Progressed = Callable[[int], None]
+        api.write_json(path, value)

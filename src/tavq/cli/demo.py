@@ -3,11 +3,11 @@
 import time
 from pathlib import Path
 
+from tavq import api
 from tavq.cli import console, reports, tokenizers
 from tavq.cli.console import Count, Seed
 from tavq.cli.data import scenes
 from tavq.cli.text import text
-from tavq.cli.train import run_training
 from tavq.core.errors import UsageError
 
 METHODS = ("vqgan", "ta-vqgan")
@@ -27,8 +27,6 @@ def demo(
         steps: Training steps of each method; by default the recipes' own.
         seed: Seed of the scenes and of both trainings.
     """
-    from tavq import recipes
-
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already and not an empty folder; remove it or choose another --out.")
     started = time.monotonic()
@@ -38,8 +36,8 @@ def demo(
     runs = [out / method for method in METHODS]
     changes = {"train.seed": seed, "data.size": size, **({"train.steps": steps} if steps else {})}
     for method, run in zip(METHODS, runs, strict=True):
-        recipe = recipes.load(f"{method}-tiny", changes)
-        run_training(recipe, data, run, False, None, f"Training {method}")
+        with console.bar(f"Training {method}") as bar:
+            api.train(f"{method}-tiny", data=data, out=run, settings=changes, progress=bar)
     for run in runs:
         tokenizers.evaluate(str(run), data=data)
         reports.report(run)

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from cyclopts import App
 
+from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count
-from tavq.cli.protocol import versions
 from tavq.core.errors import UsageError
 
 PACKAGES = ("numpy", "torch", "nltk", "pycocoevalcap")
@@ -53,7 +53,7 @@ def images(
         size: Bring every image to a square of this side; by default they are taken as they are.
         json: Also write the figures, each image's too, to this file.
     """
-    from tavq.cli.tokenizers import open_network
+    from tavq.api.tokenizers import open_network
     from tavq.core.devices import default_device
     from tavq.evaluation.folders import Comparison, ImageFolder, same_files
     from tavq.metrics.reference import read_statistics, write_statistics
@@ -71,7 +71,7 @@ def images(
         write_statistics(save_statistics, comparison.statistics())
         console.say(f"The statistics of {result['images']['count']:,} images are in {save_statistics}.")
     _tell_images(result, same_files(result))
-    console.write_json(json, {**result, "versions": versions(*PACKAGES)})
+    console.write_json(json, {**result, "versions": api.versions(*PACKAGES)})
 
 
 @app.command
@@ -307,4 +307,4 @@ def _write(json: Path | None, result: Mapping[str, Any], predictions: Path, refe
 
     read = {"predictions": predictions, "references": references}
     sources = {name: {"file": str(path), "sha256": files.sha256(path)} for name, path in read.items()}
-    console.write_json(json, {**result, "sources": sources, "versions": versions(*PACKAGES)})
+    console.write_json(json, {**result, "sources": sources, "versions": api.versions(*PACKAGES)})

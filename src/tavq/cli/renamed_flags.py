@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from tavq.core.errors import RenamedWarning
 
 RENAMED_FLAGS: Mapping[str, Mapping[str, str]] = {
-    "text": {"--whole": "--full-text", "--half": "--float16"},
+    "text": {"--whole": "--full-text", "--half": "--float16", "--fewest": "--min-count"},
     "search index": {"--half": "--float16"},
 }
 """By command: old names and their names now."""

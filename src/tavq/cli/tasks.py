@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter, validators
 
+from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, Seed, Share
-from tavq.cli.train import BarReporter, Settings, tell_changed
+from tavq.cli.train import Settings
 from tavq.core.errors import UsageError
 
 COUNT = 16
@@ -28,11 +29,6 @@ app = App(
 )
 
 
-def losses_of(line: dict[str, Any]) -> str:
-    """A task's losses; those alone have a name of two parts."""
-    return ", ".join(f"{key.rpartition('/')[2]} {value:.3f}" for key, value in line.items() if "/" in key)
-
-
 @app.command
 def train(
     task: str,
@@ -45,60 +41,29 @@ def train(
     text: Path | None = None,
     segmentation_tokenizer: str | None = None,
 ) -> None:
-    """Trains a task on the codes of a tokenizer, which stays as it is.
+    """Train a task on the codes of a tokenizer, with the tokenizer frozen.
 
-    Every image becomes tokens once, at the start; they are kept in the run folder.
+    Images are tokenized once and cached in the run folder.
 
-    Example: tavq task train unconditional-tiny --tokenizer run --data scenes --out drawer
+    Example: tavq task train unconditional-tiny --tokenizer run --data scenes --out prior
 
     Args:
-        task: A shipped recipe (unconditional, completion, semantic, text-to-image, each with a -tiny twin) or a YAML
-            file.
+        task: A shipped recipe (listed below) or a YAML file.
         tokenizer: A model folder, a run folder or a hub name.
         data: A folder data set.
         out: The run folder.
-        resume: Go on from the newest checkpoint, to the same bits an undisturbed run gives.
+        resume: Continue from the newest checkpoint; the result is bit-for-bit that of an uninterrupted run.
         text: The text store, where the task reads text; by default DATA/text.
-        segmentation_tokenizer: A tokenizer of segmentation maps, where the task reads such.
+        segmentation_tokenizer: A tokenizer of segmentation maps, where the task reads them.
     """
-    from tavq import recipes
-    from tavq.core.config import parse_overrides
-    from tavq.ops.collective import join_processes
-
-    chosen = recipes.load_task(task, parse_overrides(settings))
-    with join_processes():
-        _train(chosen, tokenizer, data, out, resume, text, segmentation_tokenizer)
-
-
-def _train(
-    recipe: Any, tokenizer: str, data: Path, out: Path, resume: bool, text: Path | None, segmentation: str | None
-) -> None:
-    from tavq.data.folder import FolderDataset
-    from tavq.ops.collective import rank
-    from tavq.tasks.base import tasks
-    from tavq.text.store import TextStore
-    from tavq.training.task.trainer import TaskTrainer
-
-    dataset = FolderDataset(data, "train")
-    kind = tasks[recipe.task.name]
-    needs = kind.required_conditions(recipe.task)
-    _refuse_needless(recipe.task.name, needs, {"text": text, "segmentation_tokenizer": segmentation})
-    store = TextStore.find(data, text, verify=True) if "text" in needs else None
-    if store is not None:
-        tell_changed(store, dataset)
-    with console.bar(f"Training {recipe.task.name}", recipe.train.steps) as bar:
-        trainer = TaskTrainer(
-            recipe,
-            tokenizer,
-            dataset,
-            out,
-            store,
-            reporter=BarReporter(bar, losses_of),
-            segmentation_tokenizer=segmentation,
-        )
-        trainer.run(resume)
-    if rank() == 0:
-        command = min(kind.commands - {"complete"})
+    changes = api.parse_overrides(settings)
+    with console.bar(f"Training {task}") as bar:
+        api.train_task(
+            task, tokenizer=tokenizer, data=data, out=out, settings=changes, resume=resume, text=text,
+            segmentation_tokenizer=segmentation_tokenizer, progress=bar,
+        )  # fmt: skip
+    if console.is_first_process():
+        command = min(api.commands_of(out) - {"complete"})
         console.say(f"The model is in {out / 'model'}. Next: tavq {command} {out}")
 
 
@@ -121,7 +86,9 @@ def evaluate(
     steps: Count | None = None,
     json: Path | None = None,
 ) -> None:
-    """Measures a task on a split, beside what trivial answers give; also written into the run folder.
+    """Measure a task on a split, together with trivial baselines.
+
+    The result is also written to evaluation.json in the run folder.
 
     Example: tavq task evaluate painter --data scenes --aligned run-ta
 
@@ -131,77 +98,31 @@ def evaluate(
         split: train, val or test.
         text: The text store, where the task reads text; by default DATA/text.
         features: Feature networks of the distances: `scenes`, `squeezenet=FILE`, `inception=FILE`, `lpips=FILE`.
-        aligned: A tokenizer with an aligner, in whose space drawn images look for their texts; of a task that reads
-            text.
-        reader: A model of the task vqa, which is asked the data set's questions about what was drawn.
-        limit: Measure only so many images, and copy from as many training images.
-        temperature: Of tasks that draw, as of `tavq generate`; so are the next four.
-        top_k: Draw among so many of the likeliest tokens only.
-        top_p: Draw among the likeliest tokens that together have this probability only.
-        guidance: How much farther towards the condition; 1 for none.
-        steps: Passes, of tasks that fill in many tokens at once.
-        json: Write the figures to this file too.
+        aligned: A tokenizer with an aligner that ranks generated images against their texts (tasks that read text).
+        reader: A model of the task vqa that answers the data set's questions about generated images.
+        limit: Measure only the first images, against as many training images.
+        temperature: Sampling temperature, as in `tavq generate`; 0 takes the most likely token (generation tasks only).
+        top_k: Sample from the k most likely tokens (generation tasks only).
+        top_p: Sample from the most likely tokens that together have this probability (generation tasks only).
+        guidance: Classifier-free guidance scale (1 = off).
+        steps: Number of decoding steps, for tasks that decode many tokens at once.
+        json: Also write the result to this file.
     """
-    from tavq.cli.tokenizers import open_network
-    from tavq.core import files
-    from tavq.core.devices import default_device
-    from tavq.data.folder import FolderDataset
-    from tavq.evaluation.task import evaluate_task
-    from tavq.evaluation.text_questions import open_reader
-    from tavq.evaluation.text_retrieval import open_aligned
-    from tavq.model_folder import find_model, read_model_config
-    from tavq.tasks.base import GenerationTask, Sampling
-    from tavq.tasks.model_folder import load_task
-    from tavq.text.store import TextStore
-
-    sampling = _sampling(temperature, top_k, top_p, guidance, steps)
-    model = load_task(run).to(default_device())
-    if isinstance(model.task, GenerationTask):
-        model.task.check_sampling(sampling)
-    elif sampling != Sampling():
-        raise UsageError(f"The task {model.config.task.name!r} draws nothing; leave --temperature and the like out.")
-    dataset = FolderDataset(data, split)
-    store, needs = None, model.task.required_conditions(model.config.task)
-    _refuse_needless(model.config.task.name, needs, {"text": text})
-    if "text" in needs:
-        store = TextStore.open(text or data / "text", verify=True)
-        store.check_encoder(model.metadata.get("text"))
-    judge = None if aligned is None else open_aligned(aligned, model, store)
-    asked = None if reader is None else open_reader(reader, model)
-    networks = [open_network(name).to(default_device()) for name in features]
-    with console.bar(f"Evaluating {run}", min(len(dataset), limit or len(dataset))) as bar:
-        result = evaluate_task(model, dataset, networks, sampling, store, limit, bar, judge, asked)
-    result |= {
-        "data": data.name,
-        "data_sha256": dataset.fingerprint,
-        "split": split,
-        "model": model.metadata.get("sha256"),
-        "reader": None if asked is None else asked.metadata.get("sha256"),
-        "aligned": None if aligned is None else read_model_config(find_model(aligned)).get("sha256"),
-    }
-    _tell(f"{run} on {data} ({split})", result)
-    if (Path(run) / "recipe.yaml").is_file():
-        files.write_json(Path(run) / "evaluation.json", result)
+    with console.bar(f"Evaluating {run}") as bar:
+        result = api.evaluate_task(
+            run, data=data, split=split, text=text, features=features, aligned=aligned, reader=reader, limit=limit,
+            temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance, steps=steps, progress=bar,
+        )  # fmt: skip
+    _print(f"{run} on {data} ({split})", result)
     console.write_json(json, result)
 
 
-def _refuse_needless(task: str, needs: frozenset[str], given: Mapping[str, Any]) -> None:
-    """Raises UsageError where a flag names what the task would pass over."""
-    for name, value in given.items():
-        what = name.partition("_")[0]
-        if value is not None and what not in needs:
-            flag = "--" + name.replace("_", "-")
-            raise UsageError(f"The task {task!r} with these settings reads no {what}; leave out {flag} {value}.")
-
-
-def _tell(title: str, result: Mapping[str, Any]) -> None:
-    """The figures as a table, and what is to be told of them."""
-    from tavq.core.config import flatten_settings
-
-    plain = {key: value for key, value in result.items() if key not in UNLISTED and not key.endswith("_warning")}
+def _print(title: str, result: Mapping[str, Any]) -> None:
+    """Print the metrics as a table, and the warnings below it."""
+    metrics = {key: value for key, value in result.items() if key not in UNLISTED and not key.endswith("_warning")}
     rows = [
         [key, value, console.interval(result["intervals"].get(key))]
-        for key, value in flatten_settings(plain)
+        for key, value in api.flatten_settings(metrics)
         if not isinstance(value, str)
     ]
     console.table(title, ["metric", "value", "95 %"], rows)

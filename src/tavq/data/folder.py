@@ -98,6 +98,16 @@ def load_training_split(dataset: FolderDataset, limit: int | None = None) -> Fol
     return everything.subset(chosen) if chosen else None
 
 
+def held_out_split(folder: Path) -> FolderDataset | None:
+    """Return the val split of a data set, or else its test split; None where it has neither."""
+    for split in ("val", "test"):
+        try:
+            return FolderDataset(folder, split)
+        except TavqError:
+            continue
+    return None
+
+
 def _read(folder: Path) -> tuple[list[Record], list[Fault], bytes]:
     """The records, the faults, and the bytes whose hash stands for the data."""
     metadata = _metadata(folder)

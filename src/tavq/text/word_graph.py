@@ -222,12 +222,12 @@ def _check_sizes(adjectives: int, nouns: int, fewest: int) -> None:
     if not (adjectives and nouns):
         raise DataError(
             f"The texts have {adjectives} adjectives and {nouns} nouns that were seen more than {fewest} times; a word "
-            "graph needs both. Lower --fewest or take more texts."
+            "graph needs both. Lower --min-count or take more texts."
         )
     if adjectives + nouns > MAX_WORDS:
         raise DataError(
             f"The texts have {adjectives + nouns:,} words that were seen more than {fewest} times; a word graph takes "
-            f"up to {MAX_WORDS:,}. Raise --fewest."
+            f"up to {MAX_WORDS:,}. Raise --min-count."
         )
 
 

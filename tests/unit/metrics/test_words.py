@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tavq.cli.tokenizers import without_tokens
+from tavq.api.tokenizers import without_token_ids
 from tavq.core.config import build
 from tavq.evaluation.tokenizer import evaluate
 from tavq.interfaces import Batch, TextFeatures, TextUnits
@@ -120,5 +120,5 @@ def test_an_aligner_that_has_no_answer_and_tokens_of_another_store_leave_figures
         result = evaluate(tokenizer(align), batches([7]))
         assert [result[figure] for figure in FIGURES] == [None] * 3
     lg = tokenizer({"name": "lg", "width": 8, "tokens": 5, "vocabulary": 5})
-    result = evaluate(lg, map(without_tokens, batches([7])))
+    result = evaluate(lg, map(without_token_ids, batches([7])))
     assert [result[figure] is None for figure in FIGURES] == [True, True, False]

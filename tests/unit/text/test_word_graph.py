@@ -128,7 +128,7 @@ def test_words_seen_exactly_so_often_are_left_out(store: Path, tiny: TextEncoder
 
 
 def test_a_corpus_with_too_few_words_says_so(store: Path, tiny: TextEncoder) -> None:
-    with pytest.raises(DataError, match=r"0 adjectives and 0 nouns .* more than 10 times; .*Lower --fewest"):
+    with pytest.raises(DataError, match=r"0 adjectives and 0 nouns .* more than 10 times; .*Lower --min-count"):
         build_word_graph(TEXTS.values(), tiny, store)
     assert not (store / RECORD).exists()
 

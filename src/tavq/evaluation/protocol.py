@@ -1,19 +1,38 @@
-"""What a result says of its making, so that a stranger can make it again."""
+"""What a result records about how it was made, so that others can reproduce it."""
 
 import platform
 from collections import Counter
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import torch
+from PIL import features
 
-def protocol(
-    measured: dict[str, Any], folder: Path, dataset: Any, store: Any, tokenizer: Any, limit: int | None, batch: int
+from tavq.core.devices import default_device
+from tavq.core.version import __version__
+from tavq.data.folder import FolderDataset
+from tavq.data.transforms import PREPROCESSING
+from tavq.model_folder import read_model_config
+from tavq.ops.collective import world_size
+from tavq.text.store import TextStore
+from tavq.tokenizer import Tokenizer
+
+
+def make_protocol(
+    measured: Mapping[str, Any],
+    folder: Path,
+    dataset: FolderDataset,
+    store: TextStore | None,
+    tokenizer: Tokenizer,
+    limit: int | None,
+    batch: int,
 ) -> dict[str, Any]:
-    """The protocol that `evaluate` gave, with what the command line knows besides.
+    """Return the protocol of an evaluation.
 
     Args:
-        measured: what the evaluation says of itself.
+        measured: what the evaluation records itself.
         folder: the model folder.
         dataset: the split that was measured.
         store: its text store, None without one.
@@ -21,8 +40,6 @@ def protocol(
         limit: how many images at most.
         batch: images that were encoded at once.
     """
-    from tavq.data.transforms import PREPROCESSING
-
     return {
         "model": _model(folder, tokenizer),
         "data": _data(dataset, limit),
@@ -35,11 +52,7 @@ def protocol(
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Of this program, of Python and of those packages that are installed."""
-    from PIL import features
-
-    from tavq.core.version import __version__
-
+    """Return the versions of this package, of Python and of those packages that are installed."""
     found = {"tavq": __version__, "python": platform.python_version()}
     for package in packages:
         try:
@@ -50,34 +63,32 @@ def versions(*packages: str) -> dict[str, str]:
     return found | ({"libjpeg-turbo": jpeg} if jpeg else {})
 
 
-def _model(folder: Path, tokenizer: Any) -> dict[str, Any]:
-    from tavq.model_folder import read_model_config
+def _model(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
+    config = read_model_config(folder)
+    dtypes = sorted({str(value.dtype).removeprefix("torch.") for value in tokenizer.parameters()})
+    return {
+        "sha256": config.get("sha256"),
+        "step": config.get("step"),
+        "trained_at": config.get("size"),
+        "dtypes": dtypes,
+    }
 
-    told = read_model_config(folder)
-    kinds = sorted({str(value.dtype).removeprefix("torch.") for value in tokenizer.parameters()})
-    return {"sha256": told.get("sha256"), "step": told.get("step"), "trained_at": told.get("size"), "dtypes": kinds}
 
-
-def _data(dataset: Any, limit: int | None) -> dict[str, Any]:
-    """The split, and how many files it has of each ending: JPEG and PNG of one image do not measure alike."""
-    endings = Counter(PurePosixPath(record.file_name).suffix.lower().removeprefix(".") for record in dataset)
+def _data(dataset: FolderDataset, limit: int | None) -> dict[str, Any]:
+    """Describe the split, with its files per suffix: JPEG and PNG of one image do not measure the same."""
+    suffixes = Counter(PurePosixPath(record.file_name).suffix.lower().removeprefix(".") for record in dataset)
     return {
         "name": dataset.folder.resolve().name,
         "sha256": dataset.fingerprint,
         "split": dataset.split,
         "images_in_split": len(dataset),
         "first": limit,
-        "files": dict(sorted(endings.items())),
+        "files": dict(sorted(suffixes.items())),
     }
 
 
 def _machine(batch: int) -> dict[str, Any]:
-    """What may change the last bits of a figure."""
-    import torch
-
-    from tavq.core.devices import default_device
-    from tavq.ops.collective import world_size
-
+    """Describe what may change the last bits of a metric."""
     gpu = torch.cuda.get_device_name() if default_device().type == "cuda" else None
     return {
         "device": gpu or f"{platform.machine()} CPU",

@@ -1,0 +1,73 @@
+"""What the functions of this room tell besides their results: progress, and messages in the log `tavq`."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tavq.data.records import Fault
+from tavq.ops.collective import rank
+
+Progress = Callable[[int, int | None, str], None]
+"""Called with (done, total, note); the total is None where it is not known, and the note may be empty."""
+
+SHOWN_FAULTS = 10
+"""Faults that are named one by one."""
+
+_logger = logging.getLogger("tavq")
+
+
+def inform(message: str) -> None:
+    """Log what is being done, once where several processes work together."""
+    if rank() == 0:
+        _logger.info("%s", message)
+
+
+def warn(message: str) -> None:
+    """Log what the caller should know about a result, once where several processes work together."""
+    if rank() == 0:
+        _logger.warning("%s", message)
+
+
+def warn_of_faults(faults: Sequence[Fault], count: int | None = None) -> None:
+    """Name the first faults of a data set and say how many there are.
+
+    Args:
+        faults: the faults, or the first of them.
+        count: how many there are, where `faults` are only the first.
+    """
+    for fault in faults[:SHOWN_FAULTS]:
+        warn(f"Skipped {fault}")
+    more = (len(faults) if count is None else count) - SHOWN_FAULTS
+    if more > 0:
+        warn(f"... and {more:,} more; list them all with: tavq data check")
+
+
+def count_up_to(total: int | None, progress: Progress | None, note: str = "") -> Callable[[int], None] | None:
+    """Return a callable that takes the number done and passes it on with the total; None without `progress`."""
+    if progress is None:
+        return None
+    return lambda done: progress(done, total, note)
+
+
+class TrainingProgress:
+    """The Reporter of a training loop: passes steps on to a Progress, and logs messages.
+
+    Args:
+        progress: called after each step, with the metrics that were logged last as the note.
+        describe: makes the note of a line of the log.
+    """
+
+    def __init__(self, progress: Progress | None, describe: Callable[[dict[str, Any]], str]) -> None:
+        self._progress, self._describe = progress, describe
+        self._note = ""
+
+    def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
+        """Pass a step on."""
+        if line is not None:
+            self._note = self._describe(line)
+        if self._progress is not None:
+            self._progress(step, steps, self._note)
+
+    def message(self, text: str) -> None:
+        """Log a message of the loop."""
+        warn(text)

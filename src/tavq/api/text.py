@@ -1,0 +1,229 @@
+"""Text stores: the texts of a data set, split and encoded."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from tavq.api.messages import Progress, inform, warn, warn_of_faults
+from tavq.core.devices import select_device
+from tavq.core.errors import FileError, UsageError
+from tavq.data.folder import FolderDataset, iter_texts
+from tavq.data.records import Faults
+from tavq.data.sharding import ALL_IMAGES, Shard
+from tavq.interfaces import codebooks
+from tavq.text.building import Bars, build_store, working_folder
+from tavq.text.encoders import TextEncoder, load_encoder
+from tavq.text.merging import find_shards, merge_stores
+from tavq.text.store import MANIFEST, TextStore
+from tavq.text.word_graph import build_word_graph
+from tavq.tokenizer import TokenizerConfig
+
+PathLike = str | os.PathLike[str]
+
+
+def build_text_store(
+    data: PathLike,
+    *,
+    encoder: str = "minilm",
+    splitter: str = "pattern",
+    out: PathLike | None = None,
+    full_text: bool = False,
+    word_graph: bool = False,
+    min_count: int = 10,
+    word_vectors: PathLike | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    float16: bool = False,
+    device: str | None = None,
+    jobs: int | None = None,
+    shard: str | None = None,
+    merge: bool = False,
+    progress: Progress | None = None,
+) -> TextStore:
+    """Split the texts of a data set into words, phrases and sentences, and encode each distinct unit once.
+
+    A store that already holds these texts by this encoder is kept; work that was stopped is resumed.
+
+    Args:
+        data: a folder data set; its long texts are used, or its captions joined where an image has none.
+        encoder: `minilm`, a folder with a BERT-family model, a sentence encoder or CLIP's text tower, or a hub name.
+        splitter: `pattern` (no downloads) or `corpora` (TextBlob's corpora, where they are installed).
+        out: the store's folder; by default DATA/text.
+        full_text: also keep the token-level vectors of each full text (for LG-VQ, and TA-VQ without multi-granularity).
+        word_graph: also keep adjectives and nouns with their vectors and which modifies which (for VQCT).
+        min_count: keep words in the word graph that occur more often than this.
+        word_vectors: take the word graph's vectors from this file (GloVe's text format) instead of the encoder.
+        dtype: precision of the encoder.
+        float16: keep the vectors as float16.
+        device: where to encode; by default a GPU where there is one.
+        jobs: processes that split texts; by default one per processor. A script that uses several must be guarded by
+            `if __name__ == "__main__"`.
+        shard: only one part of the images, "i/n", into the store OUT-i-of-n.
+        merge: join the parts OUT-1-of-n to OUT-n-of-n into OUT instead of encoding.
+        progress: called with (done, total, stage).
+
+    Returns:
+        The store.
+
+    Raises:
+        UsageError: arguments exclude each other, there is no data set or encoder of that name, or `out` holds
+            something else.
+        DataError: no image has text.
+        FileError: a file is damaged, or another process is building the same store.
+    """
+    folder, vectors = Path(data), None if word_vectors is None else Path(word_vectors)
+    _check_arguments(merge, shard, full_text, word_graph, vectors, float16)
+    place = Path(out) if out is not None else folder / "text"
+    place = place.resolve() if place.is_symlink() else place  # a link to another disk says where the store belongs
+    part, loaded = Shard.parse(shard), None
+    if merge:
+        store = _merge(place)
+    else:
+        place = place.with_name(part.add_suffix(place.name))
+        texts = _Texts(folder, part)
+        next(texts(), None)  # refuse a folder that is missing or empty before a model is loaded
+        loaded = _load(encoder, dtype, device)
+        building = _Building(loaded, splitter, place, float16, jobs or os.cpu_count() or 1, progress)
+        store, word_graph = building.run(texts, full_text, word_graph)
+        warn_of_faults(texts.faults.first, texts.faults.count)
+    if word_graph:
+        loaded = loaded or _load(encoder, dtype, device)
+        _check_encoder(store, loaded)
+        _add_word_graph(store, folder, loaded, min_count, vectors)
+    return store
+
+
+def _check_arguments(
+    merge: bool, shard: str | None, full_text: bool, word_graph: bool, word_vectors: Path | None, float16: bool
+) -> None:
+    """Raise UsageError where an argument would be ignored."""
+    if merge and (shard or full_text or float16):
+        raise UsageError("--merge joins parts as they were made; remove --shard, --full-text and --float16.")
+    if shard and word_graph:
+        raise UsageError("A word graph needs all texts; use --word-graph with --merge.")
+    if word_vectors is not None and not word_graph:
+        raise UsageError("--word-vectors needs --word-graph.")
+    if word_vectors is not None and not word_vectors.is_file():
+        raise UsageError(f"There is no file {word_vectors}; give word vectors in GloVe's text format.")
+
+
+class _Texts:
+    """The key and the text of each image of a data set, or of a part of it; each call reads from the start."""
+
+    def __init__(self, folder: Path, shard: Shard) -> None:
+        self.folder, self.shard = folder, shard
+        self.faults = Faults()
+
+    def __call__(self) -> Iterator[tuple[str, str]]:
+        self.faults = Faults()
+        return ((name, text) for name, text in iter_texts(self.folder, self.faults) if name in self.shard)
+
+
+def _load(name: str, dtype: str, device: str | None) -> TextEncoder:
+    return load_encoder(name, select_device(device), getattr(torch, dtype))
+
+
+class _Building:
+    """How a store is built."""
+
+    def __init__(
+        self, encoder: TextEncoder, splitter: str, place: Path, float16: bool, jobs: int, progress: Progress | None
+    ) -> None:
+        self.encoder, self.splitter, self.place = encoder, splitter, place
+        self.float16, self.jobs, self.progress = float16, jobs, progress
+
+    def run(self, texts: _Texts, full_text: bool, word_graph: bool) -> tuple[TextStore, bool]:
+        """Return the store, built or kept, and whether it is to have a word graph."""
+        before, why = _existing_store(self.place)
+        if before is not None and before.matches(texts(), self.encoder, self.splitter, full_text):
+            inform(f"The text store {self.place} is up to date; it is kept.")
+            return before, word_graph
+        if before is not None:  # a new store keeps the tables that the old one had
+            full_text, word_graph = full_text or before.manifest.full_text, word_graph or before.has_word_graph
+            maker = before.manifest.encoder
+            other = maker != self.encoder.record
+            why = f"it was made by the encoder {maker.name} in {maker.precision}" if other else "the texts changed"
+        if why:
+            inform(f"Rebuilding the text store {self.place}: {why}.")
+        if working_folder(self.place).exists():
+            inform(f"Resuming the work in {working_folder(self.place)}.")
+        may_be_empty = texts.shard.of > 1
+        store = build_store(
+            texts(), self.encoder, self.splitter, self.place, full_text, self.float16, self.jobs, _bars(self.progress),
+            empty=may_be_empty,
+        )  # fmt: skip
+        return store, word_graph
+
+
+def _bars(progress: Progress | None) -> Bars:
+    """Return what opens a stage of the work; its title becomes the note of the progress."""
+
+    @contextmanager
+    def stage(title: str, total: int | None) -> Iterator[Any]:
+        def advance(done: int, now_total: int | None = None) -> None:
+            if progress is not None:
+                progress(done, now_total or total, title)
+
+        yield advance
+
+    return stage
+
+
+def _existing_store(place: Path) -> tuple[TextStore | None, str]:
+    """Return the store at a place, or None and why what is there cannot be used."""
+    try:
+        return TextStore.open(place, verify=True), ""
+    except FileError as error:  # none there, or a damaged one, which a new one replaces
+        return None, str(error).rstrip(".") if (place / MANIFEST).exists() else ""
+
+
+def _merge(out: Path) -> TextStore:
+    parts = find_shards(out)
+    inform(f"Merging {len(parts)} parts.")
+    return merge_stores(parts, out)
+
+
+def _check_encoder(store: TextStore, encoder: TextEncoder) -> None:
+    if store.manifest.encoder != encoder.record:
+        maker = store.manifest.encoder
+        raise UsageError(
+            f"The text store {store.folder} was made by the encoder {maker.name!r} in {maker.precision}; its word "
+            f"graph needs the same: --encoder {maker.name} --dtype {maker.precision}"
+        )
+
+
+def _add_word_graph(
+    store: TextStore, folder: Path, encoder: TextEncoder, min_count: int, word_vectors: Path | None
+) -> None:
+    texts = _Texts(folder, ALL_IMAGES)
+    summary = build_word_graph((text for _, text in texts()), encoder, store.folder, min_count, word_vectors)
+    inform(
+        f"The word graph of {summary.adjectives:,} adjectives, {summary.nouns:,} nouns and {summary.edges:,} edges "
+        f"is in {store.folder}."
+    )
+
+
+def build_missing_store(dataset: FolderDataset, model: TokenizerConfig, progress: Progress | None = None) -> TextStore:
+    """Build the default text store of a data set that has none, with the tables that `model` reads."""
+    if not any(record.text for record in dataset):
+        raise UsageError(f"{dataset.folder} has no captions, and this recipe reads text; use another.")
+    full_text, word_graph = model.reads_full_text, codebooks[model.codebook.name].reads_text
+    command = f"tavq text {dataset.folder}{' --full-text' * full_text}{' --word-graph' * word_graph}"
+    inform(f"{dataset.folder} has no text store yet; building it as with: {command}")
+    return build_text_store(dataset.folder, full_text=full_text, word_graph=word_graph, progress=progress)
+
+
+def warn_of_changed_text(store: TextStore, dataset: FolderDataset) -> None:
+    """Log which images have another text now than when the store was built."""
+    changed = store.find_changed((record.file_name, record.text or "") for record in dataset)
+    if not changed:
+        return
+    first = ", ".join(changed[:3])
+    more = ", …" if len(changed) > 3 else ""
+    warn(
+        f"The text of {len(changed):,} images ({first}{more}) changed since {store.folder} was built; training uses "
+        f"the old text. Rebuild it with: tavq text {dataset.folder} --encoder {store.manifest.encoder.name}"
+    )

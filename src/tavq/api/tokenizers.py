@@ -1,0 +1,300 @@
+"""Train, evaluate and use a tokenizer."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tavq import recipes
+from tavq.api.messages import Progress, TrainingProgress, count_up_to, warn, warn_of_faults
+from tavq.api.text import PathLike, build_missing_store, warn_of_changed_text
+from tavq.core import files
+from tavq.core.config import build
+from tavq.core.devices import default_device
+from tavq.core.errors import DataError, UsageError
+from tavq.data.folder import FolderDataset, held_out_split
+from tavq.data.images import load_image, save_png
+from tavq.data.loader import DataConfig, EvaluationLoader
+from tavq.data.records import Fault
+from tavq.data.transforms import crop_and_resize, to_float, to_uint8
+from tavq.evaluation.protocol import make_protocol
+from tavq.evaluation.tokenizer import evaluate as measure
+from tavq.interfaces import Batch
+from tavq.model_folder import find_model, read_model_config
+from tavq.nets.features.extractors import FeatureNetwork
+from tavq.nets.features.loading import feature_network
+from tavq.ops.collective import barrier, join_processes, rank, world_size
+from tavq.recipes.schema import Recipe
+from tavq.text.store import TextStore
+from tavq.token_file import Tokens, png_names
+from tavq.tokenizer import Tokenizer
+from tavq.training.tokenizer.trainer import Trainer
+
+BATCH = 32
+"""Images that are encoded or decoded at once."""
+
+
+# --- training ---------------------------------------------------------------------------------------------------
+
+
+def train(
+    recipe: str | Recipe,
+    *,
+    data: PathLike,
+    out: PathLike,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    text: PathLike | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train a tokenizer.
+
+    Args:
+        recipe: the name of a shipped recipe, a YAML file, or a Recipe.
+        data: a folder data set.
+        out: the run folder: recipe.yaml, log.jsonl, checkpoints, samples and model.
+        settings: settings to change by dotted name, such as {"train.steps": 400}; of a recipe given by name or file.
+        resume: continue from the newest checkpoint; the result is bit-for-bit that of an uninterrupted run.
+        text: the text store; by default DATA/text, which is built where it is missing and the recipe needs it.
+        progress: called with (step, steps, note) after each step.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UsageError: there is no such recipe or data set, or a setting is unknown or not accepted.
+        DataError: the data cannot be used.
+        FileError: a file is damaged, or the run folder cannot be written.
+        TrainingError: a loss was not finite.
+    """
+    chosen = recipe if isinstance(recipe, Recipe) else recipes.load(recipe, settings)
+    with join_processes():
+        dataset = FolderDataset(Path(data), "train")
+        store = _text_store(chosen, dataset, text) if chosen.model.reads_text else None
+        reporter = TrainingProgress(progress, _loss_and_usage)
+        Trainer(chosen, dataset, Path(out), store, held_out_split(Path(data)), reporter).run(resume)
+    return Path(out)
+
+
+def _text_store(recipe: Recipe, dataset: FolderDataset, text: PathLike | None) -> TextStore:
+    place = Path(text) if text is not None else dataset.folder / "text"
+    if rank() == 0 and text is None and not place.exists():
+        build_missing_store(dataset, recipe.model)
+    barrier()
+    store = TextStore.open(place, verify=True)
+    warn_of_changed_text(store, dataset)
+    return store
+
+
+def _loss_and_usage(line: dict[str, Any]) -> str:
+    loss = line.get("reconstruction/l1", line.get("reconstruction/l2", 0.0))
+    return f"loss {loss:.3f}, usage {line['codebook/usage']:.0%}"
+
+
+# --- evaluation -------------------------------------------------------------------------------------------------
+
+
+def evaluate(
+    model: PathLike,
+    *,
+    data: PathLike,
+    split: str = "test",
+    text: PathLike | None = None,
+    features: Iterable[str] = ("scenes",),
+    limit: int | None = None,
+    size: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure a tokenizer's reconstructions, codebook and alignment on a split.
+
+    The result is also written to evaluation.json of the run folder that holds the model. Processes started by torchrun
+    each measure a part, and all return the whole result.
+
+    Args:
+        model: a model folder, a run folder or a hub name.
+        data: a folder data set.
+        split: train, val or test.
+        text: the text store; by default DATA/text where it exists.
+        features: feature networks of the distances: `scenes`, `squeezenet=FILE`, `inception=FILE`, `lpips=FILE`.
+        limit: measure only the first images.
+        size: side of the images; by default the size that the model was trained at.
+        progress: called with (images, total, note) after each batch.
+
+    Returns:
+        What `evaluation.json` holds: the metrics, their 95 % intervals and the protocol.
+
+    Raises:
+        UsageError: there is no such model, data set, split or feature network.
+        TrainingError: the model gives NaN or infinity.
+        FileError: a file is damaged, or the text store does not fit the model.
+    """
+    with join_processes():
+        folder = find_model(_name(model))
+        tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
+        dataset = FolderDataset(Path(data), split)
+        store = TextStore.find(Path(data), None if text is None else Path(text), verify=True)
+        if store is not None and tokenizer.aligner is not None:
+            store.check_encoder(read_model_config(folder).get("text"))
+        config = image_settings(folder, size)
+        loader = EvaluationLoader(dataset, config, BATCH, store, limit, rank(), world_size())
+        networks = [open_network(name).to(default_device()) for name in features]
+        total = min(len(dataset), limit or len(dataset))
+        count = count_up_to(total, progress if rank() == 0 else None)
+        report = None if count is None else lambda done: count(min(done * world_size(), total))
+        measured = measure(tokenizer, _batches(loader, tokenizer, store), networks, report)
+        loader.join_faults()
+        protocol = make_protocol(measured["protocol"], folder, dataset, store, tokenizer, limit, BATCH)
+        result = {"model": str(model), "data": Path(data).name, "data_sha256": dataset.fingerprint, "split": split}
+        result |= measured | {"faults": len(loader.faults), "protocol": protocol}
+        warn_of_faults(loader.faults)
+        if rank() == 0 and folder.name == "model" and (folder.parent / "recipe.yaml").is_file():
+            files.write_json(folder.parent / "evaluation.json", result)
+    return result
+
+
+def _batches(loader: EvaluationLoader, tokenizer: Tokenizer, store: TextStore | None) -> Iterable[Batch]:
+    if store is None or tokenizer.aligner is None or tokenizer.aligner.matches_vocabulary(store):
+        return loader
+    warn("The text store has other tokens than the one used in training; masked words are not measured.")
+    return (without_token_ids(batch) for batch in loader)
+
+
+def without_token_ids(batch: Batch) -> Batch:
+    """Return a batch whose full texts do not say which tokens they consist of."""
+    if batch.text is None or batch.text.full_text is None:
+        return batch
+    return replace(batch, text=replace(batch.text, full_text=replace(batch.text.full_text, ids=None)))
+
+
+def open_network(name: str) -> FeatureNetwork:
+    """Return a feature network by `NAME` or `NAME=WEIGHTS`."""
+    kind, _, weights = name.partition("=")
+    return feature_network(kind, Path(weights) if weights else None)
+
+
+def image_settings(folder: Path, size: int | None) -> DataConfig:
+    """Return how images are resized: to `size`, or to the size that the model in `folder` was trained at."""
+    trained = read_model_config(folder).get("size")
+    if size is None and not isinstance(trained, int):
+        raise UsageError(f"{folder / 'config.json'} does not say which image size it was trained at; give --size.")
+    return build(DataConfig, {"size": trained if size is None else size}, "The images")
+
+
+# --- encoding and decoding --------------------------------------------------------------------------------------
+
+
+def encode_folder(
+    model: PathLike,
+    source: PathLike,
+    *,
+    out: PathLike | None = None,
+    size: int | None = None,
+    split: str | None = None,
+    progress: Progress | None = None,
+) -> Tokens:
+    """Encode images as token indices.
+
+    Args:
+        model: a model folder, a run folder or a hub name.
+        source: a folder data set, a folder of images or one image file.
+        out: also write a safetensors file.
+        size: side of the images; by default the size that the model was trained at.
+        split: only this split of the data set.
+        progress: called with (images, total, note) after each batch.
+
+    Returns:
+        The indices and the file name of each image; images that cannot be read are left out and logged.
+
+    Raises:
+        UsageError: there is no such model or source.
+        DataError: no image could be read.
+        FileError: the model is damaged, or `out` cannot be written.
+    """
+    folder = find_model(_name(model))
+    tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
+    batches, total, faults = _open_images(Path(source), folder, size, split)
+    keys: list[str] = []
+    indices = []
+    for batch in batches:
+        indices.append(tokenizer.encode(batch.images.to(default_device())).cpu())
+        keys.extend(batch.keys)
+        if progress is not None:
+            progress(len(keys), total, "")
+    if not keys:
+        raise DataError(f"No image of {source} could be read: {faults[0] if faults else 'it holds none'}.")
+    warn_of_faults(faults)
+    sha256 = str(read_model_config(folder).get("sha256"))
+    tokens = Tokens(torch.cat(indices).to(torch.int32), tuple(keys), tokenizer.entries, sha256)
+    if out is not None:
+        tokens.save(Path(out))
+    return tokens
+
+
+def _open_images(
+    source: Path, folder: Path, size: int | None, split: str | None
+) -> tuple[Iterable[Batch], int, list[Fault]]:
+    """Return batches in order, the number of images, and the list to which unreadable ones are added."""
+    config = image_settings(folder, size)
+    if source.is_file():
+        return [Batch(to_float(crop_and_resize(load_image(source), config.size)[None]), (source.name,))], 1, []
+    dataset = FolderDataset(source, split)
+    loader = EvaluationLoader(dataset, config, BATCH)
+    return loader, len(dataset), loader.faults
+
+
+def decode_tokens(
+    model: PathLike, tokens: Tokens | PathLike, *, out: PathLike, progress: Progress | None = None
+) -> list[Path]:
+    """Decode token indices and write the images as PNG files.
+
+    Args:
+        model: the model that made the indices: a model folder, a run folder or a hub name.
+        tokens: what `encode_folder` returned, or the file that it wrote.
+        out: the folder to write; each image keeps its name, with the suffix .png.
+        progress: called with (images, total, note) after each batch.
+
+    Returns:
+        The files, in the order of the tokens.
+
+    Raises:
+        UsageError: there is no such model, or its codebook does not fit the tokens.
+        FileError: a file is damaged, or a name leads outside `out`.
+    """
+    folder = find_model(_name(model))
+    tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
+    source = "The tokens" if isinstance(tokens, Tokens) else str(tokens)
+    found = tokens if isinstance(tokens, Tokens) else Tokens.load(Path(tokens))
+    _check_maker(source, found, folder, tokenizer.entries)
+    names = png_names(found.keys)
+    for start, images in _decoded(tokenizer, found):
+        for name, image in zip(names[start : start + BATCH], images, strict=True):
+            save_png(files.resolve_inside(Path(out), name), image)
+        if progress is not None:
+            progress(start + len(images), len(names), "")
+    return [files.resolve_inside(Path(out), name) for name in names]
+
+
+def _decoded(tokenizer: Tokenizer, tokens: Tokens) -> Iterator[tuple[int, Any]]:
+    """Yield images [n y x 3], a batch at a time, each with the position of its first."""
+    for start in range(0, len(tokens.keys), BATCH):
+        indices = tokens.indices[start : start + BATCH].to(default_device(), torch.int64)
+        yield start, to_uint8(tokenizer.decode(indices)).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _check_maker(source: str, tokens: Tokens, folder: Path, entries: int) -> None:
+    """Refuse the tokens of a codebook of another size, and warn of those of another model of the same size."""
+    if tokens.entries is not None and tokens.entries != entries:
+        raise UsageError(
+            f"{source} was made by a model with {tokens.entries} codebook entries, but {folder} has {entries}; decode "
+            "it with the model that made it."
+        )
+    own = str(read_model_config(folder).get("sha256"))
+    if tokens.model is not None and tokens.model != own:
+        warn(f"{source} was made by another model than {folder}; the images may be meaningless.")
+
+
+def _name(model: PathLike) -> str | Path:
+    """Keep a string: it may be a hub name."""
+    return model if isinstance(model, str) else Path(model)

@@ -1,0 +1,66 @@
+"""The file of an encoded data set: the token indices of its images, and which model made them."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from tavq.core import files
+from tavq.core.errors import FileError
+from tavq.core.mmap_tensors import MappedTensors
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The token indices of some images.
+
+    Attributes:
+        indices: [n h w], or [n h w c] where the codebook has c > 1 parts.
+        keys: the file name of each image.
+        entries: size of the codebook; None where the file does not say.
+        model: SHA-256 of the weights that made them; None where the file does not say.
+    """
+
+    indices: Int[Tensor, "n h w *c"]
+    keys: tuple[str, ...]
+    entries: int | None = None
+    model: str | None = None
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file; raises FileError where that is not possible."""
+        metadata = {"keys": json.dumps(self.keys, ensure_ascii=False)}
+        if self.entries is not None:
+            metadata["entries"] = str(self.entries)
+        if self.model is not None:
+            metadata["model"] = self.model
+        files.write_tensors(path, {"indices": self.indices.to(torch.int32)}, metadata)
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokens":
+        """Read a file that `save` wrote; raises FileError where it is something else or holds no images."""
+        indices = files.read_tensors(path).get("indices")
+        metadata = MappedTensors(path).metadata
+        keys = files.parse_json(metadata.get("keys", "[]"), f"The metadata of {path}")
+        grid = indices is not None and indices.ndim in (3, 4) and indices.dtype in (torch.int32, torch.int64)
+        named = isinstance(keys, list) and all(isinstance(key, str) and PurePosixPath(key).name for key in keys)
+        entries = metadata.get("entries")
+        counted = entries is None or (entries.isdecimal() and len(entries) < 12)
+        if indices is None or not (grid and named and counted and len(keys) == len(indices)):
+            raise FileError(
+                f"{path} is not a tokens file: it needs `indices` [n h w] and as many file names in its metadata."
+            )
+        if not keys:
+            raise FileError(f"{path} holds no images.")
+        return cls(indices, tuple(keys), None if entries is None else int(entries), metadata.get("model"))
+
+
+def png_names(keys: Sequence[str]) -> list[str]:
+    """Replace the suffix of each file name by .png, or append it where two names would become the same."""
+    replaced = [str(PurePosixPath(key).with_suffix(".png")) for key in keys]
+    counts = Counter(replaced)
+    return [name if counts[name] == 1 else f"{key}.png" for key, name in zip(keys, replaced, strict=True)]
