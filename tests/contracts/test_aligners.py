@@ -48,7 +48,7 @@ class Case:
         self.aligner = tokenizer.aligner
 
     def losses(self, grids: dict[int, Tensor], text: TextFeatures, seed: int = 7) -> Losses:
-        levels = self.quantize(self.tokenizer, grids)
+        levels = self.quantised(self.tokenizer, grids)
         torch.manual_seed(seed)
         return self.aligner(levels, text)
 

@@ -96,7 +96,7 @@ def test_the_terms_of_a_masked_token_by_hand(monkeypatch: pytest.MonkeyPatch) ->
     """Two tokens, x_0 = 0 believed at 3/4, seen as the mask at step 2 of 4."""
     task = unconditional(TokenLayout(height=1, width=1, sizes=(2,)), 4, kept=(0.9, 0.1), masked=(0.04, 0.8))
     task.network = Believed(torch.tensor([0.75, 0.25]).log())
-    monkeypatch.setattr("tavq.tasks.diffusion.noised", lambda tokens, shares, allowed: torch.full_like(tokens, 2))
+    monkeypatch.setattr("tavq.tasks.diffusion.add_noise", lambda tokens, shares, allowed: torch.full_like(tokens, 2))
     (kept1, replaced1, masked1), (kept2, _, masked2) = task.shares[1:3].tolist()
     step_masked = 1 - (1 - masked2) / (1 - masked1)
     assert kept2 / kept1 == pytest.approx((0.9 - 0.8 / 3) / 0.9)
@@ -167,7 +167,7 @@ def test_the_bound_of_a_perfect_model_is_the_entropy(changes: dict[str, object])
 def _terms_at(task: Diffusion, states: Tensor, step: int, even: Tensor) -> Tensor:
     """L_{t-1} for each (x_0, x_t)."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tavq.tasks.diffusion.noised", lambda *_: states[:, 1:])
+        patch.setattr("tavq.tasks.diffusion.add_noise", lambda *_: states[:, 1:])
         return task.terms(states[:, :1], torch.full((len(states),), step))[0].double()
 
 

@@ -525,7 +525,7 @@ LATTICE = {"name": "lattice", "levels": [4, 4]}
         ({"name": "lattice", "levels": [4, 2], "sphere": True}, "scalar", "sphere needs two levels on each axis"),
         ({"name": "lattice", "levels": [512, 513]}, "scalar", "levels make 262,656 entries; at most 262,144"),
         ({"name": "learned", "parts": 2}, "spherical", "gives one index a position and the codebook has 2 parts; "
-         "quantizers for multi_part: product, residual."),
+         "quantizers for several parts: product, residual."),
     ],
 )  # fmt: skip
 def test_partners_that_are_refused(codebook: Any, quantizer: Any, message: str) -> None:

@@ -1,17 +1,21 @@
-"""Which device the work is done on."""
+"""Choosing a device and moving values to it."""
+
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from tavq.core.errors import UsageError, first_line
 
 
 def default_device() -> torch.device:
-    """A GPU where there is one."""
+    """The GPU, or the CPU of a machine without one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def select_device(name: str | None) -> torch.device:
-    """The device of that name, or a GPU where there is one; UsageError where it cannot be used."""
+    """The device called `name`; of None or "auto" the default. Raises UsageError where it cannot be used."""
     if name in (None, "auto"):
         return default_device()
     try:
@@ -22,3 +26,12 @@ def select_device(name: str | None) -> torch.device:
             f"The device {name!r} cannot be used here; known: cpu, cuda, cuda:1 ({first_line(error)[:80]})."
         ) from error
     return device
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """Copy a batch (any dataclass of tensors, batches and other values) with every tensor on `device`."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: to_device(getattr(value, field.name), device) for field in fields(value)})
+    return value

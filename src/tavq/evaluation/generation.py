@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from tavq.core.devices import to_device
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset, load_training_split
 from tavq.data.loader import DataConfig, EvaluationLoader, load_image_batch
@@ -17,7 +18,7 @@ from tavq.evaluation.memorization import measure_novelty
 from tavq.evaluation.nearest_training import Copies, nearest_known, nearest_maps, nearest_texts
 from tavq.evaluation.text_questions import Answers
 from tavq.evaluation.text_retrieval import Faithfulness
-from tavq.interfaces import Batch, TextSource, to_device
+from tavq.interfaces import Batch, TextSource
 from tavq.metrics.distances import ImageSet, set_distances
 from tavq.nets.features.extractors import FeatureNetwork
 from tavq.tasks.base import GenerationBatch, Prompt, Sampling

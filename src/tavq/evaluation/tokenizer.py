@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tavq.core.devices import to_device
 from tavq.core.errors import DataError, TrainingError, UsageError
 from tavq.core.files import parse_json
 from tavq.data.transforms import to_uint8
-from tavq.interfaces import DEEP, Aligner, Batch, Codebook, Quantized, Quantizer, TextFeatures, TextUnits, to_device
+from tavq.interfaces import DEEP, Aligner, Batch, Codebook, Quantized, Quantizer, TextFeatures, TextUnits
 from tavq.metrics import intervals
 from tavq.metrics.alignment import code_text_cosine, probe, retrieval
 from tavq.metrics.codes import CodeUsage, Surprisal

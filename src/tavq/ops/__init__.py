@@ -1,1 +1,1 @@
-"""The two hot kernels: the nearest entry and optimal transport."""
+"""Functions on tensors that know no settings and no parts: search, transport, sampling, gradients, collectives."""

@@ -1,4 +1,4 @@
-"""What processes that train together share: sums, draws and gradients, so that several do what one would do."""
+"""Collective operations that give several processes the result of one; all are no-ops in a single process."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -12,18 +12,18 @@ from torch import Tensor
 
 
 def world_size() -> int:
-    """How many processes train together; 1 where none were started."""
+    """The number of processes; 1 without `torchrun`."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's number among them, 0 for the one that writes files."""
+    """The rank of this process; rank 0 writes the files."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 @contextmanager
 def join_processes() -> Iterator[None]:
-    """Joins the processes that `torchrun` started, each with a GPU of its own where there are any; alone, nothing."""
+    """Join the processes that `torchrun` started, each on its own GPU if there are GPUs."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
@@ -37,34 +37,36 @@ def join_processes() -> Iterator[None]:
 
 
 def _device() -> str:
-    """Where a tensor must lie to be shared."""
+    """The device that the backend can communicate from."""
     return "cuda" if dist.get_backend() == "nccl" else "cpu"
 
 
 def barrier() -> None:
-    """Returns when every process has come here."""
+    """Wait until every process has reached this call."""
     if world_size() > 1:
         dist.barrier()
 
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Puts the mean over all processes in the place of each gradient; one that is missing everywhere stays so."""
+    """Replace each gradient by its mean over all processes; gradients that no process has stay None."""
     if world_size() == 1:
         return
-    held = [parameter for parameter in parameters if parameter.requires_grad]
-    present = all_reduce_sum(torch.tensor([float(parameter.grad is not None) for parameter in held], device=_device()))
-    held = [parameter for parameter, count in zip(held, present.tolist(), strict=True) if count]
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in held]
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    present = torch.tensor([float(parameter.grad is not None) for parameter in trainable], device=_device())
+    count_indices = all_reduce_sum(present).tolist()
+    held = [parameter for parameter, count in zip(trainable, count_indices, strict=True) if count]
     if not held:
         return
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in held]
+    # one message for all gradients: latency, not bandwidth, limits a reduction of many small tensors
     means = all_reduce_mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
-    for parameter, mean in zip(held, means.split([gradient.numel() for gradient in gradients]), strict=True):
+    for parameter, mean in zip(held, means.split([parameter.numel() for parameter in held]), strict=True):
         parameter.grad = mean.view_as(parameter)
 
 
 def any_process(flag: bool) -> bool:
-    """True where it is true in any process: what ends a run must end it everywhere after the same step."""
+    """Whether `flag` is true in any process, so that all processes end a run after the same step."""
     return bool(all_reduce_sum(torch.tensor(float(flag), device=_device()))) if world_size() > 1 else flag
 
 
@@ -74,7 +76,7 @@ def all_reduce_mean(values: Tensor) -> Tensor:
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:
-    """The sum of `values` over all processes, wherever they lie."""
+    """The sum of `values` over all processes, on the device of `values`."""
     if world_size() > 1:
         shared = values.to(_device(), copy=True)
         dist.all_reduce(shared)
@@ -83,48 +85,49 @@ def all_reduce_sum(values: Tensor) -> Tensor:
 
 
 def broadcast_first(values: Tensor) -> Tensor:
-    """The first process's `values`, which all others get too: what is drawn at random must be the same everywhere."""
+    """The `values` of rank 0 in every process, for random samples that must agree."""
     if world_size() > 1:
         values = values.clone()
         dist.broadcast(values, src=0)
     return values
 
 
-def all_gather(rows: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
-    """The rows of all processes one below the other, in the order of their ranks; all have equally many."""
+def all_gather(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
+    """Concatenate the vectors of all processes by rank; every process must have the same number."""
     if world_size() == 1:
-        return rows
-    parts = [torch.empty_like(rows) for _ in range(world_size())]
-    dist.all_gather(parts, rows.contiguous())
+        return vectors
+    parts = [torch.empty_like(vectors) for _ in range(world_size())]
+    dist.all_gather(parts, vectors.contiguous())
     return torch.cat(parts)
 
 
 def all_gather_text(text: str) -> list[str]:
-    """Each process's text, in the order of their ranks; they may differ in length."""
+    """The text of each process by rank; lengths may differ."""
     if world_size() == 1:
         return [text]
     own = torch.from_numpy(np.frombuffer(text.encode("utf-8"), np.uint8).copy())
-    return [bytes(part.numpy()).decode("utf-8") for part in _gathered_unequal(own)]
+    return [bytes(part.numpy()).decode("utf-8") for part in _gather_flat(own)]
 
 
-def all_gather_uneven(rows: Shaped[Tensor, "n d"]) -> Shaped[Tensor, "m d"]:
-    """The rows of all processes one below the other, in the order of their ranks, on the CPU.
+def all_gather_uneven(vectors: Shaped[Tensor, "n d"]) -> Shaped[Tensor, "m d"]:
+    """Concatenate the vectors of all processes by rank, on the CPU; their numbers may differ.
 
-    They may differ in number; of a process without rows, which may not know how wide they are, the width is ignored.
+    The width of an empty tensor is ignored, as a process without data may not know it.
     """
     if world_size() == 1:
-        return rows
-    parts = _gathered_unequal(rows.flatten())
-    widths = _gathered_unequal(torch.tensor([rows.shape[1]]))
+        return vectors
+    parts = _gather_flat(vectors.flatten())
+    widths = _gather_flat(torch.tensor([vectors.shape[1]]))
     held = [part.view(-1, int(width)) for part, width in zip(parts, widths, strict=True) if len(part)]
-    return torch.cat(held) if held else rows
+    return torch.cat(held) if held else vectors
 
 
-def _gathered_unequal(values: Shaped[Tensor, " n"]) -> list[Tensor]:
-    """Each process's values, in the order of their ranks, on the CPU; they may differ in number."""
+def _gather_flat(values: Shaped[Tensor, " n"]) -> list[Tensor]:
+    """The values of each process by rank, on the CPU; their numbers may differ."""
     own = values.to(_device())
     lengths = [torch.zeros(1, dtype=torch.int64, device=_device()) for _ in range(world_size())]
     dist.all_gather(lengths, torch.tensor([len(own)], device=_device()))
+    # all_gather needs equal shapes: every process pads to the longest
     padded = own.new_zeros(int(torch.cat(lengths).max()))
     padded[: len(own)] = own
     parts = [torch.empty_like(padded) for _ in lengths]
@@ -132,27 +135,27 @@ def _gathered_unequal(values: Shaped[Tensor, " n"]) -> list[Tensor]:
     return [part[: int(length)].cpu() for part, length in zip(parts, lengths, strict=True)]
 
 
-def sample_vectors(rows: Float[Tensor, "n d"], count: int) -> Float[Tensor, "count d"]:
-    """`count` rows of all processes' drawn at random, without repeats where there are as many; the same everywhere."""
-    rows = all_gather(rows)
-    n = len(rows)
+def sample_vectors(vectors: Float[Tensor, "n d"], count: int) -> Float[Tensor, "count d"]:
+    """Sample `count` of the vectors of all processes, with repeats only if there are fewer; the same everywhere."""
+    vectors = all_gather(vectors)
+    n = len(vectors)
     if n >= count:
-        chosen = torch.randperm(n, device=rows.device)[:count]
+        chosen = torch.randperm(n, device=vectors.device)[:count]
     else:
-        chosen = torch.randint(n, (count,), device=rows.device)
-    return rows[broadcast_first(chosen)]
+        chosen = torch.randint(n, (count,), device=vectors.device)
+    return vectors[broadcast_first(chosen)]
 
 
 def all_reduce_mean_value(value: Tensor) -> Tensor:
-    """The mean over all processes in value; in gradient this process's own, which the mean over gradients scales."""
+    """The mean over all processes; its gradient is that of this process alone, which `average_gradients` averages."""
     return value + (all_reduce_mean(value.detach()) - value.detach())
 
 
 def count_indices(indices: Int[Tensor, " n"], k: int) -> Float[Tensor, " k"]:
-    """How often each of k entries was chosen, over all processes."""
+    """How often each of k entries was chosen, in all processes."""
     return all_reduce_sum(torch.bincount(indices, minlength=k).float())
 
 
-def sum_by_index(rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], k: int) -> Float[Tensor, "k d"]:
-    """The sum of the rows that chose each of k entries, over all processes."""
-    return all_reduce_sum(rows.new_zeros(k, rows.shape[1]).index_add_(0, indices, rows))
+def sum_by_index(vectors: Float[Tensor, "n d"], indices: Int[Tensor, " n"], k: int) -> Float[Tensor, "k d"]:
+    """The sum of the vectors that chose each of k entries, in all processes."""
+    return all_reduce_sum(vectors.new_zeros(k, vectors.shape[1]).index_add_(0, indices, vectors))

@@ -1,4 +1,7 @@
-"""Confident choices that use all entries: the mean entropy of soft assignments minus the entropy of their mean."""
+"""Entropy loss of soft assignments: their mean entropy minus the entropy of their mean.
+
+It is low where each choice is confident and all entries are used.
+"""
 
 from typing import Any
 
@@ -11,72 +14,74 @@ from tavq.ops.collective import all_reduce_mean, all_reduce_mean_value
 from tavq.ops.nearest import CPU_BUFFER, GPU_BUFFER
 
 
-def entropy_gap(rows: Float[Tensor, "n d"], entries: Float[Tensor, "k d"], temperature: float) -> Float[Tensor, ""]:
-    """mean over rows of H(p) - H(mean over rows of p), in nats, with p = softmax(-squared distance / temperature).
+def entropy_gap(features: Float[Tensor, "n d"], entries: Float[Tensor, "k d"], temperature: float) -> Float[Tensor, ""]:
+    """mean of H(p) - H(mean of p) over features, in nats, with p = softmax(-squared distance / temperature).
 
-    The mean is over the rows of all processes. Keeps no [n, k] matrix: pieces of rows are computed in forward and again
-    in backward, one product of the matrices and then three.
+    The second mean is over the features of all processes. No [n, k] matrix is kept: the backward pass computes p again,
+    chunk by chunk, at the cost of three matrix products where the forward pass has one.
 
     Source: MaskGIT (Chang et al., 2022), in its public code; MAGVIT-2 (Yu et al., 2024), §3.1.
     """
-    with torch.autocast(rows.device.type, enabled=False):
-        rows, entries = rows.float(), entries.float()
-        centre = entries.detach().mean(0)  # distances stay, and a common offset costs no digits
-        return _EntropyGap.apply(rows - centre, entries - centre, temperature)
+    with torch.autocast(features.device.type, enabled=False):
+        features, entries = features.float(), entries.float()
+        # distances do not change when both move, and without their common offset fewer digits cancel
+        centre = entries.detach().mean(0)
+        return _EntropyGap.apply(features - centre, entries - centre, temperature)
 
 
 def binary_entropy_gap(values: Float[Tensor, "n l"], point: float, temperature: float) -> Float[Tensor, ""]:
     """`entropy_gap` against all 2^l corners (±point, ..., ±point), factorised over the axes.
 
-    p is then a product of one sigmoid(4 · value · point / temperature) an axis. The mean entropy is exactly the sum
-    over axes; the entropy of the mean, which would take 2^l numbers, is replaced by its upper bound, the sum over axes.
+    p is then a product over the axes of sigmoid(4 · value · point / temperature). The mean entropy is exactly the sum
+    over axes. The entropy of the mean would take 2^l numbers; its upper bound, the sum over axes, replaces it.
 
     Source: BSQ (Zhao et al., 2024), its factorised entropy.
     """
     with torch.autocast(values.device.type, enabled=False):
         logits = values.float() * (4 * point / temperature)
         # h(σ(x)) = softplus(x) - x σ(x)
-        each = (F.softplus(logits) - logits * logits.sigmoid()).sum(1).mean()
+        mean_entropy = (F.softplus(logits) - logits * logits.sigmoid()).sum(1).mean()
         mean = all_reduce_mean_value(logits.sigmoid().mean(0))
-        return each - torch.special.entr(torch.stack([mean, 1 - mean]).clamp(min=1e-30)).sum()
+        return mean_entropy - torch.special.entr(torch.stack([mean, 1 - mean]).clamp(min=1e-30)).sum()
 
 
 class _EntropyGap(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, entries: Tensor, temperature: float) -> Tensor:
-        mean, entropy = rows.new_zeros(len(entries)), rows.new_zeros(())
-        for piece in _pieces(rows, entries):
-            logs = _log_shares(piece, entries, temperature)
-            shares = logs.exp()
-            mean += shares.sum(0)
-            entropy -= torch.linalg.vecdot(shares, logs).sum()
-        mean = all_reduce_mean(mean / len(rows))
+    def forward(ctx: Any, features: Tensor, entries: Tensor, temperature: float) -> Tensor:
+        mean, entropy = features.new_zeros(len(entries)), features.new_zeros(())
+        for chunk in _split(features, entries):
+            log_p = _log_probabilities(chunk, entries, temperature)
+            p = log_p.exp()
+            mean += p.sum(0)
+            entropy -= torch.linalg.vecdot(p, log_p).sum()
+        mean = all_reduce_mean(mean / len(features))
         ctx.temperature = temperature
-        ctx.save_for_backward(rows, entries, mean)
-        return entropy / len(rows) - torch.special.entr(mean).sum()
+        ctx.save_for_backward(features, entries, mean)
+        return entropy / len(features) - torch.special.entr(mean).sum()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor, None]:
-        """With v = log mean - log p, the slope at a logit is p (v - Σ p v) / n."""
-        rows, entries, mean = ctx.saved_tensors
-        scale = 2 * gradients[0] / ctx.temperature / len(rows)
-        of_rows, of_entries = torch.empty_like(rows), torch.zeros_like(entries)
-        goal = mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
-        for piece, out in zip(_pieces(rows, entries), _pieces(of_rows, entries), strict=True):
-            logs = _log_shares(piece, entries, ctx.temperature)
-            shares, slope = logs.exp(), goal - logs
-            slope.sub_(torch.linalg.vecdot(shares, slope)[:, None]).mul_(shares).mul_(scale)
-            torch.mm(slope, entries, out=out)
-            of_entries += slope.T @ piece - slope.sum(0)[:, None] * entries
-        return of_rows, of_entries, None
+        """With v = log mean - log p, the gradient at a logit is p (v - Σ p v) / n."""
+        features, entries, mean = ctx.saved_tensors
+        scale = 2 * gradients[0] / ctx.temperature / len(features)
+        feature_gradient, entry_gradient = torch.empty_like(features), torch.zeros_like(entries)
+        log_mean = mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
+        for chunk, out in zip(_split(features, entries), _split(feature_gradient, entries), strict=True):
+            log_p = _log_probabilities(chunk, entries, ctx.temperature)
+            p, logit_gradient = log_p.exp(), log_mean - log_p
+            logit_gradient.sub_(torch.linalg.vecdot(p, logit_gradient)[:, None]).mul_(p).mul_(scale)
+            torch.mm(logit_gradient, entries, out=out)
+            entry_gradient += logit_gradient.T @ chunk - logit_gradient.sum(0)[:, None] * entries
+        return feature_gradient, entry_gradient, None
 
 
-def _log_shares(rows: Tensor, entries: Tensor, temperature: float) -> Tensor:
-    """log softmax of -|r - e|²/temperature; |r|² is the same for all entries and falls out."""
-    logits = torch.addmm(entries.square().sum(1), rows, entries.T, beta=-1 / temperature, alpha=2 / temperature)
+def _log_probabilities(features: Tensor, entries: Tensor, temperature: float) -> Tensor:
+    """log softmax of -|f - e|²/temperature; |f|² is the same for all entries and cancels."""
+    logits = torch.addmm(entries.square().sum(1), features, entries.T, beta=-1 / temperature, alpha=2 / temperature)
     return F.log_softmax(logits, 1)
 
 
-def _pieces(rows: Tensor, entries: Tensor) -> tuple[Tensor, ...]:
-    """Rows in pieces whose values for all entries fill one working buffer."""
-    return rows.split(max(1, (CPU_BUFFER if rows.device.type == "cpu" else GPU_BUFFER) // len(entries)))
+def _split(features: Tensor, entries: Tensor) -> tuple[Tensor, ...]:
+    """Split features into chunks whose values for all entries fill one working buffer."""
+    buffer = CPU_BUFFER if features.device.type == "cpu" else GPU_BUFFER
+    return features.split(max(1, buffer // len(entries)))

@@ -1,4 +1,4 @@
-"""Grids of codes as rows, and indices of several parts as rows of one table."""
+"""Grids as lists of vectors and back, and the indices of several parts as rows of one table."""
 
 from collections.abc import Sequence
 
@@ -7,19 +7,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
+def flatten_grid(grid: Float[Tensor, "b d h w"]) -> Float[Tensor, "n d"]:
+    """Flatten a grid to vectors in raster order, image after image."""
+    return grid.permute(0, 2, 3, 1).reshape(-1, grid.shape[1])
+
+
 def unflatten_grid(vectors: Float[Tensor, "n d"], shape: Sequence[int]) -> Float[Tensor, "b d h w"]:
-    """Rows in raster order as a grid; `shape` is (b, h, w)."""
+    """Arrange vectors as a grid, the inverse of `flatten_grid`; `shape` is (b, h, w)."""
     b, h, w = shape
     return vectors.view(b, h, w, vectors.shape[1]).permute(0, 3, 1, 2)
 
 
-def flatten_grid(grid: Float[Tensor, "b d h w"]) -> Float[Tensor, "n d"]:
-    """A grid as rows in raster order, batch first: the inverse of `unflatten_grid`."""
-    return grid.permute(0, 2, 3, 1).reshape(-1, grid.shape[1])
-
-
 def offset_indices(indices: Int[Tensor, "b h w *c"], sizes: Sequence[int]) -> Int[Tensor, "b h w *c"]:
-    """Indices counted through all parts of a codebook, as its rows are; equal to `indices` where it has one part."""
+    """Turn indices within each part into rows of the whole table; unchanged for a codebook of one part."""
     if len(sizes) == 1:
         return indices
     offsets = torch.tensor([0, *sizes[:-1]], device=indices.device).cumsum(0)

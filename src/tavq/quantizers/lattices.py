@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from tavq.core.errors import UsageError
 from tavq.interfaces import Codebook, Lattice, codebooks
+from tavq.ops.gradients import StraightThrough
 from tavq.ops.grids import flatten_grid, unflatten_grid
-from tavq.quantizers.nearest import StraightThrough
 
 
 def check_lattice(codebook: Any, quantizer: str) -> None:

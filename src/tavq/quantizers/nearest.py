@@ -2,7 +2,6 @@
 
 from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field
@@ -11,63 +10,9 @@ from torch import Tensor
 from tavq.core.config import NamedConfig
 from tavq.interfaces import Codebook, Loss, Losses, Quantized, Quantizer, quantizers
 from tavq.ops.entropy import entropy_gap
+from tavq.ops.gradients import ESTIMATORS, GradientEstimator
 from tavq.ops.grids import flatten_grid
 from tavq.ops.nearest import nearest
-
-
-class StraightThrough(torch.autograd.Function):
-    """The entries in value, the features in gradient.
-
-    `features + (entries - features).detach()` has the same gradient but rounds: decoding the indices would then
-    differ from the reconstruction in the last bits.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, entries: Tensor) -> Tensor:
-        return entries.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
-        return gradients[0], None
-
-
-class Rotation(torch.autograd.Function):
-    """The entries in value; in gradient the rotation and scaling that carry each feature f to its entry e, held fixed.
-
-    The rotation in the plane of f and e is R = I - 2 r rᵀ + 2 ê f̂ᵀ, with r the unit vector along f̂ + ê. What
-    |e|/|f| Rᵀ does to a gradient g is written out in f, e and g, so that five dot products a position are enough:
-    with c = (f̂ + ê)·g / (1 + f̂·ê) it is |e|/|f| (g + (2 ê·g - c) f̂ - c ê).
-
-    Source: the rotation trick (Fifty et al., 2024), §4.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, entries: Tensor) -> Tensor:
-        ctx.save_for_backward(features, entries)
-        return entries.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
-        features, entries = ctx.saved_tensors
-        (gradient,) = gradients
-        length, reach = (torch.linalg.vector_norm(value, dim=1, keepdim=True) for value in (features, entries))
-        turnable = length > 1e-12  # a zero feature has no direction to turn, and its gradient goes straight through
-        length, per_entry = length.clamp(min=1e-12), 1 / reach.clamp(min=1e-12)
-        of_feature, of_entry = _dot(features, gradient) / length, _dot(entries, gradient) * per_entry
-        cosine = _dot(features, entries) / length * per_entry
-        common = (of_feature + of_entry) / (1 + cosine).clamp(min=1e-6)  # at opposite directions r is any
-        scale = torch.where(turnable, reach / length, 1)
-        turned = gradient * scale
-        turned.addcmul_(features, (turnable * scale * (2 * of_entry - common) / length))
-        return turned.addcmul_(entries, turnable * -scale * common * per_entry), None
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return torch.linalg.vecdot(a, b, dim=1).unsqueeze(1)
-
-
-Gradient = Literal["straight-through", "rotation"]
-GRADIENTS = {"straight-through": StraightThrough, "rotation": Rotation}
 
 
 @quantizers.register("nearest")
@@ -88,7 +33,7 @@ class NearestQuantizer(Quantizer):
         legacy: bool = False
         """Apply ω to the codebook term instead, as taming-transformers does unless told otherwise; only to
         reproduce its numbers."""
-        gradient: Gradient = "straight-through"
+        gradient: GradientEstimator = "straight-through"
         """How the decoder's gradient reaches the features: as it is, or turned and scaled as the features are."""
         entropy: float = Field(0.0, ge=0, le=100)
         """Weight of the entropy term, which asks for confident choices that use all entries; 0 leaves it out."""
@@ -116,7 +61,7 @@ class NearestQuantizer(Quantizer):
         features = features.float()
         indices = self.indices(features, codebook)
         entries = self.lookup(indices, codebook)
-        codes = GRADIENTS[self.config.gradient].apply(features, entries.detach())
+        codes = ESTIMATORS[self.config.gradient].apply(features, entries.detach())
         losses = self._losses(features, entries, codebook)
         if update:
             losses |= codebook.update(flatten_grid(features.detach()), indices.flatten())

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from tavq.core.config import NamedConfig
 from tavq.interfaces import Codebook, Quantized, Quantizer, quantizers, split_parts
+from tavq.ops.gradients import ESTIMATORS
 from tavq.ops.grids import flatten_grid
-from tavq.quantizers.nearest import GRADIENTS, NearestQuantizer
+from tavq.quantizers.nearest import NearestQuantizer
 from tavq.quantizers.parts import PartSettings, joined, mean_losses, means, separated
 
 
@@ -66,7 +67,7 @@ class ResidualQuantizer(Quantizer):
             made.append(self.nearest.quantize(left, split_parts(codebook)[number], update))
             left = left - made[-1].entries.detach()
         entries = _total([part.entries for part in made])
-        codes = GRADIENTS[self.config.of.gradient].apply(features, entries.detach())
+        codes = ESTIMATORS[self.config.of.gradient].apply(features, entries.detach())
         indices = joined([part.indices for part in made])
         return Quantized(codes, entries, indices, mean_losses([part.losses for part in made]))
 

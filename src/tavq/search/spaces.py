@@ -11,10 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tavq.core import files
+from tavq.core.devices import to_device
 from tavq.core.errors import FileError, TrainingError, UsageError
 from tavq.data.records import Record
 from tavq.data.texts import collate_text
-from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED, to_device
+from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED
 from tavq.model_folder import find_model, read_model_config
 from tavq.tasks.model_folder import CONDITION_TOKENIZER, KIND, TOKENIZER, TaskModel, load_task
 from tavq.tasks.prompts import PromptEncoder

@@ -10,11 +10,11 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
+from tavq.core.devices import to_device
 from tavq.core.errors import DataError, UsageError
 from tavq.data.images import load_segmentation
 from tavq.data.palette import colourize
 from tavq.data.transforms import to_float, to_uint8
-from tavq.interfaces import to_device
 from tavq.tasks.animation import FrameRecorder
 from tavq.tasks.base import Prompt, Sampling, select_text
 from tavq.tasks.model_folder import TaskModel

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from tavq.align.lg import least, masked_shares
 from tavq.core.errors import UsageError
 from tavq.data.records import Record
 from tavq.interfaces import Loss, Losses
@@ -24,6 +23,7 @@ from tavq.metrics import intervals
 from tavq.metrics.words import MASKED, keyed_noise
 from tavq.nets.language import padded
 from tavq.nets.transformer import Transformer
+from tavq.ops.masking import mask_least_noise, sample_mask_ratios
 from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.phrases import known_words
 from tavq.tasks.text_tokenizer import TextTokenizer
@@ -140,9 +140,9 @@ class MaskedWordsTask(UnderstandingTask):
     def loss(self, batch: UnderstandingBatch) -> Losses:
         """Cross-entropy, the mean over the missing words of the batch; which are missing is drawn."""
         asked = batch.examples
-        share = masked_shares(len(asked.ids), asked.ids.device)
+        share = sample_mask_ratios(len(asked.ids), asked.ids.device)
         counts = (share * asked.words.sum(dim=1)).round().long().clamp(min=1)
-        hidden = least(torch.rand(asked.ids.shape, device=asked.ids.device), asked.words, counts)
+        hidden = mask_least_noise(torch.rand(asked.ids.shape, device=asked.ids.device), asked.words, counts)
         logits = self._logits(batch.features, asked.ids, asked.mask, hidden)
         value = F.cross_entropy(logits, asked.ids[hidden], reduction="sum") / hidden.sum().clamp(min=1)
         return {"masked-words/word": Loss(value, 1.0)}
@@ -229,7 +229,7 @@ class MaskedWordsTask(UnderstandingTask):
                 [f"{key}\n{text}" for key, text in zip(keys, examples, strict=True)], asked.ids.shape[1]
             )
             for missing in MASKED:
-                hidden = least(noise, asked.words, torch.full((len(keys),), missing))
+                hidden = mask_least_noise(noise, asked.words, torch.full((len(keys),), missing))
                 for name, answers in self._answers(rows, asked, hidden, guesser).items():
                     kinds = [self._kind(number) for number in asked.ids[hidden].tolist()]
                     owners = [keys[row] for row in hidden.nonzero()[:, 0].tolist()]

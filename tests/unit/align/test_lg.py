@@ -7,12 +7,13 @@ import pytest
 import torch
 from scipy import stats
 
-from tavq.align.lg import LGAligner, least, masked_shares, semantic_loss
+from tavq.align.lg import LGAligner, semantic_loss
 from tavq.align.lg_ta import JointAligner
 from tavq.codebooks.learned import LearnedCodebook
 from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.interfaces import Quantized, TextFeatures, TextUnits, sum_losses
+from tavq.ops.masking import mask_least_noise, sample_mask_ratios
 from tavq.quantizers.nearest import NearestQuantizer
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
@@ -173,7 +174,7 @@ def test_only_the_first_tokens_are_read() -> None:
 
 def test_the_share_of_masked_words_is_the_truncated_gaussian() -> None:
     torch.manual_seed(4)
-    shares = masked_shares(4000, torch.device("cpu")).double().numpy()
+    shares = sample_mask_ratios(4000, torch.device("cpu")).double().numpy()
     assert 0.1 <= shares.min() < shares.max() <= 0.3
     expected = stats.truncnorm((0.1 - 0.5) / 0.1, (0.3 - 0.5) / 0.1, loc=0.5, scale=0.1)
     assert stats.kstest(shares, expected.cdf).pvalue > 0.01
@@ -183,7 +184,7 @@ def test_so_many_words_are_masked_and_never_padding() -> None:
     mask = torch.arange(6) < torch.tensor([6, 4, 1, 0])[:, None]
     for seed in range(20):
         noise = torch.rand(4, 6, generator=torch.Generator().manual_seed(seed))
-        masked = least(noise, mask, torch.tensor([2, 5, 1, 1]))
+        masked = mask_least_noise(noise, mask, torch.tensor([2, 5, 1, 1]))
         assert masked.sum(1).tolist() == [2, 4, 1, 0]
         assert not (masked & ~mask).any()
         assert noise[0][masked[0]].max() < noise[0][~masked[0]].min()
@@ -194,7 +195,7 @@ def test_a_masked_word_is_out_of_sight() -> None:
     aligner, words = made(), texts([5, 5], 5)
     aligner.filler.table.copy_(torch.randn(6, 4, generator=torch.Generator().manual_seed(5)))
     noise = torch.rand(2, 5, generator=torch.Generator().manual_seed(6))
-    masked = least(noise, words.full_text.mask, torch.tensor([2, 2]))
+    masked = mask_least_noise(noise, words.full_text.mask, torch.tensor([2, 2]))
     other = TextUnits(words.full_text.vectors + 5 * masked[:, :, None], words.full_text.mask, words.full_text.ids)
     inner = aligner._words(words)
     moved = aligner._words(TextFeatures(words.words, words.words, words.words, other, words.pooled))

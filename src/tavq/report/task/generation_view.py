@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from tavq.core.devices import to_device
 from tavq.data.folder import FolderDataset
 from tavq.data.images import load_segmentation
 from tavq.data.loader import load_image_batch
@@ -16,7 +17,6 @@ from tavq.data.palette import colourize
 from tavq.data.records import Record
 from tavq.data.texts import collate_text, find_text_tables
 from tavq.data.transforms import crop_and_resize
-from tavq.interfaces import to_device
 from tavq.report.html.images import as_bytes
 from tavq.report.run import Run
 from tavq.report.tokenizer.view import held_out_first, spread

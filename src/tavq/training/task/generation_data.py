@@ -8,12 +8,13 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
+from tavq.core.devices import to_device
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import DataConfig
 from tavq.data.palette import load_colours
 from tavq.data.transforms import to_uint8
-from tavq.interfaces import TextSource, to_device
+from tavq.interfaces import TextSource
 from tavq.model_folder import kind_of_images
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import GenerationBatch, Prompt, Sampling, tasks

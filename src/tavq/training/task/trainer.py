@@ -7,10 +7,10 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from tavq.core.devices import default_device
+from tavq.core.devices import default_device, to_device
 from tavq.data.folder import FolderDataset
 from tavq.data.palette import Colours
-from tavq.interfaces import Losses, TextSource, sum_losses, to_device
+from tavq.interfaces import Losses, TextSource, sum_losses
 from tavq.nets.convnet import count_parameters
 from tavq.ops import collective
 from tavq.recipes.identity import METHOD_HASH, TOKENIZER_METHOD_HASH, stored_hash

@@ -9,11 +9,11 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from tavq.core.devices import default_device
+from tavq.core.devices import default_device, to_device
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader, TrainingLoader
 from tavq.data.transforms import to_uint8
-from tavq.interfaces import DEEP, Batch, Losses, TextSource, to_device
+from tavq.interfaces import DEEP, Batch, Losses, TextSource
 from tavq.metrics.codes import UsageLog
 from tavq.metrics.collapse import POSITIONS_PER_ENTRY, collapsed, diagnose
 from tavq.nets.discriminators import PatchCritic
