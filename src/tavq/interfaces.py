@@ -4,8 +4,9 @@ Axis letters, fixed here for the whole package: b batch, c image channels, y x i
 width, k entries, m text units, t text width, l levels, s samples.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -22,19 +23,19 @@ GRANULARITIES = ("words", "phrases", "sentences")
 """What a text is split into, fine to coarse; level i of the hierarchy is aligned with the i-th of them."""
 
 DEEP = 2
-"""The level of the hierarchy that the decoder reads; 0 is low and fine, 1 middle."""
+"""The level of the hierarchy that the decoder reads; level 0 is the shallowest and finest, 1 lies between."""
 
 FULL_TEXT = "full_text"
-"""Key of the token-level text: the vector of every token of a text that was not split (LG-VQ, TA-VQ's ablation)."""
+"""Table of a text store: token vectors of the text before it was split (for LG-VQ and an ablation of TA-VQ)."""
 
 FULL_TEXT_IDS = "full_text/ids"
-"""Key of the token ids of the full text: rows of the table `tokens`."""
+"""Table that goes with `FULL_TEXT`: for each token its row in the table `TOKENS`."""
 
 POOLED = "pooled"
-"""Key of the pooled text embedding, one vector per image."""
+"""Table that goes with `FULL_TEXT`: one vector per image for its full text."""
 
 TOKENS = "tokens"
-"""The vocabulary of all full texts: each distinct token with its input embedding."""
+"""Table of the distinct tokens of all full texts, each with its row of the encoder's input embedding."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class TextUnits:
     """The encoded units of one granularity for a batch of images, padded to the longest."""
 
     vectors: Float[Tensor, "b m t"]
-    mask: Bool[Tensor, "b m"]  # True where a unit stands; padding is False and never counts
-    ids: Int[Tensor, "b m"] | None = None  # rows of the store's table `tokens`; full text only
+    mask: Bool[Tensor, "b m"]  # False at padding, which no loss or metric counts
+    ids: Int[Tensor, "b m"] | None = None  # rows of the store's table of tokens; full text only
 
 
 @dataclass(frozen=True)
@@ -62,24 +63,15 @@ class TextFeatures:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images with their text, as the loader makes them and the training step takes them."""
+    """Images with their text, from the loader to the training step."""
 
     images: Float[Tensor, "b c y x"]  # in [-1, 1]
     keys: tuple[str, ...]  # file_name of each image
     text: TextFeatures | None = None
 
 
-def to_device(value: Any, device: torch.device) -> Any:
-    """A copy of a batch (any dataclass of tensors, batches and other values) with every tensor on `device`."""
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{field.name: to_device(getattr(value, field.name), device) for field in fields(value)})
-    return value
-
-
 class Loss(NamedTuple):
-    """One term of the objective and the factor it counts with; training/loop sums `weight * value`."""
+    """One term of the objective and its weight; training/loop sums `weight * value`."""
 
     value: Float[Tensor, ""]
     weight: float
@@ -91,11 +83,11 @@ Losses = dict[str, Loss]
 
 @dataclass(frozen=True)
 class Quantized:
-    """One quantised grid.
+    """One quantized grid.
 
-    `quantized` is what the decoder reads: in value the chosen entries, in gradient the encoder's features
-    (straight-through). `entries` is the same value whose gradient goes to the codebook. A quantizer with c > 1 parts
-    has c indices a position, index i counted from 0 within part i of the codebook.
+    `quantized` is what the decoder reads: the values of the chosen entries, with the gradient of the encoder's
+    features (straight-through). `entries` has the same values and passes its gradient to the codebook. A quantizer
+    with c > 1 parts has c indices a position; indices of part i count from 0 within that part.
     """
 
     quantized: Float[Tensor, "b d h w"]
@@ -107,207 +99,207 @@ class Quantized:
 Distance = Literal["l2", "cosine"]
 
 
-class Codebook(nn.Module):
-    """A table of k entries of width d, in one part or several.
+class Codebook(nn.Module, ABC):
+    """A table of k entries of width d, in one or more parts.
 
     Attributes:
-        sizes: entries of each part; quantizers of one index a position take a codebook of one part.
-        width: d, of an entry. Its Config has it as `width`, and the number of parts as `parts`.
-        distance: how far a feature is from an entry.
+        sizes: entries of each part; quantizers with one index a position need a codebook of one part.
+        width: d, the width of an entry. The Config must have `width` too, and the number of parts as `parts`.
+        distance: how the distance between a feature and an entry is measured.
     """
 
     Config: ClassVar[type[NamedConfig]]
     name: ClassVar[str]
     generated: ClassVar[bool] = False
-    """The entries are computed from weights at every pass; a trained model is saved with their table instead."""
+    """A network computes the entries in every pass; a trained model is saved with their table instead."""
     reads_text: ClassVar[bool] = False
-    """It cannot be trained without a text store."""
+    """Training needs a text store."""
     sizes: tuple[int, ...]
     width: int
     distance: Distance = "l2"
     words: tuple[str, ...] = ()
-    """What each entry is called, where entries have names."""
+    """The name of each entry, for codebooks whose entries stand for words."""
 
     @property
     def size(self) -> int:
-        """k, the entries of all parts."""
+        """k, the number of entries of all parts."""
         return sum(self.sizes)
 
     @classmethod
     def resolve_config(cls, config: Any, source: "TextSource | None") -> Any:
-        """The settings with what a text store decides filled in, such as the words; most need nothing.
+        """Fill in the settings that depend on the text store, such as the words. Default: none do.
 
-        Raises UsageError where a store is needed and `source` is None or lacks what is needed.
+        Raises UsageError where the codebook needs a store and `source` is None or lacks what is needed.
         """
         return config
 
     def load_vocabulary(self, source: "TextSource | None") -> None:
-        """Fills from a text store what is not drawn and not learned, once, before training; most need nothing."""
+        """Copy what comes from the text store (word vectors, say) before training. Default: nothing."""
 
+    @abstractmethod
     def forward(self) -> Float[Tensor, "k d"]:
-        """All entries, the parts one below the other, as the quantizer compares against them."""
-        raise TypeError(f"{type(self).__name__} must define forward")
+        """All entries, part after part, as the quantizer compares against them."""
 
-    def init_from_features(self, rows: Float[Tensor, "n d"], part: int = 0) -> None:
-        """Called in training with the features that `part` is about to quantise; most need nothing.
+    def init_from_features(self, features: Float[Tensor, "n d"], part: int = 0) -> None:
+        """Called in training before `part` quantizes `features`, to start entries from them. Default: nothing.
 
-        Only the grid that the decoder reads is shown, here and in `update`.
+        Only features of the grid that the decoder reads come here and to `update`.
         """
 
-    def update(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
-        """Called in training with the features that `part` has quantised and the entries they chose.
+    def update(self, features: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
+        """Called in training after `part` has quantized `features` (without gradient), for running means and restarts.
 
-        Here running means are kept and entries replaced. Returns losses of the codebook's own, `codebook/name`;
-        most have none. `rows` carries no gradient.
+        Returns losses of the codebook's own, named `codebook/...`. Default: nothing.
         """
         return {}
 
 
 class Lattice(Codebook):
-    """A codebook of one part without vectors: index i stands for the i-th point of a fixed lattice.
+    """A codebook of one part without a table: index i stands for the i-th point of a fixed lattice.
 
-    Its Config has `levels` and `sphere`.
+    The digits of a point are its levels on each axis, 0 the lowest. The Config has `levels` and `sphere`.
 
     Attributes:
-        levels: how many values a point takes on each axis.
+        levels: the number of levels of each axis.
     """
 
     levels: tuple[int, ...]
 
+    @abstractmethod
     def to_points(self, digits: Int[Tensor, "n l"]) -> Float[Tensor, "n l"]:
-        """Lattice points from the place of each coordinate among the levels of its axis, 0 the least."""
-        raise TypeError(f"{type(self).__name__} must define points")
+        """Coordinates of the points that digits stand for."""
 
+    @abstractmethod
     def project_out(self, points: Float[Tensor, "n l"]) -> Float[Tensor, "n d"]:
-        """The entries of lattice points: the points themselves, or a linear map of them."""
-        raise TypeError(f"{type(self).__name__} must define raised")
+        """Entries of lattice points: the points themselves, or a linear map of them."""
 
+    @abstractmethod
     def to_digits(self, indices: Int[Tensor, " n"]) -> Int[Tensor, "n l"]:
-        """The place on each axis; the first axis counts fastest."""
-        raise TypeError(f"{type(self).__name__} must define digits_of")
+        """Digits of indices; the first axis varies fastest."""
 
+    @abstractmethod
     def to_indices(self, digits: Int[Tensor, "n l"]) -> Int[Tensor, " n"]:
-        """The inverse of `to_digits`."""
-        raise TypeError(f"{type(self).__name__} must define indices_of")
+        """Indices of digits, the inverse of `to_digits`."""
 
 
 class CodebookView(Codebook):
-    """Entries that stand in the place of a codebook's: one part of it, or the same ones after a computation.
+    """Other entries in front of a codebook: those of one part, or all of them after a computation.
 
-    `init_from_features` and `update` go to the codebook behind it. It is made for one pass and owns nothing.
+    `init_from_features` and `update` are passed on to the codebook. A view lasts for one pass and owns no parameters.
 
     Args:
-        codebook: what stands behind it.
-        entries: its entries, or those of one part.
-        part: which part; None for all of them.
+        codebook: the codebook behind the view.
+        entries: its entries as the quantizer should see them.
+        part: the part that `entries` belong to; None for all parts.
     """
 
     def __init__(self, codebook: Codebook, entries: Float[Tensor, "k d"], part: int | None = None) -> None:
         super().__init__()
-        self._held = (codebook, entries, part)  # in a tuple: nn.Module would take the codebook over
+        self._held = (codebook, entries, part)  # in a tuple, so that nn.Module does not register the codebook again
         self.sizes = codebook.sizes if part is None else (len(entries),)
         self.width, self.distance = entries.shape[1], codebook.distance
 
     def forward(self) -> Float[Tensor, "k d"]:
         return self._held[1]
 
-    def init_from_features(self, rows: Float[Tensor, "n d"], part: int = 0) -> None:
-        codebook, own = self._held[0], self._held[2]
-        codebook.init_from_features(rows, part if own is None else own)
-        if own is not None:  # the part may have taken features as its entries
+    def init_from_features(self, features: Float[Tensor, "n d"], part: int = 0) -> None:
+        codebook, _, own = self._held
+        codebook.init_from_features(features, part if own is None else own)
+        if own is not None:  # the codebook may just have replaced the entries of this part
             self._held = (codebook, codebook().split(codebook.sizes)[own], own)
 
-    def update(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
-        return self._held[0].update(rows, indices, part if self._held[2] is None else self._held[2])
+    def update(self, features: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
+        codebook, _, own = self._held
+        return codebook.update(features, indices, part if own is None else own)
 
 
 def split_parts(codebook: Codebook) -> list[Codebook]:
-    """A codebook of one part for each part of `codebook`."""
+    """Split a codebook into one view a part; a codebook of one part is returned as it is."""
     if len(codebook.sizes) == 1:
         return [codebook]
     return [CodebookView(codebook, entries, i) for i, entries in enumerate(codebook().split(codebook.sizes))]
 
 
-class Quantizer(nn.Module):
-    """Replaces each feature by an entry of a codebook, or by one of each of its parts.
+class Quantizer(nn.Module, ABC):
+    """Replaces each feature by an entry of a codebook, or by one entry of each of its parts.
 
     Args:
         config: the class's settings.
-        codebook: the settings of the codebook it will be given; one that does not fit is a UsageError.
+        codebook: the settings of the codebook it will work with; raises UsageError where the two do not fit.
 
-    The traits below say where a class is, by its nature, outside a rule that the contract tests hold all others to;
-    where that depends on its settings, an instance has its own value.
+    The traits below exempt a class from rules of the contract tests that do not hold for its method. Where that
+    depends on the settings, set the trait on the instance.
     """
 
     Config: ClassVar[type[NamedConfig]]
     name: ClassVar[str]
     compatible_codebook: ClassVar[Mapping[str, Any]] = {"name": "learned"}
-    """Settings of a codebook that it works with; size and width are left to whoever builds one."""
+    """Settings of a codebook that works with this quantizer, for tests and benchmarks; without size and width."""
     multi_part: ClassVar[bool] = False
-    """It takes codebooks of several parts and gives as many indices a position."""
+    """Accepts codebooks of several parts and gives one index a part at each position."""
     straight_through: bool = True
     """The gradient of `quantized` reaches the features unchanged, and nothing else."""
     exact: bool = True
-    """In training too `quantized` holds the entries of the indices; where False, only in evaluation."""
+    """`quantized` holds entries of the codebook in training too; False: in evaluation only."""
     idempotent: bool = True
-    """Quantising codes gives the same codes."""
+    """Quantizing a quantized grid gives the same grid."""
     order_sensitive: ClassVar[bool] = False
-    """An entry's place is more than a name: permuted entries are not chosen alike."""
+    """Permuting the entries changes which of them are chosen, as where indices are computed and not searched."""
     stochastic: ClassVar[bool] = False
-    """In training the choice is drawn at random."""
+    """Indices are sampled in training."""
 
     def __init__(self, config: Any, codebook: Any) -> None:
         super().__init__()
         self.config = config
         if codebook.parts > 1 and not self.multi_part:
-            takers = [name for name in quantizers if quantizers[name].multi_part]
+            accepted = [name for name in quantizers if quantizers[name].multi_part]
             raise UsageError(
                 f"The quantizer {self.name!r} gives one index a position and the codebook has {codebook.parts} parts; "
-                f"quantizers for multi_part: {', '.join(takers)}."
+                f"quantizers for several parts: {', '.join(accepted)}."
             )
 
     @classmethod
     def grid_width(cls, codebook: Any) -> int:
-        """d of the grid that it quantises, from the settings of its codebook."""
+        """d of the grid to quantize, from the settings of the codebook."""
         return int(codebook.width)
 
     def step_schedule(self) -> None:
-        """Called once a training step, before any grid is quantised: for what follows a schedule; most need nothing."""
+        """Called once a training step, before any grid is quantized, to advance a schedule. Default: none."""
 
+    @abstractmethod
     def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, update: bool = False) -> Quantized:
-        """The quantised grid with its losses; with `update` the codebook is shown the features."""
-        raise TypeError(f"{type(self).__name__} must define forward")
+        """Quantize a grid and compute the losses; with `update`, call the codebook's hooks for training."""
 
+    @abstractmethod
     def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w *c"]:
-        """The chosen entries only; what `encode` needs."""
-        raise TypeError(f"{type(self).__name__} must define indices")
+        """Indices of the chosen entries alone, for `Tokenizer.encode`."""
 
     def lookup(self, indices: Int[Tensor, "b h w *c"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
-        """The grid of entries that indices stand for; what `decode` needs. Here: one entry a position, as it is."""
+        """The quantized grid of indices, for `Tokenizer.decode`. Default: one entry a position."""
         return unflatten_grid(F.embedding(indices.flatten(), codebook()), indices.shape)
 
     def lookup_entries(self, codebook: Codebook) -> Float[Tensor, "k d"]:
-        """Each entry of each part as a code of the grid's width, every other part at the mean of its entries.
+        """Each entry as the decoder reads it, with every other part at the mean of its entries.
 
-        Here: of the one part there is, each entry as it is.
+        Default: the entries themselves, for codebooks of one part.
         """
         return codebook()
 
 
-class Aligner(nn.Module):
-    """Pulls codes towards text. Sees codes and text only: no pixels, no optimizer, no files.
+class Aligner(nn.Module, ABC):
+    """Pulls quantized grids towards their text. It sees no pixels, no optimizer and no files.
 
-    The traits below say where a class is, by its nature, outside a rule that the contract tests hold all others to.
+    The traits below exempt a class from rules of the contract tests that do not hold for its method.
     """
 
     Config: ClassVar[type[NamedConfig]]
     name: ClassVar[str]
     levels: tuple[int, ...]
-    """Which of the hierarchy's grids it reads: 0 low and fine, 1 middle, 2 deep; the others are not built."""
+    """The levels of the hierarchy it reads: 0 shallow and fine, 1 between, 2 deep. Other levels are not built."""
     batchwise: ClassVar[bool] = False
-    """It tells the images of a batch apart, so that the loss of a batch is not the mean of its images' losses."""
+    """Contrasts the images of a batch, so that the loss of a batch is not the mean of its images' losses."""
     sequential: ClassVar[bool] = False
-    """It reads text as a sequence, so that the order of the tokens counts."""
+    """Depends on the order of the tokens of a text."""
 
     @classmethod
     def reads_full_text(cls, config: Any) -> bool:
@@ -316,48 +308,53 @@ class Aligner(nn.Module):
 
     @classmethod
     def resolve_config(cls, config: Any, source: "TextSource") -> Any:
-        """The settings with what a text store decides filled in (sizes of a vocabulary); most need nothing."""
+        """Fill in the settings that depend on the text store, such as the vocabulary size. Default: none do."""
         return config
 
     def load_vocabulary(self, source: "TextSource") -> None:
-        """Fills from a text store what is not drawn and not learned, once, before training; most need nothing."""
+        """As `Codebook.load_vocabulary`: token embeddings, say."""
 
     def matches_vocabulary(self, source: "TextSource") -> bool:
-        """The tokens of this source have the numbers that they had in the source it was trained with."""
+        """Whether token ids of this source mean what they meant in training. Default: no ids are used."""
         return True
 
+    @abstractmethod
     def forward(self, levels: Mapping[int, Quantized], text: TextFeatures) -> Losses:
         """The alignment losses of a batch."""
-        raise TypeError(f"{type(self).__name__} must define forward")
 
+    @abstractmethod
     def embed_images(self, levels: Mapping[int, Quantized]) -> Float[Tensor, "b e"]:
         """Unit vectors whose dot product with `embed_text` ranks images against texts."""
-        raise TypeError(f"{type(self).__name__} must define embed_images")
 
+    @abstractmethod
     def embed_text(self, text: TextFeatures) -> Float[Tensor, "b e"]:
         """Unit vectors of texts in the space of `embed_images`."""
-        raise TypeError(f"{type(self).__name__} must define embed_text")
 
     def embed_entries(self, entries: Float[Tensor, "k d"], granularity: str) -> Float[Tensor, "k t"] | None:
-        """Each entry in the text encoder's space at one granularity; None where the aligner has no such map."""
-        raise TypeError(f"{type(self).__name__} must define embed_entries")
+        """Map each entry to the text encoder's space at one granularity. Default: None, there is no such map."""
+        return None
 
     def fill_words(
         self, levels: Mapping[int, Quantized], text: TextFeatures, noise: Float[Tensor, "b m"], count: int
     ) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"], Int[Tensor, " p"]] | None:
-        """The tokens it puts at `count` masked places of each full text, and those that stood there.
+        """Mask tokens of each full text and predict them. Default: None, it predicts no words.
 
-        Masked are the places of the least `noise` (from 0 to 1), all of a shorter text. The last part says which
-        image of the batch each place belongs to. None where it fills no words.
+        Args:
+            levels: the quantized grids.
+            text: the texts, of which it reads `full_text`.
+            noise: in [0, 1); the tokens with the least noise are masked.
+            count: tokens to mask in each text; all of a shorter text.
+
+        Returns the predicted ids, the true ids, and the image of the batch that each belongs to.
         """
         return None
 
     def relations(
         self, levels: Mapping[int, Quantized], text: TextFeatures
     ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"], Int[Tensor, " p"]] | None:
-        """The cosine of each pair of words of a text, and of the codes they match; None where it matches none.
+        """For each pair of words of a text: their cosine, the cosine of the codes they match, the image of the batch.
 
-        The last part says which image of the batch each pair belongs to.
+        Default: None, it matches no words.
         """
         return None
 
@@ -373,14 +370,14 @@ class TextSource(Protocol):
     def vectors(self, key: str) -> Mapping[str, Any]:
         """Arrays [m, t] by granularity for the image `key`; m may be 0.
 
-        A source of full texts adds `full_text` [m, t], `full_text/ids` [m] and `pooled` [t].
+        A source of full texts adds `FULL_TEXT` [m, t], `FULL_TEXT_IDS` [m] and `POOLED` [t].
         """
         ...
 
     def vocabulary(self, granularity: str) -> tuple[Sequence[str], Any]:
-        """Every distinct unit of a granularity, or of `tokens`, and the array of their vectors [u, t].
+        """Every distinct unit of a granularity, or of `TOKENS`, and the array of their vectors [u, t].
 
-        Raises UsageError where it has none.
+        Raises UsageError where the source has none.
         """
         ...
 
@@ -391,7 +388,7 @@ aligners: Registry[type[Aligner]] = Registry("aligner", "tavq.align")
 
 
 def sum_losses(losses: Mapping[str, Loss]) -> Float[Tensor, ""]:
-    """The weighted sum of `losses`; 0 where there are none, as for a quantizer that needs none."""
+    """The weighted sum of `losses`; 0 for an empty mapping, as FSQ has no losses."""
     if not losses:
         return torch.zeros(())
     return torch.stack([loss.weight * loss.value for loss in losses.values()]).sum()

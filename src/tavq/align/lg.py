@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from tavq.align.ta import Gradient, codes_of, required
+from tavq.align.ta import required
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import (
@@ -29,9 +29,8 @@ from tavq.interfaces import (
 )
 from tavq.nets.transformer import Transformer, grid_positions
 from tavq.ops.collective import all_gather
-
-RATIO_MEAN, RATIO_STD, RATIO_LOW, RATIO_HIGH = 0.5, 0.1, 0.1, 0.3
-"""The truncated Gaussian of the share of masked words, as the public code has it; almost all draws are near 0.3."""
+from tavq.ops.gradients import GradientTarget, route_gradient
+from tavq.ops.masking import mask_least_noise, sample_mask_ratios
 
 SMOOTHING = 0.1
 NEVER = -1e4  # a score that no softmax sees; finite, so that a row of nothing else has a gradient of 0 and not NaN
@@ -147,23 +146,6 @@ def matched(words: Float[Tensor, "b n t"], visual: Float[Tensor, "b v t"]) -> In
     return (F.normalize(words, dim=2) @ F.normalize(visual, dim=2).transpose(1, 2)).argmax(2)
 
 
-# --- which words are masked -------------------------------------------------------------------------------------
-
-
-def masked_shares(images: int, device: torch.device) -> Float[Tensor, " b"]:
-    """A draw of the truncated Gaussian for each image, by its inverse distribution function."""
-    bounds = torch.tensor([RATIO_LOW, RATIO_HIGH], device=device, dtype=torch.float64)
-    low, high = torch.special.ndtr((bounds - RATIO_MEAN) / RATIO_STD)
-    share = low + (high - low) * torch.rand(images, device=device)
-    return (RATIO_MEAN + RATIO_STD * torch.special.ndtri(share)).float()
-
-
-def least(noise: Float[Tensor, "b n"], mask: Bool[Tensor, "b n"], count: Int[Tensor, " b"]) -> Bool[Tensor, "b n"]:
-    """The `count` words of each text with the least noise (below 1); all of a shorter text."""
-    rank = noise.masked_fill(~mask, 2).argsort(dim=1, stable=True).argsort(dim=1)
-    return mask & (rank < count[:, None])
-
-
 @aligners.register("lg")
 class LGAligner(Aligner):
     """Global semantic alignment, masked word prediction and relationship alignment (eq. 9).
@@ -199,7 +181,7 @@ class LGAligner(Aligner):
         heads: int = Field(1, ge=1, le=64)
         width: int = Field(256, ge=1, le=4096)
         """Of the visual tower."""
-        gradient: Gradient = "encoder"
+        gradient: GradientTarget = "encoder"
         """Where the losses go: straight through to the encoder, to the chosen entries, or to both."""
         vocabulary: int = Field(0, ge=0, le=2**20)
         """Distinct tokens of the text store; training fills it in."""
@@ -254,7 +236,7 @@ class LGAligner(Aligner):
         words = self._words(text)
         present = words.mask.any(1)
         with torch.autocast(words.vectors.device.type, enabled=False):
-            grid = codes_of(levels[DEEP], self.config.gradient).float()
+            grid = route_gradient(levels[DEEP].quantized, levels[DEEP].entries, self.config.gradient).float()
             visual = self.tower(grid)
             values = {}
             if self.config.semantic:
@@ -272,10 +254,10 @@ class LGAligner(Aligner):
     def _masked_loss(self, words: Words, visual: Tensor) -> Float[Tensor, " b"]:
         assert self.filler is not None
         if words.ids is None:
-            raise UsageError("The text store names no tokens; make it anew with: tavq text DATA --full-text")
-        share = masked_shares(len(words.mask), words.mask.device)
+            raise UsageError("The text store has no token ids; rebuild it with: tavq text DATA --full-text")
+        share = sample_mask_ratios(len(words.mask), words.mask.device)
         count = (share * words.mask.sum(1)).round().long().clamp(min=1)
-        masked = least(torch.rand(words.mask.shape, device=words.mask.device), words.mask, count)
+        masked = mask_least_noise(torch.rand(words.mask.shape, device=words.mask.device), words.mask, count)
         return masked_loss(self.filler(words, masked, visual), words.ids, masked)
 
     def _matched_codes(self, words: Words, grid: Tensor, visual: Tensor) -> Float[Tensor, "b n t"]:
@@ -313,7 +295,7 @@ class LGAligner(Aligner):
         noise = F.pad(
             noise[:, : self.config.tokens], (0, words.mask.shape[1] - min(noise.shape[1], self.config.tokens))
         )
-        masked = least(noise, words.mask, torch.full_like(words.ids[:, 0], count))
+        masked = mask_least_noise(noise, words.mask, torch.full_like(words.ids[:, 0], count))
         logits = self.filler(words, masked, self.tower(levels[DEEP].quantized.float()))
         return logits.argmax(1), words.ids[masked], masked.nonzero()[:, 0]
 
@@ -331,9 +313,7 @@ class LGAligner(Aligner):
 
 def _pooled(text: TextFeatures) -> Float[Tensor, "b t"]:
     if text.pooled is None:
-        raise UsageError(
-            "The text store holds no vectors of whole texts; make it anew with: tavq text DATA --full-text"
-        )
+        raise UsageError("The text store has no vectors of full texts; rebuild it with: tavq text DATA --full-text")
     return text.pooled.float()
 
 

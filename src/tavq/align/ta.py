@@ -26,22 +26,10 @@ from tavq.interfaces import (
     TextUnits,
     aligners,
 )
+from tavq.ops.gradients import GradientTarget, route_gradient
 from tavq.ops.transport import sinkhorn
 
 Count = Annotated[int, Field(ge=1, le=4096)]
-
-Gradient = Literal["encoder", "codebook", "both"]
-"""Where an aligner's losses go: straight through to the encoder, to the chosen entries, or to both."""
-
-
-def codes_of(quantized: Quantized, gradient: Gradient) -> Float[Tensor, "b d h w"]:
-    """A level's codes with the gradient path that the settings ask for."""
-    return {
-        "encoder": quantized.quantized,
-        "codebook": quantized.entries,
-        # the difference is zero in value and carries the encoder's gradient
-        "both": quantized.entries + (quantized.quantized - quantized.quantized.detach()),
-    }[gradient]
 
 
 class MLP(nn.Sequential):
@@ -136,8 +124,9 @@ class TransportAligner(Aligner):
         sampling: bool = True
         """False: transport between all positions and all units (the paper's "w/o sampling")."""
         multi_granularity: bool = True
-        """False: only the full text's token vectors, against the deep level; the store needs `--full-text`."""
-        gradient: Gradient = "encoder"
+        """False: align the token vectors of the full text with the deep level only (the text store then needs
+        `--full-text`)."""
+        gradient: GradientTarget = "encoder"
         """Where the loss goes: straight through to the encoder, to the chosen entries, or to both."""
         epsilon: float = Field(0.05, ge=1e-6, le=10)
         """Strength of the entropy in Sinkhorn-Knopp."""
@@ -181,7 +170,7 @@ class TransportAligner(Aligner):
     def _distance(self, quantized: Quantized, units: TextUnits, level: int) -> Float[Tensor, ""]:
         """Mean Wasserstein distance of a level's codes to its units (eq. 5)."""
         network = self._network(self.parts[self.levels.index(level)][1])
-        rows = codes_of(quantized, self.config.gradient).flatten(2).transpose(1, 2)
+        rows = route_gradient(quantized.quantized, quantized.entries, self.config.gradient).flatten(2).transpose(1, 2)
         with torch.autocast(rows.device.type, enabled=False):
             rows = rows.float()
             if self.config.sampling:
@@ -227,7 +216,7 @@ class TransportAligner(Aligner):
 
 
 def _module_name(granularity: str) -> str:
-    """The granularity's name in a state dict; the key of full text is older than its name."""
+    """The key of a granularity in state dicts, where full text has kept its old name."""
     return "whole" if granularity == FULL_TEXT else granularity
 
 
@@ -235,5 +224,5 @@ def required(text: TextFeatures, granularity: str) -> TextUnits:
     """The units of a granularity, or the error that says how to get them."""
     units = text[granularity]
     if units is None:
-        raise UsageError(f"The text store holds no {granularity!r} text; make it anew with: tavq text DATA --full-text")
+        raise UsageError(f"The text store holds no {granularity!r} text; rebuild it with: tavq text DATA --full-text")
     return units

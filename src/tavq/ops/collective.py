@@ -54,8 +54,8 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
         return
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     present = torch.tensor([float(parameter.grad is not None) for parameter in trainable], device=_device())
-    count_indices = all_reduce_sum(present).tolist()
-    held = [parameter for parameter, count in zip(trainable, count_indices, strict=True) if count]
+    counts = all_reduce_sum(present).tolist()
+    held = [parameter for parameter, count in zip(trainable, counts, strict=True) if count]
     if not held:
         return
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in held]

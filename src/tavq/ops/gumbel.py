@@ -71,7 +71,7 @@ def _chunks(features: Tensor, k: int) -> list[slice]:
 
 
 class _GumbelSoftmax(torch.autograd.Function):
-    """Saves the soft sample y and the divergence's gradient (q (log q - Σ q log q)) / n, both in the products' dtype."""
+    """Saves the soft sample y and the divergence's gradient (q (log q - Σ q log q)) / n in the products' dtype."""
 
     @staticmethod
     def forward(

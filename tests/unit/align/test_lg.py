@@ -148,13 +148,13 @@ def test_a_store_of_split_texts_is_told_apart_before_training() -> None:
 def test_texts_without_what_it_reads_are_refused_in_one_line() -> None:
     lacking = {
         "'full_text'": TextFeatures(*[texts([2], 2).words] * 3),
-        "names no tokens": texts([2], 2, ids=False),
-        "no vectors of whole texts": texts([2], 2, pooled=False),
+        "has no token ids": texts([2], 2, ids=False),
+        "no vectors of full texts": texts([2], 2, pooled=False),
     }
     for message, text in lacking.items():
         with pytest.raises(UsageError, match=f"{message}.*tavq text DATA --full-text"):
             made()(grids(1), text)
-    assert made().fill_words(grids(1), lacking["names no tokens"], torch.rand(1, 2), 1) is None
+    assert made().fill_words(grids(1), lacking["has no token ids"], torch.rand(1, 2), 1) is None
 
 
 def test_only_the_first_tokens_are_read() -> None:
