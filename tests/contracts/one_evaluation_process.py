@@ -16,8 +16,9 @@ from conftest import TEXT_WIDTH, TOKENS, Source, small_tokenizer
 from torch import Tensor
 
 from tavq.core import files
+from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import DataConfig, EvaluationLoader
+from tavq.data.loader import EvaluationLoader
 from tavq.evaluation.tokenizer import evaluate
 from tavq.interfaces import FULL_TEXT, FULL_TEXT_IDS, GRANULARITIES, POOLED
 from tavq.nets.features.extractors import FeatureNetwork

@@ -107,7 +107,7 @@ def test_a_server_that_is_not_there(tavq: Tavq, bare: Path, monkeypatch: pytest.
         (("--model", "m", "--endpoint", "localhost"), "is not an address"),
         (("--model", "m", "--endpoint", "http://a/v1", "--batch", 2), "--batch is for a model in this process only"),
         (("--model", "m", "--timeout", 2), "--timeout is for a model behind --endpoint only"),
-        (("--model", "m", "--shard", "3/2"), "--shard '3/2' is not a shard"),
+        (("--model", "m", "--shard", "3/2"), "--shard must be i/n with i from 1 to n, such as 1/8; got '3/2'"),
         (("--model", "m", "--split", "dev"), "Unknown split 'dev'"),
         (("--model", "./no/such/model"), "There is no model folder"),
         (("--model", ""), "--model is empty; give a model folder, a hub name"),

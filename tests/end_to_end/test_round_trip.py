@@ -13,8 +13,9 @@ from PIL import Image
 
 from tavq.core import files
 from tavq.core.mmap_tensors import MappedTensors
+from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import DataConfig, EvaluationLoader
+from tavq.data.loader import EvaluationLoader
 from tavq.data.transforms import to_uint8
 from tavq.tokenizer import Tokenizer
 

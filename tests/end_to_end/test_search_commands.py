@@ -56,8 +56,9 @@ def test_images_of_a_text(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     import torch
 
     from tavq import Tokenizer
+    from tavq.data.config import DataConfig
     from tavq.data.folder import FolderDataset
-    from tavq.data.loader import DataConfig, EvaluationLoader
+    from tavq.data.loader import EvaluationLoader
     from tavq.model_folder import read_model_config
     from tavq.tasks.prompts import PromptEncoder
 

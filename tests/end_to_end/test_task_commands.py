@@ -122,7 +122,7 @@ def test_maps_in_their_own_colours(tavq: Tavq, place: Path, small: list[str], tm
     Image.new("L", (32, 32), 99).save(unnamed)
     done = tavq("generate", tmp_path / "run", "--segmentation", unnamed)
     assert done.code == 1
-    assert re.search(r"unnamed\.png: data\.colours names no colour for class 99", done.err)
+    assert re.search(r"unnamed\.png: data\.colours has no colour for class 99", done.err)
     assert len(done.err.strip().splitlines()) == 1
 
 

@@ -273,4 +273,4 @@ def test_a_killed_reading_process_is_explained(train: Start, tmp_path: Path) -> 
     assert children
     assert running.wait() == 1
     assert len(running.lines) == 1, running.lines
-    assert running.lines[0].startswith("tavq: A process that reads images ended")
+    assert running.lines[0].startswith("tavq: A data loading worker died")

@@ -14,9 +14,10 @@ from tavq.core import files
 from tavq.core.config import build
 from tavq.core.devices import default_device
 from tavq.core.errors import DataError, UsageError
-from tavq.data.folder import FolderDataset, held_out_split
+from tavq.data.config import DataConfig
+from tavq.data.folder import FolderDataset, load_held_out_split
 from tavq.data.images import load_image, save_png
-from tavq.data.loader import DataConfig, EvaluationLoader
+from tavq.data.loader import EvaluationLoader
 from tavq.data.records import Fault
 from tavq.data.transforms import crop_and_resize, to_float, to_uint8
 from tavq.evaluation.protocol import make_protocol
@@ -74,7 +75,7 @@ def train(
         dataset = FolderDataset(Path(data), "train")
         store = _text_store(chosen, dataset, text) if chosen.model.reads_text else None
         reporter = TrainingProgress(progress, _loss_and_usage)
-        Trainer(chosen, dataset, Path(out), store, held_out_split(Path(data)), reporter).run(resume)
+        Trainer(chosen, dataset, Path(out), store, load_held_out_split(Path(data)), reporter).run(resume)
     return Path(out)
 
 

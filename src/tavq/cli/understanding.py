@@ -216,7 +216,8 @@ def _look(model: Any, image: Path) -> Any:
 def _look_through(model: Any, dataset: Any) -> Iterator[tuple[list[str], Any]]:
     """Names and what the task sees, of the images of a data set that can be read."""
     from tavq.core.devices import default_device
-    from tavq.data.loader import DataConfig, EvaluationLoader
+    from tavq.data.config import DataConfig
+    from tavq.data.loader import EvaluationLoader
     from tavq.tasks.understanding import extract_features
 
     loader = EvaluationLoader(dataset, DataConfig(size=int(model.metadata["size"])), BATCH)

@@ -14,21 +14,21 @@ from tavq.data.records import Description, Fault, Faults, hash_name, read_descri
 
 LONG_TEXT = "long_text.jsonl"
 PATTERN = "long_text*.jsonl"
-LONGEST = 2_000_000  # bytes of a line; 100,000 characters of text are less, however JSON writes them
-PLACE_BITS = 40  # of a byte's place in its file: a terabyte
-FAULT_BIT = 63
-FILES = 2 ** (FAULT_BIT - PLACE_BITS)
+MAX_LINE = 2_000_000  # bytes; 100,000 characters of text are less, however JSON escapes them
+OFFSET_BITS = 40  # of the byte offset of a line in its file: a terabyte
+MAX_FILES = 1 << 64 - OFFSET_BITS
 
 
 class Descriptions:
-    """The descriptions of a folder data set, found by image; memory is 16 bytes a line, and 48 while opening.
+    """The descriptions of a folder data set by image; takes 16 bytes of memory a line, and 48 while opening.
 
-    Every `long_text*.jsonl` of the folder is read. Of an image's lines the newest by their `time` that has a text
-    wins, and where none has one, the newest that says why; a line without a `time` is older than all that have one,
-    and of the same time the one that comes later wins, in the order of the files' names and of their lines. With
-    `model` and `prompt`, only lines of both count.
-    A last line without its newline is one that a writer has not ended, and is passed over; other lines that cannot
-    be read are `faults`. What stands in the files when this is made is what is read, though others may append.
+    Reads every `long_text*.jsonl` of the folder. Of an image's lines the newest one with a text wins by `time`; if
+    none has a text, the newest one that gives a reason. A line without a `time` is older than all lines with one;
+    of the same time the later line wins, in the order of file names and lines. With `model` and `prompt`, only lines
+    with both count.
+
+    A last line without its newline is still being written and is skipped; other lines that cannot be read are
+    `faults`. Lines that are appended after opening are not seen.
     """
 
     def __init__(self, folder: Path, model: str | None = None, prompt: str | None = None) -> None:
@@ -36,35 +36,37 @@ class Descriptions:
         self.model, self.prompt = model, prompt
         self.faults = Faults()
         self._files = sorted(path for path in folder.glob(PATTERN) if path.is_file())
-        self._lines = LineReader(LONGEST)
-        if len(self._files) > FILES or any(path.stat().st_size >> PLACE_BITS for path in self._files):
-            raise DataError(f"{folder}: at most {FILES:,} files {PATTERN} of a terabyte each are read.")
-        keys, times, places = array("Q"), array("Q"), array("Q")
-        for number in range(len(self._files)):
-            self._scan(number, keys, times, places)
+        self._lines = LineReader(MAX_LINE)
+        if len(self._files) > MAX_FILES or any(path.stat().st_size >> OFFSET_BITS for path in self._files):
+            raise DataError(f"{folder}: at most {MAX_FILES:,} files {PATTERN} of a terabyte each are read.")
+        keys, times, locations = array("Q"), array("Q"), array("Q")
+        for index in range(len(self._files)):
+            self._scan(index, keys, times, locations)
         unsorted = np.asarray(keys, np.uint64)
-        # by image, then by time; stable: of the same time they stay in the order they came
+        # by image, then by time; a stable sort, so that lines of the same time keep their order
         order = np.lexsort((np.asarray(times, np.uint64), unsorted))
         self._keys = unsorted[order]
-        self._places = np.asarray(places, np.uint64)[order]
+        # a location is the index of the file and the offset of the line, packed into 64 bits
+        self._locations = np.asarray(locations, np.uint64)[order]
 
-    def _scan(self, number: int, keys: "array[int]", times: "array[int]", places: "array[int]") -> None:
-        path = self._files[number]
-        for count, (place, line) in enumerate(iter_raw_lines(path, LONGEST), 1):
-            found = self._read(line)
+    def _scan(self, index: int, keys: "array[int]", times: "array[int]", locations: "array[int]") -> None:
+        path = self._files[index]
+        for number, (offset, line) in enumerate(iter_raw_lines(path, MAX_LINE), 1):
+            found = self._parse(line)
             if isinstance(found, str):
-                self.faults.add([Fault(f"{path.name} line {count}", found)])
-            elif found is not None and self._counts(found):
+                self.faults.add([Fault(f"{path.name} line {number}", found)])
+            elif found is not None and self._matches(found):
                 keys.append(hash_name(found.file_name))
                 times.append(found.time)
-                places.append((found.text is None) << FAULT_BIT | number << PLACE_BITS | place)
+                locations.append(index << OFFSET_BITS | offset)
 
-    def _read(self, line: bytes) -> Description | str | None:
-        if len(line) > LONGEST:
-            return f"the line is longer than {LONGEST:,} bytes"
+    def _parse(self, line: bytes) -> Description | str | None:
+        """The description, the reason why it cannot be read, or None for a line without content or end."""
+        if len(line) > MAX_LINE:
+            return f"the line is longer than {MAX_LINE:,} bytes"
         return read_description(line) if line.endswith(b"\n") and line.strip() else None
 
-    def _counts(self, found: Description) -> bool:
+    def _matches(self, found: Description) -> bool:
         return self.model in (None, found.model) and self.prompt in (None, found.prompt)
 
     def __len__(self) -> int:
@@ -72,38 +74,39 @@ class Descriptions:
         return len(self._keys)
 
     def find(self, file_name: str) -> Description | None:
-        """The image's description: its newest text, or else why there is none; None where no line knows it."""
-        reason = None
-        for description in self._of(file_name):
+        """The newest description of an image with a text, else the newest with a reason; None if no line names it."""
+        without_text = None
+        for description in self._descriptions_of(file_name):
             if description.text is not None:
                 return description
-            reason = reason or description
-        return reason
+            without_text = without_text or description
+        return without_text
 
     def text(self, file_name: str) -> str | None:
-        """The image's newest text, or None."""
+        """The newest text of an image, or None."""
         found = self.find(file_name)
         return found.text if found is not None else None
 
-    def _of(self, file_name: str) -> Iterator[Description]:
-        """The image's descriptions, the newest first. The name is compared too: two may have the same key."""
+    def _descriptions_of(self, file_name: str) -> Iterator[Description]:
+        """The descriptions of an image, newest first."""
         key = np.uint64(hash_name(file_name))
         first, end = (int(np.searchsorted(self._keys, key, side)) for side in ("left", "right"))
         for index in reversed(range(first, end)):
-            found = self._at(int(self._places[index]))
+            found = self._read(int(self._locations[index]))
+            # two names may have the same hash
             if found is not None and normpath(found.file_name) == normpath(file_name):
                 yield found
 
-    def _at(self, place: int) -> Description | None:
-        number = (place & ~(1 << FAULT_BIT)) >> PLACE_BITS
+    def _read(self, location: int) -> Description | None:
+        path, offset = self._files[location >> OFFSET_BITS], location & ((1 << OFFSET_BITS) - 1)
         try:
-            found = read_description(self._lines.read(self._files[number], place & ((1 << PLACE_BITS) - 1)))
-        except FileError:  # removed since
+            found = read_description(self._lines.read(path, offset))
+        except FileError:  # the file was removed since
             return None
-        return found if isinstance(found, Description) and self._counts(found) else None
+        return found if isinstance(found, Description) and self._matches(found) else None
 
     def close(self) -> None:
-        """Closes the files."""
+        """Close the files."""
         self._lines.close()
 
     def __enter__(self) -> "Descriptions":

@@ -2,74 +2,60 @@
 
 import hashlib
 import math
-import os
-import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
-
-from tavq.core.errors import DataError, FileError, TavqError, UsageError
-from tavq.core.files import MAX_JSON, read_bytes, resolve_inside
-from tavq.core.jsonl import iter_raw_lines
+from tavq.core.errors import DataError, TavqError, UsageError
+from tavq.core.files import MAX_JSON, resolve_inside, sha256
 from tavq.data.descriptions import Descriptions
-from tavq.data.images import SUFFIXES, check_image, load_segmentation
-from tavq.data.records import (
-    MAX_LINE,
-    METADATA,
-    SPLITS,
-    UNPRINTABLE,
-    Box,
-    Fault,
-    Faults,
-    Record,
-    hash_name,
-    read_record,
+from tavq.data.images import check_image, load_segmentation
+from tavq.data.metadata import (
+    ExactNames,
+    HashedNames,
+    empty_folder_error,
+    metadata_path,
+    no_usable_record_error,
+    read_metadata,
 )
+from tavq.data.records import SPLITS, Box, Fault, Faults, Record
 
 SEGMENTATION_CLASSES = "segmentation_classes.json"
-"""The file with the names of the classes by their numbers, where there are segmentations."""
+"""The file with the class names by class index, for data sets with segmentations."""
 
-SLACK = 0.5  # pixels that a box may stand out, for boxes that were rounded
-
-BATCH = 4096  # lines whose names are compared together with all before them
-
-T = TypeVar("T")
+BOX_TOLERANCE = 0.5  # pixels that a box may extend beyond the image: annotations are often rounded
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
 
 
 class FolderDataset:
-    """The records of a folder data set, in the order of metadata.jsonl, and the faults that reading it found.
+    """The records of a folder data set, in the order of metadata.jsonl, and the faults found while reading it.
 
     A line that cannot be read, or whose `file_name` or `split` cannot be used, is left out; any other field that
     cannot be used is left out of its record. Each becomes a fault. Unknown fields are ignored, since other readers
     of this layout use them. Without metadata.jsonl every image file is a training record without text.
 
-    A record without a `long_text` of its own takes the one that a model described it with (`long_text*.jsonl`).
+    A record without a `long_text` of its own gets the one that a model wrote (`long_text*.jsonl`).
 
-    Raises UsageError when there is no folder, no image, or none in `split`.
+    Raises UsageError if the folder does not exist, holds no image, or none of `split`.
     """
 
     def __init__(self, folder: Path, split: str | None = None) -> None:
         self.folder = folder
         self.split = split
-        everything, self.faults, data = _read(folder)
-        self.fingerprint = hashlib.sha256(data).hexdigest()
-        """The SHA-256 of metadata.jsonl (of the list of names where there is none): which images a run has seen.
+        all_records, self.faults = _read_records(folder)
+        self.fingerprint = _fingerprint(folder, all_records)
+        """The SHA-256 of metadata.jsonl (without one, of the list of names): which images a run has seen.
 
-        Descriptions are not in it: they come while a data set is used, and which text a run has seen is told by the
-        hash of its text store.
+        Descriptions do not count: they are added while a data set is in use, and the hash of the text store already
+        records which text a run has seen.
         """
-        self.records = [record for record in everything if split is None or record.split == split]
+        self.records = [record for record in all_records if split is None or record.split == split]
         if not self.records:
-            raise _nothing(self, everything)
+            raise _no_record_error(self, all_records)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -87,19 +73,19 @@ class FolderDataset:
         return chosen
 
     def path(self, file_name: str) -> Path:
-        """Where an image or segmentation of this data set lies; FileError when that is outside the folder."""
+        """The path of an image or segmentation of this data set; FileError if it is outside the folder."""
         return resolve_inside(self.folder, file_name)
 
 
 def load_training_split(dataset: FolderDataset, limit: int | None = None) -> FolderDataset | None:
-    """The training images of the same data set, at most `limit`; None where it has none."""
+    """The training images of the same folder, at most `limit`; None if there are none."""
     everything = FolderDataset(dataset.folder)
     chosen = [record for record in everything if record.split == "train"][:limit]
     return everything.subset(chosen) if chosen else None
 
 
-def held_out_split(folder: Path) -> FolderDataset | None:
-    """Return the val split of a data set, or else its test split; None where it has neither."""
+def load_held_out_split(folder: Path) -> FolderDataset | None:
+    """The validation split of a data set, or else its test split; None if it has neither."""
     for split in ("val", "test"):
         try:
             return FolderDataset(folder, split)
@@ -108,207 +94,94 @@ def held_out_split(folder: Path) -> FolderDataset | None:
     return None
 
 
-def _read(folder: Path) -> tuple[list[Record], list[Fault], bytes]:
-    """The records, the faults, and the bytes whose hash stands for the data."""
-    metadata = _metadata(folder)
-    records, faults, data = _read_metadata(folder, metadata) if metadata.exists() else _list_images(folder)
+def _read_records(folder: Path) -> tuple[list[Record], list[Fault]]:
+    path = metadata_path(folder)
+    if path.exists() and path.stat().st_size > MAX_JSON:
+        raise DataError(f"{path} holds {path.stat().st_size:,} bytes; at most {MAX_JSON:,} are read into memory.")
+    faults = Faults(keep=math.inf)
+    records = list(_add_descriptions(read_metadata(folder, faults, ExactNames()), folder, faults))
+    return records, faults.first
+
+
+def _fingerprint(folder: Path, records: Iterable[Record]) -> str:
+    path = metadata_path(folder)
+    if path.exists():
+        return sha256(path)
+    return hashlib.sha256("\n".join(record.file_name for record in records).encode()).hexdigest()
+
+
+def _add_descriptions(records: Iterable[Record], folder: Path, faults: Faults) -> Iterator[Record]:
+    """The records, with the text that a model wrote for those without a long text of their own."""
     with Descriptions(folder) as descriptions:
-        if descriptions:
-            records = [_described(record, descriptions) for record in records]
-        return records, faults + descriptions.faults.first, data
+        for record in records:
+            text = descriptions.text(record.file_name) if descriptions and record.long_text is None else None
+            yield record if text is None else replace(record, long_text=text)
+        faults.merge(descriptions.faults)
 
 
-def _metadata(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise UsageError(f"There is no folder {folder}; give the folder of a data set.")
-    return folder / METADATA
-
-
-def _described(record: Record, descriptions: Descriptions) -> Record:
-    """The record with the text that a model wrote, unless it has a long text of its own."""
-    text = descriptions.text(record.file_name) if record.long_text is None else None
-    return record if text is None else replace(record, long_text=text)
-
-
-def _nothing(dataset: FolderDataset, everything: list[Record]) -> TavqError:
-    splits = Counter(record.split for record in everything)
+def _no_record_error(dataset: FolderDataset, all_records: list[Record]) -> TavqError:
+    splits = Counter(record.split for record in all_records)
     if splits:
         known = ", ".join(f"{name} ({splits[name]})" for name in SPLITS if name in splits)
         return UsageError(f"{dataset.folder} has no images in the split {dataset.split!r}; it has: {known}.")
     if dataset.faults:
-        return _unusable(dataset.folder, dataset.faults, len(dataset.faults))
-    return _empty(dataset.folder)
+        return no_usable_record_error(dataset.folder, dataset.faults[0], len(dataset.faults))
+    return empty_folder_error(dataset.folder)
 
 
-def _unusable(folder: Path, faults: Sequence[Fault], count: int) -> DataError:
-    metadata = folder / METADATA
-    what = f"{metadata} has no usable line" if metadata.exists() else f"{folder} has no usable image"
-    return DataError(f"{what}; {count} faults, first: {faults[0]}.")
+def iter_records(folder: Path, faults: Faults | None = None, descriptions: bool = True) -> Iterator[Record]:
+    """Iterate over the records that FolderDataset holds without holding them: 8 bytes an image, for any size.
 
+    Args:
+        folder: the data set.
+        faults: counts what FolderDataset lists. A name with the same 64-bit hash as another one is counted as its
+            repetition; see `hash_name`.
+        descriptions: also read the texts that a model wrote, which takes 16 more bytes a line.
 
-def _empty(folder: Path) -> UsageError:
-    return UsageError(f"{folder} holds no images; put {', '.join(sorted(SUFFIXES))} files into it.")
-
-
-def _list_images(folder: Path) -> tuple[list[Record], list[Fault], bytes]:
-    faults = Faults(keep=math.inf)
-    records = list(_listed(folder, faults))
-    return records, faults.first, "\n".join(record.file_name for record in records).encode()
-
-
-def _listed(folder: Path, faults: Faults) -> Iterator[Record]:
-    """A record of every image file, in the order of their names."""
-    for name in _names(folder, ""):
-        if UNPRINTABLE.search(name):  # a line about it could not be read back; half a surrogate is a name in no UTF-8
-            faults.add([Fault(ascii(name), "the name holds control characters or broken Unicode; rename the file")])
-            continue
-        try:
-            if resolve_inside(folder, name).is_file():
-                yield Record(name)
-        except FileError:
-            faults.add([Fault(ascii(name), "the path leads outside the data set")])
-
-
-def _names(folder: Path, above: str) -> Iterator[str]:
-    """The image names under a folder, sorted; only one folder's names at a time are held."""
-    with os.scandir(folder / above) as entries:
-        found = sorted(
-            f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
-            for entry in entries
-            if not entry.name.startswith(".")
-        )
-    for name in found:
-        if name.endswith("/"):
-            yield from _names(folder, above + name)
-        if Path(name).suffix.lower() in SUFFIXES:
-            yield above + name.removesuffix("/")
-
-
-def _read_metadata(folder: Path, path: Path) -> tuple[list[Record], list[Fault], bytes]:
-    if path.stat().st_size > MAX_JSON:
-        raise DataError(f"{path} holds {path.stat().st_size} bytes; at most {MAX_JSON} are read.")
-    data = read_bytes(path)
-    records: list[Record] = []
-    faults: list[Fault] = []
-    lines: dict[str, int] = {}
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        if not line.strip():
-            continue
-        record, found = read_record(line, number, folder)
-        faults += found
-        if record is None:
-            continue
-        first = lines.setdefault(posixpath.normpath(record.file_name), number)
-        if first == number:
-            records.append(record)
-        else:
-            faults.append(Fault(record.file_name, f"line {number} repeats the file_name of line {first}"))
-    return records, faults, data
-
-
-def iter_records(folder: Path, faults: Faults | None = None) -> Iterator[Record]:
-    """The records that FolderDataset holds, one at a time: of a data set of any size with 8 bytes an image.
-
-    Descriptions, where there are any, take 16 bytes more. `faults` counts what FolderDataset lists. A name whose
-    64-bit hash another name has is taken for its repetition; see `hash_name`.
+    Raises:
+        UsageError: the folder does not exist or holds no image.
+        DataError: every line or name is at fault.
     """
     faults = Faults() if faults is None else faults
-    records = iter_undescribed(folder, faults)
-    with Descriptions(folder) as descriptions:
-        for record in records:
-            yield _described(record, descriptions) if descriptions else record
-        faults.join(descriptions.faults)
+    records = _require_one(read_metadata(folder, faults, HashedNames()), folder, faults)
+    return _add_descriptions(records, folder, faults) if descriptions else records
 
 
-def iter_undescribed(folder: Path, faults: Faults) -> Iterator[Record]:
-    """As `iter_records`, with the texts of metadata.jsonl alone."""
-    metadata = _metadata(folder)
-    records = _streamed(folder, metadata, faults) if metadata.exists() else _listed(folder, faults)
-    return _some(records, folder, faults)
-
-
-def _some(records: Iterator[Record], folder: Path, faults: Faults) -> Iterator[Record]:
-    """The records; UsageError or DataError, as FolderDataset's, where there are none."""
-    none = True
+def _require_one(records: Iterator[Record], folder: Path, faults: Faults) -> Iterator[Record]:
+    """The records; raises an error as FolderDataset does if there is none."""
+    empty = True
     for record in records:
-        none = False
+        empty = False
         yield record
-    if none:
-        raise _unusable(folder, faults.first, faults.count) if faults.count else _empty(folder)
+    if empty and faults.count:
+        raise no_usable_record_error(folder, faults.first[0], faults.count)
+    if empty:
+        raise empty_folder_error(folder)
 
 
 def iter_texts(folder: Path, faults: Faults | None = None, split: str | None = None) -> Iterator[tuple[str, str]]:
-    """(file_name, text) of each record in the order of metadata.jsonl, "" where it has none; as `iter_records`."""
+    """Iterate over (file_name, text) of each record in the order of metadata.jsonl, "" for a record without text."""
     for record in iter_records(folder, faults):
         if split is None or record.split == split:
             yield record.file_name, record.text or ""
 
 
-def _streamed(folder: Path, metadata: Path, faults: Faults) -> Iterator[Record]:
-    """The records of metadata.jsonl read line by line; of those with the same name the first."""
-    seen = _Seen()
-    for batch in _batches(_parsed(folder, metadata, faults)):
-        repeated = seen.add(np.array([hash_name(record.file_name) for _, record in batch], np.uint64))
-        for (number, record), again in zip(batch, repeated, strict=True):
-            if again:
-                faults.add([Fault(record.file_name, f"line {number} repeats the file_name of an earlier line")])
-            else:
-                yield record
-
-
-def _parsed(folder: Path, metadata: Path, faults: Faults) -> Iterator[tuple[int, Record]]:
-    for number, (place, raw) in enumerate(iter_raw_lines(metadata, MAX_LINE), 1):
-        line = raw.removesuffix(b"\n") if place else raw.removesuffix(b"\n").removeprefix(b"\xef\xbb\xbf")
-        if len(raw) > MAX_LINE:
-            faults.add([Fault(f"{METADATA} line {number}", f"the line is longer than {MAX_LINE:,} bytes")])
-        elif line.strip():
-            record, found = read_record(line, number, folder)
-            faults.add(found)
-            if record is not None:
-                yield number, record
-
-
-def _batches(values: Iterable[T]) -> Iterator[list[T]]:
-    source = iter(values)
-    while batch := list(islice(source, BATCH)):
-        yield batch
-
-
-class _Seen:
-    """The numbers that came before, in sorted runs of doubling length: 8 bytes each, with few copies of any."""
-
-    def __init__(self) -> None:
-        self.runs: list[np.ndarray] = []
-
-    def add(self, numbers: np.ndarray) -> list[bool]:
-        """Which of the numbers came before, in an earlier call or in this one; all of them have now."""
-        again = np.ones(len(numbers), bool)
-        again[np.unique(numbers, return_index=True)[1]] = False
-        for run in self.runs:
-            places = np.minimum(np.searchsorted(run, numbers), len(run) - 1)
-            again |= run[places] == numbers
-        self.runs.append(np.sort(numbers))
-        while len(self.runs) > 1 and len(self.runs[-2]) <= 2 * len(self.runs[-1]):
-            self.runs.append(np.sort(np.concatenate([self.runs.pop(), self.runs.pop()])))
-        return [bool(one) for one in again]
-
-
 def check_dataset(folder: Path, progress: Progress | None = None) -> list[Fault]:
-    """Every fault of a folder data set: those of its lines, and of every image, box and segmentation it names.
+    """Find every fault of a folder data set: in its lines, and in every image, box and segmentation they name.
 
-    Each image is decoded whole: about 1 ms for 128 pixels a side, 10 ms for a megapixel.
+    Decodes each image completely: about 1 ms for 128 pixels a side, 10 ms for a megapixel.
     """
-    records, faults, _ = _read(folder)
+    records, faults = _read_records(folder)
     if not records and not faults:
-        raise _empty(folder)
+        raise empty_folder_error(folder)
     for done, record in enumerate(records, 1):
-        faults += [Fault(record.file_name, reason) for reason in _faults_of(folder, record)]
+        faults += [Fault(record.file_name, reason) for reason in _find_faults(folder, record)]
         if progress:
             progress(done, len(records))
     return faults
 
 
-def _faults_of(folder: Path, record: Record) -> Iterator[str]:
+def _find_faults(folder: Path, record: Record) -> Iterator[str]:
     path = resolve_inside(folder, record.file_name)
     shape = None
     try:
@@ -316,28 +189,28 @@ def _faults_of(folder: Path, record: Record) -> Iterator[str]:
     except DataError as error:
         yield str(error).removeprefix(f"{path}: ")
     if shape is not None:
-        yield from _faults_of_boxes(record, *shape)
+        yield from _find_box_faults(record, *shape)
     if record.segmentation is not None:
-        yield from _faults_of_segmentation(resolve_inside(folder, record.segmentation), shape)
+        yield from _find_segmentation_faults(resolve_inside(folder, record.segmentation), shape)
 
 
-def _faults_of_boxes(record: Record, height: int, width: int) -> Iterator[str]:
+def _find_box_faults(record: Record, height: int, width: int) -> Iterator[str]:
     for thing in record.objects:
         if exceeds_image(thing.box, height, width):
-            yield f"the box {[*thing.box]} of {thing.name!r} leaves the image of {width} x {height} pixels"
+            yield f"the box {[*thing.box]} of {thing.name!r} extends beyond the image of {width} x {height} pixels"
 
 
 def exceeds_image(box: Box, height: int, width: int) -> bool:
-    """Whether a box leaves its image by more than rounding moves one."""
+    """Whether a box extends beyond its image by more than rounding explains."""
     x, y, w, h = box
-    return min(x, y) < -SLACK or x + w > width + SLACK or y + h > height + SLACK
+    return min(x, y) < -BOX_TOLERANCE or x + w > width + BOX_TOLERANCE or y + h > height + BOX_TOLERANCE
 
 
-def _faults_of_segmentation(path: Path, shape: tuple[int, int] | None) -> Iterator[str]:
+def _find_segmentation_faults(path: Path, shape: tuple[int, int] | None) -> Iterator[str]:
     try:
         found = load_segmentation(path).shape
     except DataError as error:
-        yield f"segmentation {str(error).removeprefix(f'{path}: ')}"
+        yield f"segmentation: {str(error).removeprefix(f'{path}: ')}"
         return
     if shape is not None and found != shape:
-        yield f"segmentation has {found[1]} x {found[0]} pixels, the image {shape[1]} x {shape[0]}"
+        yield f"segmentation: it has {found[1]} x {found[0]} pixels, but the image has {shape[1]} x {shape[0]}"

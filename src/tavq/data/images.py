@@ -1,7 +1,7 @@
-"""Image files in and out: whatever the file holds, plain RGB bytes or one error that names it.
+"""Reading and writing image files: plain RGB bytes, or one error that names the file.
 
-Files come from strangers. Only six formats are ever tried (never one that starts another program, as EPS does), the
-size is checked before any pixel is decoded, and every way in which decoding can fail ends in a DataError.
+Files are untrusted. Only six formats are tried (never one that starts another program, as EPS does), the size is
+checked before any pixel is decoded, and every failure to decode becomes a DataError.
 """
 
 import io
@@ -18,7 +18,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 MAX_PIXELS = 64_000_000  # three bytes each when decoded: 192 MB
-MAX_RATIO = 20  # longer side over shorter side; beyond it a square crop shows nothing of the image
+MAX_RATIO = 20  # longer side over shorter side; a square crop of a longer image shows hardly any of it
 WHITE = (255, 255, 255, 255)
 ORIENTATION = 0x0112  # the EXIF tag
 
@@ -34,95 +34,97 @@ TURNS = {
 
 
 def load_image(path: Path, at_least: int | None = None) -> UInt8[np.ndarray, "y x 3"]:
-    """The image in a file as RGB bytes, upright.
+    """Load an image file as RGB bytes, with its EXIF orientation applied.
 
-    The first frame of an animation; transparency over white; 16-bit grey scaled to 8 bits; CMYK and palettes as RGB;
-    EXIF orientation applied. With `at_least`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both
-    sides keep that many pixels, which is several times faster. It is about the mean of each 2 x 2, 4 x 4 or 8 x 8
-    pixels: sharper than the bicubic filter, so that what is measured differs too (docs/protocol.md).
+    Takes the first frame of an animation, blends transparency with white, scales 16-bit grey to 8 bits and converts
+    CMYK and palettes to RGB.
 
-    Raises DataError with the file and the reason: missing, no image, cut short, over 64 megapixels, longer than 20
-    times its other side, or of a kind that has no fixed range (32-bit).
+    Args:
+        path: the file.
+        at_least: decode a JPEG at 1/2, 1/4 or 1/8 of its size as long as both sides keep this many pixels. This is
+            several times faster. Each pixel is then about the mean of 2 x 2, 4 x 4 or 8 x 8 pixels, which is sharper
+            than the bicubic filter and changes metrics slightly (docs/protocol.md).
+
+    Raises:
+        DataError: the file is missing, not an image, truncated, larger than 64 megapixels, more than 20 times as long
+            as it is wide, or has 32-bit values, which have no fixed range.
     """
-    with _opened(path) as image:
+    with _open(path) as image:
         try:
             if at_least is not None and image.format == "JPEG":
                 image.draft("RGB", (at_least, at_least))
             image.load()
-            return np.asarray(_rgb(_upright(image)))
+            return np.asarray(_convert_to_rgb(_apply_orientation(image)))
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
-        except Exception as error:  # a hostile file raises anything, from struct.error to MemoryError
-            raise DataError(f"{path}: {_reason(error)}") from error
+        except Exception as error:  # a hostile file may raise anything, from struct.error to MemoryError
+            raise DataError(f"{path}: {_explain(error)}") from error
 
 
 def load_segmentation(path: Path) -> Int[np.ndarray, "y x"]:
-    """The class of each pixel of a segmentation: a grey or palette PNG, whose stored numbers are the classes."""
-    with _opened(path) as image:
+    """Load the class index of each pixel from a grey or palette PNG, whose stored values are the classes."""
+    with _open(path) as image:
         try:
             image.load()
             if image.mode not in ("1", "L", "P", "I;16", "I;16B", "I"):
-                raise DataError(f"it holds colours ({image.mode}); a segmentation holds one class number a pixel")
+                raise DataError(f"it holds colours ({image.mode}); a segmentation needs one class index per pixel")
             return np.asarray(image).astype(np.int32)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
         except Exception as error:
-            raise DataError(f"{path}: {_reason(error)}") from error
+            raise DataError(f"{path}: {_explain(error)}") from error
 
 
 def check_image(path: Path) -> tuple[int, int]:
-    """(height, width) of the upright image, after decoding it whole and verifying its checksums; else DataError.
+    """Decode an image completely, verify its checksums and return the (height, width) of the upright image.
 
-    Stricter than `load_image`: a PNG whose end is missing still shows all its pixels, but it was cut.
+    Stricter than `load_image`, which accepts a PNG without its end marker if all pixels are there. Raises DataError.
     """
     height, width, _ = load_image(path).shape
-    with _opened(path) as image:
+    with _open(path) as image:
         if image.format == "PNG":
             try:
                 image.verify()
             except Exception as error:
-                raise DataError(f"{path}: {_reason(error)}") from error
+                raise DataError(f"{path}: {_explain(error)}") from error
             if b"IEND\xaeB`\x82" not in path.read_bytes():
-                raise DataError(f"{path}: it is cut short (the end mark of the PNG is missing)")
+                raise DataError(f"{path}: it is truncated (the PNG end marker is missing)")
     return height, width
 
 
 def has_exif_turn(path: Path) -> bool:
-    """Whether EXIF turns or mirrors the image, so that its stored pixels are not the upright ones."""
-    with _opened(path) as image:
-        return _turn(image) is not None
+    """Whether EXIF rotates or mirrors the image, so that the stored pixels are not the upright image."""
+    with _open(path) as image:
+        return _find_turn(image) is not None
 
 
 def read_shape(path: Path) -> tuple[int, int, bool]:
-    """(height, width) of the upright image from its header alone, and whether EXIF turns or mirrors it."""
-    with _opened(path) as image:
-        try:
-            turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
-        except Exception:  # as in `_upright`: the pixels are whole
-            turn = None
+    """(height, width) of the upright image from its header alone, and whether EXIF rotates or mirrors it."""
+    with _open(path) as image:
+        turn = _find_turn(image)
         width, height = image.size
-    swapped = turn in (TURNS[5], TURNS[6], TURNS[7], TURNS[8])
-    return (width, height, True) if swapped else (height, width, turn is not None)
+    swaps_sides = turn in (TURNS[5], TURNS[6], TURNS[7], TURNS[8])
+    return (width, height, True) if swaps_sides else (height, width, turn is not None)
 
 
 def save_png(path: Path, image: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"]) -> None:
-    """Writes a PNG atomically; the same pixels give the same bytes with the same version of zlib."""
+    """Write a PNG atomically; the same pixels give the same bytes with the same version of zlib."""
     write_bytes(path, encode_png(image))
 
 
 def encode_png(
     image: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"] | UInt16[np.ndarray, "y x"],
 ) -> bytes:
-    """The pixels as the bytes of a PNG file."""
+    """Encode pixels as the bytes of a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()
 
 
-def _opened(path: Path) -> Image.Image:
-    """The file with only its header read, within the limits on size and shape."""
+def _open(path: Path) -> Image.Image:
+    """Open the file and read its header only; DataError if it is not an image within the limits on size and shape."""
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        if path.exists() and not path.is_file():  # reading a pipe would block forever
             raise DataError(f"{path}: it is not a file")
         image = Image.open(path, formats=FORMATS)
     except DataError:
@@ -132,11 +134,11 @@ def _opened(path: Path) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: it has more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:
-        raise DataError(f"{path}: {_reason(error)}") from error
+        raise DataError(f"{path}: {_explain(error)}") from error
     width, height = image.size
     reason = None
     if width * height > MAX_PIXELS:
-        reason = f"it has {width} x {height} pixels; at most {MAX_PIXELS:,} are read"
+        reason = f"it has {width} x {height} pixels; at most {MAX_PIXELS:,} are allowed"
     elif max(width, height) > MAX_RATIO * min(width, height):
         reason = f"it has {width} x {height} pixels; one side may be at most {MAX_RATIO} times the other"
     if reason:
@@ -145,36 +147,37 @@ def _opened(path: Path) -> Image.Image:
     return image
 
 
-def _reason(error: Exception) -> str:
+def _explain(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    return f"it cannot be decoded ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"it cannot be decoded ({reason})"
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    turn = _turn(image)
+def _apply_orientation(image: Image.Image) -> Image.Image:
+    turn = _find_turn(image)
     return image if turn is None else image.transpose(turn)
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What brings the image upright as its EXIF says; unreadable EXIF counts as none, for the pixels are whole."""
+def _find_turn(image: Image.Image) -> Image.Transpose | None:
+    """The transposition that EXIF asks for; unreadable EXIF counts as none, because the pixels are intact."""
     try:
         return TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:
         return None
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _convert_to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("F", "I") or image.mode.startswith("I;16"):
-        image = _eight_bit(image)
+        image = _scale_to_8_bits(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits in 8: 65535 is 255. Pillow itself would cut such values off at 255."""
+def _scale_to_8_bits(image: Image.Image) -> Image.Image:
+    """Map 16-bit grey to 8 bits: 65535 becomes 255. Pillow itself would clip at 255."""
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
         raise DataError(f"its 32-bit values ({image.mode}) have no fixed range; save it with 8 or 16 bits")

@@ -1,4 +1,4 @@
-"""What is known of one image of a data set, read from one line of metadata.jsonl that may hold anything."""
+"""The record of one image: one line of metadata.jsonl, checked field by field because the file may hold anything."""
 
 import hashlib
 import json
@@ -16,17 +16,17 @@ from tavq.core.files import parse_json, resolve_inside
 METADATA = "metadata.jsonl"
 SPLITS = ("train", "val", "test")
 MAX_TEXT = 100_000  # characters; a longer caption is a file that went into the wrong field
-MAX_LINE = 16_000_000  # bytes; a longer line is no image's
-LATEST = 2**40  # seconds since 1970: in 34,000 years
+MAX_LINE = 16_000_000  # bytes; no image needs a longer line, and a file without newlines must not fill the memory
+MAX_TIME = 2**40  # seconds since 1970: in 34,000 years
 UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
-"""The characters of Unicode's categories Cc and Cs, which no later version will add to."""
+"""Unicode's categories Cc and Cs (control characters and surrogates), which are closed to new characters."""
 
 
 @dataclass(frozen=True)
 class Fault:
     """Something in a data set that cannot be used."""
 
-    where: str  # the file_name, or the line of metadata.jsonl when that is what cannot be read
+    where: str  # the file_name; the line of metadata.jsonl where the name cannot be read
     reason: str
 
     def __str__(self) -> str:
@@ -34,7 +34,7 @@ class Fault:
 
 
 class Faults:
-    """How many faults there were, and the first of them: of a data set of any size in bounded memory."""
+    """A count of faults that keeps the first `keep` of them, so that memory stays bounded for any data set."""
 
     def __init__(self, keep: float = 1000) -> None:
         self.keep = keep
@@ -42,17 +42,17 @@ class Faults:
         self.first: list[Fault] = []
 
     def add(self, found: Iterable[Fault]) -> None:
-        """Counts each fault."""
+        """Count each fault."""
         for fault in found:
             self.count += 1
             if len(self.first) < self.keep:
                 self.first.append(fault)
 
-    def join(self, others: "Faults") -> None:
-        """Counts those that were counted elsewhere."""
-        unseen = others.count - len(others.first)
+    def merge(self, others: "Faults") -> None:
+        """Count the faults of `others` too."""
+        not_kept = others.count - len(others.first)
         self.add(others.first)
-        self.count += unseen
+        self.count += not_kept
 
 
 Box = tuple[float, float, float, float]
@@ -61,7 +61,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class NamedBox:
-    """A thing in an image: its box in the pixels of the upright image, and its names."""
+    """An object in an image: its box in pixels of the upright image (EXIF applied), its name and referring phrases."""
 
     box: Box
     name: str
@@ -70,7 +70,7 @@ class NamedBox:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question about an image, its answer and its type ("" where none is given)."""
+    """A question about an image, its answer and its type ("" if not given)."""
 
     question: str
     answer: str
@@ -79,7 +79,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image of a data set and what is known of it."""
+    """One image of a data set and its annotations."""
 
     file_name: str
     split: str = "train"
@@ -91,39 +91,39 @@ class Record:
 
     @property
     def text(self) -> str | None:
-        """The long text; else the captions as sentences, a blank line between each two; else None."""
+        """The long text; else the captions as sentences, separated by blank lines; else None."""
         if self.long_text is not None:
             return self.long_text
-        return "\n\n".join(_sentence(caption) for caption in self.captions) or None
+        return "\n\n".join(_as_sentence(caption) for caption in self.captions) or None
 
 
-ENDS = ("!", "?", "…", "。", "！", "？", '."', '!"', '?"', ".”", "!”", "?”")
-"""What a caption may end in that needs no full stop."""
+SENTENCE_ENDS = ("!", "?", "…", "。", "！", "？", '."', '!"', '?"', ".”", "!”", "?”")
+"""Endings of a caption that need no full stop."""
 
 
-def _sentence(caption: str) -> str:
+def _as_sentence(caption: str) -> str:
     """`A dog runs .` and `A dog runs` as `A dog runs.`"""
     caption = caption.strip()
-    return caption if caption.endswith(ENDS) else caption.rstrip(". ") + "."
+    return caption if caption.endswith(SENTENCE_ENDS) else caption.rstrip(". ") + "."
 
 
 def hash_name(file_name: str) -> int:
-    """64 bits that stand for an image's name; of 10^8 names two share them with a chance of 1 in 4,000."""
+    """A 64-bit hash of an image's name; among 10^8 names the chance of any collision is 1 in 4,000."""
     return int.from_bytes(hashlib.blake2b(posixpath.normpath(file_name).encode(), digest_size=8).digest(), "little")
 
 
 def to_line(record: Record) -> bytes:
-    """The line of metadata.jsonl that `read_record` reads as this record; fields without a value are left out."""
+    """The line of metadata.jsonl that `read_record` reads as this record; empty fields are omitted."""
     fields = {name: value for name, value in asdict(record).items() if value or name in ("file_name", "split")}
     return (json.dumps(fields, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a model wrote about an image, one line of long_text.jsonl: a text, or why there is none.
+    """What a model wrote about an image, one line of long_text.jsonl: a text, or the reason why there is none.
 
-    `cut` tells that the text was cut back to its last whole sentence; `time` is when it was written, in seconds since
-    1970, and 0 where the line does not say.
+    `cut` is True if the text was truncated to its last whole sentence; `time` is when it was written, in seconds since
+    1970 (0 if the line does not say).
     """
 
     file_name: str
@@ -135,7 +135,7 @@ class Description:
     time: int = 0
 
     def to_line(self) -> bytes:
-        """The line that `read_description` reads as this; what it would read from an absent field is left out."""
+        """The line that `read_description` reads as this description; default values are omitted."""
         fields = {name: value for name, value in asdict(self).items() if value}
         return (json.dumps(fields, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
@@ -148,7 +148,7 @@ class _Unusable(Exception):
 
 
 def read_record(line: bytes, number: int, folder: Path) -> tuple[Record | None, list[Fault]]:
-    """The record in one line of metadata.jsonl, None when it cannot stand, and every fault of the line.
+    """Read line `number` of metadata.jsonl: its record, or None if it has no usable name or split, and its faults.
 
     Never raises, whatever the line holds.
     """
@@ -157,15 +157,19 @@ def read_record(line: bytes, number: int, folder: Path) -> tuple[Record | None, 
 
 
 def read_description(line: bytes) -> Description | str:
-    """The description in one line of long_text.jsonl, or why it cannot stand. Never raises, whatever the line holds."""
+    """Read a line of long_text.jsonl: the description, or the reason why it cannot be used.
+
+    Never raises, whatever the line holds.
+    """
     try:
-        fields = _mapping(parse_json(line.decode("utf-8"), "the line"))
-        name = _field(fields, "file_name", _name)
-        model, prompt = (_field(fields, field, _text) if fields.get(field) else "" for field in ("model", "prompt"))
-        time = _field(fields, "time", _seconds)
+        fields = _parse_object(parse_json(line.decode("utf-8"), "the line"))
+        name = _parse_field(fields, "file_name", _parse_name)
+        model, prompt = (_parse_optional_text(fields, field) for field in ("model", "prompt"))
+        time = _parse_field(fields, "time", _parse_seconds)
         if fields.get("text") is None and fields.get("fault") is not None:
-            return Description(name, model, prompt, fault=_field(fields, "fault", _text), time=time)
-        return Description(name, model, prompt, _field(fields, "text", _text), None, fields.get("cut") is True, time)
+            return Description(name, model, prompt, fault=_parse_field(fields, "fault", _parse_text), time=time)
+        text = _parse_field(fields, "text", _parse_text)
+        return Description(name, model, prompt, text, cut=fields.get("cut") is True, time=time)
     except UnicodeDecodeError:
         return "the line is not UTF-8 text"
     except (FileError, _Unusable) as error:
@@ -173,7 +177,7 @@ def read_description(line: bytes) -> Description | str:
 
 
 class _LineReader:
-    """Reads a line field by field and notes what cannot be used."""
+    """Reads a line of metadata.jsonl field by field; what cannot be used becomes a fault and is left out."""
 
     def __init__(self, line: bytes, number: int, folder: Path) -> None:
         self.folder = folder
@@ -181,103 +185,111 @@ class _LineReader:
         self.faults: list[Fault] = []
         self.record: Record | None = None
         try:
-            fields = _mapping(parse_json(line.decode("utf-8"), "the line"))
-            file_name = _field(fields, "file_name", self._inside)
+            fields = _parse_object(parse_json(line.decode("utf-8"), "the line"))
+            file_name = _parse_field(fields, "file_name", self._parse_path)
             self.where = file_name
-            self.record = self._read(file_name, fields)
+            self.record = self._build_record(file_name, fields)
         except UnicodeDecodeError:
-            self._fault("the line is not UTF-8 text")
+            self._add_fault("the line is not UTF-8 text")
         except (FileError, _Unusable) as error:
-            self._fault(str(error))
+            self._add_fault(str(error))
 
-    def _read(self, file_name: str, fields: dict[str, Any]) -> Record:
+    def _build_record(self, file_name: str, fields: dict[str, Any]) -> Record:
         return Record(
             file_name,
-            _field(fields, "split", _split),
-            self._each(fields, "captions", _text),
-            self._optional(fields, "long_text", _text),
-            self._each(fields, "objects", _named_box),
-            self._each(fields, "questions", _question),
-            self._optional(fields, "segmentation", self._inside),
+            _parse_field(fields, "split", _parse_split),
+            self._parse_list(fields, "captions", _parse_text),
+            self._parse_optional(fields, "long_text", _parse_text),
+            self._parse_list(fields, "objects", _parse_named_box),
+            self._parse_list(fields, "questions", _parse_question),
+            self._parse_optional(fields, "segmentation", self._parse_path),
         )
 
-    def _fault(self, reason: str) -> None:
+    def _add_fault(self, reason: str) -> None:
         self.faults.append(Fault(self.where, reason))
 
-    def _inside(self, given: Any) -> str:
-        value = _name(given)
+    def _parse_path(self, value: Any) -> str:
+        name = _parse_name(value)
         try:
-            path = resolve_inside(self.folder, value)
+            path = resolve_inside(self.folder, name)
         except FileError:
             path = None
-        if path is None or ".." in value.split("/"):
-            raise _Unusable(f"{value!r:.200} leads outside the data set; only relative paths inside it are read")
-        return value
+        # `a/../b.png` stays inside, but the same file would then have several names
+        if path is None or ".." in name.split("/"):
+            raise _Unusable(f"{name!r:.200} leads outside the data set; use a relative path inside it")
+        return name
 
-    def _optional(self, fields: dict[str, Any], field: str, read: Callable[[Any], str]) -> str | None:
+    def _parse_optional(self, fields: dict[str, Any], field: str, parse: Callable[[Any], str]) -> str | None:
         try:
-            return _field(fields, field, read) if fields.get(field) is not None else None
+            return _parse_field(fields, field, parse) if fields.get(field) is not None else None
         except _Unusable as error:
-            self._fault(str(error))
+            self._add_fault(str(error))
             return None
 
-    def _each(self, fields: dict[str, Any], field: str, read: Callable[[Any], Any]) -> tuple[Any, ...]:
-        """The usable elements of a list; each of the others is a fault."""
+    def _parse_list(self, fields: dict[str, Any], field: str, parse: Callable[[Any], Any]) -> tuple[Any, ...]:
+        """The usable elements of a list; each of the others becomes a fault."""
         values = fields.get(field)
         if values is None:
             return ()
         if not isinstance(values, list):
-            self._fault(f"{field} must be a list, got {_kind(values)}")
+            self._add_fault(f"{field} must be a list, got {_type_name(values)}")
             return ()
         if not values and field == "captions":
-            self._fault("captions is an empty list; leave the field out where an image has no text")
+            self._add_fault("captions is an empty list; omit the field for an image without text")
         usable = []
         for position, value in enumerate(values, 1):
             try:
-                usable.append(read(value))
+                usable.append(parse(value))
             except _Unusable as error:
-                self._fault(f"{field} entry {position} {error}")
+                self._add_fault(f"{field} entry {position} {error}")
         return tuple(usable)
 
 
-def _kind(value: Any) -> str:
-    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
-    return "null" if value is None else names[type(value)]
+TYPE_NAMES = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
 
 
-def _mapping(value: Any) -> dict[str, Any]:
+def _type_name(value: Any) -> str:
+    return "null" if value is None else TYPE_NAMES[type(value)]
+
+
+def _parse_object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _Unusable(f"must be a mapping (name: value), got {_kind(value)}")
+        raise _Unusable(f"must be a JSON object, got {_type_name(value)}")
     return value
 
 
-def _field(fields: dict[str, Any], field: str, read: Callable[[Any], T]) -> T:
-    """The field as `read` gives it; where it cannot be used, the reason names it."""
+def _parse_field(fields: dict[str, Any], field: str, parse: Callable[[Any], T]) -> T:
+    """The field as `parse` returns it; the reason why it cannot be used begins with its name."""
     try:
-        return read(fields.get(field))
+        return parse(fields.get(field))
     except _Unusable as error:
         raise _Unusable(f"{field} {error}") from error
 
 
-def _name(value: Any) -> str:
+def _parse_optional_text(fields: dict[str, Any], field: str) -> str:
+    """The text of the field, "" where it is absent or empty."""
+    return _parse_field(fields, field, _parse_text) if fields.get(field) else ""
+
+
+def _parse_name(value: Any) -> str:
     if value is None or value == "":
         raise _Unusable("is missing")
     if not isinstance(value, str):
-        raise _Unusable(f"must be text, got {_kind(value)}")
-    if not _printable(value):
-        raise _Unusable(f"{value!a:.200} holds control characters or broken Unicode")
+        raise _Unusable(f"must be a string, got {_type_name(value)}")
+    if not _is_printable(value):
+        raise _Unusable(f"{value!a:.200} contains control characters or invalid Unicode")
     return value
 
 
-def _seconds(value: Any) -> int:
+def _parse_seconds(value: Any) -> int:
     if value is None:
         return 0
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LATEST:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_TIME:
         raise _Unusable(f"must be a whole number of seconds since 1970, got {value!a:.50}")
     return value
 
 
-def _split(value: Any) -> str:
+def _parse_split(value: Any) -> str:
     if value is None:
         return "train"
     if value not in SPLITS:
@@ -285,33 +297,33 @@ def _split(value: Any) -> str:
     return str(value)
 
 
-def _text(value: Any) -> str:
+def _parse_text(value: Any) -> str:
     if not isinstance(value, str):
-        raise _Unusable(f"must be text, got {_kind(value)}")
+        raise _Unusable(f"must be a string, got {_type_name(value)}")
     if not value.strip():
         raise _Unusable("is empty")
     if len(value) > MAX_TEXT:
-        raise _Unusable(f"has {len(value):,} characters; at most {MAX_TEXT:,} are read")
-    if not _printable(value, but="\n\r\t"):
-        raise _Unusable("holds control characters or broken Unicode")
+        raise _Unusable(f"has {len(value):,} characters; at most {MAX_TEXT:,} are allowed")
+    if not _is_printable(value, allowed="\n\r\t"):
+        raise _Unusable("contains control characters or invalid Unicode")
     return value
 
 
-def usable_text(value: Any) -> str | None:
-    """The text without the blanks around it, or None when a record could not hold it."""
+def clean_text(value: Any) -> str | None:
+    """The text without surrounding whitespace; None if a record could not hold it."""
     try:
-        return _text(value).strip()
+        return _parse_text(value).strip()
     except _Unusable:
         return None
 
 
-def _printable(text: str, but: str = "") -> bool:
+def _is_printable(text: str, allowed: str = "") -> bool:
     """Whether the text can be shown and stored as UTF-8: no control characters, no half of a surrogate pair."""
-    return all(letter in but for letter in UNPRINTABLE.findall(text))
+    return all(letter in allowed for letter in UNPRINTABLE.findall(text))
 
 
-def _named_box(value: Any) -> NamedBox:
-    fields = _mapping(value)
+def _parse_named_box(value: Any) -> NamedBox:
+    fields = _parse_object(value)
     box = fields.get("box")
     if not isinstance(box, list) or len(box) != 4 or not all(is_number(number) for number in box):
         raise _Unusable("needs a box of four numbers [x, y, width, height]")
@@ -319,20 +331,22 @@ def _named_box(value: Any) -> NamedBox:
         raise _Unusable(f"has a box without area: {box}")
     phrases = fields.get("phrases") or []
     if not isinstance(phrases, list):
-        raise _Unusable(f"phrases must be a list, got {_kind(phrases)}")
-    x, y, width, height = (float(number) for number in box)
-    return NamedBox((x, y, width, height), _field(fields, "name", _text), tuple(_text(phrase) for phrase in phrases))
+        raise _Unusable(f"phrases must be a list, got {_type_name(phrases)}")
+    x, y, width, height = map(float, box)
+    name = _parse_field(fields, "name", _parse_text)
+    return NamedBox((x, y, width, height), name, tuple(_parse_text(phrase) for phrase in phrases))
 
 
 def is_number(value: Any) -> bool:
     """Whether a value that was read from JSON is a finite number."""
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # an integer beyond every float
+    except OverflowError:  # an integer too large for a float
         return False
 
 
-def _question(value: Any) -> Question:
-    fields = _mapping(value)
-    kind = "" if fields.get("type") in (None, "") else _field(fields, "type", _text)
-    return Question(_field(fields, "question", _text), _field(fields, "answer", _text), kind)
+def _parse_question(value: Any) -> Question:
+    fields = _parse_object(value)
+    kind = "" if fields.get("type") in (None, "") else _parse_field(fields, "type", _parse_text)
+    question, answer = (_parse_field(fields, field, _parse_text) for field in ("question", "answer"))
+    return Question(question, answer, kind)

@@ -1,4 +1,4 @@
-"""From an image of any size to a square of bytes, and between bytes and the range [-1, 1]."""
+"""Crop and resize images of any size to a square, and convert between bytes and the range [-1, 1]."""
 
 import numpy as np
 import torch
@@ -11,14 +11,14 @@ from tavq.core.config import Config
 
 
 class AugmentConfig(Config):
-    """What training changes in an image.
+    """Augmentation in training.
 
-    `flip` is the chance that an image is mirrored. It doubles the views of small data sets, but the caption stays as
-    it is: "a dog left of a ball" becomes false for half of the images. Set it to 0 where text names sides or where
-    images hold writing.
+    `flip` is the probability of mirroring an image. It doubles the views of a small data set, but captions are not
+    mirrored: "a dog left of a ball" becomes false for half of the images. Set it to 0 if text names sides or images
+    contain writing.
 
-    `crop_scale` is the smallest share of the largest square that a crop keeps; 1 keeps the whole shorter side and
-    moves the crop along the longer one only. A tight crop loses what the caption speaks of.
+    `crop_scale` is the smallest fraction of the largest square's area that a crop keeps; 1 keeps the shorter side and
+    only moves the crop along the longer one. A tight crop loses what the caption describes.
     """
 
     flip: float = Field(default=0.5, ge=0, le=1)
@@ -34,7 +34,7 @@ PREPROCESSING = {
     "resize": "Pillow bicubic with antialias, on bytes",
     "range": "byte / 127.5 - 1, float32",
 }
-"""How evaluation brings an image file to a square of numbers, as a result tells it."""
+"""How evaluation preprocesses an image file, as recorded with the results."""
 
 
 def crop_and_resize(
@@ -44,20 +44,24 @@ def crop_and_resize(
     augment: AugmentConfig = NO_AUGMENTATION,
     nearest: bool = False,
 ) -> UInt8[Tensor, "3 {size} {size}"]:
-    """A square of `size` pixels a side as bytes, channels first.
+    """Crop a square, resize it to `size` pixels a side and return its bytes, channels first.
 
-    Without `rng`, for evaluation: the centre square, resized. With it, for training: a square whose place, size and
-    mirroring come from `rng` and `augment`; always four draws, so that one setting never shifts another's draws.
-    Resized by Pillow's bicubic filter, which averages over the source pixels when it shrinks (antialias); with
-    `nearest` each pixel is one of the image's, since colours that stand for classes have no mean.
+    Args:
+        image: the upright image.
+        size: the side of the result in pixels.
+        rng: None for the centre square (evaluation); else position, size and mirroring of the crop are random
+            (training). Always draws four numbers, so that no setting shifts the random numbers of another.
+        augment: the settings of the random crop.
+        nearest: resize by nearest neighbour, for maps whose colours stand for classes and have no mean. Otherwise by
+            Pillow's bicubic filter, which averages over the source pixels when it shrinks (antialias).
     """
     height, width = image.shape[:2]
     side = min(height, width)
-    share, up, across, mirror = (0.0, 0.5, 0.5, 1.0) if rng is None else rng.random(4)
+    scale, down, across, mirror = (0.0, 0.5, 0.5, 1.0) if rng is None else rng.random(4)
     if rng is not None:
-        area = augment.crop_scale + (1 - augment.crop_scale) * share
+        area = augment.crop_scale + (1 - augment.crop_scale) * scale
         side = max(1, round(side * area**0.5))
-    y, x = _place(height - side, up), _place(width - side, across)
+    y, x = _offset(height - side, down), _offset(width - side, across)
     square = image[y : y + side, x : x + side]
     if side != size:
         filter = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
@@ -68,21 +72,21 @@ def crop_and_resize(
 
 
 def centre_square(height: int, width: int) -> tuple[int, int, int]:
-    """Top, left and side of the square that `crop_and_resize` takes for evaluation of an image of this size."""
+    """Top, left and side of the square that `crop_and_resize` crops in evaluation from an image of this size."""
     side = min(height, width)
-    return _place(height - side, 0.5), _place(width - side, 0.5), side
+    return _offset(height - side, 0.5), _offset(width - side, 0.5), side
 
 
-def _place(room: int, share: float) -> int:
-    """One of the room + 1 positions, each for an equal range of `share` in [0, 1)."""
-    return int(share * (room + 1))
+def _offset(margin: int, fraction: float) -> int:
+    """One of the `margin` + 1 offsets of a crop; a uniform `fraction` in [0, 1) makes all equally likely."""
+    return int(fraction * (margin + 1))
 
 
 def to_float(images: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Bytes as numbers in [-1, 1]: 0 is -1, 255 is 1."""
+    """Convert bytes to floats in [-1, 1]: 0 becomes -1, 255 becomes 1."""
     return images.float().div_(127.5).sub_(1)
 
 
 def to_uint8(images: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
-    """Numbers in [-1, 1] as the nearest bytes; what lies outside is cut off. The inverse of `to_float`."""
+    """Convert floats in [-1, 1] to the nearest bytes, clipping values outside; the inverse of `to_float`."""
     return images.detach().float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)

@@ -12,7 +12,7 @@ from tavq.core.files import lock
 from tavq.core.jsonl import LineAppender
 from tavq.core.signals import stop_on_signal
 from tavq.data.descriptions import LONG_TEXT, PATTERN, Descriptions
-from tavq.data.folder import iter_undescribed
+from tavq.data.folder import iter_records
 from tavq.data.records import SPLITS, Description, Fault, Faults, Record, read_description
 from tavq.data.sharding import ALL_IMAGES, Shard
 from tavq.describe.answers import Describer, Outcome
@@ -96,7 +96,8 @@ class Run:
         job, place = self.job, self.job.folder / self.job.file
         if not job.folder.is_dir():
             raise UsageError(f"There is no folder {job.folder}; give the folder of a data set.")
-        next(iter_undescribed(job.folder, Faults()))  # says what is wrong before anything is written into the folder
+        # an empty or broken data set is an error before anything is written into its folder
+        next(iter_records(job.folder, Faults(), descriptions=False))
         with (
             lock(place.with_name(f".{place.name}.lock"), place, "give each machine its own --shard i/n"),
             stop_on_signal(self.stop),
@@ -157,7 +158,7 @@ class Run:
     def _pending(
         self, known: Descriptions, counts: Summary, faults: Faults, progress: Progress | None = None
     ) -> Iterator[str]:
-        for seen, record in enumerate(iter_undescribed(self.job.folder, faults), 1):
+        for seen, record in enumerate(iter_records(self.job.folder, faults, descriptions=False), 1):
             if self.stopping:
                 return
             if progress is not None and seen % 1000 == 0:

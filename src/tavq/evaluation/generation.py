@@ -11,8 +11,9 @@ from torch import Tensor
 
 from tavq.core.devices import to_device
 from tavq.core.errors import UsageError
+from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset, load_training_split
-from tavq.data.loader import DataConfig, EvaluationLoader, load_image_batch
+from tavq.data.loader import EvaluationLoader, load_image_batch
 from tavq.evaluation.completion import Completions
 from tavq.evaluation.memorization import measure_novelty
 from tavq.evaluation.nearest_training import Copies, nearest_known, nearest_maps, nearest_texts

@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 
+from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import DataConfig, EvaluationLoader
+from tavq.data.loader import EvaluationLoader
 from tavq.metrics.distances import ImageSet
 from tavq.metrics.novelty import NearestDistances, novelty
 

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import DataConfig, EvaluationLoader
+from tavq.data.loader import EvaluationLoader
 from tavq.data.transforms import to_uint8
 from tavq.interfaces import TextSource
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 
+from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset, load_training_split
-from tavq.data.loader import DataConfig, EvaluationLoader
+from tavq.data.loader import EvaluationLoader
 from tavq.tasks.model_folder import TaskModel
 from tavq.tasks.understanding import (
     ExampleBatch,

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tavq.data.folder import Progress
-from tavq.data.records import SPLITS, NamedBox, Question, Record, usable_text
+from tavq.data.records import SPLITS, NamedBox, Question, Record, clean_text
 from tavq.importers.archives import ImageFiles
 from tavq.importers.importing import ImportSummary
 from tavq.importers.published import PublishedDataset, Segmentations
@@ -28,7 +28,7 @@ class RecordBuilder:
 
     def add_caption(self, value: Any, left_out: Counter[str]) -> None:
         """Adds a caption, or counts it where it is no text."""
-        text = usable_text(value)
+        text = clean_text(value)
         if text is None or not text.strip(" ."):
             left_out[EMPTY_CAPTION] += 1
         else:

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from tavq.core.config import Config, config_of
 from tavq.core.errors import unknown_name
-from tavq.data.loader import DataConfig
+from tavq.data.config import DataConfig
 from tavq.nets.discriminators import CriticConfig
 from tavq.nets.features.loading import NETWORKS, no_classifier
 from tavq.tasks.base import tasks

@@ -12,8 +12,9 @@ import torch
 from tavq.core import files
 from tavq.core.errors import UsageError
 from tavq.core.mmap_tensors import TensorFileWriter
+from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import DataConfig, EvaluationLoader
+from tavq.data.loader import EvaluationLoader
 from tavq.data.records import Fault
 from tavq.search.index import FORMAT, MANIFEST, MODEL, TABLE, Contents, Manifest, SearchIndex, is_index, shapes_of
 from tavq.search.spaces import Space, copy_model

@@ -83,19 +83,19 @@ def test_lines_of_one_model_and_prompt_only(tmp_path: Path) -> None:
     ("line", "reason"),
     [
         (b"{\n", "not valid JSON"),
-        (b"[]\n", "must be a mapping"),
+        (b"[]\n", "must be a JSON object"),
         (b'{"file_name": "\xff"}\n', "not UTF-8"),
         ({"text": "A."}, "file_name is missing"),
-        ({"file_name": 3, "text": "A."}, "file_name must be text"),
+        ({"file_name": 3, "text": "A."}, "file_name must be a string"),
         ({"file_name": "a\0", "text": "A."}, "control characters"),
-        ({"file_name": "\ud800", "text": "A."}, "broken Unicode"),
-        (ONE | {"model": 3}, "model must be text"),
+        ({"file_name": "\ud800", "text": "A."}, "invalid Unicode"),
+        (ONE | {"model": 3}, "model must be a string"),
         (ONE | {"text": ""}, "text is empty"),
         (ONE | {"time": "now"}, "time must be a whole number of seconds since 1970, got 'now'"),
         (ONE | {"time": -1}, "time must be a whole number"),
         (ONE | {"time": 10**30}, "time must be a whole number"),
         (ONE | {"time": True}, "time must be a whole number"),
-        (ONE | {"text": None}, "text must be text, got null"),
+        (ONE | {"text": None}, "text must be a string, got null"),
         (ONE | {"text": "a\x07"}, "control characters"),
         (ONE | {"text": "a" * 100_001}, "has 100,001 characters"),
         (b'{"file_name": "' + b"a" * 2_000_000 + b'"}\n', "longer than 2,000,000 bytes"),
@@ -136,7 +136,7 @@ def test_too_many_and_too_large_files_are_refused(tmp_path: Path, monkeypatch: p
     with pytest.raises(DataError, match="of a terabyte each"):
         Descriptions(tmp_path)
     os.truncate(tmp_path / "long_text.jsonl", 0)
-    monkeypatch.setattr(descriptions, "FILES", 0)
+    monkeypatch.setattr(descriptions, "MAX_FILES", 0)
     with pytest.raises(DataError, match="at most 0 files"):
         Descriptions(tmp_path)
 
@@ -202,7 +202,7 @@ def test_one_split_of_the_texts(tmp_path: Path) -> None:
 
 def test_a_metadata_file_of_any_size_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tavq.data.folder.MAX_JSON", 10)
-    monkeypatch.setattr("tavq.data.folder.MAX_LINE", 50)
+    monkeypatch.setattr("tavq.data.metadata.MAX_LINE", 50)
     dataset(tmp_path, {"file_name": "a.png"}, {"file_name": "b.png", "captions": ["x" * 50]}, {"file_name": "c.png"})
     with pytest.raises(DataError, match="at most 10 are read"):
         FolderDataset(tmp_path)
@@ -218,7 +218,7 @@ def test_byte_order_marks_and_windows_line_ends(tmp_path: Path) -> None:
 
 
 def test_repeated_names_far_apart_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tavq.data.folder.BATCH", 3)
+    monkeypatch.setattr("tavq.data.metadata.HashedNames.batch", 3)
     names = [f"{number}.png" for number in range(40)]
     names[33] = "2.png"
     names[39] = "./38.png"

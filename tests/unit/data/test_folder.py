@@ -76,16 +76,16 @@ def test_text_is_the_long_text_or_the_captions_as_sentences(
     ("line", "where", "reason"),
     [
         ("{", "metadata.jsonl line 2", "not valid JSON"),
-        ("[]", "metadata.jsonl line 2", "must be a mapping (name: value), got a list"),
+        ("[]", "metadata.jsonl line 2", "must be a JSON object, got a list"),
         (b'{"file_name": "\xff.png"}', "metadata.jsonl line 2", "not UTF-8"),
         ("[" * 100_000, "metadata.jsonl line 2", "not valid JSON"),
         ({"split": "train"}, "metadata.jsonl line 2", "file_name is missing"),
-        ({"file_name": 3}, "metadata.jsonl line 2", "file_name must be text, got a number"),
+        ({"file_name": 3}, "metadata.jsonl line 2", "file_name must be a string, got a number"),
         ({"file_name": "../x.png"}, "metadata.jsonl line 2", "file_name '../x.png' leads outside the data set"),
         ({"file_name": "a/../x.png"}, "metadata.jsonl line 2", "file_name 'a/../x.png' leads outside the data set"),
         ({"file_name": "/etc/passwd"}, "metadata.jsonl line 2", "file_name '/etc/passwd' leads outside"),
         ({"file_name": "a\0b.png"}, "metadata.jsonl line 2", "control characters"),
-        ({"file_name": "\ud800.png"}, "metadata.jsonl line 2", "broken Unicode"),
+        ({"file_name": "\ud800.png"}, "metadata.jsonl line 2", "invalid Unicode"),
         ({"file_name": "a.png", "split": "dev"}, "a.png", "split 'dev' is unknown; known: train, val, test"),
         ({"file_name": "a.png", "split": ["val"]}, "a.png", "split ['val'] is unknown"),
         ({"file_name": "good.png"}, "good.png", "line 2 repeats the file_name of line 1"),
@@ -109,19 +109,19 @@ BOX = {"box": [0, 0, 1, 1], "name": "dog"}
         ({"captions": ["", "A dog"]}, {"captions": ("A dog",)}, "captions entry 1 is empty"),
         ({"captions": [" \n"]}, {}, "captions entry 1 is empty"),
         ({"captions": []}, {}, "captions is an empty list"),
-        ({"captions": "A dog"}, {}, "captions must be a list, got text"),
-        ({"captions": ["A dog", 3]}, {"captions": ("A dog",)}, "captions entry 2 must be text, got a number"),
+        ({"captions": "A dog"}, {}, "captions must be a list, got a string"),
+        ({"captions": ["A dog", 3]}, {"captions": ("A dog",)}, "captions entry 2 must be a string, got a number"),
         ({"captions": ["a" * 100_001]}, {}, "has 100,001 characters"),
         ({"captions": ["a\0"]}, {}, "control characters"),
-        ({"captions": ["\ud800"]}, {}, "broken Unicode"),
+        ({"captions": ["\ud800"]}, {}, "invalid Unicode"),
         ({"long_text": ""}, {}, "long_text is empty"),
-        ({"long_text": 3}, {}, "long_text must be text"),
+        ({"long_text": 3}, {}, "long_text must be a string"),
         ({"segmentation": "../s.png"}, {}, "segmentation '../s.png' leads outside"),
-        ({"objects": {"box": []}}, {}, "objects must be a list, got a mapping"),
+        ({"objects": {"box": []}}, {}, "objects must be a list, got an object"),
         (
             {"objects": [BOX, 3]},
             {"objects": (NamedBox((0.0, 0.0, 1.0, 1.0), "dog"),)},
-            "objects entry 2 must be a mapping",
+            "objects entry 2 must be a JSON object",
         ),
         ({"objects": [{**BOX, "box": [0, 0, 1]}]}, {}, "needs a box of four numbers"),
         ({"objects": [{**BOX, "box": [0, 0, 1, float("nan")]}]}, {}, "needs a box of four numbers"),
@@ -130,7 +130,7 @@ BOX = {"box": [0, 0, 1, 1], "name": "dog"}
         ({"objects": [{**BOX, "box": [0, 0, 0, 1]}]}, {}, "box without area"),
         ({"objects": [{**BOX, "name": ""}]}, {}, "name is empty"),
         ({"objects": [{**BOX, "phrases": "dog"}]}, {}, "phrases must be a list"),
-        ({"questions": [{"question": "Q"}]}, {}, "answer must be text, got null"),
+        ({"questions": [{"question": "Q"}]}, {}, "answer must be a string, got null"),
     ],
 )
 def test_fields_that_are_left_out(tmp_path: Path, fields: dict[str, Any], kept: dict[str, Any], reason: str) -> None:
@@ -176,7 +176,7 @@ def test_names_that_no_line_could_hold_are_faults(tmp_path: Path) -> None:
     assert list(dataset) == list(iter_records(tmp_path, faults)) == [Record("a.png")]
     assert sorted(fault.where for fault in dataset.faults) == sorted(ascii(name) for name in names[1:])
     assert {fault.reason for fault in dataset.faults} == {
-        "the name holds control characters or broken Unicode; rename the file"
+        "the name contains control characters or invalid Unicode; rename the file"
     }
     assert faults.first == dataset.faults
     (tmp_path / "a.png").unlink()
@@ -194,6 +194,13 @@ def test_nothing_to_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no usable line; 1 faults, first: metadata.jsonl line 1"):
         FolderDataset(tmp_path)
     assert len(check_dataset(tmp_path)) == 1
+
+
+def test_a_line_that_is_too_long_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tavq.data.metadata.MAX_LINE", 50)
+    dataset = one(tmp_path, {"file_name": "a.png", "captions": ["x" * 50]})
+    assert [record.file_name for record in dataset] == ["good.png"]
+    assert dataset.faults == [Fault("metadata.jsonl line 2", "the line is longer than 50 bytes")]
 
 
 def test_fingerprint_is_the_hash_of_the_metadata(make: Make) -> None:
@@ -238,8 +245,8 @@ def test_check_compares_boxes_and_segmentations_with_the_image(make: Make) -> No
     save_png(folder / "right.png", np.zeros((16, 20), np.uint8))
     save_png(folder / "wrong.png", np.zeros((20, 16), np.uint8))
     assert check_dataset(folder) == [
-        Fault("images/1.png", "the box [10.0, 0.0, 11.0, 4.0] of 'dog' leaves the image of 20 x 16 pixels"),
-        Fault("images/2.png", "the box [-1.0, 0.0, 4.0, 4.0] of 'cat' leaves the image of 20 x 16 pixels"),
-        Fault("images/3.png", "segmentation has 16 x 20 pixels, the image 20 x 16"),
-        Fault("images/4.png", "segmentation no such file or directory"),
+        Fault("images/1.png", "the box [10.0, 0.0, 11.0, 4.0] of 'dog' extends beyond the image of 20 x 16 pixels"),
+        Fault("images/2.png", "the box [-1.0, 0.0, 4.0, 4.0] of 'cat' extends beyond the image of 20 x 16 pixels"),
+        Fault("images/3.png", "segmentation: it has 16 x 20 pixels, but the image has 20 x 16"),
+        Fault("images/4.png", "segmentation: no such file or directory"),
     ]

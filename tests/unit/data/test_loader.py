@@ -3,18 +3,22 @@
 import os
 import signal
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from tavq.core.errors import DataError, UsageError
+from tavq.core.errors import DataError, FileError, UsageError
+from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import DataConfig, EvaluationLoader, TrainingLoader
+from tavq.data.loader import EvaluationLoader, TrainingLoader
+from tavq.data.texts import collate_text
 from tavq.data.transforms import to_uint8
-from tavq.interfaces import Batch
+from tavq.interfaces import FULL_TEXT, FULL_TEXT_IDS, GRANULARITIES, POOLED, Batch
 
 Make = Callable[..., Path]
 SIXTEEN = DataConfig(size=16)
@@ -56,9 +60,20 @@ def take(count: int, folder: Path, config: DataConfig = SIXTEEN, **options: obje
 
 
 def same(first: list[Batch], second: list[Batch]) -> bool:
-    return len(first) == len(second) and all(
-        a.keys == b.keys and torch.equal(a.images, b.images) for a, b in zip(first, second, strict=True)
-    )
+    return len(first) == len(second) and all(map(same_batch, first, second))
+
+
+def same_batch(a: Batch, b: Batch) -> bool:
+    return a.keys == b.keys and same_value(a.images, b.images) and same_value(a.text, b.text)
+
+
+def same_value(a: object, b: object) -> bool:
+    """Equal to the bit, whether tensors, dataclasses of tensors or None."""
+    if is_dataclass(a) and type(a) is type(b):
+        return all(same_value(getattr(a, field.name), getattr(b, field.name)) for field in fields(a))
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    return a is None and b is None
 
 
 def numbers(batches: list[Batch]) -> list[int]:
@@ -99,6 +114,59 @@ def test_workers_change_nothing(make: Make, workers: int) -> None:
     folder = make(7)
     config = DataConfig(size=16, crop_scale=0.5)
     assert same(take(6, folder, config), take(6, folder, config.model_copy(update={"workers": workers})))
+
+
+class LoggedText(WholeText):
+    """Writes down which process looks up which text."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+
+    def vectors(self, key: str) -> Mapping[str, np.ndarray]:
+        with open(self.log, "a") as file:
+            file.write(f"{os.getpid()} {key}\n")
+        return super().vectors(key)
+
+
+def test_workers_look_up_the_text(make: Make, tmp_path: Path) -> None:
+    folder, log = make(7), tmp_path / "log"
+    batches = {}
+    for workers in (0, 2):
+        text = LoggedText(log)
+        loader = TrainingLoader(
+            FolderDataset(folder), DataConfig(size=16, workers=workers), batch=3, seed=0, text=text, consumed=2
+        )
+        log.write_text("")  # to see which tables there are, the loader itself looked up one image
+        batches[workers] = list(islice(loader, 6))
+        loader.close()
+        processes = {line.split()[0] for line in log.read_text().splitlines()}
+        assert (str(os.getpid()) in processes, len(processes)) == ((True, 1) if workers == 0 else (False, 2))
+    assert all(batch.text is not None and batch.text.pooled is not None for batch in batches[0])
+    assert same(batches[0], batches[2])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_with_text_is_the_same_with_workers(make: Make, workers: int) -> None:
+    dataset = FolderDataset(make(7))
+    alone = list(EvaluationLoader(dataset, SIXTEEN, batch=3, text=WholeText()))
+    again = list(EvaluationLoader(dataset, DataConfig(size=16, workers=workers), batch=3, text=WholeText()))
+    tables = (*GRANULARITIES, FULL_TEXT, FULL_TEXT_IDS, POOLED)
+    expected = [collate_text(WholeText(), batch.keys, tables) for batch in alone]
+    assert same(alone, again)
+    assert all(same_value(batch.text, text) for batch, text in zip(alone, expected, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_the_text_source_is_the_same_in_a_worker(make: Make, workers: int) -> None:
+    class Broken(FakeText):
+        def vectors(self, key: str) -> Mapping[str, np.ndarray]:
+            if key == "images/5.png":
+                raise FileError("the store was altered")
+            return super().vectors(key)
+
+    loader = EvaluationLoader(FolderDataset(make(7)), DataConfig(size=16, workers=workers), batch=3, text=Broken())
+    with pytest.raises(FileError, match=r"^the store was altered$"):
+        list(loader)
 
 
 def test_resume_at_every_sample_equals_an_undisturbed_run(make: Make) -> None:
@@ -210,7 +278,7 @@ def test_text_of_another_data_set_is_refused(make: Make) -> None:
         def __contains__(self, key: str) -> bool:
             return False
 
-    with pytest.raises(UsageError, match=r"knows none of the 3 images .*'images/0.png'"):
+    with pytest.raises(UsageError, match=r"contains none of the 3 images .*'images/0.png'"):
         TrainingLoader(FolderDataset(make(3)), SIXTEEN, batch=2, seed=0, text=Foreign())
 
 
@@ -253,6 +321,6 @@ def test_a_worker_that_is_killed_is_explained(make: Make, monkeypatch: pytest.Mo
     def die(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr("tavq.data.loader.load_image", die)
-    with pytest.raises(DataError, match="process that reads images ended"):
+    monkeypatch.setattr("tavq.data.workers.load_image", die)
+    with pytest.raises(DataError, match="data loading worker died"):
         take(1, make(5), DataConfig(size=16, workers=1))

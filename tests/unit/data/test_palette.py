@@ -12,9 +12,10 @@ from PIL import Image
 
 from tavq.core.config import Config, build
 from tavq.core.errors import DataError, UsageError
+from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.images import save_png
-from tavq.data.loader import DataConfig, EvaluationLoader, TrainingLoader
+from tavq.data.loader import EvaluationLoader, TrainingLoader
 from tavq.data.palette import colourize, load_colours, palette_colours
 from tavq.data.transforms import crop_and_resize, to_uint8
 
@@ -43,7 +44,7 @@ def test_no_two_classes_share_a_colour_and_few_classes_are_far_apart() -> None:
 
 @pytest.mark.parametrize("bad", [-1, 1 << 24])
 def test_a_class_without_a_colour(bad: int) -> None:
-    with pytest.raises(DataError, match=r"classes are 0 to 16,777,215; it has (-1 to 1|0 to 16777216)"):
+    with pytest.raises(DataError, match=r"must be 0 to 16,777,215; the segmentation has (-1 to 1|0 to 16777216)"):
         colourize(np.array([[1, bad]]))
 
 
@@ -68,7 +69,7 @@ def test_a_data_sets_own_colours_by_hand() -> None:
         [[0, 0, 0], [255, 255, 255]],
     ]
     for number in (3, -1):
-        with pytest.raises(DataError, match=rf"names no colour for class {number}; it must name every class"):
+        with pytest.raises(DataError, match=rf"has no colour for class {number}; it must name every class"):
             colourize(np.array([[0, number]]), OWN)
 
 
@@ -94,7 +95,7 @@ def test_colours_that_are_refused(own: Any, message: str) -> None:
 
 
 def test_colours_are_of_maps_alone() -> None:
-    with pytest.raises(UsageError, match=r"data\.colours colour segmentation maps; set data\.images to segmentation"):
+    with pytest.raises(UsageError, match=r"colours applies to segmentation maps; set data\.images to segmentation"):
         build(DataConfig, {"colours": OWN}, "test")
     plain = DataConfig(size=32, flip=0)
     assert plain.for_segmentation(OWN) == DataConfig(size=32, flip=0, images="segmentation", colours=OWN)
@@ -158,7 +159,7 @@ def test_what_is_wrong_with_a_map_is_a_fault_of_its_image(mapped: Path, make: Ca
     assert len(found) == 1
     said = {fault.where: fault.reason for fault in faults}
     assert sorted(said) == [f"images/{number}.png" for number in range(6)]
-    assert said["images/0.png"] == "its segmentation has 5 x 4 pixels, the image 20 x 16"
+    assert said["images/0.png"] == "its segmentation: it has 5 x 4 pixels, but the image has 20 x 16"
     assert said["images/1.png"].startswith("its segmentation: it holds colours (RGB)")
     assert said["images/2.png"] == "it has no segmentation"
     assert said["images/3.png"].startswith("its segmentation: it is not an image")
@@ -173,7 +174,7 @@ def test_maps_are_read_in_their_own_colours_and_a_class_without_one_is_a_fault(m
         assert len(found) == count
         assert {tuple(pixel) for pixel in found.movedim(1, 3).flatten(0, 2).tolist()} == set(own.values())
     assert [fault.reason for fault in loader.faults] == [
-        "its segmentation: data.colours names no colour for class 1; it must name every class of the maps"
+        "its segmentation: data.colours has no colour for class 1; it must name every class of the maps"
     ] * 3
 
 

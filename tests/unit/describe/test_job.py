@@ -172,7 +172,7 @@ def test_files_of_another_division_are_named(draw: Draw) -> None:
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/2/3", "", "1.5/2", "²/3"])
 def test_what_is_no_shard(text: str) -> None:
-    with pytest.raises(UsageError, match="is not a shard; give i/n"):
+    with pytest.raises(UsageError, match="must be i/n with i from 1 to n"):
         Shard.parse(text)
 
 

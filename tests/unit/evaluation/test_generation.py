@@ -13,8 +13,9 @@ from torch.nn.functional import normalize
 
 from tavq.core.config import build
 from tavq.core.errors import UsageError
+from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import DataConfig, EvaluationLoader
+from tavq.data.loader import EvaluationLoader
 from tavq.evaluation import generation
 from tavq.evaluation.generation import mixed, untrained
 from tavq.evaluation.task import evaluate_task

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset, load_training_split
 from tavq.data.images import save_png
-from tavq.data.loader import DataConfig, load_image_batch
+from tavq.data.loader import load_image_batch
 from tavq.data.transforms import to_float
 from tavq.evaluation import nearest_training
 from tavq.evaluation.nearest_training import Neighbours, nearest_known, nearest_maps, nearest_texts

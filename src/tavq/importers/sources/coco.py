@@ -9,7 +9,7 @@ from typing import Any
 from tavq.core.errors import DataError
 from tavq.data.folder import Progress
 from tavq.data.images import encode_png
-from tavq.data.records import NamedBox, usable_text
+from tavq.data.records import NamedBox, clean_text
 from tavq.importers.annotations import identity, read_box, read_lists, read_size
 from tavq.importers.archives import find_coco_images
 from tavq.importers.coco_labels import NAMES
@@ -124,7 +124,7 @@ class _Reader:
 
     def _name(self, categories: list[dict[str, Any]]) -> None:
         for category in categories:
-            number, name = identity(category, "id"), usable_text(category.get("name"))
+            number, name = identity(category, "id"), clean_text(category.get("name"))
             if isinstance(number, int) and 0 < number < 256 and name is not None:
                 self.names[number] = name
 

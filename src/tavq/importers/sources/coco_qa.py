@@ -8,7 +8,7 @@ from typing import Any
 from tavq.core.errors import DataError
 from tavq.core.files import read_json_lines, read_text
 from tavq.data.folder import Progress
-from tavq.data.records import Question, usable_text
+from tavq.data.records import Question, clean_text
 from tavq.importers.annotations import identity, mappings
 from tavq.importers.archives import find_coco_image, find_coco_images
 from tavq.importers.importing import ImportSummary, Source, sources
@@ -91,7 +91,7 @@ def _from_table(path: Path, dataset: DatasetBuilder) -> Iterator[_Row]:
 
 def _add(dataset: DatasetBuilder, split: str, rows: Iterator[_Row]) -> None:
     for row in rows:
-        question, answer = usable_text(row.question), usable_text(row.answer)
+        question, answer = clean_text(row.question), clean_text(row.answer)
         if question is None or answer is None:
             dataset.left_out["questions that are empty or have no answer"] += 1
         elif not (row.image.isdecimal() and row.image.isascii() and len(row.image) <= 12):

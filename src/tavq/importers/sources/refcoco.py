@@ -7,7 +7,7 @@ from typing import Any
 from tavq.core.errors import DataError
 from tavq.core.files import read_json
 from tavq.data.folder import Progress
-from tavq.data.records import Box, NamedBox, usable_text
+from tavq.data.records import Box, NamedBox, clean_text
 from tavq.importers.annotations import identity, mappings, read_box, read_lists, read_size
 from tavq.importers.archives import find_coco_image, find_coco_images
 from tavq.importers.importing import ImportSummary, Source, sources
@@ -126,11 +126,11 @@ class _References:
     def _thing(self, reference: dict[str, Any], annotation: dict[str, Any] | None) -> NamedBox | None:
         if annotation is None or annotation.get("image_id") != reference.get("image_id"):
             return None
-        box, name = read_box(annotation.get("bbox")), usable_text(self.names.get(identity(annotation, "category_id")))
+        box, name = read_box(annotation.get("bbox")), clean_text(self.names.get(identity(annotation, "category_id")))
         sentences = reference.get("sentences")
         if box is None or name is None or not isinstance(sentences, list):
             return None
-        texts = [usable_text(sentence.get("sent")) for sentence in mappings(sentences, self.left_out)]
+        texts = [clean_text(sentence.get("sent")) for sentence in mappings(sentences, self.left_out)]
         self.left_out["phrases that are empty or no text"] += texts.count(None)
         return NamedBox(box, name, tuple(text for text in texts if text is not None))
 
@@ -147,7 +147,7 @@ def _read_expressions(path: Path, dataset: DatasetBuilder) -> Things:
         raise DataError(f"{path} holds no list of expressions.")
     things: Things = {}
     for entry in mappings(value, dataset.left_out):
-        name, text, corners = entry.get("file_name"), usable_text(entry.get("normal_caption")), entry.get("solution")
+        name, text, corners = entry.get("file_name"), clean_text(entry.get("normal_caption")), entry.get("solution")
         box = _from_corners(corners)
         if not corners:
             dataset.left_out["expressions that fit nothing in their image"] += 1

@@ -12,7 +12,7 @@ from typing import Any
 from tavq.core.errors import DataError, FileError
 from tavq.core.files import parse_json, read_json
 from tavq.data.folder import SEGMENTATION_CLASSES, Progress
-from tavq.data.records import Record, usable_text
+from tavq.data.records import Record, clean_text
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import caption_lines, expand_braces, is_image_path, split_named
 from tavq.importers.samples import JSON, SEGMENTATION, TEXT, Sample, read_samples
@@ -81,7 +81,7 @@ def _classes(path: Path, left_out: Counter[str]) -> dict[int, str]:
     except FileError:
         given = None
     given = given if isinstance(given, dict) else {"": None}
-    names = {int(number): usable_text(name) for number, name in given.items() if re.fullmatch("[0-9]{1,5}", number)}
+    names = {int(number): clean_text(name) for number, name in given.items() if re.fullmatch("[0-9]{1,5}", number)}
     usable = {number: name for number, name in names.items() if name is not None}
     left_out["names of classes that cannot be used"] += len(given) - len(usable)
     return usable

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 
+from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import DataConfig, EvaluationLoader
+from tavq.data.loader import EvaluationLoader
 from tavq.report.html.images import as_bytes, colours_of
 from tavq.report.run import Run
 from tavq.report.tokenizer.code_cards import CodeCard, Lexicon, Survey, decode_alone

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tavq.core.devices import to_device
 from tavq.core.errors import UsageError
+from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import DataConfig
 from tavq.data.palette import load_colours
 from tavq.data.transforms import to_uint8
 from tavq.interfaces import TextSource

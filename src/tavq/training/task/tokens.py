@@ -14,10 +14,12 @@ from tavq.core.config import build
 from tavq.core.errors import DataError, FileError
 from tavq.core.files import write_tensors
 from tavq.core.mmap_tensors import MappedTensors
+from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import DataConfig, EpochPermutations, EvaluationLoader
+from tavq.data.loader import EvaluationLoader
 from tavq.data.records import Fault
 from tavq.data.texts import collate_text, find_text_tables
+from tavq.data.workers import EpochPermutations
 from tavq.interfaces import TextSource, quantizers
 from tavq.model_folder import find_model, read_model_config
 from tavq.tasks.base import GenerationBatch, TokenLayout

@@ -14,10 +14,12 @@ from torch import Tensor
 from tavq.core.errors import DataError, FileError
 from tavq.core.files import TEMP_PREFIX
 from tavq.core.mmap_tensors import MappedTensors, TensorFileWriter
+from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import DataConfig, EpochPermutations, EvaluationLoader
+from tavq.data.loader import EvaluationLoader
 from tavq.data.palette import Colours
 from tavq.data.records import Fault
+from tavq.data.workers import EpochPermutations
 from tavq.interfaces import TextSource
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import Task, tasks

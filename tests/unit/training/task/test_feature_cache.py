@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from tavq.core.config import build
+from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.images import save_png
-from tavq.data.loader import DataConfig, EvaluationLoader
+from tavq.data.loader import EvaluationLoader
 from tavq.tasks.base import TokenLayout
 from tavq.tasks.understanding import ImageInput, UnderstandingTask, extract_features
 from tavq.tokenizer import Tokenizer, TokenizerConfig

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from tavq.core.errors import DataError
+from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import DataConfig, EvaluationLoader
+from tavq.data.loader import EvaluationLoader
 from tavq.tasks.base import GenerationBatch, TokenLayout
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 from tavq.training.task.tokens import (

@@ -183,7 +183,7 @@ def test_maps_have_the_colours_their_tokenizer_was_trained_on_everywhere(
     assert torch.equal(again.condition, table.condition)
     other = tokenizer(tmp_path / "other", 2, 12, kind_of_images="segmentation", colours={9: (0, 0, 0), **(own or {})})
     if own is None:  # the same weights, but no map can be coloured; the kept tokens are not taken either
-        with pytest.raises(DataError, match="names no colour for class 0"):
+        with pytest.raises(DataError, match="has no colour for class 0"):
             trainer(tmp_path / "run", recipe(True), segmentation_tokenizer=other).data.table()
     else:
         default = trainer(tmp_path / "default", recipe(True)).data.table()

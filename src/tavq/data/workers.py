@@ -1,0 +1,177 @@
+"""What happens in the workers of a loader: which images a batch takes, reading them and looking up their text."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tavq.core.errors import DataError, TavqError
+from tavq.core.files import resolve_inside
+from tavq.data.config import DataConfig
+from tavq.data.folder import FolderDataset
+from tavq.data.images import load_image, load_segmentation, read_shape
+from tavq.data.palette import colourize
+from tavq.data.texts import collate_text
+from tavq.data.transforms import crop_and_resize
+from tavq.interfaces import TextFeatures, TextSource
+
+ORDER, AUGMENTATION = 0, 1  # the first number of a random seed; keeps the two random streams independent
+
+
+@dataclass(frozen=True)
+class LoadedBatch:
+    """What a worker returns for one batch: the images it could read with their text, and the faults it met.
+
+    One tensor holds all images: each tensor that crosses processes costs a shared-memory file.
+    """
+
+    indices: tuple[int, ...]
+    images: UInt8[Tensor, "b 3 y x"]
+    faults: tuple[tuple[int, str], ...]
+    text: TextFeatures | None = None
+    error: TavqError | None = None  # raised by the main process: torch would wrap it in a traceback
+
+
+class ImageReader(Dataset[LoadedBatch]):
+    """Reads images and looks up their text; a copy lives in each worker.
+
+    A text store is memory-mapped: forked workers share the pages of its mapping, others open it again.
+    """
+
+    def __init__(
+        self, dataset: FolderDataset, config: DataConfig, text: TextSource | None = None, tables: Sequence[str] = ()
+    ) -> None:
+        self.folder = dataset.folder
+        self.names = [record.file_name for record in dataset]
+        self.maps = [record.segmentation for record in dataset] if config.images == "segmentation" else None
+        self.config = config
+        self.text, self.tables = text, tables
+        self.unreadable: dict[int, str] = {}
+
+    def read(self, index: int, rng: np.random.Generator | None) -> Tensor | None:
+        """The cropped image; None if it cannot be read, with the reason in `unreadable`."""
+        if index in self.unreadable:
+            return None
+        path = self.folder / self.names[index]
+        try:
+            # again, because a link may have been created since metadata.jsonl was read
+            resolve_inside(self.folder, self.names[index])
+            if self.maps is not None:
+                image = self._read_map(path, self.maps[index])
+            else:
+                image = load_image(path, math.ceil(self.config.size / self.config.crop_scale**0.5))
+        except TavqError as error:
+            self.unreadable[index] = str(error).removeprefix(f"{path}: ")
+            return None
+        return crop_and_resize(image, self.config.size, rng, self.config, nearest=self.maps is not None)
+
+    def _read_map(self, path: Path, name: str | None) -> UInt8[np.ndarray, "y x 3"]:
+        """The coloured segmentation of the image at `path`."""
+        if name is None:
+            raise DataError("it has no segmentation")
+        height, width, _ = read_shape(path)
+        map_path = resolve_inside(self.folder, name)
+        try:
+            classes = load_segmentation(map_path)
+        except DataError as error:
+            raise DataError(f"its segmentation: {str(error).removeprefix(f'{map_path}: ')}") from error
+        if classes.shape != (height, width):
+            y, x = classes.shape
+            raise DataError(f"its segmentation: it has {x} x {y} pixels, but the image has {width} x {height}")
+        try:
+            return colourize(classes, self.config.colours)
+        except DataError as error:
+            raise DataError(f"its segmentation: {error}") from error
+
+    def __getitems__(self, positions: Sequence[int]) -> LoadedBatch:
+        faults: dict[int, str] = {}
+        samples = [self.read_sample(position, faults) for position in positions]
+        readable = [(index, image) for index, image in samples if image is not None]
+        indices = tuple(index for index, _ in readable)
+        if not readable:
+            size = self.config.size
+            return LoadedBatch(indices, torch.empty((0, 3, size, size)).byte(), tuple(faults.items()))
+        images = torch.stack([image for _, image in readable])
+        try:
+            text, error = self._look_up(indices), None
+        except TavqError as raised:
+            text, error = None, raised
+        return LoadedBatch(indices, images, tuple(faults.items()), text, error)
+
+    def read_sample(self, position: int, faults: dict[int, str]) -> tuple[int, Tensor | None]:
+        """The index of a sample and its image; None if it cannot be read, with the reason in `faults`."""
+        image = self.read(position, None)
+        if image is None:
+            faults[position] = self.unreadable[position]
+        return position, image
+
+    def _look_up(self, indices: Sequence[int]) -> TextFeatures | None:
+        if self.text is None:
+            return None
+        return collate_text(self.text, [self.names[index] for index in indices], self.tables)
+
+
+class EpochPermutations:
+    """The order of `count` samples in each epoch, each once; a function of seed and epoch alone."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed = count, seed
+        self._cached: dict[int, np.ndarray] = {}  # this epoch and the previous one: a batch may span both
+
+    def __getitem__(self, epoch: int) -> np.ndarray:
+        if epoch not in self._cached:
+            self._cached = {key: order for key, order in self._cached.items() if key == epoch - 1}
+            self._cached[epoch] = np.random.default_rng([ORDER, self.seed, epoch]).permutation(self.count)
+        return self._cached[epoch]
+
+
+class ShuffledReader(ImageReader):
+    """Reads by position in the endless shuffled stream."""
+
+    def __init__(
+        self,
+        dataset: FolderDataset,
+        config: DataConfig,
+        seed: int,
+        text: TextSource | None = None,
+        tables: Sequence[str] = (),
+    ) -> None:
+        super().__init__(dataset, config, text, tables)
+        self.seed = seed
+        self.permutations = EpochPermutations(len(self.names), seed)
+
+    def read_sample(self, position: int, faults: dict[int, str]) -> tuple[int, Tensor | None]:
+        """The image at a position of the stream, or the next readable one of its epoch."""
+        epoch, start = divmod(position, len(self.names))
+        order = self.permutations[epoch]
+        for step in range(len(order)):
+            index = int(order[(start + step) % len(order)])
+            image = self.read(index, np.random.default_rng([AUGMENTATION, self.seed, epoch, index]))
+            if image is not None:
+                return index, image
+            faults[index] = self.unreadable[index]
+            if len(faults) > self.config.fault_budget:
+                break
+        return -1, None
+
+
+@dataclass(frozen=True)
+class StreamSampler:
+    """The stream positions of each batch of this process, endlessly; all processes take consecutive positions."""
+
+    consumed: int
+    batch: int
+    rank: int
+    world: int
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start = self.consumed + self.rank * self.batch
+        while True:
+            yield list(range(start, start + self.batch))
+            start += self.batch * self.world
