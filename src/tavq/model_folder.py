@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tavq.core import files
 from tavq.core.errors import FileError, UsageError
 from tavq.core.pretrained import download_from_hub
+from tavq.core.tensor_names import update_tensor_names
 
 FORMAT = 1
 """Of a tokenizer's config.json."""
@@ -52,6 +53,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 def match_tensors(tokenizer: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The tensors in the tokenizer's own dtypes (weights may be stored as any usual float)."""
+    tensors = update_tensor_names(tokenizer, tensors)
     own = tokenizer.state_dict()
     expected = {name: (tuple(value.shape), _kind(value)) for name, value in own.items()}
     found = {name: (tuple(value.shape), _kind(value)) for name, value in tensors.items()}

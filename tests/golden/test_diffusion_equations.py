@@ -94,10 +94,12 @@ def unconditional(layout: TokenLayout, steps: int, **changes: object) -> Diffusi
 
 def test_the_terms_of_a_masked_token_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two tokens, x_0 = 0 believed at 3/4, seen as the mask at step 2 of 4."""
-    task = unconditional(TokenLayout(height=1, width=1, sizes=(2,)), 4, kept=(0.9, 0.1), masked=(0.04, 0.8))
+    task = unconditional(
+        TokenLayout(height=1, width=1, sizes=(2,)), 4, keep_probability=(0.9, 0.1), mask_probability=(0.04, 0.8)
+    )
     task.network = Believed(torch.tensor([0.75, 0.25]).log())
     monkeypatch.setattr("tavq.tasks.diffusion.add_noise", lambda tokens, shares, allowed: torch.full_like(tokens, 2))
-    (kept1, replaced1, masked1), (kept2, _, masked2) = task.shares[1:3].tolist()
+    (kept1, replaced1, masked1), (kept2, _, masked2) = task.schedule[1:3].tolist()
     step_masked = 1 - (1 - masked2) / (1 - masked1)
     assert kept2 / kept1 == pytest.approx((0.9 - 0.8 / 3) / 0.9)
     true = [step_masked / masked2 * (kept1 * p + replaced1 / 2) for p in (1, 0)]
@@ -112,9 +114,9 @@ def test_the_terms_of_a_masked_token_by_hand(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_loss_is_a_mean_over_tokens_weighted_by_the_chance_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = unconditional(TokenLayout(height=1, width=3, sizes=(2,)), 4, auxiliary=0.5).eval()
+    task = unconditional(TokenLayout(height=1, width=3, sizes=(2,)), 4, auxiliary_weight=0.5).eval()
     drawn = torch.tensor([1, 4]), torch.tensor([0.5, 0.125])
-    monkeypatch.setattr(task, "_drawn_steps", lambda count: drawn)
+    monkeypatch.setattr(task, "_sample_steps", lambda count: drawn)
     monkeypatch.setattr(task, "terms", lambda *_: (torch.tensor([3.0, 6.0]), torch.tensor([9.0, 12.0])))
     losses = task.loss(GenerationBatch(torch.zeros(2, 3, dtype=torch.int64), ("a", "b")))
     assert losses["diffusion/variational"].value.item() == pytest.approx((3 / 0.5 + 6 / 0.125) / 2 / 3)
@@ -128,10 +130,10 @@ class Bayes(nn.Module):
 
     def __init__(self, shares: Tensor, start: Tensor) -> None:
         super().__init__()
-        self.shares, self.start = shares, start
+        self.schedule, self.start = shares, start
 
     def forward(self, noisy: Tensor, step: Tensor, vectors: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        kept, replaced, masked = (column[:, None, None] for column in self.shares[step].unbind(1))
+        kept, replaced, masked = (column[:, None, None] for column in self.schedule[step].unbind(1))
         v = len(self.start)
         same = torch.arange(v) == noisy[..., None]
         likelihood = torch.where((noisy == v)[..., None], masked, kept * same + replaced / v)
@@ -139,27 +141,29 @@ class Bayes(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"kept": (0.9, 0.1), "masked": (0.05, 0.7)}], ids=["the paper's noise", "much replaced"]
+    "changes",
+    [{}, {"keep_probability": (0.9, 0.1), "mask_probability": (0.05, 0.7)}],
+    ids=["the paper's noise", "much replaced"],
 )
 def test_the_bound_of_a_perfect_model_is_the_entropy(changes: dict[str, object]) -> None:
     """E[L_T + Σ L_{t-1}] = H(x_0) + KL(q(x_T) ‖ p(x_T)): the expectation over x_0 and every x_t, not drawn."""
     start = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64)
     v, steps = len(start), 6
     task = unconditional(TokenLayout(height=1, width=1, sizes=(v,)), steps, **changes)
-    task.network = Bayes(task.shares, start)
+    task.network = Bayes(task.schedule, start)
     even, bound = log_uniform(torch.ones(1, v, dtype=torch.bool), torch.float64), 0.0
     states = torch.cartesian_prod(torch.arange(v), torch.arange(v + 1))
     for step in range(1, steps + 1):
-        now = task.shares[[step]].expand(len(states), 3)
+        now = task.schedule[[step]].expand(len(states), 3)
         chance = torch.cat([now[:, :1] * torch.eye(v).repeat_interleave(v + 1, 0) + now[:, 1:2] / v, now[:, 2:]], 1)
         weight = start[states[:, 0]] * chance.gather(1, states[:, 1:])[:, 0]
         found = _terms_at(task, states, step, even)
         bound += float((weight * found).sum())
-    kept, replaced, masked = task.shares[-1].tolist()
+    kept, replaced, masked = task.schedule[-1].tolist()
     last = kept * start + replaced / v
     prior = float((last * (last / ((1 - masked) / v)).log()).sum())
     entropy = float(-(start * start.log()).sum())
-    told = task._first_divergence().item()  # what L_T is for each token: no more than log v, and no less than prior
+    told = task._prior_divergence().item()  # what L_T is for each token: no more than log v, and no less than prior
     assert prior <= told
     assert bound + told == pytest.approx(entropy + prior, abs=2e-5)
 
@@ -175,7 +179,7 @@ def test_the_drawn_bound_is_that_of_the_expectation() -> None:
     """`bound` of a model that knows a uniform distribution: log v a token, whatever is drawn."""
     task = unconditional(TokenLayout(height=2, width=2, sizes=(3, 5)), 7)
     allowed = task.layout.allowed_tokens()
-    task.network = Places(task.shares, allowed)
+    task.network = Places(task.schedule, allowed)
     torch.manual_seed(0)
     tokens = add_noise(
         torch.zeros(400, 8, dtype=torch.int64), torch.tensor([[0.0, 1.0, 0.0]]).double().expand(400, 3), allowed
@@ -193,7 +197,7 @@ class Places(Bayes):
         super().__init__(shares, (allowed / allowed.sum(1, keepdim=True)).double())
 
     def forward(self, noisy: Tensor, step: Tensor, vectors: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        kept, replaced, masked = (column[:, None, None] for column in self.shares[step].unbind(1))
+        kept, replaced, masked = (column[:, None, None] for column in self.schedule[step].unbind(1))
         same = torch.arange(self.start.shape[1]) == noisy[..., None]
         even_here = self.start.expand(len(noisy), -1, -1).gather(2, noisy.clamp(max=self.start.shape[1] - 1)[..., None])
         hidden = (noisy == self.start.shape[1])[..., None]

@@ -15,19 +15,8 @@ from torch import Tensor, nn
 from tavq.align.ta import required
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
-from tavq.interfaces import (
-    DEEP,
-    FULL_TEXT,
-    TOKENS,
-    Aligner,
-    Loss,
-    Losses,
-    Quantized,
-    TextFeatures,
-    TextSource,
-    aligners,
-)
-from tavq.nets.transformer import Transformer, grid_positions
+from tavq.interfaces import DEEP, TOKENS, FULL_TEXT, Aligner, Loss, Losses, Quantized, TextFeatures, TextSource, aligners
+from tavq.nets.transformer import Transformer, sinusoidal_positions
 from tavq.ops.collective import all_gather
 from tavq.ops.gradients import GradientTarget, route_gradient
 from tavq.ops.masking import mask_least_noise, sample_mask_ratios
@@ -68,7 +57,7 @@ class Tower(nn.Module):
     def forward(self, grid: Float[Tensor, "b d h w"]) -> Float[Tensor, "b n t"]:
         b, _, h, w = grid.shape
         rows = self.enter(grid.flatten(2).transpose(1, 2))
-        rows = rows + grid_positions(h, w, rows.shape[2], rows.device)
+        rows = rows + sinusoidal_positions(h, w, rows.shape[2], rows.device)
         return self.leave(self.transformer(torch.cat([self.first.expand(b, 1, -1), rows], dim=1)))
 
 
@@ -88,7 +77,7 @@ class WordFiller(nn.Module):
     def __init__(self, text_width: int, tokens: int, vocabulary: int, layers: int, heads: int) -> None:
         super().__init__()
         self.masks = nn.Parameter(torch.randn(tokens, text_width).mul_(0.01))
-        self.transformer = Transformer(text_width, layers, heads, hidden=text_width, cross=True)
+        self.transformer = Transformer(text_width, layers, heads, mlp_width=text_width, cross=True)
         self.to_table = ToText(text_width, text_width)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         self.register_buffer("table", torch.zeros(vocabulary, text_width))

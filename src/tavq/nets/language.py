@@ -14,7 +14,7 @@ from tavq.core.config import Config, build
 from tavq.core.errors import FileError, UsageError, first_line
 from tavq.core.files import read_json
 from tavq.core.pretrained import download_from_hub, quiet_transformers
-from tavq.nets.transformer import whole_heads
+from tavq.nets.transformer import check_heads
 
 FILES = ("*.json", "*.txt", "model*.safetensors")
 HEAD = "lm_head.weight"
@@ -47,7 +47,7 @@ class LanguageConfig(Config):
     vocabulary: int | None = Field(None, ge=3, le=1 << 20)
     """Words that it knows; null for those of the training texts."""
 
-    _whole_heads = model_validator(mode="after")(whole_heads)
+    _check_heads = model_validator(mode="after")(check_heads)
 
     def resolve(self, vocabulary: int, positions: int) -> "LanguageConfig":
         """With the sizes of the pretrained model, or of a new one that knows `vocabulary` words and reads `positions`.

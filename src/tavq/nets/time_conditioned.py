@@ -1,4 +1,6 @@
-"""A transformer that knows how noisy what it reads is: the step shifts and scales its norms."""
+"""A transformer for diffusion: the timestep sets the scale and shift of its norms (AdaLN)."""
+
+from typing import ClassVar
 
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -8,7 +10,7 @@ from tavq.nets.transformer import Attention
 
 
 class AdaptiveNorm(nn.Module):
-    """A layer norm whose scale and shift are a linear map of the state of its image.
+    """A layer norm whose scale and shift are a linear map of the timestep's embedding.
 
     Source: VQ-Diffusion (arXiv 2111.14822), section 4.2: AdaLN(h, t) = a_t LayerNorm(h) + b_t.
     """
@@ -17,71 +19,89 @@ class AdaptiveNorm(nn.Module):
         super().__init__()
         self.linear = nn.Linear(width, 2 * width)
 
-    def forward(self, rows: Float[Tensor, "b n c"], state: Float[Tensor, "b c"]) -> Float[Tensor, "b n c"]:
-        scale, shift = self.linear(state)[:, None].chunk(2, dim=2)
-        return F.layer_norm(rows, rows.shape[2:]) * (1 + scale) + shift
+    def forward(self, x: Float[Tensor, "b n c"], embedding: Float[Tensor, "b c"]) -> Float[Tensor, "b n c"]:
+        scale, shift = self.linear(embedding)[:, None].chunk(2, dim=2)
+        return F.layer_norm(x, x.shape[2:]) * (1 + scale) + shift
 
 
-class TimedBlock(nn.Module):
-    """Self-attention, cross-attention where `cross` says so, and a perceptron; adaptive norms before the first two."""
+class TimeConditionedBlock(nn.Module):
+    """Self-attention, cross-attention if `cross` is set, and an MLP; the norms of the attentions are adaptive."""
+
+    RENAMED_TENSORS: ClassVar = {
+        "attend": "self_attn",
+        "read": "cross_attn",
+        "norm_last": "norm_mlp",
+        "perceptron": "mlp",
+    }
 
     def __init__(self, width: int, heads: int, cross: bool) -> None:
         super().__init__()
-        self.norm_self, self.attend = AdaptiveNorm(width), Attention(width, heads)
+        self.norm_self, self.self_attn = AdaptiveNorm(width), Attention(width, heads)
         self.norm_cross = AdaptiveNorm(width) if cross else None
-        self.read = Attention(width, heads) if cross else None
-        self.norm_last = nn.LayerNorm(width)
-        self.perceptron = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.cross_attn = Attention(width, heads) if cross else None
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(
         self,
-        rows: Float[Tensor, "b n c"],
-        state: Float[Tensor, "b c"],
-        source: Float[Tensor, "b m c"] | None,
+        x: Float[Tensor, "b n c"],
+        embedding: Float[Tensor, "b c"],
+        context: Float[Tensor, "b m c"] | None,
         mask: Bool[Tensor, "b m"] | None,
     ) -> Float[Tensor, "b n c"]:
-        normed = self.norm_self(rows, state)
-        rows = rows + self.attend(normed, normed)
-        if self.read is not None and self.norm_cross is not None:
-            assert source is not None, "a block with cross-attention needs something to read"
-            rows = rows + self.read(self.norm_cross(rows, state), source, mask)
-        return rows + self.perceptron(self.norm_last(rows))
+        normed = self.norm_self(x, embedding)
+        x = x + self.self_attn(normed, normed)
+        if self.cross_attn is not None and self.norm_cross is not None:
+            assert context is not None, "a block with cross-attention needs a context"
+            x = x + self.cross_attn(self.norm_cross(x, embedding), context, mask)
+        return x + self.mlp(self.norm_mlp(x))
 
 
-class TimedTransformer(nn.Module):
-    """Blocks one after the other and a last norm; drawn weights as small as in GPT-2.
+class TimeConditionedTransformer(nn.Module):
+    """A stack of time-conditioned blocks and a final norm.
 
     Args:
-        width: c, of a row; a multiple of `heads`.
-        steps: how many there are.
-        cross: every block reads `source` too.
+        width: c, of the hidden states; a multiple of `heads`.
+        layers: number of blocks.
+        heads: attention heads.
+        steps: number of timesteps.
+        cross: adds cross-attention to every block.
 
     Source: VQ-Diffusion (arXiv 2111.14822), section 4.2.
-    Differs from the paper: all norms read one table of steps, and not each its own.
+    Differs from the paper: all norms share one table of timestep embeddings, where the paper has one for each norm.
     """
+
+    RENAMED_TENSORS: ClassVar = {"steps": "step_embedding"}
 
     def __init__(self, width: int, layers: int, heads: int, steps: int, cross: bool) -> None:
         super().__init__()
-        self.steps = nn.Embedding(steps, width)
-        self.blocks = nn.ModuleList(TimedBlock(width, heads, cross) for _ in range(layers))
+        self.step_embedding = nn.Embedding(steps, width)
+        self.blocks = nn.ModuleList(TimeConditionedBlock(width, heads, cross) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
     def forward(
         self,
-        rows: Float[Tensor, "b n c"],
+        x: Float[Tensor, "b n c"],
         step: Int[Tensor, " b"],
-        source: Float[Tensor, "b m c"] | None = None,
+        context: Float[Tensor, "b m c"] | None = None,
         mask: Bool[Tensor, "b m"] | None = None,
     ) -> Float[Tensor, "b n c"]:
-        """The rows after all blocks; `step` counts from 0, `mask` is False where `source` must not be read."""
-        state = F.silu(self.steps(step))
+        """The hidden states after the last block.
+
+        Args:
+            x: embedded tokens.
+            step: timestep of each image, from 0.
+            context: what cross-attention reads.
+            mask: False at the padding of `context`.
+        """
+        embedding = F.silu(self.step_embedding(step))
         for block in self.blocks:
-            rows = block(rows, state, source, mask)
-        return self.norm(rows)
+            x = block(x, embedding, context, mask)
+        return self.norm(x)
 
 
-def draw_small(module: nn.Module) -> None:
-    """Draws every matrix and table in a module from a normal distribution of deviation 0.02; biases become 0.
+def init_weights(module: nn.Module) -> None:
+    """Draws every matrix and embedding of a module from N(0, 0.02²); biases become 0.
 
     Source: Radford et al. (2019), which VQ-Diffusion's code follows.
     """

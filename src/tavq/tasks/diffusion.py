@@ -1,8 +1,11 @@
-"""VQ-Diffusion: tokens from masks and noise, a little more of each image at every step, by what a text says."""
+"""VQ-Diffusion: discrete diffusion on image tokens, conditioned on text.
+
+Source: Gu et al. (arXiv 2111.14822) and Tang et al. (arXiv 2205.16007); see `Diffusion`.
+"""
 
 import itertools
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +15,9 @@ from torch import Tensor, nn
 
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
-from tavq.interfaces import GRANULARITIES, Loss, Losses, TextFeatures, TextUnits
-from tavq.nets.time_conditioned import TimedTransformer, draw_small
+from tavq.interfaces import Loss, Losses, TextFeatures, TextUnits
+from tavq.nets.time_conditioned import TimeConditionedTransformer, init_weights
+from tavq.nets.transformer import check_heads
 from tavq.ops import collective
 from tavq.ops.transitions import (
     LOG_ZERO,
@@ -36,31 +40,51 @@ from tavq.tasks.base import (
     tasks,
 )
 
-Share = Annotated[float, Field(gt=0, lt=1)]
+Probability = Annotated[float, Field(gt=0, lt=1)]
 
-LEAST_SEEN = 10
-"""How often each step must have been drawn before steps are drawn by their loss."""
+MIN_STEP_COUNT = 10
+"""How often each timestep must have been sampled before timesteps are sampled by their loss."""
 
 
 class DiffusionNet(nn.Module):
-    """Logits of the clean tokens from noisy ones, their step and a text; the mask is the token v.
+    """Logits of the clean tokens from noisy ones, the timestep and a text; v is the mask token.
 
-    The step counts from 1 to T. One learned vector stands before each text, and alone where there is none.
+    Timesteps count from 1 to T. One learned vector precedes each text, and stands alone where there is no text.
+
+    Args:
+        layout: of the images' tokens.
+        width: of the hidden states.
+        layers: number of blocks.
+        heads: attention heads.
+        steps: T.
+        text_width: t of the text vectors; None for a network without text.
     """
+
+    RENAMED_TENSORS: ClassVar = {
+        "tokens": "token_embedding",
+        "rows": "row_embedding",
+        "columns": "column_embedding",
+        "parts": "part_embedding",
+        "text": "text_proj",
+        "blank": "null_text",
+        "blocks": "transformer",
+        "logits": "head",
+    }
 
     def __init__(
         self, layout: TokenLayout, width: int, layers: int, heads: int, steps: int, text_width: int | None
     ) -> None:
         super().__init__()
         self.layout = layout
-        self.tokens = nn.Embedding(layout.vocabulary + 1, width)
-        self.rows, self.columns = nn.Embedding(layout.height, width), nn.Embedding(layout.width, width)
-        self.parts = nn.Embedding(layout.parts, width) if layout.parts > 1 else None
-        self.text = nn.Linear(text_width, width) if text_width is not None else None
-        self.blank = nn.Embedding(1, width) if text_width is not None else None
-        self.blocks = TimedTransformer(width, layers, heads, steps, text_width is not None)
-        self.logits = nn.Linear(width, layout.vocabulary)
-        draw_small(self)
+        self.token_embedding = nn.Embedding(layout.vocabulary + 1, width)
+        self.row_embedding = nn.Embedding(layout.height, width)
+        self.column_embedding = nn.Embedding(layout.width, width)
+        self.part_embedding = nn.Embedding(layout.parts, width) if layout.parts > 1 else None
+        self.text_proj = nn.Linear(text_width, width) if text_width is not None else None
+        self.null_text = nn.Embedding(1, width) if text_width is not None else None
+        self.transformer = TimeConditionedTransformer(width, layers, heads, steps, text_width is not None)
+        self.head = nn.Linear(width, layout.vocabulary)
+        init_weights(self)
 
     def forward(
         self,
@@ -69,75 +93,87 @@ class DiffusionNet(nn.Module):
         vectors: Float[Tensor, "b m t"] | None = None,
         mask: Bool[Tensor, "b m"] | None = None,
     ) -> Float[Tensor, "b n v"]:
-        rows = self.tokens(noisy) + self._places()
-        if self.text is None or self.blank is None:
-            return self.logits(self.blocks(rows, step - 1))
-        assert vectors is not None, "this network reads text"
-        assert mask is not None, "and which of it"
-        units = self.text(F.layer_norm(vectors, vectors.shape[2:]))
-        source = torch.cat([self.blank.weight.expand(len(units), 1, -1).to(units.dtype), units], dim=1)
-        mask = F.pad(mask, (1, 0), value=True)
-        return self.logits(self.blocks(rows, step - 1, source, mask))
+        """The logits.
 
-    def _places(self) -> Float[Tensor, "n c"]:
-        grid = self.rows.weight[:, None, None] + self.columns.weight[None, :, None]
-        if self.parts is not None:
-            grid = grid + self.parts.weight
+        Args:
+            noisy: tokens at timestep `step`.
+            step: timestep of each image, from 1.
+            vectors: of the text.
+            mask: False at the padding of `vectors`.
+        """
+        x = self.token_embedding(noisy) + self._position_embedding()
+        if self.text_proj is None or self.null_text is None:
+            return self.head(self.transformer(x, step - 1))
+        assert vectors is not None, "this network needs text"
+        assert mask is not None, "this network needs the mask of its text"
+        text = self.text_proj(F.layer_norm(vectors, vectors.shape[2:]))
+        null = self.null_text.weight.expand(len(text), 1, -1).to(text.dtype)
+        context = torch.cat([null, text], dim=1)
+        return self.head(self.transformer(x, step - 1, context, F.pad(mask, (1, 0), value=True)))
+
+    def _position_embedding(self) -> Float[Tensor, "n c"]:
+        grid = self.row_embedding.weight[:, None, None] + self.column_embedding.weight[None, :, None]
+        if self.part_embedding is not None:
+            grid = grid + self.part_embedding.weight
         return grid.flatten(0, 2)
 
 
 @tasks.register("diffusion")
 class Diffusion(GenerationTask):
-    """Text to image, or images without a text, by mask-and-replace diffusion on tokens.
+    """Mask-and-replace diffusion on tokens: text to image, or images without text.
 
-    A step is one of 1 to T. The network tells the clean tokens; the distribution of the tokens a step or several
-    before follows exactly. Units of a text are read in their order, words, phrases, sentences, or the tokens of the
-    whole text where there are such.
+    Timesteps are 1 to T. The network predicts the clean tokens; the distribution of the tokens at any earlier
+    timestep follows in closed form. The text is read as its units in order (words, phrases, sentences), or as the
+    tokens of the full text where the store has them.
 
     Source: Gu et al., Vector quantized diffusion model for text-to-image synthesis (arXiv 2111.14822), eq. 7 to 12,
     sections 4.1 to 4.3; Tang et al., Improved vector quantized diffusion models (arXiv 2205.16007), section 3.1, the
-    learned classifier-free guidance. The shares, the weight of the auxiliary loss that falls from 2 to 1 with the
-    step, and steps drawn by the root of their mean squared loss (Nichol and Dhariwal 2021) are those of their code.
-    Differs from the paper: the share replaced is even over the tokens that may stand at a place; text is any store's
-    units and not CLIP's 77 tokens; no text is one learned vector, which stands before each text too; the squared
-    losses of one step are averaged within a batch and over processes before they are remembered.
+    learned classifier-free guidance. The noise schedule, the auxiliary loss whose weight falls from 2 to 1 with the
+    timestep, and timesteps sampled by the root of their mean squared loss (Nichol and Dhariwal 2021) are those of
+    their code.
+    Differs from the paper: a replaced token is uniform over the tokens that are valid at its position; the text is the
+    units of any store and not CLIP's 77 tokens; no text is one learned vector, which precedes every text too; the
+    squared losses of a timestep are averaged within a batch and over processes before they enter the running mean.
     """
 
     class Config(NamedConfig):
-        """Sizes of the transformer, the noise, and how text is read."""
+        """The size of the transformer, the noise schedule, and the text."""
+
+        RENAMED: ClassVar = {"kept": "keep_probability", "masked": "mask_probability", "auxiliary": "auxiliary_weight"}
 
         name: Literal["diffusion"] = "diffusion"
         layers: int = Field(19, ge=1, le=1000)
         heads: int = Field(16, ge=1, le=1024)
         width: int = Field(1024, ge=1, le=65536)
         steps: int = Field(100, ge=2, le=10_000)
-        """T, of the noise; fewer may be taken when drawing."""
-        kept: tuple[Share, Share] = (0.99999, 0.000009)
-        """ᾱ of the first step and of the last: the share of tokens that are as they were."""
-        masked: tuple[Share, Share] = (0.000009, 0.99999)
-        """γ̄ of the first step and of the last: the share of masks. What both leave is replaced."""
-        auxiliary: float = Field(5e-4, ge=0, le=1000)
-        """Weight of the auxiliary loss, the clean tokens' own."""
+        """T, the number of timesteps; sampling may use fewer."""
+        keep_probability: tuple[Probability, Probability] = (0.99999, 0.000009)
+        """ᾱ at the first and at the last timestep: the probability that a token is unchanged."""
+        mask_probability: tuple[Probability, Probability] = (0.000009, 0.99999)
+        """γ̄ at the first and at the last timestep: the probability that it is masked. Otherwise it is replaced."""
+        auxiliary_weight: float = Field(5e-4, ge=0, le=1000)
+        """Weight of the auxiliary loss, the negative log-likelihood of the clean tokens."""
         text: bool = True
-        """Images are drawn by a text; false needs none."""
+        """Condition on text."""
         text_dropout: float = Field(0.1, ge=0, lt=1)
-        """Share of images whose text is hidden in training; guidance needs some."""
+        """Fraction of the texts dropped in training; guidance needs it above 0."""
+
+        _check_heads = model_validator(mode="after")(check_heads)
 
         @model_validator(mode="after")
-        def _heads_that_divide(self) -> "Diffusion.Config":
-            if self.width % self.heads:
-                raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+        def _check_schedule(self) -> "Diffusion.Config":
+            (keep, last_keep), (mask, last_mask) = self.keep_probability, self.mask_probability
+            replace, last_replace = 1 - keep - mask, 1 - last_keep - last_mask
+            if not (keep > last_keep and mask < last_mask and replace > 0 and last_replace > 0):
+                raise ValueError("keep_probability must fall, mask_probability rise, and their sum stay below 1")
+            if last_replace * keep < replace * last_keep:
+                raise ValueError(
+                    "1 - keep_probability - mask_probability must not fall faster than keep_probability does"
+                )
             return self
 
-        @model_validator(mode="after")
-        def _noise_that_grows(self) -> "Diffusion.Config":
-            (stays, stays_last), (hides, hides_last) = self.kept, self.masked
-            moves, moves_last = 1 - stays - hides, 1 - stays_last - hides_last
-            if not (stays > stays_last and hides < hides_last and moves > 0 and moves_last > 0):
-                raise ValueError("kept must fall and masked rise, and their sum stay below 1")
-            if moves_last * stays < moves * stays_last:
-                raise ValueError("the share that kept and masked leave must not fall faster than kept does")
-            return self
+    sampling_options = frozenset({"steps", "guidance"})
+    RENAMED_TENSORS: ClassVar = {"shares": "schedule", "squares": "mean_squared_losses", "seen": "step_counts"}
 
     def __init__(
         self,
@@ -149,20 +185,21 @@ class Diffusion(GenerationTask):
         super().__init__()
         self.config, self.layout = config, layout
         if config.text and text_width is None:
-            raise UsageError("The task 'diffusion' was asked to read text and got none; or set task.text to false.")
+            raise UsageError(
+                "The task 'diffusion' needs the width of the text vectors; set task.text to false for none."
+            )
         width = text_width if config.text else None
         self.network = DiffusionNet(layout, config.width, config.layers, config.heads, config.steps, width)
-        self.register_buffer("shares", make_schedule(config.steps, config.kept, config.masked))
-        self.register_buffer("squares", torch.zeros(config.steps))
-        self.register_buffer("seen", torch.zeros(config.steps, dtype=torch.int64))
+        self.register_buffer("schedule", make_schedule(config.steps, config.keep_probability, config.mask_probability))
+        self.register_buffer("mean_squared_losses", torch.zeros(config.steps))
+        self.register_buffer("step_counts", torch.zeros(config.steps, dtype=torch.int64))
 
-    sampling_options = frozenset({"steps", "guidance"})
-
-    shares: Tensor
-    squares: Tensor
-    """The running mean of the squared loss of each step, from 1 on."""
-    seen: Tensor
-    """How often each was drawn."""
+    schedule: Tensor
+    """Probabilities that a token is kept, replaced and masked, at each timestep from 0."""
+    mean_squared_losses: Tensor
+    """The running mean of the squared loss of each timestep, from 1."""
+    step_counts: Tensor
+    """How often each timestep was sampled."""
 
     @classmethod
     def required_conditions(cls, config: NamedConfig) -> frozenset[str]:
@@ -170,21 +207,21 @@ class Diffusion(GenerationTask):
 
     # --- training -----------------------------------------------------------------------------------------------
 
-    def loss(self, codes: GenerationBatch) -> Losses:
-        """The variational bound in nats a token, estimated at one step an image, and the auxiliary loss."""
-        tokens, steps = codes.tokens, self.config.steps
-        step, chance = self._drawn_steps(len(tokens))
-        vectors, mask = self._text(codes.text, len(tokens))
+    def loss(self, batch: GenerationBatch) -> Losses:
+        """The variational bound in nats a token, estimated at one timestep an image, and the auxiliary loss."""
+        tokens, steps = batch.tokens, self.config.steps
+        step, probability = self._sample_steps(len(tokens))
+        vectors, mask = self._text_vectors(batch.text, len(tokens))
         if self.training and mask is not None:
             mask = mask & (torch.rand(len(tokens), 1, device=mask.device) >= self.config.text_dropout)
         variational, auxiliary = self.terms(tokens, step, vectors, mask)
         if self.training:
-            self._remember(step, variational.detach())
-        scale = 1 / (chance * self.layout.length)
+            self._update_mean_losses(step, variational.detach())
+        scale = 1 / (probability * self.layout.length)  # importance weights of the sampled timesteps
         falling = 2 - (step - 1) / steps
         return {
             "diffusion/variational": Loss((variational * scale).mean(), 1.0),
-            "diffusion/auxiliary": Loss((auxiliary * scale * falling).mean(), self.config.auxiliary),
+            "diffusion/auxiliary": Loss((auxiliary * scale * falling).mean(), self.config.auxiliary_weight),
         }
 
     def terms(
@@ -194,127 +231,128 @@ class Diffusion(GenerationTask):
         vectors: Float[Tensor, "b m t"] | None = None,
         mask: Bool[Tensor, "b m"] | None = None,
     ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """L_{t-1} of each image at its step t, and -log p(x_0 | x_t), both in nats.
+        """L_{t-1} of each image at its timestep t, and -log p(x_0 | x_t), both in nats.
 
-        L_{t-1} = KL(q(x_{t-1} | x_t, x_0) ‖ p(x_{t-1} | x_t)), which at step 1 is -log p(x_0 | x_1).
+        L_{t-1} = KL(q(x_{t-1} | x_t, x_0) ‖ p(x_{t-1} | x_t)), which at timestep 1 is -log p(x_0 | x_1).
         """
         allowed = self.layout.allowed_tokens(tokens.device)
-        now, before = self.shares[step], self.shares[step - 1]
+        now, before = self.schedule[step], self.schedule[step - 1]
         noisy = add_noise(tokens, now, allowed)
         log_start = self._log_start(self.network(noisy, step, vectors, mask), Sampling())
-        even = log_uniform(allowed, log_start.dtype)
-        model = log_posterior(log_start, noisy, before, now, even)
-        true = log_posterior(log_one_hot(tokens, even), noisy, before, now, even)
+        uniform = log_uniform(allowed, log_start.dtype)
+        model = log_posterior(log_start, noisy, before, now, uniform)
+        true = log_posterior(log_one_hot(tokens, uniform), noisy, before, now, uniform)
         auxiliary = -log_start.gather(2, tokens[..., None]).sum((1, 2))
         return kl_divergence(true, model), auxiliary
 
     @torch.no_grad()
-    def bound(self, codes: GenerationBatch) -> Float[Tensor, " b"]:
-        """An upper bound of -log p(image) in nats: L_T + Σ L_{t-1}, noise drawn once a step; T passes."""
-        tokens = codes.tokens
-        vectors, mask = self._text(codes.text, len(tokens))
-        found = self._first_divergence().expand(len(tokens))
+    def bound(self, batch: GenerationBatch) -> Float[Tensor, " b"]:
+        """An upper bound of -log p(image) in nats: L_T + Σ L_{t-1}, with one noise sample a timestep; T passes."""
+        tokens = batch.tokens
+        vectors, mask = self._text_vectors(batch.text, len(tokens))
+        bound = self._prior_divergence().expand(len(tokens))
         for step in range(1, self.config.steps + 1):
-            found = found + self.terms(tokens, tokens.new_full((len(tokens),), step), vectors, mask)[0]
-        return found
+            bound = bound + self.terms(tokens, tokens.new_full((len(tokens),), step), vectors, mask)[0]
+        return bound
 
-    def _first_divergence(self) -> Float[Tensor, ""]:
-        """L_T = KL(q(x_T | x_0) ‖ p(x_T)) of an image: how much the last step's noise still tells."""
-        stays, moves, _ = self.shares[-1]
-        sizes = torch.tensor(self.layout.sizes, device=stays.device)
-        same, other, drawn = stays + moves / sizes, moves / sizes, (stays + moves) / sizes
-        each = same * (same / drawn).log() + (sizes - 1) * other * (other / drawn).log()
+    def _prior_divergence(self) -> Float[Tensor, ""]:
+        """L_T = KL(q(x_T | x_0) ‖ p(x_T)) of an image: the information about it that is left at timestep T."""
+        keep, replace, _ = self.schedule[-1]
+        sizes = torch.tensor(self.layout.sizes, device=keep.device)
+        same, other, prior = keep + replace / sizes, replace / sizes, (keep + replace) / sizes
+        each = same * (same / prior).log() + (sizes - 1) * other * (other / prior).log()
         return (each.sum() * (self.layout.length // self.layout.parts)).float()
 
-    def _drawn_steps(self, count: int) -> tuple[Int[Tensor, " b"], Float[Tensor, " b"]]:
-        """A step an image, and the chance with which each was drawn."""
-        weights = (self.squares + 1e-10).sqrt() + 1e-4
-        weights = torch.cat([weights[1:2], weights[1:]])  # the first is of another kind and would take too many
-        weights = torch.where((self.seen > LEAST_SEEN).all(), weights, torch.ones_like(weights))
-        chances = weights / weights.sum()
-        drawn = torch.multinomial(chances, count, replacement=True)
-        return drawn + 1, chances[drawn]
+    def _sample_steps(self, count: int) -> tuple[Int[Tensor, " b"], Float[Tensor, " b"]]:
+        """A timestep for each image, and the probability with which it was sampled."""
+        weights = (self.mean_squared_losses + 1e-10).sqrt() + 1e-4
+        # The loss of timestep 1 is a likelihood, not a KL, and would take too many samples; it gets the weight of 2.
+        weights = torch.cat([weights[1:2], weights[1:]])
+        weights = torch.where((self.step_counts > MIN_STEP_COUNT).all(), weights, torch.ones_like(weights))
+        probabilities = weights / weights.sum()
+        index = torch.multinomial(probabilities, count, replacement=True)
+        return index + 1, probabilities[index]
 
-    def _remember(self, step: Int[Tensor, " b"], losses: Float[Tensor, " b"]) -> None:
-        """Keeps a running mean of the squared losses of each step; the same in all processes."""
-        drawn = F.one_hot(step - 1, self.config.steps).float()  # summed so, not scattered: the same bits on any device
-        found = collective.all_reduce_sum(
-            torch.stack([drawn.sum(0), (losses.float().square()[:, None] * drawn).sum(0)])
+    def _update_mean_losses(self, step: Int[Tensor, " b"], losses: Float[Tensor, " b"]) -> None:
+        """Updates the running mean of the squared loss of each timestep, with the samples of all processes."""
+        # A sum over one-hot rows: scatter_add sums in an undefined order on GPUs, so its bits would vary.
+        sampled = F.one_hot(step - 1, self.config.steps).float()
+        counts, sums = collective.all_reduce_sum(
+            torch.stack([sampled.sum(0), (losses.float().square()[:, None] * sampled).sum(0)])
         )
-        mean = 0.9 * self.squares + 0.1 * found[1] / found[0].clamp(min=1)
-        self.squares.copy_(torch.where(found[0] > 0, mean, self.squares))
-        self.seen.add_(found[0].long())
+        mean = 0.9 * self.mean_squared_losses + 0.1 * sums / counts.clamp(min=1)
+        self.mean_squared_losses.copy_(torch.where(counts > 0, mean, self.mean_squared_losses))
+        self.step_counts.add_(counts.long())
 
     # --- text ---------------------------------------------------------------------------------------------------
 
-    def _text(
+    def _text_vectors(
         self, text: TextFeatures | None, count: int
     ) -> tuple[Float[Tensor, "b m t"] | None, Bool[Tensor, "b m"] | None]:
-        """What the network reads of a batch's text, and which of it is no padding."""
+        """The vectors that the network reads of a batch's text, and their padding mask."""
         if not self.config.text:
             return None, None
         if text is None:
-            raise UsageError("The task 'diffusion' was made to draw by text; give a sentence for each image.")
-        kinds: list[TextUnits] = (
-            [text.full_text] if text.full_text is not None else [getattr(text, k) for k in GRANULARITIES]
-        )
-        vectors, mask = (torch.cat([getattr(kind, name) for kind in kinds], dim=1) for name in ("vectors", "mask"))
+            raise UsageError("The task 'diffusion' was trained with text; give a text for each image.")
+        units: list[TextUnits] = [text.words, text.phrases, text.sentences]
+        if text.full_text is not None:
+            units = [text.full_text]
+        vectors = torch.cat([unit.vectors for unit in units], dim=1)
+        mask = torch.cat([unit.mask for unit in units], dim=1)
         if len(vectors) != count:
-            raise UsageError(f"{count} images were asked for and {len(vectors)} texts given; give one for each.")
+            raise UsageError(f"Got {len(vectors)} texts for {count} images; give one text for each image.")
         return vectors, mask
 
-    # --- drawing ------------------------------------------------------------------------------------------------
+    # --- sampling -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def decode_steps(
         self, prompt: Prompt, sampling: Sampling, generator: torch.Generator
     ) -> Iterator[Int[Tensor, "b n"]]:
-        """The tokens of the last step's noise and of each step at which the network was asked, masks among them.
+        """The noise of the last timestep, and the tokens after each denoising step, with mask tokens among them.
 
-        `top_p` and `top_k` cut the distribution of the clean tokens (truncated sampling), `steps` fewer than T go
-        several at once (fast sampling), by the same network.
+        `top_p` and `top_k` truncate the distribution of the clean tokens (truncated sampling); with fewer `steps` than
+        T each one goes back several timesteps (fast sampling), with the same network.
         """
-        self.output_layout(
-            prompt
-        )  # its positions are learned row by row and column by column, and noise knows no window
+        self.output_layout(prompt)  # refuses other sizes: rows and columns have learned embeddings
         if prompt.known_tokens is not None or prompt.keep_mask is not None:
-            raise UsageError("The task 'diffusion' draws whole images and completes none.")
+            raise UsageError("The task 'diffusion' generates whole images and cannot complete one.")
         if sampling.guidance != 1 and not (self.config.text and self.config.text_dropout):
             raise UsageError(
                 "Guidance needs a task.diffusion that was trained with text and task.text_dropout above 0."
             )
-        vectors, mask = self._text(prompt.text, prompt.count)
-        allowed = self.layout.allowed_tokens(self.shares.device)
-        even = log_uniform(allowed, torch.float32)
-        noisy = self._first_noise(prompt.count, allowed, generator)
-        times = self._times(sampling.steps)
+        vectors, mask = self._text_vectors(prompt.text, prompt.count)
+        allowed = self.layout.allowed_tokens(self.schedule.device)
+        uniform = log_uniform(allowed, torch.float32)
+        noisy = self._sample_noise(prompt.count, allowed, generator)
+        steps = self._sampling_steps(sampling.steps)
         yield noisy
-        for now, before in itertools.pairwise(times):
+        for now, before in itertools.pairwise(steps):
             logits = self._guided_logits(noisy, now, vectors, mask, sampling.guidance)
-            shares = [self.shares[t].expand(prompt.count, 3) for t in (before, now)]
-            chances = log_posterior(self._log_start(logits, sampling), noisy, shares[0], shares[1], even)
-            noisy = sample_tokens(chances.flatten(0, 1), Sampling(), generator).view_as(noisy)
+            at_before, at_now = (self.schedule[step].expand(prompt.count, 3) for step in (before, now))
+            log_probabilities = log_posterior(self._log_start(logits, sampling), noisy, at_before, at_now, uniform)
+            noisy = sample_tokens(log_probabilities.flatten(0, 1), Sampling(), generator).view_as(noisy)
             yield noisy
 
-    def _times(self, passes: int | None) -> list[int]:
-        """The steps at which the network is asked, from T down, and 0."""
+    def _sampling_steps(self, count: int | None) -> list[int]:
+        """The timesteps at which the network runs, from T down, and 0."""
         last = self.config.steps
-        count = last if passes is None else passes
+        count = last if count is None else count
         if count > last:
-            raise UsageError(
-                f"The noise of this task has {last} steps, so it can be drawn in 1 to {last}, not {count}."
-            )
+            raise UsageError(f"This task has {last} timesteps; --steps {count} must be between 1 and {last}.")
         return [round(last * left / count) for left in range(count, -1, -1)]
 
-    def _first_noise(self, count: int, allowed: Bool[Tensor, "n v"], generator: torch.Generator) -> Tensor:
-        """Tokens of the last step, where nothing is left of an image: masks, and some that stand for nothing."""
-        hides = self.shares[-1, 2].float()
-        even = torch.cat([allowed / allowed.sum(1, keepdim=True) * (1 - hides), hides.expand(len(allowed), 1)], dim=1)
-        return sample_tokens(even.log().repeat(count, 1), Sampling(), generator).view(count, -1)
+    def _sample_noise(self, count: int, allowed: Bool[Tensor, "n v"], generator: torch.Generator) -> Tensor:
+        """Tokens at timestep T, which say almost nothing about an image: masks, and some uniform tokens."""
+        mask = self.schedule[-1, 2].float()
+        uniform = allowed / allowed.sum(1, keepdim=True) * (1 - mask)
+        probabilities = torch.cat([uniform, mask.expand(len(allowed), 1)], dim=1)
+        return sample_tokens(probabilities.log().repeat(count, 1), Sampling(), generator).view(count, -1)
 
     def _guided_logits(
         self, noisy: Tensor, step: int, vectors: Tensor | None, mask: Tensor | None, guidance: float
     ) -> Float[Tensor, "b n v"]:
+        """The network's logits; with guidance it runs on text and no text in one batch."""
         steps = torch.full((len(noisy),), step, device=noisy.device)
         if guidance == 1 or vectors is None or mask is None:
             return self.network(noisy, steps, vectors, mask)
@@ -324,7 +362,7 @@ class Diffusion(GenerationTask):
         return apply_guidance(conditional, unconditional, guidance).view_as(logits[: len(noisy)])
 
     def _log_start(self, logits: Float[Tensor, "b n v"], sampling: Sampling) -> Float[Tensor, "b n v"]:
-        """log p(x_0) of the network's logits, over the tokens that may stand at each place."""
+        """log p(x_0) from the network's logits, over the tokens that are valid at each position."""
         logits = logits.float().masked_fill(~self.layout.allowed_tokens(logits.device), -torch.inf)
         if sampling.temperature == 0:
             return log_one_hot(logits.argmax(2), torch.zeros_like(logits[0]))

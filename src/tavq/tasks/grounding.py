@@ -202,7 +202,7 @@ class Grounding(UnderstandingTask):
         image = self.config.image
         if image.source == "none":
             return self._boxes(rows, mask), None
-        read, shares = self.transformer.read(rows, mask)
+        read, shares = self.transformer.forward_with_attention(rows, mask)
         own = shares.float().mean(dim=1)[:, 0, 1 : 1 + self.adapter.length]
         grid = own.view(-1, self.layout.height // image.patch, self.layout.width // image.patch)
         return self._box(read), grid / grid.sum(dim=(1, 2), keepdim=True).clamp(min=LEAST_SHARE)

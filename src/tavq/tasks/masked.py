@@ -1,4 +1,4 @@
-"""Draws many tokens at a time, in any order: a bidirectional transformer that fills in what is hidden.
+"""MaskGIT: a bidirectional transformer that predicts hidden tokens, many at a time and in any order.
 
 Source: MaskGIT (Chang et al. 2022, arXiv 2202.04200), §3.
 """
@@ -6,7 +6,7 @@ Source: MaskGIT (Chang et al. 2022, arXiv 2202.04200), §3.
 import math
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,63 +17,70 @@ from torch import Tensor, nn
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import Loss, Losses
-from tavq.nets.transformer import Transformer, grid_positions, whole_heads
+from tavq.nets.transformer import Transformer, check_heads, sinusoidal_positions
 from tavq.tasks.base import GenerationBatch, GenerationTask, Prompt, Sampling, TokenLayout, sample_tokens, tasks
 from tavq.tasks.windows import crop_window, overlapping_windows, paste_window
 
-SPREAD = 0.02
-"""Standard deviation of the weights at the start, as in BERT, which the paper follows."""
+INIT_STD = 0.02
+"""Standard deviation of initial weights, as in BERT, which the paper follows."""
 
-IGNORED = -100
-"""The target of a token that does not count."""
+IGNORE_INDEX = -100
+"""The target of a token that is not part of the loss."""
 
-
-def masked_counts(draws: Float[Tensor, " b"], length: int) -> Int[Tensor, " b"]:
-    """How many of `length` tokens are hidden in training: cos(π r / 2) of them, rounded up, for r in [0, 1)."""
-    share = torch.cos(draws.double() * (math.pi / 2))
-    return (share * length - 1e-9).ceil().long().clamp(1, length)  # cos 60° is a little above a half in floats
+ROUNDING = 1e-9
+"""Subtracted before rounding up: cos 60° is slightly above a half in floats."""
 
 
-def hidden_after(step: int, steps: int, counts: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
-    """How many of the `counts` tokens hidden at first still are after a pass, the first one being 1.
+def count_masked(uniform: Float[Tensor, " b"], length: int) -> Int[Tensor, " b"]:
+    """How many of `length` tokens are masked in training: cos(π r / 2) of them, rounded up, for r in [0, 1)."""
+    fraction = torch.cos(uniform.double() * (math.pi / 2))
+    return (fraction * length - ROUNDING).ceil().long().clamp(1, length)
 
-    Each pass fills in one token at least, and the last one all that remain.
+
+def count_still_masked(step: int, steps: int, counts: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+    """How many of the `counts` initially masked tokens remain masked after decoding step `step`, from 1.
+
+    Each step fills in at least one token, and the last one fills in all that remain.
     """
     if step >= steps:
         return torch.zeros_like(counts)
-    share = math.cos(math.pi / 2 * step / steps)
-    scheduled = (counts.double() * share - 1e-9).ceil().long()
+    fraction = math.cos(math.pi / 2 * step / steps)
+    scheduled = (counts.double() * fraction - ROUNDING).ceil().long()
     return scheduled.minimum(counts - step).clamp(min=0)
 
 
-def greatest(values: Float[Tensor, "b n"], counts: Int[Tensor, " b"]) -> Bool[Tensor, "b n"]:
-    """Where the `counts` greatest values of each row stand."""
+def select_largest(values: Float[Tensor, "b n"], counts: Int[Tensor, " b"]) -> Bool[Tensor, "b n"]:
+    """True at the `counts` largest values of each image."""
     return values.argsort(dim=1, descending=True).argsort(dim=1) < counts[:, None]
 
 
 @tasks.register("masked")
 class MaskedTask(GenerationTask):
-    """Tokens drawn in passes, those first that the network is surest of; known ones stay.
+    """A masked-token model; it decodes in steps, the most confident tokens first, and keeps known tokens.
 
-    The network sees the tokens of all places, a mask token at the hidden ones, and gives logits over the tokens that
-    may stand there. Each pass draws every hidden token and keeps the most confident: the logarithm of the drawn
-    token's probability and Gumbel noise, `noise` times 1 - t/T in pass t of T. How many stay hidden follows the
-    cosine schedule. Costs T passes of the network over all n tokens, however large the hidden region is.
+    The network reads all tokens, a mask token at the hidden positions, and returns logits over the tokens that are
+    valid there. Each step samples every hidden token and keeps the most confident ones. The confidence is the log
+    probability of the sampled token plus Gumbel noise times `choice_temperature` (1 - t/T) in step t of T. The number
+    of tokens that remain masked follows the cosine schedule. Decoding costs T passes over all n tokens, however small
+    the hidden region is.
 
-    Positions are learned, one vector for each place of the sequence, as in the paper: a model is made for one grid
-    anyway. They begin as the grid's sinusoids and not as noise, as large as the tokens' vectors, so that neighbours
-    need not be discovered: in 150 steps of `completion-tiny`'s network at batch 8 the loss came to 4.3 instead of 4.5.
+    Position embeddings are learned, one for each token of the sequence, as in the paper: a model is trained for one
+    grid anyway. They start from the grid's sinusoids, at the scale of the token embeddings, so that the network need
+    not discover which positions are neighbours: in 150 steps of `completion-tiny` at batch 8 the loss reached 4.3
+    instead of 4.5 with random ones.
 
-    Source: arXiv 2202.04200, §3.1 (training: eq. 1, targets smoothed), §3.2 (decoding), §3.3 (cosine schedule); the
-    noise and its 4.5, the tied weights and the layer before the logits as in its published code.
-    Differs from the paper: the norms come before the attention (`nets/transformer`); positions begin as sinusoids; of
-    several parts of a position each is a token of its own; larger grids are drawn; at temperature 0 the noise is off
-    too, so that nothing is drawn at random; decoding rounds upwards as training does, where the published code rounds
-    downwards.
+    Source: arXiv 2202.04200, §3.1 (training: eq. 1, with label smoothing), §3.2 (decoding), §3.3 (cosine schedule);
+    the choice temperature of 4.5, the tied weights and the layer before the logits are those of its published code.
+    Differs from the paper: norms before the attention (`nets/transformer`); sinusoidal start of the position
+    embeddings; each part of a position is a token of its own; larger grids; at temperature 0 there is no Gumbel noise
+    either, so that decoding is deterministic; decoding rounds up as training does, where the published code rounds
+    down.
     """
 
     class Config(NamedConfig):
         """The size of the network, its training and its decoding."""
+
+        RENAMED: ClassVar = {"noise": "choice_temperature"}
 
         name: Literal["masked"] = "masked"
         layers: int = Field(16, ge=1, le=256)
@@ -82,15 +89,21 @@ class MaskedTask(GenerationTask):
         dropout: float = Field(0.1, ge=0, lt=1)
         label_smoothing: float = Field(0.1, ge=0, lt=1)
         steps: int = Field(12, ge=1, le=10_000)
-        """Passes in which an image is drawn where nothing else is asked for."""
-        noise: float = Field(4.5, ge=0, le=1000)
-        """Of the first passes' choice of what to keep; 0 keeps the most confident always."""
+        """Default number of decoding steps."""
+        choice_temperature: float = Field(4.5, ge=0, le=1000)
+        """Scale of the Gumbel noise added to the confidences; 0 always keeps the most confident tokens."""
 
-        _whole_heads = model_validator(mode="after")(whole_heads)
+        _check_heads = model_validator(mode="after")(check_heads)
 
     completion = "any"
     sampling_options = frozenset({"steps"})
     supports_larger_grids = True
+    RENAMED_TENSORS: ClassVar = {
+        "tokens": "token_embedding",
+        "places": "position_embedding",
+        "enter": "embedding_norm",
+        "leave": "head",
+    }
 
     def __init__(
         self,
@@ -102,126 +115,128 @@ class MaskedTask(GenerationTask):
         super().__init__()
         self.config, self.layout = config, layout
         width = config.width
-        self.tokens = nn.Embedding(layout.vocabulary + 1, width)  # the last is the mask token
-        self.places = nn.Embedding(layout.length, width)
-        self.enter, self.drop = nn.LayerNorm(width), nn.Dropout(config.dropout)
+        self.token_embedding = nn.Embedding(layout.vocabulary + 1, width)  # the last is the mask token
+        self.position_embedding = nn.Embedding(layout.length, width)
+        self.embedding_norm, self.dropout = nn.LayerNorm(width), nn.Dropout(config.dropout)
         self.transformer = Transformer(width, config.layers, config.heads, dropout=config.dropout)
-        self.leave = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
+        self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.bias = nn.Parameter(torch.zeros(layout.vocabulary))
-        self.apply(_start)
+        self.apply(_init_weights)
         with torch.no_grad():
-            self.places.weight.copy_(_first_places(layout, self.places.weight))
+            self.position_embedding.weight.copy_(_initial_positions(layout, self.position_embedding.weight))
 
     @property
-    def mask(self) -> int:
-        """The mask token; it stands for no index."""
+    def mask_token(self) -> int:
+        """The id of the mask token, which corresponds to no index."""
         return self.layout.vocabulary
 
-    def _features(self, tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b n c"]:
-        rows = self.drop(self.enter(self.tokens(tokens) + self.places.weight))
-        return self.leave(self.transformer(rows))
+    def _encode(self, tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b n c"]:
+        """The hidden states from which the logits are computed."""
+        embedded = self.token_embedding(tokens) + self.position_embedding.weight
+        return self.head(self.transformer(self.dropout(self.embedding_norm(embedded))))
 
-    def _parts(self) -> Iterator[tuple[slice, int, Float[Tensor, "k c"], Float[Tensor, " k"]]]:
-        """Of each part of a position: its places, its first token, and the weights and biases of its logits.
+    def _output_layers(self) -> Iterator[tuple[slice, int, Float[Tensor, "k c"], Float[Tensor, " k"]]]:
+        """For each part: its positions in the sequence, its first token, and the weight and bias of its logits.
 
-        A place's logits are of its own part's tokens alone, so that no other is ever drawn.
+        Logits cover only the tokens of the position's own part, so that no other can be sampled. The weights are the
+        token embeddings (tied).
         """
         sizes = self.layout.sizes
         for part, (first, size) in enumerate(zip(accumulate((0, *sizes)), sizes, strict=False)):
-            own = slice(first, first + size)
-            yield slice(part, None, len(sizes)), first, self.tokens.weight[own], self.bias[own]
+            entries = slice(first, first + size)
+            yield slice(part, None, len(sizes)), first, self.token_embedding.weight[entries], self.bias[entries]
 
     # --- training ---------------------------------------------------------------------------------------------------
 
-    def loss(self, codes: GenerationBatch) -> Losses:
-        """Cross-entropy with smoothed targets, the mean over the hidden tokens of the batch."""
-        tokens = codes.tokens
-        counts = masked_counts(torch.rand(len(tokens), device=tokens.device), self.layout.length)
-        hidden = greatest(torch.rand(tokens.shape, device=tokens.device), counts)
-        features = self._features(tokens.masked_fill(hidden, self.mask))
-        errors = features.new_zeros((), dtype=torch.float32)
-        for places, first, weight, bias in self._parts():
-            targets = (tokens[:, places] - first).masked_fill(~hidden[:, places], IGNORED)
-            logits = F.linear(features[:, places], weight, bias).flatten(0, 1)
+    def loss(self, batch: GenerationBatch) -> Losses:
+        """Cross-entropy with label smoothing, the mean over the masked tokens of the batch."""
+        tokens = batch.tokens
+        counts = count_masked(torch.rand(len(tokens), device=tokens.device), self.layout.length)
+        masked = select_largest(torch.rand(tokens.shape, device=tokens.device), counts)
+        hidden = self._encode(tokens.masked_fill(masked, self.mask_token))
+        errors = hidden.new_zeros((), dtype=torch.float32)
+        for positions, first, weight, bias in self._output_layers():
+            targets = (tokens[:, positions] - first).masked_fill(~masked[:, positions], IGNORE_INDEX)
+            logits = F.linear(hidden[:, positions], weight, bias).flatten(0, 1)
             smoothing = self.config.label_smoothing
             errors = errors + F.cross_entropy(
-                logits, targets.flatten(), ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing
+                logits, targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=smoothing
             )
-        return {"task/masked": Loss(errors / hidden.sum(), 1.0)}
+        return {"task/masked": Loss(errors / masked.sum(), 1.0)}
 
-    # --- drawing ----------------------------------------------------------------------------------------------------
+    # --- sampling ---------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def decode_steps(
         self, prompt: Prompt, sampling: Sampling, generator: torch.Generator
     ) -> Iterator[Int[Tensor, "b n"]]:
-        """The tokens before the first pass and after each one: the known ones, and the mask where one is hidden.
+        """The tokens before the first step and after each one, with the mask token where they are still hidden.
 
-        A larger grid is filled in window by window, each half over what the ones before it drew, which stays.
+        A larger grid is filled in window by window. Each window overlaps the ones before it by half, and keeps the
+        tokens that they sampled.
         """
         layout, own = self.output_layout(prompt), self.layout
-        tokens = self._begin(prompt, layout)
+        tokens = self._initial_tokens(prompt, layout)
         yield tokens
         for corner in overlapping_windows(layout, own):
-            for window in self._window_passes(crop_window(tokens, layout, own, corner), sampling, generator):
+            for window in self._decode_window(crop_window(tokens, layout, own, corner), sampling, generator):
                 tokens = paste_window(tokens, layout, window, own, corner)
                 yield tokens
 
-    def _window_passes(
+    def _decode_window(
         self, tokens: Int[Tensor, "b n"], sampling: Sampling, generator: torch.Generator
     ) -> Iterator[Int[Tensor, "b n"]]:
-        """The tokens after each pass."""
-        hidden = tokens == self.mask
-        counts, steps = hidden.sum(1), sampling.steps or self.config.steps
+        """The tokens of a window after each step."""
+        masked = tokens == self.mask_token
+        counts, steps = masked.sum(1), sampling.steps or self.config.steps
         for step in range(1, min(steps, int(counts.max())) + 1):
-            drawn, confidence = self._drawn(tokens, hidden, sampling, generator)
-            noise = self.config.noise * (1 - step / steps) if sampling.temperature > 0 else 0.0
+            sampled, confidence = self._sample_masked(tokens, masked, sampling, generator)
+            noise = self.config.choice_temperature * (1 - step / steps) if sampling.temperature > 0 else 0.0
             if noise > 0:
                 exponential = torch.empty_like(confidence).exponential_(generator=generator)
-                confidence = confidence - noise * exponential.clamp(min=1e-30).log()
-            filled = greatest(confidence, hidden.sum(1) - hidden_after(step, steps, counts))
-            tokens, hidden = torch.where(filled, drawn, tokens), hidden & ~filled
+                confidence = confidence - noise * exponential.clamp(min=1e-30).log()  # -log E is Gumbel noise
+            kept = select_largest(confidence, masked.sum(1) - count_still_masked(step, steps, counts))
+            tokens, masked = torch.where(kept, sampled, tokens), masked & ~kept
             yield tokens
 
-    def _begin(self, prompt: Prompt, layout: TokenLayout) -> Int[Tensor, "b n"]:
-        """The tokens to start from, the mask where they are hidden."""
+    def _initial_tokens(self, prompt: Prompt, layout: TokenLayout) -> Int[Tensor, "b n"]:
+        """The known tokens, and the mask token elsewhere."""
         shape, device = (prompt.count, layout.length), self.bias.device
-        if prompt.known_tokens is None or prompt.keep_mask is None:
-            return torch.full(shape, self.mask, device=device)
         known, keep = prompt.known_tokens, prompt.keep_mask
+        if known is None or keep is None:
+            return torch.full(shape, self.mask_token, device=device)
         if known.shape != shape or keep.shape != shape:
             raise UsageError(
-                f"The known tokens are {list(known.shape)} and the keep mask {list(keep.shape)}; this model completes "
+                f"The known tokens have shape {list(known.shape)} and the keep mask {list(keep.shape)}; expected "
                 f"{list(shape)}."
             )
-        return known.masked_fill(~keep, self.mask)
+        return known.masked_fill(~keep, self.mask_token)
 
-    def _drawn(
-        self, tokens: Int[Tensor, "b n"], hidden: Bool[Tensor, "b n"], sampling: Sampling, generator: torch.Generator
+    def _sample_masked(
+        self, tokens: Int[Tensor, "b n"], masked: Bool[Tensor, "b n"], sampling: Sampling, generator: torch.Generator
     ) -> tuple[Int[Tensor, "b n"], Float[Tensor, "b n"]]:
-        """A token for each hidden place, and the logarithm of its probability, -inf where none is hidden."""
-        features, drawn = self._features(tokens), tokens.clone()
+        """The tokens with every masked one sampled, and the log probability of each; -inf where none was masked."""
+        hidden, sampled = self._encode(tokens), tokens.clone()
         confidence = torch.full(tokens.shape, -torch.inf, device=tokens.device)
-        for places, first, weight, bias in self._parts():
-            wanted = hidden[:, places]
-            logits = F.linear(features[:, places][wanted], weight, bias).float()
+        for positions, first, weight, bias in self._output_layers():
+            wanted = masked[:, positions]
+            logits = F.linear(hidden[:, positions][wanted], weight, bias).float()
             chosen = sample_tokens(logits, sampling, generator)
-            drawn[:, places][wanted] = chosen + first
-            confidence[:, places][wanted] = logits.log_softmax(1).gather(1, chosen[:, None])[:, 0]
-        return drawn, confidence
+            sampled[:, positions][wanted] = chosen + first
+            confidence[:, positions][wanted] = logits.log_softmax(1).gather(1, chosen[:, None])[:, 0]
+        return sampled, confidence
 
 
-def _start(module: nn.Module) -> None:
-    """The weights that training begins with."""
+def _init_weights(module: nn.Module) -> None:
     if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.trunc_normal_(module.weight, std=SPREAD, a=-2 * SPREAD, b=2 * SPREAD)
+        nn.init.trunc_normal_(module.weight, std=INIT_STD, a=-2 * INIT_STD, b=2 * INIT_STD)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
 
 
-def _first_places(layout: TokenLayout, table: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-    """The sinusoids of each position of the grid, and noise that tells its parts apart."""
-    grid = grid_positions(layout.height, layout.width, table.shape[1], table.device)
-    waves = 2**0.5 * SPREAD * grid.repeat_interleave(layout.parts, dim=0)
-    of_part = table[: layout.parts] if layout.parts > 1 else torch.zeros_like(table[:1])
-    return waves + of_part.repeat(layout.height * layout.width, 1)
+def _initial_positions(layout: TokenLayout, noise: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+    """The sinusoids of each position of the grid, plus noise that distinguishes its parts."""
+    grid = sinusoidal_positions(layout.height, layout.width, noise.shape[1], noise.device)
+    sinusoids = 2**0.5 * INIT_STD * grid.repeat_interleave(layout.parts, dim=0)
+    of_part = noise[: layout.parts] if layout.parts > 1 else torch.zeros_like(noise[:1])
+    return sinusoids + of_part.repeat(layout.height * layout.width, 1)

@@ -18,7 +18,10 @@ from tavq.tasks.base import Task, TokenLayout, tasks
 from tavq.tasks.understanding import UnderstandingTask
 from tavq.tokenizer import Tokenizer
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 has other names of weights, which `RENAMED_TENSORS` of the networks' classes map to the current ones."""
+
+READABLE_FORMATS = (1, 2)
 BATCH = 16
 """Images of a model's own size that are decoded at once."""
 
@@ -151,8 +154,8 @@ def load_task(name_or_path: str | Path, command: str | None = None) -> TaskModel
     stored = files.read_json(path)
     if isinstance(stored, dict) and stored.get("kind") == "tokenizer":
         raise UsageError(f"{folder} holds a tokenizer; train a task on it first: tavq task train")
-    if not isinstance(stored, dict) or stored.get("kind") != KIND or stored.get("format") != FORMAT:
-        raise FileError(f"{path} does not describe a task of this project in format {FORMAT}.")
+    if not isinstance(stored, dict) or stored.get("kind") != KIND or stored.get("format") not in READABLE_FORMATS:
+        raise FileError(f"{path} does not describe a task of this project in format {FORMAT} or older.")
     if not isinstance(stored.get("model"), dict):
         raise FileError(f"{path} lacks 'model', the settings of the task.")
     config = build_stored(TaskConfig, stored["model"], str(path))

@@ -97,6 +97,7 @@ class Retrieval(UnderstandingTask):
     Config = RetrievalConfig
     commands = frozenset({"search"})
     mean_of_examples = False
+    RENAMED_TENSORS: ClassVar = {"pictures": "images"}
 
     def __init__(self, config: RetrievalConfig, layout: TokenLayout, width: int) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ from tavq.data.folder import FolderDataset
 from tavq.data.images import read_shape
 from tavq.data.records import Record
 from tavq.interfaces import Losses
-from tavq.nets.transformer import whole_heads
+from tavq.nets.transformer import check_heads
 from tavq.tasks.base import Task, TokenLayout
 from tavq.tokenizer import Tokenizer
 
@@ -80,7 +80,7 @@ class TransformerConfig(UnderstandingConfig):
     vocabulary: int | None = Field(None, ge=3, le=1 << 20)
     """Words that it knows; training fills in those of its texts."""
 
-    _whole_heads = model_validator(mode="after")(whole_heads)
+    _check_heads = model_validator(mode="after")(check_heads)
 
 
 @dataclass(frozen=True)

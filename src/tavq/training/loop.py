@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tavq.core.errors import TrainingError, UsageError
 from tavq.core.signals import stop_on_signal
+from tavq.core.tensor_names import update_tensor_names
 from tavq.data.loader import explain_dead_workers
 from tavq.data.records import Fault
 from tavq.interfaces import Losses
@@ -245,8 +246,10 @@ class Loop:
             self.reporter.message(f"Skipped a damaged checkpoint: {line}")
         for name, module in self.trainable.modules.items():
             if module is not None:
-                module.load_state_dict(groups[name])
+                module.load_state_dict(update_tensor_names(module, groups[name]))
                 checkpoint.restore_optimizer(self.trainable.optimizers[name], groups.get(f"{name}.optimizer", {}))
+        if self.mean is not None:
+            groups["mean"] = update_tensor_names(self.mean.module, groups["mean"])
         for group, tensors in self._extra_tensors().items():
             for name, tensor in tensors.items():
                 tensor.copy_(groups[group][name])

@@ -33,11 +33,11 @@ def test_it_is_gpt_2(net: CausalTransformer) -> None:
     for ours, theirs in zip(net.blocks, oracle.h, strict=True):
         pairs = [
             (ours.norm_self, theirs.ln_1),
-            (ours.attend.query_key_value, theirs.attn.c_attn),
-            (ours.attend.out, theirs.attn.c_proj),
-            (ours.norm_last, theirs.ln_2),
-            (ours.widen, theirs.mlp.c_fc),
-            (ours.narrow, theirs.mlp.c_proj),
+            (ours.self_attn.query_key_value, theirs.attn.c_attn),
+            (ours.self_attn.out_proj, theirs.attn.c_proj),
+            (ours.norm_mlp, theirs.ln_2),
+            (ours.fc1, theirs.mlp.c_fc),
+            (ours.fc2, theirs.mlp.c_proj),
         ]
         for own, other in pairs:
             other.load_state_dict(own.state_dict())
@@ -50,10 +50,10 @@ def test_it_is_gpt_2(net: CausalTransformer) -> None:
 @pytest.mark.parametrize("first", [1, 4, PLACES])
 def test_rows_one_at_a_time_are_all_rows_at_once(net: CausalTransformer, first: int) -> None:
     given = rows(2, PLACES, WIDTH, seed=5)
-    cache = net.cache(2, PLACES)
-    cache.kept.fill_(torch.nan)  # what was not written must not be read
+    cache = net.make_cache(2, PLACES)
+    cache.keys_values.fill_(torch.nan)  # what was not written must not be read
     parts = [net(given[:, :first], cache)] + [net(given[:, i : i + 1], cache) for i in range(first, PLACES)]
-    assert cache.filled == PLACES
+    assert cache.length == PLACES
     torch.testing.assert_close(torch.cat(parts, dim=1), net(given))
 
 
@@ -77,6 +77,6 @@ def test_fresh_weights_are_gpt_2s() -> None:
     torch.manual_seed(0)
     net = CausalTransformer(256, 8, 4)
     for block in net.blocks:
-        for part, spread in ((block.widen, 0.02), (block.narrow, 0.005), (block.attend.out, 0.005)):
+        for part, spread in ((block.fc1, 0.02), (block.fc2, 0.005), (block.self_attn.out_proj, 0.005)):
             assert float(part.weight.detach().std()) == pytest.approx(spread, rel=0.05)
             assert not part.bias.any()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tavq.nets.time_conditioned import AdaptiveNorm, TimedTransformer, draw_small
+from tavq.nets.time_conditioned import AdaptiveNorm, TimeConditionedTransformer, init_weights
 
 
 def test_an_adaptive_norm_by_hand() -> None:
@@ -19,19 +19,19 @@ def test_an_adaptive_norm_by_hand() -> None:
 
 
 @pytest.fixture
-def transformer() -> TimedTransformer:
+def transformer() -> TimeConditionedTransformer:
     torch.manual_seed(0)
-    return TimedTransformer(8, 2, 2, 5, True)
+    return TimeConditionedTransformer(8, 2, 2, 5, True)
 
 
-def test_the_step_counts(transformer: TimedTransformer) -> None:
+def test_the_step_counts(transformer: TimeConditionedTransformer) -> None:
     rows, source = torch.randn(2, 3, 8), torch.randn(2, 4, 8)
     one, other = (transformer(rows, torch.tensor(step), source) for step in ([0, 4], [0, 3]))
     assert torch.equal(one[0], other[0])
     assert not torch.allclose(one[1], other[1])
 
 
-def test_what_is_masked_is_not_read(transformer: TimedTransformer) -> None:
+def test_what_is_masked_is_not_read(transformer: TimeConditionedTransformer) -> None:
     rows, source, step = torch.randn(1, 3, 8), torch.randn(1, 4, 8), torch.tensor([2])
     mask = torch.tensor([[True, True, False, False]])
     masked = transformer(rows, step, source, mask)
@@ -40,7 +40,7 @@ def test_what_is_masked_is_not_read(transformer: TimedTransformer) -> None:
 
 
 def test_without_a_source_there_is_no_cross_attention() -> None:
-    plain = TimedTransformer(8, 1, 2, 5, False)
+    plain = TimeConditionedTransformer(8, 1, 2, 5, False)
     assert not any("read" in name for name, _ in plain.named_parameters())
     assert plain(torch.randn(1, 3, 8), torch.tensor([0])).shape == (1, 3, 8)
 
@@ -48,7 +48,7 @@ def test_without_a_source_there_is_no_cross_attention() -> None:
 def test_weights_are_drawn_small() -> None:
     module = nn.Sequential(nn.Linear(64, 64), nn.Embedding(64, 64), nn.LayerNorm(64))
     torch.manual_seed(0)
-    draw_small(module)
+    init_weights(module)
     for part in module[:2]:
         assert part.weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert (module[0].bias == 0).all()

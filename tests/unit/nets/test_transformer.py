@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tavq.nets.transformer import Attention, Transformer, grid_positions
+from tavq.nets.transformer import Attention, Transformer, sinusoidal_positions
 
 
 def rows(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -16,13 +16,13 @@ def copied(attention: Attention, oracle: nn.MultiheadAttention) -> None:
     assert oracle.in_proj_weight is not None
     oracle.in_proj_weight.copy_(torch.cat([attention.query.weight, attention.key_value.weight]))
     oracle.in_proj_bias.zero_()
-    oracle.out_proj.load_state_dict(attention.out.state_dict())
+    oracle.out_proj.load_state_dict(attention.out_proj.state_dict())
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("cross", [False, True])
 def test_a_block_is_torchs_pre_norm_layer(cross: bool) -> None:
-    ours = Transformer(12, 2, 3, hidden=20, cross=cross).eval()
+    ours = Transformer(12, 2, 3, mlp_width=20, cross=cross).eval()
     for parameter in ours.parameters():
         parameter.copy_(rows(*parameter.shape, seed=parameter.numel()) / 2)
     mask = torch.tensor([[True, True, False, True, False], [True] * 5])
@@ -32,15 +32,15 @@ def test_a_block_is_torchs_pre_norm_layer(cross: bool) -> None:
         settings = {"activation": "gelu", "norm_first": True, "batch_first": True, "dropout": 0.0}
         kind = nn.TransformerDecoderLayer if cross else nn.TransformerEncoderLayer
         oracle = kind(12, 3, 20, **settings).eval()
-        copied(block.attend, oracle.self_attn)
-        norms = [block.norm_self, block.norm_last]
+        copied(block.self_attn, oracle.self_attn)
+        norms = [block.norm_self, block.norm_mlp]
         if cross:
-            copied(block.read, oracle.multihead_attn)
+            copied(block.cross_attn, oracle.multihead_attn)
             norms.insert(1, block.norm_cross)
         for number, norm in enumerate(norms, 1):
             getattr(oracle, f"norm{number}").load_state_dict(norm.state_dict())
-        oracle.linear1.load_state_dict(block.perceptron[0].state_dict())
-        oracle.linear2.load_state_dict(block.perceptron[2].state_dict())
+        oracle.linear1.load_state_dict(block.mlp[0].state_dict())
+        oracle.linear2.load_state_dict(block.mlp[2].state_dict())
         if cross:
             expected = oracle(expected, source, tgt_key_padding_mask=~mask)
         else:
@@ -62,14 +62,14 @@ def test_masked_rows_are_not_read_and_a_text_of_none_stays_finite() -> None:
 
 @pytest.mark.parametrize("width", [1, 2, 4, 7, 64])
 def test_every_place_of_a_grid_has_a_row_of_the_width(width: int) -> None:
-    positions = grid_positions(3, 5, width, torch.device("cpu"))
+    positions = sinusoidal_positions(3, 5, width, torch.device("cpu"))
     assert positions.shape == (15, width)
     if width >= 4:
         assert torch.cdist(positions, positions).add(torch.eye(15)).min() > 0.1
 
 
 def test_positions_do_not_depend_on_the_size_of_the_grid() -> None:
-    small, large = (grid_positions(*size, 16, torch.device("cpu")).view(*size, 16) for size in ((2, 3), (5, 7)))
+    small, large = (sinusoidal_positions(*size, 16, torch.device("cpu")).view(*size, 16) for size in ((2, 3), (5, 7)))
     assert torch.equal(small, large[:2, :3])
     torch.testing.assert_close(large[2, 3, :4], torch.sin(2 * torch.tensor([1, 0.1, 0.01, 0.001])))
     torch.testing.assert_close(large[2, 3, 4:8], torch.sin(3 * torch.tensor([1, 0.1, 0.01, 0.001])))
@@ -77,7 +77,7 @@ def test_positions_do_not_depend_on_the_size_of_the_grid() -> None:
 
 @torch.no_grad()
 def test_what_rows_read_of_each_other_is_torchs_attention() -> None:
-    ours = Transformer(12, 2, 3, hidden=20).eval()
+    ours = Transformer(12, 2, 3, mlp_width=20).eval()
     for parameter in ours.parameters():
         parameter.copy_(rows(*parameter.shape, seed=parameter.numel()) / 2)
     mask = torch.tensor([[True, True, False, True, False], [True] * 5])
@@ -85,9 +85,9 @@ def test_what_rows_read_of_each_other_is_torchs_attention() -> None:
     first, last = ours.blocks
     between = last.norm_self(first(text, mask))
     oracle = nn.MultiheadAttention(12, 3, batch_first=True)
-    copied(last.attend, oracle)
+    copied(last.self_attn, oracle)
     _, expected = oracle(between, between, between, ~mask, average_attn_weights=False)
-    read, found = ours.read(text, mask)
+    read, found = ours.forward_with_attention(text, mask)
     torch.testing.assert_close(read, ours(text, mask))
     assert found.shape == (2, 3, 5, 5)
     torch.testing.assert_close(found, expected)

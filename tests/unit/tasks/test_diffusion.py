@@ -15,7 +15,7 @@ from tavq.data.folder import FolderDataset
 from tavq.interfaces import TextFeatures, TextUnits, sum_losses
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import GenerationBatch, Prompt, Sampling, TokenLayout
-from tavq.tasks.diffusion import LEAST_SEEN, Diffusion
+from tavq.tasks.diffusion import MIN_STEP_COUNT, Diffusion
 from tavq.tasks.model_folder import load_task
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 from tavq.training.task.trainer import TaskTrainer
@@ -71,7 +71,9 @@ TOKENS = torch.tensor([[0, 3, 1, 7, 2, 5, 2, 3], [2, 4, 0, 6, 0, 3, 1, 7]])
 
 
 @pytest.mark.parametrize("steps", [None, 1, 3, 8])
-@pytest.mark.parametrize("noise", [{}, {"kept": (0.9, 0.1), "masked": (0.05, 0.5)}], ids=["paper", "wide"])
+@pytest.mark.parametrize(
+    "noise", [{}, {"keep_probability": (0.9, 0.1), "mask_probability": (0.05, 0.5)}], ids=["paper", "wide"]
+)
 def test_a_model_that_knows_the_tokens_draws_them(steps: int | None, noise: dict[str, Any]) -> None:
     """So in strides as in single steps, and whatever noise it begins with."""
     task = make(text=False, **noise)
@@ -91,17 +93,17 @@ def test_a_model_that_knows_the_tokens_has_no_loss() -> None:
     [(None, [8, 7, 6, 5, 4, 3, 2, 1, 0]), (1, [8, 0]), (3, [8, 5, 3, 0]), (7, [8, 7, 6, 5, 3, 2, 1, 0])],
 )
 def test_strides(passes: int | None, times: list[int]) -> None:
-    assert make(text=False)._times(passes) == times
+    assert make(text=False)._sampling_steps(passes) == times
 
 
 def test_more_passes_than_steps_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"has 8 steps, so it can be drawn in 1 to 8, not 9\."):
+    with pytest.raises(UsageError, match=r"has 8 timesteps; --steps 9 must be between 1 and 8\."):
         drawn(make(text=False), steps=9)
 
 
 def test_the_first_noise_has_its_shares() -> None:
-    task = make(text=False, kept=(0.9, 0.1), masked=(0.05, 0.5))
-    found = task._first_noise(5000, PARTS.allowed_tokens(), torch.Generator().manual_seed(0))
+    task = make(text=False, keep_probability=(0.9, 0.1), mask_probability=(0.05, 0.5))
+    found = task._sample_noise(5000, PARTS.allowed_tokens(), torch.Generator().manual_seed(0))
     assert (found == 8).float().mean().item() == pytest.approx(0.5, abs=0.01)
     first, second = (torch.bincount(found[:, place], minlength=9)[:8] / 5000 for place in (0, 1))
     assert first.tolist() == pytest.approx([0.5 / 3] * 3 + [0] * 5, abs=0.02)
@@ -113,7 +115,7 @@ def test_the_first_noise_has_its_shares() -> None:
     [{}, {"temperature": 0}, {"temperature": 50.0}, {"top_p": 0.5}, {"top_k": 2}, {"guidance": 5.0}, {"steps": 2}],
 )
 def test_only_allowed_tokens_are_drawn(how: dict[str, Any]) -> None:
-    tokens = drawn(make(kept=(0.9, 0.1), masked=(0.05, 0.5)), text_of(3, 1), **how)
+    tokens = drawn(make(keep_probability=(0.9, 0.1), mask_probability=(0.05, 0.5)), text_of(3, 1), **how)
     assert PARTS.allowed_tokens()[torch.arange(8), tokens].all()
 
 
@@ -151,14 +153,14 @@ def test_the_network_tells_every_step_from_every_other() -> None:
     logits = torch.stack([task.network(TOKENS[:1], torch.tensor([step])) for step in range(1, 9)]).flatten(1)
     assert torch.pdist(logits).min() > 1e-3
     with_text, text = make(), text_of(2, 2)
-    vectors, mask = with_text._text(text, 2)
+    vectors, mask = with_text._text_vectors(text, 2)
     told = [with_text.network(TOKENS, torch.tensor([step, step]), vectors, mask) for step in range(1, 9)]
     assert torch.pdist(torch.stack(told).flatten(1)).min() > 1e-3
 
 
 def test_guidance_of_one_is_none_and_more_goes_further() -> None:
     task, text = make(), text_of(3, 2)
-    noisy, (vectors, mask) = torch.full((2, 8), 8), task._text(text, 2)
+    noisy, (vectors, mask) = torch.full((2, 8), 8), task._text_vectors(text, 2)
     assert vectors is not None
     assert mask is not None
     step = torch.tensor([4, 4])
@@ -187,7 +189,7 @@ def test_larger_images_are_refused_and_its_own_size_is_none() -> None:
 def test_completion_is_refused() -> None:
     task = make(text=False)
     prompt = Prompt(2, known_tokens=TOKENS, keep_mask=torch.ones(2, 8, dtype=torch.bool))
-    with pytest.raises(UsageError, match="draws whole images and completes none"):
+    with pytest.raises(UsageError, match="generates whole images and cannot complete one"):
         task.sample(prompt, Sampling(), torch.Generator())
 
 
@@ -197,13 +199,13 @@ def test_completion_is_refused() -> None:
 def test_needs_follow_from_the_settings() -> None:
     assert Diffusion.required_conditions(Diffusion.Config()) == {"text"}
     assert Diffusion.required_conditions(Diffusion.Config(text=False)) == frozenset()
-    with pytest.raises(UsageError, match=r"asked to read text and got none; or set task\.text to false"):
+    with pytest.raises(UsageError, match=r"needs the width of the text vectors; set task\.text to false"):
         Diffusion(Diffusion.Config(layers=1, heads=1, width=2), PARTS)
 
 
 def test_units_of_the_three_granularities_stand_one_after_the_other() -> None:
     text = text_of(3, 1)
-    vectors, mask = make()._text(text, 2)
+    vectors, mask = make()._text_vectors(text, 2)
     assert vectors is not None
     assert mask is not None
     assert mask.tolist() == [[True] * 5 + [False], [True, False, False, False, False, False]]
@@ -213,7 +215,7 @@ def test_units_of_the_three_granularities_stand_one_after_the_other() -> None:
 def test_whole_texts_are_read_where_there_are_such() -> None:
     units = text_of(3, 1)
     whole = TextUnits(torch.ones(2, 4, WIDTH), torch.ones(2, 4, dtype=torch.bool))
-    vectors, mask = make()._text(TextFeatures(units.words, units.phrases, units.sentences, whole), 2)
+    vectors, mask = make()._text_vectors(TextFeatures(units.words, units.phrases, units.sentences, whole), 2)
     assert vectors is whole.vectors or torch.equal(torch.as_tensor(vectors), whole.vectors)
     assert mask is not None
     assert mask.all()
@@ -222,7 +224,7 @@ def test_whole_texts_are_read_where_there_are_such() -> None:
 def test_padding_is_not_read_and_text_is() -> None:
     task, text = make(), text_of(3, 1)
     noisy, step = torch.full((2, 8), 8), torch.tensor([4, 4])
-    vectors, mask = task._text(text, 2)
+    vectors, mask = task._text_vectors(text, 2)
     assert vectors is not None
     assert mask is not None
     logits = task.network(noisy, step, vectors, mask)
@@ -238,15 +240,15 @@ def test_a_image_without_text_is_drawn_by_the_learned_vector() -> None:
     assert torch.equal(drawn(task, nothing), drawn(task, other))
     losses = task.loss(GenerationBatch(TOKENS, ("a", "b"), nothing))
     sum_losses(losses).backward()
-    assert task.network.blank is not None
-    assert task.network.blank.weight.grad is not None
-    assert float(task.network.blank.weight.grad.abs().sum()) > 0
+    assert task.network.null_text is not None
+    assert task.network.null_text.weight.grad is not None
+    assert float(task.network.null_text.weight.grad.abs().sum()) > 0
 
 
 def test_missing_text_and_another_number_of_texts_are_refused() -> None:
-    with pytest.raises(UsageError, match="made to draw by text; give a sentence for each image"):
+    with pytest.raises(UsageError, match="was trained with text; give a text for each image"):
         drawn(make())
-    with pytest.raises(UsageError, match="3 images were asked for and 2 texts given"):
+    with pytest.raises(UsageError, match="Got 2 texts for 3 images"):
         drawn(make(), text_of(1, 2), count=3)
 
 
@@ -269,18 +271,18 @@ def test_text_is_hidden_in_training_at_its_share_and_else_never() -> None:
 
 def test_steps_are_even_until_each_was_seen() -> None:
     task = make(text=False, steps=4)
-    task.squares.copy_(torch.tensor([1.0, 100.0, 4.0, 16.0]))
-    task.seen.copy_(torch.tensor([LEAST_SEEN, 99, 99, 99]))
-    step, chance = task._drawn_steps(4000)
+    task.mean_squared_losses.copy_(torch.tensor([1.0, 100.0, 4.0, 16.0]))
+    task.step_counts.copy_(torch.tensor([MIN_STEP_COUNT, 99, 99, 99]))
+    step, chance = task._sample_steps(4000)
     assert chance.tolist() == [0.25] * 4000
     assert (torch.bincount(step, minlength=5) / 4000).tolist() == pytest.approx([0] + [0.25] * 4, abs=0.03)
 
 
 def test_steps_are_drawn_by_the_root_of_their_squared_loss() -> None:
     task = make(text=False, steps=4)
-    task.squares.copy_(torch.tensor([1.0, 100.0, 4.0, 16.0]))
-    task.seen.fill_(LEAST_SEEN + 1)
-    step, chance = task._drawn_steps(4000)
+    task.mean_squared_losses.copy_(torch.tensor([1.0, 100.0, 4.0, 16.0]))
+    task.step_counts.fill_(MIN_STEP_COUNT + 1)
+    step, chance = task._sample_steps(4000)
     expected = [10 / 26, 10 / 26, 2 / 26, 4 / 26]  # the first as the second
     assert (torch.bincount(step, minlength=5)[1:] / 4000).tolist() == pytest.approx(expected, abs=0.03)
     assert chance.tolist() == pytest.approx([expected[t - 1] for t in step.tolist()], rel=1e-3)
@@ -288,8 +290,8 @@ def test_steps_are_drawn_by_the_root_of_their_squared_loss() -> None:
 
 def test_however_steps_are_drawn_the_loss_is_the_sum_over_all() -> None:
     task = make(text=False, steps=4)
-    task.squares.copy_(torch.tensor([1.0, 100.0, 4.0, 16.0]))
-    task.seen.fill_(LEAST_SEEN + 1)
+    task.mean_squared_losses.copy_(torch.tensor([1.0, 100.0, 4.0, 16.0]))
+    task.step_counts.fill_(MIN_STEP_COUNT + 1)
     task.terms = lambda tokens, step, *_: (step.float(), step.float())  # type: ignore[method-assign]
     codes = GenerationBatch(TOKENS[:1].expand(20_000, -1), ("",) * 20_000)
     assert task.loss(codes)["diffusion/variational"].value.item() == pytest.approx((1 + 2 + 3 + 4) / 8, rel=0.02)
@@ -297,34 +299,34 @@ def test_however_steps_are_drawn_the_loss_is_the_sum_over_all() -> None:
 
 def test_squared_losses_are_remembered_by_hand() -> None:
     task = make(text=False, steps=4)
-    task.squares.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0]))
-    task._remember(torch.tensor([2, 4, 2]), torch.tensor([3.0, 2.0, 1.0]))
-    assert task.squares.tolist() == pytest.approx([1.0, 0.9 * 2 + 0.1 * 5, 3.0, 0.9 * 4 + 0.1 * 4])
-    assert task.seen.tolist() == [0, 2, 0, 1]
+    task.mean_squared_losses.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    task._update_mean_losses(torch.tensor([2, 4, 2]), torch.tensor([3.0, 2.0, 1.0]))
+    assert task.mean_squared_losses.tolist() == pytest.approx([1.0, 0.9 * 2 + 0.1 * 5, 3.0, 0.9 * 4 + 0.1 * 4])
+    assert task.step_counts.tolist() == [0, 2, 0, 1]
 
 
 def test_several_processes_remember_what_one_would(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, halves = make(text=False, steps=4), [make(text=False, steps=4) for _ in range(2)]
     steps, losses = torch.tensor([2, 4, 2, 1]), torch.tensor([3.0, 2.0, 1.0, 5.0])
-    whole._remember(steps, losses)
+    whole._update_mean_losses(steps, losses)
     parts: list[Tensor] = []
     monkeypatch.setattr("tavq.ops.collective.all_reduce_sum", lambda values: parts.append(values) or values)
     for half in (slice(0, 2), slice(2, 4)):
-        make(text=False, steps=4)._remember(steps[half], losses[half])
+        make(text=False, steps=4)._update_mean_losses(steps[half], losses[half])
     monkeypatch.setattr("tavq.ops.collective.all_reduce_sum", lambda values: parts[0] + parts[1])
     for number, half in enumerate((slice(0, 2), slice(2, 4))):
-        halves[number]._remember(steps[half], losses[half])
-        assert torch.equal(halves[number].squares, whole.squares)
-        assert torch.equal(halves[number].seen, whole.seen)
+        halves[number]._update_mean_losses(steps[half], losses[half])
+        assert torch.equal(halves[number].mean_squared_losses, whole.mean_squared_losses)
+        assert torch.equal(halves[number].step_counts, whole.step_counts)
 
 
 def test_only_training_remembers() -> None:
     task = make(text=False)
     task.loss(GenerationBatch(TOKENS, ("a", "b")))
-    assert int(task.seen.sum()) == 0
+    assert int(task.step_counts.sum()) == 0
     task.train().loss(GenerationBatch(TOKENS, ("a", "b")))
-    assert int(task.seen.sum()) == 2
-    assert float(task.squares.sum()) > 0
+    assert int(task.step_counts.sum()) == 2
+    assert float(task.mean_squared_losses.sum()) > 0
 
 
 # --- settings -------------------------------------------------------------------------------------------------------
@@ -333,10 +335,19 @@ def test_only_training_remembers() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"width": 10, "heads": 3}, "width 10 must be a multiple of heads 3"),
-        ({"kept": (0.5, 0.6)}, "kept must fall and masked rise, and their sum stay below 1"),
-        ({"kept": (0.9, 0.1), "masked": (0.2, 0.9)}, "kept must fall and masked rise, and their sum stay below 1"),
-        ({"kept": (0.5, 0.1), "masked": (0.1, 0.89)}, "must not fall faster than kept does"),
+        ({"width": 10, "heads": 3}, "width 10 is not a multiple of 3 heads"),
+        (
+            {"keep_probability": (0.5, 0.6)},
+            "keep_probability must fall, mask_probability rise, and their sum stay below 1",
+        ),
+        (
+            {"keep_probability": (0.9, 0.1), "mask_probability": (0.2, 0.9)},
+            "keep_probability must fall, mask_probability rise, and their sum stay below 1",
+        ),
+        (
+            {"keep_probability": (0.5, 0.1), "mask_probability": (0.1, 0.89)},
+            "must not fall faster than keep_probability does",
+        ),
         ({"steps": 1}, "greater than or equal to 2"),
         ({"text_dropout": 1.0}, "less than 1"),
     ],
@@ -358,7 +369,7 @@ def test_the_papers_sizes() -> None:
     recipe = build(TaskRecipe, read_yaml((RECIPES / "text-to-image.yaml").read_text(), ""), "")
     task = recipe.task
     assert isinstance(task, Diffusion.Config)
-    assert (task.layers, task.heads, task.width, task.steps, task.auxiliary) == (19, 16, 1024, 100, 5e-4)
+    assert (task.layers, task.heads, task.width, task.steps, task.auxiliary_weight) == (19, 16, 1024, 100, 5e-4)
     with torch.device("meta"):
         made = Diffusion(task, TokenLayout(height=16, width=16, sizes=(1024,)), text_width=512)
     assert 350e6 < sum(parameter.numel() for parameter in made.parameters()) < 450e6
@@ -372,7 +383,7 @@ def test_it_learns_which_tokens_belong_to_which_text() -> None:
     layout = TokenLayout(height=2, width=3, sizes=(6,))
     tokens = torch.tensor([[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [1, 1, 5, 5, 0, 0], [2, 0, 4, 4, 3, 1]])
     torch.manual_seed(0)
-    config = Diffusion.Config(layers=2, heads=2, width=32, steps=10, auxiliary=0.05)
+    config = Diffusion.Config(layers=2, heads=2, width=32, steps=10, auxiliary_weight=0.05)
     task = Diffusion(config, layout, text_width=WIDTH).train()
     text, codes = text_of(2, 1, 3, 2), GenerationBatch(tokens.repeat(4, 1), ("",) * 16, text_of(*[2, 1, 3, 2]))
     codes = GenerationBatch(codes.tokens, codes.keys, _repeated(text, 4))
@@ -440,7 +451,7 @@ def train(tokenizer: Path, shared_images: Path, tmp_path: Path) -> Callable[...,
 def test_resuming_gives_the_same_bits(train: Callable[..., Path]) -> None:
     """20 steps of 4 images: by the 14th all 4 noises were seen often enough to be drawn by their loss."""
     whole = train("whole", 20)
-    assert int(load_task(whole).task.seen.min()) > LEAST_SEEN
+    assert int(load_task(whole).task.step_counts.min()) > MIN_STEP_COUNT
     train("parts", 14)
     parts = train("parts", 20, resume=True)
     assert (whole / "model.safetensors").read_bytes() == (parts / "model.safetensors").read_bytes()
@@ -452,6 +463,6 @@ def test_what_is_loaded_draws_the_same(train: Callable[..., Path]) -> None:
     model = load_task(train("run", 2))
     task = model.task
     assert isinstance(task, Diffusion)
-    assert task.shares.dtype == torch.float64
+    assert task.schedule.dtype == torch.float64
     tokens = drawn(task, text_of(2, 1))
     assert model.tokenizer.decode(task.layout.to_indices(tokens)).shape == (2, 3, 16, 16)

@@ -188,7 +188,7 @@ def test_a_look_that_must_move_has_a_finite_gradient() -> None:
     task = made(attention_supervision=1.0)
     losses = task.loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(EXAMPLES)))
     losses["grounding/attention"].value.backward()
-    weights = task.transformer.blocks[-1].attend.query.weight  # type: ignore[union-attr]
+    weights = task.transformer.blocks[-1].self_attn.query.weight  # type: ignore[union-attr]
     assert weights.grad is not None
     assert 0 < float(weights.grad.norm()) < 1e6
 
@@ -233,8 +233,8 @@ def test_the_heat_follows_the_code_that_is_looked_at() -> None:
         task.places.zero_()
         task.adapter.places.zero_()
         task.adapter.places[5] = 100 * task.first
-        block.attend.query.weight.copy_(torch.eye(16))
-        block.attend.key_value.weight[:16] = torch.eye(16)
+        block.self_attn.query.weight.copy_(torch.eye(16))
+        block.self_attn.key_value.weight[:16] = torch.eye(16)
     [found] = task.ground(torch.zeros(1, 8, 3), ["the barn"])
     assert found.heatmap is not None
     assert int(found.heatmap.argmax()) == 5

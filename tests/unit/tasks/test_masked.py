@@ -12,10 +12,10 @@ from tavq.core.config import build
 from tavq.core.errors import TrainingError, UsageError
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import sum_losses
-from tavq.nets.transformer import grid_positions
+from tavq.nets.transformer import sinusoidal_positions
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import GenerationBatch, Prompt, Sampling, TokenLayout, sample_tokens
-from tavq.tasks.masked import SPREAD, MaskedTask, greatest, hidden_after, masked_counts
+from tavq.tasks.masked import INIT_STD, MaskedTask, count_masked, count_still_masked, select_largest
 from tavq.tasks.model_folder import load_task
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 from tavq.training.task.trainer import TaskTrainer
@@ -34,8 +34,8 @@ def sharpened(made: MaskedTask) -> MaskedTask:
     """Fresh logits are all but alike; here they differ, so that likelier tokens and surer places exist."""
     with torch.no_grad():
         made.bias.copy_(torch.randn(made.bias.shape, generator=torch.Generator().manual_seed(5)))
-        made.tokens.weight.mul_(50)
-        made.places.weight.mul_(50)
+        made.token_embedding.weight.mul_(50)
+        made.position_embedding.weight.mul_(50)
     return made
 
 
@@ -58,28 +58,28 @@ def generator(seed: int = 2) -> torch.Generator:
 
 def test_how_many_are_masked_in_training_by_hand() -> None:
     draws = torch.tensor([0, 1 / 3, 0.5, 2 / 3, 0.9999999])  # cosines of 0°, 30°, 45°, 60° and almost 90°
-    assert masked_counts(draws, 100).tolist() == [100, 87, 71, 50, 1]
-    assert masked_counts(draws, 8).tolist() == [8, 7, 6, 4, 1]
-    shares = masked_counts(torch.linspace(0, 1, 10_001)[:-1], 1000).double().div(1000)
+    assert count_masked(draws, 100).tolist() == [100, 87, 71, 50, 1]
+    assert count_masked(draws, 8).tolist() == [8, 7, 6, 4, 1]
+    shares = count_masked(torch.linspace(0, 1, 10_001)[:-1], 1000).double().div(1000)
     assert float(shares.mean()) == pytest.approx(2 / torch.pi, abs=1e-3)  # the mean of the cosine
 
 
 def test_how_many_stay_hidden_by_hand() -> None:
     counts = torch.tensor([8, 100, 1, 0])
-    assert [hidden_after(step, 3, counts).tolist() for step in (1, 2, 3)] == [
+    assert [count_still_masked(step, 3, counts).tolist() for step in (1, 2, 3)] == [
         [7, 87, 0, 0],
         [4, 50, 0, 0],
         [0, 0, 0, 0],
     ]
-    assert hidden_after(1, 1, counts).tolist() == [0, 0, 0, 0]
-    many = [hidden_after(step, 1000, torch.tensor([4])).item() for step in range(1, 6)]
+    assert count_still_masked(1, 1, counts).tolist() == [0, 0, 0, 0]
+    many = [count_still_masked(step, 1000, torch.tensor([4])).item() for step in range(1, 6)]
     assert many == [3, 2, 1, 0, 0]  # never a pass that fills nothing in
 
 
 def test_the_greatest_of_each_row() -> None:
     values = torch.tensor([[3.0, 1.0, 2.0], [-torch.inf, 5.0, 0.0]])
-    assert greatest(values, torch.tensor([2, 1])).tolist() == [[True, False, True], [False, True, False]]
-    assert not greatest(values, torch.tensor([0, 0])).any()
+    assert select_largest(values, torch.tensor([2, 1])).tolist() == [[True, False, True], [False, True, False]]
+    assert not select_largest(values, torch.tensor([0, 0])).any()
 
 
 # --- the loss -------------------------------------------------------------------------------------------------------
@@ -88,17 +88,17 @@ def test_the_greatest_of_each_row() -> None:
 def hidden_of(tokens: Tensor, seed: int) -> Tensor:
     """The places that the loss hides after `torch.manual_seed(seed)`: two draws, in this order."""
     torch.manual_seed(seed)
-    counts = masked_counts(torch.rand(len(tokens)), tokens.shape[1])
-    return greatest(torch.rand(tokens.shape), counts)
+    counts = count_masked(torch.rand(len(tokens)), tokens.shape[1])
+    return select_largest(torch.rand(tokens.shape), counts)
 
 
 def test_places_begin_as_the_sinusoids_of_their_position() -> None:
     for layout in (PLAIN, PARTS):
-        places = task(layout).places.weight.detach().view(-1, layout.parts, SMALL["width"])
-        waves = 2**0.5 * SPREAD * grid_positions(layout.height, layout.width, 16, torch.device("cpu"))
+        places = task(layout).position_embedding.weight.detach().view(-1, layout.parts, SMALL["width"])
+        waves = 2**0.5 * INIT_STD * sinusoidal_positions(layout.height, layout.width, 16, torch.device("cpu"))
         of_part = places - waves[:, None]
         assert torch.allclose(of_part, of_part[:1], atol=1e-6)  # a vector for each part, the same everywhere
-        assert bool(of_part.abs().max() > SPREAD / 4) == (layout.parts > 1)
+        assert bool(of_part.abs().max() > INIT_STD / 4) == (layout.parts > 1)
 
 
 @pytest.mark.parametrize("layout", [PLAIN, PARTS], ids=["plain", "parts"])
@@ -107,8 +107,9 @@ def test_the_loss_by_hand(layout: TokenLayout, smoothing: float) -> None:
     made, tokens = sharpened(task(layout, label_smoothing=smoothing)), images(40, layout)
     hidden = hidden_of(tokens, 7)
     assert int(hidden.sum(1).min()) == 1
-    features = made._features(tokens.masked_fill(hidden, made.mask))
-    logits = (features @ made.tokens.weight[:-1].T + made.bias).masked_fill(~layout.allowed_tokens(), -torch.inf)
+    features = made._encode(tokens.masked_fill(hidden, made.mask_token))
+    logits = features @ made.token_embedding.weight[:-1].T + made.bias
+    logits = logits.masked_fill(~layout.allowed_tokens(), -torch.inf)
     errors = []
     for b, n in hidden.nonzero().tolist():
         logs = logits[b, n].log_softmax(0)
@@ -124,8 +125,8 @@ def test_only_masked_tokens_are_targets(monkeypatch: pytest.MonkeyPatch) -> None
     made, tokens = sharpened(task()), images(4)
     hidden = hidden_of(tokens, 3)
     assert 0 < hidden.sum() < hidden.numel()
-    features = made._features(tokens.masked_fill(hidden, made.mask))
-    monkeypatch.setattr(made, "_features", lambda _: features)
+    features = made._encode(tokens.masked_fill(hidden, made.mask_token))
+    monkeypatch.setattr(made, "_encode", lambda _: features)
 
     def loss(targets: Tensor) -> float:
         torch.manual_seed(3)
@@ -148,11 +149,11 @@ def test_what_is_hidden_is_never_seen() -> None:
 
 def test_every_place_reads_every_other() -> None:
     made, tokens = sharpened(task()), images(1)
-    features = made._features(tokens)
+    features = made._encode(tokens)
     for changed in range(PLAIN.length):
         other = tokens.clone()
         other[0, changed] = (other[0, changed] + 1) % PLAIN.vocabulary
-        assert (made._features(other) != features).any(dim=2).all()
+        assert (made._encode(other) != features).any(dim=2).all()
 
 
 # --- drawing --------------------------------------------------------------------------------------------------------
@@ -166,14 +167,14 @@ def test_the_hidden_follow_the_schedule_and_the_known_stay(layout: TokenLayout, 
     for row, count in enumerate([0, 1, layout.length // 2, layout.length]):
         kept[row, torch.randperm(layout.length, generator=generator(row))[:count]] = True
     counts = (~kept).sum(1)
-    before = made.mask * torch.ones_like(tokens)
+    before = made.mask_token * torch.ones_like(tokens)
     seen = list(made.decode_steps(Prompt(4, tokens, kept), Sampling(steps=steps), generator()))
     assert len(seen) == min(steps, layout.length) + 1
     for step, now in enumerate(seen):
-        left = (now == made.mask).sum(1)
-        assert torch.equal(left, hidden_after(step, steps, counts) if step else counts)
+        left = (now == made.mask_token).sum(1)
+        assert torch.equal(left, count_still_masked(step, steps, counts) if step else counts)
         assert torch.equal(now[kept], tokens[kept])
-        assert (now[before != made.mask] == before[before != made.mask]).all()  # what is drawn once stays
+        assert (now[before != made.mask_token] == before[before != made.mask_token]).all()  # what is drawn once stays
         before = now
     assert layout.allowed_tokens()[torch.arange(layout.length), before].all()
 
@@ -211,22 +212,22 @@ def test_at_temperature_0_nothing_is_drawn_at_random() -> None:
 def test_the_surest_are_kept_first() -> None:
     made, cold = sharpened(task()), Sampling(temperature=0, steps=3)
     first, second, *_ = made.decode_steps(Prompt(1), cold, generator())
-    logits = made._features(first)[0] @ made.tokens.weight[:-1].T + made.bias
+    logits = made._encode(first)[0] @ made.token_embedding.weight[:-1].T + made.bias
     surest, likeliest = logits.log_softmax(1).max(1)
-    kept = second[0] != made.mask
-    assert kept.sum() == PLAIN.length - hidden_after(1, 3, torch.tensor([PLAIN.length]))
+    kept = second[0] != made.mask_token
+    assert kept.sum() == PLAIN.length - count_still_masked(1, 3, torch.tensor([PLAIN.length]))
     assert surest[kept].min() > surest[~kept].max()
     assert torch.equal(second[0][kept], likeliest[kept])
 
 
 def test_the_noise_of_each_pass_by_hand() -> None:
     """2 · (1 - 1/3) in the first of three passes, 2 · (1 - 2/3) in the second; its draws follow those of the tokens."""
-    made, ours = sharpened(task(noise=2.0)), generator(3)
+    made, ours = sharpened(task(choice_temperature=2.0)), generator(3)
     seen = list(made.decode_steps(Prompt(20), Sampling(steps=3), generator(3)))
     for step, weight in ((1, 4 / 3), (2, 2 / 3)):
         tokens = seen[step - 1]
-        hidden = tokens == made.mask
-        logits = (made._features(tokens) @ made.tokens.weight[:-1].T + made.bias)[hidden]
+        hidden = tokens == made.mask_token
+        logits = (made._encode(tokens) @ made.token_embedding.weight[:-1].T + made.bias)[hidden]
         drawn = sample_tokens(logits, Sampling(), ours)
         scores = torch.full(tokens.shape, -torch.inf)
         scores[hidden] = logits.log_softmax(1)[torch.arange(len(drawn)), drawn]
@@ -234,7 +235,7 @@ def test_the_noise_of_each_pass_by_hand() -> None:
         expected, proposed = tokens.clone(), tokens.clone()
         proposed[hidden] = drawn
         for row in range(20):
-            count = int(hidden[row].sum() - hidden_after(step, 3, torch.tensor([PLAIN.length])))
+            count = int(hidden[row].sum() - count_still_masked(step, 3, torch.tensor([PLAIN.length])))
             chosen = scores[row].topk(count).indices
             expected[row, chosen] = proposed[row, chosen]
         assert torch.equal(seen[step], expected)
@@ -247,14 +248,14 @@ def test_a_larger_image_is_filled_window_by_window_over_what_is_known(
     """Each window as a completion of what the windows before it left."""
     made, ours, how = sharpened(task(layout)), generator(), Sampling(steps=3)
     (height, width), parts = size, layout.parts
-    tokens = torch.full((2, height, width, parts), made.mask)
+    tokens = torch.full((2, height, width, parts), made.mask_token)
     tops = sorted({*range(0, height - layout.height, layout.height // 2), height - layout.height})
     lefts = sorted({*range(0, width - layout.width, layout.width // 2), width - layout.width})
     for top in tops:
         for left in lefts:
             window = tokens[:, top : top + layout.height, left : left + layout.width]
             known = window.flatten(1)
-            drawn = made.sample(Prompt(2, known, known != made.mask), how, ours)
+            drawn = made.sample(Prompt(2, known, known != made.mask_token), how, ours)
             window.copy_(drawn.view_as(window))
     found = list(made.decode_steps(Prompt(2, size=size), how, generator()))
     assert torch.equal(found[-1], tokens.flatten(1))
@@ -266,14 +267,14 @@ def test_a_larger_image_is_filled_window_by_window_over_what_is_known(
 def test_settings_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="width 10 is not a multiple of 4 heads"):
         MaskedTask.Config(width=10, heads=4)
-    for wrong in ({"dropout": 1}, {"steps": 0}, {"noise": -1}, {"label_smoothing": 1}, {"layers": 0}):
+    for wrong in ({"dropout": 1}, {"steps": 0}, {"choice_temperature": -1}, {"label_smoothing": 1}, {"layers": 0}):
         with pytest.raises(ValueError):
             MaskedTask.Config(**wrong)
 
 
 def test_known_tokens_of_another_size_are_refused() -> None:
     tokens = torch.zeros(2, 5, dtype=torch.long)
-    with pytest.raises(UsageError, match=r"known tokens are \[2, 5\].*this model completes \[2, 12\]"):
+    with pytest.raises(UsageError, match=r"known tokens have shape \[2, 5\].*expected \[2, 12\]"):
         task().sample(Prompt(2, tokens, tokens == 0), Sampling(), generator())
 
 

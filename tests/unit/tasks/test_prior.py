@@ -81,7 +81,7 @@ def test_a_later_token_changes_no_earlier_likelihood(layout: TokenLayout) -> Non
 
 @torch.no_grad()
 def test_the_condition_reaches_the_first_token_and_some_conditions_are_left_out() -> None:
-    model, tokens, given = prior(given=MAPS, unconditional=0.25), some(ONE, 400), some(MAPS, 400, seed=2)
+    model, tokens, given = prior(given=MAPS, condition_dropout=0.25), some(ONE, 400), some(MAPS, 400, seed=2)
     none = torch.full_like(given, MAPS.vocabulary)
     conditional, unconditional = model.log_likelihood(tokens, given), model.log_likelihood(tokens, none)
     assert not torch.allclose(conditional[:, 0], unconditional[:, 0])
@@ -225,7 +225,7 @@ def test_the_window_of_a_map_with_fewer_positions_moves_with_its_corner() -> Non
     torch.manual_seed(0)
     model = Prior(PriorConfig(**SMALL, segmentation=True), ONE, given).eval()
     maps = torch.tensor([[0, 1, 2]])
-    found = [model._condition_in(maps, ONE.resized(3, 12), (0, left)) for left in range(9)]
+    found = [model._crop_condition(maps, ONE.resized(3, 12), (0, left)) for left in range(9)]
     assert [int(cut) for cut in found if cut is not None] == [0, 0, 0, 0, 1, 1, 1, 1, 2]
 
 
@@ -234,16 +234,20 @@ def test_sizes_that_are_refused() -> None:
         (prior(), Prompt(2, size=(2, 9)), r"2 x 9 positions are too few: this model draws 3 x 4 and more"),
         (prior(), Prompt(2, size=(9, 3)), r"9 x 3 positions are too few"),
         (prior(), Prompt(2, size=(400, 400)), r"400 x 400 positions of 1 is too large; at most 65,536 tokens"),
-        (prior(), Prompt(2, some(ONE, 2), some(ONE, 2) > -1, size=(3, 5)), r"images are \[2, 12\]; 2 of 3 x 5"),
+        (
+            prior(),
+            Prompt(2, some(ONE, 2), some(ONE, 2) > -1, size=(3, 5)),
+            r"images have shape \[2, 12\]; expected 2 images of 3 x 5",
+        ),
         (
             prior(given=MAPS),
             Prompt(2, condition=some(MAPS, 2), size=(3, 5)),
-            r"3 x 5 positions are no whole number of",
+            r"3 x 5 positions do not match a whole number of",
         ),
         (
             prior(given=MAPS),
             Prompt(2, condition=some(MAPS, 2), size=(3, 8)),
-            r"maps are \[2, 4\]; 2 of 2 x 4 positions",
+            r"maps have shape \[2, 4\]; expected 2 images of 2 x 4 positions",
         ),
     ]
     for model, prompt, message in cases:
@@ -375,7 +379,7 @@ def test_what_it_needs_follows_from_its_settings() -> None:
         ({"layers": 10**9}, "task.layers"),
         ({"width": 10**9}, "task.width"),
         ({"dropout": 1}, "task.dropout"),
-        ({"unconditional": 1}, "task.unconditional"),
+        ({"condition_dropout": 1}, "task.condition_dropout"),
         ({"depth": 3}, "Unknown setting 'task.depth'"),
     ],
 )
@@ -393,27 +397,42 @@ def test_a_network_for_no_machine_is_refused_before_memory_is_taken(
 ) -> None:
     layout = TokenLayout(height=1, width=1, sizes=sizes)
     tracemalloc.start()
-    with pytest.raises(UsageError, match="numbers is too large"):
+    with pytest.raises(UsageError, match="parameters is too large"):
         Prior(PriorConfig(**settings), layout)
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
 
 
 def test_prompts_that_are_refused() -> None:
-    plain, conditional, deaf = prior(), prior(given=MAPS), prior(given=MAPS, unconditional=0)
+    plain, conditional, deaf = prior(), prior(given=MAPS), prior(given=MAPS, condition_dropout=0)
     known, given = some(ONE, 2), some(MAPS, 2)
     hole = torch.arange(ONE.length).expand(2, -1) != 3
     every, second = hole | True, torch.arange(ONE.length).expand(2, -1) == 1
     cases = [
         (plain, Prompt(2), {"guidance": 2}, "this prior has no condition"),
-        (conditional, Prompt(2), {}, "give it one for each image"),
-        (conditional, Prompt(3, condition=given), {}, r"maps are \[2, 4\]; 3 of 2 x 2 positions of 1 are asked for"),
-        (conditional, Prompt(2, condition=some(ONE, 2)), {}, r"maps are \[2, 12\]"),
-        (conditional, Prompt(2, condition=given + 6), {}, "do not fit a vocabulary of 6; they are another tokenizer's"),
-        (deaf, Prompt(2, condition=given), {"guidance": 2}, "trained with every condition"),
-        (plain, Prompt(2, known, hole), {}, "a token is kept behind a hidden one"),
-        (plain, Prompt(2, known, second), {}, "a token is kept behind a hidden one"),
-        (plain, Prompt(2, known[:, :-1], every[:, :-1]), {}, r"images are \[2, 11\]; 2 of 3 x 4 positions of 1"),
+        (conditional, Prompt(2), {}, "give one map for each image"),
+        (
+            conditional,
+            Prompt(3, condition=given),
+            {},
+            r"maps have shape \[2, 4\]; expected 3 images of 2 x 2 positions of 1",
+        ),
+        (conditional, Prompt(2, condition=some(ONE, 2)), {}, r"maps have shape \[2, 12\]"),
+        (
+            conditional,
+            Prompt(2, condition=given + 6),
+            {},
+            "do not fit a vocabulary of 6; they come from another tokenizer",
+        ),
+        (deaf, Prompt(2, condition=given), {"guidance": 2}, "trained without dropping conditions"),
+        (plain, Prompt(2, known, hole), {}, "keeps a token after a hidden one"),
+        (plain, Prompt(2, known, second), {}, "keeps a token after a hidden one"),
+        (
+            plain,
+            Prompt(2, known[:, :-1], every[:, :-1]),
+            {},
+            r"images have shape \[2, 11\]; expected 2 images of 3 x 4 positions of 1",
+        ),
         (plain, Prompt(2, known + 9, every), {}, "of the images do not fit a vocabulary of 9"),
         (plain, Prompt(2, known - 9, every), {}, "of the images do not fit a vocabulary of 9"),
     ]

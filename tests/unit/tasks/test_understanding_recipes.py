@@ -32,4 +32,4 @@ def test_a_recipe_makes_a_network_of_its_size(task: str, end: str, width: int, r
     assert len(made.transformer.blocks) == 3
     # 12 c² in matrices and 10 c in norms and biases of each block, and the last norm
     assert count_parameters(made.transformer) == 3 * (12 * width**2 + 10 * width) + 2 * width
-    assert made.transformer.blocks[0].attend.heads == (16 if end == "" else 4)
+    assert made.transformer.blocks[0].self_attn.heads == (16 if end == "" else 4)
