@@ -15,7 +15,18 @@ from torch import Tensor, nn
 from tavq.align.ta import required
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
-from tavq.interfaces import DEEP, TOKENS, FULL_TEXT, Aligner, Loss, Losses, Quantized, TextFeatures, TextSource, aligners
+from tavq.interfaces import (
+    DEEP,
+    FULL_TEXT,
+    TOKENS,
+    Aligner,
+    Loss,
+    Losses,
+    Quantized,
+    TextFeatures,
+    TextSource,
+    aligners,
+)
 from tavq.nets.transformer import Transformer, sinusoidal_positions
 from tavq.ops.collective import all_gather
 from tavq.ops.gradients import GradientTarget, route_gradient

@@ -248,8 +248,8 @@ class Loop:
             if module is not None:
                 module.load_state_dict(update_tensor_names(module, groups[name]))
                 checkpoint.restore_optimizer(self.trainable.optimizers[name], groups.get(f"{name}.optimizer", {}))
-        if self.mean is not None:
-            groups["mean"] = update_tensor_names(self.mean.module, groups["mean"])
+        if self.ema is not None:
+            groups[EMA_GROUP] = update_tensor_names(self.ema.module, groups[EMA_GROUP])
         for group, tensors in self._extra_tensors().items():
             for name, tensor in tensors.items():
                 tensor.copy_(groups[group][name])

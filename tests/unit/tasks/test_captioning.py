@@ -251,7 +251,7 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stepped(task: Captioning) -> Captioning:
     """After one step of AdamW, as the trainer makes it."""
     task.train()
-    total(task.loss(seen(task, CAPTIONS))).backward()
+    sum_losses(task.loss(seen(task, CAPTIONS))).backward()
     torch.optim.AdamW(parameter_groups(task, 0.01), 1e-3).step()
     return task.eval()
 
