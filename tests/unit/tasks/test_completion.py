@@ -147,7 +147,7 @@ def model() -> TaskModel:
     tokenizer = Tokenizer(build(TokenizerConfig, {"net": net, "codebook": codebook}, "test")).eval()
     assert tokenizer.factor == FACTOR
     with torch.no_grad():
-        tokenizer.codebook.start(torch.randn(512, 8))
+        tokenizer.codebook.init_from_features(torch.randn(512, 8))
         for parameter in tokenizer.codebook.parameters():
             parameter.copy_(torch.randn(parameter.shape))
     layout = TokenLayout(height=SIZE // FACTOR, width=SIZE // FACTOR, sizes=(16,))

@@ -29,7 +29,7 @@ def parts(recipe: Recipe) -> tuple[Tokenizer, PatchCritic, Batch]:
     tokenizer = Tokenizer(recipe.model).train()
     assert recipe.train.adversarial is not None
     images = torch.rand(3, 3, 16, 16) * 2 - 1
-    tokenizer.codebook.start(torch.randn(64, 8))
+    tokenizer.codebook.init_from_features(torch.randn(64, 8))
     return tokenizer, PatchCritic(recipe.train.adversarial.discriminator, seed=1), Batch(images, ("0", "1", "2"))
 
 
