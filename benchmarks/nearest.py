@@ -10,7 +10,7 @@ import torch
 from timing import compare, report
 from torch import Tensor
 
-from tavq.ops.nearest import nearest
+from tavq.ops.nearest_entry import find_nearest
 
 SHAPES = ((65_536, 256, 1_024), (16_384, 8, 16_384))
 
@@ -33,9 +33,9 @@ def measure(rounds: int) -> dict[str, dict[str, Any]]:
     generator = torch.Generator().manual_seed(0)
     for n, d, k in SHAPES:
         rows, entries = torch.randn(n, d, generator=generator), torch.randn(k, d, generator=generator)
-        searches = {"taming": incumbent, "tavq": nearest, "floor": floor}
+        searches = {"taming": incumbent, "tavq": find_nearest, "floor": floor}
         results = compare({name: partial(find, rows, entries) for name, find in searches.items()}, rounds)
-        wrong = int((incumbent(rows, entries) != nearest(rows, entries)).sum())
+        wrong = int((incumbent(rows, entries) != find_nearest(rows, entries)).sum())
         results["taming"]["note"] = f"{wrong} of {n:,} indices are not the nearest"
         cases[f"{n:,} × {d} → {k:,}"] = results
     return cases

@@ -15,7 +15,7 @@ from timing import compare, report
 
 from tavq.core.files import read_json, write_json
 from tavq.core.mmap_tensors import MappedTensors, TensorFileWriter
-from tavq.ops.search import search
+from tavq.ops.topk import topk_dot_products
 
 COUNT = 10
 TOGETHER = 64
@@ -49,7 +49,7 @@ def works(folder: Path, asked: np.ndarray) -> dict[str, Callable[[], object]]:
     query = torch.from_numpy(asked)
     found: dict[str, Callable[[], object]] = {"torch, all at once in memory": lambda: (query @ whole.T).topk(COUNT)}
     for name, table in tables.items():
-        found[f"mapped, {name}"] = lambda table=table: search(asked, table, COUNT, 1.001)  # type: ignore[misc]
+        found[f"mapped, {name}"] = lambda table=table: topk_dot_products(asked, table, COUNT, 1.001)  # type: ignore[misc]
     return found
 
 
@@ -80,7 +80,7 @@ def measure_memory(folder: Path, width: int, together: int, name: str, out: Path
     watcher.start()
     if name in KINDS:
         table = MappedTensors(folder / f"{name}.safetensors")["rows"]
-        search(asked, table, COUNT, 1.001)
+        topk_dot_products(asked, table, COUNT, 1.001)
     else:
         works(folder, asked)["torch, all at once in memory"]()
     ended.set()

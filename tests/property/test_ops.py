@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tavq.ops.nearest import nearest
+from tavq.ops.nearest_entry import find_nearest
 from tavq.ops.transport import sinkhorn, transport_plan
 
 seeds = st.integers(0, 2**31)
@@ -24,7 +24,7 @@ def test_nearest_equals_brute_force(seed: int, n: int, k: int, d: int, offset: i
         rows, entries = rows.round(), entries.round()
     rows, entries = rows + 2.0**offset, entries * 2.0**spread + 2.0**offset
     distances = (rows.double()[:, None] - entries.double()).square().sum(2)
-    assert torch.equal(nearest(rows, entries), distances.argmin(1))
+    assert torch.equal(find_nearest(rows, entries), distances.argmin(1))
 
 
 def problem(seed: int, b: int, n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:

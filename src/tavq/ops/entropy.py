@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tavq.ops.collective import all_reduce_mean, all_reduce_mean_value
-from tavq.ops.nearest import CPU_BUFFER, GPU_BUFFER
+from tavq.ops.nearest_entry import CPU_BUFFER, GPU_BUFFER
 
 
 def entropy_gap(features: Float[Tensor, "n d"], entries: Float[Tensor, "k d"], temperature: float) -> Float[Tensor, ""]:

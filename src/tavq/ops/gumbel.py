@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tavq.ops.nearest import CPU_BUFFER, GPU_BUFFER
+from tavq.ops.nearest_entry import CPU_BUFFER, GPU_BUFFER
 
 
 def gumbel_softmax(

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 ABSORB_EVERY = 10
-"""Iterations between two moves of the scalings into the logarithms, see `_iterate`."""
+"""Iterations after which the scalings are absorbed into the logarithms; see `_iterate`."""
 
 NEVER = -1e30
-"""The logarithm that stands for weight 0: exp makes it 0, and sums or differences of a few stay finite."""
+"""Used as the logarithm of weight 0: its exponential is 0, and sums or differences of a few stay finite."""
 
 
 def sinkhorn(
@@ -21,18 +21,25 @@ def sinkhorn(
     epsilon: float,
     iterations: int,
 ) -> Float[Tensor, " b"]:
-    """The transport cost ⟨P, C⟩ of each problem's entropic plan P, with P as its gradient by the cost.
+    """The transport cost ⟨P, C⟩ of the entropic plan P of each problem; its gradient with respect to the cost is P.
 
     P minimises ⟨P, C⟩ + ε Σ P log P over plans with the marginals `source` and `target`, up to the given number of
-    iterations. The value is ⟨P, C⟩ alone. Its gradient is that of ⟨stopgrad(P), C⟩, which is P: by the envelope theorem
-    the exact gradient of the regularised minimum, and at small ε that of the transport cost. Nothing flows through
-    the iterations or to the weights.
+    iterations. The value is ⟨P, C⟩ alone, and its gradient that of ⟨stopgrad(P), C⟩: by the envelope theorem this is
+    the exact gradient of the regularised minimum, and for small ε nearly that of the transport cost. No gradient flows
+    through the iterations or to the weights.
 
     In POT's terms, with `solution = ot.solve(C, a, b, reg=ε, reg_type="entropy", grad="envelope")`, this is the value
     of `solution.value_linear` and the gradient of `solution.value`. `ot.sinkhorn2` has the same value but another
     gradient: it differentiates through its iterations.
 
-    See `transport_plan` for the weights, padding, precision and accuracy.
+    See `transport_plan` for padding, precision and accuracy.
+
+    Args:
+        cost: C, the cost of each pair.
+        source: weights of the rows.
+        target: weights of the columns; their sum is that of `source`.
+        epsilon: ε, the strength of the entropy.
+        iterations: Sinkhorn iterations.
     """
     return _TransportCost.apply(cost, source.detach(), target.detach(), epsilon, iterations)
 
@@ -45,11 +52,12 @@ def transport_plan(
     epsilon: float,
     iterations: int,
 ) -> Float[Tensor, "b n m"]:
-    """The entropic plan of each problem after a fixed number of Sinkhorn iterations; carries no gradient.
+    """The entropic plan of each problem after a fixed number of Sinkhorn iterations, without a gradient.
 
-    Weight 0 is padding: its costs are never read (they may be NaN), its plan is exactly 0. A problem without any weight
-    on one side has the plan 0. Otherwise the weights of both sides must have the same sum, 1 as a rule. Computed in
-    float32, or in float64 for a float64 cost, whatever autocast says. A NaN that counts makes its own problem NaN.
+    Takes the arguments of `sinkhorn`. Weight 0 is padding: its costs are not read (they may be NaN) and its plan is
+    exactly 0. A problem without any weight on one side has the plan 0; otherwise both sides must have the same sum of
+    weights. Computed in float32, or in float64 for a float64 cost, whatever autocast says. A NaN outside of padding
+    makes its own problem NaN and no other.
 
     An iteration scales the columns, then the rows, so that `source` is met to rounding and `target` as far as the
     iterations have converged: at ε = 0.05, uniform weights and 50 iterations the column sums of 256 × 16 points on a
@@ -63,7 +71,7 @@ def transport_plan(
 
 
 class _TransportCost(torch.autograd.Function):
-    """⟨P, C⟩ with the gradient P; as an operation of its own it needs no mask and no second cost in its backward."""
+    """⟨P, C⟩ with the gradient P; as a single operation it saves the plan alone for its backward pass."""
 
     @staticmethod
     def forward(ctx: Any, cost: Tensor, source: Tensor, target: Tensor, epsilon: float, iterations: int) -> Tensor:
@@ -84,7 +92,7 @@ def _exponent(cost: Tensor, source: Tensor, target: Tensor, epsilon: float) -> T
     """-C/ε, with 0 where a weight is 0."""
     assert epsilon > 0, "epsilon must be positive"
     dtype = torch.float64 if cost.dtype == torch.float64 else torch.float32
-    # An outer product of numbers takes half the time of one of booleans.
+    # an outer product of floats takes half the time of one of booleans
     counted = (source > 0).to(dtype)[:, :, None] * (target > 0).to(dtype)[:, None, :] > 0
     return torch.where(counted, cost.to(dtype), 0.0).div_(-epsilon)
 
@@ -92,13 +100,13 @@ def _exponent(cost: Tensor, source: Tensor, target: Tensor, epsilon: float) -> T
 def _iterate(exponent: Tensor, source: Tensor, target: Tensor, iterations: int) -> Tensor:
     """The plan after `iterations` of scaling columns, then rows, of exp(exponent).
 
-    The first iteration runs on logarithms. From then on a scaling step changes a row or column by a factor between the
-    smallest weight and its inverse: after columns and rows have been normalised once, each column sum stays above
-    target · min(source). So the scalings of ten iterations fit float32 for weights down to 1e-3 in the worst case,
-    and are then absorbed into the logarithms, from which the kernel is made anew. That needs one exponential in ten
-    iterations where the log-domain form needs twenty, and is as safe at any temperature.
+    The first iteration runs on logarithms. After it, a scaling step changes a row or column by a factor between the
+    smallest weight and its inverse: once columns and rows have been normalised, each column sum stays above
+    target · min(source). So the scalings of ten iterations fit float32 for weights down to 1e-3 in the worst case.
+    They are then absorbed into the logarithms, from which the kernel is computed again. That takes one exponential in
+    ten iterations, where the log-domain form takes twenty, and is as stable at any temperature.
     """
-    assert iterations > 0, "one iteration at least"
+    assert iterations > 0, "at least one iteration"
     if exponent.numel() == 0:
         return torch.zeros_like(exponent)
     absent = torch.where(source > 0, 0.0, NEVER)
@@ -118,13 +126,13 @@ def _log(weights: Tensor) -> Tensor:
 
 
 def _scalings(kernel: Tensor, source: Tensor, target: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Row and column scalings [b, 1, n] and [b, 1, m] after some iterations from 1.
+    """Row and column scalings [b, 1, n] and [b, 1, m] after `iterations` from 1.
 
-    Products with a row vector on the left: 3 to 4 times faster on a CPU than with a column vector on the right.
+    With a row vector on the left a product is 3 to 4 times faster on a CPU than with a column vector on the right.
     """
     u, v = torch.ones_like(source), torch.empty_like(target)
     row_sums, column_sums = torch.empty_like(source), torch.empty_like(target)
-    smallest = torch.finfo(kernel.dtype).tiny * 64  # where all is padding a weight is divided by this and stays finite
+    smallest = torch.finfo(kernel.dtype).tiny * 64  # divides by it where all is padding, so the result stays finite
     transposed = kernel.mT
     for _ in range(iterations):
         torch.bmm(u, kernel, out=column_sums).clamp_min_(smallest)

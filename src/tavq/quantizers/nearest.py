@@ -12,7 +12,7 @@ from tavq.interfaces import Codebook, Loss, Losses, Quantized, Quantizer, quanti
 from tavq.ops.entropy import entropy_gap
 from tavq.ops.gradients import ESTIMATORS, GradientEstimator
 from tavq.ops.grids import flatten_grid
-from tavq.ops.nearest import nearest
+from tavq.ops.nearest_entry import find_nearest
 
 
 @quantizers.register("nearest")
@@ -80,7 +80,7 @@ class NearestQuantizer(Quantizer):
 
 def choose(rows: Float[Tensor, "n d"], codebook: Codebook) -> Int[Tensor, " n"]:
     """The nearest entry of each row, by the codebook's own distance."""
-    return nearest(*comparable(rows, codebook))
+    return find_nearest(*comparable(rows, codebook))
 
 
 def comparable(rows: Float[Tensor, "n d"], codebook: Codebook) -> tuple[Float[Tensor, "n d"], Float[Tensor, "k d"]]:

@@ -13,7 +13,7 @@ from tavq.core.config import Config
 from tavq.core.errors import FileError, UsageError
 from tavq.core.files import check_sha256, parse_json, read_manifest
 from tavq.core.mmap_tensors import MappedTensors
-from tavq.ops.search import search
+from tavq.ops.topk import topk_dot_products
 from tavq.search.spaces import LONGEST
 
 MAKE = "tavq search index MODEL --data DATA"
@@ -107,7 +107,7 @@ class SearchIndex:
 
     def find_images(self, queries: Float[np.ndarray, "q e"], count: int) -> list[list[Hit]]:
         """The `count` nearest images of each query, the nearest first; of equally near ones in the order of names."""
-        best = search(self._fitting(queries), self._arrays["images"], count, LONGEST)
+        best = topk_dot_products(self._fitting(queries), self._arrays["images"], count, LONGEST)
         return [
             [Hit(self.key(row), score) for row, score in zip(rows, scores, strict=True)]
             for rows, scores in zip(best.rows.tolist(), best.scores.tolist(), strict=True)
@@ -115,7 +115,7 @@ class SearchIndex:
 
     def find_texts(self, queries: Float[np.ndarray, "q e"], count: int) -> list[list[Hit]]:
         """The `count` nearest distinct texts of each query, each with the first image that it is of; as above."""
-        best = search(self._fitting(queries), self._arrays["texts"], count, LONGEST)
+        best = topk_dot_products(self._fitting(queries), self._arrays["texts"], count, LONGEST)
         owners = self._arrays["owners"]
         return [
             [Hit(self.key(int(owners[row])), score, self.text(row)) for row, score in zip(rows, scores, strict=True)]

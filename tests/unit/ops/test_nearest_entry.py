@@ -8,8 +8,8 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor
 
-from tavq.ops import nearest as kernel
-from tavq.ops.nearest import nearest
+from tavq.ops import nearest_entry as kernel
+from tavq.ops.nearest_entry import find_nearest
 
 
 def brute_force(rows: Tensor, entries: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ SETS = {
 @pytest.mark.parametrize("name", SETS)
 def test_indices_equal_a_float64_brute_force(name: str) -> None:
     rows, entries = SETS[name]
-    assert torch.equal(nearest(rows, entries), brute_force(rows, entries))
+    assert torch.equal(find_nearest(rows, entries), brute_force(rows, entries))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
@@ -62,19 +62,19 @@ def test_any_floating_dtype_is_compared_as_it_is(dtype: torch.dtype) -> None:
     fine = 1 + torch.arange(5, dtype=torch.float64)[:, None, None] * 2.0**-40  # equal in float32, not in float64
     entries = (ENTRIES.double() * fine).view(-1, 8).to(dtype)
     rows = ROWS.to(dtype)
-    assert torch.equal(nearest(rows, entries), brute_force(rows, entries))
-    assert torch.equal(nearest(rows, ENTRIES), brute_force(rows, ENTRIES))
+    assert torch.equal(find_nearest(rows, entries), brute_force(rows, entries))
+    assert torch.equal(find_nearest(rows, ENTRIES), brute_force(rows, ENTRIES))
 
 
 def test_hand_computed() -> None:
     rows = torch.tensor([[0.0, 0.0], [0.9, 0.0], [3.0, 4.0]])
     entries = torch.tensor([[1.0, 0.0], [0.0, 0.5], [3.0, 3.0]])
-    assert nearest(rows, entries).tolist() == [1, 0, 2]
+    assert find_nearest(rows, entries).tolist() == [1, 0, 2]
 
 
 def test_of_equal_distances_the_lowest_index_wins() -> None:
     entries = torch.tensor([[2.0], [1.0], [-1.0], [1.0]])
-    assert nearest(torch.zeros(3, 1), entries).tolist() == [1, 1, 1]
+    assert find_nearest(torch.zeros(3, 1), entries).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("buffer", [512, 5000])
@@ -84,20 +84,20 @@ def test_of_equal_distances_the_lowest_index_wins() -> None:
 def test_the_pieces_do_not_matter(monkeypatch: pytest.MonkeyPatch, buffer: int, name: str) -> None:
     monkeypatch.setattr(kernel, "CPU_BUFFER", buffer)  # 512 numbers: parts of 64 entries, pieces of 8 rows
     rows, entries = SETS[name]
-    assert torch.equal(nearest(rows, entries), brute_force(rows, entries))
+    assert torch.equal(find_nearest(rows, entries), brute_force(rows, entries))
 
 
 def test_rows_may_be_any_view() -> None:
     grid = normal(2, 8, 5, 6)
     rows = grid.permute(0, 2, 3, 1).flatten(0, 2)
-    assert torch.equal(nearest(rows, ENTRIES), brute_force(rows, ENTRIES))
-    assert torch.equal(nearest(ROWS[::3], ENTRIES[::2]), brute_force(ROWS[::3], ENTRIES[::2]))
+    assert torch.equal(find_nearest(rows, ENTRIES), brute_force(rows, ENTRIES))
+    assert torch.equal(find_nearest(ROWS[::3], ENTRIES[::2]), brute_force(ROWS[::3], ENTRIES[::2]))
 
 
 def test_neither_gradient_nor_autocast_reach_it() -> None:
     rows, entries = ROWS.clone().requires_grad_(), ENTRIES.clone().requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        indices = nearest(rows, entries)
+        indices = find_nearest(rows, entries)
     assert not indices.requires_grad
     assert torch.equal(indices, brute_force(ROWS, ENTRIES))
 
@@ -118,7 +118,7 @@ def test_coarser_products_change_no_index(monkeypatch: pytest.MonkeyPatch, preci
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
-        indices = nearest(ROWS, ENTRIES)
+        indices = find_nearest(ROWS, ENTRIES)
     finally:
         torch.set_float32_matmul_precision(before)
     assert torch.equal(indices, brute_force(ROWS, ENTRIES))
@@ -128,7 +128,7 @@ def test_coarser_products_change_no_index(monkeypatch: pytest.MonkeyPatch, preci
 def test_a_row_that_is_not_finite_spoils_no_other(value: float) -> None:
     rows = ROWS.clone()
     rows[7, 3] = value
-    indices = nearest(rows, ENTRIES)
+    indices = find_nearest(rows, ENTRIES)
     assert 0 <= indices[7] < len(ENTRIES)
     others = torch.arange(len(rows)) != 7
     assert torch.equal(indices[others], brute_force(rows[others], ENTRIES))
@@ -137,28 +137,28 @@ def test_a_row_that_is_not_finite_spoils_no_other(value: float) -> None:
 def test_entries_that_are_not_finite_give_indices_in_range() -> None:
     entries = ENTRIES.clone()
     entries[5] = torch.nan
-    indices = nearest(ROWS, entries)
+    indices = find_nearest(ROWS, entries)
     assert indices.min() >= 0
     assert indices.max() < len(entries)
 
 
 def test_widths_must_agree() -> None:
     with pytest.raises(TypeCheckError):
-        nearest(ROWS, ENTRIES[:, :5])
+        find_nearest(ROWS, ENTRIES[:, :5])
 
 
 MEMORY = """
 import resource, torch
-from tavq.ops.nearest import nearest
+from tavq.ops.nearest_entry import find_nearest
 torch.set_num_threads(1)
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 warm = torch.ones(64, {d})
-nearest(warm, torch.eye({d}))
+find_nearest(warm, torch.eye({d}))
 torch.mm(torch.ones(512, {d}), torch.ones({d}, 512))
 rows, entries = torch.randn({n}, {d}), torch.randn({k}, {d})
 before = peak()
-nearest(rows, entries)
+find_nearest(rows, entries)
 print((peak() - before) / 2**20)
 """
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tavq.core.mmap_tensors import MappedTensors, TensorFileWriter
-from tavq.ops import search as module
-from tavq.ops.search import search
+from tavq.ops import topk as module
+from tavq.ops.topk import topk_dot_products
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -32,7 +32,7 @@ def plain(queries: np.ndarray, table: np.ndarray, count: int) -> tuple[list[list
 
 def test_by_hand() -> None:
     table = np.array([[1, 0], [0.6, 0.8], [0, 1], [0.6, 0.8], [-1, 0]], np.float32)
-    best = search(np.array([[1, 0], [0, 2]], np.float32), table, 3)
+    best = topk_dot_products(np.array([[1, 0], [0, 2]], np.float32), table, 3)
     assert best.rows.tolist() == [[0, 1, 3], [2, 1, 3]]
     np.testing.assert_allclose(best.scores, [[1, 0.6, 0.6], [2, 1.6, 1.6]], rtol=1e-7)
 
@@ -46,7 +46,7 @@ def test_blocks_change_nothing(rows_a_block: int, dtype: type, monkeypatch: pyte
     queries[1] = table[20]
     monkeypatch.setattr(module, "BLOCK_BYTES", rows_a_block * 24 * 4)
     monkeypatch.setattr(module, "QUERIES", 2)
-    best = search(queries, table, 6)
+    best = topk_dot_products(queries, table, 6)
     rows, scores = plain(queries, table, 6)
     assert best.rows.tolist() == rows
     assert best.scores.tolist() == scores
@@ -67,7 +67,7 @@ def test_nearly_equal_scores_are_told_apart(data: st.DataObject) -> None:
     query = unit(draw.normal(size=(1, 64)) + base)
     saved, module.BLOCK_BYTES = module.BLOCK_BYTES, block * 256
     try:
-        best = search(query, table, count, longest=1.001)
+        best = topk_dot_products(query, table, count, max_norm=1.001)
     finally:
         module.BLOCK_BYTES = saved
     rows, scores = plain(query, table, count)
@@ -77,14 +77,14 @@ def test_nearly_equal_scores_are_told_apart(data: st.DataObject) -> None:
 
 def test_all_rows_alike_come_in_their_order() -> None:
     table = np.full((100, 4), 0.5, np.float32)
-    assert search(table[:1], table, 5).rows.tolist() == [[0, 1, 2, 3, 4]]
+    assert topk_dot_products(table[:1], table, 5).rows.tolist() == [[0, 1, 2, 3, 4]]
 
 
 def test_fewer_rows_than_asked_and_none() -> None:
     table = np.eye(3, dtype=np.float32)
-    assert search(table[1:2], table, 10).rows.tolist() == [[1, 0, 2]]
-    assert search(table, table[:0], 2).rows.shape == (3, 0)
-    assert search(table[:0], table, 2).rows.shape[0] == 0
+    assert topk_dot_products(table[1:2], table, 10).rows.tolist() == [[1, 0, 2]]
+    assert topk_dot_products(table, table[:0], 2).rows.shape == (3, 0)
+    assert topk_dot_products(table[:0], table, 2).rows.shape[0] == 0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -92,8 +92,8 @@ def test_rows_that_are_not_finite_are_never_found(bad: float) -> None:
     table = np.eye(4, dtype=np.float32)
     table[0, 0] = table[2, 1] = bad
     queries = np.array([[1, 0.5, 0.25, 0.1], [0, 0, 0, 1]], np.float32)
-    assert search(queries[:1], table, 3).rows.tolist() == [[1, 3]]
-    assert set(search(queries, table, 1).rows[:, 0].tolist()) == {1, 3}
+    assert topk_dot_products(queries[:1], table, 3).rows.tolist() == [[1, 3]]
+    assert set(topk_dot_products(queries, table, 1).rows[:, 0].tolist()) == {1, 3}
 
 
 def test_a_mapped_table_gives_what_it_gives_in_memory(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_mapped_table_gives_what_it_gives_in_memory(tmp_path: Path) -> None:
     file.write("rows", 0, table)
     file.close()
     mapped = MappedTensors(tmp_path / "a.safetensors")["rows"]
-    first, second = search(table[:3], table, 5), search(table[:3], mapped, 5)
+    first, second = topk_dot_products(table[:3], table, 5), topk_dot_products(table[:3], mapped, 5)
     assert first.rows.tolist() == second.rows.tolist()
     assert first.scores.tolist() == second.scores.tolist()
 
@@ -116,9 +116,9 @@ def test_memory_is_that_of_a_block(kind: str, tmp_path: Path, monkeypatch: pytes
     mapped = MappedTensors(tmp_path / "a.safetensors")["rows"]
     monkeypatch.setattr(module, "BLOCK_BYTES", 1 << 20)
     query = np.full((2, width), 0.1, np.float32)
-    search(query, mapped[:10], 3)  # imports
+    topk_dot_products(query, mapped[:10], 3)  # imports
     tracemalloc.start()
-    best = search(query, mapped, 3)
+    best = topk_dot_products(query, mapped, 3)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert best.rows.tolist() == [[777, 0, 1]] * 2
@@ -132,7 +132,7 @@ def test_the_float32_product_alone_would_not_do(monkeypatch: pytest.MonkeyPatch)
     table = np.concatenate([base] * 400)
     table[np.arange(400), draw.integers(256, size=400)] *= np.float32(1 + 2**-22)
     query = unit(draw.normal(size=(1, 256)) + base)
-    right = search(query, table, 20).rows.tolist()
+    right = topk_dot_products(query, table, 20).rows.tolist()
     assert right == plain(query, table, 20)[0]
-    monkeypatch.setattr(module, "_error", lambda width: 0.0)
-    assert search(query, table, 20).rows.tolist() != right
+    monkeypatch.setattr(module, "_error_bound", lambda width: 0.0)
+    assert topk_dot_products(query, table, 20).rows.tolist() != right

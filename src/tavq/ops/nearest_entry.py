@@ -1,0 +1,229 @@
+"""The nearest entry of a codebook for each feature: exact, in bounded memory, without a matrix of distances.
+
+`argmin over j of |f - e_j|²` equals `argmin over j of |e_j|²/2 - f·e_j`, a matrix product with the half norms as its
+bias. Three passes make the answer exact:
+
+1. Score every feature against every entry in float32, with a bound on the rounding error. A feature whose two best
+   scores differ by more than the bound is decided.
+2. Score the undecided features again in float64.
+3. Where float64 does not decide either (ties), compare the differences f - e_j themselves; the lowest index wins.
+
+On ordinary data under one feature in a hundred reaches the second pass and none the third.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+# Values in one working buffer: 4 MB of float32, most of which a core's caches hold; a GPU needs larger chunks.
+CPU_BUFFER = 2**20
+GPU_BUFFER = 2**24
+
+# How a float32 product may round its operands: TF32 keeps 10 bits and may truncate instead of round, bfloat16 keeps 7.
+OPERAND_ROUNDING = {"tf32": 2.0**-10, "high": 2.0**-10, "bf16": 2.0**-7, "medium": 2.0**-7}
+
+
+@torch.no_grad()
+def find_nearest(features: Float[Tensor, "n d"], entries: Float[Tensor, "k d"]) -> Int[Tensor, " n"]:
+    """The index of the entry at the least Euclidean distance from each feature, equal to a float64 brute force.
+
+    Accepts any floating dtype and compares the values as they are. Of equal distances the lowest index wins. Without a
+    gradient, whatever autocast says. Entries must be finite; a feature with NaN or infinity gets an arbitrary valid
+    index.
+
+    Costs one float32 product [n, d] × [d, k] and about a tenth more. Besides the result and 24 bytes a feature it needs
+    at most 16 MB on a CPU (256 MB on a GPU) for any n and k; exact ties add twice that and a copy of the entries.
+    """
+    assert len(entries) > 0, "a table needs at least one entry"
+    if len(features) == 0:
+        return torch.empty(0, dtype=torch.long, device=features.device)
+    with torch.autocast(features.device.type, enabled=False):
+        search = _NearestSearch(features, entries)
+        result = search.scan(torch.float32)
+        undecided = result.undecided().nonzero().squeeze(1)
+        if len(undecided):
+            again = search.scan(torch.float64, undecided)
+            result.index[undecided] = again.index
+            ties = again.undecided()
+            if ties.any():
+                limit = (again.best + 2 * again.error)[ties]
+                result.index[undecided[ties]] = search.resolve_ties(undecided[ties], limit)
+    return result.index
+
+
+@dataclass(frozen=True)
+class _BestTwo:
+    """For each feature the best entry, its score, the second-best score and a bound on the error of a score."""
+
+    index: Int[Tensor, " n"]
+    best: Float[Tensor, " n"]
+    second: Float[Tensor, " n"]
+    error: Float[Tensor, " n"]
+
+    def undecided(self) -> Bool[Tensor, " n"]:
+        # negated, so that NaN (an overflow) counts as undecided
+        return ~(self.second - self.best > 2 * self.error)
+
+    def merge(self, later: "_BestTwo") -> "_BestTwo":
+        """The two best of this part of the entries and a later part."""
+        return _BestTwo(
+            torch.where(later.best < self.best, later.index, self.index),
+            torch.minimum(self.best, later.best),
+            torch.minimum(torch.maximum(self.best, later.best), torch.minimum(self.second, later.second)),
+            torch.maximum(self.error, later.error),
+        )
+
+
+class _NearestSearch:
+    """Features and entries, centred at the mean of the entries chunk by chunk.
+
+    Centring both keeps the distances and removes a common offset, in which digits would cancel. The rounding of the
+    mean itself is harmless, as the same mean is subtracted everywhere.
+    """
+
+    def __init__(self, features: Tensor, entries: Tensor) -> None:
+        self.features = features
+        self.entries = entries
+        self.width = features.shape[1]
+        self.mean = entries.mean(0, dtype=torch.float32).nan_to_num(0.0, 0.0, 0.0)
+        self.buffer = CPU_BUFFER if features.device.type == "cpu" else GPU_BUFFER
+        self.table_size = max(1, min(len(entries), 2**14, self.buffer // max(self.width, 1)))
+
+    def scan(self, dtype: torch.dtype, selected: Tensor | None = None) -> _BestTwo:
+        """The two best entries of all features, or of the `selected` ones, by scores in `dtype`."""
+        parts = (self._scan_table(first, table, bias, selected) for first, table, bias in self._tables(dtype))
+        return reduce(_BestTwo.merge, parts)
+
+    def _scan_table(self, first: int, table: Tensor, bias: Tensor, selected: Tensor | None) -> _BestTwo:
+        scores = table.new_empty(0)
+        results = []
+        for features in self._chunks(table, selected):
+            size = len(table) * len(features)
+            if not len(scores):  # the first chunk is the largest
+                scores = table.new_empty(size)
+            out = scores[:size].view(len(table), len(features))
+            torch.addmm(bias[:, None], table, features.T, alpha=-1, out=out)
+            results.append((*_two_smallest(out), torch.linalg.vector_norm(features, dim=1)))
+        index, best, second, norms = (torch.cat(column) for column in zip(*results, strict=True))
+        return _BestTwo(index + first, best, second, self._error(norms, table))
+
+    def resolve_ties(self, selected: Tensor, limit: Tensor) -> Tensor:
+        """The nearest entry of the `selected` features by float64 differences, among entries scoring up to `limit`."""
+        distance = limit.new_full((len(selected),), torch.inf)
+        nearest = torch.zeros_like(selected)
+        distinct = _mark_first_of_equal(self.entries)
+        for first, table, bias in self._tables(torch.float64):
+            usable = torch.zeros(len(bias), 1, dtype=torch.bool, device=bias.device)
+            usable[:, 0][: len(self.entries) - first] = distinct[first : first + len(bias)]
+            start = 0
+            for features in self._chunks(table, selected):
+                scores = torch.addmm(bias[:, None], table, features.T, alpha=-1)
+                near = (scores <= limit[start : start + len(features)]) & usable
+                for pairs in near.nonzero().split(max(1, self.buffer // 2 // self.width)):
+                    self._keep_nearest(selected, start + pairs[:, 1], first + pairs[:, 0], distance, nearest)
+                start += len(features)
+        return nearest
+
+    def _keep_nearest(self, selected: Tensor, which: Tensor, entry: Tensor, distance: Tensor, nearest: Tensor) -> None:
+        """Update the least `distance` and the `nearest` entry, in place, by pairs of a feature and an entry.
+
+        Args:
+            selected: the features that are resolved.
+            which: of each pair the position of its feature in `selected`.
+            entry: of each pair its entry.
+            distance: the least squared distance of each selected feature until now.
+            nearest: the entry at that distance.
+        """
+        difference = self.features[selected[which]].double() - self.entries[entry].double()
+        pair = difference.square_().sum(1)
+        before = distance.clone()
+        distance.scatter_reduce_(0, which, pair, "amin")
+        nearest.masked_fill_(distance < before, len(self.entries))  # above every index, for the minimum below
+        equal = pair == distance[which]
+        nearest.scatter_reduce_(0, which[equal], entry[equal], "amin")
+
+    def _tables(self, dtype: torch.dtype) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the entries in parts: index of the first, the centred entries, half their squared norms.
+
+        A part is padded to whole groups (see `_two_smallest`) with entries at infinite distance.
+        """
+        for first in range(0, len(self.entries), self.table_size):
+            part = _centre(self.entries[first : first + self.table_size], self.mean, dtype)
+            group = _group_size(len(part))
+            table = part.new_zeros(-(-len(part) // group) * group, self.width)
+            table[: len(part)] = part
+            bias = table.new_full((len(table),), torch.inf)
+            bias[: len(part)] = part.square().sum(1, dtype=torch.float64) / 2
+            yield first, table, bias
+
+    def _chunks(self, table: Tensor, selected: Tensor | None) -> Iterator[Tensor]:
+        """Yield the centred features in chunks whose scores against `table` fill one buffer."""
+        step = max(1, self.buffer * 4 // table.itemsize // max(table.shape))
+        count = len(self.features) if selected is None else len(selected)
+        for start in range(0, count, step):
+            chunk = slice(start, start + step) if selected is None else selected[start : start + step]
+            yield _centre(self.features[chunk], self.mean, table.dtype)
+
+    def _error(self, norms: Tensor, table: Tensor) -> Tensor:
+        """A bound on the rounding error of scores, for features with these norms and the entries of `table`.
+
+        With u the unit roundoff, a = f - c and b = e - c: centring costs u|a| and u|b|, a product summed over d terms
+        in any order (d + 1)u(|a||b| + |b|²/2), the bias 2u|b|²/2; together below (d + 16)u·|b|(|a| + |b|/2), with room
+        for the rounding of the norms themselves. Operands rounded to fewer digits add twice that rounding. Underflow
+        adds one smallest number per term. In float64 the bound covers the rounding of the brute force too,
+        (d + 2)u|a - b|², so that all its near ties are resolved by its own formula.
+        """
+        reach = torch.linalg.vector_norm(table, dim=1).max()
+        rounding = (self.width + 16) * torch.finfo(table.dtype).eps / 2
+        underflow = (self.width + 16) * torch.finfo(table.dtype).tiny
+        if table.dtype == torch.float64:
+            return rounding * (norms + reach).square() + underflow
+        return (rounding + 2 * _operand_rounding(norms.device)) * reach * (norms + reach / 2) + underflow
+
+
+def _centre(values: Tensor, mean: Tensor, dtype: torch.dtype) -> Tensor:
+    """Subtract the mean, rounding once to `dtype`."""
+    return (values.to(torch.promote_types(values.dtype, dtype)) - mean).to(dtype)
+
+
+def _group_size(k: int) -> int:
+    return max(1, math.isqrt(k))
+
+
+def _two_smallest(scores: Float[Tensor, "k n"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Index and value of the minimum of each column, and the second-smallest value.
+
+    argmin is several times slower than amin, so it only runs over the minima of √k groups and then over the best group.
+    """
+    k, n = scores.shape
+    size = _group_size(k)
+    groups = scores.view(-1, size, n)
+    minima = groups.amin(1)
+    best, group = minima.min(0)
+    inside = groups.gather(0, group.expand(1, size, n))[0]
+    position = inside.min(0).indices
+    minima.scatter_(0, group[None], torch.inf)
+    inside.scatter_(0, position[None], torch.inf)
+    return group * size + position, best, torch.minimum(minima.amin(0), inside.amin(0))
+
+
+def _mark_first_of_equal(entries: Float[Tensor, "k d"]) -> Bool[Tensor, " k"]:
+    """Mark entries that equal no earlier one: of equal entries the first has the lowest index."""
+    inverse = torch.unique(entries, dim=0, return_inverse=True)[1]
+    indices = torch.arange(len(entries), device=entries.device)
+    first = torch.full_like(indices, len(entries)).scatter_reduce_(0, inverse, indices, "amin")
+    return first[inverse] == indices
+
+
+def _operand_rounding(device: torch.device) -> float:
+    """How coarsely a float32 product on `device` may round its operands under the PyTorch settings in force."""
+    backend: Any = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
+    # before PyTorch 2.9 there is one setting for all devices
+    setting = getattr(backend.matmul, "fp32_precision", None) or torch.get_float32_matmul_precision()
+    return OPERAND_ROUNDING.get(setting, 0.0)
