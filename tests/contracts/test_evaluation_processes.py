@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from processes import run_alone_and_as_two
 
+pytestmark = pytest.mark.slow  # starts processes that train
+
 Results = dict[str, dict[str, Any]]
 
 

@@ -35,7 +35,7 @@ SPLITS = ["train", "test", "train", "val"] * 3
 FACTS = {"README.md"}
 """Files of a model folder that tell where it comes from, so also the hash of metadata.jsonl."""
 
-pytestmark = pytest.mark.parametrize("name", NAMES)
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("name", NAMES)]
 
 
 def line(number: int, split: str, colour: str, thing: str) -> dict[str, Any]:

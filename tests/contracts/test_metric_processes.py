@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from processes import run_alone_and_as_two
 
+pytestmark = pytest.mark.slow  # starts processes that train
+
 
 def test_two_processes_score_as_one(tmp_path: Path) -> None:
     run_alone_and_as_two(Path(__file__).with_name("one_metric_process.py"), tmp_path)

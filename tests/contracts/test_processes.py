@@ -10,6 +10,8 @@ from torch import Tensor
 
 from tavq.interfaces import codebooks, quantizers
 
+pytestmark = pytest.mark.slow  # starts processes that train
+
 PARTS = [f"{kind}/{name}" for kind, names in (("codebook", codebooks), ("quantizer", quantizers)) for name in names]
 
 Runs = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
