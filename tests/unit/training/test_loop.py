@@ -336,6 +336,23 @@ def test_the_model_is_the_running_mean(recipe: Make, dataset: FolderDataset, tmp
     assert not torch.equal(saved["decoder.conv_out.weight"], trainer.tokenizer.decoder.conv_out.weight)
 
 
+def test_the_average_of_a_run_follows_its_formula(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+    """After n steps the decay is (1 + n) / (10 + n), up to the setting; the initial weights count as step 0."""
+    trainer = Trainer(recipe({"train.ema": 0.28, "train.steps": 3}), dataset, tmp_path / "run")
+    weight = trainer.tokenizer.decoder.conv_out.weight
+    history = [weight.detach().clone()]
+    trainer.loop.reporter = listener = Listener()
+    for step in (1, 2, 3):
+        listener.at[step] = lambda: history.append(weight.detach().clone())
+    trainer.run()
+    expected = history[0].double()
+    for after, decay in zip(history[1:], (2 / 11, 3 / 12, 0.28), strict=True):  # 4 / 13 is above the setting
+        expected = decay * expected + (1 - decay) * after.double()
+    saved = Tokenizer.from_pretrained(tmp_path / "run").state_dict()["decoder.conv_out.weight"]
+    torch.testing.assert_close(saved.double(), expected, rtol=1e-5, atol=1e-7)
+    assert not torch.allclose(history[3].double(), expected, rtol=1e-3)
+
+
 def test_unreadable_images_are_told_once_and_listed(recipe: Make, image_folder: Path, tmp_path: Path) -> None:
     for number in (3, 10, 11):  # one for training; two of the first three for the samples
         (image_folder / f"images/{number}.png").write_bytes(b"")
