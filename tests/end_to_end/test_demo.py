@@ -1,4 +1,4 @@
-"""`tavq demo`: data, text, both trainings, figures and pages, from one command."""
+"""`tavq demo`: data, text, two trainings side by side, metrics and pages, from one command."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ Tavq = Callable[..., Any]
 WEIGHTS = files("tavq") / "assets" / "scenes_features.safetensors"
 
 
-@pytest.mark.skipif(not WEIGHTS.is_file(), reason="the package lies here without its feature network")
+@pytest.mark.skipif(not WEIGHTS.is_file(), reason="the package is here without its feature network")
 def test_the_demo_runs_to_its_page(tavq: Tavq, tmp_path: Path) -> None:
     out = tmp_path / "demo"
     done = tavq("demo", "--out", out, "--images", 40, "--size", 32, "--steps", 2, "--seed", 3)
@@ -20,11 +20,21 @@ def test_the_demo_runs_to_its_page(tavq: Tavq, tmp_path: Path) -> None:
     assert done.err.splitlines()[-1].endswith(f"Open {out / 'report.html'}")
     assert (out / "report.html").stat().st_size > 10_000
     for run, aligned in (("vqgan", False), ("ta-vqgan", True)):
-        figures = json.loads((out / run / "evaluation.json").read_text())
-        assert figures["images"] == 4
-        assert figures["fd_scenes"] > 0
-        assert (figures["code_text_cosine"] is not None) == aligned
+        metrics = json.loads((out / run / "evaluation.json").read_text())
+        assert metrics["images"] == 4
+        assert metrics["fd_scenes"] > 0
+        assert (metrics["code_text_cosine"] is not None) == aligned
+        assert f"Training {run}: 2 of 2" in done.err
+        assert f"{run} on {out / 'scenes'} (test)" in done.out
         assert (out / run / "report.html").is_file()
         assert "seed: 3" in (out / run / "recipe.yaml").read_text()
-    assert "fd_scenes: " in done.err  # four images are too few for it, and it is said
-    assert tavq("demo", "--out", out).code == 2
+    assert "fd_scenes: " in done.err  # four images are too few for it, and a warning says so
+    refused = tavq("demo", "--out", out)
+    assert (refused.code, "exists and is not an empty folder" in refused.err) == (2, True)
+
+    alone = tmp_path / "alone"
+    settings = ["--data.size", 32, "--train.steps", 2, "--train.seed", 3]
+    done = tavq("train", "ta-vqgan-tiny", "--data", out / "scenes", "--out", alone, *settings)
+    assert done.code == 0, done.err
+    weights = [(run / "model" / "model.safetensors").read_bytes() for run in (out / "ta-vqgan", alone)]
+    assert weights[0] == weights[1]

@@ -46,10 +46,10 @@ def is_first_process() -> bool:
 class Bar:
     """Progress of one long job: a bar on a terminal, a line every few seconds elsewhere, nothing in other processes."""
 
-    def __init__(self, title: str, total: int | None = None) -> None:
+    def __init__(self, title: str, total: int | None, display: Progress) -> None:
         self.title, self.total, self.done = title, total, 0
         self.started = self.shown = time.monotonic()
-        self._bar: Progress | None = None
+        self._display = display
         self._task: TaskID | None = None
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
@@ -64,45 +64,47 @@ class Bar:
             self._line(note)
 
     def _update(self, note: str) -> None:
-        if self._bar is None:  # only now: a job that is refused at once shows no bar
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=30),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-                TextColumn("{task.fields[note]}"),
-                console=console,
-            )
-            self._task = self._bar.add_task(self.title, total=self.total, note="")
-            self._bar.start()
-        assert self._task is not None
-        self._bar.update(self._task, completed=self.done, note=note, total=self.total)
+        if self._task is None:  # only now: a job that is refused at once shows no bar
+            self._task = self._display.add_task(self.title, total=self.total, note="")
+            self._display.start()
+        self._display.update(self._task, completed=self.done, note=note, total=self.total)
 
     def _line(self, note: str) -> None:
         seconds = time.monotonic() - self.started
         of = f" of {self.total:,}" if self.total else ""
         console.print(f"{self.title}: {self.done:,}{of}, {seconds:.0f} s {note}".rstrip(), soft_wrap=True)
 
-    def stop(self) -> None:
-        """Leave the bar as it is, so that other lines can follow."""
-        if self._bar is not None:
-            self._bar.stop()
-
     def finish(self) -> None:
         """Say how long the job took, where no bar showed it."""
-        if self._bar is None and is_first_process() and not console.is_terminal:
+        if self._task is None and is_first_process() and not console.is_terminal:
             self._line("done")
 
 
 @contextmanager
 def bar(title: str, total: int | None = None) -> Iterator[Bar]:
     """Show the progress of a job while the context is open."""
-    shown = Bar(title, total)
+    with bars([title], total) as (shown,):
+        yield shown
+
+
+@contextmanager
+def bars(titles: Sequence[str], total: int | None = None) -> Iterator[list[Bar]]:
+    """Show the progress of jobs that run at the same time, one bar below the other, while the context is open."""
+    display = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+    shown = [Bar(title, total, display) for title in titles]
     try:
         yield shown
     finally:
-        shown.stop()
-    shown.finish()
+        display.stop()
+    for each in shown:
+        each.finish()
 
 
 def say(text: str) -> None:

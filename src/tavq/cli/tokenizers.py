@@ -47,11 +47,12 @@ def evaluate(
             model, data=data, split=split, text=text, features=features, limit=limit, size=size, progress=bar
         )
     if console.is_first_process():
-        _print(f"{model} on {data} ({split})", result)
+        print_evaluation(f"{model} on {data} ({split})", result)
         console.write_json(json, result)
 
 
-def _print(title: str, result: Mapping[str, Any]) -> None:
+def print_evaluation(title: str, result: Mapping[str, Any]) -> None:
+    """Print the metrics and warnings of an evaluation."""
     metrics = {key: value for key, value in result.items() if key not in UNLISTED and not key.endswith("_warning")}
     intervals = result["intervals"]
     rows = [

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any
+from typing import Any, Protocol
 
 from tavq.core.errors import TavqError
 from tavq.core.signals import stop_on_signal
@@ -25,8 +25,11 @@ STOP_SECONDS = 60.0
 INTERRUPTED = 130
 """Exit code of a job that was interrupted, as shells have it."""
 
-Progress = Callable[[int, int | None, str], None]
-"""Called with (done, total, note)."""
+
+class Progress(Protocol):
+    """Receives the progress of a job."""
+
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None: ...
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,8 @@ def _receive(connection: Connection, name: str, process: SpawnProcess) -> tuple[
         kind, value = connection.recv()
     except EOFError:
         process.join()
-        killed = f"was killed by signal {-process.exitcode}" if (process.exitcode or 0) < 0 else "ended"
+        code = process.exitcode or 0
+        killed = f"was killed by signal {-code}" if code < 0 else "ended"
         raise TavqError(
             f"{name}: its process {killed} before it was done. If nobody stopped it, the machine may be out of memory."
         ) from None
