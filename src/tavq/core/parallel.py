@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from tavq.core.errors import TavqError
 from tavq.core.signals import stop_on_signal
@@ -26,6 +26,7 @@ INTERRUPTED = 130
 """Exit code of a job that was interrupted, as shells have it."""
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Receives the progress of a job."""
 
