@@ -173,8 +173,8 @@ def test_a_wrong_call_is_explained_in_one_line(tavq: Tavq, place: Path, command:
     [
         ("decode plain tokens.safetensors --out out", r"tokens\.safetensors is not a whole safetensors file"),
         ("decode plain nowhere.safetensors --out out", r"nowhere\.safetensors"),
-        (f"train ta-vqgan-tiny {TRAIN} --text empty", r"empty is no text store"),
-        ("evaluate plain --data data --text empty", r"empty is no text store"),
+        (f"train ta-vqgan-tiny {TRAIN} --text empty", r"empty is not a text store"),
+        ("evaluate plain --data data --text empty", r"empty is not a text store"),
         ("text data --encoder empty --out out", r"empty is no text encoder"),
         ("encode plain file --out t.safetensors", r"file: it is not an image"),
         ("encode plain data --out file/t.safetensors", r"Could not write file/t\.safetensors"),

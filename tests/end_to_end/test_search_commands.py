@@ -162,7 +162,7 @@ def test_a_store_of_another_encoder(tavq: Tavq, place: Path, tmp_path: Path) -> 
         ("search index aligned --data nowhere --out x", r"There is no folder nowhere"),
         ("search index aligned --data data --split odd --out x", r"no images in the split 'odd'"),
         ("search index aligned --data data --out data", r"already holds something that is no search index"),
-        ("search index aligned --data data --out x --text data", r"data is no text store"),
+        ("search index aligned --data data --out x --text data", r"data is not a text store"),
         ("search index retrieval --data data --out x --text data/text", r"needs no text store; leave --text out"),
         ("search nowhere --text barn", r"There is no search index at 'nowhere'.*tavq search index MODEL"),
         ("search data --text barn", r"There is no search index at 'data'"),

@@ -93,7 +93,7 @@ def test_every_prefix_is_refused(name: str, whole: Path, broken: Path) -> None:
 
 
 def test_missing_files(whole: Path, broken: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"is no text store: it has no manifest\.json"):
+    with pytest.raises(FileError, match=r"is not a text store: it has no manifest\.json"):
         TextStore.open(tmp_path)
     lay(broken, whole)
     (broken / "store.safetensors").unlink()
@@ -190,7 +190,7 @@ from tavq.text.encoders import TextEncoder
 from tavq.text.building import build_store
 
 texts = {f"{n}.png": f"A red car number {n} and {n % 7} blue dogs." for n in range(60)}
-building.CHUNK, building.TEXTS_CHUNK, splitting.BLOCK_TEXTS = 16, 16, 16
+building.UNITS_CHUNK, building.TEXTS_CHUNK, splitting.BLOCK_TEXTS = 16, 16, 16
 
 #ENCODER#
 
@@ -290,7 +290,7 @@ def test_work_is_kept_where_a_process_is_ended_from_outside(tmp_path: Path, monk
 
     with monkeypatch.context() as patched:
         patched.setattr("tavq.text.building.split_blocks", ended)
-        with pytest.raises(TavqError, match="was ended"):
+        with pytest.raises(TavqError, match="was killed"):
             build_store(TEXTS, LetterEncoder(), "pattern", tmp_path / "text")
     assert (tmp_path / "text.building" / "plan.json").is_file()
 

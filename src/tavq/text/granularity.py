@@ -1,4 +1,4 @@
-"""Step 2 of TA-VQ: a long text as words, phrases and sentences."""
+"""Splits a long text into words, phrases and sentences (step 2 of TA-VQ)."""
 
 import re
 from abc import ABC, abstractmethod
@@ -10,13 +10,13 @@ from typing import ClassVar
 from tavq.core.registry import Registry
 
 MAX_CHARACTERS = 100_000
-"""Longer texts are cut at the last white space before this many characters; 500 times a long caption."""
+"""Longer texts are cut at the last white space before this limit, which is 500 times a long caption."""
 
 MAX_WORD = 64
-"""A longer run of letters is no word of a language and is dropped."""
+"""Longer runs of letters are not words of any language and are dropped."""
 
-# Characters that are not text: controls, lone surrogates (no UTF-8 exists for them) and the marks that turn the
-# writing direction. White space takes their place, so that offsets stay and no two words are glued together.
+# Characters that are not text: controls, lone surrogates (which UTF-8 cannot encode) and marks that change the writing
+# direction. They become white space, so that offsets stay valid and no two words are joined.
 _NOT_TEXT = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
@@ -24,7 +24,7 @@ _NOT_TEXT = re.compile(
 
 @dataclass(frozen=True)
 class Units:
-    """The units of one text, each in order of its first appearance and without repeats."""
+    """The units of one text, in order of first appearance and without repeats."""
 
     words: tuple[str, ...] = ()
     phrases: tuple[str, ...] = ()
@@ -35,14 +35,14 @@ class Units:
 
 
 class Splitter(ABC):
-    """Splits a text into its units. `version` changes whenever the units of some text do."""
+    """Splits a text into units. `version` changes whenever the units of any text change."""
 
     name: ClassVar[str]
     version: ClassVar[str]
 
     @abstractmethod
     def split(self, text: str) -> Units:
-        """The units of a text that went through `clean`."""
+        """Split a text that went through `clean`."""
 
 
 splitters: Registry[type[Splitter]] = Registry("splitter", "tavq.text.splitters")
@@ -50,30 +50,29 @@ splitters: Registry[type[Splitter]] = Registry("splitter", "tavq.text.splitters"
 
 @cache
 def load_splitter(name: str) -> Splitter:
-    """The splitter of that name; its lexicon is read at the first text."""
+    """The splitter of that name; it reads its lexicon at the first text."""
     return splitters[name]()
 
 
 def split(text: str, splitter: str = "pattern") -> Units:
-    """The words, phrases and sentences of a text; empty where it has none, whatever it holds.
+    """The words, phrases and sentences of a text; any string is accepted, and a text without words gives none.
 
-    Words are those that can be seen (nouns, adjectives, participles before a noun, numerals and quantifiers), in
-    lower case. Phrases are noun phrases of at least two words without their article, in lower case. A blank line
-    ends a sentence: join several captions of one image with one.
+    Words name what can be seen (nouns, adjectives, participles before a noun, numerals and quantifiers), in lower case.
+    Phrases are noun phrases of at least two words without their article, in lower case. A blank line ends a sentence,
+    so join several captions of one image with one.
 
     Source: TA-VQ (arXiv 2503.01261), section 3.2, step 2: TextBlob splits sentences and phrases.
-    Differs from the paper: a noun that stands alone is a word and not also a phrase, as in TextBlob's own noun
-    phrases; words that speak of the image as an object ("image", "photo") are dropped, because machine captions
-    open with them whatever they show.
+    Differs from the paper: a single noun is a word but not also a phrase, as in TextBlob's own noun phrases; words for
+    the image itself ("image", "photo") are dropped, because machine captions open with them whatever the image shows.
     """
     return load_splitter(splitter).split(clean(text))
 
 
 def clean(text: str) -> str:
-    """The text with white space for what is not text, cut at MAX_CHARACTERS between words."""
+    """Replace characters that are not text by white space, and cut at MAX_CHARACTERS between words."""
     if len(text) > MAX_CHARACTERS:
-        head = text[: MAX_CHARACTERS + 1]
-        text = text[: max((match.start() for match in re.finditer(r"\s", head)), default=0) or MAX_CHARACTERS]
+        spaces = re.finditer(r"\s", text[: MAX_CHARACTERS + 1])
+        text = text[: max((space.start() for space in spaces), default=0) or MAX_CHARACTERS]
     return _NOT_TEXT.sub(" ", text)
 
 

@@ -1,6 +1,6 @@
-"""Texts split in blocks of some thousands, by several processes: what a text store is made from.
+"""Splits texts in blocks of a few thousand, in several processes, into the tensors of a text store.
 
-Nothing here loads torch, which a process that only splits does without.
+Nothing here imports torch, so that the worker processes start quickly.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ from tavq.text.granularity import MAX_CHARACTERS, Units, clean, load_splitter
 
 BLOCK_TEXTS = 2048
 BLOCK_CHARACTERS = 4_000_000
-"""Of the texts of a block, so that very long ones bound the memory too."""
+"""Upper limit for the texts of a block, so that very long ones do not fill the memory."""
 
 BLOCKS_FOR_PROCESSES = 8
-"""Fewer blocks are split in this process: starting others takes seconds, as long as three blocks do."""
+"""Fewer blocks are split in this process: starting workers takes seconds, as long as three blocks."""
 
 Pair = tuple[str, str]
 """The key of an image and its text."""
@@ -31,16 +31,16 @@ Array = np.ndarray
 
 
 class Block(NamedTuple):
-    """What came of a block of texts."""
+    """The split texts of a block."""
 
     tensors: dict[str, Array]  # of the images that have units; see `split_block`
-    kept: list[str]  # their cleaned texts
-    dropped: list[tuple[str, str]]  # the keys of the others, each with the reason
-    cut: list[str]  # the keys whose text was longer than MAX_CHARACTERS
+    texts: list[str]  # of these images, cleaned
+    dropped: list[tuple[str, str]]  # keys of the other images, each with the reason
+    cut: list[str]  # keys of images whose text was longer than MAX_CHARACTERS
 
 
-def blocks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
-    """The pairs in lists of BLOCK_TEXTS, or fewer where they are long; where there is no pair, one empty list."""
+def group_texts(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+    """Yield lists of BLOCK_TEXTS pairs, shorter ones if the texts are long; one empty list if there are no pairs."""
     block: list[Pair] = []
     characters = count = 0
     for pair in pairs:
@@ -53,33 +53,33 @@ def blocks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
         yield block
 
 
-def fingerprint(block: Iterable[Pair]) -> str:
+def hash_pairs(block: Iterable[Pair]) -> str:
     """A hash of keys and texts, in their order."""
     digest = hashlib.blake2b(digest_size=16)
-    for key, text in block:
-        for part in (key, text):
+    for pair in block:
+        for part in pair:
             data = part.encode("utf-8", "surrogatepass")
             digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()
 
 
-def text_hash(text: str) -> int:
-    """64 bits that tell a text, or a key, from others."""
+def hash_text(text: str) -> int:
+    """A signed 64-bit hash of a text or a key."""
     data = text.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
 
 
 def split_block(splitter: str, pairs: Sequence[Pair]) -> Block:
-    """The units of a block of texts, each distinct unit of the block once.
+    """Split the texts of a block; each distinct unit of the block is kept once.
 
-    The tensors are those of a text store without the vectors: `keys`, `key_offsets` and `text_hashes` of the
-    images that have units, and for each granularity `text` and `text_offsets` of the distinct units in order of
-    their first appearance, `ids` and `offsets` of the units of each image.
+    The tensors are those of a text store without the vectors: `keys`, `key_offsets` and `text_hashes` of the images
+    that have units; for each granularity `text` and `text_offsets` of the distinct units in order of their first
+    appearance, and `ids` and `offsets` of the units of each image.
 
     Raises DataError for a key that cannot be stored.
     """
     load = load_splitter(splitter)
-    found: list[tuple[str, str, Units]] = []
+    kept: list[tuple[str, str, Units]] = []
     hashes: list[int] = []
     dropped: list[tuple[str, str]] = []
     cut: list[str] = []
@@ -88,17 +88,17 @@ def split_block(splitter: str, pairs: Sequence[Pair]) -> Block:
         cleaned = clean(text)
         units = load.split(cleaned)
         if units.sentences:
-            found.append((key, cleaned, units))
-            hashes.append(text_hash(text))
+            kept.append((key, cleaned, units))
+            hashes.append(hash_text(text))
         else:
             dropped.append((key, "no word or number in its text" if cleaned.strip() else "empty text"))
         if len(text) > MAX_CHARACTERS:
             cut.append(key)
-    keys, key_offsets = blob(key for key, _, _ in found)
+    keys, key_offsets = concatenate_texts(key for key, _, _ in kept)
     tensors = {"keys": keys, "key_offsets": key_offsets, "text_hashes": np.array(hashes, np.int64)}
     for name in Units.__dataclass_fields__:
-        tensors |= _table(name, [units[name] for _, _, units in found])
-    return Block(tensors, [text for _, text, _ in found], dropped, cut)
+        tensors |= _make_table(name, [units[name] for _, _, units in kept])
+    return Block(tensors, [text for _, text, _ in kept], dropped, cut)
 
 
 def _check_key(key: str) -> None:
@@ -110,25 +110,26 @@ def _check_key(key: str) -> None:
         raise DataError(f"The key {key!r} is not valid text.")
 
 
-def _table(name: str, units: Sequence[Sequence[str]]) -> dict[str, Array]:
-    numbers: dict[str, int] = {}
-    ids = [numbers.setdefault(unit, len(numbers)) for image in units for unit in image]
-    text, text_offsets = blob(numbers)
+def _make_table(name: str, units: Sequence[Sequence[str]]) -> dict[str, Array]:
+    """The tensors of one granularity."""
+    known: dict[str, int] = {}
+    ids = [known.setdefault(unit, len(known)) for image in units for unit in image]
+    text, text_offsets = concatenate_texts(known)
     return {
         f"{name}/text": text,
         f"{name}/text_offsets": text_offsets,
         f"{name}/ids": np.array(ids, np.int32),
-        f"{name}/offsets": running_total(map(len, units)),
+        f"{name}/offsets": offsets_of(map(len, units)),
     }
 
 
-def blob(texts: Iterable[str]) -> tuple[Array, Array]:
-    """Texts as one run of UTF-8 bytes, and where each begins and ends."""
+def concatenate_texts(texts: Iterable[str]) -> tuple[Array, Array]:
+    """Texts as one array of UTF-8 bytes, and where each begins and ends."""
     parts = [text.encode("utf-8") for text in texts]
-    return np.frombuffer(bytearray(b"".join(parts)), np.uint8), running_total(map(len, parts))
+    return np.frombuffer(bytearray(b"".join(parts)), np.uint8), offsets_of(map(len, parts))
 
 
-def running_total(lengths: Iterable[int]) -> Array:
+def offsets_of(lengths: Iterable[int]) -> Array:
     """Where runs of these lengths begin, and where the last one ends."""
     return np.fromiter(itertools.accumulate(lengths, initial=0), np.int64)
 
@@ -136,36 +137,37 @@ def running_total(lengths: Iterable[int]) -> Array:
 # --- several processes ------------------------------------------------------------------------------------------
 
 
-def split_blocks(splitter: str, work: Iterable[list[Pair]], jobs: int) -> Iterator[Block]:
-    """`split_block` of each, in order, by `jobs` processes where there are enough; a few blocks are in memory."""
-    waiting = iter(work)
-    first = list(itertools.islice(waiting, BLOCKS_FOR_PROCESSES))
+def split_blocks(splitter: str, blocks: Iterable[list[Pair]], jobs: int) -> Iterator[Block]:
+    """Yield `split_block` of each block in order, computed by `jobs` processes; few blocks are in memory at a time."""
+    remaining = iter(blocks)
+    first = list(itertools.islice(remaining, BLOCKS_FOR_PROCESSES))
     if jobs == 1 or len(first) < BLOCKS_FOR_PROCESSES:
         yield from (split_block(splitter, pairs) for pairs in first)
         return
     # Not forked: this process holds a model and its threads.
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
 
-        def start(pairs: list[Pair]) -> Future[Block]:
+        def submit(pairs: list[Pair]) -> Future[Block]:
             return pool.submit(split_block, splitter, pairs)
 
         try:
-            yield from _in_order(itertools.chain(first, waiting), start, 2 * jobs)
+            yield from _collect_in_order(itertools.chain(first, remaining), submit, 2 * jobs)
         except BrokenProcessPool as error:
             raise TavqError(
-                "A process that splits texts was ended from outside, most often for want of memory; go on with the "
-                "same command and fewer --jobs."
+                "A process that splits texts was killed, most often because memory ran out; resume with the same "
+                "command and fewer --jobs."
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _in_order(
-    work: Iterable[list[Pair]], start: Callable[[list[Pair]], "Future[Block]"], ahead: int
+def _collect_in_order(
+    blocks: Iterable[list[Pair]], submit: Callable[[list[Pair]], "Future[Block]"], ahead: int
 ) -> Iterator[Block]:
+    """Yield the results in order while at most `ahead` blocks are in work."""
     running: deque[Future[Any]] = deque()
-    for pairs in work:
-        running.append(start(pairs))
+    for pairs in blocks:
+        running.append(submit(pairs))
         if len(running) == ahead:
             yield running.popleft().result()
     while running:

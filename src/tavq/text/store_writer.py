@@ -1,6 +1,6 @@
-"""A text store that is being made: joins pieces into tables in which each distinct unit stands once.
+"""Writes a text store: merges blocks of split texts into tables in which each distinct unit occurs once.
 
-A piece is a safetensors file with the units of some images: a block of split texts, or a whole store that is merged.
+A part is a safetensors file with the units of some images: a block of split texts, or a complete store to merge.
 """
 
 import itertools
@@ -17,14 +17,15 @@ from tavq.core.files import read_json, replace_folder, sha256, write_json, write
 from tavq.core.mmap_tensors import MappedTensors, TensorFileWriter
 from tavq.interfaces import GRANULARITIES, POOLED, TOKENS
 from tavq.text.deduplication import Deduplicator
-from tavq.text.splitting import text_hash
+from tavq.text.splitting import hash_text
 from tavq.text.store import FAULTS, MANIFEST, STORE, TEXT_TABLE, TEXT_TABLE_IDS, Array, Contents
 
 STATE = "state.json"
+STORE_FOLDER = "store"
 
 
 class Table(NamedTuple):
-    """Distinct texts, and where it is written which of them each image has."""
+    """Distinct texts, and the tensors that say which of them each image has."""
 
     name: str
     ids: str
@@ -35,18 +36,15 @@ UNITS = tuple(Table(name, f"{name}/ids", f"{name}/offsets") for name in GRANULAR
 TOKEN_TABLE = Table(TOKENS, TEXT_TABLE_IDS, f"{TEXT_TABLE}/offsets")
 
 
-def tables(full_text: bool) -> tuple[Table, ...]:
+def list_tables(full_text: bool) -> tuple[Table, ...]:
     """The tables of a store, with or without token-level text."""
     return (*UNITS, TOKEN_TABLE) if full_text else UNITS
 
 
-STORE_FOLDER = "store"
-
-
 class StoreWriter:
-    """The store in a folder of its own, `store` in the working folder, until `finish` gives it its name.
+    """A store in the working folder until `finish` moves it to its place.
 
-    Everything but vectors is written when it is made; whoever made it writes the vectors and marks how far they are.
+    Everything but the vectors is written when the writer is created; the caller writes the vectors and marks progress.
     """
 
     def __init__(self, work: Path, shapes: Mapping[str, Any], contents: Contents, done: Mapping[str, int]) -> None:
@@ -55,7 +53,7 @@ class StoreWriter:
         self.contents = contents
         self.shapes = shapes
         self.done = dict(done)
-        """Rows of each tensor of vectors that were written."""
+        """Vectors written so far, by table."""
         self.file = TensorFileWriter(self.folder / STORE, shapes, {"contents": contents.model_dump_json()})
 
     @property
@@ -63,229 +61,242 @@ class StoreWriter:
         """What was written so far."""
         return MappedTensors(self.folder / STORE)
 
-    def mark(self, **rows: int) -> None:
-        """Notes, once it is on the disk, how many `rows` of which tables have their vectors."""
+    def mark(self, **counts: int) -> None:
+        """Record how many vectors of which tables are safely on the disk."""
         self.file.flush()
-        self.done |= rows
+        self.done |= counts
         write_json(self.state, {"done": self.done, "shapes": self.shapes, "contents": self.contents.model_dump()})
 
     def finish(self, out: Path, faults: Iterator[tuple[str, str]]) -> None:
-        """Puts the store in the place `out`, with the images that are not in it, or not whole, and why."""
+        """Move the store to `out`, with the list of images that are missing or whose text was cut."""
         self.file.flush()
         path = self.folder / STORE
         write_json_lines(self.folder / FAULTS, ({"file_name": key, "reason": reason} for key, reason in faults))
-        told = self.contents.model_dump() | {"bytes": path.stat().st_size, "sha256": sha256(path)}
-        write_json(self.folder / MANIFEST, told)
+        manifest = self.contents.model_dump() | {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        write_json(self.folder / MANIFEST, manifest)
         replace_folder(self.folder, out)
 
 
 def resume_writer(work: Path, expected: Contents) -> StoreWriter | None:
-    """The draft that an ended process left in `work`, where it is of the same texts; else None."""
+    """The writer that a killed process left in `work`; None if there is none, or one of other texts."""
     if not (work / STATE).is_file() or not (work / STORE_FOLDER / STORE).is_file():
         return None
     try:
         state = read_json(work / STATE)
         contents, done = Contents.model_validate(state["contents"]), dict(state["done"])
         shapes = {name: (kind, list(shape)) for name, (kind, shape) in state["shapes"].items()}
-    except (FileError, ValidationError, KeyError, TypeError, ValueError, AttributeError):  # altered: it is made again
+    except (FileError, ValidationError, KeyError, TypeError, ValueError, AttributeError):  # altered: start over
         return None
     if contents.model_copy(update={"images": 0, "units": {}}) != expected:
         return None
-    draft = StoreWriter(work, shapes, contents, done)
-    if draft.file.is_new:
-        draft.file.close()
+    writer = StoreWriter(work, shapes, contents, done)
+    if writer.file.is_new:
+        writer.file.close()
         return None
-    return draft
+    return writer
 
 
-def start_writer(work: Path, pieces: Sequence[Path], contents: Contents, copy_vectors: bool = False) -> StoreWriter:
-    """A draft of the images of all pieces, in their order; with their vectors where they have such.
+def start_writer(work: Path, parts: Sequence[Path], contents: Contents, copy_vectors: bool = False) -> StoreWriter:
+    """A writer for the images of all parts, in their order, with everything but the vectors written.
 
-    `contents` is completed by the counts. Memory: a piece, and 32 bytes an image.
+    Memory: one part, and 32 bytes per image.
 
-    Raises DataError where an image is in two pieces, or twice in one.
+    Args:
+        work: the working folder.
+        parts: files of split texts, or of stores.
+        contents: completed by what is counted.
+        copy_vectors: the parts are stores, whose vectors are copied.
+
+    Raises DataError if an image is in two parts, or twice in one.
     """
     (work / STATE).unlink(missing_ok=True)
-    chosen = tables(contents.full_text)
-    sizes = _Sizes.of(pieces, chosen)
+    tables = list_tables(contents.full_text)
+    lengths = _Lengths.read(parts, tables)
     with ExitStack() as opened:
-        numberings = {}
-        for table in chosen:
-            numbering = Deduplicator(work / f"unique-{table.name}", sum(sizes.units(table)))
-            numberings[table.name] = opened.enter_context(closing(numbering))
-            _number(numbering, pieces, table)
-        shapes, counted = _shapes(contents, sizes, numberings, pieces)
+        deduplicators = {}
+        for table in tables:
+            deduplicator = Deduplicator(work / f"unique-{table.name}", sum(lengths.units(table)))
+            deduplicators[table.name] = opened.enter_context(closing(deduplicator))
+            _assign_ids(deduplicator, parts, table)
+        shapes, counted = _plan_tensors(contents, lengths, deduplicators, parts)
         (work / STORE_FOLDER).mkdir(parents=True, exist_ok=True)
         (work / STORE_FOLDER / STORE).unlink(missing_ok=True)
-        draft = StoreWriter(work, shapes, counted, {})
-        with ExitStack() as failed:
-            failed.callback(draft.file.close)
-            _fill(draft, pieces, sizes, numberings, copy_vectors)
-            draft.mark()
-            failed.pop_all()
-    return draft
+        writer = StoreWriter(work, shapes, counted, {})
+        with ExitStack() as on_error:
+            on_error.callback(writer.file.close)
+            _fill(writer, parts, lengths, deduplicators, copy_vectors)
+            writer.mark()
+            on_error.pop_all()
+    return writer
 
 
-class _Sizes(NamedTuple):
-    """Of each tensor the rows that each piece has."""
+class _Lengths(NamedTuple):
+    """The length of each tensor in each part."""
 
-    rows: dict[str, list[int]]
+    lengths: dict[str, list[int]]
 
     @classmethod
-    def of(cls, pieces: Sequence[Path], chosen: Sequence[Table]) -> "_Sizes":
-        names = ["keys", "text_hashes", *(table.ids for table in chosen), *(f"{t.name}/text_offsets" for t in chosen)]
-        rows: dict[str, list[int]] = {name: [] for name in names}
-        for piece in pieces:
-            tensors = MappedTensors(piece)
+    def read(cls, parts: Sequence[Path], tables: Sequence[Table]) -> "_Lengths":
+        names = ["keys", "text_hashes", *(table.ids for table in tables)]
+        names += [f"{table.name}/text_offsets" for table in tables]
+        lengths: dict[str, list[int]] = {name: [] for name in names}
+        for part in parts:
+            tensors = MappedTensors(part)
             for name in names:
-                rows[name].append(len(tensors[name]))
-        return cls(rows)
+                lengths[name].append(len(tensors[name]))
+        return cls(lengths)
+
+    def total(self, name: str) -> int:
+        """The length of a tensor in all parts together."""
+        return sum(self.lengths[name])
 
     def units(self, table: Table) -> list[int]:
-        """The distinct texts of each piece."""
-        return [rows - 1 for rows in self.rows[f"{table.name}/text_offsets"]]
+        """The number of distinct texts of each part."""
+        return [length - 1 for length in self.lengths[f"{table.name}/text_offsets"]]
 
 
-def _number(numbering: Deduplicator, pieces: Sequence[Path], table: Table) -> None:
-    for piece in pieces:
-        tensors = MappedTensors(piece)
-        numbering.add(np.asarray(tensors[f"{table.name}/text"]), np.asarray(tensors[f"{table.name}/text_offsets"]))
-    numbering.solve()
+def _assign_ids(deduplicator: Deduplicator, parts: Sequence[Path], table: Table) -> None:
+    for part in parts:
+        tensors = MappedTensors(part)
+        text, offsets = tensors[f"{table.name}/text"], tensors[f"{table.name}/text_offsets"]
+        deduplicator.add(np.asarray(text), np.asarray(offsets))
+    deduplicator.solve()
 
 
-def _shapes(
-    contents: Contents, sizes: _Sizes, numberings: Mapping[str, Deduplicator], pieces: Sequence[Path]
+def _plan_tensors(
+    contents: Contents, lengths: _Lengths, deduplicators: Mapping[str, Deduplicator], parts: Sequence[Path]
 ) -> tuple[dict[str, Any], Contents]:
-    """The tensors of the store and its contents with what was counted."""
-    images = sum(sizes.rows["text_hashes"])
-    width, real = contents.encoder.width, "<f2" if contents.float16 else "<f4"
+    """Dtype and shape of every tensor of the store, and its contents with what was counted."""
+    images = lengths.total("text_hashes")
+    width, dtype = contents.encoder.width, "<f2" if contents.float16 else "<f4"
     shapes: dict[str, Any] = {
-        "keys": ("u1", [sum(sizes.rows["keys"])]),
+        "keys": ("u1", [lengths.total("keys")]),
         "key_offsets": ("<i8", [images + 1]),
         "text_hashes": ("<i8", [images]),
         "index/hashes": ("<i8", [images]),
         "index/places": ("<i4", [images]),
     }
-    for table in tables(contents.full_text):
-        count = numberings[table.name].count
-        occurrences = sum(sizes.rows[table.ids])
+    for table in list_tables(contents.full_text):
+        count = deduplicators[table.name].count
+        occurrences = lengths.total(table.ids)
         shapes |= {
-            f"{table.name}/text": ("u1", [_bytes_of_new(pieces, table, sizes, numberings[table.name])]),
+            f"{table.name}/text": ("u1", [_count_new_bytes(parts, table, lengths, deduplicators[table.name])]),
             f"{table.name}/text_offsets": ("<i8", [count + 1]),
-            f"{table.name}/vectors": (real, [count, width]),
+            f"{table.name}/vectors": (dtype, [count, width]),
             table.ids: ("<i4", [occurrences]),
             table.offsets: ("<i8", [images + 1]),
         }
         if table is TOKEN_TABLE:
             shapes |= {
                 f"{TOKENS}/numbers": ("<i4", [count]),
-                f"{TEXT_TABLE}/vectors": (real, [occurrences, width]),
-                POOLED: (real, [images, width]),
+                f"{TEXT_TABLE}/vectors": (dtype, [occurrences, width]),
+                POOLED: (dtype, [images, width]),
             }
-    units = {name: numberings[name].count for name in GRANULARITIES}
+    units = {name: deduplicators[name].count for name in GRANULARITIES}
     return shapes, contents.model_copy(update={"images": images, "units": units})
 
 
-def _new(
-    pieces: Sequence[Path], table: Table, sizes: Sequence[int], numbering: Deduplicator
-) -> Iterator[tuple[MappedTensors, Array, Array]]:
-    """Each piece with the numbers of its distinct texts, and which of these no piece before it has."""
+PartIds = tuple[MappedTensors, Array, Array]
+"""A part, the ids of its distinct texts, and whether each of them is new: in no part before."""
+
+
+def _iterate_ids(
+    parts: Sequence[Path], table: Table, lengths: _Lengths, deduplicator: Deduplicator
+) -> Iterator[PartIds]:
     start = known = 0
-    for piece, count in zip(pieces, sizes, strict=True):
-        numbers = numbering.ids(start, start + count)
-        new = numbers >= known  # numbers follow the order of first appearance, so that new ones are the next ones
-        yield MappedTensors(piece), numbers, new
+    for part, count in zip(parts, lengths.units(table), strict=True):
+        ids = deduplicator.ids(start, start + count)
+        is_new = ids >= known  # ids follow the order of first appearance
+        yield MappedTensors(part), ids, is_new
         start += count
-        known += int(new.sum())
+        known += int(is_new.sum())
 
 
-def _bytes_of_new(pieces: Sequence[Path], table: Table, sizes: _Sizes, numbering: Deduplicator) -> int:
-    found = _new(pieces, table, sizes.units(table), numbering)
-    return sum(int(np.diff(tensors[f"{table.name}/text_offsets"])[new].sum()) for tensors, _, new in found)
+def _count_new_bytes(parts: Sequence[Path], table: Table, lengths: _Lengths, deduplicator: Deduplicator) -> int:
+    found = _iterate_ids(parts, table, lengths, deduplicator)
+    return sum(int(np.diff(tensors[f"{table.name}/text_offsets"])[is_new].sum()) for tensors, _, is_new in found)
 
 
 def _fill(
-    draft: StoreWriter,
-    pieces: Sequence[Path],
-    sizes: "_Sizes",
-    numberings: Mapping[str, Deduplicator],
+    writer: StoreWriter,
+    parts: Sequence[Path],
+    lengths: _Lengths,
+    deduplicators: Mapping[str, Deduplicator],
     copy_vectors: bool,
 ) -> None:
-    """Writes everything that the pieces hold."""
-    hashes, key_hashes = _write_images(draft, pieces, copy_vectors and draft.contents.full_text)
-    for table in tables(draft.contents.full_text):
-        found = _new(pieces, table, sizes.units(table), numberings[table.name])
-        _write_table(draft, table, found, copy_vectors)
+    """Write everything that the parts hold."""
+    hashes, key_hashes = _write_images(writer, parts, copy_vectors and writer.contents.full_text)
+    for table in list_tables(writer.contents.full_text):
+        found = _iterate_ids(parts, table, lengths, deduplicators[table.name])
+        _write_table(writer, table, found, copy_vectors)
     order = np.argsort(key_hashes, kind="stable")
-    draft.file.write("text_hashes", 0, hashes)
-    draft.file.write("index/hashes", 0, key_hashes[order])
-    draft.file.write("index/places", 0, order.astype(np.int32))
-    draft.file.flush()
-    _check_keys(draft.tensors, key_hashes[order], order)
+    writer.file.write("text_hashes", 0, hashes)
+    writer.file.write("index/hashes", 0, key_hashes[order])
+    writer.file.write("index/places", 0, order.astype(np.int32))
+    writer.file.flush()
+    _check_keys(writer.tensors, key_hashes[order], order)
 
 
-def _write_images(draft: StoreWriter, pieces: Sequence[Path], copy_vectors: bool) -> tuple[Array, Array]:
-    """Writes keys and, of stores, what they have of each image; the hashes of all texts and of all keys."""
+def _write_images(writer: StoreWriter, parts: Sequence[Path], copy_vectors: bool) -> tuple[Array, Array]:
+    """Write the keys, and with `copy_vectors` the full texts; returns the hashes of all texts and of all keys."""
     hashes, key_hashes = [], []
     byte = image = token = 0
-    for piece in pieces:
-        tensors = MappedTensors(piece)
+    for part in parts:
+        tensors = MappedTensors(part)
         keys, offsets = np.asarray(tensors["keys"]), np.asarray(tensors["key_offsets"])
-        draft.file.write("keys", byte, keys)
-        draft.file.write("key_offsets", image, offsets + byte)
+        writer.file.write("keys", byte, keys)
+        writer.file.write("key_offsets", image, offsets + byte)
         hashes.append(np.array(tensors["text_hashes"]))
-        key_hashes.append(np.array([text_hash(key) for key in texts_of(keys, offsets)], np.int64))
+        key_hashes.append(np.array([hash_text(key) for key in split_bytes(keys, offsets)], np.int64))
         if copy_vectors:
-            draft.file.write(POOLED, image, tensors[POOLED])
-            draft.file.write(f"{TEXT_TABLE}/vectors", token, tensors[f"{TEXT_TABLE}/vectors"])
+            writer.file.write(POOLED, image, tensors[POOLED])
+            writer.file.write(f"{TEXT_TABLE}/vectors", token, tensors[f"{TEXT_TABLE}/vectors"])
             token += len(tensors[f"{TEXT_TABLE}/vectors"])
         byte += len(keys)
         image += len(offsets) - 1
     return np.concatenate(hashes), np.concatenate(key_hashes)
 
 
-def _write_table(
-    draft: StoreWriter, table: Table, found: Iterator[tuple[MappedTensors, Array, Array]], copy_vectors: bool
-) -> None:
+def _write_table(writer: StoreWriter, table: Table, found: Iterator[PartIds], copy_vectors: bool) -> None:
     name = table.name
-    image = occurrence = row = byte = 0
-    for tensors, numbers, new in found:
+    image = occurrence = unit = byte = 0  # where each kind of entry of the next part goes
+    for tensors, unique_ids, is_new in found:
         ids, offsets = np.asarray(tensors[table.ids]), np.asarray(tensors[table.offsets])
-        draft.file.write(table.ids, occurrence, numbers[ids])
-        draft.file.write(table.offsets, image, offsets + occurrence)
-        text_offsets = np.asarray(tensors[f"{name}/text_offsets"])
-        lengths = np.diff(text_offsets)
-        draft.file.write(f"{name}/text", byte, np.asarray(tensors[f"{name}/text"])[np.repeat(new, lengths)])
-        ends = byte + np.cumsum(lengths[new])
-        draft.file.write(f"{name}/text_offsets", row + 1, ends)
+        writer.file.write(table.ids, occurrence, unique_ids[ids])
+        writer.file.write(table.offsets, image, offsets + occurrence)
+        lengths = np.diff(np.asarray(tensors[f"{name}/text_offsets"]))
+        writer.file.write(f"{name}/text", byte, np.asarray(tensors[f"{name}/text"])[np.repeat(is_new, lengths)])
+        ends = byte + np.cumsum(lengths[is_new])
+        writer.file.write(f"{name}/text_offsets", unit + 1, ends)
         if table is TOKEN_TABLE:
-            draft.file.write(f"{name}/numbers", row, np.asarray(tensors[f"{name}/numbers"])[new])
+            writer.file.write(f"{name}/numbers", unit, np.asarray(tensors[f"{name}/numbers"])[is_new])
         if copy_vectors:
-            draft.file.write(f"{name}/vectors", row, np.asarray(tensors[f"{name}/vectors"])[new])
+            writer.file.write(f"{name}/vectors", unit, np.asarray(tensors[f"{name}/vectors"])[is_new])
         image += len(offsets) - 1
         occurrence += len(ids)
-        row += int(new.sum())
+        unit += int(is_new.sum())
         byte = int(ends[-1]) if len(ends) else byte
 
 
-def texts_of(text: Array, offsets: Array) -> list[str]:
-    """The texts that stand in one run of bytes."""
-    data, places = text.tobytes(), (offsets - offsets[0]).tolist()
-    return [data[start:end].decode("utf-8") for start, end in itertools.pairwise(places)]
+def split_bytes(text: Array, offsets: Array) -> list[str]:
+    """The texts that are concatenated in an array of bytes."""
+    data, bounds = text.tobytes(), (offsets - offsets[0]).tolist()
+    return [data[start:end].decode("utf-8") for start, end in itertools.pairwise(bounds)]
 
 
-def _check_keys(tensors: MappedTensors, hashes: Array, places: Array) -> None:
-    """Raises DataError where two keys are equal."""
+def _check_keys(tensors: MappedTensors, hashes: Array, images: Array) -> None:
+    """Raise DataError if two keys are equal; `hashes` are sorted, and `images` are the images they belong to."""
     keys, offsets = tensors["keys"], tensors["key_offsets"]
 
-    def key(place: int) -> bytes:
-        return keys[offsets[place] : offsets[place + 1]].tobytes()
+    def read_key(image: int) -> bytes:
+        return keys[offsets[image] : offsets[image + 1]].tobytes()
 
     seen: set[bytes] = set()
     last = -2
     for row in np.flatnonzero(hashes[1:] == hashes[:-1]).tolist():
-        seen = seen if row == last + 1 else {key(int(places[row]))}
-        following, last = key(int(places[row + 1])), row
-        if following in seen:  # else their hashes agree by chance
-            raise DataError(f"The key {following.decode()!r} comes twice.")
-        seen.add(following)
+        if row != last + 1:  # another hash begins
+            seen = {read_key(int(images[row]))}
+        key, last = read_key(int(images[row + 1])), row
+        if key in seen:  # otherwise the hashes collide
+            raise DataError(f"The key {key.decode()!r} occurs twice.")
+        seen.add(key)

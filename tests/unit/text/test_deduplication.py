@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tavq.core.errors import FileError
 from tavq.text import deduplication
 from tavq.text.deduplication import Deduplicator
-from tavq.text.splitting import blob
+from tavq.text.splitting import concatenate_texts
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -27,7 +27,7 @@ def test_ids_match_those_of_a_dictionary(
     expected = [known.setdefault(text, len(known)) for text in texts]
     found = Deduplicator(tmp_path / "work", len(texts))
     for block in blocks:
-        found.add(*blob(block))
+        found.add(*concatenate_texts(block))
     found.solve()
     assert found.count == len(known)
     np.testing.assert_array_equal(found.ids(0, len(texts)), expected)

@@ -114,7 +114,7 @@ def test_the_folder_of_a_sentence_encoder_says_how_it_pools(
         ),
         ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, [], "pools by mean_tokens, cls_token"),
         ([], [], "pools by ; known"),
-        ({"pooling_mode_mean_tokens": True}, ["Dense"], "asks for Dense; only a transformer with pooling is read"),
+        ({"pooling_mode_mean_tokens": True}, ["Dense"], "asks for Dense; only a transformer with pooling is supported"),
     ],
 )
 def test_a_sentence_encoder_that_does_more_is_refused(

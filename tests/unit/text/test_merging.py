@@ -55,15 +55,15 @@ def test_merged_parts_hold_what_one_store_holds(whole: bool, tiny: TextEncoder, 
 
 def test_parts_are_found_by_their_names(tiny: TextEncoder, tmp_path: Path) -> None:
     out = tmp_path / "text"
-    with pytest.raises(UsageError, match=r"There are no parts of .*text beside it \(text-1-of-N"):
+    with pytest.raises(UsageError, match=r"There are no shards of .*text \(text-1-of-N"):
         find_shards(out)
     found = parts(tiny, out, 2)
     assert [path.name for path in found] == ["text-1-of-2", "text-2-of-2"]
     (tmp_path / "text-2-of-2").rename(tmp_path / "aside")
-    with pytest.raises(UsageError, match=r"Of the 2 parts of .*text these are missing: 2\."):
+    with pytest.raises(UsageError, match=r"Of the 2 shards of .*text these are missing: 2\."):
         find_shards(out)
     (tmp_path / "aside").rename(tmp_path / "text-3-of-3")
-    with pytest.raises(UsageError, match="There are parts of 2 and of 3 of"):
+    with pytest.raises(UsageError, match=r"Found shards of .*text from different splits \(of 2 and of 3\)"):
         find_shards(out)
 
 
@@ -71,7 +71,7 @@ def test_parts_that_do_not_fit_are_refused(tiny: TextEncoder, tmp_path: Path) ->
     one = build_store(TEXTS, tiny, "pattern", tmp_path / "one")
     same = build_store(TEXTS, tiny, "pattern", tmp_path / "same")
     half = build_store({"new.png": "A cat."}, tiny, "pattern", tmp_path / "half", float16=True)
-    with pytest.raises(DataError, match=r"The key '\d\.png' comes twice\. The parts must be of different images"):
+    with pytest.raises(DataError, match=r"The key '\d\.png' occurs twice\. The shards must be of different images"):
         merge_stores([one.folder, same.folder], tmp_path / "text")
     with pytest.raises(UsageError, match=r"one and .*half differ in float16: False and True"):
         merge_stores([one.folder, half.folder], tmp_path / "text")

@@ -9,7 +9,7 @@ import pytest
 from tavq.core.errors import DataError
 from tavq.text import splitting
 from tavq.text.granularity import split
-from tavq.text.splitting import Pair, blocks, fingerprint, split_block, split_blocks, text_hash
+from tavq.text.splitting import Pair, group_texts, hash_pairs, hash_text, split_block, split_blocks
 
 PAIRS = [(f"{n}.png", f"A red car {n} and {n % 3} blue dogs. It rains.") for n in range(20)]
 
@@ -18,7 +18,7 @@ def test_blocks_end_at_a_number_of_texts_or_of_characters(monkeypatch: pytest.Mo
     monkeypatch.setattr(splitting, "BLOCK_TEXTS", 3)
     monkeypatch.setattr(splitting, "BLOCK_CHARACTERS", 100)
     lengths = [1, 1, 1, 1, 99, 1, 200_000, 1]
-    found = [[len(text) for _, text in block] for block in blocks((str(n), "x" * n) for n in lengths)]
+    found = [[len(text) for _, text in block] for block in group_texts((str(n), "x" * n) for n in lengths)]
     assert found == [[1, 1, 1], [1, 99], [1, 200_000], [1]]
 
 
@@ -26,9 +26,9 @@ def test_a_block_holds_the_units_of_its_texts() -> None:
     block = split_block("pattern", [*PAIRS[:3], ("empty", ""), ("sign", "!")])
     tensors = block.tensors
     assert block.dropped == [("empty", "empty text"), ("sign", "no word or number in its text")]
-    assert block.kept == [text for _, text in PAIRS[:3]]
+    assert block.texts == [text for _, text in PAIRS[:3]]
     assert bytes(tensors["keys"]) == b"0.png1.png2.png"
-    assert tensors["text_hashes"].tolist() == [text_hash(text) for _, text in PAIRS[:3]]
+    assert tensors["text_hashes"].tolist() == [hash_text(text) for _, text in PAIRS[:3]]
     for name in ("words", "phrases", "sentences"):
         starts = tensors[f"{name}/text_offsets"].tolist()
         texts = [bytes(tensors[f"{name}/text"][a:b]).decode() for a, b in itertools.pairwise(starts)]
@@ -37,10 +37,10 @@ def test_a_block_holds_the_units_of_its_texts() -> None:
         assert [tuple(texts[row] for row in rows) for rows in ids] == [split(text)[name] for _, text in PAIRS[:3]]
 
 
-def test_fingerprints_tell_texts_apart() -> None:
-    assert fingerprint([("a", "bc")]) != fingerprint([("ab", "c")])
-    assert fingerprint([("a", "b"), ("c", "d")]) != fingerprint([("c", "d"), ("a", "b")])
-    assert fingerprint([("a", "b")]) == fingerprint([("a", "b")])
+def test_other_pairs_have_another_hash() -> None:
+    assert hash_pairs([("a", "bc")]) != hash_pairs([("ab", "c")])
+    assert hash_pairs([("a", "b"), ("c", "d")]) != hash_pairs([("c", "d"), ("a", "b")])
+    assert hash_pairs([("a", "b")]) == hash_pairs([("a", "b")])
 
 
 @pytest.mark.slow
@@ -50,7 +50,7 @@ def test_processes_give_what_one_gives_in_order(monkeypatch: pytest.MonkeyPatch)
     taken = []
 
     def work() -> Iterator[list[Pair]]:
-        for block in blocks(PAIRS):
+        for block in group_texts(PAIRS):
             taken.append(len(taken))
             yield block
 
@@ -58,7 +58,7 @@ def test_processes_give_what_one_gives_in_order(monkeypatch: pytest.MonkeyPatch)
     for block in split_blocks("pattern", work(), jobs=2):
         found.append(block)
         assert len(taken) - len(found) <= 4  # read ahead as far as the processes need, no farther
-    expected = [split_block("pattern", pairs) for pairs in blocks(PAIRS)]
+    expected = [split_block("pattern", pairs) for pairs in group_texts(PAIRS)]
     assert len(found) == len(expected) == 7
     for one, other in zip(found, expected, strict=True):
         assert one.kept == other.kept

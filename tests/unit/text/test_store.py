@@ -174,7 +174,7 @@ def test_a_store_of_split_texts_says_what_it_lacks(store: TextStore) -> None:
 def test_progress_ends_at_the_number_of_units(
     tiny: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "CHUNK", 3)
+    monkeypatch.setattr(building, "UNITS_CHUNK", 3)
     seen: list[Any] = []
 
     @contextlib.contextmanager
@@ -208,7 +208,7 @@ def test_a_long_text_is_cut_and_named(tiny: TextEncoder, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ([("a", "x"), ("a", "y")], "The key 'a' comes twice"),
+        ([("a", "x"), ("a", "y")], "The key 'a' occurs twice"),
         ([("\ud800", "x")], "is not valid text"),
         ([("", "x")], "is not valid text"),
         ({}, "None of the 0 texts can be split into units (there are none)"),
@@ -226,7 +226,7 @@ def test_a_folder_that_is_no_store_is_never_replaced(tiny: TextEncoder, tmp_path
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "1.png").touch()
     for out in (tmp_path / "images", tmp_path / "images" / "1.png"):
-        with pytest.raises(UsageError, match="exists and is no text store"):
+        with pytest.raises(UsageError, match="exists and is not a text store"):
             build_store(TEXTS, tiny, "pattern", out)
     assert (tmp_path / "images" / "1.png").exists()
 
@@ -253,7 +253,7 @@ def test_a_manifest_of_another_encoder_is_refused(tiny: TextEncoder, tmp_path: P
     told = read_json(path)
     for encoder in ({"name": "minilm"}, {"width": 16}, {"sha256": "0" * 64}):
         write_json(path, told | {"encoder": told["encoder"] | encoder})
-        with pytest.raises(FileError, match="belongs to another manifest"):
+        with pytest.raises(FileError, match="does not belong to the manifest"):
             TextStore.open(tmp_path / "text")
     write_json(path, told | {"format": 1})
     with pytest.raises(FileError, match=r"manifest\.json is of format 1.*Make the store anew with: tavq text DIR"):
@@ -294,7 +294,7 @@ def test_keys_whose_hashes_agree_are_told_apart(tiny: TextEncoder, tmp_path: Pat
     for key in store.keys:
         assert store.units(key)["sentences"] == split(TEXTS[key]).sentences
     assert "stranger.png" not in store
-    with pytest.raises(DataError, match="The key 'a' comes twice"):
+    with pytest.raises(DataError, match="The key 'a' occurs twice"):
         build_store([("a", "A cat."), ("b", "A dog."), ("a", "A cow.")], tiny, "pattern", tmp_path / "twice")
 
 
