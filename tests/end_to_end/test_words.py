@@ -21,7 +21,7 @@ def test_from_captions_to_a_page_that_names_words(tavq: Tavq, home: Path, tmp_pa
     command = ("train", "vqct-tiny", "--data", data, "--out", run, *SMALL.split())
     refused = tavq(*command)
     assert refused.code == 2
-    assert "has no word graph; make it with: tavq text DIR --word-graph" in refused.err
+    assert "has no word graph; build it with: tavq text DIR --word-graph" in refused.err
 
     before = (data / "text/store.safetensors").stat().st_mtime_ns
     made = tavq("text", data, "--word-graph", "--min-count", 3, "--json", tmp_path / "words.json")

@@ -290,7 +290,7 @@ def test_work_is_kept_where_a_process_is_ended_from_outside(tmp_path: Path, monk
 
     with monkeypatch.context() as patched:
         patched.setattr("tavq.text.building.split_blocks", ended)
-        with pytest.raises(TavqError, match="was killed"):
+        with pytest.raises(TavqError, match="was ended"):
             build_store(TEXTS, LetterEncoder(), "pattern", tmp_path / "text")
     assert (tmp_path / "text.building" / "plan.json").is_file()
 

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tavq.text.granularity import clean, split
-from tavq.text.splitters.pattern import PLAIN, segmented, token_spans
+from tavq.text.splitters.pattern import PLAIN_PARAGRAPH, segment_paragraph, token_spans
 
 WORDS = "a the red black light dog dogs car woman's isn't two 3.5 U.S. image rides and or of Dr. e.g. A x"
 SIGNS = ". , ; ! ? ... ( ) [ ] \" ' ’ “ ” - – / 😀 ﬁ İ ß Σ 犬 \u0301 \u202e \u200d \0"
@@ -61,5 +61,5 @@ def test_sentences_of_joined_captions_come_back(captions: list[str]) -> None:
 @given(st.text(st.sampled_from("aB 3,.!?'-\n"), max_size=40))
 def test_plain_paragraphs_are_what_syntok_would_make_of_them(text: str) -> None:
     spans = [*token_spans(text, 0, len(text))]
-    if spans and PLAIN.fullmatch(text):
-        assert [*segmented(text, 0, spans)] == [spans]
+    if spans and PLAIN_PARAGRAPH.fullmatch(text):
+        assert [*segment_paragraph(text, 0, spans)] == [spans]

@@ -99,7 +99,10 @@ def print_store(store: "api.TextStore", samples: bool) -> dict[str, Any]:
     """Print what a store holds, with `samples` also examples, and return it for JSON."""
     found = api.read_statistics(store)
     rows = [
-        [name, level.units, level.distinct, level.share, level.a_image, *level.quantiles, level.without, level.once]
+        [
+            *(name, level.units, level.distinct, level.fraction_distinct, level.per_image),
+            *(*level.quantiles, level.images_without, level.in_one_image),
+        ]
         for name, level in found.levels.items()
     ]
     columns = ["granularity", "units", "distinct", "fraction distinct", "per image", "5 %", "median", "95 %"]

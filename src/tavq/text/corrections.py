@@ -1,4 +1,4 @@
-"""What the tagger, made from news text, gets wrong in captions, put right word by word."""
+"""Corrects the tags that the tagger, trained on news text, gets wrong in captions."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -21,45 +21,45 @@ NOUN = frozenset(("NN", "NNS", "NNP", "NNPS"))
 FINITE = frozenset(("VBZ", "VBP", "VBD", "MD"))
 NOMINAL = frozenset((*NOUN, "JJ", "JJR", "JJS", "VBN"))
 OBJECT = frozenset(("DT", "PRP$", "PRP"))
-SHOWN = frozenset(("JJ", "CD", "NN", "NNS", "VBG", "VBN", '"', "``", "''"))
+AFTER_SHOWS = frozenset(("JJ", "CD", "NN", "NNS", "VBG", "VBN", '"', "``", "''"))
 CLOSED = frozenset(("IN", "DT", "PRP", "PRP$", "TO", "CC", "MD", "WP", "WRB", "EX", "RB", "VBZ", "VBP", "VBD"))
 QUOTES = frozenset("\"'“”‘’«»")
 
 
-class Place(NamedTuple):
-    """A token whose tag is in doubt; tags to its left are right already."""
+class Context(NamedTuple):
+    """A token whose tag is in doubt, in its sentence; the tags to its left are already corrected."""
 
     tokens: Sequence[str]
     tags: Sequence[str]
-    at: int
+    position: int
 
     @property
     def token(self) -> str:
-        return self.tokens[self.at]
+        return self.tokens[self.position]
 
     @property
     def tag(self) -> str:
-        return self.tags[self.at]
+        return self.tags[self.position]
 
     @property
-    def previous(self) -> str:
-        return self.tokens[self.at - 1].lower() if self.at else ""
+    def previous_word(self) -> str:
+        return self.tokens[self.position - 1].lower() if self.position else ""
 
     @property
-    def following(self) -> str:
-        return self.tokens[self.at + 1].lower() if self.at + 1 < len(self.tokens) else "."
+    def next_word(self) -> str:
+        return self.tokens[self.position + 1].lower() if self.position + 1 < len(self.tokens) else "."
 
     @property
-    def before(self) -> str:
-        return self.tags[self.at - 1] if self.at else ""
+    def previous_tag(self) -> str:
+        return self.tags[self.position - 1] if self.position else ""
 
     @property
-    def after(self) -> str:
-        return self.tags[self.at + 1] if self.at + 1 < len(self.tags) else "."
+    def next_tag(self) -> str:
+        return self.tags[self.position + 1] if self.position + 1 < len(self.tags) else "."
 
-    def without_verb(self) -> bool:
-        """Whether the clause has no finite verb, so that this may be it."""
-        start = end = self.at
+    def lacks_verb(self) -> bool:
+        """Whether the clause has no finite verb, so that this token may be it."""
+        start = end = self.position
         while start and not opens_clause(self.tokens, self.tags, start):
             start -= 1
         while end + 1 < len(self.tags) and not opens_clause(self.tokens, self.tags, end + 1):
@@ -68,53 +68,56 @@ class Place(NamedTuple):
 
 
 def opens_clause(tokens: Sequence[str], tags: Sequence[str], index: int) -> bool:
-    """ "while", "who", a semicolon; "and", "but" where a new subject may follow."""
+    """Whether a clause begins here: "while", "who", a semicolon; "and", "but" if a new subject may follow."""
     if tags[index] == "CC":
         return index + 1 < len(tags) and tags[index + 1] in ("DT", "PRP$", "PRP")
     return tokens[index].lower() in OPENERS
 
 
-def repaired(tokens: Sequence[str], tags: Sequence[str]) -> list[str]:
-    """The tags of one sentence after the corrections, from left to right."""
-    found = [*map(restored, tokens, tags)]
+def correct_tags(tokens: Sequence[str], tags: Sequence[str]) -> list[str]:
+    """The tags of one sentence after the corrections, applied from left to right."""
+    found = [*map(restore_tag, tokens, tags)]
     fixed = [tag for tag, _ in found]
     for index, (_, correct) in enumerate(found):
         if correct is not None:
-            fixed[index] = correct(Place(tokens, fixed, index))
+            fixed[index] = correct(Context(tokens, fixed, index))
     return fixed
 
 
 @lru_cache(maxsize=65536)
-def restored(token: str, tag: str) -> tuple[str, Callable[[Place], str] | None]:
-    """The tag, or the lexicon's where the rules made something else of a function word ("of", "near") or a number; and
-    what is to correct it where it stands."""
+def restore_tag(token: str, tag: str) -> tuple[str, Callable[[Context], str] | None]:
+    """The tag, and the function that corrects it in context.
+
+    The lexicon's tag is restored if the rules changed that of a function word ("of", "near") or a number.
+    """
     lower = token.lower()
     if token.isdigit():
         tag = "CD"
     elif lower in ("'s", "’s") and tag != "VBZ":
         tag = "POS"
     elif lower in FUNCTION and tag not in CLOSED and (tag != "WDT" or lower != "that"):
-        known = load_tagger().lexical(lower)
+        known = load_tagger().tag_word(lower)
         tag = known if known in CLOSED else tag
-    return tag, WORDS.get(lower) or (CORRECTIONS.get(tag) if doubtful(token, tag) else None)
+    by_tag = TAG_CORRECTIONS.get(tag) if needs_correction(token, tag) else None
+    return tag, WORD_CORRECTIONS.get(lower) or by_tag
 
 
-def doubtful(token: str, tag: str) -> bool:
-    """Whether the correction for the tag could ever change it for this token; asked once a token, which saves time."""
+def needs_correction(token: str, tag: str) -> bool:
+    """Whether the correction for the tag could change it for this token; asked once per token to save time."""
     tagger, lower = load_tagger(), token.lower()
-    known = tagger.lexical(token)
+    known = tagger.tag_word(token)
     if tag == "NN":
-        return token in COLOURS or token in BASES or known in ("JJ", "VBG") or conjugates(token)
+        return token in COLOURS or token in BASES or known in ("JJ", "VBG") or is_verb(token)
     if tag == "JJ":
-        return "-" in lower or tagger.lexical(lower) != "JJ" or tagger.lexicon.get(lower) is None
+        return "-" in lower or tagger.tag_word(lower) != "JJ" or tagger.lexicon.get(lower) is None
     if tag == "VBZ":
         return lower not in FUNCTION and lower.endswith("s")
     return known in ("JJ", "NN") if tag == "RB" else True
 
 
 @lru_cache(maxsize=65536)
-def conjugates(base: str) -> bool:
-    """Whether the lexicon knows the word as a verb by one of its forms: "line" by "lining" or "lined"."""
+def is_verb(base: str) -> bool:
+    """Whether the lexicon has a form of the word as a verb: "line" by "lining" or "lined"."""
     lexicon = load_tagger().lexicon
     stem = base.removesuffix("e")
     borrowed = stem == base and lexicon.get(f"{base}e") is not None  # "caring" is of "care", not of "car"
@@ -123,162 +126,177 @@ def conjugates(base: str) -> bool:
     return lexicon.get(base) == "VB" or doubled or (own and not borrowed)
 
 
-def plural_noun(place: Place) -> str:
+def tag_plural_noun(context: Context) -> str:
     """NNS or VBZ: "the image features", "a man rides his bicycle", "a dog leaps over a log"."""
-    if place.before not in NOUN:
+    if context.previous_tag not in NOUN:
         return "NNS"
-    lower, after = place.token.lower(), place.after
-    takes = after in OBJECT and place.following not in ("all", "each")
-    if place.previous in SCAFFOLD or takes or (lower in SHOWS and after in SHOWN):
+    lower, next_tag = context.token.lower(), context.next_tag
+    takes = next_tag in OBJECT and context.next_word not in ("all", "each")
+    if context.previous_word in SCAFFOLD or takes or (lower in SHOWS and next_tag in AFTER_SHOWS):
         return "VBZ"
-    acts = lower in ACTIONS and after in ("IN", "TO", "RB", "RP", ".", ",", "VBG")
-    return "VBZ" if acts and place.without_verb() else "NNS"
+    acts = lower in ACTIONS and next_tag in ("IN", "TO", "RB", "RP", ".", ",", "VBG")
+    return "VBZ" if acts and context.lacks_verb() else "NNS"
 
 
-def noun(place: Place) -> str:
+def tag_noun(context: Context) -> str:
     """NN, JJ, VBG or a verb: "dark green", "in a black top sitting on a chair", "trees line the street"."""
-    token, before, after = place.token, place.before, place.after
-    if token in COLOURS or (after == "," and before == "DT" and load_tagger().lexical(token) == "JJ"):
+    token, previous_tag, next_tag = context.token, context.previous_tag, context.next_tag
+    if token in COLOURS or (next_tag == "," and previous_tag == "DT" and load_tagger().tag_word(token) == "JJ"):
         return "JJ"
-    if before == "NNS" and after in ("DT", "PRP$", "PRP", "JJ", "CD", "RB") and token.islower() and conjugates(token):
+    has_subject = previous_tag == "NNS" and next_tag in ("DT", "PRP$", "PRP", "JJ", "CD", "RB")
+    if has_subject and token.islower() and is_verb(token):
         return "VBP"
-    if after not in ("IN", "DT", "PRP$", "PRP", "TO", "RB", "RP") or before in ("", "DT", "PRP$", "IN"):
+    if next_tag not in ("IN", "DT", "PRP$", "PRP", "TO", "RB", "RP") or previous_tag in ("", "DT", "PRP$", "IN"):
         return "NN"
-    if token.endswith("ing") and load_tagger().lexical(token) == "VBG":
+    if token.endswith("ing") and load_tagger().tag_word(token) == "VBG":
         return "VBG"
-    return "VB" if token in BASES and place.without_verb() else "NN"
+    return "VB" if token in BASES and context.lacks_verb() else "NN"
 
 
-def third_person(place: Place) -> str:
-    """VBZ, or NNS where no verb can stand: "the leaves", "two sinks", "yellow leaves float"."""
-    lower = place.token.lower()
-    counted = place.before == "CD" and place.previous != "one" and not place.previous.isdigit()
-    told = place.following in ("all", "both", "each") and place.before != "PRP"
-    owned = place.previous in ("the", "these", "those") or place.before == "PRP$"
-    alone = place.after in FINITE or place.after in (".", ",") or lower == "leaves"
-    described = place.before == "JJ" and alone and lower not in SHOWS and place.after not in OBJECT
-    return "NNS" if counted or owned or described or told else "VBZ"
+def tag_third_person(context: Context) -> str:
+    """VBZ, or NNS where a verb is impossible: "the leaves", "two sinks", "yellow leaves float"."""
+    lower = context.token.lower()
+    counted = context.previous_tag == "CD" and context.previous_word != "one" and not context.previous_word.isdigit()
+    quantified = context.next_word in ("all", "both", "each") and context.previous_tag != "PRP"
+    owned = context.previous_word in ("the", "these", "those") or context.previous_tag == "PRP$"
+    alone = context.next_tag in FINITE or context.next_tag in (".", ",") or lower == "leaves"
+    described = context.previous_tag == "JJ" and alone and lower not in SHOWS and context.next_tag not in OBJECT
+    return "NNS" if counted or owned or described or quantified else "VBZ"
 
 
-def participle(place: Place) -> str:
+def tag_participle(context: Context) -> str:
     """VBN, VBD, VB or VBP as NN ("a set of stairs", "the word 'STOP'") or VBN ("with curled tips")."""
-    if place.previous in QUOTES and place.following in QUOTES:
+    if context.previous_word in QUOTES and context.next_word in QUOTES:
         return "NN"
-    if place.tag in ("VB", "VBP") and place.before in ("NNS", "IN") and load_tagger().lexical(place.token) == "NN":
-        acts = place.before == "NNS" and conjugates(place.token) and place.previous != "sports"
-        return place.tag if acts else "NN"
-    before, after, regular = place.before, place.after, is_regular(place.token.lower())
-    if place.tag == "VBD" and not before:
+    known = load_tagger().tag_word(context.token)
+    if context.tag in ("VB", "VBP") and context.previous_tag in ("NNS", "IN") and known == "NN":
+        acts = context.previous_tag == "NNS" and is_verb(context.token) and context.previous_word != "sports"
+        return context.tag if acts else "NN"
+    previous_tag, next_tag, regular = context.previous_tag, context.next_tag, is_regular(context.token.lower())
+    if context.tag == "VBD" and not previous_tag:
         return "VBN" if regular else "NN"
-    headed = after in ("IN", ".", ",", "CC", "POS") or (before == "DT" and after in FINITE)
-    if before in ("DT", "PRP$", "JJ") and headed and not regular:
+    headed = next_tag in ("IN", ".", ",", "CC", "POS") or (previous_tag == "DT" and next_tag in FINITE)
+    if previous_tag in ("DT", "PRP$", "JJ") and headed and not regular:
         return "NN"
-    listed = after == "," and before in ("DT", "PRP$", "JJ") and regular
-    attributive = listed or (before in ("DT", "PRP$", "JJ", "IN") and after in ("NN", "NNS", "JJ"))
-    coordinated = before == "CC" and after == "NN" and regular
-    return "VBN" if place.tag == "VBD" and (attributive or coordinated) else place.tag
+    listed = next_tag == "," and previous_tag in ("DT", "PRP$", "JJ") and regular
+    attributive = listed or (previous_tag in ("DT", "PRP$", "JJ", "IN") and next_tag in ("NN", "NNS", "JJ"))
+    coordinated = previous_tag == "CC" and next_tag == "NN" and regular
+    return "VBN" if context.tag == "VBD" and (attributive or coordinated) else context.tag
 
 
 @lru_cache(maxsize=65536)
 def is_regular(participle: str) -> bool:
-    """Whether the word is a known verb with -ed ("adorned"), so that it is no noun; "sled" and "set" may be one."""
+    """Whether the word is a known verb with -ed ("adorned") and so not a noun, as "sled" and "set" may be."""
     lexicon = load_tagger().lexicon
     stem = participle.removesuffix("ed")
     bases = (stem, f"{stem}e", stem[:-1])
     return stem != participle and any(len(base) > 2 and lexicon.get(base) is not None for base in bases)
 
 
-def gerund(place: Place) -> str:
-    """VBG only where the word ends so: the rules make "football" and "line" one."""
-    return "VBG" if place.token.lower().endswith("ing") else noun(place)
+def tag_gerund(context: Context) -> str:
+    """VBG only for words in -ing: the rules also tag "football" and "line" so."""
+    return "VBG" if context.token.lower().endswith("ing") else tag_noun(context)
 
 
-def adverb(place: Place) -> str:
-    """RB, or what the lexicon says where that is an adjective or a noun: the rules make "dark" an adverb."""
-    known = load_tagger().lexical(place.token)
-    stays = place.token in STAYING and place.after not in NOMINAL
+def tag_adverb(context: Context) -> str:
+    """RB, or the lexicon's tag if that is an adjective or a noun: the rules tag "dark" as an adverb."""
+    known = load_tagger().tag_word(context.token)
+    stays = context.token in STAYING and context.next_tag not in NOMINAL
     return known if known in ("JJ", "NN") and not stays else "RB"
 
 
-def adjective(place: Place) -> str:
-    """JJ, or NN where it ends a noun phrase and is no adjective by itself: "a sink.", "a fire hydrant", "a t-shirt"."""
-    token, before, after = place.token, place.before, place.after
+def tag_adjective(context: Context) -> str:
+    """JJ, or NN if it ends a noun phrase and is not an adjective itself: "a sink.", "a fire hydrant", "a t-shirt"."""
+    token, previous_tag, next_tag = context.token, context.previous_tag, context.next_tag
     lower = token.lower()
-    known = load_tagger().lexical(lower)
+    known = load_tagger().tag_word(lower)
     if known == "RB" and (lower.endswith("ly") or lower == "also"):
         return "RB"
-    if after in NOMINAL or before not in ("DT", "PRP$", "JJ", "CD", "NN", "NNP", "VBN", "VBG"):
+    if next_tag in NOMINAL or previous_tag not in ("DT", "PRP$", "JJ", "CD", "NN", "NNP", "VBN", "VBG"):
         return "JJ"
-    if place.previous in PRONOMINAL or lower in STAYING or (before == "VBG" and known != "VB"):
+    if context.previous_word in PRONOMINAL or lower in STAYING or (previous_tag == "VBG" and known != "VB"):
         return "JJ"
-    if known == "VB" or (after not in ("CC", ",") and load_tagger().lexicon.get(lower) is None and lower.isalpha()):
+    if known == "VB" or (next_tag not in ("CC", ",") and load_tagger().lexicon.get(lower) is None and lower.isalpha()):
         return "NN"
     last = lower.rpartition("-")[2] if "-" in lower else ""
     return "NN" if last and load_tagger().lexicon.get(last) in ("NN", "NNS") else "JJ"
 
 
-def can(place: Place) -> str:
+def tag_can(context: Context) -> str:
     """MD, or NN: "a trash can", "a can of soda"."""
-    held = place.previous in ("a", "the", "trash", "garbage", "watering", "soda", "beer", "spray", "tin", "paint")
-    return "NN" if place.following == "of" or (held and place.after not in ("VB", "PRP", "RB")) else "MD"
+    held = context.previous_word in (
+        "a",
+        "the",
+        "trash",
+        "garbage",
+        "watering",
+        "soda",
+        "beer",
+        "spray",
+        "tin",
+        "paint",
+    )
+    return "NN" if context.next_word == "of" or (held and context.next_tag not in ("VB", "PRP", "RB")) else "MD"
 
 
-def back(place: Place) -> str:
+def tag_back(context: Context) -> str:
     """RB, or JJ and NN: "the back door", "on its back"."""
-    if place.before not in ("DT", "PRP$"):
+    if context.previous_tag not in ("DT", "PRP$"):
         return "RB"
-    return "JJ" if modifies(place) else "NN"
+    return "JJ" if precedes_noun(context) else "NN"
 
 
-def modifies(place: Place) -> bool:
-    """Whether a noun phrase goes on behind the word."""
-    return place.after in NOMINAL or place.following in ("left", "right")
+def precedes_noun(context: Context) -> bool:
+    """Whether the noun phrase continues after the word."""
+    return context.next_tag in NOMINAL or context.next_word in ("left", "right")
 
 
-def ahead(place: Place) -> str:
-    """RB in "in front of" and "on top of", else what it was: "the front wheel", "the top of the hill"."""
-    joined = place.previous == ("in" if place.token.lower() == "front" else "on") and place.after not in NOUN
-    return "RB" if joined else "JJ" if modifies(place) else "NN"
+def tag_front_or_top(context: Context) -> str:
+    """RB in "in front of" and "on top of"; else JJ or NN: "the front wheel", "the top of the hill"."""
+    preposition = "in" if context.token.lower() == "front" else "on"
+    if context.previous_word == preposition and context.next_tag not in NOUN:
+        return "RB"
+    return "JJ" if precedes_noun(context) else "NN"
 
 
-def side(place: Place) -> str:
-    """NN for the side: "from left to right.", "on the left,"; else as any other word of its tag."""
-    if place.before in ("IN", "TO") and place.after in ("TO", "CC", ".", ",", ":"):
+def tag_left_or_right(context: Context) -> str:
+    """NN for the side: "from left to right.", "on the left,"; else corrected by its tag."""
+    if context.previous_tag in ("IN", "TO") and context.next_tag in ("TO", "CC", ".", ",", ":"):
         return "NN"
-    if place.before == "DT" and place.following == "one":
+    if context.previous_tag == "DT" and context.next_word == "one":
         return "JJ"
-    correct = CORRECTIONS.get(place.tag)
-    return correct(place) if correct else place.tag
+    correct = TAG_CORRECTIONS.get(context.tag)
+    return correct(context) if correct else context.tag
 
 
-def one(place: Place) -> str:
-    """CD, or PRP where it stands for a noun: "the right one is bare"."""
-    if place.token.lower() == "ones":
+def tag_one(context: Context) -> str:
+    """CD, or PRP if it replaces a noun: "the right one is bare"."""
+    if context.token.lower() == "ones":
         return "PRP"
-    told = place.before in ("DT", "JJ", "JJR", "JJS") or place.previous in ("left", "right")
-    return "PRP" if told and place.after not in NOMINAL else "CD"
+    described = context.previous_tag in ("DT", "JJ", "JJR", "JJS") or context.previous_word in ("left", "right")
+    return "PRP" if described and context.next_tag not in NOMINAL else "CD"
 
 
-WORDS: dict[str, Callable[[Place], str]] = {
-    "can": can,
-    "back": back,
-    "front": ahead,
-    "top": ahead,
-    "left": side,
-    "right": side,
-    "one": one,
-    "ones": one,
+WORD_CORRECTIONS: dict[str, Callable[[Context], str]] = {
+    "can": tag_can,
+    "back": tag_back,
+    "front": tag_front_or_top,
+    "top": tag_front_or_top,
+    "left": tag_left_or_right,
+    "right": tag_left_or_right,
+    "one": tag_one,
+    "ones": tag_one,
 }
 
-CORRECTIONS: dict[str, Callable[[Place], str]] = {
-    "NNS": plural_noun,
-    "NN": noun,
-    "VBZ": third_person,
-    "VBG": gerund,
-    "RB": adverb,
-    "JJ": adjective,
-    "VBD": participle,
-    "VBN": participle,
-    "VB": participle,
-    "VBP": participle,
+TAG_CORRECTIONS: dict[str, Callable[[Context], str]] = {
+    "NNS": tag_plural_noun,
+    "NN": tag_noun,
+    "VBZ": tag_third_person,
+    "VBG": tag_gerund,
+    "RB": tag_adverb,
+    "JJ": tag_adjective,
+    "VBD": tag_participle,
+    "VBN": tag_participle,
+    "VB": tag_participle,
+    "VBP": tag_participle,
 }

@@ -1,4 +1,4 @@
-"""What was found in the texts of a data set: units an image, vocabulary, repeats, faults, samples to read."""
+"""Statistics of a text store: units per image, vocabulary, repetition, faults, samples to read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ COMMON = 20
 
 @dataclass(frozen=True)
 class LevelStatistics:
-    """Of one granularity."""
+    """The statistics of one granularity."""
 
     units: int  # of all images, repeats between images counted
     distinct: int  # vectors stored; of words, the size of the vocabulary
-    a_image: float  # mean
-    quantiles: tuple[float, ...]  # units an image at QUANTILES
-    without: int  # images that have none
-    once: int  # distinct units that one image alone has
-    common: tuple[tuple[str, int], ...]  # the COMMON that most images have, each with their number; 2 or more
+    per_image: float  # mean number of units
+    quantiles: tuple[float, ...]  # units per image at QUANTILES
+    images_without: int  # images that have no unit
+    in_one_image: int  # distinct units that occur in a single image
+    common: tuple[tuple[str, int], ...]  # the COMMON most frequent units with their number of images, 2 or more
 
     @property
-    def share(self) -> float:
-        """Vectors stored for each unit met: 0.1 means that a unit is met ten times."""
+    def fraction_distinct(self) -> float:
+        """Vectors stored per unit: 0.1 means that a unit occurs ten times on average."""
         return self.distinct / max(1, self.units)
 
 
@@ -37,30 +37,32 @@ class StoreStatistics:
 
     images: int
     levels: Mapping[str, LevelStatistics]
-    faults: Mapping[str, int]  # images by what was wrong with their text
+    faults: Mapping[str, int]  # number of images by what was wrong with their text
     samples: Mapping[str, Mapping[str, tuple[str, ...]]]  # units by key and granularity
 
 
 def read_statistics(store: TextStore) -> StoreStatistics:
-    """The statistics of a text store; reads its index and no vectors."""
-    chosen = np.unique(np.linspace(0, len(store) - 1, SAMPLES).round().astype(int)) if len(store) else np.empty(0, int)
+    """Compute the statistics of a text store; reads its index and no vectors."""
+    sampled = np.linspace(0, len(store) - 1, SAMPLES).round().astype(int) if len(store) else np.empty(0, int)
+    keys = map(store.key, np.unique(sampled).tolist())
     return StoreStatistics(
-        len(store),
-        {name: _level(store, name) for name in GRANULARITIES},
-        dict(store.manifest.faults),
-        {key: store.units(key) for key in map(store.key, chosen.tolist())},
+        images=len(store),
+        levels={name: _compute_level(store, name) for name in GRANULARITIES},
+        faults=dict(store.manifest.faults),
+        samples={key: store.units(key) for key in keys},
     )
 
 
-def _level(store: TextStore, name: str) -> LevelStatistics:
-    sizes, counts = store.sizes(name), store.counts(name)
+def _compute_level(store: TextStore, name: str) -> LevelStatistics:
+    per_image, counts = store.units_per_image(name), store.counts(name)
+    quantiles = np.quantile(per_image, QUANTILES).tolist() if len(per_image) else [0.0] * len(QUANTILES)
     common = np.argsort(-counts, kind="stable")[:COMMON].tolist()
     return LevelStatistics(
-        int(sizes.sum()),
-        len(counts),
-        float(sizes.mean()) if len(sizes) else 0.0,
-        tuple(float(size) for size in np.quantile(sizes, QUANTILES)) if len(sizes) else (0.0,) * len(QUANTILES),
-        int((sizes == 0).sum()),
-        int((counts == 1).sum()),
-        tuple((store.unit(name, row), int(counts[row])) for row in common if counts[row] > 1),
+        units=int(per_image.sum()),
+        distinct=len(counts),
+        per_image=float(per_image.mean()) if len(per_image) else 0.0,
+        quantiles=tuple(map(float, quantiles)),
+        images_without=int((per_image == 0).sum()),
+        in_one_image=int((counts == 1).sum()),
+        common=tuple((store.unit(name, unit), int(counts[unit])) for unit in common if counts[unit] > 1),
     )

@@ -1,4 +1,4 @@
-"""Parts of speech by TextBlob's lexicon and Brill rules, applied by look-up instead of one rule after the other."""
+"""Part-of-speech tagging by TextBlob's lexicon and Brill rules, applied by table lookup instead of one by one."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,12 +6,12 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 EDGE = "STAART"
-"""Word and tag of the three places before and after a sentence, as the rules spell it."""
+"""Word and tag of the three padding tokens before and after a sentence, spelled as in the rules."""
 
-# Where a rule of each kind looks, as offsets from the token's word in the flat list word, tag, word, tag, …:
+# Which tokens a rule of each kind reads, as offsets from the token's word in the flat list word, tag, word, tag, …:
 # the token's own word is 0 and its tag 1, so the previous tag is -1 and the next word 2. One offset is compared
-# with the rule's first argument, two with both; several places are alternatives.
-PLACES: Mapping[str, tuple[tuple[int, ...], ...]] = {
+# with the rule's first argument, two with both; several entries are alternatives.
+OFFSETS: Mapping[str, tuple[tuple[int, ...], ...]] = {
     "prevtag": ((-1,),),
     "nexttag": ((3,),),
     "prev2tag": ((-3,),),
@@ -37,19 +37,19 @@ PLACES: Mapping[str, tuple[tuple[int, ...], ...]] = {
     "nextbigram": ((3, 5),),
 }
 
-# The place looked at → what is found there → (position of the rule, new tag).
+# Offsets that are read → what is found there → (position of the rule, new tag).
 Table = dict[tuple[int, ...], dict[Any, tuple[int, str]]]
 
 
 class Lookups(NamedTuple):
-    """The tables of one tag: by one place, and by two."""
+    """The tables of one tag: of rules that read one offset, and of rules that read two."""
 
     single: tuple[tuple[int, dict[Any, tuple[int, str]]], ...]
     double: tuple[tuple[int, int, dict[Any, tuple[int, str]]], ...]
 
 
 class Rules(NamedTuple):
-    """The contextual rules that change one tag: those for any word, all of them, and the words that need all."""
+    """The contextual rules that change one tag: those for any word, all rules, and the words that need all."""
 
     common: Lookups
     all: Lookups
@@ -57,37 +57,36 @@ class Rules(NamedTuple):
 
 
 def compile_rules(rules: Iterable[Sequence[str]]) -> dict[str, Rules]:
-    """Brill's contextual rules by the tag they change.
+    """Group Brill's contextual rules by the tag they change.
 
-    A rule reads the tag a token had before any rule touched it, so among the rules that match, the last one wins:
-    a table keeps the rule's position and the highest position found decides. Rules of the tag `*` are in all tables.
+    A rule reads the tag that a token had before any rule changed it, so the last matching rule wins: a table keeps the
+    rule's position, and the highest position found decides. Rules for the tag `*` are in all tables.
     """
     listed = list(rules)
     tables: dict[str, Table] = {rule[0]: {} for rule in listed}
     for position, (old, new, kind, *arguments) in enumerate(listed):
         for table in tables.values() if old == "*" else (tables[old],):
-            for place in PLACES[kind.lower()]:
-                key: Any = arguments[0] if len(place) == 1 else tuple(arguments[:2])
-                table.setdefault(place, {})[key] = (position, new)
-    return {tag: _by_word(table) for tag, table in tables.items()}
+            for offsets in OFFSETS[kind.lower()]:
+                key: Any = arguments[0] if len(offsets) == 1 else tuple(arguments[:2])
+                table.setdefault(offsets, {})[key] = (position, new)
+    return {tag: _group_by_word(table) for tag, table in tables.items()}
 
 
-def _by_word(table: Table) -> Rules:
-    """Most rules are for certain words: other words are spared their look-ups."""
-    worded = [(place, found) for place, found in table.items() if 0 in place]
-    words = {key if len(place) == 1 else key[place.index(0)] for place, found in worded for key in found}
-    common = {place: found for place, found in table.items() if 0 not in place}
-    return Rules(_lookups(common), _lookups(table), frozenset(words))
+def _group_by_word(table: Table) -> Rules:
+    """Set rules for certain words apart; most rules are such, and other words skip their lookups."""
+    of_words = [(offsets, found) for offsets, found in table.items() if 0 in offsets]
+    words = {key if len(offsets) == 1 else key[offsets.index(0)] for offsets, found in of_words for key in found}
+    common = {offsets: found for offsets, found in table.items() if 0 not in offsets}
+    return Rules(_make_lookups(common), _make_lookups(table), frozenset(words))
 
 
-def _lookups(table: Table) -> Lookups:
-    return Lookups(
-        tuple((place[0], found) for place, found in table.items() if len(place) == 1),
-        tuple((place[0], place[1], found) for place, found in table.items() if len(place) == 2),
-    )
+def _make_lookups(table: Table) -> Lookups:
+    single = [(offsets[0], found) for offsets, found in table.items() if len(offsets) == 1]
+    double = [(offsets[0], offsets[1], found) for offsets, found in table.items() if len(offsets) == 2]
+    return Lookups(tuple(single), tuple(double))
 
 
-NO_RULES = _by_word({})
+NO_RULES = _group_by_word({})
 
 
 class Tagger:
@@ -97,22 +96,24 @@ class Tagger:
     """
 
     def __init__(self) -> None:
-        from textblob.en import lexicon  # takes a second to import: only who splits text pays
+        from textblob.en import lexicon  # takes a second to import, so it is imported on first use
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # TextBlob leaves closing its files to the collector
-            lexicon.get("")  # each reads its file when first used
+            warnings.simplefilter("ignore", ResourceWarning)  # TextBlob does not close its files
+            lexicon.get("")  # each table reads its file on first use
             list(lexicon.morphology)
             self.rules = compile_rules(lexicon.context)
         self.lexicon = lexicon
 
     def tag(self, words: Sequence[str]) -> list[str]:
         """The tag of each word of one sentence."""
-        return self.contextual(words, [self.lexical(words[0], True), *map(self.lexical, words[1:])] if words else [])
+        if not words:
+            return []
+        return self.apply_rules(words, [self.tag_word(words[0], True), *map(self.tag_word, words[1:])])
 
-    @lru_cache(maxsize=65536)  # noqa: B019 - one Tagger lives as long as the process
-    def lexical(self, word: str, first: bool = False) -> str:
-        """The tag of a word on its own; the first word of a sentence is looked up in lower case."""
+    @lru_cache(maxsize=65536)  # noqa: B019 - the one Tagger lives as long as the process
+    def tag_word(self, word: str, first: bool = False) -> str:
+        """The tag of a word without context; the first word of a sentence is looked up in lower case."""
         lower = word.lower()
         known = self.lexicon.get(lower) if first or word.isupper() else None
         known = known or self.lexicon.get(word)
@@ -124,30 +125,28 @@ class Tagger:
             return "NN" if word.endswith(("-up", "-off", "-on")) else "JJ"
         if word.istitle() and not first:
             return "NNP"
-        return self._of_shape(lower)
+        return self._tag_by_shape(lower)
 
-    def _of_shape(self, lower: str) -> str:
-        token = ["", "NN"]
-        token[0] = lower
-        return str(self.lexicon.morphology.apply(token)[1])
+    def _tag_by_shape(self, lower: str) -> str:
+        return str(self.lexicon.morphology.apply([lower, "NN"])[1])
 
-    def contextual(self, words: Sequence[str], tags: Sequence[str]) -> list[str]:
-        """The tags after the contextual rules: left to right, seeing the changed tags to the left."""
+    def apply_rules(self, words: Sequence[str], tags: Sequence[str]) -> list[str]:
+        """Apply the contextual rules from left to right; a rule sees the changed tags to its left."""
         flat = [EDGE] * 6
         for word, tag in zip(words, tags, strict=True):
             flat += (word, tag)
         flat += [EDGE] * 6
-        of_tag, others = self.rules, self.rules.get("*", NO_RULES)
+        by_tag, any_tag = self.rules, self.rules.get("*", NO_RULES)
         for base in range(6, len(flat) - 6, 2):
-            rules = of_tag.get(flat[base + 1], others)
+            rules = by_tag.get(flat[base + 1], any_tag)
             single, double = rules.all if flat[base] in rules.words else rules.common
             best, new = -1, flat[base + 1]
-            for place, table in single:
-                found = table.get(flat[base + place])
+            for offset, table in single:
+                found = table.get(flat[base + offset])
                 if found is not None and found[0] > best:
                     best, new = found
-            for place, other, table in double:
-                found = table.get((flat[base + place], flat[base + other]))
+            for offset, other, table in double:
+                found = table.get((flat[base + offset], flat[base + other]))
                 if found is not None and found[0] > best:
                     best, new = found
             flat[base + 1] = new
@@ -156,5 +155,5 @@ class Tagger:
 
 @cache
 def load_tagger() -> Tagger:
-    """The tagger, read once."""
+    """The tagger, loaded once per process."""
     return Tagger()

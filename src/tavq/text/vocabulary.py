@@ -1,21 +1,21 @@
-"""The words that decide where a tag made from news text is not enough for a caption."""
+"""Word lists for captions, where the tags of a tagger trained on news text are not enough."""
 
 
-def listed(words: str) -> frozenset[str]:
+def to_set(words: str) -> frozenset[str]:
     """The words of a text as a set."""
     return frozenset(words.split())
 
 
-QUANTIFIERS = listed("several many few some both all various multiple numerous")
+QUANTIFIERS = to_set("several many few some both all various multiple numerous")
 """Determiners and adjectives of number; the lexicon knows numerals."""
 
-SCAFFOLD = listed(
+SCAFFOLD = to_set(
     "image images photo photos photograph photographs picture pictures pic pics snapshot snapshots caption captions "
     "photography scene depiction shot shots view views"
 )
-"""Words that speak of the picture as an object: machine captions open with them whatever the picture shows."""
+"""Words for the image itself: machine captions open with them whatever the image shows."""
 
-UNSEEN = listed(
+UNSEEN = to_set(
     "other others same such own next able aware likely possible present more most less least much lots kind kinds type "
     "types sort sorts thing things something anything everything nothing someone way ways manner addition fact rest "
     "example case overall main whilst i.e e.g etc foreground background viewer viewers appearance presence additional "
@@ -28,10 +28,9 @@ UNSEEN = listed(
     "curiosity wonder nostalgia mystery essence functionality creativity freshness liveliness vibrancy dynamism "
     "emotion emotions relaxation leisure experience experiences ability skill skills idea thought reason result"
 )
-"""Nouns and adjectives by their tag that name nothing with a look of its own: stand-ins, what is said of the picture
-as a picture, feelings and judgements."""
+"""Nouns and adjectives that name nothing visible: placeholders, remarks on the image as an image, feelings, judgements."""
 
-ACTIONS = listed(
+ACTIONS = to_set(
     "rides jumps leaps lands surfs skis skates climbs walks runs plays sits stands swims looks smiles poses dances "
     "dives parachutes flips slides rests lies crawls splashes floats flies sails rows hikes jogs skateboards watches "
     "stretches consists swings peeks points drives attempts contrasts protrudes soars talks chews races stares fishes "
@@ -41,27 +40,27 @@ ACTIONS = listed(
     "spills looms emerges descends extends flows glides glows shines sparkles shimmers gathers gazes glances "
     "grins kisses wanders strolls marches gallops grazes swoops twists spins tumbles trudges waits works charges"
 )
-"""Third persons that the lexicon, made from news, knows as plural nouns or not at all."""
+"""Verbs in the third person that the lexicon, made from news, has as plural nouns or not at all."""
 
-SHOWS = listed("features displays boasts exhibits showcases contrasts holds wears depicts houses lists commands")
-"""Third persons of verbs that machine captions have for "has"."""
+SHOWS = to_set("features displays boasts exhibits showcases contrasts holds wears depicts houses lists commands")
+"""Verbs in the third person that machine captions use for "has"."""
 
-BASES = listed(
+BASES = to_set(
     "run jump leap walk sit stand play climb swim look smile pose dance ride race surf ski skate wait watch float fly "
     "rest lean hang gather talk work fish march graze perch"
 )
-"""Plural verbs, tagged as nouns after another noun ("two dogs run along the grass")."""
+"""Plural verbs that the rules tag as nouns after another noun ("two dogs run along the grass")."""
 
-OPENERS = listed("; : — while as who which that where whose when whilst")
+OPENERS = to_set("; : — while as who which that where whose when whilst")
 """Words and signs after which a new clause begins."""
 
-PRONOMINAL = listed("all both each these those they some others")
-"""After these stands a verb and no noun in the singular: "they all seem"."""
+PRONOMINAL = to_set("all both each these those they some others")
+"""Words followed by a verb, never by a singular noun: "they all seem"."""
 
-STAYING = listed("high low close far fast straight near deep ahead right")
-"""Adjectives by the lexicon that stay adverbs where the rules find one ("high above the city")."""
+STAYING = to_set("high low close far fast straight near deep ahead right")
+"""Adjectives of the lexicon that stay adverbs if the rules tag them so ("high above the city")."""
 
-FUNCTION = listed(
+FUNCTION = to_set(
     "a an the this that these those there here i you he she it we they me him her us them his its our their my your "
     "who whom whose which what where when why how is are was were be been being am has have had having do does did "
     "doing could may might must shall should will would not no nor n't n’t and or but if while whilst as than of "
@@ -74,13 +73,13 @@ FUNCTION = listed(
     "downstairs outdoors indoors upside agape approx ca vs likely mostly possibly probably clearly usually apparently "
     "presumably perhaps maybe however"
 )
-"""Never part of a noun phrase, whatever tag the rules find."""
+"""Words that are never part of a noun phrase, whatever their tag."""
 
-COLOURS = listed("red green blue yellow black white brown gray grey purple pink violet beige tan turquoise maroon")
-"""Colours, which the rules make nouns where no noun follows: a look, and no thing."""
+COLOURS = to_set("red green blue yellow black white brown gray grey purple pink violet beige tan turquoise maroon")
+"""Colours, which the rules tag as nouns if no noun follows; they describe a look, not a thing."""
 
-COLOURISH = listed("light dark matte silver gold orange cream olive lime navy rose")
+COLOURISH = to_set("light dark matte silver gold orange cream olive lime navy rose")
 """Nouns that shade the colour after them: "light brown"."""
 
-HEADS = listed("light cream lime olive rose")
-"""Those of them that are things where nothing follows that they could shade: "a traffic light"."""
+HEADS = to_set("light cream lime olive rose")
+"""Those of them that name a thing if no colour follows: "a traffic light"."""

@@ -6,29 +6,29 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from tavq.core.config import Config, build
+from tavq.core.config import Config, build_stored
 from tavq.core.errors import DataError, FileError, UsageError
 from tavq.core.files import check_sha256, read_json, sha256, write_json, write_tensors
 from tavq.core.mmap_tensors import MappedTensors
 from tavq.text.encoders import EncoderRecord, TextEncoder
 from tavq.text.granularity import clean
-from tavq.text.splitters.pattern import is_word, letter, repaired, sentence_spans
+from tavq.text.splitters.pattern import classify_token, correct_tags, is_word, sentence_spans
 from tavq.text.tagging import load_tagger
 from tavq.text.word_vectors import read_word_vectors
 
 TENSORS = "wordgraph.safetensors"
 RECORD = "wordgraph.json"
-FEWEST = 10
-"""Words seen more often than this are kept [VQCT's public code]."""
+MIN_COUNT = 10
+"""Words that occur more often than this are kept [VQCT's public code]."""
 
 MAX_WORDS = 9_000
-"""Of both kinds: they become settings of a codebook, and settings hold no more than 10,000 values."""
+"""Adjectives and nouns together: they become settings of a codebook, and settings hold at most 10,000 values."""
 
 ADJECTIVE_PROMPT = "a photo of {} object"
 NOUN_PROMPT = "a photo of {}"
@@ -36,34 +36,36 @@ NOUN_PROMPT = "a photo of {}"
 
 @dataclass(frozen=True)
 class WordGraph:
-    """Words, the more frequent first, and how often each adjective stood directly before each noun."""
+    """Words, most frequent first, and how often each adjective occurs directly before each noun."""
 
     adjectives: tuple[str, ...]
     nouns: tuple[str, ...]
     adjective_counts: tuple[int, ...]
     noun_counts: tuple[int, ...]
-    edges: Int[np.ndarray, "e 2"]  # place of the adjective, place of the noun; sorted, without repeats
+    edges: Int[np.ndarray, "e 2"]  # index of the adjective, index of the noun; sorted, without repeats
     edge_counts: Int[np.ndarray, " e"]
     vectors: Float[np.ndarray, "k t"]  # of the adjectives, then of the nouns
 
 
 @dataclass(frozen=True)
 class WordGraphSummary:
-    """What `build_word_graph` did."""
+    """The sizes of a word graph."""
 
     adjectives: int
     nouns: int
     edges: int
 
 
-class Record(Config):
-    """`wordgraph.json`: the words, what made the vectors, and what the tensor file must be."""
+class WordGraphRecord(Config):
+    """`wordgraph.json`: the words, what made the vectors, and the hash of the tensor file."""
+
+    RENAMED: ClassVar = {"fewest": "min_count"}
 
     format: Literal[1]
     encoder: EncoderRecord
     prompts: bool = True
-    """The vectors are an encoder's, of prompts; else a file's."""
-    fewest: int
+    """The vectors are an encoder's, of prompts; otherwise they come from a file of word vectors."""
+    min_count: int
     edges: int
     adjectives: tuple[str, ...]
     adjective_counts: tuple[int, ...]
@@ -76,7 +78,7 @@ class Record(Config):
 
 
 class Corpus(NamedTuple):
-    """How often each adjective, each noun and each adjective directly before a noun was seen."""
+    """How often each adjective, each noun and each adjective directly before a noun occurs."""
 
     adjectives: Counter[str]
     nouns: Counter[str]
@@ -84,12 +86,12 @@ class Corpus(NamedTuple):
 
 
 def read_corpus(texts: Iterable[str]) -> Corpus:
-    """The adjectives and nouns of texts in lower case, nouns in the singular.
+    """Count the adjectives and nouns of texts, in lower case and nouns in the singular.
 
     Source: VQCT (Zhang et al., CVPR 2024), section 3.3, steps 1 and 2, and its public code.
-    Differs from the paper: TextBlob's lexicon and rules tag and make singular, not NLTK's tagger and WordNet; words
-    that cannot be seen ("same", "kind") or speak of the image itself ("photo") are left out; a noun that shades a
-    colour or another noun ("orange shirt") is an adjective there.
+    Differs from the paper: TextBlob's lexicon and rules tag and singularize, not NLTK's tagger and WordNet; words that
+    name nothing visible ("same", "kind") or the image itself ("photo") are left out; a noun that shades a colour or
+    another noun ("orange shirt") counts as an adjective there.
     """
     adjectives: Counter[str] = Counter()
     nouns: Counter[str] = Counter()
@@ -98,33 +100,33 @@ def read_corpus(texts: Iterable[str]) -> Corpus:
         cleaned = clean(text)
         for spans in sentence_spans(cleaned):
             words = [cleaned[start:end] for start, end in spans]
-            kinds = parts_of_speech(words)
+            kinds = classify_words(words)
             words = [word.lower() for word in words]
             adjectives.update(word for word, kind in zip(words, kinds, strict=True) if kind == "adjective")
             nouns.update(word for word, kind in zip(words, kinds, strict=True) if kind == "noun")
-            followed = zip(words, words[1:], pairwise(kinds), strict=False)
-            pairs.update((first, second) for first, second, kind in followed if kind == ("adjective", "noun"))
-    return _in_singular(Corpus(adjectives, nouns, pairs))
+            neighbours = zip(pairwise(words), pairwise(kinds), strict=True)
+            pairs.update(pair for pair, pair_kinds in neighbours if pair_kinds == ("adjective", "noun"))
+    return _make_singular(Corpus(adjectives, nouns, pairs))
 
 
-def parts_of_speech(tokens: Sequence[str]) -> list[str]:
-    """`adjective`, `noun` or nothing for each token of a sentence; comparatives are neither, as in the public code."""
-    tags = repaired(tokens, load_tagger().tag(tokens))
-    letters = [letter(token, tag) for token, tag in zip(tokens, tags, strict=True)]
+def classify_words(tokens: Sequence[str]) -> list[str]:
+    """`adjective`, `noun` or "" for each token of a sentence; comparatives are neither, as in the public code."""
+    tags = correct_tags(tokens, load_tagger().tag(tokens))
+    classes = [classify_token(token, tag) for token, tag in zip(tokens, tags, strict=True)]
     kinds = []
-    for place, (token, tag, kind) in enumerate(zip(tokens, tags, letters, strict=True)):
-        shades = kind == "L" and place + 1 < len(letters) and letters[place + 1] in "JLN"
+    for index, (token, tag, token_class) in enumerate(zip(tokens, tags, classes, strict=True)):
+        shades = token_class == "L" and index + 1 < len(classes) and classes[index + 1] in "JLN"
         if not is_word(token):
             kinds.append("")
-        elif shades or (kind == "J" and tag == "JJ"):
+        elif shades or (token_class == "J" and tag == "JJ"):
             kinds.append("adjective")
         else:
-            kinds.append("noun" if kind in "NL" else "")
+            kinds.append("noun" if token_class in "NL" else "")
     return kinds
 
 
-def _in_singular(corpus: Corpus) -> Corpus:
-    singular = {noun: singular_of(noun) or _seen(noun, corpus.nouns) for noun in corpus.nouns}
+def _make_singular(corpus: Corpus) -> Corpus:
+    singular = {noun: look_up_singular(noun) or _guess_singular(noun, corpus.nouns) for noun in corpus.nouns}
     nouns: Counter[str] = Counter()
     pairs: Counter[tuple[str, str]] = Counter()
     for noun, count in corpus.nouns.items():
@@ -135,72 +137,79 @@ def _in_singular(corpus: Corpus) -> Corpus:
 
 
 @lru_cache(maxsize=65536)
-def singular_of(noun: str) -> str | None:
-    """The singular, where the lexicon knows it or the noun as one ("grass"); None where it knows neither."""
+def look_up_singular(noun: str) -> str | None:
+    """The singular if the lexicon knows it, or knows the noun as a singular ("grass"); otherwise None."""
     lexicon = load_tagger().lexicon
-    return noun if lexicon.get(noun) in ("NN", "NNP") else _known(_by_rule(noun))
+    if lexicon.get(noun) in ("NN", "NNP"):
+        return noun
+    singular = _singularize(noun)
+    return singular if lexicon.get(singular) == "NN" else None
 
 
-def _known(noun: str) -> str | None:
-    return noun if load_tagger().lexicon.get(noun) == "NN" else None
-
-
-def _by_rule(noun: str) -> str:
+def _singularize(noun: str) -> str:
     from textblob.en.inflect import singularize
 
     return str(singularize(noun))
 
 
-def _seen(noun: str, nouns: Mapping[str, int]) -> str:
-    """What the rules make of a noun is its singular where the corpus has it as a noun too; never "olife" of "olives".
+def _guess_singular(noun: str, nouns: Mapping[str, int]) -> str:
+    """The singular by rule if the corpus has it as a noun too, so that "olives" never become "olife".
 
-    A word that the lexicon knows as something else must be a noun as often, or "shorts" were "short".
+    A singular that the lexicon knows as another part of speech must be as frequent, or "shorts" would become "short".
     """
-    single = _by_rule(noun)
-    least = 1 if load_tagger().lexicon.get(single) is None else nouns[noun]
-    return single if nouns.get(single, 0) >= least else noun
+    singular = _singularize(noun)
+    needed = 1 if load_tagger().lexicon.get(singular) is None else nouns[noun]
+    return singular if nouns.get(singular, 0) >= needed else noun
 
 
 # --- building ---------------------------------------------------------------------------------------------------
 
 
 def build_word_graph(
-    texts: Iterable[str], encoder: TextEncoder, folder: Path, fewest: int = FEWEST, vectors: Path | None = None
+    texts: Iterable[str], encoder: TextEncoder, folder: Path, min_count: int = MIN_COUNT, vectors: Path | None = None
 ) -> WordGraphSummary:
-    """Writes the word graph of a corpus beside the text store in `folder`, in place of an older one.
+    """Write the word graph of a corpus into the folder of its text store; an older one is replaced.
 
-    Words seen more than `fewest` times are kept. Their vectors are those of the prompts of the public code, "a photo of
-    NOUN" and "a photo of ADJECTIVE object"; or, with a file of word `vectors` (GloVe), the words' own, and words that
-    it lacks are left out.
+    The vectors encode the prompts of the public code, "a photo of NOUN" and "a photo of ADJECTIVE object".
 
-    Raises DataError where the corpus has too few words, or too many.
+    Args:
+        texts: the corpus.
+        encoder: encodes the prompts.
+        folder: the text store's folder.
+        min_count: words that occur more often than this are kept.
+        vectors: a file of word vectors (GloVe) to use instead of the encoder; words that it lacks are left out.
+
+    Raises DataError if the corpus has too few words, or too many.
     """
     corpus = read_corpus(texts)
-    adjectives, nouns = (_frequent(counter, fewest) for counter in (corpus.adjectives, corpus.nouns))
+    adjectives, nouns = _select_frequent(corpus.adjectives, min_count), _select_frequent(corpus.nouns, min_count)
     maker = encoder.record
     if vectors is not None:
-        maker, table_of = read_word_vectors(vectors, {*adjectives, *nouns})
-        adjectives, nouns = (tuple(word for word in words if word in table_of) for words in (adjectives, nouns))
-    _check_sizes(len(adjectives), len(nouns), fewest)
-    places = [{word: place for place, word in enumerate(words)} for words in (adjectives, nouns)]
+        maker, table = read_word_vectors(vectors, {*adjectives, *nouns})
+        adjectives = tuple(word for word in adjectives if word in table)
+        nouns = tuple(word for word in nouns if word in table)
+    _check_sizes(len(adjectives), len(nouns), min_count)
+    adjective_ids = {word: index for index, word in enumerate(adjectives)}
+    noun_ids = {word: index for index, word in enumerate(nouns)}
     edges = sorted(
-        (places[0][adjective], places[1][noun], count)
+        (adjective_ids[adjective], noun_ids[noun], count)
         for (adjective, noun), count in corpus.pairs.items()
-        if adjective in places[0] and noun in places[1]
+        if adjective in adjective_ids and noun in noun_ids
     )
     if vectors is not None:
-        rows = torch.from_numpy(np.stack([table_of[word] for word in (*adjectives, *nouns)]))
+        word_vectors = torch.from_numpy(np.stack([table[word] for word in (*adjectives, *nouns)]))
     else:
         prompts = [ADJECTIVE_PROMPT.format(word) for word in adjectives]
-        rows = encoder.encode_units([*prompts, *(NOUN_PROMPT.format(word) for word in nouns)])
-    table = torch.tensor(edges, dtype=torch.int64).reshape(-1, 3)
-    tensors = {"vectors": rows, "edges": table[:, :2], "edge_counts": table[:, 2]}
+        prompts += [NOUN_PROMPT.format(word) for word in nouns]
+        word_vectors = encoder.encode_units(prompts)
+    rows = torch.tensor(edges, dtype=torch.int64).reshape(-1, 3)
+    tensors = {"vectors": word_vectors, "edges": rows[:, :2], "edge_counts": rows[:, 2]}
     write_tensors(folder / TENSORS, tensors)
-    record = Record(
+    record = WordGraphRecord(
         format=1,
         encoder=maker,
         prompts=vectors is None,
-        fewest=fewest,
+        min_count=min_count,
         edges=len(edges),
         adjectives=adjectives,
         adjective_counts=tuple(corpus.adjectives[word] for word in adjectives),
@@ -208,25 +217,25 @@ def build_word_graph(
         noun_counts=tuple(corpus.nouns[word] for word in nouns),
         sha256=sha256(folder / TENSORS),
     )
-    write_json(folder / RECORD, record.model_dump(mode="json"))  # last: what it tells of is there
+    write_json(folder / RECORD, record.model_dump(mode="json"))  # last, so that a record implies complete tensors
     return WordGraphSummary(len(adjectives), len(nouns), len(edges))
 
 
-def _frequent(counter: Counter[str], fewest: int) -> tuple[str, ...]:
-    """The words seen more than `fewest` times, the more frequent first, equal ones by the alphabet."""
-    kept = [(-count, word) for word, count in counter.items() if count > fewest]
+def _select_frequent(counter: Counter[str], min_count: int) -> tuple[str, ...]:
+    """The words that occur more than `min_count` times, most frequent first, ties in alphabetical order."""
+    kept = [(-count, word) for word, count in counter.items() if count > min_count]
     return tuple(word for _, word in sorted(kept))
 
 
-def _check_sizes(adjectives: int, nouns: int, fewest: int) -> None:
+def _check_sizes(adjectives: int, nouns: int, min_count: int) -> None:
     if not (adjectives and nouns):
         raise DataError(
-            f"The texts have {adjectives} adjectives and {nouns} nouns that were seen more than {fewest} times; a word "
+            f"The texts have {adjectives} adjectives and {nouns} nouns that occur more than {min_count} times; a word "
             "graph needs both. Lower --min-count or take more texts."
         )
     if adjectives + nouns > MAX_WORDS:
         raise DataError(
-            f"The texts have {adjectives + nouns:,} words that were seen more than {fewest} times; a word graph takes "
+            f"The texts have {adjectives + nouns:,} words that occur more than {min_count} times; a word graph takes "
             f"up to {MAX_WORDS:,}. Raise --min-count."
         )
 
@@ -235,45 +244,45 @@ def _check_sizes(adjectives: int, nouns: int, fewest: int) -> None:
 
 
 def read_word_graph(folder: Path, encoder: EncoderRecord) -> WordGraph:
-    """The word graph beside a text store, checked; `encoder` is what made the store.
+    """Read and check the word graph of a text store; `encoder` is the store's.
 
     Raises:
         UsageError: there is none.
-        FileError: it was cut, altered, or made by another encoder than the store.
+        FileError: it was truncated, altered, or made by another encoder than the store.
     """
     path = folder / RECORD
     if not path.is_file():
-        raise UsageError(f"The text store {folder} has no word graph; make it with: tavq text DIR --word-graph")
+        raise UsageError(f"The text store {folder} has no word graph; build it with: tavq text DIR --word-graph")
     record = _read_record(path)
     if record.prompts and record.encoder != encoder:
         raise FileError(
-            f"{path} is of the encoder {record.encoder.name!r} and the store beside it of {encoder.name!r}; "
-            "make both with one: tavq text DIR --word-graph"
+            f"{path} was made by the encoder {record.encoder.name!r}, its text store by {encoder.name!r}; build "
+            "both with one encoder: tavq text DIR --word-graph"
         )
     check_sha256(folder / TENSORS, record.sha256)
     tensors = MappedTensors(folder / TENSORS)
-    k, e = len(record.adjectives) + len(record.nouns), record.edges
-    vectors = _shaped(tensors, "vectors", "<f4", (k, record.encoder.width))
-    edges, counts = _shaped(tensors, "edges", "<i8", (e, 2)), _shaped(tensors, "edge_counts", "<i8", (e,))
     sizes = (len(record.adjectives), len(record.nouns))
+    vectors = _read_array(tensors, "vectors", "<f4", (sum(sizes), record.encoder.width))
+    edges = _read_array(tensors, "edges", "<i8", (record.edges, 2))
+    counts = _read_array(tensors, "edge_counts", "<i8", (record.edges,))
     if not np.isfinite(vectors).all() or (edges < 0).any() or (edges >= sizes).any() or (counts < 1).any():
-        raise FileError(f"{tensors.path} was altered: it holds edges or vectors that no word graph has.")
+        raise FileError(f"{tensors.path} was altered: it holds invalid edges or vectors.")
     return WordGraph(
         record.adjectives, record.nouns, record.adjective_counts, record.noun_counts, edges, counts, vectors
     )
 
 
-def _read_record(path: Path) -> Record:
-    told = read_json(path)
-    if not isinstance(told, dict):
+def _read_record(path: Path) -> WordGraphRecord:
+    settings = read_json(path)
+    if not isinstance(settings, dict):
         raise FileError(f"{path} is not the record of a word graph: it holds no settings.")
     try:
-        return build(Record, told, str(path))
+        return build_stored(WordGraphRecord, settings, str(path))
     except UsageError as error:
         raise FileError(f"{path} is not the record of a word graph: {error}") from error
 
 
-def _shaped(tensors: MappedTensors, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+def _read_array(tensors: MappedTensors, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     array = np.asarray(tensors[name])
     if array.dtype != np.dtype(dtype) or array.shape != shape:
         raise FileError(f"{tensors.path} was altered: {name} holds {array.dtype} of shape {array.shape}.")

@@ -1,4 +1,4 @@
-"""Vectors of single words from a text file: GloVe's format, and fastText's."""
+"""Reads vectors of single words from a text file in the format of GloVe or fastText."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -12,15 +12,15 @@ from tavq.text.encoders import EncoderRecord
 
 
 def read_word_vectors(path: Path, words: Collection[str]) -> tuple[EncoderRecord, dict[str, Float[np.ndarray, " t"]]]:
-    """What the file is, and the vectors of those of `words` that it has; it is read once, a line at a time.
+    """The record of the file, and the vectors of those `words` that it contains; reads it once, line by line.
 
-    A line is a word and its numbers, set apart by single blanks; a first line of two numbers (fastText's sizes) is
-    passed over. A word that comes twice keeps its first vector.
+    A line is a word and its numbers, separated by single spaces; a first line of two numbers (fastText's header) is
+    skipped. A word that occurs twice keeps its first vector.
 
     Source: GloVe (Pennington et al., 2014), the format of the published vectors; VQCT's Table 3 uses them.
 
     Raises:
-        FileError: a line of a wanted word is no vector, or vectors differ in width.
+        FileError: the line of a wanted word is not a vector, or vectors differ in width.
     """
     found: dict[str, np.ndarray] = {}
     wanted, width = set(words), 0
@@ -38,5 +38,7 @@ def read_word_vectors(path: Path, words: Collection[str]) -> tuple[EncoderRecord
                 f"{path} line {number} has {len(numbers)} numbers; {width or 'some'} finite ones are needed."
             )
     if not found:
-        raise FileError(f"{path} has a vector for none of {len(wanted)} words; word vectors are text, a word a line.")
+        raise FileError(
+            f"{path} contains none of the {len(wanted)} words; word vectors are a text file with one word per line."
+        )
     return EncoderRecord(name=path.name, sha256=sha256(path), width=width), found

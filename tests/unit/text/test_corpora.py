@@ -14,7 +14,7 @@ def test_missing_corpora_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     (tmp_path / "corpora").mkdir()
     (tmp_path / "corpora" / "brown").mkdir()
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
-    with pytest.raises(UsageError, match="is not here: punkt_tab, averaged_perceptron_tagger_eng ") as caught:
+    with pytest.raises(UsageError, match="is not installed: punkt_tab, averaged_perceptron_tagger_eng ") as caught:
         CorporaSplitter().split("A red car.")
     assert "python -m textblob.download_corpora" in str(caught.value)
     assert str(tmp_path) in str(caught.value)

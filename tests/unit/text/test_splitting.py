@@ -61,7 +61,7 @@ def test_processes_give_what_one_gives_in_order(monkeypatch: pytest.MonkeyPatch)
     expected = [split_block("pattern", pairs) for pairs in group_texts(PAIRS)]
     assert len(found) == len(expected) == 7
     for one, other in zip(found, expected, strict=True):
-        assert one.kept == other.kept
+        assert one.texts == other.texts
         for name, array in other.tensors.items():
             np.testing.assert_array_equal(one.tensors[name], array)
 

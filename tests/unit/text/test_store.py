@@ -289,7 +289,7 @@ def test_it_tells_which_texts_changed(store: TextStore) -> None:
 
 def test_keys_whose_hashes_agree_are_told_apart(tiny: TextEncoder, tmp_path: Path, monkeypatch: Any) -> None:
     for module in ("tavq.text.store", "tavq.text.store_writer"):
-        monkeypatch.setattr(f"{module}.text_hash", lambda text: 7)
+        monkeypatch.setattr(f"{module}.hash_text", lambda text: 7)
     store = build_store(TEXTS, tiny, "pattern", tmp_path / "text")
     for key in store.keys:
         assert store.units(key)["sentences"] == split(TEXTS[key]).sentences

@@ -17,9 +17,9 @@ def test_contextual_tags_equal_textblobs() -> None:
     for text in TEXTS:
         for spans in sentence_spans(text):
             words = [text[start:end] for start, end in spans]
-            before = [tagger.lexical(word) for word in words]
+            before = [tagger.tag_word(word) for word in words]
             expected = [tag for _, tag in lexicon.context.apply([[*pair] for pair in zip(words, before, strict=True)])]
-            assert tagger.contextual(words, before) == expected
+            assert tagger.apply_rules(words, before) == expected
             changed += expected != before
     assert changed > 5  # the rules do something on these texts
 
@@ -36,16 +36,16 @@ def test_the_last_rule_that_matches_the_old_tag_wins() -> None:
     tagger = load_tagger()
     tagger_rules, tagger.rules = tagger.rules, compile_rules(rules)
     try:
-        assert tagger.contextual(["to", "x", "y"], ["TO", "NN", "NN"]) == ["TO", "JJ", "NN"]
-        assert tagger.contextual(["to", "x", "."], ["TO", "NN", "."]) == ["TO", "VB", "."]
+        assert tagger.apply_rules(["to", "x", "y"], ["TO", "NN", "NN"]) == ["TO", "JJ", "NN"]
+        assert tagger.apply_rules(["to", "x", "."], ["TO", "NN", "."]) == ["TO", "VB", "."]
     finally:
         tagger.rules = tagger_rules
 
 
 def test_unknown_words() -> None:
     tagger = load_tagger()
-    assert tagger.lexical("zorblatt") == "NN"
-    assert tagger.lexical("Zorblatt") == "NNP"
-    assert tagger.lexical("10:30") == "CD"
-    assert tagger.lexical("purple-spotted") == "JJ"
-    assert tagger.lexical("Young", first=True) == "JJ"  # a family name elsewhere
+    assert tagger.tag_word("zorblatt") == "NN"
+    assert tagger.tag_word("Zorblatt") == "NNP"
+    assert tagger.tag_word("10:30") == "CD"
+    assert tagger.tag_word("purple-spotted") == "JJ"
+    assert tagger.tag_word("Young", first=True) == "JJ"  # a family name elsewhere

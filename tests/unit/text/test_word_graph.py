@@ -12,7 +12,7 @@ from tavq.core.errors import DataError, FileError, UsageError
 from tavq.text.building import build_store
 from tavq.text.encoders import TextEncoder
 from tavq.text.store import TextStore
-from tavq.text.word_graph import RECORD, TENSORS, build_word_graph, parts_of_speech, read_corpus, singular_of
+from tavq.text.word_graph import RECORD, TENSORS, build_word_graph, classify_words, look_up_singular, read_corpus
 
 TEXTS = {
     "1.png": "A red car and two red cars stand by a small house.\n\nA small dog sees the red car.",
@@ -58,7 +58,7 @@ def test_words_are_counted_as_by_hand() -> None:
     ],
 )
 def test_nouns_in_the_singular(noun: str, singular: str | None) -> None:
-    assert singular_of(noun) == singular
+    assert look_up_singular(noun) == singular
 
 
 def test_a_singular_that_the_lexicon_lacks_is_taken_from_the_corpus() -> None:
@@ -67,12 +67,12 @@ def test_a_singular_that_the_lexicon_lacks_is_taken_from_the_corpus() -> None:
 
 
 def test_a_noun_that_shades_is_an_adjective_before_a_noun_only() -> None:
-    kinds = parts_of_speech(["a", "man", "in", "an", "orange", "shirt", "eats", "an", "orange", "."])
+    kinds = classify_words(["a", "man", "in", "an", "orange", "shirt", "eats", "an", "orange", "."])
     assert kinds == ["", "noun", "", "", "adjective", "noun", "", "", "noun", ""]
 
 
 def test_the_graph_is_written_and_read(store: Path, tiny: TextEncoder) -> None:
-    summary = build_word_graph(TEXTS.values(), tiny, store, fewest=1)
+    summary = build_word_graph(TEXTS.values(), tiny, store, min_count=1)
     graph = opened(store).word_graph()
     assert (summary.adjectives, summary.nouns, summary.edges) == (3, 3, 4)
     assert graph.adjectives == ("small", "red", "old")
@@ -91,7 +91,7 @@ def test_the_vectors_may_come_from_a_file(store: Path, tiny: TextEncoder, tmp_pa
     """Words that the file lacks, and their edges, are left out; a word that comes twice keeps its first vector."""
     path = tmp_path / "glove.txt"
     path.write_text(GLOVE)
-    build_word_graph(TEXTS.values(), tiny, store, fewest=1, vectors=path)
+    build_word_graph(TEXTS.values(), tiny, store, min_count=1, vectors=path)
     graph = opened(store).word_graph()
     assert (graph.adjectives, graph.nouns) == (("small", "red"), ("car", "dog"))
     assert graph.vectors.tolist() == [[0, 0, 2], [1, 0, 0], [0, 1, 0.5], [-1, 0, pytest.approx(0.1)]]
@@ -101,7 +101,7 @@ def test_the_vectors_may_come_from_a_file(store: Path, tiny: TextEncoder, tmp_pa
 @pytest.mark.parametrize(
     ("text", "message"),
     [("red 1 2\ncar 1 x\n", "line 2 is not a word"), ("red 1 2\ncar 1\n", "line 2 has 1 numbers; 2 finite"),
-     ("red 1 nan\n", "line 1 has 2 numbers"), ("cat 1 2\n", "a vector for none of 6 words"), ("", "for none of 6")],
+     ("red 1 nan\n", "line 1 has 2 numbers"), ("cat 1 2\n", "contains none of the 6 words"), ("", "none of the 6")],
 )  # fmt: skip
 def test_files_that_hold_no_word_vectors(
     store: Path, tiny: TextEncoder, tmp_path: Path, text: str, message: str
@@ -109,21 +109,21 @@ def test_files_that_hold_no_word_vectors(
     path = tmp_path / "glove.txt"
     path.write_text(text)
     with pytest.raises(FileError, match=message):
-        build_word_graph(TEXTS.values(), tiny, store, fewest=1, vectors=path)
+        build_word_graph(TEXTS.values(), tiny, store, min_count=1, vectors=path)
     path.unlink()
     with pytest.raises(FileError, match="cannot be read"):
-        build_word_graph(TEXTS.values(), tiny, store, fewest=1, vectors=path)
+        build_word_graph(TEXTS.values(), tiny, store, min_count=1, vectors=path)
 
 
 def test_the_order_of_the_texts_does_not_matter(store: Path, tiny: TextEncoder) -> None:
-    build_word_graph(TEXTS.values(), tiny, store, fewest=0)
+    build_word_graph(TEXTS.values(), tiny, store, min_count=0)
     before = [(store / name).read_bytes() for name in (TENSORS, RECORD)]
-    build_word_graph(reversed(TEXTS.values()), tiny, store, fewest=0)
+    build_word_graph(reversed(TEXTS.values()), tiny, store, min_count=0)
     assert before == [(store / name).read_bytes() for name in (TENSORS, RECORD)]
 
 
 def test_words_seen_exactly_so_often_are_left_out(store: Path, tiny: TextEncoder) -> None:
-    build_word_graph(TEXTS.values(), tiny, store, fewest=2)
+    build_word_graph(TEXTS.values(), tiny, store, min_count=2)
     assert opened(store).word_graph().adjectives == ("small", "red")
 
 
@@ -134,7 +134,7 @@ def test_a_corpus_with_too_few_words_says_so(store: Path, tiny: TextEncoder) -> 
 
 
 def test_a_store_without_one_says_how_to_make_it(store: Path) -> None:
-    with pytest.raises(UsageError, match="has no word graph; make it with: tavq text DIR --word-graph"):
+    with pytest.raises(UsageError, match="has no word graph; build it with: tavq text DIR --word-graph"):
         opened(store).word_graph()
 
 
@@ -156,12 +156,12 @@ def _fewer_words(folder: Path) -> None:
         (lambda folder: (folder / RECORD).write_text("[]"), "is not the record of a word graph"),
         (lambda folder: (folder / RECORD).write_text("{"), "is not valid JSON"),
         (lambda folder: (folder / RECORD).write_text('{"format": 2}'), "is not the record of a word graph"),
-        (_another_encoder, "of the encoder 'tiny-bert' and the store beside it"),
+        (_another_encoder, "made by the encoder 'tiny-bert', its text store by"),
         (_fewer_words, "vectors holds float32 of shape"),
     ],
 )
 def test_damage_is_named(store: Path, tiny: TextEncoder, damage: Callable[[Path], object], message: str) -> None:
-    build_word_graph(TEXTS.values(), tiny, store, fewest=1)
+    build_word_graph(TEXTS.values(), tiny, store, min_count=1)
     damage(store)
     with pytest.raises(FileError, match=message) as caught:
         opened(store).word_graph()
@@ -169,7 +169,7 @@ def test_damage_is_named(store: Path, tiny: TextEncoder, damage: Callable[[Path]
 
 
 def test_a_store_made_anew_has_no_graph_of_the_old_one(store: Path, tiny: TextEncoder) -> None:
-    build_word_graph(TEXTS.values(), tiny, store, fewest=1)
+    build_word_graph(TEXTS.values(), tiny, store, min_count=1)
     build_store(TEXTS, tiny, "pattern", store)
     with pytest.raises(UsageError, match="has no word graph"):
         opened(store).word_graph()

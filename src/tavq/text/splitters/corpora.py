@@ -1,23 +1,22 @@
-"""The splits of TextBlob itself, as the paper has them; needs three NLTK data packages on this machine."""
+"""TextBlob's own splits, as in the paper; needs three NLTK data packages on this machine."""
 
 from functools import cached_property
 from typing import Any
 
 from tavq.core.errors import UsageError
 from tavq.text.granularity import Splitter, Units, distinct, splitters
-from tavq.text.splitters.pattern import flat, is_word
+from tavq.text.splitters.pattern import is_word, normalize_spaces
 from tavq.text.vocabulary import FUNCTION, QUANTIFIERS
 
 REQUIRED = ("tokenizers/punkt_tab", "taggers/averaged_perceptron_tagger_eng", "corpora/brown")
-SEEN = ("NN", "JJ", "CD")
+VISIBLE_TAGS = ("NN", "JJ", "CD")
 
 
 @splitters.register("corpora")
 class CorporaSplitter(Splitter):
-    """TextBlob's sentences, noun phrases and tags; reading them takes some seconds, a text then eight times as long as
-    with `pattern`.
+    """TextBlob's sentences, noun phrases and tags; loads in some seconds and is then eight times slower than `pattern`.
 
-    Raises UsageError on the first text when the NLTK data is not there, with the names of what is missing.
+    Raises UsageError on the first text if NLTK data is missing, with the names of the missing packages.
     """
 
     version = "2"
@@ -26,14 +25,14 @@ class CorporaSplitter(Splitter):
         if not any(map(str.isalnum, text)):
             return Units()
         blob = self._textblob(text)
-        sentences = (flat(str(sentence)) for sentence in blob.sentences)
+        sentences = (normalize_spaces(str(sentence)) for sentence in blob.sentences)
         words = (
             word.lower()
             for word, tag in blob.tags
             if word[:1].isalnum() and word.lower() not in FUNCTION and is_word(word)
-            if tag.startswith(SEEN) or word.lower() in QUANTIFIERS
+            if tag.startswith(VISIBLE_TAGS) or word.lower() in QUANTIFIERS
         )
-        phrases = (flat(str(phrase)).lower() for phrase in blob.noun_phrases)
+        phrases = (normalize_spaces(str(phrase)).lower() for phrase in blob.noun_phrases)
         return Units(
             distinct(words),
             distinct(phrase for phrase in phrases if " " in phrase),
@@ -45,17 +44,17 @@ class CorporaSplitter(Splitter):
         import nltk
         from textblob import TextBlob
 
-        missing = [name.rpartition("/")[2] for name in REQUIRED if not _found(nltk.data, name)]
+        missing = [name.rpartition("/")[2] for name in REQUIRED if not _is_installed(nltk.data, name)]
         if missing:
             raise UsageError(
-                f"The splitter 'corpora' needs NLTK data that is not here: {', '.join(missing)} "
+                f"The splitter 'corpora' needs NLTK data that is not installed: {', '.join(missing)} "
                 f"(searched: {', '.join(nltk.data.path)}). Run `python -m textblob.download_corpora`, or use the "
-                "splitter 'pattern', which needs none."
+                "splitter 'pattern', which needs no data."
             )
         return TextBlob
 
 
-def _found(data: Any, name: str) -> bool:
+def _is_installed(data: Any, name: str) -> bool:
     for variant in (name, f"{name}.zip"):
         try:
             data.find(variant)
