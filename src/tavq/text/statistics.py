@@ -44,13 +44,9 @@ class StoreStatistics:
 def read_statistics(store: TextStore) -> StoreStatistics:
     """Compute the statistics of a text store; reads its index and no vectors."""
     sampled = np.linspace(0, len(store) - 1, SAMPLES).round().astype(int) if len(store) else np.empty(0, int)
-    keys = map(store.key, np.unique(sampled).tolist())
-    return StoreStatistics(
-        images=len(store),
-        levels={name: _compute_level(store, name) for name in GRANULARITIES},
-        faults=dict(store.manifest.faults),
-        samples={key: store.units(key) for key in keys},
-    )
+    samples = {key: store.units(key) for key in map(store.key, np.unique(sampled).tolist())}
+    levels = {name: _compute_level(store, name) for name in GRANULARITIES}
+    return StoreStatistics(len(store), levels, dict(store.manifest.faults), samples)
 
 
 def _compute_level(store: TextStore, name: str) -> LevelStatistics:

@@ -28,7 +28,7 @@ UNSEEN = to_set(
     "curiosity wonder nostalgia mystery essence functionality creativity freshness liveliness vibrancy dynamism "
     "emotion emotions relaxation leisure experience experiences ability skill skills idea thought reason result"
 )
-"""Nouns and adjectives that name nothing visible: placeholders, remarks on the image as an image, feelings, judgements."""
+"""Nouns and adjectives that name nothing visible: placeholders, remarks on the image itself, feelings, judgements."""
 
 ACTIONS = to_set(
     "rides jumps leaps lands surfs skis skates climbs walks runs plays sits stands swims looks smiles poses dances "

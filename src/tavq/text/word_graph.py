@@ -212,9 +212,9 @@ def build_word_graph(
         min_count=min_count,
         edges=len(edges),
         adjectives=adjectives,
-        adjective_counts=tuple(corpus.adjectives[word] for word in adjectives),
+        adjective_counts=tuple(map(corpus.adjectives.__getitem__, adjectives)),
         nouns=nouns,
-        noun_counts=tuple(corpus.nouns[word] for word in nouns),
+        noun_counts=tuple(map(corpus.nouns.__getitem__, nouns)),
         sha256=sha256(folder / TENSORS),
     )
     write_json(folder / RECORD, record.model_dump(mode="json"))  # last, so that a record implies complete tensors

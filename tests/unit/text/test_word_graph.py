@@ -183,3 +183,10 @@ def test_whether_a_store_holds_these_texts(store: Path, tiny: TextEncoder) -> No
     assert not made.matches([("1.png", TEXTS["1.png"])], tiny, "pattern", full_text=False)
     assert not made.matches(TEXTS.items(), tiny, "pattern", full_text=True)
     assert not made.matches(TEXTS.items(), tiny, "corpora", full_text=False)
+
+
+def test_a_graph_of_the_version_before_opens(store: Path, tiny: TextEncoder) -> None:
+    build_word_graph(TEXTS.values(), tiny, store, min_count=1)
+    record = json.loads((store / RECORD).read_text())
+    (store / RECORD).write_text(json.dumps({{"min_count": "fewest"}.get(key, key): record[key] for key in record}))
+    assert opened(store).word_graph().nouns == ("car", "dog")

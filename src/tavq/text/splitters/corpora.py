@@ -33,11 +33,9 @@ class CorporaSplitter(Splitter):
             if tag.startswith(VISIBLE_TAGS) or word.lower() in QUANTIFIERS
         )
         phrases = (normalize_spaces(str(phrase)).lower() for phrase in blob.noun_phrases)
-        return Units(
-            distinct(words),
-            distinct(phrase for phrase in phrases if " " in phrase),
-            distinct(sentence for sentence in sentences if any(map(str.isalnum, sentence))),
-        )
+        long_phrases = distinct(phrase for phrase in phrases if " " in phrase)
+        real_sentences = distinct(sentence for sentence in sentences if any(map(str.isalnum, sentence)))
+        return Units(distinct(words), long_phrases, real_sentences)
 
     @cached_property
     def _textblob(self) -> Any:
