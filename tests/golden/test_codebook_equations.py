@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tavq.codebooks.anchored import AnchoredCodebook
-from tavq.codebooks.anchors import contrast
+from tavq.codebooks.anchors import contrastive_loss
 from tavq.codebooks.ema import EMACodebook
 from tavq.codebooks.learned import LearnedCodebook
 from tavq.codebooks.linear import LinearCodebook
@@ -128,7 +128,7 @@ def test_the_contrast_is_that_of_the_published_code(distance: Distance) -> None:
     places = torch.arange(288, dtype=torch.float64)
     rows = flatten_grid(torch.sin(0.37 * places.square()).float().view(2, 16, 3, 3) * scale)
     table = (waves(5, 16, speed=1.7) * scale).requires_grad_()
-    loss = contrast(rows, table, distance, 0.07)
+    loss = contrastive_loss(rows, table, distance, 0.07)
     loss.backward()
     assert loss.item() == pytest.approx(value, abs=1e-6)
     assert table.grad is not None

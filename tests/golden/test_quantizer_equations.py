@@ -513,17 +513,17 @@ LATTICE = {"name": "lattice", "levels": [4, 4]}
 @pytest.mark.parametrize(
     ("codebook", "quantizer", "message"),
     [
-        ("learned", "scalar", "The quantizer 'scalar' rounds to the points of a lattice and the codebook is 'learned'; "
-         "set model.codebook.name to: lattice."),
+        ("learned", "scalar", "The quantizer 'scalar' rounds to the points of a lattice, but the codebook is "
+         "'learned'; set model.codebook.name to: lattice."),
         ("learned", "binary", "The quantizer 'binary' rounds to the points of a lattice"),
         (LATTICE, "binary", "The quantizer 'binary' needs two levels an axis, got [4, 4]."),
-        (LATTICE, "gumbel", "The quantizer 'gumbel' has a logit for each entry, and the codebook 'lattice'"),
+        (LATTICE, "gumbel", "The quantizer 'gumbel' needs a table of entries, one logit each, and 'lattice' has none"),
         ({"name": "lattice", "levels": [2, 2]}, {"name": "binary", "kind": "bsq"},
          "of kind 'bsq' needs model.codebook.sphere true."),
         ({"name": "lattice", "levels": [2, 2], "sphere": True}, "binary", "needs model.codebook.sphere false."),
         ({"name": "lattice", "levels": [2, 2], "sphere": True}, "scalar", "needs model.codebook.sphere false"),
         ({"name": "lattice", "levels": [4, 2], "sphere": True}, "scalar", "sphere needs two levels on each axis"),
-        ({"name": "lattice", "levels": [512, 513]}, "scalar", "levels make 262,656 entries; at most 262,144"),
+        ({"name": "lattice", "levels": [512, 513]}, "scalar", "levels give 262,656 entries; the most is 262,144"),
         ({"name": "learned", "parts": 2}, "spherical", "gives one index a position and the codebook has 2 parts; "
          "quantizers for several parts: product, residual."),
     ],

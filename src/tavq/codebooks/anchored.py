@@ -1,4 +1,4 @@
-"""The codebook of CVQ: entries that are rarely chosen are moved to features of the batch."""
+"""The codebook of CVQ: rarely chosen entries move to features of the batch."""
 
 from typing import Literal
 
@@ -7,19 +7,19 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from tavq.codebooks.anchors import closest, contrast, drawn
-from tavq.codebooks.tables import TableConfig, replaced, uniform
+from tavq.codebooks.anchors import contrastive_loss, find_closest, sample_anchors
+from tavq.codebooks.tables import TableConfig, replace_rows, uniform_table
 from tavq.interfaces import Codebook, Distance, Loss, Losses, codebooks
 from tavq.ops.collective import all_gather, broadcast_first, count_indices
 
 NEGLIGIBLE = 1e-20
-"""An entry's way to its anchor that no float32 entry can show; an entry chosen a twentieth as often as the mean of all
-has a shorter one. Such entries need no anchor."""
+"""A step towards an anchor that changes no float32 entry; entries chosen a twentieth as often as the mean take smaller
+ones. Entries with such a step need no anchor."""
 
 
 @codebooks.register("anchored")
 class AnchoredCodebook(Codebook):
-    """A table that the codebook loss trains, whose unused entries are anchored to features at every step.
+    """A table trained by the codebook loss, whose unused entries are pulled to features in every step.
 
     With the running usage p_k of entry k, e_k ← (1 - a_k) e_k + a_k · anchor_k where
     a_k = exp(-10 K p_k / (1 - decay) - 0.001): an entry never chosen moves almost to its anchor, one chosen as often as
@@ -27,22 +27,22 @@ class AnchoredCodebook(Codebook):
 
     Source: CVQ (Zheng & Vedaldi, Online Clustered Codebook, ICCV 2023), the running-average update of
     the usage and its decay; the contrastive term as in the public code.
-    Differs from the paper: anchors are drawn only for entries that would move, and a pool draws without repeats.
+    Differs from the paper: anchors are sampled only for entries that would move, and a pool samples without repeats.
     """
 
     class Config(TableConfig):
-        """Size of the tables, the distance, and how anchors are found."""
+        """Size of the tables, the distance, and how anchors are chosen."""
 
         name: Literal["anchored"] = "anchored"
         distance: Distance = "cosine"
-        """By which features choose entries and anchors are found; `cosine` is the published choice."""
+        """For the choice of entries and of anchors; the paper uses `cosine`."""
         anchor: Literal["probrandom", "closest", "random"] = "probrandom"
-        """`probrandom`: a feature drawn from the softmax over features of the similarity to the entry; `closest`: the
-        nearest feature; `random`: one of a pool of as many features as there are entries."""
+        """`probrandom`: a feature sampled from the softmax over features of the similarity to the entry; `closest`: the
+        nearest feature; `random`: a feature from a pool with as many features as there are entries."""
         decay: float = Field(0.99, ge=0, lt=1)
         """Of the running usage."""
         contrastive: float = Field(0.0, ge=0, le=100)
-        """Weight of the term that pulls entries to their closest features and off the farthest half; 0 is off."""
+        """Weight of the term that pulls entries to their closest features, away from the farthest half; 0 is off."""
         temperature: float = Field(0.07, gt=0, le=100)
         """Of the contrastive term."""
 
@@ -54,54 +54,57 @@ class AnchoredCodebook(Codebook):
         super().__init__()
         self.config = config
         self.sizes, self.width, self.distance = config.sizes, config.width, config.distance
-        self.table = nn.Parameter(uniform(config))
+        self.table = nn.Parameter(uniform_table(config))
         self.register_buffer("usage", torch.zeros(self.size))
         if config.anchor == "random":
-            self.register_buffer("pool", uniform(config))
+            self.register_buffer("pool", uniform_table(config))
             self.register_buffer("pooled", torch.zeros(config.parts, dtype=torch.int64))  # features in the pool
 
     def forward(self) -> Float[Tensor, "k d"]:
-        return self.table.view_as(self.table)  # keeps its numbers when `update` exchanges those of the parameter
+        return self.table.view_as(self.table)  # keeps its values when `update` exchanges those of the parameter
 
-    def update(self, rows: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
-        k, losses = self.config.entries, Losses()
-        place = self.config.rows_of(part)
-        with torch.autocast(rows.device.type, enabled=False):
+    def update(self, features: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
+        """Compute the contrastive term and pull unused entries to their anchors."""
+        losses = Losses()
+        rows = self.config.part_slice(part)
+        with torch.autocast(features.device.type, enabled=False):
             if self.config.contrastive > 0:
-                term = contrast(all_gather(rows), self()[place], self.distance, self.config.temperature)
+                term = contrastive_loss(all_gather(features), self()[rows], self.distance, self.config.temperature)
                 losses["codebook/contrastive"] = Loss(term, self.config.contrastive)
-            self._anchor(rows, count_indices(indices, k), part, place)
+            self._move_to_anchors(features, count_indices(indices, self.config.entries), part)
         return losses
 
     @torch.no_grad()
-    def _anchor(self, rows: Tensor, chosen: Tensor, part: int, place: slice) -> None:
-        usage, decay = self.usage[place], self.config.decay
-        usage.mul_(decay).add_(chosen / chosen.sum(), alpha=1 - decay)
+    def _move_to_anchors(self, features: Tensor, counts: Tensor, part: int) -> None:
+        rows, decay = self.config.part_slice(part), self.config.decay
+        usage = self.usage[rows]
+        usage.mul_(decay).add_(counts / counts.sum(), alpha=1 - decay)
         step = torch.exp(-10 * self.config.entries * usage / (1 - decay) - 1e-3)
         if self.config.anchor == "random":
-            self._fill_pool(rows, part, place)
+            self._fill_pool(features, part)
         moving = (step > NEGLIGIBLE).nonzero()[:, 0]
         if not len(moving):
             return
-        step, moving = step[moving, None], moving + place.start
+        step, moving = step[moving, None], moving + rows.start
         entries = self.table[moving]
-        entries = entries * (1 - step) + self._anchors(rows, entries, moving) * step
-        self.table.data = replaced(self.table, moving, entries)
+        entries = entries * (1 - step) + self._anchors(features, entries, moving) * step
+        self.table.data = replace_rows(self.table, moving, entries)
 
-    def _anchors(self, rows: Tensor, entries: Tensor, moving: Tensor) -> Tensor:
+    def _anchors(self, features: Tensor, entries: Tensor, moving: Tensor) -> Tensor:
+        """An anchor for each of `entries`, whose rows in the table are `moving`."""
         if self.config.anchor == "random":
             return self.pool[moving]
-        rows = all_gather(rows)
+        features = all_gather(features)
         if self.config.anchor == "closest":
-            return rows[closest(rows, entries, self.distance)]
-        return rows[broadcast_first(drawn(rows, entries, self.distance))]
+            return features[find_closest(features, entries, self.distance)]
+        return features[broadcast_first(sample_anchors(features, entries, self.distance))]
 
-    def _fill_pool(self, rows: Tensor, part: int, place: slice) -> None:
-        """Takes as many features as fit: into free places first, then in the place of random ones."""
-        rows, k, held = all_gather(rows), self.config.entries, int(self.pooled[part])
-        taken = broadcast_first(torch.randperm(len(rows), device=rows.device))[:k]
-        places = broadcast_first(torch.randperm(k, device=rows.device))
-        if len(taken) < k and held < k:
-            taken, places = taken[: k - held], torch.arange(held, k, device=rows.device)
-        self.pool[place][places[: len(taken)]] = rows[taken]
-        self.pooled[part] = min(k, held + len(taken))
+    def _fill_pool(self, features: Tensor, part: int) -> None:
+        """Add as many features as fit to the pool of `part`: in free slots first, then over random ones."""
+        features, k, filled = all_gather(features), self.config.entries, int(self.pooled[part])
+        chosen = broadcast_first(torch.randperm(len(features), device=features.device))[:k]
+        slots = broadcast_first(torch.randperm(k, device=features.device))
+        if len(chosen) < k and filled < k:
+            chosen, slots = chosen[: k - filled], torch.arange(filled, k, device=features.device)
+        self.pool[self.config.part_slice(part)][slots[: len(chosen)]] = features[chosen]
+        self.pooled[part] = min(k, filled + len(chosen))

@@ -1,6 +1,6 @@
-"""A feature for each entry: the closest one, or one drawn in proportion to its similarity; and the contrast with them.
+"""Anchors of entries: the closest feature, or one sampled by similarity; and a contrastive loss on the closest ones.
 
-All of it goes through the features in pieces: nothing here holds a number for each pair of feature and entry.
+Everything runs in chunks: no function here holds a value for each pair of feature and entry.
 """
 
 import math
@@ -15,128 +15,138 @@ from torch import Tensor
 from tavq.interfaces import Distance
 
 PAIRS = 2**22
-"""Similarities held at once: 16 MB. With fewer the products are of few entries, and slower."""
+"""Similarities held at once: 16 MB. Fewer would make small and slow matrix products."""
 
-LEAST = -80.0
-"""Logarithm of the least chance beside the greatest: e^-80 is never drawn, and where exp underflows it takes ten times
-as long."""
+MIN_LOGIT = -80.0
+"""Least logit below the largest: e^-80 is never sampled, and exp takes ten times as long where it underflows."""
 
-TRIES = 8
-"""Features tried at once for an entry; after them 97 % of all entries have one."""
+PROPOSALS = 8
+"""Features proposed at once for an entry in rejection sampling; after them 97 % of all entries have one."""
 
 
 @torch.no_grad()
-def closest(rows: Float[Tensor, "n d"], entries: Float[Tensor, "k d"], distance: Distance) -> Int[Tensor, " k"]:
-    """The row most similar to each entry."""
+def find_closest(
+    features: Float[Tensor, "n d"], entries: Float[Tensor, "k d"], distance: Distance
+) -> Int[Tensor, " k"]:
+    """The index of the feature most similar to each entry."""
     if distance == "cosine":
-        rows, entries = F.normalize(rows, dim=1), F.normalize(entries, dim=1)
-    found = []
-    for scores in _scores(rows, entries):
-        group = scores.amax(2).max(1).indices
-        found.append(group * scores.shape[2] + _member(scores, group).max(1).indices)
-    return torch.cat(found).clamp_(max=len(rows) - 1)
+        features, entries = F.normalize(features, dim=1), F.normalize(entries, dim=1)
+    indices = []
+    for logits in _grouped_logits(features, entries):
+        group = logits.amax(2).max(1).indices
+        indices.append(group * logits.shape[2] + _select_group(logits, group).max(1).indices)
+    return torch.cat(indices).clamp_(max=len(features) - 1)
 
 
 @torch.no_grad()
-def drawn(rows: Float[Tensor, "n d"], entries: Float[Tensor, "k d"], distance: Distance) -> Int[Tensor, " k"]:
-    """A row for each entry, drawn from the softmax over rows of the similarity (cosine, or minus squared distance)."""
-    return _drawn_by_cosine(rows, entries) if distance == "cosine" else _drawn_by_distance(rows, entries)
+def sample_anchors(
+    features: Float[Tensor, "n d"], entries: Float[Tensor, "k d"], distance: Distance
+) -> Int[Tensor, " k"]:
+    """Sample a feature for each entry from the softmax over features of cosine, or of minus squared distance."""
+    return _sample_by_cosine(features, entries) if distance == "cosine" else _sample_by_distance(features, entries)
 
 
-def _drawn_by_cosine(rows: Tensor, entries: Tensor) -> Tensor:
-    """Rejection sampling: a row tried with equal chances is taken with chance exp(cosine - 1), which is e^-2 or more.
+def _sample_by_cosine(features: Tensor, entries: Tensor) -> Tensor:
+    """Rejection sampling: propose a feature uniformly and accept it with probability exp(cosine - 1), at least e^-2.
 
-    Exact, and it looks at a handful of rows for each entry instead of all.
+    Exact, and it compares an entry with a handful of features instead of all.
     """
-    found = torch.zeros(len(entries), dtype=torch.long, device=rows.device)
-    entries, pending = F.normalize(entries, dim=1), torch.arange(len(entries), device=rows.device)
+    chosen = torch.zeros(len(entries), dtype=torch.long, device=features.device)
+    entries, pending = F.normalize(entries, dim=1), torch.arange(len(entries), device=features.device)
     while len(pending):
-        tried = torch.randint(len(rows), (len(pending), TRIES), device=rows.device)
-        cosines = torch.einsum("ktd,kd->kt", F.normalize(rows[tried], dim=2), entries[pending])
-        # so written that NaN is taken: the loop must end, and training then stops at the loss
-        taken = ~(torch.rand_like(cosines) >= (cosines - 1).exp())
-        hit, which = taken.float().max(1)
-        hit = hit > 0
-        found[pending[hit]] = tried[hit, which[hit]]
-        pending = pending[~hit]
-    return found
+        proposed = torch.randint(len(features), (len(pending), PROPOSALS), device=features.device)
+        cosines = torch.einsum("ktd,kd->kt", F.normalize(features[proposed], dim=2), entries[pending])
+        # negated, so that NaN is accepted: the loop must end, and training then stops at the loss
+        accepted = ~(torch.rand_like(cosines) >= (cosines - 1).exp())
+        accepted, first = accepted.float().max(1)
+        accepted = accepted > 0
+        chosen[pending[accepted]] = proposed[accepted, first[accepted]]
+        pending = pending[~accepted]
+    return chosen
 
 
-def _drawn_by_distance(rows: Tensor, entries: Tensor) -> Tensor:
-    """By inverting the cumulative chances, first of groups of rows and then inside one.
+def _sample_by_distance(features: Tensor, entries: Tensor) -> Tensor:
+    """Invert the cumulative probabilities, first over groups of features and then within one group.
 
-    Two uniform numbers an entry, where Gumbel noise needs n; and of the n chances only √n are summed up one by one.
+    Needs two uniform numbers an entry, where Gumbel noise needs n, and only √n of the n probabilities are accumulated.
     """
-    found, first = [], 0
-    shares = torch.rand(len(entries), 2, 1, device=rows.device)
-    for scores in _scores(rows, entries):
-        share, first = shares[first : first + len(scores)], first + len(scores)
-        chances = scores.sub_(scores.amax((1, 2), keepdim=True)).clamp_(min=LEAST).exp_()
-        group = _inverted(chances.sum(2), share[:, 0])
-        found.append(group * scores.shape[2] + _inverted(_member(chances, group), share[:, 1]))
-    return torch.cat(found).clamp_(max=len(rows) - 1)
+    indices, first = [], 0
+    quantiles = torch.rand(len(entries), 2, 1, device=features.device)
+    for logits in _grouped_logits(features, entries):
+        quantile, first = quantiles[first : first + len(logits)], first + len(logits)
+        weights = logits.sub_(logits.amax((1, 2), keepdim=True)).clamp_(min=MIN_LOGIT).exp_()
+        group = _invert_cumulative(weights.sum(2), quantile[:, 0])
+        within = _invert_cumulative(_select_group(weights, group), quantile[:, 1])
+        indices.append(group * logits.shape[2] + within)
+    return torch.cat(indices).clamp_(max=len(features) - 1)
 
 
-def _inverted(chances: Tensor, share: Tensor) -> Tensor:
-    """Of each row of `chances` the place where their running sum passes a share of the whole."""
-    sums = chances.cumsum(1)
-    return torch.searchsorted(sums, share * sums[:, -1:], right=True)[:, 0].clamp_(max=chances.shape[1] - 1)
+def _invert_cumulative(weights: Tensor, quantile: Tensor) -> Tensor:
+    """For each row the position where the running sum of its weights passes `quantile` times their total."""
+    sums = weights.cumsum(1)
+    return torch.searchsorted(sums, quantile * sums[:, -1:], right=True)[:, 0].clamp_(max=weights.shape[1] - 1)
 
 
-def _scores(rows: Tensor, entries: Tensor) -> Iterator[Tensor]:
-    """For a few entries at a time minus the squared distances to all rows, but for a number of each entry's own.
+def _grouped_logits(features: Tensor, entries: Tensor) -> Iterator[Tensor]:
+    """Yield minus the squared distances of a few entries to all features, up to a constant of each entry.
 
     In groups [k g n/g]: amax and sum over whole groups are several times faster than argmax and cumsum over all.
-    Rows are filled up to whole groups with ones that are infinitely far. Each piece is overwritten by the next.
+    Features are padded to whole groups with ones at infinite distance. Each chunk overwrites the last.
     """
-    size = math.isqrt(len(rows))
-    groups = -(-len(rows) // size)
-    step = max(1, PAIRS // len(rows))
-    norms = rows.square().sum(1)
-    buffer = rows.new_empty(min(step, len(entries)), groups * size)
-    for piece in entries.split(step):
-        scores = buffer[: len(piece)]
-        torch.addmm(norms, piece, rows.T, beta=-1, alpha=2, out=scores[:, : len(rows)])
-        scores[:, len(rows) :] = -torch.inf
-        yield scores.view(len(piece), groups, size)
+    size = math.isqrt(len(features))
+    groups = -(-len(features) // size)
+    step = max(1, PAIRS // len(features))
+    norms = features.square().sum(1)
+    buffer = features.new_empty(min(step, len(entries)), groups * size)
+    for chunk in entries.split(step):
+        logits = buffer[: len(chunk)]
+        torch.addmm(norms, chunk, features.T, beta=-1, alpha=2, out=logits[:, : len(features)])
+        logits[:, len(features) :] = -torch.inf
+        yield logits.view(len(chunk), groups, size)
 
 
-def _member(scores: Tensor, group: Tensor) -> Tensor:
-    return scores[torch.arange(len(scores), device=scores.device), group]
+def _select_group(values: Tensor, group: Tensor) -> Tensor:
+    return values[torch.arange(len(values), device=values.device), group]
 
 
-def contrast(
-    rows: Float[Tensor, "n d"], entries: Float[Tensor, "k d"], distance: Distance, temperature: float
+def contrastive_loss(
+    features: Float[Tensor, "n d"], entries: Float[Tensor, "k d"], distance: Distance, temperature: float
 ) -> Float[Tensor, ""]:
-    """InfoNCE of each entry: the mean similarity of its closest n/k rows against those of the farthest half.
+    """InfoNCE of each entry: the mean similarity of its closest n/k features against those of the farthest half.
 
-    The gradient to the entries is made at once, piece by piece, so that no similarity is kept for backward.
+    The forward pass computes the gradient, chunk by chunk, so that no similarities are kept for the backward pass.
+
+    Args:
+        features: without a gradient.
+        entries: the codebook.
+        distance: cosine, or squared distance with its sign changed, as the similarity.
+        temperature: divides similarities.
     """
-    slopes, total = [], entries.new_zeros(())
-    rows = F.normalize(rows, dim=1) if distance == "cosine" else rows
-    near = max(1, len(rows) // len(entries))
-    for piece in entries.detach().split(max(1, PAIRS // len(rows))):
-        piece = piece.requires_grad_()
+    gradients, total = [], entries.new_zeros(())
+    features = F.normalize(features, dim=1) if distance == "cosine" else features
+    near = max(1, len(features) // len(entries))
+    for chunk in entries.detach().split(max(1, PAIRS // len(features))):
+        chunk = chunk.requires_grad_()
         with torch.enable_grad():
-            scores = _similarities(rows, piece, distance)
-            positive = scores.topk(near, dim=1, sorted=False).values.mean(1, keepdim=True)
-            negatives = scores.topk(len(rows) // 2, dim=1, largest=False, sorted=False).values
+            similarities = _similarities(features, chunk, distance)
+            positive = similarities.topk(near, dim=1, sorted=False).values.mean(1, keepdim=True)
+            negatives = similarities.topk(len(features) // 2, dim=1, largest=False, sorted=False).values
             logits = torch.cat([positive, negatives], 1) / temperature
             loss = (logits.logsumexp(1) - logits[:, 0]).sum() / len(entries)
-        slopes.append(torch.autograd.grad(loss, piece)[0])
+        gradients.append(torch.autograd.grad(loss, chunk)[0])
         total = total + loss.detach()
-    return _WithGradient.apply(entries, total, torch.cat(slopes))
+    return _WithGradient.apply(entries, total, torch.cat(gradients))
 
 
-def _similarities(rows: Tensor, entries: Tensor, distance: Distance) -> Tensor:
-    """[k n]; `rows` are unit vectors where the distance is the cosine."""
+def _similarities(features: Tensor, entries: Tensor, distance: Distance) -> Tensor:
+    """Similarities [k n]; for cosine the features must have unit length."""
     if distance == "cosine":
-        return F.normalize(entries, dim=1) @ rows.T
-    return 2 * entries @ rows.T - rows.square().sum(1) - entries.square().sum(1, keepdim=True)
+        return F.normalize(entries, dim=1) @ features.T
+    return 2 * entries @ features.T - features.square().sum(1) - entries.square().sum(1, keepdim=True)
 
 
 class _WithGradient(torch.autograd.Function):
-    """A value whose gradient is known already."""
+    """A value whose gradient is already known."""
 
     @staticmethod
     def forward(ctx: Any, source: Tensor, value: Tensor, gradient: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A table that does not move: what a trained model with a generated codebook is saved with."""
+"""A frozen table, with which a trained model is saved in place of a generated codebook."""
 
 from typing import Annotated, Literal
 
@@ -15,7 +15,7 @@ Size = Annotated[int, Field(ge=1, le=2**20)]
 
 @codebooks.register("fixed")
 class FixedCodebook(Codebook):
-    """Entries that nothing trains, standard normal until others are loaded, with their words where they have any."""
+    """Frozen entries, standard normal until a checkpoint is loaded, with their words if they have any."""
 
     class Config(NamedConfig):
         """Size of each part and the names of the entries."""
@@ -26,17 +26,19 @@ class FixedCodebook(Codebook):
         width: int = Field(256, ge=1, le=4096)
         distance: Distance = "l2"
         words: tuple[str, ...] = ()
-        """What each entry is called, all parts in turn; none, or one for each entry."""
+        """The name of each entry, part after part; either none or one for each entry."""
 
         @property
         def parts(self) -> int:
-            """How many tables there are."""
+            """The number of tables."""
             return len(self.sizes)
 
         @model_validator(mode="after")
-        def _a_word_each(self) -> "FixedCodebook.Config":
+        def _check_words(self) -> "FixedCodebook.Config":
             if self.words and len(self.words) != sum(self.sizes):
-                raise ValueError(f"{len(self.words)} words name {sum(self.sizes)} entries; give one each, or none")
+                raise ValueError(
+                    f"{len(self.words)} words name {sum(self.sizes)} entries; give one word per entry, or none"
+                )
             return self
 
     table: Tensor

@@ -1,4 +1,4 @@
-"""The codebook without vectors: points of a fixed lattice, numbered."""
+"""The codebook without a table: the points of a fixed lattice, in order."""
 
 import math
 from typing import Annotated, Any, Literal
@@ -17,13 +17,13 @@ Level = Annotated[int, Field(ge=2, le=2**18)]
 
 @codebooks.register("lattice")
 class LatticeCodebook(Lattice):
-    """All points of a grid in [-1, 1]^l, and where `width` differs from l a linear map of them to that width.
+    """All points of a grid in [-1, 1]^l; if `width` is not l, a linear map of them to that width.
 
-    An axis of L > 2 levels holds (i - ⌊L/2⌋) / ⌊L/2⌋ for i in 0..L-1, an axis of two levels -1 and 1.
+    An axis of L > 2 levels has the values (i - ⌊L/2⌋) / ⌊L/2⌋ for i in 0..L-1, an axis of two levels -1 and 1.
 
     Source: FSQ (Mentzer et al., 2023), §3; for two levels LFQ (MAGVIT-2, Yu et al., 2024) and BSQ (Zhao et al., 2024).
-    Differs from the paper: the map up to the grid's width belongs to the codebook, so that entries are what the decoder
-    and the alignment read; with FSQ's formula two levels would be -1 and 0.
+    Differs from the paper: the map to the grid's width belongs to the codebook, so that its entries are what decoder
+    and aligner read; with FSQ's formula two levels would be -1 and 0.
     """
 
     class Config(NamedConfig):
@@ -31,21 +31,21 @@ class LatticeCodebook(Lattice):
 
         name: Literal["lattice"] = "lattice"
         levels: tuple[Level, ...] = Field((8, 5, 5, 5), min_length=1, max_length=18)
-        """Their product, at most 2^18, is the number of entries."""
+        """Levels of each axis; their product, at most 2^18, is the number of entries."""
         width: int | None = Field(None, ge=1, le=4096)
-        """Of the entries; null for as many as there are levels: codes are then the points themselves."""
+        """Of the entries; null for the number of axes, so that entries are the points themselves."""
         sphere: bool = False
-        """Points of two levels an axis are divided by √l, which puts them on the unit sphere (BSQ)."""
+        """Divide the points by √l, which puts them on the unit sphere (BSQ); needs two levels on each axis."""
 
         @field_validator("width")
         @classmethod
-        def _filled(cls, width: int | None, info: Any) -> int | None:
+        def _fill_width(cls, width: int | None, info: Any) -> int | None:
             return width or len(info.data.get("levels", ())) or None
 
         @model_validator(mode="after")
-        def _bounded(self) -> "LatticeCodebook.Config":
+        def _check_levels(self) -> "LatticeCodebook.Config":
             if math.prod(self.levels) > 2**18:
-                raise ValueError(f"levels make {math.prod(self.levels):,} entries; at most {2**18:,} are possible")
+                raise ValueError(f"levels give {math.prod(self.levels):,} entries; the most is {2**18:,}")
             if self.sphere and set(self.levels) != {2}:
                 raise ValueError("sphere needs two levels on each axis")
             return self
@@ -58,12 +58,12 @@ class LatticeCodebook(Lattice):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        assert config.width is not None, "the settings fill it in"
+        assert config.width is not None, "filled in by the settings"
         self.config, self.levels = config, config.levels
         self.sizes, self.width = (math.prod(config.levels),), config.width
         self.scale = 1 / math.sqrt(len(config.levels)) if config.sphere else 1.0
         middle = [level // 2 if level > 2 else 0.5 for level in config.levels]
-        self.register_buffer("middle", torch.tensor(middle, dtype=torch.float32))  # of each axis, counted in levels
+        self.register_buffer("middle", torch.tensor(middle, dtype=torch.float32))  # digit of the centre of each axis
         self.up = nn.Linear(len(config.levels), config.width) if config.width != len(config.levels) else None
 
     def forward(self) -> Float[Tensor, "k d"]:
@@ -79,13 +79,13 @@ class LatticeCodebook(Lattice):
             return F.linear(points.float(), self.up.weight.float(), self.up.bias.float())
 
     def to_digits(self, indices: Int[Tensor, " n"]) -> Int[Tensor, "n l"]:
-        places, levels = self._numbers(indices)
-        return indices[:, None] // places % levels
+        strides, levels = self._strides_and_levels(indices)
+        return indices[:, None] // strides % levels
 
     def to_indices(self, digits: Int[Tensor, "n l"]) -> Int[Tensor, " n"]:
-        return (digits * self._numbers(digits)[0]).sum(1)
+        return (digits * self._strides_and_levels(digits)[0]).sum(1)
 
-    def _numbers(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """What a step along each axis adds to the index, and the levels."""
-        places = [math.prod(self.levels[:axis]) for axis in range(len(self.levels))]
-        return torch.tensor(places, device=like.device), torch.tensor(self.levels, device=like.device)
+    def _strides_and_levels(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """By how much one level of each axis changes the index, and the number of levels; on the device of `like`."""
+        strides = [math.prod(self.levels[:axis]) for axis in range(len(self.levels))]
+        return torch.tensor(strides, device=like.device), torch.tensor(self.levels, device=like.device)

@@ -1,4 +1,4 @@
-"""The codebook of SimVQ: a frozen table seen through one learned linear map."""
+"""The codebook of SimVQ: a frozen random table and one learned linear map."""
 
 from typing import Literal
 
@@ -12,10 +12,10 @@ from tavq.interfaces import Codebook, codebooks
 
 @codebooks.register("linear")
 class LinearCodebook(Codebook):
-    """Entries e_k = W c_k: the c_k are drawn once and stay, W is learned, so that every entry moves with every step.
+    """Entries e_k = W c_k: the c_k are random and frozen, W is trained, so that every step moves every entry.
 
     Source: SimVQ (Zhu et al., Addressing representation collapse in vector quantized models with one linear layer,
-    2024): the table reparameterised by one matrix. One map serves all parts.
+    2024): the table reparameterised by one matrix. All parts share the map.
     Differs from the paper: W has no bias, as the equation has none (the public code adds one).
     """
 
@@ -32,7 +32,7 @@ class LinearCodebook(Codebook):
         super().__init__()
         self.config = config
         self.sizes, self.width = config.sizes, config.width
-        # of standard deviation d^-1/2, as in the public code: entries are about unit vectors, whatever d
+        # standard deviation d^-1/2, as in the public code: entries have a length of about 1 for any d
         self.register_buffer("base", torch.randn(self.size, config.width).mul_(config.width**-0.5))
         self.map = nn.Linear(config.width, config.width, bias=False)
 

@@ -1,4 +1,4 @@
-"""VQCT's codebook: entries computed from the vectors of words by a network on the graph of which modifies which."""
+"""The codebook of VQCT: entries computed from word vectors by a network on the graph of adjectives and nouns."""
 
 from itertools import pairwise
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -18,62 +18,62 @@ from tavq.ops.collective import broadcast_first
 
 
 @runtime_checkable
-class Words(Protocol):
-    """What is read of a word graph (tavq.text.word_graph.WordGraph is one)."""
+class WordGraph(Protocol):
+    """The parts of a word graph that the codebook reads (tavq.text.word_graph.WordGraph is one)."""
 
     adjectives: tuple[str, ...]
     nouns: tuple[str, ...]
-    edges: np.ndarray  # [e 2], place of the adjective and of the noun
+    edges: np.ndarray  # [e 2], index of an adjective and of a noun that it modifies
     edge_counts: np.ndarray  # [e]
-    vectors: np.ndarray  # [k t], of the adjectives, then of the nouns
+    vectors: np.ndarray  # [k t], adjectives before nouns
 
 
 @runtime_checkable
-class HasWords(Protocol):
-    """A text store that can be asked for its word graph."""
+class HasWordGraph(Protocol):
+    """A text store with a word graph."""
 
-    def word_graph(self) -> Words: ...
+    def word_graph(self) -> WordGraph: ...
 
 
 @codebooks.register("transferred")
 class TransferredCodebook(Codebook):
-    """One entry a word; no entry is learned, all move with the weights of the network that makes them.
+    """One entry a word. No entry is trained: all move with the weights of the network that computes them.
 
     Source: VQCT (Zhang et al., CVPR 2024), eq. 3 and section 3.3; Tables 2, 3 and 5 by `words`, `network`, `split` and
     the encoder that made the text store. The form of its public code is `layers: 2, last_relu: false, edge_counts:
     true, dropout: 0.5`.
-    Differs from the paper: where the words themselves are the entries (`network: none`) and are wider than these, they
-    are given by their first principal components. The public code also reads a word that is both adjective and noun
-    as the noun in every edge; here each is a node of its own.
+    Differs from the paper: without a network (`network: none`), word vectors that are wider than the entries are
+    reduced to their first principal components. The public code also takes a word that is both adjective and noun for
+    the noun in every edge; here the two are separate nodes.
     """
 
     class Config(NamedConfig):
-        """Width of the entries, the network, and the words, which training takes from the text store."""
+        """Width of the entries, the network, and the words, which training fills in from the text store."""
 
         name: Literal["transferred"] = "transferred"
         width: int = Field(256, ge=1, le=4096)
         split: bool = True
-        """Adjectives and nouns as two parts; false for one codebook of both."""
+        """Adjectives and nouns as two parts; false for one part with both."""
         network: Literal["gcn", "mlp", "none"] = "gcn"
-        """On the graph, on each word alone, or none: the words' vectors are the entries."""
+        """`gcn` on the graph, `mlp` on each word alone, or `none`: the word vectors are the entries."""
         layers: int = Field(3, ge=1, le=16)
         last_relu: bool = True
-        """ReLU after the last layer as after the others, so that no entry has a negative number."""
+        """ReLU after the last layer too, so that entries are never negative."""
         dropout: float = Field(0.0, ge=0, lt=1)
-        """Share of numbers set to 0 between layers in training."""
+        """Probability of dropout between layers."""
         edge_counts: bool = False
-        """Edges weigh as often as they were seen; else all weigh 1."""
+        """Weight edges by how often they occur in the texts; false: all weights are 1."""
         words: Literal["frozen", "finetuned", "random"] = "frozen"
-        """The words' vectors stay as they are, are trained too, or start at random and are trained."""
+        """Word vectors from the store that are `frozen` or `finetuned`, or `random` ones that are trained."""
         adjectives: tuple[str, ...] = ()
         nouns: tuple[str, ...] = ()
         edges: int = Field(0, ge=0, le=2**24)
         word_width: int | None = Field(None, ge=1, le=16384)
-        """Filled, like the words and edges, from the text store."""
+        """Width of the word vectors; training fills in this, the words and the edges from the text store."""
 
         @property
         def parts(self) -> int:
-            """Of the codebook."""
+            """Parts of the codebook."""
             return len(self.sizes)
 
         @property
@@ -85,7 +85,7 @@ class TransferredCodebook(Codebook):
     generated = True
     reads_text = True
     words: tuple[str, ...]
-    """Of the entries, the adjectives first."""
+    """The word of each entry, adjectives before nouns."""
     vectors: Tensor
     places: Tensor
     values: Tensor
@@ -97,12 +97,12 @@ class TransferredCodebook(Codebook):
         both = (len(config.adjectives), len(config.nouns))
         if not all(both) or config.word_width is None:
             raise UsageError(
-                "The codebook 'transferred' is made of words and its settings name none; training takes them from the "
+                "The codebook 'transferred' needs words and its settings have none; training fills them in from the "
                 "word graph of a text store."
             )
         self.sizes = config.sizes
-        # Random until `load_vocabulary`, as in a test: what is loaded or taken replaces it.
-        vectors = torch.randn(len(self.words), _kept_width(config, config.word_width))
+        # random vectors and made-up edges of the right number, until `load_vocabulary` or a checkpoint replaces them
+        vectors = torch.randn(len(self.words), _vector_width(config, config.word_width))
         if config.words == "frozen":
             self.register_buffer("vectors", vectors)
         else:
@@ -112,10 +112,10 @@ class TransferredCodebook(Codebook):
         if config.edges > both[0] * both[1]:
             raise UsageError(f"{both[0]} adjectives and {both[1]} nouns cannot have {config.edges} different edges.")
         if config.network == "gcn":
-            self._connect(_some_edges(config.edges, both), torch.ones(config.edges))
+            self._set_edges(_placeholder_edges(config.edges, both), torch.ones(config.edges))
 
-    def _connect(self, edges: Tensor, weights: Tensor) -> None:
-        """Keeps the normalised adjacency; edges are pairs of the places of an adjective and a noun."""
+    def _set_edges(self, edges: Tensor, weights: Tensor) -> None:
+        """Store the normalised adjacency of edges, which are pairs of the indices of an adjective and a noun."""
         nouns = torch.tensor([0, len(self.config.adjectives)])
         places, values = normalised_adjacency(edges + nouns, weights, len(self.words))
         self.register_buffer("places", places)
@@ -123,90 +123,94 @@ class TransferredCodebook(Codebook):
 
     @classmethod
     def resolve_config(cls, config: Config, source: TextSource | None) -> Config:
-        """The settings with the words of the store's word graph."""
+        """Fill in the words and sizes of the store's word graph."""
         graph = _word_graph(source)
-        found = {
+        values = {
             "adjectives": tuple(graph.adjectives),
             "nouns": tuple(graph.nouns),
             "edges": len(graph.edges),
             "word_width": int(graph.vectors.shape[1]),
         }
-        wrong = [name for name in found if getattr(config, name) not in ((), 0, None, found[name])]
+        wrong = [name for name in values if getattr(config, name) not in ((), 0, None, values[name])]
         if wrong:
             raise UsageError(
-                f"model.codebook.{wrong[0]} is not that of the text store's word graph; leave it out of the recipe, or "
-                "give the store that the words are from."
+                f"model.codebook.{wrong[0]} differs from the word graph of the text store; remove it from the recipe, "
+                "or use the store that the words are from."
             )
-        return config.model_copy(update=found)
+        return config.model_copy(update=values)
 
     @torch.no_grad()
     def load_vocabulary(self, source: TextSource | None) -> None:
-        """Fills in the words' vectors and edges."""
+        """Copy the word vectors and edges of the store's word graph."""
         graph = _word_graph(source)
         if self.config.words != "random":
             vectors = torch.from_numpy(np.array(graph.vectors, np.float32))
-            wide = self.vectors.shape[1] < vectors.shape[1]
-            self.vectors.copy_(principal_components(vectors, self.width) if wide else vectors)
+            if self.vectors.shape[1] < vectors.shape[1]:
+                vectors = principal_components(vectors, self.width)
+            self.vectors.copy_(vectors)
         if self.config.network == "gcn":
             counts = torch.from_numpy(np.array(graph.edge_counts, np.float32))
             weights = counts if self.config.edge_counts else torch.ones_like(counts)
             device = self.places.device
-            self._connect(torch.from_numpy(np.array(graph.edges, np.int64)), weights)
+            self._set_edges(torch.from_numpy(np.array(graph.edges, np.int64)), weights)
             self.to(device)
 
     def forward(self) -> Float[Tensor, "k d"]:
-        with torch.autocast(self.vectors.device.type, enabled=False):  # the entries are fp32 whatever the network is
+        with torch.autocast(
+            self.vectors.device.type, enabled=False
+        ):  # entries are float32 in mixed-precision training too
             return self._entries()
 
     def _entries(self) -> Tensor:
-        rows = self.vectors
+        hidden = self.vectors
         graph = (self.places, self.values) if self.config.network == "gcn" else None
         for layer in self.layers:
             if layer is not self.layers[0]:
-                rows = self._dropped(rows)
-            rows = layer(rows, graph)
+                hidden = self._drop(hidden)
+            hidden = layer(hidden, graph)
             if self.config.last_relu or layer is not self.layers[-1]:
-                rows = F.relu(rows)
-        return rows
+                hidden = F.relu(hidden)
+        return hidden
 
-    def _dropped(self, rows: Tensor) -> Tensor:
+    def _drop(self, hidden: Tensor) -> Tensor:
+        """Dropout with the same mask in all processes, so that they quantize with the same entries."""
         if not (self.training and self.config.dropout):
-            return rows
-        kept = broadcast_first((torch.rand_like(rows) >= self.config.dropout).to(rows.dtype))
-        return rows * kept / (1 - self.config.dropout)
+            return hidden
+        mask = broadcast_first((torch.rand_like(hidden) >= self.config.dropout).to(hidden.dtype))
+        return hidden * mask / (1 - self.config.dropout)
 
 
-def _word_graph(source: Any) -> Words:
-    if not isinstance(source, HasWords):
+def _word_graph(source: Any) -> WordGraph:
+    if not isinstance(source, HasWordGraph):
         raise UsageError(
-            "The codebook 'transferred' needs a text store with a word graph; make it with: tavq text DIR --word-graph"
+            "The codebook 'transferred' needs a text store with a word graph; make one with: tavq text DIR --word-graph"
         )
     return source.word_graph()
 
 
-def _kept_width(config: TransferredCodebook.Config, word_width: int) -> int:
-    """Of the vectors that are kept: those of the words, or where there is no network those of the entries."""
+def _vector_width(config: TransferredCodebook.Config, word_width: int) -> int:
+    """Width of `vectors`: that of the word vectors, or of the entries if there is no network."""
     if config.network != "none":
         return word_width
     most = min(word_width, len(config.adjectives) + len(config.nouns))
     if config.words != "random" and config.width != word_width and config.width > most:
         raise UsageError(
-            f"Without a network the entries are the words' own vectors, {word_width} wide or, by principal components, "
-            f"up to {most}; model.codebook.width is {config.width}."
+            f"Without a network the entries are the word vectors, {word_width} wide, or up to {most} of their "
+            f"principal components; model.codebook.width is {config.width}."
         )
     return config.width
 
 
-def _some_edges(count: int, sizes: tuple[int, int]) -> Tensor:
-    """`count` different pairs of an adjective and a noun."""
+def _placeholder_edges(count: int, sizes: tuple[int, int]) -> Tensor:
+    """`count` different pairs of an adjective and a noun, to give the buffers their final size."""
     pairs = torch.arange(count)
     return torch.stack([pairs % sizes[0], (pairs // sizes[0] + pairs % sizes[0]) % sizes[1]], 1)
 
 
 def principal_components(vectors: Float[Tensor, "k t"], width: int) -> Float[Tensor, "k d"]:
-    """The vectors by their first `width` principal components, which keep their distances best.
+    """Project vectors on their first `width` principal components, which preserve their distances best.
 
-    The sign of each component, which is free, is that which makes its largest number positive.
+    The sign of a component is arbitrary; here its largest value is positive.
     """
     centred = vectors.double() - vectors.double().mean(0)
     _, _, axes = torch.linalg.svd(centred, full_matrices=False)

@@ -1,1 +1,1 @@
-"""Rules that choose entries. One registered class a file; parts.py is shared by those of several parts."""
+"""Quantizers: how entries are chosen. One registered class a file; lattices.py and parts.py are shared."""

@@ -1,4 +1,4 @@
-"""What the quantizers of lattices share: the check of the codebook, the map down to its axes, codes of digits."""
+"""Shared by quantizers of lattices: the check of the codebook, the map to its axes, and lookup by digits."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,17 +15,17 @@ from tavq.ops.grids import flatten_grid, unflatten_grid
 
 
 def check_lattice(codebook: Any, quantizer: str) -> None:
-    """Refuses the settings of a codebook that is no lattice."""
+    """Raise UsageError unless the codebook is a lattice."""
     if not issubclass(codebooks[codebook.name], Lattice):
         known = [name for name in codebooks if issubclass(codebooks[name], Lattice)]
         raise UsageError(
-            f"The quantizer {quantizer!r} rounds to the points of a lattice and the codebook is {codebook.name!r}; "
+            f"The quantizer {quantizer!r} rounds to the points of a lattice, but the codebook is {codebook.name!r}; "
             f"set model.codebook.name to: {', '.join(known)}."
         )
 
 
-class Axes(nn.Module):
-    """Features as rows of one number an axis: by a linear map, or as they are where the widths agree already."""
+class ProjectIn(nn.Module):
+    """Maps features to one value an axis: by a linear layer, or unchanged where the widths already agree."""
 
     def __init__(self, codebook: Any) -> None:
         super().__init__()
@@ -34,33 +34,39 @@ class Axes(nn.Module):
 
     def forward(self, features: Float[Tensor, "b d h w"]) -> Float[Tensor, "n l"]:
         with torch.autocast(features.device.type, enabled=False):
-            rows = flatten_grid(features.float())
-            return rows if self.down is None else F.linear(rows, self.down.weight.float(), self.down.bias.float())
+            vectors = flatten_grid(features.float())
+            if self.down is None:
+                return vectors
+            return F.linear(vectors, self.down.weight.float(), self.down.bias.float())
 
 
-def codes_of(
+def quantize_digits(
     values: Float[Tensor, "n l"], digits: Int[Tensor, "n l"], codebook: Codebook, shape: Sequence[int]
 ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d h w"], Int[Tensor, "b h w"]]:
-    """The grids of codes, with the gradient of `values`, and of entries, with that of the codebook; the indices."""
+    """The fields `quantized` (with the gradient of `values`), `entries` and `indices` of `Quantized`.
+
+    Args:
+        values: the value of each feature on each axis, in the unit of the lattice.
+        digits: the level it was rounded to.
+        codebook: the lattice.
+        shape: (b, h, w) of the grid.
+    """
     assert isinstance(codebook, Lattice)
     points = codebook.to_points(digits)
-    codes = codebook.project_out(StraightThrough.apply(values, points))
-    return (
-        unflatten_grid(codes, shape),
-        unflatten_grid(codebook.project_out(points), shape),
-        numbered(digits, codebook, shape),
-    )
+    quantized = codebook.project_out(StraightThrough.apply(values, points))
+    entries = codebook.project_out(points)
+    indices = index_grid(digits, codebook, shape)
+    return unflatten_grid(quantized, shape), unflatten_grid(entries, shape), indices
 
 
-def lookup(indices: Int[Tensor, "b h w"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
-    """The grid of entries, computed from the digits: the table of all entries is not made."""
+def lookup_digits(indices: Int[Tensor, "b h w"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
+    """The grid of entries of indices, computed from their digits without the table of all entries."""
     assert isinstance(codebook, Lattice)
-    return unflatten_grid(
-        codebook.project_out(codebook.to_points(codebook.to_digits(indices.flatten()))), indices.shape
-    )
+    points = codebook.to_points(codebook.to_digits(indices.flatten()))
+    return unflatten_grid(codebook.project_out(points), indices.shape)
 
 
-def numbered(digits: Int[Tensor, "n l"], codebook: Codebook, shape: Sequence[int]) -> Int[Tensor, "b h w"]:
-    """The grid of indices that rows of digits stand for."""
+def index_grid(digits: Int[Tensor, "n l"], codebook: Codebook, shape: Sequence[int]) -> Int[Tensor, "b h w"]:
+    """The grid of indices that digits stand for."""
     assert isinstance(codebook, Lattice)
     return codebook.to_indices(digits).view(*shape)

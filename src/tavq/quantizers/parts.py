@@ -1,4 +1,4 @@
-"""What the quantizers of several parts share: one index a part, and one value for the parts' losses."""
+"""Shared by quantizers of several parts: one index a part, and losses averaged over the parts."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,31 +11,33 @@ from tavq.interfaces import Codebook, Loss, Losses
 
 
 class PartSettings(NamedTuple):
-    """What a quantizer of one part reads of its codebook's settings."""
+    """The codebook settings that a quantizer of one part reads."""
 
     width: int
     parts: int = 1
 
 
-def joined(indices: Sequence[Int[Tensor, "b h w"]]) -> Int[Tensor, "b h w *c"]:
-    """The parts' indices along a last axis, which a codebook of one part does without."""
+def join_parts(indices: Sequence[Int[Tensor, "b h w"]]) -> Int[Tensor, "b h w *c"]:
+    """Stack the indices of the parts along a last axis, which a codebook of one part does not have."""
     return torch.stack(list(indices), 3) if len(indices) > 1 else indices[0]
 
 
-def separated(indices: Int[Tensor, "b h w *c"], parts: int) -> list[Int[Tensor, "b h w"]]:
-    """The indices of each part: the inverse of `joined`."""
+def separate_parts(indices: Int[Tensor, "b h w *c"], parts: int) -> list[Int[Tensor, "b h w"]]:
+    """Split indices into those of each part, the inverse of `join_parts`."""
     return list(indices.unbind(3)) if parts > 1 else [indices]
 
 
-def mean_losses(losses: Sequence[Losses]) -> Losses:
-    """Under each key the mean over all parts; a part that lacks it counts as 0, so that no part weighs more."""
-    keys = {key: loss.weight for part in losses for key, loss in part.items()}
-    return {
-        key: Loss(torch.stack([part[key].value for part in losses if key in part]).sum() / len(losses), weight)
-        for key, weight in keys.items()
-    }
+def average_losses(losses: Sequence[Losses]) -> Losses:
+    """Average losses over the parts, by key; a part without a key counts as 0, so that all parts weigh the same."""
+    values: dict[str, list[Tensor]] = {}
+    weights: dict[str, float] = {}
+    for part in losses:
+        for key, loss in part.items():
+            values.setdefault(key, []).append(loss.value)
+            weights[key] = loss.weight
+    return {key: Loss(torch.stack(values[key]).sum() / len(losses), weight) for key, weight in weights.items()}
 
 
-def means(codebook: Codebook) -> list[Float[Tensor, " d"]]:
+def mean_entries(codebook: Codebook) -> list[Float[Tensor, " d"]]:
     """The mean entry of each part."""
     return [part.mean(0) for part in codebook().split(codebook.sizes)]

@@ -1,4 +1,4 @@
-"""The quantizer of product quantisation: groups of channels, each with a part of the codebook to itself."""
+"""The product quantizer: groups of channels, each with its own part of the codebook."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -11,23 +11,23 @@ from tavq.core.config import NamedConfig
 from tavq.interfaces import Codebook, Quantized, Quantizer, quantizers, split_parts
 from tavq.ops.grids import flatten_grid
 from tavq.quantizers.nearest import NearestQuantizer
-from tavq.quantizers.parts import PartSettings, joined, mean_losses, means, separated
+from tavq.quantizers.parts import PartSettings, average_losses, join_parts, mean_entries, separate_parts
 
 
 @quantizers.register("product")
 class ProductQuantizer(Quantizer):
-    """The grid's channels in as many groups as the codebook has parts; group i takes the nearest entry of part i.
+    """Splits the channels into one group a part of the codebook; group i takes the nearest entry of part i.
 
-    The grid is width × parts wide. Losses are means over the groups. Parts may have different sizes.
+    The grid is width × parts wide. Losses are averaged over the groups. Parts may have different sizes.
 
     Source: product quantisation (Jégou et al., 2011), §II.B; with two parts of adjectives and of nouns VQCT
     (Zhang et al., 2024), its step 3.
-    Differs from the paper: VQCT's public code averages the two nearest entries of a part; here each code is an entry,
-    so that indices alone give it back.
+    Differs from the paper: VQCT's public code averages the two nearest entries of a part; here one entry is taken, so
+    that indices alone give the quantized grid.
     """
 
     class Config(NamedConfig):
-        """Settings of the choice in each group."""
+        """Settings of the nearest-entry quantizer in each group."""
 
         name: Literal["product"] = "product"
         of: NearestQuantizer.Config = NearestQuantizer.Config()
@@ -46,30 +46,29 @@ class ProductQuantizer(Quantizer):
 
     def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w *c"]:
         pairs = zip(features.split(codebook.width, 1), split_parts(codebook), strict=True)
-        return joined([self.nearest.indices(group, part) for group, part in pairs])
+        return join_parts([self.nearest.indices(group, part) for group, part in pairs])
 
     def lookup(self, indices: Int[Tensor, "b h w *c"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
-        pairs = zip(separated(indices, len(codebook.sizes)), split_parts(codebook), strict=True)
+        pairs = zip(separate_parts(indices, len(codebook.sizes)), split_parts(codebook), strict=True)
         return torch.cat([self.nearest.lookup(chosen, part) for chosen, part in pairs], 1)
 
     def lookup_entries(self, codebook: Codebook) -> Float[Tensor, "k d"]:
-        rows = torch.cat(means(codebook)).repeat(codebook.size, 1)
-        entries, width, place = codebook(), codebook.width, 0
-        for number, size in enumerate(codebook.sizes):
-            own = slice(place, place + size)
-            rows[own, number * width : (number + 1) * width] = entries[own]
-            place += size
-        return rows
+        vectors = torch.cat(mean_entries(codebook)).repeat(codebook.size, 1)
+        entries, width, first = codebook(), codebook.width, 0
+        for part, size in enumerate(codebook.sizes):
+            rows = slice(first, first + size)
+            vectors[rows, part * width : (part + 1) * width] = entries[rows]
+            first += size
+        return vectors
 
     def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, update: bool = False) -> Quantized:
-        made = []
-        for number, group in enumerate(features.split(codebook.width, 1)):
+        results = []
+        for part, group in enumerate(features.split(codebook.width, 1)):
             if update:
-                codebook.init_from_features(flatten_grid(group.detach().float()), number)
-            made.append(self.nearest.quantize(group, split_parts(codebook)[number], update))
-        return Quantized(
-            torch.cat([group.quantized for group in made], 1),
-            torch.cat([group.entries for group in made], 1),
-            joined([group.indices for group in made]),
-            mean_losses([group.losses for group in made]),
-        )
+                codebook.init_from_features(flatten_grid(group.detach().float()), part)
+            # split again for each part: the hook above may have replaced its entries
+            results.append(self.nearest.quantize(group, split_parts(codebook)[part], update))
+        quantized = torch.cat([result.quantized for result in results], 1)
+        entries = torch.cat([result.entries for result in results], 1)
+        indices = join_parts([result.indices for result in results])
+        return Quantized(quantized, entries, indices, average_losses([result.losses for result in results]))

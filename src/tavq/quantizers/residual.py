@@ -1,4 +1,4 @@
-"""The quantizer of residual quantisation: each part of the codebook takes what the parts before it left over."""
+"""The residual quantizer: each part of the codebook quantizes what the parts before it left over."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -12,23 +12,23 @@ from tavq.interfaces import Codebook, Quantized, Quantizer, quantizers, split_pa
 from tavq.ops.gradients import ESTIMATORS
 from tavq.ops.grids import flatten_grid
 from tavq.quantizers.nearest import NearestQuantizer
-from tavq.quantizers.parts import PartSettings, joined, mean_losses, means, separated
+from tavq.quantizers.parts import PartSettings, average_losses, join_parts, mean_entries, separate_parts
 
 
 @quantizers.register("residual")
 class ResidualQuantizer(Quantizer):
-    """Part i takes the entry nearest to the feature minus the entries of the parts before; codes are the sums.
+    """Part i takes the entry nearest to the feature minus the entries of the parts before; the entries add up.
 
-    The gradient passes once, from the sum to the features. Losses are means over the parts, each between what the part
-    was given and what it chose. The codebook is shown what each part was given.
+    The gradient passes once, from the sum to the features. Losses, averaged over the parts, are between the residual of
+    a part and its entry; the codebook's hooks get that residual.
 
     Source: RQ-VAE (Lee et al., 2022), §3.2.
-    Differs from the paper: each part has entries of its own (as in SoundStream), where RQ-VAE shares one table; entries
-    learn by the codebook loss or by the codebook's own rule.
+    Differs from the paper: each part has its own entries (as in SoundStream), where RQ-VAE shares one table; entries
+    are trained by the codebook loss or by the codebook's own rule.
     """
 
     class Config(NamedConfig):
-        """Settings of the choice in each part."""
+        """Settings of the nearest-entry quantizer in each part."""
 
         name: Literal["residual"] = "residual"
         of: NearestQuantizer.Config = NearestQuantizer.Config()
@@ -43,38 +43,39 @@ class ResidualQuantizer(Quantizer):
         self.straight_through = self.nearest.straight_through
 
     def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w *c"]:
-        left, chosen = features.detach().float(), []
+        residual, chosen = features.detach().float(), []
         for part in split_parts(codebook):
-            chosen.append(self.nearest.indices(left, part))
-            left = left - self.nearest.lookup(chosen[-1], part).detach()
-        return joined(chosen)
+            chosen.append(self.nearest.indices(residual, part))
+            residual = residual - self.nearest.lookup(chosen[-1], part).detach()
+        return join_parts(chosen)
 
     def lookup(self, indices: Int[Tensor, "b h w *c"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
-        pairs = zip(separated(indices, len(codebook.sizes)), split_parts(codebook), strict=True)
-        return _total([self.nearest.lookup(chosen, part) for chosen, part in pairs])
+        pairs = zip(separate_parts(indices, len(codebook.sizes)), split_parts(codebook), strict=True)
+        return _add_parts([self.nearest.lookup(chosen, part) for chosen, part in pairs])
 
     def lookup_entries(self, codebook: Codebook) -> Float[Tensor, "k d"]:
-        means_of_parts = torch.stack(means(codebook))
-        sizes = torch.tensor(codebook.sizes, device=means_of_parts.device)
-        return codebook() + (means_of_parts.sum(0) - means_of_parts).repeat_interleave(sizes, 0)
+        means = torch.stack(mean_entries(codebook))
+        sizes = torch.tensor(codebook.sizes, device=means.device)
+        return codebook() + (means.sum(0) - means).repeat_interleave(sizes, 0)
 
     def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, update: bool = False) -> Quantized:
-        left = features = features.float()
-        made = []
-        for number in range(len(codebook.sizes)):
+        residual = features = features.float()
+        results = []
+        for part in range(len(codebook.sizes)):
             if update:
-                codebook.init_from_features(flatten_grid(left.detach()), number)
-            made.append(self.nearest.quantize(left, split_parts(codebook)[number], update))
-            left = left - made[-1].entries.detach()
-        entries = _total([part.entries for part in made])
-        codes = ESTIMATORS[self.config.of.gradient].apply(features, entries.detach())
-        indices = joined([part.indices for part in made])
-        return Quantized(codes, entries, indices, mean_losses([part.losses for part in made]))
+                codebook.init_from_features(flatten_grid(residual.detach()), part)
+            # split again for each part: the hook above may have replaced its entries
+            results.append(self.nearest.quantize(residual, split_parts(codebook)[part], update))
+            residual = residual - results[-1].entries.detach()
+        entries = _add_parts([result.entries for result in results])
+        quantized = ESTIMATORS[self.config.of.gradient].apply(features, entries.detach())
+        indices = join_parts([result.indices for result in results])
+        return Quantized(quantized, entries, indices, average_losses([result.losses for result in results]))
 
 
-def _total(entries: list[Tensor]) -> Tensor:
-    """The sum over parts, always from the first to the last: equal indices give equal codes to the bit."""
-    whole = entries[0]
+def _add_parts(entries: list[Tensor]) -> Tensor:
+    """The sum over parts, always in the same order, so that equal indices give equal grids bit for bit."""
+    total = entries[0]
     for part in entries[1:]:
-        whole = whole + part
-    return whole
+        total = total + part
+    return total

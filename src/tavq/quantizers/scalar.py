@@ -1,4 +1,4 @@
-"""The quantizer of FSQ: each of a few channels is bounded and rounded on its own."""
+"""The quantizer of FSQ: a few channels, each bounded and rounded by itself."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -10,18 +10,18 @@ from torch import Tensor
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import Codebook, Quantized, Quantizer, quantizers
-from tavq.quantizers.lattices import Axes, check_lattice, codes_of, lookup, numbered
+from tavq.quantizers.lattices import ProjectIn, check_lattice, index_grid, lookup_digits, quantize_digits
 
 EDGE = 1e-3
-"""Room beyond the outer levels, which tanh would otherwise reach at infinity only."""
+"""Margin beyond the outer levels, which tanh would otherwise reach only at infinity."""
 
 
 @quantizers.register("scalar")
 class ScalarQuantizer(Quantizer):
-    """A linear map to as many channels as the lattice has axes, tanh to the range of each axis, and rounding.
+    """Maps features to the axes of the lattice by a linear layer, bounds each axis by tanh, and rounds.
 
-    There are no losses: all entries lie within reach, and rounding passes on the gradient of the bounded values. The
-    map up to the decoder is the codebook's and learns from the decoder.
+    It needs no losses: all entries are within reach, and rounding is straight-through for the bounded values. The
+    linear map to the decoder belongs to the codebook and is trained by the decoder's loss.
 
     Source: FSQ (Mentzer et al., 2023), §3.1, and the code of its appendix.
     """
@@ -42,10 +42,10 @@ class ScalarQuantizer(Quantizer):
         if codebook.sphere:
             raise UsageError("The quantizer 'scalar' needs model.codebook.sphere false; true is for 'binary' (bsq).")
         self.levels = tuple(codebook.levels)
-        self.axes = Axes(codebook)
+        self.axes = ProjectIn(codebook)
 
     def _bounded(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Values on each axis that round to -⌊L/2⌋ and up, and the levels."""
+        """Bounded values on each axis, which round to -⌊L/2⌋ and up, and the levels of each axis."""
         values = self.axes(features)
         levels = torch.tensor(self.levels, device=values.device)
         half, offset = (levels - 1) * (1 + EDGE) / 2, (levels % 2 == 0) / 2
@@ -54,14 +54,14 @@ class ScalarQuantizer(Quantizer):
     def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w"]:
         b, _, h, w = features.shape
         bounded, levels = self._bounded(features.detach())
-        return numbered(bounded.round().long() + levels // 2, codebook, (b, h, w))
+        return index_grid(bounded.round().long() + levels // 2, codebook, (b, h, w))
 
     def lookup(self, indices: Int[Tensor, "b h w"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
-        return lookup(indices, codebook)
+        return lookup_digits(indices, codebook)
 
     def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, update: bool = False) -> Quantized:
         b, _, h, w = features.shape
         bounded, levels = self._bounded(features)
         digits = bounded.detach().round().long() + levels // 2
-        values = bounded / torch.where(levels > 2, levels // 2, 0.5)  # in the lattice's own unit
-        return Quantized(*codes_of(values, digits, codebook, (b, h, w)), {})
+        values = bounded / torch.where(levels > 2, levels // 2, 0.5)  # in the unit of the lattice
+        return Quantized(*quantize_digits(values, digits, codebook, (b, h, w)), {})

@@ -15,16 +15,16 @@ from tavq.quantizers.nearest import NearestQuantizer
 
 @quantizers.register("spherical")
 class SphericalQuantizer(Quantizer):
-    """Features and entries at length 1, then the nearest; codes are the unit entries.
+    """Normalises features and entries, then takes the nearest; quantized grids hold the normalised entries.
 
-    The gradient reaches the features through their normalisation. The codebook is shown the unit features. A width of
-    8 or so is meant: on a wide sphere all distances are alike.
+    The gradient reaches the features through their normalisation, and the codebook's hooks get normalised features.
+    Use a width of about 8: on a sphere of many dimensions all distances are nearly the same.
 
     Source: ViT-VQGAN (Yu et al., 2022), §3.2; LlamaGen (Sun et al., 2024), §2.
     """
 
     class Config(NamedConfig):
-        """Settings of the choice on the sphere."""
+        """Settings of the nearest-entry quantizer on the sphere."""
 
         name: Literal["spherical"] = "spherical"
         of: NearestQuantizer.Config = NearestQuantizer.Config()
@@ -36,7 +36,7 @@ class SphericalQuantizer(Quantizer):
         self.nearest = NearestQuantizer(config.of, codebook)
 
     def indices(self, features: Float[Tensor, "b d h w"], codebook: Codebook) -> Int[Tensor, "b h w"]:
-        return self.nearest.indices(_units(features), _on_sphere(codebook))
+        return self.nearest.indices(_normalize(features), _on_sphere(codebook))
 
     def lookup(self, indices: Int[Tensor, "b h w"], codebook: Codebook) -> Float[Tensor, "b d h w"]:
         return self.nearest.lookup(indices, _on_sphere(codebook))
@@ -45,18 +45,18 @@ class SphericalQuantizer(Quantizer):
         return _on_sphere(codebook)()
 
     def forward(self, features: Float[Tensor, "b d h w"], codebook: Codebook, update: bool = False) -> Quantized:
-        units = _units(features)
+        unit_features = _normalize(features)
         if update:
-            codebook.init_from_features(flatten_grid(units.detach()))
-        return self.nearest.quantize(units, _on_sphere(codebook), update)
+            codebook.init_from_features(flatten_grid(unit_features.detach()))
+        return self.nearest.quantize(unit_features, _on_sphere(codebook), update)
 
 
-def _units(features: Tensor) -> Tensor:
+def _normalize(features: Tensor) -> Tensor:
     with torch.autocast(features.device.type, enabled=False):
         return F.normalize(features.float(), dim=1)
 
 
 def _on_sphere(codebook: Codebook) -> CodebookView:
-    """The entries at length 1; of a copy, as a codebook may move its table before the backward pass reads it."""
+    """Normalised entries, from a copy: a codebook may update its table before the backward pass reads it."""
     with torch.autocast(codebook().device.type, enabled=False):
         return CodebookView(codebook, F.normalize(codebook().float().clone(), dim=1))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tavq.codebooks import anchors
 from tavq.codebooks.anchored import AnchoredCodebook
-from tavq.codebooks.anchors import closest, contrast, drawn
+from tavq.codebooks.anchors import contrastive_loss, find_closest, sample_anchors
 from tavq.codebooks.learned import LearnedCodebook
 from tavq.interfaces import CodebookView, Distance, split_parts
 
@@ -33,7 +33,7 @@ def similarities(rows: Tensor, entries: Tensor, distance: Distance) -> Tensor:
 def test_the_closest_feature(distance: Distance) -> None:
     torch.manual_seed(1)
     rows, entries = 3 * torch.randn(50, 4), torch.randn(9, 4)
-    assert torch.equal(closest(rows, entries, distance), similarities(rows, entries, distance).argmax(1))
+    assert torch.equal(find_closest(rows, entries, distance), similarities(rows, entries, distance).argmax(1))
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
@@ -41,7 +41,7 @@ def test_features_are_drawn_from_the_softmax_of_the_similarity(distance: Distanc
     torch.manual_seed(2)
     rows, entries = torch.randn(7, 3), torch.randn(2, 3)
     draws = 20_000
-    found = drawn(rows, entries.repeat(draws, 1), distance).view(draws, 2)
+    found = sample_anchors(rows, entries.repeat(draws, 1), distance).view(draws, 2)
     shares = torch.stack([torch.bincount(column, minlength=7) / draws for column in found.T])
     expected = similarities(rows, entries, distance).softmax(1)
     # four standard deviations of a share
@@ -53,12 +53,12 @@ def test_features_are_drawn_by_distance_in_pieces(monkeypatch: pytest.MonkeyPatc
     rows = 100 * torch.randn(20, 3)
     entries = rows[torch.randperm(20)]
     monkeypatch.setattr(anchors, "PAIRS", 50)  # far apart: each entry has but its own row, whatever the draw
-    assert torch.equal(rows[drawn(rows, entries, "l2")], entries)
+    assert torch.equal(rows[sample_anchors(rows, entries, "l2")], entries)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_drawing_ends_where_features_are_not_numbers(distance: Distance) -> None:
-    assert drawn(torch.full((5, 3), torch.nan), torch.randn(4, 3), distance).max() < 5
+    assert sample_anchors(torch.full((5, 3), torch.nan), torch.randn(4, 3), distance).max() < 5
 
 
 def reference_contrast(rows: Tensor, entries: Tensor, distance: Distance, temperature: float) -> Tensor:
@@ -76,7 +76,7 @@ def test_the_contrast_and_its_gradient(distance: Distance, n: int, k: int, monke
     torch.manual_seed(4)
     rows, entries = torch.randn(n, 5), torch.randn(k, 5)
     ours, theirs = entries.clone().requires_grad_(), entries.clone().requires_grad_()
-    loss, expected = contrast(rows, ours, distance, 0.5), reference_contrast(rows, theirs, distance, 0.5)
+    loss, expected = contrastive_loss(rows, ours, distance, 0.5), reference_contrast(rows, theirs, distance, 0.5)
     torch.testing.assert_close(loss, expected)
     (3 * loss).backward()
     (3 * expected).backward()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tavq.codebooks.ema import EMACodebook
 from tavq.codebooks.fixed import FixedCodebook
-from tavq.codebooks.tables import replaced, restarted
+from tavq.codebooks.tables import replace_rows, sample_restarts
 from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.core.files import read_tensors, write_tensors
@@ -21,7 +21,7 @@ from tavq.quantizers.nearest import NearestQuantizer
 
 def test_unused_entries_take_features_without_repeats() -> None:
     rows = torch.arange(12.0).view(6, 2)
-    found = restarted(torch.tensor([0.5, 3.0, 0.9, 1.0]), 1.0, rows)
+    found = sample_restarts(torch.tensor([0.5, 3.0, 0.9, 1.0]), 1.0, rows)
     assert found is not None
     places, features = found
     assert places.tolist() == [0, 2]
@@ -29,20 +29,20 @@ def test_unused_entries_take_features_without_repeats() -> None:
 
 
 def test_no_more_entries_restart_than_there_are_features() -> None:
-    found = restarted(torch.zeros(10), 1.0, torch.tensor([[1.0], [2.0]]))
+    found = sample_restarts(torch.zeros(10), 1.0, torch.tensor([[1.0], [2.0]]))
     assert found is not None
     assert found[0].tolist() == [0, 1]
     assert sorted(found[1].flatten().tolist()) == [1.0, 2.0]
 
 
 def test_nothing_restarts_where_all_are_used_or_it_is_off() -> None:
-    assert restarted(torch.ones(3), 1.0, torch.ones(5, 2)) is None
-    assert restarted(torch.zeros(3), 0.0, torch.ones(5, 2)) is None
+    assert sample_restarts(torch.ones(3), 1.0, torch.ones(5, 2)) is None
+    assert sample_restarts(torch.zeros(3), 0.0, torch.ones(5, 2)) is None
 
 
 def test_a_replaced_table_leaves_the_old_one_as_it_was() -> None:
     table = torch.zeros(3, 2)
-    assert replaced(table, torch.tensor([1]), torch.ones(1, 2)).tolist() == [[0, 0], [1, 1], [0, 0]]
+    assert replace_rows(table, torch.tensor([1]), torch.ones(1, 2)).tolist() == [[0, 0], [1, 1], [0, 0]]
     assert not table.any()
 
 

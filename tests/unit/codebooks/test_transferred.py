@@ -47,15 +47,15 @@ def test_the_settings_take_their_words_from_the_store() -> None:
 
 
 def test_words_of_another_store_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"model\.codebook\.nouns is not that of the text store"):
+    with pytest.raises(UsageError, match=r"model\.codebook\.nouns differs from the word graph of the text store"):
         resolved(nouns=["car", "cat"])
 
 
 @pytest.mark.parametrize("source", [None, NoText(6)])
 def test_without_a_word_graph_it_says_how_to_make_one(source: Any) -> None:
-    with pytest.raises(UsageError, match="make it with: tavq text DIR --word-graph"):
+    with pytest.raises(UsageError, match="make one with: tavq text DIR --word-graph"):
         TransferredCodebook.resolve_config(TransferredCodebook.Config(), source)
-    with pytest.raises(UsageError, match="its settings name none"):
+    with pytest.raises(UsageError, match="its settings have none"):
         TransferredCodebook(TransferredCodebook.Config())
 
 
@@ -97,7 +97,7 @@ def test_without_a_network_the_words_are_the_entries() -> None:
     assert not list(codebook.parameters())
     assert dict(made(network="none", width=6, words="finetuned").named_parameters()).keys() == {"vectors"}
     assert made(network="none", width=9, words="random")().shape == (7, 9)
-    with pytest.raises(UsageError, match=r"up to 6; model\.codebook\.width is 9"):
+    with pytest.raises(UsageError, match=r"up to 6 of their principal components; model\.codebook\.width is 9"):
         made(network="none", width=9)
 
 
@@ -124,7 +124,7 @@ def test_dropout_is_drawn_in_training_alone() -> None:
     assert not torch.equal(codebook(), codebook())
     codebook.eval()
     assert torch.equal(codebook(), codebook())
-    kept = [codebook.train()._dropped(torch.ones(200, 50)) for _ in range(2)]
+    kept = [codebook.train()._drop(torch.ones(200, 50)) for _ in range(2)]
     assert kept[0].unique().tolist() == [0, 2]
     assert abs(float(kept[0].mean()) - 1) < 0.05
 
