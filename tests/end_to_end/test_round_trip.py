@@ -199,7 +199,7 @@ def test_importing_counts(tavq: Tavq, tmp_path: Path) -> None:
     rows = {" ".join(cells[:-1]): cells[-1] for line in done.out.splitlines() if (cells := line.strip(" │").split())}
     assert rows["images in train │"] == "1"
     assert rows["captions │"] == "3"
-    assert rows["left out: images in no split │"] == "1"
+    assert rows["left out: images that belong to no split │"] == "1"
     assert "2 images are in" in done.err
     assert tavq("data", "check", tmp_path / "out").code == 0
 

@@ -1,6 +1,6 @@
-"""What the readers in `sources` and the writers in `formats` stand on.
+"""Import of published data sets (`sources`) and export to other formats (`targets`), and what they share.
 
-A published data set comes in so: `layouts` and `archives` find its files, `annotations` and `dataset` turn what is said
-of each image into records, `published` holds them together with the images, and `writer` is the only way into a
-new folder data set. `importing` and `exporting` are the interfaces.
+An import in five steps: `layouts` and `archives` find the files, `annotations` checks their values, `record_builder`
+gathers them into records, `published` joins records and images, and `writer` writes the folder data set. `importing`
+and `exporting` define the interfaces.
 """

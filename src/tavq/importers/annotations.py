@@ -1,4 +1,4 @@
-"""Values in the annotations of other projects, which come from strangers, too: what can be used of them."""
+"""Reading values from the annotation files of other projects, which are as untrusted as their images."""
 
 import math
 from collections import Counter
@@ -14,33 +14,33 @@ from tavq.importers.rescaling import Size
 
 
 def read_lists(path: Path, names: Iterable[str], left_out: Counter[str]) -> dict[str, list[dict[str, Any]]]:
-    """The named lists of mappings in a JSON file; entries that are no mappings are counted and left out."""
+    """Read lists of JSON objects by name from a JSON file; entries that are not objects are counted and left out."""
     value = read_json(path)
     lists = {}
     for name in names:
         entries = value.get(name) if isinstance(value, dict) else None
         if not isinstance(entries, list):
-            raise DataError(f"{path} has no list {name!r}; expected a mapping that holds one.")
-        lists[name] = mappings(entries, left_out)
+            raise DataError(f"{path} must be a JSON object with a list {name!r}.")
+        lists[name] = select_objects(entries, left_out)
     return lists
 
 
-def mappings(entries: Iterable[Any], left_out: Counter[str]) -> list[dict[str, Any]]:
-    """The mappings among the entries; the others are counted."""
+def select_objects(entries: Iterable[Any], left_out: Counter[str]) -> list[dict[str, Any]]:
+    """The JSON objects among the entries; the others are counted."""
     entries = list(entries)
-    kept = [entry for entry in entries if isinstance(entry, dict)]
-    left_out["entries that are no mapping"] += len(entries) - len(kept)
-    return kept
+    selected = [entry for entry in entries if isinstance(entry, dict)]
+    left_out["entries that are not JSON objects"] += len(entries) - len(selected)
+    return selected
 
 
-def identity(entry: dict[str, Any], name: str) -> int | str | None:
-    """The number or text by which entries name each other, or None."""
+def read_id(entry: dict[str, Any], name: str) -> int | str | None:
+    """The number or string by which entries refer to each other, or None."""
     value = entry.get(name)
     return value if type(value) in (int, str) else None
 
 
 def read_size(entry: dict[str, Any], width: str = "width", height: str = "height") -> Size | None:
-    """(width, height) of an entry, or None where it gives none that can be."""
+    """(width, height) of an entry, or None if they are missing or impossible."""
     size = entry.get(width), entry.get(height)
     if not all(type(side) is int and side > 0 for side in size) or math.prod(size) > MAX_PIXELS:  # type: ignore[arg-type]
         return None
@@ -48,7 +48,7 @@ def read_size(entry: dict[str, Any], width: str = "width", height: str = "height
 
 
 def read_box(value: Any) -> Box | None:
-    """Four finite numbers with an area, or None."""
+    """Four finite numbers [x, y, width, height] with a positive area, or None."""
     if not isinstance(value, list | tuple) or len(value) != 4:
         return None
     if not all(isinstance(number, int | float) and abs(number) < 1e9 for number in value) or min(value[2:]) <= 0:
@@ -58,9 +58,9 @@ def read_box(value: Any) -> Box | None:
 
 
 def find_captions(fields: Mapping[str, Any]) -> list[Any]:
-    """The captions of a record of another project, under any of their usual names; not yet known to be text.
+    """The captions of another project's record, under any of their usual names; they may still be anything but text.
 
-    `{"raw": "A dog."}` in a list, as Karpathy's sentences are kept, counts as its text.
+    In a list, `{"raw": "A dog."}` counts as its text, as in Karpathy's files.
     """
     for name in ("captions", "caption", "sentences", "text"):
         value = fields.get(name)

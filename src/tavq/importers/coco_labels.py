@@ -27,4 +27,4 @@ STUFF = """
 """
 
 NAMES = {number: " ".join(name.split()) for number, name in enumerate(f"{THINGS},{STUFF},other".split(","), 1)}
-"""1 to 91 things, 92 to 182 stuff, 183 whatever is no stuff."""
+"""1 to 91 things, 92 to 182 stuff, 183 everything that is not stuff."""

@@ -1,7 +1,7 @@
-"""The class of each pixel of COCO's images, from whichever of its published forms is there.
+"""Label maps of COCO's images (the class of each pixel), from any of the published forms.
 
-Every form becomes the same numbers: COCO's category of each pixel, 1 to 91 things, 92 to 182 stuff, 183 the rest
-("other"), 184 to 200 stuff that the panoptic form merged, and 0 where nothing is said.
+Every form becomes the same class indices: COCO's categories, 1 to 91 things, 92 to 182 stuff, 183 the rest ("other"),
+184 to 200 stuff that the panoptic form merged, and 0 for pixels without a label.
 """
 
 import io
@@ -17,126 +17,138 @@ from PIL import Image
 
 from tavq.core.errors import DataError
 from tavq.data.images import MAX_PIXELS
-from tavq.importers.archives import ImageFiles, coco_id, find_locations
-from tavq.importers.masks import region_mask
+from tavq.importers.archives import ImageFiles, find_locations, read_coco_id
+from tavq.importers.masks import decode_region
 from tavq.importers.reasons import UNUSABLE_SEGMENTATION
 from tavq.importers.rescaling import Size
 
 THINGS_AND_STUFF = ("stuffthingmaps_trainval2017", "stuffthingmaps", "annotations/stuffthingmaps_trainval2017",
                     "annotations/stuffthingmaps", "annotations/train2017", "annotations/val2017")  # fmt: skip
-STUFF = tuple(f"{at}stuff_{split}2017_pixelmaps" for at in ("", "annotations/") for split in ("train", "val"))
-PANOPTIC = tuple(f"{at}panoptic_{split}2017" for at in ("", "annotations/") for split in ("train", "val"))
+PARENTS, SPLITS = ("", "annotations/"), ("train", "val")
+STUFF = tuple(f"{parent}stuff_{split}2017_pixelmaps" for parent in PARENTS for split in SPLITS)
+PANOPTIC = tuple(f"{parent}panoptic_{split}2017" for parent in PARENTS for split in SPLITS)
 
 Pixels = UInt8[np.ndarray, "y x"]
 
 
 @dataclass
 class Regions:
-    """The regions of images as their annotations give them, before they are drawn: (category, segmentation)."""
+    """The annotated regions of each image, not yet decoded: (category, segmentation)."""
 
     things: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
     stuff: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
     panoptic: dict[str, tuple[str, dict[int, int]]] = field(default_factory=dict)
-    """The PNG of each image and the category of each of its segments."""
+    """The name of each image's PNG and the category of each of its segments."""
 
 
-def label_maps(
+def iter_label_maps(
     form: str, source: Path, regions: Regions, sizes: Mapping[str, Size | None], left_out: Counter[str]
 ) -> Iterator[tuple[str, Pixels]]:
-    """The class of each pixel, by one of FORMS, of those of the images in `sizes` that have it, in any order."""
+    """Iterate over the label maps of the images that have one, in any order.
+
+    Args:
+        form: one of FORMS.
+        source: the folder of the data set.
+        regions: the annotated regions of the images.
+        sizes: the images that are wanted, and their sizes where known.
+        left_out: counts what cannot be decoded.
+    """
     if form == "stuffthingmaps":
-        yield from _from_pngs(find_locations(source, THINGS_AND_STUFF), sizes, left_out)
+        yield from _read_stuffthingmaps(find_locations(source, THINGS_AND_STUFF), sizes, left_out)
     elif form == "panoptic":
-        yield from _from_panoptic(find_locations(source, PANOPTIC), regions, sizes, left_out)
+        yield from _read_panoptic(find_locations(source, PANOPTIC), regions, sizes, left_out)
     elif form == "pixelmaps":
-        for image, pixels in _grey_pngs(find_locations(source, STUFF), sizes, left_out):
-            yield image, _drawn(pixels.astype(np.uint8), regions.things.get(image, ()), left_out)
+        for image, pixels in _read_grey_pngs(find_locations(source, STUFF), sizes, left_out):
+            yield image, _paint(pixels.astype(np.uint8), regions.things.get(image, ()), left_out)
     else:
         for image, size in sizes.items():
             if image in regions.stuff and size is not None:
                 stuff, things = regions.stuff[image], regions.things.get(image, [])
-                yield image, _drawn(np.zeros(size[::-1], np.uint8), [*stuff, *things], left_out)
+                yield image, _paint(np.zeros(size[::-1], np.uint8), [*stuff, *things], left_out)
 
 
 FORMS = ("stuffthingmaps", "panoptic", "pixelmaps", "stuff")
-"""From the one that says most. The last two hold stuff alone, and the things of `instances` are drawn over it."""
+"""From most to least detailed. The last two label stuff only; the things of `instances` are painted over it."""
 
 
-def forms_here(source: Path, has_panoptic: bool, has_stuff: bool) -> list[str]:
-    """Which of FORMS there are in `source`."""
-    here = {
+def find_forms(source: Path, has_panoptic: bool, has_stuff: bool) -> list[str]:
+    """Which of FORMS exist in `source`."""
+    exists = {
         "stuffthingmaps": bool(find_locations(source, THINGS_AND_STUFF)),
         "panoptic": has_panoptic and bool(find_locations(source, PANOPTIC)),
         "pixelmaps": bool(find_locations(source, STUFF)),
         "stuff": has_stuff,
     }
-    return [form for form in FORMS if here[form]]
+    return [form for form in FORMS if exists[form]]
 
 
-def _drawn(pixels: Pixels, regions: Iterable[tuple[int, Any]], left_out: Counter[str]) -> Pixels:
-    """The regions over the pixels, one after the other."""
+def _paint(pixels: Pixels, regions: Iterable[tuple[int, Any]], left_out: Counter[str]) -> Pixels:
+    """Paint the regions over the pixels, one after the other."""
     pixels = pixels.copy()
     for category, segmentation in regions:
         try:
-            pixels[region_mask(segmentation, *pixels.shape)] = category
+            pixels[decode_region(segmentation, *pixels.shape)] = category
         except DataError:
             left_out["regions that cannot be decoded"] += 1
     return pixels
 
 
-def _from_pngs(places: list[Path], images: Iterable[str], left_out: Counter[str]) -> Iterator[tuple[str, Pixels]]:
-    """COCO-Stuff's maps of things and stuff, which hold the category less 1, and 255 where nothing is said."""
-    for image, pixels in _grey_pngs(places, images, left_out):
+def _read_stuffthingmaps(
+    locations: list[Path], images: Iterable[str], left_out: Counter[str]
+) -> Iterator[tuple[str, Pixels]]:
+    """COCO-Stuff's maps of things and stuff, which store the category minus 1, and 255 for pixels without a label."""
+    for image, pixels in _read_grey_pngs(locations, images, left_out):
         yield image, (pixels.astype(np.uint8) + np.uint8(1)).astype(np.uint8)
 
 
-def _grey_pngs(
-    places: list[Path], images: Iterable[str], left_out: Counter[str]
+def _read_grey_pngs(
+    locations: list[Path], images: Iterable[str], left_out: Counter[str]
 ) -> Iterator[tuple[str, Shaped[np.ndarray, "y x"]]]:
-    found = ImageFiles(places)
-    numbers = ((image, coco_id(image)) for image in images)
-    wanted = {found.by_coco_id[number]: image for image, number in numbers if number in found.by_coco_id}
-    yield from _pngs(found, wanted, ("L", "P"), left_out)
+    found = ImageFiles(locations)
+    ids = ((image, read_coco_id(image)) for image in images)
+    names = found.by_coco_id
+    wanted = {names[image_id]: image for image, image_id in ids if image_id in names}
+    yield from _read_pngs(found, wanted, ("L", "P"), left_out)
 
 
-def _pngs(
+def _read_pngs(
     found: ImageFiles, wanted: Mapping[str, str], modes: tuple[str, ...], left_out: Counter[str]
 ) -> Iterator[tuple[str, Shaped[np.ndarray, "y x ..."]]]:
-    """The stored numbers of the PNGs in `wanted`, under the name of the image that each of them belongs to."""
-    for name, data in found.contents(wanted.keys()):
-        pixels = _decoded(data, modes)
+    """The stored values of the PNGs in `wanted`, which maps the name of a PNG to that of its image."""
+    for name, data in found.read(wanted.keys()):
+        pixels = _decode_png(data, modes)
         if pixels is None:
             left_out[UNUSABLE_SEGMENTATION] += 1
         else:
             yield wanted[name], pixels
 
 
-def _from_panoptic(
-    places: list[Path], regions: Regions, images: Iterable[str], left_out: Counter[str]
+def _read_panoptic(
+    locations: list[Path], regions: Regions, images: Iterable[str], left_out: Counter[str]
 ) -> Iterator[tuple[str, Pixels]]:
-    """PNGs whose colour is a segment's number, red + 256 green + 65536 blue; the annotations say its category."""
-    found = ImageFiles(places)
+    """PNGs whose colours are segment ids (red + 256 green + 65536 blue); the annotations have their categories."""
+    found = ImageFiles(locations)
     wanted = {regions.panoptic[image][0]: image for image in images if image in regions.panoptic}
     left_out["segmentations without a file"] += len(wanted.keys() - found)
-    for image, pixels in _pngs(
-        found, {name: wanted[name] for name in wanted if name in found}, ("RGB", "RGBA"), left_out
-    ):
-        numbers = pixels[..., :3].astype(np.int64) @ np.array([1, 256, 65536])
-        yield image, _looked_up(numbers, regions.panoptic[image][1])
+    present = {name: wanted[name] for name in wanted if name in found}
+    for image, pixels in _read_pngs(found, present, ("RGB", "RGBA"), left_out):
+        segments = pixels[..., :3].astype(np.int64) @ np.array([1, 256, 65536])
+        yield image, _map_segments(segments, regions.panoptic[image][1])
 
 
-def _looked_up(numbers: Int[np.ndarray, "y x"], categories: Mapping[int, int]) -> Pixels:
-    """The category of each pixel's segment, 0 where the annotations do not know it."""
-    known, places = np.unique(numbers, return_inverse=True)
-    return np.array([categories.get(int(number), 0) for number in known], np.uint8)[places].reshape(numbers.shape)
+def _map_segments(segments: Int[np.ndarray, "y x"], categories: Mapping[int, int]) -> Pixels:
+    """The category of each pixel's segment, 0 for a segment without an annotation."""
+    present, inverse = np.unique(segments, return_inverse=True)
+    table = np.array([categories.get(int(segment), 0) for segment in present], np.uint8)
+    return table[inverse].reshape(segments.shape)
 
 
-def _decoded(data: bytes, modes: tuple[str, ...]) -> Shaped[np.ndarray, "y x ..."] | None:
-    """The stored numbers of a PNG of one of those modes, or None."""
+def _decode_png(data: bytes, modes: tuple[str, ...]) -> Shaped[np.ndarray, "y x ..."] | None:
+    """The stored values of a PNG of one of these modes, or None."""
     try:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             if image.mode not in modes or image.width * image.height > MAX_PIXELS:
                 return None
             return np.asarray(image)
-    except Exception:  # a hostile file raises anything
+    except Exception:  # a hostile file may raise anything
         return None

@@ -1,5 +1,6 @@
-"""What every exporter of a folder data set stands on: its interface and what it tells."""
+"""The interface of every exporter of a folder data set."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,26 +12,30 @@ from tavq.data.folder import Progress
 
 @dataclass(frozen=True)
 class ExportSummary:
-    """What an export wrote: images by split and files in all; and what it left out, by reason."""
+    """What an export wrote: images by split and the number of files; and what it left out, by reason."""
 
     images: Mapping[str, int]
     files: int
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
-class Format:
-    """A form in which other projects read a data set."""
+class Format(ABC):
+    """A format in which other projects read a data set."""
 
     name: ClassVar[str]
     layout: ClassVar[str]
-    """Which files it writes, in one line."""
+    """The files it writes, in one line for the help text."""
 
+    @abstractmethod
     def run(self, folder: Path, out: Path, shard_size: int, progress: Progress | None = None) -> ExportSummary:
-        """Writes the folder data set `folder` to the new folder `out`, all of it or nothing; the same bytes each time.
+        """Export a folder data set, completely or not at all; the same data set gives the same bytes.
 
-        A file holds at most `shard_size` images. Raises UsageError when `out` already holds something.
+        Args:
+            folder: the data set.
+            out: the folder to write; UsageError if it exists and is not empty.
+            shard_size: the maximum number of images in a file.
+            progress: called with (done, total).
         """
-        raise TypeError(f"{type(self).__name__} must define run")
 
 
 formats: Registry[type[Format]] = Registry("export format", "tavq.importers.targets")

@@ -1,5 +1,6 @@
-"""What every importer of a published data set is: its interface and what it tells."""
+"""The interface of every importer of a published data set."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from tavq.data.folder import Progress
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an import wrote: images by split and captions in all; what it left out, by reason; what else there is."""
+    """What an import wrote: images by split, the number of captions, other counts; and what it left out, by reason."""
 
     images: Mapping[str, int]
     captions: int
@@ -19,20 +20,23 @@ class ImportSummary:
     others: Mapping[str, int] = field(default_factory=dict)
 
 
-class Source:
-    """A published data set that can be turned into a folder data set."""
+class Source(ABC):
+    """A published data set that can be converted to a folder data set."""
 
     name: ClassVar[str]
     layout: ClassVar[str]
-    """Which files it looks for, in one line for the help text."""
+    """The files it expects, in one line for the help text."""
 
+    @abstractmethod
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the data set in `source` to the new folder `out`, all of it or nothing.
+        """Import a published data set, completely or not at all.
 
-        `limit` takes at most that many images of each split. Raises DataError when `source` is not laid out as
-        expected, UsageError when `out` already holds something.
+        Args:
+            source: the folder with its files; DataError if they are not laid out as expected.
+            out: the folder to write; UsageError if it exists and is not empty.
+            progress: called with (done, total).
+            limit: the maximum number of images of each split.
         """
-        raise TypeError(f"{type(self).__name__} must define run")
 
 
 sources: Registry[type[Source]] = Registry("data source", "tavq.importers.sources")

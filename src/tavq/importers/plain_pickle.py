@@ -1,7 +1,7 @@
-"""Plain values out of a Python pickle, without Python's unpickler: nothing in the file can ever run.
+"""Reading plain values from a Python pickle without Python's unpickler, so that nothing in the file can run.
 
-A pickle is a small program. Of its instructions only those that build dicts, lists, tuples, texts, bytes, numbers,
-truth values and None are followed here; any other one, above all those that name a function, ends the reading.
+A pickle is a small program. Only the instructions that build dicts, lists, tuples, strings, bytes, numbers, booleans
+and None are executed here; any other one, above all those that name a function, is an error.
 """
 
 import pickletools
@@ -14,7 +14,7 @@ from tavq.core.files import read_bytes
 
 MAX_BYTES = 200_000_000
 KEYS = (str, bytes, int, float, bool, type(None))
-"""Kinds of keys of a dict; not tuples, since the hash of tuples within tuples can take for ever."""
+"""Types of dict keys; not tuples, because hashing deeply nested tuples can take forever."""
 
 VALUES = {
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
@@ -25,32 +25,32 @@ CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 PUTS = {"PUT", "BINPUT", "LONG_BINPUT"}
 GETS = {"GET", "BINGET", "LONG_BINGET"}
-SILENT = {"PROTO", "FRAME"}
+IGNORED = {"PROTO", "FRAME"}
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """The value in a pickle file of any protocol that holds plain values only.
+    """Read a pickle file of any protocol that holds plain values only.
 
-    Raises FileError for any other file: one with objects or functions in it, one cut short, one over 200 MB.
+    Raises FileError if it holds objects or functions, is truncated, or is larger than 200 MB.
     """
     if path.exists() and path.stat().st_size > MAX_BYTES:
-        raise FileError(f"{path} holds {path.stat().st_size} bytes; pickles here stay below {MAX_BYTES}.")
+        raise FileError(f"{path} has {path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are allowed.")
     return parse_plain_pickle(read_bytes(path), str(path))
 
 
 def parse_plain_pickle(data: bytes, source: str) -> Any:
-    """The value of the bytes of a pickle; `source` names it in errors."""
+    """Parse the bytes of a pickle; errors call it `source`."""
     builder = _Builder()
     try:
-        for opcode, argument, place in pickletools.genops(data):
+        for opcode, argument, offset in pickletools.genops(data):
             if opcode.name == "STOP":
                 return builder.result()
-            builder.follow(opcode.name, argument, place)
+            builder.execute(opcode.name, argument, offset)
     except _NotPlainError as error:
         raise FileError(f"{source} {error}.") from error
-    except Exception as error:  # of bytes that are no pickle: whatever the instruction found no room for
-        raise FileError(f"{source} is not a whole pickle: {str(error)[:200] or type(error).__name__}.") from error
-    raise FileError(f"{source} is not a whole pickle: it does not end.")
+    except Exception as error:  # an invalid pickle may make its instructions raise anything
+        raise FileError(f"{source} is not a valid pickle: {str(error)[:200] or type(error).__name__}.") from error
+    raise FileError(f"{source} is not a valid pickle: it does not end.")
 
 
 class _NotPlainError(Exception):
@@ -58,11 +58,11 @@ class _NotPlainError(Exception):
 
 
 class _Builder:
-    """The stack on which the instructions work. What they find missing raises, and is told as a broken file."""
+    """The stack machine that executes the instructions; whatever one of them lacks raises an error."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
-        self.below: list[list[Any]] = []
+        self.outer_stacks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.others: dict[str, Callable[[], None]] = {
             "MARK": self._mark,
@@ -70,7 +70,7 @@ class _Builder:
             "EMPTY_DICT": lambda: self.stack.append({}),
             "LIST": lambda: self._push(self._since_mark()),
             "TUPLE": lambda: self._push(tuple(self._since_mark())),
-            "DICT": lambda: self._push(_with_pairs({}, self._since_mark())),
+            "DICT": lambda: self._push(_add_pairs({}, self._since_mark())),
             "APPEND": lambda: self._extend([self.stack.pop()]),
             "APPENDS": lambda: self._extend(self._since_mark()),
             "SETITEM": lambda: self._set(self._last(2)),
@@ -78,8 +78,8 @@ class _Builder:
             "MEMOIZE": lambda: self.memo.update({len(self.memo): self.stack[-1]}),
         }
 
-    def follow(self, name: str, argument: Any, place: int | None) -> None:
-        """Does what one instruction says."""
+    def execute(self, name: str, argument: Any, offset: int | None) -> None:
+        """Execute one instruction."""
         if name in VALUES:
             self.stack.append(argument)
         elif name in CONSTANTS:
@@ -92,27 +92,27 @@ class _Builder:
             self.stack.append(self.memo[argument])
         elif name in self.others:
             self.others[name]()
-        elif name not in SILENT:
+        elif name not in IGNORED:
             raise _NotPlainError(
-                f"holds more than plain values ({name} at byte {place}); only dicts, lists, tuples, texts and numbers "
-                "are read, so that no file can run anything"
+                f"holds more than plain values ({name} at byte {offset}); only dicts, lists, tuples, strings and "
+                "numbers are read, so that no file can run code"
             )
 
     def result(self) -> Any:
-        """The one value that is left."""
-        if len(self.stack) != 1 or self.below:
-            raise ValueError("it ends before its value is whole")
+        """The one value that is left on the stack."""
+        if len(self.stack) != 1 or self.outer_stacks:
+            raise ValueError("it ends before its value is complete")
         return self.stack[0]
 
     def _push(self, value: Any) -> None:
         self.stack.append(value)
 
     def _mark(self) -> None:
-        self.below.append(self.stack)
+        self.outer_stacks.append(self.stack)
         self.stack = []
 
     def _since_mark(self) -> list[Any]:
-        values, self.stack = self.stack, self.below.pop()
+        values, self.stack = self.stack, self.outer_stacks.pop()
         return values
 
     def _last(self, count: int) -> list[Any]:
@@ -125,20 +125,20 @@ class _Builder:
     def _extend(self, values: list[Any]) -> None:
         target = self.stack[-1]
         if type(target) is not list:
-            raise ValueError("elements are added to what is no list")
+            raise ValueError("it appends to something that is not a list")
         target.extend(values)
 
     def _set(self, values: list[Any]) -> None:
         target = self.stack[-1]
         if type(target) is not dict:
-            raise ValueError("keys are set in what is no dict")
-        _with_pairs(target, values)
+            raise ValueError("it sets keys of something that is not a dict")
+        _add_pairs(target, values)
 
 
-def _with_pairs(target: dict[Any, Any], values: list[Any]) -> dict[Any, Any]:
-    """The dict with key, value, key, value, ... added."""
+def _add_pairs(target: dict[Any, Any], values: list[Any]) -> dict[Any, Any]:
+    """Add key, value, key, value, ... to the dict."""
     for key, value in zip(values[::2], values[1::2], strict=True):
         if type(key) not in KEYS:
-            raise ValueError(f"the key of a dict is a {type(key).__name__}")
+            raise ValueError(f"a dict key is a {type(key).__name__}")
         target[key] = value
     return target

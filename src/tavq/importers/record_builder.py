@@ -1,4 +1,4 @@
-"""What the annotations of a published data set say of each of its images, gathered entry by entry."""
+"""Gathering records from the annotations of a published data set, entry by entry."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,17 +17,17 @@ from tavq.importers.rescaling import Size
 
 @dataclass
 class RecordBuilder:
-    """One image and what its annotations say of it, before the image itself was looked at."""
+    """The annotations of one image, before the image itself is read."""
 
     image: str
     split: str
-    size: Size | None = None  # that boxes refer to; None where they refer to the image's
+    size: Size | None = None  # that boxes refer to; None for the size of the image file
     captions: list[str] = field(default_factory=list)
     objects: list[NamedBox] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
 
     def add_caption(self, value: Any, left_out: Counter[str]) -> None:
-        """Adds a caption, or counts it where it is no text."""
+        """Add a caption, or count it if it is empty or not text."""
         text = clean_text(value)
         if text is None or not text.strip(" ."):
             left_out[EMPTY_CAPTION] += 1
@@ -35,7 +35,7 @@ class RecordBuilder:
             self.captions.append(text)
 
     def build(self) -> Record:
-        """The record of the image; its segmentation is where one will be, if any is found."""
+        """Build the record; its segmentation is the path to write one to, if one is found."""
         return Record(
             f"images/{self.image}",
             self.split,
@@ -47,7 +47,7 @@ class RecordBuilder:
 
 
 class DatasetBuilder:
-    """The drafts of a data set, one an image, in the order in which they were first named."""
+    """A RecordBuilder for each image of a data set, in the order in which annotations first name them."""
 
     def __init__(self, images: ImageFiles) -> None:
         self.images = images
@@ -60,9 +60,13 @@ class DatasetBuilder:
         return self._builders[name]
 
     def add(self, name: str | None, wanted: str, split: str, size: Size | None = None) -> RecordBuilder | None:
-        """The draft of the image `name`; None when there is no such image or another split holds it.
+        """The RecordBuilder of an image; None if it has no file or belongs to another split.
 
-        `wanted` is the name by which the annotations know it: each that has no file is counted once.
+        Args:
+            name: of the image file; None if there is none.
+            wanted: the name in the annotations; each one without a file is counted once.
+            split: of the image.
+            size: of the image that the annotations refer to.
         """
         if name is None:
             self._missing.add(wanted)
@@ -78,14 +82,23 @@ class DatasetBuilder:
         segmentations: Segmentations | None = None,
         classes: Mapping[int, str] | None = None,
     ) -> ImportSummary:
-        """Writes the folder data set `out`, split by split; see `PublishedDataset`."""
+        """Write the folder data set `out`, split by split.
+
+        Args:
+            out: the folder.
+            progress: called with (done, total).
+            limit: the maximum number of images of each split.
+            segmentations: iterates over the label maps.
+            classes: the names of their classes.
+        """
         self.left_out[NO_FILE] += len(self._missing)
         self.left_out[NOT_LISTED] += len(self.images) - len(self._builders)
-        dataset = sorted(self._builders.values(), key=lambda builder: SPLITS.index(builder.split))
+        builders = sorted(self._builders.values(), key=lambda builder: SPLITS.index(builder.split))
+        sizes = {builder.image: builder.size for builder in builders if builder.size is not None}
         published = PublishedDataset(
             self.images,
-            {builder.image: builder.build() for builder in dataset},
-            {builder.image: builder.size for builder in dataset if builder.size is not None},
+            {builder.image: builder.build() for builder in builders},
+            sizes,
             left_out=self.left_out,
             others=self.others,
             segmentations=segmentations,

@@ -1,4 +1,4 @@
-"""Tar files from strangers, read member by member as bytes: nothing is ever unpacked under a name that one chose."""
+"""Reading untrusted tar files member by member, into memory: no member can choose where it is written."""
 
 import contextlib
 import tarfile
@@ -9,47 +9,47 @@ from typing import NamedTuple
 from tavq.core.errors import DataError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
-MAX_IMAGE_FILE = 200_000_000  # bytes; no photograph comes near, and a larger one would be held in memory
+MAX_IMAGE_FILE = 200_000_000  # bytes; far more than any photograph, and it is read into memory
 
 
 class Member(NamedTuple):
-    """A regular file in a tar file; `read` gives its bytes, before the next one is asked for."""
+    """A regular file in a tar file; call `read` for its bytes before asking for the next member."""
 
     name: str
     size: int
     read: Callable[[], bytes]
 
 
-def stream(path: Path) -> Iterator[Member]:
-    """The regular files of a tar file, plain or compressed, in their order; links and folders are passed by.
+def iter_members(path: Path) -> Iterator[Member]:
+    """Iterate over the regular files of a tar file, plain or compressed; links and folders are skipped.
 
-    Memory does not grow with their number. Raises DataError at the place where the file is cut, also when only the
-    block that ends it is missing.
+    Memory does not grow with their number. Raises DataError where a truncated file ends, even if only the final empty
+    block is missing.
     """
-    with _named(path), tarfile.open(path) as archive:
+    with _explain_errors(path), tarfile.open(path) as archive:
         while (member := archive.next()) is not None:
-            archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all for random access
+            archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every member for random access
             if member.isfile():
                 yield Member(member.name, member.size, _reader(path, archive, member))
         _check_end(path, archive)
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Whatever is wrong with the tar file becomes a DataError that names it."""
+def _explain_errors(path: Path) -> Iterator[None]:
+    """Turn whatever is wrong with the tar file into a DataError that names it."""
     try:
         yield
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         reason = str(error).partition("\n")[0].removesuffix(":")
-        raise DataError(f"{path} is not a whole tar file: {reason}.") from error
+        raise DataError(f"{path} is truncated, damaged or not a tar file: {reason}.") from error
 
 
 def _check_end(path: Path, archive: tarfile.TarFile) -> None:
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise DataError(f"{path} is cut short: the empty block that ends a tar file is missing.")
-    while archive.fileobj.read(100_000):  # a compressed one has its checksum at the very end
+        raise DataError(f"{path} is truncated: the empty block at the end of a tar file is missing.")
+    while archive.fileobj.read(100_000):  # a compressed file has its checksum at the very end
         pass
 
 
@@ -58,12 +58,12 @@ def _reader(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Ca
 
 
 def _read(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """The bytes of a plain file in a tar file; DataError when it is too large or cut short."""
+    """The bytes of a member; DataError if it is too large or truncated."""
     if member.size > MAX_IMAGE_FILE:
-        raise DataError(f"{path}: {member.name!r} holds {member.size} bytes; at most {MAX_IMAGE_FILE} are read.")
-    with _named(path):  # here too: whoever reads a stream does it outside of the block that opened it
+        raise DataError(f"{path}: {member.name!r} has {member.size:,} bytes; at most {MAX_IMAGE_FILE:,} are allowed.")
+    with _explain_errors(path):  # again, because callers read outside the block in `iter_members`
         file = archive.extractfile(member)
         data = file.read() if file is not None else b""
     if len(data) != member.size:
-        raise DataError(f"{path} is cut short at {member.name!r}.")
+        raise DataError(f"{path} is truncated at {member.name!r}.")
     return data

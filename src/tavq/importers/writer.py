@@ -1,4 +1,4 @@
-"""The one way into a new folder data set: every image decoded, every line read again, what cannot stand counted."""
+"""The only way to write an imported data set: decodes every image, re-reads every line, counts what it leaves out."""
 
 import contextlib
 import json
@@ -30,18 +30,19 @@ from tavq.importers.reasons import (
     UNUSABLE_FIELD,
     UNUSABLE_SEGMENTATION,
 )
-from tavq.importers.rescaling import Size, cut_box, in_proportion, scale_box, scale_classes
+from tavq.importers.rescaling import Size, clip_box, has_same_aspect_ratio, resize_classes, scale_box
 
 
 class DatasetWriter:
-    """Fills a folder one image at a time, in memory that does not grow with their number.
+    """Writes a folder data set one image at a time; memory does not grow with their number.
 
-    What `tavq data check` would find fault with does not get in, and `left_out` counts it:
-    - an image that cannot be decoded is left out, a field that cannot be used is left out of its record;
-    - boxes and segmentations come to the size of the image; those that refer to stored pixels which EXIF turns are
-      left out, since nobody says which way they were drawn;
-    - a box that stands out is cut at the edge, and left out where nothing of it is inside. One that stands out by less
-      than rounding explains (`folder.SLACK`) stays as it is.
+    Whatever `tavq data check` would report is left out and counted in `left_out`:
+    - an image that cannot be decoded, and a field that cannot be used;
+    - boxes and segmentations that refer to stored pixels which EXIF rotates, because data sets do not say whether
+      they were annotated before or after the rotation;
+    - the part of a box beyond the edge of its image, except for what rounding explains (`folder.BOX_TOLERANCE`).
+
+    Boxes and segmentations are rescaled to the size of the image file.
     """
 
     def __init__(self, folder: Path, lines: BinaryIO, limit: int | None, left_out: Counter[str]) -> None:
@@ -52,18 +53,18 @@ class DatasetWriter:
         self.captions = 0
 
     def has_room(self, split: str) -> bool:
-        """Whether the limit on images allows one more of the split; each that it does not is counted."""
+        """Whether the limit allows one more image of the split; counts each image that it does not."""
         if self.limit is None or self.images[split] < self.limit:
             return True
         self.left_out[BEYOND_LIMIT] += 1
         return False
 
     def is_name_free(self, name: str) -> bool:
-        """Whether no file of this name was taken before."""
+        """Whether no file of this name was written before."""
         return not os.path.lexists(self.folder / name)
 
     def write_segmentation(self, name: str | None, segmentation: bytes) -> bool:
-        """Puts a segmentation where the record of an image that is yet to come says, if that place is free."""
+        """Write the segmentation of an image that is added later; return False if the name is taken."""
         if name is None or not self.is_name_free(name):
             return False
         self._write(name, segmentation)
@@ -79,26 +80,32 @@ class DatasetWriter:
             size: the image size that boxes and segmentation refer to; None for the image's own.
             upright: whether they refer to the upright image, as in every folder data set, or to its stored pixels.
         """
-        reason, shape = self._take(record.file_name, image)
+        reason, shape = self._write_image(record.file_name, image)
         if shape is None:
             self.left_out[reason] += 1
             self._remove(record.segmentation)
             return False
         if not upright and has_exif_turn(self.folder / record.file_name):
             record = self._without_annotations(record)
-        height, width = shape
-        size = size or (width, height)
-        objects = tuple(box for thing in record.objects if (box := self._fit(thing, size, (width, height))))
-        segmentation = self._fit_segmentation(record.segmentation, size, (width, height))
-        self._note(replace(record, objects=objects, segmentation=segmentation))
+        actual = (shape[1], shape[0])
+        size = size or actual
+        rescaled = (self._fit_box(thing, size, actual) for thing in record.objects)
+        objects = tuple(thing for thing in rescaled if thing is not None)
+        segmentation = self._fit_segmentation(record.segmentation, size, actual)
+        self._write_record(replace(record, objects=objects, segmentation=segmentation))
         return True
 
     def build_record(
         self, name: str, split: str, fields: Mapping[str, Any], lines: Sequence[str] = (), segmentation: str = ""
     ) -> Record | None:
-        """The record of the image `name` from another project's fields, of which each that cannot be used is counted.
+        """Build a record from another project's fields; counts each field that cannot be used.
 
-        Captions are `lines` where the fields have no text. None when the name cannot be one.
+        Args:
+            name: the path of the image; None is returned if it is not safe to write.
+            split: of the image.
+            fields: long_text, objects, questions and captions are used.
+            lines: the captions if the fields have no text.
+            segmentation: its path, or "".
         """
         if not is_image_path(name):
             return None
@@ -107,30 +114,32 @@ class DatasetWriter:
         captions = find_captions(fields) or ([] if "long_text" in line else list(lines))
         line |= {"captions": captions} if captions else {}
         line |= {"segmentation": segmentation} if segmentation else {}
-        # what JSON has no word for becomes null, which is a fault
+        # a value that JSON cannot express becomes null, which is a fault
         record, faults = read_record(json.dumps(line, default=lambda value: None).encode(), 1, self.folder)
         self.left_out[UNUSABLE_FIELD] += len(faults)
         return record
 
-    def finish(self, classes: Mapping[int, str] | None = None, order: Sequence[int] | None = None) -> ImportSummary:
-        """Ends metadata.jsonl, its lines by the numbers in `order` where it is given; the summary.
+    def finish(self, classes: Mapping[int, str] | None = None, positions: Sequence[int] | None = None) -> ImportSummary:
+        """Complete the data set and return the summary; DataError if it has no image.
 
-        `classes` are the names of the numbers in segmentations. DataError when no image was taken.
+        Args:
+            classes: the class names of the segmentations.
+            positions: of each record in metadata.jsonl, if they were not added in order.
         """
         self._lines.flush()
         if not self.images:
-            raise DataError(f"There is no image to import{explain_left_out(self.left_out)}.")
-        if order is not None and list(order) != sorted(order):
+            raise DataError(f"There are no images to import{explain_left_out(self.left_out)}.")
+        if positions is not None and list(positions) != sorted(positions):
             lines = read_bytes(self.folder / METADATA).splitlines(keepends=True)
-            write_bytes(self.folder / METADATA, b"".join(lines[place] for place in np.argsort(order)))
+            write_bytes(self.folder / METADATA, b"".join(lines[index] for index in np.argsort(positions)))
         if classes and self.others["segmentations"]:
             write_json(self.folder / SEGMENTATION_CLASSES, classes)
         images = {split: self.images[split] for split in SPLITS if split in self.images}
-        # a plus in front of a counter leaves out what there is none of
+        # a plus in front of a Counter drops its zeros
         return ImportSummary(images, self.captions, dict(+self.left_out), dict(+self.others))
 
-    def _take(self, name: str, data: bytes) -> tuple[str, tuple[int, int] | None]:
-        """(height, width) of the image after writing it; else why it cannot be taken."""
+    def _write_image(self, name: str, data: bytes) -> tuple[str, tuple[int, int] | None]:
+        """Write an image; return ("", (height, width)), or the reason why it cannot be used and None."""
         if not self.is_name_free(name):
             return SAME_NAME, None
         path = self._write(name, data)
@@ -140,10 +149,10 @@ class DatasetWriter:
             path.unlink()
             return UNREADABLE, None
 
-    def _note(self, record: Record) -> None:
-        """Writes the line of a record, without what a reader would find fault with."""
+    def _write_record(self, record: Record) -> None:
+        """Write the line of a record without the fields that a reader could not use."""
         kept, faults = read_record(to_line(record), 1, self.folder)
-        assert kept is not None, faults  # its name was written and its split is one of ours
+        assert kept is not None, faults  # its file was written and its split is valid
         self.left_out[UNUSABLE_FIELD] += len(faults)
         self._lines.write(to_line(kept))
         self.images[kept.split] += 1
@@ -169,25 +178,25 @@ class DatasetWriter:
         self._remove(record.segmentation)
         return replace(record, objects=(), segmentation=None)
 
-    def _fit(self, thing: NamedBox, size: Size, into: Size) -> NamedBox | None:
-        box = scale_box(thing.box, size, into)
-        if not exceeds_image(box, into[1], into[0]):
+    def _fit_box(self, thing: NamedBox, size: Size, actual: Size) -> NamedBox | None:
+        box = scale_box(thing.box, size, actual)
+        if not exceeds_image(box, actual[1], actual[0]):
             return replace(thing, box=box)
-        cut = cut_box(box, into)
-        self.left_out[BOX_OUTSIDE if cut is None else BOX_CUT] += 1
-        return None if cut is None else replace(thing, box=cut)
+        clipped = clip_box(box, actual)
+        self.left_out[BOX_OUTSIDE if clipped is None else BOX_CUT] += 1
+        return None if clipped is None else replace(thing, box=clipped)
 
-    def _fit_segmentation(self, name: str | None, size: Size, into: Size) -> str | None:
+    def _fit_segmentation(self, name: str | None, size: Size, actual: Size) -> str | None:
         if name is None:
             return None
         path = self.folder / name
         with contextlib.suppress(DataError):
             classes = load_segmentation(path)
-            if classes.shape == into[::-1]:
+            if classes.shape == actual[::-1]:
                 return name
-            if in_proportion(classes.shape[::-1], size):
-                fitted = scale_classes(classes, into)
-                path.write_bytes(encode_png(fitted.astype(np.uint8 if fitted.max() < 256 else np.uint16)))
+            if has_same_aspect_ratio(classes.shape[::-1], size):
+                resized = resize_classes(classes, actual)
+                path.write_bytes(encode_png(resized.astype(np.uint8 if resized.max() < 256 else np.uint16)))
                 return name
         self._remove(name)
         self.left_out[UNUSABLE_SEGMENTATION] += 1
@@ -198,12 +207,18 @@ class DatasetWriter:
 def create_dataset(
     out: Path, limit: int | None = None, left_out: Counter[str] | None = None
 ) -> Iterator[DatasetWriter]:
-    """An intake whose folder becomes `out` when the block ends without an error; `left_out` is counted on."""
+    """Create the folder data set `out`, which appears when the block ends without an error.
+
+    Args:
+        out: the folder; UsageError if it exists and is not empty.
+        limit: the maximum number of images of each split.
+        left_out: a counter to continue.
+    """
     with create_folder(out) as folder, open(folder / METADATA, "wb") as lines:
         yield DatasetWriter(folder, lines, limit, Counter() if left_out is None else left_out)
 
 
 def explain_left_out(left_out: Mapping[str, int]) -> str:
-    """The end of a sentence that says why nothing is left."""
+    """The end of a sentence that says what was left out, for errors about an empty data set."""
     counts = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items() if count)
     return f": {counts}" if counts else ""

@@ -8,7 +8,7 @@ import pytest
 from published import lay_out
 
 from tavq.core.errors import DataError, FileError
-from tavq.importers.annotations import find_captions, identity, mappings, read_box, read_lists, read_size
+from tavq.importers.annotations import find_captions, read_box, read_id, read_lists, read_size, select_objects
 
 
 def test_foreign_values() -> None:
@@ -18,14 +18,14 @@ def test_foreign_values() -> None:
     assert read_size({"width": 3, "height": 4}) == (3, 4)
     for size in ({}, {"width": 0, "height": 4}, {"width": "3", "height": 4}, {"width": 10**6, "height": 10**6}):
         assert read_size(size) is None
-    assert identity({"id": 3}, "id") == 3
-    assert identity({"id": [3]}, "id") is identity({"id": True}, "id") is identity({}, "id") is None
+    assert read_id({"id": 3}, "id") == 3
+    assert read_id({"id": [3]}, "id") is read_id({"id": True}, "id") is read_id({}, "id") is None
 
 
 @pytest.mark.parametrize("content", [[], {}, {"images": 3}, {"images": {}}, 3])
 def test_json_of_another_layout(tmp_path: Path, content: Any) -> None:
     lay_out(tmp_path, {"a.json": content})
-    with pytest.raises(DataError, match=r"a\.json has no list 'images'"):
+    with pytest.raises(DataError, match=r"a\.json must be a JSON object with a list 'images'"):
         read_lists(tmp_path / "a.json", ["images"], Counter())
 
 
@@ -37,8 +37,8 @@ def test_broken_json(tmp_path: Path) -> None:
 
 def test_entries_that_are_no_mapping_are_counted() -> None:
     left_out: Counter[str] = Counter()
-    assert mappings([{"a": 1}, 3, None, {}], left_out) == [{"a": 1}, {}]
-    assert left_out == {"entries that are no mapping": 2}
+    assert select_objects([{"a": 1}, 3, None, {}], left_out) == [{"a": 1}, {}]
+    assert left_out == {"entries that are not JSON objects": 2}
 
 
 def test_foreign_captions() -> None:

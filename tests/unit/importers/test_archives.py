@@ -6,7 +6,7 @@ import pytest
 from published import jpeg, lay_out, pack
 
 from tavq.core.errors import DataError
-from tavq.importers.archives import ImageFiles, coco_id, find_images, find_locations
+from tavq.importers.archives import ImageFiles, find_images, find_locations, read_coco_id
 
 FILES = {
     "val/deep/1.jpg": b"one",
@@ -25,7 +25,7 @@ def test_archives(tmp_path: Path, name: str) -> None:
     assert places == [path]
     found = ImageFiles(places)
     assert set(found) == set(NAMES)
-    assert dict(found.contents(["3.png", "1.jpg"])) == {"1.jpg": b"one", "3.png": b"three"}
+    assert dict(found.read(["3.png", "1.jpg"])) == {"1.jpg": b"one", "3.png": b"three"}
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
@@ -34,7 +34,7 @@ def test_folders_come_before_their_archives_and_hold_what_is_in_them(tmp_path: P
     pack(tmp_path / "images.zip", {"1.jpg": b"another"})
     places = find_locations(tmp_path, ["images/val", "images*", "val"])
     assert places == [tmp_path / "images"]
-    assert dict(ImageFiles(places).contents(["1.jpg", "2.jpg"])) == {"1.jpg": b"one", "2.jpg": b"two"}
+    assert dict(ImageFiles(places).read(["1.jpg", "2.jpg"])) == {"1.jpg": b"one", "2.jpg": b"two"}
 
 
 def test_one_folder_by_two_names(tmp_path: Path) -> None:
@@ -42,26 +42,26 @@ def test_one_folder_by_two_names(tmp_path: Path) -> None:
     lay_out(tmp_path, {"images/1.jpg": b"one"})
     (tmp_path / "Images").symlink_to("images")
     assert find_locations(tmp_path, ["Images", "images"]) == [tmp_path / "Images"]
-    assert dict(ImageFiles(find_locations(tmp_path, ["Images", "i*"])).contents(["1.jpg"])) == {"1.jpg": b"one"}
+    assert dict(ImageFiles(find_locations(tmp_path, ["Images", "i*"])).read(["1.jpg"])) == {"1.jpg": b"one"}
 
 
 def test_the_first_choice_that_is_there(tmp_path: Path) -> None:
     lay_out(tmp_path, {"b/1.jpg": b"one", "b2/2.jpg": b"two", "c/1.jpg": b"other"})
     assert set(find_images(tmp_path, ["a"], ["b", "b2"], ["c"])) == {"1.jpg", "2.jpg"}
-    with pytest.raises(DataError, match=r"no images in .*: the folders x, y\* and archives of these names"):
+    with pytest.raises(DataError, match=r"no images in .*; expected the folders x, y\*, or archives of these names"):
         find_images(tmp_path, ["x"], ["x", "y*"])
 
 
 def test_other_names_than_the_plain_ones(tmp_path: Path) -> None:
     lay_out(tmp_path, {"p/a/1.jpg": b"one", "p/b/1.jpg": b"two", "p/b/.hidden/1.jpg": b"no"})
     found = ImageFiles([tmp_path / "p"], name_file=str)
-    assert dict(found.contents(["b/1.jpg"])) == {"b/1.jpg": b"two"}
+    assert dict(found.read(["b/1.jpg"])) == {"b/1.jpg": b"two"}
     assert set(found) == {"a/1.jpg", "b/1.jpg"}
 
 
 def test_two_files_of_one_name(tmp_path: Path) -> None:
     lay_out(tmp_path, {"a/1.jpg": b"one", "b/1.jpg": b"other"})
-    with pytest.raises(DataError, match=r"two files 1\.jpg: 1\.jpg in .*b and 1\.jpg in .*a; leave one"):
+    with pytest.raises(DataError, match=r"two files 1\.jpg: 1\.jpg in .*b and 1\.jpg in .*a; remove one"):
         ImageFiles(find_locations(tmp_path, ["a", "b"]))
 
 
@@ -72,8 +72,8 @@ def test_cut_archives(tmp_path: Path, name: str) -> None:
     later = (600, 1100) if name == "val.tar" else (len(whole) // 2, len(whole) - 1)  # a tar file ends in empty blocks
     for length in (0, 10, *later):
         path.write_bytes(whole[:length])
-        with pytest.raises(DataError, match=r"is (not a whole|cut short)"):
-            list(ImageFiles([path]).contents(["1.jpg", "2.jpg"]))
+        with pytest.raises(DataError, match=r"is truncated"):
+            list(ImageFiles([path]).read(["1.jpg", "2.jpg"]))
 
 
 def test_a_flipped_byte_in_a_zip(tmp_path: Path) -> None:
@@ -81,20 +81,20 @@ def test_a_flipped_byte_in_a_zip(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[60] ^= 255
     path.write_bytes(bytes(data))
-    with pytest.raises(DataError, match="not a whole zip"):
-        list(ImageFiles([path]).contents(["1.jpg"]))
+    with pytest.raises(DataError, match="damaged or not a zip"):
+        list(ImageFiles([path]).read(["1.jpg"]))
 
 
 def test_a_member_beyond_all_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tavq.importers.tars.MAX_IMAGE_FILE", 1000)
     path = pack(tmp_path / "val.zip", {"1.jpg": bytes(1001)})
-    with pytest.raises(DataError, match="holds more than 1000 bytes"):
-        list(ImageFiles([path]).contents(["1.jpg"]))
+    with pytest.raises(DataError, match="has more than 1,000 bytes"):
+        list(ImageFiles([path]).read(["1.jpg"]))
 
 
 def test_numbers_and_stems() -> None:
-    assert coco_id("COCO_val2014_000000000009.jpg") == coco_id("000000000009.png") == 9
-    assert coco_id("9a.jpg") is coco_id("².jpg") is None
+    assert read_coco_id("COCO_val2014_000000000009.jpg") == read_coco_id("000000000009.png") == 9
+    assert read_coco_id("9a.jpg") is read_coco_id("².jpg") is None
 
 
 def test_the_first_of_a_number(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from tavq.core.errors import DataError, UsageError
 from tavq.importers.layouts import (
-    caption_lines,
     expand_braces,
-    image_lines,
     is_image_path,
-    need_folder,
-    split_named,
-    table,
+    parse_split,
+    read_image_list,
+    read_table,
+    require_folder,
+    split_captions,
 )
 
 
@@ -45,13 +45,13 @@ def test_a_image_path_stays_inside(name: str) -> None:
 
 
 def test_splits_by_any_name() -> None:
-    assert [split_named(name) for name in ("Training", "dev", "validation", "test", "restval", None, 1)] == [
+    assert [parse_split(name) for name in ("Training", "dev", "validation", "test", "restval", None, 1)] == [
         "train", "val", "val", "test", None, None, None,
     ]  # fmt: skip
 
 
 def test_caption_lines() -> None:
-    assert caption_lines("A bird\n\n . \n its  bill\ufffd\ufffdis red \r\n") == ("A bird", "its bill is red")
+    assert split_captions("A bird\n\n . \n its  bill\ufffd\ufffdis red \r\n") == ("A bird", "its bill is red")
 
 
 @pytest.mark.parametrize(
@@ -63,26 +63,26 @@ def test_braces_are_those_of_braceexpand(pattern: str) -> None:
 
 def test_braces_have_a_limit() -> None:
     for pattern in ("{0..99999999999}", "{000..999}{000..999}{000..999}"):
-        with pytest.raises(UsageError, match=r"names more than 1,000,000 files"):
+        with pytest.raises(UsageError, match=r"expands to more than 1,000,000 files"):
             expand_braces(pattern)
 
 
 def test_lists(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_text("1 a b\n2\tc\n\n")
-    assert table(path) == {"1": "a b", "2": "c"}
+    assert read_table(path) == {"1": "a b", "2": "c"}
     path.write_text("1 a\nalone\n")
     with pytest.raises(DataError, match=r"list\.txt line 2 is 'alone'"):
-        table(path)
+        read_table(path)
     path.write_text("1\n2.jpg\n2\n")
-    assert image_lines(path, ".jpg") == ["1.jpg", "2.jpg"]
+    assert read_image_list(path, ".jpg") == ["1.jpg", "2.jpg"]
     path.write_text("../1.jpg\n")
     with pytest.raises(DataError, match=r"lists '\.\./1\.jpg'"):
-        image_lines(path)
+        read_image_list(path)
 
 
 def test_folders_that_are_missing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="There is no folder"):
-        need_folder(tmp_path / "gone", ["a"], "images")
-    with pytest.raises(DataError, match=r"no folder of images in .*: a, b were looked for"):
-        need_folder(tmp_path, ["a", "b"], "images")
+        require_folder(tmp_path / "gone", ["a"], "images")
+    with pytest.raises(DataError, match=r"no folder of images in .*; expected one of: a, b"):
+        require_folder(tmp_path, ["a", "b"], "images")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tavq.core.errors import DataError
-from tavq.importers.masks import polygon_mask, read_counts, region_mask, run_length_mask
+from tavq.importers.masks import decode_region, decode_run_lengths, fill_polygon, parse_counts
 
 # of the mask `golden_mask`, by pycocotools 2.0.11 mask.encode
 GOLDEN = (
@@ -24,15 +24,15 @@ def golden_mask() -> np.ndarray:
 
 
 def test_compressed_counts_are_those_of_coco() -> None:
-    assert (region_mask({"size": [37, 53], "counts": GOLDEN}, 37, 53) == golden_mask()).all()
+    assert (decode_region({"size": [37, 53], "counts": GOLDEN}, 37, 53) == golden_mask()).all()
 
 
 def test_run_lengths_go_down_the_columns() -> None:
     by_hand = np.array([[0, 1, 0], [1, 0, 0], [1, 0, 0], [0, 0, 1]], bool)
-    assert read_counts("121O50").tolist() == [1, 2, 1, 1, 6, 1]  # the same by pycocotools; 121 then 1-2, 6-1, 1-1
-    assert (region_mask({"size": [4, 3], "counts": "121O50"}, 4, 3) == by_hand).all()
-    assert (region_mask({"size": [4, 3], "counts": [1, 2, 1, 1, 6, 1]}, 4, 3) == by_hand).all()
-    assert region_mask({"size": [4, 3], "counts": [0, 12]}, 4, 3).all()
+    assert parse_counts("121O50").tolist() == [1, 2, 1, 1, 6, 1]  # the same by pycocotools; 121 then 1-2, 6-1, 1-1
+    assert (decode_region({"size": [4, 3], "counts": "121O50"}, 4, 3) == by_hand).all()
+    assert (decode_region({"size": [4, 3], "counts": [1, 2, 1, 1, 6, 1]}, 4, 3) == by_hand).all()
+    assert decode_region({"size": [4, 3], "counts": [0, 12]}, 4, 3).all()
 
 
 def compress(counts: list[int]) -> str:
@@ -51,31 +51,31 @@ def compress(counts: list[int]) -> str:
 
 @given(st.lists(st.integers(0, 10**7), min_size=1, max_size=30))
 def test_compressed_counts_come_back(counts: list[int]) -> None:
-    assert read_counts(compress(counts)).tolist() == counts
+    assert parse_counts(compress(counts)).tolist() == counts
 
 
 @given(st.one_of(st.text(max_size=40), st.text("".join(map(chr, range(48, 112))), max_size=40)))
 def test_any_text_is_counts_or_an_error(text: str) -> None:
     try:
-        mask = run_length_mask(read_counts(text), 3, 4)
+        mask = decode_run_lengths(parse_counts(text), 3, 4)
     except DataError:
         return
     assert mask.shape == (3, 4)
 
 
 def test_a_polygon_has_the_pixels_whose_centres_it_holds() -> None:
-    square = region_mask([[1, 1, 4, 1, 4, 3, 1, 3]], 5, 6)
+    square = decode_region([[1, 1, 4, 1, 4, 3, 1, 3]], 5, 6)
     assert np.argwhere(square).tolist() == [[y, x] for y in (1, 2) for x in (1, 2, 3)]
-    triangle = region_mask([[0, 0, 4, 0, 0, 4]], 4, 4)  # centres with x + y < 4, none on the long side's left
+    triangle = decode_region([[0, 0, 4, 0, 0, 4]], 4, 4)  # centres with x + y < 4, none on the long side's left
     assert triangle.tolist() == [[(x + 0.5) + (y + 0.5) < 4 for x in range(4)] for y in range(4)]
-    assert not region_mask([[0.6, 0.6, 1.4, 0.6, 1.4, 1.4, 0.6, 1.4]], 3, 3).any()  # between the centres
+    assert not decode_region([[0.6, 0.6, 1.4, 0.6, 1.4, 1.4, 0.6, 1.4]], 3, 3).any()  # between the centres
 
 
 def test_polygons_of_one_region_are_joined_and_cut_off() -> None:
-    both = region_mask([[0, 0, 2, 0, 2, 2, 0, 2], [1, 1, 3, 1, 3, 3, 1, 3]], 4, 4)
+    both = decode_region([[0, 0, 2, 0, 2, 2, 0, 2], [1, 1, 3, 1, 3, 3, 1, 3]], 4, 4)
     assert both.sum() == 4 + 4 - 1
-    assert region_mask([[-5, -5, 50, -5, 50, 50, -5, 50]], 4, 3).all()
-    assert not region_mask([[10, 0, 20, 0, 20, 4, 10, 4]], 4, 3).any()
+    assert decode_region([[-5, -5, 50, -5, 50, 50, -5, 50]], 4, 3).all()
+    assert not decode_region([[10, 0, 20, 0, 20, 4, 10, 4]], 4, 3).any()
 
 
 @given(
@@ -94,7 +94,7 @@ def test_polygons_against_counting_crossings(points: list[tuple[float, float]], 
                 if (ay <= row + 0.5) != (by <= row + 0.5):
                     crossings += ax + (row + 0.5 - ay) * (bx - ax) / (by - ay) <= column + 0.5
             expected[row, column] = crossings % 2 == 1
-    assert (polygon_mask(corners, height, width) == expected).all()
+    assert (fill_polygon(corners, height, width) == expected).all()
 
 
 @pytest.mark.parametrize(
@@ -121,4 +121,4 @@ def test_polygons_against_counting_crossings(points: list[tuple[float, float]], 
 )
 def test_what_is_no_region_is_an_error(segmentation: Any) -> None:
     with pytest.raises(DataError):
-        region_mask(segmentation, 4, 3)
+        decode_region(segmentation, 4, 3)

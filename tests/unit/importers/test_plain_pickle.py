@@ -98,7 +98,7 @@ def test_every_instruction_is_known_or_refused() -> None:
         *plain_pickle.PUTS,
         *plain_pickle.GETS,
     }
-    known |= {*plain_pickle.SILENT, *builder.others, "STOP"}
+    known |= {*plain_pickle.IGNORED, *builder.others, "STOP"}
     names = {opcode.name for opcode in pickletools.opcodes}
     assert known < names
     assert names - known == {
@@ -132,14 +132,14 @@ def test_cut_and_flipped_pickles(value: Any, protocol: int, data: st.DataObject)
      b"t.", b"u.", b"a."],
 )  # fmt: skip
 def test_wrong_programs(data: bytes) -> None:
-    with pytest.raises(FileError, match="it is not a whole pickle"):
+    with pytest.raises(FileError, match="it is not a valid pickle"):
         parse_plain_pickle(data, "it")
 
 
 def test_keys_that_take_for_ever_are_refused() -> None:
     """Tuples within tuples, of which each holds the one before twice: the hash of the last takes 2 to the 60 steps."""
     data = b"}K\x01" + b"".join(b"q" + bytes([n]) + b"h" + bytes([n]) + b"\x86" for n in range(60)) + b"K\x02s."
-    with pytest.raises(FileError, match="key of a dict is a tuple"):
+    with pytest.raises(FileError, match="a dict key is a tuple"):
         parse_plain_pickle(data, "it")
 
 
@@ -148,5 +148,5 @@ def test_files_that_are_not_there_or_too_long(tmp_path: Path, monkeypatch: pytes
         read_plain_pickle(tmp_path / "refs(unc).p")
     (tmp_path / "long.p").write_bytes(pickle.dumps([0] * 100))
     monkeypatch.setattr(plain_pickle, "MAX_BYTES", 50)
-    with pytest.raises(FileError, match="stay below 50"):
+    with pytest.raises(FileError, match="at most 50 are allowed"):
         read_plain_pickle(tmp_path / "long.p")

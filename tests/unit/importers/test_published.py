@@ -77,7 +77,7 @@ def test_segmentations_come_in_any_order_and_only_where_they_belong(tmp_path: Pa
 
 
 def test_annotations_follow_the_size_of_the_image(tmp_path: Path) -> None:
-    """Of an image that is there at half of the size, and of one that EXIF turns."""
+    """Of an image that is there at half of the size, and of one that EXIF rotates."""
     lay_out(tmp_path / "in", {"a.jpg": jpeg(0, 8, 6), "b.jpg": jpeg(0, 6, 8, orientation=6)})
     boxes = {"objects": (NamedBox((2, 4, 6, 8), "dog"),)}
     classes = np.arange(192).reshape(12, 16)
@@ -91,7 +91,7 @@ def test_annotations_follow_the_size_of_the_image(tmp_path: Path) -> None:
     assert first.objects == (NamedBox((1, 2, 3, 4), "dog"),)
     assert (load_segmentation(tmp_path / "out/segmentation/a.png") == classes[1::2, 1::2]).all()
     assert (second.objects, second.segmentation) == ((), None)
-    assert summary.left_out == {"boxes of images that EXIF turns": 1, "segmentations of images that EXIF turns": 1}
+    assert summary.left_out == {"boxes of images that EXIF rotates": 1, "segmentations of images that EXIF rotates": 1}
 
 
 def test_no_record(tmp_path: Path) -> None:

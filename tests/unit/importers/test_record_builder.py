@@ -29,11 +29,11 @@ def test_drafts_become_a_data_set(tmp_path: Path) -> None:
     assert summary.images == {"train": 2}
     assert summary.others == {"objects": 2, "phrases of objects": 1, "questions": 2}
     assert summary.left_out == {
-        "captions that are empty or no text": 18,
+        "captions that are empty or not text": 18,
         "listed images without a file": 1,
         "images that cannot be read": 1,
         "parts of boxes beyond the edge of their image": 1,
-        "boxes of images that EXIF turns": 2,
+        "boxes of images that EXIF rotates": 2,
     }
     assert next(iter(FolderDataset(tmp_path / "out"))) == Record(
         "images/a.jpg",
@@ -58,7 +58,7 @@ def test_nothing_is_written_where_nothing_can_be(tmp_path: Path) -> None:
     lay_out(tmp_path / "in", {"a.jpg": b"no image"})
     with pytest.raises(DataError, match=r"None of the images that the annotations list is in .*in: 1 listed images"):
         write()
-    with pytest.raises(DataError, match="no image to import: 1 listed images without a file, 1 images that cannot"):
+    with pytest.raises(DataError, match="no images to import: 1 listed images without a file, 1 images that cannot"):
         write("a.jpg")
     lay_out(tmp_path / "out", {"thesis.txt": "years of work"})
     with pytest.raises(UsageError, match="already holds something"):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from tavq.data.folder import exceeds_image
 from tavq.data.records import Box
-from tavq.importers.rescaling import cut_box, in_proportion, scale_box, scale_classes
+from tavq.importers.rescaling import clip_box, has_same_aspect_ratio, resize_classes, scale_box
 
 sides = st.integers(1, 5000)
 sizes = st.tuples(sides, sides)
@@ -21,17 +21,17 @@ def test_boxes_follow_their_image() -> None:
 
 
 def test_what_is_outside_is_cut() -> None:
-    assert cut_box((-5, 2, 10, 20), (16, 12)) == (0, 2, 5, 10)
-    assert cut_box((4, 5, 30, 4), (16, 12)) == (4, 5, 12, 4)
-    assert cut_box((1, 2, 3, 4), (16, 12)) == (1, 2, 3, 4)
-    assert cut_box((16, 0, 3, 3), (16, 12)) is None
-    assert cut_box((0, -3, 3, 3), (16, 12)) is None
+    assert clip_box((-5, 2, 10, 20), (16, 12)) == (0, 2, 5, 10)
+    assert clip_box((4, 5, 30, 4), (16, 12)) == (4, 5, 12, 4)
+    assert clip_box((1, 2, 3, 4), (16, 12)) == (1, 2, 3, 4)
+    assert clip_box((16, 0, 3, 3), (16, 12)) is None
+    assert clip_box((0, -3, 3, 3), (16, 12)) is None
 
 
 @given(st.tuples(places, places, places, places), sizes, sizes)
 def test_a_cut_box_is_inside(box: Box, size: tuple[int, int], into: tuple[int, int]) -> None:
     assume(min(box[2:]) > 0)
-    cut = cut_box(scale_box(box, size, into), into)
+    cut = clip_box(scale_box(box, size, into), into)
     if cut is not None:
         assert min(cut[2:]) > 0
         assert not exceeds_image(cut, into[1], into[0])
@@ -39,19 +39,19 @@ def test_a_cut_box_is_inside(box: Box, size: tuple[int, int], into: tuple[int, i
 
 
 def test_proportions() -> None:
-    assert in_proportion((640, 427), (320, 213))
-    assert in_proportion((512, 512), (1024, 1024))
-    assert in_proportion((8, 6), (4, 3))
-    assert not in_proportion((640, 427), (427, 640))
-    assert not in_proportion((1, 1), (16, 12))
-    assert not in_proportion((640, 480), (320, 213))
+    assert has_same_aspect_ratio((640, 427), (320, 213))
+    assert has_same_aspect_ratio((512, 512), (1024, 1024))
+    assert has_same_aspect_ratio((8, 6), (4, 3))
+    assert not has_same_aspect_ratio((640, 427), (427, 640))
+    assert not has_same_aspect_ratio((1, 1), (16, 12))
+    assert not has_same_aspect_ratio((640, 480), (320, 213))
 
 
 @given(sizes, st.floats(0.2, 1))
 def test_the_same_image_made_smaller_is_in_proportion(size: tuple[int, int], scale: float) -> None:
     smaller = int(size[0] * scale), int(size[1] * scale)
     assume(min(smaller) > 0)
-    assert in_proportion(size, smaller)
+    assert has_same_aspect_ratio(size, smaller)
 
 
 small = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -61,7 +61,7 @@ small = st.tuples(st.integers(1, 40), st.integers(1, 40))
 def test_classes_are_those_of_pillow(size: tuple[int, int], into: tuple[int, int]) -> None:
     """But where the middle of a pixel lies on an edge: there Pillow's rounding takes either side."""
     classes = np.arange(size[0] * size[1]).reshape(size[::-1])
-    found = scale_classes(classes, into)
+    found = resize_classes(classes, into)
     assert found.shape == into[::-1]
     oracle = np.asarray(Image.fromarray(classes.astype(np.int32)).resize(into, Image.Resampling.NEAREST))
     columns, rows = ((2 * np.arange(new) + 1) * old % (2 * new) > 0 for new, old in zip(into, size, strict=True))
@@ -70,5 +70,5 @@ def test_classes_are_those_of_pillow(size: tuple[int, int], into: tuple[int, int
 
 
 def test_the_pixel_in_which_the_middle_lies() -> None:
-    assert scale_classes(np.arange(6)[None], (3, 1)).tolist() == [[1, 3, 5]]
-    assert scale_classes(np.arange(2)[None], (5, 1)).tolist() == [[0, 0, 1, 1, 1]]
+    assert resize_classes(np.arange(6)[None], (3, 1)).tolist() == [[1, 3, 5]]
+    assert resize_classes(np.arange(2)[None], (5, 1)).tolist() == [[0, 0, 1, 1, 1]]

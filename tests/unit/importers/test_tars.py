@@ -8,7 +8,7 @@ import pytest
 
 from tavq.core.errors import DataError
 from tavq.importers import tars
-from tavq.importers.tars import stream
+from tavq.importers.tars import iter_members
 
 
 def test_a_stream_keeps_no_list_of_its_members(tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_a_stream_keeps_no_list_of_its_members(tmp_path: Path) -> None:
             archive.addfile(tarfile.TarInfo(f"{number:06d}.txt"))
     tracemalloc.start()
     try:
-        assert sum(1 for _ in stream(path)) == 4000
+        assert sum(1 for _ in iter_members(path)) == 4000
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -34,7 +34,7 @@ def test_only_regular_files_of_bounded_size_are_read(tmp_path: Path, monkeypatch
             member.type, member.linkname = kind, "/etc/passwd"
             archive.addfile(member)
         archive.add(big, "big")
-    assert [(name, size, read()) for name, size, read in stream(path)] == [("big", 10, b"0123456789")]
+    assert [(name, size, read()) for name, size, read in iter_members(path)] == [("big", 10, b"0123456789")]
     monkeypatch.setattr(tars, "MAX_IMAGE_FILE", 9)
-    with pytest.raises(DataError, match=r"in\.tar: 'big' holds 10 bytes; at most 9 are read"):
-        [member.read() for member in stream(path)]
+    with pytest.raises(DataError, match=r"in\.tar: 'big' has 10 bytes; at most 9 are allowed"):
+        [member.read() for member in iter_members(path)]

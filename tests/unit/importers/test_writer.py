@@ -31,10 +31,10 @@ def test_only_what_can_be_used_gets_in(tmp_path: Path) -> None:
     assert summary.images == {"train": 1}
     assert summary.captions == 1
     assert summary.left_out == {
-        "images of a name that came before": 1,
+        "images with a repeated name": 1,
         "images that cannot be read": 2,
         "fields that cannot be used": 2,  # a caption and the box without area
-        "boxes outside of their image": 1,
+        "boxes outside their image": 1,
         "parts of boxes beyond the edge of their image": 1,
     }
     kept = FolderDataset(out)[0]
@@ -89,7 +89,7 @@ def test_more_classes_than_a_byte_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("upright", "kept"), [(True, 1), (False, 0)])
 def test_annotations_of_the_upright_image_stay(tmp_path: Path, upright: bool, kept: int) -> None:
-    """A box on stored pixels that EXIF turns would be elsewhere; nobody says which way it was drawn."""
+    """A box on stored pixels that EXIF rotates would be elsewhere; nobody says which way it was drawn."""
     with create_dataset(tmp_path / "out") as writer:
         writer.write_segmentation("a.png", png([[1] * 12] * 16))
         record = Record("a.jpg", objects=(NamedBox((1, 10, 3, 4), "dog"),), segmentation="a.png")
@@ -107,6 +107,6 @@ def test_nothing_taken_is_an_error_with_its_reasons(tmp_path: Path) -> None:
             writer.add(Record("b.jpg"), b"")
             writer.finish()
 
-    with pytest.raises(DataError, match=r"no image to import: 4 images elsewhere, 2 images that cannot be read\."):
+    with pytest.raises(DataError, match=r"no images to import: 4 images elsewhere, 2 images that cannot be read\."):
         take()
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""ADE20K as SceneParse150: 22,210 scenes with the class of every pixel, of 150."""
+"""ADE20K as SceneParse150: 22,210 scenes with label maps of 150 classes."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from tavq.data.folder import Progress
 from tavq.data.records import Record
 from tavq.importers.archives import ImageFiles
 from tavq.importers.importing import ImportSummary, Source, sources
-from tavq.importers.layouts import find_file, need_folder
+from tavq.importers.layouts import find_file, require_folder
 from tavq.importers.published import PublishedDataset
 from tavq.importers.reasons import NOT_LISTED
 
@@ -22,44 +22,44 @@ SPLITS = {"train": "training", "val": "validation"}
 class Ade20k(Source):
     """Zhou et al. 2017, in the form of the scene parsing challenge of 2016 (ADEChallengeData2016).
 
-    20,210 images for training and 2,000 for validation; those for testing were never labelled. A pixel is 0 (other)
-    or 1 to 150. There are no captions. The full ADE20K, whose 3,000 classes are coded in colours and named in a
-    pickle, is not read.
+    20,210 images for training and 2,000 for validation; the test images have no labels. A pixel is 0 (other) or 1 to
+    150. There are no captions. The full ADE20K is not supported: its 3,000 classes are coded as colours and named in a
+    pickle.
     """
 
     layout = f"ADEChallengeData2016/{NAMES}, images/{{training,validation}}/, annotations/{{training,validation}}/"
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the images to `out`/images and the annotations to `out`/segmentation, both unchanged."""
+        """Write the images to `out`/images and the annotations to `out`/segmentation, both unchanged."""
         root = find_file(source, NAMES, ("ADEChallengeData2016",)).parent
-        classes = _classes(root / NAMES)
+        classes = _read_classes(root / NAMES)
         for published in SPLITS.values():
-            need_folder(root, [f"images/{published}"], "images")
+            require_folder(root, [f"images/{published}"], "images")
         images = ImageFiles([root / "images"], name_file=str)
         records, annotations, left_out = {}, {}, Counter[str]()
         for split, published in SPLITS.items():
             for name in sorted(name for name in images if name.rpartition("/")[0] == published):
-                place = PurePosixPath(name).with_suffix(".png")
-                annotations[name] = root / "annotations" / place
+                png = PurePosixPath(name).with_suffix(".png")
+                annotations[name] = root / "annotations" / png
                 if annotations[name].is_file():
-                    records[name] = Record(f"images/{name}", split, segmentation=f"segmentation/{place}")
+                    records[name] = Record(f"images/{name}", split, segmentation=f"segmentation/{png}")
                 else:
                     left_out[NOT_LISTED] += 1
 
-        def stored(chosen: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        def read_maps(chosen: Sequence[str]) -> Iterator[tuple[str, bytes]]:
             return ((name, read_bytes(annotations[name])) for name in chosen)
 
-        found = PublishedDataset(images, records, left_out=left_out, segmentations=stored, classes=classes)
+        found = PublishedDataset(images, records, left_out=left_out, segmentations=read_maps, classes=classes)
         return found.write(out, progress, limit)
 
 
-def _classes(path: Path) -> dict[int, str]:
-    """The names by class number, from a table whose first column is the number and whose last is the name."""
+def _read_classes(path: Path) -> dict[int, str]:
+    """The class names by index, from a table whose first column is the index and whose last is the name."""
     names = {"0": "other"}
     for line in read_text(path).splitlines()[1:]:
         if line.strip():
             columns = line.split("\t")
             names[columns[0].strip()] = columns[-1].strip()
     if list(names) != [str(number) for number in range(len(names))] or len(names) == 1:
-        raise DataError(f"{path} does not number its classes from 1 on; expected the columns Idx, ..., Name with tabs.")
+        raise DataError(f"{path} must number its classes from 1, in tab-separated columns Idx, ..., Name.")
     return dict(enumerate(names.values()))

@@ -13,7 +13,7 @@ from tavq.data.images import encode_png, load_image
 from tavq.data.records import Record
 from tavq.importers.archives import ImageFiles
 from tavq.importers.importing import ImportSummary, Source, sources
-from tavq.importers.layouts import caption_lines, find_file, find_folder, need_folder, numbered_lines
+from tavq.importers.layouts import find_file, find_folder, read_pairs, require_folder, split_captions
 from tavq.importers.published import PublishedDataset
 from tavq.importers.reasons import NO_SPLIT, UNUSABLE_SEGMENTATION
 
@@ -23,13 +23,13 @@ MASKS = "CelebAMask-HQ-mask-anno"
 MAPPING = "CelebA-HQ-to-CelebA-mapping.txt"
 CAPTION_FOLDERS = ("celeba-caption", "text/celeba-caption", "multi-modal-celeba/text/celeba-caption", "text")
 PER_FOLDER = 2000
-"""How many images' masks lie in one of the folders 0 to 14."""
+"""The number of images whose masks share one of the folders 0 to 14."""
 
 CLASSES = (
     "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth", "u_lip",
     "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
 )  # fmt: skip
-"""The publishers' own numbers; where two parts meet on a pixel, the later one is on top."""
+"""In the order of the publishers' indices; a later part covers an earlier one."""
 
 LAST_OF_TRAINING, LAST_OF_VALIDATION = 162_770, 182_637  # images of CelebA, counted from 1: list_eval_partition.txt
 
@@ -38,20 +38,20 @@ LAST_OF_TRAINING, LAST_OF_VALIDATION = 162_770, 182_637  # images of CelebA, cou
 class CelebaHq(Source):
     """Karras et al. 2018 as distributed with CelebAMask-HQ (Lee et al. 2020); captions by Xia et al. 2021.
 
-    The split is that of CelebA, as CelebAMask-HQ's own README has it, by way of the mapping that lies beside the
-    images: 24,183 for training, 2,993 for validation, 2,824 for testing. (Other papers cut elsewhere: 27,000/3,000,
-    25,000/5,000; Multi-Modal-CelebA-HQ keeps its 24,000/6,000 in pickles, which are never opened.)
+    The split is that of CelebA, as CelebAMask-HQ's README recommends, through the mapping file next to the images:
+    24,183 for training, 2,993 for validation, 2,824 for testing. (Other papers use 27,000/3,000 or 25,000/5,000;
+    Multi-Modal-CelebA-HQ stores its 24,000/6,000 in pickles, which are never opened.)
 
-    Masks and captions are taken where they are there. The part masks of a face (512 pixels a side) become one map of
-    19 classes with the size of the image (1,024), by nearest neighbour: about 60 ms an image.
+    Masks and captions are optional. The part masks of a face (512 pixels a side) become one map of 19 classes with the
+    size of the image (1,024), by nearest neighbour: about 60 ms an image.
     """
 
-    layout = f"CelebAMask-HQ/{IMAGES}/, {MAPPING}, {MASKS}/, and beside it celeba-caption/"
+    layout = f"CelebAMask-HQ/{IMAGES}/, {MAPPING}, {MASKS}/, and next to it celeba-caption/"
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the images unchanged to `out`/images and the maps to `out`/segmentation."""
-        folder = need_folder(source, [IMAGES, *(f"{root}/{IMAGES}" for root in ROOTS)], "images")
-        splits = _splits(find_file(folder.parent, MAPPING))
+        """Write the images unchanged to `out`/images and the maps to `out`/segmentation."""
+        folder = require_folder(source, [IMAGES, *(f"{root}/{IMAGES}" for root in ROOTS)], "images")
+        splits = _read_splits(find_file(folder.parent, MAPPING))
         texts = find_folder(source, CAPTION_FOLDERS) or find_folder(folder.parent, CAPTION_FOLDERS)
         masks = find_folder(folder.parent, [MASKS])
         images = ImageFiles([folder])
@@ -61,64 +61,67 @@ class CelebaHq(Source):
             if stem not in splits:
                 left_out[NO_SPLIT] += 1
                 continue
-            name, captions = stems[stem], _captions(texts, stem)
+            name, captions = stems[stem], _read_captions(texts, stem)
             records[name] = Record(f"images/{name}", splits[stem], captions, segmentation=f"segmentation/{stem}.png")
-            parts[name] = _parts(masks, int(stem))
+            parts[name] = _find_parts(masks, int(stem))
             others["images without captions"] += not captions
             others["images without masks"] += not parts[name]
 
-        def maps(chosen: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-            return _maps({name: parts[name] for name in chosen if parts[name]}, left_out)
+        def read_maps(chosen: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+            return _merge_masks({name: parts[name] for name in chosen if parts[name]}, left_out)
 
         found = PublishedDataset(
-            images, records, left_out=left_out, others=others, segmentations=maps, classes=dict(enumerate(CLASSES))
+            images, records, left_out=left_out, others=others, segmentations=read_maps, classes=dict(enumerate(CLASSES))
         )
         return found.write(out, progress, limit)
 
 
-def _splits(path: Path) -> dict[str, str]:
-    """The split of each image from lines `NUMBER CELEBA-INDEX CELEBA-FILE`, of which the first may be a heading."""
+def _read_splits(path: Path) -> dict[str, str]:
+    """The split of each image from lines `INDEX CELEBA-INDEX CELEBA-FILE`; the first line may be a header."""
     splits = {}
-    for number, key, rest in numbered_lines(path):
-        place = rest.split()[-1].removesuffix(".jpg")
-        if key.isdecimal() and len(key) < 10 and place.isdecimal() and len(place) < 10:
-            index = int(place)
-            splits[str(int(key))] = (
-                "train" if index <= LAST_OF_TRAINING else "val" if index <= LAST_OF_VALIDATION else "test"
-            )
+    for number, key, rest in read_pairs(path):
+        celeba_file = rest.split()[-1].removesuffix(".jpg")
+        if key.isdecimal() and len(key) < 10 and celeba_file.isdecimal() and len(celeba_file) < 10:
+            splits[str(int(key))] = _split_of(int(celeba_file))
         elif number > 1:
             raise DataError(f"{path} line {number} lists {key!r:.50} {rest!r:.50}; expected idx orig_idx orig_file.")
     return splits
 
 
-def _captions(texts: Path | None, stem: str) -> tuple[str, ...]:
+def _split_of(celeba_file: int) -> str:
+    if celeba_file <= LAST_OF_TRAINING:
+        return "train"
+    return "val" if celeba_file <= LAST_OF_VALIDATION else "test"
+
+
+def _read_captions(texts: Path | None, stem: str) -> tuple[str, ...]:
     path = texts / f"{stem}.txt" if texts is not None else None
-    return caption_lines(read_text(path)) if path is not None and path.is_file() else ()
+    return split_captions(read_text(path)) if path is not None and path.is_file() else ()
 
 
-def _parts(masks: Path | None, number: int) -> list[tuple[int, Path]]:
-    """The class and the file of each part that is to be seen in an image."""
+def _find_parts(masks: Path | None, image_id: int) -> list[tuple[int, Path]]:
+    """The class index and mask file of each part that is visible in an image."""
     if masks is None:
         return []
-    folder = masks / str(number // PER_FOLDER)
-    paths = ((index, folder / f"{number:05d}_{name}.png") for index, name in enumerate(CLASSES) if index)
+    folder = masks / str(image_id // PER_FOLDER)
+    paths = ((index, folder / f"{image_id:05d}_{name}.png") for index, name in enumerate(CLASSES) if index)
     return [(index, path) for index, path in paths if path.is_file()]
 
 
-def _maps(images: Mapping[str, list[tuple[int, Path]]], left_out: Counter[str]) -> Iterator[tuple[str, bytes]]:
+def _merge_masks(images: Mapping[str, list[tuple[int, Path]]], left_out: Counter[str]) -> Iterator[tuple[str, bytes]]:
     for name, parts in images.items():
         try:
-            yield name, _map(parts)
+            yield name, _merge_parts(parts)
         except DataError:
             left_out[UNUSABLE_SEGMENTATION] += 1
 
 
-def _map(parts: list[tuple[int, Path]]) -> bytes:
-    """The classes of a face's pixels, from the bottom part to the one on top."""
-    masks = [(index, load_image(path)[:, :, 0] > 0) for index, path in parts]  # black and white, in three channels
+def _merge_parts(parts: list[tuple[int, Path]]) -> bytes:
+    """The label map of a face as a PNG; later parts cover earlier ones."""
+    masks = [(index, load_image(path)[:, :, 0] > 0) for index, path in parts]  # black and white, loaded as RGB
     classes = np.zeros(masks[0][1].shape, np.uint8)
     for index, mask in masks:
         if mask.shape != classes.shape:
-            raise DataError(f"{parts[0][1]} and another part of the same face have other sizes.")
+            raise DataError(f"{parts[0][1]} and another part of the same face differ in size.")
         classes[mask] = index
     return encode_png(classes)

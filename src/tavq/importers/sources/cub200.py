@@ -1,4 +1,4 @@
-"""CUB-200-2011: 11,788 photographs of 200 kinds of birds with a box each, and ten captions by Reed et al."""
+"""CUB-200-2011: 11,788 photographs of 200 bird species with a box each, and ten captions by Reed et al."""
 
 import math
 from collections import Counter
@@ -10,7 +10,7 @@ from tavq.data.folder import Progress
 from tavq.data.records import Box, NamedBox, Record
 from tavq.importers.archives import ImageFiles
 from tavq.importers.importing import ImportSummary, Source, sources
-from tavq.importers.layouts import caption_lines, find_file, find_folder, is_image_path, numbered_lines, table
+from tavq.importers.layouts import find_file, find_folder, is_image_path, read_pairs, read_table, split_captions
 from tavq.importers.published import PublishedDataset
 from tavq.importers.reasons import NO_FILE, NOT_LISTED
 
@@ -20,46 +20,47 @@ CAPTION_FOLDERS = ("text_c10", "cub_captions/text_c10", "cvpr2016_cub/text_c10",
 
 @sources.register("cub200")
 class Cub200(Source):
-    """Wah et al. 2011, with the captions of Reed et al. 2016 in their folders of text files, where they are there.
+    """Wah et al. 2011; the captions of Reed et al. 2016 are optional.
 
-    The captions lie in `text_c10` (as published) or `birds/text` (as text-to-image projects pass them on), beside
-    CUB_200_2011 or in it: one text file an image, a caption a line. The official split has train and test only
+    The captions are in `text_c10` (as published) or `birds/text` (as text-to-image projects distribute them), next to
+    CUB_200_2011 or in it: one text file per image, one caption per line. The official split has train and test only
     (5,994 and 5,794). The box of each image becomes an object with the name of its class.
     """
 
     layout = "CUB_200_2011/{images,classes,image_class_labels,train_test_split,bounding_boxes}.txt, images/, text_c10/"
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the images unchanged to `out`/images, in the folders of their classes."""
+        """Write the images unchanged to `out`/images, in the folders of their classes."""
         root = find_file(source, "images.txt", ROOTS).parent
         texts = find_folder(source, CAPTION_FOLDERS) or find_folder(root, CAPTION_FOLDERS)
-        boxes, training = table(root / "bounding_boxes.txt"), table(root / "train_test_split.txt")
-        classes, labels = table(root / "classes.txt"), table(root / "image_class_labels.txt")
+        boxes, training = read_table(root / "bounding_boxes.txt"), read_table(root / "train_test_split.txt")
+        classes, labels = read_table(root / "classes.txt"), read_table(root / "image_class_labels.txt")
         images = ImageFiles([root / "images"], name_file=str)
         records, left_out, others = {}, Counter[str](), Counter[str]()
-        for number, key, name in numbered_lines(root / "images.txt"):
+        for number, key, name in read_pairs(root / "images.txt"):
             where = f"{root / 'images.txt'} line {number}"
             if not is_image_path(name):
                 raise DataError(f"{where} lists {name!r:.100}; expected FOLDER/NAME.jpg.")
             if key not in training or key not in boxes or labels.get(key) not in classes:
-                raise DataError(f"{where}: image {key} has no split, box or class in the lists beside it.")
+                raise DataError(f"{where}: image {key} has no split, box or class in the other lists.")
             if name not in images:
                 left_out[NO_FILE] += 1
                 continue
-            bird = NamedBox(_box(boxes[key], root), _class_name(classes[labels[key]]))
-            split, captions = "train" if training[key] == "1" else "test", _captions(texts, name)
+            bird = NamedBox(_parse_box(boxes[key], root), _clean_class_name(classes[labels[key]]))
+            split = "train" if training[key] == "1" else "test"
+            captions = _read_captions(texts, name)
             records[name] = Record(f"images/{name}", split, captions, objects=(bird,))
             others["images without captions"] += not captions
         left_out[NOT_LISTED] += len(images) - len(records)
         return PublishedDataset(images, records, left_out=left_out, others=others).write(out, progress, limit)
 
 
-def _captions(texts: Path | None, name: str) -> tuple[str, ...]:
+def _read_captions(texts: Path | None, name: str) -> tuple[str, ...]:
     path = (texts / name).with_suffix(".txt") if texts is not None else None
-    return caption_lines(read_text(path)) if path is not None and path.is_file() else ()
+    return split_captions(read_text(path)) if path is not None and path.is_file() else ()
 
 
-def _box(text: str, root: Path) -> Box:
+def _parse_box(text: str, root: Path) -> Box:
     try:
         x, y, width, height = map(float, text.split())
         if math.isfinite(x + y + width + height):
@@ -69,6 +70,6 @@ def _box(text: str, root: Path) -> Box:
     raise DataError(f"{root / 'bounding_boxes.txt'} has the box {text[:60]!r}; expected x, y, width and height.")
 
 
-def _class_name(published: str) -> str:
+def _clean_class_name(published: str) -> str:
     """`001.Black_footed_Albatross` as `Black footed Albatross`."""
     return published.rpartition(".")[2].replace("_", " ")

@@ -12,7 +12,7 @@ from tavq.data.folder import Progress
 from tavq.data.records import Record
 from tavq.importers.archives import find_images
 from tavq.importers.importing import ImportSummary, Source, sources
-from tavq.importers.layouts import find_file, image_lines, in_order, token_captions
+from tavq.importers.layouts import find_file, read_image_list, read_token_captions, sort_captions
 from tavq.importers.published import PublishedDataset
 from tavq.importers.reasons import EMPTY_CAPTION, NO_FILE, NO_SPLIT, NOT_LISTED
 
@@ -26,19 +26,19 @@ SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 
 @sources.register("flickr30k")
 class Flickr30k(Source):
-    """Young et al. 2014: the publishers' token file, or the table `results.csv` in which it is passed on.
+    """Young et al. 2014: the publishers' token file, or the table `results.csv` as which it is often distributed.
 
-    The publishers gave no split. Karpathy's (dataset_flickr30k.json: 29,000, 1,014 and 1,000 images) is taken where
-    it is there, else that of Flickr30k Entities (train.txt, val.txt and test.txt), else everything is for training.
-    For research use only; the photographs belong to their makers.
+    The publishers gave no split. Uses Karpathy's (dataset_flickr30k.json: 29,000, 1,014 and 1,000 images) if it is
+    there, else that of Flickr30k Entities (train.txt, val.txt and test.txt), else everything is for training.
+    For research use only; the photographs belong to their authors.
     """
 
-    layout = f"{TOKENS} or {TABLE}, images in flickr30k-images/ or an archive flickr30k*, {KARPATHY} where it is there"
+    layout = f"{TOKENS} or {TABLE}, images in flickr30k-images/ or an archive flickr30k*, optionally {KARPATHY}"
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the images unchanged to `out`/images, with their captions in the published order."""
-        captions, empty = _captions(source)
-        splits = _splits(source, captions)
+        """Write the images unchanged to `out`/images, with their captions in the published order."""
+        captions, empty = _read_captions(source)
+        splits = _read_splits(source, captions)
         images = find_images(source, *IMAGES)
         records = {
             name: Record(f"images/{name}", splits[name], captions[name])
@@ -47,8 +47,8 @@ class Flickr30k(Source):
         }
         left_out = Counter(
             {
-                NO_SPLIT: len([name for name in images if name in captions and name not in splits]),
-                NOT_LISTED: len([name for name in images if name not in captions]),
+                NO_SPLIT: len((captions.keys() & set(images)) - splits.keys()),
+                NOT_LISTED: len(set(images) - captions.keys()),
                 NO_FILE: len(captions.keys() - set(images)),
                 EMPTY_CAPTION: empty,
             }
@@ -56,32 +56,32 @@ class Flickr30k(Source):
         return PublishedDataset(images, records, left_out=left_out).write(out, progress, limit)
 
 
-def _captions(source: Path) -> tuple[dict[str, tuple[str, ...]], int]:
-    places = [source, *(source / folder for folder in TEXT_FOLDERS)]
-    tables = [place / TABLE for place in places if (place / TABLE).is_file()]
-    if not tables or any((place / TOKENS).is_file() for place in places):
-        return token_captions(find_file(source, TOKENS, TEXT_FOLDERS))
+def _read_captions(source: Path) -> tuple[dict[str, tuple[str, ...]], int]:
+    folders = [source, *(source / folder for folder in TEXT_FOLDERS)]
+    tables = [folder / TABLE for folder in folders if (folder / TABLE).is_file()]
+    if not tables or any((folder / TOKENS).is_file() for folder in folders):
+        return read_token_captions(find_file(source, TOKENS, TEXT_FOLDERS))
     numbered = []
     for number, line in enumerate(read_text(tables[0]).splitlines()[1:], 2):
-        # one line as it is passed on lacks its second bar: `2199200615.jpg| 4   A dog runs across the grass .`
+        # one line of the distributed file lacks its second bar: `2199200615.jpg| 4   A dog runs across the grass .`
         found = re.fullmatch(r"\s*([^|]+?)\s*\|\s*(\d{1,9})\b\s*\|?\s*(.*)", line)
         if found is None and line.strip():
             raise DataError(f"{tables[0]} line {number} is {line[:60]!r}; expected NAME| NUMBER| caption.")
         if found is not None:
             numbered.append((found[1], int(found[2]), found[3]))
-    return in_order(numbered)
+    return sort_captions(numbered)
 
 
-def _splits(source: Path, captions: Mapping[str, Any]) -> dict[str, str]:
+def _read_splits(source: Path, captions: Mapping[str, Any]) -> dict[str, str]:
     if (source / KARPATHY).is_file():
-        return _karpathy(source / KARPATHY)
+        return _read_karpathy(source / KARPATHY)
     lists = {split: source / f"{split}.txt" for split in ("train", "val", "test")}
     if lists["train"].is_file():
-        return {name: split for split, path in lists.items() for name in image_lines(path, ".jpg")}
+        return {name: split for split, path in lists.items() for name in read_image_list(path, ".jpg")}
     return dict.fromkeys(captions, "train")
 
 
-def _karpathy(path: Path) -> dict[str, str]:
+def _read_karpathy(path: Path) -> dict[str, str]:
     try:
         return {each["filename"]: SPLITS[each["split"]] for each in read_json(path)["images"]}
     except (KeyError, TypeError, AttributeError) as error:

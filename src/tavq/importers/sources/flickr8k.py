@@ -7,7 +7,7 @@ from tavq.data.folder import Progress
 from tavq.data.records import Record
 from tavq.importers.archives import find_images
 from tavq.importers.importing import ImportSummary, Source, sources
-from tavq.importers.layouts import find_file, image_lines, token_captions
+from tavq.importers.layouts import find_file, read_image_list, read_token_captions
 from tavq.importers.published import PublishedDataset
 from tavq.importers.reasons import EMPTY_CAPTION, NO_FILE, NO_SPLIT
 
@@ -20,10 +20,10 @@ SPLITS = {"train": "train", "val": "dev", "test": "test"}
 
 @sources.register("flickr8k")
 class Flickr8k(Source):
-    """Hodosh, Young and Hockenmaier 2013, as published: captions in one file, a list of images for each split.
+    """Hodosh, Young and Hockenmaier 2013, as published: captions in one file, a list of images per split.
 
-    For research use only; the photographs belong to their makers. The 91 images outside of the official split are
-    left out, as in all published results.
+    For research use only; the photographs belong to their authors. The 91 images outside the official split are left
+    out, as in all published results.
     """
 
     layout = (
@@ -32,13 +32,12 @@ class Flickr8k(Source):
     )
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the split's images unchanged to `out`/images, with their captions in the published order."""
-        captions, empty = token_captions(find_file(source, "Flickr8k.token.txt", TEXT_FOLDERS))
-        splits = {
-            name: split
-            for split, published in SPLITS.items()
-            for name in image_lines(find_file(source, f"Flickr_8k.{published}Images.txt", TEXT_FOLDERS))
-        }
+        """Write the split's images unchanged to `out`/images, with their captions in the published order."""
+        captions, empty = read_token_captions(find_file(source, "Flickr8k.token.txt", TEXT_FOLDERS))
+        splits: dict[str, str] = {}
+        for split, published in SPLITS.items():
+            names = read_image_list(find_file(source, f"Flickr_8k.{published}Images.txt", TEXT_FOLDERS))
+            splits |= dict.fromkeys(names, split)
         images = find_images(source, *IMAGES)
         records = {
             name: Record(f"images/{name}", split, captions.get(name, ()))
@@ -47,7 +46,7 @@ class Flickr8k(Source):
         }
         left_out = Counter(
             {
-                NO_SPLIT: len([name for name in images if name not in splits]),
+                NO_SPLIT: len(set(images) - splits.keys()),
                 NO_FILE: len((splits.keys() | captions.keys()) - set(images)),
                 EMPTY_CAPTION: empty,
             }

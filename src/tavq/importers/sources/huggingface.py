@@ -13,38 +13,38 @@ from tavq.core.files import read_bytes
 from tavq.data.folder import Progress
 from tavq.data.images import FORMATS
 from tavq.importers.importing import ImportSummary, Source, sources
-from tavq.importers.layouts import split_named
+from tavq.importers.layouts import parse_split
 from tavq.importers.reasons import UNREADABLE
 from tavq.importers.writer import DatasetWriter, create_dataset
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif"}
 SAVED = ("dataset_dict.json", "state.json")
-"""What `save_to_disk` leaves in its folder."""
+"""Files by which a folder of `save_to_disk` is recognized."""
 
 
 @sources.register("huggingface")
 class HuggingFace(Source):
-    """A folder of images (`imagefolder`), what `save_to_disk` wrote, or a name on the hub (`owner/name`).
+    """A folder of images (`imagefolder`), a folder written by `save_to_disk`, or a name on the hub (`owner/name`).
 
-    The first column of images is taken, and the columns `captions` (or `caption`, `sentences`, `text`),
-    `long_text`, `objects` and `questions` where they are in the form of metadata.jsonl. The splits train, validation
-    and test keep their meaning; a data set without any is for training. Needs the extra `tavq[hf]`; from version 4 on
-    `datasets` runs no code that comes with a data set, and older ones are refused.
+    Uses the first image column, and the columns `captions` (or `caption`, `sentences`, `text`), `long_text`, `objects`
+    and `questions` if they have the form of metadata.jsonl. The splits train, validation and test keep their meaning;
+    a data set without splits is for training. Needs the extra `tavq[hf]` with `datasets` 4 or later, because earlier
+    versions run code that comes with a data set.
     """
 
     layout = "a local imagefolder or save_to_disk folder, or a name on the hub; needs: pip install 'tavq[hf]'"
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the images byte for byte to `out`/images/SPLIT/NUMBER.jpg."""
-        datasets = _package()
-        splits = _splits(datasets, source)
+        """Write the images byte for byte to `out`/images/SPLIT/NUMBER.jpg."""
+        datasets = _import_datasets()
+        splits = _load_splits(datasets, source)
         done, total = 0, sum(map(len, splits.values()))
         with create_dataset(out, limit) as writer:
             for published, rows in splits.items():
-                split = split_named(published)
+                split = parse_split(published)
                 for number, (data, fields) in enumerate(_rows(datasets, source, rows) if split else ()):
                     if writer.has_room(str(split)):
-                        _take(writer, str(split), number, data, fields)
+                        _add_image(writer, str(split), number, data, fields)
                     done += 1
                     if progress:
                         progress(done, total)
@@ -53,18 +53,20 @@ class HuggingFace(Source):
             return writer.finish()
 
 
-def _package() -> Any:
+def _import_datasets() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise UsageError("This needs the package datasets, which is not installed: pip install 'tavq[hf]'.") from error
+        raise UsageError("Importing from Hugging Face needs the package datasets: pip install 'tavq[hf]'.") from error
     if int(datasets.__version__.partition(".")[0]) < 4:  # these run code that comes with a data set
-        raise UsageError(f"datasets {datasets.__version__} is too old, 4 is needed: pip install --upgrade 'tavq[hf]'.")
+        raise UsageError(
+            f"datasets {datasets.__version__} is too old; install 4 or later: pip install --upgrade 'tavq[hf]'."
+        )
     return datasets
 
 
-def _splits(datasets: Any, source: Path) -> Mapping[str, Any]:
-    """The rows of each split. The package raises errors of many kinds; each becomes one line that names the source."""
+def _load_splits(datasets: Any, source: Path) -> Mapping[str, Any]:
+    """The rows of each split; each of the many errors of `datasets` becomes one line that names the source."""
     try:
         if any((source / name).is_file() for name in SAVED):
             loaded = datasets.load_from_disk(str(source))
@@ -74,29 +76,30 @@ def _splits(datasets: Any, source: Path) -> Mapping[str, Any]:
             loaded = datasets.load_dataset(source.as_posix())
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise DataError(f"datasets cannot read {source}, neither as a folder nor as a name: {reason}") from error
+        raise DataError(f"datasets cannot load {source} as a folder or a name on the hub: {reason}") from error
     return loaded if isinstance(loaded, dict) else {"train": loaded}
 
 
 def _rows(datasets: Any, source: Path, rows: Any) -> Iterator[tuple[bytes | None, Mapping[str, Any]]]:
-    """The image's file and the other fields of each row; images are not decoded on the way."""
+    """The image file and the other fields of each row, without decoding the image."""
     column = next((name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)), None)
     if column is None:
-        raise DataError(f"{source} has no column of images; it has: {', '.join(rows.features)}.")
+        raise DataError(f"{source} has no image column; it has: {', '.join(rows.features)}.")
     for row in rows.cast_column(column, datasets.Image(decode=False)):
-        yield _bytes(row.pop(column)), row
+        yield _read_image(row.pop(column)), row
 
 
-def _bytes(image: Any) -> bytes | None:
+def _read_image(image: Any) -> bytes | None:
     if isinstance(image, dict) and image.get("bytes"):
         return bytes(image["bytes"])
-    with contextlib.suppress(FileError):
-        return read_bytes(Path(image["path"])) if isinstance(image, dict) and image.get("path") else None
+    if isinstance(image, dict) and image.get("path"):
+        with contextlib.suppress(FileError):
+            return read_bytes(Path(image["path"]))
     return None
 
 
-def _take(writer: DatasetWriter, split: str, number: int, data: bytes | None, fields: Mapping[str, Any]) -> None:
-    suffix = _suffix(data) if data is not None else None
+def _add_image(writer: DatasetWriter, split: str, number: int, data: bytes | None, fields: Mapping[str, Any]) -> None:
+    suffix = _find_suffix(data) if data is not None else None
     if data is None or suffix is None:
         writer.left_out[UNREADABLE] += 1
         return
@@ -105,10 +108,10 @@ def _take(writer: DatasetWriter, split: str, number: int, data: bytes | None, fi
         writer.add(record, data)
 
 
-def _suffix(data: bytes) -> str | None:
-    """The usual ending of an image's file, from what it holds."""
+def _find_suffix(data: bytes) -> str | None:
+    """The usual suffix of an image file, from its content."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return SUFFIXES[str(image.format)]
-    except Exception:  # a hostile file raises anything; it is left out
+    except Exception:  # a hostile file may raise anything
         return None

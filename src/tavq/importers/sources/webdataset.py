@@ -1,4 +1,4 @@
-"""WebDataset shards: tar files with images, their captions and their other fields side by side."""
+"""WebDataset shards: tar files in which images, captions and other fields are neighbouring members."""
 
 import json
 import os
@@ -14,119 +14,123 @@ from tavq.core.files import parse_json, read_json
 from tavq.data.folder import SEGMENTATION_CLASSES, Progress
 from tavq.data.records import Record, clean_text
 from tavq.importers.importing import ImportSummary, Source, sources
-from tavq.importers.layouts import caption_lines, expand_braces, is_image_path, split_named
+from tavq.importers.layouts import expand_braces, is_image_path, parse_split, split_captions
 from tavq.importers.samples import JSON, SEGMENTATION, TEXT, Sample, read_samples
 from tavq.importers.tars import SUFFIXES
 from tavq.importers.writer import DatasetWriter, create_dataset
 
+UNUSABLE_NAMES = "class names that cannot be used"
+
 
 @sources.register("webdataset")
 class WebDataset(Source):
-    """Shards in a folder (at any depth), a single one, or a brace list: `shards/train-{000000..000009}.tar`.
+    """Shards in a folder (at any depth), a single shard, or a brace list: `shards/train-{000000..000009}.tar`.
 
-    Of each sample the first image is taken, the fields `captions` (or `caption`, `sentences`, `text`), `long_text`,
-    `objects`, `questions`, `split` and `file_name` of its `.json`, the lines of its `.txt` as captions where the json
-    has no text, and its `.seg.png` as segmentation, whose classes are named in segmentation_classes.json beside the
-    shards. The split is the json's, else the word train, val (valid,
-    validation, dev) or test in the name or folder of the shard, else train.
+    Uses the first image of each sample; the fields `captions` (or `caption`, `sentences`, `text`), `long_text`,
+    `objects`, `questions`, `split` and `file_name` of its `.json`; the lines of its `.txt` as captions if the json has
+    no text; and its `.seg.png` as segmentation, whose classes are named in segmentation_classes.json next to the
+    shards. The split is the json's, else the word train, val (valid, validation, dev) or test in the name or folder of
+    the shard, else train.
 
-    Differs from the package webdataset: places are files only, never URLs or `pipe:` commands, and nothing is ever
-    unpickled. Memory stays bounded by one sample.
+    Differs from the package webdataset: reads files only, never URLs or `pipe:` commands, and never unpickles. Memory
+    is bounded by one sample.
     """
 
-    layout = "a folder of .tar files, one of them, or a brace list; in them KEY.jpg with KEY.txt and/or KEY.json"
+    layout = "a folder of .tar files, one of them, or a brace list; they contain KEY.jpg with KEY.txt and/or KEY.json"
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
-        """Writes the images unchanged to their own `file_name`, else to `out`/images/SHARD/KEY.jpg."""
+        """Write the images unchanged to their own `file_name`, else to `out`/images/SHARD/KEY.jpg."""
         done = 0
-        paths = _paths(source)
-        above = source if source.is_dir() else Path(os.path.commonpath([path.parent for path in paths]))
+        paths = _find_shards(source)
+        root = source if source.is_dir() else Path(os.path.commonpath([path.parent for path in paths]))
         with create_dataset(out, limit) as writer:
             for path in paths:
                 for sample in read_samples(path):
-                    _take(writer, _name(path.relative_to(above)), sample)
+                    _add_sample(writer, _strip_suffix(path.relative_to(root)), sample)
                     done += 1
                     if progress:
                         progress(done, 0)
-            return writer.finish(_classes(above / SEGMENTATION_CLASSES, writer.left_out))
+            return writer.finish(_read_classes(root / SEGMENTATION_CLASSES, writer.left_out))
 
 
-def _paths(source: Path) -> list[Path]:
+def _find_shards(source: Path) -> list[Path]:
     if source.is_dir():
         paths = sorted(path for path in source.rglob("*") if path.name.lower().endswith(SUFFIXES) and path.is_file())
         if not paths:
-            raise DataError(
-                f"There are no shards in {source}: files that end in {', '.join(SUFFIXES)} were looked for."
-            )
+            raise DataError(f"There are no shards in {source}; expected files that end in {', '.join(SUFFIXES)}.")
         return paths
     paths = [Path(path) for path in expand_braces(str(source))]
-    gone = next((path for path in paths if not path.is_file()), None)
-    if gone is not None:
-        raise DataError(f"There is no shard {gone}; give a folder of .tar files, one of them, or a brace list.")
+    missing = next((path for path in paths if not path.is_file()), None)
+    if missing is not None:
+        raise DataError(f"There is no shard {missing}; give a folder of .tar files, one of them, or a brace list.")
     return paths
 
 
-def _name(path: Path) -> str:
-    """The name of a shard: its path without endings, below what all of them have in common."""
+def _strip_suffix(path: Path) -> str:
+    """The name of a shard: its path without the suffix."""
     name = path.as_posix()
     return next(name[: -len(end)] for end in (*SUFFIXES[::-1], "") if name.lower().endswith(end))
 
 
-def _classes(path: Path, left_out: Counter[str]) -> dict[int, str]:
-    """The names of the classes from the file that `tavq data export` leaves beside its shards."""
+def _read_classes(path: Path, left_out: Counter[str]) -> dict[int, str]:
+    """Read the class names that `tavq data export` writes next to its shards."""
     if not path.is_file():
         return {}
     try:
-        given = read_json(path)
+        content = read_json(path)
     except FileError:
-        given = None
-    given = given if isinstance(given, dict) else {"": None}
-    names = {int(number): clean_text(name) for number, name in given.items() if re.fullmatch("[0-9]{1,5}", number)}
-    usable = {number: name for number, name in names.items() if name is not None}
-    left_out["names of classes that cannot be used"] += len(given) - len(usable)
+        content = None
+    if not isinstance(content, dict):
+        left_out[UNUSABLE_NAMES] += 1
+        return {}
+    names = {int(key): clean_text(name) for key, name in content.items() if re.fullmatch("[0-9]{1,5}", key)}
+    usable = {index: name for index, name in names.items() if name is not None}
+    left_out[UNUSABLE_NAMES] += len(content) - len(usable)
     return usable
 
 
-def _take(writer: DatasetWriter, shard: str, sample: Sample) -> None:
+def _add_sample(writer: DatasetWriter, shard: str, sample: Sample) -> None:
     writer.left_out["members that are too large"] += sample.too_large
     if sample.image is None:
         writer.left_out["samples without an image"] += 1
         return
-    record = _record(writer, shard, sample)
+    record = _build_record(writer, shard, sample)
     if record is None:
         writer.left_out["samples whose key cannot be a file name"] += 1
     elif writer.has_room(record.split):
-        place = record.segmentation if record.segmentation != record.file_name else None
-        if SEGMENTATION not in sample.parts or not writer.write_segmentation(place, sample.parts[SEGMENTATION]):
+        path = record.segmentation if record.segmentation != record.file_name else None
+        if SEGMENTATION not in sample.parts or not writer.write_segmentation(path, sample.parts[SEGMENTATION]):
             record = replace(record, segmentation=None)
         writer.add(record, sample.image)
 
 
-def _record(writer: DatasetWriter, shard: str, sample: Sample) -> Record | None:
-    """What the sample's json and text say of its image, None where it can have no name."""
-    fields = _fields(writer, sample)
+def _build_record(writer: DatasetWriter, shard: str, sample: Sample) -> Record | None:
+    """The record of a sample; None if its name is not safe to write."""
+    fields = _read_fields(writer, sample)
     name = fields.get("file_name")
     if not (is_image_path(name) and writer.is_name_free(str(name))):
         name = f"images/{shard}/{sample.key}{sample.suffix}"
-    split = split_named(fields.get("split")) or _split(shard)
-    return writer.build_record(str(name), split, fields, _lines(writer, sample), _place(writer, shard, sample, fields))
+    split = parse_split(fields.get("split")) or _find_split(shard)
+    captions = _read_captions(writer, sample)
+    segmentation = _choose_segmentation_path(writer, shard, sample, fields)
+    return writer.build_record(str(name), split, fields, captions, segmentation)
 
 
-def _place(writer: DatasetWriter, shard: str, sample: Sample, fields: Mapping[str, Any]) -> str:
-    """Where the sample's segmentation goes; "" where it has none."""
+def _choose_segmentation_path(writer: DatasetWriter, shard: str, sample: Sample, fields: Mapping[str, Any]) -> str:
+    """The path to write the sample's segmentation to; "" if it has none."""
     if SEGMENTATION not in sample.parts:
         return ""
-    place = fields.get("segmentation")
-    own = is_image_path(place) and PurePosixPath(str(place)).suffix == ".png" and writer.is_name_free(str(place))
-    return str(place) if own else f"segmentation/{shard}/{sample.key}.png"
+    path = fields.get("segmentation")
+    usable = is_image_path(path) and PurePosixPath(str(path)).suffix == ".png" and writer.is_name_free(str(path))
+    return str(path) if usable else f"segmentation/{shard}/{sample.key}.png"
 
 
-def _fields(writer: DatasetWriter, sample: Sample) -> Mapping[str, Any]:
+def _read_fields(writer: DatasetWriter, sample: Sample) -> Mapping[str, Any]:
     if JSON not in sample.parts:
         return {}
     try:
         fields = parse_json(sample.parts[JSON].decode("utf-8"), sample.key)
-        json.dumps(fields)  # it may be nested deeper than can be written again
+        json.dumps(fields)  # it may be nested too deeply to be written again
         if isinstance(fields, dict):
             return fields
     except (FileError, UnicodeDecodeError, RecursionError, ValueError):
@@ -135,14 +139,15 @@ def _fields(writer: DatasetWriter, sample: Sample) -> Mapping[str, Any]:
     return {}
 
 
-def _lines(writer: DatasetWriter, sample: Sample) -> list[str]:
+def _read_captions(writer: DatasetWriter, sample: Sample) -> list[str]:
     try:
-        return list(caption_lines(sample.parts.get(TEXT, b"").decode("utf-8")))
+        return list(split_captions(sample.parts.get(TEXT, b"").decode("utf-8")))
     except UnicodeDecodeError:
         writer.left_out["texts that are not UTF-8"] += 1
         return []
 
 
-def _split(shard: str) -> str:
-    words = re.split(r"[^a-z]+", shard.lower())
-    return next((split for word in reversed(words) if (split := split_named(word))), "train")
+def _find_split(shard: str) -> str:
+    """The split that the name of a shard mentions last, else train."""
+    splits = map(parse_split, reversed(re.split(r"[^a-z]+", shard.lower())))
+    return next((split for split in splits if split is not None), "train")

@@ -1,1 +1,1 @@
-"""Formats of other projects, one file each; every registered class is a `--to` of `tavq data export`."""
+"""Formats of other projects, one file each; every registered class is a choice of `tavq data export --to`."""

@@ -62,13 +62,13 @@ def test_another_layout_is_explained(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no file objectInfo150\.txt in .*images or .*ADEChallengeData2016"):
         sources["ade20k"]().run(source / ROOT / "images", tmp_path / "out")
     (source / ROOT / "objectInfo150.txt").write_text("Idx\tName\n2\twall\n")
-    with pytest.raises(DataError, match="does not number its classes from 1 on"):
+    with pytest.raises(DataError, match="must number its classes from 1"):
         sources["ade20k"]().run(source, tmp_path / "out")
     (source / ROOT / "objectInfo150.txt").write_text("Idx Name\n1 wall\n")
-    with pytest.raises(DataError, match="does not number its classes from 1 on"):
+    with pytest.raises(DataError, match="must number its classes from 1"):
         sources["ade20k"]().run(source, tmp_path / "out")
     (source / ROOT / "objectInfo150.txt").write_text("Idx\tName\n1\twall\n")
     (source / ROOT / "images/validation").rename(source / "away")
-    with pytest.raises(DataError, match=r"no folder of images in .*: images/validation were looked for"):
+    with pytest.raises(DataError, match=r"no folder of images in .*; expected one of: images/validation"):
         sources["ade20k"]().run(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()

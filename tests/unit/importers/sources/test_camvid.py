@@ -58,7 +58,7 @@ def test_another_layout_is_explained(tmp_path: Path) -> None:
         sources["camvid"]().run(source, out)
     for cut in (100, 1200, 5000):
         as_tar(source, cut=cut)
-        with pytest.raises(DataError, match=r"camvid_3x2\.tar is (cut short|not a whole tar file)"):
+        with pytest.raises(DataError, match=r"camvid_3x2\.tar is truncated"):
             sources["camvid"]().run(source, out)
     (source / "camvid_3x2.tar").unlink()
     (source / "train").mkdir()

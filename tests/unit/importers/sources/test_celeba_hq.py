@@ -46,7 +46,7 @@ def test_import(source: Path, tmp_path: Path) -> None:
         {"train": 1, "val": 2, "test": 1},
         11,
         {
-            "images in no split": 1,
+            "images that belong to no split": 1,
             "segmentations that cannot be used": 1,
         },
         {"images without captions": 2, "images without masks": 2, "segmentations": 1},

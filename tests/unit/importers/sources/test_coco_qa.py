@@ -12,17 +12,17 @@ from tavq.data.records import Question, Record
 from tavq.importers.importing import sources
 
 
-def table(*rows: tuple[str, str, str, str]) -> dict[str, str]:
+def read_table(*rows: tuple[str, str, str, str]) -> dict[str, str]:
     names = ("questions", "answers", "img_ids", "types")
     return {f"{name}.txt": "".join(f"{row[place]}\n" for row in rows) for place, name in enumerate(names)}
 
 
-TRAIN = table(
+TRAIN = read_table(
     ("what is on the sofa", "cat", "1", "0"),
     ("how many dogs run", "two", "2", "1"),
     ("what is the color of the cat", "black", "1", "2"),
 )
-TEST = table(("where is the boat", "lake", "3", "3"))
+TEST = read_table(("where is the boat", "lake", "3", "3"))
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_one_folder_alone_is_told(source: Path) -> None:
     (source / "train").rename(source / "elsewhere")
     summary, _ = run(source)
     assert summary.images == {"test": 1}
-    assert summary.left_out["folders that are not there (train)"] == 1
+    assert summary.left_out["missing folders (train)"] == 1
 
 
 def test_json_lines_and_images_of_2017(tmp_path: Path) -> None:
@@ -74,18 +74,18 @@ def test_json_lines_and_images_of_2017(tmp_path: Path) -> None:
     assert records == [
         Record("images/000000000003.jpg", "test", questions=(Question("where is it", "lake", "location"),))
     ]
-    assert summary.left_out == {"entries that are no mapping": 1}
+    assert summary.left_out == {"entries that are not JSON objects": 1}
 
 
 def test_what_cannot_stand_is_counted(source: Path) -> None:
     rows = [("q", "a", "1", "0"), ("", "a", "1", "0"), ("q", " ", "1", "0"), ("q", "a", "x", "0"), ("q", "a", "1", "4")]
     rows += [("q", "a", "77", "0"), ("q", "a", "3", "0"), ("q", "a", "²", "0"), ("q", "a", "9" * 5000, "0")]
-    lay_out(source, {f"train/{name}": text for name, text in table(*rows).items()})
+    lay_out(source, {f"train/{name}": text for name, text in read_table(*rows).items()})
     summary, records = run(source)
     assert [len(record.questions) for record in records] == [1, 1]
     assert summary.left_out == {
         "questions that are empty or have no answer": 2,
-        "questions of an image that is no number": 3,
+        "questions whose image is not a number": 3,
         "questions of an unknown type": 1,
         "questions whose images have no file": 1,
         "questions whose images belong to another split than train": 1,
@@ -101,8 +101,8 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
             lambda s: [(s / split).rename(s / f"{split}_") for split in ("train", "test")],
             r"no questions in .*train/quest",
         ),
-        (lambda s: (s / "train/types.txt").unlink(), r"no file types\.txt in .*train, beside questions\.txt"),
-        (lambda s: lay_out(s, {"train/answers.txt": "cat\n"}), r"as many lines.*questions\.txt 3, answers\.txt 1"),
+        (lambda s: (s / "train/types.txt").unlink(), r"no file types\.txt in .*train, which has questions\.txt"),
+        (lambda s: lay_out(s, {"train/answers.txt": "cat\n"}), r"equally many lines.*questions\.txt 3, answers\.txt 1"),
         (lambda s: [(s / "train2014").rename(s / "x"), (s / "val2014.zip").unlink()], "no images in"),
     ],
 )
@@ -115,7 +115,7 @@ def test_another_layout_is_explained(source: Path, change: Callable[[Path], Any]
 
 def test_several_tables_of_a_split(tmp_path: Path) -> None:
     lay_out(tmp_path, {"cocoqa_test_a.jsonl": "", "cocoqa_test_b.jsonl": "", "images/000000000003.jpg": jpeg()})
-    with pytest.raises(DataError, match=r"several files of one split: cocoqa_test_a\.jsonl, cocoqa_test_b\.jsonl"):
+    with pytest.raises(DataError, match=r"several files for one split: cocoqa_test_a\.jsonl, cocoqa_test_b\.jsonl"):
         sources["coco-qa"]().run(tmp_path, tmp_path / "out")
 
 

@@ -28,7 +28,7 @@ def test_without_a_split_all_are_for_training(source: Path, tmp_path: Path) -> N
         {
             "images without annotations": 1,
             "listed images without a file": 1,
-            "captions that are empty or no text": 1,
+            "captions that are empty or not text": 1,
         },
     )
     assert records[0] == Record("images/1.jpg", "train", ("A dog .", "Two dogs ."))
@@ -45,7 +45,7 @@ def test_the_split_of_the_entities(source: Path, tmp_path: Path) -> None:
     lay_out(source, {"train.txt": "2\n", "val.txt": "3\n", "test.txt": "8\n"})
     summary = sources["flickr30k"]().run(source, tmp_path / "out")
     assert summary.images == {"train": 1, "val": 1}
-    assert summary.left_out["images in no split"] == 1
+    assert summary.left_out["images that belong to no split"] == 1
 
 
 def test_the_table_with_its_broken_line(source: Path, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_another_layout_is_explained(source: Path, tmp_path: Path, files: dict[s
 
 def test_missing_files_are_named(source: Path, tmp_path: Path) -> None:
     (source / "flickr30k-images").rename(tmp_path / "away")
-    with pytest.raises(DataError, match=r"no images in .*flickr30k-images.*flickr30k\* and archives"):
+    with pytest.raises(DataError, match=r"no images in .*flickr30k-images.*flickr30k\*, or archives"):
         sources["flickr30k"]().run(source, tmp_path / "out")
     (source / "results_20130124.token").unlink()
     with pytest.raises(DataError, match=r"no file results_20130124\.token in"):

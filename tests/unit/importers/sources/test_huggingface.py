@@ -26,7 +26,7 @@ def test_an_old_package_that_runs_code_of_the_data_set_is_refused(
     old = type(sys)("datasets")
     old.__version__ = "3.6.0"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "datasets", old)
-    with pytest.raises(UsageError, match=r"datasets 3\.6\.0 is too old, 4 is needed"):
+    with pytest.raises(UsageError, match=r"datasets 3\.6\.0 is too old; install 4 or later"):
         sources["huggingface"]().run(tmp_path, tmp_path / "out")
 
 

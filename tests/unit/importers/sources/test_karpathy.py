@@ -70,7 +70,7 @@ def test_another_suffix_is_accepted_and_told(tmp_path: Path) -> None:
     pack(tmp_path / "ucm/images_128.tar", {"1.jpg": jpeg(), "11.jpg": jpeg()})
     summary, records = run(tmp_path / "ucm")
     assert records == [Record("images/1.jpg", "train", ("A farm",))]
-    assert summary.others == {"images of another suffix than listed": 1}
+    assert summary.others == {"images with another suffix than listed": 1}
     assert summary.left_out == {"images without annotations": 1}
 
 
@@ -82,10 +82,10 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
     summary, records = run(source)
     assert [record.captions for record in records] == [(), (), ("a dog",)]
     assert summary.left_out == {
-        "images without a file name of their own": 2,
+        "images without a file name, or with a repeated one": 2,
         "images of an unknown split": 2,
-        "entries that are no mapping": 2,
-        "captions that are empty or no text": 2,
+        "entries that are not JSON objects": 2,
+        "captions that are empty or not text": 2,
         "listed images without a file": 1,
         "images without annotations": 1,
     }
@@ -94,9 +94,13 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda s: (s / "dataset_coco.json").unlink(), DataError, r"must hold one dataset\.json or .*; it holds none"),
+        (
+            lambda s: (s / "dataset_coco.json").unlink(),
+            DataError,
+            r"exactly one dataset\.json or .*; it holds none",
+        ),
         (lambda s: lay_out(s, {"dataset.json": {}}), DataError, r"it holds dataset\.json, dataset_coco\.json"),
-        (lambda s: lay_out(s, {"dataset_coco.json": {"images": 3}}), DataError, "no list 'images'"),
+        (lambda s: lay_out(s, {"dataset_coco.json": {"images": 3}}), DataError, "with a list 'images'"),
         (lambda s: lay_out(s, {"dataset_coco.json": "no"}), FileError, "not valid JSON"),
         (lambda s: [(s / "val2014.zip").unlink(), (s / "train2014").rename(s / "x")], DataError, "no images in"),
     ],
@@ -113,7 +117,7 @@ def test_the_real_one(real_data: Path, tmp_path: Path) -> None:
     summary, records = imported("karpathy", real_data / "ucm_captions", tmp_path / "out", limit=100)
     assert summary.images == {"train": 100, "val": 100, "test": 100}
     assert summary.captions == 1500
-    assert summary.others == {"images of another suffix than listed": 2100}
+    assert summary.others == {"images with another suffix than listed": 2100}
     assert summary.left_out == {"images beyond the limit": 1800}
     assert records[0].captions[:2] == (
         "There is a piece of farmland .",

@@ -121,10 +121,10 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
     summary, records = run(source)
     assert [thing.phrases for thing in records["1"].objects] == [("left man",)]
     assert summary.left_out == {
-        "phrases that are empty or no text": 2,
+        "phrases that are empty or not text": 2,
         "references of an unknown split": 1,
         "references to an unknown image, box or category": 5,
-        "entries that are no mapping": 1,
+        "entries that are not JSON objects": 1,
         "images without annotations": 3,
     }
 
@@ -142,13 +142,17 @@ class Harm:
         (
             lambda s: (s / "refs(unc).p").unlink(),
             DataError,
-            r"no references in .*refs\(unc\)\.p, .*refcocos_test\.json were",
+            r"no references in .*expected refs\(unc\)\.p, .*refcocos_test\.json\.",
         ),
-        (lambda s: (s / "instances.json").unlink(), DataError, r"no file instances\.json in .* beside refs\(unc\)\.p"),
-        (lambda s: lay_out(s, {"refs(unc).p": pickle.dumps({}, 2)}), DataError, r"refs\(unc\)\.p holds no list"),
+        (
+            lambda s: (s / "instances.json").unlink(),
+            DataError,
+            r"no file instances\.json in .*refs\(unc\)\.p needs",
+        ),
+        (lambda s: lay_out(s, {"refs(unc).p": pickle.dumps({}, 2)}), DataError, r"refs\(unc\)\.p must hold a list"),
         (lambda s: lay_out(s, {"refs(unc).p": pickle.dumps([Harm()], 2)}), FileError, "more than plain values"),
-        (lambda s: lay_out(s, {"refs(unc).p": b"text"}), FileError, "not a whole pickle"),
-        (lambda s: lay_out(s, {"instances.json": {"images": []}}), DataError, "no list 'annotations'"),
+        (lambda s: lay_out(s, {"refs(unc).p": b"text"}), FileError, "not a valid pickle"),
+        (lambda s: lay_out(s, {"instances.json": {"images": []}}), DataError, "with a list 'annotations'"),
         (lambda s: (s.parent / "images").rename(s.parent / "photos"), DataError, "no images in"),
     ],
 )
@@ -184,12 +188,12 @@ def test_expressions_with_corners(tmp_path: Path) -> None:
         NamedBox((0.5, 1, 7.5, 3), "object", ("far",)),
     )
     assert summary.left_out == {
-        "expressions that fit nothing in their image": 1,
+        "expressions that match nothing in their image": 1,
         "expressions without a file name, a text or a box": 3,
-        "boxes outside of their image": 1,
+        "boxes outside their image": 1,
         "parts of boxes beyond the edge of their image": 1,
         "listed images without a file": 1,
-        "entries that are no mapping": 1,
+        "entries that are not JSON objects": 1,
     }
 
 
@@ -203,7 +207,7 @@ def test_the_real_expressions(real_data: Path, tmp_path: Path) -> None:
     summary, records = imported("refcoco", folder, tmp_path / "out")
     assert summary.images == {"test": 66}
     assert summary.others == {"objects": 72, "phrases of objects": 74}
-    assert summary.left_out["expressions that fit nothing in their image"] == 25
+    assert summary.left_out["expressions that match nothing in their image"] == 25
     first = next(record for record in records if record.file_name == "images/000000009590.jpg")
     x, y, w, h = first.objects[0].box  # of the original of 640 x 427 pixels [255, 179, 330, 254]
     assert (x, w) == (127.5, 37.5)

@@ -47,7 +47,7 @@ def test_captions(source: Path) -> None:
     summary, records = run(source)
     assert summary.images == {"train": 2, "val": 1, "test": 1}
     assert summary.captions == 5
-    assert summary.left_out == {"captions that are empty or no text": 1}
+    assert summary.left_out == {"captions that are empty or not text": 1}
     assert records == [
         Record("images/0a.jpg", "train", ("A sign says stop.", "Stop is written on it")),
         Record("images/0b.jpg", "train", ("A bottle of milk",)),
@@ -62,8 +62,8 @@ def test_the_published_archive_and_one_split(tmp_path: Path) -> None:
     summary, records = run(tmp_path / "textcaps")
     assert [record.file_name for record in records] == ["images/0c.jpg"]
     assert summary.left_out == {
-        "captions that are empty or no text": 1,
-        "files that are not there (TextCaps_0.1_train.json, TextCaps_0.1_test.json)": 2,
+        "captions that are empty or not text": 1,
+        "missing files (TextCaps_0.1_train.json, TextCaps_0.1_test.json)": 2,
         "images without annotations": 1,
     }
 
@@ -77,9 +77,9 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
     summary, records = run(source)
     assert [record.captions for record in records] == [(), ("Milk",), ()]
     assert summary.left_out == {
-        "captions that are empty or no text": 1,
+        "captions that are empty or not text": 1,
         "captions that name no image": 1,
-        "entries that are no mapping": 1,
+        "entries that are not JSON objects": 1,
         "captions of an image of another split": 1,
         "listed images without a file": 1,
         "images without annotations": 1,
@@ -95,7 +95,7 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
             r"no captions in .*TextCaps_0\.1_train\.json, ",
         ),
         (lambda s: lay_out(s, {"TextCaps_0.1_val.json": "["}), FileError, "not valid JSON"),
-        (lambda s: lay_out(s, {"TextCaps_0.1_val.json": {}}), DataError, "no list 'data'"),
+        (lambda s: lay_out(s, {"TextCaps_0.1_val.json": {}}), DataError, "with a list 'data'"),
         (
             lambda s: [(s / f"{part}_images").rename(s / part) for part in ("train", "test")],
             DataError,
