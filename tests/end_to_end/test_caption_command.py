@@ -137,12 +137,12 @@ def test_a_image_that_cannot_be_read_is_told_and_left_out(tavq: Tavq, place: Pat
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("caption captioner", r"No image is named; give images, or one folder data set"),
+        ("caption captioner", r"There is no image; give images, or one folder data set"),
         ("caption captioner nowhere.png", r"nowhere\.png"),
         ("caption captioner data data", r"data is a folder; give images, or one folder data set alone"),
         ("caption captioner IMAGE data", r"data is a folder; give images"),
         ("caption captioner data --split tset", r"no images in the split 'tset'; it has: train"),
-        ("caption captioner IMAGE --references r.json", r"--references are the captions of a folder data set"),
+        ("caption captioner IMAGE --references r.json", r"--references needs a folder data set"),
         ("caption captioner IMAGE --beams 3 --temperature 1", r"drawn \(temperature 1\.0\) or searched \(beams 3\)"),
         ("caption captioner IMAGE --temperature 0 --top-p 0.5", r"give a temperature above 0"),
         ("caption captioner IMAGE --count 3 --beams 2", r"3 texts of an image need as many beams, not 2"),

@@ -86,7 +86,7 @@ def test_the_end_says_what_is_there_and_what_to_do(tavq: Tavq, image_folder: Pat
         done = tavq(*command)
     assert json.loads(facts.read_text())["failed_before"] == 2
     assert "add --retry-faults" in done.err
-    assert "descriptions of another division (long_text-1-of-2.jsonl)" in done.err
+    assert "descriptions from another division into shards (long_text-1-of-2.jsonl)" in done.err
     assert "Next" not in done.err
 
 
@@ -97,7 +97,7 @@ def test_a_server_that_is_not_there(tavq: Tavq, bare: Path, monkeypatch: pytest.
     done = tavq("describe", bare, "--model", "m", "--endpoint", url)
     assert done.code == 1
     assert "answered none of the last 3 images" in done.err
-    assert "give the same command again" in done.err
+    assert "run the same command to resume" in done.err
     assert read(bare) == []
 
 

@@ -77,8 +77,8 @@ def test_a_phrase_is_found(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     x, y, w, h = found["box"]
     assert min(x, y, w, h) >= 0
     assert max(x + w, y + h) <= 32.001
-    assert np.shape(found["heat"]) == (4, 4)
-    assert np.sum(found["heat"]) == pytest.approx(1, abs=1e-5)
+    assert np.shape(found["heatmap"]) == (4, 4)
+    assert np.sum(found["heatmap"]) == pytest.approx(1, abs=1e-5)
     with Image.open(out) as shown:
         assert shown.size == (320 + 8 + 320, 320)
     assert "does not know the word 'thing'" in done.err

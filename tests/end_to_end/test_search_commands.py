@@ -122,7 +122,7 @@ def test_a_moved_data_set(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     image, sheet = place / "data/images/1.png", tmp_path / "sheet.png"
     done = tavq("search", tmp_path / "found", "--image", image, "--out", sheet)
     assert done.code == 2
-    assert "where the images should be; say with --data where they are" in done.err
+    assert "with the images of the index; use --data to say where they are" in done.err
     assert not sheet.exists()
     assert tavq("search", tmp_path / "found", "--image", image, "--out", sheet, "--data", place / "data").code == 0
 
@@ -158,12 +158,12 @@ def test_a_store_of_another_encoder(tavq: Tavq, place: Path, tmp_path: Path) -> 
     [
         ("search index plain --data data --out x", r"without an aligner.*tavq task train retrieval-tiny --tokenizer"),
         ("search index nowhere --data data --out x", r"There is no model at 'nowhere'"),
-        ("search index some/model --data data", r"some/model is no folder here; say with --out"),
+        ("search index some/model --data data", r"some/model is not a local folder; use --out"),
         ("search index aligned --data nowhere --out x", r"There is no folder nowhere"),
         ("search index aligned --data data --split odd --out x", r"no images in the split 'odd'"),
         ("search index aligned --data data --out data", r"already holds something that is no search index"),
         ("search index aligned --data data --out x --text data", r"data is not a text store"),
-        ("search index retrieval --data data --out x --text data/text", r"needs no text store; leave --text out"),
+        ("search index retrieval --data data --out x --text data/text", r"does not use a text store; remove --text"),
         ("search nowhere --text barn", r"There is no search index at 'nowhere'.*tavq search index MODEL"),
         ("search data --text barn", r"There is no search index at 'data'"),
         ("search found", r"Say what to look for, with either --text"),

@@ -9,6 +9,21 @@ from typing import TYPE_CHECKING
 from tavq.core.lazy import lazy_attributes
 
 if TYPE_CHECKING:
+    from tavq.api.data import check_dataset as check_dataset
+    from tavq.api.data import export_dataset as export_dataset
+    from tavq.api.data import import_dataset as import_dataset
+    from tavq.api.data import list_exporters as list_exporters
+    from tavq.api.data import list_importers as list_importers
+    from tavq.api.data import make_scenes as make_scenes
+    from tavq.api.descriptions import DESCRIPTION_FILES as DESCRIPTION_FILES
+    from tavq.api.descriptions import DescriptionRun as DescriptionRun
+    from tavq.api.descriptions import describe_images as describe_images
+    from tavq.api.generation import complete as complete
+    from tavq.api.generation import generate as generate
+    from tavq.api.reports import compare as compare
+    from tavq.api.reports import write_report as write_report
+    from tavq.api.search import build_index as build_index
+    from tavq.api.search import search_index as search_index
     from tavq.api.tasks import commands_of as commands_of
     from tavq.api.tasks import evaluate_task as evaluate_task
     from tavq.api.tasks import train_task as train_task
@@ -16,26 +31,71 @@ if TYPE_CHECKING:
     from tavq.api.tokenizers import decode_tokens as decode_tokens
     from tavq.api.tokenizers import encode_folder as encode_folder
     from tavq.api.tokenizers import evaluate as evaluate
-    from tavq.api.tokenizers import open_network as open_network
     from tavq.api.tokenizers import train as train
+    from tavq.api.understanding import ask as ask
+    from tavq.api.understanding import caption as caption
+    from tavq.api.understanding import fill as fill
+    from tavq.api.understanding import ground as ground
+    from tavq.api.understanding import reference_captions as reference_captions
     from tavq.core.config import flatten_settings as flatten_settings
     from tavq.core.config import parse_overrides as parse_overrides
     from tavq.core.files import write_json as write_json
     from tavq.evaluation.protocol import versions as versions
+    from tavq.report.run import Run as Run
+    from tavq.report.run import read_runs as read_runs
+    from tavq.report.task.comparison import differences as differences
+    from tavq.report.task.tables import as_json as as_json
+    from tavq.report.task.tables import cells_of as cells_of
+    from tavq.report.task.tables import tables_of as tables_of
+    from tavq.report.task_measures import ARROWS as ARROWS
     from tavq.text.statistics import StoreStatistics as StoreStatistics
     from tavq.text.statistics import read_statistics as read_statistics
     from tavq.text.store import TextStore as TextStore
 
-_PLACES = {
-    "tavq.api.tasks": ("commands_of", "evaluate_task", "train_task"),
-    "tavq.api.text": ("build_text_store",),
-    "tavq.api.tokenizers": ("decode_tokens", "encode_folder", "evaluate", "open_network", "train"),
+_HOMES = {
+    "ask": "tavq.api.understanding",
+    "build_index": "tavq.api.search",
+    "build_text_store": "tavq.api.text",
+    "caption": "tavq.api.understanding",
+    "check_dataset": "tavq.api.data",
+    "commands_of": "tavq.api.tasks",
+    "compare": "tavq.api.reports",
+    "complete": "tavq.api.generation",
+    "decode_tokens": "tavq.api.tokenizers",
+    "describe_images": "tavq.api.descriptions",
+    "encode_folder": "tavq.api.tokenizers",
+    "evaluate": "tavq.api.tokenizers",
+    "evaluate_task": "tavq.api.tasks",
+    "export_dataset": "tavq.api.data",
+    "fill": "tavq.api.understanding",
+    "generate": "tavq.api.generation",
+    "ground": "tavq.api.understanding",
+    "import_dataset": "tavq.api.data",
+    "list_exporters": "tavq.api.data",
+    "list_importers": "tavq.api.data",
+    "make_scenes": "tavq.api.data",
+    "reference_captions": "tavq.api.understanding",
+    "search_index": "tavq.api.search",
+    "train": "tavq.api.tokenizers",
+    "train_task": "tavq.api.tasks",
+    "write_report": "tavq.api.reports",
     # what the command line prints with
-    "tavq.core.config": ("flatten_settings", "parse_overrides"),
-    "tavq.core.files": ("write_json",),
-    "tavq.evaluation.protocol": ("versions",),
-    "tavq.text.statistics": ("StoreStatistics", "read_statistics"),
-    "tavq.text.store": ("TextStore",),
+    "ARROWS": "tavq.report.task_measures",
+    "DESCRIPTION_FILES": "tavq.api.descriptions",
+    "DescriptionRun": "tavq.api.descriptions",
+    "Run": "tavq.report.run",
+    "StoreStatistics": "tavq.text.statistics",
+    "TextStore": "tavq.text.store",
+    "as_json": "tavq.report.task.tables",
+    "cells_of": "tavq.report.task.tables",
+    "differences": "tavq.report.task.comparison",
+    "flatten_settings": "tavq.core.config",
+    "parse_overrides": "tavq.core.config",
+    "read_runs": "tavq.report.run",
+    "read_statistics": "tavq.text.statistics",
+    "tables_of": "tavq.report.task.tables",
+    "versions": "tavq.evaluation.protocol",
+    "write_json": "tavq.core.files",
 }
 
-__getattr__ = lazy_attributes(__name__, {name: module for module, names in _PLACES.items() for name in names})
+__getattr__ = lazy_attributes(__name__, _HOMES)

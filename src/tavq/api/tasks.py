@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from tavq import recipes
-from tavq.api.messages import Progress, TrainingProgress, count_up_to
-from tavq.api.text import PathLike, warn_of_changed_text
+from tavq.api.calls import PathLike, Progress, TrainingProgress, count_up_to
+from tavq.api.text import warn_of_changed_text
 from tavq.api.tokenizers import open_network
 from tavq.core import files
 from tavq.core.config import build

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from tavq.api.messages import Progress, inform, warn, warn_of_faults
+from tavq.api.calls import PathLike, Progress, inform, warn, warn_of_faults
 from tavq.core.devices import select_device
 from tavq.core.errors import FileError, UsageError
 from tavq.data.folder import FolderDataset, iter_texts
@@ -21,8 +21,6 @@ from tavq.text.merging import find_shards, merge_stores
 from tavq.text.store import MANIFEST, TextStore
 from tavq.text.word_graph import build_word_graph
 from tavq.tokenizer import TokenizerConfig
-
-PathLike = str | os.PathLike[str]
 
 
 def build_text_store(

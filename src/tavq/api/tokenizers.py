@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from tavq import recipes
-from tavq.api.messages import Progress, TrainingProgress, count_up_to, warn, warn_of_faults
-from tavq.api.text import PathLike, build_missing_store, warn_of_changed_text
+from tavq.api.calls import PathLike, Progress, TrainingProgress, count_up_to, warn, warn_of_faults
+from tavq.api.text import build_missing_store, warn_of_changed_text
 from tavq.core import files
 from tavq.core.config import build
 from tavq.core.devices import default_device

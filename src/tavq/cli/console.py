@@ -15,17 +15,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from tavq import api
+from tavq.core.errors import UsageError
 
-SHOWN_FAULTS = 10
 PLAIN_SECONDS = 10.0
 """Seconds between the lines that stand for a bar where there is no terminal."""
 
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
-"""An argument of 1 or more."""
+"""1 or more."""
 Seed = Annotated[int, Parameter(validator=validators.Number(gte=0))]
-"""An argument of 0 or more, which decides what is drawn."""
-Share = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1))]
-"""An argument above 0, up to 1."""
+"""0 or more."""
+NonNegative = Annotated[float, Parameter(validator=validators.Number(gte=0))]
+"""0 or more."""
+Probability = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1))]
+"""Above 0, up to 1."""
 
 console = Console(stderr=True, highlight=False)
 
@@ -108,23 +110,24 @@ def bars(titles: Sequence[str], total: int | None = None) -> Iterator[list[Bar]]
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal (standard error; figures go to standard output)."""
+    """Print a line for the person at the terminal, to standard error; metrics go to standard output."""
     console.print(text, soft_wrap=True, markup=False)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on standard output; the first column and others of nothing but text are set to the left."""
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table on standard output; the first column and those of text are aligned to the left."""
     shown = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        words = index == 0 or all(isinstance(row[index], str) for row in rows)
-        shown.add_column(column, justify="left" if words else "right")
+        is_text = index == 0 or all(isinstance(row[index], str) for row in rows)
+        shown.add_column(column, justify="left" if is_text else "right")
     for row in rows:
-        shown.add_row(*(number(cell) for cell in row))
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False).print(shown)
+        shown.add_row(*map(format_value, row))
+    width = None if sys.stdout.isatty() else 200
+    Console(file=sys.stdout, width=width, highlight=False).print(shown)
 
 
-def number(value: Any) -> str:
-    """A figure as a person reads it."""
+def format_value(value: Any) -> str:
+    """Format a value of a table."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -136,20 +139,19 @@ def number(value: Any) -> str:
     return str(value)
 
 
-def interval(ends: Sequence[float] | None) -> str:
-    """The two ends of an interval as a person reads them."""
-    return "" if ends is None else f"{number(ends[0])} to {number(ends[1])}"
-
-
-def tell_faults(faults: Sequence[object]) -> None:
-    """Names the first faults of a data set and says how many there are."""
-    for fault in faults[:SHOWN_FAULTS]:
-        say(f"Skipped {fault}")
-    if len(faults) > SHOWN_FAULTS:
-        say(f"... and {len(faults) - SHOWN_FAULTS:,} more; see them all with: tavq data check")
+def format_interval(ends: Sequence[float] | None) -> str:
+    """Format the two ends of an interval; nothing where there is none."""
+    return "" if ends is None else f"{format_value(ends[0])} to {format_value(ends[1])}"
 
 
 def write_json(path: Path | None, value: Mapping[str, Any]) -> None:
     """Write a result where `--json` asks for it."""
     if path is not None:
         api.write_json(path, value)
+
+
+def place_in_run(run: str, name: str) -> Path:
+    """Return where a command writes by default: `name` in the run folder; UsageError where `run` is a hub name."""
+    if not Path(run).is_dir() and run.count("/") == 1:
+        raise UsageError(f"{run} is not a local folder; use --out to say where to write.")
+    return Path(run) / name

@@ -139,7 +139,9 @@ def captions(
     result = scores.compute() | {"meteor": None}
     _add_meteor(result, scores, nltk_data)
     title = f"{result['images']:,} captions against {result['references']:,} references"
-    console.table(title, ["metric", "value", "95 %"], [[name, *_cells(at)] for name, at in result["scores"].items()])
+    console.print_table(
+        title, ["metric", "value", "95 %"], [[name, *_cells(at)] for name, at in result["scores"].items()]
+    )
     if result["captions_without_words"]:
         console.say(f"{result['captions_without_words']:,} captions hold punctuation only and score 0.")
     if result["images"] == 1:
@@ -182,7 +184,7 @@ def vqa(
         [kind, group["count"], *(cell for at in group["scores"].values() for cell in _cells(at))]
         for kind, group in groups.items()
     ]
-    console.table("Answers", ["questions", "count", *columns], rows)
+    console.print_table("Answers", ["questions", "count", *columns], rows)
     _write(json, result, predictions, references)
 
 
@@ -212,7 +214,7 @@ def grounding(
         scores.add(key, box, target.box, target.image)
     result = scores.compute()
     rows = [[name, *_cells(at)] for name, at in result["scores"].items()]
-    console.table(f"{result['phrases']:,} phrases", ["metric", "value", "95 %"], rows)
+    console.print_table(f"{result['phrases']:,} phrases", ["metric", "value", "95 %"], rows)
     if result["boxes_without_area"]:
         console.say(f"{result['boxes_without_area']:,} boxes have no area and are wrong.")
     _write(json, result, predictions, references)
@@ -245,7 +247,7 @@ def _tell_images(result: Mapping[str, Any], same: bool) -> None:
     if reference is not None:
         title += f" against {reference['count']:,} of {reference['data']}"
         rows = [[name, *_cells(at)] for name, at in result["scores"].items()]
-        console.table(title, ["metric", "value", "95 %"], rows)
+        console.print_table(title, ["metric", "value", "95 %"], rows)
         console.say(f"Resized: {measured['resize']}.")
         if measured["count"] != reference["count"]:
             console.say("The sets differ in number; a Fréchet distance depends on it.")
@@ -298,8 +300,11 @@ def _cells(score: Mapping[str, Any]) -> Sequence[Any]:
     """A value and its interval, or its standard error."""
     ends = score["interval"]
     if score.get("standard_error") is not None:
-        return [score["value"], f"± {console.number(score['standard_error'])} standard error"]
-    return [score["value"], "-" if ends is None else f"{console.number(ends[0])} to {console.number(ends[1])}"]
+        return [score["value"], f"± {console.format_value(score['standard_error'])} standard error"]
+    return [
+        score["value"],
+        "-" if ends is None else f"{console.format_value(ends[0])} to {console.format_value(ends[1])}",
+    ]
 
 
 def _write(json: Path | None, result: Mapping[str, Any], predictions: Path, references: Path) -> None:

@@ -51,7 +51,7 @@ def listing(*, json: Path | None = None) -> None:
         rows = sorted((row for row in found if row["data"] == end), key=lambda row: place_of(row["method"]))
         if rows:
             columns = ["name", "generator", "discriminator", "alignment", "px", "batch", "steps", "FID", "description"]
-            console.table(GROUPS.get(end, end), columns, [cells(row) for row in rows])
+            console.print_table(GROUPS.get(end, end), columns, [cells(row) for row in rows])
     print(ASSUMED)
     console.write_json(json, {"recipes": found, "note": ASSUMED})
 

@@ -1,26 +1,26 @@
 """`tavq report` and `compare`: pages to look at."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from tavq import api
 from tavq.cli import console
+from tavq.core.errors import UsageError
 
 
 def report(run: Path, /, *, data: Path | None = None, text: Path | None = None) -> None:
-    """Writes RUN/report.html: curves, images, the codebook, and what its codes mean.
+    """Write RUN/report.html: curves, metrics, images, the codebook, and what its codes mean.
 
     Example: tavq report run
 
     Args:
         run: A run folder.
-        data: The data set to show images of; by default the one it was trained on.
+        data: The data set to show images of; by default the one of the training.
         text: The text store; by default DATA/text.
     """
-    from tavq.report.page import write_report
-
     with console.bar("Writing the report") as bar:
-        place = write_report(run, data, text, progress=bar)
-    console.say(f"The report is {place.resolve()}")
+        page = api.write_report(run, data=data, text=text, progress=bar)
+    console.say(f"The report is {page.resolve()}")
 
 
 def compare(
@@ -30,9 +30,9 @@ def compare(
     text: Path | None = None,
     json: Path | None = None,
 ) -> None:
-    """Writes one page that sets runs side by side; of runs of tasks it prints their main figures too.
+    """Write one page that compares runs; for tasks, also print their main metrics.
 
-    Runs of a task that differ in nothing but their seeds, or their tokenizers' seeds, are one row.
+    Runs of a task that differ only in their seeds, or in the seeds of their tokenizers, share a row.
 
     Example: tavq compare run-vqgan run-ta --out comparison.html
 
@@ -41,33 +41,24 @@ def compare(
         out: The page to write.
         data: The data set to show images of; by default the first run's.
         text: The text store; by default DATA/text.
-        json: Write the main figures to this file too; of runs of tasks alone.
+        json: Also write the main metrics to this file (tasks only).
     """
-    from tavq.core.errors import UsageError
-    from tavq.report.page import write_comparison
-    from tavq.report.run import read_runs
-
-    found = read_runs(runs)
-    if json is not None and not found[0].of_task:
-        raise UsageError("Of tokenizers there is no such table: leave out --json, and see each RUN/evaluation.json.")
+    found = api.read_runs(runs)
     if found[0].of_task:
-        _tell_tasks(found, json)
+        _print_tasks(found, json)
+    elif json is not None:
+        raise UsageError("--json is for runs of tasks; the metrics of a tokenizer are in RUN/evaluation.json.")
     with console.bar("Writing the comparison") as bar:
-        place = write_comparison(runs, out, data, text, progress=bar)
-    console.say(f"The comparison is {place.resolve()}")
+        page = api.compare(runs, out=out, data=data, text=text, progress=bar)
+    console.say(f"The comparison is {page.resolve()}")
 
 
-def _tell_tasks(runs: Any, json: Path | None) -> None:
-    """The main figures on the terminal and in a file."""
-    from tavq.report.task.comparison import differences
-    from tavq.report.task.tables import as_json, cells_of, tables_of
-    from tavq.report.task_measures import ARROWS
-
-    tables = tables_of(runs)
-    told = differences(runs, tables)
+def _print_tasks(runs: "Sequence[api.Run]", json: Path | None) -> None:
+    tables = api.tables_of(runs)
+    differences = api.differences(runs, tables)
     for table in tables:
-        heads = [column.measure.name + ARROWS[column.measure.better] for column in table.columns]
-        console.table(f"{table.task} (95 % intervals)", ["seen", "trained", *heads], cells_of(table))
-    for line in told:
+        heads = [column.measure.name + api.ARROWS[column.measure.better] for column in table.columns]
+        console.print_table(f"{table.task} (95 % intervals)", ["seen", "trained", *heads], api.cells_of(table))
+    for line in differences:
         console.say(line)
-    console.write_json(json, {"tables": [as_json(table) for table in tables], "differences": told})
+    console.write_json(json, {"tables": [api.as_json(table) for table in tables], "differences": differences})

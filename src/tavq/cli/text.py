@@ -106,11 +106,11 @@ def print_store(store: "api.TextStore", samples: bool) -> dict[str, Any]:
         for name, level in found.levels.items()
     ]
     columns = ["granularity", "units", "distinct", "fraction distinct", "per image", "5 %", "median", "95 %"]
-    console.table("Text store", [*columns, "images without", "seen once"], rows)
+    console.print_table("Text store", [*columns, "images without", "seen once"], rows)
     if samples:
         _print_samples(found)
     if found.faults:
-        console.table("Left out", ["reason", "images"], [[why, count] for why, count in found.faults.items()])
+        console.print_table("Left out", ["reason", "images"], [[why, count] for why, count in found.faults.items()])
         for key, reason in store.faults()[:SHOWN]:
             console.say(f"{key}: {reason}")
     console.say(f"The texts of {found.images:,} images are in {store.folder}.")

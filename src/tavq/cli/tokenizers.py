@@ -56,11 +56,11 @@ def print_evaluation(title: str, result: Mapping[str, Any]) -> None:
     metrics = {key: value for key, value in result.items() if key not in UNLISTED and not key.endswith("_warning")}
     intervals = result["intervals"]
     rows = [
-        [key, value, console.interval(intervals.get(key))]
+        [key, value, console.format_interval(intervals.get(key))]
         for key, value in api.flatten_settings(metrics)
         if not isinstance(value, str)
     ]
-    console.table(title, ["metric", "value", "95 %"], rows)
+    console.print_table(title, ["metric", "value", "95 %"], rows)
     for key, value in result.items():
         if key.endswith("_warning") and value:
             console.say(f"{key.removesuffix('_warning')}: {value}")

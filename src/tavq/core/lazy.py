@@ -6,7 +6,7 @@ from typing import Any
 
 
 def lazy_attributes(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the `__getattr__` of a package (PEP 562) whose public names are defined elsewhere.
+    """Return the `__getattr__` of a package (PEP 562) whose names are defined in other modules.
 
     Type checkers do not see these names; the package imports them under TYPE_CHECKING too.
 

@@ -1,11 +1,14 @@
-"""What the functions of this room tell besides their results: progress, and messages in the log `tavq`."""
+"""What all functions of this room share: paths, progress, and messages in the log `tavq`."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from tavq.data.records import Fault
 from tavq.ops.collective import rank
+
+PathLike = str | os.PathLike[str]
 
 Progress = Callable[[int, int | None, str], None]
 """Called with (done, total, note); the total is None where it is not known, and the note may be empty."""
@@ -47,6 +50,13 @@ def count_up_to(total: int | None, progress: Progress | None, note: str = "") ->
     if progress is None:
         return None
     return lambda done: progress(done, total, note)
+
+
+def without_note(progress: Progress | None) -> Callable[[int, int], None] | None:
+    """Return a callable that takes (done, total) and passes them on; None without `progress`."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(done, total, "")
 
 
 class TrainingProgress:

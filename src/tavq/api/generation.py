@@ -1,0 +1,223 @@
+"""Generate and complete images with a trained task."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from tavq.api.calls import PathLike, Progress, count_up_to, warn
+from tavq.api.images import ImageLike, open_task, read_pixels, to_square
+from tavq.api.tasks import make_sampling
+from tavq.core.devices import default_device
+from tavq.core.errors import UsageError
+from tavq.core.files import write_folder
+from tavq.data.images import encode_png
+from tavq.data.transforms import to_uint8
+from tavq.tasks.animation import GREY, FrameRecorder, decode_states, gif_bytes
+from tavq.tasks.completion import complete as complete_images
+from tavq.tasks.completion import read_mask
+from tavq.tasks.generation import build_prompt, generate_images, grid_size, image_grid, image_names
+from tavq.tasks.model_folder import TaskModel
+
+COUNT = 16
+
+OWN_FILES = re.compile(r"(grid|original|hidden|completed-\d+|\d+(-\d+)?)\.png|grid\.gif")
+"""Files that `generate` and `complete` write."""
+
+Frame = UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True)
+class GeneratedImages:
+    """Images that were generated.
+
+    Attributes:
+        images: in [-1, 1], on the CPU; the images of one prompt follow each other.
+        frames: grids of the images at stages of decoding, where an animation was asked for.
+    """
+
+    images: Float[Tensor, "n 3 y x"]
+    frames: tuple[Frame, ...] = ()
+
+    def grid(self) -> UInt8[np.ndarray, "h w 3"]:
+        """Return one picture with all images."""
+        return image_grid(self.images)
+
+
+@dataclass(frozen=True)
+class CompletedImages:
+    """Completions of one image.
+
+    Attributes:
+        images: in [-1, 1]; pixels outside the mask are those of the original.
+        original: the centre square of the image.
+        hidden: the same with the mask in grey.
+        frames: grids of all of these at stages of decoding, where an animation was asked for.
+    """
+
+    images: Float[Tensor, "n 3 y x"]
+    original: Float[Tensor, "3 y x"]
+    hidden: Float[Tensor, "3 y x"]
+    frames: tuple[Frame, ...] = ()
+
+    def grid(self) -> UInt8[np.ndarray, "h w 3"]:
+        """Return one picture with the original, the hidden and all completed images."""
+        return image_grid(torch.cat([self.original[None], self.hidden[None], self.images]))
+
+
+def generate(
+    model: PathLike | TaskModel,
+    *,
+    count: int = COUNT,
+    prompts: Sequence[str] = (),
+    segmentations: Sequence[PathLike] = (),
+    text_encoder: str | None = None,
+    out: PathLike | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    guidance: float = 1.0,
+    steps: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    animate: bool = False,
+    progress: Progress | None = None,
+) -> GeneratedImages:
+    """Generate images.
+
+    Args:
+        model: a generation task's model folder, run folder or hub name, or a model from `load_task`.
+        count: number of images, or of images per prompt or segmentation map.
+        prompts: texts, for a task that reads text.
+        segmentations: maps of classes (PNG, a class id per pixel), for a task that reads them.
+        text_encoder: folder of the text encoder used in training, where it has moved.
+        out: also write the images and a grid of them to this folder; images that were generated there before are
+            replaced.
+        seed: the same seed generates the same images.
+        temperature: lower is closer to the most likely image; 0 takes the most likely tokens.
+        top_k: sample from the k most likely tokens.
+        top_p: sample from the most likely tokens that together have this probability.
+        guidance: classifier-free guidance scale; 1 is off.
+        steps: number of decoding steps, for tasks that decode many tokens at once.
+        height: height in pixels, for tasks that can generate larger images than they were trained on.
+        width: width in pixels, likewise.
+        animate: keep the stages of decoding of the first 64 images; with `out` also write grid.gif.
+        progress: called with (images, total, note).
+
+    Returns:
+        The images.
+
+    Raises:
+        UsageError: the task does not use an argument or needs one that is missing, or `out` holds other files.
+        DataError: a segmentation map cannot be used.
+        FileError: the model is damaged, or `out` cannot be written.
+    """
+    sampling = make_sampling(temperature, top_k, top_p, guidance, steps)
+    opened = open_task(model, "generate")
+    opened.task.check_sampling(sampling)
+    _check_replaceable(out)
+    maps = [Path(segmentation) for segmentation in segmentations]
+    prompt, notes = build_prompt(opened, prompts, maps, count, text_encoder, grid_size(opened, height, width))
+    for note in notes:
+        warn(note)
+    generator = torch.Generator(default_device()).manual_seed(seed)
+    recorder = FrameRecorder() if animate else None
+    counter = count_up_to(prompt.count, progress)
+    images = generate_images(opened, prompt, sampling, generator, counter, recorder)
+    states = recorder.states() if recorder is not None else []
+    frames = tuple(image_grid(page) for page in decode_states(opened, opened.task.output_layout(prompt), states))
+    result = GeneratedImages(images, frames)
+    if out is not None:
+        names = image_names(len(prompts) or len(maps), count)
+        _write(Path(out), zip(names, images, strict=True), result.grid(), frames)
+    return result
+
+
+def complete(
+    model: PathLike | TaskModel,
+    image: ImageLike,
+    *,
+    mask: str = "right",
+    count: int = 4,
+    out: PathLike | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    steps: int | None = None,
+    animate: bool = False,
+) -> CompletedImages:
+    """Generate the hidden part of an image.
+
+    Args:
+        model: a generation task's model folder, run folder or hub name, or a model from `load_task`.
+        image: an image file, or an image of Pillow; its centre square is used.
+        mask: what is hidden: left, right, top, bottom, centre, a box "x,y,w,h" in pixels, or an image file that is
+            white where the image is hidden.
+        count: number of completions.
+        out: also write the completions and a grid of them to this folder; completions that were written there before
+            are replaced.
+        seed: the same seed generates the same images.
+        temperature: lower is closer to the most likely image; 0 takes the most likely tokens.
+        top_k: sample from the k most likely tokens.
+        top_p: sample from the most likely tokens that together have this probability.
+        steps: number of decoding steps, for tasks that decode many tokens at once.
+        animate: keep the stages of decoding; with `out` also write grid.gif.
+
+    Returns:
+        The completed images with the original.
+
+    Raises:
+        UsageError: the task cannot complete such a mask, does not use an argument, or `out` holds other files.
+        DataError: the image or the mask cannot be read.
+        FileError: the model is damaged, or `out` cannot be written.
+    """
+    sampling = make_sampling(temperature, top_k, top_p, 1.0, steps)
+    opened = open_task(model, "complete")
+    opened.task.check_sampling(sampling)
+    _check_replaceable(out)
+    size = int(opened.metadata["size"])
+    pixels = read_pixels(image)
+    square = to_square(pixels, size).to(default_device())
+    height, width = pixels.shape[:2]
+    hidden = read_mask(mask, height, width, size).to(default_device())
+    generator = torch.Generator(default_device()).manual_seed(seed)
+    recorder = FrameRecorder() if animate else None
+    copies, masks = square.expand(count, -1, -1, -1), hidden.expand(count, -1, -1)
+    images = complete_images(opened, copies, masks, sampling, generator, recorder)
+    both = torch.cat([square, square.masked_fill(hidden, GREY)])
+    states = recorder.states() if recorder is not None else []
+    decoded = decode_states(opened, opened.config.layout, states)
+    frames = tuple(image_grid(torch.cat([both, torch.where(hidden, page, square)])) for page in decoded)
+    result = CompletedImages(images, both[0], both[1], frames)
+    if out is not None:
+        names = ["original", "hidden", *(f"completed-{number}" for number in range(1, count + 1))]
+        _write(Path(out), zip(names, torch.cat([both, images]), strict=True), result.grid(), frames)
+    return result
+
+
+def _check_replaceable(out: PathLike | None) -> None:
+    """Raise UsageError where a folder that would be replaced holds anything but generated images."""
+    if out is None or not Path(out).is_dir():
+        return
+    others = sorted(path.name for path in Path(out).iterdir() if not OWN_FILES.fullmatch(path.name))
+    if others:
+        raise UsageError(
+            f"{out} holds {others[0]}, which tavq did not generate and would delete; choose another --out."
+        )
+
+
+def _write(place: Path, images: Iterable[tuple[str, Tensor]], grid: Frame, frames: Sequence[Frame]) -> None:
+    """Replace a folder by one with each image under its name, a grid of all of them and the animation."""
+    with write_folder(place) as folder:
+        for name, image in images:
+            (folder / f"{name}.png").write_bytes(encode_png(to_uint8(image).permute(1, 2, 0).cpu().numpy()))
+        (folder / "grid.png").write_bytes(encode_png(grid))
+        if frames:
+            (folder / "grid.gif").write_bytes(gif_bytes(frames))

@@ -1,0 +1,41 @@
+"""Images and models as callers give them."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from tavq.api.calls import PathLike
+from tavq.core.devices import default_device
+from tavq.core.errors import UsageError
+from tavq.data.images import load_image
+from tavq.data.transforms import crop_and_resize, to_float
+from tavq.tasks.model_folder import TaskModel, load_task
+
+ImageLike = str | os.PathLike[str] | Image.Image
+"""An image file, or an image of Pillow."""
+
+
+def read_pixels(image: ImageLike) -> UInt8[np.ndarray, "y x 3"]:
+    """Return the RGB pixels of an image; raises DataError where a file is not an image."""
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert("RGB"))
+    return load_image(Path(image))
+
+
+def to_square(pixels: UInt8[np.ndarray, "y x 3"], size: int) -> Float[Tensor, "1 3 {size} {size}"]:
+    """Return the centre square of an image at the size of a model, in [-1, 1]."""
+    return to_float(crop_and_resize(pixels, size))[None]
+
+
+def open_task(model: PathLike | TaskModel, command: str) -> TaskModel:
+    """Return a task's model that `command` can use, on the default device; one that is loaded is used as it is."""
+    if not isinstance(model, TaskModel):
+        return load_task(os.fspath(model), command).to(default_device())
+    if command not in model.task.commands:
+        able = " or ".join(sorted(model.task.commands))
+        raise UsageError(f"This is a model of the task {model.task.name!r}, which is used by: {able}.")
+    return model

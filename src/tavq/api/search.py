@@ -1,0 +1,153 @@
+"""Build a search index, and find images by text and texts by image."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tavq.api.calls import PathLike, Progress, count_up_to, warn, warn_of_faults
+from tavq.api.images import ImageLike, read_pixels, to_square
+from tavq.core.devices import default_device
+from tavq.core.errors import UsageError
+from tavq.core.files import resolve_inside
+from tavq.data.folder import FolderDataset
+from tavq.data.images import save_png
+from tavq.search.building import build_index as build
+from tavq.search.index import INDEX, MODEL, Hit, SearchIndex
+from tavq.search.spaces import AlignerSpace, open_space
+from tavq.tasks.generation import image_grid
+from tavq.text.store import TextStore
+
+COUNT = 10
+TILE = 128
+"""Side of each image on a sheet, in pixels."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found, nearest first; texts are searched by an image only."""
+
+    images: Sequence[Hit]
+    texts: Sequence[Hit] = ()
+
+
+def build_index(
+    model: PathLike,
+    *,
+    data: PathLike,
+    out: PathLike | None = None,
+    split: str | None = None,
+    text: PathLike | None = None,
+    float16: bool = False,
+    progress: Progress | None = None,
+) -> SearchIndex:
+    """Embed the images and texts of a data set for `search_index`.
+
+    Args:
+        model: a tokenizer with an aligner (TA-VQ, LG-VQ) or a model of the task retrieval: its model folder, run folder
+            or hub name.
+        data: a folder data set.
+        out: the folder of the index; by default RUN/index. An older index there is replaced.
+        split: only this split; by default all images.
+        text: the text store, for an aligner; by default DATA/text. Without one, only images can be found.
+        float16: store vectors as float16, half the size.
+        progress: called with (images, total, note).
+
+    Returns:
+        The index.
+
+    Raises:
+        UsageError: there is no such model or data set, the model has no space of images and texts, or `out` holds
+            something else.
+        DataError: too many images cannot be read.
+        FileError: a file is damaged.
+    """
+    name = os.fspath(model)
+    if out is None and not Path(name).is_dir():
+        raise UsageError(f"{name} is not a local folder; use --out to say where to write the index.")
+    place = Path(out) if out is not None else Path(name) / INDEX
+    dataset = FolderDataset(Path(data), split)
+    space = open_space(name, device=default_device())
+    if isinstance(space, AlignerSpace):
+        _read_texts(space, dataset, None if text is None else Path(text))
+    elif text is not None:
+        raise UsageError(f"{name} reads texts directly and does not use a text store; remove --text.")
+    index, faults = build(space, dataset, place, float16, count_up_to(len(dataset), progress))
+    warn_of_faults(faults)
+    return index
+
+
+def _read_texts(space: AlignerSpace, dataset: FolderDataset, text: Path | None) -> None:
+    """Give an aligner the texts of a data set, if there is a text store."""
+    store = TextStore.find(dataset.folder, text, verify=True)
+    if store is None:
+        warn(f"{dataset.folder} has no text store, so no texts are indexed; build one with: tavq text {dataset.folder}")
+        return
+    space.read(store)
+    changed = store.find_changed((record.file_name, record.text or "") for record in dataset)
+    if changed:
+        warn(
+            f"The text of {len(changed):,} images ({changed[0]} first) changed since {store.folder} was built; the "
+            f"index has the old text. Rebuild the store with: tavq text {dataset.folder}"
+        )
+
+
+def search_index(
+    index: PathLike,
+    *,
+    text: str | None = None,
+    image: ImageLike | None = None,
+    count: int = COUNT,
+    text_encoder: str | None = None,
+    data: PathLike | None = None,
+    out: PathLike | None = None,
+) -> SearchResult:
+    """Find images by a text, or texts and similar images by an image. The search is exact.
+
+    Args:
+        index: the folder of an index, or the run folder that it lies in.
+        text: find images of this text; unknown words are logged.
+        image: find texts of this image, and images like it; its centre square is used.
+        count: number of results.
+        text_encoder: folder of the text encoder of an aligner, where it has moved.
+        data: folder of the data set, where it has moved; used for `out`.
+        out: also write the images that were found to one PNG file, after the image that was searched for.
+
+    Returns:
+        The nearest images and texts.
+
+    Raises:
+        UsageError: there is no index, or not exactly one of `text` and `image` is given.
+        FileError: the index is damaged.
+        DataError: an image cannot be read.
+    """
+    if (text is None) == (image is None):
+        raise UsageError('Say what to look for, with either --text "…" or --image FILE.')
+    opened = SearchIndex.open(Path(index), verify=True)
+    folder = Path(data) if data is not None else Path(opened.manifest.data_folder)
+    if out is not None and not folder.is_dir():
+        raise UsageError(f"There is no folder {folder} with the images of the index; use --data to say where they are.")
+    space = open_space(opened.folder / MODEL, encoder=text_encoder, device=default_device())
+    opened.check_model(space.sha256)
+    if image is not None:
+        query = space.embed_images(to_square(read_pixels(image), space.size))
+        [texts] = opened.find_texts(query.numpy(), count)
+    else:
+        assert text is not None
+        query, notes = space.embed_typed(text)
+        texts = []
+        for note in notes:
+            warn(note)
+    [images] = opened.find_images(query.numpy(), count)
+    if out is not None:
+        first = [] if image is None else [image]
+        _write_sheet(Path(out), [*first, *(resolve_inside(folder, hit.file_name) for hit in images)])
+    return SearchResult(images, texts)
+
+
+def _write_sheet(out: Path, images: Sequence[ImageLike]) -> None:
+    if not images:
+        raise UsageError("Nothing was found, so there is nothing to show.")
+    save_png(out, image_grid(torch.cat([to_square(read_pixels(image), TILE) for image in images])))
