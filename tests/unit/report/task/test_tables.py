@@ -328,5 +328,5 @@ def test_the_command_prints_the_table_and_writes_it(
 def test_of_tokenizers_there_is_no_table(runs: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call = ["compare", str(runs.plain), str(runs.aligned), "--json", str(tmp_path / "table.json")]
     assert command([*call, "--out", str(tmp_path / "page.html")]) == 2
-    assert "leave out --json" in capsys.readouterr().err
+    assert "--json is for runs of tasks" in capsys.readouterr().err
     assert not (tmp_path / "page.html").exists()
