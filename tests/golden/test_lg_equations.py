@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tavq.align.lg import LGAligner, ToText, masked_loss, matched, relation_loss, semantic_loss
+from tavq.align.lg import LGAligner, TextProjection, masked_loss, match_words, relation_loss, semantic_loss
 from tavq.interfaces import Quantized, TextFeatures, TextUnits, sum_losses
 
 IMAGES, WORDS, TEXT_WIDTH, WIDTH, VOCABULARY = 2, 4, 6, 3, 5
@@ -24,8 +24,8 @@ def wave(shift: float, *shape: int) -> Tensor:
     return torch.sin(1.7 * torch.arange(count, dtype=torch.float64) + shift).reshape(shape).float()
 
 
-def to_text(width: int, shift: float) -> ToText:
-    made = ToText(width, TEXT_WIDTH)
+def to_text(width: int, shift: float) -> TextProjection:
+    made = TextProjection(width, TEXT_WIDTH)
     with torch.no_grad():
         made[0].weight.copy_(wave(shift, TEXT_WIDTH, width))
         made[0].bias.copy_(wave(shift + 1, TEXT_WIDTH))
@@ -47,7 +47,7 @@ def test_the_global_semantic_alignment_is_the_public_codes() -> None:
 def test_the_relationship_alignment_is_the_public_codes() -> None:
     words, visual = wave(0.9, IMAGES, WORDS, TEXT_WIDTH), wave(0.7, IMAGES, 6, TEXT_WIDTH)
     rows = wave(0.8, IMAGES, WIDTH, 2, 3).flatten(2).transpose(1, 2)
-    places = matched(words, visual)
+    places = match_words(words, visual)
     codes = to_text(WIDTH, 0.1)(rows.gather(1, places[:, :, None].expand(-1, -1, WIDTH)))
     found = relation_loss(words, codes, torch.ones(IMAGES, WORDS, dtype=torch.bool))
     assert found.mean().item() == pytest.approx(0.5353855490684509, abs=1e-6)
@@ -97,7 +97,7 @@ def test_relations_by_hand_leave_padding_out() -> None:
 def test_a_word_matches_the_visual_token_of_the_least_angle() -> None:
     words = torch.tensor([[[1.0, 0], [-1, 1]]])
     visual = torch.tensor([[[0, 9.0], [0.1, 0.01], [-1, 0.9]]])
-    assert matched(words, visual).tolist() == [[1, 2]]
+    assert match_words(words, visual).tolist() == [[1, 2]]
 
 
 def softmax(rows: np.ndarray) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""Alignments of codes with text: TA. One registered class a file."""
+"""Aligners: losses that pull quantized grids towards text. One registered class a file."""

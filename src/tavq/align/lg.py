@@ -1,6 +1,6 @@
-"""LG-VQ's alignment: global semantics, masked words and relations between words, on the codes of any backbone.
+"""The aligner of LG-VQ: global semantics, masked words and relations between words, on the codes of any backbone.
 
-Source: LG-VQ (arXiv 2405.14206), §3.2, eqs. 3-9; numbers that its text leaves out are those of its public code.
+Source: LG-VQ (arXiv 2405.14206), §3.2, eqs. 3-9; constants that the paper leaves out are those of its public code.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from tavq.align.ta import required
+from tavq.align.ta import require_text
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import (
@@ -33,29 +33,36 @@ from tavq.ops.gradients import GradientTarget, route_gradient
 from tavq.ops.masking import mask_least_noise, sample_mask_ratios
 
 SMOOTHING = 0.1
-NEVER = -1e4  # a score that no softmax sees; finite, so that a row of nothing else has a gradient of 0 and not NaN
+MASKED_SCORE = -1e4  # vanishes in a softmax; finite, so that a row of nothing else has a gradient of 0, not NaN
 
 
-class Words(NamedTuple):
-    """The first tokens of each text, cut or padded to one length, so that padding changes no bit of any sum."""
+class TextTokens(NamedTuple):
+    """The first tokens of each text, cut or padded to a fixed length, so that no sum depends on the batch's padding."""
 
     vectors: Float[Tensor, "b n t"]  # 0 at padding
     mask: Bool[Tensor, "b n"]
     ids: Int[Tensor, "b n"] | None
 
 
-class ToText(nn.Sequential):
-    """Linear, GELU, LayerNorm: to the text's width."""
+class TextProjection(nn.Sequential):
+    """Linear, GELU, LayerNorm: to the width of the text."""
 
     def __init__(self, width: int, text_width: int) -> None:
         super().__init__(nn.Linear(width, text_width), nn.GELU(), nn.LayerNorm(text_width))
 
 
-class Tower(nn.Module):
-    """A vision transformer over a quantised grid (eq. 4): e_CLS and then one token a position, as wide as the text.
+class VisualTower(nn.Module):
+    """A vision transformer over a quantized grid (eq. 4): e_CLS and then one token a position, as wide as the text.
 
-    Differs from the paper: positions are fixed sinusoids, so that any size of grid can be read, and a linear layer
-    brings codes to the tower's width, which in the paper is theirs.
+    Differs from the paper: position embeddings are fixed sinusoids, so that grids may have any size, and a linear layer
+    maps codes to the tower's width, where the paper uses the width of the codes.
+
+    Args:
+        width: d, of a code.
+        text_width: t, of the output tokens.
+        inner: the width of the transformer.
+        layers: its layers.
+        heads: its attention heads.
     """
 
     def __init__(self, width: int, text_width: int, inner: int, layers: int, heads: int) -> None:
@@ -67,20 +74,22 @@ class Tower(nn.Module):
 
     def forward(self, grid: Float[Tensor, "b d h w"]) -> Float[Tensor, "b n t"]:
         b, _, h, w = grid.shape
-        rows = self.enter(grid.flatten(2).transpose(1, 2))
-        rows = rows + sinusoidal_positions(h, w, rows.shape[2], rows.device)
-        return self.leave(self.transformer(torch.cat([self.first.expand(b, 1, -1), rows], dim=1)))
+        tokens = self.enter(grid.flatten(2).transpose(1, 2))
+        tokens = tokens + sinusoidal_positions(h, w, tokens.shape[2], tokens.device)
+        return self.leave(self.transformer(torch.cat([self.first.expand(b, 1, -1), tokens], dim=1)))
 
 
-class WordFiller(nn.Module):
-    """What stands at masked words, from the other words and the visual tokens (eq. 6).
+class MaskedWordPredictor(nn.Module):
+    """Predicts masked words from the other words and the visual tokens (eq. 6).
 
-    Differs from the paper's code: the norm stands before each part and not after, and there is no dropout.
+    Differs from the paper's code: layers are pre-norm, not post-norm, and have no dropout.
 
     Args:
         text_width: t.
-        tokens: n, the most words of a text; the vector put in a masked word's place depends on the place.
-        vocabulary: u, tokens that may be told apart.
+        tokens: n, the most words of a text; each position has a mask embedding of its own.
+        vocabulary: u, the number of distinct tokens.
+        layers: of the transformer.
+        heads: its attention heads.
     """
 
     table: Tensor
@@ -89,38 +98,39 @@ class WordFiller(nn.Module):
         super().__init__()
         self.masks = nn.Parameter(torch.randn(tokens, text_width).mul_(0.01))
         self.transformer = Transformer(text_width, layers, heads, mlp_width=text_width, cross=True)
-        self.to_table = ToText(text_width, text_width)
+        self.to_table = TextProjection(text_width, text_width)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         self.register_buffer("table", torch.zeros(vocabulary, text_width))
 
     def forward(
-        self, words: Words, masked: Bool[Tensor, "b n"], visual: Float[Tensor, "b v t"]
+        self, words: TextTokens, masked: Bool[Tensor, "b n"], visual: Float[Tensor, "b v t"]
     ) -> Float[Tensor, "p u"]:
-        """Logits of the masked words alone, in the order of `masked`."""
-        rows = torch.where(masked[:, :, None], self.masks, words.vectors)
-        return self.to_table(self.transformer(rows, words.mask, visual)[masked]) @ self.table.T + self.bias
+        """Logits of the masked words, in the order of `masked`."""
+        inputs = torch.where(masked[:, :, None], self.masks, words.vectors)
+        hidden = self.transformer(inputs, words.mask, visual)[masked]
+        return self.to_table(hidden) @ self.table.T + self.bias
 
 
-# --- the three losses, one number an image ---------------------------------------------------------------------
+# --- the three losses, one value per image ---------------------------------------------------------------------
 
 
 def semantic_loss(
     images: Float[Tensor, "b t"], texts: Float[Tensor, "b t"], present: Bool[Tensor, " b"]
 ) -> Float[Tensor, " b"]:
-    """InfoNCE of e_CLS and the vector of the whole text, over the texts of the batch of all processes (eq. 5).
+    """InfoNCE of e_CLS and the pooled vector of the full text, over the texts of the batch in all processes (eq. 5).
 
-    No temperature, so it stays near log(batch): from the cosines 1 and -1 it can fall by 2 at most.
+    Without a temperature cosines lie in [-1, 1], so the loss stays within 2 of log(batch).
     """
     images, texts = F.normalize(images, dim=1), F.normalize(texts, dim=1)
-    known = all_gather(present[:, None].float())[:, 0] > 0
-    scores = (images @ all_gather(texts).T).masked_fill(~known, NEVER)
+    has_text = all_gather(present[:, None].float())[:, 0] > 0
+    scores = (images @ all_gather(texts).T).masked_fill(~has_text, MASKED_SCORE)
     return scores.logsumexp(1) - (images * texts).sum(1)
 
 
 def masked_loss(
     logits: Float[Tensor, "p u"], ids: Int[Tensor, "b n"], masked: Bool[Tensor, "b n"]
 ) -> Float[Tensor, " b"]:
-    """Cross-entropy with label smoothing, the mean over an image's masked words (eq. 6)."""
+    """Cross-entropy with label smoothing, averaged over the masked words of an image (eq. 6)."""
     each = F.cross_entropy(logits, ids[masked], reduction="none", label_smoothing=SMOOTHING)
     owner = masked.nonzero()[:, 0]
     return logits.new_zeros(len(ids)).index_add(0, owner, each) / masked.sum(1).clamp(min=1)
@@ -129,19 +139,19 @@ def masked_loss(
 def relation_loss(
     words: Float[Tensor, "b n t"], codes: Float[Tensor, "b n t"], mask: Bool[Tensor, "b n"]
 ) -> Float[Tensor, " b"]:
-    """Squared difference of the cosines between words and between their codes, the mean over all pairs (eq. 8)."""
+    """Squared difference of the cosines between words and between their codes, averaged over all pairs (eq. 8)."""
     pairs = mask[:, :, None] & mask[:, None]
-    gap = (cosines(words) - cosines(codes)).square()
+    gap = (pairwise_cosines(words) - pairwise_cosines(codes)).square()
     return torch.where(pairs, gap, 0).sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1)
 
 
-def cosines(rows: Float[Tensor, "b n t"]) -> Float[Tensor, "b n n"]:
-    """The cosine of each row with each other of its image."""
-    rows = F.normalize(rows, dim=2)
-    return rows @ rows.transpose(1, 2)
+def pairwise_cosines(vectors: Float[Tensor, "b n t"]) -> Float[Tensor, "b n n"]:
+    """The cosine of each pair of vectors of an image."""
+    vectors = F.normalize(vectors, dim=2)
+    return vectors @ vectors.transpose(1, 2)
 
 
-def matched(words: Float[Tensor, "b n t"], visual: Float[Tensor, "b v t"]) -> Int[Tensor, "b n"]:
+def match_words(words: Float[Tensor, "b n t"], visual: Float[Tensor, "b v t"]) -> Int[Tensor, "b n"]:
     """The position whose visual token is most similar to each word (eq. 7)."""
     return (F.normalize(words, dim=2) @ F.normalize(visual, dim=2).transpose(1, 2)).argmax(2)
 
@@ -150,12 +160,12 @@ def matched(words: Float[Tensor, "b n t"], visual: Float[Tensor, "b v t"]) -> In
 class LGAligner(Aligner):
     """Global semantic alignment, masked word prediction and relationship alignment (eq. 9).
 
-    An image without text adds nothing; each loss is the mean over the batch, where the paper writes sums.
+    Images without text add nothing. Each loss is the mean over the batch, where the paper writes sums.
 
-    Source: LG-VQ (arXiv 2405.14206); the public code for weights, sizes and the share of masked words.
-    Differs from the paper: the text is all captions of an image and not one drawn at random, seen through the text
-    store's encoder and without its start and end tokens; at least one word is masked; padding counts in no loss (the
-    code compares padded words in eq. 8); sizes of the tower and the word filler share `layers` and `heads`.
+    Source: LG-VQ (arXiv 2405.14206); the public code for weights, sizes and the fraction of masked words.
+    Differs from the paper: the text is all captions of an image, not a random one, encoded by the encoder of the text
+    store without its start and end tokens; at least one word is masked; no loss counts padding (the code compares
+    padded words in eq. 8); the visual tower and the masked word predictor share `layers` and `heads`.
 
     Args:
         config: the settings below.
@@ -170,26 +180,26 @@ class LGAligner(Aligner):
 
         name: Literal["lg"] = "lg"
         semantic: float = Field(0.001, ge=0, le=1000)
-        """α: weight of the global semantic alignment; 0 leaves it out, as for the other two."""
+        """α: weight of the global semantic alignment; 0 turns it off, as for the other two."""
         masked: float = Field(0.001, ge=0, le=1000)
         """β: weight of the masked word prediction."""
         relation: float = Field(0.001, ge=0, le=1000)
-        """γ: weight of the relationship alignment; alone it trains no tower to match words and codes by."""
+        """γ: weight of the relationship alignment, which matches words and codes by the tower but does not train it."""
         tokens: int = Field(30, ge=1, le=512)
-        """The first tokens of a text are read."""
+        """Only the first tokens of a text are used, as many as this."""
         layers: int = Field(2, ge=1, le=64)
         heads: int = Field(1, ge=1, le=64)
         width: int = Field(256, ge=1, le=4096)
         """Of the visual tower."""
         gradient: GradientTarget = "encoder"
-        """Where the losses go: straight through to the encoder, to the chosen entries, or to both."""
+        """What the losses train: the encoder (straight through), the chosen entries, or both."""
         vocabulary: int = Field(0, ge=0, le=2**20)
-        """Distinct tokens of the text store; training fills it in."""
+        """Distinct tokens of the text store; training fills this in."""
 
         @model_validator(mode="after")
-        def _possible(self) -> "LGAligner.Config":
+        def _check(self) -> "LGAligner.Config":
             if not (self.semantic or self.masked or self.relation):
-                raise ValueError("every weight is 0; leave model.align out (null) to train without alignment")
+                raise ValueError("every weight is 0; set model.align to null to train without alignment")
             if self.width % self.heads:
                 raise ValueError(f"heads {self.heads} must divide width {self.width}")
             return self
@@ -208,32 +218,32 @@ class LGAligner(Aligner):
             raise UsageError(f"heads {config.heads} must divide the text width, {text_width}, too.")
         self.config = config
         self.levels = (DEEP,)
-        self.tower = Tower(width, text_width, config.width, config.layers, config.heads)
-        self.filler: WordFiller | None = None
-        self.to_words: ToText | None = None
+        self.tower = VisualTower(width, text_width, config.width, config.layers, config.heads)
+        self.filler: MaskedWordPredictor | None = None
+        self.to_words: TextProjection | None = None
         if config.masked:
-            self.filler = WordFiller(text_width, config.tokens, config.vocabulary, config.layers, config.heads)
+            self.filler = MaskedWordPredictor(text_width, config.tokens, config.vocabulary, config.layers, config.heads)
         if config.relation:
-            self.to_words = ToText(width, text_width)
+            self.to_words = TextProjection(width, text_width)
 
     def load_vocabulary(self, source: TextSource) -> None:
         if self.filler is not None:
-            self.filler.table.copy_(_rows(source))
+            self.filler.table.copy_(_token_embeddings(source))
 
     def matches_vocabulary(self, source: TextSource) -> bool:
-        return self.filler is None or torch.equal(self.filler.table.cpu(), _rows(source))
+        return self.filler is None or torch.equal(self.filler.table.cpu(), _token_embeddings(source))
 
-    def _words(self, text: TextFeatures) -> Words:
-        units = required(text, FULL_TEXT)
+    def _tokens(self, text: TextFeatures) -> TextTokens:
+        units = require_text(text, FULL_TEXT)
         n = self.config.tokens
-        more = max(n - units.mask.shape[1], 0)
-        mask = F.pad(units.mask[:, :n], (0, more))
-        vectors = F.pad(units.vectors[:, :n].float(), (0, 0, 0, more))
-        ids = None if units.ids is None else torch.where(mask, F.pad(units.ids[:, :n], (0, more)), 0)
-        return Words(torch.where(mask[:, :, None], vectors, 0), mask, ids)
+        padding = max(n - units.mask.shape[1], 0)
+        mask = F.pad(units.mask[:, :n], (0, padding))
+        vectors = F.pad(units.vectors[:, :n].float(), (0, 0, 0, padding))
+        ids = None if units.ids is None else torch.where(mask, F.pad(units.ids[:, :n], (0, padding)), 0)
+        return TextTokens(torch.where(mask[:, :, None], vectors, 0), mask, ids)
 
     def forward(self, levels: Mapping[int, Quantized], text: TextFeatures) -> Losses:
-        words = self._words(text)
+        words = self._tokens(text)
         present = words.mask.any(1)
         with torch.autocast(words.vectors.device.type, enabled=False):
             grid = route_gradient(levels[DEEP].quantized, levels[DEEP].entries, self.config.gradient).float()
@@ -245,29 +255,29 @@ class LGAligner(Aligner):
             if self.filler is not None:
                 values["masked"] = self._masked_loss(words, visual)
             if self.to_words is not None:
-                values["relation"] = relation_loss(words.vectors, self._matched_codes(words, grid, visual), words.mask)
+                values["relation"] = relation_loss(words.vectors, self._match_codes(words, grid, visual), words.mask)
         return {
             f"align/{name}": Loss(torch.where(present, value, 0).mean(), getattr(self.config, name))
             for name, value in values.items()
         }
 
-    def _masked_loss(self, words: Words, visual: Tensor) -> Float[Tensor, " b"]:
+    def _masked_loss(self, words: TextTokens, visual: Tensor) -> Float[Tensor, " b"]:
         assert self.filler is not None
         if words.ids is None:
             raise UsageError("The text store has no token ids; rebuild it with: tavq text DATA --full-text")
-        share = sample_mask_ratios(len(words.mask), words.mask.device)
-        count = (share * words.mask.sum(1)).round().long().clamp(min=1)
+        ratios = sample_mask_ratios(len(words.mask), words.mask.device)
+        count = (ratios * words.mask.sum(1)).round().long().clamp(min=1)
         masked = mask_least_noise(torch.rand(words.mask.shape, device=words.mask.device), words.mask, count)
         return masked_loss(self.filler(words, masked, visual), words.ids, masked)
 
-    def _matched_codes(self, words: Words, grid: Tensor, visual: Tensor) -> Float[Tensor, "b n t"]:
-        """For each word the code at the position that it matches, in the text's width."""
+    def _match_codes(self, words: TextTokens, grid: Tensor, visual: Tensor) -> Float[Tensor, "b n t"]:
+        """For each word the code at the position that it matches, mapped to the width of the text."""
         assert self.to_words is not None
-        places = matched(words.vectors, visual[:, 1:].detach())
-        rows = grid.flatten(2).transpose(1, 2)
-        return self.to_words(rows.gather(1, places[:, :, None].expand(-1, -1, rows.shape[2])))
+        positions = match_words(words.vectors, visual[:, 1:].detach())
+        codes = grid.flatten(2).transpose(1, 2)
+        return self.to_words(codes.gather(1, positions[:, :, None].expand(-1, -1, codes.shape[2])))
 
-    # --- the common space and what it is asked ------------------------------------------------------------------
+    # --- the common space, and what evaluation measures ---------------------------------------------------------
 
     @torch.no_grad()
     def embed_images(self, levels: Mapping[int, Quantized]) -> Float[Tensor, "b e"]:
@@ -276,25 +286,23 @@ class LGAligner(Aligner):
 
     @torch.no_grad()
     def embed_text(self, text: TextFeatures) -> Float[Tensor, "b e"]:
-        """The vector of each whole text; 0 for none."""
+        """The pooled vector of each full text; 0 for an image without text."""
         return F.normalize(_pooled(text), dim=1)
 
     @torch.no_grad()
     def embed_entries(self, entries: Float[Tensor, "k d"], granularity: str) -> Float[Tensor, "k t"] | None:
-        """None: the relationship alignment fixes the angles between codes alone, not where in the text's space they
-        lie."""
+        """None: the relationship alignment fixes angles between codes, not their positions in the text's space."""
         return None
 
     @torch.no_grad()
     def fill_words(
         self, levels: Mapping[int, Quantized], text: TextFeatures, noise: Float[Tensor, "b m"], count: int
     ) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"], Int[Tensor, " p"]] | None:
-        words = self._words(text)
+        words = self._tokens(text)
         if self.filler is None or words.ids is None:
             return None
-        noise = F.pad(
-            noise[:, : self.config.tokens], (0, words.mask.shape[1] - min(noise.shape[1], self.config.tokens))
-        )
+        noise = noise[:, : self.config.tokens]
+        noise = F.pad(noise, (0, words.mask.shape[1] - noise.shape[1]))
         masked = mask_least_noise(noise, words.mask, torch.full_like(words.ids[:, 0], count))
         logits = self.filler(words, masked, self.tower(levels[DEEP].quantized.float()))
         return logits.argmax(1), words.ids[masked], masked.nonzero()[:, 0]
@@ -305,10 +313,10 @@ class LGAligner(Aligner):
     ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"], Int[Tensor, " p"]] | None:
         if self.to_words is None:
             return None
-        words, grid = self._words(text), levels[DEEP].quantized.float()
-        codes = self._matched_codes(words, grid, self.tower(grid))
+        words, grid = self._tokens(text), levels[DEEP].quantized.float()
+        codes = self._match_codes(words, grid, self.tower(grid))
         pairs = (words.mask[:, :, None] & words.mask[:, None]).triu(1)
-        return cosines(words.vectors)[pairs], cosines(codes)[pairs], pairs.nonzero()[:, 0]
+        return pairwise_cosines(words.vectors)[pairs], pairwise_cosines(codes)[pairs], pairs.nonzero()[:, 0]
 
 
 def _pooled(text: TextFeatures) -> Float[Tensor, "b t"]:
@@ -317,6 +325,6 @@ def _pooled(text: TextFeatures) -> Float[Tensor, "b t"]:
     return text.pooled.float()
 
 
-def _rows(source: TextSource) -> Float[Tensor, "u t"]:
-    rows: Any = source.vocabulary(TOKENS)[1]
-    return torch.tensor(rows).float()
+def _token_embeddings(source: TextSource) -> Float[Tensor, "u t"]:
+    vectors: Any = source.vocabulary(TOKENS)[1]
+    return torch.tensor(vectors).float()

@@ -1,6 +1,6 @@
-"""LG-VQ's and TA-VQ's alignments at once: their losses, levels and embeddings side by side.
+"""The aligners of LG-VQ and TA-VQ together: their losses, levels and embeddings combined.
 
-Source: LG-VQ (arXiv 2405.14206), eq. 9, and TA-VQ (arXiv 2503.01261), eq. 6. No paper joins the two.
+Source: LG-VQ (arXiv 2405.14206), eq. 9, and TA-VQ (arXiv 2503.01261), eq. 6. No paper combines the two.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from tavq.interfaces import Aligner, Losses, Quantized, TextFeatures, TextSource
 
 @aligners.register("lg+ta")
 class JointAligner(Aligner):
-    """Both alignments of the same codes, each with its own networks.
+    """Both aligners on the same codes, each with its own networks.
 
     Args:
         config: the settings of both.
@@ -60,15 +60,15 @@ class JointAligner(Aligner):
         return {**self.lg(levels, text), **self.ta(levels, text)}
 
     def embed_images(self, levels: Mapping[int, Quantized]) -> Float[Tensor, "b e"]:
-        """Both embeddings side by side; the dot product with `embed_text` is the mean of theirs."""
+        """Both embeddings concatenated; the dot product with `embed_text` is the mean of the two."""
         return torch.cat([self.lg.embed_images(levels), self.ta.embed_images(levels)], dim=1) / 2**0.5
 
     def embed_text(self, text: TextFeatures) -> Float[Tensor, "b e"]:
-        """Both embeddings side by side."""
+        """Both embeddings concatenated."""
         return torch.cat([self.lg.embed_text(text), self.ta.embed_text(text)], dim=1) / 2**0.5
 
     def embed_entries(self, entries: Float[Tensor, "k d"], granularity: str) -> Float[Tensor, "k t"] | None:
-        """TA-VQ's map; LG-VQ has none."""
+        """The map of TA-VQ; LG-VQ has none."""
         return self.ta.embed_entries(entries, granularity)
 
     def fill_words(

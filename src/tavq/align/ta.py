@@ -1,4 +1,4 @@
-"""TA-VQ's alignment: codes of three levels drawn towards words, phrases and sentences by sampled transport.
+"""The aligner of TA-VQ: pulls codes of three levels towards words, phrases and sentences by sampled transport.
 
 Source: TA-VQ (arXiv 2503.01261), §4.1, eqs. 4-6, and its supplement for the sample counts.
 """
@@ -33,18 +33,18 @@ Count = Annotated[int, Field(ge=1, le=4096)]
 
 
 class MLP(nn.Sequential):
-    """The paper's FNN: a two-layer perceptron with ReLU."""
+    """The paper's FNN: two layers with ReLU."""
 
     def __init__(self, width: int, hidden: int, out: int) -> None:
         super().__init__(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, out))
 
-    def pooled(self, rows: Float[Tensor, "b n _"]) -> Float[Tensor, "b _"]:
-        """The mean of its outputs over positions; the last layer is linear, so it acts once on the mean."""
-        return self[2](self[1](self[0](rows)).mean(1))
+    def pool(self, vectors: Float[Tensor, "b n _"]) -> Float[Tensor, "b _"]:
+        """The mean of its outputs over positions; as the last layer is linear, it runs once, on the mean."""
+        return self[2](self[1](self[0](vectors)).mean(1))
 
 
 class LevelAligner(nn.Module):
-    """The networks of one level: FNN_m, FNN_Σ, and the FNN that carries a drawn vector to the text's space."""
+    """The networks of one level: FNN_m, FNN_Σ, and the FNN that maps a sampled vector to the text's space."""
 
     def __init__(self, width: int, text_width: int) -> None:
         super().__init__()
@@ -52,36 +52,36 @@ class LevelAligner(nn.Module):
         self.variance = MLP(width, width, width)
         self.to_text = MLP(width, text_width, text_width)
 
-    def gaussian(self, rows: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
+    def gaussian(self, codes: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """Mean and diagonal variance of an image's codes (eq. 4).
 
-        Differs from the paper: how a grid becomes one Gaussian is unstated; here both networks act on each position
+        Differs from the paper: it does not say how a grid becomes one Gaussian. Here both networks run at each position
         and their outputs are averaged, the variance after a softplus.
         """
-        return self.mean.pooled(rows), F.softplus(self.variance(rows)).mean(1)
+        return self.mean.pool(codes), F.softplus(self.variance(codes)).mean(1)
 
-    def sample(self, rows: Float[Tensor, "b n d"], samples: int) -> Float[Tensor, "b s t"]:
-        """`samples` draws m + Σ^½ ε of each image's Gaussian, in the text's space (eq. 4)."""
-        mean, variance = self.gaussian(rows)
+    def sample(self, codes: Float[Tensor, "b n d"], samples: int) -> Float[Tensor, "b s t"]:
+        """Sample m + Σ^½ ε from each image's Gaussian, mapped to the text's space (eq. 4)."""
+        mean, variance = self.gaussian(codes)
         noise = torch.randn(mean.shape[0], samples, mean.shape[1], device=mean.device, dtype=mean.dtype)
-        # a variance that underflows to 0 would have an infinite slope under the root
+        # at a variance that underflows to 0 the gradient of the root would be infinite
         return self.to_text(mean[:, None] + (variance + 1e-12).sqrt()[:, None] * noise)
 
 
-def draw_units(units: TextUnits, samples: int) -> TextUnits:
-    """`samples` units of each image drawn without replacement; all of them, and padding, where there are fewer.
+def sample_units(units: TextUnits, samples: int) -> TextUnits:
+    """Sample units of each image without replacement; all of them, and padding, if there are fewer than `samples`.
 
-    Differs from the paper, which draws from the discrete distribution over units and does not say whether a unit
-    may come twice.
+    Differs from the paper, which samples from the discrete distribution over units and does not say whether one unit
+    can be sampled twice.
     """
     b, m = units.mask.shape
     count = units.mask.sum(1)
-    order = units.mask.byte().argsort(dim=1, descending=True, stable=True)  # places of units that stand, then padding
+    order = units.mask.byte().argsort(dim=1, descending=True, stable=True)  # positions of units, then of padding
     order = F.pad(order, (0, max(samples - m, 0)))
-    # The first steps of a shuffle: always b x samples random numbers, so that padding never changes a draw.
-    for step, share in enumerate(torch.rand(samples, b, device=units.mask.device)):
-        room = (count - step).clamp(min=1)
-        other = (step + torch.minimum((share * room).long(), room - 1))[:, None]
+    # the first steps of a Fisher-Yates shuffle: always b x samples random numbers, so that padding changes no sample
+    for step, fraction in enumerate(torch.rand(samples, b, device=units.mask.device)):
+        remaining = (count - step).clamp(min=1)
+        other = (step + torch.minimum((fraction * remaining).long(), remaining - 1))[:, None]
         here = order[:, step : step + 1].clone()
         order[:, step : step + 1] = order.gather(1, other)
         order.scatter_(1, other, here)
@@ -90,8 +90,8 @@ def draw_units(units: TextUnits, samples: int) -> TextUnits:
     return TextUnits(vectors.gather(1, chosen), torch.arange(samples, device=count.device) < count[:, None])
 
 
-def uniform(mask: Bool[Tensor, "b m"]) -> Float[Tensor, "b m"]:
-    """Equal weights over the units that stand, summing to 1 (or all 0 where none stands)."""
+def uniform_weights(mask: Bool[Tensor, "b m"]) -> Float[Tensor, "b m"]:
+    """Equal weights for all units, with sum 1, and 0 for padding; all 0 for an image without units."""
     weights = mask.float()
     return weights / weights.sum(1, keepdim=True).clamp(min=1)
 
@@ -100,8 +100,8 @@ def uniform(mask: Bool[Tensor, "b m"]) -> Float[Tensor, "b m"]:
 class TransportAligner(Aligner):
     """Wasserstein distance between samples of each level's codes and samples of its granularity of text.
 
-    The cost of a pair is the squared distance of the normalised vectors, 2 - 2 cos. An image without text adds
-    nothing; the loss is the mean over the batch.
+    The cost of a pair is the squared distance of the normalised vectors, 2 - 2 cos. Images without text add nothing; the loss
+    is the mean over the batch.
 
     Args:
         config: the settings below.
@@ -110,32 +110,32 @@ class TransportAligner(Aligner):
     """
 
     class Config(NamedConfig):
-        """Everything the paper varies, and the choices its text leaves open."""
+        """What the paper varies, and choices that it leaves open."""
 
         name: Literal["ta"] = "ta"
         word: float = Field(0.001, ge=0, le=1000)
-        """α: weight of words against the low level; 0 leaves the level out."""
+        """α: weight of words on the shallowest level; 0 turns the level off."""
         phrase: float = Field(0.001, ge=0, le=1000)
-        """β: weight of phrases against the middle level."""
+        """β: weight of phrases on the middle level."""
         sentence: float = Field(0.001, ge=0, le=1000)
-        """γ: weight of sentences (or of the whole text) against the deep level."""
+        """γ: weight of sentences (or of the full text) on the deep level."""
         samples: tuple[Count, Count, Count] = (4, 8, 16)
-        """Draws a level, written as in the paper's supplement: sentence, phrase, word."""
+        """Samples per level, in the order of the paper's supplement: sentence, phrase, word."""
         sampling: bool = True
         """False: transport between all positions and all units (the paper's "w/o sampling")."""
         multi_granularity: bool = True
         """False: align the token vectors of the full text with the deep level only (the text store then needs
         `--full-text`)."""
         gradient: GradientTarget = "encoder"
-        """Where the loss goes: straight through to the encoder, to the chosen entries, or to both."""
+        """What the loss trains: the encoder (straight through), the chosen entries, or both."""
         epsilon: float = Field(0.05, ge=1e-6, le=10)
         """Strength of the entropy in Sinkhorn-Knopp."""
         iterations: int = Field(50, ge=1, le=10000)
 
         @model_validator(mode="after")
-        def _some_level(self) -> "TransportAligner.Config":
+        def _check(self) -> "TransportAligner.Config":
             if not (self.sentence or (self.multi_granularity and (self.word or self.phrase))):
-                raise ValueError("every weight is 0; leave model.align out (null) to train without alignment")
+                raise ValueError("every weight is 0; set model.align to null to train without alignment")
             return self
 
     @classmethod
@@ -162,53 +162,55 @@ class TransportAligner(Aligner):
         return network
 
     def forward(self, levels: Mapping[int, Quantized], text: TextFeatures) -> Losses:
-        return {
-            f"align/{granularity}": Loss(self._distance(levels[level], required(text, granularity), level), weight)
-            for level, granularity, weight in self.parts
-        }
+        losses = {}
+        for level, granularity, weight in self.parts:
+            distance = self._distance(levels[level], require_text(text, granularity), level, granularity)
+            losses[f"align/{granularity}"] = Loss(distance, weight)
+        return losses
 
-    def _distance(self, quantized: Quantized, units: TextUnits, level: int) -> Float[Tensor, ""]:
-        """Mean Wasserstein distance of a level's codes to its units (eq. 5)."""
-        network = self._network(self.parts[self.levels.index(level)][1])
-        rows = route_gradient(quantized.quantized, quantized.entries, self.config.gradient).flatten(2).transpose(1, 2)
-        with torch.autocast(rows.device.type, enabled=False):
-            rows = rows.float()
+    def _distance(self, quantized: Quantized, units: TextUnits, level: int, granularity: str) -> Float[Tensor, ""]:
+        """Mean Wasserstein distance between the codes of a level and the units of its granularity (eq. 5)."""
+        network = self._network(granularity)
+        grid = route_gradient(quantized.quantized, quantized.entries, self.config.gradient)
+        codes = grid.flatten(2).transpose(1, 2)
+        with torch.autocast(codes.device.type, enabled=False):
+            codes = codes.float()
             if self.config.sampling:
                 samples = self.config.samples[2 - level]
-                points, units = network.sample(rows, samples), draw_units(units, samples)
+                points, units = network.sample(codes, samples), sample_units(units, samples)
             else:
-                points = network.to_text(network.mean(rows))
+                points = network.to_text(network.mean(codes))
             cost = 2 - 2 * F.normalize(points, dim=-1) @ F.normalize(units.vectors.float(), dim=-1).transpose(1, 2)
-            source = uniform(torch.ones(points.shape[:2], dtype=torch.bool, device=points.device))
-            target = uniform(units.mask)
+            source = uniform_weights(torch.ones(points.shape[:2], dtype=torch.bool, device=points.device))
+            target = uniform_weights(units.mask)
             return sinkhorn(cost, source, target, self.config.epsilon, self.config.iterations).mean()
 
     @torch.no_grad()
     def embed_images(self, levels: Mapping[int, Quantized]) -> Float[Tensor, "b e"]:
-        """The mean of each level's Gaussian in the text's space, normalised, all levels side by side.
+        """The mean of each level's Gaussian in the text's space, normalised; all levels concatenated.
 
         Width e = t times the number of aligned levels; the dot product with `embed_text` is the mean cosine.
         """
         parts = []
         for level, granularity, _ in self.parts:
             network = self._network(granularity)
-            rows = levels[level].quantized.flatten(2).transpose(1, 2).float()
-            parts.append(F.normalize(network.to_text(network.mean.pooled(rows)), dim=-1))
+            codes = levels[level].quantized.flatten(2).transpose(1, 2).float()
+            parts.append(F.normalize(network.to_text(network.mean.pool(codes)), dim=-1))
         return torch.cat(parts, dim=1) / len(parts) ** 0.5
 
     @torch.no_grad()
     def embed_text(self, text: TextFeatures) -> Float[Tensor, "b e"]:
-        """The mean of each granularity's normalised units, normalised, all granularities side by side."""
+        """The normalised mean of the normalised units of each granularity; all granularities concatenated."""
         parts = []
         for _, granularity, _ in self.parts:
-            units = required(text, granularity)
+            units = require_text(text, granularity)
             vectors = F.normalize(units.vectors.float(), dim=-1)
-            parts.append(F.normalize((vectors * uniform(units.mask)[:, :, None]).sum(1), dim=-1))
+            parts.append(F.normalize((vectors * uniform_weights(units.mask)[:, :, None]).sum(1), dim=-1))
         return torch.cat(parts, dim=1) / len(parts) ** 0.5
 
     @torch.no_grad()
     def embed_entries(self, entries: Float[Tensor, "k d"], granularity: str) -> Float[Tensor, "k t"] | None:
-        """Each entry carried to the text's space as if a whole image were made of it."""
+        """Map each entry to the text's space like an image whose codes are all this entry."""
         if _module_name(granularity) not in self.networks:
             return None
         network = self._network(granularity)
@@ -220,9 +222,9 @@ def _module_name(granularity: str) -> str:
     return "whole" if granularity == FULL_TEXT else granularity
 
 
-def required(text: TextFeatures, granularity: str) -> TextUnits:
-    """The units of a granularity, or the error that says how to get them."""
+def require_text(text: TextFeatures, granularity: str) -> TextUnits:
+    """The units of a granularity, or a UsageError that says how to get them."""
     units = text[granularity]
     if units is None:
-        raise UsageError(f"The text store holds no {granularity!r} text; rebuild it with: tavq text DATA --full-text")
+        raise UsageError(f"The text store has no {granularity!r} text; rebuild it with: tavq text DATA --full-text")
     return units

@@ -84,7 +84,7 @@ def test_a_loss_of_weight_zero_is_not_built(settings: Any, losses: set[str], par
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"semantic": 0, "masked": 0, "relation": 0}, "every weight is 0; leave model.align out"),
+        ({"semantic": 0, "masked": 0, "relation": 0}, "every weight is 0; set model.align to null"),
         ({"heads": 3}, "heads 3 must divide width 8"),
         ({"tokens": 0}, "'tokens' = 0"),
         ({"masked": -1}, "'masked' = -1"),
@@ -197,8 +197,8 @@ def test_a_masked_word_is_out_of_sight() -> None:
     noise = torch.rand(2, 5, generator=torch.Generator().manual_seed(6))
     masked = mask_least_noise(noise, words.full_text.mask, torch.tensor([2, 2]))
     other = TextUnits(words.full_text.vectors + 5 * masked[:, :, None], words.full_text.mask, words.full_text.ids)
-    inner = aligner._words(words)
-    moved = aligner._words(TextFeatures(words.words, words.words, words.words, other, words.pooled))
+    inner = aligner._tokens(words)
+    moved = aligner._tokens(TextFeatures(words.words, words.words, words.words, other, words.pooled))
     visual = aligner.tower(grids(2)[2].quantized)
     first, second = (aligner.filler(found, masked, visual) for found in (inner, moved))
     assert torch.equal(first, second)

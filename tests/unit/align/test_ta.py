@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from tavq.align.ta import LevelAligner, TransportAligner, draw_units, uniform
+from tavq.align.ta import LevelAligner, TransportAligner, sample_units, uniform_weights
 from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.interfaces import Quantized, TextFeatures, TextUnits
@@ -47,8 +47,8 @@ def test_a_level_of_weight_zero_is_not_built(settings: Any, levels: tuple[int, .
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"word": 0, "phrase": 0, "sentence": 0}, "every weight is 0; leave model.align out"),
-        ({"multi_granularity": False, "sentence": 0}, "every weight is 0; leave model.align out"),
+        ({"word": 0, "phrase": 0, "sentence": 0}, "every weight is 0; set model.align to null"),
+        ({"multi_granularity": False, "sentence": 0}, "every weight is 0; set model.align to null"),
         ({"samples": [0, 8, 16]}, "'samples.0' = 0"),
         ({"samples": [4, -8, 16]}, "'samples.1' = -8"),
         ({"samples": [4, 8, 10**9]}, "'samples.2' = 1000000000"),
@@ -98,7 +98,7 @@ def test_units_are_drawn_without_repeats_and_never_from_padding() -> None:
     units = numbered([6, 3, 1, 0], 8)
     for seed in range(50):
         torch.manual_seed(seed)
-        drawn = draw_units(units, 3)
+        drawn = sample_units(units, 3)
         assert drawn.mask.sum(1).tolist() == [3, 3, 1, 0]
         for row, mask, count in zip(drawn.vectors[:, :, 0], drawn.mask, [6, 3, 1, 0], strict=True):
             places = row[mask].tolist()
@@ -109,7 +109,7 @@ def test_units_are_drawn_without_repeats_and_never_from_padding() -> None:
 def test_every_unit_is_as_likely_as_another() -> None:
     torch.manual_seed(0)
     units = numbered([5] * 4000, 7)
-    drawn = draw_units(units, 2).vectors[:, :, 0].flatten().long()
+    drawn = sample_units(units, 2).vectors[:, :, 0].flatten().long()
     counts = torch.bincount(drawn, minlength=7)[:5].double() / 4000
     assert (counts - 0.4).abs().max() < 0.03  # 4 standard errors of 0.0077
     assert len(drawn) == int(torch.bincount(drawn)[:5].sum())
@@ -118,7 +118,7 @@ def test_every_unit_is_as_likely_as_another() -> None:
 def test_all_units_are_taken_where_they_are_few() -> None:
     units = numbered([2, 3], 3)
     for samples in (3, 4):
-        drawn = draw_units(units, samples)
+        drawn = sample_units(units, samples)
         assert drawn.mask.sum(1).tolist() == [2, 3]
         for image in range(2):
             own = drawn.vectors[image][drawn.mask[image]]
@@ -128,4 +128,4 @@ def test_all_units_are_taken_where_they_are_few() -> None:
 
 def test_weights_are_equal_over_what_stands() -> None:
     mask = torch.tensor([[True, True, False, True, True], [False] * 5, [False, False, True, False, False]])
-    assert uniform(mask).tolist() == [[0.25, 0.25, 0, 0.25, 0.25], [0] * 5, [0, 0, 1, 0, 0]]
+    assert uniform_weights(mask).tolist() == [[0.25, 0.25, 0, 0.25, 0.25], [0] * 5, [0, 0, 1, 0, 0]]
