@@ -100,8 +100,8 @@ def uniform_weights(mask: Bool[Tensor, "b m"]) -> Float[Tensor, "b m"]:
 class TransportAligner(Aligner):
     """Wasserstein distance between samples of each level's codes and samples of its granularity of text.
 
-    The cost of a pair is the squared distance of the normalised vectors, 2 - 2 cos. The loss is the mean over the batch, to
-    which images without text add 0.
+    The cost of a pair is the squared distance of the normalised vectors, 2 - 2 cos. The loss is the mean over the
+    batch, to which images without text add 0.
 
     Args:
         config: the settings below.
