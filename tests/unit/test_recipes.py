@@ -1,4 +1,4 @@
-"""Recipes: every shipped one can be built, and one may stand on another."""
+"""Recipes: every shipped one can be built, and one may extend another."""
 
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ def test_the_modern_recipe() -> None:
 
 
 @pytest.mark.parametrize("name", recipes.names())
-def test_a_shipped_recipe_survives_as_plain_values(name: str) -> None:
+def test_a_shipped_recipe_is_the_same_after_writing_and_reading(name: str) -> None:
     recipe = recipes.load(name)
     assert build(Recipe, recipe.model_dump(mode="json"), "test") == recipe
 
@@ -165,7 +165,7 @@ def test_names_and_texts() -> None:
     assert yaml.safe_load(recipes.text_of("ta-vqgan-tiny"))["extends"] == "vqgan-tiny"
 
 
-def test_a_file_of_ones_own_with_changes(tmp_path: Path) -> None:
+def test_a_recipe_file_with_overrides(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.yaml", TINY)
     assert recipes.load(path).train.steps == 2
     changed = recipes.load(path, {"train.steps": 5, "model.codebook.width": 3, "model.quantizer": "nearest"})
@@ -174,7 +174,7 @@ def test_a_file_of_ones_own_with_changes(tmp_path: Path) -> None:
     assert changed.model.codebook.entries == 8
 
 
-def test_settings_are_laid_over_those_of_the_base(tmp_path: Path) -> None:
+def test_settings_override_those_of_the_base(tmp_path: Path) -> None:
     write(tmp_path / "base.yaml", TINY)
     over = {
         "extends": "base.yaml",
@@ -191,12 +191,12 @@ def test_settings_are_laid_over_those_of_the_base(tmp_path: Path) -> None:
 
 def test_a_part_of_another_name_replaces_the_whole_part() -> None:
     base = {"quantizer": {"name": "nearest", "commitment": 0.5}, "align": {"name": "ta"}, "net": {"blocks": 1}}
-    laid = recipes._laid_over(base, {"quantizer": {"name": "gumbel"}, "align": None, "net": {"channels": 8}})
-    assert laid == {"quantizer": {"name": "gumbel"}, "align": None, "net": {"blocks": 1, "channels": 8}}
+    result = recipes._override(base, {"quantizer": {"name": "gumbel"}, "align": None, "net": {"channels": 8}})
+    assert result == {"quantizer": {"name": "gumbel"}, "align": None, "net": {"blocks": 1, "channels": 8}}
     assert base["net"] == {"blocks": 1}
 
 
-def test_a_base_is_sought_beside_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_base_is_relative_to_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "shared" / "base.yaml", TINY)
     write(tmp_path / "mine" / "middle.yaml", {"extends": "../shared/base.yaml", "train": {"steps": 3}})
     path = write(tmp_path / "mine" / "top.yaml", {"extends": "middle.yaml", "train": {"batch": 1}})
@@ -206,7 +206,7 @@ def test_a_base_is_sought_beside_the_recipe(tmp_path: Path, monkeypatch: pytest.
     assert (recipe.train.steps, recipe.train.batch, recipe.data.size) == (3, 1, 16)
 
 
-def test_a_recipe_of_ones_own_may_extend_a_shipped_one(tmp_path: Path) -> None:
+def test_a_recipe_file_may_extend_a_shipped_recipe(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.yaml", {"extends": "vqgan-tiny", "train": {"steps": 3}})
     assert recipes.load(path).train.steps == 3
     assert recipes.load(path).model == recipes.load("vqgan-tiny").model
@@ -243,7 +243,7 @@ def test_recipes_that_are_refused(tmp_path: Path, settings: Any, message: str) -
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("vqgan-tinny", "Did you mean 'vqgan-tiny'? A file of your own ends in .yaml."),
+        ("vqgan-tinny", "Did you mean 'vqgan-tiny'? The path of a file ends in .yaml."),
         ("none.yaml", "There is no recipe file 'none.yaml'."),
         ("../recipes/vqgan-tiny", "There is no recipe file '../recipes/vqgan-tiny'."),
         ("folder.yaml", "There is no recipe file 'folder.yaml'."),

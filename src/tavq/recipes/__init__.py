@@ -1,4 +1,4 @@
-"""Shipped settings, one YAML file a recipe, and the reader of recipe files."""
+"""The shipped recipes, one YAML file each, and the loading of recipe files."""
 
 from collections.abc import Mapping
 from importlib import resources
@@ -11,58 +11,63 @@ from tavq.core.errors import UsageError, unknown_name
 from tavq.recipes.schema import Recipe, TaskRecipe
 
 MAX_CHAIN = 5
+"""How many recipes may extend one another; a recipe that extends itself never ends."""
 
 TASKS = "tasks"
-"""The folder of the recipes of tasks; those of tokenizers stand here."""
+"""The folder of the recipes of tasks; those of tokenizers are in this folder."""
 
 
-def names(shelf: str = "") -> list[str]:
-    """The shipped recipes of tokenizers, or those of tasks."""
-    shelved = resources.files(__name__).joinpath(shelf) if shelf else resources.files(__name__)
-    return sorted(path.name.removesuffix(".yaml") for path in shelved.iterdir() if path.name.endswith(".yaml"))
+def names(folder: str = "") -> list[str]:
+    """The names of the shipped recipes: of tokenizers, or of tasks with `folder=TASKS`."""
+    place = resources.files(__name__).joinpath(folder) if folder else resources.files(__name__)
+    return sorted(path.name.removesuffix(".yaml") for path in place.iterdir() if path.name.endswith(".yaml"))
 
 
 def load(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """A tokenizer's recipe, shipped by name or a YAML file by path, with dotted settings changed.
+    """Load a tokenizer's recipe: a shipped one by name, or a YAML file by path.
 
-    A recipe may say `extends: NAME`, or a path seen from its own folder; its settings are then laid over that recipe's.
+    A recipe with `extends: NAME`, or a path relative to its own folder, overrides the settings of that recipe.
+
+    Args:
+        name_or_path: the recipe.
+        overrides: settings to change, by dotted name.
 
     Raises:
-        UsageError: no such recipe, or a setting that is unknown or not accepted.
+        UsageError: there is no such recipe, or a setting is unknown or not accepted.
     """
     settings = apply_overrides(_settings(name_or_path, ""), overrides or {})
     return build(Recipe, settings, f"Recipe {name_or_path}")
 
 
 def load_task(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> TaskRecipe:
-    """A task's recipe; else as `load`."""
+    """Load a task's recipe; see `load`."""
     settings = apply_overrides(_settings(name_or_path, TASKS), overrides or {})
     return build(TaskRecipe, settings, f"Recipe {name_or_path}")
 
 
-def text_of(name_or_path: str, shelf: str = "") -> str:
-    """A recipe's own YAML text."""
-    if name_or_path in names(shelf):
-        return resources.files(__name__).joinpath(shelf, f"{name_or_path}.yaml").read_text(encoding="utf-8")
+def text_of(name_or_path: str, folder: str = "") -> str:
+    """The YAML text of a recipe, without those that it extends."""
+    if name_or_path in names(folder):
+        return resources.files(__name__).joinpath(folder, f"{name_or_path}.yaml").read_text(encoding="utf-8")
     if _is_path(name_or_path):
         path = Path(name_or_path)
         if not path.is_file():
             raise UsageError(f"There is no recipe file {name_or_path!r}.")
         return files.read_text(path)
-    raise UsageError(unknown_name("recipe", name_or_path, names(shelf)) + " A file of your own ends in .yaml.")
+    raise UsageError(unknown_name("recipe", name_or_path, names(folder)) + " The path of a file ends in .yaml.")
 
 
-def _settings(name_or_path: str, shelf: str, depth: int = 0) -> dict[str, Any]:
+def _settings(name_or_path: str, folder: str, depth: int = 0) -> dict[str, Any]:
     if depth == MAX_CHAIN:
         raise UsageError(f"Recipe {name_or_path} extends a chain of more than {MAX_CHAIN} recipes.")
-    settings = read_yaml(text_of(name_or_path, shelf), f"Recipe {name_or_path}")
+    settings = read_yaml(text_of(name_or_path, folder), f"Recipe {name_or_path}")
     base = settings.pop("extends", None)
     if base is None:
         return settings
-    return _laid_over(_settings(_seen_from(name_or_path, str(base)), shelf, depth + 1), settings)
+    return _override(_settings(_relative_to(name_or_path, str(base)), folder, depth + 1), settings)
 
 
-def _seen_from(recipe: str, base: str) -> str:
+def _relative_to(recipe: str, base: str) -> str:
     return str(Path(recipe).parent / base) if _is_path(base) else base
 
 
@@ -70,11 +75,14 @@ def _is_path(name: str) -> bool:
     return name.endswith((".yaml", ".yml")) or "/" in name
 
 
-def _laid_over(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    """`top` over `base`, section by section; a part with another `name` replaces the base's whole."""
+def _override(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """Settings of `top` replace those of `base`, section by section.
+
+    A section with another `name` is another part, and replaces the whole section of the base.
+    """
     result = dict(base)
     for key, value in top.items():
         below = result.get(key)
         same = isinstance(value, dict) and isinstance(below, dict) and value.get("name") in (None, below.get("name"))
-        result[key] = _laid_over(below, value) if same and isinstance(below, dict) else value
+        result[key] = _override(below, value) if same and isinstance(below, dict) else value
     return result

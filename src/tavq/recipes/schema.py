@@ -1,4 +1,4 @@
-"""A recipe: everything that decides what a training run computes."""
+"""The settings of a recipe, which decide what a training run computes."""
 
 from typing import Annotated, Literal
 
@@ -16,38 +16,38 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class PerceptualConfig(Config):
-    """The feature network whose distance is added to the pixels'."""
+    """A perceptual loss: the distance of a feature network, added to the pixel losses."""
 
     network: Literal["lpips", "scenes", "squeezenet"]
     weights: str | None = None
-    """File of the network's weights; `scenes` carries its own."""
+    """File of the network's weights; those of `scenes` are shipped."""
     weight: float = Field(1.0, gt=0, le=1000)
     distance: Literal["features", "logits"] = "features"
-    """Of features at several depths, or of the classifier's logits as in VQGAN+, where the network has one."""
+    """Between features at several depths, or between the logits of the network's classifier, as in VQGAN+."""
 
     @model_validator(mode="after")
-    def _logits_of_a_classifier(self) -> "PerceptualConfig":
+    def _network_has_logits(self) -> "PerceptualConfig":
         if self.distance == "logits" and not NETWORKS[self.network].classifies:
             raise ValueError(no_classifier(self.network).removesuffix("."))
         return self
 
 
 class AdversarialConfig(Config):
-    """The patch discriminator and when it starts to count."""
+    """The adversarial loss of a patch discriminator."""
 
     start: int = Field(10_000, ge=0)
-    """First step on which it is trained and counts; before it no work is done for it."""
+    """First step at which the discriminator is trained and used; earlier steps do not run it."""
     weight: float = Field(0.8, ge=0, le=100)
-    """Factor beside the adaptive weight."""
+    """Weight of the loss, multiplied with the adaptive weight."""
     adaptive: bool = True
-    """Balance by the ratio of gradients at the decoder's last layer (VQ-GAN, eq. 7)."""
+    """Multiply with the ratio of gradient norms at the decoder's last layer (VQ-GAN, eq. 7)."""
     lecam: float = Field(0.0, ge=0, le=100)
-    """Weight of the LeCam regulariser in the discriminator's loss; 0 for none, as in the papers."""
+    """Weight of the LeCam regularizer in the discriminator's loss; 0 is off, as in the papers."""
     discriminator: CriticConfig = CriticConfig()
 
 
 class LoopConfig(Config):
-    """Steps, optimiser, and how often to log and save: what every run has."""
+    """Steps, optimizer, logging and checkpoints: settings of every run."""
 
     steps: int = Field(ge=1, le=10**9)
     batch: int = Field(6, ge=1, le=65536)
@@ -56,48 +56,49 @@ class LoopConfig(Config):
     """The papers' rule for tokenizers is 4.5e-6 x batch."""
     betas: tuple[Beta, Beta] = (0.5, 0.9)
     warmup: int = Field(0, ge=0)
-    """Steps over which the learning rate rises from 0."""
+    """Steps over which the learning rate rises linearly from 0."""
     decay: Literal["none", "cosine"] = "none"
-    """After the warm-up: constant as in the papers, or a half cosine to a tenth at the last step."""
+    """After the warm-up: constant, as in the papers, or half a cosine down to a tenth at the last step."""
     clip: float | None = Field(None, gt=0)
-    """Largest norm of each optimiser's gradient; null for none, as in the papers."""
+    """Clip the gradient norm of each optimizer to this value; null is off, as in the papers."""
     ema: float | None = Field(None, gt=0, lt=1)
-    """Decay of the running mean of the weights that is saved as the model; null saves the weights themselves."""
+    """Save an exponential moving average of the weights with this decay; null saves the weights themselves."""
     precision: Literal["fp32", "bf16"] = "fp32"
     log_every: int = Field(10, ge=1)
     sample_every: int = Field(500, ge=1)
     checkpoint_every: int = Field(500, ge=1)
     keep: int = Field(2, ge=1, le=100)
-    """Checkpoints kept, the newest first."""
+    """Number of checkpoints to keep; older ones are removed."""
 
 
 class TrainConfig(LoopConfig):
-    """A tokenizer's: the losses on its images, and what of it is trained."""
+    """Training settings of a tokenizer: its pixel losses, and which of its parts are trained."""
 
     start_from: str | None = None
-    """Model folder, run folder or hub name whose weights the run begins with; null begins from drawn ones."""
+    """Model folder, run folder or hub name whose weights the run starts from; null starts from random weights."""
     freeze: tuple[str, ...] = ()
-    """Parts of the tokenizer that stay as they are: they get no gradient and their statistics do not move."""
+    """Parts of the tokenizer that are not trained: they get no gradients, and their statistics are not updated."""
     channels_last: bool = True
     l1: float = Field(1.0, ge=0, le=1000)
     l2: float = Field(0.0, ge=0, le=1000)
     perceptual: PerceptualConfig | None = None
     adversarial: AdversarialConfig | None = AdversarialConfig()
     alarm_usage: float = Field(0.05, ge=0, le=1)
-    """The collapse alarm sounds where fewer than this share of the entries were chosen since the last line of the
-    log, or the perplexity is a smaller share of their number."""
+    """Warn of a codebook collapse when the fraction of entries that were used since the last log line, or the
+    perplexity divided by the number of entries, is below this."""
 
     @model_validator(mode="after")
-    def _some_loss(self) -> "TrainConfig":
+    def _has_pixel_loss(self) -> "TrainConfig":
         if self.l1 == 0 and self.l2 == 0:
-            raise ValueError("l1 and l2 cannot both be 0: nothing would tie the images to their reconstruction")
+            raise ValueError("l1 and l2 cannot both be 0: no loss would compare reconstructions with images")
         return self
 
 
 class PublishedConfig(Config):
-    """A number that a paper prints for what a recipe trains.
+    """A metric that a paper reports for the method of a recipe.
 
-    It may stand beside a measured one of the same name only: `fid` is FID's own network's, which no `fd_NETWORK` is.
+    It can only be compared with a measured metric of the same name: `fid` uses Inception's features, `fd_NETWORK` the
+    features of another network.
     """
 
     metric: Literal["fid", "psnr", "ssim", "l1", "l2"]
@@ -107,44 +108,44 @@ class PublishedConfig(Config):
 
 
 class RunRecipe(Config):
-    """What every recipe has."""
+    """Settings that recipes of tokenizers and of tasks have in common."""
 
     description: str = ""
     train: LoopConfig
 
 
 class Recipe(RunRecipe):
-    """A tokenizer, its data and its training, as one YAML file."""
+    """A tokenizer, its data and its training, in one YAML file."""
 
     published: tuple[PublishedConfig, ...] = ()
-    """What papers report of it; papers that disagree stand beside each other."""
+    """What papers report for it; several values if papers disagree."""
     model: TokenizerConfig
     data: DataConfig
     train: TrainConfig
 
     @model_validator(mode="after")
-    def _whole_codes(self) -> "Recipe":
+    def _size_is_multiple_of_factor(self) -> "Recipe":
         factor = self.model.net.factor
         if self.data.size % factor:
             raise ValueError(f"data.size {self.data.size} must be a multiple of {factor}, the network's factor")
         return self
 
     @model_validator(mode="after")
-    def _images_the_discriminator_can_score(self) -> "Recipe":
-        """Said at the start: it would be met at the adversary's first step, hours into a run."""
+    def _discriminator_fits_size(self) -> "Recipe":
+        """Refuse at the start what would fail at the first adversarial step, hours into a run."""
         adversarial = self.train.adversarial
         if adversarial is None or adversarial.start >= self.train.steps:
             return self
         smallest = adversarial.discriminator.smallest
         if self.data.size < smallest:
             raise ValueError(
-                f"data.size {self.data.size} is below {smallest}, the least that a discriminator of "
-                f"{adversarial.discriminator.layers} layers scores; choose fewer layers"
+                f"data.size {self.data.size} is below {smallest}, the smallest image that a discriminator of "
+                f"{adversarial.discriminator.layers} layers can score; choose fewer layers"
             )
         return self
 
     @model_validator(mode="after")
-    def _parts_that_can_be_frozen(self) -> "Recipe":
+    def _frozen_parts_exist(self) -> "Recipe":
         parts = ["encoder", "decoder", "codebook", "quantizer"]
         parts += ["aligner", "hierarchy"] if self.model.align is not None else []
         for name in self.train.freeze:
@@ -153,34 +154,34 @@ class Recipe(RunRecipe):
         adversarial = self.train.adversarial
         if "decoder" in self.train.freeze and adversarial is not None and adversarial.adaptive:
             raise ValueError(
-                "train.adversarial.adaptive compares gradients at the decoder's last layer, which train.freeze holds; "
-                "set it to false or leave the decoder free"
+                "train.adversarial.adaptive compares gradients at the decoder's last layer, which train.freeze turns "
+                "off; set it to false, or do not freeze the decoder"
             )
         return self
 
 
 class TaskTrainConfig(LoopConfig):
-    """A task's: the optimiser of transformers."""
+    """Training settings of a task, with defaults for transformers."""
 
     learning_rate: float = Field(4.5e-4, gt=0, le=1)
     betas: tuple[Beta, Beta] = (0.9, 0.95)
     weight_decay: float = Field(0.01, ge=0, le=1)
-    """On matrices; vectors and tables of embeddings keep their size [as in minGPT, which VQ-GAN's code uses]."""
+    """Applied to matrices, not to vectors and embedding tables, as in minGPT, which VQ-GAN's code uses."""
 
 
 class TaskDataConfig(Config):
-    """How the images of a task become tokens."""
+    """How the images of a task are loaded."""
 
     size: int | None = Field(None, ge=16, le=2048)
-    """Side of the square in pixels; null for the size the tokenizer was trained at."""
+    """Side of the square in pixels; null is the size the tokenizer was trained at."""
     flip: bool = True
-    """Also the mirror image of each image, half of the time."""
+    """Flip each image horizontally with probability 1/2."""
     workers: int = Field(0, ge=0, le=64)
     fault_budget: int = Field(100, ge=0)
 
 
 class TaskRecipe(RunRecipe):
-    """A task and its training, as one YAML file; the tokenizer is given on the command line."""
+    """A task and its training, in one YAML file; the tokenizer is given on the command line."""
 
     task: config_of(tasks)
     data: TaskDataConfig = TaskDataConfig()

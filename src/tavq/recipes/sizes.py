@@ -1,4 +1,4 @@
-"""How many numbers a recipe trains, counted without memory for them."""
+"""Parameter counts of recipes, computed without allocating the parameters."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,18 @@ from tavq.text.word_graph import WordGraph
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 BERT, CLIP = 768, 512
+"""Widths of the papers' text encoders."""
+
 TOKENS = 49_408
+"""Vocabulary of CLIP's text tower; no text store has more tokens."""
+
 WORDS = 6_207
+"""Words in VQCT's codebook."""
 
 
 @dataclass
 class PaperText:
-    """A TextSource in the place of a text store that is not there yet: the sizes of the papers' text encoders."""
+    """A TextSource with the sizes of the papers' text encoders, to count parameters without a text store."""
 
     width: int
 
@@ -29,16 +34,16 @@ class PaperText:
         return False
 
     def vectors(self, key: str) -> Mapping[str, Any]:
-        """Nothing; it is asked for sizes only."""
+        """No vectors: only sizes are needed."""
         return {}
 
     def vocabulary(self, granularity: str) -> tuple[Sequence[str], Any]:
-        """As many tokens as CLIP knows; no store has more."""
+        """CLIP's number of tokens."""
         return [""] * TOKENS, np.broadcast_to(np.float32(0), (TOKENS, self.width))
 
     def word_graph(self) -> WordGraph:
-        """VQCT's number of words; how many of them are adjectives and how many edges join them changes no size."""
-        words, half = tuple(str(number) for number in range(WORDS)), WORDS // 2
+        """VQCT's number of words; the number of adjectives among them and of edges does not change any size."""
+        words, half = tuple(str(index) for index in range(WORDS)), WORDS // 2
         edges, vectors = np.empty((0, 2), np.int64), np.broadcast_to(np.float32(0), (WORDS, self.width))
         ones = (1,) * WORDS
         return WordGraph(words[:half], words[half:], ones[:half], ones[half:], edges, edges[:, 0], vectors)
@@ -46,7 +51,7 @@ class PaperText:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Parameters of a recipe's parts."""
+    """Parameter counts of a recipe's parts."""
 
     generator: int  # encoder, codebook, quantizer and decoder: what is shipped
     alignment: int  # aligner and hierarchy, in training only
@@ -54,14 +59,14 @@ class Sizes:
 
 
 class Counter:
-    """Counts recipes; parts that several recipes share are built once."""
+    """Counts the parameters of recipes; parts that several recipes share are built once."""
 
     def __init__(self) -> None:
         self._generators: dict[str, tuple[int, int]] = {}
         self._discriminators: dict[CriticConfig, int] = {}
 
     def count(self, recipe: Recipe) -> Sizes:
-        """The sizes of a recipe, with `PaperText` where it reads text."""
+        """The sizes of a recipe; if it reads text, with `PaperText`."""
         adversarial = recipe.train.adversarial
         return Sizes(*self._tokenizer(recipe.model), self._critic(adversarial.discriminator) if adversarial else 0)
 
@@ -72,7 +77,7 @@ class Counter:
                 tokenizer = Tokenizer(model.resolve_config(_source(model)))
             counts = tokenizer.parameter_counts()
             if codebooks[model.codebook.name].generated:
-                counts["codebook"] = tokenizer.codebook.size * tokenizer.codebook.width  # the table that is shipped
+                counts["codebook"] = tokenizer.codebook.size * tokenizer.codebook.width  # shipped as a table
             alignment = counts.get("aligner", 0) + counts.get("hierarchy", 0)
             self._generators[key] = sum(counts.values()) - alignment, alignment
         return self._generators[key]
@@ -84,7 +89,7 @@ class Counter:
 
 
 def _source(model: TokenizerConfig) -> TextSource | None:
-    """CLIP's text where whole texts or words are read, as LG-VQ and VQCT do; BERT's as TA-VQ does."""
+    """CLIP's text if full texts or words are read, as in LG-VQ and VQCT; else BERT's, as in TA-VQ."""
     if not model.reads_text:
         return None
     clip = model.align is None or model.reads_full_text

@@ -292,7 +292,9 @@ def test_an_aligner_needs_text(aligned: Make, words: TextSource, dataset: Folder
 
 
 def test_a_discriminator_that_images_are_too_small_for_is_refused_at_once(recipe: Make) -> None:
-    with pytest.raises(ValueError, match=r"data\.size 16 is below 24, the least that a discriminator of 3 layers"):
+    with pytest.raises(
+        ValueError, match=r"data\.size 16 is below 24, the smallest image that a discriminator of 3 layers"
+    ):
         recipe({"train.adversarial.discriminator.layers": 3})
     recipe({"train.adversarial.discriminator.layers": 3, "train.adversarial.start": 4})  # it never comes to it
 

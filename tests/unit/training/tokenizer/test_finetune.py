@@ -64,7 +64,7 @@ def test_frozen_parts_resume_to_the_same_bits(recipe: Make, dataset: FolderDatas
         ({"train.freeze": ["encodr"]}, "Unknown part 'encodr'; known: codebook, decoder, encoder, quantizer. Did you "
          "mean 'encoder'?"),
         ({"train.freeze": ["aligner"]}, "Unknown part 'aligner'; known: codebook, decoder, encoder, quantizer"),
-        ({"train.freeze": ["decoder"]}, "set it to false or leave the decoder free"),
+        ({"train.freeze": ["decoder"]}, "set it to false, or do not freeze the decoder"),
     ],
 )  # fmt: skip
 def test_parts_that_cannot_be_frozen(recipe: Make, changes: dict[str, object], message: str) -> None:
