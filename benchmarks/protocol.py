@@ -144,8 +144,9 @@ def differences(base: Measured, other: Measured) -> dict[str, dict[str, Any]]:
     rows = {}
     for name, values in other.scores.items():
         gap = torch.stack([torch.ones_like(values), values - base.scores[name]], dim=1)
-        found = intervals.with_intervals([name], gap, intervals.mean)[name]
-        rows[name] = {"value": float(values.mean()), "difference": found["value"], "interval": found["interval"]}
+        [difference] = intervals.mean(gap.double().sum(dim=0, keepdim=True))[0].tolist()
+        [interval] = intervals.listed(intervals.bootstrap(gap, intervals.mean))
+        rows[name] = {"value": float(values.mean()), "difference": difference, "interval": interval}
     for name in other.features:
         rows[f"fd_{name}"] = jackknifed(base.features[name], other.features[name])
     return rows

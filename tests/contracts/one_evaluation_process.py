@@ -21,6 +21,7 @@ from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
 from tavq.evaluation.tokenizer import evaluate
 from tavq.interfaces import FULL_TEXT, FULL_TEXT_IDS, GRANULARITIES, POOLED
+from tavq.metrics.record import evaluation_as_json
 from tavq.nets.features.extractors import FeatureNetwork
 
 BATCH = 3
@@ -63,7 +64,7 @@ def main(rank: int, world: int, store: str, out: str, data: str) -> None:
     found = {}
     for name, limit in (("all", None), ("first batch", BATCH)):
         loader = EvaluationLoader(dataset, DataConfig(size=32), BATCH, Letters(), limit, rank, world)
-        found[name] = evaluate(tokenizer, loader, [Patches()])
+        found[name] = evaluation_as_json(evaluate(tokenizer, loader, [Patches()]))
         loader.join_faults()
         found[name]["faults"] = [str(fault) for fault in loader.faults]
     files.write_json(Path(out) / f"{world}-{rank}.json", found)

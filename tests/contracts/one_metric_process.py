@@ -5,6 +5,7 @@ Called by test_metric_processes.py as: one_metric_process.py RANK WORLD STORE OU
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,7 @@ from tavq.metrics.answers import AnswerScores
 from tavq.metrics.captions import CaptionScores
 from tavq.metrics.distances import ImageSet, set_distances
 from tavq.metrics.grounding import GroundingScores
+from tavq.metrics.record import metrics_as_json
 from tavq.nets.features.extractors import FeatureNetwork
 
 ITEMS = 11
@@ -30,7 +32,7 @@ class Corners(FeatureNetwork):
         return images[:, :, 0, 0]
 
 
-def distances(rank: int, world: int) -> dict[str, object]:
+def distances(rank: int, world: int) -> dict[str, Any]:
     """Of 31 images from 40 others, the processes' shares being of different sizes; some of them hold none."""
     generator = torch.Generator().manual_seed(0)
     made, real = torch.randn(31, 3, 1, 1, generator=generator), torch.randn(40, 3, 1, 1, generator=generator) + 1
@@ -41,7 +43,7 @@ def distances(rank: int, world: int) -> dict[str, object]:
         if places:
             found.update(images[places.start : places.stop], [f"{place}.png" for place in places])
         found.join()
-    return set_distances(*sets)
+    return metrics_as_json(set_distances(*sets))
 
 
 def main(rank: int, world: int, store: str, out: str) -> None:
@@ -58,7 +60,10 @@ def main(rank: int, world: int, store: str, out: str) -> None:
         boxes.add(f"{item}", [item, 0, 10 / 3, 7], [item / 1.3, 1, 5, 5])
     for metric in (captions, answers, boxes):
         metric.join()
-    found = {name: metric.compute() for name, metric in (("c", captions), ("a", answers), ("b", boxes))}
+    found: dict[str, Any] = {}
+    for name, metric in (("c", captions), ("a", answers), ("b", boxes)):
+        found[name] = metric.compute()
+        found[name] |= metrics_as_json(found[name]["metrics"])
     found["d"] = distances(rank, world)
     files.write_json(Path(out) / f"{world}-{rank}.json", found)
     if world > 1:

@@ -10,6 +10,7 @@ import torch
 from tavq.core.config import build
 from tavq.data.records import NamedBox, Question, Record
 from tavq.interfaces import sum_losses
+from tavq.metrics.record import by_key
 from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.model_folder import TaskConfig, load_task, save_task
 from tavq.tasks.understanding import UnderstandingBatch, UnderstandingTask
@@ -148,9 +149,11 @@ def test_figures_have_intervals_and_name_answers_without_looking(task: Any, exam
     keys = [f"{place}.png" for place in places]
     found = task.compute_metrics([(rows(places), keys, asked)], list(zip(keys, asked, strict=True)))
     blind = task.compute_metrics([(rows(places), keys, asked)], [])
-    assert {key: blind[key] for key in blind} == {key: found[key] for key in blind}
-    assert all(set(scored) == {"value", "interval"} for scored in found.values())
-    assert any("/" in key for key in found)
+    assert {metric.key for metric in blind} <= {metric.key for metric in found}
+    assert [metric for metric in found if metric.key in by_key(blind)] == blind
+    assert any(metric.baseline is not None for metric in found)
+    assert any(metric.interval is not None for metric in found)
+    assert all(metric.title and metric.meaning and metric.group.title for metric in found)
 
 
 def test_a_saved_model_reads_as_before(

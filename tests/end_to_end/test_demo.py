@@ -20,15 +20,15 @@ def test_the_demo_runs_to_its_page(tavq: Tavq, tmp_path: Path) -> None:
     assert done.err.splitlines()[-1].endswith(f"Open {out / 'report.html'}")
     assert (out / "report.html").stat().st_size > 10_000
     for run, aligned in (("vqgan", False), ("ta-vqgan", True)):
-        metrics = json.loads((out / run / "evaluation.json").read_text())
-        assert metrics["images"] == 4
-        assert metrics["fd_scenes"] > 0
-        assert (metrics["code_text_cosine"] is not None) == aligned
+        found = json.loads((out / run / "evaluation.json").read_text())
+        assert found["images"] == 4
+        assert found["metrics"]["fd_scenes"]["value"] > 0
+        assert (found["metrics"]["code_text_cosine"]["value"] is not None) == aligned
         assert f"Training {run}: 2 of 2" in done.err
         assert (out / run / "report.html").is_file()
         assert "seed: 3" in (out / run / "recipe.yaml").read_text()
     assert done.out.count("│ fd_scenes") == 2  # a table of each run
-    assert "fd_scenes: " in done.err  # four images are too few for it, and a warning says so
+    assert "Fréchet distance (scenes): " in done.err  # four images are too few for it, and a warning says so
     refused = tavq("demo", "--out", out)
     assert (refused.code, "exists and is not an empty folder" in refused.err) == (2, True)
 

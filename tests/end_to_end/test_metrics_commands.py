@@ -1,4 +1,4 @@
-"""`tavq metrics` on files of predictions: a table, figures in JSON, one line for what does not fit."""
+"""`tavq metrics` on files of predictions: a table, metrics in JSON, one line for what does not fit."""
 
 import json
 import shutil
@@ -54,7 +54,8 @@ def test_captions(tavq: Tavq, write: Any, tmp_path: Path) -> None:
     assert "1 captions hold punctuation only and score 0" in done.err
     found = json.loads(out.read_text())
     assert found["per_image"]["0"]["ROUGE-L"] == 1
-    assert found["scores"]["ROUGE-L"] == {"value": 0.5, "interval": [0, 1]}
+    rouge = found["metrics"]["ROUGE-L"]
+    assert (rouge["value"], rouge["interval"]) == (0.5, [0, 1])
     assert (found["images"], found["references"], found["tokenizer"]) == (2, 4, "tavq-ptb-1")
     assert found["intervals"]["resamples"] == 1000
     assert found["meteor"] is None
@@ -70,15 +71,15 @@ def test_answers_by_type(tavq: Tavq, write: Any, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert "WUPS is left out: There is no WordNet" in done.err
     found = json.loads(out.read_text())
-    assert found["scores"]["accuracy"]["value"] == pytest.approx(2 / 3)
-    assert {kind: at["scores"]["accuracy"]["value"] for kind, at in found["by_type"].items()} == {
-        "color": 1,
-        "object": 0,
+    assert {key: (metric["value"], metric["count"]) for key, metric in found["metrics"].items()} == {
+        "accuracy": (pytest.approx(2 / 3), 3),
+        "accuracy/color": (1, 2),
+        "accuracy/object": (0, 1),
     }
     assert [line.split("│")[1].strip() for line in done.out.splitlines() if line.startswith("│")] == [
-        "all",
-        "color",
-        "object",
+        "Accuracy ↑",
+        "Accuracy: color ↑",
+        "Accuracy: object ↑",
     ]
 
 
@@ -90,7 +91,7 @@ def test_answers_of_ten_people(tavq: Tavq, write: Any, tmp_path: Path) -> None:
     done = tavq("metrics", "vqa", "--predictions", predictions, "--references", references, "--json", out)
     assert done.code == 0, done.err
     assert "WUPS" not in done.err
-    assert json.loads(out.read_text())["by_type"]["yes/no"]["scores"]["vqa_accuracy"]["value"] == pytest.approx(0.6)
+    assert json.loads(out.read_text())["metrics"]["vqa_accuracy/yes/no"]["value"] == pytest.approx(0.6)
 
 
 def test_boxes(tavq: Tavq, write: Any, tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def test_boxes(tavq: Tavq, write: Any, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     done = tavq("metrics", "grounding", *files, "--corners", "--json", out)
     assert done.code == 0, done.err
-    assert json.loads(out.read_text())["scores"]["accuracy@0.5"]["value"] == 19 / 20
+    assert json.loads(out.read_text())["metrics"]["accuracy@0.5"]["value"] == 19 / 20
     assert "1 boxes have no area and are wrong" in done.err
     assert "--corners" not in done.err
     done = tavq("metrics", "grounding", *files)

@@ -1,4 +1,4 @@
-"""`tavq metrics images` and `convert` on folders of images: figures, what they are of, one line for what is wrong."""
+"""`tavq metrics images` and `convert` on folders of images: metrics, what they are of, one line for what is wrong."""
 
 import json
 import shutil
@@ -42,17 +42,17 @@ def test_pairs(tavq: Tavq, folders: tuple[Path, Path], tmp_path: Path) -> None:
     done = tavq("metrics", "images", made, real, "--paired", "--json", out)
     assert done.code == 0, done.err
     found = json.loads(out.read_text())
-    assert found["scores"].keys() == {"psnr", "l1", "l2", "ssim", "ms_ssim", "fd_scenes", "kid_scenes"}
-    assert found["scores"]["ms_ssim"]["value"] is None
+    assert found["metrics"].keys() == {"psnr", "l1", "l2", "ssim", "ms_ssim", "fd_scenes", "kid_scenes"}
+    assert found["metrics"]["ms_ssim"]["value"] is None
     pairs = [(load_image(made / f"{n}.png") / 255.0, load_image(real / f"{n}.png") / 255.0) for n in range(6)]
     expected = [-10 * np.log10(((a - b) ** 2).mean()) for a, b in pairs]
-    assert found["scores"]["psnr"]["value"] == pytest.approx(np.mean(expected), abs=1e-5)
-    low, high = found["scores"]["psnr"]["interval"]
+    assert found["metrics"]["psnr"]["value"] == pytest.approx(np.mean(expected), abs=1e-5)
+    low, high = found["metrics"]["psnr"]["interval"]
     assert min(expected) <= low <= np.mean(expected) <= high <= max(expected)
     assert found["per_image"]["3.png"]["psnr"] == pytest.approx(expected[3], abs=1e-5)
-    assert found["scores"]["fd_scenes"]["value"] > 0
-    assert found["scores"]["kid_scenes"]["standard_error"] > 0
-    assert found["warnings"]["fd_scenes"].startswith("6 images for 160 features")
+    assert found["metrics"]["fd_scenes"]["value"] > 0
+    assert found["metrics"]["kid_scenes"]["standard_error"] > 0
+    assert found["metrics"]["fd_scenes"]["warning"].startswith("6 images for 160 features")
     assert (found["images"]["count"], found["images"]["size"], found["images"]["resize"]) == (6, [48, 40], "none")
     assert found["feature_weights"].keys() == {"scenes"}
     assert "MS-SSIM is left out: it needs images of 176 x 176, and these are 48 x 40" in done.err
@@ -66,7 +66,7 @@ def test_large_images_have_ms_ssim(tavq: Tavq, tmp_path: Path) -> None:
         path.rename(path.with_name(path.name.replace(".bmp", "")))
     done = tavq("metrics", "images", made, real, "--paired", "--json", tmp_path / "out")
     assert done.code == 0, done.err
-    assert 0.5 < json.loads((tmp_path / "out").read_text())["scores"]["ms_ssim"]["value"] < 1
+    assert 0.5 < json.loads((tmp_path / "out").read_text())["metrics"]["ms_ssim"]["value"] < 1
     assert "MS-SSIM" not in done.err
 
 
@@ -75,7 +75,7 @@ def test_sets_of_different_numbers_at_a_size(tavq: Tavq, folders: tuple[Path, Pa
     done = tavq("metrics", "images", few, folders[1], "--size", 32, "--json", tmp_path / "out")
     assert done.code == 0, done.err
     found = json.loads((tmp_path / "out").read_text())
-    assert found["scores"].keys() == {"fd_scenes", "kid_scenes"}
+    assert found["metrics"].keys() == {"fd_scenes", "kid_scenes"}
     assert found["images"]["size"] == found["reference"]["size"] == [32, 32]
     assert found["reference"]["resize"] == "centre square, Pillow bicubic with antialias"
     assert "The sets differ in number" in done.err
@@ -93,8 +93,8 @@ def test_saved_statistics_give_the_folders_distance(tavq: Tavq, folders: tuple[P
         done = tavq("metrics", "images", made, *reference, "--json", tmp_path / name)
         assert done.code == 0, done.err
     folder, statistics = (json.loads((tmp_path / name).read_text()) for name in ("folder", "saved"))
-    assert statistics["scores"]["fd_scenes"] == folder["scores"]["fd_scenes"]
-    assert "kid_scenes" not in statistics["scores"]
+    assert statistics["metrics"]["fd_scenes"] == folder["metrics"]["fd_scenes"]
+    assert "kid_scenes" not in statistics["metrics"]
     assert statistics["reference"]["count"] == 6
     assert statistics["reference"]["data_sha256"] == folder["reference"]["data_sha256"]
     done = tavq("metrics", "images", made, "--reference-statistics", saved, "--size", 48)
@@ -179,8 +179,8 @@ def test_converted_networks_measure_under_their_own_names(
     done = tavq("metrics", "images", *folders, "--paired", *features, "--json", out)
     assert done.code == 0, done.err
     found = json.loads(out.read_text())
-    assert found["scores"].keys() >= {"fd_inception", "kid_inception", "perceptual_alex"}
-    assert not {"fid", "kid", "lpips_alex"} & found["scores"].keys()
+    assert found["metrics"].keys() >= {"fd_inception", "kid_inception", "perceptual_alex"}
+    assert not {"fid", "kid", "lpips_alex"} & found["metrics"].keys()
     assert found["feature_weights"]["inception"] == sha256(tmp_path / "inception")
     done = tavq("metrics", "images", *folders, *features)
     assert done.code == 2
@@ -221,8 +221,8 @@ def test_lpips_as_a_recipes_loss_and_in_an_evaluation(
     done = tavq("evaluate", tmp_path / "run", *data, "--features", f"lpips={tmp_path / 'lpips'}")
     assert done.code == 0, done.err
     found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
-    assert found["perceptual_alex"] > 0
-    assert len(found["intervals"]["perceptual_alex"]) == 2
+    assert found["metrics"]["perceptual_alex"]["value"] > 0
+    assert len(found["metrics"]["perceptual_alex"]["interval"]) == 2
     done = tavq("train", "vqgan-tiny", *data, "--out", tmp_path / "other", *small, *loss[:2])
     assert done.code == 2
     assert "'lpips' needs the path of the file that `tavq metrics convert lpips-vgg`" in done.err

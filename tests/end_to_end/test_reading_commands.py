@@ -38,10 +38,10 @@ def test_questions(place: Path, source: str, capsys: pytest.CaptureFixture[str])
     told = json.loads((place / "answer.json").read_text())
     assert len(told["answers"]) == 5
     assert run(["task", "evaluate", model, "--data", f"{place}/scenes", "--json", f"{place}/found.json"]) == 0
-    found = json.loads((place / "found.json").read_text())
-    assert 0 <= found["accuracy"] <= 1
-    assert "constant/accuracy" in found
-    assert found["intervals"]["accuracy"] is not None
+    metrics = json.loads((place / "found.json").read_text())["metrics"]
+    assert 0 <= metrics["accuracy"]["value"] <= 1
+    assert "constant/accuracy" in metrics
+    assert metrics["accuracy"]["interval"] is not None
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(place: Path) -> None:

@@ -22,7 +22,7 @@ def test_a_task_learns_from_photographs(
     task: str, real_data: Path, tavq: Tavq, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    kind, file, figure = CASES[task]
+    kind, file, metric = CASES[task]
     source = Path("source")
     source.mkdir()
     (source / Path(file).name).symlink_to(real_data / file)
@@ -37,7 +37,7 @@ def test_a_task_learns_from_photographs(
     assert done.code == 0, done.err
     done = tavq("task", "evaluate", "run", "--data", "data", "--json", "found.json")
     assert done.code == 0, done.err
-    assert 0 <= json.loads(Path("found.json").read_text())[figure] <= 1
+    assert 0 <= json.loads(Path("found.json").read_text())["metrics"][metric]["value"] <= 1
     image = Path("data", lines[0]["file_name"])  # of any size and shape
     if task == "vqa":
         done = tavq("ask", "run", image, lines[0]["questions"][0]["question"])

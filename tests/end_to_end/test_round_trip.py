@@ -32,31 +32,32 @@ def encoded(tavq: Tavq, home: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_evaluating_gives_the_same_figures_everywhere(tavq: Tavq, home: Path, tmp_path: Path, run: str) -> None:
-    place = tmp_path / "figures.json"
+def test_evaluating_gives_the_same_metrics_everywhere(tavq: Tavq, home: Path, tmp_path: Path, run: str) -> None:
+    place = tmp_path / "evaluation.json"
     done = tavq("evaluate", home / run, "--data", home / "data", "--empty-features", "--json", place)
     assert done.code == 0, done.err
-    figures = json.loads(place.read_text())
-    assert figures == json.loads((home / run / "evaluation.json").read_text())
-    assert (figures["images"], figures["size"], figures["split"], figures["images_with_text"]) == (
+    found = json.loads(place.read_text())
+    assert found == json.loads((home / run / "evaluation.json").read_text())
+    assert (found["images"], found["size"], found["split"], found["images_with_text"]) == (
         3,
         [32, 32],
         "test",
         3,
     )
-    assert 0 < figures["psnr"] < 30
-    assert 1 <= figures["perplexity"] <= 16
-    low, high = figures["intervals"]["psnr"]
-    assert low < figures["psnr"] < high
+    metrics = found["metrics"]
+    assert 0 < metrics["psnr"]["value"] < 30
+    assert 1 <= metrics["perplexity_deep"]["value"] <= 16
+    low, high = metrics["psnr"]["interval"]
+    assert low < metrics["psnr"]["value"] < high
     line = next(line for line in done.out.splitlines() if "psnr" in line)
-    assert f"{figures['psnr']:.4g}" in line
-    assert f"{low:.4g} to {high:.4g}" in line
-    assert (figures["code_text_cosine"] is None) == (run == "plain")
-    assert "images_with_text" in done.out
+    assert f"{metrics['psnr']['value']:.2f} dB" in line
+    assert f"{low:.2f} dB – {high:.2f} dB" in line
+    assert (metrics["code_text_cosine"]["value"] is None) == (run == "plain")
+    assert "3 images, 3 with text" in " ".join(done.out.split())
 
 
 def test_the_protocol_says_what_was_measured_and_by_what(tavq: Tavq, home: Path, tmp_path: Path) -> None:
-    place = tmp_path / "figures.json"
+    place = tmp_path / "evaluation.json"
     assert tavq("evaluate", home / "aligned", "--data", home / "data", "--json", place).code == 0
     told = json.loads(place.read_text())["protocol"]
     assert told["model"]["sha256"] == files.sha256(home / "aligned/model/model.safetensors")
@@ -78,11 +79,11 @@ def test_the_protocol_says_what_was_measured_and_by_what(tavq: Tavq, home: Path,
 
 
 def test_limits_and_splits(tavq: Tavq, home: Path, tmp_path: Path) -> None:
-    place = tmp_path / "figures.json"
+    place = tmp_path / "evaluation.json"
     common = ("--data", home / "data", "--empty-features", "--json", place)
     assert tavq("evaluate", home / "plain/model", *common, "--split", "train", "--limit", 4, "--size", 64).code == 0
-    figures = json.loads(place.read_text())
-    assert (figures["images"], figures["size"], figures["split"]) == (4, [64, 64], "train")
+    found = json.loads(place.read_text())
+    assert (found["images"], found["size"], found["split"]) == (4, [64, 64], "train")
 
 
 def test_encoding_gives_every_image_in_order(home: Path, encoded: Path) -> None:

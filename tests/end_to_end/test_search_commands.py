@@ -103,10 +103,10 @@ def test_texts_and_images_like_a_image(index: str, tavq: Tavq, place: Path, tmp_
 def test_a_retrieval_task_is_measured(tavq: Tavq, place: Path) -> None:
     done = tavq("task", "evaluate", place / "retrieval", "--data", place / "data")
     assert done.code == 0, done.err
-    told = json.loads((place / "retrieval/evaluation.json").read_text())
-    assert told["image_to_text/recall@10"] == 1.0  # of three texts
-    assert told["chance/text_to_image/recall@1"] == pytest.approx(1 / 3)
-    assert told["intervals"]["text_to_image/median_rank"] is not None
+    metrics = json.loads((place / "retrieval/evaluation.json").read_text())["metrics"]
+    assert metrics["image_to_text/recall@10"]["value"] == 1.0  # of three texts
+    assert metrics["chance/text_to_image/recall@1"]["value"] == pytest.approx(1 / 3)
+    assert metrics["text_to_image/median_rank"]["interval"] is not None
 
 
 def test_words_that_the_model_does_not_know_are_told(tavq: Tavq, place: Path) -> None:

@@ -47,10 +47,10 @@ def test_from_images_to_indices_and_back(name: str, tavq: Tavq, data: Path, tmp_
     assert tavq(*command, "--resume").code == 0
     assert (run / "model/model.safetensors").read_bytes() == weights
 
-    assert tavq("evaluate", run, "--data", data, "--empty-features", "--json", tmp_path / "figures.json").code == 0
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert 0 < figures["psnr"] < 30
-    assert 0 < figures["usage"] <= 1
+    assert tavq("evaluate", run, "--data", data, "--empty-features", "--json", tmp_path / "evaluation.json").code == 0
+    metrics = json.loads((tmp_path / "evaluation.json").read_text())["metrics"]
+    assert 0 < metrics["psnr"]["value"] < 30
+    assert 0 < metrics["usage_deep"]["value"] <= 1
 
     assert tavq("encode", run, data, "--out", tokens).code == 0
     indices, tokenizer = files.read_tensors(tokens)["indices"], Tokenizer.from_pretrained(run)

@@ -8,6 +8,7 @@ import torch
 from tavq.metrics.alignment import code_text_cosine, retrieval
 from tavq.metrics.codes import CodeUsage
 from tavq.metrics.images import ImageScores, l1, l2, psnr, ssim
+from tavq.metrics.record import by_key
 
 
 def test_a_shift_of_a_tenth_of_the_range_is_twenty_decibels() -> None:
@@ -23,7 +24,7 @@ def test_psnr_is_averaged_over_images_in_decibels() -> None:
     shifted = reference + torch.tensor([0.2, 0.02]).view(2, 1, 1, 1)
     scores = ImageScores()
     scores.update(["a", "b"], shifted, reference)
-    assert scores.compute()["psnr"]["value"] == pytest.approx((20 + 40) / 2, abs=1e-5)
+    assert by_key(scores.compute())["psnr"].value == pytest.approx((20 + 40) / 2, abs=1e-5)
 
 
 def test_ssim_of_flat_images_is_its_luminance_term() -> None:
@@ -47,17 +48,17 @@ def test_ssim_of_a_image_and_its_negative() -> None:
 def test_perplexity_of_a_half_and_two_quarters() -> None:
     usage = CodeUsage((1024,))
     usage.update(torch.tensor([[[0, 0], [8, 9]]]))
-    assert usage.compute()["perplexity"] == pytest.approx(2**1.5)
-    assert usage.compute()["usage"] == 3 / 1024
+    assert usage.perplexity == pytest.approx(2**1.5)
+    assert usage.usage == 3 / 1024
 
 
 def test_cosine_and_recall_of_two_images() -> None:
     images = torch.tensor([[1.0, 0.0], [0.8, 0.6]])
     texts = torch.tensor([[0.6, 0.8], [0.0, 1.0]])
-    found = code_text_cosine(images, texts)
-    assert found["code_text_cosine"] == pytest.approx((0.6 + 0.6) / 2)
-    assert found["code_text_cosine_shuffled"] == pytest.approx((0.0 + 0.96) / 2)
-    result = retrieval(images, texts)
-    assert result["image_to_text"]["recall@1"] == 0.5  # image 1 is nearer to text 0
-    assert result["text_to_image"]["recall@1"] == 0.5  # text 0 is nearer to image 1
-    assert math.isclose(result["image_to_text"]["median_rank"], 1.5)
+    found = by_key(code_text_cosine(images, texts))
+    assert found["code_text_cosine"].value == pytest.approx((0.6 + 0.6) / 2)
+    assert found["shuffled/code_text_cosine"].value == pytest.approx((0.0 + 0.96) / 2)
+    result = by_key(retrieval(images, texts))
+    assert result["retrieval/image_to_text/recall@1"].value == 0.5  # image 1 is nearer to text 0
+    assert result["retrieval/text_to_image/recall@1"].value == 0.5  # text 0 is nearer to image 1
+    assert math.isclose(result["retrieval/image_to_text/median_rank"].value, 1.5)

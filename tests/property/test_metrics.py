@@ -10,6 +10,7 @@ from tavq.metrics.alignment import code_text_cosine, probe, ranks
 from tavq.metrics.codes import CodeUsage
 from tavq.metrics.distances import Gaussian, frechet_distance
 from tavq.metrics.images import ImageScores, l1, l2, psnr, ssim
+from tavq.metrics.record import by_key
 
 SEEDS = st.integers(0, 2**31)
 
@@ -28,11 +29,11 @@ def test_any_split_of_the_images_adds_up(seed: int, count: int, cut: int) -> Non
     left.update(keys[:cut], a[:cut], b[:cut])
     right.update(keys[cut:], a[cut:], b[cut:])
     left.merge(right)
-    halves = left.compute()
-    for name, found in whole.compute().items():
-        if name == "ms_ssim":  # of images this small there is none
+    halves = by_key(left.compute())
+    for found in whole.compute():
+        if found.key == "ms_ssim":  # of images this small there is none
             continue
-        assert halves[name]["value"] == pytest.approx(found["value"], rel=1e-12)
+        assert halves[found.key].value == pytest.approx(found.value, rel=1e-12)
     for measure in (psnr, ssim, l1, l2):
         assert measure(a, b).tolist() == pytest.approx(measure(b, a).tolist())
 
@@ -42,12 +43,11 @@ def test_any_split_of_the_images_adds_up(seed: int, count: int, cut: int) -> Non
 def test_usage_stays_in_its_bounds(indices: list[int]) -> None:
     usage = CodeUsage((16,))
     usage.update(torch.tensor(indices).view(1, 1, -1))
-    result = usage.compute(top=16)
     used = len(set(indices))
-    assert result["dead"] == 16 - used
-    assert 1 - 1e-9 <= result["perplexity"] <= used + 1e-9
-    assert sum(share for _, share in result["top_entries"]) == pytest.approx(1)
-    assert [entry for entry, _ in result["top_entries"]] == sorted(
+    assert usage.dead == 16 - used
+    assert 1 - 1e-9 <= usage.perplexity <= used + 1e-9
+    assert sum(share for _, share in usage.top_entries(16)) == pytest.approx(1)
+    assert [entry for entry, _ in usage.top_entries(16)] == sorted(
         set(indices), key=lambda entry: (-indices.count(entry), entry)
     )
 
@@ -61,7 +61,7 @@ def test_retrieval_does_not_know_the_order(seed: int, count: int) -> None:
     assert ranks(images[order], texts[order]).tolist() == found[order].tolist()
     assert 1 <= found.min() <= found.max() <= count
     assert ranks(images, images).max() == 1
-    assert code_text_cosine(images, images)["code_text_cosine"] == pytest.approx(1)
+    assert by_key(code_text_cosine(images, images))["code_text_cosine"].value == pytest.approx(1)
 
 
 @settings(max_examples=25, deadline=None)
@@ -81,6 +81,7 @@ def test_frechet_distance_is_symmetric_and_never_negative(seed: int, width: int,
 @given(seed=SEEDS, count=st.integers(8, 40), width=st.integers(1, 60), scale=st.floats(1e-3, 1e3))
 def test_probe_does_not_know_scale_or_offset_of_codes(seed: int, count: int, width: int, scale: float) -> None:
     codes, sentences = noise(count, width, seed=seed).double(), noise(count, 3, seed=seed + 1).double()
-    plain, moved = probe(codes, sentences), probe(codes * scale + scale, sentences)
-    assert -1 <= plain["probe_code_text_cosine"] <= 1
-    assert moved["probe_code_text_cosine"] == pytest.approx(plain["probe_code_text_cosine"], abs=1e-6)
+    pairs = ((codes, sentences), (codes * scale + scale, sentences))
+    plain, moved = (by_key(probe(*pair))["probe_code_text_cosine"].value for pair in pairs)
+    assert -1 <= plain <= 1
+    assert moved == pytest.approx(plain, abs=1e-6)

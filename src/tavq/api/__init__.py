@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from tavq.report.task.tables import as_json as as_json
     from tavq.report.task.tables import cells_of as cells_of
     from tavq.report.task.tables import tables_of as tables_of
-    from tavq.report.task_measures import ARROWS as ARROWS
     from tavq.text.statistics import StoreStatistics as StoreStatistics
     from tavq.text.statistics import read_statistics as read_statistics
     from tavq.text.store import TextStore as TextStore
@@ -80,7 +79,6 @@ _HOMES = {
     "train_task": "tavq.api.tasks",
     "write_report": "tavq.api.reports",
     # what the command line prints with
-    "ARROWS": "tavq.report.task_measures",
     "DESCRIPTION_FILES": "tavq.api.descriptions",
     "DescriptionRun": "tavq.api.descriptions",
     "Run": "tavq.report.run",

@@ -1,6 +1,7 @@
 """Train and evaluate tasks on the codes of a tokenizer."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tavq.data.folder import FolderDataset
 from tavq.evaluation.task import evaluate_task as measure
 from tavq.evaluation.text_questions import open_reader
 from tavq.evaluation.text_retrieval import open_aligned
+from tavq.metrics.record import Evaluation, evaluation_as_json
 from tavq.model_folder import find_model, read_model_config
 from tavq.ops.collective import join_processes
 from tavq.recipes.schema import TaskRecipe
@@ -122,7 +124,7 @@ def evaluate_task(
     guidance: float = 1.0,
     steps: int | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Measure a task on a split, together with trivial baselines.
 
     The result is also written to evaluation.json of the run folder.
@@ -144,7 +146,8 @@ def evaluate_task(
         progress: called with (images, total, note) after each batch.
 
     Returns:
-        What `evaluation.json` holds: the metrics and their 95 % intervals.
+        The metrics with their 95 % intervals (`result["accuracy"].value`), and how they were measured
+        (`result.details`); `evaluation.json` holds the same.
 
     Raises:
         UsageError: there is no such model, data set, split or network, or the task does not use an argument.
@@ -164,8 +167,9 @@ def evaluate_task(
     answerer = None if reader is None else open_reader(str(reader), model)
     networks = [open_network(name).to(default_device()) for name in features]
     count = count_up_to(min(len(dataset), limit or len(dataset)), progress)
-    result = measure(model, dataset, networks, sampling, store, limit, count, ranker, answerer)
-    result |= {
+    measured = measure(model, dataset, networks, sampling, store, limit, count, ranker, answerer)
+    details = {
+        **measured.details,
         "data": Path(data).name,
         "data_sha256": dataset.fingerprint,
         "split": split,
@@ -173,8 +177,9 @@ def evaluate_task(
         "reader": None if answerer is None else answerer.metadata.get("sha256"),
         "aligned": None if aligned is None else read_model_config(find_model(str(aligned))).get("sha256"),
     }
+    result = replace(measured, details=details)
     if (Path(run) / "recipe.yaml").is_file():
-        files.write_json(Path(run) / "evaluation.json", result)
+        files.write_json(Path(run) / "evaluation.json", evaluation_as_json(result))
     return result
 
 

@@ -23,6 +23,7 @@ from tavq.data.transforms import crop_and_resize, to_float, to_uint8
 from tavq.evaluation.protocol import make_protocol
 from tavq.evaluation.tokenizer import evaluate as measure
 from tavq.interfaces import Batch
+from tavq.metrics.record import Evaluation, evaluation_as_json
 from tavq.model_folder import find_model, read_model_config
 from tavq.nets.features.extractors import FeatureNetwork
 from tavq.nets.features.loading import feature_network
@@ -107,7 +108,7 @@ def evaluate(
     limit: int | None = None,
     size: int | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Measure a tokenizer's reconstructions, codebook and alignment on a split.
 
     The result is also written to evaluation.json of the run folder that holds the model. Processes started by torchrun
@@ -124,7 +125,8 @@ def evaluate(
         progress: called with (images, total, note) after each batch.
 
     Returns:
-        What `evaluation.json` holds: the metrics, their 95 % intervals and the protocol.
+        The metrics with their 95 % intervals (`result["psnr"].value`), and how they were measured (`result.details`);
+        `evaluation.json` holds the same.
 
     Raises:
         UsageError: there is no such model, data set, split or feature network.
@@ -146,12 +148,18 @@ def evaluate(
         report = None if count is None else lambda done: count(min(done * world_size(), total))
         measured = measure(tokenizer, _batches(loader, tokenizer, store), networks, report)
         loader.join_faults()
-        protocol = make_protocol(measured["protocol"], folder, dataset, store, tokenizer, limit, BATCH)
-        result = {"model": str(model), "data": Path(data).name, "data_sha256": dataset.fingerprint, "split": split}
-        result |= measured | {"faults": len(loader.faults), "protocol": protocol}
+        protocol = make_protocol(measured.details["protocol"], folder, dataset, store, tokenizer, limit, BATCH)
+        details: dict[str, Any] = {
+            "model": str(model),
+            "data": Path(data).name,
+            "data_sha256": dataset.fingerprint,
+            "split": split,
+        }
+        details |= {**measured.details, "faults": len(loader.faults), "protocol": protocol}
+        result = replace(measured, details=details)
         warn_of_faults(loader.faults)
         if rank() == 0 and folder.name == "model" and (folder.parent / "recipe.yaml").is_file():
-            files.write_json(folder.parent / "evaluation.json", result)
+            files.write_json(folder.parent / "evaluation.json", evaluation_as_json(result))
     return result
 
 

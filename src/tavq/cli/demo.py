@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from tavq import api
-from tavq.cli import console, reports, tokenizers
+from tavq.cli import console, reports
 from tavq.cli.console import Count, Seed
 from tavq.cli.data import scenes
+from tavq.cli.metric_table import print_evaluation
 from tavq.cli.text import print_store
 from tavq.core.errors import TavqError, UsageError
 from tavq.core.parallel import Job, Progress, one_thread, run_in_parallel
+from tavq.metrics.record import Evaluation
 
 METHODS = ("vqgan", "ta-vqgan")
 
@@ -45,7 +47,7 @@ def demo(
         print_store(api.TextStore.open(data / "text"), samples=False)
         results = _run([Job(f"Evaluating {run.name}", _evaluate, (run, data)) for run in runs])
         for run, result in zip(runs, results, strict=True):
-            tokenizers.print_evaluation(f"{run} on {data} (test)", result)
+            print_evaluation(f"{run} on {data} (test)", result)
         with one_thread():
             reports.compare(*runs, out=out / "report.html", data=data)
     except KeyboardInterrupt:
@@ -72,7 +74,7 @@ def _train(run: Path, data: Path, changes: Mapping[str, Any], progress: Progress
     api.train(recipe, data=data, out=run, progress=progress)
 
 
-def _evaluate(run: Path, data: Path, progress: Progress) -> dict[str, Any]:
+def _evaluate(run: Path, data: Path, progress: Progress) -> Evaluation:
     """Evaluate a run on the test split and write its report; return the evaluation."""
     from tavq.report.page import write_report
 

@@ -9,7 +9,9 @@ from cyclopts import App
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count
+from tavq.cli.metric_table import print_metrics
 from tavq.core.errors import UsageError
+from tavq.metrics.record import Evaluation, evaluation_as_json
 
 PACKAGES = ("numpy", "torch", "nltk", "pycocoevalcap")
 """Whose versions a result tells."""
@@ -51,7 +53,7 @@ def images(
         split: Only this split of FOLDER.
         reference_split: Only this split of the reference.
         size: Bring every image to a square of this side; by default they are taken as they are.
-        json: Also write the figures, each image's too, to this file.
+        json: Also write the metrics, each image's too, to this file.
     """
     from tavq.api.tokenizers import open_network
     from tavq.core.devices import default_device
@@ -69,9 +71,9 @@ def images(
     result = comparison.result()
     if save_statistics is not None:
         write_statistics(save_statistics, comparison.statistics())
-        console.say(f"The statistics of {result['images']['count']:,} images are in {save_statistics}.")
-    _tell_images(result, same_files(result))
-    console.write_json(json, {**result, "versions": api.versions(*PACKAGES)})
+        console.say(f"The statistics of {result.details['images']['count']:,} images are in {save_statistics}.")
+    _print_images(result, same_files(result))
+    console.write_json(json, {**evaluation_as_json(result), "versions": api.versions(*PACKAGES)})
 
 
 @app.command
@@ -128,7 +130,7 @@ def captions(
         subset: Score only the images that have a prediction; otherwise one that lacks is an error.
         nltk_data: A folder with corpora/wordnet, for meteor_nltk where METEOR's own tool (Java and the package
             pycocoevalcap) is not installed.
-        json: Also write the figures, each image's too, to this file.
+        json: Also write the metrics, each image's too, to this file.
     """
     from tavq.metrics.captions import CaptionScores
     from tavq.metrics.predictions import read_captions
@@ -139,9 +141,7 @@ def captions(
     result = scores.compute() | {"meteor": None}
     _add_meteor(result, scores, nltk_data)
     title = f"{result['images']:,} captions against {result['references']:,} references"
-    console.print_table(
-        title, ["metric", "value", "95 %"], [[name, *_cells(at)] for name, at in result["scores"].items()]
-    )
+    print_metrics(title, result["metrics"])
     if result["captions_without_words"]:
         console.say(f"{result['captions_without_words']:,} captions hold punctuation only and score 0.")
     if result["images"] == 1:
@@ -167,7 +167,7 @@ def vqa(
         references: JSON: [{"question_id", "answer", "type"}], or VQA's annotations with the answers of ten people.
         subset: Score only the questions that have a prediction; otherwise one that lacks is an error.
         nltk_data: A folder with corpora/wordnet, for WUPS; by default where NLTK looks.
-        json: Also write the figures, each question's too, to this file.
+        json: Also write the metrics, each question's too, to this file.
     """
     from tavq.metrics.answers import AnswerScores
     from tavq.metrics.predictions import read_answers
@@ -178,13 +178,7 @@ def vqa(
     for key, (answer, question) in read.items():
         scores.add(key, answer, question.truth, question.kind, question.image)
     result = scores.compute()
-    groups = {"all": {"scores": result["scores"], "count": result["questions"]}, **result["by_type"]}
-    columns = [column for name in result["scores"] for column in (name, "95 %")]
-    rows = [
-        [kind, group["count"], *(cell for at in group["scores"].values() for cell in _cells(at))]
-        for kind, group in groups.items()
-    ]
-    console.print_table("Answers", ["questions", "count", *columns], rows)
+    print_metrics(f"{result['questions']:,} answers", result["metrics"])
     _write(json, result, predictions, references)
 
 
@@ -201,7 +195,7 @@ def grounding(
         references: JSON: the same, with "image_id" where it is known.
         subset: Score only the phrases that have a prediction; otherwise one that lacks is an error.
         corners: Boxes are [x1, y1, x2, y2], in both files.
-        json: Also write the figures, each phrase's too, to this file.
+        json: Also write the metrics, each phrase's too, to this file.
     """
     from tavq.metrics.grounding import GroundingScores
     from tavq.metrics.predictions import look_like_corners, read_boxes
@@ -213,8 +207,7 @@ def grounding(
     for key, (box, target) in read.items():
         scores.add(key, box, target.box, target.image)
     result = scores.compute()
-    rows = [[name, *_cells(at)] for name, at in result["scores"].items()]
-    console.print_table(f"{result['phrases']:,} phrases", ["metric", "value", "95 %"], rows)
+    print_metrics(f"{result['phrases']:,} phrases", result["metrics"])
     if result["boxes_without_area"]:
         console.say(f"{result['boxes_without_area']:,} boxes have no area and are wrong.")
     _write(json, result, predictions, references)
@@ -241,23 +234,20 @@ def _check_networks(networks: Sequence[Any], paired: bool, save: Path | None) ->
         raise UsageError("A feature network is given twice; name each once.")
 
 
-def _tell_images(result: Mapping[str, Any], same: bool) -> None:
-    measured, reference = result["images"], result["reference"]
+def _print_images(result: Evaluation, same: bool) -> None:
+    measured, reference = result.details["images"], result.details["reference"]
     title = f"{measured['count']:,} images of {_sides(measured)}"
     if reference is not None:
         title += f" against {reference['count']:,} of {reference['data']}"
-        rows = [[name, *_cells(at)] for name, at in result["scores"].items()]
-        console.print_table(title, ["metric", "value", "95 %"], rows)
+        print_metrics(title, result.metrics)
         console.say(f"Resized: {measured['resize']}.")
         if measured["count"] != reference["count"]:
             console.say("The sets differ in number; a Fréchet distance depends on it.")
-    for name, digest in result["feature_weights"].items():
+    for name, digest in result.details["feature_weights"].items():
         console.say(f"{name}: weights {digest}")
-    for name, warning in result["warnings"].items():
-        console.say(f"{name}: {warning}")
     if same:
         console.say("Both sets are the same files; the distances say nothing.")
-    if result["per_image"] and result["scores"]["ms_ssim"]["value"] is None:
+    if result.details["per_image"] and result["ms_ssim"].value is None:
         console.say(f"MS-SSIM is left out: it needs images of 176 x 176, and these are {_sides(measured)}.")
 
 
@@ -278,7 +268,7 @@ def _add_meteor(result: dict[str, Any], scores: Any, nltk_data: Path | None) -> 
         console.say(f"METEOR is left out: Java and the package pycocoevalcap are not both installed. {error}")
         return
     result["meteor"] = found["tool"]
-    result["scores"] |= found["scores"]
+    result["metrics"] += found["metrics"]
     for key, each in found["per_image"].items():
         result["per_image"][key] |= each
 
@@ -296,20 +286,11 @@ def _wups(nltk_data: Path | None) -> Any:
         return None
 
 
-def _cells(score: Mapping[str, Any]) -> Sequence[Any]:
-    """A value and its interval, or its standard error."""
-    ends = score["interval"]
-    if score.get("standard_error") is not None:
-        return [score["value"], f"± {console.format_value(score['standard_error'])} standard error"]
-    return [
-        score["value"],
-        "-" if ends is None else f"{console.format_value(ends[0])} to {console.format_value(ends[1])}",
-    ]
-
-
 def _write(json: Path | None, result: Mapping[str, Any], predictions: Path, references: Path) -> None:
     from tavq.core import files
 
     read = {"predictions": predictions, "references": references}
     sources = {name: {"file": str(path), "sha256": files.sha256(path)} for name, path in read.items()}
-    console.write_json(json, {**result, "sources": sources, "versions": api.versions(*PACKAGES)})
+    details = {key: value for key, value in result.items() if key != "metrics"}
+    details |= {"sources": sources, "versions": api.versions(*PACKAGES)}
+    console.write_json(json, evaluation_as_json(Evaluation(tuple(result["metrics"]), details)))

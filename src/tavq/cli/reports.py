@@ -57,7 +57,7 @@ def _print_tasks(runs: "Sequence[api.Run]", json: Path | None) -> None:
     tables = api.tables_of(runs)
     differences = api.differences(runs, tables)
     for table in tables:
-        heads = [column.measure.name + api.ARROWS[column.measure.better] for column in table.columns]
+        heads = [column.metric.title + column.metric.arrow for column in table.columns]
         console.print_table(f"{table.task} (95 % intervals)", ["seen", "trained", *heads], api.cells_of(table))
     for line in differences:
         console.say(line)

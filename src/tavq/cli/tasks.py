@@ -1,19 +1,15 @@
 """`tavq task`: train and evaluate tasks on a tokenizer's codes."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from cyclopts import App
 
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, NonNegative, Probability
+from tavq.cli.metric_table import print_evaluation
 from tavq.cli.train import Settings
-
-UNLISTED = ("feature_weights", "intervals", "sampling", "seed", "aligned", "reader")
-"""What an evaluation's JSON holds beside its figures; the table leaves it out."""
-
+from tavq.metrics.record import evaluation_as_json
 
 app = App(
     name="task",
@@ -106,19 +102,5 @@ def evaluate(
             run, data=data, split=split, text=text, features=features, aligned=aligned, reader=reader, limit=limit,
             temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance, steps=steps, progress=bar,
         )  # fmt: skip
-    _print(f"{run} on {data} ({split})", result)
-    console.write_json(json, result)
-
-
-def _print(title: str, result: Mapping[str, Any]) -> None:
-    """Print the metrics as a table, and the warnings below it."""
-    metrics = {key: value for key, value in result.items() if key not in UNLISTED and not key.endswith("_warning")}
-    rows = [
-        [key, value, console.format_interval(result["intervals"].get(key))]
-        for key, value in api.flatten_settings(metrics)
-        if not isinstance(value, str)
-    ]
-    console.print_table(title, ["metric", "value", "95 %"], rows)
-    warnings = [value for key, value in result.items() if key.endswith("_warning") and value]
-    for warning in dict.fromkeys(warnings):
-        console.say(warning)
+    print_evaluation(f"{run} on {data} ({split})", result)
+    console.write_json(json, evaluation_as_json(result))

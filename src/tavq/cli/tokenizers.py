@@ -1,15 +1,12 @@
 """`tavq evaluate`, `encode` and `decode`: use a trained tokenizer."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count
-
-UNLISTED = ("size", "top_entries", "feature_weights", "intervals", "protocol")
-"""What an evaluation holds besides its metrics; the table leaves it out."""
+from tavq.cli.metric_table import print_evaluation
+from tavq.metrics.record import evaluation_as_json
 
 
 def evaluate(
@@ -48,22 +45,7 @@ def evaluate(
         )
     if console.is_first_process():
         print_evaluation(f"{model} on {data} ({split})", result)
-        console.write_json(json, result)
-
-
-def print_evaluation(title: str, result: Mapping[str, Any]) -> None:
-    """Print the metrics and warnings of an evaluation."""
-    metrics = {key: value for key, value in result.items() if key not in UNLISTED and not key.endswith("_warning")}
-    intervals = result["intervals"]
-    rows = [
-        [key, value, console.format_interval(intervals.get(key))]
-        for key, value in api.flatten_settings(metrics)
-        if not isinstance(value, str)
-    ]
-    console.print_table(title, ["metric", "value", "95 %"], rows)
-    for key, value in result.items():
-        if key.endswith("_warning") and value:
-            console.say(f"{key.removesuffix('_warning')}: {value}")
+        console.write_json(json, evaluation_as_json(result))
 
 
 def encode(model: str, source: Path, /, *, out: Path, size: Count | None = None, split: str | None = None) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import posixpath
 import re
 from collections.abc import Callable, Iterable
@@ -10,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tavq.core.checks import is_number
 from tavq.core.errors import FileError
 from tavq.core.files import parse_json, resolve_inside
 
@@ -335,14 +335,6 @@ def _parse_named_box(value: Any) -> NamedBox:
     x, y, width, height = map(float, box)
     name = _parse_field(fields, "name", _parse_text)
     return NamedBox((x, y, width, height), name, tuple(_parse_text(phrase) for phrase in phrases))
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value that was read from JSON is a finite number."""
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # an integer too large for a float
-        return False
 
 
 def _parse_question(value: Any) -> Question:

@@ -1,35 +1,53 @@
-"""Completion, measured on the hidden part alone, beside five other fillings of it."""
+"""Completion, measured on the hidden part alone, next to five baselines that fill it in without the task."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tavq.metrics import intervals
+from tavq.metrics.images import perceptual_metric
 from tavq.metrics.inpainting import hidden_distance, hidden_psnr, hidden_ssim
+from tavq.metrics.record import NEAREST, UNTRAINED, Baseline, Group, Metric
 from tavq.nets.features.extractors import FeatureNetwork, unit_stages
 from tavq.tasks.base import Sampling
 from tavq.tasks.completion import complete, evaluation_masks, fill_smoothly
 from tavq.tasks.model_folder import TaskModel
 
 Images = Float[Tensor, "b 3 y x"]
-Fill = Callable[[TaskModel, Images, Bool[Tensor, "b y x"]], Images]
+
+CODES = Baseline("codes", "own codes", "The images' own codes decoded: the best that the tokenizer allows.")
+MEAN_COLOUR = Baseline("mean_colour", "mean colour", "The hidden part in the mean colour of the known part.")
+CONTINUED = Baseline("continued", "continuation", "The hidden part as a blurred continuation of the known part.")
+
+
+def completion_metrics(mask: str, networks: Sequence[FeatureNetwork]) -> list[Metric]:
+    """PSNR, SSIM and each network's distance of what `mask` hides, without values."""
+    where = "the centre hidden" if mask == "centre" else f"the {mask} half hidden"
+    group = Group(f"completed/{mask}", f"Completion, {where}", "Of the hidden part alone.")
+    psnr = Metric("psnr", "PSNR in dB", group, better=1, meaning="Of the hidden pixels.", decimals=2, main=True)
+    ssim = Metric("ssim", "SSIM", group, better=1, meaning="Of the hidden pixels.")
+    distances = [
+        Metric(own.name, own.title, group, better=-1, meaning="Difference of features over the hidden pixels.")
+        for own in map(perceptual_metric, networks)
+    ]
+    return [replace(metric, name=f"{group.name}/{metric.name}") for metric in (psnr, ssim, *distances)]
 
 
 class Completions:
-    """PSNR, SSIM and each network's distance of the hidden part, by mask, measure and filling.
+    """PSNR, SSIM and each network's distance of the hidden part, by mask and by what fills it in.
 
-    The fillings: drawn by the task, and `untrained` (by the same network with drawn weights), `nearest` (the nearest
-    training image's pixels, where there is one), `mean_colour` (of the known part), `continued` (smoothly from it),
-    and `codes` (the tokenizer's own reconstruction of the whole image), which drawing cannot beat.
+    Filled in by the task, and by these baselines: `untrained` (the same network with random weights), `nearest` (the
+    pixels of the nearest training image, where there is one), `mean_colour` (of the known part), `continued` (smoothly
+    from it), and `codes` (the tokenizer's own reconstruction of the whole image), which no task can beat.
     """
 
     def __init__(self, model: TaskModel, untrained: TaskModel, networks: Sequence[FeatureNetwork]) -> None:
         self.model, self.untrained, self.networks = model, untrained, networks
         self.masks = evaluation_masks(model)
-        self.scores: dict[str, list[Tensor]] = {}
+        self.scores: dict[Metric, list[Tensor]] = {}
 
     @torch.no_grad()
     def update(
@@ -38,7 +56,7 @@ class Completions:
         decoded: Float[Tensor, "b 3 y x"],
         nearest: Mapping[str, Float[Tensor, "b 3 y x"]],
         sampling: Sampling,
-        generators: Mapping[str, torch.Generator],
+        generators: Mapping[Baseline | None, torch.Generator],
     ) -> None:
         """Counts a batch.
 
@@ -46,44 +64,44 @@ class Completions:
             images: the originals.
             decoded: their own codes decoded.
             nearest: for each mask the training images nearest by the known part; may be empty.
-            sampling: how tokens are drawn.
-            generators: of `drawn` and `untrained`.
+            sampling: how tokens are sampled.
+            generators: of the task (None) and of `UNTRAINED`.
         """
         originals = [unit_stages(network, images) for network in self.networks]
         for name, mask in self.masks.items():
             mask = mask.to(images.device)
             masks = mask.expand(len(images), *mask.shape)
             seen = (images * ~mask).sum(dim=(2, 3), keepdim=True) / (~mask).sum()
-            fillings = {
-                "": complete(self.model, images, masks, sampling, generators["drawn"]),
-                "_untrained": complete(self.untrained, images, masks, sampling, generators["untrained"]),
-                "_mean_colour": seen.expand_as(images),
-                "_continued": fill_smoothly(images, ~masks),
-                "_codes": decoded,
-                **({"_nearest": nearest[name]} if name in nearest else {}),
+            filled: dict[Baseline | None, Images] = {
+                None: complete(self.model, images, masks, sampling, generators[None]),
+                UNTRAINED: complete(self.untrained, images, masks, sampling, generators[UNTRAINED]),
+                MEAN_COLOUR: seen.expand_as(images),
+                CONTINUED: fill_smoothly(images, ~masks),
+                CODES: decoded,
+                **({NEAREST: nearest[name]} if name in nearest else {}),
             }
-            for filling, filled in fillings.items():
-                self._score(name, filling, torch.where(mask, filled, images), images, originals, masks)
+            for baseline, filling in filled.items():
+                self._score(name, baseline, torch.where(mask, filling, images), images, originals, masks)
 
     def _score(
         self,
         mask: str,
-        filling: str,
+        baseline: Baseline | None,
         completed: Images,
         images: Images,
         originals: Sequence[Sequence[Tensor]],
         masks: Bool[Tensor, "b y x"],
     ) -> None:
-        found = {"psnr": hidden_psnr(completed, images, masks), "ssim": hidden_ssim(completed, images, masks)}
+        found = [hidden_psnr(completed, images, masks), hidden_ssim(completed, images, masks)]
         for network, stages in zip(self.networks, originals, strict=True):
-            found[network.title("distance")] = hidden_distance(network, completed, stages, masks)
-        for measure, values in found.items():
-            self.scores.setdefault(f"completed/{mask}/{measure}{filling}", []).append(values.double().cpu())
+            found.append(hidden_distance(network, completed, stages, masks))
+        for metric, values in zip(completion_metrics(mask, self.networks), found, strict=True):
+            self.scores.setdefault(replace(metric, baseline=baseline), []).append(values.double().cpu())
 
-    def compute(self) -> dict[str, dict[str, Any]]:
-        """`completed/MASK/MEASURE` of the task and `completed/MASK/MEASURE_FILLING`, each with its interval."""
+    def compute(self) -> list[Metric]:
+        """`completed/MASK/psnr` and so on, of the task and of each baseline, with intervals."""
         if not self.scores:
-            return {}
+            return []
         columns = [torch.cat(parts) for parts in self.scores.values()]
         statistics = torch.stack([torch.ones_like(columns[0]), *columns], dim=1)
         return intervals.with_intervals(list(self.scores), statistics, intervals.mean)

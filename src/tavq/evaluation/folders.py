@@ -1,7 +1,7 @@
 """Two folders of images, or one and saved statistics: how near they are, image by image and as sets."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -18,7 +18,8 @@ from tavq.data.images import load_image
 from tavq.data.transforms import crop_and_resize, to_float
 from tavq.metrics import intervals
 from tavq.metrics.distances import ImageSet, set_distances
-from tavq.metrics.images import ImageScores
+from tavq.metrics.images import ImageScores, perceptual_metric
+from tavq.metrics.record import Evaluation, Metric
 from tavq.metrics.reference import Described, ReferenceStatistics, as_result
 from tavq.nets.features.extractors import FeatureNetwork, perceptual_distances
 
@@ -134,8 +135,8 @@ class Comparison:
         self.own = [ImageSet(network) for network in whole]
         self.others = [ImageSet(network) for network in whole]
         self.device = next((p.device for n in self.networks for p in n.parameters()), torch.device("cpu"))
-        looks = {n.title("distance"): partial(_looks, n) for n in self.networks if n.heads}
-        self.each = ImageScores(looks)
+        distances = {perceptual_metric(n): partial(_perceptual_distances, n) for n in self.networks if n.heads}
+        self.each = ImageScores(distances)
 
     def read(self, progress: Progress) -> None:
         """Reads each folder by itself."""
@@ -190,49 +191,44 @@ class Comparison:
             raise DataError(f"{self.images.folder} holds one image; statistics need two or more.")
         return ReferenceStatistics(own.moments.gaussian(), self.images.described(own.network))
 
-    def result(self) -> dict[str, Any]:
-        """Everything that was measured, ready for JSON.
+    def result(self) -> Evaluation:
+        """All metrics, with what they were measured on.
 
-        - `scores`: of each measure its `value`, and its `interval` (95 %, over images) where it is a mean over them;
-          of a kernel distance, which saved statistics do not give, its `standard_error`. `warnings`: why a value is
-          biased, by its name.
-        - `images`, `reference`: count, size, how they were resized, hashes. `feature_weights`: hashes by network.
-        - `per_image`: the values of each, for pairs.
+        A mean over image pairs has an interval over images; a kernel distance, which needs more than saved statistics,
+        has a standard error.
+
+        Details: `images` and `reference` say count, size, how they were resized and hashes; `feature_weights` are
+        hashes by network; `per_image` the values of each pair.
         """
         if isinstance(self.reference, ImageFolder):
             _same_size(self.images, self.reference)
-        scores, warnings = self._scores()
         weights = {n.title("distance") if n.heads else n.name: n.sha256 for n in self.networks}
-        result: dict[str, Any] = {"scores": scores, "warnings": warnings, "images": self.images.result()}
-        if isinstance(self.reference, ReferenceStatistics):
-            result["reference"] = as_result(self.reference)
-        else:
-            result["reference"] = None if self.reference is None else self.reference.result()
-        return result | {
+        details = {
+            "images": self.images.result(),
+            "reference": self._described_reference(),
             "feature_weights": weights,
             "intervals": intervals.ABOUT,
             "per_image": dict(self.each.ordered()),
         }
+        return Evaluation(tuple(self._metrics()), details)
 
-    def _scores(self) -> tuple[dict[str, Any], dict[str, str]]:
-        scores = dict(self.each.compute()) if self.each.records else {}
-        warnings: dict[str, str] = {}
+    def _described_reference(self) -> dict[str, Any] | None:
+        if isinstance(self.reference, ReferenceStatistics):
+            return as_result(self.reference)
+        return None if self.reference is None else self.reference.result()
+
+    def _metrics(self) -> list[Metric]:
+        metrics = self.each.compute() if self.each.records else []
         for own, other in zip(self.own, self.others, strict=True):
-            if self.reference is None:
-                break
-            saved = isinstance(self.reference, ReferenceStatistics)
-            found = set_distances(own, self.reference.gaussian if saved else other)  # type: ignore[union-attr]
-            fd, kid = own.network.title("fd"), own.network.title("kid")
-            scores[fd] = {"value": found[fd], "interval": None}
-            if not saved:
-                error = found[f"{kid}_standard_error"]
-                scores[kid] = {"value": found[kid], "interval": None, "standard_error": error}
-            if found[f"{fd}_warning"]:
-                warnings[fd] = found[f"{fd}_warning"]
-        return scores, warnings
+            if isinstance(self.reference, ReferenceStatistics):
+                frechet, _ = set_distances(own, self.reference.gaussian)
+                metrics.append(frechet)
+            elif self.reference is not None:
+                metrics += set_distances(own, other)
+        return metrics
 
 
-def _looks(network: FeatureNetwork, images: Tensor, originals: Tensor) -> Tensor:
+def _perceptual_distances(network: FeatureNetwork, images: Tensor, originals: Tensor) -> Tensor:
     with torch.no_grad():
         return perceptual_distances(network, images, originals)
 
@@ -251,6 +247,7 @@ def _batches(items: Sequence[Any]) -> Iterator[list[Any]]:
         yield list(items[start : start + BATCH])
 
 
-def same_files(result: Mapping[str, Any]) -> bool:
+def same_files(result: Evaluation) -> bool:
     """True where a set was measured against itself."""
-    return bool(result["reference"]) and result["reference"]["data_sha256"] == result["images"]["data_sha256"]
+    images, reference = result.details["images"], result.details["reference"]
+    return bool(reference) and reference["data_sha256"] == images["data_sha256"]

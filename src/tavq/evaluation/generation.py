@@ -1,9 +1,8 @@
-"""What a task that draws is measured on: its objective, the images that it draws, and what it completes."""
+"""The metrics of a task that generates images: its objective, the images, and what it completes."""
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -14,13 +13,15 @@ from tavq.core.errors import UsageError
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset, load_training_split
 from tavq.data.loader import EvaluationLoader, load_image_batch
-from tavq.evaluation.completion import Completions
-from tavq.evaluation.memorization import measure_novelty
+from tavq.evaluation.completion import CODES, CONTINUED, MEAN_COLOUR, Completions
+from tavq.evaluation.memorization import measure_memorization
 from tavq.evaluation.nearest_training import Copies, nearest_known, nearest_maps, nearest_texts
 from tavq.evaluation.text_questions import Answers
-from tavq.evaluation.text_retrieval import Faithfulness
+from tavq.evaluation.text_retrieval import SHUFFLED, Faithfulness
 from tavq.interfaces import Batch, TextSource
 from tavq.metrics.distances import ImageSet, set_distances
+from tavq.metrics.novelty import DATA_COPYING, HELD_OUT
+from tavq.metrics.record import NEAREST, UNTRAINED, Baseline, Evaluation, Group, Metric
 from tavq.nets.features.extractors import FeatureNetwork
 from tavq.tasks.base import GenerationBatch, Prompt, Sampling
 from tavq.tasks.completion import evaluation_masks
@@ -29,11 +30,26 @@ from tavq.tokenizer import Tokenizer
 
 BATCH = 32
 SEED = 0
-KINDS = ("drawn", "untrained", "nearest", "codes", "mixed")
-"""Who made the images whose distance from those of the split is measured."""
+
+MIXED = Baseline(
+    "mixed", "mixed codes", "At each position the code of some image: what knows positions but not their neighbours."
+)
+REAL = Baseline("images", "real images", "The split's images themselves.")
+BASELINES = (None, UNTRAINED, NEAREST, MEAN_COLOUR, CONTINUED, MIXED, SHUFFLED, HELD_OUT, CODES, REAL)
+"""The columns of a table: the model, then what it should beat, last what it cannot beat."""
+
+SETS = Group(
+    "sets",
+    "Generated images next to real ones",
+    "Distance between the images of each column and the split's own.",
+)
+COMPARED = (None, UNTRAINED, NEAREST, MIXED, CODES)
+"""Whose images are compared with the split's own as sets."""
+
+OBJECTIVE = Group("loss", "Objective", "The terms of the training's objective on the split's own codes.")
 
 
-def evaluate_drawing(
+def evaluate_generation(
     model: TaskModel,
     dataset: FolderDataset,
     networks: Sequence[FeatureNetwork],
@@ -43,26 +59,35 @@ def evaluate_drawing(
     progress: Callable[[int], None] | None,
     aligned: Tokenizer | None,
     reader: TaskModel | None,
-) -> dict[str, Any]:
-    """All measurements of a task that draws, on a split; ready for JSON.
+) -> Evaluation:
+    """All metrics of a task that generates images, on a split.
 
-    - `loss/...`: the terms of its objective on the split's own tokens, as in training but without dropout;
-      `untrained/loss/...` by the same network with drawn weights.
-    - `drawn/fd_NETWORK`: distance of as many drawn images as there are, each under its image's condition, from the
-      images themselves. To read it: `untrained/…` is that of the same network with drawn weights; `nearest/…`, of a
-      task with a condition, that of the training images whose conditions are nearest; `codes/…` that of the images'
-      own codes decoded, which drawing cannot beat; and `mixed/…` that of codes in which each token is some image's at
-      that place, which it should.
-    - `novelty/...` for a task without a condition: how near drawn images come to the training images, beside the
-      split's own, decoded from their codes as the drawn ones are (`metrics.novelty`).
-    - `completed/MASK/...` for a task that completes (`measuring.completed`).
-    - `drawn/text_recall@1` and so on with `aligned` (`measuring.faithful`), beside `images/…` (the split's own),
-      `codes/…`, `nearest/…`, `untrained/…` and `shuffled/…`; `drawn/answers` and so on with `reader`
-      (`measuring.answered`), beside the same.
-    - `intervals`: the 95 % bootstrap interval over images of each figure that is a mean over them.
+    - `fd_NETWORK`: distance of generated images, one under the condition of each image, from the images themselves.
+      `untrained/…` is that of the same network with random weights; `nearest/…`, of a task with a condition, that of
+      the training images whose conditions are nearest; `codes/…` that of the images' own codes decoded, which no task
+      can beat; `mixed/…` that of codes in which each token is some image's at that position, which a task should.
+    - `text_recall@1` and so on with `aligned` (`evaluation.text_retrieval`), next to those of `images/…` (the split's
+      own), `codes/…`, `nearest/…`, `untrained/…` and `shuffled/…`; `answers` and so on with `reader`
+      (`evaluation.text_questions`), next to the same.
+    - `completed/MASK/...` for a task that completes (`evaluation.completion`).
+    - `nearest_distance_NETWORK`, `data_copying_NETWORK` for a task without a condition: how near generated images come
+      to the training images, next to the split's own, decoded from their codes too (`metrics.novelty`).
+    - `loss/...`: the terms of its objective on the split's own tokens, as in training but without dropout.
 
-    Images are the split's centre squares. The draws follow from a fixed seed. Memory is that of a batch, plus for
-    each image its figures, its 32 x 32 pixels or map, and its features and embeddings.
+    Means over images have intervals over them. Images are the split's centre squares. Samples follow from a fixed
+    seed. Memory is that of a batch, plus for each image its scores, its 32 x 32 pixels or map, and its features and
+    embeddings.
+
+    Args:
+        model: the task.
+        dataset: the split.
+        networks: feature networks of the distances.
+        sampling: how tokens are sampled.
+        text: encoded text, where the task reads it.
+        limit: measure at most this number of images, and copy from as many training images.
+        progress: called with the number of images done after each batch.
+        aligned: the tokenizer in whose space generated images look for their texts.
+        reader: the model that answers questions about generated images.
     """
     train = load_training_split(dataset, limit)
     config = DataConfig(size=int(model.metadata["size"]))
@@ -82,11 +107,11 @@ def evaluate_drawing(
         running.update(batch, given)
         if progress is not None:
             progress(running.count)
-    return running.compute(_novelty_warning(model, dataset))
+    return running.compute(_memorization_warning(model, dataset))
 
 
 def untrained(model: TaskModel) -> TaskModel:
-    """The same network with the weights that a fixed seed draws."""
+    """The same network with random weights of a fixed seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         task = model.config.make()
@@ -100,12 +125,12 @@ def mixed(pool: Int[Tensor, "p n"], count: int, generator: torch.Generator) -> I
     return pool.gather(0, rows)
 
 
-def _novelty_warning(model: TaskModel, dataset: FolderDataset) -> str | None:
+def _memorization_warning(model: TaskModel, dataset: FolderDataset) -> str:
     if dataset.split == "train":
-        return "The images measured are training images: nothing was held out, and copies of others are near."
+        return "These are training images: nothing was held out, and copies of others are near."
     if model.metadata.get("data_sha256") not in (None, dataset.fingerprint):
         return f"The model was trained on other data than {dataset.folder.name}, whose training split is compared."
-    return None
+    return ""
 
 
 class _Measured:
@@ -117,21 +142,21 @@ class _Measured:
         config: DataConfig,
         train: FolderDataset | None,
     ) -> None:
-        self.models = {"drawn": model, "untrained": untrained(model)}
+        self.models: dict[Baseline | None, TaskModel] = {None: model, UNTRAINED: untrained(model)}
         self.model, self.networks, self.sampling, self.config, self.train = model, networks, sampling, config, train
         self.needs = model.task.required_conditions(model.config.task)
         self.device = next(model.task.parameters()).device
-        self.generators = {kind: torch.Generator(self.device).manual_seed(SEED) for kind in self.models}
+        self.generators = {own: torch.Generator(self.device).manual_seed(SEED) for own in self.models}
         whole = [network for network in networks if not network.heads]
-        self.sets = {kind: [ImageSet(network) for network in whole] for kind in ("images", *KINDS)}
-        self.completions = Completions(model, self.models["untrained"], networks)
+        self.sets = {own: [ImageSet(network) for network in whole] for own in (REAL, *COMPARED)}
+        self.completions = Completions(model, self.models[UNTRAINED], networks)
         self.faithful: Faithfulness | None = None
         self.answers: Answers | None = None
         self.copies: Copies = {}
         self.known: dict[str, Copies] = {}
         self.pool = torch.empty(0, model.config.layout.length, dtype=torch.long, device=self.device)
         """The tokens of the last images, a batch of them however few came last."""
-        self.losses: dict[str, float] = {}
+        self.losses: dict[Metric, float] = {}
         self.count = 0
 
     def find_nearest(self, dataset: FolderDataset, text: TextSource | None, limit: int | None) -> None:
@@ -154,36 +179,38 @@ class _Measured:
         layout = self.model.config.layout
         tokens = layout.to_tokens(self.model.tokenizer.encode(batch.images))
         codes = GenerationBatch(tokens, batch.keys, batch.text, self._map_tokens(maps))
-        made = {"images": batch.images, "codes": self._decoded(tokens)}
-        for kind, model in self.models.items():
-            self._add_losses(kind, model, codes)
+        made: dict[Baseline | None, Tensor] = {REAL: batch.images, CODES: self._decoded(tokens)}
+        for own, model in self.models.items():
+            self._add_losses(own, model, codes)
             prompt = Prompt(len(tokens), text=codes.text, condition=codes.condition)
-            made[kind] = self._decoded(model.task.sample(prompt, self.sampling, self.generators[kind]))
+            made[own] = self._decoded(model.task.sample(prompt, self.sampling, self.generators[own]))
         self.pool = torch.cat([self.pool, tokens])[-BATCH:]
-        made["mixed"] = self._decoded(mixed(self.pool, len(tokens), self.generators["drawn"]))
-        made |= self._copied(batch.keys)
+        made[MIXED] = self._decoded(mixed(self.pool, len(tokens), self.generators[None]))
+        copied = self._read(self.copies, batch.keys)
+        if copied is not None:
+            made[NEAREST] = copied
         self._compare(made, batch)
         self.count += len(tokens)
 
-    def _compare(self, made: dict[str, Tensor], batch: Batch) -> None:
-        for kind, images in made.items():
-            for image_set in self.sets[kind]:
+    def _compare(self, made: dict[Baseline | None, Tensor], batch: Batch) -> None:
+        for own, images in made.items():
+            for image_set in self.sets[own]:
                 image_set.update(images, batch.keys)
         if self.completions.masks:
             nearest = {mask: self._read(copies, batch.keys) for mask, copies in self.known.items()}
             there = {mask: images for mask, images in nearest.items() if images is not None}
-            self.completions.update(batch.images, made["codes"], there, self.sampling, self.generators)
-        judged = {kind: images for kind, images in made.items() if kind != "mixed"}
+            self.completions.update(batch.images, made[CODES], there, self.sampling, self.generators)
+        judged = {own: images for own, images in made.items() if own is not MIXED}
         if self.faithful is not None and batch.text is not None:
             self.faithful.update(batch.text, judged)
         if self.answers is not None:
             self.answers.update(batch.keys, judged)
 
-    def _add_losses(self, kind: str, model: TaskModel, codes: GenerationBatch) -> None:
+    def _add_losses(self, own: Baseline | None, model: TaskModel, codes: GenerationBatch) -> None:
         torch.manual_seed(SEED + self.count)  # objectives draw: which tokens are masked, which step
         for name, loss in model.task.loss(codes).items():
-            key = f"loss/{name}" if kind == "drawn" else f"{kind}/loss/{name}"
-            self.losses[key] = self.losses.get(key, 0.0) + float(loss.value) * len(codes.tokens)
+            metric = _loss_metric(name, own)
+            self.losses[metric] = self.losses.get(metric, 0.0) + float(loss.value) * len(codes.tokens)
 
     def _map_tokens(self, maps: Batch | None) -> Tensor | None:
         layout, tokenizer = self.model.config.condition_layout, self.model.condition_tokenizer
@@ -194,35 +221,51 @@ class _Measured:
     def _decoded(self, tokens: Tensor) -> Tensor:
         return self.model.decode(tokens, self.model.config.layout)
 
-    def _copied(self, keys: Sequence[str]) -> dict[str, Tensor]:
-        images = self._read(self.copies, keys)
-        return {} if images is None else {"nearest": images}
-
     def _read(self, copies: Copies, keys: Sequence[str]) -> Tensor | None:
         """The nearest training image of each; None where one has none."""
         if self.train is None or any(key not in copies for key in keys):
             return None
         return load_image_batch(self.train, [copies[key] for key in keys], self.config.size).to(self.device)
 
-    def compute(self, novelty_warning: str | None) -> dict[str, Any]:
-        """The result of `evaluate_drawing`."""
-        result: dict[str, Any] = {"images": self.count, "sampling": self.sampling.model_dump(), "seed": SEED}
-        result |= {"training_images": 0 if self.train is None else len(self.train)}
-        result |= {name: total / self.count for name, total in self.losses.items()}
-        for kind in KINDS:
-            for images, reference in zip(self.sets[kind], self.sets["images"], strict=True):
-                if images.moments.count == self.count:
-                    found = set_distances(images, reference)
-                    result |= {f"{kind}/{name}": value for name, value in found.items()}
-        scores = self.completions.compute()
+    def compute(self, memorization_warning: str) -> Evaluation:
+        """The result of `evaluate_generation`."""
+        metrics = self._distances()
         if self.faithful is not None:
-            scores |= self.faithful.compute()
+            metrics += self.faithful.compute()
         if self.answers is not None:
-            scores |= self.answers.compute()
-        if self.train is not None and not self.needs:
-            scores |= measure_novelty(self.sets["drawn"], self.sets["codes"], self.train, self.config, self.device)
-            result["novelty_warning"] = novelty_warning
-        result |= {name: score["value"] for name, score in scores.items()}
-        intervals = {name: score["interval"] for name, score in scores.items() if score["interval"] is not None}
+            metrics += self.answers.compute()
+        metrics += self.completions.compute()
+        metrics += self._memorization(memorization_warning)
+        metrics += [metric.measured(total / self.count) for metric, total in self.losses.items()]
+        groups = list(dict.fromkeys(metric.group.name for metric in metrics))
+        metrics.sort(key=lambda metric: (groups.index(metric.group.name), BASELINES.index(metric.baseline)))
         weights = {n.title("distance") if n.heads else n.name: n.sha256 for n in self.networks}
-        return result | {"intervals": intervals, "feature_weights": weights}
+        details = {
+            "images": self.count,
+            "sampling": self.sampling.model_dump(),
+            "seed": SEED,
+            "training_images": 0 if self.train is None else len(self.train),
+            "feature_weights": weights,
+        }
+        return Evaluation(tuple(metrics), details)
+
+    def _distances(self) -> list[Metric]:
+        found = []
+        for baseline in COMPARED:
+            for images, reference in zip(self.sets[baseline], self.sets[REAL], strict=True):
+                if images.moments.count == self.count:
+                    distances = set_distances(images, reference)
+                    found += [replace(metric, group=SETS, baseline=baseline, decimals=2) for metric in distances]
+        return found
+
+    def _memorization(self, warning: str) -> list[Metric]:
+        if self.train is None or self.needs:
+            return []
+        found = measure_memorization(self.sets[None], self.sets[CODES], self.train, self.config, self.device)
+        copying = DATA_COPYING.name
+        return [replace(metric, warning=warning) if metric.name.startswith(copying) else metric for metric in found]
+
+
+def _loss_metric(name: str, baseline: Baseline | None) -> Metric:
+    title = f"Loss: {name.rpartition('/')[2]}"
+    return Metric(f"loss/{name}", title, OBJECTIVE, better=-1, baseline=baseline, meaning="A term of the objective.")

@@ -1,7 +1,7 @@
-"""Whether a task draws anew what it was trained on."""
+"""Whether a task repeats its training images."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch
 
@@ -10,24 +10,32 @@ from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
 from tavq.metrics.distances import ImageSet
 from tavq.metrics.novelty import NearestDistances, novelty
+from tavq.metrics.record import Metric
 
 BATCH = 32
 
 
 @torch.no_grad()
-def measure_novelty(
-    drawn: Sequence[ImageSet],
+def measure_memorization(
+    generated: Sequence[ImageSet],
     held_out: Sequence[ImageSet],
     train: FolderDataset,
     config: DataConfig,
     device: torch.device,
-) -> dict[str, dict[str, Any]]:
-    """`novelty/nearest_distance_NETWORK` and so on by each network's features, `drawn` and `held_out` of the same keys.
+) -> list[Metric]:
+    """`nearest_distance_NETWORK` and `data_copying_NETWORK` by each network's features.
 
-    One pass over the training images; of images that are themselves among them each is compared with the others.
+    One pass over the training images. A held-out image that is itself a training image is compared with the others.
+
+    Args:
+        generated: a set for each network, by the keys of the images whose condition was given.
+        held_out: the same for images of the split.
+        train: the training images.
+        config: how they are prepared.
+        device: of the networks.
     """
-    networks = [image_set.network for image_set in drawn]
-    ours = [NearestDistances(image_set.sample, apart=False) for image_set in drawn]
+    networks = [image_set.network for image_set in generated]
+    ours = [NearestDistances(image_set.sample, apart=False) for image_set in generated]
     theirs = [NearestDistances(image_set.sample, apart=True) for image_set in held_out]
     for batch in EvaluationLoader(train, config, BATCH):
         images = batch.images.to(device)
@@ -35,9 +43,8 @@ def measure_novelty(
             features = network(images)
             own.update(features, batch.keys)
             other.update(features, batch.keys)
-    found = {}
-    for network, own, other in zip(networks, ours, theirs, strict=True):
-        for name, score in novelty(own.nearest, other.nearest).items():
-            stem = name.removesuffix("_held_out")
-            found[f"novelty/{network.title(stem)}{name[len(stem) :]}"] = score
-    return found
+    return [
+        replace(metric, name=network.title(metric.name), title=f"{metric.title} ({network.name})")
+        for network, own, other in zip(networks, ours, theirs, strict=True)
+        for metric in novelty(own.nearest, other.nearest)
+    ]

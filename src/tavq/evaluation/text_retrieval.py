@@ -1,5 +1,6 @@
 """Text faithfulness: drawn images look for their own text, in the space of an aligned tokenizer."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,12 +10,17 @@ from torch import Tensor
 from tavq.core.errors import UsageError
 from tavq.interfaces import Aligner, TextFeatures
 from tavq.metrics.faithfulness import text_retrieval
+from tavq.metrics.record import Baseline, Metric, for_baseline
 from tavq.model_folder import find_model, read_model_config
 from tavq.tasks.model_folder import TaskModel
 from tavq.text.store import TextStore
 from tavq.tokenizer import Tokenizer
 
-SHUFFLED = "shuffled"
+SHUFFLED = Baseline(
+    "shuffled",
+    "another text",
+    "Generated images that look for another image's text, or are asked about it: chance.",
+)
 
 
 def open_aligned(name: str, model: TaskModel, store: TextStore | None) -> Tokenizer:
@@ -66,31 +72,33 @@ class Faithfulness:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.texts: list[Tensor] = []
-        self.images: dict[str, list[Tensor]] = {}
+        self.images: dict[Baseline | None, list[Tensor]] = {}
 
     @torch.no_grad()
-    def update(self, text: TextFeatures, images_of: dict[str, Float[Tensor, "b 3 y x"]]) -> None:
-        """Counts a batch: its texts, and images of each kind for them; those without text are left out."""
+    def update(self, text: TextFeatures, images_of: Mapping[Baseline | None, Float[Tensor, "b 3 y x"]]) -> None:
+        """Counts a batch: its texts, and the model's and each baseline's images for them; those with text alone."""
         aligner = self.tokenizer.aligner
         assert aligner is not None, "open_aligned checks it"
         kept = _has_text(text)
         self.texts.append(aligner.embed_text(text)[kept].float().cpu())
-        for kind, images in images_of.items():
-            self.images.setdefault(kind, []).append(self._embedded(aligner, images)[kept].float().cpu())
+        for baseline, images in images_of.items():
+            self.images.setdefault(baseline, []).append(self._embed(aligner, images)[kept].float().cpu())
 
-    def _embedded(self, aligner: Aligner, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
+    def _embed(self, aligner: Aligner, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
         return aligner.embed_images(self.tokenizer.quantize(images))
 
-    def compute(self) -> dict[str, dict[str, Any]]:
-        """`KIND/text_recall@1` and so on; `shuffled/…` looks for another image's text: what chance gives."""
+    def compute(self) -> list[Metric]:
+        """`text_recall@1` and so on; `shuffled/…` looks for another image's text: what chance gives."""
         texts = torch.cat(self.texts)
         if len(texts) < 2:
-            return {}
-        kinds = {kind: torch.cat(parts) for kind, parts in self.images.items()}
-        found = {kind: text_retrieval(images, texts) for kind, images in kinds.items()}
-        others = kinds["drawn"].roll(len(texts) // 2, dims=0)  # neighbours in a data set may be alike
-        found[SHUFFLED] = text_retrieval(others, texts)
-        return {f"{kind}/{name}": score for kind, scores in found.items() for name, score in scores.items()}
+            return []
+        images = {baseline: torch.cat(parts) for baseline, parts in self.images.items()}
+        images[SHUFFLED] = images[None].roll(len(texts) // 2, dims=0)  # neighbours in a data set may be similar
+        metrics = []
+        for baseline, own in images.items():
+            found = text_retrieval(own, texts)
+            metrics += found if baseline is None else for_baseline(baseline, found)
+        return metrics
 
 
 def _has_text(text: TextFeatures) -> Bool[Tensor, " b"]:

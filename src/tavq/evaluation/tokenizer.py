@@ -17,11 +17,12 @@ from tavq.data.transforms import to_uint8
 from tavq.interfaces import DEEP, Aligner, Batch, Codebook, Quantized, Quantizer, TextFeatures, TextUnits
 from tavq.metrics import intervals
 from tavq.metrics.alignment import code_text_cosine, probe, retrieval
-from tavq.metrics.codes import CodeUsage, Surprisal
+from tavq.metrics.codes import LEVEL_NAMES, CodeUsage, Surprisal
 from tavq.metrics.collapse import warning as collapse_warning
 from tavq.metrics.distances import ImageSet, set_distances
-from tavq.metrics.images import ImageScores
+from tavq.metrics.images import ImageScores, perceptual_metric
 from tavq.metrics.keyed import KeyedMetric
+from tavq.metrics.record import Evaluation, Interval, Metric
 from tavq.metrics.words import MASKED, MaskedWords, WordRelations, keyed_noise
 from tavq.nets.features.extractors import FeatureNetwork, perceptual_distances
 from tavq.ops.collective import all_gather_text, all_gather_uneven
@@ -44,19 +45,19 @@ class SupportsReconstruction(Protocol):
         ...
 
 
-class Evaluation:
+class TokenizerEvaluator:
     """The running measurements of one split; `evaluate` drives it."""
 
     def __init__(self, sizes: Sequence[int], networks: Sequence[FeatureNetwork]) -> None:
         self.networks = networks
-        looks = {n.title("distance"): partial(perceptual_distances, n) for n in networks if n.heads}
-        self.scores = ImageScores(looks)
+        distances = {perceptual_metric(n): partial(perceptual_distances, n) for n in networks if n.heads}
+        self.scores = ImageScores(distances)
         self.pixels = _Pixels()
         self.sets = [(ImageSet(network), ImageSet(network)) for network in networks if not network.heads]
         self.codes = CodeUsage(sizes)
         self.chosen: list[tuple[Sequence[str], Tensor]] = []
         self.pairs = _Pairs()
-        self.filled = [MaskedWords(count) for count in MASKED]
+        self.masked = [MaskedWords(count) for count in MASKED]
         self.relations = WordRelations()
         self.images = 0
         self.size: tuple[int, ...] = ()
@@ -90,16 +91,16 @@ class Evaluation:
     ) -> None:
         assert text.full_text is not None
         noise = keyed_noise(keys, text.full_text.mask.shape[1]).to(text.full_text.mask.device)
-        for measure in self.filled:
-            filled = aligner.fill_words(levels, text, noise, measure.count)
+        for masked in self.masked:
+            filled = aligner.fill_words(levels, text, noise, masked.count)
             if filled is not None:
-                measure.update(keys, *filled)
+                masked.update(keys, *filled)
         cosines = aligner.relations(levels, text)
         if cosines is not None:
             self.relations.update(keys, *cosines)
 
-    def _word_measures(self) -> list[MaskedWords | WordRelations]:
-        return [*self.filled, self.relations]
+    def _word_metrics(self) -> list[MaskedWords | WordRelations]:
+        return [*self.masked, self.relations]
 
     def join(self) -> None:
         """Counts what all processes have seen as seen here, each image once; alone, it is only checked.
@@ -107,10 +108,10 @@ class Evaluation:
         Raises:
             DataError: an image was seen twice.
         """
-        told = _told_by_all([self.images, self.size])
-        self.images = sum(images for images, _ in told)
-        self._note_size({tuple(size) for _, size in told})
-        for collected in (self.pixels, self.scores, *self._word_measures()):
+        gathered = _gather([self.images, self.size])
+        self.images = sum(images for images, _ in gathered)
+        self._note_size({tuple(size) for _, size in gathered})
+        for collected in (self.pixels, self.scores, *self._word_metrics()):
             collected.join()
         if self.images != len(self.pixels.records):
             raise DataError(
@@ -123,34 +124,32 @@ class Evaluation:
             rebuilt.join()
             originals.join()
 
-    def compute(self) -> dict[str, Any]:
-        """The result of `evaluate`, once all processes are joined."""
-        figures: dict[str, Any] = {"images": self.images, "size": list(self.size)}
-        scores = self.scores.compute()
-        figures |= _values(scores)
+    def compute(self, stochastic: bool) -> Evaluation:
+        """The result of `evaluate`, once all processes are joined; `stochastic` where training samples the choice."""
+        metrics = self.scores.compute()
         for rebuilt, originals in self.sets:
-            figures |= set_distances(rebuilt, originals)
-        pairs = self.pairs.compute()
-        figures |= self.codes.compute() | pairs["figures"]
-        words: dict[str, Any] = {}
-        for measure in self._word_measures():
-            words |= measure.compute()
+            metrics += set_distances(rebuilt, originals)
+        warning = collapse_warning(self.codes, stochastic)
+        metrics += self.codes.compute(LEVEL_NAMES[DEEP], self._perplexity_interval(), warning)
+        metrics += self.pairs.compute()
+        metrics += [words.compute() for words in self._word_metrics()]
         weights = {n.title("distance") if n.heads else n.name: n.sha256 for n in self.networks}
-        return {
-            **figures,
-            **_values(words),
+        details = {
+            "images": self.images,
+            "size": list(self.size),
+            "images_with_text": self.pairs.with_text,
+            "top_entries": self.codes.top_entries(),
             "feature_weights": weights,
-            "intervals": _intervals(scores) | self._perplexity() | pairs["intervals"] | _intervals(words),
             "protocol": self._protocol(weights),
         }
+        return Evaluation(tuple(metrics), details)
 
-    def _perplexity(self) -> dict[str, list[float]]:
+    def _perplexity_interval(self) -> Interval | None:
         surprises = Surprisal(self.codes)
         for keys, indices in self.chosen:
             surprises.update(keys, indices.long())
         surprises.join()
-        ends = surprises.interval()
-        return {} if ends is None else {"perplexity": ends}
+        return surprises.interval()
 
     def _protocol(self, weights: Mapping[str, str]) -> dict[str, Any]:
         """What must be the same for another to measure the same."""
@@ -163,17 +162,9 @@ class Evaluation:
         }
 
 
-def _told_by_all(own: Any) -> list[Any]:
-    """What each process has to say, in the order of their ranks."""
+def _gather(own: Any) -> list[Any]:
+    """The value of each process, in the order of their ranks."""
     return [parse_json(text, "Another process's measurements") for text in all_gather_text(json.dumps(own))]
-
-
-def _values(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
-    return {name: score["value"] for name, score in scores.items()}
-
-
-def _intervals(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, list[float]]:
-    return {name: score["interval"] for name, score in scores.items() if score["interval"] is not None}
 
 
 class _Pixels(KeyedMetric):
@@ -212,9 +203,9 @@ class _Pairs:
 
     def join(self) -> None:
         """Puts the rows of all processes together, in each of them."""
-        told = _told_by_all(self.keys)
+        gathered = _gather(self.keys)
         for kind, rows in self.rows.items():
-            self.keys[kind] = [key for keys in told for key in keys[kind]]
+            self.keys[kind] = [key for keys in gathered for key in keys[kind]]
             codes, texts = (all_gather_uneven(column) for column in _stacked(rows))
             self.rows[kind] = [(codes, texts)]
 
@@ -225,16 +216,16 @@ class _Pairs:
         codes, texts = _stacked(self.rows[kind])
         return codes[order], texts[order]
 
-    def compute(self) -> dict[str, dict[str, Any]]:
-        """`figures` and their `intervals`."""
+    @property
+    def with_text(self) -> int:
+        """Images with at least one sentence, once all processes are joined."""
+        return len(self.keys["probed"])
+
+    def compute(self) -> list[Metric]:
+        """Cosine and retrieval in the aligner's space, and the probe."""
         aligned, probed = self._matrices("aligned"), self._matrices("probed")
-        cosines, found = code_text_cosine(*aligned), probe(*probed)
-        ends = cosines.pop("intervals") | found.pop("intervals")
-        ranked = retrieval(*aligned) if len(aligned[0]) else None
-        if ranked is not None:
-            ends |= {f"retrieval.{name}": pair for name, pair in ranked.pop("intervals").items()}
-        figures = {"images_with_text": len(probed[0]), **cosines, "retrieval": ranked, **found}
-        return {"figures": figures, "intervals": ends}
+        ranked = retrieval(*aligned) if len(aligned[0]) else []
+        return [*probe(*probed), *code_text_cosine(*aligned), *ranked]
 
 
 def _stacked(rows: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -269,31 +260,28 @@ def evaluate(
     batches: Iterable[Batch],
     networks: Sequence[FeatureNetwork] = (),
     progress: Callable[[int], None] | None = None,
-) -> dict[str, Any]:
-    """All measurements of a tokenizer on a split, ready for JSON: None where one is undefined, never NaN.
+) -> Evaluation:
+    """All metrics of a tokenizer on a split.
 
     Several processes measure together, each a part of the split, and all give what one does. Sums of whole numbers
     and of single images' values are then the same to the last bit where the batches are; Fréchet distances are the
     same to rounding.
 
-    - `images`, `size` [y, x]: what was measured. Reconstructions are clamped to [-1, 1] and not rounded to 8 bits.
-    - `psnr`, `ssim`, `l1`, `l2`: means over images (`metrics.images`).
-    - `ms_ssim`: the same, None for images below 176 x 176.
-    - `fd_<network>`, `fd_<network>_warning`, `kid_<network>`, `kid_<network>_standard_error` for each of `networks`
-      (`metrics.distances`); of a network with learned heads instead its distance, `lpips_vgg`, as a mean over images.
-      `feature_weights`: their sha256 by name.
-    - `usage`, `perplexity`, `dead`, `top_entries` of the deep grid (`metrics.codes`); `usage_warning` where they
-      show a collapse.
-    - `code_text_cosine`, `code_text_cosine_shuffled`, `retrieval`: None without an aligner or text.
-    - `probe_code_text_cosine`, `probe_retrieval`: for any tokenizer, None without text (`metrics.alignment`).
-    - `masked_words_recall@1_of_1`, `masked_words_recall@1_of_3`, `word_code_mse`: None where the aligner has no
-      answer, as LG-VQ's has (`metrics.words`).
-    - `images_with_text`: images with at least one sentence, on which the probe stands.
-    - `intervals`: the 95 % bootstrap interval over images of each figure that has one, by dotted name. Usage, dead
-      entries, ranks and Fréchet distances have none: they are no means over images.
-    - `protocol`: what another needs to measure the same, as far as it is known here.
+    - Reconstruction: `psnr`, `ssim`, `ms_ssim`, `l1`, `l2` (`metrics.images`), of reconstructions that are clamped to
+      [-1, 1] and not rounded to 8 bits. For each of `networks` `fd_NETWORK` and `kid_NETWORK` (`metrics.distances`);
+      for one with learned heads its distance, such as `lpips_vgg`.
+    - Codebook: `usage_deep`, `perplexity_deep`, `dead_deep` of the grid that the decoder reads (`metrics.codes`).
+    - Text: `code_text_cosine`, `retrieval/…` in the aligner's space; `probe_code_text_cosine`, `probe_retrieval/…` for
+      any tokenizer (`metrics.alignment`); `masked_words_recall@1_of_1`, `…_of_3` and `word_code_mse` (`metrics.words`).
 
-    The tokenizer should be in evaluation mode. Memory is that of one batch, plus, for each image, its figures and
+    Values are None where undefined: without an aligner or text, or where the aligner does not fill in words. Intervals
+    are over images; usage, dead entries, ranks and Fréchet distances have none, as they are not means over images.
+
+    Details: `images` and `size` [y, x] say what was measured, `images_with_text` on how many of them the probe stands;
+    `top_entries` are the most frequent ones; `feature_weights` the sha256 of each network; `protocol` is what another
+    needs to measure the same, as far as it is known here.
+
+    The tokenizer should be in evaluation mode. Memory is that of one batch, plus, for each image, its scores and
     indices and, where it has text, its mean code, its mean sentence and its two embeddings.
 
     Args:
@@ -308,12 +296,10 @@ def evaluate(
         UsageError: the images differ in size or are too small for a metric.
     """
     entries = tokenizer.codebook()
-    running = Evaluation(tokenizer.codebook.sizes, networks)
+    running = TokenizerEvaluator(tokenizer.codebook.sizes, networks)
     for batch in batches:
         running.update(tokenizer, to_device(batch, entries.device))
         if progress is not None:
             progress(running.images)
     running.join()
-    result = running.compute()
-    warning = collapse_warning(result, running.codes, tokenizer.quantizer.stochastic)
-    return result | {"usage_warning": warning}
+    return running.compute(tokenizer.quantizer.stochastic)

@@ -1,13 +1,13 @@
-"""How well a reading task reads images that it was not trained on."""
+"""How well an understanding task does on images that it was not trained on."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset, load_training_split
 from tavq.data.loader import EvaluationLoader
+from tavq.metrics.record import Evaluation
 from tavq.tasks.model_folder import TaskModel
 from tavq.tasks.understanding import (
     ExampleBatch,
@@ -20,26 +20,22 @@ from tavq.tasks.understanding import (
 BATCH = 32
 
 
-def evaluate_reading(
+def evaluate_understanding(
     model: TaskModel, dataset: FolderDataset, limit: int | None, progress: Callable[[int], None] | None
-) -> dict[str, Any]:
-    """All figures of a task that reads, on a split, with `intervals`, beside those of answers without looking.
+) -> Evaluation:
+    """All metrics of an understanding task on a split, and those of baselines that see no image.
 
-    Answers without looking are taken from the training split of the same data set. Images are the split's centre
-    squares.
+    The baselines come from the training split of the same data set. Images are the split's centre squares.
     """
     task: UnderstandingTask = model.task
     train = load_training_split(dataset, None)
     known = collect_examples(type(task), model.config.task, train) if train is not None else []
     with torch.no_grad():
-        figures = task.compute_metrics(_looked(model, dataset, limit, progress), known)
-    return {
-        **{name: scored["value"] for name, scored in figures.items()},
-        "intervals": {name: scored["interval"] for name, scored in figures.items() if scored["interval"] is not None},
-    }
+        metrics = task.compute_metrics(_example_batches(model, dataset, limit, progress), known)
+    return Evaluation(tuple(metrics), {})
 
 
-def _looked(
+def _example_batches(
     model: TaskModel, dataset: FolderDataset, limit: int | None, progress: Callable[[int], None] | None
 ) -> Iterator[ExampleBatch]:
     """The examples of the split in batches of images."""

@@ -1,10 +1,11 @@
 """How much of an image's text its codes carry: cosine, retrieval, and a linear probe of the codes alone.
 
 The papers report a "code-text cosine" (TA-VQ 0.1444, LG-VQ 0.1021 on CUB-200) without saying how it is measured.
-What stands here is our own definition and its numbers cannot be held against theirs.
+This is our own definition, and its numbers cannot be compared with theirs.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tavq.metrics import intervals
+from tavq.metrics.record import Baseline, Group, Interval, Metric
 
 RECALLS = (1, 5, 10)
 
@@ -19,7 +21,7 @@ TIE = 1e-6
 """Similarities closer than this count as tied: equal vectors may differ by rounding in a matrix product."""
 
 Ranks = dict[str, Tensor]
-"""The rank of each query's match, by the way of asking."""
+"""The rank of each query's match, by direction."""
 
 PENALTIES = tuple(10.0**exponent for exponent in range(-4, 4))
 """The probe's grid for lambda, in units of the variance of one normalised input."""
@@ -31,52 +33,129 @@ SMALLEST_PROBE = 8
 # --- cosine -----------------------------------------------------------------------------------------------------
 
 
-def code_text_cosine(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> dict[str, Any]:
+ALIGNED = Group("alignment", "Codes and text, in the aligner's space")
+
+CODE_TEXT_COSINE = Metric(
+    "code_text_cosine",
+    "Code-text cosine (aligned)",
+    ALIGNED,
+    meaning="Cosine of an image's codes with its own text in the aligner's space. It says little alone: everything may "
+    "point the same way. Our definition; not comparable with published values.",
+)
+CODE_TEXT_GAP = Metric(
+    "code_text_gap",
+    "Code-text cosine, own minus others' text",
+    ALIGNED,
+    better=1,
+    meaning="The part of the cosine that is due to the image's own text; 0 is chance.",
+    decimals=4,
+    main=True,
+)
+OTHERS = Baseline("shuffled", "others' text", "The same with the texts of other images: chance.")
+
+
+def code_text_cosine(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> list[Metric]:
     """How near images are to their own texts, next to how near they are to the texts of others.
 
     Row i of `images` holds what the aligner makes of image i's codes (`Aligner.embed_images`), row i of `texts`
     what it makes of its text (`Aligner.embed_text`); both are unit vectors.
 
     - `code_text_cosine`: mean over images of the cosine of an image with its text.
-    - `code_text_cosine_shuffled`: mean of the cosine over all pairs of an image and another image's text, which
-      is what shuffling the texts gives on average. All embeddings may point the same way, so only the difference of
-      the two says that a code knows its text.
-    - `intervals` of both over images. The second is a mean over pairs; drawn is each image's own part of it, the
-      mean of the pairs that it is in, by image or by text (Hoeffding 1948).
+    - `shuffled/code_text_cosine`: mean of the cosine over all pairs of an image and another image's text, which
+      is what shuffling the texts gives on average.
+    - `code_text_gap`: the difference of the two. All embeddings may point the same way, so only the difference says
+      that a code knows its text.
 
-    None where undefined: no image, or a single one for the second.
+    The intervals are over images. The second metric is a mean over pairs; resampled is each image's own part of it,
+    the mean of the pairs that it is in, by image or by text (Hoeffding 1948).
+
+    Values are None where undefined: no image, or a single one for the last two.
     """
     count = len(images)
+    shuffled = replace(CODE_TEXT_COSINE, baseline=OTHERS)
     if count == 0:
-        return {"code_text_cosine": None, "code_text_cosine_shuffled": None, "intervals": {}}
+        return [CODE_TEXT_COSINE, shuffled, CODE_TEXT_GAP]
     images, texts = images.double(), texts.double()
     own, total = (images * texts).sum(dim=1), images.sum(dim=0) @ texts.sum(dim=0)
-    shuffled = (total - own.sum()) / (count * (count - 1)) if count > 1 else None
-    figures = {"code_text_cosine": float(own.sum() / count), "code_text_cosine_shuffled": None}
-    statistics = {"code_text_cosine": own}
-    if shuffled is not None:
-        figures["code_text_cosine_shuffled"] = float(shuffled)
-        others = (images @ texts.sum(dim=0) - own) + (texts @ images.sum(dim=0) - own)
-        statistics["code_text_cosine_shuffled"] = others / (count - 1) - shuffled
-    return {**figures, "intervals": _of_means(statistics)}
+    cosine = CODE_TEXT_COSINE.measured(float(own.sum() / count))
+    if count == 1:
+        return [cosine, shuffled, CODE_TEXT_GAP]
+    mean = (total - own.sum()) / (count * (count - 1))
+    others = (images @ texts.sum(dim=0) - own) + (texts @ images.sum(dim=0) - own)
+    gap = CODE_TEXT_GAP.measured(float(own.sum() / count) - float(mean))
+    columns = {cosine.key: own, shuffled.key: others / (count - 1) - mean}
+    ends = _intervals_of_means(columns)
+    pair = (cosine, shuffled.measured(float(mean)))
+    return [*(replace(metric, interval=ends.get(metric.key)) for metric in pair), gap]
 
 
 # --- retrieval --------------------------------------------------------------------------------------------------
 
 
-def retrieval(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> dict[str, Any]:
-    """Recall at 1, 5, 10 and median rank both ways, with the number of candidates.
+WAYS = {"image_to_text": "Image-to-text", "text_to_image": "Text-to-image"}
+"""What ranks what."""
 
-    `image_to_text` ranks all texts for each image by dot product, `text_to_image` the reverse; row i of one
-    belongs to row i of the other. Chance is k / candidates for recall at k. Ties count against the match: a match
-    that shares its similarity with others (within 1e-6) takes the worst of their ranks, so embeddings that collapsed
-    to a point score 0 and not 1. Values are None without candidates.
+RETRIEVAL = Group("retrieval", "Image-text retrieval, in the aligner's space")
 
-    `intervals` holds those of the recalls, by dotted name: queries are drawn, each with its rank among all candidates.
-    A median has none, as it is no function of sums.
+
+def retrieval(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> list[Metric]:
+    """Recall at 1, 5, 10 and median rank both ways, with the number of candidates; under `retrieval/`.
+
+    `image_to_text` ranks all texts for each image by dot product, `text_to_image` the reverse; row i of one belongs to
+    row i of the other. Chance is k / candidates for recall at k. Ties count against the match: a match that shares its
+    similarity with others (within 1e-6) takes the worst of their ranks, so embeddings that collapsed to a point score
+    0 and not 1. Values are None without candidates.
+
+    The intervals of the recalls are over queries, each with its rank among all candidates. A median has none, as it is
+    not a function of sums.
     """
-    found = both_ranks(images, texts)
-    return {**_recalls_of(found), "intervals": _of_means(_hits(found)) if len(texts) else {}}
+    ranked = both_ranks(images, texts)
+    ends = _intervals_of_means(_hits(ranked)) if len(texts) else {}
+    main = {"image_to_text/median_rank", *(f"{way}/recall@{k}" for way in WAYS for k in (1, 5))}
+    return _retrieval_metrics(RETRIEVAL, len(images), _recalls_of(ranked), ends, main)
+
+
+def ranking_metrics(group: Group, prefix: str = "", title: str = "") -> list[Metric]:
+    """The recalls and the median rank of both directions, without values."""
+    found = []
+    for way, name in WAYS.items():
+        asked = f"{title}: {name[0].lower()}{name[1:]}" if title else name
+        found += [
+            Metric(
+                f"{prefix}{way}/recall@{k}",
+                f"{asked} R@{k}",
+                group,
+                better=1,
+                meaning=f"How often its own {'text' if way == 'image_to_text' else 'image'} is among the first {k}.",
+                percent=True,
+            )
+            for k in RECALLS
+        ]
+        median = Metric(f"{prefix}{way}/median_rank", f"{asked} median rank", group, better=-1, decimals=1)
+        found.append(replace(median, meaning="1 is best; half of the candidates is chance."))
+    return found
+
+
+def _retrieval_metrics(
+    group: Group,
+    candidates: int,
+    values: Mapping[str, float | None],
+    ends: Mapping[str, Interval],
+    main: set[str],
+    title: str = "",
+) -> list[Metric]:
+    """Metrics of one group, whose note says what guessing would score."""
+    if candidates:
+        at_1, at_5 = 1 / candidates, min(5 / candidates, 1)
+        note = f"Among {candidates:,} candidates; guessing would score {at_1:.1%} at R@1 and {at_5:.1%} at R@5."
+        group = replace(group, note=note)
+    prefix = f"{group.name}/"
+    count = Metric(f"{prefix}candidates", "Candidates", group, meaning="Texts, or images, that are ranked.", decimals=0)
+    found = [count.measured(candidates)]
+    for metric in ranking_metrics(group, prefix, title):
+        name = metric.name.removeprefix(prefix)
+        found.append(metric.measured(values[name], ends.get(name), main=name in main))
+    return found
 
 
 def both_ranks(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> Ranks:
@@ -84,13 +163,13 @@ def both_ranks(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> Ran
     return {"image_to_text": ranks(images, texts), "text_to_image": ranks(texts, images)}
 
 
-def _recalls_of(found: Ranks) -> dict[str, Any]:
-    return {"candidates": len(found["image_to_text"]), **{way: recalls(places) for way, places in found.items()}}
+def _recalls_of(ranked: Ranks) -> dict[str, float | None]:
+    return {f"{way}/{name}": value for way, found in ranked.items() for name, value in recalls(found).items()}
 
 
-def _hits(found: Ranks) -> dict[str, Float[Tensor, " n"]]:
-    """Whether each query finds its match among the first k, for each recall by its dotted name."""
-    return {f"{way}.recall@{k}": (places <= k).double() for way, places in found.items() for k in RECALLS}
+def _hits(ranked: Ranks) -> dict[str, Float[Tensor, " n"]]:
+    """Whether each query finds its match among the first k, for each recall."""
+    return {f"{way}/recall@{k}": (found <= k).double() for way, found in ranked.items() for k in RECALLS}
 
 
 def ranks(queries: Float[Tensor, "n e"], candidates: Float[Tensor, "n e"], chunk: int = 1024) -> Int[Tensor, " n"]:
@@ -107,7 +186,7 @@ def ranks(queries: Float[Tensor, "n e"], candidates: Float[Tensor, "n e"], chunk
 
 
 def recalls(found: Int[Tensor, " n"]) -> dict[str, float | None]:
-    """`recall@1`, `recall@5`, `recall@10` (shares from 0 to 1) and `median_rank` of ranks that start at 1."""
+    """`recall@1`, `recall@5`, `recall@10` (fractions) and `median_rank` of ranks that start at 1."""
     if len(found) == 0:
         return {**{f"recall@{k}": None for k in RECALLS}, "median_rank": None}
     at = {f"recall@{k}": float((found <= k).double().mean()) for k in RECALLS}
@@ -117,42 +196,59 @@ def recalls(found: Int[Tensor, " n"]) -> dict[str, float | None]:
 # --- the probe --------------------------------------------------------------------------------------------------
 
 
-def probe(codes: Float[Tensor, "n d"], sentences: Float[Tensor, "n t"]) -> dict[str, Any]:
-    """How much of an image's sentences can be read off its codes by a straight line: cosine and retrieval.
+PROBE = Group("probe", "Linear probe from codes to sentences")
+PROBE_RETRIEVAL = Group("probe_retrieval", "Image-text retrieval by the probe")
 
-    The question of `code_text_cosine`, asked of tokenizers with and without an aligner alike. Row i of `codes` is the
-    mean of image i's entries over its deep grid, row i of `sentences` the mean of its sentence vectors. Even rows
-    and odd rows form two halves (put the rows in an order that says nothing of the image). On one half a ridge
-    regression, in closed form and float64, is fitted from codes (each coordinate brought to mean 0 and variance 1)
-    to sentences minus their mean; on the other half its predictions are compared with sentences minus the *same*
-    mean. Lambda is taken from `PENALTIES`: the one with the highest cosine when the fitting half is itself split the
-    same way (of equal ones the largest); then the fit is done on the whole of it. Both halves take both parts;
-    results are averaged.
+PROBE_COSINE = Metric(
+    "probe_code_text_cosine",
+    "Code-text cosine (probe)",
+    PROBE,
+    better=1,
+    meaning="How much of an image's sentences a linear regression reads off its codes, on images outside of its fit. "
+    "0 is chance. For every tokenizer, aligned or not.",
+    main=True,
+)
 
-    - `probe_code_text_cosine`: mean cosine of prediction and truth on images the fit has not seen. 0 is chance,
-      as the mean of all texts, which any prediction could copy, is taken away first.
-    - `probe_retrieval`: as `retrieval`, prediction against truth, within a half.
 
-    `intervals` holds those of the cosine and of the recalls, by dotted name: held-out images are drawn, each with
-    what the one fit makes of it; how another fit would differ is not in them.
+def probe(codes: Float[Tensor, "n d"], sentences: Float[Tensor, "n t"]) -> list[Metric]:
+    """How much of an image's sentences can be read off its codes by a linear regression: cosine and retrieval.
 
-    Both are None below 8 images. A prediction of length 0 (all codes equal) has cosine 0.
+    The question of `code_text_cosine`, for tokenizers with and without an aligner. Row i of `codes` is the mean of
+    image i's entries over its deep grid, row i of `sentences` the mean of its sentence vectors. Even rows and odd rows
+    form two halves (put the rows in an order that says nothing of the image). On one half a ridge regression, in
+    closed form and float64, is fitted from codes (each coordinate brought to mean 0 and variance 1) to sentences minus
+    their mean; on the other half its predictions are compared with sentences minus the *same* mean. Lambda is taken
+    from `PENALTIES`: the one with the highest cosine when the fitting half is itself split the same way (of equal ones
+    the largest); then the fit is done on the whole of it. Both halves take both parts; results are averaged.
+
+    - `probe_code_text_cosine`: mean cosine of prediction and truth on images the fit has not seen. 0 is chance, as the
+      mean of all texts, which any prediction could copy, is subtracted first.
+    - `probe_retrieval/…`: as `retrieval`, prediction against truth, within a half.
+
+    The intervals are over held-out images, each with what the one fit makes of it; how another fit would differ is not
+    in them.
+
+    The cosine is None, and retrieval is left out, below 8 images. A prediction of length 0 (all codes equal) has
+    cosine 0.
     """
     if len(codes) < SMALLEST_PROBE:
-        return {"probe_code_text_cosine": None, "probe_retrieval": None, "intervals": {}}
+        return [PROBE_COSINE]
     halves = [(codes[part::2].double(), sentences[part::2].double()) for part in (0, 1)]
-    scored = [_probe_half(*fitted, *held_out) for fitted, held_out in (halves, halves[::-1])]
-    return {
-        "probe_code_text_cosine": sum(float(cosines.mean()) for cosines, _ in scored) / 2,
-        "probe_retrieval": _mean_of([_recalls_of(found) for _, found in scored]),
-        "intervals": _of_halves([_each(*half) for half in scored]),
-    }
+    scored = [_probe_half(*fitting, *held_out) for fitting, held_out in (halves, halves[::-1])]
+    cosine = sum(float(cosines.mean()) for cosines, _ in scored) / 2
+    first, second = (_recalls_of(ranked) for _, ranked in scored)
+    ends = _intervals_of_halves([{PROBE_COSINE.name: cosines, **_hits(ranked)} for cosines, ranked in scored])
+    candidates = min(len(ranked["image_to_text"]) for _, ranked in scored)
+    means = {name: _mean(first[name], second[name]) for name in first}
+    main = {"image_to_text/recall@1", "image_to_text/recall@5"}
+    return [
+        PROBE_COSINE.measured(cosine, ends.get(PROBE_COSINE.name)),
+        *_retrieval_metrics(PROBE_RETRIEVAL, candidates, means, ends, main, "Probe"),
+    ]
 
 
-def _each(cosines: Float[Tensor, " q"], found: Ranks) -> dict[str, Tensor]:
-    """The parts of a half's images in each figure."""
-    hits = {f"probe_retrieval.{name}": hit for name, hit in _hits(found).items()}
-    return {"probe_code_text_cosine": cosines, **hits}
+def _mean(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else (first + second) / 2
 
 
 def _probe_half(
@@ -193,25 +289,16 @@ def _directions(vectors: Float[Tensor, "n t"]) -> Float[Tensor, "n t"]:
     return normalize(vectors, dim=1, eps=1e-9)
 
 
-def _mean_of(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """The mean of equally nested dictionaries of numbers; the number of candidates is the smaller one's."""
-    first, second = results
-    mean: dict[str, Any] = {"candidates": min(first["candidates"], second["candidates"])}
-    for way in ("image_to_text", "text_to_image"):
-        mean[way] = {key: (first[way][key] + second[way][key]) / 2 for key in first[way]}
-    return mean
-
-
 # --- intervals --------------------------------------------------------------------------------------------------
 
 
-def _of_means(values: dict[str, Float[Tensor, " n"]]) -> dict[str, list[float]]:
+def _intervals_of_means(values: dict[str, Float[Tensor, " n"]]) -> dict[str, Interval]:
     """The interval of each mean over the same images, where there are two or more."""
     columns = list(values.values())
     return _named(list(values), torch.stack([torch.ones_like(columns[0]), *columns], dim=1), intervals.mean)
 
 
-def _of_halves(halves: list[dict[str, Tensor]]) -> dict[str, list[float]]:
+def _intervals_of_halves(halves: list[dict[str, Tensor]]) -> dict[str, Interval]:
     """The interval of each mean of two halves' means: images of both are drawn together."""
     names, rows = list(halves[0]), []
     for half, values in enumerate(halves):
@@ -226,6 +313,6 @@ def _mean_of_halves(sums: Float[Tensor, "r d"]) -> Float[Tensor, "r m"]:
     return (intervals.mean(first) + intervals.mean(second)) / 2
 
 
-def _named(names: list[str], statistics: Float[Tensor, "n d"], score: intervals.Score) -> dict[str, list[float]]:
+def _named(names: list[str], statistics: Float[Tensor, "n d"], score: intervals.Score) -> dict[str, Interval]:
     ends = intervals.listed(intervals.bootstrap(statistics, score))
-    return {name: pair for name, pair in zip(names, ends, strict=True) if pair is not None}
+    return {name: (pair[0], pair[1]) for name, pair in zip(names, ends, strict=True) if pair is not None}

@@ -1,11 +1,13 @@
 """Answers to questions about images: accuracy and WUPS against one true answer, VQA accuracy against ten."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tavq.core.errors import DataError
 from tavq.metrics import intervals
 from tavq.metrics.keyed import KeyedMetric
+from tavq.metrics.record import Group, Metric
 from tavq.metrics.vqa import vqa_accuracy
 from tavq.metrics.wups import THRESHOLDS
 
@@ -13,12 +15,43 @@ WordSimilarity = Callable[[str, str, float], float]
 """`Wups`: from an answer, the truth and a threshold to a score."""
 
 
-class AnswerScores(KeyedMetric):
-    """Scores of one answer a question, over all questions and over those of each type.
+ANSWERS = Group("answers", "Answers to questions", "Over all questions, and over those of each type.")
 
-    A question with one true answer (COCO-QA) gives `accuracy` (the share that is equal to it, in small letters and
-    without spaces around) and, where `wups` is given, `WUPS@0.9` and `WUPS@0.0`. A question that several people
-    answered (VQA) gives `vqa_accuracy`. All are shares from 0 to 1. One kind at a time.
+ACCURACY = Metric(
+    "accuracy",
+    "Accuracy",
+    ANSWERS,
+    better=1,
+    meaning="Fraction of the questions answered with the very answer of the data set.",
+    percent=True,
+    main=True,
+)
+VQA_ACCURACY = Metric(
+    "vqa_accuracy",
+    "VQA accuracy",
+    ANSWERS,
+    better=1,
+    meaning="Agreement with several people's answers, as the VQA challenge computes it.",
+    percent=True,
+    main=True,
+)
+WUPS = Metric(
+    "WUPS",
+    "WUPS",
+    ANSWERS,
+    better=1,
+    meaning="Mean similarity of answers and truth in WordNet; below the threshold it counts a tenth.",
+    percent=True,
+)
+WUPS_AT = {threshold: replace(WUPS, name=f"WUPS@{threshold}", title=f"WUPS@{threshold}") for threshold in THRESHOLDS}
+
+
+class AnswerScores(KeyedMetric):
+    """Scores of one answer a question, over all questions and over those of each type (`accuracy/color`).
+
+    A question with one true answer (COCO-QA) gives `accuracy` (the fraction that is equal to it, in lower case and
+    without surrounding spaces) and, where `wups` is given, `WUPS@0.9` and `WUPS@0.0`. A question that several people
+    answered (VQA) gives `vqa_accuracy`. All are fractions. One kind at a time.
     """
 
     def __init__(self, wups: WordSimilarity | None = None) -> None:
@@ -33,7 +66,7 @@ class AnswerScores(KeyedMetric):
             answer: the answer that is scored.
             truth: the true answer, or those of several people.
             kind: the question's type, "" where there is none.
-            image: the image that it is about: images are drawn for the intervals, where all questions name one.
+            image: the image that it is about: where all questions name one, intervals are over images.
         """
         if kind == intervals.ALL:
             raise DataError(
@@ -42,7 +75,7 @@ class AnswerScores(KeyedMetric):
         self._add(key, [answer, truth if isinstance(truth, str) else list(truth), kind, image])
 
     def compute(self) -> dict[str, Any]:
-        """`scores` of all questions, `by_type`, `per_question`, and the counts of what was scored."""
+        """`metrics` of all questions and of each type, `per_question`, and the counts of what was scored."""
         records = self.ordered()
         if not records:
             raise DataError("There is no answer to score.")
@@ -52,10 +85,11 @@ class AnswerScores(KeyedMetric):
         kinds = [kind for _, (_, _, kind, _) in records]
         images = [image for _, (_, _, _, image) in records]
         by_image = None not in images
-        scores = intervals.grouped(each, kinds, images if by_image else [key for key, _ in records])
+        units = images if by_image else [key for key, _ in records]
+        metrics = [metric for metric in (ACCURACY, VQA_ACCURACY, *WUPS_AT.values()) if metric.name in each[0]]
+        groups = intervals.grouped(metrics, each, kinds, units)
         return {
-            "scores": scores.pop(intervals.ALL)["scores"],
-            "by_type": scores,
+            "metrics": [of_type(metric, kind) for kind, found in groups.items() for metric in found],
             "per_question": {key: scored for (key, _), scored in zip(records, each, strict=True)},
             "questions": len(records),
             "intervals": {**intervals.ABOUT, "over": "images" if by_image else "questions"},
@@ -63,9 +97,16 @@ class AnswerScores(KeyedMetric):
 
     def _scores(self, answer: str, truth: str | list[str]) -> dict[str, float]:
         if not isinstance(truth, str):
-            return {"vqa_accuracy": vqa_accuracy(answer, truth)}
+            return {VQA_ACCURACY.name: vqa_accuracy(answer, truth)}
         answer, truth = answer.strip().lower(), truth.strip().lower()
-        scores = {"accuracy": float(answer == truth)}
+        scores = {ACCURACY.name: float(answer == truth)}
         if self.wups is not None:
-            scores |= {f"WUPS@{threshold}": self.wups(answer, truth, threshold) for threshold in THRESHOLDS}
+            scores |= {metric.name: self.wups(answer, truth, threshold) for threshold, metric in WUPS_AT.items()}
         return scores
+
+
+def of_type(metric: Metric, kind: str) -> Metric:
+    """The metric of the questions of one type; `intervals.ALL` for all of them."""
+    if kind == intervals.ALL:
+        return metric
+    return replace(metric, name=f"{metric.name}/{kind}", title=f"{metric.title}: {kind}")

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from tavq.core.errors import DataError
 from tavq.metrics import intervals, ptb
 from tavq.metrics.keyed import KeyedMetric
+from tavq.metrics.record import Group, Metric
 
 ORDER = 4
 """Words of the longest n-gram that counts."""
@@ -23,7 +24,28 @@ BETA = 1.2
 SIGMA = 6.0
 """Width, in words, of CIDEr-D's penalty on captions of another length."""
 
-BLEUS = tuple(f"BLEU-{order}" for order in range(1, ORDER + 1))
+CAPTIONS = Group("captions", "Captions", "Against all captions that people gave of an image.")
+
+BLEUS = tuple(
+    Metric(
+        f"BLEU-{order}",
+        f"BLEU-{order}",
+        CAPTIONS,
+        better=1,
+        meaning=f"Runs of up to {order} words that people's captions have too.",
+        main=order == ORDER,
+    )
+    for order in range(1, ORDER + 1)
+)
+ROUGE_L = Metric("ROUGE-L", "ROUGE-L", CAPTIONS, better=1, meaning="The longest common sequence of words.")
+CIDER_D = Metric(
+    "CIDEr-D",
+    "CIDEr-D",
+    CAPTIONS,
+    better=1,
+    meaning="Agreement with people's captions, rare words weighted most; from 0 to 10.",
+    main=True,
+)
 
 Ngrams = Mapping[tuple[str, ...], float]
 
@@ -57,25 +79,28 @@ class CaptionScores(KeyedMetric):
         }
 
     def compute(self) -> dict[str, Any]:
-        """`scores` (each with `value` and `interval`), `per_image`, and the counts of what was scored.
+        """`metrics`, `per_image`, and the counts of what was scored.
 
-        The intervals are over images. Those of BLEU come from each image's matches and lengths, so that a draw
+        The intervals are over images. Those of BLEU come from each image's matches and lengths, so that a resample
         is scored as a corpus of its own; CIDEr-D's document frequencies stay those of all images.
         """
         images = self.tokenized()
         if not images:
             raise DataError("There is no caption to score.")
         counts = torch.tensor([bleu_counts(image) for image in images.values()], dtype=torch.float64)
-        others = {"ROUGE-L": [rouge_l(image) for image in images.values()], "CIDEr-D": cider_d(images)}
-        scores = intervals.with_intervals(list(BLEUS), counts, bleu)
+        others = {ROUGE_L: [rouge_l(image) for image in images.values()], CIDER_D: cider_d(images)}
         values = torch.tensor([[1.0] * len(images), *others.values()], dtype=torch.float64).mT
-        scores |= intervals.with_intervals(list(others), values, intervals.mean)
-        for name, each in others.items():
-            scores[name]["value"] = math.fsum(each) / len(each)
+        means = intervals.with_intervals(list(others), values, intervals.mean)
+        exact = [
+            replace(mean, value=math.fsum(others[own]) / len(images)) for own, mean in zip(others, means, strict=True)
+        ]
         columns = {**dict(zip(BLEUS, bleu(counts).mT.tolist(), strict=True)), **others}
+        per_image = {
+            key: {metric.name: each[row] for metric, each in columns.items()} for row, key in enumerate(images)
+        }
         return {
-            "scores": scores,
-            "per_image": {key: {name: columns[name][row] for name in columns} for row, key in enumerate(images)},
+            "metrics": [*intervals.with_intervals(BLEUS, counts, bleu), *exact],
+            "per_image": per_image,
             "images": len(images),
             "references": sum(len(image.references) for image in images.values()),
             "captions_without_words": sum(not image.caption for image in images.values()),
@@ -114,7 +139,7 @@ def bleu(sums: Float[Tensor, "r 10"]) -> Float[Tensor, "r 4"]:
     """BLEU-1 to BLEU-4 of sums of `bleu_counts`: of a corpus, of draws from it, or of single images.
 
     Source: Papineni et al. 2002, "BLEU: a method for automatic evaluation of machine translation", section 2.3, with
-    coco-caption's small constants, which give an image without a match a tiny score in the place of 0.
+    coco-caption's small constants, which give an image without a match a tiny score instead of 0.
     """
     length, closest, matches, possible = sums[:, :1], sums[:, 1:2], sums[:, 2:6], sums[:, 6:]
     precisions = ((matches + 1e-15) / (possible + 1e-9)).cumprod(dim=1)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,9 +12,35 @@ from torch import Tensor
 from tavq.core.errors import UsageError
 from tavq.metrics import intervals
 from tavq.metrics.keyed import KeyedMetric
+from tavq.metrics.record import Group, Interval, Metric
 from tavq.metrics.sums import SumMetric
 from tavq.ops.collective import all_reduce_sum
 from tavq.ops.grids import offset_indices
+
+LEVEL_NAMES = ("low", "middle", "deep")
+"""Of the hierarchy's grids, fine to coarse."""
+
+CODEBOOK = Group("codebook", "Codebook", "How the entries are used in each grid of the hierarchy, by its level.")
+
+USAGE = Metric(
+    "usage",
+    "Codebook usage",
+    CODEBOOK,
+    better=1,
+    meaning="Fraction of the entries chosen at least once; it grows with the number of images.",
+    percent=True,
+    main=True,
+)
+PERPLEXITY = Metric(
+    "perplexity",
+    "Perplexity",
+    CODEBOOK,
+    better=1,
+    meaning="exp of the entropy of the choices: the number of entries that, used equally often, would carry as much.",
+    decimals=1,
+    main=True,
+)
+DEAD = Metric("dead", "Dead entries", CODEBOOK, better=-1, meaning="Entries that were never chosen.", decimals=0)
 
 
 class CodeUsage(SumMetric):
@@ -37,27 +64,46 @@ class CodeUsage(SumMetric):
             raise UsageError(f"Indices from {flat.min()} to {flat.max()} do not fit a codebook of {self.size} entries.")
         self.state += torch.bincount(flat, minlength=self.size)
 
-    def compute(self, top: int = 10) -> dict[str, Any]:
-        """`usage`, `perplexity`, `dead` and the `top_entries`.
+    @property
+    def usage(self) -> float:
+        """Fraction of the entries chosen at least once. It grows with the number of images."""
+        return int((self.state > 0).sum()) / self.size
 
-        - `usage`: share of the entries chosen at least once (0 to 1). It grows with the number of images.
-        - `perplexity`: exp of the entropy (nats) of the choices: the number of entries that, used equally often,
-          would carry as much. From 1 to the codebook's size; with several parts the mean of theirs.
-        - `dead`: how many entries were never chosen.
-        - `top_entries`: [entry, share of all positions] of the most frequent, most frequent first, equal ones in
-          order of their number; entries never chosen are left out. Entries count through all parts.
+    @property
+    def perplexity(self) -> float | None:
+        """exp of the entropy (nats) of the choices, the mean over parts; None before the first image."""
+        return perplexity(self.state, self.sizes) if int(self.state.sum()) else None
 
-        Before the first image `usage` is 0 and `perplexity` None.
+    @property
+    def dead(self) -> int:
+        """Entries that were never chosen."""
+        return self.size - int((self.state > 0).sum())
+
+    def top_entries(self, count: int = 10) -> list[tuple[int, float]]:
+        """The most frequent entries, each with its fraction of all positions; ties in order of index.
+
+        Entries never chosen are left out. Indices count through all parts.
         """
         total = int(self.state.sum())
-        used = int((self.state > 0).sum())
-        order = torch.argsort(self.state, descending=True, stable=True)[:top]
-        return {
-            "usage": used / self.size,
-            "perplexity": perplexity(self.state, self.sizes) if total else None,
-            "dead": self.size - used,
-            "top_entries": [[int(entry), int(self.state[entry]) / total] for entry in order if self.state[entry] > 0],
-        }
+        order = torch.argsort(self.state, descending=True, stable=True)[:count]
+        return [(int(entry), int(self.state[entry]) / total) for entry in order if self.state[entry] > 0]
+
+    def compute(self, level: str, interval: Interval | None = None, warning: str = "") -> list[Metric]:
+        """Usage, perplexity and dead entries in the grid of `level` (low, middle, deep).
+
+        Args:
+            level: names the grid.
+            interval: of the perplexity, from `Surprisal`.
+            warning: that the codebook has collapsed; empty where it has not.
+        """
+        measured = (
+            USAGE.measured(self.usage, warning=warning),
+            PERPLEXITY.measured(self.perplexity, interval),
+            DEAD.measured(self.dead),
+        )
+        return [
+            replace(metric, name=f"{metric.name}_{level}", title=f"{metric.title} ({level})") for metric in measured
+        ]
 
 
 def perplexity(counts: Shaped[Tensor, " k"], sizes: Sequence[int]) -> float:
@@ -81,7 +127,7 @@ class Surprisal(KeyedMetric):
         for key, row in zip(keys, surprise[chosen].mean(dim=1).tolist(), strict=True):
             self._add(key, row)
 
-    def interval(self) -> list[float] | None:
+    def interval(self) -> Interval | None:
         """The interval of the perplexity over images; None for fewer than two.
 
         A draw's perplexity is exp of its images' mean surprise, with the shares of the entries those of all
@@ -90,7 +136,8 @@ class Surprisal(KeyedMetric):
         parts = len(self.codes.sizes)
         rows = [[1.0, *row] for _, row in self.ordered()]
         statistics = torch.tensor(rows, dtype=torch.float64).view(-1, 1 + parts)
-        return intervals.listed(intervals.bootstrap(statistics, _perplexities))[0]
+        ends = intervals.listed(intervals.bootstrap(statistics, _perplexities))[0]
+        return None if ends is None else (ends[0], ends[1])
 
 
 def _perplexities(sums: Float[Tensor, "r d"]) -> Float[Tensor, "r 1"]:

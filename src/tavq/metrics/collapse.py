@@ -50,18 +50,17 @@ POSITIONS_PER_ENTRY = 4
 """Quantised positions for each entry that a collapse must stand on before it is spoken of."""
 
 
-def warning(figures: Mapping[str, Any], codes: CodeUsage, random: bool) -> str | None:
-    """What is to be said of an evaluation in which few entries are in use; None where enough are, or too few images.
+def warning(codes: CodeUsage, random: bool) -> str:
+    """Warns of a codebook of which few entries are in use; empty where enough are, or where too few were counted.
 
     Args:
-        figures: with `usage` and `perplexity`.
         codes: what was counted.
-        random: in training the choice is drawn at random, so that the log cannot show this.
+        random: training samples the choice, so that the log cannot show this.
     """
-    usage, perplexity, entries = figures["usage"], figures["perplexity"], codes.size
+    usage, perplexity, entries = codes.usage, codes.perplexity, codes.size
     few = int(codes.state.sum()) < POSITIONS_PER_ENTRY * entries
-    if few or _share(usage, perplexity, codes.sizes) >= LEAST:
-        return None
+    if few or perplexity is None or _share(usage, perplexity, codes.sizes) >= LEAST:
+        return ""
     use = f"{usage:.1%} of {entries} entries are in use, with a perplexity of {perplexity:.1f}"
     said = f"{use}: the codebook has collapsed."
     if not random:

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 from tavq.core.errors import DataError
+from tavq.metrics.images import RECONSTRUCTION
 from tavq.metrics.kernel import kernel_distance
+from tavq.metrics.record import Metric
 from tavq.metrics.sample import BottomKSample
 from tavq.metrics.sums import SumMetric
 from tavq.nets.features.extractors import FeatureNetwork
@@ -82,34 +83,55 @@ class ImageSet:
         self.sample.join()
 
 
-def set_distances(images: ImageSet, reference: ImageSet | Gaussian) -> dict[str, Any]:
+COMPARABLE = "Comparable only between equal numbers of images of one size."
+
+
+def set_distances(images: ImageSet, reference: ImageSet | Gaussian) -> list[Metric]:
     """The distances of two sets by one network, under names that say which: `fd_scenes`, `kid_scenes`.
 
-    - `fd_NETWORK`: the Fréchet distance; None for fewer than two images in a set. `fd_NETWORK_warning`: why it is
-      biased, None when all is well.
-    - `kid_NETWORK`, `kid_NETWORK_standard_error`: the kernel distance (`metrics.kernel`); None for fewer than four
-      images in a set, or where of the reference only mean and covariance are known.
+    - `fd_NETWORK`: the Fréchet distance; None for fewer than two images in a set. It carries a warning where it is
+      biased.
+    - `kid_NETWORK`: the kernel distance (`metrics.kernel`) with its standard error; None for fewer than four images
+      in a set, or where only mean and covariance of the reference are known.
 
     `fid` and `kid` name those of FID's own network with its published weights, which makes them the published measures
     (Heusel et al. 2017; Bińkowski et al. 2018). Values of other names, or from different sizes of image or numbers
     of images, are not comparable with them or each other.
     """
-    fd, kid = images.network.title("fd"), images.network.title("kid")
+    fd, kid = frechet_metric(images.network), kernel_metric(images.network)
     counts = [images.moments.count, reference.count if isinstance(reference, Gaussian) else reference.moments.count]
-    found: dict[str, Any] = {fd: None, f"{fd}_warning": _warning(counts, images.network.width)}
-    found |= {kid: None, f"{kid}_standard_error": None}
+    frechet, kernel, error = None, None, None
     if min(counts) >= 2:
         other = reference if isinstance(reference, Gaussian) else reference.moments.gaussian()
-        found[fd] = frechet_distance(images.moments.gaussian(), other)
+        frechet = frechet_distance(images.moments.gaussian(), other)
     if min(counts) >= 4 and isinstance(reference, ImageSet):
-        found[kid], found[f"{kid}_standard_error"] = kernel_distance(images.sample.features, reference.sample.features)
-    return found
+        kernel, error = kernel_distance(images.sample.features, reference.sample.features)
+    warning = _warning(counts, images.network.width)
+    return [fd.measured(frechet, warning=warning), kid.measured(kernel, standard_error=error)]
 
 
-def _warning(counts: Sequence[int], width: int) -> str | None:
+def frechet_metric(network: FeatureNetwork) -> Metric:
+    """What the Fréchet distance in the features of `network` is called: FID with FID's own weights only."""
+    name = network.title("fd")
+    published = name == "fid"
+    meaning = f"Fréchet distance of two sets of images in the features of the network {network.name!r}: do they look "
+    meaning += f"the same as sets?{'' if published else ' Not FID, which needs its own network.'} {COMPARABLE}"
+    title = "FID" if published else f"Fréchet distance ({network.name})"
+    return Metric(name, title, RECONSTRUCTION, better=-1, meaning=meaning, main=True)
+
+
+def kernel_metric(network: FeatureNetwork) -> Metric:
+    """What the kernel distance in the features of `network` is called: KID with FID's own weights only."""
+    name = network.title("kid")
+    title = "KID" if name == "kid" else f"Kernel distance ({network.name})"
+    meaning = "The same by a kernel (squared maximum mean discrepancy): unbiased, so that it may be below 0."
+    return Metric(name, title, RECONSTRUCTION, better=-1, meaning=meaning)
+
+
+def _warning(counts: Sequence[int], width: int) -> str:
     count = min(counts)
     if count > width:
-        return None
+        return ""
     return (
         f"{count} images for {width} features: the covariances are not of full rank and the distance is biased; use "
         f"more than {width} images, or compare only equal numbers of images."

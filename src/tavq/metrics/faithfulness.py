@@ -1,6 +1,4 @@
-"""Whether drawn images show what their texts say: how well an image finds its own text among all."""
-
-from typing import Any
+"""Whether generated images show what their texts say: how well an image finds its own text among all."""
 
 import torch
 from jaxtyping import Float
@@ -8,13 +6,30 @@ from torch import Tensor
 
 from tavq.metrics import intervals
 from tavq.metrics.alignment import RECALLS, ranks
+from tavq.metrics.record import Group, Metric
 
 AMONG = 100
 """Texts of an R-precision, an image's own one among them."""
 
 
-def text_retrieval(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> dict[str, dict[str, Any]]:
-    """`value` and `interval` over images of how well each image finds its text; row i of both belongs together.
+FAITHFULNESS = Group(
+    "faithfulness",
+    "Do images show what their texts say?",
+    "Each image looks for its own text among all of the split, in the space of an aligned tokenizer.",
+)
+R_PRECISION = Metric(
+    "text_r_precision",
+    "R-precision among 100 texts",
+    FAITHFULNESS,
+    better=1,
+    meaning="How often an image's own text is the first of 100; chance is 1 %.",
+    percent=True,
+    main=True,
+)
+
+
+def text_retrieval(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> list[Metric]:
+    """How well each image finds its text, with intervals over images; row i of both belongs together.
 
     - `text_recall@1`, `@5`, `@10`: how often its own is among the first of all n texts by dot product; chance is k / n.
     - `text_r_precision`: how often its own is the first among 100, the 99 others drawn from the n; chance is 0.01. None
@@ -27,12 +42,24 @@ def text_retrieval(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) ->
     """
     before = ranks(images.double(), texts.double()).double() - 1
     count = len(before)
-    columns = {f"text_recall@{k}": (before < k).double() for k in RECALLS}
+    columns = {_recall(k): (before < k).double() for k in RECALLS}
     if count >= AMONG:
-        columns["text_r_precision"] = _none_drawn(before, count - 1)
+        columns[R_PRECISION] = _none_drawn(before, count - 1)
     statistics = torch.stack([torch.ones_like(before), *columns.values()], dim=1)
     found = intervals.with_intervals(list(columns), statistics, intervals.mean)
-    return {"text_r_precision": {"value": None, "interval": None}, **found}
+    return found if R_PRECISION in columns else [*found, R_PRECISION]
+
+
+def _recall(k: int) -> Metric:
+    return Metric(
+        f"text_recall@{k}",
+        f"Own text among the first {k}",
+        FAITHFULNESS,
+        better=1,
+        meaning="Fraction of the images.",
+        percent=True,
+        main=k == 1,
+    )
 
 
 def _none_drawn(before: Float[Tensor, " n"], others: int) -> Float[Tensor, " n"]:

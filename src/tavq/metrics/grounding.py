@@ -10,12 +10,32 @@ from torch import Tensor
 from tavq.core.errors import DataError
 from tavq.metrics import intervals
 from tavq.metrics.keyed import KeyedMetric
+from tavq.metrics.record import Group, Metric
 
 LARGEST = 1e9
 """Pixels; no image comes near, and areas stay exact."""
 
 RIGHT = 0.5
 """A box is right whose IoU is larger."""
+
+BOXES = Group("boxes", "Boxes of phrases")
+ACCURACY = Metric(
+    f"accuracy@{RIGHT}",
+    "Accuracy at IoU 0.5",
+    BOXES,
+    better=1,
+    meaning="Fraction of the phrases whose box has an IoU above 0.5 with the true one.",
+    percent=True,
+    main=True,
+)
+MEAN_IOU = Metric(
+    "mean_iou",
+    "Mean IoU",
+    BOXES,
+    better=1,
+    meaning="Intersection over union of the predicted and the true box.",
+    main=True,
+)
 
 
 def iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
@@ -31,7 +51,7 @@ def iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]
 
 
 class GroundingScores(KeyedMetric):
-    """`accuracy@0.5` (the share of boxes with an IoU above a half) and `mean_iou` of one box a phrase.
+    """`accuracy@0.5` (the fraction of boxes with an IoU above a half) and `mean_iou` of one box a phrase.
 
     Source: LG-VQ (arXiv 2405.14206), section 4.3: right where the IoU is larger than 0.5.
     """
@@ -54,18 +74,19 @@ class GroundingScores(KeyedMetric):
         self._add(key, [[float(n) for n in box], [float(n) for n in truth], image])
 
     def compute(self) -> dict[str, Any]:
-        """`scores`, the IoU `per_phrase`, and the counts of what was scored."""
+        """`metrics`, the IoU `per_phrase`, and the counts of what was scored."""
         records = self.ordered()
         if not records:
             raise DataError("There is no box to score.")
         boxes, truths = (torch.tensor([record[part] for _, record in records], dtype=torch.float64) for part in (0, 1))
         found = iou(boxes, truths).tolist()
-        each = [{f"accuracy@{RIGHT}": float(value > RIGHT), "mean_iou": value} for value in found]
+        each = [{ACCURACY.name: float(value > RIGHT), MEAN_IOU.name: value} for value in found]
         images = [image for _, (_, _, image) in records]
         by_image = None not in images
-        scores = intervals.grouped(each, [""] * len(each), images if by_image else [key for key, _ in records])
+        units = images if by_image else [key for key, _ in records]
+        scores = intervals.grouped((ACCURACY, MEAN_IOU), each, [""] * len(each), units)
         return {
-            "scores": scores[intervals.ALL]["scores"],
+            "metrics": scores[intervals.ALL],
             "per_phrase": {key: value for (key, _), value in zip(records, found, strict=True)},
             "phrases": len(records),
             "boxes_without_area": sum(min(box[2:]) <= 0 for _, (box, _, _) in records),

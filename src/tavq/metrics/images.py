@@ -5,7 +5,6 @@ All images are in [-1, 1]. A decoder may leave that range; clamp first, as a sav
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
@@ -15,6 +14,8 @@ from torch.nn.functional import avg_pool2d
 from tavq.core.errors import UsageError
 from tavq.metrics import intervals
 from tavq.metrics.keyed import KeyedMetric
+from tavq.metrics.record import Group, Metric
+from tavq.nets.features.extractors import FeatureNetwork
 
 SMALLEST_ERROR = 1e-10
 """Mean squared error below which PSNR stops growing: identical images have 100 dB, not infinity."""
@@ -27,7 +28,53 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 SMALLEST_MS_SSIM = WINDOW * 2 ** (len(SCALE_WEIGHTS) - 1)
 
-Measure = Callable[[Tensor, Tensor], Tensor]
+Score = Callable[[Tensor, Tensor], Tensor]
+"""From reconstructions and their originals to one number an image."""
+
+RECONSTRUCTION = Group("reconstruction", "Reconstruction", "Each reconstruction against its original.")
+
+PSNR = Metric(
+    "psnr",
+    "PSNR",
+    RECONSTRUCTION,
+    better=1,
+    meaning="Peak signal-to-noise ratio of the reconstruction: fidelity pixel by pixel.",
+    decimals=2,
+    unit="dB",
+    main=True,
+)
+SSIM = Metric(
+    "ssim",
+    "SSIM",
+    RECONSTRUCTION,
+    better=1,
+    meaning="Structural similarity, 1 for the same image: local contrast and structure, not colour.",
+    main=True,
+)
+MS_SSIM = Metric(
+    "ms_ssim",
+    "MS-SSIM",
+    RECONSTRUCTION,
+    better=1,
+    meaning="Structural similarity at five scales; for images of 176 pixels and more.",
+)
+L1 = Metric(
+    "l1",
+    "L1",
+    RECONSTRUCTION,
+    better=-1,
+    meaning="Mean absolute error of a pixel, on the scale from -1 to 1.",
+    decimals=4,
+    main=True,
+)
+L2 = Metric(
+    "l2",
+    "L2",
+    RECONSTRUCTION,
+    better=-1,
+    meaning="Mean squared error of a pixel, on the scale from -1 to 1; PSNR says the same on another scale.",
+    decimals=4,
+)
 
 
 def psnr(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]) -> Float[Tensor, " b"]:
@@ -128,21 +175,38 @@ def _windows(extent: int) -> Float[Tensor, "u y"]:
     return rows
 
 
-MEASURES: dict[str, Measure] = {"psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim, "l1": l1, "l2": l2}
+SCORES: dict[Metric, Score] = {PSNR: psnr, SSIM: ssim, MS_SSIM: ms_ssim, L1: l1, L2: l2}
+
+
+def perceptual_metric(network: FeatureNetwork) -> Metric:
+    """What a distance of image pairs in the features of `network` is called: LPIPS with the published weights only."""
+    name = network.title("distance")
+    published = name.startswith("lpips_")
+    title = f"{'LPIPS' if published else 'Perceptual distance'} ({name.partition('_')[2]})"
+    return Metric(
+        name,
+        title,
+        RECONSTRUCTION,
+        better=-1,
+        meaning="Mean distance of images from their originals in a network's features"
+        + (", weighted to match human judgements." if published else "."),
+        decimals=4,
+        main=published,
+    )
 
 
 class ImageScores(KeyedMetric):
-    """`psnr`, `ssim`, `ms_ssim`, `l1`, `l2` and what else is asked for of every image, by key.
+    """PSNR, SSIM, MS-SSIM, L1, L2 and any other scores of every image, by key.
 
-    Images below 176 x 176 have no `ms_ssim`.
+    Images below 176 x 176 have no MS-SSIM.
 
     Args:
-        others: measures by name, such as a learned distance.
+        others: further scores, such as a learned distance.
     """
 
-    def __init__(self, others: Mapping[str, Measure] | None = None) -> None:
+    def __init__(self, others: Mapping[Metric, Score] | None = None) -> None:
         super().__init__()
-        self.measures = {**MEASURES, **(others or {})}
+        self.scores = {**SCORES, **(others or {})}
 
     def update(
         self, keys: Sequence[str], reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]
@@ -150,18 +214,19 @@ class ImageScores(KeyedMetric):
         """Counts a batch of images."""
         large = min(reference.shape[-2:]) >= SMALLEST_MS_SSIM
         columns = {
-            name: measure(reconstruction, reference).tolist()
-            for name, measure in self.measures.items()
-            if large or measure is not ms_ssim
+            metric.name: score(reconstruction, reference).tolist()
+            for metric, score in self.scores.items()
+            if large or metric is not MS_SSIM
         }
-        for place, key in enumerate(keys):
-            self._add(key, {name: column[place] for name, column in columns.items()})
+        for row, key in enumerate(keys):
+            self._add(key, {name: column[row] for name, column in columns.items()})
 
-    def compute(self) -> dict[str, dict[str, Any]]:
-        """The mean over images under each measure's name (`value`, None where there is none) and its `interval`."""
+    def compute(self) -> list[Metric]:
+        """The mean of each score over images, with its interval; None where there is none."""
         records = [record for _, record in self.ordered()]
-        names = [name for name in self.measures if all(name in record for record in records)]
-        rows = [[1.0, *(record[name] for name in names)] for record in records]
-        statistics = torch.tensor(rows, dtype=torch.float64).view(-1, 1 + len(names))
-        found = intervals.with_intervals(names, statistics, intervals.mean)
-        return {name: found.get(name, {"value": None, "interval": None}) for name in self.measures}
+        metrics = [metric for metric in self.scores if all(metric.name in record for record in records)]
+        rows = [[1.0, *(record[metric.name] for metric in metrics)] for record in records]
+        statistics = torch.tensor(rows, dtype=torch.float64).view(-1, 1 + len(metrics))
+        means = intervals.with_intervals(metrics, statistics, intervals.mean)
+        found = {metric.name: metric for metric in means}
+        return [found.get(metric.name, metric) for metric in self.scores]

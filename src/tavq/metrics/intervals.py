@@ -1,8 +1,9 @@
 """How sure a score is: bootstrap intervals over items, from what each item adds to the score's sums; and over seeds."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tavq.core.errors import DataError
+from tavq.metrics.record import Metric
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -129,45 +131,45 @@ def listed(ends: Float[Tensor, "m 2"]) -> list[list[float] | None]:
     return [None if pair.isnan().any() else pair.tolist() for pair in ends]
 
 
-def with_intervals(names: list[str], statistics: Float[Tensor, "n d"], score: Score) -> dict[str, dict[str, Any]]:
-    """`value` and `interval` of each named score; None where there is no item to score."""
+def with_intervals(metrics: Sequence[Metric], statistics: Float[Tensor, "n d"], score: Score) -> list[Metric]:
+    """The metrics with their values and intervals; None where there is no item to score."""
     values = score(statistics.double().cpu().sum(dim=0, keepdim=True))[0].tolist()
     ends = listed(bootstrap(statistics, score))
-    return {
-        name: {"value": None if value != value else value, "interval": pair}
-        for name, value, pair in zip(names, values, ends, strict=True)
-    }
+    return [metric.measured(value, pair) for metric, value, pair in zip(metrics, values, ends, strict=True)]
 
 
 def grouped(
-    each: Sequence[Mapping[str, float]], kinds: Sequence[str], units: Sequence[str | None]
-) -> dict[str, dict[str, Any]]:
-    """`scores` (means with their intervals) and `count` of all items and of those of each kind but "".
+    metrics: Sequence[Metric],
+    each: Sequence[Mapping[str, float]],
+    kinds: Sequence[str],
+    units: Sequence[str | None],
+) -> dict[str, list[Metric]]:
+    """The means of all items and of those of each kind but "", with their counts; `ALL` comes first.
 
     Args:
-        each: the scores of each item.
-        kinds: the kind of each.
-        units: what is drawn for the intervals: items of one unit are drawn together.
+        metrics: what is measured, without values.
+        each: the scores of each item, by the names of `metrics`.
+        kinds: the kind of each item.
+        units: what is resampled for the intervals: items of one unit are drawn together.
     """
-    names, groups = list(each[0]), [ALL, *sorted({kind for kind in kinds if kind})]
+    groups = [ALL, *sorted({kind for kind in kinds if kind})]
     if len(groups) > MOST_GROUPS:
         raise DataError(f"There are {len(groups) - 1:,} kinds of items; at most {MOST_GROUPS - 1:,} are told apart.")
     rows = {unit: row for row, unit in enumerate(dict.fromkeys(units))}
     columns = {group: column for column, group in enumerate(groups)}
-    sums = torch.zeros(len(rows), len(groups), len(names), 2, dtype=torch.float64)
+    sums = torch.zeros(len(rows), len(groups), len(metrics), 2, dtype=torch.float64)
     for scores, kind, unit in zip(each, kinds, units, strict=True):
-        added = torch.tensor([[scores[name], 1.0] for name in names], dtype=torch.float64)
+        added = torch.tensor([[scores[metric.name], 1.0] for metric in metrics], dtype=torch.float64)
         for group in {ALL, kind or ALL}:
             sums[rows[unit], columns[group]] += added
-    flat = [f"{group}/{name}" for group in groups for name in names]
-    found = with_intervals(flat, sums.flatten(1), ratios)
+    scored = with_intervals([*metrics] * len(groups), sums.flatten(1), ratios)
+    counts = {ALL: len(kinds), **Counter(kind for kind in kinds if kind)}
+    found = {}
     for group, column in columns.items():
-        if int((sums[:, column, 0, 1] > 0).sum()) < 2:  # every draw that has the group at all scores it the same
-            found |= {f"{group}/{name}": {**found[f"{group}/{name}"], "interval": None} for name in names}
-    return {
-        group: {
-            "scores": {name: found[f"{group}/{name}"] for name in names},
-            "count": kinds.count(group) if group != ALL else len(kinds),
-        }
-        for group in groups
-    }
+        own = scored[column * len(metrics) : (column + 1) * len(metrics)]
+        # On a single unit every draw that has the group at all scores it the same.
+        alone = int((sums[:, column, 0, 1] > 0).sum()) < 2
+        found[group] = [
+            replace(metric, count=counts[group], interval=None if alone else metric.interval) for metric in own
+        ]
+    return found

@@ -3,6 +3,7 @@
 import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tavq.metrics import intervals
-from tavq.metrics.captions import Captioned
+from tavq.metrics.captions import CAPTIONS, Captioned
+from tavq.metrics.record import Metric
 from tavq.metrics.wordnet import open_wordnet
 
 COUNTS = 23
@@ -23,8 +25,20 @@ STAGES = (1.0, 0.6, 0.8, 0.6)
 paraphrase is."""
 
 
+METEOR = Metric(
+    "METEOR", "METEOR", CAPTIONS, better=1, meaning="Words that match, by stem and synonym too, and their order."
+)
+METEOR_NLTK = Metric(
+    "meteor_nltk",
+    "METEOR by NLTK",
+    CAPTIONS,
+    better=1,
+    meaning="As METEOR, by NLTK's rules; not comparable with METEOR.",
+)
+
+
 def meteor(images: Mapping[str, Captioned], nltk_data: Path | None = None) -> dict[str, Any]:
-    """`scores` and `per_image` of `METEOR`, or of `meteor_nltk` where the tool is missing, and `tool`.
+    """`metrics` and `per_image` of `METEOR`, or of `meteor_nltk` where the tool is missing, and `tool`.
 
     `METEOR` needs Java and the package `pycocoevalcap`, which brings version 1.5 of the tool. `meteor_nltk` is NLTK's
     own reading of an older METEOR (no paraphrases, no function words, other constants) and the mean over images: its
@@ -33,16 +47,16 @@ def meteor(images: Mapping[str, Captioned], nltk_data: Path | None = None) -> di
     """
     official = _official(images) if shutil.which("java") else None
     if official is not None:
-        scores = intervals.with_intervals(["METEOR"], official, meteor_of_counts)
-        name, each, tool = "METEOR", meteor_of_counts(official)[:, 0].tolist(), "METEOR 1.5 (Java, pycocoevalcap)"
+        [metric] = intervals.with_intervals([METEOR], official, meteor_of_counts)
+        each, tool = meteor_of_counts(official)[:, 0].tolist(), "METEOR 1.5 (Java, pycocoevalcap)"
     else:
-        name, each, tool = "meteor_nltk", _nltk(images, nltk_data), "nltk.translate.meteor_score"
+        each, tool = _nltk(images, nltk_data), "nltk.translate.meteor_score"
         values = torch.tensor([[1.0] * len(each), each], dtype=torch.float64).mT
-        scores = intervals.with_intervals([name], values, intervals.mean)
-        scores[name]["value"] = math.fsum(each) / len(each)
+        [mean] = intervals.with_intervals([METEOR_NLTK], values, intervals.mean)
+        metric = replace(mean, value=math.fsum(each) / len(each))
     return {
-        "scores": scores,
-        "per_image": {key: {name: value} for key, value in zip(images, each, strict=True)},
+        "metrics": [metric],
+        "per_image": {key: {metric.name: value} for key, value in zip(images, each, strict=True)},
         "tool": tool,
     }
 

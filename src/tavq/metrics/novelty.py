@@ -1,13 +1,14 @@
-"""Whether drawn images are copies: how near they are to the training images, beside images held out of it."""
+"""Whether generated images are copies: how near they are to the training images, next to held-out images."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from tavq.metrics import intervals
+from tavq.metrics.record import Baseline, Group, Metric
 from tavq.metrics.sample import BottomKSample, _mark
 
 
@@ -34,22 +35,45 @@ class NearestDistances:
         self.nearest = self.nearest.minimum(distances.min(dim=1).values)
 
 
-def novelty(drawn: Float[Tensor, " n"], held_out: Float[Tensor, " n"]) -> dict[str, dict[str, Any]]:
-    """`value` and `interval` of three figures, from distances to the nearest training image.
+MEMORIZATION = Group(
+    "memorization",
+    "Are training images copied?",
+    "Distance of each image to its nearest training image in the features of a network.",
+)
+HELD_OUT = Baseline("held_out", "held-out images", "Images that training never saw, through the same tokenizer.")
+NEAREST_DISTANCE = Metric(
+    "nearest_distance",
+    "Distance to the training images",
+    MEMORIZATION,
+    meaning="Mean over images.",
+    decimals=2,
+)
+DATA_COPYING = Metric(
+    "data_copying",
+    "Nearer than a held-out image",
+    MEMORIZATION,
+    meaning="How often a generated image is nearer to the training images than a held-out one. 50 % is as near as new "
+    "images are; towards 100 % training images are repeated, towards 0 % generated images resemble none.",
+    percent=True,
+)
 
-    - `nearest_distance`: the mean over drawn images; `nearest_distance_held_out`: over held-out ones.
-    - `data_copying`: how often a drawn image is nearer to the training images than a held-out one, over all pairs,
+
+def novelty(generated: Float[Tensor, " n"], held_out: Float[Tensor, " n"]) -> list[Metric]:
+    """Three metrics with intervals over images, from distances to the nearest training image.
+
+    - `nearest_distance`: the mean over generated images; `held_out/nearest_distance`: over held-out ones.
+    - `data_copying`: how often a generated image is nearer to the training images than a held-out one, over all pairs,
       from 0 to 1, ties as a half. 0.5 is as near as new images are; towards 1 the model repeats what it was trained
-      on, towards 0 it draws what is unlike any image.
+      on, towards 0 it generates what resembles no image.
 
     Source: `data_copying` is Mann and Whitney's U divided by the number of pairs, on which the test of Meehan,
     Chaudhuri and Dasgupta 2020, "A non-parametric test to detect data-copying in generative models", eq. 2, stands.
     Differs from the paper: one cell, the whole space, and no z-score of it.
     """
-    earlier = (drawn[:, None] < held_out).double() + (drawn[:, None] == held_out).double() / 2
-    by_drawn, by_held_out = earlier.mean(dim=1), earlier.mean(dim=0)
+    nearer = (generated[:, None] < held_out).double() + (generated[:, None] == held_out).double() / 2
+    by_generated, by_held_out = nearer.mean(dim=1), nearer.mean(dim=0)
     # Each image's part of a mean over pairs is the mean of the pairs that it is in (Hoeffding 1948).
-    parts = by_drawn + by_held_out - earlier.mean()
-    columns = {"nearest_distance": drawn, "nearest_distance_held_out": held_out, "data_copying": parts}
-    statistics = torch.stack([torch.ones_like(drawn), *columns.values()], dim=1)
+    parts = by_generated + by_held_out - nearer.mean()
+    columns = {NEAREST_DISTANCE: generated, replace(NEAREST_DISTANCE, baseline=HELD_OUT): held_out, DATA_COPYING: parts}
+    statistics = torch.stack([torch.ones_like(generated), *columns.values()], dim=1)
     return intervals.with_intervals(list(columns), statistics, intervals.mean)

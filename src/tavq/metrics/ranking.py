@@ -1,34 +1,35 @@
-"""Retrieval where an image has several texts: recall and median rank both ways, beside chance."""
+"""Retrieval where an image has several texts: recall and median rank both ways, next to chance."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from tavq.metrics import intervals
-from tavq.metrics.alignment import RECALLS, TIE, recalls
+from tavq.metrics.alignment import RECALLS, TIE, ranking_metrics, recalls
+from tavq.metrics.record import CHANCE, Group, Metric, for_baseline
 
 CHUNK = 256
 """Images or texts whose scores are in memory at a time."""
 
 WAYS = ("image_to_text", "text_to_image")
 
-Figures = dict[str, dict[str, Any]]
+RANKS = Group("ranks", "Image-text retrieval", "Among all images, and all distinct texts, of the split.")
 
 
 def retrieval_of_several(
     images: Float[Tensor, "n e"], texts: Float[Tensor, "m e"], own: Sequence[Sequence[int]]
-) -> Figures:
-    """`value` and `interval` of each figure; `WAY/recall@k` and `WAY/median_rank`, and `chance/…` of both.
+) -> list[Metric]:
+    """`WAY/recall@k` and `WAY/median_rank` with intervals, and the same of `chance`.
 
     - `image_to_text` ranks all texts for each image; it is found among the first k where *any* of its own texts
       is: its rank is that of the nearest of them, and its others do not count against it.
     - `text_to_image` ranks all images for *one* text of each image, the first of its own.
 
     Ties (within 1e-6) count against the match, so that embeddings that collapsed to a point score 0. `chance/…` is
-    what an order drawn at random gives: 1 - C(m - t, k) / C(m, k) for an image with t of m texts, k / n for a text;
+    what a random order gives: 1 - C(m - t, k) / C(m, k) for an image with t of m texts, k / n for a text;
     of the rank the least that half of the draws reach. Intervals are over images, each with its rank among all.
 
     Args:
@@ -38,16 +39,17 @@ def retrieval_of_several(
     """
     queries = texts[torch.tensor([first for first, *_ in own], dtype=torch.int64)]
     found = {WAYS[0]: _text_ranks(images, texts, own), WAYS[1]: _image_ranks(queries, images)}
-    figures: Figures = {}
+    metrics = [
+        replace(metric, main=metric.name.endswith(("recall@1", "median_rank"))) for metric in ranking_metrics(RANKS)
+    ]
+    measured = []
     for way, ranks in found.items():
+        *at, median = (metric for metric in metrics if metric.name.startswith(way))
         hits = torch.stack([torch.ones(len(ranks)), *((ranks <= k).float() for k in RECALLS)], dim=1)
-        names = [f"{way}/recall@{k}" for k in RECALLS]
-        figures |= intervals.with_intervals(names, hits, intervals.mean)
-        figures[f"{way}/median_rank"] = {
-            "value": recalls(ranks)["median_rank"],
-            "interval": intervals.of_median(ranks.double()),
-        }
-    return figures | _chance(len(images), len(texts), [len(set(texts)) for texts in own])
+        measured += intervals.with_intervals(at, hits, intervals.mean)
+        measured.append(median.measured(recalls(ranks)["median_rank"], intervals.of_median(ranks.double())))
+    chance = _chance(len(images), len(texts), [len(set(texts)) for texts in own])
+    return measured + [metric.measured(chance[metric.name]) for metric in for_baseline(CHANCE, metrics)]
 
 
 def _text_ranks(
@@ -75,15 +77,15 @@ def _image_ranks(queries: Float[Tensor, "n e"], images: Float[Tensor, "n e"]) ->
     return torch.cat(found)
 
 
-def _chance(images: int, texts: int, sizes: Sequence[int]) -> Figures:
-    """The figures of an order drawn at random, by formula."""
-    figures: Figures = {}
+def _chance(images: int, texts: int, sizes: Sequence[int]) -> dict[str, float]:
+    """The values of a random order, by formula."""
+    found: dict[str, float] = {}
     for way, candidates, counts in ((WAYS[0], texts, sizes), (WAYS[1], images, [1])):
         reached = _reached(candidates, torch.tensor(counts))
         values = {f"recall@{k}": float(reached[min(k, candidates) - 1]) for k in RECALLS}
         values["median_rank"] = float(1 + int((reached < 0.5 - 1e-12).sum()))
-        figures |= {f"chance/{way}/{name}": {"value": value, "interval": None} for name, value in values.items()}
-    return figures
+        found |= {f"{way}/{name}": value for name, value in values.items()}
+    return found
 
 
 def _reached(candidates: int, sizes: Int[Tensor, " p"]) -> Float[Tensor, " c"]:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +10,39 @@ from torch import Tensor
 
 from tavq.metrics import intervals
 from tavq.metrics.keyed import KeyedMetric
+from tavq.metrics.record import Group, Metric
 
 MASKED = (1, 3)
 """How many words of a text are masked at once, as in LG-VQ's table 3."""
+
+WORDS = Group("words", "Words and codes, by the aligner")
+
+WORD_CODE_MSE = Metric(
+    "word_code_mse",
+    "Word and code relations",
+    WORDS,
+    better=-1,
+    meaning="Mean squared difference of the cosines between words and the cosines between the codes that they match.",
+    decimals=4,
+    main=True,
+)
+
+
+def masked_words(count: int) -> Metric:
+    """The recall of masked words where `count` of a text are masked at once, without its value."""
+    copying = (
+        "How often the aligner fills a masked token in with the very one that was there, from the image's codes and "
+        "the other tokens. Those were encoded with the masked one in sight, so that a part of it is copying."
+    )
+    return Metric(
+        f"masked_words_recall@1_of_{count}",
+        "Masked word, one a text" if count == 1 else f"Masked words, {count} a text",
+        WORDS,
+        better=1,
+        meaning=copying if count == 1 else f"The same with {count} tokens masked at once.",
+        percent=True,
+        main=True,
+    )
 
 
 def keyed_noise(keys: Sequence[str], words: int) -> Float[Tensor, "b m"]:
@@ -51,12 +80,12 @@ class MaskedWords(KeyedMetric):
         for key, row in zip(keys, _sums(predicted == truth, owner, len(keys)), strict=True):
             self._add(key, row)
 
-    def compute(self) -> dict[str, dict[str, Any]]:
-        """`masked_words_recall@1_of_<count>`: the share that is right, with its interval over images.
+    def compute(self) -> Metric:
+        """`masked_words_recall@1_of_<count>`: the fraction that is right, with its interval over images.
 
         None without a masked word.
         """
-        return _ratio(f"masked_words_recall@1_of_{self.count}", self)
+        return _ratio(masked_words(self.count), self)
 
 
 class WordRelations(KeyedMetric):
@@ -78,12 +107,12 @@ class WordRelations(KeyedMetric):
         for key, row in zip(keys, _sums(squares, owner, len(keys)), strict=True):
             self._add(key, row)
 
-    def compute(self) -> dict[str, dict[str, Any]]:
+    def compute(self) -> Metric:
         """`word_code_mse`: the mean squared difference over all pairs, from 0 to 4, with its interval over images.
 
         None without a pair.
         """
-        return _ratio("word_code_mse", self)
+        return _ratio(WORD_CODE_MSE, self)
 
 
 def _sums(values: Tensor, owner: Int[Tensor, " p"], images: int) -> list[list[float]]:
@@ -92,7 +121,8 @@ def _sums(values: Tensor, owner: Int[Tensor, " p"], images: int) -> list[list[fl
     return torch.zeros(images, 2, dtype=torch.float64).index_add_(0, owner.cpu(), columns).tolist()
 
 
-def _ratio(name: str, collected: KeyedMetric) -> dict[str, dict[str, Any]]:
-    """All sums over all numbers: an image with many words counts for each."""
+def _ratio(metric: Metric, collected: KeyedMetric) -> Metric:
+    """The sum over all items by their number: an image with many words counts for each."""
     statistics = torch.tensor([row for _, row in collected.ordered() if row[1]], dtype=torch.float64).view(-1, 2)
-    return intervals.with_intervals([name], statistics, intervals.ratios)
+    [measured] = intervals.with_intervals([metric], statistics, intervals.ratios)
+    return measured

@@ -34,7 +34,7 @@ def write_report(
 ) -> Path:
     """Writes RUN/report.html and returns its path.
 
-    The page is one file that loads nothing: curves, figures (where RUN/evaluation.json is), images with their
+    The page is one file that loads nothing: curves, metrics (where RUN/evaluation.json is), images with their
     reconstruction, the codebook, and what its most used codes mean. About a second plus encoding `limit` images.
 
     Args:
@@ -56,7 +56,7 @@ def write_report(
         page = [*task_sections.header(found), contents(parts), *parts]
         return write(run / "report.html", f"{found.name}: report", page)
     body: list[Any] = [*sections.header(found)]
-    middle: list[Any] = [sections.figures(found), sections.curves(found)]
+    middle: list[Any] = [sections.metrics(found), sections.curves(found)]
     if folder is None:
         middle.append(
             sections.note("The data set of this run was not found; give it with --data to see images and codes.")
@@ -104,7 +104,7 @@ def write_comparison(
         return _compare_tasks(found, out, folder, text, limit, progress or Silence())
     body: list[Any] = [
         *comparison.header(found),
-        comparison.figures(found),
+        comparison.metrics(found),
         comparison.settings(found),
         comparison.curves(found),
     ]
@@ -127,7 +127,7 @@ def write_comparison(
 
 def _of_task(run: Run, folder: Path | None, text: Path | None, limit: int, progress: Progress) -> list[Any]:
     """What follows the header of a page about a task."""
-    parts: list[Any] = [task_sections.figures(run), sections.curves(run)]
+    parts: list[Any] = [task_sections.metrics(run), sections.curves(run)]
     if folder is None:
         parts.append(sections.note("The data set of this run was not found; give it with --data to see more images."))
     if draws(run):
@@ -148,8 +148,8 @@ def _compare_tasks(
     tables = tables_of(runs)
     body: list[Any] = [
         *task_comparison.header(runs, tables),
-        task_comparison.main_figures(tables),
-        task_comparison.figures(runs),
+        task_comparison.main_metrics(tables),
+        task_comparison.metrics(runs),
         comparison.settings(task_comparison.firsts(tables)),
         task_comparison.curves(runs, tables),
     ]
@@ -171,7 +171,7 @@ def data_folder(run: Run, data: Path | None) -> Path | None:
 
 def contents(parts: Sequence[Any]) -> Markup:
     """Links to the sections of a page."""
-    links = [("figures", "Figures"), ("curves", "Training"), ("images", "Images"), ("said", "Answers")]
+    links = [("metrics", "Metrics"), ("curves", "Training"), ("images", "Images"), ("said", "Answers")]
     links += [("progress", "Progress"), ("codebook", "Codebook"), ("codes", "Codes")]
     there = "".join(part for part in parts if part)
     return tag("nav", *(tag("a", name, href=f"#{key}") for key, name in links if f'id="{key}"' in there))

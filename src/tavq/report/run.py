@@ -1,4 +1,4 @@
-"""A run folder as a page needs it: settings, log, figures, model; everything but the model may be missing."""
+"""A run folder as a page needs it: settings, log, metrics, model; everything but the model may be missing."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from typing import Any
 from tavq.core import files
 from tavq.core.config import read_yaml
 from tavq.core.errors import FileError, UsageError
+from tavq.metrics.record import Evaluation, Metric, evaluation_from_json
 from tavq.model_folder import read_model_config
-from tavq.report.measures import with_gap
 from tavq.tasks.model_folder import KIND as TASK
 from tavq.tasks.model_folder import TaskModel, load_task
 from tavq.tokenizer import Tokenizer
 
 EVALUATION = "evaluation.json"
-"""Where a run folder keeps its figures."""
+"""Where a run folder keeps its metrics."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class Run:
     provenance: Mapping[str, Any]
     lines: tuple[Mapping[str, Any], ...]
     alarms: tuple[Mapping[str, Any], ...]
-    evaluation: Mapping[str, Any] | None
+    evaluation: Evaluation | None
+    outdated: bool = False
+    """Its evaluation was written by an older version, in a format that is not read any more."""
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -61,8 +63,22 @@ class Run:
 
     @property
     def evaluated_by(self) -> str:
-        """The command that measures such a run."""
+        """The command that evaluates it."""
         return f"tavq {'task ' if self.of_task else ''}evaluate RUN --data DATA"
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """How its metrics were measured; empty without an evaluation."""
+        return {} if self.evaluation is None else self.evaluation.details
+
+    def metric(self, key: str) -> Metric | None:
+        """A metric of its evaluation; None where it was not measured."""
+        return self.evaluation[key] if self.evaluation is not None and key in self.evaluation else None
+
+    def value(self, key: str) -> float | None:
+        """The value of a metric; None where it was not measured."""
+        found = self.metric(key)
+        return None if found is None else found.value
 
     @property
     def size(self) -> int:
@@ -108,6 +124,7 @@ def read_run(folder: Path, name: str | None = None) -> Run:
     logged = [line for line in files.read_json_lines(folder / "log.jsonl") if isinstance(line, dict)]
     recipe = folder / "recipe.yaml"
     evaluation = _mapping(folder / EVALUATION)
+    outdated = evaluation is not None and "format" not in evaluation  # format 1 had no number
     return Run(
         folder,
         name or folder.resolve().name,
@@ -115,7 +132,8 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         _mapping(folder / "provenance.json") or {},
         tuple(line for line in logged if "alarm" not in line),
         tuple(line for line in logged if "alarm" in line),
-        None if evaluation is None else with_gap(evaluation),
+        None if evaluation is None or outdated else evaluation_from_json(evaluation, str(folder / EVALUATION)),
+        outdated,
     )
 
 
@@ -134,8 +152,8 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     tokenizers = [run.name for run in runs if not run.of_task]
     if tasks and tokenizers:
         raise UsageError(
-            f"{tasks[0]} is a run of a task and {tokenizers[0]} one of a tokenizer; their figures say different "
-            "things. Compare runs of one kind."
+            f"{tasks[0]} is a run of a task and {tokenizers[0]} one of a tokenizer; their metrics cannot be compared. "
+            "Compare runs of one kind."
         )
     return runs
 

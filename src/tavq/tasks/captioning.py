@@ -24,13 +24,13 @@ from tavq.interfaces import Loss, Losses
 from tavq.metrics import ptb
 from tavq.metrics.captions import CaptionScores, cider_d_of_constants
 from tavq.metrics.meteor import meteor
+from tavq.metrics.record import CONSTANT, Baseline, Metric, for_baseline
 from tavq.nets.language import DecodingConfig, LanguageConfig, LanguageModel, padded
 from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.text_tokenizer import TextTokenizer
 from tavq.tasks.understanding import (
     Adapter,
     ExampleBatch,
-    Metrics,
     ShapeReader,
     TextField,
     UnderstandingBatch,
@@ -187,11 +187,11 @@ class Captioning(UnderstandingTask):
         self,
         batches: Iterable[ExampleBatch],
         training: Sequence[tuple[str, Any]],
-    ) -> Metrics:
+    ) -> list[Metric]:
         """BLEU, ROUGE-L, CIDEr-D and, where its tool is, METEOR, against all captions of an image.
 
-        Beside them `constant/…`, the training caption that fits the training images best, and `shuffled/…`, what was
-        written of other images.
+        The baselines are `constant/…`, the training caption that fits the training images best, and `shuffled/…`, what
+        was written for other images.
         """
         said: dict[str, str] = {}
         references: dict[str, list[str]] = defaultdict(list)
@@ -204,28 +204,28 @@ class Captioning(UnderstandingTask):
             for key, example in zip(keys, examples, strict=True):
                 references[key].append(example)
             count += len(keys)
-        guesses = {"": said, "shuffled/": _shuffled(said)}
+        metrics = _scored(said, references)
         if training:
-            guesses["constant/"] = dict.fromkeys(said, best_constant(training))
-        return {
-            f"{name}{figure}": value
-            for name, captions in guesses.items()
-            for figure, value in _scored(captions, references).items()
-        }
+            constant = dict.fromkeys(said, best_constant(training))
+            metrics += for_baseline(CONSTANT, _scored(constant, references))
+        return metrics + for_baseline(OTHERS, _scored(_shuffled(said), references))
 
 
 # --- scores -----------------------------------------------------------------------------------------------------
 
 
-def _scored(captions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> Metrics:
+OTHERS = Baseline("shuffled", "another image's", "What was written for other images: is it about this one at all?")
+
+
+def _scored(captions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> list[Metric]:
     if not captions:
-        return {}
+        return []
     scores = CaptionScores()
     for key, caption in captions.items():
         scores.add(key, caption, references[key])
-    found: Metrics = scores.compute()["scores"]
+    found: list[Metric] = scores.compute()["metrics"]
     try:
-        return found | meteor(scores.tokenized())["scores"]
+        return found + meteor(scores.tokenized())["metrics"]
     except FileError:  # neither the tool nor WordNet is installed
         return found
 

@@ -6,7 +6,7 @@ tokens side by side through a transformer, and a box by a layered perceptron.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from tavq.data.boxes import box_to_square
 from tavq.data.records import Box, Record
 from tavq.interfaces import Loss, Losses
+from tavq.metrics import grounding
 from tavq.metrics.grounding import GroundingScores
+from tavq.metrics.record import CONSTANT, Baseline, Metric, for_baseline
 from tavq.nets.transformer import Transformer
 from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.phrases import EncodedPhrases, LearnedPhrases, Phrases
@@ -26,7 +28,6 @@ from tavq.tasks.text_tokenizer import TextTokenizer
 from tavq.tasks.understanding import (
     Adapter,
     ExampleBatch,
-    Metrics,
     ShapeReader,
     TransformerConfig,
     UnderstandingBatch,
@@ -39,6 +40,11 @@ HIDDEN = 256
 
 LEAST_SHARE = 1e-9
 """Of a look: below it a logarithm would have no bound."""
+
+BOXES = replace(grounding.BOXES, note="In the centre square that the task sees.")
+BY_NAME = Baseline(
+    "constant/name", "by the object's name", "The mean training box of objects of that name; sees no image."
+)
 
 LEAST_AREA = 1e-12
 """Of a union or hull, in squares: below it a box is a point, and its gradient stays finite."""
@@ -227,25 +233,26 @@ class Grounding(UnderstandingTask):
         self,
         batches: Iterable[ExampleBatch],
         training: Sequence[tuple[str, Any]],
-    ) -> Metrics:
+    ) -> list[Metric]:
         """`accuracy@0.5` and `mean_iou`; `constant/…` of the mean training box, `constant/name/…` that of its name."""
         guesses = _mean_boxes(example for _, example in training)
-        scores = {name: GroundingScores() for name in ("", *(("constant/", "constant/name/") if guesses else ()))}
+        baselines = (CONSTANT, BY_NAME) if guesses else ()
+        scores = {baseline: GroundingScores() for baseline in (None, *baselines)}
         count = 0
         for rows, keys, examples in batches:
             found = cornered(self._boxes(*self._asked(rows, [example.phrase for example in examples]))).tolist()
             for key, example, box in zip(keys, examples, found, strict=True):
-                given = {"": box}
+                given: dict[Baseline | None, Sequence[float]] = {None: box}
                 if guesses:
-                    given |= {"constant/": guesses[""], "constant/name/": guesses.get(example.name, guesses[""])}
-                for name, score in scores.items():
-                    score.add(f"{count}", given[name], example.box, key)
+                    given |= {CONSTANT: guesses[""], BY_NAME: guesses.get(example.name, guesses[""])}
+                for baseline, score in scores.items():
+                    score.add(f"{count}", given[baseline], example.box, key)
                 count += 1
-        return {
-            f"{name}{figure}": value
-            for name, score in scores.items()
-            for figure, value in score.compute()["scores"].items()
-        }
+        metrics: list[Metric] = []
+        for baseline, score in scores.items():
+            own = [replace(metric, group=BOXES) for metric in score.compute()["metrics"]]
+            metrics += own if baseline is None else for_baseline(baseline, own)
+        return metrics
 
 
 def _phrases(config: GroundingConfig) -> Phrases:

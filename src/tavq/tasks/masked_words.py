@@ -7,7 +7,7 @@ its table 3 for how it is measured.
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from tavq.core.errors import UsageError
 from tavq.data.records import Record
 from tavq.interfaces import Loss, Losses
 from tavq.metrics import intervals
+from tavq.metrics.record import CONSTANT, Baseline, Group, Metric
 from tavq.metrics.words import MASKED, keyed_noise
 from tavq.nets.language import padded
 from tavq.nets.transformer import Transformer
@@ -30,7 +31,6 @@ from tavq.tasks.text_tokenizer import TextTokenizer
 from tavq.tasks.understanding import (
     Adapter,
     ExampleBatch,
-    Metrics,
     ShapeReader,
     TransformerConfig,
     UnderstandingBatch,
@@ -47,6 +47,12 @@ CONTENT = "content"
 """The kind of the words that name things, looks and deeds; the others are articles, prepositions and the like."""
 
 RECALLED = (1, 5)
+
+BY_PREVIOUS = Baseline(
+    "constant/previous",
+    "by the previous word",
+    "The words that most often follow the previous word in training; sees no image.",
+)
 
 
 class MaskedWordsConfig(TransformerConfig):
@@ -215,13 +221,13 @@ class MaskedWordsTask(UnderstandingTask):
         self,
         batches: Iterable[ExampleBatch],
         training: Sequence[tuple[str, Any]],
-    ) -> Metrics:
+    ) -> list[Metric]:
         """`masked-N/recall@1` and `@5` of captions with N words missing, of all words and of `content` words.
 
         `constant/…` answers the commonest words of training, `constant/previous/…` those that follow the word before.
         """
         guesser = Guesser(self.collate([caption for _, caption in training])) if training else None
-        tallies: dict[str, Tally] = defaultdict(Tally)
+        tallies: dict[tuple[Baseline | None, int], Tally] = defaultdict(Tally)
         count = 0
         for rows, keys, examples in batches:
             asked = self.collate(examples)
@@ -230,28 +236,27 @@ class MaskedWordsTask(UnderstandingTask):
             )
             for missing in MASKED:
                 hidden = mask_least_noise(noise, asked.words, torch.full((len(keys),), missing))
-                for name, answers in self._answers(rows, asked, hidden, guesser).items():
+                for baseline, answers in self._answers(rows, asked, hidden, guesser).items():
                     kinds = [self._kind(number) for number in asked.ids[hidden].tolist()]
                     owners = [keys[row] for row in hidden.nonzero()[:, 0].tolist()]
-                    tallies[f"{name}masked-{missing}/"].add(answers, asked.ids[hidden], kinds, owners)
+                    tallies[baseline, missing].add(answers, asked.ids[hidden], kinds, owners)
             count += len(examples)
-        return {
-            f"{name}{figure}": value for name, tally in tallies.items() for figure, value in tally.figures().items()
-        }
+        return [
+            replace(metric, baseline=baseline)
+            for (baseline, missing), tally in tallies.items()
+            for metric in tally.metrics(missing)
+        ]
 
     def _answers(
         self, rows: Tensor, asked: Captions, hidden: Bool[Tensor, "b m"], guesser: "Guesser | None"
-    ) -> dict[str, Int[Tensor, "p r"]]:
+    ) -> dict[Baseline | None, Int[Tensor, "p r"]]:
         """The likeliest words at each gap, by the task and without looking."""
         ids, mask, gaps = (table.to(rows.device) for table in (asked.ids, asked.mask, hidden))
         most = min(max(RECALLED), self.missing)
         shares = self._shares(self._logits(rows, ids, mask, gaps))
-        found = {"": shares.topk(most, dim=1).indices.cpu()}
+        found: dict[Baseline | None, Tensor] = {None: shares.topk(most, dim=1).indices.cpu()}
         if guesser is not None:
-            found |= {
-                "constant/": guesser.commonest(hidden),
-                "constant/previous/": guesser.following(asked.ids, hidden),
-            }
+            found |= {CONSTANT: guesser.commonest(hidden), BY_PREVIOUS: guesser.following(asked.ids, hidden)}
         return found
 
     def _kind(self, number: int) -> str:
@@ -315,13 +320,37 @@ class Tally:
         self.kinds += kinds
         self.owners += owners
 
-    def figures(self) -> Metrics:
-        """Each recall of all words and of the kinds of words, with its interval over images."""
+    def metrics(self, missing: int) -> list[Metric]:
+        """Each recall of all words and of the kinds of words, where `missing` words of a caption were masked."""
         if not self.each:
-            return {}
-        groups = intervals.grouped(self.each, self.kinds, self.owners)
-        return {
-            f"{'' if group == intervals.ALL else f'{group}/'}{name}": scored
-            for group, found in groups.items()
-            for name, scored in found["scores"].items()
-        }
+            return []
+        plain = [Metric(f"recall@{most}", "", MISSING_WORDS) for most in RECALLED]
+        groups = intervals.grouped(plain, self.each, self.kinds, self.owners)
+        return [
+            _described(metric, missing, kind, most)
+            for kind, found in groups.items()
+            for metric, most in zip(found, RECALLED, strict=True)
+        ]
+
+
+MISSING_WORDS = Group(
+    "words",
+    "Missing words",
+    "In captions with one and with three words missing. Content words are all but articles, prepositions and the like.",
+)
+
+
+def _described(recall: Metric, missing: int, kind: str, most: int) -> Metric:
+    """A recall with its full name and title."""
+    every = kind == intervals.ALL
+    words = "all words" if every else f"{kind} words"
+    among = "the most probable" if most == 1 else f"among the {most} most probable"
+    return replace(
+        recall,
+        name=f"masked-{missing}/{'' if every else f'{kind}/'}{recall.name}",
+        title=f"{missing} missing, {words}, R@{most}",
+        better=1,
+        meaning=f"Fraction of the missing words that were {among}.",
+        percent=True,
+        main=kind == CONTENT and most == 1,
+    )

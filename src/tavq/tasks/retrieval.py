@@ -23,6 +23,7 @@ from tavq.core.errors import TrainingError
 from tavq.data.records import Record
 from tavq.interfaces import Loss, Losses
 from tavq.metrics.ranking import retrieval_of_several
+from tavq.metrics.record import Metric
 from tavq.nets.language import padded
 from tavq.nets.transformer import Transformer
 from tavq.tasks.base import TokenLayout, tasks
@@ -30,7 +31,6 @@ from tavq.tasks.text_tokenizer import TextTokenizer
 from tavq.tasks.understanding import (
     Adapter,
     ExampleBatch,
-    Metrics,
     ShapeReader,
     TextField,
     TransformerConfig,
@@ -170,7 +170,7 @@ class Retrieval(UnderstandingTask):
         self,
         batches: Iterable[ExampleBatch],
         training: Sequence[tuple[str, Any]],
-    ) -> Metrics:
+    ) -> list[Metric]:
         """Recall at 1, 5, 10 and median rank both ways, beside `chance/…`.
 
         `image_to_text`: each image asks among all distinct texts of the split, and any of its own counts.

@@ -19,12 +19,10 @@ from tavq.data.folder import FolderDataset
 from tavq.data.images import read_shape
 from tavq.data.records import Record
 from tavq.interfaces import Losses
+from tavq.metrics.record import Metric
 from tavq.nets.transformer import check_heads
 from tavq.tasks.base import Task, TokenLayout
 from tavq.tokenizer import Tokenizer
-
-Metrics = dict[str, dict[str, Any]]
-"""`value` and `interval` of each figure."""
 
 ShapeReader = Callable[[], tuple[int, int]]
 """Height and width of an upright image, read from its file when they are asked for; DataError where it is none."""
@@ -181,14 +179,12 @@ class UnderstandingTask(Task):
         self,
         batches: Iterable[ExampleBatch],
         training: Sequence[tuple[str, Any]],
-    ) -> Metrics:
-        """Figures of held-out images by name, beside those of answers without looking.
+    ) -> list[Metric]:
+        """The metrics of held-out images, and those of baselines that see no image.
 
         Args:
             batches: what is asked.
-            training: file name and example of the training split, for the answers without looking.
-
-        Returns for each figure its `value` and its 95 % `interval` (None where there is none).
+            training: file name and example of the training split, for the baselines.
         """
         raise TypeError(f"{type(self).__name__} must define measure")
 

@@ -22,13 +22,13 @@ from tavq.core.errors import FileError
 from tavq.data.records import Question, Record
 from tavq.interfaces import Loss, Losses
 from tavq.metrics.answers import AnswerScores
+from tavq.metrics.record import CONSTANT, Baseline, Metric, for_baseline
 from tavq.nets.language import LanguageConfig, LanguageModel, padded
 from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.text_tokenizer import TextTokenizer
 from tavq.tasks.understanding import (
     Adapter,
     ExampleBatch,
-    Metrics,
     ShapeReader,
     UnderstandingBatch,
     UnderstandingConfig,
@@ -173,27 +173,24 @@ class Vqa(UnderstandingTask):
         self,
         batches: Iterable[ExampleBatch],
         training: Sequence[tuple[str, Any]],
-    ) -> Metrics:
+    ) -> list[Metric]:
         """`accuracy` of all and of each type, and `constant/…`, the commonest answer of each type in training."""
         commonest = _commonest(example for _, example in training)
-        scores = {"": AnswerScores(), **({"constant/": AnswerScores()} if training else {})}
+        scores: dict[Baseline | None, AnswerScores] = {None: AnswerScores()}
+        if training:
+            scores[CONSTANT] = AnswerScores()
         count = 0
         for rows, keys, examples in batches:
             found = self.answer(rows, [example.question for example in examples])
             for key, example, answers in zip(keys, examples, found, strict=True):
-                given = {"": answers[0][0], "constant/": commonest.get(example.type) or commonest.get("", "")}
-                for name, score in scores.items():
-                    score.add(f"{count}", given[name], example.answer, example.type, key)
+                given = {None: answers[0][0], CONSTANT: commonest.get(example.type) or commonest.get("", "")}
+                for baseline, score in scores.items():
+                    score.add(f"{count}", given[baseline], example.answer, example.type, key)
                 count += 1
-        figures: Metrics = {}
-        for name, score in scores.items():
-            computed = score.compute()
-            groups = {
-                "": computed["scores"],
-                **{f"{kind}/": part["scores"] for kind, part in computed["by_type"].items()},
-            }
-            figures |= {f"{name}{group}{key}": value for group, part in groups.items() for key, value in part.items()}
-        return figures
+        metrics: list[Metric] = scores[None].compute()["metrics"]
+        if training:
+            metrics += for_baseline(CONSTANT, scores[CONSTANT].compute()["metrics"])
+        return metrics
 
 
 def _words(config: VqaConfig, examples: Sequence[Question]) -> TextTokenizer:

@@ -100,6 +100,14 @@ def test_split(shared_images: Path) -> FolderDataset:
     return FolderDataset(shared_images, "test")
 
 
+def evaluated(*arguments: Any, **settings: Any) -> dict[str, Any]:
+    """Values by key, the details, the intervals and the warnings of an evaluation."""
+    found = evaluate_task(*arguments, **settings)
+    values = {metric.key: metric.value for metric in found.metrics}
+    intervals = {metric.key: metric.interval for metric in found.metrics if metric.interval is not None}
+    return {**values, **found.details, "intervals": intervals, "warnings": found.warnings}
+
+
 def images(dataset: FolderDataset) -> Tensor:
     [batch] = EvaluationLoader(dataset, DataConfig(size=SIZE), 32)
     return batch.images
@@ -117,7 +125,8 @@ def distance(one: Tensor, other: Tensor) -> float:
     sets = [ImageSet(Small()), ImageSet(Small())]
     for image_set, found in zip(sets, (one, other), strict=True):
         image_set.update(found, [str(place) for place in range(len(found))])
-    return set_distances(*sets)["fd_small"]
+    frechet, _ = set_distances(*sets)
+    return frechet.value
 
 
 # --- means and sets -------------------------------------------------------------------------------------------------
@@ -131,39 +140,38 @@ def test_every_image_counts_the_same_whatever_the_batches(
     monkeypatch.setattr(generation, "BATCH", batch)
     own = tokens(tokenizer, test_split)
     seen: list[int] = []
-    found = evaluate_task(model(own=Known(own)), test_split, [Small()], progress=seen.append)
+    found = evaluated(model(own=Known(own)), test_split, [Small()], progress=seen.append)
     assert seen[-1] == found["images"] == 3
     assert found["loss/known/mean"] == pytest.approx(float(own.float().mean()))
     image_set = images(test_split)
     expected = distance(decoded(tokenizer, own), image_set)
     assert found["codes/fd_small"] == pytest.approx(expected, rel=1e-6)
-    assert found["drawn/fd_small"] == pytest.approx(expected, rel=1e-6)  # it draws these very codes
+    assert found["fd_small"] == pytest.approx(expected, rel=1e-6)  # it draws these very codes
     assert expected > 0.01
     assert found["feature_weights"] == {"small": "0" * 64}
 
 
 def test_the_untrained_network_is_measured_beside(model: Callable[..., TaskModel], test_split: FolderDataset) -> None:
     trained = model()
-    found = evaluate_task(trained, test_split, [Small()])
+    found = evaluated(trained, test_split, [Small()])
     other = untrained(trained)
     assert found["untrained/loss/prior/nll"] != found["loss/prior/nll"]
-    again = evaluate_task(other, test_split, [Small()])
-    for figure in ("loss/prior/nll", "fd_small"):
-        name = figure if figure.startswith("loss") else f"drawn/{figure}"
-        assert again[name] == found[f"untrained/{figure}"] == again[f"untrained/{figure}"]
-    assert evaluate_task(trained, test_split, [Small()]) == found
+    again = evaluated(other, test_split, [Small()])
+    for name in ("loss/prior/nll", "fd_small"):
+        assert again[name] == found[f"untrained/{name}"] == again[f"untrained/{name}"]
+    assert evaluated(trained, test_split, [Small()]) == found
 
 
-def test_an_objective_that_draws_gives_the_same_figure_again(
+def test_an_objective_that_samples_gives_the_same_value_again(
     model: Callable[..., TaskModel], test_split: FolderDataset
 ) -> None:
     """Which tokens are masked is drawn from torch's global generator, and the same of both networks."""
     found = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        found.append(evaluate_task(model(MASKED), test_split, [Small()]))
+        found.append(evaluated(model(MASKED), test_split, [Small()]))
     assert found[0] == found[1]
-    again = evaluate_task(untrained(model(MASKED)), test_split, [Small()])
+    again = evaluated(untrained(model(MASKED)), test_split, [Small()])
     assert again["loss/task/masked"] == again["untrained/loss/task/masked"]
 
 
@@ -194,7 +202,7 @@ def test_mixed_codes_are_some_images_at_each_place() -> None:
 def test_mixed_codes_are_farther_than_the_images_own(
     model: Callable[..., TaskModel], test_split: FolderDataset
 ) -> None:
-    found = evaluate_task(model(), test_split, [Small()])
+    found = evaluated(model(), test_split, [Small()])
     assert found["mixed/fd_small"] != found["codes/fd_small"]
     assert "nearest/fd_small" not in found  # nothing is asked for
 
@@ -216,7 +224,7 @@ def test_codes_are_mixed_of_the_latest_images(
 
     monkeypatch.setattr(generation, "mixed", mix)
     monkeypatch.setattr(Tokenizer, "encode", encode)
-    evaluate_task(model(), test_split, [Small()])
+    evaluated(model(), test_split, [Small()])
     assert len(pools) >= 2
     seen = torch.cat([found.flatten(1) for found in codes if len(found)])
     for number, pool in enumerate(pools):
@@ -226,11 +234,11 @@ def test_codes_are_mixed_of_the_latest_images(
 
 
 def test_the_limit_bounds_both_splits(model: Callable[..., TaskModel], test_split: FolderDataset) -> None:
-    found = evaluate_task(model(), test_split, [Small()], limit=2)
+    found = evaluated(model(), test_split, [Small()], limit=2)
     assert (found["images"], found["training_images"]) == (2, 2)
-    assert evaluate_task(model(), test_split, [Small()])["training_images"] == 10
+    assert evaluated(model(), test_split, [Small()])["training_images"] == 10
     with pytest.raises(UsageError, match="--limit 0 must be 1 or more"):
-        evaluate_task(model(), test_split, limit=0)
+        evaluated(model(), test_split, limit=0)
 
 
 def test_without_a_training_split_there_is_nothing_to_copy(
@@ -240,13 +248,13 @@ def test_without_a_training_split_there_is_nothing_to_copy(
     shutil.copytree(shared_images, folder)
     lines = (folder / "metadata.jsonl").read_text().replace('"train"', '"val"')
     (folder / "metadata.jsonl").write_text(lines)
-    found = evaluate_task(model(MASKED), FolderDataset(folder, "test"), [Small()])
+    found = evaluated(model(MASKED), FolderDataset(folder, "test"), [Small()])
     assert found["training_images"] == 0
-    assert not [name for name in found if "nearest" in name or "novelty" in name]
-    assert "completed/centre/psnr_continued" in found
+    assert not [name for name in found if "nearest" in name or "copying" in name]
+    assert "continued/completed/centre/psnr" in found
 
 
-# --- novelty --------------------------------------------------------------------------------------------------------
+# --- memorization -----------------------------------------------------------------------------------------------------
 
 
 def test_a_task_that_repeats_training_images_is_caught(
@@ -254,32 +262,32 @@ def test_a_task_that_repeats_training_images_is_caught(
 ) -> None:
     train = FolderDataset(test_split.folder, "train")
     copied = tokens(tokenizer, train)[:3]
-    found = evaluate_task(model(own=Known(copied), data_sha256=train.fingerprint), test_split, [Small()])
+    found = evaluated(model(own=Known(copied), data_sha256=train.fingerprint), test_split, [Small()])
     image_set, network = images(train), Small()
 
     def nearest(made: Tensor) -> Tensor:
         return torch.cdist(network(made).double(), network(image_set).double()).min(dim=1).values
 
     ours, theirs = (nearest(decoded(tokenizer, rows)) for rows in (copied, tokens(tokenizer, test_split)))
-    assert found["novelty/nearest_distance_small"] == pytest.approx(float(ours.mean()), rel=1e-4)
-    assert found["novelty/nearest_distance_small_held_out"] == pytest.approx(float(theirs.mean()), rel=1e-4)
+    assert found["nearest_distance_small"] == pytest.approx(float(ours.mean()), rel=1e-4)
+    assert found["held_out/nearest_distance_small"] == pytest.approx(float(theirs.mean()), rel=1e-4)
     expected = float(((ours[:, None] < theirs).double() + (ours[:, None] == theirs).double() / 2).mean())
     assert expected > 0.6
-    assert found["novelty/data_copying_small"] == pytest.approx(expected)
-    assert {"novelty/data_copying_small", "novelty/nearest_distance_small"} <= found["intervals"].keys()
-    assert found["novelty_warning"] is None
+    assert found["data_copying_small"] == pytest.approx(expected)
+    assert {"data_copying_small", "nearest_distance_small"} <= found["intervals"].keys()
+    assert not [warning for warning in found["warnings"] if "training" in warning]
 
 
-def test_novelty_of_other_data_and_of_the_training_split_is_warned_of(
+def test_memorization_of_other_data_and_of_the_training_split_is_warned_of(
     model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
 ) -> None:
-    other = evaluate_task(model(data_sha256="0"), test_split, [Small()])
-    assert "was trained on other data than images" in other["novelty_warning"]
+    other = evaluated(model(data_sha256="0"), test_split, [Small()])
+    assert "was trained on other data than images" in " ".join(other["warnings"])
     train = FolderDataset(test_split.folder, "train")
-    own = evaluate_task(model(own=Known(tokens(tokenizer, train))), train, [Small()])
-    assert "are training images" in own["novelty_warning"]
+    own = evaluated(model(own=Known(tokens(tokenizer, train))), train, [Small()])
+    assert "are training images" in " ".join(own["warnings"])
     # what is drawn may be near its own key's image, and the images themselves are compared with the others
-    assert own["novelty/nearest_distance_small"] < own["novelty/nearest_distance_small_held_out"]
+    assert own["nearest_distance_small"] < own["held_out/nearest_distance_small"]
 
 
 # --- completion -----------------------------------------------------------------------------------------------------
@@ -291,7 +299,7 @@ def test_a_task_is_asked_for_what_it_completes(
 ) -> None:
     task = MASKED if completes == "any" else PRIOR
     own = Known(tokens(tokenizer, test_split), completes=completes)
-    found = evaluate_task(model(task, own), test_split, [Small()])
+    found = evaluated(model(task, own), test_split, [Small()])
     assert {name.split("/")[1] for name in found if name.startswith("completed/")} == masks
 
 
@@ -302,7 +310,7 @@ def test_fillings_by_hand(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(generation, "BATCH", batch)
     own = Known(torch.full((1, 64), 7), completes="any")
-    found = evaluate_task(model(MASKED, own), test_split, [Small()])
+    found = evaluated(model(MASKED, own), test_split, [Small()])
     originals = images(test_split)
     train = images(FolderDataset(test_split.folder, "train"))
     for name in ("right", "centre"):
@@ -311,22 +319,22 @@ def test_fillings_by_hand(
         known = originals[:, :, ~mask]
         apart = torch.cdist(known.flatten(1), train[:, :, ~mask].flatten(1))
         fillings = {
-            "_mean_colour": known.mean(dim=2)[:, :, None, None].expand_as(originals),
-            "_continued": fill_smoothly(originals, ~masks),
-            "_codes": decoded(tokenizer, tokens(tokenizer, test_split)),
-            "_nearest": train[apart.argmin(dim=1)],
+            "mean_colour": known.mean(dim=2)[:, :, None, None].expand_as(originals),
+            "continued": fill_smoothly(originals, ~masks),
+            "codes": decoded(tokenizer, tokens(tokenizer, test_split)),
+            "nearest": train[apart.argmin(dim=1)],
         }
         for filling, image_set in fillings.items():
             made = torch.where(mask, image_set, originals)
             for measure, score in (("psnr", hidden_psnr), ("ssim", hidden_ssim)):
-                key = f"completed/{name}/{measure}{filling}"
+                key = f"{filling}/completed/{name}/{measure}"
                 values = score(made, originals, masks)
                 assert found[key] == pytest.approx(float(values.mean()), abs=1e-4), key
                 low, high = found["intervals"][key]
                 assert float(values.min()) - 1e-4 <= low <= found[key] <= high <= float(values.max()) + 1e-4
-            key = f"completed/{name}/distance_small{filling}"
+            key = f"{filling}/completed/{name}/distance_small"
             assert found[key] == pytest.approx(float(hidden_distance(Small(), made, originals, masks).mean()), abs=1e-4)
-        assert found[f"completed/{name}/psnr"] != found[f"completed/{name}/psnr_untrained"]
+        assert found[f"completed/{name}/psnr"] != found[f"untrained/completed/{name}/psnr"]
 
 
 def test_what_is_drawn_fills_the_hidden_part_alone(
@@ -334,13 +342,13 @@ def test_what_is_drawn_fills_the_hidden_part_alone(
 ) -> None:
     """A task that knows the images' own tokens reaches what the tokenizer allows."""
     own = Known(tokens(tokenizer, test_split), completes="end")
-    found = evaluate_task(model(PRIOR, own), test_split, [Small()])
+    found = evaluated(model(PRIOR, own), test_split, [Small()])
     assert [prompt.keep_mask is not None for prompt in own.asked] == [False, True]
     continuing = own.asked[1]
     assert continuing.keep_mask is not None
     assert continuing.keep_mask.all(dim=0).tolist() == [place < 32 for place in range(64)]
     # its upper half is encoded from an image without the lower one, so a little differs
-    assert found["completed/bottom/psnr"] == pytest.approx(found["completed/bottom/psnr_codes"], abs=3)
+    assert found["completed/bottom/psnr"] == pytest.approx(found["codes/completed/bottom/psnr"], abs=3)
 
 
 # --- faithfulness ---------------------------------------------------------------------------------------------------
@@ -380,11 +388,17 @@ class ByColour(Aligner):
 
     name = "colour"
 
+    def forward(self, levels: Any, text: TextFeatures) -> Any:
+        raise AssertionError("nothing is trained here")
+
     def embed_images(self, levels: Any) -> Tensor:
         return colour_of(levels)
 
     def embed_text(self, text: TextFeatures) -> Tensor:
         return text.sentences.vectors[:, 0]
+
+    def embed_entries(self, entries: Tensor, granularity: str) -> None:
+        return None
 
 
 class Judge(Tokenizer):
@@ -403,15 +417,15 @@ def test_images_look_for_their_own_text(
 ) -> None:
     text, train = Text(test_split.folder), FolderDataset(test_split.folder, "train")
     own = Known(tokens(tokenizer, test_split)[:1], needs=("text",))
-    found = evaluate_task(model(DIFFUSION, own), test_split, [Small()], text=text, aligned=Judge())
+    found = evaluated(model(DIFFUSION, own), test_split, [Small()], text=text, aligned=Judge())
     assert found["images/text_recall@1"] == 1
     assert found["shuffled/text_recall@5"] == 1  # of three texts
-    assert found["drawn/text_recall@1"] == pytest.approx(1 / 3)  # always the same image, so one of three at most
+    assert found["text_recall@1"] == pytest.approx(1 / 3)  # always the same image, so one of three at most
     assert found["shuffled/text_recall@1"] in (0, pytest.approx(1 / 3))
     assert found["images/text_r_precision"] is None
     assert {"codes/text_recall@1", "untrained/text_recall@1", "nearest/text_recall@1"} <= found.keys()
     assert "mixed/text_recall@1" not in found
-    assert found["intervals"]["images/text_recall@1"] == [1, 1]
+    assert found["intervals"]["images/text_recall@1"] == (1, 1)
     assert [prompt.text is not None for prompt in own.asked] == [True]
     # the nearest training images by text are here those nearest in the judge's space
     keys = [record.file_name for record in test_split]
@@ -420,7 +434,7 @@ def test_images_look_for_their_own_text(
     assert found["nearest/fd_small"] == pytest.approx(distance(copies, images(test_split)), rel=1e-5)
     expected = ((colour_of(copies) @ asked.mT).argmax(dim=1) == torch.arange(3)).double().mean()
     assert found["nearest/text_recall@1"] == pytest.approx(float(expected))
-    assert "novelty_warning" not in found
+    assert "data_copying_small" not in found
 
 
 def test_images_without_text_are_not_asked_for(
@@ -429,7 +443,7 @@ def test_images_without_text_are_not_asked_for(
     silent = test_split[1].file_name
     own = Known(tokens(tokenizer, test_split), needs=("text",))
     text = Text(test_split.folder, silent)
-    found = evaluate_task(model(DIFFUSION, own), test_split, [Small()], text=text, aligned=Judge())
+    found = evaluated(model(DIFFUSION, own), test_split, [Small()], text=text, aligned=Judge())
     assert found["images"] == 3
     assert found["images/text_recall@1"] == 1
     assert found["shuffled/text_recall@1"] == 0  # of two texts the other one
@@ -440,9 +454,9 @@ def test_without_a_judge_or_texts_there_is_no_retrieval(
     model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
 ) -> None:
     own = Known(tokens(tokenizer, test_split), needs=("text",))
-    found = evaluate_task(model(DIFFUSION, own), test_split, [ScenesNetwork()], text=Text(test_split.folder))
+    found = evaluated(model(DIFFUSION, own), test_split, [ScenesNetwork()], text=Text(test_split.folder))
     assert not [name for name in found if "recall" in name]
-    alone = evaluate_task(
+    alone = evaluated(
         model(DIFFUSION, own), test_split, [Small()], text=Text(test_split.folder), limit=1, aligned=Judge()
     )
     assert not [name for name in alone if "recall" in name]

@@ -11,6 +11,7 @@ from torch import Tensor
 from tavq.core.errors import UsageError
 from tavq.data.records import Question, Record
 from tavq.evaluation import text_questions
+from tavq.evaluation.generation import REAL
 from tavq.evaluation.text_questions import Answers, open_reader
 from tavq.tasks.model_folder import TaskModel
 
@@ -31,27 +32,27 @@ def answer(rows: Tensor, questions: list[str]) -> list[list[tuple[str, float]]]:
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
-    monkeypatch.setattr(text_questions, "look", lambda tokenizer, layout, image, images: images.flatten(2))
+    monkeypatch.setattr(text_questions, "extract_features", lambda tokenizer, layout, image, images: images.flatten(2))
     config = SimpleNamespace(layout=None, task=SimpleNamespace(image=None))
     task = SimpleNamespace(answer=answer)
     return Answers(model(tokenizer=None, config=config, task=task), RECORDS)
 
 
 def values(answers: Answers) -> dict[str, float]:
-    return {name: scored["value"] for name, scored in answers.compute().items()}
+    return {metric.key: metric.value for metric in answers.compute()}
 
 
 def test_each_kind_is_asked_about_its_own_images(answers: Answers) -> None:
     real, drawn = torch.stack([BRIGHT, DARK, DARK]), torch.stack([DARK, DARK, BRIGHT])
-    answers.update(["a.png", "b.png", "c.png"], {"images": real, "drawn": drawn})
+    answers.update(["a.png", "b.png", "c.png"], {REAL: real, None: drawn})
     assert values(answers) == pytest.approx(
         {
             "images/answers": 1.0,
             "images/answers/light": 1.0,
             "images/answers/object": 1.0,
-            "drawn/answers": 2 / 3,
-            "drawn/answers/light": 0.5,
-            "drawn/answers/object": 1.0,
+            "answers": 2 / 3,
+            "answers/light": 0.5,
+            "answers/object": 1.0,
             # the drawn images each one place on: bright, dark, dark
             "shuffled/answers": 1.0,
             "shuffled/answers/light": 1.0,
@@ -61,16 +62,16 @@ def test_each_kind_is_asked_about_its_own_images(answers: Answers) -> None:
 
 
 def test_batches_are_counted_together_and_images_without_questions_left_out(answers: Answers) -> None:
-    answers.update(["c.png"], {"drawn": BRIGHT[None]})
-    assert answers.compute() == {}
-    answers.update(["a.png", "c.png"], {"drawn": torch.stack([BRIGHT, BRIGHT])})
-    answers.update(["b.png", "c.png"], {"drawn": torch.stack([BRIGHT, BRIGHT])})
-    assert values(answers)["drawn/answers/light"] == 0.5
+    answers.update(["c.png"], {None: BRIGHT[None]})
+    assert answers.compute() == []
+    answers.update(["a.png", "c.png"], {None: torch.stack([BRIGHT, BRIGHT])})
+    answers.update(["b.png", "c.png"], {None: torch.stack([BRIGHT, BRIGHT])})
+    assert values(answers)["answers/light"] == 0.5
 
 
 def test_a_image_alone_is_not_asked_about_as_if_it_were_another(answers: Answers) -> None:
-    answers.update(["a.png"], {"drawn": BRIGHT[None]})
-    assert set(values(answers)) == {"drawn/answers", "drawn/answers/light", "drawn/answers/object"}
+    answers.update(["a.png"], {None: BRIGHT[None]})
+    assert set(values(answers)) == {"answers", "answers/light", "answers/object"}
 
 
 def model(**parts: Any) -> TaskModel:
@@ -91,7 +92,7 @@ def test_readers_that_cannot_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     readers = {"good": sized(64), "blind": sized(64, "none"), "small": sized(32)}
     monkeypatch.setattr(text_questions, "load_task", lambda name, command: readers[name])
     assert open_reader("good", sized(64)) is readers["good"]
-    for name, says in (("blind", "without an image"), ("small", "32 px and this task draws 64 px")):
+    for name, says in (("blind", "without an image"), ("small", "32 px and this task generates 64 px")):
         with pytest.raises(UsageError, match=says):
             open_reader(name, sized(64))
 

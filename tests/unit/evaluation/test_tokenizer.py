@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -55,6 +56,9 @@ class GrayTokenizer(torch.nn.Module):
 class MeanAligner(Aligner):
     """Images and texts as directions of their means; a text of no sentence has none."""
 
+    def forward(self, levels: Any, text: TextFeatures) -> Any:
+        raise AssertionError("nothing is trained here")
+
     def embed_images(self, levels: Mapping[int, Quantized]) -> Tensor:
         return normalize(levels[2].entries.mean(dim=(2, 3)), dim=1)
 
@@ -62,6 +66,9 @@ class MeanAligner(Aligner):
         mask = text.sentences.mask[:, :, None]
         mean = (text.sentences.vectors * mask).sum(dim=1) / mask.sum(dim=1)  # NaN where an image has no sentence
         return mean / mean.norm(dim=1, keepdim=True)
+
+    def embed_entries(self, entries: Tensor, granularity: str) -> None:
+        return None
 
 
 class Colours(FeatureNetwork):
@@ -95,10 +102,18 @@ def batches(count: int = 24, size: int = 32, texts: bool = True, batch: int = 10
     return made
 
 
+def evaluated(*arguments: Any) -> dict[str, Any]:
+    """Values by key, the details and the intervals of an evaluation."""
+    found = evaluate(*arguments)
+    values = {metric.key: metric.value for metric in found.metrics}
+    intervals = {metric.key: metric.interval for metric in found.metrics if metric.interval is not None}
+    return {**values, **found.details, "intervals": intervals}
+
+
 def test_everything_is_measured_in_one_pass() -> None:
     seen: list[int] = []
     tokenizer = GrayTokenizer(MeanAligner())
-    result = evaluate(tokenizer, iter(batches()), [Colours()], seen.append)
+    result = evaluated(tokenizer, iter(batches()), [Colours()], seen.append)
     assert seen == [10, 20, 24]
     assert result["images"] == 24
     assert result["size"] == [32, 32]
@@ -106,11 +121,10 @@ def test_everything_is_measured_in_one_pass() -> None:
     rebuilt = tokenizer.decode(tokenizer.quantize(images)[2].indices).clamp(-1, 1)
     assert result["l1"] == pytest.approx(l1(rebuilt, images).mean().item())
     used = len(tokenizer.quantize(images)[2].indices.unique())
-    assert result["dead"] == 16 - used
-    assert result["fd_colours_warning"] is None
+    assert result["dead_deep"] == 16 - used
     assert result["feature_weights"] == {"colours": "ab" * 32}
-    assert result["code_text_cosine"] > 0.75 > 0.5 > result["code_text_cosine_shuffled"]
-    assert result["retrieval"]["candidates"] == 24
+    assert result["code_text_cosine"] > 0.75 > 0.5 > result["shuffled/code_text_cosine"]
+    assert result["retrieval/candidates"] == 24
     assert result["probe_code_text_cosine"] > 0.95
     json.dumps(result, allow_nan=False)
 
@@ -130,42 +144,45 @@ class Heads(Colours):
 
 def test_large_images_and_learned_distances_have_their_measures() -> None:
     tokenizer, large = GrayTokenizer(), batches(5, size=176, texts=False, batch=2)
-    result = evaluate(tokenizer, large, [Colours(), Heads()])
+    result = evaluated(tokenizer, large, [Colours(), Heads()])
     images = torch.cat([batch.images for batch in large])
     rebuilt = tokenizer.decode(tokenizer.quantize(images)[2].indices).clamp(-1, 1)
     assert result["ms_ssim"] == pytest.approx(ms_ssim(rebuilt, images).mean().item())
     squares = (normalize(rebuilt, dim=1) - normalize(images, dim=1)).square().mean(dim=(2, 3))
     expected = (squares * torch.tensor([1.0, 2.0, 3.0])).sum(dim=1).mean()
     assert result["distance_heads"] == pytest.approx(float(expected), rel=1e-4)
-    assert result["kid_colours_standard_error"] > 0
+    assert evaluate(tokenizer, large, [Colours()])["kid_colours"].standard_error > 0
     assert "fd_heads" not in result
     assert result["feature_weights"].keys() == {"colours", "distance_heads"}
-    assert evaluate(tokenizer, batches(5, texts=False))["ms_ssim"] is None
+    assert evaluated(tokenizer, batches(5, texts=False))["ms_ssim"] is None
 
 
 def test_reconstructions_are_clamped() -> None:
     black = [Batch(torch.full((1, 3, 32, 32), -1.0), ("a",))]  # the nearest gray is -1.1 or -0.96
     tokenizer = GrayTokenizer()
     tokenizer.grays = torch.cat([torch.tensor([-1.01]), torch.full((15,), 5.0)])
-    assert evaluate(tokenizer, black)["psnr"] == pytest.approx(100)
+    assert evaluated(tokenizer, black)["psnr"] == pytest.approx(100)
 
 
 def test_the_loaders_order_does_not_matter() -> None:
     tokenizer = GrayTokenizer(MeanAligner())
-    forward, backward = evaluate(tokenizer, batches()), evaluate(tokenizer, batches()[::-1])
+    forward, backward = evaluated(tokenizer, batches()), evaluated(tokenizer, batches()[::-1])
     for key in ("psnr", "ssim", "code_text_cosine", "probe_code_text_cosine"):
         assert forward[key] == pytest.approx(backward[key], rel=1e-9), key
-    assert forward["probe_retrieval"] == backward["probe_retrieval"]
+    ranked = [key for key in forward if key.startswith("probe_retrieval/")]
+    assert len(ranked) == 9
+    assert [forward[key] for key in ranked] == [backward[key] for key in ranked]
 
 
 def test_without_text_or_aligner_there_are_no_numbers_and_no_nan() -> None:
-    silent = evaluate(GrayTokenizer(MeanAligner()), batches(texts=False))
-    assert [silent[key] for key in ("code_text_cosine", "retrieval", "probe_code_text_cosine")] == [None] * 3
+    silent = evaluated(GrayTokenizer(MeanAligner()), batches(texts=False))
+    assert [silent[key] for key in ("code_text_cosine", "code_text_gap", "probe_code_text_cosine")] == [None] * 3
+    assert not [key for key in silent if "retrieval" in key]
     assert silent["images_with_text"] == 0
-    plain = evaluate(GrayTokenizer(), batches())
+    plain = evaluated(GrayTokenizer(), batches())
     assert plain["code_text_cosine"] is None
     assert plain["probe_code_text_cosine"] > 0.95
-    nothing = evaluate(GrayTokenizer(MeanAligner()), [], [Colours()])
+    nothing = evaluated(GrayTokenizer(MeanAligner()), [], [Colours()])
     assert nothing["images"] == 0
     assert nothing["psnr"] is None
     for result in (silent, plain, nothing):
@@ -173,22 +190,22 @@ def test_without_text_or_aligner_there_are_no_numbers_and_no_nan() -> None:
 
 
 def test_images_without_sentences_do_not_count_as_text() -> None:
-    result = evaluate(GrayTokenizer(MeanAligner()), batches(silent=5))
+    result = evaluated(GrayTokenizer(MeanAligner()), batches(silent=5))
     assert result["images_with_text"] == 19
-    assert result["retrieval"]["candidates"] == 19
+    assert result["retrieval/candidates"] == 19
     json.dumps(result, allow_nan=False)
     whole = batches(batch=24)[0]
     units = whole.text.sentences
     rest = TextUnits(units.vectors[5:], units.mask[5:])
     speaking = Batch(whole.images[5:], whole.keys[5:], TextFeatures(rest, rest, rest))
-    alone = evaluate(GrayTokenizer(MeanAligner()), [speaking])
-    for key in ("code_text_cosine", "code_text_cosine_shuffled", "probe_code_text_cosine"):
+    alone = evaluated(GrayTokenizer(MeanAligner()), [speaking])
+    for key in ("code_text_cosine", "shuffled/code_text_cosine", "probe_code_text_cosine"):
         assert result[key] == pytest.approx(alone[key], abs=1e-6), key
 
 
 def test_sizes_must_agree() -> None:
     with pytest.raises(UsageError, match=r"got \(32, 32\) and \(40, 40\)"):
-        evaluate(GrayTokenizer(), [*batches(10), *batches(10, size=40)])
+        evaluated(GrayTokenizer(), [*batches(10), *batches(10, size=40)])
 
 
 def test_padding_does_not_count_in_a_mean_sentence() -> None:
@@ -201,59 +218,52 @@ def test_a_broken_tokenizer_is_named_as_such() -> None:
     tokenizer = GrayTokenizer()
     tokenizer.grays = torch.full((16,), math.nan)
     with pytest.raises(TrainingError, match=r"reconstructions are not finite.*earlier checkpoint"):
-        evaluate(tokenizer, batches(texts=False))
+        evaluated(tokenizer, batches(texts=False))
     aligned = GrayTokenizer(MeanAligner())
     aligned.entries = torch.full((16, 2), math.nan)
     with pytest.raises(TrainingError, match="aligned codes are not finite"):
-        evaluate(aligned, batches())
+        evaluated(aligned, batches())
 
 
-def flat(result: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    found: dict[str, object] = {}
-    for key, value in result.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
-
-
-def test_every_figure_that_has_an_interval_lies_in_it() -> None:
-    result = evaluate(GrayTokenizer(MeanAligner()), batches(200), [Colours()])
-    figures, ends = flat(result), result["intervals"]
-    named = {"psnr", "ssim", "l1", "l2", "perplexity", "code_text_cosine", "code_text_cosine_shuffled"}
-    recalls = [f"{way}.recall@{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
-    named |= {f"{space}retrieval.{recall}" for space in ("", "probe_") for recall in recalls}
+def test_every_value_that_has_an_interval_lies_in_it() -> None:
+    result = evaluated(GrayTokenizer(MeanAligner()), batches(200), [Colours()])
+    ends = result["intervals"]
+    named = {"psnr", "ssim", "l1", "l2", "perplexity_deep", "code_text_cosine", "shuffled/code_text_cosine"}
+    recalls = [f"{way}/recall@{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
+    named |= {f"{space}retrieval/{recall}" for space in ("", "probe_") for recall in recalls}
     assert ends.keys() == named | {"probe_code_text_cosine"}
     for name, (low, high) in ends.items():
-        assert low <= figures[name] <= high, name
+        assert low <= result[name] <= high, name
 
 
 def test_intervals_are_over_images_and_know_no_batches() -> None:
     tokenizer = GrayTokenizer(MeanAligner())
-    whole = evaluate(tokenizer, batches(200, batch=200))
+    whole = evaluated(tokenizer, batches(200, batch=200))
     images = torch.cat([b.images for b in batches(200)])
     values = l1(tokenizer.decode(tokenizer.quantize(images)[2].indices).clamp(-1, 1), images)
     low, high = whole["intervals"]["l1"]
     assert high - low == pytest.approx(2 * 1.96 * values.std().item() / 200**0.5, rel=0.1)
     for batch in (7, 64):
-        parts = evaluate(tokenizer, batches(200, batch=batch))
+        parts = evaluated(tokenizer, batches(200, batch=batch))
         assert parts["intervals"]["l1"] == pytest.approx([low, high], rel=1e-9)
-    small = evaluate(tokenizer, batches(1))
+    small = evaluated(tokenizer, batches(1))
     assert small["intervals"] == {}
 
 
 def test_a_image_that_comes_twice_is_refused() -> None:
     made = batches()
     with pytest.raises(DataError, match=r"34 images were measured and 24 of them differ by key"):
-        evaluate(GrayTokenizer(), [*made, made[0]])
+        evaluated(GrayTokenizer(), [*made, made[0]])
 
 
 def test_the_protocol_names_the_pixels_whatever_their_order() -> None:
-    told = [evaluate(GrayTokenizer(), made)["protocol"] for made in (batches(), batches()[::-1], batches(batch=1))]
+    told = [evaluated(GrayTokenizer(), made)["protocol"] for made in (batches(), batches()[::-1], batches(batch=1))]
     assert told[0] == told[1] == told[2]
     assert told[0]["images"]["count"] == 24
     assert told[0]["reconstructions"] == {"range": [-1, 1], "clamped": True, "rounded_to_8_bits": False}
     assert told[0]["intervals"]["resamples"] == 1000
     changed = batches()
     changed[1].images[3, 0, 0, 0] += 2 / 255  # one byte of one image
-    assert evaluate(GrayTokenizer(), changed)["protocol"]["images"]["sha256"] != told[0]["images"]["sha256"]
+    assert evaluated(GrayTokenizer(), changed)["protocol"]["images"]["sha256"] != told[0]["images"]["sha256"]
     names = [replace(batch, keys=tuple(f"other/{key}" for key in batch.keys)) for batch in batches()]
-    assert evaluate(GrayTokenizer(), names)["protocol"]["images"]["sha256"] != told[0]["images"]["sha256"]
+    assert evaluated(GrayTokenizer(), names)["protocol"]["images"]["sha256"] != told[0]["images"]["sha256"]

@@ -6,7 +6,26 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tavq.metrics.alignment import _of_halves, _predictions, code_text_cosine, probe, ranks, recalls, retrieval
+from tavq.metrics.alignment import (
+    _intervals_of_halves,
+    _predictions,
+    code_text_cosine,
+    probe,
+    ranks,
+    recalls,
+    retrieval,
+)
+from tavq.metrics.record import Interval, Metric
+
+
+def values(metrics: list[Metric], prefix: str = "") -> dict[str, float | None]:
+    """Values by key, of the keys that begin with a prefix."""
+    return {metric.key.removeprefix(prefix): metric.value for metric in metrics if metric.key.startswith(prefix)}
+
+
+def ends(metrics: list[Metric]) -> dict[str, Interval]:
+    """The intervals there are, by key."""
+    return {metric.key: metric.interval for metric in metrics if metric.interval is not None}
 
 
 def unit_vectors(count: int, width: int, seed: int) -> Tensor:
@@ -26,10 +45,10 @@ def test_retrieval_looks_both_ways() -> None:
     images = torch.tensor([[0.6, 0.8], [1.0, 0.0], [0.8, 0.6]])
     texts = torch.tensor([[1.0, 0.0], [0.8, -0.6], [0.6, -0.8]])
     result = retrieval(images, texts)
-    assert result["candidates"] == 3
+    assert values(result)["retrieval/candidates"] == 3
     assert ranks(images, texts).tolist() == [1, 2, 3]
     assert ranks(texts, images).tolist() == [3, 1, 2]
-    assert result["image_to_text"] == {
+    assert values(result, "retrieval/image_to_text/") == {
         "recall@1": pytest.approx(1 / 3), "recall@5": 1.0, "recall@10": 1.0, "median_rank": 2.0
     }  # fmt: skip
 
@@ -37,7 +56,8 @@ def test_retrieval_looks_both_ways() -> None:
 def test_collapsed_embeddings_retrieve_nothing() -> None:
     same = normalize(torch.ones(40, 8), dim=1)
     result = retrieval(same, unit_vectors(40, 8, 0)[:1].expand(40, 8))
-    assert result["image_to_text"] == {"recall@1": 0.0, "recall@5": 0.0, "recall@10": 0.0, "median_rank": 40.0}
+    nothing = {"recall@1": 0.0, "recall@5": 0.0, "recall@10": 0.0, "median_rank": 40.0}
+    assert values(result, "retrieval/image_to_text/") == nothing
 
 
 def test_recalls_by_hand() -> None:
@@ -49,24 +69,26 @@ def test_recalls_by_hand() -> None:
 
 def test_cosine_of_texts_with_themselves_and_with_others() -> None:
     images = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
-    result = code_text_cosine(images, images)
+    result = values(code_text_cosine(images, images))
     assert result["code_text_cosine"] == pytest.approx(1)
-    assert result["code_text_cosine_shuffled"] == pytest.approx((0 + 0.6 + 0.8) / 3)
+    assert result["shuffled/code_text_cosine"] == pytest.approx((0 + 0.6 + 0.8) / 3)
+    assert result["code_text_gap"] == result["code_text_cosine"] - result["shuffled/code_text_cosine"]
 
 
 def test_shuffled_cosine_is_the_mean_over_all_other_texts() -> None:
     images, texts = unit_vectors(9, 5, 2), unit_vectors(9, 5, 3)
     scores = (images @ texts.mT).double()
     others = scores[~torch.eye(9, dtype=torch.bool)].mean().item()
-    assert code_text_cosine(images, texts)["code_text_cosine_shuffled"] == pytest.approx(others)
+    assert values(code_text_cosine(images, texts))["shuffled/code_text_cosine"] == pytest.approx(others)
 
 
 def test_cosine_of_one_or_no_image_is_none_where_undefined() -> None:
     one = torch.tensor([[0.0, 1.0]])
-    alone = {"code_text_cosine": 1.0, "code_text_cosine_shuffled": None, "intervals": {}}
-    assert code_text_cosine(one, one) == alone
-    assert code_text_cosine(one[:0], one[:0]) == {**alone, "code_text_cosine": None}
-    assert retrieval(one, one)["intervals"] == retrieval(one[:0], one[:0])["intervals"] == {}
+    alone = {"code_text_cosine": 1.0, "shuffled/code_text_cosine": None, "code_text_gap": None}
+    assert values(code_text_cosine(one, one)) == alone
+    assert values(code_text_cosine(one[:0], one[:0])) == {**alone, "code_text_cosine": None}
+    for found in (code_text_cosine(one, one), retrieval(one, one), retrieval(one[:0], one[:0])):
+        assert ends(found) == {}
 
 
 def test_ridge_equals_a_plain_solve() -> None:
@@ -85,31 +107,30 @@ def test_probe_reads_a_linear_relation_and_not_noise() -> None:
     generator = torch.Generator().manual_seed(5)
     codes = torch.randn(400, 8, generator=generator) * 0.01 + 1  # scale and offset must not matter
     sentences = (codes - 1) @ torch.randn(8, 20, generator=generator) * 100 + 7
-    related = probe(codes, sentences)
+    related = values(probe(codes, sentences))
     assert related["probe_code_text_cosine"] > 0.999
-    assert related["probe_retrieval"]["candidates"] == 200
-    assert related["probe_retrieval"]["image_to_text"]["recall@1"] > 0.95
-    unrelated = probe(codes, torch.randn(400, 20, generator=generator) + 7)
+    assert related["probe_retrieval/candidates"] == 200
+    assert related["probe_retrieval/image_to_text/recall@1"] > 0.95
+    unrelated = values(probe(codes, torch.randn(400, 20, generator=generator) + 7))
     assert abs(unrelated["probe_code_text_cosine"]) < 0.05
-    assert unrelated["probe_retrieval"]["text_to_image"]["recall@10"] < 0.2
+    assert unrelated["probe_retrieval/text_to_image/recall@10"] < 0.2
 
 
 def test_probe_never_fits_on_what_it_scores() -> None:
     # With more coordinates than images a fit on all of them would be perfect.
     generator = torch.Generator().manual_seed(6)
-    result = probe(torch.randn(40, 100, generator=generator), torch.randn(40, 5, generator=generator))
+    result = values(probe(torch.randn(40, 100, generator=generator), torch.randn(40, 5, generator=generator)))
     assert abs(result["probe_code_text_cosine"]) < 0.3
 
 
 def test_probe_of_equal_codes_is_zero_and_finite() -> None:
-    result = probe(torch.full((20, 4), 0.1), torch.randn(20, 5, generator=torch.Generator().manual_seed(7)))
+    result = values(probe(torch.full((20, 4), 0.1), torch.randn(20, 5, generator=torch.Generator().manual_seed(7))))
     assert result["probe_code_text_cosine"] == 0
-    assert result["probe_retrieval"]["image_to_text"]["recall@1"] == 0
+    assert result["probe_retrieval/image_to_text/recall@1"] == 0
 
 
 def test_probe_is_none_for_few_images() -> None:
-    nothing = {"probe_code_text_cosine": None, "probe_retrieval": None, "intervals": {}}
-    assert probe(torch.zeros(7, 2), torch.zeros(7, 3)) == nothing
+    assert values(probe(torch.zeros(7, 2), torch.zeros(7, 3))) == {"probe_code_text_cosine": None}
 
 
 # --- intervals --------------------------------------------------------------------------------------------------
@@ -124,14 +145,14 @@ def normal(values: Tensor) -> list[float]:
 def test_intervals_of_cosine_and_recall_are_those_of_means_over_images() -> None:
     images = unit_vectors(300, 6, 20)
     texts = normalize(images + 0.8 * unit_vectors(300, 6, 21), dim=1)
-    low, high = code_text_cosine(images, texts)["intervals"]["code_text_cosine"]
+    low, high = ends(code_text_cosine(images, texts))["code_text_cosine"]
     expected = normal((images * texts).sum(dim=1))
     assert [low, high] == pytest.approx(expected, abs=0.15 * (expected[1] - expected[0]))
-    found = retrieval(images, texts)
-    assert set(found["intervals"]) == {
-        f"{way}.recall@{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)
+    found = ends(retrieval(images, texts))
+    assert set(found) == {
+        f"retrieval/{way}/recall@{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)
     }
-    low, high = found["intervals"]["text_to_image.recall@5"]
+    low, high = found["retrieval/text_to_image/recall@5"]
     expected = normal(ranks(texts, images) <= 5)
     assert [low, high] == pytest.approx(expected, abs=0.15 * (expected[1] - expected[0]))
 
@@ -143,10 +164,10 @@ def test_the_interval_of_a_mean_over_pairs_covers_what_new_images_give() -> None
     for seed in range(60):
         sample = normalize(unit_vectors(80, 4, 100 + seed) + common, dim=1), unit_vectors(80, 4, 500 + seed) + common
         found.append(code_text_cosine(sample[0], normalize(sample[1], dim=1)))
-    values = torch.tensor([result["code_text_cosine_shuffled"] for result in found])
-    ends = torch.tensor([result["intervals"]["code_text_cosine_shuffled"] for result in found])
-    assert (ends[:, 1] - ends[:, 0]).mean().item() == pytest.approx(2 * 1.96 * values.std().item(), rel=0.3)
-    assert ((ends[:, 0] + ends[:, 1]) / 2 - values).abs().max() < 0.2 * values.std()
+    means = torch.tensor([values(result)["shuffled/code_text_cosine"] for result in found])
+    pairs = torch.tensor([ends(result)["shuffled/code_text_cosine"] for result in found])
+    assert (pairs[:, 1] - pairs[:, 0]).mean().item() == pytest.approx(2 * 1.96 * means.std().item(), rel=0.3)
+    assert ((pairs[:, 0] + pairs[:, 1]) / 2 - means).abs().max() < 0.2 * means.std()
 
 
 def test_intervals_of_the_probe_hold_both_halves() -> None:
@@ -154,22 +175,21 @@ def test_intervals_of_the_probe_hold_both_halves() -> None:
     codes = torch.randn(301, 6, generator=generator)
     sentences = codes @ torch.randn(6, 12, generator=generator) + 4 * torch.randn(301, 12, generator=generator)
     result = probe(codes, sentences)
-    flat = {"probe_code_text_cosine": result["probe_code_text_cosine"]}
-    for way in ("image_to_text", "text_to_image"):
-        for k in (1, 5, 10):
-            flat[f"probe_retrieval.{way}.recall@{k}"] = result["probe_retrieval"][way][f"recall@{k}"]
-    assert result["intervals"].keys() == flat.keys()
-    for name, (low, high) in result["intervals"].items():
-        assert low <= flat[name] <= high, name
-    low, high = result["intervals"]["probe_code_text_cosine"]
+    found = values(result)
+    recalls = {name for name in found if "recall" in name}
+    assert len(recalls) == 6
+    assert ends(result).keys() == {"probe_code_text_cosine", *recalls}
+    for name, (low, high) in ends(result).items():
+        assert low <= found[name] <= high, name
+    low, high = ends(result)["probe_code_text_cosine"]
     assert 0.3 / 301**0.5 < high - low < 4 / 301**0.5
 
 
 def test_the_interval_of_two_halves_is_that_of_the_mean_of_their_means() -> None:
-    equal = [{"figure": torch.full((30,), value).double()} for value in (1.0, 0.0)]
-    assert _of_halves(equal)["figure"] == [0.5, 0.5]
+    equal = [{"score": torch.full((30,), value).double()} for value in (1.0, 0.0)]
+    assert _intervals_of_halves(equal)["score"] == (0.5, 0.5)
     first, second = torch.arange(60).double(), torch.arange(20).double()
-    low, high = _of_halves([{"figure": first}, {"figure": second}])["figure"]
+    low, high = _intervals_of_halves([{"score": first}, {"score": second}])["score"]
     error = (first.var() / 60 + second.var() / 20).sqrt().item() / 2
     assert (low + high) / 2 == pytest.approx((29.5 + 9.5) / 2, abs=0.3 * error)
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.15)

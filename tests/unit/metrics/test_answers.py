@@ -4,6 +4,7 @@ import pytest
 
 from tavq.core.errors import DataError
 from tavq.metrics.answers import AnswerScores
+from tavq.metrics.record import Evaluation
 from tavq.metrics.vqa import normalized, vqa_accuracy
 
 
@@ -17,24 +18,24 @@ def test_accuracy_by_hand() -> None:
     }.items():
         scores.add(key, answer, truth, kind, image)
     result = scores.compute()
-    assert result["scores"]["accuracy"]["value"] == 2 / 4
-    assert {
-        kind: (group["count"], group["scores"]["accuracy"]["value"]) for kind, group in result["by_type"].items()
-    } == {
-        "color": (1, 1.0),
-        "object": (2, 0.5),
+    assert {metric.key: (metric.count, metric.value) for metric in result["metrics"]} == {
+        "accuracy": (4, 2 / 4),
+        "accuracy/color": (1, 1.0),
+        "accuracy/object": (2, 0.5),
     }
     assert result["per_question"]["4"] == {"accuracy": 0.0}
     assert (result["questions"], result["intervals"]["over"]) == (4, "images")
-    assert result["scores"]["accuracy"]["interval"] is not None
-    assert result["by_type"]["object"]["scores"]["accuracy"]["interval"] is None  # both on one image
+    found = Evaluation(tuple(result["metrics"]), {})
+    assert found["accuracy"].interval is not None
+    assert found["accuracy/object"].interval is None  # both on one image
+    assert found["accuracy/color"].title == "Accuracy: color"
 
 
 def test_wups_stands_beside_accuracy() -> None:
     scores = AnswerScores(lambda answer, truth, threshold: threshold)
     scores.add("1", "dog", "cat")
     result = scores.compute()
-    assert {name: at["value"] for name, at in result["scores"].items()} == {
+    assert {metric.key: metric.value for metric in result["metrics"]} == {
         "accuracy": 0.0,
         "WUPS@0.9": 0.9,
         "WUPS@0.0": 0.0,
@@ -107,5 +108,5 @@ def test_vqa_accuracy_by_hand(answer: str, people: list[str], accuracy: float) -
     scores = AnswerScores()
     scores.add("1", answer, people, "other")
     result = scores.compute()
-    assert list(result["scores"]) == ["vqa_accuracy"]
-    assert result["by_type"]["other"]["scores"]["vqa_accuracy"]["value"] == pytest.approx(accuracy)
+    assert [metric.key for metric in result["metrics"]] == ["vqa_accuracy", "vqa_accuracy/other"]
+    assert result["metrics"][1].value == pytest.approx(accuracy)

@@ -10,6 +10,7 @@ import torch
 
 from tavq.core.errors import DataError
 from tavq.metrics.captions import Captioned, CaptionScores, bleu, bleu_counts, cider_d, cider_d_of_constants, rouge_l
+from tavq.metrics.record import by_key
 
 CASE = {
     "1": ("a man rides a brown horse", ["a man is riding a horse", "the man on a brown horse rides away"]),
@@ -48,7 +49,7 @@ def scored(case: dict[str, tuple[str, list[str]]]) -> CaptionScores:
 
 def test_scores_are_those_of_coco_caption() -> None:
     result = scored(CASE).compute()
-    assert {name: at["value"] for name, at in result["scores"].items()} == pytest.approx(CORPUS, rel=1e-12)
+    assert {metric.key: metric.value for metric in result["metrics"]} == pytest.approx(CORPUS, rel=1e-12)
     for name, values in IMAGES.items():
         assert [result["per_image"][key][name] for key in CASE] == pytest.approx(values, rel=1e-9), name
     assert (result["images"], result["references"], result["tokenizer"]) == (6, 12, "tavq-ptb-1")
@@ -96,7 +97,8 @@ def test_words_weigh_by_references_and_not_by_captions() -> None:
 
 
 def test_a_single_image_has_no_cider() -> None:
-    assert scored({"1": CASE["1"]}).compute()["scores"]["CIDEr-D"] == {"value": 0.0, "interval": None}
+    found = by_key(scored({"1": CASE["1"]}).compute()["metrics"])["CIDEr-D"]
+    assert (found.value, found.interval) == (0.0, None)
 
 
 def test_punctuation_alone_scores_nothing_and_is_counted() -> None:
@@ -107,19 +109,19 @@ def test_punctuation_alone_scores_nothing_and_is_counted() -> None:
 
 def test_the_order_of_images_and_references_changes_nothing() -> None:
     shuffled = {key: (caption, references[::-1]) for key, (caption, references) in reversed(CASE.items())}
-    forth, back = scored(CASE).compute(), scored(shuffled).compute()
-    assert forth["scores"].keys() == back["scores"].keys()
-    for name, score in forth["scores"].items():
-        assert back["scores"][name]["value"] == pytest.approx(score["value"], rel=1e-14)
-        assert back["scores"][name]["interval"] == pytest.approx(score["interval"], rel=1e-12)
+    forth, back = (by_key(scored(case).compute()["metrics"]) for case in (CASE, shuffled))
+    assert forth.keys() == back.keys()
+    for name, metric in forth.items():
+        assert back[name].value == pytest.approx(metric.value, rel=1e-14)
+        assert back[name].interval == pytest.approx(metric.interval, rel=1e-12)
 
 
 def test_intervals_of_bleu_are_of_corpora_and_not_of_means() -> None:
-    result = scored(CASE).compute()["scores"]
-    for score in result.values():
-        low, high = score["interval"]
-        assert low < score["value"] < high
-    low, high = result["BLEU-4"]["interval"]
+    result = by_key(scored(CASE).compute()["metrics"])
+    for metric in result.values():
+        low, high = metric.interval
+        assert low < metric.value < high
+    low, high = result["BLEU-4"].interval
     assert high > 0.28917849329787  # the mean of six images, five of them near 0, never comes so high
 
 
@@ -156,7 +158,7 @@ def test_random_captions_against_the_tool_itself() -> None:
         expected = {f"BLEU-{n + 1}": (corpus[n], images[n]) for n in range(4)}
         expected |= {"ROUGE-L": Rouge().compute_score(truths, given), "CIDEr-D": Cider().compute_score(truths, given)}
         for name, (value, each) in expected.items():
-            assert result["scores"][name]["value"] == pytest.approx(float(value), abs=1e-12)
+            assert by_key(result["metrics"])[name].value == pytest.approx(float(value), abs=1e-12)
             assert [result["per_image"][key][name] for key in case] == pytest.approx(list(each), abs=1e-12)
 
 
@@ -167,7 +169,7 @@ def test_the_reference_case_of_coco_caption(real_data: Path) -> None:
     result = scored({key: (case["hypotheses"][key], case["references"][key]) for key in keys}).compute()
     names = {f"Bleu_{n}": f"BLEU-{n}" for n in range(1, 5)} | {"ROUGE_L": "ROUGE-L", "CIDEr": "CIDEr-D"}
     for theirs, ours in names.items():
-        assert result["scores"][ours]["value"] == pytest.approx(case["scores"][theirs], abs=1e-9)
+        assert by_key(result["metrics"])[ours].value == pytest.approx(case["scores"][theirs], abs=1e-9)
         each = [result["per_image"][key][ours] for key in keys]
         assert each == pytest.approx(case["per_image"][theirs], abs=1e-9)
 

@@ -12,36 +12,38 @@ from tavq.metrics.codes import CodeUsage, Surprisal, UsageLog
 def test_usage_perplexity_dead_and_top_entries_by_hand() -> None:
     usage = CodeUsage((8,))
     usage.update(torch.tensor([[[3, 3], [3, 3]], [[5, 5], [0, 1]]]))
-    result = usage.compute(top=3)
     entropy = -(0.5 * math.log(0.5) + 0.25 * math.log(0.25) + 2 * 0.125 * math.log(0.125))
-    assert result["usage"] == 0.5
-    assert result["dead"] == 4
-    assert result["perplexity"] == pytest.approx(math.exp(entropy))
-    assert result["top_entries"] == [[3, 0.5], [5, 0.25], [0, 0.125]]
+    assert usage.usage == 0.5
+    assert usage.dead == 4
+    assert usage.perplexity == pytest.approx(math.exp(entropy))
+    assert usage.top_entries(3) == [(3, 0.5), (5, 0.25), (0, 0.125)]
+    found = {metric.key: metric.value for metric in usage.compute("middle")}
+    assert found == {"usage_middle": 0.5, "perplexity_middle": usage.perplexity, "dead_middle": 4}
 
 
 def test_equal_use_of_all_entries_has_the_size_as_perplexity() -> None:
     usage = CodeUsage((16,))
     usage.update(torch.arange(16).view(1, 4, 4))
-    assert usage.compute()["perplexity"] == pytest.approx(16)
-    assert usage.compute()["dead"] == 0
+    assert usage.perplexity == pytest.approx(16)
+    assert usage.dead == 0
 
 
 def test_a_collapsed_codebook_has_perplexity_one_and_one_top_entry() -> None:
     usage = CodeUsage((16,))
     usage.update(torch.full((2, 4, 4), 7))
-    result = usage.compute()
-    assert result == {"usage": 1 / 16, "perplexity": 1.0, "dead": 15, "top_entries": [[7, 1.0]]}
+    assert (usage.usage, usage.perplexity, usage.dead) == (1 / 16, 1.0, 15)
+    assert usage.top_entries() == [(7, 1.0)]
 
 
 def test_equally_frequent_entries_stand_in_order() -> None:
     usage = CodeUsage((2000,))
     usage.update(torch.arange(2000).flip(0).view(1, 40, 50))
-    assert [entry for entry, _ in usage.compute(top=5)["top_entries"]] == [0, 1, 2, 3, 4]
+    assert [entry for entry, _ in usage.top_entries(5)] == [0, 1, 2, 3, 4]
 
 
 def test_nothing_seen_is_no_number() -> None:
-    assert CodeUsage((4,)).compute() == {"usage": 0.0, "perplexity": None, "dead": 4, "top_entries": []}
+    nothing = CodeUsage((4,))
+    assert (nothing.usage, nothing.perplexity, nothing.dead, nothing.top_entries()) == (0.0, None, 4, [])
 
 
 @pytest.mark.parametrize("index", [-1, 4])
@@ -111,8 +113,8 @@ def test_the_interval_of_the_perplexity_holds_it_and_is_that_of_images(
     usage, found = surprises(sample(400), sizes)
     ends = found.interval()
     assert ends is not None
-    assert ends[0] < usage.compute()["perplexity"] < ends[1]
-    others = torch.tensor([surprises(sample(400), sizes)[0].compute()["perplexity"] for _ in range(60)])
+    assert ends[0] < usage.perplexity < ends[1]
+    others = torch.tensor([surprises(sample(400), sizes)[0].perplexity for _ in range(60)])
     assert ends[1] - ends[0] == pytest.approx(2 * 1.96 * others.std().item(), rel=0.35)
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tavq.core.errors import DataError
 from tavq.metrics.grounding import GroundingScores, iou
+from tavq.metrics.record import by_key
 
 
 def of(a: list[float], b: list[float]) -> float:
@@ -68,8 +69,9 @@ def test_scores_by_hand() -> None:
     ]
     result = scored(cases).compute()
     assert result["per_phrase"]["001"] == 0.5  # not larger than a half: wrong
-    assert result["scores"]["accuracy@0.5"]["value"] == 2 / 4
-    assert result["scores"]["mean_iou"]["value"] == pytest.approx((1 + 0.5 + 0.501 + 0) / 4)
+    found = by_key(result["metrics"])
+    assert found["accuracy@0.5"].value == 2 / 4
+    assert found["mean_iou"].value == pytest.approx((1 + 0.5 + 0.501 + 0) / 4)
     assert (result["phrases"], result["boxes_without_area"], result["intervals"]["over"]) == (4, 1, "phrases")
     assert scored(cases, ["a", "a", "b", "b"]).compute()["intervals"]["over"] == "images"
 

@@ -12,6 +12,7 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 
 from tavq.core.errors import UsageError
 from tavq.metrics.images import ImageScores, l1, l2, ms_ssim, psnr, ssim
+from tavq.metrics.record import by_key
 
 
 def random_images(count: int = 3, y: int = 37, x: int = 50, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -73,23 +74,24 @@ def scores_of(noisy: Tensor, original: Tensor, sizes: Sequence[int]) -> ImageSco
 
 def test_a_mean_counts_images_and_not_batches() -> None:
     noisy, original = random_images()
-    found = scores_of(noisy, original, [1, 2]).compute()
+    found = by_key(scores_of(noisy, original, [1, 2]).compute())
     for measure in (psnr, ssim, l1, l2):
-        assert found[measure.__name__]["value"] == pytest.approx(measure(noisy, original).mean().item()), measure
-    assert ImageScores().compute()["l2"] == {"value": None, "interval": None}
+        assert found[measure.__name__].value == pytest.approx(measure(noisy, original).mean().item()), measure
+    nothing = by_key(ImageScores().compute())["l2"]
+    assert (nothing.value, nothing.interval) == (None, None)
 
 
 def test_the_interval_is_that_of_images_however_they_are_batched() -> None:
     generator = torch.Generator().manual_seed(8)
     original = torch.zeros(64, 3, 11, 11)
     noisy = original + torch.linspace(0.05, 0.8, 64)[torch.randperm(64, generator=generator), None, None, None]
-    low, high = scores_of(noisy, original, [64]).compute()["l1"]["interval"]
+    low, high = by_key(scores_of(noisy, original, [64]).compute())["l1"].interval
     values = l1(noisy, original)
     middle, error = values.mean().item(), (values.std() / 64**0.5).item()
     assert low == pytest.approx(middle - 1.96 * error, abs=0.25 * error)
     assert high == pytest.approx(middle + 1.96 * error, abs=0.25 * error)
     for sizes in ([40, 24], [1] * 64):
-        assert scores_of(noisy, original, sizes).compute()["l1"]["interval"] == [low, high]
+        assert by_key(scores_of(noisy, original, sizes).compute())["l1"].interval == (low, high)
 
 
 def test_halves_merge_to_the_bits_of_the_whole_in_any_order() -> None:

@@ -6,6 +6,9 @@ import torch
 from scipy import stats
 
 from tavq.metrics import intervals
+from tavq.metrics.record import Group, Metric
+
+GROUP = Group("test", "Test")
 
 
 def rows(values: np.ndarray) -> torch.Tensor:
@@ -37,9 +40,10 @@ def test_the_same_rows_give_the_same_ends() -> None:
 def test_a_ratio_of_sums_is_no_mean_of_ratios() -> None:
     """Large items count for more: (1, 1), (0, 9) in equal parts is 0.1 and never near the mean of 1 and 0."""
     statistics = torch.tensor([[1.0, 1.0], [0.0, 9.0]] * 200, dtype=torch.float64)
-    found = intervals.with_intervals(["share"], statistics, intervals.ratios)["share"]
-    assert found["value"] == pytest.approx(0.1)
-    assert 0.07 < found["interval"][0] < 0.1 < found["interval"][1] < 0.13
+    [found] = intervals.with_intervals([Metric("share", "Share", GROUP)], statistics, intervals.ratios)
+    assert found.value == pytest.approx(0.1)
+    assert found.interval is not None
+    assert 0.07 < found.interval[0] < 0.1 < found.interval[1] < 0.13
 
 
 def test_several_scores_stand_in_their_rows() -> None:
@@ -48,24 +52,27 @@ def test_several_scores_stand_in_their_rows() -> None:
 
 
 def test_one_item_has_no_interval() -> None:
-    found = intervals.with_intervals(["mean"], torch.tensor([[1.0, 2.0]]), intervals.mean)
-    assert found == {"mean": {"value": 2.0, "interval": None}}
+    metric = Metric("mean", "Mean", GROUP)
+    found = intervals.with_intervals([metric], torch.tensor([[1.0, 2.0]]), intervals.mean)
+    assert found == [metric.measured(2.0)]
 
 
 def test_items_of_one_unit_are_drawn_together() -> None:
     each = [{"score": float(number % 2 == unit % 2)} for unit in range(2) for number in range(100)]
     whole = [{"score": float(unit)} for unit in range(2) for _ in range(100)]
     units = [f"{unit}" for unit in range(2) for _ in range(100)]
-    assert intervals.grouped(each, [""] * 200, units)["all"]["scores"]["score"]["interval"] == [0.5, 0.5]
-    assert intervals.grouped(whole, [""] * 200, units)["all"]["scores"]["score"]["interval"] == [0, 1]
+    metrics = [Metric("score", "Score", GROUP)]
+    assert intervals.grouped(metrics, each, [""] * 200, units)["all"][0].interval == (0.5, 0.5)
+    assert intervals.grouped(metrics, whole, [""] * 200, units)["all"][0].interval == (0, 1)
 
 
 def test_groups_by_hand() -> None:
     each = [{"a": 1.0, "b": 0.0}, {"a": 0.0, "b": 0.5}, {"a": 0.5, "b": 1.0}]
-    found = intervals.grouped(each, ["x", "", "x"], ["1", "2", "3"])
-    assert {group: at["count"] for group, at in found.items()} == {"all": 3, "x": 2}
-    assert found["x"]["scores"]["a"]["value"] == 0.75
-    assert found["all"]["scores"]["b"]["value"] == 0.5
+    metrics = [Metric(name, name, GROUP) for name in "ab"]
+    found = intervals.grouped(metrics, each, ["x", "", "x"], ["1", "2", "3"])
+    assert {group: {metric.count for metric in of} for group, of in found.items()} == {"all": {3}, "x": {2}}
+    assert [metric.value for metric in found["x"]] == [0.75, 0.5]
+    assert [metric.value for metric in found["all"]] == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 8, 9, 30, 31, 500])

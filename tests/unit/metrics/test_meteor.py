@@ -14,6 +14,7 @@ from tavq.core.errors import FileError
 from tavq.metrics import meteor as module
 from tavq.metrics.captions import Captioned, CaptionScores
 from tavq.metrics.meteor import meteor, meteor_of_counts
+from tavq.metrics.record import by_key
 
 # METEOR 1.5 (pycocoevalcap 1.2, -l en -norm): its counts for the six images of test_captions.py, and its scores.
 COUNTS = [
@@ -54,13 +55,13 @@ def test_without_the_tool_the_name_is_another(monkeypatch: pytest.MonkeyPatch) -
     no_synonyms = types.SimpleNamespace(synsets=lambda word: [])
     monkeypatch.setattr(module, "open_wordnet", lambda place: no_synonyms)
     result = meteor(IMAGES)
-    assert list(result["scores"]) == ["meteor_nltk"]
+    assert list(by_key(result["metrics"])) == ["meteor_nltk"]
     assert list(result["per_image"]["1"]) == ["meteor_nltk"]
     assert result["tool"] == "nltk.translate.meteor_score"
     # all of 3 words in one run: precision 1, recall 3 / 5, one chunk of three matches
     mean, penalty = 10 * 1 * (3 / 5) / (3 / 5 + 9), 0.5 * (1 / 3) ** 3
     assert result["per_image"]["1"]["meteor_nltk"] == pytest.approx(mean * (1 - penalty))
-    assert result["scores"]["meteor_nltk"]["value"] == pytest.approx(mean * (1 - penalty) / 2)
+    assert by_key(result["metrics"])["meteor_nltk"].value == pytest.approx(mean * (1 - penalty) / 2)
 
 
 @pytest.mark.usefixtures("without_the_tool")
@@ -76,7 +77,7 @@ def test_java_without_the_package_is_no_tool(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module.shutil, "which", lambda name: "java")
     monkeypatch.setitem(sys.modules, "pycocoevalcap.meteor.meteor", None)
     monkeypatch.setattr(module, "_nltk", lambda images, place: [0.5, 0.25])
-    assert meteor(IMAGES)["scores"]["meteor_nltk"]["value"] == 0.375
+    assert by_key(meteor(IMAGES)["metrics"])["meteor_nltk"].value == 0.375
 
 
 def test_what_the_tool_counts_is_what_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +102,7 @@ def test_what_the_tool_counts_is_what_is_scored(monkeypatch: pytest.MonkeyPatch)
         "1": {"METEOR": pytest.approx(SCORES[0])},
         "2": {"METEOR": pytest.approx(SCORES[4])},
     }
-    assert list(result["scores"]) == ["METEOR"]
+    assert list(by_key(result["metrics"])) == ["METEOR"]
 
 
 @pytest.mark.real_data
@@ -115,6 +116,6 @@ def test_the_reference_case_by_the_tool_itself(real_data: Path) -> None:
     for key in keys:
         scores.add(key, case["hypotheses"][key], case["references"][key])
     result = meteor(scores.tokenized())
-    assert result["scores"]["METEOR"]["value"] == pytest.approx(case["scores"]["METEOR"], abs=1e-9)
+    assert by_key(result["metrics"])["METEOR"].value == pytest.approx(case["scores"]["METEOR"], abs=1e-9)
     each = [result["per_image"][key]["METEOR"] for key in keys]
     assert each == pytest.approx(case["per_image"]["METEOR"], abs=1e-9)

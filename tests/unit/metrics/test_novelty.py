@@ -5,6 +5,7 @@ import torch
 from scipy.stats import mannwhitneyu
 
 from tavq.metrics.novelty import NearestDistances, novelty
+from tavq.metrics.record import by_key
 from tavq.metrics.sample import BottomKSample
 
 
@@ -14,7 +15,7 @@ def sample(features: torch.Tensor, keys: str) -> BottomKSample:
     return kept
 
 
-def by_key(found: NearestDistances, keys: str) -> dict[str, float]:
+def by_image(found: NearestDistances, keys: str) -> dict[str, float]:
     marks = {int(sample(torch.zeros(1, 1), key).marks[0]): key for key in keys}
     return {marks[mark]: value for mark, value in zip(found.marks.tolist(), found.nearest.tolist(), strict=True)}
 
@@ -24,7 +25,7 @@ def test_the_nearest_of_all_batches_by_hand() -> None:
     found = NearestDistances(sample(features, "ab"), apart=True)
     found.update(torch.tensor([[6.0, 8.0], [0.0, 2.0]]), ("x", "y"))
     found.update(torch.tensor([[3.0, 3.0], [9.0, 9.0]]), ("z", "w"))
-    assert by_key(found, "ab") == {"a": 2.0, "b": 1.0}
+    assert by_image(found, "ab") == {"a": 2.0, "b": 1.0}
 
 
 def test_a_image_is_not_its_own_neighbour_unless_it_was_drawn() -> None:
@@ -32,7 +33,7 @@ def test_a_image_is_not_its_own_neighbour_unless_it_was_drawn() -> None:
     for apart, expected in ((True, {"a": 5.0, "b": 5.0}), (False, {"a": 0.0, "b": 0.0})):
         found = NearestDistances(sample(features, "ab"), apart)
         found.update(features, ("a", "b"))
-        assert by_key(found, "ab") == expected
+        assert by_image(found, "ab") == expected
 
 
 def test_near_vectors_are_told_apart() -> None:
@@ -45,11 +46,11 @@ def test_near_vectors_are_told_apart() -> None:
 
 def test_means_and_copying_by_hand() -> None:
     drawn, held_out = torch.tensor([1.0, 2.0, 5.0]).double(), torch.tensor([2.0, 4.0, 3.0]).double()
-    found = novelty(drawn, held_out)
-    assert found["nearest_distance"]["value"] == pytest.approx(8 / 3)
-    assert found["nearest_distance_held_out"]["value"] == pytest.approx(3)
+    found = by_key(novelty(drawn, held_out))
+    assert found["nearest_distance"].value == pytest.approx(8 / 3)
+    assert found["held_out/nearest_distance"].value == pytest.approx(3)
     # nearer: 1 than all three, 2 than two and as near as one, 5 than none
-    assert found["data_copying"]["value"] == pytest.approx((3 + 2.5 + 0) / 9)
+    assert found["data_copying"].value == pytest.approx((3 + 2.5 + 0) / 9)
 
 
 def test_copying_is_mann_and_whitneys_u_a_pair() -> None:
@@ -57,15 +58,15 @@ def test_copying_is_mann_and_whitneys_u_a_pair() -> None:
     drawn = torch.rand(80, generator=generator).double()
     held_out = torch.rand(80, generator=generator).double() * 1.2
     statistic = mannwhitneyu(held_out.numpy(), drawn.numpy()).statistic
-    found = novelty(drawn, held_out)["data_copying"]
-    assert found["value"] == pytest.approx(statistic / 80**2)
-    low, high = found["interval"]
-    assert low < found["value"] < high
+    found = by_key(novelty(drawn, held_out))["data_copying"]
+    assert found.value == pytest.approx(statistic / 80**2)
+    low, high = found.interval
+    assert low < found.value < high
     assert high - low == pytest.approx(2 * 1.96 * (2 / 12 / 80) ** 0.5, rel=0.25)  # both sets' variance, about uniform
 
 
 def test_copies_and_strangers() -> None:
     held_out = torch.rand(50, generator=torch.Generator().manual_seed(1)).double() + 1
-    assert novelty(held_out * 0, held_out)["data_copying"]["value"] == 1
-    assert novelty(held_out + 9, held_out)["data_copying"]["value"] == 0
-    assert novelty(held_out, held_out)["data_copying"]["value"] == pytest.approx(0.5)
+    assert by_key(novelty(held_out * 0, held_out))["data_copying"].value == 1
+    assert by_key(novelty(held_out + 9, held_out))["data_copying"].value == 0
+    assert by_key(novelty(held_out, held_out))["data_copying"].value == pytest.approx(0.5)

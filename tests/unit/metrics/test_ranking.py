@@ -9,10 +9,11 @@ import torch
 
 from tavq.metrics import intervals
 from tavq.metrics.ranking import _reached, retrieval_of_several
+from tavq.metrics.record import Metric
 
 
-def values(figures: dict[str, dict[str, object]], begins: str = "") -> dict[str, object]:
-    return {name.removeprefix(begins): f["value"] for name, f in figures.items() if name.startswith(begins)}
+def values(metrics: list[Metric], begins: str = "") -> dict[str, object]:
+    return {metric.key.removeprefix(begins): metric.value for metric in metrics if metric.key.startswith(begins)}
 
 
 def test_by_hand() -> None:
@@ -39,16 +40,16 @@ def test_own_texts_do_not_count_against_each_other() -> None:
     images = torch.tensor([[1.0, 0], [0, 1]])
     texts = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.0, 1.0]])
     found = retrieval_of_several(images, texts, [[2, 1, 0], [3]])
-    assert found["image_to_text/recall@1"]["value"] == 1.0
+    assert values(found)["image_to_text/recall@1"] == 1.0
     # which text asks is the first of its own
-    assert found["text_to_image/recall@1"]["value"] == 1.0
+    assert values(found)["text_to_image/recall@1"] == 1.0
 
 
 def test_collapsed_embeddings_find_nothing() -> None:
     same = torch.ones(20, 4) / 2
     found = retrieval_of_several(same, same, [[place] for place in range(20)])
-    assert found["image_to_text/recall@10"]["value"] == 0.0
-    assert found["text_to_image/median_rank"]["value"] == 20.0
+    assert values(found)["image_to_text/recall@10"] == 0.0
+    assert values(found)["text_to_image/median_rank"] == 20.0
 
 
 def test_against_a_plain_sort() -> None:
@@ -63,11 +64,11 @@ def test_against_a_plain_sort() -> None:
     # the rank counts strangers only
     for row, (order, mine) in enumerate(zip(orders, own, strict=True)):
         assert not any(t in mine for t in order[: ranks[row] - 1])
-    assert found["image_to_text/recall@5"]["value"] == pytest.approx(np.mean([rank <= 5 for rank in ranks]))
-    assert found["image_to_text/median_rank"]["value"] == np.median(ranks)
+    assert values(found)["image_to_text/recall@5"] == pytest.approx(np.mean([rank <= 5 for rank in ranks]))
+    assert values(found)["image_to_text/median_rank"] == np.median(ranks)
     back = [1 + sum(float(p @ texts[mine[0]]) > float(images[i] @ texts[mine[0]]) for p in images)
             for i, mine in enumerate(own)]  # fmt: skip
-    assert found["text_to_image/recall@10"]["value"] == pytest.approx(np.mean([rank <= 10 for rank in back]))
+    assert values(found)["text_to_image/recall@10"] == pytest.approx(np.mean([rank <= 10 for rank in back]))
 
 
 @pytest.mark.parametrize(("candidates", "sizes"), [(7, [1, 3]), (5, [2]), (4, [1, 1, 4])])
@@ -77,7 +78,7 @@ def test_chance_is_what_counting_all_orders_gives(candidates: int, sizes: list[i
         assert float(_reached(candidates, torch.tensor(sizes))[k - 1]) == pytest.approx(np.mean(expected))
 
 
-def test_chance_figures() -> None:
+def test_values_of_chance() -> None:
     rows = torch.eye(20)
     found = retrieval_of_several(rows, rows, [[place] for place in range(20)])
     assert values(found, "chance/text_to_image/") == {
@@ -86,7 +87,7 @@ def test_chance_figures() -> None:
         "recall@10": pytest.approx(0.5),
         "median_rank": 10.0,
     }
-    assert found["chance/image_to_text/recall@1"]["interval"] is None
+    assert all(metric.interval is None for metric in found if metric.baseline is not None)
 
 
 @pytest.mark.parametrize("ranks", [[1.0, 2, 2, 3, 9, 20, 4, 1], [5.0, 1, 3]])
@@ -99,12 +100,13 @@ def test_the_median_has_the_draws_of_the_means(ranks: list[float]) -> None:
     assert intervals.of_median(torch.ones(1)) is None
 
 
-def test_intervals_hold_their_figures() -> None:
+def test_intervals_hold_their_values() -> None:
     draw = torch.Generator().manual_seed(1)
     images = torch.nn.functional.normalize(torch.randn(60, 8, generator=draw), dim=1)
     texts = torch.nn.functional.normalize(images + torch.randn(60, 8, generator=draw) * 0.3, dim=1)
-    for name, figure in retrieval_of_several(images, texts, [[place] for place in range(60)]).items():
-        if not name.startswith("chance/"):
-            low, high = figure["interval"]
-            assert low <= figure["value"] <= high
-            assert low < high or name.endswith(("median_rank", "recall@10"))
+    for metric in retrieval_of_several(images, texts, [[place] for place in range(60)]):
+        if metric.baseline is None:
+            assert metric.interval is not None
+            low, high = metric.interval
+            assert low <= metric.value <= high
+            assert low < high or metric.name.endswith(("median_rank", "recall@10"))

@@ -20,10 +20,10 @@ def of(*values: float) -> torch.Tensor:
 
 def test_recall_is_the_share_of_masked_words_that_are_right() -> None:
     metric = MaskedWords(3)
-    assert metric.compute() == {"masked_words_recall@1_of_3": {"value": None, "interval": None}}
+    assert (metric.compute().key, metric.compute().value) == ("masked_words_recall@1_of_3", None)
     metric.update(["a", "b", "silent"], of(4, 2, 7, 3), of(4, 2, 6, 3), of(0, 0, 0, 1))
     metric.update(["c"], of(1), of(0), of(0))
-    assert metric.compute()["masked_words_recall@1_of_3"]["value"] == 3 / 5  # and not the mean of 2/3, 1 and 0
+    assert metric.compute().value == 3 / 5  # and not the mean of 2/3, 1 and 0
 
 
 def test_words_of_one_image_are_drawn_together() -> None:
@@ -32,7 +32,7 @@ def test_words_of_one_image_are_drawn_together() -> None:
         words = of(*[image % 2] * 9)  # all right or all wrong
         together.update([f"{image}"], words, torch.ones_like(words), torch.zeros_like(words))
         apart.update([f"{image}/{i}" for i in range(9)], words, torch.ones_like(words), torch.arange(9))
-    ends = [metric.compute()["masked_words_recall@1_of_1"]["interval"] for metric in (together, apart)]
+    ends = [metric.compute().interval for metric in (together, apart)]
     widths = [high - low for low, high in ends]
     assert widths[0] == pytest.approx(2 * 1.96 * 0.5 / 40**0.5, rel=0.15)
     assert widths[0] == pytest.approx(3 * widths[1], rel=0.25)
@@ -40,10 +40,10 @@ def test_words_of_one_image_are_drawn_together() -> None:
 
 def test_relations_are_a_mean_over_all_pairs_and_not_over_batches() -> None:
     metric = WordRelations()
-    assert metric.compute()["word_code_mse"]["value"] is None
+    assert metric.compute().value is None
     metric.update(["a", "b"], of(0.5, 1.0, -1.0), of(0.5, 0.0, 1.0), of(0, 0, 1).long())
     metric.update(["c"], of(0.0), of(1.0), of(0).long())
-    assert metric.compute()["word_code_mse"]["value"] == pytest.approx((0 + 1 + 4 + 1) / 4)
+    assert metric.compute().value == pytest.approx((0 + 1 + 4 + 1) / 4)
 
 
 def test_processes_add_up() -> None:
@@ -72,7 +72,7 @@ PINNED = [0.7555812001228333, 0.9743615984916687, 0.2422831654548645]
 
 # --- in an evaluation -------------------------------------------------------------------------------------------
 
-FIGURES = ("masked_words_recall@1_of_1", "masked_words_recall@1_of_3", "word_code_mse")
+METRICS = ("masked_words_recall@1_of_1", "masked_words_recall@1_of_3", "word_code_mse")
 IMAGES = 7
 
 
@@ -108,17 +108,17 @@ def test_words_are_measured_alike_whatever_the_batches() -> None:
     lg = tokenizer({"name": "lg", "width": 8, "tokens": 5, "vocabulary": 5})
     torch.nn.init.normal_(lg.aligner.filler.table)
     whole = evaluate(lg, batches([7]))
-    assert 0 <= whole[FIGURES[1]] <= 1
-    assert 0 < whole[FIGURES[2]] < 4
+    assert 0 <= whole[METRICS[1]].value <= 1
+    assert 0 < whole[METRICS[2]].value < 4
     for sizes in ([1] * 7, [4, 3]):
         parts = evaluate(lg, batches(sizes))
-        assert [parts[figure] for figure in FIGURES] == pytest.approx([whole[figure] for figure in FIGURES])
+        assert [parts[key].value for key in METRICS] == pytest.approx([whole[key].value for key in METRICS])
 
 
-def test_an_aligner_that_has_no_answer_and_tokens_of_another_store_leave_figures_out() -> None:
+def test_an_aligner_that_has_no_answer_and_tokens_of_another_store_leave_metrics_out() -> None:
     for align in (None, "ta"):
         result = evaluate(tokenizer(align), batches([7]))
-        assert [result[figure] for figure in FIGURES] == [None] * 3
+        assert [result[key].value for key in METRICS] == [None] * 3
     lg = tokenizer({"name": "lg", "width": 8, "tokens": 5, "vocabulary": 5})
     result = evaluate(lg, map(without_token_ids, batches([7])))
-    assert [result[figure] is None for figure in FIGURES] == [True, True, False]
+    assert [result[key].value is None for key in METRICS] == [True, True, False]

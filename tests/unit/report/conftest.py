@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from evaluation_files import evaluation_file
 from jaxtyping import Float
 from torch import Tensor
 
@@ -85,9 +86,10 @@ def train(data: Path, out: Path, text: TextStore | None = None, **changes: Any) 
     return out
 
 
-def evaluation(**changes: Any) -> dict[str, Any]:
-    told = {"split": "val", "images": 2, "size": [16, 16], "data": "images", "data_sha256": "0", "psnr": 20.0}
-    return {**told, "usage": 0.5, "code_text_cosine": 0.5, "code_text_cosine_shuffled": 0.25, **changes}
+def evaluation(**changes: float) -> dict[str, Any]:
+    values = {"psnr": 20.0, "usage_deep": 0.5, "code_text_cosine": 0.5, "shuffled/code_text_cosine": 0.25}
+    details = {"split": "val", "images": 2, "size": [16, 16], "data": "images", "data_sha256": "0"}
+    return evaluation_file({**values, "code_text_gap": 0.25, **changes}, **details)
 
 
 @pytest.fixture(scope="session")

@@ -74,7 +74,7 @@ def test_the_report_of_an_aligned_run(runs: Any) -> None:
     assert "0.2500" in page.text  # own text minus others'
     assert listened[-1] == (20, 20)
     linked = [(found["href"] or "")[1:] for found in page.of("a")]
-    assert linked == ["figures", "curves", "images", "progress", "codebook", "codes"]
+    assert linked == ["metrics", "curves", "images", "progress", "codebook", "codes"]
     assert set(linked) <= {found.get("id") for found in page.of("h2")}
 
 
@@ -96,7 +96,7 @@ def test_parameters_are_counted_though_a_loaded_model_is_frozen(runs: Any) -> No
     assert f"encoder {counted['encoder']:,}" in text
 
 
-def test_the_report_of_a_run_without_text_or_figures(runs: Any) -> None:
+def test_the_report_of_a_run_without_text_or_metrics(runs: Any) -> None:
     page = Page(write_report(runs.other))
     check_self_contained(page)
     assert "This run was not evaluated yet" in page.text
@@ -163,7 +163,7 @@ def test_a_comparison_of_a_fair_pair(runs: Any, tmp_path: Path) -> None:
     check_self_contained(page)
     for word in ("plain <run>", "aligned", "model.align.name", "ta", "PSNR", "+2.50 dB"):
         assert word in page.text, word
-    assert "aligned is ahead on 1 of 3 figures: PSNR 22.50 dB against 20.00 dB (+2.50 dB)." in page.text
+    assert "aligned is ahead on 1 of 3 metrics: PSNR 22.50 dB against 20.00 dB (+2.50 dB)." in page.text
     assert not page.of("p", "warning")
     assert len(page.cards()) == 16
     [row] = re.findall(r"<tr><th[^>]*>PSNR ↑</th>(.*?)</tr>", page.source)
@@ -188,6 +188,7 @@ def test_warnings_of_evaluations_stand_in_a_comparison_once(runs: Any, tmp_path:
     copies = [shutil.copytree(run, tmp_path / str(n)) for n, run in enumerate((runs.plain, runs.aligned))]
     for run in copies:
         told = json.loads((run / "evaluation.json").read_text())
-        (run / "evaluation.json").write_text(json.dumps({**told, "fd_scenes": 3.5, "fd_scenes_warning": "too few"}))
+        told["metrics"]["psnr"]["warning"] = "too few"
+        (run / "evaluation.json").write_text(json.dumps(told))
     page = Page(write_comparison(copies, tmp_path / "both.html"))
     assert page.text.count("too few") == 1

@@ -1,13 +1,19 @@
 """Run folders as pages find them: what may be missing, what is damaged, what is hostile."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from evaluation_files import evaluation_file
 
 from tavq.core.errors import FileError, TavqError, UsageError
+from tavq.metrics.alignment import retrieval
+from tavq.metrics.record import by_key
 from tavq.report.run import read_run, read_runs
-from tavq.report.tokenizer import sections
+from tavq.report.tokenizer import comparison, sections
 
 Make = Callable[..., Path]
 
@@ -29,7 +35,7 @@ def test_the_rest_may_be_missing(folder_run: Make) -> None:
     run = read_run(folder_run())
     assert run.evaluation is None
     assert (dict(run.recipe), dict(run.provenance), run.samples()) == ({}, {}, [])
-    assert "tavq evaluate" in sections.figures(run)
+    assert "tavq evaluate" in sections.metrics(run)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '"text"', '{"psnr": NaN', "\x00"])
@@ -78,28 +84,34 @@ def test_curves_that_are_equal_share_a_line(folder_run: Make) -> None:
     assert "a = b" in page
 
 
-@pytest.mark.parametrize("value", ['"many"', "null", "[1]", "true", "-1"])
-def test_strange_figures_break_no_page(folder_run: Make, value: str) -> None:
-    keys = (
-        "psnr",
-        "usage",
-        "images",
-        "size",
-        "retrieval",
-        "images_with_text",
-        "code_text_cosine",
-        "fd_x_warning",
-        "fd_x",
-    )
-    run = read_run(folder_run(evaluation="{" + ", ".join(f'"{key}": {value}' for key in keys) + "}"))
-    assert "Measured on" in sections.figures(run)
+@pytest.mark.parametrize("value", ["many", None, [1], True, -1])
+def test_strange_details_break_no_page(folder_run: Make, value: Any) -> None:
+    details = dict.fromkeys(("images", "size", "images_with_text", "split", "data"), value)
+    run = read_run(folder_run(evaluation=json.dumps(evaluation_file({"psnr": 20.0}, **details))))
+    assert "Measured on" in sections.metrics(run)
 
 
-def test_what_guessing_would_score_stands_beside_retrieval() -> None:
-    told = sections.chance_of([{}, {"retrieval": {"candidates": 200}, "probe_retrieval": {"candidates": 4}}])
-    assert "0.5% at R@1 and 2.5% at R@5 in the aligner's space (200 candidates)" in told
-    assert "25.0% at R@1 and 100.0% at R@5 for the probe (4 candidates)" in told
-    assert sections.chance_of([{"retrieval": None}, {"probe_retrieval": {"candidates": 0}}]) == ""
+def test_an_evaluation_of_an_older_version_is_not_read_and_says_what_to_do(folder_run: Make) -> None:
+    run = read_run(folder_run(evaluation='{"psnr": 20.0, "images": 3, "intervals": {"psnr": [19.0, 21.0]}}'))
+    assert run.evaluation is None
+    page = sections.metrics(run)
+    assert "of an older version; evaluate it again: tavq evaluate RUN --data DATA" in page
+    assert comparison.not_evaluated([run, run]) == [
+        "Evaluated by an older version: run, run. Run again: tavq evaluate RUN --data DATA"
+    ]
+
+
+def test_an_evaluation_of_a_newer_version_is_refused(folder_run: Make) -> None:
+    with pytest.raises(FileError, match="written by another version"):
+        read_run(folder_run(evaluation='{"format": 3, "metrics": {}}'))
+
+
+def test_what_guessing_would_score_is_told_with_retrieval(folder_run: Make) -> None:
+    metrics = by_key(retrieval(torch.eye(200), torch.eye(200)))
+    values = {key: metric.value for key, metric in metrics.items()}
+    content = evaluation_file(values, metrics=metrics)
+    page = sections.metrics(read_run(folder_run(evaluation=json.dumps(content))))
+    assert "Among 200 candidates; guessing would score 0.5% at R@1 and 2.5% at R@5." in page
 
 
 def test_runs_of_one_name_are_told_apart(folder_run: Make, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tavq.core.errors import FileError, UsageError
 from tavq.data.records import Record
 from tavq.interfaces import sum_losses
 from tavq.metrics.captions import CaptionScores
+from tavq.metrics.record import by_key
 from tavq.nets.language import DecodingConfig
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import TokenLayout
@@ -180,7 +181,7 @@ def test_a_caption_is_never_longer_than_it_may_be(fluent: Captioning) -> None:
     assert min(lengths) >= 1
 
 
-# --- figures ----------------------------------------------------------------------------------------------------
+# --- metrics ----------------------------------------------------------------------------------------------------
 
 
 def test_a_image_is_described_once_and_scored_against_all_its_captions(fluent: Captioning) -> None:
@@ -190,7 +191,7 @@ def test_a_image_is_described_once_and_scored_against_all_its_captions(fluent: C
     examples = [text for texts in known.values() for text in texts]
     everything = torch.stack([seen_rows[key] for key in keys])
     batches = [(everything[:3], keys[:3], examples[:3]), (everything[3:], keys[3:], examples[3:])]
-    found = fluent.compute_metrics(iter(batches), list(zip(keys, examples, strict=True)))
+    found = by_key(fluent.compute_metrics(iter(batches), list(zip(keys, examples, strict=True))))
     written = dict(zip(known, (caption.lower() for caption in CAPTIONS), strict=True))
     others = dict(zip(known, [written["b.png"], written["c.png"], written["a.png"]], strict=True))
     constant = dict.fromkeys(known, best_constant(list(zip(keys, examples, strict=True))))
@@ -198,16 +199,16 @@ def test_a_image_is_described_once_and_scored_against_all_its_captions(fluent: C
         scores = CaptionScores()
         for key, caption in captions.items():
             scores.add(key, caption, known[key])
-        for figure, value in scores.compute()["scores"].items():
-            assert found[name + figure] == value
+        for metric in scores.compute()["metrics"]:
+            assert found[name + metric.key].measured(metric.value, metric.interval, baseline=None) == metric
     assert {"BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr-D", "constant/CIDEr-D", "shuffled/BLEU-2"} <= set(found)
 
 
 def test_one_image_has_no_other_and_no_training_split_no_constant(fluent: Captioning) -> None:
-    found = fluent.compute_metrics([(rows()[:1], ["a.png"], ["A red barn."])], [])
+    found = by_key(fluent.compute_metrics([(rows()[:1], ["a.png"], ["A red barn."])], []))
     assert not any("/" in name for name in found)
-    assert found["BLEU-1"]["value"] == pytest.approx(1.0)
-    assert fluent.compute_metrics([], []) == {}
+    assert found["BLEU-1"].value == pytest.approx(1.0)
+    assert fluent.compute_metrics([], []) == []
 
 
 def test_the_best_constant_is_that_of_the_best_cider() -> None:
@@ -221,7 +222,7 @@ def test_the_best_constant_is_that_of_the_best_cider() -> None:
         scores = CaptionScores()
         for key in {key for key, _ in training}:
             scores.add(key, said, [caption for other, caption in training if other == key])
-        values[said] = scores.compute()["scores"]["CIDEr-D"]["value"]
+        values[said] = by_key(scores.compute()["metrics"])["CIDEr-D"].value
     best = max(values, key=lambda said: values[said])
     assert sorted(values.values())[-1] > sorted(values.values())[-2] + 1e-6
     assert best_constant(training) == best_constant(training[::-1]) == best

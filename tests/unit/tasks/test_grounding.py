@@ -14,6 +14,7 @@ from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.records import NamedBox, Record
+from tavq.metrics.record import by_key
 from tavq.tasks.base import TokenLayout
 from tavq.tasks.grounding import (
     Grounding,
@@ -287,10 +288,10 @@ def test_phrases_are_read_by_an_encoder(tmp_path: Path) -> None:
     assert any(float(p.grad.abs().sum()) > 0 for p in task.phrases.parameters() if p.grad is not None)
 
 
-# --- figures ----------------------------------------------------------------------------------------------------
+# --- metrics ----------------------------------------------------------------------------------------------------
 
 
-def test_figures_by_hand() -> None:
+def test_metrics_by_hand() -> None:
     task = answering(made(), 0.5, 0.5, 0.5, 0.5)  # right for the barn; of the lake a quarter of five
     training = [
         ("c", GroundingExample("the barn", (0.0, 0.0, 0.5, 0.5), "barn")),
@@ -298,8 +299,8 @@ def test_figures_by_hand() -> None:
         ("e", GroundingExample("the sky", (0.25, 0.25, 0.5, 0.5), "sky")),
         ("f", GroundingExample("the lake", (0.0, 0.0, 0.5, 0.5), "lake")),
     ]
-    found = task.compute_metrics([(rows(2), ["a", "b"], EXAMPLES)], training)
-    values = {name: scored["value"] for name, scored in found.items()}
+    found = by_key(task.compute_metrics([(rows(2), ["a", "b"], EXAMPLES)], training))
+    values = {key: metric.value for key, metric in found.items()}
     # the lake: common 0.25 x 0.5, both 0.5 + 0.25 - 0.125
     assert values["accuracy@0.5"] == 0.5
     assert values["mean_iou"] == pytest.approx((1 + 0.125 / 0.625) / 2)
@@ -311,18 +312,18 @@ def test_figures_by_hand() -> None:
     assert values["constant/name/mean_iou"] == pytest.approx((1 + 0.5) / 2)
     assert values["constant/name/accuracy@0.5"] == 0.5
     assert len(found) == 6
-    assert all(len(scored["interval"]) == 2 for scored in found.values())
+    assert all(metric.interval is not None for metric in found.values())
 
 
 def test_a_name_that_training_lacks_takes_the_mean_of_all() -> None:
     task = answering(made(), 0.5, 0.5, 0.5, 0.5)
     training = [("c", GroundingExample("the sky", (0.0, 0.0, 0.5, 0.5), "sky"))]
-    found = task.compute_metrics([(rows(2), ["a", "b"], EXAMPLES)], training)
-    assert found["constant/name/mean_iou"] == found["constant/mean_iou"]
+    found = by_key(task.compute_metrics([(rows(2), ["a", "b"], EXAMPLES)], training))
+    assert found["constant/name/mean_iou"].value == found["constant/mean_iou"].value
 
 
 def test_without_a_training_split_there_is_no_constant() -> None:
-    assert set(made().compute_metrics([(rows(2), ["a", "b"], EXAMPLES)], [])) == {"accuracy@0.5", "mean_iou"}
+    assert set(by_key(made().compute_metrics([(rows(2), ["a", "b"], EXAMPLES)], []))) == {"accuracy@0.5", "mean_iou"}
 
 
 def test_heads_divide_the_width() -> None:

@@ -11,6 +11,7 @@ import torch
 from tavq.core.config import build
 from tavq.core.errors import FileError, UsageError
 from tavq.data.records import Record
+from tavq.metrics.record import Metric, by_key
 from tavq.tasks.base import TokenLayout
 from tavq.tasks.masked_words import CONTENT, Guesser, MaskedWordsConfig, MaskedWordsTask, Tally
 from tavq.tasks.model_folder import TaskConfig
@@ -238,23 +239,24 @@ def test_fewer_words_than_are_asked() -> None:
     assert found.tolist() == [[number(task, "dog"), -2, -2, -2, -2]]
 
 
-# --- figures ----------------------------------------------------------------------------------------------------
+# --- metrics ----------------------------------------------------------------------------------------------------
 
 
 def test_recall_by_hand() -> None:
     tally = Tally()
     answers = torch.tensor([[1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5]])
     tally.add(answers, torch.tensor([1, 5, 6, 1]), [CONTENT, CONTENT, "", ""], ["a", "a", "b", "c"])
-    values = {name: scored["value"] for name, scored in tally.figures().items()}
+    found = by_key(tally.metrics(3))
+    values = {key.removeprefix("masked-3/"): metric.value for key, metric in found.items()}
     assert values == {"recall@1": 0.5, "recall@5": 0.75, "content/recall@1": 0.5, "content/recall@5": 1.0}
-    assert tally.figures()["recall@1"]["interval"] is not None
-    assert tally.figures()["content/recall@1"]["interval"] is None  # of one image
+    assert found["masked-3/recall@1"].interval is not None
+    assert found["masked-3/content/recall@1"].interval is None  # of one image
 
 
-def measured(task: MaskedWordsTask, batches: list[list[int]], training: list[tuple[str, str]]) -> dict[str, Any]:
+def measured(task: MaskedWordsTask, batches: list[list[int]], training: list[tuple[str, str]]) -> dict[str, Metric]:
     keys, seen = ["x.png", "y.png", "z.png"], rows(3)
     parts = [(seen[part], [keys[row] for row in part], [CAPTIONS[row] for row in part]) for part in batches]
-    return task.compute_metrics(iter(parts), training)
+    return by_key(task.compute_metrics(iter(parts), training))
 
 
 def test_the_masks_of_an_example_are_its_own() -> None:
@@ -272,10 +274,10 @@ def test_one_caption_has_other_masks_in_other_images(monkeypatch: pytest.MonkeyP
     assert len({str(row.tolist()) for row in asked[0]}) > 1
 
 
-def test_figures_of_a_task_that_knows_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_of_a_task_that_knows_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
     task = made()
     asked = telling(task, monkeypatch, {"a": 1.0})
-    values = {name: scored["value"] for name, scored in measured(task, [[0, 1, 2]], []).items()}
+    values = {key: metric.value for key, metric in measured(task, [[0, 1, 2]], []).items()}
     assert set(values) == {f"masked-{n}/{kind}recall@{k}" for n in (1, 3) for kind in ("", "content/") for k in (1, 5)}
     assert [hidden.sum(1).tolist() for hidden in asked] == [[1, 1, 1], [3, 3, 3]]
     truth = task.collate(CAPTIONS).ids
@@ -290,13 +292,13 @@ def test_commonest_words_stand_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     found = measured(task, [[0, 1, 2]], list(zip("abc", CAPTIONS, strict=True)))
     truth = task.collate(CAPTIONS).ids
     right = float((truth[asked[1]] == number(task, "a")).double().mean())
-    assert found["constant/masked-3/recall@1"]["value"] == pytest.approx(right)
-    assert found["constant/previous/masked-3/recall@1"]["value"] > right
+    assert found["constant/masked-3/recall@1"].value == pytest.approx(right)
+    assert found["constant/previous/masked-3/recall@1"].value > right
 
 
 def test_marks_are_no_answers_of_a_measured_task(monkeypatch: pytest.MonkeyPatch) -> None:
     task = made()
     telling(task, monkeypatch, {".": 9.0, ",": 9.0, "!": 9.0, "a": 1.0, "dog": 0.5})
-    values = {name: scored["value"] for name, scored in measured(task, [[0, 1, 2]], []).items()}
+    values = {key: metric.value for key, metric in measured(task, [[0, 1, 2]], []).items()}
     telling(task, monkeypatch, {"a": 1.0, "dog": 0.5})
-    assert {name: scored["value"] for name, scored in measured(task, [[0, 1, 2]], []).items()} == values
+    assert {key: metric.value for key, metric in measured(task, [[0, 1, 2]], []).items()} == values

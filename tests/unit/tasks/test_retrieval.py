@@ -14,6 +14,7 @@ from tavq.core.config import build, read_yaml
 from tavq.core.errors import FileError, TrainingError, UsageError
 from tavq.data.records import Record
 from tavq.interfaces import sum_losses
+from tavq.metrics.record import by_key
 from tavq.nets.convnet import count_parameters
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import TokenLayout
@@ -193,7 +194,7 @@ def test_damaged_words(tmp_path: Path) -> None:
         made.read_files(tmp_path)
 
 
-# --- the figures --------------------------------------------------------------------------------------------------
+# --- metrics --------------------------------------------------------------------------------------------------
 
 
 class Known(Retrieval):
@@ -221,7 +222,7 @@ def batch(keys: list[str], images: dict[str, list[float]], texts: list[str]) -> 
     return rows, keys, texts
 
 
-def test_figures_by_hand() -> None:
+def test_metrics_by_hand() -> None:
     """Three images with two, one and two captions; one caption is that of two images."""
     images = {"a": [1.0, 0, 0], "b": [0, 1.0, 0], "c": [0, 0, 1.0]}
     made = known({"x": [0, 0.6, 0.8], "y": [0.8, 0.6, 0], "z": [0, 0.8, 0.6], "w": [0.1, 0.2, 0.9]})
@@ -229,15 +230,15 @@ def test_figures_by_hand() -> None:
         batch(["a", "a", "b"], images, ["x .", "y .", "x ."]),
         batch(["c", "c"], images, ["z .", "w ."]),
     ]
-    found = made.compute_metrics(iter(batches), [])
+    found = by_key(made.compute_metrics(iter(batches), []))
     # a sees y first. b sees z (0.8) before its own x, which ties with y. c sees w, its own, first
-    assert found["image_to_text/recall@1"]["value"] == pytest.approx(2 / 3)
-    assert found["image_to_text/median_rank"]["value"] == 1.0
+    assert found["image_to_text/recall@1"].value == pytest.approx(2 / 3)
+    assert found["image_to_text/median_rank"].value == 1.0
     # the first text of each asks: x for a finds it last, x for b finds c first, z for c finds b first
-    assert found["text_to_image/recall@1"]["value"] == 0.0
-    assert found["text_to_image/median_rank"]["value"] == 2.0
-    assert found["chance/image_to_text/recall@1"]["value"] == pytest.approx((2 + 1 + 2) / 3 / 4)  # of four texts
-    assert found["chance/text_to_image/recall@1"]["value"] == pytest.approx(1 / 3)
+    assert found["text_to_image/recall@1"].value == 0.0
+    assert found["text_to_image/median_rank"].value == 2.0
+    assert found["chance/image_to_text/recall@1"].value == pytest.approx((2 + 1 + 2) / 3 / 4)  # of four texts
+    assert found["chance/text_to_image/recall@1"].value == pytest.approx(1 / 3)
 
 
 def test_vectors_that_are_not_finite_are_told() -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from tavq.core.errors import FileError, UsageError
 from tavq.data.records import Question, Record
+from tavq.metrics.record import by_key
 from tavq.tasks.base import TokenLayout
 from tavq.tasks.understanding import UnderstandingBatch
 from tavq.tasks.vqa import ANSWERS, Vqa, VqaConfig
@@ -108,23 +109,23 @@ def test_accuracy_is_told_of_all_of_each_type_and_of_the_commonest_answer() -> N
         Question("how many cows are there", "one", "number"),
     ]
     task.answer = lambda rows, questions: [[("red", 0.9), ("two", 0.1)] for _ in questions]  # type: ignore[method-assign]
-    found = task.compute_metrics([(rows(2), ["a", "b"], asked)], training)
-    values = {name: scored["value"] for name, scored in found.items()}
+    found = by_key(task.compute_metrics([(rows(2), ["a", "b"], asked)], training))
+    values = {key: metric.value for key, metric in found.items()}
     assert values == {
         "accuracy": 0.5,
-        "color/accuracy": 1.0,
-        "number/accuracy": 0.0,
+        "accuracy/color": 1.0,
+        "accuracy/number": 0.0,
         "constant/accuracy": 0.5,
-        "constant/color/accuracy": 1.0,
-        "constant/number/accuracy": 0.0,  # "two", the commonest of its type
+        "constant/accuracy/color": 1.0,
+        "constant/accuracy/number": 0.0,  # "two", the commonest of its type
     }
 
 
 def test_a_type_that_training_lacks_is_guessed_by_the_commonest_of_all() -> None:
     task = made()
     asked = [Question("where is it", "red", "location")]
-    found = task.compute_metrics([(rows(1), ["a"], asked)], [("t", question) for question in ASKED])
-    assert found["constant/location/accuracy"]["value"] == 1.0
+    found = by_key(task.compute_metrics([(rows(1), ["a"], asked)], [("t", question) for question in ASKED]))
+    assert found["constant/accuracy/location"].value == 1.0
 
 
 def test_examples_are_the_questions_of_a_record() -> None:

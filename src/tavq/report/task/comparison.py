@@ -1,19 +1,18 @@
 """The parts of a page that sets runs of tasks side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
+from tavq.metrics.record import Metric
 from tavq.report.html.images import img, sheet
 from tavq.report.html.markup import Markup, tag
-from tavq.report.measures import Measure, best
+from tavq.report.metric_tables import MetricRow, arrange_metrics, cell, cell_text, legend
 from tavq.report.run import Run
 from tavq.report.task.generation_view import Shown, TaskView
 from tavq.report.task.replicates import Estimate, seed_of
-from tavq.report.task.sections import COLUMNS, evaluated_on, meanings
+from tavq.report.task.sections import COLUMNS, evaluated_on
 from tavq.report.task.sections import rows_of as image_rows
 from tavq.report.task.tables import TaskTable, seeds_in_words, texts
-from tavq.report.task_measures import ARROWS, KINDS, cell, kinds_of, measure_of, note_of, places, title_of
 from tavq.report.tokenizer import comparison, sections
 from tavq.report.tokenizer.sections import fact, note, section, table
 
@@ -34,7 +33,7 @@ def header(runs: Sequence[Run], tables: Sequence[TaskTable]) -> list[Markup]:
 
 
 def differences(runs: Sequence[Run], tables: Sequence[TaskTable]) -> list[str]:
-    """Why figures may differ for other reasons than what is seen, a sentence each."""
+    """Why metrics may differ for other reasons than what is seen, a sentence each."""
     found = list(comparison.not_evaluated(runs))
     if len(tables) > 1:
         found.append(f"These are different tasks, with a table each: {', '.join(table.task for table in tables)}.")
@@ -62,85 +61,77 @@ def firsts(tables: Sequence[TaskTable]) -> list[Run]:
     ]
 
 
-# --- figures ----------------------------------------------------------------------------------------------------
+# --- metrics ----------------------------------------------------------------------------------------------------
 
 
-def main_figures(tables: Sequence[TaskTable]) -> Markup | None:
-    """The main figures, a table for each task: a row for what is seen, its seeds in one."""
+def main_metrics(tables: Sequence[TaskTable]) -> Markup | None:
+    """The main metrics, a table for each task: a row for what is seen, its seeds in one."""
     parts = [part for table in tables if table.columns for part in (tag("h3", table.task), _main_table(table))]
     if not parts:
         return None
     about = (
-        "Runs that differ in nothing but their seeds, or their tokenizers' seeds, are one row: the mean, in small "
-        "print its 95 % interval by Student's t. Over several tokenizers, each by the mean of its runs, it says how "
-        "much training both anew may change it; over seeds on one tokenizer, training the task anew. A row of one run "
-        "has its own interval over images, which says nothing of other trainings. ↑ higher is better, ↓ lower "
-        "is better; the best mean is marked. Slanted rows are answers without looking and other baselines."
+        "Runs that differ only in their seeds, or their tokenizers' seeds, are one row: the mean, and in small print "
+        "its 95 % interval by Student's t. Over several tokenizers (each counts by the mean of its runs) the interval "
+        "covers retraining both; over seeds on one tokenizer, retraining the task. A row of one run has that run's "
+        "interval over images, which says nothing of other trainings. ↑ higher is better, ↓ lower is better; the best "
+        "mean is marked. Rows in italics are baselines."
     )
-    return section("main", "Main figures", note(about), *parts)
+    return section("main", "Main metrics", note(about), *parts)
 
 
 def _main_table(one: TaskTable) -> Markup:
-    own = [line for line in one.lines if line.kind is None]
+    own = [line for line in one.lines if line.baseline is None]
     winners = []
-    for place, column in enumerate(one.columns):
-        found = [line.figures[place] for line in own]
-        places_won = best(column.measure, [None if figure is None else figure.value for figure in found])
-        winners.append({own[won].name for won in places_won})
+    for position, column in enumerate(one.columns):
+        found = [line.estimates[position] for line in own]
+        best = column.metric.best([None if estimate is None else estimate.value for estimate in found])
+        winners.append({own[won].name for won in best})
     body = []
     for line in one.lines:
         cells = [
-            _main_cell(column.measure, figure, line.kind is None and line.name in won)
-            for column, figure, won in zip(one.columns, line.figures, winners, strict=True)
+            _main_cell(column.metric, estimate, line.baseline is None and line.name in won)
+            for column, estimate, won in zip(one.columns, line.estimates, winners, strict=True)
         ]
-        name = tag("b", line.name) if line.kind is None else tag("i", f"… {line.name}")
-        seeds = tag("small", seeds_in_words(line), class_="ends") if line.kind is None else None
+        name = tag("b", line.name) if line.baseline is None else tag("i", f"… {line.name}")
+        seeds = tag("small", seeds_in_words(line), class_="ends") if line.baseline is None else None
         body.append([tag("th", name, seeds, scope="row"), *cells])
-    heads = [column.measure.name + ARROWS[column.measure.better] for column in one.columns]
+    heads = [column.metric.title + column.metric.arrow for column in one.columns]
     return table(["", *heads], body, numbers=range(1, len(heads) + 1))
 
 
-def _main_cell(measure: Measure, figure: Estimate | None, won: bool) -> Markup:
-    value, ends = texts(measure, figure)
-    small = [tag("small", ends, class_="ends")] if ends else []
-    return tag("td", value, *small, class_="number best" if won else "number")
+def _main_cell(metric: Metric, estimate: Estimate | None, won: bool) -> Markup:
+    return cell(*texts(metric, estimate), class_="number best" if won else "number")
 
 
-def figures(runs: Sequence[Run]) -> Markup | None:
-    """The evaluations side by side with their intervals, the baselines of each below its figure."""
-    evaluations = [run.evaluation or {} for run in runs]
-    found = places(evaluations)
+def metrics(runs: Sequence[Run]) -> Markup | None:
+    """The evaluations side by side with their intervals, the baselines of each metric below it."""
+    evaluations = [run.evaluation for run in runs if run.evaluation is not None]
+    found = arrange_metrics(evaluations)
     if not found:
         return None
     tables: list[Markup | None] = []
-    for group, rows in found.items():
-        tables += [tag("h3", title_of(group)), note(note_of(group)) if note_of(group) else None]
-        body = [
-            _row(measure_of(group, row), kind, keys[kind], evaluations)
-            for row, keys in rows.items()
-            for kind in kinds_of({row: keys})
-        ]
+    for one in found:
+        tables += [tag("h3", one.group.title), note(one.group.note) if one.group.note else None]
+        body = [_row(row, name, runs) for row in one.rows for name in row.metrics]
         tables.append(table(["", *(run.name for run in runs)], body, numbers=range(1, len(runs) + 1)))
-    on = dict.fromkeys(evaluated_on(run.evaluation) for run in runs if run.evaluation is not None)
+    measured_on = dict.fromkeys(map(evaluated_on, evaluations))
     return section(
-        "figures",
-        "Every figure of every run",
-        note(" ".join(on), " In small print 95 % intervals over images: they say nothing of other seeds."),
+        "metrics",
+        "Every metric of every run",
+        note(" ".join(measured_on), " In small print 95 % intervals over images: they say nothing of other seeds."),
         tag("details", tag("summary", "Show them"), *tables),
-        *meanings(found),
-        *dict.fromkeys(warning for evaluation in evaluations for warning in sections.warnings_of(evaluation)),
+        *legend(found),
+        *sections.warnings_of(*evaluations),
     )
 
 
-def _row(measure: Measure, kind: str, key: str, evaluations: Sequence[Mapping[str, Any]]) -> list[Markup]:
-    own = kind == "drawn"
-    name = tag("b", measure.name + ARROWS[measure.better]) if own else tag("span", f"… {KINDS[kind][0]}", class_="note")
-    cells = []
-    for evaluation in evaluations:
-        value, ends = cell(measure, evaluation, key)
-        small = [tag("small", ends, class_="ends")] if ends else []
-        cells.append(tag("td", value, *small, class_="number"))
-    return [tag("th", name, scope="row", title=measure.meaning), *cells]
+def _row(row: MetricRow, baseline: str | None, runs: Sequence[Run]) -> list[Markup]:
+    metric = row.metrics[baseline]
+    name = tag("b", metric.title + metric.arrow)
+    if metric.baseline is not None:
+        name = tag("span", f"… {metric.baseline.title}", class_="note")
+    cells = [cell(*cell_text(metric, run.metric(metric.key))) for run in runs]
+    return [tag("th", name, scope="row", title=metric.meaning), *cells]
 
 
 # --- what else a page shows -------------------------------------------------------------------------------------

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tavq.core.config import flatten_settings
-from tavq.core.errors import FileError
-from tavq.data.records import is_number
 from tavq.metrics import intervals
 from tavq.recipes.identity import COSMETIC_SETTINGS, TOKENIZER_METHOD_HASH, stored_hash
-from tavq.report.run import EVALUATION, Run
+from tavq.report.run import Run
 
 FREE = COSMETIC_SETTINGS | {"train.seed"}
 """Settings that may differ within a row."""
@@ -71,7 +69,7 @@ def estimate(runs: Sequence[Run], key: str) -> Estimate | None:
     Where there are several tokenizers, each counts once, by the mean over its runs: runs on one tokenizer share what
     it can and cannot show, so that taken for independent they would promise too much.
     """
-    found = [(run, value) for run in runs if (value := _figure(run, key)) is not None]
+    found = [(run, value) for run in runs if (value := run.value(key)) is not None]
     if not found:
         return None
     each = tuple(value for _, value in found)
@@ -84,35 +82,9 @@ def estimate(runs: Sequence[Run], key: str) -> Estimate | None:
     ends = intervals.of_mean(trained)
     pair = (ends[0], ends[1]) if ends else None
     if len(set(trained)) == 1:  # no training has a part in it, or by chance none shows
-        pair, over = _interval(found[0][0], key), "images"
+        metric = found[0][0].metric(key)
+        pair, over = None if metric is None else metric.interval, "images"
     return Estimate(sum(trained) / len(trained), pair, over if pair else None, each)
-
-
-def _figure(run: Run, key: str) -> float | None:
-    """A figure of a run, None where it has none; FileError where something else stands in its place."""
-    value = (run.evaluation or {}).get(key)
-    if value is None:
-        return None
-    if not is_number(value):
-        raise FileError(
-            f"{run.folder / EVALUATION}: {key!r} must be a number, not {value!r:.40}; evaluate the run anew."
-        )
-    return float(value)
-
-
-def _interval(run: Run, key: str) -> tuple[float, float] | None:
-    """The interval of a figure over images, None where it has none; FileError where it is no interval."""
-    stored: Any = (run.evaluation or {}).get("intervals") or {}
-    ends = stored.get(key) if isinstance(stored, Mapping) else stored
-    if ends is None:
-        return None
-    known = isinstance(stored, Mapping) and isinstance(ends, Sequence) and len(ends) == 2 and all(map(is_number, ends))
-    if not known:
-        raise FileError(
-            f"{run.folder / EVALUATION}: the interval of {key!r} must be two numbers, not {ends!r:.40}; evaluate the "
-            "run anew."
-        )
-    return float(ends[0]), float(ends[1])
 
 
 # --- which runs belong together ---------------------------------------------------------------------------------
@@ -124,7 +96,7 @@ def rows_of(runs: Sequence[Run]) -> tuple[list[Row], list[str]]:
     repeated = []
     for run in sorted(runs, key=lambda run: run.evaluation is None):  # those that were not evaluated join the others
         made = _key([_settings(run), _method(run), [run.provenance.get(key) for key in MADE_OF], run.steps])
-        measured = None if run.evaluation is None else _key([run.evaluation.get(key) for key in MEASURED_ON])
+        measured = None if run.evaluation is None else _key([run.details.get(key) for key in MEASURED_ON])
         near = next((key for key in groups if key[0] == made), None) if measured is None else None
         group = groups.setdefault(near or (made, measured), [])
         double = next((other for other in group if _training(other) == _training(run)), None)

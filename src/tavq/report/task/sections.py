@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tavq.metrics.record import Evaluation
 from tavq.report.html.images import img, sheet
 from tavq.report.html.markup import Markup, tag
-from tavq.report.measures import Measure
+from tavq.report.metric_tables import MetricTable, arrange_metrics, cell, cell_text, legend
 from tavq.report.run import Run
 from tavq.report.task.generation_view import Shown, TaskView
 from tavq.report.task.replicates import SEEN, source_of, tokenizer_of
-from tavq.report.task_measures import ARROWS, KINDS, cell, kinds_of, measure_of, note_of, places, title_of
 from tavq.report.tokenizer import sections
 from tavq.report.tokenizer.sections import fact, note, number, section, table
 
@@ -57,63 +57,45 @@ def _conditions(run: Run, told: Mapping[str, Any]) -> list[Markup]:
     return found if maps is None else [*found, fact(f"{str(maps)[:12]}…", "tokenizer of the maps it draws from")]
 
 
-# --- figures ----------------------------------------------------------------------------------------------------
+# --- metrics ----------------------------------------------------------------------------------------------------
 
 
-def figures(run: Run) -> Markup:
-    """The evaluation, a table for each question, the task's figures beside those of the baselines."""
+def metrics(run: Run) -> Markup:
+    """The evaluation, a table for each group of metrics: the task's own next to those of the baselines."""
     if run.evaluation is None:
-        return section("figures", "Figures", note(f"This run was not evaluated yet. Run: {run.evaluated_by}"))
-    found = places([run.evaluation])
+        return section("metrics", "Metrics", note(sections.missing_evaluation(run)))
+    found = arrange_metrics([run.evaluation])
     tables: list[Markup | None] = []
-    for group, rows in found.items():
-        tables += [tag("h3", title_of(group)), note(note_of(group)) if note_of(group) else None]
-        tables.append(_table(group, rows, run.evaluation))
+    for one in found:
+        tables += [tag("h3", one.group.title), note(one.group.note) if one.group.note else None]
+        tables.append(_table(one))
     return section(
-        "figures",
-        "Figures",
+        "metrics",
+        "Metrics",
         note(evaluated_on(run.evaluation), " ↑ higher is better, ↓ lower is better; in small print 95 % intervals."),
         *tables,
-        *meanings(found),
-        *dict.fromkeys(sections.warnings_of(run.evaluation)),
+        *legend(found),
+        *sections.warnings_of(run.evaluation),
     )
 
 
-def _table(group: str, rows: Mapping[str, Mapping[str, str]], evaluation: Mapping[str, Any]) -> Markup:
-    kinds = kinds_of(rows)
+def _table(one: MetricTable) -> Markup:
     body = []
-    for row, keys in rows.items():
-        measure = measure_of(group, row)
-        cells = [_cell(measure, evaluation, keys.get(kind), kind == "drawn") for kind in kinds]
-        body.append([tag("th", measure.name + ARROWS[measure.better], scope="row", title=measure.meaning), *cells])
-    return table(["", *(KINDS[kind][0] for kind in kinds)], body, numbers=range(1, len(kinds) + 1))
+    for row in one.rows:
+        metric = row.metric
+        cells = [cell(*cell_text(metric, row.metrics.get(name)), bold=name is None) for name in one.baselines]
+        body.append([tag("th", metric.title + metric.arrow, scope="row", title=metric.meaning), *cells])
+    heads = ["this task" if baseline is None else baseline.title for baseline in one.baselines.values()]
+    return table(["", *heads], body, numbers=range(1, len(heads) + 1))
 
 
-def _cell(measure: Measure, evaluation: Mapping[str, Any], key: str | None, own: bool = False) -> Markup:
-    value, ends = cell(measure, evaluation, key)
-    small = [tag("small", ends, class_="ends")] if ends else []
-    return tag("td", tag("b", value) if own else value, *small, class_="number")
-
-
-def meanings(found: Mapping[str, Mapping[str, Mapping[str, str]]]) -> list[Markup]:
-    """What the columns and the figures of some tables say."""
-    there = {kind for rows in found.values() for kind in kinds_of(rows)}
-    columns = [tag("li", tag("b", f"{name}: "), meaning) for kind, (name, meaning) in KINDS.items() if kind in there]
-    measures = {measure_of(group, row).name: measure_of(group, row) for group, rows in found.items() for row in rows}
-    rows = [tag("li", tag("b", f"{name}: "), measure.meaning) for name, measure in measures.items() if measure.meaning]
-    return [
-        tag("ul", *columns, class_="note"),
-        tag("details", tag("summary", "What each figure says"), tag("ul", *rows, class_="note")),
-    ]
-
-
-def evaluated_on(evaluation: Mapping[str, Any]) -> str:
-    """On which images the figures stand."""
-    trained = evaluation.get("training_images")
+def evaluated_on(evaluation: Evaluation) -> str:
+    """Which images were measured."""
+    details = evaluation.details
+    trained, count = details.get("training_images"), details.get("images")
     copies = f"; {trained:,} training images to copy from" if isinstance(trained, int) and trained else ""
-    count = evaluation.get("images")
     images = f"{count:,} images of the split" if isinstance(count, int) else "the split"
-    return f"Measured on {images} “{evaluation.get('split', '?')}” of {evaluation.get('data', '?')}{copies}."
+    return f"Measured on {images} “{details.get('split', '?')}” of {details.get('data', '?')}{copies}."
 
 
 # --- images ---------------------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
-"""The table of a comparison of tasks: a row for each thing that is seen, a column for each main figure."""
+"""The table of a comparison of tasks: a row for each thing that is seen, a column for each main metric."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tavq.report.measures import Measure
+from tavq.metrics.record import Metric
+from tavq.report.metric_tables import MetricRow, arrange_metrics
 from tavq.report.run import Run
 from tavq.report.task.replicates import (
     Estimate,
@@ -17,28 +18,19 @@ from tavq.report.task.replicates import (
     tokenizer_of,
     tokenizer_sha256,
 )
-from tavq.report.task_measures import KINDS, is_main, measure_of, places
 
 EQUAL = 1e-9
 """Baselines nearer than this are the same one."""
 
 
 @dataclass(frozen=True)
-class Column:
-    """A figure, and its name in an evaluation by whose it is."""
-
-    measure: Measure
-    keys: dict[str, str]
-
-
-@dataclass(frozen=True)
 class Line:
-    """A row of the table: of runs, or of a baseline (`kind`), which belongs to the row `of`, or to all."""
+    """A line of the table: of the runs of a row, or of a baseline of that row; `row` is None for one of all rows."""
 
     name: str
-    kind: str | None
+    baseline: str | None
     row: Row | None
-    figures: tuple[Estimate | None, ...]
+    estimates: tuple[Estimate | None, ...]
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,7 @@ class TaskTable:
     """The runs of one task."""
 
     task: str
-    columns: tuple[Column, ...]
+    columns: tuple[MetricRow, ...]
     lines: tuple[Line, ...]
     rows: tuple[Row, ...]
     repeated: tuple[str, ...]
@@ -61,45 +53,42 @@ def tables_of(runs: Sequence[Run]) -> list[TaskTable]:
 
 def _table(task: str, runs: Sequence[Run]) -> TaskTable:
     rows, repeated = rows_of(runs)
-    found = places([run.evaluation or {} for row in rows for run in row.evaluated])
-    columns = tuple(
-        Column(measure_of(group, name), keys)
-        for group, figures in found.items()
-        for name, keys in figures.items()
-        if is_main(group, name)
-    )
-    kinds = [kind for kind in KINDS if kind != "drawn" and any(kind in column.keys for column in columns)]
-    baselines = [[_line(KINDS[kind][0], kind, row, columns) for row in rows if row.evaluated] for kind in kinds]
+    evaluations = [run.evaluation for row in rows for run in row.evaluated if run.evaluation is not None]
+    columns = tuple(row for found in arrange_metrics(evaluations) for row in found.rows if row.metric.main)
+    measured = [metric for column in columns for metric in column.metrics.values()]
+    titles = {metric.baseline.name: metric.baseline.title for metric in measured if metric.baseline is not None}
+    evaluated = [row for row in rows if row.evaluated]
+    baselines = [[_line(title, name, row, columns) for row in evaluated] for name, title in titles.items()]
     own = [several for several in baselines if not _one(several)]
     lines = []
     for row in rows:
-        lines.append(_line(row.name, "drawn", row, columns))
+        lines.append(_line(row.name, None, row, columns))
         lines += [line for several in own for line in several if line.row is row]
     lines += [replace(several[0], row=None) for several in baselines if several not in own]
     return TaskTable(task, columns, tuple(lines), tuple(rows), tuple(repeated))
 
 
-def _line(name: str, kind: str, row: Row, columns: Sequence[Column]) -> Line:
-    keys = [column.keys.get(kind) for column in columns]
-    figures = tuple(None if key is None else estimate(row.evaluated, key) for key in keys)
-    return Line(name, None if kind == "drawn" else kind, row, figures)
+def _line(name: str, baseline: str | None, row: Row, columns: Sequence[MetricRow]) -> Line:
+    keys = [column.key(baseline) for column in columns]
+    estimates = tuple(None if key is None else estimate(row.evaluated, key) for key in keys)
+    return Line(name, baseline, row, estimates)
 
 
 def _one(lines: Sequence[Line]) -> bool:
     """Whether a baseline is the same for all rows and all their seeds: it depends on the data alone."""
-    for several in zip(*(line.figures for line in lines), strict=True):
-        values = [value for figure in several for value in (figure.each if figure else (None,))]
+    for several in zip(*(line.estimates for line in lines), strict=True):
+        values = [value for found in several for value in (found.each if found else (None,))]
         known = [value for value in values if value is not None]
         if known and (len(known) < len(values) or max(known) - min(known) > EQUAL):
             return False
     return True
 
 
-# --- told -------------------------------------------------------------------------------------------------------
+# --- as text and as JSON ----------------------------------------------------------------------------------------
 
 
 def seeds_in_words(line: Line) -> str:
-    """How many trainings a row stands on, "" of a baseline that none has a part in."""
+    """How many trainings a row is the mean of; empty for a baseline that depends on none."""
     if line.row is None:
         return ""
     runs, tokenizers = line.row.evaluated, len(line.row.tokenizers)
@@ -108,37 +97,31 @@ def seeds_in_words(line: Line) -> str:
     return "not evaluated" if not runs else "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
 
 
-def texts(measure: Measure, figure: Estimate | None) -> tuple[str, str]:
-    """A figure and its interval as a person reads them."""
-    if figure is None:
-        return "–", ""
-    ends = "" if figure.interval is None else " – ".join(measure.text(end) for end in figure.interval)
-    return measure.text(figure.value), ends
+def texts(metric: Metric, estimate: Estimate | None) -> tuple[str, str]:
+    """A value and its interval as a person reads them."""
+    if estimate is None:
+        return metric.text(None), ""
+    return metric.text(estimate.value), metric.interval_text(estimate.interval)
 
 
 def cells_of(table: TaskTable) -> list[list[str]]:
-    """The rows as a terminal shows them, the interval below its figure."""
-    return [
-        [line.name if line.kind is None else f"  … {line.name}", seeds_in_words(line)]
-        + [
-            "\n".join(filter(None, texts(column.measure, figure)))
-            for column, figure in zip(table.columns, line.figures, strict=True)
-        ]
-        for line in table.lines
-    ]
+    """The rows as a terminal shows them, the interval below its value."""
+    rows = []
+    for line in table.lines:
+        name = line.name if line.baseline is None else f"  … {line.name}"
+        cells = [texts(column.metric, found) for column, found in zip(table.columns, line.estimates, strict=True)]
+        rows.append([name, seeds_in_words(line), *("\n".join(filter(None, cell)) for cell in cells)])
+    return rows
 
 
 def as_json(table: TaskTable) -> dict[str, Any]:
-    """A table as a file keeps it; `over` says what an interval is over, `each` are the runs' own figures."""
-    keys = [column.keys.get("drawn") or next(iter(column.keys.values())) for column in table.columns]
+    """A table as a file keeps it; `over` says what an interval is over, `each` are the runs' own values."""
+    metrics = [column.metric for column in table.columns]
     return {
         "task": table.task,
-        "columns": [
-            {"figure": key, "name": column.measure.name, "better": column.measure.better}
-            for key, column in zip(keys, table.columns, strict=True)
-        ],
+        "columns": [{"metric": one.name, "title": one.title, "better": one.better} for one in metrics],
         "rows": [
-            {"name": line.name, "baseline": line.kind, **_sources(line.row), "figures": _figures(keys, line)}
+            {"name": line.name, "baseline": line.baseline, **_sources(line.row), "metrics": _values(metrics, line)}
             for line in table.lines
         ],
     }
@@ -156,14 +139,14 @@ def _sources(row: Row | None) -> dict[str, Any]:
     }
 
 
-def _figures(keys: Sequence[str], line: Line) -> dict[str, Any]:
+def _values(metrics: Sequence[Metric], line: Line) -> dict[str, Any]:
     return {
-        key: {
-            "value": figure.value,
-            "interval": None if figure.interval is None else list(figure.interval),
-            "over": figure.over,
-            "each": list(figure.each),
+        metric.name: {
+            "value": found.value,
+            "interval": None if found.interval is None else list(found.interval),
+            "over": found.over,
+            "each": list(found.each),
         }
-        for key, figure in zip(keys, line.figures, strict=True)
-        if figure is not None
+        for metric, found in zip(metrics, line.estimates, strict=True)
+        if found is not None
     }

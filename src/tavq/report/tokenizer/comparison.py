@@ -5,17 +5,15 @@ from itertools import zip_longest
 from typing import Any
 
 from tavq.core.config import flatten_settings
+from tavq.metrics.record import Metric
 from tavq.report.html.charts import Line, line_chart
 from tavq.report.html.images import img
 from tavq.report.html.markup import Markup, tag
-from tavq.report.measures import Measure, best, measures_of
+from tavq.report.metric_tables import arrange_metrics, cell, cell_text, legend
 from tavq.report.run import Run
 from tavq.report.tokenizer import gallery, sections
 from tavq.report.tokenizer.sections import note, section, table
 from tavq.report.tokenizer.view import View
-
-MIRRORED = frozenset({"l2", "dead"})
-"""Figures that say again what another says (PSNR, usage): in the table, but not counted as wins."""
 
 CURVES_FIRST = ("reconstruction/", "align/", "codebook/", "quantizer/", "adversarial/")
 
@@ -42,7 +40,7 @@ def header(runs: Sequence[Run]) -> list[Markup]:
 
 
 def differences(runs: Sequence[Run]) -> list[str]:
-    """Why figures of the runs may differ for other reasons than the method, a sentence each."""
+    """Why metrics of the runs may differ for other reasons than the method, a sentence each."""
     seeds = [run.model.get("seed") for run in runs]
     return [
         *budgets(runs),
@@ -53,7 +51,7 @@ def differences(runs: Sequence[Run]) -> list[str]:
 
 
 def budgets(runs: Sequence[Run]) -> list[str]:
-    """In what the runs were not given the same, a sentence each."""
+    """How the training budgets differ, a sentence each."""
     questions = (
         ([str(run.provenance.get("data_sha256")) for run in runs], "were trained on different data"),
         ([run.steps for run in runs], "were trained for different numbers of steps"),
@@ -68,18 +66,22 @@ def budgets(runs: Sequence[Run]) -> list[str]:
 
 
 def not_evaluated(runs: Sequence[Run]) -> list[str]:
-    """Which runs have no figures, and how they get them."""
-    missing = [run.name for run in runs if run.evaluation is None]
-    return [f"Not evaluated yet: {', '.join(missing)}. Run: {runs[0].evaluated_by}"] if missing else []
+    """Which runs have no metrics, and how they get them."""
+    missing = [run.name for run in runs if run.evaluation is None and not run.outdated]
+    outdated = [run.name for run in runs if run.outdated]
+    found = [f"Not evaluated yet: {', '.join(missing)}. Run: {runs[0].evaluated_by}"] if missing else []
+    if outdated:
+        found.append(f"Evaluated by an older version: {', '.join(outdated)}. Run again: {runs[0].evaluated_by}")
+    return found
 
 
 def measured_apart(runs: Sequence[Run]) -> list[str]:
-    """In what the evaluations differ, a sentence each."""
-    evaluated = [run.evaluation for run in runs if run.evaluation is not None]
+    """How the evaluations differ, a sentence each."""
+    evaluated = [run.details for run in runs if run.evaluation is not None]
     return [
-        f"The figures do not stand on the same images or networks: {key} differs between the evaluations."
+        f"Metrics were computed on different images or networks: {key} differs between the evaluations."
         for key in ("data_sha256", "split", "images", "size", "feature_weights")
-        if len({str(evaluation.get(key)) for evaluation in evaluated}) > 1
+        if len({str(details.get(key)) for details in evaluated}) > 1
     ]
 
 
@@ -88,25 +90,19 @@ def _by_run(runs: Sequence[Run], values: Sequence[Any]) -> str:
 
 
 def outcome(runs: Sequence[Run]) -> list[str]:
-    """Which run wins on which figure and by how much, in sentences that claim no more than was measured."""
+    """Which run is ahead on which metric and by how much, in sentences that claim no more than was measured."""
     evaluated = [run for run in runs if run.evaluation is not None]
-    if len(evaluated) < 2:
-        return []
-    evaluations = [run.evaluation or {} for run in evaluated]
     wins: dict[str, list[str]] = {run.name: [] for run in evaluated}
     even: list[str] = []
-    for measure in measures_of(evaluations):
-        values = [measure.of(evaluation) for evaluation in evaluations]
-        if measure.better == 0 or measure.key in MIRRORED or sum(value is not None for value in values) < 2:
-            continue
-        winners = best(measure, values)
+    for metric, values in main_metrics(evaluated):
+        winners = metric.best(values)
         if len(winners) == 1:
-            wins[evaluated[winners[0]].name].append(win(measure, values, winners[0]))
+            wins[evaluated[winners[0]].name].append(describe_win(metric, values, winners[0]))
         else:
-            even.append(measure.name)
+            even.append(metric.title)
     counted = sum(len(found) for found in wins.values()) + len(even)
     sentences = [
-        f"{name} is ahead on {len(found)} of {counted} figures: {'; '.join(found)}."
+        f"{name} is ahead on {len(found)} of {counted} metrics: {'; '.join(found)}."
         for name, found in wins.items()
         if found
     ]
@@ -115,68 +111,79 @@ def outcome(runs: Sequence[Run]) -> list[str]:
     return sentences
 
 
-def win(measure: Measure, values: Sequence[float | None], winner: int) -> str:
-    """`PSNR 23.10 dB, next 22.78 dB (+0.32 dB)`."""
+def main_metrics(runs: Sequence[Run]) -> list[tuple[Metric, list[float | None]]]:
+    """The main metrics that at least two runs have, with each run's value; those that repeat another are not main."""
+    found = []
+    for table_ in arrange_metrics([run.evaluation for run in runs if run.evaluation is not None]):
+        for metric in (row.metric for row in table_.rows):
+            values = [run.value(metric.key) for run in runs]
+            if metric.main and metric.better and sum(value is not None for value in values) >= 2:
+                found.append((metric, values))
+    return found
+
+
+def describe_win(metric: Metric, values: Sequence[float | None], winner: int) -> str:
+    """`PSNR 23.10 dB against 22.78 dB (+0.32 dB)`, against the next best."""
     own = values[winner]
-    others = [value for place, value in enumerate(values) if value is not None and place != winner]
-    following = max(others) if measure.better > 0 else min(others)
-    return (
-        f"{measure.name} {measure.text(own)} against {measure.text(following)} ({measure.difference(own, following)})"
-    )
+    others = [value for position, value in enumerate(values) if value is not None and position != winner]
+    following = max(others) if metric.better > 0 else min(others)
+    return f"{metric.title} {metric.text(own)} against {metric.text(following)} ({metric.difference(own, following)})"
 
 
 def caution(runs: Sequence[Run]) -> str:
-    """What the figures cannot show."""
-    images = (runs[0].evaluation or {}).get("images")
+    """What the metrics cannot show."""
+    images = runs[0].details.get("images")
     steps = sorted({run.steps for run in runs})
     trained = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
     return (
         f"Each run is one seed, trained for {trained} steps and measured on {sections.count_of(images)} images. "
-        "Several of the figures measure nearly the same thing, and single runs give no error bars: a small difference "
-        "may be the seed's. Repeat with other seeds before you draw a conclusion, and do not carry one over "
-        "to larger models or longer training."
+        "Several of the metrics measure nearly the same thing, and single runs give no error bars: a small difference "
+        "may be due to the seed. Repeat with other seeds before you draw a conclusion, and do not extend one to larger "
+        "models or longer training."
     )
 
 
 # --- tables and curves ------------------------------------------------------------------------------------------
 
 
-def figures(runs: Sequence[Run]) -> Markup | None:
+def metrics(runs: Sequence[Run]) -> Markup | None:
     """The evaluations side by side; the better value marked, with two runs the difference too."""
-    evaluations = [run.evaluation or {} for run in runs]
-    measures = measures_of(evaluations)
-    if not measures:
+    evaluations = [run.evaluation for run in runs if run.evaluation is not None]
+    found = arrange_metrics(evaluations)
+    if not found:
         return None
-    rows = []
-    for measure in measures:
-        values = [measure.of(evaluation) for evaluation in evaluations]
-        winners = best(measure, values)
-        arrow = {1: " ↑", -1: " ↓", 0: ""}[measure.better]
-        cells = [
-            tag("td", measure.text(value), class_="number best" if place in winners else "number")
-            for place, value in enumerate(values)
-        ]
-        if len(runs) == 2:
-            cells.append(tag("td", measure.difference(values[1], values[0]), class_="number"))
-        rows.append([tag("th", measure.name + arrow, scope="row", title=measure.meaning), *cells])
-    head = ["measure", *(run.name for run in runs), *(["difference"] if len(runs) == 2 else [])]
-    legend = [
-        tag("li", tag("b", f"{measure.name}: "), measure.meaning)
-        for measure in measures
-        if not measure.name.startswith("…")
-    ]
-    about = "↑ higher is better, ↓ lower is better; the better value is marked."
+    head = ["metric", *(run.name for run in runs), *(["difference"] if len(runs) == 2 else [])]
+    tables: list[Markup | None] = []
+    for one in found:
+        tables += [tag("h3", one.group.title), note(one.group.note) if one.group.note else None]
+        rows = [_row(metric, runs) for row in one.rows for metric in row.metrics.values()]
+        tables.append(table(head, rows, numbers=range(1, len(head))))
+    about = (
+        "↑ higher is better, ↓ lower is better; the better value is marked, in small print 95 % intervals over images."
+    )
     if len(runs) == 2:
         about += f" The difference is {runs[1].name} minus {runs[0].name}."
-    on = [sections.evaluated_on(run.evaluation) for run in runs if run.evaluation is not None]
     return section(
-        "figures",
-        "Figures",
-        note(about, " ", on[0], sections.chance_of(evaluations)),
-        table(head, rows, numbers=range(1, len(head))),
-        *dict.fromkeys(warning for evaluation in evaluations for warning in sections.warnings_of(evaluation)),
-        tag("details", tag("summary", "What each figure says"), tag("ul", *legend, class_="note")),
+        "metrics",
+        "Metrics",
+        note(about, " ", sections.evaluated_on(evaluations[0])),
+        *tables,
+        *sections.warnings_of(*evaluations),
+        *legend(found),
     )
+
+
+def _row(metric: Metric, runs: Sequence[Run]) -> list[Markup]:
+    values = [run.value(metric.key) for run in runs]
+    winners = metric.best(values) if metric.baseline is None else []
+    cells = [
+        cell(*cell_text(metric, run.metric(metric.key)), class_="number best" if place in winners else "number")
+        for place, run in enumerate(runs)
+    ]
+    if len(runs) == 2:
+        cells.append(tag("td", metric.difference(values[1], values[0]), class_="number"))
+    name = metric.title + metric.arrow if metric.baseline is None else f"… {metric.baseline.title}"
+    return [tag("th", name, scope="row", title=metric.meaning), *cells]
 
 
 def settings(runs: Sequence[Run]) -> Markup:

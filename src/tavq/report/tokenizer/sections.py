@@ -1,13 +1,14 @@
 """The parts of a page about one run."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tavq.core.config import flatten_settings
+from tavq.metrics.record import Evaluation
 from tavq.report.html.charts import Line, line_chart
 from tavq.report.html.markup import Markup, tag
-from tavq.report.measures import measures_of
+from tavq.report.metric_tables import MetricRow, arrange_metrics, cell, cell_text
 from tavq.report.run import Run
 
 ROOMS = {
@@ -141,55 +142,56 @@ def shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-# --- figures ----------------------------------------------------------------------------------------------------
+# --- metrics ----------------------------------------------------------------------------------------------------
 
 
-def figures(run: Run) -> Markup:
-    """The evaluation as a table with what each figure means."""
+def metrics(run: Run) -> Markup:
+    """The evaluation as a table with what each metric means."""
     if run.evaluation is None:
-        return section("figures", "Figures", note("This run was not evaluated yet. Run: tavq evaluate RUN --data DATA"))
-    arrows = {1: "higher is better", -1: "lower is better", 0: ""}
-    rows = []
-    for measure in measures_of([run.evaluation]):
-        meaning = f"{measure.meaning} {arrows[measure.better].capitalize()}{'.' if measure.better else ''}"
-        rows.append(
-            [
-                tag("th", measure.name, scope="row"),
-                tag("td", measure.text(measure.of(run.evaluation)), class_="number"),
-                tag("td", meaning, class_="meaning"),
-            ]
-        )
+        return section("metrics", "Metrics", note(missing_evaluation(run)))
+    tables: list[Markup | None] = []
+    for found in arrange_metrics([run.evaluation]):
+        rows = [row for one in found.rows for row in _rows(one)]
+        tables += [tag("h3", found.group.title), note(found.group.note) if found.group.note else None]
+        tables.append(table(["metric", "value", "what it says"], rows, numbers=[1]))
     return section(
-        "figures",
-        "Figures",
-        note(evaluated_on(run.evaluation), chance_of([run.evaluation])),
-        table(["measure", "value", "what it says"], rows, numbers=[1]),
+        "metrics",
+        "Metrics",
+        note(evaluated_on(run.evaluation), " In small print 95 % intervals over images."),
+        *tables,
         *warnings_of(run.evaluation),
     )
 
 
-def evaluated_on(evaluation: Mapping[str, Any]) -> str:
-    """On which images the figures stand."""
-    size = evaluation.get("size")
+def _rows(row: MetricRow) -> list[list[Markup]]:
+    """A metric with what it means, then its baselines."""
+    better = {1: " Higher is better.", -1: " Lower is better.", 0: ""}[row.metric.better]
+    found = []
+    for own in row.metrics.values():
+        name = own.title if own.baseline is None else f"… {own.baseline.title}"
+        meaning = f"{own.meaning}{better}" if own.baseline is None else own.baseline.meaning
+        value = cell(*cell_text(own, own))
+        found.append([tag("th", name, scope="row"), value, tag("td", meaning, class_="meaning")])
+    return found
+
+
+def missing_evaluation(run: Run) -> str:
+    """Why a run has no metrics, and how it gets them."""
+    if run.outdated:
+        return f"The evaluation of this run is of an older version; evaluate it again: {run.evaluated_by}"
+    return f"This run was not evaluated yet. Run: {run.evaluated_by}"
+
+
+def evaluated_on(evaluation: Evaluation) -> str:
+    """Which images were measured."""
+    details = evaluation.details
+    size, with_text = details.get("size"), details.get("images_with_text")
     pixels = f" of {size[1]} × {size[0]} px" if isinstance(size, list) and len(size) == 2 else ""
-    with_text = evaluation.get("images_with_text")
     text = f", {with_text:,} of them with text" if isinstance(with_text, int) else ""
     return (
-        f"Measured on {count_of(evaluation.get('images'))} images{pixels} of the split "
-        f"“{evaluation.get('split', '?')}” of {evaluation.get('data', '?')}{text}."
+        f"Measured on {count_of(details.get('images'))} images{pixels} of the split "
+        f"“{details.get('split', '?')}” of {details.get('data', '?')}{text}."
     )
-
-
-def chance_of(evaluations: Sequence[Mapping[str, Any]]) -> str:
-    """What guessing would score in retrieval, as its figures say little without."""
-    told = {}
-    for key, name in (("retrieval", "in the aligner's space"), ("probe_retrieval", "for the probe")):
-        found = [entry for evaluation in evaluations if isinstance(entry := evaluation.get(key), Mapping)]
-        candidates = found[0].get("candidates") if found else None
-        if isinstance(candidates, int) and candidates > 0:
-            told[name] = candidates
-    parts = [f"{1 / n:.1%} at R@1 and {min(5 / n, 1):.1%} at R@5 {name} ({n:,} candidates)" for name, n in told.items()]
-    return f" Guessing would score {' and '.join(parts)}." if parts else ""
 
 
 def count_of(value: Any) -> str:
@@ -197,10 +199,10 @@ def count_of(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else "?"
 
 
-def warnings_of(evaluation: Mapping[str, Any]) -> list[Markup]:
-    """What the evaluation itself warns of."""
-    found = [value for key, value in evaluation.items() if key.endswith("_warning") and value]
-    return [tag("p", value, class_="warning") for value in found]
+def warnings_of(*evaluations: Evaluation | None) -> list[Markup]:
+    """What evaluations warn of, each warning once."""
+    found = dict.fromkeys(line for evaluation in evaluations if evaluation for line in evaluation.warnings)
+    return [tag("p", warning, class_="warning") for warning in found]
 
 
 # --- curves -----------------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def look(
         tuple(found[key] for key in pairs if key in found),
         dataset[0].split,
         survey.counts,
-        survey.usage.compute()["perplexity"] or math.nan,
+        survey.usage.perplexity or math.nan,
         tuple(survey.order),
         tuple(decode_alone(run.tokenizer, survey.order[:MOST_TILES])),
         colours_of(run.tokenizer.lookup_entries()),

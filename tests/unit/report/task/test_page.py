@@ -1,5 +1,6 @@
 """Pages about tasks: what they show of each kind, what their figures are called, and what cannot be compared."""
 
+import copy
 import html
 import json
 import re
@@ -11,18 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from evaluation_files import BASELINES, GENERATION, evaluation
 
 from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.images import save_png
+from tavq.metrics.record import evaluation_as_json
 from tavq.recipes.schema import TaskRecipe
+from tavq.report.metric_tables import arrange_metrics, cell_text
 from tavq.report.page import write_comparison, write_report
 from tavq.report.run import read_run
 from tavq.report.task.comparison import differences
 from tavq.report.task.generation_view import look_at_task
 from tavq.report.task.tables import tables_of
-from tavq.report.task_measures import KINDS, cell, is_main, kinds_of, measure_of, place_of, places, title_of
 from tavq.text.store import TextStore
 from tavq.training.task.tokens import FrozenTokenizer
 from tavq.training.task.trainer import TaskTrainer
@@ -35,30 +38,33 @@ TASKS: dict[str, dict[str, Any]] = {
     "text": {"name": "diffusion", **SMALL, "steps": 2},
     "maps": {"name": "prior", **SMALL, "segmentation": True},
 }
-EVALUATION: dict[str, Any] = {
-    "images": 2,
-    "training_images": 16,
-    "split": "test",
-    "data": "images",
-    "seed": 0,
-    "sampling": {"temperature": 1.0},
-    "loss/task/masked": 4.25,
-    "untrained/loss/task/masked": 5.5,
-    "drawn/fd_scenes": 120.0,
-    "drawn/kid_scenes": 6.0,
-    "drawn/kid_scenes_standard_error": 0.5,
-    "drawn/fd_scenes_warning": "2 images for 160 features.",
-    "codes/fd_scenes": 30.0,
-    "completed/right/psnr": 15.8,
-    "completed/right/psnr_mean_colour": 14.4,
-    "completed/right/distance_scenes_nearest": 0.75,
-    "novelty/nearest_distance_scenes": 8.5,
-    "novelty/nearest_distance_scenes_held_out": 7.5,
-    "novelty/data_copying_scenes": 0.125,
-    "novelty_warning": None,
-    "drawn/text_r_precision": None,
-    "intervals": {"completed/right/psnr": [15.1, 16.4]},
-}
+EVALUATION = evaluation(
+    {
+        "fd_scenes": 120.0,
+        "kid_scenes": 6.0,
+        "codes/fd_scenes": 30.0,
+        "text_r_precision": None,
+        "completed/right/psnr": 15.8,
+        "mean_colour/completed/right/psnr": 14.4,
+        "nearest/completed/right/distance_scenes": 0.75,
+        "nearest_distance_scenes": 8.5,
+        "held_out/nearest_distance_scenes": 7.5,
+        "data_copying_scenes": 0.125,
+        "loss/task/masked": 4.25,
+        "untrained/loss/task/masked": 5.5,
+    },
+    {"completed/right/psnr": [15.1, 16.4]},
+    GENERATION,
+    images=2,
+    training_images=16,
+    split="test",
+    data="images",
+    seed=0,
+    sampling={"temperature": 1.0},
+)
+WARNING = "2 images for 160 features."
+STORED = evaluation_as_json(EVALUATION)
+STORED["metrics"]["fd_scenes"]["warning"] = WARNING
 
 
 @pytest.fixture(scope="module")
@@ -107,128 +113,42 @@ def images(page: str) -> list[str]:
     return re.findall(r"<figcaption>([^<]*)</figcaption>", page)
 
 
-# --- figures --------------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("key", "group", "row", "kind"),
-    [
-        ("loss/prior/nll", "loss", "prior/nll", "drawn"),
-        ("untrained/loss/prior/nll", "loss", "prior/nll", "untrained"),
-        ("drawn/fd_scenes", "sets", "fd_scenes", "drawn"),
-        ("mixed/kid_scenes", "sets", "kid_scenes", "mixed"),
-        ("shuffled/text_recall@5", "text", "text_recall@5", "shuffled"),
-        ("completed/right/psnr", "completed/right", "psnr", "drawn"),
-        ("completed/centre/ssim_mean_colour", "completed/centre", "ssim", "mean_colour"),
-        ("completed/bottom/distance_scenes_nearest", "completed/bottom", "distance_scenes", "nearest"),
-        ("completed/right/lpips_vgg", "completed/right", "lpips_vgg", "drawn"),
-        ("novelty/nearest_distance_scenes_held_out", "novelty", "nearest_distance_scenes", "held_out"),
-        ("novelty/data_copying_scenes", "novelty", "data_copying_scenes", "drawn"),
-        ("drawn/answers", "asked", "answers", "drawn"),
-        ("images/answers/color", "asked", "answers/color", "images"),
-        ("shuffled/answers/color", "asked", "answers/color", "shuffled"),
-        ("captions/CIDEr-D", "other", "captions/CIDEr-D", "drawn"),
-        ("accuracy", "answers", "accuracy", "drawn"),
-        ("what/else/accuracy", "answers", "what/else/accuracy", "drawn"),
-        ("constant/color/WUPS@0.9", "answers", "color/WUPS@0.9", "constant"),
-        ("constant/name/accuracy", "answers", "name/accuracy", "constant"),
-        ("constant/name/accuracy@0.5", "boxes", "accuracy@0.5", "constant/name"),
-        ("constant/mean_iou", "boxes", "mean_iou", "constant"),
-        ("shuffled/CIDEr-D", "captions", "CIDEr-D", "others"),
-        ("BLEU-4", "captions", "BLEU-4", "drawn"),
-        ("masked-3/content/recall@5", "words", "masked-3/content/recall@5", "drawn"),
-        ("constant/previous/masked-1/recall@1", "words", "masked-1/recall@1", "constant/previous"),
-        ("chance/text_to_image/median_rank", "ranks", "text_to_image/median_rank", "chance"),
-    ],
-)
-def test_every_figure_has_its_place(key: str, group: str, row: str, kind: str) -> None:
-    place = place_of(key)
-    assert (place.group, place.row, place.kind) == (group, row, kind)
-    assert title_of(group)
-    assert measure_of(group, row).name
-
-
-def test_tables_have_what_is_a_number_in_the_order_of_the_page() -> None:
-    found = places([EVALUATION, {"drawn/text_recall@1": 0.5, "untrained/fd_scenes": 1.0}])
-    assert list(found) == ["sets", "text", "completed/right", "novelty", "loss"]
-    assert list(found["sets"]) == ["fd_scenes", "kid_scenes"]
-    assert list(found["text"]) == ["text_recall@1"]
-    assert kinds_of(found["sets"]) == ["drawn", "untrained", "codes"]
-    assert found["completed/right"]["psnr"] == {
-        "drawn": "completed/right/psnr",
-        "mean_colour": "completed/right/psnr_mean_colour",
+def test_tables_have_what_was_measured_by_group_and_baseline() -> None:
+    other = evaluation({"untrained/fd_scenes": 1.0, "text_r_precision": None}, metrics=GENERATION)
+    found = arrange_metrics([EVALUATION, other])
+    groups = ["sets", "completed/right", "memorization", "loss"]
+    assert [table.group.name for table in found] == groups  # nothing was measured of the others
+    rows = {table.group.name: table.rows for table in found}
+    assert [row.metric.name for row in rows["sets"]] == ["fd_scenes", "kid_scenes"]
+    assert list(found[0].baselines) == [None, "codes", "untrained"]
+    [psnr, distance] = rows["completed/right"]
+    assert {name: psnr.key(name) for name in (None, "mean_colour", "nearest")} == {
+        None: "completed/right/psnr",
+        "mean_colour": "mean_colour/completed/right/psnr",
+        "nearest": None,
     }
-    printed = {key for rows in found.values() for row in rows.values() for key in row.values()}
-    assert not printed & {"images", "seed", "training_images", "drawn/kid_scenes_standard_error"}
+    assert list(distance.metrics) == ["nearest"]
 
 
-def test_measures_know_which_way_is_better() -> None:
-    better = {
-        ("completed/right", "psnr"): 1, ("completed/right", "ssim"): 1, ("completed/right", "distance_scenes"): -1,
-        ("sets", "fd_scenes"): -1, ("text", "text_recall@10"): 1, ("text", "text_r_precision"): 1,
-        ("novelty", "data_copying_scenes"): 0, ("loss", "prior/nll"): -1, ("other", "accuracy"): 0,
-    }  # fmt: skip
-    assert {key: measure_of(*key).better for key in better} == better
-    assert measure_of("completed/right", "lpips_vgg").name == "LPIPS (vgg)"
-    assert measure_of("completed/right", "distance_scenes").name == "Perceptual distance (scenes)"
-    assert measure_of("sets", "fid").name == "FID"
-
-
-@pytest.mark.parametrize(
-    ("group", "row", "name", "better"),
-    [
-        ("asked", "answers", "Right answers", 1),
-        ("asked", "answers/color", "Right answers: color", 1),
-        ("answers", "how many/accuracy", "Right answers: how many", 1),
-        ("answers", "color/WUPS@0.9", "WUPS@0.9: color", 1),
-        ("captions", "CIDEr-D", "CIDEr-D", 1),
-        ("boxes", "mean_iou", "Mean IoU", 1),
-        ("words", "masked-3/content/recall@1", "3 missing, content words, right", 1),
-        ("words", "masked-1/recall@5", "1 missing, all words, among the first 5", 1),
-        ("ranks", "image_to_text/recall@10", "Text of an image, R@10", 1),
-        ("ranks", "text_to_image/median_rank", "Image of a text, median rank", -1),
-    ],
-)
-def test_figures_of_reading_in_words(group: str, row: str, name: str, better: int) -> None:
-    measure = measure_of(group, row)
-    assert (measure.name, measure.better) == (name, better)
-    assert measure.meaning
-
-
-def test_a_comparison_shows_a_few_figures_first() -> None:
-    main = {
-        "answers": ["accuracy", "color/accuracy"], "captions": ["CIDEr-D", "BLEU-4"],
-        "boxes": ["accuracy@0.5", "mean_iou"], "words": ["masked-1/content/recall@1"],
-        "ranks": ["text_to_image/recall@1", "image_to_text/median_rank"], "sets": ["fd_scenes", "fid"],
-        "text": ["text_recall@1"], "asked": ["answers/color"], "completed/centre": ["psnr"],
-    }  # fmt: skip
-    other = {
-        "answers": ["WUPS@0.9"], "captions": ["BLEU-1"], "words": ["masked-1/recall@1", "masked-1/content/recall@5"],
-        "ranks": ["text_to_image/recall@5"], "sets": ["kid_scenes"], "text": ["text_recall@5"],
-        "completed/centre": ["ssim"], "loss": ["prior/nll"], "novelty": ["data_copying_scenes"], "other": ["psnr"],
-    }  # fmt: skip
-    for rows, wanted in ((main, True), (other, False)):
-        assert {(group, row): is_main(group, row) for group in rows for row in rows[group]} == {
-            (group, row): wanted for group in rows for row in rows[group]
-        }
-
-
-def test_a_cell_holds_a_figure_and_its_interval() -> None:
-    measure = measure_of("completed/right", "psnr")
-    assert cell(measure, EVALUATION, "completed/right/psnr") == ("15.80", "15.10 – 16.40")
-    assert cell(measure, EVALUATION, "completed/right/psnr_mean_colour") == ("14.40", "")
-    assert cell(measure, EVALUATION, None) == ("–", "")
-    assert cell(measure, EVALUATION, "drawn/text_r_precision") == ("–", "")
+def test_a_cell_holds_a_value_and_its_interval() -> None:
+    metric = EVALUATION["completed/right/psnr"]
+    assert cell_text(metric, metric) == ("15.80", "15.10 – 16.40")
+    assert cell_text(metric, EVALUATION["mean_colour/completed/right/psnr"]) == ("14.40", "")
+    assert cell_text(metric, None) == ("–", "")
+    assert cell_text(metric, EVALUATION["text_r_precision"]) == ("–", "")
 
 
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_page_says_what_was_trained_and_shows_the_figures_beside_the_baselines(tasks: Callable[..., Path]) -> None:
+def test_a_page_says_what_was_trained_and_shows_the_metrics_beside_the_baselines(tasks: Callable[..., Path]) -> None:
     run = tasks("completion")
     before = write_report(run).read_text()
     assert "not evaluated yet. Run: tavq task evaluate RUN --data DATA" in before
-    (run / "evaluation.json").write_text(json.dumps(EVALUATION))
+    (run / "evaluation.json").write_text(json.dumps(STORED))
     page = write_report(run).read_text()
     (run / "evaluation.json").unlink()
     assert "<script" not in page
@@ -242,22 +162,27 @@ def test_a_page_says_what_was_trained_and_shows_the_figures_beside_the_baselines
         "4 × 4 positions",
     ):
         assert part in page, part
-    for title in ("Drawn images beside real ones", "Completion, the right half hidden", "Is anything copied?"):
+    for title in (
+        "Generated images next to real ones",
+        "Completion, the right half hidden",
+        "Are training images copied?",
+    ):
         assert title in page
-    for kind in ("drawn", "untrained", "mean_colour", "nearest", "codes", "held_out"):
-        assert KINDS[kind][0] in page
-        assert html.escape(KINDS[kind][1]) in page
+    assert "this task" in page
+    for name in ("untrained", "mean_colour", "nearest", "codes", "held_out"):
+        assert html.escape(BASELINES[name].title) in page
+        assert html.escape(BASELINES[name].meaning) in page
     assert "<b>15.80</b>" in page
     assert "15.10 – 16.40" in page
     assert "12.5%" in page
-    assert "2 images for 160 features." in page
+    assert WARNING in page
     assert "Measured on 2 images of the split “test” of images; 16 training images to copy from." in page
     assert "Task: masked" in page  # the curve
     assert "step 2" in page  # the samples
     assert images(page) == [
         *(["original", "right hidden", "completed"]), *(["original", "centre hidden", "completed"]), "step 1", "step 2",
     ]  # fmt: skip
-    for link in ("figures", "curves", "images", "progress"):
+    for link in ("metrics", "curves", "images", "progress"):
         assert f'href="#{link}"' in page
 
 
@@ -314,9 +239,10 @@ def test_without_its_data_a_page_says_so(
 
 def test_two_seeds_of_a_task_are_one_row(tasks: Callable[..., Path], tmp_path: Path) -> None:
     runs = [tasks("completion"), tasks("completion", seed=1)]
-    better = {**EVALUATION, "completed/right/psnr": 17.25, "intervals": {"completed/right/psnr": [17.0, 17.5]}}
-    for run, evaluation in zip(runs, (EVALUATION, better), strict=True):
-        (run / "evaluation.json").write_text(json.dumps(evaluation))
+    better = copy.deepcopy(STORED)
+    better["metrics"]["completed/right/psnr"] |= {"value": 17.25, "interval": [17.0, 17.5]}
+    for run, stored in zip(runs, (STORED, better), strict=True):
+        (run / "evaluation.json").write_text(json.dumps(stored))
     page = write_comparison(runs, tmp_path / "page.html").read_text()
     for run in runs:
         (run / "evaluation.json").unlink()
