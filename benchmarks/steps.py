@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tavq import recipes
 from tavq.interfaces import Batch, TextFeatures, TextUnits
-from tavq.nets.discriminators import PatchCritic
+from tavq.nets.discriminators import PatchDiscriminator
 from tavq.recipes.schema import Recipe
 from tavq.recipes.sizes import PaperText
 from tavq.tokenizer import Tokenizer
@@ -52,7 +52,7 @@ class Rival:
         torch.manual_seed(0)
         tokenizer = Tokenizer(recipe.model.resolve_config(source))
         tokenizer.load_vocabulary(source)
-        critic = PatchCritic(settings.discriminator) if settings else None
+        critic = PatchDiscriminator(settings.discriminator) if settings else None
         modules = [module.to(memory_format=torch.channels_last) for module in (tokenizer, critic) if module]
         self.optimisers = [
             torch.optim.Adam(module.parameters(), train.learning_rate, train.betas) for module in modules

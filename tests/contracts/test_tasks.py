@@ -200,7 +200,7 @@ def test_larger_images_or_one_line(
     own, twice = (layout.height, layout.width), (2 * layout.height, 2 * layout.width)
     assert torch.equal(draw(task, Prompt(B, **conditions, size=own)), draw(task, Prompt(B, **conditions)))
     if not task.supports_larger_grids:
-        with pytest.raises(UsageError, match="its own size"):
+        with pytest.raises(UsageError, match="the size it was trained at"):
             draw(task, Prompt(B, **conditions, size=twice))
         return
     whole = layout.resized(*twice)

@@ -232,33 +232,36 @@ def test_larger_images(
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("generate text-to-image", r"draws from text; give it with --prompt"),
+        ("generate text-to-image", r"generates from text; add --prompt"),
         ("generate text-to-image --prompt=", r"Caption 1 is empty"),
-        ("generate unconditional --prompt barn", r"'prior' of this model does not draw from text; leave it out"),
-        ("generate semantic", r"draws from segmentation; give it with --segmentation"),
+        ("generate unconditional --prompt barn", r"'prior' of this model does not read text; leave out --prompt"),
+        ("generate semantic", r"generates from segmentation; add --segmentation"),
         ("generate semantic --segmentation nowhere.png", r"nowhere\.png"),
         ("generate images", r"holds a tokenizer; train a task on it first: tavq task train"),
         ("generate nowhere", r"There is no model at 'nowhere'"),
-        ("generate unconditional --steps 3", r"'prior' reads no steps; leave --steps out"),
-        ("generate completion --guidance 3", r"'masked' reads no guidance; leave --guidance out"),
+        ("generate unconditional --steps 3", r"'prior' does not use --steps; leave it out"),
+        ("generate completion --guidance 3", r"'masked' does not use --guidance; leave it out"),
         ("generate unconditional --out data", r"data holds .*, which tavq did not generate and would delete"),
         ("generate unconditional --out aligned", r"aligned holds .*, which tavq did not generate and would delete"),
-        ("generate swapped", r"swapped/model/tokenizer is another tokenizer .* put that one back"),
-        ("generate headless", r"headless/model lacks tokenizer/, the tokenizer that the task was made for"),
+        ("generate swapped", r"swapped/model/tokenizer .* is not the tokenizer that the task was trained on .* put that one back"),
+        ("generate headless", r"headless/model lacks tokenizer/, the tokenizer that the task was trained on"),
         ("task train unconditional-tiny --tokenizer completion --data data --out x", r"holds a task, not a tokenizer"),
         ("generate unconditional --top-p 2", r"--top-p"),
-        ("generate unconditional --height 34", r"--height 34 is no multiple of 4"),
-        ("generate unconditional --width 28", r"--width 28 is below 32"),
+        ("generate unconditional --height 34", r"--height 34 must be a multiple of 4"),
+        ("generate unconditional --width 28", r"--width 28 must be at least 32"),
         (
             "generate completion --height 4000 --width 4000",
             r"1,000 x 1,000 positions of 1 is too large",
         ),
         ("generate unconditional --height 0", r"--height"),
-        ("generate text-to-image --prompt barn --width 64", r"draws images of 8 x 8 positions alone, its own size"),
+        (
+            "generate text-to-image --prompt barn --width 64",
+            r"only generates images of 8 x 8 positions",
+        ),
         ("complete unconditional IMAGE --height 64", r"Unknown option: .*--height"),
-        ("complete unconditional IMAGE --mask left", r"completes only an image's end"),
+        ("complete unconditional IMAGE --mask left", r"can only complete the end of an image"),
         ("complete completion IMAGE --mask middle", r"Unknown mask 'middle'"),
-        ("complete text-to-image IMAGE", r"completes no images"),
+        ("complete text-to-image IMAGE", r"cannot complete images"),
         ("complete completion nowhere.png", r"nowhere\.png"),
         (
             "task train drawing --tokenizer images --data data --out x",
@@ -307,7 +310,7 @@ def test_a_map_of_other_proportions_is_told(tavq: Tavq, place: Path, tmp_path: P
         "generate", place / "semantic", "--count", 1, "--segmentation", tmp_path / "map.png", "--out", tmp_path / "a"
     )
     assert done.code == 0, done.err
-    assert "is 37 wide and 90 high, 32 by 32 are drawn: its middle is used" in done.err
+    assert "is 37 x 90 pixels; its centre is cropped and resized to 32 x 32" in done.err
 
 
 def test_what_was_drawn_is_replaced_by_what_is_drawn(tavq: Tavq, place: Path, tmp_path: Path) -> None:

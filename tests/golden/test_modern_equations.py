@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tavq.nets.discriminators import Blur, CriticConfig, LeCam, PatchCritic
+from tavq.nets.discriminators import Blur, DiscriminatorConfig, LeCam, PatchDiscriminator
 from tavq.nets.features.extractors import FeatureNetwork, SqueezeNet, logits_distance
 
 
@@ -106,7 +106,7 @@ def test_the_blur_keeps_what_is_even_and_removes_the_finest_pattern() -> None:
 
 
 def test_the_blurred_discriminator_has_the_published_size() -> None:
-    critic = PatchCritic(CriticConfig(channels=128, layers=4, norm="group", downsample="blur"))
+    critic = PatchDiscriminator(DiscriminatorConfig(channels=128, layers=4, norm="group", downsample="blur"))
     # 5x5 3→128; 3x3 128→128→256→512→1024; 1x1; 5x5 →1; biases everywhere; two numbers a channel in four norms
     weights = 25 * 3 * 128 + 9 * (128 * 128 + 128 * 256 + 256 * 512 + 512 * 1024) + 1024 * 1024 + 25 * 1024
     biases = 128 + (128 + 256 + 512 + 1024) + 1024 + 1
@@ -115,12 +115,12 @@ def test_the_blurred_discriminator_has_the_published_size() -> None:
 
 
 def test_the_blurred_discriminator_scores_a_grid() -> None:
-    critic = PatchCritic(CriticConfig(channels=8, layers=3, norm="group", downsample="blur"), seed=1)
+    critic = PatchDiscriminator(DiscriminatorConfig(channels=8, layers=3, norm="group", downsample="blur"), seed=1)
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     scores = critic(images)
     assert scores.shape == (2, 1, 4, 4)
     torch.testing.assert_close(critic(images[:1]), scores[:1])  # group norm: the batch does not matter
-    again = PatchCritic(CriticConfig(channels=8, layers=3, norm="group", downsample="blur"), seed=1)
+    again = PatchDiscriminator(DiscriminatorConfig(channels=8, layers=3, norm="group", downsample="blur"), seed=1)
     assert torch.equal(again(images), scores)
     widest = [part for part in critic.main if isinstance(part, nn.Conv2d)][3].weight
     assert widest.abs().max().item() == pytest.approx((9 * 16) ** -0.5, rel=0.01)
@@ -136,7 +136,7 @@ class Brightness(FeatureNetwork):
     """Two logits: the mean of the first channel and three times that of the second."""
 
     name = "brightness"
-    classifies = True
+    has_classifier = True
 
     def logits(self, images: Tensor) -> Tensor:
         return images.mean(dim=(2, 3))[:, :2] * torch.tensor([1.0, 3.0])

@@ -13,7 +13,7 @@ from text_sources import Words
 from torch import Tensor
 
 from tavq.codebooks.transferred import TransferredCodebook
-from tavq.nets.graph import normalised_adjacency
+from tavq.nets.graph import normalized_adjacency
 
 ADJECTIVES, NOUNS = ("red", "small"), ("car", "dog", "house")
 EDGES, COUNTS = torch.tensor([[0, 0], [0, 1], [1, 2], [1, 0]]), torch.tensor([3.0, 1.0, 2.0, 1.0])
@@ -65,7 +65,7 @@ BIASES = ((0.1, -0.2, 0.3), (-0.3, 0.2, 0.1), (0.4, 0.1, -0.1))
 
 
 def test_the_normalised_adjacency_is_that_of_the_public_code() -> None:
-    places, values = normalised_adjacency(EDGES + torch.tensor([0, 2]), COUNTS, 5)
+    places, values = normalized_adjacency(EDGES + torch.tensor([0, 2]), COUNTS, 5)
     dense = torch.zeros(5, 5).index_put((places[0], places[1]), values)
     torch.testing.assert_close(dense, ADJACENCY)
 

@@ -26,7 +26,7 @@ from tavq.interfaces import Batch
 from tavq.metrics.record import Evaluation, evaluation_as_json
 from tavq.model_folder import find_model, read_model_config
 from tavq.nets.features.extractors import FeatureNetwork
-from tavq.nets.features.loading import feature_network
+from tavq.nets.features.loading import load_feature_network
 from tavq.ops.collective import barrier, join_processes, rank, world_size
 from tavq.recipes.schema import Recipe
 from tavq.text.store import TextStore
@@ -180,7 +180,7 @@ def without_token_ids(batch: Batch) -> Batch:
 def open_network(name: str) -> FeatureNetwork:
     """Return a feature network by `NAME` or `NAME=WEIGHTS`."""
     kind, _, weights = name.partition("=")
-    return feature_network(kind, Path(weights) if weights else None)
+    return load_feature_network(kind, Path(weights) if weights else None)
 
 
 def image_settings(folder: Path, size: int | None) -> DataConfig:

@@ -229,7 +229,7 @@ def _check_networks(networks: Sequence[Any], paired: bool, save: Path | None) ->
     sets = [network for network in networks if not network.heads]
     if save is not None and len(sets) != 1:
         raise UsageError(f"--save-statistics is for the features of one network, and {len(sets)} are given.")
-    names = [network.title("distance") for network in networks]
+    names = [network.metric_name("distance") for network in networks]
     if len(set(names)) < len(names):
         raise UsageError("A feature network is given twice; name each once.")
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tavq.core.config import NamedConfig
 from tavq.core.errors import UsageError
 from tavq.interfaces import Codebook, TextSource, codebooks
-from tavq.nets.graph import GraphConvolution, normalised_adjacency
+from tavq.nets.graph import GraphConvolution, normalized_adjacency
 from tavq.ops.collective import broadcast_first
 
 
@@ -117,7 +117,7 @@ class TransferredCodebook(Codebook):
     def _set_edges(self, edges: Tensor, weights: Tensor) -> None:
         """Store the normalised adjacency of edges, which are pairs of the indices of an adjective and a noun."""
         nouns = torch.tensor([0, len(self.config.adjectives)])
-        places, values = normalised_adjacency(edges + nouns, weights, len(self.words))
+        places, values = normalized_adjacency(edges + nouns, weights, len(self.words))
         self.register_buffer("places", places)
         self.register_buffer("values", values)
 

@@ -13,7 +13,7 @@ from tavq.metrics.inpainting import hidden_distance, hidden_psnr, hidden_ssim
 from tavq.metrics.record import NEAREST, UNTRAINED, Baseline, Group, Metric
 from tavq.nets.features.extractors import FeatureNetwork, unit_stages
 from tavq.tasks.base import Sampling
-from tavq.tasks.completion import complete, evaluation_masks, fill_smoothly
+from tavq.tasks.completion import complete_images, evaluation_masks, fill_smoothly
 from tavq.tasks.model_folder import TaskModel
 
 Images = Float[Tensor, "b 3 y x"]
@@ -73,8 +73,8 @@ class Completions:
             masks = mask.expand(len(images), *mask.shape)
             seen = (images * ~mask).sum(dim=(2, 3), keepdim=True) / (~mask).sum()
             filled: dict[Baseline | None, Images] = {
-                None: complete(self.model, images, masks, sampling, generators[None]),
-                UNTRAINED: complete(self.untrained, images, masks, sampling, generators[UNTRAINED]),
+                None: complete_images(self.model, images, masks, sampling, generators[None]),
+                UNTRAINED: complete_images(self.untrained, images, masks, sampling, generators[UNTRAINED]),
                 MEAN_COLOUR: seen.expand_as(images),
                 CONTINUED: fill_smoothly(images, ~masks),
                 CODES: decoded,

@@ -71,7 +71,9 @@ class ImageFolder:
     def described(self, network: FeatureNetwork) -> Described:
         """What the images that were read are known by, as `network` saw them."""
         assert self.shape is not None, "read them first"
-        return Described(network.title("fd"), network.sha256, self.shape, self.resize, self.title, self.fingerprint())
+        return Described(
+            network.metric_name("fd"), network.sha256, self.shape, self.resize, self.title, self.fingerprint()
+        )
 
     @property
     def resize(self) -> str:
@@ -202,7 +204,7 @@ class Comparison:
         """
         if isinstance(self.reference, ImageFolder):
             _same_size(self.images, self.reference)
-        weights = {n.title("distance") if n.heads else n.name: n.sha256 for n in self.networks}
+        weights = {n.metric_name("distance") if n.heads else n.name: n.sha256 for n in self.networks}
         details = {
             "images": self.images.result(),
             "reference": self._described_reference(),

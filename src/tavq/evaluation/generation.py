@@ -239,7 +239,7 @@ class _Measured:
         metrics += [metric.measured(total / self.count) for metric, total in self.losses.items()]
         groups = list(dict.fromkeys(metric.group.name for metric in metrics))
         metrics.sort(key=lambda metric: (groups.index(metric.group.name), BASELINES.index(metric.baseline)))
-        weights = {n.title("distance") if n.heads else n.name: n.sha256 for n in self.networks}
+        weights = {n.metric_name("distance") if n.heads else n.name: n.sha256 for n in self.networks}
         details = {
             "images": self.count,
             "sampling": self.sampling.model_dump(),

@@ -44,7 +44,7 @@ def measure_memorization(
             own.update(features, batch.keys)
             other.update(features, batch.keys)
     return [
-        replace(metric, name=network.title(metric.name), title=f"{metric.title} ({network.name})")
+        replace(metric, name=network.metric_name(metric.name), title=f"{metric.title} ({network.name})")
         for network, own, other in zip(networks, ours, theirs, strict=True)
         for metric in novelty(own.nearest, other.nearest)
     ]

@@ -133,7 +133,7 @@ class TokenizerEvaluator:
         metrics += self.codes.compute(LEVEL_NAMES[DEEP], self._perplexity_interval(), warning)
         metrics += self.pairs.compute()
         metrics += [words.compute() for words in self._word_metrics()]
-        weights = {n.title("distance") if n.heads else n.name: n.sha256 for n in self.networks}
+        weights = {n.metric_name("distance") if n.heads else n.name: n.sha256 for n in self.networks}
         details = {
             "images": self.images,
             "size": list(self.size),

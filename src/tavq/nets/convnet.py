@@ -20,15 +20,15 @@ class ConvNetConfig(Config):
     channels: int = Field(128, ge=8, le=1024)
     """Width of the first stage."""
     multipliers: tuple[PositiveInt, ...] = Field((1, 1, 2, 2, 4), min_length=1, max_length=8)
-    """Width of each stage over `channels`; each stage but the last halves the sides."""
+    """Width of each stage as a multiple of `channels`; each stage but the last halves the sides."""
     blocks: int = Field(2, ge=1, le=8)
-    """Residual blocks a stage; the decoder has one more, as in the public code."""
+    """Residual blocks per stage; the decoder has one more, as in the public code."""
     attention: bool = True
-    """Self-attention in the deepest stage (16 x 16 in the papers) and in the middle."""
+    """Self-attention in the deepest stage (16 x 16 in the papers) and in the bottleneck."""
 
     @property
     def factor(self) -> int:
-        """Pixels of a side that one code stands for."""
+        """Downsampling factor: pixels per code along one side."""
         return int(2 ** (len(self.multipliers) - 1))
 
     @property
@@ -38,14 +38,14 @@ class ConvNetConfig(Config):
 
 
 class Norm(nn.GroupNorm):
-    """Group normalisation with 32 groups as in the public code; narrow layers have fewer, of four channels or more."""
+    """Group normalization with 32 groups as in the public code; narrow layers have fewer, of at least four channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(math.gcd(32, max(channels // 4, 1), channels), channels, eps=1e-6)
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1 x 1 convolution on x where the width changes."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1 x 1 convolution on x if the width changes."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
@@ -71,14 +71,14 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         b, c, h, w = x.shape
-        rows = self.query_key_value(self.norm(x)).flatten(2).transpose(1, 2)
-        query, key, value = rows.chunk(3, dim=-1)
+        projected = self.query_key_value(self.norm(x)).flatten(2).transpose(1, 2)
+        query, key, value = projected.chunk(3, dim=-1)
         y = F.scaled_dot_product_attention(query, key, value)
         return x + self.out(y.transpose(1, 2).reshape(b, c, h, w))
 
 
 class Downsample(nn.Module):
-    """Halves the sides; padded on the right and bottom only, as the public weights expect."""
+    """Halves the sides; padded at the right and bottom only, as the public weights expect."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles the sides by repetition, then smooths."""
+    """Doubles the sides by nearest neighbour, then convolves."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ def _middle(channels: int, attention: bool) -> nn.Sequential:
 
 
 class Encoder(nn.Module):
-    """Images to a grid of features, a `config.factor`-th of their sides."""
+    """Encodes images to a grid of features, smaller by `config.factor` along each side."""
 
     def __init__(self, config: ConvNetConfig, width: int) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Encoder(nn.Module):
         self.project = nn.Conv2d(width, width, 1)
 
     def forward(self, images: Float[Tensor, "b 3 y x"]) -> tuple[list[Tensor], Float[Tensor, "b d h w"]]:
-        """The features after each stage but the last, fine to coarse, and the projected deepest grid."""
+        """The features of each stage but the last, fine to coarse, and the projected deepest grid."""
         x = self.conv_in(images)
         stages: list[Tensor] = []
         for stage, downsample in zip(self.stages, self.downsamples, strict=False):
@@ -143,7 +143,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A grid of codes to images."""
+    """Decodes a grid of codes to images."""
 
     def __init__(self, config: ConvNetConfig, width: int) -> None:
         super().__init__()
@@ -168,10 +168,10 @@ class Decoder(nn.Module):
 
     @property
     def last_weight(self) -> Tensor:
-        """The weight whose gradients the adaptive adversarial weight compares."""
+        """The weight of the last layer, at which the adaptive adversarial weight compares gradients."""
         return self.conv_out.weight
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Numbers in a module's parameters, whether they are trained or frozen."""
+    """The number of parameters of a module, trained or frozen."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 from tavq.core.config import Config, config_of
 from tavq.core.errors import unknown_name
 from tavq.data.config import DataConfig
-from tavq.nets.discriminators import CriticConfig
-from tavq.nets.features.loading import NETWORKS, no_classifier
+from tavq.nets.discriminators import DiscriminatorConfig
+from tavq.nets.features.loading import NETWORKS, missing_classifier
 from tavq.tasks.base import tasks
 from tavq.tokenizer import TokenizerConfig
 
@@ -27,8 +27,8 @@ class PerceptualConfig(Config):
 
     @model_validator(mode="after")
     def _network_has_logits(self) -> "PerceptualConfig":
-        if self.distance == "logits" and not NETWORKS[self.network].classifies:
-            raise ValueError(no_classifier(self.network).removesuffix("."))
+        if self.distance == "logits" and not NETWORKS[self.network].has_classifier:
+            raise ValueError(missing_classifier(self.network).removesuffix("."))
         return self
 
 
@@ -43,7 +43,7 @@ class AdversarialConfig(Config):
     """Multiply with the ratio of gradient norms at the decoder's last layer (VQ-GAN, eq. 7)."""
     lecam: float = Field(0.0, ge=0, le=100)
     """Weight of the LeCam regularizer in the discriminator's loss; 0 is off, as in the papers."""
-    discriminator: CriticConfig = CriticConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
 
 
 class LoopConfig(Config):

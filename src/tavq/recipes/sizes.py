@@ -9,7 +9,7 @@ import torch
 
 from tavq.interfaces import TextSource, codebooks
 from tavq.nets.convnet import count_parameters
-from tavq.nets.discriminators import CriticConfig, PatchCritic
+from tavq.nets.discriminators import DiscriminatorConfig, PatchDiscriminator
 from tavq.recipes.schema import Recipe
 from tavq.text.word_graph import WordGraph
 from tavq.tokenizer import Tokenizer, TokenizerConfig
@@ -63,7 +63,7 @@ class Counter:
 
     def __init__(self) -> None:
         self._generators: dict[str, tuple[int, int]] = {}
-        self._discriminators: dict[CriticConfig, int] = {}
+        self._discriminators: dict[DiscriminatorConfig, int] = {}
 
     def count(self, recipe: Recipe) -> Sizes:
         """The sizes of a recipe; if it reads text, with `PaperText`."""
@@ -82,9 +82,9 @@ class Counter:
             self._generators[key] = sum(counts.values()) - alignment, alignment
         return self._generators[key]
 
-    def _critic(self, config: CriticConfig) -> int:
+    def _critic(self, config: DiscriminatorConfig) -> int:
         if config not in self._discriminators:
-            self._discriminators[config] = count_parameters(PatchCritic(config))
+            self._discriminators[config] = count_parameters(PatchDiscriminator(config))
         return self._discriminators[config]
 
 

@@ -1,4 +1,4 @@
-"""From what a person asks for to images."""
+"""Generated images from captions, segmentation maps, or no condition."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,11 +16,13 @@ from tavq.data.images import load_segmentation
 from tavq.data.palette import colourize
 from tavq.data.transforms import to_float, to_uint8
 from tavq.tasks.animation import FrameRecorder
-from tavq.tasks.base import Prompt, Sampling, select_text
+from tavq.tasks.base import Prompt, Sampling, index_text
 from tavq.tasks.model_folder import TaskModel
 from tavq.tasks.prompts import PromptEncoder
 
 BATCH = 16
+"""Images that are generated at once."""
+
 GAP = 2
 """Pixels between the images of a grid."""
 
@@ -33,32 +35,39 @@ def generate_images(
     progress: Callable[[int], None] | None = None,
     recorder: FrameRecorder | None = None,
 ) -> Float[Tensor, "b 3 y x"]:
-    """Images in [-1, 1], on the CPU; some are drawn at a time, and all of them follow from the generator's state.
+    """Generates images in [-1, 1], in batches, and returns them on the CPU.
 
-    A recorder keeps how they came to be.
+    Args:
+        model: a generation task.
+        prompt: what to generate.
+        sampling: how to sample.
+        generator: source of all random numbers.
+        progress: called with the number of finished images.
+        recorder: records the decoding steps, for an animation.
     """
     task, layout = model.task, model.task.output_layout(prompt)
     images = []
     for start in range(0, prompt.count, BATCH):
-        part = prompt.slice(start, min(start + BATCH, prompt.count))
+        stop = min(start + BATCH, prompt.count)
+        part = prompt.slice(start, stop)
         if recorder is None:
             tokens = task.sample(part, sampling, generator)
         else:
             tokens = recorder.record(task.decode_steps(part, sampling, generator))
         images.append(model.decode(tokens, layout).cpu())
         if progress is not None:
-            progress(min(start + BATCH, prompt.count))
+            progress(stop)
     return torch.cat(images)
 
 
 def image_grid(images: Float[Tensor, "b 3 y x"]) -> UInt8[np.ndarray, "h w 3"]:
-    """All images on one, as near a square as their number allows."""
+    """All images in one, in a grid that is as near to a square as their number allows."""
     b, _, y, x = images.shape
     columns = math.ceil(math.sqrt(b))
     rows = math.ceil(b / columns)
     page = np.full((rows * (y + GAP) - GAP, columns * (x + GAP) - GAP, 3), 255, np.uint8)
-    for place, image in enumerate(to_uint8(images).permute(0, 2, 3, 1).cpu().numpy()):
-        top, left = place // columns * (y + GAP), place % columns * (x + GAP)
+    for index, image in enumerate(to_uint8(images).permute(0, 2, 3, 1).cpu().numpy()):
+        top, left = index // columns * (y + GAP), index % columns * (x + GAP)
         page[top : top + y, left : left + x] = image
     return page
 
@@ -71,58 +80,69 @@ def build_prompt(
     encoder: str | None = None,
     size: tuple[int, int] | None = None,
 ) -> tuple[Prompt, tuple[str, ...]]:
-    """What to draw: `count` images of each caption or segmentation map, or just `count`; and notes for a person.
+    """The prompt for `count` images of each caption or segmentation map, and notes for the user, one line each.
 
-    `size` is of `positions`. Raises UsageError where the task reads something else than what is given, or cannot use
-    it.
+    Args:
+        model: a generation task.
+        captions: for a task that reads text.
+        maps: image files of segmentation maps, for a task that reads these.
+        count: images for each condition, or in all if the task has none.
+        encoder: folder of the text encoder, if the name in the model's metadata cannot be resolved.
+        size: height and width in positions, from `grid_size`.
+
+    Raises:
+        UsageError: the conditions are not those that the task reads.
     """
-    needs = model.task.required_conditions(model.config.task)
-    for what, given in (("text", captions), ("segmentation", maps)):
-        if given and what not in needs:
-            raise UsageError(
-                f"The task {model.config.task.name!r} of this model does not draw from {what}; leave it out."
-            )
-        if what in needs and not given:
-            raise UsageError(f"This model draws from {what}; give it with --{'prompt' if what == 'text' else what}.")
+    task = model.config.task.name
+    required = model.task.required_conditions(model.config.task)
+    for condition, flag, given in (("text", "--prompt", captions), ("segmentation", "--segmentation", maps)):
+        if given and condition not in required:
+            raise UsageError(f"Task {task!r} of this model does not read {condition}; leave out {flag}.")
+        if condition in required and not given:
+            raise UsageError(f"This model generates from {condition}; add {flag}.")
     device = next(model.task.parameters()).device
     if captions:
-        typed = PromptEncoder(model.metadata, encoder, device)(captions)
-        text = to_device(select_text(typed.features, _each(len(captions), count)), device)
-        return Prompt(len(captions) * count, text=text, size=size), typed.notes
+        encoded = PromptEncoder(model.metadata, encoder, device)(captions)
+        text = to_device(index_text(encoded.features, _repeat(len(captions), count)), device)
+        return Prompt(len(captions) * count, text=text, size=size), encoded.notes
     if maps:
-        found = [_map_tokens(model, path, size) for path in maps]
-        tokens, notes = torch.cat([row for row, _ in found]), tuple(note for _, note in found if note)
-        return Prompt(len(maps) * count, condition=tokens[_each(len(maps), count)], size=size), notes
+        encoded_maps = [_encode_map(model, path, size) for path in maps]
+        tokens = torch.cat([tokens for tokens, _ in encoded_maps])
+        notes = tuple(note for _, note in encoded_maps if note)
+        return Prompt(len(maps) * count, condition=tokens[_repeat(len(maps), count)], size=size), notes
     return Prompt(count, size=size), ()
 
 
 def grid_size(model: TaskModel, height: int | None, width: int | None) -> tuple[int, int] | None:
-    """The size in positions of images of so many pixels, a side that is not given as the model was trained at.
+    """Height and width in positions of images of a size in pixels; None if neither side is given.
 
-    Raises UsageError where a side is no whole number of positions, or the task draws no such images.
+    A side that is not given is the one that the model was trained at. Raises UsageError if a side does not divide into
+    whole positions, or the task does not support the size.
     """
     if height is None and width is None:
         return None
-    own, factor = model.config.layout, model.tokenizer.factor
-    whole = factor if model.condition_tokenizer is None else math.lcm(factor, model.condition_tokenizer.factor)
-    for name, side, least in (("height", height, own.height * factor), ("width", width, own.width * factor)):
-        if side is not None and side % whole:
-            raise UsageError(f"--{name} {side} is no multiple of {whole}, the pixels of a side that go into one token.")
-        if side is not None and side < least:
-            raise UsageError(f"--{name} {side} is below {least}, the side of the images this model was trained on.")
+    own, factor, maps = model.config.layout, model.tokenizer.factor, model.condition_tokenizer
+    multiple = factor if maps is None else math.lcm(factor, maps.factor)
+    for name, side, smallest in (("height", height, own.height * factor), ("width", width, own.width * factor)):
+        if side is not None and side % multiple:
+            raise UsageError(f"--{name} {side} must be a multiple of {multiple} (pixels per token).")
+        if side is not None and side < smallest:
+            raise UsageError(f"--{name} {side} must be at least {smallest}, the {name} this model was trained at.")
     size = (height or own.height * factor) // factor, (width or own.width * factor) // factor
     model.task.output_layout(Prompt(1, size=size))
     return size
 
 
-def _each(conditions: int, count: int) -> Tensor:
+def _repeat(conditions: int, count: int) -> Tensor:
+    """The index of each image's condition."""
     return torch.arange(conditions).repeat_interleave(count)
 
 
-def _map_tokens(model: TaskModel, path: Path, size: tuple[int, int] | None) -> tuple[Int[Tensor, "1 g"], str]:
-    """The tokens of a file's segmentation map, of the size of the images to draw, and what a person is told of it."""
-    assert model.condition_tokenizer is not None
-    assert model.config.condition_layout is not None
+def _encode_map(model: TaskModel, path: Path, size: tuple[int, int] | None) -> tuple[Int[Tensor, "1 g"], str]:
+    """The tokens of a segmentation map, at the size of the images to generate, and a note if it had to be cropped."""
+    maps, map_layout = model.condition_tokenizer, model.config.condition_layout
+    assert maps is not None
+    assert map_layout is not None
     own, factor = model.config.layout, model.tokenizer.factor
     height, width = (factor * side for side in size or (own.height, own.width))
     classes = load_segmentation(path)
@@ -131,21 +151,17 @@ def _map_tokens(model: TaskModel, path: Path, size: tuple[int, int] | None) -> t
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     pixels = to_float(centre_crop(image, height, width))[None].to(next(model.task.parameters()).device)
-    step = model.condition_tokenizer.factor
-    layout = model.config.condition_layout.resized(height // step, width // step)
+    tokens = map_layout.resized(height // maps.factor, width // maps.factor).to_tokens(maps.encode(pixels))
     y, x = classes.shape
-    note = (
-        ""
-        if y * width == x * height and y >= height
-        else (f"{path} is {x} wide and {y} high, {width} by {height} are drawn: its middle is used, cut and resized.")
-    )
-    return layout.to_tokens(model.condition_tokenizer.encode(pixels)), note
+    if y * width == x * height and y >= height:
+        return tokens, ""
+    return tokens, f"{path} is {x} x {y} pixels; its centre is cropped and resized to {width} x {height}."
 
 
 def centre_crop(image: UInt8[np.ndarray, "y x 3"], height: int, width: int) -> UInt8[Tensor, "3 {height} {width}"]:
-    """The largest middle part with these proportions, resized so that each pixel is one of the image's.
+    """The largest centre part with these proportions, resized by nearest neighbour.
 
-    Of a square the same as `transforms.crop_and_resize` with `nearest`.
+    For a square it is the same as `transforms.crop_and_resize` with `nearest`.
     """
     scale = min(image.shape[0] / height, image.shape[1] / width)
     y, x = max(1, round(scale * height)), max(1, round(scale * width))
@@ -155,7 +171,7 @@ def centre_crop(image: UInt8[np.ndarray, "y x 3"], height: int, width: int) -> U
 
 
 def image_names(conditions: int, count: int) -> list[str]:
-    """A file name for each of `count` images of each condition."""
+    """File names of `count` images for each condition."""
     digits = len(str(max(conditions, count)))
     numbers = [f"{number:0{digits}}" for number in range(1, count + 1)]
     if conditions <= 1:

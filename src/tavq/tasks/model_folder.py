@@ -1,4 +1,4 @@
-"""The model folder of a task: its network, and the tokenizers that it was made for, so that it loads by itself."""
+"""The model folder of a task: its network with the tokenizers it was trained on, so that it can be loaded alone."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,11 @@ from tavq.tasks.understanding import UnderstandingTask
 from tavq.tokenizer import Tokenizer
 
 FORMAT = 2
-"""Format 1 has other names of weights, which `RENAMED_TENSORS` of the networks' classes map to the current ones."""
+"""Format 1 has other names of settings and weights; `RENAMED` and `RENAMED_TENSORS` of the classes map them."""
 
 READABLE_FORMATS = (1, 2)
 BATCH = 16
-"""Images of a model's own size that are decoded at once."""
+"""Images of the model's own size that are decoded at once."""
 
 KIND = "task"
 TOKENIZER, CONDITION_TOKENIZER = "tokenizer", "segmentation_tokenizer"
@@ -31,7 +31,7 @@ TOKENIZER, CONDITION_TOKENIZER = "tokenizer", "segmentation_tokenizer"
 
 
 class TaskConfig(Config):
-    """Everything that decides the network of a task."""
+    """Everything that determines the network of a task."""
 
     RENAMED: ClassVar = {"given": "condition_layout", "row_width": "feature_width"}
 
@@ -41,35 +41,36 @@ class TaskConfig(Config):
     condition_layout: TokenLayout | None = None
     """Of the segmentation maps' tokens."""
     text_width: int | None = None
+    """t, of the text vectors."""
     feature_width: int | None = Field(None, ge=1, le=1 << 20)
-    """d of the rows that a reading task sees of an image; None of a task that draws."""
+    """d, of the image features that an understanding task reads; None for a generation task."""
 
     def make(self) -> Task:
-        """The network, with drawn weights."""
+        """The network with initial weights."""
         kind: Any = tasks[self.task.name]
-        made: Task
+        task: Task
         if issubclass(kind, UnderstandingTask):
-            made = kind(self.task, self.layout, self.feature_width)
+            task = kind(self.task, self.layout, self.feature_width)
         else:
-            made = kind(self.task, self.layout, condition_layout=self.condition_layout, text_width=self.text_width)
-        return made
+            task = kind(self.task, self.layout, condition_layout=self.condition_layout, text_width=self.text_width)
+        return task
 
 
 @dataclass(frozen=True)
 class TaskModel:
-    """A trained task with the tokenizers it stands on, in evaluation mode."""
+    """A trained task with its tokenizers, in evaluation mode."""
 
     config: TaskConfig
-    task: Any  # a Task; of which kind, `load_task` has checked
+    task: Any  # a Task of the kind that the caller asked `load_task` for
     tokenizer: Tokenizer
     condition_tokenizer: Tokenizer | None
     metadata: dict[str, Any]
-    """What its maker said of it: data, steps, text encoder, sizes of images."""
+    """Where it comes from: data, steps, text encoder, size of its images."""
     colours: Colours | None = None
-    """Of the classes of segmentation maps, where they are not the palette's."""
+    """Of the classes of segmentation maps, if they are not the default palette's."""
 
     def to(self, device: torch.device) -> "TaskModel":
-        """All networks on a device."""
+        """The model, with all networks moved to a device."""
         for module in (self.task, self.tokenizer, self.condition_tokenizer):
             if module is not None:
                 module.to(device)
@@ -77,11 +78,11 @@ class TaskModel:
 
     @torch.no_grad()
     def decode(self, tokens: Int[Tensor, "b n"], layout: TokenLayout) -> Float[Tensor, "b 3 y x"]:
-        """Images in [-1, 1], on the device of the model; some are decoded at a time."""
+        """Images in [-1, 1], decoded in batches, on the device of the model."""
         device = next(self.tokenizer.parameters()).device
-        some = max(1, BATCH * self.config.layout.length // layout.length)
-        parts = [self.tokenizer.decode(layout.to_indices(part.to(device))) for part in tokens.split(some)]
-        return torch.cat(parts).clamp(-1, 1)
+        batch = max(1, BATCH * self.config.layout.length // layout.length)
+        images = [self.tokenizer.decode(layout.to_indices(part.to(device))) for part in tokens.split(batch)]
+        return torch.cat(images).clamp(-1, 1)
 
 
 def save_task(
@@ -94,60 +95,73 @@ def save_task(
     metadata: dict[str, Any],
     colours: Colours | None = None,
 ) -> None:
-    """Writes a model folder in one atomic step; `colours` are those on which `condition_tokenizer` was trained."""
-    with files.write_folder(folder) as place:
-        tokenizer.save_pretrained(place / TOKENIZER)
+    """Writes a model folder in one atomic step.
+
+    Args:
+        folder: to write; it is replaced.
+        config: from which the task was built.
+        task: the network.
+        tokenizer: of the images.
+        condition_tokenizer: of the segmentation maps, if the task reads these.
+        card: text of README.md.
+        metadata: to store in config.json, ready for JSON.
+        colours: that `condition_tokenizer` was trained on.
+    """
+    with files.write_folder(folder) as temporary:
+        tokenizer.save_pretrained(temporary / TOKENIZER)
         if condition_tokenizer is not None:
             kept = {"kind_of_images": "segmentation", "colours": colours}
-            condition_tokenizer.save_pretrained(place / CONDITION_TOKENIZER, metadata=kept)
-        inner = [path.name for path in place.iterdir()]
-        task.write_files(place)
-        own = sorted(path.name for path in place.iterdir() if path.name not in inner)
-        weights = place / "model.safetensors"
+            condition_tokenizer.save_pretrained(temporary / CONDITION_TOKENIZER, metadata=kept)
+        tokenizers = {path.name: _weights_sha256(path) for path in temporary.iterdir()}
+        task.write_files(temporary)
+        own_files = sorted(path.name for path in temporary.iterdir() if path.name not in tokenizers)
+        hashes = {name: files.sha256(temporary / name) for name in own_files}
+        weights = temporary / "model.safetensors"
         files.write_tensors(weights, task.state_dict())
-        files.write_json(
-            place / "config.json",
-            {
-                "format": FORMAT,
-                "kind": KIND,
-                "model": config.model_dump(mode="json"),
-                "sha256": files.sha256(weights),
-                "tokenizers": {name: _weights_of(place / name) for name in inner},
-                "files": {name: files.sha256(place / name) for name in own},
-                **metadata,
-            },
-        )
-        files.write_text(place / "README.md", card)
+        record = {
+            "format": FORMAT,
+            "kind": KIND,
+            "model": config.model_dump(mode="json"),
+            "sha256": files.sha256(weights),
+            "tokenizers": tokenizers,
+            "files": hashes,
+        }
+        files.write_json(temporary / "config.json", {**record, **metadata})
+        files.write_text(temporary / "README.md", card)
 
 
-def _weights_of(folder: Path) -> str:
-    """The sha256 of a tokenizer's weights, as its folder tells; loading it checks them."""
+def _weights_sha256(folder: Path) -> str:
+    """The hash of a tokenizer's weights that its folder states; loading the tokenizer verifies it."""
     return str(read_model_config(folder).get("sha256"))
 
 
-def _own_tokenizer(folder: Path, name: str, stored: dict[str, Any]) -> Tokenizer:
-    """A tokenizer inside a task's model folder; FileError where it is not there, or not the one of the training."""
+def _load_tokenizer(folder: Path, name: str, stored: dict[str, Any]) -> Tokenizer:
+    """A tokenizer inside a task's model folder; FileError if it is missing or not the one of the training."""
     inner = folder / name
     if not (inner / "config.json").is_file():
-        raise FileError(f"{folder} lacks {name}/, the tokenizer that the task was made for.")
-    made = stored.get("tokenizers")
-    if not isinstance(made, dict):
-        raise FileError(f"{folder / 'config.json'} lacks 'tokenizers', the hashes of those the task was made for.")
-    expected = made.get(name)
-    if _weights_of(inner) != expected:
+        raise FileError(f"{folder} lacks {name}/, the tokenizer that the task was trained on.")
+    hashes = stored.get("tokenizers")
+    if not isinstance(hashes, dict):
+        raise FileError(f"{folder / 'config.json'} lacks 'tokenizers', the hashes of the task's tokenizers.")
+    expected, found = hashes.get(name), _weights_sha256(inner)
+    if found != expected:
         raise FileError(
-            f"{inner} is another tokenizer (weights {_weights_of(inner)[:12]}…) than the one that the task was trained "
-            f"on ({str(expected)[:12]}…); put that one back."
+            f"{inner} (weights {found[:12]}…) is not the tokenizer that the task was trained on "
+            f"({str(expected)[:12]}…); put that one back."
         )
     return Tokenizer.from_pretrained(inner)
 
 
 def load_task(name_or_path: str | Path, command: str | None = None) -> TaskModel:
-    """A trained task from a model folder, a run folder (its `model/`) or a hub name.
+    """Loads a trained task from a model folder, a run folder (its `model/`) or a hub name.
+
+    Args:
+        name_or_path: where the model is.
+        command: that will use it, such as "generate"; by default any task is accepted.
 
     Raises:
-        FileError: a file is missing, cut, altered or does not fit its settings.
-        UsageError: there is none, it is a tokenizer, or a task that `command` is not for.
+        FileError: a file is missing, truncated, altered or does not fit its settings.
+        UsageError: there is no model, it is a tokenizer, or a task that `command` cannot use.
     """
     folder = find_model(name_or_path)
     path = folder / "config.json"
@@ -162,7 +176,7 @@ def load_task(name_or_path: str | Path, command: str | None = None) -> TaskModel
     _check_command(folder, tasks[config.task.name], command)
     weights = folder / "model.safetensors"
     files.check_sha256(weights, str(stored.get("sha256")))
-    with torch.device("meta"):  # refuses what does not fit before memory is taken
+    with torch.device("meta"):  # weights that do not fit are refused before memory is allocated
         task = config.make()
     task.load_state_dict(match_tensors(task, files.read_tensors(weights), weights), assign=True)
     for name, sha256 in (stored.get("files") or {}).items():
@@ -171,17 +185,15 @@ def load_task(name_or_path: str | Path, command: str | None = None) -> TaskModel
     task.eval().requires_grad_(False)
     condition_tokenizer, colours = None, None
     if config.condition_layout is not None:
-        condition_tokenizer = _own_tokenizer(folder, CONDITION_TOKENIZER, stored)
-        colours = load_colours(
-            read_model_config(folder / CONDITION_TOKENIZER), str(folder / CONDITION_TOKENIZER / "config.json")
-        )
-    metadata = {
-        key: value for key, value in stored.items() if key not in ("format", "kind", "model", "tokenizers", "files")
-    }
-    return TaskModel(config, task, _own_tokenizer(folder, TOKENIZER, stored), condition_tokenizer, metadata, colours)
+        condition_tokenizer = _load_tokenizer(folder, CONDITION_TOKENIZER, stored)
+        maps = folder / CONDITION_TOKENIZER
+        colours = load_colours(read_model_config(maps), str(maps / "config.json"))
+    structure = ("format", "kind", "model", "tokenizers", "files")
+    metadata = {key: value for key, value in stored.items() if key not in structure}
+    return TaskModel(config, task, _load_tokenizer(folder, TOKENIZER, stored), condition_tokenizer, metadata, colours)
 
 
 def _check_command(folder: Path, kind: type[Task], command: str | None) -> None:
     if command is not None and command not in kind.commands:
         able = " or ".join(f"tavq {name}" for name in sorted(kind.commands))
-        raise UsageError(f"{folder} holds a model of the task {kind.name!r}, which is used by: {able}")
+        raise UsageError(f"{folder} holds a model of the task {kind.name!r}; it is used by: {able}")

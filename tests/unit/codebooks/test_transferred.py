@@ -13,7 +13,7 @@ from tavq.codebooks.transferred import TransferredCodebook, principal_components
 from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.interfaces import split_parts
-from tavq.nets.graph import normalised_adjacency, spread
+from tavq.nets.graph import normalized_adjacency, sparse_matmul
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 NET = {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1, "attention": False}
@@ -113,7 +113,7 @@ def test_edges_weigh_one_or_as_often_as_they_were_seen() -> None:
     assert not torch.equal(made().values, made(edge_counts=True).values)
     edges = torch.from_numpy(Graph.edges) + torch.tensor([0, 3])
     for counts, weights in ((True, [5.0, 1.0, 2.0, 7.0]), (False, [1.0] * 4)):
-        places, values = normalised_adjacency(edges, torch.tensor(weights), 7)
+        places, values = normalized_adjacency(edges, torch.tensor(weights), 7)
         codebook = made(edge_counts=counts)
         assert torch.equal(codebook.places, places)
         assert torch.equal(codebook.values, values)
@@ -178,9 +178,9 @@ def test_the_sparse_product_is_the_dense_one(nodes: int, data: st.DataObject) ->
     chosen = data.draw(st.lists(st.sampled_from(pairs), unique=True)) if pairs else []
     edges = torch.tensor(chosen, dtype=torch.int64).reshape(-1, 2)
     weights = torch.tensor(data.draw(st.lists(st.floats(0.1, 50), min_size=len(edges), max_size=len(edges))))
-    places, values = normalised_adjacency(edges, weights.float().reshape(-1), nodes)
+    places, values = normalized_adjacency(edges, weights.float().reshape(-1), nodes)
     dense = torch.eye(nodes).index_put((edges[:, 0], edges[:, 1]), weights.float().reshape(-1))
     dense = dense + dense.T - torch.eye(nodes)
     scale = dense.sum(1).rsqrt()
     rows = torch.randn(nodes, 3)
-    torch.testing.assert_close(spread(places, values, rows), scale[:, None] * dense * scale @ rows)
+    torch.testing.assert_close(sparse_matmul(places, values, rows), scale[:, None] * dense * scale @ rows)

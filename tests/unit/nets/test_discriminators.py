@@ -5,11 +5,11 @@ import torch
 from pydantic import ValidationError
 
 from tavq.core.errors import UsageError
-from tavq.nets.discriminators import CriticConfig, PatchCritic, discriminator_hinge, generator_loss
+from tavq.nets.discriminators import DiscriminatorConfig, PatchDiscriminator, discriminator_hinge, generator_loss
 
 
-def critic(seed: int = 0, **settings: object) -> PatchCritic:
-    return PatchCritic(CriticConfig.model_validate(settings), seed=seed)
+def critic(seed: int = 0, **settings: object) -> PatchDiscriminator:
+    return PatchDiscriminator(DiscriminatorConfig.model_validate(settings), seed=seed)
 
 
 def test_the_default_has_the_papers_size() -> None:
@@ -68,7 +68,7 @@ def test_images_that_are_too_small_are_refused() -> None:
 @pytest.mark.parametrize("settings", [{"layers": 0}, {"layers": 99}, {"channels": 10**12}, {"norm": "layer"}])
 def test_settings_out_of_range_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        CriticConfig.model_validate(settings)
+        DiscriminatorConfig.model_validate(settings)
 
 
 def test_hinge_by_hand() -> None:

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from tavq.core.config import build
 from tavq.core.errors import UsageError
-from tavq.tasks.animation import FRAMES, LAST_MILLISECONDS, MILLISECONDS, SHOWN, FrameRecorder, decode_states, gif_bytes
+from tavq.tasks.animation import (
+    LAST_MILLISECONDS,
+    MAX_FRAMES,
+    MAX_IMAGES,
+    MILLISECONDS,
+    FrameRecorder,
+    decode_states,
+    gif_bytes,
+)
 from tavq.tasks.base import TokenLayout
 from tavq.tasks.model_folder import TaskConfig, TaskModel
 from tavq.tokenizer import Tokenizer, TokenizerConfig
@@ -28,12 +36,12 @@ def test_frames_lie_evenly_and_the_first_and_last_are_among_them(count: int) -> 
     recorder = FrameRecorder()
     assert recorder.record(passes(count)).tolist() == [[count - 1, 0]]
     found = [int(state[0, 0]) for state in recorder.states()]
-    assert len(found) == min(count, FRAMES)
+    assert len(found) == min(count, MAX_FRAMES)
     assert found[0] == 0
     assert found[-1] == count - 1
     steps = np.diff(found)
     assert steps.min() >= 1
-    assert steps.max() <= 2 * count / FRAMES + 1
+    assert steps.max() <= 2 * count / MAX_FRAMES + 1
 
 
 def test_batches_are_joined_pass_by_pass_and_a_shorter_one_waits() -> None:
@@ -54,7 +62,7 @@ def test_only_the_first_images_are_kept() -> None:
     recorder = FrameRecorder()
     for first in range(0, 96, 24):
         assert len(recorder.record(passes(2, 24, first))) == 24
-    assert recorder.states()[1][:, 1].tolist() == list(range(SHOWN))
+    assert recorder.states()[1][:, 1].tolist() == list(range(MAX_IMAGES))
 
 
 def test_nothing_drawn_is_nothing_to_animate() -> None:

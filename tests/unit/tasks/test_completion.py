@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from tavq.core.config import build
 from tavq.core.errors import DataError, UsageError
 from tavq.data.images import save_png
 from tavq.data.transforms import crop_and_resize
+from tavq.interfaces import Losses
 from tavq.tasks.base import Prompt, Sampling, Task, TokenLayout, tasks
-from tavq.tasks.completion import NAMES, complete, fill_smoothly, hidden_tokens, named_mask, read_mask
+from tavq.tasks.completion import MASK_NAMES, complete_images, fill_smoothly, hidden_tokens, named_mask, read_mask
 from tavq.tasks.model_folder import TaskConfig, TaskModel
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
@@ -30,7 +32,9 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def test_the_named_masks_by_hand() -> None:
-    rows = {name: ["".join(".#"[pixel] for pixel in row) for row in named_mask(name, 4).tolist()] for name in NAMES}
+    rows = {
+        name: ["".join(".#"[pixel] for pixel in row) for row in named_mask(name, 4).tolist()] for name in MASK_NAMES
+    }
     assert rows == {
         "left": ["##.."] * 4,
         "right": ["..##"] * 4,
@@ -50,7 +54,7 @@ def test_a_box_lies_in_the_image_as_it_is() -> None:
 
 @pytest.mark.parametrize("box", ["0,0,0,1", "9,0,2,1", "0,6,1,1", "999999,0,1,1"])
 def test_a_box_outside_is_refused(box: str) -> None:
-    with pytest.raises(UsageError, match=rf"The box {box} .*which is 10 wide and 6 high"):
+    with pytest.raises(UsageError, match=rf"The box {box} .*inside the image of 10 x 6 pixels"):
         read_mask(box, 6, 10, 6)
 
 
@@ -75,9 +79,9 @@ def test_masks_that_cannot_be(tmp_path: Path) -> None:
         read_mask("botom", 8, 8, 8)
     black = tmp_path / "black.png"
     save_png(black, np.zeros((8, 8), np.uint8))
-    with pytest.raises(UsageError, match=r"hides nothing.*white hides and black stays"):
+    with pytest.raises(UsageError, match=r"hides nothing.*white is hidden and black is kept"):
         read_mask(str(black), 8, 8, 8)
-    with pytest.raises(UsageError, match="is 8 wide and 8 high; its image is 7 wide and 9 high"):
+    with pytest.raises(UsageError, match="is 8 x 8 pixels and its image 7 x 9"):
         read_mask(str(black), 9, 7, 7)
     with pytest.raises(UsageError, match="hides nothing"):
         read_mask("0,0,1,6", 6, 10, 6)  # beside the square
@@ -133,6 +137,9 @@ class Row(Task):
         super().__init__()
         self.layout = layout
 
+    def loss(self, batch: Any) -> Losses:
+        return {}
+
     def sample(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Tensor:
         assert prompt.known_tokens is not None
         assert prompt.keep_mask is not None
@@ -165,9 +172,9 @@ def masks(*names: str) -> Tensor:
 
 
 def test_known_pixels_stay_to_the_bit_and_hidden_ones_are_the_decoded_tokens(model: TaskModel) -> None:
-    images, hidden = random_images(5), masks(*NAMES)
+    images, hidden = random_images(5), masks(*MASK_NAMES)
     hidden[1, 0, 0] = True  # a single pixel, whose whole cell is drawn anew
-    completed = complete(model, images, hidden, Sampling(), generator())
+    completed = complete_images(model, images, hidden, Sampling(), generator())
     assert torch.equal(completed.movedim(1, 3)[~hidden], images.movedim(1, 3)[~hidden])
     assert (completed != images).any(dim=1)[hidden].float().mean() > 0.9
     layout = model.config.layout
@@ -183,52 +190,54 @@ def test_known_pixels_stay_to_the_bit_and_hidden_ones_are_the_decoded_tokens(mod
 def test_what_is_hidden_has_no_influence(model: TaskModel) -> None:
     images, hidden = random_images(2), masks("right", "centre")
     other = torch.where(hidden[:, None], -images, images)
-    one, two = (complete(model, some, hidden, Sampling(), generator()) for some in (images, other))
+    one, two = (complete_images(model, some, hidden, Sampling(), generator()) for some in (images, other))
     assert torch.equal(one, two)
-    assert not torch.equal(one, complete(model, images, hidden, Sampling(), generator(1)))
+    assert not torch.equal(one, complete_images(model, images, hidden, Sampling(), generator(1)))
 
 
 def test_nothing_hidden_and_all_hidden(model: TaskModel) -> None:
     images = random_images(2)
     nothing, everything = (torch.full((2, SIZE, SIZE), value) for value in (False, True))
-    assert torch.equal(complete(model, images, nothing, Sampling(), generator()), images)
+    assert torch.equal(complete_images(model, images, nothing, Sampling(), generator()), images)
     drawn = model.task.sample(Prompt(2), Sampling(), generator())
     decoded = model.tokenizer.decode(model.config.layout.to_indices(drawn)).clamp(-1, 1)
-    assert torch.equal(complete(model, images, everything, Sampling(), generator()), decoded)
+    assert torch.equal(complete_images(model, images, everything, Sampling(), generator()), decoded)
 
 
 def test_sizes_that_do_not_fit(model: TaskModel) -> None:
     wide = torch.zeros(1, 3, SIZE, 2 * SIZE)
-    with pytest.raises(UsageError, match="The codes are 4 x 8 positions of 1; this model was made for 4 x 4"):
-        complete(model, wide, wide[:, 0] == 0, Sampling(), generator())
+    with pytest.raises(UsageError, match="The codes are 4 x 8 positions of 1; this model expects 4 x 4"):
+        complete_images(model, wide, wide[:, 0] == 0, Sampling(), generator())
 
 
 def test_a_task_that_completes_the_end_refuses_what_is_not(model: TaskModel) -> None:
     row = replace(model, task=Row(model.config.layout))
     images = random_images(1)
-    completed = complete(row, images, masks("bottom"), Sampling(), generator())
+    completed = complete_images(row, images, masks("bottom"), Sampling(), generator())
     assert torch.equal(completed[:, :, : SIZE // 2], images[:, :, : SIZE // 2])
     tail = masks("bottom")
     tail[0, 8:12, :8] = False  # from the middle of a row of tokens on is an end too
-    complete(row, images, tail, Sampling(), generator())
+    complete_images(row, images, tail, Sampling(), generator())
     able = [name for name in tasks if getattr(tasks[name], "completion", "") == "any"]
     assert "masked" in able
     for name in ("left", "right", "top", "centre"):
-        with pytest.raises(UsageError, match=r"completes only an image's end, such as the mask 'bottom'.*'masked'"):
-            complete(row, images, masks(name), Sampling(), generator())
+        with pytest.raises(
+            UsageError, match=r"can only complete the end of an image, such as the mask 'bottom'.*'masked'"
+        ):
+            complete_images(row, images, masks(name), Sampling(), generator())
 
 
 def test_a_task_that_completes_nothing_says_so(model: TaskModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Row, "completion", "")
-    with pytest.raises(UsageError, match="completes no images; a model of the task 'masked'"):
-        complete(
+    with pytest.raises(UsageError, match="cannot complete images; use a model of the task 'masked'"):
+        complete_images(
             replace(model, task=Row(model.config.layout)), random_images(1), masks("left"), Sampling(), generator()
         )
 
 
 def test_a_task_with_a_condition_is_refused(model: TaskModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Row, "required_conditions", classmethod(lambda cls, config: frozenset({"text"})))
-    with pytest.raises(UsageError, match="draws from text"):
-        complete(
+    with pytest.raises(UsageError, match="generates from text"):
+        complete_images(
             replace(model, task=Row(model.config.layout)), random_images(1), masks("bottom"), Sampling(), generator()
         )

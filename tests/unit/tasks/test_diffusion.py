@@ -181,7 +181,7 @@ def test_guidance_without_a_model_for_it_is_refused() -> None:
 def test_larger_images_are_refused_and_its_own_size_is_none() -> None:
     task = make(text=False)
     how = Sampling(), torch.Generator().manual_seed(1)
-    with pytest.raises(UsageError, match=r"'diffusion' draws images of 2 x 2 positions alone, .*; 2 x 4 are"):
+    with pytest.raises(UsageError, match=r"'diffusion' only generates images of 2 x 2 positions, .*; got 2 x 4"):
         task.sample(Prompt(2, size=(2, 4)), *how)
     assert torch.equal(task.sample(Prompt(2, size=(2, 2)), *how), drawn(task))
 

@@ -74,11 +74,11 @@ def maps(tmp_path: Path) -> list[Path]:
 def test_what_a_task_does_not_read_and_what_it_lacks(maps: list[Path]) -> None:
     plain, mapped, told = model(), model(given=(1, 1, 2)), model("diffusion", text=6, steps=4)
     cases: list[tuple[TaskModel, tuple[str, ...], list[Path], str]] = [
-        (plain, ("a barn",), [], "task 'prior' of this model does not draw from text; leave it out"),
-        (plain, (), maps, "task 'prior' of this model does not draw from segmentation; leave it out"),
-        (told, ("a barn",), maps, "task 'diffusion' of this model does not draw from segmentation"),
-        (mapped, (), [], "This model draws from segmentation; give it with --segmentation"),
-        (told, (), [], "This model draws from text; give it with --prompt"),
+        (plain, ("a barn",), [], "Task 'prior' of this model does not read text; leave out --prompt"),
+        (plain, (), maps, "Task 'prior' of this model does not read segmentation; leave out --segmentation"),
+        (told, ("a barn",), maps, "Task 'diffusion' of this model does not read segmentation"),
+        (mapped, (), [], "This model generates from segmentation; add --segmentation"),
+        (told, (), [], "This model generates from text; add --prompt"),
         (told, ("a barn",), [], "trained without a text store"),
     ]
     for asked, captions, given, message in cases:
@@ -182,14 +182,14 @@ def test_sides_in_pixels_become_positions() -> None:
 @pytest.mark.parametrize(
     ("height", "width", "changes", "message"),
     [
-        (18, None, {}, "--height 18 is no multiple of 4, the pixels of a side"),
-        (16, 33, {}, "--width 33 is no multiple of 4"),
-        (20, 16, {"given": (1, 1, 1, 2)}, "--height 20 is no multiple of 8"),
-        (16, 18, {"given": (1, 2)}, "--width 18 is no multiple of 4"),
-        (12, None, {}, "--height 12 is below 16, the side of the images"),
-        (None, 8, {}, "--width 8 is below 16"),
+        (18, None, {}, r"--height 18 must be a multiple of 4 \(pixels per token\)"),
+        (16, 33, {}, "--width 33 must be a multiple of 4"),
+        (20, 16, {"given": (1, 1, 1, 2)}, "--height 20 must be a multiple of 8"),
+        (16, 18, {"given": (1, 2)}, "--width 18 must be a multiple of 4"),
+        (12, None, {}, "--height 12 must be at least 16, the height this model was trained at"),
+        (None, 8, {}, "--width 8 must be at least 16"),
         (4096, 1024, {}, "1,024 x 256 positions of 1 is too large; at most 65,536"),
-        (16, 32, {"task": "diffusion", "text": 6, "steps": 4}, "'diffusion' draws images of 4 x 4 positions alone"),
+        (16, 32, {"task": "diffusion", "text": 6, "steps": 4}, "'diffusion' only generates images of 4 x 4 positions"),
     ],
 )
 def test_sides_that_are_refused(height: int | None, width: int | None, changes: dict[str, Any], message: str) -> None:

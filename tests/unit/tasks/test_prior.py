@@ -231,7 +231,7 @@ def test_the_window_of_a_map_with_fewer_positions_moves_with_its_corner() -> Non
 
 def test_sizes_that_are_refused() -> None:
     cases = [
-        (prior(), Prompt(2, size=(2, 9)), r"2 x 9 positions are too few: this model draws 3 x 4 and more"),
+        (prior(), Prompt(2, size=(2, 9)), r"2 x 9 positions are too few: this model generates 3 x 4 or more"),
         (prior(), Prompt(2, size=(9, 3)), r"9 x 3 positions are too few"),
         (prior(), Prompt(2, size=(400, 400)), r"400 x 400 positions of 1 is too large; at most 65,536 tokens"),
         (

@@ -12,7 +12,7 @@ from tiny_bert import write_bert
 from tavq.core.errors import FileError, UsageError
 from tavq.data.texts import collate_text
 from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED
-from tavq.tasks.prompts import MAX_TYPED, PromptEncoder
+from tavq.tasks.prompts import MAX_CHARACTERS, PromptEncoder
 from tavq.text.building import build_store
 from tavq.text.encoders import load_encoder
 from tavq.text.store import TextStore
@@ -90,7 +90,7 @@ def test_captions_of_several_lengths_are_padded(prompter: PromptEncoder) -> None
     [
         ("", "Caption 2 is empty; say what the image should show."),
         (" \n\u200b", "Caption 2 is empty; say what the image should show."),
-        ("?!", "Caption 2 '?!' holds no word or number; say what the image should show."),
+        ("?!", "Caption 2 '?!' contains no word or number; say what the image should show."),
         (
             "湖边的红色谷仓",
             "Caption 2 '湖边的红色谷仓' is in a script that the text encoder 'tiny-bert' does not read: 7 of its 7 "
@@ -105,16 +105,16 @@ def test_captions_that_say_nothing_are_refused(prompter: PromptEncoder, caption:
 
 
 def test_no_caption_is_refused(prompter: PromptEncoder) -> None:
-    with pytest.raises(UsageError, match="There is no caption; say what the image should show"):
+    with pytest.raises(UsageError, match="No caption was given; say what the image should show"):
         prompter([])
 
 
 def test_a_caption_of_ten_thousand_words_is_cut_and_told(prompter: PromptEncoder) -> None:
     typed = prompter(["A red car by a lake. " * 2000])
-    cut = "Caption 1 has 42,000 characters; its first 4,999 are read, the rest is not."
+    cut = "Caption 1 has 42,000 characters; only the first 4,999 are read."
     assert typed.notes == (cut,)
     assert typed.features.words.mask.sum() == 3
-    assert len(max(typed.notes, key=len)) < MAX_TYPED
+    assert len(max(typed.notes, key=len)) < MAX_CHARACTERS
 
 
 def test_a_sentence_longer_than_the_encoder_reads_is_told(prompter: PromptEncoder) -> None:
@@ -132,14 +132,14 @@ def test_words_that_are_only_spelled_are_told(prompter: PromptEncoder) -> None:
 
 
 def test_a_caption_of_made_up_words_alone_is_told(prompter: PromptEncoder) -> None:
-    told = "Caption 1: the text encoder knows no word of it whole, so it may say next to nothing to the model."
+    told = "Caption 1: the text encoder knows none of its words, so it may have little effect."
     assert told in prompter(["zxqv zxqv"]).notes
     assert told not in prompter(["zxqv car"]).notes
 
 
 def test_another_encoder_is_refused(store: Callable[..., TextStore], encoder: Path, tmp_path: Path) -> None:
     other = bert(tmp_path / "tiny-bert", 1)
-    with pytest.raises(UsageError, match=r"reads text by the encoder 'tiny-bert' \(weights .{12}…\), and '.*' is "
+    with pytest.raises(UsageError, match=r"reads text by the encoder 'tiny-bert' \(weights .{12}…\), but '.*' is "
                        r"'tiny-bert' \(weights .{12}…\); give the model's own"):  # fmt: skip
         PromptEncoder(facts(store()), other)
     renamed = tmp_path / "renamed"
@@ -153,7 +153,7 @@ def test_another_encoder_is_refused(store: Callable[..., TextStore], encoder: Pa
 def test_an_encoder_in_a_folder_must_be_given(store: Callable[..., TextStore]) -> None:
     made = facts(store())
     made["text"]["encoder"]["name"] = "../tiny-bert"
-    with pytest.raises(UsageError, match=r"reads text by the encoder '\.\./tiny-bert', which is not found; say where"):
+    with pytest.raises(UsageError, match=r"text encoder '\.\./tiny-bert' of this model was not found; give its folder"):
         PromptEncoder(made)
 
 
@@ -171,7 +171,7 @@ def test_a_splitter_of_another_version_is_told(store: Callable[..., TextStore], 
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        (None, UsageError, "trained without a text store, so it cannot be told what to draw"),
+        (None, UsageError, "trained without a text store, so it cannot read a caption"),
         ("minilm", FileError, "does not say which text encoder"),
         ({"splitter": {}}, FileError, "does not say which text encoder"),
         ({"encoder": {"name": "x"}}, UsageError, "The model's text encoder: The setting 'sha256' is missing"),

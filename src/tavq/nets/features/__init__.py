@@ -1,1 +1,1 @@
-"""Frozen networks whose features measure images."""
+"""Pretrained networks whose features measure images; their weights are frozen."""

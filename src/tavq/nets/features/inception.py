@@ -1,4 +1,4 @@
-"""The Inception network of the published Fréchet Inception distance, as its PyTorch ports hold it."""
+"""The Inception network of the Fréchet Inception distance (FID), in the format of its PyTorch ports."""
 
 from pathlib import Path
 
@@ -20,13 +20,13 @@ SIDE = 299
 CLASSES = 1008
 
 Layer = tuple[str, int, tuple[int, int]]
-"""Name, outputs, kernel."""
+"""Name, output channels, kernel size."""
 
 Branch = tuple[tuple[Layer, ...], ...]
-"""Layers one after the other; those that stand in one place read the same features, side by side."""
+"""A sequence of groups of layers; the layers of a group are parallel and read the same features."""
 
 MEAN, LARGEST, HALVE = "mean", "largest", "halve"
-"""How a block pools: before the layers of its last branch, or, to halve, beside its branches."""
+"""How a block pools: before its last branch, or, to halve the size, as a branch of its own."""
 
 TO_17: tuple[Branch, ...] = (
     ((("branch3x3", 384, (3, 3)),),),
@@ -46,7 +46,7 @@ STAGES = ("Conv2d_2b_3x3", "Conv2d_4a_3x3", "Mixed_6e", "Mixed_7c")
 
 
 class Unit(nn.Module):
-    """A convolution without bias, batch normalisation, ReLU."""
+    """A convolution without bias, batch normalization, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int], stride: int = 1, same: bool = True) -> None:
         super().__init__()
@@ -55,41 +55,45 @@ class Unit(nn.Module):
         self.bn = nn.BatchNorm2d(outputs, eps=1e-3)
 
     def forward(self, features: Float[Tensor, "b f h w"]) -> Float[Tensor, "b g u v"]:
-        """Features of the same size, or of half of it."""
+        """Features of the same or of half the size."""
         return relu(self.bn(self.conv(features)))
 
 
 class Mixed(nn.Module):
-    """Branches side by side, joined along the channels."""
+    """Parallel branches, concatenated along the channels."""
 
     def __init__(self, inputs: int, branches: tuple[Branch, ...], pool: str) -> None:
         super().__init__()
         self.pool = pool
-        self.names = [[[name for name, _, _ in place] for place in branch] for branch in branches]
+        self.names = [_layer_names(branch) for branch in branches]
         for branch in branches:
             width = inputs
-            for place in branch:
-                halves = pool == HALVE and place is branch[-1]
-                for name, outputs, kernel in place:
+            for group in branch:
+                halves = pool == HALVE and group is branch[-1]
+                for name, outputs, kernel in group:
                     self.add_module(name, Unit(width, outputs, kernel, 2 if halves else 1, same=not halves))
-                width = sum(outputs for _, outputs, _ in place)
+                width = sum(outputs for _, outputs, _ in group)
 
     def forward(self, features: Float[Tensor, "b f h w"]) -> Float[Tensor, "b g u v"]:
-        """All branches' features."""
+        """The concatenated features of all branches."""
         if self.pool == HALVE:
-            found = [self._walk(names, features) for names in self.names]
-            return torch.cat([*found, max_pool2d(features, 3, 2)], dim=1)
+            outputs = [self._run_branch(names, features) for names in self.names]
+            return torch.cat([*outputs, max_pool2d(features, 3, 2)], dim=1)
         if self.pool == LARGEST:
             pooled = max_pool2d(features, 3, 1, 1)
-        else:  # TensorFlow's mean leaves the padding out
+        else:  # TensorFlow's average pool does not count padding
             pooled = avg_pool2d(features, 3, 1, 1, count_include_pad=False)
-        found = [self._walk(names, features) for names in self.names[:-1]]
-        return torch.cat([*found, self._walk(self.names[-1], pooled)], dim=1)
+        outputs = [self._run_branch(names, features) for names in self.names[:-1]]
+        return torch.cat([*outputs, self._run_branch(self.names[-1], pooled)], dim=1)
 
-    def _walk(self, names: list[list[str]], features: Tensor) -> Tensor:
-        for place in names:
-            features = torch.cat([self.get_submodule(name)(features) for name in place], dim=1)
+    def _run_branch(self, names: list[list[str]], features: Tensor) -> Tensor:
+        for group in names:
+            features = torch.cat([self.get_submodule(name)(features) for name in group], dim=1)
         return features
+
+
+def _layer_names(branch: Branch) -> list[list[str]]:
+    return [[name for name, _, _ in group] for group in branch]
 
 
 def _early(inputs: int, pooled: int) -> Mixed:
@@ -143,19 +147,19 @@ def _late(inputs: int, pool: str) -> Mixed:
 
 
 class InceptionNetwork(FeatureNetwork):
-    """Inception V3 as the graph of 2015-12-05 has it: 2,048 features after the last block, 21.8 million numbers.
+    """Inception V3 of the TensorFlow graph of 2015-12-05: 2,048 features, 21.8 million parameters.
 
     Source: Heusel et al. 2017 take the features of TensorFlow's "inception-2015-12-05" graph; names and shapes are
-    those of its ports in pytorch-fid and torch-fidelity. Against torchvision's Inception V3: means do not count
-    padding, the last block pools by maximum, 1,008 classes. Images are rounded to 8 bits, resized to 299 x 299 as
-    TensorFlow 1 does (bilinear, `align_corners=False`: no half-pixel shift, no antialias) and mapped by
-    (x - 128) / 128. No gradient passes the rounding. Four stages, of 64, 192, 768 and 2,048 channels.
+    those of its ports in pytorch-fid and torch-fidelity. Unlike torchvision's Inception V3, average pools do not
+    count padding, the last block has a max pool, and there are 1,008 classes. Images are rounded to 8 bits, resized to
+    299 x 299 as TensorFlow 1 does (bilinear, `align_corners=False`: no half-pixel shift, no antialias) and mapped by
+    (x - 128) / 128. Rounding stops the gradient. Four stages, of 64, 192, 768 and 2,048 channels.
 
-    Its Fréchet distance is called `fid`, and its kernel distance `kid`, where the weights are the published file's;
-    with any others `fd_inception` and `kid_inception`.
+    With the published weights its Fréchet distance is called `fid` and its kernel distance `kid`; with any others
+    `fd_inception` and `kid_inception`.
 
     Args:
-        path: what `convert_inception` wrote.
+        path: file that `convert_inception` wrote.
     """
 
     name = "inception"
@@ -165,16 +169,18 @@ class InceptionNetwork(FeatureNetwork):
         self.width = 2048
         self.layers = _layers()
         tensors, origin = read_converted(path)
-        self._load({f"layers.{name}": t for name, t in _counted(tensors).items() if not name.startswith("fc.")}, path)
+        self._load(
+            {f"layers.{name}": t for name, t in _add_counters(tensors).items() if not name.startswith("fc.")}, path
+        )
         self.sha256 = sha256(path)
         self.published = origin.kind == KIND and origin.sources.get("weights") == PUBLISHED
 
-    def title(self, measure: str) -> str:
-        """`fid` and `kid` with the published weights only."""
-        return {"fd": "fid"}.get(measure, measure) if self.published else super().title(measure)
+    def metric_name(self, metric: str) -> str:
+        """`fid` and `kid` with the published weights; see FeatureNetwork."""
+        return {"fd": "fid"}.get(metric, metric) if self.published else super().metric_name(metric)
 
     def stages(self, images: Float[Tensor, "b 3 y x"]) -> list[Tensor]:
-        """Feature maps at 73 x 73, 35 x 35, 17 x 17 and 8 x 8, whatever the size of the images."""
+        """Feature maps of 73 x 73, 35 x 35, 17 x 17 and 8 x 8 positions, for images of any size."""
         bytes_ = images.float().add(1).mul(127.5).round().clamp(0, 255)
         features, maps = (resized(bytes_, SIDE) - 128) / 128, []
         for name, layer in self.layers.items():
@@ -187,7 +193,7 @@ class InceptionNetwork(FeatureNetwork):
 
 
 def _layers() -> nn.ModuleDict:
-    """The network from its first convolution to its last block, named as in the published file."""
+    """All layers up to the last block, named as in the published file."""
     return nn.ModuleDict(
         {
             "Conv2d_1a_3x3": Unit(3, 32, (3, 3), 2, same=False),
@@ -211,39 +217,41 @@ def _layers() -> nn.ModuleDict:
 
 
 def resized(images: Float32[Tensor, "b c y x"], side: int) -> Float32[Tensor, "b c {side} {side}"]:
-    """Bilinear as TensorFlow 1 resizes with `align_corners=False`: output i reads the input at i * input / output."""
-    y, x = (_corners(extent, side).to(images.device) for extent in images.shape[-2:])
+    """Bilinear resizing of TensorFlow 1 with `align_corners=False`: output i reads the input at i * input / output."""
+    y, x = (_interpolation(extent, side).to(images.device) for extent in images.shape[-2:])
     return y @ images @ x.mT
 
 
-def _corners(extent: int, side: int) -> Float32[Tensor, "{side} {extent}"]:
-    """Row i holds what output i takes of each input."""
-    places = torch.arange(side, dtype=torch.float64) * extent / side
-    low = places.floor().long()
-    share = places - low
-    rows = torch.zeros(side, extent, dtype=torch.float64)
-    rows.scatter_add_(1, low[:, None], 1 - share[:, None])
-    rows.scatter_add_(1, (low + 1).clamp(max=extent - 1)[:, None], share[:, None])
-    return rows.float()
+def _interpolation(extent: int, side: int) -> Float32[Tensor, "{side} {extent}"]:
+    """The interpolation matrix along one axis."""
+    positions = torch.arange(side, dtype=torch.float64) * extent / side
+    low = positions.floor().long()
+    fraction = positions - low
+    matrix = torch.zeros(side, extent, dtype=torch.float64)
+    matrix.scatter_add_(1, low[:, None], 1 - fraction[:, None])
+    matrix.scatter_add_(1, (low + 1).clamp(max=extent - 1)[:, None], fraction[:, None])
+    return matrix.float()
 
 
 # --- the published file -----------------------------------------------------------------------------------------
 
 
 def inception_shapes() -> dict[str, tuple[int, ...]]:
-    """The names and shapes of the published file's tensors: 94 units and a classifier of 1,008 classes."""
+    """Names and shapes of the published file's tensors: 94 units and a classifier of 1,008 classes."""
     with torch.device("meta"):
         shapes = {name: tuple(tensor.shape) for name, tensor in _layers().state_dict().items()}
     return {**shapes, "fc.weight": (CLASSES, 2048), "fc.bias": (CLASSES,)}
 
 
 def convert_inception(source: Path, out: Path) -> Origin:
-    """Writes the pickle `source` as safetensors and returns its origin; FileError where it is another network's."""
-    tensors = _counted(read_checkpoint(source))
+    """Writes the pickle `source` as safetensors and returns its origin; FileError if it is another network."""
+    tensors = _add_counters(read_checkpoint(source))
     expected = inception_shapes()
     wrong = sorted(n for n in expected.keys() | tensors.keys() if expected.get(n) != _shape(tensors.get(n)))
     if wrong:
-        raise FileError(f"{source} is not FID's Inception network: {wrong[0]!r} is missing, new or misshapen.")
+        raise FileError(
+            f"{source} is not FID's Inception network: {wrong[0]!r} is missing, unexpected or has another shape."
+        )
     origin = Origin(KIND, {"weights": sha256(source)})
     write_converted(out, tensors, origin)
     return origin
@@ -253,7 +261,7 @@ def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
     return None if tensor is None else tuple(tensor.shape)
 
 
-def _counted(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """With the counters of seen batches that older versions of torch did not save; nothing reads them."""
+def _add_counters(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with the batch counters that older versions of torch did not save; nothing reads them."""
     counters = [f"{name.removesuffix('running_var')}num_batches_tracked" for name in tensors if ".running_var" in name]
     return {**{name: torch.zeros((), dtype=torch.int64) for name in counters}, **tensors}

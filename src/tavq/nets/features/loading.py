@@ -1,4 +1,4 @@
-"""The feature networks by name."""
+"""Feature networks by name."""
 
 from pathlib import Path
 
@@ -15,18 +15,21 @@ WEIGHTS = {
     "inception": "the file that `tavq metrics convert inception` writes",
     "lpips": "the file that `tavq metrics convert lpips-vgg` writes",
 }
-"""What a user gives to each network that does not ship its weights."""
+"""The file of weights of each network that does not ship with the package."""
 
 
-def feature_network(name: str, weights: Path | None = None, classifier: bool = False) -> FeatureNetwork:
-    """The feature network `name`: `scenes` ships its weights, the others read them from the file `weights`.
+def load_feature_network(name: str, weights: Path | None = None, classifier: bool = False) -> FeatureNetwork:
+    """Loads the feature network `name`.
 
-    With `classifier` it can be asked for `logits`, which only some can.
+    Args:
+        name: a key of NETWORKS.
+        weights: its file of weights; `scenes` ships with the package.
+        classifier: load the classifier too, so that `logits` works; only some networks have one.
     """
     if name not in NETWORKS:
         raise UsageError(unknown_name("feature network", name, NETWORKS))
-    if classifier and not NETWORKS[name].classifies:
-        raise UsageError(no_classifier(name))
+    if classifier and not NETWORKS[name].has_classifier:
+        raise UsageError(missing_classifier(name))
     if name == ScenesNetwork.name:
         return ScenesNetwork(weights)
     if weights is None:
@@ -36,7 +39,7 @@ def feature_network(name: str, weights: Path | None = None, classifier: bool = F
     return InceptionNetwork(weights) if name == InceptionNetwork.name else LpipsNetwork(weights)
 
 
-def no_classifier(name: str) -> str:
-    """What a user is told who asks a network without a classifier for its logits."""
-    known = [other for other in sorted(NETWORKS) if NETWORKS[other].classifies]
+def missing_classifier(name: str) -> str:
+    """The error message for a network without a classifier whose logits are needed."""
+    known = [other for other in sorted(NETWORKS) if NETWORKS[other].has_classifier]
     return f"The feature network {name!r} has no classifier and so no logits; networks with one: {', '.join(known)}."

@@ -1,4 +1,4 @@
-"""LPIPS: the distance of images in a classifier's features, each channel weighed as people's judgements ask."""
+"""LPIPS: a distance of images in a classifier's features, with channel weights learned from human judgements."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 
 Plan = tuple[tuple[int, int, int, int, int, int], ...]
-"""Number in torchvision's `features`, inputs, outputs, kernel, stride, padding of each convolution."""
+"""Index in torchvision's `features`, input and output channels, kernel, stride, padding of each convolution."""
 
 PLANS: dict[str, Plan] = {
     "vgg": (
@@ -47,22 +47,22 @@ TAPS = {"vgg": (2, 7, 14, 21, 28), "alex": (0, 3, 6, 8, 10)}
 """The convolutions whose features, after ReLU, are compared."""
 
 POOLS = {"vgg": (2, (5, 10, 17, 24)), "alex": (3, (3, 6))}
-"""Side of the maxima that halve, and the convolutions before which they stand."""
+"""Kernel size of the max pools, and the convolutions that follow one."""
 
 
 class LpipsNetwork(FeatureNetwork):
-    """VGG-16 or AlexNet up to their last convolution, and LPIPS' weights of their channels.
+    """VGG-16 or AlexNet up to the last convolution, with the channel weights of LPIPS.
 
     Source: Zhang et al. 2018, "The unreasonable effectiveness of deep features", eq. 1, version 0.1 of the public code:
-    images in [-1, 1] are shifted and scaled by its constants, each of five stages is scaled to length 1 at each
-    position, squared differences are weighed by a channel's head, averaged over positions and summed over stages.
-    Differs from the paper: nothing but the guard against features of length 0.
+    images in [-1, 1] are shifted and scaled by its constants, features are scaled to length 1 at each position of
+    five stages, and squared differences are weighted by channel, averaged over positions and summed over stages.
+    Differs from the paper: only the guard against features of length 0.
 
-    Its distance is called `lpips_vgg` or `lpips_alex` where backbone and heads are the published files; with any others
+    With the published backbone and heads its distance is called `lpips_vgg` or `lpips_alex`; with any others
     `perceptual_vgg` or `perceptual_alex`.
 
     Args:
-        path: what `convert_lpips` wrote.
+        path: file that `convert_lpips` wrote.
     """
 
     name = KIND
@@ -72,10 +72,10 @@ class LpipsNetwork(FeatureNetwork):
         tensors, origin = read_converted(path)
         self.kind = "vgg" if "features.28.weight" in tensors else "alex"
         self.features = _convolutions(self.kind)
-        channels = _tapped(self.kind)
+        channels = _stage_channels(self.kind)
         self.width = channels[-1]
-        for place, count in enumerate(channels):
-            self.register_buffer(f"head{place}", torch.zeros(count))
+        for stage, count in enumerate(channels):
+            self.register_buffer(f"head{stage}", torch.zeros(count))
         for name, values in (("shift", SHIFT), ("scale", SCALE)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         self._load(tensors, path)
@@ -85,24 +85,24 @@ class LpipsNetwork(FeatureNetwork):
     @property
     def heads(self) -> list[Tensor]:
         """The weights [f] of each stage's channels."""
-        return [self.get_buffer(f"head{place}") for place in range(len(TAPS[self.kind]))]
+        return [self.get_buffer(f"head{stage}") for stage in range(len(TAPS[self.kind]))]
 
-    def title(self, measure: str) -> str:
-        """`lpips_vgg` with the published weights only."""
-        if measure == "distance":
+    def metric_name(self, metric: str) -> str:
+        """`lpips_vgg` or `lpips_alex` with the published weights; see FeatureNetwork."""
+        if metric == "distance":
             return f"{'lpips' if self.published else 'perceptual'}_{self.kind}"
-        return f"{measure}_{self.kind}"
+        return f"{metric}_{self.kind}"
 
     def stages(self, images: Float[Tensor, "b 3 y x"]) -> list[Tensor]:
         """Five feature maps: of 64, 128, 256, 512, 512 channels (VGG-16) or 64, 192, 384, 256, 256 (AlexNet)."""
-        self._check(images)
+        self._check_size(images)
         features, maps = (images - self.get_buffer("shift")) / self.get_buffer("scale"), []
         side, pooled = POOLS[self.kind]
-        for number, *_ in PLANS[self.kind]:
-            if number in pooled:
+        for index, *_ in PLANS[self.kind]:
+            if index in pooled:
                 features = max_pool2d(features, side, 2)
-            features = relu(self.features[str(number)](features))
-            if number in TAPS[self.kind]:
+            features = relu(self.features[str(index)](features))
+            if index in TAPS[self.kind]:
                 maps.append(features)
         return maps
 
@@ -110,21 +110,20 @@ class LpipsNetwork(FeatureNetwork):
 def _convolutions(kind: str) -> nn.ModuleDict:
     return nn.ModuleDict(
         {
-            str(number): nn.Conv2d(inputs, outputs, kernel, stride, padding)
-            for number, inputs, outputs, kernel, stride, padding in PLANS[kind]
+            str(index): nn.Conv2d(inputs, outputs, kernel, stride, padding)
+            for index, inputs, outputs, kernel, stride, padding in PLANS[kind]
         }
     )
 
 
-def _tapped(kind: str) -> list[int]:
-    """The channels of each stage."""
-    return [outputs for number, _, outputs, *_ in PLANS[kind] if number in TAPS[kind]]
+def _stage_channels(kind: str) -> list[int]:
+    return [outputs for index, _, outputs, *_ in PLANS[kind] if index in TAPS[kind]]
 
 
 def convert_lpips(kind: str, backbone: Path, heads: Path, out: Path) -> Origin:
     """Writes a backbone and its heads as one safetensors file and returns its origin.
 
-    FileError where either file is another network's. The backbone's classifier is left out.
+    Raises FileError if either file belongs to another network. The backbone's classifier is left out.
 
     Args:
         kind: `vgg` or `alex`.
@@ -135,18 +134,19 @@ def convert_lpips(kind: str, backbone: Path, heads: Path, out: Path) -> Origin:
     tensors = {name: t for name, t in read_checkpoint(backbone).items() if not name.startswith("classifier.")}
     with torch.device("meta"):
         expected = {f"features.{name}": tensor.shape for name, tensor in _convolutions(kind).state_dict().items()}
-    _compare(backbone, {"vgg": "VGG-16", "alex": "AlexNet"}[kind], expected, tensors)
+    _check_shapes(backbone, {"vgg": "VGG-16", "alex": "AlexNet"}[kind], expected, tensors)
     weights = read_checkpoint(heads)
-    shapes = {f"lin{place}.model.1.weight": torch.Size((1, n, 1, 1)) for place, n in enumerate(_tapped(kind))}
-    _compare(heads, f"LPIPS' heads for {kind}", shapes, weights)
+    channels = _stage_channels(kind)
+    shapes = {f"lin{stage}.model.1.weight": torch.Size((1, count, 1, 1)) for stage, count in enumerate(channels)}
+    _check_shapes(heads, f"LPIPS' heads for {kind}", shapes, weights)
     origin = Origin(KIND, {"backbone": sha256(backbone), "heads": sha256(heads)})
-    flat = {f"head{place}": weights[name].flatten() for place, name in enumerate(shapes)}
+    flat = {f"head{stage}": weights[name].flatten() for stage, name in enumerate(shapes)}
     write_converted(out, {**tensors, **flat}, origin)
     return origin
 
 
-def _compare(path: Path, what: str, expected: dict[str, torch.Size], found: dict[str, Tensor]) -> None:
+def _check_shapes(path: Path, what: str, expected: dict[str, torch.Size], found: dict[str, Tensor]) -> None:
     shapes = {name: tensor.shape for name, tensor in found.items()}
     wrong = sorted(n for n in expected.keys() | shapes.keys() if expected.get(n) != shapes.get(n))
     if wrong:
-        raise FileError(f"{path} is not {what}: {wrong[0]!r} is missing, new or misshapen.")
+        raise FileError(f"{path} is not {what}: {wrong[0]!r} is missing, unexpected or of another shape.")

@@ -21,7 +21,7 @@ from tavq.report.html.images import as_bytes
 from tavq.report.run import Run
 from tavq.report.tokenizer.view import held_out_first, spread
 from tavq.tasks.base import GenerationTask, Prompt, Sampling, tasks
-from tavq.tasks.completion import complete, evaluation_masks
+from tavq.tasks.completion import complete_images, evaluation_masks
 from tavq.tasks.generation import build_prompt, generate_images
 from tavq.tasks.model_folder import TaskModel
 from tavq.text.store import TextStore
@@ -141,7 +141,7 @@ def _completed(
         rows = slice(place, None, len(masks))
         hidden = mask.to(images.device)
         originals = images[rows]
-        filled = complete(model, originals, hidden.expand(len(originals), *hidden.shape), Sampling(), generator)
+        filled = complete_images(model, originals, hidden.expand(len(originals), *hidden.shape), Sampling(), generator)
         kept = torch.where(hidden, GREY, originals)
         for key, *shown in zip(names[rows], *(map(as_bytes, part) for part in (originals, kept, filled)), strict=True):
             named = zip(("original", f"{name} hidden", "completed"), shown, strict=True)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tavq.interfaces import Batch, Loss, Losses, sum_losses
 from tavq.losses import adaptive_weight, last_layer_gradient, reconstruction
-from tavq.nets.discriminators import LeCam, PatchCritic, discriminator_hinge, generator_loss
+from tavq.nets.discriminators import LeCam, PatchDiscriminator, discriminator_hinge, generator_loss
 from tavq.ops.collective import all_reduce_mean
 from tavq.recipes.schema import TrainConfig
 from tavq.tokenizer import Output, Tokenizer
@@ -26,7 +26,7 @@ class GeneratorStep:
     def __init__(
         self,
         tokenizer: Tokenizer,
-        discriminator: PatchCritic | None,
+        discriminator: PatchDiscriminator | None,
         perceptual: Perceptual | None,
         config: TrainConfig,
         device: torch.device,

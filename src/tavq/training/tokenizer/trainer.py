@@ -16,9 +16,9 @@ from tavq.data.transforms import to_uint8
 from tavq.interfaces import DEEP, Batch, Losses, TextSource
 from tavq.metrics.codes import UsageLog
 from tavq.metrics.collapse import POSITIONS_PER_ENTRY, collapsed, diagnose
-from tavq.nets.discriminators import PatchCritic
+from tavq.nets.discriminators import PatchDiscriminator
 from tavq.nets.features.extractors import logits_distance, perceptual_distance
-from tavq.nets.features.loading import feature_network
+from tavq.nets.features.loading import load_feature_network
 from tavq.ops import collective
 from tavq.recipes.identity import METHOD_HASH
 from tavq.recipes.schema import Recipe
@@ -77,7 +77,7 @@ class Trainer:
         adversarial = config.adversarial
         # A seed of its own, so that the tokenizer's weights are the same with and without a discriminator.
         self.discriminator = (
-            PatchCritic(adversarial.discriminator, seed=step_seed(config.seed, -2)) if adversarial else None
+            PatchDiscriminator(adversarial.discriminator, seed=step_seed(config.seed, -2)) if adversarial else None
         )
         for module in (self.tokenizer, self.discriminator):
             if module is not None:
@@ -97,7 +97,9 @@ class Trainer:
         if settings is None:
             return None
         on_logits = settings.distance == "logits"
-        network = feature_network(settings.network, Path(settings.weights) if settings.weights else None, on_logits)
+        network = load_feature_network(
+            settings.network, Path(settings.weights) if settings.weights else None, on_logits
+        )
         return partial(logits_distance if on_logits else perceptual_distance, network.to(self.device))
 
     def run(self, resume: bool = False) -> Path:

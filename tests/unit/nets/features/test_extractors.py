@@ -19,7 +19,7 @@ from tavq.nets.features.extractors import (
     scenes_layers,
     unit_stages,
 )
-from tavq.nets.features.loading import feature_network
+from tavq.nets.features.loading import load_feature_network
 
 
 @pytest.fixture(scope="module")
@@ -100,13 +100,13 @@ def test_a_file_of_other_arrays_is_refused(squeezenet_file: Path, tmp_path: Path
 
 
 def test_only_a_network_with_a_classifier_gives_logits(squeezenet_file: Path) -> None:
-    assert feature_network("squeezenet", squeezenet_file, classifier=True).logits(random_images(1, 32)).shape == (
+    assert load_feature_network("squeezenet", squeezenet_file, classifier=True).logits(random_images(1, 32)).shape == (
         1,
         1000,
     )
-    assert not hasattr(feature_network("squeezenet", squeezenet_file), "conv10")
+    assert not hasattr(load_feature_network("squeezenet", squeezenet_file), "conv10")
     with pytest.raises(UsageError, match="'scenes' has no classifier and so no logits; networks with one: squeezenet"):
-        feature_network("scenes", classifier=True)
+        load_feature_network("scenes", classifier=True)
 
 
 def test_a_file_without_the_classifier_serves_features_alone(squeezenet_file: Path, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def scenes_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["scenes", "squeezenet"])
 def network(request: pytest.FixtureRequest) -> nn.Module:
-    return feature_network(request.param, request.getfixturevalue(f"{request.param}_file"))
+    return load_feature_network(request.param, request.getfixturevalue(f"{request.param}_file"))
 
 
 @pytest.mark.parametrize(("y", "x"), [(32, 32), (33, 47), (64, 96)])
@@ -182,13 +182,13 @@ def test_perceptual_distance_by_hand() -> None:
 
 def test_names() -> None:
     with pytest.raises(UsageError, match=r"Unknown feature network 'squeezenett'.*Did you mean 'squeezenet'"):
-        feature_network("squeezenett")
+        load_feature_network("squeezenett")
     with pytest.raises(UsageError, match=r"needs the path of its \.npz file"):
-        feature_network("squeezenet")
+        load_feature_network("squeezenet")
 
 
 def test_the_shipped_scenes_network_is_small_and_alive() -> None:
-    network = feature_network("scenes")
+    network = load_feature_network("scenes")
     assert isinstance(network, ScenesNetwork)
     count = sum(parameter.numel() for parameter in network.parameters())
     assert 300_000 < count < 800_000

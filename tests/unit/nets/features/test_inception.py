@@ -12,7 +12,7 @@ from tavq.core.errors import FileError, UsageError
 from tavq.core.files import sha256
 from tavq.nets.features import inception
 from tavq.nets.features.inception import InceptionNetwork, convert_inception, inception_shapes, resized
-from tavq.nets.features.loading import feature_network
+from tavq.nets.features.loading import load_feature_network
 
 # torch-fidelity 0.4.0, FeatureExtractorInceptionV3 with `formula_weights.weight` and `formula_weights.images` as
 # bytes: `checksums` of its features '64', '192', '768', '2048' for two images of the given size.
@@ -67,13 +67,13 @@ def test_features_are_torch_fidelitys(converted: Path, y: int, x: int) -> None:
 
 
 def test_only_the_published_weights_give_an_fid(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = feature_network("inception", converted)
-    assert (network.title("fd"), network.title("kid")) == ("fd_inception", "kid_inception")
+    network = load_feature_network("inception", converted)
+    assert (network.metric_name("fd"), network.metric_name("kid")) == ("fd_inception", "kid_inception")
     assert network.sha256 == sha256(converted)
     source = sha256(converted.with_suffix(".pth"))
     monkeypatch.setattr(inception, "PUBLISHED", source)
-    network = feature_network("inception", converted)
-    assert (network.title("fd"), network.title("kid")) == ("fid", "kid")
+    network = load_feature_network("inception", converted)
+    assert (network.metric_name("fd"), network.metric_name("kid")) == ("fid", "kid")
 
 
 def test_a_wrong_file_is_refused(checkpoint: Path, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_wrong_file_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"'inception' needs the path of the file that `tavq metrics convert inception"
     ):
-        feature_network("inception")
+        load_feature_network("inception")
 
 
 def test_images_are_resized_as_tensorflow_1_does() -> None:

@@ -76,14 +76,14 @@ def test_only_both_published_files_give_lpips(
     files: tuple[str, Path, Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind, backbone_file, heads, converted = files
-    assert LpipsNetwork(converted).title("distance") == f"perceptual_{kind}"
+    assert LpipsNetwork(converted).metric_name("distance") == f"perceptual_{kind}"
     both = {"backbone": sha256(backbone_file), "heads": sha256(heads)}
     for other in both:
         monkeypatch.setitem(lpips.PUBLISHED, kind, {**both, other: "0" * 64})
-        assert LpipsNetwork(converted).title("distance") == f"perceptual_{kind}"
+        assert LpipsNetwork(converted).metric_name("distance") == f"perceptual_{kind}"
     monkeypatch.setitem(lpips.PUBLISHED, kind, both)
-    assert LpipsNetwork(converted).title("distance") == f"lpips_{kind}"
-    assert LpipsNetwork(converted).title("fd") == f"fd_{kind}"
+    assert LpipsNetwork(converted).metric_name("distance") == f"lpips_{kind}"
+    assert LpipsNetwork(converted).metric_name("fd") == f"fd_{kind}"
 
 
 def test_as_a_loss_it_reaches_the_random_images(files: tuple[str, Path, Path, Path]) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tavq.interfaces import Batch
-from tavq.nets.discriminators import PatchCritic
+from tavq.nets.discriminators import PatchDiscriminator
 from tavq.recipes.schema import Recipe
 from tavq.tokenizer import Tokenizer
 from tavq.training.ema import EMA
@@ -24,13 +24,13 @@ def distance(images: Tensor, reference: Tensor) -> Tensor:
     return (blurred - sharp).square().mean()
 
 
-def parts(recipe: Recipe) -> tuple[Tokenizer, PatchCritic, Batch]:
+def parts(recipe: Recipe) -> tuple[Tokenizer, PatchDiscriminator, Batch]:
     torch.manual_seed(3)
     tokenizer = Tokenizer(recipe.model).train()
     assert recipe.train.adversarial is not None
     images = torch.rand(3, 3, 16, 16) * 2 - 1
     tokenizer.codebook.init_from_features(torch.randn(64, 8))
-    return tokenizer, PatchCritic(recipe.train.adversarial.discriminator, seed=1), Batch(images, ("0", "1", "2"))
+    return tokenizer, PatchDiscriminator(recipe.train.adversarial.discriminator, seed=1), Batch(images, ("0", "1", "2"))
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:
@@ -43,7 +43,9 @@ def close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(found[name], gradient, rtol=2e-4, atol=2e-6, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def plain_backward(recipe: Recipe, tokenizer: Tokenizer, critic: PatchCritic, batch: Batch) -> tuple[Tensor, Tensor]:
+def plain_backward(
+    recipe: Recipe, tokenizer: Tokenizer, critic: PatchDiscriminator, batch: Batch
+) -> tuple[Tensor, Tensor]:
     """One total loss, as the papers write it; returns it and the adaptive weight."""
     train = recipe.train
     assert train.adversarial is not None
