@@ -28,8 +28,8 @@ class Corners(FeatureNetwork):
     name = "corners"
     width = 3
 
-    def forward(self, images: Tensor) -> Tensor:
-        return images[:, :, 0, 0]
+    def stages(self, images: Tensor) -> list[Tensor]:
+        return [images[:, :, :1, :1]]
 
 
 def distances(rank: int, world: int) -> dict[str, Any]:

@@ -243,7 +243,10 @@ def test_larger_images(
         ("generate completion --guidance 3", r"'masked' does not use --guidance; leave it out"),
         ("generate unconditional --out data", r"data holds .*, which tavq did not generate and would delete"),
         ("generate unconditional --out aligned", r"aligned holds .*, which tavq did not generate and would delete"),
-        ("generate swapped", r"swapped/model/tokenizer .* is not the tokenizer that the task was trained on .* put that one back"),
+        (
+            "generate swapped",
+            r"swapped/model/tokenizer .* is not the tokenizer .* put that one back",
+        ),
         ("generate headless", r"headless/model lacks tokenizer/, the tokenizer that the task was trained on"),
         ("task train unconditional-tiny --tokenizer completion --data data --out x", r"holds a task, not a tokenizer"),
         ("generate unconditional --top-p 2", r"--top-p"),

@@ -138,6 +138,9 @@ class Brightness(FeatureNetwork):
     name = "brightness"
     has_classifier = True
 
+    def stages(self, images: Tensor) -> list[Tensor]:
+        return [images]
+
     def logits(self, images: Tensor) -> Tensor:
         return images.mean(dim=(2, 3))[:, :2] * torch.tensor([1.0, 3.0])
 

@@ -19,8 +19,7 @@ from tavq.core.files import write_folder
 from tavq.data.images import encode_png
 from tavq.data.transforms import to_uint8
 from tavq.tasks.animation import GREY, FrameRecorder, decode_states, gif_bytes
-from tavq.tasks.completion import complete as complete_images
-from tavq.tasks.completion import read_mask
+from tavq.tasks.completion import complete_images, read_mask
 from tavq.tasks.generation import build_prompt, generate_images, grid_size, image_grid, image_names
 from tavq.tasks.model_folder import TaskModel
 

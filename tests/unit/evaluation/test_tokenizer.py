@@ -76,8 +76,8 @@ class Colours(FeatureNetwork):
     width = 3
     sha256 = "ab" * 32
 
-    def forward(self, images: Tensor) -> Tensor:
-        return images.mean(dim=(2, 3))
+    def stages(self, images: Tensor) -> list[Tensor]:
+        return [images]
 
 
 def batches(count: int = 24, size: int = 32, texts: bool = True, batch: int = 10, silent: int = 0) -> list[Batch]:

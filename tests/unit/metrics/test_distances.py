@@ -24,8 +24,10 @@ class Averages(FeatureNetwork):
         self.num_features = width  # for torchmetrics
         self.register_buffer("matrix", torch.randn(3 * 16, width, generator=torch.Generator().manual_seed(0)))
 
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.nn.functional.adaptive_avg_pool2d(images.float(), 4).flatten(1) @ self.matrix + 3
+    def stages(self, images: Tensor) -> list[Tensor]:
+        return [
+            (torch.nn.functional.adaptive_avg_pool2d(images.float(), 4).flatten(1) @ self.matrix + 3)[:, :, None, None]
+        ]
 
 
 def by_sqrtm(a: np.ndarray, b: np.ndarray) -> float:

@@ -61,7 +61,7 @@ def test_the_seed_decides_the_weights_and_the_global_state_stays() -> None:
 
 
 def test_images_that_are_too_small_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"16 × 23 pixels; .* accepts 24 × 24 or more\. Choose fewer layers"):
+    with pytest.raises(UsageError, match=r"16 × 23 pixels; .* needs 24 × 24 or more\. Choose fewer layers"):
         critic(channels=8)(torch.zeros(1, 3, 23, 16))
 
 

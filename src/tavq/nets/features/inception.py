@@ -250,7 +250,7 @@ def convert_inception(source: Path, out: Path) -> Origin:
     wrong = sorted(n for n in expected.keys() | tensors.keys() if expected.get(n) != _shape(tensors.get(n)))
     if wrong:
         raise FileError(
-            f"{source} is not FID's Inception network: {wrong[0]!r} is missing, unexpected or has another shape."
+            f"{source} is not FID's Inception network: {wrong[0]!r} is missing, unexpected or of another shape."
         )
     origin = Origin(KIND, {"weights": sha256(source)})
     write_converted(out, tensors, origin)

@@ -82,7 +82,7 @@ def test_a_wrong_file_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"less.pth is not FID's Inception network: 'fc.bias' is missing"):
         convert_inception(tmp_path / "less.pth", tmp_path / "out")
     torch.save({**tensors, "AuxLogits.fc.bias": torch.zeros(1000)}, tmp_path / "more.pth")
-    with pytest.raises(FileError, match=r"'AuxLogits.fc.bias' is missing, new or misshapen"):
+    with pytest.raises(FileError, match=r"'AuxLogits.fc.bias' is missing, unexpected or of another shape"):
         convert_inception(tmp_path / "more.pth", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     write_converted(tmp_path / "x", {"Conv2d_1a_3x3.conv.weight": torch.zeros(1)}, Origin("inception"))
