@@ -112,7 +112,7 @@ def set_distances(images: ImageSet, reference: ImageSet | Gaussian) -> list[Metr
 
 def frechet_metric(network: FeatureNetwork) -> Metric:
     """What the Fréchet distance in the features of `network` is called: FID with FID's own weights only."""
-    name = network.title("fd")
+    name = network.metric_name("fd")
     published = name == "fid"
     meaning = f"Fréchet distance of two sets of images in the features of the network {network.name!r}: do they look "
     meaning += f"the same as sets?{'' if published else ' Not FID, which needs its own network.'} {COMPARABLE}"
@@ -122,7 +122,7 @@ def frechet_metric(network: FeatureNetwork) -> Metric:
 
 def kernel_metric(network: FeatureNetwork) -> Metric:
     """What the kernel distance in the features of `network` is called: KID with FID's own weights only."""
-    name = network.title("kid")
+    name = network.metric_name("kid")
     title = "KID" if name == "kid" else f"Kernel distance ({network.name})"
     meaning = "The same by a kernel (squared maximum mean discrepancy): unbiased, so that it may be below 0."
     return Metric(name, title, RECONSTRUCTION, better=-1, meaning=meaning)

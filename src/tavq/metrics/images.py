@@ -180,7 +180,7 @@ SCORES: dict[Metric, Score] = {PSNR: psnr, SSIM: ssim, MS_SSIM: ms_ssim, L1: l1,
 
 def perceptual_metric(network: FeatureNetwork) -> Metric:
     """What a distance of image pairs in the features of `network` is called: LPIPS with the published weights only."""
-    name = network.title("distance")
+    name = network.metric_name("distance")
     published = name.startswith("lpips_")
     title = f"{'LPIPS' if published else 'Perceptual distance'} ({name.partition('_')[2]})"
     return Metric(
