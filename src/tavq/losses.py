@@ -1,4 +1,4 @@
-"""Losses on pixels, and the weight that balances the adversary against them."""
+"""Pixel losses, and the weight that balances the adversarial loss against them."""
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from tavq.interfaces import Loss, Losses
 def reconstruction(
     images: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"], l1: float, l2: float
 ) -> Losses:
-    """Mean absolute and mean squared difference with their weights; a weight of 0 leaves a term out.
+    """Mean absolute and mean squared error, weighted by `l1` and `l2`; a weight of 0 turns a term off.
 
     Source: VQ-GAN's public code uses l1, VQ-VAE (eq. 3) and the modern recipes l2.
     """
@@ -35,5 +35,5 @@ def adaptive_weight(reconstruction_gradient: Tensor, adversarial_gradient: Tenso
 def last_layer_gradient(
     images: Float[Tensor, "b c y x"], last_weight: Tensor, gradient: Float[Tensor, "b c y x"]
 ) -> Tensor:
-    """The gradient at the last layer's weight that a gradient at its images causes (the graph is kept)."""
+    """Backpropagate a gradient at the images to the weight of the last layer; keeps the graph."""
     return torch.autograd.grad(images, last_weight, gradient, retain_graph=True)[0]

@@ -1,4 +1,4 @@
-"""The format of a model folder: where it is found, and what its config.json must say."""
+"""The format of a tokenizer's model folder: finding one, checking its config.json and its tensors."""
 
 import os
 from pathlib import Path
@@ -13,29 +13,29 @@ from tavq.core.pretrained import download_from_hub
 from tavq.core.tensor_names import update_tensor_names
 
 FORMAT = 1
-"""Of a tokenizer's config.json."""
+"""Format number in a tokenizer's config.json."""
 
 
 def find_model(name_or_path: str | Path) -> Path:
-    """The model folder that a path or a hub name stands for."""
+    """Find the model folder of a path (a model folder or a run folder) or a hub name."""
     path = Path(name_or_path)
     for folder in (path, path / "model"):
         if os.path.isfile(folder / "config.json"):
             return folder
     if os.path.exists(path) or str(name_or_path).count("/") != 1 or str(name_or_path).startswith((".", "/")):
         raise UsageError(
-            f"There is no model at {str(name_or_path)!r}: neither there nor in its folder model/ is a config.json."
+            f"There is no model at {str(name_or_path)!r}: found no config.json there or in its folder model/."
         )
     return download_from_hub(str(name_or_path), "model", FILES)
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:
-    """The checked content of a model folder's config.json."""
+    """Read and check the config.json of a tokenizer's model folder."""
     stored = files.read_json(folder / "config.json")
     if isinstance(stored, dict) and stored.get("kind") == "task":
-        raise UsageError(f"{folder} holds a task, not a tokenizer; the one it was made for is {folder / 'tokenizer'}.")
+        raise UsageError(f"{folder} holds a task, not a tokenizer; its tokenizer is {folder / 'tokenizer'}.")
     if not isinstance(stored, dict) or stored.get("kind") != "tokenizer":
-        raise FileError(f"{folder / 'config.json'} does not describe a tokenizer of this project.")
+        raise FileError(f"{folder / 'config.json'} does not describe a tokenizer of tavq.")
     if stored.get("format") != FORMAT:
         raise FileError(
             f"{folder / 'config.json'} has format {stored.get('format')!r}; this version reads format {FORMAT}."
@@ -46,23 +46,26 @@ def read_model_config(folder: Path) -> dict[str, Any]:
 
 
 FILES = ("README.md", "*.json", "*.safetensors")
-"""What is brought from the hub; a task's model folder has tokenizers in folders of its own."""
+"""Files to download from the hub; patterns match in subfolders too, where a task's model folder keeps tokenizers."""
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def match_tensors(tokenizer: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The tensors in the tokenizer's own dtypes (weights may be stored as any usual float)."""
+    """Cast tensors to the dtypes of the tokenizer (weights may be stored in any usual float dtype).
+
+    Raises FileError if names or shapes do not match; `path` names the file in it.
+    """
     tensors = update_tensor_names(tokenizer, tensors)
     own = tokenizer.state_dict()
     expected = {name: (tuple(value.shape), _kind(value)) for name, value in own.items()}
-    found = {name: (tuple(value.shape), _kind(value)) for name, value in tensors.items()}
-    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    stored = {name: (tuple(value.shape), _kind(value)) for name, value in tensors.items()}
+    wrong = sorted(name for name in expected.keys() | stored.keys() if expected.get(name) != stored.get(name))
     if wrong:
         name = wrong[0]
         raise FileError(
             f"{path} does not fit its config.json: {len(wrong)} tensors differ, first {name!r} "
-            f"(file: {found.get(name, 'missing')}, settings: {expected.get(name, 'unknown')})."
+            f"(file: {stored.get(name, 'missing')}, settings: {expected.get(name, 'unknown')})."
         )
     return {name: value.to(own[name].dtype) for name, value in tensors.items()}
 
@@ -72,6 +75,6 @@ def _kind(tensor: Tensor) -> str:
 
 
 def kind_of_images(stored: dict[str, Any]) -> str | None:
-    """What a tokenizer was trained on, "images" or "segmentation", by its config.json; None where that does not say."""
-    kind = stored.get("kind_of_images", stored.get("kind_of_pictures"))  # the second until version 0.1
+    """What a tokenizer was trained on by its config.json, "images" or "segmentation"; None if it does not say."""
+    kind = stored.get("kind_of_images", stored.get("kind_of_pictures"))  # the second key until version 0.1
     return "images" if kind == "pictures" else kind

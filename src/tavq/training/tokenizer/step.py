@@ -10,7 +10,7 @@ from tavq.losses import adaptive_weight, last_layer_gradient, reconstruction
 from tavq.nets.discriminators import LeCam, PatchDiscriminator, discriminator_hinge, generator_loss
 from tavq.ops.collective import all_reduce_mean
 from tavq.recipes.schema import TrainConfig
-from tavq.tokenizer import Output, Tokenizer
+from tavq.tokenizer import Tokenizer, TokenizerOutput
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 
@@ -44,7 +44,7 @@ class GeneratorStep:
         """Whether the discriminator is used at this step."""
         return self.config.adversarial is not None and step >= self.config.adversarial.start
 
-    def backward(self, batch: Batch, step: int) -> tuple[Output, Losses]:
+    def backward(self, batch: Batch, step: int) -> tuple[TokenizerOutput, Losses]:
         """Compute the gradients of the tokenizer and, if it is used, of the discriminator; return every term."""
         with self.autocast():
             output = self.tokenizer(batch.images, batch.text)
@@ -73,7 +73,9 @@ class GeneratorStep:
             losses["reconstruction/perceptual"] = Loss(distance.float(), self.config.perceptual.weight)
         return losses
 
-    def _adversarial_gradient(self, images: Tensor, output: Output, pixel_gradient: Tensor) -> tuple[Tensor, Losses]:
+    def _adversarial_gradient(
+        self, images: Tensor, output: TokenizerOutput, pixel_gradient: Tensor
+    ) -> tuple[Tensor, Losses]:
         assert self.discriminator is not None
         assert self.config.adversarial is not None
         with self.autocast():

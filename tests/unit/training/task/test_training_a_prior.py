@@ -232,7 +232,7 @@ def test_tokenizers_that_do_not_match(
         trainer(tmp_path, settings, segmentation_tokenizer=None)
     with pytest.raises(UsageError, match="was trained on images, not on segmentation maps"):
         trainer(tmp_path, settings, segmentation_tokenizer=tokenizers[0])
-    with pytest.raises(UsageError, match="Images of 33 x 33 cannot be encoded"):
+    with pytest.raises(UsageError, match="Cannot encode images of 33 x 33"):
         trainer(tmp_path, recipe(size=33)).run()
     trainer(tmp_path / "run", settings).run()
     other = tokenizer(tmp_path / "other", 3, 12, kind_of_images="segmentation")
