@@ -1,4 +1,4 @@
-"""Long texts of images by a vision-language model: in this process, or asked of a server."""
+"""Long descriptions of images by a vision-language model, in this process or behind a server."""
 
 PROMPT = "Analyze the image in a comprehensive and detailed manner"
-"""What the model is asked. Source: TA-VQ (arXiv 2503.01261), section 3.2, step 1."""
+"""The instruction to the model. Source: TA-VQ (arXiv 2503.01261), section 3.2, step 1."""

@@ -2,119 +2,140 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from tavq.core.errors import TavqError, UsageError
-from tavq.describe.answers import TEMPERATURE, Answer, Ask, Attempts, Describer, Outcome
-from tavq.describe.images import data_url, load
-from tavq.describe.pace import Pace, Patience, retry_after
+from tavq.describe.answers import (
+    TEMPERATURE,
+    Answer,
+    Describer,
+    DescriptionResult,
+    OnResults,
+    RetryState,
+    SamplingParams,
+)
+from tavq.describe.images import load_resized, to_data_url
+from tavq.describe.rate_limit import RateLimiter, RetryPolicy, parse_retry_after
 
-KEY = "TAVQ_API_KEY"
-NO_KEY = "none"  # sent where there is no key: for want of one the client would send the Hugging Face token it finds
-CONNECTIONS = 50  # that one client of the library is given; its pool has 100
-TICK = 0.1  # seconds between looks at whether to stop
+API_KEY = "TAVQ_API_KEY"
+NO_KEY = "none"  # sent if there is no key, or the client would send the Hugging Face token that it finds
+CONNECTIONS = 50  # per client of the library, whose pool has 100
+TICK = 0.1  # seconds between checks of whether to stop
 
-UNUSABLE = {
-    401: f"it refuses the key; put the right one into the environment variable {KEY}",
-    402: "it wants to be paid",
-    403: f"it refuses the key; put the right one into the environment variable {KEY}",
-    404: "it does not know this address or model; see --endpoint and --model",
-    405: "it does not take requests at this address; see --endpoint",
+FATAL = {
+    401: f"it rejects the key; put the right one into the environment variable {API_KEY}",
+    402: "it asks for payment",
+    403: f"it rejects the key; put the right one into the environment variable {API_KEY}",
+    404: "it does not know this address or model; check --endpoint and --model",
+    405: "it does not accept requests at this address; check --endpoint",
 }
-PASSING = frozenset({408, 409, 421, 425, 429, 500, 502, 503, 504, 507, 508, 520, 521, 522, 523, 524, 529})
+"""Status codes that no repetition changes, for any image."""
+
+TRANSIENT = frozenset({408, 409, 421, 425, 429, 500, 502, 503, 504, 507, 508, 520, 521, 522, 523, 524, 529})
+"""Status codes that may pass; any other is a fault of the one request."""
 
 
 class EndpointError(TavqError):
     """The server cannot be used, for any image."""
 
 
-class _Refused(Exception):
-    """The server does not take this request, and would not take it later."""
+class _RequestRejected(Exception):
+    """The server rejects this request, and would reject it again."""
 
 
-class _Unanswered(Exception):
-    """Every attempt failed, each in a way that may pass."""
+class _NoAnswer(Exception):
+    """Every attempt failed, each for a reason that may pass."""
 
 
 @dataclass(frozen=True)
 class EndpointSettings:
-    """How a server is asked.
+    """How requests are sent to a server.
 
-    `timeout` is in seconds for one request; `key` is kept out of every text and file.
+    Attributes:
+        url: the server's base URL.
+        model: the server's name of the model.
+        prompt: the instruction sent with each image.
+        max_tokens: upper limit of an answer.
+        longest_side: larger images are downscaled to this many pixels.
+        concurrency: requests at a time.
+        requests_per_minute: upper limit; None for none.
+        timeout: seconds for one request.
+        retry: how often failed requests are repeated.
+        key: the API key; never printed or written to a file.
     """
 
     url: str
     model: str
     prompt: str
-    tokens: int
+    max_tokens: int
     longest_side: int
     concurrency: int = 32
-    per_minute: float | None = None
+    requests_per_minute: float | None = None
     timeout: float = 300.0
-    patience: Patience = field(default_factory=Patience)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
     key: str = field(default=NO_KEY, repr=False)
 
 
-def key_from_environment() -> str:
-    """The key in TAVQ_API_KEY, or one that says that there is none."""
-    key = os.environ.get(KEY, "").strip()
+def read_api_key() -> str:
+    """The key in the environment variable TAVQ_API_KEY, or a placeholder."""
+    key = os.environ.get(API_KEY, "").strip()
     if not key.isprintable() or not key.isascii():
-        raise UsageError(f"The environment variable {KEY} holds characters that no key has; set it again.")
+        raise UsageError(f"The environment variable {API_KEY} holds characters that no key has; set it again.")
     return key or NO_KEY
 
 
 def check_url(url: str) -> str:
-    """The address itself, or a UsageError; one with a password in it is refused, for it would be shown."""
+    """Return the URL, or raise UsageError; one with a password is refused, because it would be printed."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
-        raise UsageError(f"--endpoint {url!r} is not an address; give one such as http://localhost:8000/v1.")
+        raise UsageError(f"--endpoint {url!r} is not a URL; use one like http://localhost:8000/v1.")
     if "@" in parts.netloc:
-        raise UsageError(f"--endpoint holds a password; leave it out and put the key into {KEY}.")
+        raise UsageError(f"--endpoint holds a password; remove it and put the key into {API_KEY}.")
     return url
 
 
 class Endpoint(Describer):
-    """Describes images by asking a server, several at a time.
+    """Describes images by requests to a server, several at a time.
 
-    An image that the server refuses, or on which it fails while it answers others, is a fault of the image. Where
-    it answers none, the work stops with the reason, and the images it failed on are left for the next run.
+    If the server rejects an image, or fails on it while it answers others, the image is reported as a fault. If it
+    answers no image, the run stops with the reason, and the next run tries these images again.
     """
 
     def __init__(self, folder: Path, settings: EndpointSettings) -> None:
         self.folder = folder
         self.settings = settings
-        self.pace = Pace(settings.per_minute)
+        self.limiter = RateLimiter(settings.requests_per_minute)
         self.answered = False
-        self.held: list[tuple[Outcome, bool]] = []  # with whether the server said no, or nothing usable
+        """The server has answered at least once."""
+        self.unsettled: list[tuple[DescriptionResult, bool]] = []
+        """Failures since the last answer, and whether the server rejected the request."""
 
-    def run(self, pending: Iterator[str], done: Callable[[Sequence[Outcome]], None], stop: Callable[[], bool]) -> None:
-        """Hands each outcome to `done`; ends within a second after `stop` says so.
+    def run(self, pending: Iterator[str], on_results: OnResults, should_stop: Callable[[], bool]) -> None:
+        """Pass each result to `on_results`; ends within a second once `should_stop()` is true.
 
-        Raises EndpointError where the server cannot be used.
+        Raises EndpointError if the server cannot be used.
         """
-        asyncio.run(self._run(pending, done, stop))
+        asyncio.run(self._run(pending, on_results, should_stop))
 
-    async def _run(
-        self, pending: Iterator[str], done: Callable[[Sequence[Outcome]], None], stop: Callable[[], bool]
-    ) -> None:
-        self.done, self._pending, self._turn = done, pending, asyncio.Lock()
+    async def _run(self, pending: Iterator[str], on_results: OnResults, should_stop: Callable[[], bool]) -> None:
+        self.on_results, self._pending, self._pending_lock = on_results, pending, asyncio.Lock()
         tasks = {
             asyncio.create_task(self._connect(first)) for first in range(0, self.settings.concurrency, CONNECTIONS)
         }
         try:
-            while tasks and not stop():
+            while tasks and not should_stop():
                 ended, tasks = await asyncio.wait(tasks, timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
                 for task in ended:
                     task.result()
-            if not stop():
+            if not should_stop():
                 self._settle()
         finally:
             for task in tasks:
@@ -122,15 +143,14 @@ class Endpoint(Describer):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _connect(self, first: int) -> None:
-        """One client of the library and the workers that share it."""
+        """Run one client of the library and the workers that share it."""
         from huggingface_hub import AsyncInferenceClient
 
         client = AsyncInferenceClient(
             base_url=self.settings.url, api_key=self.settings.key, timeout=self.settings.timeout
         )
-        workers = [
-            asyncio.create_task(self._work(client)) for _ in range(min(CONNECTIONS, self.settings.concurrency - first))
-        ]
+        count = min(CONNECTIONS, self.settings.concurrency - first)
+        workers = [asyncio.create_task(self._work(client)) for _ in range(count)]
         try:
             await asyncio.gather(*workers)
         finally:
@@ -141,131 +161,140 @@ class Endpoint(Describer):
 
     async def _work(self, client: Any) -> None:
         while True:
-            async with self._turn:  # the names come from files: not in this thread, and from one place at a time
+            async with self._pending_lock:  # the iterator reads files: in a thread, and one call at a time
                 name = await asyncio.to_thread(next, self._pending, None)
             if name is None:
                 return
             try:
-                self.done([await self._describe(client, name)])
-            except _Refused as error:
-                self._hold(Outcome(name, fault=f"the server refused it: {error}"), refused=True)
-            except _Unanswered as error:
-                self._hold(Outcome(name, fault=f"the server gave no answer: {error}"), refused=False)
+                self.on_results([await self._describe(client, name)])
+            except _RequestRejected as error:
+                self._record_failure(DescriptionResult(name, fault=f"the server rejected it: {error}"), rejected=True)
+            except _NoAnswer as error:
+                failure = DescriptionResult(name, fault=f"the server gave no answer: {error}")
+                self._record_failure(failure, rejected=False)
 
-    async def _describe(self, client: Any, name: str) -> Outcome:
-        attempts = Attempts(name, self.settings.tokens)
+    async def _describe(self, client: Any, name: str) -> DescriptionResult:
+        state = RetryState(name, self.settings.max_tokens)
         try:
-            url = await asyncio.to_thread(lambda: data_url(load(self.folder, name, self.settings.longest_side)))
+            url = await asyncio.to_thread(self._encode_image, name)
         except TavqError as error:
-            return Outcome(name, fault=str(error))
-        outcome = None
-        while outcome is None:
+            return DescriptionResult(name, fault=str(error))
+        result = None
+        while result is None:
             try:
-                outcome = attempts.judge(await self._ask(client, url, attempts.ask))
-            except _Refused as error:
-                outcome = attempts.end("")  # twice the tokens may be more than the model takes
-                if outcome.text is None:
+                result = state.judge(await self._generate(client, url, state.params))
+            except _RequestRejected as error:
+                result = state.give_up("")  # twice the tokens may be more than the model accepts
+                if result.text is None:
                     raise error
-        return outcome
+        return result
+
+    def _encode_image(self, name: str) -> str:
+        return to_data_url(load_resized(self.folder, name, self.settings.longest_side))
 
     # --- one request ------------------------------------------------------------------------------------------------
 
-    async def _ask(self, client: Any, url: str, ask: Ask) -> Answer:
-        patience, reason, failures = self.settings.patience, "", 0
-        while failures < (patience.attempts if self.answered else patience.attempts_before):
+    async def _generate(self, client: Any, url: str, params: SamplingParams) -> Answer:
+        """The model's answer, after as many attempts as needed."""
+        retry, reason, failures = self.settings.retry, "", 0
+        while failures < (retry.attempts if self.answered else retry.attempts_before):
             if failures:
-                await asyncio.sleep(patience.seconds(failures))
-            await self.pace.turn()
-            answer = await self._request(client, url, ask)
+                await asyncio.sleep(retry.wait(failures))
+            await self.limiter.acquire()
+            answer = await self._request(client, url, params)
             if isinstance(answer, Answer):
-                self._alive()
+                self._record_answer()
                 return answer
             reason, failures = answer, failures + 1
             self.note = f"waiting for the server: {reason}"
-            self.done([])
-        raise _Unanswered(f"{reason} ({failures} times)")
+            self.on_results([])  # shows the note
+        raise _NoAnswer(f"{reason} ({failures} times)")
 
-    async def _request(self, client: Any, url: str, ask: Ask) -> Answer | str:
-        """The answer, or why there is none yet."""
+    async def _request(self, client: Any, url: str, params: SamplingParams) -> Answer | str:
+        """Send one request; returns the answer, or why there is none yet."""
         content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": self.settings.prompt}]
-        sampling = {"temperature": 0.0} if ask.seed is None else {"temperature": TEMPERATURE, "seed": ask.seed}
+        sampling: dict[str, Any] = {"max_tokens": params.max_tokens, "temperature": 0.0}
+        if params.seed is not None:
+            sampling |= {"temperature": TEMPERATURE, "seed": params.seed}
         try:
-            async with asyncio.timeout(self.settings.timeout):  # the library's counts from byte to byte
+            async with asyncio.timeout(self.settings.timeout):  # the library's own limits the time between two bytes
                 reply = await client.chat_completion(
-                    [{"role": "user", "content": content}], model=self.settings.model, max_tokens=ask.tokens, **sampling
+                    [{"role": "user", "content": content}], model=self.settings.model, **sampling
                 )
-            return _answer(reply)
+            return _parse_reply(reply)
         except TimeoutError:
             return f"nothing within {self.settings.timeout:g} seconds"
-        except Exception as error:  # cut connections, broken JSON, missing fields: the library lets all kinds out
+        except Exception as error:  # lost connections, broken JSON, missing fields: the library raises many kinds
             response = getattr(error, "response", None)
             if response is None:
                 return self._clean(f"{type(error).__name__}: {error}")
-            return self._status(response)
+            return self._handle_status(response)
 
-    def _status(self, response: Any) -> str:
+    def _handle_status(self, response: Any) -> str:
+        """Raise if repeating is useless; else pause as the server asks, and return the reason."""
         status = int(response.status_code)
-        said = self._clean(_said(response))
-        if status in UNUSABLE:
-            asked = f"{self.settings.url} for {self.settings.model!r}"
-            raise EndpointError(f"The server answers {status} at {asked}: {UNUSABLE[status]}. {said}")
-        if status not in PASSING:
-            raise _Refused(f"{status} {said}")
-        self.pace.hold(retry_after(response.headers))
-        return f"{status} {said}"
+        message = self._clean(_read_message(response))
+        if status in FATAL:
+            target = f"{self.settings.url} for {self.settings.model!r}"
+            raise EndpointError(f"The server answers {status} at {target}: {FATAL[status]}. {message}")
+        if status not in TRANSIENT:
+            raise _RequestRejected(f"{status} {message}")
+        self.limiter.pause(parse_retry_after(response.headers))
+        return f"{status} {message}"
 
     def _clean(self, text: str) -> str:
-        """One short line without the key, which a server may send back."""
+        """One short line without the key, which a server may echo."""
         line = " ".join(text.split())
         return (line if self.settings.key == NO_KEY else line.replace(self.settings.key, "…"))[:200]
 
-    # --- what failed ------------------------------------------------------------------------------------------------
+    # --- failures ---------------------------------------------------------------------------------------------------
 
-    def _alive(self) -> None:
-        """The server answered: what it failed on before is a fault of those images."""
+    def _record_answer(self) -> None:
+        """The server works, so what it failed on before are faults of those images."""
         self.answered, self.note = True, ""
-        if self.held:
-            self.done([outcome for outcome, _ in self.held])
-            self.held = []
+        if self.unsettled:
+            self.on_results([result for result, _ in self.unsettled])
+            self.unsettled = []
 
-    def _hold(self, outcome: Outcome, refused: bool) -> None:
-        if refused and self.answered:
-            self.done([outcome])
+    def _record_failure(self, result: DescriptionResult, rejected: bool) -> None:
+        if rejected and self.answered:
+            self.on_results([result])
             return
-        self.held.append((outcome, refused))
-        if len(self.held) >= (self.settings.concurrency + 3 if self.answered else 3):
-            raise self._unusable()
+        self.unsettled.append((result, rejected))
+        limit = self.settings.concurrency + 3 if self.answered else 3
+        if len(self.unsettled) >= limit:
+            raise self._no_answers()
 
     def _settle(self) -> None:
-        """At the end: an image that the server refused is a fault; where it only failed, the next run tries again."""
-        if refused := [outcome for outcome, refused in self.held if refused]:
-            self.done(refused)
-        self.held = [(outcome, refused) for outcome, refused in self.held if not refused]
-        if self.held:
-            raise self._unusable()
+        """At the end: rejected images are faults; images on which the server failed are left for the next run."""
+        if rejected := [result for result, rejected in self.unsettled if rejected]:
+            self.on_results(rejected)
+        self.unsettled = [(result, rejected) for result, rejected in self.unsettled if not rejected]
+        if self.unsettled:
+            raise self._no_answers()
 
-    def _unusable(self) -> EndpointError:
-        last = self.held[-1][0]
+    def _no_answers(self) -> EndpointError:
+        last = self.unsettled[-1][0]
         return EndpointError(
-            f"The server {self.settings.url} answered none of the last {len(self.held)} images, "
+            f"The server {self.settings.url} answered none of the last {len(self.unsettled)} images, "
             f"{last.file_name!r} for example: {last.fault}."
         )
 
 
-def _answer(reply: Any) -> Answer:
-    """The answer in a reply; any exception where the reply has none."""
+def _parse_reply(reply: Any) -> Answer:
+    """The answer in a reply; any exception if the reply has none."""
     choice = reply.choices[0]
     text, reason = choice.message.content, choice.finish_reason
     if text is not None and not isinstance(text, str):
         raise TypeError(f"the answer is not text but {type(text).__name__}")
-    return Answer(text or "", whole=reason != "length", withheld=reason == "content_filter")
+    return Answer(text or "", complete=reason != "length", filtered=reason == "content_filter")
 
 
-def _said(response: Any) -> str:
-    """What the server says of an error."""
+def _read_message(response: Any) -> str:
+    """The server's error message."""
     try:
         value = response.json()
         value = value.get("error", value)
         return str(value.get("message") or value.get("detail") or value) if isinstance(value, dict) else str(value)
-    except Exception:  # no JSON, or none with these fields
+    except Exception:  # not JSON, or without these fields
         return str(response.text)

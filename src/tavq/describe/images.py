@@ -1,4 +1,4 @@
-"""Images as models and servers take them."""
+"""Loads images as models and servers expect them."""
 
 import base64
 import io
@@ -13,10 +13,10 @@ from tavq.data.images import load_image
 QUALITY = 90  # of the JPEG that is sent
 
 
-def load(folder: Path, file_name: str, longest_side: int) -> Image.Image:
-    """The image in RGB, its longer side at most `longest_side` pixels; DataError with the reason where it cannot be.
+def load_resized(folder: Path, file_name: str, longest_side: int) -> Image.Image:
+    """The image in RGB, its longer side at most `longest_side` pixels; DataError with the reason if it is unreadable.
 
-    The name is checked again: a link may have been put there since the data set was read.
+    The path is checked again, because a link may have been created since the data set was read.
     """
     path = resolve_inside(folder, file_name)
     try:
@@ -27,8 +27,8 @@ def load(folder: Path, file_name: str, longest_side: int) -> Image.Image:
     return image
 
 
-def data_url(image: Image.Image) -> str:
-    """The image itself as a URL."""
+def to_data_url(image: Image.Image) -> str:
+    """The image encoded as a data URL."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

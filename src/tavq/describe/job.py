@@ -1,4 +1,4 @@
-"""The images of a data set that still want a description, and their lines in long_text.jsonl."""
+"""Finds the images of a data set without a description, has them described, and writes long_text.jsonl."""
 
 import re
 import time
@@ -15,16 +15,16 @@ from tavq.data.descriptions import LONG_TEXT, PATTERN, Descriptions
 from tavq.data.folder import iter_records
 from tavq.data.records import SPLITS, Description, Fault, Faults, Record, read_description
 from tavq.data.sharding import ALL_IMAGES, Shard
-from tavq.describe.answers import Describer, Outcome
+from tavq.describe.answers import Describer, DescriptionResult
 from tavq.describe.endpoint import EndpointError
 
 Progress = Callable[[int, int, str], None]
-"""Called with (done, total, a remark)."""
+"""Called with (done, total, note)."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be described: a data set, or one split or shard of it, by one model with one prompt."""
+    """What to describe: a data set, or one split or shard of it, by one model with one prompt."""
 
     folder: Path
     model: str
@@ -41,81 +41,82 @@ class Job:
         return f"{self.shard.add_suffix(stem)}.{suffix}"
 
     @property
-    def whole(self) -> bool:
-        """Whether every image of the data set is meant."""
+    def covers_all(self) -> bool:
+        """Whether the job is about every image of the data set."""
         return self.split is None and self.shard.of == 1
 
-    def other_divisions(self) -> list[str]:
-        """The files of the folder that runs with another number of shards wrote."""
+    def find_other_shards(self) -> list[str]:
+        """The files in the folder that were written by runs with another number of shards."""
         stem, suffix = LONG_TEXT.split(".")
-        known = re.compile(rf"{stem}(?:-[0-9]+-of-([0-9]+))?\.{suffix}")
-        found = [(path.name, known.fullmatch(path.name)) for path in self.folder.glob(PATTERN)]
-        return sorted(name for name, parts in found if parts and int(parts[1] or 1) != self.shard.of)
+        shard_file = re.compile(rf"{stem}(?:-[0-9]+-of-([0-9]+))?\.{suffix}")
+        matches = [shard_file.fullmatch(path.name) for path in self.folder.glob(PATTERN)]
+        return sorted(match[0] for match in matches if match and int(match[1] or 1) != self.shard.of)
 
     def __post_init__(self) -> None:
         if self.split not in (None, *SPLITS):
             raise UsageError(f"Unknown split {self.split!r}; known: {', '.join(SPLITS)}.")
         for name, text in (("model", self.model), ("prompt", self.prompt)):
             if not text.strip() or isinstance(read_description(Description("a", text, text, "a").to_line()), str):
-                raise UsageError(f"--{name} {text[:80]!r} must be text that can be shown.")
+                raise UsageError(f"--{name} {text[:80]!r} must be printable text.")
 
 
 @dataclass
 class Summary:
-    """What a run did: images by what came of them; `stopped` says why it ended early, if it did."""
+    """Number of images by result; `stopped` says why the run ended early, if it did."""
 
     described: int = 0
-    cut: int = 0  # of these, back to the last whole sentence
+    truncated: int = 0  # of these, to the last complete sentence
     failed: int = 0
-    before: int = 0  # have a description of an earlier run
-    failed_before: int = 0  # and are not tried again
-    own: int = 0  # have a long text of their own
-    left: int = 0  # still to be described, also beyond the limit
+    described_before: int = 0  # by an earlier run
+    failed_before: int = 0  # in an earlier run, and not retried
+    has_long_text: int = 0  # in the data set itself
+    remaining: int = 0  # still to be described, also beyond the limit
     stopped: str = ""
 
 
 class Run:
-    """One run of a job: finds what is pending, has it described, writes each line, counts."""
+    """One run of a job: finds pending images, has them described, writes each line, counts."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.summary = Summary()
         self.faults = Faults()
-        """The images without a text and what the data set's metadata got wrong."""
-        self.cut = Faults()
-        """The images whose text was cut back to whole sentences."""
+        """Images that got no text, and errors in the data set's metadata."""
+        self.truncated = Faults()
+        """Images whose text was truncated to its last complete sentence."""
         self.stopping = False
 
     def work(self, load: Callable[[], Describer], progress: Progress | None = None) -> Summary:
-        """Describes what is pending; `load` gives the describer, and is not called where nothing is.
+        """Describe the pending images; `load` returns the describer and is called only if there are any.
 
         Raises:
             UsageError: there is no such folder, or no image in it.
-            FileError: another process writes the same file; a line could not be written. All lines before it are whole.
+            FileError: another process writes the same file, or a line could not be written; earlier lines are complete.
         """
-        job, place = self.job, self.job.folder / self.job.file
+        job, path = self.job, self.job.folder / self.job.file
         if not job.folder.is_dir():
             raise UsageError(f"There is no folder {job.folder}; give the folder of a data set.")
-        # an empty or broken data set is an error before anything is written into its folder
+        # Raises for an empty or broken data set before anything is written into its folder.
         next(iter_records(job.folder, Faults(), descriptions=False))
         with (
-            lock(place.with_name(f".{place.name}.lock"), place, "give each machine its own --shard i/n"),
+            lock(path.with_name(f".{path.name}.lock"), path, "give each machine its own --shard i/n"),
             stop_on_signal(self.stop),
             Descriptions(job.folder, job.model, job.prompt) as known,
         ):
-            self.summary.left = sum(1 for _ in self._pending(known, self.summary, self.faults, progress))
-            total = min(self.summary.left, self.summary.left if job.limit is None else job.limit)
+            count = sum(1 for _ in self._find_pending(known, self.summary, self.faults, progress))
+            self.summary.remaining = count
+            total = count if job.limit is None else min(count, job.limit)
             if total and not self.stopping:
                 describer = load()
-                with LineAppender(place) as lines:
-                    pending = islice(self._pending(known, Summary(), Faults()), job.limit)
+                with LineAppender(path) as lines:
+                    pending = islice(self._find_pending(known, Summary(), Faults()), job.limit)
                     self._describe(describer, pending, lines, total, progress)
         if self.stopping and not self.summary.stopped:
             self.summary.stopped = "Stopped by a signal"
         return self.summary
 
     def stop(self) -> None:
-        """Ends the run after what is under way."""
+        """End the run after the current images."""
         self.stopping = True
 
     def _describe(
@@ -123,71 +124,78 @@ class Run:
     ) -> None:
         started = time.monotonic()
 
-        def done(outcomes: Sequence[Outcome]) -> None:
-            self._write(outcomes, lines)
+        def on_results(results: Sequence[DescriptionResult]) -> None:
+            self._write(results, lines)
             if progress is not None:
                 count = self.summary.described + self.summary.failed
-                progress(count, total, f"{_pace(count, total, time.monotonic() - started)} {describer.note}".strip())
+                speed = format_speed(count, total, time.monotonic() - started)
+                progress(count, total, f"{speed} {describer.note}".strip())
 
         try:
-            describer.run(pending, done, lambda: self.stopping)
+            describer.run(pending, on_results, lambda: self.stopping)
         except EndpointError as error:
             self.summary.stopped = str(error)
 
-    def _write(self, outcomes: Sequence[Outcome], lines: LineAppender) -> None:
-        if not outcomes:
+    def _write(self, results: Sequence[DescriptionResult], lines: LineAppender) -> None:
+        if not results:
             return
         job, now = self.job, int(time.time())
         lines.append(
-            Description(one.file_name, job.model, job.prompt, one.text, one.fault, one.cut, now).to_line()
-            for one in outcomes
+            Description(
+                result.file_name, job.model, job.prompt, result.text, result.fault, result.truncated, now
+            ).to_line()
+            for result in results
         )
-        self.summary.left -= len(outcomes)
-        for one in outcomes:
-            if one.text is None:
+        self.summary.remaining -= len(results)
+        for result in results:
+            if result.text is None:
                 self.summary.failed += 1
-                self.faults.add([Fault(one.file_name, one.fault or "")])
+                self.faults.add([Fault(result.file_name, result.fault or "")])
             else:
                 self.summary.described += 1
-                if one.cut:
-                    self.summary.cut += 1
-                    self.cut.add([Fault(one.file_name, "cut back to its last whole sentence")])
+                if result.truncated:
+                    self.summary.truncated += 1
+                    self.truncated.add([Fault(result.file_name, "truncated to its last complete sentence")])
 
     # --- which images -----------------------------------------------------------------------------------------
 
-    def _pending(
+    def _find_pending(
         self, known: Descriptions, counts: Summary, faults: Faults, progress: Progress | None = None
     ) -> Iterator[str]:
-        for seen, record in enumerate(iter_records(self.job.folder, faults, descriptions=False), 1):
+        """Yield the images that need a description, and count the others."""
+        for read, record in enumerate(iter_records(self.job.folder, faults, descriptions=False), 1):
             if self.stopping:
                 return
-            if progress is not None and seen % 1000 == 0:
-                progress(0, 0, f"{seen:,} images looked up")
-            if self._wanted(record, known, counts):
+            if progress is not None and read % 1000 == 0:
+                progress(0, 0, f"{read:,} images checked")
+            if self._is_pending(record, known, counts):
                 yield record.file_name
 
-    def _wanted(self, record: Record, known: Descriptions, counts: Summary) -> bool:
+    def _is_pending(self, record: Record, known: Descriptions, counts: Summary) -> bool:
         job = self.job
         if job.split not in (None, record.split) or record.file_name not in job.shard:
             return False
         if record.long_text is not None:
-            counts.own += 1
+            counts.has_long_text += 1
             return False
-        before = known.find(record.file_name)
-        if before is not None and before.text is not None:
-            counts.before += 1
+        earlier = known.find(record.file_name)
+        if earlier is not None and earlier.text is not None:
+            counts.described_before += 1
             return False
-        if before is not None and not job.retry_faults:
+        if earlier is not None and not job.retry_faults:
             counts.failed_before += 1
             return False
         return True
 
 
-def _pace(count: int, total: int, seconds: float) -> str:
-    """`3.1/s, 2 h 10 min left`."""
+def format_speed(count: int, total: int, seconds: float) -> str:
+    """Speed and remaining time, like `3.1/s, 2 h 10 min left`."""
     if not count or seconds <= 0:
         return ""
     rate = count / seconds
     minutes, rest = divmod(round((total - count) / rate), 60)
-    left = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else f"{rest} s"
-    return f"{rate:.3g}/s, {left} left"
+    if minutes >= 60:
+        remaining = f"{minutes // 60} h {minutes % 60} min"
+    else:
+        remaining = f"{minutes} min" if minutes else f"{rest} s"
+    return f"{rate:.3g}/s, {remaining} left"

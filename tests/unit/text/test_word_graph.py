@@ -189,4 +189,4 @@ def test_a_graph_of_the_version_before_opens(store: Path, tiny: TextEncoder) -> 
     build_word_graph(TEXTS.values(), tiny, store, min_count=1)
     record = json.loads((store / RECORD).read_text())
     (store / RECORD).write_text(json.dumps({{"min_count": "fewest"}.get(key, key): record[key] for key in record}))
-    assert opened(store).word_graph().nouns == ("car", "dog")
+    assert opened(store).word_graph().nouns == ("car", "dog", "house")
