@@ -40,7 +40,7 @@ def test_in_process(tavq: Tavq, bare: Path, tmp_path: Path) -> None:
     assert lines[:5] == first
     assert len({line["file_name"] for line in lines}) == len(lines) == 16
     counts = json.loads(facts.read_text())
-    assert counts["before"] == 5
+    assert counts["described_before"] == 5
     assert counts["described"] + counts["failed"] == 11
     assert len(counts["faults"]) == counts["faults_total"] == counts["failed"]
     assert counts["stopped"] == ""
@@ -80,18 +80,18 @@ def test_the_end_says_what_is_there_and_what_to_do(tavq: Tavq, image_folder: Pat
         assert "long_text" not in done.err
         (image_folder / "metadata.jsonl").write_text('{"file_name": "images/0.png"}\n{"file_name": "images/1.png"}\n')
         done = tavq(*command, "--shard", "1/1", "--limit", 1)
-        assert json.loads(facts.read_text())["left"] == 1
+        assert json.loads(facts.read_text())["remaining"] == 1
         (image_folder / "long_text-1-of-2.jsonl").write_text("")
         tavq(*command)
         done = tavq(*command)
     assert json.loads(facts.read_text())["failed_before"] == 2
     assert "add --retry-faults" in done.err
-    assert "descriptions from another division into shards (long_text-1-of-2.jsonl)" in done.err
+    assert "Found descriptions of other shards (long_text-1-of-2.jsonl)" in done.err
     assert "Next" not in done.err
 
 
 def test_a_server_that_is_not_there(tavq: Tavq, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tavq.describe.pace.Patience.seconds", lambda self, failures: 0.0)
+    monkeypatch.setattr("tavq.describe.rate_limit.RetryPolicy.wait", lambda self, failures: 0.0)
     with serving() as (url, _):
         pass
     done = tavq("describe", bare, "--model", "m", "--endpoint", url)
@@ -104,14 +104,14 @@ def test_a_server_that_is_not_there(tavq: Tavq, bare: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--model", "m", "--endpoint", "localhost"), "is not an address"),
+        (("--model", "m", "--endpoint", "localhost"), "is not a URL"),
         (("--model", "m", "--endpoint", "http://a/v1", "--batch", 2), "--batch is for a model in this process only"),
         (("--model", "m", "--timeout", 2), "--timeout is for a model behind --endpoint only"),
         (("--model", "m", "--shard", "3/2"), "--shard must be i/n with i from 1 to n, such as 1/8; got '3/2'"),
         (("--model", "m", "--split", "dev"), "Unknown split 'dev'"),
         (("--model", "./no/such/model"), "There is no model folder"),
         (("--model", ""), "--model is empty; give a model folder, a hub name"),
-        (("--model", "."), ". is no model folder, it has no config.json"),
+        (("--model", "."), ". is not a model folder: it has no config.json"),
         (("--endpoint", "http://a/v1"), "--model"),
     ],
 )

@@ -82,7 +82,7 @@ def test_a_signal_ends_it_cleanly(start: Callable[..., Any], folder: Path, url: 
     running.until(lambda: len(read(folder)) >= 3)
     running.signal(number)
     assert running.wait() == 1
-    assert "Stopped by a signal. Nothing is lost; to go on, give the same command again." in running.lines
+    assert "Stopped by a signal. Finished descriptions are kept; run the same command to resume." in running.lines
     assert (folder / "long_text.jsonl").read_bytes().endswith(b"}\n")
     assert len(read(folder)) < COUNT
     assert start(*arguments(folder, url)).wait() == 0

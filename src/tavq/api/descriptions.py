@@ -11,14 +11,12 @@ from tavq.data.descriptions import PATTERN
 from tavq.data.sharding import Shard
 from tavq.describe import PROMPT
 from tavq.describe.answers import Describer
-from tavq.describe.endpoint import Endpoint, EndpointSettings, check_url, key_from_environment
-from tavq.describe.job import Job, Run
+from tavq.describe.endpoint import Endpoint, EndpointSettings, check_url, read_api_key
+from tavq.describe.job import DescriptionJob, DescriptionRun
 from tavq.describe.local import LocalModel, load_model, model_key
 
 DESCRIPTION_FILES = PATTERN
 """The files of all shards."""
-
-DescriptionRun = Run
 
 BATCH, CONCURRENCY, TIMEOUT = 8, 32, 300.0
 """Images at a time, requests at a time, and seconds for a request, where the call does not say."""
@@ -69,7 +67,7 @@ def describe_images(
         progress: called with (images, total, note).
 
     Returns:
-        The run: its `summary` counts images by what became of them, `faults` and `cut` name the first of those.
+        The run: its `summary` counts images by result, `faults` and `truncated` name the first of those.
 
     Raises:
         UsageError: there is no data set or model, or an argument is for the other kind of model.
@@ -86,22 +84,24 @@ def describe_images(
             "--model is empty; give a model folder, a hub name, or with --endpoint the server's name of the model."
         )
     place = Path(folder)
-    common = {"prompt": prompt, "tokens": max_tokens, "longest_side": longest_side}
+    common: dict[str, Any] = {"prompt": prompt, "max_tokens": max_tokens, "longest_side": longest_side}
     load: Callable[[], Describer]
     if endpoint is None:
         name = model_key(Path(model)) if Path(model).is_dir() else model
-        load = partial(_load_model, place, model, device or "auto", dtype or "auto", batch=batch or BATCH, **common)
+        load = partial(
+            _load_model, place, model, device or "auto", dtype or "auto", batch_size=batch or BATCH, **common
+        )
     else:
         name = model
         requests = {"concurrency": concurrency or CONCURRENCY, "timeout": timeout or TIMEOUT}
-        load = partial(_connect, place, model, endpoint, per_minute=requests_per_minute, **requests, **common)
-    run = Run(Job(place, name, prompt, split, Shard.parse(shard), limit, retry_faults))
-    if others := run.job.other_divisions():
+        load = partial(_connect, place, model, endpoint, requests_per_minute=requests_per_minute, **requests, **common)
+    run = DescriptionRun(DescriptionJob(place, name, prompt, split, Shard.parse(shard), limit, retry_faults))
+    if others := run.job.find_other_shards():
         warn(
-            f"Found descriptions from another division into shards ({', '.join(others[:3])}). Images that this model "
-            "described there are skipped, but two divisions that run at once describe images twice."
+            f"Found descriptions of other shards ({', '.join(others[:3])}). Images that this model "
+            "described there are skipped, but simultaneous runs with different numbers of shards describe images twice."
         )
-    run.work(load, progress)
+    run.execute(load, progress)
     return run
 
 
@@ -110,4 +110,4 @@ def _load_model(folder: Path, model: str, device: str, dtype: str, **settings: A
 
 
 def _connect(folder: Path, model: str, url: str, **settings: Any) -> Describer:
-    return Endpoint(folder, EndpointSettings(check_url(url), model, key=key_from_environment(), **settings))
+    return Endpoint(folder, EndpointSettings(check_url(url), model, key=read_api_key(), **settings))

@@ -76,7 +76,7 @@ def describe(
     counts = asdict(run.summary)
     counts["faults_total"] = run.faults.count
     counts["faults"] = [str(fault) for fault in run.faults.first]
-    counts["cut_back"] = [fault.where for fault in run.cut.first]
+    counts["truncated_images"] = [fault.where for fault in run.truncated.first]
     console.write_json(json, counts)
     return _finish(run)
 
@@ -85,15 +85,15 @@ def _print(run: "api.DescriptionRun") -> None:
     summary = run.summary
     rows = [
         ("described", summary.described),
-        ("of these shortened to whole sentences", summary.cut),
+        ("of these truncated to complete sentences", summary.truncated),
         ("failed", summary.failed),
-        ("remaining", summary.left),
-        ("described in earlier runs", summary.before),
+        ("remaining", summary.remaining),
+        ("described in earlier runs", summary.described_before),
         ("failed in earlier runs", summary.failed_before),
-        ("with a long text of their own", summary.own),
+        ("with a long text of their own", summary.has_long_text),
     ]
     console.print_table("Descriptions", ["", "images"], rows)
-    for kind in (run.cut, run.faults):
+    for kind in (run.truncated, run.faults):
         for fault in kind.first[:SHOWN_FAULTS]:
             console.say(str(fault))
         if kind.count > SHOWN_FAULTS:
@@ -108,11 +108,11 @@ def _finish(run: "api.DescriptionRun") -> int:
         return 1
     if summary.failed or summary.failed_before:
         console.say("To retry failed images, add --retry-faults.")
-    if summary.described or summary.before:
+    if summary.described or summary.described_before:
         written = place if summary.described else place.with_name(api.DESCRIPTION_FILES)
         console.say(f"The descriptions are in {written}. Next: tavq text {run.job.folder}")
-    elif not summary.failed + summary.failed_before + summary.left:
-        console.say(_nothing(summary.own, "" if run.job.whole else " in this split or shard"))
+    elif not summary.failed + summary.failed_before + summary.remaining:
+        console.say(_nothing(summary.has_long_text, "" if run.job.covers_all else " in this split or shard"))
     return 1 if summary.failed and not summary.described else 0
 
 

@@ -64,7 +64,7 @@ class Describer(ABC):
 
     @abstractmethod
     def run(self, pending: Iterator[str], on_results: OnResults, should_stop: Callable[[], bool]) -> None:
-        """Pass the result of each pending image to `on_results`, in any order; ends soon once `should_stop()` is true."""
+        """Pass the result of each pending image to `on_results`, in any order; end soon after `should_stop()`."""
 
 
 class RetryState:
@@ -125,7 +125,7 @@ def find_problem(text: str) -> str | None:
 
 
 def is_repetitive(text: str) -> bool:
-    """Whether a text is stuck in a loop: most four-word runs occurred before, or one piece is repeated for a stretch."""
+    """Whether a text is stuck in a loop: most four-word runs repeat earlier ones, or one piece fills a stretch."""
     words = text.lower().split()
     runs = Counter(tuple(words[start : start + 4]) for start in range(len(words) - 3))
     repeated = sum(runs.values()) - len(runs)

@@ -13,7 +13,7 @@ from tavq.core.jsonl import LineAppender
 from tavq.core.signals import stop_on_signal
 from tavq.data.descriptions import LONG_TEXT, PATTERN, Descriptions
 from tavq.data.folder import iter_records
-from tavq.data.records import SPLITS, Description, Fault, Faults, Record, read_description
+from tavq.data.records import MAX_TEXT, SPLITS, Description, Fault, Faults, Record, read_description
 from tavq.data.sharding import ALL_IMAGES, Shard
 from tavq.describe.answers import Describer, DescriptionResult
 from tavq.describe.endpoint import EndpointError
@@ -23,7 +23,7 @@ Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
-class Job:
+class DescriptionJob:
     """What to describe: a data set, or one split or shard of it, by one model with one prompt."""
 
     folder: Path
@@ -57,7 +57,7 @@ class Job:
             raise UsageError(f"Unknown split {self.split!r}; known: {', '.join(SPLITS)}.")
         for name, text in (("model", self.model), ("prompt", self.prompt)):
             if not text.strip() or isinstance(read_description(Description("a", text, text, "a").to_line()), str):
-                raise UsageError(f"--{name} {text[:80]!r} must be printable text.")
+                raise UsageError(f"--{name} {text[:80]!r} must be printable text of at most {MAX_TEXT:,} characters.")
 
 
 @dataclass
@@ -74,10 +74,10 @@ class Summary:
     stopped: str = ""
 
 
-class Run:
+class DescriptionRun:
     """One run of a job: finds pending images, has them described, writes each line, counts."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: DescriptionJob) -> None:
         self.job = job
         self.summary = Summary()
         self.faults = Faults()
@@ -86,7 +86,7 @@ class Run:
         """Images whose text was truncated to its last complete sentence."""
         self.stopping = False
 
-    def work(self, load: Callable[[], Describer], progress: Progress | None = None) -> Summary:
+    def execute(self, load: Callable[[], Describer], progress: Progress | None = None) -> Summary:
         """Describe the pending images; `load` returns the describer and is called only if there are any.
 
         Raises:

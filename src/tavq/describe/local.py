@@ -87,9 +87,7 @@ class LocalModel(Describer):
                 images.append((RetryState(name, self.max_tokens), image))
         return images, failed
 
-    def _describe(
-        self, images: Sequence[PendingImage], should_stop: Callable[[], bool]
-    ) -> Iterator[DescriptionResult]:
+    def _describe(self, images: Sequence[PendingImage], should_stop: Callable[[], bool]) -> Iterator[DescriptionResult]:
         while images:
             retries: list[PendingImage] = []
             for params, group in _group_by_params(images):
@@ -187,7 +185,7 @@ def model_key(folder: Path) -> str:
 def _check_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise UsageError(
-            f"{folder} is not a model folder: it has no config.json. Use a folder with config.json and *.safetensors, or a "
+            f"{folder} is not a model folder: it has no config.json. Use one with config.json and *.safetensors, or a "
             "hub name like llava-hf/llava-1.5-7b-hf."
         )
 
@@ -236,8 +234,8 @@ def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         )
     except ImportError as error:
         raise UsageError(
-            f"{folder} needs a package that is not installed ({first_line(error)}); use another model, or a server with "
-            "--endpoint."
+            f"{folder} needs a package that is not installed ({first_line(error)}); use another model, or a server "
+            "(--endpoint)."
         ) from error
     except Exception as error:  # transformers lets the errors of all its parsers through
         raise FileError(f"{folder} is not a complete vision-language model: {first_line(error)}") from error

@@ -5,19 +5,28 @@ from pathlib import Path
 
 import pytest
 
-from tavq.describe.answers import RETRIES, Answer, Ask, Attempts, Outcome, loops, unusable, whole_sentences
+from tavq.describe.answers import (
+    RETRIES,
+    Answer,
+    DescriptionResult,
+    RetryState,
+    SamplingParams,
+    find_problem,
+    is_repetitive,
+    keep_complete_sentences,
+)
 
 GOOD = "A grey cat lies on a mat. It sleeps."
 
 
-def attempts(*answers: Answer) -> tuple[list[Ask], Outcome | None]:
+def run_attempts(*answers: Answer) -> tuple[list[SamplingParams], DescriptionResult | None]:
     """How each answer was asked for, and the outcome."""
-    state, asked, outcome = Attempts("a.png", 100), [], None
+    state, asked, result = RetryState("a.png", 100), [], None
     for answer in answers:
-        assert outcome is None
-        asked.append(state.ask)
-        outcome = state.judge(answer)
-    return asked, outcome
+        assert result is None
+        asked.append(state.params)
+        result = state.judge(answer)
+    return asked, result
 
 
 @pytest.mark.parametrize(
@@ -35,7 +44,7 @@ def attempts(*answers: Answer) -> tuple[list[Ask], Outcome | None]:
     ],
 )
 def test_refusals_are_known(text: str) -> None:
-    assert "refused" in (unusable(text) or "")
+    assert "refused" in (find_problem(text) or "")
 
 
 @pytest.mark.parametrize(
@@ -51,12 +60,12 @@ def test_refusals_are_known(text: str) -> None:
     ],
 )
 def test_what_is_no_refusal(text: str) -> None:
-    assert unusable(text) is None
+    assert find_problem(text) is None
 
 
 @pytest.mark.parametrize("text", ["", " \n", "...", "123 456", "!?"])
 def test_empty_answers(text: str) -> None:
-    assert unusable(text) == "the answer was empty"
+    assert find_problem(text) == "the answer was empty"
 
 
 @pytest.mark.parametrize(
@@ -70,19 +79,19 @@ def test_empty_answers(text: str) -> None:
     ],
 )
 def test_loops_are_known(text: str) -> None:
-    assert unusable(text) == "the answer repeated itself"
+    assert find_problem(text) == "the answer repeated itself"
 
 
 def test_a_long_answer_of_distinct_words_is_too_long_and_no_loop() -> None:
-    reason = unusable(" ".join(f"word{number}" for number in range(15_000)))
+    reason = find_problem(" ".join(f"word{number}" for number in range(15_000)))
     assert reason is not None
     assert reason.startswith("the answer is too long (")
-    assert unusable("again and again " * 10_000) == "the answer repeated itself"
+    assert find_problem("again and again " * 10_000) == "the answer repeated itself"
 
 
 def test_short_repeats_are_no_loop() -> None:
-    assert not loops("A cat, a dog, a cat and a dog sit on a mat; a cat and a dog sit on a chair.")
-    assert not loops("A wall of bricks ... --- ...")
+    assert not is_repetitive("A cat, a dog, a cat and a dog sit on a mat; a cat and a dog sit on a chair.")
+    assert not is_repetitive("A wall of bricks ... --- ...")
 
 
 @pytest.mark.real_data
@@ -92,40 +101,45 @@ def test_no_human_description_is_a_loop_or_a_refusal(real_data: Path) -> None:
         for line in (real_data / "long_text" / f"{name}.jsonl").read_text().splitlines():
             texts += [value for value in json.loads(line).values() if isinstance(value, str) and len(value) > 300]
     assert len(texts) > 600
-    assert [text for text in texts if unusable(text.strip())] == []
+    assert [text for text in texts if find_problem(text.strip())] == []
 
 
 def test_a_good_answer_stands_without_what_cannot_be_printed() -> None:
-    assert attempts(Answer(f"\n{GOOD}\x00\x07\ud800 \n")) == ([Ask(100)], Outcome("a.png", GOOD))
+    assert run_attempts(Answer(f"\n{GOOD}\x00\x07\ud800 \n")) == (
+        [SamplingParams(100)],
+        DescriptionResult("a.png", GOOD),
+    )
 
 
 def test_bad_answers_are_sampled_each_with_a_seed_of_its_own() -> None:
-    asked, outcome = attempts(Answer(""), Answer("I'm sorry."), Answer("", withheld=True), Answer(GOOD))
-    assert asked == [Ask(100), Ask(100, 1), Ask(100, 2), Ask(100, 3)]
-    assert outcome == Outcome("a.png", GOOD)
+    asked, result = run_attempts(Answer(""), Answer("I'm sorry."), Answer("", filtered=True), Answer(GOOD))
+    assert asked == [SamplingParams(100), SamplingParams(100, 1), SamplingParams(100, 2), SamplingParams(100, 3)]
+    assert result == DescriptionResult("a.png", GOOD)
 
 
 def test_an_answer_that_stays_bad_is_a_fault_with_the_last_reason() -> None:
-    _, outcome = attempts(*[Answer("")] * RETRIES, Answer(GOOD, withheld=True))
-    assert outcome == Outcome("a.png", fault="the answer was withheld, 4 times")
+    _, result = run_attempts(*[Answer("")] * RETRIES, Answer(GOOD, filtered=True))
+    assert result == DescriptionResult("a.png", fault="the answer was withheld, 4 times")
 
 
 def test_a_cut_answer_gets_twice_the_tokens_once() -> None:
-    asked, outcome = attempts(Answer("A cat. It", whole=False), Answer(GOOD))
-    assert (asked, outcome) == ([Ask(100), Ask(200)], Outcome("a.png", GOOD))
-    _, outcome = attempts(Answer("A cat. It", whole=False), Answer("A cat. It sits. On the", whole=False))
-    assert outcome == Outcome("a.png", "A cat. It sits.", cut=True)
+    asked, result = run_attempts(Answer("A cat. It", complete=False), Answer(GOOD))
+    assert (asked, result) == ([SamplingParams(100), SamplingParams(200)], DescriptionResult("a.png", GOOD))
+    _, result = run_attempts(Answer("A cat. It", complete=False), Answer("A cat. It sits. On the", complete=False))
+    assert result == DescriptionResult("a.png", "A cat. It sits.", truncated=True)
 
 
 def test_a_cut_answer_without_a_whole_sentence_is_a_fault() -> None:
-    _, outcome = attempts(Answer("A cat", whole=False), Answer("A cat that", whole=False))
-    assert outcome == Outcome("a.png", fault="the answer has no whole sentence within 200 tokens")
+    _, result = run_attempts(Answer("A cat", complete=False), Answer("A cat that", complete=False))
+    assert result == DescriptionResult("a.png", fault="the answer has no complete sentence within 200 tokens")
 
 
 def test_what_a_longer_answer_spoils_falls_back_to_the_shorter_one() -> None:
     """With more tokens the model loops, whatever the seed: the sentences it first gave are whole."""
-    _, outcome = attempts(Answer("A cat. It", whole=False), *[Answer("a cat and " * 50, whole=False)] * (RETRIES + 1))
-    assert outcome == Outcome("a.png", "A cat.", cut=True)
+    _, result = run_attempts(
+        Answer("A cat. It", complete=False), *[Answer("a cat and " * 50, complete=False)] * (RETRIES + 1)
+    )
+    assert result == DescriptionResult("a.png", "A cat.", truncated=True)
 
 
 @pytest.mark.parametrize(
@@ -141,4 +155,4 @@ def test_what_a_longer_answer_spoils_falls_back_to_the_shorter_one() -> None:
     ],
 )
 def test_only_whole_sentences_are_kept(text: str, kept: str) -> None:
-    assert whole_sentences(text) == kept
+    assert keep_complete_sentences(text) == kept

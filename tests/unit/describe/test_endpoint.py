@@ -14,34 +14,34 @@ import pytest
 from caption_server import Reply, Request, says, serving, truth
 
 from tavq.core.errors import UsageError
-from tavq.describe.answers import Outcome
-from tavq.describe.endpoint import KEY, Endpoint, EndpointError, EndpointSettings, check_url, key_from_environment
-from tavq.describe.pace import Patience
+from tavq.describe.answers import DescriptionResult
+from tavq.describe.endpoint import API_KEY, Endpoint, EndpointError, EndpointSettings, check_url, read_api_key
+from tavq.describe.rate_limit import RetryPolicy
 
 Draw = Callable[[int], Path]
-QUICK = Patience(attempts=5, attempts_before=5, first=0.002, longest=0.01)
+QUICK = RetryPolicy(attempts=5, attempts_before=5, first_wait=0.002, max_wait=0.01)
 
 
-def ask(folder: Path, url: str, names: list[str] | None = None, **changes: Any) -> dict[str, Outcome]:
+def ask(folder: Path, url: str, names: list[str] | None = None, **changes: Any) -> dict[str, DescriptionResult]:
     """The outcomes by image, and that there is one of each."""
-    settings = EndpointSettings(url, "m", "Look.", tokens=50, longest_side=64, timeout=5, patience=QUICK)
-    outcomes: list[Outcome] = []
+    settings = EndpointSettings(url, "m", "Look.", max_tokens=50, longest_side=64, timeout=5, retry=QUICK)
+    results: list[DescriptionResult] = []
     pending = iter(names if names is not None else sorted(path.name for path in folder.iterdir()))
     endpoint = Endpoint(folder, replace(settings, **changes))
     try:
-        endpoint.run(pending, outcomes.extend, lambda: False)
+        endpoint.run(pending, results.extend, lambda: False)
     finally:
-        assert len({outcome.file_name for outcome in outcomes}) == len(outcomes)
-        ask.outcomes = outcomes  # type: ignore[attr-defined]
-    return {outcome.file_name: outcome for outcome in outcomes}
+        assert len({result.file_name for result in results}) == len(results)
+        ask.results = results  # type: ignore[attr-defined]
+    return {result.file_name: result for result in results}
 
 
 def texts(count: int) -> dict[str, str]:
     return {f"{n:02}.png": f"The mean colour is {5 * n}, {5 * n}, {5 * n}. The image is small." for n in range(count)}
 
 
-def got(outcomes: dict[str, Outcome]) -> dict[str, str | None]:
-    return {name: outcome.text for name, outcome in sorted(outcomes.items())}
+def got(results: dict[str, DescriptionResult]) -> dict[str, str | None]:
+    return {name: result.text for name, result in sorted(results.items())}
 
 
 def test_each_image_gets_its_own_text(draw: Draw) -> None:
@@ -107,8 +107,8 @@ def test_a_image_that_always_fails_is_a_fault_where_others_succeed(draw: Draw) -
     count = 2 * len(FAILURES)
     with serving(lambda request: failure_of(request) or truth(request)) as (url, _):
         twice = replace(QUICK, attempts=2, attempts_before=2)
-        found = ask(draw(count + 1), url, timeout=0.2, concurrency=1, patience=twice)
-    faults = {name: outcome.fault for name, outcome in found.items() if outcome.fault}
+        found = ask(draw(count + 1), url, timeout=0.2, concurrency=1, retry=twice)
+    faults = {name: result.fault for name, result in found.items() if result.fault}
     assert got(found) == texts(count + 1) | {f"{number:02}.png": None for number in range(1, count, 2)}
     for kind, fault in zip(FAILURES, (faults[name] for name in sorted(faults)), strict=True):
         assert fault.endswith("(2 times)"), (kind, fault)
@@ -121,7 +121,7 @@ def test_a_server_that_fails_on_all_stops_the_work_and_faults_nobody(draw: Draw,
         with serving(lambda request, failing=failing: failing) as (url, server):
             with pytest.raises(EndpointError, match=r"answered none of the last 3 images"):
                 ask(draw(20), url, concurrency=concurrency)
-            assert ask.outcomes == []  # type: ignore[attr-defined]
+            assert ask.results == []  # type: ignore[attr-defined]
             assert len(server.requests) <= 5 * (3 + concurrency)
 
 
@@ -129,19 +129,19 @@ def test_an_outage_in_the_middle_stops_the_work_and_faults_nobody(draw: Draw) ->
     with serving(lambda request: truth(request) if request.number < 6 else FAILURES["503"]) as (url, _):
         with pytest.raises(EndpointError, match="answered none of the last 5 images"):
             ask(draw(30), url, concurrency=2)
-        assert sorted(outcome.text or "" for outcome in ask.outcomes) == sorted(texts(6).values())  # type: ignore[attr-defined]
+        assert sorted(result.text or "" for result in ask.results) == sorted(texts(6).values())  # type: ignore[attr-defined]
 
 
 def test_an_outage_at_the_end_leaves_its_images(draw: Draw) -> None:
     with serving(lambda request: truth(request) if request.number < 3 else FAILURES["503"]) as (url, _):
         with pytest.raises(EndpointError, match=r"last 1 images, '03.png' for example: .*503 loading \(5 times\)"):
             ask(draw(4), url, concurrency=1)
-        assert len(ask.outcomes) == 3  # type: ignore[attr-defined]
+        assert len(ask.results) == 3  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
     ("status", "reason"),
-    [(401, "refuses the key"), (403, "refuses the key"), (404, "does not know this address or model"), (405, "addr")],
+    [(401, "rejects the key"), (403, "rejects the key"), (404, "does not know this address or model"), (405, "addr")],
 )
 def test_what_no_image_can_change_stops_at_once(draw: Draw, status: int, reason: str) -> None:
     reply = Reply(status, b'{"error": {"message": "The model `m` does not exist."}}')
@@ -167,7 +167,7 @@ def test_a_refused_image_is_a_fault_and_the_work_goes_on(draw: Draw) -> None:
     with serving(answer) as (url, server):
         found = ask(draw(5), url, concurrency=1)
     assert got(found) == texts(5) | {"00.png": None, "02.png": None}
-    assert found["02.png"].fault == "the server refused it: 400 too many pixels"
+    assert found["02.png"].fault == "the server rejected it: 400 too many pixels"
     assert len(server.requests) == 5
 
 
@@ -176,9 +176,9 @@ def test_a_server_that_refuses_every_image_stops_the_work(draw: Draw) -> None:
         with pytest.raises(EndpointError, match="m is not multimodal"):
             ask(draw(20), url, concurrency=1)
         assert len(server.requests) == 3
-        assert ask.outcomes == []  # type: ignore[attr-defined]
+        assert ask.results == []  # type: ignore[attr-defined]
         found = ask(draw(20), url, ["05.png"])  # too few to tell: what the server said is the image's
-        assert found["05.png"].fault == "the server refused it: 400 m is not multimodal"
+        assert found["05.png"].fault == "the server rejected it: 400 m is not multimodal"
 
 
 def test_unreadable_images_are_listed_and_not_sent(draw: Draw) -> None:
@@ -217,7 +217,7 @@ def test_a_cut_answer_is_asked_for_once_more_with_more_tokens(draw: Draw) -> Non
         assert got(ask(draw(1), url)) == texts(1)
     assert [request.body["max_tokens"] for request in server.requests] == [50, 100]
     with serving(lambda request: says("A cat. It sits", "length")) as (url, server):
-        assert ask(draw(1), url)["00.png"] == Outcome("00.png", "A cat.", cut=True)
+        assert ask(draw(1), url)["00.png"] == DescriptionResult("00.png", "A cat.", truncated=True)
     assert len(server.requests) == 2
 
 
@@ -226,7 +226,7 @@ def test_a_server_without_room_for_more_tokens_gives_what_it_gave(draw: Draw) ->
         return says("A cat. It sits", "length") if request.again == 0 else Reply(400, b"max_tokens is too large")
 
     with serving(answer) as (url, _):
-        assert ask(draw(1), url)["00.png"] == Outcome("00.png", "A cat.", cut=True)
+        assert ask(draw(1), url)["00.png"] == DescriptionResult("00.png", "A cat.", truncated=True)
 
 
 # --- pace -------------------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def test_everyone_waits_as_long_as_the_server_asks(draw: Draw, form: str) -> Non
 
 def test_requests_keep_to_their_rate(draw: Draw) -> None:
     with serving() as (url, server):
-        ask(draw(8), url, concurrency=8, per_minute=1200)
+        ask(draw(8), url, concurrency=8, requests_per_minute=1200)
     times = [request.time for request in server.requests]
     gaps = [later - earlier for earlier, later in pairwise(times)]
     assert times[-1] - times[0] > 7 * 0.05 * 0.8
@@ -275,29 +275,29 @@ def test_a_server_that_trickles_is_not_waited_for_without_end(draw: Draw) -> Non
         once = replace(QUICK, attempts_before=1)
         try:
             with pytest.raises(EndpointError, match=r"nothing within 0.4 seconds \(1 times\)"):
-                ask(draw(1), f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=0.4, patience=once)
+                ask(draw(1), f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=0.4, retry=once)
         finally:
             ended.set()
             thread.join()
 
 
 def test_stopping_does_not_wait_for_answers(draw: Draw) -> None:
-    settings = EndpointSettings("", "m", "p", 50, 64, concurrency=2, patience=QUICK)
-    outcomes: list[Outcome] = []
+    settings = EndpointSettings("", "m", "p", 50, 64, concurrency=2, retry=QUICK)
+    results: list[DescriptionResult] = []
     with serving(lambda request: truth(request) if request.number == 0 else Reply(wait=3)) as (url, _):
         started = time.monotonic()
         pending = iter(sorted(path.name for path in draw(6).iterdir()))
-        Endpoint(draw(6), replace(settings, url=url)).run(pending, outcomes.extend, lambda: bool(outcomes))
+        Endpoint(draw(6), replace(settings, url=url)).run(pending, results.extend, lambda: bool(results))
         assert time.monotonic() - started < 2.5
-    assert len(outcomes) == 1
+    assert len(results) == 1
 
 
 # --- keys and addresses -----------------------------------------------------------------------------------------
 
 
 def test_the_key_is_sent_and_never_told(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY, "secret-1234567890")
-    key = key_from_environment()
+    monkeypatch.setenv(API_KEY, "secret-1234567890")
+    key = read_api_key()
     body = json.dumps({"error": {"message": f"{'x' * 190} Incorrect key: {key}"}}).encode()
     with serving(lambda request: Reply(401, body)) as (url, server), pytest.raises(EndpointError) as caught:
         ask(draw(1), url, key=key)
@@ -309,21 +309,21 @@ def test_the_key_is_sent_and_never_told(draw: Draw, monkeypatch: pytest.MonkeyPa
 def test_no_other_key_of_this_machine_is_sent(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_of_someone")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-someone")
-    monkeypatch.delenv(KEY, raising=False)
+    monkeypatch.delenv(API_KEY, raising=False)
     with serving() as (url, server):
-        ask(draw(1), url, key=key_from_environment())
+        ask(draw(1), url, key=read_api_key())
     assert not any("someone" in value for value in server.requests[0].headers.values())
 
 
 def test_a_key_that_cannot_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY, "a\nb")
+    monkeypatch.setenv(API_KEY, "a\nb")
     with pytest.raises(UsageError, match="holds characters that no key has"):
-        key_from_environment()
+        read_api_key()
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://a/v1", "http://", "", "http://[", "http://a:b/"])
 def test_what_is_no_address(url: str) -> None:
-    with pytest.raises(UsageError, match="is not an address"):
+    with pytest.raises(UsageError, match="is not a URL"):
         check_url(url)
 
 

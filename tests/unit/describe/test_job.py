@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ import pytest
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.sharding import Shard
-from tavq.describe.answers import Describer, Outcome
+from tavq.describe.answers import Describer, DescriptionResult, OnResults
 from tavq.describe.endpoint import EndpointError
-from tavq.describe.job import Job, Run, _pace
+from tavq.describe.job import DescriptionJob, DescriptionRun, format_speed
 
 Draw = Callable[[int], Path]
 
@@ -23,23 +23,23 @@ class Scripted(Describer):
 
     note = "noted"
 
-    def __init__(self, script: dict[str, Outcome] | None = None, stop_after: int | None = None) -> None:
+    def __init__(self, script: dict[str, DescriptionResult] | None = None, stop_after: int | None = None) -> None:
         self.script = script or {}
         self.stop_after = stop_after
         self.seen: list[str] = []
 
-    def run(self, pending: Iterator[str], done: Callable[[Sequence[Outcome]], None], stop: Callable[[], bool]) -> None:
+    def run(self, pending: Iterator[str], on_results: OnResults, should_stop: Callable[[], bool]) -> None:
         for name in pending:
             if len(self.seen) == self.stop_after:
                 raise EndpointError("The server is gone.")
             self.seen.append(name)
-            done([self.script.get(name, Outcome(name, f"Text of {name}."))])
+            on_results([self.script.get(name, DescriptionResult(name, f"Text of {name}."))])
 
 
-def work(folder: Path, describer: Scripted | None = None, **changes: Any) -> tuple[Run, Scripted]:
+def work(folder: Path, describer: Scripted | None = None, **changes: Any) -> tuple[DescriptionRun, Scripted]:
     describer = describer or Scripted()
-    run = Run(Job(folder, **{"model": "m", "prompt": "p"} | changes))
-    run.work(lambda: describer)
+    run = DescriptionRun(DescriptionJob(folder, **{"model": "m", "prompt": "p"} | changes))
+    run.execute(lambda: describer)
     return run, describer
 
 
@@ -59,18 +59,18 @@ def test_each_image_has_a_line_of_its_own(draw: Draw) -> None:
     assert lines(draw(3)) == [
         {"file_name": name, "model": "m", "prompt": "p", "text": f"Text of {name}."} for name in names(3)
     ]
-    assert (run.summary.described, run.summary.failed, run.summary.left) == (3, 0, 0)
+    assert (run.summary.described, run.summary.failed, run.summary.remaining) == (3, 0, 0)
 
 
 def test_a_second_run_does_nothing_and_loads_nothing(draw: Draw) -> None:
     work(draw(3))
-    run = Run(Job(draw(3), "m", "p"))
+    run = DescriptionRun(DescriptionJob(draw(3), "m", "p"))
 
     def load() -> Any:
         raise AssertionError("the model was loaded")
 
-    run.work(load)
-    assert (run.summary.described, run.summary.before) == (0, 3)
+    run.execute(load)
+    assert (run.summary.described, run.summary.described_before) == (0, 3)
     assert len(lines(draw(3))) == 3
 
 
@@ -86,7 +86,7 @@ def test_the_new_text_of_another_model_is_the_one_that_is_read(draw: Draw) -> No
     work(folder)
     old = (folder / "long_text.jsonl").read_text().replace('"time": ', '"time": 1, "was": ')
     (folder / "long_text.jsonl").write_text(old)
-    texts = {name: Outcome(name, f"New of {name}.") for name in names(20)}
+    texts = {name: DescriptionResult(name, f"New of {name}.") for name in names(20)}
     seen = work(folder, Scripted(texts), model="n", shard=Shard.parse("1/2"))[1].seen
     assert 0 < len(seen) < 20
     for record in FolderDataset(folder):
@@ -95,15 +95,20 @@ def test_the_new_text_of_another_model_is_the_one_that_is_read(draw: Draw) -> No
 
 def test_faults_are_written_and_tried_again_only_when_asked(draw: Draw) -> None:
     folder = draw(3)
-    bad = Scripted({"01.png": Outcome("01.png", fault="refused"), "02.png": Outcome("02.png", "A cat.", cut=True)})
+    bad = Scripted(
+        {
+            "01.png": DescriptionResult("01.png", fault="refused"),
+            "02.png": DescriptionResult("02.png", "A cat.", truncated=True),
+        }
+    )
     run, _ = work(folder, bad)
     assert lines(folder)[1] == {"file_name": "01.png", "model": "m", "prompt": "p", "fault": "refused"}
     assert lines(folder)[2] == {"file_name": "02.png", "model": "m", "prompt": "p", "text": "A cat.", "cut": True}
-    assert (run.summary.described, run.summary.cut, run.summary.failed) == (2, 1, 1)
+    assert (run.summary.described, run.summary.truncated, run.summary.failed) == (2, 1, 1)
     assert [str(fault) for fault in run.faults.first] == ["01.png: refused"]
     run, describer = work(folder)
     assert describer.seen == []
-    assert (run.summary.before, run.summary.failed_before) == (2, 1)
+    assert (run.summary.described_before, run.summary.failed_before) == (2, 1)
     assert work(folder, retry_faults=True)[1].seen == ["01.png"]
     assert work(folder, retry_faults=True)[1].seen == []
 
@@ -127,7 +132,7 @@ def test_images_with_a_long_text_of_their_own_are_left(draw: Draw) -> None:
     (folder / "metadata.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records) + "{\n")
     run, describer = work(folder, split="train")
     assert describer.seen == ["00.png", "03.png"]
-    assert run.summary.own == 1
+    assert run.summary.has_long_text == 1
     assert run.faults.count == 1  # the broken line, once
     assert work(folder)[1].seen == ["02.png"]
 
@@ -142,11 +147,11 @@ def test_a_name_that_could_not_be_read_back_is_a_fault_and_not_described(draw: D
 
 def test_a_limit_is_of_images_to_do(draw: Draw) -> None:
     run, describer = work(draw(5), limit=2)
-    assert (describer.seen, run.summary.left) == (names(5)[:2], 3)
+    assert (describer.seen, run.summary.remaining) == (names(5)[:2], 3)
     run, describer = work(draw(5), limit=2)
-    assert (describer.seen, run.summary.left) == (names(5)[2:4], 1)
+    assert (describer.seen, run.summary.remaining) == (names(5)[2:4], 1)
     run, describer = work(draw(5), limit=2)
-    assert (describer.seen, run.summary.left) == (names(5)[4:], 0)
+    assert (describer.seen, run.summary.remaining) == (names(5)[4:], 0)
 
 
 def test_shards_are_apart_and_together_everything(draw: Draw) -> None:
@@ -164,10 +169,10 @@ def test_files_of_another_division_are_named(draw: Draw) -> None:
     for name in ("long_text.jsonl", "long_text-1-of-2.jsonl", "long_text-2-of-2.jsonl", "long_text-mine.jsonl"):
         (folder / name).write_text("")
     halves = ["long_text-1-of-2.jsonl", "long_text-2-of-2.jsonl"]
-    assert Job(folder, "m", "p").other_divisions() == halves
-    assert Job(folder, "m", "p", shard=Shard(2, 2)).other_divisions() == ["long_text.jsonl"]
-    assert Job(folder, "m", "p", shard=Shard(1, 3)).other_divisions() == [*halves, "long_text.jsonl"]
-    assert Job(folder / "none", "m", "p").other_divisions() == []
+    assert DescriptionJob(folder, "m", "p").find_other_shards() == halves
+    assert DescriptionJob(folder, "m", "p", shard=Shard(2, 2)).find_other_shards() == ["long_text.jsonl"]
+    assert DescriptionJob(folder, "m", "p", shard=Shard(1, 3)).find_other_shards() == [*halves, "long_text.jsonl"]
+    assert DescriptionJob(folder / "none", "m", "p").find_other_shards() == []
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/2/3", "", "1.5/2", "²/3"])
@@ -178,7 +183,7 @@ def test_what_is_no_shard(text: str) -> None:
 
 def test_an_end_of_the_server_keeps_what_is_done(draw: Draw) -> None:
     run, _ = work(draw(5), Scripted(stop_after=2))
-    assert (run.summary.stopped, run.summary.described, run.summary.left) == ("The server is gone.", 2, 3)
+    assert (run.summary.stopped, run.summary.described, run.summary.remaining) == ("The server is gone.", 2, 3)
     assert work(draw(5))[1].seen == names(5)[2:]
 
 
@@ -187,30 +192,30 @@ def test_looking_up_what_is_done_can_be_stopped(draw: Draw) -> None:
     (folder / "metadata.jsonl").write_text(
         "".join(f'{{"file_name": "{n}.png", "long_text": "A."}}\n' for n in range(2500))
     )
-    run, shown = Run(Job(folder, "m", "p")), []
+    run, shown = DescriptionRun(DescriptionJob(folder, "m", "p")), []
 
     def stop(done: int, total: int, note: str) -> None:
         shown.append(note)
         run.stopping = True
 
-    assert run.work(Scripted, stop).stopped == "Stopped by a signal"
-    assert shown == ["1,000 images looked up"]
+    assert run.execute(Scripted, stop).stopped == "Stopped by a signal"
+    assert shown == ["1,000 images checked"]
 
 
 def test_progress_has_rate_and_time_left(draw: Draw) -> None:
     shown: list[tuple[int, int, str]] = []
-    Run(Job(draw(4), "m", "p")).work(Scripted, lambda *values: shown.append(values))
+    DescriptionRun(DescriptionJob(draw(4), "m", "p")).execute(Scripted, lambda *values: shown.append(values))
     assert [(done, total) for done, total, _ in shown] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert shown[-1][2].endswith("/s, 0 s left noted")
-    assert _pace(0, 10, 5) == ""
-    assert _pace(10, 100, 5) == "2/s, 45 s left"
-    assert _pace(10, 3000, 5) == "2/s, 24 min left"
-    assert _pace(10, 20_000, 5) == "2/s, 2 h 46 min left"
+    assert format_speed(0, 10, 5) == ""
+    assert format_speed(10, 100, 5) == "2/s, 45 s left"
+    assert format_speed(10, 3000, 5) == "2/s, 24 min left"
+    assert format_speed(10, 20_000, 5) == "2/s, 2 h 46 min left"
 
 
 @pytest.mark.parametrize("changes", [{"model": " "}, {"prompt": ""}, {"prompt": "a\0"}, {"prompt": "x" * 200_000}])
 def test_what_could_not_be_read_back_is_not_written(draw: Draw, changes: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match="must be text that can be shown"):
+    with pytest.raises(UsageError, match="must be printable text of at most 100,000 characters"):
         work(draw(1), **changes)
 
 

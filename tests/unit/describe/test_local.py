@@ -16,8 +16,8 @@ from tiny_llava import build
 from tavq.core.errors import FileError, UsageError
 from tavq.data.images import save_png
 from tavq.describe import local
-from tavq.describe.answers import Answer, Ask, Outcome
-from tavq.describe.local import LocalModel, load_model, model_key, question
+from tavq.describe.answers import Answer, DescriptionResult, SamplingParams
+from tavq.describe.local import LocalModel, format_prompt, load_model, model_key
 
 Draw = Callable[[int], Path]
 
@@ -51,15 +51,15 @@ def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def describer(model: tuple[Any, Any], data: Path, batch: int = 4, tokens: int = 24) -> LocalModel:
-    return LocalModel(*model, "Look .", data, batch, tokens, 64)
+def describer(model: tuple[Any, Any], data: Path, batch_size: int = 4, max_tokens: int = 24) -> LocalModel:
+    return LocalModel(*model, "Look .", data, batch_size, max_tokens, 64)
 
 
-def run(describer: LocalModel, names: Sequence[str]) -> dict[str, Outcome]:
-    outcomes: list[Outcome] = []
-    describer.run(iter(names), outcomes.extend, lambda: False)
-    assert sorted(outcome.file_name for outcome in outcomes) == sorted(names)
-    return {outcome.file_name: outcome for outcome in outcomes}
+def run(describer: LocalModel, names: Sequence[str]) -> dict[str, DescriptionResult]:
+    results: list[DescriptionResult] = []
+    describer.run(iter(names), results.extend, lambda: False)
+    assert sorted(result.file_name for result in results) == sorted(names)
+    return {result.file_name: result for result in results}
 
 
 def test_images_are_described_whatever_their_company(folder: Path, draw: Draw) -> None:
@@ -68,7 +68,7 @@ def test_images_are_described_whatever_their_company(folder: Path, draw: Draw) -
     model = load_model(str(folder))
     alone, together = (run(describer(model, data, batch), names) for batch in (1, 4))
     assert alone == together
-    assert len({outcome.text or outcome.fault for outcome in alone.values()}) > 3
+    assert len({result.text or result.fault for result in alone.values()}) > 3
 
 
 def test_texts_are_what_the_model_itself_says(folder: Path, draw: Draw) -> None:
@@ -76,21 +76,21 @@ def test_texts_are_what_the_model_itself_says(folder: Path, draw: Draw) -> None:
     data = draw(3)
     model, processor = load_model(str(folder))
     image = Image.open(data / "02.png").convert("RGB")
-    inputs = processor(images=[image], text=[question(processor, "Look .")], return_tensors="pt")
+    inputs = processor(images=[image], text=[format_prompt(processor, "Look .")], return_tensors="pt")
     ids, start = inputs["input_ids"], inputs["input_ids"].shape[1]
     with torch.no_grad():
         while ids.shape[1] < start + 24 and ids[0, -1] != 2:
             logits = model(input_ids=ids, pixel_values=inputs["pixel_values"]).logits
             ids = torch.cat([ids, logits[:, -1:].argmax(-1)], 1)
     expected = processor.tokenizer.decode(ids[0, start:], skip_special_tokens=True)
-    (answer,) = describer((model, processor), data)._answers([image], Ask(24), lambda: False)
-    assert answer == Answer(expected, whole=bool(ids[0, -1] == 2))
+    (answer,) = describer((model, processor), data)._answer([image], SamplingParams(24), lambda: False)
+    assert answer == Answer(expected, complete=bool(ids[0, -1] == 2))
 
 
 def test_a_seed_gives_one_answer_and_seeds_differ(folder: Path, draw: Draw) -> None:
     describe = describer(load_model(str(folder)), draw(1))
     image = Image.new("RGB", (20, 20))
-    first, again, other = (describe._answers([image], Ask(20, seed), lambda: False) for seed in (1, 1, 2))
+    first, again, other = (describe._answer([image], SamplingParams(20, seed), lambda: False) for seed in (1, 1, 2))
     assert first == again != other
 
 
@@ -106,16 +106,16 @@ def test_broken_images_are_listed_and_the_rest_described(folder: Path, draw: Dra
 def test_stopping_ends_within_a_token(folder: Path, draw: Draw) -> None:
     model, processor = load_model(str(folder))
     model.generation_config.eos_token_id = None  # goes on to the last token
-    outcomes: list[Outcome] = []
+    results: list[DescriptionResult] = []
     asked: list[int] = []
-    describe = describer((model, processor), draw(4), batch=2, tokens=400)
+    describe = describer((model, processor), draw(4), batch_size=2, max_tokens=400)
 
     def stop() -> bool:
         asked.append(1)
         return len(asked) > 5
 
-    describe.run(iter(["00.png", "01.png", "02.png"]), outcomes.extend, stop)
-    assert outcomes == []
+    describe.run(iter(["00.png", "01.png", "02.png"]), results.extend, stop)
+    assert results == []
     assert len(asked) < 20
 
 
@@ -133,7 +133,7 @@ def test_a_image_that_the_processor_refuses_is_a_fault_of_its_own(folder: Path, 
             return processor(images=images, **others)
 
     found = run(describer((model, Fussy()), draw(3)), ["00.png", "01.png", "02.png"])
-    assert found["01.png"].fault == "the model does not take the image (too grey)"
+    assert found["01.png"].fault == "the model does not accept the image (too grey)"
     assert found["00.png"].text is not None or "empty" in (found["00.png"].fault or "")
 
 
@@ -142,15 +142,15 @@ def test_a_image_that_the_processor_refuses_is_a_fault_of_its_own(folder: Path, 
 
 def test_the_chat_template_asks_where_there_is_one(folder: Path, tmp_path: Path) -> None:
     _, processor = load_model(str(folder))
-    assert question(processor, "Look.") == "USER: <image>\nLook. ASSISTANT:"
+    assert format_prompt(processor, "Look.") == "USER: <image>\nLook. ASSISTANT:"
     processor.chat_template = "{% for m in messages %}[{{ m['content'][1]['text'] }}]{% endfor %}"
-    assert question(processor, "Look.") == "[Look.]"
+    assert format_prompt(processor, "Look.") == "[Look.]"
 
 
 def test_llavas_form_asks_where_there_is_none(tmp_path: Path) -> None:
     _, processor = load_model(str(build(tmp_path / "plain", template=False)))
     assert processor.chat_template is None
-    assert question(processor, "Look {here}.") == "USER: <image>\nLook {here}. ASSISTANT:"
+    assert format_prompt(processor, "Look {here}.") == "USER: <image>\nLook {here}. ASSISTANT:"
 
 
 def test_what_older_folders_leave_out_is_taken_from_the_model(copy: Path, folder: Path, draw: Draw) -> None:
@@ -183,14 +183,14 @@ def test_the_original_llava_format_is_named_too(copy: Path) -> None:
 
 def test_only_safetensors_load(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
-    with pytest.raises(FileError, match="not a whole vision-language model"):
+    with pytest.raises(FileError, match="not a complete vision-language model"):
         load_model(str(copy))
 
 
 def test_code_in_the_folder_is_not_run(copy: Path) -> None:
     (copy / "evil.py").write_text("raise SystemExit(13)")
     edit(copy / "config.json", model_type="evil", auto_map={"AutoConfig": "evil.Config"})
-    with pytest.raises(FileError, match="not a whole"):
+    with pytest.raises(FileError, match="not a complete"):
         load_model(str(copy))
 
 
@@ -200,7 +200,7 @@ def test_weights_that_lack_tensors_are_refused(copy: Path) -> None:
     tensors = load_file(copy / "model.safetensors")
     tensors.pop(next(name for name in tensors if "multi_modal_projector" in name))
     save_file(tensors, copy / "model.safetensors", {"format": "pt"})
-    with pytest.raises(FileError, match=r"is not whole: its weights lack 1 tensors \(.*multi_modal_projector"):
+    with pytest.raises(FileError, match=r"is not complete: its weights lack 1 tensors \(.*multi_modal_projector"):
         load_model(str(copy))
 
 
@@ -227,7 +227,7 @@ def test_the_key_of_a_folder_tells_models_of_one_name_apart(tmp_path: Path) -> N
 
 def test_a_folder_that_is_no_models(tmp_path: Path) -> None:
     for use in (model_key, lambda folder: load_model(str(folder))):
-        with pytest.raises(UsageError, match=r"it has no config\.json; give one with .* or a hub name"):
+        with pytest.raises(UsageError, match=r"it has no config\.json\. Use one with .* or a hub name"):
             use(tmp_path)
 
 

@@ -5,18 +5,18 @@ from email.utils import formatdate
 
 import pytest
 
-from tavq.describe.pace import LONGEST_WAIT, Patience, retry_after
+from tavq.describe.rate_limit import MAX_WAIT, RetryPolicy, parse_retry_after
 
 
 def test_waits_double_up_to_the_longest_and_differ() -> None:
-    patience = Patience(first=1, longest=10)
+    retry = RetryPolicy(first_wait=1, max_wait=10)
     for failures, most in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (40, 10)]:
-        waits = [patience.seconds(failures) for _ in range(50)]
+        waits = [retry.wait(failures) for _ in range(50)]
         assert most / 2 <= min(waits) < max(waits) <= most
 
 
 def test_a_server_that_starts_anew_is_waited_for_some_minutes() -> None:
-    assert 120 < sum(Patience().seconds(failures) for failures in range(1, Patience().attempts)) < 400
+    assert 120 < sum(RetryPolicy().wait(failures) for failures in range(1, RetryPolicy().attempts)) < 400
 
 
 @pytest.mark.parametrize(
@@ -27,18 +27,18 @@ def test_a_server_that_starts_anew_is_waited_for_some_minutes() -> None:
         (" 2.5 ", 2.5),
         ("-3", 0),
         ("soon", 0),
-        ("1e99", LONGEST_WAIT),
+        ("1e99", MAX_WAIT),
         ("nan", 0),
-        ("inf", LONGEST_WAIT),
+        ("inf", MAX_WAIT),
     ],
 )
 def test_seconds_that_a_server_asks_for(value: str, seconds: float) -> None:
-    assert retry_after({"retry-after": value} if value else {}) == seconds
+    assert parse_retry_after({"retry-after": value} if value else {}) == seconds
 
 
 @pytest.mark.parametrize("ahead", [100, -100, 10**6])
 def test_a_date_that_a_server_asks_for(ahead: float) -> None:
-    found = retry_after({"retry-after": formatdate(time.time() + ahead, usegmt=True)})
-    assert found == pytest.approx(min(max(ahead, 0), LONGEST_WAIT), abs=2)
-    assert retry_after({"retry-after": formatdate(time.time() + 100)}) == pytest.approx(100, abs=2)  # "-0000"
-    assert retry_after({"retry-after": "Wed, 99 Oct 99999 07:28:00 GMT"}) == 0
+    found = parse_retry_after({"retry-after": formatdate(time.time() + ahead, usegmt=True)})
+    assert found == pytest.approx(min(max(ahead, 0), MAX_WAIT), abs=2)
+    assert parse_retry_after({"retry-after": formatdate(time.time() + 100)}) == pytest.approx(100, abs=2)  # "-0000"
+    assert parse_retry_after({"retry-after": "Wed, 99 Oct 99999 07:28:00 GMT"}) == 0
