@@ -104,7 +104,8 @@ def bars(titles: Sequence[str], total: int | None = None) -> Iterator[list[Bar]]
     try:
         yield shown
     finally:
-        display.stop()
+        if console.is_terminal:  # elsewhere it was not started, and stopping it would print an empty line
+            display.stop()
     for each in shown:
         each.finish()
 
