@@ -60,6 +60,13 @@ class TextFeatures:
     def __getitem__(self, granularity: str) -> TextUnits | None:
         return getattr(self, granularity)
 
+    def has_text(self) -> Bool[Tensor, " b"]:
+        """True for images with at least one unit of any granularity."""
+        units = [self.words, self.phrases, self.sentences]
+        if self.full_text is not None:
+            units.append(self.full_text)
+        return torch.stack([unit.mask.any(dim=1) for unit in units]).any(dim=0)
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -1,4 +1,4 @@
-"""What every registered task that reads does, whatever it sees of an image."""
+"""What every registered understanding task does, whatever its image source."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -63,8 +63,8 @@ def settings(name: str, source: str) -> Any:
 
 @pytest.fixture
 def config(name: str, source: str, examples: list[tuple[int, Any]]) -> TaskConfig:
-    fitted = tasks[name].resolve_config(settings(name, source), LAYOUT, [example for _, example in examples])
-    return build(TaskConfig, {"task": fitted.model_dump(), "layout": LAYOUT, "feature_width": WIDTH}, "test")
+    resolved = tasks[name].resolve_config(settings(name, source), LAYOUT, [example for _, example in examples])
+    return build(TaskConfig, {"task": resolved.model_dump(), "layout": LAYOUT, "feature_width": WIDTH}, "test")
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_training_lowers_the_loss(task: Any, examples: list[tuple[int, Any]], so
     assert float(value().detach()) < first * (1.0 if source == "none" else 0.9)  # unseen images cannot be told apart
 
 
-def test_the_loss_is_the_mean_of_its_parts_whatever_the_padding(
+def test_the_loss_is_the_mean_over_examples_whatever_the_padding(
     task: Any, examples: list[tuple[int, Any]], name: str
 ) -> None:
     if not tasks[name].mean_of_examples:
@@ -129,7 +129,7 @@ def test_the_loss_is_the_mean_of_its_parts_whatever_the_padding(
     assert float(sum_losses(task.loss(seen(task, examples))).detach()) == pytest.approx(sum(each) / len(each), rel=1e-4)
 
 
-def test_what_it_sees_matters_unless_it_sees_nothing(task: Any, examples: list[tuple[int, Any]], source: str) -> None:
+def test_the_image_matters_unless_the_source_is_none(task: Any, examples: list[tuple[int, Any]], source: str) -> None:
     batch = seen(task, examples)
 
     def value(change: float) -> float:
@@ -143,7 +143,7 @@ def test_what_it_sees_matters_unless_it_sees_nothing(task: Any, examples: list[t
     assert (value(0.0) == value(5.0)) == (source == "none")
 
 
-def test_figures_have_intervals_and_name_answers_without_looking(task: Any, examples: list[tuple[int, Any]]) -> None:
+def test_metrics_have_values_and_baselines(task: Any, examples: list[tuple[int, Any]]) -> None:
     places = [place for place, _ in examples]
     asked = [example for _, example in examples]
     keys = [f"{place}.png" for place in places]
@@ -156,7 +156,7 @@ def test_figures_have_intervals_and_name_answers_without_looking(task: Any, exam
     assert all(metric.title and metric.meaning and metric.group.title for metric in found)
 
 
-def test_a_saved_model_reads_as_before(
+def test_a_saved_model_computes_the_same(
     task: Any, config: TaskConfig, examples: list[tuple[int, Any]], make: Callable[..., Tokenizer], tmp_path: Path
 ) -> None:
     tokenizer = make(seed=1)

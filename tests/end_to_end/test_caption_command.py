@@ -144,7 +144,7 @@ def test_a_image_that_cannot_be_read_is_told_and_left_out(tavq: Tavq, place: Pat
         ("caption captioner IMAGE --references r.json", r"--references needs a folder data set"),
         ("caption captioner IMAGE --beams 3 --temperature 1", r"drawn \(temperature 1\.0\) or searched \(beams 3\)"),
         ("caption captioner IMAGE --temperature 0 --top-p 0.5", r"give a temperature above 0"),
-        ("caption captioner IMAGE --count 3 --beams 2", r"3 texts of an image need as many beams, not 2"),
+        ("caption captioner IMAGE --count 3 --beams 2", r"3 texts per image need a beam width of at least 3, not 2"),
         ("caption captioner IMAGE --beams 65", r"65"),
         ("caption plain IMAGE", r"holds a tokenizer; train a task on it first"),
         ("ask captioner IMAGE what", r"'captioning', which is used by: tavq caption"),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from tavq.core.errors import UsageError
@@ -79,7 +79,7 @@ class Faithfulness:
         """Counts a batch: its texts, and the model's and each baseline's images for them; those with text alone."""
         aligner = self.tokenizer.aligner
         assert aligner is not None, "open_aligned checks it"
-        kept = _has_text(text)
+        kept = text.has_text()
         self.texts.append(aligner.embed_text(text)[kept].float().cpu())
         for baseline, images in images_of.items():
             self.images.setdefault(baseline, []).append(self._embed(aligner, images)[kept].float().cpu())
@@ -99,8 +99,3 @@ class Faithfulness:
             found = text_retrieval(own, texts)
             metrics += found if baseline is None else for_baseline(baseline, found)
         return metrics
-
-
-def _has_text(text: TextFeatures) -> Bool[Tensor, " b"]:
-    tables = [text.words, text.phrases, text.sentences] + ([] if text.full_text is None else [text.full_text])
-    return torch.stack([table.mask.any(dim=1) for table in tables]).any(dim=0)

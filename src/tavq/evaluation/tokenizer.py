@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tavq.core.devices import to_device
-from tavq.core.errors import DataError, TrainingError, UsageError
+from tavq.core.errors import DataError, UsageError
 from tavq.core.files import parse_json
 from tavq.data.transforms import to_uint8
 from tavq.interfaces import DEEP, Aligner, Batch, Codebook, Quantized, Quantizer, TextFeatures, TextUnits
@@ -20,6 +20,7 @@ from tavq.metrics.alignment import code_text_cosine, probe, retrieval
 from tavq.metrics.codes import LEVEL_NAMES, CodeUsage, Surprisal
 from tavq.metrics.collapse import warning as collapse_warning
 from tavq.metrics.distances import ImageSet, set_distances
+from tavq.metrics.finite import require_finite
 from tavq.metrics.images import ImageScores, perceptual_metric
 from tavq.metrics.keyed import KeyedMetric
 from tavq.metrics.record import Evaluation, Interval, Metric
@@ -66,7 +67,9 @@ class TokenizerEvaluator:
         """Counts a batch, which is on the tokenizer's device."""
         self._note_size({self.size, tuple(batch.images.shape[-2:])})
         levels = tokenizer.quantize(batch.images)
-        reconstruction = _finite(tokenizer.decode(levels[DEEP].indices), "reconstructions").clamp(-1, 1)
+        reconstruction = require_finite(
+            tokenizer.decode(levels[DEEP].indices), "The tokenizer's reconstructions"
+        ).clamp(-1, 1)
         self.pixels.update(batch.keys, batch.images)
         self.scores.update(batch.keys, reconstruction, batch.images)
         for rebuilt, originals in self.sets:
@@ -191,14 +194,17 @@ class _Pairs:
         self, aligner: Aligner | None, levels: Mapping[int, Quantized], text: TextFeatures, keys: Sequence[str]
     ) -> None:
         if aligner is not None:
-            self._keep("aligned", _has_text(text), keys, aligner.embed_images(levels), aligner.embed_text(text))
+            self._keep("aligned", text.has_text(), keys, aligner.embed_images(levels), aligner.embed_text(text))
         sentences = text.sentences
         codes = levels[DEEP].entries.mean(dim=(2, 3))
         self._keep("probed", sentences.mask.any(dim=1), keys, codes, _mean_unit(sentences))
 
     def _keep(self, kind: str, kept: Bool[Tensor, " b"], keys: Sequence[str], codes: Tensor, texts: Tensor) -> None:
         self.keys[kind] += [key for key, keep in zip(keys, kept.tolist(), strict=True) if keep]
-        codes, texts = _finite(codes[kept], f"{kind} codes"), _finite(texts[kept], f"{kind} texts")
+        codes, texts = (
+            require_finite(codes[kept], f"The tokenizer's {kind} codes"),
+            require_finite(texts[kept], f"The tokenizer's {kind} texts"),
+        )
         self.rows[kind].append((codes.float().cpu(), texts.float().cpu()))
 
     def join(self) -> None:
@@ -233,19 +239,6 @@ def _stacked(rows: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         return torch.zeros(0, 1), torch.zeros(0, 1)
     codes, texts = (torch.cat(column) for column in zip(*rows, strict=True))
     return codes, texts
-
-
-def _finite(values: Tensor, what: str) -> Tensor:
-    if not bool(values.isfinite().all()):
-        raise TrainingError(
-            f"The tokenizer's {what} are not finite, so nothing can be measured; use an earlier checkpoint."
-        )
-    return values
-
-
-def _has_text(text: TextFeatures) -> Bool[Tensor, " b"]:
-    tables = [text.words, text.phrases, text.sentences] + ([] if text.full_text is None else [text.full_text])
-    return torch.stack([table.mask.any(dim=1) for table in tables]).any(dim=0)
 
 
 def _mean_unit(units: TextUnits) -> Float[Tensor, "b t"]:

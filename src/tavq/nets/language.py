@@ -1,4 +1,4 @@
-"""A language model that reads rows of an image before its words: GPT-2, pretrained or small and new."""
+"""A GPT-2 that reads image embeddings as a prefix of its text; pretrained, or small and trained from scratch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from tavq.nets.transformer import check_heads
 FILES = ("*.json", "*.txt", "model*.safetensors")
 HEAD = "lm_head.weight"
 
-PLAIN: dict[str, Any] = {
+SUPPORTED: dict[str, Any] = {
     "activation_function": "gelu_new",
     "layer_norm_epsilon": 1e-5,
     "n_inner": None,
@@ -28,40 +28,54 @@ PLAIN: dict[str, Any] = {
     "tie_word_embeddings": True,
     "add_cross_attention": False,
 }
-"""What a GPT-2 has beside its sizes; a model that was trained with anything else would compute something else here."""
+"""The settings of a GPT-2 beside its sizes. A checkpoint with any other value would compute something else here."""
+
+LOADED_SIZES = {
+    "layers": "n_layer",
+    "heads": "n_head",
+    "width": "n_embd",
+    "vocabulary": "vocab_size",
+    "positions": "n_positions",
+}
+"""Our names of the sizes, and GPT-2's."""
 
 
 class LanguageConfig(Config):
-    """The sizes of a GPT-2; with `pretrained` they are those of its folder and need not be given."""
+    """The sizes of a GPT-2; `pretrained` replaces them by those of its folder."""
 
     RENAMED: ClassVar = {"places": "positions"}
 
     pretrained: str | None = None
-    """Folder or hub name of a GPT-2 whose weights training begins with; null begins from drawn ones."""
+    """Folder or hub name of a GPT-2 to start from; null trains from scratch."""
     layers: int = Field(4, ge=1, le=64)
     heads: int = Field(4, ge=1, le=64)
     width: int = Field(128, ge=8, le=4096)
     dropout: float = Field(0.1, ge=0, lt=1)
     positions: int | None = Field(None, ge=2, le=1 << 16)
-    """Rows and words that it can read; null for as many as are needed."""
+    """Maximum sequence length, image tokens and words; null for what the task needs."""
     vocabulary: int | None = Field(None, ge=3, le=1 << 20)
-    """Words that it knows; null for those of the training texts."""
+    """Vocabulary size; null for that of the training texts."""
 
     _check_heads = model_validator(mode="after")(check_heads)
 
     def resolve(self, vocabulary: int, positions: int) -> "LanguageConfig":
-        """With the sizes of the pretrained model, or of a new one that knows `vocabulary` words and reads `positions`.
+        """The settings with all sizes filled in: those of the pretrained model, or those given here.
 
-        Raises UsageError where the pretrained model is not there, is no GPT-2 or reads fewer positions.
+        Args:
+            vocabulary: tokens of the text tokenizer.
+            positions: length of the task's longest sequence.
+
+        Raises:
+            UsageError: the pretrained model is missing, is not a GPT-2, or has fewer positions.
+            FileError: its files contradict each other.
         """
         if self.pretrained is None:
             sizes = {"vocabulary": self.vocabulary or vocabulary, "positions": self.positions or positions}
             return self.model_copy(update=sizes)
-        resolved = build(
-            LanguageConfig, {**self.model_dump(), **gpt2_sizes(self.pretrained)}, f"The model {self.pretrained}"
-        )
-        assert resolved.positions is not None, "gpt2_sizes gives all"
-        assert resolved.vocabulary is not None, "gpt2_sizes gives all"
+        settings = {**self.model_dump(), **gpt2_sizes(self.pretrained)}
+        resolved = build(LanguageConfig, settings, f"The model {self.pretrained}")
+        assert resolved.positions is not None, "gpt2_sizes returns every size"
+        assert resolved.vocabulary is not None, "gpt2_sizes returns every size"
         if resolved.positions < positions:
             raise UsageError(
                 f"{self.pretrained} has {resolved.positions} positions and the image and text need {positions}; choose "
@@ -76,54 +90,53 @@ class LanguageConfig(Config):
 
 
 def gpt2_sizes(name: str) -> dict[str, int]:
-    """The sizes of a pretrained GPT-2, from its config.json."""
+    """The sizes of a pretrained GPT-2, read from its config.json; UsageError if it is another model."""
     path = gpt2_folder(name) / "config.json"
     stored = read_json(path)
-    kind = stored.get("model_type") if isinstance(stored, dict) else None
-    if kind != "gpt2":
-        raise UsageError(f"{name} is a model of the kind {kind!r}; a GPT-2 is needed.")
-    names = {"layers": "n_layer", "heads": "n_head", "width": "n_embd", "vocabulary": "vocab_size"}
-    found = {own: stored.get(theirs) for own, theirs in names.items()}
-    found["positions"] = stored.get("n_positions", stored.get("n_ctx"))
-    for own, size in found.items():
+    model_type = stored.get("model_type") if isinstance(stored, dict) else None
+    if model_type != "gpt2":
+        raise UsageError(f"{name} has model_type {model_type!r}; expected 'gpt2'.")
+    stored.setdefault("n_positions", stored.get("n_ctx"))  # n_ctx in old files
+    sizes = {ours: stored.get(theirs) for ours, theirs in LOADED_SIZES.items()}
+    for ours, size in sizes.items():
         if type(size) is not int:
-            raise FileError(f"{path} lacks {names.get(own, 'n_positions')!r}, a whole number.")
-    if stored.get("n_inner") == 4 * found["width"]:  # what null stands for
+            raise FileError(f"{path} lacks {LOADED_SIZES[ours]!r}, a whole number.")
+    if stored.get("n_inner") == 4 * sizes["width"]:  # which is what null means
         stored["n_inner"] = None
-    odd = next((key for key, plain in PLAIN.items() if stored.get(key, plain) != plain), None)
-    if odd is not None:
-        raise UsageError(f"{name} has {odd} {stored[odd]!r:.40}; a GPT-2 with {PLAIN[odd]!r} is needed.")
-    return found
+    other = next((key for key, value in SUPPORTED.items() if stored.get(key, value) != value), None)
+    if other is not None:
+        raise UsageError(f"{name} has {other} {stored[other]!r:.40}; a GPT-2 with {SUPPORTED[other]!r} is needed.")
+    return sizes
 
 
 class DecodingConfig(Config):
-    """How texts are written: searched by beams, or drawn word by word."""
+    """How texts are generated: by beam search, or by sampling word by word."""
 
     beams: int = Field(5, ge=1, le=64)
-    """Beginnings that the search keeps; 1 takes the likeliest word each time."""
+    """Beam width; 1 is greedy decoding."""
     temperature: float = Field(0.0, ge=0, le=100)
-    """0 searches; above, words are drawn, their logits divided by it."""
+    """Sampling temperature; 0 uses beam search instead."""
     top_p: float | None = Field(None, gt=0, le=1)
-    """Draws among the likeliest words that together have this probability; null for all."""
+    """Sample from the most likely words that together have this probability; null for all."""
     top_k: int | None = Field(None, ge=1)
-    """Draws among so many of the likeliest words; null for all."""
+    """Sample from the k most likely words; null for all."""
 
     @model_validator(mode="after")
-    def _search_or_draw(self) -> "DecodingConfig":
+    def _check_search_or_sampling(self) -> "DecodingConfig":
         if self.temperature and self.beams > 1:
-            raise ValueError(f"words are drawn (temperature {self.temperature}) or searched (beams {self.beams})")
+            raise ValueError(f"choose sampling (temperature {self.temperature}) or beam search (beams {self.beams})")
         if not self.temperature and (self.top_p or self.top_k):
-            raise ValueError("top_p and top_k choose among words that are drawn; give a temperature above 0")
+            raise ValueError("top_p and top_k apply to sampling; give a temperature above 0")
         return self
 
 
 def gpt2_folder(name: str) -> Path:
-    """The folder of a pretrained model, fetched by the hub's client where it is no folder here."""
+    """The folder of a pretrained model; downloaded by the hub's client if `name` is not a folder."""
     return Path(name) if Path(name).is_dir() else download_from_hub(name, "language model", FILES)
 
 
 class LanguageModel(nn.Module):
-    """GPT-2 over rows of an image and then words.
+    """A GPT-2 over a prefix of image embeddings and the embeddings of a text.
 
     Source: Radford et al. (2019), GPT-2; ClipCap (arXiv 2111.09734) for the prefix.
     """
@@ -133,8 +146,8 @@ class LanguageModel(nn.Module):
         from transformers import GPT2Config, GPT2LMHeadModel
 
         self.config = config
-        assert config.vocabulary is not None, "the sizes were not resolved"
-        assert config.positions is not None, "the sizes were not resolved"
+        assert config.vocabulary is not None, "call LanguageConfig.resolve first"
+        assert config.positions is not None, "call LanguageConfig.resolve first"
         self.gpt = GPT2LMHeadModel(
             GPT2Config(
                 vocab_size=config.vocabulary,
@@ -149,12 +162,13 @@ class LanguageModel(nn.Module):
                 attn_pdrop=config.dropout,
             )
         )
-        # The head is the table of words once more; kept once, and tied again when it is loaded.
-        self.gpt.register_state_dict_post_hook(_without_head)
-        self.gpt.register_load_state_dict_post_hook(_tie)
+        # The head shares the weight of the word embedding. safetensors refuses shared tensors, so it is saved once and
+        # tied again when it is loaded.
+        self.gpt.register_state_dict_post_hook(_drop_head)
+        self.gpt.register_load_state_dict_post_hook(_tie_head)
 
     def load_pretrained(self) -> None:
-        """Brings the pretrained weights in, where the settings name such."""
+        """Loads the weights of `config.pretrained`; does nothing if it is None."""
         if self.config.pretrained is None:
             return
         from transformers import GPT2LMHeadModel
@@ -164,111 +178,119 @@ class LanguageModel(nn.Module):
                 loaded: Any = GPT2LMHeadModel.from_pretrained(
                     gpt2_folder(self.config.pretrained), use_safetensors=True, output_loading_info=True
                 )
-            except Exception as error:  # transformers raises a dozen kinds; each means that it cannot be had
+            except Exception as error:  # transformers raises a dozen types; each means that it cannot be loaded
                 raise FileError(f"{self.config.pretrained} cannot be read: {first_line(error)[:300]}") from error
-        other, told = loaded
-        missing = sorted(set(told["missing_keys"]) - {HEAD})
-        if missing:  # transformers draws them anew and only remarks it
+        pretrained, report = loaded
+        missing = sorted(set(report["missing_keys"]) - {HEAD})
+        if missing:  # transformers fills them with random weights and only logs it
             raise FileError(f"{self.config.pretrained} lacks {len(missing)} of its weights, for example {missing[0]}.")
-        self.gpt.load_state_dict(other.state_dict())
+        self.gpt.load_state_dict(pretrained.state_dict())
 
     def embed(self, ids: Int[Tensor, "b m"]) -> Float[Tensor, "b m c"]:
-        """The rows of words."""
+        """Word embeddings."""
         return self.gpt.transformer.wte(ids)
 
-    def forward(self, rows: Float[Tensor, "b n c"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n c"]:
-        """What it makes of each row, having read those before it; padding (mask False) stands at the end."""
-        return self.gpt.transformer(inputs_embeds=rows, attention_mask=mask.long(), use_cache=False).last_hidden_state
+    def forward(self, embeddings: Float[Tensor, "b n c"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n c"]:
+        """Hidden states of the last layer under causal attention; padding (mask False) must be at the end."""
+        outputs = self.gpt.transformer(inputs_embeds=embeddings, attention_mask=mask.long(), use_cache=False)
+        return outputs.last_hidden_state
 
-    def logits(self, rows: Float[Tensor, "*b c"]) -> Float[Tensor, "*b v"]:
-        """Of the word that follows; in full precision, which a softmax over many words needs."""
-        return self.gpt.lm_head(rows).float()
+    def logits(self, hidden: Float[Tensor, "*b c"]) -> Float[Tensor, "*b v"]:
+        """Next-word logits in float32, because bfloat16 is too coarse for a softmax over a large vocabulary."""
+        return self.gpt.lm_head(hidden).float()
 
     @torch.no_grad()
-    def write(
+    def generate(
         self,
-        rows: Float[Tensor, "b n c"],
+        prefix: Float[Tensor, "b n c"],
         config: DecodingConfig,
-        end: int,
-        unwritten: Sequence[int],
+        end_id: int,
+        suppressed_ids: Sequence[int],
         max_length: int,
         count: int = 1,
         seeds: Sequence[Sequence[int]] | None = None,
     ) -> list[list[list[int]]]:
-        """Of each image so many texts that follow its rows, as words up to the end; of a search the best first.
+        """Generates `count` texts per image as token ids without the end, best first for beam search.
 
-        The same rows and seeds give the same texts, whatever is written beside them.
+        An image's texts depend on its own prefix and seed alone, not on the rest of the batch.
 
         Args:
-            rows: of images.
-            config: how words are chosen.
-            end: the word that ends a text; it is never the first.
-            unwritten: words that are never chosen.
-            longest: words of a text at most.
-            count: texts of an image.
-            seeds: of the words that are drawn, some numbers for each image; by default its place.
+            prefix: embeddings of the images.
+            config: beam search or sampling.
+            end_id: the end-of-text token; never generated first.
+            suppressed_ids: tokens that are never generated.
+            max_length: maximum number of tokens.
+            count: texts per image; at most the beam width for beam search.
+            seeds: one seed per image for sampling, as integers; by default the image's index in the batch.
         """
         from transformers import GenerationConfig, LogitsProcessorList
 
-        drawn = config.temperature > 0
-        if not drawn and count > config.beams:
-            raise UsageError(f"{count} texts of an image need as many beams, not {config.beams}, or a temperature.")
-        chosen: Any = LogitsProcessorList()
-        if drawn:  # of noisy logits the likeliest, which is a draw; each text has noise of its own
-            own = [[*seed, text] for seed in seeds or [[row] for row in range(len(rows))] for text in range(count)]
-            rows, chosen = rows.repeat_interleave(count, dim=0), _draws(config, own)
-        how = GenerationConfig(
+        sampling = config.temperature > 0
+        if not sampling and count > config.beams:
+            raise UsageError(
+                f"{count} texts per image need a beam width of at least {count}, not {config.beams}, or a temperature."
+            )
+        processors: Any = LogitsProcessorList()
+        if sampling:
+            per_image = seeds or [[i] for i in range(len(prefix))]
+            per_text = [[*seed, text] for seed in per_image for text in range(count)]
+            prefix, processors = prefix.repeat_interleave(count, dim=0), _sampling_processors(config, per_text)
+        generation = GenerationConfig(
             max_new_tokens=max_length,
             min_new_tokens=1,
             num_beams=config.beams,
-            num_return_sequences=1 if drawn else count,
-            do_sample=False,
-            suppress_tokens=list(unwritten) or None,
-            eos_token_id=end,
-            pad_token_id=end,  # what follows the end
+            num_return_sequences=1 if sampling else count,
+            do_sample=False,  # the processors add Gumbel noise, so that the argmax is the sample
+            suppress_tokens=list(suppressed_ids) or None,
+            eos_token_id=end_id,
+            pad_token_id=end_id,
         )
-        seen = torch.ones(rows.shape[:2], dtype=torch.long, device=rows.device)
-        gpt: Any = self.gpt  # what generate returns depends on its settings
-        found = gpt.generate(inputs_embeds=rows, attention_mask=seen, generation_config=how, logits_processor=chosen)
-        texts = [_until(text, end) for text in found.tolist()]
-        return [texts[place : place + count] for place in range(0, len(texts), count)]
+        mask = torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device)
+        gpt: Any = self.gpt  # the return type of generate depends on its settings
+        generated = gpt.generate(
+            inputs_embeds=prefix, attention_mask=mask, generation_config=generation, logits_processor=processors
+        )
+        texts = [_cut_at_end(ids, end_id) for ids in generated.tolist()]
+        return [texts[start : start + count] for start in range(0, len(texts), count)]
 
 
-def _draws(config: DecodingConfig, seeds: Sequence[Sequence[int]]) -> Any:
-    """What turns the logits of some texts into noisy ones, of which the largest is a draw (the Gumbel-max trick).
+def _sampling_processors(config: DecodingConfig, seeds: Sequence[Sequence[int]]) -> Any:
+    """Logits processors after which the argmax is a sample (the Gumbel-max trick), with one generator per text.
 
-    transformers draws from one generator for all texts of a batch, so that a text would depend on its neighbours.
+    transformers samples a whole batch from one generator, so that a text would depend on the others in its batch.
     """
     from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
     generators = [np.random.default_rng(seed) for seed in seeds]
 
-    def noisy(words: Tensor, logits: Tensor) -> Tensor:
+    def add_gumbel_noise(ids: Tensor, logits: Tensor) -> Tensor:
         noise = np.stack([generator.gumbel(size=logits.shape[1]) for generator in generators])
         return logits + torch.from_numpy(noise).to(logits)
 
-    found = LogitsProcessorList([TemperatureLogitsWarper(config.temperature)])
-    found += [TopKLogitsWarper(config.top_k)] if config.top_k else []
-    found += [TopPLogitsWarper(config.top_p)] if config.top_p else []
-    return LogitsProcessorList([*found, noisy])
+    processors = LogitsProcessorList([TemperatureLogitsWarper(config.temperature)])
+    if config.top_k:
+        processors.append(TopKLogitsWarper(config.top_k))
+    if config.top_p:
+        processors.append(TopPLogitsWarper(config.top_p))
+    return LogitsProcessorList([*processors, add_gumbel_noise])
 
 
-def _until(words: list[int], end: int) -> list[int]:
-    return words[: words.index(end)] if end in words else words
+def _cut_at_end(ids: list[int], end_id: int) -> list[int]:
+    return ids[: ids.index(end_id)] if end_id in ids else ids
 
 
-def _without_head(module: Any, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
+def _drop_head(module: Any, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
     state.pop(prefix + HEAD, None)
 
 
-def _tie(module: Any, keys: Any) -> None:
+def _tie_head(module: Any, keys: Any) -> None:
     keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith(HEAD)]
     module.tie_weights()
 
 
-def padded(rows: list[list[int]], pad: int) -> tuple[Int[Tensor, "b m"], Bool[Tensor, "b m"]]:
-    """Rows of numbers filled up to the longest (at least one), and where they are not filled up."""
-    max_length = max(1, *map(len, rows)) if rows else 1
-    table = torch.tensor([row + [pad] * (max_length - len(row)) for row in rows]).view(len(rows), max_length)
-    lengths = torch.tensor([len(row) for row in rows])
-    return table, torch.arange(max_length) < lengths[:, None]
+def pad_sequences(sequences: list[list[int]], pad_id: int) -> tuple[Int[Tensor, "b m"], Bool[Tensor, "b m"]]:
+    """Token ids padded at the end to the longest sequence (at least 1), and a mask that is False for padding."""
+    longest = max(1, *map(len, sequences)) if sequences else 1
+    padded = [ids + [pad_id] * (longest - len(ids)) for ids in sequences]
+    lengths = torch.tensor([len(ids) for ids in sequences])
+    return torch.tensor(padded).view(len(sequences), longest), torch.arange(longest) < lengths[:, None]

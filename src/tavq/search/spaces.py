@@ -19,7 +19,8 @@ from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED
 from tavq.model_folder import find_model, read_model_config
 from tavq.tasks.model_folder import CONDITION_TOKENIZER, KIND, TOKENIZER, TaskModel, load_task
 from tavq.tasks.prompts import PromptEncoder
-from tavq.tasks.understanding import extract_features, read_texts
+from tavq.tasks.text_task import read_texts
+from tavq.tasks.understanding import extract_features
 from tavq.text.store import TextStore
 from tavq.tokenizer import Tokenizer
 
@@ -160,7 +161,7 @@ class TaskSpace:
 
     def embed_typed(self, text: str) -> tuple[Float[Tensor, "1 e"], tuple[str, ...]]:
         """By the task; the notes name the words that it does not know."""
-        notes = self.model.task.text_tokenizer.check_text("text", text, self.model.config.task.max_length)
+        notes = self.model.task.check_text(text)
         return self.embed_texts([("", text)]), tuple(notes)
 
 

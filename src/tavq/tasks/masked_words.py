@@ -1,7 +1,7 @@
-"""Masked words: the words that are missing in a caption of an image, from its codes and the other words.
+"""Masked words: predict the missing words of a caption from the image's codes and the other words.
 
-Source: LG-VQ (arXiv 2405.14206), section 3.2, masked text prediction (eq. 6), as a task of its own on finished codes;
-its table 3 for how it is measured.
+Source: LG-VQ (arXiv 2405.14206), section 3.2, masked text prediction (eq. 6), here as a task of its own on a frozen
+tokenizer; its table 3 for the evaluation.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,32 +22,28 @@ from tavq.interfaces import Loss, Losses
 from tavq.metrics import intervals
 from tavq.metrics.record import CONSTANT, Baseline, Group, Metric
 from tavq.metrics.words import MASKED, keyed_noise
-from tavq.nets.language import padded
+from tavq.nets.language import pad_sequences
 from tavq.nets.transformer import Transformer
 from tavq.ops.masking import mask_least_noise, sample_mask_ratios
 from tavq.tasks.base import TokenLayout, tasks
-from tavq.tasks.phrases import known_words
-from tavq.tasks.text_tokenizer import TextTokenizer
-from tavq.tasks.understanding import (
-    Adapter,
-    ExampleBatch,
-    ShapeReader,
-    TransformerConfig,
-    UnderstandingBatch,
-    UnderstandingTask,
-    describe_texts,
-    read_texts,
-)
+from tavq.tasks.text_task import TextBatch, TextTask, describe_texts, rank, read_texts
+from tavq.tasks.text_tokenizer import SHOWN, TextTokenizer, has_word
+from tavq.tasks.understanding import Adapter, ExampleBatch, ShapeReader, TransformerConfig, UnderstandingBatch
 from tavq.text.vocabulary import FUNCTION
 
 GAP = re.compile(r"(?<!\w)_+(?!\w)")
-"""What stands for a missing word."""
+"""What a user writes for a missing word."""
 
 CONTENT = "content"
-"""The kind of the words that name things, looks and deeds; the others are articles, prepositions and the like."""
+"""All words but articles, prepositions, auxiliaries and the like, which can be guessed without the image."""
 
-RECALLED = (1, 5)
+RECALL_AT = (1, 5)
 
+MISSING_WORDS = Group(
+    "words",
+    "Missing words",
+    "In captions with one and with three words missing. Content words are all but articles, prepositions and the like.",
+)
 BY_PREVIOUS = Baseline(
     "constant/previous",
     "by the previous word",
@@ -56,56 +52,55 @@ BY_PREVIOUS = Baseline(
 
 
 class MaskedWordsConfig(TransformerConfig):
-    """The transformer that reads codes and words."""
+    """The transformer over codes and words."""
 
     name: Literal["masked-words"] = "masked-words"
 
 
 @dataclass(frozen=True)
-class Captions:
-    """Captions as words, where there are any, and which of them may be masked."""
+class MaskableBatch(TextBatch):
+    """Captions as token ids; `maskable` is True for known words, False for punctuation and unknown words."""
 
-    ids: Int[Tensor, "b m"]
-    mask: Bool[Tensor, "b m"]
-    words: Bool[Tensor, "b m"]
+    maskable: Bool[Tensor, "b m"]
 
 
 @tasks.register("masked-words")
-class MaskedWordsTask(UnderstandingTask):
-    """Fills in the missing words of a caption.
+class MaskedWordsTask(TextTask):
+    """Predicts the missing words of a caption.
 
-    The rows of the image and of the words stand side by side in a bidirectional transformer; a learned vector stands
-    for a missing word, whose row becomes the logits of the words of the training captions. Marks are read and never
-    masked, and neither are words that training has not seen.
+    A bidirectional transformer reads image tokens and word tokens; a missing word is replaced by a learned mask token,
+    whose hidden state is classified into the words of the training captions. Punctuation is read but never masked, and
+    neither are words outside the vocabulary.
 
-    Source: LG-VQ (arXiv 2405.14206), eq. 6, and its public code for the share of masked words.
-    Differs from the paper: words and not CLIP's tokens, learned with the task; one transformer for both in place of
-    self-attention and then cross-attention; one vector for a missing word at any place, to which the place is added;
-    no label smoothing; a caption is one sentence of an image and not all of them.
+    Source: LG-VQ (arXiv 2405.14206), eq. 6, and its public code for the fraction of masked words.
+    Differs from the paper: words instead of CLIP's tokens, learned with the task; one transformer over both instead of
+    self-attention followed by cross-attention; one mask token for all positions, plus the position embedding; no label
+    smoothing; a caption is one sentence of an image and not all of them.
     """
 
     Config = MaskedWordsConfig
     commands = frozenset({"fill"})
     mean_of_examples = False
+    RENAMED_TENSORS: ClassVar = {"table": "token_embedding", "places": "position_embedding"}
 
     def __init__(self, config: MaskedWordsConfig, layout: TokenLayout, width: int) -> None:
         super().__init__()
         self.config, self.layout = config, layout
-        assert config.vocabulary is not None, "the settings were not fitted"
+        assert config.vocabulary is not None, "call resolve_config first"
         c = config.width
         self.adapter = Adapter(config.image, layout, width, c)
-        self.table = nn.Embedding(config.vocabulary + 1, c)  # the last stands for a missing word
-        self.places = nn.Parameter(torch.randn(config.max_length, c) * 0.02)
+        self.token_embedding = nn.Embedding(config.vocabulary + 1, c)  # the last is the mask token
+        self.position_embedding = nn.Parameter(torch.randn(config.max_length, c) * 0.02)
         self.transformer = Transformer(c, config.layers, config.heads, dropout=config.dropout)
         self.head = nn.Linear(c, config.vocabulary)
-        self.text_tokenizer: TextTokenizer | None = None
+        # On the CPU whatever the default device: load_task makes networks on the meta device, without values.
         self._is_word = torch.zeros(config.vocabulary, dtype=torch.bool, device="cpu")
 
-    # --- learning -----------------------------------------------------------------------------------------------
+    # --- training -----------------------------------------------------------------------------------------------
 
     @classmethod
     def extract_examples(cls, config: Any, record: Record, shape: ShapeReader) -> Sequence[str]:
-        return [caption for caption in read_texts("captions", record) if any(map(str.isalnum, caption))]
+        return [caption for caption in read_texts("captions", record) if has_word(caption)]
 
     @classmethod
     def describe_requirement(cls, config: Any) -> str:
@@ -113,244 +108,230 @@ class MaskedWordsTask(UnderstandingTask):
 
     @classmethod
     def resolve_config(cls, config: Any, layout: TokenLayout, examples: Sequence[str]) -> MaskedWordsConfig:
-        config.image.token_count(layout)
-        return config.model_copy(update={"vocabulary": TextTokenizer.learned(examples).size})
+        config.image.token_count(layout)  # raises before the training starts
+        return config.model_copy(update={"vocabulary": TextTokenizer.train(examples).size})
 
     def prepare(self, examples: Sequence[str]) -> None:
-        self._know(TextTokenizer.learned(examples))
-
-    def write_files(self, folder: Path) -> None:
-        assert self.text_tokenizer is not None
-        self.text_tokenizer.write(folder)
+        super().prepare(examples)
+        self._mark_words()
 
     def read_files(self, folder: Path) -> None:
-        self._know(known_words(folder, self.missing))
+        self._text_tokenizer = TextTokenizer.load(folder, self.vocabulary, exact=True)
+        self._mark_words()
 
-    def _know(self, words: TextTokenizer) -> None:
-        self.text_tokenizer = words
-        known = [any(map(str.isalnum, words.text([number]))) for number in range(words.size)]
-        self._is_word = torch.tensor(known)
+    def _mark_words(self) -> None:
+        words = [self.text_tokenizer.decode([i]) for i in range(self.text_tokenizer.size)]
+        self._is_word = torch.tensor([has_word(word) for word in words])
 
     @property
-    def missing(self) -> int:
-        """The number that stands for a missing word."""
-        return self.table.num_embeddings - 1
+    def mask_id(self) -> int:
+        """The id of the mask token."""
+        return self.token_embedding.num_embeddings - 1
 
-    def collate(self, examples: Sequence[str]) -> Captions:
-        assert self.text_tokenizer is not None
-        ids, mask = padded(
-            [ids[: self.config.max_length] for ids in self.text_tokenizer.ids(examples)], self.text_tokenizer.pad
-        )
-        return Captions(ids, mask, self._is_word[ids] & mask)
+    def collate(self, examples: Sequence[str]) -> MaskableBatch:
+        batch = self.tokenize(examples)
+        return MaskableBatch(batch.ids, batch.mask, self._is_word[batch.ids] & batch.mask)
 
     def loss(self, batch: UnderstandingBatch) -> Losses:
-        """Cross-entropy, the mean over the missing words of the batch; which are missing is drawn."""
-        asked = batch.examples
-        share = sample_mask_ratios(len(asked.ids), asked.ids.device)
-        counts = (share * asked.words.sum(dim=1)).round().long().clamp(min=1)
-        hidden = mask_least_noise(torch.rand(asked.ids.shape, device=asked.ids.device), asked.words, counts)
-        logits = self._logits(batch.features, asked.ids, asked.mask, hidden)
-        value = F.cross_entropy(logits, asked.ids[hidden], reduction="sum") / hidden.sum().clamp(min=1)
-        return {"masked-words/word": Loss(value, 1.0)}
+        """The cross-entropy of randomly masked words, the mean over all of the batch; each caption has at least one."""
+        captions = batch.examples
+        fraction = sample_mask_ratios(len(captions.ids), captions.ids.device)
+        counts = (fraction * captions.maskable.sum(dim=1)).round().long().clamp(min=1)
+        masked = mask_least_noise(torch.rand(captions.ids.shape, device=captions.ids.device), captions.maskable, counts)
+        logits = self._logits(batch.features, captions.ids, captions.mask, masked)
+        total = F.cross_entropy(logits, captions.ids[masked], reduction="sum")
+        return {"masked-words/word": Loss(total / masked.sum().clamp(min=1), 1.0)}
 
     def _logits(
         self,
-        rows: Float[Tensor, "b n d"],
+        features: Float[Tensor, "b n d"],
         ids: Int[Tensor, "b m"],
         mask: Bool[Tensor, "b m"],
-        hidden: Bool[Tensor, "b m"],
+        masked: Bool[Tensor, "b m"],
     ) -> Float[Tensor, "p v"]:
-        """Of the hidden words alone, in the order of `hidden`."""
-        image = self.adapter(rows)
-        words = self.table(ids.masked_fill(hidden, self.missing)) + self.places[: ids.shape[1]]
-        seen = mask.new_ones(image.shape[:2])
-        read = self.transformer(torch.cat([image, words], dim=1), torch.cat([seen, mask], dim=1))
-        return self.head(read[:, image.shape[1] :][hidden]).float()
+        """Logits of the masked words only, in the order of `masked`."""
+        image = self.adapter(features)
+        words = self.token_embedding(ids.masked_fill(masked, self.mask_id)) + self.position_embedding[: ids.shape[1]]
+        visible = mask.new_ones(image.shape[:2])
+        hidden = self.transformer(torch.cat([image, words], dim=1), torch.cat([visible, mask], dim=1))
+        return self.head(hidden[:, image.shape[1] :][masked]).float()
 
     # --- use ----------------------------------------------------------------------------------------------------
 
-    def check_text(self, caption: str) -> list[str]:
-        """What to tell of a caption, a line each; UsageError where there is no gap, or no word beside it is known."""
-        assert self.text_tokenizer is not None
-        rest = GAP.sub(" ", caption)
-        if not GAP.search(caption):
+    def check_text(self, text: str) -> list[str]:
+        """Warnings about a caption, one line each; UsageError if it has no gap, or none of its words is known."""
+        if not GAP.search(text):
             raise UsageError(
-                f"The caption {caption.strip()[:40]!r} has no gap; write ___ in place of each missing word."
+                f"The caption {text.strip()[:SHOWN]!r} has no gap; write ___ in place of each missing word."
             )
-        if not any(map(str.isalnum, rest)):
+        rest = GAP.sub(" ", text)
+        if not has_word(rest):
             return []
-        return self.text_tokenizer.check_text("caption", rest, self.config.max_length - len(GAP.findall(caption)))
+        return self.text_tokenizer.check_text("caption", rest, self.config.max_length - len(GAP.findall(text)))
 
     @torch.no_grad()
-    def fill(self, rows: Float[Tensor, "b n d"], captions: Sequence[str]) -> list[list[list[tuple[str, float]]]]:
-        """For each image and its caption and each gap ___ the words and their probabilities, the likeliest first.
+    def fill(self, features: Float[Tensor, "b n d"], captions: Sequence[str]) -> list[list[list[tuple[str, float]]]]:
+        """All words with their probabilities, the most probable first, per image and gap ___ of its caption.
 
-        Raises UsageError where a gap lies beyond the words that are read.
+        Gaps are filled independently of each other. Raises UsageError if a gap lies beyond the words that are read.
         """
-        assert self.text_tokenizer is not None
-        ids, mask = (
-            table.to(rows.device) for table in padded([*map(self._with_gaps, captions)], self.text_tokenizer.pad)
-        )
-        hidden = (ids == self.missing) & mask
-        ordered = self._shares(self._logits(rows, ids, mask, hidden)).sort(dim=1, descending=True)
-        count = int(self._is_word.sum())
-        names = [self.text_tokenizer.text([number]) for number in range(self.text_tokenizer.size)]
-        found = [
-            [(names[number], share) for share, number in zip(shares[:count], numbers[:count], strict=True)]
-            for shares, numbers in zip(ordered.values.tolist(), ordered.indices.tolist(), strict=True)
-        ]
-        ends = hidden.sum(dim=1).cumsum(dim=0).tolist()
-        return [found[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        ids, mask = pad_sequences([*map(self._encode_with_gaps, captions)], self.text_tokenizer.pad_id)
+        ids, mask = ids.to(features.device), mask.to(features.device)
+        masked = (ids == self.mask_id) & mask
+        words = [self.text_tokenizer.decode([i]) for i in range(self.text_tokenizer.size)]
+        count = int(self._is_word.sum())  # all other tokens have probability 0
+        ranked = rank(self._probabilities(self._logits(features, ids, mask, masked)), words)
+        gaps = [row[:count] for row in ranked]
+        ends = masked.sum(dim=1).cumsum(dim=0).tolist()
+        return [gaps[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
-    def _with_gaps(self, caption: str) -> list[int]:
-        assert self.text_tokenizer is not None
-        first, *others = self.text_tokenizer.ids(GAP.split(caption))
-        ids = [*first, *(number for part in others for number in (self.missing, *part))]
-        if self.missing in ids[self.config.max_length :]:
+    def _encode_with_gaps(self, caption: str) -> list[int]:
+        first, *others = self.text_tokenizer.encode(GAP.split(caption))
+        ids = first
+        for part in others:
+            ids = [*ids, self.mask_id, *part]
+        if self.mask_id in ids[self.config.max_length :]:
             raise UsageError(
-                f"The caption {caption.strip()[:40]!r} has a gap after the first {self.config.max_length} words, which "
-                "alone are read; shorten it."
+                f"The caption {caption.strip()[:SHOWN]!r} has a gap after its first {self.config.max_length} words, "
+                "and the model reads no further; shorten it."
             )
         return ids[: self.config.max_length]
 
-    def _shares(self, logits: Float[Tensor, "p v"]) -> Float[Tensor, "p v"]:
-        """Probabilities of words; marks have none."""
+    def _probabilities(self, logits: Float[Tensor, "p v"]) -> Float[Tensor, "p v"]:
+        """Probabilities of words; those of punctuation and special tokens are 0."""
         return logits.masked_fill(~self._is_word.to(logits.device), -torch.inf).softmax(dim=1)
 
-    def compute_metrics(
-        self,
-        batches: Iterable[ExampleBatch],
-        training: Sequence[tuple[str, Any]],
-    ) -> list[Metric]:
+    def compute_metrics(self, batches: Iterable[ExampleBatch], training: Sequence[tuple[str, Any]]) -> list[Metric]:
         """`masked-N/recall@1` and `@5` of captions with N words missing, of all words and of `content` words.
 
-        `constant/…` answers the commonest words of training, `constant/previous/…` those that follow the word before.
+        `constant/…` gives the most frequent training words, `constant/previous/…` those that follow the previous word.
         """
-        guesser = Guesser(self.collate([caption for _, caption in training])) if training else None
-        tallies: dict[tuple[Baseline | None, int], Tally] = defaultdict(Tally)
-        count = 0
-        for rows, keys, examples in batches:
-            asked = self.collate(examples)
-            noise = keyed_noise(
-                [f"{key}\n{text}" for key, text in zip(keys, examples, strict=True)], asked.ids.shape[1]
-            )
+        guesser = WordFrequencies(self.collate([caption for _, caption in training])) if training else None
+        recalls: dict[tuple[Baseline | None, int], WordRecall] = defaultdict(WordRecall)
+        for features, keys, examples in batches:
+            captions = self.collate(examples)
+            # The image's name and the caption decide which words are masked, so every model fills the same gaps.
+            names = [f"{key}\n{text}" for key, text in zip(keys, examples, strict=True)]
+            noise = keyed_noise(names, captions.ids.shape[1])
             for missing in MASKED:
-                hidden = mask_least_noise(noise, asked.words, torch.full((len(keys),), missing))
-                for baseline, answers in self._answers(rows, asked, hidden, guesser).items():
-                    kinds = [self._kind(number) for number in asked.ids[hidden].tolist()]
-                    owners = [keys[row] for row in hidden.nonzero()[:, 0].tolist()]
-                    tallies[baseline, missing].add(answers, asked.ids[hidden], kinds, owners)
-            count += len(examples)
+                masked = mask_least_noise(noise, captions.maskable, torch.full((len(keys),), missing))
+                true = captions.ids[masked]
+                kinds = [self._kind(i) for i in true.tolist()]
+                owners = [keys[row] for row in masked.nonzero()[:, 0].tolist()]
+                for baseline, predicted in self._predict(features, captions, masked, guesser).items():
+                    recalls[baseline, missing].add(predicted, true, kinds, owners)
         return [
             replace(metric, baseline=baseline)
-            for (baseline, missing), tally in tallies.items()
-            for metric in tally.metrics(missing)
+            for (baseline, missing), recall in recalls.items()
+            for metric in recall.metrics(missing)
         ]
 
-    def _answers(
-        self, rows: Tensor, asked: Captions, hidden: Bool[Tensor, "b m"], guesser: "Guesser | None"
+    def _predict(
+        self,
+        features: Tensor,
+        captions: MaskableBatch,
+        masked: Bool[Tensor, "b m"],
+        guesser: "WordFrequencies | None",
     ) -> dict[Baseline | None, Int[Tensor, "p r"]]:
-        """The likeliest words at each gap, by the task and without looking."""
-        ids, mask, gaps = (table.to(rows.device) for table in (asked.ids, asked.mask, hidden))
-        most = min(max(RECALLED), self.missing)
-        shares = self._shares(self._logits(rows, ids, mask, gaps))
-        found: dict[Baseline | None, Tensor] = {None: shares.topk(most, dim=1).indices.cpu()}
+        """The most probable words of each gap, by the task (None) and by the baselines."""
+        ids, mask, gaps = (tensor.to(features.device) for tensor in (captions.ids, captions.mask, masked))
+        count = min(max(RECALL_AT), self.vocabulary)
+        probabilities = self._probabilities(self._logits(features, ids, mask, gaps))
+        predicted: dict[Baseline | None, Tensor] = {None: probabilities.topk(count, dim=1).indices.cpu()}
         if guesser is not None:
-            found |= {CONSTANT: guesser.commonest(hidden), BY_PREVIOUS: guesser.following(asked.ids, hidden)}
-        return found
+            predicted[CONSTANT] = guesser.most_frequent(masked)
+            predicted[BY_PREVIOUS] = guesser.most_frequent_after(captions.ids, masked)
+        return predicted
 
-    def _kind(self, number: int) -> str:
-        assert self.text_tokenizer is not None
-        return "" if self.text_tokenizer.text([number]) in FUNCTION else CONTENT
+    def _kind(self, i: int) -> str:
+        return "" if self.text_tokenizer.decode([i]) in FUNCTION else CONTENT
 
 
-class Guesser:
-    """Answers without looking, from the training captions: the commonest words, and those that follow a word."""
+class WordFrequencies:
+    """Predicts words without the image, from counts over the training captions."""
 
     START, NONE = -1, -2
-    """What stands before the first word, and in place of answers that there are not."""
+    """Stand for the word before the first, and for missing predictions where the vocabulary is tiny."""
 
-    def __init__(self, captions: Captions) -> None:
-        self.all: Counter[int] = Counter(captions.ids[captions.words].tolist())
-        self.after: dict[int, Counter[int]] = defaultdict(Counter)
-        before = F.pad(captions.ids[:, :-1], (1, 0), value=self.START)
-        pairs = torch.stack([before[captions.words], captions.ids[captions.words]], dim=1)
-        for previous, number in pairs.tolist():
-            self.after[previous][number] += 1
+    def __init__(self, captions: MaskableBatch) -> None:
+        self.counts: Counter[int] = Counter(captions.ids[captions.maskable].tolist())
+        self.counts_after: dict[int, Counter[int]] = defaultdict(Counter)
+        previous = F.pad(captions.ids[:, :-1], (1, 0), value=self.START)
+        pairs = torch.stack([previous[captions.maskable], captions.ids[captions.maskable]], dim=1)
+        for before, word in pairs.tolist():
+            self.counts_after[before][word] += 1
 
-    def commonest(self, hidden: Bool[Tensor, "b m"]) -> Int[Tensor, "p r"]:
+    def most_frequent(self, masked: Bool[Tensor, "b m"]) -> Int[Tensor, "p r"]:
         """The same words for each gap."""
-        return torch.tensor([self._ranked(self.NONE)]).expand(int(hidden.sum()), -1)
+        return torch.tensor([self._rank(self.NONE)]).expand(int(masked.sum()), -1)
 
-    def following(self, ids: Int[Tensor, "b m"], hidden: Bool[Tensor, "b m"]) -> Int[Tensor, "p r"]:
-        """Those that follow the word before most often; the commonest where that word is missing too."""
-        before = F.pad(ids.masked_fill(hidden, self.NONE)[:, :-1], (1, 0), value=self.START)[hidden].tolist()
-        ranked = {previous: self._ranked(previous) for previous in set(before)}
-        return torch.tensor([ranked[previous] for previous in before]).view(-1, max(RECALLED))
+    def most_frequent_after(self, ids: Int[Tensor, "b m"], masked: Bool[Tensor, "b m"]) -> Int[Tensor, "p r"]:
+        """The words that most often follow the previous word; the most frequent of all if it is masked too."""
+        previous = F.pad(ids.masked_fill(masked, self.NONE)[:, :-1], (1, 0), value=self.START)[masked].tolist()
+        ranked = {before: self._rank(before) for before in set(previous)}
+        return torch.tensor([ranked[before] for before in previous]).view(-1, max(RECALL_AT))
 
-    def _ranked(self, previous: int) -> list[int]:
-        ordered = [
-            *_ordered(self.after.get(previous, Counter())),
-            *_ordered(self.all),
-        ]
-        found = list(dict.fromkeys(ordered))[: max(RECALLED)]
-        return found + [self.NONE] * (max(RECALLED) - len(found))
+    def _rank(self, before: int) -> list[int]:
+        ranked = [*_by_count(self.counts_after.get(before, Counter())), *_by_count(self.counts)]
+        best = list(dict.fromkeys(ranked))[: max(RECALL_AT)]
+        return best + [self.NONE] * (max(RECALL_AT) - len(best))
 
 
-def _ordered(counts: Counter[int]) -> list[int]:
-    """The most frequent first; of the same frequency the lower number, which is the commoner word."""
-    return sorted(counts, key=lambda number: (-counts[number], number))
+def _by_count(counts: Counter[int]) -> list[int]:
+    """Ids by falling count; ties by id, which is the order of frequency in the whole training set."""
+    return sorted(counts, key=lambda i: (-counts[i], i))
 
 
-class Tally:
-    """What was answered at the gaps, and how often it was right."""
+class WordRecall:
+    """Counts how often the missing word was among the most probable ones."""
 
     def __init__(self) -> None:
-        self.each: list[dict[str, float]] = []
+        self.hits: list[dict[str, float]] = []
         self.kinds: list[str] = []
         self.owners: list[str | None] = []
 
     def add(
-        self, answers: Int[Tensor, "p r"], truth: Int[Tensor, " p"], kinds: Sequence[str], owners: Sequence[str]
+        self, predicted: Int[Tensor, "p r"], true: Int[Tensor, " p"], kinds: Sequence[str], owners: Sequence[str]
     ) -> None:
-        """Counts the gaps of a batch."""
-        right = answers == truth[:, None]
-        hits = {f"recall@{most}": right[:, :most].any(dim=1).double().tolist() for most in RECALLED}
-        self.each += [dict(zip(hits, row, strict=True)) for row in zip(*hits.values(), strict=True)]
+        """Adds gaps.
+
+        Args:
+            predicted: words by falling probability.
+            true: the missing word.
+            kinds: CONTENT, or "" for a function word.
+            owners: the image that each gap belongs to.
+        """
+        right = predicted == true[:, None]
+        columns = [right[:, :count].any(dim=1).double().tolist() for count in RECALL_AT]
+        names = [f"recall@{count}" for count in RECALL_AT]
+        self.hits += [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
         self.kinds += kinds
         self.owners += owners
 
     def metrics(self, missing: int) -> list[Metric]:
-        """Each recall of all words and of the kinds of words, where `missing` words of a caption were masked."""
-        if not self.each:
+        """The recalls over all words and over each kind, for captions with `missing` masked words."""
+        if not self.hits:
             return []
-        plain = [Metric(f"recall@{most}", "", MISSING_WORDS) for most in RECALLED]
-        groups = intervals.grouped(plain, self.each, self.kinds, self.owners)
+        plain = [Metric(f"recall@{count}", "", MISSING_WORDS) for count in RECALL_AT]
+        groups = intervals.grouped(plain, self.hits, self.kinds, self.owners)
         return [
-            _described(metric, missing, kind, most)
+            _describe(metric, missing, kind, count)
             for kind, found in groups.items()
-            for metric, most in zip(found, RECALLED, strict=True)
+            for metric, count in zip(found, RECALL_AT, strict=True)
         ]
 
 
-MISSING_WORDS = Group(
-    "words",
-    "Missing words",
-    "In captions with one and with three words missing. Content words are all but articles, prepositions and the like.",
-)
-
-
-def _described(recall: Metric, missing: int, kind: str, most: int) -> Metric:
+def _describe(recall: Metric, missing: int, kind: str, count: int) -> Metric:
     """A recall with its full name and title."""
     every = kind == intervals.ALL
-    words = "all words" if every else f"{kind} words"
-    among = "the most probable" if most == 1 else f"among the {most} most probable"
+    path, words = ("", "all words") if every else (f"{kind}/", f"{kind} words")
+    among = "the most probable" if count == 1 else f"among the {count} most probable"
     return replace(
         recall,
-        name=f"masked-{missing}/{'' if every else f'{kind}/'}{recall.name}",
-        title=f"{missing} missing, {words}, R@{most}",
+        name=f"masked-{missing}/{path}{recall.name}",
+        title=f"{missing} missing, {words}, R@{count}",
         better=1,
         meaning=f"Fraction of the missing words that were {among}.",
         percent=True,
-        main=kind == CONTENT and most == 1,
+        main=kind == CONTENT and count == 1,
     )

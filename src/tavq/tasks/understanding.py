@@ -1,9 +1,11 @@
-"""Tasks that read images: what they see of an image, and what each of them must do.
+"""Understanding tasks: the image features that they read, and what each of them must implement.
 
-An image is seen as rows of numbers, one a position of its grid: the entries of its codes; for comparison, the features
-before they were quantized; or nothing, which shows what can be said without looking. All else is the same.
+An image is a sequence of feature vectors, one per position of its grid: the entries of its codes; for comparison, the
+encoder's features before quantization; or nothing, which shows what can be answered without the image. Everything else
+stays the same.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -25,28 +27,24 @@ from tavq.tasks.base import Task, TokenLayout
 from tavq.tokenizer import Tokenizer
 
 ShapeReader = Callable[[], tuple[int, int]]
-"""Height and width of an upright image, read from its file when they are asked for; DataError where it is none."""
+"""Reads height and width of an upright image from its file; DataError if it is not an image."""
 
 ExampleBatch = tuple[Float[Tensor, "b n d"], Sequence[str], Sequence[Any]]
-"""Rows, file names and examples; one of each an example."""
-
-
-TextField = Literal["captions", "long_text"]
-"""Which texts of a record a task reads: each of its captions, or its long text."""
+"""Image features, file names and examples, aligned: an image appears once per example."""
 
 
 class ImageInput(Config):
-    """What a reading task sees of an image."""
+    """What an understanding task reads of an image."""
 
     source: Literal["codes", "features", "none"] = "codes"
-    """The entries of the codes; the encoder's features before they are quantized; or no image at all."""
+    """The entries of the codes; the encoder's features before quantization; or no image at all."""
     patch: int = Field(1, ge=1, le=16)
-    """Rows of so many by so many neighbouring positions are put side by side: fewer and wider rows, nothing lost."""
+    """Concatenate the features of patch x patch neighbouring positions: fewer and wider tokens, nothing lost."""
     hidden: int = Field(512, ge=8, le=8192)
-    """Width of the adapter's inner layer."""
+    """Width of the adapter's hidden layer."""
 
     def token_count(self, layout: TokenLayout) -> int:
-        """How many rows an image becomes; UsageError where the grid cannot be cut into patches."""
+        """Tokens per image; UsageError if the patches do not tile the grid."""
         if self.source == "none":
             return 1
         if layout.height % self.patch or layout.width % self.patch:
@@ -57,7 +55,7 @@ class ImageInput(Config):
 
 
 class UnderstandingConfig(NamedConfig):
-    """What the settings of every reading task begin with."""
+    """The settings that all understanding tasks have."""
 
     RENAMED: ClassVar = {"picture": "image"}
 
@@ -65,7 +63,7 @@ class UnderstandingConfig(NamedConfig):
 
 
 class TransformerConfig(UnderstandingConfig):
-    """Of the tasks whose rows of an image and of a text read each other: the size of that transformer."""
+    """The settings of tasks that join image tokens and text tokens in a transformer."""
 
     RENAMED: ClassVar = {**UnderstandingConfig.RENAMED, "longest": "max_length"}
 
@@ -74,16 +72,16 @@ class TransformerConfig(UnderstandingConfig):
     width: int = Field(512, ge=8, le=4096)
     dropout: float = Field(0.1, ge=0, lt=1)
     max_length: int = Field(40, ge=1, le=512)
-    """Words of a text that are read; of a longer one the first."""
+    """Words of a text that are read; the rest is cut off."""
     vocabulary: int | None = Field(None, ge=3, le=1 << 20)
-    """Words that it knows; training fills in those of its texts."""
+    """Vocabulary size; null for that of the training texts."""
 
     _check_heads = model_validator(mode="after")(check_heads)
 
 
 @dataclass(frozen=True)
 class UnderstandingBatch:
-    """Some images, and what a task's `collate` made of what is to be learned from each."""
+    """Image features, and the examples of these images as the task's `collate` returns them."""
 
     features: Float[Tensor, "b n d"]
     keys: tuple[str, ...]
@@ -91,157 +89,154 @@ class UnderstandingBatch:
 
 
 class Adapter(nn.Module):
-    """The rows of an image as rows that a transformer reads: two layers with a ReLU between, and a place each.
+    """Projects image features to transformer tokens: a two-layer MLP with ReLU, plus learned position embeddings.
 
-    Source: LG-VQ (arXiv 2405.14206), appendix A.1 and fig. 9: codes take the place of ClipCap's prefix.
-    Differs from the paper: rows are brought to mean 0 and spread 1 first, by the training set's own, so that tokenizers
-    whose entries are of other lengths are compared alike.
+    Source: LG-VQ (arXiv 2405.14206), appendix A.1 and fig. 9: codes replace ClipCap's prefix.
+    Differs from the paper: features are normalized first, to mean 0 (per channel) and standard deviation 1 (over all)
+    on the training set, so that codebooks whose entries differ in scale are compared fairly.
 
     Args:
-        config: what is seen.
-        layout: of the images' codes.
-        width: d, of a row.
-        out: of the transformer's rows.
+        config: what is read of an image.
+        layout: of the image's tokens.
+        width: d, of a feature.
+        out: width of the transformer.
     """
+
+    RENAMED_TENSORS: ClassVar = {
+        "places": "position_embedding",
+        "middle": "mean",
+        "spread": "std",
+        "layers": "mlp",
+    }
 
     def __init__(self, config: ImageInput, layout: TokenLayout, width: int, out: int) -> None:
         super().__init__()
-        p = config.patch
         self.config, self.layout = config, layout
         self.length = config.token_count(layout)
-        self.places = nn.Parameter(torch.randn(self.length, out) * 0.02)
+        self.position_embedding = nn.Parameter(torch.randn(self.length, out) * 0.02)
         if config.source != "none":
-            self.register_buffer("middle", torch.zeros(width))
-            self.register_buffer("spread", torch.ones(()))
-            self.layers = nn.Sequential(
-                nn.Linear(width * p**2, config.hidden), nn.ReLU(), nn.Linear(config.hidden, out)
+            self.register_buffer("mean", torch.zeros(width))
+            self.register_buffer("std", torch.ones(()))
+            self.mlp = nn.Sequential(
+                nn.Linear(width * config.patch**2, config.hidden), nn.ReLU(), nn.Linear(config.hidden, out)
             )
 
-    middle: Tensor
-    spread: Tensor
+    mean: Tensor
+    std: Tensor
 
-    def fit(self, rows: Float[Tensor, "b n d"]) -> None:
-        """Takes mean and spread from images of the training set."""
+    def fit(self, features: Float[Tensor, "b n d"]) -> None:
+        """Computes mean and standard deviation from images of the training set."""
         if self.config.source != "none":
-            flat = rows.flatten(0, 1).float()
-            self.middle.copy_(flat.mean(dim=0))
-            self.spread.copy_((flat - self.middle).square().mean().sqrt().clamp(min=1e-6))
+            flat = features.flatten(0, 1).float()
+            self.mean.copy_(flat.mean(dim=0))
+            self.std.copy_((flat - self.mean).square().mean().sqrt().clamp(min=1e-6))
 
-    def forward(self, rows: Float[Tensor, "b n d"]) -> Float[Tensor, "b m c"]:
+    def forward(self, features: Float[Tensor, "b n d"]) -> Float[Tensor, "b m c"]:
         if self.config.source == "none":
-            return self.places.expand(len(rows), -1, -1)
-        return self.layers(self._patches((rows - self.middle) / self.spread)) + self.places
+            return self.position_embedding.expand(len(features), -1, -1)
+        return self.mlp(self._patchify((features - self.mean) / self.std)) + self.position_embedding
 
-    def _patches(self, rows: Float[Tensor, "b n d"]) -> Float[Tensor, "b m e"]:
-        b, p, layout = len(rows), self.config.patch, self.layout
-        grid = rows.view(b, layout.height // p, p, layout.width // p, p, -1)
+    def _patchify(self, features: Float[Tensor, "b n d"]) -> Float[Tensor, "b m e"]:
+        b, p, layout = len(features), self.config.patch, self.layout
+        grid = features.view(b, layout.height // p, p, layout.width // p, p, -1)
         return grid.permute(0, 1, 3, 2, 4, 5).reshape(b, self.length, -1)
 
 
-class UnderstandingTask(Task):
-    """A network that says something of images.
+class UnderstandingTask(Task, ABC):
+    """A network that predicts text, boxes or matches from image features.
 
-    Made by `(config, layout, width)`, d the width of an image's rows. What is learned from one image is a sequence
-    of examples, of a type of the task's own. Every method that says something is the task's own; a command calls it.
+    The constructor takes `(config, layout, width)`, with d, the width of a feature. An image yields any number of
+    training examples, of a type of the task's own. Each task has prediction methods of its own, which its command
+    calls.
     """
 
     mean_of_examples: ClassVar[bool] = True
-    """The loss of a batch is the mean of its examples' losses; False where they are told apart, or places are drawn."""
+    """The loss of a batch is the mean of its examples' losses; False if examples are contrasted or masks are random."""
     config: Any
     adapter: Adapter
 
     @classmethod
+    @abstractmethod
     def extract_examples(cls, config: Any, record: Record, shape: ShapeReader) -> Sequence[Any]:
-        """What can be learned from an image, or asked of it; none where its record lacks what it takes.
+        """The examples of one image; none if its record lacks the annotation.
 
-        The task sees the centre square of the image, of which its `shape` decides.
+        `shape` reads the image's size, for tasks whose examples depend on the centre square that the model sees.
         """
-        raise TypeError(f"{cls.__name__} must define examples")
 
     @classmethod
+    @abstractmethod
     def describe_requirement(cls, config: Any) -> str:
-        """What a record must have to give examples, for a message: "questions"."""
-        raise TypeError(f"{cls.__name__} must define wants")
+        """What a record must have to yield examples, for a message: "questions"."""
 
     @classmethod
     def resolve_config(cls, config: Any, layout: TokenLayout, examples: Sequence[Any]) -> Any:
-        """The settings with what the training examples decide filled in (sizes of a vocabulary); most need nothing."""
+        """The settings with the values that the training examples decide filled in, such as a vocabulary size."""
         return config
 
     def prepare(self, examples: Sequence[Any]) -> None:
-        """Fills what is not drawn and not learned from the training examples, once, before training."""
+        """Called once before training: builds vocabularies from the training examples, loads pretrained weights."""
 
+    @abstractmethod
     def collate(self, examples: Sequence[Any]) -> Any:
-        """Examples as tensors, for `loss`; a dataclass or a tensor."""
-        raise TypeError(f"{type(self).__name__} must define collate")
+        """Examples as a dataclass of tensors, for `loss`."""
 
-    def compute_metrics(
-        self,
-        batches: Iterable[ExampleBatch],
-        training: Sequence[tuple[str, Any]],
-    ) -> list[Metric]:
+    @abstractmethod
+    def compute_metrics(self, batches: Iterable[ExampleBatch], training: Sequence[tuple[str, Any]]) -> list[Metric]:
         """The metrics of held-out images, and those of baselines that see no image.
 
         Args:
-            batches: what is asked.
-            training: file name and example of the training split, for the baselines.
+            batches: features and examples of the held-out images.
+            training: file name and example of the training split, for the baselines; may be empty.
         """
-        raise TypeError(f"{type(self).__name__} must define measure")
 
+    @abstractmethod
     def loss(self, batch: UnderstandingBatch) -> Losses:
-        """The objective of a batch; draws from torch's global generator alone."""
-        raise TypeError(f"{type(self).__name__} must define loss")
+        """The losses of a batch; random numbers come from torch's global generator alone."""
 
 
-# --- what is seen -----------------------------------------------------------------------------------------------
+# --- image features ---------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 def extract_encoder_features(tokenizer: Tokenizer, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b n d"]:
-    """The encoder's features before they are quantized, in raster order."""
+    """The encoder's features before quantization, in raster order."""
     return tokenizer.encoder(images)[1].flatten(2).transpose(1, 2)
 
 
 @torch.no_grad()
 def lookup_quantized(tokenizer: Tokenizer, layout: TokenLayout, tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b m d"]:
-    """The codes that the decoder reads for the tokens of some images, one row a position in raster order."""
+    """The quantized vectors that the decoder reads for some images' tokens, one per position in raster order."""
     return tokenizer.quantizer.lookup(layout.to_indices(tokens), tokenizer.codebook).flatten(2).transpose(1, 2)
 
 
 def extract_features(
     tokenizer: Tokenizer, layout: TokenLayout, config: ImageInput, images: Float[Tensor, "b 3 y x"]
 ) -> Float[Tensor, "b n d"]:
-    """What a reading task sees of images in [-1, 1]."""
+    """The features that an understanding task reads.
+
+    Args:
+        tokenizer: the frozen tokenizer.
+        layout: of its tokens.
+        config: which features.
+        images: in [-1, 1].
+    """
     if config.source == "features":
         return extract_encoder_features(tokenizer, images)
     return lookup_quantized(tokenizer, layout, layout.to_tokens(tokenizer.encode(images)))
 
 
-# --- what is asked ----------------------------------------------------------------------------------------------
-
-
-def read_texts(field: TextField, record: Record) -> list[str]:
-    """The texts of a record in single spaces, without empty ones."""
-    texts = record.captions if field == "captions" else (record.long_text or "",)
-    return [" ".join(text.split()) for text in texts if text.strip()]
-
-
-def describe_texts(field: TextField) -> str:
-    """What a record must have to give such texts, for a message."""
-    return "captions" if field == "captions" else "long texts (task.text_field long_text)"
+# --- examples ---------------------------------------------------------------------------------------------------
 
 
 def collect_examples(kind: type[UnderstandingTask], config: Any, dataset: FolderDataset) -> list[tuple[str, Any]]:
-    """File name and example, in the order of the split; UsageError where there is none."""
-    found = [
-        (record.file_name, example)
-        for record in dataset
-        for example in collect_record_examples(kind, config, dataset, record)
-    ]
+    """File name and example of every example of a split, in order; UsageError if there is none."""
+    found: list[tuple[str, Any]] = []
+    for record in dataset:
+        found += ((record.file_name, example) for example in collect_record_examples(kind, config, dataset, record))
     if not found:
         raise UsageError(
             f"The task {kind.name!r} learns from {kind.describe_requirement(config)}, and no image of the split "
-            f"{dataset.split!r} of {dataset.folder} has any; see what a record can hold in docs/files.md."
+            f"{dataset.split!r} of {dataset.folder} has any; docs/files.md lists what a record can hold."
         )
     return found
 
@@ -249,7 +244,16 @@ def collect_examples(kind: type[UnderstandingTask], config: Any, dataset: Folder
 def collect_record_examples(
     kind: type[UnderstandingTask], config: Any, dataset: FolderDataset, record: Record
 ) -> Sequence[Any]:
-    """The examples of one image; none where its size is needed and cannot be read, which reading its pixels tells."""
+    """The examples of one image; none if its size cannot be read.
+
+    The unreadable file is reported where its pixels are loaded, so that it is reported once.
+
+    Args:
+        kind: the task's class.
+        config: the task's settings.
+        dataset: the folder that holds the image.
+        record: the image's record.
+    """
     try:
         return kind.extract_examples(config, record, lambda: read_shape(dataset.path(record.file_name))[:2])
     except DataError:

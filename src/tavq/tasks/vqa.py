@@ -1,8 +1,8 @@
-"""Visual question answering: the codes of an image, then a question, then one of the answers of the training set.
+"""Visual question answering: classify an image's codes and a question into the answers of the training set.
 
-Source: LG-VQ (arXiv 2405.14206), section 4.4 and appendix A.1: the codes through an adapter as the prefix of GPT-2, the
-question after them, and the last hidden state through two layers to an answer.
-Differs from the paper: GPT-2 may be a small one trained from nothing, with the words of the training questions.
+Source: LG-VQ (arXiv 2405.14206), section 4.4 and appendix A.1: GPT-2 reads the adapted codes as its prefix, then the
+question; a two-layer MLP classifies the last hidden state.
+Differs from the paper: GPT-2 may be a small one trained from scratch on the words of the training questions.
 """
 
 from collections import Counter, defaultdict
@@ -23,50 +23,45 @@ from tavq.data.records import Question, Record
 from tavq.interfaces import Loss, Losses
 from tavq.metrics.answers import AnswerScores
 from tavq.metrics.record import CONSTANT, Baseline, Metric, for_baseline
-from tavq.nets.language import LanguageConfig, LanguageModel, padded
+from tavq.nets.language import LanguageConfig, LanguageModel
 from tavq.tasks.base import TokenLayout, tasks
+from tavq.tasks.text_task import TextBatch, TextTask, rank
 from tavq.tasks.text_tokenizer import TextTokenizer
-from tavq.tasks.understanding import (
-    Adapter,
-    ExampleBatch,
-    ShapeReader,
-    UnderstandingBatch,
-    UnderstandingConfig,
-    UnderstandingTask,
-)
+from tavq.tasks.understanding import Adapter, ExampleBatch, ShapeReader, UnderstandingBatch, UnderstandingConfig
 
 ANSWERS = "answers.json"
-"""A file of the model folder: the answers by their number."""
+"""A file of the model folder: the answers, by class index."""
+
+IGNORED = -1
+"""The class of an answer outside the training set's; the loss leaves it out."""
 
 
 class VqaConfig(UnderstandingConfig):
-    """The language model, and how many answers there are."""
+    """The language model, and the number of answers."""
 
     RENAMED: ClassVar = {**UnderstandingConfig.RENAMED, "longest": "max_length", "most_answers": "max_answers"}
 
     name: Literal["vqa"] = "vqa"
     language: LanguageConfig = LanguageConfig()
     max_length: int = Field(48, ge=4, le=1024)
-    """Words of a question that are read; of a longer one the first."""
+    """Words of a question that are read; the rest is cut off."""
     hidden: int = Field(512, ge=8, le=8192)
-    """Width of the answer head's inner layer."""
+    """Width of the answer head's hidden layer."""
     max_answers: int = Field(3_000, ge=1, le=100_000)
-    """The most frequent answers of the training set that can be given."""
+    """Keep the most frequent answers of the training set."""
     answers: int | None = Field(None, ge=1, le=100_000)
-    """How many can be given; null for those of the training set."""
+    """Number of classes; null for the number of kept answers."""
 
 
 @dataclass(frozen=True)
-class QuestionBatch:
-    """Questions as words, and the number of the answer; -1 for one that cannot be given."""
+class QuestionBatch(TextBatch):
+    """Questions as token ids, and the class of each answer (IGNORED if it has none)."""
 
-    ids: Int[Tensor, "b m"]
-    mask: Bool[Tensor, "b m"]
     answers: Int[Tensor, " b"]
 
 
 @tasks.register("vqa")
-class Vqa(UnderstandingTask):
+class Vqa(TextTask):
     """Answers a question about an image with one of the training set's answers."""
 
     Config = VqaConfig
@@ -75,16 +70,15 @@ class Vqa(UnderstandingTask):
     def __init__(self, config: VqaConfig, layout: TokenLayout, width: int) -> None:
         super().__init__()
         self.config, self.layout = config, layout
-        assert config.answers is not None, "the settings were not fitted"
+        assert config.answers is not None, "call resolve_config first"
         self.adapter = Adapter(config.image, layout, width, config.language.width)
         self.language = LanguageModel(config.language)
         self.head = nn.Sequential(
             nn.Linear(config.language.width, config.hidden), nn.ReLU(), nn.Linear(config.hidden, config.answers)
         )
-        self.text_tokenizer: TextTokenizer | None = None
         self.answers: list[str] = []
 
-    # --- learning -----------------------------------------------------------------------------------------------
+    # --- training -----------------------------------------------------------------------------------------------
 
     @classmethod
     def extract_examples(cls, config: Any, record: Record, shape: ShapeReader) -> Sequence[Question]:
@@ -95,95 +89,90 @@ class Vqa(UnderstandingTask):
         return "questions"
 
     @classmethod
+    def build_text_tokenizer(cls, config: Any, examples: Iterable[Question]) -> TextTokenizer:
+        return TextTokenizer.for_language_model(config.language, (example.question for example in examples))
+
+    @classmethod
     def resolve_config(cls, config: Any, layout: TokenLayout, examples: Sequence[Question]) -> VqaConfig:
-        places = config.image.token_count(layout) + config.max_length
-        language = config.language.resolve(_words(config, examples).size, places)
+        positions = config.image.token_count(layout) + config.max_length
+        language = config.language.resolve(cls.build_text_tokenizer(config, examples).size, positions)
         answers = min(len({example.answer for example in examples}), config.max_answers)
         return config.model_copy(update={"language": language, "answers": answers})
 
+    @property
+    def vocabulary(self) -> int:
+        return int(self.config.language.vocabulary)
+
     def prepare(self, examples: Sequence[Question]) -> None:
         self.language.load_pretrained()
-        self.text_tokenizer = _words(self.config, examples)
+        super().prepare(examples)
         counts = Counter(example.answer for example in examples)
         self.answers = sorted(counts, key=lambda answer: (-counts[answer], answer))[: self.config.answers]
 
     def write_files(self, folder: Path) -> None:
-        assert self.text_tokenizer is not None
-        self.text_tokenizer.write(folder)
+        super().write_files(folder)
         files.write_json(folder / ANSWERS, self.answers)
 
     def read_files(self, folder: Path) -> None:
-        self.text_tokenizer = TextTokenizer.read(folder, self.config.language.vocabulary)
-        stored = files.read_json(folder / ANSWERS)
-        if (
-            not isinstance(stored, list)
-            or len(stored) != self.config.answers
-            or not all(type(a) is str for a in stored)
-        ):
+        super().read_files(folder)
+        answers = files.read_json(folder / ANSWERS)
+        complete = isinstance(answers, list) and len(answers) == self.config.answers
+        if not complete or not all(type(answer) is str for answer in answers):
             raise FileError(f"{folder / ANSWERS} must hold {self.config.answers} answers as a list of texts.")
-        self.answers = stored
+        self.answers = answers
+
+    def truncate(self, ids: list[int]) -> list[int]:
+        """A question always ends with the end token, whose hidden state is classified."""
+        return [*ids[: self.config.max_length - 1], self.text_tokenizer.end_id]
 
     def collate(self, examples: Sequence[Question]) -> QuestionBatch:
-        numbers = {answer: number for number, answer in enumerate(self.answers)}
-        found = [numbers.get(example.answer, -1) for example in examples]
-        return QuestionBatch(*self._questions([example.question for example in examples]), torch.tensor(found))
-
-    def _questions(self, questions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        assert self.text_tokenizer is not None
-        ids = [
-            [*ids[: self.config.max_length - 1], self.text_tokenizer.end] for ids in self.text_tokenizer.ids(questions)
-        ]
-        return padded(ids, self.text_tokenizer.pad)
+        classes = {answer: i for i, answer in enumerate(self.answers)}
+        answers = torch.tensor([classes.get(example.answer, IGNORED) for example in examples])
+        questions = self.tokenize([example.question for example in examples])
+        return QuestionBatch(questions.ids, questions.mask, answers)
 
     def loss(self, batch: UnderstandingBatch) -> Losses:
-        """The cross-entropy of the answer, over the questions whose answer can be given."""
+        """The cross-entropy of the answer, the mean over the questions whose answer is a class."""
         logits = self._logits(batch.features, batch.examples.ids, batch.examples.mask)
-        wanted = batch.examples.answers
-        value = F.cross_entropy(logits, wanted, ignore_index=-1, reduction="sum") / (wanted >= 0).sum().clamp(min=1)
-        return {"vqa/answer": Loss(value, 1.0)}
+        answers = batch.examples.answers
+        total = F.cross_entropy(logits, answers, ignore_index=IGNORED, reduction="sum")
+        # Not reduction="mean": it is NaN if no answer of the batch is a class.
+        return {"vqa/answer": Loss(total / (answers != IGNORED).sum().clamp(min=1), 1.0)}
 
     def _logits(
-        self, rows: Float[Tensor, "b n d"], ids: Int[Tensor, "b m"], mask: Bool[Tensor, "b m"]
+        self, features: Float[Tensor, "b n d"], ids: Int[Tensor, "b m"], mask: Bool[Tensor, "b m"]
     ) -> Float[Tensor, "b a"]:
-        image = self.adapter(rows)
-        seen = torch.ones(image.shape[:2], dtype=torch.bool, device=mask.device)
-        read = self.language(torch.cat([image, self.language.embed(ids)], dim=1), torch.cat([seen, mask], dim=1))
-        last = image.shape[1] + mask.sum(dim=1) - 1  # the end of the question; what follows is padding
-        return self.head(read[torch.arange(len(read), device=read.device), last])
+        image = self.adapter(features)
+        image_mask = torch.ones(image.shape[:2], dtype=torch.bool, device=mask.device)
+        embeddings = torch.cat([image, self.language.embed(ids)], dim=1)
+        hidden = self.language(embeddings, torch.cat([image_mask, mask], dim=1))
+        end = image.shape[1] + mask.sum(dim=1) - 1  # position of the end token, before the padding
+        return self.head(hidden[torch.arange(len(hidden), device=hidden.device), end])
 
     # --- use ----------------------------------------------------------------------------------------------------
 
-    def check_text(self, question: str) -> list[str]:
-        """What to tell of a question, a line each; UsageError where it is empty or none of its words is known."""
-        assert self.text_tokenizer is not None
-        return self.text_tokenizer.check_text("question", question, self.config.max_length - 1)  # the end is read too
+    def check_text(self, text: str) -> list[str]:
+        """Warnings about a question, one line each; UsageError if nothing of it can be read."""
+        return self.text_tokenizer.check_text("question", text, self.config.max_length - 1)  # the end token counts
 
     @torch.no_grad()
-    def answer(self, rows: Float[Tensor, "b n d"], questions: Sequence[str]) -> list[list[tuple[str, float]]]:
-        """For each image and its question the answers and their probabilities, the likeliest first."""
-        ids, mask = (table.to(rows.device) for table in self._questions(questions))
-        shares = self._logits(rows, ids, mask).float().softmax(dim=1)
-        ordered = shares.sort(dim=1, descending=True)
-        return [
-            [(self.answers[number], share) for share, number in zip(row, numbers, strict=True)]
-            for row, numbers in zip(ordered.values.tolist(), ordered.indices.tolist(), strict=True)
-        ]
+    def answer(self, features: Float[Tensor, "b n d"], questions: Sequence[str]) -> list[list[tuple[str, float]]]:
+        """All answers with their probabilities for each image and its question, the most probable first."""
+        batch = self.tokenize(questions)
+        logits = self._logits(features, batch.ids.to(features.device), batch.mask.to(features.device))
+        return rank(logits.float().softmax(dim=1), self.answers)
 
-    def compute_metrics(
-        self,
-        batches: Iterable[ExampleBatch],
-        training: Sequence[tuple[str, Any]],
-    ) -> list[Metric]:
-        """`accuracy` of all and of each type, and `constant/…`, the commonest answer of each type in training."""
-        commonest = _commonest(example for _, example in training)
+    def compute_metrics(self, batches: Iterable[ExampleBatch], training: Sequence[tuple[str, Any]]) -> list[Metric]:
+        """`accuracy` of all questions and of each type; `constant/…` gives the type's most frequent training answer."""
+        constant = _most_frequent_answers(example for _, example in training)
         scores: dict[Baseline | None, AnswerScores] = {None: AnswerScores()}
         if training:
             scores[CONSTANT] = AnswerScores()
         count = 0
-        for rows, keys, examples in batches:
-            found = self.answer(rows, [example.question for example in examples])
-            for key, example, answers in zip(keys, examples, found, strict=True):
-                given = {None: answers[0][0], CONSTANT: commonest.get(example.type) or commonest.get("", "")}
+        for features, keys, examples in batches:
+            answered = self.answer(features, [example.question for example in examples])
+            for key, example, answers in zip(keys, examples, answered, strict=True):
+                given = {None: answers[0][0], CONSTANT: constant.get(example.type) or constant.get("", "")}
                 for baseline, score in scores.items():
                     score.add(f"{count}", given[baseline], example.answer, example.type, key)
                 count += 1
@@ -193,12 +182,8 @@ class Vqa(UnderstandingTask):
         return metrics
 
 
-def _words(config: VqaConfig, examples: Sequence[Question]) -> TextTokenizer:
-    return TextTokenizer.for_model(config.language, (example.question for example in examples))
-
-
-def _commonest(examples: Iterable[Question]) -> dict[str, str]:
-    """The commonest answer of each type, and of all under ""."""
+def _most_frequent_answers(examples: Iterable[Question]) -> dict[str, str]:
+    """The most frequent answer of each question type, and of all questions under ""; ties go by the alphabet."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for example in examples:
         for kind in {example.type, ""}:

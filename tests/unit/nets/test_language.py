@@ -1,4 +1,4 @@
-"""A GPT-2 behind rows of an image: its sizes, its pretrained weights, and how it writes."""
+"""GPT-2 with an image prefix: sizes, pretrained weights, and generation."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tavq.core.errors import FileError, TavqError, UsageError
 from tavq.core.files import read_tensors, write_tensors
-from tavq.nets.language import DecodingConfig, LanguageConfig, LanguageModel, padded
+from tavq.nets.language import DecodingConfig, LanguageConfig, LanguageModel, pad_sequences
 
 SMALL = LanguageConfig(layers=2, heads=2, width=16, dropout=0.0)
 END = 1
@@ -41,10 +41,10 @@ def rows(count: int = 3, length: int = 4, seed: int = 5) -> Tensor:
     return torch.randn(count, length, 16, generator=torch.Generator().manual_seed(seed))
 
 
-# --- reading ----------------------------------------------------------------------------------------------------
+# --- forward ----------------------------------------------------------------------------------------------------
 
 
-def test_it_reads_from_left_to_right_and_no_padding() -> None:
+def test_attention_is_causal_and_ignores_padding() -> None:
     model, seen = drawn(), rows(2, 6)
     mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
     found = model(seen, mask)
@@ -55,7 +55,7 @@ def test_it_reads_from_left_to_right_and_no_padding() -> None:
     assert not torch.allclose(model(later, mask)[0, 4:], found[0, 4:])
 
 
-def test_the_head_is_the_table_of_words_and_is_kept_once() -> None:
+def test_the_head_is_tied_to_the_embedding_and_saved_once() -> None:
     model = drawn()
     state = model.state_dict()
     assert not any("lm_head" in key for key in state)
@@ -69,7 +69,7 @@ def test_the_head_is_the_table_of_words_and_is_kept_once() -> None:
     torch.testing.assert_close(other.logits(other.eval()(seen, everything)), expected)
 
 
-def test_logits_are_of_full_precision_under_autocast() -> None:
+def test_logits_are_float32_under_autocast() -> None:
     model = drawn().train()
     with torch.autocast("cpu", torch.bfloat16):
         read = model(rows(), torch.ones(3, 4, dtype=torch.bool))
@@ -78,14 +78,14 @@ def test_logits_are_of_full_precision_under_autocast() -> None:
     assert logits.isfinite().all()
 
 
-def test_rows_of_numbers_are_filled_up() -> None:
-    table, mask = padded([[5, 6, 7], [], [8]], 9)
+def test_sequences_are_padded() -> None:
+    table, mask = pad_sequences([[5, 6, 7], [], [8]], 9)
     assert table.tolist() == [[5, 6, 7], [9, 9, 9], [8, 9, 9]]
     assert mask.tolist() == [[True] * 3, [False] * 3, [True, False, False]]
-    assert padded([[]], 9)[0].shape == (1, 1)
+    assert pad_sequences([[]], 9)[0].shape == (1, 1)
 
 
-# --- writing ----------------------------------------------------------------------------------------------------
+# --- generation -------------------------------------------------------------------------------------------------
 
 
 def by_hand(model: LanguageModel, start: Tensor, max_length: int, never: set[int]) -> list[int]:
@@ -104,15 +104,15 @@ def by_hand(model: LanguageModel, start: Tensor, max_length: int, never: set[int
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_one_beam_takes_the_likeliest_word_each_time(seed: int) -> None:
+def test_one_beam_is_greedy_decoding(seed: int) -> None:
     model, start = drawn(seed), rows(seed=seed + 20)
-    found = model.write(start, GREEDY, END, [0, 2], 9)
+    found = model.generate(start, GREEDY, END, [0, 2], 9)
     expected = [by_hand(model, start[place : place + 1], 9, {0, 2}) for place in range(3)]
     assert [texts[0] for texts in found] == expected
     assert len({tuple(text) for text in expected}) > 1
 
 
-def test_the_cases_of_one_beam_have_short_and_long_texts() -> None:
+def test_the_greedy_cases_have_short_and_long_texts() -> None:
     """Else the test above would not see an end."""
     found = [by_hand(drawn(seed), rows(seed=seed + 20)[i : i + 1], 9, {0, 2}) for seed in range(4) for i in range(3)]
     lengths = {len(text) for text in found}
@@ -141,18 +141,18 @@ def every_text(vocabulary: int, max_length: int) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("seed", [2, 3, 6])
-def test_a_wide_search_finds_the_likeliest_texts(seed: int) -> None:
+def test_a_wide_beam_finds_the_most_likely_texts(seed: int) -> None:
     model, start = drawn(seed, vocabulary=4), rows(1)
     texts = sorted(every_text(4, 3), key=lambda text: -likelihood(model, start, text))
-    [found] = model.write(start, DecodingConfig(beams=64), END, [], 3, count=4)
+    [found] = model.generate(start, DecodingConfig(beams=64), END, [], 3, count=4)
     assert found == [[word for word in text if word != END] for text in texts[:4]]
     assert len({len(text) for text in found}) > 1
 
 
-def test_words_are_drawn_by_their_probability() -> None:
+def test_words_are_sampled_by_their_probability() -> None:
     model, start = drawn(3, vocabulary=6), rows(1) / 4
     config = DecodingConfig(beams=1, temperature=2.0)
-    first = [text[0] for text in model.write(start, config, END, [0], 1, count=4000)[0]]
+    first = [text[0] for text in model.generate(start, config, END, [0], 1, count=4000)[0]]
     logits = model.logits(model(start, torch.ones(1, 4, dtype=torch.bool))[0, -1]) / 2
     logits[[0, END]] = -math.inf
     shares = logits.softmax(dim=0)
@@ -162,19 +162,19 @@ def test_words_are_drawn_by_their_probability() -> None:
 
 
 @pytest.mark.parametrize(("settings", "most"), [({"top_k": 2}, 2), ({"top_p": 1e-6}, 1), ({}, 99)])
-def test_few_words_can_be_drawn(settings: dict[str, Any], most: int) -> None:
+def test_top_k_and_top_p(settings: dict[str, Any], most: int) -> None:
     model = drawn(3, vocabulary=70)  # more than the 50 that transformers stops at by itself
     config = DecodingConfig(beams=1, temperature=100.0, **settings)
-    first = {text[0] for text in model.write(rows(1), config, END, [], 1, count=2000)[0]}
+    first = {text[0] for text in model.generate(rows(1), config, END, [], 1, count=2000)[0]}
     assert len(first) == (69 if most == 99 else most)
 
 
-def test_a_seed_draws_the_same_words_and_leaves_others_alone() -> None:
+def test_a_seed_fixes_the_samples_and_no_other_generator() -> None:
     model, config = drawn(), DecodingConfig(beams=1, temperature=1.0)
     torch.manual_seed(7)
     state = torch.get_rng_state()
     found = [
-        model.write(rows(), config, END, [], 9, count=2, seeds=[[seed, place] for place in range(3)])
+        model.generate(rows(), config, END, [], 9, count=2, seeds=[[seed, place] for place in range(3)])
         for seed in (1, 1, 2)
     ]
     assert torch.equal(torch.get_rng_state(), state)
@@ -182,40 +182,42 @@ def test_a_seed_draws_the_same_words_and_leaves_others_alone() -> None:
     assert [len(texts) for texts in found[0]] == [2, 2, 2]
 
 
-def test_what_is_drawn_of_a_image_does_not_depend_on_its_neighbours() -> None:
+def test_the_batch_does_not_change_a_sample() -> None:
     model, config = drawn(), DecodingConfig(beams=1, temperature=1.0)
-    together = model.write(rows(), config, END, [], 9, count=3, seeds=[[5], [6], [7]])
-    alone = [model.write(rows()[[place]], config, END, [], 9, count=3, seeds=[[5 + place]])[0] for place in range(3)]
+    together = model.generate(rows(), config, END, [], 9, count=3, seeds=[[5], [6], [7]])
+    alone = [model.generate(rows()[[place]], config, END, [], 9, count=3, seeds=[[5 + place]])[0] for place in range(3)]
     assert together == alone
-    same = model.write(rows(1).expand(2, -1, -1), config, END, [], 9, count=2)  # one image twice: draws of its places
+    same = model.generate(
+        rows(1).expand(2, -1, -1), config, END, [], 9, count=2
+    )  # one image twice: draws of its places
     assert same[0] != same[1]
     assert same[0][0] != same[0][1]
 
 
-def test_writing_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
+def test_generating_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for config in (DecodingConfig(), DecodingConfig(beams=1, temperature=0.5, top_p=0.9, top_k=3), GREEDY):
-            drawn().write(rows(), config, END, [0, 2], 5)
+            drawn().generate(rows(), config, END, [0, 2], 5)
     assert capfd.readouterr() == ("", "")
 
 
 def test_more_texts_than_beams_are_refused() -> None:
-    with pytest.raises(UsageError, match="3 texts of an image need as many beams, not 2"):
-        drawn().write(rows(), DecodingConfig(beams=2), END, [], 5, count=3)
+    with pytest.raises(UsageError, match="3 texts per image need a beam width of at least 3, not 2"):
+        drawn().generate(rows(), DecodingConfig(beams=2), END, [], 5, count=3)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"temperature": 1.0}, "drawn .temperature 1.0. or searched .beams 5."),
+        ({"temperature": 1.0}, "sampling .temperature 1.0. or beam search .beams 5."),
         ({"top_p": 0.5}, "give a temperature above 0"),
         ({"top_k": 5, "beams": 1}, "give a temperature above 0"),
         ({"beams": 65}, "less than or equal to 64"),
         ({"temperature": 1.0, "beams": 1, "top_p": 1.5}, "less than or equal to 1"),
     ],
 )
-def test_settings_of_writing_that_contradict_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_contradicting_decoding_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DecodingConfig(**settings)
 
@@ -223,7 +225,7 @@ def test_settings_of_writing_that_contradict_are_refused(settings: dict[str, Any
 # --- a pretrained model -----------------------------------------------------------------------------------------
 
 
-def test_a_pretrained_model_computes_what_it_did(folder: Path) -> None:
+def test_a_pretrained_model_computes_the_same(folder: Path) -> None:
     from transformers import GPT2LMHeadModel
 
     config = LanguageConfig(pretrained=str(folder), dropout=0.0).resolve(300, 40)
@@ -248,8 +250,8 @@ def edited(folder: Path, place: Path, **settings: Any) -> LanguageConfig:
 @pytest.mark.parametrize(
     ("settings", "kind", "message"),
     [
-        ({"model_type": "bert"}, UsageError, "is a model of the kind 'bert'; a GPT-2 is needed"),
-        ({"model_type": "gone"}, UsageError, "of the kind None"),
+        ({"model_type": "bert"}, UsageError, "has model_type 'bert'; expected 'gpt2'"),
+        ({"model_type": "gone"}, UsageError, "has model_type None"),
         ({"activation_function": "relu"}, UsageError, "has activation_function 'relu'; a GPT-2 with 'gelu_new'"),
         ({"n_inner": 32}, UsageError, "has n_inner 32"),
         ({"n_inner": 64, "tie_word_embeddings": False}, UsageError, "has tie_word_embeddings False"),
@@ -263,15 +265,15 @@ def edited(folder: Path, place: Path, **settings: Any) -> LanguageConfig:
         ({"vocab_size": 299}, FileError, "a tokenizer of 300 tokens and a model of 299; they do not belong"),
     ],
 )
-def test_another_model_in_the_folder_is_refused(
+def test_an_unsupported_model_is_refused(
     folder: Path, tmp_path: Path, settings: dict[str, Any], kind: type[TavqError], message: str
 ) -> None:
-    with pytest.raises(kind, match=re.escape(message)) as told:
+    with pytest.raises(kind, match=re.escape(message)) as error:
         edited(folder, tmp_path / "model", **settings).resolve(300, 40)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
-def test_the_same_inner_width_by_number_is_a_gpt2(folder: Path, tmp_path: Path) -> None:
+def test_an_explicit_inner_width_of_4c_is_a_gpt2(folder: Path, tmp_path: Path) -> None:
     assert edited(folder, tmp_path / "model", n_inner=64, n_positions="gone", n_ctx=40).resolve(300, 40).positions == 40
 
 
@@ -299,6 +301,6 @@ def test_damaged_weights_are_refused(folder: Path, tmp_path: Path, damage: Any, 
     copy = shutil.copytree(folder, tmp_path / "model")
     damage(copy / "model.safetensors")
     model = LanguageModel(LanguageConfig(pretrained=str(copy)).resolve(300, 40))
-    with pytest.raises(FileError, match=message) as told:
+    with pytest.raises(FileError, match=message) as error:
         model.load_pretrained()
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Captioning: its loss by hand, how it writes, what it is measured beside, and a pretrained model in its folder."""
+"""Captioning: the loss by hand, generation, metrics and baselines, and a pretrained model in the model folder."""
 
 import json
 import math
@@ -59,7 +59,7 @@ def small_tokenizer() -> Tokenizer:
     return Tokenizer(build(TokenizerConfig, values, "test"))
 
 
-# --- what is learned --------------------------------------------------------------------------------------------
+# --- training ---------------------------------------------------------------------------------------------------
 
 
 def test_each_caption_is_an_example_or_the_long_text() -> None:
@@ -78,15 +78,15 @@ def test_each_caption_is_an_example_or_the_long_text() -> None:
     assert "long_text" in Captioning.describe_requirement(settings(text_field="long_text"))
 
 
-def test_a_caption_ends_unless_it_was_cut() -> None:
+def test_a_caption_ends_unless_it_was_truncated() -> None:
     task = made(settings(max_length=6))
     assert task.text_tokenizer is not None
     said = task.collate(CAPTIONS)
-    ends = said.ids == task.text_tokenizer.end
+    ends = said.ids == task.text_tokenizer.end_id
     assert said.mask.sum(dim=1).tolist() == [5, 6, 6]  # a red barn . END; a barn beside a lake .; there is a green …
     assert ends.sum(dim=1).tolist() == [1, 0, 0]
-    assert said.ids[0].tolist()[:4] == task.text_tokenizer.ids(["a red barn."])[0]
-    assert said.ids[0].tolist()[4:] == [task.text_tokenizer.end, task.text_tokenizer.pad]
+    assert said.ids[0].tolist()[:4] == task.text_tokenizer.encode(["a red barn."])[0]
+    assert said.ids[0].tolist()[4:] == [task.text_tokenizer.end_id, task.text_tokenizer.pad_id]
 
 
 def loss_by_hand(task: Captioning, batch: UnderstandingBatch) -> float:
@@ -114,7 +114,7 @@ def test_the_loss_is_the_mean_over_all_words_and_ends(source: str) -> None:
     assert float(sum_losses(task.loss(short)).detach()) == pytest.approx(loss_by_hand(task, short), rel=1e-5)
 
 
-def test_padding_counts_for_nothing() -> None:
+def test_padding_does_not_count() -> None:
     task = made(settings())
     batch = seen(task, CAPTIONS)
     assert not bool(batch.examples.mask.all())
@@ -133,7 +133,7 @@ def test_the_loss_is_finite_in_half_precision() -> None:
     assert float(value.detach()) == pytest.approx(float(sum_losses(task.loss(batch)).detach()), rel=0.02)
 
 
-# --- writing ----------------------------------------------------------------------------------------------------
+# --- generation -------------------------------------------------------------------------------------------------
 
 
 def trained(captions: list[str] = CAPTIONS, **more: Any) -> Captioning:
@@ -154,12 +154,12 @@ def fluent() -> Captioning:
 
 
 @pytest.mark.parametrize("decoding", [{"beams": 1}, {"beams": 4}, {"beams": 1, "temperature": 0.1}])
-def test_it_says_what_it_has_learned(fluent: Captioning, decoding: dict[str, Any]) -> None:
+def test_it_generates_what_it_has_learned(fluent: Captioning, decoding: dict[str, Any]) -> None:
     found = fluent.caption(rows(), DecodingConfig(**decoding))
     assert found == [[caption.lower()] for caption in CAPTIONS]
 
 
-def test_captions_are_as_many_as_asked_and_of_a_seed(fluent: Captioning) -> None:
+def test_count_and_seed_of_captions(fluent: Captioning) -> None:
     decoding = DecodingConfig(beams=1, temperature=3.0)
     found = fluent.caption(rows(), decoding, 4, seed=1)
     assert [len(captions) for captions in found] == [4, 4, 4]
@@ -173,10 +173,10 @@ def test_captions_are_as_many_as_asked_and_of_a_seed(fluent: Captioning) -> None
     assert all(len(set(captions)) == 3 for captions in searched)
 
 
-def test_a_caption_is_never_longer_than_it_may_be(fluent: Captioning) -> None:
+def test_a_caption_has_at_most_max_length_words(fluent: Captioning) -> None:
     assert fluent.text_tokenizer is not None
     [captions] = fluent.caption(rows(1), DecodingConfig(beams=1, temperature=100.0), 30)
-    lengths = {len(ids) for ids in fluent.text_tokenizer.ids(captions)}
+    lengths = {len(ids) for ids in fluent.text_tokenizer.encode(captions)}
     assert max(lengths) <= 12
     assert min(lengths) >= 1
 
@@ -184,7 +184,7 @@ def test_a_caption_is_never_longer_than_it_may_be(fluent: Captioning) -> None:
 # --- metrics ----------------------------------------------------------------------------------------------------
 
 
-def test_a_image_is_described_once_and_scored_against_all_its_captions(fluent: Captioning) -> None:
+def test_an_image_is_captioned_once_and_scored_against_all_its_captions(fluent: Captioning) -> None:
     known = {"a.png": ["A red barn.", "A barn."], "b.png": ["A lake."], "c.png": ["A green road."]}
     seen_rows = dict(zip(known, rows(), strict=True))
     keys = [key for key, texts in known.items() for _ in texts]
@@ -204,14 +204,14 @@ def test_a_image_is_described_once_and_scored_against_all_its_captions(fluent: C
     assert {"BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr-D", "constant/CIDEr-D", "shuffled/BLEU-2"} <= set(found)
 
 
-def test_one_image_has_no_other_and_no_training_split_no_constant(fluent: Captioning) -> None:
+def test_baselines_need_a_second_image_and_a_training_split(fluent: Captioning) -> None:
     found = by_key(fluent.compute_metrics([(rows()[:1], ["a.png"], ["A red barn."])], []))
     assert not any("/" in name for name in found)
     assert found["BLEU-1"].value == pytest.approx(1.0)
     assert fluent.compute_metrics([], []) == []
 
 
-def test_the_best_constant_is_that_of_the_best_cider() -> None:
+def test_the_best_constant_has_the_best_cider() -> None:
     training = [
         *[(f"{n}.png", f"A dog on a {place}.") for n, place in enumerate(["mat", "road", "hill", "ship"])],
         *[("x.png", "Two cats."), ("y.png", "A bird."), ("y.png", "A dog on a big mat.")],
@@ -228,7 +228,7 @@ def test_the_best_constant_is_that_of_the_best_cider() -> None:
     assert best_constant(training) == best_constant(training[::-1]) == best
 
 
-def test_the_search_for_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_for_the_best_constant_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
 
     def count(captions: list[str], images: list[list[str]]) -> list[float]:
@@ -275,12 +275,12 @@ def test_a_pretrained_model_trains_and_is_loaded_without_its_folder(gpt2: Path, 
     batch = seen(task, CAPTIONS)
     assert torch.equal(sum_losses(loaded.loss(batch)), sum_losses(task.loss(batch)).detach())
     assert (
-        loaded.text_tokenizer.text(loaded.text_tokenizer.ids(["A red barn, na\u00efve."])[0])
+        loaded.text_tokenizer.decode(loaded.text_tokenizer.encode(["A red barn, na\u00efve."])[0])
         == "A red barn, na\u00efve."
     )
 
 
-def test_a_frozen_model_drops_nothing_out(gpt2: Path) -> None:
+def test_a_frozen_model_has_no_dropout(gpt2: Path) -> None:
     language = {"pretrained": str(gpt2), "dropout": 0.5}
     batch = seen(made(settings(language=language)), CAPTIONS)
     for freeze, same in ((True, True), (False, False)):
@@ -289,7 +289,7 @@ def test_a_frozen_model_drops_nothing_out(gpt2: Path) -> None:
         assert (len(values) == 1) == same
 
 
-def test_rows_of_the_table_that_are_no_word_are_never_written(gpt2: Path) -> None:
+def test_unused_rows_of_a_pretrained_embedding_are_never_generated(gpt2: Path) -> None:
     task = made(settings(language={"pretrained": str(gpt2)}, max_length=2))
     with torch.no_grad():
         task.language.gpt.transformer.wte.weight[:-3].zero_()  # all the others are equally likely
@@ -300,12 +300,12 @@ def test_rows_of_the_table_that_are_no_word_are_never_written(gpt2: Path) -> Non
     assert task.caption(rows(1), DecodingConfig(beams=1, temperature=1.0), 50)[0] == found
 
 
-def test_weights_that_were_drawn_cannot_be_frozen() -> None:
+def test_random_weights_cannot_be_frozen() -> None:
     with pytest.raises(UsageError, match=r"name a language\.pretrained"):
         settings(freeze_language=True)
 
 
-def test_too_few_places_are_told_of(gpt2: Path) -> None:
+def test_too_few_positions_are_refused(gpt2: Path) -> None:
     config = settings(language={"pretrained": str(gpt2)}, max_length=45)
     with pytest.raises(UsageError, match="has 48 positions and the image and text need 49; choose a larger"):
         Captioning.resolve_config(config, LAYOUT, CAPTIONS)
@@ -327,7 +327,7 @@ def saved(fluent: Captioning, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _more_words(folder: Path) -> None:
-    TextTokenizer.learned([" ".join(map(str, range(99)))]).write(folder)
+    TextTokenizer.train([" ".join(map(str, range(99)))]).save(folder)
 
 
 def _other_width(folder: Path) -> None:
@@ -341,24 +341,24 @@ def _other_width(folder: Path) -> None:
     [
         (lambda folder: (folder / FILE).unlink(), r"words\.json"),
         (lambda folder: (folder / FILE).write_text("{}"), r"words\.json is damaged"),
-        (_more_words, r"words\.json has 102 words, and the model knows"),
+        (_more_words, r"words\.json has 102 words and the model was trained with"),
         (_other_width, r"model\.safetensors"),
     ],
 )
 def test_a_damaged_folder_is_refused(saved: Path, tmp_path: Path, damage: Any, message: str) -> None:
     folder = shutil.copytree(saved, tmp_path / "model")
     damage(folder)
-    with pytest.raises(FileError, match=message if message == r"model\.safetensors" else r"words\.json") as told:
+    with pytest.raises(FileError, match=message if message == r"model\.safetensors" else r"words\.json") as error:
         load_task(folder)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     stored = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**stored, "files": {}}))  # a forger leaves the hash out
-    with pytest.raises(FileError, match=message) as told:
+    with pytest.raises(FileError, match=message) as error:
         load_task(folder)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
-def test_words_of_another_model_are_refused(saved: Path, tmp_path: Path) -> None:
+def test_the_tokenizer_of_another_model_is_refused(saved: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(saved, tmp_path / "model")
     (folder / FILE).write_text((folder / FILE).read_text() + " ")
     with pytest.raises(FileError, match=r"words\.json was altered"):
@@ -366,7 +366,7 @@ def test_words_of_another_model_are_refused(saved: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["captioning", "captioning-tiny"])
-def test_the_recipes_are_of_their_sizes(name: str) -> None:
+def test_sizes_of_the_recipes(name: str) -> None:
     from tavq import recipes
 
     recipe = recipes.load_task(name)

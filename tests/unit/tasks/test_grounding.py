@@ -1,4 +1,4 @@
-"""Grounding by hand: boxes and their losses, the look of the phrase, and the figures."""
+"""Grounding by hand: boxes and their losses, the attention heat map, and the metrics."""
 
 import json
 import math
@@ -20,10 +20,10 @@ from tavq.tasks.grounding import (
     Grounding,
     GroundingConfig,
     GroundingExample,
-    centred,
-    cornered,
     coverage,
+    cxcywh_to_xywh,
     generalized_iou,
+    xywh_to_cxcywh,
 )
 from tavq.tasks.model_folder import TaskConfig
 from tavq.tasks.understanding import UnderstandingBatch, collect_examples
@@ -38,9 +38,9 @@ EXAMPLES = [
 
 def made(examples: list[GroundingExample] = EXAMPLES, **settings: Any) -> Grounding:
     small = {"name": "grounding", "layers": 2, "heads": 2, "width": 16, "dropout": 0.0, "max_length": 6, **settings}
-    fitted = Grounding.resolve_config(build(GroundingConfig, small, "test"), LAYOUT, examples)
+    resolved = Grounding.resolve_config(build(GroundingConfig, small, "test"), LAYOUT, examples)
     torch.manual_seed(0)
-    task: Any = TaskConfig(task=fitted.model_dump(), layout=LAYOUT, feature_width=3).make()
+    task: Any = TaskConfig(task=resolved.model_dump(), layout=LAYOUT, feature_width=3).make()
     task.prepare(examples)
     return task.eval()
 
@@ -73,7 +73,7 @@ def answering(task: Grounding, *box: float) -> Grounding:
     ],
 )
 def test_the_generalized_iou(a: tuple[float, ...], b: tuple[float, ...], expected: float) -> None:
-    one, other = (centred(torch.tensor([box], dtype=torch.float64)) for box in (a, b))
+    one, other = (xywh_to_cxcywh(torch.tensor([box], dtype=torch.float64)) for box in (a, b))
     assert float(generalized_iou(one, other)) == pytest.approx(expected)
     assert float(generalized_iou(other, one)) == pytest.approx(expected)
 
@@ -89,25 +89,25 @@ def test_a_box_without_area_has_a_finite_gradient(point: tuple[float, ...], othe
     assert box.grad.isfinite().all()
 
 
-def test_boxes_that_are_apart_pull_each_other() -> None:
+def test_disjoint_boxes_attract_each_other() -> None:
     box = torch.tensor([[0.2, 0.2, 0.1, 0.1]], requires_grad=True)
     generalized_iou(box, torch.tensor([[0.8, 0.2, 0.1, 0.1]])).sum().backward()
     assert box.grad is not None
     assert box.grad[0, 0] > 0
 
 
-def test_centres_and_corners() -> None:
+def test_box_formats() -> None:
     boxes = torch.tensor([[0.25, 0.5, 0.5, 0.25]])
-    torch.testing.assert_close(centred(boxes), torch.tensor([[0.5, 0.625, 0.5, 0.25]]))
-    torch.testing.assert_close(cornered(centred(boxes)), boxes)
+    torch.testing.assert_close(xywh_to_cxcywh(boxes), torch.tensor([[0.5, 0.625, 0.5, 0.25]]))
+    torch.testing.assert_close(cxcywh_to_xywh(xywh_to_cxcywh(boxes)), boxes)
     outside = torch.tensor([[0.1, 0.9, 0.4, 0.4]])
-    torch.testing.assert_close(cornered(outside), torch.tensor([[0.0, 0.7, 0.3, 0.3]]))
+    torch.testing.assert_close(cxcywh_to_xywh(outside), torch.tensor([[0.0, 0.7, 0.3, 0.3]]))
 
 
 # --- examples ---------------------------------------------------------------------------------------------------
 
 
-def test_every_phrase_of_a_thing_in_the_square_is_an_example() -> None:
+def test_every_phrase_of_an_object_in_the_square_is_an_example() -> None:
     record = Record(
         "a.png",
         objects=(
@@ -122,7 +122,7 @@ def test_every_phrase_of_a_thing_in_the_square_is_an_example() -> None:
     ]
 
 
-def test_a_image_without_phrases_is_not_opened() -> None:
+def test_an_image_without_phrases_is_not_opened() -> None:
     def shape() -> tuple[int, int]:
         raise AssertionError("the file was opened")
 
@@ -168,7 +168,7 @@ def test_what_a_box_covers_of_a_grid_by_hand() -> None:
     assert coverage(boxes, 1, 4)[0].tolist() == [[0.0, 0.5, 0.5, 0.0]]
 
 
-def test_the_look_is_drawn_to_what_the_box_covers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_attention_loss_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     task = made(attention_supervision=0.5)
     length = 1 + 8 + task.collate(EXAMPLES).mask.shape[1]
     shares = torch.full((2, 2, length, length), 9.0)
@@ -185,7 +185,7 @@ def test_the_look_is_drawn_to_what_the_box_covers(monkeypatch: pytest.MonkeyPatc
     assert "grounding/attention" not in made().loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(EXAMPLES)))
 
 
-def test_a_look_that_must_move_has_a_finite_gradient() -> None:
+def test_zero_attention_has_a_finite_gradient() -> None:
     task = made(attention_supervision=1.0)
     losses = task.loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(EXAMPLES)))
     losses["grounding/attention"].value.backward()
@@ -194,12 +194,12 @@ def test_a_look_that_must_move_has_a_finite_gradient() -> None:
     assert 0 < float(weights.grad.norm()) < 1e6
 
 
-def test_a_found_box_is_left_top_width_and_height() -> None:
+def test_a_predicted_box_is_left_top_width_and_height() -> None:
     [found] = answering(made(), 0.375, 0.5, 0.5, 0.25).ground(rows(1), ["the barn"])
     assert found.box == pytest.approx((0.125, 0.375, 0.5, 0.25))
 
 
-def test_a_box_is_found_whatever_stands_beside_it() -> None:
+def test_the_batch_does_not_change_a_box() -> None:
     task = made()
     together = task.ground(rows(2), ["the barn", "the big lake on the left"])
     [alone] = task.ground(rows(2)[:1], ["the barn"])
@@ -213,7 +213,7 @@ def test_a_box_is_found_whatever_stands_beside_it() -> None:
     assert turned.box != pytest.approx(alone.box, abs=1e-6)  # words have places
 
 
-def test_the_heat_is_what_the_first_row_reads_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_heatmap_is_the_attention_of_the_reg_token(monkeypatch: pytest.MonkeyPatch) -> None:
     task = made()
     length = 1 + 8 + 2  # the box's row, the image's, the words'
     shares = torch.full((1, 2, length, length), 9.0)
@@ -226,14 +226,14 @@ def test_the_heat_is_what_the_first_row_reads_of_the_image(monkeypatch: pytest.M
     torch.testing.assert_close(found.heatmap, torch.tensor([[2.0, 0, 2, 0], [0, 0, 0, 4]]) / 8)
 
 
-def test_the_heat_follows_the_code_that_is_looked_at() -> None:
+def test_the_heatmap_follows_the_attended_code() -> None:
     """The box's row is made to like one direction of keys, and one patch is made to lie in it."""
     task = made(layers=1)
     block: Any = task.transformer.blocks[0]
     with torch.no_grad():
-        task.places.zero_()
-        task.adapter.places.zero_()
-        task.adapter.places[5] = 100 * task.first
+        task.position_embedding.zero_()
+        task.adapter.position_embedding.zero_()
+        task.adapter.position_embedding[5] = 100 * task.reg_token
         block.self_attn.query.weight.copy_(torch.eye(16))
         block.self_attn.key_value.weight[:16] = torch.eye(16)
     [found] = task.ground(torch.zeros(1, 8, 3), ["the barn"])
@@ -243,18 +243,18 @@ def test_the_heat_follows_the_code_that_is_looked_at() -> None:
     assert float(found.heatmap.sum()) == pytest.approx(1)
 
 
-def test_patches_make_a_coarser_heat() -> None:
+def test_patches_make_a_coarser_heatmap() -> None:
     [found] = made(image={"patch": 2}).ground(rows(1), ["the barn"])
     assert found.heatmap is not None
     assert found.heatmap.shape == (1, 2)
 
 
-def test_without_a_image_there_is_no_heat() -> None:
+def test_without_an_image_there_is_no_heatmap() -> None:
     [found] = made(image={"source": "none"}).ground(rows(1), ["the barn"])
     assert found.heatmap is None
 
 
-def test_a_long_phrase_is_cut_to_its_first_words() -> None:
+def test_a_long_phrase_is_truncated() -> None:
     task = made()
     first = "the big lake on the left"
     [whole], [longer] = (task.ground(rows(1), [phrase]) for phrase in (first, f"{first} barn barn"))
@@ -265,16 +265,16 @@ def test_a_long_phrase_is_cut_to_its_first_words() -> None:
     ("phrase", "message"),
     [("", r"phrase is empty"), (" \n", r"phrase is empty"), ("κόκκινο σπίτι", r"no word that the model knows")],
 )
-def test_a_phrase_that_says_nothing_is_refused(phrase: str, message: str) -> None:
+def test_a_phrase_without_a_known_word_is_refused(phrase: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        made().phrases.check_text(phrase)
+        made().check_text(phrase)
 
 
-def test_unknown_words_are_named() -> None:
-    assert made().phrases.check_text("the purple barn") == ["The model does not know the word 'purple'."]
+def test_unknown_words_are_reported() -> None:
+    assert made().check_text("the purple barn") == ["The model does not know the word 'purple'."]
 
 
-def test_phrases_are_read_by_an_encoder(tmp_path: Path) -> None:
+def test_phrases_may_be_encoded_by_a_frozen_encoder(tmp_path: Path) -> None:
     folder = write_bert(tmp_path / "bert")
     examples = [GroundingExample("a red car", WHOLE, "car"), GroundingExample("the dog", WHOLE, "dog")]
     task = made(examples, text_encoder=str(folder))
@@ -285,7 +285,7 @@ def test_phrases_are_read_by_an_encoder(tmp_path: Path) -> None:
     [one], [other] = (task.ground(rows(1), [phrase]) for phrase in ("a red car", "the dog"))
     assert one.box != other.box
     task.loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(examples)))["grounding/l1"].value.backward()
-    assert any(float(p.grad.abs().sum()) > 0 for p in task.phrases.parameters() if p.grad is not None)
+    assert any(float(p.grad.abs().sum()) > 0 for p in task.phrase_encoder.parameters() if p.grad is not None)
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------
@@ -315,14 +315,14 @@ def test_metrics_by_hand() -> None:
     assert all(metric.interval is not None for metric in found.values())
 
 
-def test_a_name_that_training_lacks_takes_the_mean_of_all() -> None:
+def test_the_baseline_of_an_unseen_name_is_the_mean_box() -> None:
     task = answering(made(), 0.5, 0.5, 0.5, 0.5)
     training = [("c", GroundingExample("the sky", (0.0, 0.0, 0.5, 0.5), "sky"))]
     found = by_key(task.compute_metrics([(rows(2), ["a", "b"], EXAMPLES)], training))
     assert found["constant/name/mean_iou"].value == found["constant/mean_iou"].value
 
 
-def test_without_a_training_split_there_is_no_constant() -> None:
+def test_without_a_training_split_there_is_no_baseline() -> None:
     assert set(by_key(made().compute_metrics([(rows(2), ["a", "b"], EXAMPLES)], []))) == {"accuracy@0.5", "mean_iou"}
 
 

@@ -1,4 +1,4 @@
-"""Masked words by hand: what is masked, what is answered, and the figures."""
+"""Masked words by hand: the masks, the filled words, and the metrics."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from tavq.core.errors import FileError, UsageError
 from tavq.data.records import Record
 from tavq.metrics.record import Metric, by_key
 from tavq.tasks.base import TokenLayout
-from tavq.tasks.masked_words import CONTENT, Guesser, MaskedWordsConfig, MaskedWordsTask, Tally
+from tavq.tasks.masked_words import CONTENT, MaskedWordsConfig, MaskedWordsTask, WordFrequencies, WordRecall
 from tavq.tasks.model_folder import TaskConfig
 from tavq.tasks.understanding import UnderstandingBatch
 
@@ -23,9 +23,9 @@ CAPTIONS = ["A red barn beside a lake.", "A red barn, a dog.", "The dog runs!"]
 
 def made(captions: list[str] = CAPTIONS, **settings: Any) -> MaskedWordsTask:
     small = {"name": "masked-words", "layers": 1, "heads": 2, "width": 16, "dropout": 0.0, "max_length": 8, **settings}
-    fitted = MaskedWordsTask.resolve_config(build(MaskedWordsConfig, small, "test"), LAYOUT, captions)
+    resolved = MaskedWordsTask.resolve_config(build(MaskedWordsConfig, small, "test"), LAYOUT, captions)
     torch.manual_seed(0)
-    task: Any = TaskConfig(task=fitted.model_dump(), layout=LAYOUT, feature_width=3).make()
+    task: Any = TaskConfig(task=resolved.model_dump(), layout=LAYOUT, feature_width=3).make()
     task.prepare(captions)
     return task.eval()
 
@@ -36,7 +36,7 @@ def rows(count: int) -> torch.Tensor:
 
 def number(task: MaskedWordsTask, word: str) -> int:
     assert task.text_tokenizer is not None
-    [[found]] = task.text_tokenizer.ids([word])
+    [[found]] = task.text_tokenizer.encode([word])
     return found
 
 
@@ -46,7 +46,7 @@ def telling(task: MaskedWordsTask, monkeypatch: pytest.MonkeyPatch, *logits: dic
 
     def told(rows: Any, ids: torch.Tensor, mask: Any, hidden: torch.Tensor) -> torch.Tensor:
         asked.append(hidden.clone())
-        table = torch.zeros(int(hidden.sum()), task.missing)
+        table = torch.zeros(int(hidden.sum()), task.mask_id)
         for row in range(len(table)):
             for word, value in logits[row % len(logits)].items():
                 table[row, number(task, word)] = value
@@ -56,13 +56,13 @@ def telling(task: MaskedWordsTask, monkeypatch: pytest.MonkeyPatch, *logits: dic
     return asked
 
 
-# --- what is masked ---------------------------------------------------------------------------------------------
+# --- masks ------------------------------------------------------------------------------------------------------
 
 
-def test_marks_and_unknown_words_are_never_masked() -> None:
+def test_punctuation_and_unknown_words_are_never_masked() -> None:
     task = made()
     found = task.collate(["A red zebra, a dog!", "Lake"])
-    assert found.words.tolist() == [[True, True, False, False, True, True, False], [True] + [False] * 6]
+    assert found.maskable.tolist() == [[True, True, False, False, True, True, False], [True] + [False] * 6]
     assert found.mask.tolist() == [[True] * 7, [True] + [False] * 6]
 
 
@@ -75,10 +75,10 @@ def test_some_words_of_each_caption_are_masked(seed: int, monkeypatch: pytest.Mo
     batch = UnderstandingBatch(rows(3), ("a", "b", "c"), task.collate(captions))
     value = task.loss(batch)["masked-words/word"].value
     [hidden] = asked
-    assert (hidden <= batch.examples.words).all()
+    assert (hidden <= batch.examples.maskable).all()
     assert 2 <= int(hidden[0].sum()) <= 5  # of 18 words, from 0.1 to 0.3
     assert hidden[1:].sum(1).tolist() == [1, 1]
-    assert float(value) == pytest.approx(math.log(task.missing), rel=1e-5)
+    assert float(value) == pytest.approx(math.log(task.mask_id), rel=1e-5)
     torch.manual_seed(seed)
     task.loss(batch)
     assert torch.equal(asked[1], hidden)
@@ -113,12 +113,14 @@ def test_words_on_both_sides_and_their_order_are_read() -> None:
     assert len({str(words) for words in found}) == 5
 
 
-def test_a_gap_is_answered_by_its_own_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gap_is_classified_from_its_own_hidden_state(monkeypatch: pytest.MonkeyPatch) -> None:
     task = made()
     monkeypatch.setattr(task.transformer, "forward", lambda rows, mask: rows)
     read = task.collate(["a red barn"])
     found = task._logits(rows(1), read.ids, read.mask, torch.tensor([[False, True, True]]))
-    torch.testing.assert_close(found, task.head(task.table.weight[task.missing] + task.places[1:3]))
+    torch.testing.assert_close(
+        found, task.head(task.token_embedding.weight[task.mask_id] + task.position_embedding[1:3])
+    )
 
 
 def test_padding_changes_nothing() -> None:
@@ -129,10 +131,10 @@ def test_padding_changes_nothing() -> None:
     assert [share for _, share in together[0][0]] == pytest.approx([share for _, share in alone], rel=1e-4)
 
 
-# --- answers ----------------------------------------------------------------------------------------------------
+# --- filling ----------------------------------------------------------------------------------------------------
 
 
-def test_each_gap_is_answered_with_words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_gap_is_filled_with_words_only(monkeypatch: pytest.MonkeyPatch) -> None:
     task = made()
     asked = telling(task, monkeypatch, {"red": 3.0, ".": 9.0}, {"lake": 2.0, "dog": 1.0}, {"barn": 1.0})
     first, second = task.fill(rows(2), ["A ___ barn beside a _.", "the dog __"])
@@ -160,12 +162,12 @@ def test_each_gap_is_answered_with_words_alone(monkeypatch: pytest.MonkeyPatch) 
         ("___ собака бежит", r"no word that the model knows"),
     ],
 )
-def test_a_caption_that_asks_nothing_is_refused(caption: str, message: str) -> None:
+def test_a_caption_without_a_gap_or_known_word_is_refused(caption: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         made().check_text(caption)
 
 
-def test_unknown_words_are_named_and_a_gap_alone_is_asked() -> None:
+def test_unknown_words_are_reported_and_a_lone_gap_is_filled() -> None:
     task = made()
     assert task.check_text("a ___ zebra") == ["The model does not know the word 'zebra'."]
     assert task.check_text("___") == []
@@ -176,10 +178,10 @@ def test_unknown_words_are_named_and_a_gap_alone_is_asked() -> None:
     assert len(words) == 8
 
 
-def test_a_gap_beyond_what_is_read_is_refused() -> None:
+def test_a_gap_beyond_max_length_is_refused() -> None:
     task = made()
     assert len(task.fill(rows(1), ["a a a a a a a ___ dog dog"])[0]) == 1
-    with pytest.raises(UsageError, match=r"gap after the first 8 words"):
+    with pytest.raises(UsageError, match=r"gap after its first 8 words"):
         task.fill(rows(1), ["a a a a a a a a ___"])
 
 
@@ -188,31 +190,31 @@ def test_captions_without_a_word_give_no_example() -> None:
     assert MaskedWordsTask.extract_examples(MaskedWordsConfig(), record, lambda: (1, 1)) == ["A dog."]
 
 
-def test_words_of_another_model_are_refused(tmp_path: Path) -> None:
+def test_the_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     made().write_files(tmp_path)
     made().read_files(tmp_path)
-    with pytest.raises(FileError, match=r"words.json holds"):
+    with pytest.raises(FileError, match=r"words.json has"):
         made([*CAPTIONS, "zebra"]).read_files(tmp_path)
 
 
-# --- answers without looking ------------------------------------------------------------------------------------
+# --- baselines --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def guess() -> tuple[MaskedWordsTask, Guesser, Callable[[torch.Tensor], list[list[str]]]]:
+def guess() -> tuple[MaskedWordsTask, WordFrequencies, Callable[[torch.Tensor], list[list[str]]]]:
     task = made()
     assert task.text_tokenizer is not None
 
     def named(answers: torch.Tensor) -> list[list[str]]:
-        return [[task.text_tokenizer.text([n]) if n >= 0 else "" for n in row] for row in answers.tolist()]  # type: ignore[union-attr]
+        return [[task.text_tokenizer.decode([n]) if n >= 0 else "" for n in row] for row in answers.tolist()]  # type: ignore[union-attr]
 
-    return task, Guesser(task.collate(CAPTIONS)), named
+    return task, WordFrequencies(task.collate(CAPTIONS)), named
 
 
-def test_the_commonest_words(guess: Any) -> None:
+def test_the_most_frequent_words(guess: Any) -> None:
     _, guesser, named = guess
     hidden = torch.tensor([[True, False], [True, True]])
-    found = named(guesser.commonest(hidden))
+    found = named(guesser.most_frequent(hidden))
     assert len(found) == 3
     assert found[0][0] == "a"  # four times
     assert set(found[0][1:4]) == {"red", "barn", "dog"}  # twice
@@ -220,11 +222,11 @@ def test_the_commonest_words(guess: Any) -> None:
     assert found[0] == found[1] == found[2]
 
 
-def test_the_words_that_follow_a_word(guess: Any) -> None:
+def test_the_most_frequent_words_after_a_word(guess: Any) -> None:
     task, guesser, named = guess
     read = task.collate(["a red barn beside a lake."])
     hidden = torch.tensor([[True, False, True, True, False, True, False]])
-    found = named(guesser.following(read.ids, hidden))
+    found = named(guesser.most_frequent_after(read.ids, hidden))
     assert found[0][:2] == ["a", "the"]  # at the start twice and once
     assert found[1][0] == "barn"  # after red
     assert found[2][0] == "a"  # the word before is missing too
@@ -233,9 +235,9 @@ def test_the_words_that_follow_a_word(guess: Any) -> None:
     assert all(len(set(row)) == 5 for row in found)
 
 
-def test_fewer_words_than_are_asked() -> None:
+def test_a_vocabulary_of_one_word() -> None:
     task = made(["dog"])
-    found = Guesser(task.collate(["dog"])).commonest(torch.tensor([[True]]))
+    found = WordFrequencies(task.collate(["dog"])).most_frequent(torch.tensor([[True]]))
     assert found.tolist() == [[number(task, "dog"), -2, -2, -2, -2]]
 
 
@@ -243,10 +245,10 @@ def test_fewer_words_than_are_asked() -> None:
 
 
 def test_recall_by_hand() -> None:
-    tally = Tally()
+    recall = WordRecall()
     answers = torch.tensor([[1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5]])
-    tally.add(answers, torch.tensor([1, 5, 6, 1]), [CONTENT, CONTENT, "", ""], ["a", "a", "b", "c"])
-    found = by_key(tally.metrics(3))
+    recall.add(answers, torch.tensor([1, 5, 6, 1]), [CONTENT, CONTENT, "", ""], ["a", "a", "b", "c"])
+    found = by_key(recall.metrics(3))
     values = {key.removeprefix("masked-3/"): metric.value for key, metric in found.items()}
     assert values == {"recall@1": 0.5, "recall@5": 0.75, "content/recall@1": 0.5, "content/recall@5": 1.0}
     assert found["masked-3/recall@1"].interval is not None
@@ -259,7 +261,7 @@ def measured(task: MaskedWordsTask, batches: list[list[int]], training: list[tup
     return by_key(task.compute_metrics(iter(parts), training))
 
 
-def test_the_masks_of_an_example_are_its_own() -> None:
+def test_the_batch_does_not_change_the_masks() -> None:
     task = made()
     training = list(zip("abc", CAPTIONS, strict=True))
     first = measured(task, [[0, 1, 2]], training)
@@ -267,7 +269,7 @@ def test_the_masks_of_an_example_are_its_own() -> None:
     assert len(first) == 3 * 2 * 4  # of the task and two without looking, one and three words, two recalls, two kinds
 
 
-def test_one_caption_has_other_masks_in_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_masks_depend_on_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     task = made()
     asked = telling(task, monkeypatch, {})
     task.compute_metrics([(rows(8), [*"abcdefgh"], [CAPTIONS[0]] * 8)], [])
@@ -286,7 +288,7 @@ def test_metrics_of_a_task_that_knows_one_word(monkeypatch: pytest.MonkeyPatch) 
     assert values["masked-3/content/recall@1"] == 0
 
 
-def test_commonest_words_stand_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_baselines_of_word_frequencies(monkeypatch: pytest.MonkeyPatch) -> None:
     task = made()
     asked = telling(task, monkeypatch, {})
     found = measured(task, [[0, 1, 2]], list(zip("abc", CAPTIONS, strict=True)))
@@ -296,7 +298,7 @@ def test_commonest_words_stand_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["constant/previous/masked-3/recall@1"].value > right
 
 
-def test_marks_are_no_answers_of_a_measured_task(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_punctuation_is_never_predicted_in_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     task = made()
     telling(task, monkeypatch, {".": 9.0, ",": 9.0, "!": 9.0, "a": 1.0, "dog": 0.5})
     values = {key: metric.value for key, metric in measured(task, [[0, 1, 2]], []).items()}

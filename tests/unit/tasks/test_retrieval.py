@@ -1,4 +1,4 @@
-"""The retrieval task: its loss and figures by hand, and what it is given and refuses."""
+"""Retrieval: the loss and metrics by hand, the vectors, and refused settings and files."""
 
 import math
 from pathlib import Path
@@ -19,7 +19,7 @@ from tavq.nets.convnet import count_parameters
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import TokenLayout
 from tavq.tasks.model_folder import TaskConfig
-from tavq.tasks.retrieval import MOST, Retrieval, RetrievalConfig
+from tavq.tasks.retrieval import MAX_LOGIT_SCALE, Retrieval, RetrievalConfig
 from tavq.tasks.understanding import UnderstandingBatch
 
 FOLDER = Path(tavq.__file__).parent / "recipes" / "tasks"
@@ -49,7 +49,7 @@ class Fixed(Retrieval):
     def embed_images(self, rows: Tensor) -> Tensor:
         return self.vectors[0]
 
-    def _told(self, told: Any) -> Tensor:
+    def _embed_batch(self, batch: Any) -> Tensor:
         return self.vectors[1]
 
 
@@ -87,16 +87,16 @@ def test_the_temperature_is_learned_and_bounded() -> None:
     made = fixed(torch.eye(2), torch.tensor([[1.0, 0], [0.8, 0.6]]))  # the second text is nearer to the first image
     seen = UnderstandingBatch(torch.zeros(2, 16, 5), ("a", "b"), made.collate(TEXTS[:2]))
     sum_losses(made.loss(seen)).backward()
-    assert made.scale.grad is not None
-    assert made.scale.grad != 0
+    assert made.logit_scale.grad is not None
+    assert made.logit_scale.grad != 0
     with torch.no_grad():
-        made.scale.fill_(math.log(MOST))
+        made.logit_scale.fill_(math.log(MAX_LOGIT_SCALE))
         bounded = loss(made, ("a", "b"), TEXTS[:2])
-        made.scale.fill_(50.0)
+        made.logit_scale.fill_(50.0)
         assert loss(made, ("a", "b"), TEXTS[:2]) == bounded
 
 
-def test_pairs_of_one_image_or_one_text_are_no_mistakes() -> None:
+def test_pairs_that_share_an_image_or_a_text_are_not_negatives() -> None:
     vectors = torch.tensor([[1.0, 0, 0], [0.9, 0.1, 0], [0, 1, 0], [0, 0, 1]])
     made = fixed(vectors, vectors)
     alone = loss(made, ("a", "b", "c", "d"), [TEXTS[0], TEXTS[2], TEXTS[1], "A barn"])
@@ -122,20 +122,20 @@ def test_vectors_have_length_one() -> None:
 
 
 @torch.no_grad()
-def test_a_text_is_the_same_beside_longer_ones() -> None:
+def test_the_batch_does_not_change_a_text() -> None:
     made = task()
     torch.testing.assert_close(made.embed_texts(TEXTS)[:1], made.embed_texts(TEXTS[:1]))
     assert torch.equal(made.embed_texts(TEXTS)[0], made.embed_texts(TEXTS)[3])
 
 
 @torch.no_grad()
-def test_a_row_of_its_own_is_read_with_the_others() -> None:
+def test_the_mask_covers_the_class_token() -> None:
     made, rows = task(), torch.randn(2, 5, 16)
-    torch.testing.assert_close(made.texts(rows, torch.ones(2, 5, dtype=torch.bool)), made.texts(rows))
+    torch.testing.assert_close(made.text_tower(rows, torch.ones(2, 5, dtype=torch.bool)), made.text_tower(rows))
 
 
 @torch.no_grad()
-def test_the_order_of_words_counts_and_only_the_first_are_read() -> None:
+def test_word_order_counts_up_to_max_length() -> None:
     made = task()
     first, second = made.embed_texts(["a red barn beside a green mill", "a green barn beside a red mill"])
     assert not torch.allclose(first, second)
@@ -145,13 +145,13 @@ def test_the_order_of_words_counts_and_only_the_first_are_read() -> None:
 
 
 @torch.no_grad()
-def test_places_of_a_image_count() -> None:
+def test_positions_of_an_image_count() -> None:
     made = task()
     rows = torch.randn(1, 16, 5)
     assert not torch.allclose(made.embed_images(rows), made.embed_images(rows.flip(1)))
 
 
-# --- what is learned from -----------------------------------------------------------------------------------------
+# --- examples -----------------------------------------------------------------------------------------------------
 
 
 def test_examples() -> None:
@@ -185,7 +185,7 @@ def test_settings_are_bounded(settings: dict[str, Any], message: str) -> None:
         config(**settings)
 
 
-def test_damaged_words(tmp_path: Path) -> None:
+def test_a_damaged_tokenizer_is_refused(tmp_path: Path) -> None:
     made = task()
     made.write_files(tmp_path)
     made.read_files(tmp_path)
@@ -194,7 +194,7 @@ def test_damaged_words(tmp_path: Path) -> None:
         made.read_files(tmp_path)
 
 
-# --- metrics --------------------------------------------------------------------------------------------------
+# --- metrics ------------------------------------------------------------------------------------------------------
 
 
 class Known(Retrieval):
@@ -241,7 +241,7 @@ def test_metrics_by_hand() -> None:
     assert found["chance/text_to_image/recall@1"].value == pytest.approx(1 / 3)
 
 
-def test_vectors_that_are_not_finite_are_told() -> None:
+def test_vectors_that_are_not_finite_are_refused() -> None:
     made = known({"x": [math.nan, 0, 0]})
     with pytest.raises(TrainingError, match="vectors are not finite"):
         made.compute_metrics([batch(["a"], {"a": [1.0, 0, 0]}, ["x ."])], [])
@@ -257,10 +257,10 @@ def test_a_recipe_makes_towers_of_its_size() -> None:
         for name in ("retrieval", "retrieval-tiny")
     )
     assert min(len(full.description), len(tiny.description)) > 20
-    fitted = tiny.task.model_copy(update={"vocabulary": 100})
+    resolved = tiny.task.model_copy(update={"vocabulary": 100})
     with torch.device("meta"):
         made: Any = TaskConfig(
-            task=fitted, layout=TokenLayout(height=16, width=16, sizes=(256,)), feature_width=64
+            task=resolved, layout=TokenLayout(height=16, width=16, sizes=(256,)), feature_width=64
         ).make()
     numbers = 2 * (12 * 128**2 + 10 * 128) + 2 * 128 + 128 + 128 * 64
-    assert [count_parameters(made.images), count_parameters(made.texts)] == [numbers, numbers]
+    assert [count_parameters(made.image_tower), count_parameters(made.text_tower)] == [numbers, numbers]

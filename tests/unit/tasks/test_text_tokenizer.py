@@ -1,4 +1,4 @@
-"""Text as numbers: words of their own, and the pieces of a pretrained model."""
+"""The text tokenizer: learned words, and the BPE of a pretrained model."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ TEXTS = ["A red barn beside a lake.", "The dog's ice-cream, (a barn)!"]
 
 @pytest.fixture(scope="module")
 def words() -> TextTokenizer:
-    return TextTokenizer.learned(TEXTS)
+    return TextTokenizer.train(TEXTS)
 
 
 @pytest.fixture(scope="module")
@@ -30,52 +30,52 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pieces(folder: Path) -> TextTokenizer:
-    return TextTokenizer.pretrained(folder)
+    return TextTokenizer.from_pretrained(folder)
 
 
 def test_the_most_frequent_words_come_first_after_the_three_special_ones(words: TextTokenizer) -> None:
-    assert (words.pad, words.end, words.unknown) == (0, 1, 2)
-    assert words.unwritten == [0, 2]
-    assert words.ids(["a barn", "A BARN"]) == [[3, 4], [3, 4]]  # a three times, barn twice, all else once
+    assert (words.pad_id, words.end_id, words.unknown_id) == (0, 1, 2)
+    assert words.suppressed_ids == [0, 2]
+    assert words.encode(["a barn", "A BARN"]) == [[3, 4], [3, 4]]  # a three times, barn twice, all else once
     distinct = {"a", "red", "barn", "beside", "lake", ".", "the", "dog's", "ice-cream", ",", "(", ")", "!"}
     assert words.size == 3 + len(distinct)
 
 
-def test_words_are_learned_alike_each_time_and_silently(capfd: pytest.CaptureFixture[str]) -> None:
-    again = TextTokenizer.learned(TEXTS)
-    assert again.ids(TEXTS) == TextTokenizer.learned(TEXTS).ids(TEXTS)
+def test_training_is_deterministic_and_silent(capfd: pytest.CaptureFixture[str]) -> None:
+    again = TextTokenizer.train(TEXTS)
+    assert again.encode(TEXTS) == TextTokenizer.train(TEXTS).encode(TEXTS)
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("text", ["a red barn beside a lake.", "the dog's ice-cream, (a barn)!", "a barn! a lake."])
-def test_a_text_of_known_words_comes_back_with_its_spaces(words: TextTokenizer, text: str) -> None:
-    assert words.text(words.ids([text])[0]) == text
+def test_decoding_restores_spaces(words: TextTokenizer, text: str) -> None:
+    assert words.decode(words.encode([text])[0]) == text
 
 
-def test_a_text_ends_at_its_end(words: TextTokenizer) -> None:
-    ids = words.ids(["a red barn"])[0]
-    assert words.text([*ids, words.end, *ids]) == "a red barn"
-    assert words.text([words.end]) == words.text([]) == ""
+def test_decoding_stops_at_the_end_token(words: TextTokenizer) -> None:
+    ids = words.encode(["a red barn"])[0]
+    assert words.decode([*ids, words.end_id, *ids]) == "a red barn"
+    assert words.decode([words.end_id]) == words.decode([]) == ""
 
 
 @pytest.mark.parametrize("mark", [END, PAD, UNKNOWN, "<|endoftext|>"])
-def test_a_caption_cannot_write_the_special_words(words: TextTokenizer, pieces: TextTokenizer, mark: str) -> None:
-    [ids] = words.ids([f"a {mark} barn"])
-    assert not {words.end, words.pad} & set(ids)
-    [ids] = pieces.ids([f"a {mark} barn"])
-    assert pieces.end not in ids
-    assert pieces.text(ids) == f"a {mark} barn"
+def test_special_tokens_in_a_text_are_plain_words(words: TextTokenizer, pieces: TextTokenizer, mark: str) -> None:
+    [ids] = words.encode([f"a {mark} barn"])
+    assert not {words.end_id, words.pad_id} & set(ids)
+    [ids] = pieces.encode([f"a {mark} barn"])
+    assert pieces.end_id not in ids
+    assert pieces.decode(ids) == f"a {mark} barn"
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=30))
-def test_any_text_is_read(text: str) -> None:
+def test_any_text_is_encoded(text: str) -> None:
     known = _shared()
-    for number in known.ids([text])[0]:
+    for number in known.encode([text])[0]:
         assert 0 <= number < known.size
-        assert number not in (known.end, known.pad)
+        assert number not in (known.end_id, known.pad_id)
     try:
-        strange = known.strange("question", text)
+        strange = known.find_unknown_words("question", text)
     except UsageError:
         return
     assert all(word and word in unicodedata.normalize("NFC", text) for word in strange)
@@ -86,11 +86,11 @@ _kept: list[TextTokenizer] = []
 
 def _shared() -> TextTokenizer:
     if not _kept:
-        _kept.append(TextTokenizer.learned(TEXTS))
+        _kept.append(TextTokenizer.train(TEXTS))
     return _kept[0]
 
 
-# --- words that are not known -----------------------------------------------------------------------------------
+# --- unknown words ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def _shared() -> TextTokenizer:
         ("a red barn?", []),
     ],
 )
-def test_strange_words_are_told_once_as_they_are_written(words: TextTokenizer, text: str, found: list[str]) -> None:
-    assert words.strange("question", text) == found
+def test_unknown_words_are_found_once_as_spelled(words: TextTokenizer, text: str, found: list[str]) -> None:
+    assert words.find_unknown_words("question", text) == found
 
 
 @pytest.mark.parametrize(
@@ -113,10 +113,10 @@ def test_strange_words_are_told_once_as_they_are_written(words: TextTokenizer, t
 )
 def test_a_text_without_a_known_word_is_refused(words: TextTokenizer, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        words.strange("question", text)
+        words.find_unknown_words("question", text)
 
 
-def test_what_is_cut_off_is_told(words: TextTokenizer) -> None:
+def test_truncation_is_reported(words: TextTokenizer) -> None:
     assert words.check_text("question", "a red barn?", 4) == []
     assert words.check_text("question", "a red zebra?", 3) == [
         "The model does not know the word 'zebra'.",
@@ -126,21 +126,21 @@ def test_what_is_cut_off_is_told(words: TextTokenizer) -> None:
         words.check_text("question", "zebra zebra a red barn", 2)
 
 
-# --- a pretrained model's pieces --------------------------------------------------------------------------------
+# --- a pretrained model's BPE -----------------------------------------------------------------------------------
 
 
-def test_pieces_give_any_text_back_and_carry_their_spaces(pieces: TextTokenizer) -> None:
+def test_bpe_restores_any_text_with_its_spaces(pieces: TextTokenizer) -> None:
     text = "A red barn, na\u00efve zebras \U0001f993 beside \u6e56!"
-    [ids] = pieces.ids([text])
-    assert pieces.text(ids) == text
-    assert pieces.ids([" barn"]) != pieces.ids(["barn"])
-    assert pieces.text(pieces.ids([" A red  barn "])[0]) == "A red barn"
-    assert pieces.unwritten == []
-    assert pieces.pad == pieces.end
-    assert pieces.strange("question", "any zebra") == []
+    [ids] = pieces.encode([text])
+    assert pieces.decode(ids) == text
+    assert pieces.encode([" barn"]) != pieces.encode(["barn"])
+    assert pieces.decode(pieces.encode([" A red  barn "])[0]) == "A red barn"
+    assert pieces.suppressed_ids == []
+    assert pieces.pad_id == pieces.end_id
+    assert pieces.find_unknown_words("question", "any zebra") == []
 
 
-def test_what_a_folder_says_of_cutting_and_filling_up_is_not_taken(folder: Path, tmp_path: Path) -> None:
+def test_truncation_and_padding_of_a_folder_are_ignored(folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "model")
     stored = json.loads((copy / "tokenizer.json").read_text())
     stored["truncation"] = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
@@ -154,12 +154,16 @@ def test_what_a_folder_says_of_cutting_and_filling_up_is_not_taken(folder: Path,
     }
     (copy / "tokenizer.json").write_text(json.dumps(stored))
     text = "A red barn beside a lake."
-    assert TextTokenizer.pretrained(copy).ids([text, "A"]) == TextTokenizer.pretrained(folder).ids([text, "A"])
+    assert TextTokenizer.from_pretrained(copy).encode([text, "A"]) == TextTokenizer.from_pretrained(folder).encode(
+        [text, "A"]
+    )
 
 
-def test_those_of_a_model_or_of_the_texts(folder: Path, pieces: TextTokenizer, words: TextTokenizer) -> None:
-    assert TextTokenizer.for_model(LanguageConfig(), iter(TEXTS)).ids(TEXTS) == words.ids(TEXTS)
-    assert TextTokenizer.for_model(LanguageConfig(pretrained=str(folder)), TEXTS).ids(TEXTS) == pieces.ids(TEXTS)
+def test_the_tokenizer_of_a_language_model(folder: Path, pieces: TextTokenizer, words: TextTokenizer) -> None:
+    assert TextTokenizer.for_language_model(LanguageConfig(), iter(TEXTS)).encode(TEXTS) == words.encode(TEXTS)
+    assert TextTokenizer.for_language_model(LanguageConfig(pretrained=str(folder)), TEXTS).encode(
+        TEXTS
+    ) == pieces.encode(TEXTS)
 
 
 def _without(folder: Path, name: str) -> None:
@@ -174,9 +178,12 @@ def _renamed_end(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: _without(folder, "tokenizer.json"), "holds no tokenizer: neither tokenizer.json nor vocab"),
-        (lambda folder: (folder / "tokenizer.json").write_text("{"), "holds no tokenizer that can be read"),
-        (_renamed_end, "no token that ends a text"),
+        (
+            lambda folder: _without(folder, "tokenizer.json"),
+            "holds no tokenizer; expected one of: tokenizer.json, vocab",
+        ),
+        (lambda folder: (folder / "tokenizer.json").write_text("{"), "holds no readable tokenizer"),
+        (_renamed_end, "no end-of-text token"),
     ],
 )
 def test_a_folder_without_a_usable_tokenizer_is_refused(
@@ -185,22 +192,25 @@ def test_a_folder_without_a_usable_tokenizer_is_refused(
     copy = shutil.copytree(folder, tmp_path / "model")
     damage(copy)
     with pytest.raises(FileError, match=message):
-        TextTokenizer.pretrained(copy)
+        TextTokenizer.from_pretrained(copy)
 
 
 # --- files ------------------------------------------------------------------------------------------------------
 
 
-def test_words_and_pieces_are_read_as_they_were_written(
-    words: TextTokenizer, pieces: TextTokenizer, tmp_path: Path
-) -> None:
+def test_saving_and_loading(words: TextTokenizer, pieces: TextTokenizer, tmp_path: Path) -> None:
     for made in (words, pieces):
-        made.write(tmp_path)
-        found = TextTokenizer.read(tmp_path, made.size)
+        made.save(tmp_path)
+        found = TextTokenizer.load(tmp_path, made.size)
         text = "a red <end> barn's lake, <|endoftext|> 1"
-        assert found.ids([text]) == made.ids([text])
-        assert (found.size, found.end, found.pad, found.unwritten) == (made.size, made.end, made.pad, made.unwritten)
-        assert found.text(found.ids([TEXTS[1]])[0]) == made.text(made.ids([TEXTS[1]])[0])
+        assert found.encode([text]) == made.encode([text])
+        assert (found.size, found.end_id, found.pad_id, found.suppressed_ids) == (
+            made.size,
+            made.end_id,
+            made.pad_id,
+            made.suppressed_ids,
+        )
+        assert found.decode(found.encode([TEXTS[1]])[0]) == made.decode(made.encode([TEXTS[1]])[0])
 
 
 @pytest.mark.parametrize(
@@ -216,17 +226,17 @@ def test_words_and_pieces_are_read_as_they_were_written(
 def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(FileError, match=message):
-        TextTokenizer.read(tmp_path)
+        TextTokenizer.load(tmp_path, 16)
 
 
-def test_a_missing_file_and_one_of_another_model_are_refused(words: TextTokenizer, tmp_path: Path) -> None:
+def test_a_missing_file_and_a_wrong_vocabulary_are_refused(words: TextTokenizer, tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"words\.json"):
-        TextTokenizer.read(tmp_path)
-    words.write(tmp_path)
-    with pytest.raises(FileError, match=f"has {words.size} words, and the model knows 9"):
-        TextTokenizer.read(tmp_path, 9)
+        TextTokenizer.load(tmp_path, 16)
+    words.save(tmp_path)
+    with pytest.raises(FileError, match=f"has {words.size} words and the model was trained with 9"):
+        TextTokenizer.load(tmp_path, 9)
     stored = json.loads((tmp_path / FILE).read_text())
     stored["model"]["vocab"]["barn"] = 10**9  # a hole up to it
     (tmp_path / FILE).write_text(json.dumps(stored))
     with pytest.raises(FileError, match="1,000,000,001 words"):
-        TextTokenizer.read(tmp_path, words.size)
+        TextTokenizer.load(tmp_path, words.size)

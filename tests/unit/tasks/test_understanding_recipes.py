@@ -1,4 +1,4 @@
-"""The shipped settings of grounding and masked words."""
+"""The shipped recipes of grounding and masked words."""
 
 from typing import Any
 
@@ -25,9 +25,9 @@ def test_a_recipe_makes_a_network_of_its_size(task: str, end: str, width: int, r
     assert recipe.task.name == task
     assert len(recipe.description) > 20
     layout = TokenLayout(height=16, width=16, sizes=(256,))
-    fitted = recipe.task.model_copy(update={"vocabulary": 40}).model_dump()
+    resolved = recipe.task.model_copy(update={"vocabulary": 40}).model_dump()
     with torch.device("meta"):
-        made: Any = TaskConfig(task=fitted, layout=layout, feature_width=64).make()
+        made: Any = TaskConfig(task=resolved, layout=layout, feature_width=64).make()
     assert made.adapter.length == rows
     assert len(made.transformer.blocks) == 3
     # 12 c² in matrices and 10 c in norms and biases of each block, and the last norm

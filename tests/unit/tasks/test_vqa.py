@@ -1,4 +1,4 @@
-"""Questions about images: what is read, what is learned, what is measured, and what a damaged model folder says."""
+"""VQA: questions and their batches, the loss, the metrics, and damaged model folders."""
 
 import json
 from pathlib import Path
@@ -42,14 +42,14 @@ def rows(b: int) -> torch.Tensor:
     return torch.randn(b, 4, 3, generator=torch.Generator().manual_seed(1))
 
 
-def test_answers_are_those_of_training_the_commonest_first_and_ties_by_name() -> None:
+def test_answers_are_ordered_by_frequency_then_name() -> None:
     task = made()
     assert task.answers == ["red", "brown", "two"]
     assert made(max_answers=2).answers == ["red", "brown"]
     assert made(max_answers=2).config.answers == 2
 
 
-def test_a_short_question_is_answered_alike_beside_a_long_one() -> None:
+def test_the_batch_does_not_change_an_answer() -> None:
     task = made()
     alone = task.answer(rows(1), [ASKED[0].question])
     beside = task.answer(rows(1).expand(2, -1, -1), [ASKED[0].question, ASKED[1].question])
@@ -59,7 +59,7 @@ def test_a_short_question_is_answered_alike_beside_a_long_one() -> None:
     assert alone[0] == sorted(alone[0], key=lambda pair: -pair[1])
 
 
-def test_the_whole_question_counts_up_to_its_longest() -> None:
+def test_a_question_is_read_up_to_max_length() -> None:
     task = made()
     one, other = "what is the color of the barn", "how is the color of the barn"
     assert task.answer(rows(1), [one]) != task.answer(rows(1), [other])
@@ -67,7 +67,7 @@ def test_the_whole_question_counts_up_to_its_longest() -> None:
     assert short.answer(rows(1), ["what is the color"]) == short.answer(rows(1), ["what is the barn"])
 
 
-def test_the_end_of_the_question_is_what_the_answer_is_read_from() -> None:
+def test_the_end_token_is_classified() -> None:
     task = made()
     asked = task.collate([ASKED[2], ASKED[1]])  # of which the first is padded
     logits = task._logits(rows(2), asked.ids, asked.mask)
@@ -79,7 +79,7 @@ def test_the_end_of_the_question_is_what_the_answer_is_read_from() -> None:
         assert torch.allclose(logits[place], task.head(read[0, -1]), atol=1e-6)
 
 
-def test_what_of_a_question_is_not_read_is_told() -> None:
+def test_truncated_and_unknown_words_are_reported() -> None:
     task = made(max_length=6)  # five words and the end
     assert task.check_text("what is the color of") == []
     assert task.check_text("what is the color of zebra") == [
@@ -89,7 +89,7 @@ def test_what_of_a_question_is_not_read_is_told() -> None:
     assert task.answer(rows(1), ["what is the color of"]) == task.answer(rows(1), ["what is the color of the barn"])
 
 
-def test_the_loss_is_that_of_the_answers_which_can_be_given() -> None:
+def test_the_loss_ignores_answers_outside_the_classes() -> None:
     task = made(max_answers=2)  # "red" and "brown"
     found = task.collate(ASKED)
     assert found.answers.tolist() == [0, 0, -1, 1]
@@ -101,7 +101,7 @@ def test_the_loss_is_that_of_the_answers_which_can_be_given() -> None:
     assert task.loss(UnderstandingBatch(rows(1), ("c",), none))["vqa/answer"].value == 0
 
 
-def test_accuracy_is_told_of_all_of_each_type_and_of_the_commonest_answer() -> None:
+def test_accuracy_by_type_and_of_the_constant_baseline() -> None:
     task = made()
     training = [("t", question) for question in ASKED]
     asked = [
@@ -121,7 +121,7 @@ def test_accuracy_is_told_of_all_of_each_type_and_of_the_commonest_answer() -> N
     }
 
 
-def test_a_type_that_training_lacks_is_guessed_by_the_commonest_of_all() -> None:
+def test_the_baseline_of_an_unseen_type_is_the_most_frequent_answer() -> None:
     task = made()
     asked = [Question("where is it", "red", "location")]
     found = by_key(task.compute_metrics([(rows(1), ["a"], asked)], [("t", question) for question in ASKED]))
@@ -134,7 +134,7 @@ def test_examples_are_the_questions_of_a_record() -> None:
 
 
 @pytest.mark.parametrize("stored", [["red", "brown"], ["red", "brown", 3], {"red": 0}, "red"])
-def test_answers_that_do_not_fit(stored: Any, tmp_path: Path) -> None:
+def test_an_answers_file_that_does_not_fit_is_refused(stored: Any, tmp_path: Path) -> None:
     task = made()
     task.write_files(tmp_path)
     (tmp_path / ANSWERS).write_text(json.dumps(stored))
@@ -142,6 +142,6 @@ def test_answers_that_do_not_fit(stored: Any, tmp_path: Path) -> None:
         made().read_files(tmp_path)
 
 
-def test_a_patch_that_does_not_divide_the_grid() -> None:
+def test_a_patch_that_does_not_divide_the_grid_is_refused() -> None:
     with pytest.raises(UsageError, match=r"task\.image\.patch 3 .* 2 x 2"):
         made(image={"patch": 3})

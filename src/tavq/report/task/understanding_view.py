@@ -172,7 +172,7 @@ def _words(asked: _Asked) -> list[Read]:
 
 def _known(task: Any) -> Callable[[str], bool]:
     """Whether a word is one that the task can fill in."""
-    return lambda word: task.text_tokenizer.ids([word])[0] != [task.text_tokenizer.unknown]
+    return lambda word: task.text_tokenizer.encode([word])[0] != [task.text_tokenizer.unknown_id]
 
 
 def hidden_word(caption: str, key: str, known: Callable[[str], bool]) -> tuple[str, str] | None:

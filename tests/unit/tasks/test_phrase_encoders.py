@@ -1,4 +1,4 @@
-"""Phrases by a frozen encoder: its own token vectors, each phrase encoded once, and no other encoder in its place."""
+"""Phrases by a frozen encoder: its token vectors, its cache, and the refusal of another encoder."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 from tiny_bert import write_bert
 
 from tavq.core.errors import FileError, UsageError
-from tavq.tasks.phrases import EncodedPhrases, LearnedPhrases
+from tavq.tasks.phrase_encoders import FrozenPhraseEncoder, LearnedPhraseEncoder
 from tavq.text.encoders import TextEncoder, load_encoder
 
 PHRASES = ["a red car", "the dog", "a red car", "soup"]
@@ -19,11 +19,11 @@ def folder(tmp_path: Path) -> Path:
     return write_bert(tmp_path / "bert")
 
 
-def encoded(folder: Path, max_length: int = 8) -> EncodedPhrases:
-    return EncodedPhrases(str(folder), load_encoder(folder).record, max_length, 6)
+def encoded(folder: Path, max_length: int = 8) -> FrozenPhraseEncoder:
+    return FrozenPhraseEncoder(str(folder), load_encoder(folder).record, max_length, 6)
 
 
-def test_the_table_holds_the_last_hidden_states_without_special_tokens(folder: Path) -> None:
+def test_inputs_are_last_hidden_states_without_special_tokens(folder: Path) -> None:
     table, mask = encoded(folder).collate(PHRASES)
     assert table.shape == (4, 3, 8)
     assert mask.tolist() == [[True] * 3, [True, True, False], [True] * 3, [True, False, False]]
@@ -52,7 +52,7 @@ def test_each_phrase_is_encoded_once(folder: Path, monkeypatch: pytest.MonkeyPat
     assert asked == [3, 1]
 
 
-def test_a_long_phrase_is_cut(folder: Path) -> None:
+def test_a_long_phrase_is_truncated(folder: Path) -> None:
     table, mask = encoded(folder, max_length=2).collate(["a red car . a red dog"])
     assert table.shape == (1, 2, 8)
     assert mask.all()
@@ -61,10 +61,10 @@ def test_a_long_phrase_is_cut(folder: Path) -> None:
 def test_another_encoder_is_refused(folder: Path, tmp_path: Path) -> None:
     made = load_encoder(folder).record
     other = write_bert(tmp_path / "other/bert", seed=1)  # of the same name and width
-    with pytest.raises(UsageError, match=r"reads phrases by the text encoder 'bert' \(weights .* is 'bert' \(weights"):
-        EncodedPhrases(str(other), made, 8, 6).collate(["a car"])
+    with pytest.raises(UsageError, match=r"trained with the text encoder 'bert' \(weights .* is 'bert' \(weights"):
+        FrozenPhraseEncoder(str(other), made, 8, 6).collate(["a car"])
     with pytest.raises(UsageError, match=r"no text encoder folder"):
-        EncodedPhrases(str(tmp_path / "gone/bert"), made, 8, 6).collate(["a car"])
+        FrozenPhraseEncoder(str(tmp_path / "gone/bert"), made, 8, 6).collate(["a car"])
 
 
 @pytest.mark.parametrize(
@@ -72,15 +72,15 @@ def test_another_encoder_is_refused(folder: Path, tmp_path: Path) -> None:
     [
         ("  ", r"phrase is empty"),
         ("...", r"'...' holds no word"),
-        ("красный дом", r"'красный дом' is in a script .* 'bert' does not read"),
+        ("красный дом", r"'красный дом' is in a script .* 'bert' does not know"),
     ],
 )
-def test_a_phrase_that_says_nothing_is_refused(phrase: str, message: str, folder: Path) -> None:
+def test_a_phrase_without_a_known_word_is_refused(phrase: str, message: str, folder: Path) -> None:
     with pytest.raises(UsageError, match=message):
         encoded(folder).check_text(phrase)
 
 
-def test_a_phrase_that_is_read_has_nothing_strange(folder: Path) -> None:
+def test_warnings_about_a_phrase(folder: Path) -> None:
     assert encoded(folder).check_text("a red car") == []
     told = "The model does not know the word '\u8c37\u4ed3'."
     assert encoded(folder).check_text("a red car a red car \u8c37\u4ed3")[:1] == [told]
@@ -89,10 +89,10 @@ def test_a_phrase_that_is_read_has_nothing_strange(folder: Path) -> None:
     ]
 
 
-def test_words_of_another_model_are_refused(tmp_path: Path) -> None:
-    phrases = LearnedPhrases(5, 8, 4)
+def test_the_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    phrases = LearnedPhraseEncoder(5, 8, 4)
     phrases.prepare(["the dog"])
-    phrases.write(tmp_path)
-    phrases.read(tmp_path)
-    with pytest.raises(FileError, match=r"words.json holds 5 words and the model was made for 6"):
-        LearnedPhrases(6, 8, 4).read(tmp_path)
+    phrases.write_files(tmp_path)
+    phrases.read_files(tmp_path)
+    with pytest.raises(FileError, match=r"words.json has 5 words and the model was trained with 6"):
+        LearnedPhraseEncoder(6, 8, 4).read_files(tmp_path)
