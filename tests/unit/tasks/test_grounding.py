@@ -173,7 +173,7 @@ def test_the_attention_loss_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     length = 1 + 8 + task.collate(EXAMPLES).mask.shape[1]
     shares = torch.full((2, 2, length, length), 9.0)
     shares[:, :, 0, 1:9] = torch.tensor([1.0, 1, 2, 4, 1, 1, 2, 4])  # of a grid of 2 x 4
-    monkeypatch.setattr(task.transformer, "read", lambda rows, mask: (rows, shares))
+    monkeypatch.setattr(task.transformer, "forward_with_attention", lambda rows, mask: (rows, shares))
     attention_supervision = task.loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(EXAMPLES)))[
         "grounding/attention"
     ]
@@ -220,7 +220,7 @@ def test_the_heatmap_is_the_attention_of_the_reg_token(monkeypatch: pytest.Monke
     shares[0, :, 0] = 7.0
     shares[0, 0, 0, 1:9] = torch.tensor([1.0, 0, 0, 0, 0, 0, 0, 3])
     shares[0, 1, 0, 1:9] = torch.tensor([1.0, 0, 2, 0, 0, 0, 0, 1])
-    monkeypatch.setattr(task.transformer, "read", lambda rows, mask: (rows, shares))
+    monkeypatch.setattr(task.transformer, "forward_with_attention", lambda rows, mask: (rows, shares))
     [found] = task.ground(rows(1), ["the barn"])
     assert found.heatmap is not None
     torch.testing.assert_close(found.heatmap, torch.tensor([[2.0, 0, 2, 0], [0, 0, 0, 4]]) / 8)
