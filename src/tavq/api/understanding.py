@@ -116,7 +116,7 @@ def ground(model: PathLike | TaskModel, image: ImageLike, phrase: str, *, out: P
         DataError: the image cannot be read.
     """
     opened = open_task(model, "ground")
-    _warn_all(opened.task.phrases.check_text(phrase))
+    _warn_all(opened.task.check_text(phrase))
     pixels = read_pixels(image)
     [found] = opened.task.ground(_features(opened, pixels), [phrase])
     box = box_to_image(found.box, *pixels.shape[:2])
