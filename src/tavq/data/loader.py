@@ -90,7 +90,7 @@ class _Loader:
         if loaded.error is not None:
             raise loaded.error
         keys = tuple(self.dataset[index].file_name for index in loaded.indices)
-        return Batch(to_float(loaded.images), keys, loaded.text)
+        return Batch(to_float(loaded.images), keys, None if loaded.text is None else loaded.text.unpack())
 
 
 class TrainingLoader(_Loader):

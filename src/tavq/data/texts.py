@@ -1,12 +1,15 @@
 """The encoded texts of a batch of images."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
@@ -41,6 +44,57 @@ def collate_text(text: TextSource, keys: Sequence[str], tables: Sequence[str] = 
     pooled = _stack_pooled(found, text.width) if POOLED in tables else None
     full_text = units.pop(FULL_TEXT, None)
     return TextFeatures(**units, full_text=full_text, pooled=pooled)
+
+
+@dataclass(frozen=True)
+class PackedText:
+    """The text of a batch as the bytes of one tensor.
+
+    Each tensor that crosses processes costs a shared-memory file, and a text has up to ten: enough to run out of file
+    descriptors with many workers.
+    """
+
+    data: UInt8[Tensor, " n"]
+    layout: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...]
+    """Path in TextFeatures (`words/mask`), type and shape of each tensor, in the order of their bytes."""
+
+    @classmethod
+    def pack(cls, text: TextFeatures) -> "PackedText":
+        """Copy a text into one tensor."""
+        tensors: dict[str, Tensor | None] = {POOLED: text.pooled}
+        for granularity in (*GRANULARITIES, FULL_TEXT):
+            units = text[granularity]
+            if units is not None:
+                tensors |= {f"{granularity}/{field.name}": getattr(units, field.name) for field in fields(units)}
+        present = {path: tensor for path, tensor in tensors.items() if tensor is not None}
+        chunks = [_align(tensor.contiguous().flatten().view(torch.uint8)) for tensor in present.values()]
+        layout = tuple((path, tensor.dtype, tuple(tensor.shape)) for path, tensor in present.items())
+        return cls(torch.cat(chunks), layout)
+
+    def unpack(self) -> TextFeatures:
+        """The text again; its tensors are views of the one tensor."""
+        found: dict[str, Any] = {}
+        start = 0
+        for path, dtype, shape in self.layout:
+            size = math.prod(shape) * dtype.itemsize
+            tensor = self.data[start : start + size].view(dtype).view(shape)
+            granularity, _, name = path.partition("/")
+            if name:
+                found.setdefault(granularity, {})[name] = tensor
+            else:
+                found[granularity] = tensor
+            start += _aligned(size)
+        units = {name: TextUnits(**found[name]) for name in (*GRANULARITIES, FULL_TEXT) if name in found}
+        return TextFeatures(**units, pooled=found.get(POOLED))
+
+
+def _align(data: Tensor) -> Tensor:
+    return pad(data, (0, _aligned(len(data)) - len(data)))
+
+
+def _aligned(size: int) -> int:
+    """`size` rounded up to 64 bytes, as torch aligns tensors: BLAS results may depend on the alignment of the input."""
+    return -(-size // 64) * 64
 
 
 def _pad(texts: Sequence[Any], width: int) -> TextUnits:

@@ -17,9 +17,9 @@ from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.images import load_image, load_segmentation, read_shape
 from tavq.data.palette import colourize
-from tavq.data.texts import collate_text
+from tavq.data.texts import PackedText, collate_text
 from tavq.data.transforms import crop_and_resize
-from tavq.interfaces import TextFeatures, TextSource
+from tavq.interfaces import TextSource
 
 ORDER, AUGMENTATION = 0, 1  # the first number of a random seed; keeps the two random streams independent
 
@@ -28,13 +28,13 @@ ORDER, AUGMENTATION = 0, 1  # the first number of a random seed; keeps the two r
 class LoadedBatch:
     """What a worker returns for one batch: the images it could read with their text, and the faults it met.
 
-    One tensor holds all images: each tensor that crosses processes costs a shared-memory file.
+    One tensor holds all images, another one all text: each tensor that crosses processes costs a shared-memory file.
     """
 
     indices: tuple[int, ...]
     images: UInt8[Tensor, "b 3 y x"]
     faults: tuple[tuple[int, str], ...]
-    text: TextFeatures | None = None
+    text: PackedText | None = None
     error: TavqError | None = None  # raised by the main process: torch would wrap it in a traceback
 
 
@@ -111,10 +111,10 @@ class ImageReader(Dataset[LoadedBatch]):
             faults[position] = self.unreadable[position]
         return position, image
 
-    def _look_up(self, indices: Sequence[int]) -> TextFeatures | None:
+    def _look_up(self, indices: Sequence[int]) -> PackedText | None:
         if self.text is None:
             return None
-        return collate_text(self.text, [self.names[index] for index in indices], self.tables)
+        return PackedText.pack(collate_text(self.text, [self.names[index] for index in indices], self.tables))
 
 
 class EpochPermutations:

@@ -36,7 +36,7 @@ class Coco(Source):
     """
 
     layout = (
-        "annotations/{captions,instances,panoptic,stuff}_{train,val}2017.json (or 2014, or beside the images), "
+        "annotations/{captions,instances,panoptic,stuff}_{train,val}2017.json (or 2014, or next to the images), "
         "images in {train,val}2017/, images/ or an archive of that name; segmentations in stuffthingmaps/, "
         "panoptic_{train,val}2017/ or stuff_{train,val}2017_pixelmaps/, in annotations/ too, or archives of them"
     )
