@@ -10,6 +10,24 @@ from tavq.core.lazy import lazy_attributes
 from tavq.core.version import __version__
 
 if TYPE_CHECKING:
+    from tavq.api.data import check_dataset as check_dataset
+    from tavq.api.data import export_dataset as export_dataset
+    from tavq.api.data import import_dataset as import_dataset
+    from tavq.api.data import make_scenes as make_scenes
+    from tavq.api.descriptions import describe_images as describe_images
+    from tavq.api.generation import complete as complete
+    from tavq.api.generation import generate as generate
+    from tavq.api.recipes import list_recipes as list_recipes
+    from tavq.api.recipes import list_task_recipes as list_task_recipes
+    from tavq.api.reports import compare as compare
+    from tavq.api.reports import write_report as write_report
+    from tavq.api.scoring import convert_weights as convert_weights
+    from tavq.api.scoring import score_answers as score_answers
+    from tavq.api.scoring import score_boxes as score_boxes
+    from tavq.api.scoring import score_captions as score_captions
+    from tavq.api.scoring import score_images as score_images
+    from tavq.api.search import build_index as build_index
+    from tavq.api.search import search_index as search_index
     from tavq.api.tasks import evaluate_task as evaluate_task
     from tavq.api.tasks import train_task as train_task
     from tavq.api.text import build_text_store as build_text_store
@@ -17,7 +35,12 @@ if TYPE_CHECKING:
     from tavq.api.tokenizers import encode_folder as encode_folder
     from tavq.api.tokenizers import evaluate as evaluate
     from tavq.api.tokenizers import train as train
+    from tavq.api.understanding import ask as ask
+    from tavq.api.understanding import caption as caption
+    from tavq.api.understanding import fill as fill
+    from tavq.api.understanding import ground as ground
     from tavq.data.folder import FolderDataset as FolderDataset
+    from tavq.tasks.model_folder import load_task as load_task
     from tavq.text.store import TextStore as TextStore
     from tavq.token_file import Tokens as Tokens
     from tavq.tokenizer import Tokenizer as Tokenizer
@@ -29,13 +52,36 @@ _HOMES = {
     "Tokenizer": "tavq.tokenizer",
     "TokenizerConfig": "tavq.tokenizer",
     "Tokens": "tavq.token_file",
+    "ask": "tavq.api.understanding",
+    "build_index": "tavq.api.search",
     "build_text_store": "tavq.api.text",
+    "caption": "tavq.api.understanding",
+    "check_dataset": "tavq.api.data",
+    "compare": "tavq.api.reports",
+    "complete": "tavq.api.generation",
+    "convert_weights": "tavq.api.scoring",
     "decode_tokens": "tavq.api.tokenizers",
+    "describe_images": "tavq.api.descriptions",
     "encode_folder": "tavq.api.tokenizers",
     "evaluate": "tavq.api.tokenizers",
     "evaluate_task": "tavq.api.tasks",
+    "export_dataset": "tavq.api.data",
+    "fill": "tavq.api.understanding",
+    "generate": "tavq.api.generation",
+    "ground": "tavq.api.understanding",
+    "import_dataset": "tavq.api.data",
+    "list_recipes": "tavq.api.recipes",
+    "list_task_recipes": "tavq.api.recipes",
+    "load_task": "tavq.tasks.model_folder",
+    "make_scenes": "tavq.api.data",
+    "score_answers": "tavq.api.scoring",
+    "score_boxes": "tavq.api.scoring",
+    "score_captions": "tavq.api.scoring",
+    "score_images": "tavq.api.scoring",
+    "search_index": "tavq.api.search",
     "train": "tavq.api.tokenizers",
     "train_task": "tavq.api.tasks",
+    "write_report": "tavq.api.reports",
 }
 
 __all__ = [
@@ -45,13 +91,40 @@ __all__ = [
     "TokenizerConfig",
     "Tokens",
     "__version__",
+    "ask",
+    "build_index",
     "build_text_store",
+    "caption",
+    "check_dataset",
+    "compare",
+    "complete",
+    "convert_weights",
     "decode_tokens",
+    "describe_images",
     "encode_folder",
     "evaluate",
     "evaluate_task",
+    "export_dataset",
+    "fill",
+    "generate",
+    "ground",
+    "import_dataset",
+    "list_recipes",
+    "list_task_recipes",
+    "load_task",
+    "make_scenes",
+    "score_answers",
+    "score_boxes",
+    "score_captions",
+    "score_images",
+    "search_index",
     "train",
     "train_task",
+    "write_report",
 ]
 
 __getattr__ = lazy_attributes(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -51,7 +51,7 @@ def test_captions(tavq: Tavq, write: Any, tmp_path: Path) -> None:
     assert [name for name in ("BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr-D") if name not in done.out] == []
     assert "METEOR" not in done.out
     assert "METEOR is left out: Java and the package pycocoevalcap are not both installed" in done.err
-    assert "1 captions hold punctuation only and score 0" in done.err
+    assert "1 captions consist of punctuation only and score 0" in done.err
     found = json.loads(out.read_text())
     assert found["per_image"]["0"]["ROUGE-L"] == 1
     rouge = found["metrics"]["ROUGE-L"]
@@ -102,7 +102,7 @@ def test_boxes(tavq: Tavq, write: Any, tmp_path: Path) -> None:
     done = tavq("metrics", "grounding", *files, "--corners", "--json", out)
     assert done.code == 0, done.err
     assert json.loads(out.read_text())["metrics"]["accuracy@0.5"]["value"] == 19 / 20
-    assert "1 boxes have no area and are wrong" in done.err
+    assert "1 boxes have no area and count as wrong" in done.err
     assert "--corners" not in done.err
     done = tavq("metrics", "grounding", *files)
     assert "could be [x1, y1, x2, y2]; if so, score again with --corners" in done.err

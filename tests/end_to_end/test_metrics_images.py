@@ -78,9 +78,9 @@ def test_sets_of_different_numbers_at_a_size(tavq: Tavq, folders: tuple[Path, Pa
     assert found["metrics"].keys() == {"fd_scenes", "kid_scenes"}
     assert found["images"]["size"] == found["reference"]["size"] == [32, 32]
     assert found["reference"]["resize"] == "centre square, Pillow bicubic with antialias"
-    assert "The sets differ in number" in done.err
+    assert "The sets differ in their number of images" in done.err
     done = tavq("metrics", "images", few, few, "--size", 32)
-    assert "Both sets are the same files" in done.err
+    assert "Both sets consist of the same files" in done.err
 
 
 def test_saved_statistics_give_the_folders_distance(tavq: Tavq, folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_what_does_not_fit_is_one_line(tavq: Tavq, folders: tuple[Path, Path], t
         ((broken, real), 1, "2.png: it cannot be decoded"),
         ((tmp_path / "empty", real), 2, "holds no images"),
         ((real, tmp_path / "none"), 2, "There is no folder"),
-        ((real,), 2, "There is nothing to measure against"),
+        ((real,), 2, "There is nothing to compare with"),
         ((real, "--paired", "--save-statistics", "x"), 2, "--paired needs a second folder"),
         ((real, made, "--reference-statistics", "x"), 2, "not both"),
         ((real, "--reference-statistics", real / "0.png"), 1, "is not a whole safetensors file"),
@@ -184,7 +184,7 @@ def test_converted_networks_measure_under_their_own_names(
     assert found["feature_weights"]["inception"] == sha256(tmp_path / "inception")
     done = tavq("metrics", "images", *folders, *features)
     assert done.code == 2
-    assert "LPIPS compares images one by one; give --paired" in done.err
+    assert "LPIPS compares images in pairs; add --paired" in done.err
 
 
 def test_convert_says_what_is_wrong(tavq: Tavq, lpips_sources: tuple[Path, Path], tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_convert_says_what_is_wrong(tavq: Tavq, lpips_sources: tuple[Path, Path]
         (("inception", backbone), 1, "is not FID's Inception network"),
         (("inception", tmp_path / "text"), 1, "is not a checkpoint of tensors alone"),
         (("inception", tmp_path / "none"), 1, "There is no file"),
-        (("inception", backbone, "--heads", heads), 2, "inception takes no --heads"),
+        (("inception", backbone, "--heads", heads), 2, "inception does not use --heads"),
         (("lpips-alex", backbone), 2, "lpips-alex needs --heads"),
         (("lpips-vgg", backbone, "--heads", heads), 1, "is not VGG-16"),
         (("lpips-alex", backbone, "--heads", backbone), 1, "is not LPIPS' heads for alex"),

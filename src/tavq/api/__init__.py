@@ -20,8 +20,16 @@ if TYPE_CHECKING:
     from tavq.api.descriptions import describe_images as describe_images
     from tavq.api.generation import complete as complete
     from tavq.api.generation import generate as generate
+    from tavq.api.recipes import list_recipes as list_recipes
+    from tavq.api.recipes import list_task_recipes as list_task_recipes
+    from tavq.api.recipes import show_recipe as show_recipe
     from tavq.api.reports import compare as compare
     from tavq.api.reports import write_report as write_report
+    from tavq.api.scoring import convert_weights as convert_weights
+    from tavq.api.scoring import score_answers as score_answers
+    from tavq.api.scoring import score_boxes as score_boxes
+    from tavq.api.scoring import score_captions as score_captions
+    from tavq.api.scoring import score_images as score_images
     from tavq.api.search import build_index as build_index
     from tavq.api.search import search_index as search_index
     from tavq.api.tasks import commands_of as commands_of
@@ -39,8 +47,8 @@ if TYPE_CHECKING:
     from tavq.api.understanding import reference_captions as reference_captions
     from tavq.core.config import flatten_settings as flatten_settings
     from tavq.core.config import parse_overrides as parse_overrides
+    from tavq.core.config import read_yaml as read_yaml
     from tavq.core.files import write_json as write_json
-    from tavq.evaluation.protocol import versions as versions
     from tavq.report.run import Run as Run
     from tavq.report.run import read_runs as read_runs
     from tavq.report.task.comparison import differences as differences
@@ -60,6 +68,7 @@ _HOMES = {
     "commands_of": "tavq.api.tasks",
     "compare": "tavq.api.reports",
     "complete": "tavq.api.generation",
+    "convert_weights": "tavq.api.scoring",
     "decode_tokens": "tavq.api.tokenizers",
     "describe_images": "tavq.api.descriptions",
     "encode_folder": "tavq.api.tokenizers",
@@ -72,9 +81,16 @@ _HOMES = {
     "import_dataset": "tavq.api.data",
     "list_exporters": "tavq.api.data",
     "list_importers": "tavq.api.data",
+    "list_recipes": "tavq.api.recipes",
+    "list_task_recipes": "tavq.api.recipes",
     "make_scenes": "tavq.api.data",
     "reference_captions": "tavq.api.understanding",
+    "score_answers": "tavq.api.scoring",
+    "score_boxes": "tavq.api.scoring",
+    "score_captions": "tavq.api.scoring",
+    "score_images": "tavq.api.scoring",
     "search_index": "tavq.api.search",
+    "show_recipe": "tavq.api.recipes",
     "train": "tavq.api.tokenizers",
     "train_task": "tavq.api.tasks",
     "write_report": "tavq.api.reports",
@@ -89,10 +105,10 @@ _HOMES = {
     "differences": "tavq.report.task.comparison",
     "flatten_settings": "tavq.core.config",
     "parse_overrides": "tavq.core.config",
+    "read_yaml": "tavq.core.config",
     "read_runs": "tavq.report.run",
     "read_statistics": "tavq.text.statistics",
     "tables_of": "tavq.report.task.tables",
-    "versions": "tavq.evaluation.protocol",
     "write_json": "tavq.core.files",
 }
 

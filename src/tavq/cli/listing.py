@@ -1,9 +1,12 @@
 """Commands whose help ends with a list that is made when the help is shown."""
 
 from collections.abc import Callable, Mapping
+from importlib import resources
 from typing import Any
 
 from cyclopts import App
+
+from tavq import api
 
 
 def add_with_list(
@@ -32,3 +35,14 @@ def add_with_list(
     command = Listing(name=name)
     command.default(function)
     group.command(command)
+
+
+def shipped_task_recipes() -> dict[str, str]:
+    """Return the first sentence about each shipped recipe of a task, without loading the package of recipes."""
+    folder = resources.files("tavq").joinpath("recipes", "tasks")
+    found = {}
+    for path in folder.iterdir():
+        if path.name.endswith(".yaml"):
+            description = api.read_yaml(path.read_text(encoding="utf-8"), path.name)["description"]
+            found[path.name.removesuffix(".yaml")] = description.split(". ")[0].rstrip(".") + "."
+    return dict(sorted(found.items()))

@@ -5,98 +5,78 @@ from typing import Any
 
 from cyclopts import App
 
+from tavq import api
 from tavq.cli import console
 
 METHODS = ("vqvae", "vqgan", "gumbel", "cvq", "vqct", "lg-vqgan", "lg-cvq", "ta-vqgan", "ta-cvq")
 """In the order of the papers' tables; others follow by name."""
 
-GROUPS = {
+TITLES = {
     "tiny": "Tiny: the embedded scenes, minutes on a CPU",
     "flickr8k": "Flickr8k, at a size for a CPU",
     "256": "Any images; the base of the papers' recipes",
-    "celeba-hq": "The papers' CelebA-HQ",
-    "cub200": "The papers' CUB-200",
-    "coco": "The papers' MS-COCO",
-    "textcaps": "The papers' TextCaps",
-    "ade20k": "The papers' ADE20K",
+    "celeba-hq": "CelebA-HQ, as in the papers",
+    "cub200": "CUB-200, as in the papers",
+    "coco": "MS-COCO, as in the papers",
+    "textcaps": "TextCaps, as in the papers",
+    "ade20k": "ADE20K, as in the papers",
     "imagenet": "ImageNet, with VQGAN+'s losses",
 }
-"""The ends of names, and what a table of theirs is called; other recipes stand last, under their own end."""
+"""Titles of the tables, by the data that recipes are for; others come last, under the data's name."""
 
-ASSUMED = (
+COLUMNS = ("name", "generator", "discriminator", "alignment", "px", "batch", "steps", "FID", "description")
+
+NOTE = (
     "Parameters: the generator is what a model folder holds; discriminator and alignment exist in training only. "
     "Alignment is counted for text vectors of BERT (768 wide; TA-VQ) or CLIP (512 wide, 49,408 tokens; LG-VQ). "
-    "VQCT's generator has an entry a word of your captions; it is counted with the paper's 6,207. "
-    "FID is what papers report, with their own network on their own images; `tavq recipes show NAME` has all of it."
+    "VQCT's generator has an entry for each word of your captions; it is counted with the paper's 6,207. "
+    "FID is the papers' result, with their own network on their own images; `tavq recipes show NAME` prints all "
+    "published results."
 )
 
 
-app = App(name="recipes", help="The shipped recipes.\n\nExample: tavq recipes show ta-vqgan-tiny")
+app = App(name="recipes", help="List and show the shipped recipes.\n\nExample: tavq recipes show ta-vqgan-tiny")
 
 
 @app.default
-def listing(*, json: Path | None = None) -> None:
-    """Lists the shipped recipes with their sizes and what papers report of them.
+def print_recipes(*, json: Path | None = None) -> None:
+    """List the shipped recipes with their sizes and published results.
 
     Args:
         json: Also write the list to this file.
     """
-    from tavq import recipes
-    from tavq.recipes.sizes import Counter
-
-    counter = Counter()
-    found = [described(name, recipes.load(name), counter) for name in recipes.names()]
-    ends = [*GROUPS, *sorted({row["data"] for row in found} - set(GROUPS))]
-    for end in ends:
-        rows = sorted((row for row in found if row["data"] == end), key=lambda row: place_of(row["method"]))
+    recipes = api.list_recipes()
+    tasks = api.list_task_recipes()
+    data = [*TITLES, *sorted({recipe["data"] for recipe in recipes} - set(TITLES))]
+    for name in data:
+        chosen = [recipe for recipe in recipes if recipe["data"] == name]
+        rows = [_cells(recipe) for recipe in sorted(chosen, key=lambda recipe: _order(recipe["method"]))]
         if rows:
-            columns = ["name", "generator", "discriminator", "alignment", "px", "batch", "steps", "FID", "description"]
-            console.print_table(GROUPS.get(end, end), columns, [cells(row) for row in rows])
-    print(ASSUMED)
-    console.write_json(json, {"recipes": found, "note": ASSUMED})
+            console.print_table(TITLES.get(name, name), COLUMNS, rows)
+    columns = ("name", "batch", "steps", "description")
+    console.print_table("Tasks", columns, [[recipe[column] for column in columns] for recipe in tasks])
+    print(NOTE)
+    console.write_json(json, {"recipes": recipes, "tasks": tasks, "note": NOTE})
 
 
-def described(name: str, recipe: Any, counter: Any) -> dict[str, Any]:
-    """What the list says of a recipe."""
-    end = next((known for known in GROUPS if name.endswith(f"-{known}")), name.rpartition("-")[2])
-    sizes = counter.count(recipe)
-    return {
-        "name": name,
-        "method": name.removesuffix(f"-{end}"),
-        "data": end,
-        "description": recipe.description,
-        "generator": sizes.generator,
-        "discriminator": sizes.discriminator,
-        "alignment": sizes.alignment,
-        "size": recipe.data.size,
-        "batch": recipe.train.batch,
-        "steps": recipe.train.steps,
-        "published": [number.model_dump(mode="json") for number in recipe.published],
-    }
-
-
-def place_of(method: str) -> tuple[int, str]:
-    """Sorts methods as the papers do."""
+def _order(method: str) -> tuple[int, str]:
     return (METHODS.index(method) if method in METHODS else len(METHODS), method)
 
 
-def cells(row: dict[str, Any]) -> list[Any]:
-    """The row of a table; papers that disagree on FID are all there."""
-    fid = " / ".join(f"{number['value']:.2f}" for number in row["published"] if number["metric"] == "fid")
-    numbers = [row[key] or None for key in ("generator", "discriminator", "alignment", "size", "batch", "steps")]
-    return [row["name"], *numbers, fid or None, row["description"]]
+def _cells(recipe: dict[str, Any]) -> list[Any]:
+    """Return the row of a recipe; where papers disagree on FID it has all their values."""
+    fid = [f"{result['value']:.2f}" for result in recipe["published"] if result["metric"] == "fid"]
+    numbers = [recipe[key] or None for key in ("generator", "discriminator", "alignment", "size", "batch", "steps")]
+    return [recipe["name"], *numbers, " / ".join(fid) or None, recipe["description"]]
 
 
 @app.command
 def show(name: str) -> None:
-    """Prints a recipe with every setting it resolves to.
+    """Print a recipe with every setting.
 
     Example: tavq recipes show ta-vqgan-tiny
 
     Args:
-        name: A shipped recipe or a YAML file.
+        name: A shipped recipe, or a YAML file with a tokenizer's recipe.
     """
-    from tavq import recipes
-    from tavq.core.config import write_yaml
-
-    print(write_yaml(recipes.load(name).model_dump(mode="json")), end="")
+    print(api.show_recipe(name), end="")

@@ -7,6 +7,7 @@ from cyclopts import App
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, NonNegative, Probability
+from tavq.cli.listing import add_with_list, shipped_task_recipes
 from tavq.cli.metric_table import print_evaluation
 from tavq.cli.train import Settings
 from tavq.metrics.record import evaluation_as_json
@@ -18,7 +19,6 @@ app = App(
 )
 
 
-@app.command
 def train(
     task: str,
     /,
@@ -54,6 +54,9 @@ def train(
     if console.is_first_process():
         command = min(api.commands_of(out) - {"complete"})
         console.say(f"The model is in {out / 'model'}. Next: tavq {command} {out}")
+
+
+add_with_list(app, "train", train, shipped_task_recipes, "Shipped recipes:")
 
 
 @app.command
