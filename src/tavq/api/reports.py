@@ -35,6 +35,7 @@ def compare(
     data: PathLike | None = None,
     text: PathLike | None = None,
     progress: Progress | None = None,
+    overview: PathLike | None = None,
 ) -> Path:
     """Write one page that compares runs.
 
@@ -44,6 +45,7 @@ def compare(
         data: the data set to show images of; by default the first run's.
         text: the text store; by default DATA/text.
         progress: called with (images, total, note).
+        overview: also write one PNG file with reconstructions and codes of tokenizers.
 
     Returns:
         The page.
@@ -53,7 +55,10 @@ def compare(
         FileError: a file of a run is damaged.
     """
     folders = [Path(run) for run in runs]
-    return page.write_comparison(folders, Path(out), _path(data), _path(text), progress=_with_defaults(progress))
+    reported = _with_defaults(progress)
+    return page.write_comparison(
+        folders, Path(out), _path(data), _path(text), progress=reported, overview=_path(overview)
+    )
 
 
 def _path(path: PathLike | None) -> Path | None:

@@ -49,7 +49,7 @@ def demo(
         for run, result in zip(runs, results, strict=True):
             print_evaluation(f"{run} on {data} (test)", result)
         with one_thread():
-            reports.compare(*runs, out=out / "report.html", data=data)
+            reports.compare(*runs, out=out / "report.html", data=data, overview=out / "overview.png")
     except KeyboardInterrupt:
         raise TavqError(f"Stopped. {out} is incomplete; remove it before you run the demo again.") from None
     console.say(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Open {(out / 'report.html').resolve()}")

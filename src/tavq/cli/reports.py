@@ -29,6 +29,7 @@ def compare(
     data: Path | None = None,
     text: Path | None = None,
     json: Path | None = None,
+    overview: Path | None = None,
 ) -> None:
     """Write one page that compares runs; for tasks, also print their main metrics.
 
@@ -42,14 +43,17 @@ def compare(
         data: The data set to show images of; by default the first run's.
         text: The text store; by default DATA/text.
         json: Also write the main metrics to this file (tasks only).
+        overview: Also write a PNG file that shows reconstructions and codes (tokenizers only).
     """
     found = api.read_runs(runs)
     if found[0].of_task:
+        if overview is not None:
+            raise UsageError("--overview is for runs of tokenizers; leave it out.")
         _print_tasks(found, json)
     elif json is not None:
         raise UsageError("--json is for runs of tasks; the metrics of a tokenizer are in RUN/evaluation.json.")
     with console.bar("Writing the comparison") as bar:
-        page = api.compare(runs, out=out, data=data, text=text, progress=bar)
+        page = api.compare(runs, out=out, data=data, text=text, progress=bar, overview=overview)
     console.say(f"The comparison is {page.resolve()}")
 
 

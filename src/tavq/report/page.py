@@ -6,6 +6,7 @@ from typing import Any
 
 from tavq.core import files
 from tavq.core.errors import UsageError
+from tavq.data.images import encode_png
 from tavq.report.html.markup import Markup, document, tag
 from tavq.report.html.style import STYLE
 from tavq.report.run import Run, read_run, read_runs
@@ -17,6 +18,7 @@ from tavq.report.task.tables import tables_of
 from tavq.report.task.understanding_view import look_at_reading
 from tavq.report.tokenizer import comparison, gallery, sections
 from tavq.report.tokenizer.code_cards import TOP
+from tavq.report.tokenizer.overview import draw_overview
 from tavq.report.tokenizer.view import Progress, Silence, held_out_first, look, spread
 from tavq.text.store import TextStore
 
@@ -83,6 +85,7 @@ def write_comparison(
     text: Path | None = None,
     limit: int = 512,
     progress: Progress | None = None,
+    overview: Path | None = None,
 ) -> Path:
     """Writes one page that sets two or more runs side by side and returns its path.
 
@@ -92,6 +95,7 @@ def write_comparison(
         data: the data set to show images of; by default the first run's.
         text: the text store; by default DATA/text where it exists.
         limit: at most so many images are read for each run.
+        overview: also write one PNG file with reconstructions and codes of tokenizers.
         progress: told the number of images read.
 
     Raises:
@@ -115,6 +119,8 @@ def write_comparison(
             for run in found:
                 store.check_encoder(run.provenance.get("text"))
         views = [look(run, dataset, store, names, SIDE_TOP, progress or Silence()) for run in found]
+        if overview is not None:
+            files.write_bytes(overview, encode_png(draw_overview([run.name for run in found], views)))
         body += [
             comparison.images(found, views),
             comparison.codebooks(found, views),
