@@ -92,7 +92,7 @@ def test_text_is_the_long_text_or_the_captions_as_sentences(
         ({"file_name": "./good.png"}, "./good.png", "line 2 repeats the file_name of line 1"),
     ],
 )
-def test_lines_that_cannot_stand(tmp_path: Path, line: Any, where: str, reason: str) -> None:
+def test_unusable_lines_are_faults(tmp_path: Path, line: Any, where: str, reason: str) -> None:
     dataset = one(tmp_path, line)
     assert [record.file_name for record in dataset] == ["good.png"]
     (fault,) = dataset.faults
@@ -133,7 +133,9 @@ BOX = {"box": [0, 0, 1, 1], "name": "dog"}
         ({"questions": [{"question": "Q"}]}, {}, "answer must be a string, got null"),
     ],
 )
-def test_fields_that_are_left_out(tmp_path: Path, fields: dict[str, Any], kept: dict[str, Any], reason: str) -> None:
+def test_unusable_fields_are_left_out(
+    tmp_path: Path, fields: dict[str, Any], kept: dict[str, Any], reason: str
+) -> None:
     dataset = one(tmp_path, {"file_name": "a.png", **fields})
     assert dataset[1] == Record("a.png", **kept)
     (fault,) = dataset.faults
@@ -212,7 +214,7 @@ def test_fingerprint_is_the_hash_of_the_metadata(make: Make) -> None:
     assert listed == hashlib.sha256(b"images/0.png\nimages/1.png").hexdigest()
 
 
-def test_check_is_silent_on_a_good_folder_and_tells_its_progress(make: Make) -> None:
+def test_check_finds_nothing_in_a_good_folder_and_reports_progress(make: Make) -> None:
     seen = []
     assert check_dataset(make(3), lambda done, total: seen.append((done, total))) == []
     assert seen == [(1, 3), (2, 3), (3, 3)]

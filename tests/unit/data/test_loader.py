@@ -77,7 +77,7 @@ def same_value(a: object, b: object) -> bool:
 
 
 def numbers(batches: list[Batch]) -> list[int]:
-    """Which image each image is, told by its pixels and by its key."""
+    """The number of each image, which its pixels and its key both say."""
     seen = [int(to_uint8(image)[0, 0, 0]) for batch in batches for image in batch.images]
     assert seen == [int(Path(key).stem) for batch in batches for key in batch.keys]
     return seen

@@ -1,4 +1,4 @@
-"""The colours of segmentation maps, and maps in the place of images."""
+"""The colours of segmentation maps, and maps instead of images."""
 
 import json
 from collections.abc import Callable

@@ -11,7 +11,7 @@ from tavq.core.errors import DataError, FileError
 from tavq.importers.annotations import find_captions, read_box, read_id, read_lists, read_size, select_objects
 
 
-def test_foreign_values() -> None:
+def test_untrusted_values() -> None:
     assert read_box([1, 2, 3, 4.5]) == (1, 2, 3, 4.5)
     for value in (None, [1, 2, 3], [1, 2, 0, 4], [1, 2, 3, "4"], [1, 2, float("nan"), 4], [1, 2, 3, 10**400], "1234"):
         assert read_box(value) is None
@@ -23,7 +23,7 @@ def test_foreign_values() -> None:
 
 
 @pytest.mark.parametrize("content", [[], {}, {"images": 3}, {"images": {}}, 3])
-def test_json_of_another_layout(tmp_path: Path, content: Any) -> None:
+def test_json_without_the_list_is_an_error(tmp_path: Path, content: Any) -> None:
     lay_out(tmp_path, {"a.json": content})
     with pytest.raises(DataError, match=r"a\.json must be a JSON object with a list 'images'"):
         read_lists(tmp_path / "a.json", ["images"], Counter())
@@ -35,13 +35,13 @@ def test_broken_json(tmp_path: Path) -> None:
         read_lists(tmp_path / "a.json", ["images"], Counter())
 
 
-def test_entries_that_are_no_mapping_are_counted() -> None:
+def test_entries_that_are_not_objects_are_counted() -> None:
     left_out: Counter[str] = Counter()
     assert select_objects([{"a": 1}, 3, None, {}], left_out) == [{"a": 1}, {}]
     assert left_out == {"entries that are not JSON objects": 2}
 
 
-def test_foreign_captions() -> None:
+def test_captions_under_other_names() -> None:
     assert find_captions({"caption": "A dog"}) == ["A dog"]
     assert find_captions({"captions": [], "text": ["A", "B"]}) == ["A", "B"]
     assert find_captions({"sentences": [{"raw": "A dog ."}, {"tokens": []}]}) == ["A dog .", None]

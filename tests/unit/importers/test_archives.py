@@ -29,7 +29,7 @@ def test_archives(tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
-def test_folders_come_before_their_archives_and_hold_what_is_in_them(tmp_path: Path) -> None:
+def test_folders_come_before_archives_of_the_same_name(tmp_path: Path) -> None:
     lay_out(tmp_path, {"images/val/1.jpg": b"one", "images/2.jpg": b"two"})
     pack(tmp_path / "images.zip", {"1.jpg": b"another"})
     places = find_locations(tmp_path, ["images/val", "images*", "val"])
@@ -45,14 +45,14 @@ def test_one_folder_by_two_names(tmp_path: Path) -> None:
     assert dict(ImageFiles(find_locations(tmp_path, ["Images", "i*"])).read(["1.jpg"])) == {"1.jpg": b"one"}
 
 
-def test_the_first_choice_that_is_there(tmp_path: Path) -> None:
+def test_the_first_existing_choice_counts(tmp_path: Path) -> None:
     lay_out(tmp_path, {"b/1.jpg": b"one", "b2/2.jpg": b"two", "c/1.jpg": b"other"})
     assert set(find_images(tmp_path, ["a"], ["b", "b2"], ["c"])) == {"1.jpg", "2.jpg"}
     with pytest.raises(DataError, match=r"no images in .*; expected the folders x, y\*, or archives of these names"):
         find_images(tmp_path, ["x"], ["x", "y*"])
 
 
-def test_other_names_than_the_plain_ones(tmp_path: Path) -> None:
+def test_names_by_a_function(tmp_path: Path) -> None:
     lay_out(tmp_path, {"p/a/1.jpg": b"one", "p/b/1.jpg": b"two", "p/b/.hidden/1.jpg": b"no"})
     found = ImageFiles([tmp_path / "p"], name_file=str)
     assert dict(found.read(["b/1.jpg"])) == {"b/1.jpg": b"two"}
@@ -66,7 +66,7 @@ def test_two_files_of_one_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["val.zip", "val.tar", "val.tar.gz"])
-def test_cut_archives(tmp_path: Path, name: str) -> None:
+def test_truncated_archives_are_errors(tmp_path: Path, name: str) -> None:
     path = pack(tmp_path / name, {"1.jpg": jpeg(), "2.jpg": jpeg(0, 300, 200)})
     whole = path.read_bytes()
     later = (600, 1100) if name == "val.tar" else (len(whole) // 2, len(whole) - 1)  # a tar file ends in empty blocks
@@ -85,19 +85,19 @@ def test_a_flipped_byte_in_a_zip(tmp_path: Path) -> None:
         list(ImageFiles([path]).read(["1.jpg"]))
 
 
-def test_a_member_beyond_all_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tavq.importers.tars.MAX_IMAGE_FILE", 1000)
     path = pack(tmp_path / "val.zip", {"1.jpg": bytes(1001)})
     with pytest.raises(DataError, match="has more than 1,000 bytes"):
         list(ImageFiles([path]).read(["1.jpg"]))
 
 
-def test_numbers_and_stems() -> None:
+def test_names_by_coco_id_and_stem() -> None:
     assert read_coco_id("COCO_val2014_000000000009.jpg") == read_coco_id("000000000009.png") == 9
     assert read_coco_id("9a.jpg") is read_coco_id("².jpg") is None
 
 
-def test_the_first_of_a_number(tmp_path: Path) -> None:
+def test_the_first_file_of_a_coco_id_counts(tmp_path: Path) -> None:
     lay_out(tmp_path, {"a/000000000009.jpg": b"", "b/COCO_val2014_000000000009.jpg": b"", "b/x.jpg": b""})
     found = ImageFiles(find_locations(tmp_path, ["a", "b"]))
     assert found.by_coco_id == {9: "000000000009.jpg"}

@@ -37,7 +37,7 @@ def test_paths_that_are_never_written(name: object) -> None:
 
 
 @given(st.text())
-def test_a_image_path_stays_inside(name: str) -> None:
+def test_an_image_path_stays_inside(name: str) -> None:
     if is_image_path(name):
         place = Path("/base").joinpath(name)
         assert ".." not in place.parts

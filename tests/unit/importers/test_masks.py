@@ -63,7 +63,7 @@ def test_any_text_is_counts_or_an_error(text: str) -> None:
     assert mask.shape == (3, 4)
 
 
-def test_a_polygon_has_the_pixels_whose_centres_it_holds() -> None:
+def test_a_polygon_contains_the_pixels_whose_centres_are_inside() -> None:
     square = decode_region([[1, 1, 4, 1, 4, 3, 1, 3]], 5, 6)
     assert np.argwhere(square).tolist() == [[y, x] for y in (1, 2) for x in (1, 2, 3)]
     triangle = decode_region([[0, 0, 4, 0, 0, 4]], 4, 4)  # centres with x + y < 4, none on the long side's left
@@ -119,6 +119,6 @@ def test_polygons_against_counting_crossings(points: list[tuple[float, float]], 
         {"size": [4, 3], "counts": [10**30]},
     ],
 )
-def test_what_is_no_region_is_an_error(segmentation: Any) -> None:
+def test_invalid_regions_are_errors(segmentation: Any) -> None:
     with pytest.raises(DataError):
         decode_region(segmentation, 4, 3)

@@ -115,7 +115,7 @@ def test_any_bytes_are_a_value_or_an_error(data: bytes) -> None:
 
 
 @given(plain, st.integers(0, pickle.HIGHEST_PROTOCOL), st.data())
-def test_cut_and_flipped_pickles(value: Any, protocol: int, data: st.DataObject) -> None:
+def test_truncated_and_damaged_pickles(value: Any, protocol: int, data: st.DataObject) -> None:
     whole = bytearray(pickle.dumps(value, protocol))
     place = data.draw(st.integers(0, len(whole) - 1))
     with pytest.raises(FileError):
@@ -136,14 +136,14 @@ def test_wrong_programs(data: bytes) -> None:
         parse_plain_pickle(data, "it")
 
 
-def test_keys_that_take_for_ever_are_refused() -> None:
+def test_keys_that_take_forever_are_refused() -> None:
     """Tuples within tuples, of which each holds the one before twice: the hash of the last takes 2 to the 60 steps."""
     data = b"}K\x01" + b"".join(b"q" + bytes([n]) + b"h" + bytes([n]) + b"\x86" for n in range(60)) + b"K\x02s."
     with pytest.raises(FileError, match="a dict key is a tuple"):
         parse_plain_pickle(data, "it")
 
 
-def test_files_that_are_not_there_or_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_or_too_long_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FileError, match="Could not read"):
         read_plain_pickle(tmp_path / "refs(unc).p")
     (tmp_path / "long.p").write_bytes(pickle.dumps([0] * 100))

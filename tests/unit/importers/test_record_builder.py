@@ -12,7 +12,7 @@ from tavq.importers.archives import ImageFiles
 from tavq.importers.record_builder import DatasetBuilder
 
 
-def test_drafts_become_a_data_set(tmp_path: Path) -> None:
+def test_builders_become_a_data_set(tmp_path: Path) -> None:
     lay_out(tmp_path / "in", {"a.jpg": jpeg(0, 20, 10), "b.jpg": jpeg(0, 20, 10, orientation=6), "c.jpg": b"no image"})
     dataset = DatasetBuilder(ImageFiles([tmp_path / "in"]))
     for name in ("a.jpg", "b.jpg", "c.jpg"):

@@ -20,7 +20,7 @@ def test_boxes_follow_their_image() -> None:
     assert scale_box((1, 1, 1, 1), (3, 3), (1, 1)) == (0.33, 0.33, 0.33, 0.33)
 
 
-def test_what_is_outside_is_cut() -> None:
+def test_boxes_are_clipped() -> None:
     assert clip_box((-5, 2, 10, 20), (16, 12)) == (0, 2, 5, 10)
     assert clip_box((4, 5, 30, 4), (16, 12)) == (4, 5, 12, 4)
     assert clip_box((1, 2, 3, 4), (16, 12)) == (1, 2, 3, 4)
@@ -29,7 +29,7 @@ def test_what_is_outside_is_cut() -> None:
 
 
 @given(st.tuples(places, places, places, places), sizes, sizes)
-def test_a_cut_box_is_inside(box: Box, size: tuple[int, int], into: tuple[int, int]) -> None:
+def test_a_clipped_box_is_inside(box: Box, size: tuple[int, int], into: tuple[int, int]) -> None:
     assume(min(box[2:]) > 0)
     cut = clip_box(scale_box(box, size, into), into)
     if cut is not None:
@@ -38,7 +38,7 @@ def test_a_cut_box_is_inside(box: Box, size: tuple[int, int], into: tuple[int, i
         assert min(cut[:2]) >= 0
 
 
-def test_proportions() -> None:
+def test_same_aspect_ratio() -> None:
     assert has_same_aspect_ratio((640, 427), (320, 213))
     assert has_same_aspect_ratio((512, 512), (1024, 1024))
     assert has_same_aspect_ratio((8, 6), (4, 3))
@@ -48,7 +48,7 @@ def test_proportions() -> None:
 
 
 @given(sizes, st.floats(0.2, 1))
-def test_the_same_image_made_smaller_is_in_proportion(size: tuple[int, int], scale: float) -> None:
+def test_a_smaller_copy_has_the_same_aspect_ratio(size: tuple[int, int], scale: float) -> None:
     smaller = int(size[0] * scale), int(size[1] * scale)
     assume(min(smaller) > 0)
     assert has_same_aspect_ratio(size, smaller)
@@ -58,7 +58,7 @@ small = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
 @given(small, small)
-def test_classes_are_those_of_pillow(size: tuple[int, int], into: tuple[int, int]) -> None:
+def test_resized_classes_equal_those_of_pillow(size: tuple[int, int], into: tuple[int, int]) -> None:
     """But where the middle of a pixel lies on an edge: there Pillow's rounding takes either side."""
     classes = np.arange(size[0] * size[1]).reshape(size[::-1])
     found = resize_classes(classes, into)
@@ -69,6 +69,6 @@ def test_classes_are_those_of_pillow(size: tuple[int, int], into: tuple[int, int
     assert (found[clear] == oracle[clear]).all()
 
 
-def test_the_pixel_in_which_the_middle_lies() -> None:
+def test_the_pixel_that_contains_the_centre() -> None:
     assert resize_classes(np.arange(6)[None], (3, 1)).tolist() == [[1, 3, 5]]
     assert resize_classes(np.arange(2)[None], (5, 1)).tolist() == [[0, 0, 1, 1, 1]]

@@ -15,7 +15,7 @@ from tavq.data.records import NamedBox, Record
 from tavq.importers.writer import create_dataset
 
 
-def test_only_what_can_be_used_gets_in(tmp_path: Path) -> None:
+def test_only_usable_data_is_written(tmp_path: Path) -> None:
     out = tmp_path / "out"
     boxes = (
         (0.0, 0.0, 16.0, 12.0), (-0.4, 0.0, 16.9, 5.0), (-5.0, 2.0, 10.0, 20.0), (20.0, 0.0, 3.0, 3.0),
@@ -100,7 +100,7 @@ def test_annotations_of_the_upright_image_stay(tmp_path: Path, upright: bool, ke
     assert check_dataset(tmp_path / "out") == []
 
 
-def test_nothing_taken_is_an_error_with_its_reasons(tmp_path: Path) -> None:
+def test_an_empty_import_is_an_error_with_reasons(tmp_path: Path) -> None:
     def take() -> None:
         with create_dataset(tmp_path / "out", left_out=Counter({"images elsewhere": 4, "others": 0})) as writer:
             writer.add(Record("a.jpg"), b"")

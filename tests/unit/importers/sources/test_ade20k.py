@@ -58,7 +58,7 @@ def test_import(source: Path, tmp_path: Path) -> None:
     assert (out / "segmentation_classes.json").read_text() == names
 
 
-def test_another_layout_is_explained(source: Path, tmp_path: Path) -> None:
+def test_a_wrong_layout_is_an_error(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no file objectInfo150\.txt in .*images or .*ADEChallengeData2016"):
         sources["ade20k"]().run(source / ROOT / "images", tmp_path / "out")
     (source / ROOT / "objectInfo150.txt").write_text("Idx\tName\n2\twall\n")

@@ -33,10 +33,10 @@ def as_tar(source: Path, prefix: str = "", cut: int | None = None) -> None:
     path.write_bytes(path.read_bytes()[:cut])
 
 
-@pytest.mark.parametrize(("lay", "prefix"), [(as_folder, ""), (as_tar, "CamVid/"), (as_tar, "flat")])
-def test_import(tmp_path: Path, lay, prefix: str) -> None:
+@pytest.mark.parametrize(("write", "prefix"), [(as_folder, ""), (as_tar, "CamVid/"), (as_tar, "flat")])
+def test_import(tmp_path: Path, write, prefix: str) -> None:
     source, out = tmp_path / "published", tmp_path / "out"
-    lay(source, prefix)
+    write(source, prefix)
     summary, records = imported("camvid", source, out)
     counts = {"train": 1, "val": 1, "test": 1}
     assert summary == ImportSummary(counts, 0, {"images without annotations": 1}, {"segmentations": 3})
@@ -49,7 +49,7 @@ def test_import(tmp_path: Path, lay, prefix: str) -> None:
     assert '"11": "unlabelled"' in (out / "segmentation_classes.json").read_text()
 
 
-def test_another_layout_is_explained(tmp_path: Path) -> None:
+def test_a_wrong_layout_is_an_error(tmp_path: Path) -> None:
     source, out = tmp_path / "published", tmp_path / "out"
     with pytest.raises(UsageError, match="There is no folder"):
         sources["camvid"]().run(source, out)

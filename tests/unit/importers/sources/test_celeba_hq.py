@@ -73,12 +73,12 @@ def test_without_masks_and_captions(source: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out/segmentation_classes.json").exists()
 
 
-def test_parts_of_other_sizes_make_no_map(source: Path, tmp_path: Path) -> None:
+def test_parts_of_different_sizes_are_unusable(source: Path, tmp_path: Path) -> None:
     lay_out(source, {f"{MASKS}/0/00000_hat.png": mask("#", "#")})
     assert sources["celeba-hq"]().run(source, tmp_path / "out").left_out["segmentations that cannot be used"] == 2
 
 
-def test_another_layout_is_explained(source: Path, tmp_path: Path) -> None:
+def test_a_wrong_layout_is_an_error(source: Path, tmp_path: Path) -> None:
     mapping = source / ROOT / "CelebA-HQ-to-CelebA-mapping.txt"
     mapping.write_text("idx orig_idx orig_file\n0 1 a.png\n")
     with pytest.raises(DataError, match=r"line 2 lists '0' '1 a\.png'; expected idx orig_idx orig_file"):

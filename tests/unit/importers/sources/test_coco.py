@@ -175,7 +175,7 @@ def test_smaller_images_than_the_annotations_say(source: Path) -> None:
     }
 
 
-def test_what_cannot_stand_is_counted(source: Path) -> None:
+def test_unusable_entries_are_counted(source: Path) -> None:
     annotations = [
         thing(99, 1, [0, 0, 2, 2]), thing(1, 77, [0, 0, 2, 2]), thing(1, 1, [5, 0, 9, 2]), thing(1, 1, [0, 0, 2]),
         thing(1, 1, None), {"image_id": [1]}, "text", thing(1, 1, [0, 0, 2, 2], segmentation=[[1, 2]]),
@@ -242,7 +242,7 @@ def remove(source: Path, *patterns: str) -> None:
         ),
     ],
 )
-def test_another_layout_is_explained(source: Path, change: Callable[[Path], Any], error: Any, message: str) -> None:
+def test_a_wrong_layout_is_an_error(source: Path, change: Callable[[Path], Any], error: Any, message: str) -> None:
     change(source)
     with pytest.raises(error, match=message):
         sources["coco"]().run(source, source.parent / "out")

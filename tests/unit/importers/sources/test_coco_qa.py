@@ -60,7 +60,7 @@ def test_questions(source: Path) -> None:
     ]
 
 
-def test_one_folder_alone_is_told(source: Path) -> None:
+def test_a_missing_folder_is_counted(source: Path) -> None:
     (source / "train").rename(source / "elsewhere")
     summary, _ = run(source)
     assert summary.images == {"test": 1}
@@ -77,7 +77,7 @@ def test_json_lines_and_images_of_2017(tmp_path: Path) -> None:
     assert summary.left_out == {"entries that are not JSON objects": 1}
 
 
-def test_what_cannot_stand_is_counted(source: Path) -> None:
+def test_unusable_entries_are_counted(source: Path) -> None:
     rows = [("q", "a", "1", "0"), ("", "a", "1", "0"), ("q", " ", "1", "0"), ("q", "a", "x", "0"), ("q", "a", "1", "4")]
     rows += [("q", "a", "77", "0"), ("q", "a", "3", "0"), ("q", "a", "²", "0"), ("q", "a", "9" * 5000, "0")]
     lay_out(source, {f"train/{name}": text for name, text in read_table(*rows).items()})
@@ -106,7 +106,7 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
         (lambda s: [(s / "train2014").rename(s / "x"), (s / "val2014.zip").unlink()], "no images in"),
     ],
 )
-def test_another_layout_is_explained(source: Path, change: Callable[[Path], Any], message: str) -> None:
+def test_a_wrong_layout_is_an_error(source: Path, change: Callable[[Path], Any], message: str) -> None:
     change(source)
     with pytest.raises(DataError, match=message):
         sources["coco-qa"]().run(source, source.parent / "out")

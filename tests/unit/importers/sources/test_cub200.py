@@ -53,7 +53,7 @@ def test_import(source: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out/images" / NAMES[2]).read_bytes() == jpeg(2)
 
 
-def test_captions_as_text_to_image_projects_keep_them(source: Path, tmp_path: Path) -> None:
+def test_captions_in_the_layout_of_text_to_image_projects(source: Path, tmp_path: Path) -> None:
     (source / "birds").mkdir()
     (source / "text_c10").rename(source / "birds/text")
     assert sources["cub200"]().run(source / "CUB_200_2011", tmp_path / "alone").captions == 0
@@ -75,7 +75,7 @@ def write(name: str, text: str) -> Callable[[Path], object]:
         (write("bounding_boxes.txt", "1 1 2 3\n2 1 1 1 1\n3 1 1 1 1\n"), r"has the box '1 2 3'; expected x"),
     ],
 )
-def test_another_layout_is_explained(
+def test_a_wrong_layout_is_an_error(
     source: Path, tmp_path: Path, change: Callable[[Path], object], message: str
 ) -> None:
     change(source)

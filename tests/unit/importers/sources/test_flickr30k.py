@@ -68,7 +68,7 @@ def test_the_table_with_its_broken_line(source: Path, tmp_path: Path) -> None:
         ({"dataset_flickr30k.json": '{"images": []}'}, "None of the images that the annotations list is in"),
     ],
 )
-def test_another_layout_is_explained(source: Path, tmp_path: Path, files: dict[str, str], message: str) -> None:
+def test_a_wrong_layout_is_an_error(source: Path, tmp_path: Path, files: dict[str, str], message: str) -> None:
     lay_out(source, files)
     with pytest.raises(DataError, match=message):
         sources["flickr30k"]().run(source, tmp_path / "out")

@@ -46,9 +46,9 @@ def as_tar(source: Path, prefix: str = "") -> Path:
     return pack(source / "images_128.tar", {prefix + name: jpeg(number) for number, name in enumerate(IMAGES)})
 
 
-@pytest.mark.parametrize("lay", [as_folder, as_tar])
-def test_import(source: Path, tmp_path: Path, lay: Callable[[Path], object]) -> None:
-    lay(source)
+@pytest.mark.parametrize("write", [as_folder, as_tar])
+def test_import(source: Path, tmp_path: Path, write: Callable[[Path], object]) -> None:
+    write(source)
     seen: list[tuple[int, int]] = []
     out = tmp_path / "out"
     summary, records = imported("flickr8k", source, out, progress=lambda done, total: seen.append((done, total)))
@@ -91,7 +91,7 @@ def test_a_tar_never_chooses_where_its_members_go(source: Path, tmp_path: Path) 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "published"]
 
 
-def test_a_cut_tar_leaves_nothing_behind(source: Path, tmp_path: Path) -> None:
+def test_a_truncated_tar_leaves_nothing_behind(source: Path, tmp_path: Path) -> None:
     path = as_tar(source)
     whole = path.read_bytes()
     ends = [512 * block for block in range(len(whole) // 512) if not any(whole[512 * block :])]
@@ -102,7 +102,7 @@ def test_a_cut_tar_leaves_nothing_behind(source: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["published"]
 
 
-def test_what_is_there_is_never_replaced(source: Path, tmp_path: Path) -> None:
+def test_existing_files_are_never_replaced(source: Path, tmp_path: Path) -> None:
     as_folder(source)
     out = tmp_path / "out"
     out.mkdir()
@@ -137,7 +137,7 @@ def test_what_is_there_is_never_replaced(source: Path, tmp_path: Path) -> None:
         (lambda s: (s / "Flickr_8k.devImages.txt").write_text("../a.jpg"), DataError, r"lists '\.\./a\.jpg'"),
     ],
 )
-def test_another_layout_is_explained(
+def test_a_wrong_layout_is_an_error(
     source: Path, tmp_path: Path, change: Callable[[Path], object], error: type[Exception], message: str
 ) -> None:
     as_tar(source)

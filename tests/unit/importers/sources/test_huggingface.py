@@ -1,4 +1,4 @@
-"""Folders and saved data sets that the package `datasets` reads; it is no part of the tests' environment."""
+"""Folders and saved data sets that the package `datasets` reads; the package is not part of the test environment."""
 
 import importlib
 import json
@@ -68,7 +68,7 @@ def saved(datasets: Any, captions: str, rows: list[tuple[bytes, Any]]) -> Any:
     return datasets.Dataset.from_dict(columns, features)
 
 
-def test_what_save_to_disk_wrote(datasets: Any, tmp_path: Path) -> None:
+def test_a_folder_of_save_to_disk(datasets: Any, tmp_path: Path) -> None:
     rows = [(jpeg(1), "A dog."), (jpeg(2)[:80], "Cut."), (b"x", "None."), (jpeg(3), None), (jpeg(4), "A cow.")]
     splits = {"train": saved(datasets, "text", rows), "validation": saved(datasets, "text", rows[:1])}
     splits["unsupervised"] = saved(datasets, "text", rows[:2])
@@ -86,7 +86,7 @@ def test_what_save_to_disk_wrote(datasets: Any, tmp_path: Path) -> None:
     assert records[0].captions == ("A dog.",)
 
 
-def test_what_cannot_be_read_is_named(datasets: Any, tmp_path: Path) -> None:
+def test_unreadable_sources_are_errors(datasets: Any, tmp_path: Path) -> None:
     datasets.Dataset.from_dict({"text": ["A dog."]}).save_to_disk(str(tmp_path / "text"))
     with pytest.raises(DataError, match=r"has no column of images; it has: text\."):
         sources["huggingface"]().run(tmp_path / "text", tmp_path / "out")

@@ -65,7 +65,7 @@ def test_folders_of_images(tmp_path: Path, place: str) -> None:
     assert records == [Record("images/9.jpg", "val", ("One",))]
 
 
-def test_another_suffix_is_accepted_and_told(tmp_path: Path) -> None:
+def test_another_suffix_is_accepted_and_counted(tmp_path: Path) -> None:
     lay_out(tmp_path / "ucm", {"dataset.json": {"images": [entry("1.tif", "train", "A farm")]}})
     pack(tmp_path / "ucm/images_128.tar", {"1.jpg": jpeg(), "11.jpg": jpeg()})
     summary, records = run(tmp_path / "ucm")
@@ -74,7 +74,7 @@ def test_another_suffix_is_accepted_and_told(tmp_path: Path) -> None:
     assert summary.left_out == {"images without annotations": 1}
 
 
-def test_what_cannot_stand_is_counted(source: Path) -> None:
+def test_unusable_entries_are_counted(source: Path) -> None:
     only_tokens = {**entry(coco(1, "val"), "test"), "sentences": [{"tokens": ["a", "dog"]}, {"raw": 3}, {}, "text"]}
     images = [only_tokens, entry(coco(1, "val"), "test", "again"), entry(3, "test"), entry("a.jpg", "trial"), 3]
     images += [entry("../gone.jpg", "val", "x"), {**entry(coco(3, "val"), ["val"])}, entry(coco(4, "val"), "val")]
@@ -105,7 +105,7 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
         (lambda s: [(s / "val2014.zip").unlink(), (s / "train2014").rename(s / "x")], DataError, "no images in"),
     ],
 )
-def test_another_layout_is_explained(source: Path, change: Callable[[Path], Any], error: Any, message: str) -> None:
+def test_a_wrong_layout_is_an_error(source: Path, change: Callable[[Path], Any], error: Any, message: str) -> None:
     change(source)
     with pytest.raises(error, match=message):
         sources["karpathy"]().run(source, source.parent / "out")

@@ -106,7 +106,7 @@ def test_images_of_2017_in_an_archive_and_smaller(source: Path) -> None:
     assert records["1"].objects[0].box == (0, 0.5, 2, 2.5)
 
 
-def test_what_cannot_stand_is_counted(source: Path) -> None:
+def test_unusable_entries_are_counted(source: Path) -> None:
     wrong = [
         reference(10, "train", "left man", "", 3),
         reference(10, "trial", "x"),
@@ -156,7 +156,7 @@ class Harm:
         (lambda s: (s.parent / "images").rename(s.parent / "photos"), DataError, "no images in"),
     ],
 )
-def test_another_layout_is_explained(source: Path, change: Callable[[Path], Any], error: Any, message: str) -> None:
+def test_a_wrong_layout_is_an_error(source: Path, change: Callable[[Path], Any], error: Any, message: str) -> None:
     change(source)
     with pytest.raises(error, match=message):
         sources["refcoco"]().run(source, source.parent.parent / "out")

@@ -68,7 +68,7 @@ def test_the_published_archive_and_one_split(tmp_path: Path) -> None:
     }
 
 
-def test_what_cannot_stand_is_counted(source: Path) -> None:
+def test_unusable_entries_are_counted(source: Path) -> None:
     wrong = [entry("0a", caption=""), entry("0b", caption="Milk"), entry("9z", caption="x"), {"image_id": 3}, 3]
     lay_out(
         source,
@@ -103,7 +103,7 @@ def test_what_cannot_stand_is_counted(source: Path) -> None:
         ),
     ],
 )
-def test_another_layout_is_explained(source: Path, change: Callable[[Path], Any], error: Any, message: str) -> None:
+def test_a_wrong_layout_is_an_error(source: Path, change: Callable[[Path], Any], error: Any, message: str) -> None:
     change(source)
     with pytest.raises(error, match=message):
         sources["textcaps"]().run(source, source.parent / "out")

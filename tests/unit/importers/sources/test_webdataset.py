@@ -77,7 +77,7 @@ def test_brace_lists_and_single_shards(tmp_path: Path) -> None:
         sources["webdataset"]().run(tmp_path / "s-{000000..999999999}.tar", tmp_path / "gone")
 
 
-def test_a_place_is_never_run_nor_fetched(tmp_path: Path) -> None:
+def test_a_source_is_never_executed_or_fetched(tmp_path: Path) -> None:
     made = tmp_path / "made"
     for place in (f"pipe:touch {made}", "http://localhost/000.tar", "file:///etc/passwd"):
         with pytest.raises(DataError, match="There is no shard"):
@@ -146,7 +146,7 @@ def test_a_tar_never_chooses_where_its_members_go(tmp_path: Path) -> None:
     assert not any(place.is_symlink() for place in (tmp_path / "out").rglob("*"))
 
 
-def test_a_cut_shard_is_told_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_truncated_shard_is_an_error_and_leaves_nothing_behind(tmp_path: Path) -> None:
     path = pack(tmp_path / "in/s.tar", [(f"{number}.jpg", jpeg(number)) for number in range(3)])
     whole = path.read_bytes()
     used = next(end for end in range(0, len(whole), 512) if not any(whole[end:]))
@@ -157,7 +157,7 @@ def test_a_cut_shard_is_told_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert [place.name for place in tmp_path.iterdir()] == ["in"]
 
 
-def test_names_of_its_own_are_kept_while_they_are_free(tmp_path: Path) -> None:
+def test_file_names_of_a_shard_are_kept_if_they_are_free(tmp_path: Path) -> None:
     fields = b'{"file_name": "photos/a.jpg", "segmentation": "classes/a.png"}'
     classes = png([[1] * 16] * 12)
     members = [(f"{key}.{ending}", data) for key in "01" for ending, data in
@@ -198,7 +198,7 @@ def test_any_json_key_and_text_ends_in_a_clean_data_set(fields: Mapping[str, obj
             raise AssertionError(f"the good image is lost: {error}") from error
 
 
-def test_a_segmentation_never_takes_the_place_of_its_image(tmp_path: Path) -> None:
+def test_a_segmentation_never_replaces_its_image(tmp_path: Path) -> None:
     for number, name in enumerate(("x/a.png", "segmentation/s/1.png")):
         fields = json.dumps({"file_name": name, "segmentation": name}).encode()
         members = [(f"{number}.png", png([[[1, 2, 3]] * 4] * 3)), (f"{number}.json", fields)]
@@ -216,7 +216,7 @@ def test_a_segmentation_never_takes_the_place_of_its_image(tmp_path: Path) -> No
         ("{", None, 1),
     ],
 )
-def test_the_names_of_classes_beside_the_shards(tmp_path: Path, names: object, kept: object, wrong: int) -> None:
+def test_class_names_next_to_the_shards(tmp_path: Path, names: object, kept: object, wrong: int) -> None:
     pack(tmp_path / "in/s.tar", {"0.jpg": jpeg(), "0.seg.png": png([[1] * 16] * 12)})
     lay_out(tmp_path / "in", {"segmentation_classes.json": names})
     for number, place in enumerate(("in", "in/s.tar")):

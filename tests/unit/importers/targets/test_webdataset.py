@@ -51,7 +51,7 @@ def samples_of(path: Path) -> list[dict[str, Any]]:
         return [Decoder([imagehandler("rgb8"), basichandlers])(group) for group in groups]
 
 
-def test_what_the_shards_hold(data: Path, tmp_path: Path) -> None:
+def test_content_of_shards(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     seen: list[tuple[int, int]] = []
     summary = formats["webdataset"]().run(data, out, 2, lambda *at: seen.append(at))
@@ -81,7 +81,7 @@ def test_the_package_webdataset_reads_them(data: Path, tmp_path: Path) -> None:
     assert (third["txt"], fourth["txt"]) == ("A cow.", "A whole text.")
 
 
-def test_the_way_back_gives_the_same_records_and_bytes(data: Path, tmp_path: Path) -> None:
+def test_importing_an_export_gives_the_same_records_and_bytes(data: Path, tmp_path: Path) -> None:
     formats["webdataset"]().run(data, tmp_path / "out", 2)
     summary = sources["webdataset"]().run(tmp_path / "out", tmp_path / "back")
     assert summary.left_out == {}
