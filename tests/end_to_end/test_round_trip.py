@@ -203,15 +203,3 @@ def test_importing_counts(tavq: Tavq, tmp_path: Path) -> None:
     assert rows["left out: images that belong to no split │"] == "1"
     assert "2 images are in" in done.err
     assert tavq("data", "check", tmp_path / "out").code == 0
-
-
-def test_the_readme_s_python_runs(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    block = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert len(block) == 1
-    (tmp_path / "run").symlink_to(home / "aligned")
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"images": torch.rand(2, 3, 32, 32) * 2 - 1}
-    exec(compile(block[0], "README.md", "exec"), names)
-    assert names["indices"].shape == (2, 8, 8)
-    assert names["images"].shape == (2, 3, 32, 32)

@@ -3,10 +3,12 @@
 import ast
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from cyclopts import App
 
 import tavq
@@ -109,6 +111,56 @@ def test_python_on_the_pages_names_what_there_is(documents: list[Path]) -> None:
                         assert alias.name in tavq.__all__, f"{page.name}: {alias.name}"
                         found += 1
     assert found >= 1
+
+
+TINY = {
+    "model.net.channels": 8, "model.net.multipliers": [1, 1, 2], "model.codebook.entries": 16,
+    "model.codebook.width": 8, "model.align.iterations": 5, "data.size": 32, "train.steps": 3, "train.batch": 4,
+    "train.adversarial.start": 2, "train.adversarial.discriminator.channels": 8,
+}  # fmt: skip
+"""Settings that make the README's tokenizer train in seconds; in place of its own."""
+
+TINY_TASKS: dict[str, dict[str, Any]] = {
+    "unconditional-tiny": {"task.width": 32, "task.layers": 1, "train.steps": 2, "train.batch": 4},
+    "captioning-tiny": {"task.language.width": 32, "task.language.layers": 1, "train.steps": 2, "train.batch": 4},
+}
+
+
+def test_the_readme_s_python_runs(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, train_task, make_scenes = tavq.train, tavq.train_task, tavq.make_scenes
+    monkeypatch.chdir(tmp_path)
+    replace(monkeypatch, "make_scenes", lambda out, **more: make_scenes(out, **more | {"images": 24, "size": 32}))
+    replace(monkeypatch, "train", lambda recipe, **more: train(recipe, **more | {"settings": TINY}))
+    replace(
+        monkeypatch, "train_task", lambda recipe, **more: train_task(recipe, **more | {"settings": TINY_TASKS[recipe]})
+    )
+    short, long = blocks(root / "README.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(long, "README.md", "exec"), names)
+    assert names["result"]["psnr"].value > 0
+    assert names["tokens"].indices.shape == (len(names["files"]), 8, 8)
+    assert names["images"].shape == (16, 3, 32, 32)
+    assert [Path(caption.image_id) for caption in names["captions"]] == names["files"][:3]
+    assert len(names["found"].images) == 10
+    assert names["page"] == Path("run/report.html")
+    assert names["page"].is_file()
+    names = {"images": torch.rand(2, 3, 32, 32) * 2 - 1}
+    exec(compile(short, "README.md", "exec"), names)
+    assert names["indices"].shape == (2, 8, 8)
+    assert names["images"].shape == (2, 3, 32, 32)
+
+
+def replace(monkeypatch: pytest.MonkeyPatch, name: str, function: Callable[..., Any]) -> None:
+    """Put a function in place of one of the package's, whose names are looked up on first use."""
+    monkeypatch.setitem(tavq.__dict__, name, function)
+
+
+def test_python_on_the_pages_calls_what_there_is(documents: list[Path]) -> None:
+    for page in documents:
+        for block in blocks(page, "python"):
+            for node in ast.walk(ast.parse(block)):
+                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "tavq":
+                    assert node.attr in tavq.__all__, f"{page.name}: tavq.{node.attr}"
 
 
 def test_make_targets_on_the_pages_exist(documents: list[Path], root: Path) -> None:
