@@ -20,7 +20,7 @@ from tavq.data.folder import FolderDataset
 from tavq.data.images import save_png
 from tavq.data.loader import EvaluationLoader
 from tavq.nets.language import DecodingConfig
-from tavq.report.task.grounding_overlay import grounded_image
+from tavq.tasks.grounding_overlay import draw_grounding
 from tavq.tasks.model_folder import TaskModel
 from tavq.tasks.understanding import collect_examples, extract_features
 
@@ -122,7 +122,7 @@ def ground(model: PathLike | TaskModel, image: ImageLike, phrase: str, *, out: P
     box = box_to_image(found.box, *pixels.shape[:2])
     heatmap = None if found.heatmap is None else found.heatmap.cpu().numpy()
     if out is not None:
-        save_png(Path(out), grounded_image(pixels, box, heatmap))
+        save_png(Path(out), draw_grounding(pixels, box, heatmap))
     return Grounding(box, heatmap)
 
 

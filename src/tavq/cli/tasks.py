@@ -52,7 +52,7 @@ def train(
             segmentation_tokenizer=segmentation_tokenizer, progress=bar,
         )  # fmt: skip
     if console.is_first_process():
-        command = min(api.commands_of(out) - {"complete"})
+        command = min(api.commands_of(out) - {"complete"}, default="task evaluate")
         console.say(f"The model is in {out / 'model'}. Next: tavq {command} {out}")
 
 

@@ -15,7 +15,7 @@ from tavq.report.task import sections as task_sections
 from tavq.report.task import understanding_sections
 from tavq.report.task.generation_view import TaskView, draws, look_at_task
 from tavq.report.task.tables import tables_of
-from tavq.report.task.understanding_view import look_at_reading
+from tavq.report.task.understanding_view import answer_images
 from tavq.report.tokenizer import comparison, gallery, sections
 from tavq.report.tokenizer.code_cards import TOP
 from tavq.report.tokenizer.overview import draw_overview
@@ -139,8 +139,8 @@ def _of_task(run: Run, folder: Path | None, text: Path | None, limit: int, progr
     if draws(run):
         parts.append(task_sections.images(_look(run, folder, text, limit, progress)))
     elif folder is not None:
-        view = look_at_reading(run, folder, limit, lambda done: progress(done, None, f"{run.name}: reading"))
-        parts.append(understanding_sections.said(view))
+        view = answer_images(run, folder, limit, lambda done: progress(done, None, f"{run.name}: answering"))
+        parts.append(understanding_sections.answers(view))
     return [*parts, gallery.progress_of(run)]
 
 
@@ -177,7 +177,7 @@ def data_folder(run: Run, data: Path | None) -> Path | None:
 
 def contents(parts: Sequence[Any]) -> Markup:
     """Links to the sections of a page."""
-    links = [("metrics", "Metrics"), ("curves", "Training"), ("images", "Images"), ("said", "Answers")]
+    links = [("metrics", "Metrics"), ("curves", "Training"), ("images", "Images"), ("answers", "Answers")]
     links += [("progress", "Progress"), ("codebook", "Codebook"), ("codes", "Codes")]
     there = "".join(part for part in parts if part)
     return tag("nav", *(tag("a", name, href=f"#{key}") for key, name in links if f'id="{key}"' in there))

@@ -25,6 +25,7 @@ from tavq.metrics.meteor import meteor
 from tavq.metrics.record import CONSTANT, Baseline, Metric, for_baseline
 from tavq.nets.language import DecodingConfig, LanguageConfig, LanguageModel
 from tavq.tasks.base import TokenLayout, tasks
+from tavq.tasks.samples import PER_IMAGE, Answer, AnsweredImage, SampleImages
 from tavq.tasks.text_task import TextField, TextTask, describe_texts, read_texts
 from tavq.tasks.text_tokenizer import TextTokenizer
 from tavq.tasks.understanding import Adapter, ExampleBatch, ShapeReader, UnderstandingBatch, UnderstandingConfig
@@ -187,6 +188,14 @@ class Captioning(TextTask):
             constant = dict.fromkeys(captions, best_constant(training))
             metrics += for_baseline(CONSTANT, _score(constant, references))
         return metrics + for_baseline(OTHERS, _score(_shuffle(captions), references))
+
+    def answer_samples(self, samples: SampleImages) -> list[AnsweredImage]:
+        """A caption of each image, next to the first of its own."""
+        generated = self.caption(samples.features, names=samples.keys)
+        shown = []
+        for key, captions, true in zip(samples.keys, generated, samples.examples, strict=True):
+            shown.append(AnsweredImage(key, (Answer("", captions[0], " / ".join(true[:PER_IMAGE])),)))
+        return shown
 
 
 # --- scores -----------------------------------------------------------------------------------------------------

@@ -15,15 +15,19 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from tavq.data.boxes import box_to_square
-from tavq.data.records import Box, Record
+from tavq.data.boxes import box_to_image, box_to_square
+from tavq.data.images import load_image
+from tavq.data.records import Box, Record, hash_name
 from tavq.interfaces import Loss, Losses
 from tavq.metrics import grounding
-from tavq.metrics.grounding import GroundingScores
+from tavq.metrics.grounding import RIGHT as MIN_IOU
+from tavq.metrics.grounding import GroundingScores, iou
 from tavq.metrics.record import CONSTANT, Baseline, Metric, for_baseline
 from tavq.nets.transformer import Transformer
 from tavq.tasks.base import TokenLayout, tasks
+from tavq.tasks.grounding_overlay import draw_grounding
 from tavq.tasks.phrase_encoders import FrozenPhraseEncoder, LearnedPhraseEncoder, PhraseEncoder
+from tavq.tasks.samples import Answer, AnsweredImage, SampleImages
 from tavq.tasks.text_tokenizer import TextTokenizer
 from tavq.tasks.understanding import (
     Adapter,
@@ -259,6 +263,27 @@ class Grounding(UnderstandingTask):
             own = [replace(metric, group=BOXES) for metric in score.compute()["metrics"]]
             metrics += own if baseline is None else for_baseline(baseline, own)
         return metrics
+
+    def answer_samples(self, samples: SampleImages) -> list[AnsweredImage]:
+        """One phrase of each image, chosen by the image's name: its box, and the attention next to it."""
+        chosen = [some[hash_name(key) % len(some)] for key, some in zip(samples.keys, samples.examples, strict=True)]
+        found = self.ground(samples.features, [example.phrase for example in chosen])
+        shown = []
+        for key, example, result in zip(samples.keys, chosen, found, strict=True):
+            image = load_image(samples.dataset.path(key))
+            boxes = [box_to_image(box, *image.shape[:2]) for box in (example.box, result.box)]
+            overlap = float(iou(*(torch.tensor([box], dtype=torch.float64) for box in boxes)))
+            heatmap = None if result.heatmap is None else result.heatmap.float().cpu().numpy()
+            images = (
+                ("true", draw_grounding(image, boxes[0], None)),
+                (
+                    "predicted" if heatmap is None else "predicted, and attention",
+                    draw_grounding(image, boxes[1], heatmap),
+                ),
+            )
+            answer = Answer(example.phrase, f"IoU {overlap:.2f}", "", overlap > MIN_IOU)
+            shown.append(AnsweredImage(key, (answer,), images))
+        return shown
 
 
 def _build_phrase_encoder(config: GroundingConfig) -> PhraseEncoder:

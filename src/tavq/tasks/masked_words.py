@@ -6,7 +6,7 @@ tokenizer; its table 3 for the evaluation.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tavq.core.errors import UsageError
-from tavq.data.records import Record
+from tavq.data.records import Record, hash_name
 from tavq.interfaces import Loss, Losses
 from tavq.metrics import intervals
 from tavq.metrics.record import CONSTANT, Baseline, Group, Metric
@@ -26,13 +26,17 @@ from tavq.nets.language import pad_sequences
 from tavq.nets.transformer import Transformer
 from tavq.ops.masking import mask_least_noise, sample_mask_ratios
 from tavq.tasks.base import TokenLayout, tasks
+from tavq.tasks.samples import PER_IMAGE, Answer, AnsweredImage, SampleImages
 from tavq.tasks.text_task import TextBatch, TextTask, describe_texts, rank, read_texts
-from tavq.tasks.text_tokenizer import SHOWN, TextTokenizer, has_word
+from tavq.tasks.text_tokenizer import SHOWN, WORD, TextTokenizer, has_word
 from tavq.tasks.understanding import Adapter, ExampleBatch, ShapeReader, TransformerConfig, UnderstandingBatch
 from tavq.text.vocabulary import FUNCTION
 
 GAP = re.compile(r"(?<!\w)_+(?!\w)")
 """What a user writes for a missing word."""
+
+BLANK = "___"
+"""What a report shows for a missing word."""
 
 CONTENT = "content"
 """All words but articles, prepositions, auxiliaries and the like, which can be guessed without the image."""
@@ -245,6 +249,42 @@ class MaskedWordsTask(TextTask):
 
     def _kind(self, i: int) -> str:
         return "" if self.text_tokenizer.decode([i]) in FUNCTION else CONTENT
+
+    def answer_samples(self, samples: SampleImages) -> list[AnsweredImage]:
+        """A word missing in each of the first captions of an image, filled in."""
+        shown = []
+        for row, (key, captions) in enumerate(zip(samples.keys, samples.examples, strict=True)):
+            filled = [self._answer_gap(samples.features[row : row + 1], key, text) for text in captions[:PER_IMAGE]]
+            answers = tuple(answer for answer in filled if answer is not None)
+            if answers:
+                shown.append(AnsweredImage(key, answers))
+        return shown
+
+    def _answer_gap(self, features: Float[Tensor, "1 n d"], key: str, caption: str) -> Answer | None:
+        """None where no word of the caption can be missing."""
+        hidden = hide_word(caption, key, self._is_known)
+        if hidden is None:
+            return None
+        with_gap, word = hidden
+        try:
+            [[[(filled, probability), *_]]] = self.fill(features, [with_gap])
+        except UsageError:  # the gap is after the words that are read
+            return None
+        answer = f"{with_gap.replace(BLANK, filled)} ({probability:.0%})"
+        return Answer(with_gap, answer, caption, filled.casefold() == word.casefold())
+
+    def _is_known(self, word: str) -> bool:
+        return self.text_tokenizer.encode([word])[0] != [self.text_tokenizer.unknown_id]
+
+
+def hide_word(caption: str, key: str, is_known: Callable[[str], bool]) -> tuple[str, str] | None:
+    """A caption with `BLANK` for one of its content words, and the word; which one follows from the image's name."""
+    every = [found for found in re.finditer(WORD, caption) if found[0].isalpha()]
+    words = [found for found in every if found[0].casefold() not in FUNCTION and is_known(found[0])]
+    if not words:
+        return None
+    chosen = words[hash_name(f"{key}\n{caption}") % len(words)]
+    return caption[: chosen.start()] + BLANK + caption[chosen.end() :], chosen[0]
 
 
 class WordFrequencies:

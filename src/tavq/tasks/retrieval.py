@@ -24,6 +24,7 @@ from tavq.metrics.ranking import retrieval_of_several
 from tavq.metrics.record import Metric
 from tavq.nets.transformer import Transformer
 from tavq.tasks.base import TokenLayout, tasks
+from tavq.tasks.samples import Answer, AnsweredImage, SampleImages
 from tavq.tasks.text_task import TextBatch, TextField, TextTask, describe_texts, read_texts
 from tavq.tasks.text_tokenizer import TextTokenizer
 from tavq.tasks.understanding import Adapter, ExampleBatch, ShapeReader, TransformerConfig, UnderstandingBatch
@@ -38,6 +39,11 @@ BATCH = 256
 """Texts that are embedded at a time."""
 
 VECTORS = "The model's vectors"
+
+SHOWN_TEXTS = 3
+"""Texts that a report shows of an image."""
+SHOWN_CANDIDATES = 512
+"""Texts of the split among which they are found."""
 
 
 class RetrievalConfig(TransformerConfig):
@@ -168,6 +174,21 @@ class Retrieval(TextTask):
         """Unit vectors of any number of texts, on the CPU."""
         parts = [self.embed_texts(texts[start : start + BATCH]).cpu() for start in range(0, len(texts), BATCH)]
         return require_finite(torch.cat(parts), VECTORS)
+
+    def answer_samples(self, samples: SampleImages) -> list[AnsweredImage]:
+        """The nearest texts of each image among those of the split, and its own where it is not one of them."""
+        own = [text for some in samples.examples for text in some]
+        candidates = list(dict.fromkeys([*own, *samples.split_examples]))[:SHOWN_CANDIDATES]
+        scores = self.embed_images(samples.features) @ self.embed_texts(candidates).mT
+        shown = []
+        for key, row, true in zip(samples.keys, scores.cpu(), samples.examples, strict=True):
+            nearest = [candidates[i] for i in row.topk(min(SHOWN_TEXTS, len(candidates))).indices.tolist()]
+            titles = [f"1. among {len(candidates)} texts", *(f"{rank}." for rank in range(2, len(nearest) + 1))]
+            answers = [Answer(title, text, "", text in true) for title, text in zip(titles, nearest, strict=True)]
+            if not any(answer.correct for answer in answers):
+                answers.append(Answer("its own", true[0]))
+            shown.append(AnsweredImage(key, tuple(answers)))
+        return shown
 
 
 def _find_duplicates(batch: UnderstandingBatch) -> Bool[Tensor, "b b"]:

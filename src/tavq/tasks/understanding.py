@@ -24,6 +24,7 @@ from tavq.interfaces import Losses
 from tavq.metrics.record import Metric
 from tavq.nets.transformer import check_heads
 from tavq.tasks.base import Task, TokenLayout
+from tavq.tasks.samples import AnsweredImage, SampleImages
 from tavq.tokenizer import Tokenizer
 
 ShapeReader = Callable[[], tuple[int, int]]
@@ -188,6 +189,10 @@ class UnderstandingTask(Task, ABC):
             batches: features and examples of the held-out images.
             training: file name and example of the training split, for the baselines; may be empty.
         """
+
+    def answer_samples(self, samples: SampleImages) -> list[AnsweredImage]:
+        """The answers about some images, for a report; images without an answer are left out. By default none."""
+        return []
 
     @abstractmethod
     def loss(self, batch: UnderstandingBatch) -> Losses:

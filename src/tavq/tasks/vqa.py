@@ -25,6 +25,7 @@ from tavq.metrics.answers import AnswerScores
 from tavq.metrics.record import CONSTANT, Baseline, Metric, for_baseline
 from tavq.nets.language import LanguageConfig, LanguageModel
 from tavq.tasks.base import TokenLayout, tasks
+from tavq.tasks.samples import PER_IMAGE, Answer, AnsweredImage, SampleImages
 from tavq.tasks.text_task import TextBatch, TextTask, rank
 from tavq.tasks.text_tokenizer import TextTokenizer
 from tavq.tasks.understanding import Adapter, ExampleBatch, ShapeReader, UnderstandingBatch, UnderstandingConfig
@@ -180,6 +181,17 @@ class Vqa(TextTask):
         if training:
             metrics += for_baseline(CONSTANT, scores[CONSTANT].compute()["metrics"])
         return metrics
+
+    def answer_samples(self, samples: SampleImages) -> list[AnsweredImage]:
+        """The most probable answer to the first questions about each image."""
+        shown = [(row, question) for row, some in enumerate(samples.examples) for question in some[:PER_IMAGE]]
+        questions = [question.question for _, question in shown]
+        ranked = self.answer(samples.features[[row for row, _ in shown]], questions)
+        answers: list[list[Answer]] = [[] for _ in samples.keys]
+        for (row, question), [(answer, probability), *_] in zip(shown, ranked, strict=True):
+            correct = answer == question.answer
+            answers[row].append(Answer(question.question, f"{answer} ({probability:.0%})", question.answer, correct))
+        return [AnsweredImage(key, tuple(own)) for key, own in zip(samples.keys, answers, strict=True)]
 
 
 def _most_frequent_answers(examples: Iterable[Question]) -> dict[str, str]:

@@ -66,14 +66,14 @@ img { image-rendering: pixelated; display: block; border-radius: 3px; max-width:
 .sheet { margin: 0 0 22px; } .sheet img { width: 100%; max-width: 720px; }
 thead th.number { white-space: normal; vertical-align: bottom; }
 .ends { display: block; color: var(--soft); font-size: 11.5px; font-weight: 400; }
-.reading { display: grid; grid-template-columns: minmax(96px, 30%) 1fr; gap: 14px; align-items: start;
+.answered { display: grid; grid-template-columns: minmax(96px, 30%) 1fr; gap: 14px; align-items: start;
   break-inside: avoid; }
-.reading.wide { grid-template-columns: 1fr; gap: 4px; }
-.reading.looks .row { grid-template-columns: 1fr 2fr; }
+.answered.wide { grid-template-columns: 1fr; gap: 4px; }
+.answered.uneven .row { grid-template-columns: 1fr 2fr; }
 th i { font-weight: 400; color: var(--soft); }
-.told { list-style: none; margin: 0; padding: 0; font-size: 14px; line-height: 1.4; overflow-wrap: anywhere; }
-.told li { margin-bottom: 8px; } .told b { display: block; font-weight: 600; }
-.asked, .true { display: block; color: var(--soft); font-size: 13px; }
+.answers { list-style: none; margin: 0; padding: 0; font-size: 14px; line-height: 1.4; overflow-wrap: anywhere; }
+.answers li { margin-bottom: 8px; } .answers b { display: block; font-weight: 600; }
+.question, .true { display: block; color: var(--soft); font-size: 13px; }
 .right { color: #1a7f4b; } .wrong { color: var(--alarm); }
 section > h3 { margin-top: 26px; }
 .progress { break-inside: avoid; margin: 0 0 18px; }

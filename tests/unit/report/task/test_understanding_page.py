@@ -19,9 +19,11 @@ from tavq.metrics.record import evaluation_as_json
 from tavq.recipes.schema import TaskRecipe
 from tavq.report.page import write_comparison, write_report
 from tavq.report.run import read_run
-from tavq.report.task.understanding_sections import said
-from tavq.report.task.understanding_view import GAP, Answer, Read, ReadingView, hidden_word, look_at_reading
+from tavq.report.task.understanding_sections import answers
+from tavq.report.task.understanding_view import UnderstandingView, answer_images
+from tavq.tasks.masked_words import BLANK, hide_word
 from tavq.tasks.model_folder import load_task
+from tavq.tasks.samples import Answer, AnsweredImage
 from tavq.training.task.tokens import FrozenTokenizer
 from tavq.training.task.trainer import TaskTrainer
 
@@ -68,69 +70,69 @@ def trained(runs: Any, data: Path) -> Callable[..., Path]:
     return make
 
 
-def view(run: Path, data: Path) -> ReadingView:
-    return look_at_reading(read_run(run), data, 512, lambda done: None)
+def view(run: Path, data: Path) -> UnderstandingView:
+    return answer_images(read_run(run), data, 512, lambda done: None)
 
 
 def test_answers_stand_beside_the_questions(trained: Callable[..., Path], data: Path) -> None:
     shown = view(trained("vqa"), data)
     assert shown.split == "test"
-    [read] = shown.read  # the other image of the split has no question
-    [told] = read.told
-    assert (told.asked, told.true) == ("what is the color of the wall", "red")
-    answer = told.said.split(" (")[0]
+    [read] = shown.answered  # the other image of the split has no question
+    [told] = read.answers
+    assert (told.question, told.truth) == ("what is the color of the wall", "red")
+    answer = told.answer.split(" (")[0]
     assert answer in ("red", "blue")
-    assert told.right == (answer == "red")
-    assert re.fullmatch(r"(red|blue) \(\d+%\)", told.said)
+    assert told.correct == (answer == "red")
+    assert re.fullmatch(r"(red|blue) \(\d+%\)", told.answer)
     assert [image.shape for _, image in read.images] == [(16, 16, 3)]
 
 
 def test_captions_stand_beside_the_true_ones(trained: Callable[..., Path], data: Path) -> None:
-    [read] = view(trained("captioning"), data).read
-    [told] = read.told
-    assert (told.true, told.right) == ("A red wall stands beside a grey floor.", None)
+    [read] = view(trained("captioning"), data).answered
+    [told] = read.answers
+    assert (told.truth, told.correct) == ("A red wall stands beside a grey floor.", None)
 
 
 def test_a_phrase_has_its_true_box_and_the_found_one(trained: Callable[..., Path], data: Path) -> None:
-    [read] = view(trained("grounding"), data).read
-    assert [name for name, _ in read.images] == ["true", "found, and where it looks"]
+    [read] = view(trained("grounding"), data).answered
+    assert [name for name, _ in read.images] == ["true", "predicted, and attention"]
     true, found = (image for _, image in read.images)
     assert found.shape[1] > 2 * true.shape[1] - 1  # the heat map stands beside it
     assert (true[0, : true.shape[1] // 2] == 255).all()  # the rim of the left half
-    [told] = read.told
-    assert told.asked == "the red wall"
-    assert told.right == (float(told.said.removeprefix("IoU ")) > 0.5)
-    page = said(view(trained("grounding"), data)) or ""
-    assert 'class="reading wide looks"' in page
-    [blind] = view(trained("grounding", "none"), data).read
-    assert [name for name, _ in blind.images] == ["true", "found"]
+    [told] = read.answers
+    assert told.question == "the red wall"
+    assert told.correct == (float(told.answer.removeprefix("IoU ")) > 0.5)
+    page = answers(view(trained("grounding"), data)) or ""
+    assert 'class="answered wide uneven"' in page
+    [blind] = view(trained("grounding", "none"), data).answered
+    assert [name for name, _ in blind.images] == ["true", "predicted"]
 
 
 def test_a_gap_is_filled(trained: Callable[..., Path], data: Path) -> None:
-    [read] = view(trained("masked-words"), data).read
-    [told] = read.told
-    assert told.true == "A red wall stands beside a grey floor."
-    before, after = told.asked.split(GAP)
-    missing = told.true[len(before) : len(told.true) - len(after)]
+    [read] = view(trained("masked-words"), data).answered
+    [told] = read.answers
+    assert told.truth == "A red wall stands beside a grey floor."
+    before, after = told.question.split(BLANK)
+    missing = told.truth[len(before) : len(told.truth) - len(after)]
     assert missing in ("red", "wall", "stands", "grey", "floor")
-    assert told.said.startswith(before)
-    filled = re.sub(r" \(\d+%\)$", "", told.said)[len(before) :].removesuffix(after)
-    assert told.right == (filled == missing)
+    assert told.answer.startswith(before)
+    filled = re.sub(r" \(\d+%\)$", "", told.answer)[len(before) :].removesuffix(after)
+    assert told.correct == (filled == missing)
 
 
 def test_a_image_finds_texts(trained: Callable[..., Path], data: Path) -> None:
-    [read] = view(trained("retrieval"), data).read
-    [told] = read.told
-    assert (told.said, told.right) == ("A red wall stands beside a grey floor.", True)  # there is no other one
-    assert told.asked == "1. among 1 texts"
+    [read] = view(trained("retrieval"), data).answered
+    [told] = read.answers
+    assert (told.answer, told.correct) == ("A red wall stands beside a grey floor.", True)  # there is no other one
+    assert told.question == "1. among 1 texts"
 
 
 def test_the_missing_word_is_a_content_word_that_is_known() -> None:
     caption = "A red barn, beside the lake."
-    found = {hidden_word(caption, f"{number}.png", lambda word: word != "red") for number in range(40)}
+    found = {hide_word(caption, f"{number}.png", lambda word: word != "red") for number in range(40)}
     assert found == {("A red ___, beside the lake.", "barn"), ("A red barn, beside the ___.", "lake")}
-    assert hidden_word("beside the", "a", lambda word: True) is None
-    assert hidden_word(caption, "a", lambda word: False) is None
+    assert hide_word("beside the", "a", lambda word: True) is None
+    assert hide_word(caption, "a", lambda word: False) is None
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -138,7 +140,7 @@ def test_a_page_has_everything_and_loads_nothing(trained: Callable[..., Path], n
     page = write_report(trained(name)).read_text()
     assert "<script" not in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)
-    for part in ("what is seen of an image", "plain &lt;run&gt;", "examples", "What it says", 'href="#said"'):
+    for part in ("what is seen of an image", "plain &lt;run&gt;", "examples", "Answers", 'href="#answers"'):
         assert part in page, part
     assert "What it draws" not in page
     assert "never saw" in page
@@ -152,7 +154,7 @@ def test_a_page_without_its_data_says_so(trained: Callable[..., Path], tmp_path:
     (run / "provenance.json").write_text(json.dumps({**told, "data_folder": str(tmp_path / "gone")}))
     page = write_report(run).read_text()
     assert "was not found; give it with --data" in page
-    assert "What it says" not in page
+    assert 'id="answers"' not in page
 
 
 def test_what_is_seen_is_compared(trained: Callable[..., Path], tmp_path: Path) -> None:
@@ -163,13 +165,13 @@ def test_what_is_seen_is_compared(trained: Callable[..., Path], tmp_path: Path) 
 
 
 def test_nothing_that_is_said_is_markup() -> None:
-    read = Read("<a>", (("", np.zeros((2, 2, 3), np.uint8)),), (Answer("<q>", "<s>", "<t>", False),))
-    page = said(ReadingView("test", (read,)))
+    images = (("", np.zeros((2, 2, 3), np.uint8)),)
+    page = answers(UnderstandingView("test", (AnsweredImage("<a>", (Answer("<q>", "<s>", "<t>", False),), images),)))
     assert page is not None
     assert not re.search("<[aqst]>", page)
     assert "&lt;q&gt;" in page
     assert "true: &lt;t&gt;" in page
-    assert said(ReadingView("", ())) is None
+    assert answers(UnderstandingView("", ())) is None
 
 
 def test_a_run_keeps_the_name_of_its_tokenizers_folder(runs: Any) -> None:

@@ -22,7 +22,7 @@ THROUGH = 0.3
 """Share of the grey image that is seen through the heat."""
 
 
-def grounded_image(
+def draw_grounding(
     image: UInt8[np.ndarray, "y x 3"], box: Box, heat: Float[np.ndarray, "h w"] | None
 ) -> UInt8[np.ndarray, "v u 3"]:
     """The image with a frame around the box and, where there is a heat map, the image under it at the right.
