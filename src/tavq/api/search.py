@@ -85,7 +85,7 @@ def _read_texts(space: AlignerSpace, dataset: FolderDataset, text: Path | None) 
     if store is None:
         warn(f"{dataset.folder} has no text store, so no texts are indexed; build one with: tavq text {dataset.folder}")
         return
-    space.read(store)
+    space.use_store(store)
     changed = store.find_changed((record.file_name, record.text or "") for record in dataset)
     if changed:
         warn(
@@ -136,7 +136,7 @@ def search_index(
         [texts] = opened.find_texts(query.numpy(), count)
     else:
         assert text is not None
-        query, notes = space.embed_typed(text)
+        query, notes = space.embed_query(text)
         texts = []
         for note in notes:
             warn(note)

@@ -287,21 +287,28 @@ def read_json(path: Path) -> Any:
     return parse_json(read_text(path), str(path))
 
 
-def read_manifest(path: Path, model: type[M], format: int, what: str, anew: str) -> M:
-    """The settings in a JSON file that describes the `what` beside it; `anew` is the command that makes one.
+def read_manifest(path: Path, model: type[M], format: int, what: str, command: str) -> M:
+    """Read the JSON file that describes a `what`, such as a text store.
 
-    Raises FileError where it describes none, is of another `format`, or holds what is not accepted.
+    Args:
+        path: the file.
+        model: its fields.
+        format: the format number that is supported.
+        what: named in errors.
+        command: rebuilds it; named in errors.
+
+    Raises FileError if it is not such a file, has another format, or has invalid fields.
     """
-    told = read_json(path)
-    if not isinstance(told, dict):
+    fields = read_json(path)
+    if not isinstance(fields, dict):
         raise FileError(f"{path} is not the manifest of a {what}: it holds no settings.")
-    if isinstance(told.get("format"), int) and told["format"] != format:
+    if isinstance(fields.get("format"), int) and fields["format"] != format:
         raise FileError(
-            f"{path} is of format {told['format']}, made by another version of tavq; this one reads format {format}. "
-            f"Make the {what.rpartition(' ')[2]} anew with: {anew}"
+            f"{path} has format {fields['format']}, from another version of tavq; this version reads format {format}. "
+            f"Rebuild the {what.rpartition(' ')[2]} with: {command}"
         )
     try:
-        return build_stored(model, told, str(path))
+        return build_stored(model, fields, str(path))
     except UsageError as error:
         raise FileError(f"{path} is not the manifest of a {what}: {error}") from error
 

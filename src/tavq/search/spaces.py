@@ -1,4 +1,4 @@
-"""Spaces that images and texts share: that of a tokenizer's aligner, and that of a retrieval task."""
+"""Embedding spaces shared by images and texts: that of a tokenizer's aligner, and that of a retrieval task."""
 
 import shutil
 from collections.abc import Sequence
@@ -26,21 +26,21 @@ from tavq.tokenizer import Tokenizer
 
 COMMAND = "search"
 
-LONGEST = 1.001
-"""No vector is longer; half precision may lengthen a unit vector by less."""
+MAX_NORM = 1.001
+"""Upper bound of a vector's length; rounding to half precision may lengthen a unit vector by less."""
 
 Text = tuple[str, str]
-"""The file_name of an image and a text of it."""
+"""The file_name of an image, and a text of that image."""
 
 
 @runtime_checkable
 class Space(Protocol):
-    """What gives vectors whose dot product ranks images against texts.
+    """Embeds images and texts as vectors whose dot product ranks one against the other.
 
     Attributes:
         folder: the model folder.
-        sha256: of the model's weights.
-        size: side of the images that it reads.
+        sha256: hash of the model's weights.
+        size: side of the model's images in pixels.
     """
 
     folder: Path
@@ -49,11 +49,11 @@ class Space(Protocol):
 
     @property
     def text_store(self) -> str | None:
-        """The sha256 of the store that texts come from; None where they come from none."""
+        """The sha256 of the text store that texts come from; None if they come from none."""
         ...
 
-    def texts_of(self, record: Record) -> Sequence[str]:
-        """The texts of an image that can become vectors."""
+    def read_texts(self, record: Record) -> Sequence[str]:
+        """The texts of an image that can be embedded."""
         ...
 
     def embed_images(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
@@ -61,29 +61,29 @@ class Space(Protocol):
         ...
 
     def embed_texts(self, texts: Sequence[Text]) -> Float[Tensor, "b e"]:
-        """Vectors of texts that `texts_of` gave, on the CPU."""
+        """Vectors of texts that `read_texts` returned, on the CPU."""
         ...
 
-    def embed_typed(self, text: str) -> tuple[Float[Tensor, "1 e"], tuple[str, ...]]:
-        """The vector of what a person typed, and what they should be told of it, one line each.
+    def embed_query(self, text: str) -> tuple[Float[Tensor, "1 e"], tuple[str, ...]]:
+        """The vector of a text that a user typed, and notes for the user, such as unknown words.
 
-        Raises UsageError where the model cannot read it.
+        Raises UsageError if the model cannot read the text.
         """
         ...
 
 
 class AlignerSpace:
-    """The space of a tokenizer's aligner, in which its codes were drawn towards text.
+    """The space of a tokenizer's aligner, in which its codes were aligned with text.
 
-    Texts of a data set come from the text store that it is given by `read`, typed ones through that store's encoder.
+    Texts of a data set come from a text store (`use_store`), queries go through that store's encoder.
 
-    Raises UsageError where the tokenizer has no aligner.
+    Raises UsageError if the tokenizer has no aligner.
     """
 
     def __init__(self, folder: Path, encoder: str | None, device: torch.device) -> None:
         self.folder, self.encoder, self.device = folder, encoder, device
-        self.facts = read_model_config(folder)
-        self.sha256, self.size = str(self.facts.get("sha256")), _size(folder, self.facts)
+        self.metadata = read_model_config(folder)
+        self.sha256, self.size = str(self.metadata.get("sha256")), _read_size(folder, self.metadata)
         self.tokenizer = Tokenizer.from_pretrained(folder).to(device)
         if self.tokenizer.aligner is None:
             raise UsageError(
@@ -93,74 +93,74 @@ class AlignerSpace:
         self.aligner = self.tokenizer.aligner
         self.store: TextStore | None = None
 
-    def read(self, store: TextStore) -> None:
-        """Takes the texts of a data set; UsageError where they were encoded by another encoder than the training's."""
-        store.check_encoder(self.facts.get("text"))
+    def use_store(self, store: TextStore) -> None:
+        """Set the texts of a data set; UsageError unless they were encoded by the encoder of the training."""
+        store.check_encoder(self.metadata.get("text"))
         self.store = store
 
     @property
     def text_store(self) -> str | None:
-        """Of the store that was read."""
+        """The sha256 of the store in use."""
         return None if self.store is None else self.store.manifest.sha256
 
-    def texts_of(self, record: Record) -> Sequence[str]:
-        """The text of an image that the store holds."""
+    def read_texts(self, record: Record) -> Sequence[str]:
+        """The text of an image, if the store has it."""
         if self.store is None or record.file_name not in self.store:
             return ()
         return (record.text or "",)
 
     @torch.no_grad()
     def embed_images(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
-        """By the aligner, of the quantised grids."""
-        return _checked(self.aligner.embed_images(self.tokenizer.quantize(images.to(self.device))))
+        """Embed the quantized grids by the aligner."""
+        return _check_vectors(self.aligner.embed_images(self.tokenizer.quantize(images.to(self.device))))
 
     def embed_texts(self, texts: Sequence[Text]) -> Float[Tensor, "b e"]:
-        """By the aligner, of what the store holds."""
+        """Embed the store's text by the aligner."""
         assert self.store is not None
         tables = (*GRANULARITIES, FULL_TEXT, POOLED) if self.store.manifest.full_text else GRANULARITIES
         return self._embed(collate_text(self.store, [key for key, _ in texts], tables))
 
-    def embed_typed(self, text: str) -> tuple[Float[Tensor, "1 e"], tuple[str, ...]]:
-        """By the aligner, split and encoded as the store was."""
-        typed = self._prompter([text])
-        return self._embed(typed.features), typed.notes
+    def embed_query(self, text: str) -> tuple[Float[Tensor, "1 e"], tuple[str, ...]]:
+        """Split and encode a text as for the store, then embed it by the aligner."""
+        prompt = self._prompt_encoder([text])
+        return self._embed(prompt.features), prompt.notes
 
     @cached_property
-    def _prompter(self) -> PromptEncoder:
-        return PromptEncoder(self.facts, self.encoder, self.device)  # loads the text encoder, which takes seconds
+    def _prompt_encoder(self) -> PromptEncoder:
+        return PromptEncoder(self.metadata, self.encoder, self.device)  # loads the text encoder, which takes seconds
 
     @torch.no_grad()
     def _embed(self, text: Any) -> Float[Tensor, "b e"]:
-        return _checked(self.aligner.embed_text(to_device(text, self.device)))
+        return _check_vectors(self.aligner.embed_text(to_device(text, self.device)))
 
 
 class TaskSpace:
-    """The space of a retrieval task, whose words are those of its training texts."""
+    """The space of a retrieval task."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         self.folder, self.device = folder, device
         self.model: TaskModel = load_task(folder, COMMAND).to(device)
-        self.sha256, self.size = str(self.model.metadata.get("sha256")), _size(folder, self.model.metadata)
+        self.sha256, self.size = str(self.model.metadata.get("sha256")), _read_size(folder, self.model.metadata)
         self.text_store: str | None = None
 
-    def texts_of(self, record: Record) -> Sequence[str]:
-        """Captions, or the long text, as the task was trained."""
+    def read_texts(self, record: Record) -> Sequence[str]:
+        """Captions or the long text, whichever the task was trained with."""
         return read_texts(self.model.config.task.text_field, record)
 
     @torch.no_grad()
     def embed_images(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
-        """By the task, of what it sees of images."""
+        """Embed the image features by the task."""
         config = self.model.config
-        rows = extract_features(self.model.tokenizer, config.layout, config.task.image, images.to(self.device))
-        return _checked(self.model.task.embed_images(rows))
+        features = extract_features(self.model.tokenizer, config.layout, config.task.image, images.to(self.device))
+        return _check_vectors(self.model.task.embed_images(features))
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[Text]) -> Float[Tensor, "b e"]:
-        """By the task."""
-        return _checked(self.model.task.embed_texts([text for _, text in texts]))
+        """Embed texts by the task."""
+        return _check_vectors(self.model.task.embed_texts([text for _, text in texts]))
 
-    def embed_typed(self, text: str) -> tuple[Float[Tensor, "1 e"], tuple[str, ...]]:
-        """By the task; the notes name the words that it does not know."""
+    def embed_query(self, text: str) -> tuple[Float[Tensor, "1 e"], tuple[str, ...]]:
+        """Embed a text by the task; the notes name unknown words."""
         notes = self.model.task.check_text(text)
         return self.embed_texts([("", text)]), tuple(notes)
 
@@ -168,16 +168,16 @@ class TaskSpace:
 def open_space(
     name_or_path: str | Path, encoder: str | None = None, device: torch.device | None = None
 ) -> AlignerSpace | TaskSpace:
-    """The space of a model folder, a run folder or a hub name: a tokenizer with an aligner, or a retrieval task.
+    """Load the space of a tokenizer with an aligner, or of a retrieval task.
 
     Args:
-        name_or_path: the model.
-        encoder: where the text encoder is, where an aligner's name for it is not enough (a folder).
+        name_or_path: a model folder, a run folder or a hub name.
+        encoder: the folder of an aligner's text encoder, if its name is not enough to find it.
         device: by default the CPU.
 
     Raises:
-        UsageError: there is none, or it is a model without such a space.
-        FileError: its files are damaged.
+        UsageError: there is no such model, or it has no such space.
+        FileError: the model's files are damaged.
     """
     folder = find_model(name_or_path)
     stored = files.read_json(folder / "config.json")
@@ -188,7 +188,7 @@ def open_space(
 
 
 def copy_model(folder: Path, out: Path) -> None:
-    """Copies what a model folder consists of, and nothing else that may lie there."""
+    """Copy the files of a model folder, and nothing else that may be there."""
     out.mkdir()
     for path in sorted(folder.iterdir()):
         if path.is_file() and (path.suffix in (".json", ".safetensors") or path.name == "README.md"):
@@ -197,16 +197,18 @@ def copy_model(folder: Path, out: Path) -> None:
             copy_model(path, out / path.name)
 
 
-def _size(folder: Path, facts: dict[str, Any]) -> int:
-    size = facts.get("size")
+def _read_size(folder: Path, metadata: dict[str, Any]) -> int:
+    size = metadata.get("size")
     if type(size) is not int or not 16 <= size <= 2048:
-        raise FileError(f"{folder / 'config.json'} does not say which image size it was trained at; got {size!r:.50}.")
+        raise FileError(
+            f"{folder / 'config.json'} must hold the image size of the training, 16 to 2048; got {size!r:.50}."
+        )
     return size
 
 
-def _checked(vectors: Float[Tensor, "b e"]) -> Float[Tensor, "b e"]:
-    """The vectors in float32 on the CPU; TrainingError where one is not finite or longer than 1."""
+def _check_vectors(vectors: Float[Tensor, "b e"]) -> Float[Tensor, "b e"]:
+    """The vectors in float32 on the CPU; TrainingError if one is not finite or longer than 1."""
     vectors = vectors.float().cpu()
-    if not bool((vectors.norm(dim=1) <= LONGEST).all()):  # False for NaN too
+    if not bool((vectors.norm(dim=1) <= MAX_NORM).all()):  # False for NaN too
         raise TrainingError("The model's vectors are not finite, so nothing can be found; use an earlier checkpoint.")
     return vectors

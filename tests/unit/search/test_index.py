@@ -41,7 +41,7 @@ class Colours:
             (folder / name).write_text(name)
         self.most = 0
 
-    def texts_of(self, record: Record) -> Sequence[str]:
+    def read_texts(self, record: Record) -> Sequence[str]:
         return record.captions
 
     def embed_images(self, images: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class Colours:
         rows = [WORDS[next(word for word in text.lower().split() if word in WORDS)] for _, text in texts]
         return torch.nn.functional.normalize(torch.tensor(rows).float(), dim=1)
 
-    def embed_typed(self, text: str) -> tuple[Tensor, tuple[str, ...]]:
+    def embed_query(self, text: str) -> tuple[Tensor, tuple[str, ...]]:
         return self.embed_texts([("", text)]), ()
 
 
@@ -86,7 +86,7 @@ def test_it_holds_what_the_space_gives(index: Path, space: Colours, shared_image
     assert names == sorted(f"images/{number}.png" for number in range(16))
     assert made.text(0) == "A red square."
     assert made.text(2) == "A blue stripe."  # of images/10.png, which stands third
-    assert space.most <= building.BATCH
+    assert space.most <= building.IMAGE_BATCH
     files_there = sorted(str(path.relative_to(index / "model")) for path in (index / "model").rglob("*.*"))
     assert files_there == ["README.md", "config.json", "model.safetensors", "tokenizer/config.json", "words.json"]
 
@@ -94,7 +94,7 @@ def test_it_holds_what_the_space_gives(index: Path, space: Colours, shared_image
 def test_batches_of_texts_change_nothing(
     index: Path, space: Colours, shared_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "TEXTS", 5)
+    monkeypatch.setattr(building, "TEXT_BATCH", 5)
     first, (second, _) = (
         SearchIndex.open(index),
         build_index(space, FolderDataset(shared_images), tmp_path / "other"),
@@ -104,7 +104,7 @@ def test_batches_of_texts_change_nothing(
 
 
 def test_a_text_finds_images_of_its_colour(index: Path, space: Colours) -> None:
-    [hits] = SearchIndex.open(index).find_images(space.embed_typed("red")[0].numpy(), 4)
+    [hits] = SearchIndex.open(index).find_images(space.embed_query("red")[0].numpy(), 4)
     numbers = {int(Path(hit.file_name).stem) % 4 for hit in hits}
     assert numbers == {0}
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
@@ -179,7 +179,7 @@ def test_only_a_split(space: Colours, image_folder: Path, tmp_path: Path) -> Non
 def test_images_that_cannot_be_read_are_never_found(
     broken: list[int], space: Colours, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "BATCH", 4)
+    monkeypatch.setattr(building, "IMAGE_BATCH", 4)
     for number in broken:
         (image_folder / f"images/{number}.png").write_bytes(b"no image")
     made, faults = build_index(space, FolderDataset(image_folder), tmp_path / "index")
@@ -223,7 +223,7 @@ def test_an_older_index_is_replaced_and_leftovers_go(index: Path, space: Colours
 def test_something_else_is_never_replaced(space: Colours, image_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for place in (image_folder, tmp_path / "file"):
-        with pytest.raises(UsageError, match="already holds something that is no search index"):
+        with pytest.raises(UsageError, match="already holds something that is not a search index"):
             build_index(space, FolderDataset(image_folder), place)
     (tmp_path / "empty").mkdir()
     build_index(space, FolderDataset(image_folder), tmp_path / "empty")
@@ -275,18 +275,18 @@ def changed(index: Path, **values: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"format": 1}, r"is of format 1, made by another version of tavq; this one reads format 2"),
+        ({"format": 1}, r"has format 1, from another version of tavq; this version reads format 2"),
         ({"format": "1"}, r"is not the manifest of a search index.*format"),
         ({"format": None}, r"is not the manifest"),
         ({"images": 10**12}, r"images.*less than or equal"),
         ({"images": 0}, r"images"),
-        ({"images": 2**31}, r"belongs to another manifest"),
+        ({"images": 2**31}, r"does not belong to the index"),
         ({"texts": -1}, r"texts"),
         ({"width": 10**9}, r"width"),
-        ({"width": 4}, r"belongs to another manifest"),
-        ({"float16": True}, r"belongs to another manifest"),
+        ({"width": 4}, r"does not belong to the index"),
+        ({"float16": True}, r"does not belong to the index"),
         ({"float16": "perhaps"}, r"float16"),
-        ({"model": "b" * 64}, r"belongs to another manifest"),
+        ({"model": "b" * 64}, r"does not belong to the index"),
         ({"bytes": 1}, r"was cut or altered: \d+ bytes, expected 1"),
         ({"sha256": "0" * 64}, r"was altered or cut: its sha256 is"),
         ({"unknown": 1}, r"Unknown setting 'unknown'"),
@@ -320,8 +320,8 @@ def forged(index: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
 
 
 HOSTILE: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
-    "owner-beyond": (lambda t: t["owners"].__setitem__(3, 16), "owners leaves its 16 images"),
-    "owner-below": (lambda t: t["owners"].__setitem__(3, -1), "owners leaves its 16 images"),
+    "owner-beyond": (lambda t: t["owners"].__setitem__(3, 16), "owners is not below the number of images, 16"),
+    "owner-below": (lambda t: t["owners"].__setitem__(3, -1), "owners is not below the number of images, 16"),
     "offset-beyond": (lambda t: t["keys_offsets"].__setitem__(16, 10**9), "keys_offsets does not divide"),
     "offset-back": (lambda t: t["text_offsets"].__setitem__(4, 10**6), "text_offsets does not divide"),
     "offset-first": (lambda t: t["text_offsets"].__setitem__(0, 1), "text_offsets does not divide"),
@@ -352,7 +352,7 @@ def test_a_table_of_another_index(index: Path, space: Colours, shared_images: Pa
     build_index(space, FolderDataset(shared_images, "train"), tmp_path / "other")
     shutil.copy(tmp_path / "other" / TABLE, index / TABLE)
     changed(index, bytes=(index / TABLE).stat().st_size, sha256=files.sha256(index / TABLE))
-    with pytest.raises(FileError, match="belongs to another manifest"):
+    with pytest.raises(FileError, match="does not belong to the index"):
         SearchIndex.open(index, verify=True)
 
 
@@ -362,5 +362,5 @@ def test_queries_of_another_model(index: Path) -> None:
     with pytest.raises(UsageError, match=r"was made by another model \(weights aaaaaaaaaaaa…, here cccccccccccc…\)"):
         made.check_model("c" * 64)
     for find in (made.find_images, made.find_texts):
-        with pytest.raises(UsageError, match="holds vectors of width 3, and the query is one of 5"):
+        with pytest.raises(UsageError, match="holds vectors of width 3, the query has width 5"):
             find(np.ones((1, 5), np.float32), 2)

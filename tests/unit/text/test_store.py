@@ -256,7 +256,7 @@ def test_a_manifest_of_another_encoder_is_refused(tiny: TextEncoder, tmp_path: P
         with pytest.raises(FileError, match="does not belong to the manifest"):
             TextStore.open(tmp_path / "text")
     write_json(path, told | {"format": 1})
-    with pytest.raises(FileError, match=r"manifest\.json is of format 1.*Make the store anew with: tavq text DIR"):
+    with pytest.raises(FileError, match=r"manifest\.json has format 1.*Rebuild the store with: tavq text DIR"):
         TextStore.open(tmp_path / "text")
     write_json(path, told | {"format": "new"})
     with pytest.raises(FileError, match=r"manifest\.json is not the manifest of a text store.*format"):
