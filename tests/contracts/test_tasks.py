@@ -49,10 +49,10 @@ pytestmark = [
 def config(name: str, changes: dict[str, Any], layout: TokenLayout, text: Callable[..., TextFeatures]) -> TaskConfig:
     known = tasks[name].Config.model_fields
     settings = {"name": name, **{key: value for key, value in SMALL.items() if key in known}, **changes}
-    needs = tasks[name].required_conditions(tasks[name].Config.model_validate(settings))
+    required = tasks[name].required_conditions(tasks[name].Config.model_validate(settings))
     values = {"task": settings, "layout": layout}
-    values |= {"condition_layout": CONDITION} if "segmentation" in needs else {}
-    values |= {"text_width": text([1]).words.vectors.shape[2]} if "text" in needs else {}
+    values |= {"condition_layout": CONDITION} if "segmentation" in required else {}
+    values |= {"text_width": text([1]).words.vectors.shape[2]} if "text" in required else {}
     return build(TaskConfig, values, "test")
 
 
@@ -67,7 +67,7 @@ def task(config: TaskConfig) -> Task:
     return made
 
 
-def drawn_tokens(layout: TokenLayout, seed: int, count: int = B) -> Tensor:
+def random_tokens(layout: TokenLayout, seed: int, count: int = B) -> Tensor:
     """Random tokens, each allowed where it stands."""
     shares = layout.allowed_tokens().float()
     return torch.multinomial(shares, count, True, generator=torch.Generator().manual_seed(seed)).T
@@ -76,17 +76,17 @@ def drawn_tokens(layout: TokenLayout, seed: int, count: int = B) -> Tensor:
 @pytest.fixture
 def conditions(task: Task, config: TaskConfig, text: Callable[..., TextFeatures]) -> dict[str, Any]:
     """The text and tokens that the task is given."""
-    needs = task.required_conditions(config.task)
-    found: dict[str, Any] = {"text": text([1, 3, 4, 2])} if "text" in needs else {}
-    return found | ({"condition": drawn_tokens(CONDITION, 8)} if "segmentation" in needs else {})
+    required = task.required_conditions(config.task)
+    found: dict[str, Any] = {"text": text([1, 3, 4, 2])} if "text" in required else {}
+    return found | ({"condition": random_tokens(CONDITION, 8)} if "segmentation" in required else {})
 
 
 @pytest.fixture
 def codes(layout: TokenLayout, conditions: dict[str, Any]) -> GenerationBatch:
-    return GenerationBatch(drawn_tokens(layout, 1), tuple("abcd"), **conditions)
+    return GenerationBatch(random_tokens(layout, 1), tuple("abcd"), **conditions)
 
 
-def draw(task: Task, prompt: Prompt, sampling: Sampling | None = None, seed: int = 5) -> Tensor:
+def sample(task: Task, prompt: Prompt, sampling: Sampling | None = None, seed: int = 5) -> Tensor:
     return task.sample(prompt, sampling or Sampling(), torch.Generator().manual_seed(seed))
 
 
@@ -140,48 +140,48 @@ def test_training_lowers_the_loss(task: Task, codes: GenerationBatch) -> None:
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=["plain", "greedy", "top-k", "top-p"])
-def test_what_is_drawn_may_stand_where_it_stands(
+def test_sampled_tokens_are_allowed_at_their_places(
     task: Task, layout: TokenLayout, conditions: dict[str, Any], sampling: Sampling
 ) -> None:
-    tokens = draw(task, Prompt(B, **conditions), sampling)
+    tokens = sample(task, Prompt(B, **conditions), sampling)
     assert tokens.shape == (B, layout.length)
     assert tokens.dtype == torch.int64
     assert layout.allowed_tokens()[torch.arange(layout.length), tokens].all()
     assert torch.equal(layout.to_tokens(layout.to_indices(tokens)), tokens)
 
 
-def test_the_same_generator_draws_the_same(task: Task, conditions: dict[str, Any]) -> None:
+def test_the_same_generator_samples_the_same(task: Task, conditions: dict[str, Any]) -> None:
     prompt = Prompt(B, **conditions)
     state = torch.get_rng_state()
-    once = draw(task, prompt)
+    once = sample(task, prompt)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(77)
-    assert torch.equal(once, draw(task, prompt))
-    assert any(not torch.equal(once, draw(task, prompt, seed=seed)) for seed in (6, 7, 8))
+    assert torch.equal(once, sample(task, prompt))
+    assert any(not torch.equal(once, sample(task, prompt, seed=seed)) for seed in (6, 7, 8))
 
 
-def test_what_is_kept_stays(task: Task, layout: TokenLayout, conditions: dict[str, Any]) -> None:
+def test_known_tokens_stay(task: Task, layout: TokenLayout, conditions: dict[str, Any]) -> None:
     if not task.completion:
         pytest.skip("declared: it completes nothing")
-    known = drawn_tokens(layout, 4)
-    for kept in masks(task, layout):
-        hidden = torch.where(kept, known, -1)  # what is hidden must not be read
-        tokens = draw(task, Prompt(B, hidden, kept, **conditions))
-        assert torch.equal(tokens[kept], known[kept])
+    known = random_tokens(layout, 4)
+    for keep in masks(task, layout):
+        hidden = torch.where(keep, known, -1)  # what is hidden must not be read
+        tokens = sample(task, Prompt(B, hidden, keep, **conditions))
+        assert torch.equal(tokens[keep], known[keep])
         assert layout.allowed_tokens()[torch.arange(layout.length), tokens].all()
 
 
-def test_the_last_pass_is_what_is_drawn_and_what_is_not_yet_is_marked(
+def test_the_last_decode_step_is_the_sample_and_missing_tokens_are_marked(
     task: Task, layout: TokenLayout, conditions: dict[str, Any]
 ) -> None:
     """Of whole images, and of the rest of images where it completes."""
     prompts = [Prompt(B, **conditions)]
     if task.completion:
-        kept = masks(task, layout)[0]
-        prompts.append(Prompt(B, torch.where(kept, drawn_tokens(layout, 4), -1), kept, **conditions))
+        keep = masks(task, layout)[0]
+        prompts.append(Prompt(B, torch.where(keep, random_tokens(layout, 4), -1), keep, **conditions))
     for prompt in prompts:
         states = list(task.decode_steps(prompt, Sampling(), torch.Generator().manual_seed(5)))
-        assert torch.equal(states[-1], draw(task, prompt))
+        assert torch.equal(states[-1], sample(task, prompt))
         assert not torch.equal(states[0], states[-1])
         allowed = torch.cat([layout.allowed_tokens(), torch.ones(layout.length, 1).bool()], dim=1)
         assert all(allowed[torch.arange(layout.length), state].all() for state in states)
@@ -193,37 +193,37 @@ def test_the_last_pass_is_what_is_drawn_and_what_is_not_yet_is_marked(
             assert all(torch.equal(state[prompt.keep_mask], states[-1][prompt.keep_mask]) for state in states)
 
 
-def test_larger_images_or_one_line(
+def test_larger_images_are_generated_or_refused(
     task: Task, config: TaskConfig, layout: TokenLayout, conditions: dict[str, Any]
 ) -> None:
     """Its own size asked for is what it draws anyway; twice as high and wide holds tokens everywhere."""
     own, twice = (layout.height, layout.width), (2 * layout.height, 2 * layout.width)
-    assert torch.equal(draw(task, Prompt(B, **conditions, size=own)), draw(task, Prompt(B, **conditions)))
+    assert torch.equal(sample(task, Prompt(B, **conditions, size=own)), sample(task, Prompt(B, **conditions)))
     if not task.supports_larger_grids:
         with pytest.raises(UsageError, match="the size it was trained at"):
-            draw(task, Prompt(B, **conditions, size=twice))
+            sample(task, Prompt(B, **conditions, size=twice))
         return
     whole = layout.resized(*twice)
     if "condition" in conditions:
-        conditions["condition"] = drawn_tokens(CONDITION.resized(2 * CONDITION.height, 2 * CONDITION.width), 8)
+        conditions["condition"] = random_tokens(CONDITION.resized(2 * CONDITION.height, 2 * CONDITION.width), 8)
     prompt = Prompt(B, **conditions, size=twice)
-    tokens = draw(task, prompt)
+    tokens = sample(task, prompt)
     assert task.output_layout(prompt) == whole
     assert whole.allowed_tokens()[torch.arange(whole.length), tokens].all()
-    assert torch.equal(tokens, draw(task, prompt))
-    assert draw(task, prompt.slice(1, 3)).shape == (2, whole.length)
-    known, kept = drawn_tokens(whole, 4), torch.arange(whole.length).expand(B, -1) < 5
-    again = draw(task, Prompt(B, torch.where(kept, known, -1), kept, **conditions, size=twice))
-    assert torch.equal(again[kept], known[kept])
+    assert torch.equal(tokens, sample(task, prompt))
+    assert sample(task, prompt.slice(1, 3)).shape == (2, whole.length)
+    known, keep = random_tokens(whole, 4), torch.arange(whole.length).expand(B, -1) < 5
+    again = sample(task, Prompt(B, torch.where(keep, known, -1), keep, **conditions, size=twice))
+    assert torch.equal(again[keep], known[keep])
 
 
-def test_drawing_keeps_no_graph_and_changes_no_weight(task: Task, conditions: dict[str, Any]) -> None:
+def test_sampling_keeps_no_graph_and_changes_no_weight(task: Task, conditions: dict[str, Any]) -> None:
     before = {key: value.clone() for key, value in task.state_dict().items()}
-    assert not draw(task, Prompt(B, **conditions)).requires_grad
+    assert not sample(task, Prompt(B, **conditions)).requires_grad
     assert all(torch.equal(before[key], value) for key, value in task.state_dict().items())
 
 
-def test_a_model_folder_loads_by_itself(
+def test_a_model_folder_can_be_loaded_alone(
     task: Task, config: TaskConfig, conditions: dict[str, Any], make: Callable[..., Tokenizer], tmp_path: Path
 ) -> None:
     tokenizer, given = make(seed=1), make(seed=2) if config.condition_layout is not None else None
@@ -235,4 +235,4 @@ def test_a_model_folder_loads_by_itself(
     assert task.state_dict().keys() == loaded.task.state_dict().keys()
     for seed in (1, 2):
         prompt = Prompt(B, **conditions)
-        assert torch.equal(draw(task, prompt, seed=seed), draw(loaded.task, prompt, seed=seed))
+        assert torch.equal(sample(task, prompt, seed=seed), sample(loaded.task, prompt, seed=seed))

@@ -113,7 +113,7 @@ def test_the_terms_of_a_masked_token_by_hand(monkeypatch: pytest.MonkeyPatch) ->
     assert first.item() == pytest.approx(math.log(4 / 3), rel=1e-6)  # at step 1: -log p(x_0 | x_1)
 
 
-def test_the_loss_is_a_mean_over_tokens_weighted_by_the_chance_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loss_is_a_mean_over_tokens_weighted_by_the_timesteps_probability(monkeypatch: pytest.MonkeyPatch) -> None:
     task = unconditional(TokenLayout(height=1, width=3, sizes=(2,)), 4, auxiliary_weight=0.5).eval()
     drawn = torch.tensor([1, 4]), torch.tensor([0.5, 0.125])
     monkeypatch.setattr(task, "_sample_steps", lambda count: drawn)
@@ -175,7 +175,7 @@ def _terms_at(task: Diffusion, states: Tensor, step: int, even: Tensor) -> Tenso
         return task.terms(states[:, :1], torch.full((len(states),), step))[0].double()
 
 
-def test_the_drawn_bound_is_that_of_the_expectation() -> None:
+def test_the_sampled_bound_equals_its_expectation() -> None:
     """`bound` of a model that knows a uniform distribution: log v a token, whatever is drawn."""
     task = unconditional(TokenLayout(height=2, width=2, sizes=(3, 5)), 7)
     allowed = task.layout.allowed_tokens()

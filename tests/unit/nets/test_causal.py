@@ -6,10 +6,10 @@ from torch import Tensor
 
 from tavq.nets.causal import CausalTransformer
 
-WIDTH, LAYERS, HEADS, PLACES = 24, 3, 4, 9
+WIDTH, LAYERS, HEADS, LENGTH = 24, 3, 4, 9
 
 
-def rows(*shape: int, seed: int = 0) -> Tensor:
+def x(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -18,7 +18,7 @@ def net() -> CausalTransformer:
     """Its weights so large that attention is far from uniform."""
     made = CausalTransformer(WIDTH, LAYERS, HEADS).eval()
     for number, parameter in enumerate(made.parameters()):
-        parameter.data += rows(*parameter.shape, seed=number) / 3
+        parameter.data += x(*parameter.shape, seed=number) / 3
     return made
 
 
@@ -26,7 +26,7 @@ def net() -> CausalTransformer:
 def test_it_is_gpt_2(net: CausalTransformer) -> None:
     from transformers import GPT2Config, GPT2Model
 
-    sizes = {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, "n_positions": PLACES, "vocab_size": 5}
+    sizes = {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, "n_positions": LENGTH, "vocab_size": 5}
     ends = {"bos_token_id": None, "eos_token_id": None}
     oracle = GPT2Model(GPT2Config(**sizes, **ends)).eval()
     oracle.wpe.weight.zero_()
@@ -42,32 +42,32 @@ def test_it_is_gpt_2(net: CausalTransformer) -> None:
         for own, other in pairs:
             other.load_state_dict(own.state_dict())
     oracle.ln_f.load_state_dict(net.norm.state_dict())
-    given = rows(2, PLACES, WIDTH, seed=5)
+    given = x(2, LENGTH, WIDTH, seed=5)
     torch.testing.assert_close(net(given), oracle(inputs_embeds=given).last_hidden_state)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("first", [1, 4, PLACES])
-def test_rows_one_at_a_time_are_all_rows_at_once(net: CausalTransformer, first: int) -> None:
-    given = rows(2, PLACES, WIDTH, seed=5)
-    cache = net.make_cache(2, PLACES)
+@pytest.mark.parametrize("first", [1, 4, LENGTH])
+def test_tokens_one_at_a_time_equal_all_at_once(net: CausalTransformer, first: int) -> None:
+    given = x(2, LENGTH, WIDTH, seed=5)
+    cache = net.make_cache(2, LENGTH)
     cache.keys_values.fill_(torch.nan)  # what was not written must not be read
-    parts = [net(given[:, :first], cache)] + [net(given[:, i : i + 1], cache) for i in range(first, PLACES)]
-    assert cache.length == PLACES
+    parts = [net(given[:, :first], cache)] + [net(given[:, i : i + 1], cache) for i in range(first, LENGTH)]
+    assert cache.length == LENGTH
     torch.testing.assert_close(torch.cat(parts, dim=1), net(given))
 
 
-def test_a_row_reads_no_later_row(net: CausalTransformer) -> None:
-    given = rows(1, PLACES, WIDTH, seed=5).requires_grad_()
+def test_attention_is_causal(net: CausalTransformer) -> None:
+    given = x(1, LENGTH, WIDTH, seed=5).requires_grad_()
     net(given)[0, 4].square().sum().backward()
     assert given.grad is not None
     moved = given.grad[0].abs().sum(1) > 0
-    assert moved.tolist() == [True] * 5 + [False] * (PLACES - 5)
+    assert moved.tolist() == [True] * 5 + [False] * (LENGTH - 5)
 
 
-def test_dropout_is_of_training_alone() -> None:
+def test_dropout_is_active_in_training_only() -> None:
     net = CausalTransformer(WIDTH, LAYERS, HEADS, dropout=0.5)
-    given = rows(2, PLACES, WIDTH, seed=5)
+    given = x(2, LENGTH, WIDTH, seed=5)
     assert not torch.equal(net(given), net(given))
     net.eval()
     assert torch.equal(net(given), net(given))
@@ -77,6 +77,6 @@ def test_fresh_weights_are_gpt_2s() -> None:
     torch.manual_seed(0)
     net = CausalTransformer(256, 8, 4)
     for block in net.blocks:
-        for part, spread in ((block.fc1, 0.02), (block.fc2, 0.005), (block.self_attn.out_proj, 0.005)):
-            assert float(part.weight.detach().std()) == pytest.approx(spread, rel=0.05)
+        for part, std in ((block.fc1, 0.02), (block.fc2, 0.005), (block.self_attn.out_proj, 0.005)):
+            assert float(part.weight.detach().std()) == pytest.approx(std, rel=0.05)
             assert not part.bias.any()

@@ -131,7 +131,7 @@ def test_a_residual_block_of_zeros_is_its_shortcut() -> None:
     assert isinstance(wider.shortcut, torch.nn.Conv2d)
 
 
-def test_frozen_numbers_are_counted_too() -> None:
+def test_frozen_parameters_are_counted_too() -> None:
     layer = torch.nn.Linear(3, 2)
     assert count_parameters(layer) == 8
     layer.bias.requires_grad_(False)

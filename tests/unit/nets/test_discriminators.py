@@ -8,7 +8,7 @@ from tavq.core.errors import UsageError
 from tavq.nets.discriminators import DiscriminatorConfig, PatchDiscriminator, discriminator_hinge, generator_loss
 
 
-def critic(seed: int = 0, **settings: object) -> PatchDiscriminator:
+def discriminator(seed: int = 0, **settings: object) -> PatchDiscriminator:
     return PatchDiscriminator(DiscriminatorConfig.model_validate(settings), seed=seed)
 
 
@@ -16,19 +16,19 @@ def test_the_default_has_the_papers_size() -> None:
     # 4 × 4 kernels 3→64→128→256→512→1, biases on the first and last, two numbers a channel in three norms
     expected = 16 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 512) + 64 + 1 + 2 * (128 + 256 + 512)
     assert expected == 2_765_633
-    assert sum(part.numel() for part in critic().parameters()) == expected
+    assert sum(part.numel() for part in discriminator().parameters()) == expected
 
 
 @pytest.mark.parametrize(("layers", "size", "scores"), [(3, 64, 6), (3, 32, 2), (3, 24, 1), (2, 32, 6), (1, 32, 14)])
 def test_the_grid_of_scores(layers: int, size: int, scores: int) -> None:
-    logits = critic(layers=layers, channels=8)(torch.zeros(2, 3, size, size))
+    logits = discriminator(layers=layers, channels=8)(torch.zeros(2, 3, size, size))
     assert logits.shape == (2, 1, scores, scores)
 
 
 @pytest.mark.parametrize(("layers", "field"), [(1, 16), (2, 34), (3, 70)])
-def test_a_score_sees_the_stated_patch(layers: int, field: int) -> None:
+def test_the_receptive_field_of_a_score(layers: int, field: int) -> None:
     images = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(1), requires_grad=True)
-    logits = critic(layers=layers, channels=4, norm="none")(images)
+    logits = discriminator(layers=layers, channels=4, norm="none")(images)
     logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
     seen = images.grad.abs().sum((0, 1)) > 0
     assert (int(seen.any(0).sum()), int(seen.any(1).sum())) == (field, field)
@@ -37,19 +37,19 @@ def test_a_score_sees_the_stated_patch(layers: int, field: int) -> None:
 @pytest.mark.parametrize("norm", ["group", "none"])
 def test_without_batch_norm_the_batch_does_not_matter(norm: str) -> None:
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    net = critic(norm=norm, channels=8)
+    net = discriminator(norm=norm, channels=8)
     torch.testing.assert_close(net(images)[:1], net(images[:1]))
 
 
 def test_batch_norm_is_there_by_default() -> None:
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    net = critic(channels=8)
+    net = discriminator(channels=8)
     assert not torch.allclose(net(images)[:1], net(images[:1]))
 
 
 def test_the_seed_decides_the_weights_and_the_global_state_stays() -> None:
     state = torch.get_rng_state()
-    first, same, other = critic(seed=1), critic(seed=1), critic(seed=2)
+    first, same, other = discriminator(seed=1), discriminator(seed=1), discriminator(seed=2)
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), same.parameters(), strict=True))
     assert not torch.equal(first.main[0].weight, other.main[0].weight)
@@ -62,7 +62,7 @@ def test_the_seed_decides_the_weights_and_the_global_state_stays() -> None:
 
 def test_images_that_are_too_small_are_refused() -> None:
     with pytest.raises(UsageError, match=r"16 × 23 pixels; .* needs 24 × 24 or more\. Choose fewer layers"):
-        critic(channels=8)(torch.zeros(1, 3, 23, 16))
+        discriminator(channels=8)(torch.zeros(1, 3, 23, 16))
 
 
 @pytest.mark.parametrize("settings", [{"layers": 0}, {"layers": 99}, {"channels": 10**12}, {"norm": "layer"}])

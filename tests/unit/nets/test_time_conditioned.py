@@ -24,28 +24,28 @@ def transformer() -> TimeConditionedTransformer:
     return TimeConditionedTransformer(8, 2, 2, 5, True)
 
 
-def test_the_step_counts(transformer: TimeConditionedTransformer) -> None:
-    rows, source = torch.randn(2, 3, 8), torch.randn(2, 4, 8)
-    one, other = (transformer(rows, torch.tensor(step), source) for step in ([0, 4], [0, 3]))
+def test_the_timestep_matters(transformer: TimeConditionedTransformer) -> None:
+    x, source = torch.randn(2, 3, 8), torch.randn(2, 4, 8)
+    one, other = (transformer(x, torch.tensor(step), source) for step in ([0, 4], [0, 3]))
     assert torch.equal(one[0], other[0])
     assert not torch.allclose(one[1], other[1])
 
 
-def test_what_is_masked_is_not_read(transformer: TimeConditionedTransformer) -> None:
-    rows, source, step = torch.randn(1, 3, 8), torch.randn(1, 4, 8), torch.tensor([2])
+def test_masked_context_is_ignored(transformer: TimeConditionedTransformer) -> None:
+    x, source, step = torch.randn(1, 3, 8), torch.randn(1, 4, 8), torch.tensor([2])
     mask = torch.tensor([[True, True, False, False]])
-    masked = transformer(rows, step, source, mask)
-    torch.testing.assert_close(masked, transformer(rows, step, source[:, :2]))
-    assert not torch.allclose(masked, transformer(rows, step, source))
+    masked = transformer(x, step, source, mask)
+    torch.testing.assert_close(masked, transformer(x, step, source[:, :2]))
+    assert not torch.allclose(masked, transformer(x, step, source))
 
 
-def test_without_a_source_there_is_no_cross_attention() -> None:
+def test_without_context_there_is_no_cross_attention() -> None:
     plain = TimeConditionedTransformer(8, 1, 2, 5, False)
     assert not any("read" in name for name, _ in plain.named_parameters())
     assert plain(torch.randn(1, 3, 8), torch.tensor([0])).shape == (1, 3, 8)
 
 
-def test_weights_are_drawn_small() -> None:
+def test_initial_weights_are_small() -> None:
     module = nn.Sequential(nn.Linear(64, 64), nn.Embedding(64, 64), nn.LayerNorm(64))
     torch.manual_seed(0)
     init_weights(module)

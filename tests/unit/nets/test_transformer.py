@@ -7,7 +7,7 @@ from torch import nn
 from tavq.nets.transformer import Attention, Transformer, sinusoidal_positions
 
 
-def rows(*shape: int, seed: int = 0) -> torch.Tensor:
+def x(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -24,9 +24,9 @@ def copied(attention: Attention, oracle: nn.MultiheadAttention) -> None:
 def test_a_block_is_torchs_pre_norm_layer(cross: bool) -> None:
     ours = Transformer(12, 2, 3, mlp_width=20, cross=cross).eval()
     for parameter in ours.parameters():
-        parameter.copy_(rows(*parameter.shape, seed=parameter.numel()) / 2)
+        parameter.copy_(x(*parameter.shape, seed=parameter.numel()) / 2)
     mask = torch.tensor([[True, True, False, True, False], [True] * 5])
-    text, source = rows(2, 5, 12), rows(2, 7, 12, seed=1)
+    text, source = x(2, 5, 12), x(2, 7, 12, seed=1)
     expected = text
     for block in ours.blocks:
         settings = {"activation": "gelu", "norm_first": True, "batch_first": True, "dropout": 0.0}
@@ -49,10 +49,10 @@ def test_a_block_is_torchs_pre_norm_layer(cross: bool) -> None:
     torch.testing.assert_close(found[mask], ours.norm(expected)[mask])
 
 
-def test_masked_rows_are_not_read_and_a_text_of_none_stays_finite() -> None:
+def test_masked_tokens_are_ignored_and_an_empty_sequence_stays_finite() -> None:
     net = Transformer(8, 2, 2)
     mask = torch.tensor([[True, True, False], [False, False, False]])
-    first = rows(2, 3, 8).requires_grad_()
+    first = x(2, 3, 8).requires_grad_()
     other = torch.where(mask[:, :, None], first.detach(), 1e6)
     assert torch.equal(net(first, mask)[0, :2], net(other, mask)[0, :2])
     net(first, mask).sum().backward()
@@ -61,7 +61,7 @@ def test_masked_rows_are_not_read_and_a_text_of_none_stays_finite() -> None:
 
 
 @pytest.mark.parametrize("width", [1, 2, 4, 7, 64])
-def test_every_place_of_a_grid_has_a_row_of_the_width(width: int) -> None:
+def test_every_position_of_a_grid_has_an_embedding(width: int) -> None:
     positions = sinusoidal_positions(3, 5, width, torch.device("cpu"))
     assert positions.shape == (15, width)
     if width >= 4:
@@ -76,12 +76,12 @@ def test_positions_do_not_depend_on_the_size_of_the_grid() -> None:
 
 
 @torch.no_grad()
-def test_what_rows_read_of_each_other_is_torchs_attention() -> None:
+def test_attention_weights_are_torchs() -> None:
     ours = Transformer(12, 2, 3, mlp_width=20).eval()
     for parameter in ours.parameters():
-        parameter.copy_(rows(*parameter.shape, seed=parameter.numel()) / 2)
+        parameter.copy_(x(*parameter.shape, seed=parameter.numel()) / 2)
     mask = torch.tensor([[True, True, False, True, False], [True] * 5])
-    text = rows(2, 5, 12)
+    text = x(2, 5, 12)
     first, last = ours.blocks
     between = last.norm_self(first(text, mask))
     oracle = nn.MultiheadAttention(12, 3, batch_first=True)

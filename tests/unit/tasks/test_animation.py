@@ -25,16 +25,16 @@ from tavq.tasks.model_folder import TaskConfig, TaskModel
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 
-def passes(count: int, images: int = 1, first: int = 0) -> Iterator[Tensor]:
+def decode_steps(count: int, images: int = 1, first: int = 0) -> Iterator[Tensor]:
     """Of one token, which is the number of the pass, beside the number of the image."""
     for number in range(count):
         yield torch.stack([torch.full((images,), number), torch.arange(first, first + images)], dim=1)
 
 
 @pytest.mark.parametrize("count", [2, 3, 31, 32, 33, 64, 65, 66, 129, 1000])
-def test_frames_lie_evenly_and_the_first_and_last_are_among_them(count: int) -> None:
+def test_frames_are_evenly_spaced_and_include_the_first_and_last(count: int) -> None:
     recorder = FrameRecorder()
-    assert recorder.record(passes(count)).tolist() == [[count - 1, 0]]
+    assert recorder.record(decode_steps(count)).tolist() == [[count - 1, 0]]
     found = [int(state[0, 0]) for state in recorder.states()]
     assert len(found) == min(count, MAX_FRAMES)
     assert found[0] == 0
@@ -44,10 +44,10 @@ def test_frames_lie_evenly_and_the_first_and_last_are_among_them(count: int) -> 
     assert steps.max() <= 2 * count / MAX_FRAMES + 1
 
 
-def test_batches_are_joined_pass_by_pass_and_a_shorter_one_waits() -> None:
+def test_batches_are_joined_step_by_step() -> None:
     recorder = FrameRecorder()
     for count, first in ((4, 0), (3, 2)):
-        recorder.record(passes(count, 2, first))
+        recorder.record(decode_steps(count, 2, first))
     firsts = [state[:, 0].tolist() for state in recorder.states()]
     assert firsts == [
         [0, 0, 0, 0],
@@ -58,16 +58,16 @@ def test_batches_are_joined_pass_by_pass_and_a_shorter_one_waits() -> None:
     assert recorder.states()[0][:, 1].tolist() == [0, 1, 2, 3]
 
 
-def test_only_the_first_images_are_kept() -> None:
+def test_only_the_first_images_are_recorded() -> None:
     recorder = FrameRecorder()
     for first in range(0, 96, 24):
-        assert len(recorder.record(passes(2, 24, first))) == 24
+        assert len(recorder.record(decode_steps(2, 24, first))) == 24
     assert recorder.states()[1][:, 1].tolist() == list(range(MAX_IMAGES))
 
 
-def test_nothing_drawn_is_nothing_to_animate() -> None:
+def test_an_animation_needs_decoded_tokens() -> None:
     recorder = FrameRecorder()
-    recorder.record(passes(1))
+    recorder.record(decode_steps(1))
     with pytest.raises(UsageError, match="There is nothing to animate"):
         recorder.states()
     with pytest.raises(UsageError, match="There is nothing to animate"):
@@ -75,7 +75,7 @@ def test_nothing_drawn_is_nothing_to_animate() -> None:
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-def test_a_position_that_lacks_a_token_is_grey_and_no_other(parts: int) -> None:
+def test_exactly_the_missing_positions_are_grey(parts: int) -> None:
     torch.manual_seed(0)
     net = {"channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": False}
     settings = {"net": net, "codebook": {"name": "learned", "entries": 16, "width": 8, "parts": parts}}

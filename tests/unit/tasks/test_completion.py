@@ -45,7 +45,7 @@ def test_the_named_masks_by_hand() -> None:
     assert torch.equal(read_mask("centre", 480, 640, 4), named_mask("centre", 4))
 
 
-def test_a_box_lies_in_the_image_as_it_is() -> None:
+def test_a_box_is_in_pixels_of_the_original_image() -> None:
     """An image of 6 x 10 loses two columns on each side; the box's columns 3 and 4 are the square's 1 and 2."""
     mask = read_mask("3,1,2,4", 6, 10, 6)
     assert mask.nonzero().tolist() == [[y, x] for y in (1, 2, 3, 4) for x in (1, 2)]
@@ -59,7 +59,7 @@ def test_a_box_outside_is_refused(box: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(11, 8), (8, 11), (12, 8), (8, 8)])
-def test_a_file_is_cut_as_its_image_is(shape: tuple[int, int], tmp_path: Path) -> None:
+def test_a_mask_file_is_cropped_like_its_image(shape: tuple[int, int], tmp_path: Path) -> None:
     image = np.zeros((*shape, 3), np.uint8)
     image[3:6, 4:7] = 255
     save_png(tmp_path / "mask.png", image)
@@ -67,14 +67,14 @@ def test_a_file_is_cut_as_its_image_is(shape: tuple[int, int], tmp_path: Path) -
     assert torch.equal(read_mask(str(tmp_path / "mask.png"), *shape, 8), expected)
 
 
-def test_a_pixel_that_holds_anything_hidden_is_hidden(tmp_path: Path) -> None:
+def test_a_resized_pixel_is_hidden_if_any_of_it_was(tmp_path: Path) -> None:
     grey = np.zeros((9, 9), np.uint8)
     grey[4, 8], grey[0, 0] = 128, 127
     save_png(tmp_path / "mask.png", grey)
     assert read_mask(str(tmp_path / "mask.png"), 9, 9, 3).nonzero().tolist() == [[1, 2]]
 
 
-def test_masks_that_cannot_be(tmp_path: Path) -> None:
+def test_invalid_masks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"Unknown mask 'botom'; known: left, .*Did you mean 'bottom'\?"):
         read_mask("botom", 8, 8, 8)
     black = tmp_path / "black.png"
@@ -92,7 +92,7 @@ def test_masks_that_cannot_be(tmp_path: Path) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
-def test_a_token_is_hidden_with_any_pixel_of_its_cell(seed: int, parts: int, h: int, w: int, factor: int) -> None:
+def test_a_token_is_hidden_if_any_of_its_pixels_is(seed: int, parts: int, h: int, w: int, factor: int) -> None:
     masks = torch.rand(2, h * factor, w * factor, generator=generator(seed)) < 0.2
     hidden = hidden_tokens(masks, TokenLayout(height=h, width=w, sizes=(3,) * parts)).view(2, h, w, parts)
     for b, y, x, part in np.ndindex(2, h, w, parts):
@@ -109,7 +109,7 @@ def test_a_mask_that_does_not_fit_the_tokens_is_refused() -> None:
 # --- the continuation -----------------------------------------------------------------------------------------------
 
 
-def test_the_continuation_keeps_what_is_known_and_sees_nothing_else() -> None:
+def test_the_continuation_keeps_known_pixels_and_depends_on_them_only() -> None:
     images = torch.rand(2, 3, 13, 10, generator=generator()) * 2 - 1
     known = torch.rand(2, 13, 10, generator=generator(1)) < 0.3
     filled = fill_smoothly(images, known)
@@ -119,7 +119,7 @@ def test_the_continuation_keeps_what_is_known_and_sees_nothing_else() -> None:
     assert filled.amax() <= images.amax()
 
 
-def test_the_continuation_of_one_colour_is_that_colour_and_of_nothing_is_grey() -> None:
+def test_the_continuation_of_one_colour_and_of_nothing() -> None:
     images = torch.full((1, 3, 16, 16), 0.7)
     torch.testing.assert_close(fill_smoothly(images, named_mask("left", 16)[None]), images)
     assert not fill_smoothly(images, torch.zeros(1, 16, 16, dtype=torch.bool)).any()
@@ -171,23 +171,23 @@ def masks(*names: str) -> Tensor:
     return torch.stack([named_mask(name, SIZE) for name in names])
 
 
-def test_known_pixels_stay_to_the_bit_and_hidden_ones_are_the_decoded_tokens(model: TaskModel) -> None:
+def test_known_pixels_stay_bit_for_bit_and_hidden_ones_are_decoded(model: TaskModel) -> None:
     images, hidden = random_images(5), masks(*MASK_NAMES)
     hidden[1, 0, 0] = True  # a single pixel, whose whole cell is drawn anew
     completed = complete_images(model, images, hidden, Sampling(), generator())
     assert torch.equal(completed.movedim(1, 3)[~hidden], images.movedim(1, 3)[~hidden])
     assert (completed != images).any(dim=1)[hidden].float().mean() > 0.9
     layout = model.config.layout
-    kept = ~hidden_tokens(hidden, layout)
-    assert not kept[1, 0]
+    keep = ~hidden_tokens(hidden, layout)
+    assert not keep[1, 0]
     known = layout.to_tokens(model.tokenizer.encode(fill_smoothly(images, ~hidden)))
-    tokens = model.task.sample(Prompt(5, known, kept), Sampling(), generator())
-    assert torch.equal(tokens[kept], known[kept])
+    tokens = model.task.sample(Prompt(5, known, keep), Sampling(), generator())
+    assert torch.equal(tokens[keep], known[keep])
     decoded = model.tokenizer.decode(layout.to_indices(tokens)).clamp(-1, 1)
     assert torch.equal(completed.movedim(1, 3)[hidden], decoded.movedim(1, 3)[hidden])
 
 
-def test_what_is_hidden_has_no_influence(model: TaskModel) -> None:
+def test_hidden_pixels_have_no_influence(model: TaskModel) -> None:
     images, hidden = random_images(2), masks("right", "centre")
     other = torch.where(hidden[:, None], -images, images)
     one, two = (complete_images(model, some, hidden, Sampling(), generator()) for some in (images, other))
@@ -199,18 +199,18 @@ def test_nothing_hidden_and_all_hidden(model: TaskModel) -> None:
     images = random_images(2)
     nothing, everything = (torch.full((2, SIZE, SIZE), value) for value in (False, True))
     assert torch.equal(complete_images(model, images, nothing, Sampling(), generator()), images)
-    drawn = model.task.sample(Prompt(2), Sampling(), generator())
-    decoded = model.tokenizer.decode(model.config.layout.to_indices(drawn)).clamp(-1, 1)
+    sampled = model.task.sample(Prompt(2), Sampling(), generator())
+    decoded = model.tokenizer.decode(model.config.layout.to_indices(sampled)).clamp(-1, 1)
     assert torch.equal(complete_images(model, images, everything, Sampling(), generator()), decoded)
 
 
-def test_sizes_that_do_not_fit(model: TaskModel) -> None:
+def test_images_of_another_size_are_refused(model: TaskModel) -> None:
     wide = torch.zeros(1, 3, SIZE, 2 * SIZE)
     with pytest.raises(UsageError, match="The codes are 4 x 8 positions of 1; this model expects 4 x 4"):
         complete_images(model, wide, wide[:, 0] == 0, Sampling(), generator())
 
 
-def test_a_task_that_completes_the_end_refuses_what_is_not(model: TaskModel) -> None:
+def test_a_task_that_completes_the_end_refuses_other_masks(model: TaskModel) -> None:
     row = replace(model, task=Row(model.config.layout))
     images = random_images(1)
     completed = complete_images(row, images, masks("bottom"), Sampling(), generator())
@@ -227,7 +227,7 @@ def test_a_task_that_completes_the_end_refuses_what_is_not(model: TaskModel) -> 
             complete_images(row, images, masks(name), Sampling(), generator())
 
 
-def test_a_task_that_completes_nothing_says_so(model: TaskModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_without_completion_is_refused(model: TaskModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Row, "completion", "")
     with pytest.raises(UsageError, match="cannot complete images; use a model of the task 'masked'"):
         complete_images(

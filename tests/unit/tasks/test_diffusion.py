@@ -47,7 +47,7 @@ def text_of(*counts: int, seed: int = 0) -> TextFeatures:
     return TextFeatures(units([*counts]), units([max(c - 1, 0) for c in counts]), units([0] * len(counts)))
 
 
-def drawn(task: Diffusion, text: TextFeatures | None = None, count: int = 2, seed: int = 1, **how: Any) -> Tensor:
+def sample(task: Diffusion, text: TextFeatures | None = None, count: int = 2, seed: int = 1, **how: Any) -> Tensor:
     prompt = Prompt(count, text=text)
     return task.sample(prompt, Sampling(**how), torch.Generator().manual_seed(seed))
 
@@ -58,54 +58,54 @@ class Knows(nn.Module):
     def __init__(self, tokens: Tensor, v: int) -> None:
         super().__init__()
         self.logits = torch.nn.functional.one_hot(tokens, v) * 1e3
-        self.passes = 0
+        self.steps_run = 0
 
     def forward(self, noisy: Tensor, step: Tensor, vectors: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        self.passes += 1
+        self.steps_run += 1
         return self.logits
 
 
 TOKENS = torch.tensor([[0, 3, 1, 7, 2, 5, 2, 3], [2, 4, 0, 6, 0, 3, 1, 7]])
 
-# --- drawing --------------------------------------------------------------------------------------------------------
+# --- sampling --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("steps", [None, 1, 3, 8])
 @pytest.mark.parametrize(
     "noise", [{}, {"keep_probability": (0.9, 0.1), "mask_probability": (0.05, 0.5)}], ids=["paper", "wide"]
 )
-def test_a_model_that_knows_the_tokens_draws_them(steps: int | None, noise: dict[str, Any]) -> None:
+def test_a_perfect_model_samples_the_tokens(steps: int | None, noise: dict[str, Any]) -> None:
     """So in strides as in single steps, and whatever noise it begins with."""
     task = make(text=False, **noise)
     task.network = Knows(TOKENS, 8)
-    assert torch.equal(drawn(task, steps=steps), TOKENS)
-    assert task.network.passes == (steps or 8)
+    assert torch.equal(sample(task, steps=steps), TOKENS)
+    assert task.network.steps_run == (steps or 8)
 
 
-def test_a_model_that_knows_the_tokens_has_no_loss() -> None:
+def test_a_perfect_model_has_no_loss() -> None:
     task = make(text=False)
     task.network = Knows(TOKENS, 8)
     assert sum_losses(task.loss(GenerationBatch(TOKENS, ("a", "b")))).item() == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("passes", "times"),
+    ("steps", "times"),
     [(None, [8, 7, 6, 5, 4, 3, 2, 1, 0]), (1, [8, 0]), (3, [8, 5, 3, 0]), (7, [8, 7, 6, 5, 3, 2, 1, 0])],
 )
-def test_strides(passes: int | None, times: list[int]) -> None:
-    assert make(text=False)._sampling_steps(passes) == times
+def test_sampling_steps(steps: int | None, times: list[int]) -> None:
+    assert make(text=False)._sampling_steps(steps) == times
 
 
-def test_more_passes_than_steps_are_refused() -> None:
+def test_more_sampling_steps_than_timesteps_are_refused() -> None:
     with pytest.raises(UsageError, match=r"has 8 timesteps; --steps 9 must be between 1 and 8\."):
-        drawn(make(text=False), steps=9)
+        sample(make(text=False), steps=9)
 
 
-def test_the_first_noise_has_its_shares() -> None:
+def test_initial_noise_has_the_scheduled_probabilities() -> None:
     task = make(text=False, keep_probability=(0.9, 0.1), mask_probability=(0.05, 0.5))
     found = task._sample_noise(5000, PARTS.allowed_tokens(), torch.Generator().manual_seed(0))
     assert (found == 8).float().mean().item() == pytest.approx(0.5, abs=0.01)
-    first, second = (torch.bincount(found[:, place], minlength=9)[:8] / 5000 for place in (0, 1))
+    first, second = (torch.bincount(found[:, position], minlength=9)[:8] / 5000 for position in (0, 1))
     assert first.tolist() == pytest.approx([0.5 / 3] * 3 + [0] * 5, abs=0.02)
     assert second.tolist() == pytest.approx([0] * 3 + [0.5 / 5] * 5, abs=0.02)
 
@@ -114,30 +114,30 @@ def test_the_first_noise_has_its_shares() -> None:
     "how",
     [{}, {"temperature": 0}, {"temperature": 50.0}, {"top_p": 0.5}, {"top_k": 2}, {"guidance": 5.0}, {"steps": 2}],
 )
-def test_only_allowed_tokens_are_drawn(how: dict[str, Any]) -> None:
-    tokens = drawn(make(keep_probability=(0.9, 0.1), mask_probability=(0.05, 0.5)), text_of(3, 1), **how)
+def test_only_allowed_tokens_are_sampled(how: dict[str, Any]) -> None:
+    tokens = sample(make(keep_probability=(0.9, 0.1), mask_probability=(0.05, 0.5)), text_of(3, 1), **how)
     assert PARTS.allowed_tokens()[torch.arange(8), tokens].all()
 
 
-def test_the_generator_alone_decides() -> None:
+def test_the_generator_alone_determines_the_tokens() -> None:
     task, text = make(), text_of(3, 1)
     torch.manual_seed(5)
-    one = drawn(task, text)
+    one = sample(task, text)
     torch.manual_seed(6)
-    assert torch.equal(one, drawn(task, text))
-    assert not torch.equal(one, drawn(task, text, seed=2))
+    assert torch.equal(one, sample(task, text))
+    assert not torch.equal(one, sample(task, text, seed=2))
 
 
-def test_truncated_sampling_takes_only_the_likeliest() -> None:
+def test_truncated_sampling_takes_only_the_most_likely() -> None:
     layout = TokenLayout(height=4, width=4, sizes=(4,))
     task = make(layout, text=False)
     logits = torch.tensor([0.05, 0.5, 0.15, 0.3]).log().expand(50, 16, -1)
     task.network = Knows(torch.zeros(50, 16, dtype=torch.int64), 4)
     task.network.logits = logits
-    assert set(drawn(task, count=50).flatten().tolist()) == {0, 1, 2, 3}
-    assert set(drawn(task, count=50, top_p=0.7).flatten().tolist()) == {1, 3}
-    assert set(drawn(task, count=50, top_k=3).flatten().tolist()) == {1, 2, 3}
-    assert set(drawn(task, count=50, temperature=0).flatten().tolist()) == {1}
+    assert set(sample(task, count=50).flatten().tolist()) == {0, 1, 2, 3}
+    assert set(sample(task, count=50, top_p=0.7).flatten().tolist()) == {1, 3}
+    assert set(sample(task, count=50, top_k=3).flatten().tolist()) == {1, 2, 3}
+    assert set(sample(task, count=50, temperature=0).flatten().tolist()) == {1}
 
 
 def test_the_temperature_divides_the_logits() -> None:
@@ -148,17 +148,17 @@ def test_the_temperature_divides_the_logits() -> None:
 
 
 @torch.no_grad()
-def test_the_network_tells_every_step_from_every_other() -> None:
+def test_the_network_distinguishes_all_timesteps() -> None:
     task = make(text=False)
     logits = torch.stack([task.network(TOKENS[:1], torch.tensor([step])) for step in range(1, 9)]).flatten(1)
     assert torch.pdist(logits).min() > 1e-3
     with_text, text = make(), text_of(2, 2)
     vectors, mask = with_text._text_vectors(text, 2)
-    told = [with_text.network(TOKENS, torch.tensor([step, step]), vectors, mask) for step in range(1, 9)]
-    assert torch.pdist(torch.stack(told).flatten(1)).min() > 1e-3
+    outputs = [with_text.network(TOKENS, torch.tensor([step, step]), vectors, mask) for step in range(1, 9)]
+    assert torch.pdist(torch.stack(outputs).flatten(1)).min() > 1e-3
 
 
-def test_guidance_of_one_is_none_and_more_goes_further() -> None:
+def test_guidance_of_1_is_off_and_more_goes_further() -> None:
     task, text = make(), text_of(3, 2)
     noisy, (vectors, mask) = torch.full((2, 8), 8), task._text_vectors(text, 2)
     assert vectors is not None
@@ -175,15 +175,15 @@ def test_guidance_of_one_is_none_and_more_goes_further() -> None:
 def test_guidance_without_a_model_for_it_is_refused() -> None:
     for task, text in ((make(text=False), None), (make(text_dropout=0.0), text_of(1, 2))):
         with pytest.raises(UsageError, match=r"Guidance needs a task\.diffusion that was trained with text"):
-            drawn(task, text, guidance=2.0)
+            sample(task, text, guidance=2.0)
 
 
-def test_larger_images_are_refused_and_its_own_size_is_none() -> None:
+def test_only_the_trained_size_is_supported() -> None:
     task = make(text=False)
     how = Sampling(), torch.Generator().manual_seed(1)
     with pytest.raises(UsageError, match=r"'diffusion' only generates images of 2 x 2 positions, .*; got 2 x 4"):
         task.sample(Prompt(2, size=(2, 4)), *how)
-    assert torch.equal(task.sample(Prompt(2, size=(2, 2)), *how), drawn(task))
+    assert torch.equal(task.sample(Prompt(2, size=(2, 2)), *how), sample(task))
 
 
 def test_completion_is_refused() -> None:
@@ -196,14 +196,14 @@ def test_completion_is_refused() -> None:
 # --- text -----------------------------------------------------------------------------------------------------------
 
 
-def test_needs_follow_from_the_settings() -> None:
+def test_required_conditions_follow_from_the_settings() -> None:
     assert Diffusion.required_conditions(Diffusion.Config()) == {"text"}
     assert Diffusion.required_conditions(Diffusion.Config(text=False)) == frozenset()
     with pytest.raises(UsageError, match=r"needs the width of the text vectors; set task\.text to false"):
         Diffusion(Diffusion.Config(layers=1, heads=1, width=2), PARTS)
 
 
-def test_units_of_the_three_granularities_stand_one_after_the_other() -> None:
+def test_units_of_the_three_granularities_are_concatenated() -> None:
     text = text_of(3, 1)
     vectors, mask = make()._text_vectors(text, 2)
     assert vectors is not None
@@ -212,7 +212,7 @@ def test_units_of_the_three_granularities_stand_one_after_the_other() -> None:
     assert torch.equal(vectors[0, 3:5], text.phrases.vectors[0])
 
 
-def test_whole_texts_are_read_where_there_are_such() -> None:
+def test_full_text_is_read_if_the_store_has_it() -> None:
     units = text_of(3, 1)
     whole = TextUnits(torch.ones(2, 4, WIDTH), torch.ones(2, 4, dtype=torch.bool))
     vectors, mask = make()._text_vectors(TextFeatures(units.words, units.phrases, units.sentences, whole), 2)
@@ -221,7 +221,7 @@ def test_whole_texts_are_read_where_there_are_such() -> None:
     assert mask.all()
 
 
-def test_padding_is_not_read_and_text_is() -> None:
+def test_text_is_read_and_padding_is_not() -> None:
     task, text = make(), text_of(3, 1)
     noisy, step = torch.full((2, 8), 8), torch.tensor([4, 4])
     vectors, mask = task._text_vectors(text, 2)
@@ -234,10 +234,10 @@ def test_padding_is_not_read_and_text_is() -> None:
     assert not torch.allclose(logits[0], logits[1])
 
 
-def test_a_image_without_text_is_drawn_by_the_learned_vector() -> None:
+def test_an_image_without_text_uses_the_null_vector() -> None:
     task = make()
     nothing, other = text_of(0, 0), text_of(0, 0, seed=4)
-    assert torch.equal(drawn(task, nothing), drawn(task, other))
+    assert torch.equal(sample(task, nothing), sample(task, other))
     losses = task.loss(GenerationBatch(TOKENS, ("a", "b"), nothing))
     sum_losses(losses).backward()
     assert task.network.null_text is not None
@@ -245,14 +245,14 @@ def test_a_image_without_text_is_drawn_by_the_learned_vector() -> None:
     assert float(task.network.null_text.weight.grad.abs().sum()) > 0
 
 
-def test_missing_text_and_another_number_of_texts_are_refused() -> None:
+def test_missing_text_and_a_wrong_number_of_texts_are_refused() -> None:
     with pytest.raises(UsageError, match="was trained with text; give a text for each image"):
-        drawn(make())
+        sample(make())
     with pytest.raises(UsageError, match="Got 2 texts for 3 images"):
-        drawn(make(), text_of(1, 2), count=3)
+        sample(make(), text_of(1, 2), count=3)
 
 
-def test_text_is_hidden_in_training_at_its_share_and_else_never() -> None:
+def test_text_is_dropped_in_training_only() -> None:
     task = make(text_dropout=0.3)
     seen: list[Tensor] = []
     task.terms = lambda tokens, step, vectors, mask: (  # type: ignore[method-assign]
@@ -269,26 +269,26 @@ def test_text_is_hidden_in_training_at_its_share_and_else_never() -> None:
 # --- steps drawn by their loss --------------------------------------------------------------------------------------
 
 
-def test_steps_are_even_until_each_was_seen() -> None:
+def test_timesteps_are_uniform_until_each_was_sampled() -> None:
     task = make(text=False, steps=4)
     task.mean_squared_losses.copy_(torch.tensor([1.0, 100.0, 4.0, 16.0]))
     task.step_counts.copy_(torch.tensor([MIN_STEP_COUNT, 99, 99, 99]))
-    step, chance = task._sample_steps(4000)
-    assert chance.tolist() == [0.25] * 4000
+    step, probability = task._sample_steps(4000)
+    assert probability.tolist() == [0.25] * 4000
     assert (torch.bincount(step, minlength=5) / 4000).tolist() == pytest.approx([0] + [0.25] * 4, abs=0.03)
 
 
-def test_steps_are_drawn_by_the_root_of_their_squared_loss() -> None:
+def test_timesteps_are_sampled_by_the_root_of_their_mean_squared_loss() -> None:
     task = make(text=False, steps=4)
     task.mean_squared_losses.copy_(torch.tensor([1.0, 100.0, 4.0, 16.0]))
     task.step_counts.fill_(MIN_STEP_COUNT + 1)
-    step, chance = task._sample_steps(4000)
+    step, probability = task._sample_steps(4000)
     expected = [10 / 26, 10 / 26, 2 / 26, 4 / 26]  # the first as the second
     assert (torch.bincount(step, minlength=5)[1:] / 4000).tolist() == pytest.approx(expected, abs=0.03)
-    assert chance.tolist() == pytest.approx([expected[t - 1] for t in step.tolist()], rel=1e-3)
+    assert probability.tolist() == pytest.approx([expected[t - 1] for t in step.tolist()], rel=1e-3)
 
 
-def test_however_steps_are_drawn_the_loss_is_the_sum_over_all() -> None:
+def test_the_loss_is_unbiased_for_any_timestep_weights() -> None:
     task = make(text=False, steps=4)
     task.mean_squared_losses.copy_(torch.tensor([1.0, 100.0, 4.0, 16.0]))
     task.step_counts.fill_(MIN_STEP_COUNT + 1)
@@ -297,7 +297,7 @@ def test_however_steps_are_drawn_the_loss_is_the_sum_over_all() -> None:
     assert task.loss(codes)["diffusion/variational"].value.item() == pytest.approx((1 + 2 + 3 + 4) / 8, rel=0.02)
 
 
-def test_squared_losses_are_remembered_by_hand() -> None:
+def test_mean_squared_losses_by_hand() -> None:
     task = make(text=False, steps=4)
     task.mean_squared_losses.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0]))
     task._update_mean_losses(torch.tensor([2, 4, 2]), torch.tensor([3.0, 2.0, 1.0]))
@@ -305,7 +305,7 @@ def test_squared_losses_are_remembered_by_hand() -> None:
     assert task.step_counts.tolist() == [0, 2, 0, 1]
 
 
-def test_several_processes_remember_what_one_would(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_have_the_mean_losses_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, halves = make(text=False, steps=4), [make(text=False, steps=4) for _ in range(2)]
     steps, losses = torch.tensor([2, 4, 2, 1]), torch.tensor([3.0, 2.0, 1.0, 5.0])
     whole._update_mean_losses(steps, losses)
@@ -320,7 +320,7 @@ def test_several_processes_remember_what_one_would(monkeypatch: pytest.MonkeyPat
         assert torch.equal(halves[number].step_counts, whole.step_counts)
 
 
-def test_only_training_remembers() -> None:
+def test_mean_losses_are_updated_in_training_only() -> None:
     task = make(text=False)
     task.loss(GenerationBatch(TOKENS, ("a", "b")))
     assert int(task.step_counts.sum()) == 0
@@ -395,7 +395,7 @@ def test_it_learns_which_tokens_belong_to_which_text() -> None:
         optimizer.step()
     task.eval()
     for how in ({}, {"steps": 4}, {"guidance": 2.0}, {"top_p": 0.9}):
-        assert torch.equal(drawn(task, text, count=4, **how), tokens)
+        assert torch.equal(sample(task, text, count=4, **how), tokens)
     torch.manual_seed(0)
     assert task.bound(GenerationBatch(tokens, ("",) * 4, text)).mean().item() / 6 < 0.3
 
@@ -459,10 +459,10 @@ def test_resuming_gives_the_same_bits(train: Callable[..., Path]) -> None:
     assert samples[0] == samples[1]
 
 
-def test_what_is_loaded_draws_the_same(train: Callable[..., Path]) -> None:
+def test_a_loaded_model_samples_the_same(train: Callable[..., Path]) -> None:
     model = load_task(train("run", 2))
     task = model.task
     assert isinstance(task, Diffusion)
     assert task.schedule.dtype == torch.float64
-    tokens = drawn(task, text_of(2, 1))
+    tokens = sample(task, text_of(2, 1))
     assert model.tokenizer.decode(task.layout.to_indices(tokens)).shape == (2, 3, 16, 16)

@@ -36,10 +36,10 @@ def tokenizer(seed: int, multipliers: tuple[int, ...]) -> Tokenizer:
 
 
 def model(
-    task: str = "prior", given: tuple[int, ...] | None = None, text: int | None = None, **changes: Any
+    task: str = "prior", map_multipliers: tuple[int, ...] | None = None, text: int | None = None, **changes: Any
 ) -> TaskModel:
-    """Of 4 x 4 tokens of 4 pixels a side, and with `given` of maps by a tokenizer with these multipliers."""
-    maps = None if given is None else tokenizer(2, given)
+    """Of 4 x 4 tokens of 4 pixels a side, and with `map_multipliers` of maps by a tokenizer with these multipliers."""
+    maps = None if map_multipliers is None else tokenizer(2, map_multipliers)
     settings = {"name": task, "layers": 1, "heads": 2, "width": 16, **changes}
     values: dict[str, Any] = {"task": settings, "layout": {"height": 4, "width": 4, "sizes": [16]}}
     if maps is not None:
@@ -71,32 +71,32 @@ def maps(tmp_path: Path) -> list[Path]:
 # --- what is asked for ----------------------------------------------------------------------------------------------
 
 
-def test_what_a_task_does_not_read_and_what_it_lacks(maps: list[Path]) -> None:
-    plain, mapped, told = model(), model(given=(1, 1, 2)), model("diffusion", text=6, steps=4)
+def test_unused_and_missing_conditions_are_refused(maps: list[Path]) -> None:
+    plain, mapped, with_text = model(), model(map_multipliers=(1, 1, 2)), model("diffusion", text=6, steps=4)
     cases: list[tuple[TaskModel, tuple[str, ...], list[Path], str]] = [
         (plain, ("a barn",), [], "Task 'prior' of this model does not read text; leave out --prompt"),
         (plain, (), maps, "Task 'prior' of this model does not read segmentation; leave out --segmentation"),
-        (told, ("a barn",), maps, "Task 'diffusion' of this model does not read segmentation"),
+        (with_text, ("a barn",), maps, "Task 'diffusion' of this model does not read segmentation"),
         (mapped, (), [], "This model generates from segmentation; add --segmentation"),
-        (told, (), [], "This model generates from text; add --prompt"),
-        (told, ("a barn",), [], "trained without a text store"),
+        (with_text, (), [], "This model generates from text; add --prompt"),
+        (with_text, ("a barn",), [], "trained without a text store"),
     ]
-    for asked, captions, given, message in cases:
+    for asked, captions, map_multipliers, message in cases:
         with pytest.raises(UsageError, match=message):
-            build_prompt(asked, captions, given, 2)
+            build_prompt(asked, captions, map_multipliers, 2)
     prompt, notes = build_prompt(plain, (), (), 3, size=(4, 6))
     assert (prompt, notes) == (Prompt(3, size=(4, 6)), ())
 
 
-def test_each_map_is_asked_for_that_many_times_in_order(maps: list[Path]) -> None:
-    mapped = model(given=(1, 1, 2))
+def test_maps_are_repeated_in_order(maps: list[Path]) -> None:
+    mapped = model(map_multipliers=(1, 1, 2))
     single = [build_prompt(mapped, (), [path], 1)[0].condition for path in maps]
     prompt, _ = build_prompt(mapped, (), maps, 2)
     assert prompt.count == 6
     assert prompt.condition is not None
-    for row, given in enumerate(prompt.condition):
-        assert torch.equal(given, single[row // 2][0])
-    assert len({tuple(given.tolist()) for given in prompt.condition}) == 3
+    for row, map_multipliers in enumerate(prompt.condition):
+        assert torch.equal(map_multipliers, single[row // 2][0])
+    assert len({tuple(map_multipliers.tolist()) for map_multipliers in prompt.condition}) == 3
 
 
 def test_captions_are_repeated_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,9 +123,9 @@ def test_names(conditions: int, count: int, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize("multipliers", [(1, 2), (1, 1, 2), (1, 1, 1, 2)], ids=["finer", "alike", "coarser"])
-def test_a_map_of_the_models_size_and_of_a_larger_one(multipliers: tuple[int, ...], maps: list[Path]) -> None:
+def test_maps_of_the_trained_size_and_of_a_larger_one(multipliers: tuple[int, ...], maps: list[Path]) -> None:
     """The larger one holds what the map's middle part of these proportions holds, nearest pixel by pixel."""
-    mapped = model(given=multipliers)
+    mapped = model(map_multipliers=multipliers)
     assert mapped.condition_tokenizer is not None
     for path in maps:
         classes = np.asarray(generation.load_segmentation(path))
@@ -147,19 +147,19 @@ def to_float(images: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("shape", [(16, 16), (40, 24), (23, 41), (7, 9), (300, 1)])
 @pytest.mark.parametrize("side", [8, 16, 24])
-def test_the_middle_of_a_image_as_a_square_is_that_of_training(shape: tuple[int, int], side: int) -> None:
+def test_centre_crop_of_a_square_is_that_of_training(shape: tuple[int, int], side: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     assert torch.equal(centre_crop(image, side, side), crop_and_resize(image, side, nearest=True))
 
 
-def test_the_middle_of_a_image_by_hand() -> None:
+def test_centre_crop_by_hand() -> None:
     image = np.arange(6 * 8, dtype=np.uint8).reshape(6, 8)[..., None].repeat(3, 2)
     assert centre_crop(image, 2, 8)[0].tolist() == [list(range(16, 24)), list(range(24, 32))]
     assert centre_crop(image, 3, 2)[0].tolist() == [[11, 13], [27, 29], [43, 45]]
 
 
 def test_a_map_that_cannot_be_read_names_its_file(tmp_path: Path) -> None:
-    mapped = model(given=(1, 1, 2))
+    mapped = model(map_multipliers=(1, 1, 2))
     save_png(tmp_path / "colours.png", np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(DataError, match=r"colours\.png: it holds colours"):
         build_prompt(mapped, (), [tmp_path / "colours.png"], 1)
@@ -174,7 +174,7 @@ def test_sides_in_pixels_become_positions() -> None:
     assert grid_size(plain, 16, None) == grid_size(plain, 16, 16) == (4, 4)
     assert grid_size(plain, None, 20) == (4, 5)
     assert grid_size(plain, 32, None) == (8, 4)
-    coarse = model(given=(1, 1, 1, 2))  # 8 pixels for a token of the map, 4 for one of the image
+    coarse = model(map_multipliers=(1, 1, 1, 2))  # 8 pixels for a token of the map, 4 for one of the image
     assert grid_size(coarse, 24, 32) == (6, 8)
     assert grid_size(model("diffusion", text=6, steps=4), 16, 16) == (4, 4)
 
@@ -184,8 +184,8 @@ def test_sides_in_pixels_become_positions() -> None:
     [
         (18, None, {}, r"--height 18 must be a multiple of 4 \(pixels per token\)"),
         (16, 33, {}, "--width 33 must be a multiple of 4"),
-        (20, 16, {"given": (1, 1, 1, 2)}, "--height 20 must be a multiple of 8"),
-        (16, 18, {"given": (1, 2)}, "--width 18 must be a multiple of 4"),
+        (20, 16, {"map_multipliers": (1, 1, 1, 2)}, "--height 20 must be a multiple of 8"),
+        (16, 18, {"map_multipliers": (1, 2)}, "--width 18 must be a multiple of 4"),
         (12, None, {}, "--height 12 must be at least 16, the height this model was trained at"),
         (None, 8, {}, "--width 8 must be at least 16"),
         (4096, 1024, {}, "1,024 x 256 positions of 1 is too large; at most 65,536"),
@@ -200,14 +200,14 @@ def test_sides_that_are_refused(height: int | None, width: int | None, changes: 
 # --- images -------------------------------------------------------------------------------------------------------
 
 
-def test_images_are_drawn_some_at_a_time_from_one_generator(monkeypatch: pytest.MonkeyPatch, maps: list[Path]) -> None:
+def test_images_are_generated_in_batches_from_one_generator(monkeypatch: pytest.MonkeyPatch, maps: list[Path]) -> None:
     """Each batch with its own conditions, after the one before; and a recorder sees the same."""
     monkeypatch.setattr(generation, "BATCH", 4)
-    mapped = model(given=(1, 1, 2))
+    mapped = model(map_multipliers=(1, 1, 2))
     prompt, _ = build_prompt(mapped, (), maps, 3)
-    told: list[int] = []
-    found = generate_images(mapped, prompt, Sampling(), generator(), told.append)
-    assert told == [4, 8, 9]
+    with_text: list[int] = []
+    found = generate_images(mapped, prompt, Sampling(), generator(), with_text.append)
+    assert with_text == [4, 8, 9]
     ours, parts = generator(), []
     for start, stop in ((0, 4), (4, 8), (8, 9)):
         assert prompt.condition is not None
@@ -219,10 +219,8 @@ def test_images_are_drawn_some_at_a_time_from_one_generator(monkeypatch: pytest.
     torch.testing.assert_close(mapped.decode(recorder.states()[-1], mapped.config.layout), found)
 
 
-def test_how_many_are_drawn_at_a_time_changes_nothing_where_nothing_is_random(
-    monkeypatch: pytest.MonkeyPatch, maps: list[Path]
-) -> None:
-    mapped, cold = model(given=(1, 1, 2)), Sampling(temperature=0)
+def test_the_batch_size_changes_nothing_at_temperature_0(monkeypatch: pytest.MonkeyPatch, maps: list[Path]) -> None:
+    mapped, cold = model(map_multipliers=(1, 1, 2)), Sampling(temperature=0)
     prompt, _ = build_prompt(mapped, (), maps, 3)
     whole = generate_images(mapped, prompt, cold, generator())
     assert len({tuple(image.flatten().tolist()) for image in whole}) > 1
@@ -231,7 +229,7 @@ def test_how_many_are_drawn_at_a_time_changes_nothing_where_nothing_is_random(
         torch.testing.assert_close(generate_images(mapped, prompt, cold, generator()), whole)
 
 
-def test_larger_images_are_decoded_fewer_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_larger_images_are_decoded_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, sizes = model("masked"), []
     decode = plain.tokenizer.decode
     monkeypatch.setattr(
@@ -248,7 +246,7 @@ def test_larger_images_are_decoded_fewer_at_a_time(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("count", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (3, 2, 2), (4, 2, 2), (5, 2, 3), (7, 3, 3)]
 )
-def test_a_page_is_as_near_a_square_as_it_can_be(count: int, rows: int, columns: int) -> None:
+def test_an_image_grid_is_nearly_square(count: int, rows: int, columns: int) -> None:
     """Of images that are not square, each at its place, white around them."""
     images = torch.linspace(-1, 0.9, count)[:, None, None, None].expand(-1, 3, 4, 6)
     page = image_grid(images)

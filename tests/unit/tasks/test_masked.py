@@ -41,11 +41,11 @@ def sharpened(made: MaskedTask) -> MaskedTask:
 
 def images(count: int, layout: TokenLayout = PLAIN, seed: int = 1) -> Tensor:
     """Tokens that may stand where they do."""
-    shares = layout.allowed_tokens().float().expand(count, -1, -1).flatten(0, 1)
-    return torch.multinomial(shares, 1, generator=torch.Generator().manual_seed(seed)).view(count, -1)
+    probabilities = layout.allowed_tokens().float().expand(count, -1, -1).flatten(0, 1)
+    return torch.multinomial(probabilities, 1, generator=torch.Generator().manual_seed(seed)).view(count, -1)
 
 
-def codes(tokens: Tensor) -> GenerationBatch:
+def batch(tokens: Tensor) -> GenerationBatch:
     return GenerationBatch(tokens, tuple(str(row) for row in range(len(tokens))))
 
 
@@ -56,15 +56,15 @@ def generator(seed: int = 2) -> torch.Generator:
 # --- schedules ------------------------------------------------------------------------------------------------------
 
 
-def test_how_many_are_masked_in_training_by_hand() -> None:
+def test_masked_counts_in_training_by_hand() -> None:
     draws = torch.tensor([0, 1 / 3, 0.5, 2 / 3, 0.9999999])  # cosines of 0°, 30°, 45°, 60° and almost 90°
     assert count_masked(draws, 100).tolist() == [100, 87, 71, 50, 1]
     assert count_masked(draws, 8).tolist() == [8, 7, 6, 4, 1]
-    shares = count_masked(torch.linspace(0, 1, 10_001)[:-1], 1000).double().div(1000)
-    assert float(shares.mean()) == pytest.approx(2 / torch.pi, abs=1e-3)  # the mean of the cosine
+    probabilities = count_masked(torch.linspace(0, 1, 10_001)[:-1], 1000).double().div(1000)
+    assert float(probabilities.mean()) == pytest.approx(2 / torch.pi, abs=1e-3)  # the mean of the cosine
 
 
-def test_how_many_stay_hidden_by_hand() -> None:
+def test_still_masked_counts_by_hand() -> None:
     counts = torch.tensor([8, 100, 1, 0])
     assert [count_still_masked(step, 3, counts).tolist() for step in (1, 2, 3)] == [
         [7, 87, 0, 0],
@@ -76,7 +76,7 @@ def test_how_many_stay_hidden_by_hand() -> None:
     assert many == [3, 2, 1, 0, 0]  # never a pass that fills nothing in
 
 
-def test_the_greatest_of_each_row() -> None:
+def test_select_largest_of_each_row() -> None:
     values = torch.tensor([[3.0, 1.0, 2.0], [-torch.inf, 5.0, 0.0]])
     assert select_largest(values, torch.tensor([2, 1])).tolist() == [[True, False, True], [False, True, False]]
     assert not select_largest(values, torch.tensor([0, 0])).any()
@@ -92,11 +92,11 @@ def hidden_of(tokens: Tensor, seed: int) -> Tensor:
     return select_largest(torch.rand(tokens.shape), counts)
 
 
-def test_places_begin_as_the_sinusoids_of_their_position() -> None:
+def test_position_embeddings_start_as_sinusoids() -> None:
     for layout in (PLAIN, PARTS):
-        places = task(layout).position_embedding.weight.detach().view(-1, layout.parts, SMALL["width"])
+        positions = task(layout).position_embedding.weight.detach().view(-1, layout.parts, SMALL["width"])
         waves = 2**0.5 * INIT_STD * sinusoidal_positions(layout.height, layout.width, 16, torch.device("cpu"))
-        of_part = places - waves[:, None]
+        of_part = positions - waves[:, None]
         assert torch.allclose(of_part, of_part[:1], atol=1e-6)  # a vector for each part, the same everywhere
         assert bool(of_part.abs().max() > INIT_STD / 4) == (layout.parts > 1)
 
@@ -116,7 +116,7 @@ def test_the_loss_by_hand(layout: TokenLayout, smoothing: float) -> None:
         smooth = logs[layout.allowed_tokens()[n]].mean()
         errors.append(-(1 - smoothing) * logs[tokens[b, n]] - smoothing * smooth)
     torch.manual_seed(7)
-    losses = made.loss(codes(tokens))
+    losses = made.loss(batch(tokens))
     torch.testing.assert_close(sum_losses(losses), torch.stack(errors).mean())
 
 
@@ -130,24 +130,24 @@ def test_only_masked_tokens_are_targets(monkeypatch: pytest.MonkeyPatch) -> None
 
     def loss(targets: Tensor) -> float:
         torch.manual_seed(3)
-        return sum_losses(made.loss(codes(targets))).item()
+        return sum_losses(made.loss(batch(targets))).item()
 
     changed = (tokens + 1) % PLAIN.vocabulary
     assert loss(torch.where(hidden, tokens, changed)) == loss(tokens)
     assert loss(torch.where(hidden, changed, tokens)) != loss(tokens)
 
 
-def test_what_is_hidden_is_never_seen() -> None:
+def test_masked_tokens_have_no_influence() -> None:
     made, tokens = sharpened(task()), images(2)
-    kept = torch.rand(tokens.shape, generator=generator()) < 0.5
-    drawn = [
-        made.sample(Prompt(2, torch.where(kept, tokens, other), kept), Sampling(), generator())
+    keep = torch.rand(tokens.shape, generator=generator()) < 0.5
+    sampled = [
+        made.sample(Prompt(2, torch.where(keep, tokens, other), keep), Sampling(), generator())
         for other in (tokens, torch.zeros_like(tokens))
     ]
-    assert torch.equal(*drawn)
+    assert torch.equal(*sampled)
 
 
-def test_every_place_reads_every_other() -> None:
+def test_attention_is_bidirectional() -> None:
     made, tokens = sharpened(task()), images(1)
     features = made._encode(tokens)
     for changed in range(PLAIN.length):
@@ -156,45 +156,45 @@ def test_every_place_reads_every_other() -> None:
         assert (made._encode(other) != features).any(dim=2).all()
 
 
-# --- drawing --------------------------------------------------------------------------------------------------------
+# --- sampling --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layout", [PLAIN, PARTS], ids=["plain", "parts"])
 @pytest.mark.parametrize("steps", [1, 2, 5, 40])
-def test_the_hidden_follow_the_schedule_and_the_known_stay(layout: TokenLayout, steps: int) -> None:
+def test_masking_follows_the_schedule_and_known_tokens_stay(layout: TokenLayout, steps: int) -> None:
     made, tokens = sharpened(task(layout)), images(4, layout)
-    kept = torch.zeros_like(tokens, dtype=torch.bool)
+    keep = torch.zeros_like(tokens, dtype=torch.bool)
     for row, count in enumerate([0, 1, layout.length // 2, layout.length]):
-        kept[row, torch.randperm(layout.length, generator=generator(row))[:count]] = True
-    counts = (~kept).sum(1)
+        keep[row, torch.randperm(layout.length, generator=generator(row))[:count]] = True
+    counts = (~keep).sum(1)
     before = made.mask_token * torch.ones_like(tokens)
-    seen = list(made.decode_steps(Prompt(4, tokens, kept), Sampling(steps=steps), generator()))
+    seen = list(made.decode_steps(Prompt(4, tokens, keep), Sampling(steps=steps), generator()))
     assert len(seen) == min(steps, layout.length) + 1
     for step, now in enumerate(seen):
         left = (now == made.mask_token).sum(1)
         assert torch.equal(left, count_still_masked(step, steps, counts) if step else counts)
-        assert torch.equal(now[kept], tokens[kept])
+        assert torch.equal(now[keep], tokens[keep])
         assert (now[before != made.mask_token] == before[before != made.mask_token]).all()  # what is drawn once stays
         before = now
     assert layout.allowed_tokens()[torch.arange(layout.length), before].all()
 
 
 @pytest.mark.parametrize("layout", [PLAIN, PARTS], ids=["plain", "parts"])
-def test_whole_images_are_drawn_and_nothing_forbidden(layout: TokenLayout) -> None:
-    drawn = task(layout).sample(Prompt(200), Sampling(steps=2), generator())
-    assert drawn.shape == (200, layout.length)
-    places = torch.arange(layout.length).expand_as(drawn)
+def test_whole_images_have_allowed_tokens_only(layout: TokenLayout) -> None:
+    sampled = task(layout).sample(Prompt(200), Sampling(steps=2), generator())
+    assert sampled.shape == (200, layout.length)
+    positions = torch.arange(layout.length).expand_as(sampled)
     found = torch.zeros(layout.length, layout.vocabulary, dtype=torch.bool)
-    found[places.flatten(), drawn.flatten()] = True
+    found[positions.flatten(), sampled.flatten()] = True
     assert torch.equal(found, layout.allowed_tokens())  # and of an untrained network everything that may stand
 
 
-def test_a_image_that_hides_nothing_is_returned() -> None:
+def test_an_image_without_hidden_tokens_is_returned() -> None:
     tokens = images(2)
     assert torch.equal(task().sample(Prompt(2, tokens, tokens >= 0), Sampling(), generator()), tokens)
 
 
-def test_the_generator_decides() -> None:
+def test_the_generator_determines_the_tokens() -> None:
     made = sharpened(task(dropout=0.5)).train()
     torch.manual_seed(0)
     one = made.sample(Prompt(3), Sampling(), generator(1))
@@ -204,23 +204,23 @@ def test_the_generator_decides() -> None:
     assert made.training
 
 
-def test_at_temperature_0_nothing_is_drawn_at_random() -> None:
+def test_temperature_0_is_deterministic() -> None:
     made, cold = sharpened(task()), Sampling(temperature=0)
     assert torch.equal(made.sample(Prompt(2), cold, generator(1)), made.sample(Prompt(2), cold, generator(2)))
 
 
-def test_the_surest_are_kept_first() -> None:
+def test_the_most_confident_tokens_are_kept_first() -> None:
     made, cold = sharpened(task()), Sampling(temperature=0, steps=3)
     first, second, *_ = made.decode_steps(Prompt(1), cold, generator())
     logits = made._encode(first)[0] @ made.token_embedding.weight[:-1].T + made.bias
-    surest, likeliest = logits.log_softmax(1).max(1)
-    kept = second[0] != made.mask_token
-    assert kept.sum() == PLAIN.length - count_still_masked(1, 3, torch.tensor([PLAIN.length]))
-    assert surest[kept].min() > surest[~kept].max()
-    assert torch.equal(second[0][kept], likeliest[kept])
+    most_confident, most_likely = logits.log_softmax(1).max(1)
+    keep = second[0] != made.mask_token
+    assert keep.sum() == PLAIN.length - count_still_masked(1, 3, torch.tensor([PLAIN.length]))
+    assert most_confident[keep].min() > most_confident[~keep].max()
+    assert torch.equal(second[0][keep], most_likely[keep])
 
 
-def test_the_noise_of_each_pass_by_hand() -> None:
+def test_the_choice_noise_of_each_step_by_hand() -> None:
     """2 · (1 - 1/3) in the first of three passes, 2 · (1 - 2/3) in the second; its draws follow those of the tokens."""
     made, ours = sharpened(task(choice_temperature=2.0)), generator(3)
     seen = list(made.decode_steps(Prompt(20), Sampling(steps=3), generator(3)))
@@ -228,12 +228,12 @@ def test_the_noise_of_each_pass_by_hand() -> None:
         tokens = seen[step - 1]
         hidden = tokens == made.mask_token
         logits = (made._encode(tokens) @ made.token_embedding.weight[:-1].T + made.bias)[hidden]
-        drawn = sample_tokens(logits, Sampling(), ours)
+        sampled = sample_tokens(logits, Sampling(), ours)
         scores = torch.full(tokens.shape, -torch.inf)
-        scores[hidden] = logits.log_softmax(1)[torch.arange(len(drawn)), drawn]
+        scores[hidden] = logits.log_softmax(1)[torch.arange(len(sampled)), sampled]
         scores = scores - weight * torch.empty_like(scores).exponential_(generator=ours).log()
         expected, proposed = tokens.clone(), tokens.clone()
-        proposed[hidden] = drawn
+        proposed[hidden] = sampled
         for row in range(20):
             count = int(hidden[row].sum() - count_still_masked(step, 3, torch.tensor([PLAIN.length])))
             chosen = scores[row].topk(count).indices
@@ -242,9 +242,7 @@ def test_the_noise_of_each_pass_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("layout", "size"), [(PLAIN, (3, 4)), (PLAIN, (5, 7)), (PARTS, (4, 3))])
-def test_a_larger_image_is_filled_window_by_window_over_what_is_known(
-    layout: TokenLayout, size: tuple[int, int]
-) -> None:
+def test_larger_images_are_decoded_window_by_window(layout: TokenLayout, size: tuple[int, int]) -> None:
     """Each window as a completion of what the windows before it left."""
     made, ours, how = sharpened(task(layout)), generator(), Sampling(steps=3)
     (height, width), parts = size, layout.parts
@@ -255,8 +253,8 @@ def test_a_larger_image_is_filled_window_by_window_over_what_is_known(
         for left in lefts:
             window = tokens[:, top : top + layout.height, left : left + layout.width]
             known = window.flatten(1)
-            drawn = made.sample(Prompt(2, known, known != made.mask_token), how, ours)
-            window.copy_(drawn.view_as(window))
+            sampled = made.sample(Prompt(2, known, known != made.mask_token), how, ours)
+            window.copy_(sampled.view_as(window))
     found = list(made.decode_steps(Prompt(2, size=size), how, generator()))
     assert torch.equal(found[-1], tokens.flatten(1))
     assert len(found) <= 1 + 3 * len(tops) * len(lefts)  # where few are hidden, few passes
@@ -264,7 +262,7 @@ def test_a_larger_image_is_filled_window_by_window_over_what_is_known(
         assert torch.equal(found[-1], made.sample(Prompt(2), how, generator()))
 
 
-def test_settings_that_cannot_be() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="width 10 is not a multiple of 4 heads"):
         MaskedTask.Config(width=10, heads=4)
     for wrong in ({"dropout": 1}, {"steps": 0}, {"choice_temperature": -1}, {"label_smoothing": 1}, {"layers": 0}):
@@ -282,17 +280,17 @@ def test_known_tokens_of_another_size_are_refused() -> None:
 
 
 @pytest.mark.parametrize("layout", [PLAIN, PARTS], ids=["plain", "parts"])
-def test_it_learns_a_few_images_by_heart_and_completes_them(layout: TokenLayout) -> None:
+def test_it_overfits_a_few_images_and_completes_them(layout: TokenLayout) -> None:
     tokens = images(4, layout)
     made = task(layout, width=32).train()
     optimizer = torch.optim.AdamW(made.parameters(), 5e-3)
     for _ in range(200):
         optimizer.zero_grad()
-        sum_losses(made.loss(codes(tokens.repeat(8, 1)))).backward()
+        sum_losses(made.loss(batch(tokens.repeat(8, 1)))).backward()
         optimizer.step()
-    kept = torch.arange(layout.length).expand_as(tokens) % 4 == 0
-    drawn = made.sample(Prompt(4, tokens, kept), Sampling(temperature=0), generator())
-    assert torch.equal(drawn, tokens)
+    keep = torch.arange(layout.length).expand_as(tokens) % 4 == 0
+    sampled = made.sample(Prompt(4, tokens, keep), Sampling(temperature=0), generator())
+    assert torch.equal(sampled, tokens)
     whole = made.sample(Prompt(30), Sampling(), generator())
     same = (whole[:, None] == tokens).all(2)
     assert same.any(1).float().mean() > 0.3  # by chance it would be one of hundreds of thousands
@@ -336,7 +334,7 @@ def trainer(shared_images: Path, tmp_path: Path) -> Callable[..., TaskTrainer]:
     return trainer
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits(trainer: Callable[..., TaskTrainer], tmp_path: Path) -> None:
+def test_resuming_gives_the_same_bits(trainer: Callable[..., TaskTrainer], tmp_path: Path) -> None:
     whole = trainer("whole").run()
     killed = Killed(3)
     stopped = trainer("stopped", killed)
@@ -346,6 +344,6 @@ def test_a_stopped_run_goes_on_to_the_same_bits(trainer: Callable[..., TaskTrain
     parts = trainer("stopped").run(resume=True)
     assert (parts / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     model = load_task(tmp_path / "whole")
-    drawn = model.task.sample(Prompt(2), Sampling(), generator())
-    assert model.tokenizer.decode(model.config.layout.to_indices(drawn)).shape == (2, 3, 16, 16)
+    sampled = model.task.sample(Prompt(2), Sampling(), generator())
+    assert model.tokenizer.decode(model.config.layout.to_indices(sampled)).shape == (2, 3, 16, 16)
     assert (tmp_path / "whole" / "samples" / "00000005.png").is_file()

@@ -58,15 +58,15 @@ def prompter(store: Callable[..., TextStore], encoder: Path) -> PromptEncoder:
 @pytest.mark.parametrize(
     "how", [{}, {"full_text": True}, {"full_text": True, "float16": True}], ids=["units", "full_text", "float16"]
 )
-def test_a_typed_text_is_what_the_loader_gives_of_the_store(
+def test_a_prompt_is_encoded_as_in_the_text_store(
     store: Callable[..., TextStore], encoder: Path, how: dict[str, bool]
 ) -> None:
     source = store(**how)
-    typed = PromptEncoder(facts(source), encoder)([*TEXTS.values()])
+    encoded = PromptEncoder(facts(source), encoder)([*TEXTS.values()])
     tables = (*GRANULARITIES, FULL_TEXT, POOLED) if how else GRANULARITIES
     expected = collate_text(source, [*TEXTS], tables)
     for name in (*GRANULARITIES, FULL_TEXT):
-        found, wanted = typed.features[name], expected[name]
+        found, wanted = encoded.features[name], expected[name]
         assert (found is None) == (wanted is None)
         if found is not None and wanted is not None:
             assert torch.equal(found.mask, wanted.mask)
@@ -74,15 +74,15 @@ def test_a_typed_text_is_what_the_loader_gives_of_the_store(
             torch.testing.assert_close(found.vectors, wanted.vectors, atol=tolerance, rtol=tolerance)
             if "float16" in how:
                 assert torch.equal(found.vectors, found.vectors.half().float())
-    assert (typed.features.pooled is None) == (not how)
-    assert typed.notes == ()
+    assert (encoded.features.pooled is None) == (not how)
+    assert encoded.notes == ()
 
 
 def test_captions_of_several_lengths_are_padded(prompter: PromptEncoder) -> None:
-    typed = prompter(["a red car", "a blue bowl, a red car and a cat by the lake"])
-    assert typed.features.words.mask.sum(1).tolist() == [2, 6]
+    encoded = prompter(["a red car", "a blue bowl, a red car and a cat by the lake"])
+    assert encoded.features.words.mask.sum(1).tolist() == [2, 6]
     alone = prompter(["a red car"])
-    torch.testing.assert_close(typed.features.words.vectors[:1, :2], alone.features.words.vectors)
+    torch.testing.assert_close(encoded.features.words.vectors[:1, :2], alone.features.words.vectors)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_captions_of_several_lengths_are_padded(prompter: PromptEncoder) -> None
         ),
     ],
 )
-def test_captions_that_say_nothing_are_refused(prompter: PromptEncoder, caption: str, message: str) -> None:
+def test_captions_without_words_are_refused(prompter: PromptEncoder, caption: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         prompter(["a red car", caption])
     assert str(caught.value) == message
@@ -109,32 +109,32 @@ def test_no_caption_is_refused(prompter: PromptEncoder) -> None:
         prompter([])
 
 
-def test_a_caption_of_ten_thousand_words_is_cut_and_told(prompter: PromptEncoder) -> None:
-    typed = prompter(["A red car by a lake. " * 2000])
+def test_a_caption_of_ten_thousand_words_is_truncated_with_a_note(prompter: PromptEncoder) -> None:
+    encoded = prompter(["A red car by a lake. " * 2000])
     cut = "Caption 1 has 42,000 characters; only the first 4,999 are read."
-    assert typed.notes == (cut,)
-    assert typed.features.words.mask.sum() == 3
-    assert len(max(typed.notes, key=len)) < MAX_CHARACTERS
+    assert encoded.notes == (cut,)
+    assert encoded.features.words.mask.sum() == 3
+    assert len(max(encoded.notes, key=len)) < MAX_CHARACTERS
 
 
-def test_a_sentence_longer_than_the_encoder_reads_is_told(prompter: PromptEncoder) -> None:
-    typed = prompter(["a red car by " * 6])
-    assert typed.notes == ("Caption 1: a sentence has 24 tokens; the text encoder reads 16.",)
+def test_a_sentence_too_long_for_the_encoder_gives_a_note(prompter: PromptEncoder) -> None:
+    encoded = prompter(["a red car by " * 6])
+    assert encoded.notes == ("Caption 1: a sentence has 24 tokens; the text encoder reads 16.",)
 
 
-def test_words_that_are_only_spelled_are_told(prompter: PromptEncoder) -> None:
-    typed = prompter(["a red zxqv by a lake", "a red car", "a red иввв by a lake"])
-    assert typed.notes == (
+def test_unknown_words_give_a_note(prompter: PromptEncoder) -> None:
+    encoded = prompter(["a red zxqv by a lake", "a red car", "a red иввв by a lake"])
+    assert encoded.notes == (
         "Caption 1: the text encoder does not know these words and only spells them: zxqv.",
         "Caption 3: the text encoder does not know these words and only spells them: иввв.",
     )
-    assert typed.features.words.mask.sum(1).tolist() == [3, 2, 3]
+    assert encoded.features.words.mask.sum(1).tolist() == [3, 2, 3]
 
 
-def test_a_caption_of_made_up_words_alone_is_told(prompter: PromptEncoder) -> None:
-    told = "Caption 1: the text encoder knows none of its words, so it may have little effect."
-    assert told in prompter(["zxqv zxqv"]).notes
-    assert told not in prompter(["zxqv car"]).notes
+def test_a_caption_of_made_up_words_only_gives_a_note(prompter: PromptEncoder) -> None:
+    note = "Caption 1: the text encoder knows none of its words, so it may have little effect."
+    assert note in prompter(["zxqv zxqv"]).notes
+    assert note not in prompter(["zxqv car"]).notes
 
 
 def test_another_encoder_is_refused(store: Callable[..., TextStore], encoder: Path, tmp_path: Path) -> None:
@@ -157,12 +157,12 @@ def test_an_encoder_in_a_folder_must_be_given(store: Callable[..., TextStore]) -
         PromptEncoder(made)
 
 
-def test_a_splitter_of_another_version_is_told(store: Callable[..., TextStore], encoder: Path) -> None:
+def test_a_splitter_of_another_version_gives_a_note(store: Callable[..., TextStore], encoder: Path) -> None:
     made = facts(store())
     made["text"]["splitter"]["version"] = "0"
-    typed = PromptEncoder(made, encoder)(["a red car"])
-    assert len(typed.notes) == 1
-    assert typed.notes[0].startswith("The model's texts were split by 'pattern' version 0, yours by version ")
+    encoded = PromptEncoder(made, encoder)(["a red car"])
+    assert len(encoded.notes) == 1
+    assert encoded.notes[0].startswith("The model's texts were split by 'pattern' version 0, yours by version ")
     made["text"]["splitter"]["name"] = "patern"
     with pytest.raises(UsageError, match="Unknown splitter 'patern'"):
         PromptEncoder(made, encoder)
@@ -177,6 +177,6 @@ def test_a_splitter_of_another_version_is_told(store: Callable[..., TextStore], 
         ({"encoder": {"name": "x"}}, UsageError, "The model's text encoder: The setting 'sha256' is missing"),
     ],
 )
-def test_facts_without_an_encoder(text: Any, error: type[Exception], message: str) -> None:
+def test_metadata_without_an_encoder(text: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         PromptEncoder({"text": text})

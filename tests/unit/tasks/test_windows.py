@@ -11,7 +11,7 @@ def grid(height: int, width: int, parts: int = 1) -> TokenLayout:
     return TokenLayout(height=height, width=width, sizes=(1000,) * parts)
 
 
-def test_a_window_has_the_position_in_its_middle_and_stays_inside() -> None:
+def test_a_window_is_centred_on_its_position_and_stays_inside() -> None:
     """A window of 4 x 3 in 7 x 5: row 2 and column 1 of it are its middle."""
     whole, own = grid(7, 5), grid(4, 3)
     assert [window_around(y, 0, whole, own)[0] for y in range(7)] == [0, 0, 0, 1, 2, 3, 3]
@@ -23,7 +23,7 @@ def test_a_window_has_the_position_in_its_middle_and_stays_inside() -> None:
     ("whole", "own", "tops"),
     [(4, 4, [0]), (5, 4, [0, 1]), (6, 4, [0, 2]), (9, 4, [0, 2, 4, 5]), (3, 1, [0, 1, 2]), (7, 3, [0, 1, 2, 3, 4])],
 )
-def test_windows_lie_half_over_each_other_and_cover_all(whole: int, own: int, tops: list[int]) -> None:
+def test_windows_overlap_by_half_and_cover_the_grid(whole: int, own: int, tops: list[int]) -> None:
     assert [top for top, _ in overlapping_windows(grid(whole, own), grid(own, own))] == tops
     assert [left for _, left in overlapping_windows(grid(own, whole), grid(own, own))] == tops
     every = overlapping_windows(grid(whole, 4), grid(own, 2))
@@ -31,7 +31,7 @@ def test_windows_lie_half_over_each_other_and_cover_all(whole: int, own: int, to
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-def test_what_is_cut_is_what_is_put(parts: int) -> None:
+def test_pasting_a_cropped_window_restores_it(parts: int) -> None:
     whole, own = grid(3, 5, parts), grid(2, 3, parts)
     tokens = torch.arange(2 * whole.length).view(2, -1)
     found = crop_window(tokens, whole, own, (1, 2))

@@ -197,7 +197,7 @@ def test_the_shipped_scenes_network_is_small_and_alive() -> None:
     assert features.std(dim=0).max() > 1e-3
 
 
-def test_squeezenet_tells_photographs_apart(real_data: Path) -> None:
+def test_squeezenet_distinguishes_photographs(real_data: Path) -> None:
     import tarfile
 
     from PIL import Image
