@@ -152,7 +152,7 @@ def test_a_image_that_cannot_be_read_is_told_and_left_out(tavq: Tavq, place: Pat
         ("task train captioning-tiny --tokenizer plain --data bare --out x", r"learns from captions, and no image"),
         (
             "task train captioning-tiny --tokenizer plain --data data --out x --task.language.pretrained nowhere",
-            r"The language model 'nowhere' is no folder here",
+            r"The language model 'nowhere' is not a folder",
         ),
         (
             "task train captioning-tiny --tokenizer plain --data data --out x --task.freeze_language true",

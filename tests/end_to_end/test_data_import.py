@@ -44,7 +44,7 @@ def test_import_and_check(tavq: Tavq, tmp_path: Path) -> None:
     assert "left out: annotations of images that are not listed" in done.out
     assert tavq("data", "check", tmp_path / "out").code == 0
     again = tavq("data", "import", "coco", tmp_path / "coco", tmp_path / "out")
-    assert (again.code, "already holds something" in again.err) == (2, True)
+    assert (again.code, "already exists and is not empty" in again.err) == (2, True)
 
 
 def test_a_wrong_layout_is_one_line(tavq: Tavq, tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_a_wrong_call_is_explained_in_one_line(tavq: Tavq, place: Path, command:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("decode plain tokens.safetensors --out out", r"tokens\.safetensors is not a whole safetensors file"),
+        ("decode plain tokens.safetensors --out out", r"tokens\.safetensors is not a complete safetensors file"),
         ("decode plain nowhere.safetensors --out out", r"nowhere\.safetensors"),
         (f"train ta-vqgan-tiny {TRAIN} --text empty", r"empty is not a text store"),
         ("evaluate plain --data data --text empty", r"empty is not a text store"),
@@ -219,7 +219,7 @@ def damaged_model(place: Path, change: Callable[[Path], object]) -> None:
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [
-        (lambda f: (f / "model.safetensors").write_bytes(b""), 1, r"model\.safetensors was altered or cut"),
+        (lambda f: (f / "model.safetensors").write_bytes(b""), 1, r"model\.safetensors was altered or truncated"),
         (lambda f: (f / "model.safetensors").unlink(), 1, r"There is no file .*model\.safetensors"),
         (lambda f: (f / "config.json").write_text("{"), 1, r"config\.json is not valid JSON"),
         (lambda f: (f / "config.json").write_text("[]"), 1, r"config\.json does not describe a tokenizer"),

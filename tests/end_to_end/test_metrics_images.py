@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_one_line(tavq: Tavq, folders: tuple[Path, Path], t
         ((real,), 2, "There is nothing to compare with"),
         ((real, "--paired", "--save-statistics", "x"), 2, "--paired needs a second folder"),
         ((real, made, "--reference-statistics", "x"), 2, "not both"),
-        ((real, "--reference-statistics", real / "0.png"), 1, "is not a whole safetensors file"),
+        ((real, "--reference-statistics", real / "0.png"), 1, "is not a complete safetensors file"),
         ((real, made, "--features", "fid"), 2, "Unknown feature network 'fid'"),
         ((real, made, "--features", "inception"), 2, "'inception' needs the path of the file that `tavq metrics conv"),
         ((real, made, "--features", "scenes", "--features", "scenes"), 2, "given twice"),

@@ -137,7 +137,7 @@ def test_an_index_with_another_model_in_it(tavq: Tavq, place: Path, tmp_path: Pa
     weights = tmp_path / "found/model/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-9])
     done = tavq("search", tmp_path / "found", "--text", "a red square")
-    assert (done.code, "was altered or cut" in done.err) == (1, True), done.err
+    assert (done.code, "was altered or truncated" in done.err) == (1, True), done.err
 
 
 def test_a_store_of_another_encoder(tavq: Tavq, place: Path, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_full_disk_is_said_and_what_was_there_stays(tmp_path: Path) -> None:
     said = dict(line.split(" ", 1) for line in run.stdout.splitlines())
     for name in (*plain, "folder"):
         assert said[name].startswith(f"Could not write {tmp_path / name}")
-        assert said[name].endswith("File too large. Free space or choose another place.")
+        assert said[name].endswith("File too large. Free space or choose another path.")
     assert {name: files.read_json_lines(tmp_path / name) for name in plain} == {name: ["old"] for name in plain}
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["old"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted((*plain, "folder"))
@@ -145,7 +145,7 @@ def test_every_prefix_of_a_file_is_refused_by_name(folder: Path, reader: str) ->
 def test_bytes_too_many_are_refused(folder: Path, reader: str) -> None:
     path = folder / "long"
     path.write_bytes((folder / WHOLE[reader]).read_bytes() + b"\0")
-    with pytest.raises(FileError, match="long is not a whole safetensors file"):
+    with pytest.raises(FileError, match="long is not a complete safetensors file"):
         READERS[reader](path)
 
 

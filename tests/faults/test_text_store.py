@@ -168,7 +168,7 @@ def test_a_full_disk_keeps_the_older_store(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
     try:
-        with pytest.raises(FileError, match=r"Could not write .*Free space or choose another place"):
+        with pytest.raises(FileError, match=r"Could not write .*Free space or choose another path"):
             build_store(TEXTS, LetterEncoder(), "pattern", out, full_text=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

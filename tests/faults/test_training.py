@@ -256,7 +256,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(train: Start, undisturbed: 
     assert running.wait() == 1
     assert len(running.lines) == 1
     assert running.lines[0].startswith("tavq: Could not write ")
-    assert running.lines[0].endswith("File too large. Free space or choose another place.")
+    assert running.lines[0].endswith("File too large. Free space or choose another path.")
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["00000002"]
     assert (run / "checkpoints/00000002/state.safetensors").read_bytes() == good
     running = train("--resume")

@@ -1,4 +1,4 @@
-"""Settings: frozen pydantic models, YAML, dotted overrides, and errors a person can act on."""
+"""Settings: frozen pydantic models, YAML, dotted overrides, and errors that say what to change."""
 
 import reprlib
 import types
@@ -14,10 +14,10 @@ from tavq.core.registry import Registry
 
 M = TypeVar("M", bound=BaseModel)
 
-MAX_DEPTH = 8  # no recipe nests deeper
-MAX_VALUES = 10_000  # nor holds more; YAML's references can stand for billions in a few lines
+MAX_DEPTH = 8  # more than any recipe needs
+MAX_VALUES = 10_000  # the same; with YAML's aliases a few lines can expand to billions of values
 
-_short = reprlib.Repr()  # of a refused value; a hostile one may be megabytes
+_short = reprlib.Repr()  # shortens values in errors; a hostile one may have megabytes
 _short.maxlevel, _short.maxstring, _short.maxother = 3, 80, 80
 
 
@@ -27,7 +27,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     RENAMED: ClassVar[Mapping[str, str]] = {}
-    """Old names of settings and their names now; an old one is accepted with a RenamedWarning."""
+    """Old names of settings and their current names; old names are accepted with a RenamedWarning."""
 
     @model_validator(mode="before")
     @classmethod
@@ -38,7 +38,7 @@ class Config(BaseModel):
 
 
 def rename_settings(settings: Mapping[str, Any], renamed: Mapping[str, str], warn: bool = True) -> dict[str, Any]:
-    """A copy of `settings` in which every old name of `renamed` (old to new) is replaced by its new one.
+    """Replace every old name of `renamed` (old to new) in a copy of `settings`.
 
     Where both names are given the old one decides: a flag laid over a recipe may still use it. Without `warn` old names
     pass in silence, for files that this package wrote itself.
@@ -63,7 +63,7 @@ class NamedConfig(Config):
 
 
 def config_of(registry: Registry[Any]) -> Any:
-    """The type of a setting that picks a class of `registry` by its `name` and holds that class's own Config.
+    """The type of a setting that selects a class of `registry` by `name` and holds the Config of that class.
 
     `codebook: config_of(codebooks)` accepts `{name: learned, entries: 1024}`.
     """
@@ -85,7 +85,7 @@ def config_of(registry: Registry[Any]) -> Any:
 
 
 class _Refused(ValueError):
-    """Settings that a registered class's Config refused; pydantic adds to a ValueError the place where it happened."""
+    """Settings that the Config of a registered class refused; as a ValueError, so that pydantic adds their path."""
 
     def __init__(self, model: type[BaseModel], error: ValidationError) -> None:
         super().__init__(str(error))
@@ -100,16 +100,16 @@ def _registered(registry: Registry[Any], name: Any) -> Any:
 
 
 def read_yaml(text: str, source: str) -> dict[str, Any]:
-    """The mapping in a YAML text; `source` names it in errors. Only plain YAML values are ever built."""
+    """Parse a YAML mapping; `source` names the text in errors. Only plain YAML values are built, never objects."""
     try:
         value = yaml.safe_load(text)
-    except Exception as error:  # PyYAML lets a KeyError, AttributeError or IndexError out for `!!bool x` and the like
+    except Exception as error:  # for `!!bool x` and the like PyYAML raises KeyError, AttributeError or IndexError
         raise UsageError(f"{source} is not valid YAML: {first_line(error)}.") from error
     if not isinstance(value, dict):
         raise UsageError(f"{source} must hold settings (name: value), got {type(value).__name__}.")
     wrong = next((name for name in value if not isinstance(name, str)), "")
     if wrong != "":
-        raise UsageError(f"{source} names a setting {wrong!r}; names are words.")
+        raise UsageError(f"{source} has a setting named {wrong!r}; names must be text.")
     _check_depth(value, source)
     return value
 
@@ -117,28 +117,29 @@ def read_yaml(text: str, source: str) -> dict[str, Any]:
 def _check_depth(value: Any, source: str) -> None:
     for count, depth in enumerate(_depths(value, 0)):
         if depth > MAX_DEPTH:
-            raise UsageError(f"{source} nests deeper than {MAX_DEPTH} levels; settings never do.")
+            raise UsageError(f"{source} nests deeper than {MAX_DEPTH} levels, which no settings need.")
         if count == MAX_VALUES:
-            raise UsageError(f"{source} holds more than {MAX_VALUES} values; settings never do.")
+            raise UsageError(f"{source} has more than {MAX_VALUES:,} values, which no settings need.")
 
 
 def _depths(value: Any, depth: int) -> Iterator[int]:
-    """The depth of each value in lists and mappings, parents first."""
+    """Yield the depth of each value in nested lists and mappings, parents first."""
     yield depth
+    children = value.values() if isinstance(value, Mapping) else value
     if isinstance(value, Mapping | list | tuple | set):
-        for child in value.values() if isinstance(value, Mapping) else value:
+        for child in children:
             yield from _depths(child, depth + 1)
 
 
 def write_yaml(value: Mapping[str, Any]) -> str:
-    """YAML text of plain settings, keys in their own order."""
+    """Format plain settings as YAML, with keys in their order."""
     return yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True)
 
 
 def parse_overrides(tokens: Sequence[str]) -> dict[str, Any]:
-    """`["--train.steps", "40", "--model.codebook.entries=64"]` as `{"train.steps": 40, "model.codebook.entries": 64}`.
+    """Parse `["--train.steps", "40", "--net.width=64"]` to `{"train.steps": 40, "net.width": 64}`.
 
-    Values are read as YAML, so `null`, `true`, `[1, 2]` and `1e-4` mean what they say.
+    Values are parsed as YAML: `null`, `true`, `[1, 2]`; and so is `1e-4`, which YAML takes for text.
     """
     overrides: dict[str, Any] = {}
     position = 0
@@ -162,7 +163,7 @@ def _scalar(text: str, key: str) -> Any:
         value = yaml.safe_load(text)
     except Exception as error:  # as in read_yaml
         raise UsageError(f"--{key} {text!r} is not a value: {first_line(error)}.") from error
-    if isinstance(value, str):  # YAML 1.1 reads 1e-4 (no dot) as text
+    if isinstance(value, str):  # in YAML 1.1 a number like 1e-4, without a dot, is text
         try:
             return float(value)
         except ValueError:
@@ -171,9 +172,10 @@ def _scalar(text: str, key: str) -> Any:
 
 
 def apply_overrides(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of nested `settings` with dotted keys set; sections that are missing or null are made.
+    """Set dotted keys in a copy of nested `settings`; creates sections that are missing or null.
 
-    Another `name` of a section is another part: the settings of the old one go, whatever the order of the keys.
+    A new `name` in a section selects another class, so the settings of the old one are dropped. For this, names are set
+    first, in whatever order the keys come.
     """
     result: dict[str, Any] = dict(settings)
     for dotted, value in sorted(overrides.items(), key=lambda item: not item[0].endswith(".name")):
@@ -192,7 +194,7 @@ def apply_overrides(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -
 
 
 def build(model: type[M], settings: Mapping[str, Any], source: str) -> M:
-    """`settings` as a `model`, or a UsageError with one line for each wrong key or value."""
+    """Validate `settings` as a `model`; raises a UsageError with one line for each wrong key or value."""
     _check_depth(settings, source)
     try:
         return model.model_validate(settings)
@@ -201,14 +203,14 @@ def build(model: type[M], settings: Mapping[str, Any], source: str) -> M:
 
 
 def build_stored(model: type[M], settings: Mapping[str, Any], source: str) -> M:
-    """The same for settings that this package wrote itself: names of an older version pass without a warning."""
+    """As `build`, for settings that this package wrote itself: old names are accepted without a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RenamedWarning)
         return build(model, settings, source)
 
 
 def _explain(model: type[BaseModel], error: ValidationError, above: Sequence[Any] = ()) -> Iterator[str]:
-    """One line for each wrong key or value; `above` is where the model stands in the whole."""
+    """Yield one line for each wrong key or value; `above` is the path of the model in the settings."""
     for issue in error.errors(include_url=False):
         inner = (issue.get("ctx") or {}).get("error")
         path = [*above, *issue["loc"]]
@@ -231,7 +233,7 @@ def _line(model: Any, issue: Any, dotted: str, inner: Exception | None) -> str:
 
 
 def _fields_at(model: type[BaseModel], issue: Any) -> list[str]:
-    """The keys that are known where the unknown one stood."""
+    """The keys that would be accepted in the place of the unknown one."""
     current: Any = model
     for part in issue["loc"][:-1]:
         field = getattr(current, "model_fields", {}).get(part)
@@ -241,12 +243,13 @@ def _fields_at(model: type[BaseModel], issue: Any) -> list[str]:
 
 def _model_in(annotation: Any) -> Any:
     if get_origin(annotation) in (Union, types.UnionType, Annotated):
-        return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+        models = (_model_in(part) for part in get_args(annotation))
+        return next(filter(None, models), None)
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 def flatten_settings(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings as dotted keys with their values; an empty mapping and null count as a value."""
+    """Yield nested settings as dotted keys with their values; an empty mapping counts as a value."""
     if isinstance(settings, Mapping) and settings:
         for key, value in settings.items():
             yield from flatten_settings(value, f"{prefix}.{key}" if prefix else str(key))

@@ -1,7 +1,7 @@
-"""Weights that other projects published as pickles: read once, by the one reader that runs nothing, and converted.
+"""Weights that other projects published as pickles: read once, without running their code, and converted.
 
-A converted file is safetensors. It says which files it was made from, so that a result may carry a published name only
-where the published weights made it.
+A converted file is safetensors. It records the hashes of its sources, so that a metric can claim a published name only
+if the published weights computed it.
 """
 
 import hashlib
@@ -21,43 +21,43 @@ from tavq.core.mmap_tensors import MappedTensors
 
 MAX_BYTES = 4_000_000_000
 ORIGIN = "origin"
-"""The one key of a converted file's metadata; of several the format does not keep the order, nor so the file's hash."""
+"""The only metadata key of a converted file: the format does not keep the order of several, and so not the hash."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a converted file was made from: its kind, and the SHA-256 of each source; both empty for any other file."""
+    """The kind and the SHA-256 of each source of a converted file; both empty for other files."""
 
     kind: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint that torch saved, by name, on the CPU.
+    """Read the tensors of a checkpoint that torch saved, by name, on the CPU.
 
-    A checkpoint is a pickle. Only torch's restricted reader opens it (`weights_only`), and there is no other way in:
-    what holds more than tensors in plain containers is refused with FileError.
+    A checkpoint is a pickle, which could run code. Only torch's restricted reader (`weights_only`) opens it; raises
+    FileError for anything but tensors in plain containers.
     """
     if not path.is_file():
         raise FileError(f"There is no file {path}.")
     if path.stat().st_size > MAX_BYTES:
-        raise FileError(f"{path} holds {path.stat().st_size:,} bytes; checkpoints here stay below {MAX_BYTES:,}.")
+        raise FileError(f"{path} has {path.stat().st_size:,} bytes; checkpoints may have at most {MAX_BYTES:,}.")
     _check_unpacked(path)
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of a hostile file torch raises anything
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # hostile files can make torch raise anything
         raise FileError(
-            f"{path} is not a checkpoint of tensors alone ({type(error).__name__}), and nothing else is read."
+            f"{path} is not a checkpoint of tensors alone ({type(error).__name__}); no other kind is read."
         ) from error
-    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
-        found = found["state_dict"]
-    if not isinstance(found, Mapping) or not found or not all(map(_is_named_tensor, found.items())):
+    if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get("state_dict"), Mapping):
+        checkpoint = checkpoint["state_dict"]
+    if not isinstance(checkpoint, Mapping) or not checkpoint or not all(map(_is_named_tensor, checkpoint.items())):
         raise FileError(f"{path} does not hold tensors by name.")
-    return dict(found)
+    return dict(checkpoint)
 
 
 def _check_unpacked(path: Path) -> None:
-    """Refuses an archive whose files would grow beyond MAX_BYTES when they are unpacked."""
+    """Raise FileError for a zip bomb: an archive whose files would unpack to more than MAX_BYTES."""
     if not zipfile.is_zipfile(path):
         return
     try:
@@ -65,8 +65,10 @@ def _check_unpacked(path: Path) -> None:
             unpacked = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise FileError(f"{path} is a damaged archive.") from error
-    if unpacked > MAX_BYTES or unpacked > 2 * path.stat().st_size + 1_000_000:  # real ones are not compressed
-        raise FileError(f"{path} would unpack to {unpacked:,} bytes from {path.stat().st_size:,}; it is not read.")
+    if unpacked > MAX_BYTES or unpacked > 2 * path.stat().st_size + 1_000_000:  # torch does not compress checkpoints
+        raise FileError(
+            f"{path} would unpack from {path.stat().st_size:,} to {unpacked:,} bytes, which no checkpoint does."
+        )
 
 
 def _is_named_tensor(item: tuple[Any, Any]) -> bool:
@@ -74,27 +76,27 @@ def _is_named_tensor(item: tuple[Any, Any]) -> bool:
 
 
 def write_converted(path: Path, tensors: Mapping[str, Tensor], origin: Origin) -> None:
-    """Writes tensors with their origin; the same ones give the same bytes."""
-    said = {"kind": origin.kind, "sources": dict(origin.sources), "tensors": _digest(tensors)}
-    write_tensors(path, tensors, {ORIGIN: json.dumps(said, sort_keys=True)})
+    """Write tensors with their origin; equal tensors give equal bytes."""
+    record = {"kind": origin.kind, "sources": dict(origin.sources), "tensors": _digest(tensors)}
+    write_tensors(path, tensors, {ORIGIN: json.dumps(record, sort_keys=True)})
 
 
 def read_converted(path: Path) -> tuple[dict[str, Tensor], Origin]:
-    """The tensors of a safetensors file and their origin; FileError where they are not those that were converted."""
+    """Read the tensors of a safetensors file and their origin; raises FileError if they were changed since."""
     tensors = read_tensors(path)
     text = MappedTensors(path).metadata.get(ORIGIN)
     if text is None:
         return tensors, Origin()
-    said = parse_json(text, f"The origin in {path}")
-    if not isinstance(said, dict) or not isinstance(said.get("sources"), dict):
-        raise FileError(f"The origin in {path} is not one that a conversion wrote.")
-    if said.get("tensors") != _digest(tensors):
+    record = parse_json(text, f"The origin in {path}")
+    if not isinstance(record, dict) or not isinstance(record.get("sources"), dict):
+        raise FileError(f"The origin in {path} was not written by a conversion.")
+    if record.get("tensors") != _digest(tensors):
         raise FileError(f"{path} was altered: its tensors are not those that were converted; convert them again.")
-    return tensors, Origin(str(said.get("kind")), {str(k): str(v) for k, v in said["sources"].items()})
+    return tensors, Origin(str(record.get("kind")), {str(k): str(v) for k, v in record["sources"].items()})
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """The SHA-256 of names, kinds, shapes and numbers."""
+    """The SHA-256 of names, dtypes, shapes and values."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

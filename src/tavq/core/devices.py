@@ -23,7 +23,7 @@ def select_device(name: str | None) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(
-            f"The device {name!r} cannot be used here; known: cpu, cuda, cuda:1 ({first_line(error)[:80]})."
+            f"The device {name!r} cannot be used here; use cpu, cuda or cuda:1, say ({first_line(error)[:80]})."
         ) from error
     return device
 

@@ -1,4 +1,4 @@
-"""Files from an address, kept only where they are the very bytes that were asked for."""
+"""Downloads of files with a known SHA-256."""
 
 import contextlib
 import hashlib
@@ -13,38 +13,38 @@ from tavq.core.errors import FileError, UsageError
 from tavq.core.files import TEMP_PREFIX, write_error
 
 BLOCK = 1 << 20
-MOST = 4_000_000_000
-"""Bytes of a file at most."""
+MAX_BYTES = 4_000_000_000
+"""Largest file to download."""
 
-WAIT = 60.0
-"""Seconds without a byte after which the server is given up."""
+TIMEOUT = 60.0
+"""Seconds without a byte from the server."""
 
 
 def is_url(source: str) -> bool:
-    """True for what begins like a web address."""
+    """Whether `source` starts like a web address."""
     return source.startswith(("https://", "http://"))
 
 
-def download(address: str, sha256: str, path: Path) -> None:
-    """Writes what lies at `address` to `path`, once its SHA-256 has been found to be `sha256`.
+def download(url: str, sha256: str, path: Path) -> None:
+    """Download `url` to `path` and check that its SHA-256 is `sha256`.
 
-    Raises FileError where the server does not answer or sends other bytes; then there is no file.
+    Raises FileError if the server does not answer or sends another file; `path` is not written then.
     """
-    if not is_url(address):
-        raise UsageError(f"{address!r} is no web address; it begins with https:// or http://.")
+    if not is_url(url):
+        raise UsageError(f"{url!r} is not a URL; it must start with https:// or http://.")
     temporary = path.parent / f"{TEMP_PREFIX}{os.getpid()}-{path.name}"
     digest = hashlib.sha256()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
-            for block in _blocks(address):
-                if file.tell() > MOST:
-                    raise FileError(f"{address} sends more than {MOST:,} bytes, which no file that is known here has.")
+            for block in _blocks(url):
+                if file.tell() > MAX_BYTES:
+                    raise FileError(f"{url} sends more than {MAX_BYTES:,} bytes, the most that is downloaded.")
                 digest.update(block)
                 file.write(block)
         if digest.hexdigest() != sha256:
             raise FileError(
-                f"{address} sent another file: its sha256 is {digest.hexdigest()[:12]}…, expected {sha256[:12]}…."
+                f"{url} sent another file: its sha256 is {digest.hexdigest()[:12]}…, expected {sha256[:12]}…."
             )
         os.replace(temporary, path)
     except OSError as error:
@@ -55,15 +55,15 @@ def download(address: str, sha256: str, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def fetch_if_url(source: str, sha256: str, beside: Path) -> Iterator[Path]:
-    """The path of a file that is given by its path, or by its web address: then it lies in `beside`'s folder meanwhile.
+def fetch_if_url(source: str, sha256: str, near: Path) -> Iterator[Path]:
+    """Yield the path of a file; a URL is downloaded to the folder of `near` and removed afterwards.
 
-    Only what is fetched must have the SHA-256; what a user has is the user's choice.
+    Only a download is checked against the SHA-256; a local file is the user's choice.
     """
     if not is_url(source):
         yield Path(source)
         return
-    path = beside.with_name(f"{TEMP_PREFIX}{os.getpid()}-fetched-{beside.name}")
+    path = near.with_name(f"{TEMP_PREFIX}{os.getpid()}-fetched-{near.name}")
     download(source, sha256, path)
     try:
         yield path
@@ -71,12 +71,12 @@ def fetch_if_url(source: str, sha256: str, beside: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def _blocks(address: str) -> Iterator[bytes]:
-    """What the server sends, block by block."""
+def _blocks(url: str) -> Iterator[bytes]:
+    """Yield the response block by block."""
     try:
-        with urllib.request.urlopen(address, timeout=WAIT) as answer:
-            while block := answer.read(BLOCK):
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+            while block := response.read(BLOCK):
                 yield block
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise FileError(f"Could not fetch {address}: {reason}. Fetch it by other means and give its path.") from error
+        raise FileError(f"Could not download {url}: {reason}. Download it by other means and pass its path.") from error

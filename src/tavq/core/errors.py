@@ -1,49 +1,49 @@
-"""What a user is told when something is wrong: the value, what is accepted, what to do."""
+"""Errors for users, which name the value, what is accepted and what to do."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class TavqError(Exception):
-    """Base of every error that is meant for a person; its text is the whole message."""
+    """Base of all errors meant for users, who see its text alone."""
 
     exit_code = 1
 
 
 class UsageError(TavqError):
-    """The call itself was wrong: an unknown name, a bad setting, a missing folder."""
+    """A wrong call: an unknown name, a setting that is not accepted, a missing folder."""
 
     exit_code = 2
 
 
 class DataError(TavqError):
-    """The data cannot be used: a broken image, an empty caption, a path that leaves its folder."""
+    """Data that cannot be used: a damaged image, an empty caption, a path outside its folder."""
 
 
 class FileError(TavqError):
-    """A file is missing, cut short, altered, in use or not what its name says."""
+    """A file that is missing, truncated, altered, in use or of another kind than expected."""
 
 
 class TrainingError(TavqError):
-    """Training had to stop: a loss was not finite."""
+    """Training had to stop, as for a loss that is not finite."""
 
 
 class RenamedWarning(FutureWarning):
-    """A setting or flag was given by a name that it had in the version before; the next version refuses it."""
+    """A setting or flag was given by its old name, which the next version will refuse."""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` for the nearest known name, or nothing when none is near."""
+    """`` Did you mean 'x'?`` for the most similar known name, or nothing if none is similar."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """One line that names the unknown value, everything that is known and the nearest of it."""
+    """The message for an unknown name: the name, all known names and the most similar one."""
     names = sorted(known)
     return f"Unknown {kind} {name!r}; known: {', '.join(names) or 'none'}.{suggest(name, names)}"
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a library says, as a part of one line."""
+    """The first line of the text of a library's error, to quote it in one of ours."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,7 +1,7 @@
 """The only place that opens weights, shards and JSON: durable writes, checked reads, hashes.
 
-Writes go to a temporary name in the same folder, are flushed to the disk and then renamed, so that a reader sees
-the old file or the new one and never a part. Nothing here ever unpickles.
+Writes go to a temporary name in the same folder, are flushed to disk and then renamed, so that a reader sees the old
+file or the new one and never part of it. Nothing here unpickles.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ import torch
 from safetensors.torch import load_file, save
 
 from tavq.core.config import M, build_stored
-from tavq.core.errors import FileError, UsageError
+from tavq.core.errors import FileError, UsageError, first_line
 
-TEMP_PREFIX = ".tavq-tmp-"  # prefix of names that a crash may leave behind; see `remove_leftovers`
+TEMP_PREFIX = ".tavq-tmp-"  # of names that a crash can leave behind; see `remove_leftovers`
 REPLACED_PREFIX = f"{TEMP_PREFIX}old-"
 MAX_JSON = 1_000_000_000  # bytes
 
@@ -31,7 +31,7 @@ MAX_JSON = 1_000_000_000  # bytes
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replaces `path` by `data` atomically and durably; its folder is made when missing."""
+    """Replace `path` by `data`, atomically and durably; creates its folder if it is missing."""
     temporary = path.parent / f"{TEMP_PREFIX}{os.getpid()}-{path.name}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,22 +49,23 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_bytes` of UTF-8 text."""
+    """Write UTF-8 text by `write_bytes`."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_bytes` of indented JSON; NaN and infinity, which JSON lacks, are refused."""
+    """Write indented JSON by `write_bytes`; raises ValueError on NaN and infinity, which JSON lacks."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_json_lines(path: Path, values: Iterable[Any]) -> None:
-    """`write_bytes` of one JSON value a line."""
-    write_text(path, "".join(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values))
+    """Write one JSON value a line by `write_bytes`."""
+    lines = [json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values]
+    write_text(path, "".join(lines))
 
 
 def append_json_line(path: Path, value: Any) -> None:
-    """Adds one JSON line to a log, in place of a last line that a crash cut short."""
+    """Append a JSON line to a log, over an incomplete last line that a crash left."""
     line = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
     try:
         with open(path, "r+b" if path.exists() else "wb") as file:
@@ -75,41 +76,41 @@ def append_json_line(path: Path, value: Any) -> None:
 
 
 def remove_partial_line(path: Path) -> None:
-    """Removes a last line without its newline, which a killed writer leaves."""
+    """Remove a last line without a newline, as a killed writer leaves it."""
     with open(path, "r+b") as file:
         file.truncate(_end_of_lines(file))
 
 
 def _end_of_lines(file: BinaryIO) -> int:
-    """The place after the last newline; looks back as far as the cut line is long."""
-    place = file.seek(0, os.SEEK_END)
-    while place:
-        start = max(0, place - 4096)
+    """The offset after the last newline, found from the end, so that long logs cost nothing."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - 4096)
         file.seek(start)
-        found = file.read(place - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        place = start
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
     return 0
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """`write_bytes` of a safetensors file; tensors are stored contiguous and on the CPU."""
+    """Write a safetensors file by `write_bytes`, with tensors contiguous and on the CPU."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_bytes(path, save(plain, dict(metadata) if metadata else None))
 
 
 @contextlib.contextmanager
 def write_folder(path: Path) -> Iterator[Path]:
-    """A new folder to fill; when the block ends without an error it takes the place of `path`.
+    """Yield a new folder to fill, which replaces `path` when the block ends without an error.
 
-    An existing folder at `path` is moved aside and removed afterwards; a process killed between the two renames
-    leaves it aside, and `remove_leftovers` puts it back. Write the files in the folder with the functions above.
+    An existing folder at `path` is moved aside and removed afterwards; if the process is killed between the two
+    renames, `remove_leftovers` moves it back. Write files into the new folder by the functions above.
     """
     temporary = path.parent / f"{TEMP_PREFIX}{os.getpid()}-{path.name}"
     try:
         if path.is_file():
-            raise FileError(f"{path} is a file, not a folder; choose another place.")
+            raise FileError(f"{path} is a file, not a folder; choose another path.")
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
@@ -117,7 +118,7 @@ def write_folder(path: Path) -> Iterator[Path]:
         replace_folder(temporary, path)
     except OSError as error:
         raise write_error(path, error) from error
-    except FileError as error:  # says the name that the user knows
+    except FileError as error:  # names the path that the user knows, not the temporary one
         raise FileError(str(error).replace(str(temporary), str(path))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -125,29 +126,28 @@ def write_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def create_folder(path: Path) -> Iterator[Path]:
-    """As `write_folder` for many files, written in any way; what `path` holds is never replaced.
+    """Yield a new folder like `write_folder`, for many files written in any way; never replaces an existing folder.
 
-    What a killed process left of this very folder is removed first.
-
-    All of the files are flushed to the disk together at the end, four times as fast as one by one.
+    Removes what a killed process left of this folder first. Flushes all files to disk at the end, which is four times
+    as fast as one by one.
 
     Raises:
-        UsageError: `path` is there and is no empty folder.
+        UsageError: `path` exists and is not an empty folder.
     """
     remove_leftovers_of(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UsageError(f"{path} already holds something; give a new folder.")
+        raise UsageError(f"{path} already exists and is not empty; choose a new folder.")
     with write_folder(path) as folder:
         yield folder
-        for place, _, names in os.walk(folder):
+        for parent, _, names in os.walk(folder):
             for name in names:
-                with open(os.path.join(place, name), "rb") as file:
+                with open(os.path.join(parent, name), "rb") as file:
                     os.fsync(file.fileno())
-            fsync_folder(Path(place))
+            fsync_folder(Path(parent))
 
 
 def replace_folder(new: Path, path: Path) -> None:
-    """Renames the folder `new` to `path`, in place of an older one, which is moved aside and then removed."""
+    """Rename the folder `new` to `path`; an older folder there is moved aside and then removed."""
     fsync_folder(new)
     aside = path.parent / f"{REPLACED_PREFIX}{os.getpid()}-{path.name}"
     if path.exists():
@@ -158,7 +158,7 @@ def replace_folder(new: Path, path: Path) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Removes a folder and what is in it; under a temporary name first, so that a crash never leaves half of it."""
+    """Remove a folder with its content; renames it first, so that a crash never leaves half of it at `path`."""
     doomed = path.parent / f"{TEMP_PREFIX}{os.getpid()}-{path.name}"
     with contextlib.suppress(FileNotFoundError):
         os.replace(path, doomed)
@@ -166,7 +166,7 @@ def remove_folder(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what a killed process left half-written in `folder`, and puts back what it had moved aside."""
+    """Remove what a killed process left unfinished in `folder`, and move back what it had moved aside."""
     for aside in folder.glob(f"{REPLACED_PREFIX}*"):
         path = folder / aside.name.removeprefix(REPLACED_PREFIX).partition("-")[2]
         if not path.exists():
@@ -179,39 +179,39 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def remove_leftovers_of(path: Path) -> None:
-    """As `remove_leftovers` of the one folder `path`, where others write beside it.
+    """Remove the leftovers of the folder `path` alone, where other processes may write next to it.
 
-    What a living process of this machine is writing stays.
+    Keeps what a running process of this machine is writing.
     """
-    name = re.compile(f"{re.escape(TEMP_PREFIX)}(old-)?([0-9]+)-{re.escape(path.name)}")
-    leftovers = [(place, name.fullmatch(place.name)) for place in path.parent.glob(f"{TEMP_PREFIX}*")]
-    for place, found in leftovers:
-        if found is None or _lives(int(found[2])):
+    pattern = re.compile(f"{re.escape(TEMP_PREFIX)}(old-)?([0-9]+)-{re.escape(path.name)}")
+    for leftover in list(path.parent.glob(f"{TEMP_PREFIX}*")):
+        match = pattern.fullmatch(leftover.name)
+        if match is None or _is_running(int(match[2])):
             continue
-        if found[1] and not path.exists():
-            os.replace(place, path)
+        if match[1] and not path.exists():
+            os.replace(leftover, path)
         else:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _lives(process: int) -> bool:
-    """Whether another process of this number runs on this machine."""
+def _is_running(pid: int) -> bool:
+    """Whether another process with this id runs on this machine."""
     try:
-        os.kill(process, 0)
+        os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # another person's
+    except PermissionError:  # it belongs to another user
         return True
-    return process != os.getpid()
+    return pid != os.getpid()
 
 
 def write_error(path: Path, error: OSError) -> FileError:
-    """What a person is told when a file could not be written."""
-    return FileError(f"Could not write {path}: {error.strerror or error}. Free space or choose another place.")
+    """The error to raise when a file cannot be written."""
+    return FileError(f"Could not write {path}: {error.strerror or error}. Free space or choose another path.")
 
 
 def fsync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable."""
+    """Flush the names in a folder to disk, so that a rename survives a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -219,17 +219,20 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-# --- one writer -------------------------------------------------------------------------------------------------
+# --- locks ------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def lock(path: Path, what: Path, instead: str = "choose another --out") -> Iterator[None]:
-    """Holds the lock file `path` of `what` for this process; the system frees it when the process ends, however.
+    """Hold a lock file; the system releases it when the process ends, even if it is killed.
 
-    `instead` is what a person may do who does not want to wait.
+    Args:
+        path: the lock file.
+        what: what it protects, for the error.
+        instead: what to do instead of waiting, for the error.
 
     Raises:
-        FileError: another process holds it, or it cannot be made.
+        FileError: another process holds the lock, or the file cannot be created.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -238,7 +241,7 @@ def lock(path: Path, what: Path, instead: str = "choose another --out") -> Itera
         raise write_error(path, error) from error
     with handle:
         try:
-            # not flock: its lock is inherited by child processes, which outlive a killed writer by seconds
+            # not flock: child processes inherit its lock and outlive a killed writer by seconds
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             handle.seek(0)
@@ -254,7 +257,7 @@ def lock(path: Path, what: Path, instead: str = "choose another --out") -> Itera
 
 
 def read_bytes(path: Path) -> bytes:
-    """The whole file, or a FileError that names it."""
+    """Read a file; raises FileError where that fails."""
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
@@ -262,7 +265,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """The whole file as UTF-8 text."""
+    """Read a file as UTF-8 text."""
     try:
         return read_bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -270,7 +273,7 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 text of any size, one at a time."""
+    """Yield the lines of a UTF-8 text file of any size."""
     try:
         with path.open(encoding="utf-8") as file:
             yield from file
@@ -281,9 +284,9 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file."""
+    """Read the value of a JSON file."""
     if path.exists() and path.stat().st_size > MAX_JSON:
-        raise FileError(f"{path} holds {path.stat().st_size} bytes; JSON files here stay below {MAX_JSON}.")
+        raise FileError(f"{path} has {path.stat().st_size:,} bytes; JSON files may have at most {MAX_JSON:,}.")
     return parse_json(read_text(path), str(path))
 
 
@@ -314,7 +317,7 @@ def read_manifest(path: Path, model: type[M], format: int, what: str, command: s
 
 
 def parse_json(text: str, source: str) -> Any:
-    """The value of a JSON text; `source` names it in errors."""
+    """Parse JSON; `source` names the text in errors."""
     try:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError, ValueError) as error:
@@ -322,28 +325,28 @@ def parse_json(text: str, source: str) -> Any:
 
 
 def read_json_lines(path: Path) -> list[Any]:
-    """The values of a JSON-lines file; a last line without its newline is dropped, as a killed writer leaves one."""
+    """Read the values of a JSON-lines file, without an incomplete last line that a killed writer left."""
     lines = read_text(path).split("\n")
     return [parse_json(line, f"{path} line {number}") for number, line in enumerate(lines[:-1], 1) if line.strip()]
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a safetensors file."""
+    """Read all tensors of a safetensors file."""
     if not path.is_file():
         raise FileError(f"There is no file {path}.")
     try:
         return load_file(path)
-    except Exception as error:  # besides its own kind the library lets torch's out, with a trace in the text
-        raise FileError(f"{path} is not a whole safetensors file: {str(error).partition(chr(10))[0]}.") from error
+    except Exception as error:  # besides its own errors the library raises torch's, whose text holds a stack trace
+        raise FileError(f"{path} is not a complete safetensors file: {first_line(error)}.") from error
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file; arrays of Python objects, which would need pickle, are refused."""
+    """Read all arrays of an .npz file; raises FileError on arrays of Python objects, which would need pickle."""
     try:
-        # opened here, because numpy leaves it open where it is no archive
+        # opened here, because numpy leaves the file open if it is not an archive
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except Exception as error:  # zipfile, zlib and numpy each raise several kinds of their own
+    except Exception as error:  # zipfile, zlib and numpy each raise errors of several kinds
         raise FileError(f"{path} is not a readable .npz file: {error}.") from error
 
 
@@ -351,7 +354,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def sha256(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
+    """The SHA-256 of a file in hexadecimal."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -365,19 +368,19 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def check_sha256(path: Path, expected: str) -> None:
-    """Raises FileError unless the file's SHA-256 is `expected`."""
-    found = sha256(path)
-    if found != expected:
-        raise FileError(f"{path} was altered or cut: its sha256 is {found[:12]}…, expected {expected[:12]}….")
+    """Raise FileError unless the SHA-256 of the file is `expected`."""
+    actual = sha256(path)
+    if actual != expected:
+        raise FileError(f"{path} was altered or truncated: its sha256 is {actual[:12]}…, expected {expected[:12]}….")
 
 
 def resolve_inside(folder: Path, name: str) -> Path:
-    """`folder / name`, or FileError when the name is absolute or leads outside the folder (links followed)."""
+    """Resolve `name` in `folder`; raises FileError if it is absolute or leads outside the folder (links followed)."""
     try:
         path = (folder / name).resolve()
-        kept = bool(name) and not Path(name).is_absolute() and path.is_relative_to(folder.resolve())
+        is_inside = bool(name) and not Path(name).is_absolute() and path.is_relative_to(folder.resolve())
     except (OSError, ValueError, RuntimeError):  # NUL, a lone surrogate, a loop of links
-        kept = False
-    if not kept:
+        is_inside = False
+    if not is_inside:
         raise FileError(f"The path {name!r} leads outside {folder}.")
     return path

@@ -1,4 +1,4 @@
-"""JSON lines in files of any size: one after the other, by their place, and appended so that a crash loses none."""
+"""Lines of files of any size: read in order or at an offset, and appended so that a crash loses none."""
 
 import os
 import time
@@ -9,42 +9,42 @@ from types import TracebackType
 from tavq.core.errors import FileError
 from tavq.core.files import fsync_folder, remove_partial_line, write_error
 
-OPEN_FILES = 64  # far below every system's limit for one process
+OPEN_FILES = 64  # far below any system's limit for a process
 
 
-def iter_raw_lines(path: Path, longest: int) -> Iterator[tuple[int, bytes]]:
-    """The place and the bytes of each line, its newline kept; the last one may lack it.
+def iter_raw_lines(path: Path, max_length: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the byte offset and the bytes of each line, with its newline, which the last line may lack.
 
-    Of a line longer than `longest` bytes only the first `longest` + 1 come, so that no file can fill the memory.
+    Lines longer than `max_length` bytes are cut after `max_length` + 1, so that no file can fill the memory.
     """
     try:
         with open(path, "rb") as file:
-            place = 0
-            while line := file.readline(longest + 1):
-                yield place, line
-                place += len(line)
+            offset = 0
+            while line := file.readline(max_length + 1):
+                yield offset, line
+                offset += len(line)
                 part = line
-                while len(part) > longest and not part.endswith(b"\n"):
-                    part = file.readline(longest + 1)
-                    place += len(part)
+                while len(part) > max_length and not part.endswith(b"\n"):
+                    part = file.readline(max_length + 1)
+                    offset += len(part)
     except OSError as error:
         raise FileError(f"Could not read {path}: {error.strerror or error}.") from error
 
 
 class LineReader:
-    """Single lines of several files, read where they are known to begin; a few files are kept open."""
+    """Reads single lines of several files at known byte offsets; keeps a few files open."""
 
-    def __init__(self, longest: int) -> None:
-        self.longest = longest
+    def __init__(self, max_length: int) -> None:
+        self.max_length = max_length
         self._open: dict[Path, int] = {}
 
-    def read(self, path: Path, place: int) -> bytes:
-        """The line of `path` that begins at the byte `place`, without its newline; cut after `longest` bytes."""
+    def read(self, path: Path, offset: int) -> bytes:
+        """Read the line of `path` that starts at `offset`, without its newline; cut after about `max_length` bytes."""
         try:
             handle = self._handle(path)
             size, line = 4096, b""
-            while not line.endswith(b"\n") and len(line) < self.longest:
-                part = os.pread(handle, size, place + len(line))
+            while not line.endswith(b"\n") and len(line) < self.max_length:
+                part = os.pread(handle, size, offset + len(line))
                 if not part:
                     break
                 end = part.find(b"\n") + 1
@@ -62,16 +62,16 @@ class LineReader:
         return self._open[path]
 
     def close(self) -> None:
-        """Closes the files; reading opens them again."""
+        """Close the files; `read` opens them again."""
         while self._open:
             os.close(self._open.popitem()[1])
 
 
 class LineAppender:
-    """Appends lines to a file: whole ones, flushed to the disk at least once a second while lines come.
+    """Appends complete lines to a file and flushes them to disk at least once a second while lines come.
 
-    A last line that a crash cut short is removed on opening. A line that `append` has written survives the end of
-    the process, however it ends; a power failure may take the lines of the last second, and leaves whole lines.
+    Opening removes an incomplete last line that a crash left. A line that `append` has written survives any end of the
+    process; a power failure can take the lines of the last second, but leaves only complete lines.
     """
 
     SECONDS = 1.0
@@ -89,7 +89,7 @@ class LineAppender:
         self._unsynced = False
 
     def append(self, lines: Iterable[bytes]) -> None:
-        """Adds lines, each with its newline, in one write."""
+        """Append lines, each with its newline, in one write."""
         left = b"".join(lines)
         try:
             while left:
@@ -101,14 +101,14 @@ class LineAppender:
             raise write_error(self.path, error) from error
 
     def sync(self) -> None:
-        """Flushes what was appended to the disk."""
+        """Flush appended lines to disk."""
         if self._unsynced:
             os.fsync(self._handle)
             self._unsynced = False
         self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Flushes and closes the file."""
+        """Flush and close the file."""
         try:
             self.sync()
         finally:

@@ -1,6 +1,6 @@
-"""Safetensors files larger than memory: read through a mapping, written row by row.
+"""Safetensors files larger than memory: read by memory mapping, written row by row.
 
-With `core.files` the only place that opens weights.
+Besides `core.files` the only place that opens weights.
 """
 
 import json
@@ -17,14 +17,14 @@ from tavq.core.files import parse_json, write_error
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
 ALIGNMENT = 8
-"""Tensors start at a multiple of this many bytes, as their widest numbers do."""
+"""Tensors start at a multiple of this, the size in bytes of the widest dtype."""
 
 
 class MappedTensors(Mapping[str, np.ndarray]):
-    """A safetensors file as read-only arrays that the system pages in when they are touched.
+    """A safetensors file as read-only arrays that the system pages in on access.
 
-    Opening costs the header only; memory stays bounded however large the file is. Raises FileError when the header
-    and the file's length disagree.
+    Opening reads the header only, and memory stays bounded for files of any size. Raises FileError if the header does
+    not fit the file.
     """
 
     DTYPES: ClassVar = {
@@ -45,7 +45,9 @@ class MappedTensors(Mapping[str, np.ndarray]):
         self._arrays = {name: self._map(name, entry, start, size) for name, entry in header.items()}
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
         if start + end != size:
-            raise FileError(f"{path} is not a whole safetensors file: {size - start - end} bytes belong to no tensor.")
+            raise FileError(
+                f"{path} is not a complete safetensors file: {size - start - end} bytes belong to no tensor."
+            )
 
     def _read_header(self) -> tuple[dict[str, Any], int, int]:
         try:
@@ -54,7 +56,7 @@ class MappedTensors(Mapping[str, np.ndarray]):
                 prefix = file.read(8)
                 length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else -1
                 if not 0 <= length <= min(MAX_HEADER, size - 8):
-                    raise FileError(f"{self.path} is not a whole safetensors file: its header is cut short.")
+                    raise FileError(f"{self.path} is not a complete safetensors file: its header is truncated.")
                 text = file.read(length).decode("utf-8")
         except OSError as error:
             raise FileError(f"Could not read {self.path}: {error.strerror or error}.") from error
@@ -69,13 +71,13 @@ class MappedTensors(Mapping[str, np.ndarray]):
         try:
             dtype = np.dtype(self.DTYPES[entry["dtype"]])
             shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
-            if any(type(number) is not int for number in (*shape, begin, end)):
-                raise ValueError("its shape and place must be whole numbers")
+            if any(type(value) is not int for value in (*shape, begin, end)):
+                raise ValueError("its shape and offsets must be integers")
             count = int(np.prod(shape, dtype=object)) if shape else 1
             if min(shape, default=0) < 0 or not 0 <= begin <= end or end - begin != count * dtype.itemsize:
-                raise ValueError("its shape and its place in the file disagree")
+                raise ValueError("its shape and its offsets disagree")
             if start + end > size:
-                raise ValueError("the file is cut short")
+                raise ValueError("the file is truncated")
             return np.memmap(self.path, dtype, "r", start + begin, shape) if count else np.empty(shape, dtype)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileError(f"{self.path}: the tensor {name!r} cannot be read: {error}.") from error
@@ -83,7 +85,7 @@ class MappedTensors(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._arrays:
             raise FileError(
-                f"{self.path} lacks the tensor {name!r}; it holds: {', '.join(sorted(self._arrays)) or 'none'}."
+                f"{self.path} lacks the tensor {name!r}; it has: {', '.join(sorted(self._arrays)) or 'none'}."
             )
         return self._arrays[name]
 
@@ -95,12 +97,12 @@ class MappedTensors(Mapping[str, np.ndarray]):
 
 
 class TensorFileWriter:
-    """A safetensors file of known shapes that is filled in any order, a few rows at a time.
+    """Writes a safetensors file of known shapes, a few rows at a time and in any order.
 
-    What was never written reads as zeros. A file that is already there with the same shapes and metadata is gone on
-    with; another one is replaced. Memory: the rows that are passed.
+    Rows that are never written are zeros. Continues an existing file with the same shapes and metadata and replaces any
+    other. Takes no memory but the rows passed to it.
 
-    Raises FileError where the disk is full.
+    Raises FileError when the disk is full.
     """
 
     KINDS: ClassVar = {kind: name for name, kind in MappedTensors.DTYPES.items()}
@@ -108,9 +110,9 @@ class TensorFileWriter:
     def __init__(
         self, path: Path, shapes: Mapping[str, tuple[str, Sequence[int]]], metadata: Mapping[str, str]
     ) -> None:
-        """`shapes` are the dtype as numpy writes it ("<f4") and the shape of each tensor."""
+        """`shapes` has the dtype of each tensor, as numpy writes it ("<f4"), and its shape."""
         self.path = path
-        self._places: dict[str, tuple[int, np.dtype[Any], int]] = {}  # start, dtype, numbers in a row
+        self._layout: dict[str, tuple[int, np.dtype[Any], int]] = {}  # start, dtype, values in a row
         header, end = self._header(shapes, metadata)
         try:
             self.is_new = not (path.is_file() and path.stat().st_size == end and _begins_with(path, header))
@@ -131,7 +133,7 @@ class TensorFileWriter:
     def _header(
         self, shapes: Mapping[str, tuple[str, Sequence[int]]], metadata: Mapping[str, str]
     ) -> tuple[bytes, int]:
-        """The file's first bytes and its whole length; the wider numbers first, so that all are aligned."""
+        """The first bytes of the file and its length. Wider dtypes come first, so that all tensors are aligned."""
         entries: dict[str, Any] = {"__metadata__": dict(metadata)}
         end = 0
         starts = {}
@@ -145,12 +147,12 @@ class TensorFileWriter:
         text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
         text += b" " * (-len(text) % ALIGNMENT)
         first = 8 + len(text)
-        self._places = {name: (first + start, dtype, row) for name, (start, dtype, row) in starts.items()}
+        self._layout = {name: (first + start, dtype, row) for name, (start, dtype, row) in starts.items()}
         return struct.pack("<Q", len(text)) + text, first + end
 
     def write(self, name: str, row: int, values: np.ndarray) -> None:
-        """Puts `values` [n, …] in the place of the rows from `row` on."""
-        start, dtype, width = self._places[name]
+        """Write `values` [n, …] to the rows from `row` on."""
+        start, dtype, width = self._layout[name]
         try:
             self._file.seek(start + row * width * dtype.itemsize)
             self._file.write(np.ascontiguousarray(values, dtype).data)
@@ -158,7 +160,7 @@ class TensorFileWriter:
             raise write_error(self.path, error) from error
 
     def flush(self) -> None:
-        """Brings everything written so far to the disk."""
+        """Flush everything written so far to disk."""
         try:
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -166,7 +168,7 @@ class TensorFileWriter:
             raise write_error(self.path, error) from error
 
     def close(self) -> None:
-        """Closes the file; `flush` it before where it must last."""
+        """Close the file, without flushing it to disk."""
         self._file.close()
 
 

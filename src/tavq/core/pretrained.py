@@ -1,4 +1,4 @@
-"""Pretrained models of others: from the hub, and loaded by transformers without its remarks."""
+"""Pretrained models from the Hugging Face hub, and quiet loading by transformers."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -8,23 +8,24 @@ from tavq.core.errors import UsageError, first_line
 
 
 def download_from_hub(name: str, what: str, patterns: Sequence[str]) -> Path:
-    """The folder into which the hub's client brought the files of `name` that match `patterns`.
+    """Download the files of `name` that match `patterns` from the hub and return their folder.
 
-    Raises UsageError where there is no such name, or no way to it; `what` is what was looked for.
+    Raises UsageError if there is no such name or no network; `what` says in the error what `name` should be.
     """
     import huggingface_hub
 
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(patterns)))
-    except Exception as error:  # the hub's client raises a dozen kinds; each means that the name cannot be had
+    except Exception as error:  # the client raises a dozen kinds; all mean that there is no model
+        reason = first_line(error)[:300]
         raise UsageError(
-            f"The {what} {name[:100]!r} is no folder here, and the hub did not give it: {first_line(error)[:300]}"
+            f"The {what} {name[:100]!r} is not a folder, and its download from the hub failed: {reason}"
         ) from error
 
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """transformers without its progress bar and remarks: who loads with it checks what matters."""
+    """Silence the progress bar and messages of transformers; our own checks report what matters."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()

@@ -1,4 +1,4 @@
-"""Names that settings may use, each bound to one class in one file of one package."""
+"""Registries: names that settings can use, each bound to one class in one file of a package."""
 
 import importlib
 import pkgutil
@@ -11,11 +11,10 @@ T = TypeVar("T", bound=type)
 
 
 class Registry(Generic[T]):
-    """The classes of one package by name.
+    """The classes of a package by name.
 
-    Every module of `package` is imported on first use, so a new file that registers a class is known to the
-    settings reader, the command line and the contract tests with nothing else edited. Names resolve only here:
-    a setting can never name a module or a path.
+    The first use imports every module of `package`. So settings, the command line and the contract tests know a class
+    in a new file without an edit elsewhere. Names are looked up only here: a setting can never name a module or a path.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -25,7 +24,7 @@ class Registry(Generic[T]):
         self._complete = False
 
     def register(self, name: str) -> Callable[[T], T]:
-        """A decorator that binds `name` to the class below it."""
+        """A decorator that registers a class under `name`."""
 
         def bind(cls: T) -> T:
             other = self._classes.get(name)

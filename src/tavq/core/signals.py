@@ -1,4 +1,4 @@
-"""Ending cleanly when a person or the system asks for it."""
+"""A clean end on SIGTERM and SIGINT."""
 
 import signal
 import threading
@@ -9,18 +9,18 @@ from typing import Any
 
 @contextmanager
 def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
-    """Calls `stop` at SIGTERM and at the first SIGINT; a second SIGINT interrupts. Only the main thread can listen."""
+    """Call `stop` at SIGTERM and the first SIGINT; a second SIGINT interrupts. Does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def told(number: int, frame: Any) -> None:
+    def handle(number: int, frame: Any) -> None:
         stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

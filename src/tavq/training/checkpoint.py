@@ -103,7 +103,7 @@ def _load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT or not isinstance(metadata.get("step"), int):
         raise FileError(f"{record} is not a checkpoint of format {FORMAT}.")
     if metadata.pop("seal", None) != _seal(metadata):
-        raise FileError(f"{record} was altered or cut short: its seal does not match.")
+        raise FileError(f"{record} was altered or truncated short: its seal does not match.")
     path = folder / "state.safetensors"
     files.check_sha256(path, str(metadata.get("sha256")))
     groups: dict[str, dict[str, Tensor]] = {}

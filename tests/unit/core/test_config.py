@@ -169,7 +169,7 @@ def nested(depth: int, inner: Any) -> Any:
 def test_depth_and_number_of_values_are_bounded() -> None:
     assert "nests deeper" in refusal(Desk, nested(9, 1))
     assert "Unknown setting 'x'" in refusal(Desk, nested(8, 1))
-    assert "holds more" in refusal(Desk, {"owner": "Ada", "paper": {"lines": [1] * (MAX_VALUES + 1)}})
+    assert "has more than 10,000 values" in refusal(Desk, {"owner": "Ada", "paper": {"lines": [1] * (MAX_VALUES + 1)}})
 
 
 # --- YAML -------------------------------------------------------------------------------------------------------
@@ -191,12 +191,12 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("{[a]: 1}", "is not valid YAML"),
         ("[" * 5000, "is not valid YAML"),
         ("", "must hold settings (name: value), got NoneType"),
-        ("0: 1", "S names a setting 0; names are words."),
-        ("? null\n: 1", "S names a setting None; names are words."),
+        ("0: 1", "S has a setting named 0; names must be text."),
+        ("? null\n: 1", "S has a setting named None; names must be text."),
         ("- 1", "must hold settings (name: value), got list"),
         ("a: &a [*a]", "nests deeper"),
         ("a: &a [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]", "S "),
-        (LAUGHS, "holds more"),
+        (LAUGHS, "has more than 10,000 values"),
     ],
 )
 def test_yaml_that_is_no_settings(text: str, reason: str) -> None:

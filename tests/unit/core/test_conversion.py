@@ -43,7 +43,7 @@ def test_nothing_in_a_checkpoint_runs(tmp_path: Path) -> None:
     torch.save({"a": Runs(ran)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps({"a": Runs(ran)}))
     for name in ("zip.pth", "old.pth", "plain.pkl"):
-        with pytest.raises(FileError, match=rf"{name} is not a checkpoint of tensors alone \(\w+\), and nothing else"):
+        with pytest.raises(FileError, match=rf"{name} is not a checkpoint of tensors alone \(\w+\); no other kind"):
             read_checkpoint(tmp_path / name)
     assert not ran.exists()
 
@@ -96,5 +96,5 @@ def test_an_archive_that_grows_when_it_is_unpacked_is_not_read(tmp_path: Path) -
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data/0", bytes(50_000_000))
     assert path.stat().st_size < 100_000
-    with pytest.raises(FileError, match=r"would unpack to 50,000,000 bytes from [\d,]+; it is not read"):
+    with pytest.raises(FileError, match=r"would unpack from [\d,]+ to 50,000,000 bytes"):
         read_checkpoint(path)

@@ -54,7 +54,7 @@ def test_the_right_bytes_arrive(server: str, tmp_path: Path) -> None:
     [
         ("/file", "0" * 64, r"/file sent another file: its sha256 is [0-9a-f]{12}…, expected 000000000000…"),
         ("/short", DIGEST, r"/short"),
-        ("/none", DIGEST, r"Could not fetch .*/none: Not Found"),
+        ("/none", DIGEST, r"Could not download .*/none: Not Found"),
     ],
 )
 def test_other_bytes_leave_nothing(server: str, tmp_path: Path, page: str, digest: str, message: str) -> None:
@@ -64,8 +64,8 @@ def test_other_bytes_leave_nothing(server: str, tmp_path: Path, page: str, diges
 
 
 def test_only_web_addresses(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no web address"):
+    with pytest.raises(UsageError, match="is not a URL"):
         download("file:///etc/hostname", DIGEST, tmp_path / "x")
     assert not is_url("weights.pth")
-    with pytest.raises(FileError, match=r"Could not fetch http://127\.0\.0\.1:9/x"):
+    with pytest.raises(FileError, match=r"Could not download http://127\.0\.0\.1:9/x"):
         download("http://127.0.0.1:9/x", DIGEST, tmp_path / "x")

@@ -59,7 +59,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(FileError) as caught:
         files.write_bytes(path, b"new")
     monkeypatch.undo()
-    assert str(caught.value) == f"Could not write {path}: No space left on device. Free space or choose another place."
+    assert str(caught.value) == f"Could not write {path}: No space left on device. Free space or choose another path."
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["weights"]
 
@@ -160,7 +160,7 @@ def test_a_new_folder_is_flushed_whole_and_replaces_nothing(tmp_path: Path, monk
     found = {path.stat().st_ino for path in [tmp_path / "new", *(tmp_path / "new").rglob("*")]}
     assert found <= set(flushed[: flushed.index("renamed")])
     for path in (tmp_path / "new", tmp_path / "new/1"):
-        with pytest.raises(UsageError, match="already holds something; give a new folder"):
+        with pytest.raises(UsageError, match="already exists and is not empty; choose a new folder"):
             files.create_folder(path).__enter__()
     assert (tmp_path / "new/a/b/3").read_text() == "a/b/3"
     assert names(tmp_path) == ["new"]
@@ -291,7 +291,7 @@ def test_bytes_that_are_not_text(tmp_path: Path) -> None:
 def test_json_too_large_to_be_ours_is_refused_unread(tmp_path: Path) -> None:
     with open(tmp_path / "j.json", "wb") as file:
         file.truncate(files.MAX_JSON + 1)  # a hole: nothing is on the disk
-    with pytest.raises(FileError, match="stay below"):
+    with pytest.raises(FileError, match="may have at most"):
         files.read_json(tmp_path / "j.json")
 
 
@@ -324,7 +324,7 @@ def test_tensors_come_back_in_both_ways(tmp_path: Path) -> None:
         assert mapped[name].tolist() == tensor.tolist()
         assert mapped[name].shape == tensor.shape
     assert not mapped["a"].flags.writeable
-    with pytest.raises(FileError, match=r"t lacks the tensor 'b'; it holds: a, half, none, one"):
+    with pytest.raises(FileError, match=r"t lacks the tensor 'b'; it has: a, half, none, one"):
         mapped["b"]
 
 
@@ -333,7 +333,7 @@ def test_hashes_tell_files_apart(tmp_path: Path) -> None:
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of FIPS 180-2, appendix B.1
     assert files.sha256(tmp_path / "a") == files.sha256_bytes(b"abc") == known
     files.check_sha256(tmp_path / "a", known)
-    with pytest.raises(FileError, match="was altered or cut: its sha256 is ba7816bf8f01…, expected None"):
+    with pytest.raises(FileError, match="was altered or truncated: its sha256 is ba7816bf8f01…, expected None"):
         files.check_sha256(tmp_path / "a", "None")
 
 

@@ -54,7 +54,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
     try:
-        with pytest.raises(FileError, match=r"Could not write .*Free space or choose another place"):
+        with pytest.raises(FileError, match=r"Could not write .*Free space or choose another path"):
             TensorFileWriter(tmp_path / "a.safetensors", {"rows": ("<f4", [400, 3])}, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

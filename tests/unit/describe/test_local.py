@@ -241,7 +241,7 @@ def test_names_that_lead_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"There is no model folder './nothing'"):
         load_model("./nothing")
     with pytest.raises(
-        UsageError, match=r"The model 'some/model' is no folder here, and the hub did not give it: offline$"
+        UsageError, match=r"The model 'some/model' is not a folder, and its download from the hub failed: offline$"
     ):
         load_model("some/model")
 

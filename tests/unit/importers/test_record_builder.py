@@ -61,6 +61,6 @@ def test_nothing_is_written_where_nothing_can_be(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no images to import: 1 listed images without a file, 1 images that cannot"):
         write("a.jpg")
     lay_out(tmp_path / "out", {"thesis.txt": "years of work"})
-    with pytest.raises(UsageError, match="already holds something"):
+    with pytest.raises(UsageError, match="already exists and is not empty"):
         write("a.jpg")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]

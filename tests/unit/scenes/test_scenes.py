@@ -77,7 +77,7 @@ def test_refuses_numbers_out_of_range(tmp_path: Path, images: int, size: int) ->
 
 def test_never_writes_over_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(UsageError, match="already holds something"):
+    with pytest.raises(UsageError, match="already exists and is not empty"):
         write_scenes(tmp_path, 1, 32, 0)
 
 

@@ -288,7 +288,7 @@ def changed(index: Path, **values: Any) -> None:
         ({"float16": "perhaps"}, r"float16"),
         ({"model": "b" * 64}, r"does not belong to the index"),
         ({"bytes": 1}, r"was cut or altered: \d+ bytes, expected 1"),
-        ({"sha256": "0" * 64}, r"was altered or cut: its sha256 is"),
+        ({"sha256": "0" * 64}, r"was altered or truncated: its sha256 is"),
         ({"unknown": 1}, r"Unknown setting 'unknown'"),
         ({"data_folder": 7}, r"data_folder"),
     ],

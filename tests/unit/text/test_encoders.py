@@ -313,7 +313,7 @@ def test_a_hub_name_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPat
     with pytest.raises(UsageError) as caught:
         load_encoder("someone/bert")
     assert str(caught.value) == (
-        "The text encoder 'someone/bert' is no folder here, and the hub did not give it: no network"
+        "The text encoder 'someone/bert' is not a folder, and its download from the hub failed: no network"
     )
 
 
@@ -349,5 +349,5 @@ def test_minilm_does_not_depend_on_padding(minilm: TextEncoder) -> None:
 
 def test_altered_minilm_weights_are_refused(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders, "_minilm", lambda: tiny_bert)
-    with pytest.raises(FileError, match="was altered or cut"):
+    with pytest.raises(FileError, match="was altered or truncated"):
         load_encoder("minilm")

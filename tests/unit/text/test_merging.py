@@ -77,6 +77,6 @@ def test_parts_that_do_not_fit_are_refused(tiny: TextEncoder, tmp_path: Path) ->
         merge_stores([one.folder, half.folder], tmp_path / "text")
     path = same.folder / "store.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    with pytest.raises(FileError, match="was altered or cut"):
+    with pytest.raises(FileError, match="was altered or truncated"):
         merge_stores([one.folder, same.folder], tmp_path / "text")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["half", "one", "same"]

@@ -151,7 +151,10 @@ def _fewer_words(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / TENSORS).write_bytes((folder / TENSORS).read_bytes()[:-4]), "was altered or cut"),
+        (
+            lambda folder: (folder / TENSORS).write_bytes((folder / TENSORS).read_bytes()[:-4]),
+            "was altered or truncated",
+        ),
         (lambda folder: (folder / TENSORS).unlink(), "Could not read"),
         (lambda folder: (folder / RECORD).write_text("[]"), "is not the record of a word graph"),
         (lambda folder: (folder / RECORD).write_text("{"), "is not valid JSON"),

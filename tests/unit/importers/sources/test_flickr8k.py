@@ -107,7 +107,7 @@ def test_existing_files_are_never_replaced(source: Path, tmp_path: Path) -> None
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.txt").write_text("years of work")
-    with pytest.raises(UsageError, match="already holds something"):
+    with pytest.raises(UsageError, match="already exists and is not empty"):
         sources["flickr8k"]().run(source, out)
     assert (out / "thesis.txt").read_text() == "years of work"
 

@@ -111,7 +111,7 @@ def test_a_segmentation_that_is_broken_is_left_out(data: Path, tmp_path: Path) -
 def test_errors(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"Unknown export format 'webdatset'.*Did you mean 'webdataset'"):
         formats["webdatset"]
-    with pytest.raises(UsageError, match="already holds something"):
+    with pytest.raises(UsageError, match="already exists and is not empty"):
         formats["webdataset"]().run(data, data, 100)
     for path in data.rglob("*.jp*g"):
         path.write_bytes(b"x")
