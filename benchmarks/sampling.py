@@ -1,7 +1,7 @@
-"""The autoregressive prior: drawing 256 tokens with and without a cache, and a step of its training.
+"""The autoregressive prior: sampling 256 tokens with and without a cache, and a training step.
 
-Drawing stands beside taming-transformers' sampler without a cache, transformers' GPT-2 with its own, the matrix
-products that each token needs, and reading the weights once a token. Training stands beside transformers' GPT-2.
+Sampling is compared with taming-transformers' sampler without a cache, transformers' GPT-2 with its cache, the matrix
+products that each token needs, and reading the weights once per token. Training is compared with transformers' GPT-2.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/sampling.py [--rounds 5] [--json sampling.json] (about 80 s)
 """
@@ -23,55 +23,55 @@ from tavq.tasks.base import GenerationBatch, Prompt, Sampling, TokenLayout
 from tavq.tasks.prior import Prior, PriorConfig
 
 EVERY = 16
-"""The sampler without a cache is measured at every 16th token, in the middle of them: its cost grows evenly."""
+"""The sampler without a cache is measured at every 16th token only: its cost grows linearly."""
 
 
 class IncumbentBlock(nn.Module):
-    """As taming-transformers publishes it: three projections, the whole matrix of attention, a mask, GELU."""
+    """As in taming-transformers: three projections, the full attention matrix, a mask, GELU."""
 
-    def __init__(self, width: int, heads: int, places: int) -> None:
+    def __init__(self, width: int, heads: int, positions: int) -> None:
         super().__init__()
         self.heads = heads
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.key, self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-        self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.register_buffer("mask", torch.ones(places, places).tril())
+        self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.register_buffer("mask", torch.ones(positions, positions).tril())
 
-    def forward(self, rows: Tensor) -> Tensor:
-        b, n, c = rows.shape
-        normed = self.norms[0](rows)
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, c = x.shape
+        normed = self.norms[0](x)
         query, key, value = (
             part(normed).view(b, n, self.heads, -1).transpose(1, 2) for part in (self.query, self.key, self.value)
         )
         scores = query @ key.transpose(2, 3) * (c // self.heads) ** -0.5
-        shares = scores.masked_fill(self.mask[:n, :n] == 0, -torch.inf).softmax(3)
-        rows = rows + self.out((shares @ value).transpose(1, 2).reshape(b, n, c))
-        return rows + self.narrow(F.gelu(self.widen(self.norms[1](rows))))
+        weights = scores.masked_fill(self.mask[:n, :n] == 0, -torch.inf).softmax(3)
+        x = x + self.out((weights @ value).transpose(1, 2).reshape(b, n, c))
+        return x + self.fc2(F.gelu(self.fc1(self.norms[1](x))))
 
 
 class Incumbent(nn.Module):
-    """taming-transformers' GPT, drawn from by reading all tokens again for each."""
+    """taming-transformers' GPT, which encodes all tokens again for each new one."""
 
     def __init__(self, config: PriorConfig, layout: TokenLayout) -> None:
         super().__init__()
-        self.embed = nn.Embedding(layout.vocabulary, config.width)
-        self.places = nn.Parameter(torch.zeros(layout.length, config.width))
+        self.token_embedding = nn.Embedding(layout.vocabulary, config.width)
+        self.positions = nn.Parameter(torch.zeros(layout.length, config.width))
         blocks = [IncumbentBlock(config.width, config.heads, layout.length) for _ in range(config.layers)]
         self.blocks = nn.Sequential(*blocks, nn.LayerNorm(config.width))
         self.head = nn.Linear(config.width, layout.vocabulary, bias=False)
 
     @torch.no_grad()
-    def draw(self, count: int) -> None:
-        n = len(self.places)
+    def sample(self, count: int) -> None:
+        n = len(self.positions)
         tokens = torch.zeros(count, n, dtype=torch.int64)
-        for place in range(EVERY // 2, n, EVERY):
-            rows = self.embed(tokens[:, :place]) + self.places[:place]
-            shares = self.head(self.blocks(rows))[:, -1].softmax(1)
-            tokens[:, place] = torch.multinomial(shares, 1)[:, 0]
+        for index in range(EVERY // 2, n, EVERY):
+            x = self.token_embedding(tokens[:, :index]) + self.positions[:index]
+            probabilities = self.head(self.blocks(x))[:, -1].softmax(1)
+            tokens[:, index] = torch.multinomial(probabilities, 1)[:, 0]
 
 
 @torch.no_grad()
-def draw_gpt2(model: GPT2LMHeadModel, count: int, n: int) -> None:
+def sample_gpt2(model: GPT2LMHeadModel, count: int, n: int) -> None:
     token, past = torch.zeros(count, 1, dtype=torch.int64), DynamicCache(config=model.config)
     for _ in range(n):
         logits = model(token, past_key_values=past, use_cache=True).logits[:, -1]
@@ -85,34 +85,34 @@ def gpt2(config: PriorConfig, layout: TokenLayout) -> GPT2LMHeadModel:
 
 
 def matrices(model: Prior) -> list[Tensor]:
-    """The weights that each token is multiplied with, as they lie in memory."""
+    """The weights that each token is multiplied with, in their memory layout."""
     return [part.weight.detach() for part in model.modules() if isinstance(part, Affine)] + [model.head.weight.t()]
 
 
-def products(weights: list[Tensor], rows: dict[int, Tensor], n: int) -> None:
+def products(weights: list[Tensor], x: dict[int, Tensor], n: int) -> None:
     for _ in range(n):
         for weight in weights:
-            torch.mm(rows[weight.shape[0]], weight)
+            torch.mm(x[weight.shape[0]], weight)
 
 
-def reads(weights: list[Tensor], n: int) -> None:
+def read_weights(weights: list[Tensor], n: int) -> None:
     for _ in range(n):
         for weight in weights:
             weight.sum()
 
 
-def drawing(config: PriorConfig, layout: TokenLayout, batch: int, rounds: int) -> dict[str, Any]:
+def benchmark_sampling(config: PriorConfig, layout: TokenLayout, batch: int, rounds: int) -> dict[str, Any]:
     model, n = Prior(config, layout).eval(), layout.length
     weights = matrices(model)
-    draw = lambda count: model.sample(Prompt(count), Sampling(), torch.Generator().manual_seed(0))  # noqa: E731
+    sample = lambda count: model.sample(Prompt(count), Sampling(), torch.Generator().manual_seed(0))  # noqa: E731
     bare = lambda count: {width: torch.randn(count, width) for width in (config.width, 4 * config.width)}  # noqa: E731
     works: dict[str, tuple[int, float, Callable[[], object]]] = {
-        "taming, no cache": (1, EVERY, partial(Incumbent(config, layout).eval().draw, 1)),
-        "GPT-2 of transformers, its cache": (1, 1, partial(draw_gpt2, gpt2(config, layout).eval(), 1, n)),
-        "this": (1, 1, partial(draw, 1)),
+        "taming, no cache": (1, EVERY, partial(Incumbent(config, layout).eval().sample, 1)),
+        "GPT-2 of transformers, its cache": (1, 1, partial(sample_gpt2, gpt2(config, layout).eval(), 1, n)),
+        "this": (1, 1, partial(sample, 1)),
         "the matrix products alone": (1, 1, partial(products, weights, bare(1), n)),
-        "reading the weights alone": (1, 1, partial(reads, weights, n)),
-        f"this, batch {batch}": (batch, 1, partial(draw, batch)),
+        "reading the weights alone": (1, 1, partial(read_weights, weights, n)),
+        f"this, batch {batch}": (batch, 1, partial(sample, batch)),
         f"the matrix products alone, batch {batch}": (batch, 1, partial(products, weights, bare(batch), n)),
     }
     results = compare({name: work for name, (_, _, work) in works.items()}, rounds)
@@ -151,7 +151,7 @@ def measure(rounds: int, layers: int, width: int, heads: int, side: int, entries
     config = PriorConfig(layers=layers, width=width, heads=heads)
     layout = TokenLayout(height=side, width=side, sizes=(entries,))
     return {
-        f"drawing {layout.length} tokens, {layers} layers x {width}": drawing(
+        f"sampling {layout.length} tokens, {layers} layers x {width}": benchmark_sampling(
             config, layout, batch, max(1, rounds // 3)
         ),
         "a step of training, batch 2": training(config, layout, 2, rounds),

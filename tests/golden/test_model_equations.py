@@ -77,7 +77,7 @@ def set_identity(network: MLP, bias: float) -> None:
         network[2].bias.fill_(bias)
 
 
-def test_the_gaussian_of_a_image() -> None:
+def test_the_gaussian_of_an_image() -> None:
     level = LevelAligner(2, 2)
     set_identity(level.mean, 0.5)
     set_identity(level.variance, 0.0)
@@ -94,7 +94,7 @@ def test_the_gaussian_of_a_image() -> None:
     torch.testing.assert_close(drawn, expected.clamp(min=0))
 
 
-def test_many_draws_have_the_moments_of_the_gaussian() -> None:
+def test_many_samples_have_the_moments_of_the_gaussian() -> None:
     level = LevelAligner(2, 2)
     set_identity(level.mean, 20.0)  # far from zero, where the relu of the last network cuts nothing
     set_identity(level.variance, 0.0)
@@ -105,7 +105,7 @@ def test_many_draws_have_the_moments_of_the_gaussian() -> None:
     assert drawn.var(0).tolist() == pytest.approx([0.6931, 0.6931], rel=0.02)
 
 
-def perceptron(network: MLP, x: Array) -> Array:
+def mlp(network: MLP, x: Array) -> Array:
     w1, b1, w2, b2 = (parameter.detach().double().numpy() for parameter in network.parameters())
     return np.maximum(x @ w1.T + b1, 0) @ w2.T + b2
 
@@ -154,12 +154,12 @@ def text() -> TextFeatures:
     return TextFeatures(**units, full_text=units["words"])
 
 
-def rows_of(quantized: Quantized) -> Array:
+def flatten_positions(quantized: Quantized) -> Array:
     return quantized.quantized.double().flatten(2).transpose(1, 2).numpy()
 
 
 def shuffled(count: int, shares: list[float]) -> list[int]:
-    """The first places of a Fisher-Yates shuffle of `count` things, one share of the remaining room a step."""
+    """The first positions of a Fisher-Yates shuffle of `count` things, one fraction of the rest a step."""
     places = list(range(count))
     for step, share in enumerate(shares[:count]):
         other = step + int(share * (count - step))
@@ -168,7 +168,7 @@ def shuffled(count: int, shares: list[float]) -> list[int]:
 
 
 def test_the_alignment_of_sampled_codes_and_units_by_hand() -> None:
-    """Eqs. 4 and 5 in float64 with POT's plan, from the same draws; samples in the order sentence, phrase, word."""
+    """Eqs. 4 and 5 in float64 with POT's plan, from the same random numbers; samples in the order sentence, phrase, word."""
     made, grids, words = aligner(samples=(3, 2, 4)), levels(), text()
     torch.manual_seed(4)
     losses = made(grids, words)
@@ -180,10 +180,10 @@ def test_the_alignment_of_sampled_codes_and_units_by_hand() -> None:
         noise = torch.randn(IMAGES, samples, WIDTH).double().numpy()
         shares = torch.rand(samples, IMAGES)
         values = []
-        for image, rows in enumerate(rows_of(grids[level])):
-            mean = perceptron(network.mean, rows).mean(0)
-            variance = np.log1p(np.exp(perceptron(network.variance, rows))).mean(0)
-            points = perceptron(network.to_text, mean + np.sqrt(variance) * noise[image])
+        for image, rows in enumerate(flatten_positions(grids[level])):
+            mean = mlp(network.mean, rows).mean(0)
+            variance = np.log1p(np.exp(mlp(network.variance, rows))).mean(0)
+            points = mlp(network.to_text, mean + np.sqrt(variance) * noise[image])
             standing = units.vectors[image][units.mask[image]].double().numpy()
             chosen = shuffled(len(standing), shares[:, image].tolist())
             values.append(transport(points, standing[chosen], 0.05, 50))
@@ -200,12 +200,12 @@ def test_the_alignment_without_sampling_by_hand() -> None:
         assert units is not None
         values = [
             transport(
-                perceptron(network.to_text, perceptron(network.mean, rows)),
+                mlp(network.to_text, mlp(network.mean, rows)),
                 units.vectors[image][units.mask[image]].double().numpy(),
                 0.1,
                 20,
             )
-            for image, rows in enumerate(rows_of(grids[level]))
+            for image, rows in enumerate(flatten_positions(grids[level]))
         ]
         assert losses[f"align/{granularity}"].value.item() == pytest.approx(np.mean(values), rel=1e-4)
 
@@ -224,7 +224,7 @@ def test_the_objective_weighs_words_phrases_and_sentences() -> None:
 
 
 @pytest.mark.parametrize("path", ["encoder", "codebook", "both"])
-def test_the_gradient_arrives_where_the_setting_says(path: str) -> None:
+def test_the_gradient_reaches_what_the_setting_says(path: str) -> None:
     made, words = aligner(gradient=path), text()
     table = codebook(torch.randn(8, WIDTH, generator=torch.Generator().manual_seed(5)).tolist())
     features = {level: quantized.quantized.clone().requires_grad_() for level, quantized in levels().items()}
@@ -249,7 +249,7 @@ def test_the_gradient_arrives_where_the_setting_says(path: str) -> None:
 def encoder_gradients(
     made: TransportAligner, features: dict[int, Tensor], table: LearnedCodebook, words: TextFeatures
 ) -> dict[int, Tensor]:
-    """What the setting `encoder` sends to the features, from the same draws."""
+    """The gradients that the setting `encoder` sends to the features, from the same samples."""
     twin = TransportAligner(made.config.model_copy(update={"gradient": "encoder"}), WIDTH, TEXT_WIDTH)
     twin.load_state_dict(made.state_dict())
     fresh = {level: grid.detach().clone().requires_grad_() for level, grid in features.items()}
@@ -346,7 +346,7 @@ def test_the_default_is_the_papers_network_of_72_million(full_size: Tokenizer) -
     assert count_parameters(full_size) == sum(counts.values())
 
 
-def test_the_three_grids_of_a_image_of_256_pixels(full_size: Tokenizer) -> None:
+def test_the_three_grids_of_an_image_of_256_pixels(full_size: Tokenizer) -> None:
     assert full_size.factor == 16
     assert full_size.hierarchy is not None
     stages, deep = full_size.encoder(torch.empty(2, 3, 256, 256, device="meta"))
@@ -357,7 +357,7 @@ def test_the_three_grids_of_a_image_of_256_pixels(full_size: Tokenizer) -> None:
     assert full_size.decoder(deep).shape == (2, 3, 256, 256)
 
 
-def test_the_whole_text_stands_against_the_deep_grid_alone() -> None:
+def test_the_full_text_is_aligned_with_the_deep_grid_only() -> None:
     """TA-VQ's ablation without multi-granularity."""
     made = aligner(multi_granularity=False, sentence=0.5, sampling=False)
     assert made.levels == (2,)

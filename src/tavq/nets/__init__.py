@@ -1,1 +1,1 @@
-"""Networks that know nothing of codes or text: convolutions, hierarchy, discriminator, feature networks."""
+"""Networks that know no codebook, text store or task: convolutions, transformers, discriminators, features."""

@@ -1,1 +1,1 @@
-"""What is done with codes: one registered task a file. Read base.py first."""
+"""Tasks on the codes of a tokenizer: one registered class a file. Read base.py first."""

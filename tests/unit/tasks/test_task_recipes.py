@@ -1,15 +1,17 @@
-"""The shipped settings of completion."""
+"""The shipped settings of completion, and the old names of settings of generation tasks."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import tavq
 from tavq.core.config import build, read_yaml
+from tavq.core.errors import RenamedWarning
 from tavq.nets.convnet import count_parameters
 from tavq.recipes.schema import TaskRecipe
-from tavq.tasks.base import TokenLayout
+from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.model_folder import TaskConfig
 
 FOLDER = Path(tavq.__file__).parent / "recipes" / "tasks"
@@ -29,3 +31,19 @@ def test_a_recipe_makes_a_network_of_its_size(name: str, layout: TokenLayout, nu
     with torch.device("meta"):
         made = TaskConfig(task=recipe.task, layout=layout).make()
     assert count_parameters(made) == numbers
+
+
+@pytest.mark.parametrize(
+    ("task", "old", "new", "settings"),
+    [
+        ("prior", "unconditional", "condition_dropout", {"unconditional": 0.3}),
+        ("masked", "noise", "choice_temperature", {"noise": 2.0}),
+        ("diffusion", "kept", "keep_probability", {"kept": (0.9, 0.1), "mask_probability": (0.05, 0.8)}),
+        ("diffusion", "masked", "mask_probability", {"keep_probability": (0.9, 0.1), "masked": (0.05, 0.8)}),
+        ("diffusion", "auxiliary", "auxiliary_weight", {"auxiliary": 0.01}),
+    ],
+)
+def test_old_names_of_settings_still_work(task: str, old: str, new: str, settings: dict[str, Any]) -> None:
+    with pytest.warns(RenamedWarning, match=f"The setting '{old}' is now called '{new}'"):
+        config = tasks[task].Config.model_validate(settings)
+    assert getattr(config, new) == settings[old]
