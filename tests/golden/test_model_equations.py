@@ -168,7 +168,7 @@ def shuffled(count: int, shares: list[float]) -> list[int]:
 
 
 def test_the_alignment_of_sampled_codes_and_units_by_hand() -> None:
-    """Eqs. 4 and 5 in float64 with POT's plan, from the same random numbers; samples in the order sentence, phrase, word."""
+    """Eqs. 4 and 5 in float64 with POT's plan, from the same random numbers, in the order sentence, phrase, word."""
     made, grids, words = aligner(samples=(3, 2, 4)), levels(), text()
     torch.manual_seed(4)
     losses = made(grids, words)
