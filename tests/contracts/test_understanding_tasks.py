@@ -70,21 +70,23 @@ def config(name: str, source: str, examples: list[tuple[int, Any]]) -> TaskConfi
 @pytest.fixture
 def task(config: TaskConfig, examples: list[tuple[int, Any]]) -> Any:
     torch.manual_seed(0)
-    made = config.make()
-    assert isinstance(made, UnderstandingTask)
-    made.prepare([example for _, example in examples])
-    made.adapter.fit(rows(range(4)))
-    return made.eval()
+    module = config.make()
+    assert isinstance(module, UnderstandingTask)
+    module.prepare([example for _, example in examples])
+    module.adapter.fit(random_features(range(4)))
+    return module.eval()
 
 
-def rows(places: Any) -> torch.Tensor:
+def random_features(images: Any) -> torch.Tensor:
     drawn = torch.randn(4, 16, WIDTH, generator=torch.Generator().manual_seed(7)) * 3 + 1
-    return drawn[list(places)]
+    return drawn[list(images)]
 
 
-def seen(task: Any, examples: list[tuple[int, Any]]) -> UnderstandingBatch:
-    places = [place for place, _ in examples]
-    return UnderstandingBatch(rows(places), tuple(map(str, places)), task.collate([example for _, example in examples]))
+def make_batch(task: Any, examples: list[tuple[int, Any]]) -> UnderstandingBatch:
+    images = [place for place, _ in examples]
+    return UnderstandingBatch(
+        random_features(images), tuple(map(str, images)), task.collate([example for _, example in examples])
+    )
 
 
 def test_records_give_examples(examples: list[tuple[int, Any]], source: str) -> None:
@@ -97,14 +99,14 @@ def test_the_loss_is_finite_and_reaches_every_parameter(task: Any, examples: lis
     for seed in range(4):
         torch.manual_seed(seed)
         task.zero_grad()
-        sum_losses(task.loss(seen(task, examples))).backward()
+        sum_losses(task.loss(make_batch(task, examples))).backward()
         for key, parameter in task.named_parameters():
             gradients[key] += 0.0 if parameter.grad is None else float(parameter.grad.abs().sum())
     assert [key for key, value in gradients.items() if not 0 < value < float("inf")] == []
 
 
 def test_training_lowers_the_loss(task: Any, examples: list[tuple[int, Any]], source: str) -> None:
-    batch = seen(task, examples)
+    batch = make_batch(task, examples)
     task.train()
 
     def value() -> torch.Tensor:
@@ -125,12 +127,14 @@ def test_the_loss_is_the_mean_over_examples_whatever_the_padding(
 ) -> None:
     if not tasks[name].mean_of_examples:
         pytest.skip("its class says otherwise")
-    each = [float(sum_losses(task.loss(seen(task, [example]))).detach()) for example in examples]
-    assert float(sum_losses(task.loss(seen(task, examples))).detach()) == pytest.approx(sum(each) / len(each), rel=1e-4)
+    each = [float(sum_losses(task.loss(make_batch(task, [example]))).detach()) for example in examples]
+    assert float(sum_losses(task.loss(make_batch(task, examples))).detach()) == pytest.approx(
+        sum(each) / len(each), rel=1e-4
+    )
 
 
 def test_the_image_matters_unless_the_source_is_none(task: Any, examples: list[tuple[int, Any]], source: str) -> None:
-    batch = seen(task, examples)
+    batch = make_batch(task, examples)
 
     def value(change: float) -> float:
         torch.manual_seed(3)
@@ -144,11 +148,11 @@ def test_the_image_matters_unless_the_source_is_none(task: Any, examples: list[t
 
 
 def test_metrics_have_values_and_baselines(task: Any, examples: list[tuple[int, Any]]) -> None:
-    places = [place for place, _ in examples]
+    images = [place for place, _ in examples]
     asked = [example for _, example in examples]
-    keys = [f"{place}.png" for place in places]
-    found = task.compute_metrics([(rows(places), keys, asked)], list(zip(keys, asked, strict=True)))
-    blind = task.compute_metrics([(rows(places), keys, asked)], [])
+    keys = [f"{place}.png" for place in images]
+    found = task.compute_metrics([(random_features(images), keys, asked)], list(zip(keys, asked, strict=True)))
+    blind = task.compute_metrics([(random_features(images), keys, asked)], [])
     assert {metric.key for metric in blind} <= {metric.key for metric in found}
     assert [metric for metric in found if metric.key in by_key(blind)] == blind
     assert any(metric.baseline is not None for metric in found)
@@ -164,6 +168,6 @@ def test_a_saved_model_computes_the_same(
     loaded = load_task(tmp_path / "model")
     assert loaded.config == config
     torch.manual_seed(2)
-    before = sum_losses(task.loss(seen(task, examples)))
+    before = sum_losses(task.loss(make_batch(task, examples)))
     torch.manual_seed(2)
-    assert torch.equal(sum_losses(loaded.task.loss(seen(loaded.task, examples))), before)
+    assert torch.equal(sum_losses(loaded.task.loss(make_batch(loaded.task, examples))), before)

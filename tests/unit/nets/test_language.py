@@ -28,16 +28,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_gpt2(tmp_path_factory.mktemp("gpt2") / "model")
 
 
-def drawn(seed: int = 0, vocabulary: int = 11, places: int = 24) -> LanguageModel:
+def make_model(seed: int = 0, vocabulary: int = 11, positions: int = 24) -> LanguageModel:
     torch.manual_seed(seed)
-    made = LanguageModel(SMALL.resolve(vocabulary, places)).eval().requires_grad_(False)
+    model = LanguageModel(SMALL.resolve(vocabulary, positions)).eval().requires_grad_(False)
     with torch.no_grad():  # fresh weights say one word for ever
-        for parameter in made.parameters():
+        for parameter in model.parameters():
             parameter.mul_(6)
-    return made
+    return model
 
 
-def rows(count: int = 3, length: int = 4, seed: int = 5) -> Tensor:
+def random_prefix(count: int = 3, length: int = 4, seed: int = 5) -> Tensor:
     return torch.randn(count, length, 16, generator=torch.Generator().manual_seed(seed))
 
 
@@ -45,34 +45,34 @@ def rows(count: int = 3, length: int = 4, seed: int = 5) -> Tensor:
 
 
 def test_attention_is_causal_and_ignores_padding() -> None:
-    model, seen = drawn(), rows(2, 6)
+    model, embeddings = make_model(), random_prefix(2, 6)
     mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
-    found = model(seen, mask)
-    later = seen.clone()
-    later[:, 4:] = rows(2, 2, seed=6)
+    found = model(embeddings, mask)
+    later = embeddings.clone()
+    later[:, 4:] = random_prefix(2, 2, seed=6)
     assert torch.equal(model(later, mask)[:, :4], found[:, :4])
-    torch.testing.assert_close(model(seen[1:, :4], mask[1:, :4]), found[1:, :4])
+    torch.testing.assert_close(model(embeddings[1:, :4], mask[1:, :4]), found[1:, :4])
     assert not torch.allclose(model(later, mask)[0, 4:], found[0, 4:])
 
 
 def test_the_head_is_tied_to_the_embedding_and_saved_once() -> None:
-    model = drawn()
+    model = make_model()
     state = model.state_dict()
     assert not any("lm_head" in key for key in state)
     with torch.device("meta"):
         other = LanguageModel(model.config)
     other.load_state_dict(state, assign=True)
     assert other.gpt.lm_head.weight is other.gpt.transformer.wte.weight
-    seen = rows()
+    embeddings = random_prefix()
     everything = torch.ones(3, 4, dtype=torch.bool)
-    expected = model(seen, everything) @ model.gpt.transformer.wte.weight.T
-    torch.testing.assert_close(other.logits(other.eval()(seen, everything)), expected)
+    expected = model(embeddings, everything) @ model.gpt.transformer.wte.weight.T
+    torch.testing.assert_close(other.logits(other.eval()(embeddings, everything)), expected)
 
 
 def test_logits_are_float32_under_autocast() -> None:
-    model = drawn().train()
+    model = make_model().train()
     with torch.autocast("cpu", torch.bfloat16):
-        read = model(rows(), torch.ones(3, 4, dtype=torch.bool))
+        read = model(random_prefix(), torch.ones(3, 4, dtype=torch.bool))
         logits = model.logits(read)
     assert logits.dtype == torch.float32
     assert logits.isfinite().all()
@@ -92,8 +92,8 @@ def by_hand(model: LanguageModel, start: Tensor, max_length: int, never: set[int
     """The likeliest word each time, everything read anew for each."""
     words: list[int] = []
     while len(words) < max_length:
-        seen = torch.cat([start, model.embed(torch.tensor([words], dtype=torch.long))], dim=1)
-        read = model(seen, torch.ones(seen.shape[:2], dtype=torch.bool))
+        embeddings = torch.cat([start, model.embed(torch.tensor([words], dtype=torch.long))], dim=1)
+        read = model(embeddings, torch.ones(embeddings.shape[:2], dtype=torch.bool))
         logits = model.logits(read[0, -1])
         barred = never | ({END} if not words else set())
         best = max((n for n in range(len(logits)) if n not in barred), key=lambda n: float(logits[n]))
@@ -105,7 +105,7 @@ def by_hand(model: LanguageModel, start: Tensor, max_length: int, never: set[int
 
 @pytest.mark.parametrize("seed", range(4))
 def test_one_beam_is_greedy_decoding(seed: int) -> None:
-    model, start = drawn(seed), rows(seed=seed + 20)
+    model, start = make_model(seed), random_prefix(seed=seed + 20)
     found = model.generate(start, GREEDY, END, [0, 2], 9)
     expected = [by_hand(model, start[place : place + 1], 9, {0, 2}) for place in range(3)]
     assert [texts[0] for texts in found] == expected
@@ -114,7 +114,11 @@ def test_one_beam_is_greedy_decoding(seed: int) -> None:
 
 def test_the_greedy_cases_have_short_and_long_texts() -> None:
     """Else the test above would not see an end."""
-    found = [by_hand(drawn(seed), rows(seed=seed + 20)[i : i + 1], 9, {0, 2}) for seed in range(4) for i in range(3)]
+    found = [
+        by_hand(make_model(seed), random_prefix(seed=seed + 20)[i : i + 1], 9, {0, 2})
+        for seed in range(4)
+        for i in range(3)
+    ]
     lengths = {len(text) for text in found}
     assert 9 in lengths
     assert len(lengths) > 1
@@ -122,8 +126,8 @@ def test_the_greedy_cases_have_short_and_long_texts() -> None:
 
 def likelihood(model: LanguageModel, start: Tensor, words: list[int]) -> float:
     """The mean log-probability of the words, the end among them."""
-    seen = torch.cat([start, model.embed(torch.tensor([words[:-1]], dtype=torch.long))], dim=1)
-    read = model(seen, torch.ones(seen.shape[:2], dtype=torch.bool))[0, start.shape[1] - 1 :]
+    embeddings = torch.cat([start, model.embed(torch.tensor([words[:-1]], dtype=torch.long))], dim=1)
+    read = model(embeddings, torch.ones(embeddings.shape[:2], dtype=torch.bool))[0, start.shape[1] - 1 :]
     shares = model.logits(read).log_softmax(dim=1)
     return float(shares[torch.arange(len(words)), torch.tensor(words)].sum()) / len(words)
 
@@ -142,7 +146,7 @@ def every_text(vocabulary: int, max_length: int) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("seed", [2, 3, 6])
 def test_a_wide_beam_finds_the_most_likely_texts(seed: int) -> None:
-    model, start = drawn(seed, vocabulary=4), rows(1)
+    model, start = make_model(seed, vocabulary=4), random_prefix(1)
     texts = sorted(every_text(4, 3), key=lambda text: -likelihood(model, start, text))
     [found] = model.generate(start, DecodingConfig(beams=64), END, [], 3, count=4)
     assert found == [[word for word in text if word != END] for text in texts[:4]]
@@ -150,7 +154,7 @@ def test_a_wide_beam_finds_the_most_likely_texts(seed: int) -> None:
 
 
 def test_words_are_sampled_by_their_probability() -> None:
-    model, start = drawn(3, vocabulary=6), rows(1) / 4
+    model, start = make_model(3, vocabulary=6), random_prefix(1) / 4
     config = DecodingConfig(beams=1, temperature=2.0)
     first = [text[0] for text in model.generate(start, config, END, [0], 1, count=4000)[0]]
     logits = model.logits(model(start, torch.ones(1, 4, dtype=torch.bool))[0, -1]) / 2
@@ -163,18 +167,18 @@ def test_words_are_sampled_by_their_probability() -> None:
 
 @pytest.mark.parametrize(("settings", "most"), [({"top_k": 2}, 2), ({"top_p": 1e-6}, 1), ({}, 99)])
 def test_top_k_and_top_p(settings: dict[str, Any], most: int) -> None:
-    model = drawn(3, vocabulary=70)  # more than the 50 that transformers stops at by itself
+    model = make_model(3, vocabulary=70)  # more than the 50 that transformers stops at by itself
     config = DecodingConfig(beams=1, temperature=100.0, **settings)
-    first = {text[0] for text in model.generate(rows(1), config, END, [], 1, count=2000)[0]}
+    first = {text[0] for text in model.generate(random_prefix(1), config, END, [], 1, count=2000)[0]}
     assert len(first) == (69 if most == 99 else most)
 
 
 def test_a_seed_fixes_the_samples_and_no_other_generator() -> None:
-    model, config = drawn(), DecodingConfig(beams=1, temperature=1.0)
+    model, config = make_model(), DecodingConfig(beams=1, temperature=1.0)
     torch.manual_seed(7)
     state = torch.get_rng_state()
     found = [
-        model.generate(rows(), config, END, [], 9, count=2, seeds=[[seed, place] for place in range(3)])
+        model.generate(random_prefix(), config, END, [], 9, count=2, seeds=[[seed, place] for place in range(3)])
         for seed in (1, 1, 2)
     ]
     assert torch.equal(torch.get_rng_state(), state)
@@ -183,12 +187,15 @@ def test_a_seed_fixes_the_samples_and_no_other_generator() -> None:
 
 
 def test_the_batch_does_not_change_a_sample() -> None:
-    model, config = drawn(), DecodingConfig(beams=1, temperature=1.0)
-    together = model.generate(rows(), config, END, [], 9, count=3, seeds=[[5], [6], [7]])
-    alone = [model.generate(rows()[[place]], config, END, [], 9, count=3, seeds=[[5 + place]])[0] for place in range(3)]
+    model, config = make_model(), DecodingConfig(beams=1, temperature=1.0)
+    together = model.generate(random_prefix(), config, END, [], 9, count=3, seeds=[[5], [6], [7]])
+    alone = [
+        model.generate(random_prefix()[[place]], config, END, [], 9, count=3, seeds=[[5 + place]])[0]
+        for place in range(3)
+    ]
     assert together == alone
     same = model.generate(
-        rows(1).expand(2, -1, -1), config, END, [], 9, count=2
+        random_prefix(1).expand(2, -1, -1), config, END, [], 9, count=2
     )  # one image twice: draws of its places
     assert same[0] != same[1]
     assert same[0][0] != same[0][1]
@@ -198,13 +205,13 @@ def test_generating_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for config in (DecodingConfig(), DecodingConfig(beams=1, temperature=0.5, top_p=0.9, top_k=3), GREEDY):
-            drawn().generate(rows(), config, END, [0, 2], 5)
+            make_model().generate(random_prefix(), config, END, [0, 2], 5)
     assert capfd.readouterr() == ("", "")
 
 
 def test_more_texts_than_beams_are_refused() -> None:
     with pytest.raises(UsageError, match="3 texts per image need a beam width of at least 3, not 2"):
-        drawn().generate(rows(), DecodingConfig(beams=2), END, [], 5, count=3)
+        make_model().generate(random_prefix(), DecodingConfig(beams=2), END, [], 5, count=3)
 
 
 @pytest.mark.parametrize(

@@ -38,19 +38,21 @@ def settings(**more: Any) -> CaptioningConfig:
     return build(CaptioningConfig, values, "test")
 
 
-def made(config: CaptioningConfig, captions: list[str] = CAPTIONS, seed: int = 0) -> Captioning:
+def make_task(config: CaptioningConfig, captions: list[str] = CAPTIONS, seed: int = 0) -> Captioning:
     torch.manual_seed(seed)
     task = Captioning(Captioning.resolve_config(config, LAYOUT, captions), LAYOUT, WIDTH)
     task.prepare(captions)
     return task.eval()
 
 
-def rows(count: int = 3, seed: int = 3) -> Tensor:
+def random_features(count: int = 3, seed: int = 3) -> Tensor:
     return torch.randn(count, 4, WIDTH, generator=torch.Generator().manual_seed(seed)) * 2
 
 
-def seen(task: Captioning, captions: list[str], seed: int = 3) -> UnderstandingBatch:
-    return UnderstandingBatch(rows(len(captions), seed), tuple(map(str, range(len(captions)))), task.collate(captions))
+def make_batch(task: Captioning, captions: list[str], seed: int = 3) -> UnderstandingBatch:
+    return UnderstandingBatch(
+        random_features(len(captions), seed), tuple(map(str, range(len(captions)))), task.collate(captions)
+    )
 
 
 def small_tokenizer() -> Tokenizer:
@@ -79,7 +81,7 @@ def test_each_caption_is_an_example_or_the_long_text() -> None:
 
 
 def test_a_caption_ends_unless_it_was_truncated() -> None:
-    task = made(settings(max_length=6))
+    task = make_task(settings(max_length=6))
     assert task.text_tokenizer is not None
     said = task.collate(CAPTIONS)
     ends = said.ids == task.text_tokenizer.end_id
@@ -105,18 +107,18 @@ def loss_by_hand(task: Captioning, batch: UnderstandingBatch) -> float:
 
 @pytest.mark.parametrize("source", ["codes", "features", "none"])
 def test_the_loss_is_the_mean_over_all_words_and_ends(source: str) -> None:
-    task = made(settings(image={"source": source, "hidden": 8}, max_length=7))
-    batch = seen(task, CAPTIONS)
+    task = make_task(settings(image={"source": source, "hidden": 8}, max_length=7))
+    batch = make_batch(task, CAPTIONS)
     losses = task.loss(batch)
     assert list(losses) == ["captioning/word"]
     assert float(sum_losses(losses).detach()) == pytest.approx(loss_by_hand(task, batch), rel=1e-5)
-    short = seen(task, CAPTIONS[:1])  # without padding
+    short = make_batch(task, CAPTIONS[:1])  # without padding
     assert float(sum_losses(task.loss(short)).detach()) == pytest.approx(loss_by_hand(task, short), rel=1e-5)
 
 
 def test_padding_does_not_count() -> None:
-    task = made(settings())
-    batch = seen(task, CAPTIONS)
+    task = make_task(settings())
+    batch = make_batch(task, CAPTIONS)
     assert not bool(batch.examples.mask.all())
     before = sum_losses(task.loss(batch))
     batch.examples.ids[~batch.examples.mask] = 5
@@ -124,8 +126,8 @@ def test_padding_does_not_count() -> None:
 
 
 def test_the_loss_is_finite_in_half_precision() -> None:
-    task = made(settings()).train()
-    batch = seen(task, CAPTIONS)
+    task = make_task(settings()).train()
+    batch = make_batch(task, CAPTIONS)
     with torch.autocast("cpu", torch.bfloat16):
         value = sum_losses(task.loss(batch))
     value.backward()
@@ -137,9 +139,9 @@ def test_the_loss_is_finite_in_half_precision() -> None:
 
 
 def trained(captions: list[str] = CAPTIONS, **more: Any) -> Captioning:
-    task = made(settings(max_length=12, **more), captions)
-    task.adapter.fit(rows(len(captions)))
-    batch = seen(task, captions)
+    task = make_task(settings(max_length=12, **more), captions)
+    task.adapter.fit(random_features(len(captions)))
+    batch = make_batch(task, captions)
     optimizer = torch.optim.Adam(task.parameters(), 1e-2)
     for _ in range(60):
         optimizer.zero_grad()
@@ -155,27 +157,31 @@ def fluent() -> Captioning:
 
 @pytest.mark.parametrize("decoding", [{"beams": 1}, {"beams": 4}, {"beams": 1, "temperature": 0.1}])
 def test_it_generates_what_it_has_learned(fluent: Captioning, decoding: dict[str, Any]) -> None:
-    found = fluent.caption(rows(), DecodingConfig(**decoding))
+    found = fluent.caption(random_features(), DecodingConfig(**decoding))
     assert found == [[caption.lower()] for caption in CAPTIONS]
 
 
 def test_count_and_seed_of_captions(fluent: Captioning) -> None:
     decoding = DecodingConfig(beams=1, temperature=3.0)
-    found = fluent.caption(rows(), decoding, 4, seed=1)
+    found = fluent.caption(random_features(), decoding, 4, seed=1)
     assert [len(captions) for captions in found] == [4, 4, 4]
-    assert found == fluent.caption(rows(), decoding, 4, seed=1) != fluent.caption(rows(), decoding, 4, seed=2)
+    assert (
+        found
+        == fluent.caption(random_features(), decoding, 4, seed=1)
+        != fluent.caption(random_features(), decoding, 4, seed=2)
+    )
     assert not any(word in str(found) for word in ("<pad>", "<end>", "<unknown>"))
-    named = fluent.caption(rows(), decoding, 4, seed=1, names=["a.png", "b.png", "c.png"])
-    assert named[1:] == fluent.caption(rows()[1:], decoding, 4, seed=1, names=["b.png", "c.png"])
-    assert named[:1] != fluent.caption(rows()[:1], decoding, 4, seed=1, names=["b.png"])
-    searched = fluent.caption(rows(), DecodingConfig(beams=4), 3)
+    named = fluent.caption(random_features(), decoding, 4, seed=1, names=["a.png", "b.png", "c.png"])
+    assert named[1:] == fluent.caption(random_features()[1:], decoding, 4, seed=1, names=["b.png", "c.png"])
+    assert named[:1] != fluent.caption(random_features()[:1], decoding, 4, seed=1, names=["b.png"])
+    searched = fluent.caption(random_features(), DecodingConfig(beams=4), 3)
     assert [captions[0] for captions in searched] == [caption.lower() for caption in CAPTIONS]
     assert all(len(set(captions)) == 3 for captions in searched)
 
 
 def test_a_caption_has_at_most_max_length_words(fluent: Captioning) -> None:
     assert fluent.text_tokenizer is not None
-    [captions] = fluent.caption(rows(1), DecodingConfig(beams=1, temperature=100.0), 30)
+    [captions] = fluent.caption(random_features(1), DecodingConfig(beams=1, temperature=100.0), 30)
     lengths = {len(ids) for ids in fluent.text_tokenizer.encode(captions)}
     assert max(lengths) <= 12
     assert min(lengths) >= 1
@@ -186,7 +192,7 @@ def test_a_caption_has_at_most_max_length_words(fluent: Captioning) -> None:
 
 def test_an_image_is_captioned_once_and_scored_against_all_its_captions(fluent: Captioning) -> None:
     known = {"a.png": ["A red barn.", "A barn."], "b.png": ["A lake."], "c.png": ["A green road."]}
-    seen_rows = dict(zip(known, rows(), strict=True))
+    seen_rows = dict(zip(known, random_features(), strict=True))
     keys = [key for key, texts in known.items() for _ in texts]
     examples = [text for texts in known.values() for text in texts]
     everything = torch.stack([seen_rows[key] for key in keys])
@@ -205,7 +211,7 @@ def test_an_image_is_captioned_once_and_scored_against_all_its_captions(fluent: 
 
 
 def test_baselines_need_a_second_image_and_a_training_split(fluent: Captioning) -> None:
-    found = by_key(fluent.compute_metrics([(rows()[:1], ["a.png"], ["A red barn."])], []))
+    found = by_key(fluent.compute_metrics([(random_features()[:1], ["a.png"], ["A red barn."])], []))
     assert not any("/" in name for name in found)
     assert found["BLEU-1"].value == pytest.approx(1.0)
     assert fluent.compute_metrics([], []) == []
@@ -252,7 +258,7 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stepped(task: Captioning) -> Captioning:
     """After one step of AdamW, as the trainer makes it."""
     task.train()
-    sum_losses(task.loss(seen(task, CAPTIONS))).backward()
+    sum_losses(task.loss(make_batch(task, CAPTIONS))).backward()
     torch.optim.AdamW(parameter_groups(task, 0.01), 1e-3).step()
     return task.eval()
 
@@ -261,7 +267,7 @@ def stepped(task: Captioning) -> Captioning:
 def test_a_pretrained_model_trains_and_is_loaded_without_its_folder(gpt2: Path, freeze: bool, tmp_path: Path) -> None:
     folder = shutil.copytree(gpt2, tmp_path / "gpt2")
     config = settings(language={"pretrained": str(folder)}, freeze_language=freeze, max_length=20)
-    task = made(config)
+    task = make_task(config)
     before = {key: value.clone() for key, value in task.state_dict().items()}
     stepped(task)
     moved = {key.split(".")[0] for key, value in task.state_dict().items() if not torch.equal(value, before[key])}
@@ -271,8 +277,10 @@ def test_a_pretrained_model_trains_and_is_loaded_without_its_folder(gpt2: Path, 
     shutil.rmtree(folder)
     loaded = load_task(tmp_path / "model", "caption").task
     decoding = DecodingConfig(beams=1, temperature=1.0)
-    assert loaded.caption(rows(), decoding, 2, seed=4) == task.caption(rows(), decoding, 2, seed=4)
-    batch = seen(task, CAPTIONS)
+    assert loaded.caption(random_features(), decoding, 2, seed=4) == task.caption(
+        random_features(), decoding, 2, seed=4
+    )
+    batch = make_batch(task, CAPTIONS)
     assert torch.equal(sum_losses(loaded.loss(batch)), sum_losses(task.loss(batch)).detach())
     assert (
         loaded.text_tokenizer.decode(loaded.text_tokenizer.encode(["A red barn, na\u00efve."])[0])
@@ -282,22 +290,22 @@ def test_a_pretrained_model_trains_and_is_loaded_without_its_folder(gpt2: Path, 
 
 def test_a_frozen_model_has_no_dropout(gpt2: Path) -> None:
     language = {"pretrained": str(gpt2), "dropout": 0.5}
-    batch = seen(made(settings(language=language)), CAPTIONS)
+    batch = make_batch(make_task(settings(language=language)), CAPTIONS)
     for freeze, same in ((True, True), (False, False)):
-        task = made(settings(language=language, freeze_language=freeze)).train()
+        task = make_task(settings(language=language, freeze_language=freeze)).train()
         values = {float(sum_losses(task.loss(batch)).detach()) for _ in range(3)}
         assert (len(values) == 1) == same
 
 
 def test_unused_rows_of_a_pretrained_embedding_are_never_generated(gpt2: Path) -> None:
-    task = made(settings(language={"pretrained": str(gpt2)}, max_length=2))
+    task = make_task(settings(language={"pretrained": str(gpt2)}, max_length=2))
     with torch.no_grad():
         task.language.gpt.transformer.wte.weight[:-3].zero_()  # all the others are equally likely
-    found = task.caption(rows(1), DecodingConfig(beams=1, temperature=1.0), 50)[0]
+    found = task.caption(random_features(1), DecodingConfig(beams=1, temperature=1.0), 50)[0]
     assert len(set(found)) > 10
     with torch.no_grad():
         task.language.gpt.transformer.wte.weight[-3:] *= 1000
-    assert task.caption(rows(1), DecodingConfig(beams=1, temperature=1.0), 50)[0] == found
+    assert task.caption(random_features(1), DecodingConfig(beams=1, temperature=1.0), 50)[0] == found
 
 
 def test_random_weights_cannot_be_frozen() -> None:

@@ -36,7 +36,7 @@ EXAMPLES = [
 ]
 
 
-def made(examples: list[GroundingExample] = EXAMPLES, **settings: Any) -> Grounding:
+def make_task(examples: list[GroundingExample] = EXAMPLES, **settings: Any) -> Grounding:
     small = {"name": "grounding", "layers": 2, "heads": 2, "width": 16, "dropout": 0.0, "max_length": 6, **settings}
     resolved = Grounding.resolve_config(build(GroundingConfig, small, "test"), LAYOUT, examples)
     torch.manual_seed(0)
@@ -45,11 +45,11 @@ def made(examples: list[GroundingExample] = EXAMPLES, **settings: Any) -> Ground
     return task.eval()
 
 
-def rows(count: int) -> torch.Tensor:
+def random_features(count: int) -> torch.Tensor:
     return torch.randn(count, 8, 3, generator=torch.Generator().manual_seed(5))
 
 
-def answering(task: Grounding, *box: float) -> Grounding:
+def predict_box(task: Grounding, *box: float) -> Grounding:
     """The task with a head that gives one box (centre and size) for everything."""
     with torch.no_grad():
         task.head[-1].weight.zero_()
@@ -153,8 +153,8 @@ def test_a_data_set_without_phrases_says_so(tmp_path: Path) -> None:
 
 
 def test_the_loss_by_hand() -> None:
-    task = answering(made(), 0.25, 0.5, 0.5, 0.5)  # left 0, top 0.25
-    losses = task.loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(EXAMPLES)))
+    task = predict_box(make_task(), 0.25, 0.5, 0.5, 0.5)  # left 0, top 0.25
+    losses = task.loss(UnderstandingBatch(random_features(2), ("a", "b"), task.collate(EXAMPLES)))
     # of the barn: centre (0.5, 0.5), size (0.5, 0.5); of the lake: centre (0.25, 0.5), size (0.5, 1)
     assert float(losses["grounding/l1"].value.detach()) == pytest.approx((0.25 + 0.5) / 2)
     assert float(losses["grounding/giou"].value.detach()) == pytest.approx((1 - 1 / 3 + 1 - 1 / 2) / 2, rel=1e-5)
@@ -169,25 +169,29 @@ def test_what_a_box_covers_of_a_grid_by_hand() -> None:
 
 
 def test_the_attention_loss_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = made(attention_supervision=0.5)
+    task = make_task(attention_supervision=0.5)
     length = 1 + 8 + task.collate(EXAMPLES).mask.shape[1]
-    shares = torch.full((2, 2, length, length), 9.0)
-    shares[:, :, 0, 1:9] = torch.tensor([1.0, 1, 2, 4, 1, 1, 2, 4])  # of a grid of 2 x 4
-    monkeypatch.setattr(task.transformer, "forward_with_attention", lambda rows, mask: (rows, shares))
-    attention_supervision = task.loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(EXAMPLES)))[
+    weights = torch.full((2, 2, length, length), 9.0)
+    weights[:, :, 0, 1:9] = torch.tensor([1.0, 1, 2, 4, 1, 1, 2, 4])  # of a grid of 2 x 4
+    monkeypatch.setattr(task.transformer, "forward_with_attention", lambda tokens, mask: (tokens, weights))
+    attention_supervision = task.loss(UnderstandingBatch(random_features(2), ("a", "b"), task.collate(EXAMPLES)))[
         "grounding/attention"
     ]
     assert attention_supervision.weight == 0.5
-    # of the barn a quarter each of the second and third column, of the lake the first two columns: shares of 16
+    # of the barn a quarter each of the second and third column, of the lake the first two columns: weights of 16
     assert attention_supervision.value.item() == pytest.approx(((math.log(16) + math.log(8)) / 2 + math.log(16)) / 2)
-    blind = made(attention_supervision=0.5, image={"source": "none"})
-    assert "grounding/attention" not in blind.loss(UnderstandingBatch(rows(2), ("a", "b"), blind.collate(EXAMPLES)))
-    assert "grounding/attention" not in made().loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(EXAMPLES)))
+    blind = make_task(attention_supervision=0.5, image={"source": "none"})
+    assert "grounding/attention" not in blind.loss(
+        UnderstandingBatch(random_features(2), ("a", "b"), blind.collate(EXAMPLES))
+    )
+    assert "grounding/attention" not in make_task().loss(
+        UnderstandingBatch(random_features(2), ("a", "b"), task.collate(EXAMPLES))
+    )
 
 
 def test_zero_attention_has_a_finite_gradient() -> None:
-    task = made(attention_supervision=1.0)
-    losses = task.loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(EXAMPLES)))
+    task = make_task(attention_supervision=1.0)
+    losses = task.loss(UnderstandingBatch(random_features(2), ("a", "b"), task.collate(EXAMPLES)))
     losses["grounding/attention"].value.backward()
     weights = task.transformer.blocks[-1].self_attn.query.weight  # type: ignore[union-attr]
     assert weights.grad is not None
@@ -195,40 +199,40 @@ def test_zero_attention_has_a_finite_gradient() -> None:
 
 
 def test_a_predicted_box_is_left_top_width_and_height() -> None:
-    [found] = answering(made(), 0.375, 0.5, 0.5, 0.25).ground(rows(1), ["the barn"])
+    [found] = predict_box(make_task(), 0.375, 0.5, 0.5, 0.25).ground(random_features(1), ["the barn"])
     assert found.box == pytest.approx((0.125, 0.375, 0.5, 0.25))
 
 
 def test_the_batch_does_not_change_a_box() -> None:
-    task = made()
-    together = task.ground(rows(2), ["the barn", "the big lake on the left"])
-    [alone] = task.ground(rows(2)[:1], ["the barn"])
+    task = make_task()
+    together = task.ground(random_features(2), ["the barn", "the big lake on the left"])
+    [alone] = task.ground(random_features(2)[:1], ["the barn"])
     assert together[0].box == pytest.approx(alone.box, abs=1e-6)
     assert together[0].heatmap is not None
     assert alone.heatmap is not None
     torch.testing.assert_close(together[0].heatmap, alone.heatmap)
-    [other] = task.ground(rows(2)[:1], ["the lake"])
+    [other] = task.ground(random_features(2)[:1], ["the lake"])
     assert other.box != pytest.approx(alone.box, abs=1e-6)
-    [turned] = task.ground(rows(2)[:1], ["barn the"])
+    [turned] = task.ground(random_features(2)[:1], ["barn the"])
     assert turned.box != pytest.approx(alone.box, abs=1e-6)  # words have places
 
 
 def test_the_heatmap_is_the_attention_of_the_reg_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = made()
+    task = make_task()
     length = 1 + 8 + 2  # the box's row, the image's, the words'
-    shares = torch.full((1, 2, length, length), 9.0)
-    shares[0, :, 0] = 7.0
-    shares[0, 0, 0, 1:9] = torch.tensor([1.0, 0, 0, 0, 0, 0, 0, 3])
-    shares[0, 1, 0, 1:9] = torch.tensor([1.0, 0, 2, 0, 0, 0, 0, 1])
-    monkeypatch.setattr(task.transformer, "forward_with_attention", lambda rows, mask: (rows, shares))
-    [found] = task.ground(rows(1), ["the barn"])
+    weights = torch.full((1, 2, length, length), 9.0)
+    weights[0, :, 0] = 7.0
+    weights[0, 0, 0, 1:9] = torch.tensor([1.0, 0, 0, 0, 0, 0, 0, 3])
+    weights[0, 1, 0, 1:9] = torch.tensor([1.0, 0, 2, 0, 0, 0, 0, 1])
+    monkeypatch.setattr(task.transformer, "forward_with_attention", lambda tokens, mask: (tokens, weights))
+    [found] = task.ground(random_features(1), ["the barn"])
     assert found.heatmap is not None
     torch.testing.assert_close(found.heatmap, torch.tensor([[2.0, 0, 2, 0], [0, 0, 0, 4]]) / 8)
 
 
 def test_the_heatmap_follows_the_attended_code() -> None:
     """The box's row is made to like one direction of keys, and one patch is made to lie in it."""
-    task = made(layers=1)
+    task = make_task(layers=1)
     block: Any = task.transformer.blocks[0]
     with torch.no_grad():
         task.position_embedding.zero_()
@@ -244,20 +248,20 @@ def test_the_heatmap_follows_the_attended_code() -> None:
 
 
 def test_patches_make_a_coarser_heatmap() -> None:
-    [found] = made(image={"patch": 2}).ground(rows(1), ["the barn"])
+    [found] = make_task(image={"patch": 2}).ground(random_features(1), ["the barn"])
     assert found.heatmap is not None
     assert found.heatmap.shape == (1, 2)
 
 
 def test_without_an_image_there_is_no_heatmap() -> None:
-    [found] = made(image={"source": "none"}).ground(rows(1), ["the barn"])
+    [found] = make_task(image={"source": "none"}).ground(random_features(1), ["the barn"])
     assert found.heatmap is None
 
 
 def test_a_long_phrase_is_truncated() -> None:
-    task = made()
+    task = make_task()
     first = "the big lake on the left"
-    [whole], [longer] = (task.ground(rows(1), [phrase]) for phrase in (first, f"{first} barn barn"))
+    [whole], [longer] = (task.ground(random_features(1), [phrase]) for phrase in (first, f"{first} barn barn"))
     assert whole.box == longer.box
 
 
@@ -267,24 +271,26 @@ def test_a_long_phrase_is_truncated() -> None:
 )
 def test_a_phrase_without_a_known_word_is_refused(phrase: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        made().check_text(phrase)
+        make_task().check_text(phrase)
 
 
 def test_unknown_words_are_reported() -> None:
-    assert made().check_text("the purple barn") == ["The model does not know the word 'purple'."]
+    assert make_task().check_text("the purple barn") == ["The model does not know the word 'purple'."]
 
 
 def test_phrases_may_be_encoded_by_a_frozen_encoder(tmp_path: Path) -> None:
     folder = write_bert(tmp_path / "bert")
     examples = [GroundingExample("a red car", WHOLE, "car"), GroundingExample("the dog", WHOLE, "dog")]
-    task = made(examples, text_encoder=str(folder))
+    task = make_task(examples, text_encoder=str(folder))
     assert task.config.encoder is not None
     assert task.config.encoder.name == "bert"
     assert len(task.config.encoder.sha256) == 64
     assert task.config.vocabulary is None
-    [one], [other] = (task.ground(rows(1), [phrase]) for phrase in ("a red car", "the dog"))
+    [one], [other] = (task.ground(random_features(1), [phrase]) for phrase in ("a red car", "the dog"))
     assert one.box != other.box
-    task.loss(UnderstandingBatch(rows(2), ("a", "b"), task.collate(examples)))["grounding/l1"].value.backward()
+    task.loss(UnderstandingBatch(random_features(2), ("a", "b"), task.collate(examples)))[
+        "grounding/l1"
+    ].value.backward()
     assert any(float(p.grad.abs().sum()) > 0 for p in task.phrase_encoder.parameters() if p.grad is not None)
 
 
@@ -292,14 +298,14 @@ def test_phrases_may_be_encoded_by_a_frozen_encoder(tmp_path: Path) -> None:
 
 
 def test_metrics_by_hand() -> None:
-    task = answering(made(), 0.5, 0.5, 0.5, 0.5)  # right for the barn; of the lake a quarter of five
+    task = predict_box(make_task(), 0.5, 0.5, 0.5, 0.5)  # right for the barn; of the lake a quarter of five
     training = [
         ("c", GroundingExample("the barn", (0.0, 0.0, 0.5, 0.5), "barn")),
         ("d", GroundingExample("the barn", (0.5, 0.5, 0.5, 0.5), "barn")),
         ("e", GroundingExample("the sky", (0.25, 0.25, 0.5, 0.5), "sky")),
         ("f", GroundingExample("the lake", (0.0, 0.0, 0.5, 0.5), "lake")),
     ]
-    found = by_key(task.compute_metrics([(rows(2), ["a", "b"], EXAMPLES)], training))
+    found = by_key(task.compute_metrics([(random_features(2), ["a", "b"], EXAMPLES)], training))
     values = {key: metric.value for key, metric in found.items()}
     # the lake: common 0.25 x 0.5, both 0.5 + 0.25 - 0.125
     assert values["accuracy@0.5"] == 0.5
@@ -316,21 +322,24 @@ def test_metrics_by_hand() -> None:
 
 
 def test_the_baseline_of_an_unseen_name_is_the_mean_box() -> None:
-    task = answering(made(), 0.5, 0.5, 0.5, 0.5)
+    task = predict_box(make_task(), 0.5, 0.5, 0.5, 0.5)
     training = [("c", GroundingExample("the sky", (0.0, 0.0, 0.5, 0.5), "sky"))]
-    found = by_key(task.compute_metrics([(rows(2), ["a", "b"], EXAMPLES)], training))
+    found = by_key(task.compute_metrics([(random_features(2), ["a", "b"], EXAMPLES)], training))
     assert found["constant/name/mean_iou"].value == found["constant/mean_iou"].value
 
 
 def test_without_a_training_split_there_is_no_baseline() -> None:
-    assert set(by_key(made().compute_metrics([(rows(2), ["a", "b"], EXAMPLES)], []))) == {"accuracy@0.5", "mean_iou"}
+    assert set(by_key(make_task().compute_metrics([(random_features(2), ["a", "b"], EXAMPLES)], []))) == {
+        "accuracy@0.5",
+        "mean_iou",
+    }
 
 
 def test_heads_divide_the_width() -> None:
     with pytest.raises(UsageError, match=r"width 16 is not a multiple of 3 heads"):
-        made(heads=3)
+        make_task(heads=3)
 
 
 def test_patches_divide_the_grid() -> None:
     with pytest.raises(UsageError, match=r"patch 3 does not divide the grid of 2 x 4"):
-        made(image={"patch": 3})
+        make_task(image={"patch": 3})

@@ -21,7 +21,7 @@ LAYOUT = TokenLayout(height=2, width=2, sizes=(7,))
 CAPTIONS = ["A red barn beside a lake.", "A red barn, a dog.", "The dog runs!"]
 
 
-def made(captions: list[str] = CAPTIONS, **settings: Any) -> MaskedWordsTask:
+def make_task(captions: list[str] = CAPTIONS, **settings: Any) -> MaskedWordsTask:
     small = {"name": "masked-words", "layers": 1, "heads": 2, "width": 16, "dropout": 0.0, "max_length": 8, **settings}
     resolved = MaskedWordsTask.resolve_config(build(MaskedWordsConfig, small, "test"), LAYOUT, captions)
     torch.manual_seed(0)
@@ -30,7 +30,7 @@ def made(captions: list[str] = CAPTIONS, **settings: Any) -> MaskedWordsTask:
     return task.eval()
 
 
-def rows(count: int) -> torch.Tensor:
+def random_features(count: int) -> torch.Tensor:
     return torch.randn(count, 4, 3, generator=torch.Generator().manual_seed(5))
 
 
@@ -40,27 +40,29 @@ def number(task: MaskedWordsTask, word: str) -> int:
     return found
 
 
-def telling(task: MaskedWordsTask, monkeypatch: pytest.MonkeyPatch, *logits: dict[str, float]) -> list[torch.Tensor]:
+def with_logits(
+    task: MaskedWordsTask, monkeypatch: pytest.MonkeyPatch, *logits: dict[str, float]
+) -> list[torch.Tensor]:
     """The task with given logits for each gap of a call, 0 for other words; what it was asked is noted."""
-    asked: list[torch.Tensor] = []
+    masks: list[torch.Tensor] = []
 
-    def told(rows: Any, ids: torch.Tensor, mask: Any, hidden: torch.Tensor) -> torch.Tensor:
-        asked.append(hidden.clone())
-        table = torch.zeros(int(hidden.sum()), task.mask_id)
+    def fixed_logits(features: Any, ids: torch.Tensor, mask: Any, masked: torch.Tensor) -> torch.Tensor:
+        masks.append(masked.clone())
+        table = torch.zeros(int(masked.sum()), task.mask_id)
         for row in range(len(table)):
             for word, value in logits[row % len(logits)].items():
                 table[row, number(task, word)] = value
         return table
 
-    monkeypatch.setattr(task, "_logits", told)
-    return asked
+    monkeypatch.setattr(task, "_logits", fixed_logits)
+    return masks
 
 
 # --- masks ------------------------------------------------------------------------------------------------------
 
 
 def test_punctuation_and_unknown_words_are_never_masked() -> None:
-    task = made()
+    task = make_task()
     found = task.collate(["A red zebra, a dog!", "Lake"])
     assert found.maskable.tolist() == [[True, True, False, False, True, True, False], [True] + [False] * 6]
     assert found.mask.tolist() == [[True] * 7, [True] + [False] * 6]
@@ -69,64 +71,64 @@ def test_punctuation_and_unknown_words_are_never_masked() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_some_words_of_each_caption_are_masked(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     captions = ["a red barn beside a lake and a dog . " * 2, "dog !", "the dog runs !"]
-    task = made(captions, max_length=30)
-    asked = telling(task, monkeypatch, {})
+    task = make_task(captions, max_length=30)
+    masks = with_logits(task, monkeypatch, {})
     torch.manual_seed(seed)
-    batch = UnderstandingBatch(rows(3), ("a", "b", "c"), task.collate(captions))
+    batch = UnderstandingBatch(random_features(3), ("a", "b", "c"), task.collate(captions))
     value = task.loss(batch)["masked-words/word"].value
-    [hidden] = asked
-    assert (hidden <= batch.examples.maskable).all()
-    assert 2 <= int(hidden[0].sum()) <= 5  # of 18 words, from 0.1 to 0.3
-    assert hidden[1:].sum(1).tolist() == [1, 1]
+    [masked] = masks
+    assert (masked <= batch.examples.maskable).all()
+    assert 2 <= int(masked[0].sum()) <= 5  # of 18 words, from 0.1 to 0.3
+    assert masked[1:].sum(1).tolist() == [1, 1]
     assert float(value) == pytest.approx(math.log(task.mask_id), rel=1e-5)
     torch.manual_seed(seed)
     task.loss(batch)
-    assert torch.equal(asked[1], hidden)
+    assert torch.equal(masks[1], masked)
 
 
 def test_masks_differ_from_step_to_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = made()
-    asked = telling(task, monkeypatch, {})
-    batch = UnderstandingBatch(rows(3), ("a", "b", "c"), task.collate(CAPTIONS))
+    task = make_task()
+    masks = with_logits(task, monkeypatch, {})
+    batch = UnderstandingBatch(random_features(3), ("a", "b", "c"), task.collate(CAPTIONS))
     for _ in range(8):
         task.loss(batch)
-    assert len({str(hidden.tolist()) for hidden in asked}) > 1
+    assert len({str(masked.tolist()) for masked in masks}) > 1
 
 
 def test_a_masked_word_is_not_seen() -> None:
-    task = made()
+    task = make_task()
     read = task.collate(["a red barn beside a lake"])
-    hidden = torch.tensor([[False, True, False, False, False, False]])
-    first = task._logits(rows(1), read.ids, read.mask, hidden)
+    masked = torch.tensor([[False, True, False, False, False, False]])
+    first = task._logits(random_features(1), read.ids, read.mask, masked)
     other = read.ids.clone()
     other[0, 1] = number(task, "dog")
-    assert torch.equal(task._logits(rows(1), other, read.mask, hidden), first)
+    assert torch.equal(task._logits(random_features(1), other, read.mask, masked), first)
     other[0, 2] = number(task, "dog")
-    assert not torch.equal(task._logits(rows(1), other, read.mask, hidden), first)
+    assert not torch.equal(task._logits(random_features(1), other, read.mask, masked), first)
 
 
 def test_words_on_both_sides_and_their_order_are_read() -> None:
-    task = made()
+    task = make_task()
     captions = ["a ___ barn beside a lake", "a ___ barn beside a dog", "the ___ barn beside a lake", "barn ___ a"]
     captions.append("a ___ barn")
-    found = [task.fill(rows(1), [caption])[0][0] for caption in captions]
+    found = [task.fill(random_features(1), [caption])[0][0] for caption in captions]
     assert len({str(words) for words in found}) == 5
 
 
 def test_a_gap_is_classified_from_its_own_hidden_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = made()
-    monkeypatch.setattr(task.transformer, "forward", lambda rows, mask: rows)
+    task = make_task()
+    monkeypatch.setattr(task.transformer, "forward", lambda tokens, mask: tokens)
     read = task.collate(["a red barn"])
-    found = task._logits(rows(1), read.ids, read.mask, torch.tensor([[False, True, True]]))
+    found = task._logits(random_features(1), read.ids, read.mask, torch.tensor([[False, True, True]]))
     torch.testing.assert_close(
         found, task.head(task.token_embedding.weight[task.mask_id] + task.position_embedding[1:3])
     )
 
 
 def test_padding_changes_nothing() -> None:
-    task = made()
-    together = task.fill(rows(2), ["the ___", "a ___ barn beside a ___ ."])
-    [[alone]] = task.fill(rows(2)[:1], ["the ___"])
+    task = make_task()
+    together = task.fill(random_features(2), ["the ___", "a ___ barn beside a ___ ."])
+    [[alone]] = task.fill(random_features(2)[:1], ["the ___"])
     assert [word for word, _ in together[0][0]] == [word for word, _ in alone]
     assert [share for _, share in together[0][0]] == pytest.approx([share for _, share in alone], rel=1e-4)
 
@@ -135,10 +137,10 @@ def test_padding_changes_nothing() -> None:
 
 
 def test_each_gap_is_filled_with_words_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = made()
-    asked = telling(task, monkeypatch, {"red": 3.0, ".": 9.0}, {"lake": 2.0, "dog": 1.0}, {"barn": 1.0})
-    first, second = task.fill(rows(2), ["A ___ barn beside a _.", "the dog __"])
-    assert asked[0].tolist() == [
+    task = make_task()
+    masks = with_logits(task, monkeypatch, {"red": 3.0, ".": 9.0}, {"lake": 2.0, "dog": 1.0}, {"barn": 1.0})
+    first, second = task.fill(random_features(2), ["A ___ barn beside a _.", "the dog __"])
+    assert masks[0].tolist() == [
         [False, True, False, False, False, True, False],
         [False, False, True] + [False] * 4,
     ]
@@ -164,25 +166,25 @@ def test_each_gap_is_filled_with_words_only(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_a_caption_without_a_gap_or_known_word_is_refused(caption: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        made().check_text(caption)
+        make_task().check_text(caption)
 
 
 def test_unknown_words_are_reported_and_a_lone_gap_is_filled() -> None:
-    task = made()
+    task = make_task()
     assert task.check_text("a ___ zebra") == ["The model does not know the word 'zebra'."]
     assert task.check_text("___") == []
-    short = made(max_length=4)
+    short = make_task(max_length=4)
     assert short.check_text("a ___ zebra a") == ["The model does not know the word 'zebra'."]
     assert short.check_text("a ___ a a a")[-1] == "The caption has 4 words and marks; the model reads the first 3."
-    [[words]] = task.fill(rows(1), ["___"])
+    [[words]] = task.fill(random_features(1), ["___"])
     assert len(words) == 8
 
 
 def test_a_gap_beyond_max_length_is_refused() -> None:
-    task = made()
-    assert len(task.fill(rows(1), ["a a a a a a a ___ dog dog"])[0]) == 1
+    task = make_task()
+    assert len(task.fill(random_features(1), ["a a a a a a a ___ dog dog"])[0]) == 1
     with pytest.raises(UsageError, match=r"gap after its first 8 words"):
-        task.fill(rows(1), ["a a a a a a a a ___"])
+        task.fill(random_features(1), ["a a a a a a a a ___"])
 
 
 def test_captions_without_a_word_give_no_example() -> None:
@@ -191,10 +193,10 @@ def test_captions_without_a_word_give_no_example() -> None:
 
 
 def test_the_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
-    made().write_files(tmp_path)
-    made().read_files(tmp_path)
+    make_task().write_files(tmp_path)
+    make_task().read_files(tmp_path)
     with pytest.raises(FileError, match=r"words.json has"):
-        made([*CAPTIONS, "zebra"]).read_files(tmp_path)
+        make_task([*CAPTIONS, "zebra"]).read_files(tmp_path)
 
 
 # --- baselines --------------------------------------------------------------------------------------------------
@@ -202,7 +204,7 @@ def test_the_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def guess() -> tuple[MaskedWordsTask, WordFrequencies, Callable[[torch.Tensor], list[list[str]]]]:
-    task = made()
+    task = make_task()
     assert task.text_tokenizer is not None
 
     def named(answers: torch.Tensor) -> list[list[str]]:
@@ -213,8 +215,8 @@ def guess() -> tuple[MaskedWordsTask, WordFrequencies, Callable[[torch.Tensor], 
 
 def test_the_most_frequent_words(guess: Any) -> None:
     _, guesser, named = guess
-    hidden = torch.tensor([[True, False], [True, True]])
-    found = named(guesser.most_frequent(hidden))
+    masked = torch.tensor([[True, False], [True, True]])
+    found = named(guesser.most_frequent(masked))
     assert len(found) == 3
     assert found[0][0] == "a"  # four times
     assert set(found[0][1:4]) == {"red", "barn", "dog"}  # twice
@@ -225,8 +227,8 @@ def test_the_most_frequent_words(guess: Any) -> None:
 def test_the_most_frequent_words_after_a_word(guess: Any) -> None:
     task, guesser, named = guess
     read = task.collate(["a red barn beside a lake."])
-    hidden = torch.tensor([[True, False, True, True, False, True, False]])
-    found = named(guesser.most_frequent_after(read.ids, hidden))
+    masked = torch.tensor([[True, False, True, True, False, True, False]])
+    found = named(guesser.most_frequent_after(read.ids, masked))
     assert found[0][:2] == ["a", "the"]  # at the start twice and once
     assert found[1][0] == "barn"  # after red
     assert found[2][0] == "a"  # the word before is missing too
@@ -236,7 +238,7 @@ def test_the_most_frequent_words_after_a_word(guess: Any) -> None:
 
 
 def test_a_vocabulary_of_one_word() -> None:
-    task = made(["dog"])
+    task = make_task(["dog"])
     found = WordFrequencies(task.collate(["dog"])).most_frequent(torch.tensor([[True]]))
     assert found.tolist() == [[number(task, "dog"), -2, -2, -2, -2]]
 
@@ -256,13 +258,13 @@ def test_recall_by_hand() -> None:
 
 
 def measured(task: MaskedWordsTask, batches: list[list[int]], training: list[tuple[str, str]]) -> dict[str, Metric]:
-    keys, seen = ["x.png", "y.png", "z.png"], rows(3)
-    parts = [(seen[part], [keys[row] for row in part], [CAPTIONS[row] for row in part]) for part in batches]
+    keys, features = ["x.png", "y.png", "z.png"], random_features(3)
+    parts = [(features[part], [keys[row] for row in part], [CAPTIONS[row] for row in part]) for part in batches]
     return by_key(task.compute_metrics(iter(parts), training))
 
 
 def test_the_batch_does_not_change_the_masks() -> None:
-    task = made()
+    task = make_task()
     training = list(zip("abc", CAPTIONS, strict=True))
     first = measured(task, [[0, 1, 2]], training)
     assert measured(task, [[2], [0, 1]], training) == first
@@ -270,37 +272,37 @@ def test_the_batch_does_not_change_the_masks() -> None:
 
 
 def test_the_masks_depend_on_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = made()
-    asked = telling(task, monkeypatch, {})
-    task.compute_metrics([(rows(8), [*"abcdefgh"], [CAPTIONS[0]] * 8)], [])
-    assert len({str(row.tolist()) for row in asked[0]}) > 1
+    task = make_task()
+    masks = with_logits(task, monkeypatch, {})
+    task.compute_metrics([(random_features(8), [*"abcdefgh"], [CAPTIONS[0]] * 8)], [])
+    assert len({str(row.tolist()) for row in masks[0]}) > 1
 
 
 def test_metrics_of_a_task_that_knows_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = made()
-    asked = telling(task, monkeypatch, {"a": 1.0})
+    task = make_task()
+    masks = with_logits(task, monkeypatch, {"a": 1.0})
     values = {key: metric.value for key, metric in measured(task, [[0, 1, 2]], []).items()}
     assert set(values) == {f"masked-{n}/{kind}recall@{k}" for n in (1, 3) for kind in ("", "content/") for k in (1, 5)}
-    assert [hidden.sum(1).tolist() for hidden in asked] == [[1, 1, 1], [3, 3, 3]]
+    assert [masked.sum(1).tolist() for masked in masks] == [[1, 1, 1], [3, 3, 3]]
     truth = task.collate(CAPTIONS).ids
-    right = [float((truth[hidden] == number(task, "a")).double().mean()) for hidden in asked]
+    right = [float((truth[masked] == number(task, "a")).double().mean()) for masked in masks]
     assert [values["masked-1/recall@1"], values["masked-3/recall@1"]] == pytest.approx(right)
     assert values["masked-3/content/recall@1"] == 0
 
 
 def test_baselines_of_word_frequencies(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = made()
-    asked = telling(task, monkeypatch, {})
+    task = make_task()
+    masks = with_logits(task, monkeypatch, {})
     found = measured(task, [[0, 1, 2]], list(zip("abc", CAPTIONS, strict=True)))
     truth = task.collate(CAPTIONS).ids
-    right = float((truth[asked[1]] == number(task, "a")).double().mean())
+    right = float((truth[masks[1]] == number(task, "a")).double().mean())
     assert found["constant/masked-3/recall@1"].value == pytest.approx(right)
     assert found["constant/previous/masked-3/recall@1"].value > right
 
 
 def test_punctuation_is_never_predicted_in_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = made()
-    telling(task, monkeypatch, {".": 9.0, ",": 9.0, "!": 9.0, "a": 1.0, "dog": 0.5})
+    task = make_task()
+    with_logits(task, monkeypatch, {".": 9.0, ",": 9.0, "!": 9.0, "a": 1.0, "dog": 0.5})
     values = {key: metric.value for key, metric in measured(task, [[0, 1, 2]], []).items()}
-    telling(task, monkeypatch, {"a": 1.0, "dog": 0.5})
+    with_logits(task, monkeypatch, {"a": 1.0, "dog": 0.5})
     assert {key: metric.value for key, metric in measured(task, [[0, 1, 2]], []).items()} == values

@@ -19,12 +19,12 @@ def folder(tmp_path: Path) -> Path:
     return write_bert(tmp_path / "bert")
 
 
-def encoded(folder: Path, max_length: int = 8) -> FrozenPhraseEncoder:
+def make_encoder(folder: Path, max_length: int = 8) -> FrozenPhraseEncoder:
     return FrozenPhraseEncoder(str(folder), load_encoder(folder).record, max_length, 6)
 
 
 def test_inputs_are_last_hidden_states_without_special_tokens(folder: Path) -> None:
-    table, mask = encoded(folder).collate(PHRASES)
+    table, mask = make_encoder(folder).collate(PHRASES)
     assert table.shape == (4, 3, 8)
     assert mask.tolist() == [[True] * 3, [True, True, False], [True] * 3, [True, False, False]]
     encoder = load_encoder(folder)
@@ -37,7 +37,7 @@ def test_inputs_are_last_hidden_states_without_special_tokens(folder: Path) -> N
 
 
 def test_each_phrase_is_encoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    phrases = encoded(folder)
+    phrases = make_encoder(folder)
     asked: list[int] = []
     whole = TextEncoder.encode_tokens
 
@@ -53,18 +53,18 @@ def test_each_phrase_is_encoded_once(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_long_phrase_is_truncated(folder: Path) -> None:
-    table, mask = encoded(folder, max_length=2).collate(["a red car . a red dog"])
+    table, mask = make_encoder(folder, max_length=2).collate(["a red car . a red dog"])
     assert table.shape == (1, 2, 8)
     assert mask.all()
 
 
 def test_another_encoder_is_refused(folder: Path, tmp_path: Path) -> None:
-    made = load_encoder(folder).record
+    record = load_encoder(folder).record
     other = write_bert(tmp_path / "other/bert", seed=1)  # of the same name and width
     with pytest.raises(UsageError, match=r"trained with the text encoder 'bert' \(weights .* is 'bert' \(weights"):
-        FrozenPhraseEncoder(str(other), made, 8, 6).collate(["a car"])
+        FrozenPhraseEncoder(str(other), record, 8, 6).collate(["a car"])
     with pytest.raises(UsageError, match=r"no text encoder folder"):
-        FrozenPhraseEncoder(str(tmp_path / "gone/bert"), made, 8, 6).collate(["a car"])
+        FrozenPhraseEncoder(str(tmp_path / "gone/bert"), record, 8, 6).collate(["a car"])
 
 
 @pytest.mark.parametrize(
@@ -77,14 +77,14 @@ def test_another_encoder_is_refused(folder: Path, tmp_path: Path) -> None:
 )
 def test_a_phrase_without_a_known_word_is_refused(phrase: str, message: str, folder: Path) -> None:
     with pytest.raises(UsageError, match=message):
-        encoded(folder).check_text(phrase)
+        make_encoder(folder).check_text(phrase)
 
 
 def test_warnings_about_a_phrase(folder: Path) -> None:
-    assert encoded(folder).check_text("a red car") == []
-    told = "The model does not know the word '\u8c37\u4ed3'."
-    assert encoded(folder).check_text("a red car a red car \u8c37\u4ed3")[:1] == [told]
-    assert encoded(folder, max_length=3).check_text("a red car a") == [
+    assert make_encoder(folder).check_text("a red car") == []
+    unknown = "The model does not know the word '\u8c37\u4ed3'."
+    assert make_encoder(folder).check_text("a red car a red car \u8c37\u4ed3")[:1] == [unknown]
+    assert make_encoder(folder, max_length=3).check_text("a red car a") == [
         "The phrase has 4 words and marks; the model reads the first 3."
     ]
 

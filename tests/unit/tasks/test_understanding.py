@@ -27,42 +27,44 @@ def adapter(width: int = 1, out: int = 4, **image: object) -> Adapter:
 
 
 def test_a_patch_holds_its_neighbours_in_raster_order_and_nothing_is_lost() -> None:
-    made = adapter(patch=2)
-    made.mlp, made.position_embedding = nn.Identity(), nn.Parameter(torch.zeros(6, 4))
+    module = adapter(patch=2)
+    module.mlp, module.position_embedding = nn.Identity(), nn.Parameter(torch.zeros(6, 4))
     numbers = torch.arange(24.0).view(1, 24, 1)  # 4 rows of 6
-    assert made(numbers)[0].tolist() == [
+    assert module(numbers)[0].tolist() == [
         [0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11], [12, 13, 18, 19], [14, 15, 20, 21], [16, 17, 22, 23],
     ]  # fmt: skip
 
 
 def test_features_have_mean_0_and_std_1_over_the_training_set() -> None:
-    made = adapter(width=3)
-    rows = torch.randn(50, 24, 3, generator=torch.Generator().manual_seed(1)) * 7 + torch.tensor([3.0, -20.0, 100.0])
-    made.fit(rows)
-    kept = {name: value.clone() for name, value in made.state_dict().items()}  # with the weights
+    module = adapter(width=3)
+    features = torch.randn(50, 24, 3, generator=torch.Generator().manual_seed(1)) * 7 + torch.tensor(
+        [3.0, -20.0, 100.0]
+    )
+    module.fit(features)
+    kept = {name: value.clone() for name, value in module.state_dict().items()}  # with the weights
     again = adapter(width=3)
     again.load_state_dict(kept)
     again.mlp, again.position_embedding = nn.Identity(), nn.Parameter(torch.zeros(24, 3))
-    seen = again(rows).detach()
-    assert seen.mean(dim=(0, 1)).abs().max() < 1e-4
-    assert float(seen.square().mean()) == pytest.approx(1, abs=1e-4)
+    normalized = again(features).detach()
+    assert normalized.mean(dim=(0, 1)).abs().max() < 1e-4
+    assert float(normalized.square().mean()) == pytest.approx(1, abs=1e-4)
 
 
 def test_each_position_has_its_own_embedding() -> None:
-    made = adapter()
-    same = made(torch.ones(2, 24, 1))
+    module = adapter()
+    same = module(torch.ones(2, 24, 1))
     assert torch.equal(same[0], same[1])
-    assert torch.allclose(same[0] - same[0, 0], made.position_embedding - made.position_embedding[0], atol=1e-6)
-    assert (made.position_embedding[0] - made.position_embedding[1]).abs().max() > 0
+    assert torch.allclose(same[0] - same[0, 0], module.position_embedding - module.position_embedding[0], atol=1e-6)
+    assert (module.position_embedding[0] - module.position_embedding[1]).abs().max() > 0
 
 
 def test_source_none_ignores_the_image() -> None:
-    made = adapter(source="none")
+    module = adapter(source="none")
     one, other = torch.randn(2, 24, 1), torch.randn(2, 24, 1)
-    assert made(one).shape == (2, 1, 4)
-    assert torch.equal(made(one), made(other))
-    made.fit(one)
-    assert [name for name, _ in made.named_parameters()] == ["position_embedding"]
+    assert module(one).shape == (2, 1, 4)
+    assert torch.equal(module(one), module(other))
+    module.fit(one)
+    assert [name for name, _ in module.named_parameters()] == ["position_embedding"]
 
 
 def test_a_patch_must_divide_the_grid() -> None:

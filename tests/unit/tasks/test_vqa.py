@@ -24,35 +24,35 @@ ASKED = [
 ]
 
 
-def made(asked: list[Question] = ASKED, **changes: Any) -> Vqa:
+def make_task(questions: list[Question] = ASKED, **changes: Any) -> Vqa:
     settings = {
         "language": {"layers": 1, "heads": 2, "width": 8, "dropout": 0.0},
         "max_length": 16,
         "hidden": 8,
         **changes,
     }
-    config = Vqa.resolve_config(VqaConfig.model_validate(settings), LAYOUT, asked)
+    config = Vqa.resolve_config(VqaConfig.model_validate(settings), LAYOUT, questions)
     torch.manual_seed(0)
     task = Vqa(config, LAYOUT, 3)
-    task.prepare(asked)
+    task.prepare(questions)
     return task.eval()
 
 
-def rows(b: int) -> torch.Tensor:
+def random_features(b: int) -> torch.Tensor:
     return torch.randn(b, 4, 3, generator=torch.Generator().manual_seed(1))
 
 
 def test_answers_are_ordered_by_frequency_then_name() -> None:
-    task = made()
+    task = make_task()
     assert task.answers == ["red", "brown", "two"]
-    assert made(max_answers=2).answers == ["red", "brown"]
-    assert made(max_answers=2).config.answers == 2
+    assert make_task(max_answers=2).answers == ["red", "brown"]
+    assert make_task(max_answers=2).config.answers == 2
 
 
 def test_the_batch_does_not_change_an_answer() -> None:
-    task = made()
-    alone = task.answer(rows(1), [ASKED[0].question])
-    beside = task.answer(rows(1).expand(2, -1, -1), [ASKED[0].question, ASKED[1].question])
+    task = make_task()
+    alone = task.answer(random_features(1), [ASKED[0].question])
+    beside = task.answer(random_features(1).expand(2, -1, -1), [ASKED[0].question, ASKED[1].question])
     assert [answer for answer, _ in alone[0]] == [answer for answer, _ in beside[0]]
     assert [share for _, share in alone[0]] == pytest.approx([share for _, share in beside[0]], abs=1e-6)
     assert sum(share for _, share in alone[0]) == pytest.approx(1)
@@ -60,56 +60,62 @@ def test_the_batch_does_not_change_an_answer() -> None:
 
 
 def test_a_question_is_read_up_to_max_length() -> None:
-    task = made()
+    task = make_task()
     one, other = "what is the color of the barn", "how is the color of the barn"
-    assert task.answer(rows(1), [one]) != task.answer(rows(1), [other])
-    short = made(max_length=4)  # three words and the end
-    assert short.answer(rows(1), ["what is the color"]) == short.answer(rows(1), ["what is the barn"])
+    assert task.answer(random_features(1), [one]) != task.answer(random_features(1), [other])
+    short = make_task(max_length=4)  # three words and the end
+    assert short.answer(random_features(1), ["what is the color"]) == short.answer(
+        random_features(1), ["what is the barn"]
+    )
 
 
 def test_the_end_token_is_classified() -> None:
-    task = made()
-    asked = task.collate([ASKED[2], ASKED[1]])  # of which the first is padded
-    logits = task._logits(rows(2), asked.ids, asked.mask)
-    short = int(asked.mask[0].sum())
-    assert short < asked.ids.shape[1]
-    for place, length in enumerate((short, asked.ids.shape[1])):
-        seen = torch.cat([task.adapter(rows(2)[[place]]), task.language.embed(asked.ids[[place], :length])], dim=1)
-        read = task.language(seen, torch.ones(seen.shape[:2], dtype=torch.bool))
+    task = make_task()
+    questions = task.collate([ASKED[2], ASKED[1]])  # of which the first is padded
+    logits = task._logits(random_features(2), questions.ids, questions.mask)
+    short = int(questions.mask[0].sum())
+    assert short < questions.ids.shape[1]
+    for place, length in enumerate((short, questions.ids.shape[1])):
+        embeddings = torch.cat(
+            [task.adapter(random_features(2)[[place]]), task.language.embed(questions.ids[[place], :length])], dim=1
+        )
+        read = task.language(embeddings, torch.ones(embeddings.shape[:2], dtype=torch.bool))
         assert torch.allclose(logits[place], task.head(read[0, -1]), atol=1e-6)
 
 
 def test_truncated_and_unknown_words_are_reported() -> None:
-    task = made(max_length=6)  # five words and the end
+    task = make_task(max_length=6)  # five words and the end
     assert task.check_text("what is the color of") == []
     assert task.check_text("what is the color of zebra") == [
         "The model does not know the word 'zebra'.",
         "The question has 6 words and marks; the model reads the first 5.",
     ]
-    assert task.answer(rows(1), ["what is the color of"]) == task.answer(rows(1), ["what is the color of the barn"])
+    assert task.answer(random_features(1), ["what is the color of"]) == task.answer(
+        random_features(1), ["what is the color of the barn"]
+    )
 
 
 def test_the_loss_ignores_answers_outside_the_classes() -> None:
-    task = made(max_answers=2)  # "red" and "brown"
+    task = make_task(max_answers=2)  # "red" and "brown"
     found = task.collate(ASKED)
     assert found.answers.tolist() == [0, 0, -1, 1]
-    loss = task.loss(UnderstandingBatch(rows(4), tuple("abcd"), found))["vqa/answer"].value.item()
-    logits = task._logits(rows(4), found.ids, found.mask)
+    loss = task.loss(UnderstandingBatch(random_features(4), tuple("abcd"), found))["vqa/answer"].value.item()
+    logits = task._logits(random_features(4), found.ids, found.mask)
     assert loss > 0.1
     assert loss == pytest.approx(F.cross_entropy(logits[[0, 1, 3]], torch.tensor([0, 0, 1])).item())
     none = task.collate(ASKED[2:3])
-    assert task.loss(UnderstandingBatch(rows(1), ("c",), none))["vqa/answer"].value == 0
+    assert task.loss(UnderstandingBatch(random_features(1), ("c",), none))["vqa/answer"].value == 0
 
 
 def test_accuracy_by_type_and_of_the_constant_baseline() -> None:
-    task = made()
+    task = make_task()
     training = [("t", question) for question in ASKED]
-    asked = [
+    questions = [
         Question("what is the color of the cow", "red", "color"),
         Question("how many cows are there", "one", "number"),
     ]
-    task.answer = lambda rows, questions: [[("red", 0.9), ("two", 0.1)] for _ in questions]  # type: ignore[method-assign]
-    found = by_key(task.compute_metrics([(rows(2), ["a", "b"], asked)], training))
+    task.answer = lambda features, texts: [[("red", 0.9), ("two", 0.1)] for _ in texts]  # type: ignore[method-assign]
+    found = by_key(task.compute_metrics([(random_features(2), ["a", "b"], questions)], training))
     values = {key: metric.value for key, metric in found.items()}
     assert values == {
         "accuracy": 0.5,
@@ -122,9 +128,11 @@ def test_accuracy_by_type_and_of_the_constant_baseline() -> None:
 
 
 def test_the_baseline_of_an_unseen_type_is_the_most_frequent_answer() -> None:
-    task = made()
-    asked = [Question("where is it", "red", "location")]
-    found = by_key(task.compute_metrics([(rows(1), ["a"], asked)], [("t", question) for question in ASKED]))
+    task = make_task()
+    questions = [Question("where is it", "red", "location")]
+    found = by_key(
+        task.compute_metrics([(random_features(1), ["a"], questions)], [("t", question) for question in ASKED])
+    )
     assert found["constant/accuracy/location"].value == 1.0
 
 
@@ -135,13 +143,13 @@ def test_examples_are_the_questions_of_a_record() -> None:
 
 @pytest.mark.parametrize("stored", [["red", "brown"], ["red", "brown", 3], {"red": 0}, "red"])
 def test_an_answers_file_that_does_not_fit_is_refused(stored: Any, tmp_path: Path) -> None:
-    task = made()
+    task = make_task()
     task.write_files(tmp_path)
     (tmp_path / ANSWERS).write_text(json.dumps(stored))
     with pytest.raises(FileError, match="3 answers"):
-        made().read_files(tmp_path)
+        make_task().read_files(tmp_path)
 
 
 def test_a_patch_that_does_not_divide_the_grid_is_refused() -> None:
     with pytest.raises(UsageError, match=r"task\.image\.patch 3 .* 2 x 2"):
-        made(image={"patch": 3})
+        make_task(image={"patch": 3})

@@ -1,4 +1,4 @@
-"""Tasks that read images, by the commands a user would type."""
+"""Understanding tasks by the commands a user would type."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ SIZE = 32
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set and a tokenizer."""
-    place = tmp_path_factory.mktemp("reading")
+    place = tmp_path_factory.mktemp("understanding")
     assert run(["data", "scenes", f"{place}/scenes", "--images", "24", "--size", f"{SIZE}"]) == 0
     settings = ["--data.size", f"{SIZE}", "--train.steps", "2", "--train.adversarial.start", "9", "--train.batch", "4"]
     assert run(["train", "vqgan-tiny", "--data", f"{place}/scenes", "--out", f"{place}/vqgan", *settings]) == 0
