@@ -1,4 +1,4 @@
-"""A GPT-2 of a few thousand numbers with random weights and byte pieces of its own, as a folder like any other."""
+"""A folder with a GPT-2 of a few thousand random weights and a small BPE tokenizer of its own."""
 
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,15 @@ import torch
 TEXTS = ["A red barn beside a lake.", "There is a green barn.", "A blue house on a hill, under clouds."]
 
 
-def write_gpt2(folder: Path, seed: int = 0, places: int = 48, extra: int = 3, **settings: Any) -> Path:
+def write_gpt2(folder: Path, seed: int = 0, positions: int = 48, extra: int = 3, **settings: Any) -> Path:
     """Writes a GPT-2 of width 16; the same seed gives the same weights.
 
     Args:
-        folder: where.
+        folder: where to write it.
         seed: of the weights.
-        places: that it reads.
-        extra: rows of its table beyond its tokens.
-        settings: of its config beside the sizes.
+        positions: maximum sequence length.
+        extra: unused rows of the embedding after the last token.
+        settings: further settings of its config.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -32,7 +32,7 @@ def write_gpt2(folder: Path, seed: int = 0, places: int = 48, extra: int = 3, **
     size, end = tokenizer.get_vocab_size(), tokenizer.token_to_id("<|endoftext|>")
     config = GPT2Config(
         vocab_size=size + extra,
-        n_positions=places,
+        n_positions=positions,
         n_layer=1,
         n_head=2,
         n_embd=16,

@@ -1,4 +1,4 @@
-"""Nothing of a held-out image reaches what a reading task learns: no text, question or box, and no pixel."""
+"""Nothing of a held-out image reaches what a task learns: no text, question or box, and no pixel."""
 
 import json
 from collections.abc import Callable
