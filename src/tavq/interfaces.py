@@ -62,10 +62,8 @@ class TextFeatures:
 
     def has_text(self) -> Bool[Tensor, " b"]:
         """True for images with at least one unit of any granularity."""
-        units = [self.words, self.phrases, self.sentences]
-        if self.full_text is not None:
-            units.append(self.full_text)
-        return torch.stack([unit.mask.any(dim=1) for unit in units]).any(dim=0)
+        units = (self.words, self.phrases, self.sentences, self.full_text)
+        return torch.stack([unit.mask.any(dim=1) for unit in units if unit is not None]).any(dim=0)
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ class Codebook(nn.Module, ABC):
     def resolve_config(cls, config: Any, source: "TextSource | None") -> Any:
         """Fill in the settings that depend on the text store, such as the words. Default: none do.
 
-        Raises UsageError where the codebook needs a store and `source` is None or lacks what is needed.
+        Raises UsageError if the codebook needs a store and `source` is None or lacks something.
         """
         return config
 
@@ -234,8 +232,8 @@ class Quantizer(nn.Module, ABC):
         config: the class's settings.
         codebook: the settings of the codebook it will work with; raises UsageError where the two do not fit.
 
-    The traits below exempt a class from rules of the contract tests that do not hold for its method. Where that
-    depends on the settings, set the trait on the instance.
+    The traits below exempt a class from rules of the contract tests that do not hold for its method. If a trait depends
+    on the settings, set it on the instance.
     """
 
     Config: ClassVar[type[NamedConfig]]
@@ -286,10 +284,7 @@ class Quantizer(nn.Module, ABC):
         return unflatten_grid(F.embedding(indices.flatten(), codebook()), indices.shape)
 
     def lookup_entries(self, codebook: Codebook) -> Float[Tensor, "k d"]:
-        """Each entry as the decoder reads it, with every other part at the mean of its entries.
-
-        Default: the entries themselves, for codebooks of one part.
-        """
+        """Each entry as the decoder reads it, with other parts at their mean entry. Default: the entries themselves."""
         return codebook()
 
 
@@ -359,10 +354,7 @@ class Aligner(nn.Module, ABC):
     def relations(
         self, levels: Mapping[int, Quantized], text: TextFeatures
     ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"], Int[Tensor, " p"]] | None:
-        """For each pair of words of a text: their cosine, the cosine of the codes they match, the image of the batch.
-
-        Default: None, it matches no words.
-        """
+        """Cosines of pairs of words and of the codes they match, and the image of each pair. Default: None."""
         return None
 
 

@@ -40,8 +40,8 @@ class Config(BaseModel):
 def rename_settings(settings: Mapping[str, Any], renamed: Mapping[str, str], warn: bool = True) -> dict[str, Any]:
     """Replace every old name of `renamed` (old to new) in a copy of `settings`.
 
-    Where both names are given the old one decides: a flag laid over a recipe may still use it. Without `warn` old names
-    pass in silence, for files that this package wrote itself.
+    Where both names are given the old one wins, as a flag that overrides a recipe may still use it. Without `warn` old
+    names pass in silence, for files that this package wrote itself.
     """
     result = dict(settings)
     for old, new in renamed.items():
@@ -233,7 +233,7 @@ def _line(model: Any, issue: Any, dotted: str, inner: Exception | None) -> str:
 
 
 def _fields_at(model: type[BaseModel], issue: Any) -> list[str]:
-    """The keys that would be accepted in the place of the unknown one."""
+    """The keys that are accepted next to the unknown one."""
     current: Any = model
     for part in issue["loc"][:-1]:
         field = getattr(current, "model_fields", {}).get(part)

@@ -1,4 +1,4 @@
-"""Names of weights that older versions wrote, and the names that the modules have for them now."""
+"""Reads weights that older versions wrote under other names."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def update_tensor_names(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a state dict of `module`, old names replaced by the current ones.
+    """Replace old names in a state dict of `module` by the current ones.
 
     A class that has renamed a submodule, parameter or buffer lists it as `RENAMED_TENSORS` (old name to new name), so
     that model folders and checkpoints of older versions still load:
@@ -25,11 +25,11 @@ def update_tensor_names(module: nn.Module, tensors: Mapping[str, Tensor]) -> dic
 
 
 def _current_name(module: nn.Module, name: str) -> str:
-    """`name`, one dotted part after the other, as the module and its submodules call it."""
+    """The current form of a dotted `name`, translated part by part."""
     part, dot, rest = name.partition(".")
     renamed: Mapping[str, str] = getattr(type(module), "RENAMED_TENSORS", {})
     part = renamed.get(part, part)
     child: Any = module._modules.get(part)
-    if child is None:  # a parameter, a buffer, or a name that does not belong here and is refused by whoever loads it
+    if child is None:  # a parameter, a buffer, or an unknown name, which load_state_dict reports
         return f"{part}{dot}{rest}"
     return f"{part}{dot}{_current_name(child, rest)}" if dot else part
