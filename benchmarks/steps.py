@@ -52,12 +52,12 @@ class Rival:
         torch.manual_seed(0)
         tokenizer = Tokenizer(recipe.model.resolve_config(source))
         tokenizer.load_vocabulary(source)
-        critic = PatchDiscriminator(settings.discriminator) if settings else None
-        modules = [module.to(memory_format=torch.channels_last) for module in (tokenizer, critic) if module]
+        discriminator = PatchDiscriminator(settings.discriminator) if settings else None
+        modules = [module.to(memory_format=torch.channels_last) for module in (tokenizer, discriminator) if module]
         self.optimisers = [
             torch.optim.Adam(module.parameters(), train.learning_rate, train.betas) for module in modules
         ]
-        self.stepper = GeneratorStep(tokenizer, critic, None, self.config, torch.device("cpu"))
+        self.stepper = GeneratorStep(tokenizer, discriminator, None, self.config, torch.device("cpu"))
         self.batch = Batch(images(batch, recipe.data.size), ("",) * batch, text(batch) if recipe.model.align else None)
 
     def step(self) -> None:

@@ -86,7 +86,7 @@ def test_they_resume_to_their_own_bits(twice: Path, shared_images: Path, tmp_pat
 def test_a_batch_that_cannot_be_shared_is_refused(shared_images: Path, tmp_path: Path, settings: list[str]) -> None:
     done = launch(2, shared_images, tmp_path / "run", [*settings, "--train.batch", "5"])
     assert done.returncode != 0
-    assert "train.batch 5 cannot be shared by 2 processes" in done.stderr + done.stdout
+    assert "train.batch 5 must be a multiple of the number of processes, 2" in done.stderr + done.stdout
 
 
 def test_they_measure_what_one_does(twice: Path, shared_images: Path, tmp_path: Path, tavq: Callable[..., Any]) -> None:

@@ -183,10 +183,10 @@ def test_the_discriminator_stands_still_until_its_first_step(
     assert trainer.discriminator is not None
     states: list[dict[str, Tensor]] = []
     trainer.loop.reporter = listener = Listener()
-    critic = trainer.discriminator
+    discriminator = trainer.discriminator
     for step in (2, 3):
-        listener.at[step] = lambda: states.append({k: v.clone() for k, v in critic.state_dict().items()})
-    before = {k: v.clone() for k, v in critic.state_dict().items()}
+        listener.at[step] = lambda: states.append({k: v.clone() for k, v in discriminator.state_dict().items()})
+    before = {k: v.clone() for k, v in discriminator.state_dict().items()}
     trainer.run()
     assert all(torch.equal(states[0][name], value) for name, value in before.items())
     assert all(not torch.equal(states[1][name], value) for name, value in before.items() if name.endswith("weight"))

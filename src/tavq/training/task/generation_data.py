@@ -62,14 +62,15 @@ class GenerationData:
         if "text" in needs and text is None:
             raise UsageError(f"The task {recipe.task.name!r} needs encoded text; encode it with: tavq text DIR")
         self.text = text if "text" in needs else None
-        self.maps = self._load_map_tokenizer(segmentation_tokenizer) if "segmentation" in needs else None
+        text_width = self.text.width if self.text is not None else None
+        self.maps, map_layout, self.colours = None, None, None
+        if "segmentation" in needs:
+            self.maps = self._load_map_tokenizer(segmentation_tokenizer)
+            map_layout = self.maps.layout
+            self.colours = load_colours(self.maps.stored, "The tokenizer of the maps")
         self.config = TaskConfig(
-            task=recipe.task,
-            layout=frozen.layout,
-            condition_layout=self.maps.layout if self.maps is not None else None,
-            text_width=self.text.width if self.text is not None else None,
+            task=recipe.task, layout=frozen.layout, condition_layout=map_layout, text_width=text_width
         )
-        self.colours = load_colours(self.maps.stored, "The tokenizer of the maps") if self.maps is not None else None
         self._table: TokenTable | None = None
 
     def _load_map_tokenizer(self, name: Path | str | None) -> FrozenTokenizer:

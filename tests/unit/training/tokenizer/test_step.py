@@ -44,7 +44,7 @@ def close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 def plain_backward(
-    recipe: Recipe, tokenizer: Tokenizer, critic: PatchDiscriminator, batch: Batch
+    recipe: Recipe, tokenizer: Tokenizer, discriminator: PatchDiscriminator, batch: Batch
 ) -> tuple[Tensor, Tensor]:
     """One total loss, as the papers write it; returns it and the adaptive weight."""
     train = recipe.train
@@ -54,7 +54,7 @@ def plain_backward(
     pixel = pixel + train.l2 * (output.images - batch.images).square().mean()
     if train.perceptual is not None:
         pixel = pixel + train.perceptual.weight * distance(output.images, batch.images)
-    adversarial = -critic(output.images).mean()
+    adversarial = -discriminator(output.images).mean()
     weight = torch.tensor(train.adversarial.weight)
     if train.adversarial.adaptive:
         last = tokenizer.decoder.conv_out.weight
@@ -64,9 +64,10 @@ def plain_backward(
     for term in output.losses.values():
         loss = loss + term.weight * term.value
     loss.backward()
-    critic.zero_grad()
+    discriminator.zero_grad()
     hinge = 0.5 * (
-        (1 - critic(batch.images)).clamp(min=0).mean() + (1 + critic(output.images.detach())).clamp(min=0).mean()
+        (1 - discriminator(batch.images)).clamp(min=0).mean()
+        + (1 + discriminator(output.images.detach())).clamp(min=0).mean()
     )
     hinge.backward()
     return loss.detach(), weight
@@ -82,14 +83,14 @@ def plain_backward(
 )
 def test_gradients_are_those_of_the_summed_losses(recipe: Make, changes: dict[str, object]) -> None:
     settings = recipe(changes)
-    tokenizer, critic, batch = parts(settings)
-    twin, twin_critic = deepcopy(tokenizer), deepcopy(critic)
-    loss, weight = plain_backward(settings, twin, twin_critic, batch)
+    tokenizer, discriminator, batch = parts(settings)
+    twin, twin_discriminator = deepcopy(tokenizer), deepcopy(discriminator)
+    loss, weight = plain_backward(settings, twin, twin_discriminator, batch)
     perceptual = distance if settings.train.perceptual is not None else None
-    step = GeneratorStep(tokenizer, critic, perceptual, settings.train, CPU)
+    step = GeneratorStep(tokenizer, discriminator, perceptual, settings.train, CPU)
     _, terms = step.backward(batch, 2)
     close(gradients(tokenizer), gradients(twin))
-    close(gradients(critic), gradients(twin_critic))
+    close(gradients(discriminator), gradients(twin_discriminator))
     assert set(gradients(tokenizer)) == {name for name, _ in tokenizer.named_parameters()}
     assert terms["adversarial/weight"].value == pytest.approx(float(weight), rel=1e-4)
     summed = sum(float(t.weight * t.value.detach()) for key, t in terms.items() if key != "adversarial/discriminator")
@@ -100,13 +101,13 @@ def test_gradients_with_an_aligner(aligned: Make, recipe: Make, words: object) -
     from tavq.data.texts import collate_text
 
     settings = aligned({"model.text_width": 6})
-    tokenizer, critic, batch = parts(settings)
+    tokenizer, discriminator, batch = parts(settings)
     batch = Batch(batch.images, batch.keys, collate_text(words, batch.keys))
-    twin, twin_critic = deepcopy(tokenizer), deepcopy(critic)
+    twin, twin_discriminator = deepcopy(tokenizer), deepcopy(discriminator)
     torch.manual_seed(8)  # the aligner draws
-    loss, _ = plain_backward(settings, twin, twin_critic, batch)
+    loss, _ = plain_backward(settings, twin, twin_discriminator, batch)
     torch.manual_seed(8)
-    _, terms = GeneratorStep(tokenizer, critic, None, settings.train, CPU).backward(batch, 2)
+    _, terms = GeneratorStep(tokenizer, discriminator, None, settings.train, CPU).backward(batch, 2)
     close(gradients(tokenizer), gradients(twin))
     assert {"align/words", "align/phrases", "align/sentences", "quantizer/commitment/low"} <= terms.keys()
     summed = sum(float(t.weight * t.value.detach()) for key, t in terms.items() if key != "adversarial/discriminator")
@@ -115,36 +116,36 @@ def test_gradients_with_an_aligner(aligned: Make, recipe: Make, words: object) -
 
 def test_before_its_first_step_the_discriminator_does_no_work(recipe: Make) -> None:
     settings = recipe()
-    tokenizer, critic, batch = parts(settings)
+    tokenizer, discriminator, batch = parts(settings)
     calls: list[int] = []
-    critic.register_forward_hook(lambda *_: calls.append(1))
-    step = GeneratorStep(tokenizer, critic, None, settings.train, CPU)
+    discriminator.register_forward_hook(lambda *_: calls.append(1))
+    step = GeneratorStep(tokenizer, discriminator, None, settings.train, CPU)
     _, terms = step.backward(batch, 1)
     assert calls == []
-    assert gradients(critic) == {}
+    assert gradients(discriminator) == {}
     assert not any(key.startswith("adversarial") for key in terms)
     step.backward(batch, 2)
     assert len(calls) == 3  # once for the generator, once each for real and made
-    assert set(gradients(critic)) == {name for name, _ in critic.named_parameters()}
+    assert set(gradients(discriminator)) == {name for name, _ in discriminator.named_parameters()}
 
 
 def test_the_discriminator_of_vqganplus_gets_the_gradient_of_hinge_and_lecam(recipe: Make) -> None:
     modern = {"adaptive": False, "weight": 0.02, "lecam": 0.5, "start": 2}
     modern["discriminator"] = {"channels": 8, "layers": 2, "norm": "group", "downsample": "blur"}
     settings = recipe({"train.adversarial": modern})
-    tokenizer, critic, batch = parts(settings)
-    twin, twin_critic = deepcopy(tokenizer), deepcopy(critic)
-    step = GeneratorStep(tokenizer, critic, None, settings.train, CPU)
+    tokenizer, discriminator, batch = parts(settings)
+    twin, twin_discriminator = deepcopy(tokenizer), deepcopy(discriminator)
+    step = GeneratorStep(tokenizer, discriminator, None, settings.train, CPU)
     assert step.lecam is not None
     step.lecam.real.fill_(0.3)
     step.lecam.made.fill_(-0.2)
     _, terms = step.backward(batch, 2)
-    plain_backward(settings, twin, twin_critic, batch)
+    plain_backward(settings, twin, twin_discriminator, batch)
     made = twin(batch.images).images.detach()
-    scores = twin_critic(batch.images).mean(), twin_critic(made).mean()
+    scores = twin_discriminator(batch.images).mean(), twin_discriminator(made).mean()
     lecam = (scores[0] + 0.2).clamp(min=0) ** 2 + (0.3 - scores[1]).clamp(min=0) ** 2
     (0.5 * lecam).backward()  # on top of the hinge's
-    close(gradients(critic), gradients(twin_critic))
+    close(gradients(discriminator), gradients(twin_discriminator))
     close(gradients(tokenizer), gradients(twin))
     assert terms["adversarial/lecam"].value.item() == pytest.approx(lecam.item(), rel=1e-4)
     assert step.lecam.real.item() == pytest.approx(0.999 * 0.3 + 0.001 * scores[0].item(), rel=1e-4)
@@ -154,8 +155,8 @@ def test_bf16_stays_near_fp32(recipe: Make) -> None:
     found = []
     for precision in ("fp32", "bf16"):
         settings = recipe({"train.precision": precision})
-        tokenizer, critic, batch = parts(settings)
-        GeneratorStep(tokenizer, critic, None, settings.train, CPU).backward(batch, 0)
+        tokenizer, discriminator, batch = parts(settings)
+        GeneratorStep(tokenizer, discriminator, None, settings.train, CPU).backward(batch, 0)
         found.append(torch.cat([gradient.flatten() for gradient in gradients(tokenizer.decoder).values()]))
     assert torch.nn.functional.cosine_similarity(*found, dim=0) > 0.8
     assert not torch.equal(*found)
