@@ -137,7 +137,7 @@ def learned(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("source", ["codes", "features"])
-def test_held_out_records_and_images_change_no_bit(
+def test_held_out_records_and_images_change_nothing(
     name: str, source: str, train: Callable[..., Path], tmp_path: Path
 ) -> None:
     image = {"source": source, "patch": 2, "hidden": 16}
@@ -161,7 +161,9 @@ def test_training_records_do_change_it(name: str, train: Callable[..., Path], tm
     assert again["sha256"] != first["sha256"] or [key for key in first if again[key] != first[key]]
 
 
-def test_a_trained_model_knows_no_word_of_the_held_out(name: str, train: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_trained_model_has_no_words_of_held_out_records(
+    name: str, train: Callable[..., Path], tmp_path: Path
+) -> None:
     folder = train(name, write(tmp_path / "other", other, True))
     torch.manual_seed(0)
     assert load_task(folder).task is not None

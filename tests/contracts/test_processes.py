@@ -46,14 +46,14 @@ def test_both_processes_end_with_the_same_state(runs: Runs, part: str) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_two_processes_leave_the_state_that_one_leaves(runs: Runs, part: str) -> None:
+def test_two_processes_end_with_the_state_of_one(runs: Runs, part: str) -> None:
     alone, first, _ = (of(run, part, "state") for run in runs)
     for key, value in alone.items():
         torch.testing.assert_close(first[key], value, rtol=1e-5, atol=1e-6, msg=key)
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_two_processes_choose_and_lose_what_one_does(runs: Runs, part: str) -> None:
+def test_two_processes_have_the_indices_and_losses_of_one(runs: Runs, part: str) -> None:
     if is_random(part):
         pytest.skip("declared: draws noise of its own for each position")
     alone, first, second = (of(run, part, "indices") for run in runs)
@@ -64,7 +64,7 @@ def test_two_processes_choose_and_lose_what_one_does(runs: Runs, part: str) -> N
         torch.testing.assert_close((first[key] + second[key]) / 2, value, rtol=1e-4, atol=1e-6, msg=key)
 
 
-def test_what_one_process_is_told_all_know(runs: Runs) -> None:
+def test_a_flag_of_one_process_reaches_all(runs: Runs) -> None:
     """A signal that reaches one of them must end all after the same step, or the others wait for ever."""
     for run in runs:
         assert bool(run["any/told_by_one"])

@@ -59,7 +59,7 @@ def twice(shared_images: Path, tmp_path_factory: pytest.TempPathFactory, setting
     return out
 
 
-def test_they_do_what_one_does(twice: Path, shared_images: Path, tmp_path: Path, settings: list[str]) -> None:
+def test_two_processes_train_as_one_does(twice: Path, shared_images: Path, tmp_path: Path, settings: list[str]) -> None:
     done = launch(1, shared_images, tmp_path / "run", settings)
     assert done.returncode == 0, done.stderr
     for two, one in zip(lines(twice), lines(tmp_path / "run"), strict=True):
@@ -73,7 +73,9 @@ def test_they_do_what_one_does(twice: Path, shared_images: Path, tmp_path: Path,
     assert json.loads((twice / "provenance.json").read_text())["processes"] == 2
 
 
-def test_they_resume_to_their_own_bits(twice: Path, shared_images: Path, tmp_path: Path, settings: list[str]) -> None:
+def test_two_processes_resume_bit_for_bit(
+    twice: Path, shared_images: Path, tmp_path: Path, settings: list[str]
+) -> None:
     out = tmp_path / "run"
     half = launch(2, shared_images, out, [*settings, "--train.steps", "3"])
     assert half.returncode == 0, half.stderr
@@ -83,13 +85,15 @@ def test_they_resume_to_their_own_bits(twice: Path, shared_images: Path, tmp_pat
     assert [line["step"] for line in lines(out)] == [line["step"] for line in lines(twice)]
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(shared_images: Path, tmp_path: Path, settings: list[str]) -> None:
+def test_a_batch_that_cannot_be_divided_is_refused(shared_images: Path, tmp_path: Path, settings: list[str]) -> None:
     done = launch(2, shared_images, tmp_path / "run", [*settings, "--train.batch", "5"])
     assert done.returncode != 0
     assert "train.batch 5 must be a multiple of the number of processes, 2" in done.stderr + done.stdout
 
 
-def test_they_measure_what_one_does(twice: Path, shared_images: Path, tmp_path: Path, tavq: Callable[..., Any]) -> None:
+def test_two_processes_measure_as_one_does(
+    twice: Path, shared_images: Path, tmp_path: Path, tavq: Callable[..., Any]
+) -> None:
     arguments = ["evaluate", str(twice), "--data", str(shared_images), "--split", "train", "--json"]
     done = call(2, [*arguments, str(tmp_path / "two.json")])
     assert done.returncode == 0, done.stderr

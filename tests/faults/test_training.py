@@ -122,7 +122,7 @@ def test_killed_at_any_moment_again_and_again(train: Start, undisturbed: bytes, 
     assert leftovers(run) == []
 
 
-def test_a_true_process_killed_and_resumed(
+def test_a_real_process_killed_and_resumed(
     recipe: Path, shared_images: Path, undisturbed: bytes, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -153,7 +153,7 @@ def test_a_true_process_killed_and_resumed(
 @pytest.mark.parametrize(
     ("number", "group", "workers"), [(signal.SIGTERM, False, 0), (signal.SIGINT, True, 0), (signal.SIGINT, True, 1)]
 )
-def test_told_to_stop_it_stops_cleanly(
+def test_a_signal_stops_a_run_cleanly(
     train: Start, undisturbed: bytes, tmp_path: Path, number: int, group: bool, workers: int
 ) -> None:
     """A terminal sends Ctrl-C to the reading processes too."""
@@ -175,7 +175,7 @@ def test_told_to_stop_it_stops_cleanly(
     assert weights(run) == weights(tmp_path / "whole")
 
 
-def test_a_second_writer_is_refused_and_harms_nothing(
+def test_a_second_writer_is_refused_and_changes_nothing(
     train: Start, recipe: Path, shared_images: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -226,7 +226,7 @@ def test_changed_data_is_refused(train: Start, image_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
-def test_a_cut_checkpoint_costs_its_steps_only(train: Start, undisturbed: bytes, tmp_path: Path, share: float) -> None:
+def test_a_cut_checkpoint_costs_only_its_steps(train: Start, undisturbed: bytes, tmp_path: Path, share: float) -> None:
     run = tmp_path / "run"
     assert train("--train.steps", 4).wait() == 0
     newest = run / "checkpoints/00000004/state.safetensors"
@@ -238,7 +238,7 @@ def test_a_cut_checkpoint_costs_its_steps_only(train: Start, undisturbed: bytes,
     assert weights(run) == undisturbed
 
 
-def test_with_every_checkpoint_cut_it_says_so(train: Start, tmp_path: Path) -> None:
+def test_an_error_says_that_every_checkpoint_is_cut(train: Start, tmp_path: Path) -> None:
     assert train("--train.steps", 4).wait() == 0
     for path in (tmp_path / "run/checkpoints").rglob("state.json"):
         path.write_bytes(path.read_bytes()[:-9])

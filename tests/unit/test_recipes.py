@@ -53,7 +53,7 @@ def test_a_shipped_recipe_can_be_built(name: str, counter: Counter) -> None:
     assert (sizes.discriminator > 0) == (recipe.train.adversarial is not None)
 
 
-def test_every_pair_of_the_papers_tables_is_there() -> None:
+def test_every_pair_of_the_papers_tables_has_a_recipe() -> None:
     assert len(TABLE) == 37
     assert set(TABLE) <= set(recipes.names())
 
@@ -66,7 +66,7 @@ def test_names_are_a_method_and_a_data_set(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_a_papers_recipe_is_as_the_papers_have_it(name: str, counter: Counter) -> None:
+def test_a_papers_recipe_has_the_papers_settings(name: str, counter: Counter) -> None:
     """256 px, f = 16, d = 256, 4.5e-6 x batch, and what its method changes."""
     recipe, base = recipes.load(name), recipes.load("vqgan-256")
     assert recipe.data.size == 256
@@ -86,7 +86,7 @@ def test_a_papers_recipe_is_as_the_papers_have_it(name: str, counter: Counter) -
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_a_papers_recipe_says_what_was_published(name: str) -> None:
+def test_a_papers_recipe_lists_what_was_published(name: str) -> None:
     recipe = recipes.load(name)
     text = recipes.text_of(name)
     header = text[: text.index("description:")].replace("\n# ", " ")

@@ -68,7 +68,7 @@ class Counter:
     def count(self, recipe: Recipe) -> Sizes:
         """The sizes of a recipe; if it reads text, with `PaperText`."""
         adversarial = recipe.train.adversarial
-        return Sizes(*self._tokenizer(recipe.model), self._critic(adversarial.discriminator) if adversarial else 0)
+        return Sizes(*self._tokenizer(recipe.model), self._discriminator(adversarial.discriminator) if adversarial else 0)
 
     def _tokenizer(self, model: TokenizerConfig) -> tuple[int, int]:
         key = model.model_dump_json()
@@ -82,7 +82,7 @@ class Counter:
             self._generators[key] = sum(counts.values()) - alignment, alignment
         return self._generators[key]
 
-    def _critic(self, config: DiscriminatorConfig) -> int:
+    def _discriminator(self, config: DiscriminatorConfig) -> int:
         if config not in self._discriminators:
             self._discriminators[config] = count_parameters(PatchDiscriminator(config))
         return self._discriminators[config]

@@ -34,7 +34,7 @@ def steps(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+def test_a_checkpoint_loads_what_was_saved(tmp_path: Path) -> None:
     place = checkpoint.save(tmp_path, 12, groups(0.1), {"consumed": 24}, keep=2)
     assert place == tmp_path / "00000012"
     loaded, metadata, damaged = checkpoint.load_newest(tmp_path)
@@ -45,7 +45,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert torch.equal(loaded["model.optimizer"]["0/step"], torch.tensor(0.1))
 
 
-def test_only_the_newest_are_kept_and_nothing_else_lies_around(tmp_path: Path) -> None:
+def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
     for step in (8, 9, 10, 11):  # names sort as numbers do
         checkpoint.save(tmp_path, step, groups(step), {"consumed": 0}, keep=2)
     assert steps(tmp_path) == ["00000010", "00000011"]
@@ -70,7 +70,7 @@ def cut(path: Path, share: float) -> None:
         lambda place: (place / "state.json").write_text("[]"),
     ],
 )
-def test_a_damaged_newest_falls_back_to_the_one_before(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     checkpoint.save(tmp_path, 2, groups(2), {"consumed": 4}, keep=2)
     damage(checkpoint.save(tmp_path, 4, groups(4), {"consumed": 8}, keep=2))
     loaded, metadata, damaged = checkpoint.load_newest(tmp_path)
@@ -92,20 +92,20 @@ def test_no_flipped_bit_is_ever_loaded(tmp_path: Path) -> None:
         (place / name).write_bytes(whole)
 
 
-def test_when_every_one_is_damaged_it_says_so(tmp_path: Path) -> None:
+def test_an_error_says_that_all_checkpoints_are_damaged(tmp_path: Path) -> None:
     for step in (2, 4):
         cut(checkpoint.save(tmp_path, step, groups(step), {"consumed": 0}, keep=2) / "state.safetensors", 0.5)
     with pytest.raises(FileError, match=r"Every checkpoint in .* is damaged: .*00000004"):
         checkpoint.load_newest(tmp_path)
 
 
-def test_when_there_is_none_it_says_what_to_do(tmp_path: Path) -> None:
+def test_an_error_says_that_there_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"no checkpoint in .* start without --resume"):
         checkpoint.load_newest(tmp_path)
     assert not checkpoint.exists(tmp_path / "nowhere")
 
 
-def test_an_optimiser_goes_on_as_if_it_had_never_been_stored() -> None:
+def test_a_restored_optimizer_continues_as_if_never_stored() -> None:
     def three_steps(module: nn.Linear, optimizer: torch.optim.Optimizer) -> None:
         for step in range(3):
             optimizer.zero_grad()
@@ -126,7 +126,7 @@ def test_an_optimiser_goes_on_as_if_it_had_never_been_stored() -> None:
     assert torch.equal(one.bias, two.bias)
 
 
-def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
+def test_a_second_writer_learns_the_pid_of_the_first(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     with subprocess.Popen([sys.executable, "-c", HOLD, str(run / ".lock")], stdout=subprocess.PIPE) as first:
@@ -139,7 +139,7 @@ def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
         pass
 
 
-def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_run_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(UsageError, match="cannot be used as a run folder"), RunFolder(place).lock():

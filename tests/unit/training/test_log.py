@@ -28,7 +28,7 @@ def test_a_line_holds_the_means_since_the_last_line(tmp_path: Path) -> None:
     assert first["seconds_per_step"] > 0
 
 
-def test_resuming_drops_what_came_after_the_checkpoint_and_the_line_that_was_cut(tmp_path: Path) -> None:
+def test_resuming_drops_lines_after_the_checkpoint_and_a_cut_line(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 2}\n{"step": 4}\n{"step": 4, "alarm": "codebook collapse"}\n{"step": 6}\n{"step": 8, "a')
     RunLog(path, 4)

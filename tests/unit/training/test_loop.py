@@ -65,7 +65,7 @@ def test_without_decay_the_learning_rate_stays() -> None:
     assert {learning_rate(config, step) for step in range(14)} == {0.1}
 
 
-def test_every_step_and_seed_has_its_own_draws() -> None:
+def test_every_step_and_seed_has_its_own_random_numbers() -> None:
     seeds = {step_seed(seed, step) for seed in (0, 1, 11) for step in (-2, -1, 0, 1, 10, 110)}
     assert len(seeds) == 18
     assert all(0 <= seed < 2**63 for seed in seeds)
@@ -118,7 +118,7 @@ def test_resuming_with_the_modern_losses_gives_the_same_bits(
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
 
 
-def test_more_steps_may_follow_where_the_learning_rate_does_not_hang_on_them(
+def test_steps_may_be_added_unless_the_learning_rate_depends_on_them(
     recipe: Make, dataset: FolderDataset, tmp_path: Path
 ) -> None:
     Trainer(recipe({"train.steps": 6}), dataset, tmp_path / "whole").run()
@@ -163,7 +163,7 @@ def test_alignment_is_the_only_difference_between_a_pair(
     assert weights(tmp_path / "0") != weights(tmp_path / "1")
 
 
-def test_a_weight_of_nothing_trains_as_none(
+def test_zero_weights_train_like_no_alignment(
     recipe: Make, aligned: Make, dataset: FolderDataset, words: TextSource, tmp_path: Path
 ) -> None:
     """Hierarchy and alignment that weigh 0 leave encoder, decoder and codebook as a plain run has them."""
@@ -176,7 +176,7 @@ def test_a_weight_of_nothing_trains_as_none(
         torch.testing.assert_close(other[name], value, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def test_the_discriminator_stands_still_until_its_first_step(
+def test_the_discriminator_does_not_change_before_its_first_step(
     recipe: Make, dataset: FolderDataset, tmp_path: Path
 ) -> None:
     trainer = Trainer(recipe(), dataset, tmp_path / "run")
@@ -225,7 +225,7 @@ def test_a_gradient_that_is_not_finite_stops_before_it_is_applied(
     assert all(bool(value.isfinite().all()) for value in trainer.tokenizer.parameters())
 
 
-def test_every_process_draws_on_its_own(
+def test_every_process_has_its_own_random_numbers(
     recipe: Make, dataset: FolderDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first one's draws are those of a process that is alone."""
@@ -239,7 +239,7 @@ def test_every_process_draws_on_its_own(
     assert len(set(found)) == 3
 
 
-def test_a_collapsed_codebook_sounds_the_alarm(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+def test_a_collapsed_codebook_raises_the_alarm(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
     listener = Listener()
     few = {"model.codebook.entries": 16, "train.adversarial": None, "train.steps": 8}
     settings = recipe({"train.alarm_usage": 1.0, **few})
@@ -256,14 +256,14 @@ def test_a_collapsed_codebook_sounds_the_alarm(recipe: Make, dataset: FolderData
         assert alarms[0][part] in listener.messages[0]
 
 
-def test_a_few_codes_are_no_collapse(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+def test_few_codes_are_not_a_collapse(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
     listener = Listener()
     settings = recipe({"train.alarm_usage": 1.0, "model.codebook.entries": 512, "train.adversarial": None})
     Trainer(settings, dataset, tmp_path / "run", reporter=listener).run()
     assert listener.messages == []  # two steps of two images of 16 codes cannot use 512 entries
 
 
-def test_a_healthy_codebook_is_left_in_peace(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+def test_a_healthy_codebook_raises_no_alarm(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
     listener = Listener()
     Trainer(recipe({"train.adversarial": None}), dataset, tmp_path / "run", reporter=listener).run()
     assert listener.messages == []
@@ -278,7 +278,7 @@ def test_a_second_run_in_one_folder_is_refused(recipe: Make, dataset: FolderData
     assert weights(tmp_path / "run") == before
 
 
-def test_resuming_where_nothing_is_says_so(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+def test_resuming_without_a_run_is_an_error(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"There is no run in .* to resume; start without --resume"):
         Trainer(recipe(), dataset, tmp_path / "run").run(resume=True)
 
@@ -291,7 +291,7 @@ def test_an_aligner_needs_text(aligned: Make, words: TextSource, dataset: Folder
     assert aligned().model.resolve_config(words).text_width == 6
 
 
-def test_a_discriminator_that_images_are_too_small_for_is_refused_at_once(recipe: Make) -> None:
+def test_images_too_small_for_the_discriminator_are_refused_at_once(recipe: Make) -> None:
     with pytest.raises(
         ValueError, match=r"data\.size 16 is below 24, the smallest image that a discriminator of 3 layers"
     ):
@@ -302,7 +302,7 @@ def test_a_discriminator_that_images_are_too_small_for_is_refused_at_once(recipe
 # --- what a run leaves ----------------------------------------------------------------------------------------------
 
 
-def test_a_run_folder_holds_what_its_page_says(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+def test_a_run_folder_holds_the_documented_files(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert Trainer(recipe({"train.ema": 0.9, "train.sample_every": 2}), dataset, run).run() == run / "model"
     found = sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file())
@@ -329,7 +329,7 @@ def test_a_run_folder_holds_what_its_page_says(recipe: Make, dataset: FolderData
     assert str(tmp_path) not in model  # a model is passed on; its maker's folders are not
 
 
-def test_the_model_is_the_running_mean(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+def test_the_model_has_the_averaged_weights(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
     trainer = Trainer(recipe({"train.ema": 0.9}), dataset, tmp_path / "run")
     trainer.run()
     assert trainer.loop.ema is not None
@@ -355,7 +355,7 @@ def test_the_average_of_a_run_follows_its_formula(recipe: Make, dataset: FolderD
     assert not torch.allclose(history[3].double(), expected, rtol=1e-3)
 
 
-def test_unreadable_images_are_told_once_and_listed(recipe: Make, image_folder: Path, tmp_path: Path) -> None:
+def test_unreadable_images_are_reported_once_and_listed(recipe: Make, image_folder: Path, tmp_path: Path) -> None:
     for number in (3, 10, 11):  # one for training; two of the first three for the samples
         (image_folder / f"images/{number}.png").write_bytes(b"")
     listener = Listener()
@@ -372,7 +372,7 @@ def test_unreadable_images_are_told_once_and_listed(recipe: Make, image_folder: 
     assert [fault["where"] for fault in files.read_json(tmp_path / "run/faults.json")] == ["images/3.png"]
 
 
-def test_samples_pass_over_a_whole_batch_of_unreadable_images(recipe: Make, image_folder: Path, tmp_path: Path) -> None:
+def test_samples_skip_a_batch_of_unreadable_images(recipe: Make, image_folder: Path, tmp_path: Path) -> None:
     for number in range(8):
         (image_folder / f"images/{number}.png").write_bytes(b"")
     Trainer(recipe({"train.steps": 1}), FolderDataset(image_folder, "train"), tmp_path / "run").run()

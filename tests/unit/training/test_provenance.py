@@ -31,13 +31,13 @@ METADATA = {"data_sha256": "d", "text": None, "device": "x86_64 CPU"}
         ({}, {"tokenizer": "t"}, False),
     ],
 )
-def test_only_a_seed_leaves_a_method_the_same(
+def test_only_seed_and_cosmetic_settings_leave_the_method_hash(
     recipe: Callable[..., Recipe], changes: dict[str, Any], metadata: dict[str, Any], same: bool
 ) -> None:
     assert (method_hash(recipe(changes), {**METADATA, **metadata}) == method_hash(recipe(), METADATA)) is same
 
 
-def test_of_weights_that_are_named_the_content_counts(
+def test_named_weights_count_by_their_content(
     recipe: Callable[..., Recipe], dataset: FolderDataset, tmp_path: Path
 ) -> None:
     for name in ("one", "same", "other"):
@@ -56,7 +56,9 @@ def test_of_weights_that_are_named_the_content_counts(
     assert method_hash(recipe({"train.start_from": str(tmp_path / "moved")}), METADATA) == begun[0]
 
 
-def test_a_model_folder_tells_it(recipe: Callable[..., Recipe], dataset: FolderDataset, tmp_path: Path) -> None:
+def test_a_model_folder_stores_the_method_hash(
+    recipe: Callable[..., Recipe], dataset: FolderDataset, tmp_path: Path
+) -> None:
     made = recipe({"train.steps": 1})
     model = Trainer(made, dataset, tmp_path / "run").run()
     assert read_model_config(model)["method_hash"] == method_hash(

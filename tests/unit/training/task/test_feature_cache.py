@@ -61,7 +61,7 @@ def test_each_image_has_its_own_features(
     assert not torch.allclose(cache.load([1]), own[[2]], atol=2e-3)
 
 
-def test_features_are_kept_and_made_again_for_another_tokenizer(
+def test_features_are_cached_and_extracted_again_for_another_tokenizer(
     dataset: FolderDataset, frozen: FrozenTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, data = ImageInput(source="features"), DataConfig(size=SIZE)
@@ -103,7 +103,7 @@ def batches(batch: int, consumed: int = 0, rank: int = 0, world: int = 1) -> Exa
     return ExampleBatches(ListedCache(), EXAMPLES, EchoTask(), batch, 3, consumed, rank, world)
 
 
-def test_each_epoch_has_every_example_once_in_an_order_of_its_own() -> None:
+def test_each_epoch_has_every_example_once_in_another_order() -> None:
     stream = batches(3)
     epochs = [[example for _ in range(3) for example in next(stream).examples] for _ in range(2)]
     assert all(sorted(epoch) == sorted(example for _, example in EXAMPLES) for epoch in epochs)
@@ -111,13 +111,13 @@ def test_each_epoch_has_every_example_once_in_an_order_of_its_own() -> None:
     assert stream.consumed == 18
 
 
-def test_an_example_comes_with_its_own_image() -> None:
+def test_an_example_has_its_own_image() -> None:
     found = next(batches(9))
     assert found.features[:, 0, 0].tolist() == [int(example[0]) for example in found.examples]
     assert found.keys == tuple("abcde"[int(example[0])] for example in found.examples)
 
 
-def test_two_processes_together_see_what_one_sees() -> None:
+def test_two_processes_together_have_the_batches_of_one() -> None:
     alone, pair = batches(4), [batches(2, rank=rank, world=2) for rank in range(2)]
     for _ in range(5):
         assert next(alone).examples == [example for one in pair for example in next(one).examples]

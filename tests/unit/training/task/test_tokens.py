@@ -81,7 +81,7 @@ def test_each_epoch_has_every_image_once_and_in_another_order(dataset: FolderDat
     assert order != [[token // 100 for token in epoch] for epoch in other]
 
 
-def test_tokens_belong_to_their_keys_and_to_one_side(dataset: FolderDataset) -> None:
+def test_tokens_belong_to_their_keys_and_to_one_orientation(dataset: FolderDataset) -> None:
     for codes in batches(dataset, 7, table=table(given=True)):
         assert codes.tokens.dtype == torch.int64
         assert codes.condition is not None
@@ -92,7 +92,7 @@ def test_tokens_belong_to_their_keys_and_to_one_side(dataset: FolderDataset) -> 
     assert batches(dataset, 1)[0].condition is None
 
 
-def test_half_of_the_images_are_mirrored_anew_in_each_epoch(dataset: FolderDataset) -> None:
+def test_each_epoch_flips_another_half_of_the_images(dataset: FolderDataset) -> None:
     found = rows(batches(dataset, 70, batch=7))
     sides = Counter(row[0] // 10 % 10 for row in found)
     assert 190 < sides[0] < 300  # of 490, deviation 11
@@ -107,7 +107,7 @@ def test_half_of_the_images_are_mirrored_anew_in_each_epoch(dataset: FolderDatas
     assert {row[0] // 10 % 10 for row in rows(batches(dataset, 7, table=table(sides=1)))} == {0}
 
 
-def test_two_processes_together_give_one_processes_batches(dataset: FolderDataset) -> None:
+def test_two_processes_together_have_one_processes_batches(dataset: FolderDataset) -> None:
     alone = rows(batches(dataset, 6, batch=4))
     first, second = (batches(dataset, 6, batch=2, rank=rank, world=2) for rank in (0, 1))
     together = [part for pair in zip(first, second, strict=True) for part in pair]
@@ -117,7 +117,7 @@ def test_two_processes_together_give_one_processes_batches(dataset: FolderDatase
     ]
 
 
-def test_a_run_goes_on_where_it_was(dataset: FolderDataset) -> None:
+def test_batches_continue_after_the_consumed_samples(dataset: FolderDataset) -> None:
     alone = batches(dataset, 6)
     assert rows(batches(dataset, 3, consumed=12)) == rows(alone[3:])
     made = TokenBatches(table(), dataset, 2, 3, consumed=4, rank=1, world=2)
@@ -127,7 +127,7 @@ def test_a_run_goes_on_where_it_was(dataset: FolderDataset) -> None:
     made.close()
 
 
-def test_text_comes_with_its_image(dataset: FolderDataset) -> None:
+def test_a_batch_has_the_text_of_its_images(dataset: FolderDataset) -> None:
     for codes in batches(dataset, 4, text=Text()):
         assert codes.text is not None
         for place, key in enumerate(codes.keys):
@@ -154,7 +154,7 @@ def tokenizer(parts: int = 1) -> Tokenizer:
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-def test_a_split_is_encoded_as_it_is_and_mirrored(dataset: FolderDataset, parts: int) -> None:
+def test_a_split_is_encoded_with_its_mirror_images(dataset: FolderDataset, parts: int) -> None:
     made, config = tokenizer(parts), DataConfig(size=16)
     layout = TokenLayout(height=4, width=4, sizes=made.codebook.sizes)
     frozen = FrozenTokenizer(made, {}, 16, layout, "maps")
@@ -173,7 +173,7 @@ def test_a_split_is_encoded_as_it_is_and_mirrored(dataset: FolderDataset, parts:
     assert plain.condition is None
 
 
-def test_images_without_a_map_are_left_out() -> None:
+def test_images_without_a_map_are_skipped() -> None:
     maps = TokenTable(table().tokens[[5, 1]] + 1000, (KEYS[5], KEYS[1]), ())
     found = join_tables(table(), maps)
     assert found.keys == (KEYS[1], KEYS[5])  # in the order of the images
@@ -185,7 +185,7 @@ def test_images_without_a_map_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_kept_tokens_are_made_once_for_a_stamp(tmp_path: Path, given: bool) -> None:
+def test_tokens_are_encoded_once_per_stamp(tmp_path: Path, given: bool) -> None:
     path, made = tmp_path / "tokens.safetensors", []
 
     def make() -> TokenTable:
@@ -211,7 +211,7 @@ def test_kept_tokens_are_made_once_for_a_stamp(tmp_path: Path, given: bool) -> N
     assert len(made) == 3
 
 
-def test_a_damaged_file_of_tokens_is_made_anew(tmp_path: Path) -> None:
+def test_a_damaged_token_cache_is_encoded_again(tmp_path: Path) -> None:
     path = tmp_path / "tokens.safetensors"
     load_or_encode(path, "a", table)
     path.write_bytes(path.read_bytes()[:40])

@@ -104,7 +104,7 @@ class Stop:
 
 
 @pytest.mark.parametrize("segmentation", [False, True])
-def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
+def test_a_stopped_run_resumes_bit_for_bit(
     segmentation: bool, trainer: Callable[..., TaskTrainer], tmp_path: Path
 ) -> None:
     settings = recipe(segmentation)
@@ -122,7 +122,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
     assert losses[0] == pytest.approx(np.log(20), abs=0.1)
 
 
-def test_the_model_folder_of_semantic_synthesis_loads_by_itself(
+def test_the_model_folder_of_semantic_synthesis_is_complete(
     trainer: Callable[..., TaskTrainer], tokenizers: tuple[Path, Path], tmp_path: Path
 ) -> None:
     trainer(tmp_path, recipe(True)).run()
@@ -137,7 +137,7 @@ def test_the_model_folder_of_semantic_synthesis_loads_by_itself(
     assert loaded.tokenizer.decode(loaded.config.layout.to_indices(tokens)).shape == (2, 3, 32, 32)
 
 
-def test_the_tokens_of_a_image_and_of_its_map_stand_together(
+def test_a_batch_has_the_tokens_of_images_and_of_their_maps(
     trainer: Callable[..., TaskTrainer], data: Path, tmp_path: Path
 ) -> None:
     made = trainer(tmp_path, recipe(True))
@@ -205,7 +205,7 @@ def test_images_without_maps(tokenizers: tuple[Path, Path], shared_images: Path,
         made.run()
 
 
-def test_rows_of_the_two_tables_are_joined_by_name() -> None:
+def test_the_two_tables_are_joined_by_key() -> None:
     def table(keys: str, first: int) -> TokenTable:
         tokens = first + torch.arange(len(keys), dtype=torch.int32)
         return TokenTable(tokens[:, None, None].expand(-1, 2, 3), tuple(keys), (Fault(keys, "broken"), Fault("x", "y")))
@@ -253,7 +253,7 @@ def test_a_model_folder_with_hostile_sizes(trainer: Callable[..., TaskTrainer], 
     path = tmp_path / "model/config.json"
     stored = files.read_json(path)
     for changes, error, message in (
-        ({"layers": 64, "width": 4096}, UsageError, "numbers is too large"),
+        ({"layers": 64, "width": 4096}, UsageError, "parameters is too large"),
         ({"layers": 2}, FileError, "model.safetensors"),
         ({"segmentation": True}, UsageError, "needs the layout of the segmentation maps"),
     ):

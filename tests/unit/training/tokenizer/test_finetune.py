@@ -33,7 +33,7 @@ def moved(trainer: Trainer) -> set[str]:
         (["decoder"], False), (["encoder", "decoder"], False), ([], True),
     ],
 )  # fmt: skip
-def test_frozen_parts_stay_and_the_others_move(
+def test_frozen_parts_do_not_change_and_the_others_do(
     recipe: Make, dataset: FolderDataset, tmp_path: Path, frozen: list[str], adaptive: bool
 ) -> None:
     """The codebook would be drawn from features at every step of these."""
@@ -42,14 +42,14 @@ def test_frozen_parts_stay_and_the_others_move(
     assert moved(trainer) == set(PARTS) - set(frozen)
 
 
-def test_a_frozen_aligner_and_hierarchy_stay(
+def test_a_frozen_aligner_and_hierarchy_do_not_change(
     aligned: Make, dataset: FolderDataset, words: TextSource, tmp_path: Path
 ) -> None:
     trainer = Trainer(aligned({"train.freeze": ["aligner", "hierarchy"]}), dataset, tmp_path / "run", words)
     assert moved(trainer) == set(PARTS)
 
 
-def test_frozen_parts_resume_to_the_same_bits(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+def test_frozen_parts_resume_bit_for_bit(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
     settings = {"train.freeze": ["codebook"], "train.ema": 0.9}
     Trainer(recipe({**settings, "train.steps": 6}), dataset, tmp_path / "whole").run()
     Trainer(recipe({**settings, "train.steps": 4}), dataset, tmp_path / "parts").run()
@@ -73,7 +73,7 @@ def test_parts_that_cannot_be_frozen(recipe: Make, changes: dict[str, object], m
     assert message in str(caught.value)
 
 
-def test_something_must_be_left_to_train(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+def test_freezing_every_part_is_refused(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
     settings = recipe({"train.freeze": list(PARTS), "train.adversarial.adaptive": False})
     with pytest.raises(UsageError, match=r"train\.freeze names encoder, decoder, codebook, which leaves nothing"):
         Trainer(settings, dataset, tmp_path / "run")
@@ -86,7 +86,7 @@ def state(trainer: Trainer) -> dict[str, Tensor]:
     return trainer.tokenizer.state_dict()
 
 
-def test_a_run_begins_with_a_models_weights(
+def test_a_run_starts_from_a_models_weights(
     recipe: Make, aligned: Make, dataset: FolderDataset, words: TextSource, tmp_path: Path
 ) -> None:
     Trainer(recipe(), dataset, tmp_path / "first").run()

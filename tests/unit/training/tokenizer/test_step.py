@@ -114,7 +114,7 @@ def test_gradients_with_an_aligner(aligned: Make, recipe: Make, words: object) -
     assert summed == pytest.approx(float(loss), rel=1e-4)
 
 
-def test_before_its_first_step_the_discriminator_does_no_work(recipe: Make) -> None:
+def test_the_discriminator_is_not_run_before_its_first_step(recipe: Make) -> None:
     settings = recipe()
     tokenizer, discriminator, batch = parts(settings)
     calls: list[int] = []
@@ -162,7 +162,7 @@ def test_bf16_stays_near_fp32(recipe: Make) -> None:
     assert not torch.equal(*found)
 
 
-def test_the_running_mean_by_hand() -> None:
+def test_the_moving_average_by_hand() -> None:
     module = nn.Linear(1, 1, bias=False)
     nn.init.constant_(module.weight, 1.0)
     mean = EMA(module, decay=0.5)
