@@ -68,7 +68,9 @@ class Counter:
     def count(self, recipe: Recipe) -> Sizes:
         """The sizes of a recipe; if it reads text, with `PaperText`."""
         adversarial = recipe.train.adversarial
-        return Sizes(*self._tokenizer(recipe.model), self._discriminator(adversarial.discriminator) if adversarial else 0)
+        generator, alignment = self._tokenizer(recipe.model)
+        discriminator = self._discriminator(adversarial.discriminator) if adversarial else 0
+        return Sizes(generator, alignment, discriminator)
 
     def _tokenizer(self, model: TokenizerConfig) -> tuple[int, int]:
         key = model.model_dump_json()
