@@ -46,7 +46,7 @@ def captions(tavq: Tavq, place: Path, out: Path, *arguments: Any) -> list[dict[s
     return found  # type: ignore[no-any-return]
 
 
-def test_a_run_goes_on_to_the_same_bits(tavq: Tavq, place: Path) -> None:
+def test_a_resumed_run_is_bit_for_bit_the_same(tavq: Tavq, place: Path) -> None:
     weights = (place / "captioner/model/model.safetensors").read_bytes()
     shutil.rmtree(place / "captioner/checkpoints/00000004")
     done = tavq(*train(place, "--resume"))
@@ -67,7 +67,7 @@ def test_images_get_captions(tavq: Tavq, place: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [("--temperature", 1.5), ("--top-p", 0.9), ("--top-k", 5, "--beams", 1)])
-def test_a_seed_draws_captions_again_whatever_stands_beside(
+def test_a_seed_samples_the_same_captions_in_any_batch(
     tavq: Tavq, place: Path, tmp_path: Path, how: tuple[Any, ...]
 ) -> None:
     one, other = images(place, 2)
@@ -78,7 +78,7 @@ def test_a_seed_draws_captions_again_whatever_stands_beside(
     assert found[0][4:] == found[1] != found[2]
 
 
-def test_what_is_measured_is_what_the_command_writes(
+def test_the_evaluation_measures_what_the_command_writes(
     tavq: Tavq, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tavq.nets.language import DecodingConfig
@@ -88,18 +88,20 @@ def test_what_is_measured_is_what_the_command_writes(
     written: dict[str, str] = {}
     usual = Captioning.caption
 
-    def told(task: Any, seen: Any, decoding: Any = None, count: int = 1, seed: int = 0, names: Any = None) -> Any:
+    def record_call(
+        task: Any, seen: Any, decoding: Any = None, count: int = 1, seed: int = 0, names: Any = None
+    ) -> Any:
         found = usual(task, seen, drawn, count, seed, names)
         written.update(zip(names, [texts[0] for texts in found], strict=True))
         return found
 
     found = captions(tavq, place, tmp_path / "p.json", place / "data", "--temperature", 1.5)
-    monkeypatch.setattr(Captioning, "caption", told)
+    monkeypatch.setattr(Captioning, "caption", record_call)
     assert tavq("task", "evaluate", place / "captioner", "--data", place / "data").code == 0
     assert written == {row["image_id"]: row["caption"] for row in found}
 
 
-def test_a_data_set_gives_what_metrics_read(tavq: Tavq, place: Path, tmp_path: Path) -> None:
+def test_captions_of_a_data_set_are_read_by_metrics(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     found = captions(tavq, place, tmp_path / "p.json", place / "data", "--references", tmp_path / "r.json")
     lines = [json.loads(line) for line in (place / "data/metadata.jsonl").read_text().splitlines()]
     known = {line["file_name"]: line["captions"] for line in lines if line["split"] == "test"}
@@ -120,7 +122,7 @@ def test_a_data_set_gives_what_metrics_read(tavq: Tavq, place: Path, tmp_path: P
     assert "images/10.png" in alone.out
 
 
-def test_a_image_that_cannot_be_read_is_told_and_left_out(tavq: Tavq, place: Path, tmp_path: Path) -> None:
+def test_an_unreadable_image_is_named_and_left_out(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(place / "data", tmp_path / "data")
     (copy / "images/14.png").write_bytes(b"no image")
     done = tavq(

@@ -70,7 +70,7 @@ def test_by_a_server_and_then_to_a_text_store(tavq: Tavq, bare: Path, monkeypatc
     assert "mean colour" in str([line.get("text") for line in lines])
 
 
-def test_the_end_says_what_is_there_and_what_to_do(tavq: Tavq, image_folder: Path, tmp_path: Path) -> None:
+def test_the_last_lines_say_what_to_do_next(tavq: Tavq, image_folder: Path, tmp_path: Path) -> None:
     facts = tmp_path / "facts.json"
     with serving(lambda request: Reply(400, b"no")) as (url, _):
         command = ("describe", image_folder, "--model", "m", "--concurrency", 1, "--json", facts, "--endpoint", url)

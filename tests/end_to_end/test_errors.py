@@ -1,4 +1,4 @@
-"""What a person is told who made a mistake: one line, with what was wrong and what is accepted, and the exit code."""
+"""Errors: one line that names the value, what is accepted and what to do, and the exit code."""
 
 import re
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from tavq.core import files
 Tavq = Callable[..., Any]
 
 
-def told(done: Any, code: int, message: str) -> None:
+def assert_one_line(done: Any, code: int, message: str) -> None:
     """One line on standard error that names the program and matches, and nothing else."""
     lines = done.err.splitlines()
     assert len(lines) == 1, done.err
@@ -154,15 +154,15 @@ TRAIN = "--data data --out out"
         ("train vqgan-tiny --data data --out file/run", r"file/run cannot be used as a run folder"),
         ("data scenes file --images 2", r"file"),
         ("data scenes data --images 2", r"data"),
-        ("demo --out data", r"data is there already and not an empty folder"),
-        ("demo --out file", r"file is there already and not an empty folder"),
+        ("demo --out data", r"data exists and is not an empty folder"),
+        ("demo --out file", r"file exists and is not an empty folder"),
         ("demo --out out --steps 0", r"--steps.*Must be >= 1"),
         ("text data --encoder file --out out", r"file"),
     ],
 )
 def test_a_wrong_call_is_explained_in_one_line(tavq: Tavq, place: Path, command: str, message: str) -> None:
     before = sorted(place.iterdir())
-    told(tavq(*command.split()), 2, message)
+    assert_one_line(tavq(*command.split()), 2, message)
     left = set(place.iterdir()) - set(before)
     assert left <= {place / "out"}
     assert not any(path.suffix == ".safetensors" for path in left)
@@ -175,7 +175,7 @@ def test_a_wrong_call_is_explained_in_one_line(tavq: Tavq, place: Path, command:
         ("decode plain nowhere.safetensors --out out", r"nowhere\.safetensors"),
         (f"train ta-vqgan-tiny {TRAIN} --text empty", r"empty is not a text store"),
         ("evaluate plain --data data --text empty", r"empty is not a text store"),
-        ("text data --encoder empty --out out", r"empty is no text encoder"),
+        ("text data --encoder empty --out out", r"empty is not a text encoder"),
         ("encode plain file --out t.safetensors", r"file: it is not an image"),
         ("encode plain data --out file/t.safetensors", r"Could not write file/t\.safetensors"),
         ("evaluate plain --data data --empty-features --json file/a.json", r"Could not write file/a\.json"),
@@ -243,7 +243,7 @@ def test_a_damaged_model_is_refused(
     tavq: Tavq, place: Path, change: Callable[[Path], object], code: int, message: str
 ) -> None:
     damaged_model(place, change)
-    told(tavq("encode", "damaged", "data", "--out", "t.safetensors"), code, message)
+    assert_one_line(tavq("encode", "damaged", "data", "--out", "t.safetensors"), code, message)
 
 
 @pytest.mark.parametrize(
@@ -277,23 +277,23 @@ def test_hostile_tokens_are_refused(
     tavq: Tavq, place: Path, indices: torch.Tensor, metadata: dict[str, str], code: int, message: str
 ) -> None:
     save_file({"indices": indices}, place / "hostile.safetensors", metadata)
-    told(tavq("decode", "plain", "hostile.safetensors", "--out", "out"), code, message)
+    assert_one_line(tavq("decode", "plain", "hostile.safetensors", "--out", "out"), code, message)
     assert not (place / "out").exists()
     assert not (place / "x.png").exists()
 
 
-def test_a_store_without_whole_texts_is_named(tavq: Tavq, place: Path, small: list[str]) -> None:
+def test_a_store_without_full_texts_is_refused(tavq: Tavq, place: Path, small: list[str]) -> None:
     command = ("train", "ta-vqgan-tiny", "--data", "data", "--out", "out", *small)
-    told(
+    assert_one_line(
         tavq(*command, "--model.align.multi_granularity", "false"),
         2,
         r"holds no token-level text; rebuild it with: .*--full-text",
     )
 
 
-def test_a_training_that_is_refused_leaves_the_run_as_it_was(tavq: Tavq, place: Path, small: list[str]) -> None:
+def test_a_refused_training_leaves_the_run_unchanged(tavq: Tavq, place: Path, small: list[str]) -> None:
     before = files.sha256(place / "plain/model/model.safetensors")
-    told(
+    assert_one_line(
         tavq("train", "vqgan-tiny", "--data", "data", "--out", "plain", *small), 2, r"already holds a run; add --resume"
     )
     assert files.sha256(place / "plain/model/model.safetensors") == before

@@ -46,7 +46,7 @@ def first(place: Path) -> Path:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_run_goes_on_to_the_same_bits(task: str, tavq: Tavq, place: Path) -> None:
+def test_a_resumed_run_is_bit_for_bit_the_same(task: str, tavq: Tavq, place: Path) -> None:
     weights = (place / task / "model/model.safetensors").read_bytes()
     shutil.rmtree(place / task / "checkpoints/00000004")
     done = tavq(*train(place, task, "--resume"))
@@ -85,7 +85,7 @@ def test_a_phrase_is_found(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     assert all(f"{round(edge, 1):.4g}" in done.out for edge in (x, y, w, h))
 
 
-def test_the_image_lies_in_the_run_where_nothing_else_is_said(tavq: Tavq, place: Path) -> None:
+def test_the_image_is_written_into_the_run_by_default(tavq: Tavq, place: Path) -> None:
     done = tavq("ground", place / "grounding", first(place), "the tree")
     assert done.code == 0, done.err
     assert (place / "grounding/grounded.png").is_file()

@@ -56,13 +56,13 @@ def test_evaluating_gives_the_same_metrics_everywhere(tavq: Tavq, home: Path, tm
     assert "3 images, 3 with text" in " ".join(done.out.split())
 
 
-def test_the_protocol_says_what_was_measured_and_by_what(tavq: Tavq, home: Path, tmp_path: Path) -> None:
+def test_the_protocol_says_what_was_measured_and_how(tavq: Tavq, home: Path, tmp_path: Path) -> None:
     place = tmp_path / "evaluation.json"
     assert tavq("evaluate", home / "aligned", "--data", home / "data", "--json", place).code == 0
-    told = json.loads(place.read_text())["protocol"]
-    assert told["model"]["sha256"] == files.sha256(home / "aligned/model/model.safetensors")
-    assert told["model"]["dtypes"] == ["float32"]
-    data = told["data"]
+    protocol = json.loads(place.read_text())["protocol"]
+    assert protocol["model"]["sha256"] == files.sha256(home / "aligned/model/model.safetensors")
+    assert protocol["model"]["dtypes"] == ["float32"]
+    data = protocol["data"]
     assert data["sha256"] == files.sha256(home / "data/metadata.jsonl")
     assert (data["split"], data["images_in_split"], data["first"], data["files"]) == ("test", 3, None, {"png": 3})
     # made again from the files alone
@@ -70,12 +70,12 @@ def test_the_protocol_says_what_was_measured_and_by_what(tavq: Tavq, home: Path,
     for number in (13, 14, 15):
         pixels = np.asarray(Image.open(home / f"data/images/{number}.png")).transpose(2, 0, 1)
         lines.append(f"{files.sha256_bytes(pixels.tobytes())}  images/{number}.png\n")
-    assert told["images"]["sha256"] == files.sha256_bytes("".join(lines).encode())
-    assert (told["images"]["count"], told["images"]["size"]) == (3, [32, 32])
-    assert told["text"]["sha256"] == files.sha256(home / "data/text/store.safetensors")
-    assert told["feature_weights"].keys() == {"scenes"}
-    assert {"tavq", "torch", "pillow", "numpy", "python"} <= told["versions"].keys()
-    assert told["machine"]["processes"] == 1
+    assert protocol["images"]["sha256"] == files.sha256_bytes("".join(lines).encode())
+    assert (protocol["images"]["count"], protocol["images"]["size"]) == (3, [32, 32])
+    assert protocol["text"]["sha256"] == files.sha256(home / "data/text/store.safetensors")
+    assert protocol["feature_weights"].keys() == {"scenes"}
+    assert {"tavq", "torch", "pillow", "numpy", "python"} <= protocol["versions"].keys()
+    assert protocol["machine"]["processes"] == 1
 
 
 def test_limits_and_splits(tavq: Tavq, home: Path, tmp_path: Path) -> None:

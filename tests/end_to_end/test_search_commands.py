@@ -37,9 +37,9 @@ def place(tavq: Tavq, home: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def test_an_index_of_all_images(place: Path) -> None:
-    told = json.loads((place / "found.json").read_text())
-    assert (told["images"], told["texts"], told["unreadable"]) == (16, 16, 0)
-    assert told["width"] == 3 * 384
+    written = json.loads((place / "found.json").read_text())
+    assert (written["images"], written["texts"], written["unreadable"]) == (16, 16, 0)
+    assert written["width"] == 3 * 384
 
 
 def test_images_of_a_text(tavq: Tavq, place: Path, tmp_path: Path) -> None:
@@ -47,10 +47,10 @@ def test_images_of_a_text(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     found, sheet = tmp_path / "found.json", tmp_path / "sheet.png"
     done = tavq("search", place / "found", "--text", "A red square.", "--count", 4, "--json", found, "--out", sheet)
     assert done.code == 0, done.err
-    told = json.loads(found.read_text())
-    assert told["text"] == "A red square."
-    assert len(told["images"]) == 4
-    assert all(hit["file_name"] in done.out for hit in told["images"])
+    written = json.loads(found.read_text())
+    assert written["text"] == "A red square."
+    assert len(written["images"]) == 4
+    assert all(hit["file_name"] in done.out for hit in written["images"])
     assert np.asarray(Image.open(sheet)).shape == (258, 258, 3)
 
     import torch
@@ -72,26 +72,26 @@ def test_images_of_a_text(tavq: Tavq, place: Path, tmp_path: Path) -> None:
             rows = tokenizer.aligner.embed_images(tokenizer.quantize(batch.images))
         cosines |= dict(zip(batch.keys, (rows @ query).tolist(), strict=True))
     best = sorted(cosines.values(), reverse=True)[:4]
-    assert [hit["score"] for hit in told["images"]] == pytest.approx(best, abs=1e-5)
-    assert [cosines[hit["file_name"]] for hit in told["images"]] == pytest.approx(best, abs=1e-5)
+    assert [hit["score"] for hit in written["images"]] == pytest.approx(best, abs=1e-5)
+    assert [cosines[hit["file_name"]] for hit in written["images"]] == pytest.approx(best, abs=1e-5)
 
 
 @pytest.mark.parametrize("index", ["found", "retrieval"])
-def test_texts_and_images_like_a_image(index: str, tavq: Tavq, place: Path, tmp_path: Path) -> None:
+def test_texts_and_images_of_an_image(index: str, tavq: Tavq, place: Path, tmp_path: Path) -> None:
     image = place / "data/images/14.png"
     found, sheet = tmp_path / "found.json", tmp_path / "sheet.png"
     done = tavq("search", place / index, "--image", image, "--count", 3, "--json", found, "--out", sheet)
     assert done.code == 0, done.err
-    told = json.loads(found.read_text())
-    assert told["image"] == str(image)
+    written = json.loads(found.read_text())
+    assert written["image"] == str(image)
     # its own vector is in the index: nothing is nearer, in half precision as good as nothing
-    scores = {hit["file_name"]: hit["score"] for hit in told["images"]}
+    scores = {hit["file_name"]: hit["score"] for hit in written["images"]}
     assert scores.get("images/14.png", max(scores.values())) == pytest.approx(1, abs=2e-3)
-    assert len(told["texts"]) == 3
+    assert len(written["texts"]) == 3
     lines = {
         line["file_name"]: line for line in map(json.loads, (place / "data/metadata.jsonl").read_text().splitlines())
     }
-    for hit in told["texts"]:
+    for hit in written["texts"]:
         line = lines[hit["file_name"]]
         assert hit["text"] in ([line["long_text"]] if index == "found" else line["captions"])
         assert index == "found" or line["split"] == "test"
@@ -109,7 +109,7 @@ def test_a_retrieval_task_is_measured(tavq: Tavq, place: Path) -> None:
     assert metrics["text_to_image/median_rank"]["interval"] is not None
 
 
-def test_words_that_the_model_does_not_know_are_told(tavq: Tavq, place: Path) -> None:
+def test_unknown_words_are_reported(tavq: Tavq, place: Path) -> None:
     done = tavq("search", place / "retrieval", "--text", "a red zeppelin", "--count", 1)
     assert done.code == 0, done.err
     assert "does not know the word 'zeppelin'" in done.err
@@ -117,8 +117,8 @@ def test_words_that_the_model_does_not_know_are_told(tavq: Tavq, place: Path) ->
 
 def test_a_moved_data_set(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "found", tmp_path / "found")
-    told = json.loads((tmp_path / "found/index.json").read_text())
-    (tmp_path / "found/index.json").write_text(json.dumps(told | {"data_folder": str(tmp_path / "gone")}))
+    written = json.loads((tmp_path / "found/index.json").read_text())
+    (tmp_path / "found/index.json").write_text(json.dumps(written | {"data_folder": str(tmp_path / "gone")}))
     image, sheet = place / "data/images/1.png", tmp_path / "sheet.png"
     done = tavq("search", tmp_path / "found", "--image", image, "--out", sheet)
     assert done.code == 2

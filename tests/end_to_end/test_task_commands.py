@@ -66,7 +66,7 @@ def images(folder: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_run_goes_on_to_the_same_bits(task: str, tavq: Tavq, place: Path) -> None:
+def test_a_resumed_run_is_bit_for_bit_the_same(task: str, tavq: Tavq, place: Path) -> None:
     weights = (place / task / "model/model.safetensors").read_bytes()
     shutil.rmtree(place / task / "checkpoints/00000004")
     more = ("--segmentation-tokenizer", place / "maps") if task == "semantic" else ()
@@ -86,7 +86,7 @@ def test_a_run_goes_on_to_the_same_bits(task: str, tavq: Tavq, place: Path) -> N
         ("semantic", ("--segmentation", "MAP"), 3),
     ],
 )
-def test_images_are_drawn_and_a_seed_draws_them_again(
+def test_a_seed_generates_the_same_images(
     task: str, asked: tuple[Any, ...], count: int, tavq: Tavq, place: Path, tmp_path: Path
 ) -> None:
     given = [first(place / "data/segmentation") if part == "MAP" else part for part in asked]
@@ -148,7 +148,7 @@ def test_a_task_is_measured(task: str, tavq: Tavq, place: Path) -> None:
     assert (ours | theirs <= with_interval) == (task == "completion")
 
 
-def test_images_drawn_from_text_look_for_it(tavq: Tavq, place: Path) -> None:
+def test_generated_images_are_ranked_against_their_texts(tavq: Tavq, place: Path) -> None:
     asked = ("task", "evaluate", place / "text-to-image", "--data", place / "data", "--aligned", place / "aligned")
     done = tavq(*asked, "--json", place / "faithful.json")
     assert done.code == 0, done.err
@@ -162,7 +162,7 @@ def test_images_drawn_from_text_look_for_it(tavq: Tavq, place: Path) -> None:
     assert "text_recall@1" in done.out
 
 
-def test_the_known_part_of_a_image_stays(tavq: Tavq, place: Path, tmp_path: Path) -> None:
+def test_completion_keeps_the_visible_part(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     image = first(place / "data/images")
     original = np.asarray(Image.open(image).convert("RGB"))
     for task, mask in (("completion", "0,0,16,32"), ("unconditional", "bottom")):
@@ -301,13 +301,13 @@ def test_a_wrong_call_is_one_line(
     assert not (place / "x").exists() or not (place / "x/recipe.yaml").exists()
 
 
-def test_a_next_to_zero_temperature_takes_the_likeliest(tavq: Tavq, place: Path, tmp_path: Path) -> None:
+def test_a_temperature_near_zero_takes_the_most_likely_tokens(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     for task, more in (("unconditional", ()), ("text-to-image", ("--prompt", "A red barn.", "--steps", 2))):
         done = tavq("generate", place / task, "--count", 1, *more, "--temperature", "1e-40", "--out", tmp_path / task)
         assert done.code == 0, done.err
 
 
-def test_a_map_of_other_proportions_is_told(tavq: Tavq, place: Path, tmp_path: Path) -> None:
+def test_a_map_of_other_proportions_is_reported(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((90, 37), np.uint8)).save(tmp_path / "map.png")
     done = tavq(
         "generate", place / "semantic", "--count", 1, "--segmentation", tmp_path / "map.png", "--out", tmp_path / "a"
@@ -316,7 +316,7 @@ def test_a_map_of_other_proportions_is_told(tavq: Tavq, place: Path, tmp_path: P
     assert "is 37 x 90 pixels; its centre is cropped and resized to 32 x 32" in done.err
 
 
-def test_what_was_drawn_is_replaced_by_what_is_drawn(tavq: Tavq, place: Path, tmp_path: Path) -> None:
+def test_generated_images_replace_older_ones(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     for count in (3, 2):
         done = tavq("generate", place / "unconditional", "--count", count, "--out", tmp_path / "a")
         assert done.code == 0, done.err

@@ -35,8 +35,8 @@ def test_questions(place: Path, source: str, capsys: pytest.CaptureFixture[str])
     image = f"{place}/scenes/images/000003.png"
     assert run(["ask", model, image, "what is the color of the zeppelin", "--json", f"{place}/answer.json"]) == 0
     assert "'zeppelin'" in capsys.readouterr().err
-    told = json.loads((place / "answer.json").read_text())
-    assert len(told["answers"]) == 5
+    written = json.loads((place / "answer.json").read_text())
+    assert len(written["answers"]) == 5
     assert run(["task", "evaluate", model, "--data", f"{place}/scenes", "--json", f"{place}/found.json"]) == 0
     metrics = json.loads((place / "found.json").read_text())["metrics"]
     assert 0 <= metrics["accuracy"]["value"] <= 1
@@ -44,7 +44,7 @@ def test_questions(place: Path, source: str, capsys: pytest.CaptureFixture[str])
     assert metrics["accuracy"]["interval"] is not None
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(place: Path) -> None:
+def test_a_resumed_run_has_the_same_weights(place: Path) -> None:
     whole = Path(trained(place, "vqa"))
     call = ["task", "train", "vqa-tiny", "--tokenizer", f"{place}/vqgan", "--data", f"{place}/scenes"]
     call += ["--out", f"{place}/again", "--train.batch", "4", "--train.checkpoint_every", "1", "--train.steps", "3"]
@@ -53,10 +53,13 @@ def test_a_stopped_run_goes_on_to_the_same_weights(place: Path) -> None:
         [part.unlink() for part in file.iterdir()] if file.is_dir() else file.unlink()
         file.rmdir() if file.is_dir() else None
     assert run([*call, "--resume"]) == 0
-    told = json.loads((place / "again" / "provenance.json").read_text())
-    assert told["last_process"]["steps"] == 1
+    written = json.loads((place / "again" / "provenance.json").read_text())
+    assert written["last_process"]["steps"] == 1
     tokenizer = json.loads((place / "vqgan" / "model" / "config.json").read_text())
-    assert [told["tokenizer_seed"], told["tokenizer_method_hash"]] == [tokenizer["seed"], tokenizer["method_hash"]]
+    assert [written["tokenizer_seed"], written["tokenizer_method_hash"]] == [
+        tokenizer["seed"],
+        tokenizer["method_hash"],
+    ]
     weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (whole, place / "again")]
     assert weights[0] == weights[1]
 
@@ -96,7 +99,7 @@ def test_a_data_set_without_questions(place: Path, capsys: pytest.CaptureFixture
     ("flag", "value", "says"),
     [("--text", "text", "does not use text"), ("--segmentation-tokenizer", "maps", "does not use segmentation")],
 )
-def test_what_a_task_does_not_read_is_refused(
+def test_unused_arguments_are_refused(
     flag: str, value: str, says: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call = ["task", "train", "vqa-tiny", "--tokenizer", f"{place}/vqgan", "--data", f"{place}/scenes"]
@@ -105,13 +108,13 @@ def test_what_a_task_does_not_read_is_refused(
     assert not (place / "refused").exists()
 
 
-def test_an_evaluation_refuses_what_it_does_not_read(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_evaluation_refuses_unused_arguments(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = trained(place, "vqa")
     assert run(["task", "evaluate", model, "--data", f"{place}/scenes", "--text", f"{place}/text"]) == 2
     assert "does not use text" in capsys.readouterr().err
 
 
-def test_a_text_store_that_nothing_reads_is_not_opened(place: Path, tmp_path: Path) -> None:
+def test_an_unused_text_store_is_not_opened(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "scenes", tmp_path / "scenes")
     (tmp_path / "scenes" / "text").mkdir()
     (tmp_path / "scenes" / "text" / "manifest.json").write_text("of another version")

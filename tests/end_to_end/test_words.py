@@ -44,12 +44,12 @@ def test_from_captions_to_a_page_that_names_words(tavq: Tavq, home: Path, tmp_pa
 
     page = tavq("report", run, "--data", data)
     assert page.code == 0, page.err
-    told = (run / "report.html").read_text()
-    assert any(f"· {word}</h3>" in told for word in tokenizer.codebook.words)  # type: ignore[union-attr]
-    assert "one that its entry was made of" in told
+    page = (run / "report.html").read_text()
+    assert any(f"· {word}</h3>" in page for word in tokenizer.codebook.words)  # type: ignore[union-attr]
+    assert "one that its entry was made of" in page
 
 
-def test_a_missing_store_is_made_with_its_word_graph(tavq: Tavq, home: Path, tmp_path: Path) -> None:
+def test_a_missing_store_is_built_with_its_word_graph(tavq: Tavq, home: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(home / "data", data, ignore=shutil.ignore_patterns("text"))
     done = tavq("train", "vqct-tiny", "--data", data, "--out", tmp_path / "run", *SMALL.split())
@@ -58,7 +58,7 @@ def test_a_missing_store_is_made_with_its_word_graph(tavq: Tavq, home: Path, tmp
     assert (data / "text/wordgraph.json").is_file()
 
 
-def test_a_store_made_anew_keeps_what_the_old_one_had(tavq: Tavq, home: Path, tmp_path: Path) -> None:
+def test_a_rebuilt_store_keeps_the_tables_of_the_old_one(tavq: Tavq, home: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(home / "data", data)
 
@@ -74,7 +74,7 @@ def test_a_store_made_anew_keeps_what_the_old_one_had(tavq: Tavq, home: Path, tm
         assert kinds() == (True, True), flags
 
 
-def test_tokens_of_another_model_are_told_or_refused(tavq: Tavq, home: Path, tmp_path: Path) -> None:
+def test_tokens_of_another_model_are_reported_or_refused(tavq: Tavq, home: Path, tmp_path: Path) -> None:
     tokens = tmp_path / "tokens.safetensors"
     assert tavq("encode", home / "plain", home / "data", "--out", tokens).code == 0
     assert "another model" not in tavq("decode", home / "plain", tokens, "--out", tmp_path / "own").err

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tavq.api.tokenizers import encode_folder as encode_folder
     from tavq.api.tokenizers import evaluate as evaluate
     from tavq.api.tokenizers import train as train
+    from tavq.api.understanding import Answer as Answer
     from tavq.api.understanding import ask as ask
     from tavq.api.understanding import caption as caption
     from tavq.api.understanding import fill as fill
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from tavq.text.store import TextStore as TextStore
 
 _HOMES = {
+    "Answer": "tavq.api.understanding",
     "ask": "tavq.api.understanding",
     "build_index": "tavq.api.search",
     "build_text_store": "tavq.api.text",

@@ -44,7 +44,7 @@ class GeneratedImages:
     frames: tuple[Frame, ...] = ()
 
     def grid(self) -> UInt8[np.ndarray, "h w 3"]:
-        """Return one picture with all images."""
+        """Return one image that shows all images."""
         return image_grid(self.images)
 
 
@@ -65,7 +65,7 @@ class CompletedImages:
     frames: tuple[Frame, ...] = ()
 
     def grid(self) -> UInt8[np.ndarray, "h w 3"]:
-        """Return one picture with the original, the hidden and all completed images."""
+        """Return one image that shows the original, the hidden and all completed images."""
         return image_grid(torch.cat([self.original[None], self.hidden[None], self.images]))
 
 

@@ -167,8 +167,8 @@ def score_answers(
     """
     answers = read_answers(Path(predictions), Path(references), subset)
     one_truth = any(isinstance(question.truth, str) for _, question in answers.values())
-    wups = _open_wups(None if nltk_data is None else Path(nltk_data)) if one_truth else None
-    scores = AnswerScores(wups)
+    corpora = None if nltk_data is None else Path(nltk_data)
+    scores = AnswerScores(_open_wups(corpora) if one_truth else None)
     for key, (answer, question) in answers.items():
         scores.add(key, answer, question.truth, question.kind, question.image)
     return _with_sources(scores.compute(), predictions, references)

@@ -74,7 +74,7 @@ def ask(model: PathLike | TaskModel, image: ImageLike, question: str, *, count: 
     features = _features_of(opened, image)
     _warn_all(opened.task.check_text(question))
     [answers] = opened.task.answer(features, [question])
-    return [Answer(text, probability) for text, probability in answers[:count]]
+    return _first(answers, count)
 
 
 def fill(model: PathLike | TaskModel, image: ImageLike, caption: str, *, count: int = ANSWERS) -> list[list[Answer]]:
@@ -96,7 +96,11 @@ def fill(model: PathLike | TaskModel, image: ImageLike, caption: str, *, count: 
     opened = open_task(model, "fill")
     _warn_all(opened.task.check_text(caption))
     [gaps] = opened.task.fill(_features_of(opened, image), [caption])
-    return [[Answer(word, probability) for word, probability in words[:count]] for words in gaps]
+    return [_first(words, count) for words in gaps]
+
+
+def _first(answers: Sequence[tuple[str, float]], count: int) -> list[Answer]:
+    return [Answer(text, probability) for text, probability in answers[:count]]
 
 
 def ground(model: PathLike | TaskModel, image: ImageLike, phrase: str, *, out: PathLike | None = None) -> Grounding:

@@ -18,7 +18,7 @@ from tavq import api
 from tavq.core.errors import UsageError
 
 PLAIN_SECONDS = 10.0
-"""Seconds between the lines that stand for a bar where there is no terminal."""
+"""Seconds between the lines that replace a bar where standard error is not a terminal."""
 
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 """1 or more."""
@@ -41,7 +41,7 @@ class LineHandler(logging.Handler):
 
 
 def is_first_process() -> bool:
-    """Return whether this process writes and prints, of those that `torchrun` started together."""
+    """Return whether this process is the one that writes and prints, among the processes of `torchrun`."""
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 

@@ -50,11 +50,12 @@ def print_recipes(*, json: Path | None = None) -> None:
     data = [*TITLES, *sorted({recipe["data"] for recipe in recipes} - set(TITLES))]
     for name in data:
         chosen = [recipe for recipe in recipes if recipe["data"] == name]
-        rows = [_cells(recipe) for recipe in sorted(chosen, key=lambda recipe: _order(recipe["method"]))]
+        chosen.sort(key=lambda recipe: _order(recipe["method"]))
+        rows = [_cells(recipe) for recipe in chosen]
         if rows:
             console.print_table(TITLES.get(name, name), COLUMNS, rows)
-    columns = ("name", "batch", "steps", "description")
-    console.print_table("Tasks", columns, [[recipe[column] for column in columns] for recipe in tasks])
+    rows = [[task["name"], task["batch"], task["steps"], task["description"]] for task in tasks]
+    console.print_table("Tasks", ("name", "batch", "steps", "description"), rows)
     print(NOTE)
     console.write_json(json, {"recipes": recipes, "tasks": tasks, "note": NOTE})
 

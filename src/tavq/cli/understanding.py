@@ -1,7 +1,8 @@
 """`tavq ask`, `caption`, `ground` and `fill`: ask a trained task about images."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
 
@@ -127,5 +128,8 @@ def fill(run: str, image: Path, caption: str, /, *, count: Count = ANSWERS, json
     gaps = api.fill(run, image, caption, count=count)
     rows = [[number, *word] for number, words in enumerate(gaps, 1) for word in words]
     console.print_table(caption, ["gap", "word", "probability"], rows)
-    written = [[{"word": word, "probability": probability} for word, probability in words] for words in gaps]
-    console.write_json(json, {"image": str(image), "caption": caption, "gaps": written})
+    console.write_json(json, {"image": str(image), "caption": caption, "gaps": [_as_json(words) for words in gaps]})
+
+
+def _as_json(words: "Sequence[api.Answer]") -> list[dict[str, Any]]:
+    return [{"word": word, "probability": probability} for word, probability in words]
