@@ -154,9 +154,11 @@ def test_training_records_do_change_it(name: str, train: Callable[..., Path], tm
     first = learned(train(name, write(tmp_path / "as-it-is", lambda record: record, True)))
     data = write(tmp_path / "swapped", lambda record: record, True)
     text = (data / "metadata.jsonl").read_text()
-    (data / "metadata.jsonl").write_text(
-        text.replace("barn", "mill").replace("12, 16]", "16, 12]").replace("red", "tan")
-    )
+    text = text.replace("barn", "mill").replace("12, 16]", "16, 12]").replace("red", "tan")
+    records = [json.loads(line) for line in text.splitlines()]
+    for record in records:
+        record["objects"] *= 2
+    (data / "metadata.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
     again = learned(train(name, data))
     assert again["sha256"] != first["sha256"] or [key for key in first if again[key] != first[key]]
 
