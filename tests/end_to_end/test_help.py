@@ -14,6 +14,7 @@ import pytest
 from cyclopts import App
 
 from tavq.cli import COMMANDS, app
+from tavq.cli.help import join_lines
 
 SRC = str(Path(__file__).parents[2] / "src")
 Tavq = Callable[..., Any]
@@ -80,6 +81,41 @@ def test_help_has_an_example_that_parses(tavq: Tavq, path: tuple[str, ...]) -> N
     found = re.search(rf"Example: tavq ({' '.join(path)}\b.*?)(?: ╭|$)", text)
     assert found, text
     app.parse_args(shlex.split(found[1]), exit_on_error=False, print_error=False)
+
+
+def test_help_keeps_no_line_breaks_of_the_code(tavq: Tavq) -> None:
+    text = tavq("text", "--help").out
+    assert "rebuilt store keeps the kinds" in text  # two lines of the docstring
+    assert "[default: minilm]" in " ".join(text.replace("│", " ").split())
+    assert "[default: False]" not in text
+    assert "[default: None]" not in text
+
+
+def test_task_train_lists_the_shipped_recipes(tavq: Tavq) -> None:
+    from tavq import recipes
+
+    text = tavq("task", "train", "--help").out
+    names = recipes.names(recipes.TASKS)
+    assert len(names) >= 18
+    for name in names:
+        assert f"\n{name}: " in text
+
+
+def test_join_lines() -> None:
+    docstring = """Do a thing
+    at once.
+
+    Then
+    another.
+
+    Args:
+        one: The first,
+            on two lines.
+        two: The second.
+    """
+    expected = "Do a thing at once.\n\nThen another.\n\nArgs:\n    one: The first, on two lines.\n    two: The second."
+    assert join_lines(docstring) == expected
+    assert join_lines(expected) == expected
 
 
 def test_the_version(tavq: Tavq) -> None:

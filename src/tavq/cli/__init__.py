@@ -7,46 +7,61 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Group, Parameter
 
 from tavq.cli import console
+from tavq.cli.help import format_default, join_lines
 from tavq.cli.renamed_flags import with_new_flags
 from tavq.core.errors import RenamedWarning, TavqError
 from tavq.core.version import __version__
 
-COMMANDS = {
-    "demo": "tavq.cli.demo:demo",
-    "data": "tavq.cli.data:app",
-    "describe": "tavq.cli.describe:describe",
-    "text": "tavq.cli.text:text",
-    "recipes": "tavq.cli.recipes:app",
-    "train": "tavq.cli.train:train",
-    "evaluate": "tavq.cli.tokenizers:evaluate",
-    "encode": "tavq.cli.tokenizers:encode",
-    "decode": "tavq.cli.tokenizers:decode",
-    "task": "tavq.cli.tasks:app",
-    "generate": "tavq.cli.generation:generate",
-    "complete": "tavq.cli.generation:complete",
-    "caption": "tavq.cli.understanding:caption",
-    "ask": "tavq.cli.understanding:ask",
-    "ground": "tavq.cli.understanding:ground",
-    "fill": "tavq.cli.understanding:fill",
-    "search": "tavq.cli.search:app",
-    "metrics": "tavq.cli.metrics:app",
-    "report": "tavq.cli.reports:report",
-    "compare": "tavq.cli.reports:compare",
+PANELS = {
+    "Start": {
+        "demo": "tavq.cli.demo:demo",
+    },
+    "Data": {
+        "data": "tavq.cli.data:app",
+        "describe": "tavq.cli.describe:describe",
+        "text": "tavq.cli.text:text",
+    },
+    "Tokenizers": {
+        "recipes": "tavq.cli.recipes:app",
+        "train": "tavq.cli.train:train",
+        "evaluate": "tavq.cli.tokenizers:evaluate",
+        "encode": "tavq.cli.tokenizers:encode",
+        "decode": "tavq.cli.tokenizers:decode",
+    },
+    "Tasks": {
+        "task": "tavq.cli.tasks:app",
+        "generate": "tavq.cli.generation:generate",
+        "complete": "tavq.cli.generation:complete",
+        "caption": "tavq.cli.understanding:caption",
+        "ask": "tavq.cli.understanding:ask",
+        "ground": "tavq.cli.understanding:ground",
+        "fill": "tavq.cli.understanding:fill",
+        "search": "tavq.cli.search:app",
+    },
+    "Results": {
+        "report": "tavq.cli.reports:report",
+        "compare": "tavq.cli.reports:compare",
+        "metrics": "tavq.cli.metrics:app",
+    },
 }
-"""Where each command or group of commands is defined; a module is imported when its command is called."""
+"""Where each command or group of commands is defined, as help lists them; a module is imported when it is called."""
+
+COMMANDS = {name: path for commands in PANELS.values() for name, path in commands.items()}
 
 app = App(
     name="tavq",
     help="Text-aligned image tokenizers: train, compare, inspect and ship codebooks that know what they mean.",
     version=__version__,
     help_format="plaintext",  # markdown would load a parser and a highlighter, half of the start-up time
-    help_epilogue="Start with: tavq demo",
+    default_parameter=Parameter(show_default=format_default),
 )
-for _name, _path in COMMANDS.items():
-    app.command(_path, name=_name)
+for _panel, _commands in PANELS.items():
+    _group = Group.create_ordered(_panel)
+    for _position, (_name, _path) in enumerate(_commands.items()):
+        app.command(_path, name=_name, group=_group, sort_key=_position)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -54,6 +69,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0].startswith("-"):
         app.resolved_commands()  # the list of commands shows the first line of each docstring
+    if any(word in app.help_flags for word in words):
+        _unwrap_docstring(words)
     try:
         with _messages_as_lines():
             code = app(with_new_flags(words), exit_on_error=False, print_error=False, result_action="return_value")
@@ -68,6 +85,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 1)
     return code if isinstance(code, int) else 0
+
+
+def _unwrap_docstring(words: Sequence[str]) -> None:
+    """Prepare the docstring of the command that help is asked for: help keeps line breaks, which belong to the code."""
+    command = app
+    for word in words:
+        if word.startswith("-") or word not in command:
+            break
+        command = command[word]
+    function = command.default_command
+    if function is not None and function.__doc__:
+        function.__doc__ = join_lines(function.__doc__)
 
 
 def main() -> None:

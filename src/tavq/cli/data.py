@@ -10,7 +10,7 @@ from cyclopts import App
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, Seed
-from tavq.cli.listing import add_with_list
+from tavq.cli.help import add_with_list
 
 app = App(
     name="data",

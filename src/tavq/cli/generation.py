@@ -1,6 +1,9 @@
 """`tavq generate` and `complete`: generate images with a trained task."""
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from tavq import api
 from tavq.cli import console
@@ -14,8 +17,8 @@ def generate(
     /,
     *,
     count: Count = COUNT,
-    prompt: tuple[str, ...] = (),
-    segmentation: tuple[Path, ...] = (),
+    prompt: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    segmentation: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
     text_encoder: str | None = None,
     out: Path | None = None,
     seed: Seed = 0,

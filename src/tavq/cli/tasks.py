@@ -7,7 +7,7 @@ from cyclopts import App
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count, NonNegative, Probability
-from tavq.cli.listing import add_with_list, shipped_task_recipes
+from tavq.cli.help import add_with_list, shipped_task_recipes
 from tavq.cli.metric_table import print_evaluation
 from tavq.cli.train import Settings
 from tavq.metrics.record import evaluation_as_json

@@ -1,5 +1,6 @@
-"""Commands whose help ends with a list that is made when the help is shown."""
+"""Help: docstrings as paragraphs, and lists that are made when the help is shown."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
@@ -46,3 +47,23 @@ def shipped_task_recipes() -> dict[str, str]:
             description = api.read_yaml(path.read_text(encoding="utf-8"), path.name)["description"]
             found[path.name.removesuffix(".yaml")] = description.split(". ")[0].rstrip(".") + "."
     return dict(sorted(found.items()))
+
+
+def format_default(value: Any) -> str | None:
+    """Format the default of a flag for help; None where it says nothing."""
+    if value in (None, False, ()):
+        return None
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def join_lines(docstring: str) -> str:
+    """Return a docstring with each paragraph, and each argument, on one line."""
+    lines: list[str] = []
+    for line in inspect.cleandoc(docstring).splitlines():
+        indent = len(line) - len(line.lstrip())
+        starts = not line or not lines or not lines[-1] or lines[-1].endswith("Args:") or indent == 4
+        if starts:
+            lines.append(line)
+        else:
+            lines[-1] += " " + line.strip()
+    return "\n".join(lines)
