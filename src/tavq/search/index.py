@@ -72,6 +72,10 @@ class Hit:
     text: str | None = None
 
 
+Found = list[tuple[int, float]]
+"""Index and score of the vectors found for one query."""
+
+
 class SearchIndex:
     """An index that `build_index` wrote. Opening reads the manifest and the offsets but no vectors."""
 
@@ -108,22 +112,20 @@ class SearchIndex:
 
     def find_images(self, queries: Float[np.ndarray, "q e"], count: int) -> list[list[Hit]]:
         """The `count` nearest images of each query, best first; ties are in the order of file names."""
-        return [
-            [Hit(self.key(image), score) for image, score in found] for found in self._search("images", queries, count)
-        ]
+        return [self._image_hits(found) for found in self._search("images", queries, count)]
 
     def find_texts(self, queries: Float[np.ndarray, "q e"], count: int) -> list[list[Hit]]:
         """The `count` nearest distinct texts of each query, best first, each with the first image it belongs to."""
-        return [
-            [Hit(self._owner(text), score, self.text(text)) for text, score in found]
-            for found in self._search("texts", queries, count)
-        ]
+        return [self._text_hits(found) for found in self._search("texts", queries, count)]
 
-    def _owner(self, text: int) -> str:
-        """The file_name of the first image that a text belongs to."""
-        return self.key(int(self._arrays["owners"][text]))
+    def _image_hits(self, found: Found) -> list[Hit]:
+        return [Hit(self.key(image), score) for image, score in found]
 
-    def _search(self, table: str, queries: Float[np.ndarray, "q e"], count: int) -> list[list[tuple[int, float]]]:
+    def _text_hits(self, found: Found) -> list[Hit]:
+        owners = self._arrays["owners"]
+        return [Hit(self.key(int(owners[text])), score, self.text(text)) for text, score in found]
+
+    def _search(self, table: str, queries: Float[np.ndarray, "q e"], count: int) -> list[Found]:
         """Index and score of the `count` nearest vectors of each query."""
         if queries.shape[1] != self.manifest.width:
             raise UsageError(
