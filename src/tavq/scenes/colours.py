@@ -1,4 +1,4 @@
-"""The eleven basic colour names: how each looks, how it varies, and which name a pixel has."""
+"""The eleven basic colour names: their colours, natural variations of them, and the name of a pixel's colour."""
 
 import random
 from functools import lru_cache
@@ -32,7 +32,7 @@ TINTS: dict[str, RGB] = {
     "night": (0.4, 0.46, 0.68),
     "lamplight": (0.92, 0.78, 0.58),
 }
-"""What each light does to the backdrop."""
+"""Factors by which each light multiplies the backdrop."""
 
 SKIES: dict[str, tuple[RGB, RGB]] = {
     "clear": ((84.0, 152.0, 226.0), (198.0, 228.0, 247.0)),
@@ -44,7 +44,7 @@ SKIES: dict[str, tuple[RGB, RGB]] = {
     "sunset": ((92.0, 78.0, 150.0), (255.0, 158.0, 80.0)),
     "night": ((12.0, 18.0, 50.0), (46.0, 58.0, 104.0)),
 }
-"""The colour at the top and at the horizon, by the weather of a day or by another light."""
+"""Sky colours at the top and at the horizon, by the weather in daylight, or by another light."""
 
 
 _TO_LMS = np.array([[0.4122214708, 0.5363325363, 0.0514459929],
@@ -55,8 +55,8 @@ _TO_LAB = np.array([[0.2104542553, 0.7936177850, -0.0040720468],
                     [0.0259040371, 0.7827717662, -0.8086757660]])  # fmt: skip
 
 
-def perceptual(rgb: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-    """Lightness and two hue axes of sRGB colours in 0..255 (OKLab).
+def to_oklab(rgb: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """Convert sRGB colours in 0..255 to OKLab: lightness and two hue axes.
 
     Source: B. Ottosson, "A perceptual color space for image processing" (2020).
     """
@@ -65,18 +65,18 @@ def perceptual(rgb: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
     return np.cbrt(linear @ _TO_LMS.T) @ _TO_LAB.T
 
 
-_ANCHORS = perceptual(np.array(list(COLOURS.values())))
-_WEIGHTS = np.array([0.7, 1.6, 1.6])  # hue tells names apart better than lightness, which shading changes
+_ANCHORS = to_oklab(np.array(list(COLOURS.values())))
+_WEIGHTS = np.array([0.7, 1.6, 1.6])  # hue separates the names better than lightness, which shading changes
 
 
 def nearest_colour(rgb: RGB) -> str:
-    """The basic colour name closest to a pixel."""
-    lab = perceptual(np.array([rgb], dtype=np.float64))
+    """The basic colour name closest to a pixel's colour."""
+    lab = to_oklab(np.array([rgb], dtype=np.float64))
     return NAMES[int((((lab - _ANCHORS) * _WEIGHTS) ** 2).sum(axis=1).argmin())]
 
 
 @lru_cache(maxsize=4096)
-def natural(name: str, variant: int) -> RGB:
+def vary_colour(name: str, variant: int) -> RGB:
     """One of 64 natural variations of a named colour, the same for the same `variant`."""
     rng = random.Random(f"{name}/{variant % 64}")
     base = COLOURS[name]
@@ -88,19 +88,23 @@ def natural(name: str, variant: int) -> RGB:
     return base
 
 
-def scaled(rgb: RGB, gain: float) -> RGB:
-    """The colour made lighter (gain above 1) or darker."""
+def scale_colour(rgb: RGB, gain: float) -> RGB:
+    """Make a colour lighter (gain above 1) or darker."""
     return (min(255.0, rgb[0] * gain), min(255.0, rgb[1] * gain), min(255.0, rgb[2] * gain))
 
 
-def mixed(rgb: RGB, other: RGB, share: float) -> RGB:
-    """The colour with `share` of another in it."""
-    keep = 1.0 - share
-    return (rgb[0] * keep + other[0] * share, rgb[1] * keep + other[1] * share, rgb[2] * keep + other[2] * share)
+def mix_colours(rgb: RGB, other: RGB, fraction: float) -> RGB:
+    """Mix a colour with a `fraction` of another."""
+    keep = 1.0 - fraction
+    return (
+        rgb[0] * keep + other[0] * fraction,
+        rgb[1] * keep + other[1] * fraction,
+        rgb[2] * keep + other[2] * fraction,
+    )
 
 
 def blend(
-    canvas: Float[np.ndarray, "_ _ 3"], colour: RGB | Float[np.ndarray, "..."], share: Float[np.ndarray, "..."]
+    canvas: Float[np.ndarray, "_ _ 3"], colour: RGB | Float[np.ndarray, "..."], alpha: Float[np.ndarray, "..."]
 ) -> None:
-    """Draws a colour over a strip of an image, in place, so much of it at each pixel."""
-    canvas += share[..., None] * (np.asarray(colour, np.float32) - canvas)
+    """Blend a colour over a strip of an image in place, with one `alpha` per pixel."""
+    canvas += alpha[..., None] * (np.asarray(colour, np.float32) - canvas)

@@ -1,4 +1,4 @@
-"""The catalogue of what can stand in a scene: its sizes, colours, patterns, parts and places."""
+"""The catalogue of things: their sizes, colours, patterns, parts and positions."""
 
 from dataclasses import dataclass
 
@@ -9,22 +9,22 @@ PATTERNS = ("plain", "plain", "striped", "dotted", "checkered")
 
 @dataclass(frozen=True)
 class Kind:
-    """What is true of every thing of one kind. Lengths are shares of the image's height, for a near thing."""
+    """Properties of every thing of one kind. Lengths are fractions of the image's height, for a near thing."""
 
     name: str
     height: float
     aspect: float  # width / height
     colours: tuple[str, ...]
     patterns: tuple[str, ...] = ("plain",)
-    parts: tuple[tuple[str, tuple[str, ...]], ...] = ()  # a named part and the colours it may have
-    features: tuple[str, ...] = ()  # further parts as a text says them: "two wheels"
+    parts: tuple[tuple[str, tuple[str, ...]], ...] = ()  # part and its possible colours
+    features: tuple[str, ...] = ()  # further parts, as texts mention them: "two wheels"
     poses: tuple[str, ...] = ("standing",)
     depth: tuple[float, float] = (0.15, 1.0)  # 0 at the horizon, 1 at the lower edge
     group: str = "thing"  # animal, person, vehicle, building, plant, furniture, toy, thing
     plural: str = ""
-    coloured: str = ""  # the part that carries the colour, where "a red X" would be wrong: "shirt" of a man
-    top: tuple[float, float, float] | None = None  # height, left and right end of the surface things can stand on
-    herd: float = 0.2  # how often several alike stand together
+    coloured: str = ""  # the part that has the colour, if "a red X" would be wrong: "shirt" of a man
+    top: tuple[float, float, float] | None = None  # height, left and right end of a surface for other things
+    herd: float = 0.2  # probability of a group of this kind
 
     @property
     def many(self) -> str:
@@ -38,7 +38,6 @@ def _kind(name: str, height: float, aspect: float, colours: tuple[str, ...], **m
 
 _SHIRTS = ("red", "yellow", "green", "blue", "white", "orange", "pink", "purple", "black", "gray")
 _TROUSERS = ("blue", "black", "brown", "gray", "green", "red")
-_LOOSE = ("standing",)
 
 _CATALOGUE = (
     # buildings
@@ -198,4 +197,4 @@ BACKGROUNDS = (
 )
 
 CLASSES: tuple[str, ...] = (*BACKGROUNDS, *KINDS)
-"""What a segmentation's pixel values stand for: the value is the place in this tuple."""
+"""Segmentation classes; a pixel's value is an index into this tuple."""

@@ -1,6 +1,6 @@
-"""How a thing is named: articles, numbers, and noun phrases with colour, pattern and parts."""
+"""Noun phrases for things: articles, numbers, colour, pattern and parts."""
 
-from tavq.scenes.facts import Fact
+from tavq.scenes.visibility import VisibleThing
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _VOWELS = "aeiou"
@@ -14,21 +14,21 @@ _PATTERNS = {
 }
 
 
-def article(words: str) -> str:
-    """The words with "a" or "an" before them."""
+def with_article(words: str) -> str:
+    """Put "a" or "an" before the words."""
     return f"{'an' if words[0].lower() in _VOWELS else 'a'} {words}"
 
 
-def listed(items: list[str]) -> str:
-    """a, b and c."""
+def join_words(items: list[str]) -> str:
+    """Join as "a, b and c"."""
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} and {items[-1]}"
 
 
-def surface(fact: Fact) -> str:
-    """Colour and pattern of the part that carries them: "red", "blue and white striped", "red brick"."""
-    thing = fact.thing
+def describe_surface(item: VisibleThing) -> str:
+    """Colour and pattern: "red", "blue and white striped", "red brick"."""
+    thing = item.thing
     if thing.pattern == "plain":
         return thing.colour
     word = _PATTERNS[thing.pattern]
@@ -36,34 +36,34 @@ def surface(fact: Fact) -> str:
     return f"{both} {word}"
 
 
-def bare(fact: Fact, many: bool = False) -> str:
-    """The name of its kind."""
-    return fact.kind.many if many else fact.thing.kind
+def kind_name(item: VisibleThing, many: bool = False) -> str:
+    """The name of the thing's kind."""
+    return item.kind.many if many else item.thing.kind
 
 
-def named(fact: Fact, look: str, many: bool = False) -> str:
-    """The name with words for its looks: "red ball", "man in a red shirt", "lamp with a red shade"."""
-    name = bare(fact, many)
+def name_with_look(item: VisibleThing, look: str, many: bool = False) -> str:
+    """The name with its look: "red ball", "man in a red shirt", "lamp with a red shade"."""
+    name = kind_name(item, many)
     if not look:
         return name
-    if not fact.kind.coloured:
+    if not item.kind.coloured:
         return f"{look} {name}"
-    link = "in" if fact.kind.group == "person" else "with"
-    worn = f"{look} {fact.kind.coloured}"
+    link = "in" if item.kind.group == "person" else "with"
+    worn = f"{look} {item.kind.coloured}"
     if many:
         return f"{name} {link} {worn}{'es' if worn.endswith('s') else 's'}"
-    return f"{name} {link} {article(worn)}"
+    return f"{name} {link} {with_article(worn)}"
 
 
-def full(fact: Fact, many: bool = False) -> str:
+def full_name(item: VisibleThing, many: bool = False) -> str:
     """The name with size, colour and pattern."""
-    size = {"small": "small ", "large": "large "}.get(fact.thing.size, "") if not many else ""
-    return f"{size}{named(fact, surface(fact), many)}"
+    size = "" if many else {"small": "small ", "large": "large "}.get(item.thing.size, "")
+    return f"{size}{name_with_look(item, describe_surface(item), many)}"
 
 
-def definite(fact: Fact, look: str) -> str:
-    """The name with "the", for a thing that was spoken of: "the man in the red shirt"."""
-    words = f"the {named(fact, look)}"
+def definite_name(item: VisibleThing, look: str) -> str:
+    """The name with "the", for a thing mentioned before: "the man in the red shirt"."""
+    words = f"the {name_with_look(item, look)}"
     return (
         words.replace(" in a ", " in the ")
         .replace(" in an ", " in the ")
@@ -72,9 +72,10 @@ def definite(fact: Fact, look: str) -> str:
     )
 
 
-def details(fact: Fact) -> list[str]:
-    """Its parts, with their colours: "a gray roof", "two windows"."""
-    own = [
-        article(f"{colour} {part}") if part != "trousers" else f"{colour} trousers" for part, colour in fact.thing.parts
-    ]
-    return [*own, *fact.kind.features]
+def details(item: VisibleThing) -> list[str]:
+    """The thing's parts with their colours: "a gray roof", "two windows"."""
+    own = []
+    for part, colour in item.thing.parts:
+        words = f"{colour} {part}"
+        own.append(words if part == "trousers" else with_article(words))
+    return [*own, *item.kind.features]

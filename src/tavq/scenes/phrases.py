@@ -1,71 +1,74 @@
-"""Referring phrases: descriptions that single one thing out of all that show."""
+"""Referring expressions: phrases that fit exactly one visible thing."""
 
 from collections.abc import Callable, Iterator
 
-from tavq.scenes.facts import Fact, Facts
-from tavq.scenes.nouns import definite, surface
+from tavq.scenes.nouns import definite_name, describe_surface
+from tavq.scenes.visibility import SceneView, VisibleThing
 
-Holds = Callable[[Fact], bool]
+Claim = Callable[[VisibleThing], bool]
+"""Whether a phrase fits a thing."""
 
 APART = 0.06
-"""Least difference in place, as a share of the side, for one thing to be left of another."""
+"""Minimum distance, as a fraction of the side, for one thing to be left of another."""
 
 
-def candidates(facts: Facts, fact: Fact) -> Iterator[tuple[str, Holds]]:
-    """Phrases for a thing, plain before long, each with what it claims."""
-    kind, colour, look, side = fact.thing.kind, fact.thing.colour, surface(fact), fact.side
+def propose_phrases(view: SceneView, item: VisibleThing) -> Iterator[tuple[str, Claim]]:
+    """Yield phrases for a thing, simple ones first, each with its claim."""
+    kind, colour, look, side = item.thing.kind, item.thing.colour, describe_surface(item), item.side
 
-    def same(other: Fact) -> bool:
+    def same(other: VisibleThing) -> bool:
         return other.thing.kind == kind
 
-    def coloured(other: Fact) -> bool:
+    def coloured(other: VisibleThing) -> bool:
         return same(other) and other.thing.colour == colour
 
-    def patterned(other: Fact) -> bool:
-        return same(other) and surface(other) == look
+    def patterned(other: VisibleThing) -> bool:
+        return same(other) and describe_surface(other) == look
 
     where = "in the middle" if side == "middle" else f"on the {side}"
-    yield definite(fact, colour), coloured
+    yield definite_name(item, colour), coloured
     yield f"the {kind}", same
-    if fact.thing.support >= 0 and (base := facts.by_place(fact.thing.support)) is not None:
-        yield f"the {kind} on the {base.thing.kind}", lambda o: same(o) and _on(facts, o) == base.thing.kind
+    if item.thing.support >= 0 and (base := view.find(item.thing.support)) is not None:
+        yield f"the {kind} on the {base.thing.kind}", lambda o: same(o) and _on(view, o) == base.thing.kind
         yield (
-            f"{definite(fact, colour)} on the {base.thing.kind}",
-            lambda o: coloured(o) and _on(facts, o) == base.thing.kind,
+            f"{definite_name(item, colour)} on the {base.thing.kind}",
+            lambda o: coloured(o) and _on(view, o) == base.thing.kind,
         )
     if look != colour:
-        yield definite(fact, look), patterned
-    if clearly(fact):
-        # one whose side could be argued about counts as standing there too, so that the phrase cannot mean it
-        yield f"the {kind} {where}", lambda o: same(o) and (o.side == side or not clearly(o))
-        yield f"{definite(fact, colour)} {where}", lambda o: coloured(o) and (o.side == side or not clearly(o))
-    row = facts.of(kind)
+        yield definite_name(item, look), patterned
+    if has_clear_side(item):
+        # A thing whose side is ambiguous counts as being on this side too, so that no phrase relies on it.
+        yield f"the {kind} {where}", lambda o: same(o) and (o.side == side or not has_clear_side(o))
+        yield (
+            f"{definite_name(item, colour)} {where}",
+            lambda o: coloured(o) and (o.side == side or not has_clear_side(o)),
+        )
+    row = view.of_kind(kind)  # from left to right
     if len(row) > 1:
-        if fact is row[0] and row[1].x - fact.x > APART:
+        if item is row[0] and row[1].x - item.x > APART:
             yield f"the leftmost {kind}", lambda o: o is row[0]
-        if fact is row[-1] and fact.x - row[-2].x > APART:
+        if item is row[-1] and item.x - row[-2].x > APART:
             yield f"the rightmost {kind}", lambda o: o is row[-1]
-        if len(row) == 3 and fact is row[1] and min(row[2].x - fact.x, fact.x - row[0].x) > APART:
-            yield f"the {kind} between the two other {fact.kind.many}", lambda o: o is row[1]
+        if len(row) == 3 and item is row[1] and min(row[2].x - item.x, item.x - row[0].x) > APART:
+            yield f"the {kind} between the two other {item.kind.many}", lambda o: o is row[1]
 
 
-def clearly(fact: Fact) -> bool:
-    """True when no one would argue about its side."""
-    return abs(fact.x - 0.37) > 0.03 and abs(fact.x - 0.63) > 0.03
+def has_clear_side(item: VisibleThing) -> bool:
+    """Whether the thing is unambiguously left, right or in the middle."""
+    return abs(item.x - 0.37) > 0.03 and abs(item.x - 0.63) > 0.03
 
 
-def _on(facts: Facts, fact: Fact) -> str:
-    base = facts.by_place(fact.thing.support) if fact.thing.support >= 0 else None
+def _on(view: SceneView, item: VisibleThing) -> str:
+    base = view.find(item.thing.support) if item.thing.support >= 0 else None
     return base.thing.kind if base is not None else ""
 
 
-def referring(facts: Facts, fact: Fact, most: int = 2) -> list[str]:
-    """Up to `most` phrases that hold for this thing and for no other that shows; none for a kind in doubt."""
-    if fact.thing.kind in facts.doubtful:
+def referring_phrases(view: SceneView, item: VisibleThing, max_count: int = 2) -> list[str]:
+    """Up to `max_count` phrases that fit this thing and no other visible one; none for a doubtful kind."""
+    if item.thing.kind in view.doubtful:
         return []
-    found = [
-        phrase
-        for phrase, holds in candidates(facts, fact)
-        if [other.place for other in facts.seen if holds(other)] == [fact.place]
-    ]
-    return found[:most]
+    found = []
+    for phrase, claim in propose_phrases(view, item):
+        if [other.index for other in view.items if claim(other)] == [item.index]:
+            found.append(phrase)
+    return found[:max_count]

@@ -1,15 +1,15 @@
-"""Walls and floors as pixels."""
+"""Paints walls and floors."""
 
 import numpy as np
 
-from tavq.scenes.colours import SKIES, TINTS, mixed, natural
-from tavq.scenes.plan import ID, Canvas, Plan, axis, perspective
-from tavq.scenes.textures import noise, rough
+from tavq.scenes.class_map import ID, Canvas, ClassMap, perspective, pixel_centres
+from tavq.scenes.colours import SKIES, TINTS, mix_colours, vary_colour
+from tavq.scenes.textures import fractal_noise, noise
 from tavq.scenes.world import Scene
 
 
-def paint_room(scene: Scene, classes: Plan, canvas: Canvas) -> None:
-    """Fills the image, in values from 0 to 255."""
+def paint_room(scene: Scene, classes: ClassMap, canvas: Canvas) -> None:
+    """Fill the image, with values from 0 to 255."""
     n, backdrop = len(classes), scene.backdrop
     low = round(backdrop.horizon * n)
     _paint_wall(scene, canvas[:low], n)
@@ -18,7 +18,7 @@ def paint_room(scene: Scene, classes: Plan, canvas: Canvas) -> None:
         _paint_rug(scene, classes, canvas)
     tint = np.array(TINTS[scene.light], np.float32)
     if scene.light == "lamplight":
-        glow = np.hypot(axis(n)[None, :] - 0.5, axis(n)[:, None] - 0.3)
+        glow = np.hypot(pixel_centres(n)[None, :] - 0.5, pixel_centres(n)[:, None] - 0.3)
         canvas *= tint * (1.12 - 0.45 * glow)[..., None]
     if backdrop.window:
         _paint_window(scene, canvas, n)
@@ -26,8 +26,8 @@ def paint_room(scene: Scene, classes: Plan, canvas: Canvas) -> None:
 
 def _paint_wall(scene: Scene, wall: Canvas, n: int) -> None:
     backdrop = scene.backdrop
-    x, y = axis(n)[None, :], axis(n)[: len(wall), None]
-    base = np.array(mixed(natural(backdrop.wall, backdrop.variant), (255.0, 250.0, 240.0), 0.42), np.float32)
+    x, y = pixel_centres(n)[None, :], pixel_centres(n)[: len(wall), None]
+    base = np.array(mix_colours(vary_colour(backdrop.wall, backdrop.variant), (255.0, 250.0, 240.0), 0.42), np.float32)
     wall[:] = base
     pattern = np.zeros((len(wall), n), np.float32)
     if backdrop.paper == "striped":
@@ -48,7 +48,7 @@ def _paint_wall(scene: Scene, wall: Canvas, n: int) -> None:
 def _paint_floor(scene: Scene, floor: Canvas, n: int, low: int) -> None:
     backdrop = scene.backdrop
     u, away = perspective(scene, n, low)
-    base = np.array(natural(backdrop.floor, backdrop.variant + 3), np.float32)
+    base = np.array(vary_colour(backdrop.floor, backdrop.variant + 3), np.float32)
     if backdrop.ground == "wooden":
         base = np.array((176.0, 122.0, 74.0), np.float32)
         plank = np.floor(u * 2.2)
@@ -60,17 +60,17 @@ def _paint_floor(scene: Scene, floor: Canvas, n: int, low: int) -> None:
         light = 1.0 - 0.2 * odd - 0.12 * grout + 0.06 * (noise(n, 60, 60, 3)[low:] - 0.5)
     else:
         base = base * 0.8 + 40.0
-        light = 1.0 + 0.2 * (noise(n, 160, 120, 3)[low:] - 0.5) + 0.2 * rough(n, 3)[low:]
+        light = 1.0 + 0.2 * (noise(n, 160, 120, 3)[low:] - 0.5) + 0.2 * fractal_noise(n, 3)[low:]
     floor[:] = base * light[..., None]
-    floor *= (0.86 + 0.2 * np.clip((axis(n)[low:] - backdrop.horizon) / 0.3, 0, 1))[:, None, None]
+    floor *= (0.86 + 0.2 * np.clip((pixel_centres(n)[low:] - backdrop.horizon) / 0.3, 0, 1))[:, None, None]
 
 
-def _paint_rug(scene: Scene, classes: Plan, canvas: Canvas) -> None:
+def _paint_rug(scene: Scene, classes: ClassMap, canvas: Canvas) -> None:
     n, backdrop = len(classes), scene.backdrop
     middle = (backdrop.horizon + 1.0) / 2 + 0.03
-    x, y = axis(n)[None, :], axis(n)[:, None]
+    x, y = pixel_centres(n)[None, :], pixel_centres(n)[:, None]
     radius = np.sqrt(((x - 0.5) / 0.4) ** 2 + ((y - middle) / (0.3 * (1 - backdrop.horizon))) ** 2)
-    base = np.array(natural(backdrop.rug, backdrop.variant), np.float32)
+    base = np.array(vary_colour(backdrop.rug, backdrop.variant), np.float32)
     rings = (np.abs(radius - 0.88) < 0.05) | (np.abs(radius - 0.5) < 0.05)
     colour = base * (1.0 + 0.2 * (noise(n, 150, 150, 4) - 0.5))[..., None]
     colour += rings[..., None] * 0.6 * (np.array((250.0, 240.0, 214.0), np.float32) - colour)
@@ -78,12 +78,12 @@ def _paint_rug(scene: Scene, classes: Plan, canvas: Canvas) -> None:
 
 
 def _paint_window(scene: Scene, canvas: Canvas, n: int) -> None:
-    x, y = axis(n)[None, :] - scene.backdrop.window, axis(n)[:, None]
+    x, y = pixel_centres(n)[None, :] - scene.backdrop.window, pixel_centres(n)[:, None]
     outer = (np.abs(x) < 0.13) & (y > 0.09) & (y < 0.38)
     pane = (np.abs(x) < 0.115) & (y > 0.105) & (y < 0.365) & (np.abs(x) > 0.008) & (np.abs(y - 0.235) > 0.008)
     top, bottom = SKIES["clear"] if scene.light == "day" else SKIES["night"]
-    share = np.clip((y - 0.1) / 0.27, 0, 1)[..., None]
-    glass = np.array(top, np.float32) + share * (np.array(bottom, np.float32) - np.array(top, np.float32))
+    lowness = np.clip((y - 0.1) / 0.27, 0, 1)[..., None]
+    glass = np.array(top, np.float32) + lowness * (np.array(bottom, np.float32) - np.array(top, np.float32))
     frame = np.array((246.0, 242.0, 232.0), np.float32) * np.array(TINTS[scene.light], np.float32)
     np.copyto(canvas, frame, where=outer[..., None])
     np.copyto(canvas, np.broadcast_to(glass, canvas.shape), where=pane[..., None])

@@ -1,4 +1,4 @@
-"""The places a scene can show: what they look like, which kinds belong there, and how a text names them."""
+"""The places that scenes show: what they look like, which kinds occur there, and how texts name them."""
 
 from dataclasses import dataclass
 
@@ -6,19 +6,19 @@ LIGHTS = ("day", "dawn", "sunset", "night", "lamplight")
 WEATHERS = ("clear", "cloudy", "rain", "snow", "fog", "indoors")
 
 Weights = dict[str, int | float]
-"""How often each kind is drawn, beside the others."""
+"""Relative frequency of each kind."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One place; the weights say how often each kind is drawn there."""
+    """One place, with the relative frequency of each kind."""
 
-    name: str  # as a text says it: "living room"
-    where: str  # with its preposition: "on a beach"
-    place: str  # one word that answers "where", or "" when there is none
-    ground: str  # what a thing on the ground stands on: "the sand"
-    surfaces: tuple[str, ...]  # ground textures to choose from
-    far: tuple[str, ...]  # what lies at the horizon
+    name: str  # as texts name it: "living room"
+    where: str  # with a preposition: "on a beach"
+    place: str  # one-word answer to "where", or ""
+    ground: str  # what things stand on: "the sand"
+    surfaces: tuple[str, ...]  # possible ground textures
+    far: tuple[str, ...]  # possible backgrounds at the horizon
     horizon: tuple[float, float]
     kinds: Weights  # on the ground or floor
     sky: Weights
@@ -26,7 +26,7 @@ class Setting:
     wall: Weights
     indoor: bool = False
     weathers: tuple[str, ...] = ("clear", "clear", "clear", "cloudy", "cloudy", "rain", "fog")
-    adjective: tuple[str, ...] = ()  # truthful for every image of the place
+    adjective: tuple[str, ...] = ()  # true of every image of the place
 
 
 _SKY = {"balloon": 3.0, "kite": 2.0, "bird": 2.0, "airplane": 1.0}
@@ -111,4 +111,4 @@ ON_TOP: dict[str, Weights] = {
     "bookcase": {"vase": 1.0, "plant": 1.0},
     "stove": {"bowl": 1.0, "cup": 1.0},
 }
-"""What may stand on what."""
+"""Which kinds may stand on which, with their relative frequency."""

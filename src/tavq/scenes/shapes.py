@@ -1,4 +1,4 @@
-"""Outlines and the pen that figures are drawn with, in lengths of the thing's own height with y upwards."""
+"""Outlines, and the pen that draws a thing; in units of the thing's height, with y upwards."""
 
 import math
 import random
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from tavq.scenes.colours import COLOURS, RGB, natural, scaled
+from tavq.scenes.colours import RGB, scale_colour, vary_colour
 from tavq.scenes.world import Thing
 
 Outline = Sequence[tuple[float, float]]
@@ -19,22 +19,22 @@ _TURN = tuple((math.cos(2 * math.pi * step / 28), math.sin(2 * math.pi * step / 
 
 @dataclass(frozen=True)
 class Part:
-    """One filled polygon of a thing, in image coordinates, with what it is painted with."""
+    """One filled polygon of a thing, in image coordinates, and how it is painted."""
 
-    role: str  # named as in the kind's parts; "body" is the part whose colour the text names
+    role: str  # as in the kind's parts; "body" has the colour that texts name
     points: Float[np.ndarray, "n 2"]
     colour: RGB
     second: RGB
     texture: str
     scale: float  # the texture's period in image coordinates
-    origin: tuple[float, float]  # where the texture starts, so that it runs on from part to part
+    origin: tuple[float, float]  # of the texture, so that it continues from part to part
     angle: float
-    shade: float  # how much lighter the upper left is than the lower right
-    glow: bool = False  # keeps its own light at night
+    shade: float  # brightness difference between upper left and lower right
+    glow: bool = False  # is lit at night
 
 
 def ellipse(x: float, y: float, rx: float, ry: float) -> Outline:
-    """An ellipse of 28 corners."""
+    """An ellipse with 28 corners."""
     return [(x + rx * cos, y + ry * sin) for cos, sin in _TURN]
 
 
@@ -51,7 +51,7 @@ def box(left: float, low: float, right: float, high: float) -> Outline:
     return [(left, low), (right, low), (right, high), (left, high)]
 
 
-def rounded(left: float, low: float, right: float, high: float, radius: float) -> Outline:
+def rounded_box(left: float, low: float, right: float, high: float, radius: float) -> Outline:
     """A rectangle with round corners."""
     r = min(radius, (right - left) / 2, (high - low) / 2)
     corners = ((right - r, high - r, 0), (left + r, high - r, 90), (left + r, low + r, 180), (right - r, low + r, 270))
@@ -59,10 +59,10 @@ def rounded(left: float, low: float, right: float, high: float, radius: float) -
 
 
 def stroke(points: Outline, width: float) -> Outline:
-    """A line of some width along points, as a polygon."""
+    """A thick line along points, as a polygon."""
     left, right = [], []
-    for place, (x, y) in enumerate(points):
-        before, after = points[max(0, place - 1)], points[min(len(points) - 1, place + 1)]
+    for index, (x, y) in enumerate(points):
+        before, after = points[max(0, index - 1)], points[min(len(points) - 1, index + 1)]
         dx, dy = after[0] - before[0], after[1] - before[1]
         length = math.hypot(dx, dy) or 1.0
         nx, ny = -dy / length * width / 2, dx / length * width / 2
@@ -84,21 +84,17 @@ def blob(x: float, y: float, rx: float, ry: float, seed: int, bumps: int = 9, de
 
 
 class Pen:
-    """Collects the parts of one thing, mirrored when it faces left, scaled and put in its place."""
+    """Collects the parts of a thing: mirrored if it faces left, scaled, and moved to its position."""
 
     def __init__(self, thing: Thing) -> None:
         self.thing = thing
-        self.main = natural(thing.colour, thing.variant)
-        self.second = natural(thing.second, thing.variant) if thing.second else scaled(self.main, 0.8)
+        self.main = vary_colour(thing.colour, thing.variant)
+        self.second = vary_colour(thing.second, thing.variant) if thing.second else scale_colour(self.main, 0.8)
         self.parts: list[Part] = []
 
-    def named(self, part: str) -> RGB:
-        """The colour of a named part of the thing."""
-        return natural(self.thing.part(part), self.thing.variant)
-
-    def shade_of(self, name: str) -> RGB:
-        """A basic colour by name, for parts that are always alike."""
-        return COLOURS[name]
+    def part_colour(self, part: str) -> RGB:
+        """The colour of a part by its name."""
+        return vary_colour(self.thing.part(part), self.thing.variant)
 
     def fill(
         self,
@@ -112,12 +108,24 @@ class Pen:
         angle: float = 0.0,
         glow: bool = False,
     ) -> None:
-        """Adds a polygon."""
+        """Add a polygon.
+
+        Args:
+            outline: corners, in units of the thing's height.
+            colour: the main colour.
+            role: the part's name, if texts mention it.
+            texture: a surface of `textures.SURFACES`.
+            scale: the texture's period.
+            shade: brightness difference between upper left and lower right.
+            second: the texture's other colour; by default a darker shade.
+            angle: the texture's rotation in degrees.
+            glow: the part is lit at night.
+        """
         thing = self.thing
         points = np.array(outline, dtype=np.float64)
         points[:, 0] = thing.x + thing.height * thing.facing * points[:, 0]
         points[:, 1] = thing.y - thing.height * points[:, 1]
-        other = second if second is not None else scaled(colour, 0.75)
+        other = second if second is not None else scale_colour(colour, 0.75)
         self.parts.append(
             Part(role, points, colour, other, texture, scale * thing.height, (thing.x, thing.y), angle, shade, glow)
         )
@@ -125,7 +133,7 @@ class Pen:
     def body(
         self, outline: Outline, scale: float = 0.3, texture: str = "plain", shade: float = 0.16, angle: float = 0.0
     ) -> None:
-        """Adds a polygon in the thing's own colour and pattern; `texture` is its surface when it has no pattern."""
+        """Add a polygon in the thing's own colour and pattern; `texture` is used if it has no pattern."""
         pattern = self.thing.pattern
         if pattern != "plain":
             texture = pattern

@@ -1,4 +1,4 @@
-"""Surfaces: value noise and the patterns that parts are painted with, computed for all pixels of one kind at once."""
+"""Surfaces: value noise, and the patterns of parts, computed for all pixels of one texture at once."""
 
 import math
 import random
@@ -16,24 +16,23 @@ Values = Float[np.ndarray, "_"]
 
 @lru_cache(maxsize=96)
 def noise(n: int, across: int, down: int, key: int = 0) -> Float32[np.ndarray, "n n"]:
-    """Smooth values in [0, 1] with about `across` x `down` bumps, the same image at every n."""
+    """Value noise in [0, 1] with a lattice of `across` x `down` cells; the same image at every resolution n."""
     raw = random.Random(f"noise/{across}/{down}/{key}").randbytes(across * down)
     lattice = np.frombuffer(raw, np.uint8).reshape(down, across).astype(np.float32) / 255.0
-    smooth = Image.fromarray(lattice).resize((n, n), Image.Resampling.BICUBIC)
-    return np.clip(np.asarray(smooth, np.float32), 0.0, 1.0)
+    smoothstep = Image.fromarray(lattice).resize((n, n), Image.Resampling.BICUBIC)
+    return np.clip(np.asarray(smoothstep, np.float32), 0.0, 1.0)
 
 
 @lru_cache(maxsize=16)
-def rough(n: int, key: int = 0) -> Float32[np.ndarray, "n n"]:
-    """Noise of four sizes at once, around 0 and mostly within ±0.5."""
+def fractal_noise(n: int, key: int = 0) -> Float32[np.ndarray, "n n"]:
+    """Noise of four octaves, around 0 and mostly within ±0.5."""
     octaves = ((8, 0.4), (16, 0.3), (34, 0.3), (70, 0.25))
-    return sum(
-        (weight * (noise(n, cells, cells, key) - 0.5) for cells, weight in octaves), np.zeros((n, n), np.float32)
-    )
+    layers = (weight * (noise(n, cells, cells, key) - 0.5) for cells, weight in octaves)
+    return sum(layers, np.zeros((n, n), np.float32))
 
 
 class Pixels:
-    """The pixels of one texture: their place in the texture and in the part."""
+    """The pixels of one texture, with coordinates (u, v) in the texture and (dx, dy) in the part."""
 
     def __init__(self, n: int, flat: Int[np.ndarray, "n"], u: Values, v: Values, dx: Values, dy: Values) -> None:
         self.n = n
@@ -44,12 +43,12 @@ class Pixels:
         self.dy = dy
 
     def noise(self, across: int, down: int, key: int = 0) -> Values:
-        """Noise at these pixels, around 0."""
+        """Value noise at these pixels, around 0."""
         return noise(self.n, across, down, key).ravel()[self.flat] - 0.5
 
 
 Surface = tuple[Values | float, Values | float]
-"""How much of the second colour, and a factor on the light."""
+"""The fraction of the second colour, and a factor on the brightness."""
 
 
 def _fraction(values: Values) -> Values:
@@ -210,11 +209,11 @@ _CODES = {name: code for code, name in enumerate(SURFACES)}
 def paint(
     n: int, flat: Int[np.ndarray, "n"], owner: Int[np.ndarray, "n"], parts: Sequence[Part]
 ) -> Float[np.ndarray, "n 3"]:
-    """The colours of the pixels `flat` of an n x n image, each painted by `parts[owner]`.
+    """The colours of the pixels `flat` of an n x n image, where pixel i belongs to `parts[owner[i]]`.
 
     All parts are shaded together, so the cost depends on the painted area and hardly on the number of parts.
     """
-    table = _Table(parts)
+    table = _PartArrays(parts)
     x = ((flat % n).astype(np.float32) + 0.5) / n
     y = ((flat // n).astype(np.float32) + 0.5) / n
     centre, half = table.centre[owner], table.half[owner]
@@ -228,16 +227,16 @@ def paint(
     for code in np.unique(codes):
         chosen = np.flatnonzero(codes == code)
         surface = SURFACES[tuple(SURFACES)[code]]
-        share, factor = surface(Pixels(n, flat[chosen], u[chosen], v[chosen], dx[chosen], dy[chosen]))
-        mix[chosen] = share
+        fraction, factor = surface(Pixels(n, flat[chosen], u[chosen], v[chosen], dx[chosen], dy[chosen]))
+        mix[chosen] = fraction
         light[chosen] *= factor
     colour = table.colour[owner]
     colour += mix[:, None] * (table.second[owner] - colour)
     return colour * light[:, None]
 
 
-class _Table:
-    """The parts' numbers as arrays, to be looked up by pixel."""
+class _PartArrays:
+    """The parameters of all parts as arrays, indexed by part."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
         def column(values: Sequence[object]) -> Float[np.ndarray, "..."]:
@@ -257,9 +256,9 @@ class _Table:
         self.texture = np.array([_CODES[part.texture] for part in parts], np.int16)
 
 
-def smooth(
+def smoothstep(
     values: Float[np.ndarray, "..."], low: float | np.ndarray, high: float | np.ndarray
 ) -> Float[np.ndarray, "..."]:
-    """0 below `low`, 1 above `high`, a smooth step between."""
+    """0 below `low`, 1 above `high`, and a smooth step in between."""
     t = np.clip((values - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)

@@ -1,4 +1,4 @@
-"""How each kind is drawn: one function a kind, which fills a Pen with parts from back to front."""
+"""Draws each kind of thing: one function per kind, which adds parts to a Pen from back to front."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -19,7 +19,7 @@ FIGURES: dict[str, Callable[[Pen], None]] = {
 
 
 @lru_cache(maxsize=256)
-def figure(thing: Thing) -> tuple[Part, ...]:
+def draw_figure(thing: Thing) -> tuple[Part, ...]:
     """The parts of a thing from back to front."""
     pen = Pen(thing)
     FIGURES[thing.kind](pen)

@@ -2,7 +2,7 @@
 
 import math
 
-from tavq.scenes.colours import RGB, scaled
+from tavq.scenes.colours import RGB, scale_colour
 from tavq.scenes.shapes import Pen, box, ellipse, stroke
 
 GLASS: RGB = (150.0, 195.0, 225.0)
@@ -25,10 +25,10 @@ def house(pen: Pen) -> None:
     pen.body(box(-0.48, 0.0, 0.48, 0.56), texture="plaster", shade=0.1)
     pen.fill(box(-0.48, 0.0, 0.48, 0.045), (128.0, 120.0, 112.0), texture="stone", scale=0.1)
     roof = [(-0.57, 0.53), (0.57, 0.53), (0.4, 0.92), (-0.4, 0.92)]
-    pen.fill(roof, pen.named("roof"), "roof", "shingle", 0.085, 0.16)
-    pen.fill(box(-0.57, 0.5, 0.57, 0.535), scaled(pen.named("roof"), 0.7))
+    pen.fill(roof, pen.part_colour("roof"), "roof", "shingle", 0.085, 0.16)
+    pen.fill(box(-0.57, 0.5, 0.57, 0.535), scale_colour(pen.part_colour("roof"), 0.7))
     pen.fill(box(-0.11, 0.0, 0.11, 0.4), frame)
-    pen.fill(box(-0.085, 0.0, 0.085, 0.375), pen.named("door"), "door", "wooden", 0.06)
+    pen.fill(box(-0.085, 0.0, 0.085, 0.375), pen.part_colour("door"), "door", "wooden", 0.06)
     pen.fill(ellipse(0.055, 0.18, 0.016, 0.016), (240.0, 205.0, 90.0))
     window(pen, -0.29, 0.28, 0.085, frame)
     window(pen, 0.29, 0.28, 0.085, frame)
@@ -36,7 +36,7 @@ def house(pen: Pen) -> None:
 
 def barn(pen: Pen) -> None:
     pen.body([(-0.58, 0), (0.58, 0), (0.58, 0.5), (0.44, 0.8), (0, 1.0), (-0.44, 0.8), (-0.58, 0.5)])
-    roof = pen.named("roof")
+    roof = pen.part_colour("roof")
     for side in (-1, 1):
         edge = [
             (side * 0.65, 0.46),
@@ -48,7 +48,7 @@ def barn(pen: Pen) -> None:
         ]
         pen.fill(edge, roof, "roof", "shingle", 0.08)
     pen.fill(box(-0.24, 0, 0.24, 0.44), FRAME)
-    pen.fill(box(-0.21, 0, 0.21, 0.41), scaled(pen.main, 0.6), "door", "wooden", 0.08)
+    pen.fill(box(-0.21, 0, 0.21, 0.41), scale_colour(pen.main, 0.6), "door", "wooden", 0.08)
     for ends in (((-0.21, 0.0), (0.21, 0.41)), ((-0.21, 0.41), (0.21, 0.0)), ((0, 0), (0, 0.41))):
         pen.fill(stroke(ends, 0.03), FRAME, shade=0.0)
     pen.fill(ellipse(0, 0.66, 0.1, 0.1), FRAME)
@@ -56,17 +56,21 @@ def barn(pen: Pen) -> None:
 
 
 def tent(pen: Pen) -> None:
-    pen.fill([(0.1, 0.95), (0.68, 0.06), (0.4, 0.0)], scaled(pen.main, 0.62), texture="cloth", scale=0.1)
+    pen.fill([(0.1, 0.95), (0.68, 0.06), (0.4, 0.0)], scale_colour(pen.main, 0.62), texture="cloth", scale=0.1)
     pen.body([(-0.68, 0.0), (0.45, 0.0), (0.02, 1.0)], scale=0.26, texture="cloth")
     pen.fill([(-0.2, 0.0), (0.16, 0.0), (0.01, 0.62)], DARK, "opening")
-    pen.fill([(0.16, 0.0), (0.28, 0.0), (0.01, 0.62)], scaled(pen.main, 1.2), texture="cloth", scale=0.1)
+    pen.fill([(0.16, 0.0), (0.28, 0.0), (0.01, 0.62)], scale_colour(pen.main, 1.2), texture="cloth", scale=0.1)
     pen.fill(stroke([(-0.01, 0.94), (0.03, 1.02)], 0.03), DARK)
 
 
 def windmill(pen: Pen) -> None:
     pen.body([(-0.24, 0.0), (0.24, 0.0), (0.14, 0.66), (-0.14, 0.66)], texture="plaster", shade=0.3)
     pen.fill(
-        [(-0.19, 0.64), (0.19, 0.64), (0.1, 0.8), (0, 0.84), (-0.1, 0.8)], pen.named("cap"), "cap", "shingle", 0.06
+        [(-0.19, 0.64), (0.19, 0.64), (0.1, 0.8), (0, 0.84), (-0.1, 0.8)],
+        pen.part_colour("cap"),
+        "cap",
+        "shingle",
+        0.06,
     )
     pen.fill(box(-0.06, 0, 0.06, 0.2), DARK, "door", "wooden", 0.05)
     window(pen, 0, 0.42, 0.045)
@@ -89,7 +93,7 @@ def lighthouse(pen: Pen) -> None:
     pen.fill(box(-0.11, 0.75, 0.11, 0.78), DARK)
     pen.fill(box(-0.06, 0.78, 0.06, 0.88), (255.0, 226.0, 120.0), "window", glow=True)
     pen.fill(stroke([(0, 0.78), (0, 0.88)], 0.012), DARK)
-    pen.fill([(-0.1, 0.87), (0.1, 0.87), (0.03, 0.97), (-0.03, 0.97)], pen.named("roof"), "roof")
+    pen.fill([(-0.1, 0.87), (0.1, 0.87), (0.03, 0.97), (-0.03, 0.97)], pen.part_colour("roof"), "roof")
     pen.fill(ellipse(0, 0.975, 0.025, 0.025), DARK)
     pen.fill(box(-0.045, 0.05, 0.045, 0.17), DARK, "door")
 

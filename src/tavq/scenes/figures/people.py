@@ -1,7 +1,7 @@
 """Man, woman, child and snowman, seen from the front."""
 
-from tavq.scenes.colours import RGB, scaled
-from tavq.scenes.shapes import Pen, arc, box, ellipse, rounded, stroke
+from tavq.scenes.colours import RGB, scale_colour
+from tavq.scenes.shapes import Pen, arc, box, ellipse, rounded_box, stroke
 
 SKINS: tuple[RGB, ...] = ((244.0, 205.0, 172.0), (222.0, 172.0, 132.0), (176.0, 122.0, 86.0), (118.0, 78.0, 54.0))
 HAIRS: tuple[RGB, ...] = (
@@ -15,7 +15,7 @@ SHOE: RGB = (54.0, 44.0, 42.0)
 
 
 def _face(pen: Pen, y: float, r: float, skin: RGB) -> None:
-    pen.fill(box(-r * 0.35, y - r * 1.35, r * 0.35, y - r * 0.6), scaled(skin, 0.88))
+    pen.fill(box(-r * 0.35, y - r * 1.35, r * 0.35, y - r * 0.6), scale_colour(skin, 0.88))
     pen.fill(ellipse(0, y, r, r * 1.08), skin, "face", shade=0.14)
     for side in (-1, 1):
         pen.fill(ellipse(side * r * 0.38, y + r * 0.05, r * 0.14, r * 0.16), SHOE, shade=0.0)
@@ -45,15 +45,15 @@ def _looks(pen: Pen) -> tuple[RGB, RGB]:
 
 
 def _dressed(pen: Pen, hip: float, shoulder: float, half: float, head: float) -> None:
-    """A figure in shirt and trousers."""
+    """A person in shirt and trousers."""
     skin, hair = _looks(pen)
-    trousers = pen.named("trousers")
+    trousers = pen.part_colour("trousers")
     for side in (-1, 1):
         leg = box(min(side * half * 0.9, side * 0.01), 0.04, max(side * half * 0.9, side * 0.01), hip + 0.03)
-        pen.fill(leg, trousers if side > 0 else scaled(trousers, 0.92), "trousers", "cloth", 0.08)
-        pen.fill(rounded(side * half * 0.55 - 0.055, 0.0, side * half * 0.55 + 0.055, 0.05, 0.025), SHOE)
+        pen.fill(leg, trousers if side > 0 else scale_colour(trousers, 0.92), "trousers", "cloth", 0.08)
+        pen.fill(rounded_box(side * half * 0.55 - 0.055, 0.0, side * half * 0.55 + 0.055, 0.05, 0.025), SHOE)
     _arms(pen, shoulder, half, skin, half * 0.62, (shoulder - hip) * 1.05)
-    pen.body(rounded(-half, hip, half, shoulder + 0.02, 0.05), 0.14, "cloth", 0.2, angle=90.0)
+    pen.body(rounded_box(-half, hip, half, shoulder + 0.02, 0.05), 0.14, "cloth", 0.2, angle=90.0)
     centre = shoulder + head * 1.2
     _face(pen, centre, head, skin)
     cap = [*arc(0, centre + head * 0.1, head * 1.08, head * 1.0, -10, 190), (-head * 0.6, centre + head * 0.42),
@@ -71,10 +71,10 @@ def child(pen: Pen) -> None:
 
 def woman(pen: Pen) -> None:
     skin, hair = _looks(pen)
-    pen.fill(rounded(-0.14, 0.62, 0.14, 0.97, 0.12), hair, "hair", "fur", 0.06)
+    pen.fill(rounded_box(-0.14, 0.62, 0.14, 0.97, 0.12), hair, "hair", "fur", 0.06)
     for side in (-1, 1):
         pen.fill(box(side * 0.055 - 0.03, 0.03, side * 0.055 + 0.03, 0.3), skin)
-        pen.fill(rounded(side * 0.06 - 0.045, 0.0, side * 0.06 + 0.045, 0.04, 0.02), SHOE)
+        pen.fill(rounded_box(side * 0.06 - 0.045, 0.0, side * 0.06 + 0.045, 0.04, 0.02), SHOE)
     _arms(pen, 0.76, 0.1, skin, 0.07, 0.32)
     pen.body(
         [(-0.115, 0.78), (0.115, 0.78), (0.085, 0.56), (0.21, 0.22), (-0.21, 0.22), (-0.085, 0.56)], 0.13, "cloth", 0.2
@@ -92,15 +92,15 @@ def snowman(pen: Pen) -> None:
     pen.body(ellipse(0, 0.21, 0.29, 0.23), 0.2, "snow", 0.24)
     pen.body(ellipse(0, 0.5, 0.21, 0.18), 0.2, "snow", 0.24)
     pen.body(ellipse(0, 0.74, 0.155, 0.14), 0.2, "snow", 0.24)
-    scarf = pen.named("scarf")
-    pen.fill(rounded(-0.15, 0.6, 0.15, 0.67, 0.03), scarf, "scarf", "cloth", 0.05)
+    scarf = pen.part_colour("scarf")
+    pen.fill(rounded_box(-0.15, 0.6, 0.15, 0.67, 0.03), scarf, "scarf", "cloth", 0.05)
     pen.fill(box(0.05, 0.44, 0.12, 0.63), scarf, "scarf", "cloth", 0.05)
     for y in (0.56, 0.47, 0.38):
         pen.fill(ellipse(-0.01, y, 0.02, 0.02), coal, shade=0.0)
     for side in (-1, 1):
         pen.fill(ellipse(side * 0.055, 0.78, 0.02, 0.02), coal, shade=0.0)
-    pen.fill([(0.0, 0.76), (0.0, 0.71), (0.15, 0.725)], pen.named("nose"), "nose")
-    pen.fill(rounded(-0.19, 0.845, 0.19, 0.875, 0.015), coal)
+    pen.fill([(0.0, 0.76), (0.0, 0.71), (0.15, 0.725)], pen.part_colour("nose"), "nose")
+    pen.fill(rounded_box(-0.19, 0.845, 0.19, 0.875, 0.015), coal)
     pen.fill(box(-0.115, 0.86, 0.115, 1.0), coal, "hat")
 
 

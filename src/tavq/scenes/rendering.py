@@ -1,5 +1,6 @@
-"""Renders a scene: the image, which thing each pixel shows, and each pixel's class."""
+"""Renders a scene: the image, an instance map and a segmentation map."""
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from tavq.core.errors import UsageError
 from tavq.scenes.backdrop import paint_backdrop
+from tavq.scenes.class_map import ID, map_classes
 from tavq.scenes.colours import RGB
-from tavq.scenes.figures import figure
-from tavq.scenes.plan import ID, plan
+from tavq.scenes.figures import draw_figure
 from tavq.scenes.shapes import Part, ellipse
 from tavq.scenes.textures import paint
 from tavq.scenes.world import Scene
@@ -27,57 +28,66 @@ _TINTS: dict[str, RGB] = {
     "night": (0.62, 0.66, 0.84),
     "lamplight": (0.97, 0.88, 0.74),
 }
-"""What each light does to things: less than to the backdrop, so that a named colour can still be named."""
+"""Factors by which each light multiplies things: weaker than for the backdrop, so that colours stay recognizable."""
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """One scene in pixels."""
+    """A rendered scene."""
 
     image: UInt8[np.ndarray, "y x 3"]
-    instances: Int16[np.ndarray, "y x"]  # place in scene.things, or -1
-    segmentation: UInt8[np.ndarray, "y x"]  # place in CLASSES
-    body: Int16[np.ndarray, "y x"]  # like instances, but only where the part that carries the named colour shows
+    instances: Int16[np.ndarray, "y x"]  # index into scene.things, or -1
+    segmentation: UInt8[np.ndarray, "y x"]  # index into CLASSES
+    body: Int16[np.ndarray, "y x"]  # like instances, but only for the part with the named colour
 
 
 def render(scene: Scene, size: int) -> Rendering:
-    """The scene as an image of size x size pixels.
+    """Render a scene as an image of size x size pixels.
 
-    Raises UsageError when `size` is below 16 or above 2048.
+    Raises UsageError if `size` is below 16 or above 2048.
     """
     check_size(size)
-    factor = 4 if size <= 40 else 3 if size <= 96 else 2 if size <= 1024 else 1
+    factor = _choose_supersampling(size)
     n = size * factor
-    classes = plan(scene, n)
+    classes = map_classes(scene, n)
     canvas = paint_backdrop(scene, classes)
-    _shadows(scene, canvas)
-    parts, owners = assemble(scene)
-    index = raster(parts, n)
+    _paint_shadows(scene, canvas)
+    parts, owners = collect_parts(scene)
+    index = rasterize(parts, n)
     _paint_things(scene, canvas, index, parts, owners)
-    _weather(scene, canvas)
+    _paint_weather(scene, canvas)
     pixels = Image.fromarray(np.clip(canvas, 0.0, 255.0).astype(np.uint8))
     image = np.asarray(pixels.reduce(factor) if factor > 1 else pixels)
+    # Maps hold indices, which cannot be averaged: they take the middle pixel of each block.
     middle = slice(factor // 2, None, factor)
-    shown = index[middle, middle]
-    return Rendering(image, *_maps(scene, shown, classes[middle, middle], parts, owners))
+    visible = index[middle, middle]
+    return Rendering(image, *_make_maps(scene, visible, classes[middle, middle], parts, owners))
+
+
+def _choose_supersampling(size: int) -> int:
+    """How many times larger an image is drawn before it is scaled down for antialiasing."""
+    for limit, factor in ((40, 4), (96, 3), (1024, 2)):
+        if size <= limit:
+            return factor
+    return 1
 
 
 def check_size(size: int) -> None:
-    """Raises UsageError unless images can have `size` pixels a side."""
+    """Raise UsageError unless images can have a side of `size` pixels."""
     if not SMALLEST <= size <= LARGEST:
-        raise UsageError(f"Scenes cannot be drawn {size} pixels wide; use a size from {SMALLEST} to {LARGEST}.")
+        raise UsageError(f"Scenes cannot be {size} pixels wide; use a size from {SMALLEST} to {LARGEST}.")
 
 
 @lru_cache(maxsize=16)
-def assemble(scene: Scene) -> tuple[tuple[Part, ...], tuple[int, ...]]:
-    """All parts in drawing order, and the thing each belongs to."""
-    figures = [figure(thing) for thing in scene.things]
-    owners = tuple(place for place, parts in enumerate(figures) for _ in parts)
-    return tuple(part for parts in figures for part in parts), owners
+def collect_parts(scene: Scene) -> tuple[tuple[Part, ...], tuple[int, ...]]:
+    """All parts in drawing order, and the index of the thing that each belongs to."""
+    figures = [draw_figure(thing) for thing in scene.things]
+    owners = tuple(index for index, parts in enumerate(figures) for _ in parts)
+    return tuple(itertools.chain.from_iterable(figures)), owners
 
 
-def raster(parts: Sequence[Part], n: int) -> Int32[np.ndarray, "n n"]:
-    """For each pixel the number of the topmost part, counted from 1; 0 where the backdrop shows."""
+def rasterize(parts: Sequence[Part], n: int) -> Int32[np.ndarray, "n n"]:
+    """The number of the topmost part at each pixel, counted from 1; 0 for the backdrop."""
     image = Image.new("I", (n, n), 0)
     pencil = ImageDraw.Draw(image)
     for number, part in enumerate(parts, 1):
@@ -85,23 +95,22 @@ def raster(parts: Sequence[Part], n: int) -> Int32[np.ndarray, "n n"]:
     return np.asarray(image)
 
 
-def _maps(
+def _make_maps(
     scene: Scene,
-    shown: Int32[np.ndarray, "y x"],
+    visible: Int32[np.ndarray, "y x"],
     classes: UInt8[np.ndarray, "y x"],
     parts: Sequence[Part],
     owners: Sequence[int],
 ) -> tuple[Int16[np.ndarray, "y x"], UInt8[np.ndarray, "y x"], Int16[np.ndarray, "y x"]]:
     instance = np.array([-1, *owners], np.int16)
-    body = np.array(
-        [-1, *[own if part.role == "body" else -1 for own, part in zip(owners, parts, strict=True)]], np.int16
-    )
-    kinds = np.array([0, *[ID[scene.things[own].kind] for own in owners]], np.uint8)
-    return instance[shown], np.where(shown > 0, kinds[shown], classes), body[shown]
+    bodies = [owner if part.role == "body" else -1 for owner, part in zip(owners, parts, strict=True)]
+    body = np.array([-1, *bodies], np.int16)
+    kinds = np.array([0, *[ID[scene.things[owner].kind] for owner in owners]], np.uint8)
+    return instance[visible], np.where(visible > 0, kinds[visible], classes), body[visible]
 
 
-def _shadows(scene: Scene, canvas: Float32[np.ndarray, "n n 3"]) -> None:
-    """Soft dark patches where things touch the ground."""
+def _paint_shadows(scene: Scene, canvas: Float32[np.ndarray, "n n 3"]) -> None:
+    """Paint soft shadows where things touch the ground."""
     n = len(canvas)
     coarse = max(16, n // 4)
     image = Image.new("L", (coarse, coarse), 0)
@@ -134,22 +143,21 @@ def _paint_things(
     if glowing.any():
         colour[glowing] = (255.0, 214.0, 122.0)
     if scene.weather == "fog":
-        haze = np.array([_haze(scene, scene.things[own].y, scene.things[own].zone) for own in owners], np.float32)[
-            owner
-        ]
+        hazes = [_compute_haze(scene, scene.things[thing].y, scene.things[thing].zone) for thing in owners]
+        haze = np.array(hazes, np.float32)[owner]
         fog = np.array((212.0, 215.0, 217.0) if scene.light == "day" else (84.0, 92.0, 112.0), np.float32)
         colour += haze[:, None] * (fog - colour)
     canvas.reshape(-1, 3)[flat] = colour
 
 
-def _haze(scene: Scene, y: float, zone: str) -> float:
+def _compute_haze(scene: Scene, y: float, zone: str) -> float:
     horizon = scene.backdrop.horizon
-    away = 0.5 if zone == "sky" else 1.0 - (y - horizon) / (1.0 - horizon)
-    return min(0.22, max(0.04, 0.26 * away))
+    distance = 0.5 if zone == "sky" else 1.0 - (y - horizon) / (1.0 - horizon)
+    return min(0.22, max(0.04, 0.26 * distance))
 
 
-def _weather(scene: Scene, canvas: Float32[np.ndarray, "n n 3"]) -> None:
-    """Falling rain or snow over everything."""
+def _paint_weather(scene: Scene, canvas: Float32[np.ndarray, "n n 3"]) -> None:
+    """Paint falling rain or snow over everything."""
     if scene.weather not in ("rain", "snow"):
         return
     n = len(canvas)
@@ -164,8 +172,8 @@ def _weather(scene: Scene, canvas: Float32[np.ndarray, "n n 3"]) -> None:
         else:
             r = n * 0.0068 * reach
             pencil.ellipse((x - r, y - r, x + r, y + r), fill=235)
-    share = np.asarray(image, np.float32) / 255.0
+    alpha = np.asarray(image, np.float32) / 255.0
     tone = np.array((214.0, 222.0, 232.0) if scene.weather == "rain" else (252.0, 252.0, 255.0), np.float32)
     if scene.light == "night":
         tone = tone * np.float32(0.72)
-    canvas += share[..., None] * (tone - canvas)
+    canvas += alpha[..., None] * (tone - canvas)

@@ -1,4 +1,4 @@
-"""Where sky, horizon, ground, walls and floors lie behind the things, as classes."""
+"""The class map of the backdrop: where sky, horizon, ground, walls and floors are."""
 
 import random
 from functools import lru_cache
@@ -10,34 +10,34 @@ from tavq.scenes.kinds import CLASSES
 from tavq.scenes.textures import noise
 from tavq.scenes.world import Scene
 
-Plan = UInt8[np.ndarray, "_ _"]  # a strip of rows or all of them
+ClassMap = UInt8[np.ndarray, "_ _"]  # some rows of the image, or all
 Canvas = Float32[np.ndarray, "_ _ 3"]
-Share = Float[np.ndarray, "..."]  # how much of a colour, pixel by pixel or row by row
-Row = Float32[np.ndarray, "_"]
+PixelValues = Float[np.ndarray, "..."]  # one value per pixel, or per row
+RowValues = Float32[np.ndarray, "_"]
 
 ID = {name: code for code, name in enumerate(CLASSES)}
-"""The class of each name."""
+"""The class index of each name."""
 
 FAR_CLASS = {"hills": "hills", "mountains": "mountains", "peaks": "mountains", "forest": "forest",
               "tall forest": "forest", "buildings": "buildings", "field": "field"}  # fmt: skip
-"""What stands at the horizon, by how it looks."""
+"""The class of each background at the horizon."""
 
 
 @lru_cache(maxsize=8)
-def axis(n: int) -> Row:
-    """The middle of each of n pixels, as shares of the side."""
+def pixel_centres(n: int) -> RowValues:
+    """The centre of each of n pixels, as fractions of the side."""
     return (np.arange(n, dtype=np.float32) + 0.5) / n
 
 
-def skyline(scene: Scene, n: int) -> Row:
-    """The height of what stands at the horizon, for each column of pixels."""
+def skyline(scene: Scene, n: int) -> RowValues:
+    """The upper edge of the background at the horizon, for each pixel column."""
     backdrop = scene.backdrop
-    x, h = axis(n), backdrop.horizon
+    x, h = pixel_centres(n), backdrop.horizon
     rng = random.Random(backdrop.variant)
     if backdrop.far in ("mountains", "peaks"):
         high = h - 0.16 if backdrop.far == "peaks" else 0.14
         knots = np.linspace(-0.1, 1.1, 8)
-        heights = [(rng.uniform(0.6, 1.0) if place % 2 else rng.uniform(0.2, 0.5)) * high for place in range(8)]
+        heights = [(rng.uniform(0.6, 1.0) if index % 2 else rng.uniform(0.2, 0.5)) * high for index in range(8)]
         jags = (noise(n, 40, 2, 3)[0] - 0.5) * 0.03
         return (h - np.interp(x, knots, heights) + jags).astype(np.float32)
     if backdrop.far == "hills":
@@ -48,13 +48,13 @@ def skyline(scene: Scene, n: int) -> Row:
         bumps = np.abs(np.sin(x * rng.uniform(24, 34) + rng.uniform(0, 6))) * 0.03
         return h - high + 0.04 * (noise(n, 9, 2, rng.randrange(8))[0] - 0.5) - bumps
     if backdrop.far == "buildings":
-        edges, heights = blocks(rng)
+        edges, heights = sample_buildings(rng)
         return np.array(heights, np.float32)[np.searchsorted(edges, x) - 1] * -1.0 + h
     return np.full(n, h, np.float32)
 
 
-def blocks(rng: random.Random) -> tuple[list[float], list[float]]:
-    """The left edges and the heights of a row of buildings."""
+def sample_buildings(rng: random.Random) -> tuple[list[float], list[float]]:
+    """Sample the left edges and the heights of a row of buildings."""
     edges, heights, x = [], [], -0.05
     while x < 1.0:
         edges.append(x)
@@ -63,12 +63,12 @@ def blocks(rng: random.Random) -> tuple[list[float], list[float]]:
     return edges, heights
 
 
-def plan(scene: Scene, n: int) -> Plan:
-    """The class of each pixel of the backdrop."""
+def map_classes(scene: Scene, n: int) -> ClassMap:
+    """Compute the class of each pixel of the backdrop."""
     backdrop = scene.backdrop
-    x, y = axis(n)[None, :], axis(n)[:, None]
+    x, y = pixel_centres(n)[None, :], pixel_centres(n)[:, None]
     if scene.place.indoor:
-        return _room_plan(scene, n)
+        return _map_room(scene, n)
     classes = np.full((n, n), ID["sky"], np.uint8)
     if backdrop.far in FAR_CLASS:
         classes[y > skyline(scene, n)[None, :]] = ID[FAR_CLASS[backdrop.far]]
@@ -90,27 +90,28 @@ def plan(scene: Scene, n: int) -> Plan:
 
 
 def road(scene: Scene) -> tuple[float, float]:
-    """The upper and lower edge of the road."""
+    """The y of the road's upper and lower edge."""
     h = scene.backdrop.horizon
     return h + 0.2 * (1 - h), h + 0.7 * (1 - h)
 
 
-def shoreline(scene: Scene, n: int) -> Row:
-    """The edge of the water for each column."""
+def shoreline(scene: Scene, n: int) -> RowValues:
+    """The y of the water's edge, for each pixel column."""
     phase = scene.backdrop.variant % 63 / 10
-    return scene.backdrop.shore + 0.012 * np.sin(7.0 * axis(n) + phase)
+    return scene.backdrop.shore + 0.012 * np.sin(7.0 * pixel_centres(n) + phase)
 
 
-def _path(scene: Scene, y: Share) -> tuple[Share, Share]:
-    share = np.clip((y - scene.backdrop.horizon) / (1 - scene.backdrop.horizon), 0, 1)
+def _path(scene: Scene, y: PixelValues) -> tuple[PixelValues, PixelValues]:
+    """Centre and half the width of the path at each row."""
+    nearness = np.clip((y - scene.backdrop.horizon) / (1 - scene.backdrop.horizon), 0, 1)
     side = 1 if scene.backdrop.variant % 2 else -1
-    centre = 0.5 + side * (0.18 * np.sin(3.4 * share) - 0.08)
-    return centre, 0.012 + 0.13 * share
+    centre = 0.5 + side * (0.18 * np.sin(3.4 * nearness) - 0.08)
+    return centre, 0.012 + 0.13 * nearness
 
 
-def _room_plan(scene: Scene, n: int) -> Plan:
+def _map_room(scene: Scene, n: int) -> ClassMap:
     backdrop = scene.backdrop
-    x, y = axis(n)[None, :], axis(n)[:, None]
+    x, y = pixel_centres(n)[None, :], pixel_centres(n)[:, None]
     classes = np.full((n, n), ID["wall"], np.uint8)
     classes[round(backdrop.horizon * n) :] = ID["floor"]
     if backdrop.window:
@@ -122,8 +123,8 @@ def _room_plan(scene: Scene, n: int) -> Plan:
     return classes
 
 
-def perspective(scene: Scene, n: int, low: int) -> tuple[Share, Share]:
-    """Coordinates on the ground: across, and away from the viewer."""
-    y = axis(n)[low:, None]
+def perspective(scene: Scene, n: int, low: int) -> tuple[PixelValues, PixelValues]:
+    """Coordinates of each pixel on the ground: across, and away from the viewer."""
+    y = pixel_centres(n)[low:, None]
     away = 1.0 / (y - scene.backdrop.horizon + 0.09)
-    return (axis(n)[None, :] - 0.5) * away, away
+    return (pixel_centres(n)[None, :] - 0.5) * away, away
