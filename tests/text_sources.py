@@ -1,4 +1,4 @@
-"""Text sources for tests that read sizes and words and no image's text."""
+"""Text sources without texts, for tests that read sizes and words only."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class NoText:
-    """A text source of a width that holds the text of no image and no unit."""
+    """An empty text source with a width."""
 
     def __init__(self, width: int) -> None:
         self.width = width
@@ -21,8 +21,8 @@ class NoText:
         return [], np.empty((0, self.width), np.float32)
 
 
-class Words(NoText):
-    """One that has a word graph."""
+class WordGraphSource(NoText):
+    """An empty text source with a word graph."""
 
     def __init__(self, graph: Any) -> None:
         super().__init__(int(graph.vectors.shape[1]))

@@ -34,7 +34,7 @@ CODEBOOK_SETTINGS: dict[str, dict[str, Any]] = {
 QUANTIZER_SETTINGS: dict[str, dict[str, Any]] = {}
 """Settings of a quantizer beside its defaults."""
 
-PARTNER_OF: dict[str, str] = {"transferred": "product"}
+QUANTIZER_OF: dict[str, str] = {"transferred": "product"}
 """The quantizer of a codebook that does not go with `nearest`."""
 
 TOKENS = 7  # distinct tokens of the texts
@@ -77,7 +77,7 @@ def small_tokenizer(
     **align_settings: Any,
 ) -> Tokenizer:
     """A small tokenizer of named parts from a seed."""
-    quantizer = quantizer or PARTNER_OF.get(codebook or "", "nearest")
+    quantizer = quantizer or QUANTIZER_OF.get(codebook or "", "nearest")
     table = {"name": codebook} if codebook else dict(quantizers[quantizer].compatible_codebook)
     sizes = {"entries": ENTRIES, "width": WIDTH} if "entries" in fields_of(table["name"]) else {}
     table = {**sizes, **CODEBOOK_SETTINGS.get(table["name"], {}), **table}
@@ -125,14 +125,14 @@ def spread() -> Callable[[Codebook], None]:
 
 
 @pytest.fixture
-def quantised() -> Callable[[Tokenizer, dict[int, Tensor]], dict[int, Quantized]]:
+def quantize_levels() -> Callable[[Tokenizer, dict[int, Tensor]], dict[int, Quantized]]:
     """Quantises a grid of features for each level that the aligner reads."""
 
-    def quantised(tokenizer: Tokenizer, features: dict[int, Tensor]) -> dict[int, Quantized]:
+    def quantize_levels(tokenizer: Tokenizer, features: dict[int, Tensor]) -> dict[int, Quantized]:
         assert tokenizer.aligner is not None
         return {level: tokenizer.quantizer(features[level], tokenizer.codebook) for level in tokenizer.aligner.levels}
 
-    return quantised
+    return quantize_levels
 
 
 @pytest.fixture

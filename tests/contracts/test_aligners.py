@@ -42,13 +42,13 @@ def images_of(text: TextFeatures, chosen: slice) -> TextFeatures:
 class Case:
     """A tokenizer with an aligner, and its losses and gradients for given features and text."""
 
-    def __init__(self, tokenizer: Tokenizer, quantised: Any) -> None:
-        self.tokenizer, self.quantised = tokenizer, quantised
+    def __init__(self, tokenizer: Tokenizer, quantize_levels: Any) -> None:
+        self.tokenizer, self.quantize_levels = tokenizer, quantize_levels
         assert tokenizer.aligner is not None
         self.aligner = tokenizer.aligner
 
     def losses(self, grids: dict[int, Tensor], text: TextFeatures, seed: int = 7) -> Losses:
-        levels = self.quantised(self.tokenizer, grids)
+        levels = self.quantize_levels(self.tokenizer, grids)
         torch.manual_seed(seed)
         return self.aligner(levels, text)
 
@@ -64,10 +64,10 @@ class Case:
 
 
 @pytest.fixture
-def case(make: Any, spread: Any, quantised: Any, name: str) -> Case:
+def case(make: Any, spread: Any, quantize_levels: Any, name: str) -> Case:
     tokenizer = make(align=name)
     spread(tokenizer.codebook)
-    return Case(tokenizer, quantised)
+    return Case(tokenizer, quantize_levels)
 
 
 def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
@@ -93,14 +93,14 @@ def test_it_names_the_levels_it_reads(case: Case, text: Any) -> None:
     assert case.losses(only, text([1, 2]))
 
 
-def test_every_number_of_its_own_gets_a_gradient_or_is_frozen(case: Case, text: Any) -> None:
+def test_every_parameter_gets_a_gradient_or_is_frozen(case: Case, text: Any) -> None:
     _, gradients = case.run(features(2), text([3, 2]))
     for key, parameter in case.tokenizer.named_parameters():
         if key.startswith("aligner."):
             assert not parameter.requires_grad or gradients[key].ne(0).any(), key
 
 
-def test_padding_counts_for_nothing_to_the_last_bit(case: Case, text: Any) -> None:
+def test_padding_changes_nothing_bit_for_bit(case: Case, text: Any) -> None:
     def filled(units: TextUnits) -> TextUnits:
         noise = 1e6 * torch.randn(units.vectors.shape, generator=torch.Generator().manual_seed(8))
         ids = None if units.ids is None else torch.where(units.mask, units.ids, 10**6)
@@ -114,7 +114,7 @@ def test_padding_counts_for_nothing_to_the_last_bit(case: Case, text: Any) -> No
             equal(first, second)
 
 
-def test_wider_padding_changes_nothing_to_the_last_bit(case: Case, text: Any) -> None:
+def test_wider_padding_changes_nothing_bit_for_bit(case: Case, text: Any) -> None:
     def widened(units: TextUnits, more: int) -> TextUnits:
         return each(units, lambda rows: torch.nn.functional.pad(rows, (0, 0) * (rows.ndim - 2) + (0, more)))
 
@@ -125,7 +125,7 @@ def test_wider_padding_changes_nothing_to_the_last_bit(case: Case, text: Any) ->
         equal(values, wider)
 
 
-def test_a_image_without_text_adds_nothing(case: Case, text: Any) -> None:
+def test_an_image_without_text_adds_nothing(case: Case, text: Any) -> None:
     words = text([3, 0, 2])
     grids = features(3)
     values, gradients = case.run(grids, words)
@@ -136,7 +136,7 @@ def test_a_image_without_text_adds_nothing(case: Case, text: Any) -> None:
     equal(values, case.run(other, words)[0])
 
 
-def test_a_batch_without_any_text_is_zero_and_moves_nothing(case: Case, text: Any) -> None:
+def test_a_batch_without_text_has_loss_zero_and_no_gradient(case: Case, text: Any) -> None:
     for words in (text([0, 0]), text([0, 0], padded=0)):
         values, gradients = case.run(features(2), words)
         assert all(value == 0 for value in values.values())
@@ -159,12 +159,12 @@ def test_the_order_of_the_units_is_irrelevant(case: Case, text: Any) -> None:
             torch.testing.assert_close(value, second[key], rtol=1e-4, atol=1e-6, msg=key)
 
 
-def test_a_batch_is_the_mean_of_its_images(make: Any, spread: Any, quantised: Any, name: str, text: Any) -> None:
+def test_a_batch_is_the_mean_of_its_images(make: Any, spread: Any, quantize_levels: Any, name: str, text: Any) -> None:
     if aligners[name].batchwise:
         pytest.skip("it tells the images of a batch apart")
     tokenizer = make(align=name, **WITHOUT_NOISE.get(name, {}))
     spread(tokenizer.codebook)
-    case, words, grids = Case(tokenizer, quantised), text([3, 2]), features(2)
+    case, words, grids = Case(tokenizer, quantize_levels), text([3, 2]), features(2)
     together, gradients = case.run(grids, words)
     alone = []
     for i in range(2):
@@ -177,8 +177,8 @@ def test_a_batch_is_the_mean_of_its_images(make: Any, spread: Any, quantised: An
         torch.testing.assert_close(value, (alone[0][key] + alone[1][key]) / 2)
 
 
-def test_half_precision_around_it_changes_nothing(case: Case, text: Any) -> None:
-    levels = case.quantised(case.tokenizer, features(2))
+def test_autocast_changes_nothing(case: Case, text: Any) -> None:
+    levels = case.quantize_levels(case.tokenizer, features(2))
     torch.manual_seed(7)
     full = case.aligner(levels, text([3, 2]))
     torch.manual_seed(7)
@@ -191,7 +191,7 @@ def test_half_precision_around_it_changes_nothing(case: Case, text: Any) -> None
 
 
 def test_images_and_texts_are_unit_vectors_of_one_space(case: Case, text: Any) -> None:
-    levels = case.quantised(case.tokenizer, features(3))
+    levels = case.quantize_levels(case.tokenizer, features(3))
     images, words = case.aligner.embed_images(levels), case.aligner.embed_text(text([3, 1, 2]))
     assert images.shape == words.shape
     for rows in (images, words):
@@ -210,7 +210,7 @@ def test_padding_does_not_move_a_text(case: Case, text: Any) -> None:
 
 
 @pytest.mark.parametrize("granularity", [*GRANULARITIES, "letters"])
-def test_entries_go_to_the_space_of_the_text_or_nowhere(case: Case, granularity: str) -> None:
+def test_entries_are_embedded_in_the_text_space_or_not_at_all(case: Case, granularity: str) -> None:
     embedded = case.aligner.embed_entries(case.tokenizer.codebook().detach(), granularity)
     if granularity == "letters":
         assert embedded is None
@@ -222,8 +222,8 @@ def test_entries_go_to_the_space_of_the_text_or_nowhere(case: Case, granularity:
 # --- what some are asked ----------------------------------------------------------------------------------------
 
 
-def test_words_are_filled_in_where_the_noise_is_least_whatever_the_padding(case: Case, text: Any) -> None:
-    words, levels = text([3, 0, 2]), case.quantised(case.tokenizer, features(3))
+def test_words_with_the_least_noise_are_predicted_for_any_padding(case: Case, text: Any) -> None:
+    words, levels = text([3, 0, 2]), case.quantize_levels(case.tokenizer, features(3))
     noise = torch.rand(3, 4, generator=torch.Generator().manual_seed(9))
     found = case.aligner.fill_words(levels, words, noise, 2)
     if found is None:
@@ -240,7 +240,7 @@ def test_words_are_filled_in_where_the_noise_is_least_whatever_the_padding(case:
 
 
 def test_relations_are_cosines_of_pairs_of_words_and_of_their_codes(case: Case, text: Any) -> None:
-    found = case.aligner.relations(case.quantised(case.tokenizer, features(3)), text([3, 0, 2]))
+    found = case.aligner.relations(case.quantize_levels(case.tokenizer, features(3)), text([3, 0, 2]))
     if found is None:
         pytest.skip("it matches no words with codes")
     *cosines, owner = found
@@ -253,7 +253,7 @@ def test_relations_are_cosines_of_pairs_of_words_and_of_their_codes(case: Case, 
 # --- in the tokenizer -------------------------------------------------------------------------------------------
 
 
-def test_it_is_there_in_training_only(case: Case, grid: Any) -> None:
+def test_it_is_used_in_training_only(case: Case, grid: Any) -> None:
     images = grid(2, 16, 24, 3).tanh()
     tokenizer, plain = case.tokenizer, case.tokenizer.without_alignment()
     assert torch.equal(tokenizer.encode(images), plain.encode(images))
@@ -264,7 +264,7 @@ def test_it_is_there_in_training_only(case: Case, grid: Any) -> None:
     assert plain.decoder.conv_in.weight.data_ptr() == tokenizer.decoder.conv_in.weight.data_ptr()
 
 
-def test_leaving_it_out_draws_nothing_at_random(case: Case) -> None:
+def test_removing_the_aligner_uses_no_random_numbers(case: Case) -> None:
     state = torch.get_rng_state()
     plain = case.tokenizer.without_alignment()
     assert torch.equal(state, torch.get_rng_state())
@@ -279,7 +279,7 @@ def test_one_seed_gives_the_same_weights_with_it_and_without(make: Any, name: st
     assert torch.equal(aligned.encode(images), plain.encode(images))
 
 
-def test_without_text_a_tokenizer_asks_it_nothing(case: Case, grid: Any) -> None:
+def test_without_text_the_aligner_is_not_called(case: Case, grid: Any) -> None:
     output = case.tokenizer(grid(2, 16, 24, 3))
     assert not any(key.startswith("align/") for key in output.losses)
     assert set(output.levels) == {DEEP, *case.aligner.levels}

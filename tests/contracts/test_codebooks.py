@@ -34,7 +34,7 @@ def test_one_seed_gives_one_table(make: Any, name: str) -> None:
     assert torch.equal(make(codebook=name).codebook(), make(codebook=name).codebook())
 
 
-def test_every_number_gets_a_gradient_or_is_frozen(make: Any, name: str) -> None:
+def test_every_parameter_gets_a_gradient_or_is_frozen(make: Any, name: str) -> None:
     codebook = make(codebook=name).codebook
     entries = codebook()
     if entries.requires_grad:
@@ -45,13 +45,13 @@ def test_every_number_gets_a_gradient_or_is_frozen(make: Any, name: str) -> None
 
 def test_the_state_is_the_table(make: Any, name: str, grid: Any) -> None:
     first, second = make(codebook=name, seed=1).codebook, make(codebook=name, seed=2).codebook
-    rows = grid(2, 3, 4, first.width).permute(0, 2, 3, 1).reshape(24, first.width)
+    features = grid(2, 3, 4, first.width).permute(0, 2, 3, 1).reshape(24, first.width)
 
     def shown(codebook: Codebook) -> Any:
         torch.manual_seed(6)
         for part, size in enumerate(codebook.sizes):
-            codebook.init_from_features(rows, part)
-            codebook.update(rows, torch.arange(24) % size, part)
+            codebook.init_from_features(features, part)
+            codebook.update(features, torch.arange(24) % size, part)
         return codebook()
 
     shown(first)
@@ -60,7 +60,7 @@ def test_the_state_is_the_table(make: Any, name: str, grid: Any) -> None:
     assert torch.equal(shown(first), shown(second))
 
 
-def test_what_it_is_shown_stays_in_its_part(make: Any, name: str) -> None:
+def test_an_update_changes_its_own_part_only(make: Any, name: str) -> None:
     codebook = make(codebook=name).codebook
     before = codebook().detach().clone().split(codebook.sizes)
     codebook.init_from_features(torch.randn(40, codebook.width), 0)
@@ -77,11 +77,11 @@ def test_it_can_be_frozen(make: Any, name: str) -> None:
     assert all(torch.equal(before[key], value) for key, value in tokenizer.state_dict().items())
 
 
-@pytest.mark.parametrize("rows", [1, 500])
-def test_a_start_from_few_or_many_features_leaves_finite_entries(make: Any, name: str, rows: int) -> None:
+@pytest.mark.parametrize("count", [1, 500])
+def test_initialising_from_few_or_many_features_gives_finite_entries(make: Any, name: str, count: int) -> None:
     codebook = make(codebook=name).codebook
-    codebook.init_from_features(torch.randn(rows, codebook.width))
-    codebook.update(torch.randn(rows, codebook.width), torch.arange(rows) % codebook.sizes[0])
+    codebook.init_from_features(torch.randn(count, codebook.width))
+    codebook.update(torch.randn(count, codebook.width), torch.arange(count) % codebook.sizes[0])
     assert codebook().shape == (codebook.size, codebook.width)
     assert codebook().isfinite().all()
 

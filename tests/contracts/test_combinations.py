@@ -58,7 +58,7 @@ def test_a_computed_codebook_becomes_a_table_under_any_quantizer(codebook: str) 
 
 @pytest.mark.parametrize("backbone", BACKBONES, ids=lambda backbone: "-".join(backbone.values()))
 @pytest.mark.parametrize("part", ["codebook", "quantizer", "encoder"])
-def test_a_part_that_is_held_stays_as_it_is(part: str, backbone: dict[str, str]) -> None:
+def test_a_frozen_part_does_not_change(part: str, backbone: dict[str, str]) -> None:
     """What `train.freeze` does: no gradient, evaluation mode; the rest trains on."""
     tokenizer = small_tokenizer(**backbone).train()
     tokenizer.get_submodule(part).eval().requires_grad_(False)

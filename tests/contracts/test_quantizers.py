@@ -29,7 +29,7 @@ def indices_shape(shape: tuple[int, ...], codebook: Codebook) -> tuple[int, ...]
 
 
 @pytest.mark.parametrize("shape", GRIDS)
-def test_the_indices_stand_for_the_codes(parts: Any, grid: Any, shape: tuple[int, int, int]) -> None:
+def test_indices_determine_the_quantized_grid(parts: Any, grid: Any, shape: tuple[int, int, int]) -> None:
     quantizer, codebook, width = parts
     made: Quantized = quantizer.train(quantizer.exact)(grid(*shape, width), codebook)
     assert made.indices.shape == indices_shape(shape, codebook)
@@ -41,7 +41,7 @@ def test_the_indices_stand_for_the_codes(parts: Any, grid: Any, shape: tuple[int
 
 
 @pytest.mark.parametrize("shape", GRIDS)
-def test_quantising_twice_changes_nothing(parts: Any, grid: Any, shape: tuple[int, int, int]) -> None:
+def test_quantizing_twice_changes_nothing(parts: Any, grid: Any, shape: tuple[int, int, int]) -> None:
     quantizer, codebook, width = parts
     if not quantizer.idempotent:
         pytest.skip("declared: codes are no fixed points")
@@ -51,7 +51,7 @@ def test_quantising_twice_changes_nothing(parts: Any, grid: Any, shape: tuple[in
     assert torch.equal(once.quantized, twice.quantized)
 
 
-def test_an_entry_alone_is_a_code(parts: Any) -> None:
+def test_a_looked_up_entry_is_a_quantized_vector(parts: Any) -> None:
     """With several parts the mean over one part's entries is the mean code, whichever part it is."""
     quantizer, codebook, width = parts
     alone = quantizer.lookup_entries(codebook)
@@ -64,7 +64,7 @@ def test_an_entry_alone_is_a_code(parts: Any) -> None:
         torch.testing.assert_close(mean, means[0])
 
 
-def test_the_choice_at_inference_is_that_of_training(parts: Any, grid: Any) -> None:
+def test_inference_and_training_choose_the_same_indices(parts: Any, grid: Any) -> None:
     quantizer, codebook, width = parts
     features = grid(2, 3, 5, width)
     for training in (True, False):
@@ -75,7 +75,7 @@ def test_the_choice_at_inference_is_that_of_training(parts: Any, grid: Any) -> N
         assert torch.equal(quantizer.indices(features, codebook), made.indices)
 
 
-def test_a_image_is_quantised_alone(parts: Any, grid: Any) -> None:
+def test_an_image_is_quantized_independently_of_its_batch(parts: Any, grid: Any) -> None:
     quantizer, codebook, width = parts
     features = grid(3, 2, 5, width)
     together = quantizer.eval().indices(features, codebook)
@@ -83,7 +83,7 @@ def test_a_image_is_quantised_alone(parts: Any, grid: Any) -> None:
     assert torch.equal(together, torch.cat(alone))
 
 
-def test_half_precision_is_computed_in_full(parts: Any, grid: Any) -> None:
+def test_half_precision_is_computed_in_float32(parts: Any, grid: Any) -> None:
     quantizer, codebook, width = parts
     quantizer.eval()
     features = grid(4, 6, 7, width).bfloat16()
@@ -115,7 +115,7 @@ def test_the_gradient_goes_straight_through(parts: Any, grid: Any) -> None:
     assert all(parameter.grad is None for parameter in codebook.parameters())
 
 
-def test_the_entries_carry_the_gradient_of_the_codebook_alone(parts: Any, grid: Any) -> None:
+def test_entries_carry_the_gradient_of_the_codebook_only(parts: Any, grid: Any) -> None:
     quantizer, codebook, width = parts
     features = grid(2, 3, 5, width).requires_grad_()
     entries = quantizer(features, codebook).entries
@@ -128,7 +128,7 @@ def test_the_entries_carry_the_gradient_of_the_codebook_alone(parts: Any, grid: 
     assert any(part is not None and part.ne(0).any() for part in found[1:])
 
 
-def test_every_number_gets_a_gradient_or_is_frozen(parts: Any, grid: Any) -> None:
+def test_every_parameter_gets_a_gradient_or_is_frozen(parts: Any, grid: Any) -> None:
     quantizer, codebook, width = parts
     made = quantizer.train()(grid(2, 3, 5, width), codebook)
     # Where codes carry a gradient of their own, the decoder's is part of what trains.
@@ -151,7 +151,7 @@ def test_its_losses_are_finite_and_named_by_their_room(parts: Any, grid: Any) ->
             assert loss.weight >= 0
 
 
-def test_entries_in_another_order_are_chosen_all_the_same(parts: Any, grid: Any) -> None:
+def test_permuting_entries_permutes_the_indices_only(parts: Any, grid: Any) -> None:
     quantizer, codebook, width = parts
     if quantizer.order_sensitive:
         pytest.skip("declared: has entries in one order only")
@@ -189,7 +189,7 @@ def test_its_settings_survive_as_plain_values(make: Any, name: str) -> None:
     assert build(TokenizerConfig, plain, "test") == config
 
 
-def test_whole_images_pass_through_a_tokenizer(make: Any, spread: Any, name: str, grid: Any) -> None:
+def test_a_tokenizer_encodes_and_decodes_with_it(make: Any, spread: Any, name: str, grid: Any) -> None:
     tokenizer = make(name).eval()
     spread(tokenizer.codebook)
     images = grid(2, 8, 12, 3).tanh()

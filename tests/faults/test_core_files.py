@@ -24,7 +24,7 @@ from tavq.core.mmap_tensors import MappedTensors
 # --- killed -----------------------------------------------------------------------------------------------------
 
 
-def test_the_next_run_sweeps_what_a_killed_one_left_of_a_new_data_set(
+def test_the_next_run_removes_what_a_killed_one_left_of_a_new_data_set(
     start: Callable[..., Any], tmp_path: Path
 ) -> None:
     out = tmp_path / "all" / "out"
@@ -71,7 +71,7 @@ for name, write in writes.items():
 """
 
 
-def test_a_full_disk_is_said_and_what_was_there_stays(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_old_files_stay(tmp_path: Path) -> None:
     plain = ("bytes", "text", "json", "lines", "tensors", "log")
     for name in plain:
         (tmp_path / name).write_text('"old"\n')
@@ -142,7 +142,7 @@ def test_every_prefix_of_a_file_is_refused_by_name(folder: Path, reader: str) ->
 
 
 @pytest.mark.parametrize("reader", ["read_tensors", "MappedTensors"])
-def test_bytes_too_many_are_refused(folder: Path, reader: str) -> None:
+def test_trailing_bytes_are_refused(folder: Path, reader: str) -> None:
     path = folder / "long"
     path.write_bytes((folder / WHOLE[reader]).read_bytes() + b"\0")
     with pytest.raises(FileError, match="long is not a complete safetensors file"):

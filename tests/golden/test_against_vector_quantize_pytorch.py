@@ -24,7 +24,7 @@ def table() -> Tensor:
 
 
 @pytest.mark.parametrize("decay", [0.8, 0.99])
-def test_running_means_are_theirs(decay: float) -> None:
+def test_running_means_equal_the_reference(decay: float) -> None:
     theirs = VectorQuantize(
         WIDTH, ENTRIES, decay=decay, commitment_weight=0.25, accept_image_fmap=True, rotation_trick=False
     ).train()
@@ -48,15 +48,15 @@ def test_running_means_are_theirs(decay: float) -> None:
     assert len(indices.unique()) > ENTRIES // 2  # else the test says little
 
 
-def test_restarted_state_is_theirs() -> None:
+def test_restarts_equal_the_reference() -> None:
     """Features are alike, so that it does not matter which of them a restart draws."""
     theirs = VectorQuantize(WIDTH, ENTRIES, decay=0.9, threshold_ema_dead_code=1, rotation_trick=False).train()
     ours = EMACodebook(EMACodebook.Config(entries=ENTRIES, width=WIDTH, decay=0.9, restart=1.0))
     for buffer in (theirs._codebook.embed[0], theirs._codebook.embed_avg[0], ours.table, ours.sums):
         buffer.copy_(table())
-    rows = torch.arange(float(WIDTH)).expand(50, WIDTH)
-    _, indices, _ = theirs(rows[None])
-    ours.update(rows, indices[0])
+    features = torch.arange(float(WIDTH)).expand(50, WIDTH)
+    _, indices, _ = theirs(features[None])
+    ours.update(features, indices[0])
     torch.testing.assert_close(ours(), theirs.codebook)
     torch.testing.assert_close(ours.counts, theirs._codebook.cluster_size[0])
     torch.testing.assert_close(ours.sums, theirs._codebook.embed_avg[0])

@@ -123,12 +123,12 @@ CONTRAST: dict[Distance, tuple[float, float, list[list[float]]]] = {
 
 
 @pytest.mark.parametrize("distance", ["cosine", "l2"])
-def test_the_contrast_is_that_of_the_published_code(distance: Distance) -> None:
+def test_the_contrastive_loss_equals_the_public_code(distance: Distance) -> None:
     scale, value, gradient = CONTRAST[distance]
     places = torch.arange(288, dtype=torch.float64)
-    rows = flatten_grid(torch.sin(0.37 * places.square()).float().view(2, 16, 3, 3) * scale)
+    features = flatten_grid(torch.sin(0.37 * places.square()).float().view(2, 16, 3, 3) * scale)
     table = (waves(5, 16, speed=1.7) * scale).requires_grad_()
-    loss = contrastive_loss(rows, table, distance, 0.07)
+    loss = contrastive_loss(features, table, distance, 0.07)
     loss.backward()
     assert loss.item() == pytest.approx(value, abs=1e-6)
     assert table.grad is not None
@@ -185,7 +185,7 @@ def test_simvq_by_hand() -> None:
     assert [name for name, _ in codebook.named_parameters()] == ["map.weight"]
 
 
-def test_simvq_starts_at_vectors_of_about_unit_length() -> None:
+def test_simvq_starts_with_vectors_of_about_unit_length() -> None:
     torch.manual_seed(0)
     codebook = LinearCodebook(LinearCodebook.Config(entries=2000, width=128))
     assert codebook.base.norm(dim=1).mean().item() == pytest.approx(1.0, abs=0.01)

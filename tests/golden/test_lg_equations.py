@@ -37,14 +37,14 @@ def to_text(width: int, shift: float) -> TextProjection:
 # --- the public code --------------------------------------------------------------------------------------------
 
 
-def test_the_global_semantic_alignment_is_the_public_codes() -> None:
+def test_the_global_semantic_alignment_equals_the_public_code() -> None:
     found = semantic_loss(wave(0.5, 3, TEXT_WIDTH), wave(0.6, 3, TEXT_WIDTH), torch.ones(3, dtype=torch.bool))
     # the code adds 1e-6 to the sum of exponentials, which is 1.1 or more here
     assert found.tolist() == pytest.approx([0.43893423676490784, 0.30642902851104736, 0.4623062014579773], abs=1e-6)
     assert found.mean().item() == pytest.approx(0.40255648891131085, abs=1e-6)
 
 
-def test_the_relationship_alignment_is_the_public_codes() -> None:
+def test_the_relationship_alignment_equals_the_public_code() -> None:
     words, visual = wave(0.9, IMAGES, WORDS, TEXT_WIDTH), wave(0.7, IMAGES, 6, TEXT_WIDTH)
     rows = wave(0.8, IMAGES, WIDTH, 2, 3).flatten(2).transpose(1, 2)
     places = match_words(words, visual)
@@ -53,7 +53,7 @@ def test_the_relationship_alignment_is_the_public_codes() -> None:
     assert found.mean().item() == pytest.approx(0.5353855490684509, abs=1e-6)
 
 
-def test_the_masked_word_prediction_is_the_public_codes() -> None:
+def test_the_masked_word_prediction_equals_the_public_code() -> None:
     """Two words are masked in each text: the code's mean over all masked words is the mean of the texts' means."""
     masked = torch.tensor([[True, False, True, False], [False, True, False, True]])
     hidden = wave(1.0, IMAGES, WORDS, TEXT_WIDTH)[masked]
@@ -105,7 +105,7 @@ def softmax(rows: np.ndarray) -> np.ndarray:
     return shares / shares.sum(-1, keepdims=True)
 
 
-def test_the_whole_objective_weighs_the_three_and_leaves_a_image_without_text_out() -> None:
+def test_the_objective_weights_the_three_losses_and_skips_images_without_text() -> None:
     """Eq. 9 from the aligner's own parts, in float64 where it is not a network's."""
     torch.manual_seed(0)
     settings = {"semantic": 0.5, "masked": 2, "relation": 7, "tokens": 4, "width": 8, "vocabulary": VOCABULARY}

@@ -55,7 +55,7 @@ def test_the_losses_of_the_nearest_quantizer(legacy: bool, weights: tuple[float,
     torch.testing.assert_close(features.grad, (difference / 2 * weights[1]).T[None, :, None])
 
 
-def test_the_weight_of_the_commitment() -> None:
+def test_the_commitment_weight() -> None:
     made = NearestQuantizer(NearestQuantizer.Config(commitment=2), LearnedCodebook.Config())(
         FEATURES, codebook(ENTRIES)
     )
@@ -210,7 +210,7 @@ def test_the_alignment_without_sampling_by_hand() -> None:
         assert losses[f"align/{granularity}"].value.item() == pytest.approx(np.mean(values), rel=1e-4)
 
 
-def test_the_objective_weighs_words_phrases_and_sentences() -> None:
+def test_the_objective_weights_words_phrases_and_sentences() -> None:
     """Eq. 6: α word, β phrase, γ sentence."""
     losses = aligner(word=0.5, phrase=2, sentence=7)(levels(), text())
     assert {key: loss.weight for key, loss in losses.items()} == {
@@ -278,7 +278,7 @@ def test_the_gradient_at_the_last_layer() -> None:
     assert last_layer_gradient(images, weight, torch.ones(1, 1, 2, 2)).tolist() == [[40.0]]  # the graph was kept
 
 
-def test_the_losses_on_pixels() -> None:
+def test_the_pixel_losses() -> None:
     images, reference = torch.tensor([[[[1.0, -1.0], [0.5, 0.0]]]]), torch.tensor([[[[0.0, 1.0], [0.5, 0.5]]]])
     losses = reconstruction(images, reference, l1=1.0, l2=4.0)
     assert losses["reconstruction/l1"].value == pytest.approx((1 + 2 + 0 + 0.5) / 4)

@@ -27,7 +27,7 @@ from tavq.quantizers.spherical import SphericalQuantizer
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 
-def drawn(*shape: int, seed: int = 0) -> Tensor:
+def randn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -60,7 +60,7 @@ def by_the_book(rows: Tensor, weight: Tensor, bias: Tensor, entries: Tensor, tau
 @pytest.mark.parametrize("tau", [1.0, 0.3])
 def test_gumbel_softmax_and_its_gradients(hard: bool, tau: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tavq.ops.gumbel.CPU_BUFFER", 7 * 5)  # five rows a piece, the last piece shorter
-    values = [drawn(13, 4, seed=1), drawn(7, 4, seed=2), drawn(7, seed=3), drawn(7, 6, seed=4)]
+    values = [randn(13, 4, seed=1), randn(7, 4, seed=2), randn(7, seed=3), randn(7, 6, seed=4)]
     mine, theirs = ([value.clone().requires_grad_() for value in values] for _ in range(2))
     torch.manual_seed(3)
     codes, indices, divergence = gumbel_softmax(*mine, torch.tensor(tau), hard)
@@ -71,14 +71,14 @@ def test_gumbel_softmax_and_its_gradients(hard: bool, tau: float, monkeypatch: p
     one_hot = F.one_hot(chosen, 7) + soft - soft.detach() if hard else soft
     torch.testing.assert_close(codes, one_hot @ theirs[3])
     torch.testing.assert_close(divergence, expected)
-    weights = drawn(13, 6, seed=5)
+    weights = randn(13, 6, seed=5)
     ((codes * weights).sum() + 3 * divergence).backward()
     ((one_hot @ theirs[3] * weights).sum() + 3 * expected).backward()
     for name, own, other in zip(("rows", "weight", "bias", "entries"), mine, theirs, strict=True):
         torch.testing.assert_close(own.grad, other.grad, msg=name)
 
 
-def test_gumbel_noise_draws_as_the_softmax_says() -> None:
+def test_gumbel_noise_samples_the_softmax() -> None:
     logits, n = torch.tensor([0.0, 1.0, -1.0, 2.0]), 40_000
     torch.manual_seed(0)
     _, indices, _ = gumbel_softmax(torch.zeros(n, 1), torch.zeros(4, 1), logits, torch.zeros(4, 1), torch.tensor(0.5))
@@ -86,16 +86,16 @@ def test_gumbel_noise_draws_as_the_softmax_says() -> None:
     torch.testing.assert_close(shares, torch.softmax(logits, 0), rtol=0, atol=0.01)
 
 
-def test_without_noise_the_likeliest_is_chosen() -> None:
-    rows, weight, bias = drawn(50, 3), drawn(9, 3, seed=1), drawn(9, seed=2)
-    _, indices, _ = gumbel_softmax(rows, weight, bias, drawn(9, 2), torch.tensor(0.1), noise=False)
+def test_without_noise_the_most_likely_is_chosen() -> None:
+    rows, weight, bias = randn(50, 3), randn(9, 3, seed=1), randn(9, seed=2)
+    _, indices, _ = gumbel_softmax(rows, weight, bias, randn(9, 2), torch.tensor(0.1), noise=False)
     assert torch.equal(indices, (rows @ weight.T + bias).argmax(1))
     assert torch.equal(indices, argmax_logits(rows, weight, bias))
     assert argmax_logits(rows[:0], weight, bias).shape == (0,)
 
 
-def test_the_products_are_half_as_precise_under_autocast_in_training_alone() -> None:
-    rows, weight, bias, entries = drawn(64, 8), drawn(16, 8, seed=1), torch.zeros(16), drawn(16, 8, seed=2)
+def test_only_training_under_autocast_rounds_the_products() -> None:
+    rows, weight, bias, entries = randn(64, 8), randn(16, 8, seed=1), torch.zeros(16), randn(16, 8, seed=2)
     plain = gumbel_softmax(rows, weight, bias, entries, torch.tensor(1.0), noise=False)[2]
     torch.manual_seed(0)
     with torch.autocast("cpu", torch.bfloat16):
@@ -106,12 +106,12 @@ def test_the_products_are_half_as_precise_under_autocast_in_training_alone() -> 
     torch.testing.assert_close(plain, noisy, rtol=1e-2, atol=1e-2)
 
 
-def test_the_temperature_falls_along_a_cosine_and_is_kept() -> None:
+def test_the_temperature_follows_a_cosine_and_is_saved() -> None:
     config = GumbelQuantizer.Config(temperature=1.0, final_temperature=0.2, anneal_steps=4)
     quantizer, table = GumbelQuantizer(config, LearnedCodebook.Config(entries=6, width=3)), learned([[0.0] * 3] * 6)
     found = []
     for _ in range(6):
-        quantizer(drawn(1, 3, 2, 2), table)  # the upper grids of a step count for nothing
+        quantizer(randn(1, 3, 2, 2), table)  # the upper grids of a step count for nothing
         quantizer.step_schedule()
         found.append(float(quantizer.temperature()))
     expected = [0.2 + 0.4 * (1 + math.cos(math.pi * step / 4)) for step in (0, 1, 2, 3, 4, 4)]
@@ -123,14 +123,14 @@ def test_the_temperature_falls_along_a_cosine_and_is_kept() -> None:
 
 
 def test_gumbel_sharpness_scales_the_logits() -> None:
-    codebook, grid = learned([[0.0, 1], [1, 0], [2, 2]]), drawn(2, 2, 3, 4)
+    codebook, grid = learned([[0.0, 1], [1, 0], [2, 2]]), randn(2, 2, 3, 4)
     made = []
     for sharpness, scale in ((4.0, 1.0), (1.0, 4.0)):
         config = LearnedCodebook.Config(entries=3, width=2)
         quantizer = GumbelQuantizer(GumbelQuantizer.Config(sharpness=sharpness), config)
         with torch.no_grad():
-            quantizer.logits.weight.copy_(scale * drawn(3, 2, seed=1))
-            quantizer.logits.bias.copy_(scale * drawn(3, seed=2))
+            quantizer.logits.weight.copy_(scale * randn(3, 2, seed=1))
+            quantizer.logits.bias.copy_(scale * randn(3, seed=2))
         torch.manual_seed(5)
         made.append(quantizer(grid, codebook))
         assert torch.equal(made[-1].indices, made[0].indices)
@@ -139,15 +139,15 @@ def test_gumbel_sharpness_scales_the_logits() -> None:
         )
     plain = GumbelQuantizer(GumbelQuantizer.Config(), LearnedCodebook.Config(entries=3, width=2))
     plain.load_state_dict(
-        {**quantizer.state_dict(), "logits.weight": drawn(3, 2, seed=1), "logits.bias": drawn(3, seed=2)}
+        {**quantizer.state_dict(), "logits.weight": randn(3, 2, seed=1), "logits.bias": randn(3, seed=2)}
     )
     torch.manual_seed(5)
     assert not torch.equal(plain(grid, codebook).indices, made[0].indices)  # the noise counts for less
 
 
-def test_gumbel_codes_train_encoder_and_codebook() -> None:
+def test_gumbel_trains_encoder_and_codebook() -> None:
     quantizer = GumbelQuantizer(GumbelQuantizer.Config(), LearnedCodebook.Config(entries=8, width=3))
-    table, features = learned(drawn(8, 3).tolist()), drawn(1, 3, 2, 2).requires_grad_()
+    table, features = learned(randn(8, 3).tolist()), randn(1, 3, 2, 2).requires_grad_()
     quantizer(features, table).quantized.square().sum().backward()
     assert features.grad is not None
     assert table.table.grad is not None
@@ -157,7 +157,7 @@ def test_gumbel_codes_train_encoder_and_codebook() -> None:
 def test_mixtures_of_entries_are_declared() -> None:
     config = GumbelQuantizer.Config(hard=False)
     quantizer = GumbelQuantizer(config, LearnedCodebook.Config(entries=8, width=3))
-    table, features = learned(drawn(8, 3).tolist()), drawn(1, 3, 2, 2)
+    table, features = learned(randn(8, 3).tolist()), randn(1, 3, 2, 2)
     assert not quantizer.exact
     assert not torch.equal(quantizer(features, table).quantized, quantizer(features, table).entries)
     made = quantizer.eval()(features, table)
@@ -169,10 +169,10 @@ def test_mixtures_of_entries_are_declared() -> None:
 
 def test_the_rotation_by_its_matrix() -> None:
     """Fifty et al.: codes are q = λ R f; the gradient is that of a constant λ R, here written out d × d."""
-    entries, features = drawn(8, 5, seed=1), drawn(1, 5, 2, 3).requires_grad_()
+    entries, features = randn(8, 5, seed=1), randn(1, 5, 2, 3).requires_grad_()
     config = NearestQuantizer.Config(gradient="rotation")
     made = NearestQuantizer(config, LearnedCodebook.Config())(features, learned(entries.tolist()))
-    weights = drawn(1, 5, 2, 3, seed=2)
+    weights = randn(1, 5, 2, 3, seed=2)
     (made.quantized * weights).sum().backward()
     assert features.grad is not None
     for row, index, upstream, found in zip(
@@ -212,7 +212,7 @@ def entropy_by_hand(rows: Tensor, entries: Tensor, temperature: float) -> Tensor
 @pytest.mark.parametrize("temperature", [0.5, 20.0])
 def test_the_entropy_gap_and_its_gradients(temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tavq.ops.entropy.CPU_BUFFER", 9 * 4)
-    values = [drawn(14, 3).double(), drawn(9, 3, seed=1).double()]
+    values = [randn(14, 3).double(), randn(9, 3, seed=1).double()]
     mine, theirs = ([value.clone().requires_grad_() for value in values] for _ in range(2))
     gap, expected = entropy_gap(*mine, temperature), entropy_by_hand(*theirs, temperature)
     torch.testing.assert_close(gap.double(), expected, rtol=1e-4, atol=1e-5)
@@ -234,13 +234,13 @@ def test_the_entropy_gap_at_its_ends() -> None:
 
 
 def test_the_entropy_of_signs_is_that_of_all_corners() -> None:
-    values, point, temperature = 0.3 * drawn(1, 3), 0.7, 0.8
+    values, point, temperature = 0.3 * randn(1, 3), 0.7, 0.8
     corners = point * torch.tensor(list(itertools.product([-1.0, 1.0], repeat=3)))
     shares = torch.softmax(-torch.cdist(values, corners).square() / temperature, 1)
     logits = 4 * point * values / temperature
     bits = torch.distributions.Bernoulli(logits=logits)
     assert torch.special.entr(shares).sum() == pytest.approx(float(bits.entropy().sum()), rel=1e-4)
-    many = 0.3 * drawn(20, 3, seed=1)
+    many = 0.3 * randn(20, 3, seed=1)
     sure = torch.distributions.Bernoulli(logits=4 * point * many / temperature)
     mean = torch.distributions.Bernoulli(probs=sure.probs.mean(0))
     expected = sure.entropy().sum(1).mean() - mean.entropy().sum()
@@ -249,7 +249,7 @@ def test_the_entropy_of_signs_is_that_of_all_corners() -> None:
 
 @pytest.mark.parametrize("distance", ["l2", "cosine"])
 def test_the_entropy_loss_of_nearest(distance: Any) -> None:
-    table, features = learned(drawn(8, 4, seed=1).tolist()), drawn(2, 4, 2, 3).requires_grad_()
+    table, features = learned(randn(8, 4, seed=1).tolist()), randn(2, 4, 2, 3).requires_grad_()
     table.distance = distance
     config = NearestQuantizer.Config(entropy=0.5, entropy_temperature=2.0)
     made = NearestQuantizer(config, LearnedCodebook.Config())(features, table)
@@ -278,7 +278,7 @@ def test_the_sphere() -> None:
     for key, weight in (("quantizer/codebook", 1.0), ("quantizer/commitment", 0.5)):
         assert made.losses[key].value.item() == pytest.approx(0.2)
         assert made.losses[key].weight == weight
-    upstream = drawn(*made.quantized.shape)
+    upstream = randn(*made.quantized.shape)
     expected = torch.autograd.grad((F.normalize(features, dim=1) * upstream).sum(), features)[0]
     torch.testing.assert_close(torch.autograd.grad((made.quantized * upstream).sum(), features)[0], expected)
 
@@ -317,7 +317,7 @@ def test_residuals() -> None:
     torch.testing.assert_close(flatten_grid(features.grad), left / 4)
 
 
-def test_an_entry_alone_beside_the_means_of_the_others() -> None:
+def test_a_looked_up_entry_has_other_parts_at_their_means() -> None:
     table = learned(ROWS, parts=2)
     summed = ResidualQuantizer(ResidualQuantizer.Config(), table.config).lookup_entries(table)
     torch.testing.assert_close(summed, torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.5, 0.7], [0.5, 0.3]]))
@@ -342,11 +342,11 @@ class Recorder(LearnedCodebook):
 
 
 @pytest.mark.parametrize("quantizer", [ProductQuantizer, ResidualQuantizer, SphericalQuantizer, GumbelQuantizer])
-def test_a_codebook_is_shown_what_each_part_quantises(quantizer: type[Quantizer]) -> None:
+def test_a_codebook_gets_the_features_that_each_part_quantizes(quantizer: type[Quantizer]) -> None:
     parts = 3 if quantizer.multi_part else 1
     config = LearnedCodebook.Config(entries=4, width=2, parts=parts)
     made, table = quantizer(quantizer.Config(), config), Recorder(config)
-    features = drawn(1, quantizer.grid_width(config), 2, 2)
+    features = randn(1, quantizer.grid_width(config), 2, 2)
     made(features, table)
     assert table.shown == []
     result = made(features, table, update=True)
@@ -369,11 +369,11 @@ def test_a_codebook_is_shown_what_each_part_quantises(quantizer: type[Quantizer]
 
 
 @pytest.mark.parametrize("quantizer", [ProductQuantizer, ResidualQuantizer, SphericalQuantizer, NearestQuantizer])
-def test_entries_drawn_at_the_first_pass_are_used_in_it(quantizer: type[Quantizer]) -> None:
+def test_entries_sampled_in_the_first_pass_are_used_in_it(quantizer: type[Quantizer]) -> None:
     parts = 2 if quantizer.multi_part else 1
     config = LearnedCodebook.Config(entries=8, width=2, parts=parts, init="features")
     made, table = quantizer(quantizer.Config(), config), LearnedCodebook(config)
-    features = drawn(1, quantizer.grid_width(config), 2, 4).requires_grad_()
+    features = randn(1, quantizer.grid_width(config), 2, 4).requires_grad_()
     torch.manual_seed(0)
     result = made(features, table, update=True)
     loss = result.losses["quantizer/commitment"]
@@ -402,10 +402,10 @@ class Moving(LearnedCodebook):
         (GumbelQuantizer, {"hard": False}),
     ],
 )
-def test_a_table_may_move_before_the_backward_pass(quantizer: type[Quantizer], settings: Any) -> None:
+def test_a_table_may_be_updated_before_the_backward_pass(quantizer: type[Quantizer], settings: Any) -> None:
     config = LearnedCodebook.Config(entries=8, width=2, parts=2 if quantizer.multi_part else 1)
     made, table = quantizer(quantizer.Config(**settings), config), Moving(config)
-    features = drawn(1, quantizer.grid_width(config), 2, 4).requires_grad_()
+    features = randn(1, quantizer.grid_width(config), 2, 4).requires_grad_()
     result = made(features, table, update=True)
     sum([loss.value for loss in result.losses.values()], result.quantized.sum() + result.entries.sum()).backward()
     assert features.grad is not None
@@ -429,7 +429,7 @@ def test_the_points_of_a_lattice() -> None:
     assert torch.equal(lattice.to_indices(lattice.to_digits(every)), every)
 
 
-def test_a_lattice_raised_to_a_width() -> None:
+def test_a_lattice_projected_to_a_width() -> None:
     lattice = LatticeCodebook(LatticeCodebook.Config(levels=(3, 4), width=6))
     flat = LatticeCodebook(LatticeCodebook.Config(levels=(3, 4)))
     assert lattice.up is not None
@@ -492,7 +492,7 @@ def test_lattices_between_linear_maps(quantizer: str, levels: tuple[int, ...], s
     }
     torch.manual_seed(0)
     tokenizer = Tokenizer(build(TokenizerConfig, settings, "test"))
-    images = drawn(2, 3, 8, 8).tanh()
+    images = randn(2, 3, 8, 8).tanh()
     output = tokenizer(images)
     made = output.levels[2]
     assert made.quantized.shape == (2, 10, 4, 4)
@@ -528,7 +528,7 @@ LATTICE = {"name": "lattice", "levels": [4, 4]}
          "quantizers for several parts: product, residual."),
     ],
 )  # fmt: skip
-def test_partners_that_are_refused(codebook: Any, quantizer: Any, message: str) -> None:
+def test_incompatible_codebooks_are_refused(codebook: Any, quantizer: Any, message: str) -> None:
     with pytest.raises(UsageError) as caught, torch.device("meta"):
         Tokenizer(build(TokenizerConfig, {"codebook": codebook, "quantizer": quantizer}, "test"))
     assert message in str(caught.value)

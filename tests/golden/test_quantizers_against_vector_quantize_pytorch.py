@@ -18,7 +18,7 @@ from tavq.quantizers.scalar import ScalarQuantizer
 from tavq.quantizers.spherical import SphericalQuantizer
 
 
-def drawn(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
+def randn(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
     return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -32,12 +32,12 @@ def learned(entries: Tensor, parts: int = 1) -> LearnedCodebook:
 
 def gradient(codes: Tensor, features: Tensor, seed: int = 5) -> Tensor:
     """Of a random weighting of the codes with respect to the features."""
-    return torch.autograd.grad((codes * drawn(*codes.shape, seed=seed)).sum(), features)[0]
+    return torch.autograd.grad((codes * randn(*codes.shape, seed=seed)).sum(), features)[0]
 
 
 @pytest.mark.parametrize("levels", [(8, 6, 5), (8, 5, 5, 5), (3, 3), (4,), (7, 9, 4, 5)])
 def test_finite_scalars(levels: tuple[int, ...]) -> None:
-    features = drawn(2, len(levels), 5, 6, scale=2).requires_grad_()
+    features = randn(2, len(levels), 5, 6, scale=2).requires_grad_()
     settings = LatticeCodebook.Config(levels=levels)
     quantizer, lattice = ScalarQuantizer(ScalarQuantizer.Config(), settings), LatticeCodebook(settings)
     peer = FSQ(levels)
@@ -52,7 +52,7 @@ def test_finite_scalars(levels: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("kind", ["lfq", "bsq"])
 def test_signs(kind: Any) -> None:
     axes, weight = 6, 0.25
-    features = drawn(2, axes, 5, 6).requires_grad_()
+    features = randn(2, axes, 5, 6).requires_grad_()
     settings = LatticeCodebook.Config(levels=(2,) * axes, sphere=kind == "bsq")
     lattice = LatticeCodebook(settings)
     quantizer = BinaryQuantizer(BinaryQuantizer.Config(kind=kind, commitment=weight), settings)
@@ -69,7 +69,7 @@ def test_signs(kind: Any) -> None:
 @pytest.mark.parametrize("temperature", [1.0, 4.0])  # above, none of their probabilities falls under their floor
 def test_the_entropies(temperature: float) -> None:
     axes = 5
-    features = drawn(2, axes, 4, 6, scale=0.5).requires_grad_()
+    features = randn(2, axes, 4, 6, scale=0.5).requires_grad_()
     peer = LFQ(dim=axes)
     _, parts = peer(features, inv_temperature=1 / temperature, return_loss_breakdown=True)
     expected = parts.per_sample_entropy - parts.batch_entropy
@@ -79,14 +79,14 @@ def test_the_entropies(temperature: float) -> None:
     slopes = [torch.autograd.grad(value, features, retain_graph=True)[0] for value in (gap, expected)]
     torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-6)
     # Of one position the mean choice is the choice itself, which the factorised form has exactly.
-    assert binary_entropy_gap(drawn(1, axes), 1.0, temperature) == pytest.approx(0, abs=1e-5)
+    assert binary_entropy_gap(randn(1, axes), 1.0, temperature) == pytest.approx(0, abs=1e-5)
     # Of many it lies below: independent axes have the greatest entropy.
     assert binary_entropy_gap(flatten_grid(features), 1.0, temperature) <= gap + 1e-5
 
 
 def test_residuals() -> None:
     parts, size, width = 3, 16, 5
-    entries, features = drawn(parts * size, width, seed=1), drawn(2, width, 4, 6)
+    entries, features = randn(parts * size, width, seed=1), randn(2, width, 4, 6)
     peer = ResidualVQ(
         dim=width, num_quantizers=parts, codebook_size=size, rotation_trick=False, ema_update=False,
         commitment_weight=1.0,
@@ -102,7 +102,7 @@ def test_residuals() -> None:
 
 
 def test_the_rotation() -> None:
-    entries, features = drawn(32, 6, seed=1), drawn(2, 6, 4, 5).requires_grad_()
+    entries, features = randn(32, 6, seed=1), randn(2, 6, 4, 5).requires_grad_()
     peer = VectorQuantize(
         dim=6, codebook_size=32, accept_image_fmap=True, rotation_trick=True, ema_update=False, commitment_weight=1.0
     )
@@ -117,7 +117,7 @@ def test_the_rotation() -> None:
 
 
 def test_the_cosine() -> None:
-    entries, features = drawn(32, 6, seed=1), drawn(2, 6, 4, 5)
+    entries, features = randn(32, 6, seed=1), randn(2, 6, 4, 5)
     peer = VectorQuantize(dim=6, codebook_size=32, accept_image_fmap=True, use_cosine_sim=True).eval()
     peer._codebook.embed.data.copy_(torch.nn.functional.normalize(entries, dim=1)[None])
     codes, indices, _ = peer(features)

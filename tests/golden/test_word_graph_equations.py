@@ -9,7 +9,7 @@ cos(0.7 i) and -0.3, 0.2, 0.1. The adjacency is what its GCNConv multiplies with
 
 import torch
 import torch.nn.functional as F
-from text_sources import Words
+from text_sources import WordGraphSource
 from torch import Tensor
 
 from tavq.codebooks.transferred import TransferredCodebook
@@ -48,8 +48,8 @@ class Graph:
 
 def codebook(**settings: object) -> TransferredCodebook:
     config = TransferredCodebook.Config.model_validate({"width": 3, **settings})
-    made = TransferredCodebook(TransferredCodebook.resolve_config(config, Words(Graph())))
-    made.load_vocabulary(Words(Graph()))
+    made = TransferredCodebook(TransferredCodebook.resolve_config(config, WordGraphSource(Graph())))
+    made.load_vocabulary(WordGraphSource(Graph()))
     return made.eval()
 
 
@@ -70,7 +70,7 @@ def test_the_normalised_adjacency_is_that_of_the_public_code() -> None:
     torch.testing.assert_close(dense, ADJACENCY)
 
 
-def test_the_entries_in_the_form_of_the_public_code_are_its() -> None:
+def test_the_entries_in_the_form_of_the_public_code_equal_it() -> None:
     made = codebook(layers=2, last_relu=False, edge_counts=True, dropout=0.5)
     weigh(made, BIASES)
     torch.testing.assert_close(made(), ENTRIES, atol=1e-6, rtol=1e-5)
@@ -98,7 +98,7 @@ def test_the_entries_in_the_form_of_the_paper_by_hand() -> None:
     torch.testing.assert_close(made(), expected)
 
 
-def test_without_edges_the_network_is_a_perceptron_of_each_word() -> None:
+def test_without_edges_the_network_is_an_mlp_of_each_word() -> None:
     made = codebook(network="mlp")
     weigh(made, BIASES)
     torch.testing.assert_close(made(), by_hand(torch.zeros(5, 5), 3))

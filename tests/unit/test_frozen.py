@@ -22,7 +22,7 @@ def made(codebook: str) -> Tokenizer:
     return Tokenizer(build(TokenizerConfig, settings, "test"))
 
 
-def test_a_frozen_tokenizer_gives_the_same_to_the_bit(tmp_path: Path) -> None:
+def test_a_fixed_codebook_gives_the_same_bit_for_bit(tmp_path: Path) -> None:
     tokenizer = made("linear").eval()
     tokenizer.codebook.words = tuple(f"word {number}" for number in range(24))
     frozen = tokenizer.with_fixed_codebook()
@@ -57,7 +57,9 @@ def test_freezing_leaves_the_tokenizer_in_training() -> None:
 
 
 @pytest.mark.parametrize("recipe", ["simvq-tiny", "cvq-tiny"])
-def test_a_run_keeps_the_generator_and_its_model_the_table(recipe: str, shared_images: Path, tmp_path: Path) -> None:
+def test_checkpoints_keep_the_generator_and_the_model_its_table(
+    recipe: str, shared_images: Path, tmp_path: Path
+) -> None:
     small = {"model.net": NET, "data.size": 16, "train.steps": 2, "train.batch": 2, "train.adversarial": None}
     loaded = recipes.load(recipe, {**small, "model.codebook.entries": 24, "model.codebook.width": 6})
     trainer = Trainer(loaded, FolderDataset(shared_images, "train"), tmp_path / "run")

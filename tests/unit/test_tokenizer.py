@@ -52,9 +52,7 @@ def folder(tokenizer: Tokenizer, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("b", "y", "x"), [(1, 4, 4), (3, 8, 12), (0, 8, 8)])
-def test_decoding_what_was_encoded_is_the_reconstruction_to_the_last_bit(
-    tokenizer: Tokenizer, b: int, y: int, x: int
-) -> None:
+def test_decoding_indices_equals_the_reconstruction_bit_for_bit(tokenizer: Tokenizer, b: int, y: int, x: int) -> None:
     images = random_images(b, y, x)
     indices = tokenizer.encode(images)
     assert indices.shape == (b, y // 4, x // 4)
@@ -62,13 +60,13 @@ def test_decoding_what_was_encoded_is_the_reconstruction_to_the_last_bit(
     assert torch.equal(tokenizer.train()(images).images, tokenizer.eval().decode(indices))
 
 
-def test_whole_numbers_of_any_width_are_indices(tokenizer: Tokenizer) -> None:
+def test_integers_of_any_width_are_indices(tokenizer: Tokenizer) -> None:
     indices = tokenizer.encode(random_images())
     assert torch.equal(tokenizer.decode(indices.int()), tokenizer.decode(indices))
 
 
 @pytest.mark.parametrize("shape", [(8, 10), (9, 8), (2, 2), (0, 8), (8, 0)])
-def test_a_image_that_does_not_divide_is_refused(tokenizer: Tokenizer, shape: tuple[int, int]) -> None:
+def test_an_image_of_a_wrong_size_is_refused(tokenizer: Tokenizer, shape: tuple[int, int]) -> None:
     for call in (tokenizer.encode, tokenizer.forward, tokenizer.quantize):
         with pytest.raises(UsageError) as caught:
             call(torch.zeros(1, 3, *shape))
@@ -98,7 +96,7 @@ def test_encoding_and_decoding_keep_no_graph_and_change_nothing(tokenizer: Token
     assert all(torch.equal(value, before[key]) for key, value in tokenizer.state_dict().items())
 
 
-def test_the_aligner_needs_to_know_how_wide_the_text_is() -> None:
+def test_the_aligner_needs_the_text_width() -> None:
     with pytest.raises(UsageError, match=r"needs model\.text_width"):
         Tokenizer(build(TokenizerConfig, {**SETTINGS, "text_width": None}, "test"))
 
@@ -108,7 +106,7 @@ def test_an_aligner_needs_three_stages() -> None:
         build(TokenizerConfig, {**SETTINGS, "net": {"multipliers": [1, 2]}}, "test")
 
 
-def test_numbers_by_part(tokenizer: Tokenizer) -> None:
+def test_parameter_counts_by_part(tokenizer: Tokenizer) -> None:
     counts = tokenizer.parameter_counts()
     assert list(counts) == ["encoder", "decoder", "codebook", "quantizer", "aligner", "hierarchy"]
     assert counts["codebook"] == 16 * 4
@@ -116,7 +114,7 @@ def test_numbers_by_part(tokenizer: Tokenizer) -> None:
     assert sum(counts.values()) == sum(parameter.numel() for parameter in tokenizer.parameters())
 
 
-def test_the_codebook_starts_from_what_the_decoder_reads_in_training_only() -> None:
+def test_the_codebook_starts_from_the_decoders_features_in_training_only() -> None:
     torch.manual_seed(0)
     tokenizer = Tokenizer(build(TokenizerConfig, SETTINGS, "test"))
     with torch.no_grad():
@@ -145,14 +143,14 @@ def test_a_saved_tokenizer_comes_back_bit_for_bit(tokenizer: Tokenizer, folder: 
     assert torch.equal(loaded.decode(indices), tokenizer.decode(indices))
 
 
-def test_a_codebook_that_was_started_is_not_started_again(folder: Path) -> None:
+def test_an_initialised_codebook_is_not_initialised_again(folder: Path) -> None:
     loaded = Tokenizer.from_pretrained(folder).train()
     table = loaded.codebook().clone()
     loaded(random_images())
     assert torch.equal(loaded.codebook(), table)
 
 
-def test_what_a_folder_holds(folder: Path) -> None:
+def test_the_content_of_a_model_folder(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     stored = json.loads((folder / "config.json").read_text())
     assert stored["format"] == 1
@@ -177,12 +175,12 @@ def test_a_model_may_be_saved_over_the_folder_it_was_read_from(folder: Path) -> 
     assert torch.equal(Tokenizer.from_pretrained(folder).encode(random_images()), indices)
 
 
-def test_a_run_folder_stands_for_its_model(folder: Path, tokenizer: Tokenizer) -> None:
+def test_a_run_folder_loads_its_model(folder: Path, tokenizer: Tokenizer) -> None:
     loaded = Tokenizer.from_pretrained(str(folder.parent))
     assert torch.equal(loaded.encode(random_images()), tokenizer.encode(random_images()))
 
 
-def test_the_plain_part_can_be_shipped_alone(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_a_tokenizer_without_alignment_can_be_saved(tokenizer: Tokenizer, tmp_path: Path) -> None:
     tokenizer.without_alignment().save_pretrained(tmp_path / "plain")
     loaded = Tokenizer.from_pretrained(tmp_path / "plain")
     assert loaded.aligner is None
@@ -200,7 +198,7 @@ def test_no_model_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         Tokenizer.from_pretrained(name)
 
 
-def test_a_hub_name_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_name_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UsageError) as caught:
@@ -217,7 +215,7 @@ def test_missing_weights(folder: Path) -> None:
         Tokenizer.from_pretrained(folder)
 
 
-def test_every_cut_of_the_weights_is_found(folder: Path) -> None:
+def test_truncated_weights_are_found(folder: Path) -> None:
     data = (folder / "model.safetensors").read_bytes()
     header = 8 + int.from_bytes(data[:8], "little")
     for size in (0, 1, 7, 8, 9, header - 1, header, header + 1, len(data) // 2, len(data) - 1):
@@ -236,7 +234,7 @@ def test_every_flipped_bit_of_the_weights_is_found(folder: Path) -> None:
         data[place] ^= 1 << place % 8
 
 
-def test_every_cut_of_the_settings_is_found(folder: Path) -> None:
+def test_truncated_settings_are_found(folder: Path) -> None:
     data = (folder / "config.json").read_bytes()
     for size in range(len(data) - 2):
         (folder / "config.json").write_bytes(data[:size])
@@ -304,7 +302,7 @@ def deep(levels: int) -> Any:
         (lambda stored: stored.update(sha256=7), FileError, "was altered or truncated"),
     ],
 )  # fmt: skip
-def test_settings_that_no_one_saved(folder: Path, change: Any, kind: type[TavqError], message: str) -> None:
+def test_invalid_stored_settings(folder: Path, change: Any, kind: type[TavqError], message: str) -> None:
     rewrite(folder, change)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(kind) as caught:
@@ -366,7 +364,7 @@ def test_weights_stored_in_another_precision_are_used_in_full(folder: Path, dtyp
 SMALL_NET = {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1, "attention": False}
 
 
-def test_indices_count_through_all_parts() -> None:
+def test_offset_indices_are_rows_of_the_whole_table() -> None:
     indices = torch.tensor([[[[0, 1, 2], [1, 0, 0]]]])
     assert offset_indices(indices, (2, 3, 4)).tolist() == [[[[0, 3, 7], [1, 2, 5]]]]
     assert torch.equal(offset_indices(indices[..., 0], (2,)), indices[..., 0])

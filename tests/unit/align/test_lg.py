@@ -115,7 +115,7 @@ def test_the_hierarchy_is_not_built() -> None:
 # --- text -------------------------------------------------------------------------------------------------------
 
 
-def test_the_store_says_how_many_tokens_there_are_and_their_rows() -> None:
+def test_the_vocabulary_comes_from_the_store() -> None:
     align = {"name": "lg", "width": 8}
     config = build(TokenizerConfig, {"net": NET, "align": align}, "test").resolve_config(Store())
     assert (config.text_width, config.align.vocabulary) == (4, 6)
@@ -130,7 +130,7 @@ def test_the_store_says_how_many_tokens_there_are_and_their_rows() -> None:
     assert both.align.lg.vocabulary == 6
 
 
-def test_a_store_of_split_texts_is_told_apart_before_training() -> None:
+def test_a_store_without_full_text_is_refused_before_training() -> None:
     class Split(Store):
         def vocabulary(self, granularity: str) -> tuple[list[str], np.ndarray]:
             raise UsageError("The text store holds no token-level text; rebuild it with: tavq text DIR --full-text")
@@ -157,7 +157,7 @@ def test_texts_without_what_it_reads_are_refused_in_one_line() -> None:
     assert made().fill_words(grids(1), lacking["has no token ids"], torch.rand(1, 2), 1) is None
 
 
-def test_only_the_first_tokens_are_read() -> None:
+def test_only_the_first_tokens_are_used() -> None:
     long = texts([9, 4], 9)
     assert long.full_text is not None
     cut = TextUnits(long.full_text.vectors[:, :5], long.full_text.mask[:, :5], long.full_text.ids[:, :5])
@@ -172,7 +172,7 @@ def test_only_the_first_tokens_are_read() -> None:
 # --- masking ----------------------------------------------------------------------------------------------------
 
 
-def test_the_share_of_masked_words_is_the_truncated_gaussian() -> None:
+def test_mask_ratios_follow_the_truncated_gaussian() -> None:
     torch.manual_seed(4)
     shares = sample_mask_ratios(4000, torch.device("cpu")).double().numpy()
     assert 0.1 <= shares.min() < shares.max() <= 0.3
@@ -180,7 +180,7 @@ def test_the_share_of_masked_words_is_the_truncated_gaussian() -> None:
     assert stats.kstest(shares, expected.cdf).pvalue > 0.01
 
 
-def test_so_many_words_are_masked_and_never_padding() -> None:
+def test_the_requested_number_of_words_is_masked_and_never_padding() -> None:
     mask = torch.arange(6) < torch.tensor([6, 4, 1, 0])[:, None]
     for seed in range(20):
         noise = torch.rand(4, 6, generator=torch.Generator().manual_seed(seed))
@@ -190,7 +190,7 @@ def test_so_many_words_are_masked_and_never_padding() -> None:
         assert noise[0][masked[0]].max() < noise[0][~masked[0]].min()
 
 
-def test_a_masked_word_is_out_of_sight() -> None:
+def test_a_masked_word_is_hidden_from_the_predictor() -> None:
     """What the word filler says of a masked word does not depend on the vector that stood there."""
     aligner, words = made(), texts([5, 5], 5)
     aligner.filler.table.copy_(torch.randn(6, 4, generator=torch.Generator().manual_seed(5)))
@@ -206,7 +206,7 @@ def test_a_masked_word_is_out_of_sight() -> None:
     assert not torch.equal(inner.vectors, moved.vectors)
 
 
-def test_prediction_learns_the_words_of_a_image() -> None:
+def test_prediction_learns_the_words_of_an_image() -> None:
     """Each image's codes tell its one word; after some steps the masked word is read off them."""
     torch.manual_seed(7)
     aligner = made(semantic=0, relation=0, masked=1.0, tokens=1)
@@ -245,7 +245,7 @@ def test_the_gradient_arrives_where_the_setting_says(path: str) -> None:
 # --- several processes ------------------------------------------------------------------------------------------
 
 
-def test_two_processes_tell_the_images_of_both_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_contrast_the_images_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each process gets the loss and the gradient of its images among the texts of all."""
     generator = torch.Generator().manual_seed(10)
     images, words = (torch.randn(4, 5, generator=generator) for _ in range(2))

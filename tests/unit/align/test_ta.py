@@ -94,7 +94,7 @@ def numbered(counts: list[int], padded: int) -> TextUnits:
     return TextUnits(torch.arange(padded).float().expand(len(counts), -1).where(mask, -1.0)[:, :, None], mask)
 
 
-def test_units_are_drawn_without_repeats_and_never_from_padding() -> None:
+def test_units_are_sampled_without_repeats_and_never_from_padding() -> None:
     units = numbered([6, 3, 1, 0], 8)
     for seed in range(50):
         torch.manual_seed(seed)
@@ -106,7 +106,7 @@ def test_units_are_drawn_without_repeats_and_never_from_padding() -> None:
             assert all(0 <= place < count for place in places)
 
 
-def test_every_unit_is_as_likely_as_another() -> None:
+def test_units_are_sampled_uniformly() -> None:
     torch.manual_seed(0)
     units = numbered([5] * 4000, 7)
     drawn = sample_units(units, 2).vectors[:, :, 0].flatten().long()
@@ -126,6 +126,6 @@ def test_all_units_are_taken_where_they_are_few() -> None:
             assert sorted(own.flatten().tolist()) == sorted(every.flatten().tolist())
 
 
-def test_weights_are_equal_over_what_stands() -> None:
+def test_weights_are_uniform_over_units() -> None:
     mask = torch.tensor([[True, True, False, True, True], [False] * 5, [False, False, True, False, False]])
     assert uniform_weights(mask).tolist() == [[0.25, 0.25, 0, 0.25, 0.25], [0] * 5, [0, 0, 1, 0, 0]]

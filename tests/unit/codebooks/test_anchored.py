@@ -22,49 +22,49 @@ def made(entries: int = 4, width: int = 3, **settings: Any) -> AnchoredCodebook:
     return AnchoredCodebook(AnchoredCodebook.Config.model_validate(config)).train()
 
 
-def similarities(rows: Tensor, entries: Tensor, distance: Distance) -> Tensor:
+def similarities(features: Tensor, entries: Tensor, distance: Distance) -> Tensor:
     """[k n], straight from the definition."""
     if distance == "cosine":
-        return F.cosine_similarity(entries[:, None], rows[None], dim=2)
-    return -(entries[:, None] - rows[None]).square().sum(2)
+        return F.cosine_similarity(entries[:, None], features[None], dim=2)
+    return -(entries[:, None] - features[None]).square().sum(2)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_the_closest_feature(distance: Distance) -> None:
     torch.manual_seed(1)
-    rows, entries = 3 * torch.randn(50, 4), torch.randn(9, 4)
-    assert torch.equal(find_closest(rows, entries, distance), similarities(rows, entries, distance).argmax(1))
+    features, entries = 3 * torch.randn(50, 4), torch.randn(9, 4)
+    assert torch.equal(find_closest(features, entries, distance), similarities(features, entries, distance).argmax(1))
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_features_are_drawn_from_the_softmax_of_the_similarity(distance: Distance) -> None:
+def test_features_are_sampled_from_the_softmax_of_the_similarity(distance: Distance) -> None:
     torch.manual_seed(2)
-    rows, entries = torch.randn(7, 3), torch.randn(2, 3)
+    features, entries = torch.randn(7, 3), torch.randn(2, 3)
     draws = 20_000
-    found = sample_anchors(rows, entries.repeat(draws, 1), distance).view(draws, 2)
+    found = sample_anchors(features, entries.repeat(draws, 1), distance).view(draws, 2)
     shares = torch.stack([torch.bincount(column, minlength=7) / draws for column in found.T])
-    expected = similarities(rows, entries, distance).softmax(1)
+    expected = similarities(features, entries, distance).softmax(1)
     # four standard deviations of a share
     assert ((shares - expected).abs() <= 4 * (expected * (1 - expected) / draws).sqrt() + 1e-9).all()
 
 
-def test_features_are_drawn_by_distance_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_are_sampled_by_distance_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(3)
-    rows = 100 * torch.randn(20, 3)
-    entries = rows[torch.randperm(20)]
+    features = 100 * torch.randn(20, 3)
+    entries = features[torch.randperm(20)]
     monkeypatch.setattr(anchors, "PAIRS", 50)  # far apart: each entry has but its own row, whatever the draw
-    assert torch.equal(rows[sample_anchors(rows, entries, "l2")], entries)
+    assert torch.equal(features[sample_anchors(features, entries, "l2")], entries)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_drawing_ends_where_features_are_not_numbers(distance: Distance) -> None:
+def test_sampling_ends_for_nan_features(distance: Distance) -> None:
     assert sample_anchors(torch.full((5, 3), torch.nan), torch.randn(4, 3), distance).max() < 5
 
 
-def reference_contrast(rows: Tensor, entries: Tensor, distance: Distance, temperature: float) -> Tensor:
+def reference_contrast(features: Tensor, entries: Tensor, distance: Distance, temperature: float) -> Tensor:
     """By full sorts, through autograd."""
-    n, k = len(rows), len(entries)
-    ordered = similarities(rows, entries, distance).sort(1).values / temperature
+    n, k = len(features), len(entries)
+    ordered = similarities(features, entries, distance).sort(1).values / temperature
     positive = ordered[:, n - max(1, n // k) :].mean(1, keepdim=True)
     return F.cross_entropy(torch.cat([positive, ordered[:, : n // 2]], 1), torch.zeros(k, dtype=torch.long))
 
@@ -74,28 +74,29 @@ def reference_contrast(rows: Tensor, entries: Tensor, distance: Distance, temper
 def test_the_contrast_and_its_gradient(distance: Distance, n: int, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(anchors, "PAIRS", 2 * n)  # two entries at once
     torch.manual_seed(4)
-    rows, entries = torch.randn(n, 5), torch.randn(k, 5)
+    features, entries = torch.randn(n, 5), torch.randn(k, 5)
     ours, theirs = entries.clone().requires_grad_(), entries.clone().requires_grad_()
-    loss, expected = contrastive_loss(rows, ours, distance, 0.5), reference_contrast(rows, theirs, distance, 0.5)
+    loss = contrastive_loss(features, ours, distance, 0.5)
+    expected = reference_contrast(features, theirs, distance, 0.5)
     torch.testing.assert_close(loss, expected)
     (3 * loss).backward()
     (3 * expected).backward()
     torch.testing.assert_close(ours.grad, theirs.grad)
 
 
-def test_a_pass_keeps_the_numbers_that_it_used() -> None:
+def test_a_pass_keeps_the_values_that_it_used() -> None:
     """Losses that read the table have its gradient at the time of use, though entries are replaced before backward."""
     codebook = made(contrastive=2.0)
     before = codebook().detach().clone()
-    rows = torch.randn(20, 3)
+    features = torch.randn(20, 3)
     used = codebook()
-    own = (used @ rows.T).square().sum()
-    losses = codebook.update(rows, torch.zeros(20, dtype=torch.long))
+    own = (used @ features.T).square().sum()
+    losses = codebook.update(features, torch.zeros(20, dtype=torch.long))
     assert not torch.equal(codebook().detach(), before)
     assert torch.equal(used.detach(), before)
     (own + losses["codebook/contrastive"].value).backward()
     table = before.clone().requires_grad_()
-    ((table @ rows.T).square().sum() + reference_contrast(rows, table, "cosine", 0.07)).backward()
+    ((table @ features.T).square().sum() + reference_contrast(features, table, "cosine", 0.07)).backward()
     torch.testing.assert_close(codebook.table.grad, table.grad)
     assert losses["codebook/contrastive"].weight == 2.0
 
@@ -104,21 +105,21 @@ def test_a_pass_keeps_the_numbers_that_it_used() -> None:
 def test_unused_entries_move_to_features_and_used_ones_stay(anchor: str) -> None:
     codebook = made(anchor=anchor)
     before = codebook().detach().clone()
-    rows = 5 + torch.randn(40, 3)
-    assert codebook.update(rows, torch.arange(40) % 2) == {}
+    features = 5 + torch.randn(40, 3)
+    assert codebook.update(features, torch.arange(40) % 2) == {}
     after = codebook().detach()
     torch.testing.assert_close(after[:2], before[:2], atol=1e-6, rtol=0)
-    distances = torch.cdist(after[2:], rows).amin(1)
-    assert (distances < 0.02 * rows.norm(dim=1).max()).all()
+    distances = torch.cdist(after[2:], features).amin(1)
+    assert (distances < 0.02 * features.norm(dim=1).max()).all()
     assert (distances > 0).all()  # a_k = exp(-0.001): not all the way
     torch.testing.assert_close(codebook.usage, torch.tensor([0.005, 0.005, 0.0, 0.0]))
 
 
-def test_a_pool_is_filled_before_its_features_are_exchanged() -> None:
+def test_a_pool_is_filled_before_its_features_are_replaced() -> None:
     codebook = made(entries=6, anchor="random")
     small = [torch.full((4, 3), float(number)) for number in (1, 2, 3)]
-    for rows, held in zip(small, (4, 6, 6), strict=True):
-        codebook.update(rows, torch.zeros(4, dtype=torch.long))
+    for features, held in zip(small, (4, 6, 6), strict=True):
+        codebook.update(features, torch.zeros(4, dtype=torch.long))
         assert codebook.pooled.tolist() == [held]
     assert sorted(codebook.pool[:, 0].tolist()).count(3.0) == 4
     large = torch.arange(30.0).view(10, 3)
@@ -136,7 +137,7 @@ def test_each_part_has_its_own_usage() -> None:
     assert not torch.equal(codebook()[4:7], before[4:7])
 
 
-def test_a_part_shows_the_entries_that_it_starts_from() -> None:
+def test_a_view_has_the_entries_it_was_initialised_with() -> None:
     codebook = LearnedCodebook(LearnedCodebook.Config(entries=2, width=1, parts=2, init="features", restart=1.0))
     first, second = split_parts(codebook)
     first.init_from_features(torch.ones(5, 1))

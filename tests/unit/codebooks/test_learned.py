@@ -13,7 +13,7 @@ def made(entries: int, init: str, width: int = 2) -> LearnedCodebook:
     ).train()
 
 
-def test_the_uniform_start_is_that_of_the_public_code() -> None:
+def test_the_uniform_init_is_that_of_the_public_code() -> None:
     """Uniform in [-1/k, 1/k], and features do not move it."""
     codebook = made(50, "uniform", width=100)
     table = codebook().detach().clone()
@@ -23,30 +23,30 @@ def test_the_uniform_start_is_that_of_the_public_code() -> None:
     assert torch.equal(codebook(), table)
 
 
-def test_the_start_from_features_takes_each_at_most_once() -> None:
+def test_initialising_from_features_uses_each_at_most_once() -> None:
     codebook = made(10, "features")
-    rows = torch.arange(40.0).view(20, 2)
-    codebook.init_from_features(rows)
+    features = torch.arange(40.0).view(20, 2)
+    codebook.init_from_features(features)
     taken = {tuple(row) for row in codebook().tolist()}
     assert len(taken) == 10
-    assert taken <= {tuple(row) for row in rows.tolist()}
+    assert taken <= {tuple(row) for row in features.tolist()}
 
 
-def test_the_start_from_too_few_features_repeats_them() -> None:
+def test_initialising_from_too_few_features_repeats_them() -> None:
     codebook = made(10, "features")
     codebook.init_from_features(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
     assert {tuple(row) for row in codebook().tolist()} == {(1.0, 2.0), (3.0, 4.0)}
 
 
-def test_it_starts_once_and_knows_it_after_loading() -> None:
+def test_it_is_initialised_once_and_not_again_after_loading() -> None:
     codebook, loaded = made(4, "features"), made(4, "features")
-    rows = torch.arange(16.0).view(8, 2)
-    codebook.init_from_features(rows)
+    features = torch.arange(16.0).view(8, 2)
+    codebook.init_from_features(features)
     table = codebook().detach().clone()
-    codebook.init_from_features(rows + 100)
+    codebook.init_from_features(features + 100)
     assert torch.equal(codebook(), table)
     loaded.load_state_dict(codebook.state_dict())
-    loaded.init_from_features(rows + 100)
+    loaded.init_from_features(features + 100)
     assert torch.equal(loaded(), table)
 
 
@@ -58,7 +58,7 @@ def test_entries_that_start_from_features_still_learn() -> None:
     assert codebook.table.is_leaf
 
 
-def test_a_normal_start_has_variance_one_and_takes_no_features() -> None:
+def test_normal_entries_have_variance_one() -> None:
     table = made(512, "normal", width=8)
     assert table().std().item() == pytest.approx(1, abs=0.05)
     before = table().detach().clone()

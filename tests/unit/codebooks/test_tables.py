@@ -1,4 +1,4 @@
-"""Starts and restarts that tables share, the fixed table, and codebooks over several processes."""
+"""Initial values and restarts of tables, the fixed table, and codebooks in several processes."""
 
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ from tavq.interfaces import Codebook, Loss, codebooks, sum_losses
 from tavq.quantizers.nearest import NearestQuantizer
 
 
-def test_unused_entries_take_features_without_repeats() -> None:
-    rows = torch.arange(12.0).view(6, 2)
-    found = sample_restarts(torch.tensor([0.5, 3.0, 0.9, 1.0]), 1.0, rows)
-    assert found is not None
-    places, features = found
-    assert places.tolist() == [0, 2]
-    assert len({tuple(row) for row in features.tolist()} & {tuple(row) for row in rows.tolist()}) == 2
+def test_unused_entries_restart_at_different_features() -> None:
+    features = torch.arange(12.0).view(6, 2)
+    restarts = sample_restarts(torch.tensor([0.5, 3.0, 0.9, 1.0]), 1.0, features)
+    assert restarts is not None
+    unused, values = restarts
+    assert unused.tolist() == [0, 2]
+    assert len({tuple(value) for value in values.tolist()} & {tuple(feature) for feature in features.tolist()}) == 2
 
 
 def test_no_more_entries_restart_than_there_are_features() -> None:
@@ -48,14 +48,14 @@ def test_a_replaced_table_leaves_the_old_one_as_it_was() -> None:
 
 def test_running_means_start_from_features() -> None:
     codebook = EMACodebook(EMACodebook.Config(entries=4, width=2, init="features"))
-    rows = torch.arange(16.0).view(8, 2)
-    codebook.init_from_features(rows)
-    assert {tuple(row) for row in codebook().tolist()} <= {tuple(row) for row in rows.tolist()}
+    features = torch.arange(16.0).view(8, 2)
+    codebook.init_from_features(features)
+    assert {tuple(row) for row in codebook().tolist()} <= {tuple(row) for row in features.tolist()}
     assert torch.equal(codebook.sums, codebook())
     assert codebook.counts.tolist() == [1.0] * 4
 
 
-def test_running_means_have_no_codebook_loss_and_keep_the_numbers_of_a_pass() -> None:
+def test_running_means_have_no_codebook_loss_and_keep_the_values_of_a_pass() -> None:
     codebook = EMACodebook(EMACodebook.Config(entries=4, width=2))
     features, used = torch.randn(2, 2, 3, 3).requires_grad_(), codebook()
     before, scores = used.clone(), features.flatten(2).transpose(1, 2) @ used.T
@@ -67,15 +67,15 @@ def test_running_means_have_no_codebook_loss_and_keep_the_numbers_of_a_pass() ->
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"sizes": [2], "width": 2, "words": ["one"]}, "1 words name 2 entries"),
         ({"sizes": [], "width": 2}, "sizes"),
         ({"sizes": [0], "width": 2}, "sizes"),
     ],
 )
-def test_a_fixed_table_refuses_what_does_not_fit(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_a_fixed_table_refuses_what_does_not_fit(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         build(FixedCodebook.Config, settings, "test")
 
 
@@ -106,11 +106,11 @@ def trained(settings: dict[str, Any], rank: int, processes: int) -> dict[str, Te
     torch.manual_seed(0)
     codebook: Codebook = cls(cls.Config.model_validate({"entries": 12, "width": 3, **settings}))
     for step in range(3):
-        rows = torch.randn(40, 3, generator=torch.Generator().manual_seed(step)).chunk(processes)[rank]
+        features = torch.randn(40, 3, generator=torch.Generator().manual_seed(step)).chunk(processes)[rank]
         torch.manual_seed(100 * step + rank)  # only the first process's random state may count
         for part in range(len(codebook.sizes)):
-            codebook.init_from_features(rows, part)
-            losses = codebook.update(rows, torch.arange(len(rows)) % 5, part)
+            codebook.init_from_features(features, part)
+            losses = codebook.update(features, torch.arange(len(features)) % 5, part)
             losses.setdefault("codebook/none", Loss(torch.zeros(()), 0.0))
     return {**codebook.state_dict(), "loss": sum_losses(losses).detach()}
 
@@ -132,7 +132,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_processes_end_where_one_does(several: list[dict[str, Tensor]], case: str) -> None:
+def test_two_processes_end_with_the_state_of_one(several: list[dict[str, Tensor]], case: str) -> None:
     alone = trained(CASES[case], 0, 1)
     for key, value in alone.items():
         first, second = (states[f"{case}/{key}"] for states in several)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from text_sources import NoText, Words
+from text_sources import NoText, WordGraphSource
 
 from tavq.codebooks.transferred import TransferredCodebook, principal_components
 from tavq.core.config import build
@@ -29,21 +29,21 @@ class Graph:
 
 def resolved(**settings: Any) -> Any:
     config = TransferredCodebook.Config.model_validate({"width": 4, **settings})
-    return TransferredCodebook.resolve_config(config, Words(Graph()))
+    return TransferredCodebook.resolve_config(config, WordGraphSource(Graph()))
 
 
 def made(**settings: Any) -> TransferredCodebook:
     torch.manual_seed(0)
     codebook = TransferredCodebook(resolved(**settings))
-    codebook.load_vocabulary(Words(Graph()))
+    codebook.load_vocabulary(WordGraphSource(Graph()))
     return codebook
 
 
-def test_the_settings_take_their_words_from_the_store() -> None:
+def test_the_settings_get_their_words_from_the_store() -> None:
     config = resolved()
     assert (config.adjectives, config.nouns) == (Graph.adjectives, Graph.nouns)
     assert (config.edges, config.word_width, config.parts) == (4, 6, 2)
-    assert TransferredCodebook.resolve_config(config, Words(Graph())) == config
+    assert TransferredCodebook.resolve_config(config, WordGraphSource(Graph())) == config
 
 
 def test_words_of_another_store_are_refused() -> None:
@@ -70,7 +70,7 @@ def test_every_entry_has_its_word_and_every_part_its_kind() -> None:
     assert torch.equal(whole(), codebook())
 
 
-def test_one_chosen_entry_moves_those_that_were_not_chosen() -> None:
+def test_a_gradient_at_one_entry_moves_all_entries() -> None:
     """The point of the paper (section 3.4): an entry's gradient reaches the weights that make all others."""
     codebook = made(last_relu=False)
     before = codebook().detach()
@@ -91,7 +91,7 @@ def test_the_words_are_frozen_finetuned_or_random() -> None:
     assert not torch.equal(random.vectors, torch.from_numpy(Graph.vectors))
 
 
-def test_without_a_network_the_words_are_the_entries() -> None:
+def test_without_a_network_the_word_vectors_are_the_entries() -> None:
     codebook = made(network="none", width=6)
     assert torch.equal(codebook(), torch.from_numpy(Graph.vectors))
     assert not list(codebook.parameters())
@@ -101,7 +101,7 @@ def test_without_a_network_the_words_are_the_entries() -> None:
         made(network="none", width=9)
 
 
-def test_wider_words_are_given_by_their_principal_components() -> None:
+def test_wider_word_vectors_are_reduced_by_pca() -> None:
     vectors = torch.from_numpy(Graph.vectors)
     whole = principal_components(vectors, 6)
     torch.testing.assert_close(torch.cdist(whole, whole), torch.cdist(vectors, vectors), atol=1e-4, rtol=1e-4)
@@ -109,7 +109,7 @@ def test_wider_words_are_given_by_their_principal_components() -> None:
     assert (whole.var(0).diff() <= 0).all()
 
 
-def test_edges_weigh_one_or_as_often_as_they_were_seen() -> None:
+def test_edges_have_weight_one_or_their_count() -> None:
     assert not torch.equal(made().values, made(edge_counts=True).values)
     edges = torch.from_numpy(Graph.edges) + torch.tensor([0, 3])
     for counts, weights in ((True, [5.0, 1.0, 2.0, 7.0]), (False, [1.0] * 4)):
@@ -119,7 +119,7 @@ def test_edges_weigh_one_or_as_often_as_they_were_seen() -> None:
         assert torch.equal(codebook.values, values)
 
 
-def test_dropout_is_drawn_in_training_alone() -> None:
+def test_dropout_runs_in_training_only() -> None:
     codebook = made(dropout=0.5, width=64, last_relu=False)
     assert not torch.equal(codebook(), codebook())
     codebook.eval()
@@ -129,7 +129,7 @@ def test_dropout_is_drawn_in_training_alone() -> None:
     assert abs(float(kept[0].mean()) - 1) < 0.05
 
 
-def test_autocast_leaves_the_entries_in_full_precision() -> None:
+def test_entries_are_float32_under_autocast() -> None:
     codebook = made()
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(codebook(), codebook().float())
@@ -144,7 +144,7 @@ def test_more_edges_than_pairs_are_refused() -> None:
     assert full().isfinite().all()
 
 
-def test_a_place_outside_of_the_graph_is_an_error() -> None:
+def test_an_index_outside_of_the_graph_is_an_error() -> None:
     codebook = made()
     codebook.places[1, 0] = 7
     with pytest.raises(RuntimeError, match="size is inconsistent with indices"):
@@ -155,8 +155,8 @@ def test_a_tokenizer_with_its_words_survives_a_model_folder(tmp_path: Any) -> No
     values = {"net": NET, "codebook": {"name": "transferred", "width": 4}, "quantizer": "product"}
     config = build(TokenizerConfig, values, "test")
     assert config.reads_text
-    tokenizer = Tokenizer(config.resolve_config(Words(Graph())))
-    tokenizer.load_vocabulary(Words(Graph()))
+    tokenizer = Tokenizer(config.resolve_config(WordGraphSource(Graph())))
+    tokenizer.load_vocabulary(WordGraphSource(Graph()))
     tokenizer.save_pretrained(tmp_path / "model")
     loaded = Tokenizer.from_pretrained(tmp_path / "model")
     images = torch.rand(2, 3, 16, 16)

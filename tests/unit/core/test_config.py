@@ -101,7 +101,7 @@ def test_the_values_given_and_the_defaults_of_the_others() -> None:
         ({"owner": "Ada", "paper": {"width": 2000}}, "S: The settings are not accepted: the paper does not fit."),
     ],
 )  # fmt: skip
-def test_a_refusal_says_what_where_and_what_is_known(values: Any, message: str) -> None:
+def test_an_error_names_the_value_and_what_is_accepted(values: Any, message: str) -> None:
     assert refusal(Desk, values) == message
 
 
@@ -124,11 +124,11 @@ def test_a_refusal_says_what_where_and_what_is_known(values: Any, message: str) 
         ({"owner": "Ada", 7: 1}, "'7'"),
     ],
 )  # fmt: skip
-def test_a_wrong_type_or_range_names_place_and_value(values: Any, dotted: str) -> None:
+def test_a_wrong_type_or_range_names_setting_and_value(values: Any, dotted: str) -> None:
     assert f"The setting {dotted}" in refusal(Desk, values)
 
 
-def test_the_path_is_whole_through_every_section() -> None:
+def test_errors_have_the_full_path_of_a_setting() -> None:
     said = refusal(Room, {"desk": {"owner": "Ada", "pen": {"name": "ball", "widht": 1}, "papr": {}}}, "Recipe r")
     assert said.splitlines() == [
         "Recipe r: Unknown setting 'desk.pen.widht'; known: colour, name, width. Did you mean 'width'?",
@@ -136,7 +136,7 @@ def test_the_path_is_whole_through_every_section() -> None:
     ]
 
 
-def test_a_name_stands_for_a_part_with_its_defaults_and_never_for_a_path() -> None:
+def test_a_name_selects_a_class_with_its_defaults_and_never_a_path() -> None:
     assert build(Desk, {"owner": "Ada", "pen": "ball"}, "S").pen == Ball.Config()
     assert "Unknown pen 'os.path'" in refusal(Desk, {"owner": "Ada", "pen": "os.path"})
 
@@ -156,7 +156,7 @@ def test_plain_values_and_back() -> None:
     assert build(Desk, read_yaml(write_yaml(plain), "S"), "S") == desk
 
 
-def test_a_refused_value_is_shown_in_short() -> None:
+def test_a_refused_value_is_shortened() -> None:
     assert len(refusal(Desk, {"owner": ["x"] * 5000})) < 300
     assert len(refusal(Desk, {"owner": "Ada", "tilt": "x" * 5000})) < 300
     assert len(refusal(Desk, {"owner": "Ada", "x" * 5000: 1})) < 300
@@ -226,7 +226,7 @@ def test_overrides_in_both_forms() -> None:
     [("null", None), ("true", True), ("[1, 2]", [1, 2]), ("1e-4", 1e-4), ("-3", -3), ("0.5", 0.5), ("red", "red"),
      ("{name: ta}", {"name": "ta"}), ("", None), ("'1'", 1.0), ("a: b", {"a": "b"})],
 )  # fmt: skip
-def test_values_mean_what_they_say(text: str, value: Any) -> None:
+def test_values_are_parsed_as_yaml(text: str, value: Any) -> None:
     assert parse_overrides(["--a.b", text]) == {"a.b": value}
     assert parse_overrides([f"--a.b={text}"]) == {"a.b": value}
 
@@ -243,13 +243,13 @@ def test_values_mean_what_they_say(text: str, value: Any) -> None:
         (["--a.b", "!!bool x"], "--a.b '!!bool x' is not a value: 'x'."),
     ],
 )
-def test_overrides_that_are_none(tokens: list[str], message: str) -> None:
+def test_arguments_that_are_not_overrides(tokens: list[str], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_overrides(tokens)
     assert str(caught.value) == message
 
 
-def test_another_name_is_another_part_whatever_the_order() -> None:
+def test_another_name_selects_another_class_in_any_order() -> None:
     before = {"model": {"quantizer": {"name": "nearest", "commitment": 0.25}, "codebook": {"name": "learned"}}}
     changes = {"model.quantizer.of": 1, "model.quantizer.name": "product"}
     for order in (changes, dict(reversed(changes.items()))):
@@ -270,12 +270,12 @@ def test_any_arguments_end_in_settings_or_one_kind_of_error(tokens: list[str]) -
 
 
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.one_of(st.integers(), st.booleans(), st.none())))
-def test_what_is_written_as_overrides_is_read_back(values: dict[str, Any]) -> None:
+def test_overrides_survive_a_round_trip(values: dict[str, Any]) -> None:
     tokens = [part for key, value in values.items() for part in (f"--s.{key}", yaml.safe_dump(value).split("\n")[0])]
     assert parse_overrides(tokens) == {f"s.{key}": value for key, value in values.items()}
 
 
-def test_overrides_are_laid_into_a_copy() -> None:
+def test_overrides_are_applied_to_a_copy() -> None:
     settings = {"desk": {"owner": "Ada", "paper": {"width": 1}}}
     changed = apply_overrides(settings, {"desk.paper.width": 2, "desk.pen.name": "ball", "desk.owner": "Eve"})
     assert changed == {"desk": {"owner": "Eve", "paper": {"width": 2}, "pen": {"name": "ball"}}}

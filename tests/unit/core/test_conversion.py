@@ -49,7 +49,7 @@ def test_nothing_in_a_checkpoint_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04", b"\x80\x02}q\x00."])
-def test_what_is_no_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(FileError, match=r"x (is not a checkpoint|does not hold tensors by name)"):
         read_checkpoint(tmp_path / "x")
@@ -91,7 +91,7 @@ def test_a_file_that_nothing_was_converted_to_has_no_origin(tmp_path: Path) -> N
         read_converted(tmp_path / "x")
 
 
-def test_an_archive_that_grows_when_it_is_unpacked_is_not_read(tmp_path: Path) -> None:
+def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bomb.pth"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data/0", bytes(50_000_000))

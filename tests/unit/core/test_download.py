@@ -39,7 +39,7 @@ def server() -> Iterator[str]:
         thread.join()
 
 
-def test_the_right_bytes_arrive(server: str, tmp_path: Path) -> None:
+def test_a_file_is_downloaded(server: str, tmp_path: Path) -> None:
     download(f"{server}/file", DIGEST, tmp_path / "new" / "x")
     assert (tmp_path / "new" / "x").read_bytes() == CONTENT
     with fetch_if_url(f"{server}/file", DIGEST, tmp_path / "out") as path:
@@ -63,7 +63,7 @@ def test_other_bytes_leave_nothing(server: str, tmp_path: Path, page: str, diges
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_web_addresses(tmp_path: Path) -> None:
+def test_only_urls_are_downloaded(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a URL"):
         download("file:///etc/hostname", DIGEST, tmp_path / "x")
     assert not is_url("weights.pth")

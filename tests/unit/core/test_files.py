@@ -64,7 +64,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     assert names(tmp_path) == ["weights"]
 
 
-def test_the_data_are_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_is_flushed_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("fsync"), fsync(handle)))
@@ -98,7 +98,7 @@ def test_lines_are_added(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 5, 12, 13, 10_000])
-def test_a_cut_last_line_is_dropped_and_the_next_one_takes_its_place(tmp_path: Path, length: int) -> None:
+def test_an_incomplete_last_line_is_dropped_and_overwritten(tmp_path: Path, length: int) -> None:
     line = json.dumps({"step": 2, "text": "x" * 10_000})
     (tmp_path / "log").write_text('{"step": 1}\n' + line[:length])
     assert files.read_json_lines(tmp_path / "log") == [{"step": 1}]
@@ -106,7 +106,7 @@ def test_a_cut_last_line_is_dropped_and_the_next_one_takes_its_place(tmp_path: P
     assert files.read_json_lines(tmp_path / "log") == [{"step": 1}, {"step": 3}]
 
 
-def test_a_log_that_is_one_cut_line(tmp_path: Path) -> None:
+def test_a_log_of_one_incomplete_line(tmp_path: Path) -> None:
     (tmp_path / "log").write_text('{"step')
     assert files.read_json_lines(tmp_path / "log") == []
     files.append_json_line(tmp_path / "log", 1)
@@ -127,7 +127,7 @@ def fill(path: Path, name: str) -> None:
         files.write_text(place / name, name)
 
 
-def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+def test_a_folder_replaces_the_old_one(tmp_path: Path) -> None:
     fill(tmp_path / "deep" / "model", "old")
     fill(tmp_path / "deep" / "model", "new")
     assert names(tmp_path / "deep" / "model") == ["new"]
@@ -148,7 +148,7 @@ def test_a_block_that_fails_leaves_the_old_folder(tmp_path: Path, error: type[Ba
     assert names(tmp_path) == ["model"]
 
 
-def test_a_new_folder_is_flushed_whole_and_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_folder_is_flushed_and_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed, fsync, rename = [], os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda handle: (flushed.append(os.fstat(handle).st_ino), fsync(handle)))
     monkeypatch.setattr(os, "replace", lambda *names: (flushed.append("renamed"), rename(*names)))
@@ -178,7 +178,7 @@ class Killed(BaseException):
     """Stands for the end of the process: nothing may be cleaned up after it."""
 
 
-def test_a_folder_moved_aside_when_the_process_was_killed_is_put_back(
+def test_a_folder_moved_aside_by_a_killed_process_is_moved_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path / "model-1", "old")
@@ -200,7 +200,7 @@ def test_a_folder_moved_aside_when_the_process_was_killed_is_put_back(
     assert names(tmp_path / "model-1") == ["old"]
 
 
-def test_a_sweep_takes_what_was_left_and_nothing_else(tmp_path: Path) -> None:
+def test_removing_leftovers_keeps_everything_else(tmp_path: Path) -> None:
     fill(tmp_path / "model", "mine")
     (tmp_path / f"{files.TEMP_PREFIX}12-a.json").write_text("{")
     (tmp_path / f"{files.TEMP_PREFIX}12-folder" / "inner").mkdir(parents=True)
@@ -217,7 +217,7 @@ def ended() -> int:
         return process.pid
 
 
-def test_a_new_folder_sweeps_what_was_left_of_it_and_of_nothing_else(tmp_path: Path) -> None:
+def test_a_new_folder_removes_its_own_leftovers_only(tmp_path: Path) -> None:
     dead = ended()
     kept = [
         f"{files.TEMP_PREFIX}{dead}-my-out",
@@ -232,7 +232,7 @@ def test_a_new_folder_sweeps_what_was_left_of_it_and_of_nothing_else(tmp_path: P
     assert names(tmp_path / "out") == ["a"]
 
 
-def test_a_sweep_of_a_folder_puts_back_what_was_moved_aside(tmp_path: Path) -> None:
+def test_removing_leftovers_of_a_folder_moves_back_what_was_moved_aside(tmp_path: Path) -> None:
     aside = tmp_path / f"{files.REPLACED_PREFIX}{ended()}-out"
     aside.mkdir()
     (aside / "mine").write_text("")
@@ -241,7 +241,7 @@ def test_a_sweep_of_a_folder_puts_back_what_was_moved_aside(tmp_path: Path) -> N
     files.remove_leftovers_of(tmp_path / "none" / "out")
 
 
-def test_a_removed_folder_is_gone_and_stays_so(tmp_path: Path) -> None:
+def test_a_removed_folder_does_not_come_back(tmp_path: Path) -> None:
     fill(tmp_path / "model", "old")
     files.remove_folder(tmp_path / "model")
     files.remove_folder(tmp_path / "never")
@@ -288,7 +288,7 @@ def test_bytes_that_are_not_text(tmp_path: Path) -> None:
         files.read_json(tmp_path / "j.json")
 
 
-def test_json_too_large_to_be_ours_is_refused_unread(tmp_path: Path) -> None:
+def test_json_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
     with open(tmp_path / "j.json", "wb") as file:
         file.truncate(files.MAX_JSON + 1)  # a hole: nothing is on the disk
     with pytest.raises(FileError, match="may have at most"):
@@ -328,7 +328,7 @@ def test_tensors_come_back_in_both_ways(tmp_path: Path) -> None:
         mapped["b"]
 
 
-def test_hashes_tell_files_apart(tmp_path: Path) -> None:
+def test_different_files_have_different_hashes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of FIPS 180-2, appendix B.1
     assert files.sha256(tmp_path / "a") == files.sha256_bytes(b"abc") == known

@@ -19,7 +19,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_each_line_with_its_place(path: Path) -> None:
+def test_each_line_with_its_offset(path: Path) -> None:
     assert list(iter_raw_lines(path, 100)) == [(0, b"one\n"), (4, b"\n"), (5, b"x" * 25 + b"\n"), (31, b"last")]
 
 
@@ -37,7 +37,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         LineReader(10).read(tmp_path / "nothing", 0)
 
 
-def test_a_line_is_read_where_it_begins(path: Path, tmp_path: Path) -> None:
+def test_a_line_is_read_at_its_offset(path: Path, tmp_path: Path) -> None:
     reader = LineReader(100)
     assert [reader.read(path, place) for place in (0, 4, 5, 31, 99)] == [b"one", b"", b"x" * 25, b"last", b""]
     large = tmp_path / "large"
@@ -84,7 +84,7 @@ def test_lines_are_flushed_to_the_disk_each_second(tmp_path: Path, monkeypatch: 
     assert len(flushed) == 2
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="Could not write"):
         LineAppender(tmp_path / "file" / "a.jsonl")
@@ -106,7 +106,7 @@ except FileError as error:
 """
 
 
-def test_a_full_disk_leaves_whole_lines_to_go_on_from(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_complete_lines(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3] / "src")}
     done = subprocess.run([sys.executable, "-c", FULL, str(path)], env=environment, capture_output=True, text=True)

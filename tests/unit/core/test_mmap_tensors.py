@@ -32,7 +32,7 @@ def test_rows_in_any_order(tmp_path: Path) -> None:
     assert MappedTensors(path).metadata == {"told": "é"}
 
 
-def test_the_same_file_is_gone_on_with_and_another_one_replaced(tmp_path: Path) -> None:
+def test_the_same_file_is_continued_and_another_one_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     first = TensorFileWriter(path, SHAPES, {})
     first.write("numbers", 0, np.array([1, 2]))

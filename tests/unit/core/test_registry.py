@@ -39,7 +39,7 @@ def test_every_file_of_the_package_is_known_on_first_use(shapes: Registry[Any]) 
     assert "triangle" not in shapes
 
 
-def test_a_lookup_alone_imports_too(shapes: Registry[Any]) -> None:
+def test_a_lookup_imports_the_package(shapes: Registry[Any]) -> None:
     assert shapes["round"].__qualname__ == "Round"
 
 
@@ -59,13 +59,13 @@ def test_an_unknown_name(shapes: Registry[Any], name: str, message: str) -> None
 
 
 @pytest.mark.parametrize("name", [["round"], {"round": 1}, None, 3, True])
-def test_what_is_no_name(shapes: Registry[Any], name: Any) -> None:
+def test_values_that_are_not_names(shapes: Registry[Any], name: Any) -> None:
     assert name not in shapes
     with pytest.raises(UsageError, match="Unknown shape"):
         shapes[name]
 
 
-def test_one_name_for_two_classes_is_a_fault_of_ours(shapes: Registry[Any]) -> None:
+def test_one_name_for_two_classes_is_a_bug(shapes: Registry[Any]) -> None:
     class Oval: ...
 
     shapes.register("oval")(Oval)

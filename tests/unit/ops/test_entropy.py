@@ -14,16 +14,16 @@ def drawn(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def corners(rows: Tensor) -> Tensor:
-    return entropy.binary_entropy_gap(rows, 1.0, 2.0)
+def corners(features: Tensor) -> Tensor:
+    return entropy.binary_entropy_gap(features, 1.0, 2.0)
 
 
-def table(rows: Tensor) -> Tensor:
-    return entropy.entropy_gap(rows, drawn(6, 3, seed=1), 2.0)
+def table(features: Tensor) -> Tensor:
+    return entropy.entropy_gap(features, drawn(6, 3, seed=1), 2.0)
 
 
 @pytest.mark.parametrize("gap", [corners, table])
-def test_two_processes_on_halves_are_one_on_the_whole(
+def test_two_processes_with_half_a_batch_equal_one(
     gap: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Values and gradients, once the gradients are averaged over processes."""
@@ -52,8 +52,8 @@ def test_two_processes_on_halves_are_one_on_the_whole(
     torch.testing.assert_close(torch.cat(gradients) / 2, whole.grad)
 
 
-def test_nothing_of_rows_times_entries_is_kept() -> None:
-    rows, entries = drawn(64, 3, seed=0).requires_grad_(), drawn(50, 3, seed=1).requires_grad_()
+def test_no_matrix_of_features_and_entries_is_kept() -> None:
+    features, entries = drawn(64, 3, seed=0).requires_grad_(), drawn(50, 3, seed=1).requires_grad_()
     kept: list[int] = []
 
     def note(value: Tensor) -> Tensor:
@@ -61,6 +61,6 @@ def test_nothing_of_rows_times_entries_is_kept() -> None:
         return value
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda value: value):
-        entropy.entropy_gap(rows, entries, 1.0)
+        entropy.entropy_gap(features, entries, 1.0)
     assert kept
     assert max(kept) < 64 * 50 / 2

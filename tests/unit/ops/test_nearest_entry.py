@@ -12,10 +12,10 @@ from tavq.ops import nearest_entry as kernel
 from tavq.ops.nearest_entry import find_nearest
 
 
-def brute_force(rows: Tensor, entries: Tensor) -> Tensor:
+def brute_force(features: Tensor, entries: Tensor) -> Tensor:
     """Lowest index of the least float64 distance, one row at a time."""
     table = entries.double()
-    found = [int((row.double() - table).square().sum(1).argmin()) for row in rows]
+    found = [int((row.double() - table).square().sum(1).argmin()) for row in features]
     return torch.tensor(found, dtype=torch.long)
 
 
@@ -53,23 +53,23 @@ SETS = {
 
 @pytest.mark.parametrize("name", SETS)
 def test_indices_equal_a_float64_brute_force(name: str) -> None:
-    rows, entries = SETS[name]
-    assert torch.equal(find_nearest(rows, entries), brute_force(rows, entries))
+    features, entries = SETS[name]
+    assert torch.equal(find_nearest(features, entries), brute_force(features, entries))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_any_floating_dtype_is_compared_as_it_is(dtype: torch.dtype) -> None:
     fine = 1 + torch.arange(5, dtype=torch.float64)[:, None, None] * 2.0**-40  # equal in float32, not in float64
     entries = (ENTRIES.double() * fine).view(-1, 8).to(dtype)
-    rows = ROWS.to(dtype)
-    assert torch.equal(find_nearest(rows, entries), brute_force(rows, entries))
-    assert torch.equal(find_nearest(rows, ENTRIES), brute_force(rows, ENTRIES))
+    features = ROWS.to(dtype)
+    assert torch.equal(find_nearest(features, entries), brute_force(features, entries))
+    assert torch.equal(find_nearest(features, ENTRIES), brute_force(features, ENTRIES))
 
 
 def test_hand_computed() -> None:
-    rows = torch.tensor([[0.0, 0.0], [0.9, 0.0], [3.0, 4.0]])
+    features = torch.tensor([[0.0, 0.0], [0.9, 0.0], [3.0, 4.0]])
     entries = torch.tensor([[1.0, 0.0], [0.0, 0.5], [3.0, 3.0]])
-    assert find_nearest(rows, entries).tolist() == [1, 0, 2]
+    assert find_nearest(features, entries).tolist() == [1, 0, 2]
 
 
 def test_of_equal_distances_the_lowest_index_wins() -> None:
@@ -81,23 +81,23 @@ def test_of_equal_distances_the_lowest_index_wins() -> None:
 @pytest.mark.parametrize(
     "name", ["ordinary", "repeated entries", "a lattice, where most rows tie", "one entry far away"]
 )
-def test_the_pieces_do_not_matter(monkeypatch: pytest.MonkeyPatch, buffer: int, name: str) -> None:
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, buffer: int, name: str) -> None:
     monkeypatch.setattr(kernel, "CPU_BUFFER", buffer)  # 512 numbers: parts of 64 entries, pieces of 8 rows
-    rows, entries = SETS[name]
-    assert torch.equal(find_nearest(rows, entries), brute_force(rows, entries))
+    features, entries = SETS[name]
+    assert torch.equal(find_nearest(features, entries), brute_force(features, entries))
 
 
 def test_rows_may_be_any_view() -> None:
     grid = normal(2, 8, 5, 6)
-    rows = grid.permute(0, 2, 3, 1).flatten(0, 2)
-    assert torch.equal(find_nearest(rows, ENTRIES), brute_force(rows, ENTRIES))
+    features = grid.permute(0, 2, 3, 1).flatten(0, 2)
+    assert torch.equal(find_nearest(features, ENTRIES), brute_force(features, ENTRIES))
     assert torch.equal(find_nearest(ROWS[::3], ENTRIES[::2]), brute_force(ROWS[::3], ENTRIES[::2]))
 
 
 def test_neither_gradient_nor_autocast_reach_it() -> None:
-    rows, entries = ROWS.clone().requires_grad_(), ENTRIES.clone().requires_grad_()
+    features, entries = ROWS.clone().requires_grad_(), ENTRIES.clone().requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        indices = find_nearest(rows, entries)
+        indices = find_nearest(features, entries)
     assert not indices.requires_grad
     assert torch.equal(indices, brute_force(ROWS, ENTRIES))
 
@@ -126,12 +126,12 @@ def test_coarser_products_change_no_index(monkeypatch: pytest.MonkeyPatch, preci
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3e38])
 def test_a_row_that_is_not_finite_spoils_no_other(value: float) -> None:
-    rows = ROWS.clone()
-    rows[7, 3] = value
-    indices = find_nearest(rows, ENTRIES)
+    features = ROWS.clone()
+    features[7, 3] = value
+    indices = find_nearest(features, ENTRIES)
     assert 0 <= indices[7] < len(ENTRIES)
-    others = torch.arange(len(rows)) != 7
-    assert torch.equal(indices[others], brute_force(rows[others], ENTRIES))
+    others = torch.arange(len(features)) != 7
+    assert torch.equal(indices[others], brute_force(features[others], ENTRIES))
 
 
 def test_entries_that_are_not_finite_give_indices_in_range() -> None:

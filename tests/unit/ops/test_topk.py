@@ -55,7 +55,7 @@ def test_blocks_change_nothing(rows_a_block: int, dtype: type, monkeypatch: pyte
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_nearly_equal_scores_are_told_apart(data: st.DataObject) -> None:
+def test_nearly_equal_scores_are_distinguished(data: st.DataObject) -> None:
     """Rows that differ by a few last bits: a float32 product alone would put them in any order."""
     seed, count, block = (data.draw(st.integers(*ends)) for ends in ((0, 10_000), (1, 9), (1, 40)))
     draw = np.random.default_rng(seed)
@@ -75,7 +75,7 @@ def test_nearly_equal_scores_are_told_apart(data: st.DataObject) -> None:
     assert best.scores.tolist() == scores
 
 
-def test_all_rows_alike_come_in_their_order() -> None:
+def test_equal_rows_come_in_their_order() -> None:
     table = np.full((100, 4), 0.5, np.float32)
     assert topk_dot_products(table[:1], table, 5).rows.tolist() == [[0, 1, 2, 3, 4]]
 
@@ -125,7 +125,7 @@ def test_memory_is_that_of_a_block(kind: str, tmp_path: Path, monkeypatch: pytes
     assert most < 4 << 20  # the table has 26 or 13 MB; torch's block is not counted here
 
 
-def test_the_float32_product_alone_would_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_float32_product_is_not_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were the margin 0, rows that the product rounds apart would change places."""
     draw = np.random.default_rng(3)
     base = unit(draw.normal(size=(1, 256)))

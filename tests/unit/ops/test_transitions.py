@@ -68,7 +68,7 @@ def test_the_papers_schedule() -> None:
 
 @SHARES
 @pytest.mark.parametrize("place", range(len(ALLOWED)))
-def test_the_matrices_multiply_to_the_shares(shares: Tensor, place: int) -> None:
+def test_the_matrices_multiply_to_the_probabilities(shares: Tensor, place: int) -> None:
     allowed = ALLOWED[place]
     steps = single_steps(shares, allowed)
     for s in range(STEPS):
@@ -107,7 +107,7 @@ def test_the_posterior_against_matrices(shares: Tensor, dtype: torch.dtype) -> N
 
 
 @SHARES
-def test_at_step_0_the_posterior_is_what_was_believed(shares: Tensor) -> None:
+def test_at_step_0_the_posterior_is_the_prediction(shares: Tensor) -> None:
     log_start = torch.randn(2, 3, V, dtype=torch.float64).masked_fill(~ALLOWED, -torch.inf)
     log_start = log_start.log_softmax(2).clamp(min=LOG_ZERO)
     noisy = torch.tensor([[1, V, V], [V, 0, 3]])
@@ -158,7 +158,7 @@ def test_gradients_are_finite_where_tokens_are_forbidden() -> None:
     assert (logits.grad[:, :2].abs().sum() > 0).all()
 
 
-def test_noise_comes_in_its_shares() -> None:
+def test_noise_has_its_probabilities() -> None:
     count = 40_000
     tokens = torch.tensor([[2, 1, 3]]).expand(count, -1)
     torch.manual_seed(0)

@@ -115,7 +115,7 @@ def test_float32_is_stable_at_any_temperature(epsilon: float, scale: float) -> N
     torch.testing.assert_close(plan, exact.float(), atol=1e-6 + 1e-8 * scale / epsilon, rtol=0)
 
 
-def test_potentials_may_wander_further_than_float32_reaches() -> None:
+def test_potentials_beyond_the_range_of_float32() -> None:
     # Here the scalings grow beyond 1e38 within 200 iterations unless they are absorbed.
     generator = torch.Generator().manual_seed(1)
     cost = 4 * torch.rand(8, 8, 8, generator=generator, dtype=torch.float64)
@@ -137,7 +137,7 @@ def test_float32_value_and_gradient_are_close_to_float64() -> None:
 
 
 @pytest.mark.parametrize("junk", [0.0, 1e30, float("inf"), float("nan")])
-def test_what_stands_in_padding_changes_no_bit(junk: float) -> None:
+def test_the_content_of_padding_changes_nothing(junk: float) -> None:
     cost, source, target = (part.float() for part in sphere_problem(4, 20, 7))
     padding = (source == 0)[:, :, None] | (target == 0)[:, None, :]
     results = []
