@@ -145,7 +145,7 @@ def differences(base: Measured, other: Measured) -> dict[str, dict[str, Any]]:
     for name, values in other.scores.items():
         gap = torch.stack([torch.ones_like(values), values - base.scores[name]], dim=1)
         [difference] = intervals.mean(gap.double().sum(dim=0, keepdim=True))[0].tolist()
-        [interval] = intervals.listed(intervals.bootstrap(gap, intervals.mean))
+        [interval] = intervals.as_pairs(intervals.bootstrap(gap, intervals.mean))
         rows[name] = {"value": float(values.mean()), "difference": difference, "interval": interval}
     for name in other.features:
         rows[f"fd_{name}"] = jackknifed(base.features[name], other.features[name])

@@ -9,7 +9,7 @@ from tavq.evaluation.generation import SETS, _loss_metric
 from tavq.metrics import alignment, answers, captions, codes, grounding, images, words
 from tavq.metrics.distances import frechet_metric, kernel_metric
 from tavq.metrics.faithfulness import R_PRECISION
-from tavq.metrics.novelty import DATA_COPYING, HELD_OUT, NEAREST_DISTANCE
+from tavq.metrics.memorization import DATA_COPYING, HELD_OUT, NEAREST_DISTANCE
 from tavq.metrics.record import (
     CONSTANT,
     NEAREST,

@@ -14,7 +14,7 @@ from torch import Tensor
 from tavq.core import files
 from tavq.metrics.answers import AnswerScores
 from tavq.metrics.captions import CaptionScores
-from tavq.metrics.distances import ImageSet, set_distances
+from tavq.metrics.distances import ImageSet, compare_image_sets
 from tavq.metrics.grounding import GroundingScores
 from tavq.metrics.record import metrics_as_json
 from tavq.nets.features.extractors import FeatureNetwork
@@ -43,7 +43,7 @@ def distances(rank: int, world: int) -> dict[str, Any]:
         if places:
             found.update(images[places.start : places.stop], [f"{place}.png" for place in places])
         found.join()
-    return metrics_as_json(set_distances(*sets))
+    return metrics_as_json(compare_image_sets(*sets))
 
 
 def main(rank: int, world: int, store: str, out: str) -> None:

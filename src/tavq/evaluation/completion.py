@@ -104,4 +104,4 @@ class Completions:
             return []
         columns = [torch.cat(parts) for parts in self.scores.values()]
         statistics = torch.stack([torch.ones_like(columns[0]), *columns], dim=1)
-        return intervals.with_intervals(list(self.scores), statistics, intervals.mean)
+        return intervals.score_with_intervals(list(self.scores), statistics, intervals.mean)

@@ -17,10 +17,10 @@ from tavq.data.folder import FolderDataset
 from tavq.data.images import load_image
 from tavq.data.transforms import crop_and_resize, to_float
 from tavq.metrics import intervals
-from tavq.metrics.distances import ImageSet, set_distances
+from tavq.metrics.distances import ImageSet, compare_image_sets
 from tavq.metrics.images import ImageScores, perceptual_metric
 from tavq.metrics.record import Evaluation, Metric
-from tavq.metrics.reference import Described, ReferenceStatistics, as_result
+from tavq.metrics.reference import ReferenceStatistics, SetDescription, describe_reference
 from tavq.nets.features.extractors import FeatureNetwork, perceptual_distances
 
 BATCH = 32
@@ -68,10 +68,10 @@ class ImageFolder:
         self.shape = shape
         return to_float(prepared)
 
-    def described(self, network: FeatureNetwork) -> Described:
+    def described(self, network: FeatureNetwork) -> SetDescription:
         """What the images that were read are known by, as `network` saw them."""
         assert self.shape is not None, "read them first"
-        return Described(
+        return SetDescription(
             network.metric_name("fd"), network.sha256, self.shape, self.resize, self.title, self.fingerprint()
         )
 
@@ -216,17 +216,17 @@ class Comparison:
 
     def _described_reference(self) -> dict[str, Any] | None:
         if isinstance(self.reference, ReferenceStatistics):
-            return as_result(self.reference)
+            return describe_reference(self.reference)
         return None if self.reference is None else self.reference.result()
 
     def _metrics(self) -> list[Metric]:
         metrics = self.each.compute() if self.each.records else []
         for own, other in zip(self.own, self.others, strict=True):
             if isinstance(self.reference, ReferenceStatistics):
-                frechet, _ = set_distances(own, self.reference.gaussian)
+                frechet, _ = compare_image_sets(own, self.reference.gaussian)
                 metrics.append(frechet)
             elif self.reference is not None:
-                metrics += set_distances(own, other)
+                metrics += compare_image_sets(own, other)
         return metrics
 
 

@@ -14,13 +14,18 @@ from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset, load_training_split
 from tavq.data.loader import EvaluationLoader, load_image_batch
 from tavq.evaluation.completion import CODES, CONTINUED, MEAN_COLOUR, Completions
-from tavq.evaluation.memorization import measure_memorization
-from tavq.evaluation.nearest_training import Copies, nearest_known, nearest_maps, nearest_texts
+from tavq.evaluation.memorization import measure_copying
+from tavq.evaluation.nearest_training import (
+    Copies,
+    find_nearest_by_known_part,
+    find_nearest_by_map,
+    find_nearest_by_text,
+)
 from tavq.evaluation.text_questions import Answers
 from tavq.evaluation.text_retrieval import SHUFFLED, Faithfulness
 from tavq.interfaces import Batch, TextSource
-from tavq.metrics.distances import ImageSet, set_distances
-from tavq.metrics.novelty import DATA_COPYING, HELD_OUT
+from tavq.metrics.distances import ImageSet, compare_image_sets
+from tavq.metrics.memorization import DATA_COPYING, HELD_OUT
 from tavq.metrics.record import NEAREST, UNTRAINED, Baseline, Evaluation, Group, Metric
 from tavq.nets.features.extractors import FeatureNetwork
 from tavq.tasks.base import GenerationBatch, Prompt, Sampling
@@ -71,7 +76,7 @@ def evaluate_generation(
       (`evaluation.text_questions`), next to the same.
     - `completed/MASK/...` for a task that completes (`evaluation.completion`).
     - `nearest_distance_NETWORK`, `data_copying_NETWORK` for a task without a condition: how near generated images come
-      to the training images, next to the split's own, decoded from their codes too (`metrics.novelty`).
+      to the training images, next to the split's own, decoded from their codes too (`metrics.memorization`).
     - `loss/...`: the terms of its objective on the split's own tokens, as in training but without dropout.
 
     Means over images have intervals over them. Images are the split's centre squares. Samples follow from a fixed
@@ -110,7 +115,7 @@ def evaluate_generation(
     return running.compute(_memorization_warning(model, dataset))
 
 
-def untrained(model: TaskModel) -> TaskModel:
+def randomize_weights(model: TaskModel) -> TaskModel:
     """The same network with random weights of a fixed seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
@@ -119,7 +124,7 @@ def untrained(model: TaskModel) -> TaskModel:
     return replace(model, task=task.eval().requires_grad_(False).to(device))
 
 
-def mixed(pool: Int[Tensor, "p n"], count: int, generator: torch.Generator) -> Int[Tensor, "b n"]:
+def mix_codes(pool: Int[Tensor, "p n"], count: int, generator: torch.Generator) -> Int[Tensor, "b n"]:
     """At each place the token of some image of the pool: what knows places and nothing of their neighbours."""
     rows = torch.randint(len(pool), (count, pool.shape[1]), generator=generator, device=pool.device)
     return pool.gather(0, rows)
@@ -142,7 +147,7 @@ class _Measured:
         config: DataConfig,
         train: FolderDataset | None,
     ) -> None:
-        self.models: dict[Baseline | None, TaskModel] = {None: model, UNTRAINED: untrained(model)}
+        self.models: dict[Baseline | None, TaskModel] = {None: model, UNTRAINED: randomize_weights(model)}
         self.model, self.networks, self.sampling, self.config, self.train = model, networks, sampling, config, train
         self.needs = model.task.required_conditions(model.config.task)
         self.device = next(model.task.parameters()).device
@@ -165,12 +170,12 @@ class _Measured:
             return
         if "text" in self.needs and text is not None:
             names = [record.file_name for record in dataset][:limit]
-            self.copies = nearest_texts(names, self.train, text)
+            self.copies = find_nearest_by_text(names, self.train, text)
         elif "segmentation" in self.needs:
-            self.copies = nearest_maps(dataset, self.train, limit)
+            self.copies = find_nearest_by_map(dataset, self.train, limit)
         masks = evaluation_masks(self.model)
         if masks:
-            self.known = nearest_known(dataset, self.train, masks, self.config, limit)
+            self.known = find_nearest_by_known_part(dataset, self.train, masks, self.config, limit)
 
     @torch.no_grad()
     def update(self, batch: Batch, maps: Batch | None) -> None:
@@ -185,7 +190,7 @@ class _Measured:
             prompt = Prompt(len(tokens), text=codes.text, condition=codes.condition)
             made[own] = self._decoded(model.task.sample(prompt, self.sampling, self.generators[own]))
         self.pool = torch.cat([self.pool, tokens])[-BATCH:]
-        made[MIXED] = self._decoded(mixed(self.pool, len(tokens), self.generators[None]))
+        made[MIXED] = self._decoded(mix_codes(self.pool, len(tokens), self.generators[None]))
         copied = self._read(self.copies, batch.keys)
         if copied is not None:
             made[NEAREST] = copied
@@ -254,14 +259,14 @@ class _Measured:
         for baseline in COMPARED:
             for images, reference in zip(self.sets[baseline], self.sets[REAL], strict=True):
                 if images.moments.count == self.count:
-                    distances = set_distances(images, reference)
+                    distances = compare_image_sets(images, reference)
                     found += [replace(metric, group=SETS, baseline=baseline, decimals=2) for metric in distances]
         return found
 
     def _memorization(self, warning: str) -> list[Metric]:
         if self.train is None or self.needs:
             return []
-        found = measure_memorization(self.sets[None], self.sets[CODES], self.train, self.config, self.device)
+        found = measure_copying(self.sets[None], self.sets[CODES], self.train, self.config, self.device)
         copying = DATA_COPYING.name
         return [replace(metric, warning=warning) if metric.name.startswith(copying) else metric for metric in found]
 

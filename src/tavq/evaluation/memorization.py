@@ -9,14 +9,14 @@ from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
 from tavq.metrics.distances import ImageSet
-from tavq.metrics.novelty import NearestDistances, novelty
+from tavq.metrics.memorization import NearestDistances, memorization
 from tavq.metrics.record import Metric
 
 BATCH = 32
 
 
 @torch.no_grad()
-def measure_memorization(
+def measure_copying(
     generated: Sequence[ImageSet],
     held_out: Sequence[ImageSet],
     train: FolderDataset,
@@ -46,5 +46,5 @@ def measure_memorization(
     return [
         replace(metric, name=network.metric_name(metric.name), title=f"{metric.title} ({network.name})")
         for network, own, other in zip(networks, ours, theirs, strict=True)
-        for metric in novelty(own.nearest, other.nearest)
+        for metric in memorization(own.nearest, other.nearest)
     ]

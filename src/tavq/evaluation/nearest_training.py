@@ -28,7 +28,7 @@ Copies = dict[str, str]
 """The name of the training image that is nearest to each image."""
 
 
-class Neighbours:
+class NearestNeighbours:
     """The candidate most like each query, of many that come in batches."""
 
     def __init__(self, keys: Sequence[str]) -> None:
@@ -61,10 +61,10 @@ def same(keys: Sequence[str], candidates: Sequence[str]) -> Bool[Tensor, "n b"]:
 # --- by text ----------------------------------------------------------------------------------------------------
 
 
-def nearest_texts(keys: Sequence[str], train: FolderDataset, text: TextSource) -> Copies:
+def find_nearest_by_text(keys: Sequence[str], train: FolderDataset, text: TextSource) -> Copies:
     """By the cosine of the means of the sentence vectors; who has no sentence is given training images in turn."""
     asking, vectors = _sentences(keys, text)
-    found = Neighbours(asking)
+    found = NearestNeighbours(asking)
     names = [record.file_name for record in train]
     for start in range(0, len(names), TEXTS):
         candidates, others = _sentences(names[start : start + TEXTS], text)
@@ -83,7 +83,7 @@ def _sentences(keys: Sequence[str], text: TextSource) -> tuple[list[str], Float[
 # --- by segmentation --------------------------------------------------------------------------------------------
 
 
-def nearest_maps(dataset: FolderDataset, train: FolderDataset, limit: int | None) -> Copies:
+def find_nearest_by_map(dataset: FolderDataset, train: FolderDataset, limit: int | None) -> Copies:
     """By the share of places at which both maps, brought to 32 x 32, have the same class."""
     mapped = train.subset(record for record in train if record.segmentation is not None)
     if not mapped.records:
@@ -93,7 +93,7 @@ def nearest_maps(dataset: FolderDataset, train: FolderDataset, limit: int | None
     for names, classes in _maps(dataset, limit):
         keys += names
         maps.append(classes)
-    found, asked = Neighbours(keys), torch.cat(maps)
+    found, asked = NearestNeighbours(keys), torch.cat(maps)
     for names, classes in _maps(mapped, None):
         agreement = [(asked == one).double().mean(dim=1) for one in classes]
         found.update(torch.stack(agreement, dim=1), names)
@@ -111,7 +111,7 @@ def _maps(dataset: FolderDataset, limit: int | None) -> Iterator[tuple[tuple[str
 # --- by the known part ------------------------------------------------------------------------------------------
 
 
-def nearest_known(
+def find_nearest_by_known_part(
     dataset: FolderDataset,
     train: FolderDataset,
     masks: Mapping[str, Bool[Tensor, "y x"]],
@@ -128,7 +128,7 @@ def nearest_known(
     for batch in EvaluationLoader(dataset, config, BATCH, None, limit):
         keys += batch.keys
         parts.append(_small(batch.images))
-    asked, found = torch.cat(parts), {name: Neighbours(keys) for name in masks}
+    asked, found = torch.cat(parts), {name: NearestNeighbours(keys) for name in masks}
     for batch in EvaluationLoader(train, config, BATCH):
         others = _small(batch.images)
         for name, neighbours in found.items():

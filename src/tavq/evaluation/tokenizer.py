@@ -19,7 +19,7 @@ from tavq.metrics import intervals
 from tavq.metrics.alignment import code_text_cosine, probe, retrieval
 from tavq.metrics.codes import LEVEL_NAMES, CodeUsage, Surprisal
 from tavq.metrics.collapse import warning as collapse_warning
-from tavq.metrics.distances import ImageSet, set_distances
+from tavq.metrics.distances import ImageSet, compare_image_sets
 from tavq.metrics.finite import require_finite
 from tavq.metrics.images import ImageScores, perceptual_metric
 from tavq.metrics.keyed import KeyedMetric
@@ -131,7 +131,7 @@ class TokenizerEvaluator:
         """The result of `evaluate`, once all processes are joined; `stochastic` where training samples the choice."""
         metrics = self.scores.compute()
         for rebuilt, originals in self.sets:
-            metrics += set_distances(rebuilt, originals)
+            metrics += compare_image_sets(rebuilt, originals)
         warning = collapse_warning(self.codes, stochastic)
         metrics += self.codes.compute(LEVEL_NAMES[DEEP], self._perplexity_interval(), warning)
         metrics += self.pairs.compute()

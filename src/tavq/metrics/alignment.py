@@ -314,5 +314,5 @@ def _mean_of_halves(sums: Float[Tensor, "r d"]) -> Float[Tensor, "r m"]:
 
 
 def _named(names: list[str], statistics: Float[Tensor, "n d"], score: intervals.Score) -> dict[str, Interval]:
-    ends = intervals.listed(intervals.bootstrap(statistics, score))
+    ends = intervals.as_pairs(intervals.bootstrap(statistics, score))
     return {name: (pair[0], pair[1]) for name, pair in zip(names, ends, strict=True) if pair is not None}

@@ -87,7 +87,7 @@ class AnswerScores(KeyedMetric):
         by_image = None not in images
         units = images if by_image else [key for key, _ in records]
         metrics = [metric for metric in (ACCURACY, VQA_ACCURACY, *WUPS_AT.values()) if metric.name in each[0]]
-        groups = intervals.grouped(metrics, each, kinds, units)
+        groups = intervals.score_groups(metrics, each, kinds, units)
         return {
             "metrics": [of_type(metric, kind) for kind, found in groups.items() for metric in found],
             "per_question": {key: scored for (key, _), scored in zip(records, each, strict=True)},

@@ -90,7 +90,7 @@ class CaptionScores(KeyedMetric):
         counts = torch.tensor([bleu_counts(image) for image in images.values()], dtype=torch.float64)
         others = {ROUGE_L: [rouge_l(image) for image in images.values()], CIDER_D: cider_d(images)}
         values = torch.tensor([[1.0] * len(images), *others.values()], dtype=torch.float64).mT
-        means = intervals.with_intervals(list(others), values, intervals.mean)
+        means = intervals.score_with_intervals(list(others), values, intervals.mean)
         exact = [
             replace(mean, value=math.fsum(others[own]) / len(images)) for own, mean in zip(others, means, strict=True)
         ]
@@ -99,7 +99,7 @@ class CaptionScores(KeyedMetric):
             key: {metric.name: each[row] for metric, each in columns.items()} for row, key in enumerate(images)
         }
         return {
-            "metrics": [*intervals.with_intervals(BLEUS, counts, bleu), *exact],
+            "metrics": [*intervals.score_with_intervals(BLEUS, counts, bleu), *exact],
             "per_image": per_image,
             "images": len(images),
             "references": sum(len(image.references) for image in images.values()),

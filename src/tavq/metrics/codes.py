@@ -136,7 +136,7 @@ class Surprisal(KeyedMetric):
         parts = len(self.codes.sizes)
         rows = [[1.0, *row] for _, row in self.ordered()]
         statistics = torch.tensor(rows, dtype=torch.float64).view(-1, 1 + parts)
-        ends = intervals.listed(intervals.bootstrap(statistics, _perplexities))[0]
+        ends = intervals.as_pairs(intervals.bootstrap(statistics, _perplexities))[0]
         return None if ends is None else (ends[0], ends[1])
 
 

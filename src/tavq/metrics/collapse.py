@@ -26,7 +26,7 @@ class Diagnosis:
         return f"{self.sign} {self.cause} What helps: {self.remedy}"
 
 
-def collapsed(line: Mapping[str, Any], sizes: Sequence[int], least: float) -> bool:
+def is_collapsed(line: Mapping[str, Any], sizes: Sequence[int], least: float) -> bool:
     """True where a logged line shows that few entries are in use, or that few carry nearly all.
 
     Args:

@@ -86,7 +86,7 @@ class ImageSet:
 COMPARABLE = "Comparable only between equal numbers of images of one size."
 
 
-def set_distances(images: ImageSet, reference: ImageSet | Gaussian) -> list[Metric]:
+def compare_image_sets(images: ImageSet, reference: ImageSet | Gaussian) -> list[Metric]:
     """The distances of two sets by one network, under names that say which: `fd_scenes`, `kid_scenes`.
 
     - `fd_NETWORK`: the Fréchet distance; None for fewer than two images in a set. It carries a warning where it is

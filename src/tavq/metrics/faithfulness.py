@@ -46,7 +46,7 @@ def text_retrieval(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) ->
     if count >= AMONG:
         columns[R_PRECISION] = _none_drawn(before, count - 1)
     statistics = torch.stack([torch.ones_like(before), *columns.values()], dim=1)
-    found = intervals.with_intervals(list(columns), statistics, intervals.mean)
+    found = intervals.score_with_intervals(list(columns), statistics, intervals.mean)
     return found if R_PRECISION in columns else [*found, R_PRECISION]
 
 

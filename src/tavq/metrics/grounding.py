@@ -84,7 +84,7 @@ class GroundingScores(KeyedMetric):
         images = [image for _, (_, _, image) in records]
         by_image = None not in images
         units = images if by_image else [key for key, _ in records]
-        scores = intervals.grouped((ACCURACY, MEAN_IOU), each, [""] * len(each), units)
+        scores = intervals.score_groups((ACCURACY, MEAN_IOU), each, [""] * len(each), units)
         return {
             "metrics": scores[intervals.ALL],
             "per_phrase": {key: value for (key, _), value in zip(records, found, strict=True)},

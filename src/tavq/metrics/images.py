@@ -108,7 +108,7 @@ def ssim(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c
     """
     if min(reference.shape[-2:]) < WINDOW:
         raise UsageError(f"SSIM needs images of at least {WINDOW} x {WINDOW}; got {tuple(reference.shape[-2:])}.")
-    luminance, structure = _likeness(_unit(reconstruction), _unit(reference))
+    luminance, structure = ssim_terms(to_unit_range(reconstruction), to_unit_range(reference))
     return (luminance * structure).mean(dim=(1, 2, 3))
 
 
@@ -128,10 +128,10 @@ def ms_ssim(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "
             f"MS-SSIM needs images of at least {SMALLEST_MS_SSIM} x {SMALLEST_MS_SSIM}; "
             f"got {tuple(reference.shape[-2:])}."
         )
-    a, b = _unit(reconstruction), _unit(reference)
+    a, b = to_unit_range(reconstruction), to_unit_range(reference)
     value = torch.ones(a.shape[:2], dtype=a.dtype, device=a.device)
     for scale, weight in enumerate(SCALE_WEIGHTS, 1):
-        luminance, structure = _likeness(a, b)
+        luminance, structure = ssim_terms(a, b)
         last = scale == len(SCALE_WEIGHTS)
         term = (luminance * structure if last else structure).mean(dim=(2, 3))
         value = value * term.clamp(min=0) ** weight
@@ -139,32 +139,32 @@ def ms_ssim(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "
     return value.mean(dim=1)
 
 
-def _unit(images: Float[Tensor, "b c y x"]) -> Float64[Tensor, "b c y x"]:
+def to_unit_range(images: Float[Tensor, "b c y x"]) -> Float64[Tensor, "b c y x"]:
     """Images in [0, 1]; in float32 the variances of flat regions would drown in the rounding of two large terms."""
     return images.double().add(1).div(2)
 
 
-def _likeness(
+def ssim_terms(
     a: Float64[Tensor, "b c y x"], b: Float64[Tensor, "b c y x"]
 ) -> tuple[Float64[Tensor, "b c u v"], Float64[Tensor, "b c u v"]]:
     """SSIM's luminance term and its structure term in each window."""
-    mean_a, mean_b = _blurred(a), _blurred(b)
-    variance_a = _blurred(a * a) - mean_a * mean_a
-    variance_b = _blurred(b * b) - mean_b * mean_b
-    covariance = _blurred(a * b) - mean_a * mean_b
+    mean_a, mean_b = gaussian_means(a), gaussian_means(b)
+    variance_a = gaussian_means(a * a) - mean_a * mean_a
+    variance_b = gaussian_means(b * b) - mean_b * mean_b
+    covariance = gaussian_means(a * b) - mean_a * mean_b
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * mean_a * mean_b + c1) / (mean_a * mean_a + mean_b * mean_b + c1)
     return luminance, (2 * covariance + c2) / (variance_a + variance_b + c2)
 
 
-def _blurred(images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c u v"]:
+def gaussian_means(images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c u v"]:
     """Gaussian means of all windows that lie inside; a matrix product, as float64 convolutions are slow."""
     y, x = images.shape[-2:]
-    return _windows(y).to(images.device) @ images @ _windows(x).to(images.device).mT
+    return _gaussian_windows(y).to(images.device) @ images @ _gaussian_windows(x).to(images.device).mT
 
 
 @lru_cache(maxsize=16)
-def _windows(extent: int) -> Float[Tensor, "u y"]:
+def _gaussian_windows(extent: int) -> Float[Tensor, "u y"]:
     """Row i holds the Gaussian window that starts at position i."""
     offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     window = torch.exp(-offsets.square() / (2 * 1.5**2))
@@ -227,6 +227,6 @@ class ImageScores(KeyedMetric):
         metrics = [metric for metric in self.scores if all(metric.name in record for record in records)]
         rows = [[1.0, *(record[metric.name] for metric in metrics)] for record in records]
         statistics = torch.tensor(rows, dtype=torch.float64).view(-1, 1 + len(metrics))
-        means = intervals.with_intervals(metrics, statistics, intervals.mean)
+        means = intervals.score_with_intervals(metrics, statistics, intervals.mean)
         found = {metric.name: metric for metric in means}
         return [found.get(metric.name, metric) for metric in self.scores]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from tavq.core.errors import UsageError
-from tavq.metrics.images import SMALLEST_ERROR, WINDOW, _likeness, _unit
+from tavq.metrics.images import SMALLEST_ERROR, WINDOW, ssim_terms, to_unit_range
 from tavq.nets.features.extractors import FeatureNetwork, unit_stages
 
 
@@ -35,7 +35,7 @@ def hidden_ssim(
         raise UsageError(f"SSIM needs images of at least {WINDOW} x {WINDOW}; got {tuple(reference.shape[-2:])}.")
     edge = WINDOW // 2
     inner = masks[:, edge:-edge, edge:-edge]
-    luminance, structure = _likeness(_unit(completed), _unit(reference))
+    luminance, structure = ssim_terms(to_unit_range(completed), to_unit_range(reference))
     return _mean((luminance * structure).mean(dim=1), inner)
 
 

@@ -54,7 +54,7 @@ def bootstrap(statistics: Float[Tensor, "n d"], score: Score) -> Float[Tensor, "
     return torch.nanquantile(score(sums).double(), ends, dim=0).mT
 
 
-def of_median(values: Float[Tensor, " n"]) -> list[float] | None:
+def median_interval(values: Float[Tensor, " n"]) -> list[float] | None:
     """The 95 % interval of the median (of an even number the mean of the middle two), as `bootstrap`'s draws give it.
 
     It is no function of sums, so it has a function of its own. None below two values. Time O(1,000 n).
@@ -75,7 +75,7 @@ def of_median(values: Float[Tensor, " n"]) -> list[float] | None:
 # --- over seeds -------------------------------------------------------------------------------------------------
 
 
-def of_mean(values: Sequence[float]) -> list[float] | None:
+def student_interval(values: Sequence[float]) -> list[float] | None:
     """Student's 95 % interval of the mean of a few values, one a seed; None below two.
 
     It holds for values that are drawn from one normal distribution. That of two values is 12.7 times
@@ -86,11 +86,11 @@ def of_mean(values: Sequence[float]) -> list[float] | None:
         return None
     middle = math.fsum(values) / n
     variance = math.fsum((value - middle) ** 2 for value in values) / (n - 1)
-    reach = t_quantile(n - 1) * math.sqrt(variance / n)
+    reach = student_quantile(n - 1) * math.sqrt(variance / n)
     return [middle - reach, middle + reach]
 
 
-def t_quantile(freedom: int) -> float:
+def student_quantile(freedom: int) -> float:
     """t beyond which, on both sides, 5 % of Student's distribution with so many degrees of freedom lie."""
     low, high = 0.0, math.pi / 2
     for _ in range(60):  # t = tan(angle) * sqrt(freedom) grows with the angle, and so does what it encloses
@@ -126,19 +126,19 @@ def ratios(sums: Float[Tensor, "r d"]) -> Float[Tensor, "r m"]:
     return sums[:, ::2] / sums[:, 1::2]
 
 
-def listed(ends: Float[Tensor, "m 2"]) -> list[list[float] | None]:
+def as_pairs(ends: Float[Tensor, "m 2"]) -> list[list[float] | None]:
     """Intervals as a result holds them: [low, high], None where undefined."""
     return [None if pair.isnan().any() else pair.tolist() for pair in ends]
 
 
-def with_intervals(metrics: Sequence[Metric], statistics: Float[Tensor, "n d"], score: Score) -> list[Metric]:
+def score_with_intervals(metrics: Sequence[Metric], statistics: Float[Tensor, "n d"], score: Score) -> list[Metric]:
     """The metrics with their values and intervals; None where there is no item to score."""
     values = score(statistics.double().cpu().sum(dim=0, keepdim=True))[0].tolist()
-    ends = listed(bootstrap(statistics, score))
+    ends = as_pairs(bootstrap(statistics, score))
     return [metric.measured(value, pair) for metric, value, pair in zip(metrics, values, ends, strict=True)]
 
 
-def grouped(
+def score_groups(
     metrics: Sequence[Metric],
     each: Sequence[Mapping[str, float]],
     kinds: Sequence[str],
@@ -162,7 +162,7 @@ def grouped(
         added = torch.tensor([[scores[metric.name], 1.0] for metric in metrics], dtype=torch.float64)
         for group in {ALL, kind or ALL}:
             sums[rows[unit], columns[group]] += added
-    scored = with_intervals([*metrics] * len(groups), sums.flatten(1), ratios)
+    scored = score_with_intervals([*metrics] * len(groups), sums.flatten(1), ratios)
     counts = {ALL: len(kinds), **Counter(kind for kind in kinds if kind)}
     found = {}
     for group, column in columns.items():

@@ -47,12 +47,12 @@ def meteor(images: Mapping[str, Captioned], nltk_data: Path | None = None) -> di
     """
     official = _official(images) if shutil.which("java") else None
     if official is not None:
-        [metric] = intervals.with_intervals([METEOR], official, meteor_of_counts)
+        [metric] = intervals.score_with_intervals([METEOR], official, meteor_of_counts)
         each, tool = meteor_of_counts(official)[:, 0].tolist(), "METEOR 1.5 (Java, pycocoevalcap)"
     else:
         each, tool = _nltk(images, nltk_data), "nltk.translate.meteor_score"
         values = torch.tensor([[1.0] * len(each), each], dtype=torch.float64).mT
-        [mean] = intervals.with_intervals([METEOR_NLTK], values, intervals.mean)
+        [mean] = intervals.score_with_intervals([METEOR_NLTK], values, intervals.mean)
         metric = replace(mean, value=math.fsum(each) / len(each))
     return {
         "metrics": [metric],

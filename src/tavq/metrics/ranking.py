@@ -46,8 +46,8 @@ def retrieval_of_several(
     for way, ranks in found.items():
         *at, median = (metric for metric in metrics if metric.name.startswith(way))
         hits = torch.stack([torch.ones(len(ranks)), *((ranks <= k).float() for k in RECALLS)], dim=1)
-        measured += intervals.with_intervals(at, hits, intervals.mean)
-        measured.append(median.measured(recalls(ranks)["median_rank"], intervals.of_median(ranks.double())))
+        measured += intervals.score_with_intervals(at, hits, intervals.mean)
+        measured.append(median.measured(recalls(ranks)["median_rank"], intervals.median_interval(ranks.double())))
     chance = _chance(len(images), len(texts), [len(set(texts)) for texts in own])
     return measured + [metric.measured(chance[metric.name]) for metric in for_baseline(CHANCE, metrics)]
 

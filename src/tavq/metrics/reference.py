@@ -18,7 +18,7 @@ METADATA = "statistics"
 
 
 @dataclass(frozen=True)
-class Described:
+class SetDescription:
     """What a set of images and the network that saw it are known by."""
 
     network: str
@@ -39,9 +39,9 @@ class ReferenceStatistics:
     """The Gaussian of a set of images, and what it is of."""
 
     gaussian: Gaussian
-    of: Described
+    of: SetDescription
 
-    def check(self, path: Path, other: Described) -> None:
+    def check(self, path: Path, other: SetDescription) -> None:
         """UsageError unless `other` was seen by the same network at the same size, brought there the same way."""
         pairs = [
             ("the network", f"{self.of.network} ({_short(self.of)})", f"{other.network} ({_short(other)})"),
@@ -56,11 +56,11 @@ class ReferenceStatistics:
                 )
 
 
-def _short(described: Described) -> str:
+def _short(described: SetDescription) -> str:
     return f"sha256 {described.network_sha256[:12]}…"
 
 
-def _size(described: Described) -> str:
+def _size(described: SetDescription) -> str:
     return "{} x {}".format(*described.size)
 
 
@@ -85,7 +85,7 @@ def read_statistics(path: Path) -> ReferenceStatistics:
             raise ValueError("its count and size are not whole numbers")
         if not all(type(value) is str for value in said.values()):
             raise ValueError("what they are of is not said in words")
-        of = Described(**said, size=(size[0], size[1]))
+        of = SetDescription(**said, size=(size[0], size[1]))
         return ReferenceStatistics(Gaussian(count, *_moments(tensors)), of)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise FileError(f"{path} does not hold whole statistics of images: {error}.") from error
@@ -103,6 +103,6 @@ def _moments(tensors: dict[str, Tensor]) -> tuple[Float64[Tensor, " f"], Float64
     return mean, covariance
 
 
-def as_result(statistics: ReferenceStatistics) -> dict[str, Any]:
+def describe_reference(statistics: ReferenceStatistics) -> dict[str, Any]:
     """What a result says of its reference."""
     return {**asdict(statistics.of), "size": list(statistics.of.size), "count": statistics.gaussian.count}

@@ -28,7 +28,7 @@ class BottomKSample:
 
     def update(self, features: Float[Tensor, "b f"], keys: Sequence[str]) -> None:
         """Counts a batch of images."""
-        self._add(torch.tensor([_mark(key) for key in keys], dtype=torch.int64), features.float().cpu())
+        self._add(torch.tensor([hash_key(key) for key in keys], dtype=torch.int64), features.float().cpu())
 
     def merge(self, other: "BottomKSample") -> None:
         """Counts what `other` has seen as seen here."""
@@ -50,6 +50,6 @@ class BottomKSample:
         self.marks, self.features = marks[first][: self.most], features[kept]
 
 
-def _mark(key: str) -> int:
+def hash_key(key: str) -> int:
     """63 bits of the key's hash."""
     return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8], "big") >> 1

@@ -35,7 +35,7 @@ REPAIRS = _repairs()
 DIGITS = {"none": "0", **{word: str(number) for number, word in enumerate(NUMBERS.split())}}
 
 
-def normalized(answer: str) -> str:
+def normalize_answer(answer: str) -> str:
     """An answer in small letters without punctuation and articles, numbers up to ten in digits.
 
     Punctuation leaves a space where it stands between words, none where it stands beside a space or where the answer
@@ -64,6 +64,6 @@ def vqa_accuracy(answer: str, people: Sequence[str]) -> float:
         )
     answer, *people = (re.sub(r"[\n\t]", " ", text).strip() for text in (answer, *people))
     if len(set(people)) > 1:
-        answer, *people = (normalized(text) for text in (answer, *people))
+        answer, *people = (normalize_answer(text) for text in (answer, *people))
     same = people.count(answer)
     return sum(min(1.0, (same - (other == answer)) / 3) for other in people) / len(people)

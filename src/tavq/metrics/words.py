@@ -124,5 +124,5 @@ def _sums(values: Tensor, owner: Int[Tensor, " p"], images: int) -> list[list[fl
 def _ratio(metric: Metric, collected: KeyedMetric) -> Metric:
     """The sum over all items by their number: an image with many words counts for each."""
     statistics = torch.tensor([row for _, row in collected.ordered() if row[1]], dtype=torch.float64).view(-1, 2)
-    [measured] = intervals.with_intervals([metric], statistics, intervals.ratios)
+    [measured] = intervals.score_with_intervals([metric], statistics, intervals.ratios)
     return measured

@@ -353,7 +353,7 @@ class WordRecall:
         if not self.hits:
             return []
         plain = [Metric(f"recall@{count}", "", MISSING_WORDS) for count in RECALL_AT]
-        groups = intervals.grouped(plain, self.hits, self.kinds, self.owners)
+        groups = intervals.score_groups(plain, self.hits, self.kinds, self.owners)
         return [
             _describe(metric, missing, kind, count)
             for kind, found in groups.items()

@@ -17,10 +17,10 @@ from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
 from tavq.evaluation import generation
-from tavq.evaluation.generation import mixed, untrained
+from tavq.evaluation.generation import mix_codes, randomize_weights
 from tavq.evaluation.task import evaluate_task
 from tavq.interfaces import Aligner, Loss, Losses, TextFeatures
-from tavq.metrics.distances import ImageSet, set_distances
+from tavq.metrics.distances import ImageSet, compare_image_sets
 from tavq.metrics.inpainting import hidden_distance, hidden_psnr, hidden_ssim
 from tavq.nets.features.extractors import FeatureNetwork, ScenesNetwork
 from tavq.tasks.base import GenerationBatch, Prompt, Sampling, Task, TokenLayout
@@ -125,7 +125,7 @@ def distance(one: Tensor, other: Tensor) -> float:
     sets = [ImageSet(Small()), ImageSet(Small())]
     for image_set, found in zip(sets, (one, other), strict=True):
         image_set.update(found, [str(place) for place in range(len(found))])
-    frechet, _ = set_distances(*sets)
+    frechet, _ = compare_image_sets(*sets)
     return frechet.value
 
 
@@ -154,7 +154,7 @@ def test_every_image_counts_the_same_whatever_the_batches(
 def test_the_untrained_network_is_measured_beside(model: Callable[..., TaskModel], test_split: FolderDataset) -> None:
     trained = model()
     found = evaluated(trained, test_split, [Small()])
-    other = untrained(trained)
+    other = randomize_weights(trained)
     assert found["untrained/loss/prior/nll"] != found["loss/prior/nll"]
     again = evaluated(other, test_split, [Small()])
     for name in ("loss/prior/nll", "fd_small"):
@@ -171,7 +171,7 @@ def test_an_objective_that_samples_gives_the_same_value_again(
         torch.manual_seed(seed)
         found.append(evaluated(model(MASKED), test_split, [Small()]))
     assert found[0] == found[1]
-    again = evaluated(untrained(model(MASKED)), test_split, [Small()])
+    again = evaluated(randomize_weights(model(MASKED)), test_split, [Small()])
     assert again["loss/task/masked"] == again["untrained/loss/task/masked"]
 
 
@@ -179,23 +179,23 @@ def test_untrained_weights_follow_from_a_fixed_seed_and_draw_from_no_other(model
     made = model()
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = untrained(made).task.state_dict()
+    first = randomize_weights(made).task.state_dict()
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
-    second = untrained(made).task.state_dict()
+    second = randomize_weights(made).task.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(not torch.equal(first[name], value) for name, value in made.task.state_dict().items())
 
 
 def test_mixed_codes_are_some_images_at_each_place() -> None:
     own = torch.arange(5)[:, None] * 100 + torch.arange(64)
-    found = mixed(own, 5, torch.Generator().manual_seed(0))
+    found = mix_codes(own, 5, torch.Generator().manual_seed(0))
     assert found.shape == own.shape
     assert torch.equal(found % 100, torch.arange(64).expand(5, 64))
     for row in found // 100:
         assert len(row.unique()) == 5  # of no single image
-    assert not torch.equal(found, mixed(own, 5, torch.Generator().manual_seed(1)))
-    [alone] = mixed(own, 1, torch.Generator().manual_seed(0)) // 100
+    assert not torch.equal(found, mix_codes(own, 5, torch.Generator().manual_seed(1)))
+    [alone] = mix_codes(own, 1, torch.Generator().manual_seed(0)) // 100
     assert len(alone.unique()) == 5  # also of a batch of one, from the images before
 
 
@@ -216,13 +216,13 @@ def test_codes_are_mixed_of_the_latest_images(
 
     def mix(pool: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
         pools.append(pool.clone())
-        return mixed(pool, count, generator)
+        return mix_codes(pool, count, generator)
 
     def encode(tokenizer: Tokenizer, images: torch.Tensor) -> torch.Tensor:
         codes.append(own(tokenizer, images))
         return codes[-1]
 
-    monkeypatch.setattr(generation, "mixed", mix)
+    monkeypatch.setattr(generation, "mix_codes", mix)
     monkeypatch.setattr(Tokenizer, "encode", encode)
     evaluated(model(), test_split, [Small()])
     assert len(pools) >= 2

@@ -16,22 +16,27 @@ from tavq.data.images import save_png
 from tavq.data.loader import load_image_batch
 from tavq.data.transforms import to_float
 from tavq.evaluation import nearest_training
-from tavq.evaluation.nearest_training import Neighbours, nearest_known, nearest_maps, nearest_texts
+from tavq.evaluation.nearest_training import (
+    NearestNeighbours,
+    find_nearest_by_known_part,
+    find_nearest_by_map,
+    find_nearest_by_text,
+)
 from tavq.tasks.completion import named_mask
 
 
 def test_the_best_of_all_batches_stays_and_the_first_of_equal_ones() -> None:
-    found = Neighbours(("a", "b", "c"))
+    found = NearestNeighbours(("a", "b", "c"))
     found.update(torch.tensor([[1.0, 5.0], [2.0, 2.0], [9.0, 0.0]]), ("x", "y"))
     found.update(torch.tensor([[5.0], [3.0], [-1.0]]), ("z",))
     assert found.copies() == {"a": "y", "b": "z", "c": "x"}
 
 
 def test_no_image_is_its_own_neighbour() -> None:
-    found = Neighbours(("a", "b"))
+    found = NearestNeighbours(("a", "b"))
     found.update(torch.tensor([[9.0, 1.0]] * 2), ("a", "x"))
     assert found.copies() == {"a": "x", "b": "a"}
-    alone = Neighbours(("a",))
+    alone = NearestNeighbours(("a",))
     alone.update(torch.ones(1, 1), ("a",))
     assert alone.copies() == {}
 
@@ -81,11 +86,11 @@ def test_texts_by_the_cosine_of_mean_sentences(tmp_path: Path, monkeypatch: pyte
     for chunk in (1024, 1):
         monkeypatch.setattr(nearest_training, "TEXTS", chunk)
         # w's mean is (1, 1): its length is of no account; d says nothing and takes the fourth in turn
-        assert nearest_texts(names, train_of(dataset), text) == {
+        assert find_nearest_by_text(names, train_of(dataset), text) == {
             "a.png": "t.png", "b.png": "w.png", "c.png": "u.png", "d.png": "w.png",
         }  # fmt: skip
-    assert nearest_texts(["b.png"], train_of(dataset, 2), text) == {"b.png": "t.png"}
-    assert nearest_texts(["t.png"], train_of(dataset), text) == {"t.png": "w.png"}
+    assert find_nearest_by_text(["b.png"], train_of(dataset, 2), text) == {"b.png": "t.png"}
+    assert find_nearest_by_text(["t.png"], train_of(dataset), text) == {"t.png": "w.png"}
 
 
 def classes(*columns: tuple[int, int]) -> np.ndarray:
@@ -100,10 +105,10 @@ def test_maps_by_the_share_of_equal_places(tmp_path: Path) -> None:
         "u_map": classes((0, 20), (3, 12)), "v_map": classes((2, 30), (1, 2)),
     }  # fmt: skip
     dataset = write(tmp_path, {"train": ["t", "u", "v", "w"], "test": ["a", "b"]}, **images)
-    assert nearest_maps(dataset, train_of(dataset), None) == {"a.png": "u.png", "b.png": "v.png"}
-    assert nearest_maps(dataset, train_of(dataset), 1) == {"a.png": "u.png"}
+    assert find_nearest_by_map(dataset, train_of(dataset), None) == {"a.png": "u.png", "b.png": "v.png"}
+    assert find_nearest_by_map(dataset, train_of(dataset), 1) == {"a.png": "u.png"}
     bare = write(tmp_path / "bare", {"train": ["w"], "test": ["a"]}, a_map=images["a_map"])
-    assert nearest_maps(bare, train_of(bare), None) == {}
+    assert find_nearest_by_map(bare, train_of(bare), None) == {}
 
 
 def halves(left: int, right: int) -> np.ndarray:
@@ -116,7 +121,7 @@ def test_by_the_known_part_alone(tmp_path: Path) -> None:
     images = {"a": halves(50, 200), "t": halves(60, 0), "u": halves(120, 200), "v": halves(200, 50)}
     dataset = write(tmp_path, {"train": ["t", "u", "v"], "test": ["a"]}, **images)
     masks = {"right": named_mask("right", 32), "left": named_mask("left", 32)}
-    found = nearest_known(dataset, train_of(dataset), masks, DataConfig(size=32), None)
+    found = find_nearest_by_known_part(dataset, train_of(dataset), masks, DataConfig(size=32), None)
     assert found == {"right": {"a.png": "t.png"}, "left": {"a.png": "u.png"}}
 
 

@@ -5,7 +5,7 @@ import pytest
 from tavq.core.errors import DataError
 from tavq.metrics.answers import AnswerScores
 from tavq.metrics.record import Evaluation
-from tavq.metrics.vqa import normalized, vqa_accuracy
+from tavq.metrics.vqa import normalize_answer, vqa_accuracy
 
 
 def test_accuracy_by_hand() -> None:
@@ -86,7 +86,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
     ],
 )
 def test_normalized_answers(answer: str, words: str) -> None:
-    assert normalized(answer) == words
+    assert normalize_answer(answer) == words
 
 
 @pytest.mark.parametrize(

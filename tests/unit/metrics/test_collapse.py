@@ -8,7 +8,7 @@ import torch
 
 from tavq.codebooks.learned import LearnedCodebook
 from tavq.metrics.codes import CodeUsage, spacing
-from tavq.metrics.collapse import collapsed, diagnose, warning
+from tavq.metrics.collapse import diagnose, is_collapsed, warning
 
 HEALTHY = {
     "step": 100,
@@ -26,14 +26,14 @@ FEATURES = {"codebook": {"name": "learned", "init": "features", "restart": 0.0},
     ("usage", "perplexity", "expected"), [(0.5, 50, False), (0.04, 50, True), (0.5, 4, True), (0.05, 5, False)]
 )
 def test_few_entries_or_few_that_carry_all(usage: float, perplexity: float, expected: bool) -> None:
-    assert collapsed({"codebook/usage": usage, "codebook/perplexity": perplexity}, (100,), 0.05) is expected
+    assert is_collapsed({"codebook/usage": usage, "codebook/perplexity": perplexity}, (100,), 0.05) is expected
 
 
 def test_the_perplexity_of_parts_is_measured_by_their_size() -> None:
     """Four parts of 64 entries: each can have a perplexity of 64 at most."""
     line = {"codebook/usage": 0.9, "codebook/perplexity": 6.0}
-    assert not collapsed(line, (64,) * 4, 0.05)
-    assert collapsed(line, (256,), 0.05)
+    assert not is_collapsed(line, (64,) * 4, 0.05)
+    assert is_collapsed(line, (256,), 0.05)
 
 
 @pytest.mark.parametrize(

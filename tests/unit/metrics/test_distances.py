@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from tavq.metrics.distances import FeatureMoments, Gaussian, ImageSet, frechet_distance, set_distances
+from tavq.metrics.distances import FeatureMoments, Gaussian, ImageSet, compare_image_sets, frechet_distance
 from tavq.metrics.record import by_key
 from tavq.nets.features.extractors import FeatureNetwork
 
@@ -62,7 +62,7 @@ def gaussian(rows: Tensor) -> Gaussian:
 
 def test_frechet_distance_equals_the_matrix_square_root_form() -> None:
     network, original = Averages(10), images(60, 1)
-    found = by_key(set_distances(seen(network, changed(original)), seen(network, original)))
+    found = by_key(compare_image_sets(seen(network, changed(original)), seen(network, original)))
     expected = by_sqrtm(network(changed(original)).double().numpy(), network(original).double().numpy())
     assert expected > 0.05
     assert found["fd_averages"].value == pytest.approx(expected, rel=1e-6)
@@ -75,7 +75,7 @@ def test_frechet_distance_equals_torchmetrics() -> None:
     small = changed(original[:70])
     other.update(original, real=True)
     other.update(small, real=False)
-    found = by_key(set_distances(seen(network, small), seen(network, original)))["fd_averages"].value
+    found = by_key(compare_image_sets(seen(network, small), seen(network, original)))["fd_averages"].value
     assert found == pytest.approx(float(other.compute()), rel=1e-4)
 
 
@@ -99,9 +99,9 @@ def test_frechet_distance_where_numbers_are_hard(rows: int, offset: float, scale
 
 def test_distances_of_equal_sets() -> None:
     image_set = seen(Averages(10), images(40, 2))
-    found = by_key(set_distances(image_set, image_set))
+    found = by_key(compare_image_sets(image_set, image_set))
     assert found["fd_averages"].value == pytest.approx(0, abs=1e-8)
-    assert by_key(set_distances(image_set, image_set.moments.gaussian()))["fd_averages"].value == pytest.approx(
+    assert by_key(compare_image_sets(image_set, image_set.moments.gaussian()))["fd_averages"].value == pytest.approx(
         0, abs=1e-8
     )
 
@@ -109,11 +109,11 @@ def test_distances_of_equal_sets() -> None:
 def test_few_images_give_a_finite_distance_that_says_so() -> None:
     network = Averages(10)
     one, two = seen(network, images(1, 3)), seen(network, images(2, 4))
-    found = by_key(set_distances(one, two))
+    found = by_key(compare_image_sets(one, two))
     assert found["fd_averages"].value is None
     assert found["kid_averages"].value is None
     assert found["fd_averages"].warning.startswith("1 images for 10 features")
-    found = by_key(set_distances(two, seen(network, images(50, 5))))
+    found = by_key(compare_image_sets(two, seen(network, images(50, 5))))
     assert np.isfinite(found["fd_averages"].value)
     assert found["fd_averages"].warning.startswith("2 images for 10 features")
     assert found["kid_averages"].value is None
@@ -121,7 +121,7 @@ def test_few_images_give_a_finite_distance_that_says_so() -> None:
 
 def test_a_gaussian_has_no_kernel_distance() -> None:
     network = Averages(3)
-    found = by_key(set_distances(seen(network, images(9, 3)), seen(network, images(9, 4)).moments.gaussian()))
+    found = by_key(compare_image_sets(seen(network, images(9, 3)), seen(network, images(9, 4)).moments.gaussian()))
     assert found["fd_averages"].value > 0
     assert found["kid_averages"].value is None
     assert found["kid_averages"].standard_error is None
@@ -149,7 +149,7 @@ def test_halves_merge_to_the_whole() -> None:
     left.merge(right)
     left.join()  # alone it changes nothing
     assert torch.equal(left.sample.features, whole.sample.features)
-    expected = by_key(set_distances(whole, seen(network, reference)))
-    found = by_key(set_distances(left, seen(network, reference)))
+    expected = by_key(compare_image_sets(whole, seen(network, reference)))
+    found = by_key(compare_image_sets(left, seen(network, reference)))
     assert found["fd_averages"].value == pytest.approx(expected["fd_averages"].value)
     assert found["kid_averages"].value == expected["kid_averages"].value

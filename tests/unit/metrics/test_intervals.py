@@ -40,7 +40,7 @@ def test_the_same_rows_give_the_same_ends() -> None:
 def test_a_ratio_of_sums_is_no_mean_of_ratios() -> None:
     """Large items count for more: (1, 1), (0, 9) in equal parts is 0.1 and never near the mean of 1 and 0."""
     statistics = torch.tensor([[1.0, 1.0], [0.0, 9.0]] * 200, dtype=torch.float64)
-    [found] = intervals.with_intervals([Metric("share", "Share", GROUP)], statistics, intervals.ratios)
+    [found] = intervals.score_with_intervals([Metric("share", "Share", GROUP)], statistics, intervals.ratios)
     assert found.value == pytest.approx(0.1)
     assert found.interval is not None
     assert 0.07 < found.interval[0] < 0.1 < found.interval[1] < 0.13
@@ -53,7 +53,7 @@ def test_several_scores_stand_in_their_rows() -> None:
 
 def test_one_item_has_no_interval() -> None:
     metric = Metric("mean", "Mean", GROUP)
-    found = intervals.with_intervals([metric], torch.tensor([[1.0, 2.0]]), intervals.mean)
+    found = intervals.score_with_intervals([metric], torch.tensor([[1.0, 2.0]]), intervals.mean)
     assert found == [metric.measured(2.0)]
 
 
@@ -62,14 +62,14 @@ def test_items_of_one_unit_are_drawn_together() -> None:
     whole = [{"score": float(unit)} for unit in range(2) for _ in range(100)]
     units = [f"{unit}" for unit in range(2) for _ in range(100)]
     metrics = [Metric("score", "Score", GROUP)]
-    assert intervals.grouped(metrics, each, [""] * 200, units)["all"][0].interval == (0.5, 0.5)
-    assert intervals.grouped(metrics, whole, [""] * 200, units)["all"][0].interval == (0, 1)
+    assert intervals.score_groups(metrics, each, [""] * 200, units)["all"][0].interval == (0.5, 0.5)
+    assert intervals.score_groups(metrics, whole, [""] * 200, units)["all"][0].interval == (0, 1)
 
 
 def test_groups_by_hand() -> None:
     each = [{"a": 1.0, "b": 0.0}, {"a": 0.0, "b": 0.5}, {"a": 0.5, "b": 1.0}]
     metrics = [Metric(name, name, GROUP) for name in "ab"]
-    found = intervals.grouped(metrics, each, ["x", "", "x"], ["1", "2", "3"])
+    found = intervals.score_groups(metrics, each, ["x", "", "x"], ["1", "2", "3"])
     assert {group: {metric.count for metric in of} for group, of in found.items()} == {"all": {3}, "x": {2}}
     assert [metric.value for metric in found["x"]] == [0.75, 0.5]
     assert [metric.value for metric in found["all"]] == [0.5, 0.5]
@@ -77,16 +77,16 @@ def test_groups_by_hand() -> None:
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 8, 9, 30, 31, 500])
 def test_quantiles_of_student_are_those_of_scipy(freedom: int) -> None:
-    assert intervals.t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-12)
+    assert intervals.student_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-12)
 
 
 def test_the_interval_of_a_few_seeds_is_students() -> None:
     # mean 0.5, standard deviation 0.1, error 0.1 / sqrt(3), t of 2 degrees of freedom 4.302653
-    assert intervals.of_mean([0.4, 0.5, 0.6]) == pytest.approx([0.5 - 0.2484138, 0.5 + 0.2484138])
+    assert intervals.student_interval([0.4, 0.5, 0.6]) == pytest.approx([0.5 - 0.2484138, 0.5 + 0.2484138])
     values = [0.31, 0.28, 0.4, 0.36]
     expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
-    assert intervals.of_mean(values) == pytest.approx(list(expected))
-    low, high = intervals.of_mean([1.0, 2.0]) or (0, 0)
+    assert intervals.student_interval(values) == pytest.approx(list(expected))
+    low, high = intervals.student_interval([1.0, 2.0]) or (0, 0)
     assert high - low == pytest.approx(12.706205)
-    assert intervals.of_mean([0.25, 0.25]) == [0.25, 0.25]
-    assert intervals.of_mean([0.5]) is None
+    assert intervals.student_interval([0.25, 0.25]) == [0.25, 0.25]
+    assert intervals.student_interval([0.5]) is None

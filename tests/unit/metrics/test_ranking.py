@@ -96,8 +96,8 @@ def test_the_median_has_the_draws_of_the_means(ranks: list[float]) -> None:
     drawn = [
         np.median(np.array(ranks)[random.integers(len(ranks), size=len(ranks))]) for _ in range(intervals.RESAMPLES)
     ]
-    assert intervals.of_median(torch.tensor(ranks)) == np.quantile(drawn, [0.025, 0.975]).tolist()
-    assert intervals.of_median(torch.ones(1)) is None
+    assert intervals.median_interval(torch.tensor(ranks)) == np.quantile(drawn, [0.025, 0.975]).tolist()
+    assert intervals.median_interval(torch.ones(1)) is None
 
 
 def test_intervals_hold_their_values() -> None:

@@ -11,9 +11,15 @@ import torch
 from tavq.core.errors import FileError, UsageError
 from tavq.core.files import write_tensors
 from tavq.metrics.distances import Gaussian
-from tavq.metrics.reference import Described, ReferenceStatistics, as_result, read_statistics, write_statistics
+from tavq.metrics.reference import (
+    ReferenceStatistics,
+    SetDescription,
+    describe_reference,
+    read_statistics,
+    write_statistics,
+)
 
-OF = Described("fd_scenes", "ab" * 32, (32, 48), "none", "images (train)", "cd" * 32)
+OF = SetDescription("fd_scenes", "ab" * 32, (32, 48), "none", "images (train)", "cd" * 32)
 SAVED = ReferenceStatistics(
     Gaussian(9, torch.tensor([1.0, 2.0]).double(), torch.tensor([[2.0, 1.0], [1.0, 3.0]]).double()), OF
 )
@@ -25,7 +31,7 @@ def test_statistics_come_back(tmp_path: Path) -> None:
     assert found.of == OF
     assert found.gaussian.count == 9
     assert torch.equal(found.gaussian.covariance, SAVED.gaussian.covariance)
-    assert json.loads(json.dumps(as_result(found)))["size"] == [32, 48]
+    assert json.loads(json.dumps(describe_reference(found)))["size"] == [32, 48]
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def estimate(runs: Sequence[Run], key: str) -> Estimate | None:
     trained, over = [sum(group) / len(group) for group in groups.values()], "tokenizers"
     if len(trained) == 1:
         trained, over = list(each), "seeds"
-    ends = intervals.of_mean(trained)
+    ends = intervals.student_interval(trained)
     pair = (ends[0], ends[1]) if ends else None
     if len(set(trained)) == 1:  # no training has a part in it, or by chance none shows
         metric = found[0][0].metric(key)

@@ -15,7 +15,7 @@ from tavq.data.loader import EvaluationLoader, TrainingLoader
 from tavq.data.transforms import to_uint8
 from tavq.interfaces import DEEP, Batch, Losses, TextSource
 from tavq.metrics.codes import UsageLog
-from tavq.metrics.collapse import POSITIONS_PER_ENTRY, collapsed, diagnose
+from tavq.metrics.collapse import POSITIONS_PER_ENTRY, diagnose, is_collapsed
 from tavq.nets.discriminators import PatchDiscriminator
 from tavq.nets.features.extractors import logits_distance, perceptual_distance
 from tavq.nets.features.loading import load_feature_network
@@ -159,7 +159,7 @@ class Trainer:
         entries, threshold = self.tokenizer.entries, self.config.alarm_usage
         # A line of few positions cannot show that entries are unused.
         enough = line["codebook/positions"] >= POSITIONS_PER_ENTRY * entries
-        if not enough or not collapsed(line, self.tokenizer.codebook.sizes, threshold):
+        if not enough or not is_collapsed(line, self.tokenizer.codebook.sizes, threshold):
             return None
         diagnosis = diagnose(self.folder.read_log(), self.recipe.model.model_dump(mode="json"))
         message = f"Codebook collapse at step {step} (alarm below {threshold:.1%} of {entries}). {diagnosis}"

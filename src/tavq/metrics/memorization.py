@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tavq.metrics import intervals
 from tavq.metrics.record import Baseline, Group, Metric
-from tavq.metrics.sample import BottomKSample, _mark
+from tavq.metrics.sample import BottomKSample, hash_key
 
 
 class NearestDistances:
@@ -30,7 +30,7 @@ class NearestDistances:
         """Counts a batch of others."""
         distances = torch.cdist(self.features, others.double().cpu(), compute_mode="donot_use_mm_for_euclid_dist")
         if self.apart:
-            marks = torch.tensor([_mark(key) for key in keys], dtype=torch.int64)
+            marks = torch.tensor([hash_key(key) for key in keys], dtype=torch.int64)
             distances = distances.masked_fill(self.marks[:, None] == marks, torch.inf)
         self.nearest = self.nearest.minimum(distances.min(dim=1).values)
 
@@ -58,7 +58,7 @@ DATA_COPYING = Metric(
 )
 
 
-def novelty(generated: Float[Tensor, " n"], held_out: Float[Tensor, " n"]) -> list[Metric]:
+def memorization(generated: Float[Tensor, " n"], held_out: Float[Tensor, " n"]) -> list[Metric]:
     """Three metrics with intervals over images, from distances to the nearest training image.
 
     - `nearest_distance`: the mean over generated images; `held_out/nearest_distance`: over held-out ones.
@@ -76,4 +76,4 @@ def novelty(generated: Float[Tensor, " n"], held_out: Float[Tensor, " n"]) -> li
     parts = by_generated + by_held_out - nearer.mean()
     columns = {NEAREST_DISTANCE: generated, replace(NEAREST_DISTANCE, baseline=HELD_OUT): held_out, DATA_COPYING: parts}
     statistics = torch.stack([torch.ones_like(generated), *columns.values()], dim=1)
-    return intervals.with_intervals(list(columns), statistics, intervals.mean)
+    return intervals.score_with_intervals(list(columns), statistics, intervals.mean)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import mannwhitneyu
 
-from tavq.metrics.novelty import NearestDistances, novelty
+from tavq.metrics.memorization import NearestDistances, memorization
 from tavq.metrics.record import by_key
 from tavq.metrics.sample import BottomKSample
 
@@ -46,7 +46,7 @@ def test_near_vectors_are_told_apart() -> None:
 
 def test_means_and_copying_by_hand() -> None:
     drawn, held_out = torch.tensor([1.0, 2.0, 5.0]).double(), torch.tensor([2.0, 4.0, 3.0]).double()
-    found = by_key(novelty(drawn, held_out))
+    found = by_key(memorization(drawn, held_out))
     assert found["nearest_distance"].value == pytest.approx(8 / 3)
     assert found["held_out/nearest_distance"].value == pytest.approx(3)
     # nearer: 1 than all three, 2 than two and as near as one, 5 than none
@@ -58,7 +58,7 @@ def test_copying_is_mann_and_whitneys_u_a_pair() -> None:
     drawn = torch.rand(80, generator=generator).double()
     held_out = torch.rand(80, generator=generator).double() * 1.2
     statistic = mannwhitneyu(held_out.numpy(), drawn.numpy()).statistic
-    found = by_key(novelty(drawn, held_out))["data_copying"]
+    found = by_key(memorization(drawn, held_out))["data_copying"]
     assert found.value == pytest.approx(statistic / 80**2)
     low, high = found.interval
     assert low < found.value < high
@@ -67,6 +67,6 @@ def test_copying_is_mann_and_whitneys_u_a_pair() -> None:
 
 def test_copies_and_strangers() -> None:
     held_out = torch.rand(50, generator=torch.Generator().manual_seed(1)).double() + 1
-    assert by_key(novelty(held_out * 0, held_out))["data_copying"].value == 1
-    assert by_key(novelty(held_out + 9, held_out))["data_copying"].value == 0
-    assert by_key(novelty(held_out, held_out))["data_copying"].value == pytest.approx(0.5)
+    assert by_key(memorization(held_out * 0, held_out))["data_copying"].value == 1
+    assert by_key(memorization(held_out + 9, held_out))["data_copying"].value == 0
+    assert by_key(memorization(held_out, held_out))["data_copying"].value == pytest.approx(0.5)
