@@ -38,7 +38,7 @@ def distances(rank: int, world: int) -> dict[str, Any]:
     made, real = torch.randn(31, 3, 1, 1, generator=generator), torch.randn(40, 3, 1, 1, generator=generator) + 1
     sets = [ImageSet(Corners()) for _ in range(2)]
     for found, images, first in zip(sets, (made, real), (25, 40), strict=True):
-        found.sample.most = 20
+        found.sample.size = 20
         places = range(len(images)) if world == 1 else (range(first), range(first, len(images)))[rank]
         if places:
             found.update(images[places.start : places.stop], [f"{place}.png" for place in places])

@@ -35,8 +35,8 @@ def measure_copying(
         device: of the networks.
     """
     networks = [image_set.network for image_set in generated]
-    ours = [NearestDistances(image_set.sample, apart=False) for image_set in generated]
-    theirs = [NearestDistances(image_set.sample, apart=True) for image_set in held_out]
+    ours = [NearestDistances(image_set.sample, exclude_same_key=False) for image_set in generated]
+    theirs = [NearestDistances(image_set.sample, exclude_same_key=True) for image_set in held_out]
     for batch in EvaluationLoader(train, config, BATCH):
         images = batch.images.to(device)
         for network, own, other in zip(networks, ours, theirs, strict=True):

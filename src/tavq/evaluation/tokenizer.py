@@ -18,7 +18,7 @@ from tavq.interfaces import DEEP, Aligner, Batch, Codebook, Quantized, Quantizer
 from tavq.metrics import intervals
 from tavq.metrics.alignment import code_text_cosine, probe, retrieval
 from tavq.metrics.codes import LEVEL_NAMES, CodeUsage, Surprisal
-from tavq.metrics.collapse import warning as collapse_warning
+from tavq.metrics.collapse import describe_collapse
 from tavq.metrics.distances import ImageSet, compare_image_sets
 from tavq.metrics.finite import require_finite
 from tavq.metrics.images import ImageScores, perceptual_metric
@@ -132,7 +132,7 @@ class TokenizerEvaluator:
         metrics = self.scores.compute()
         for rebuilt, originals in self.sets:
             metrics += compare_image_sets(rebuilt, originals)
-        warning = collapse_warning(self.codes, stochastic)
+        warning = describe_collapse(self.codes, stochastic)
         metrics += self.codes.compute(LEVEL_NAMES[DEEP], self._perplexity_interval(), warning)
         metrics += self.pairs.compute()
         metrics += [words.compute() for words in self._word_metrics()]

@@ -66,8 +66,8 @@ def code_text_cosine(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) 
     - `code_text_gap`: the difference of the two. All embeddings may point the same way, so only the difference says
       that a code knows its text.
 
-    The intervals are over images. The second metric is a mean over pairs; resampled is each image's own part of it,
-    the mean of the pairs that it is in, by image or by text (Hoeffding 1948).
+    The intervals are over images. The second metric is a mean over pairs; an image contributes the mean of the pairs
+    that it is in, by image or by text (Hoeffding 1948).
 
     Values are None where undefined: no image, or a single one for the last two.
     """
@@ -216,8 +216,8 @@ def probe(codes: Float[Tensor, "n d"], sentences: Float[Tensor, "n t"]) -> list[
     The question of `code_text_cosine`, for tokenizers with and without an aligner. Row i of `codes` is the mean of
     image i's entries over its deep grid, row i of `sentences` the mean of its sentence vectors. Even rows and odd rows
     form two halves (put the rows in an order that says nothing of the image). On one half a ridge regression, in
-    closed form and float64, is fitted from codes (each coordinate brought to mean 0 and variance 1) to sentences minus
-    their mean; on the other half its predictions are compared with sentences minus the *same* mean. Lambda is taken
+    closed form and float64, maps codes (each coordinate normalized to mean 0 and variance 1) to sentences minus their
+    mean; on the other half its predictions are compared with sentences minus the *same* mean. Lambda is taken
     from `PENALTIES`: the one with the highest cosine when the fitting half is itself split the same way (of equal ones
     the largest); then the fit is done on the whole of it. Both halves take both parts; results are averaged.
 
@@ -257,7 +257,14 @@ def _probe_half(
     held_codes: Float[Tensor, "q d"],
     held_sentences: Float[Tensor, "q t"],
 ) -> tuple[Float[Tensor, " q"], Ranks]:
-    """The cosine of each image of the second pair, and the ranks, by a probe fitted on the first."""
+    """The cosine of each held-out image, and the ranks, by a probe trained on the other half.
+
+    Args:
+        codes: of the half that the probe is trained on.
+        sentences: their targets.
+        held_codes: of the half that is scored.
+        held_sentences: its targets.
+    """
     trials = _predictions(codes[::2], sentences[::2], codes[1::2], PENALTIES)
     truth = _directions(sentences[1::2] - sentences[::2].mean(dim=0))
     cosines = [float((_directions(trial) * truth).sum(dim=1).mean()) for trial in trials]
@@ -274,10 +281,10 @@ def _predictions(
     held: Float[Tensor, "q d"],
     penalties: tuple[float, ...],
 ) -> list[Float[Tensor, "q t"]]:
-    """Centred sentences of `held` as a ridge regression of each penalty predicts them; one eigenproblem for all."""
-    mean, spread = codes.mean(dim=0), codes.std(dim=0, correction=0)
-    # A coordinate that never varies is noise of rounding; it gets no say.
-    scale = torch.where(spread > 1e-9 * (1 + mean.abs()), 1 / spread.clamp(min=1e-300), 0.0)
+    """Centred sentences of `held` predicted by a ridge regression with each penalty; one eigenproblem for all."""
+    mean, std = codes.mean(dim=0), codes.std(dim=0, correction=0)
+    # A coordinate that never varies is rounding noise, which must not be scaled up.
+    scale = torch.where(std > 1e-9 * (1 + mean.abs()), 1 / std.clamp(min=1e-300), 0.0)
     inputs, targets = (codes - mean) * scale, sentences - sentences.mean(dim=0)
     values, vectors = torch.linalg.eigh(inputs.mT @ inputs / len(inputs))
     along = vectors.mT @ (inputs.mT @ targets) / len(inputs)
@@ -299,7 +306,7 @@ def _intervals_of_means(values: dict[str, Float[Tensor, " n"]]) -> dict[str, Int
 
 
 def _intervals_of_halves(halves: list[dict[str, Tensor]]) -> dict[str, Interval]:
-    """The interval of each mean of two halves' means: images of both are drawn together."""
+    """The interval of each mean of two halves' means; images of both halves are resampled together."""
     names, rows = list(halves[0]), []
     for half, values in enumerate(halves):
         columns = torch.stack([torch.ones_like(values[names[0]]), *values.values()], dim=1)

@@ -12,7 +12,7 @@ from tavq.metrics.vqa import vqa_accuracy
 from tavq.metrics.wups import THRESHOLDS
 
 WordSimilarity = Callable[[str, str, float], float]
-"""`Wups`: from an answer, the truth and a threshold to a score."""
+"""`Wups`: maps an answer, the truth and a threshold to a score."""
 
 
 ANSWERS = Group("answers", "Answers to questions", "Over all questions, and over those of each type.")
@@ -59,28 +59,26 @@ class AnswerScores(KeyedMetric):
         self.wups = wups
 
     def add(self, key: str, answer: str, truth: str | Sequence[str], kind: str = "", image: str | None = None) -> None:
-        """Counts a question.
+        """Adds a question.
 
         Args:
             key: the question's.
-            answer: the answer that is scored.
+            answer: the answer to score.
             truth: the true answer, or those of several people.
-            kind: the question's type, "" where there is none.
+            kind: the question's type; "" for none.
             image: the image that it is about: where all questions name one, intervals are over images.
         """
         if kind == intervals.ALL:
-            raise DataError(
-                f"{key!r} has the type {intervals.ALL!r}, under which all questions are counted; give it another."
-            )
+            raise DataError(f"{key!r} has the type {intervals.ALL!r}, which stands for all questions; rename it.")
         self._add(key, [answer, truth if isinstance(truth, str) else list(truth), kind, image])
 
     def compute(self) -> dict[str, Any]:
         """`metrics` of all questions and of each type, `per_question`, and the counts of what was scored."""
         records = self.ordered()
         if not records:
-            raise DataError("There is no answer to score.")
+            raise DataError("No answers were given to score.")
         if len({isinstance(truth, str) for _, (_, truth, _, _) in records}) > 1:
-            raise DataError("Some questions have one true answer and others several people's; score them apart.")
+            raise DataError("Some questions have one true answer and others several people's; score them separately.")
         each = [self._scores(answer, truth) for _, (answer, truth, _, _) in records]
         kinds = [kind for _, (_, _, kind, _) in records]
         images = [image for _, (_, _, _, image) in records]

@@ -1,4 +1,4 @@
-"""Captions against the captions that people gave: BLEU, ROUGE-L, CIDEr-D and METEOR as coco-caption computes them."""
+"""Captions against people's captions: BLEU, ROUGE-L and CIDEr-D as coco-caption computes them."""
 
 import math
 from collections import Counter
@@ -16,13 +16,13 @@ from tavq.metrics.keyed import KeyedMetric
 from tavq.metrics.record import Group, Metric
 
 ORDER = 4
-"""Words of the longest n-gram that counts."""
+"""Length of the longest n-gram, in words."""
 
 BETA = 1.2
 """Weight of recall against precision in ROUGE-L."""
 
 SIGMA = 6.0
-"""Width, in words, of CIDEr-D's penalty on captions of another length."""
+"""Standard deviation, in words, of CIDEr-D's penalty on captions whose length differs."""
 
 CAPTIONS = Group("captions", "Captions", "Against all captions that people gave of an image.")
 
@@ -59,20 +59,20 @@ class Captioned:
 
 
 class CaptionScores(KeyedMetric):
-    """BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D of one caption an image.
+    """BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D of one caption per image.
 
-    Equal to coco-caption's (`pycocoevalcap`) on the same tokens, corpus and images alike. METEOR needs a tool from
-    outside: see `metrics/meteor`, which takes `tokenized()`.
+    Equal to coco-caption's (`pycocoevalcap`) on the same tokens, for the corpus and for each image. METEOR needs an
+    external tool: see `metrics/meteor`, which takes `tokenized()`.
     """
 
     def add(self, key: str, caption: str, references: Sequence[str]) -> None:
-        """Counts an image."""
+        """Adds an image."""
         if not references:
             raise DataError(f"{key!r} has no reference caption; a caption is scored against one or more.")
         self._add(key, [caption, list(references)])
 
     def tokenized(self) -> dict[str, Captioned]:
-        """What is scored, by key in order."""
+        """The tokenized captions and references, ordered by key."""
         return {
             key: Captioned(ptb.tokenize(caption), tuple(ptb.tokenize(reference) for reference in references))
             for key, (caption, references) in self.ordered()
@@ -86,7 +86,7 @@ class CaptionScores(KeyedMetric):
         """
         images = self.tokenized()
         if not images:
-            raise DataError("There is no caption to score.")
+            raise DataError("No captions were given to score.")
         counts = torch.tensor([bleu_counts(image) for image in images.values()], dtype=torch.float64)
         others = {ROUGE_L: [rouge_l(image) for image in images.values()], CIDER_D: cider_d(images)}
         values = torch.tensor([[1.0] * len(images), *others.values()], dtype=torch.float64).mT
@@ -110,7 +110,7 @@ class CaptionScores(KeyedMetric):
 
 
 def ngrams(text: str) -> Counter[tuple[str, ...]]:
-    """How often each run of one to four words stands in a tokenized text."""
+    """Counts of the n-grams of one to four words of a tokenized text."""
     words = text.split()
     return Counter(tuple(words[i : i + n]) for n in range(1, ORDER + 1) for i in range(len(words) - n + 1))
 
@@ -121,7 +121,8 @@ def ngrams(text: str) -> Counter[tuple[str, ...]]:
 def bleu_counts(image: Captioned) -> list[int]:
     """What an image adds to BLEU's sums: words, words of the closest reference, matches and n-grams of each order.
 
-    A match counts at most as often as one reference has it. Of two references equally close in length the shorter.
+    A match counts at most as often as it occurs in one reference. Of two references equally close in length the shorter
+    is the closest.
     """
     own = ngrams(image.caption)
     most: Counter[tuple[str, ...]] = Counter()
@@ -136,7 +137,7 @@ def bleu_counts(image: Captioned) -> list[int]:
 
 
 def bleu(sums: Float[Tensor, "r 10"]) -> Float[Tensor, "r 4"]:
-    """BLEU-1 to BLEU-4 of sums of `bleu_counts`: of a corpus, of draws from it, or of single images.
+    """BLEU-1 to BLEU-4 from sums of `bleu_counts`: of a corpus, of resamples of it, or of single images.
 
     Source: Papineni et al. 2002, "BLEU: a method for automatic evaluation of machine translation", section 2.3, with
     coco-caption's small constants, which give an image without a match a tiny score instead of 0.
@@ -184,7 +185,7 @@ def _common(a: Sequence[str], b: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class _Weighted:
-    """A text's n-grams of each order by tf-idf weight, the length of each order's vector, and the text's length."""
+    """A text's tf-idf vector of each n-gram order, the norm of each vector, and the text's length."""
 
     vectors: tuple[Ngrams, ...]
     norms: tuple[float, ...]
@@ -192,10 +193,10 @@ class _Weighted:
 
 
 def cider_d(images: Mapping[str, Captioned]) -> list[float]:
-    """CIDEr-D of each image, from 0 to 10; the corpus' score is their mean.
+    """CIDEr-D of each image, from 0 to 10; the score of the corpus is their mean.
 
-    An n-gram's weight falls with the number of images whose references have it, so that a score depends on the
-    whole corpus: with a single image every weight, and the score, is 0.
+    An n-gram's weight falls with the number of images whose references contain it, so a score depends on the entire
+    corpus: with a single image every weight, and the score, is 0.
 
     Source: Vedantam, Zitnick, Parikh 2015, "CIDEr", eqs 2 to 4 and section 7 (CIDEr-D).
     Differs from the paper: the length of a text counts its pairs of words, as in coco-caption, which only tells
@@ -212,18 +213,19 @@ def cider_d(images: Mapping[str, Captioned]) -> list[float]:
 
 
 def cider_d_of_constants(captions: Sequence[str], images: Sequence[Sequence[str]]) -> list[float]:
-    """CIDEr-D of each caption, were it said of every image; captions and references as tokenized texts.
+    """The CIDEr-D that each caption would have as the caption of every image; all texts are tokenized.
 
     Time O(captions x references).
     """
     weights, never = _weights(images)
     known = [[_weighted(text, weights, never) for text in references] for references in images]
-    said = (_weighted(caption, weights, never) for caption in captions)
-    return [math.fsum(_cider_d(own, references) for references in known) / len(known) for own in said]
+    candidates = [_weighted(caption, weights, never) for caption in captions]
+    totals = [math.fsum(_cider_d(own, references) for references in known) for own in candidates]
+    return [total / len(known) for total in totals]
 
 
 def _weights(images: Sequence[Sequence[str]]) -> tuple[Ngrams, float]:
-    """The weight of each n-gram of the references, and that of one that none of them has."""
+    """The weight of each n-gram of the references, and the weight of all other n-grams."""
     seen: Counter[tuple[str, ...]] = Counter()
     for references in images:
         seen.update({ngram for reference in references for ngram in ngrams(reference)})
@@ -244,7 +246,7 @@ def _weighted(text: str, weights: Ngrams, never: float) -> _Weighted:
 
 
 def _similarity(own: _Weighted, reference: _Weighted) -> float:
-    """The mean over orders of the clipped cosine, times the penalty on another length."""
+    """The mean over orders of the clipped cosine, times the penalty on the difference in length."""
     total = 0.0
     for a, b, norm_a, norm_b in zip(own.vectors, reference.vectors, own.norms, reference.norms, strict=True):
         product = sum(min(weight, b[ngram]) * b[ngram] for ngram, weight in a.items() if ngram in b)

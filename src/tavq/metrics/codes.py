@@ -1,4 +1,4 @@
-"""How well the entries of a codebook are used."""
+"""Codebook usage: how many entries are chosen, how evenly, and how far apart they are."""
 
 import math
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ DEAD = Metric("dead", "Dead entries", CODEBOOK, better=-1, meaning="Entries that
 
 
 class CodeUsage(SumMetric):
-    """How often each entry of a codebook was chosen in one grid of the hierarchy, over all images seen.
+    """How often each entry of a codebook was chosen in one grid of the hierarchy.
 
     Use one of these for each grid and split: an entry that only another grid uses is dead in this one.
 
@@ -58,7 +58,7 @@ class CodeUsage(SumMetric):
         self.state = torch.zeros(self.size, dtype=torch.int64)
 
     def update(self, indices: Int[Tensor, "b h w *c"]) -> None:
-        """Counts the chosen entries of a batch."""
+        """Adds the indices of a batch."""
         flat = offset_indices(indices, self.sizes).flatten().cpu()
         if flat.numel() and not 0 <= int(flat.min()) <= int(flat.max()) < self.size:
             raise UsageError(f"Indices from {flat.min()} to {flat.max()} do not fit a codebook of {self.size} entries.")
@@ -107,31 +107,32 @@ class CodeUsage(SumMetric):
 
 
 def perplexity(counts: Shaped[Tensor, " k"], sizes: Sequence[int]) -> float:
-    """exp of the entropy (nats) of the choices in each part of a codebook, the mean over its parts."""
+    """exp of the entropy (nats) of the chosen entries, the mean over the codebook's parts."""
     parts = [part.double() / part.sum().clamp(min=1) for part in counts.split(list(sizes))]
     return sum(float(torch.special.entr(part).sum().exp()) for part in parts) / len(parts)
 
 
 class Surprisal(KeyedMetric):
-    """How surprising the choices of each image are, by key: what the perplexity is a mean of."""
+    """The surprisal (negative log probability) of each image's indices, whose mean gives the perplexity."""
 
     def __init__(self, codes: CodeUsage) -> None:
         super().__init__()
         self.codes = codes
 
     def update(self, keys: Sequence[str], indices: Int[Tensor, "b h w *c"]) -> None:
-        """Counts a batch, once `codes` has counted all images."""
+        """Adds a batch, once `codes` has counted all images."""
         parts = [part.double() / part.sum().clamp(min=1) for part in self.codes.state.split(list(self.codes.sizes))]
-        surprise = torch.cat([-part.log() for part in parts])
+        surprisal = torch.cat([-part.log() for part in parts])
         chosen = offset_indices(indices, self.codes.sizes).reshape(len(keys), -1, len(parts)).cpu()
-        for key, row in zip(keys, surprise[chosen].mean(dim=1).tolist(), strict=True):
+        for key, row in zip(keys, surprisal[chosen].mean(dim=1).tolist(), strict=True):
             self._add(key, row)
 
     def interval(self) -> Interval | None:
         """The interval of the perplexity over images; None for fewer than two.
 
-        A draw's perplexity is exp of its images' mean surprise, with the shares of the entries those of all
-        images: a draw with repetitions sees fewer entries than there are, and would score below any value.
+        The perplexity of a resample is exp of its images' mean surprisal under the probabilities of all images.
+        Probabilities of its own would not do: a resample repeats images, so it sees fewer entries and would always
+        score lower.
         """
         parts = len(self.codes.sizes)
         rows = [[1.0, *row] for _, row in self.ordered()]
@@ -150,10 +151,10 @@ SAMPLED = 1024
 
 @torch.no_grad()
 def spacing(entries: Float[Tensor, "k d"]) -> dict[str, float]:
-    """How far apart entries are: `spacing` and `scale`, both a number of an entry (divided by the root of d).
+    """How far apart entries are, both per dimension (divided by the root of d).
 
     - `spacing`: median distance of an entry to the nearest other one; infinite for a single entry.
-    - `scale`: root mean square of the entries' numbers.
+    - `scale`: root mean square of the entries' values.
     """
     entries = entries.double()  # distances come from a product, which in fp32 loses small ones between large entries
     k, d = entries.shape
@@ -168,9 +169,9 @@ def spacing(entries: Float[Tensor, "k d"]) -> dict[str, float]:
 
 
 class UsageLog:
-    """How a codebook was used since it was last asked, for the log of a training run.
+    """Codebook usage since the last line of a training log.
 
-    Counts stay on the device of the indices, so that no step waits for it.
+    Counts stay on the device of the indices, so that no step waits for a transfer.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
@@ -178,12 +179,12 @@ class UsageLog:
         self.counts: Tensor | None = None
 
     def add(self, indices: Int[Tensor, "b h w *c"]) -> None:
-        """The indices that one step chose."""
+        """Adds the indices of one step."""
         counts = torch.bincount(offset_indices(indices, self.sizes).flatten(), minlength=sum(self.sizes))
         self.counts = counts if self.counts is None else self.counts + counts
 
-    def take(self, entries: Float[Tensor, "k d"]) -> dict[str, Any]:
-        """Usage, perplexity, dead entries and positions since the last call, over all processes; spacing of now."""
+    def flush(self, entries: Float[Tensor, "k d"]) -> dict[str, Any]:
+        """Usage, perplexity, dead entries and positions since the last call, over all processes; and the spacing."""
         counts = torch.zeros(sum(self.sizes)) if self.counts is None else all_reduce_sum(self.counts).cpu()
         self.counts = None
         return {

@@ -8,49 +8,49 @@ from typing import Any
 from tavq.metrics.codes import CodeUsage
 
 FALLEN = 0.5
-"""A usage below this share of the highest that was logged has fallen, and did not start low."""
+"""A usage below this fraction of the highest that was logged has fallen, rather than started low."""
 
 COPIES = 0.02
-"""Entries whose nearest neighbours are nearer than this share of their own size are copies of each other."""
+"""Entries nearer to their nearest neighbours than this fraction of their size are copies of each other."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was seen, what explains it best, and what to change."""
+    """The symptom, its most probable cause, and what to change."""
 
     sign: str
     cause: str
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.sign} {self.cause} What helps: {self.remedy}"
+        return f"{self.sign} {self.cause} Try: {self.remedy}"
 
 
 def is_collapsed(line: Mapping[str, Any], sizes: Sequence[int], least: float) -> bool:
-    """True where a logged line shows that few entries are in use, or that few carry nearly all.
+    """Whether a logged line shows that few entries are in use, or that few are used for nearly all positions.
 
     Args:
         line: with `codebook/usage` and `codebook/perplexity`.
         sizes: entries of each part.
-        least: share of the entries that must be in use, and that the perplexity must reach.
+        least: fraction of the entries that must be in use, and that the perplexity must reach.
     """
-    return _share(line["codebook/usage"], line["codebook/perplexity"], sizes) < least
+    return _used_fraction(line["codebook/usage"], line["codebook/perplexity"], sizes) < least
 
 
-def _share(usage: float, perplexity: float, sizes: Sequence[int]) -> float:
-    """Usage or perplexity as a share of the entries, whichever is less; perplexity is the mean over parts."""
+def _used_fraction(usage: float, perplexity: float, sizes: Sequence[int]) -> float:
+    """Usage or perplexity as a fraction of the entries, whichever is less; perplexity is the mean over parts."""
     return min(usage, perplexity / (sum(sizes) / len(sizes)))
 
 
 LEAST = 0.05
-"""Of an evaluation: the share of the entries below which usage and perplexity are warned of."""
+"""The fraction of the entries below which an evaluation warns of a low usage or perplexity."""
 
 
 POSITIONS_PER_ENTRY = 4
-"""Quantised positions for each entry that a collapse must stand on before it is spoken of."""
+"""Quantized positions per entry without which an evaluation says nothing: a few images cannot use all entries."""
 
 
-def warning(codes: CodeUsage, random: bool) -> str:
+def describe_collapse(codes: CodeUsage, random: bool) -> str:
     """Warns of a codebook of which few entries are in use; empty where enough are, or where too few were counted.
 
     Args:
@@ -59,20 +59,20 @@ def warning(codes: CodeUsage, random: bool) -> str:
     """
     usage, perplexity, entries = codes.usage, codes.perplexity, codes.size
     few = int(codes.state.sum()) < POSITIONS_PER_ENTRY * entries
-    if few or perplexity is None or _share(usage, perplexity, codes.sizes) >= LEAST:
+    if few or perplexity is None or _used_fraction(usage, perplexity, codes.sizes) >= LEAST:
         return ""
     use = f"{usage:.1%} of {entries} entries are in use, with a perplexity of {perplexity:.1f}"
     said = f"{use}: the codebook has collapsed."
     if not random:
         return f"{said} The run's report names the likely cause where its log shows one."
     return (
-        f"{said} In training the choice is drawn at random, which hid it: few entries are ever the likeliest. What "
-        "helps: a lower --model.quantizer.divergence, a higher learning rate or more steps."
+        f"{said} Training samples the entries, which hid it: few entries are ever the most probable. Try: a lower "
+        "--model.quantizer.divergence, a higher learning rate or more steps."
     )
 
 
 def diagnose(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> Diagnosis:
-    """The first of the known causes that the log agrees with.
+    """The first known cause that agrees with the log.
 
     Args:
         lines: the logged lines of the run up to the one that shows the collapse, oldest first.
@@ -89,42 +89,42 @@ def diagnose(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) ->
             return Diagnosis(sign, *found)
     return Diagnosis(
         sign,
-        "The entries are spread and the features are near them, so the encoder itself gives few distinct features.",
-        "fewer entries, an entropy loss (the quantizer's `entropy`), or a look at whether the images vary.",
+        "The entries are apart and the features are near them, so the encoder itself gives few distinct features.",
+        "fewer entries, an entropy loss (the quantizer's `entropy`), or more varied images.",
     )
 
 
 def _far(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Entries much smaller than their distance to the features: whoever is not chosen is never moved."""
+    """Entries much smaller than their distance to the features: entries that are never chosen never move."""
     last = lines[-1]
     error, scale = last.get("quantizer/commitment"), last.get("codebook/scale")
     if error is None or scale is None or not math.sqrt(error) > 2 * scale:
         return None
     cause = (
-        f"The features lie far from all entries ({math.sqrt(error):.2g} a number, where an entry's numbers are about "
-        f"{scale:.2g}), so that the same few are always nearest and no other is ever moved."
+        f"The features are far from all entries (at a distance of {math.sqrt(error):.2g} per dimension, where entries "
+        f"are of size {scale:.2g}), so the same few are always nearest and the others never move."
     )
     return cause, _restart(settings)
 
 
 def _fallen(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> tuple[str, str] | None:
-    """A usage that was higher: the features moved on and left entries behind."""
+    """A usage that was higher before: the features moved and left entries behind."""
     best = max(lines, key=lambda line: line["codebook/usage"])
     if not lines[-1]["codebook/usage"] < FALLEN * best["codebook/usage"]:
         return None
     cause = (
-        f"It was {best['codebook/usage']:.1%} at step {best['step']}: the features have moved faster than the entries "
-        "follow, and entries left behind are never nearest again."
+        f"It was {best['codebook/usage']:.1%} at step {best['step']}: the features have moved faster than the entries, "
+        "and entries left behind are never nearest again."
     )
     return cause, f"a lower train.learning_rate or a longer train.warmup; or {_restart(settings)}"
 
 
 def _copies(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Entries that lie on each other: one of a heap takes every feature."""
+    """Entries that are copies of each other: one of each group of copies takes every feature."""
     spacing, scale = lines[-1].get("codebook/spacing"), lines[-1].get("codebook/scale")
     if spacing is None or scale is None or not spacing < COPIES * scale:
         return None
-    cause = f"Half of the entries lie on another one (nearest neighbours {spacing:.2g} apart, of size {scale:.2g})."
+    cause = f"Half of the entries are copies of another one (distance {spacing:.2g}, size {scale:.2g}, per dimension)."
     return cause, f"fewer entries, or {_restart(settings)}"
 
 
@@ -135,14 +135,14 @@ def _upper_levels(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any
     if not upper or weight < 0.5:
         return None
     cause = (
-        f"The finer grids of the hierarchy share the codebook and count fully (model.hierarchy_weight {weight:g}), so "
-        "that their many features take the entries from the grid that the decoder reads."
+        f"The finer grids of the hierarchy share the codebook with full weight (model.hierarchy_weight {weight:g}), so "
+        "their many features take the entries away from the grid that the decoder reads."
     )
     return cause, "--model.hierarchy_weight 0.1, or more entries."
 
 
 def _restart(settings: Mapping[str, Any]) -> str:
-    """The nearest change of settings that gives unused entries a new place."""
+    """The smallest change of settings that moves unused entries."""
     codebook = settings.get("codebook", {})
     if codebook.get("init") == "uniform":
         return "--model.codebook.init features, with --model.codebook.redraw_until 128."

@@ -1,4 +1,4 @@
-"""How near two sets of images are to each other, by a network's features of them."""
+"""Distances between two sets of images in the features of a network: Fréchet and kernel distance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from tavq.nets.features.extractors import FeatureNetwork
 
 @dataclass(frozen=True)
 class Gaussian:
-    """The Gaussian fitted to the features of `count` images."""
+    """Mean and covariance of the features of `count` images."""
 
     count: int
     mean: Float64[Tensor, " f"]
@@ -28,7 +28,7 @@ class Gaussian:
 class FeatureMoments(SumMetric):
     """Count, sum and second moment of features.
 
-    Memory: 1 + f + f^2 float64 for f features, however many images.
+    Memory: 1 + f + f^2 float64 for f features.
     """
 
     def __init__(self, width: int) -> None:
@@ -36,7 +36,7 @@ class FeatureMoments(SumMetric):
         self.state = torch.zeros(1 + width + width**2, dtype=torch.float64)
 
     def update(self, features: Float[Tensor, "b f"]) -> None:
-        """Counts a batch of images."""
+        """Adds a batch of images."""
         features = features.double().cpu()
         self.state[0] += len(features)
         self.state[1 : 1 + self.width] += features.sum(dim=0)
@@ -44,20 +44,20 @@ class FeatureMoments(SumMetric):
 
     @property
     def count(self) -> int:
-        """The images so far."""
+        """Images added so far."""
         return int(self.state[0])
 
     def gaussian(self) -> Gaussian:
-        """Mean and covariance, the latter divided by count - 1; of two images or more."""
+        """Mean and covariance (divided by count - 1) of two images or more."""
         count, mean = self.state[0], self.state[1 : 1 + self.width] / self.state[0]
         second = self.state[1 + self.width :].view(self.width, self.width)
         return Gaussian(self.count, mean, (second - count * torch.outer(mean, mean)) / (count - 1))
 
 
 class ImageSet:
-    """What is kept of a set of images for its distances from other sets: all a network's features need.
+    """The statistics of a set of images from which its distances to other sets are computed.
 
-    Two processes that saw one half of a set each hold together what one process would (`join`), up to rounding.
+    Two processes that saw one half of a set each have together the same as one process (`join`), up to rounding.
     """
 
     def __init__(self, network: FeatureNetwork) -> None:
@@ -67,18 +67,18 @@ class ImageSet:
 
     @torch.no_grad()
     def update(self, images: Float[Tensor, "b 3 y x"], keys: Sequence[str]) -> None:
-        """Counts a batch of images in [-1, 1]; `keys` tell them apart."""
+        """Adds a batch of images in [-1, 1]; `keys` identify them."""
         features = self.network(images)
         self.moments.update(features)
         self.sample.update(features, keys)
 
     def merge(self, other: "ImageSet") -> None:
-        """Counts what `other` has seen as seen here."""
+        """Adds the images of another set."""
         self.moments.merge(other.moments)
         self.sample.merge(other.sample)
 
     def join(self) -> None:
-        """Counts what all processes have seen, in each of them; alone, nothing happens."""
+        """Adds the images of all processes, in each of them; without other processes nothing changes."""
         self.moments.join()
         self.sample.join()
 
@@ -87,16 +87,16 @@ COMPARABLE = "Comparable only between equal numbers of images of one size."
 
 
 def compare_image_sets(images: ImageSet, reference: ImageSet | Gaussian) -> list[Metric]:
-    """The distances of two sets by one network, under names that say which: `fd_scenes`, `kid_scenes`.
+    """The distances of two sets in the features of one network, which the names say: `fd_scenes`, `kid_scenes`.
 
     - `fd_NETWORK`: the Fréchet distance; None for fewer than two images in a set. It carries a warning where it is
       biased.
     - `kid_NETWORK`: the kernel distance (`metrics.kernel`) with its standard error; None for fewer than four images
       in a set, or where only mean and covariance of the reference are known.
 
-    `fid` and `kid` name those of FID's own network with its published weights, which makes them the published measures
-    (Heusel et al. 2017; Bińkowski et al. 2018). Values of other names, or from different sizes of image or numbers
-    of images, are not comparable with them or each other.
+    `fid` and `kid` are the distances in FID's own network with its published weights, which makes them the published
+    metrics (Heusel et al. 2017; Bińkowski et al. 2018). Values with other names, or of images that differ in size or
+    number, are not comparable with them or with each other.
     """
     fd, kid = frechet_metric(images.network), kernel_metric(images.network)
     counts = [images.moments.count, reference.count if isinstance(reference, Gaussian) else reference.moments.count]
@@ -149,15 +149,15 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     Time O(f^3): about 15 s for 2,048 features on one core, a third of it where images are few.
     """
     if not all(bool(part.isfinite().all()) for one in (a, b) for part in (one.mean, one.covariance)):
-        raise DataError("The features of some images are not finite, so their sets have no distance.")
+        raise DataError("The features of some images are not finite, so the distance is undefined.")
     cross = torch.linalg.svdvals(_factor(a.covariance).mT @ _factor(b.covariance)).sum()
-    spread = a.covariance.trace() + b.covariance.trace() - 2 * cross
-    distance = float((a.mean - b.mean).square().sum() + spread)
+    covariances = a.covariance.trace() + b.covariance.trace() - 2 * cross
+    distance = float((a.mean - b.mean).square().sum() + covariances)
     return max(distance, 0.0)
 
 
 def _factor(matrix: Float64[Tensor, "f f"]) -> Float64[Tensor, "f r"]:
-    """A factor of a positive semi-definite matrix, as wide as its rank: without eigenvalues within rounding of zero."""
+    """A factor of a positive semi-definite matrix, as wide as its rank: eigenvalues near 0 are dropped."""
     values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
     present = values > values.abs().max() * len(values) * torch.finfo(values.dtype).eps
     return vectors[:, present] * values[present].sqrt()

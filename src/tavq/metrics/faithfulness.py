@@ -9,7 +9,7 @@ from tavq.metrics.alignment import RECALLS, ranks
 from tavq.metrics.record import Group, Metric
 
 AMONG = 100
-"""Texts of an R-precision, an image's own one among them."""
+"""Texts among which R-precision looks for an image's own."""
 
 
 FAITHFULNESS = Group(
@@ -44,7 +44,7 @@ def text_retrieval(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) ->
     count = len(before)
     columns = {_recall(k): (before < k).double() for k in RECALLS}
     if count >= AMONG:
-        columns[R_PRECISION] = _none_drawn(before, count - 1)
+        columns[R_PRECISION] = _probability_first(before, count - 1)
     statistics = torch.stack([torch.ones_like(before), *columns.values()], dim=1)
     found = intervals.score_with_intervals(list(columns), statistics, intervals.mean)
     return found if R_PRECISION in columns else [*found, R_PRECISION]
@@ -62,8 +62,8 @@ def _recall(k: int) -> Metric:
     )
 
 
-def _none_drawn(before: Float[Tensor, " n"], others: int) -> Float[Tensor, " n"]:
-    """The chance that 99 of the others hold none of those that stand before the own text."""
+def _probability_first(before: Float[Tensor, " n"], others: int) -> Float[Tensor, " n"]:
+    """The probability that 99 of the other texts, drawn at random, include none that rank before the image's own."""
     drawn = torch.arange(AMONG - 1, dtype=before.dtype, device=before.device)
     left = (others - before[:, None] - drawn).clamp(min=0)
     return (left / (others - drawn)).prod(dim=1)

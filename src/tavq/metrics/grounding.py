@@ -1,4 +1,4 @@
-"""Boxes found for phrases against the true boxes: intersection over union and the accuracy at a half."""
+"""Predicted boxes of phrases against the true boxes: mean IoU, and accuracy at an IoU of 0.5."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from tavq.metrics.keyed import KeyedMetric
 from tavq.metrics.record import Group, Metric
 
 LARGEST = 1e9
-"""Pixels; no image comes near, and areas stay exact."""
+"""Bound of a coordinate in pixels: beyond any image, and areas stay exact."""
 
 RIGHT = 0.5
 """A box is right whose IoU is larger."""
@@ -51,24 +51,24 @@ def iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]
 
 
 class GroundingScores(KeyedMetric):
-    """`accuracy@0.5` (the fraction of boxes with an IoU above a half) and `mean_iou` of one box a phrase.
+    """`accuracy@0.5` (the fraction of boxes with an IoU above 0.5) and `mean_iou` of one box per phrase.
 
     Source: LG-VQ (arXiv 2405.14206), section 4.3: right where the IoU is larger than 0.5.
     """
 
     def add(self, key: str, box: Sequence[float], truth: Sequence[float], image: str | None = None) -> None:
-        """Counts a phrase; boxes are [x, y, width, height].
+        """Adds a phrase; boxes are [x, y, width, height].
 
         Args:
             key: the phrase's.
-            box: the box that is scored.
+            box: the box to score.
             truth: the true box, which must have an area.
-            image: the image of both: images are drawn for the intervals, where all phrases name one.
+            image: the image of both; where all phrases name one, intervals are over images.
         """
         for name, numbers in (("box", box), ("true box", truth)):
             if len(numbers) != 4 or not all(abs(number) < LARGEST for number in numbers):
-                told = f"{list(numbers)}"[:100]
-                raise DataError(f"The {name} of {key!r} is {told}; four numbers below {LARGEST:.0e} are needed.")
+                shown = f"{list(numbers)}"[:100]
+                raise DataError(f"The {name} of {key!r} is {shown}; four numbers below {LARGEST:.0e} are needed.")
         if min(truth[2:]) <= 0:
             raise DataError(f"The true box of {key!r} is {list(truth)}; its width and height must be above 0.")
         self._add(key, [[float(n) for n in box], [float(n) for n in truth], image])
@@ -77,7 +77,7 @@ class GroundingScores(KeyedMetric):
         """`metrics`, the IoU `per_phrase`, and the counts of what was scored."""
         records = self.ordered()
         if not records:
-            raise DataError("There is no box to score.")
+            raise DataError("No boxes were given to score.")
         boxes, truths = (torch.tensor([record[part] for _, record in records], dtype=torch.float64) for part in (0, 1))
         found = iou(boxes, truths).tolist()
         each = [{ACCURACY.name: float(value > RIGHT), MEAN_IOU.name: value} for value in found]

@@ -1,6 +1,6 @@
-"""How near reconstructed images are to their originals, one by one: by pixels and by structure.
+"""Reconstructed images against their originals, one by one: PSNR, SSIM, MS-SSIM, L1 and L2.
 
-All images are in [-1, 1]. A decoder may leave that range; clamp first, as a saved image would be.
+All images are in [-1, 1]. A decoder may leave that range; clamp its output first, as saving an image would.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -100,7 +100,7 @@ def ssim(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c
     """Structural similarity of each image, averaged over channels, from -1 to 1.
 
     The images are mapped to [0, 1]. Gaussian window of 11 x 11 with sigma 1.5, K1 = 0.01, K2 = 0.03, population
-    variances. Only windows that lie wholly inside the image count, so nothing is padded: the value is that of
+    variances. Only windows entirely inside the image count, so nothing is padded: the value is that of
     scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
     data_range=1)`, which pads and then drops the padded border.
 
@@ -116,8 +116,8 @@ def ms_ssim(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "
     """Structural similarity of each image at five scales, averaged over channels, from 0 to 1.
 
     SSIM's structure term at each scale, and its luminance term at the coarsest, to the power of the scale's weight; a
-    term below 0 counts as 0. From scale to scale images are halved by the mean of 2 x 2 pixels; a last odd row or
-    column is left out. Only images of 176 x 176 and more hold a window at the coarsest scale.
+    term below 0 counts as 0. From scale to scale images are halved by the mean of 2 x 2 pixels; an odd last row or
+    column is left out. Only images of 176 x 176 and more contain a window at the coarsest scale.
 
     Source: Wang, Simoncelli, Bovik 2003, "Multi-scale structural similarity for image quality assessment", eq. 7 and
     the weights of section 3.2.
@@ -140,7 +140,7 @@ def ms_ssim(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "
 
 
 def to_unit_range(images: Float[Tensor, "b c y x"]) -> Float64[Tensor, "b c y x"]:
-    """Images in [0, 1]; in float32 the variances of flat regions would drown in the rounding of two large terms."""
+    """Images in [0, 1] as float64: in float32, rounding would exceed the variances of flat regions."""
     return images.double().add(1).div(2)
 
 
@@ -158,14 +158,14 @@ def ssim_terms(
 
 
 def gaussian_means(images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c u v"]:
-    """Gaussian means of all windows that lie inside; a matrix product, as float64 convolutions are slow."""
+    """Gaussian means of all windows inside the image; a matrix product, as float64 convolutions are slow."""
     y, x = images.shape[-2:]
     return _gaussian_windows(y).to(images.device) @ images @ _gaussian_windows(x).to(images.device).mT
 
 
 @lru_cache(maxsize=16)
 def _gaussian_windows(extent: int) -> Float[Tensor, "u y"]:
-    """Row i holds the Gaussian window that starts at position i."""
+    """Row i is the Gaussian window that starts at position i."""
     offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     window = torch.exp(-offsets.square() / (2 * 1.5**2))
     starts = extent - WINDOW + 1
@@ -179,7 +179,7 @@ SCORES: dict[Metric, Score] = {PSNR: psnr, SSIM: ssim, MS_SSIM: ms_ssim, L1: l1,
 
 
 def perceptual_metric(network: FeatureNetwork) -> Metric:
-    """What a distance of image pairs in the features of `network` is called: LPIPS with the published weights only."""
+    """The metric of the distance of image pairs in the features of `network`: LPIPS with the published weights only."""
     name = network.metric_name("distance")
     published = name.startswith("lpips_")
     title = f"{'LPIPS' if published else 'Perceptual distance'} ({name.partition('_')[2]})"
@@ -211,7 +211,7 @@ class ImageScores(KeyedMetric):
     def update(
         self, keys: Sequence[str], reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"]
     ) -> None:
-        """Counts a batch of images."""
+        """Adds a batch of images."""
         large = min(reference.shape[-2:]) >= SMALLEST_MS_SSIM
         columns = {
             metric.name: score(reconstruction, reference).tolist()

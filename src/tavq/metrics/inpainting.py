@@ -1,6 +1,6 @@
-"""How near a completed image is to the original, over its hidden part alone: the known part is the original.
+"""Completed images against the originals over the hidden part alone: the known part is the original itself.
 
-Images are in [-1, 1], masks are True where hidden. Each image counts by its own hidden pixels, however many.
+Images are in [-1, 1], masks are True where hidden. Each image counts the same, however many of its pixels are hidden.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ def hidden_ssim(
 ) -> Float[Tensor, " b"]:
     """Structural similarity of each image, the mean over the windows whose middle pixel is hidden.
 
-    Windows, constants and edges as in `images.ssim`: what lies within half a window of the image's edge is the
-    middle of none. A window at the rim of the hidden part holds known pixels too.
+    Windows, constants and edges as in `images.ssim`: a pixel within half a window of the image's edge is the middle of
+    no window. A window at the rim of the hidden part contains known pixels too.
     """
     if min(reference.shape[-2:]) < WINDOW:
         raise UsageError(f"SSIM needs images of at least {WINDOW} x {WINDOW}; got {tuple(reference.shape[-2:])}.")
@@ -48,26 +48,32 @@ def hidden_distance(
 ) -> Float[Tensor, " b"]:
     """How different the hidden part of each image looks to `network`: 0 for equal ones.
 
-    As `nets.features.perceptual_distances`, but each stage's map of differences is brought to the size of the images
-    (bilinear) before hidden pixels are averaged, so that the known part does not make the figure small. A feature near
-    the rim of the hidden part sees known pixels too. `reference` may be the `unit_stages` of the originals.
+    As `nets.features.perceptual_distances`, but each stage's map of differences is resized to the images (bilinear)
+    before hidden pixels are averaged, so that the known part does not lower the value. A feature near the rim of the
+    hidden part sees known pixels too.
 
     Source: the maps are those of LPIPS' public code with `spatial=True`.
+
+    Args:
+        network: the feature network.
+        completed: the completed images.
+        reference: the originals, or their `unit_stages`.
+        masks: True where hidden.
     """
     originals = unit_stages(network, reference) if isinstance(reference, Tensor) else reference
     total = torch.zeros(masks.shape, device=masks.device)
-    for place, (one, other) in enumerate(zip(unit_stages(network, completed), originals, strict=True)):
+    for stage, (one, other) in enumerate(zip(unit_stages(network, completed), originals, strict=True)):
         squares = (one - other).square()
         if network.heads:
-            squares = squares * network.heads[place].view(1, -1, 1, 1)
-        by_place = squares.sum(dim=1, keepdim=True)
-        total += interpolate(by_place, masks.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+            squares = squares * network.heads[stage].view(1, -1, 1, 1)
+        by_position = squares.sum(dim=1, keepdim=True)
+        total += interpolate(by_position, masks.shape[1:], mode="bilinear", align_corners=False)[:, 0]
     return _mean(total.double() if network.heads else total.double() / len(originals), masks)
 
 
 def _mean(values: Float[Tensor, "b y x"], masks: Bool[Tensor, "b y x"]) -> Float[Tensor, " b"]:
-    """Over what is hidden of each image."""
+    """The mean over the hidden pixels of each image."""
     counts = masks.sum(dim=(1, 2))
     if not bool((counts > 0).all()):
-        raise UsageError("An image has no hidden pixel to be measured; leave it out, or hide something of it.")
+        raise UsageError("An image has no hidden pixel to measure; leave the image out, or hide a part of it.")
     return torch.where(masks, values, 0).sum(dim=(1, 2)) / counts

@@ -11,22 +11,23 @@ SUBSET = 1000
 DEGREE = 3
 SEED = 0
 CHUNK = 1000
-"""Rows of the kernel that are held at a time."""
+"""Rows of the kernel in memory at a time."""
 
 
 def kernel_distance(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> tuple[float, float]:
     """The squared maximum mean discrepancy of two sets of four images or more, and its standard error.
 
     The mean of the unbiased estimate over 100 subsets of each set, drawn without replacement, with a kernel
-    (x y / f + 1)^3. A subset holds 1,000 images, or half of the smaller set where that is less. The draws are the
-    same each time. As it is unbiased it may be below 0, and its mean does not depend on the number of images.
+    (x y / f + 1)^3. A subset has 1,000 images, or half of the smaller set if that is less. The subsets are the same
+    each time. As the estimate is unbiased it may be below 0, and its mean does not depend on the number of images.
 
-    The standard error is that of the whole sets: the spread of the subsets' estimates times (s / (n - s))^1/2, for
-    subsets of s of n images. Published tools print the spread itself, which is that of subsets of 1,000.
+    The standard error is that of the full sets: the standard deviation of the subsets' estimates times
+    (s / (n - s))^1/2, for subsets of s of n images. Published tools print the standard deviation itself, which is the
+    standard error of sets of 1,000.
 
     Source: Bińkowski, Sutherland, Arbel, Gretton 2018, "Demystifying MMD GANs", eq. 4 and section 4; standard error:
     Shao and Wu 1989, "A general theory for jackknife variance estimation" (delete-d jackknife).
-    Differs from the paper: subsets of half of a small set, where the paper and its tools want 1,000 images at least.
+    Differs from the paper: subsets of half of a small set, where the paper and its tools need 1,000 images or more.
 
     Time O(n^2 (f + 100)), for 10,000 images of 2,048 features minutes on one core; memory O(1000 n).
     """
@@ -35,15 +36,15 @@ def kernel_distance(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> tuple[f
     random = torch.Generator().manual_seed(SEED)
     drawn = [[torch.randperm(len(rows), generator=random)[:size] for rows in (a, b)] for _ in range(SUBSETS)]
     chosen = [torch.zeros(SUBSETS, len(rows), dtype=torch.float64) for rows in (a, b)]
-    for subset, places in enumerate(drawn):
-        for table, own in zip(chosen, places, strict=True):
+    for subset, samples in enumerate(drawn):
+        for table, own in zip(chosen, samples, strict=True):
             table[subset, own] = 1
     found = _estimates(a.double(), b.double(), *chosen)
     return float(found.mean()), float(found.std()) * math.sqrt(size / (count - size))
 
 
 def unbiased_mmd(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
-    """The unbiased estimate of the squared discrepancy of whole sets."""
+    """The unbiased estimate of the squared discrepancy of the full sets."""
     everything = (torch.ones(1, len(rows), dtype=torch.float64) for rows in (a, b))
     return float(_estimates(a.double(), b.double(), *everything))
 
@@ -51,7 +52,7 @@ def unbiased_mmd(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
 def _estimates(
     a: Float64[Tensor, "n f"], b: Float64[Tensor, "m f"], in_a: Float64[Tensor, "s n"], in_b: Float64[Tensor, "s m"]
 ) -> Float64[Tensor, " s"]:
-    """The unbiased estimate for each of s pairs of subsets; pairs of an image with itself do not count."""
+    """The unbiased estimate of each of s pairs of subsets; pairs of an image with itself are left out."""
     found = -2 * _sums(a, b, in_a, in_b) / (in_a.sum(dim=1) * in_b.sum(dim=1))
     for rows, inside in ((a, in_a), (b, in_b)):
         itself = inside @ (rows.square().sum(dim=1) / rows.shape[1] + 1) ** DEGREE
@@ -63,7 +64,7 @@ def _estimates(
 def _sums(
     a: Float64[Tensor, "n f"], b: Float64[Tensor, "m f"], in_a: Float64[Tensor, "s n"], in_b: Float64[Tensor, "s m"]
 ) -> Float64[Tensor, " s"]:
-    """The sum of the kernel over all pairs of each pair of subsets, for no more than some rows at a time."""
+    """The sum of the kernel over all pairs of each pair of subsets, `CHUNK` rows at a time."""
     total = torch.zeros(len(in_a), dtype=torch.float64)
     for start in range(0, len(a), CHUNK):
         part = slice(start, start + CHUNK)

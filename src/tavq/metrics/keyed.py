@@ -1,4 +1,4 @@
-"""What every metric is that needs all items at once: records by key, that processes put together."""
+"""The base of metrics that need all items at once: records by key, which processes gather."""
 
 import json
 from typing import Any
@@ -9,10 +9,10 @@ from tavq.ops.collective import all_gather_text
 
 
 class KeyedMetric:
-    """A metric whose whole memory is `records`, one of plain values (numbers, texts, lists) for each key.
+    """A metric whose only state is `records`: plain values (numbers, texts, lists) by key.
 
-    Results never depend on the order in which items came or on the process that saw them: records are read in the
-    order of their keys, and sums are exact. Where a sampler showed an item to two processes it counts once.
+    Results do not depend on the order of the items or on the process that saw them: records are read in the order of
+    their keys, and sums are exact. An item that a sampler gave to two processes counts once.
     """
 
     def __init__(self) -> None:
@@ -23,12 +23,12 @@ class KeyedMetric:
             raise DataError(f"{key!r} came twice with different contents; each key is scored once.")
 
     def merge(self, other: "KeyedMetric") -> None:
-        """Counts what `other` has seen as seen here."""
+        """Adds the records of another metric of the same kind."""
         for key, record in other.records.items():
             self._add(key, record)
 
     def join(self) -> None:
-        """Puts the records of all processes together, in each of them; alone, nothing happens."""
+        """Gathers the records of all processes, in each of them; without other processes nothing changes."""
         for text in all_gather_text(json.dumps(self.records)):
             for key, record in parse_json(text, "Another process's records").items():
                 self._add(key, record)

@@ -13,25 +13,25 @@ from tavq.metrics.sample import BottomKSample, hash_key
 
 
 class NearestDistances:
-    """The distance of each image of a sample to the nearest of many others, which come in batches.
+    """The distance of each image of a sample to the nearest of many other images, which come in batches.
 
-    Memory: a number for each image of the sample, however many others come.
+    Memory: one number for each image of the sample.
 
     Args:
         sample: the features of images.
-        apart: another image of the same key is the very image, and does not count.
+        exclude_same_key: ignore other images with the same key, because they are the same image.
     """
 
-    def __init__(self, sample: BottomKSample, apart: bool) -> None:
-        self.features, self.marks, self.apart = sample.features.double(), sample.marks, apart
+    def __init__(self, sample: BottomKSample, exclude_same_key: bool) -> None:
+        self.features, self.hashes, self.exclude_same_key = sample.features.double(), sample.hashes, exclude_same_key
         self.nearest = torch.full((len(self.features),), torch.inf, dtype=torch.float64)
 
     def update(self, others: Float[Tensor, "b f"], keys: Sequence[str]) -> None:
-        """Counts a batch of others."""
+        """Adds a batch of other images."""
         distances = torch.cdist(self.features, others.double().cpu(), compute_mode="donot_use_mm_for_euclid_dist")
-        if self.apart:
-            marks = torch.tensor([hash_key(key) for key in keys], dtype=torch.int64)
-            distances = distances.masked_fill(self.marks[:, None] == marks, torch.inf)
+        if self.exclude_same_key:
+            hashes = torch.tensor([hash_key(key) for key in keys], dtype=torch.int64)
+            distances = distances.masked_fill(self.hashes[:, None] == hashes, torch.inf)
         self.nearest = self.nearest.minimum(distances.min(dim=1).values)
 
 
@@ -63,12 +63,16 @@ def memorization(generated: Float[Tensor, " n"], held_out: Float[Tensor, " n"]) 
 
     - `nearest_distance`: the mean over generated images; `held_out/nearest_distance`: over held-out ones.
     - `data_copying`: how often a generated image is nearer to the training images than a held-out one, over all pairs,
-      from 0 to 1, ties as a half. 0.5 is as near as new images are; towards 1 the model repeats what it was trained
-      on, towards 0 it generates what resembles no image.
+      from 0 to 1, ties as a half. 0.5 is as near as new images are; towards 1 the model repeats training images,
+      towards 0 it generates images that resemble none.
 
-    Source: `data_copying` is Mann and Whitney's U divided by the number of pairs, on which the test of Meehan,
-    Chaudhuri and Dasgupta 2020, "A non-parametric test to detect data-copying in generative models", eq. 2, stands.
-    Differs from the paper: one cell, the whole space, and no z-score of it.
+    Source: `data_copying` is Mann and Whitney's U divided by the number of pairs, the statistic of the test of Meehan,
+    Chaudhuri and Dasgupta 2020, "A non-parametric test to detect data-copying in generative models", eq. 2.
+    Differs from the paper: one cell, the full space, and no z-score.
+
+    Args:
+        generated: distances of generated images to their nearest training image.
+        held_out: the same for held-out images.
     """
     nearer = (generated[:, None] < held_out).double() + (generated[:, None] == held_out).double() / 2
     by_generated, by_held_out = nearer.mean(dim=1), nearer.mean(dim=0)

@@ -1,4 +1,4 @@
-"""METEOR of captions: the authors' own tool where it is installed, else NLTK's under another name."""
+"""METEOR of captions: by the authors' own tool if it is installed, else NLTK's variant under another name."""
 
 import math
 import shutil
@@ -17,12 +17,11 @@ from tavq.metrics.record import Metric
 from tavq.metrics.wordnet import open_wordnet
 
 COUNTS = 23
-"""Numbers that the tool counts for an image."""
+"""Statistics that the tool computes for an image."""
 
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 STAGES = (1.0, 0.6, 0.8, 0.6)
-"""What METEOR 1.5 sets for English; a match counts 1 where words are equal, less where only stem, synset or
-paraphrase is."""
+"""METEOR 1.5's weights for English of exact, stem, synonym and paraphrase matches."""
 
 
 METEOR = Metric(
@@ -38,12 +37,11 @@ METEOR_NLTK = Metric(
 
 
 def meteor(images: Mapping[str, Captioned], nltk_data: Path | None = None) -> dict[str, Any]:
-    """`metrics` and `per_image` of `METEOR`, or of `meteor_nltk` where the tool is missing, and `tool`.
+    """`metrics` and `per_image` of `METEOR`, or of `meteor_nltk` if the tool is missing, and the `tool`.
 
-    `METEOR` needs Java and the package `pycocoevalcap`, which brings version 1.5 of the tool. `meteor_nltk` is NLTK's
-    own reading of an older METEOR (no paraphrases, no function words, other constants) and the mean over images: its
-    numbers are not METEOR's and are never called so. It needs WordNet: see `metrics/wordnet`, which says what is
-    missing.
+    `METEOR` needs Java and the package `pycocoevalcap`, which contains version 1.5 of the tool. `meteor_nltk` is NLTK's
+    implementation of an older METEOR (no paraphrases, no function words, other constants), the mean over images: its
+    values are not METEOR's and are never called so. It needs WordNet; `metrics/wordnet` says what is missing.
     """
     official = _official(images) if shutil.which("java") else None
     if official is not None:
@@ -62,7 +60,7 @@ def meteor(images: Mapping[str, Captioned], nltk_data: Path | None = None) -> di
 
 
 def _official(images: Mapping[str, Captioned]) -> Float[Tensor, "n 23"] | None:
-    """What the tool counts for each image; None where the package is not installed."""
+    """The tool's statistics of each image; None if the package is not installed."""
     try:
         from pycocoevalcap.meteor.meteor import Meteor
     except ImportError:
@@ -79,22 +77,23 @@ def _official(images: Mapping[str, Captioned]) -> Float[Tensor, "n 23"] | None:
 
 
 def meteor_of_counts(sums: Float[Tensor, "r 23"]) -> Float[Tensor, "r 1"]:
-    """METEOR of sums of the tool's counts: of a corpus, of draws from it, or of single images.
+    """METEOR from sums of the tool's statistics: of a corpus, of resamples of it, or of single images.
 
-    The counts are: words of the caption and the reference, function words of both; for each kind of match the content
-    words of the caption and the reference, then their function words; runs of matched words; matched words of both.
+    The statistics are: words of the caption and the reference, function words of both; for each kind of match the
+    content words of the caption and the reference, then their function words; runs of matched words; matched words of
+    both.
 
     Source: Denkowski and Lavie 2014, "Meteor Universal", section 2 (precision, recall, fragmentation penalty).
     """
     weights = torch.tensor(STAGES, dtype=sums.dtype)
-    shares = []
+    fractions = []
     for side in (0, 1):  # the caption, then the reference
         content = sums[:, 4 + side : 20 : 4] @ weights
         function = sums[:, 6 + side : 20 : 4] @ weights
         words, functions = sums[:, side], sums[:, 2 + side]
         matched = DELTA * content + (1 - DELTA) * function
-        shares.append(matched / (DELTA * (words - functions) + (1 - DELTA) * functions).clamp(min=1e-300))
-    precision, recall = shares
+        fractions.append(matched / (DELTA * (words - functions) + (1 - DELTA) * functions).clamp(min=1e-300))
+    precision, recall = fractions
     mean = precision * recall / (ALPHA * precision + (1 - ALPHA) * recall).clamp(min=1e-300)
     runs, matched = sums[:, 20], (sums[:, 21] + sums[:, 22]) / 2
     whole = (runs == 1) & (sums[:, 21] == sums[:, 0]) & (sums[:, 22] == sums[:, 1])

@@ -1,23 +1,23 @@
-"""Captions cut into words as coco-caption cuts them, which every published caption score stands on.
+"""Captions split into words as coco-caption splits them, on which every published caption score depends.
 
 coco-caption runs the Penn Treebank tokenizer of Stanford CoreNLP 3.4.1 (Java) on lowered text and drops the tokens of
-a fixed list of punctuation. The rules here were written anew from what that tool does, and give the same words for
+a fixed list of punctuation. The rules here are an implementation of its behaviour, and give the same words for
 67,043 of the 67,046 different captions of COCO val2017, Flickr8k and UCM (the other three are the case below) and for
 53,697 of 53,704 sentences of long descriptions.
 
 Differs from the tool: it reads all captions as one text, so that the first word of the next caption can decide whether
-a single letter at the end keeps its full stop; here a caption is cut on its own. Markup, telephone numbers, smileys
+a single letter at the end keeps its full stop; here captions are split one by one. Markup, telephone numbers, smileys
 and rare abbreviations are not known here.
 """
 
 import re
 
 NAME = "tavq-ptb-1"
-"""Name of these rules in results; it changes when a word could come out otherwise."""
+"""Name of these rules in results; it changes with every change that can affect a word."""
 
 DROPPED = frozenset({"'", "''", "`", "``", ".", "?", "!", ",", ":", ";", "-", "--", "..."})
-"""Punctuation that is left out. coco-caption's list has round and curly brackets too, in capitals, but its tokenizer
-writes them small: `-lrb-` stays, a word like any other, in every published score."""
+"""Punctuation that is left out. coco-caption's list also has round and curly brackets, in upper case, but its tokenizer
+writes them in lower case: `-lrb-` stays a word in every published score."""
 
 SPELLED = {
     "(": "-lrb-",
@@ -119,7 +119,7 @@ SHAPES = [
 
 
 def tokenize(caption: str) -> str:
-    """The words of a caption in small letters with one space between them; "" where there is no word."""
+    """The words of a caption in lower case, separated by single spaces; "" for a caption without words."""
     caption = " ".join(caption.split())
     words: list[str] = []
     place = 0
@@ -133,9 +133,9 @@ def tokenize(caption: str) -> str:
 
 
 def _longest(caption: str, place: int) -> tuple[str, int]:
-    """The token at a place, of the shape that reads furthest, and where to go on; "." where no shape fits.
+    """The token at a position by the pattern with the longest match, and its end; "." where no pattern matches.
 
-    A shape's first group is the token; what it reads beyond only makes it win.
+    A pattern's first group is the token; a longer match only decides which pattern wins.
     """
     found = [match for shape in SHAPES if (match := shape.match(caption, place))]
     if not found:

@@ -12,7 +12,7 @@ from tavq.metrics.alignment import RECALLS, TIE, ranking_metrics, recalls
 from tavq.metrics.record import CHANCE, Group, Metric, for_baseline
 
 CHUNK = 256
-"""Images or texts whose scores are in memory at a time."""
+"""Queries whose scores are in memory at a time."""
 
 WAYS = ("image_to_text", "text_to_image")
 
@@ -30,7 +30,7 @@ def retrieval_of_several(
 
     Ties (within 1e-6) count against the match, so that embeddings that collapsed to a point score 0. `chance/…` is
     what a random order gives: 1 - C(m - t, k) / C(m, k) for an image with t of m texts, k / n for a text;
-    of the rank the least that half of the draws reach. Intervals are over images, each with its rank among all.
+    for the rank the smallest that half of the orders reach. Intervals are over images, each with its rank among all.
 
     Args:
         images: unit vectors.
@@ -81,20 +81,20 @@ def _chance(images: int, texts: int, sizes: Sequence[int]) -> dict[str, float]:
     """The values of a random order, by formula."""
     found: dict[str, float] = {}
     for way, candidates, counts in ((WAYS[0], texts, sizes), (WAYS[1], images, [1])):
-        reached = _reached(candidates, torch.tensor(counts))
-        values = {f"recall@{k}": float(reached[min(k, candidates) - 1]) for k in RECALLS}
-        values["median_rank"] = float(1 + int((reached < 0.5 - 1e-12).sum()))
+        probability = _hit_probability(candidates, torch.tensor(counts))
+        values = {f"recall@{k}": float(probability[min(k, candidates) - 1]) for k in RECALLS}
+        values["median_rank"] = float(1 + int((probability < 0.5 - 1e-12).sum()))
         found |= {f"{way}/{name}": value for name, value in values.items()}
     return found
 
 
-def _reached(candidates: int, sizes: Int[Tensor, " p"]) -> Float[Tensor, " c"]:
-    """At place k - 1: the chance that one of `sizes` marked ones is among the first k of all, its mean over `sizes`."""
+def _hit_probability(candidates: int, sizes: Int[Tensor, " p"]) -> Float[Tensor, " c"]:
+    """Element k - 1: the probability that one of `size` marked candidates is among the first k, mean over `sizes`."""
     total = torch.zeros(candidates, dtype=torch.float64)
     kinds, counts = sizes.unique(return_counts=True)
     drawn = torch.arange(candidates, dtype=torch.float64)
     for size, count in zip(kinds.tolist(), counts.tolist(), strict=True):
-        # missed so far, times the chance that the next one is none of them either
+        # the probability that none of the first k is marked: a product over draws without replacement
         missed = ((candidates - size - drawn).clamp(min=0) / (candidates - drawn)).cumprod(dim=0)
         total += count * (1 - missed)
     return total / len(sizes)

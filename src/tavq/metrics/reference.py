@@ -1,4 +1,4 @@
-"""Statistics of a set of images, saved once to measure other sets against, and refused where they do not match."""
+"""Saved statistics of a reference set of images, and checks that other sets were measured the same way."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -19,15 +19,15 @@ METADATA = "statistics"
 
 @dataclass(frozen=True)
 class SetDescription:
-    """What a set of images and the network that saw it are known by."""
+    """How a set of images was prepared, and by which network its features were computed."""
 
     network: str
-    """What its Fréchet distance is called: `fid`, `fd_scenes`."""
+    """The name of its Fréchet distance: `fid`, `fd_scenes`."""
     network_sha256: str
     size: tuple[int, int]
-    """Rows and columns of each image."""
+    """Height and width of each image."""
     resize: str
-    """How images were brought to that size."""
+    """How images were resized to it."""
     data: str
     """Name of the folder and its split."""
     data_sha256: str
@@ -36,23 +36,32 @@ class SetDescription:
 
 @dataclass(frozen=True)
 class ReferenceStatistics:
-    """The Gaussian of a set of images, and what it is of."""
+    """The Gaussian of a set of images, and how it was computed."""
 
     gaussian: Gaussian
-    of: SetDescription
+    description: SetDescription
 
     def check(self, path: Path, other: SetDescription) -> None:
-        """UsageError unless `other` was seen by the same network at the same size, brought there the same way."""
+        """Raises UsageError unless `other` has the same network, size and resizing.
+
+        Args:
+            path: of these statistics, for the message.
+            other: describes the set to be measured against them.
+        """
         pairs = [
-            ("the network", f"{self.of.network} ({_short(self.of)})", f"{other.network} ({_short(other)})"),
-            ("the size", _size(self.of), _size(other)),
-            ("the resizing", repr(self.of.resize), repr(other.resize)),
+            (
+                "the network",
+                f"{self.description.network} ({_short(self.description)})",
+                f"{other.network} ({_short(other)})",
+            ),
+            ("the size", _size(self.description), _size(other)),
+            ("the resizing", repr(self.description.resize), repr(other.resize)),
         ]
-        for what, own, asked in pairs:
-            if own != asked:
+        for what, ours, theirs in pairs:
+            if ours != theirs:
                 raise UsageError(
-                    f"{path} cannot be the reference: {what} of its images is {own}, and here it is {asked}; save "
-                    "statistics the same way with --save-statistics."
+                    f"{path} cannot be the reference: {what} of its images is {ours}, and here it is {theirs}; save "
+                    "statistics with the same settings: --save-statistics."
                 )
 
 
@@ -65,30 +74,30 @@ def _size(described: SetDescription) -> str:
 
 
 def write_statistics(path: Path, statistics: ReferenceStatistics) -> None:
-    """Writes `mean` [f] and `covariance` [f f] as float64, and in the metadata the count and what they are of."""
+    """Writes `mean` [f] and `covariance` [f f] as float64; count and description go to the metadata."""
     gaussian = statistics.gaussian
-    said = {**asdict(statistics.of), "count": gaussian.count}
+    stored = {**asdict(statistics.description), "count": gaussian.count}
     tensors = {"mean": gaussian.mean, "covariance": gaussian.covariance}
-    write_tensors(path, tensors, {METADATA: json.dumps(said, sort_keys=True, ensure_ascii=False)})
+    write_tensors(path, tensors, {METADATA: json.dumps(stored, sort_keys=True, ensure_ascii=False)})
 
 
 def read_statistics(path: Path) -> ReferenceStatistics:
-    """What `write_statistics` wrote; FileError for any other file."""
+    """Reads what `write_statistics` wrote; FileError for any other file."""
     tensors = read_tensors(path)
     text = MappedTensors(path).metadata.get(METADATA)
     if text is None:
-        raise FileError(f"{path} holds no statistics of images; write some with --save-statistics.")
-    said = parse_json(text, f"The metadata of {path}")
+        raise FileError(f"{path} does not hold statistics of images; write them with --save-statistics.")
+    stored = parse_json(text, f"The metadata of {path}")
     try:
-        count, size = said.pop("count"), said.pop("size")
+        count, size = stored.pop("count"), stored.pop("size")
         if not all(type(number) is int for number in (count, *size)) or len(size) != 2 or count < 2:
-            raise ValueError("its count and size are not whole numbers")
-        if not all(type(value) is str for value in said.values()):
-            raise ValueError("what they are of is not said in words")
-        of = SetDescription(**said, size=(size[0], size[1]))
-        return ReferenceStatistics(Gaussian(count, *_moments(tensors)), of)
+            raise ValueError("its count and size are not integers")
+        if not all(type(value) is str for value in stored.values()):
+            raise ValueError("its description is not text")
+        description = SetDescription(**stored, size=(size[0], size[1]))
+        return ReferenceStatistics(Gaussian(count, *_moments(tensors)), description)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise FileError(f"{path} does not hold whole statistics of images: {error}.") from error
+        raise FileError(f"{path} does not hold complete statistics of images: {error}.") from error
 
 
 def _moments(tensors: dict[str, Tensor]) -> tuple[Float64[Tensor, " f"], Float64[Tensor, "f f"]]:
@@ -104,5 +113,9 @@ def _moments(tensors: dict[str, Tensor]) -> tuple[Float64[Tensor, " f"], Float64
 
 
 def describe_reference(statistics: ReferenceStatistics) -> dict[str, Any]:
-    """What a result says of its reference."""
-    return {**asdict(statistics.of), "size": list(statistics.of.size), "count": statistics.gaussian.count}
+    """The reference as a result describes it."""
+    return {
+        **asdict(statistics.description),
+        "size": list(statistics.description.size),
+        "count": statistics.gaussian.count,
+    }

@@ -1,4 +1,4 @@
-"""What every streaming metric is: a vector of sums."""
+"""The base of streaming metrics: a vector of sums."""
 
 from torch import Tensor
 
@@ -6,22 +6,22 @@ from tavq.ops.collective import all_reduce_sum
 
 
 class SumMetric:
-    """A metric whose whole memory is `state`, one vector of sums over what it has seen.
+    """A metric whose only state is `state`, one vector of sums over the items.
 
-    Two processes that saw one half of the images each hold together what one process would: `state` may be summed
-    by an all-reduce in place, or two metrics joined by `merge`. Nothing is ever a mean of means.
+    Two processes that saw one half of the images each have together the sums of one process that saw all: `state` may
+    be all-reduced in place, or two metrics joined by `merge`. Means are computed from sums, never from means.
     """
 
     state: Tensor
 
     def merge(self, other: "SumMetric") -> None:
-        """Counts what `other` has seen as seen here."""
+        """Adds the sums of another metric of the same kind."""
         assert self.state.shape == other.state.shape, "metrics of different sizes"
         self.state += other.state
 
     def join(self) -> None:
-        """Counts what all processes have seen as seen here; alone, nothing happens.
+        """Adds up the sums of all processes; without other processes nothing changes.
 
-        Whole numbers add up exactly; float64 sums to rounding, as the order of the additions is another one.
+        Sums of integers are exact; sums of float64 differ by rounding, as the order of the additions differs.
         """
         self.state = all_reduce_sum(self.state)

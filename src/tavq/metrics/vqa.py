@@ -14,11 +14,11 @@ CONTRACTIONS = """
     couldn't've hadn't've he'd've it'd've mightn't've she'd've shouldn't've somebody'd've someone'd've something'd've
     there'd've they'd've we'd've who'd've wouldn't've y'all'll y'all'd've you'd've 'ow's'at
 """
-"""Contractions that get back an apostrophe that an answer left out."""
+"""Contractions whose missing apostrophe is restored."""
 
 NUMBERS = "zero one two three four five six seven eight nine ten"
 PEOPLE = 4
-"""Least answers a question: of fewer, an answer that all give would not count in full."""
+"""Least answers per question: with fewer, even an answer that all give would not score 1."""
 
 ARTICLES = ("a", "an", "the")
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
@@ -36,16 +36,16 @@ DIGITS = {"none": "0", **{word: str(number) for number, word in enumerate(NUMBER
 
 
 def normalize_answer(answer: str) -> str:
-    """An answer in small letters without punctuation and articles, numbers up to ten in digits.
+    """An answer in lower case without punctuation and articles, numbers up to ten in digits.
 
-    Punctuation leaves a space where it stands between words, none where it stands beside a space or where the answer
-    has a number with a comma; full stops go except before digits.
+    Punctuation between words becomes a space; next to a space, or in an answer that has a number with a comma, it is
+    removed. Full stops are removed except before digits.
     """
     glued = re.search(r"\d,\d", answer) is not None
     text = answer
     for mark in PUNCTUATION:
         text = text.replace(mark, "" if glued or f"{mark} " in answer or f" {mark}" in answer else " ")
-    text = re.sub(r"\.(?!\d)", "", text, count=32)  # so many: the challenge's code passes a flag as the count
+    text = re.sub(r"\.(?!\d)", "", text, count=32)  # 32: the challenge's code passes the flag re.UNICODE as the count
     words = [DIGITS.get(word, word) for word in text.lower().split()]
     return " ".join(REPAIRS.get(word, word) for word in words if word not in ARTICLES)
 
@@ -54,13 +54,13 @@ def vqa_accuracy(answer: str, people: Sequence[str]) -> float:
     """How far people agree with an answer, from 0 to 1: the mean over people of min(1, others who gave it / 3).
 
     Source: Antol et al. 2015, "VQA: Visual question answering", section 3, as in the challenge's later
-    code, which normalises answers only where people differ: "Yes" is wrong where all say "yes". Its first code always
-    normalised the answer that is scored.
+    code, which normalizes answers only where people differ: "Yes" is wrong where all say "yes". Its first code always
+    normalized the answer to score.
     """
     if len(people) < PEOPLE:
         raise DataError(
             f"VQA accuracy needs the answers of {PEOPLE} people or more, as the challenge has ten; got {len(people)}. "
-            'Give one true answer as "answer" to be scored by exact match.'
+            'Give one true answer as "answer" to score by exact match.'
         )
     answer, *people = (re.sub(r"[\n\t]", " ", text).strip() for text in (answer, *people))
     if len(set(people)) > 1:

@@ -1,4 +1,4 @@
-"""WordNet 3.0 through NLTK, from files that are there already: nothing is ever downloaded."""
+"""WordNet 3.0 through NLTK, from local files: nothing is ever downloaded."""
 
 import warnings
 from functools import lru_cache
@@ -8,7 +8,7 @@ from typing import Any
 from tavq.core.errors import FileError
 
 FILES = ("lexnames", "index.sense", *(f"{kind}.{part}" for kind in ("data", "index") for part in ("noun", "verb")))
-"""Some of WordNet's files, by which a folder with it is known."""
+"""Some of WordNet's files, by which a complete folder is recognized."""
 
 HOW = (
     "give a folder with corpora/wordnet (--nltk-data), from NLTK's data or from the files of Debian's packages "
@@ -18,10 +18,10 @@ HOW = (
 
 @lru_cache(maxsize=4)
 def open_wordnet(nltk_data: Path | None = None) -> Any:
-    """NLTK's reader of the WordNet in `nltk_data`/corpora/wordnet, or where NLTK looks by itself.
+    """NLTK's reader of the WordNet in `nltk_data`/corpora/wordnet; by default in NLTK's own folders.
 
     Raises:
-        FileError: there is none, or not all of its files.
+        FileError: WordNet is missing or incomplete.
     """
     import nltk
     from nltk.corpus.reader import WordNetCorpusReader

@@ -1,4 +1,4 @@
-"""What the codes say of single words: masked words filled in, and relations between words kept by codes."""
+"""What an aligner's codes say of words: recall of masked words, and relations between words kept by codes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -46,9 +46,10 @@ def masked_words(count: int) -> Metric:
 
 
 def keyed_noise(keys: Sequence[str], words: int) -> Float[Tensor, "b m"]:
-    """Numbers from 0 to 1 for the words of each image, drawn from its key alone.
+    """Uniform noise for the words of each image, from its key alone.
 
-    Longer rows start with the shorter ones' numbers, so that padding and the company in a batch change nothing.
+    A longer row begins with the numbers of a shorter one, so that padding and the other images of a batch do not
+    matter.
     """
     rows = np.empty((len(keys), words), np.float32)
     for row, key in zip(rows, keys, strict=True):
@@ -58,11 +59,11 @@ def keyed_noise(keys: Sequence[str], words: int) -> Float[Tensor, "b m"]:
 
 
 class MaskedWords(KeyedMetric):
-    """How often a masked word of a text is filled in with the very token that stood there.
+    """How often a masked word of a text is filled in with the very token that was there.
 
     Source: LG-VQ (arXiv 2405.14206), table 3.
-    Differs from the paper: its words are tokens here too, but which ones it masks and in what text is not published;
-    here they follow from the image's key.
+    Differs from the paper: it does not publish which words of which text it masks; here they follow from the image's
+    key. Words are tokens, as there.
     """
 
     def __init__(self, count: int) -> None:
@@ -76,7 +77,14 @@ class MaskedWords(KeyedMetric):
         truth: Int[Tensor, " p"],
         owner: Int[Tensor, " p"],
     ) -> None:
-        """Counts the masked words of a batch; `owner` says whose each is."""
+        """Adds the masked words of a batch.
+
+        Args:
+            keys: of the images.
+            predicted: the tokens filled in.
+            truth: the tokens that were masked.
+            owner: the image, by its row in the batch, of each masked word.
+        """
         for key, row in zip(keys, _sums(predicted == truth, owner, len(keys)), strict=True):
             self._add(key, row)
 
@@ -102,7 +110,14 @@ class WordRelations(KeyedMetric):
         codes: Float[Tensor, " p"],
         owner: Int[Tensor, " p"],
     ) -> None:
-        """Counts the pairs of words of a batch; `owner` says whose each is."""
+        """Adds the pairs of words of a batch.
+
+        Args:
+            keys: of the images.
+            words: cosines between words.
+            codes: cosines between the codes that they match.
+            owner: the image, by its row in the batch, of each pair.
+        """
         squares = (words.double() - codes.double()).square()
         for key, row in zip(keys, _sums(squares, owner, len(keys)), strict=True):
             self._add(key, row)

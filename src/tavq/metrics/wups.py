@@ -1,4 +1,4 @@
-"""WUPS: how near an answer in words is to the true one in WordNet's tree of nouns."""
+"""WUPS: the similarity of an answer and the true answer in WordNet's tree of nouns."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -10,25 +10,25 @@ from typing import Any
 from tavq.metrics.wordnet import open_wordnet
 
 THRESHOLDS = (0.9, 0.0)
-"""Those of the papers."""
+"""As in the papers."""
 
 FAR = 0.1
-"""What a similarity below the threshold is multiplied by."""
+"""Factor of similarities below the threshold."""
 
 
 class Wups:
     """The score of an answer, from 0 to 1; answers may be sets, written with commas.
 
-    A set's score is the lesser of two products: over true words of the best similarity with an answered word, and
-    over answered words with a true one. Two words that are written alike have similarity 1; others that of the two
-    nearest of their senses as nouns (Wu and Palmer 1994), 0 where WordNet lacks one, and a tenth of it below the
-    threshold.
+    A set's score is the lesser of two products: over true words of the best similarity with an answered word, and over
+    answered words of the best similarity with a true word. Two equal words have similarity 1; others the similarity of
+    their nearest senses as nouns (Wu and Palmer 1994), 0 where WordNet lacks a word. A similarity below the threshold
+    counts a tenth.
 
     Source: Malinowski and Fritz 2014, "A multi-world approach to question answering", section 4.3, as in the authors'
     own script.
 
     Args:
-        nltk_data: a folder with corpora/wordnet; by default where NLTK looks.
+        nltk_data: a folder with corpora/wordnet; by default NLTK's own folders.
     """
 
     def __init__(self, nltk_data: Path | None = None) -> None:
@@ -46,7 +46,7 @@ class Wups:
         )
 
     def similarity(self, a: str, b: str, threshold: float) -> float:
-        """Of two words."""
+        """The similarity of two words."""
         if a == b:
             return 1.0
         nearest = self.nearness(a, b)
@@ -56,7 +56,7 @@ class Wups:
         return max((self._wu_palmer(x, y) for x in self.senses(a) for y in self.senses(b)), default=0.0)
 
     def _wu_palmer(self, x: Any, y: Any) -> float:
-        """NLTK's `wup_similarity`, with each sense's ancestors kept: a hundred times faster on a set of answers."""
+        """NLTK's `wup_similarity` with cached ancestors: a hundred times faster on a set of answers."""
         common = self.above(x).keys() & self.above(y).keys()
         if not common:
             return 0.0
@@ -67,13 +67,13 @@ class Wups:
         return 2 * depth / (self._steps(x, meeting) + self._steps(y, meeting) + 2 * depth)
 
     def _steps(self, x: Any, y: Any) -> int:
-        """The shortest way over a common ancestor; with several parents it need not lead straight up."""
+        """Steps of the shortest path over a common ancestor, which need not pass the meeting point."""
         mine, theirs = self.above(x), self.above(y)
         return min(mine[ancestor] + theirs[ancestor] for ancestor in mine.keys() & theirs.keys())
 
 
 def _ancestors(sense: Any) -> dict[Any, int]:
-    """A sense and all above it, each with the fewest steps to it."""
+    """A sense and its ancestors, each with the fewest steps to it."""
     found, reached = {sense: 0}, [sense]
     for steps in count(1):
         reached = [up for low in reached for up in (*low.hypernyms(), *low.instance_hypernyms()) if up not in found]

@@ -53,13 +53,13 @@ def test_wups_is_asked_for_the_answer_and_the_truth_in_small_letters() -> None:
 
 def test_what_cannot_be_scored_is_refused() -> None:
     scores = AnswerScores()
-    with pytest.raises(DataError, match="There is no answer"):
+    with pytest.raises(DataError, match="No answers were given"):
         scores.compute()
     with pytest.raises(DataError, match="type 'all'"):
         scores.add("1", "dog", "dog", "all")
     scores.add("1", "dog", "dog")
     scores.add("2", "dog", ["dog"] * 10)
-    with pytest.raises(DataError, match="score them apart"):
+    with pytest.raises(DataError, match="score them separately"):
         scores.compute()
 
 

@@ -127,7 +127,7 @@ def test_intervals_of_bleu_are_of_corpora_and_not_of_means() -> None:
 
 def test_what_cannot_be_scored_is_refused() -> None:
     scores = CaptionScores()
-    with pytest.raises(DataError, match="There is no caption to score"):
+    with pytest.raises(DataError, match="No captions were given to score"):
         scores.compute()
     with pytest.raises(DataError, match="'1' has no reference caption"):
         scores.add("1", "a dog", [])

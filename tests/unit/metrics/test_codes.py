@@ -66,22 +66,22 @@ ENTRIES = torch.tensor([[0.0, 0], [0, 3], [4, 3], [4, 9]])
 def test_what_a_log_tells_of_the_codebook_by_hand() -> None:
     log = UsageLog((4,))
     log.add(torch.tensor([[[0, 0], [1, 1]]]))
-    even = log.take(ENTRIES)
+    even = log.flush(ENTRIES)
     assert (even["codebook/usage"], even["codebook/perplexity"]) == (0.5, pytest.approx(2))
     assert (even["codebook/dead"], even["codebook/positions"]) == (2, 4)
     log.add(torch.tensor([[[2, 2], [2, 2]]]))  # the counts of the first call are gone
-    alone = log.take(ENTRIES)
+    alone = log.flush(ENTRIES)
     assert (alone["codebook/usage"], alone["codebook/perplexity"]) == (0.25, pytest.approx(1))
     log.add(torch.tensor([[[0, 0], [0, 3]]]))
-    assert log.take(ENTRIES)["codebook/perplexity"] == pytest.approx((4 / 3) ** 0.75 * 4**0.25)
+    assert log.flush(ENTRIES)["codebook/perplexity"] == pytest.approx((4 / 3) ** 0.75 * 4**0.25)
 
 
 def test_the_codebook_is_looked_at_as_it_is_then() -> None:
-    found = UsageLog((4,)).take(ENTRIES)
+    found = UsageLog((4,)).flush(ENTRIES)
     # nearest others at 3, 3, 4 and 6; torch's median is the lower of the middle two
     assert found["codebook/spacing"] == pytest.approx(3 / 2**0.5)
     assert found["codebook/scale"] == pytest.approx(((9 + 16 + 9 + 16 + 81) / 8) ** 0.5)
-    assert "codebook/spacing" not in UsageLog((4,)).take(ENTRIES[:1])  # of a single entry there is none
+    assert "codebook/spacing" not in UsageLog((4,)).flush(ENTRIES[:1])  # of a single entry there is none
 
 
 def surprises(indices: torch.Tensor, sizes: tuple[int, ...]) -> tuple[CodeUsage, Surprisal]:

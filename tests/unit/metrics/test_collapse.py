@@ -8,7 +8,7 @@ import torch
 
 from tavq.codebooks.learned import LearnedCodebook
 from tavq.metrics.codes import CodeUsage, spacing
-from tavq.metrics.collapse import diagnose, is_collapsed, warning
+from tavq.metrics.collapse import describe_collapse, diagnose, is_collapsed
 
 HEALTHY = {
     "step": 100,
@@ -40,9 +40,10 @@ def test_the_perplexity_of_parts_is_measured_by_their_size() -> None:
     ("lines", "settings", "cause", "remedy"),
     [
         ([{**LOW, "quantizer/commitment": 0.64, "codebook/scale": 0.001}], {"codebook": {"init": "uniform"}},
-         r"far from all entries \(0.8 a number, where an entry's numbers are about 0.001\)", "init features"),
+         r"far from all entries \(at a distance of 0.8 per dimension, where entries are of size 0.001\)",
+         "init features"),
         ([HEALTHY, LOW], FEATURES, "It was 90.0% at step 100: the features have moved faster", "learning_rate"),
-        ([{**LOW, "codebook/spacing": 0.001}], FEATURES, r"lie on another one \(nearest neighbours 0.001", "anchored"),
+        ([{**LOW, "codebook/spacing": 0.001}], FEATURES, r"copies of another one \(distance 0.001", "anchored"),
         ([{**LOW, "quantizer/commitment/low": 0.1}], FEATURES, "finer grids", "--model.hierarchy_weight 0.1"),
         ([{**LOW, "quantizer/commitment/low": 0.1}], {**FEATURES, "hierarchy_weight": 0.1}, "few distinct features",
          "`entropy`"),
@@ -54,7 +55,7 @@ def test_the_cause_and_what_helps(lines: Any, settings: Any, cause: str, remedy:
     assert found.sign == "2.0% of the entries are in use, with a perplexity of 3.0."
     assert re.search(cause, found.cause)
     assert remedy in found.remedy
-    assert str(found) == f"{found.sign} {found.cause} What helps: {found.remedy}"
+    assert str(found) == f"{found.sign} {found.cause} Try: {found.remedy}"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def counted(share: float, images: int = 100) -> CodeUsage:
 )
 def test_an_evaluation_warns_of_a_collapse(share: float, random: bool, said: str) -> None:
     codes = counted(share)
-    found = warning(codes, random)
+    found = describe_collapse(codes, random)
     assert (found == "") == (said == "")
     assert said in found
     if said:
@@ -110,5 +111,5 @@ def test_an_evaluation_warns_of_a_collapse(share: float, random: bool, said: str
 
 def test_a_few_images_show_no_collapse() -> None:
     codes = counted(0.01, images=3)
-    assert warning(codes, False) == ""
-    assert warning(CodeUsage((100,)), False) == ""
+    assert describe_collapse(codes, False) == ""
+    assert describe_collapse(CodeUsage((100,)), False) == ""

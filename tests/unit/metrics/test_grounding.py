@@ -90,7 +90,7 @@ def test_neither_order_nor_parts_change_anything(boxes: list, cut: int, seed: ob
 
 def test_what_cannot_be_scored_is_refused() -> None:
     scores = GroundingScores()
-    with pytest.raises(DataError, match="no box"):
+    with pytest.raises(DataError, match="No boxes were given"):
         scores.compute()
     with pytest.raises(DataError, match=r"The box of 'a' is .*; four numbers below"):
         scores.add("a", [0, 0, float("nan"), 1], [0, 0, 1, 1])

@@ -16,13 +16,13 @@ def sample(features: torch.Tensor, keys: str) -> BottomKSample:
 
 
 def by_image(found: NearestDistances, keys: str) -> dict[str, float]:
-    marks = {int(sample(torch.zeros(1, 1), key).marks[0]): key for key in keys}
-    return {marks[mark]: value for mark, value in zip(found.marks.tolist(), found.nearest.tolist(), strict=True)}
+    hashes = {int(sample(torch.zeros(1, 1), key).hashes[0]): key for key in keys}
+    return {hashes[mark]: value for mark, value in zip(found.hashes.tolist(), found.nearest.tolist(), strict=True)}
 
 
 def test_the_nearest_of_all_batches_by_hand() -> None:
     features = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
-    found = NearestDistances(sample(features, "ab"), apart=True)
+    found = NearestDistances(sample(features, "ab"), exclude_same_key=True)
     found.update(torch.tensor([[6.0, 8.0], [0.0, 2.0]]), ("x", "y"))
     found.update(torch.tensor([[3.0, 3.0], [9.0, 9.0]]), ("z", "w"))
     assert by_image(found, "ab") == {"a": 2.0, "b": 1.0}
@@ -30,8 +30,8 @@ def test_the_nearest_of_all_batches_by_hand() -> None:
 
 def test_a_image_is_not_its_own_neighbour_unless_it_was_drawn() -> None:
     features = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
-    for apart, expected in ((True, {"a": 5.0, "b": 5.0}), (False, {"a": 0.0, "b": 0.0})):
-        found = NearestDistances(sample(features, "ab"), apart)
+    for exclude_same_key, expected in ((True, {"a": 5.0, "b": 5.0}), (False, {"a": 0.0, "b": 0.0})):
+        found = NearestDistances(sample(features, "ab"), exclude_same_key)
         found.update(features, ("a", "b"))
         assert by_image(found, "ab") == expected
 
@@ -39,7 +39,7 @@ def test_a_image_is_not_its_own_neighbour_unless_it_was_drawn() -> None:
 def test_near_vectors_are_told_apart() -> None:
     """A matrix product of large features would lose the difference."""
     features = torch.full((1, 2), 1e5)
-    found = NearestDistances(sample(features, "a"), apart=True)
+    found = NearestDistances(sample(features, "a"), exclude_same_key=True)
     found.update(features + torch.tensor([[0.0625, 0.0]]), ("x",))
     assert found.nearest.tolist() == [0.0625]
 

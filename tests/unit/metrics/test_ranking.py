@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tavq.metrics import intervals
-from tavq.metrics.ranking import _reached, retrieval_of_several
+from tavq.metrics.ranking import _hit_probability, retrieval_of_several
 from tavq.metrics.record import Metric
 
 
@@ -75,7 +75,7 @@ def test_against_a_plain_sort() -> None:
 def test_chance_is_what_counting_all_orders_gives(candidates: int, sizes: list[int]) -> None:
     for k in range(1, candidates + 1):
         expected = [1 - math.comb(candidates - size, k) / math.comb(candidates, k) for size in sizes]
-        assert float(_reached(candidates, torch.tensor(sizes))[k - 1]) == pytest.approx(np.mean(expected))
+        assert float(_hit_probability(candidates, torch.tensor(sizes))[k - 1]) == pytest.approx(np.mean(expected))
 
 
 def test_values_of_chance() -> None:

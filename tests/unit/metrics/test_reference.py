@@ -28,7 +28,7 @@ SAVED = ReferenceStatistics(
 def test_statistics_come_back(tmp_path: Path) -> None:
     write_statistics(tmp_path / "x", SAVED)
     found = read_statistics(tmp_path / "x")
-    assert found.of == OF
+    assert found.description == OF
     assert found.gaussian.count == 9
     assert torch.equal(found.gaussian.covariance, SAVED.gaussian.covariance)
     assert json.loads(json.dumps(describe_reference(found)))["size"] == [32, 48]
@@ -53,7 +53,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x"
     good = {"mean": torch.zeros(2).double(), "covariance": torch.eye(2).double()}
     write_tensors(path, good)
-    with pytest.raises(FileError, match="x holds no statistics of images; write some with --save-statistics"):
+    with pytest.raises(FileError, match="x does not hold statistics of images; write them with --save-statistics"):
         read_statistics(path)
     said = {"network": "fd_scenes", "network_sha256": "", "size": [2, 2], "resize": "", "data": "", "data_sha256": ""}
     text = json.dumps({**said, "count": 3})
@@ -74,5 +74,5 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     ]
     for tensors, metadata in bad:
         write_tensors(path, tensors, {"statistics": metadata})
-        with pytest.raises(FileError, match="x does not hold whole statistics"):
+        with pytest.raises(FileError, match="x does not hold complete statistics"):
             read_statistics(path)

@@ -152,7 +152,7 @@ class Trainer:
 
     def pop_metrics(self) -> dict[str, Any]:
         """How the codebook was used since the last call."""
-        return self.usage.take(self.tokenizer.codebook().detach())
+        return self.usage.flush(self.tokenizer.codebook().detach())
 
     def find_alarm(self, step: int, line: dict[str, Any]) -> Alarm | None:
         """A collapse of the codebook, with its likely cause and a remedy."""
