@@ -42,7 +42,7 @@ def vocabulary() -> tuple[list[str], list[str]]:
 
 
 def captions(count: int, words: int, seed: int = 0) -> Iterator[str]:
-    """Texts of about so many words in which hardly a sentence or a phrase comes twice: the worst case of a store."""
+    """Texts of about `words` words in which hardly a sentence or a phrase comes twice: the worst case of a store."""
     adjectives, nouns = vocabulary()
     draw = random.Random(seed)
     for _ in range(count):
@@ -149,7 +149,7 @@ def own_memory() -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status does not tell RssAnon")
+    raise OSError("/proc/self/status has no RssAnon")
 
 
 def build_generated(count: int, jobs: int, out: Path) -> None:
@@ -184,17 +184,17 @@ def memory(sizes: Sequence[int], jobs: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "facts.json"
             subprocess.run([sys.executable, __file__, "generated", str(size), str(jobs), str(out)], check=True)
-            told = read_json(out)
-        first = first or told["most"]
-        ratio = first / told["most"]
-        units = ", ".join(f"{count:,} {name}" for name, count in told["units"].items())
+            result = read_json(out)
+        first = first or result["most"]
+        ratio = first / result["most"]
+        units = ", ".join(f"{count:,} {name}" for name, count in result["units"].items())
         rows[f"{size:,} captions"] = {
-            "milliseconds": told["seconds"] * 1000,
+            "milliseconds": result["seconds"] * 1000,
             "ratio": ratio,
             "ratio_least": ratio,
             "ratio_greatest": ratio,
-            "megabytes": told["most"] / 1e6,
-            "note": f"{told['most'] / 1e6:,.0f} MB at most, {told['begun_with'] / 1e6:,.0f} before; {units}",
+            "megabytes": result["most"] / 1e6,
+            "note": f"{result['most'] / 1e6:,.0f} MB at most, {result['begun_with'] / 1e6:,.0f} before; {units}",
         }
     return rows
 

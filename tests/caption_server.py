@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server of a test: true sentences about each image, or any way in which servers fail."""
+"""An OpenAI-compatible server for tests: true sentences about each image, or any failure of a server."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ from PIL import Image
 
 @dataclass
 class Request:
-    """One request: which it was of all, and which of those for its image."""
+    """One request: its number among all requests, and among those for its image."""
 
     number: int
     again: int
@@ -29,14 +29,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What is sent back, byte by byte as it stands here."""
+    """The response, sent exactly as given here."""
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     wait: float = 0.0
-    length: int | None = None  # the Content-Length, where it lies
-    send: int | None = None  # bytes after which the connection is cut
+    length: int | None = None  # a wrong Content-Length
+    send: int | None = None  # bytes after which the connection is closed
 
 
 def says(text: Any, reason: str = "stop", **more: Any) -> Reply:
@@ -48,17 +48,17 @@ def says(text: Any, reason: str = "stop", **more: Any) -> Reply:
 
 
 def colour(image: Image.Image) -> str:
-    """What is true of an image, and of no other in a test."""
+    """The true description of an image; no other image of a test has it."""
     return ", ".join(str(int(value)) for value in np.asarray(image).reshape(-1, 3).mean(0).round())
 
 
 def truth(request: Request) -> Reply:
-    """A description that tells which image was sent."""
+    """A description that identifies the image that was sent."""
     return says(f"The mean colour is {colour(request.image)}. The image is small.")
 
 
 class Server:
-    """What was asked, and what is answered: `answer` may be changed at any time."""
+    """The requests so far, and how they are answered; `answer` may be changed at any time."""
 
     def __init__(self, answer: Callable[[Request], Reply]) -> None:
         self.answer = answer
@@ -98,14 +98,14 @@ class Server:
 
 @contextmanager
 def serving(answer: Callable[[Request], Reply] = truth) -> Iterator[tuple[str, Server]]:
-    """Its address and the server, for as long as the block runs."""
+    """The URL and the server, until the block ends."""
     server = Server(answer)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            with suppress(ConnectionError):  # of a client that was killed or tired of waiting
+            with suppress(ConnectionError):  # the client was killed or timed out
                 server.take(self)
 
         def log_message(self, *arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""A BERT of three thousand numbers with random weights, as a folder that loads like any other."""
+"""A BERT of three thousand random weights, as a folder that loads like any other."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ WORDS = "a red blue car dog ##gy soup bowl of the cat ##s . ,"
 
 
 def write_bert(folder: Path, seed: int = 0, words: str = WORDS) -> Path:
-    """Writes a BERT of width 8 with room for 16 tokens; the same seed gives the same weights."""
+    """Write a BERT of width 8 for up to 16 tokens; the same seed gives the same weights."""
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     vocabulary = f"{SPECIAL} {words}".split()

@@ -1,4 +1,4 @@
-"""A LLaVA of a few thousand random weights, saved as a folder like those that people load."""
+"""A LLaVA of a few thousand random weights, as a folder that loads like any other."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ TEMPLATE = (
 
 
 def tokenizer() -> Any:
-    """Whole words of a small vocabulary."""
+    """A small vocabulary of whole words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -33,7 +33,7 @@ def tokenizer() -> Any:
 
 
 def build(folder: Path, template: bool = True, seed: int = 0) -> Path:
-    """Writes the model; the same seed gives the same weights."""
+    """Write the model; the same seed gives the same weights."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 

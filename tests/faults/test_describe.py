@@ -1,4 +1,4 @@
-"""Whatever ends it, describing goes on without an image lost or done twice."""
+"""However a run ends, the next one resumes without an image lost or described twice."""
 
 import json
 import os

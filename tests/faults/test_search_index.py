@@ -1,4 +1,4 @@
-"""An index is whole or it is not there: killed at any write, or on a full disk."""
+"""An index is complete or absent: killed at any write, or on a full disk."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Text stores that were cut, altered or mixed up give an error that names the file, never a traceback."""
+"""Truncated, altered or mixed-up text stores give an error that names the file, never a traceback."""
 
 import contextlib
 import inspect
@@ -124,11 +124,11 @@ def test_a_flipped_byte_without_the_check_is_a_named_error_or_a_readable_store(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3)))
 def test_any_value_in_the_manifest(whole: Path, broken: Path, value: object) -> None:
-    told = json.loads((whole / "manifest.json").read_bytes())
-    for key in told:
-        if value == told[key]:
+    manifest_fields = json.loads((whole / "manifest.json").read_bytes())
+    for key in manifest_fields:
+        if value == manifest_fields[key]:
             continue
-        lay(broken, whole, manifest=json.dumps(told | {key: value}).encode())
+        lay(broken, whole, manifest=json.dumps(manifest_fields | {key: value}).encode())
         with pytest.raises(FileError, match=r"manifest\.json|store\.safetensors"):
             TextStore.open(broken, verify=True)
     lay(broken, whole, manifest=json.dumps(value).encode())
@@ -143,19 +143,17 @@ def test_tensors_of_another_build_are_refused(whole: Path, broken: Path, tmp_pat
         TextStore.open(broken)
 
 
-def test_an_index_that_leaves_its_table_is_refused_even_when_the_hash_was_made_to_fit(
-    whole: Path, broken: Path
-) -> None:
+def test_an_id_outside_its_table_is_refused_even_with_a_matching_hash(whole: Path, broken: Path) -> None:
     data = (whole / "store.safetensors").read_bytes()
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     start = 8 + int.from_bytes(data[:8], "little")
-    told = json.loads((whole / "manifest.json").read_bytes())
+    manifest_fields = json.loads((whole / "manifest.json").read_bytes())
     for name, value in itertools.product(
         ("words/ids", "words/offsets", "key_offsets", "index/places", "whole/ids"), (b"\xff" * 4, b"\x7f\0\0\0")
     ):
         place = start + header[name]["data_offsets"][0]
         forged = data[:place] + value + data[place + 4 :]
-        manifest = json.dumps(told | {"sha256": sha256_bytes(forged)}).encode()
+        manifest = json.dumps(manifest_fields | {"sha256": sha256_bytes(forged)}).encode()
         lay(broken, whole, store=forged, manifest=manifest)
         with pytest.raises(FileError, match=f"was altered: {name}"):
             TextStore.open(broken, verify=True)
@@ -237,7 +235,7 @@ print(kills, again)
 """
 
 
-def test_kill_9_at_any_moment_and_going_on_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
     code = KILLED.replace("#ENCODER#", inspect.getsource(LetterEncoder))
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "src"}, timeout=300)
@@ -271,7 +269,7 @@ def stopped(self: LetterEncoder, texts: Sequence[str]) -> Float[Tensor, "m t"]:
     raise KeyboardInterrupt
 
 
-def test_a_folder_of_somebody_is_never_emptied(tmp_path: Path) -> None:
+def test_a_folder_of_somebody_else_is_never_emptied(tmp_path: Path) -> None:
     for name in ("text.building", "text.merging"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine.txt").write_text("mine")
@@ -284,7 +282,7 @@ def test_a_folder_of_somebody_is_never_emptied(tmp_path: Path) -> None:
         assert (tmp_path / name / "mine.txt").read_text() == "mine"
 
 
-def test_work_is_kept_where_a_process_is_ended_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_is_kept_when_a_worker_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def ended(*_: object) -> None:
         raise TavqError("a process was ended")
 
@@ -295,7 +293,7 @@ def test_work_is_kept_where_a_process_is_ended_from_outside(tmp_path: Path, monk
     assert (tmp_path / "text.building" / "plan.json").is_file()
 
 
-def test_an_altered_state_is_work_to_be_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_with_an_altered_state_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(LetterEncoder, "encode_words", stopped)
         with pytest.raises(KeyboardInterrupt):
@@ -311,7 +309,7 @@ def test_an_altered_state_is_work_to_be_done_again(tmp_path: Path, monkeypatch: 
     )
 
 
-def test_an_empty_part_is_a_store(tmp_path: Path) -> None:
+def test_an_empty_shard_is_a_store(tmp_path: Path) -> None:
     parts = [
         build_store(texts, LetterEncoder(), "pattern", tmp_path / str(number), full_text=True, empty=True).folder
         for number, texts in enumerate(({}, TEXTS, {"none.png": "?"}))
@@ -323,7 +321,7 @@ def test_an_empty_part_is_a_store(tmp_path: Path) -> None:
     assert "1.png" not in TextStore.open(parts[0])
 
 
-def test_a_store_of_another_encoder_is_told(whole: Path) -> None:
+def test_a_store_of_another_encoder_is_reported(whole: Path) -> None:
     store = TextStore.open(whole)
     store.check_encoder(None)
     store.check_encoder({"encoder": {"name": "letters", "sha256": "0" * 64, "width": 4}})
@@ -344,7 +342,7 @@ def test_a_block_that_was_damaged_is_split_again(tmp_path: Path, monkeypatch: py
     assert store.matches(TEXTS.items(), LetterEncoder(), "pattern", False)
 
 
-def test_work_of_another_encoder_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_of_another_encoder_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(LetterEncoder, "encode_units", stopped)
         with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""Whatever the text, splitting it raises nothing and invents nothing."""
+"""Splitting any text raises nothing and invents nothing."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -59,7 +59,7 @@ def test_sentences_of_joined_captions_come_back(captions: list[str]) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(st.sampled_from("aB 3,.!?'-\n"), max_size=40))
-def test_plain_paragraphs_are_what_syntok_would_make_of_them(text: str) -> None:
+def test_plain_paragraphs_are_split_as_by_syntok(text: str) -> None:
     spans = [*token_spans(text, 0, len(text))]
     if spans and PLAIN_PARAGRAPH.fullmatch(text):
         assert [*segment_paragraph(text, 0, spans)] == [spans]

@@ -1,4 +1,4 @@
-"""Images of one colour each and no metadata, and what a server says of them."""
+"""Images of one colour each without metadata, and the server's description of them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from tavq.data.images import save_png
 
 @pytest.fixture
 def draw(tmp_path: Path) -> Callable[[int], Path]:
-    """A folder of so many images, 00.png grey 0, 01.png grey 5 and so on."""
+    """A folder of `count` images: 00.png with grey level 0, 01.png with 5, and so on."""
 
     def write(count: int) -> Path:
         for number in range(count):

@@ -1,4 +1,4 @@
-"""Which answers stand, which are asked for again, and what is kept of one that was cut off."""
+"""Which answers are kept, which are requested again, and what is kept of an incomplete one."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ GOOD = "A grey cat lies on a mat. It sleeps."
 
 
 def run_attempts(*answers: Answer) -> tuple[list[SamplingParams], DescriptionResult | None]:
-    """How each answer was asked for, and the outcome."""
+    """The parameters of each request, and the result."""
     state, asked, result = RetryState("a.png", 100), [], None
     for answer in answers:
         assert result is None
@@ -43,7 +43,7 @@ def run_attempts(*answers: Answer) -> tuple[list[SamplingParams], DescriptionRes
         "As an AI language model, I have no eyes.",
     ],
 )
-def test_refusals_are_known(text: str) -> None:
+def test_refusals_are_recognized(text: str) -> None:
     assert "refused" in (find_problem(text) or "")
 
 
@@ -59,7 +59,7 @@ def test_refusals_are_known(text: str) -> None:
         GOOD,
     ],
 )
-def test_what_is_no_refusal(text: str) -> None:
+def test_other_answers_are_not_refusals(text: str) -> None:
     assert find_problem(text) is None
 
 
@@ -78,18 +78,18 @@ def test_empty_answers(text: str) -> None:
         "a" * 100_001,
     ],
 )
-def test_loops_are_known(text: str) -> None:
+def test_loops_are_recognized(text: str) -> None:
     assert find_problem(text) == "the answer repeated itself"
 
 
-def test_a_long_answer_of_distinct_words_is_too_long_and_no_loop() -> None:
+def test_a_long_answer_of_distinct_words_is_too_long_but_not_a_loop() -> None:
     reason = find_problem(" ".join(f"word{number}" for number in range(15_000)))
     assert reason is not None
     assert reason.startswith("the answer is too long (")
     assert find_problem("again and again " * 10_000) == "the answer repeated itself"
 
 
-def test_short_repeats_are_no_loop() -> None:
+def test_short_repeats_are_not_a_loop() -> None:
     assert not is_repetitive("A cat, a dog, a cat and a dog sit on a mat; a cat and a dog sit on a chair.")
     assert not is_repetitive("A wall of bricks ... --- ...")
 
@@ -104,14 +104,14 @@ def test_no_human_description_is_a_loop_or_a_refusal(real_data: Path) -> None:
     assert [text for text in texts if find_problem(text.strip())] == []
 
 
-def test_a_good_answer_stands_without_what_cannot_be_printed() -> None:
+def test_a_good_answer_is_kept_without_unprintable_characters() -> None:
     assert run_attempts(Answer(f"\n{GOOD}\x00\x07\ud800 \n")) == (
         [SamplingParams(100)],
         DescriptionResult("a.png", GOOD),
     )
 
 
-def test_bad_answers_are_sampled_each_with_a_seed_of_its_own() -> None:
+def test_bad_answers_are_sampled_again_with_different_seeds() -> None:
     asked, result = run_attempts(Answer(""), Answer("I'm sorry."), Answer("", filtered=True), Answer(GOOD))
     assert asked == [SamplingParams(100), SamplingParams(100, 1), SamplingParams(100, 2), SamplingParams(100, 3)]
     assert result == DescriptionResult("a.png", GOOD)
@@ -122,20 +122,20 @@ def test_an_answer_that_stays_bad_is_a_fault_with_the_last_reason() -> None:
     assert result == DescriptionResult("a.png", fault="the answer was withheld, 4 times")
 
 
-def test_a_cut_answer_gets_twice_the_tokens_once() -> None:
+def test_an_incomplete_answer_gets_twice_the_tokens_once() -> None:
     asked, result = run_attempts(Answer("A cat. It", complete=False), Answer(GOOD))
     assert (asked, result) == ([SamplingParams(100), SamplingParams(200)], DescriptionResult("a.png", GOOD))
     _, result = run_attempts(Answer("A cat. It", complete=False), Answer("A cat. It sits. On the", complete=False))
     assert result == DescriptionResult("a.png", "A cat. It sits.", truncated=True)
 
 
-def test_a_cut_answer_without_a_whole_sentence_is_a_fault() -> None:
+def test_an_incomplete_answer_without_a_complete_sentence_is_a_fault() -> None:
     _, result = run_attempts(Answer("A cat", complete=False), Answer("A cat that", complete=False))
     assert result == DescriptionResult("a.png", fault="the answer has no complete sentence within 200 tokens")
 
 
-def test_what_a_longer_answer_spoils_falls_back_to_the_shorter_one() -> None:
-    """With more tokens the model loops, whatever the seed: the sentences it first gave are whole."""
+def test_a_bad_longer_answer_falls_back_to_the_shorter_one() -> None:
+    """With more tokens the model loops, whatever the seed; the sentences of its first answer are complete."""
     _, result = run_attempts(
         Answer("A cat. It", complete=False), *[Answer("a cat and " * 50, complete=False)] * (RETRIES + 1)
     )
@@ -154,5 +154,5 @@ def test_what_a_longer_answer_spoils_falls_back_to_the_shorter_one() -> None:
         ("", ""),
     ],
 )
-def test_only_whole_sentences_are_kept(text: str, kept: str) -> None:
+def test_only_complete_sentences_are_kept(text: str, kept: str) -> None:
     assert keep_complete_sentences(text) == kept

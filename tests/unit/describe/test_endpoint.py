@@ -1,4 +1,4 @@
-"""A real server that fails in every way: each image still gets its own true text, once, or a reason."""
+"""A real server that fails in every way: each image still gets its own true text once, or a reason."""
 
 import json
 import threading
@@ -23,7 +23,7 @@ QUICK = RetryPolicy(attempts=5, attempts_before=5, first_wait=0.002, max_wait=0.
 
 
 def ask(folder: Path, url: str, names: list[str] | None = None, **changes: Any) -> dict[str, DescriptionResult]:
-    """The outcomes by image, and that there is one of each."""
+    """The result of each image; there must be exactly one."""
     settings = EndpointSettings(url, "m", "Look.", max_tokens=50, longest_side=64, timeout=5, retry=QUICK)
     results: list[DescriptionResult] = []
     pending = iter(names if names is not None else sorted(path.name for path in folder.iterdir()))
@@ -91,7 +91,7 @@ def failure_of(request: Request) -> Reply | None:
     return list(FAILURES.values())[number // 2] if number % 2 else None
 
 
-def test_what_passes_is_tried_again(draw: Draw) -> None:
+def test_transient_failures_are_retried(draw: Draw) -> None:
     """The first two requests of each image fail, of each in another way."""
     count = 2 * len(FAILURES)
 
@@ -103,7 +103,7 @@ def test_what_passes_is_tried_again(draw: Draw) -> None:
     assert len(server.requests) == count + 2 * len(FAILURES)
 
 
-def test_a_image_that_always_fails_is_a_fault_where_others_succeed(draw: Draw) -> None:
+def test_an_image_that_always_fails_is_a_fault_if_others_succeed(draw: Draw) -> None:
     count = 2 * len(FAILURES)
     with serving(lambda request: failure_of(request) or truth(request)) as (url, _):
         twice = replace(QUICK, attempts=2, attempts_before=2)
@@ -116,7 +116,7 @@ def test_a_image_that_always_fails_is_a_fault_where_others_succeed(draw: Draw) -
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_a_server_that_fails_on_all_stops_the_work_and_faults_nobody(draw: Draw, concurrency: int) -> None:
+def test_a_server_that_fails_on_all_images_stops_the_run_without_faults(draw: Draw, concurrency: int) -> None:
     for failing in (FAILURES["503"], FAILURES["cut"]):
         with serving(lambda request, failing=failing: failing) as (url, server):
             with pytest.raises(EndpointError, match=r"answered none of the last 3 images"):
@@ -125,14 +125,14 @@ def test_a_server_that_fails_on_all_stops_the_work_and_faults_nobody(draw: Draw,
             assert len(server.requests) <= 5 * (3 + concurrency)
 
 
-def test_an_outage_in_the_middle_stops_the_work_and_faults_nobody(draw: Draw) -> None:
+def test_an_outage_in_the_middle_stops_the_run_without_faults(draw: Draw) -> None:
     with serving(lambda request: truth(request) if request.number < 6 else FAILURES["503"]) as (url, _):
         with pytest.raises(EndpointError, match="answered none of the last 5 images"):
             ask(draw(30), url, concurrency=2)
         assert sorted(result.text or "" for result in ask.results) == sorted(texts(6).values())  # type: ignore[attr-defined]
 
 
-def test_an_outage_at_the_end_leaves_its_images(draw: Draw) -> None:
+def test_an_outage_at_the_end_leaves_its_images_pending(draw: Draw) -> None:
     with serving(lambda request: truth(request) if request.number < 3 else FAILURES["503"]) as (url, _):
         with pytest.raises(EndpointError, match=r"last 1 images, '03.png' for example: .*503 loading \(5 times\)"):
             ask(draw(4), url, concurrency=1)
@@ -143,7 +143,7 @@ def test_an_outage_at_the_end_leaves_its_images(draw: Draw) -> None:
     ("status", "reason"),
     [(401, "rejects the key"), (403, "rejects the key"), (404, "does not know this address or model"), (405, "addr")],
 )
-def test_what_no_image_can_change_stops_at_once(draw: Draw, status: int, reason: str) -> None:
+def test_a_fatal_status_stops_at_once(draw: Draw, status: int, reason: str) -> None:
     reply = Reply(status, b'{"error": {"message": "The model `m` does not exist."}}')
     with serving(lambda request: reply) as (url, server):
         with pytest.raises(EndpointError, match=rf"{status} at .*{reason}.*`m` does not exist"):
@@ -151,14 +151,14 @@ def test_what_no_image_can_change_stops_at_once(draw: Draw, status: int, reason:
         assert len(server.requests) <= 2
 
 
-def test_nobody_there(draw: Draw) -> None:
+def test_no_server(draw: Draw) -> None:
     with serving() as (url, _):
         pass
     with pytest.raises(EndpointError, match="answered none of the last 3 images"):
         ask(draw(9), url)
 
 
-def test_a_refused_image_is_a_fault_and_the_work_goes_on(draw: Draw) -> None:
+def test_a_rejected_image_is_a_fault_and_the_run_continues(draw: Draw) -> None:
     refusal = Reply(400, b'{"detail": "too many pixels"}')
 
     def answer(request: Request) -> Reply:
@@ -171,7 +171,7 @@ def test_a_refused_image_is_a_fault_and_the_work_goes_on(draw: Draw) -> None:
     assert len(server.requests) == 5
 
 
-def test_a_server_that_refuses_every_image_stops_the_work(draw: Draw) -> None:
+def test_a_server_that_rejects_every_image_stops_the_run(draw: Draw) -> None:
     with serving(lambda request: Reply(400, b'{"message": "m is not multimodal"}')) as (url, server):
         with pytest.raises(EndpointError, match="m is not multimodal"):
             ask(draw(20), url, concurrency=1)
@@ -195,7 +195,7 @@ def test_unreadable_images_are_listed_and_not_sent(draw: Draw) -> None:
 # --- answers ----------------------------------------------------------------------------------------------------
 
 
-def test_bad_answers_are_asked_for_again_by_sampling(draw: Draw) -> None:
+def test_bad_answers_are_requested_again_by_sampling(draw: Draw) -> None:
     bad = [says(""), says("I'm sorry, I can't help with that."), says(None, "content_filter")]
     with serving(lambda request: bad[request.again] if request.again < 3 else truth(request)) as (url, server):
         assert got(ask(draw(1), url)) == texts(1)
@@ -209,7 +209,7 @@ def test_answers_that_stay_bad_are_faults(draw: Draw) -> None:
     assert len(server.requests) == 4
 
 
-def test_a_cut_answer_is_asked_for_once_more_with_more_tokens(draw: Draw) -> None:
+def test_an_incomplete_answer_is_requested_once_more_with_more_tokens(draw: Draw) -> None:
     with serving(lambda request: says("A cat. It", "length") if request.again == 0 else truth(request)) as (
         url,
         server,
@@ -221,7 +221,7 @@ def test_a_cut_answer_is_asked_for_once_more_with_more_tokens(draw: Draw) -> Non
     assert len(server.requests) == 2
 
 
-def test_a_server_without_room_for_more_tokens_gives_what_it_gave(draw: Draw) -> None:
+def test_a_server_that_rejects_more_tokens_keeps_the_first_answer(draw: Draw) -> None:
     def answer(request: Request) -> Reply:
         return says("A cat. It sits", "length") if request.again == 0 else Reply(400, b"max_tokens is too large")
 
@@ -233,7 +233,7 @@ def test_a_server_without_room_for_more_tokens_gives_what_it_gave(draw: Draw) ->
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
-def test_everyone_waits_as_long_as_the_server_asks(draw: Draw, form: str) -> None:
+def test_all_requests_wait_as_long_as_the_server_asks(draw: Draw, form: str) -> None:
     def answer(request: Request) -> Reply:
         if request.number:
             return truth(request)
@@ -247,7 +247,7 @@ def test_everyone_waits_as_long_as_the_server_asks(draw: Draw, form: str) -> Non
     assert times[-1] < 5
 
 
-def test_requests_keep_to_their_rate(draw: Draw) -> None:
+def test_requests_keep_to_the_rate_limit(draw: Draw) -> None:
     with serving() as (url, server):
         ask(draw(8), url, concurrency=8, requests_per_minute=1200)
     times = [request.time for request in server.requests]
@@ -256,7 +256,7 @@ def test_requests_keep_to_their_rate(draw: Draw) -> None:
     assert len([gap for gap in gaps if gap < 0.02]) <= 4  # not in bursts
 
 
-def test_a_server_that_trickles_is_not_waited_for_without_end(draw: Draw) -> None:
+def test_a_slow_trickle_of_bytes_times_out(draw: Draw) -> None:
     """Each byte comes in time, the whole never does."""
     import socket
 
@@ -295,7 +295,7 @@ def test_stopping_does_not_wait_for_answers(draw: Draw) -> None:
 # --- keys and addresses -----------------------------------------------------------------------------------------
 
 
-def test_the_key_is_sent_and_never_told(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_is_sent_and_never_printed(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(API_KEY, "secret-1234567890")
     key = read_api_key()
     body = json.dumps({"error": {"message": f"{'x' * 190} Incorrect key: {key}"}}).encode()
@@ -315,19 +315,19 @@ def test_no_other_key_of_this_machine_is_sent(draw: Draw, monkeypatch: pytest.Mo
     assert not any("someone" in value for value in server.requests[0].headers.values())
 
 
-def test_a_key_that_cannot_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(API_KEY, "a\nb")
     with pytest.raises(UsageError, match="holds characters that no key has"):
         read_api_key()
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://a/v1", "http://", "", "http://[", "http://a:b/"])
-def test_what_is_no_address(url: str) -> None:
+def test_invalid_urls(url: str) -> None:
     with pytest.raises(UsageError, match="is not a URL"):
         check_url(url)
 
 
-def test_a_password_in_the_address_is_refused_and_not_shown() -> None:
+def test_a_password_in_the_url_is_refused_and_not_printed() -> None:
     with pytest.raises(UsageError) as caught:
         check_url("https://me:secret@host/v1")
     assert "secret" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Which images a run describes, what it writes, and what the next run makes of it."""
+"""Which images a run describes, what it writes, and how the next run continues."""
 
 import json
 import time
@@ -74,14 +74,14 @@ def test_a_second_run_does_nothing_and_loads_nothing(draw: Draw) -> None:
     assert len(lines(draw(3))) == 3
 
 
-def test_another_model_or_prompt_describes_anew(draw: Draw) -> None:
+def test_another_model_or_prompt_describes_again(draw: Draw) -> None:
     work(draw(2))
     assert work(draw(2), model="n")[1].seen == names(2)
     assert work(draw(2), prompt="q")[1].seen == names(2)
     assert work(draw(2))[1].seen == []
 
 
-def test_the_new_text_of_another_model_is_the_one_that_is_read(draw: Draw) -> None:
+def test_the_newest_text_is_read(draw: Draw) -> None:
     folder = draw(20)
     work(folder)
     old = (folder / "long_text.jsonl").read_text().replace('"time": ', '"time": 1, "was": ')
@@ -93,7 +93,7 @@ def test_the_new_text_of_another_model_is_the_one_that_is_read(draw: Draw) -> No
         assert record.text == f"{'New' if record.file_name in seen else 'Text'} of {record.file_name}."
 
 
-def test_faults_are_written_and_tried_again_only_when_asked(draw: Draw) -> None:
+def test_faults_are_written_and_retried_only_on_request(draw: Draw) -> None:
     folder = draw(3)
     bad = Scripted(
         {
@@ -113,7 +113,7 @@ def test_faults_are_written_and_tried_again_only_when_asked(draw: Draw) -> None:
     assert work(folder, retry_faults=True)[1].seen == []
 
 
-def test_a_cut_last_line_is_dropped_and_done_again(draw: Draw) -> None:
+def test_a_truncated_last_line_is_dropped_and_repeated(draw: Draw) -> None:
     folder = draw(3)
     work(folder)
     path = folder / "long_text.jsonl"
@@ -124,7 +124,7 @@ def test_a_cut_last_line_is_dropped_and_done_again(draw: Draw) -> None:
         assert lines(folder) == expected
 
 
-def test_images_with_a_long_text_of_their_own_are_left(draw: Draw) -> None:
+def test_images_with_a_long_text_are_skipped(draw: Draw) -> None:
     folder = draw(4)
     records: list[dict[str, Any]] = [{"file_name": name} for name in names(4)]
     records[1]["long_text"] = "Its own."
@@ -145,7 +145,7 @@ def test_a_name_that_could_not_be_read_back_is_a_fault_and_not_described(draw: D
     assert [fault.where for fault in run.faults.first] == [r"'new\nline.png'"]
 
 
-def test_a_limit_is_of_images_to_do(draw: Draw) -> None:
+def test_a_limit_counts_pending_images(draw: Draw) -> None:
     run, describer = work(draw(5), limit=2)
     assert (describer.seen, run.summary.remaining) == (names(5)[:2], 3)
     run, describer = work(draw(5), limit=2)
@@ -154,7 +154,7 @@ def test_a_limit_is_of_images_to_do(draw: Draw) -> None:
     assert (describer.seen, run.summary.remaining) == (names(5)[4:], 0)
 
 
-def test_shards_are_apart_and_together_everything(draw: Draw) -> None:
+def test_shards_are_disjoint_and_cover_everything(draw: Draw) -> None:
     folder = draw(20)
     parts = [work(folder, shard=Shard.parse(f"{number}/3"))[1].seen for number in (1, 2, 3)]
     assert sorted(name for part in parts for name in part) == names(20)
@@ -164,7 +164,7 @@ def test_shards_are_apart_and_together_everything(draw: Draw) -> None:
     assert work(folder, shard=Shard.parse("1/2"))[1].seen == []
 
 
-def test_files_of_another_division_are_named(draw: Draw) -> None:
+def test_files_of_other_shards_are_named(draw: Draw) -> None:
     folder = draw(1)
     for name in ("long_text.jsonl", "long_text-1-of-2.jsonl", "long_text-2-of-2.jsonl", "long_text-mine.jsonl"):
         (folder / name).write_text("")
@@ -176,18 +176,18 @@ def test_files_of_another_division_are_named(draw: Draw) -> None:
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/2/3", "", "1.5/2", "²/3"])
-def test_what_is_no_shard(text: str) -> None:
+def test_invalid_shards(text: str) -> None:
     with pytest.raises(UsageError, match="must be i/n with i from 1 to n"):
         Shard.parse(text)
 
 
-def test_an_end_of_the_server_keeps_what_is_done(draw: Draw) -> None:
+def test_finished_descriptions_are_kept_when_the_server_ends(draw: Draw) -> None:
     run, _ = work(draw(5), Scripted(stop_after=2))
     assert (run.summary.stopped, run.summary.described, run.summary.remaining) == ("The server is gone.", 2, 3)
     assert work(draw(5))[1].seen == names(5)[2:]
 
 
-def test_looking_up_what_is_done_can_be_stopped(draw: Draw) -> None:
+def test_finding_pending_images_can_be_stopped(draw: Draw) -> None:
     folder = draw(1)
     (folder / "metadata.jsonl").write_text(
         "".join(f'{{"file_name": "{n}.png", "long_text": "A."}}\n' for n in range(2500))
@@ -214,7 +214,7 @@ def test_progress_has_rate_and_time_left(draw: Draw) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"model": " "}, {"prompt": ""}, {"prompt": "a\0"}, {"prompt": "x" * 200_000}])
-def test_what_could_not_be_read_back_is_not_written(draw: Draw, changes: dict[str, str]) -> None:
+def test_a_model_or_prompt_that_could_not_be_read_back_is_refused(draw: Draw, changes: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="must be printable text of at most 100,000 characters"):
         work(draw(1), **changes)
 

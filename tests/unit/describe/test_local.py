@@ -1,4 +1,4 @@
-"""A real model of random weights in this process: what it says depends on the image, not on its company."""
+"""A real model with random weights in this process: its text depends on the image, not on the batch."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def draw(tmp_path: Path) -> Draw:
 
 @pytest.fixture
 def copy(folder: Path, tmp_path: Path) -> Path:
-    """A model folder to be spoilt."""
+    """A copy of the model folder, to be damaged."""
     return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
@@ -62,7 +62,7 @@ def run(describer: LocalModel, names: Sequence[str]) -> dict[str, DescriptionRes
     return {result.file_name: result for result in results}
 
 
-def test_images_are_described_whatever_their_company(folder: Path, draw: Draw) -> None:
+def test_the_batch_does_not_change_a_description(folder: Path, draw: Draw) -> None:
     data = draw(7)
     names = [f"{number:02}.png" for number in range(7)]
     model = load_model(str(folder))
@@ -71,7 +71,7 @@ def test_images_are_described_whatever_their_company(folder: Path, draw: Draw) -
     assert len({result.text or result.fault for result in alone.values()}) > 3
 
 
-def test_texts_are_what_the_model_itself_says(folder: Path, draw: Draw) -> None:
+def test_texts_equal_those_of_the_model_itself(folder: Path, draw: Draw) -> None:
     """Token by token, by the model's own forward pass: no cache, no batch, no padding."""
     data = draw(3)
     model, processor = load_model(str(folder))
@@ -119,7 +119,7 @@ def test_stopping_ends_within_a_token(folder: Path, draw: Draw) -> None:
     assert len(asked) < 20
 
 
-def test_a_image_that_the_processor_refuses_is_a_fault_of_its_own(folder: Path, draw: Draw) -> None:
+def test_an_image_that_the_processor_rejects_is_a_fault_of_its_own(folder: Path, draw: Draw) -> None:
     model, processor = load_model(str(folder))
     refused = Image.open(draw(3) / "01.png").getpixel((0, 0))
 
@@ -140,20 +140,20 @@ def test_a_image_that_the_processor_refuses_is_a_fault_of_its_own(folder: Path, 
 # --- prompts ----------------------------------------------------------------------------------------------------
 
 
-def test_the_chat_template_asks_where_there_is_one(folder: Path, tmp_path: Path) -> None:
+def test_the_chat_template_is_used_if_there_is_one(folder: Path, tmp_path: Path) -> None:
     _, processor = load_model(str(folder))
     assert format_prompt(processor, "Look.") == "USER: <image>\nLook. ASSISTANT:"
     processor.chat_template = "{% for m in messages %}[{{ m['content'][1]['text'] }}]{% endfor %}"
     assert format_prompt(processor, "Look.") == "[Look.]"
 
 
-def test_llavas_form_asks_where_there_is_none(tmp_path: Path) -> None:
+def test_llavas_prompt_is_used_without_a_chat_template(tmp_path: Path) -> None:
     _, processor = load_model(str(build(tmp_path / "plain", template=False)))
     assert processor.chat_template is None
     assert format_prompt(processor, "Look {here}.") == "USER: <image>\nLook {here}. ASSISTANT:"
 
 
-def test_what_older_folders_leave_out_is_taken_from_the_model(copy: Path, folder: Path, draw: Draw) -> None:
+def test_settings_missing_in_older_folders_are_taken_from_the_model(copy: Path, folder: Path, draw: Draw) -> None:
     edit(
         copy / "processor_config.json",
         patch_size=None,
@@ -169,13 +169,13 @@ def test_what_older_folders_leave_out_is_taken_from_the_model(copy: Path, folder
 # --- folders ----------------------------------------------------------------------------------------------------
 
 
-def test_sharegpt4v_is_named_with_what_to_use(copy: Path) -> None:
+def test_sharegpt4v_is_refused_with_alternatives(copy: Path) -> None:
     edit(copy / "config.json", model_type="share4v", architectures=["Share4VLlamaForCausalLM"])
     with pytest.raises(UsageError, match="type 'share4v', which transformers does not load; use a LLaVA-format conv"):
         load_model(str(copy))
 
 
-def test_the_original_llava_format_is_named_too(copy: Path) -> None:
+def test_the_original_llava_format_is_refused_too(copy: Path) -> None:
     edit(copy / "config.json", architectures=["LlavaLlamaForCausalLM"])
     with pytest.raises(UsageError, match="does not load"):
         load_model(str(copy))
@@ -205,14 +205,14 @@ def test_weights_that_lack_tensors_are_refused(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "processor_config.json"])
-def test_a_cut_folder_is_named(copy: Path, name: str) -> None:
+def test_an_incomplete_folder_is_named(copy: Path, name: str) -> None:
     data = (copy / name).read_bytes()
     (copy / name).write_bytes(data[: len(data) // 2])
     with pytest.raises((FileError, UsageError), match=copy.name):
         load_model(str(copy))
 
 
-def test_the_key_of_a_folder_tells_models_of_one_name_apart(tmp_path: Path) -> None:
+def test_the_key_of_a_folder_distinguishes_models_of_one_name(tmp_path: Path) -> None:
     keys = []
     for place, config, weights in (("a", "{}", b"1"), ("b", "{}", b"2"), ("c", "{} ", b"1"), ("d", "{}", b"12")):
         folder = tmp_path / place / "llava"
@@ -225,13 +225,13 @@ def test_the_key_of_a_folder_tells_models_of_one_name_apart(tmp_path: Path) -> N
     assert re.fullmatch("llava@[0-9a-f]{8}", keys[0])
 
 
-def test_a_folder_that_is_no_models(tmp_path: Path) -> None:
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
     for use in (model_key, lambda folder: load_model(str(folder))):
         with pytest.raises(UsageError, match=r"it has no config\.json\. Use one with .* or a hub name"):
             use(tmp_path)
 
 
-def test_names_that_lead_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_model_names(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
     def refuse(*arguments: Any, **options: Any) -> None:

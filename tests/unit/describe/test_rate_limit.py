@@ -1,4 +1,4 @@
-"""How long is waited, and never longer than an hour, whatever a server asks."""
+"""Waiting times: backoff, and never more than an hour, whatever a server asks."""
 
 import time
 from email.utils import formatdate
@@ -8,14 +8,14 @@ import pytest
 from tavq.describe.rate_limit import MAX_WAIT, RetryPolicy, parse_retry_after
 
 
-def test_waits_double_up_to_the_longest_and_differ() -> None:
+def test_waits_double_up_to_the_maximum_and_differ() -> None:
     retry = RetryPolicy(first_wait=1, max_wait=10)
     for failures, most in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (40, 10)]:
         waits = [retry.wait(failures) for _ in range(50)]
         assert most / 2 <= min(waits) < max(waits) <= most
 
 
-def test_a_server_that_starts_anew_is_waited_for_some_minutes() -> None:
+def test_a_server_gets_some_minutes_to_restart() -> None:
     assert 120 < sum(RetryPolicy().wait(failures) for failures in range(1, RetryPolicy().attempts)) < 400
 
 

@@ -1,4 +1,4 @@
-"""The embedded data set: the same bytes for the same seed, and words that are true of the pixels."""
+"""The embedded data set: the same bytes for the same seed, and texts that are true of the pixels."""
 
 import re
 from collections import Counter
@@ -44,7 +44,7 @@ def by_kind(scene: Scene, record: dict[str, Any]) -> Counter[str]:
     return Counter(item["name"] for item in record["objects"])
 
 
-def test_same_seed_same_bytes_and_a_image_does_not_depend_on_how_many(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes_whatever_the_number_of_images(tmp_path: Path) -> None:
     write_scenes(tmp_path / "a", 12, 32, 1)
     write_scenes(tmp_path / "b", 12, 32, 1)
     write_scenes(tmp_path / "few", 5, 32, 1)
@@ -70,12 +70,12 @@ def test_is_a_folder_data_set_without_faults_and_with_every_split(tmp_path: Path
 
 
 @pytest.mark.parametrize(("images", "size"), [(0, 64), (-1, 64), (3, 15), (3, 2049)])
-def test_refuses_numbers_out_of_range(tmp_path: Path, images: int, size: int) -> None:
+def test_numbers_out_of_range_are_refused(tmp_path: Path, images: int, size: int) -> None:
     with pytest.raises(UsageError):
         write_scenes(tmp_path / "d", images, size, 0)
 
 
-def test_never_writes_over_what_is_there(tmp_path: Path) -> None:
+def test_existing_files_are_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UsageError, match="already exists and is not empty"):
         write_scenes(tmp_path, 1, 32, 0)
@@ -108,7 +108,7 @@ def test_a_named_colour_is_the_colour_that_is_seen_by_day(
     assert right / total >= 0.97
 
 
-def test_boxes_are_tight_on_what_shows(scenes: list[tuple[Scene, Rendering, dict[str, Any]]]) -> None:
+def test_boxes_are_tight_around_visible_pixels(scenes: list[tuple[Scene, Rendering, dict[str, Any]]]) -> None:
     for scene, rendering, record in scenes:
         boxes = []
         for place, thing in enumerate(scene.things):
@@ -230,7 +230,7 @@ def test_most_things_can_be_referred_to(scenes: list[tuple[Scene, Rendering, dic
     assert sum(bool(item["phrases"]) for item in objects) / len(objects) > 0.85
 
 
-def test_words_do_not_depend_on_the_size_of_the_image() -> None:
+def test_texts_do_not_depend_on_the_image_size() -> None:
     scene = sample_scene(SEED, 7)
     small, large = describe(scene, render(scene, 48)), describe(scene, render(scene, 160))
     for key in ("captions", "long_text", "questions"):

@@ -1,4 +1,4 @@
-"""A search index holds what its space gives, finds what brute force finds, and is refused when it is not whole."""
+"""A search index holds the vectors of its space, finds what brute force finds, and is refused if it is damaged."""
 
 import json
 import shutil
@@ -75,11 +75,17 @@ def rewritten(data: Path, change: Callable[[list[dict[str, Any]]], list[dict[str
     return data
 
 
-def test_it_holds_what_the_space_gives(index: Path, space: Colours, shared_images: Path) -> None:
+def test_it_holds_the_vectors_of_the_space(index: Path, space: Colours, shared_images: Path) -> None:
     made = SearchIndex.open(index, verify=True)
-    told = made.manifest
-    assert (told.images, told.texts, told.unreadable, told.width, told.float16) == (16, 16, 0, 3, False)
-    assert (told.model, told.split, told.data, told.data_folder) == (
+    manifest = made.manifest
+    assert (manifest.images, manifest.texts, manifest.unreadable, manifest.width, manifest.float16) == (
+        16,
+        16,
+        0,
+        3,
+        False,
+    )
+    assert (manifest.model, manifest.split, manifest.data, manifest.data_folder) == (
         "a" * 64, None, "images", str(shared_images.resolve()),
     )  # fmt: skip
     names = [made.key(row) for row in range(16)]
@@ -91,7 +97,7 @@ def test_it_holds_what_the_space_gives(index: Path, space: Colours, shared_image
     assert files_there == ["README.md", "config.json", "model.safetensors", "tokenizer/config.json", "words.json"]
 
 
-def test_batches_of_texts_change_nothing(
+def test_the_batch_size_of_texts_changes_nothing(
     index: Path, space: Colours, shared_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(building, "TEXT_BATCH", 5)
@@ -111,7 +117,7 @@ def test_a_text_finds_images_of_its_colour(index: Path, space: Colours) -> None:
     assert all(hit.text is None for hit in hits)
 
 
-def test_a_image_finds_texts_with_the_image_that_they_are_of(index: Path, space: Colours) -> None:
+def test_an_image_finds_texts_with_the_image_they_belong_to(index: Path, space: Colours) -> None:
     [hits] = SearchIndex.open(index).find_texts(np.array([[0, 0, 1]], np.float32), 4)
     # four blue things tie at 1; they come in the order of their images' names: 10, 14, 2, 6
     assert [(hit.text, hit.file_name) for hit in hits] == [
@@ -136,7 +142,9 @@ def test_it_finds_what_brute_force_finds(float16: bool, space: Colours, shared_i
         assert [hit.score for hit in hits] == [float(query[row]) for row in best]
 
 
-def test_distinct_texts_stand_once_with_the_first_image(space: Colours, image_folder: Path, tmp_path: Path) -> None:
+def test_distinct_texts_are_stored_once_with_the_first_image(
+    space: Colours, image_folder: Path, tmp_path: Path
+) -> None:
     def change(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for line in lines[:9]:
             line["captions"] = ["A red thing.", "A green thing.", "A red thing."]
@@ -149,7 +157,7 @@ def test_distinct_texts_stand_once_with_the_first_image(space: Colours, image_fo
     assert [made.text(row) for row in range(9)].count("A red thing.") == 1
 
 
-def test_the_order_of_the_lines_changes_no_row(space: Colours, image_folder: Path, tmp_path: Path) -> None:
+def test_the_order_of_the_lines_changes_nothing(space: Colours, image_folder: Path, tmp_path: Path) -> None:
     first, _ = build_index(space, FolderDataset(image_folder), tmp_path / "first")
     rewritten(image_folder, lambda lines: lines[::-1])
     second, _ = build_index(space, FolderDataset(image_folder), tmp_path / "second")
@@ -213,7 +221,7 @@ def test_a_build_that_fails_leaves_the_older_index(
     SearchIndex.open(index, verify=True)
 
 
-def test_an_older_index_is_replaced_and_leftovers_go(index: Path, space: Colours, shared_images: Path) -> None:
+def test_an_older_index_is_replaced_and_leftovers_are_removed(index: Path, space: Colours, shared_images: Path) -> None:
     (index.parent / f"{files.TEMP_PREFIX}999999999-index").mkdir()
     made, _ = build_index(space, FolderDataset(shared_images, "test"), index)
     assert made.manifest.images == 3
@@ -229,16 +237,16 @@ def test_something_else_is_never_replaced(space: Colours, image_folder: Path, tm
     build_index(space, FolderDataset(image_folder), tmp_path / "empty")
 
 
-# --- what is no whole index ---------------------------------------------------------------------------------------
+# --- damaged indexes -----------------------------------------------------------------------------------------------
 
 
-def test_where_an_index_is_looked_for(index: Path, tmp_path: Path) -> None:
+def test_where_an_index_is_searched(index: Path, tmp_path: Path) -> None:
     assert SearchIndex.open(tmp_path).folder == index  # a run folder holds it as `index`
     with pytest.raises(UsageError, match=r"There is no search index at '.*nowhere'.*tavq search index MODEL"):
         SearchIndex.open(tmp_path / "nowhere")
 
 
-def test_cut_at_any_place(index: Path) -> None:
+def test_truncated_at_any_byte(index: Path) -> None:
     whole = (index / TABLE).read_bytes()
     header = 8 + int.from_bytes(whole[:8], "little")
     for length in (0, 1, 7, 8, 9, header - 1, header, header + 1, len(whole) // 2, len(whole) - 1):
@@ -256,7 +264,7 @@ def test_cut_at_any_place(index: Path) -> None:
             SearchIndex.open(index)
 
 
-def test_a_flipped_byte_is_seen(index: Path) -> None:
+def test_a_flipped_byte_is_detected(index: Path) -> None:
     whole = bytearray((index / TABLE).read_bytes())
     for place in range(0, len(whole), 97):
         whole[place] ^= 1
@@ -268,8 +276,8 @@ def test_a_flipped_byte_is_seen(index: Path) -> None:
 
 def changed(index: Path, **values: Any) -> None:
     """The manifest with other values."""
-    told = json.loads((index / MANIFEST).read_text()) | values
-    (index / MANIFEST).write_text(json.dumps(told))
+    manifest = json.loads((index / MANIFEST).read_text()) | values
+    (index / MANIFEST).write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize(
@@ -299,7 +307,7 @@ def test_a_wrong_manifest(values: dict[str, Any], message: str, index: Path) -> 
         SearchIndex.open(index, verify=True)
 
 
-def test_a_manifest_that_is_none(index: Path) -> None:
+def test_an_invalid_manifest(index: Path) -> None:
     for text in ("[]", "3", "{}", '{"format": 1}', "\xff"):
         (index / MANIFEST).write_bytes(text.encode("latin-1"))
         with pytest.raises(FileError, match=MANIFEST):

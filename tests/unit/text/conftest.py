@@ -1,4 +1,4 @@
-"""A BERT of three thousand numbers, and the real MiniLM where it is installed."""
+"""A BERT of three thousand weights, and the real MiniLM if it is installed."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""TextBlob's own splits: where its corpora are, and what is said where they are not."""
+"""TextBlob's own splits, if its corpora are installed, and the error if they are not."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Captions in which the tagger errs, one for each correction: what must and what must not be found in them."""
+"""Captions that the tagger gets wrong, one for each correction: units they must and must not have."""
 
 import pytest
 

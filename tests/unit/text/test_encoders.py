@@ -1,4 +1,4 @@
-"""Vectors of units and words: what is pooled, that company does not matter, and which folders are refused."""
+"""Vectors of units and words: pooling, independence of the batch, and which folders are refused."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def test_a_unit_is_the_mean_over_all_its_tokens_with_the_special_ones(tiny: Text
 
 
 @pytest.mark.parametrize("budget", [1, 12, 4096])
-def test_company_in_a_batch_changes_nothing(tiny: TextEncoder, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batch_does_not_change_a_vector(tiny: TextEncoder, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = torch.cat([tiny.encode_units([text]) for text in TEXTS])
     monkeypatch.setattr(encoders, "BATCH_TOKENS", budget)
     torch.testing.assert_close(tiny.encode_units(TEXTS), alone, atol=1e-6, rtol=0)
@@ -48,20 +48,20 @@ def test_company_in_a_batch_changes_nothing(tiny: TextEncoder, budget: int, monk
     torch.testing.assert_close(tiny.encode_units([TEXTS[i] for i in order]), alone[order], atol=1e-6, rtol=0)
 
 
-def test_a_word_is_the_mean_of_its_rows_in_the_embedding_table(tiny: TextEncoder, tiny_bert: Path) -> None:
+def test_a_word_is_the_mean_of_its_token_embeddings(tiny: TextEncoder, tiny_bert: Path) -> None:
     table = read_tensors(tiny_bert / "model.safetensors")["embeddings.word_embeddings.weight"]
     words = tiny.encode_words(["red", "doggy", "zebra", "red", "\u200b"])
     expected = torch.stack([table[6], (table[9] + table[10]) / 2, table[1], table[6], table[1]])
     torch.testing.assert_close(words, expected, atol=1e-7, rtol=0)
 
 
-def test_tokens_of_a_text_leave_the_special_ones_out(tiny: TextEncoder) -> None:
+def test_token_vectors_exclude_special_tokens(tiny: TextEncoder) -> None:
     with torch.no_grad():
         hidden = tiny.model(input_ids=torch.tensor([[2, 5, 6, 8, 3]])).last_hidden_state
     torch.testing.assert_close(whole(tiny, "a red car"), hidden[0, 1:-1], atol=1e-6, rtol=0)
 
 
-def test_a_long_text_is_read_in_windows_and_a_long_unit_is_cut(tiny: TextEncoder) -> None:
+def test_a_long_text_is_read_in_windows_and_a_long_unit_is_truncated(tiny: TextEncoder) -> None:
     text = " ".join(["red", "dog"] * 20)  # 40 tokens; 14 fit beside the two special ones
     tokens = whole(tiny, text)
     assert tokens.shape == (40, 8)
@@ -69,7 +69,7 @@ def test_a_long_text_is_read_in_windows_and_a_long_unit_is_cut(tiny: TextEncoder
     torch.testing.assert_close(tiny.encode_units([text]), tiny.encode_units([" ".join(["red", "dog"] * 7)]))
 
 
-def test_the_vector_of_a_whole_text_is_that_of_a_unit(tiny: TextEncoder) -> None:
+def test_the_pooled_vector_of_a_text_is_that_of_a_unit(tiny: TextEncoder) -> None:
     texts = ["a red car", "", " ".join(["red", "dog"] * 20), "doggy car zebra"]
     tokens = tiny.tokenize(texts)
     vectors, pooled = tiny.encode_tokens(tokens)
@@ -80,7 +80,7 @@ def test_the_vector_of_a_whole_text_is_that_of_a_unit(tiny: TextEncoder) -> None
 
 
 @pytest.mark.parametrize("budget", [1, 20, 4096])
-def test_company_changes_no_token(tiny: TextEncoder, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batch_does_not_change_a_token(tiny: TextEncoder, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [*TEXTS, " ".join(["red", "dog"] * 20), ""]
     alone = torch.cat([whole(tiny, text) for text in texts])
     monkeypatch.setattr(encoders, "BATCH_TOKENS", budget)
@@ -95,7 +95,7 @@ def test_company_changes_no_token(tiny: TextEncoder, budget: int, monkeypatch: p
         ({"pooling_mode": "cls"}, 0),
     ],
 )
-def test_the_folder_of_a_sentence_encoder_says_how_it_pools(
+def test_the_folder_of_a_sentence_encoder_sets_the_pooling(
     settings: dict, place: int, tiny_bert: Path, tmp_path: Path
 ) -> None:
     folder = sentence_encoder(tiny_bert, tmp_path / "sentences", settings)
@@ -117,7 +117,7 @@ def test_the_folder_of_a_sentence_encoder_says_how_it_pools(
         ({"pooling_mode_mean_tokens": True}, ["Dense"], "asks for Dense; only a transformer with pooling is supported"),
     ],
 )
-def test_a_sentence_encoder_that_does_more_is_refused(
+def test_a_sentence_encoder_with_further_layers_is_refused(
     settings: Any, more: list[str], message: str, tiny_bert: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(FileError, match=message):
@@ -133,19 +133,19 @@ def sentence_encoder(bert: Path, folder: Path, settings: Any, more: list[str] | 
     return folder
 
 
-def test_words_stay_exact_where_the_rest_is_rounded(tiny_bert: Path, tiny: TextEncoder) -> None:
+def test_word_embeddings_stay_in_float32(tiny_bert: Path, tiny: TextEncoder) -> None:
     half = load_encoder(tiny_bert, dtype=torch.bfloat16)
     assert half.record.precision == "bfloat16"
     assert torch.equal(half.encode_words(TEXTS), tiny.encode_words(TEXTS))
     assert torch.equal(half.token_vectors([5, 6]), tiny.token_vectors([5, 6]))
 
 
-def test_nothing_gives_no_rows(tiny: TextEncoder) -> None:
+def test_no_texts_give_no_vectors(tiny: TextEncoder) -> None:
     assert tiny.encode_units([]).shape == tiny.encode_words([]).shape == whole(tiny, "").shape == (0, 8)
     assert tiny.encode_units([""]).isfinite().all()
 
 
-def test_a_tokenizer_that_pads_and_cuts_by_itself_is_overruled(tiny_bert: Path, tmp_path: Path) -> None:
+def test_padding_and_truncation_of_a_tokenizer_file_are_overruled(tiny_bert: Path, tmp_path: Path) -> None:
     folder = tmp_path / "padding"
     shutil.copytree(tiny_bert, folder)
     path = folder / "tokenizer.json"
@@ -172,13 +172,13 @@ def test_loading_is_silent(tiny_bert: Path, capfd: pytest.CaptureFixture[str]) -
     assert capfd.readouterr() == ("", "")
 
 
-def test_half_precision_stays_close_and_comes_back_as_float32(tiny_bert: Path, tiny: TextEncoder) -> None:
+def test_bfloat16_stays_close_and_returns_float32(tiny_bert: Path, tiny: TextEncoder) -> None:
     half = load_encoder(tiny_bert, dtype=torch.bfloat16).encode_units(TEXTS)
     assert half.dtype == torch.float32
     assert cosine_similarity(half, tiny.encode_units(TEXTS)).min() > 0.999
 
 
-def test_importing_the_module_leaves_transformers_alone() -> None:
+def test_importing_the_module_does_not_import_transformers() -> None:
     code = "import sys, tavq.text.encoders, tavq.text.store, tavq.text.granularity; "
     code += "print(sorted({'transformers', 'textblob', 'nltk', 'syntok'} & {*sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": "src"})
@@ -231,7 +231,7 @@ def test_weights_that_lack_a_tensor_are_not_filled_at_random(broken: Path) -> No
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 200, -1])
-def test_cut_weights(broken: Path, size: int) -> None:
+def test_truncated_weights(broken: Path, size: int) -> None:
     path = broken / "model.safetensors"
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(FileError, match="broken"):
@@ -303,7 +303,7 @@ def test_a_missing_folder_and_a_missing_package(tmp_path: Path, monkeypatch: pyt
         load_encoder("minilm")
 
 
-def test_a_hub_name_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_name_that_cannot_be_downloaded_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
     def offline(*_: object, **__: object) -> str:

@@ -1,4 +1,4 @@
-"""What a text is split into, held against captions labelled by hand."""
+"""The units of a text, compared with captions labelled by hand."""
 
 import json
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_sentences(text: str, sentences: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("word", ["image", "photo", "it", "is", "n't", "s", "near", "other"])
-def test_words_without_a_look_are_dropped(word: str) -> None:
+def test_words_that_name_nothing_visible_are_dropped(word: str) -> None:
     units = split("The image is a photo of the cat's other ball. It isn't near.")
     assert word not in units.words
     assert {"cat", "ball"} <= {*units.words}
@@ -96,7 +96,7 @@ def test_text_is_cut_between_words_at_the_limit(monkeypatch: pytest.MonkeyPatch)
     assert max(map(len, split("red car. " * 1_000_000).sentences)) <= 1000
 
 
-def test_a_blank_before_the_limit_does_not_swallow_the_text() -> None:
+def test_a_space_far_before_the_limit_does_not_cut_the_text_there() -> None:
     assert len(split(" " + "y" * 10_000_000).sentences) == 1
 
 

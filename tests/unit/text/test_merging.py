@@ -1,4 +1,4 @@
-"""Parts that were made apart become the store that one process makes of all."""
+"""Shards that were built apart become the store that one process builds."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def parts(encoder: TextEncoder, out: Path, count: int, whole: bool = False) -> l
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_merged_parts_hold_what_one_store_holds(whole: bool, tiny: TextEncoder, tmp_path: Path) -> None:
+def test_merged_shards_equal_one_store(whole: bool, tiny: TextEncoder, tmp_path: Path) -> None:
     merge_stores(parts(tiny, tmp_path / "text", 3, whole), tmp_path / "text")
     merged = TextStore.open(tmp_path / "text", verify=True)
     one = build_store(TEXTS, tiny, "pattern", tmp_path / "one", whole)
@@ -53,7 +53,7 @@ def test_merged_parts_hold_what_one_store_holds(whole: bool, tiny: TextEncoder, 
     assert not (tmp_path / "text.building").exists()
 
 
-def test_parts_are_found_by_their_names(tiny: TextEncoder, tmp_path: Path) -> None:
+def test_shards_are_found_by_their_names(tiny: TextEncoder, tmp_path: Path) -> None:
     out = tmp_path / "text"
     with pytest.raises(UsageError, match=r"There are no shards of .*text \(text-1-of-N"):
         find_shards(out)
@@ -67,7 +67,7 @@ def test_parts_are_found_by_their_names(tiny: TextEncoder, tmp_path: Path) -> No
         find_shards(out)
 
 
-def test_parts_that_do_not_fit_are_refused(tiny: TextEncoder, tmp_path: Path) -> None:
+def test_shards_that_do_not_match_are_refused(tiny: TextEncoder, tmp_path: Path) -> None:
     one = build_store(TEXTS, tiny, "pattern", tmp_path / "one")
     same = build_store(TEXTS, tiny, "pattern", tmp_path / "same")
     half = build_store({"new.png": "A cat."}, tiny, "pattern", tmp_path / "half", float16=True)

@@ -44,7 +44,7 @@ def test_other_pairs_have_another_hash() -> None:
 
 
 @pytest.mark.slow
-def test_processes_give_what_one_gives_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_give_the_same_blocks_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splitting, "BLOCKS_FOR_PROCESSES", 2)
     monkeypatch.setattr(splitting, "BLOCK_TEXTS", 3)
     taken = []
@@ -67,7 +67,7 @@ def test_processes_give_what_one_gives_in_order(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
-def test_an_error_in_a_process_is_the_same_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_worker_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splitting, "BLOCKS_FOR_PROCESSES", 2)
     with pytest.raises(DataError, match="is not valid text"):
         list(split_blocks("pattern", [[("a", "b")], [("", "c")]], jobs=2))

@@ -1,4 +1,4 @@
-"""The store's round trip: every image gets the vectors of its own units, each distinct unit stands once."""
+"""The store's round trip: every image gets the vectors of its own units, each distinct unit is stored once."""
 
 import contextlib
 import json
@@ -61,7 +61,7 @@ def test_each_image_has_its_own_units_in_order(store: TextStore, tiny: TextEncod
             np.testing.assert_allclose(vectors[name], expected, atol=1e-6)
 
 
-def test_a_image_without_words_has_empty_arrays(store: TextStore) -> None:
+def test_an_image_without_words_has_empty_arrays(store: TextStore) -> None:
     assert {name: array.shape for name, array in store.vectors("ü 3.png").items()} == {
         "words": (0, 8),
         "phrases": (0, 8),
@@ -69,7 +69,7 @@ def test_a_image_without_words_has_empty_arrays(store: TextStore) -> None:
     }
 
 
-def test_each_distinct_unit_stands_once(store: TextStore) -> None:
+def test_each_distinct_unit_is_stored_once(store: TextStore) -> None:
     words, vectors = store.vocabulary("words")
     assert sorted(words) == ["blue", "car", "dog", "red"]
     assert vectors.shape == (4, 8)
@@ -80,7 +80,7 @@ def test_each_distinct_unit_stands_once(store: TextStore) -> None:
     np.testing.assert_array_equal(store.vectors("b/2.png")["words"][1], vectors[row])
 
 
-def test_what_was_dropped_is_counted_and_named(store: TextStore) -> None:
+def test_dropped_images_are_counted_and_named(store: TextStore) -> None:
     assert len(store) == store.manifest.images == 3
     assert store.manifest.units == {"words": 4, "phrases": 2, "sentences": 4}
     assert store.manifest.faults == {"empty text": 1, "no word or number in its text": 1}
@@ -108,7 +108,7 @@ def test_the_manifest_names_encoder_and_splitter(store: TextStore, tiny: TextEnc
     assert store.manifest.splitter.name == "pattern"
 
 
-def test_vectors_are_mapped_until_they_are_asked_for(store: TextStore) -> None:
+def test_vectors_are_memory_mapped(store: TextStore) -> None:
     array = store.vocabulary("sentences")[1]
     assert not array.flags.writeable
     base = array
@@ -126,7 +126,7 @@ def test_the_same_texts_give_the_same_bytes(built: Path, tiny: TextEncoder, tmp_
         assert (tmp_path / "text" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_blocks_change_nothing(store: TextStore, tiny: TextEncoder, tmp_path: Path, monkeypatch: Any) -> None:
+def test_the_block_size_changes_nothing(store: TextStore, tiny: TextEncoder, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(splitting, "BLOCK_TEXTS", 1)
     in_blocks = build_store(TEXTS, tiny, "pattern", tmp_path / "text")
     for path in (store.folder, in_blocks.folder):
@@ -137,7 +137,7 @@ def test_blocks_change_nothing(store: TextStore, tiny: TextEncoder, tmp_path: Pa
         np.testing.assert_array_equal(MappedTensors(in_blocks.folder / "store.safetensors")[name], array, name)
 
 
-def test_half_precision_halves_the_vectors(store: TextStore, tiny: TextEncoder, tmp_path: Path) -> None:
+def test_float16_halves_the_vectors(store: TextStore, tiny: TextEncoder, tmp_path: Path) -> None:
     build_store(TEXTS, tiny, "pattern", tmp_path / "half", float16=True)
     assert MappedTensors(tmp_path / "half" / "store.safetensors")["words/vectors"].dtype == np.float16
     half = TextStore.open(tmp_path / "half", verify=True).vectors("a/1.png")
@@ -146,7 +146,7 @@ def test_half_precision_halves_the_vectors(store: TextStore, tiny: TextEncoder, 
         np.testing.assert_allclose(half[name], array, atol=2e-3)
 
 
-def test_whole_texts_keep_every_token(tiny: TextEncoder, tmp_path: Path) -> None:
+def test_full_texts_keep_every_token(tiny: TextEncoder, tmp_path: Path) -> None:
     build_store(TEXTS, tiny, "pattern", tmp_path / "whole", full_text=True)
     whole = TextStore.open(tmp_path / "whole", verify=True)
     tokens, rows = whole.vocabulary("tokens")
@@ -166,7 +166,7 @@ def test_whole_texts_keep_every_token(tiny: TextEncoder, tmp_path: Path) -> None
     assert [*whole.units("a/1.png")] == [*GRANULARITIES]
 
 
-def test_a_store_of_split_texts_says_what_it_lacks(store: TextStore) -> None:
+def test_a_store_without_full_texts_says_how_to_get_them(store: TextStore) -> None:
     with pytest.raises(UsageError, match=r"holds no token-level text; rebuild it with: tavq text DIR --full-text"):
         store.vocabulary("tokens")
 
@@ -222,7 +222,7 @@ def test_texts_that_cannot_be_stored(texts: object, message: str, tiny: TextEnco
     assert not [*tmp_path.iterdir()]
 
 
-def test_a_folder_that_is_no_store_is_never_replaced(tiny: TextEncoder, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_never_replaced(tiny: TextEncoder, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "1.png").touch()
     for out in (tmp_path / "images", tmp_path / "images" / "1.png"):
@@ -250,15 +250,15 @@ def test_an_encoder_with_broken_weights_is_stopped(
 def test_a_manifest_of_another_encoder_is_refused(tiny: TextEncoder, tmp_path: Path) -> None:
     build_store(TEXTS, tiny, "pattern", tmp_path / "text")
     path = tmp_path / "text" / "manifest.json"
-    told = read_json(path)
+    manifest = read_json(path)
     for encoder in ({"name": "minilm"}, {"width": 16}, {"sha256": "0" * 64}):
-        write_json(path, told | {"encoder": told["encoder"] | encoder})
+        write_json(path, manifest | {"encoder": manifest["encoder"] | encoder})
         with pytest.raises(FileError, match="does not belong to the manifest"):
             TextStore.open(tmp_path / "text")
-    write_json(path, told | {"format": 1})
+    write_json(path, manifest | {"format": 1})
     with pytest.raises(FileError, match=r"manifest\.json has format 1.*Rebuild the store with: tavq text DIR"):
         TextStore.open(tmp_path / "text")
-    write_json(path, told | {"format": "new"})
+    write_json(path, manifest | {"format": "new"})
     with pytest.raises(FileError, match=r"manifest\.json is not the manifest of a text store.*format"):
         TextStore.open(tmp_path / "text")
 
@@ -266,7 +266,7 @@ def test_a_manifest_of_another_encoder_is_refused(tiny: TextEncoder, tmp_path: P
 # --- which texts it holds ---------------------------------------------------------------------------------------
 
 
-def test_it_knows_the_texts_it_was_made_of(store: TextStore, tiny: TextEncoder) -> None:
+def test_it_recognizes_the_texts_it_was_built_from(store: TextStore, tiny: TextEncoder) -> None:
     def holds(texts: dict[str, str], whole: bool = False) -> bool:
         return store.matches(texts.items(), tiny, "pattern", whole)
 
@@ -281,13 +281,13 @@ def test_it_knows_the_texts_it_was_made_of(store: TextStore, tiny: TextEncoder) 
     assert not store.matches(TEXTS.items(), tiny, "corpora", False)
 
 
-def test_it_tells_which_texts_changed(store: TextStore) -> None:
+def test_changed_texts_are_found(store: TextStore) -> None:
     assert store.find_changed(TEXTS.items()) == []
     edited = TEXTS | {"a/1.png": "A red car and a blue cat.", "stranger.png": "A cat."}
     assert store.find_changed(edited.items()) == ["a/1.png"]
 
 
-def test_keys_whose_hashes_agree_are_told_apart(tiny: TextEncoder, tmp_path: Path, monkeypatch: Any) -> None:
+def test_keys_with_equal_hashes_are_distinguished(tiny: TextEncoder, tmp_path: Path, monkeypatch: Any) -> None:
     for module in ("tavq.text.store", "tavq.text.store_writer"):
         monkeypatch.setattr(f"{module}.hash_text", lambda text: 7)
     store = build_store(TEXTS, tiny, "pattern", tmp_path / "text")

@@ -1,4 +1,4 @@
-"""The look-up form of the contextual rules against TextBlob's own loop over them."""
+"""The contextual rules as lookup tables, compared with TextBlob's own loop over them."""
 
 import json
 from pathlib import Path

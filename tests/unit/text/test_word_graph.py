@@ -1,4 +1,4 @@
-"""The word graph: which words, which edges, the prompts' vectors, and files that are damaged or missing."""
+"""The word graph: its words, edges and vectors, and damaged or missing files."""
 
 import json
 from collections.abc import Callable
@@ -57,16 +57,16 @@ def test_words_are_counted_as_by_hand() -> None:
         ("olives", None),
     ],
 )
-def test_nouns_in_the_singular(noun: str, singular: str | None) -> None:
+def test_singular_nouns(noun: str, singular: str | None) -> None:
     assert look_up_singular(noun) == singular
 
 
-def test_a_singular_that_the_lexicon_lacks_is_taken_from_the_corpus() -> None:
+def test_a_singular_missing_in_the_lexicon_is_taken_from_the_corpus() -> None:
     assert read_corpus(["A dog near two kayakers."]).nouns == {"dog": 1, "kayakers": 1}
     assert read_corpus(["A kayaker near two kayakers."]).nouns == {"kayaker": 2}
 
 
-def test_a_noun_that_shades_is_an_adjective_before_a_noun_only() -> None:
+def test_a_noun_for_a_colour_is_an_adjective_only_before_a_noun() -> None:
     kinds = classify_words(["a", "man", "in", "an", "orange", "shirt", "eats", "an", "orange", "."])
     assert kinds == ["", "noun", "", "", "adjective", "noun", "", "", "noun", ""]
 
@@ -103,9 +103,7 @@ def test_the_vectors_may_come_from_a_file(store: Path, tiny: TextEncoder, tmp_pa
     [("red 1 2\ncar 1 x\n", "line 2 is not a word"), ("red 1 2\ncar 1\n", "line 2 has 1 numbers; 2 finite"),
      ("red 1 nan\n", "line 1 has 2 numbers"), ("cat 1 2\n", "contains none of the 6 words"), ("", "none of the 6")],
 )  # fmt: skip
-def test_files_that_hold_no_word_vectors(
-    store: Path, tiny: TextEncoder, tmp_path: Path, text: str, message: str
-) -> None:
+def test_files_without_word_vectors(store: Path, tiny: TextEncoder, tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "glove.txt"
     path.write_text(text)
     with pytest.raises(FileError, match=message):
@@ -122,7 +120,7 @@ def test_the_order_of_the_texts_does_not_matter(store: Path, tiny: TextEncoder) 
     assert before == [(store / name).read_bytes() for name in (TENSORS, RECORD)]
 
 
-def test_words_seen_exactly_so_often_are_left_out(store: Path, tiny: TextEncoder) -> None:
+def test_words_that_occur_exactly_min_count_times_are_left_out(store: Path, tiny: TextEncoder) -> None:
     build_word_graph(TEXTS.values(), tiny, store, min_count=2)
     assert opened(store).word_graph().adjectives == ("small", "red")
 
@@ -133,7 +131,7 @@ def test_a_corpus_with_too_few_words_says_so(store: Path, tiny: TextEncoder) -> 
     assert not (store / RECORD).exists()
 
 
-def test_a_store_without_one_says_how_to_make_it(store: Path) -> None:
+def test_a_store_without_a_graph_says_how_to_build_it(store: Path) -> None:
     with pytest.raises(UsageError, match="has no word graph; build it with: tavq text DIR --word-graph"):
         opened(store).word_graph()
 
@@ -171,14 +169,14 @@ def test_damage_is_named(store: Path, tiny: TextEncoder, damage: Callable[[Path]
     assert str(store) in str(caught.value)
 
 
-def test_a_store_made_anew_has_no_graph_of_the_old_one(store: Path, tiny: TextEncoder) -> None:
+def test_a_rebuilt_store_drops_the_old_graph(store: Path, tiny: TextEncoder) -> None:
     build_word_graph(TEXTS.values(), tiny, store, min_count=1)
     build_store(TEXTS, tiny, "pattern", store)
     with pytest.raises(UsageError, match="has no word graph"):
         opened(store).word_graph()
 
 
-def test_whether_a_store_holds_these_texts(store: Path, tiny: TextEncoder) -> None:
+def test_a_store_matches_its_texts(store: Path, tiny: TextEncoder) -> None:
     made = opened(store)
     assert made.matches(TEXTS.items(), tiny, "pattern", full_text=False)
     assert made.matches((TEXTS | {"none.png": " ."}).items(), tiny, "pattern", full_text=False)
