@@ -7,12 +7,18 @@ from torch import Tensor
 from tavq.interfaces import Loss, Losses
 
 
-def reconstruction(
+def reconstruction_losses(
     images: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c y x"], l1: float, l2: float
 ) -> Losses:
-    """Mean absolute and mean squared error, weighted by `l1` and `l2`; a weight of 0 turns a term off.
+    """Mean absolute and mean squared error; a weight of 0 turns a term off.
 
     Source: VQ-GAN's public code uses l1, VQ-VAE (eq. 3) and the modern recipes l2.
+
+    Args:
+        images: the reconstructions.
+        reference: the originals.
+        l1: weight of the mean absolute error.
+        l2: weight of the mean squared error.
     """
     difference = images - reference
     terms: Losses = {}

@@ -13,7 +13,7 @@ from tavq.align.ta import MLP, LevelAligner, TransportAligner
 from tavq.codebooks.learned import LearnedCodebook
 from tavq.core.errors import UsageError
 from tavq.interfaces import Loss, Quantized, TextFeatures, TextUnits, sum_losses
-from tavq.losses import adaptive_weight, last_layer_gradient, reconstruction
+from tavq.losses import adaptive_weight, last_layer_gradient, reconstruction_losses
 from tavq.nets.convnet import count_parameters
 from tavq.quantizers.nearest import NearestQuantizer
 from tavq.tokenizer import Tokenizer, TokenizerConfig
@@ -280,12 +280,12 @@ def test_the_gradient_at_the_last_layer() -> None:
 
 def test_the_pixel_losses() -> None:
     images, reference = torch.tensor([[[[1.0, -1.0], [0.5, 0.0]]]]), torch.tensor([[[[0.0, 1.0], [0.5, 0.5]]]])
-    losses = reconstruction(images, reference, l1=1.0, l2=4.0)
+    losses = reconstruction_losses(images, reference, l1=1.0, l2=4.0)
     assert losses["reconstruction/l1"].value == pytest.approx((1 + 2 + 0 + 0.5) / 4)
     assert losses["reconstruction/l2"].value == pytest.approx((1 + 4 + 0 + 0.25) / 4)
     assert [loss.weight for loss in losses.values()] == [1.0, 4.0]
-    assert list(reconstruction(images, reference, l1=0.0, l2=1.0)) == ["reconstruction/l2"]
-    assert list(reconstruction(images, reference, l1=1.0, l2=0.0)) == ["reconstruction/l1"]
+    assert list(reconstruction_losses(images, reference, l1=0.0, l2=1.0)) == ["reconstruction/l2"]
+    assert list(reconstruction_losses(images, reference, l1=1.0, l2=0.0)) == ["reconstruction/l1"]
 
 
 def test_the_sum_of_weighted_losses() -> None:

@@ -98,7 +98,7 @@ def test_a_wrong_quantizer_is_found_out(tmp_path: Path) -> None:
     copy_package(tmp_path, place, source.replace("p=1).argmin(1)", "p=1).argmax(1)"))
     code, output = contracts(tmp_path, "manhattan")
     assert code == 1, output
-    assert "test_quantising_twice_changes_nothing" in output
+    assert "test_quantizing_twice_changes_nothing" in output
 
 
 # --- a task -----------------------------------------------------------------------------------------------------

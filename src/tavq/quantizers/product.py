@@ -20,7 +20,7 @@ class ProductQuantizer(Quantizer):
 
     The grid is width × parts wide. Losses are averaged over the groups. Parts may have different sizes.
 
-    Source: product quantisation (Jégou et al., 2011), §II.B; with two parts of adjectives and of nouns VQCT
+    Source: product quantization (Jégou et al., 2011), §II.B; with two parts of adjectives and of nouns VQCT
     (Zhang et al., 2024), its step 3.
     Differs from the paper: VQCT's public code averages the two nearest entries of a part; here one entry is taken, so
     that indices alone give the quantized grid.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tavq.interfaces import Batch, Loss, Losses, sum_losses
-from tavq.losses import adaptive_weight, last_layer_gradient, reconstruction
+from tavq.losses import adaptive_weight, last_layer_gradient, reconstruction_losses
 from tavq.nets.discriminators import LeCam, PatchDiscriminator, discriminator_hinge, generator_loss
 from tavq.ops.collective import all_reduce_mean
 from tavq.recipes.schema import TrainConfig
@@ -66,7 +66,7 @@ class GeneratorStep:
         return output, terms
 
     def _pixel_losses(self, images: Tensor, reference: Tensor) -> Losses:
-        losses = reconstruction(images, reference, self.config.l1, self.config.l2)
+        losses = reconstruction_losses(images, reference, self.config.l1, self.config.l2)
         if self.perceptual is not None and self.config.perceptual is not None:
             with self.autocast():
                 distance = self.perceptual(images, reference)
