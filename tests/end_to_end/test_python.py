@@ -1,6 +1,7 @@
 """`import tavq`: each command has a function that does the same and returns the result."""
 
 import ast
+import inspect
 import json
 import logging
 import shutil
@@ -17,7 +18,7 @@ from PIL import Image
 
 import tavq as package
 from tavq import api
-from tavq.cli import COMMANDS
+from tavq.cli import COMMANDS, app
 from tavq.core.errors import UsageError
 
 Tavq = Callable[..., Any]
@@ -79,6 +80,19 @@ def test_every_command_has_a_function() -> None:
         assert name in package.__all__
         parts = (getattr(package, name).__doc__ or "").split("\n\n")
         assert parts[0].endswith("."), name
+
+
+@pytest.mark.parametrize("path", FUNCTIONS)
+def test_a_function_has_the_defaults_of_its_command(path: str) -> None:
+    command = app
+    for word in path.split():
+        command = command[word]
+    assert command.default_command is not None
+    flags = inspect.signature(command.default_command).parameters
+    arguments = inspect.signature(getattr(package, FUNCTIONS[path])).parameters
+    optional = [name for name, flag in flags.items() if flag.default not in (inspect.Parameter.empty, ())]
+    for name in set(optional) & arguments.keys():
+        assert str(flags[name].default) == str(arguments[name].default), name
 
 
 @pytest.mark.parametrize("name", sorted(set(FUNCTIONS.values()) - {"list_recipes", "check_dataset"}))
