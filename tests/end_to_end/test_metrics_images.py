@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_one_line(tavq: Tavq, folders: tuple[Path, Path], t
         ((real, less, "--paired"), 1, "lacks 2 of the 6 images of"),
         ((twice, real, "--paired"), 1, "has both '0.jpeg' and '0.png'"),
         ((other, real, "--paired"), 1, "are 32 x 32 and those of"),
-        ((other, real), 1, "give --size to bring all to one"),
+        ((other, real), 1, "give --size to resize all images"),
         ((mixed, real), 1, "9.png has 50 x 50 pixels and those before it 48 x 40; give --size"),
         ((broken, real), 1, "2.png: it cannot be decoded"),
         ((tmp_path / "empty", real), 2, "holds no images"),

@@ -278,10 +278,10 @@ def test_larger_images(
         ("task evaluate unconditional --data nowhere", r"There is no folder nowhere"),
         (
             "task evaluate unconditional --data data --aligned aligned",
-            r"'prior' of this model does not draw from text; leave --aligned",
+            r"'prior' of this model does not generate from text; remove --aligned",
         ),
         ("task evaluate text-to-image --data data --aligned images", r"images has no aligner"),
-        ("task evaluate text-to-image --data data --aligned larger", r"images of 48 px and this task draws 32 px"),
+        ("task evaluate text-to-image --data data --aligned larger", r"images of 48 px and this task generates 32 px"),
         (
             "task evaluate text-to-image --data data --aligned stranger",
             r"by the encoder 'other' .* was made by 'minilm'",

@@ -11,7 +11,7 @@ from tavq.core import files
 from tavq.core.devices import default_device
 from tavq.core.download import fetch_if_url
 from tavq.core.errors import FileError, UsageError
-from tavq.evaluation.folders import Comparison, ImageFolder, same_files
+from tavq.evaluation.folders import FolderComparison, ImageFolder, is_same_set
 from tavq.evaluation.protocol import versions
 from tavq.metrics.answers import AnswerScores
 from tavq.metrics.captions import CaptionScores
@@ -69,13 +69,13 @@ def score_images(
     other = None if reference is None else ImageFolder(Path(reference), reference_split, size)
     saved_at = None if reference_statistics is None else Path(reference_statistics)
     saved = None if saved_at is None else read_statistics(saved_at)
-    comparison = Comparison(ImageFolder(Path(folder), split, size), other or saved, networks, saved_at)
+    comparison = FolderComparison(ImageFolder(Path(folder), split, size), other or saved, networks, saved_at)
     read = comparison.read_pairs if paired else comparison.read
     read(without_note(progress) or (lambda done, total: None))
     if save_statistics is not None:
         write_statistics(Path(save_statistics), comparison.statistics())
     result = comparison.result()
-    if same_files(result):
+    if is_same_set(result):
         warn("Both sets consist of the same files; their distances mean nothing.")
     return replace(result, details={**result.details, "versions": versions(*PACKAGES)})
 

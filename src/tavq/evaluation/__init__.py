@@ -1,1 +1,1 @@
-"""How well a task does on images that it was not trained on, beside what trivial answers give."""
+"""Evaluation of tokenizers, tasks and folders of images, next to baselines."""

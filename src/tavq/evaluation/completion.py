@@ -36,12 +36,12 @@ def completion_metrics(mask: str, networks: Sequence[FeatureNetwork]) -> list[Me
     return [replace(metric, name=f"{group.name}/{metric.name}") for metric in (psnr, ssim, *distances)]
 
 
-class Completions:
+class CompletionScores:
     """PSNR, SSIM and each network's distance of the hidden part, by mask and by what fills it in.
 
     Filled in by the task, and by these baselines: `untrained` (the same network with random weights), `nearest` (the
     pixels of the nearest training image, where there is one), `mean_colour` (of the known part), `continued` (smoothly
-    from it), and `codes` (the tokenizer's own reconstruction of the whole image), which no task can beat.
+    from it), and `codes` (the tokenizer's own reconstruction of the full image), which no task can beat.
     """
 
     def __init__(self, model: TaskModel, untrained: TaskModel, networks: Sequence[FeatureNetwork]) -> None:
@@ -58,7 +58,7 @@ class Completions:
         sampling: Sampling,
         generators: Mapping[Baseline | None, torch.Generator],
     ) -> None:
-        """Counts a batch.
+        """Add a batch.
 
         Args:
             images: the originals.
@@ -71,11 +71,11 @@ class Completions:
         for name, mask in self.masks.items():
             mask = mask.to(images.device)
             masks = mask.expand(len(images), *mask.shape)
-            seen = (images * ~mask).sum(dim=(2, 3), keepdim=True) / (~mask).sum()
+            mean_colour = (images * ~mask).sum(dim=(2, 3), keepdim=True) / (~mask).sum()
             filled: dict[Baseline | None, Images] = {
                 None: complete_images(self.model, images, masks, sampling, generators[None]),
                 UNTRAINED: complete_images(self.untrained, images, masks, sampling, generators[UNTRAINED]),
-                MEAN_COLOUR: seen.expand_as(images),
+                MEAN_COLOUR: mean_colour.expand_as(images),
                 CONTINUED: fill_smoothly(images, ~masks),
                 CODES: decoded,
                 **({NEAREST: nearest[name]} if name in nearest else {}),

@@ -1,4 +1,4 @@
-"""Two folders of images, or one and saved statistics: how near they are, image by image and as sets."""
+"""Two folders of images, or one and saved statistics, compared image by image and as sets."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -34,8 +34,8 @@ Progress = Callable[[int, int], None]
 class ImageFolder:
     """The images of a folder or of a data set's split, all of one size.
 
-    Without `size` they are taken as they are, and one of another size than the first is an error; with it each is
-    brought to a square as in training. An image that cannot be read is an error: a set with holes is another set.
+    Without `size` images are used as they are and must have one size; with it each is resized to a square as in
+    training. An image that cannot be read is an error, because the distance of an incomplete set is another one.
     """
 
     def __init__(self, folder: Path, split: str | None = None, size: int | None = None) -> None:
@@ -63,21 +63,21 @@ class ImageFolder:
         if self.shape not in (None, shape):
             raise DataError(
                 f"{path} has {shape[0]} x {shape[1]} pixels and those before it {self.shape[0]} x {self.shape[1]}; "
-                "give --size to bring all to one."
+                "give --size to resize all images."
             )
         self.shape = shape
         return to_float(prepared)
 
-    def described(self, network: FeatureNetwork) -> SetDescription:
-        """What the images that were read are known by, as `network` saw them."""
-        assert self.shape is not None, "read them first"
+    def describe(self, network: FeatureNetwork) -> SetDescription:
+        """Describe the images that were read, for statistics in the features of `network`."""
+        assert self.shape is not None, "read images first"
         return SetDescription(
             network.metric_name("fd"), network.sha256, self.shape, self.resize, self.title, self.fingerprint()
         )
 
     @property
     def resize(self) -> str:
-        """How images were brought to their size."""
+        """How images are resized."""
         return AS_THEY_ARE if self.size is None else RESIZED
 
     def fingerprint(self) -> str:
@@ -85,8 +85,8 @@ class ImageFolder:
         lines = sorted(f"{digest} {name}" for name, digest in self._hashes.items())
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
-    def result(self) -> dict[str, Any]:
-        """What a result says of them."""
+    def summary(self) -> dict[str, Any]:
+        """The images as a result describes them."""
         return {
             "data": self.title,
             "count": len(self._hashes),
@@ -96,17 +96,17 @@ class ImageFolder:
         }
 
 
-def paired_names(images: ImageFolder, reference: ImageFolder) -> list[tuple[str, str]]:
-    """The images of two folders that have the same name, or the same but for its ending; all must have a partner."""
+def match_pairs(images: ImageFolder, reference: ImageFolder) -> list[tuple[str, str]]:
+    """Pairs of images with the same name, or the same name but for the suffix; DataError if an image has no partner."""
     if set(images.names) == set(reference.names):
         return [(name, name) for name in sorted(images.names)]
     ours, theirs = _by_stem(images), _by_stem(reference)
-    for folder, lacking in ((images, theirs.keys() - ours.keys()), (reference, ours.keys() - theirs.keys())):
-        if lacking:
+    for folder, missing in ((images, theirs.keys() - ours.keys()), (reference, ours.keys() - theirs.keys())):
+        if missing:
             other = reference if folder is images else images
             raise DataError(
-                f"{folder.folder} ({len(folder.names):,} images) lacks {len(lacking):,} of the "
-                f"{len(other.names):,} images of {other.folder}, for example {min(lacking)!r}; pairs are found by "
+                f"{folder.folder} ({len(folder.names):,} images) lacks {len(missing):,} of the "
+                f"{len(other.names):,} images of {other.folder}, for example {min(missing)!r}; pairs are found by "
                 "file name."
             )
     return [(ours[stem], theirs[stem]) for stem in sorted(ours)]
@@ -123,29 +123,29 @@ def _by_stem(folder: ImageFolder) -> dict[str, str]:
 
 
 @dataclass
-class Comparison:
-    """Running measurements of one folder against another, against saved statistics, or of itself alone."""
+class FolderComparison:
+    """The running comparison of one folder with another, or with saved statistics."""
 
     images: ImageFolder
     reference: ImageFolder | ReferenceStatistics | None
     networks: Sequence[FeatureNetwork]
     statistics_file: Path | None = None
-    """Where saved statistics lie, for errors."""
+    """The file of saved statistics, for errors."""
 
     def __post_init__(self) -> None:
-        whole = [network for network in self.networks if not network.heads]
-        self.own = [ImageSet(network) for network in whole]
-        self.others = [ImageSet(network) for network in whole]
+        set_networks = [network for network in self.networks if not network.heads]  # LPIPS compares pairs alone
+        self.own = [ImageSet(network) for network in set_networks]
+        self.others = [ImageSet(network) for network in set_networks]
         self.device = next((p.device for n in self.networks for p in n.parameters()), torch.device("cpu"))
         distances = {perceptual_metric(n): partial(_perceptual_distances, n) for n in self.networks if n.heads}
         self.each = ImageScores(distances)
 
     def read(self, progress: Progress) -> None:
-        """Reads each folder by itself."""
-        if isinstance(self.reference, ImageFolder):  # before hours of reading
+        """Read each folder by itself."""
+        if isinstance(self.reference, ImageFolder):  # a difference in size must show before hours of reading
             for folder in (self.images, self.reference):
                 folder.read(folder.names[:1])
-            _same_size(self.images, self.reference)
+            _check_same_size(self.images, self.reference)
         folders = [(self.images, self.own)]
         if isinstance(self.reference, ImageFolder):
             folders.append((self.reference, self.others))
@@ -153,24 +153,24 @@ class Comparison:
         for folder, sets in folders:
             for names in _batches(folder.names):
                 images = folder.read(names).to(self.device)
-                if done == 0:  # before hours of reading
+                if done == 0:  # as above
                     self._check_reference()
-                self._count(images, names, sets)
+                self._update(images, names, sets)
                 done += len(names)
                 progress(done, total)
 
     def read_pairs(self, progress: Progress) -> None:
-        """Reads both folders side by side, and measures each image against its partner."""
+        """Read both folders in pairs, and compare each image with its partner."""
         assert isinstance(self.reference, ImageFolder), "pairs are of two folders"
-        pairs = paired_names(self.images, self.reference)
+        pairs = match_pairs(self.images, self.reference)
         for part in _batches(pairs):
-            ours, theirs = ([pair[place] for pair in part] for place in (0, 1))
+            ours, theirs = ([pair[side] for pair in part] for side in (0, 1))
             images, originals = (
                 folder.read(names).to(self.device) for folder, names in ((self.images, ours), (self.reference, theirs))
             )
-            _same_size(self.images, self.reference)
-            self._count(images, ours, self.own)
-            self._count(originals, theirs, self.others)
+            _check_same_size(self.images, self.reference)
+            self._update(images, ours, self.own)
+            self._update(originals, theirs, self.others)
             self.each.update(ours, images, originals)
             progress(len(self.each.records), len(pairs))
 
@@ -178,20 +178,20 @@ class Comparison:
         if isinstance(self.reference, ReferenceStatistics):
             for own in self.own:
                 path = self.statistics_file or Path("reference")
-                self.reference.check(path, self.images.described(own.network))
+                self.reference.check(path, self.images.describe(own.network))
 
-    def _count(self, images: Tensor, names: Sequence[str], sets: Sequence[ImageSet]) -> None:
+    def _update(self, images: Tensor, names: Sequence[str], sets: Sequence[ImageSet]) -> None:
         for each in sets:
             each.update(images, names)
 
     def statistics(self) -> ReferenceStatistics:
-        """The statistics of the images, by the one network that looks at sets."""
+        """The statistics of the images in the features of the only network that compares sets."""
         if len(self.own) != 1:
-            raise UsageError(f"Statistics are of one network's features, and {len(self.own)} were given; name one.")
+            raise UsageError(f"Statistics need exactly one feature network; got {len(self.own)}.")
         (own,) = self.own
         if own.moments.count < 2:
-            raise DataError(f"{self.images.folder} holds one image; statistics need two or more.")
-        return ReferenceStatistics(own.moments.gaussian(), self.images.described(own.network))
+            raise DataError(f"{self.images.folder} contains one image; statistics need two or more.")
+        return ReferenceStatistics(own.moments.gaussian(), self.images.describe(own.network))
 
     def result(self) -> Evaluation:
         """All metrics, with what they were measured on.
@@ -203,10 +203,10 @@ class Comparison:
         hashes by network; `per_image` the values of each pair.
         """
         if isinstance(self.reference, ImageFolder):
-            _same_size(self.images, self.reference)
+            _check_same_size(self.images, self.reference)
         weights = {n.metric_name("distance") if n.heads else n.name: n.sha256 for n in self.networks}
         details = {
-            "images": self.images.result(),
+            "images": self.images.summary(),
             "reference": self._described_reference(),
             "feature_weights": weights,
             "intervals": intervals.ABOUT,
@@ -217,7 +217,7 @@ class Comparison:
     def _described_reference(self) -> dict[str, Any] | None:
         if isinstance(self.reference, ReferenceStatistics):
             return describe_reference(self.reference)
-        return None if self.reference is None else self.reference.result()
+        return None if self.reference is None else self.reference.summary()
 
     def _metrics(self) -> list[Metric]:
         metrics = self.each.compute() if self.each.records else []
@@ -235,12 +235,12 @@ def _perceptual_distances(network: FeatureNetwork, images: Tensor, originals: Te
         return perceptual_distances(network, images, originals)
 
 
-def _same_size(images: ImageFolder, reference: ImageFolder) -> None:
+def _check_same_size(images: ImageFolder, reference: ImageFolder) -> None:
     if images.shape != reference.shape:
         sizes = ["{} x {}".format(*folder.shape) for folder in (images, reference) if folder.shape]
         raise DataError(
             f"The images of {images.folder} are {sizes[0]} and those of {reference.folder} {sizes[-1]}; "
-            "give --size to bring all to one."
+            "give --size to resize all images."
         )
 
 
@@ -249,7 +249,7 @@ def _batches(items: Sequence[Any]) -> Iterator[list[Any]]:
         yield list(items[start : start + BATCH])
 
 
-def same_files(result: Evaluation) -> bool:
-    """True where a set was measured against itself."""
+def is_same_set(result: Evaluation) -> bool:
+    """Whether a set was compared with itself."""
     images, reference = result.details["images"], result.details["reference"]
     return bool(reference) and reference["data_sha256"] == images["data_sha256"]

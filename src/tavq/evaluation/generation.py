@@ -13,16 +13,16 @@ from tavq.core.errors import UsageError
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset, load_training_split
 from tavq.data.loader import EvaluationLoader, load_image_batch
-from tavq.evaluation.completion import CODES, CONTINUED, MEAN_COLOUR, Completions
+from tavq.evaluation.completion import CODES, CONTINUED, MEAN_COLOUR, CompletionScores
 from tavq.evaluation.memorization import measure_copying
 from tavq.evaluation.nearest_training import (
-    Copies,
+    NearestNames,
     find_nearest_by_known_part,
     find_nearest_by_map,
     find_nearest_by_text,
 )
-from tavq.evaluation.text_questions import Answers
-from tavq.evaluation.text_retrieval import SHUFFLED, Faithfulness
+from tavq.evaluation.text_questions import QuestionScores
+from tavq.evaluation.text_retrieval import SHUFFLED, TextRetrievalScores
 from tavq.interfaces import Batch, TextSource
 from tavq.metrics.distances import ImageSet, compare_image_sets
 from tavq.metrics.memorization import DATA_COPYING, HELD_OUT
@@ -41,7 +41,7 @@ MIXED = Baseline(
 )
 REAL = Baseline("images", "real images", "The split's images themselves.")
 BASELINES = (None, UNTRAINED, NEAREST, MEAN_COLOUR, CONTINUED, MIXED, SHUFFLED, HELD_OUT, CODES, REAL)
-"""The columns of a table: the model, then what it should beat, last what it cannot beat."""
+"""The order of a table's columns: the model, then what it should beat, last what it cannot beat."""
 
 SETS = Group(
     "sets",
@@ -96,9 +96,9 @@ def evaluate_generation(
     """
     train = load_training_split(dataset, limit)
     config = DataConfig(size=int(model.metadata["size"]))
-    running = _Measured(model, networks, sampling, config, train)
-    running.faithful = None if aligned is None else Faithfulness(aligned.to(running.device))
-    running.answers = None if reader is None else Answers(reader.to(running.device), dataset)
+    running = GenerationEvaluator(model, networks, sampling, config, train)
+    running.faithful = None if aligned is None else TextRetrievalScores(aligned.to(running.device))
+    running.answers = None if reader is None else QuestionScores(reader.to(running.device), dataset)
     images = EvaluationLoader(dataset, config, BATCH, text, limit)
     maps: Iterable[Batch | None] = itertools.repeat(None)
     if "segmentation" in running.needs:
@@ -107,7 +107,7 @@ def evaluate_generation(
     for batch, given in zip(images, maps, strict=False):
         if given is not None and given.keys != batch.keys:
             raise UsageError(
-                f"Some images of {dataset.folder} have no segmentation; this task is measured on those that do."
+                f"Some images of {dataset.folder} have no segmentation map, which this task needs as its condition."
             )
         running.update(batch, given)
         if progress is not None:
@@ -125,7 +125,7 @@ def randomize_weights(model: TaskModel) -> TaskModel:
 
 
 def mix_codes(pool: Int[Tensor, "p n"], count: int, generator: torch.Generator) -> Int[Tensor, "b n"]:
-    """At each place the token of some image of the pool: what knows places and nothing of their neighbours."""
+    """At each position the token of a random image of the pool, so tokens fit their position, not each other."""
     rows = torch.randint(len(pool), (count, pool.shape[1]), generator=generator, device=pool.device)
     return pool.gather(0, rows)
 
@@ -138,7 +138,7 @@ def _memorization_warning(model: TaskModel, dataset: FolderDataset) -> str:
     return ""
 
 
-class _Measured:
+class GenerationEvaluator:
     def __init__(
         self,
         model: TaskModel,
@@ -154,32 +154,32 @@ class _Measured:
         self.generators = {own: torch.Generator(self.device).manual_seed(SEED) for own in self.models}
         whole = [network for network in networks if not network.heads]
         self.sets = {own: [ImageSet(network) for network in whole] for own in (REAL, *COMPARED)}
-        self.completions = Completions(model, self.models[UNTRAINED], networks)
-        self.faithful: Faithfulness | None = None
-        self.answers: Answers | None = None
-        self.copies: Copies = {}
-        self.known: dict[str, Copies] = {}
+        self.completions = CompletionScores(model, self.models[UNTRAINED], networks)
+        self.faithful: TextRetrievalScores | None = None
+        self.answers: QuestionScores | None = None
+        self.nearest_names: NearestNames = {}
+        self.known: dict[str, NearestNames] = {}
         self.pool = torch.empty(0, model.config.layout.length, dtype=torch.long, device=self.device)
-        """The tokens of the last images, a batch of them however few came last."""
+        """The tokens of the last images: a full batch, even where the last batch is smaller."""
         self.losses: dict[Metric, float] = {}
         self.count = 0
 
     def find_nearest(self, dataset: FolderDataset, text: TextSource | None, limit: int | None) -> None:
-        """Looks through the training images for each image's nearest, by what the task is told of it."""
+        """Find each image's nearest training image, by its condition and by what each mask leaves."""
         if self.train is None:
             return
         if "text" in self.needs and text is not None:
             names = [record.file_name for record in dataset][:limit]
-            self.copies = find_nearest_by_text(names, self.train, text)
+            self.nearest_names = find_nearest_by_text(names, self.train, text)
         elif "segmentation" in self.needs:
-            self.copies = find_nearest_by_map(dataset, self.train, limit)
+            self.nearest_names = find_nearest_by_map(dataset, self.train, limit)
         masks = evaluation_masks(self.model)
         if masks:
             self.known = find_nearest_by_known_part(dataset, self.train, masks, self.config, limit)
 
     @torch.no_grad()
     def update(self, batch: Batch, maps: Batch | None) -> None:
-        """Counts a batch, with the segmentation maps of its images where the task draws after them."""
+        """Add a batch, with the segmentation maps of its images if they are the task's condition."""
         batch = to_device(batch, self.device)
         layout = self.model.config.layout
         tokens = layout.to_tokens(self.model.tokenizer.encode(batch.images))
@@ -191,7 +191,7 @@ class _Measured:
             made[own] = self._decoded(model.task.sample(prompt, self.sampling, self.generators[own]))
         self.pool = torch.cat([self.pool, tokens])[-BATCH:]
         made[MIXED] = self._decoded(mix_codes(self.pool, len(tokens), self.generators[None]))
-        copied = self._read(self.copies, batch.keys)
+        copied = self._read(self.nearest_names, batch.keys)
         if copied is not None:
             made[NEAREST] = copied
         self._compare(made, batch)
@@ -202,7 +202,7 @@ class _Measured:
             for image_set in self.sets[own]:
                 image_set.update(images, batch.keys)
         if self.completions.masks:
-            nearest = {mask: self._read(copies, batch.keys) for mask, copies in self.known.items()}
+            nearest = {mask: self._read(nearest_names, batch.keys) for mask, nearest_names in self.known.items()}
             there = {mask: images for mask, images in nearest.items() if images is not None}
             self.completions.update(batch.images, made[CODES], there, self.sampling, self.generators)
         judged = {own: images for own, images in made.items() if own is not MIXED}
@@ -212,7 +212,7 @@ class _Measured:
             self.answers.update(batch.keys, judged)
 
     def _add_losses(self, own: Baseline | None, model: TaskModel, codes: GenerationBatch) -> None:
-        torch.manual_seed(SEED + self.count)  # objectives draw: which tokens are masked, which step
+        torch.manual_seed(SEED + self.count)  # objectives sample masks and diffusion steps
         for name, loss in model.task.loss(codes).items():
             metric = _loss_metric(name, own)
             self.losses[metric] = self.losses.get(metric, 0.0) + float(loss.value) * len(codes.tokens)
@@ -226,11 +226,11 @@ class _Measured:
     def _decoded(self, tokens: Tensor) -> Tensor:
         return self.model.decode(tokens, self.model.config.layout)
 
-    def _read(self, copies: Copies, keys: Sequence[str]) -> Tensor | None:
+    def _read(self, nearest_names: NearestNames, keys: Sequence[str]) -> Tensor | None:
         """The nearest training image of each; None where one has none."""
-        if self.train is None or any(key not in copies for key in keys):
+        if self.train is None or any(key not in nearest_names for key in keys):
             return None
-        return load_image_batch(self.train, [copies[key] for key in keys], self.config.size).to(self.device)
+        return load_image_batch(self.train, [nearest_names[key] for key in keys], self.config.size).to(self.device)
 
     def compute(self, memorization_warning: str) -> Evaluation:
         """The result of `evaluate_generation`."""

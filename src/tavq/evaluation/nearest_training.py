@@ -1,6 +1,6 @@
-"""What copying gives: for each image the one of the training split that is nearest to what is known of it.
+"""The copying baseline: for each image, the training image whose condition is nearest.
 
-Nothing of the training split is kept but the best candidate so far of each image that is measured.
+Memory: the best candidate so far of each measured image; the training split is read in batches.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,89 +19,98 @@ from tavq.interfaces import TextSource
 
 BATCH = 32
 TEXTS = 1024
-"""Texts of the training split that are compared at a time."""
+"""Training texts in memory at a time."""
 
 SIDE = 32
-"""Of the small images and maps that are compared."""
+"""Side of the small images and maps that are compared."""
 
-Copies = dict[str, str]
-"""The name of the training image that is nearest to each image."""
+NearestNames = dict[str, str]
+"""The file name of the nearest training image, by the image's own."""
 
 
 class NearestNeighbours:
-    """The candidate most like each query, of many that come in batches."""
+    """The most similar candidate of each query, of many candidates that come in batches."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self.keys = keys
-        self.likeness = torch.full((len(keys),), -torch.inf, dtype=torch.float64)
+        self.similarity = torch.full((len(keys),), -torch.inf, dtype=torch.float64)
         self.found: list[str | None] = [None] * len(keys)
 
-    def update(self, likeness: Float[Tensor, "n b"], candidates: Sequence[str]) -> None:
-        """Counts a batch of candidates; of equal ones the first stays, and no image is its own neighbour."""
-        likeness = likeness.double().masked_fill(same(self.keys, candidates), -torch.inf)
-        best, places = likeness.max(dim=1)
-        for row in (best > self.likeness).nonzero()[:, 0].tolist():
-            self.likeness[row], self.found[row] = best[row], candidates[int(places[row])]
+    def update(self, similarity: Float[Tensor, "n b"], candidates: Sequence[str]) -> None:
+        """Add a batch of candidates. The first of equal ones stays, and an image is not its own neighbour."""
+        similarity = similarity.double().masked_fill(find_same_images(self.keys, candidates), -torch.inf)
+        best, positions = similarity.max(dim=1)
+        for row in (best > self.similarity).nonzero()[:, 0].tolist():
+            self.similarity[row], self.found[row] = best[row], candidates[int(positions[row])]
 
-    def copies(self) -> Copies:
-        """Of the queries for which there is one."""
+    def nearest_names(self) -> NearestNames:
+        """The nearest candidate of each query that has one."""
         return {key: found for key, found in zip(self.keys, self.found, strict=True) if found is not None}
 
 
-def same(keys: Sequence[str], candidates: Sequence[str]) -> Bool[Tensor, "n b"]:
-    """Where a query and a candidate are the same image, as they are where the training split itself is measured."""
-    places = {key: place for place, key in enumerate(candidates)}
+def find_same_images(keys: Sequence[str], candidates: Sequence[str]) -> Bool[Tensor, "n b"]:
+    """True where query and candidate are the same image, which happens when the training split itself is measured."""
+    columns = {key: column for column, key in enumerate(candidates)}
     found = torch.zeros(len(keys), len(candidates), dtype=torch.bool)
     for row, key in enumerate(keys):
-        if key in places:
-            found[row, places[key]] = True
+        if key in columns:
+            found[row, columns[key]] = True
     return found
 
 
 # --- by text ----------------------------------------------------------------------------------------------------
 
 
-def find_nearest_by_text(keys: Sequence[str], train: FolderDataset, text: TextSource) -> Copies:
-    """By the cosine of the means of the sentence vectors; who has no sentence is given training images in turn."""
-    asking, vectors = _sentences(keys, text)
-    found = NearestNeighbours(asking)
+def find_nearest_by_text(keys: Sequence[str], train: FolderDataset, text: TextSource) -> NearestNames:
+    """The nearest training image by the cosine of mean sentence vectors.
+
+    Images without text get training images in turn.
+
+    Args:
+        keys: file names of the images.
+        train: the training split.
+        text: the encoded text of both.
+    """
+    with_text, vectors = _mean_sentences(keys, text)
+    found = NearestNeighbours(with_text)
     names = [record.file_name for record in train]
     for start in range(0, len(names), TEXTS):
-        candidates, others = _sentences(names[start : start + TEXTS], text)
-        if asking and candidates:
+        candidates, others = _mean_sentences(names[start : start + TEXTS], text)
+        if with_text and candidates:
             found.update(vectors @ others.mT, candidates)
-    return {key: names[place % len(names)] for place, key in enumerate(keys)} | found.copies()
+    return {key: names[i % len(names)] for i, key in enumerate(keys)} | found.nearest_names()
 
 
-def _sentences(keys: Sequence[str], text: TextSource) -> tuple[list[str], Float[Tensor, "n t"]]:
-    found = {key: np.asarray(text.vectors(key)["sentences"]) for key in keys if key in text}
-    told = {key: rows.mean(axis=0) for key, rows in found.items() if len(rows)}
-    rows = torch.from_numpy(np.stack([*told.values()])) if told else torch.zeros(0, text.width)
-    return list(told), F.normalize(rows.double(), dim=1)
+def _mean_sentences(keys: Sequence[str], text: TextSource) -> tuple[list[str], Float[Tensor, "n t"]]:
+    """The images that have a sentence, and their mean sentence vectors, normalized."""
+    sentences = {key: np.asarray(text.vectors(key)["sentences"]) for key in keys if key in text}
+    means = {key: vectors.mean(axis=0) for key, vectors in sentences.items() if len(vectors)}
+    vectors = torch.from_numpy(np.stack([*means.values()])) if means else torch.zeros(0, text.width)
+    return list(means), F.normalize(vectors.double(), dim=1)
 
 
 # --- by segmentation --------------------------------------------------------------------------------------------
 
 
-def find_nearest_by_map(dataset: FolderDataset, train: FolderDataset, limit: int | None) -> Copies:
-    """By the share of places at which both maps, brought to 32 x 32, have the same class."""
+def find_nearest_by_map(dataset: FolderDataset, train: FolderDataset, limit: int | None) -> NearestNames:
+    """The nearest training image by the fraction of pixels at which both maps, at 32 x 32, have the same class."""
     mapped = train.subset(record for record in train if record.segmentation is not None)
     if not mapped.records:
         return {}
     keys: list[str] = []
     maps = []
-    for names, classes in _maps(dataset, limit):
+    for names, classes in _read_maps(dataset, limit):
         keys += names
         maps.append(classes)
-    found, asked = NearestNeighbours(keys), torch.cat(maps)
-    for names, classes in _maps(mapped, None):
-        agreement = [(asked == one).double().mean(dim=1) for one in classes]
+    found, queries = NearestNeighbours(keys), torch.cat(maps)
+    for names, classes in _read_maps(mapped, None):
+        agreement = [(queries == one).double().mean(dim=1) for one in classes]
         found.update(torch.stack(agreement, dim=1), names)
-    return found.copies()
+    return found.nearest_names()
 
 
-def _maps(dataset: FolderDataset, limit: int | None) -> Iterator[tuple[tuple[str, ...], Int[Tensor, "b p"]]]:
-    """Names of images and their classes, as the numbers of the palette's colours."""
+def _read_maps(dataset: FolderDataset, limit: int | None) -> Iterator[tuple[tuple[str, ...], Int[Tensor, "b p"]]]:
+    """Names of images and their class maps; a class is the 24-bit number of its palette colour."""
     config = DataConfig(size=SIDE, images="segmentation")
     for batch in EvaluationLoader(dataset, config, BATCH, None, limit):
         red, green, blue = to_uint8(batch.images).int().unbind(1)
@@ -117,29 +126,36 @@ def find_nearest_by_known_part(
     masks: Mapping[str, Bool[Tensor, "y x"]],
     config: DataConfig,
     limit: int | None,
-) -> dict[str, Copies]:
-    """For each mask by the squared difference of what it leaves of the images, both brought to 32 x 32.
+) -> dict[str, NearestNames]:
+    """For each mask the nearest training image by the squared difference of the known parts, at 32 x 32.
 
-    The means of small squares are compared of which no pixel is hidden: nothing hidden has any influence.
+    A cell of the small images counts only if none of its pixels is hidden, so that the hidden part has no influence.
+
+    Args:
+        dataset: the images.
+        train: the training split.
+        masks: True where hidden, by name.
+        config: how the images are prepared.
+        limit: read at most this number of `dataset`.
     """
-    known = {name: _known(mask) for name, mask in masks.items()}
+    known = {name: _find_known_cells(mask) for name, mask in masks.items()}
     keys: list[str] = []
     parts = []
     for batch in EvaluationLoader(dataset, config, BATCH, None, limit):
         keys += batch.keys
-        parts.append(_small(batch.images))
-    asked, found = torch.cat(parts), {name: NearestNeighbours(keys) for name in masks}
+        parts.append(_shrink(batch.images))
+    queries, found = torch.cat(parts), {name: NearestNeighbours(keys) for name in masks}
     for batch in EvaluationLoader(train, config, BATCH):
-        others = _small(batch.images)
+        others = _shrink(batch.images)
         for name, neighbours in found.items():
-            one, other = asked[:, :, known[name]].flatten(1), others[:, :, known[name]].flatten(1)
+            one, other = queries[:, :, known[name]].flatten(1), others[:, :, known[name]].flatten(1)
             neighbours.update(-torch.cdist(one, other), batch.keys)
-    return {name: neighbours.copies() for name, neighbours in found.items()}
+    return {name: neighbours.nearest_names() for name, neighbours in found.items()}
 
 
-def _small(images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b 3 h w"]:
+def _shrink(images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b 3 h w"]:
     return F.adaptive_avg_pool2d(images.double(), min(SIDE, images.shape[2]))
 
 
-def _known(mask: Bool[Tensor, "y x"]) -> Bool[Tensor, "h w"]:
+def _find_known_cells(mask: Bool[Tensor, "y x"]) -> Bool[Tensor, "h w"]:
     return F.adaptive_max_pool2d(mask[None].float().cpu(), min(SIDE, mask.shape[0]))[0] == 0

@@ -1,4 +1,4 @@
-"""How well a task does on images that it was not trained on; what is measured follows from what it does."""
+"""The metrics of a task on a split: of generated images, or of answers about images."""
 
 from collections.abc import Callable, Sequence
 

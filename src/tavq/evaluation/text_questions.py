@@ -41,7 +41,7 @@ QUESTIONS = Group(
 )
 
 
-class Answers:
+class QuestionScores:
     """The fraction of questions answered right about images, by who made the images and by the question's type.
 
     Source: TIFA (arXiv 2303.11897): an image is true to its text as far as questions about the text are answered right
@@ -57,7 +57,7 @@ class Answers:
 
     @torch.no_grad()
     def update(self, keys: Sequence[str], images_of: Mapping[Baseline | None, Float[Tensor, "b 3 y x"]]) -> None:
-        """Counts a batch: the images' names, and the model's and each baseline's images for them."""
+        """Add a batch: the images' names, and the images of the model and of each baseline."""
         # A batch of one has no other image of which its questions could be asked.
         asked = dict(images_of)
         if len(keys) > 1:

@@ -1,4 +1,4 @@
-"""Text faithfulness: drawn images look for their own text, in the space of an aligned tokenizer."""
+"""Text faithfulness: generated images retrieve their own text, in the space of an aligned tokenizer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tavq.core.errors import UsageError
 from tavq.interfaces import Aligner, TextFeatures
-from tavq.metrics.faithfulness import text_retrieval
+from tavq.metrics.faithfulness import score_text_retrieval
 from tavq.metrics.record import Baseline, Metric, for_baseline
 from tavq.model_folder import find_model, read_model_config
 from tavq.tasks.model_folder import TaskModel
@@ -24,29 +24,34 @@ SHUFFLED = Baseline(
 
 
 def open_aligned(name: str, model: TaskModel, store: TextStore | None) -> Tokenizer:
-    """The tokenizer that judges whether images show what their texts say.
+    """Open the tokenizer whose aligner ranks images against texts.
+
+    Args:
+        name: a model folder, run folder or hub name.
+        model: the task that generates the images.
+        store: the text that it generates from; None for a task without text.
 
     Raises:
-        UsageError: the task draws from no text, or the tokenizer has no aligner, reads text by another encoder or
-            other units of it, or was trained on images of another size.
+        UsageError: the task does not generate from text, or the tokenizer has no aligner, uses another text encoder or
+            other units, or was trained on images of another size.
     """
     if store is None:
         raise UsageError(
-            f"The task {model.config.task.name!r} of this model does not draw from text; leave --aligned out."
+            f"The task {model.config.task.name!r} of this model does not generate from text; remove --aligned."
         )
     folder = find_model(name)
     stored = read_model_config(folder)
     tokenizer = Tokenizer.from_pretrained(folder)
     if tokenizer.aligner is None:
         raise UsageError(
-            f"The tokenizer {name} has no aligner, so it knows nothing of text; give one that was trained with one, as "
-            "by the recipe ta-vqgan or lg-vqgan."
+            f"The tokenizer {name} has no aligner, so it cannot compare images with texts; choose one that has, "
+            "such as from the recipe ta-vqgan or lg-vqgan."
         )
     size = model.metadata.get("size")
     if stored.get("size") != size:
         raise UsageError(
-            f"The tokenizer {name} was trained on images of {stored.get('size')} px and this task draws {size} px; "
-            "give an aligned tokenizer of the same size."
+            f"The tokenizer {name} was trained on images of {stored.get('size')} px and this task generates {size} px; "
+            "choose an aligned tokenizer trained at the same size."
         )
     _check_text(name, tokenizer, stored, store)
     return tokenizer
@@ -54,8 +59,8 @@ def open_aligned(name: str, model: TaskModel, store: TextStore | None) -> Tokeni
 
 def _check_text(name: str, tokenizer: Tokenizer, stored: dict[str, Any], store: TextStore) -> None:
     own, text = store.manifest.encoder, stored.get("text")
-    told = text.get("encoder") if isinstance(text, dict) else None
-    made = (told.get("name"), told.get("sha256")) if isinstance(told, dict) else (None, own.sha256)
+    encoder = text.get("encoder") if isinstance(text, dict) else None
+    made = (encoder.get("name"), encoder.get("sha256")) if isinstance(encoder, dict) else (None, own.sha256)
     if made[1] != own.sha256 or tokenizer.config.text_width != own.width:
         raise UsageError(
             f"The tokenizer {name} reads text by the encoder {made[0]!r} ({tokenizer.config.text_width} numbers), the "
@@ -66,8 +71,8 @@ def _check_text(name: str, tokenizer: Tokenizer, stored: dict[str, Any], store: 
         store.vocabulary("tokens")  # raises where it holds split texts only
 
 
-class Faithfulness:
-    """How well images find their own text among those of the split, by who made the images."""
+class TextRetrievalScores:
+    """How well images find their own text among those of the split, for the model and each baseline."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -76,13 +81,13 @@ class Faithfulness:
 
     @torch.no_grad()
     def update(self, text: TextFeatures, images_of: Mapping[Baseline | None, Float[Tensor, "b 3 y x"]]) -> None:
-        """Counts a batch: its texts, and the model's and each baseline's images for them; those with text alone."""
+        """Add a batch: its texts and the images of the model and of each baseline; images without text do not count."""
         aligner = self.tokenizer.aligner
-        assert aligner is not None, "open_aligned checks it"
-        kept = text.has_text()
-        self.texts.append(aligner.embed_text(text)[kept].float().cpu())
+        assert aligner is not None, "open_aligned checks this"
+        with_text = text.has_text()
+        self.texts.append(aligner.embed_text(text)[with_text].float().cpu())
         for baseline, images in images_of.items():
-            self.images.setdefault(baseline, []).append(self._embed(aligner, images)[kept].float().cpu())
+            self.images.setdefault(baseline, []).append(self._embed(aligner, images)[with_text].float().cpu())
 
     def _embed(self, aligner: Aligner, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
         return aligner.embed_images(self.tokenizer.quantize(images))
@@ -96,6 +101,6 @@ class Faithfulness:
         images[SHUFFLED] = images[None].roll(len(texts) // 2, dims=0)  # neighbours in a data set may be similar
         metrics = []
         for baseline, own in images.items():
-            found = text_retrieval(own, texts)
+            found = score_text_retrieval(own, texts)
             metrics += found if baseline is None else for_baseline(baseline, found)
         return metrics

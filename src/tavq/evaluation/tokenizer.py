@@ -1,4 +1,4 @@
-"""Everything that is measured of a tokenizer, in one pass over a split."""
+"""All metrics of a tokenizer, in one pass over a split."""
 
 import hashlib
 import json
@@ -31,14 +31,14 @@ from tavq.ops.collective import all_gather_text, all_gather_uneven
 
 @runtime_checkable
 class SupportsReconstruction(Protocol):
-    """What evaluation asks of a tokenizer."""
+    """The part of a tokenizer that evaluation uses."""
 
     aligner: Aligner | None
     codebook: Codebook
     quantizer: Quantizer
 
     def quantize(self, images: Float[Tensor, "b 3 y x"]) -> dict[int, Quantized]:
-        """The quantised grids by level."""
+        """Quantized grids by level."""
         ...
 
     def decode(self, indices: Int[Tensor, "b h w *c"]) -> Float[Tensor, "b 3 y x"]:
@@ -47,24 +47,24 @@ class SupportsReconstruction(Protocol):
 
 
 class TokenizerEvaluator:
-    """The running measurements of one split; `evaluate` drives it."""
+    """The running metrics of one split; `evaluate` drives it."""
 
     def __init__(self, sizes: Sequence[int], networks: Sequence[FeatureNetwork]) -> None:
         self.networks = networks
         distances = {perceptual_metric(n): partial(perceptual_distances, n) for n in networks if n.heads}
         self.scores = ImageScores(distances)
-        self.pixels = _Pixels()
+        self.pixels = PixelHash()
         self.sets = [(ImageSet(network), ImageSet(network)) for network in networks if not network.heads]
         self.codes = CodeUsage(sizes)
         self.chosen: list[tuple[Sequence[str], Tensor]] = []
-        self.pairs = _Pairs()
+        self.pairs = CodeTextPairs()
         self.masked = [MaskedWords(count) for count in MASKED]
         self.relations = WordRelations()
         self.images = 0
         self.size: tuple[int, ...] = ()
 
     def update(self, tokenizer: SupportsReconstruction, batch: Batch) -> None:
-        """Counts a batch, which is on the tokenizer's device."""
+        """Add a batch, which is on the tokenizer's device."""
         self._note_size({self.size, tuple(batch.images.shape[-2:])})
         levels = tokenizer.quantize(batch.images)
         reconstruction = require_finite(
@@ -80,7 +80,7 @@ class TokenizerEvaluator:
         if batch.text is not None:
             self.pairs.update(tokenizer.aligner, levels, batch.text, batch.keys)
             if tokenizer.aligner is not None and batch.text.full_text is not None:
-                self._ask_of_words(tokenizer.aligner, levels, batch.text, batch.keys)
+                self._update_words(tokenizer.aligner, levels, batch.text, batch.keys)
         self.images += len(batch.images)
 
     def _note_size(self, sizes: set[tuple[int, ...]]) -> None:
@@ -89,7 +89,7 @@ class TokenizerEvaluator:
             raise UsageError(f"Images of one size can be evaluated together; got {found[0]} and {found[1]}.")
         self.size = found[0] if found else ()
 
-    def _ask_of_words(
+    def _update_words(
         self, aligner: Aligner, levels: Mapping[int, Quantized], text: TextFeatures, keys: Sequence[str]
     ) -> None:
         assert text.full_text is not None
@@ -106,20 +106,20 @@ class TokenizerEvaluator:
         return [*self.masked, self.relations]
 
     def join(self) -> None:
-        """Counts what all processes have seen as seen here, each image once; alone, it is only checked.
+        """Gather the metrics of all processes, in each of them.
 
         Raises:
-            DataError: an image was seen twice.
+            DataError: an image was measured twice.
         """
         gathered = _gather([self.images, self.size])
         self.images = sum(images for images, _ in gathered)
         self._note_size({tuple(size) for _, size in gathered})
-        for collected in (self.pixels, self.scores, *self._word_metrics()):
-            collected.join()
+        for metric in (self.pixels, self.scores, *self._word_metrics()):
+            metric.join()
         if self.images != len(self.pixels.records):
             raise DataError(
                 f"{self.images} images were measured and {len(self.pixels.records)} of them differ by key; each "
-                "image is measured once, and by one process."
+                "image must be measured once, by one process."
             )
         self.codes.join()
         self.pairs.join()
@@ -155,7 +155,7 @@ class TokenizerEvaluator:
         return surprises.interval()
 
     def _protocol(self, weights: Mapping[str, str]) -> dict[str, Any]:
-        """What must be the same for another to measure the same."""
+        """What must be the same to reproduce the values."""
         return {
             "images": {"count": self.images, "size": list(self.size), "sha256": self.pixels.compute()},
             "reconstructions": {"range": [-1, 1], "clamped": True, "rounded_to_8_bits": False},
@@ -166,29 +166,29 @@ class TokenizerEvaluator:
 
 
 def _gather(own: Any) -> list[Any]:
-    """The value of each process, in the order of their ranks."""
+    """The values of all processes, by rank."""
     return [parse_json(text, "Another process's measurements") for text in all_gather_text(json.dumps(own))]
 
 
-class _Pixels(KeyedMetric):
-    """The very pixels that were measured, as one hash: it tells a stranger whether theirs are the same."""
+class PixelHash(KeyedMetric):
+    """One hash of all pixels that were measured, by which others check that theirs are the same."""
 
     def update(self, keys: Sequence[str], images: Float[Tensor, "b 3 y x"]) -> None:
         for key, image in zip(keys, to_uint8(images).cpu().numpy(), strict=True):
             self._add(key, hashlib.sha256(image.tobytes()).hexdigest())
 
     def compute(self) -> str:
-        """The sha256 of a line for each image in the order of keys: the sha256 of its bytes [3 y x], and its key."""
+        """The sha256 of one line per image, ordered by key: the sha256 of its bytes [3 y x], two spaces, its key."""
         lines = "".join(f"{digest}  {key}\n" for key, digest in self.ordered())
         return hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class _Pairs:
-    """What is kept of each image that has text: a vector of its codes and one of its text, in two spaces."""
+class CodeTextPairs:
+    """For each image with text, a vector of its codes and one of its text, by the aligner and for the probe."""
 
     def __init__(self) -> None:
         self.keys: dict[str, list[str]] = {"aligned": [], "probed": []}
-        self.rows: dict[str, list[tuple[Tensor, Tensor]]] = {"aligned": [], "probed": []}
+        self.vectors: dict[str, list[tuple[Tensor, Tensor]]] = {"aligned": [], "probed": []}
 
     def update(
         self, aligner: Aligner | None, levels: Mapping[int, Quantized], text: TextFeatures, keys: Sequence[str]
@@ -205,21 +205,21 @@ class _Pairs:
             require_finite(codes[kept], f"The tokenizer's {kind} codes"),
             require_finite(texts[kept], f"The tokenizer's {kind} texts"),
         )
-        self.rows[kind].append((codes.float().cpu(), texts.float().cpu()))
+        self.vectors[kind].append((codes.float().cpu(), texts.float().cpu()))
 
     def join(self) -> None:
-        """Puts the rows of all processes together, in each of them."""
+        """Gather the vectors of all processes, in each of them."""
         gathered = _gather(self.keys)
-        for kind, rows in self.rows.items():
+        for kind, rows in self.vectors.items():
             self.keys[kind] = [key for keys in gathered for key in keys[kind]]
-            codes, texts = (all_gather_uneven(column) for column in _stacked(rows))
-            self.rows[kind] = [(codes, texts)]
+            codes, texts = (all_gather_uneven(column) for column in _stack(rows))
+            self.vectors[kind] = [(codes, texts)]
 
     def _matrices(self, kind: str) -> tuple[Tensor, Tensor]:
-        """Rows in the order of their keys' hashes: any order of the loader gives the same, and it says nothing."""
+        """The vectors ordered by the hashes of their keys: independent of the loader's order and of the images."""
         hashes = [hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest() for key in self.keys[kind]]
         order = torch.tensor(sorted(range(len(hashes)), key=hashes.__getitem__), dtype=torch.int64)
-        codes, texts = _stacked(self.rows[kind])
+        codes, texts = _stack(self.vectors[kind])
         return codes[order], texts[order]
 
     @property
@@ -234,7 +234,7 @@ class _Pairs:
         return [*probe(*probed), *code_text_cosine(*aligned), *ranked]
 
 
-def _stacked(rows: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def _stack(rows: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     if not rows:
         return torch.zeros(0, 1), torch.zeros(0, 1)
     codes, texts = (torch.cat(column) for column in zip(*rows, strict=True))
@@ -242,7 +242,7 @@ def _stacked(rows: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 
 def _mean_unit(units: TextUnits) -> Float[Tensor, "b t"]:
-    """The mean of each image's unit vectors; padding does not count."""
+    """The mean vector of each image's units, without the padding."""
     weights = units.mask[:, :, None].to(units.vectors.dtype)
     return torch.where(units.mask[:, :, None], units.vectors, 0).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
@@ -256,9 +256,8 @@ def evaluate(
 ) -> Evaluation:
     """All metrics of a tokenizer on a split.
 
-    Several processes measure together, each a part of the split, and all give what one does. Sums of whole numbers
-    and of single images' values are then the same to the last bit where the batches are; Fréchet distances are the
-    same to rounding.
+    Several processes may each measure a part of the split; all return the result of a single process. Integer sums and
+    means over images are the same to the last bit if the batches are; Fréchet distances are the same up to rounding.
 
     - Reconstruction: `psnr`, `ssim`, `ms_ssim`, `l1`, `l2` (`metrics.images`), of reconstructions that are clamped to
       [-1, 1] and not rounded to 8 bits. For each of `networks` `fd_NETWORK` and `kid_NETWORK` (`metrics.distances`);
@@ -270,21 +269,21 @@ def evaluate(
     Values are None where undefined: without an aligner or text, or where the aligner does not fill in words. Intervals
     are over images; usage, dead entries, ranks and Fréchet distances have none, as they are not means over images.
 
-    Details: `images` and `size` [y, x] say what was measured, `images_with_text` on how many of them the probe stands;
-    `top_entries` are the most frequent ones; `feature_weights` the sha256 of each network; `protocol` is what another
-    needs to measure the same, as far as it is known here.
+    Details: `images` and `size` [y, x] say what was measured, `images_with_text` how many of them the probe uses;
+    `top_entries` are the most frequent entries; `feature_weights` the sha256 of each network; `protocol` is what others
+    need to reproduce the values, as far as it is known here.
 
     The tokenizer should be in evaluation mode. Memory is that of one batch, plus, for each image, its scores and
     indices and, where it has text, its mean code, its mean sentence and its two embeddings.
 
     Args:
-        tokenizer: what encodes and decodes.
+        tokenizer: the tokenizer.
         batches: images of one size, those of this process; read once.
         networks: feature networks of the distances, on the tokenizer's device.
         progress: called with the number of images done after each batch.
 
     Raises:
-        TrainingError: the tokenizer gives NaN or infinity.
+        TrainingError: the tokenizer returns NaN or infinity.
         DataError: an image came twice.
         UsageError: the images differ in size or are too small for a metric.
     """

@@ -1,4 +1,4 @@
-"""How well an understanding task does on images that it was not trained on."""
+"""The metrics of an understanding task on a split."""
 
 from collections.abc import Callable, Iterator
 
@@ -46,11 +46,12 @@ def _example_batches(
     task, config = model.task, model.config
     for batch in loader:
         found = [collect_record_examples(type(task), config.task, dataset, records[key]) for key in batch.keys]
-        asked = [(row, example) for row, examples in enumerate(found) for example in examples]
-        if asked:
-            rows = extract_features(model.tokenizer, config.layout, config.task.image, batch.images.to(device))
-            places = [row for row, _ in asked]
-            yield rows[places], [batch.keys[place] for place in places], [example for _, example in asked]
+        rows = [row for row, some in enumerate(found) for _ in some]  # an image once for each of its examples
+        if rows:
+            features = extract_features(model.tokenizer, config.layout, config.task.image, batch.images.to(device))
+            examples = [example for some in found for example in some]
+            keys = [batch.keys[row] for row in rows]
+            yield features[rows], keys, examples
         done += len(batch.keys)
         if progress is not None:
             progress(done)

@@ -28,7 +28,7 @@ R_PRECISION = Metric(
 )
 
 
-def text_retrieval(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> list[Metric]:
+def score_text_retrieval(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) -> list[Metric]:
     """How well each image finds its text, with intervals over images; row i of both belongs together.
 
     - `text_recall@1`, `@5`, `@10`: how often its own is among the first of all n texts by dot product; chance is k / n.

@@ -65,12 +65,12 @@ class ReferenceStatistics:
                 )
 
 
-def _short(described: SetDescription) -> str:
-    return f"sha256 {described.network_sha256[:12]}…"
+def _short(description: SetDescription) -> str:
+    return f"sha256 {description.network_sha256[:12]}…"
 
 
-def _size(described: SetDescription) -> str:
-    return "{} x {}".format(*described.size)
+def _size(description: SetDescription) -> str:
+    return "{} x {}".format(*description.size)
 
 
 def write_statistics(path: Path, statistics: ReferenceStatistics) -> None:

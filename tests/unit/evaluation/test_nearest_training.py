@@ -29,16 +29,16 @@ def test_the_best_of_all_batches_stays_and_the_first_of_equal_ones() -> None:
     found = NearestNeighbours(("a", "b", "c"))
     found.update(torch.tensor([[1.0, 5.0], [2.0, 2.0], [9.0, 0.0]]), ("x", "y"))
     found.update(torch.tensor([[5.0], [3.0], [-1.0]]), ("z",))
-    assert found.copies() == {"a": "y", "b": "z", "c": "x"}
+    assert found.nearest_names() == {"a": "y", "b": "z", "c": "x"}
 
 
 def test_no_image_is_its_own_neighbour() -> None:
     found = NearestNeighbours(("a", "b"))
     found.update(torch.tensor([[9.0, 1.0]] * 2), ("a", "x"))
-    assert found.copies() == {"a": "x", "b": "a"}
+    assert found.nearest_names() == {"a": "x", "b": "a"}
     alone = NearestNeighbours(("a",))
     alone.update(torch.ones(1, 1), ("a",))
-    assert alone.copies() == {}
+    assert alone.nearest_names() == {}
 
 
 class Text:
@@ -131,7 +131,7 @@ def test_what_is_hidden_is_not_in_what_is_compared(size: int) -> None:
     for name in ("right", "centre"):
         mask = named_mask(name, size)
         other = torch.where(mask, 1 - image, image)
-        known = nearest_training._known(mask)
+        known = nearest_training._find_known_cells(mask)
         assert 0.4 < float(known.float().mean()) < 0.8
         small, changed = nearest_training._small(image), nearest_training._small(other)
         assert torch.equal(small[:, :, known], changed[:, :, known])

@@ -12,7 +12,7 @@ from tavq.core.errors import UsageError
 from tavq.data.records import Question, Record
 from tavq.evaluation import text_questions
 from tavq.evaluation.generation import REAL
-from tavq.evaluation.text_questions import Answers, open_reader
+from tavq.evaluation.text_questions import QuestionScores, open_reader
 from tavq.tasks.model_folder import TaskModel
 
 BRIGHT, DARK = torch.ones(3, 4, 4), -torch.ones(3, 4, 4)
@@ -31,18 +31,18 @@ def answer(rows: Tensor, questions: list[str]) -> list[list[tuple[str, float]]]:
 
 
 @pytest.fixture
-def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
+def answers(monkeypatch: pytest.MonkeyPatch) -> QuestionScores:
     monkeypatch.setattr(text_questions, "extract_features", lambda tokenizer, layout, image, images: images.flatten(2))
     config = SimpleNamespace(layout=None, task=SimpleNamespace(image=None))
     task = SimpleNamespace(answer=answer)
-    return Answers(model(tokenizer=None, config=config, task=task), RECORDS)
+    return QuestionScores(model(tokenizer=None, config=config, task=task), RECORDS)
 
 
-def values(answers: Answers) -> dict[str, float]:
+def values(answers: QuestionScores) -> dict[str, float]:
     return {metric.key: metric.value for metric in answers.compute()}
 
 
-def test_each_kind_is_asked_about_its_own_images(answers: Answers) -> None:
+def test_each_kind_is_asked_about_its_own_images(answers: QuestionScores) -> None:
     real, drawn = torch.stack([BRIGHT, DARK, DARK]), torch.stack([DARK, DARK, BRIGHT])
     answers.update(["a.png", "b.png", "c.png"], {REAL: real, None: drawn})
     assert values(answers) == pytest.approx(
@@ -61,7 +61,7 @@ def test_each_kind_is_asked_about_its_own_images(answers: Answers) -> None:
     )
 
 
-def test_batches_are_counted_together_and_images_without_questions_left_out(answers: Answers) -> None:
+def test_batches_are_counted_together_and_images_without_questions_left_out(answers: QuestionScores) -> None:
     answers.update(["c.png"], {None: BRIGHT[None]})
     assert answers.compute() == []
     answers.update(["a.png", "c.png"], {None: torch.stack([BRIGHT, BRIGHT])})
@@ -69,7 +69,7 @@ def test_batches_are_counted_together_and_images_without_questions_left_out(answ
     assert values(answers)["answers/light"] == 0.5
 
 
-def test_a_image_alone_is_not_asked_about_as_if_it_were_another(answers: Answers) -> None:
+def test_an_image_alone_is_not_asked_about_as_if_it_were_another(answers: QuestionScores) -> None:
     answers.update(["a.png"], {None: BRIGHT[None]})
     assert set(values(answers)) == {"answers", "answers/light", "answers/object"}
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from tavq.metrics.faithfulness import AMONG, text_retrieval
+from tavq.metrics.faithfulness import AMONG, score_text_retrieval
 from tavq.metrics.record import by_key
 
 
@@ -16,7 +16,7 @@ def units(count: int, seed: int) -> torch.Tensor:
 def test_recall_by_hand() -> None:
     texts = torch.eye(4)
     images = torch.tensor([[1.0, 0, 0, 0], [0.5, 0.4, 0, 0], [0, 0, 0.1, 0.2], [0.3, 0.2, 0.1, 0.0]])
-    found = by_key(text_retrieval(images, texts))  # the own text is first, second, second and last
+    found = by_key(score_text_retrieval(images, texts))  # the own text is first, second, second and last
     assert found["text_recall@1"].value == 0.25
     assert found["text_recall@5"].value == found["text_recall@10"].value == 1
     low, high = found["text_recall@1"].interval
@@ -31,14 +31,14 @@ def test_recall_counts_the_first_ones_of_many() -> None:
         others = [place for place in range(12) if place != row]
         images[row, others] = torch.arange(1.0, 12)
         images[row, row] = 12.5 - rank  # rank - 1 of the others are above
-    found = by_key(text_retrieval(images, torch.eye(12)))
+    found = by_key(score_text_retrieval(images, torch.eye(12)))
     assert found["text_recall@1"].value == 0
     assert found["text_recall@5"].value == pytest.approx(1 / 12)
     assert found["text_recall@10"].value == pytest.approx(3 / 12)
 
 
 def test_images_that_are_all_alike_find_nothing() -> None:
-    found = by_key(text_retrieval(torch.ones(120, 2), units(120, 0)[:, :2] * 0 + 1))
+    found = by_key(score_text_retrieval(torch.ones(120, 2), units(120, 0)[:, :2] * 0 + 1))
     assert found["text_recall@10"].value == 0
     assert found["text_r_precision"].value == 0
 
@@ -46,7 +46,7 @@ def test_images_that_are_all_alike_find_nothing() -> None:
 def test_r_precision_of_a_hundred_is_recall() -> None:
     texts = units(AMONG, 1)
     images = normalize(texts + 0.5 * units(AMONG, 2), dim=1)
-    found = by_key(text_retrieval(images, texts))
+    found = by_key(score_text_retrieval(images, texts))
     assert found["text_r_precision"].value == found["text_recall@1"].value
     assert 0.05 < found["text_recall@1"].value < 0.95
 
@@ -61,12 +61,12 @@ def test_r_precision_is_the_mean_over_draws_of_99_others() -> None:
         others = np.delete(np.arange(count), row)
         drawn = [rng.choice(others, AMONG - 1, replace=False) for _ in range(300)]
         hits += [scores[row, row] > scores[row, chosen].max() for chosen in drawn]
-    found = by_key(text_retrieval(images, texts))["text_r_precision"]
+    found = by_key(score_text_retrieval(images, texts))["text_r_precision"]
     assert found.value == pytest.approx(np.mean(hits), abs=0.01)
-    assert found.value > by_key(text_retrieval(images, texts))["text_recall@1"].value + 0.02
+    assert found.value > by_key(score_text_retrieval(images, texts))["text_recall@1"].value + 0.02
     assert found.interval[0] < found.value < found.interval[1]
 
 
 def test_r_precision_of_strangers_is_one_in_a_hundred() -> None:
-    found = by_key(text_retrieval(units(1000, 5), units(1000, 6)))["text_r_precision"]
+    found = by_key(score_text_retrieval(units(1000, 5), units(1000, 6)))["text_r_precision"]
     assert found.interval[0] < 0.01 < found.interval[1]
