@@ -133,7 +133,7 @@ def test_what_is_hidden_is_not_in_what_is_compared(size: int) -> None:
         other = torch.where(mask, 1 - image, image)
         known = nearest_training._find_known_cells(mask)
         assert 0.4 < float(known.float().mean()) < 0.8
-        small, changed = nearest_training._small(image), nearest_training._small(other)
+        small, changed = nearest_training._shrink(image), nearest_training._shrink(other)
         assert torch.equal(small[:, :, known], changed[:, :, known])
         assert not torch.equal(small, changed)
 
