@@ -1,4 +1,4 @@
-"""nearest beside the incumbent's formula, with the bare matrix product as the floor.
+"""find_nearest compared with the usual formula; the matrix product alone is the lower bound.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/nearest.py [--rounds 5] [--json nearest.json]
 """
@@ -16,13 +16,13 @@ SHAPES = ((65_536, 256, 1_024), (16_384, 8, 16_384))
 
 
 def incumbent(rows: Tensor, entries: Tensor) -> Tensor:
-    """The formula of taming-transformers: the whole matrix of distances, then argmin."""
+    """The formula of taming-transformers: the full matrix of distances, then argmin."""
     squares = rows.square().sum(1, keepdim=True) + entries.square().sum(1)
     return (squares - 2 * (rows @ entries.T)).argmin(1)
 
 
 def floor(rows: Tensor, entries: Tensor) -> None:
-    """The matrix product alone, in pieces that stay in the cache."""
+    """The matrix product alone, in pieces that fit into the cache."""
     out = torch.empty(len(entries), 2**20 // len(entries))
     for piece in rows.split(out.shape[1]):
         torch.mm(entries, piece.T, out=out[:, : len(piece)])

@@ -1,9 +1,9 @@
-"""How far choices that a paper rarely states move PSNR, SSIM and Fréchet distances of one trained tokenizer.
+"""The effect of choices that papers rarely state on PSNR, SSIM and Fréchet distances of one trained tokenizer.
 
 Each table starts with the protocol of `tavq evaluate` and changes one thing at a time: how images are resized, how
-reconstructions are stored, whose statistics are the reference, how many images there are, and which. Differences of
-PSNR and SSIM are of the same images, with 95 % bootstrap intervals; those of distances have 95 % intervals by a
-jackknife that leaves out a twentieth of the images at a time.
+reconstructions are stored, which images are the reference, and how many images there are. Differences of PSNR and SSIM
+are paired by image, with 95 % bootstrap intervals; differences of distances have 95 % intervals from a jackknife that
+leaves out a twentieth of the images at a time.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/protocol.py RUN --data flickr8k --squeezenet squeezenet1_1_caffe_fp16.npz \
     [--wide FOLDER] [--seed 0] [--json protocol.json]
@@ -48,7 +48,7 @@ STUDENT = 2.093  # the 97.5th percentile of Student's t with 19 degrees of freed
 SIZES = (250, 500, 1000, 2000, 5000)
 
 Prepare = Callable[[Path, int], Tensor]
-"""From an image file and a size to bytes [3 y x]."""
+"""Loads an image file at a size, as uint8 [3 y x]."""
 
 
 # --- what is measured -------------------------------------------------------------------------------------------
@@ -56,42 +56,46 @@ Prepare = Callable[[Path, int], Tensor]
 
 @dataclass(frozen=True)
 class Pair:
-    """A network's features of reconstructions and of the images that they are held against."""
+    """A network's features of reconstructions and of reference images."""
 
-    made: Tensor
+    reconstructions: Tensor
     reference: Tensor
 
     @cached_property
     def distance(self) -> float:
-        return distance(self.made, self.reference)
+        return distance(self.reconstructions, self.reference)
 
     @cached_property
-    def left_out(self) -> list[float]:
-        """The distance without every GROUPS-th image of both, from the first, the second, ... on."""
-        return [distance(without(self.made, group), without(self.reference, group)) for group in range(GROUPS)]
+    def jackknife_distances(self) -> list[float]:
+        """The distance without every GROUPS-th image of both sets, starting at the first, the second and so on."""
+        return [
+            distance(without(self.reconstructions, group), without(self.reference, group)) for group in range(GROUPS)
+        ]
 
 
 def distance(a: Tensor, b: Tensor) -> float:
     return frechet_distance(*(Gaussian(len(x), x.mean(0), x.mT.cov()) for x in (a, b)))
 
 
-def without(rows: Tensor, group: int) -> Tensor:
-    return rows[torch.arange(len(rows)) % GROUPS != group]
+def without(features: Tensor, group: int) -> Tensor:
+    return features[torch.arange(len(features)) % GROUPS != group]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Each image's scores, and the features by network."""
+    """The scores of each image, and the features by network."""
 
     scores: dict[str, Tensor]
     features: dict[str, Pair]
 
-    def some(self, rows: Tensor) -> "Measured":
-        """The same of some of the images."""
-        features = {name: Pair(pair.made[rows], pair.reference[rows]) for name, pair in self.features.items()}
+    def subset(self, rows: Tensor) -> "Measured":
+        """The same for some of the images."""
+        features = {
+            name: Pair(pair.reconstructions[rows], pair.reference[rows]) for name, pair in self.features.items()
+        }
         return Measured({name: values[rows] for name, values in self.scores.items()}, features)
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         means = {name: float(values.mean()) for name, values in self.scores.items()}
         return means | {f"fd_{name}": pair.distance for name, pair in self.features.items()}
 
@@ -102,7 +106,7 @@ def in_batches(work: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
 
 
 class Bench:
-    """A tokenizer and the networks it is measured by."""
+    """A tokenizer and the feature networks that measure it."""
 
     def __init__(self, model: str, networks: Sequence[str]) -> None:
         self.folder = find_model(model)
@@ -111,7 +115,7 @@ class Bench:
         self.networks: list[FeatureNetwork] = [open_network(name) for name in networks]
 
     def reconstruct(self, originals: Tensor) -> Tensor:
-        """Of bytes [n 3 y x], clamped, as `tavq evaluate` has them."""
+        """Reconstruct uint8 images [n 3 y x]; clamped, as in `tavq evaluate`."""
         return in_batches(lambda x: self.tokenizer(to_float(x)).images.clamp(-1, 1), originals)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
@@ -119,7 +123,7 @@ class Bench:
         return {n.name: in_batches(lambda x, n=n: n(floats(x)).double(), images) for n in self.networks}
 
     def measure(self, reconstructions: Tensor, originals: Tensor, features: Mapping[str, Tensor]) -> Measured:
-        """`features` are the originals'."""
+        """Measure reconstructions; `features` are those of the originals."""
         pairs = list(zip(reconstructions.split(BATCH), originals.split(BATCH), strict=True))
         scores = {
             measure.__name__: torch.cat([measure(as_float(a), to_float(b)) for a, b in pairs])
@@ -140,7 +144,7 @@ def as_float(images: Tensor) -> Tensor:
 
 
 def differences(base: Measured, other: Measured) -> dict[str, dict[str, Any]]:
-    """Value and difference with its interval of every figure; images are the same, row by row."""
+    """The value of every metric, and its difference with an interval; both sets have the same images in order."""
     rows = {}
     for name, values in other.scores.items():
         gap = torch.stack([torch.ones_like(values), values - base.scores[name]], dim=1)
@@ -153,9 +157,9 @@ def differences(base: Measured, other: Measured) -> dict[str, dict[str, Any]]:
 
 
 def jackknifed(base: Pair, other: Pair) -> dict[str, Any]:
-    """The difference of two distances; sets that are not of the same images leave out groups of their own."""
+    """The difference of two distances; sets of different images leave out different images."""
     difference = other.distance - base.distance
-    parts = [b - a for a, b in zip(base.left_out, other.left_out, strict=True)]
+    parts = [b - a for a, b in zip(base.jackknife_distances, other.jackknife_distances, strict=True)]
     half = STUDENT * (GROUPS - 1) ** 0.5 * statistics.pstdev(parts)
     return {"value": other.distance, "difference": difference, "interval": [difference - half, difference + half]}
 
@@ -164,7 +168,7 @@ def jackknifed(base: Pair, other: Pair) -> dict[str, Any]:
 
 
 def evaluated(path: Path, size: int) -> Tensor:
-    """As `tavq evaluate` reads it."""
+    """Load an image as `tavq evaluate` does."""
     return crop_and_resize(load_image(path, size), size)
 
 
@@ -188,7 +192,7 @@ def channels_first(image: Image.Image) -> Tensor:
 
 
 def centre(path: Path) -> np.ndarray:
-    """The whole file decoded, its centre square."""
+    """The centre square of a file that is decoded at full size."""
     image = load_image(path)
     height, width = image.shape[:2]
     side = min(height, width)
@@ -209,7 +213,7 @@ RESIZES: dict[str, Prepare] = {
 
 
 def jpeg(images: Tensor, quality: int) -> Tensor:
-    """Bytes [n 3 y x] through JPEG files of Pillow's defaults (chroma at half the resolution)."""
+    """uint8 images [n 3 y x], written to JPEG with Pillow's defaults (chroma at half the resolution) and read back."""
     found = []
     for image in images.permute(0, 2, 3, 1).numpy():
         file = io.BytesIO()
@@ -219,7 +223,7 @@ def jpeg(images: Tensor, quality: int) -> Tensor:
 
 
 def cut(images: Tensor) -> Tensor:
-    """Bytes by cutting the fraction off, as `astype(uint8)` does."""
+    """uint8 images by truncation, as `astype(uint8)` does."""
     return images.add(1).mul(127.5).clamp(0, 255).to(torch.uint8)
 
 
@@ -233,7 +237,7 @@ Rows = dict[str, dict[str, dict[str, Any]]]
 
 
 def resizing(bench: Bench, paths: Sequence[Path]) -> tuple[Rows, Rows]:
-    """Of the whole pipeline, and of the images themselves against those that are evaluated."""
+    """The effect of resizing on the whole pipeline, and on the images themselves compared with those evaluated."""
     base_images = read(paths, bench.size, evaluated)
     base_features = bench.features(base_images)
     base = bench.measure(bench.reconstruct(base_images), base_images, base_features)
@@ -242,12 +246,12 @@ def resizing(bench: Bench, paths: Sequence[Path]) -> tuple[Rows, Rows]:
         images = read(paths, bench.size, how)
         pipeline[name] = differences(base, bench.of(images))
         same = bench.measure(images, base_images, base_features)
-        themselves[name] = {figure: {"value": value} for figure, value in same.figures().items()}
+        themselves[name] = {metric: {"value": value} for metric, value in same.metrics().items()}
     return pipeline, themselves
 
 
 def storing(bench: Bench, paths: Sequence[Path]) -> Rows:
-    """The same reconstructions, as numbers and as files."""
+    """The effect of storing reconstructions: as floats, in 8 bits, and as JPEG files."""
     originals = read(paths, bench.size, evaluated)
     made, known = bench.reconstruct(originals), bench.features(originals)
     base = bench.measure(made, originals, known)
@@ -263,10 +267,10 @@ def storing(bench: Bench, paths: Sequence[Path]) -> Rows:
 
 
 def references(parts: Mapping[str, Measured], seed: int) -> Rows:
-    """Distances of the test split's reconstructions to the originals of other splits, and of originals alone."""
+    """Distances of the test split's reconstructions to originals of other splits, and between originals."""
     test = parts["test"]
     some = shuffled(len(parts["train"].scores["psnr"]), seed)[: len(test.scores["psnr"])]
-    train = parts["train"].some(some)
+    train = parts["train"].subset(some)
     sets = {
         "as evaluated: test, its own originals": test.features,
         "test, originals of val": crossed(test, parts["val"]),
@@ -282,13 +286,15 @@ def references(parts: Mapping[str, Measured], seed: int) -> Rows:
     }
 
 
-def crossed(made: Measured, reference: Measured) -> dict[str, Pair]:
-    """Reconstructions of the first beside the originals of the other."""
-    return {name: Pair(pair.made, reference.features[name].reference) for name, pair in made.features.items()}
+def crossed(measured: Measured, reference: Measured) -> dict[str, Pair]:
+    """Pairs of the reconstructions of one set with the originals of another."""
+    return {
+        name: Pair(pair.reconstructions, reference.features[name].reference) for name, pair in measured.features.items()
+    }
 
 
 def originals_of(measured: Measured) -> Measured:
-    """As if its originals were what was made."""
+    """The originals in place of the reconstructions."""
     features = {name: Pair(pair.reference, pair.reference) for name, pair in measured.features.items()}
     return Measured(measured.scores, features)
 
@@ -298,23 +304,23 @@ def shuffled(count: int, seed: int) -> Tensor:
 
 
 def counting(train: Measured, seed: int) -> dict[str, dict[str, Any]]:
-    """Figures of disjoint subsets of the training split, by their size: mean, deviation, least and greatest."""
+    """Metrics of disjoint subsets of the training split, by size: mean, standard deviation, minimum and maximum."""
     order = shuffled(len(train.scores["psnr"]), seed)[: SIZES[-1]]
     table = {}
     for size in SIZES:
-        found = [train.some(part).figures() for part in order.split(size) if len(part) == size]
-        spread = {}
-        for name in found[0]:
-            values = [figures[name] for figures in found]
+        subsets = [train.subset(part).metrics() for part in order.split(size) if len(part) == size]
+        row = {}
+        for name in subsets[0]:
+            values = [metrics[name] for metrics in subsets]
             deviation = statistics.stdev(values) if len(values) > 1 else None
-            spread[name] = {"value": statistics.mean(values), "deviation": deviation}
-            spread[name] |= {"least": min(values), "greatest": max(values)}
-        table[f"{size:,} images ({len(found)} {'subsets' if len(found) > 1 else 'set'})"] = spread
+            row[name] = {"value": statistics.mean(values), "deviation": deviation}
+            row[name] |= {"least": min(values), "greatest": max(values)}
+        table[f"{size:,} images ({len(subsets)} {'subsets' if len(subsets) > 1 else 'set'})"] = row
     return table
 
 
 def cropping(bench: Bench, folder: Path) -> Rows:
-    """Images that are not square, cut or squashed from whole JPEGs by Pillow's bicubic; and as they are evaluated."""
+    """Images that are not square: cropped or squashed from full-size JPEGs by Pillow's bicubic, and as evaluated."""
     dataset = FolderDataset(folder)
     paths = [dataset.path(record.file_name) for record in dataset]
     variants = {
@@ -345,10 +351,10 @@ def measure(bench: Bench, data: Path, wide: Path | None, seed: int) -> dict[str,
 
 
 def shown(title: str, rows: Rows) -> Table:
-    figures = list(next(iter(rows.values())))
-    table = Table("", *figures, title=title, title_justify="left")
+    metrics = list(next(iter(rows.values())))
+    table = Table("", *metrics, title=title, title_justify="left")
     for name, row in rows.items():
-        table.add_row(name, *(cell(row[figure]) for figure in figures))
+        table.add_row(name, *(cell(row[metric]) for metric in metrics))
     return table
 
 
@@ -367,7 +373,7 @@ def number(value: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How far unstated choices move the figures.")
+    parser = argparse.ArgumentParser(description="The effect of unstated choices on metrics.")
     parser.add_argument("model", help="a run or model folder")
     parser.add_argument("--data", type=Path, required=True, help="a folder data set with train, val and test")
     parser.add_argument("--squeezenet", type=Path, required=True, help="its .npz file of Caffe weights")
@@ -378,7 +384,7 @@ def main() -> None:
     torch.set_num_threads(1)
     bench = Bench(options.model, ["scenes", f"squeezenet={options.squeezenet}"])
     tables = measure(bench, options.data, options.wide, options.seed)
-    told = {
+    metadata = {
         "model_sha256": read_model_config(bench.folder).get("sha256"),
         "data": options.data.resolve().name,
         "data_sha256": FolderDataset(options.data).fingerprint,
@@ -389,12 +395,12 @@ def main() -> None:
         "versions": versions("numpy", "pillow", "torch"),
     }
     console = Console(width=170)
-    for name, value in told.items():
+    for name, value in metadata.items():
         console.print(f"{name}: {value}", highlight=False, soft_wrap=True)
     for title, rows in tables.items():
         console.print(shown(title, rows))
     if options.json:
-        write_json(options.json, {**told, "tables": tables})
+        write_json(options.json, {**metadata, "tables": tables})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Exact search over a mapped table, beside one matrix product and topk over the whole table in memory."""
+"""Exact search over a memory-mapped table, compared with a matrix product and topk over the table in memory."""
 
 import itertools
 import subprocess
@@ -25,7 +25,7 @@ STEP = 10_000
 
 
 def write_table(path: Path, rows: int, width: int, kind: str) -> None:
-    """Unit vectors around a few hundred centres, as embeddings lie."""
+    """Write unit vectors around a few hundred centres, like embeddings."""
     draw = np.random.default_rng(0)
     centres = draw.normal(size=(300, width))
     file = TensorFileWriter(path, {"rows": (kind, (rows, width))}, {})
@@ -37,13 +37,13 @@ def write_table(path: Path, rows: int, width: int, kind: str) -> None:
 
 
 def queries(width: int, count: int) -> np.ndarray:
-    """Some unit vectors."""
-    drawn = np.random.default_rng(1).normal(size=(count, width))
-    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    """Random unit vectors."""
+    vectors = np.random.default_rng(1).normal(size=(count, width))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
 def works(folder: Path, asked: np.ndarray) -> dict[str, Callable[[], object]]:
-    """The rivals on the tables in a folder; the first holds its whole table in memory."""
+    """The alternatives on the tables in a folder; the first loads its table into memory."""
     tables = {name: MappedTensors(folder / f"{name}.safetensors")["rows"] for name in KINDS}
     whole = torch.from_numpy(np.array(tables["float32"]))
     query = torch.from_numpy(asked)
@@ -57,15 +57,15 @@ def works(folder: Path, asked: np.ndarray) -> dict[str, Callable[[], object]]:
 
 
 def own_memory() -> int:
-    """Bytes that belong to this process alone; pages of mapped files, which the system takes back, are left out."""
+    """Bytes of this process's own memory, without pages of mapped files, which the system can reclaim."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status does not tell RssAnon")
+    raise OSError("/proc/self/status has no RssAnon")
 
 
 def measure_memory(folder: Path, width: int, together: int, name: str, out: Path) -> None:
-    """Writes the most memory that a rival takes on top of what the process began with."""
+    """Write the peak memory of an alternative, on top of what the process started with."""
     torch.set_num_threads(1)
     asked = queries(width, together)
     before = most = own_memory()
@@ -89,7 +89,7 @@ def measure_memory(folder: Path, width: int, together: int, name: str, out: Path
 
 
 def memory(folder: Path, width: int, together: int, name: str) -> float:
-    """Megabytes, measured in a process of its own."""
+    """Measure megabytes in a process of its own."""
     out = folder / "memory.json"
     command = [sys.executable, __file__, "memory", str(folder), str(width), str(together), name, str(out)]
     subprocess.run(command, check=True)
@@ -97,7 +97,7 @@ def memory(folder: Path, width: int, together: int, name: str) -> float:
 
 
 def measure(rounds: int, largest: int = 100_000) -> dict[str, dict[str, Any]]:
-    """A case for each number of rows up to `largest`, each width, and one and several queries at once."""
+    """A case for each number of vectors up to `largest`, each width, and one or several queries at a time."""
     sizes = list(itertools.takewhile(lambda rows: rows <= largest, (10_000 * 10**n for n in itertools.count(1))))
     cases: dict[str, dict[str, Any]] = {}
     for rows, width in itertools.product(sizes or [largest], WIDTHS):
@@ -111,7 +111,7 @@ def measure(rounds: int, largest: int = 100_000) -> dict[str, dict[str, Any]]:
                     took = memory(folder, width, together, name.removeprefix("mapped, "))
                     row["queries_a_second"] = 1000 * together / row["milliseconds"]
                     row["megabytes"] = took
-                    row["note"] = f"{row['queries_a_second']:,.0f} queries a second, {took:,.0f} MB"
+                    row["note"] = f"{row['queries_a_second']:,.0f} queries per second, {took:,.0f} MB"
                 cases[f"{rows:,} rows of width {width}, {together} at once"] = made
     return cases
 

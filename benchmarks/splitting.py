@@ -1,4 +1,4 @@
-"""The splitter `pattern` beside TextBlob with its corpora (`corpora`) on long captions: units, overlap, time.
+"""The splitter `pattern` compared with TextBlob and its corpora (`corpora`) on long captions: units, overlap, time.
 
 FOLDER holds the annotations of ImageInWords as `iiw_*.jsonl` and captions of three vision-language models as
 `pope_vlm_captions_*.jsonl`; NLTK_DATA must point to what `python -m textblob.download_corpora` fetches.
@@ -30,11 +30,11 @@ KINDS = {
     "mPLUG-Owl": (("pope_vlm_*.jsonl", "mplug"),),
 }
 BLOCK = 20
-"""Texts that one splitter takes before the other's turn, so that a busy machine slows both alike."""
+"""Texts that a splitter takes before the other's turn, so that a busy machine slows both equally."""
 
 
 def read(folder: Path, sources: tuple[tuple[str, str], ...], count: int) -> list[str]:
-    """So many texts of a kind, drawn with a fixed seed."""
+    """A sample of `count` texts of one kind, with a fixed seed."""
     texts = [
         text
         for pattern, field in sources
@@ -46,7 +46,7 @@ def read(folder: Path, sources: tuple[tuple[str, str], ...], count: int) -> list
 
 
 def ends(units: Units) -> Iterator[int]:
-    """After how many characters other than white space each sentence ends."""
+    """The number of characters, without white space, up to the end of each sentence."""
     end = 0
     for sentence in units.sentences:
         end += len("".join(sentence.split()))
@@ -54,14 +54,14 @@ def ends(units: Units) -> Iterator[int]:
 
 
 def comparable(units: Units, granularity: str) -> set[Any]:
-    """Units by which two splitters can be held against each other, whatever they do to clitics and last dots."""
+    """Units in a form that two splitters share: they treat clitics and final dots differently."""
     if granularity == "sentences":
         return {*ends(units)}
     return {unit.replace(" 's", "'s").replace(" ’s", "’s").rstrip(".") for unit in units[granularity]}
 
 
 def compare(texts: list[str]) -> dict[str, Any]:
-    """Mean units a text of both splitters, the overlap of `pattern` with `corpora`, and milliseconds a text."""
+    """Mean units per text of both splitters, the overlap of `pattern` with `corpora`, and milliseconds per text."""
     found: dict[str, list[Units]] = {"pattern": [], "corpora": []}
     spent = dict.fromkeys(found, 0.0)
     for start in range(0, len(texts), BLOCK):
@@ -70,9 +70,11 @@ def compare(texts: list[str]) -> dict[str, Any]:
             spent[name] += seconds(
                 lambda name=name, units=units, block=block: units.extend(split(t, name) for t in block)
             )
-    row: dict[str, Any] = {"texts": len(texts), "tokens": sum(len(text.split()) for text in texts) / len(texts)}
+    words = sum(len(text.split()) for text in texts)
+    row: dict[str, Any] = {"texts": len(texts), "tokens": words / len(texts)}
     for granularity in GRANULARITIES:
-        ours, theirs = ([comparable(units, granularity) for units in found[name]] for name in ("pattern", "corpora"))
+        ours = [comparable(units, granularity) for units in found["pattern"]]
+        theirs = [comparable(units, granularity) for units in found["corpora"]]
         common = sum(len(a & b) for a, b in zip(ours, theirs, strict=True))
         own, other = sum(map(len, ours)), sum(map(len, theirs))
         row[granularity] = {
@@ -85,16 +87,14 @@ def compare(texts: list[str]) -> dict[str, Any]:
 
 
 def table(cases: dict[str, dict[str, Any]]) -> Table:
-    view = Table("text", "", "pattern", "corpora", "precision", "recall", title="Units a text", title_justify="left")
+    view = Table("text", "", "pattern", "corpora", "precision", "recall", title="Units per text", title_justify="left")
     for kind, row in cases.items():
         for granularity in GRANULARITIES:
             cells = row[granularity]
-            view.add_row(
-                f"{kind}, {row['tokens']:.0f} words" if granularity == "words" else "",
-                granularity,
-                *(f"{cells[name]:.1f}" for name in ("pattern", "corpora")),
-                *(f"{100 * cells[name]:.1f} %" for name in ("precision", "recall")),
-            )
+            label = f"{kind}, {row['tokens']:.0f} words" if granularity == "words" else ""
+            counts = [f"{cells[name]:.1f}" for name in ("pattern", "corpora")]
+            overlap = [f"{100 * cells[name]:.1f} %" for name in ("precision", "recall")]
+            view.add_row(label, granularity, *counts, *overlap)
         view.add_row("", "CPU ms", *(f"{row[f'{name}_ms']:.2f}" for name in ("pattern", "corpora")), end_section=True)
     return view
 
@@ -107,7 +107,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore", ResourceWarning)  # NLTK's corpus readers
     for name in ("pattern", "corpora"):
-        split("A red car.", name)  # the first text reads what the splitter needs
+        split("A red car.", name)  # the first text loads the splitter's models
     cases = {}
     for kind, sources in KINDS.items():
         cases[kind] = compare(read(options.folder, sources, options.texts))

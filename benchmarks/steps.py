@@ -1,9 +1,9 @@
-"""What a training step of some recipes costs beside the first one's: forward, backward and Adam.
+"""The cost of a training step of recipes, relative to the first one: forward, backward and Adam.
 
-Images and encoded text are drawn, so that only the step is measured. The perceptual network is left out; the
-adversary is in where `--adversary 1` asks for it. A generated codebook is made of as many words as VQCT's.
+Images and encoded text are random, so that only the step is measured. The perceptual loss is off; the adversarial loss
+is on with `--adversary 1`. A computed codebook has VQCT's number of words.
 
-The papers' sizes, alignment beside its backbone:
+At the papers' sizes, methods with alignment and their base:
     OMP_NUM_THREADS=1 python benchmarks/steps.py --names vqgan-cub200,ta-vqgan-cub200,lg-vqgan-cub200 --batch 1
 All methods on Flickr8k:
     OMP_NUM_THREADS=1 python benchmarks/steps.py --adversary 1 [--rounds 5] [--json steps.json]
@@ -34,19 +34,19 @@ UNITS = (60, 25, 8, 120)  # words, phrases, sentences and tokens of a long text
 VOCABULARY = 8000  # distinct tokens of a caption corpus
 
 
-class Drawn(PaperText):
-    """A text source of words and tokens whose vectors are drawn."""
+class RandomText(PaperText):
+    """A text source of words and tokens with random vectors."""
 
     def vocabulary(self, granularity: str) -> tuple[list[str], Any]:
-        rows = torch.randn(VOCABULARY, self.width, generator=torch.Generator().manual_seed(1))
-        return [str(row) for row in range(VOCABULARY)], rows.numpy()
+        vectors = torch.randn(VOCABULARY, self.width, generator=torch.Generator().manual_seed(1))
+        return [str(index) for index in range(VOCABULARY)], vectors.numpy()
 
 
-class Rival:
-    """A recipe's tokenizer, discriminator and optimisers, for steps on one batch."""
+class Candidate:
+    """A recipe's tokenizer, discriminator and optimizers, for steps on one batch."""
 
     def __init__(self, recipe: Recipe, batch: int, adversary: bool) -> None:
-        source, train = Drawn(TEXT_WIDTH), recipe.train
+        source, train = RandomText(TEXT_WIDTH), recipe.train
         settings = train.adversarial.model_copy(update={"start": 0}) if adversary and train.adversarial else None
         self.config = train.model_copy(update={"perceptual": None, "adversarial": settings})
         torch.manual_seed(0)
@@ -54,7 +54,7 @@ class Rival:
         tokenizer.load_vocabulary(source)
         discriminator = PatchDiscriminator(settings.discriminator) if settings else None
         modules = [module.to(memory_format=torch.channels_last) for module in (tokenizer, discriminator) if module]
-        self.optimisers = [
+        self.optimizers = [
             torch.optim.Adam(module.parameters(), train.learning_rate, train.betas) for module in modules
         ]
         self.stepper = GeneratorStep(tokenizer, discriminator, None, self.config, torch.device("cpu"))
@@ -62,18 +62,18 @@ class Rival:
 
     def step(self) -> None:
         self.stepper.backward(self.batch, 0)
-        for optimiser in self.optimisers:
-            optimiser.step()
-            optimiser.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
 
 
 def images(batch: int, size: int) -> Tensor:
-    drawn = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    return drawn.contiguous(memory_format=torch.channels_last)
+    pixels = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return pixels.contiguous(memory_format=torch.channels_last)
 
 
 def text(batch: int) -> TextFeatures:
-    """Random vectors in the place of encoded text."""
+    """Random vectors instead of encoded text."""
     generator = torch.Generator().manual_seed(0)
     *split, whole = (
         TextUnits(torch.randn(batch, m, TEXT_WIDTH, generator=generator), torch.ones(batch, m, dtype=torch.bool))
@@ -86,14 +86,14 @@ def text(batch: int) -> TextFeatures:
 def measure(rounds: int, names: str, batch: int, adversary: int) -> dict[str, dict[str, Any]]:
     chosen = {name: recipes.load(name) for name in names.split(",")}
     size = batch or next(iter(chosen.values())).train.batch
-    rivals = {name: Rival(recipe, size, bool(adversary)) for name, recipe in chosen.items()}
-    results: dict[str, Any] = compare({name: partial(rival.step) for name, rival in rivals.items()}, rounds)
+    candidates = {name: Candidate(recipe, size, bool(adversary)) for name, recipe in chosen.items()}
+    results: dict[str, Any] = compare({name: partial(candidate.step) for name, candidate in candidates.items()}, rounds)
     for row in results.values():
         row["cost"], row["cost_least"], row["cost_greatest"] = (
             1 / row[key] for key in ("ratio", "ratio_greatest", "ratio_least")
         )
         row["note"] = f"costs {row['cost']:.3f} ({row['cost_least']:.3f}-{row['cost_greatest']:.3f})"
-    return {f"batch {size}, {'with' if adversary else 'without'} the adversary": results}
+    return {f"batch {size}, {'with' if adversary else 'without'} the adversarial loss": results}
 
 
 if __name__ == "__main__":

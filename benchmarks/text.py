@@ -1,4 +1,4 @@
-"""Long text as `tavq text` splits, encodes and reads it, beside the plain way; and its memory as the texts grow."""
+"""Splitting, encoding and reading long text as `tavq text` does, compared with the simple way; and peak memory."""
 
 import itertools
 import random
@@ -42,7 +42,7 @@ def vocabulary() -> tuple[list[str], list[str]]:
 
 
 def captions(count: int, words: int, seed: int = 0) -> Iterator[str]:
-    """Texts of about `words` words in which hardly a sentence or a phrase comes twice: the worst case of a store."""
+    """Texts of about `words` words that hardly repeat a sentence or phrase: the worst case for a store."""
     adjectives, nouns = vocabulary()
     draw = random.Random(seed)
     for _ in range(count):
@@ -68,7 +68,7 @@ def bert_base(dtype: torch.dtype) -> TextEncoder:
 
 
 def encoding(rounds: int) -> dict[str, Any]:
-    """The units of 8 captions of 198 words: one at a time, and as a store encodes them."""
+    """Encode the units of 8 captions of 198 words: one at a time, and as a store does."""
     texts = list(captions(CAPTIONS, WORDS_LONG))
     units = [unit for text in texts for name in GRANULARITIES[1:] for unit in split(text)[name]]
     distinct = list(dict.fromkeys(units))
@@ -88,12 +88,12 @@ def encoding(rounds: int) -> dict[str, Any]:
     )
     cosine = torch.cosine_similarity(plain.encode_units(distinct), rounded.encode_units(distinct)).min().item()
     rows["one unit at a time"]["note"] = f"{len(units)} units, {len(distinct)} distinct"
-    rows["distinct units by length, bfloat16"]["note"] = f"least cosine to float32 {cosine:.5f}"
+    rows["distinct units by length, bfloat16"]["note"] = f"smallest cosine to float32 {cosine:.5f}"
     return rows
 
 
 def splitting(rounds: int) -> dict[str, Any]:
-    """Captions of 60 words a second on one core."""
+    """Split captions of 60 words on one core."""
     texts = list(captions(2000, WORDS_SHORT))
     words = sum(len(text.split()) for text in texts) / len(texts)
 
@@ -103,15 +103,15 @@ def splitting(rounds: int) -> dict[str, Any]:
 
     rows = compare({"2,000 captions": pattern}, rounds)
     rate = 2000 / rows["2,000 captions"]["milliseconds"] * 1000
-    rows["2,000 captions"]["note"] = f"{rate:,.0f} a second, {words:.0f} words each"
+    rows["2,000 captions"]["note"] = f"{rate:,.0f} per second, {words:.0f} words each"
     return rows
 
 
 def reading(rounds: int) -> dict[str, Any]:
-    """Images a second from a store of 20,000, in random order."""
+    """Read the vectors of 20,000 images from a store, in random order."""
     with tempfile.TemporaryDirectory() as folder:
         pairs = ((f"images/{n:08d}.jpg", text) for n, text in enumerate(captions(20_000, WORDS_SHORT)))
-        store = build_store(pairs, Numbers(384), "pattern", Path(folder) / "text")
+        store = build_store(pairs, ByteCounts(384), "pattern", Path(folder) / "text")
         keys = list(store.keys)
         random.Random(0).shuffle(keys)
 
@@ -120,21 +120,21 @@ def reading(rounds: int) -> dict[str, Any]:
                 store.vectors(key)
 
         rows = compare({"20,000 images": read}, rounds)
-    rows["20,000 images"]["note"] = f"{20_000 / rows['20,000 images']['milliseconds'] * 1000:,.0f} images a second"
+    rows["20,000 images"]["note"] = f"{20_000 / rows['20,000 images']['milliseconds'] * 1000:,.0f} images per second"
     return rows
 
 
 # --- memory -----------------------------------------------------------------------------------------------------
 
 
-class Numbers(TextEncoder):
-    """Vectors from the letters of a text, without a model: a model's memory does not depend on how many texts come."""
+class ByteCounts(TextEncoder):
+    """Vectors from the letters of a text, without a model, whose memory does not depend on the number of texts."""
 
     def __init__(self, width: int) -> None:
         self.name, self.width, self.sha256, self.precision = "numbers", width, "0" * 64, "float32"
 
     def encode_units(self, texts: Sequence[str]) -> torch.Tensor:
-        """Counts of bytes, as wide as asked."""
+        """Counts of bytes modulo the width."""
         rows = np.zeros((len(texts), self.width), np.float32)
         for row, text in zip(rows, texts, strict=True):
             letters = np.frombuffer(text.encode(), np.uint8).astype(np.int64) % self.width
@@ -145,7 +145,7 @@ class Numbers(TextEncoder):
 
 
 def own_memory() -> int:
-    """Bytes that belong to this process alone; pages of mapped files, which the system takes back, are left out."""
+    """Bytes of this process's own memory, without pages of mapped files, which the system can reclaim."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
@@ -153,7 +153,7 @@ def own_memory() -> int:
 
 
 def build_generated(count: int, jobs: int, out: Path) -> None:
-    """Builds a store of generated captions and writes the most memory it took, without what it began with."""
+    """Build a store of generated captions and write its peak memory and the memory before it."""
     list(captions(1, WORDS_SHORT))
     split("A red car.")
     before, most, ended = own_memory(), 0, threading.Event()
@@ -168,39 +168,39 @@ def build_generated(count: int, jobs: int, out: Path) -> None:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         pairs = ((f"images/{n:08d}.jpg", text) for n, text in enumerate(captions(count, WORDS_SHORT)))
-        store = build_store(pairs, Numbers(8), "pattern", Path(folder) / "text", jobs=jobs)
-        facts = {"units": dict(store.manifest.units), "bytes": store.manifest.bytes}
+        store = build_store(pairs, ByteCounts(8), "pattern", Path(folder) / "text", jobs=jobs)
+        contents = {"units": dict(store.manifest.units), "bytes": store.manifest.bytes}
     ended.set()
     watcher.join()
     took = time.perf_counter() - start
-    write_json(out, {"captions": count, "begun_with": before, "most": most, "seconds": took, **facts})
+    write_json(out, {"captions": count, "begun_with": before, "most": most, "seconds": took, **contents})
 
 
 def memory(sizes: Sequence[int], jobs: int) -> dict[str, Any]:
-    """The memory of building stores of these sizes, each in a process of its own; ratios are to the first."""
+    """The peak memory of building stores of these sizes, each in a process of its own; ratios are to the first."""
     rows: dict[str, Any] = {}
     first = None
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "facts.json"
+            out = Path(folder) / "memory.json"
             subprocess.run([sys.executable, __file__, "generated", str(size), str(jobs), str(out)], check=True)
-            result = read_json(out)
-        first = first or result["most"]
-        ratio = first / result["most"]
-        units = ", ".join(f"{count:,} {name}" for name, count in result["units"].items())
+            found = read_json(out)
+        first = first or found["most"]
+        ratio = first / found["most"]
+        units = ", ".join(f"{count:,} {name}" for name, count in found["units"].items())
         rows[f"{size:,} captions"] = {
-            "milliseconds": result["seconds"] * 1000,
+            "milliseconds": found["seconds"] * 1000,
             "ratio": ratio,
             "ratio_least": ratio,
             "ratio_greatest": ratio,
-            "megabytes": result["most"] / 1e6,
-            "note": f"{result['most'] / 1e6:,.0f} MB at most, {result['begun_with'] / 1e6:,.0f} before; {units}",
+            "megabytes": found["most"] / 1e6,
+            "note": f"{found['most'] / 1e6:,.0f} MB peak, {found['begun_with'] / 1e6:,.0f} before; {units}",
         }
     return rows
 
 
 def measure(rounds: int, largest: int = 100_000, jobs: int = 2) -> dict[str, dict[str, Any]]:
-    """Every case; `largest` is the most captions whose memory is measured."""
+    """All cases; `largest` is the largest number of captions whose memory is measured."""
     sizes = list(itertools.takewhile(lambda size: size <= largest, (10_000 * 10**n for n in itertools.count())))
     return {
         "8 captions of 198 words, BERT-base's size": encoding(rounds),

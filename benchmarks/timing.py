@@ -1,4 +1,4 @@
-"""Process CPU time of rivals, run in turn so that a busy machine slows them alike."""
+"""Process CPU time of alternatives, run in turn so that a busy machine slows all of them equally."""
 
 import argparse
 import platform
@@ -26,10 +26,15 @@ def seconds(work: Callable[[], object], repeats: int = 1) -> float:
 def compare(
     works: Mapping[str, Callable[[], object]], rounds: int, repeats: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
-    """For each work its median time and how many times faster than the first it is.
+    """The median time of each alternative, and how many times faster it is than the first.
 
-    A round calls every work in turn; a ratio is taken within its round, so that the median and the spread (least and
-    greatest) of ratios do not mix moments of different load. `repeats` says how often a short work runs in a round.
+    A round calls every alternative once. Ratios are taken within a round, so that they do not mix moments of different
+    load; their median, minimum and maximum are returned.
+
+    Args:
+        works: the alternatives by name.
+        rounds: how many rounds.
+        repeats: how often a short alternative runs in each round.
     """
     times: dict[str, list[float]] = {name: [] for name in works}
     for work in works.values():
@@ -52,9 +57,9 @@ def _summary(reference: list[float], own: list[float]) -> dict[str, float]:
 
 
 def report(title: str, measure: Callable[..., dict[str, dict[str, Any]]], **choices: int | str) -> None:
-    """Runs a benchmark script: reads its flags, measures, prints one table a case and writes JSON if asked.
+    """Run a benchmark script: parse its flags, measure, print one table per case, and write JSON if asked.
 
-    `choices` are further whole numbers and names with their defaults, each a flag and a keyword of `measure`.
+    `choices` are further settings with their defaults; each becomes a flag, and a keyword argument of `measure`.
     """
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
@@ -75,8 +80,8 @@ def report(title: str, measure: Callable[..., dict[str, dict[str, Any]]], **choi
 
 
 def _table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = Table("", "ms", "times faster", "spread", "note", title=title, title_justify="left")
+    table = Table("", "ms", "times faster", "range", "note", title=title, title_justify="left")
     for name, row in rows.items():
-        spread = f"{row['ratio_least']:.2f}-{row['ratio_greatest']:.2f}"
-        table.add_row(name, f"{row['milliseconds']:.2f}", f"{row['ratio']:.2f}", spread, row.get("note", ""))
+        ratios = f"{row['ratio_least']:.2f}-{row['ratio_greatest']:.2f}"
+        table.add_row(name, f"{row['milliseconds']:.2f}", f"{row['ratio']:.2f}", ratios, row.get("note", ""))
     return table

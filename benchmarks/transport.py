@@ -1,4 +1,4 @@
-"""sinkhorn beside POT, forward and backward, with the cost matrix alone as the floor.
+"""sinkhorn compared with POT, forward and backward; the cost matrix alone is the lower bound.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/transport.py [--rounds 5] [--json transport.json]
 """
@@ -22,7 +22,7 @@ def costs(x: Tensor, y: Tensor) -> Tensor:
 
 
 def pot_loop(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """One problem at a time, gradients through the iterations."""
+    """One problem at a time, with gradients through the iterations."""
     cost = costs(x, y)
     return torch.stack(
         [
@@ -37,7 +37,7 @@ def pot_batch(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def pot_exact(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """The unregularised problem, one at a time."""
+    """The unregularized problem, one at a time."""
     return torch.stack([ot.emd2(*part) for part in zip(a, b, costs(x, y), strict=True)])
 
 
@@ -74,8 +74,8 @@ def measure(rounds: int) -> dict[str, dict[str, Any]]:
         works = {name: partial(step, solve, x, y, *weights) for name, solve in solvers.items()}
         case = f"{b} × {n} × {m}, {ITERATIONS} iterations, forward and backward"
         cases[case] = compare(works, rounds, repeats={"POT, batch": 10, "tavq": 20, "floor": 100})
-        apart = (ours(x, y, *weights) - pot_loop(x, y, *weights)).abs().max()
-        cases[case]["tavq"]["note"] = f"values within {apart:.1e} of POT's"
+        difference = (ours(x, y, *weights) - pot_loop(x, y, *weights)).abs().max()
+        cases[case]["tavq"]["note"] = f"values within {difference:.1e} of POT's"
     return cases
 
 

@@ -1,8 +1,8 @@
-"""Trains the `scenes` feature network and writes its weights with how they came about.
+"""Train the `scenes` feature network and write its weights with a record of how they were made.
 
-The network learns to name the attributes (`LABELS`) of scenes it is shown at 48 to 96 pixels; the part before the
-classifier is kept, batch normalisation folded in, as float16. Scenes of seeds that no split of the data set uses are
-drawn once, at 96 pixels. Same seed, versions and machine give the same file.
+The network learns to predict the attributes (`LABELS`) of scenes at 48 to 96 pixels; the layers before the classifier
+are saved as float16, with batch normalization folded in. The scenes have seeds that no split of the data set uses, and
+are drawn once, at 96 pixels. The same seed, versions and machine give the same file.
 
     python scripts/train_scenes_features.py            # about 7 minutes on one core
 """
@@ -27,8 +27,8 @@ DRAWN = 96
 SIZES = (48, 64, 64, 80, 96)
 
 
-class Trained(nn.Module):
-    """The scenes network with batch normalisation and a classifier."""
+class Classifier(nn.Module):
+    """The scenes network with batch normalization and a classifier."""
 
     def __init__(self, labels: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Trained(nn.Module):
         return self.classifier(self.layers(images).mean(dim=(2, 3)))
 
     def folded(self) -> dict[str, Tensor]:
-        """Weights and biases of plain convolutions that compute the same in evaluation mode."""
+        """Weights and biases of convolutions without normalization that compute the same in evaluation mode."""
         tensors = {}
         for position, (convolution, norm, _) in enumerate(self.layers):
             gain = norm.weight / (norm.running_var + norm.eps).sqrt()
@@ -75,15 +75,16 @@ def resized(raw: Tensor, size: int) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def train(images: Tensor, labels: Tensor, steps: int, batch: int, seed: int) -> Trained:
+def train(images: Tensor, labels: Tensor, steps: int, batch: int, seed: int) -> Classifier:
     """A trained network in evaluation mode."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    network = Trained(labels.shape[1]).to(memory_format=torch.channels_last)
+    network = Classifier(labels.shape[1]).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=4e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps, pct_start=0.15)
-    shares = labels.mean(dim=0).clamp(min=1e-3)
-    weight = ((1 - shares) / shares).sqrt().clamp(max=8)  # rare labels count more, or their features never form
+    frequencies = labels.mean(dim=0).clamp(min=1e-3)
+    # Rare labels weigh more; otherwise no features form for them.
+    weight = ((1 - frequencies) / frequencies).sqrt().clamp(max=8)
     start, order = time.monotonic(), torch.empty(0, dtype=torch.int64)
     for step in range(1, steps + 1):
         if len(order) < batch:
@@ -109,7 +110,7 @@ def average_precision(scores: Tensor, truth: Tensor) -> float:
 
 
 def area_under_curve(scores: Tensor, truth: Tensor) -> float:
-    """The share of pairs of a positive and a negative that are in the right order."""
+    """The fraction of pairs of a positive and a negative that are in the right order."""
     ranks = scores.argsort().argsort().double() + 1
     positives = int(truth.sum())
     return float((ranks[truth > 0].sum() - positives * (positives + 1) / 2) / (positives * (len(truth) - positives)))
@@ -119,15 +120,16 @@ def area_under_curve(scores: Tensor, truth: Tensor) -> float:
 def scored(
     network: ScenesNetwork, classifier: nn.Linear, images: Tensor, labels: Tensor, size: int
 ) -> list[list[float]]:
-    """[AUC, average precision] of each label that at least five of the images have and five lack."""
+    """[AUC, average precision] of each label that at least five images have and at least five do not have."""
     logits = torch.cat([classifier(network(resized(part, size))) for part in images.split(100)])
     counts = labels.sum(dim=0)
-    told = [n for n, count in enumerate(counts.tolist()) if 5 <= count <= len(labels) - 5]
-    return [[area_under_curve(logits[:, n], labels[:, n]), average_precision(logits[:, n], labels[:, n])] for n in told]
+    columns = [n for n, count in enumerate(counts.tolist()) if 5 <= count <= len(labels) - 5]
+    pairs = [(logits[:, n], labels[:, n]) for n in columns]
+    return [[area_under_curve(*pair), average_precision(*pair)] for pair in pairs]
 
 
 def main() -> None:
-    """Draws, trains, writes, reads back and scores."""
+    """Draw scenes, train, write the weights, read them back and score them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shipped = Path(tavq.__file__).parent / "assets" / "scenes_features.safetensors"
     parser.add_argument("--out", type=Path, default=shipped)
