@@ -68,9 +68,8 @@ class Pair:
     @cached_property
     def jackknife_distances(self) -> list[float]:
         """The distance without every GROUPS-th image of both sets, starting at the first, the second and so on."""
-        return [
-            distance(without(self.reconstructions, group), without(self.reference, group)) for group in range(GROUPS)
-        ]
+        own, other = self.reconstructions, self.reference
+        return [distance(without(own, group), without(other, group)) for group in range(GROUPS)]
 
 
 def distance(a: Tensor, b: Tensor) -> float:
@@ -124,13 +123,14 @@ class Bench:
 
     def measure(self, reconstructions: Tensor, originals: Tensor, features: Mapping[str, Tensor]) -> Measured:
         """Measure reconstructions; `features` are those of the originals."""
-        pairs = list(zip(reconstructions.split(BATCH), originals.split(BATCH), strict=True))
-        scores = {
-            measure.__name__: torch.cat([measure(as_float(a), to_float(b)) for a, b in pairs])
-            for measure in (psnr, ssim)
-        }
+        scores: dict[str, list[Tensor]] = {"psnr": [], "ssim": []}
+        for made, original in zip(reconstructions.split(BATCH), originals.split(BATCH), strict=True):
+            images = as_float(made), to_float(original)
+            scores["psnr"].append(psnr(*images))
+            scores["ssim"].append(ssim(*images))
         own = self.features(reconstructions)
-        return Measured(scores, {name: Pair(own[name], features[name]) for name in own})
+        pairs = {name: Pair(own[name], features[name]) for name in own}
+        return Measured({name: torch.cat(values) for name, values in scores.items()}, pairs)
 
     def of(self, originals: Tensor) -> Measured:
         return self.measure(self.reconstruct(originals), originals, self.features(originals))
@@ -173,9 +173,7 @@ def evaluated(path: Path, size: int) -> Tensor:
 
 
 def by_pillow(path: Path, size: int, how: Image.Resampling) -> Tensor:
-    return torch.from_numpy(
-        np.asarray(Image.fromarray(centre(path)).resize((size, size), how)).transpose(2, 0, 1).copy()
-    )
+    return channels_first(Image.fromarray(centre(path)).resize((size, size), how))
 
 
 def by_torch(path: Path, size: int, how: str, antialias: bool) -> Tensor:
@@ -280,10 +278,10 @@ def references(parts: Mapping[str, Measured], seed: int) -> Rows:
         "originals of test, originals of val": crossed(originals_of(test), parts["val"]),
         "originals of test, originals of all of train": crossed(originals_of(test), parts["train"]),
     }
-    return {
-        name: {f"fd_{n}": jackknifed(test.features[n], pair) for n, pair in features.items()}
-        for name, features in sets.items()
-    }
+    rows: Rows = {}
+    for name, features in sets.items():
+        rows[name] = {f"fd_{n}": jackknifed(test.features[n], pair) for n, pair in features.items()}
+    return rows
 
 
 def crossed(measured: Measured, reference: Measured) -> dict[str, Pair]:
@@ -334,8 +332,10 @@ def cropping(bench: Bench, folder: Path) -> Rows:
 
 
 def measure(bench: Bench, data: Path, wide: Path | None, seed: int) -> dict[str, Rows]:
-    splits = {split: FolderDataset(data, split) for split in ("train", "val", "test")}
-    paths = {name: [split.path(record.file_name) for record in split] for name, split in splits.items()}
+    paths: dict[str, list[Path]] = {}
+    for name in ("train", "val", "test"):
+        split = FolderDataset(data, name)
+        paths[name] = [split.path(record.file_name) for record in split]
     tables: dict[str, Rows] = {}
     tables["resizing: the whole pipeline"], tables["resizing: the images themselves"] = resizing(bench, paths["test"])
     tables["storing the reconstructions"] = storing(bench, paths["test"])
