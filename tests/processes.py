@@ -1,4 +1,4 @@
-"""Runs a script as one process and as two, for tests that both give the same."""
+"""Run a script as one process and as two, for tests that compare the results."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import tavq
 
 
 def run_alone_and_as_two(script: Path, folder: Path, *more: Path) -> None:
-    """Runs `script RANK WORLD STORE FOLDER MORE…` for (0, 1), (0, 2) and (1, 2) at once; all must end well."""
+    """Run `script RANK WORLD STORE FOLDER MORE…` for (0, 1), (0, 2) and (1, 2) at once; all must succeed."""
     environment = {**os.environ, "PYTHONPATH": str(Path(tavq.__file__).parents[1])}
     with ExitStack() as stack:  # leaving it closes the logs and waits for the processes
         started = []

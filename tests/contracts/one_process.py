@@ -1,4 +1,4 @@
-"""One of the processes that train together: shows a part its share of each batch and saves what became of it.
+"""One of the processes that train together: runs each part on its share of the batches and saves the results.
 
 Called by test_processes.py as: one_process.py RANK WORLD STORE OUT
 """
@@ -21,13 +21,13 @@ IMAGES, ROUNDS = 6, 3
 
 
 def show(tokenizer: Tokenizer, rank: int, world: int) -> dict[str, torch.Tensor]:
-    """The state after three batches, and of each batch the indices and the losses."""
+    """The state after three batches, and the indices and losses of each batch."""
     width = tokenizer.quantizer.grid_width(tokenizer.config.codebook)
     found: dict[str, torch.Tensor] = {}
     share = IMAGES // world
     for step in range(ROUNDS):
         batch = torch.randn(IMAGES, width, 3, 4, generator=torch.Generator().manual_seed(step))
-        torch.manual_seed(100 * rank + step)  # what the processes draw on their own differs
+        torch.manual_seed(100 * rank + step)  # each process has its own random numbers
         mine = batch[rank * share : (rank + 1) * share]
         made = tokenizer.train().quantizer(mine, tokenizer.codebook, update=True)
         found[f"indices/{step}"] = made.indices
@@ -36,7 +36,7 @@ def show(tokenizer: Tokenizer, rank: int, world: int) -> dict[str, torch.Tensor]
 
 
 def main(rank: int, world: int, store: str, out: str) -> None:
-    """Every registered codebook and quantizer, one after the other."""
+    """Run every registered codebook and quantizer."""
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)

@@ -27,19 +27,19 @@ SMALL: dict[str, Any] = {
     "width": 16,
     "hidden": 16,
 }
-"""Settings that a task is given where it has them."""
+"""Settings of tasks, used where a task has them."""
 
 NAMES = [name for name in tasks if issubclass(tasks[name], UnderstandingTask)]
 COLOURS = ["red", "green", "blue", "brown"]
 SPLITS = ["train", "test", "train", "val"] * 3
 FACTS = {"README.md"}
-"""Files of a model folder that tell where it comes from, so also the hash of metadata.jsonl."""
+"""Files of a model folder that record its origin, and thus the hash of metadata.jsonl."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("name", NAMES)]
 
 
 def line(number: int, split: str, colour: str, thing: str) -> dict[str, Any]:
-    """An image with all that a record can hold."""
+    """An image with everything that a record can hold."""
     return {
         "file_name": f"{number}.png",
         "split": split,
@@ -66,7 +66,7 @@ def write(folder: Path, held_out: Callable[[dict[str, Any]], dict[str, Any]], pi
 
 
 def other(record: dict[str, Any]) -> dict[str, Any]:
-    """Words, answers and boxes that stand nowhere else, and more of each."""
+    """Words, answers and boxes that no other record has, and more of each."""
     changed = line(77, record["split"], "magenta", "zeppelin")
     changed["captions"] = [*changed["captions"], "Zeppelins and more zeppelins over magenta hills that go on and on."]
     changed["questions"] = [
@@ -82,7 +82,7 @@ def bare(record: dict[str, Any]) -> dict[str, Any]:
 
 
 class Guarded:
-    """A text source that gives the text of training images and fails the test where another one is asked for."""
+    """A text source that has the text of training images and fails the test when another text is read."""
 
     width = 5
 
@@ -126,7 +126,7 @@ def train(make: Callable[..., Tokenizer], tmp_path: Path) -> Callable[..., Path]
 
 
 def learned(folder: Path) -> dict[str, Any]:
-    """All that is in a model folder but where it comes from: settings, files, weights to the bit."""
+    """Everything in a model folder except its origin: settings, files and weights."""
     found: dict[str, Any] = {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -150,7 +150,7 @@ def test_held_out_records_and_images_change_nothing(
 
 
 def test_training_records_do_change_it(name: str, train: Callable[..., Path], tmp_path: Path) -> None:
-    """So that the test above could fail."""
+    """The test above can fail."""
     first = learned(train(name, write(tmp_path / "as-it-is", lambda record: record, True)))
     data = write(tmp_path / "swapped", lambda record: record, True)
     text = (data / "metadata.jsonl").read_text()

@@ -1,4 +1,4 @@
-"""Two processes with half a batch each do to every registered codebook what one does with the whole batch."""
+"""Two processes with half a batch each update every registered codebook like one process with the whole batch."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ Runs = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """What one process found, and what the first and the second of two did."""
+    """The results of one process, and of the first and the second of two."""
     folder = tmp_path_factory.mktemp("processes")
     run_alone_and_as_two(Path(__file__).with_name("one_process.py"), folder)
     alone, first, second = (load_file(folder / f"{name}.safetensors") for name in ("1-0", "2-0", "2-1"))
@@ -55,7 +55,7 @@ def test_two_processes_end_with_the_state_of_one(runs: Runs, part: str) -> None:
 @pytest.mark.parametrize("part", PARTS)
 def test_two_processes_have_the_indices_and_losses_of_one(runs: Runs, part: str) -> None:
     if is_random(part):
-        pytest.skip("declared: draws noise of its own for each position")
+        pytest.skip("declared: samples noise for each position")
     alone, first, second = (of(run, part, "indices") for run in runs)
     for key, value in alone.items():
         assert torch.equal(torch.cat([first[key], second[key]]), value), key
@@ -65,7 +65,7 @@ def test_two_processes_have_the_indices_and_losses_of_one(runs: Runs, part: str)
 
 
 def test_a_flag_of_one_process_reaches_all(runs: Runs) -> None:
-    """A signal that reaches one of them must end all after the same step, or the others wait for ever."""
+    """A signal to one process must end all after the same step; otherwise the others would wait forever."""
     for run in runs:
         assert bool(run["any/told_by_one"])
         assert not bool(run["any/told_by_none"])

@@ -1,4 +1,4 @@
-"""Two processes that `torchrun` starts train and measure what one does, and resume to their own bits."""
+"""Two processes of `torchrun` train and evaluate like one, and resume bit-for-bit."""
 
 import json
 import os
@@ -14,16 +14,16 @@ from safetensors.torch import load_file
 
 import tavq as package
 
-ADVERSARY = "--train.adversarial.discriminator.norm none"  # batch norm's means are those of each process
+ADVERSARY = "--train.adversarial.discriminator.norm none"  # batch norm has the statistics of each process
 
 
 def launch(processes: int, data: Path, out: Path, settings: list[str]) -> subprocess.CompletedProcess[str]:
-    """`tavq train vqgan-tiny` on some processes."""
+    """Run `tavq train vqgan-tiny` with a number of processes."""
     return call(processes, ["train", "vqgan-tiny", "--data", str(data), "--out", str(out), *settings])
 
 
 def call(processes: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    """`tavq` on some processes."""
+    """Run `tavq` with a number of processes."""
     alone = [sys.executable, "-m", "tavq"]
     many = [
         sys.executable,
@@ -66,7 +66,7 @@ def test_two_processes_train_as_one_does(twice: Path, shared_images: Path, tmp_p
         assert two.keys() == one.keys()
         for key in set(one) - {"seconds_per_step"}:
             assert two[key] == pytest.approx(one[key], rel=0.01, abs=1e-4), key
-    # of so few steps at Adam's first, large rates the weights agree to about a thousandth
+    # Adam's first steps amplify rounding, so weights agree only to about a thousandth.
     both = [load_file(run / "model" / "model.safetensors") for run in (twice, tmp_path / "run")]
     for key, value in both[0].items():
         torch.testing.assert_close(value, both[1][key], rtol=0, atol=5e-3, msg=key)

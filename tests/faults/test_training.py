@@ -1,4 +1,4 @@
-"""A run that is killed, stopped, starved or meddled with: the same bits as an undisturbed one, or a clear refusal."""
+"""A run that is killed, stopped, out of disk or changed: the results of an undisturbed run, or a clear error."""
 
 import os
 import random
@@ -45,7 +45,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def train(start: Start, recipe: Path, shared_images: Path, tmp_path: Path) -> Start:
-    """Starts training into tmp_path/run, or into another `out`."""
+    """Start training into tmp_path/run, or into another `out`."""
 
     def begin(*arguments: object, out: Path | None = None, data: Path = shared_images, **options: int) -> Any:
         return start("train", recipe, "--data", data, "--out", out or tmp_path / "run", *arguments, **options)
@@ -60,7 +60,7 @@ def _undisturbed() -> dict[str, bytes]:
 
 @pytest.fixture
 def undisturbed(train: Start, tmp_path: Path, _undisturbed: dict[str, bytes]) -> bytes:
-    """The weights of a run that nothing happened to."""
+    """The weights of an undisturbed run."""
     if not _undisturbed:
         running = train(out=tmp_path / "undisturbed")
         assert running.wait() == 0, running.lines
@@ -156,7 +156,7 @@ def test_a_real_process_killed_and_resumed(
 def test_a_signal_stops_a_run_cleanly(
     train: Start, undisturbed: bytes, tmp_path: Path, number: int, group: bool, workers: int
 ) -> None:
-    """A terminal sends Ctrl-C to the reading processes too."""
+    """A terminal sends Ctrl-C to the data loading workers too."""
     run = tmp_path / "run"
     running = train("--data.workers", workers, *LONG)
     running.until(lambda: (run / "log.jsonl").exists() and len(log_steps(run)) > 6)

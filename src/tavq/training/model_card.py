@@ -40,7 +40,7 @@ def tokenizer_card(recipe: Recipe, sizes: Sequence[int], provenance: dict[str, A
 | made with | tavq {provenance["tavq"]}, torch {provenance["torch"]} on {provenance["device"]} |
 
 The licence of these weights follows from that of the data they were trained on; state it here before you share them.
-Metrics: `tavq evaluate` writes them beside this folder.
+`tavq evaluate` writes the metrics to evaluation.json of the run folder.
 
 ```python
 from tavq import Tokenizer

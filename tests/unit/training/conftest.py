@@ -1,4 +1,4 @@
-"""A recipe so small that a step takes hundredths of a second, images for it, and a text that needs no encoder."""
+"""A recipe whose steps take hundredths of a second, images for it, and text that needs no encoder."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
 
 
 class Words:
-    """One to three words, a phrase and a sentence for each image, drawn from its name."""
+    """One to three words, a phrase and a sentence per image, random with its name as seed."""
 
     width = 6
 
@@ -45,7 +45,7 @@ class Words:
         return {name: rng.standard_normal((count, 6), np.float32) for name, count in counts.items()}
 
     def vocabulary(self, granularity: str) -> tuple[list[str], np.ndarray]:
-        raise UsageError(f"These words are no {granularity}.")
+        raise UsageError(f"There is no vocabulary of {granularity}.")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Checkpoints: exact, bounded in number, and never loaded when a byte of them is wrong; one writer a run."""
+"""Checkpoints: exact, bounded in number, and never loaded if a byte is wrong; one writer per run."""
 
 import signal
 import subprocess
@@ -135,7 +135,7 @@ def test_a_second_writer_learns_the_pid_of_the_first(tmp_path: Path) -> None:
         with pytest.raises(FileError, match=rf"\(pid {first.pid}\) is writing to {run}"), RunFolder(run).lock():
             raise AssertionError("two processes hold one run folder")
         first.send_signal(signal.SIGKILL)
-    with RunFolder(run).lock():  # the lock of a process that was killed is free, though its pid still stands there
+    with RunFolder(run).lock():  # a killed process does not hold the lock, although the file still has its pid
         pass
 
 

@@ -1,4 +1,4 @@
-"""The loop: what decides a run's bits, what stops it, and what it leaves behind."""
+"""The loop: what decides its results, what stops it, and which files it writes."""
 
 import json
 import math
@@ -24,7 +24,7 @@ Make = Callable[..., Recipe]
 
 
 class Listener:
-    """A Reporter that keeps what it was told."""
+    """A Reporter that records messages and steps, and calls a function after a step."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
@@ -78,7 +78,7 @@ def test_every_step_and_seed_has_its_own_random_numbers() -> None:
 def test_the_seed_decides_every_bit(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
     changes = {"train.ema": 0.9, "train.clip": 1.0}
     for name, seed in (("one", 0), ("two", 0), ("other", 1)):
-        torch.manual_seed(len(name))  # what was drawn before is of no account
+        torch.manual_seed(len(name))  # earlier random numbers do not matter
         Trainer(recipe({**changes, "train.seed": seed}), dataset, tmp_path / name).run()
     assert weights(tmp_path / "one") == weights(tmp_path / "two")
     assert weights(tmp_path / "one") != weights(tmp_path / "other")
@@ -103,7 +103,7 @@ def test_resuming_gives_the_same_bits(aligned: Make, dataset: FolderDataset, wor
 def test_resuming_with_the_modern_losses_gives_the_same_bits(
     recipe: Make, dataset: FolderDataset, tmp_path: Path
 ) -> None:
-    """The running means of LeCam are training state: from new ones the discriminator would go another way."""
+    """The moving averages of LeCam are part of the state: without them the discriminator would train differently."""
     modern = {"adaptive": False, "weight": 0.5, "lecam": 100.0, "start": 1}
     modern["discriminator"] = {"channels": 8, "layers": 2, "norm": "group", "downsample": "blur"}
     changes = {"train.adversarial": modern, "train.ema": 0.9, "train.sample_every": 6}
@@ -156,7 +156,7 @@ def test_alignment_is_the_only_difference_between_a_pair(
     plain, with_text = starts
     assert with_text.keys() > plain.keys()
     assert all(torch.equal(value, with_text[name]) for name, value in plain.items())
-    assert torch.equal(*codebooks)  # the entries drawn from the first features too
+    assert torch.equal(*codebooks)  # also the entries that start at features
     for (keys, images), (other_keys, other_images) in zip(*seen, strict=True):
         assert keys == other_keys
         assert torch.equal(images, other_images)
@@ -166,7 +166,7 @@ def test_alignment_is_the_only_difference_between_a_pair(
 def test_zero_weights_train_like_no_alignment(
     recipe: Make, aligned: Make, dataset: FolderDataset, words: TextSource, tmp_path: Path
 ) -> None:
-    """Hierarchy and alignment that weigh 0 leave encoder, decoder and codebook as a plain run has them."""
+    """With weight 0, hierarchy and alignment do not change encoder, decoder and codebook."""
     nothing = {"model.hierarchy_weight": 0.0, "model.align.sentence": 0.0}
     nothing |= {"model.align.word": 1e-30, "model.align.phrase": 1e-30}
     Trainer(recipe({"train.adversarial": None}), dataset, tmp_path / "plain").run()
@@ -203,7 +203,7 @@ def test_a_loss_that_is_not_finite_stops_and_is_named(recipe: Make, dataset: Fol
     listener.at[3] = lambda: torch.nn.init.constant_(trainer.tokenizer.decoder.conv_out.bias, math.nan)  # type: ignore[arg-type]
     with pytest.raises(TrainingError, match=r"Stopped at step 3: not finite: .*reconstruction/l1") as caught:
         trainer.run()
-    assert "quantizer/commitment" not in str(caught.value)  # what is finite is not blamed
+    assert "quantizer/commitment" not in str(caught.value)  # finite losses are not named
     failure = json.loads((tmp_path / "run/failure/failure.json").read_text())
     assert failure["step"] == 3
     assert failure["values"]["reconstruction/l1"] == "nan"
@@ -228,7 +228,7 @@ def test_a_gradient_that_is_not_finite_stops_before_it_is_applied(
 def test_every_process_has_its_own_random_numbers(
     recipe: Make, dataset: FolderDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first one's draws are those of a process that is alone."""
+    """The first process has the random numbers of a single process."""
     found = []
     for rank in (0, 1, 2):
         monkeypatch.setattr("tavq.ops.collective.rank", lambda rank=rank: rank)
@@ -247,7 +247,7 @@ def test_a_collapsed_codebook_raises_the_alarm(recipe: Make, dataset: FolderData
     alarms = [line for line in log(tmp_path / "run") if "alarm" in line]
     low = [line["step"] for line in log(tmp_path / "run") if line.get("codebook/usage", 1) < 1]
     assert len(low) > 1
-    assert [line["alarm"] for line in alarms] == ["codebook collapse"]  # once, not at every line
+    assert [line["alarm"] for line in alarms] == ["codebook collapse"]  # once, not at every log line
     assert 0 < alarms[0]["usage"] <= 1
     assert len(listener.messages) == 1
     assert "(alarm below 100.0% of 16)" in listener.messages[0]
@@ -326,7 +326,7 @@ def test_a_run_folder_holds_the_documented_files(recipe: Make, dataset: FolderDa
     assert provenance["last_process"]["steps"] == 4
     assert provenance["last_process"]["steps_per_second"] > 0
     model = (run / "model/config.json").read_text() + (run / "model/README.md").read_text()
-    assert str(tmp_path) not in model  # a model is passed on; its maker's folders are not
+    assert str(tmp_path) not in model  # models are shared; the paths of their maker are private
 
 
 def test_the_model_has_the_averaged_weights(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What tells that two runs are trainings of one and the same method."""
+"""The hash of a method, which runs with different seeds share."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The training data of tasks: tokens made once, kept under a stamp, in one order however many processes there are."""
+"""The training data of tasks: tokens encoded once per stamp, in an order that does not depend on the processes."""
 
 from collections import Counter
 from pathlib import Path
@@ -27,13 +27,13 @@ KEYS = tuple(f"images/{number}.png" for number in range(7))
 
 
 def table(sides: int = 2, given: bool = False) -> TokenTable:
-    """Token (image, side, place) is 100 image + 10 side + place; of what is given 1,000 more."""
+    """Tokens are 100 image + 10 orientation + position; those of the condition are larger by 1,000."""
     tokens = torch.arange(7)[:, None, None] * 100 + torch.arange(sides)[:, None] * 10 + torch.arange(3)
     return TokenTable(tokens.int(), KEYS, (), tokens.int() + 1000 if given else None)
 
 
 class Text:
-    """One word for each image, the number in its name; of the even ones only."""
+    """One word per image with an even number: the number."""
 
     width = 1
 
@@ -45,7 +45,7 @@ class Text:
         return {"words": row, "phrases": row, "sentences": row}
 
     def vocabulary(self, granularity: str) -> Any:
-        raise AssertionError("no vocabulary is asked for here")
+        raise AssertionError("the test needs no vocabulary")
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def recipe(segmentation: bool = False, size: int = 32, **train: Any) -> TaskReci
 def tokenizer(
     folder: Path, seed: int, entries: int, multipliers: tuple[int, ...] = (1, 1, 2, 2), **metadata: Any
 ) -> Path:
-    """A model folder of drawn weights whose entries are features of plain colours, so that colours differ in tokens."""
+    """A model folder of random weights; its entries are features of plain colours, so that colours have own tokens."""
     torch.manual_seed(seed)
     values = {
         "net": {"channels": 8, "multipliers": multipliers, "blocks": 1, "attention": False},
@@ -54,7 +54,7 @@ def tokenizer(
 
 @pytest.fixture(scope="module")
 def data(shared_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny images with a segmentation each; the third training image's is cut."""
+    """The tiny images with segmentation maps; the map of the third training image is cut short."""
     folder = tmp_path_factory.mktemp("mapped") / "data"
     shutil.copytree(shared_images, folder)
     lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
@@ -70,7 +70,7 @@ def data(shared_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """One of images and one of maps."""
+    """A tokenizer of images and one of maps."""
     home = tmp_path_factory.mktemp("tokenizers")
     images = tokenizer(home / "images", 1, 20, kind_of_images="images", size=32)
     return images, tokenizer(home / "maps", 2, 12, kind_of_images="segmentation")
@@ -164,7 +164,7 @@ def test_a_batch_has_the_tokens_of_images_and_of_their_maps(
 def test_maps_have_the_colours_their_tokenizer_was_trained_on_everywhere(
     own: dict[int, tuple[int, int, int]] | None, trainer: Callable[..., TaskTrainer], data: Path, tmp_path: Path
 ) -> None:
-    """In the tokens of training, in what a typed map becomes, and in a run with the tokenizer of a task's folder."""
+    """In training, in a prompt with a map, and in a run that uses the tokenizer in a task's folder."""
     kept = {} if own is None else {"colours": own}
     maps = tokenizer(tmp_path / "maps", 2, 12, kind_of_images="segmentation", **kept)
     made = trainer(tmp_path / "run", recipe(True), segmentation_tokenizer=maps)
@@ -174,9 +174,9 @@ def test_maps_have_the_colours_their_tokenizer_was_trained_on_everywhere(
     loaded = load_task(tmp_path / "run")
     assert loaded.colours == own
     files_of = {key: data / "segmentation" / Path(key).name for key in table.keys}
-    asked, _ = build_prompt(loaded, (), [*files_of.values()], 1)
-    assert asked.condition is not None
-    assert torch.equal(asked.condition, table.condition[:, 0].long())
+    prompt, _ = build_prompt(loaded, (), [*files_of.values()], 1)
+    assert prompt.condition is not None
+    assert torch.equal(prompt.condition, table.condition[:, 0].long())
     inner = tmp_path / "run/model/segmentation_tokenizer"
     again = trainer(tmp_path / "again", recipe(True), segmentation_tokenizer=inner).data.table()
     assert again.condition is not None

@@ -1,4 +1,4 @@
-"""Training with frozen parts and from a trained model: what is held stays to the bit, what is free moves."""
+"""Training with frozen parts and from a trained model: frozen parts stay bit-for-bit, the others change."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ PARTS = ("encoder", "decoder", "codebook")
 
 
 def moved(trainer: Trainer) -> set[str]:
-    """The parts that differ after training from what they were before it."""
+    """The parts that training changed."""
     before = {name: value.clone() for name, value in trainer.tokenizer.state_dict().items()}
     trainer.run()
     after = trainer.tokenizer.state_dict()
@@ -36,7 +36,7 @@ def moved(trainer: Trainer) -> set[str]:
 def test_frozen_parts_do_not_change_and_the_others_do(
     recipe: Make, dataset: FolderDataset, tmp_path: Path, frozen: list[str], adaptive: bool
 ) -> None:
-    """The codebook would be drawn from features at every step of these."""
+    """An unfrozen codebook would be initialized from features at each of these steps."""
     changes = {"train.freeze": frozen, "train.adversarial.adaptive": adaptive, "model.codebook.redraw_until": 4}
     trainer = Trainer(recipe({**changes, "train.ema": 0.9, "train.clip": 1.0}), dataset, tmp_path / "run")
     assert moved(trainer) == set(PARTS) - set(frozen)

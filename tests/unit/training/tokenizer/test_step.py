@@ -1,4 +1,4 @@
-"""The training step against the plain sum of all losses, walked back once."""
+"""The training step, compared with one backward pass of the sum of all losses."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -19,7 +19,7 @@ Make = Callable[..., Recipe]
 
 
 def distance(images: Tensor, reference: Tensor) -> Tensor:
-    """A stand-in for the perceptual network: differences of blurred images, not linear in either."""
+    """A stand-in for the perceptual loss: a nonlinear distance of blurred images."""
     blurred, sharp = (nn.functional.avg_pool2d(x, 4).tanh() for x in (images, reference))
     return (blurred - sharp).square().mean()
 
@@ -46,7 +46,7 @@ def close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 def plain_backward(
     recipe: Recipe, tokenizer: Tokenizer, discriminator: PatchDiscriminator, batch: Batch
 ) -> tuple[Tensor, Tensor]:
-    """One total loss, as the papers write it; returns it and the adaptive weight."""
+    """One total loss, as in the papers; returns it and the adaptive weight."""
     train = recipe.train
     assert train.adversarial is not None
     output = tokenizer(batch.images, batch.text)
@@ -104,7 +104,7 @@ def test_gradients_with_an_aligner(aligned: Make, recipe: Make, words: object) -
     tokenizer, discriminator, batch = parts(settings)
     batch = Batch(batch.images, batch.keys, collate_text(words, batch.keys))
     twin, twin_discriminator = deepcopy(tokenizer), deepcopy(discriminator)
-    torch.manual_seed(8)  # the aligner draws
+    torch.manual_seed(8)  # the aligner samples
     loss, _ = plain_backward(settings, twin, twin_discriminator, batch)
     torch.manual_seed(8)
     _, terms = GeneratorStep(tokenizer, discriminator, None, settings.train, CPU).backward(batch, 2)
