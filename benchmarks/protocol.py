@@ -203,8 +203,8 @@ RESIZES: dict[str, Prepare] = {
     "whole JPEG, Pillow bicubic": partial(by_pillow, how=Image.Resampling.BICUBIC),
     "whole JPEG, Pillow bilinear": partial(by_pillow, how=Image.Resampling.BILINEAR),
     "whole JPEG, Pillow Lanczos": partial(by_pillow, how=Image.Resampling.LANCZOS),
-    "whole JPEG, torch bicubic, antialias": partial(by_torch, how="bicubic", antialias=True),
-    "whole JPEG, torch bilinear, antialias": partial(by_torch, how="bilinear", antialias=True),
+    "whole JPEG, torch bicubic, antialiasing": partial(by_torch, how="bicubic", antialias=True),
+    "whole JPEG, torch bilinear, antialiasing": partial(by_torch, how="bilinear", antialias=True),
     "whole JPEG, torch bicubic": partial(by_torch, how="bicubic", antialias=False),
     "whole JPEG, torch bilinear": partial(by_torch, how="bilinear", antialias=False),
 }
@@ -254,7 +254,7 @@ def storing(bench: Bench, paths: Sequence[Path]) -> Rows:
     made, known = bench.reconstruct(originals), bench.features(originals)
     base = bench.measure(made, originals, known)
     eight = to_uint8(made)
-    stored = {"as evaluated: not rounded": made, "8 bits, rounded (PNG)": eight, "8 bits, fraction cut off": cut(made)}
+    stored = {"as evaluated: not rounded": made, "8 bits, rounded (PNG)": eight, "8 bits, truncated": cut(made)}
     stored |= {f"JPEG of quality {quality}": jpeg(eight, quality) for quality in (95, 75)}
     rows = {name: differences(base, bench.measure(images, originals, known)) for name, images in stored.items()}
     for quality in (95, 75):

@@ -139,6 +139,8 @@ def _memorization_warning(model: TaskModel, dataset: FolderDataset) -> str:
 
 
 class GenerationEvaluator:
+    """The running metrics of a generation task and of its baselines; `evaluate_generation` drives it."""
+
     def __init__(
         self,
         model: TaskModel,

@@ -193,6 +193,7 @@ class CodeTextPairs:
     def update(
         self, aligner: Aligner | None, levels: Mapping[int, Quantized], text: TextFeatures, keys: Sequence[str]
     ) -> None:
+        """Add a batch."""
         if aligner is not None:
             self._keep("aligned", text.has_text(), keys, aligner.embed_images(levels), aligner.embed_text(text))
         sentences = text.sentences

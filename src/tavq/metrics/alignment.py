@@ -150,7 +150,8 @@ def _retrieval_metrics(
         note = f"Among {candidates:,} candidates; guessing would score {at_1:.1%} at R@1 and {at_5:.1%} at R@5."
         group = replace(group, note=note)
     prefix = f"{group.name}/"
-    count = Metric(f"{prefix}candidates", "Candidates", group, meaning="Texts, or images, that are ranked.", decimals=0)
+    name = f"{title}: candidates" if title else "Candidates"
+    count = Metric(f"{prefix}candidates", name, group, meaning="The texts, or images, that are ranked.", decimals=0)
     found = [count.measured(candidates)]
     for metric in ranking_metrics(group, prefix, title):
         name = metric.name.removeprefix(prefix)

@@ -36,7 +36,7 @@ def masked_words(count: int) -> Metric:
     )
     return Metric(
         f"masked_words_recall@1_of_{count}",
-        "Masked word, one a text" if count == 1 else f"Masked words, {count} a text",
+        "Masked word, 1 per text" if count == 1 else f"Masked words, {count} per text",
         WORDS,
         better=1,
         meaning=copying if count == 1 else f"The same with {count} tokens masked at once.",
