@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from tavq.core import files
-from tavq.core.config import read_yaml
+from tavq.core.config import build_stored, read_yaml, rename_settings
 from tavq.core.errors import FileError, UsageError
 from tavq.metrics.record import Evaluation, Metric, evaluation_from_json
-from tavq.model_folder import read_model_config
+from tavq.model_folder import kind_of_images, read_model_config
+from tavq.recipes.schema import Recipe, RunRecipe, TaskRecipe
 from tavq.tasks.model_folder import KIND as TASK
 from tavq.tasks.model_folder import TaskModel, load_task
+from tavq.text.store import Manifest
 from tavq.tokenizer import Tokenizer
 
 EVALUATION = "evaluation.json"
 """Where a run folder keeps its metrics."""
+
+RENAMED_PROVENANCE = {"pictures": "images", "kind_of_pictures": "kind_of_images"}
+"""Old names of keys in provenance.json and their current names; `stored_hash` reads both names of its keys."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +133,8 @@ def read_run(folder: Path, name: str | None = None) -> Run:
     return Run(
         folder,
         name or folder.resolve().name,
-        read_yaml(files.read_text(recipe), str(recipe)) if recipe.is_file() else {},
-        _mapping(folder / "provenance.json") or {},
+        _read_recipe(recipe) if recipe.is_file() else {},
+        _read_provenance(folder / "provenance.json"),
         tuple(line for line in logged if "alarm" not in line),
         tuple(line for line in logged if "alarm" in line),
         None if evaluation is None or outdated else evaluation_from_json(evaluation, str(folder / EVALUATION)),
@@ -156,6 +161,30 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
             "Compare runs of one kind."
         )
     return runs
+
+
+def _read_recipe(path: Path) -> Mapping[str, Any]:
+    """The settings under their current names; as written if this version cannot build them, so a page still works."""
+    settings = read_yaml(files.read_text(path), str(path))
+    schema: type[RunRecipe] = TaskRecipe if "task" in settings else Recipe
+    try:
+        return build_stored(schema, settings, str(path)).model_dump(mode="json")
+    except UsageError:
+        return settings
+
+
+def _read_provenance(path: Path) -> Mapping[str, Any]:
+    """The provenance under current names, and so the text store's manifest in it; empty if there is none."""
+    found = rename_settings(_mapping(path) or {}, RENAMED_PROVENANCE, warn=False)
+    if "kind_of_images" in found:
+        found["kind_of_images"] = kind_of_images(found)
+    text = found.get("text")
+    if isinstance(text, Mapping):
+        try:
+            found["text"] = build_stored(Manifest, text, str(path)).model_dump(mode="json")
+        except UsageError:  # not the manifest of a store; a page shows it as it is
+            return found
+    return found
 
 
 def _mapping(path: Path) -> dict[str, Any] | None:

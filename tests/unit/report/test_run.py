@@ -13,9 +13,18 @@ from tavq.core.errors import FileError, TavqError, UsageError
 from tavq.metrics.alignment import retrieval
 from tavq.metrics.record import by_key
 from tavq.report.run import read_run, read_runs
+from tavq.report.task.replicates import source_of
 from tavq.report.tokenizer import comparison, sections
 
 Make = Callable[..., Path]
+MANIFEST = {
+    "format": 2,
+    "encoder": {"name": "letters", "sha256": "0" * 64, "width": 6, "precision": "float32"},
+    "splitter": {"name": "pattern", "version": "2"},
+    "bytes": 1,
+    "sha256": "1" * 64,
+}
+"""Of a text store, without what an older version names differently."""
 
 
 @pytest.mark.parametrize(("part", "name"), [("config", "model/config.json"), ("log", "log.jsonl")])
@@ -49,6 +58,31 @@ def test_a_damaged_file_is_named(folder_run: Make, part: str, text: str) -> None
 def test_a_model_that_does_not_say_its_size_is_refused(folder_run: Make, config: str) -> None:
     with pytest.raises(TavqError, match=r"config\.json"):
         _ = read_run(folder_run(config=config)).size
+
+
+def test_recipe_and_provenance_of_an_older_version_have_the_current_names(folder_run: Make) -> None:
+    recipe = {
+        "train": {"steps": 3, "batch": 2},
+        "task": {"name": "vqa", "picture": {"source": "features"}, "longest": 9},
+    }
+    text = MANIFEST | {"whole": False, "half": True, "pictures": 8}
+    folder = folder_run(provenance=json.dumps({"pictures": 96, "kind_of_pictures": "pictures", "text": text}))
+    (folder / "recipe.yaml").write_text(json.dumps(recipe))
+    run = read_run(folder)
+    assert run.recipe["task"]["image"]["source"] == source_of(run) == "features"
+    assert run.recipe["task"]["max_length"] == 9
+    assert (run.provenance["images"], run.provenance["kind_of_images"]) == (96, "images")
+    stored = run.provenance["text"]
+    assert (stored["full_text"], stored["float16"], stored["images"]) == (False, True, 8)
+    assert stored["encoder"] == MANIFEST["encoder"]
+
+
+def test_a_recipe_of_another_program_is_shown_as_it_is(folder_run: Make) -> None:
+    folder = folder_run(provenance='{"text": {"encoder": "?"}}')
+    (folder / "recipe.yaml").write_text("model: {codebook: {name: of-a-stranger}}")
+    run = read_run(folder)
+    assert run.recipe == {"model": {"codebook": {"name": "of-a-stranger"}}}
+    assert run.provenance == {"text": {"encoder": "?"}}
 
 
 def test_lines_alarms_and_strangers_of_a_log(folder_run: Make) -> None:
