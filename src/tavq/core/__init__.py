@@ -1,1 +1,1 @@
-"""Errors, registries, settings and files: what every other room stands on."""
+"""Errors, registries, settings and files: the base of every other room."""
