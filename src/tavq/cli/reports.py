@@ -46,7 +46,7 @@ def compare(
         overview: Also write a PNG file that shows reconstructions and codes (tokenizers only).
     """
     found = api.read_runs(runs)
-    if found[0].of_task:
+    if found[0].is_task:
         if overview is not None:
             raise UsageError("--overview is for runs of tokenizers; leave it out.")
         _print_tasks(found, json)

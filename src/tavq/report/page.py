@@ -1,4 +1,4 @@
-"""Writes RUN/report.html, and one page that compares runs."""
+"""Writes the report of a run, and a page that compares runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,12 +19,14 @@ from tavq.report.task.understanding_view import answer_images
 from tavq.report.tokenizer import comparison, gallery, sections
 from tavq.report.tokenizer.code_cards import TOP
 from tavq.report.tokenizer.overview import draw_overview
-from tavq.report.tokenizer.view import Progress, Silence, held_out_first, look, spread
+from tavq.report.tokenizer.view import NoProgress, Progress, build_view, choose_evenly, select_held_out_first
 from tavq.text.store import TextStore
 
 PAIRS = 12
-SIDE_TOP = 8
-"""Codes of each run in a comparison."""
+"""Number of images shown with their reconstruction."""
+
+COMPARED_CODES = 8
+"""Number of codes explained of each run in a comparison."""
 
 
 def write_report(
@@ -34,48 +36,59 @@ def write_report(
     limit: int = 512,
     progress: Progress | None = None,
 ) -> Path:
-    """Writes RUN/report.html and returns its path.
+    """Write RUN/report.html and return its path.
 
-    The page is one file that loads nothing: curves, metrics (where RUN/evaluation.json is), images with their
-    reconstruction, the codebook, and what its most used codes mean. About a second plus encoding `limit` images.
+    The page is one file that loads nothing: training curves, metrics (if RUN/evaluation.json exists), images with
+    their reconstruction, the codebook, and what its most used codes mean. Takes about a second plus the time to encode
+    `limit` images.
 
     Args:
         run: a run folder with its model/ and log.jsonl.
-        data: the data set to show images of; by default the one the run was trained on, where it still is. Without
+        data: the data set to show images of; by default the one the run was trained on, if it still exists. Without
             one the page has no images and no codes.
-        text: the text store; by default DATA/text where it exists.
-        limit: at most so many images are read, held-out ones first.
-        progress: told the number of images read.
+        text: the text store; by default DATA/text if it exists.
+        limit: maximum number of images to read, held-out ones first.
+        progress: called with the number of images read.
 
     Raises:
-        UsageError: there is no run, or no data set where `data` says.
+        UsageError: `run` is not a finished run, or `data` does not exist.
         FileError: a file of the run or of the store is damaged.
     """
-    found = read_run(run)
-    folder = data_folder(found, data)
-    if found.of_task:
-        parts = _of_task(found, folder, text, limit, progress or Silence())
-        page = [*task_sections.header(found), contents(parts), *parts]
-        return write(run / "report.html", f"{found.name}: report", page)
-    body: list[Any] = [*sections.header(found)]
-    middle: list[Any] = [sections.metrics(found), sections.curves(found)]
-    if folder is None:
-        middle.append(
-            sections.note("The data set of this run was not found; give it with --data to see images and codes.")
-        )
-        middle.append(gallery.progress_of(found))
+    loaded = read_run(run)
+    folder = find_data_folder(loaded, data)
+    progress = progress or NoProgress()
+    if loaded.is_task:
+        header = task_sections.header(loaded)
+        parts = _render_task_sections(loaded, folder, text, limit, progress)
     else:
-        dataset = held_out_first(folder, limit)
-        store = TextStore.find(folder, text)
-        if store is not None:
-            store.check_encoder(found.provenance.get("text"))
-        view = look(found, dataset, store, spread(dataset, PAIRS), TOP, progress or Silence())
-        if dataset.fingerprint != found.provenance.get("data_sha256", dataset.fingerprint):
-            middle.append(
-                tag("p", "The images below come from other data than the run was trained on.", class_="warning")
-            )
-        middle += [gallery.pairs(view), gallery.progress_of(found), gallery.codebook(view), gallery.codes(view)]
-    return write(run / "report.html", f"{found.name}: report", [*body, contents(middle), *middle])
+        header = sections.render_header(loaded)
+        parts = _render_tokenizer_sections(loaded, folder, text, limit, progress)
+    return write_page(run / "report.html", f"{loaded.name}: report", [*header, render_contents(parts), *parts])
+
+
+def _render_tokenizer_sections(
+    run: Run, folder: Path | None, text: Path | None, limit: int, progress: Progress
+) -> list[Any]:
+    """What follows the header of a tokenizer's page."""
+    parts: list[Any] = [sections.render_metrics(run), sections.render_curves(run)]
+    if folder is None:
+        about = "The data set of this run was not found; give it with --data to see images and codes."
+        return [*parts, sections.note(about), gallery.render_progress(run)]
+    dataset = select_held_out_first(folder, limit)
+    store = TextStore.find(folder, text)
+    if store is not None:
+        store.check_encoder(run.provenance.get("text"))
+    view = build_view(run, dataset, store, choose_evenly(dataset, PAIRS), TOP, progress)
+    if dataset.fingerprint != run.provenance.get("data_sha256", dataset.fingerprint):
+        warning = "The images below come from a different data set than the run was trained on."
+        parts.append(tag("p", warning, class_="warning"))
+    return [
+        *parts,
+        gallery.render_pairs(view),
+        gallery.render_progress(run),
+        gallery.render_codebook(view),
+        gallery.render_codes(view),
+    ]
 
 
 def write_comparison(
@@ -87,65 +100,68 @@ def write_comparison(
     progress: Progress | None = None,
     overview: Path | None = None,
 ) -> Path:
-    """Writes one page that sets two or more runs side by side and returns its path.
+    """Write a page that compares two or more runs, and return its path.
 
     Args:
         runs: run folders.
         out: the page to write.
         data: the data set to show images of; by default the first run's.
-        text: the text store; by default DATA/text where it exists.
-        limit: at most so many images are read for each run.
-        overview: also write one PNG file with reconstructions and codes of tokenizers.
-        progress: told the number of images read.
+        text: the text store; by default DATA/text if it exists.
+        limit: maximum number of images to read for each run.
+        progress: called with the number of images read.
+        overview: also write a PNG file with reconstructions and codes; tokenizers only.
 
     Raises:
-        UsageError: fewer than two runs, or one that is none.
+        UsageError: fewer than two runs, or a folder that is not a finished run.
         FileError: a file of a run or of the store is damaged.
     """
-    found = read_runs(runs)
-    folder = data_folder(found[0], data)
-    if found[0].of_task:
-        return _compare_tasks(found, out, folder, text, limit, progress or Silence())
+    loaded = read_runs(runs)
+    folder = find_data_folder(loaded[0], data)
+    progress = progress or NoProgress()
+    if loaded[0].is_task:
+        return _compare_tasks(loaded, out, folder, text, limit, progress)
     body: list[Any] = [
-        *comparison.header(found),
-        comparison.metrics(found),
-        comparison.settings(found),
-        comparison.curves(found),
+        *comparison.render_header(loaded),
+        comparison.render_metrics(loaded),
+        comparison.render_differing_settings(loaded),
+        comparison.render_curves(loaded),
     ]
     if folder is not None:
-        dataset = held_out_first(folder, limit)
-        store, names = TextStore.find(folder, text), spread(dataset, PAIRS // 2)
+        dataset = select_held_out_first(folder, limit)
+        store, names = TextStore.find(folder, text), choose_evenly(dataset, PAIRS // 2)
         if store is not None:
-            for run in found:
+            for run in loaded:
                 store.check_encoder(run.provenance.get("text"))
-        views = [look(run, dataset, store, names, SIDE_TOP, progress or Silence()) for run in found]
+        views = [build_view(run, dataset, store, names, COMPARED_CODES, progress) for run in loaded]
         if overview is not None:
-            files.write_bytes(overview, encode_png(draw_overview([run.name for run in found], views)))
+            files.write_bytes(overview, encode_png(draw_overview([run.name for run in loaded], views)))
         body += [
-            comparison.images(found, views),
-            comparison.codebooks(found, views),
-            comparison.codes(found, views),
+            comparison.render_images(loaded, views),
+            comparison.render_codebooks(loaded, views),
+            comparison.render_codes(loaded, views),
         ]
     else:
         body.append(sections.note("No data set was found; give one with --data to see images and codes."))
-    return write(out, "Comparison: " + ", ".join(run.name for run in found), body)
+    return write_page(out, "Comparison: " + ", ".join(run.name for run in loaded), body)
 
 
-def _of_task(run: Run, folder: Path | None, text: Path | None, limit: int, progress: Progress) -> list[Any]:
-    """What follows the header of a page about a task."""
-    parts: list[Any] = [task_sections.metrics(run), sections.curves(run)]
+def _render_task_sections(
+    run: Run, folder: Path | None, text: Path | None, limit: int, progress: Progress
+) -> list[Any]:
+    """What follows the header of a task's page."""
+    parts: list[Any] = [task_sections.metrics(run), sections.render_curves(run)]
     if folder is None:
         parts.append(sections.note("The data set of this run was not found; give it with --data to see more images."))
     if draws(run):
-        parts.append(task_sections.images(_look(run, folder, text, limit, progress)))
+        parts.append(task_sections.images(_generate_view(run, folder, text, limit, progress)))
     elif folder is not None:
         view = answer_images(run, folder, limit, lambda done: progress(done, None, f"{run.name}: answering"))
         parts.append(understanding_sections.answers(view))
-    return [*parts, gallery.progress_of(run)]
+    return [*parts, gallery.render_progress(run)]
 
 
-def _look(run: Run, folder: Path | None, text: Path | None, limit: int, progress: Progress) -> TaskView:
-    return look_at_task(run, folder, text, limit, lambda done: progress(done, None, f"{run.name}: drawing"))
+def _generate_view(run: Run, folder: Path | None, text: Path | None, limit: int, progress: Progress) -> TaskView:
+    return look_at_task(run, folder, text, limit, lambda done: progress(done, None, f"{run.name}: generating"))
 
 
 def _compare_tasks(
@@ -156,35 +172,42 @@ def _compare_tasks(
         *task_comparison.header(runs, tables),
         task_comparison.main_metrics(tables),
         task_comparison.metrics(runs),
-        comparison.settings(task_comparison.firsts(tables)),
+        comparison.render_differing_settings(task_comparison.firsts(tables)),
         task_comparison.curves(runs, tables),
     ]
     if all(map(draws, runs)):
-        views = [_look(run, folder, text, limit, progress) for run in runs]
+        views = [_generate_view(run, folder, text, limit, progress) for run in runs]
         body.append(task_comparison.images(runs, views))
-    return write(out, "Comparison: " + ", ".join(run.name for run in runs), body)
+    return write_page(out, "Comparison: " + ", ".join(run.name for run in runs), body)
 
 
-def data_folder(run: Run, data: Path | None) -> Path | None:
-    """The data set to show: the one that was named, else the run's own where it still is."""
+def find_data_folder(run: Run, data: Path | None) -> Path | None:
+    """The data set to show: `data` if given, else the run's own if it still exists."""
     if data is not None:
         if not data.is_dir():
-            raise UsageError(f"There is no folder {data}; give the folder of a data set.")
+            raise UsageError(f"The folder {data} does not exist; give the folder of a data set.")
         return data
     stored = run.provenance.get("data_folder")
     return Path(stored) if isinstance(stored, str) and Path(stored).is_dir() else None
 
 
-def contents(parts: Sequence[Any]) -> Markup:
+def render_contents(parts: Sequence[Any]) -> Markup:
     """Links to the sections of a page."""
-    links = [("metrics", "Metrics"), ("curves", "Training"), ("images", "Images"), ("answers", "Answers")]
-    links += [("progress", "Progress"), ("codebook", "Codebook"), ("codes", "Codes")]
-    there = "".join(part for part in parts if part)
-    return tag("nav", *(tag("a", name, href=f"#{key}") for key, name in links if f'id="{key}"' in there))
+    titles = {
+        "metrics": "Metrics",
+        "curves": "Training",
+        "images": "Images",
+        "answers": "Answers",
+        "progress": "Progress",
+        "codebook": "Codebook",
+        "codes": "Codes",
+    }
+    page = "".join(part for part in parts if part)
+    return tag("nav", *(tag("a", title, href=f"#{key}") for key, title in titles.items() if f'id="{key}"' in page))
 
 
-def write(path: Path, title: str, body: Sequence[Any]) -> Path:
-    """Writes a page."""
-    footer = tag("footer", "Written by tavq. One file; it loads nothing from anywhere.")
+def write_page(path: Path, title: str, body: Sequence[Any]) -> Path:
+    """Write a page and return its path."""
+    footer = tag("footer", "Written by tavq. One file that loads nothing from the network.")
     files.write_text(path, document(title, STYLE, *body, footer))
     return path

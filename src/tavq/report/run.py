@@ -1,4 +1,4 @@
-"""A run folder as a page needs it: settings, log, metrics, model; everything but the model may be missing."""
+"""Reads a run folder for a page: model and log, and where they exist the recipe, provenance and metrics."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from tavq.text.store import Manifest
 from tavq.tokenizer import Tokenizer
 
 EVALUATION = "evaluation.json"
-"""Where a run folder keeps its metrics."""
+"""File of a run folder that has its metrics."""
 
 RENAMED_PROVENANCE = {"pictures": "images", "kind_of_pictures": "kind_of_images"}
 """Old names of keys in provenance.json and their current names; `stored_hash` reads both names of its keys."""
@@ -27,10 +27,7 @@ RENAMED_PROVENANCE = {"pictures": "images", "kind_of_pictures": "kind_of_images"
 
 @dataclass(frozen=True)
 class Run:
-    """What was found in a run folder.
-
-    Raises (by `read_run`) UsageError where there is no run, FileError where a file of it is damaged.
-    """
+    """The contents of a run folder."""
 
     folder: Path
     name: str
@@ -40,7 +37,7 @@ class Run:
     alarms: tuple[Mapping[str, Any], ...]
     evaluation: Evaluation | None
     outdated: bool = False
-    """Its evaluation was written by an older version, in a format that is not read any more."""
+    """An older version wrote its evaluation, in a format that is no longer read."""
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -54,71 +51,79 @@ class Run:
 
     @cached_property
     def model(self) -> Mapping[str, Any]:
-        """What the model's config.json says."""
-        return self._config if self.of_task else read_model_config(self.folder / "model")
+        """The model's config.json."""
+        return self._config if self.is_task else read_model_config(self.folder / "model")
 
     @cached_property
     def _config(self) -> Mapping[str, Any]:
-        return _mapping(self.folder / "model" / "config.json") or {}
+        return _read_mapping(self.folder / "model" / "config.json") or {}
 
     @property
-    def of_task(self) -> bool:
-        """Whether a task was trained, and not a tokenizer."""
+    def is_task(self) -> bool:
+        """Whether the run trained a task rather than a tokenizer."""
         return self._config.get("kind") == TASK
 
     @property
-    def evaluated_by(self) -> str:
-        """The command that evaluates it."""
-        return f"tavq {'task ' if self.of_task else ''}evaluate RUN --data DATA"
+    def evaluate_command(self) -> str:
+        """The command that evaluates the run."""
+        return f"tavq {'task ' if self.is_task else ''}evaluate RUN --data DATA"
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """How its metrics were measured; empty without an evaluation."""
+        """How its metrics were computed; empty without an evaluation."""
         return {} if self.evaluation is None else self.evaluation.details
 
     def metric(self, key: str) -> Metric | None:
-        """A metric of its evaluation; None where it was not measured."""
+        """A metric of its evaluation; None if it was not computed."""
         return self.evaluation[key] if self.evaluation is not None and key in self.evaluation else None
 
     def value(self, key: str) -> float | None:
-        """The value of a metric; None where it was not measured."""
-        found = self.metric(key)
-        return None if found is None else found.value
+        """The value of a metric; None if it was not computed."""
+        metric = self.metric(key)
+        return None if metric is None else metric.value
 
     @property
     def size(self) -> int:
-        """Side of the images it was trained on."""
+        """Side in pixels of the images it was trained on."""
         size = self.model.get("size")
         if not isinstance(size, int):
-            raise FileError(f"{self.folder / 'model' / 'config.json'} does not say the size of its images.")
+            raise FileError(f"{self.folder / 'model' / 'config.json'} has no image size; `size` must be an integer.")
         return size
 
     @property
     def steps(self) -> int:
-        """Steps that were trained."""
+        """Number of training steps."""
         step = self.model.get("step")
-        return step if isinstance(step, int) else int(self.lines[-1].get("step", 0)) if self.lines else 0
+        if isinstance(step, int):
+            return step
+        return int(self.lines[-1].get("step", 0)) if self.lines else 0
 
     def curve(self, key: str) -> tuple[list[float], list[float]]:
         """Steps and values of a logged key."""
-        found = [
-            (float(line["step"]), float(line[key]))
-            for line in self.lines
-            if isinstance(line.get(key), int | float) and isinstance(line.get("step"), int | float)
-        ]
-        return [step for step, _ in found], [value for _, value in found]
+        steps, values = [], []
+        for line in self.lines:
+            step, value = line.get("step"), line.get(key)
+            if isinstance(step, int | float) and isinstance(value, int | float):
+                steps.append(float(step))
+                values.append(float(value))
+        return steps, values
 
     def samples(self) -> list[tuple[int, Path]]:
-        """The sample grids by step."""
+        """The steps and files of the sample grids."""
         paths = sorted((self.folder / "samples").glob("*.png"))
         return [(int(path.stem), path) for path in paths if re.fullmatch(r"\d+", path.stem)]
 
 
 def read_run(folder: Path, name: str | None = None) -> Run:
-    """The run in a folder."""
+    """Read the run in `folder`, called `name` (default: the folder's name).
+
+    Raises:
+        UsageError: `folder` is not a finished run.
+        FileError: a file of the run is damaged.
+    """
     if not folder.is_dir():
         raise UsageError(
-            f"There is no run folder {folder}; give the one that `tavq train --out` wrote (or task train)."
+            f"The run folder {folder} does not exist; give the --out folder of `tavq train` or `tavq task train`."
         )
     missing = [part for part in ("model/config.json", "log.jsonl") if not (folder / part).is_file()]
     if missing:
@@ -127,38 +132,48 @@ def read_run(folder: Path, name: str | None = None) -> Run:
             "Finish it with: tavq train … --resume."
         )
     logged = [line for line in files.read_json_lines(folder / "log.jsonl") if isinstance(line, dict)]
+    lines = [line for line in logged if "alarm" not in line]
+    alarms = [line for line in logged if "alarm" in line]
     recipe = folder / "recipe.yaml"
-    evaluation = _mapping(folder / EVALUATION)
+    evaluation = _read_mapping(folder / EVALUATION)
     outdated = evaluation is not None and "format" not in evaluation  # format 1 had no number
+    current = None
+    if evaluation is not None and not outdated:
+        current = evaluation_from_json(evaluation, str(folder / EVALUATION))
     return Run(
         folder,
         name or folder.resolve().name,
         _read_recipe(recipe) if recipe.is_file() else {},
         _read_provenance(folder / "provenance.json"),
-        tuple(line for line in logged if "alarm" not in line),
-        tuple(line for line in logged if "alarm" in line),
-        None if evaluation is None or outdated else evaluation_from_json(evaluation, str(folder / EVALUATION)),
+        tuple(lines),
+        tuple(alarms),
+        current,
         outdated,
     )
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Some runs with names that tell them apart: the folder's, or its path's last parts where that comes twice."""
+    """Read runs and give them distinct names: the folder's, or as many of its last parts as needed.
+
+    Raises:
+        UsageError: fewer than two folders, one folder twice, or runs of tokenizers and of tasks.
+        FileError: a file of a run is damaged.
+    """
     if len(folders) < 2:
-        raise UsageError("A comparison needs two or more run folders.")
+        raise UsageError("A comparison needs at least two run folders.")
     if len({folder.resolve() for folder in folders}) < len(folders):
-        raise UsageError("A comparison needs different run folders; one is named twice.")
+        raise UsageError("A comparison needs different run folders; one is given twice.")
     length, names = 1, [folder.resolve().name for folder in folders]
     while len(set(names)) < len(names):
         length += 1
         names = ["/".join(folder.resolve().parts[-length:]) for folder in folders]
     runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
-    tasks = [run.name for run in runs if run.of_task]
-    tokenizers = [run.name for run in runs if not run.of_task]
+    tasks = [run.name for run in runs if run.is_task]
+    tokenizers = [run.name for run in runs if not run.is_task]
     if tasks and tokenizers:
         raise UsageError(
-            f"{tasks[0]} is a run of a task and {tokenizers[0]} one of a tokenizer; their metrics cannot be compared. "
-            "Compare runs of one kind."
+            f"{tasks[0]} is a task's run and {tokenizers[0]} a tokenizer's; their metrics cannot be compared. "
+            "Give either tokenizer runs or task runs."
         )
     return runs
 
@@ -175,19 +190,19 @@ def _read_recipe(path: Path) -> Mapping[str, Any]:
 
 def _read_provenance(path: Path) -> Mapping[str, Any]:
     """The provenance under current names, and so the text store's manifest in it; empty if there is none."""
-    found = rename_settings(_mapping(path) or {}, RENAMED_PROVENANCE, warn=False)
-    if "kind_of_images" in found:
-        found["kind_of_images"] = kind_of_images(found)
-    text = found.get("text")
+    provenance = rename_settings(_read_mapping(path) or {}, RENAMED_PROVENANCE, warn=False)
+    if "kind_of_images" in provenance:
+        provenance["kind_of_images"] = kind_of_images(provenance)
+    text = provenance.get("text")
     if isinstance(text, Mapping):
         try:
-            found["text"] = build_stored(Manifest, text, str(path)).model_dump(mode="json")
+            provenance["text"] = build_stored(Manifest, text, str(path)).model_dump(mode="json")
         except UsageError:  # not the manifest of a store; a page shows it as it is
-            return found
-    return found
+            return provenance
+    return provenance
 
 
-def _mapping(path: Path) -> dict[str, Any] | None:
+def _read_mapping(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     value = files.read_json(path)

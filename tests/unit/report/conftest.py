@@ -116,10 +116,10 @@ def folder_run(tmp_path: Path) -> Callable[..., Path]:
     """Makes a run folder of files alone, without any model behind it; None leaves a file out."""
 
     def make(**texts: str | None) -> Path:
-        told = {"config": "{}", "log": '{"step": 1, "loss": 2.0}\n', "evaluation": None, "provenance": None} | texts
+        contents = {"config": "{}", "log": '{"step": 1, "loss": 2.0}\n', "evaluation": None, "provenance": None} | texts
         run = tmp_path / "run"
         places = {"config": "model/config.json", "log": "log.jsonl"}
-        for name, text in told.items():
+        for name, text in contents.items():
             if text is not None:
                 place = run / places.get(name, f"{name}.json")
                 place.parent.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,8 @@ import pytest
 from tavq.core.errors import FileError, UsageError
 from tavq.report.page import write_comparison, write_report
 from tavq.report.tokenizer import gallery
-from tavq.report.tokenizer.association import Associated
-from tavq.report.tokenizer.code_cards import CodeCard, Near, Patch
+from tavq.report.tokenizer.association import AssociatedUnit
+from tavq.report.tokenizer.code_cards import CodeCard, NearbyUnit, Patch
 
 
 class Page(HTMLParser):
@@ -84,8 +84,8 @@ def test_every_card_shows_patches_words_and_phrases(runs: Any) -> None:
     assert aligned
     assert all(card.count("<img") >= 2 for card in aligned + plain)
     assert all(words in card and phrases in card for card in aligned)
-    # without an aligner only counting is left, and a code that every image has as much of goes with no word
-    assert all((words in card and phrases in card) or "Found with it: no unit" in card for card in plain)
+    # without an aligner only co-occurrence is left; a code that is equally frequent in all images has no unit
+    assert all((words in card and phrases in card) or "Co-occurs with no unit" in card for card in plain)
     assert any(words in card for card in plain)
 
 
@@ -99,8 +99,8 @@ def test_parameters_are_counted_though_a_loaded_model_is_frozen(runs: Any) -> No
 def test_the_report_of_a_run_without_text_or_metrics(runs: Any) -> None:
     page = Page(write_report(runs.other))
     check_self_contained(page)
-    assert "This run was not evaluated yet" in page.text
-    assert "Found with it" not in page.text
+    assert "This run has not been evaluated yet" in page.text
+    assert "Co-occurs with" not in page.text
     assert "Nearest in" not in page.text
     assert page.cards()
 
@@ -113,19 +113,19 @@ def test_names_that_are_markup_stay_text(runs: Any) -> None:
     assert len([tag for tag, found in page.tags if tag == "b" and not found]) == page.source.count("</b>")
 
 
-def test_other_data_is_told_and_missing_data_leaves_the_rest(runs: Any, tmp_path: Path) -> None:
+def test_other_data_is_reported_and_missing_data_is_refused(runs: Any, tmp_path: Path) -> None:
     page = Page(write_report(runs.other, data=runs.data))
-    assert "come from other data than the run was trained on" in page.text
-    with pytest.raises(UsageError, match="There is no folder"):
+    assert "come from a different data set than the run was trained on" in page.text
+    with pytest.raises(UsageError, match="nowhere does not exist"):
         write_report(runs.other, data=tmp_path / "nowhere")
-    with pytest.raises(FileError, match="no text store"):
+    with pytest.raises(FileError, match="is not a text store"):
         write_report(runs.other, text=tmp_path)
 
 
 def test_a_run_whose_data_is_gone_has_curves_and_says_how_to_see_more(runs: Any, tmp_path: Path) -> None:
     run = shutil.copytree(runs.plain, tmp_path / "run")
-    told = json.loads((run / "provenance.json").read_text())
-    (run / "provenance.json").write_text(json.dumps({**told, "data_folder": str(tmp_path / "gone")}))
+    provenance = json.loads((run / "provenance.json").read_text())
+    (run / "provenance.json").write_text(json.dumps({**provenance, "data_folder": str(tmp_path / "gone")}))
     page = Page(write_report(run))
     assert "give it with --data" in page.text
     assert "What the codes mean" not in page.text
@@ -133,19 +133,19 @@ def test_a_run_whose_data_is_gone_has_curves_and_says_how_to_see_more(runs: Any,
 
 
 def test_says_whether_training_saw_the_images(runs: Any, tmp_path: Path) -> None:
-    assert "images that training never saw" in Page(write_report(runs.plain)).text
+    assert "Held-out images, evenly spaced over" in Page(write_report(runs.plain)).text
     data = shutil.copytree(runs.data, tmp_path / "data")
     lines = [line for line in (data / "metadata.jsonl").read_text().splitlines() if '"train"' in line]
     (data / "metadata.jsonl").write_text("\n".join(lines) + "\n")
-    assert "images of the training split" in Page(write_report(runs.plain, data=data)).text
+    assert "Images of the training split" in Page(write_report(runs.plain, data=data)).text
 
 
 def test_hostile_units_and_keys_stay_text() -> None:
     script = "</li><script>alert(1)</script>\"'"
     tile = np.zeros((2, 2, 3), np.uint8)
-    found = {"words": [Associated(script, 2.0, 5)], "phrases": [], "sentences": []}
-    page = gallery.code_card(
-        CodeCard(1, script, 2, 0.5, tile, (Patch(script, tile),), found, {"sentences": [Near(script, 0.5)]})
+    found = {"words": [AssociatedUnit(script, 2.0, 5)], "phrases": [], "sentences": []}
+    page = gallery.render_card(
+        CodeCard(1, script, 2, 0.5, tile, (Patch(script, tile),), found, {"sentences": [NearbyUnit(script, 0.5)]})
     )
     assert "<script" not in page
     assert page.count("&lt;script&gt;") == 7  # the word, text and title of both units, alt and title of the patch
@@ -163,7 +163,7 @@ def test_a_comparison_of_a_fair_pair(runs: Any, tmp_path: Path) -> None:
     check_self_contained(page)
     for word in ("plain <run>", "aligned", "model.align.name", "ta", "PSNR", "+2.50 dB"):
         assert word in page.text, word
-    assert "aligned is ahead on 1 of 3 metrics: PSNR 22.50 dB against 20.00 dB (+2.50 dB)." in page.text
+    assert "aligned is ahead on 1 of 3 metrics: PSNR 22.50 dB vs 20.00 dB (+2.50 dB)." in page.text
     assert not page.of("p", "warning")
     assert len(page.cards()) == 16
     [row] = re.findall(r"<tr><th[^>]*>PSNR ↑</th>(.*?)</tr>", page.source)
@@ -184,11 +184,11 @@ def test_runs_that_differ_in_more_than_the_method_are_warned_of(runs: Any, tmp_p
     assert "is ahead" not in page.text
 
 
-def test_warnings_of_evaluations_stand_in_a_comparison_once(runs: Any, tmp_path: Path) -> None:
+def test_a_comparison_shows_warnings_of_evaluations_once(runs: Any, tmp_path: Path) -> None:
     copies = [shutil.copytree(run, tmp_path / str(n)) for n, run in enumerate((runs.plain, runs.aligned))]
     for run in copies:
-        told = json.loads((run / "evaluation.json").read_text())
-        told["metrics"]["psnr"]["warning"] = "too few"
-        (run / "evaluation.json").write_text(json.dumps(told))
+        evaluation = json.loads((run / "evaluation.json").read_text())
+        evaluation["metrics"]["psnr"]["warning"] = "too few"
+        (run / "evaluation.json").write_text(json.dumps(evaluation))
     page = Page(write_comparison(copies, tmp_path / "both.html"))
     assert page.text.count("too few") == 1

@@ -1,4 +1,4 @@
-"""Run folders as pages find them: what may be missing, what is damaged, what is hostile."""
+"""Reading run folders: what may be missing, what is damaged, what is hostile."""
 
 import json
 from collections.abc import Callable
@@ -36,15 +36,15 @@ def test_a_run_without_model_or_log_is_refused_in_one_line(folder_run: Make, par
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="There is no run folder"):
+    with pytest.raises(UsageError, match="none does not exist"):
         read_run(tmp_path / "none")
 
 
-def test_the_rest_may_be_missing(folder_run: Make) -> None:
+def test_other_files_may_be_missing(folder_run: Make) -> None:
     run = read_run(folder_run())
     assert run.evaluation is None
     assert (dict(run.recipe), dict(run.provenance), run.samples()) == ({}, {}, [])
-    assert "tavq evaluate" in sections.metrics(run)
+    assert "tavq evaluate" in sections.render_metrics(run)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '"text"', '{"psnr": NaN', "\x00"])
@@ -85,7 +85,7 @@ def test_a_recipe_of_another_program_is_shown_as_it_is(folder_run: Make) -> None
     assert run.provenance == {"text": {"encoder": "?"}}
 
 
-def test_lines_alarms_and_strangers_of_a_log(folder_run: Make) -> None:
+def test_a_log_with_alarms_and_unreadable_lines(folder_run: Make) -> None:
     lines = [
         '{"step": 1, "a/b": 2.0, "note": "text"}',
         '{"step": 2, "alarm": "codebook collapse", "sign": "Few.", "cause": "<b>.", "remedy": "more."}',
@@ -97,23 +97,23 @@ def test_lines_alarms_and_strangers_of_a_log(folder_run: Make) -> None:
     ]
     run = read_run(folder_run(log="\n".join(lines)))
     assert run.curve("a/b") == ([1.0, 4.0], [2.0, 1.0])
-    assert sections.logged_keys([run]) == ["a/b"]
-    page = sections.curves(run)
+    assert sections.list_logged_keys([run]) == ["a/b"]
+    page = sections.render_curves(run)
     assert page.count('class="alarm"') == 1
     assert "Red lines mark alarms" in page
     assert (
-        sections.alarm_text(run)
-        == "The alarm “codebook collapse” sounded once, first at step 2. Few. <b>. What helps: more."
+        sections.describe_alarms(run)
+        == "The alarm “codebook collapse” was raised once, first at step 2. Few. <b>. Try: more."
     )
 
 
-def test_curves_that_are_equal_share_a_line(folder_run: Make) -> None:
+def test_equal_curves_share_a_line(folder_run: Make) -> None:
     run = read_run(
         folder_run(
             log='{"step": 1, "q/a": 1.0, "q/b": 1.0, "q/c": 2.0}\n{"step": 2, "q/a": 3.0, "q/b": 3.0, "q/c": 2.0}\n'
         )
     )
-    page = sections.curves(run)
+    page = sections.render_curves(run)
     assert page.count("<polyline") == 2
     assert "a = b" in page
 
@@ -122,16 +122,16 @@ def test_curves_that_are_equal_share_a_line(folder_run: Make) -> None:
 def test_strange_details_break_no_page(folder_run: Make, value: Any) -> None:
     details = dict.fromkeys(("images", "size", "images_with_text", "split", "data"), value)
     run = read_run(folder_run(evaluation=json.dumps(evaluation_file({"psnr": 20.0}, **details))))
-    assert "Measured on" in sections.metrics(run)
+    assert "Measured on" in sections.render_metrics(run)
 
 
 def test_an_evaluation_of_an_older_version_is_not_read_and_says_what_to_do(folder_run: Make) -> None:
     run = read_run(folder_run(evaluation='{"psnr": 20.0, "images": 3, "intervals": {"psnr": [19.0, 21.0]}}'))
     assert run.evaluation is None
-    page = sections.metrics(run)
-    assert "of an older version; evaluate it again: tavq evaluate RUN --data DATA" in page
-    assert comparison.not_evaluated([run, run]) == [
-        "Evaluated by an older version: run, run. Run again: tavq evaluate RUN --data DATA"
+    page = sections.render_metrics(run)
+    assert "by an older version; evaluate it again with: tavq evaluate RUN --data DATA" in page
+    assert comparison.find_unevaluated([run, run]) == [
+        "Evaluated by an older version: run, run. Evaluate again with: tavq evaluate RUN --data DATA"
     ]
 
 
@@ -140,15 +140,15 @@ def test_an_evaluation_of_a_newer_version_is_refused(folder_run: Make) -> None:
         read_run(folder_run(evaluation='{"format": 3, "metrics": {}}'))
 
 
-def test_what_guessing_would_score_is_told_with_retrieval(folder_run: Make) -> None:
+def test_the_page_shows_the_chance_level_of_retrieval(folder_run: Make) -> None:
     metrics = by_key(retrieval(torch.eye(200), torch.eye(200)))
     values = {key: metric.value for key, metric in metrics.items()}
     content = evaluation_file(values, metrics=metrics)
-    page = sections.metrics(read_run(folder_run(evaluation=json.dumps(content))))
+    page = sections.render_metrics(read_run(folder_run(evaluation=json.dumps(content))))
     assert "Among 200 candidates; guessing would score 0.5% at R@1 and 2.5% at R@5." in page
 
 
-def test_runs_of_one_name_are_told_apart(folder_run: Make, tmp_path: Path) -> None:
+def test_runs_with_the_same_name_get_distinct_names(folder_run: Make, tmp_path: Path) -> None:
     first = folder_run()
     second = tmp_path / "more" / "run"
     second.parent.mkdir()

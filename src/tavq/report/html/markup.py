@@ -1,7 +1,7 @@
-"""HTML that cannot carry foreign markup: every string is escaped unless it was made here.
+"""HTML that is safe against injection: every string is escaped unless `tag` made it.
 
-Captions, file names and settings come from strangers. They enter a page as plain `str` and only `tag` turns them into
-`Markup`, so no section has to remember to escape.
+Captions, file names and settings are untrusted. They enter a page as plain `str`, and only `tag` makes `Markup`, so
+sections need not escape anything.
 """
 
 import base64
@@ -13,7 +13,7 @@ VOID = frozenset({"br", "hr", "img", "meta"})
 
 
 class Markup(str):
-    """Text that is HTML already."""
+    """A string that is HTML already and is not escaped."""
 
     __slots__ = ()
 
@@ -23,7 +23,7 @@ Child = Any
 
 
 def render(child: Child) -> Markup:
-    """A child as HTML."""
+    """Render a child as HTML."""
     if child is None:
         return Markup("")
     if isinstance(child, Markup):
@@ -34,7 +34,10 @@ def render(child: Child) -> Markup:
 
 
 def tag(name: str, /, *children: Child, **attributes: Any) -> Markup:
-    """`<name attributes>children</name>`; `class_` is written as class, `_` in names as `-`, None leaves one out."""
+    """Build `<name attributes>children</name>`.
+
+    `class_` is written as class and `_` in attribute names as `-`; attributes that are None are omitted.
+    """
     parts = [
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value), quote=True)}"'
         for key, value in attributes.items()
@@ -45,9 +48,9 @@ def tag(name: str, /, *children: Child, **attributes: Any) -> Markup:
 
 
 def document(title: str, style: str, *body: Child) -> str:
-    """A whole page that loads nothing and runs nothing: images from data URIs, one style sheet, no script.
+    """A complete page that loads nothing and runs nothing: images from data URIs, one style sheet, no script.
 
-    The policy names the style sheet by its hash, so that not even an injected style would count.
+    The content security policy allows the style sheet by its hash, so a browser ignores an injected style.
     """
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"

@@ -1,4 +1,4 @@
-"""The style sheet of every page: system fonts, dark on light, one column on a phone, whole cards when printed."""
+"""The style sheet of every page: system fonts, one column on a phone, no page breaks inside cards when printed."""
 
 STYLE = """
 :root { color-scheme: light; --ink: #1b1f24; --soft: #57606a; --line: #d8dee4; --paper: #ffffff; --wash: #f5f7f9;

@@ -34,13 +34,13 @@ def header(runs: Sequence[Run], tables: Sequence[TaskTable]) -> list[Markup]:
 
 def differences(runs: Sequence[Run], tables: Sequence[TaskTable]) -> list[str]:
     """Why metrics may differ for other reasons than what is seen, a sentence each."""
-    found = list(comparison.not_evaluated(runs))
+    found = list(comparison.find_unevaluated(runs))
     if len(tables) > 1:
         found.append(f"These are different tasks, with a table each: {', '.join(table.task for table in tables)}.")
     for one in tables:
         of = f"{one.task}: " if len(tables) > 1 else ""
-        told = [*one.repeated, *comparison.budgets(firsts([one])), *_seeds_apart(one)]
-        told += comparison.measured_apart([run for row in one.rows for run in row.runs])
+        told = [*one.repeated, *comparison.compare_budgets(firsts([one])), *_seeds_apart(one)]
+        told += comparison.compare_evaluations([run for row in one.rows for run in row.runs])
         found += [of + line for line in told]
     return found
 
@@ -121,7 +121,7 @@ def metrics(runs: Sequence[Run]) -> Markup | None:
         note(" ".join(measured_on), " In small print 95 % intervals over images: they say nothing of other seeds."),
         tag("details", tag("summary", "Show them"), *tables),
         *legend(found),
-        *sections.warnings_of(*evaluations),
+        *sections.render_warnings(*evaluations),
     )
 
 
@@ -139,7 +139,7 @@ def _row(row: MetricRow, baseline: str | None, runs: Sequence[Run]) -> list[Mark
 
 def curves(runs: Sequence[Run], tables: Sequence[TaskTable]) -> Markup:
     """The logged values of each run, or of one run of each row."""
-    return comparison.curves(runs if len(runs) <= CURVES else firsts(tables))
+    return comparison.render_curves(runs if len(runs) <= CURVES else firsts(tables))
 
 
 def images(runs: Sequence[Run], views: Sequence[TaskView]) -> Markup | None:

@@ -19,7 +19,7 @@ from tavq.data.texts import collate_text, find_text_tables
 from tavq.data.transforms import crop_and_resize
 from tavq.report.html.images import as_bytes
 from tavq.report.run import Run
-from tavq.report.tokenizer.view import held_out_first, spread
+from tavq.report.tokenizer.view import choose_evenly, select_held_out_first
 from tavq.tasks.base import GenerationTask, Prompt, Sampling, tasks
 from tavq.tasks.completion import complete_images, evaluation_masks
 from tavq.tasks.generation import build_prompt, generate_images
@@ -83,11 +83,11 @@ def look_at_task(run: Run, folder: Path | None, text: Path | None, limit: int, d
         return TaskView("")
     if store is not None:
         store.check_encoder(run.provenance.get("text"))
-    dataset = held_out_first(folder, limit)
+    dataset = select_held_out_first(folder, limit)
     dataset = dataset.subset(record for record in dataset if _usable(record, store, "segmentation" in needs))
     if not len(dataset):
         return TaskView("", alone=alone)
-    names = spread(dataset, SHOWN)
+    names = choose_evenly(dataset, SHOWN)
     records = {record.file_name: record for record in dataset}
     chosen = [records[name] for name in names]
     images = load_image_batch(dataset, names, run.size).to(device)

@@ -45,7 +45,7 @@ def header(run: Run) -> list[Markup]:
         tag("h1", run.name),
         tag("p", run.recipe.get("description") or "A task on the codes of a tokenizer.", class_="lead"),
         tag("div", *facts, class_="facts"),
-        tag("details", tag("summary", "Every setting, and where the run comes from"), sections.settings_table(run)),
+        tag("details", tag("summary", "Every setting, and where the run comes from"), sections.render_settings(run)),
     ]
 
 
@@ -63,7 +63,7 @@ def _conditions(run: Run, told: Mapping[str, Any]) -> list[Markup]:
 def metrics(run: Run) -> Markup:
     """The evaluation, a table for each group of metrics: the task's own next to those of the baselines."""
     if run.evaluation is None:
-        return section("metrics", "Metrics", note(sections.missing_evaluation(run)))
+        return section("metrics", "Metrics", note(sections.explain_missing_metrics(run)))
     found = arrange_metrics([run.evaluation])
     tables: list[Markup | None] = []
     for one in found:
@@ -75,7 +75,7 @@ def metrics(run: Run) -> Markup:
         note(evaluated_on(run.evaluation), " ↑ higher is better, ↓ lower is better; in small print 95 % intervals."),
         *tables,
         *legend(found),
-        *sections.warnings_of(run.evaluation),
+        *sections.render_warnings(run.evaluation),
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from tavq.data.loader import load_image_batch
 from tavq.report.html.images import as_bytes
 from tavq.report.run import Run
-from tavq.report.tokenizer.view import held_out_first, spread
+from tavq.report.tokenizer.view import choose_evenly, select_held_out_first
 from tavq.tasks.samples import AnsweredImage, SampleImages
 from tavq.tasks.understanding import collect_record_examples, extract_features
 
@@ -34,13 +34,13 @@ def answer_images(run: Run, folder: Path, limit: int, done: Callable[[int], None
         limit: read at most this number of its images.
         done: called with the number of images that were answered.
     """
-    model, dataset = run.task, held_out_first(folder, limit)
+    model, dataset = run.task, select_held_out_first(folder, limit)
     kind, config = type(model.task), model.config
     examples = {record.file_name: collect_record_examples(kind, config.task, dataset, record) for record in dataset}
     dataset = dataset.subset(record for record in dataset if examples[record.file_name])
     if not len(dataset):
         return UnderstandingView("", ())
-    split, keys = dataset[0].split, spread(dataset, SHOWN)
+    split, keys = dataset[0].split, choose_evenly(dataset, SHOWN)
     images = load_image_batch(dataset, keys, run.size).to(next(model.task.parameters()).device)
     features = extract_features(model.tokenizer, config.layout, config.task.image, images)
     of_split = [example for record in dataset if record.split == split for example in examples[record.file_name]]

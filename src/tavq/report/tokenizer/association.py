@@ -1,4 +1,4 @@
-"""Which units of text go with which codes: counts over images, lift, and what chance alone would give."""
+"""Association between codes and units of text: co-occurrence over images, lift, and a test against chance."""
 
 import math
 from collections import Counter
@@ -11,37 +11,37 @@ from jaxtyping import Bool, Float, Int
 
 from tavq.interfaces import GRANULARITIES
 
-MOST_UNITS = 2000
-"""Units of a granularity that are looked at: those that stand in the most images."""
+MAX_UNITS = 2000
+"""Number of units tested per granularity: the most frequent ones."""
 
-FEWEST_IMAGES = 5
-"""Images a unit must stand in to be looked at."""
+MIN_IMAGES = 5
+"""Number of images that must contain a unit before it is tested."""
 
 PRIOR = 5.0
-"""Images without any association that are added to those of each unit, so that rare units do not win by luck."""
+"""Pseudo-images without association added to those of each unit, so that rare units do not win by luck."""
 
 CHANCE = 0.05
-"""Chance, over all units of a granularity, that a code without any association shows one."""
+"""Family-wise error rate: the probability, over all units of a granularity, of a false association for a code."""
 
-UNCERTAIN = 3
-"""Units that are named, as uncertain, of a code for which none is certain."""
+MAX_UNCERTAIN = 3
+"""Number of units listed as uncertain for a code without a significant one."""
 
 
 @dataclass(frozen=True)
-class Associated:
-    """A unit that goes with a code."""
+class AssociatedUnit:
+    """A unit of text that co-occurs with a code."""
 
     unit: str
-    lift: float  # how many times likelier the code is in images whose text has the unit, shrunk towards 1
-    images: int  # how many images have the unit
-    certain: bool = True  # False where chance alone would give as much
+    lift: float  # P(code | unit) / P(code), shrunk towards 1
+    images: int  # number of images with the unit
+    certain: bool = True  # whether the association is significant
 
 
 @dataclass
-class Presence:
-    """What was seen of each image: how often each code was chosen, and which units its text has.
+class Cooccurrences:
+    """The codes and the units of text of each image, with the count of each code.
 
-    Grows by a few bytes for each distinct code and unit of an image (1 to 2 kB an image), whatever the size of the
+    Memory: a few bytes per distinct code and unit of an image (1 to 2 kB an image), independent of the size of the
     codebook or the vocabulary.
     """
 
@@ -49,65 +49,65 @@ class Presence:
     units: list[dict[str, frozenset[str]]] = field(default_factory=list)
 
     def add(self, indices: Int[np.ndarray, "h w *c"], units: Mapping[str, Sequence[str]]) -> None:
-        """Counts an image that has text."""
+        """Add an image that has text."""
         entries, counts = np.unique(indices, return_counts=True)
         self.codes.append((entries.astype(np.int32), counts.astype(np.int32)))
         self.units.append({name: frozenset(units[name]) for name in GRANULARITIES})
 
-    def prominent(self, codes: Sequence[int]) -> Bool[np.ndarray, "n c"]:
-        """Whether each image has more of each code than images have on average.
+    def find_prominent(self, codes: Sequence[int]) -> Bool[np.ndarray, "n c"]:
+        """Whether each image uses each code more often than the average image.
 
-        Plain presence would say nothing of a code that is in every image: a sky's blue is somewhere in most.
+        Mere presence does not discriminate for a code that occurs in every image: most contain some sky blue.
         """
-        places = {code: place for place, code in enumerate(codes)}
+        columns = {code: column for column, code in enumerate(codes)}
         table = np.zeros((len(self.codes), len(codes)))
         for row, (entries, counts) in enumerate(self.codes):
             for entry, count in zip(entries.tolist(), counts.tolist(), strict=True):
-                if entry in places:
-                    table[row, places[entry]] = count
+                if entry in columns:
+                    table[row, columns[entry]] = count
         return table > table.mean(axis=0, keepdims=True) if len(table) else table.astype(bool)
 
-    def frequent(self, granularity: str) -> tuple[list[str], Bool[np.ndarray, "n u"]]:
-        """The units in most images, and which image has which."""
-        counts = Counter(unit for found in self.units for unit in found[granularity])
+    def list_frequent(self, granularity: str) -> tuple[list[str], Bool[np.ndarray, "n u"]]:
+        """The units that occur in the most images, and which image has which."""
+        counts = Counter(unit for units in self.units for unit in units[granularity])
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        names = [unit for unit, count in ordered[:MOST_UNITS] if count >= FEWEST_IMAGES]
-        places = {unit: place for place, unit in enumerate(names)}
+        names = [unit for unit, count in ordered[:MAX_UNITS] if count >= MIN_IMAGES]
+        columns = {unit: column for column, unit in enumerate(names)}
         table = np.zeros((len(self.units), len(names)), bool)
-        for row, found in enumerate(self.units):
-            table[row, [places[unit] for unit in found[granularity] if unit in places]] = True
+        for row, units in enumerate(self.units):
+            table[row, [columns[unit] for unit in units[granularity] if unit in columns]] = True
         return names, table
 
-    def associated(self, codes: Sequence[int], granularity: str, count: int) -> list[list[Associated]]:
-        """For each code the units it is found with, strongest first.
+    def find_associated(self, codes: Sequence[int], granularity: str, count: int) -> list[list[AssociatedUnit]]:
+        """For each code at most `count` units with a significant association, strongest first.
 
-        Where chance would explain them all, the `UNCERTAIN` strongest, marked as such.
+        For a code without one: the `MAX_UNCERTAIN` strongest, marked as uncertain.
         """
-        names, units = self.frequent(granularity)
+        names, units = self.list_frequent(granularity)
         if not names or not codes:
             return [[] for _ in codes]
-        prominent = self.prominent(codes)
-        lift, evidence = lift_and_evidence(prominent, units)
-        enough = threshold(len(names))
-        together = units.sum(axis=0)
-        found = []
+        lift, evidence = compute_lift_and_evidence(self.find_prominent(codes), units)
+        critical = compute_threshold(len(names))
+        images = units.sum(axis=0)
+        associated = []
         for row in range(len(codes)):
             order = sorted(range(len(names)), key=lambda unit: (-lift[row, unit], unit))
             positive = [unit for unit in order if lift[row, unit] > 1]
-            good = [unit for unit in positive if evidence[row, unit] >= enough]
-            named = good[:count] if good else positive[: min(count, UNCERTAIN)]
-            found.append([Associated(names[u], float(lift[row, u]), int(together[u]), bool(good)) for u in named])
-        return found
+            significant = [unit for unit in positive if evidence[row, unit] >= critical]
+            listed = significant[:count] if significant else positive[: min(count, MAX_UNCERTAIN)]
+            certain = bool(significant)
+            associated.append([AssociatedUnit(names[u], float(lift[row, u]), int(images[u]), certain) for u in listed])
+        return associated
 
 
-def lift_and_evidence(
+def compute_lift_and_evidence(
     codes: Bool[np.ndarray, "n c"], units: Bool[np.ndarray, "n u"]
 ) -> tuple[Float[np.ndarray, "c u"], Float[np.ndarray, "c u"]]:
-    """How much likelier a code is where a unit is, and the log-likelihood ratio G² that this is no chance.
+    """The lift of each code by each unit, and the log-likelihood ratio G² of a test of independence.
 
     Lift is P(code | unit) / P(code), the exponential of the pointwise mutual information, where P(code | unit) is
-    estimated with `PRIOR` more images that behave like the average:
-    (images with both + PRIOR P(code)) / (images with the unit + PRIOR). It is 1 for a code that is never there.
+    estimated with `PRIOR` pseudo-images that behave like the average:
+    (images with both + PRIOR P(code)) / (images with the unit + PRIOR). It is 1 for a code that never occurs.
 
     Source: G² of the 2 x 2 table, 2 Σ O ln(O / E): Dunning 1993, "Accurate methods for the statistics of surprise and
     coincidence", which holds for small counts where χ² does not.
@@ -115,12 +115,12 @@ def lift_and_evidence(
     images = len(codes)
     both = codes.T.astype(np.float64) @ units
     with_code, with_unit = codes.sum(axis=0)[:, None], units.sum(axis=0)[None, :]
-    share = with_code / images
+    fraction = with_code / images
     lift = np.divide(
-        both + PRIOR * share,
-        (with_unit + PRIOR) * share,
+        both + PRIOR * fraction,
+        (with_unit + PRIOR) * fraction,
         out=np.ones_like(both),
-        where=np.broadcast_to(share, both.shape) > 0,
+        where=np.broadcast_to(fraction, both.shape) > 0,
     )
     evidence = np.zeros_like(both)
     for observed, row, column in (
@@ -130,13 +130,14 @@ def lift_and_evidence(
         (images - with_code - with_unit + both, images - with_code, images - with_unit),
     ):
         expected = row * column / images
+        # an empty cell contributes 0, the limit of O ln(O / E)
         ratio = np.divide(observed, expected, out=np.ones_like(both), where=(observed > 0) & (expected > 0))
         evidence += 2 * observed * np.log(ratio)
     return lift, evidence
 
 
-def threshold(units: int) -> float:
-    """G² that a code without any association passes, for any of `units` units, with a chance of `CHANCE` only.
+def compute_threshold(units: int) -> float:
+    """The critical value of G² for a test of one code against `units` units at the family-wise error rate `CHANCE`.
 
     The quantile of χ² with one degree of freedom at CHANCE / units (Bonferroni).
     """

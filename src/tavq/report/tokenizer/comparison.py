@@ -1,4 +1,4 @@
-"""The parts of a page that sets runs beside each other."""
+"""Sections of a page that compares tokenizer runs."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -16,129 +16,139 @@ from tavq.report.tokenizer.sections import note, section, table
 from tavq.report.tokenizer.view import View
 
 CURVES_FIRST = ("reconstruction/", "align/", "codebook/", "quantizer/", "adversarial/")
+"""Groups of logged keys whose charts come first, in this order."""
+
+DESCRIPTIONS = frozenset({"description", "published"})
+"""Keys of a recipe that describe it and change nothing."""
 
 
-WORDS = frozenset({"description", "published"})
-"""What a recipe says of itself; no setting."""
-
-
-def header(runs: Sequence[Run]) -> list[Markup]:
-    """The runs, what makes them hard to compare, and the outcome in words."""
-    said = outcome(runs)
+def render_header(runs: Sequence[Run]) -> list[Markup]:
+    """The runs, what limits the comparison, and the outcome in words."""
+    sentences = describe_outcome(runs)
     facts = [sections.fact(run.name, run.recipe.get("description") or f"{run.steps:,} steps") for run in runs]
-    return [
-        tag("h1", " against ".join(run.name for run in runs) if len(runs) < 4 else f"{len(runs)} runs side by side"),
-        tag("p", "The same questions asked of each run.", class_="lead"),
+    alarms = [f"{run.name}: {sections.describe_alarms(run)}" for run in runs if run.alarms]
+    parts = [
+        tag("h1", name_comparison(runs)),
+        tag("p", "The same measurements of each run.", class_="lead"),
         tag("div", *facts, class_="facts"),
-        *(tag("p", warning, class_="warning") for warning in differences(runs)),
-        *(tag("p", f"{run.name}: {sections.alarm_text(run)}", class_="alarmed") for run in runs if run.alarms),
-        *([tag("ul", *(tag("li", line) for line in said), class_="outcome"), tag("p", caution(runs))] if said else []),
     ]
+    parts += [tag("p", warning, class_="warning") for warning in differences(runs)]
+    parts += [tag("p", alarm, class_="alarmed") for alarm in alarms]
+    if sentences:
+        items = [tag("li", sentence) for sentence in sentences]
+        parts += [tag("ul", *items, class_="outcome"), tag("p", describe_limits(runs))]
+    return parts
+
+
+def name_comparison(runs: Sequence[Run]) -> str:
+    """The title of a page: the names of the runs, or their number if they are many."""
+    return " vs ".join(run.name for run in runs) if len(runs) < 4 else f"Comparison of {len(runs)} runs"
 
 
 # --- what was compared ------------------------------------------------------------------------------------------
 
 
 def differences(runs: Sequence[Run]) -> list[str]:
-    """Why metrics of the runs may differ for other reasons than the method, a sentence each."""
+    """Reasons other than the method why metrics of the runs may differ, a sentence each."""
     seeds = [run.model.get("seed") for run in runs]
-    return [
-        *budgets(runs),
-        *([f"These runs have different seeds ({_by_run(runs, seeds)})."] if len(set(seeds)) > 1 else []),
-        *not_evaluated(runs),
-        *measured_apart(runs),
-    ]
+    sentences = compare_budgets(runs)
+    if len(set(seeds)) > 1:
+        sentences.append(f"These runs have different seeds ({_list_by_run(runs, seeds)}).")
+    return [*sentences, *find_unevaluated(runs), *compare_evaluations(runs)]
 
 
-def budgets(runs: Sequence[Run]) -> list[str]:
+def compare_budgets(runs: Sequence[Run]) -> list[str]:
     """How the training budgets differ, a sentence each."""
-    questions = (
-        ([str(run.provenance.get("data_sha256")) for run in runs], "were trained on different data"),
+    data = [str(run.provenance.get("data_sha256")) for run in runs]
+    batches = [(run.recipe.get("train") or {}).get("batch") for run in runs]
+    budgets = (
+        (data, "were trained on different data"),
         ([run.steps for run in runs], "were trained for different numbers of steps"),
-        ([(run.recipe.get("train") or {}).get("batch") for run in runs], "were trained on batches of different sizes"),
-        ([run.model.get("size") for run in runs], "have images of different sizes"),
+        (batches, "were trained with different batch sizes"),
+        ([run.model.get("size") for run in runs], "were trained at different image sizes"),
     )
-    return [
-        f"These runs {what} ({_by_run(runs, [str(value)[:12] for value in values])})."
-        for values, what in questions
-        if len(set(values)) > 1
-    ]
+    sentences = []
+    for values, difference in budgets:
+        if len(set(values)) > 1:
+            listed = _list_by_run(runs, [str(value)[:12] for value in values])
+            sentences.append(f"These runs {difference} ({listed}).")
+    return sentences
 
 
-def not_evaluated(runs: Sequence[Run]) -> list[str]:
-    """Which runs have no metrics, and how they get them."""
+def find_unevaluated(runs: Sequence[Run]) -> list[str]:
+    """Which runs have no metrics, and the command that computes them."""
     missing = [run.name for run in runs if run.evaluation is None and not run.outdated]
     outdated = [run.name for run in runs if run.outdated]
-    found = [f"Not evaluated yet: {', '.join(missing)}. Run: {runs[0].evaluated_by}"] if missing else []
+    command = runs[0].evaluate_command
+    sentences = []
+    if missing:
+        sentences.append(f"Not evaluated yet: {', '.join(missing)}. Evaluate with: {command}")
     if outdated:
-        found.append(f"Evaluated by an older version: {', '.join(outdated)}. Run again: {runs[0].evaluated_by}")
-    return found
+        sentences.append(f"Evaluated by an older version: {', '.join(outdated)}. Evaluate again with: {command}")
+    return sentences
 
 
-def measured_apart(runs: Sequence[Run]) -> list[str]:
+def compare_evaluations(runs: Sequence[Run]) -> list[str]:
     """How the evaluations differ, a sentence each."""
     evaluated = [run.details for run in runs if run.evaluation is not None]
-    return [
-        f"Metrics were computed on different images or networks: {key} differs between the evaluations."
-        for key in ("data_sha256", "split", "images", "size", "feature_weights")
-        if len({str(details.get(key)) for details in evaluated}) > 1
-    ]
+    keys = ("data_sha256", "split", "images", "size", "feature_weights")
+    values = {key: {str(details.get(key)) for details in evaluated} for key in keys}
+    about = "Metrics were computed on different images or networks"
+    return [f"{about}: {key} differs between the evaluations." for key in keys if len(values[key]) > 1]
 
 
-def _by_run(runs: Sequence[Run], values: Sequence[Any]) -> str:
+def _list_by_run(runs: Sequence[Run], values: Sequence[Any]) -> str:
     return ", ".join(f"{run.name}: {value}" for run, value in zip(runs, values, strict=True))
 
 
-def outcome(runs: Sequence[Run]) -> list[str]:
+def describe_outcome(runs: Sequence[Run]) -> list[str]:
     """Which run is ahead on which metric and by how much, in sentences that claim no more than was measured."""
     evaluated = [run for run in runs if run.evaluation is not None]
     wins: dict[str, list[str]] = {run.name: [] for run in evaluated}
-    even: list[str] = []
-    for metric, values in main_metrics(evaluated):
+    ties: list[str] = []
+    for metric, values in select_main_metrics(evaluated):
         winners = metric.best(values)
         if len(winners) == 1:
             wins[evaluated[winners[0]].name].append(describe_win(metric, values, winners[0]))
         else:
-            even.append(metric.title)
-    counted = sum(len(found) for found in wins.values()) + len(even)
+            ties.append(metric.title)
+    compared = sum(len(won) for won in wins.values()) + len(ties)
     sentences = [
-        f"{name} is ahead on {len(found)} of {counted} metrics: {'; '.join(found)}."
-        for name, found in wins.items()
-        if found
+        f"{name} is ahead on {len(won)} of {compared} metrics: {'; '.join(won)}." for name, won in wins.items() if won
     ]
-    if even:
-        sentences.append(f"No difference at the printed precision: {', '.join(even)}.")
+    if ties:
+        sentences.append(f"No difference at the printed precision: {', '.join(ties)}.")
     return sentences
 
 
-def main_metrics(runs: Sequence[Run]) -> list[tuple[Metric, list[float | None]]]:
+def select_main_metrics(runs: Sequence[Run]) -> list[tuple[Metric, list[float | None]]]:
     """The main metrics that at least two runs have, with each run's value; those that repeat another are not main."""
-    found = []
-    for table_ in arrange_metrics([run.evaluation for run in runs if run.evaluation is not None]):
-        for metric in (row.metric for row in table_.rows):
+    selected = []
+    for arranged in arrange_metrics([run.evaluation for run in runs if run.evaluation is not None]):
+        for metric in (row.metric for row in arranged.rows):
             values = [run.value(metric.key) for run in runs]
             if metric.main and metric.better and sum(value is not None for value in values) >= 2:
-                found.append((metric, values))
-    return found
+                selected.append((metric, values))
+    return selected
 
 
 def describe_win(metric: Metric, values: Sequence[float | None], winner: int) -> str:
-    """`PSNR 23.10 dB against 22.78 dB (+0.32 dB)`, against the next best."""
+    """`PSNR 23.10 dB vs 22.78 dB (+0.32 dB)`: the winner and the second best."""
     own = values[winner]
     others = [value for position, value in enumerate(values) if value is not None and position != winner]
-    following = max(others) if metric.better > 0 else min(others)
-    return f"{metric.title} {metric.text(own)} against {metric.text(following)} ({metric.difference(own, following)})"
+    second = max(others) if metric.better > 0 else min(others)
+    return f"{metric.title} {metric.text(own)} vs {metric.text(second)} ({metric.difference(own, second)})"
 
 
-def caution(runs: Sequence[Run]) -> str:
-    """What the metrics cannot show."""
+def describe_limits(runs: Sequence[Run]) -> str:
+    """The limits of what the metrics show."""
     images = runs[0].details.get("images")
     steps = sorted({run.steps for run in runs})
     trained = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
     return (
-        f"Each run is one seed, trained for {trained} steps and measured on {sections.count_of(images)} images. "
-        "Several of the metrics measure nearly the same thing, and single runs give no error bars: a small difference "
-        "may be due to the seed. Repeat with other seeds before you draw a conclusion, and do not extend one to larger "
+        f"Each run is one seed, trained for {trained} steps and evaluated on {sections.format_count(images)} images. "
+        "Several metrics measure nearly the same thing, and single runs have no error bars: a small difference may be "
+        "due to the seed. Repeat with other seeds before you draw a conclusion, and do not extrapolate to larger "
         "models or longer training."
     )
 
@@ -146,126 +156,119 @@ def caution(runs: Sequence[Run]) -> str:
 # --- tables and curves ------------------------------------------------------------------------------------------
 
 
-def metrics(runs: Sequence[Run]) -> Markup | None:
-    """The evaluations side by side; the better value marked, with two runs the difference too."""
+def render_metrics(runs: Sequence[Run]) -> Markup | None:
+    """The evaluations side by side with the best values marked; for two runs also their difference."""
     evaluations = [run.evaluation for run in runs if run.evaluation is not None]
-    found = arrange_metrics(evaluations)
-    if not found:
+    arranged = arrange_metrics(evaluations)
+    if not arranged:
         return None
-    head = ["metric", *(run.name for run in runs), *(["difference"] if len(runs) == 2 else [])]
-    tables: list[Markup | None] = []
-    for one in found:
-        tables += [tag("h3", one.group.title), note(one.group.note) if one.group.note else None]
-        rows = [_row(metric, runs) for row in one.rows for metric in row.metrics.values()]
-        tables.append(table(head, rows, numbers=range(1, len(head))))
-    about = (
-        "↑ higher is better, ↓ lower is better; the better value is marked, in small print 95 % intervals over images."
-    )
+    head = ["metric", *(run.name for run in runs)]
+    about = "↑ higher is better, ↓ lower is better; the best value is marked. Small print: 95 % intervals over images."
     if len(runs) == 2:
+        head.append("difference")
         about += f" The difference is {runs[1].name} minus {runs[0].name}."
+    tables: list[Markup | None] = []
+    for metric_table in arranged:
+        group = metric_table.group
+        metrics = [metric for row in metric_table.rows for metric in row.metrics.values()]
+        tables += [tag("h3", group.title), note(group.note) if group.note else None]
+        tables.append(table(head, [_render_row(metric, runs) for metric in metrics], numbers=range(1, len(head))))
     return section(
         "metrics",
         "Metrics",
-        note(about, " ", sections.evaluated_on(evaluations[0])),
+        note(about, " ", sections.describe_images(evaluations[0])),
         *tables,
-        *sections.warnings_of(*evaluations),
-        *legend(found),
+        *sections.render_warnings(*evaluations),
+        *legend(arranged),
     )
 
 
-def _row(metric: Metric, runs: Sequence[Run]) -> list[Markup]:
+def _render_row(metric: Metric, runs: Sequence[Run]) -> list[Markup]:
     values = [run.value(metric.key) for run in runs]
     winners = metric.best(values) if metric.baseline is None else []
-    cells = [
-        cell(*cell_text(metric, run.metric(metric.key)), class_="number best" if place in winners else "number")
-        for place, run in enumerate(runs)
-    ]
+    cells = []
+    for index, run in enumerate(runs):
+        class_ = "number best" if index in winners else "number"
+        cells.append(cell(*cell_text(metric, run.metric(metric.key)), class_=class_))
     if len(runs) == 2:
         cells.append(tag("td", metric.difference(values[1], values[0]), class_="number"))
     name = metric.title + metric.arrow if metric.baseline is None else f"… {metric.baseline.title}"
     return [tag("th", name, scope="row", title=metric.meaning), *cells]
 
 
-def settings(runs: Sequence[Run]) -> Markup:
+def render_differing_settings(runs: Sequence[Run]) -> Markup:
     """The settings that differ."""
-    every = [dict(flatten_settings(run.recipe)) for run in runs]
-    keys = list(dict.fromkeys(key for found in every for key in found if key not in WORDS))
-    # `align: null` beside a run that has align.name says nothing that align.name does not
+    recipes = [dict(flatten_settings(run.recipe)) for run in runs]
+    keys = list(dict.fromkeys(key for recipe in recipes for key in recipe if key not in DESCRIPTIONS))
+    # `align: null` next to a run that has align.name adds nothing to align.name
     keys = [key for key in keys if not any(other.startswith(f"{key}.") for other in keys)]
     rows = []
     for key in keys:
-        values = [sections.shown(found[key]) if key in found else "–" for found in every]
+        values = [sections.format_value(recipe[key]) if key in recipe else "–" for recipe in recipes]
         if len(set(values)) > 1:
-            rows.append([tag("td", key, class_="setting"), *(tag("td", value, class_="setting") for value in values)])
+            rows.append([tag("td", text, class_="setting") for text in (key, *values)])
     if not rows:
         return section("settings", "Settings that differ", note("None: the recipes are the same."))
     return section("settings", "Settings that differ", table(["setting", *(run.name for run in runs)], rows))
 
 
-def curves(runs: Sequence[Run]) -> Markup:
-    """Each logged value in a chart, a line a run."""
-    keys = sections.logged_keys(runs)
-    ordered = sorted(keys, key=lambda key: next((n for n, room in enumerate(CURVES_FIRST) if key.startswith(room)), 9))
+def render_curves(runs: Sequence[Run]) -> Markup:
+    """Every logged key in a chart of its own, with one line per run."""
     charts = []
-    for key in ordered:
+    for key in sorted(sections.list_logged_keys(runs), key=_rank_key):
         lines = [Line(run.name, *run.curve(key)) for run in runs]
-        charts.append(line_chart(sections.SINGLE.get(key, key), lines, log=sections.wide(lines)))
+        charts.append(line_chart(sections.SINGLE.get(key, key), lines, log=sections.needs_log_axis(lines)))
     return section("curves", "Training", tag("div", *charts, class_="charts"))
+
+
+def _rank_key(key: str) -> int:
+    return next((rank for rank, group in enumerate(CURVES_FIRST) if key.startswith(group)), 9)
 
 
 # --- images and codes -----------------------------------------------------------------------------------------
 
 
-def images(runs: Sequence[Run], views: Sequence[View]) -> Markup:
-    """The same images through each run."""
+def render_images(runs: Sequence[Run], views: Sequence[View]) -> Markup:
+    """The same images and their reconstruction by each run."""
     rows = []
-    for place, pair in enumerate(views[0].pairs):
-        columns = [_named(img(pair.original, pair.key), "image")]
-        columns += [
-            _named(img(view.pairs[place].reconstruction, run.name), run.name) for run, view in _zip(runs, views)
-        ]
+    for index, pair in enumerate(views[0].pairs):
+        columns = [_render_figure(img(pair.original, pair.key), "image")]
+        for run, view in zip(runs, views, strict=True):
+            columns.append(_render_figure(img(view.pairs[index].reconstruction, run.name), run.name))
         rows.append(tag("div", *columns, class_="row"))
-    held = "Images that training never saw" if views[0].pairs_split != "train" else "Images of the training split"
     return section(
         "images",
-        "The same images through each run",
-        note(f"{held}, evenly spread over the split “{views[0].pairs_split}” and not picked by hand."),
+        "The same images reconstructed by each run",
+        note(f"{gallery.describe_choice(views[0].pairs_split)}, not picked by hand."),
         tag("div", *rows, class_="rows" if len(runs) < 4 else "rows wide"),
     )
 
 
-def _named(image: Markup, name: str) -> Markup:
+def _render_figure(image: Markup, name: str) -> Markup:
     return tag("figure", image, tag("figcaption", name))
 
 
-def _zip(runs: Sequence[Run], views: Sequence[View]) -> list[tuple[Run, View]]:
-    return list(zip(runs, views, strict=True))
-
-
-def codebooks(runs: Sequence[Run], views: Sequence[View]) -> Markup:
+def render_codebooks(runs: Sequence[Run], views: Sequence[View]) -> Markup:
     """The codebook of each run."""
     parts = []
-    for colour, (run, view) in enumerate(_zip(runs, views)):
-        parts += [
-            tag("h3", run.name),
-            note(gallery.usage_text(view)),
-            tag("div", *gallery.book(view, colour), class_="book"),
-        ]
+    for colour, (run, view) in enumerate(zip(runs, views, strict=True)):
+        figures = tag("div", *gallery.render_codebook_figures(view, colour), class_="book")
+        parts += [tag("h3", run.name), note(gallery.describe_usage(view)), figures]
     return section("codebook", "Codebooks", *parts)
 
 
-def codes(runs: Sequence[Run], views: Sequence[View]) -> Markup:
-    """The most used codes of each run beside each other; codes of two runs have nothing to do with each other."""
-    rows = [
-        tag("div", *(tag("div") if card is None else gallery.code_card(card) for card in rank), class_="side")
-        for rank in zip_longest(*(view.cards for view in views))
-    ]
+def render_codes(runs: Sequence[Run], views: Sequence[View]) -> Markup:
+    """The most used codes of each run side by side; indices of different runs are unrelated."""
+    rows = []
+    for cards in zip_longest(*(view.cards for view in views)):
+        columns = [tag("div") if card is None else gallery.render_card(card) for card in cards]
+        rows.append(tag("div", *columns, class_="side"))
     aligned = next((view for view in views if view.aligned), views[0])
     return section(
         "codes",
         "What the codes mean",
-        *gallery.codes_legend(aligned),
-        note("Cards on one line have the same rank of use in their run; their numbers do not correspond."),
+        *gallery.render_cards_legend(aligned),
+        note("Cards in one row have the same rank of use in their run; equal indices of different runs are unrelated."),
         tag("div", *(tag("h3", run.name) for run in runs), class_="side"),
         *rows,
     )

@@ -46,7 +46,7 @@ def draw_overview(names: Sequence[str], views: Sequence[View]) -> UInt8[np.ndarr
         for column, image in enumerate(images[:tiles]):
             canvas.paste(_resized(image, TILE), (MARGIN + LABEL + column * (TILE + 4), y))
     if cards:
-        title = f"Codes of {names[-1]}: where each was chosen, and the words found with it"
+        title = f"Codes of {names[-1]}: where each was chosen, and the words it co-occurs with"
         pen.text((MARGIN, top_height + 8), title, INK, _font(15), anchor="lm")
     for number, card in enumerate(cards):
         x = MARGIN + (number % 2) * (WIDTH // 2)
@@ -66,13 +66,13 @@ def choose_cards(cards: Sequence[CodeCard]) -> list[CodeCard]:
 
 
 def _lift(card: CodeCard) -> float:
-    found = (card.found_with or {}).get("words", [])
-    return max((unit.lift for unit in found), default=0.0)
+    words = (card.associated or {}).get("words", [])
+    return max((unit.lift for unit in words), default=0.0)
 
 
 def _words(card: CodeCard) -> list[str]:
-    found = (card.found_with or {}).get("words", [])
-    return [unit.unit for unit in found[:WORDS]]
+    words = (card.associated or {}).get("words", [])
+    return [unit.unit for unit in words[:WORDS]]
 
 
 def _draw_card(canvas: Image.Image, pen: ImageDraw.ImageDraw, card: CodeCard, x: int, y: int) -> None:

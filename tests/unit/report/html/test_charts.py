@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tavq.report.html.charts import COLOURS, COLUMNS, Axis, Line, histogram, label, line_chart, log_ticks, ticks
+from tavq.report.html.charts import (
+    COLOURS,
+    COLUMNS,
+    Axis,
+    Line,
+    choose_log_ticks,
+    choose_ticks,
+    format_tick,
+    histogram,
+    line_chart,
+)
 
 SCRIPT = "<script>alert(\"1\")</script> & 'x'"
 
@@ -18,18 +28,18 @@ def texts(svg: str) -> list[str]:
 
 
 def test_ticks_are_round_and_stand_inside() -> None:
-    assert ticks(0, 10) == [0, 2, 4, 6, 8, 10]
-    assert ticks(0.13, 0.52, 4) == pytest.approx([0.2, 0.3, 0.4, 0.5])
-    assert ticks(-3, 3, 3) == [-2, 0, 2]
-    assert ticks(5, 5) == [5]
-    assert ticks(1, 400402, 2) == [200000, 400000]  # no multiple of 500,000 lies inside
-    assert ticks(1.1, 1.9, 4) == pytest.approx([1.2, 1.4, 1.6, 1.8])
+    assert choose_ticks(0, 10) == [0, 2, 4, 6, 8, 10]
+    assert choose_ticks(0.13, 0.52, 4) == pytest.approx([0.2, 0.3, 0.4, 0.5])
+    assert choose_ticks(-3, 3, 3) == [-2, 0, 2]
+    assert choose_ticks(5, 5) == [5]
+    assert choose_ticks(1, 400402, 2) == [200000, 400000]  # no multiple of 500,000 lies inside
+    assert choose_ticks(1.1, 1.9, 4) == pytest.approx([1.2, 1.4, 1.6, 1.8])
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(2, 8))
 @settings(max_examples=300, deadline=None)
 def test_ticks_of_any_range_are_few_even_and_inside(low: float, width: float, count: int) -> None:
-    found = ticks(low, low + width, count)
+    found = choose_ticks(low, low + width, count)
     assert 1 <= len(found) <= count + 1
     assert all(low - 1e-6 * width <= value <= low + width * (1 + 1e-6) for value in found)
     steps = {round((b - a) / width, 6) for a, b in pairwise(found)}
@@ -37,14 +47,14 @@ def test_ticks_of_any_range_are_few_even_and_inside(low: float, width: float, co
 
 
 def test_logarithmic_ticks() -> None:
-    assert log_ticks(1, 1e6) == [1, 10, 100, 1e3, 1e4, 1e5, 1e6]
-    assert log_ticks(1, 60) == [1, 2, 5, 10, 20, 50]
-    assert log_ticks(0.01, 0.1) == pytest.approx([0.01, 0.02, 0.05, 0.1])
-    assert len(log_ticks(2.05, 4.6)) >= 2  # no power of ten in it, nor 5 times one
+    assert choose_log_ticks(1, 1e6) == [1, 10, 100, 1e3, 1e4, 1e5, 1e6]
+    assert choose_log_ticks(1, 60) == [1, 2, 5, 10, 20, 50]
+    assert choose_log_ticks(0.01, 0.1) == pytest.approx([0.01, 0.02, 0.05, 0.1])
+    assert len(choose_log_ticks(2.05, 4.6)) >= 2  # no power of ten in it, nor 5 times one
 
 
 def test_labels_are_short() -> None:
-    assert [label(value) for value in (0.05, 0, 12, 1200, 3e6, 2e9, -4500)] == [
+    assert [format_tick(value) for value in (0.05, 0, 12, 1200, 3e6, 2e9, -4500)] == [
         "0.05",
         "0",
         "12",
@@ -56,8 +66,8 @@ def test_labels_are_short() -> None:
 
 
 def test_axes_place_by_hand() -> None:
-    assert Axis(0, 10, 100, 200).place(5) == 150
-    assert Axis(1, 100, 0, 80, log=True).place(10) == pytest.approx(40)
+    assert Axis(0, 10, 100, 200).to_pixel(5) == 150
+    assert Axis(1, 100, 0, 80, log=True).to_pixel(10) == pytest.approx(40)
 
 
 def test_a_gap_breaks_a_curve_and_a_lone_point_is_a_dot() -> None:

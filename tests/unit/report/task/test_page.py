@@ -147,7 +147,7 @@ def test_a_cell_holds_a_value_and_its_interval() -> None:
 def test_a_page_says_what_was_trained_and_shows_the_metrics_beside_the_baselines(tasks: Callable[..., Path]) -> None:
     run = tasks("completion")
     before = write_report(run).read_text()
-    assert "not evaluated yet. Run: tavq task evaluate RUN --data DATA" in before
+    assert "not been evaluated yet. Evaluate it with: tavq task evaluate RUN --data DATA" in before
     (run / "evaluation.json").write_text(json.dumps(STORED))
     page = write_report(run).read_text()
     (run / "evaluation.json").unlink()
@@ -192,7 +192,7 @@ def test_text_stands_under_its_images(tasks: Callable[..., Path]) -> None:
     assert page.count('<figcaption class="said">A red wall stands beside a grey floor.') == 1
     assert page.count('<figcaption class="said">A blue wall stands beside a grey floor.') == 1
     assert "letters" in page  # the encoder
-    assert "drawn for them." in page
+    assert "what the task generated." in page
 
 
 def test_maps_stand_beside_what_was_drawn_after_them(tasks: Callable[..., Path]) -> None:
@@ -261,7 +261,7 @@ def test_two_seeds_of_a_task_are_one_row(tasks: Callable[..., Path], tmp_path: P
 def test_tasks_of_different_kinds_have_a_table_each(tasks: Callable[..., Path], tmp_path: Path) -> None:
     runs = [tasks("text"), tasks("unconditional")]
     page = write_comparison(runs, tmp_path / "page.html").read_text()
-    assert "Not evaluated yet: text-0, unconditional-0. Run: tavq task evaluate RUN --data DATA" in page
+    assert "Not evaluated yet: text-0, unconditional-0. Evaluate with: tavq task evaluate RUN --data DATA" in page
     assert "These are different tasks, with a table each: diffusion, prior." in page
     assert "real" not in images(page)
     found = [read_run(run) for run in (runs[0], runs[0])]
@@ -271,6 +271,6 @@ def test_tasks_of_different_kinds_have_a_table_each(tasks: Callable[..., Path], 
 
 
 def test_a_task_and_a_tokenizer_are_not_compared(tasks: Callable[..., Path], runs: Any, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="text-0 is a run of a task and aligned one of a tokenizer"):
+    with pytest.raises(UsageError, match="text-0 is a task's run and aligned a tokenizer's"):
         write_comparison([runs.aligned, tasks("text")], tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()

@@ -261,7 +261,7 @@ def test_budgets_that_differ_are_told(make: Make) -> None:
     assert differences(runs, tables_of(runs)) == [
         "These runs were trained on different data (plain: codes: d, ta: codes: e).",
         "These runs were trained for different numbers of steps (plain: codes: 10, ta: codes: 20).",
-        "These runs were trained on batches of different sizes (plain: codes: 4, ta: codes: 8).",
+        "These runs were trained with different batch sizes (plain: codes: 4, ta: codes: 8).",
         "The rows stand on different seeds (plain: codes: 0; ta: codes: 1).",
     ]
     both = read_runs([make("c"), make("d", scored(0.5, split="val"), tokenizer="ta")])
@@ -307,7 +307,7 @@ def test_the_command_prints_the_table_and_writes_it(
     said = capsys.readouterr()
     for part in ("plain: codes", "3 seeds", "25.2% – 74.8%", "Accuracy ↑", "… constant answer"):
         assert part in said.out
-    assert "batches of different sizes (plain: codes: 4, ta: codes: 8)" in said.err
+    assert "different batch sizes (plain: codes: 4, ta: codes: 8)" in said.err
     told = json.loads(place.read_text())
     assert [table["task"] for table in told["tables"]] == ["vqa"]
     assert len(told["differences"]) == 2

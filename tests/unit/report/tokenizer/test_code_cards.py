@@ -1,4 +1,4 @@
-"""What a code means: counts, where its patches come from, and which units lie near it."""
+"""Code cards: counts, patches, associated units and nearest units."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,13 @@ from tavq.data.folder import FolderDataset
 from tavq.data.images import save_png
 from tavq.interfaces import Batch
 from tavq.report.html.images import as_bytes, crop
-from tavq.report.tokenizer.code_cards import Survey, decode_alone, explain_codes, frequent_units, nearest_units
+from tavq.report.tokenizer.code_cards import (
+    Survey,
+    decode_alone,
+    explain_codes,
+    find_nearest_units,
+    list_frequent_units,
+)
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 SETTINGS = {
@@ -98,11 +104,11 @@ def store() -> FakeStore:
     return FakeStore(words, {"dark": (0.0, 1.0), "cell": (1.0, 0.0)})
 
 
-def test_counts_and_shares(tokenizer: Tokenizer, dataset: FolderDataset) -> None:
+def test_counts_and_fractions(tokenizer: Tokenizer, dataset: FolderDataset) -> None:
     cards = explain_codes(tokenizer, dataset, batches(dataset), store())
     assert [(card.code, card.count) for card in cards] == [(0, 8 * 16 - 6), (1, 6)]
-    assert cards[1].share == pytest.approx(6 / 128)
-    assert cards[0].alone.shape == (8, 8, 3)  # the middle two cells of a side
+    assert cards[1].fraction == pytest.approx(6 / 128)
+    assert cards[0].tile.shape == (8, 8, 3)  # the middle 2 x 2 cells
     assert all(card.nearest is None for card in cards)  # there is no aligner
 
 
@@ -112,7 +118,7 @@ def test_a_card_has_the_word_that_its_entry_is_made_of(tokenizer: Tokenizer, dat
     assert [card.word for card in explain_codes(tokenizer, dataset, batches(dataset))] == ["night", "snow"]
 
 
-def test_patches_are_cut_where_the_code_fits_best(tokenizer: Tokenizer, dataset: FolderDataset) -> None:
+def test_patches_are_cropped_where_the_code_matches_best(tokenizer: Tokenizer, dataset: FolderDataset) -> None:
     card = explain_codes(tokenizer, dataset, batches(dataset), patches=4)[1]
     assert [patch.key for patch in card.patches] == [f"images/{number}.png" for number in (5, 4, 3, 2)]
     purest = card.patches[0].image  # cell (1, 1): rows 0 to 12, columns 0 to 12, the cell in the middle
@@ -125,14 +131,14 @@ def test_patches_are_cut_where_the_code_fits_best(tokenizer: Tokenizer, dataset:
     assert (card.patches[2].image[4:8, 4:8] == 230).all()
 
 
-def test_words_are_counted_where_there_is_a_store(tokenizer: Tokenizer, dataset: FolderDataset) -> None:
+def test_with_a_store_cards_have_associated_words(tokenizer: Tokenizer, dataset: FolderDataset) -> None:
     cards = explain_codes(tokenizer, dataset, batches(dataset), store())
-    assert cards[1].found_with is not None
-    assert [item.unit for item in cards[1].found_with["words"]] == ["cell"]
-    assert explain_codes(tokenizer, dataset, batches(dataset))[0].found_with is None
+    assert cards[1].associated is not None
+    assert [item.unit for item in cards[1].associated["words"]] == ["cell"]
+    assert explain_codes(tokenizer, dataset, batches(dataset))[0].associated is None
 
 
-def test_without_a_image_there_is_one_clear_error(tokenizer: Tokenizer, dataset: FolderDataset) -> None:
+def test_without_images_codes_cannot_be_explained(tokenizer: Tokenizer, dataset: FolderDataset) -> None:
     with pytest.raises(DataError, match="no image in"):
         explain_codes(tokenizer, dataset, [])
 
@@ -141,8 +147,8 @@ def test_batch_sizes_do_not_matter(tokenizer: Tokenizer, dataset: FolderDataset)
     whole = batches(dataset)
     single = [Batch(batch.images[n : n + 1], (key,)) for batch in whole for n, key in enumerate(batch.keys)]
     one, other = (explain_codes(tokenizer, dataset, some, store()) for some in (whole, single))
-    assert [(card.code, card.count, card.found_with) for card in one] == [
-        (card.code, card.count, card.found_with) for card in other
+    assert [(card.code, card.count, card.associated) for card in one] == [
+        (card.code, card.count, card.associated) for card in other
     ]
     assert [[patch.key for patch in card.patches] for card in one][1] == [patch.key for patch in other[1].patches]
 
@@ -155,17 +161,17 @@ def test_the_middle_of_a_grid_of_one_code_is_shown(tokenizer: Tokenizer) -> None
     assert np.array_equal(tiles[0], as_bytes(image[0, :, f : 3 * f, f : 3 * f]))
 
 
-def test_sentences_count_even_where_they_come_once() -> None:
+def test_a_sentence_of_one_image_is_a_candidate() -> None:
     once = FakeStore({"a": ["It rains."]}, {"It rains.": (1.0, 0), "Never.": (0.0, 1)})
     once.vocabulary = lambda _: (list(once.table), np.eye(2, dtype=np.float32))  # type: ignore[method-assign]
-    assert frequent_units(once, "sentences")[0] == ["It rains."]
+    assert list_frequent_units(once, "sentences")[0] == ["It rains."]
 
 
-def test_a_image_without_text_counts_for_usage_only(tokenizer: Tokenizer) -> None:
+def test_an_image_without_text_counts_for_usage_only(tokenizer: Tokenizer) -> None:
     survey = Survey(tokenizer, FakeStore({}, {}))
     survey.update(Batch(torch.zeros(2, 3, 16, 16), ("a", "b")))
     assert survey.counts.sum() == 2 * 16
-    assert survey.presence.codes == []
+    assert survey.cooccurrences.codes == []
 
 
 def many(vectors: Mapping[str, tuple[float, ...]]) -> FakeStore:
@@ -177,7 +183,7 @@ def test_nearest_units_after_the_means_are_removed(tokenizer: Tokenizer) -> None
     tokenizer.aligner = Flat()  # type: ignore[assignment]
     tokenizer.codebook.table.data = torch.tensor([[11.0, 10, 0], [10.0, 11, 0]])
     words = many({"right": (101.0, 100), "up": (100.0, 101), "common": (101.0, 101), "low": (98.0, 98)})
-    found = nearest_units(tokenizer, words, [0, 1], [True, True])
+    found = find_nearest_units(tokenizer, words, [0, 1], [True, True])
     assert found is not None
     assert list(found) == ["words"]
     # entries minus (10.5, 10.5): (±½, ∓½); units minus (100, 100): (1, 0), (0, 1), (1, 1), (-2, -2)
@@ -193,21 +199,21 @@ def test_entries_never_used_do_not_move_the_mean(tokenizer: Tokenizer) -> None:
     words = many({"right": (1.0, 0), "up": (0.0, 1), "left": (-1.0, -1)})
     weights = torch.tensor([[1.0, 0, 0], [0.0, 1, 0]])
     found = []
-    for place in (0.0, 900.0):
-        three = torch.cat([weights, torch.full((1, 3), place)])
+    for value in (0.0, 900.0):
+        three = torch.cat([weights, torch.full((1, 3), value)])
         tokenizer.lookup_entries = lambda w=three: w  # type: ignore[method-assign, misc]
-        found.append(nearest_units(tokenizer, words, [0, 1], [True, True, False]))
+        found.append(find_nearest_units(tokenizer, words, [0, 1], [True, True, False]))
     assert found[0] == found[1]
 
 
-def test_units_in_few_images_are_no_candidates() -> None:
+def test_units_in_few_images_are_not_candidates() -> None:
     texts = {str(number): ["often", *(["seldom"] if number < 4 else [])] for number in range(6)}
-    units, vectors = frequent_units(FakeStore(texts, {"seldom": (1.0, 0), "often": (0.0, 1)}), "words")
+    units, vectors = list_frequent_units(FakeStore(texts, {"seldom": (1.0, 0), "often": (0.0, 1)}), "words")
     assert units == ["often"]
     assert vectors.tolist() == [[0.0, 1.0]]
 
 
 def test_a_store_of_another_width_is_refused(tokenizer: Tokenizer) -> None:
     tokenizer.aligner = Flat()  # type: ignore[assignment]
-    with pytest.raises(DataError, match="vectors have 3 numbers, the model was aligned with 2"):
-        nearest_units(tokenizer, many({"a": (1.0, 0, 0), "b": (0.0, 1, 0)}), [0], [True, True])
+    with pytest.raises(DataError, match="vectors have 3 dimensions, but the model was aligned with 2"):
+        find_nearest_units(tokenizer, many({"a": (1.0, 0, 0), "b": (0.0, 1, 0)}), [0], [True, True])

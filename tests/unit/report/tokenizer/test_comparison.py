@@ -1,4 +1,4 @@
-"""Tokenizers side by side: the outcome claims no more than was measured, and tells what makes runs hard to compare."""
+"""Comparison of tokenizers: the outcome claims no more than was measured, and differences between runs are reported."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,37 +25,39 @@ def evaluated(images: int = 300, **values: float) -> Evaluation:
     return evaluation({"psnr": 20.0, "l1": 0.2, "l2": 0.05, **values}, **details)
 
 
-def test_the_outcome_tells_who_is_ahead_by_how_much() -> None:
+def test_the_outcome_says_which_run_is_ahead_and_by_how_much() -> None:
     runs = [
         run("plain", evaluated(usage_deep=0.9, dead_deep=10, ssim=0.5)),
         run("aligned", evaluated(psnr=20.5, usage_deep=0.8, dead_deep=20, ssim=0.50001)),
     ]
-    ahead, other, even = comparison.outcome(runs)
-    assert ahead == "plain is ahead on 1 of 4 metrics: Codebook usage 90.0% against 80.0% (+10.0 points)."
-    assert other == "aligned is ahead on 1 of 4 metrics: PSNR 20.50 dB against 20.00 dB (+0.50 dB)."
+    ahead, other, even = comparison.describe_outcome(runs)
+    assert ahead == "plain is ahead on 1 of 4 metrics: Codebook usage 90.0% vs 80.0% (+10.0 points)."
+    assert other == "aligned is ahead on 1 of 4 metrics: PSNR 20.50 dB vs 20.00 dB (+0.50 dB)."
     assert even == "No difference at the printed precision: L1, SSIM."
 
 
 def test_a_metric_that_one_run_lacks_is_no_win() -> None:
     runs = [run("plain", evaluated(psnr=21.0)), run("aligned", evaluated(code_text_gap=0.2))]
-    assert not any("minus others" in sentence for sentence in comparison.outcome(runs))
-    assert comparison.outcome([runs[0], run("new", None)]) == []
+    assert not any("minus others" in sentence for sentence in comparison.describe_outcome(runs))
+    assert comparison.describe_outcome([runs[0], run("new", None)]) == []
 
 
-def test_the_best_of_three_is_held_against_the_second() -> None:
+def test_the_best_of_three_is_compared_with_the_second() -> None:
     runs = [run(str(psnr), evaluation({"psnr": psnr}, images=9)) for psnr in (20.0, 23.0, 22.0)]
-    assert comparison.outcome(runs) == ["23.0 is ahead on 1 of 1 metrics: PSNR 23.00 dB against 22.00 dB (+1.00 dB)."]
+    assert comparison.describe_outcome(runs) == [
+        "23.0 is ahead on 1 of 1 metrics: PSNR 23.00 dB vs 22.00 dB (+1.00 dB)."
+    ]
 
 
-def test_what_makes_runs_hard_to_compare_is_told() -> None:
+def test_differences_between_the_runs_are_reported() -> None:
     plain = run("plain", evaluated())
     assert comparison.differences([plain, run("same", evaluated())]) == []
     other = replace(run("other", evaluated(100)), provenance={"data_sha256": "b"})
     other.__dict__["model"] = {"step": 300, "seed": 1, "size": 64}
-    told = " ".join(comparison.differences([plain, other, run("new", None)]))
+    text = " ".join(comparison.differences([plain, other, run("new", None)]))
     for part in ("different data", "different seeds", "numbers of steps (plain: 400, other: 300", "images", "new."):
-        assert part in told
-    assert "sizes" not in told
+        assert part in text
+    assert "sizes" not in text
 
 
 def test_settings_that_differ_are_listed_once() -> None:
@@ -64,7 +66,7 @@ def test_settings_that_differ_are_listed_once() -> None:
         {"model": {"align": {"name": "ta"}, "net": 1}, "description": "b"},
     ]
     runs = [replace(run(str(n), None), recipe=recipe) for n, recipe in enumerate(recipes)]
-    page = comparison.settings(runs)
+    page = comparison.render_differing_settings(runs)
     assert "model.align.name" in page
     assert ">model.align<" not in page
     assert "model.net" not in page

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tavq.report.tokenizer.association import Associated
+from tavq.report.tokenizer.association import AssociatedUnit
 from tavq.report.tokenizer.code_cards import CodeCard, Patch
 from tavq.report.tokenizer.overview import CODES, LABEL, MARGIN, PATCHES, TILE, choose_cards, draw_overview
 from tavq.report.tokenizer.view import Pair, View
@@ -14,7 +14,7 @@ def filled(value: int) -> np.ndarray:
 
 
 def card(code: int, word: str, lift: float, patches: int = PATCHES) -> CodeCard:
-    found = {"words": [Associated(word, lift, 9)]}
+    found = {"words": [AssociatedUnit(word, lift, 9)]}
     return CodeCard(code, None, 5, 0.1, filled(0), (Patch("a", filled(9)),) * patches, found, None)
 
 

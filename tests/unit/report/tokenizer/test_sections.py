@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tavq.report.page import write_report
-from tavq.report.tokenizer.sections import shown
+from tavq.report.tokenizer.sections import format_value
 
 
 def test_tells_sizes_and_settings_as_they_are(runs: Any) -> None:
@@ -33,4 +33,4 @@ def test_tells_sizes_and_settings_as_they_are(runs: Any) -> None:
     ],
 )
 def test_a_setting_is_shown_as_written(value: object, text: str) -> None:
-    assert shown(value) == text
+    assert format_value(value) == text
