@@ -69,7 +69,7 @@ def test_answers_by_type(tavq: Tavq, write: Any, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     done = tavq("metrics", "vqa", "--predictions", predictions, "--references", references, "--json", out)
     assert done.code == 0, done.err
-    assert "WUPS is left out: There is no WordNet" in done.err
+    assert "WUPS is left out: WordNet was not found" in done.err
     found = json.loads(out.read_text())
     assert {key: (metric["value"], metric["count"]) for key, metric in found["metrics"].items()} == {
         "accuracy": (pytest.approx(2 / 3), 3),
@@ -137,4 +137,4 @@ def test_wrong_calls(tavq: Tavq, write: Any, tmp_path: Path) -> None:
     assert tavq("metrics", "captions", "--predictions", tmp_path / "none", "--references", references).code == 1
     done = tavq("metrics", "captions", *files, "--nltk-data", tmp_path)
     assert done.code == 1
-    assert "There is no WordNet in" in done.err
+    assert "WordNet was not found in" in done.err

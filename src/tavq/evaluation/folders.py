@@ -164,10 +164,9 @@ class FolderComparison:
         assert isinstance(self.reference, ImageFolder), "pairs are of two folders"
         pairs = match_pairs(self.images, self.reference)
         for part in _batches(pairs):
-            ours, theirs = ([pair[side] for pair in part] for side in (0, 1))
-            images, originals = (
-                folder.read(names).to(self.device) for folder, names in ((self.images, ours), (self.reference, theirs))
-            )
+            ours, theirs = map(list, zip(*part, strict=True))
+            images = self.images.read(ours).to(self.device)
+            originals = self.reference.read(theirs).to(self.device)
             _check_same_size(self.images, self.reference)
             self._update(images, ours, self.own)
             self._update(originals, theirs, self.others)

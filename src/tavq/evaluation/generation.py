@@ -130,6 +130,11 @@ def mix_codes(pool: Int[Tensor, "p n"], count: int, generator: torch.Generator) 
     return pool.gather(0, rows)
 
 
+def _image_sets(networks: Sequence[FeatureNetwork]) -> list[ImageSet]:
+    """An empty set for each network that compares sets; those with heads (LPIPS) compare pairs alone."""
+    return [ImageSet(network) for network in networks if not network.heads]
+
+
 def _memorization_warning(model: TaskModel, dataset: FolderDataset) -> str:
     if dataset.split == "train":
         return "These are training images: nothing was held out, and copies of others are near."
@@ -154,8 +159,7 @@ class GenerationEvaluator:
         self.needs = model.task.required_conditions(model.config.task)
         self.device = next(model.task.parameters()).device
         self.generators = {own: torch.Generator(self.device).manual_seed(SEED) for own in self.models}
-        whole = [network for network in networks if not network.heads]
-        self.sets = {own: [ImageSet(network) for network in whole] for own in (REAL, *COMPARED)}
+        self.sets = {own: _image_sets(networks) for own in (REAL, *COMPARED)}
         self.completions = CompletionScores(model, self.models[UNTRAINED], networks)
         self.faithful: TextRetrievalScores | None = None
         self.answers: QuestionScores | None = None

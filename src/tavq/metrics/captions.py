@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -73,10 +74,10 @@ class CaptionScores(KeyedMetric):
 
     def tokenized(self) -> dict[str, Captioned]:
         """The tokenized captions and references, ordered by key."""
-        return {
-            key: Captioned(ptb.tokenize(caption), tuple(ptb.tokenize(reference) for reference in references))
-            for key, (caption, references) in self.ordered()
-        }
+        tokenized = {}
+        for key, (caption, references) in self.ordered():
+            tokenized[key] = Captioned(ptb.tokenize(caption), tuple(map(ptb.tokenize, references)))
+        return tokenized
 
     def compute(self) -> dict[str, Any]:
         """`metrics`, `per_image`, and the counts of what was scored.
@@ -91,13 +92,14 @@ class CaptionScores(KeyedMetric):
         others = {ROUGE_L: [rouge_l(image) for image in images.values()], CIDER_D: cider_d(images)}
         values = torch.tensor([[1.0] * len(images), *others.values()], dtype=torch.float64).mT
         means = intervals.score_with_intervals(list(others), values, intervals.mean)
-        exact = [
-            replace(mean, value=math.fsum(others[own]) / len(images)) for own, mean in zip(others, means, strict=True)
-        ]
+        exact = []
+        for own, mean in zip(others, means, strict=True):
+            exact.append(replace(mean, value=math.fsum(others[own]) / len(images)))
         columns = {**dict(zip(BLEUS, bleu(counts).mT.tolist(), strict=True)), **others}
-        per_image = {
-            key: {metric.name: each[row] for metric, each in columns.items()} for row, key in enumerate(images)
-        }
+        per_image: dict[str, dict[str, float]] = {key: {} for key in images}
+        for metric, scores in columns.items():
+            for key, score in zip(images, scores, strict=True):
+                per_image[key][metric.name] = score
         return {
             "metrics": [*intervals.score_with_intervals(BLEUS, counts, bleu), *exact],
             "per_image": per_image,
@@ -203,13 +205,11 @@ def cider_d(images: Mapping[str, Captioned]) -> list[float]:
     texts of no word from texts of one.
     """
     weights, never = _weights([image.references for image in images.values()])
-    return [
-        _cider_d(
-            _weighted(image.caption, weights, never),
-            [_weighted(text, weights, never) for text in image.references],
-        )
-        for image in images.values()
-    ]
+    scores = []
+    for image in images.values():
+        references = [_weighted(text, weights, never) for text in image.references]
+        scores.append(_cider_d(_weighted(image.caption, weights, never), references))
+    return scores
 
 
 def cider_d_of_constants(captions: Sequence[str], images: Sequence[Sequence[str]]) -> list[float]:
@@ -218,9 +218,9 @@ def cider_d_of_constants(captions: Sequence[str], images: Sequence[Sequence[str]
     Time O(captions x references).
     """
     weights, never = _weights(images)
-    known = [[_weighted(text, weights, never) for text in references] for references in images]
-    candidates = [_weighted(caption, weights, never) for caption in captions]
-    totals = [math.fsum(_cider_d(own, references) for references in known) for own in candidates]
+    weigh = partial(_weighted, weights=weights, never=never)
+    known = [list(map(weigh, references)) for references in images]
+    totals = [math.fsum(map(partial(_cider_d, own), known)) for own in map(weigh, captions)]
     return [total / len(known) for total in totals]
 
 
@@ -228,7 +228,7 @@ def _weights(images: Sequence[Sequence[str]]) -> tuple[Ngrams, float]:
     """The weight of each n-gram of the references, and the weight of all other n-grams."""
     seen: Counter[tuple[str, ...]] = Counter()
     for references in images:
-        seen.update({ngram for reference in references for ngram in ngrams(reference)})
+        seen.update(set().union(*map(ngrams, references)))
     weights = {ngram: math.log(len(images) / count) for ngram, count in seen.items()}
     return weights, math.log(len(images)) if images else 0.0
 
@@ -241,8 +241,12 @@ def _weighted(text: str, weights: Ngrams, never: float) -> _Weighted:
     vectors: tuple[dict[tuple[str, ...], float], ...] = tuple({} for _ in range(ORDER))
     for ngram, count in ngrams(text).items():
         vectors[len(ngram) - 1][ngram] = count * weights.get(ngram, never)
-    norms = tuple(math.sqrt(sum(weight * weight for weight in vector.values())) for vector in vectors)
+    norms = tuple(map(_norm, vectors))
     return _Weighted(vectors, norms, max(0, len(text.split()) - 1))
+
+
+def _norm(vector: Ngrams) -> float:
+    return math.sqrt(sum(weight * weight for weight in vector.values()))
 
 
 def _similarity(own: _Weighted, reference: _Weighted) -> float:

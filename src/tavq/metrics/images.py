@@ -225,7 +225,8 @@ class ImageScores(KeyedMetric):
         """The mean of each score over images, with its interval; None where there is none."""
         records = [record for _, record in self.ordered()]
         metrics = [metric for metric in self.scores if all(metric.name in record for record in records)]
-        rows = [[1.0, *(record[metric.name] for metric in metrics)] for record in records]
+        names = [metric.name for metric in metrics]
+        rows = [[1.0, *map(record.__getitem__, names)] for record in records]
         statistics = torch.tensor(rows, dtype=torch.float64).view(-1, 1 + len(metrics))
         means = intervals.score_with_intervals(metrics, statistics, intervals.mean)
         found = {metric.name: metric for metric in means}

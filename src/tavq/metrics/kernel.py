@@ -34,11 +34,10 @@ def kernel_distance(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> tuple[f
     count = min(len(a), len(b))
     size = min(SUBSET, count // 2)
     random = torch.Generator().manual_seed(SEED)
-    drawn = [[torch.randperm(len(rows), generator=random)[:size] for rows in (a, b)] for _ in range(SUBSETS)]
-    chosen = [torch.zeros(SUBSETS, len(rows), dtype=torch.float64) for rows in (a, b)]
-    for subset, samples in enumerate(drawn):
-        for table, own in zip(chosen, samples, strict=True):
-            table[subset, own] = 1
+    chosen = [torch.zeros(SUBSETS, len(features), dtype=torch.float64) for features in (a, b)]
+    for subset in range(SUBSETS):
+        for table in chosen:  # the order of draws decides the value
+            table[subset, torch.randperm(table.shape[1], generator=random)[:size]] = 1
     found = _estimates(a.double(), b.double(), *chosen)
     return float(found.mean()), float(found.std()) * math.sqrt(size / (count - size))
 

@@ -73,7 +73,8 @@ def _official(images: Mapping[str, Captioned]) -> Float[Tensor, "n 23"] | None:
         tool.meteor_p.wait()
         tool.meteor_p.stdout.close()
         tool.meteor_p.stderr.close()
-    return torch.tensor([[float(count) for count in line.split()] for line in lines], dtype=torch.float64)
+    counts = [list(map(float, line.split())) for line in lines]
+    return torch.tensor(counts, dtype=torch.float64)
 
 
 def meteor_of_counts(sums: Float[Tensor, "r 23"]) -> Float[Tensor, "r 1"]:
@@ -105,7 +106,8 @@ def _nltk(images: Mapping[str, Captioned], nltk_data: Path | None) -> list[float
     from nltk.translate.meteor_score import meteor_score
 
     wordnet = open_wordnet(nltk_data)
-    return [
-        float(meteor_score([text.split() for text in image.references], image.caption.split(), wordnet=wordnet))
-        for image in images.values()
-    ]
+    scores = []
+    for image in images.values():
+        references = [text.split() for text in image.references]
+        scores.append(float(meteor_score(references, image.caption.split(), wordnet=wordnet)))
+    return scores

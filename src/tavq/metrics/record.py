@@ -5,7 +5,7 @@ and which way is better is written once, beside the code that computes it; pages
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from tavq.core.checks import is_number
@@ -220,7 +220,10 @@ def _metric_as_json(metric: Metric) -> dict[str, Any]:
 
 def _table(values: Any) -> dict[str, dict[str, str]]:
     """Groups or baselines by name."""
-    return {value.name: {f.name: getattr(value, f.name) for f in fields(value) if f.name != "name"} for value in values}
+    table = {value.name: asdict(value) for value in values}
+    for stored in table.values():
+        stored.pop("name")
+    return table
 
 
 TABLES = ("format", "metrics", "groups", "baselines")

@@ -26,10 +26,10 @@ def open_wordnet(nltk_data: Path | None = None) -> Any:
     import nltk
     from nltk.corpus.reader import WordNetCorpusReader
 
-    folders = [nltk_data] if nltk_data is not None else [Path(place) for place in nltk.data.path]
-    found = next((place / "corpora/wordnet" for place in folders if (place / "corpora/wordnet").is_dir()), None)
+    folders = [nltk_data] if nltk_data is not None else list(map(Path, nltk.data.path))
+    found = next((folder / "corpora/wordnet" for folder in folders if (folder / "corpora/wordnet").is_dir()), None)
     if found is None:
-        raise FileError(f"There is no WordNet in {nltk_data or 'the folders of NLTK'}; {HOW}.")
+        raise FileError(f"WordNet was not found in {nltk_data or 'the folders of NLTK'}; {HOW}.")
     missing = [name for name in FILES if not (found / name).is_file()]
     if missing:
         raise FileError(f"{found} lacks WordNet's file {missing[0]!r}; {HOW}.")

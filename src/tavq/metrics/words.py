@@ -30,16 +30,19 @@ WORD_CODE_MSE = Metric(
 
 def masked_words(count: int) -> Metric:
     """The recall of masked words where `count` of a text are masked at once, without its value."""
-    copying = (
-        "How often the aligner fills a masked token in with the very one that was there, from the image's codes and "
-        "the other tokens. Those were encoded with the masked one in sight, so that a part of it is copying."
-    )
+    title, meaning = f"Masked words, {count} per text", f"The same with {count} tokens masked at once."
+    if count == 1:
+        title = "Masked word, 1 per text"
+        meaning = (
+            "How often the aligner predicts exactly the token that was masked, from the image's codes and the other "
+            "tokens. These were encoded while the masked one was visible, so a part of this is copying."
+        )
     return Metric(
         f"masked_words_recall@1_of_{count}",
-        "Masked word, 1 per text" if count == 1 else f"Masked words, {count} per text",
+        title,
         WORDS,
         better=1,
-        meaning=copying if count == 1 else f"The same with {count} tokens masked at once.",
+        meaning=meaning,
         percent=True,
         main=True,
     )

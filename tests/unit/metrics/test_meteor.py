@@ -66,7 +66,7 @@ def test_without_the_tool_the_name_is_another(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("without_the_tool")
 def test_without_tool_and_wordnet_a_person_is_told_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"There is no WordNet in .*; give a folder with corpora/wordnet"):
+    with pytest.raises(FileError, match=r"WordNet was not found in .*; give a folder with corpora/wordnet"):
         meteor(IMAGES, tmp_path)
     (tmp_path / "corpora/wordnet").mkdir(parents=True)
     with pytest.raises(FileError, match="lacks WordNet's file 'lexnames'"):
