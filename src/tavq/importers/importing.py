@@ -32,7 +32,7 @@ class Source(ABC):
         """Import a published data set, completely or not at all.
 
         Args:
-            source: the folder with its files; DataError if they are not laid out as expected.
+            source: the folder with its files; DataError if they are not arranged as expected.
             out: the folder to write; UsageError if it exists and is not empty.
             progress: called with (done, total).
             limit: the maximum number of images of each split.
