@@ -1,4 +1,4 @@
-"""What drawing tasks are measured on, with tasks whose draws and losses are known."""
+"""Metrics of generation tasks, with tasks whose samples and losses are known."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +48,7 @@ class Small(FeatureNetwork):
 
 
 class Known(Task):
-    """Draws the tokens of `table`, again and again, and loses the mean token."""
+    """Always generates the tokens of `table`; its loss is the mean token."""
 
     name = "known"
 
@@ -133,7 +133,7 @@ def distance(one: Tensor, other: Tensor) -> float:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 32])
-def test_every_image_counts_the_same_whatever_the_batches(
+def test_every_image_counts_equally_in_any_batches(
     batch: int, model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -151,7 +151,7 @@ def test_every_image_counts_the_same_whatever_the_batches(
     assert found["feature_weights"] == {"small": "0" * 64}
 
 
-def test_the_untrained_network_is_measured_beside(model: Callable[..., TaskModel], test_split: FolderDataset) -> None:
+def test_the_untrained_network_is_a_baseline(model: Callable[..., TaskModel], test_split: FolderDataset) -> None:
     trained = model()
     found = evaluated(trained, test_split, [Small()])
     other = randomize_weights(trained)
@@ -165,7 +165,7 @@ def test_the_untrained_network_is_measured_beside(model: Callable[..., TaskModel
 def test_an_objective_that_samples_gives_the_same_value_again(
     model: Callable[..., TaskModel], test_split: FolderDataset
 ) -> None:
-    """Which tokens are masked is drawn from torch's global generator, and the same of both networks."""
+    """Masks come from torch's global generator and are the same for both networks."""
     found = []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -175,7 +175,7 @@ def test_an_objective_that_samples_gives_the_same_value_again(
     assert again["loss/task/masked"] == again["untrained/loss/task/masked"]
 
 
-def test_untrained_weights_follow_from_a_fixed_seed_and_draw_from_no_other(model: Callable[..., TaskModel]) -> None:
+def test_untrained_weights_follow_from_a_fixed_seed_and_leave_the_global_one(model: Callable[..., TaskModel]) -> None:
     made = model()
     torch.manual_seed(1)
     state = torch.get_rng_state()
@@ -187,7 +187,7 @@ def test_untrained_weights_follow_from_a_fixed_seed_and_draw_from_no_other(model
     assert any(not torch.equal(first[name], value) for name, value in made.task.state_dict().items())
 
 
-def test_mixed_codes_are_some_images_at_each_place() -> None:
+def test_mixed_codes_are_those_of_some_image_at_each_position() -> None:
     own = torch.arange(5)[:, None] * 100 + torch.arange(64)
     found = mix_codes(own, 5, torch.Generator().manual_seed(0))
     assert found.shape == own.shape
@@ -199,7 +199,7 @@ def test_mixed_codes_are_some_images_at_each_place() -> None:
     assert len(alone.unique()) == 5  # also of a batch of one, from the images before
 
 
-def test_mixed_codes_are_farther_than_the_images_own(
+def test_mixed_codes_are_farther_away_than_the_images_own(
     model: Callable[..., TaskModel], test_split: FolderDataset
 ) -> None:
     found = evaluated(model(), test_split, [Small()])
@@ -207,7 +207,7 @@ def test_mixed_codes_are_farther_than_the_images_own(
     assert "nearest/fd_small" not in found  # nothing is asked for
 
 
-def test_codes_are_mixed_of_the_latest_images(
+def test_codes_are_mixed_from_the_latest_images(
     model: Callable[..., TaskModel], test_split: FolderDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generation, "BATCH", 2)
@@ -241,7 +241,7 @@ def test_the_limit_bounds_both_splits(model: Callable[..., TaskModel], test_spli
         evaluated(model(), test_split, limit=0)
 
 
-def test_without_a_training_split_there_is_nothing_to_copy(
+def test_without_a_training_split_there_is_no_nearest_copy(
     model: Callable[..., TaskModel], shared_images: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "images"
@@ -257,7 +257,7 @@ def test_without_a_training_split_there_is_nothing_to_copy(
 # --- memorization -----------------------------------------------------------------------------------------------------
 
 
-def test_a_task_that_repeats_training_images_is_caught(
+def test_a_task_that_repeats_training_images_shows_as_copying(
     model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
 ) -> None:
     train = FolderDataset(test_split.folder, "train")
@@ -278,7 +278,7 @@ def test_a_task_that_repeats_training_images_is_caught(
     assert not [warning for warning in found["warnings"] if "training" in warning]
 
 
-def test_memorization_of_other_data_and_of_the_training_split_is_warned_of(
+def test_memorization_warns_of_other_data_and_of_the_training_split(
     model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
 ) -> None:
     other = evaluated(model(data_sha256="0"), test_split, [Small()])
@@ -294,7 +294,7 @@ def test_memorization_of_other_data_and_of_the_training_split_is_warned_of(
 
 
 @pytest.mark.parametrize(("completes", "masks"), [("any", {"right", "centre"}), ("end", {"bottom"}), ("", set())])
-def test_a_task_is_asked_for_what_it_completes(
+def test_tasks_are_evaluated_on_what_they_complete(
     completes: str, masks: set[str], model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
 ) -> None:
     task = MASKED if completes == "any" else PRIOR
@@ -337,7 +337,7 @@ def test_fillings_by_hand(
         assert found[f"completed/{name}/psnr"] != found[f"untrained/completed/{name}/psnr"]
 
 
-def test_what_is_drawn_fills_the_hidden_part_alone(
+def test_only_the_hidden_part_is_generated(
     model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
 ) -> None:
     """A task that knows the images' own tokens reaches what the tokenizer allows."""
@@ -355,7 +355,7 @@ def test_what_is_drawn_fills_the_hidden_part_alone(
 
 
 class Text:
-    """The mean colour of each image as its one sentence, so that a colour can look for its text."""
+    """The mean colour of each image as its only sentence, so a colour can retrieve its text."""
 
     width = 6
 
@@ -379,12 +379,12 @@ class Text:
 
 
 def colour_of(image_set: Tensor) -> Tensor:
-    """Quarters' colours, of which six numbers are enough to tell image_set apart."""
+    """Colours of the quarters; six numbers distinguish the images."""
     return normalize(nn.functional.adaptive_avg_pool2d(image_set, (1, 2)).flatten(1).double(), dim=1).float()
 
 
 class ByColour(Aligner):
-    """Its space is `colour_of`."""
+    """An aligner whose image embedding is `colour_of`."""
 
     name = "colour"
 
@@ -402,7 +402,7 @@ class ByColour(Aligner):
 
 
 class Judge(Tokenizer):
-    """A tokenizer whose grids are the images."""
+    """A tokenizer whose grids are the images themselves."""
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
@@ -412,7 +412,7 @@ class Judge(Tokenizer):
         return images
 
 
-def test_images_look_for_their_own_text(
+def test_images_retrieve_their_own_text(
     model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
 ) -> None:
     text, train = Text(test_split.folder), FolderDataset(test_split.folder, "train")
@@ -437,7 +437,7 @@ def test_images_look_for_their_own_text(
     assert "data_copying_small" not in found
 
 
-def test_images_without_text_are_not_asked_for(
+def test_images_without_text_do_not_count(
     model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
 ) -> None:
     silent = test_split[1].file_name
@@ -450,7 +450,7 @@ def test_images_without_text_are_not_asked_for(
     assert found["nearest/fd_small"] is not None
 
 
-def test_without_a_judge_or_texts_there_is_no_retrieval(
+def test_without_an_aligned_tokenizer_or_texts_there_is_no_retrieval(
     model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
 ) -> None:
     own = Known(tokens(tokenizer, test_split), needs=("text",))

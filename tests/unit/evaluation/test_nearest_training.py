@@ -1,4 +1,4 @@
-"""Copies of training images: found by text, by map and by the known part, and never by what is hidden."""
+"""Nearest training images by text, by map and by the known part, but never by hidden pixels."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ from tavq.evaluation.nearest_training import (
 from tavq.tasks.completion import named_mask
 
 
-def test_the_best_of_all_batches_stays_and_the_first_of_equal_ones() -> None:
+def test_the_best_of_all_batches_stays_and_the_first_of_ties() -> None:
     found = NearestNeighbours(("a", "b", "c"))
     found.update(torch.tensor([[1.0, 5.0], [2.0, 2.0], [9.0, 0.0]]), ("x", "y"))
     found.update(torch.tensor([[5.0], [3.0], [-1.0]]), ("z",))
@@ -60,7 +60,7 @@ class Text:
 
 
 def write(folder: Path, splits: dict[str, list[str]], **images: np.ndarray) -> FolderDataset:
-    """A data set whose images are grey where nothing is given."""
+    """A data set whose images are grey by default."""
     lines = []
     for split, keys in splits.items():
         for key in keys:
@@ -94,12 +94,12 @@ def test_texts_by_the_cosine_of_mean_sentences(tmp_path: Path, monkeypatch: pyte
 
 
 def classes(*columns: tuple[int, int]) -> np.ndarray:
-    """A map with each class in so many columns."""
+    """A map with each class in a number of columns."""
     row = np.repeat([number for number, _ in columns], [count for _, count in columns]).astype(np.uint8)
     return np.tile(row, (32, 1))
 
 
-def test_maps_by_the_share_of_equal_places(tmp_path: Path) -> None:
+def test_maps_by_the_fraction_of_equal_cells(tmp_path: Path) -> None:
     images = {
         "a_map": classes((0, 16), (3, 16)), "b_map": classes((1, 32)), "t_map": classes((3, 16), (0, 16)),
         "u_map": classes((0, 20), (3, 12)), "v_map": classes((2, 30), (1, 2)),
@@ -126,7 +126,7 @@ def test_by_the_known_part_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [32, 48, 64])
-def test_what_is_hidden_is_not_in_what_is_compared(size: int) -> None:
+def test_hidden_pixels_do_not_affect_the_comparison(size: int) -> None:
     image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     for name in ("right", "centre"):
         mask = named_mask(name, size)
@@ -138,7 +138,7 @@ def test_what_is_hidden_is_not_in_what_is_compared(size: int) -> None:
         assert not torch.equal(small, changed)
 
 
-def test_training_images_are_those_of_the_split_and_are_read_as_the_loader_does(tmp_path: Path) -> None:
+def test_training_images_are_those_of_the_split_preprocessed_as_by_the_loader(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)
     dataset = write(tmp_path, {"val": ["x"], "train": ["t", "u"], "test": ["a"]}, u=image)
     assert [record.file_name for record in train_of(dataset)] == ["t.png", "u.png"]

@@ -1,4 +1,4 @@
-"""Questions asked about drawn images, with a reader that tells bright from dark."""
+"""Questions about generated images, with a reader that distinguishes bright from dark."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ RECORDS = [
 def answer(rows: Tensor, questions: list[str]) -> list[list[tuple[str, float]]]:
     assert len(rows) == len(questions)
     bright = ["yes" if value > 0 else "no" for value in rows.mean(dim=(1, 2)).tolist()]
-    guesses = [told if "bright" in question else "yes" for told, question in zip(bright, questions, strict=True)]
+    guesses = [guess if "bright" in question else "yes" for guess, question in zip(bright, questions, strict=True)]
     return [[(guess, 0.8), ("maybe", 0.2)] for guess in guesses]
 
 
@@ -42,7 +42,7 @@ def values(answers: QuestionScores) -> dict[str, float]:
     return {metric.key: metric.value for metric in answers.compute()}
 
 
-def test_each_kind_is_asked_about_its_own_images(answers: QuestionScores) -> None:
+def test_questions_are_asked_about_the_images_of_each_baseline(answers: QuestionScores) -> None:
     real, drawn = torch.stack([BRIGHT, DARK, DARK]), torch.stack([DARK, DARK, BRIGHT])
     answers.update(["a.png", "b.png", "c.png"], {REAL: real, None: drawn})
     assert values(answers) == pytest.approx(
@@ -61,7 +61,7 @@ def test_each_kind_is_asked_about_its_own_images(answers: QuestionScores) -> Non
     )
 
 
-def test_batches_are_counted_together_and_images_without_questions_left_out(answers: QuestionScores) -> None:
+def test_batches_add_up_and_images_without_questions_are_left_out(answers: QuestionScores) -> None:
     answers.update(["c.png"], {None: BRIGHT[None]})
     assert answers.compute() == []
     answers.update(["a.png", "c.png"], {None: torch.stack([BRIGHT, BRIGHT])})
@@ -69,13 +69,13 @@ def test_batches_are_counted_together_and_images_without_questions_left_out(answ
     assert values(answers)["answers/light"] == 0.5
 
 
-def test_an_image_alone_is_not_asked_about_as_if_it_were_another(answers: QuestionScores) -> None:
+def test_a_single_image_has_no_shuffled_baseline(answers: QuestionScores) -> None:
     answers.update(["a.png"], {None: BRIGHT[None]})
     assert set(values(answers)) == {"answers", "answers/light", "answers/object"}
 
 
 def model(**parts: Any) -> TaskModel:
-    """What is looked at of a model, and nothing else."""
+    """A stand-in for a model with only the attributes that are used."""
     made = object.__new__(TaskModel)
     for name, value in parts.items():
         object.__setattr__(made, name, value)
@@ -88,7 +88,7 @@ def sized(size: int, source: str = "codes") -> TaskModel:
     )
 
 
-def test_readers_that_cannot_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readers_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     readers = {"good": sized(64), "blind": sized(64, "none"), "small": sized(32)}
     monkeypatch.setattr(text_questions, "load_task", lambda name, command: readers[name])
     assert open_reader("good", sized(64)) is readers["good"]
@@ -97,6 +97,6 @@ def test_readers_that_cannot_judge(monkeypatch: pytest.MonkeyPatch) -> None:
             open_reader(name, sized(64))
 
 
-def test_a_model_that_answers_nothing(tmp_path: Path) -> None:
+def test_a_model_that_does_not_answer_questions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="There is no model"):
         open_reader(str(tmp_path / "none"), sized(64))

@@ -1,4 +1,4 @@
-"""One pass over a split with a small tokenizer whose numbers are known."""
+"""One pass over a split with a small tokenizer whose metrics are known."""
 
 import json
 import math
@@ -21,7 +21,7 @@ from tavq.quantizers.nearest import NearestQuantizer
 
 
 class GrayCodebook(Codebook):
-    """A table as it is given."""
+    """A fixed table."""
 
     def __init__(self, entries: Tensor) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class GrayTokenizer(torch.nn.Module):
 
 
 class MeanAligner(Aligner):
-    """Images and texts as directions of their means; a text of no sentence has none."""
+    """Embeds images and texts as the directions of their means; a text without sentences is 0."""
 
     def forward(self, levels: Any, text: TextFeatures) -> Any:
         raise AssertionError("nothing is trained here")
@@ -81,7 +81,7 @@ class Colours(FeatureNetwork):
 
 
 def batches(count: int = 24, size: int = 32, texts: bool = True, batch: int = 10, silent: int = 0) -> list[Batch]:
-    """Images of one gray each; their sentences hold the mean code of that gray, twice, and a padded place."""
+    """Images of one gray each; their sentences are the mean code of that gray, twice, and padding."""
     generator = torch.Generator().manual_seed(0)
     gray = torch.rand(count, generator=generator) * 1.8 - 0.9
     images = gray[:, None, None, None] + 0.05 * torch.randn(count, 3, size, size, generator=generator)
@@ -130,7 +130,7 @@ def test_everything_is_measured_in_one_pass() -> None:
 
 
 class Heads(Colours):
-    """Colours as stages, weighed."""
+    """Weighted colours as stages."""
 
     name = "heads"
 
@@ -142,7 +142,7 @@ class Heads(Colours):
         return [images]
 
 
-def test_large_images_and_learned_distances_have_their_measures() -> None:
+def test_large_images_and_learned_distances_have_their_metrics() -> None:
     tokenizer, large = GrayTokenizer(), batches(5, size=176, texts=False, batch=2)
     result = evaluated(tokenizer, large, [Colours(), Heads()])
     images = torch.cat([batch.images for batch in large])
@@ -174,7 +174,7 @@ def test_the_loaders_order_does_not_matter() -> None:
     assert [forward[key] for key in ranked] == [backward[key] for key in ranked]
 
 
-def test_without_text_or_aligner_there_are_no_numbers_and_no_nan() -> None:
+def test_without_text_or_aligner_values_are_none_not_nan() -> None:
     silent = evaluated(GrayTokenizer(MeanAligner()), batches(texts=False))
     assert [silent[key] for key in ("code_text_cosine", "code_text_gap", "probe_code_text_cosine")] == [None] * 3
     assert not [key for key in silent if "retrieval" in key]
@@ -236,7 +236,7 @@ def test_every_value_that_has_an_interval_lies_in_it() -> None:
         assert low <= result[name] <= high, name
 
 
-def test_intervals_are_over_images_and_know_no_batches() -> None:
+def test_intervals_are_over_images_not_batches() -> None:
     tokenizer = GrayTokenizer(MeanAligner())
     whole = evaluated(tokenizer, batches(200, batch=200))
     images = torch.cat([b.images for b in batches(200)])
@@ -250,20 +250,22 @@ def test_intervals_are_over_images_and_know_no_batches() -> None:
     assert small["intervals"] == {}
 
 
-def test_a_image_that_comes_twice_is_refused() -> None:
+def test_an_image_that_comes_twice_is_refused() -> None:
     made = batches()
     with pytest.raises(DataError, match=r"34 images were measured and 24 of them differ by key"):
         evaluated(GrayTokenizer(), [*made, made[0]])
 
 
-def test_the_protocol_names_the_pixels_whatever_their_order() -> None:
-    told = [evaluated(GrayTokenizer(), made)["protocol"] for made in (batches(), batches()[::-1], batches(batch=1))]
-    assert told[0] == told[1] == told[2]
-    assert told[0]["images"]["count"] == 24
-    assert told[0]["reconstructions"] == {"range": [-1, 1], "clamped": True, "rounded_to_8_bits": False}
-    assert told[0]["intervals"]["resamples"] == 1000
+def test_the_pixel_hash_of_the_protocol_does_not_depend_on_order() -> None:
+    protocols = [
+        evaluated(GrayTokenizer(), made)["protocol"] for made in (batches(), batches()[::-1], batches(batch=1))
+    ]
+    assert protocols[0] == protocols[1] == protocols[2]
+    assert protocols[0]["images"]["count"] == 24
+    assert protocols[0]["reconstructions"] == {"range": [-1, 1], "clamped": True, "rounded_to_8_bits": False}
+    assert protocols[0]["intervals"]["resamples"] == 1000
     changed = batches()
     changed[1].images[3, 0, 0, 0] += 2 / 255  # one byte of one image
-    assert evaluated(GrayTokenizer(), changed)["protocol"]["images"]["sha256"] != told[0]["images"]["sha256"]
+    assert evaluated(GrayTokenizer(), changed)["protocol"]["images"]["sha256"] != protocols[0]["images"]["sha256"]
     names = [replace(batch, keys=tuple(f"other/{key}" for key in batch.keys)) for batch in batches()]
-    assert evaluated(GrayTokenizer(), names)["protocol"]["images"]["sha256"] != told[0]["images"]["sha256"]
+    assert evaluated(GrayTokenizer(), names)["protocol"]["images"]["sha256"] != protocols[0]["images"]["sha256"]

@@ -19,12 +19,12 @@ from tavq.metrics.record import Interval, Metric
 
 
 def values(metrics: list[Metric], prefix: str = "") -> dict[str, float | None]:
-    """Values by key, of the keys that begin with a prefix."""
+    """Values by key, for keys with a prefix."""
     return {metric.key.removeprefix(prefix): metric.value for metric in metrics if metric.key.startswith(prefix)}
 
 
 def ends(metrics: list[Metric]) -> dict[str, Interval]:
-    """The intervals there are, by key."""
+    """Intervals by key, where there is one."""
     return {metric.key: metric.interval for metric in metrics if metric.interval is not None}
 
 
@@ -40,7 +40,7 @@ def test_ranks_equal_sorting_in_any_chunks() -> None:
         assert ranks(images, texts, chunk).tolist() == expected
 
 
-def test_retrieval_looks_both_ways() -> None:
+def test_retrieval_is_measured_in_both_directions() -> None:
     # Every image is nearest to text 0; every text is nearest to image 1.
     images = torch.tensor([[0.6, 0.8], [1.0, 0.0], [0.8, 0.6]])
     texts = torch.tensor([[1.0, 0.0], [0.8, -0.6], [0.6, -0.8]])
@@ -103,7 +103,7 @@ def test_ridge_equals_a_plain_solve() -> None:
     torch.testing.assert_close(_predictions(codes, sentences, held, (0.1,))[0], expected)
 
 
-def test_probe_reads_a_linear_relation_and_not_noise() -> None:
+def test_probe_finds_a_linear_relation_but_not_noise() -> None:
     generator = torch.Generator().manual_seed(5)
     codes = torch.randn(400, 8, generator=generator) * 0.01 + 1  # scale and offset must not matter
     sentences = (codes - 1) @ torch.randn(8, 20, generator=generator) * 100 + 7
@@ -158,7 +158,7 @@ def test_intervals_of_cosine_and_recall_are_those_of_means_over_images() -> None
 
 
 def test_the_interval_of_a_mean_over_pairs_covers_what_new_images_give() -> None:
-    """The mean over pairs of one sample varies over samples as its interval says, which pairs taken alone would not."""
+    """The mean over pairs varies between samples as its interval says; independent pairs would vary less."""
     common = torch.tensor([0.5, 0.0, 0.0, 0.0])
     found = []
     for seed in range(60):
@@ -170,7 +170,7 @@ def test_the_interval_of_a_mean_over_pairs_covers_what_new_images_give() -> None
     assert ((pairs[:, 0] + pairs[:, 1]) / 2 - means).abs().max() < 0.2 * means.std()
 
 
-def test_intervals_of_the_probe_hold_both_halves() -> None:
+def test_intervals_of_the_probe_cover_both_halves() -> None:
     generator = torch.Generator().manual_seed(9)
     codes = torch.randn(301, 6, generator=generator)
     sentences = codes @ torch.randn(6, 12, generator=generator) + 4 * torch.randn(301, 12, generator=generator)

@@ -31,7 +31,7 @@ def test_accuracy_by_hand() -> None:
     assert found["accuracy/color"].title == "Accuracy: color"
 
 
-def test_wups_stands_beside_accuracy() -> None:
+def test_wups_is_computed_next_to_accuracy() -> None:
     scores = AnswerScores(lambda answer, truth, threshold: threshold)
     scores.add("1", "dog", "cat")
     result = scores.compute()
@@ -43,7 +43,7 @@ def test_wups_stands_beside_accuracy() -> None:
     assert result["intervals"]["over"] == "questions"
 
 
-def test_wups_is_asked_for_the_answer_and_the_truth_in_small_letters() -> None:
+def test_wups_receives_answer_and_truth_in_lower_case() -> None:
     asked = []
     scores = AnswerScores(lambda *arguments: asked.append(arguments) or 0.0)
     scores.add("1", "Dog ", " CAT")
@@ -51,7 +51,7 @@ def test_wups_is_asked_for_the_answer_and_the_truth_in_small_letters() -> None:
     assert asked == [("dog", "cat", 0.9), ("dog", "cat", 0.0)]
 
 
-def test_what_cannot_be_scored_is_refused() -> None:
+def test_invalid_input_is_refused() -> None:
     scores = AnswerScores()
     with pytest.raises(DataError, match="No answers were given"):
         scores.compute()

@@ -66,7 +66,7 @@ def test_bleu_by_hand() -> None:
     assert short[:3].tolist() == pytest.approx([math.exp(1 - 6 / 3)] * 3, rel=1e-6)
 
 
-def test_the_closest_reference_counts_and_of_two_as_close_the_shorter() -> None:
+def test_the_closest_reference_counts_and_the_shorter_of_two_equally_close() -> None:
     assert bleu_counts(Captioned("a b c d e", ("a", "a b c d e f", "a b c d e f g h")))[1] == 6
     assert bleu_counts(Captioned("a b c", ("a b c d", "a b")))[1] == 2
 
@@ -90,13 +90,13 @@ def test_cider_by_hand() -> None:
     assert cider_d(clipped)[0] == pytest.approx(10 * (1 / 3) / 4 * math.exp(-4 / 72))
 
 
-def test_words_weigh_by_references_and_not_by_captions() -> None:
+def test_word_weights_come_from_references_not_captions() -> None:
     same = {"1": Captioned("dog", ("dog runs",)), "2": Captioned("dog", ("cat sits",)), "3": Captioned("x", ("y z",))}
     other = {**same, "2": Captioned("cow", ("cat sits",))}
     assert cider_d(same)[0] == cider_d(other)[0]
 
 
-def test_a_single_image_has_no_cider() -> None:
+def test_the_cider_of_a_single_image_is_zero() -> None:
     found = by_key(scored({"1": CASE["1"]}).compute()["metrics"])["CIDEr-D"]
     assert (found.value, found.interval) == (0.0, None)
 
@@ -116,7 +116,7 @@ def test_the_order_of_images_and_references_changes_nothing() -> None:
         assert back[name].interval == pytest.approx(metric.interval, rel=1e-12)
 
 
-def test_intervals_of_bleu_are_of_corpora_and_not_of_means() -> None:
+def test_intervals_of_bleu_are_over_corpora_not_means() -> None:
     result = by_key(scored(CASE).compute()["metrics"])
     for metric in result.values():
         low, high = metric.interval
@@ -125,7 +125,7 @@ def test_intervals_of_bleu_are_of_corpora_and_not_of_means() -> None:
     assert high > 0.28917849329787  # the mean of six images, five of them near 0, never comes so high
 
 
-def test_what_cannot_be_scored_is_refused() -> None:
+def test_invalid_input_is_refused() -> None:
     scores = CaptionScores()
     with pytest.raises(DataError, match="No captions were given to score"):
         scores.compute()
@@ -174,7 +174,7 @@ def test_the_reference_case_of_coco_caption(real_data: Path) -> None:
         assert each == pytest.approx(case["per_image"][theirs], abs=1e-9)
 
 
-def test_a_constant_caption_scores_what_it_scores_as_that_of_every_image() -> None:
+def test_scores_of_constant_captions_are_those_of_a_caption_for_every_image() -> None:
     said = [caption for caption, _ in CASE.values()]
     expected = []
     for caption in said:

@@ -35,13 +35,13 @@ def test_a_collapsed_codebook_has_perplexity_one_and_one_top_entry() -> None:
     assert usage.top_entries() == [(7, 1.0)]
 
 
-def test_equally_frequent_entries_stand_in_order() -> None:
+def test_equally_frequent_entries_are_in_index_order() -> None:
     usage = CodeUsage((2000,))
     usage.update(torch.arange(2000).flip(0).view(1, 40, 50))
     assert [entry for entry, _ in usage.top_entries(5)] == [0, 1, 2, 3, 4]
 
 
-def test_nothing_seen_is_no_number() -> None:
+def test_without_images_values_are_none() -> None:
     nothing = CodeUsage((4,))
     assert (nothing.usage, nothing.perplexity, nothing.dead, nothing.top_entries()) == (0.0, None, 4, [])
 
@@ -52,7 +52,7 @@ def test_indices_outside_the_codebook_are_refused(index: int) -> None:
         CodeUsage((4,)).update(torch.tensor([[[0, index]]]))
 
 
-def test_processes_add_up() -> None:
+def test_several_processes_count_as_one() -> None:
     left, right = CodeUsage((4,)), CodeUsage((4,))
     left.update(torch.tensor([[[0, 1]]]))
     right.update(torch.tensor([[[1, 2]]]))
@@ -63,7 +63,7 @@ def test_processes_add_up() -> None:
 ENTRIES = torch.tensor([[0.0, 0], [0, 3], [4, 3], [4, 9]])
 
 
-def test_what_a_log_tells_of_the_codebook_by_hand() -> None:
+def test_logged_codebook_values_by_hand() -> None:
     log = UsageLog((4,))
     log.add(torch.tensor([[[0, 0], [1, 1]]]))
     even = log.flush(ENTRIES)
@@ -76,7 +76,7 @@ def test_what_a_log_tells_of_the_codebook_by_hand() -> None:
     assert log.flush(ENTRIES)["codebook/perplexity"] == pytest.approx((4 / 3) ** 0.75 * 4**0.25)
 
 
-def test_the_codebook_is_looked_at_as_it_is_then() -> None:
+def test_codebook_values_are_those_at_the_time_of_logging() -> None:
     found = UsageLog((4,)).flush(ENTRIES)
     # nearest others at 3, 3, 4 and 6; torch's median is the lower of the middle two
     assert found["codebook/spacing"] == pytest.approx(3 / 2**0.5)
@@ -93,14 +93,14 @@ def surprises(indices: torch.Tensor, sizes: tuple[int, ...]) -> tuple[CodeUsage,
 
 
 def test_surprise_by_hand() -> None:
-    """One image of entry 0 alone (seen three times of four), one of both entries."""
+    """One image with only entry 0 (three of four positions in total), one with both entries."""
     _, found = surprises(torch.tensor([[[0, 0]], [[0, 1]]]), (3,))
     assert found.records["000"] == [pytest.approx(-math.log(3 / 4))]
     assert found.records["001"] == [pytest.approx(-(math.log(3 / 4) + math.log(1 / 4)) / 2)]
 
 
 @pytest.mark.parametrize(("sizes", "parts"), [((64,), ()), ((16, 48), (2,))])
-def test_the_interval_of_the_perplexity_holds_it_and_is_that_of_images(
+def test_the_interval_of_the_perplexity_contains_it_and_is_over_images(
     sizes: tuple[int, ...], parts: tuple[int, ...]
 ) -> None:
     generator = torch.Generator().manual_seed(0)

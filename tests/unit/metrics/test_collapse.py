@@ -1,4 +1,4 @@
-"""Each known cause of a collapse is told from a log that shows it."""
+"""Each known cause of a collapse is recognised in a log that shows it."""
 
 import re
 from typing import Any
@@ -25,7 +25,7 @@ FEATURES = {"codebook": {"name": "learned", "init": "features", "restart": 0.0},
 @pytest.mark.parametrize(
     ("usage", "perplexity", "expected"), [(0.5, 50, False), (0.04, 50, True), (0.5, 4, True), (0.05, 5, False)]
 )
-def test_few_entries_or_few_that_carry_all(usage: float, perplexity: float, expected: bool) -> None:
+def test_few_used_entries_or_few_that_dominate_are_a_collapse(usage: float, perplexity: float, expected: bool) -> None:
     assert is_collapsed({"codebook/usage": usage, "codebook/perplexity": perplexity}, (100,), 0.05) is expected
 
 
@@ -50,7 +50,7 @@ def test_the_perplexity_of_parts_is_measured_by_their_size() -> None:
         ([LOW], FEATURES, "few distinct features", "fewer entries"),
     ],
 )  # fmt: skip
-def test_the_cause_and_what_helps(lines: Any, settings: Any, cause: str, remedy: str) -> None:
+def test_the_cause_and_the_remedy(lines: Any, settings: Any, cause: str, remedy: str) -> None:
     found = diagnose(lines, settings)
     assert found.sign == "2.0% of the entries are in use, with a perplexity of 3.0."
     assert re.search(cause, found.cause)
@@ -68,13 +68,13 @@ def test_the_cause_and_what_helps(lines: Any, settings: Any, cause: str, remedy:
         ({"name": "anchored"}, "entropy"),
     ],
 )
-def test_the_remedy_is_one_that_is_not_taken_yet(codebook: dict[str, Any], remedy: str) -> None:
+def test_the_remedy_is_not_what_the_recipe_does_already(codebook: dict[str, Any], remedy: str) -> None:
     far = {**LOW, "quantizer/commitment": 0.64, "codebook/scale": 0.001}
     assert remedy in diagnose([far], {"codebook": codebook}).remedy
 
 
-def test_a_fresh_uniform_table_is_told_to_start_from_features() -> None:
-    """What the papers' start gives features of the size an encoder gives."""
+def test_a_new_uniform_codebook_should_start_from_features() -> None:
+    """A codebook initialised as in the papers, for features of an encoder's scale."""
     table = LearnedCodebook(LearnedCodebook.Config(entries=256, width=64))().detach()
     measured = {f"codebook/{key}": value for key, value in spacing(table).items()}
     commitment = float(torch.randn(500, 64, generator=torch.Generator().manual_seed(0)).square().mean())
@@ -82,7 +82,7 @@ def test_a_fresh_uniform_table_is_told_to_start_from_features() -> None:
     assert "init features" in diagnose([line], {"codebook": {"name": "learned", "init": "uniform"}}).remedy
 
 
-def test_the_nearest_neighbour_of_many_entries_is_looked_for_in_all() -> None:
+def test_nearest_neighbours_of_many_entries_are_searched_among_all() -> None:
     entries = torch.arange(5000.0)[:, None] * 2
     assert spacing(entries)["spacing"] == pytest.approx(2)
     twice = torch.cat([entries, entries + 0.5])  # neighbours that a sample of entries alone would miss

@@ -80,7 +80,7 @@ def test_frechet_distance_equals_torchmetrics() -> None:
 
 
 @pytest.mark.parametrize(("rows", "offset", "scale"), [(200, 0, 1), (40, 0, 1), (64, 0, 1e-3), (200, 1000, 1)])
-def test_frechet_distance_where_numbers_are_hard(rows: int, offset: float, scale: float) -> None:
+def test_frechet_distance_of_ill_conditioned_covariances(rows: int, offset: float, scale: float) -> None:
     """Fewer images than features, small features, a mean far from 0: within 1e-6 of scipy in float64."""
     random = np.random.default_rng(0)
     mixing = random.standard_normal((64, 64)) * np.logspace(0, -3, 64)
@@ -106,7 +106,7 @@ def test_distances_of_equal_sets() -> None:
     )
 
 
-def test_few_images_give_a_finite_distance_that_says_so() -> None:
+def test_few_images_give_a_finite_distance_with_a_warning() -> None:
     network = Averages(10)
     one, two = seen(network, images(1, 3)), seen(network, images(2, 4))
     found = by_key(compare_image_sets(one, two))
@@ -134,13 +134,13 @@ def test_frechet_distance_of_commuting_gaussians_by_hand() -> None:
     assert frechet_distance(a, b) == pytest.approx(9 + 1 + 9)
 
 
-def test_covariances_are_divided_by_count_less_one() -> None:
+def test_covariances_are_divided_by_n_minus_1() -> None:
     found = gaussian(torch.tensor([[1.0, 0.0], [3.0, 4.0]]))
     assert found.mean.tolist() == [2, 2]
     assert found.covariance.tolist() == [[2, 4], [4, 8]]
 
 
-def test_halves_merge_to_the_whole() -> None:
+def test_merged_halves_equal_the_full_set() -> None:
     network, image_set, reference = Averages(2), images(12, 4), images(9, 5)
     whole = seen(network, image_set)
     left, right = ImageSet(network), ImageSet(network)

@@ -1,4 +1,4 @@
-"""Retrieval of an image's own text, by hand, and R-precision against the drawing that it stands for."""
+"""Retrieval of an image's own text by hand, and R-precision against the sampling whose mean it is."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_recall_by_hand() -> None:
     assert (found["text_r_precision"].value, found["text_r_precision"].interval) == (None, None)
 
 
-def test_recall_counts_the_first_ones_of_many() -> None:
+def test_recall_counts_the_first_k_of_many() -> None:
     ranks = [5, 6, 10, 11, 12, 12, 12, 12, 12, 12, 12, 12]
     images = torch.zeros(12, 12)
     for row, rank in enumerate(ranks):
@@ -37,7 +37,7 @@ def test_recall_counts_the_first_ones_of_many() -> None:
     assert found["text_recall@10"].value == pytest.approx(3 / 12)
 
 
-def test_images_that_are_all_alike_find_nothing() -> None:
+def test_identical_images_retrieve_nothing() -> None:
     found = by_key(score_text_retrieval(torch.ones(120, 2), units(120, 0)[:, :2] * 0 + 1))
     assert found["text_recall@10"].value == 0
     assert found["text_r_precision"].value == 0
@@ -51,7 +51,7 @@ def test_r_precision_of_a_hundred_is_recall() -> None:
     assert 0.05 < found["text_recall@1"].value < 0.95
 
 
-def test_r_precision_is_the_mean_over_draws_of_99_others() -> None:
+def test_r_precision_is_the_mean_over_samples_of_99_others() -> None:
     count, rng = 140, np.random.default_rng(0)
     texts = units(count, 3)
     images = normalize(texts + 0.7 * units(count, 4), dim=1)
@@ -67,6 +67,6 @@ def test_r_precision_is_the_mean_over_draws_of_99_others() -> None:
     assert found.interval[0] < found.value < found.interval[1]
 
 
-def test_r_precision_of_strangers_is_one_in_a_hundred() -> None:
+def test_r_precision_of_unrelated_texts_is_one_in_a_hundred() -> None:
     found = by_key(score_text_retrieval(units(1000, 5), units(1000, 6)))["text_r_precision"]
     assert found.interval[0] < 0.01 < found.interval[1]

@@ -1,4 +1,4 @@
-"""Boxes against boxes: by hand, and whatever they are."""
+"""Box metrics by hand and on random boxes."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ BOX = st.tuples(NUMBER, NUMBER, SIDE, SIDE).map(list)
 
 @settings(max_examples=100, deadline=None)
 @given(a=BOX, b=BOX, x=st.integers(-99, 99), scale=st.sampled_from([0.5, 2.0, 4.0]))
-def test_iou_whatever_the_boxes(a: list[float], b: list[float], x: int, scale: float) -> None:
+def test_iou_properties_of_random_boxes(a: list[float], b: list[float], x: int, scale: float) -> None:
     found = of(a, b)
     assert 0 <= found <= 1 + 1e-12
     assert of(b, a) == found
@@ -78,7 +78,7 @@ def test_scores_by_hand() -> None:
 
 @settings(max_examples=10, deadline=None)
 @given(boxes=st.lists(st.tuples(BOX, BOX), min_size=1, max_size=6), cut=st.integers(0, 6), seed=st.randoms())
-def test_neither_order_nor_parts_change_anything(boxes: list, cut: int, seed: object) -> None:
+def test_scores_depend_on_neither_order_nor_parts(boxes: list, cut: int, seed: object) -> None:
     whole, left, right = scored(boxes), GroundingScores(), GroundingScores()
     rows = list(enumerate(boxes))
     seed.shuffle(rows)  # type: ignore[attr-defined]
@@ -88,7 +88,7 @@ def test_neither_order_nor_parts_change_anything(boxes: list, cut: int, seed: ob
     assert left.compute() == whole.compute()
 
 
-def test_what_cannot_be_scored_is_refused() -> None:
+def test_invalid_input_is_refused() -> None:
     scores = GroundingScores()
     with pytest.raises(DataError, match="No boxes were given"):
         scores.compute()

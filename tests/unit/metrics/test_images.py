@@ -46,7 +46,7 @@ def test_ssim_equals_scikit_image(y: int, x: int) -> None:
 
 
 def test_ssim_of_flat_float32_images_is_exact() -> None:
-    """Their variances are 0, which float32 misses by enough to be seen beside K2's constant of 0.0009."""
+    """Variances are 0; float32 misses that by an error that shows next to K2's constant of 0.0009."""
     bright, dark = torch.full((1, 3, 16, 16), 0.7), torch.full((1, 3, 16, 16), 0.1)
     a, b = ((float(image[0, 0, 0, 0]) + 1) / 2 for image in (bright, dark))
     luminance = (2 * a * b + 0.01**2) / (a * a + b * b + 0.01**2)
@@ -63,7 +63,7 @@ def test_identical_images_have_a_finite_psnr() -> None:
 
 
 def scores_of(noisy: Tensor, original: Tensor, sizes: Sequence[int]) -> ImageScores:
-    """The images in batches of some sizes, with their numbers as keys."""
+    """The images in batches of these sizes, with their indices as keys."""
     scores, start = ImageScores(), 0
     for size in sizes:
         part = slice(start, start + size)
@@ -72,7 +72,7 @@ def scores_of(noisy: Tensor, original: Tensor, sizes: Sequence[int]) -> ImageSco
     return scores
 
 
-def test_a_mean_counts_images_and_not_batches() -> None:
+def test_means_are_over_images_not_batches() -> None:
     noisy, original = random_images()
     found = by_key(scores_of(noisy, original, [1, 2]).compute())
     for measure in (psnr, ssim, l1, l2):
@@ -81,7 +81,7 @@ def test_a_mean_counts_images_and_not_batches() -> None:
     assert (nothing.value, nothing.interval) == (None, None)
 
 
-def test_the_interval_is_that_of_images_however_they_are_batched() -> None:
+def test_intervals_do_not_depend_on_batches() -> None:
     generator = torch.Generator().manual_seed(8)
     original = torch.zeros(64, 3, 11, 11)
     noisy = original + torch.linspace(0.05, 0.8, 64)[torch.randperm(64, generator=generator), None, None, None]
@@ -94,7 +94,7 @@ def test_the_interval_is_that_of_images_however_they_are_batched() -> None:
         assert by_key(scores_of(noisy, original, sizes).compute())["l1"].interval == (low, high)
 
 
-def test_halves_merge_to_the_bits_of_the_whole_in_any_order() -> None:
+def test_merged_halves_equal_the_full_set_to_the_bit_in_any_order() -> None:
     noisy, original = (images.repeat(9, 1, 1, 1) for images in random_images(y=40, x=40))
     keys = [str(i) for i in range(27)]
     whole, left, right = (ImageScores() for _ in range(3))
@@ -121,14 +121,14 @@ def waves(y: int, x: int) -> tuple[Tensor, Tensor]:
         (256, 256, [0.9827714072543547, 0.9816236471296338]),
     ],
 )
-def test_ms_ssim_is_pytorch_msssims(y: int, x: int, expected: list[float]) -> None:
+def test_ms_ssim_equals_pytorch_msssim(y: int, x: int, expected: list[float]) -> None:
     noisy, original = waves(y, x)
     assert ms_ssim(noisy, original).tolist() == pytest.approx(expected, abs=1e-6)
     assert ms_ssim(original, original).tolist() == pytest.approx([1, 1])
     assert ms_ssim(-original, original).tolist() == [0, 0]  # a structure below 0 counts as 0
 
 
-def test_ms_ssim_of_one_channel_is_torchmetrics() -> None:
+def test_ms_ssim_of_one_channel_equals_torchmetrics() -> None:
     noisy, original = (images[:, :1].add(1).div(2) for images in waves(181, 190))  # odd sides at the first scale
     expected = multiscale_structural_similarity_index_measure(
         noisy, original, data_range=1.0, normalize="relu", reduction="none", sigma=1.5, kernel_size=11

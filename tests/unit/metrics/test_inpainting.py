@@ -1,4 +1,4 @@
-"""The measures of the hidden part, by hand, against those of whole images and against scikit-image's map."""
+"""Metrics of the hidden part by hand, against those of full images and against scikit-image's map."""
 
 import pytest
 import torch
@@ -26,14 +26,14 @@ def test_psnr_by_hand() -> None:
     torch.testing.assert_close(hidden_psnr(completed, reference, masks), expected, atol=1e-5, rtol=0)
 
 
-def test_of_a_wholly_hidden_image_they_are_the_images_measures() -> None:
+def test_scores_of_a_fully_hidden_image_are_those_of_the_image() -> None:
     a, b = images(0), images(1)
     everything = torch.ones(3, 24, 20, dtype=torch.bool)
     torch.testing.assert_close(hidden_psnr(a, b, everything), psnr(a, b))
     torch.testing.assert_close(hidden_ssim(a, b, everything), ssim(a, b))
 
 
-def test_ssim_is_the_mean_of_the_map_over_hidden_middles() -> None:
+def test_ssim_is_the_mean_of_the_map_over_hidden_centres() -> None:
     a, b = images(0), images(1)
     masks = torch.rand(3, 24, 20, generator=torch.Generator().manual_seed(2)) < 0.3
     found = hidden_ssim(a, b, masks)
@@ -45,7 +45,7 @@ def test_ssim_is_the_mean_of_the_map_over_hidden_middles() -> None:
         torch.testing.assert_close(value, inner.mean())
 
 
-def test_what_is_known_does_not_count() -> None:
+def test_known_pixels_do_not_count() -> None:
     a, b = images(0), images(1)
     masks = torch.zeros(3, 24, 20, dtype=torch.bool)
     masks[:, 6:18, 6:14] = True
@@ -53,7 +53,7 @@ def test_what_is_known_does_not_count() -> None:
     assert torch.equal(hidden_psnr(changed, b, masks), hidden_psnr(a, b, masks))
 
 
-def test_a_image_that_hides_nothing_cannot_be_measured() -> None:
+def test_an_image_without_hidden_pixels_cannot_be_measured() -> None:
     a, masks = images(0), torch.ones(3, 24, 20, dtype=torch.bool)
     masks[1] = False
     with pytest.raises(UsageError, match="An image has no hidden pixel"):
@@ -69,7 +69,7 @@ def test_a_image_that_hides_nothing_cannot_be_measured() -> None:
 
 
 class Pooled(FeatureNetwork):
-    """Two stages that a person can follow: the pixels, and their means over squares of two."""
+    """Two simple stages: the pixels, and their means over 2 x 2 squares."""
 
     name = "pooled"
 
@@ -90,7 +90,7 @@ def colours(red: float, green: float, blue: float) -> torch.Tensor:
 
 
 def test_the_distance_by_hand() -> None:
-    """Of red and green the squared distance of unit vectors is 2; the left half is known and alike."""
+    """Of red and green the squared distance of unit vectors is 2; the left half is known and equal."""
     reference, completed = colours(0.7, 0, 0), colours(0.7, 0, 0)
     completed[:, :, :, 2:] = colours(0, 0.2, 0)[:, :, :, 2:]
     right = torch.zeros(1, 4, 4, dtype=torch.bool)
@@ -104,8 +104,8 @@ def test_the_distance_by_hand() -> None:
     )
 
 
-def test_of_a_wholly_hidden_image_it_is_the_images_distance() -> None:
-    """Where the maps are brought to the images' size by whole factors, edges apart: so of constant differences."""
+def test_the_distance_of_a_fully_hidden_image_is_that_of_the_image() -> None:
+    """With integer factors of resizing and constant differences, away from edges."""
     a, b = (colours(*values).expand(2, -1, -1, -1) for values in ((0.3, 0.1, 0.9), (0.2, 0.8, 0.4)))
     everything = torch.ones(2, 4, 4, dtype=torch.bool)
     for network in (Pooled(), Pooled((0.4, 0.3))):
@@ -114,7 +114,7 @@ def test_of_a_wholly_hidden_image_it_is_the_images_distance() -> None:
         )
 
 
-def test_the_stages_of_the_originals_may_be_given() -> None:
+def test_stages_of_the_originals_may_be_passed_in() -> None:
     network = ScenesNetwork()
     a, b = (torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1 for seed in (0, 1))
     masks = torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(2)) < 0.3

@@ -23,7 +23,7 @@ def test_the_interval_of_a_mean_is_as_wide_as_theory_says() -> None:
     assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+def test_intervals_cover_the_truth_as_often_as_they_claim() -> None:
     random = np.random.default_rng(2)
     held = 0
     for _ in range(120):
@@ -37,7 +37,7 @@ def test_the_same_rows_give_the_same_ends() -> None:
     assert torch.equal(intervals.bootstrap(statistics, intervals.mean), intervals.bootstrap(statistics, intervals.mean))
 
 
-def test_a_ratio_of_sums_is_no_mean_of_ratios() -> None:
+def test_a_ratio_of_sums_is_not_a_mean_of_ratios() -> None:
     """Large items count for more: (1, 1), (0, 9) in equal parts is 0.1 and never near the mean of 1 and 0."""
     statistics = torch.tensor([[1.0, 1.0], [0.0, 9.0]] * 200, dtype=torch.float64)
     [found] = intervals.score_with_intervals([Metric("share", "Share", GROUP)], statistics, intervals.ratios)
@@ -46,7 +46,7 @@ def test_a_ratio_of_sums_is_no_mean_of_ratios() -> None:
     assert 0.07 < found.interval[0] < 0.1 < found.interval[1] < 0.13
 
 
-def test_several_scores_stand_in_their_rows() -> None:
+def test_several_scores_keep_their_order() -> None:
     statistics = torch.tensor([[1.0, 2.0, 30.0]] * 5, dtype=torch.float64)
     assert intervals.bootstrap(statistics, intervals.mean).tolist() == [[2, 2], [30, 30]]
 
@@ -57,7 +57,7 @@ def test_one_item_has_no_interval() -> None:
     assert found == [metric.measured(2.0)]
 
 
-def test_items_of_one_unit_are_drawn_together() -> None:
+def test_items_of_one_unit_are_resampled_together() -> None:
     each = [{"score": float(number % 2 == unit % 2)} for unit in range(2) for number in range(100)]
     whole = [{"score": float(unit)} for unit in range(2) for _ in range(100)]
     units = [f"{unit}" for unit in range(2) for _ in range(100)]
@@ -76,11 +76,11 @@ def test_groups_by_hand() -> None:
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 8, 9, 30, 31, 500])
-def test_quantiles_of_student_are_those_of_scipy(freedom: int) -> None:
+def test_student_quantiles_equal_scipys(freedom: int) -> None:
     assert intervals.student_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-12)
 
 
-def test_the_interval_of_a_few_seeds_is_students() -> None:
+def test_the_interval_of_a_few_seeds_is_students_t() -> None:
     # mean 0.5, standard deviation 0.1, error 0.1 / sqrt(3), t of 2 degrees of freedom 4.302653
     assert intervals.student_interval([0.4, 0.5, 0.6]) == pytest.approx([0.5 - 0.2484138, 0.5 + 0.2484138])
     values = [0.31, 0.28, 0.4, 0.36]

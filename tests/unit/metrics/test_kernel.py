@@ -13,7 +13,7 @@ def rows(count: int, width: int, seed: int, shift: float = 0) -> Tensor:
     return torch.randn(count, width, generator=torch.Generator().manual_seed(seed)) + shift
 
 
-def test_one_subset_is_torchmetrics() -> None:
+def test_one_subset_equals_torchmetrics() -> None:
     a, b = rows(40, 12, 0).double(), rows(40, 12, 1, 0.3).double()
     k_aa, k_ab, k_bb = ((x @ y.T / 12 + 1) ** 3 for x, y in ((a, a), (a, b), (b, b)))
     expected = float(maximum_mean_discrepancy(k_aa, k_ab, k_bb))
@@ -28,7 +28,7 @@ def test_by_hand() -> None:
     assert unbiased_mmd(a, b) == pytest.approx(1 + 1 - 2 * (8 + 8 + 1 + 1) / 4)
 
 
-def test_subsets_average_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_subsets_average_to_the_full_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = rows(60, 8, 2), rows(50, 8, 3, 0.4)
     value, error = kernel_distance(a, b)
     whole = unbiased_mmd(a, b)
@@ -39,7 +39,7 @@ def test_subsets_average_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert abs(small - whole) < error  # unbiased: its mean does not follow the size
 
 
-def test_the_standard_error_is_that_of_repetitions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_standard_error_equals_that_of_repetitions(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [kernel_distance(rows(120, 6, 2 * seed, 0), rows(120, 6, 2 * seed + 1, 0.5)) for seed in range(60)]
     values, errors = torch.tensor(found).unbind(1)
     assert float(errors.mean()) == pytest.approx(float(values.std()), rel=0.25)

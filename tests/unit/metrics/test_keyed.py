@@ -1,4 +1,4 @@
-"""Records of several processes put together."""
+"""Records gathered from several processes."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def of(**records: int) -> KeyedMetric:
     return collected
 
 
-def test_parts_join_in_the_order_of_their_keys() -> None:
+def test_joined_parts_are_ordered_by_key() -> None:
     whole = of(c=1, a=2)
     whole.merge(of(b=3, a=2))
     assert whole.ordered() == [("a", 2), ("b", 3), ("c", 1)]
@@ -20,7 +20,7 @@ def test_parts_join_in_the_order_of_their_keys() -> None:
         whole.merge(of(a=3))
 
 
-def test_alone_joining_changes_nothing() -> None:
+def test_joining_a_single_process_changes_nothing() -> None:
     collected = of(b=1, a=2)
     collected.join()
     assert collected.records == {"b": 1, "a": 2}

@@ -1,4 +1,4 @@
-"""Nearest training images and how often drawn images are nearer to them than held-out ones."""
+"""Nearest training images, and how often generated images are nearer to them than held-out ones."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def test_the_nearest_of_all_batches_by_hand() -> None:
     assert by_image(found, "ab") == {"a": 2.0, "b": 1.0}
 
 
-def test_a_image_is_not_its_own_neighbour_unless_it_was_drawn() -> None:
+def test_a_real_image_is_not_its_own_neighbour_but_a_generated_one_may_be() -> None:
     features = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
     for exclude_same_key, expected in ((True, {"a": 5.0, "b": 5.0}), (False, {"a": 0.0, "b": 0.0})):
         found = NearestDistances(sample(features, "ab"), exclude_same_key)
@@ -36,7 +36,7 @@ def test_a_image_is_not_its_own_neighbour_unless_it_was_drawn() -> None:
         assert by_image(found, "ab") == expected
 
 
-def test_near_vectors_are_told_apart() -> None:
+def test_nearby_vectors_are_distinguished() -> None:
     """A matrix product of large features would lose the difference."""
     features = torch.full((1, 2), 1e5)
     found = NearestDistances(sample(features, "a"), exclude_same_key=True)
@@ -53,7 +53,7 @@ def test_means_and_copying_by_hand() -> None:
     assert found["data_copying"].value == pytest.approx((3 + 2.5 + 0) / 9)
 
 
-def test_copying_is_mann_and_whitneys_u_a_pair() -> None:
+def test_copying_is_mann_and_whitneys_u_per_pair() -> None:
     generator = torch.Generator().manual_seed(0)
     drawn = torch.rand(80, generator=generator).double()
     held_out = torch.rand(80, generator=generator).double() * 1.2
@@ -65,7 +65,7 @@ def test_copying_is_mann_and_whitneys_u_a_pair() -> None:
     assert high - low == pytest.approx(2 * 1.96 * (2 / 12 / 80) ** 0.5, rel=0.25)  # both sets' variance, about uniform
 
 
-def test_copies_and_strangers() -> None:
+def test_copies_score_one_and_new_images_a_half() -> None:
     held_out = torch.rand(50, generator=torch.Generator().manual_seed(1)).double() + 1
     assert by_key(memorization(held_out * 0, held_out))["data_copying"].value == 1
     assert by_key(memorization(held_out + 9, held_out))["data_copying"].value == 0

@@ -1,4 +1,4 @@
-"""METEOR is METEOR's own tool or has another name."""
+"""Only the Java tool's score is called METEOR."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ def without_the_tool(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("without_the_tool")
-def test_without_the_tool_the_name_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_java_tool_the_name_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     no_synonyms = types.SimpleNamespace(synsets=lambda word: [])
     monkeypatch.setattr(module, "open_wordnet", lambda place: no_synonyms)
     result = meteor(IMAGES)
@@ -65,7 +65,7 @@ def test_without_the_tool_the_name_is_another(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.usefixtures("without_the_tool")
-def test_without_tool_and_wordnet_a_person_is_told_what_is_missing(tmp_path: Path) -> None:
+def test_without_tool_and_wordnet_the_error_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"WordNet was not found in .*; give a folder with corpora/wordnet"):
         meteor(IMAGES, tmp_path)
     (tmp_path / "corpora/wordnet").mkdir(parents=True)
@@ -73,14 +73,14 @@ def test_without_tool_and_wordnet_a_person_is_told_what_is_missing(tmp_path: Pat
         meteor(IMAGES, tmp_path)
 
 
-def test_java_without_the_package_is_no_tool(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_java_without_the_package_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.shutil, "which", lambda name: "java")
     monkeypatch.setitem(sys.modules, "pycocoevalcap.meteor.meteor", None)
     monkeypatch.setattr(module, "_nltk", lambda images, place: [0.5, 0.25])
     assert by_key(meteor(IMAGES)["metrics"])["meteor_nltk"].value == 0.375
 
 
-def test_what_the_tool_counts_is_what_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_are_computed_from_the_counts_of_the_tool(monkeypatch: pytest.MonkeyPatch) -> None:
     class Pipe:
         def close(self) -> None:
             pass

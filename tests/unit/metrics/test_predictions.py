@@ -1,4 +1,4 @@
-"""Other people's files: read as they are published, refused where they do not fit."""
+"""Results files of other programs: read in their published forms, refused where they do not fit."""
 
 import json
 import re
@@ -90,7 +90,7 @@ def test_a_part_is_scored_only_when_asked_for(write: Any) -> None:
         (["x"], {"1": ["x"]}, r"row 0 is 'x'"),
     ],
 )
-def test_captions_that_do_not_fit_are_refused(write: Any, predictions: Any, references: Any, message: str) -> None:
+def test_mismatched_captions_are_refused(write: Any, predictions: Any, references: Any, message: str) -> None:
     with pytest.raises(DataError) as refused:
         read_captions(write("p.json", predictions), write("r.json", references))
     assert re.search(message, str(refused.value)), refused.value
@@ -106,19 +106,19 @@ def test_captions_that_do_not_fit_are_refused(write: Any, predictions: Any, refe
         ({"1": ""}, {"1": "x"}, r"p\.json: the text of '1' is ''"),
     ],
 )
-def test_answers_that_do_not_fit_are_refused(write: Any, predictions: Any, references: Any, message: str) -> None:
+def test_mismatched_answers_are_refused(write: Any, predictions: Any, references: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_answers(write("p.json", predictions), write("r.json", references))
 
 
 @pytest.mark.parametrize("box", [None, [1, 2, 3], [1, 2, 3, "4"], "1234", [1, 2, 3, True], [[1, 2, 3, 4]]])
-def test_boxes_that_are_none_are_refused(write: Any, box: Any) -> None:
+def test_invalid_boxes_are_refused(write: Any, box: Any) -> None:
     for pair in (({"a": box}, {"a": [1, 2, 3, 4]}), ({"a": [1, 2, 3, 4]}, {"a": box})):
         with pytest.raises(DataError, match=r"the box of 'a' is .*four numbers are needed"):
             read_boxes(write("p.json", pair[0]), write("r.json", pair[1]))
 
 
-def test_files_that_are_no_json_are_named(write: Any, tmp_path: Path) -> None:
+def test_files_that_are_not_json_are_named(write: Any, tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"p\.json is not valid JSON"):
         read_captions(write("p.json", "{"), write("r.json", COCO))
     with pytest.raises(FileError, match=r"none\.json"):
@@ -131,13 +131,13 @@ def test_boxes_that_look_like_corners() -> None:
     assert not look_like_corners([[1, 2, 3, 4]] * 20 + [[90, 2, 30, 4]])
 
 
-def test_a_field_of_another_task_is_not_taken_for_the_prediction(write: Any) -> None:
+def test_a_field_of_another_task_is_not_read_as_the_prediction(write: Any) -> None:
     predictions = write("p.json", [{"question_id": 1, "answer": "red", "caption": "an image"}])
     references = write("r.json", [{"question_id": 1, "answer": "red"}])
     assert read_answers(predictions, references)["1"][0] == "red"
 
 
-def test_too_few_people_are_refused_and_so_are_numbers_beyond_every_image() -> None:
+def test_too_few_answers_and_absurd_coordinates_are_refused() -> None:
     with pytest.raises(DataError, match=r"needs the answers of 4 people or more, as the challenge has ten; got 1\."):
         vqa_accuracy("2", ["2"])
     assert vqa_accuracy("2", ["2"] * 4) == 1

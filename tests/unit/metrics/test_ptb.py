@@ -1,4 +1,4 @@
-"""Captions come apart as coco-caption's tokenizer takes them apart."""
+"""Tokens of captions equal those of coco-caption's tokenizer."""
 
 import json
 import shutil
@@ -43,16 +43,16 @@ GOLDEN = [
 
 
 @pytest.mark.parametrize(("caption", "words"), GOLDEN, ids=range(len(GOLDEN)))
-def test_words_are_those_of_the_published_tool(caption: str, words: str) -> None:
+def test_tokens_equal_those_of_the_published_tool(caption: str, words: str) -> None:
     assert tokenize(caption) == words
 
 
 @pytest.mark.parametrize("caption", ["", " ", "...", '"\'"', "\n", "\u200b", "\ud800"])
-def test_nothing_to_read_has_no_words(caption: str) -> None:
+def test_empty_text_has_no_tokens(caption: str) -> None:
     assert tokenize(caption) == ""
 
 
-def test_a_hostile_caption_does_not_take_the_square_of_its_length() -> None:
+def test_a_hostile_caption_takes_linear_time() -> None:
     for piece in ("a.", "a/", "n't", "a'", " .", "1 "):
         tokenize(piece)
         times = []
@@ -64,7 +64,7 @@ def test_a_hostile_caption_does_not_take_the_square_of_its_length() -> None:
 
 
 @pytest.mark.real_data
-def test_all_words_of_the_reference_case(real_data: Path) -> None:
+def test_all_tokens_of_the_reference_case(real_data: Path) -> None:
     case = json.loads((real_data / "caption_scores/fakecap_val2017_overlap.json").read_text())
     read = 0
     for plain, cut in (("hypotheses", "tokenized_hypotheses"), ("references", "tokenized_references")):

@@ -1,4 +1,4 @@
-"""Recall with several texts an image, by hand and against a plain sort."""
+"""Recall with several texts per image, by hand and against a plain sort."""
 
 import itertools
 import math
@@ -17,7 +17,7 @@ def values(metrics: list[Metric], begins: str = "") -> dict[str, object]:
 
 
 def test_by_hand() -> None:
-    """Three images along the axes; the first has two texts, one of which lies nearer to the second image."""
+    """Three images along the axes; the first has two texts, one of which is nearer to the second image."""
     images = torch.eye(3)
     texts = torch.tensor([[0.0, 1, 0], [1, 0, 0], [0, 0.6, 0.8], [0, 0.8, 0.6]])
     found = retrieval_of_several(images, texts, [[0, 1], [2], [3]])
@@ -52,7 +52,7 @@ def test_collapsed_embeddings_find_nothing() -> None:
     assert values(found)["text_to_image/median_rank"] == 20.0
 
 
-def test_against_a_plain_sort() -> None:
+def test_ranks_equal_a_plain_sort() -> None:
     draw = torch.Generator().manual_seed(0)
     images, texts = torch.randn(30, 6, generator=draw), torch.randn(70, 6, generator=draw)
     places = torch.randperm(70, generator=draw).tolist()
@@ -72,7 +72,7 @@ def test_against_a_plain_sort() -> None:
 
 
 @pytest.mark.parametrize(("candidates", "sizes"), [(7, [1, 3]), (5, [2]), (4, [1, 1, 4])])
-def test_chance_is_what_counting_all_orders_gives(candidates: int, sizes: list[int]) -> None:
+def test_chance_equals_an_enumeration_of_all_orders(candidates: int, sizes: list[int]) -> None:
     for k in range(1, candidates + 1):
         expected = [1 - math.comb(candidates - size, k) / math.comb(candidates, k) for size in sizes]
         assert float(_hit_probability(candidates, torch.tensor(sizes))[k - 1]) == pytest.approx(np.mean(expected))
@@ -91,7 +91,7 @@ def test_values_of_chance() -> None:
 
 
 @pytest.mark.parametrize("ranks", [[1.0, 2, 2, 3, 9, 20, 4, 1], [5.0, 1, 3]])
-def test_the_median_has_the_draws_of_the_means(ranks: list[float]) -> None:
+def test_the_median_uses_the_resamples_of_the_means(ranks: list[float]) -> None:
     random = np.random.default_rng(intervals.SEED)
     drawn = [
         np.median(np.array(ranks)[random.integers(len(ranks), size=len(ranks))]) for _ in range(intervals.RESAMPLES)
@@ -100,7 +100,7 @@ def test_the_median_has_the_draws_of_the_means(ranks: list[float]) -> None:
     assert intervals.median_interval(torch.ones(1)) is None
 
 
-def test_intervals_hold_their_values() -> None:
+def test_intervals_contain_their_values() -> None:
     draw = torch.Generator().manual_seed(1)
     images = torch.nn.functional.normalize(torch.randn(60, 8, generator=draw), dim=1)
     texts = torch.nn.functional.normalize(images + torch.randn(60, 8, generator=draw) * 0.3, dim=1)

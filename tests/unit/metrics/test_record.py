@@ -1,4 +1,4 @@
-"""A metric as a record: how it prints, which value is better, and that files keep it whole."""
+"""A metric as a record: how it prints, which value is better, and that files keep all of it."""
 
 import json
 from dataclasses import replace
@@ -84,7 +84,7 @@ def test_two_metrics_of_one_key_are_refused() -> None:
         Evaluation((PSNR, L1, PSNR), {})
 
 
-def test_each_warning_is_told_once() -> None:
+def test_each_warning_is_listed_once() -> None:
     twice = tuple(replace(metric, warning="Too few.") for metric in (PSNR, L1))
     assert Evaluation((*twice, USAGE), {}).warnings == ["Too few."]
 
@@ -135,7 +135,7 @@ def test_a_damaged_file_is_named(changes: dict[str, Any], says: str) -> None:
 
 @pytest.mark.parametrize("part", ["metrics", "groups", "baselines"])
 @pytest.mark.parametrize("value", [None, 3, [], "text", {"psnr": None}])
-def test_strange_tables_are_refused(part: str, value: Any) -> None:
+def test_malformed_tables_are_refused(part: str, value: Any) -> None:
     content = {**evaluation_file({"psnr": 20.0, "constant/psnr": 1.0}), part: value}
     if part == "metrics" and value == []:
         return

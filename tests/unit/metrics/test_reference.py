@@ -1,4 +1,4 @@
-"""Saved statistics: back as they were, and refused where they do not match."""
+"""Saved statistics survive a file and are refused where they do not match."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ SAVED = ReferenceStatistics(
 )
 
 
-def test_statistics_come_back(tmp_path: Path) -> None:
+def test_statistics_survive_a_file(tmp_path: Path) -> None:
     write_statistics(tmp_path / "x", SAVED)
     found = read_statistics(tmp_path / "x")
     assert found.description == OF
@@ -43,7 +43,7 @@ def test_statistics_come_back(tmp_path: Path) -> None:
         ({"resize": "bicubic"}, "the resizing of its images is 'none', and here it is 'bicubic'"),
     ],
 )
-def test_what_does_not_match_is_refused(change: dict[str, Any], message: str) -> None:
+def test_mismatched_statistics_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=f"x cannot be the reference: .*{message}"):
         SAVED.check(Path("x"), replace(OF, **change))
     SAVED.check(Path("x"), replace(OF, data="others", data_sha256="00"))

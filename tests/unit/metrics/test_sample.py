@@ -1,4 +1,4 @@
-"""A sample that no order and no process changes."""
+"""A sample that does not depend on order or processes."""
 
 import torch
 from hypothesis import given, settings
@@ -20,7 +20,7 @@ def filled(places: list[int], most: int) -> BottomKSample:
 
 @settings(max_examples=40, deadline=None)
 @given(order=st.permutations(range(30)), cut=st.integers(0, 30), most=st.integers(1, 40))
-def test_neither_order_nor_parts_nor_repeats_change_it(order: list[int], cut: int, most: int) -> None:
+def test_the_sample_depends_on_neither_order_nor_parts_nor_repeats(order: list[int], cut: int, most: int) -> None:
     whole = filled(list(range(30)), most)
     left = filled(order[:cut] + order[:2], most)
     left.merge(filled(order[cut:], most))
@@ -29,7 +29,7 @@ def test_neither_order_nor_parts_nor_repeats_change_it(order: list[int], cut: in
     assert len(whole.features) == min(30, most)
 
 
-def test_it_is_a_draw_that_knows_nothing_of_the_order() -> None:
+def test_the_sample_is_independent_of_the_order() -> None:
     kept = filled(list(range(30)), 10).features[:, 0] / 2
     assert 5 < kept.mean() < 24
     assert sorted(kept.tolist()) != list(range(10))

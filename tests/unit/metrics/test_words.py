@@ -1,4 +1,4 @@
-"""Counting of masked words and of relations, and the noise that says which words are masked."""
+"""Masked-word recall, word relations, and the noise that decides which words are masked."""
 
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,7 @@ def of(*values: float) -> torch.Tensor:
     return torch.tensor(values)
 
 
-def test_recall_is_the_share_of_masked_words_that_are_right() -> None:
+def test_recall_is_the_fraction_of_masked_words_predicted_correctly() -> None:
     metric = MaskedWords(3)
     assert (metric.compute().key, metric.compute().value) == ("masked_words_recall@1_of_3", None)
     metric.update(["a", "b", "silent"], of(4, 2, 7, 3), of(4, 2, 6, 3), of(0, 0, 0, 1))
@@ -26,7 +26,7 @@ def test_recall_is_the_share_of_masked_words_that_are_right() -> None:
     assert metric.compute().value == 3 / 5  # and not the mean of 2/3, 1 and 0
 
 
-def test_words_of_one_image_are_drawn_together() -> None:
+def test_words_of_one_image_are_resampled_together() -> None:
     together, apart = MaskedWords(1), MaskedWords(1)
     for image in range(40):
         words = of(*[image % 2] * 9)  # all right or all wrong
@@ -38,7 +38,7 @@ def test_words_of_one_image_are_drawn_together() -> None:
     assert widths[0] == pytest.approx(3 * widths[1], rel=0.25)
 
 
-def test_relations_are_a_mean_over_all_pairs_and_not_over_batches() -> None:
+def test_word_relations_are_a_mean_over_all_pairs() -> None:
     metric = WordRelations()
     assert metric.compute().value is None
     metric.update(["a", "b"], of(0.5, 1.0, -1.0), of(0.5, 0.0, 1.0), of(0, 0, 1).long())
@@ -46,7 +46,7 @@ def test_relations_are_a_mean_over_all_pairs_and_not_over_batches() -> None:
     assert metric.compute().value == pytest.approx((0 + 1 + 4 + 1) / 4)
 
 
-def test_processes_add_up() -> None:
+def test_several_processes_count_as_one() -> None:
     halves, whole = (WordRelations(), WordRelations()), WordRelations()
     for number, half in enumerate(halves):
         values = torch.rand(5), torch.rand(5), torch.zeros(5).long()
@@ -87,7 +87,7 @@ def tokenizer(align: Any) -> Tokenizer:
 
 
 def batches(sizes: list[int]) -> list[Batch]:
-    """The same images with texts of 0 to 6 tokens, in batches of some sizes, padded to the longest of a batch."""
+    """The same images with texts of 0 to 6 tokens, in batches of these sizes, padded to the longest of a batch."""
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(IMAGES, 3, 16, 16, generator=generator) * 2 - 1
     vectors, pooled = torch.randn(IMAGES, 6, 4, generator=generator), torch.randn(IMAGES, 4, generator=generator)
@@ -104,7 +104,7 @@ def batches(sizes: list[int]) -> list[Batch]:
     return made
 
 
-def test_words_are_measured_alike_whatever_the_batches() -> None:
+def test_word_metrics_do_not_depend_on_batches() -> None:
     lg = tokenizer({"name": "lg", "width": 8, "tokens": 5, "vocabulary": 5})
     torch.nn.init.normal_(lg.aligner.filler.table)
     whole = evaluate(lg, batches([7]))
@@ -115,7 +115,7 @@ def test_words_are_measured_alike_whatever_the_batches() -> None:
         assert [parts[key].value for key in METRICS] == pytest.approx([whole[key].value for key in METRICS])
 
 
-def test_an_aligner_that_has_no_answer_and_tokens_of_another_store_leave_metrics_out() -> None:
+def test_word_metrics_are_left_out_without_predictions_or_matching_tokens() -> None:
     for align in (None, "ta"):
         result = evaluate(tokenizer(align), batches([7]))
         assert [result[key].value for key in METRICS] == [None] * 3

@@ -15,7 +15,7 @@ from tavq.metrics.wups import Wups
 
 @total_ordering
 class Sense:
-    """A node of a tree of nouns, as NLTK's reader gives it."""
+    """A node of a tree of nouns with the interface of NLTK's reader."""
 
     def __init__(self, name: str, *above: "Sense") -> None:
         self.name, self.above = name, list(above)
@@ -83,7 +83,7 @@ def test_similarity_by_hand(wups: Wups, answer: str, truth: str, similarity: flo
     assert wups(answer, truth, 0.9) == pytest.approx(similarity if similarity >= 0.9 else similarity / 10)
 
 
-def test_a_similarity_at_the_threshold_counts_whole(wups: Wups) -> None:
+def test_a_similarity_at_the_threshold_counts_fully(wups: Wups) -> None:
     assert wups("poodle", "dog", 6 / 7) == 6 / 7
 
 
@@ -97,7 +97,7 @@ def test_sets_by_hand(wups: Wups) -> None:
 
 @pytest.fixture(scope="module")
 def nltk_data(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Unpacks WordNet alone from an archive of NLTK's data, once."""
+    """Extracts only WordNet from an archive of NLTK's data, once."""
     folder = tmp_path_factory.mktemp("nltk_data")
 
     def unpack(archive: Path) -> Path:
