@@ -13,7 +13,7 @@ from tavq.report.run import Run, read_run, read_runs
 from tavq.report.task import comparison as task_comparison
 from tavq.report.task import sections as task_sections
 from tavq.report.task import understanding_sections
-from tavq.report.task.generation_view import TaskView, draws, look_at_task
+from tavq.report.task.generation_view import TaskView, build_task_view, is_generation
 from tavq.report.task.tables import tables_of
 from tavq.report.task.understanding_view import answer_images
 from tavq.report.tokenizer import comparison, gallery, sections
@@ -152,7 +152,7 @@ def _render_task_sections(
     parts: list[Any] = [task_sections.metrics(run), sections.render_curves(run)]
     if folder is None:
         parts.append(sections.note("The data set of this run was not found; give it with --data to see more images."))
-    if draws(run):
+    if is_generation(run):
         parts.append(task_sections.images(_generate_view(run, folder, text, limit, progress)))
     elif folder is not None:
         view = answer_images(run, folder, limit, lambda done: progress(done, None, f"{run.name}: answering"))
@@ -161,7 +161,7 @@ def _render_task_sections(
 
 
 def _generate_view(run: Run, folder: Path | None, text: Path | None, limit: int, progress: Progress) -> TaskView:
-    return look_at_task(run, folder, text, limit, lambda done: progress(done, None, f"{run.name}: generating"))
+    return build_task_view(run, folder, text, limit, lambda done: progress(done, None, f"{run.name}: generating"))
 
 
 def _compare_tasks(
@@ -175,7 +175,7 @@ def _compare_tasks(
         comparison.render_differing_settings(task_comparison.firsts(tables)),
         task_comparison.curves(runs, tables),
     ]
-    if all(map(draws, runs)):
+    if all(map(is_generation, runs)):
         views = [_generate_view(run, folder, text, limit, progress) for run in runs]
         body.append(task_comparison.images(runs, views))
     return write_page(out, "Comparison: " + ", ".join(run.name for run in runs), body)

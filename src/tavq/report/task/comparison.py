@@ -1,4 +1,4 @@
-"""The parts of a page that sets runs of tasks side by side."""
+"""Sections of a page that compares task runs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,39 +17,44 @@ from tavq.report.tokenizer import comparison, sections
 from tavq.report.tokenizer.sections import fact, note, section, table
 
 CURVES = 8
-"""Runs whose curves a chart still tells apart; of more the first seed of each row is drawn."""
+"""Maximum number of curves in a chart; with more runs, only the first seed of each row is shown."""
 
 
 def header(runs: Sequence[Run], tables: Sequence[TaskTable]) -> list[Markup]:
-    """What is compared, and what makes it hard to compare."""
+    """What is compared, and what limits the comparison."""
     rows = [(table, row) for table in tables for row in table.rows]
     facts = [fact(row.name, f"{table.task}: {', '.join(run.name for run in row.runs)}") for table, row in rows]
     return [
-        tag("h1", " against ".join(run.name for run in runs) if len(runs) < 4 else f"{len(runs)} runs side by side"),
-        tag("p", "The same questions asked of each run.", class_="lead"),
+        tag("h1", comparison.name_comparison(runs)),
+        tag("p", "The same measurements of each run.", class_="lead"),
         tag("div", *facts, class_="facts"),
         *(tag("p", warning, class_="warning") for warning in differences(runs, tables)),
     ]
 
 
 def differences(runs: Sequence[Run], tables: Sequence[TaskTable]) -> list[str]:
-    """Why metrics may differ for other reasons than what is seen, a sentence each."""
-    found = list(comparison.find_unevaluated(runs))
+    """Reasons other than the input why metrics may differ, a sentence each."""
+    sentences = list(comparison.find_unevaluated(runs))
     if len(tables) > 1:
-        found.append(f"These are different tasks, with a table each: {', '.join(table.task for table in tables)}.")
+        sentences.append(f"These are different tasks, with a table each: {', '.join(table.task for table in tables)}.")
     for one in tables:
-        of = f"{one.task}: " if len(tables) > 1 else ""
-        told = [*one.repeated, *comparison.compare_budgets(firsts([one])), *_seeds_apart(one)]
-        told += comparison.compare_evaluations([run for row in one.rows for run in row.runs])
-        found += [of + line for line in told]
-    return found
+        prefix = f"{one.task}: " if len(tables) > 1 else ""
+        own = [*one.repeated, *comparison.compare_budgets(firsts([one])), *_compare_seeds(one)]
+        own += comparison.compare_evaluations([run for row in one.rows for run in row.runs])
+        sentences += [prefix + sentence for sentence in own]
+    return sentences
 
 
-def _seeds_apart(table: TaskTable) -> list[str]:
-    """Whether the rows stand on different seeds."""
-    seeds = [", ".join(sorted(str(seed_of(run)) for run in row.runs if run.evaluation)) for row in table.rows]
-    told = [f"{row.name}: {of}" for row, of in zip(table.rows, seeds, strict=True) if of]
-    return [f"The rows stand on different seeds ({'; '.join(told)})."] if len({of for of in seeds if of}) > 1 else []
+def _compare_seeds(table: TaskTable) -> list[str]:
+    """A sentence if the rows use different seeds."""
+    seeds = {}
+    for row in table.rows:
+        seeds[row.name] = ", ".join(sorted(str(seed_of(run)) for run in row.runs if run.evaluation))
+    evaluated = {name: text for name, text in seeds.items() if text}
+    if len(set(evaluated.values())) <= 1:
+        return []
+    listed = "; ".join(f"{name}: {text}" for name, text in evaluated.items())
+    return [f"The rows use different seeds ({listed})."]
 
 
 def firsts(tables: Sequence[TaskTable]) -> list[Run]:
@@ -65,15 +70,15 @@ def firsts(tables: Sequence[TaskTable]) -> list[Run]:
 
 
 def main_metrics(tables: Sequence[TaskTable]) -> Markup | None:
-    """The main metrics, a table for each task: a row for what is seen, its seeds in one."""
+    """The main metrics, a table for each task, with the seeds of one input in one row."""
     parts = [part for table in tables if table.columns for part in (tag("h3", table.task), _main_table(table))]
     if not parts:
         return None
     about = (
-        "Runs that differ only in their seeds, or their tokenizers' seeds, are one row: the mean, and in small print "
-        "its 95 % interval by Student's t. Over several tokenizers (each counts by the mean of its runs) the interval "
-        "covers retraining both; over seeds on one tokenizer, retraining the task. A row of one run has that run's "
-        "interval over images, which says nothing of other trainings. ↑ higher is better, ↓ lower is better; the best "
+        "Runs that differ only in their seeds or their tokenizers' seeds share a row: the mean, and in small print its "
+        "95 % interval by Student's t. With several tokenizers (each counts by the mean of its runs) the interval "
+        "covers retraining both; with several seeds on one tokenizer, retraining the task. A row of one run has that "
+        "run's interval over images, which does not cover retraining. ↑ higher is better, ↓ lower is better; the best "
         "mean is marked. Rows in italics are baselines."
     )
     return section("main", "Main metrics", note(about), *parts)
@@ -118,7 +123,7 @@ def metrics(runs: Sequence[Run]) -> Markup | None:
     return section(
         "metrics",
         "Every metric of every run",
-        note(" ".join(measured_on), " In small print 95 % intervals over images: they say nothing of other seeds."),
+        note(" ".join(measured_on), " Small print: 95 % intervals over images, which do not cover other seeds."),
         tag("details", tag("summary", "Show them"), *tables),
         *legend(found),
         *sections.render_warnings(*evaluations),
@@ -143,7 +148,7 @@ def curves(runs: Sequence[Run], tables: Sequence[TaskTable]) -> Markup:
 
 
 def images(runs: Sequence[Run], views: Sequence[TaskView]) -> Markup | None:
-    """The same conditions or hidden parts through each run; None where the tasks are told different things."""
+    """The same conditions or masks through each run; None if the tasks have different conditions."""
     parts = []
     for choose in ("conditioned", "completed"):
         columns: list[Sequence[Shown]] = [getattr(view, choose) for view in views]
@@ -153,10 +158,10 @@ def images(runs: Sequence[Run], views: Sequence[TaskView]) -> Markup | None:
     alone = [(run, view.alone) for run, view in zip(runs, views, strict=True) if view.alone]
     for run, drawn in alone:
         parts += [tag("h3", run.name), tag("figure", img(sheet(drawn, COLUMNS), run.name, exact=False), class_="sheet")]
-    return section("images", "What they draw", note("One draw of each, seed 0."), *parts) if parts else None
+    return section("images", "Generated images", note("One sample each, seed 0."), *parts) if parts else None
 
 
 def _joined(runs: Sequence[Run], row: Sequence[Shown]) -> Shown:
-    """What the runs have in common once, then what each has drawn."""
-    drawn = tuple((run.name, shown.images[-1][1]) for run, shown in zip(runs, row, strict=True))
-    return Shown(row[0].key, (*row[0].images[:-1], *drawn), row[0].text)
+    """The images that the runs share, then what each generated."""
+    generated = tuple((run.name, shown.images[-1][1]) for run, shown in zip(runs, row, strict=True))
+    return Shown(row[0].key, (*row[0].images[:-1], *generated), row[0].text)

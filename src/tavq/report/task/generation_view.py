@@ -1,4 +1,4 @@
-"""What a task draws for a page: images for the conditions of others, completions, and images of its own."""
+"""What a generation task produces for a page: conditional samples, completions, and unconditional samples."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ from tavq.text.store import TextStore
 
 SHOWN = 12
 GREY = 0.0
-"""Of hidden pixels, from -1 to 1."""
+"""Value of hidden pixels, in [-1, 1]."""
 
 Bytes = UInt8[np.ndarray, "y x 3"]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Images that belong together, each with its name, and what is said of them."""
+    """Images that belong together, each with its name, and their text."""
 
     key: str
     images: tuple[tuple[str, UInt8[np.ndarray, "y x 3"]], ...]
@@ -44,7 +44,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class TaskView:
-    """Everything that a page shows of a task."""
+    """Everything that a page shows of a generation task."""
 
     split: str
     conditioned: tuple[Shown, ...] = ()
@@ -52,22 +52,24 @@ class TaskView:
     alone: tuple[UInt8[np.ndarray, "y x 3"], ...] = ()
 
 
-def draws(run: Run) -> bool:
-    """Whether the task can draw at all."""
+def is_generation(run: Run) -> bool:
+    """Whether the run trained a generation task."""
     return issubclass(tasks[run.model["model"]["task"]["name"]], GenerationTask)
 
 
 @torch.no_grad()
-def look_at_task(run: Run, folder: Path | None, text: Path | None, limit: int, done: Callable[[int], None]) -> TaskView:
-    """Draws with a run's model; the same seed each time.
+def build_task_view(
+    run: Run, folder: Path | None, text: Path | None, limit: int, done: Callable[[int], None]
+) -> TaskView:
+    """Generate images with a run's model, always with the same seed.
 
     Args:
         run: the run.
-        folder: the data set whose images, texts and maps are taken, held-out ones first; without one the task draws
-            only what needs none.
+        folder: the data set with images, texts and maps, held-out ones first; without one only unconditional tasks
+            generate.
         text: the text store; by default that of the data set.
-        limit: at most so many images of it are looked at.
-        done: told how many images were drawn.
+        limit: maximum number of its images to consider.
+        done: called with the number of images generated.
     """
     model = run.task
     needs = model.task.required_conditions(model.config.task)
@@ -110,18 +112,18 @@ def _conditioned(
     generator: torch.Generator,
     done: Callable[[int], None],
 ) -> tuple[Shown, ...]:
-    """Images drawn for the conditions of others, beside these."""
+    """Images generated from the conditions of real ones, next to these."""
     maps = [dataset.path(record.segmentation) for record in records if record.segmentation and store is None]
     if store is not None:
         features = collate_text(store, [record.file_name for record in records], find_text_tables(dataset, store))
         prompt = Prompt(len(records), text=to_device(features, images.device))
     else:
         prompt, _ = build_prompt(model, (), maps, 1)
-    drawn = _bytes(generate_images(model, prompt, Sampling(), generator, done))
+    generated = _bytes(generate_images(model, prompt, Sampling(), generator, done))
     found = []
-    for place, (record, image) in enumerate(zip(records, _bytes(images), strict=True)):
-        asked = () if store is not None else (("map", _map(maps[place], image.shape[0])),)
-        shown = (*asked, ("real", image), ("drawn", drawn[place]))
+    for index, (record, image) in enumerate(zip(records, _bytes(images), strict=True)):
+        asked = () if store is not None else (("map", _map(maps[index], image.shape[0])),)
+        shown = (*asked, ("real", image), ("generated", generated[index]))
         found.append(Shown(record.file_name, shown, record.text or "" if store is not None else ""))
     return tuple(found)
 
@@ -134,11 +136,11 @@ def _map(path: Path, size: int) -> Bytes:
 def _completed(
     model: TaskModel, names: Sequence[str], images: Float[Tensor, "b 3 y x"], generator: torch.Generator
 ) -> tuple[Shown, ...]:
-    """Images with a part hidden and drawn anew: as many of each mask."""
+    """Images with a part hidden and completed, equally many for each mask."""
     masks = evaluation_masks(model)
     found = []
-    for place, (name, mask) in enumerate(masks.items()):
-        rows = slice(place, None, len(masks))
+    for index, (name, mask) in enumerate(masks.items()):
+        rows = slice(index, None, len(masks))
         hidden = mask.to(images.device)
         originals = images[rows]
         filled = complete_images(model, originals, hidden.expand(len(originals), *hidden.shape), Sampling(), generator)

@@ -1,4 +1,4 @@
-"""Runs of a task that differ in nothing but seeds, as one row of a table; and what such a row says."""
+"""Groups runs of a task that differ only in their seeds into one row of a table, and estimates its metrics."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,35 +14,35 @@ FREE = COSMETIC_SETTINGS | {"train.seed"}
 """Settings that may differ within a row."""
 
 MADE_OF = ("data_sha256", "text", "segmentation_tokenizer", "size")
-"""Of a run's provenance."""
+"""Keys of the provenance that runs of a row share."""
 
 MEASURED_ON = ("data_sha256", "split", "images", "limit", "sampling", "feature_weights", "reader", "aligned")
-"""Of its evaluation."""
+"""Keys of the evaluation that runs of a row share."""
 
 SEEN = {"codes": "codes", "features": "features before quantization", "none": "no image at all"}
-"""What is seen of an image, by `task.image.source`."""
+"""What the task reads of an image, by `task.image.source`."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Runs that differ in nothing but their seeds and their tokenizers' seeds, in the order they were named."""
+    """Runs that differ only in their seeds and their tokenizers' seeds, in the order they were given."""
 
     name: str
     runs: tuple[Run, ...]
 
     @property
     def evaluated(self) -> list[Run]:
-        """Those that were; each has one evaluation."""
+        """The runs with an evaluation."""
         return [run for run in self.runs if run.evaluation is not None]
 
     @property
     def waiting(self) -> list[Run]:
-        """Those that were not evaluated yet, and have no part in any figure."""
+        """The runs without an evaluation, which no metric includes."""
         return [run for run in self.runs if run.evaluation is None]
 
     @property
     def tokenizers(self) -> list[Run]:
-        """The first evaluated run on each tokenizer that is looked through; empty where no image is seen."""
+        """The first evaluated run on each tokenizer; empty for blind tasks."""
         first: dict[str, Run] = {}
         for run in self.evaluated:
             if sees(run):
@@ -52,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure of a row: the mean over its trainings, its 95 % interval, and over what that is."""
+    """A metric of a row: the mean over its trainings, its 95 % interval, and what the interval is over."""
 
     value: float
     interval: tuple[float, float] | None
@@ -60,41 +60,41 @@ class Estimate:
     """ "tokenizers", "seeds" of the task on one tokenizer, "images" (a run's own interval, where there is one
     value), or None without an interval."""
     each: tuple[float, ...]
-    """Of each run."""
+    """The value of each run."""
 
 
 def estimate(runs: Sequence[Run], key: str) -> Estimate | None:
-    """A figure of the runs that have it; None where none has.
+    """Estimate a metric from the runs that have it; None if none has.
 
-    Where there are several tokenizers, each counts once, by the mean over its runs: runs on one tokenizer share what
-    it can and cannot show, so that taken for independent they would promise too much.
+    With several tokenizers, each counts once, by the mean over its runs: runs on one tokenizer share its errors, so
+    treating them as independent would make the interval too narrow.
     """
-    found = [(run, value) for run in runs if (value := run.value(key)) is not None]
-    if not found:
+    measured = [(run, value) for run in runs if (value := run.value(key)) is not None]
+    if not measured:
         return None
-    each = tuple(value for _, value in found)
+    each = tuple(value for _, value in measured)
     groups: dict[str, list[float]] = {}
-    for run, value in found:
+    for run, value in measured:
         groups.setdefault(tokenizer_sha256(run) if sees(run) else "", []).append(value)
-    trained, over = [sum(group) / len(group) for group in groups.values()], "tokenizers"
-    if len(trained) == 1:
-        trained, over = list(each), "seeds"
-    ends = intervals.student_interval(trained)
-    pair = (ends[0], ends[1]) if ends else None
-    if len(set(trained)) == 1:  # no training has a part in it, or by chance none shows
-        metric = found[0][0].metric(key)
-        pair, over = None if metric is None else metric.interval, "images"
-    return Estimate(sum(trained) / len(trained), pair, over if pair else None, each)
+    means, over = [sum(group) / len(group) for group in groups.values()], "tokenizers"
+    if len(means) == 1:
+        means, over = list(each), "seeds"
+    ends = intervals.student_interval(means)
+    interval = (ends[0], ends[1]) if ends else None
+    if len(set(means)) == 1:  # equal values: training does not affect the metric, so only images vary
+        metric = measured[0][0].metric(key)
+        interval, over = None if metric is None else metric.interval, "images"
+    return Estimate(sum(means) / len(means), interval, over if interval else None, each)
 
 
 # --- which runs belong together ---------------------------------------------------------------------------------
 
 
 def rows_of(runs: Sequence[Run]) -> tuple[list[Row], list[str]]:
-    """The runs by row, and a sentence for each that repeats another with its seed and is left out."""
+    """Group runs into rows; also a sentence for each run left out because it repeats another one with the same seed."""
     groups: dict[tuple[str, str | None], list[Run]] = {}
     repeated = []
-    for run in sorted(runs, key=lambda run: run.evaluation is None):  # those that were not evaluated join the others
+    for run in sorted(runs, key=lambda run: run.evaluation is None):  # runs without an evaluation join the others
         made = _key([_settings(run), _method(run), [run.provenance.get(key) for key in MADE_OF], run.steps])
         measured = None if run.evaluation is None else _key([run.details.get(key) for key in MEASURED_ON])
         near = next((key for key in groups if key[0] == made), None) if measured is None else None
@@ -123,59 +123,63 @@ def seed_of(run: Run) -> Any:
 
 
 def _method(run: Run) -> str:
-    """What its tokenizer shares with those of other seeds, of one that does not tell its weights; "" of none."""
+    """The hash that its tokenizer shares with other seeds, else that of its weights; "" for a blind task."""
     return (stored_hash(run.provenance, TOKENIZER_METHOD_HASH) or tokenizer_sha256(run)) if sees(run) else ""
 
 
 def _training(run: Run) -> tuple[Any, Any]:
-    """What tells it from the other runs of its row: its seed, and its tokenizer's or, of one unknown, its weights."""
+    """What distinguishes it within its row: its seed, and its tokenizer's seed, or weights if the seed is unknown."""
     if not sees(run):
         return seed_of(run), None
-    told = stored_hash(run.provenance, TOKENIZER_METHOD_HASH) is not None
-    return seed_of(run), run.provenance.get("tokenizer_seed") if told else tokenizer_sha256(run)
+    seed_known = stored_hash(run.provenance, TOKENIZER_METHOD_HASH) is not None
+    return seed_of(run), run.provenance.get("tokenizer_seed") if seed_known else tokenizer_sha256(run)
 
 
 def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
-    """What each group sees; where two see the same, with what tells them apart."""
+    """Name each group after its input; groups with the same input also after the settings that differ."""
     names = [seen([run for run in group if run.evaluation is not None] or group) for group in groups]
     full = []
     for name, group in zip(names, groups, strict=True):
-        alike = [other for other, known in zip(groups, names, strict=True) if known == name]
-        settings = [_settings(other[0]) for other in alike]
+        same = [other for other, known in zip(groups, names, strict=True) if known == name]
+        settings = [_settings(other[0]) for other in same]
         own = _settings(group[0])
-        apart = [key for key in own if len({_key(found.get(key)) for found in settings}) > 1]
-        told = ", ".join(f"{key} {own[key]}" for key in apart)
-        if len(alike) > 1:
-            name += f" ({told if 0 < len(apart) <= 2 else group[0].name})"
+        differing = [f"{key} {value}" for key, value in own.items() if _differs(key, settings)]
+        if len(same) > 1:
+            name += f" ({', '.join(differing) if 0 < len(differing) <= 2 else group[0].name})"
         full.append(name)
-    return [
-        name if full.count(name) == 1 else f"{name} ({group[0].name})" for name, group in zip(full, groups, strict=True)
-    ]
+    unique = []
+    for name, group in zip(full, groups, strict=True):
+        unique.append(name if full.count(name) == 1 else f"{name} ({group[0].name})")
+    return unique
 
 
-# --- what is seen -----------------------------------------------------------------------------------------------
+def _differs(key: str, settings: Sequence[Mapping[str, Any]]) -> bool:
+    return len({_key(values.get(key)) for values in settings}) > 1
+
+
+# --- the input of a task ------------------------------------------------------------------------------------------
 
 
 def tokenizer_of(run: Run) -> str:
-    """The name of the tokenizer's folder; of runs that did not keep it the beginning of its sha256."""
+    """The name of the tokenizer's folder; the start of its sha256 if the run did not record it."""
     name = run.provenance.get("tokenizer_name")
     return name if isinstance(name, str) else f"tokenizer {str(run.provenance.get('tokenizer'))[:8]}"
 
 
 def tokenizer_sha256(run: Run) -> str:
-    """Of its tokenizer's weights."""
+    """The sha256 of its tokenizer's weights."""
     return str(run.provenance.get("tokenizer"))
 
 
 def source_of(run: Run) -> str | None:
-    """What a reading task sees of an image; None of a task that draws."""
+    """What an understanding task reads of an image; None for a generation task."""
     task = run.recipe.get("task")
     image = task.get("image") if isinstance(task, Mapping) else None
     return str(image.get("source", "codes")) if isinstance(image, Mapping) else None
 
 
 def sees(run: Run) -> bool:
-    """Whether anything of an image is seen, so that the tokenizer has a part in the run."""
+    """Whether the task uses its tokenizer: False for a blind one."""
     return source_of(run) != "none"
 
 
@@ -186,7 +190,7 @@ def task_of(run: Run) -> str:
 
 
 def seen(runs: Sequence[Run]) -> str:
-    """What runs of one row see, each tokenizer named once: `ta-0, ta-1: codes`."""
+    """The input of the runs of a row, each tokenizer named once: `ta-0, ta-1: codes`."""
     if not sees(runs[0]):
         return SEEN["none"]
     names, source = ", ".join(dict.fromkeys(map(tokenizer_of, runs))), source_of(runs[0])

@@ -1,4 +1,4 @@
-"""The parts of a page about a run of a task."""
+"""Sections of the page of one task run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,50 +11,55 @@ from tavq.report.run import Run
 from tavq.report.task.generation_view import Shown, TaskView
 from tavq.report.task.replicates import SEEN, source_of, tokenizer_of
 from tavq.report.tokenizer import sections
+from tavq.report.tokenizer.gallery import describe_choice
 from tavq.report.tokenizer.sections import fact, note, number, section, table
 
 COLUMNS = 6
-"""Images in a row of those that were drawn without a condition."""
+"""Unconditional samples per row of the sheet."""
 
 # --- header -----------------------------------------------------------------------------------------------------
 
 
 def header(run: Run) -> list[Markup]:
-    """What was trained, on which tokenizer and data, for how long, with which software."""
-    model, told = run.task, {"data": "–", "tavq": "–", "torch": "–", "device": "–", **run.provenance}
-    layout, images = model.config.layout, told.get("images")
+    """What was trained, on which tokenizer and data, for how many steps, and with which software."""
+    model, provenance = run.task, {"data": "–", "tavq": "–", "torch": "–", "device": "–", **run.provenance}
+    layout, images = model.config.layout, provenance.get("images")
     trained_on = f"data, {number(images)} images to train on" if isinstance(images, int) else "data"
     parts = f" of {layout.parts} each" if layout.parts > 1 else ""
-    source, examples = source_of(run), told.get("examples")
-    tokens = "tokens to draw from" if source is None else "codes"
+    source, examples = source_of(run), provenance.get("examples")
+    tokens = "tokens to generate" if source is None else "codes"
+    sha256 = str(provenance.get("tokenizer", "–"))
     if isinstance(examples, int):
         trained_on += f", {number(examples)} examples"
     count = sum(parameter.numel() for parameter in model.task.parameters())
     facts = [
         fact(model.config.task.name, "task"),
-        fact(told["data"], trained_on),
-        fact(tokenizer_of(run), f"tokenizer {str(told.get('tokenizer', '–'))[:12]}…, {layout.vocabulary:,} {tokens}"),
+        fact(provenance["data"], trained_on),
+        fact(
+            tokenizer_of(run),
+            f"tokenizer {sha256[:12]}…, {layout.vocabulary:,} {tokens}",
+        ),
         fact(f"{run.size} × {run.size} px", f"images, {layout.height} × {layout.width} positions{parts}"),
-        *([] if source is None else [fact(SEEN.get(source, source), "what is seen of an image")]),
-        *_conditions(run, told),
+        *([] if source is None else [fact(SEEN.get(source, source), "input of the task")]),
+        *_conditions(run, provenance),
         fact(number(run.steps), f"steps, seed {run.model.get('seed', '–')}"),
         fact(number(count), "parameters of the task's network"),
-        fact(f"tavq {told['tavq']}", f"torch {told['torch']}, {told['device']}"),
+        fact(f"tavq {provenance['tavq']}", f"torch {provenance['torch']}, {provenance['device']}"),
     ]
     return [
         tag("h1", run.name),
         tag("p", run.recipe.get("description") or "A task on the codes of a tokenizer.", class_="lead"),
         tag("div", *facts, class_="facts"),
-        tag("details", tag("summary", "Every setting, and where the run comes from"), sections.render_settings(run)),
+        tag("details", tag("summary", "All settings and the provenance of the run"), sections.render_settings(run)),
     ]
 
 
-def _conditions(run: Run, told: Mapping[str, Any]) -> list[Markup]:
-    """What it is told of an image."""
-    text, maps = told.get("text"), told.get("segmentation_tokenizer")
+def _conditions(run: Run, provenance: Mapping[str, Any]) -> list[Markup]:
+    """The encoder of texts and the tokenizer of maps that condition the task."""
+    text, maps = provenance.get("text"), provenance.get("segmentation_tokenizer")
     encoder = text.get("encoder", {}).get("name", "?") if isinstance(text, Mapping) else None
-    found = [] if encoder is None else [fact(encoder, "encoder of the texts it draws from")]
-    return found if maps is None else [*found, fact(f"{str(maps)[:12]}…", "tokenizer of the maps it draws from")]
+    found = [] if encoder is None else [fact(encoder, "encoder of its text conditions")]
+    return found if maps is None else [*found, fact(f"{str(maps)[:12]}…", "tokenizer of its segmentation maps")]
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------
@@ -72,7 +77,7 @@ def metrics(run: Run) -> Markup:
     return section(
         "metrics",
         "Metrics",
-        note(evaluated_on(run.evaluation), " ↑ higher is better, ↓ lower is better; in small print 95 % intervals."),
+        note(evaluated_on(run.evaluation), " ↑ higher is better, ↓ lower is better. Small print: 95 % intervals."),
         *tables,
         *legend(found),
         *sections.render_warnings(run.evaluation),
@@ -90,10 +95,10 @@ def _table(one: MetricTable) -> Markup:
 
 
 def evaluated_on(evaluation: Evaluation) -> str:
-    """Which images were measured."""
+    """Which images the metrics were computed on."""
     details = evaluation.details
     trained, count = details.get("training_images"), details.get("images")
-    copies = f"; {trained:,} training images to copy from" if isinstance(trained, int) and trained else ""
+    copies = f"; {trained:,} training images to compare with" if isinstance(trained, int) and trained else ""
     images = f"{count:,} images of the split" if isinstance(count, int) else "the split"
     return f"Measured on {images} “{details.get('split', '?')}” of {details.get('data', '?')}{copies}."
 
@@ -102,25 +107,24 @@ def evaluated_on(evaluation: Evaluation) -> str:
 
 
 def images(view: TaskView) -> Markup | None:
-    """What the task draws: for conditions, of hidden parts, or of its own accord."""
-    held = "that training never saw" if view.split != "train" else "of the training split (there is no other)"
-    spread = f"Images {held}, evenly spread over the split “{view.split}” and not picked by hand; drawn once, seed 0."
+    """What the task generates: from conditions, completions, and without a condition."""
+    about = f"{describe_choice(view.split)}, not picked by hand; generated once, seed 0."
     parts: list[Markup] = []
     if view.conditioned:
-        parts += [note(spread), rows_of(view.conditioned)]
+        parts += [note(about), rows_of(view.conditioned)]
     if view.alone:
-        drawn = img(sheet(view.alone, COLUMNS), "drawn images", exact=False)
+        samples = img(sheet(view.alone, COLUMNS), "generated images", exact=False)
         parts += [
-            note("Drawn without any condition, seed 0, not picked by hand."),
-            tag("figure", drawn, class_="sheet"),
+            note("Unconditional samples, seed 0, not picked by hand."),
+            tag("figure", samples, class_="sheet"),
         ]
     if view.completed:
-        parts += [tag("h3", "Completion"), note(spread), rows_of(view.completed)]
-    return section("images", "What it draws", *parts) if parts else None
+        parts += [tag("h3", "Completion"), note(about), rows_of(view.completed)]
+    return section("images", "Generated images", *parts) if parts else None
 
 
 def rows_of(shown: Sequence[Shown]) -> Markup:
-    """Images that belong together side by side, their text below."""
+    """Images that belong together side by side, with their text below."""
     rows = []
     for one in shown:
         columns = [tag("figure", img(image, name), tag("figcaption", name)) for name, image in one.images]

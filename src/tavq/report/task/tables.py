@@ -1,4 +1,4 @@
-"""The table of a comparison of tasks: a row for each thing that is seen, a column for each main metric."""
+"""The table of a comparison of tasks: a row for each input, a column for each main metric."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -42,11 +42,11 @@ class TaskTable:
     lines: tuple[Line, ...]
     rows: tuple[Row, ...]
     repeated: tuple[str, ...]
-    """A sentence for each run that repeats another one with its seed and is left out."""
+    """A sentence for each run left out because it repeats another one with the same seed."""
 
 
 def tables_of(runs: Sequence[Run]) -> list[TaskTable]:
-    """A table for each task, in the order the runs are named."""
+    """A table for each task, in the order the runs are given."""
     tasks = dict.fromkeys(map(task_of, runs))
     return [_table(task, [run for run in runs if task_of(run) == task]) for task in tasks]
 
@@ -75,7 +75,7 @@ def _line(name: str, baseline: str | None, row: Row, columns: Sequence[MetricRow
 
 
 def _one(lines: Sequence[Line]) -> bool:
-    """Whether a baseline is the same for all rows and all their seeds: it depends on the data alone."""
+    """Whether a baseline is the same for all rows and seeds, as it depends on the data alone."""
     for several in zip(*(line.estimates for line in lines), strict=True):
         values = [value for found in several for value in (found.each if found else (None,))]
         known = [value for value in values if value is not None]
@@ -88,7 +88,7 @@ def _one(lines: Sequence[Line]) -> bool:
 
 
 def seeds_in_words(line: Line) -> str:
-    """How many trainings a row is the mean of; empty for a baseline that depends on none."""
+    """How many trainings a row averages; empty for a baseline that depends on none."""
     if line.row is None:
         return ""
     runs, tokenizers = line.row.evaluated, len(line.row.tokenizers)
@@ -105,7 +105,7 @@ def texts(metric: Metric, estimate: Estimate | None) -> tuple[str, str]:
 
 
 def cells_of(table: TaskTable) -> list[list[str]]:
-    """The rows as a terminal shows them, the interval below its value."""
+    """The rows as a terminal shows them, with intervals below their values."""
     rows = []
     for line in table.lines:
         name = line.name if line.baseline is None else f"  … {line.name}"
@@ -115,7 +115,7 @@ def cells_of(table: TaskTable) -> list[list[str]]:
 
 
 def as_json(table: TaskTable) -> dict[str, Any]:
-    """A table as a file keeps it; `over` says what an interval is over, `each` are the runs' own values."""
+    """A table as JSON; `over` is what an interval is over, `each` has the values of the runs."""
     metrics = [column.metric for column in table.columns]
     return {
         "task": table.task,

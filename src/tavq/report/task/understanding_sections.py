@@ -3,6 +3,7 @@
 from tavq.report.html.images import img
 from tavq.report.html.markup import Markup, tag
 from tavq.report.task.understanding_view import UnderstandingView
+from tavq.report.tokenizer.gallery import describe_choice
 from tavq.report.tokenizer.sections import note, section
 from tavq.tasks.samples import Answer, AnsweredImage
 
@@ -11,8 +12,7 @@ def answers(view: UnderstandingView) -> Markup | None:
     """Images, what the task answered about each, and what is true."""
     if not view.answered:
         return None
-    held_out = "that training never saw" if view.split != "train" else "of the training split (there is no other)"
-    about = f"Images {held_out}, evenly spaced over the split “{view.split}” and not picked by hand."
+    about = f"{describe_choice(view.split)}, not picked by hand."
     return section("answers", "Answers", note(about), tag("div", *map(_card, view.answered), class_="rows"))
 
 

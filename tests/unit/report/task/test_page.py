@@ -24,7 +24,7 @@ from tavq.report.metric_tables import arrange_metrics, cell_text
 from tavq.report.page import write_comparison, write_report
 from tavq.report.run import read_run
 from tavq.report.task.comparison import differences
-from tavq.report.task.generation_view import look_at_task
+from tavq.report.task.generation_view import build_task_view
 from tavq.report.task.tables import tables_of
 from tavq.text.store import TextStore
 from tavq.training.task.tokens import FrozenTokenizer
@@ -176,7 +176,7 @@ def test_a_page_says_what_was_trained_and_shows_the_metrics_beside_the_baselines
     assert "15.10 – 16.40" in page
     assert "12.5%" in page
     assert WARNING in page
-    assert "Measured on 2 images of the split “test” of images; 16 training images to copy from." in page
+    assert "Measured on 2 images of the split “test” of images; 16 training images to compare with." in page
     assert "Task: masked" in page  # the curve
     assert "step 2" in page  # the samples
     assert images(page) == [
@@ -188,7 +188,7 @@ def test_a_page_says_what_was_trained_and_shows_the_metrics_beside_the_baselines
 
 def test_text_stands_under_its_images(tasks: Callable[..., Path]) -> None:
     page = write_report(tasks("text")).read_text()
-    assert images(page)[:4] == ["real", "drawn"] * 2
+    assert images(page)[:4] == ["real", "generated"] * 2
     assert page.count('<figcaption class="said">A red wall stands beside a grey floor.') == 1
     assert page.count('<figcaption class="said">A blue wall stands beside a grey floor.') == 1
     assert "letters" in page  # the encoder
@@ -197,19 +197,19 @@ def test_text_stands_under_its_images(tasks: Callable[..., Path]) -> None:
 
 def test_maps_stand_beside_what_was_drawn_after_them(tasks: Callable[..., Path]) -> None:
     run = read_run(tasks("maps"))
-    view = look_at_task(run, Path(run.provenance["data_folder"]), None, 512, lambda done: None)
-    assert [[name for name, _ in shown.images] for shown in view.conditioned] == [["map", "real", "drawn"]] * 2
+    view = build_task_view(run, Path(run.provenance["data_folder"]), None, 512, lambda done: None)
+    assert [[name for name, _ in shown.images] for shown in view.conditioned] == [["map", "real", "generated"]] * 2
     assert (view.completed, view.alone, view.split) == ((), (), "test")
     [first, second] = (shown.images[0][1] for shown in view.conditioned)
     assert (first == [128, 0, 0]).all()  # the palette's class 1
     assert (second == [0, 128, 0]).all()
-    assert "tokenizer of the maps" in write_report(tasks("maps")).read_text()
+    assert "tokenizer of its segmentation maps" in write_report(tasks("maps")).read_text()
 
 
 def test_a_task_without_a_condition_draws_of_its_own_accord(tasks: Callable[..., Path], tmp_path: Path) -> None:
     run = read_run(tasks("unconditional"))
     data = Path(run.provenance["data_folder"])
-    view = look_at_task(run, data, None, 512, lambda done: None)
+    view = build_task_view(run, data, None, 512, lambda done: None)
     assert len(view.alone) == 12
     for shown in view.completed:
         original, hidden, completed = (image for _, image in shown.images)
@@ -217,9 +217,9 @@ def test_a_task_without_a_condition_draws_of_its_own_accord(tasks: Callable[...,
         assert (hidden[8:] == 128).all()
         assert (original[:8] == hidden[:8]).all()
         assert (original[8:] != completed[8:]).any()
-    again = look_at_task(run, data, None, 512, lambda done: None)
+    again = build_task_view(run, data, None, 512, lambda done: None)
     assert all((a == b).all() for a, b in zip(view.alone, again.alone, strict=True))
-    assert len(look_at_task(run, None, None, 512, lambda done: None).alone) == 12
+    assert len(build_task_view(run, None, None, 512, lambda done: None).alone) == 12
 
 
 def test_without_its_data_a_page_says_so(
@@ -231,7 +231,7 @@ def test_without_its_data_a_page_says_so(
     page = write_report(run).read_text()
     (run / "provenance.json").write_text(told)
     assert "was not found; give it with --data" in page
-    assert "What it draws" not in page
+    assert "Generated images" not in page
 
 
 # --- side by side ---------------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def test_two_seeds_of_a_task_are_one_row(tasks: Callable[..., Path], tmp_path: P
     page = write_comparison(runs, tmp_path / "page.html").read_text()
     for run in runs:
         (run / "evaluation.json").unlink()
-    assert "completion-0 against completion-1" in page
+    assert "completion-0 vs completion-1" in page
     assert "different seeds" not in page
     assert "2 seeds" in page
     # their mean is 16.525, they are 1.45 apart, and t of one degree of freedom is 12.7062

@@ -262,7 +262,7 @@ def test_budgets_that_differ_are_told(make: Make) -> None:
         "These runs were trained on different data (plain: codes: d, ta: codes: e).",
         "These runs were trained for different numbers of steps (plain: codes: 10, ta: codes: 20).",
         "These runs were trained with different batch sizes (plain: codes: 4, ta: codes: 8).",
-        "The rows stand on different seeds (plain: codes: 0; ta: codes: 1).",
+        "The rows use different seeds (plain: codes: 0; ta: codes: 1).",
     ]
     both = read_runs([make("c"), make("d", scored(0.5, split="val"), tokenizer="ta")])
     assert "split differs between the evaluations" in differences(both, tables_of(both))[0]

@@ -140,10 +140,10 @@ def test_a_page_has_everything_and_loads_nothing(trained: Callable[..., Path], n
     page = write_report(trained(name)).read_text()
     assert "<script" not in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)
-    for part in ("what is seen of an image", "plain &lt;run&gt;", "examples", "Answers", 'href="#answers"'):
+    for part in ("input of the task", "plain &lt;run&gt;", "examples", "Answers", 'href="#answers"'):
         assert part in page, part
-    assert "What it draws" not in page
-    assert "never saw" in page
+    assert "Generated images" not in page
+    assert "Held-out images, evenly spaced over the split" in page
     baseline = "chance" if name == "retrieval" else "constant answer"
     assert baseline in page
 
