@@ -21,7 +21,9 @@ DATA = {
     "src/tavq/scenes/world.py",
     "src/tavq/scenes/figures/things.py",
 }
-OLD_NAMES = re.compile(r"RENAMED|_OLD_KEYS|kind_of_pictures|`pictures`|pictures\"|'pictures'|\"picture|picture_to|to_picture")
+OLD_NAMES = re.compile(
+    r"RENAMED|_OLD_KEYS|kind_of_pictures|`pictures`|pictures\"|'pictures'|\"picture|picture_to|to_picture",
+)
 """Lines that read what an older version wrote."""
 
 
