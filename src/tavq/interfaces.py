@@ -298,9 +298,9 @@ class Aligner(nn.Module, ABC):
     name: ClassVar[str]
     levels: tuple[int, ...]
     """The levels of the hierarchy it reads: 0 shallow and fine, 1 between, 2 deep. Other levels are not built."""
-    batchwise: ClassVar[bool] = False
+    batchwise: bool = False
     """Contrasts the images of a batch, so that the loss of a batch is not the mean of its images' losses."""
-    sequential: ClassVar[bool] = False
+    sequential: bool = False
     """Depends on the order of the tokens of a text."""
 
     @classmethod
@@ -315,6 +315,11 @@ class Aligner(nn.Module, ABC):
 
     def load_vocabulary(self, source: "TextSource") -> None:
         """As `Codebook.load_vocabulary`: token embeddings, say."""
+
+    @property
+    def gradient_targets(self) -> frozenset[str]:
+        """What its losses train beside its own networks: "encoder", "codebook" or "both"."""
+        return frozenset({"encoder"})
 
     def matches_vocabulary(self, source: "TextSource") -> bool:
         """Whether token ids of this source mean what they meant in training. Default: no ids are used."""

@@ -1,8 +1,10 @@
 """The tokenizer: encoder, quantizer and decoder in one module, with an aligner that only training uses."""
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from tavq.codebooks.fixed import FixedCodebook
 from tavq.core import files
 from tavq.core.config import Config, build_stored, config_of
-from tavq.core.errors import FileError, UsageError
+from tavq.core.errors import FileError, RenamedWarning, UsageError
 from tavq.interfaces import (
     DEEP,
     TOKENS,
@@ -34,6 +36,16 @@ from tavq.nets.convnet import ConvNetConfig, Decoder, Encoder, count_parameters
 from tavq.nets.hierarchy import LEVELS, Hierarchy
 
 
+class HierarchyConfig(Config):
+    """How the two upper levels are quantized; they exist only where an aligner reads them."""
+
+    codebook: Literal["shared", "own"] = "shared"
+    """`shared`: with the entries that the decoder reads; `own`: each level has a codebook with the same settings,
+    which starts from its own features. The paper does not say."""
+    weight: float = Field(1.0, ge=0, le=100)
+    """Factor on the codebook and commitment losses of the two levels."""
+
+
 class TokenizerConfig(Config):
     """The parts of a tokenizer and their settings."""
 
@@ -41,10 +53,19 @@ class TokenizerConfig(Config):
     codebook: config_of(codebooks) = Field(default_factory=lambda: codebooks["learned"].Config(name="learned"))
     quantizer: config_of(quantizers) = Field(default_factory=lambda: quantizers["nearest"].Config(name="nearest"))
     align: config_of(aligners) | None = None
-    hierarchy_weight: float = Field(1.0, ge=0, le=100)
-    """Factor on the quantizer's losses at the two shallower levels."""
+    hierarchy: HierarchyConfig = HierarchyConfig()
     text_width: int | None = Field(None, ge=1, le=16384)
     """t, the width of the text vectors that the aligner reads; training fills this in from the text store."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_hierarchy_weight(cls, settings: Any) -> Any:
+        if not isinstance(settings, Mapping) or "hierarchy_weight" not in settings:
+            return settings
+        new = "model.hierarchy.weight"
+        warnings.warn(f"The setting 'model.hierarchy_weight' is now called {new!r}.", RenamedWarning, stacklevel=2)
+        rest = {key: value for key, value in settings.items() if key != "hierarchy_weight"}
+        return {**rest, "hierarchy": {**settings.get("hierarchy", {}), "weight": settings["hierarchy_weight"]}}
 
     @field_validator("net")
     @classmethod
@@ -120,18 +141,35 @@ class Tokenizer(nn.Module):
         # Last, so that with one seed tokenizers with and without an aligner start from the same weights.
         self.aligner: Aligner | None = None
         self.hierarchy: Hierarchy | None = None
+        own: dict[str, nn.Module] = {}
         if config.align is not None:
             if config.text_width is None:
                 raise UsageError("A tokenizer with an aligner needs model.text_width, the width of the text vectors.")
             self.aligner = aligners[config.align.name](config.align, width, config.text_width)
             upper = [level for level in self.aligner.levels if level != DEEP]
             self.hierarchy = Hierarchy(config.net.widths, width, upper)
+            if config.hierarchy.codebook == "own":
+                kind = codebooks[config.codebook.name]
+                own = {LEVELS[level]: kind(config.codebook) for level in upper}
+        self.level_codebooks = nn.ModuleDict(own)
 
     def load_vocabulary(self, source: TextSource | None) -> None:
-        """Copy what codebook and aligner need from the text store; call it once before training."""
-        self.codebook.load_vocabulary(source)
+        """Fills what its parts hold of a text store; once, before training."""
+        for codebook in {id(codebook): codebook for codebook in self.codebooks.values()}.values():
+            codebook.load_vocabulary(source)
         if self.aligner is not None and source is not None:
             self.aligner.load_vocabulary(source)
+
+    @property
+    def codebooks(self) -> dict[int, Codebook]:
+        """The codebook of each level that is quantized; several levels may share one."""
+        levels = {DEEP: self.codebook}
+        for level in self.aligner.levels if self.aligner is not None else ():
+            name = LEVELS[level]
+            own = self.level_codebooks[name] if name in self.level_codebooks else self.codebook  # noqa: SIM401 (no get)
+            assert isinstance(own, Codebook)
+            levels[level] = own
+        return levels
 
     @property
     def factor(self) -> int:
@@ -191,24 +229,31 @@ class Tokenizer(nn.Module):
         self._check_size(images)
         stages, features = self.encoder(images)
         upper = self.hierarchy(stages) if self.hierarchy is not None else {}
-        # A generated codebook is computed once for all levels. The deep level comes first: only its features
-        # initialise and update the codebook, and the other levels quantize with what that leaves.
-        codebook = CodebookView(self.codebook, self.codebook()) if self.codebook.generated else self.codebook
+        # A generated codebook is computed once for all levels that share it. The deep level comes first: only its
+        # features initialise and update a shared codebook, and the other levels quantize with what that leaves.
+        shared = CodebookView(self.codebook, self.codebook()) if self.codebook.generated else self.codebook
         if self.quantizer.training:
             self.quantizer.step_schedule()
-        update = self.codebook.training  # False where only the codebook is frozen
-        deep = self.quantizer(features, codebook, update=update)
-        return {**{level: self.quantizer(grid, codebook) for level, grid in upper.items()}, DEEP: deep}
+        deep = self.quantizer(features, shared, update=self.codebook.training)  # off where it alone is frozen
+        levels = {}
+        for level, grid in upper.items():
+            own = self.codebooks[level]
+            if own is self.codebook:
+                levels[level] = self.quantizer(grid, shared)
+            else:
+                levels[level] = self.quantizer(grid, own, update=own.training)
+        return {**levels, DEEP: deep}
 
     def forward(self, images: Float[Tensor, "b 3 y x"], text: TextFeatures | None = None) -> TokenizerOutput:
         """Reconstruct images and compute every loss but those on pixels; the alignment losses need `text`."""
         levels = self.quantize(images)
         losses = dict(levels[DEEP].losses)
         for level, quantized in levels.items():
-            if level == DEEP:
-                continue
-            for key, loss in quantized.losses.items():
-                losses[f"{key}/{LEVELS[level]}"] = Loss(loss.value, loss.weight * self.config.hierarchy_weight)
+            if level != DEEP:
+                losses |= {
+                    f"{key}/{LEVELS[level]}": Loss(loss.value, loss.weight * self.config.hierarchy.weight)
+                    for key, loss in quantized.losses.items()
+                }
         if self.aligner is not None and text is not None:
             losses |= self.aligner(levels, text)
         return TokenizerOutput(self.decoder(levels[DEEP].quantized), levels, losses)
@@ -227,17 +272,16 @@ class Tokenizer(nn.Module):
         """
         if not self.codebook.generated:
             return self
-        source, training = self.codebook, self.codebook.training
-        with torch.no_grad():
-            table = source.eval()().clone()
-        source.train(training)
-        config = FixedCodebook.Config(
-            sizes=source.sizes, width=source.width, distance=source.distance, words=source.words
-        )
+        made = self.codebook
+        config = FixedCodebook.Config(sizes=made.sizes, width=made.width, distance=made.distance, words=made.words)
         with torch.device("meta"):  # as in without_alignment
             fixed = Tokenizer(self.config.model_copy(update={"codebook": config}))
-        state = {key: value for key, value in self.state_dict().items() if not key.startswith("codebook.")}
-        fixed.load_state_dict({**state, "codebook.table": table}, assign=True)
+        generated = ("codebook.", "level_codebooks.")
+        state = {key: value for key, value in self.state_dict().items() if not key.startswith(generated)}
+        state["codebook.table"] = compute_table(made)
+        for level, codebook in self.level_codebooks.items():
+            state[f"level_codebooks.{level}.table"] = compute_table(codebook)
+        fixed.load_state_dict(state, assign=True)
         return fixed.train(self.training)
 
     # --- model folders ------------------------------------------------------------------------------------------
@@ -279,7 +323,7 @@ class Tokenizer(nn.Module):
         if not weights.is_file():
             raise FileError(f"There is no file {weights}.")
         files.check_sha256(weights, str(stored.get("sha256")))
-        config = build_stored(TokenizerConfig, stored["model"], str(folder / "config.json"))
+        config = build_stored(TokenizerConfig, with_literal_alignment(stored["model"]), str(folder / "config.json"))
         with torch.device("meta"):  # finds settings that do not fit before it allocates memory
             tokenizer = cls(config)
         tensors = files.read_tensors(weights)
@@ -289,3 +333,28 @@ class Tokenizer(nn.Module):
     def parameter_counts(self) -> dict[str, int]:
         """The number of parameters of each part."""
         return {name: count_parameters(part) for name, part in self.named_children()}
+
+
+def with_literal_alignment(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored model settings in which an aligner from before `standardize` and `center` existed goes without them.
+
+    Stored settings name every setting, so one that is absent did not exist when they were written.
+    """
+    align = settings.get("align")
+    literal = {"standardize": False, "center": False}
+    if not isinstance(align, Mapping):
+        return dict(settings)
+    if align.get("name") == "ta":
+        return {**settings, "align": {**literal, **align}}
+    if align.get("name") == "lg+ta" and isinstance(align.get("ta"), Mapping):
+        return {**settings, "align": {**align, "ta": {**literal, **align["ta"]}}}
+    return dict(settings)
+
+
+@torch.no_grad()
+def compute_table(codebook: nn.Module) -> Float[Tensor, "k d"]:
+    """The entries of a generated codebook as they are in evaluation."""
+    training = codebook.training
+    table: Tensor = codebook.eval()().clone()
+    codebook.train(training)
+    return table

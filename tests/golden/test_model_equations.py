@@ -302,7 +302,7 @@ def test_the_losses_of_the_hierarchy() -> None:
         "codebook": {"name": "learned", "entries": 16, "width": WIDTH},
         "quantizer": {"name": "nearest", "commitment": 0.5},
         "align": {"name": "ta", "phrase": 0},
-        "hierarchy_weight": 0.125,
+        "hierarchy": {"weight": 0.125},
         "text_width": TEXT_WIDTH,
     }
     torch.manual_seed(0)

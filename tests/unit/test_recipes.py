@@ -155,7 +155,7 @@ def test_an_aligned_recipe_differs_from_its_backbone_in_the_alignment_alone(name
         train = train.model_copy(update=own)
     assert train == plain.train
     assert aligned.data == plain.data
-    own = {"align": None, "hierarchy_weight": plain.model.hierarchy_weight}  # both say how the alignment counts
+    own = {"align": None, "hierarchy": plain.model.hierarchy}  # both say how the alignment counts
     assert aligned.model.model_copy(update=own) == plain.model
 
 

@@ -108,7 +108,7 @@ def test_an_aligner_needs_three_stages() -> None:
 
 def test_parameter_counts_by_part(tokenizer: Tokenizer) -> None:
     counts = tokenizer.parameter_counts()
-    assert list(counts) == ["encoder", "decoder", "codebook", "quantizer", "aligner", "hierarchy"]
+    assert list(counts) == ["encoder", "decoder", "codebook", "quantizer", "aligner", "hierarchy", "level_codebooks"]
     assert counts["codebook"] == 16 * 4
     assert counts["hierarchy"] == 8 * 4 + 4  # the low level alone: phrases weigh nothing
     assert sum(counts.values()) == sum(parameter.numel() for parameter in tokenizer.parameters())
@@ -392,3 +392,58 @@ def test_a_schedule_advances_once_a_training_step() -> None:
     tokenizer.encode(torch.rand(2, 3, 16, 16))
     tokenizer.eval()(torch.rand(2, 3, 16, 16))
     assert int(calls) == 3
+
+
+# --- a codebook for each level ----------------------------------------------------------------------------------
+
+
+def aligned(codebook: str = "own", **settings: Any) -> Tokenizer:
+    values = {
+        "net": {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1, "attention": False},
+        "codebook": {"name": "learned", "entries": 8, "width": 4, "init": "features"},
+        "align": {"name": "ta"},
+        "text_width": 5,
+        "hierarchy": {"codebook": codebook},
+    }
+    torch.manual_seed(0)
+    return Tokenizer(build(TokenizerConfig, values | settings, "test")).train()
+
+
+def test_each_level_starts_from_its_own_features() -> None:
+    tokenizer = aligned()
+    levels = tokenizer.quantize(torch.randn(4, 3, 16, 16))
+    assert [len(set(map(id, tokenizer.codebooks.values()))), len(levels)] == [3, 3]
+    for level, codebook in tokenizer.codebooks.items():
+        used = len(levels[level].indices.unique())
+        assert used > 1, level  # entries that are features of another level would be far from most features
+        torch.testing.assert_close(levels[level].entries, codebook.table[levels[level].indices].permute(0, 3, 1, 2))
+    shared = aligned("shared")
+    assert len(set(map(id, shared.codebooks.values()))) == 1
+    assert not any(name.startswith("level_codebooks") for name in shared.state_dict())
+
+
+def test_own_codebooks_are_saved_and_left_out_without_alignment(tmp_path: Path) -> None:
+    tokenizer = aligned()
+    images = torch.randn(2, 3, 16, 16)
+    tokenizer.quantize(images)
+    tokenizer.eval().save_pretrained(tmp_path)
+    loaded = Tokenizer.from_pretrained(tmp_path)
+    for level, quantized in tokenizer.quantize(images).items():
+        assert torch.equal(loaded.quantize(images)[level].indices, quantized.indices)
+    plain = loaded.without_alignment()
+    assert not any("level_codebooks" in name for name in plain.state_dict())
+    assert torch.equal(plain.encode(images), tokenizer.encode(images))
+
+
+def test_a_model_from_before_keeps_the_literal_alignment(tmp_path: Path) -> None:
+    tokenizer = aligned("shared", align={"name": "ta", "standardize": False, "center": False}).eval()
+    tokenizer.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    for name in ("standardize", "center", "contrast", "cost"):
+        del stored["model"]["align"][name]
+    stored["model"]["hierarchy_weight"] = stored["model"].pop("hierarchy")["weight"]
+    path.write_text(json.dumps(stored))
+    loaded = Tokenizer.from_pretrained(tmp_path)
+    assert (loaded.config.align.standardize, loaded.config.align.center) == (False, False)
+    assert loaded.config.hierarchy.weight == 1

@@ -242,6 +242,10 @@ class LGAligner(Aligner):
         ids = None if units.ids is None else torch.where(mask, F.pad(units.ids[:, :n], (0, padding)), 0)
         return TextTokens(torch.where(mask[:, :, None], vectors, 0), mask, ids)
 
+    @property
+    def gradient_targets(self) -> frozenset[str]:
+        return frozenset({self.config.gradient})
+
     def forward(self, levels: Mapping[int, Quantized], text: TextFeatures) -> Losses:
         words = self._tokens(text)
         present = words.mask.any(1)

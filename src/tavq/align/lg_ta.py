@@ -52,9 +52,14 @@ class JointAligner(Aligner):
 
     def load_vocabulary(self, source: TextSource) -> None:
         self.lg.load_vocabulary(source)
+        self.ta.load_vocabulary(source)
 
     def matches_vocabulary(self, source: TextSource) -> bool:
         return self.lg.matches_vocabulary(source)
+
+    @property
+    def gradient_targets(self) -> frozenset[str]:
+        return self.lg.gradient_targets | self.ta.gradient_targets
 
     def forward(self, levels: Mapping[int, Quantized], text: TextFeatures) -> Losses:
         return {**self.lg(levels, text), **self.ta(levels, text)}

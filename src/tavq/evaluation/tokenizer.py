@@ -49,13 +49,15 @@ class SupportsReconstruction(Protocol):
 class TokenizerEvaluator:
     """The running metrics of one split; `evaluate` drives it."""
 
-    def __init__(self, sizes: Sequence[int], networks: Sequence[FeatureNetwork]) -> None:
+    def __init__(
+        self, sizes: Sequence[int], networks: Sequence[FeatureNetwork], levels: Sequence[int] = (DEEP,)
+    ) -> None:
         self.networks = networks
         distances = {perceptual_metric(n): partial(perceptual_distances, n) for n in networks if n.heads}
         self.scores = ImageScores(distances)
         self.pixels = PixelHash()
         self.sets = [(ImageSet(network), ImageSet(network)) for network in networks if not network.heads]
-        self.codes = CodeUsage(sizes)
+        self.codes = {level: CodeUsage(sizes) for level in levels}
         self.chosen: list[tuple[Sequence[str], Tensor]] = []
         self.pairs = CodeTextPairs()
         self.masked = [MaskedWords(count) for count in MASKED]
@@ -75,7 +77,8 @@ class TokenizerEvaluator:
         for rebuilt, originals in self.sets:
             rebuilt.update(reconstruction, batch.keys)
             originals.update(batch.images, batch.keys)
-        self.codes.update(levels[DEEP].indices)
+        for level, codes in self.codes.items():
+            codes.update(levels[level].indices)
         self.chosen.append((batch.keys, levels[DEEP].indices.to("cpu", torch.int32)))
         if batch.text is not None:
             self.pairs.update(tokenizer.aligner, levels, batch.text, batch.keys)
@@ -121,7 +124,8 @@ class TokenizerEvaluator:
                 f"{self.images} images were measured and {len(self.pixels.records)} of them differ by key; each "
                 "image must be measured once, by one process."
             )
-        self.codes.join()
+        for codes in self.codes.values():
+            codes.join()
         self.pairs.join()
         for rebuilt, originals in self.sets:
             rebuilt.join()
@@ -132,8 +136,9 @@ class TokenizerEvaluator:
         metrics = self.scores.compute()
         for rebuilt, originals in self.sets:
             metrics += compare_image_sets(rebuilt, originals)
-        warning = describe_collapse(self.codes, stochastic)
-        metrics += self.codes.compute(LEVEL_NAMES[DEEP], self._perplexity_interval(), warning)
+        for level, codes in self.codes.items():
+            interval = self._perplexity_interval() if level == DEEP else None
+            metrics += codes.compute(LEVEL_NAMES[level], interval, describe_collapse(codes, stochastic))
         metrics += self.pairs.compute()
         metrics += [words.compute() for words in self._word_metrics()]
         weights = {n.metric_name("distance") if n.heads else n.name: n.sha256 for n in self.networks}
@@ -141,14 +146,14 @@ class TokenizerEvaluator:
             "images": self.images,
             "size": list(self.size),
             "images_with_text": self.pairs.with_text,
-            "top_entries": self.codes.top_entries(),
+            "top_entries": self.codes[DEEP].top_entries(),
             "feature_weights": weights,
             "protocol": self._protocol(weights),
         }
         return Evaluation(tuple(metrics), details)
 
     def _perplexity_interval(self) -> Interval | None:
-        surprises = Surprisal(self.codes)
+        surprises = Surprisal(self.codes[DEEP])
         for keys, indices in self.chosen:
             surprises.update(keys, indices.long())
         surprises.join()
@@ -263,7 +268,8 @@ def evaluate(
     - Reconstruction: `psnr`, `ssim`, `ms_ssim`, `l1`, `l2` (`metrics.images`), of reconstructions that are clamped to
       [-1, 1] and not rounded to 8 bits. For each of `networks` `fd_NETWORK` and `kid_NETWORK` (`metrics.distances`);
       for one with learned heads its distance, such as `lpips_vgg`.
-    - Codebook: `usage_deep`, `perplexity_deep`, `dead_deep` of the grid that the decoder reads (`metrics.codes`).
+    - Codebook: `usage_deep`, `perplexity_deep`, `dead_deep` of the grid that the decoder reads, and the same of `low`
+      and `middle` if an aligner reads these levels (`metrics.codes`).
     - Text: `code_text_cosine`, `retrieval/…` in the aligner's space; `probe_code_text_cosine`, `probe_retrieval/…` for
       any tokenizer (`metrics.alignment`); `masked_words_recall@1_of_1`, `…_of_3` and `word_code_mse` (`metrics.words`).
 
@@ -289,7 +295,9 @@ def evaluate(
         UsageError: the images differ in size or are too small for a metric.
     """
     entries = tokenizer.codebook()
-    running = TokenizerEvaluator(tokenizer.codebook.sizes, networks)
+    aligned = tokenizer.aligner.levels if tokenizer.aligner is not None else ()
+    levels = sorted({DEEP, *aligned}, reverse=True)  # what the decoder reads comes first
+    running = TokenizerEvaluator(tokenizer.codebook.sizes, networks, levels)
     for batch in batches:
         running.update(tokenizer, to_device(batch, entries.device))
         if progress is not None:

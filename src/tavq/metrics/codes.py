@@ -183,14 +183,19 @@ class UsageLog:
         counts = torch.bincount(offset_indices(indices, self.sizes).flatten(), minlength=sum(self.sizes))
         self.counts = counts if self.counts is None else self.counts + counts
 
-    def flush(self, entries: Float[Tensor, "k d"]) -> dict[str, Any]:
-        """Usage, perplexity, dead entries and positions since the last call, over all processes; and the spacing."""
+    def flush(self, entries: Float[Tensor, "k d"], prefix: str = "codebook") -> dict[str, Any]:
+        """Usage, perplexity, dead entries and positions since the last call, over all processes; and the spacing.
+
+        Args:
+            entries: the codebook as it is now.
+            prefix: what the names begin with, such as `codebook/low`.
+        """
         counts = torch.zeros(sum(self.sizes)) if self.counts is None else all_reduce_sum(self.counts).cpu()
         self.counts = None
         return {
-            "codebook/usage": float((counts > 0).double().mean()),
-            "codebook/perplexity": perplexity(counts, self.sizes),
-            "codebook/dead": int((counts == 0).sum()),
-            "codebook/positions": int(counts.sum()),
-            **{f"codebook/{key}": value for key, value in spacing(entries).items() if math.isfinite(value)},
+            f"{prefix}/usage": float((counts > 0).double().mean()),
+            f"{prefix}/perplexity": perplexity(counts, self.sizes),
+            f"{prefix}/dead": int((counts == 0).sum()),
+            f"{prefix}/positions": int(counts.sum()),
+            **{f"{prefix}/{key}": value for key, value in spacing(entries).items() if math.isfinite(value)},
         }

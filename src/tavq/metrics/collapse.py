@@ -26,15 +26,16 @@ class Diagnosis:
         return f"{self.sign} {self.cause} Try: {self.remedy}"
 
 
-def is_collapsed(line: Mapping[str, Any], sizes: Sequence[int], least: float) -> bool:
+def is_collapsed(line: Mapping[str, Any], sizes: Sequence[int], least: float, prefix: str = "codebook") -> bool:
     """Whether a logged line shows that few entries are in use, or that few are used for nearly all positions.
 
     Args:
-        line: with `codebook/usage` and `codebook/perplexity`.
+        line: with `PREFIX/usage` and `PREFIX/perplexity`.
         sizes: entries of each part.
         least: fraction of the entries that must be in use, and that the perplexity must reach.
+        prefix: `codebook`, or `codebook/low` and the like for an upper level.
     """
-    return _used_fraction(line["codebook/usage"], line["codebook/perplexity"], sizes) < least
+    return _used_fraction(line[f"{prefix}/usage"], line[f"{prefix}/perplexity"], sizes) < least
 
 
 def _used_fraction(usage: float, perplexity: float, sizes: Sequence[int]) -> float:
@@ -71,18 +72,21 @@ def describe_collapse(codes: CodeUsage, random: bool) -> str:
     )
 
 
-def diagnose(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> Diagnosis:
+def diagnose(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], prefix: str = "codebook") -> Diagnosis:
     """The first known cause that agrees with the log.
 
     Args:
         lines: the logged lines of the run up to the one that shows the collapse, oldest first.
-        settings: the tokenizer's settings as plain values (`codebook`, `quantizer`, `align`, `hierarchy_weight`).
+        settings: the tokenizer's settings as plain values (`codebook`, `quantizer`, `align`, `hierarchy`).
+        prefix: which codebook collapsed; `codebook` is the one that the decoder reads.
     """
     last = lines[-1]
-    sign = (
-        f"{last['codebook/usage']:.1%} of the entries are in use, with a perplexity of "
-        f"{last['codebook/perplexity']:.1f}."
-    )
+    usage, effective = last[f"{prefix}/usage"], last[f"{prefix}/perplexity"]
+    sign = f"{usage:.1%} of the entries are in use, with a perplexity of {effective:.1f}."
+    shared = (settings.get("hierarchy") or {}).get("codebook") == "shared"
+    if prefix != "codebook" and shared:
+        cause = "The level shares its codebook with the level that the decoder reads, whose features alone move it."
+        return Diagnosis(sign, cause, "--model.hierarchy.codebook own.")
     for rule in (_fallen, _far, _copies, _upper_levels):
         found = rule(lines, settings)
         if found is not None:
@@ -131,14 +135,15 @@ def _copies(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> 
 def _upper_levels(lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> tuple[str, str] | None:
     """With an aligner of several levels, the finer grids hold 20 times as many features as the decoder's."""
     upper = any(key.startswith("quantizer/") and key.count("/") == 2 for key in lines[-1])
-    weight = settings.get("hierarchy_weight", 0.0)
-    if not upper or weight < 0.5:
+    hierarchy = settings.get("hierarchy") or {}
+    weight = hierarchy.get("weight", 0.0)
+    if not upper or weight < 0.5 or hierarchy.get("codebook") == "own":
         return None
     cause = (
-        f"The finer grids of the hierarchy share the codebook with full weight (model.hierarchy_weight {weight:g}), so "
+        f"The finer grids of the hierarchy share the codebook with full weight (model.hierarchy.weight {weight:g}), so "
         "their many features take the entries away from the grid that the decoder reads."
     )
-    return cause, "--model.hierarchy_weight 0.1, or more entries."
+    return cause, "--model.hierarchy.codebook own, --model.hierarchy.weight 0.1, or more entries."
 
 
 def _restart(settings: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,6 +100,29 @@ def all_gather(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
     parts = [torch.empty_like(vectors) for _ in range(world_size())]
     dist.all_gather(parts, vectors.contiguous())
     return torch.cat(parts)
+
+
+def all_gather_with_gradient(values: Shaped[Tensor, "n *d"]) -> Shaped[Tensor, "m *d"]:
+    """Concatenate the values of all processes by rank; each gets the gradient that all processes have for its part.
+
+    With `average_gradients` a loss of gathered values then has the gradient that one process with the whole batch has.
+    Every process must have the same number.
+    """
+    return values if world_size() == 1 else _GatherWithGradient.apply(values)
+
+
+class _GatherWithGradient(torch.autograd.Function):
+    """Gathers forwards; sums the gradients of all processes backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.count = len(values)
+        return all_gather(values.flatten(1)).view(-1, *values.shape[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Tensor:
+        summed = all_reduce_sum(gradients[0])
+        return summed[rank() * ctx.count : (rank() + 1) * ctx.count]
 
 
 def all_gather_text(text: str) -> list[str]:

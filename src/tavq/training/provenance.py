@@ -20,6 +20,7 @@ from tavq.model_folder import find_model, read_model_config
 from tavq.recipes.identity import COSMETIC_SETTINGS
 from tavq.recipes.schema import RunRecipe
 from tavq.text.store import Manifest
+from tavq.tokenizer import with_literal_alignment
 
 _short = reprlib.Repr()
 """Shortens a setting that differs: VQCT's are thousands of words."""
@@ -81,7 +82,10 @@ def check_same_run(run: Path, recipe: RunRecipe, metadata: Mapping[str, Any]) ->
     path = run / "recipe.yaml"
     if not path.is_file():
         raise UsageError(f"There is no run in {run} to resume; start without --resume.")
-    stored = build_stored(type(recipe), read_yaml(files.read_text(path), str(path)), str(path))
+    written = read_yaml(files.read_text(path), str(path))
+    if isinstance(written.get("model"), Mapping):
+        written["model"] = with_literal_alignment(written["model"])
+    stored = build_stored(type(recipe), written, str(path))
     before = dict(flatten_settings(stored.model_dump(mode="json")))
     now = dict(flatten_settings(recipe.model_dump(mode="json")))
     changed = sorted(key for key in {*before, *now} - _resumable_changes(recipe) if before.get(key) != now.get(key))

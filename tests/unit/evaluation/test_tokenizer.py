@@ -56,6 +56,8 @@ class GrayTokenizer(torch.nn.Module):
 class MeanAligner(Aligner):
     """Embeds images and texts as the directions of their means; a text without sentences is 0."""
 
+    levels = (2,)
+
     def forward(self, levels: Any, text: TextFeatures) -> Any:
         raise AssertionError("nothing is trained here")
 

@@ -19,7 +19,8 @@ HEALTHY = {
     "quantizer/commitment": 0.01,
 }
 LOW = {**HEALTHY, "step": 200, "codebook/usage": 0.02, "codebook/perplexity": 3.0}
-FEATURES = {"codebook": {"name": "learned", "init": "features", "restart": 0.0}, "hierarchy_weight": 1.0}
+FEATURES = {"codebook": {"name": "learned", "init": "features", "restart": 0.0}, "hierarchy": {"weight": 1.0}}
+LIGHT = {**FEATURES, "hierarchy": {"weight": 0.1}}
 
 
 @pytest.mark.parametrize(
@@ -44,9 +45,8 @@ def test_the_perplexity_of_parts_is_measured_by_their_size() -> None:
          "init features"),
         ([HEALTHY, LOW], FEATURES, "It was 90.0% at step 100: the features have moved faster", "learning_rate"),
         ([{**LOW, "codebook/spacing": 0.001}], FEATURES, r"copies of another one \(distance 0.001", "anchored"),
-        ([{**LOW, "quantizer/commitment/low": 0.1}], FEATURES, "finer grids", "--model.hierarchy_weight 0.1"),
-        ([{**LOW, "quantizer/commitment/low": 0.1}], {**FEATURES, "hierarchy_weight": 0.1}, "few distinct features",
-         "`entropy`"),
+        ([{**LOW, "quantizer/commitment/low": 0.1}], FEATURES, "finer grids", "--model.hierarchy.weight 0.1"),
+        ([{**LOW, "quantizer/commitment/low": 0.1}], LIGHT, "few distinct features", "`entropy`"),
         ([LOW], FEATURES, "few distinct features", "fewer entries"),
     ],
 )  # fmt: skip

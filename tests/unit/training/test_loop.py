@@ -167,7 +167,7 @@ def test_zero_weights_train_like_no_alignment(
     recipe: Make, aligned: Make, dataset: FolderDataset, words: TextSource, tmp_path: Path
 ) -> None:
     """With weight 0, hierarchy and alignment do not change encoder, decoder and codebook."""
-    nothing = {"model.hierarchy_weight": 0.0, "model.align.sentence": 0.0}
+    nothing = {"model.hierarchy.weight": 0.0, "model.align.sentence": 0.0}
     nothing |= {"model.align.word": 1e-30, "model.align.phrase": 1e-30}
     Trainer(recipe({"train.adversarial": None}), dataset, tmp_path / "plain").run()
     Trainer(aligned({"train.adversarial": None, **nothing}), dataset, tmp_path / "aligned", words).run()

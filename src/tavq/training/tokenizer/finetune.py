@@ -18,7 +18,7 @@ def initialize_from(tokenizer: Tokenizer, name_or_path: str) -> None:
     model = Tokenizer.from_pretrained(name_or_path)
     trained = model.state_dict()
     own = tokenizer.state_dict()
-    needed = {name for name in own if name.split(".")[0] not in ("aligner", "hierarchy")}
+    needed = {name for name in own if name.split(".")[0] not in ("aligner", "hierarchy", "level_codebooks")}
     shapes = {name: value.shape for name, value in own.items() if name in needed or name in trained}
     wrong = sorted(name for name in shapes if name not in trained or trained[name].shape != shapes[name])
     if wrong:
@@ -43,6 +43,23 @@ def freeze(tokenizer: Tokenizer, parts: Sequence[str]) -> None:
         tokenizer.get_submodule(name).requires_grad_(False)
     if not any(parameter.requires_grad for parameter in tokenizer.parameters()):
         raise UsageError(f"train.freeze names {', '.join(parts)}, which leaves nothing to train; remove one of them.")
+
+
+def check_gradient_paths(tokenizer: Tokenizer) -> None:
+    """Refuse an alignment loss whose gradient reaches no parameter of the tokenizer.
+
+    Raises:
+        UsageError: it goes to the chosen entries, and no entry learns from gradients.
+    """
+    aligner = tokenizer.aligner
+    if aligner is None or "codebook" not in aligner.gradient_targets:
+        return
+    parameters = [parameter for codebook in tokenizer.codebooks.values() for parameter in codebook.parameters()]
+    if not any(parameter.requires_grad for parameter in parameters):
+        raise UsageError(
+            f"model.align.gradient is 'codebook', and the codebook {tokenizer.config.codebook.name!r} is frozen or "
+            "learns without gradients, so the alignment would train nothing; use 'encoder' or 'both'."
+        )
 
 
 def set_train_mode(tokenizer: Tokenizer, parts: Sequence[str]) -> None:

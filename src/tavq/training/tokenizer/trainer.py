@@ -19,6 +19,7 @@ from tavq.metrics.collapse import POSITIONS_PER_ENTRY, diagnose, is_collapsed
 from tavq.nets.discriminators import PatchDiscriminator
 from tavq.nets.features.extractors import logits_distance, perceptual_distance
 from tavq.nets.features.loading import load_feature_network
+from tavq.nets.hierarchy import LEVELS
 from tavq.ops import collective
 from tavq.recipes.identity import METHOD_HASH
 from tavq.recipes.schema import Recipe
@@ -63,7 +64,7 @@ class Trainer:
         self.device = device or default_device()
         self._build()
         self.preview = load_preview(preview or dataset, self.recipe, self.device)
-        self.usage = UsageLog(self.tokenizer.codebook.sizes)
+        self.usage = {level: UsageLog(codebook.sizes) for level, codebook in self.tokenizer.codebooks.items()}
         self.loop = Loop(self, run, reporter)
 
     def _build(self) -> None:
@@ -143,7 +144,8 @@ class Trainer:
         if self.config.channels_last:
             batch = Batch(batch.images.contiguous(memory_format=torch.channels_last), batch.keys, batch.text)
         output, terms = self.stepper.backward(batch, step)
-        self.usage.add(output.levels[DEEP].indices)
+        for level, usage in self.usage.items():
+            usage.add(output.levels[level].indices)
         return terms
 
     def should_step(self, name: str, step: int) -> bool:
@@ -152,18 +154,27 @@ class Trainer:
 
     def pop_metrics(self) -> dict[str, Any]:
         """How the codebook was used since the last call."""
-        return self.usage.flush(self.tokenizer.codebook().detach())
+        logged: dict[str, Any] = {}
+        for level, codebook in self.tokenizer.codebooks.items():
+            logged |= self.usage[level].flush(codebook().detach(), log_prefix(level))
+        return logged
 
     def find_alarm(self, step: int, line: dict[str, Any]) -> Alarm | None:
-        """A collapse of the codebook, with its likely cause and a remedy."""
-        entries, threshold = self.tokenizer.entries, self.config.alarm_usage
-        # A line of few positions cannot show that entries are unused.
-        enough = line["codebook/positions"] >= POSITIONS_PER_ENTRY * entries
-        if not enough or not is_collapsed(line, self.tokenizer.codebook.sizes, threshold):
-            return None
-        diagnosis = diagnose(self.folder.read_log(), self.recipe.model.model_dump(mode="json"))
-        message = f"Codebook collapse at step {step} (alarm below {threshold:.1%} of {entries}). {diagnosis}"
-        return Alarm(message, {"alarm": "codebook collapse", "usage": line["codebook/usage"], **asdict(diagnosis)})
+        """A collapse of the codebook at any level, with its likely cause and a remedy; the deep level's first."""
+        threshold = self.config.alarm_usage
+        for level, codebook in self.tokenizer.codebooks.items():
+            prefix = log_prefix(level)
+            # A line of few positions cannot show that entries are unused.
+            enough = line[f"{prefix}/positions"] >= POSITIONS_PER_ENTRY * codebook.size
+            if not enough or not is_collapsed(line, codebook.sizes, threshold, prefix):
+                continue
+            diagnosis = diagnose(self.folder.read_log(), self.recipe.model.model_dump(mode="json"), prefix)
+            where = "" if level == DEEP else f" of the {LEVELS[level]} level"
+            limit = f"alarm below {threshold:.1%} of {codebook.size}"
+            usage = line[f"{prefix}/usage"]
+            record = {"alarm": "codebook collapse", "level": LEVELS[level], "usage": usage, **asdict(diagnosis)}
+            return Alarm(f"Codebook collapse{where} at step {step} ({limit}). {diagnosis}", record)
+        return None
 
     def render_sample(self) -> ndarray:
         """Held-out images in a row above their reconstructions."""
@@ -183,6 +194,11 @@ class Trainer:
     def named_tensors(self, batch: Batch) -> dict[str, Tensor]:
         """Images and text."""
         return {"images": batch.images, **text_tensors(batch.text)}
+
+
+def log_prefix(level: int) -> str:
+    """What the names of a level's codebook metrics begin with in the log; the deep level's is `codebook`."""
+    return "codebook" if level == DEEP else f"codebook/{LEVELS[level]}"
 
 
 def load_preview(dataset: FolderDataset, recipe: Recipe, device: torch.device) -> Tensor:

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from tavq.core import files
+from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import TextSource
 from tavq.recipes.schema import Recipe
+from tavq.tokenizer import Tokenizer, TokenizerConfig
+from tavq.training.tokenizer import finetune
 from tavq.training.tokenizer.trainer import Trainer
 
 Make = Callable[..., Recipe]
@@ -106,3 +109,20 @@ def test_a_model_that_does_not_fit_is_refused(recipe: Make, dataset: FolderDatas
         Trainer(recipe({**begin, "model.codebook.entries": 32}), dataset, tmp_path / "second")
     with pytest.raises(UsageError, match="There is no model at"):
         Trainer(recipe({"train.start_from": str(tmp_path / "none")}), dataset, tmp_path / "third")
+
+
+def test_an_alignment_that_reaches_no_entry_is_refused() -> None:
+    """The entries of `ema` follow running means, and a frozen codebook follows nothing."""
+    values = {
+        "net": {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1, "attention": False},
+        "codebook": {"name": "learned", "entries": 8, "width": 4},
+        "align": {"name": "ta", "gradient": "codebook"},
+        "text_width": 5,
+    }
+    learned = Tokenizer(build(TokenizerConfig, values, "test"))
+    finetune.check_gradient_paths(learned)
+    finetune.freeze(learned, ["codebook"])
+    ema = Tokenizer(build(TokenizerConfig, values | {"codebook": {"name": "ema", "entries": 8, "width": 4}}, "test"))
+    for tokenizer in (learned, ema):
+        with pytest.raises(UsageError, match=r"model\.align\.gradient is 'codebook', and the codebook '\w+' is frozen"):
+            finetune.check_gradient_paths(tokenizer)

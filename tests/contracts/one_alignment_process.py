@@ -1,0 +1,49 @@
+"""One of the processes that align a batch together: saves the losses and the gradients of the aligner's networks.
+
+Called by test_alignment_processes.py as: one_alignment_process.py RANK WORLD STORE OUT
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from tavq.align.ta import TransportAligner
+from tavq.core import files
+from tavq.interfaces import Quantized, TextFeatures, TextUnits, sum_losses
+from tavq.ops.collective import all_reduce_mean, average_gradients
+
+IMAGES = 6
+
+
+def main(rank: int, world: int, store: str, out: str) -> None:
+    """Aligns this process's part of six images, of which one has no text."""
+    torch.set_num_threads(1)
+    if world > 1:
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    torch.manual_seed(0)
+    # No variance, so that the noise, which differs between processes, has no effect.
+    aligner = TransportAligner(TransportAligner.Config(contrast=0.5, samples=(2, 2, 2)), 4, 3).train()
+    for network in aligner.networks.values():
+        torch.nn.init.constant_(network.variance[2].bias, -200.0)  # type: ignore[union-attr, operator]
+        torch.nn.init.zeros_(network.variance[2].weight)  # type: ignore[union-attr, operator]
+    codes, texts = torch.randn(IMAGES, 4, 2, 2), torch.randn(IMAGES, 1, 3)
+    mask = torch.tensor([True, True, False, True, True, True])[:, None]
+    share = IMAGES // world
+    own = slice(rank * share, (rank + 1) * share)
+    grid = Quantized(codes[own], codes[own], torch.zeros(share, 2, 2, dtype=torch.long), {})
+    units = TextUnits(texts[own], mask[own])
+    losses = aligner(dict.fromkeys(range(3), grid), TextFeatures(units, units, units))
+    sum_losses(losses).backward()
+    average_gradients(aligner.parameters())
+    found = {f"loss/{key}": all_reduce_mean(loss.value.detach()) for key, loss in losses.items()}
+    found |= {f"gradient/{key}": p.grad for key, p in aligner.named_parameters() if p.grad is not None}
+    found |= {f"buffer/{key}": value for key, value in aligner.named_buffers()}
+    files.write_tensors(Path(out) / f"{world}-{rank}.safetensors", found)
+    if world > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])
