@@ -37,7 +37,9 @@ BATCH = 32
 SEED = 0
 
 MIXED = Baseline(
-    "mixed", "mixed codes", "At each position the code of some image: what knows positions but not their neighbours."
+    "mixed",
+    "mixed codes",
+    "At each position the code of a random image: codes fit their position, not each other.",
 )
 REAL = Baseline("images", "real images", "The split's images themselves.")
 BASELINES = (None, UNTRAINED, NEAREST, MEAN_COLOUR, CONTINUED, MIXED, SHUFFLED, HELD_OUT, CODES, REAL)
@@ -51,7 +53,7 @@ SETS = Group(
 COMPARED = (None, UNTRAINED, NEAREST, MIXED, CODES)
 """Whose images are compared with the split's own as sets."""
 
-OBJECTIVE = Group("loss", "Objective", "The terms of the training's objective on the split's own codes.")
+OBJECTIVE = Group("loss", "Objective", "The terms of the training objective on the split's own codes.")
 
 
 def evaluate_generation(
@@ -279,4 +281,6 @@ class GenerationEvaluator:
 
 def _loss_metric(name: str, baseline: Baseline | None) -> Metric:
     title = f"Loss: {name.rpartition('/')[2]}"
-    return Metric(f"loss/{name}", title, OBJECTIVE, better=-1, baseline=baseline, meaning="A term of the objective.")
+    return Metric(
+        f"loss/{name}", title, OBJECTIVE, better=-1, baseline=baseline, meaning="A term of the training objective."
+    )

@@ -19,7 +19,7 @@ from tavq.tokenizer import Tokenizer
 SHUFFLED = Baseline(
     "shuffled",
     "another text",
-    "Generated images that look for another image's text, or are asked about it: chance.",
+    "Images generated for other texts: chance.",
 )
 
 

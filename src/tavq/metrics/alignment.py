@@ -39,15 +39,15 @@ CODE_TEXT_COSINE = Metric(
     "code_text_cosine",
     "Code-text cosine (aligned)",
     ALIGNED,
-    meaning="Cosine of an image's codes with its own text in the aligner's space. It says little alone: everything may "
-    "point the same way. Our definition; not comparable with published values.",
+    meaning="Cosine of an image's codes with its own text in the aligner's space. Read it against others' text, "
+    "because unrelated pairs may score as high. Our definition; not comparable with published values.",
 )
 CODE_TEXT_GAP = Metric(
     "code_text_gap",
     "Code-text cosine, own minus others' text",
     ALIGNED,
     better=1,
-    meaning="The part of the cosine that is due to the image's own text; 0 is chance.",
+    meaning="The part of the cosine that the image's own text explains; 0 is chance.",
     decimals=4,
     main=True,
 )
@@ -119,6 +119,7 @@ def ranking_metrics(group: Group, prefix: str = "", title: str = "") -> list[Met
     """The recalls and the median rank of both directions, without values."""
     found = []
     for way, name in WAYS.items():
+        wanted = "text" if way == "image_to_text" else "image"
         asked = f"{title}: {name[0].lower()}{name[1:]}" if title else name
         found += [
             Metric(
@@ -126,13 +127,13 @@ def ranking_metrics(group: Group, prefix: str = "", title: str = "") -> list[Met
                 f"{asked} R@{k}",
                 group,
                 better=1,
-                meaning=f"How often its own {'text' if way == 'image_to_text' else 'image'} is among the first {k}.",
+                meaning=f"How often the own {wanted} ranks among the first {k}.",
                 percent=True,
             )
             for k in RECALLS
         ]
         median = Metric(f"{prefix}{way}/median_rank", f"{asked} median rank", group, better=-1, decimals=1)
-        found.append(replace(median, meaning="1 is best; half of the candidates is chance."))
+        found.append(replace(median, meaning="1 is best; half of the number of candidates is chance."))
     return found
 
 
@@ -205,7 +206,7 @@ PROBE_COSINE = Metric(
     "Code-text cosine (probe)",
     PROBE,
     better=1,
-    meaning="How much of an image's sentences a linear regression reads off its codes, on images outside of its fit. "
+    meaning="How well a linear regression predicts an image's sentences from its codes, on held-out images. "
     "0 is chance. For every tokenizer, aligned or not.",
     main=True,
 )

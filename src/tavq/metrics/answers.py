@@ -22,7 +22,7 @@ ACCURACY = Metric(
     "Accuracy",
     ANSWERS,
     better=1,
-    meaning="Fraction of the questions answered with the very answer of the data set.",
+    meaning="Fraction of the questions answered exactly as in the data set.",
     percent=True,
     main=True,
 )
@@ -31,7 +31,7 @@ VQA_ACCURACY = Metric(
     "VQA accuracy",
     ANSWERS,
     better=1,
-    meaning="Agreement with several people's answers, as the VQA challenge computes it.",
+    meaning="Agreement with several human answers, as in the VQA challenge.",
     percent=True,
     main=True,
 )
@@ -40,7 +40,7 @@ WUPS = Metric(
     "WUPS",
     ANSWERS,
     better=1,
-    meaning="Mean similarity of answers and truth in WordNet; below the threshold it counts a tenth.",
+    meaning="Mean WordNet similarity of predicted and true answers; similarities below the threshold count a tenth.",
     percent=True,
 )
 WUPS_AT = {threshold: replace(WUPS, name=f"WUPS@{threshold}", title=f"WUPS@{threshold}") for threshold in THRESHOLDS}

@@ -25,7 +25,7 @@ BETA = 1.2
 SIGMA = 6.0
 """Standard deviation, in words, of CIDEr-D's penalty on captions whose length differs."""
 
-CAPTIONS = Group("captions", "Captions", "Against all captions that people gave of an image.")
+CAPTIONS = Group("captions", "Captions", "Compared with all human captions of an image.")
 
 BLEUS = tuple(
     Metric(
@@ -33,18 +33,20 @@ BLEUS = tuple(
         f"BLEU-{order}",
         CAPTIONS,
         better=1,
-        meaning=f"Runs of up to {order} words that people's captions have too.",
+        meaning=f"N-grams of up to {order} words that human captions contain too.",
         main=order == ORDER,
     )
     for order in range(1, ORDER + 1)
 )
-ROUGE_L = Metric("ROUGE-L", "ROUGE-L", CAPTIONS, better=1, meaning="The longest common sequence of words.")
+ROUGE_L = Metric(
+    "ROUGE-L", "ROUGE-L", CAPTIONS, better=1, meaning="Longest common subsequence of words, relative to the lengths."
+)
 CIDER_D = Metric(
     "CIDEr-D",
     "CIDEr-D",
     CAPTIONS,
     better=1,
-    meaning="Agreement with people's captions, rare words weighted most; from 0 to 10.",
+    meaning="Agreement with human captions, with more weight on rare words; from 0 to 10.",
     main=True,
 )
 

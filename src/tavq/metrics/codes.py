@@ -36,7 +36,7 @@ PERPLEXITY = Metric(
     "Perplexity",
     CODEBOOK,
     better=1,
-    meaning="exp of the entropy of the choices: the number of entries that, used equally often, would carry as much.",
+    meaning="exp of the entropy of the entries' frequencies: the number of equally used entries with the same entropy.",
     decimals=1,
     main=True,
 )

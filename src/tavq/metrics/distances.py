@@ -114,8 +114,8 @@ def frechet_metric(network: FeatureNetwork) -> Metric:
     """What the Fréchet distance in the features of `network` is called: FID with FID's own weights only."""
     name = network.metric_name("fd")
     published = name == "fid"
-    meaning = f"Fréchet distance of two sets of images in the features of the network {network.name!r}: do they look "
-    meaning += f"the same as sets?{'' if published else ' Not FID, which needs its own network.'} {COMPARABLE}"
+    meaning = f"Distance between two sets of images, as Gaussians of the features of the network {network.name!r}. "
+    meaning += f"{'' if published else 'Not FID, which needs its own network. '}{COMPARABLE}"
     title = "FID" if published else f"Fréchet distance ({network.name})"
     return Metric(name, title, RECONSTRUCTION, better=-1, meaning=meaning, main=True)
 
@@ -124,7 +124,7 @@ def kernel_metric(network: FeatureNetwork) -> Metric:
     """What the kernel distance in the features of `network` is called: KID with FID's own weights only."""
     name = network.metric_name("kid")
     title = "KID" if name == "kid" else f"Kernel distance ({network.name})"
-    meaning = "The same by a kernel (squared maximum mean discrepancy): unbiased, so that it may be below 0."
+    meaning = "Squared maximum mean discrepancy of the same features; unbiased, so it may be below 0."
     return Metric(name, title, RECONSTRUCTION, better=-1, meaning=meaning)
 
 
@@ -133,7 +133,7 @@ def _warning(counts: Sequence[int], width: int) -> str:
     if count > width:
         return ""
     return (
-        f"{count} images for {width} features: the covariances are not of full rank and the distance is biased; use "
+        f"{count} images for {width} features: the covariances do not have full rank, so the distance is biased; use "
         f"more than {width} images, or compare only equal numbers of images."
     )
 

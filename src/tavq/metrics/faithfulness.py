@@ -15,14 +15,14 @@ AMONG = 100
 FAITHFULNESS = Group(
     "faithfulness",
     "Do images show what their texts say?",
-    "Each image looks for its own text among all of the split, in the space of an aligned tokenizer.",
+    "Each image retrieves its own text among all texts of the split, in the space of an aligned tokenizer.",
 )
 R_PRECISION = Metric(
     "text_r_precision",
     "R-precision among 100 texts",
     FAITHFULNESS,
     better=1,
-    meaning="How often an image's own text is the first of 100; chance is 1 %.",
+    meaning="How often an image's own text ranks first among 100; chance is 1 %.",
     percent=True,
     main=True,
 )
@@ -53,10 +53,10 @@ def score_text_retrieval(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e
 def _recall(k: int) -> Metric:
     return Metric(
         f"text_recall@{k}",
-        f"Own text among the first {k}",
+        "Own text ranks first" if k == 1 else f"Own text among the first {k}",
         FAITHFULNESS,
         better=1,
-        meaning="Fraction of the images.",
+        meaning="Fraction of the images whose own text ranks that high.",
         percent=True,
         main=k == 1,
     )

@@ -38,7 +38,7 @@ PSNR = Metric(
     "PSNR",
     RECONSTRUCTION,
     better=1,
-    meaning="Peak signal-to-noise ratio of the reconstruction: fidelity pixel by pixel.",
+    meaning="Peak signal-to-noise ratio of the reconstruction: fidelity of single pixels.",
     decimals=2,
     unit="dB",
     main=True,
@@ -48,7 +48,7 @@ SSIM = Metric(
     "SSIM",
     RECONSTRUCTION,
     better=1,
-    meaning="Structural similarity, 1 for the same image: local contrast and structure, not colour.",
+    meaning="Structural similarity, 1 for identical images: local contrast and structure, not colour.",
     main=True,
 )
 MS_SSIM = Metric(
@@ -56,14 +56,14 @@ MS_SSIM = Metric(
     "MS-SSIM",
     RECONSTRUCTION,
     better=1,
-    meaning="Structural similarity at five scales; for images of 176 pixels and more.",
+    meaning="Structural similarity at five scales; for images of at least 176 pixels.",
 )
 L1 = Metric(
     "l1",
     "L1",
     RECONSTRUCTION,
     better=-1,
-    meaning="Mean absolute error of a pixel, on the scale from -1 to 1.",
+    meaning="Mean absolute error of pixel values from -1 to 1.",
     decimals=4,
     main=True,
 )
@@ -72,7 +72,7 @@ L2 = Metric(
     "L2",
     RECONSTRUCTION,
     better=-1,
-    meaning="Mean squared error of a pixel, on the scale from -1 to 1; PSNR says the same on another scale.",
+    meaning="Mean squared error of pixel values from -1 to 1; PSNR is a logarithm of it, taken per image.",
     decimals=4,
 )
 

@@ -53,7 +53,7 @@ DATA_COPYING = Metric(
     "Nearer than a held-out image",
     MEMORIZATION,
     meaning="How often a generated image is nearer to the training images than a held-out one. 50 % is as near as new "
-    "images are; towards 100 % training images are repeated, towards 0 % generated images resemble none.",
+    "images are. Near 100 % it copies training images; near 0 % it generates images unlike any of them.",
     percent=True,
 )
 
@@ -63,8 +63,8 @@ def memorization(generated: Float[Tensor, " n"], held_out: Float[Tensor, " n"]) 
 
     - `nearest_distance`: the mean over generated images; `held_out/nearest_distance`: over held-out ones.
     - `data_copying`: how often a generated image is nearer to the training images than a held-out one, over all pairs,
-      from 0 to 1, ties as a half. 0.5 is as near as new images are; towards 1 the model repeats training images,
-      towards 0 it generates images that resemble none.
+      from 0 to 1, ties as a half. 0.5 is as near as new images are; near 1 the model copies training images, near
+      0 it generates images unlike any of them.
 
     Source: `data_copying` is Mann and Whitney's U divided by the number of pairs, the statistic of the test of Meehan,
     Chaudhuri and Dasgupta 2020, "A non-parametric test to detect data-copying in generative models", eq. 2.

@@ -25,14 +25,14 @@ STAGES = (1.0, 0.6, 0.8, 0.6)
 
 
 METEOR = Metric(
-    "METEOR", "METEOR", CAPTIONS, better=1, meaning="Words that match, by stem and synonym too, and their order."
+    "METEOR", "METEOR", CAPTIONS, better=1, meaning="Matching words, including stems and synonyms, and their order."
 )
 METEOR_NLTK = Metric(
     "meteor_nltk",
     "METEOR by NLTK",
     CAPTIONS,
     better=1,
-    meaning="As METEOR, by NLTK's rules; not comparable with METEOR.",
+    meaning="METEOR as NLTK computes it; not comparable with METEOR.",
 )
 
 

@@ -36,9 +36,9 @@ class Baseline:
     meaning: str
 
 
-UNTRAINED = Baseline("untrained", "untrained", "The same network with random weights: what training has to beat.")
+UNTRAINED = Baseline("untrained", "untrained", "The same network with random weights; training should beat it.")
 NEAREST = Baseline("nearest", "nearest copy", "A copy of the training image whose condition is nearest.")
-CONSTANT = Baseline("constant", "constant answer", "The best single answer for the training set; sees no image.")
+CONSTANT = Baseline("constant", "constant answer", "The best single answer for the training set, without an image.")
 SHUFFLED = Baseline("shuffled", "another image's", "The same, measured against the text of another image: chance.")
 CHANCE = Baseline("chance", "chance", "A random order.")
 

@@ -22,7 +22,7 @@ WORD_CODE_MSE = Metric(
     "Word and code relations",
     WORDS,
     better=-1,
-    meaning="Mean squared difference of the cosines between words and the cosines between the codes that they match.",
+    meaning="Mean squared difference between the cosine of two words and the cosine of the codes that they match.",
     decimals=4,
     main=True,
 )

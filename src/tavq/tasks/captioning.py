@@ -33,7 +33,7 @@ from tavq.tasks.understanding import Adapter, ExampleBatch, ShapeReader, Underst
 SAMPLED = 200
 """Training images, and distinct captions of theirs, among which the best constant caption is searched."""
 
-OTHERS = Baseline("shuffled", "another image's", "What was generated for other images: is it about this one at all?")
+OTHERS = Baseline("shuffled", "another image's", "Captions generated for other images: chance.")
 
 
 class CaptioningConfig(UnderstandingConfig):

@@ -50,7 +50,7 @@ MIN_AREA = 1e-12
 
 BOXES = replace(grounding.BOXES, note="In the centre square that the task sees.")
 BY_NAME = Baseline(
-    "constant/name", "by the object's name", "The mean training box of objects of that name; sees no image."
+    "constant/name", "by the object's name", "The mean training box of objects of that name, without an image."
 )
 
 

@@ -46,12 +46,12 @@ RECALL_AT = (1, 5)
 MISSING_WORDS = Group(
     "words",
     "Missing words",
-    "In captions with one and with three words missing. Content words are all but articles, prepositions and the like.",
+    "In captions with one or three words missing. Content words exclude articles, prepositions and the like.",
 )
 BY_PREVIOUS = Baseline(
     "constant/previous",
     "by the previous word",
-    "The words that most often follow the previous word in training; sees no image.",
+    "The words that most often follow the previous word in training, without an image.",
 )
 
 
