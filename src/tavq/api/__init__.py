@@ -52,10 +52,10 @@ if TYPE_CHECKING:
     from tavq.core.files import write_json as write_json
     from tavq.report.run import Run as Run
     from tavq.report.run import read_runs as read_runs
-    from tavq.report.task.comparison import differences as differences
-    from tavq.report.task.tables import as_json as as_json
-    from tavq.report.task.tables import cells_of as cells_of
-    from tavq.report.task.tables import tables_of as tables_of
+    from tavq.report.task.comparison import find_differences as find_differences
+    from tavq.report.task.tables import format_cells as format_cells
+    from tavq.report.task.tables import make_task_tables as make_task_tables
+    from tavq.report.task.tables import table_as_json as table_as_json
     from tavq.text.statistics import StoreStatistics as StoreStatistics
     from tavq.text.statistics import read_statistics as read_statistics
     from tavq.text.store import TextStore as TextStore
@@ -102,15 +102,15 @@ _HOMES = {
     "Run": "tavq.report.run",
     "StoreStatistics": "tavq.text.statistics",
     "TextStore": "tavq.text.store",
-    "as_json": "tavq.report.task.tables",
-    "cells_of": "tavq.report.task.tables",
-    "differences": "tavq.report.task.comparison",
+    "table_as_json": "tavq.report.task.tables",
+    "format_cells": "tavq.report.task.tables",
+    "find_differences": "tavq.report.task.comparison",
     "flatten_settings": "tavq.core.config",
     "parse_overrides": "tavq.core.config",
     "read_yaml": "tavq.core.config",
     "read_runs": "tavq.report.run",
     "read_statistics": "tavq.text.statistics",
-    "tables_of": "tavq.report.task.tables",
+    "make_task_tables": "tavq.report.task.tables",
     "write_json": "tavq.core.files",
 }
 

@@ -1,4 +1,4 @@
-"""Metrics arranged as tables: a row for each metric, with its values by baseline."""
+"""Arranges metrics as tables: one row per metric, with the values of the model and of its baselines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from tavq.report.html.markup import Markup, tag
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One metric: the model's own and those of its baselines, by the baseline's name (None for the model)."""
+    """One metric of the model and of its baselines, by the baseline's name (None for the model)."""
 
     metrics: dict[str | None, Metric]
 
     @property
     def metric(self) -> Metric:
-        """What is measured; the value is that of the first evaluation that has it."""
+        """Describes the metric; its value is that of the first evaluation that has it."""
         return next(iter(self.metrics.values()))
 
     def key(self, baseline: str | None) -> str | None:
-        """Under which an evaluation has the value; None where no evaluation has this baseline."""
+        """The key of the value in an evaluation; None if no evaluation has this baseline."""
         metric = self.metrics.get(baseline)
         return None if metric is None else metric.key
 
@@ -33,12 +33,12 @@ class MetricTable:
 
     @property
     def baselines(self) -> dict[str | None, Baseline | None]:
-        """The columns: the model (None) and the baselines, in the order they were measured."""
+        """The columns: the model (None) and the baselines, in the order of measurement."""
         return {name: metric.baseline for row in self.rows for name, metric in row.metrics.items()}
 
 
 def arrange_metrics(evaluations: Sequence[Evaluation]) -> list[MetricTable]:
-    """The metrics that have a value in at least one evaluation, a table for each group, in the order of measuring."""
+    """Arrange the metrics that have a value in at least one evaluation, a table for each group, in their order."""
     groups: dict[str, Group] = {}
     found: dict[str, dict[str, dict[str | None, Metric]]] = {}
     for metric in (metric for evaluation in evaluations for metric in evaluation.metrics):
@@ -51,11 +51,11 @@ def arrange_metrics(evaluations: Sequence[Evaluation]) -> list[MetricTable]:
 
 
 def cell_text(shown: Metric, measured: Metric | None) -> tuple[str, str]:
-    """A value and its interval as a person reads them; the interval is empty where there is none.
+    """Format a value and its interval; the interval is empty if there is none.
 
     Args:
-        shown: says how the values of a row are printed.
-        measured: has the value; None where there is none.
+        shown: the metric of the row, which decides the format.
+        measured: the metric with the value; None if it was not measured.
     """
     if measured is None or measured.value is None:
         return shown.text(None), ""
@@ -63,13 +63,20 @@ def cell_text(shown: Metric, measured: Metric | None) -> tuple[str, str]:
 
 
 def cell(value: str, interval: str, class_: str = "number", bold: bool = False) -> Markup:
-    """A table's cell: the value, and in small print its interval."""
+    """A table cell: the value, and its interval in small print.
+
+    Args:
+        value: as text.
+        interval: as text, or empty.
+        class_: of the cell.
+        bold: print the value in bold.
+    """
     small = [tag("small", interval, class_="ends")] if interval else []
     return tag("td", tag("b", value) if bold else value, *small, class_=class_)
 
 
 def legend(tables: Sequence[MetricTable]) -> list[Markup]:
-    """What the columns and the metrics of some tables mean."""
+    """Explanations of the columns and metrics of tables."""
     baselines = {baseline.title: baseline for table in tables for baseline in table.baselines.values() if baseline}
     columns = [tag("li", tag("b", f"{title}: "), baseline.meaning) for title, baseline in baselines.items()]
     metrics = {row.metric.title: row.metric for table in tables for row in table.rows}

@@ -14,7 +14,7 @@ from tavq.report.task import comparison as task_comparison
 from tavq.report.task import sections as task_sections
 from tavq.report.task import understanding_sections
 from tavq.report.task.generation_view import TaskView, build_task_view, is_generation
-from tavq.report.task.tables import tables_of
+from tavq.report.task.tables import make_task_tables
 from tavq.report.task.understanding_view import answer_images
 from tavq.report.tokenizer import comparison, gallery, sections
 from tavq.report.tokenizer.code_cards import TOP
@@ -58,7 +58,7 @@ def write_report(
     folder = find_data_folder(loaded, data)
     progress = progress or NoProgress()
     if loaded.is_task:
-        header = task_sections.header(loaded)
+        header = task_sections.render_header(loaded)
         parts = _render_task_sections(loaded, folder, text, limit, progress)
     else:
         header = sections.render_header(loaded)
@@ -149,14 +149,14 @@ def _render_task_sections(
     run: Run, folder: Path | None, text: Path | None, limit: int, progress: Progress
 ) -> list[Any]:
     """What follows the header of a task's page."""
-    parts: list[Any] = [task_sections.metrics(run), sections.render_curves(run)]
+    parts: list[Any] = [task_sections.render_metrics(run), sections.render_curves(run)]
     if folder is None:
         parts.append(sections.note("The data set of this run was not found; give it with --data to see more images."))
     if is_generation(run):
-        parts.append(task_sections.images(_generate_view(run, folder, text, limit, progress)))
+        parts.append(task_sections.render_images(_generate_view(run, folder, text, limit, progress)))
     elif folder is not None:
         view = answer_images(run, folder, limit, lambda done: progress(done, None, f"{run.name}: answering"))
-        parts.append(understanding_sections.answers(view))
+        parts.append(understanding_sections.render_answers(view))
     return [*parts, gallery.render_progress(run)]
 
 
@@ -167,17 +167,17 @@ def _generate_view(run: Run, folder: Path | None, text: Path | None, limit: int,
 def _compare_tasks(
     runs: Sequence[Run], out: Path, folder: Path | None, text: Path | None, limit: int, progress: Progress
 ) -> Path:
-    tables = tables_of(runs)
+    tables = make_task_tables(runs)
     body: list[Any] = [
-        *task_comparison.header(runs, tables),
-        task_comparison.main_metrics(tables),
-        task_comparison.metrics(runs),
-        comparison.render_differing_settings(task_comparison.firsts(tables)),
-        task_comparison.curves(runs, tables),
+        *task_comparison.render_header(runs, tables),
+        task_comparison.render_main_metrics(tables),
+        task_comparison.render_metrics(runs),
+        comparison.render_differing_settings(task_comparison.select_first_runs(tables)),
+        task_comparison.render_curves(runs, tables),
     ]
     if all(map(is_generation, runs)):
         views = [_generate_view(run, folder, text, limit, progress) for run in runs]
-        body.append(task_comparison.images(runs, views))
+        body.append(task_comparison.render_images(runs, views))
     return write_page(out, "Comparison: " + ", ".join(run.name for run in runs), body)
 
 

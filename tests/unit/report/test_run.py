@@ -13,7 +13,7 @@ from tavq.core.errors import FileError, TavqError, UsageError
 from tavq.metrics.alignment import retrieval
 from tavq.metrics.record import by_key
 from tavq.report.run import read_run, read_runs
-from tavq.report.task.replicates import source_of
+from tavq.report.task.replicates import image_source
 from tavq.report.tokenizer import comparison, sections
 
 Make = Callable[..., Path]
@@ -69,7 +69,7 @@ def test_recipe_and_provenance_of_an_older_version_have_the_current_names(folder
     folder = folder_run(provenance=json.dumps({"pictures": 96, "kind_of_pictures": "pictures", "text": text}))
     (folder / "recipe.yaml").write_text(json.dumps(recipe))
     run = read_run(folder)
-    assert run.recipe["task"]["image"]["source"] == source_of(run) == "features"
+    assert run.recipe["task"]["image"]["source"] == image_source(run) == "features"
     assert run.recipe["task"]["max_length"] == 9
     assert (run.provenance["images"], run.provenance["kind_of_images"]) == (96, "images")
     stored = run.provenance["text"]

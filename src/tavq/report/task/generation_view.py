@@ -77,7 +77,7 @@ def build_task_view(
     generator = torch.Generator(device).manual_seed(0)
     alone: tuple[Bytes, ...] = ()
     if not needs:
-        alone = _bytes(generate_images(model, Prompt(SHOWN), Sampling(), generator, done))
+        alone = _to_bytes(generate_images(model, Prompt(SHOWN), Sampling(), generator, done))
     if folder is None:
         return TaskView("", alone=alone)
     store = TextStore.find(folder, text) if "text" in needs else None
@@ -86,7 +86,7 @@ def build_task_view(
     if store is not None:
         store.check_encoder(run.provenance.get("text"))
     dataset = select_held_out_first(folder, limit)
-    dataset = dataset.subset(record for record in dataset if _usable(record, store, "segmentation" in needs))
+    dataset = dataset.subset(record for record in dataset if _is_usable(record, store, "segmentation" in needs))
     if not len(dataset):
         return TaskView("", alone=alone)
     names = choose_evenly(dataset, SHOWN)
@@ -94,16 +94,16 @@ def build_task_view(
     chosen = [records[name] for name in names]
     images = load_image_batch(dataset, names, run.size).to(device)
     if needs:
-        shown = _conditioned(model, dataset, chosen, images, store, generator, done)
+        shown = _generate_conditioned(model, dataset, chosen, images, store, generator, done)
         return TaskView(dataset[0].split, conditioned=shown)
-    return TaskView(dataset[0].split, completed=_completed(model, names, images, generator), alone=alone)
+    return TaskView(dataset[0].split, completed=_complete(model, names, images, generator), alone=alone)
 
 
-def _usable(record: Record, store: TextStore | None, mapped: bool) -> bool:
+def _is_usable(record: Record, store: TextStore | None, mapped: bool) -> bool:
     return (store is None or record.file_name in store) and (not mapped or record.segmentation is not None)
 
 
-def _conditioned(
+def _generate_conditioned(
     model: TaskModel,
     dataset: FolderDataset,
     records: Sequence[Record],
@@ -119,21 +119,21 @@ def _conditioned(
         prompt = Prompt(len(records), text=to_device(features, images.device))
     else:
         prompt, _ = build_prompt(model, (), maps, 1)
-    generated = _bytes(generate_images(model, prompt, Sampling(), generator, done))
+    generated = _to_bytes(generate_images(model, prompt, Sampling(), generator, done))
     found = []
-    for index, (record, image) in enumerate(zip(records, _bytes(images), strict=True)):
-        asked = () if store is not None else (("map", _map(maps[index], image.shape[0])),)
+    for index, (record, image) in enumerate(zip(records, _to_bytes(images), strict=True)):
+        asked = () if store is not None else (("map", _load_map(maps[index], image.shape[0])),)
         shown = (*asked, ("real", image), ("generated", generated[index]))
         found.append(Shown(record.file_name, shown, record.text or "" if store is not None else ""))
     return tuple(found)
 
 
-def _map(path: Path, size: int) -> Bytes:
+def _load_map(path: Path, size: int) -> Bytes:
     square = crop_and_resize(colourize(load_segmentation(path)), size, nearest=True)
     return np.ascontiguousarray(square.permute(1, 2, 0).numpy())
 
 
-def _completed(
+def _complete(
     model: TaskModel, names: Sequence[str], images: Float[Tensor, "b 3 y x"], generator: torch.Generator
 ) -> tuple[Shown, ...]:
     """Images with a part hidden and completed, equally many for each mask."""
@@ -151,5 +151,5 @@ def _completed(
     return tuple(found)
 
 
-def _bytes(images: Float[Tensor, "b 3 y x"]) -> tuple[Bytes, ...]:
+def _to_bytes(images: Float[Tensor, "b 3 y x"]) -> tuple[Bytes, ...]:
     return tuple(as_bytes(image) for image in images)

@@ -45,7 +45,7 @@ class Row:
         """The first evaluated run on each tokenizer; empty for blind tasks."""
         first: dict[str, Run] = {}
         for run in self.evaluated:
-            if sees(run):
+            if uses_image(run):
                 first.setdefault(tokenizer_sha256(run), run)
         return list(first.values())
 
@@ -63,7 +63,7 @@ class Estimate:
     """The value of each run."""
 
 
-def estimate(runs: Sequence[Run], key: str) -> Estimate | None:
+def estimate_mean(runs: Sequence[Run], key: str) -> Estimate | None:
     """Estimate a metric from the runs that have it; None if none has.
 
     With several tokenizers, each counts once, by the mean over its runs: runs on one tokenizer share its errors, so
@@ -75,7 +75,7 @@ def estimate(runs: Sequence[Run], key: str) -> Estimate | None:
     each = tuple(value for _, value in measured)
     groups: dict[str, list[float]] = {}
     for run, value in measured:
-        groups.setdefault(tokenizer_sha256(run) if sees(run) else "", []).append(value)
+        groups.setdefault(tokenizer_sha256(run) if uses_image(run) else "", []).append(value)
     means, over = [sum(group) / len(group) for group in groups.values()], "tokenizers"
     if len(means) == 1:
         means, over = list(each), "seeds"
@@ -90,7 +90,7 @@ def estimate(runs: Sequence[Run], key: str) -> Estimate | None:
 # --- which runs belong together ---------------------------------------------------------------------------------
 
 
-def rows_of(runs: Sequence[Run]) -> tuple[list[Row], list[str]]:
+def group_replicates(runs: Sequence[Run]) -> tuple[list[Row], list[str]]:
     """Group runs into rows; also a sentence for each run left out because it repeats another one with the same seed."""
     groups: dict[tuple[str, str | None], list[Run]] = {}
     repeated = []
@@ -103,7 +103,7 @@ def rows_of(runs: Sequence[Run]) -> tuple[list[Row], list[str]]:
         if double is None:
             group.append(run)
         else:
-            repeated.append(f"{run.name} repeats {double.name} with its seed {seed_of(run)}, and is left out.")
+            repeated.append(f"{run.name} repeats {double.name} with its seed {training_seed(run)}, and is left out.")
     ordered = [sorted(group, key=runs.index) for group in groups.values()]
     ordered.sort(key=lambda group: runs.index(group[0]))
     return [Row(name, tuple(group)) for name, group in zip(_names(ordered), ordered, strict=True)], repeated
@@ -117,27 +117,27 @@ def _settings(run: Run) -> dict[str, Any]:
     return {key: value for key, value in flatten_settings(run.recipe) if key not in FREE}
 
 
-def seed_of(run: Run) -> Any:
+def training_seed(run: Run) -> Any:
     """The seed of its training."""
     return run.model.get("seed")
 
 
 def _method(run: Run) -> str:
     """The hash that its tokenizer shares with other seeds, else that of its weights; "" for a blind task."""
-    return (stored_hash(run.provenance, TOKENIZER_METHOD_HASH) or tokenizer_sha256(run)) if sees(run) else ""
+    return (stored_hash(run.provenance, TOKENIZER_METHOD_HASH) or tokenizer_sha256(run)) if uses_image(run) else ""
 
 
 def _training(run: Run) -> tuple[Any, Any]:
     """What distinguishes it within its row: its seed, and its tokenizer's seed, or weights if the seed is unknown."""
-    if not sees(run):
-        return seed_of(run), None
+    if not uses_image(run):
+        return training_seed(run), None
     seed_known = stored_hash(run.provenance, TOKENIZER_METHOD_HASH) is not None
-    return seed_of(run), run.provenance.get("tokenizer_seed") if seed_known else tokenizer_sha256(run)
+    return training_seed(run), run.provenance.get("tokenizer_seed") if seed_known else tokenizer_sha256(run)
 
 
 def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
     """Name each group after its input; groups with the same input also after the settings that differ."""
-    names = [seen([run for run in group if run.evaluation is not None] or group) for group in groups]
+    names = [describe_input([run for run in group if run.evaluation is not None] or group) for group in groups]
     full = []
     for name, group in zip(names, groups, strict=True):
         same = [other for other, known in zip(groups, names, strict=True) if known == name]
@@ -160,7 +160,7 @@ def _differs(key: str, settings: Sequence[Mapping[str, Any]]) -> bool:
 # --- the input of a task ------------------------------------------------------------------------------------------
 
 
-def tokenizer_of(run: Run) -> str:
+def tokenizer_name(run: Run) -> str:
     """The name of the tokenizer's folder; the start of its sha256 if the run did not record it."""
     name = run.provenance.get("tokenizer_name")
     return name if isinstance(name, str) else f"tokenizer {str(run.provenance.get('tokenizer'))[:8]}"
@@ -171,27 +171,27 @@ def tokenizer_sha256(run: Run) -> str:
     return str(run.provenance.get("tokenizer"))
 
 
-def source_of(run: Run) -> str | None:
+def image_source(run: Run) -> str | None:
     """What an understanding task reads of an image; None for a generation task."""
     task = run.recipe.get("task")
     image = task.get("image") if isinstance(task, Mapping) else None
     return str(image.get("source", "codes")) if isinstance(image, Mapping) else None
 
 
-def sees(run: Run) -> bool:
+def uses_image(run: Run) -> bool:
     """Whether the task uses its tokenizer: False for a blind one."""
-    return source_of(run) != "none"
+    return image_source(run) != "none"
 
 
-def task_of(run: Run) -> str:
+def task_name(run: Run) -> str:
     """The name of the task that was trained."""
     task = run.recipe.get("task")
     return str(task.get("name", "?")) if isinstance(task, Mapping) else "?"
 
 
-def seen(runs: Sequence[Run]) -> str:
+def describe_input(runs: Sequence[Run]) -> str:
     """The input of the runs of a row, each tokenizer named once: `ta-0, ta-1: codes`."""
-    if not sees(runs[0]):
+    if not uses_image(runs[0]):
         return SEEN["none"]
-    names, source = ", ".join(dict.fromkeys(map(tokenizer_of, runs))), source_of(runs[0])
+    names, source = ", ".join(dict.fromkeys(map(tokenizer_name, runs))), image_source(runs[0])
     return names if source is None else f"{names}: {SEEN.get(source, source)}"

@@ -9,7 +9,7 @@ from tavq.report.html.markup import Markup, tag
 from tavq.report.metric_tables import MetricTable, arrange_metrics, cell, cell_text, legend
 from tavq.report.run import Run
 from tavq.report.task.generation_view import Shown, TaskView
-from tavq.report.task.replicates import SEEN, source_of, tokenizer_of
+from tavq.report.task.replicates import SEEN, image_source, tokenizer_name
 from tavq.report.tokenizer import sections
 from tavq.report.tokenizer.gallery import describe_choice
 from tavq.report.tokenizer.sections import fact, note, number, section, table
@@ -20,13 +20,13 @@ COLUMNS = 6
 # --- header -----------------------------------------------------------------------------------------------------
 
 
-def header(run: Run) -> list[Markup]:
+def render_header(run: Run) -> list[Markup]:
     """What was trained, on which tokenizer and data, for how many steps, and with which software."""
     model, provenance = run.task, {"data": "–", "tavq": "–", "torch": "–", "device": "–", **run.provenance}
     layout, images = model.config.layout, provenance.get("images")
     trained_on = f"data, {number(images)} images to train on" if isinstance(images, int) else "data"
     parts = f" of {layout.parts} each" if layout.parts > 1 else ""
-    source, examples = source_of(run), provenance.get("examples")
+    source, examples = image_source(run), provenance.get("examples")
     tokens = "tokens to generate" if source is None else "codes"
     sha256 = str(provenance.get("tokenizer", "–"))
     if isinstance(examples, int):
@@ -36,12 +36,12 @@ def header(run: Run) -> list[Markup]:
         fact(model.config.task.name, "task"),
         fact(provenance["data"], trained_on),
         fact(
-            tokenizer_of(run),
+            tokenizer_name(run),
             f"tokenizer {sha256[:12]}…, {layout.vocabulary:,} {tokens}",
         ),
         fact(f"{run.size} × {run.size} px", f"images, {layout.height} × {layout.width} positions{parts}"),
         *([] if source is None else [fact(SEEN.get(source, source), "input of the task")]),
-        *_conditions(run, provenance),
+        *_render_conditions(run, provenance),
         fact(number(run.steps), f"steps, seed {run.model.get('seed', '–')}"),
         fact(number(count), "parameters of the task's network"),
         fact(f"tavq {provenance['tavq']}", f"torch {provenance['torch']}, {provenance['device']}"),
@@ -54,7 +54,7 @@ def header(run: Run) -> list[Markup]:
     ]
 
 
-def _conditions(run: Run, provenance: Mapping[str, Any]) -> list[Markup]:
+def _render_conditions(run: Run, provenance: Mapping[str, Any]) -> list[Markup]:
     """The encoder of texts and the tokenizer of maps that condition the task."""
     text, maps = provenance.get("text"), provenance.get("segmentation_tokenizer")
     encoder = text.get("encoder", {}).get("name", "?") if isinstance(text, Mapping) else None
@@ -65,7 +65,7 @@ def _conditions(run: Run, provenance: Mapping[str, Any]) -> list[Markup]:
 # --- metrics ----------------------------------------------------------------------------------------------------
 
 
-def metrics(run: Run) -> Markup:
+def render_metrics(run: Run) -> Markup:
     """The evaluation, a table for each group of metrics: the task's own next to those of the baselines."""
     if run.evaluation is None:
         return section("metrics", "Metrics", note(sections.explain_missing_metrics(run)))
@@ -73,18 +73,20 @@ def metrics(run: Run) -> Markup:
     tables: list[Markup | None] = []
     for one in found:
         tables += [tag("h3", one.group.title), note(one.group.note) if one.group.note else None]
-        tables.append(_table(one))
+        tables.append(_render_table(one))
     return section(
         "metrics",
         "Metrics",
-        note(evaluated_on(run.evaluation), " ↑ higher is better, ↓ lower is better. Small print: 95 % intervals."),
+        note(
+            describe_measurement(run.evaluation), " ↑ higher is better, ↓ lower is better. Small print: 95 % intervals."
+        ),
         *tables,
         *legend(found),
         *sections.render_warnings(run.evaluation),
     )
 
 
-def _table(one: MetricTable) -> Markup:
+def _render_table(one: MetricTable) -> Markup:
     body = []
     for row in one.rows:
         metric = row.metric
@@ -94,7 +96,7 @@ def _table(one: MetricTable) -> Markup:
     return table(["", *heads], body, numbers=range(1, len(heads) + 1))
 
 
-def evaluated_on(evaluation: Evaluation) -> str:
+def describe_measurement(evaluation: Evaluation) -> str:
     """Which images the metrics were computed on."""
     details = evaluation.details
     trained, count = details.get("training_images"), details.get("images")
@@ -106,12 +108,12 @@ def evaluated_on(evaluation: Evaluation) -> str:
 # --- images ---------------------------------------------------------------------------------------------------
 
 
-def images(view: TaskView) -> Markup | None:
+def render_images(view: TaskView) -> Markup | None:
     """What the task generates: from conditions, completions, and without a condition."""
     about = f"{describe_choice(view.split)}, not picked by hand; generated once, seed 0."
     parts: list[Markup] = []
     if view.conditioned:
-        parts += [note(about), rows_of(view.conditioned)]
+        parts += [note(about), render_image_rows(view.conditioned)]
     if view.alone:
         samples = img(sheet(view.alone, COLUMNS), "generated images", exact=False)
         parts += [
@@ -119,11 +121,11 @@ def images(view: TaskView) -> Markup | None:
             tag("figure", samples, class_="sheet"),
         ]
     if view.completed:
-        parts += [tag("h3", "Completion"), note(about), rows_of(view.completed)]
+        parts += [tag("h3", "Completion"), note(about), render_image_rows(view.completed)]
     return section("images", "Generated images", *parts) if parts else None
 
 
-def rows_of(shown: Sequence[Shown]) -> Markup:
+def render_image_rows(shown: Sequence[Shown]) -> Markup:
     """Images that belong together side by side, with their text below."""
     rows = []
     for one in shown:

@@ -10,13 +10,13 @@ from tavq.report.run import Run
 from tavq.report.task.replicates import (
     Estimate,
     Row,
-    estimate,
-    rows_of,
-    seed_of,
-    source_of,
-    task_of,
-    tokenizer_of,
+    estimate_mean,
+    group_replicates,
+    image_source,
+    task_name,
+    tokenizer_name,
     tokenizer_sha256,
+    training_seed,
 )
 
 EQUAL = 1e-9
@@ -45,41 +45,43 @@ class TaskTable:
     """A sentence for each run left out because it repeats another one with the same seed."""
 
 
-def tables_of(runs: Sequence[Run]) -> list[TaskTable]:
+def make_task_tables(runs: Sequence[Run]) -> list[TaskTable]:
     """A table for each task, in the order the runs are given."""
-    tasks = dict.fromkeys(map(task_of, runs))
-    return [_table(task, [run for run in runs if task_of(run) == task]) for task in tasks]
+    tasks = dict.fromkeys(map(task_name, runs))
+    return [_make_table(task, [run for run in runs if task_name(run) == task]) for task in tasks]
 
 
-def _table(task: str, runs: Sequence[Run]) -> TaskTable:
-    rows, repeated = rows_of(runs)
+def _make_table(task: str, runs: Sequence[Run]) -> TaskTable:
+    rows, repeated = group_replicates(runs)
     evaluations = [run.evaluation for row in rows for run in row.evaluated if run.evaluation is not None]
-    columns = tuple(row for found in arrange_metrics(evaluations) for row in found.rows if row.metric.main)
+    measured_rows = [row for found in arrange_metrics(evaluations) for row in found.rows]
+    columns = tuple(row for row in measured_rows if row.metric.main)
     measured = [metric for column in columns for metric in column.metrics.values()]
     titles = {metric.baseline.name: metric.baseline.title for metric in measured if metric.baseline is not None}
     evaluated = [row for row in rows if row.evaluated]
-    baselines = [[_line(title, name, row, columns) for row in evaluated] for name, title in titles.items()]
-    own = [several for several in baselines if not _one(several)]
+    baselines = []
+    for name, title in titles.items():
+        baselines.append([_make_line(title, name, row, columns) for row in evaluated])
+    own = [several for several in baselines if not _is_shared(several)]
     lines = []
     for row in rows:
-        lines.append(_line(row.name, None, row, columns))
+        lines.append(_make_line(row.name, None, row, columns))
         lines += [line for several in own for line in several if line.row is row]
     lines += [replace(several[0], row=None) for several in baselines if several not in own]
     return TaskTable(task, columns, tuple(lines), tuple(rows), tuple(repeated))
 
 
-def _line(name: str, baseline: str | None, row: Row, columns: Sequence[MetricRow]) -> Line:
+def _make_line(name: str, baseline: str | None, row: Row, columns: Sequence[MetricRow]) -> Line:
     keys = [column.key(baseline) for column in columns]
-    estimates = tuple(None if key is None else estimate(row.evaluated, key) for key in keys)
+    estimates = tuple(None if key is None else estimate_mean(row.evaluated, key) for key in keys)
     return Line(name, baseline, row, estimates)
 
 
-def _one(lines: Sequence[Line]) -> bool:
+def _is_shared(lines: Sequence[Line]) -> bool:
     """Whether a baseline is the same for all rows and seeds, as it depends on the data alone."""
     for several in zip(*(line.estimates for line in lines), strict=True):
-        values = [value for found in several for value in (found.each if found else (None,))]
-        known = [value for value in values if value is not None]
-        if known and (len(known) < len(values) or max(known) - min(known) > EQUAL):
+        known = [value for found in several if found is not None for value in found.each]
+        if known and (None in several or max(known) - min(known) > EQUAL):
             return False
     return True
 
@@ -87,54 +89,57 @@ def _one(lines: Sequence[Line]) -> bool:
 # --- as text and as JSON ----------------------------------------------------------------------------------------
 
 
-def seeds_in_words(line: Line) -> str:
+def describe_seeds(line: Line) -> str:
     """How many trainings a row averages; empty for a baseline that depends on none."""
     if line.row is None:
         return ""
     runs, tokenizers = line.row.evaluated, len(line.row.tokenizers)
     if tokenizers > 1:
         return f"{tokenizers} tokenizers" + (f", {len(runs)} runs" if len(runs) > tokenizers else "")
-    return "not evaluated" if not runs else "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
+    if not runs:
+        return "not evaluated"
+    return "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
 
 
-def texts(metric: Metric, estimate: Estimate | None) -> tuple[str, str]:
+def format_estimate(metric: Metric, estimate: Estimate | None) -> tuple[str, str]:
     """A value and its interval as a person reads them."""
     if estimate is None:
         return metric.text(None), ""
     return metric.text(estimate.value), metric.interval_text(estimate.interval)
 
 
-def cells_of(table: TaskTable) -> list[list[str]]:
+def format_cells(table: TaskTable) -> list[list[str]]:
     """The rows as a terminal shows them, with intervals below their values."""
     rows = []
     for line in table.lines:
         name = line.name if line.baseline is None else f"  … {line.name}"
-        cells = [texts(column.metric, found) for column, found in zip(table.columns, line.estimates, strict=True)]
-        rows.append([name, seeds_in_words(line), *("\n".join(filter(None, cell)) for cell in cells)])
+        cells = []
+        for column, estimate in zip(table.columns, line.estimates, strict=True):
+            cells.append("\n".join(filter(None, format_estimate(column.metric, estimate))))
+        rows.append([name, describe_seeds(line), *cells])
     return rows
 
 
-def as_json(table: TaskTable) -> dict[str, Any]:
+def table_as_json(table: TaskTable) -> dict[str, Any]:
     """A table as JSON; `over` is what an interval is over, `each` has the values of the runs."""
     metrics = [column.metric for column in table.columns]
-    return {
-        "task": table.task,
-        "columns": [{"metric": one.name, "title": one.title, "better": one.better} for one in metrics],
-        "rows": [
-            {"name": line.name, "baseline": line.baseline, **_sources(line.row), "metrics": _values(metrics, line)}
-            for line in table.lines
-        ],
-    }
+    columns = [{"metric": metric.name, "title": metric.title, "better": metric.better} for metric in metrics]
+    rows = []
+    for line in table.lines:
+        named = {"name": line.name, "baseline": line.baseline, **_sources(line.row)}
+        rows.append(named | {"metrics": _values(metrics, line)})
+    return {"task": table.task, "columns": columns, "rows": rows}
 
 
 def _sources(row: Row | None) -> dict[str, Any]:
     if row is None:
         return {}
+    tokenizers = [{"name": tokenizer_name(run), "sha256": tokenizer_sha256(run)} for run in row.tokenizers]
     return {
-        "tokenizers": [{"name": tokenizer_of(run), "sha256": tokenizer_sha256(run)} for run in row.tokenizers],
-        "source": source_of(row.runs[0]),
+        "tokenizers": tokenizers,
+        "source": image_source(row.runs[0]),
         "runs": [run.name for run in row.evaluated],
-        "seeds": [seed_of(run) for run in row.evaluated],
+        "seeds": [training_seed(run) for run in row.evaluated],
         "not_evaluated": [run.name for run in row.waiting],
     }
 

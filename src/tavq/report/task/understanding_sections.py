@@ -8,26 +8,26 @@ from tavq.report.tokenizer.sections import note, section
 from tavq.tasks.samples import Answer, AnsweredImage
 
 
-def answers(view: UnderstandingView) -> Markup | None:
+def render_answers(view: UnderstandingView) -> Markup | None:
     """Images, what the task answered about each, and what is true."""
     if not view.answered:
         return None
     about = f"{describe_choice(view.split)}, not picked by hand."
-    return section("answers", "Answers", note(about), tag("div", *map(_card, view.answered), class_="rows"))
+    return section("answers", "Answers", note(about), tag("div", *map(_render_card, view.answered), class_="rows"))
 
 
-def _card(answered: AnsweredImage) -> Markup:
+def _render_card(answered: AnsweredImage) -> Markup:
     columns = [
         tag("figure", img(image, name or answered.key), *([tag("figcaption", name)] if name else []))
         for name, image in answered.images
     ]
-    lines = tag("ul", *map(_line, answered.answers), class_="answers")
+    lines = tag("ul", *map(_render_line, answered.answers), class_="answers")
     widths = {image.shape[1] for _, image in answered.images}
     kind = "answered" + (" wide" if len(columns) > 1 else "") + (" uneven" if len(widths) > 1 else "")
     return tag("div", tag("div", *columns, class_="row"), lines, class_=kind)
 
 
-def _line(answer: Answer) -> Markup:
+def _render_line(answer: Answer) -> Markup:
     mark = None
     if answer.correct is not None:
         sign, class_ = ("✓ ", "right") if answer.correct else ("✗ ", "wrong")

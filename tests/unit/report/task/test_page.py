@@ -23,9 +23,9 @@ from tavq.recipes.schema import TaskRecipe
 from tavq.report.metric_tables import arrange_metrics, cell_text
 from tavq.report.page import write_comparison, write_report
 from tavq.report.run import read_run
-from tavq.report.task.comparison import differences
+from tavq.report.task.comparison import find_differences
 from tavq.report.task.generation_view import build_task_view
-from tavq.report.task.tables import tables_of
+from tavq.report.task.tables import make_task_tables
 from tavq.text.store import TextStore
 from tavq.training.task.tokens import FrozenTokenizer
 from tavq.training.task.trainer import TaskTrainer
@@ -265,7 +265,7 @@ def test_tasks_of_different_kinds_have_a_table_each(tasks: Callable[..., Path], 
     assert "These are different tasks, with a table each: diffusion, prior." in page
     assert "real" not in images(page)
     found = [read_run(run) for run in (runs[0], runs[0])]
-    told = differences(found, tables_of(found))
+    told = find_differences(found, make_task_tables(found))
     assert told[0].startswith("Not evaluated yet")
     assert told[1] == "text-0 repeats text-0 with its seed 0, and is left out."
 

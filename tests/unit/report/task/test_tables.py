@@ -12,9 +12,9 @@ from tavq.cli import run as command
 from tavq.core.config import apply_overrides
 from tavq.report.page import write_comparison
 from tavq.report.run import Run, read_run, read_runs
-from tavq.report.task.comparison import differences
-from tavq.report.task.replicates import estimate, rows_of
-from tavq.report.task.tables import as_json, cells_of, tables_of
+from tavq.report.task.comparison import find_differences
+from tavq.report.task.replicates import estimate_mean, group_replicates
+from tavq.report.task.tables import format_cells, make_task_tables, table_as_json
 
 EVALUATION: dict[str, Any] = {
     "accuracy": 0.5, "accuracy/color": 0.75, "constant/accuracy": 0.25, "constant/accuracy/color": 0.125,
@@ -73,7 +73,7 @@ def three(make: Make, **changes: Any) -> list[Path]:
 
 
 def names(runs: list[Run]) -> list[tuple[str, list[str]]]:
-    return [(row.name, [run.name for run in row.runs]) for row in rows_of(runs)[0]]
+    return [(row.name, [run.name for run in row.runs]) for row in group_replicates(runs)[0]]
 
 
 # --- which runs are one row -----------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def test_what_differs_otherwise_is_never_averaged(make: Make, changes: dict[str,
 
 
 def test_a_run_twice_counts_once(make: Make) -> None:
-    rows, repeated = rows_of(read_runs([make("a"), make("b", train__seed=1), make("again")]))
+    rows, repeated = group_replicates(read_runs([make("a"), make("b", train__seed=1), make("again")]))
     assert [[run.name for run in row.runs] for row in rows] == [["a", "b"]]
     assert repeated == ["again repeats a with its seed 0, and is left out."]
 
@@ -121,8 +121,8 @@ def test_a_run_twice_counts_once(make: Make) -> None:
 def test_a_run_that_was_not_evaluated_joins_its_row(make: Make) -> None:
     runs = read_runs([make("bare", None), make("a", train__seed=1)])
     assert names(runs) == [("plain: codes", ["bare", "a"])]
-    [table] = tables_of(runs)
-    assert cells_of(table)[0] == ["plain: codes", "1 seed", "50.0%\n40.0% – 60.0%", "75.0%"]
+    [table] = make_task_tables(runs)
+    assert format_cells(table)[0] == ["plain: codes", "1 seed", "50.0%\n40.0% – 60.0%", "75.0%"]
 
 
 def test_a_run_without_the_name_of_its_tokenizer_has_its_sha256(make: Make) -> None:
@@ -151,22 +151,22 @@ def test_tokenizers_of_other_seeds_are_one_row(make: Make) -> None:
 
 def test_seeds_have_students_interval_and_one_seed_its_own(make: Make) -> None:
     several = read_runs(three(make))
-    found = estimate(several, "accuracy")
+    found = estimate_mean(several, "accuracy")
     assert found is not None
     # standard error 0.1 / sqrt(3), t of two degrees of freedom 4.302653
     assert found.value == pytest.approx(0.5)
     assert found.interval == pytest.approx((0.5 - 0.2484138, 0.5 + 0.2484138))
     assert (found.over, found.each) == ("seeds", (0.4, 0.5, 0.6))
-    alone = estimate(several[:1], "accuracy")
+    alone = estimate_mean(several[:1], "accuracy")
     assert alone is not None
     assert (alone.value, alone.interval, alone.over) == (0.4, (0.4, 0.6), "images")
-    same = estimate(several, "constant/accuracy")  # seeds have no part in it
+    same = estimate_mean(several, "constant/accuracy")  # seeds have no part in it
     assert same is not None
     assert (same.value, same.interval, same.over) == (0.25, (0.2, 0.3), "images")
-    bare = estimate(several[:1], "accuracy/color")
+    bare = estimate_mean(several[:1], "accuracy/color")
     assert bare is not None
     assert (bare.interval, bare.over) == (None, None)
-    assert estimate([read_run(make("none", scored(None)))], "accuracy") is None
+    assert estimate_mean([read_run(make("none", scored(None)))], "accuracy") is None
 
 
 def test_no_tokenizer_has_a_part_in_what_sees_no_image(make: Make) -> None:
@@ -176,13 +176,13 @@ def test_no_tokenizer_has_a_part_in_what_sees_no_image(make: Make) -> None:
         make("b", scored(0.4), tokenizer="plain", train__seed=1, **blind),
         make("c", scored(0.3), tokenizer="plain", **blind),
     ]
-    rows, repeated = rows_of(read_runs(folders))
+    rows, repeated = group_replicates(read_runs(folders))
     assert [(row.name, [run.name for run in row.runs]) for row in rows] == [("no image at all", ["a", "b"])]
     assert repeated == ["c repeats a with its seed 0, and is left out."]
-    found = estimate(rows[0].runs, "accuracy")
+    found = estimate_mean(rows[0].runs, "accuracy")
     assert found is not None
     assert (found.over, found.each) == ("seeds", (0.3, 0.4))
-    assert as_json(tables_of(read_runs(folders))[0])["rows"][0]["tokenizers"] == []
+    assert table_as_json(make_task_tables(read_runs(folders))[0])["rows"][0]["tokenizers"] == []
 
 
 def test_tokenizers_whose_means_agree_have_the_interval_of_images(make: Make) -> None:
@@ -191,15 +191,15 @@ def test_tokenizers_whose_means_agree_have_the_interval_of_images(make: Make) ->
         make(f"{name}-{seed}", scored(value), tokenizer=name, method="ta", train__seed=seed)
         for name, seed, value in told
     ]
-    found = estimate(read_runs(runs), "accuracy")
+    found = estimate_mean(read_runs(runs), "accuracy")
     assert found is not None
     assert (found.value, found.interval, found.over) == (0.375, (0.4, 0.6), "images")
 
 
 def test_runs_that_were_not_evaluated_name_nothing(make: Make) -> None:
     runs = read_runs([make("a", tokenizer="ta-0", method="ta"), make("b", None, tokenizer="ta-1", method="ta")])
-    [table] = tables_of(runs)
-    row = as_json(table)["rows"][0]
+    [table] = make_task_tables(runs)
+    row = table_as_json(table)["rows"][0]
     assert (row["name"], row["runs"], row["seeds"], row["not_evaluated"]) == ("ta-0: codes", ["a"], [0], ["b"])
     assert [one["name"] for one in row["tokenizers"]] == ["ta-0"]
 
@@ -211,23 +211,23 @@ def test_a_tokenizer_counts_once_however_many_runs_it_has(make: Make) -> None:
         make("c", scored(0.5), tokenizer="ta-1", method="ta"),
         make("d", scored(0.7), tokenizer="ta-2", method="ta"),
     ]
-    [table] = tables_of(read_runs(folders))
+    [table] = make_task_tables(read_runs(folders))
     found = table.lines[0].estimates[0]
     assert found is not None
     # means 0.3, 0.5, 0.7: standard error 0.2 / sqrt(3), t of two degrees of freedom 4.302653
     assert found.value == pytest.approx(0.5)
     assert found.interval == pytest.approx((0.5 - 0.49682755, 0.5 + 0.49682755), abs=1e-7)
     assert (found.over, found.each) == ("tokenizers", (0.2, 0.4, 0.5, 0.7))
-    assert cells_of(table)[0][:2] == ["ta-0, ta-1, ta-2: codes", "3 tokenizers, 4 runs"]
-    assert as_json(table)["rows"][0]["tokenizers"] == [
+    assert format_cells(table)[0][:2] == ["ta-0, ta-1, ta-2: codes", "3 tokenizers, 4 runs"]
+    assert table_as_json(table)["rows"][0]["tokenizers"] == [
         {"name": name, "sha256": f"sha of {name}"} for name in ("ta-0", "ta-1", "ta-2")
     ]
 
 
 def test_the_table_has_main_metrics_and_baselines_below(make: Make) -> None:
-    [table] = tables_of(read_runs([*three(make), make("blind", scored(0.25), task__image__source="none")]))
+    [table] = make_task_tables(read_runs([*three(make), make("blind", scored(0.25), task__image__source="none")]))
     assert [column.metric.title for column in table.columns] == ["Accuracy", "Accuracy: color"]
-    assert cells_of(table) == [
+    assert format_cells(table) == [
         ["plain: codes", "3 seeds", "50.0%\n25.2% – 74.8%", "75.0%"],
         ["no image at all", "1 seed", "25.0%\n40.0% – 60.0%", "75.0%"],
         ["  … constant answer", "", "25.0%\n20.0% – 30.0%", "12.5%"],
@@ -237,43 +237,45 @@ def test_the_table_has_main_metrics_and_baselines_below(make: Make) -> None:
 def test_a_baseline_that_is_a_rows_own_stands_below_it(make: Make) -> None:
     captions = {"CIDEr-D": 1.0, "shuffled/CIDEr-D": 0.5, "constant/CIDEr-D": 0.25, "split": "test"}
     own = {"task__name": "captioning", "task__image__source": "codes"}
-    [table] = tables_of(
+    [table] = make_task_tables(
         read_runs([
             make("a", captions, **own),
             make("b", {**captions, "shuffled/CIDEr-D": 0.625}, tokenizer="ta", **own),
         ])
     )  # fmt: skip
-    assert [line[0] for line in cells_of(table)] == [
+    assert [line[0] for line in format_cells(table)] == [
         "plain: codes", "  … another image's", "ta: codes", "  … another image's", "  … constant answer",
     ]  # fmt: skip
-    assert [line[2] for line in cells_of(table)] == ["1.000", "0.500", "1.000", "0.625", "0.250"]
+    assert [line[2] for line in format_cells(table)] == ["1.000", "0.500", "1.000", "0.625", "0.250"]
 
 
 def test_each_task_has_a_table(make: Make) -> None:
     runs = read_runs([make("a"), make("b", {"mean_iou": 0.5}, task__name="grounding", train__batch=8)])
-    assert [table.task for table in tables_of(runs)] == ["vqa", "grounding"]
+    assert [table.task for table in make_task_tables(runs)] == ["vqa", "grounding"]
     # their budgets are told within a task alone
-    assert differences(runs, tables_of(runs)) == ["These are different tasks, with a table each: vqa, grounding."]
+    assert find_differences(runs, make_task_tables(runs)) == [
+        "These are different tasks, with a table each: vqa, grounding."
+    ]
 
 
 def test_budgets_that_differ_are_told(make: Make) -> None:
     runs = read_runs([make("a"), make("b", tokenizer="ta", data="e", train__steps=20, train__batch=8, train__seed=1)])
-    assert differences(runs, tables_of(runs)) == [
+    assert find_differences(runs, make_task_tables(runs)) == [
         "These runs were trained on different data (plain: codes: d, ta: codes: e).",
         "These runs were trained for different numbers of steps (plain: codes: 10, ta: codes: 20).",
         "These runs were trained with different batch sizes (plain: codes: 4, ta: codes: 8).",
         "The rows use different seeds (plain: codes: 0; ta: codes: 1).",
     ]
     both = read_runs([make("c"), make("d", scored(0.5, split="val"), tokenizer="ta")])
-    assert "split differs between the evaluations" in differences(both, tables_of(both))[0]
+    assert "split differs between the evaluations" in find_differences(both, make_task_tables(both))[0]
 
 
 # --- where it is shown ----------------------------------------------------------------------------------------------
 
 
 def test_a_file_keeps_every_seed(make: Make) -> None:
-    [table] = tables_of(read_runs([*three(make), make("ta", scored(0.3), tokenizer="ta")]))
-    told = as_json(table)
+    [table] = make_task_tables(read_runs([*three(make), make("ta", scored(0.3), tokenizer="ta")]))
+    told = table_as_json(table)
     assert json.loads(json.dumps(told)) == told
     assert told["columns"][0] == {"metric": "accuracy", "title": "Accuracy", "better": 1}
     first = told["rows"][0]

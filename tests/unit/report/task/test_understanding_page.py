@@ -19,7 +19,7 @@ from tavq.metrics.record import evaluation_as_json
 from tavq.recipes.schema import TaskRecipe
 from tavq.report.page import write_comparison, write_report
 from tavq.report.run import read_run
-from tavq.report.task.understanding_sections import answers
+from tavq.report.task.understanding_sections import render_answers
 from tavq.report.task.understanding_view import UnderstandingView, answer_images
 from tavq.tasks.masked_words import BLANK, hide_word
 from tavq.tasks.model_folder import load_task
@@ -102,7 +102,7 @@ def test_a_phrase_has_its_true_box_and_the_found_one(trained: Callable[..., Path
     [told] = read.answers
     assert told.question == "the red wall"
     assert told.correct == (float(told.answer.removeprefix("IoU ")) > 0.5)
-    page = answers(view(trained("grounding"), data)) or ""
+    page = render_answers(view(trained("grounding"), data)) or ""
     assert 'class="answered wide uneven"' in page
     [blind] = view(trained("grounding", "none"), data).answered
     assert [name for name, _ in blind.images] == ["true", "predicted"]
@@ -166,12 +166,14 @@ def test_what_is_seen_is_compared(trained: Callable[..., Path], tmp_path: Path) 
 
 def test_nothing_that_is_said_is_markup() -> None:
     images = (("", np.zeros((2, 2, 3), np.uint8)),)
-    page = answers(UnderstandingView("test", (AnsweredImage("<a>", (Answer("<q>", "<s>", "<t>", False),), images),)))
+    page = render_answers(
+        UnderstandingView("test", (AnsweredImage("<a>", (Answer("<q>", "<s>", "<t>", False),), images),))
+    )
     assert page is not None
     assert not re.search("<[aqst]>", page)
     assert "&lt;q&gt;" in page
     assert "true: &lt;t&gt;" in page
-    assert answers(UnderstandingView("", ())) is None
+    assert render_answers(UnderstandingView("", ())) is None
 
 
 def test_a_run_keeps_the_name_of_its_tokenizers_folder(runs: Any) -> None:
