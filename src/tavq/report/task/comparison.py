@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from tavq.metrics.record import Metric
 from tavq.report.html.images import img, sheet
@@ -21,8 +22,11 @@ CURVES = 8
 
 def render_header(runs: Sequence[Run], tables: Sequence[TaskTable]) -> list[Markup]:
     """What is compared, and what limits the comparison."""
-    rows = [(table, row) for table in tables for row in table.rows]
-    facts = [fact(row.name, f"{table.task}: {', '.join(run.name for run in row.runs)}") for table, row in rows]
+    facts = []
+    for one in tables:
+        for row in one.rows:
+            names = ", ".join(run.name for run in row.runs)
+            facts.append(fact(row.name, f"{one.task}: {names}"))
     return [
         tag("h1", comparison.name_comparison(runs)),
         tag("p", "The same measurements of each run.", class_="lead"),
@@ -151,13 +155,17 @@ def render_images(runs: Sequence[Run], views: Sequence[TaskView]) -> Markup | No
     parts = []
     for choose in ("conditioned", "completed"):
         columns: list[Sequence[Shown]] = [getattr(view, choose) for view in views]
-        labels = {tuple((one.key, *(name for name, _ in one.images)) for one in column) for column in columns}
-        if len(labels) == 1 and columns[0]:
+        if columns[0] and len(set(map(_labels, columns))) == 1:
             parts.append(render_image_rows([_join_runs(runs, row) for row in zip(*columns, strict=True)]))
     alone = [(run, view.alone) for run, view in zip(runs, views, strict=True) if view.alone]
     for run, drawn in alone:
         parts += [tag("h3", run.name), tag("figure", img(sheet(drawn, COLUMNS), run.name, exact=False), class_="sheet")]
     return section("images", "Generated images", note("One sample each, seed 0."), *parts) if parts else None
+
+
+def _labels(column: Sequence[Shown]) -> tuple[Any, ...]:
+    """What a run shows: the keys and the names of the images, equal for runs that can share rows."""
+    return tuple((shown.key, tuple(name for name, _ in shown.images)) for shown in column)
 
 
 def _join_runs(runs: Sequence[Run], row: Sequence[Shown]) -> Shown:

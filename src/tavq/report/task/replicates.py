@@ -137,8 +137,10 @@ def _training(run: Run) -> tuple[Any, Any]:
 
 def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
     """Name each group after its input; groups with the same input also after the settings that differ."""
-    names = [describe_input([run for run in group if run.evaluation is not None] or group) for group in groups]
-    full = []
+    names, full = [], []
+    for group in groups:
+        evaluated = [run for run in group if run.evaluation is not None]
+        names.append(describe_input(evaluated or group))
     for name, group in zip(names, groups, strict=True):
         same = [other for other, known in zip(groups, names, strict=True) if known == name]
         settings = [_settings(other[0]) for other in same]

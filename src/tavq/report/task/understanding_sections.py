@@ -23,8 +23,9 @@ def _render_card(answered: AnsweredImage) -> Markup:
     ]
     lines = tag("ul", *map(_render_line, answered.answers), class_="answers")
     widths = {image.shape[1] for _, image in answered.images}
-    kind = "answered" + (" wide" if len(columns) > 1 else "") + (" uneven" if len(widths) > 1 else "")
-    return tag("div", tag("div", *columns, class_="row"), lines, class_=kind)
+    wide = " wide" if len(columns) > 1 else ""
+    uneven = " uneven" if len(widths) > 1 else ""
+    return tag("div", tag("div", *columns, class_="row"), lines, class_=f"answered{wide}{uneven}")
 
 
 def _render_line(answer: Answer) -> Markup:
