@@ -20,6 +20,8 @@ from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 Array = NDArray[np.float64]
 
+ONE = torch.ones(1, dtype=torch.bool)  # one image, with text
+
 
 def codebook(rows: list[list[float]]) -> LearnedCodebook:
     made = LearnedCodebook(LearnedCodebook.Config(entries=len(rows), width=len(rows[0])))
@@ -78,16 +80,16 @@ def set_identity(network: MLP, bias: float) -> None:
 
 
 def test_the_gaussian_of_an_image() -> None:
-    level = LevelAligner(2, 2)
+    level = LevelAligner(2, 2, standardize=False, center=False)
     set_identity(level.mean, 0.5)
     set_identity(level.variance, 0.0)
     set_identity(level.to_text, 0.0)
-    mean, variance = level.gaussian(torch.tensor([[[1.0, -2.0], [3.0, 4.0]]]))
+    mean, variance = level.gaussian(torch.tensor([[[1.0, -2.0], [3.0, 4.0]]]), ONE)
     # relu gives (1, 0) and (3, 4); softplus(0, 1, 3, 4) = 0.6931472, 1.3132617, 3.0485874, 4.0181499
     torch.testing.assert_close(mean, torch.tensor([[2.5, 2.5]]))
     torch.testing.assert_close(variance, torch.tensor([[2.1809245, 2.3556486]]))
     torch.manual_seed(0)
-    drawn = level.sample(torch.tensor([[[1.0, -2.0], [3.0, 4.0]]]), 3)
+    drawn = level.sample(torch.tensor([[[1.0, -2.0], [3.0, 4.0]]]), 3, ONE)
     torch.manual_seed(0)
     noise = torch.randn(1, 3, 2)
     expected = 2.5 + torch.tensor([2.1809245, 2.3556486]).sqrt() * noise
@@ -95,12 +97,12 @@ def test_the_gaussian_of_an_image() -> None:
 
 
 def test_many_samples_have_the_moments_of_the_gaussian() -> None:
-    level = LevelAligner(2, 2)
+    level = LevelAligner(2, 2, standardize=False, center=False)
     set_identity(level.mean, 20.0)  # far from zero, where the relu of the last network cuts nothing
     set_identity(level.variance, 0.0)
     set_identity(level.to_text, 0.0)
     torch.manual_seed(0)
-    drawn = level.sample(torch.zeros(1, 1, 2), 100_000)[0]
+    drawn = level.sample(torch.zeros(1, 1, 2), 100_000, ONE)[0]
     assert drawn.mean(0).tolist() == pytest.approx([20.0, 20.0], abs=0.01)
     assert drawn.var(0).tolist() == pytest.approx([0.6931, 0.6931], rel=0.02)
 
@@ -128,7 +130,8 @@ UNITS = {"words": (5, 3), "phrases": (2, 4), "sentences": (1, 2)}  # of each ima
 
 def aligner(**settings: object) -> TransportAligner:
     torch.manual_seed(1)
-    made = TransportAligner(TransportAligner.Config.model_validate(settings), WIDTH, TEXT_WIDTH)
+    literal = {"standardize": False, "center": False, **settings}
+    made = TransportAligner(TransportAligner.Config.model_validate(literal), WIDTH, TEXT_WIDTH)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.mul_(3)  # away from the smallness of fresh layers, so that the costs differ
@@ -341,8 +344,8 @@ def test_the_default_is_the_papers_network_of_72_million(full_size: Tokenizer) -
     assert counts["codebook"] == 1024 * 256
     assert round((counts["encoder"] + counts["decoder"] + counts["codebook"]) / 1e6, 1) == 72.1
     assert counts["hierarchy"] == (256 + 1) * 256 * 2  # from 256 channels at both upper stages
-    # two networks d to d and one d to t, for each of three levels
-    assert counts["aligner"] == 3 * (2 * 2 * (256 * 256 + 256) + (256 + 1) * 768 + (768 + 1) * 768)
+    # two networks d to d, one of them without its last bias, and one d to t, for each of three levels
+    assert counts["aligner"] == 3 * (2 * 2 * (256 * 256 + 256) - 256 + (256 + 1) * 768 + (768 + 1) * 768)
     assert count_parameters(full_size) == sum(counts.values())
 
 
