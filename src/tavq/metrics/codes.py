@@ -40,6 +40,15 @@ PERPLEXITY = Metric(
     decimals=1,
     main=True,
 )
+LOGGED_TITLES = {
+    "usage": "Codebook usage (fraction of entries chosen since the last log line)",
+    "perplexity": "Codebook perplexity (since the last log line)",
+    "dead": "Dead entries (not chosen since the last log line)",
+    "spacing": "Entry spacing (median distance to the nearest other entry, per dimension)",
+    "scale": "Entry scale (root mean square over entries and dimensions)",
+}
+"""Titles of what `UsageLog` returns, for charts; `positions` has none, as it only counts."""
+
 DEAD = Metric("dead", "Dead entries", CODEBOOK, better=-1, meaning="Entries that were never chosen.", decimals=0)
 
 

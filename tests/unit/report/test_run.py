@@ -85,6 +85,22 @@ def test_a_recipe_of_another_program_is_shown_as_it_is(folder_run: Make) -> None
     assert run.provenance == {"text": {"encoder": "?"}}
 
 
+def test_levels_share_the_chart_of_a_codebook_quantity(folder_run: Make) -> None:
+    values = {"codebook/usage": 0.5, "codebook/low/usage": 0.01, "codebook/low/positions": 9, "codebook/loss": 1.0}
+    alarm = {"alarm": "codebook collapse", "level": "low", "sign": "Few."}
+    lines = [{"step": step, **values, "codebook/low/perplexity": 2.0} for step in (1, 2)]
+    run = read_run(folder_run(log="".join(json.dumps(line) + "\n" for line in [*lines, {"step": 2, **alarm}])))
+    page = sections.render_curves(run)
+    assert page.count("<svg") == 3  # codebook losses, usage of two levels, perplexity of one
+    usage = page[page.index("Codebook usage") :]
+    assert usage.index(">deep<") < usage.index(">low<") < usage.index("Codebook perplexity")
+    assert "positions" not in page
+    described = sections.describe_alarms(run)
+    assert "first at step 2 for the level “low”. Few. At step 2, the last one logged, usage was 1.0%" in described
+    both = comparison.render_curves([run, run])
+    assert "Codebook usage (fraction of entries chosen since the last log line), level “low”" in both
+
+
 def test_a_log_with_alarms_and_unreadable_lines(folder_run: Make) -> None:
     lines = [
         '{"step": 1, "a/b": 2.0, "note": "text"}',

@@ -217,7 +217,7 @@ def render_curves(runs: Sequence[Run]) -> Markup:
     charts = []
     for key in sorted(sections.list_logged_keys(runs), key=_rank_key):
         lines = [Line(run.name, *run.curve(key)) for run in runs]
-        charts.append(line_chart(sections.SINGLE.get(key, key), lines, log=sections.needs_log_axis(lines)))
+        charts.append(line_chart(sections.title_curve(key), lines, log=sections.needs_log_axis(lines)))
     return section("curves", "Training", tag("div", *charts, class_="charts"))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tavq.core.config import flatten_settings
+from tavq.metrics.codes import LEVEL_NAMES, LOGGED_TITLES
 from tavq.metrics.record import Evaluation
 from tavq.report.html.charts import Line, line_chart
 from tavq.report.html.markup import Markup, tag
@@ -23,14 +24,12 @@ SEPARATE = {"adversarial/weight": "Weight of the adversarial loss"}
 """Keys that get a chart of their own, as they are not losses like the rest of their group."""
 
 SINGLE = {
-    "codebook/usage": "Codebook usage (fraction of entries chosen since the last log line)",
-    "codebook/perplexity": "Codebook perplexity (since the last log line)",
-    "codebook/dead": "Dead entries (not chosen since the last log line)",
-    "codebook/spacing": "Entry spacing (median distance to the nearest other entry, per dimension)",
-    "codebook/scale": "Entry scale (root mean square over entries and dimensions)",
+    **{f"codebook/{name}": title for name, title in LOGGED_TITLES.items()},
     "learning_rate": "Learning rate",
     "seconds_per_step": "Seconds per step",
 }
+"""Chart titles of keys with a chart of their own, in which each level of the hierarchy has a line."""
+
 MAX_ITEMS = 8
 """Number of items shown of a setting that is a list; a codebook can have thousands of words."""
 
@@ -115,14 +114,17 @@ def describe_alarms(run: Run) -> str:
     times = "once" if len(run.alarms) == 1 else f"{len(run.alarms)} times"
     diagnosis = " ".join(str(first[part]) for part in ("sign", "cause") if part in first)
     remedy = f" Try: {first['remedy']}" if "remedy" in first else ""
-    raised = f"The alarm “{first.get('alarm')}” was raised {times}, first at step {first.get('step')}."
-    return f"{raised} {diagnosis}{remedy}{_describe_last_line(run)}".strip()
+    level = first.get("level", LEVEL_NAMES[-1])
+    where = "" if level == LEVEL_NAMES[-1] else f" for the level “{level}”"
+    raised = f"The alarm “{first.get('alarm')}” was raised {times}, first at step {first.get('step')}{where}."
+    return f"{raised} {diagnosis}{remedy}{_describe_last_line(run, level)}".strip()
 
 
-def _describe_last_line(run: Run) -> str:
+def _describe_last_line(run: Run, level: Any) -> str:
     """Codebook usage at the end of the log: the codebook may have recovered since the alarm."""
     last = run.lines[-1] if run.lines else {}
-    usage, perplexity = last.get("codebook/usage"), last.get("codebook/perplexity")
+    prefix = "codebook" if level == LEVEL_NAMES[-1] else f"codebook/{level}"
+    usage, perplexity = last.get(f"{prefix}/usage"), last.get(f"{prefix}/perplexity")
     if not (isinstance(usage, float) and isinstance(perplexity, float)):
         return ""
     return f" At step {last.get('step')}, the last one logged, usage was {usage:.1%} and perplexity {perplexity:.1f}."
@@ -217,27 +219,46 @@ def render_warnings(*evaluations: Evaluation | None) -> list[Markup]:
 
 
 def render_curves(run: Run) -> Markup:
-    """Every logged key, one chart per group (`align/…`, `quantizer/…`)."""
-    keys = [key for key in list_logged_keys([run]) if key not in SEPARATE]
+    """Every logged key: one chart per group (`align/…`, `quantizer/…`), then those of single quantities."""
+    keys = list_logged_keys([run])
     alarms = [float(line["step"]) for line in run.alarms if isinstance(line.get("step"), int | float)]
-    charts: list[Markup] = []
-    charted: set[str] = set()
-    groups = dict.fromkeys(key.partition("/")[0] for key in keys if "/" in key and key not in SINGLE)
-    for group in groups:
-        members = [key for key in keys if key.startswith(f"{group}/") and key not in SINGLE]
-        charted |= set(members)
+    grouped: dict[str, list[str]] = {}
+    single: dict[str, list[str]] = {key: [] for key in (*SEPARATE, *SINGLE)}
+    for key in keys:
+        quantity, _ = split_level(key)
+        if quantity in single or "/" not in key:
+            single.setdefault(quantity, []).append(key)
+        else:
+            grouped.setdefault(key.partition("/")[0], []).append(key)
+    charts = []
+    for group, members in grouped.items():
         lines = merge_equal_lines([Line(key.partition("/")[2], *run.curve(key)) for key in members])
         title = GROUPS.get(group, group.capitalize()) + (f": {lines[0].name}" if len(lines) == 1 else "")
         charts.append(line_chart(title, lines, log=needs_log_axis(lines), alarms=alarms))
-    logged, titles = list_logged_keys([run]), {**SEPARATE, **SINGLE}
-    for key in [*SEPARATE, *SINGLE, *keys]:
-        if key not in charted and key in logged:
-            charted.add(key)
-            charts.append(line_chart(titles.get(key, key), [Line(key, *run.curve(key))], alarms=alarms))
+    titles = {**SEPARATE, **SINGLE}
+    for quantity, members in single.items():
+        if members:
+            lines = [Line(split_level(key)[1], *run.curve(key)) for key in members]
+            charts.append(line_chart(titles.get(quantity, quantity), lines, alarms=alarms))
     about = "Each point is the mean over the steps since the last log line."
     if alarms:
         about += " Red lines mark alarms."
     return section("curves", "Training", note(about), tag("div", *charts, class_="charts"))
+
+
+def split_level(key: str) -> tuple[str, str]:
+    """Split a key into the quantity and the level: `codebook/low/usage` is `codebook/usage` of `low`."""
+    for level in LEVEL_NAMES:
+        if key.startswith(f"codebook/{level}/"):
+            return key.replace(f"/{level}/", "/"), level
+    return key, LEVEL_NAMES[-1]
+
+
+def title_curve(key: str) -> str:
+    """The title of a chart that shows a single key."""
+    quantity, level = split_level(key)
+    title = SINGLE.get(quantity, quantity)
+    return title if quantity == key else f"{title}, level “{level}”"
 
 
 def merge_equal_lines(lines: Sequence[Line]) -> list[Line]:
@@ -257,7 +278,7 @@ def list_logged_keys(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         for line in run.lines:
             keys |= dict.fromkeys(key for key, value in line.items() if isinstance(value, int | float))
-    return [key for key in keys if key not in UNCHARTED]
+    return [key for key in keys if split_level(key)[0] not in UNCHARTED]
 
 
 def needs_log_axis(lines: Sequence[Line]) -> bool:
