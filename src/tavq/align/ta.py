@@ -241,7 +241,9 @@ class TransportAligner(Aligner):
             network = self._network(granularity)
             if network.center:
                 _, vectors = source.vocabulary(granularity)
-                network.text_mean.copy_(F.normalize(torch.tensor(vectors).float(), dim=1).mean(0))
+                units = F.normalize(torch.tensor(vectors).float(), dim=1)
+                if len(units):  # a store of one-word texts has no phrases
+                    network.text_mean.copy_(units.mean(0))
 
     def _network(self, granularity: str) -> LevelAligner:
         network = self.networks[_module_name(granularity)]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tavq.core.config import apply_overrides
-from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
+from tavq.interfaces import GRANULARITIES
 from tavq.recipes.schema import Recipe
 
 SETTINGS: dict[str, Any] = {
@@ -45,7 +45,8 @@ class Words:
         return {name: rng.standard_normal((count, 6), np.float32) for name, count in counts.items()}
 
     def vocabulary(self, granularity: str) -> tuple[list[str], np.ndarray]:
-        raise UsageError(f"There is no vocabulary of {granularity}.")
+        rng = np.random.default_rng(GRANULARITIES.index(granularity))
+        return ["first", "second", "third"], rng.standard_normal((3, 6), np.float32)
 
 
 @pytest.fixture
