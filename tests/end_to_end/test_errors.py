@@ -117,13 +117,13 @@ TRAIN = "--data data --out out"
         ("data scenes out --size 0", r"--size.*Must be >= 1"),
         ("demo --out out --images 0", r"--images.*Must be >= 1"),
         # things that are missing
-        ("train vqgan-tiny --data nowhere --out out", r"The folder nowhere does not exist"),
+        ("train vqgan-tiny --data nowhere --out out", r"There is no folder nowhere"),
         ("train vqgan-tiny --out out", r"--data requires an argument"),
         ("train", r"RECIPE requires an argument"),
-        ("evaluate plain --data nowhere", r"The folder nowhere does not exist"),
-        ("data check nowhere", r"The folder nowhere does not exist"),
-        ("text nowhere", r"The folder nowhere does not exist"),
-        ("encode plain nowhere --out t.safetensors", r"The folder nowhere does not exist"),
+        ("evaluate plain --data nowhere", r"There is no folder nowhere"),
+        ("data check nowhere", r"There is no folder nowhere"),
+        ("text nowhere", r"There is no folder nowhere"),
+        ("encode plain nowhere --out t.safetensors", r"There is no folder nowhere"),
         ("report nowhere", r"nowhere"),
         ("report empty", r"empty"),
         ("report plain --data nowhere", r"The folder nowhere does not exist"),
@@ -302,5 +302,5 @@ def test_a_refused_training_leaves_the_run_unchanged(tavq: Tavq, place: Path, sm
 def test_an_old_name_of_a_flag_is_one_plain_line(tavq: Tavq, place: Path) -> None:
     done = tavq("text", "nowhere", "--fewest=3")
     assert done.err.splitlines()[0] == "tavq: The flag --fewest is now called --min-count; use the new name."
-    assert "The folder nowhere does not exist" in done.err.splitlines()[1]
+    assert "There is no folder nowhere" in done.err.splitlines()[1]
     assert "--fewest" not in tavq("text", "--help").out
