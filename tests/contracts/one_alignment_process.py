@@ -18,7 +18,7 @@ IMAGES = 6
 
 
 def main(rank: int, world: int, store: str, out: str) -> None:
-    """Aligns this process's part of six images, of which one has no text."""
+    """Aligns this process's part of six images, some of which have no text."""
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
@@ -29,7 +29,21 @@ def main(rank: int, world: int, store: str, out: str) -> None:
         torch.nn.init.constant_(network.variance[2].bias, -200.0)  # type: ignore[union-attr, operator]
         torch.nn.init.zeros_(network.variance[2].weight)  # type: ignore[union-attr, operator]
     codes, texts = torch.randn(IMAGES, 4, 2, 2), torch.randn(IMAGES, 1, 3)
-    mask = torch.tensor([True, True, False, True, True, True])[:, None]
+    found: dict[str, torch.Tensor] = {}
+    # In the second batch one of two processes has no text, and must still take part in what the other waits for.
+    for name, has_text in (("some", [True, True, False, True, True, True]), ("half", [True] * 3 + [False] * 3)):
+        found |= {f"{name}/{key}": value for key, value in align(aligner, codes, texts, has_text, rank, world).items()}
+    files.write_tensors(Path(out) / f"{world}-{rank}.safetensors", found)
+    if world > 1:
+        dist.destroy_process_group()
+
+
+def align(
+    aligner: TransportAligner, codes: torch.Tensor, texts: torch.Tensor, has_text: list[bool], rank: int, world: int
+) -> dict[str, torch.Tensor]:
+    """The losses, gradients and buffers after this process's part of a batch."""
+    aligner.zero_grad()
+    mask = torch.tensor(has_text)[:, None]
     share = IMAGES // world
     own = slice(rank * share, (rank + 1) * share)
     grid = Quantized(codes[own], codes[own], torch.zeros(share, 2, 2, dtype=torch.long), {})
@@ -38,11 +52,8 @@ def main(rank: int, world: int, store: str, out: str) -> None:
     sum_losses(losses).backward()
     average_gradients(aligner.parameters())
     found = {f"loss/{key}": all_reduce_mean(loss.value.detach()) for key, loss in losses.items()}
-    found |= {f"gradient/{key}": p.grad for key, p in aligner.named_parameters() if p.grad is not None}
-    found |= {f"buffer/{key}": value for key, value in aligner.named_buffers()}
-    files.write_tensors(Path(out) / f"{world}-{rank}.safetensors", found)
-    if world > 1:
-        dist.destroy_process_group()
+    found |= {f"gradient/{key}": p.grad.clone() for key, p in aligner.named_parameters() if p.grad is not None}
+    return found | {f"buffer/{key}": value.clone() for key, value in aligner.named_buffers()}
 
 
 if __name__ == "__main__":

@@ -302,9 +302,7 @@ class TransportAligner(Aligner):
         scores = all_gather_with_gradient(-costs / self.config.contrast)
         scores = scores.masked_fill(~(present[:, None] & present[None]), NEVER)
         own = torch.arange(rank() * b, (rank() + 1) * b, device=points.device)
-        own = own[present[own]]
-        if not len(own):
-            return points.sum() * 0
+        own = own[present[own]]  # may be empty: the process still takes part in the gathered gradient
         to_text = F.cross_entropy(scores[own], own, reduction="sum")
         to_image = F.cross_entropy(scores.T[own], own, reduction="sum")
         return (to_text + to_image) / (2 * b)
