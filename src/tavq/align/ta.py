@@ -98,8 +98,8 @@ class LevelAligner(nn.Module):
         In training by the batch of all processes, without images that have no text, and the running statistics follow
         it; in evaluation, and where `has_text` is None, by the running statistics.
 
-        Differs from the paper: averaged over positions the means hardly differ between images (their variance over
-        images is 1e-5 of the noise's at the start), so that without this an image hardly enters the loss.
+        Differs from the paper: averaged over positions the means differ by far less between images than the noise that
+        is added to them, so that without this an image hardly enters the loss.
         """
         if not self.standardize:
             return means
@@ -193,7 +193,7 @@ class TransportAligner(Aligner):
         """What the loss trains: the encoder (straight through), the chosen entries, or both."""
         cost: Literal["cosine", "squared"] = "cosine"
         """Cost of a pair: 2 - 2 cos, the squared distance of the normalized vectors, or the plain squared distance.
-        The paper says squared Euclidean; the plain one gives the encoder 34 to 95 times the gradient."""
+        The paper says squared Euclidean; the plain one gives the encoder a larger gradient."""
         standardize: bool = True
         """Standardize the means of the Gaussians over images; beyond the paper. Not used without sampling."""
         center: bool = True
