@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+
+# Imported before any process group exists: its functions take the group of the time as a default argument. The first
+# optimizer would import it later, and so keep the group and gloo's threads past the end, where they can abort Python.
+import torch.distributed.nn.functional
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
