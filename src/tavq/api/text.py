@@ -215,7 +215,8 @@ def build_missing_store(dataset: FolderDataset, model: TokenizerConfig, progress
 
 
 def warn_of_changed_text(store: TextStore, dataset: FolderDataset) -> None:
-    """Log which images have another text now than when the store was built."""
+    """Log how many images the store has no text for, and which have another text now than when it was built."""
+    _report_missing_text(store, dataset)
     changed = store.find_changed((record.file_name, record.text or "") for record in dataset)
     if not changed:
         return
@@ -225,3 +226,18 @@ def warn_of_changed_text(store: TextStore, dataset: FolderDataset) -> None:
         f"The text of {len(changed):,} images ({first}{more}) changed since {store.folder} was built; training uses "
         f"the old text. Rebuild it with: tavq text {dataset.folder} --encoder {store.manifest.encoder.name}"
     )
+
+
+def _report_missing_text(store: TextStore, dataset: FolderDataset) -> None:
+    """Log how many images are read without text, and warn of those whose text the store lacks."""
+    missing = [record for record in dataset if record.file_name not in store]
+    if not missing:
+        return
+    inform(f"{len(missing):,} of {len(dataset):,} images have no text in {store.folder}; they are used without text.")
+    unusable = {key for key, _ in store.faults()}
+    lacking = [record.file_name for record in missing if record.text and record.file_name not in unusable]
+    if lacking:
+        warn(
+            f"The text store {store.folder} lacks the text of {len(lacking):,} images ({lacking[0]} first). Rebuild it "
+            f"with: tavq text {dataset.folder} --encoder {store.manifest.encoder.name}"
+        )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from tavq.core.errors import DataError, FileError, UsageError
+from tavq.core.errors import DataError, FileError, TavqError, UsageError
 from tavq.core.files import (
     TEMP_PREFIX,
     lock,
@@ -177,7 +177,7 @@ def _split(
     """Write a file for each block of texts, or keep the one that is there. An encoder adds the token ids."""
     fingerprints: list[str] = []
     missing: deque[int] = deque()
-    texts = 0
+    pairs, texts = iter(pairs), 0
 
     def list_missing() -> Iterator[list[Pair]]:
         nonlocal texts
@@ -193,9 +193,22 @@ def _split(
         for block in split_blocks(splitter, list_missing(), jobs):
             index = missing.popleft()
             _write_block(_block_path(work, index), fingerprints[index], block, encoder)
-    parts = [_read_part(_block_path(work, index), fingerprint) for index, fingerprint in enumerate(fingerprints)]
-    assert all(parts), "every block was written"
-    return [part for part in parts if part]
+    found = [_read_part(_block_path(work, index), fingerprint) for index, fingerprint in enumerate(fingerprints)]
+    parts = [part for part in found if part]
+    _check_complete(parts, texts, next(pairs, None))
+    return parts
+
+
+def _check_complete(parts: Sequence[Part], read: int, unread: Pair | None) -> None:
+    """Raise TavqError unless every text that there is was read, and is kept or is a fault."""
+    kept, faults = sum(part.images for part in parts), _count_faults(parts)
+    dropped = sum(faults.values()) - faults[CUT]
+    if unread is not None or kept + dropped != read:
+        more = f", and {unread[0]!r} was not read" if unread is not None else ""
+        raise TavqError(
+            f"Of {read:,} texts {kept:,} were kept and {dropped:,} left out{more}; the store would lack texts, so it "
+            "was not written. This is a fault of tavq: please report it."
+        )
 
 
 def _block_path(work: Path, index: int) -> Path:

@@ -141,8 +141,9 @@ def split_blocks(splitter: str, blocks: Iterable[list[Pair]], jobs: int) -> Iter
     """Yield `split_block` of each block in order, computed by `jobs` processes; few blocks are in memory at a time."""
     remaining = iter(blocks)
     first = list(itertools.islice(remaining, BLOCKS_FOR_PROCESSES))
+    everything = itertools.chain(first, remaining)
     if jobs == 1 or len(first) < BLOCKS_FOR_PROCESSES:
-        yield from (split_block(splitter, pairs) for pairs in first)
+        yield from (split_block(splitter, pairs) for pairs in everything)
         return
     # Not forked: this process holds a model and its threads.
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
@@ -151,7 +152,7 @@ def split_blocks(splitter: str, blocks: Iterable[list[Pair]], jobs: int) -> Iter
             return pool.submit(split_block, splitter, pairs)
 
         try:
-            yield from _collect_in_order(itertools.chain(first, remaining), submit, 2 * jobs)
+            yield from _collect_in_order(everything, submit, 2 * jobs)
         except BrokenProcessPool as error:
             raise TavqError(
                 "A process that splits texts was killed, most often because memory ran out; resume with the same "

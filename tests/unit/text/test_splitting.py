@@ -43,6 +43,14 @@ def test_other_pairs_have_another_hash() -> None:
     assert hash_pairs([("a", "b")]) == hash_pairs([("a", "b")])
 
 
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 16, 33])
+def test_one_process_splits_every_block(count: int) -> None:
+    """Few blocks and many take different ways; a text that is dropped on one of them is lost without a word."""
+    blocks = [[(f"{n}.png", f"A red car {n}.")] for n in range(count)]
+    found = [bytes(block.tensors["keys"]).decode() for block in split_blocks("pattern", blocks, jobs=1)]
+    assert found == [f"{n}.png" for n in range(count)]
+
+
 @pytest.mark.slow
 def test_several_processes_give_the_same_blocks_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splitting, "BLOCKS_FOR_PROCESSES", 2)

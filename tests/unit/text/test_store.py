@@ -1,6 +1,7 @@
 """The store's round trip: every image gets the vectors of its own units, each distinct unit is stored once."""
 
 import contextlib
+import itertools
 import json
 import multiprocessing
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tavq.core.errors import DataError, FileError, UsageError
+from tavq.core.errors import DataError, FileError, TavqError, UsageError
 from tavq.core.files import TEMP_PREFIX, read_json, read_tensors, sha256, write_json, write_tensors
 from tavq.core.mmap_tensors import MappedTensors
 from tavq.interfaces import GRANULARITIES
@@ -67,6 +68,43 @@ def test_an_image_without_words_has_empty_arrays(store: TextStore) -> None:
         "phrases": (0, 8),
         "sentences": (1, 8),
     }
+
+
+USABLE = ["A red car {n}.", "Two blue dogs and bird {n}. It rains."]
+UNUSABLE = ["", " \n", "!", "…"]
+
+
+@pytest.mark.parametrize(
+    ("count", "jobs"), [*((count, 1) for count in (1, 2, 15, 16, 17, 65)), pytest.param(17, 2, marks=pytest.mark.slow)]
+)
+def test_images_in_the_store_and_faults_are_the_texts_read(
+    tiny: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, jobs: int
+) -> None:
+    """Blocks of two texts, so that there are fewer blocks than processes are started for, as many, and more."""
+    monkeypatch.setattr(splitting, "BLOCK_TEXTS", 2)
+    kinds = [*USABLE, *UNUSABLE, "x" * 100_001 + " A dog."]
+    texts = {f"{n}.png": kinds[n % len(kinds)].format(n=n) for n in range(count)}
+    store = build_store(texts, tiny, "pattern", tmp_path / "text", jobs=jobs)
+    missing = {key for key, reason in store.faults() if reason != building.CUT}
+    assert {*store.keys} | missing == {*texts}
+    assert len(store) + len(missing) == count
+    assert sum(store.manifest.faults.values()) == len(store.faults())
+
+
+def test_a_store_that_would_lack_texts_is_not_written(
+    tiny: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a splitter that stops early would do: once after a block, once in the middle of one."""
+    monkeypatch.setattr(splitting, "BLOCK_TEXTS", 2)
+    whole = building.split_blocks
+    monkeypatch.setattr(building, "split_blocks", lambda *args: itertools.islice(whole(*args), 1))
+    with pytest.raises(TavqError, match=r"Of 16 texts 2 were kept and 0 left out, and '16\.png' was not read"):
+        build_store({f"{n}.png": "A dog." for n in range(20)}, tiny, "pattern", tmp_path / "text")
+    monkeypatch.setattr(building, "split_blocks", lambda name, blocks, jobs: whole(name, (b[:1] for b in blocks), jobs))
+    with pytest.raises(TavqError, match="Of 5 texts 3 were kept and 0 left out; the store would lack texts"):
+        build_store({f"{n}.png": "A dog." for n in range(5)}, tiny, "pattern", tmp_path / "other")
+    assert not (tmp_path / "text").exists()
+    assert not (tmp_path / "other").exists()
 
 
 def test_each_distinct_unit_is_stored_once(store: TextStore) -> None:
