@@ -138,6 +138,8 @@ def test_a_task_is_measured(task: str, tavq: Tavq, place: Path) -> None:
     assert any(key.startswith("loss/") and metric["value"] > 0 for key, metric in metrics.items())
     assert ("completed/centre/psnr" in metrics) == (task == "completion")
     assert ("completed/bottom/psnr" in metrics) == (task == "unconditional")
+    assert ("nearest/completed/bottom/fd_scenes" in metrics) == (task == "unconditional")
+    assert ("completed/right/fd_scenes" in metrics) == (task == "completion")
     assert found["training_images"] == 16
     assert metrics["untrained/fd_scenes"]["value"] is not None
     assert ("nearest/fd_scenes" in metrics) == (task in ("text-to-image", "semantic"))

@@ -1,4 +1,4 @@
-"""Completion, measured on the hidden part alone, next to five baselines that fill it in without the task."""
+"""Completion, of the hidden part and of the completed images as a set, next to five baselines without the task."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tavq.metrics import intervals
+from tavq.metrics.distances import FeatureMoments, compare_moments
 from tavq.metrics.images import perceptual_metric
 from tavq.metrics.inpainting import hidden_distance, hidden_psnr, hidden_ssim
 from tavq.metrics.record import NEAREST, UNTRAINED, Baseline, Group, Metric
@@ -25,8 +26,7 @@ CONTINUED = Baseline("continued", "continuation", "The hidden part as a blurred 
 
 def completion_metrics(mask: str, networks: Sequence[FeatureNetwork]) -> list[Metric]:
     """PSNR, SSIM and each network's distance of what `mask` hides, without values."""
-    where = "the centre hidden" if mask == "centre" else f"the {mask} half hidden"
-    group = Group(f"completed/{mask}", f"Completion, {where}", "Of the hidden part alone.")
+    group = _group(mask)
     psnr = Metric("psnr", "PSNR in dB", group, better=1, meaning="Of the hidden pixels.", decimals=2, main=True)
     ssim = Metric("ssim", "SSIM", group, better=1, meaning="Of the hidden pixels.")
     distances = [
@@ -36,8 +36,23 @@ def completion_metrics(mask: str, networks: Sequence[FeatureNetwork]) -> list[Me
     return [replace(metric, name=f"{group.name}/{metric.name}") for metric in (psnr, ssim, *distances)]
 
 
+def _group(mask: str) -> Group:
+    where = "the centre hidden" if mask == "centre" else f"the {mask} half hidden"
+    note = "Of the hidden part alone, but for distances between sets, which are of whole images."
+    return Group(f"completed/{mask}", f"Completion, {where}", note)
+
+
+def _set_distance(mask: str, metric: Metric) -> Metric:
+    """A distance between sets as that of completed images: `completed/MASK/fd_NETWORK`."""
+    group = _group(mask)
+    meaning = f"{metric.meaning} Here of whole completed images, which share the known part with the originals."
+    return replace(metric, name=f"{group.name}/{metric.name}", group=group, meaning=meaning, decimals=2)
+
+
 class CompletionScores:
-    """PSNR, SSIM and each network's distance of the hidden part, by mask and by what fills it in.
+    """PSNR, SSIM and each network's distance of the hidden part, and the Fréchet distance of the completed images.
+
+    All by mask and by what fills the hidden part in.
 
     Filled in by the task, and by these baselines: `untrained` (the same network with random weights), `nearest` (the
     pixels of the nearest training image, where there is one), `mean_colour` (of the known part), `continued` (smoothly
@@ -47,7 +62,9 @@ class CompletionScores:
     def __init__(self, model: TaskModel, untrained: TaskModel, networks: Sequence[FeatureNetwork]) -> None:
         self.model, self.untrained, self.networks = model, untrained, networks
         self.masks = evaluation_masks(model)
+        self.set_networks = [network for network in networks if not network.heads]
         self.scores: dict[Metric, list[Tensor]] = {}
+        self.moments: dict[tuple[str, Baseline | None], list[FeatureMoments]] = {}
 
     @torch.no_grad()
     def update(
@@ -81,7 +98,9 @@ class CompletionScores:
                 **({NEAREST: nearest[name]} if name in nearest else {}),
             }
             for baseline, filling in filled.items():
-                self._score(name, baseline, torch.where(mask, filling, images), images, originals, masks)
+                completed = torch.where(mask, filling, images)
+                self._score(name, baseline, completed, images, originals, masks)
+                self._add_to_set(name, baseline, completed)
 
     def _score(
         self,
@@ -98,10 +117,35 @@ class CompletionScores:
         for metric, values in zip(completion_metrics(mask, self.networks), found, strict=True):
             self.scores.setdefault(replace(metric, baseline=baseline), []).append(values.double().cpu())
 
-    def compute(self) -> list[Metric]:
-        """`completed/MASK/psnr` and so on, of the task and of each baseline, with intervals."""
+    def _add_to_set(self, mask: str, baseline: Baseline | None, completed: Images) -> None:
+        empty = [FeatureMoments(network.width) for network in self.set_networks]
+        moments = self.moments.setdefault((mask, baseline), empty)
+        for network, own in zip(self.set_networks, moments, strict=True):
+            own.update(network(completed))
+
+    def compute(self, reference: Sequence[FeatureMoments]) -> list[Metric]:
+        """`completed/MASK/psnr` and so on, of the task and of each baseline.
+
+        Those of the hidden part have intervals. `completed/MASK/fd_NETWORK` is the Fréchet distance between whole
+        completed images and the originals, as in VQ-GAN (Esser et al. 2021), LG-VQ (table 10) and TA-VQ (table 6).
+
+        Args:
+            reference: moments of the originals, in the features of each network without heads.
+        """
         if not self.scores:
             return []
+        return [*self._hidden_metrics(), *self._set_distances(reference)]
+
+    def _set_distances(self, reference: Sequence[FeatureMoments]) -> list[Metric]:
+        found = []
+        for (mask, baseline), moments in self.moments.items():
+            for network, own, originals in zip(self.set_networks, moments, reference, strict=True):
+                if own.count == originals.count:
+                    metric = _set_distance(mask, compare_moments(network, own, originals))
+                    found.append(replace(metric, baseline=baseline))
+        return found
+
+    def _hidden_metrics(self) -> list[Metric]:
         columns = [torch.cat(parts) for parts in self.scores.values()]
         statistics = torch.stack([torch.ones_like(columns[0]), *columns], dim=1)
         return intervals.score_with_intervals(list(self.scores), statistics, intervals.mean)

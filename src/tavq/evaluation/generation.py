@@ -247,7 +247,7 @@ class GenerationEvaluator:
             metrics += self.faithful.compute()
         if self.answers is not None:
             metrics += self.answers.compute()
-        metrics += self.completions.compute()
+        metrics += self.completions.compute([reference.moments for reference in self.sets[REAL]])
         metrics += self._memorization(memorization_warning)
         metrics += [metric.measured(total / self.count) for metric, total in self.losses.items()]
         groups = list(dict.fromkeys(metric.group.name for metric in metrics))

@@ -98,16 +98,24 @@ def compare_image_sets(images: ImageSet, reference: ImageSet | Gaussian) -> list
     metrics (Heusel et al. 2017; Bińkowski et al. 2018). Values with other names, or of images that differ in size or
     number, are not comparable with them or with each other.
     """
-    fd, kid = frechet_metric(images.network), kernel_metric(images.network)
-    counts = [images.moments.count, reference.count if isinstance(reference, Gaussian) else reference.moments.count]
-    frechet, kernel, error = None, None, None
-    if min(counts) >= 2:
-        other = reference if isinstance(reference, Gaussian) else reference.moments.gaussian()
-        frechet = frechet_distance(images.moments.gaussian(), other)
-    if min(counts) >= 4 and isinstance(reference, ImageSet):
+    other = reference if isinstance(reference, Gaussian) else reference.moments
+    kernel, error = None, None
+    if min(images.moments.count, other.count) >= 4 and isinstance(reference, ImageSet):
         kernel, error = kernel_distance(images.sample.features, reference.sample.features)
-    warning = _warning(counts, images.network.width)
-    return [fd.measured(frechet, warning=warning), kid.measured(kernel, standard_error=error)]
+    frechet = compare_moments(images.network, images.moments, other)
+    return [frechet, kernel_metric(images.network).measured(kernel, standard_error=error)]
+
+
+def compare_moments(network: FeatureNetwork, images: FeatureMoments, reference: FeatureMoments | Gaussian) -> Metric:
+    """The Fréchet distance alone, of sets whose moments in the features of `network` are known.
+
+    None for fewer than two images in a set; with a warning where it is biased.
+    """
+    counts, value = [images.count, reference.count], None
+    if min(counts) >= 2:
+        other = reference if isinstance(reference, Gaussian) else reference.gaussian()
+        value = frechet_distance(images.gaussian(), other)
+    return frechet_metric(network).measured(value, warning=_warning(counts, network.width))
 
 
 def frechet_metric(network: FeatureNetwork) -> Metric:

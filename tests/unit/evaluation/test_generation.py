@@ -24,7 +24,7 @@ from tavq.metrics.distances import ImageSet, compare_image_sets
 from tavq.metrics.inpainting import hidden_distance, hidden_psnr, hidden_ssim
 from tavq.nets.features.extractors import FeatureNetwork, ScenesNetwork
 from tavq.tasks.base import GenerationBatch, Prompt, Sampling, Task, TokenLayout
-from tavq.tasks.completion import fill_smoothly, named_mask
+from tavq.tasks.completion import complete_images, fill_smoothly, named_mask
 from tavq.tasks.model_folder import TaskConfig, TaskModel
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
@@ -45,6 +45,13 @@ class Small(FeatureNetwork):
 
     def forward(self, images: Tensor) -> Tensor:
         return nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+
+
+class Paired(Small):
+    """With heads, as LPIPS: for pairs of images."""
+
+    name = "paired"
+    heads = (torch.ones(3),)
 
 
 class Known(Task):
@@ -324,6 +331,11 @@ def test_fillings_by_hand(
             "codes": decoded(tokenizer, tokens(tokenizer, test_split)),
             "nearest": train[apart.argmin(dim=1)],
         }
+        sets = {f"{filling}/": image_set for filling, image_set in fillings.items()}
+        sets[""] = complete_images(model(MASKED, own), originals, masks, Sampling(), torch.Generator())
+        for filling, image_set in sets.items():
+            expected = distance(torch.where(mask, image_set, originals), originals)
+            assert found[f"{filling}completed/{name}/fd_small"] == pytest.approx(expected, rel=1e-3, abs=1e-6)
         for filling, image_set in fillings.items():
             made = torch.where(mask, image_set, originals)
             for measure, score in (("psnr", hidden_psnr), ("ssim", hidden_ssim)):
@@ -335,6 +347,26 @@ def test_fillings_by_hand(
             key = f"{filling}/completed/{name}/distance_small"
             assert found[key] == pytest.approx(float(hidden_distance(Small(), made, originals, masks).mean()), abs=1e-4)
         assert found[f"completed/{name}/psnr"] != found[f"untrained/completed/{name}/psnr"]
+
+
+def test_only_fids_own_network_gives_completed_images_a_fid(
+    model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Known(tokens(tokenizer, test_split), completes="end")
+    found = evaluate_task(model(PRIOR, own), test_split, [Small()])["completed/bottom/fd_small"]
+    assert (found.title, found.interval, found.main) == ("Fréchet distance (small)", None, True)
+    assert "Not FID" in found.meaning
+    assert "biased" in found.warning  # three images
+    monkeypatch.setattr(Small, "metric_name", lambda self, metric: {"fd": "fid"}.get(metric, metric))
+    assert evaluate_task(model(PRIOR, own), test_split, [Small()])["completed/bottom/fid"].title == "FID"
+
+
+def test_a_network_with_heads_compares_pairs_and_no_sets(
+    model: Callable[..., TaskModel], test_split: FolderDataset, tokenizer: Tokenizer
+) -> None:
+    own = Known(tokens(tokenizer, test_split), completes="end")
+    found = evaluated(model(PRIOR, own), test_split, [Paired(), Small()])
+    assert [name for name in found if name.startswith("completed/bottom/f")] == ["completed/bottom/fd_small"]
 
 
 def test_only_the_hidden_part_is_generated(
