@@ -120,6 +120,20 @@ def test_encoding_one_image_a_folder_and_a_split(tavq: Tavq, home: Path, encoded
         assert torch.equal(files.read_tensors(path)["indices"], whole[rows])
 
 
+def test_a_photograph_alone_gives_the_tokens_that_it_gives_in_a_folder(tavq: Tavq, home: Path, tmp_path: Path) -> None:
+    folder, own = tmp_path / "in", tmp_path / "own.safetensors"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 300, 500, 3), dtype=np.uint8)
+    for number, image in enumerate(map(Image.fromarray, pixels)):
+        kind = ("JPEG", "MPO")[number % 2]
+        image.save(folder / f"{number}.jpg", kind)
+    assert tavq("encode", home / "plain", folder, "--out", own).code == 0
+    together = files.read_tensors(own)["indices"]
+    for number, expected in enumerate(together):
+        assert tavq("encode", home / "plain", folder / f"{number}.jpg", "--out", own).code == 0
+        assert torch.equal(files.read_tensors(own)["indices"][0], expected)
+
+
 def test_images_of_one_name_do_not_overwrite_each_other(tavq: Tavq, home: Path, tmp_path: Path) -> None:
     for name in ("cat.png", "cat.bmp"):
         Image.open(home / "data/images/3.png").save(tmp_path / name)

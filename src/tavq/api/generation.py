@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from tavq.api.calls import PathLike, Progress, count_up_to, warn
-from tavq.api.images import ImageLike, open_task, read_pixels, to_square
+from tavq.api.images import ImageLike, open_task, read_size, read_square
 from tavq.api.tasks import make_sampling
 from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
@@ -182,9 +182,8 @@ def complete(
     opened.task.check_sampling(sampling)
     _check_replaceable(out)
     size = int(opened.metadata["size"])
-    pixels = read_pixels(image)
-    square = to_square(pixels, size).to(default_device())
-    height, width = pixels.shape[:2]
+    square = read_square(image, size).to(default_device())
+    height, width = read_size(image)
     hidden = read_mask(mask, height, width, size).to(default_device())
     generator = torch.Generator(default_device()).manual_seed(seed)
     recorder = FrameRecorder() if animate else None

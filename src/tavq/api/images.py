@@ -11,8 +11,9 @@ from torch import Tensor
 from tavq.api.calls import PathLike
 from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
-from tavq.data.images import load_image
-from tavq.data.transforms import crop_and_resize, to_float
+from tavq.data.images import convert_image, load_image, read_shape, shape_of
+from tavq.data.squares import load_square
+from tavq.data.transforms import to_float
 from tavq.tasks.model_folder import TaskModel, load_task
 
 ImageLike = str | os.PathLike[str] | Image.Image
@@ -21,14 +22,17 @@ ImageLike = str | os.PathLike[str] | Image.Image
 
 def read_pixels(image: ImageLike) -> UInt8[np.ndarray, "y x 3"]:
     """Return the RGB pixels of an image; raises DataError where a file is not an image."""
-    if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
-    return load_image(Path(image))
+    return convert_image(image) if isinstance(image, Image.Image) else load_image(Path(image))
 
 
-def to_square(pixels: UInt8[np.ndarray, "y x 3"], size: int) -> Float[Tensor, "1 3 {size} {size}"]:
-    """Return the centre square of an image at the size of a model, in [-1, 1]."""
-    return to_float(crop_and_resize(pixels, size))[None]
+def read_size(image: ImageLike) -> tuple[int, int]:
+    """Return (height, width) of an image; raises DataError where a file is not an image."""
+    return shape_of(image) if isinstance(image, Image.Image) else read_shape(Path(image))[:2]
+
+
+def read_square(image: ImageLike, size: int) -> Float[Tensor, "1 3 {size} {size}"]:
+    """Return the centre square of an image at the size of a model, in [-1, 1]; the same as of a file in a data set."""
+    return to_float(load_square(image if isinstance(image, Image.Image) else Path(image), size))[None]
 
 
 def open_task(model: PathLike | TaskModel, command: str) -> TaskModel:

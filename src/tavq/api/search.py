@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from tavq.api.calls import PathLike, Progress, count_up_to, warn, warn_of_faults
-from tavq.api.images import ImageLike, read_pixels, to_square
+from tavq.api.images import ImageLike, read_square
 from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
 from tavq.core.files import resolve_inside
@@ -132,7 +132,7 @@ def search_index(
     space = open_space(opened.folder / MODEL, encoder=text_encoder, device=default_device())
     opened.check_model(space.sha256)
     if image is not None:
-        query = space.embed_images(to_square(read_pixels(image), space.size))
+        query = space.embed_images(read_square(image, space.size))
         [texts] = opened.find_texts(query.numpy(), count)
     else:
         assert text is not None
@@ -150,4 +150,4 @@ def search_index(
 def _write_sheet(out: Path, images: Sequence[ImageLike]) -> None:
     if not images:
         raise UsageError("Nothing was found, so there is nothing to show.")
-    save_png(out, image_grid(torch.cat([to_square(read_pixels(image), TILE) for image in images])))
+    save_png(out, image_grid(torch.cat([read_square(image, TILE) for image in images])))

@@ -9,6 +9,7 @@ import torch
 
 from tavq import recipes
 from tavq.api.calls import PathLike, Progress, TrainingProgress, count_up_to, warn, warn_of_faults
+from tavq.api.images import read_square
 from tavq.api.text import build_missing_store, warn_of_changed_text
 from tavq.core import files
 from tavq.core.config import build
@@ -16,10 +17,10 @@ from tavq.core.devices import default_device
 from tavq.core.errors import DataError, UsageError
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset, load_held_out_split
-from tavq.data.images import load_image, save_png
+from tavq.data.images import save_png
 from tavq.data.loader import EvaluationLoader
 from tavq.data.records import Fault
-from tavq.data.transforms import crop_and_resize, to_float, to_uint8
+from tavq.data.transforms import to_uint8
 from tavq.evaluation.protocol import make_protocol
 from tavq.evaluation.tokenizer import evaluate as measure
 from tavq.interfaces import Batch
@@ -247,7 +248,7 @@ def _open_images(
     """Return batches in order, the number of images, and the list to which unreadable ones are added."""
     config = image_settings(folder, size)
     if source.is_file():
-        return [Batch(to_float(crop_and_resize(load_image(source), config.size)[None]), (source.name,))], 1, []
+        return [Batch(read_square(source, config.size), (source.name,))], 1, []
     dataset = FolderDataset(source, split)
     loader = EvaluationLoader(dataset, config, BATCH)
     return loader, len(dataset), loader.faults

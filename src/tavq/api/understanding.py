@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from tavq.api.calls import PathLike, Progress, warn, warn_of_faults
-from tavq.api.images import ImageLike, open_task, read_pixels, to_square
+from tavq.api.images import ImageLike, open_task, read_pixels, read_size, read_square
 from tavq.core.config import build
 from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
@@ -121,12 +121,11 @@ def ground(model: PathLike | TaskModel, image: ImageLike, phrase: str, *, out: P
     """
     opened = open_task(model, "ground")
     _warn_all(opened.task.check_text(phrase))
-    pixels = read_pixels(image)
-    [found] = opened.task.ground(_features(opened, pixels), [phrase])
-    box = box_to_image(found.box, *pixels.shape[:2])
+    [found] = opened.task.ground(_features_of(opened, image), [phrase])
+    box = box_to_image(found.box, *read_size(image))
     heatmap = None if found.heatmap is None else found.heatmap.cpu().numpy()
     if out is not None:
-        save_png(Path(out), draw_grounding(pixels, box, heatmap))
+        save_png(Path(out), draw_grounding(read_pixels(image), box, heatmap))
     return Grounding(box, heatmap)
 
 
@@ -253,11 +252,7 @@ def _batches(model: TaskModel, dataset: FolderDataset, progress: Progress | None
 
 
 def _features_of(model: TaskModel, image: ImageLike) -> Tensor:
-    return _features(model, read_pixels(image))
-
-
-def _features(model: TaskModel, pixels: Any) -> Tensor:
-    square = to_square(pixels, int(model.metadata["size"])).to(default_device())
+    square = read_square(image, int(model.metadata["size"])).to(default_device())
     return extract_features(model.tokenizer, model.config.layout, model.config.task.image, square)
 
 

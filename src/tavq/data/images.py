@@ -9,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, UInt8, UInt16
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from tavq.core.errors import DataError
 from tavq.core.files import write_bytes
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".mpo", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+JPEG_FORMATS = ("JPEG", "MPO")
+"""Pillow's names of a JPEG; it calls one that holds more images after the first, as phones write, an MPO."""
 
 MAX_PIXELS = 64_000_000  # three bytes each when decoded: 192 MB
 MAX_RATIO = 20  # longer side over shorter side; a square crop of a longer image shows hardly any of it
@@ -31,6 +34,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIDE_SWAPS = frozenset(TURNS[value] for value in (5, 6, 7, 8))
 
 
 def load_image(path: Path, at_least: int | None = None) -> UInt8[np.ndarray, "y x 3"]:
@@ -51,14 +55,68 @@ def load_image(path: Path, at_least: int | None = None) -> UInt8[np.ndarray, "y 
     """
     with _open(path) as image:
         try:
-            if at_least is not None and image.format == "JPEG":
-                image.draft("RGB", (at_least, at_least))
-            image.load()
-            return np.asarray(_convert_to_rgb(_apply_orientation(image)))
+            return _decode(image, at_least)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
         except Exception as error:  # a hostile file may raise anything, from struct.error to MemoryError
             raise DataError(f"{path}: {_explain(error)}") from error
+
+
+def convert_image(image: Image.Image, at_least: int | None = None) -> UInt8[np.ndarray, "y x 3"]:
+    """Convert an image of Pillow to RGB bytes, those that `load_image` gives for its file.
+
+    An image that was opened and not decoded yet is read from its file, so that it may be decoded at a smaller size.
+    Of any other image the pixels are used as they are; EXIF turns it only where it is still the image of a file.
+
+    Args:
+        image: the image, which is not changed.
+        at_least: as for `load_image`.
+
+    Raises:
+        DataError: the file is truncated, or the image has 32-bit values, which have no fixed range.
+    """
+    name = getattr(image, "filename", "") or "The image"
+    try:
+        again = _reopen_undecoded_jpeg(image)
+        if again is not None:
+            return _decode(again, at_least)
+        image.load()
+        return np.array(_convert_to_rgb(_apply_orientation(image) if _is_of_file(image) else image))
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
+    except Exception as error:
+        raise DataError(f"{name}: {_explain(error)}") from error
+
+
+def shape_of(image: Image.Image) -> tuple[int, int]:
+    """(height, width) of an image of Pillow as `convert_image` reads it."""
+    width, height = image.size
+    return (width, height) if _is_of_file(image) and _swaps_sides(image) else (height, width)
+
+
+def _is_of_file(image: Image.Image) -> bool:
+    """Whether it is what `Image.open` returned: an image made from another keeps its EXIF, though it may be upright."""
+    return isinstance(image, ImageFile.ImageFile)
+
+
+def _reopen_undecoded_jpeg(image: Image.Image) -> Image.Image | None:
+    """Open the file of a JPEG again where it is not decoded yet, because a draft would change the caller's image."""
+    if not isinstance(image, ImageFile.ImageFile) or image.format not in JPEG_FORMATS:
+        return None
+    if not image.tile or image.fp is None or image.tell() != 0:
+        return None
+    position = image.fp.tell()
+    image.fp.seek(0)
+    data = image.fp.read()
+    image.fp.seek(position)
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def _decode(image: Image.Image, at_least: int | None) -> UInt8[np.ndarray, "y x 3"]:
+    if at_least is not None and image.format in JPEG_FORMATS:
+        image.draft("RGB", (at_least, at_least))
+    image.load()
+    return np.asarray(_convert_to_rgb(_apply_orientation(image)))
 
 
 def load_segmentation(path: Path) -> Int[np.ndarray, "y x"]:
@@ -101,10 +159,9 @@ def has_exif_turn(path: Path) -> bool:
 def read_shape(path: Path) -> tuple[int, int, bool]:
     """(height, width) of the upright image from its header alone, and whether EXIF rotates or mirrors it."""
     with _open(path) as image:
-        turn = _find_turn(image)
+        turned, swaps_sides = _find_turn(image) is not None, _swaps_sides(image)
         width, height = image.size
-    swaps_sides = turn in (TURNS[5], TURNS[6], TURNS[7], TURNS[8])
-    return (width, height, True) if swaps_sides else (height, width, turn is not None)
+    return (width, height, turned) if swaps_sides else (height, width, turned)
 
 
 def save_png(path: Path, image: UInt8[np.ndarray, "y x 3"] | UInt8[np.ndarray, "y x"]) -> None:
@@ -165,6 +222,11 @@ def _find_turn(image: Image.Image) -> Image.Transpose | None:
         return TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:
         return None
+
+
+def _swaps_sides(image: Image.Image) -> bool:
+    """Whether the sides of the upright image are those of `image.size` exchanged; Pillow itself turns a TIFF."""
+    return image.format != "TIFF" and _find_turn(image) in SIDE_SWAPS
 
 
 def _convert_to_rgb(image: Image.Image) -> Image.Image:

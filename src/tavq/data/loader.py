@@ -19,10 +19,10 @@ from tavq.core.errors import DataError
 from tavq.core.files import parse_json
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
-from tavq.data.images import load_image
 from tavq.data.records import Fault
+from tavq.data.squares import load_square
 from tavq.data.texts import find_text_tables
-from tavq.data.transforms import crop_and_resize, to_float
+from tavq.data.transforms import to_float
 from tavq.data.workers import ImageReader, LoadedBatch, ShuffledReader, StreamSampler
 from tavq.interfaces import Batch, TextSource
 from tavq.ops.collective import all_gather_text
@@ -206,4 +206,4 @@ def _identity(batch: Any) -> Any:
 
 def load_image_batch(dataset: FolderDataset, keys: Sequence[str], size: int) -> Float[Tensor, "b 3 {size} {size}"]:
     """Load images by name, each as its centre square."""
-    return torch.stack([to_float(crop_and_resize(load_image(dataset.path(key), size), size)) for key in keys])
+    return torch.stack([to_float(load_square(dataset.path(key), size)) for key in keys])

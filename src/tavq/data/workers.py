@@ -17,6 +17,7 @@ from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.images import load_image, load_segmentation, read_shape
 from tavq.data.palette import colourize
+from tavq.data.squares import load_square
 from tavq.data.texts import PackedText, collate_text
 from tavq.data.transforms import crop_and_resize
 from tavq.interfaces import TextSource
@@ -63,12 +64,15 @@ class ImageReader(Dataset[LoadedBatch]):
             # again, because a link may have been created since metadata.jsonl was read
             resolve_inside(self.folder, self.names[index])
             if self.maps is not None:
-                image = self._read_map(path, self.maps[index])
-            else:
-                image = load_image(path, math.ceil(self.config.size / self.config.crop_scale**0.5))
+                return self._crop(self._read_map(path, self.maps[index]), rng)
+            if rng is None:
+                return load_square(path, self.config.size)
+            return self._crop(load_image(path, math.ceil(self.config.size / self.config.crop_scale**0.5)), rng)
         except TavqError as error:
             self.unreadable[index] = str(error).removeprefix(f"{path}: ")
             return None
+
+    def _crop(self, image: UInt8[np.ndarray, "y x 3"], rng: np.random.Generator | None) -> Tensor:
         return crop_and_resize(image, self.config.size, rng, self.config, nearest=self.maps is not None)
 
     def _read_map(self, path: Path, name: str | None) -> UInt8[np.ndarray, "y x 3"]:

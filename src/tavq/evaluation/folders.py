@@ -34,8 +34,9 @@ Progress = Callable[[int, int], None]
 class ImageFolder:
     """The images of a folder or of a data set's split, all of one size.
 
-    Without `size` images are used as they are and must have one size; with it each is resized to a square as in
-    training. An image that cannot be read is an error, because the distance of an incomplete set is another one.
+    Without `size` images are used as they are and must have one size; with it each is resized to a square, a
+    JPEG from its full size. An image that cannot be read is an error, because the distance of an incomplete set is
+    another one.
     """
 
     def __init__(self, folder: Path, split: str | None = None, size: int | None = None) -> None:

@@ -1,17 +1,21 @@
 """Folders and saved data sets that the package `datasets` reads; the package is not part of the test environment."""
 
 import importlib
+import io
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from published import imported, jpeg, lay_out
 
 from tavq.core.errors import DataError, UsageError
+from tavq.data.images import FORMATS, JPEG_FORMATS, SUFFIXES
 from tavq.data.records import NamedBox, Record
 from tavq.importers.importing import ImportSummary, sources
+from tavq.importers.sources import huggingface
 
 
 def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,6 +32,15 @@ def test_an_old_package_that_runs_code_of_the_data_set_is_refused(
     monkeypatch.setitem(sys.modules, "datasets", old)
     with pytest.raises(UsageError, match=r"datasets 3\.6\.0 is too old; install 4 or later"):
         sources["huggingface"]().run(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, "MPO"])
+def test_every_format_that_is_read_has_a_suffix(kind: str) -> None:
+    buffer, image = io.BytesIO(), Image.new("RGB", (8, 8))
+    image.save(buffer, kind, **({"save_all": True, "append_images": [image]} if kind == "MPO" else {}))
+    suffix = huggingface._find_suffix(buffer.getvalue())
+    assert suffix in SUFFIXES
+    assert (suffix == ".jpg") == (kind in JPEG_FORMATS)
 
 
 @pytest.fixture
