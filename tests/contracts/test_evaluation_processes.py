@@ -45,6 +45,6 @@ def test_everything_was_measured(results: tuple[Results, Results, Results]) -> N
     assert alone["images_with_text"] == 10
     assert [fault.partition(":")[0] for fault in alone["faults"]] == ["images/4.png", "images/9.png"]
     names = {"psnr", "perplexity_deep", "code_text_cosine", "retrieval/text_to_image/recall@1"}
-    names |= {"probe_code_text_cosine", "masked_words_recall@1_of_3", "word_code_mse"}
+    names |= {"probe_code_text_cosine", "masked_words_recall@1_of_3", "word_code_mse", "probe_word_code_mse"}
     assert names <= {key for key, metric in alone["metrics"].items() if metric["interval"] is not None}
     assert results[0]["first batch"]["images"] == 3

@@ -1,7 +1,6 @@
 """All metrics of a tokenizer, in one pass over a split."""
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -12,8 +11,9 @@ from torch import Tensor
 
 from tavq.core.devices import to_device
 from tavq.core.errors import DataError, UsageError
-from tavq.core.files import parse_json
 from tavq.data.transforms import to_uint8
+from tavq.evaluation.gathering import gather_values
+from tavq.evaluation.word_probe import WordProbe
 from tavq.interfaces import DEEP, Aligner, Batch, Codebook, Quantized, Quantizer, TextFeatures, TextUnits
 from tavq.metrics import intervals
 from tavq.metrics.alignment import code_text_cosine, probe, retrieval
@@ -26,7 +26,7 @@ from tavq.metrics.keyed import KeyedMetric
 from tavq.metrics.record import Evaluation, Interval, Metric
 from tavq.metrics.words import MASKED, MaskedWords, WordRelations, keyed_noise
 from tavq.nets.features.extractors import FeatureNetwork, perceptual_distances
-from tavq.ops.collective import all_gather_text, all_gather_uneven
+from tavq.ops.collective import all_gather_uneven
 
 
 @runtime_checkable
@@ -60,6 +60,7 @@ class TokenizerEvaluator:
         self.codes = {level: CodeUsage(sizes) for level in levels}
         self.chosen: list[tuple[Sequence[str], Tensor]] = []
         self.pairs = CodeTextPairs()
+        self.word_probe = WordProbe()
         self.masked = [MaskedWords(count) for count in MASKED]
         self.relations = WordRelations()
         self.images = 0
@@ -82,6 +83,7 @@ class TokenizerEvaluator:
         self.chosen.append((batch.keys, levels[DEEP].indices.to("cpu", torch.int32)))
         if batch.text is not None:
             self.pairs.update(tokenizer.aligner, levels, batch.text, batch.keys)
+            self.word_probe.update(batch.keys, levels[DEEP].indices, batch.text.words)
             if tokenizer.aligner is not None and batch.text.full_text is not None:
                 self._update_words(tokenizer.aligner, levels, batch.text, batch.keys)
         self.images += len(batch.images)
@@ -114,7 +116,7 @@ class TokenizerEvaluator:
         Raises:
             DataError: an image was measured twice.
         """
-        gathered = _gather([self.images, self.size])
+        gathered = gather_values([self.images, self.size])
         self.images = sum(images for images, _ in gathered)
         self._note_size({tuple(size) for _, size in gathered})
         for metric in (self.pixels, self.scores, *self._word_metrics()):
@@ -127,19 +129,23 @@ class TokenizerEvaluator:
         for codes in self.codes.values():
             codes.join()
         self.pairs.join()
+        self.word_probe.join()
         for rebuilt, originals in self.sets:
             rebuilt.join()
             originals.join()
 
-    def compute(self, stochastic: bool) -> Evaluation:
-        """The result of `evaluate`, once all processes are joined; `stochastic` where training samples the choice."""
+    def compute(self, tokenizer: SupportsReconstruction) -> Evaluation:
+        """The result of `evaluate`, once all processes are joined."""
         metrics = self.scores.compute()
         for rebuilt, originals in self.sets:
             metrics += compare_image_sets(rebuilt, originals)
         for level, codes in self.codes.items():
             interval = self._perplexity_interval() if level == DEEP else None
-            metrics += codes.compute(LEVEL_NAMES[level], interval, describe_collapse(codes, stochastic))
+            metrics += codes.compute(
+                LEVEL_NAMES[level], interval, describe_collapse(codes, tokenizer.quantizer.stochastic)
+            )
         metrics += self.pairs.compute()
+        metrics += self.word_probe.compute(tokenizer.quantizer, tokenizer.codebook)
         metrics += [words.compute() for words in self._word_metrics()]
         weights = {n.metric_name("distance") if n.heads else n.name: n.sha256 for n in self.networks}
         details = {
@@ -168,11 +174,6 @@ class TokenizerEvaluator:
             "feature_weights": dict(weights),
             "intervals": {**intervals.ABOUT, "over": "images"},
         }
-
-
-def _gather(own: Any) -> list[Any]:
-    """The values of all processes, by rank."""
-    return [parse_json(text, "Another process's measurements") for text in all_gather_text(json.dumps(own))]
 
 
 class PixelHash(KeyedMetric):
@@ -215,7 +216,7 @@ class CodeTextPairs:
 
     def join(self) -> None:
         """Gather the vectors of all processes, in each of them."""
-        gathered = _gather(self.keys)
+        gathered = gather_values(self.keys)
         for kind, rows in self.vectors.items():
             self.keys[kind] = [key for keys in gathered for key in keys[kind]]
             codes, texts = (all_gather_uneven(column) for column in _stack(rows))
@@ -271,7 +272,8 @@ def evaluate(
     - Codebook: `usage_deep`, `perplexity_deep`, `dead_deep` of the grid that the decoder reads, and the same of `low`
       and `middle` if an aligner reads these levels (`metrics.codes`).
     - Text: `code_text_cosine`, `retrieval/…` in the aligner's space; `probe_code_text_cosine`, `probe_retrieval/…` for
-      any tokenizer (`metrics.alignment`); `masked_words_recall@1_of_1`, `…_of_3` and `word_code_mse` (`metrics.words`).
+      any tokenizer (`metrics.alignment`), as is `probe_word_code_mse` (`metrics.word_probe`);
+      `masked_words_recall@1_of_1`, `…_of_3` and `word_code_mse` of an aligner (`metrics.words`).
 
     Values are None where undefined: without an aligner or text, or where the aligner does not fill in words. Intervals
     are over images; usage, dead entries, ranks and Fréchet distances have none, as they are not means over images.
@@ -281,7 +283,7 @@ def evaluate(
     need to reproduce the values, as far as it is known here.
 
     The tokenizer should be in evaluation mode. Memory is that of one batch, plus, for each image, its scores and
-    indices and, where it has text, its mean code, its mean sentence and its two embeddings.
+    indices and, where it has text, its mean code, its mean sentence, its two embeddings and each distinct word.
 
     Args:
         tokenizer: the tokenizer.
@@ -303,4 +305,4 @@ def evaluate(
         if progress is not None:
             progress(running.images)
     running.join()
-    return running.compute(tokenizer.quantizer.stochastic)
+    return running.compute(tokenizer)

@@ -10,10 +10,10 @@ from dataclasses import replace
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from tavq.metrics import intervals
 from tavq.metrics.record import Baseline, Group, Interval, Metric
+from tavq.metrics.ridge import Ridge, choose_penalty, directions
 
 RECALLS = (1, 5, 10)
 
@@ -22,9 +22,6 @@ TIE = 1e-6
 
 Ranks = dict[str, Tensor]
 """The rank of each query's match, by direction."""
-
-PENALTIES = tuple(10.0**exponent for exponent in range(-4, 4))
-"""The probe's grid for lambda, in units of the variance of one normalised input."""
 
 SMALLEST_PROBE = 8
 """Images that the probe needs: two halves, each split again to choose lambda."""
@@ -219,9 +216,9 @@ def probe(codes: Float[Tensor, "n d"], sentences: Float[Tensor, "n t"]) -> list[
     image i's entries over its deep grid, row i of `sentences` the mean of its sentence vectors. Even rows and odd rows
     form two halves (put the rows in an order that says nothing of the image). On one half a ridge regression, in
     closed form and float64, maps codes (each coordinate normalized to mean 0 and variance 1) to sentences minus their
-    mean; on the other half its predictions are compared with sentences minus the *same* mean. Lambda is taken
-    from `PENALTIES`: the one with the highest cosine when the fitting half is itself split the same way (of equal ones
-    the largest); then the fit is done on the whole of it. Both halves take both parts; results are averaged.
+    mean; on the other half its predictions are compared with sentences minus the *same* mean. Lambda is the one of
+    `ridge.PENALTIES` with the highest cosine when the fitting half is itself split the same way (of equal ones the
+    largest); then the fit is done on the whole of it. Both halves take both parts; results are averaged.
 
     - `probe_code_text_cosine`: mean cosine of prediction and truth on images the fit has not seen. 0 is chance, as the
       mean of all texts, which any prediction could copy, is subtracted first.
@@ -267,35 +264,10 @@ def _probe_half(
         held_codes: of the half that is scored.
         held_sentences: its targets.
     """
-    trials = _predictions(codes[::2], sentences[::2], codes[1::2], PENALTIES)
-    truth = _directions(sentences[1::2] - sentences[::2].mean(dim=0))
-    cosines = [float((_directions(trial) * truth).sum(dim=1).mean()) for trial in trials]
-    best = max(cosines) - TIE  # rounding must not choose between penalties that predict the same
-    penalty = max(penalty for penalty, cosine in zip(PENALTIES, cosines, strict=True) if cosine >= best)
-    predicted = _directions(_predictions(codes, sentences, held_codes, (penalty,))[0])
-    truth = _directions(held_sentences - sentences.mean(dim=0))
+    fitted, penalty = Ridge.fit(codes, sentences), choose_penalty(codes, sentences)
+    predicted = directions(fitted.predict(held_codes, penalty))
+    truth = directions(held_sentences - fitted.target_mean)
     return (predicted * truth).sum(dim=1), both_ranks(predicted, truth)
-
-
-def _predictions(
-    codes: Float[Tensor, "n d"],
-    sentences: Float[Tensor, "n t"],
-    held: Float[Tensor, "q d"],
-    penalties: tuple[float, ...],
-) -> list[Float[Tensor, "q t"]]:
-    """Centred sentences of `held` predicted by a ridge regression with each penalty; one eigenproblem for all."""
-    mean, std = codes.mean(dim=0), codes.std(dim=0, correction=0)
-    # A coordinate that never varies is rounding noise, which must not be scaled up.
-    scale = torch.where(std > 1e-9 * (1 + mean.abs()), 1 / std.clamp(min=1e-300), 0.0)
-    inputs, targets = (codes - mean) * scale, sentences - sentences.mean(dim=0)
-    values, vectors = torch.linalg.eigh(inputs.mT @ inputs / len(inputs))
-    along = vectors.mT @ (inputs.mT @ targets) / len(inputs)
-    rotated = ((held - mean) * scale) @ vectors
-    return [rotated @ (along / (values.clamp(min=0) + penalty)[:, None]) for penalty in penalties]
-
-
-def _directions(vectors: Float[Tensor, "n t"]) -> Float[Tensor, "n t"]:
-    return normalize(vectors, dim=1, eps=1e-9)
 
 
 # --- intervals --------------------------------------------------------------------------------------------------

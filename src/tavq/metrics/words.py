@@ -104,7 +104,14 @@ class WordRelations(KeyedMetric):
 
     Source: LG-VQ (arXiv 2405.14206), table 4.
     Differs from the paper: a word is not compared with itself, which would add pairs without error.
+
+    Args:
+        metric: what it measures.
     """
+
+    def __init__(self, metric: Metric = WORD_CODE_MSE) -> None:
+        super().__init__()
+        self.metric = metric
 
     def update(
         self,
@@ -126,11 +133,11 @@ class WordRelations(KeyedMetric):
             self._add(key, row)
 
     def compute(self) -> Metric:
-        """`word_code_mse`: the mean squared difference over all pairs, from 0 to 4, with its interval over images.
+        """`metric`: the mean squared difference over all pairs, from 0 to 4, with its interval over images.
 
         None without a pair.
         """
-        return _ratio(WORD_CODE_MSE, self)
+        return _ratio(self.metric, self)
 
 
 def _sums(values: Tensor, owner: Int[Tensor, " p"], images: int) -> list[list[float]]:

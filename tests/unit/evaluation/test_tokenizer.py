@@ -233,7 +233,8 @@ def test_every_value_that_has_an_interval_lies_in_it() -> None:
     named = {"psnr", "ssim", "l1", "l2", "perplexity_deep", "code_text_cosine", "shuffled/code_text_cosine"}
     recalls = [f"{way}/recall@{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
     named |= {f"{space}retrieval/{recall}" for space in ("", "probe_") for recall in recalls}
-    assert ends.keys() == named | {"probe_code_text_cosine"}
+    relations = {"probe_word_code_mse", "random_position/probe_word_code_mse"}
+    assert ends.keys() == named | relations | {"probe_code_text_cosine"}
     for name, (low, high) in ends.items():
         assert low <= result[name] <= high, name
 

@@ -8,7 +8,6 @@ from torch.nn.functional import normalize
 
 from tavq.metrics.alignment import (
     _intervals_of_halves,
-    _predictions,
     code_text_cosine,
     probe,
     ranks,
@@ -16,6 +15,7 @@ from tavq.metrics.alignment import (
     retrieval,
 )
 from tavq.metrics.record import Interval, Metric
+from tavq.metrics.ridge import Ridge
 
 
 def values(metrics: list[Metric], prefix: str = "") -> dict[str, float | None]:
@@ -100,7 +100,7 @@ def test_ridge_equals_a_plain_solve() -> None:
         z.mT @ z / 30 + 0.1 * torch.eye(4).double(), z.mT @ (sentences - sentences.mean(0)) / 30
     )
     expected = ((held - codes.mean(0)) / codes.std(0, correction=0)) @ weights
-    torch.testing.assert_close(_predictions(codes, sentences, held, (0.1,))[0], expected)
+    torch.testing.assert_close(Ridge.fit(codes, sentences).predict(held, 0.1), expected)
 
 
 def test_probe_finds_a_linear_relation_but_not_noise() -> None:

@@ -73,6 +73,7 @@ PINNED = [0.7555812001228333, 0.9743615984916687, 0.2422831654548645]
 # --- in an evaluation -------------------------------------------------------------------------------------------
 
 METRICS = ("masked_words_recall@1_of_1", "masked_words_recall@1_of_3", "word_code_mse")
+PROBED = ("probe_word_code_mse", "random_position/probe_word_code_mse")
 IMAGES = 7
 
 
@@ -86,17 +87,17 @@ def tokenizer(align: Any) -> Tokenizer:
     return made
 
 
-def batches(sizes: list[int]) -> list[Batch]:
+def batches(sizes: list[int], count: int = IMAGES) -> list[Batch]:
     """The same images with texts of 0 to 6 tokens, in batches of these sizes, padded to the longest of a batch."""
     generator = torch.Generator().manual_seed(1)
-    images = torch.rand(IMAGES, 3, 16, 16, generator=generator) * 2 - 1
-    vectors, pooled = torch.randn(IMAGES, 6, 4, generator=generator), torch.randn(IMAGES, 4, generator=generator)
-    ids = torch.randint(5, (IMAGES, 6), generator=generator)
+    images = torch.rand(count, 3, 16, 16, generator=generator) * 2 - 1
+    vectors, pooled = torch.randn(count, 6, 4, generator=generator), torch.randn(count, 4, generator=generator)
+    ids = torch.randint(5, (count, 6), generator=generator)
     made, start = [], 0
     for size in sizes:
         part = slice(start, start + size)
-        longest = max(part.stop - 1, 1)
-        mask = torch.arange(longest) < torch.arange(IMAGES)[part, None]
+        longest = min(max(part.stop - 1, 1), 6)
+        mask = torch.arange(longest) < torch.arange(count)[part, None]
         units = TextUnits(vectors[part, :longest], mask)
         text = TextFeatures(units, units, units, replace(units, ids=ids[part, :longest]), pooled[part])
         made.append(Batch(images[part], tuple(f"{i}.png" for i in range(start, start + size)), text))
@@ -113,6 +114,22 @@ def test_word_metrics_do_not_depend_on_batches() -> None:
     for sizes in ([1] * 7, [4, 3]):
         parts = evaluate(lg, batches(sizes))
         assert [parts[key].value for key in METRICS] == pytest.approx([whole[key].value for key in METRICS])
+
+
+def test_relations_by_the_probe_are_measured_for_every_tokenizer_in_any_batches() -> None:
+    for align in (None, "ta", {"name": "lg", "width": 8, "tokens": 5, "vocabulary": 5}):
+        made = tokenizer(align)
+        whole = [evaluate(made, batches([12], 12))[key] for key in PROBED]
+        assert all(0 < metric.value < 4 for metric in whole)
+        assert [evaluate(made, batches([5, 1, 6], 12))[key] for key in PROBED] == whole
+
+
+def test_an_images_word_counts_once() -> None:
+    made, batch = tokenizer(None), batches([12], 12)[0]
+    words = batch.text.words
+    twice = TextUnits(words.vectors.repeat(1, 2, 1), words.mask.repeat(1, 2))
+    repeated = replace(batch, text=replace(batch.text, words=twice))
+    assert [evaluate(made, [one])[PROBED[0]] for one in (repeated, batch)] == [evaluate(made, [batch])[PROBED[0]]] * 2
 
 
 def test_word_metrics_are_left_out_without_predictions_or_matching_tokens() -> None:
