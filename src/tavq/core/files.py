@@ -265,17 +265,20 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """Read a file as UTF-8 text."""
+    """Read a file as UTF-8 text, without the byte order mark that editors on Windows write."""
     try:
-        return read_bytes(path).decode("utf-8")
+        return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FileError(f"{path} is not UTF-8 text: byte {error.start} cannot be read.") from error
+        raise FileError(
+            f"{path} is not UTF-8 text: byte {error.start} cannot be read. Convert it, for example with: "
+            f"iconv -f WINDOWS-1252 -t UTF-8"
+        ) from error
 
 
 def read_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 text file of any size."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             yield from file
     except UnicodeDecodeError as error:
         raise FileError(f"{path} is not UTF-8 text: {error.reason}.") from error

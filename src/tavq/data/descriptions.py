@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from posixpath import normpath
 from types import TracebackType
+from unicodedata import normalize
 
 import numpy as np
 
@@ -17,6 +18,11 @@ PATTERN = "long_text*.jsonl"
 MAX_LINE = 2_000_000  # bytes; 100,000 characters of text are less, however JSON escapes them
 OFFSET_BITS = 40  # of the byte offset of a line in its file: a terabyte
 MAX_FILES = 1 << 64 - OFFSET_BITS
+
+
+def _compose(file_name: str) -> str:
+    """One spelling of a name, since systems differ in how they store `é`."""
+    return normalize("NFC", normpath(file_name))
 
 
 class Descriptions:
@@ -56,7 +62,7 @@ class Descriptions:
             if isinstance(found, str):
                 self.faults.add([Fault(f"{path.name} line {number}", found)])
             elif found is not None and self._matches(found):
-                keys.append(hash_name(found.file_name))
+                keys.append(hash_name(_compose(found.file_name)))
                 times.append(found.time)
                 locations.append(index << OFFSET_BITS | offset)
 
@@ -89,12 +95,12 @@ class Descriptions:
 
     def _descriptions_of(self, file_name: str) -> Iterator[Description]:
         """The descriptions of an image, newest first."""
-        key = np.uint64(hash_name(file_name))
+        key = np.uint64(hash_name(_compose(file_name)))
         first, end = (int(np.searchsorted(self._keys, key, side)) for side in ("left", "right"))
         for index in reversed(range(first, end)):
             found = self._read(int(self._locations[index]))
             # two names may have the same hash
-            if found is not None and normpath(found.file_name) == normpath(file_name):
+            if found is not None and _compose(found.file_name) == _compose(file_name):
                 yield found
 
     def _read(self, location: int) -> Description | None:

@@ -119,9 +119,7 @@ def _parse_lines(folder: Path, path: Path, faults: Faults) -> Iterator[Line]:
             faults.add([Fault(f"{METADATA} line {number}", f"the line is longer than {MAX_LINE:,} bytes")])
             continue
         line = raw.removesuffix(b"\n")
-        if number == 1:
-            line = line.removeprefix(BYTE_ORDER_MARK)
-        if line.strip():
+        if line.removeprefix(BYTE_ORDER_MARK).strip():
             record, found = read_record(line, number, folder)
             faults.add(found)
             if record is not None:

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 import posixpath
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +22,12 @@ MAX_LINE = 16_000_000  # bytes; no image needs a longer line, and a file without
 MAX_TIME = 2**40  # seconds since 1970: in 34,000 years
 UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 """Unicode's categories Cc and Cs (control characters and surrogates), which are closed to new characters."""
+
+WINDOWS = {code: bytes([code]).decode("cp1252", "ignore") or " " for code in range(0x80, 0xA0)} | {0x85: " "}
+"""What U+0080 to U+009F stand for in a text: Windows' quotation marks and dashes that were read as Latin-1.
+
+U+0085 alone is a real character, which ends a line.
+"""
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,14 @@ class Description:
         return (json.dumps(fields, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+def find_name(folder: Path, name: str) -> str:
+    """The name of an image as it is stored: lists may have `é` as one character, and macOS stores it as two."""
+    if name.isascii() or os.path.exists(folder / name):
+        return name
+    forms = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    return next((form for form in forms if os.path.exists(folder / form)), name)
+
+
 T = TypeVar("T")
 
 
@@ -162,7 +178,7 @@ def read_description(line: bytes) -> Description | str:
     Never raises, whatever the line holds.
     """
     try:
-        fields = _parse_object(parse_json(line.decode("utf-8"), "the line"))
+        fields = _parse_object(parse_json(line.decode("utf-8-sig"), "the line"))
         name = _parse_field(fields, "file_name", _parse_name)
         model, prompt = (_parse_optional_text(fields, field) for field in ("model", "prompt"))
         time = _parse_field(fields, "time", _parse_seconds)
@@ -185,7 +201,7 @@ class _LineReader:
         self.faults: list[Fault] = []
         self.record: Record | None = None
         try:
-            fields = _parse_object(parse_json(line.decode("utf-8"), "the line"))
+            fields = _parse_object(parse_json(line.decode("utf-8-sig"), "the line"))
             file_name = _parse_field(fields, "file_name", self._parse_path)
             self.where = file_name
             self.record = self._build_record(file_name, fields)
@@ -209,7 +225,7 @@ class _LineReader:
         self.faults.append(Fault(self.where, reason))
 
     def _parse_path(self, value: Any) -> str:
-        name = _parse_name(value)
+        name = find_name(self.folder, _parse_name(value))
         try:
             path = resolve_inside(self.folder, name)
         except FileError:
@@ -300,6 +316,7 @@ def _parse_split(value: Any) -> str:
 def _parse_text(value: Any) -> str:
     if not isinstance(value, str):
         raise _Unusable(f"must be a string, got {_type_name(value)}")
+    value = value.translate(WINDOWS)
     if not value.strip():
         raise _Unusable("is empty")
     if len(value) > MAX_TEXT:
@@ -310,11 +327,21 @@ def _parse_text(value: Any) -> str:
 
 
 def clean_text(value: Any) -> str | None:
-    """The text without surrounding whitespace; None if a record could not hold it."""
+    """The text without control characters and surrounding whitespace; None if it is empty, too long or not text."""
     try:
-        return _parse_text(value).strip()
+        return _parse_text(replace_unprintable(value)).strip()
     except _Unusable:
         return None
+
+
+def replace_unprintable(value: Any) -> Any:
+    """A text with spaces for control characters and halves of surrogate pairs, so that the rest of it is kept.
+
+    Other values are returned as they are.
+    """
+    if not isinstance(value, str):
+        return value
+    return UNPRINTABLE.sub(lambda found: found[0] if found[0] in "\n\r\t" else " ", value.translate(WINDOWS))
 
 
 def _is_printable(text: str, allowed: str = "") -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from tavq.core.errors import DataError
 from tavq.core.files import read_bytes
 from tavq.importers import tars
+from tavq.importers.foreign_text import normalize_name
 from tavq.importers.layouts import is_image_path
 
 ARCHIVES = (".zip", *tars.SUFFIXES)
@@ -80,8 +81,9 @@ def read_coco_id(name: str) -> int | None:
 
 def find_coco_image(images: "ImageFiles", name: str) -> str | None:
     """The file `name`, else the one with the same COCO id: 2014 and 2017 have the same images under other names."""
-    if name in images:
-        return name
+    found = images.find(name)
+    if found is not None:
+        return found
     image_id = read_coco_id(name)
     return None if image_id is None else images.by_coco_id.get(image_id)
 
@@ -104,11 +106,14 @@ class ImageFiles:
     def __init__(self, locations: Sequence[Path], name_file: Callable[[str], str] = base_name) -> None:
         self.locations = list(locations)
         self._files: dict[str, tuple[Path, str]] = {}
-        for location in self.locations:
-            for path in _list_files(location):
-                name = name_file(path)
-                if is_image_path(name):
-                    self._add(name, location, path)
+        found = [(name_file(path), location, path) for location in self.locations for path in _list_files(location)]
+        names = {name for name, _, _ in found}
+        for name, location, path in found:
+            composed = normalize_name(name)
+            # two files whose names differ in their Unicode form alone keep the names they have
+            name = name if composed in names else composed
+            if is_image_path(name):
+                self._add(name, location, path)
 
     def _add(self, name: str, location: Path, path: str) -> None:
         other = self._files.setdefault(name, (location, path))
@@ -125,6 +130,11 @@ class ImageFiles:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
+
+    def find(self, name: str) -> str | None:
+        """The file that annotations call `name`, in whatever Unicode form; None if there is none."""
+        composed = normalize_name(name)
+        return next((form for form in (name, composed) if form in self._files), None)
 
     @cached_property
     def by_stem(self) -> dict[str, str]:

@@ -1,12 +1,14 @@
 """What the layouts of published data sets share: folders, files, lists, captions, names and splits."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from tavq.core.errors import DataError, UsageError
-from tavq.core.files import read_text
 from tavq.data.images import SUFFIXES
+from tavq.data.records import replace_unprintable
+from tavq.importers.foreign_text import normalize_name, read_foreign_text, split_lines
 
 MAX_NAME = 200  # bytes of one part of a path; file systems allow 255, and temporary names are longer
 SPLIT_NAMES = {
@@ -71,7 +73,7 @@ def is_image_path(name: object) -> bool:
 
 def read_pairs(path: Path) -> Iterator[tuple[int, str, str]]:
     """Iterate over the lines `KEY value` of a list as (line number, key, value); DataError for any other line."""
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(split_lines(read_foreign_text(path)), 1):
         if not line.strip():
             continue
         key, *value = line.strip().split(maxsplit=1)
@@ -87,7 +89,8 @@ def read_table(path: Path) -> dict[str, str]:
 
 def read_image_list(path: Path, suffix: str = "") -> list[str]:
     """Read the distinct image file names of a list, one per line; `suffix` is added to names without one."""
-    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    lines = split_lines(read_foreign_text(path))
+    names = [normalize_name(line.strip()) for line in lines if line.strip()]
     names = [name if name.lower().endswith(tuple(SUFFIXES)) else name + suffix for name in names]
     wrong = next((name for name in names if "/" in name or not is_image_path(name)), None)
     if wrong is not None:
@@ -97,14 +100,19 @@ def read_image_list(path: Path, suffix: str = "") -> list[str]:
 
 def split_captions(text: str) -> tuple[str, ...]:
     """Split a text into captions, one per line; drops empty ones and the replacement marks of undecodable bytes."""
-    lines = (" ".join(line.replace("\ufffd", " ").split()) for line in text.splitlines())
+    lines = (" ".join(replace_unprintable(line).replace("\ufffd", " ").split()) for line in split_lines(text))
     return tuple(line for line in lines if line.strip(" ."))
 
 
-def read_token_captions(path: Path) -> tuple[dict[str, tuple[str, ...]], int]:
-    """Read lines `NAME#NUMBER<tab>caption`: the captions of each image in order, and how many were empty."""
+def read_token_captions(path: Path, counts: Counter[str]) -> tuple[dict[str, tuple[str, ...]], int]:
+    """Read lines `NAME#NUMBER<tab>caption`: the captions of each image in order, and how many were empty.
+
+    `counts` counts the lines that are not UTF-8.
+    """
     numbered: list[tuple[str, int, str]] = []
-    for line_number, line in enumerate(read_text(path).splitlines(), 1):
+    for line_number, line in enumerate(split_lines(read_foreign_text(path, counts)), 1):
+        if not line.strip():
+            continue
         key, _, caption = line.partition("\t")
         name, _, number = key.rpartition("#")
         if not name or not number.isdecimal():
@@ -118,7 +126,7 @@ def sort_captions(numbered: Sequence[tuple[str, int, str]]) -> tuple[dict[str, t
     kept: dict[str, list[tuple[int, str]]] = {}
     for name, number, caption in numbered:
         if caption.strip(" ."):
-            kept.setdefault(name, []).append((number, caption.strip()))
+            kept.setdefault(normalize_name(name), []).append((number, caption.strip()))
     captions = {}
     for name, pairs in kept.items():
         captions[name] = tuple(caption for _, caption in sorted(pairs))

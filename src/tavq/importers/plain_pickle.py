@@ -4,8 +4,11 @@ A pickle is a small program. Only the instructions that build dicts, lists, tupl
 and None are executed here; any other one, above all those that name a function, is an error.
 """
 
+import codecs
+import contextlib
+import io
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 PUTS = {"PUT", "BINPUT", "LONG_BINPUT"}
 GETS = {"GET", "BINGET", "LONG_BINGET"}
 IGNORED = {"PROTO", "FRAME"}
+OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
 
 
 def read_plain_pickle(path: Path) -> Any:
@@ -42,15 +46,51 @@ def parse_plain_pickle(data: bytes, source: str) -> Any:
     """Parse the bytes of a pickle; errors call it `source`."""
     builder = _Builder()
     try:
-        for opcode, argument, offset in pickletools.genops(data):
-            if opcode.name == "STOP":
+        for name, argument, offset in _read_instructions(io.BytesIO(data)):
+            if name == "STOP":
                 return builder.result()
-            builder.execute(opcode.name, argument, offset)
+            builder.execute(name, argument, offset)
     except _NotPlainError as error:
         raise FileError(f"{source} {error}.") from error
     except Exception as error:  # an invalid pickle may make its instructions raise anything
         raise FileError(f"{source} is not a valid pickle: {str(error)[:200] or type(error).__name__}.") from error
     raise FileError(f"{source} is not a valid pickle: it does not end.")
+
+
+def _read_instructions(file: io.BytesIO) -> Iterator[tuple[str, Any, int]]:
+    """Yield the name, the argument and the offset of each instruction, with the strings of Python 2 as text.
+
+    `pickletools.genops` takes the bytes of these strings for Latin-1, or refuses those beyond ASCII.
+    """
+    while code := file.read(1):
+        offset = file.tell() - 1
+        instruction = OPCODES.get(code)
+        if instruction is None:
+            raise ValueError(f"byte {offset} is not an instruction")
+        if instruction.name == "STRING":
+            yield instruction.name, _decode_bytes(_read_quoted(file)), offset
+            continue
+        argument = instruction.arg.reader(file) if instruction.arg is not None else None
+        if instruction.name in ("BINSTRING", "SHORT_BINSTRING"):
+            argument = _decode_bytes(str(argument).encode("latin-1"))
+        yield instruction.name, argument, offset
+
+
+def _read_quoted(file: io.BytesIO) -> bytes:
+    """The bytes of a string of protocol 0, which is a line with a quoted and escaped literal."""
+    line = file.readline()
+    literal = line.rstrip(b"\n").strip()
+    if not line.endswith(b"\n") or len(literal) < 2 or literal[:1] not in (b"'", b'"') or literal[-1:] != literal[:1]:
+        raise ValueError("a string is not quoted")
+    return codecs.escape_decode(literal[1:-1])[0]
+
+
+def _decode_bytes(data: bytes) -> str:
+    """UTF-8, which nearly all files of today are; else Windows-1252, and Latin-1 where that has no character."""
+    for encoding in ("utf-8", "cp1252"):
+        with contextlib.suppress(UnicodeDecodeError):
+            return data.decode(encoding)
+    return data.decode("latin-1")
 
 
 class _NotPlainError(Exception):

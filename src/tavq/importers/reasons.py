@@ -8,6 +8,7 @@ UNREADABLE = "images that cannot be read"
 SAME_NAME = "images with a repeated name"
 
 EMPTY_CAPTION = "captions that are empty or not text"
+LONG_CAPTION = "captions of more than 100,000 characters"
 UNUSABLE_FIELD = "fields that cannot be used"
 UNUSABLE_SEGMENTATION = "segmentations that cannot be used"
 BOX_OUTSIDE = "boxes outside their image"

@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tavq.data.folder import Progress
-from tavq.data.records import SPLITS, NamedBox, Question, Record, clean_text
+from tavq.data.records import MAX_TEXT, SPLITS, NamedBox, Question, Record, clean_text
 from tavq.importers.archives import ImageFiles
 from tavq.importers.importing import ImportSummary
 from tavq.importers.published import PublishedDataset, Segmentations
-from tavq.importers.reasons import EMPTY_CAPTION, NO_FILE, NOT_LISTED
+from tavq.importers.reasons import EMPTY_CAPTION, LONG_CAPTION, NO_FILE, NOT_LISTED
 from tavq.importers.rescaling import Size
 
 
@@ -27,9 +27,11 @@ class RecordBuilder:
     questions: list[Question] = field(default_factory=list)
 
     def add_caption(self, value: Any, left_out: Counter[str]) -> None:
-        """Add a caption, or count it if it is empty or not text."""
+        """Add a caption, or count it if it is empty, too long or not text."""
         text = clean_text(value)
-        if text is None or not text.strip(" ."):
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            left_out[LONG_CAPTION] += 1
+        elif text is None or not text.strip(" ."):
             left_out[EMPTY_CAPTION] += 1
         else:
             self.captions.append(text)

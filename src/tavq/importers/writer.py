@@ -15,7 +15,7 @@ from tavq.core.errors import DataError
 from tavq.core.files import create_folder, read_bytes, write_bytes, write_json
 from tavq.data.folder import SEGMENTATION_CLASSES, exceeds_image
 from tavq.data.images import check_image, encode_png, has_exif_turn, load_segmentation
-from tavq.data.records import METADATA, SPLITS, NamedBox, Record, read_record, to_line
+from tavq.data.records import METADATA, SPLITS, NamedBox, Record, clean_text, read_record, replace_unprintable, to_line
 from tavq.importers.annotations import find_captions
 from tavq.importers.importing import ImportSummary
 from tavq.importers.layouts import is_image_path
@@ -111,7 +111,10 @@ class DatasetWriter:
             return None
         line: dict[str, Any] = {"file_name": name, "split": split}
         line |= {field: fields[field] for field in ("long_text", "objects", "questions") if fields.get(field)}
+        if "long_text" in line:
+            line["long_text"] = replace_unprintable(line["long_text"])
         captions = find_captions(fields) or ([] if "long_text" in line else list(lines))
+        captions = [replace_unprintable(caption) for caption in captions]
         line |= {"captions": captions} if captions else {}
         line |= {"segmentation": segmentation} if segmentation else {}
         # a value that JSON cannot express becomes null, which is a fault
@@ -151,7 +154,8 @@ class DatasetWriter:
 
     def _write_record(self, record: Record) -> None:
         """Write the line of a record without the fields that a reader could not use."""
-        kept, faults = read_record(to_line(record), 1, self.folder)
+        captions = tuple(clean_text(caption) or caption for caption in record.captions)
+        kept, faults = read_record(to_line(replace(record, captions=captions)), 1, self.folder)
         assert kept is not None, faults  # its file was written and its split is valid
         self.left_out[UNUSABLE_FIELD] += len(faults)
         self._lines.write(to_line(kept))

@@ -55,6 +55,21 @@ def test_what_python_2_wrote() -> None:
     assert parse_plain_pickle(b"\x80\x02]q\x00U\x03redq\x01a.", "it") == ["red"]
 
 
+@pytest.mark.parametrize("text", ["caf\u00e9", "it\u2019s", "\u732b", "a 'b' \"c\"", "tab\tline\n", ""])
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_the_byte_strings_of_python_2_are_text(text: str, encoding: str) -> None:
+    """Each instruction that Python 2 wrote a `str` with; most projects' strings are UTF-8, some older ones are not."""
+    try:
+        data = text.encode(encoding)
+    except UnicodeEncodeError:
+        return
+    literal = b"'" + data.replace(b"'", b"\\'").replace(b"\t", b"\\t").replace(b"\n", b"\\n") + b"'"
+    forms = [b"S" + literal + b"\n.", b"U" + bytes([len(data)]) + data + b".", b"T" + len(data).to_bytes(4, "little")]
+    forms[2] += data + b"."
+    forms.append(b"S'" + "".join(f"\\x{byte:02x}" for byte in data).encode() + b"'\n.")
+    assert [parse_plain_pickle(form, "it") for form in forms] == [text] * 4
+
+
 def test_shared_parts_are_shared() -> None:
     part = [1]
     first, second = parse_plain_pickle(pickle.dumps([part, part]), "it")

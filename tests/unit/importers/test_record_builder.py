@@ -29,7 +29,8 @@ def test_builders_become_a_data_set(tmp_path: Path) -> None:
     assert summary.images == {"train": 2}
     assert summary.others == {"objects": 2, "phrases of objects": 1, "questions": 2}
     assert summary.left_out == {
-        "captions that are empty or not text": 18,
+        "captions that are empty or not text": 15,
+        "captions of more than 100,000 characters": 3,
         "listed images without a file": 1,
         "images that cannot be read": 1,
         "parts of boxes beyond the edge of their image": 1,

@@ -29,16 +29,16 @@ def test_only_usable_data_is_written(tmp_path: Path) -> None:
         assert not writer.add(Record("images/not.jpg"), b"<html>")
         summary = writer.finish({0: "sky"})
     assert summary.images == {"train": 1}
-    assert summary.captions == 1
+    assert summary.captions == 2
     assert summary.left_out == {
         "images with a repeated name": 1,
         "images that cannot be read": 2,
-        "fields that cannot be used": 2,  # a caption and the box without area
+        "fields that cannot be used": 1,  # the box without area
         "boxes outside their image": 1,
         "parts of boxes beyond the edge of their image": 1,
     }
     kept = FolderDataset(out)[0]
-    assert kept.captions == ("A dog",)
+    assert kept.captions == ("A dog", "bad")
     assert [thing.box for thing in kept.objects] == [boxes[0], boxes[1], (0, 2, 5, 10)]
     assert (out / "images/a.jpg").read_bytes() == jpeg(1)
     assert [path.name for path in (out / "images").iterdir()] == ["a.jpg"]

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from tavq.core.errors import DataError
-from tavq.core.files import read_bytes, read_text
+from tavq.core.files import read_bytes
 from tavq.data.folder import Progress
 from tavq.data.records import Record
 from tavq.importers.archives import ImageFiles
+from tavq.importers.foreign_text import read_foreign_text, split_lines
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import find_file, require_folder
 from tavq.importers.published import PublishedDataset
@@ -56,7 +57,7 @@ class Ade20k(Source):
 def _read_classes(path: Path) -> dict[int, str]:
     """The class names by index, from a table whose first column is the index and whose last is the name."""
     names = {"0": "other"}
-    for line in read_text(path).splitlines()[1:]:
+    for line in split_lines(read_foreign_text(path))[1:]:
         if line.strip():
             columns = line.split("\t")
             names[columns[0].strip()] = columns[-1].strip()

@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from tavq.core.errors import DataError
-from tavq.core.files import read_text
 from tavq.data.folder import Progress
 from tavq.data.images import encode_png, load_image
 from tavq.data.records import Record
 from tavq.importers.archives import ImageFiles
+from tavq.importers.foreign_text import read_foreign_text
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import find_file, find_folder, read_pairs, require_folder, split_captions
 from tavq.importers.published import PublishedDataset
@@ -61,7 +61,7 @@ class CelebaHq(Source):
             if stem not in splits:
                 left_out[NO_SPLIT] += 1
                 continue
-            name, captions = stems[stem], _read_captions(texts, stem)
+            name, captions = stems[stem], _read_captions(texts, stem, others)
             records[name] = Record(f"images/{name}", splits[stem], captions, segmentation=f"segmentation/{stem}.png")
             parts[name] = _find_parts(masks, int(stem))
             others["images without captions"] += not captions
@@ -94,9 +94,9 @@ def _split_of(celeba_file: int) -> str:
     return "val" if celeba_file <= LAST_OF_VALIDATION else "test"
 
 
-def _read_captions(texts: Path | None, stem: str) -> tuple[str, ...]:
+def _read_captions(texts: Path | None, stem: str, others: Counter[str]) -> tuple[str, ...]:
     path = texts / f"{stem}.txt" if texts is not None else None
-    return split_captions(read_text(path)) if path is not None and path.is_file() else ()
+    return split_captions(read_foreign_text(path, others)) if path is not None and path.is_file() else ()
 
 
 def _find_parts(masks: Path | None, image_id: int) -> list[tuple[int, Path]]:

@@ -120,7 +120,7 @@ class _AnnotationReader:
             if not isinstance(name, str) or image_id is None:
                 self.left_out["listed images without a name or id"] += 1
             elif image_id not in self.by_id:
-                found = name if name in self.dataset.images else None
+                found = self.dataset.images.find(name)
                 self.by_id[image_id] = self.dataset.add(found, name, split, read_size(image))
 
     def _read_categories(self, categories: list[dict[str, Any]]) -> None:

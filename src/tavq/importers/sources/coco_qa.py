@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from tavq.core.errors import DataError
-from tavq.core.files import read_json_lines, read_text
+from tavq.core.files import read_json_lines
 from tavq.data.folder import Progress
 from tavq.data.records import Question, clean_text
 from tavq.importers.annotations import read_id, select_objects
 from tavq.importers.archives import find_coco_image, find_coco_images
+from tavq.importers.foreign_text import read_foreign_text, split_lines
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source_folder
 from tavq.importers.record_builder import DatasetBuilder
@@ -60,7 +61,7 @@ class CocoQa(Source):
         dataset = DatasetBuilder(find_coco_images(source, IMAGES))
         for split in CLAIMS:
             if split in folders:
-                _add_questions(dataset, split, _read_folder(source / split))
+                _add_questions(dataset, split, _read_folder(source / split, dataset))
             for table in [] if folders else tables[split]:
                 _add_questions(dataset, split, _read_table(table, dataset))
         missing = [split for split in ("train", "test") if folders and split not in folders]
@@ -69,9 +70,10 @@ class CocoQa(Source):
         return dataset.write(out, progress, limit)
 
 
-def _read_folder(folder: Path) -> Iterator[_Row]:
+def _read_folder(folder: Path, dataset: DatasetBuilder) -> Iterator[_Row]:
     """The rows of the four files; line i of each belongs to question i."""
-    columns = {name: read_text(folder / name).splitlines() for name in FILES if (folder / name).is_file()}
+    present = [name for name in FILES if (folder / name).is_file()]
+    columns = {name: split_lines(read_foreign_text(folder / name, dataset.others)) for name in present}
     if len(columns) < len(FILES):
         missing = ", ".join(name for name in FILES if name not in columns)
         raise DataError(f"There is no file {missing} in {folder}, which has {FILES[0]}.")

@@ -2,13 +2,13 @@
 
 import math
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tavq.core.errors import DataError
-from tavq.core.files import read_text
 from tavq.data.folder import Progress
-from tavq.data.records import Box, NamedBox, Record
+from tavq.data.records import Box, NamedBox, Record, find_name
 from tavq.importers.archives import ImageFiles
+from tavq.importers.foreign_text import read_foreign_text
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import find_file, find_folder, is_image_path, read_pairs, read_table, split_captions
 from tavq.importers.published import PublishedDataset
@@ -37,27 +37,30 @@ class Cub200(Source):
         classes, labels = read_table(root / "classes.txt"), read_table(root / "image_class_labels.txt")
         images = ImageFiles([root / "images"], name_file=str)
         records, left_out, others = {}, Counter[str](), Counter[str]()
-        for number, key, name in read_pairs(root / "images.txt"):
+        for number, key, listed in read_pairs(root / "images.txt"):
+            name = images.find(listed) or listed
             where = f"{root / 'images.txt'} line {number}"
             if not is_image_path(name):
                 raise DataError(f"{where} lists {name!r:.100}; expected FOLDER/NAME.jpg.")
             if key not in training or key not in boxes or labels.get(key) not in classes:
                 raise DataError(f"{where}: image {key} has no split, box or class in the other lists.")
-            if name not in images:
+            if images.find(name) is None:
                 left_out[NO_FILE] += 1
                 continue
             bird = NamedBox(_parse_box(boxes[key], root), _clean_class_name(classes[labels[key]]))
             split = "train" if training[key] == "1" else "test"
-            captions = _read_captions(texts, name)
+            captions = _read_captions(texts, name, others)
             records[name] = Record(f"images/{name}", split, captions, objects=(bird,))
             others["images without captions"] += not captions
         left_out[NOT_LISTED] += len(images) - len(records)
         return PublishedDataset(images, records, left_out=left_out, others=others).write(out, progress, limit)
 
 
-def _read_captions(texts: Path | None, name: str) -> tuple[str, ...]:
-    path = (texts / name).with_suffix(".txt") if texts is not None else None
-    return split_captions(read_text(path)) if path is not None and path.is_file() else ()
+def _read_captions(texts: Path | None, name: str, others: Counter[str]) -> tuple[str, ...]:
+    if texts is None:
+        return ()
+    path = texts / find_name(texts, str(PurePosixPath(name).with_suffix(".txt")))
+    return split_captions(read_foreign_text(path, others)) if path.is_file() else ()
 
 
 def _parse_box(text: str, root: Path) -> Box:

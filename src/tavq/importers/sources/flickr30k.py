@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tavq.core.errors import DataError
-from tavq.core.files import read_json, read_text
+from tavq.core.files import read_json
 from tavq.data.folder import Progress
 from tavq.data.records import Record
 from tavq.importers.archives import find_images
+from tavq.importers.foreign_text import normalize_name, read_foreign_text, split_lines
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import find_file, read_image_list, read_token_captions, sort_captions
 from tavq.importers.published import PublishedDataset
@@ -37,7 +38,8 @@ class Flickr30k(Source):
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
         """Write the images unchanged to `out`/images, with their captions in the published order."""
-        captions, empty = _read_captions(source)
+        others = Counter[str]()
+        captions, empty = _read_captions(source, others)
         splits = _read_splits(source, captions)
         images = find_images(source, *IMAGES)
         records = {
@@ -53,16 +55,16 @@ class Flickr30k(Source):
                 EMPTY_CAPTION: empty,
             }
         )
-        return PublishedDataset(images, records, left_out=left_out).write(out, progress, limit)
+        return PublishedDataset(images, records, left_out=left_out, others=others).write(out, progress, limit)
 
 
-def _read_captions(source: Path) -> tuple[dict[str, tuple[str, ...]], int]:
+def _read_captions(source: Path, others: Counter[str]) -> tuple[dict[str, tuple[str, ...]], int]:
     folders = [source, *(source / folder for folder in TEXT_FOLDERS)]
     tables = [folder / TABLE for folder in folders if (folder / TABLE).is_file()]
     if not tables or any((folder / TOKENS).is_file() for folder in folders):
-        return read_token_captions(find_file(source, TOKENS, TEXT_FOLDERS))
+        return read_token_captions(find_file(source, TOKENS, TEXT_FOLDERS), others)
     numbered = []
-    for number, line in enumerate(read_text(tables[0]).splitlines()[1:], 2):
+    for number, line in enumerate(split_lines(read_foreign_text(tables[0], others))[1:], 2):
         # one line of the distributed file lacks its second bar: `2199200615.jpg| 4   A dog runs across the grass .`
         found = re.fullmatch(r"\s*([^|]+?)\s*\|\s*(\d{1,9})\b\s*\|?\s*(.*)", line)
         if found is None and line.strip():
@@ -83,6 +85,6 @@ def _read_splits(source: Path, captions: Mapping[str, Any]) -> dict[str, str]:
 
 def _read_karpathy(path: Path) -> dict[str, str]:
     try:
-        return {each["filename"]: SPLITS[each["split"]] for each in read_json(path)["images"]}
+        return {normalize_name(each["filename"]): SPLITS[each["split"]] for each in read_json(path)["images"]}
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not Karpathy's list: expected images with a filename and a split.") from error

@@ -33,7 +33,8 @@ class Flickr8k(Source):
 
     def run(self, source: Path, out: Path, progress: Progress | None = None, limit: int | None = None) -> ImportSummary:
         """Write the split's images unchanged to `out`/images, with their captions in the published order."""
-        captions, empty = read_token_captions(find_file(source, "Flickr8k.token.txt", TEXT_FOLDERS))
+        others = Counter[str]()
+        captions, empty = read_token_captions(find_file(source, "Flickr8k.token.txt", TEXT_FOLDERS), others)
         splits: dict[str, str] = {}
         for split, published in SPLITS.items():
             names = read_image_list(find_file(source, f"Flickr_8k.{published}Images.txt", TEXT_FOLDERS))
@@ -51,4 +52,4 @@ class Flickr8k(Source):
                 EMPTY_CAPTION: empty,
             }
         )
-        return PublishedDataset(images, records, left_out=left_out).write(out, progress, limit)
+        return PublishedDataset(images, records, left_out=left_out, others=others).write(out, progress, limit)

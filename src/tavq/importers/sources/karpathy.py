@@ -7,6 +7,7 @@ from tavq.core.errors import DataError
 from tavq.data.folder import Progress
 from tavq.importers.annotations import read_lists, select_objects
 from tavq.importers.archives import find_images
+from tavq.importers.foreign_text import normalize_name
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source_folder
 from tavq.importers.record_builder import DatasetBuilder
@@ -52,7 +53,7 @@ class Karpathy(Source):
 
 def _read_entry(entry: dict[str, Any], name: str, split: str, dataset: DatasetBuilder) -> None:
     images = dataset.images
-    found = name if name in images else images.by_stem.get(PurePosixPath(name).stem)
+    found = images.find(name) or images.by_stem.get(PurePosixPath(normalize_name(name)).stem)
     builder = dataset.add(found, name, split)
     if builder is None:
         return

@@ -8,6 +8,7 @@ from tavq.data.folder import Progress
 from tavq.data.records import SPLITS
 from tavq.importers.annotations import read_lists
 from tavq.importers.archives import find_images
+from tavq.importers.foreign_text import normalize_name
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import check_source_folder, first_file
 from tavq.importers.record_builder import DatasetBuilder, RecordBuilder
@@ -50,7 +51,9 @@ def _read_entry(entry: dict[str, Any], split: str, dataset: DatasetBuilder) -> N
         dataset.left_out["captions that name no image"] += 1
         return
     image_id = entry.get("image_id")
-    name = dataset.images.by_stem.get(image_id if isinstance(image_id, str) else PurePosixPath(wanted).stem)
+    name = dataset.images.by_stem.get(
+        normalize_name(image_id if isinstance(image_id, str) else PurePosixPath(wanted).stem)
+    )
     builder = dataset.add(name, wanted, split)
     if builder is None and name is not None:
         dataset.left_out["captions of an image of another split"] += 1

@@ -13,6 +13,7 @@ from tavq.core.errors import DataError, FileError
 from tavq.core.files import parse_json, read_json
 from tavq.data.folder import SEGMENTATION_CLASSES, Progress
 from tavq.data.records import Record, clean_text
+from tavq.importers.foreign_text import decode_foreign
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import expand_braces, is_image_path, parse_split, split_captions
 from tavq.importers.samples import JSON, SEGMENTATION, TEXT, Sample, read_samples
@@ -129,22 +130,18 @@ def _read_fields(writer: DatasetWriter, sample: Sample) -> Mapping[str, Any]:
     if JSON not in sample.parts:
         return {}
     try:
-        fields = parse_json(sample.parts[JSON].decode("utf-8"), sample.key)
+        fields = parse_json(decode_foreign(sample.parts[JSON], writer.others), sample.key)
         json.dumps(fields)  # it may be nested too deeply to be written again
         if isinstance(fields, dict):
             return fields
-    except (FileError, UnicodeDecodeError, RecursionError, ValueError):
+    except (FileError, RecursionError, ValueError):
         pass
     writer.left_out["json files that cannot be read"] += 1
     return {}
 
 
 def _read_captions(writer: DatasetWriter, sample: Sample) -> list[str]:
-    try:
-        return list(split_captions(sample.parts.get(TEXT, b"").decode("utf-8")))
-    except UnicodeDecodeError:
-        writer.left_out["texts that are not UTF-8"] += 1
-        return []
+    return list(split_captions(decode_foreign(sample.parts.get(TEXT, b""), writer.others)))
 
 
 def _find_split(shard: str) -> str:

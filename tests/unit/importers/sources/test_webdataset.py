@@ -108,12 +108,12 @@ def test_faults_are_counted_and_left_out(tmp_path: Path) -> None:
         "images that cannot be read": 1,
         "images with a repeated name": 1,
         "json files that cannot be read": 3,
-        "texts that are not UTF-8": 1,
         "fields that cannot be used": 4,
         "segmentations that cannot be used": 1,
         "members that are too large": 1,
     }
-    assert [record.captions for record in records if record.captions] == [("A",)]
+    assert [record.captions for record in records if record.captions] == [("été",), ("A",)]
+    assert summary.others["lines that are not UTF-8, read as Windows-1252"] == 1
     assert len(records) == 8
 
 
