@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from tavq.api.scoring import score_images as score_images
     from tavq.api.search import build_index as build_index
     from tavq.api.search import search_index as search_index
+    from tavq.api.studies import StudyResult as StudyResult
+    from tavq.api.studies import list_studies as list_studies
+    from tavq.api.studies import run_study as run_study
+    from tavq.api.studies import tabulate_study as tabulate_study
     from tavq.api.tasks import commands_of as commands_of
     from tavq.api.tasks import evaluate_task as evaluate_task
     from tavq.api.tasks import train_task as train_task
@@ -50,6 +54,8 @@ if TYPE_CHECKING:
     from tavq.core.config import parse_overrides as parse_overrides
     from tavq.core.config import read_yaml as read_yaml
     from tavq.core.files import write_json as write_json
+    from tavq.recipes.study import Study as Study
+    from tavq.recipes.study import load_study as load_study
     from tavq.report.run import Run as Run
     from tavq.report.run import read_runs as read_runs
     from tavq.report.task.comparison import find_differences as find_differences
@@ -84,15 +90,19 @@ _HOMES = {
     "list_exporters": "tavq.api.data",
     "list_importers": "tavq.api.data",
     "list_recipes": "tavq.api.recipes",
+    "list_studies": "tavq.api.studies",
     "list_task_recipes": "tavq.api.recipes",
+    "load_study": "tavq.recipes.study",
     "make_scenes": "tavq.api.data",
     "reference_captions": "tavq.api.understanding",
+    "run_study": "tavq.api.studies",
     "score_answers": "tavq.api.scoring",
     "score_boxes": "tavq.api.scoring",
     "score_captions": "tavq.api.scoring",
     "score_images": "tavq.api.scoring",
     "search_index": "tavq.api.search",
     "show_recipe": "tavq.api.recipes",
+    "tabulate_study": "tavq.api.studies",
     "train": "tavq.api.tokenizers",
     "train_task": "tavq.api.tasks",
     "write_report": "tavq.api.reports",
@@ -100,6 +110,8 @@ _HOMES = {
     "DESCRIPTION_FILES": "tavq.api.descriptions",
     "DescriptionRun": "tavq.api.descriptions",
     "Run": "tavq.report.run",
+    "Study": "tavq.recipes.study",
+    "StudyResult": "tavq.api.studies",
     "StoreStatistics": "tavq.text.statistics",
     "TextStore": "tavq.text.store",
     "table_as_json": "tavq.report.task.tables",

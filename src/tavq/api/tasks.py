@@ -173,6 +173,7 @@ def evaluate_task(
         "data": Path(data).name,
         "data_sha256": dataset.fingerprint,
         "split": split,
+        "limit": limit,
         "model": model.metadata.get("sha256"),
         "reader": None if answerer is None else answerer.metadata.get("sha256"),
         "aligned": None if aligned is None else read_model_config(find_model(str(aligned))).get("sha256"),

@@ -44,6 +44,7 @@ PANELS = {
     "Results": {
         "report": "tavq.cli.reports:report",
         "compare": "tavq.cli.reports:compare",
+        "study": "tavq.cli.study:study",
         "metrics": "tavq.cli.metrics:app",
     },
 }

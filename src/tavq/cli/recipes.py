@@ -56,8 +56,11 @@ def print_recipes(*, json: Path | None = None) -> None:
             console.print_table(TITLES.get(name, name), COLUMNS, rows)
     rows = [[task["name"], task["batch"], task["steps"], task["description"]] for task in tasks]
     console.print_table("Tasks", ("name", "batch", "steps", "description"), rows)
+    studies = api.list_studies()
+    rows = [[study["name"], len(study["rows"]), ", ".join(study["tasks"]), study["description"]] for study in studies]
+    console.print_table("Studies, for `tavq study`", ("name", "rows", "tasks", "description"), rows)
     print(NOTE)
-    console.write_json(json, {"recipes": recipes, "tasks": tasks, "note": NOTE})
+    console.write_json(json, {"recipes": recipes, "tasks": tasks, "studies": studies, "note": NOTE})
 
 
 def _order(method: str) -> tuple[int, str]:

@@ -28,6 +28,10 @@ class TrainingError(TavqError):
     """Training had to stop, as for a loss that is not finite."""
 
 
+class StoppedError(TrainingError):
+    """A signal stopped training after it had written a checkpoint."""
+
+
 class RenamedWarning(FutureWarning):
     """A setting or flag was given by its old name, which the next version will refuse."""
 

@@ -18,7 +18,7 @@ TASKS = "tasks"
 
 
 def names(folder: str = "") -> list[str]:
-    """The names of the shipped recipes: of tokenizers, or of tasks with `folder=TASKS`."""
+    """The names of the shipped recipes: of tokenizers, of tasks with `folder=TASKS`, or of studies in their folder."""
     place = resources.files(__name__).joinpath(folder) if folder else resources.files(__name__)
     return sorted(path.name.removesuffix(".yaml") for path in place.iterdir() if path.name.endswith(".yaml"))
 
@@ -49,7 +49,7 @@ def text_of(name_or_path: str, folder: str = "") -> str:
     """The YAML text of a recipe, without those that it extends."""
     if name_or_path in names(folder):
         return resources.files(__name__).joinpath(folder, f"{name_or_path}.yaml").read_text(encoding="utf-8")
-    if _is_path(name_or_path):
+    if is_path(name_or_path):
         path = Path(name_or_path)
         if not path.is_file():
             raise UsageError(f"There is no recipe file {name_or_path!r}.")
@@ -64,14 +64,16 @@ def _settings(name_or_path: str, folder: str, depth: int = 0) -> dict[str, Any]:
     base = settings.pop("extends", None)
     if base is None:
         return settings
-    return _override(_settings(_relative_to(name_or_path, str(base)), folder, depth + 1), settings)
+    return _override(_settings(relative_to(name_or_path, str(base)), folder, depth + 1), settings)
 
 
-def _relative_to(recipe: str, base: str) -> str:
-    return str(Path(recipe).parent / base) if _is_path(base) else base
+def relative_to(recipe: str, base: str) -> str:
+    """The recipe `base` as a file names it: a path is relative to the folder of `recipe`."""
+    return str(Path(recipe).parent / base) if is_path(base) else base
 
 
-def _is_path(name: str) -> bool:
+def is_path(name: str) -> bool:
+    """Whether a name is that of a file, and not of something shipped."""
     return name.endswith((".yaml", ".yml")) or "/" in name
 
 

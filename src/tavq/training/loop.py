@@ -13,7 +13,7 @@ import torch
 from numpy import ndarray
 from torch import Tensor, nn
 
-from tavq.core.errors import TrainingError, UsageError
+from tavq.core.errors import StoppedError, TrainingError, UsageError
 from tavq.core.signals import stop_on_signal
 from tavq.core.tensor_names import update_tensor_names
 from tavq.data.loader import explain_dead_workers
@@ -280,7 +280,7 @@ class Loop:
             if self.step % self.config.checkpoint_every == 0 or last or stopping:
                 self._save_checkpoint(batches.consumed)
             if stopping and not last:
-                raise TrainingError(
+                raise StoppedError(
                     f"Stopped by a signal after step {self.step} of {self.config.steps}. A checkpoint was written; "
                     "resume with the same command and --resume."
                 )

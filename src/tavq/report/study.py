@@ -1,0 +1,184 @@
+"""The table of a study: a row for each method, with means over its seeds beside what papers report."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from tavq.metrics.intervals import student_interval
+from tavq.metrics.record import Interval, Metric
+from tavq.recipes.schema import PublishedConfig
+from tavq.recipes.study import Study, run_folder
+from tavq.report.run import EVALUATION, Run, read_run
+
+TABLE = "study"
+"""The files that a study writes are called so, with the suffixes .json and .md."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric of the tokenizers, or of a task on them."""
+
+    metric: Metric
+    task: str | None = None
+
+    @property
+    def heading(self) -> str:
+        """What the table calls it."""
+        whose = "" if self.metric.baseline is None else f"{self.metric.baseline.title}: "
+        return ("" if self.task is None else f"{self.task}: ") + whose + self.metric.title + self.metric.arrow
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A metric of a row.
+
+    Attributes:
+        each: the value of each seed that has one.
+        interval: 95 %: of the mean over seeds by Student's t, or over images where there is one seed.
+    """
+
+    each: tuple[float, ...]
+    interval: Interval | None
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over seeds; None without a value."""
+        return sum(self.each) / len(self.each) if self.each else None
+
+
+@dataclass(frozen=True)
+class StudyLine:
+    """A row of the table."""
+
+    name: str
+    title: str
+    seeds: tuple[int, ...]
+    """Those that were evaluated."""
+    cells: tuple[Cell, ...]
+    published: tuple[PublishedConfig, ...]
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """The results of a study so far."""
+
+    study: Study
+    columns: tuple[Column, ...]
+    lines: tuple[StudyLine, ...]
+
+    @property
+    def headings(self) -> list[str]:
+        """The headings of all columns."""
+        published = ["published"] if any(line.published for line in self.lines) else []
+        return ["method", "seeds", *(column.heading for column in self.columns), *published]
+
+    def rows(self) -> Iterator[list[str]]:
+        """The texts of each row."""
+        has_published = any(line.published for line in self.lines)
+        for line in self.lines:
+            cells = [_cell_text(column, cell) for column, cell in zip(self.columns, line.cells, strict=True)]
+            published = [_published_text(line.published)] if has_published else []
+            yield [line.title, str(len(line.seeds)), *cells, *published]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the table must know."""
+        found = [text for text in (self.study.config.description, self.study.config.source) if text]
+        counts = sorted({len(line.seeds) for line in self.lines})
+        if counts and counts[-1] > 1:
+            found.append("Means over seeds; 95 % intervals by Student's t over seeds, where there are two or more.")
+        if any(count == 1 for count in counts):
+            found.append("Of a row with one seed the interval is over images: another seed may lie outside it.")
+        return found
+
+
+def tabulate(study: Study, out: Path) -> StudyTable:
+    """Read what was evaluated under `out`; rows without an evaluation are empty."""
+    tasks: list[str | None] = [None, *study.config.tasks]
+    runs = {(row, task): _read(study, out, row, task) for row in study.rows for task in tasks}
+    columns: list[Column] = []
+    for task in tasks:
+        patterns = study.config.metrics if task is None else study.config.tasks[task].metrics
+        found = [run for row in study.rows for run in runs[row, task].values()]
+        columns += [Column(metric, task) for metric in _choose(found, patterns)]
+    lines = [
+        StudyLine(
+            name,
+            row.title or name,
+            tuple(runs[name, None]),
+            tuple(_cell(runs[name, column.task], column.metric.key) for column in columns),
+            study.published(name),
+        )
+        for name, row in study.rows.items()
+    ]
+    return StudyTable(study, tuple(columns), tuple(lines))
+
+
+def _read(study: Study, out: Path, row: str, task: str | None) -> dict[int, Run]:
+    """The evaluated runs of a row by seed."""
+    folders = {seed: run_folder(out, row, seed, task) for seed in study.seeds}
+    return {seed: read_run(folder) for seed, folder in folders.items() if (folder / EVALUATION).is_file()}
+
+
+def _choose(runs: Sequence[Run], patterns: Sequence[str]) -> list[Metric]:
+    """The metrics that have a value in some run, in the order of the patterns; without patterns the main ones."""
+    known: dict[str, Metric] = {}
+    for run in runs:
+        for metric in run.evaluation.metrics if run.evaluation is not None else ():
+            if metric.value is not None:
+                known.setdefault(metric.key, metric)
+    if not patterns:
+        return [metric for metric in known.values() if metric.main and metric.baseline is None]
+    matched = [key for pattern in patterns for key in known if fnmatchcase(key, pattern)]
+    return [known[key] for key in dict.fromkeys(matched)]
+
+
+def _cell(runs: Mapping[int, Run], key: str) -> Cell:
+    measured = [metric for run in runs.values() if (metric := run.metric(key)) is not None and metric.value is not None]
+    values = [metric.value for metric in measured if metric.value is not None]
+    if len(values) == 1:
+        return Cell(tuple(values), measured[0].interval)
+    ends = student_interval(values)
+    return Cell(tuple(values), (ends[0], ends[1]) if ends else None)
+
+
+# --- as a person and as a script reads it -------------------------------------------------------------------------
+
+
+def _cell_text(column: Column, cell: Cell) -> str:
+    interval = column.metric.interval_text(cell.interval)
+    return column.metric.text(cell.mean) + (f" ({interval})" if interval else "")
+
+
+def _published_text(published: Sequence[PublishedConfig]) -> str:
+    return ", ".join(f"{number.metric} {number.value:g} ({number.source})" for number in published) or "–"
+
+
+def as_markdown(table: StudyTable) -> str:
+    """The notes and the table in Markdown."""
+    rows = [table.headings, ["---"] * len(table.headings), *table.rows()]
+    lines = ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows]
+    return "\n".join([f"# {table.study.name}", "", *table.notes, "", *lines, ""])
+
+
+def as_json(table: StudyTable) -> dict[str, Any]:
+    """The values of each seed, means and intervals, by row and column."""
+    return {
+        "study": table.study.name,
+        "description": table.study.config.description,
+        "source": table.study.config.source,
+        "seeds": list(table.study.seeds),
+        "rows": {line.name: _line_as_json(table, line) for line in table.lines},
+    }
+
+
+def _line_as_json(table: StudyTable, line: StudyLine) -> dict[str, Any]:
+    cells = {}
+    for column, cell in zip(table.columns, line.cells, strict=True):
+        key = column.metric.key if column.task is None else f"{column.task}/{column.metric.key}"
+        ends = None if cell.interval is None else list(cell.interval)
+        cells[key] = {"mean": cell.mean, "interval": ends, "each": list(cell.each)}
+    published = [number.model_dump(mode="json") for number in line.published]
+    return {"title": line.title, "seeds": list(line.seeds), "metrics": cells, "published": published}

@@ -1,0 +1,174 @@
+"""`tavq study`: trains what is missing, keeps what is finished, tabulates means over seeds."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tavq import recipes
+from tavq.api.studies import run_study
+from tavq.core.errors import StoppedError
+from tavq.recipes.study import STUDIES, load_study
+
+from .conftest import Tavq
+
+STUDY = """
+description: Two methods.
+seeds: [0, 1]
+metrics: [psnr, perplexity_*, code_text_gap, unheard_of]
+rows:
+  plain: {recipe: vqgan-tiny, title: VQ-GAN, published: [{metric: fid, value: 5.51, source: a table}]}
+  aligned: {recipe: ta-vqgan-tiny, settings: {model.align.iterations: 5}}
+tasks:
+  words: {recipe: masked-words-tiny, settings: {train.steps: 2, train.batch: 4}}
+"""
+
+
+@pytest.fixture(scope="module")
+def data(shared_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study") / "data"
+    shutil.copytree(shared_images, folder, ignore=shutil.ignore_patterns("text"))
+    return folder
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+def weights(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("model.safetensors")}
+
+
+@pytest.mark.slow  # starts processes
+def test_a_study_trains_evaluates_tabulates_and_continues(
+    tavq: Tavq, data: Path, study: Path, tmp_path: Path, small: list[str]
+) -> None:
+    out = tmp_path / "out"
+    call = ["study", study, "--data", data, "--out", out, *small]
+    done = tavq(*call, "--jobs", 2)
+    assert done.code == 0, done.err
+    found = json.loads((out / "study.json").read_text())
+    assert list(found["rows"]) == ["plain", "aligned"]
+    psnr = found["rows"]["aligned"]["metrics"]["psnr"]
+    each = [json.loads((out / f"aligned/seed-{seed}/evaluation.json").read_text()) for seed in (0, 1)]
+    assert psnr["each"] == [one["metrics"]["psnr"]["value"] for one in each]
+    assert psnr["each"][0] != psnr["each"][1]
+    assert psnr["mean"] == pytest.approx(sum(psnr["each"]) / 2)
+    assert psnr["interval"][0] < psnr["mean"] < psnr["interval"][1]
+    # a metric that a row lacks is empty, and the task is measured on the tokenizer of each row
+    assert found["rows"]["plain"]["metrics"]["code_text_gap"]["each"] == []
+    assert "perplexity_low" in found["rows"]["aligned"]["metrics"]
+    assert any(key.startswith("words/") for key in found["rows"]["plain"]["metrics"])
+    table = (out / "study.md").read_text()
+    assert "| VQ-GAN | 2 |" in table
+    assert "fid 5.51 (a table)" in table
+    # one seed more: what is finished is kept, and only the new one is trained
+    before, marks = weights(out), {path: path.stat().st_mtime_ns for path in out.rglob("evaluation.json")}
+    done = tavq(*call, "--rows", "plain", "--seeds", 0, 1, 2)
+    assert done.code == 0, done.err
+    after = weights(out)
+    assert {name: after[name] for name in before} == before
+    assert "plain/seed-2/model/model.safetensors" in after
+    assert {path: path.stat().st_mtime_ns for path in marks} == marks
+    assert len(json.loads((out / "study.json").read_text())["rows"]["plain"]["metrics"]["psnr"]["each"]) == 3
+
+
+def test_a_stopped_training_goes_on_and_other_settings_are_refused(
+    tavq: Tavq, data: Path, study: Path, tmp_path: Path, small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ["study", study, "--data", data, *small, "--rows", "plain", "--seeds", 0]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert tavq(*call, "--out", whole).code == 0
+    run = cut / "plain" / "seed-0"
+    shutil.copytree(whole / "plain" / "seed-0", run)
+    shutil.rmtree(run / "model")  # as if it had been stopped after its last checkpoint
+    (run / "evaluation.json").unlink()
+    assert tavq(*call, "--out", cut).code == 0
+    assert weights(cut) == weights(whole)
+    changed = tavq(*call, "--out", cut, "--train.batch", 2)
+    assert changed.code == 1
+    assert "plain, seed 0" in changed.err
+    assert "train.batch was 4, now 2" in changed.err
+
+
+def test_a_row_that_fails_does_not_stop_the_others(tavq: Tavq, data: Path, study: Path, tmp_path: Path) -> None:
+    study.write_text(
+        "rows:\n  bad: {recipe: vqgan-tiny, settings: {train.perceptual: {network: lpips, weights: nowhere.pth}}}\n"
+        "  good: {recipe: vqgan-tiny}\nmetrics: [psnr]\nsettings: {train.steps: 2, train.batch: 2, data.size: 32}"
+    )
+    done = tavq("study", study, "--data", data, "--out", tmp_path / "out")
+    assert done.code == 1
+    assert "bad, seed 0: " in done.err
+    assert "nowhere.pth" in done.err
+    rows = json.loads((tmp_path / "out" / "study.json").read_text())["rows"]
+    assert rows["bad"]["metrics"]["psnr"]["each"] == []
+    assert len(rows["good"]["metrics"]["psnr"]["each"]) == 1
+
+
+def test_a_signal_stops_the_whole_study(data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from tavq.api import studies
+
+    started = []
+
+    def stop(recipe: Any, **others: Any) -> None:
+        started.append(others["out"])
+        raise StoppedError("Stopped by a signal.")
+
+    monkeypatch.setattr(studies, "train", stop)
+    call = studies._Call(load_study("ta-vq-table-2-tiny"), data, tmp_path, None, None)
+    with pytest.raises(StoppedError):
+        studies._run_units(call, [("none", 0), ("word", 0)], lambda done, total=None, note="": None)
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("rows: {}", "rows"),
+        ("rows: {a b: {recipe: vqgan-tiny}}", "a b"),
+        ("rows: {../up: {recipe: vqgan-tiny}}", "../up"),
+        ("rows: {a: {recipe: vqgon-tiny}}", "Did you mean 'vqgan-tiny'?"),
+        ("rows: {a: {recipe: vqgan-tiny, settings: {train.stepz: 3}}}", "stepz"),
+        ("rows: {a: {recipe: vqgan-tiny}}\nseeds: [1, 1]", "repeats"),
+        ("rows: {a: {recipe: vqgan-tiny}}\ntasks: {t: {recipe: nothing}}", "nothing"),
+    ],
+)
+def test_a_wrong_study_is_refused_before_any_training(
+    tavq: Tavq, data: Path, study: Path, tmp_path: Path, text: str, words: str
+) -> None:
+    study.write_text(text)
+    done = tavq("study", study, "--data", data, "--out", tmp_path / "out")
+    assert done.code == 2
+    assert words in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_names_get_a_suggestion(tavq: Tavq, data: Path, tmp_path: Path) -> None:
+    wrong = tavq("study", "ta-vq-table-2-tinny", "--data", data, "--out", tmp_path / "out")
+    assert (wrong.code, "Did you mean 'ta-vq-table-2-tiny'?" in wrong.err) == (2, True)
+    row = tavq("study", "ta-vq-table-2-tiny", "--rows", "wrd", "--data", data, "--out", tmp_path / "out")
+    assert (row.code, "Did you mean 'word'?" in row.err) == (2, True)
+
+
+def test_a_study_may_be_called_from_python(data: Path, study: Path, tmp_path: Path) -> None:
+    study.write_text("rows: {a: {recipe: vqgan-tiny}}\nsettings: {train.steps: 1, train.batch: 2, data.size: 32}")
+    result = run_study(str(study), data=data, out=tmp_path / "out", limit=2)
+    assert result.failures == ()
+    assert [line.name for line in result.table.lines] == ["a"]
+    # the interval of one seed is over images
+    assert "another seed may lie outside" in (tmp_path / "out" / "study.md").read_text()
+
+
+@pytest.mark.parametrize("name", recipes.names(STUDIES))
+def test_shipped_studies_load(name: str) -> None:
+    study = load_study(name)
+    assert study.config.description
+    for row in study.rows:
+        recipe = study.recipe(row, 7)
+        assert recipe.train.seed == 7
+        assert all(number.source for number in study.published(row))
