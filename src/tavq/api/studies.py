@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tavq import recipes
-from tavq.api.calls import PathLike, warn
+from tavq.api.calls import PathLike, inform, warn
 from tavq.api.tasks import evaluate_task, train_task
-from tavq.api.text import build_missing_store
+from tavq.api.text import build_text_store
 from tavq.api.tokenizers import evaluate, train
 from tavq.core import files
 from tavq.core.errors import StoppedError, TavqError
@@ -49,18 +49,23 @@ class _Call:
 
 
 def list_studies() -> list[dict[str, Any]]:
-    """Return what each shipped study is: its name, rows, tasks, description and source."""
-    found = [load_study(name) for name in recipes.names(STUDIES)]
-    return [
-        {
-            "name": study.name,
-            "rows": list(study.rows),
-            "tasks": list(study.config.tasks),
-            "description": study.config.description,
-            "source": study.config.source,
-        }
-        for study in found
-    ]
+    """Return what each shipped study is: its rows with what papers report for them, and its tasks."""
+    return [_describe(load_study(name)) for name in recipes.names(STUDIES)]
+
+
+def _describe(study: Study) -> dict[str, Any]:
+    rows = []
+    for name, row in study.rows.items():
+        published = [number.model_dump(mode="json") for number in study.published(name)]
+        rows.append({"name": name, "title": row.title, "recipe": row.recipe, "published": published})
+    return {
+        "name": study.name,
+        "description": study.config.description,
+        "source": study.config.source,
+        "seeds": list(study.seeds),
+        "rows": rows,
+        "tasks": list(study.config.tasks),
+    }
 
 
 def run_study(
@@ -115,14 +120,22 @@ def _ignore(worker: int, done: int, total: int | None, note: str) -> None:
 
 
 def _prepare_text(call: _Call) -> None:
-    """Build the text store, if it is missing, with all that any row reads; workers would build it at the same time."""
-    models = [call.study.recipe(row, call.study.seeds[0]).model for row in call.study.rows]
+    """Build the default text store, if it is missing, with all that any row reads.
+
+    Workers would otherwise build it at the same time.
+    """
+    rows = [row for row in call.study.rows if call.study.rows[row].text is None]
+    models = [call.study.recipe(row, call.study.seeds[0]).model for row in rows]
     readers = [model for model in models if model.reads_text]
-    dataset = FolderDataset(call.data, "train")
-    if not readers or call.text is not None or TextStore.find(call.data, None) is not None:
+    folder = FolderDataset(call.data, "train").folder
+    if not readers or call.text is not None or TextStore.find(folder, None) is not None:
         return
-    widest = max(readers, key=lambda model: (model.reads_full_text, codebooks[model.codebook.name].reads_text))
-    build_missing_store(dataset, widest)
+    inform(f"{folder} has no text store yet; building it with all that the study reads.")
+    build_text_store(
+        folder,
+        full_text=any(model.reads_full_text for model in readers),
+        word_graph=any(codebooks[model.codebook.name].reads_text for model in readers),
+    )
 
 
 def _run_units(call: _Call, units: Sequence[tuple[str, int]], progress: Progress) -> list[str]:
@@ -152,12 +165,14 @@ def _reporter(progress: Progress, name: str, done: int, total: int) -> Callable[
 def _run_unit(call: _Call, row: str, seed: int, progress: Callable[[int, int | None, str], None]) -> None:
     """Train and evaluate one row with one seed, then the study's tasks on it."""
     shared: dict[str, Any] = {"data": call.data, "progress": progress}
-    measured = {"split": SPLIT, "features": call.study.config.features, "limit": call.limit}
+    measured: dict[str, Any] = {"split": SPLIT, "features": call.study.config.features, "limit": call.limit}
     run, recipe = run_folder(call.out, row, seed), call.study.recipe(row, seed)
+    own_text = call.study.rows[row].text
+    text = call.text if own_text is None else call.data / own_text
     if not _is_trained(run, recipe, call.data):
-        train(recipe, out=run, resume=_is_started(run), text=call.text, **shared)
+        train(recipe, out=run, resume=_is_started(run), text=text, **shared)
     if not _is_evaluated(run, call):
-        evaluate(run, text=call.text, **measured, **shared)
+        evaluate(run, text=text, **measured, **shared)
     for task in call.study.config.tasks:
         task_run, task_recipe = run_folder(call.out, row, seed, task), call.study.task_recipe(task, seed)
         if not _is_trained(task_run, task_recipe, call.data):

@@ -35,6 +35,8 @@ class StudyRow(Config):
     """As the table calls it; by default its name."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Settings to change by dotted name."""
+    text: str | None = None
+    """A text store of this row's own: a folder in the data set's, such as `text-clip`."""
     published: tuple[PublishedConfig, ...] | None = None
     """What papers report for this row; by default what its recipe says."""
 

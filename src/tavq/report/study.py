@@ -7,13 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from tavq.metrics.intervals import student_interval
-from tavq.metrics.record import Interval, Metric
+from tavq.metrics.record import Group, Interval, Metric
 from tavq.recipes.schema import PublishedConfig
 from tavq.recipes.study import Study, run_folder
 from tavq.report.run import EVALUATION, Run, read_run
 
 TABLE = "study"
 """The files that a study writes are called so, with the suffixes .json and .md."""
+
+SECONDS = Metric(
+    "seconds_per_epoch",
+    "seconds per epoch",
+    Group("training", "Training"),
+    better=-1,
+    decimals=0,
+    meaning="Seconds of training per pass over the training images, on the machine of the run.",
+)
+"""A column that a study can have beside the metrics of evaluations."""
 
 
 @dataclass(frozen=True)
@@ -126,17 +136,28 @@ def _choose(runs: Sequence[Run], patterns: Sequence[str]) -> list[Metric]:
     """The metrics that have a value in some run, in the order of the patterns; without patterns the main ones."""
     known: dict[str, Metric] = {}
     for run in runs:
-        for metric in run.evaluation.metrics if run.evaluation is not None else ():
-            if metric.value is not None:
-                known.setdefault(metric.key, metric)
+        for key, metric in _measured(run).items():
+            known.setdefault(key, metric)
     if not patterns:
         return [metric for metric in known.values() if metric.main and metric.baseline is None]
     matched = [key for pattern in patterns for key in known if fnmatchcase(key, pattern)]
     return [known[key] for key in dict.fromkeys(matched)]
 
 
+def _measured(run: Run) -> dict[str, Metric]:
+    """The metrics of a run that have a value, by their keys."""
+    metrics = (
+        [] if run.evaluation is None else [metric for metric in run.evaluation.metrics if metric.value is not None]
+    )
+    speed, images = run.provenance.get("last_process"), run.provenance.get("images")
+    if isinstance(speed, Mapping) and speed.get("steps") and images:
+        epochs = speed["steps"] * run.recipe["train"]["batch"] / images
+        metrics.append(SECONDS.measured(speed["seconds"] / epochs))
+    return {metric.key: metric for metric in metrics}
+
+
 def _cell(runs: Mapping[int, Run], key: str) -> Cell:
-    measured = [metric for run in runs.values() if (metric := run.metric(key)) is not None and metric.value is not None]
+    measured = [metric for run in runs.values() if (metric := _measured(run).get(key)) is not None]
     values = [metric.value for metric in measured if metric.value is not None]
     if len(values) == 1:
         return Cell(tuple(values), measured[0].interval)
