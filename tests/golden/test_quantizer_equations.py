@@ -300,6 +300,21 @@ def test_products() -> None:
         assert made.losses[key].weight == weight
 
 
+def test_products_may_add_the_losses_of_the_groups() -> None:
+    """VQCT's public code: both halves count in full, and the swapped weight is that of each half."""
+    table = learned(ROWS, parts=2)
+    features = positions([0.9, 0.8, 0.1, 0.3]).requires_grad_()
+    config = ProductQuantizer.Config(of={"commitment": 0.25, "legacy": True}, reduce="sum")
+    made = ProductQuantizer(config, table.config)(features, table)
+    groups = [(0.01 + 0.04) / 2, (0.01 + 0.01) / 2]
+    for key, weight in (("quantizer/codebook", 0.25), ("quantizer/commitment", 1.0)):
+        assert made.losses[key].value.item() == pytest.approx(sum(groups))
+        assert made.losses[key].weight == weight
+    made.losses["quantizer/commitment"].value.backward()
+    assert features.grad is not None  # 2 (feature - entry) / 2 within each group
+    torch.testing.assert_close(features.grad.flatten(), torch.tensor([-0.1, -0.2, 0.1, 0.1]))
+
+
 def test_residuals() -> None:
     table, features = learned(ROWS, parts=2), positions([1.1, 1.15], [0.1, -0.3]).requires_grad_()
     made = ResidualQuantizer(ResidualQuantizer.Config(), table.config)(features, table)

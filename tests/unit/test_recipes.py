@@ -1,5 +1,6 @@
 """Recipes: every shipped one can be built, and one may extend another."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import yaml
 
 from tavq import recipes
 from tavq.cli.recipes import METHODS
-from tavq.core.config import build
+from tavq.core.config import build, flatten_settings
 from tavq.core.errors import TavqError, UsageError
 from tavq.recipes.schema import Recipe
 from tavq.recipes.sizes import Counter
@@ -41,6 +42,12 @@ def write(path: Path, settings: Any) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(settings))
     return str(path)
+
+
+def read_header(name: str) -> str:
+    """The comment before the settings, as one line."""
+    text = recipes.text_of(name)
+    return text[: text.index("description:")].replace("\n# ", " ")
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -88,14 +95,77 @@ def test_a_papers_recipe_has_the_papers_settings(name: str, counter: Counter) ->
 @pytest.mark.parametrize("name", TABLE)
 def test_a_papers_recipe_lists_what_was_published(name: str) -> None:
     recipe = recipes.load(name)
-    text = recipes.text_of(name)
-    header = text[: text.index("description:")].replace("\n# ", " ")
+    text, header = recipes.text_of(name), read_header(name)
     assert "fid" in [number.metric for number in recipe.published]
     for number in recipe.published:
         assert "Table" in number.source
         assert header.startswith("# ")
         assert f"{number.value:.4f}".rstrip("0") in header.replace("0 (", " ("), (number, header)
     assert text.count("published:") == 1
+
+
+CODE = {
+    "vqvae": ({"train.l1": 1, "train.l2": 1, "model.quantizer.legacy": True}, "--train.l1 0"),
+    "vqgan": ({"model.quantizer.legacy": True}, "--model.quantizer.legacy false"),
+    "gumbel": (
+        {"model.quantizer.divergence": 1e-8, "model.quantizer.hard": False},
+        "--model.quantizer.hard true",
+    ),
+    "cvq": (
+        {
+            "model.codebook.distance": "l2",
+            "model.codebook.contrastive": 1,
+            "model.quantizer.legacy": False,
+        },
+        "--model.codebook.distance cosine --model.codebook.contrastive 0",
+    ),
+    "vqct": (
+        {"model.quantizer.reduce": "sum", "model.quantizer.of.legacy": True, "model.codebook.layers": 3},
+        "--model.quantizer.reduce mean --model.quantizer.of.legacy false",
+    ),
+    "lg-vqgan": ({"model.quantizer.legacy": True, "train.l2": 0}, "tavq text --no-projection"),
+    "lg-cvq": ({"model.codebook.distance": "l2", "model.quantizer.legacy": False}, "tavq text --no-projection"),
+    "ta-vqgan": (
+        {"model.quantizer.legacy": True, "model.hierarchy.weight": 0.1, "model.align.standardize": True},
+        "--model.align.standardize false --model.align.center false",
+    ),
+    "ta-cvq": (
+        {"model.codebook.contrastive": 1, "model.hierarchy.weight": 0.1, "model.align.center": True},
+        "--model.align.standardize false --model.align.center false",
+    ),
+}
+"""What the code behind the tables has, by method, and how the head of the recipe gives the other form."""
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_papers_recipe_follows_the_code_or_says_that_it_does_not(name: str) -> None:
+    method = name.removesuffix(next(f"-{data}" for data in PAPERS if name.endswith(f"-{data}")))
+    settings, other = CODE[method]
+    flat = dict(flatten_settings(recipes.load(name).model_dump(mode="json")))
+    assert {key: flat[key] for key in settings} == settings
+    header = read_header(name)
+    source = "the paper" if method in ("vqct", "ta-vqgan", "ta-cvq") else "the code behind the table"
+    assert f"Follows {source}" in header
+    assert other in header
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_other_form_in_a_head_is_a_setting(name: str) -> None:
+    """Every flag that a head names loads, and changes the recipe."""
+    changes = dict(re.findall(r"--((?:model|train)\.[a-z0-9_.]+) ([^\s;,:)]+)", read_header(name)))
+    changes.pop("train.perceptual.weights", None)
+    assert changes or name.startswith("lg-")
+    for key, value in changes.items():
+        assert recipes.load(name, {key: yaml.safe_load(value.rstrip("."))}) != recipes.load(name), (key, value)
+
+
+@pytest.mark.parametrize("method", ["vqvae", "vqgan", "gumbel", "cvq", "vqct"])
+@pytest.mark.parametrize("data", ["tiny", "flickr8k"])
+def test_a_small_recipe_says_that_it_differs_from_the_tables(method: str, data: str) -> None:
+    header = read_header(f"{method}-{data}")
+    assert header.startswith("# Follows ")
+    assert f"unlike {method}-celeba-hq" in header
+    assert f"{method}-celeba-hq" in TABLE
 
 
 @pytest.mark.parametrize(

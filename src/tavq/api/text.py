@@ -34,6 +34,7 @@ def build_text_store(
     min_count: int = 10,
     word_vectors: PathLike | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
+    projection: bool | None = None,
     float16: bool = False,
     device: str | None = None,
     jobs: int | None = None,
@@ -55,6 +56,8 @@ def build_text_store(
         min_count: keep words in the word graph that occur more often than this.
         word_vectors: take the word graph's vectors from this file (GloVe's text format) instead of the encoder.
         dtype: precision of the encoder.
+        projection: whether CLIP's vectors of whole texts and of the word graph go through its text projection, as in
+            the public code of LG-VQ and VQCT; by default as in the store that is there, else if the encoder has one.
         float16: keep the vectors as float16.
         device: where to encode; by default a GPU where there is one.
         jobs: processes that split texts; by default one per processor. A script that uses several must be guarded by
@@ -83,12 +86,12 @@ def build_text_store(
         place = place.with_name(part.add_suffix(place.name))
         texts = _Texts(folder, part)
         next(texts(), None)  # refuse a folder that is missing or empty before a model is loaded
-        loaded = _load(encoder, dtype, device)
+        loaded = _load(encoder, dtype, device, projection, place)
         building = _Building(loaded, splitter, place, float16, jobs or os.cpu_count() or 1, progress)
         store, word_graph = building.run(texts, full_text, word_graph)
         warn_of_faults(texts.faults.first, texts.faults.count)
     if word_graph:
-        loaded = loaded or _load(encoder, dtype, device)
+        loaded = loaded or _load(encoder, dtype, device, projection, place)
         _check_encoder(store, loaded)
         _add_word_graph(store, folder, loaded, min_count, vectors)
     return store
@@ -120,8 +123,22 @@ class _Texts:
         return ((name, text) for name, text in iter_texts(self.folder, self.faults) if name in self.shard)
 
 
-def _load(name: str, dtype: str, device: str | None) -> TextEncoder:
-    return load_encoder(name, select_device(device), getattr(torch, dtype))
+def _load(name: str, dtype: str, device: str | None, projection: bool | None, place: Path) -> TextEncoder:
+    """Load the encoder for the store at `place`, which keeps its form unless another one is asked for."""
+    loaded = load_encoder(name, select_device(device), getattr(torch, dtype), projection)
+    if projection is None and loaded.projection is not None and _holds_unprojected(place, loaded):
+        inform(f"The text store {place} has CLIP's vectors before the projection; --projection rebuilds it.")
+        loaded.projection = None
+    return loaded
+
+
+def _holds_unprojected(place: Path, encoder: TextEncoder) -> bool:
+    """Whether the store at a place was made by this encoder without its projection, as all were before it was read."""
+    try:
+        maker = TextStore.open(place).manifest.encoder
+    except FileError:  # there is none, or it is damaged and will be replaced
+        return False
+    return maker == encoder.record.model_copy(update={"projected": False})
 
 
 class _Building:
@@ -143,7 +160,7 @@ class _Building:
             full_text, word_graph = full_text or before.manifest.full_text, word_graph or before.has_word_graph
             maker = before.manifest.encoder
             other = maker != self.encoder.record
-            why = f"it was made by the encoder {maker.name} in {maker.precision}" if other else "the texts changed"
+            why = f"it was made by the encoder {maker.description}" if other else "the texts changed"
         if why:
             inform(f"Rebuilding the text store {self.place}: {why}.")
         if working_folder(self.place).exists():
@@ -187,9 +204,11 @@ def _merge(out: Path) -> TextStore:
 def _check_encoder(store: TextStore, encoder: TextEncoder) -> None:
     if store.manifest.encoder != encoder.record:
         maker = store.manifest.encoder
+        form = " --projection" if maker.projected else " --no-projection"
+        flag = form if maker.projected != encoder.record.projected else ""
         raise UsageError(
             f"The text store {store.folder} was made by the encoder {maker.name!r} in {maker.precision}; its word "
-            f"graph needs the same: --encoder {maker.name} --dtype {maker.precision}"
+            f"graph needs the same: --encoder {maker.name} --dtype {maker.precision}{flag}"
         )
 
 

@@ -35,6 +35,7 @@ def text(
     min_count: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 10,
     word_vectors: Path | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
+    projection: bool | None = None,
     float16: bool = False,
     device: str | None = None,
     jobs: Count | None = None,
@@ -65,6 +66,9 @@ def text(
         word_vectors: Take the word graph's vectors from this file (GloVe's text format) instead of the encoder.
         dtype: Precision of the encoder; bfloat16 is several times faster where the processor has it, and changes the
             third digit of the vectors.
+        projection: Put CLIP's vectors of phrases, sentences, full texts and the word graph through its text projection,
+            as the public code of LG-VQ and VQCT does; by default as in the store that is there, or if the encoder has a
+            projection.
         float16: Store vectors as float16, half the size; readers still give float32.
         device: Where to encode; by default a GPU where there is one.
         jobs: Number of processes that split texts; by default one per processor.
@@ -75,8 +79,8 @@ def text(
     with console.bar("Building the text store") as bar, _stop_cleanly():
         store = api.build_text_store(
             folder, encoder=encoder, splitter=splitter, out=out, full_text=full_text, word_graph=word_graph,
-            min_count=min_count, word_vectors=word_vectors, dtype=dtype, float16=float16, device=device, jobs=jobs,
-            shard=shard, merge=merge, progress=bar,
+            min_count=min_count, word_vectors=word_vectors, dtype=dtype, projection=projection, float16=float16,
+            device=device, jobs=jobs, shard=shard, merge=merge, progress=bar,
         )  # fmt: skip
     console.write_json(json, print_store(store, stats))
 

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from tavq.core.config import M, build_stored
@@ -340,6 +341,15 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except Exception as error:  # besides its own errors the library raises torch's, whose text holds a stack trace
+        raise FileError(f"{path} is not a complete safetensors file: {first_line(error)}.") from error
+
+
+def read_tensor(path: Path, name: str) -> torch.Tensor | None:
+    """Read one tensor of a safetensors file, not the others; None if the file does not have it."""
+    try:
+        with safe_open(path, "pt") as file:
+            return file.get_tensor(name) if name in file.keys() else None  # noqa: SIM118 - it is not a mapping
+    except Exception as error:  # as in `read_tensors`
         raise FileError(f"{path} is not a complete safetensors file: {first_line(error)}.") from error
 
 

@@ -67,6 +67,7 @@ def _check_text(name: str, tokenizer: Tokenizer, stored: dict[str, Any], store: 
             f"text store {store.folder} was made by {own.name!r} ({own.width}); give a tokenizer that was aligned with "
             "the same."
         )
+    store.check_encoder(text)  # the same weights, but maybe not the same form of their vectors
     if tokenizer.config.reads_full_text:
         store.vocabulary("tokens")  # raises where it holds split texts only
 

@@ -21,7 +21,8 @@ class GumbelQuantizer(Quantizer):
 
     Source: Gumbel-softmax (Jang et al., 2017), eqs. 1-2 and §2.2 for the straight-through form; as a quantizer
     DALL-E (Ramesh et al., 2021), §2.1, and taming-transformers: a 1 × 1 convolution to the logits, KL to the uniform
-    choice with weight 5e-4.
+    choice with weight 5e-4 by default of its layer and 1e-8 in its model. The copy of it behind VQCT's table trains
+    with mixtures: `divergence: 1e-8, hard: false`.
     Differs from the paper: the temperature follows DALL-E's cosine (1 to 1/16) over `anneal_steps`; the public code of
     taming samples in evaluation too.
     """

@@ -1,4 +1,4 @@
-"""Shared by quantizers of several parts: one index a part, and losses averaged over the parts."""
+"""Shared by quantizers of several parts: one index a part, and losses averaged or added over the parts."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -29,13 +29,18 @@ def separate_parts(indices: Int[Tensor, "b h w *c"], parts: int) -> list[Int[Ten
 
 def average_losses(losses: Sequence[Losses]) -> Losses:
     """Average losses over the parts, by key; a part without a key counts as 0, so that all parts weigh the same."""
+    return {key: Loss(loss.value / len(losses), loss.weight) for key, loss in add_losses(losses).items()}
+
+
+def add_losses(losses: Sequence[Losses]) -> Losses:
+    """Add losses over the parts, by key."""
     values: dict[str, list[Tensor]] = {}
     weights: dict[str, float] = {}
     for part in losses:
         for key, loss in part.items():
             values.setdefault(key, []).append(loss.value)
             weights[key] = loss.weight
-    return {key: Loss(torch.stack(values[key]).sum() / len(losses), weight) for key, weight in weights.items()}
+    return {key: Loss(torch.stack(values[key]).sum(), weight) for key, weight in weights.items()}
 
 
 def mean_entries(codebook: Codebook) -> list[Float[Tensor, " d"]]:

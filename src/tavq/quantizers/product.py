@@ -11,26 +11,29 @@ from tavq.core.config import NamedConfig
 from tavq.interfaces import Codebook, Quantized, Quantizer, quantizers, split_parts
 from tavq.ops.grids import flatten_grid
 from tavq.quantizers.nearest import NearestQuantizer
-from tavq.quantizers.parts import PartSettings, average_losses, join_parts, mean_entries, separate_parts
+from tavq.quantizers.parts import PartSettings, add_losses, average_losses, join_parts, mean_entries, separate_parts
 
 
 @quantizers.register("product")
 class ProductQuantizer(Quantizer):
     """Splits the channels into one group a part of the codebook; group i takes the nearest entry of part i.
 
-    The grid is width × parts wide. Losses are averaged over the groups. Parts may have different sizes.
+    The grid is width × parts wide. Losses are averaged or added over the groups. Parts may have different sizes.
 
     Source: product quantization (Jégou et al., 2011), §II.B; with two parts of adjectives and of nouns VQCT
     (Zhang et al., 2024), its step 3.
-    Differs from the paper: VQCT's public code averages the two nearest entries of a part; here one entry is taken, so
-    that indices alone give the quantized grid.
+    Differs from the paper: VQCT's public code averages the two nearest adjectives; here one entry is taken, so that
+    indices alone give the quantized grid. That code adds the losses of both halves: `reduce: sum`.
     """
 
     class Config(NamedConfig):
-        """Settings of the nearest-entry quantizer in each group."""
+        """Settings of the nearest-entry quantizer in each group, and how the losses of the groups become one."""
 
         name: Literal["product"] = "product"
         of: NearestQuantizer.Config = NearestQuantizer.Config()
+        reduce: Literal["mean", "sum"] = "mean"
+        """The mean of the groups' losses weighs as much as the loss of one part; their sum, as in VQCT's public code,
+        weighs as much as all of them."""
 
     multi_part = True
     compatible_codebook: ClassVar[Mapping[str, Any]] = {"name": "learned", "parts": 3}
@@ -71,4 +74,5 @@ class ProductQuantizer(Quantizer):
         quantized = torch.cat([result.quantized for result in results], 1)
         entries = torch.cat([result.entries for result in results], 1)
         indices = join_parts([result.indices for result in results])
-        return Quantized(quantized, entries, indices, average_losses([result.losses for result in results]))
+        reduce_losses = add_losses if self.config.reduce == "sum" else average_losses
+        return Quantized(quantized, entries, indices, reduce_losses([result.losses for result in results]))

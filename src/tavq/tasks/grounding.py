@@ -37,7 +37,8 @@ from tavq.tasks.understanding import (
     UnderstandingBatch,
     UnderstandingTask,
 )
-from tavq.text.encoders import EncoderRecord, load_encoder
+from tavq.text.encoder_record import EncoderRecord
+from tavq.text.encoders import load_encoder
 
 HIDDEN = 256
 """Width of the box head's hidden layers, as in TransVG's code."""
@@ -155,7 +156,10 @@ class Grounding(UnderstandingTask):
     def resolve_config(cls, config: Any, layout: TokenLayout, examples: Sequence[GroundingExample]) -> GroundingConfig:
         config.image.token_count(layout)  # raises before the text encoder is loaded
         if config.text_encoder is not None:
-            return config.model_copy(update={"encoder": config.encoder or load_encoder(config.text_encoder).record})
+            record = (
+                config.encoder or load_encoder(config.text_encoder, projection=False).record
+            )  # only tokens are read
+            return config.model_copy(update={"encoder": record})
         tokenizer = TextTokenizer.train(example.phrase for example in examples)
         return config.model_copy(update={"vocabulary": tokenizer.size})
 

@@ -13,7 +13,8 @@ from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
 from tavq.nets.language import pad_sequences
 from tavq.tasks.text_tokenizer import SHOWN, TextTokenizer, has_word, truncation_warning, unknown_word_warning
-from tavq.text.encoders import EncoderRecord, TextEncoder, load_encoder
+from tavq.text.encoder_record import EncoderRecord
+from tavq.text.encoders import TextEncoder, load_encoder
 
 
 class PhraseEncoder(nn.Module, ABC):
@@ -109,7 +110,7 @@ class FrozenPhraseEncoder(PhraseEncoder):
     def encoder(self) -> TextEncoder:
         """The encoder, loaded on first use; UsageError if it is not the one of the training."""
         if self._encoder is None:
-            loaded = load_encoder(self.name, default_device())
+            loaded = load_encoder(self.name, default_device(), projection=False)
             ours, theirs = self.record, loaded.record
             if (ours.name, ours.sha256, ours.width) != (theirs.name, theirs.sha256, theirs.width):
                 raise UsageError(

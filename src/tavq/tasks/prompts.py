@@ -12,7 +12,8 @@ from tavq.core.config import build, rename_settings
 from tavq.core.errors import FileError, UsageError
 from tavq.data.texts import collate_text
 from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED, TextFeatures
-from tavq.text.encoders import EncoderRecord, TextEncoder, load_encoder
+from tavq.text.encoder_record import EncoderRecord
+from tavq.text.encoders import TextEncoder, load_encoder
 from tavq.text.granularity import Units, clean, split
 from tavq.text.store import Contents, SplitterRecord, record_splitter
 
@@ -81,7 +82,8 @@ class PromptEncoder:
     def _load_encoder(self, place: str | Path | None, device: str | torch.device) -> TextEncoder:
         expected = self.trained_encoder
         try:
-            encoder = load_encoder(place if place is not None else expected.name, device)
+            named = place if place is not None else expected.name
+            encoder = load_encoder(named, device, projection=None if expected.projected else False)
         except UsageError as error:
             if place is not None:
                 raise
@@ -89,7 +91,8 @@ class PromptEncoder:
                 f"The text encoder {expected.name!r} of this model was not found; give its folder. ({error})"
             ) from error
         found = encoder.record
-        if (found.name, found.sha256, found.width) != (expected.name, expected.sha256, expected.width):
+        same_form = (found.width, found.projected) == (expected.width, expected.projected)
+        if not same_form or (found.name, found.sha256) != (expected.name, expected.sha256):
             raise UsageError(
                 f"The model reads text by the encoder {expected.name!r} (weights {expected.sha256[:12]}…), but "
                 f"{str(place or expected.name)!r} is {found.name!r} (weights {found.sha256[:12]}…); give the model's "

@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tavq.core.config import Config
 from tavq.core.errors import FileError, UsageError, first_line
 from tavq.core.files import check_sha256, read_json, resolve_inside, sha256, sha256_bytes
 from tavq.core.pretrained import download_from_hub, quiet_transformers
+from tavq.text.encoder_record import EncoderRecord
+from tavq.text.projection import find_projection
 
 CLIP = ("clip", "clip_text_model")
 """Model types with CLIP's text tower; of a full `clip` model only the text tower is loaded."""
@@ -33,16 +34,6 @@ BATCH_TOKENS = 4096
 """Tokens in one batch, padding included; bounds the memory."""
 
 
-class EncoderRecord(Config):
-    """The encoder that made the vectors of a file."""
-
-    name: str
-    sha256: str
-    width: int
-    precision: str = "float32"
-    """Dtype of the computation; bfloat16's vectors have a cosine above 0.9999 with float32's."""
-
-
 class TextEncoder:
     """Encodes texts with a frozen pretrained model.
 
@@ -51,10 +42,20 @@ class TextEncoder:
         width: the length of every vector.
         sha256: hash of the weights (of the list of hashes if they come in several files).
         max_length: the most tokens that the model reads, special tokens included.
+        projection: CLIP's text projection, applied to the vectors of whole texts; None leaves them as they are.
     """
 
+    projection: Tensor | None = None
+
     def __init__(
-        self, model: Any, tokenizer: Any, name: str, sha256: str, table: Tensor | None = None, pooling: str = "mean"
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        sha256: str,
+        table: Tensor | None = None,
+        pooling: str = "mean",
+        projection: Tensor | None = None,
     ) -> None:
         """`table`: the input embedding in float32, if the model's own was rounded. `pooling`: mean, first or last."""
         self.model = model
@@ -68,11 +69,15 @@ class TextEncoder:
         self.width = int(self.table.shape[1])
         self.max_length = _max_length(model.config, tokenizer)
         self.pooling = pooling
+        self.projection = projection
 
     @property
     def record(self) -> EncoderRecord:
         """What is stored with the vectors."""
-        return EncoderRecord(name=self.name, sha256=self.sha256, width=self.width, precision=self.precision)
+        projected = self.projection is not None
+        return EncoderRecord(
+            name=self.name, sha256=self.sha256, width=self.width, precision=self.precision, projected=projected
+        )
 
     def encode_units(self, texts: Sequence[str]) -> Float[Tensor, "m t"]:
         """One vector per text, pooled from the last hidden states of its tokens, float32 on the CPU.
@@ -80,11 +85,11 @@ class TextEncoder:
         BERT-like models: the mean over the tokens, special tokens included and padding excluded, as in
         sentence-transformers' mean pooling, which MiniLM was trained with; or the first or last token's state, if the
         folder of a sentence encoder says so. CLIP, whose attention is causal: the state of the last token (the end of
-        the text), before the projection. Vectors are not normalized. Texts are truncated at `max_length`. Texts of
-        similar length share a batch, so little is spent on padding; the result equals one text at a time up to
-        rounding.
+        the text), after CLIP's text projection if the encoder has one. Vectors are not normalized. Texts are truncated
+        at `max_length`. Texts of similar length share a batch, so little is spent on padding; the result equals one
+        text at a time up to rounding.
 
-        Source: TA-VQ (arXiv 2503.01261), step 2, t_s and t_p.
+        Source: TA-VQ (arXiv 2503.01261), step 2, t_s and t_p; the public code of LG-VQ and VQCT for the projection.
         Differs from the paper: it does not say how a sentence's token vectors become one.
         """
         tokens = self._tokenize(texts, special=True, max_length=self.max_length)
@@ -99,7 +104,8 @@ class TextEncoder:
         if self.pooling == "first":
             return hidden[:, 0].float().cpu()
         if self.pooling == "last":
-            return hidden[torch.arange(len(hidden)), mask.sum(1) - 1].float().cpu()
+            last = hidden[torch.arange(len(hidden)), mask.sum(1) - 1].float()
+            return (last if self.projection is None else last @ self.projection.T).cpu()
         hidden = hidden.float()  # a sum in bfloat16 would lose precision
         weight = mask.unsqueeze(2).to(hidden.dtype)
         return ((hidden * weight).sum(1) / weight.sum(1)).float().cpu()
@@ -218,7 +224,10 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 
 def load_encoder(
-    name_or_path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    name_or_path: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    projection: bool | None = None,
 ) -> TextEncoder:
     """Load the encoder `minilm`, the one in a local folder, or the one of a hub name.
 
@@ -226,8 +235,15 @@ def load_encoder(
     safetensors; weights in other formats and models that need their own code are refused. Takes seconds, because
     transformers is imported here.
 
+    Args:
+        name_or_path: the encoder.
+        device: where it runs.
+        dtype: of the computation.
+        projection: whether vectors of whole texts go through CLIP's text projection; None if the folder has one that
+            keeps the width.
+
     Raises:
-        UsageError: no such folder, package or hub name.
+        UsageError: no such folder, package or hub name, or a projection that it does not have.
         FileError: the folder's files are truncated, altered or inconsistent.
     """
     name, folder = _locate(name_or_path)
@@ -242,8 +258,12 @@ def load_encoder(
     # Words are rows of this table, so it stays in float32; only what is computed from it is rounded.
     table = model.get_input_embeddings().weight.detach().clone().to(device)
     model = model.to(device, dtype).eval().requires_grad_(False)
-    is_clip = model.config.model_type in CLIP
-    return TextEncoder(model, tokenizer, name, digest, table, "last" if is_clip else pooling)
+    if model.config.model_type not in CLIP:
+        if projection:
+            raise UsageError(f"The text encoder {name!r} is not a CLIP and has no projection; use --no-projection.")
+        return TextEncoder(model, tokenizer, name, digest, table, pooling)
+    matrix = find_projection(weights, int(table.shape[1]), projection)
+    return TextEncoder(model, tokenizer, name, digest, table, "last", None if matrix is None else matrix.to(device))
 
 
 def _read_pooling(folder: Path) -> str:

@@ -18,7 +18,8 @@ from tavq.core.files import (
 )
 from tavq.core.mmap_tensors import MappedTensors
 from tavq.interfaces import FULL_TEXT, FULL_TEXT_IDS, GRANULARITIES, POOLED, TOKENS
-from tavq.text.encoders import EncoderRecord, TextEncoder
+from tavq.text.encoder_record import EncoderRecord
+from tavq.text.encoders import TextEncoder
 from tavq.text.granularity import clean, load_splitter
 from tavq.text.splitting import hash_text
 from tavq.text.word_graph import RECORD, WordGraph, read_word_graph
@@ -230,11 +231,20 @@ class TextStore:
         """
         expected = trained_with.get("encoder") if isinstance(trained_with, dict) else None
         own = self.manifest.encoder
-        if isinstance(expected, dict) and (expected.get("sha256"), expected.get("width")) != (own.sha256, own.width):
+        if not isinstance(expected, dict):
+            return
+        projected = expected.get("projected") is True
+        flag = "--projection" if projected else "--no-projection"
+        make = f"make another store with: tavq text DATA --out STORE --encoder {expected.get('name')}"
+        if (expected.get("sha256"), expected.get("width")) != (own.sha256, own.width):
             raise UsageError(
                 f"The text store {self.folder} was made by the encoder {own.name!r}, the model was trained with "
-                f"{expected.get('name')!r}; make another store with: tavq text DATA --out STORE "
-                f"--encoder {expected.get('name')}"
+                f"{expected.get('name')!r}; {make}{' --projection' if projected else ''}"
+            )
+        if projected != own.projected:
+            raise UsageError(
+                f"The text store {self.folder} has CLIP's vectors {'after' if own.projected else 'before'} the text "
+                f"projection, the model was trained with those {'after' if projected else 'before'} it; {make} {flag}"
             )
 
     def faults(self) -> list[tuple[str, str]]:

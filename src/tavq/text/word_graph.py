@@ -16,7 +16,8 @@ from tavq.core.config import Config, build_stored
 from tavq.core.errors import DataError, FileError, UsageError
 from tavq.core.files import check_sha256, read_json, sha256, write_json, write_tensors
 from tavq.core.mmap_tensors import MappedTensors
-from tavq.text.encoders import EncoderRecord, TextEncoder
+from tavq.text.encoder_record import EncoderRecord
+from tavq.text.encoders import TextEncoder
 from tavq.text.granularity import clean
 from tavq.text.splitters.pattern import classify_token, correct_tags, is_word, sentence_spans
 from tavq.text.tagging import load_tagger

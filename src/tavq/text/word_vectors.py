@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from tavq.core.errors import FileError
 from tavq.core.files import read_lines, sha256
-from tavq.text.encoders import EncoderRecord
+from tavq.text.encoder_record import EncoderRecord
 
 
 def read_word_vectors(path: Path, words: Collection[str]) -> tuple[EncoderRecord, dict[str, Float[np.ndarray, " t"]]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_clip import write_clip
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
@@ -187,21 +188,10 @@ def test_importing_the_module_does_not_import_transformers() -> None:
 
 @pytest.mark.parametrize("part", ["text tower alone", "both towers"])
 def test_clip_is_read_at_the_end_of_the_text(part: str, tmp_path: Path) -> None:
-    from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
+    from transformers import CLIPTextModel
 
-    letters = [*"abcdefgh", *(f"{letter}</w>" for letter in "abcdefgh")]
-    vocabulary = {token: i for i, token in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    text = {**sizes, "vocab_size": 18, "max_position_embeddings": 10, "bos_token_id": 16, "eos_token_id": 17}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        if part == "text tower alone":
-            CLIPTextModel(CLIPTextConfig(**text)).save_pretrained(tmp_path)
-        else:
-            vision = {**sizes, "image_size": 4, "patch_size": 4}
-            CLIPModel(CLIPConfig(text_config=text, vision_config=vision)).save_pretrained(tmp_path)
-    CLIPTokenizerFast(vocab=vocabulary, merges=[], model_max_length=10).save_pretrained(tmp_path)
-    encoder = load_encoder(tmp_path)
+    encoder = load_encoder(write_clip(tmp_path, part), projection=False)
+    assert "projected" not in encoder.record.model_dump()  # as in stores from before the projection
     [ids] = encoder.tokenize(["a cab"])
     assert encoder.token_names(ids) == ["a</w>", "c", "a", "b</w>"]
     vectors, pooled = encoder.encode_tokens([ids])
@@ -212,6 +202,51 @@ def test_clip_is_read_at_the_end_of_the_text(part: str, tmp_path: Path) -> None:
     torch.testing.assert_close(pooled, expected.pooler_output, atol=1e-6, rtol=0)
     company = encoder.encode_units(["a cab", "a", "a cab had a bag", "bag"])
     torch.testing.assert_close(company[:1], pooled, atol=1e-6, rtol=0)
+
+
+def test_clip_projects_the_vectors_of_whole_texts(tmp_path: Path) -> None:
+    """As CLIP's own text features; vectors of tokens and of words are not projected."""
+    from transformers import CLIPModel
+
+    plain, encoder = load_encoder(write_clip(tmp_path), projection=False), load_encoder(tmp_path)
+    assert (plain.record.projected, encoder.record.projected) == (False, True)
+    texts = ["a cab", "bag"]
+    tokens = encoder.tokenize(texts)
+    vectors, pooled = encoder.encode_tokens(tokens)
+    with torch.no_grad():
+        model = CLIPModel.from_pretrained(tmp_path)
+        for text, ids, found in zip(encoder.encode_units(texts), tokens, pooled, strict=True):
+            hidden = model.text_model(input_ids=torch.tensor([[16, *ids, 17]]))
+            expected = model.text_projection(hidden.pooler_output)[0]
+            assert (expected - hidden.pooler_output[0]).abs().max() > 0.1
+            torch.testing.assert_close(text, expected, atol=1e-6, rtol=0)
+            torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    assert torch.equal(vectors, plain.encode_tokens(tokens)[0])
+    assert torch.equal(encoder.encode_words(texts), plain.encode_words(texts))
+
+
+def test_a_projection_that_is_not_there(tiny_bert: Path, tmp_path: Path) -> None:
+    """By default none is used; where one is asked for, an error says why there is none."""
+    alone = write_clip(tmp_path / "alone", "text tower alone")
+    other = write_clip(tmp_path / "other", projected_width=5)
+    for folder, why in (
+        (alone, "has no projection from 8 to 8 numbers but none"),
+        (other, r"has no projection from 8 to 8 numbers but one of shape \(5, 8\)"),
+        (tiny_bert, "is not a CLIP and has no projection"),
+    ):
+        assert not load_encoder(folder).record.projected
+        assert not load_encoder(folder, projection=False).record.projected
+        with pytest.raises(UsageError, match=f"{why}; use --no-projection"):
+            load_encoder(folder, projection=True)
+
+
+def test_a_projection_that_is_not_finite(tmp_path: Path) -> None:
+    folder = write_clip(tmp_path)
+    tensors = read_tensors(folder / "model.safetensors")
+    tensors["text_projection.weight"][0, 0] = float("nan")
+    write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
+    with pytest.raises(FileError, match=r"text_projection\.weight has numbers that are not finite"):
+        load_encoder(folder)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
