@@ -1,4 +1,4 @@
-"""Line and bar charts as inline SVG, with colours that colour-blind readers can distinguish."""
+"""Line charts, bar charts and heat maps as inline SVG, with colours that colour-blind readers can distinguish."""
 
 import math
 from collections.abc import Sequence
@@ -247,3 +247,44 @@ def _average_columns(values: Sequence[float]) -> list[float]:
     count = min(len(values), COLUMNS)
     edges = [len(values) * column // count for column in range(count + 1)] if count else [0]
     return [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+
+
+CELL = 22
+NAMES = 118
+"""Height of a heat map's cells, and the width that the names of its rows have."""
+
+LONGEST_NAME = 16
+
+
+def heat_map(title: str, names: Sequence[str], values: Sequence[Sequence[float]]) -> Markup:
+    """A square matrix of values from -1 (orange) over 0 (white) to 1 (blue), with the value in each cell.
+
+    Args:
+        title: of the chart.
+        names: of the rows, and of the columns in the same order.
+        values: the rows; those that are not finite are left white.
+    """
+    width, bottom = (WIDTH - NAMES) / max(len(names), 1), TOP + CELL * len(names)
+    cells, numbers, labels = [], [], []
+    for row, (name, own) in enumerate(zip(names, values, strict=True)):
+        short = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+        middle, top = NAMES + (row + 0.5) * width, TOP + row * CELL
+        turned = f"translate({_number(middle)} {bottom + 13}) rotate(-30)"
+        labels += [_text(NAMES - 7, top + 15, short, "end"), tag("text", short, text_anchor="end", transform=turned)]
+        for column, value in enumerate(own):
+            x, known = NAMES + column * width, value if math.isfinite(value) else 0.0
+            box = {"x": _number(x), "y": top, "width": _number(width), "height": CELL}
+            cells.append(tag("rect", fill=_diverging(known), **box))
+            ink = "#fff" if abs(known) > 0.6 else None
+            shown = f"{value:.2f}".replace("-", "−") if math.isfinite(value) else "–"
+            numbers.append(tag("text", shown, x=_number(x + width / 2), y=top + 15, fill=ink))
+    groups = [tag("g", *numbers, text_anchor="middle", class_="cells"), tag("g", *labels, class_="tick")]
+    return _svg(title, [*cells, *groups], bottom + 64)
+
+
+def _diverging(value: float) -> str:
+    """White at 0, the palette's blue at 1 and its orange at -1."""
+    strength = min(abs(value), 1.0)
+    end = COLOURS[0] if value >= 0 else COLOURS[1]
+    parts = (int(end[start : start + 2], 16) for start in (1, 3, 5))
+    return "#" + "".join(f"{round(255 + (part - 255) * strength):02x}" for part in parts)

@@ -42,6 +42,7 @@ summary { cursor: pointer; color: var(--accent); font-size: 14px; }
 .chart .title { font-size: 14px; font-weight: 600; fill: var(--ink); }
 .chart .tick { font-size: 11.5px; fill: var(--soft); }
 .chart .legend { font-size: 12.5px; fill: var(--ink); }
+.chart .cells { font-size: 11px; fill: var(--ink); }
 .chart .grid { stroke: #e7ebef; }
 .chart .axis { stroke: #8c959f; }
 .chart .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; }

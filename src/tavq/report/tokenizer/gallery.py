@@ -13,6 +13,7 @@ from tavq.report.html.markup import Markup, tag
 from tavq.report.run import Run
 from tavq.report.tokenizer.code_cards import CodeCard
 from tavq.report.tokenizer.sections import note, section
+from tavq.report.tokenizer.similarity import render_similarity
 from tavq.report.tokenizer.view import View
 
 GRIDS = 4
@@ -97,7 +98,7 @@ def describe_splits(view: View) -> str:
 
 
 def render_codebook_figures(view: View, colour: int = 0) -> list[Markup]:
-    """A sheet of decoded entries, a colour map and two histograms of usage."""
+    """A sheet of decoded entries, a colour map, two histograms of usage, and the cosines between codes."""
     count = len(view.tiles)
     columns = next(width for width in (8, 16, 32) if width * width >= count or width == 32)
     part = "Every entry" if count == len(view.counts) else f"The {count:,} most used of {len(view.counts):,} entries"
@@ -121,6 +122,7 @@ def render_codebook_figures(view: View, colour: int = 0) -> list[Markup]:
         ),
         histogram("How often each entry was chosen", counts, "entries, most used first", colour=colour),
         histogram("The same on a logarithmic axis", counts, "entries, most used first", log=True, colour=colour),
+        *render_similarity(view.similarity),
     ]
 
 

@@ -17,6 +17,7 @@ from tavq.data.loader import EvaluationLoader
 from tavq.report.html.images import as_bytes, colours_of
 from tavq.report.run import Run
 from tavq.report.tokenizer.code_cards import CodeCard, Lexicon, Survey, decode_alone
+from tavq.report.tokenizer.similarity import CodeSimilarity, measure_similarity
 
 BATCH = 32
 HELD_OUT_FIRST = {"test": 0, "val": 1, "train": 2}
@@ -62,6 +63,7 @@ class View:
     cards: tuple[CodeCard, ...]
     aligned: bool
     with_text: int  # number of images with text
+    similarity: CodeSimilarity | None = None  # None for fewer than two codes in use
 
     @property
     def images(self) -> int:
@@ -124,4 +126,5 @@ def build_view(
         tuple(survey.make_cards(dataset, top)),
         run.tokenizer.aligner is not None,
         len(survey.cooccurrences.codes),
+        measure_similarity(run.tokenizer.codebook, survey.counts, store),
     )
