@@ -13,6 +13,9 @@ PathLike = str | os.PathLike[str]
 Progress = Callable[[int, int | None, str], None]
 """Called with (done, total, note); the total is None where it is not known, and the note may be empty."""
 
+Budget = int | float | str
+"""How many images may be unreadable before a call fails: a number (200), or a share of them ("5%", 0.05)."""
+
 SHOWN_FAULTS = 10
 """Faults that are named one by one."""
 

@@ -8,9 +8,11 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from tavq.api.calls import PathLike
+from tavq.api.calls import Budget, PathLike
+from tavq.core.config import build
 from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
+from tavq.data.config import DataConfig
 from tavq.data.images import convert_image, load_image, read_shape, shape_of
 from tavq.data.squares import load_square
 from tavq.data.transforms import to_float
@@ -33,6 +35,12 @@ def read_size(image: ImageLike) -> tuple[int, int]:
 def read_square(image: ImageLike, size: int) -> Float[Tensor, "1 3 {size} {size}"]:
     """Return the centre square of an image at the size of a model, in [-1, 1]; the same as of a file in a data set."""
     return to_float(load_square(image if isinstance(image, Image.Image) else Path(image), size))[None]
+
+
+def image_config(size: int, fault_budget: Budget | None) -> DataConfig:
+    """Return how images are read: at which size, and how many may be unreadable; raises UsageError."""
+    budget = {} if fault_budget is None else {"fault_budget": fault_budget}
+    return build(DataConfig, {"size": size, **budget}, "The images")
 
 
 def open_task(model: PathLike | TaskModel, command: str) -> TaskModel:

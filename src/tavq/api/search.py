@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from tavq.api.calls import PathLike, Progress, count_up_to, warn, warn_of_faults
-from tavq.api.images import ImageLike, read_square
+from tavq.api.calls import Budget, PathLike, Progress, count_up_to, warn, warn_of_faults
+from tavq.api.images import ImageLike, image_config, read_square
 from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
 from tavq.core.files import resolve_inside
@@ -41,6 +41,7 @@ def build_index(
     split: str | None = None,
     text: PathLike | None = None,
     float16: bool = False,
+    fault_budget: Budget | None = None,
     progress: Progress | None = None,
 ) -> SearchIndex:
     """Embed the images and texts of a data set for `search_index`.
@@ -53,6 +54,8 @@ def build_index(
         split: only this split; by default all images.
         text: the text store, for an aligner; by default DATA/text. Without one, only images can be found.
         float16: store vectors as float16, half the size.
+        fault_budget: how many images may be unreadable before the call fails: a number (by default 100), or a share of
+            them such as "5%".
         progress: called with (images, total, note).
 
     Returns:
@@ -74,7 +77,8 @@ def build_index(
         _read_texts(space, dataset, None if text is None else Path(text))
     elif text is not None:
         raise UsageError(f"{name} reads texts directly and does not use a text store; remove --text.")
-    index, faults = build(space, dataset, place, float16, count_up_to(len(dataset), progress))
+    config = image_config(space.size, fault_budget)
+    index, faults = build(space, dataset, place, float16, count_up_to(len(dataset), progress), config)
     warn_of_faults(faults)
     return index
 

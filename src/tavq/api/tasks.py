@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tavq import recipes
-from tavq.api.calls import PathLike, Progress, TrainingProgress, count_up_to
+from tavq.api.calls import Budget, PathLike, Progress, TrainingProgress, count_up_to, warn_of_faults
+from tavq.api.images import image_config
 from tavq.api.text import warn_of_changed_text
 from tavq.api.tokenizers import open_network
 from tavq.core import files
@@ -14,6 +15,7 @@ from tavq.core.config import build
 from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
+from tavq.data.records import Fault
 from tavq.evaluation.task import evaluate_task as measure
 from tavq.evaluation.text_questions import open_reader
 from tavq.evaluation.text_retrieval import open_aligned
@@ -123,6 +125,7 @@ def evaluate_task(
     top_p: float | None = None,
     guidance: float = 1.0,
     steps: int | None = None,
+    fault_budget: Budget | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a task on a split, together with trivial baselines.
@@ -143,6 +146,8 @@ def evaluate_task(
         top_p: sample from the most likely tokens that together have this probability.
         guidance: classifier-free guidance scale; 1 is off.
         steps: number of decoding steps, for tasks that decode many tokens at once.
+        fault_budget: how many images may be unreadable before the call fails: a number (by default 100), or a share of
+            them such as "5%".
         progress: called with (images, total, note) after each batch.
 
     Returns:
@@ -167,9 +172,13 @@ def evaluate_task(
     answerer = None if reader is None else open_reader(str(reader), model)
     networks = [open_network(name).to(default_device()) for name in features]
     count = count_up_to(min(len(dataset), limit or len(dataset)), progress)
-    measured = measure(model, dataset, networks, sampling, store, limit, count, ranker, answerer)
+    config = image_config(int(model.metadata["size"]), fault_budget)
+    faults: list[Fault] = []
+    measured = measure(model, dataset, networks, sampling, store, limit, count, ranker, answerer, config, faults)
+    warn_of_faults(faults)
     details = {
         **measured.details,
+        "faults": len(faults),
         "data": Path(data).name,
         "data_sha256": dataset.fingerprint,
         "split": split,

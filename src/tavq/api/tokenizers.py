@@ -8,11 +8,10 @@ from typing import Any
 import torch
 
 from tavq import recipes
-from tavq.api.calls import PathLike, Progress, TrainingProgress, count_up_to, warn, warn_of_faults
-from tavq.api.images import read_square
+from tavq.api.calls import Budget, PathLike, Progress, TrainingProgress, count_up_to, warn, warn_of_faults
+from tavq.api.images import image_config, read_square
 from tavq.api.text import build_missing_store, warn_of_changed_text
 from tavq.core import files
-from tavq.core.config import build
 from tavq.core.devices import default_device
 from tavq.core.errors import DataError, UsageError
 from tavq.data.config import DataConfig
@@ -108,6 +107,7 @@ def evaluate(
     features: Iterable[str] = ("scenes",),
     limit: int | None = None,
     size: int | None = None,
+    fault_budget: Budget | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a tokenizer's reconstructions, codebook and alignment on a split.
@@ -123,6 +123,8 @@ def evaluate(
         features: feature networks of the distances: `scenes`, `squeezenet=FILE`, `inception=FILE`, `lpips=FILE`.
         limit: measure only the first images.
         size: side of the images; by default the size that the model was trained at.
+        fault_budget: how many images may be unreadable before the call fails: a number (by default 100), or a share of
+            them such as "5%".
         progress: called with (images, total, note) after each batch.
 
     Returns:
@@ -141,7 +143,7 @@ def evaluate(
         store = TextStore.find(Path(data), None if text is None else Path(text), verify=True)
         if store is not None and tokenizer.aligner is not None:
             store.check_encoder(read_model_config(folder).get("text"))
-        config = image_settings(folder, size)
+        config = image_settings(folder, size, fault_budget)
         loader = EvaluationLoader(dataset, config, BATCH, store, limit, rank(), world_size())
         networks = [open_network(name).to(default_device()) for name in features]
         total = min(len(dataset), limit or len(dataset))
@@ -184,12 +186,12 @@ def open_network(name: str) -> FeatureNetwork:
     return load_feature_network(kind, Path(weights) if weights else None)
 
 
-def image_settings(folder: Path, size: int | None) -> DataConfig:
+def image_settings(folder: Path, size: int | None, fault_budget: Budget | None = None) -> DataConfig:
     """Return how images are resized: to `size`, or to the size that the model in `folder` was trained at."""
     trained = read_model_config(folder).get("size")
     if size is None and not isinstance(trained, int):
         raise UsageError(f"{folder / 'config.json'} does not say which image size it was trained at; give --size.")
-    return build(DataConfig, {"size": trained if size is None else size}, "The images")
+    return image_config(trained if size is None else size, fault_budget)  # type: ignore[arg-type]
 
 
 # --- encoding and decoding --------------------------------------------------------------------------------------
@@ -202,6 +204,7 @@ def encode_folder(
     out: PathLike | None = None,
     size: int | None = None,
     split: str | None = None,
+    fault_budget: Budget | None = None,
     progress: Progress | None = None,
 ) -> Tokens:
     """Encode images as token indices.
@@ -212,6 +215,8 @@ def encode_folder(
         out: also write a safetensors file.
         size: side of the images; by default the size that the model was trained at.
         split: only this split of the data set.
+        fault_budget: how many images may be unreadable before the call fails: a number (by default 100), or a share of
+            them such as "5%".
         progress: called with (images, total, note) after each batch.
 
     Returns:
@@ -224,7 +229,7 @@ def encode_folder(
     """
     folder = find_model(_name(model))
     tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
-    batches, total, faults = _open_images(Path(source), folder, size, split)
+    batches, total, faults = _open_images(Path(source), image_settings(folder, size, fault_budget), split)
     keys: list[str] = []
     indices = []
     for batch in batches:
@@ -242,11 +247,8 @@ def encode_folder(
     return tokens
 
 
-def _open_images(
-    source: Path, folder: Path, size: int | None, split: str | None
-) -> tuple[Iterable[Batch], int, list[Fault]]:
+def _open_images(source: Path, config: DataConfig, split: str | None) -> tuple[Iterable[Batch], int, list[Fault]]:
     """Return batches in order, the number of images, and the list to which unreadable ones are added."""
-    config = image_settings(folder, size)
     if source.is_file():
         return [Batch(read_square(source, config.size), (source.name,))], 1, []
     dataset = FolderDataset(source, split)

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from tavq.api.calls import PathLike, Progress, warn, warn_of_faults
-from tavq.api.images import ImageLike, open_task, read_pixels, read_size, read_square
+from tavq.api.calls import Budget, PathLike, Progress, warn, warn_of_faults
+from tavq.api.images import ImageLike, image_config, open_task, read_pixels, read_size, read_square
 from tavq.core.config import build
 from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
@@ -140,6 +140,7 @@ def caption(
     top_k: int | None = None,
     seed: int = 0,
     split: str = "test",
+    fault_budget: Budget | None = None,
     progress: Progress | None = None,
 ) -> list[Caption]:
     """Generate captions by beam search, or by sampling where a temperature, top_p or top_k is given.
@@ -154,6 +155,8 @@ def caption(
         top_k: sample from the k most likely tokens.
         seed: the same seed samples the same captions for an image of the same name.
         split: train, val or test, of a folder data set.
+        fault_budget: how many images may be unreadable before the call fails: a number (by default 100), or a share of
+            them such as "5%".
         progress: called with (images, total, note).
 
     Returns:
@@ -168,7 +171,8 @@ def caption(
     decoding = _decoding(opened.config.task.decoding, count, beams, temperature, top_p, top_k)
     several = [images] if isinstance(images, Image.Image | str) or not isinstance(images, Sequence) else list(images)
     dataset = _dataset(several, split)
-    source = _each(opened, several, progress) if dataset is None else _batches(opened, dataset, progress)
+    config = image_config(int(opened.metadata["size"]), fault_budget)
+    source = _each(opened, several, progress) if dataset is None else _batches(opened, dataset, config, progress)
     captions: list[Caption] = []
     for names, features in source:
         texts = opened.task.caption(features, decoding, count, seed, names)
@@ -238,9 +242,11 @@ def _each(model: TaskModel, images: Sequence[ImageLike], progress: Progress | No
             progress(position + 1, len(images), "")
 
 
-def _batches(model: TaskModel, dataset: FolderDataset, progress: Progress | None) -> Iterator[Features]:
+def _batches(
+    model: TaskModel, dataset: FolderDataset, config: DataConfig, progress: Progress | None
+) -> Iterator[Features]:
     """Yield the images of a data set that can be read, a batch at a time."""
-    loader = EvaluationLoader(dataset, DataConfig(size=int(model.metadata["size"])), BATCH)
+    loader = EvaluationLoader(dataset, config, BATCH)
     done = 0
     for batch in loader:
         images = batch.images.to(default_device())

@@ -28,6 +28,7 @@ def index(
     split: str | None = None,
     text: Path | None = None,
     float16: bool = False,
+    fault_budget: str | None = None,
     json: Path | None = None,
 ) -> None:
     """Embed the images and texts of a data set for `tavq search`.
@@ -42,10 +43,13 @@ def index(
         split: Only this split; by default all images.
         text: The text store, for an aligner; by default DATA/text. Without one, only images can be found.
         float16: Store vectors as float16, half the size.
+        fault_budget: How many images may be unreadable: a number (by default 100), or a share of them such as 5%.
         json: Also write the counts to this file.
     """
     with console.bar(f"Indexing {data}") as bar:
-        index = api.build_index(model, data=data, out=out, split=split, text=text, float16=float16, progress=bar)
+        index = api.build_index(
+            model, data=data, out=out, split=split, text=text, float16=float16, fault_budget=fault_budget, progress=bar
+        )
     built = index.manifest
     counts = {"images": built.images - built.unreadable, "texts": built.texts, "unreadable": built.unreadable}
     console.write_json(json, {**counts, "width": built.width, "bytes": built.bytes, "index": str(index.folder)})

@@ -76,6 +76,7 @@ def evaluate(
     top_p: Probability | None = None,
     guidance: NonNegative = 1.0,
     steps: Count | None = None,
+    fault_budget: str | None = None,
     json: Path | None = None,
 ) -> None:
     """Measure a task on a split, together with trivial baselines.
@@ -98,12 +99,14 @@ def evaluate(
         top_p: Sample from the most likely tokens that together have this probability (generation tasks only).
         guidance: Classifier-free guidance scale (1 = off).
         steps: Number of decoding steps, for tasks that decode many tokens at once.
+        fault_budget: How many images may be unreadable: a number (by default 100), or a share of them such as 5%.
         json: Also write the result to this file.
     """
     with console.bar(f"Evaluating {run}") as bar:
         result = api.evaluate_task(
             run, data=data, split=split, text=text, features=features, aligned=aligned, reader=reader, limit=limit,
-            temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance, steps=steps, progress=bar,
+            temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance, steps=steps,
+            fault_budget=fault_budget, progress=bar,
         )  # fmt: skip
     print_evaluation(f"{run} on {data} ({split})", result)
     console.write_json(json, evaluation_as_json(result))

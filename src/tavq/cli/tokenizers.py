@@ -19,6 +19,7 @@ def evaluate(
     features: tuple[str, ...] = ("scenes",),
     limit: Count | None = None,
     size: Count | None = None,
+    fault_budget: str | None = None,
     json: Path | None = None,
 ) -> None:
     """Measure a tokenizer's reconstructions, codebook and alignment on a split.
@@ -37,18 +38,29 @@ def evaluate(
         features: Feature networks of the distances: `scenes`, `squeezenet=FILE`, `inception=FILE`, `lpips=FILE`.
         limit: Measure only the first images.
         size: Side of the images; by default the size that the model was trained at.
+        fault_budget: How many images may be unreadable: a number (by default 100), or a share of them such as 5%.
         json: Also write the result to this file.
     """
     with console.bar(f"Evaluating {model}") as bar:
         result = api.evaluate(
-            model, data=data, split=split, text=text, features=features, limit=limit, size=size, progress=bar
-        )
+            model, data=data, split=split, text=text, features=features, limit=limit, size=size,
+            fault_budget=fault_budget, progress=bar,
+        )  # fmt: skip
     if console.is_first_process():
         print_evaluation(f"{model} on {data} ({split})", result)
         console.write_json(json, evaluation_as_json(result))
 
 
-def encode(model: str, source: Path, /, *, out: Path, size: Count | None = None, split: str | None = None) -> None:
+def encode(
+    model: str,
+    source: Path,
+    /,
+    *,
+    out: Path,
+    size: Count | None = None,
+    split: str | None = None,
+    fault_budget: str | None = None,
+) -> None:
     """Encode images as token indices.
 
     Example: tavq encode run scenes --out tokens.safetensors
@@ -60,9 +72,12 @@ def encode(model: str, source: Path, /, *, out: Path, size: Count | None = None,
             in its metadata.
         size: Side of the images; by default the size that the model was trained at.
         split: Only this split of the data set.
+        fault_budget: How many images may be unreadable: a number (by default 100), or a share of them such as 5%.
     """
     with console.bar("Encoding") as bar:
-        tokens = api.encode_folder(model, source, out=out, size=size, split=split, progress=bar)
+        tokens = api.encode_folder(
+            model, source, out=out, size=size, split=split, fault_budget=fault_budget, progress=bar
+        )
     console.say(f"The tokens of {len(tokens.keys):,} images are in {out}.")
 
 

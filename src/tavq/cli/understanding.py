@@ -46,6 +46,7 @@ def caption(
     top_k: Count | None = None,
     seed: Seed = 0,
     split: str = "test",
+    fault_budget: str | None = None,
     json: Path | None = None,
     references: Path | None = None,
 ) -> None:
@@ -66,6 +67,8 @@ def caption(
         top_k: Sample from the k most likely tokens.
         seed: The same seed samples the same captions for an image of the same file name.
         split: Split of a folder data set: train, val or test.
+        fault_budget: How many images may be unreadable in a data set:
+            a number (by default 100), or a share of them such as 5%.
         json: Also write the captions to this file.
         references: Write the reference captions of a folder data set to this file.
     """
@@ -75,7 +78,7 @@ def caption(
     with console.bar("Captioning") as bar:
         captions = api.caption(
             run, images, count=count, beams=beams, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
-            split=split, progress=bar,
+            split=split, fault_budget=fault_budget, progress=bar,
         )  # fmt: skip
     if json is not None:
         api.write_json(json, [found._asdict() for found in captions])

@@ -46,7 +46,9 @@ class FolderDataset:
     def __init__(self, folder: Path, split: str | None = None) -> None:
         self.folder = folder
         self.split = split
-        all_records, self.faults = _read_records(folder)
+        all_records, self._all_faults = _read_records(folder)
+        self.faults = _faults_of(self._all_faults, split)
+        """What cannot be used of the split; where no split can be known, as of a broken line, it counts in each."""
         self.fingerprint = _fingerprint(folder, all_records)
         """The SHA-256 of metadata.jsonl (without one, of the list of names): which images a run has seen.
 
@@ -72,6 +74,12 @@ class FolderDataset:
         chosen.records = list(records)
         return chosen
 
+    def of_split(self, split: str) -> "FolderDataset":
+        """The records of a split and its faults; there may be none."""
+        chosen = self.subset(record for record in self if record.split == split)
+        chosen.split, chosen.faults = split, _faults_of(self._all_faults, split)
+        return chosen
+
     def path(self, file_name: str) -> Path:
         """The path of an image or segmentation of this data set; FileError if it is outside the folder."""
         return resolve_inside(self.folder, file_name)
@@ -79,9 +87,8 @@ class FolderDataset:
 
 def load_training_split(dataset: FolderDataset, limit: int | None = None) -> FolderDataset | None:
     """The training images of the same folder, at most `limit`; None if there are none."""
-    everything = FolderDataset(dataset.folder)
-    chosen = [record for record in everything if record.split == "train"][:limit]
-    return everything.subset(chosen) if chosen else None
+    train = FolderDataset(dataset.folder).of_split("train")
+    return train.subset(train.records[:limit]) if train.records else None
 
 
 def load_held_out_split(folder: Path) -> FolderDataset | None:
@@ -92,6 +99,10 @@ def load_held_out_split(folder: Path) -> FolderDataset | None:
         except TavqError:
             continue
     return None
+
+
+def _faults_of(faults: list[Fault], split: str | None) -> list[Fault]:
+    return [fault for fault in faults if split is None or fault.split in (None, split)]
 
 
 def _read_records(folder: Path) -> tuple[list[Record], list[Fault]]:
@@ -124,8 +135,8 @@ def _no_record_error(dataset: FolderDataset, all_records: list[Record]) -> TavqE
     if splits:
         known = ", ".join(f"{name} ({splits[name]})" for name in SPLITS if name in splits)
         return UsageError(f"{dataset.folder} has no images in the split {dataset.split!r}; it has: {known}.")
-    if dataset.faults:
-        return no_usable_record_error(dataset.folder, dataset.faults[0], len(dataset.faults))
+    if dataset._all_faults:
+        return no_usable_record_error(dataset.folder, dataset._all_faults[0], len(dataset._all_faults))
     return empty_folder_error(dataset.folder)
 
 
@@ -175,7 +186,7 @@ def check_dataset(folder: Path, progress: Progress | None = None) -> list[Fault]
     if not records and not faults:
         raise empty_folder_error(folder)
     for done, record in enumerate(records, 1):
-        faults += [Fault(record.file_name, reason) for reason in _find_faults(folder, record)]
+        faults += [Fault(record.file_name, reason, record.split) for reason in _find_faults(folder, record)]
         if progress:
             progress(done, len(records))
     return faults

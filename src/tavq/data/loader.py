@@ -54,7 +54,8 @@ class _Loader:
         self.config = config
         self.text = text
         self.faults: list[Fault] = list(dataset.faults)
-        """The faults of the data set's metadata and of the images that could not be read so far, each once."""
+        """The faults of the split's metadata and of the images that could not be read so far, each once."""
+        self._count = len(dataset)  # of the images that are read
         self._unreadable: dict[int, str] = {}
         self._tables = find_text_tables(dataset, text)
         self._check_budget()
@@ -74,17 +75,31 @@ class _Loader:
         for index, reason in loaded.faults:
             if index not in self._unreadable:
                 self._unreadable[index] = reason
-                self.faults.append(Fault(self.dataset[index].file_name, reason))
+                self.faults.append(self._to_fault(index, reason))
         self._check_budget()
 
+    def _to_fault(self, index: int, reason: str) -> Fault:
+        record = self.dataset[index]
+        return Fault(record.file_name, reason, record.split, costs_image=True)
+
     def _check_budget(self) -> None:
-        if len(self.faults) > self.config.fault_budget or len(self._unreadable) == len(self.dataset):
-            first = "; ".join(str(fault) for fault in self.faults[:3])
-            raise DataError(
-                f"{len(self._unreadable)} of {len(self.dataset)} images in {self.dataset.folder} cannot be read; "
-                f"{len(self.faults)} faults in all (data.fault_budget is {self.config.fault_budget}): {first}. "
-                f"List them all with: tavq data check {self.dataset.folder}"
+        """Raise DataError if more images are missing than the budget allows; other faults cost none."""
+        missing = [fault for fault in self.faults if fault.costs_image]
+        total = self._count + len(missing) - len(self._unreadable)
+        allowed = self.config.max_faults(total)
+        if len(missing) <= allowed and len(self._unreadable) < self._count:
+            return
+        folder, first = self.dataset.folder, "; ".join(str(fault) for fault in missing[:3])
+        remedy = f"List them all with: tavq data check {folder}"
+        if len(self._unreadable) < self._count:
+            remedy += (
+                " To go on without them, set data.fault_budget in training, or --fault-budget of other commands, to a "
+                "number or a share (5%)."
             )
+        raise DataError(
+            f"{len(missing):,} of {total:,} images in {folder} cannot be read; the fault_budget is {allowed:,}: "
+            f"{first}. {remedy}"
+        )
 
     def _to_batch(self, loaded: LoadedBatch) -> Batch:
         if loaded.error is not None:
@@ -173,7 +188,7 @@ class EvaluationLoader(_Loader):
         world: int = 1,
     ) -> None:
         super().__init__(dataset, config, text)
-        count = len(dataset) if limit is None else min(limit, len(dataset))
+        count = self._count = len(dataset) if limit is None else min(limit, len(dataset))
         batches = [list(range(start, min(start + batch, count))) for start in range(0, count, batch)]
         self._batches = batches[rank::world]
 
@@ -195,7 +210,7 @@ class EvaluationLoader(_Loader):
         own = json.dumps(list(self._unreadable.items()))
         parts = [parse_json(text, "Another process's faults") for text in all_gather_text(own)]
         self._unreadable = dict(sorted(tuple(fault) for part in parts for fault in part))
-        found = [Fault(self.dataset[index].file_name, reason) for index, reason in self._unreadable.items()]
+        found = [self._to_fault(index, reason) for index, reason in self._unreadable.items()]
         self.faults[:] = [*self.dataset.faults, *found]
         self._check_budget()
 

@@ -110,13 +110,14 @@ def _read_lines(folder: Path, path: Path, faults: Faults, names: ExactNames | Ha
             if first is None:
                 yield record
             else:
-                faults.add([Fault(record.file_name, f"line {number} repeats the file_name of {first}")])
+                faults.add([Fault(record.file_name, f"line {number} repeats the file_name of {first}", record.split)])
 
 
 def _parse_lines(folder: Path, path: Path, faults: Faults) -> Iterator[Line]:
     for number, (_, raw) in enumerate(iter_raw_lines(path, MAX_LINE), 1):
         if len(raw) > MAX_LINE:
-            faults.add([Fault(f"{METADATA} line {number}", f"the line is longer than {MAX_LINE:,} bytes")])
+            reason = f"the line is longer than {MAX_LINE:,} bytes"
+            faults.add([Fault(f"{METADATA} line {number}", reason, costs_image=True)])
             continue
         line = raw.removesuffix(b"\n")
         if line.removeprefix(BYTE_ORDER_MARK).strip():
@@ -138,13 +139,13 @@ def _list_images(folder: Path, faults: Faults) -> Iterator[Record]:
         # no line of metadata.jsonl could hold it, and half of a surrogate pair cannot be written as UTF-8
         if UNPRINTABLE.search(name):
             reason = "the name contains control characters or invalid Unicode; rename the file"
-            faults.add([Fault(ascii(name), reason)])
+            faults.add([Fault(ascii(name), reason, "train", costs_image=True)])
             continue
         try:
             if resolve_inside(folder, name).is_file():
                 yield Record(name)
         except FileError:
-            faults.add([Fault(ascii(name), "the path leads outside the data set")])
+            faults.add([Fault(ascii(name), "the path leads outside the data set", "train", costs_image=True)])
 
 
 def _image_names(folder: Path, parent: str) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The record of one image: one line of metadata.jsonl, checked field by field because the file may hold anything."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -7,7 +8,7 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,10 +33,19 @@ U+0085 alone is a real character, which ends a line.
 
 @dataclass(frozen=True)
 class Fault:
-    """Something in a data set that cannot be used."""
+    """Something in a data set that cannot be used.
 
-    where: str  # the file_name; the line of metadata.jsonl where the name cannot be read
+    Attributes:
+        where: the file_name; the line of metadata.jsonl where the name cannot be read.
+        reason: why it cannot be used.
+        split: that it belongs to; None where that cannot be known, as of a line that is not JSON.
+        costs_image: whether an image is missing for it, rather than a part of its record.
+    """
+
+    where: str
     reason: str
+    split: str | None = field(default=None, compare=False)
+    costs_image: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.where}: {self.reason}"
@@ -198,10 +208,13 @@ class _LineReader:
     def __init__(self, line: bytes, number: int, folder: Path) -> None:
         self.folder = folder
         self.where = f"{METADATA} line {number}"
+        self.split: str | None = None
         self.faults: list[Fault] = []
         self.record: Record | None = None
         try:
             fields = _parse_object(parse_json(line.decode("utf-8-sig"), "the line"))
+            with contextlib.suppress(_Unusable):  # known even where the line is left out for its name
+                self.split = _parse_split(fields.get("split"))
             file_name = _parse_field(fields, "file_name", self._parse_path)
             self.where = file_name
             self.record = self._build_record(file_name, fields)
@@ -209,6 +222,8 @@ class _LineReader:
             self._add_fault("the line is not UTF-8 text")
         except (FileError, _Unusable) as error:
             self._add_fault(str(error))
+        if self.record is None:
+            self.faults = [replace(fault, costs_image=True) for fault in self.faults]
 
     def _build_record(self, file_name: str, fields: dict[str, Any]) -> Record:
         return Record(
@@ -222,7 +237,7 @@ class _LineReader:
         )
 
     def _add_fault(self, reason: str) -> None:
-        self.faults.append(Fault(self.where, reason))
+        self.faults.append(Fault(self.where, reason, self.split))
 
     def _parse_path(self, value: Any) -> str:
         name = find_name(self.folder, _parse_name(value))

@@ -160,7 +160,7 @@ class ShuffledReader(ImageReader):
             if image is not None:
                 return index, image
             faults[index] = self.unreadable[index]
-            if len(faults) > self.config.fault_budget:
+            if len(faults) > self.config.max_faults(len(order)):
                 break
         return -1, None
 

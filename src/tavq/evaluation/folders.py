@@ -42,8 +42,9 @@ class ImageFolder:
     def __init__(self, folder: Path, split: str | None = None, size: int | None = None) -> None:
         self.folder, self.size = folder, size
         self.dataset = FolderDataset(folder, split)
-        if self.dataset.faults:
-            raise DataError(f"{folder} cannot be measured as it is: {self.dataset.faults[0]}.")
+        missing = [fault for fault in self.dataset.faults if fault.costs_image]
+        if missing:
+            raise DataError(f"{folder} cannot be measured as it is: {missing[0]}.")
         self.names = [record.file_name for record in self.dataset]
         self.title = f"{folder.name} ({split})" if split else folder.name
         self.shape: tuple[int, int] | None = None

@@ -13,6 +13,7 @@ from tavq.core.errors import UsageError
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset, load_training_split
 from tavq.data.loader import EvaluationLoader, load_image_batch
+from tavq.data.records import Fault
 from tavq.evaluation.completion import CODES, CONTINUED, MEAN_COLOUR, CompletionScores
 from tavq.evaluation.memorization import measure_copying
 from tavq.evaluation.nearest_training import (
@@ -66,6 +67,8 @@ def evaluate_generation(
     progress: Callable[[int], None] | None,
     aligned: Tokenizer | None,
     reader: TaskModel | None,
+    config: DataConfig,
+    faults: list[Fault],
 ) -> Evaluation:
     """All metrics of a task that generates images, on a split.
 
@@ -95,9 +98,10 @@ def evaluate_generation(
         progress: called with the number of images done after each batch.
         aligned: the tokenizer in whose space generated images look for their texts.
         reader: the model that answers questions about generated images.
+        config: how images are read.
+        faults: receives what of the split could not be used.
     """
     train = load_training_split(dataset, limit)
-    config = DataConfig(size=int(model.metadata["size"]))
     running = GenerationEvaluator(model, networks, sampling, config, train)
     running.faithful = None if aligned is None else TextRetrievalScores(aligned.to(running.device))
     running.answers = None if reader is None else QuestionScores(reader.to(running.device), dataset)
@@ -114,6 +118,7 @@ def evaluate_generation(
         running.update(batch, given)
         if progress is not None:
             progress(running.count)
+    faults += dict.fromkeys((*images.faults, *(maps.faults if isinstance(maps, EvaluationLoader) else ())))
     return running.compute(_memorization_warning(model, dataset))
 
 
@@ -180,7 +185,7 @@ class GenerationEvaluator:
             names = [record.file_name for record in dataset][:limit]
             self.nearest_names = find_nearest_by_text(names, self.train, text)
         elif "segmentation" in self.needs:
-            self.nearest_names = find_nearest_by_map(dataset, self.train, limit)
+            self.nearest_names = find_nearest_by_map(dataset, self.train, limit, self.config)
         masks = evaluation_masks(self.model)
         if masks:
             self.known = find_nearest_by_known_part(dataset, self.train, masks, self.config, limit)

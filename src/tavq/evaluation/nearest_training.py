@@ -92,26 +92,37 @@ def _mean_sentences(keys: Sequence[str], text: TextSource) -> tuple[list[str], F
 # --- by segmentation --------------------------------------------------------------------------------------------
 
 
-def find_nearest_by_map(dataset: FolderDataset, train: FolderDataset, limit: int | None) -> NearestNames:
-    """The nearest training image by the fraction of pixels at which both maps, at 32 x 32, have the same class."""
+def find_nearest_by_map(
+    dataset: FolderDataset, train: FolderDataset, limit: int | None, config: DataConfig | None = None
+) -> NearestNames:
+    """The nearest training image by the fraction of pixels at which both maps, at 32 x 32, have the same class.
+
+    Args:
+        dataset: the images.
+        train: the training split.
+        limit: read at most this number of `dataset`.
+        config: says how many maps may be unreadable.
+    """
+    small = (config or DataConfig()).for_segmentation(None).model_copy(update={"size": SIDE})
     mapped = train.subset(record for record in train if record.segmentation is not None)
     if not mapped.records:
         return {}
     keys: list[str] = []
     maps = []
-    for names, classes in _read_maps(dataset, limit):
+    for names, classes in _read_maps(dataset, limit, small):
         keys += names
         maps.append(classes)
     found, queries = NearestNeighbours(keys), torch.cat(maps)
-    for names, classes in _read_maps(mapped, None):
+    for names, classes in _read_maps(mapped, None, small):
         agreement = [(queries == one).double().mean(dim=1) for one in classes]
         found.update(torch.stack(agreement, dim=1), names)
     return found.nearest_names()
 
 
-def _read_maps(dataset: FolderDataset, limit: int | None) -> Iterator[tuple[tuple[str, ...], Int[Tensor, "b p"]]]:
+def _read_maps(
+    dataset: FolderDataset, limit: int | None, config: DataConfig
+) -> Iterator[tuple[tuple[str, ...], Int[Tensor, "b p"]]]:
     """Names of images and their class maps; a class is the 24-bit number of its palette colour."""
-    config = DataConfig(size=SIDE, images="segmentation")
     for batch in EvaluationLoader(dataset, config, BATCH, None, limit):
         red, green, blue = to_uint8(batch.images).int().unbind(1)
         yield batch.keys, (red << 16 | green << 8 | blue).flatten(1)

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from tavq.core.errors import UsageError
+from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
+from tavq.data.records import Fault
 from tavq.evaluation.generation import evaluate_generation
 from tavq.evaluation.understanding import evaluate_understanding
 from tavq.interfaces import TextSource
@@ -25,6 +27,8 @@ def evaluate_task(
     progress: Callable[[int], None] | None = None,
     aligned: Tokenizer | None = None,
     reader: TaskModel | None = None,
+    config: DataConfig | None = None,
+    faults: list[Fault] | None = None,
 ) -> Evaluation:
     """All metrics of a task on a split; see `evaluation.generation` and `evaluation.understanding`.
 
@@ -38,9 +42,16 @@ def evaluate_task(
         progress: called with the number of images done after each batch.
         aligned: the tokenizer in whose space generated images look for their texts (`text_retrieval.open_aligned`).
         reader: the model that answers questions about generated images (`text_questions.open_reader`).
+        config: how images are read; by default at the size of the task.
+        faults: receives what of the split could not be used.
     """
+    config = config or DataConfig(size=int(model.metadata["size"]))
+    faults = [] if faults is None else faults
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} must be 1 or more.")
     if isinstance(model.task, UnderstandingTask):
-        return evaluate_understanding(model, dataset, limit, progress)
-    return evaluate_generation(model, dataset, networks, sampling or Sampling(), text, limit, progress, aligned, reader)
+        return evaluate_understanding(model, dataset, limit, progress, config, faults)
+    sampling = sampling or Sampling()
+    return evaluate_generation(
+        model, dataset, networks, sampling, text, limit, progress, aligned, reader, config, faults
+    )

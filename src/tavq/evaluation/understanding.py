@@ -7,6 +7,7 @@ import torch
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset, load_training_split
 from tavq.data.loader import EvaluationLoader
+from tavq.data.records import Fault
 from tavq.metrics.record import Evaluation
 from tavq.tasks.model_folder import TaskModel
 from tavq.tasks.understanding import (
@@ -21,28 +22,36 @@ BATCH = 32
 
 
 def evaluate_understanding(
-    model: TaskModel, dataset: FolderDataset, limit: int | None, progress: Callable[[int], None] | None
+    model: TaskModel,
+    dataset: FolderDataset,
+    limit: int | None,
+    progress: Callable[[int], None] | None,
+    images: DataConfig,
+    faults: list[Fault],
 ) -> Evaluation:
     """All metrics of an understanding task on a split, and those of baselines that see no image.
 
-    The baselines come from the training split of the same data set. Images are the split's centre squares.
+    The baselines come from the training split of the same data set. Images are the split's centre squares, read as
+    `images` says; `faults` receives what of the split could not be used.
     """
     task: UnderstandingTask = model.task
     train = load_training_split(dataset, None)
     known = collect_examples(type(task), model.config.task, train) if train is not None else []
+    loader = EvaluationLoader(dataset, images, BATCH, None, limit)
     with torch.no_grad():
-        metrics = task.compute_metrics(_example_batches(model, dataset, limit, progress), known)
+        metrics = task.compute_metrics(_example_batches(model, loader, progress), known)
+    faults += loader.faults
     return Evaluation(tuple(metrics), {})
 
 
 def _example_batches(
-    model: TaskModel, dataset: FolderDataset, limit: int | None, progress: Callable[[int], None] | None
+    model: TaskModel, loader: EvaluationLoader, progress: Callable[[int], None] | None
 ) -> Iterator[ExampleBatch]:
     """The examples of the split in batches of images."""
     done = 0
+    dataset = loader.dataset
     records = {record.file_name: record for record in dataset}
     device = next(model.task.parameters()).device
-    loader = EvaluationLoader(dataset, DataConfig(size=int(model.metadata["size"])), BATCH, None, limit)
     task, config = model.task, model.config
     for batch in loader:
         found = [collect_record_examples(type(task), config.task, dataset, records[key]) for key in batch.keys]

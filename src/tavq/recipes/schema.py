@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from tavq.core.config import Config, config_of
 from tavq.core.errors import unknown_name
-from tavq.data.config import DataConfig
+from tavq.data.config import DataConfig, FaultBudget
 from tavq.nets.discriminators import DiscriminatorConfig
 from tavq.nets.features.loading import NETWORKS, missing_classifier
 from tavq.tasks.base import tasks
@@ -177,7 +177,7 @@ class TaskDataConfig(Config):
     flip: bool = True
     """Flip each image horizontally with probability 1/2."""
     workers: int = Field(0, ge=0, le=64)
-    fault_budget: int = Field(100, ge=0)
+    fault_budget: FaultBudget = 100
 
 
 class TaskRecipe(RunRecipe):

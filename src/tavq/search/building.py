@@ -31,6 +31,7 @@ def build_index(
     out: Path,
     float16: bool = False,
     progress: Progress | None = None,
+    config: DataConfig | None = None,
 ) -> tuple[SearchIndex, list[Fault]]:
     """Embed a data set's images and distinct texts into an index at `out`; returns it with the faults of the data set.
 
@@ -44,6 +45,7 @@ def build_index(
         out: the folder.
         float16: store vectors as float16.
         progress: called with the number of images so far.
+        config: how images are read; by default at the size of the space.
 
     Raises:
         UsageError: `out` holds something else.
@@ -52,6 +54,7 @@ def build_index(
     if out.exists() and not is_index(out) and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} already holds something that is not a search index; choose another --out.")
     files.remove_leftovers_of(out)
+    config = config or DataConfig(size=space.size)
     ordered = dataset.subset(sorted(dataset, key=lambda record: record.file_name))
     blank = torch.zeros(1, 3, space.size, space.size)
     contents = Contents(
@@ -60,7 +63,7 @@ def build_index(
         data_sha256=dataset.fingerprint, split=dataset.split, text_store=space.text_store,
     )  # fmt: skip
     with files.write_folder(out) as folder:
-        unreadable, faults = _write_tensors(folder / TABLE, contents, space, ordered, progress)
+        unreadable, faults = _write_tensors(folder / TABLE, contents, space, ordered, progress, config)
         copy_model(space.folder, folder / MODEL)
         manifest = Manifest(
             **contents.model_dump(),
@@ -85,7 +88,12 @@ def _distinct_texts(space: Space, dataset: FolderDataset) -> Iterator[tuple[int,
 
 
 def _write_tensors(
-    path: Path, contents: Contents, space: Space, dataset: FolderDataset, progress: Progress | None
+    path: Path,
+    contents: Contents,
+    space: Space,
+    dataset: FolderDataset,
+    progress: Progress | None,
+    config: DataConfig,
 ) -> tuple[int, list[Fault]]:
     """Write all tensors; returns how many images are unreadable, and all faults of the data set."""
     keys = [record.file_name.encode() for record in dataset]
@@ -96,7 +104,7 @@ def _write_tensors(
         file.write("keys_offsets", 0, np.cumsum([0, *map(len, keys)]))
         file.write("keys", 0, np.frombuffer(b"".join(keys), np.uint8))
         _write_texts(file, space, dataset)
-        loader = EvaluationLoader(dataset, DataConfig(size=space.size), IMAGE_BATCH)
+        loader = EvaluationLoader(dataset, config, IMAGE_BATCH)
         readable = _write_images(file, contents, space, loader, progress)
         file.flush()
     finally:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ class RunFolder:
     def write_faults(self, faults: Sequence[Fault]) -> Path:
         """Write the skipped parts of the data, and return the path."""
         path = self._own_path("faults.json")
-        files.write_json(path, [asdict(fault) for fault in faults])
+        files.write_json(path, [{"where": fault.where, "reason": fault.reason} for fault in faults])
         return path
 
     def write_failure(
