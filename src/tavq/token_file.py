@@ -14,6 +14,9 @@ from tavq.core import files
 from tavq.core.errors import FileError
 from tavq.core.mmap_tensors import MappedTensors
 
+MAX_NAME = 255
+"""Bytes that file systems allow for the name of a file."""
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -63,4 +66,14 @@ def png_names(keys: Sequence[str]) -> list[str]:
     """Replace the suffix of each file name by .png, or append it where two names would become the same."""
     replaced = [str(PurePosixPath(key).with_suffix(".png")) for key in keys]
     counts = Counter(replaced)
-    return [name if counts[name] == 1 else f"{key}.png" for key, name in zip(keys, replaced, strict=True)]
+    names = [name if counts[name] == 1 else f"{key}.png" for key, name in zip(keys, replaced, strict=True)]
+    return [_shorten(name) for name in names]
+
+
+def _shorten(name: str) -> str:
+    """A name that a file system takes, with a hash of what is cut off."""
+    parent, slash, last = name.rpartition("/")
+    if len(last.encode()) <= MAX_NAME:
+        return name
+    kept = last.encode()[: MAX_NAME - len(".0123456789abcdef.png")].decode(errors="ignore")
+    return f"{parent}{slash}{kept}.{files.sha256_bytes(name.encode())[:16]}.png"

@@ -17,7 +17,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tavq.core import files
+from tavq.core import files, temporary
 from tavq.core.errors import FileError
 from tavq.core.mmap_tensors import MappedTensors
 
@@ -31,7 +31,7 @@ def test_the_next_run_removes_what_a_killed_one_left_of_a_new_data_set(
     assert start("data", "scenes", out, "--images", 2, die_at=1).wait() == -signal.SIGKILL
     left = [path.name for path in out.parent.iterdir()]
     assert len(left) == 1
-    assert left[0].startswith(files.TEMP_PREFIX)
+    assert left[0].startswith(temporary.TEMP_PREFIX)
     assert start("data", "scenes", out, "--images", 2).wait() == 0
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tavq.core import files
+from tavq.core import temporary
 from tavq.core.config import build
 from tavq.search.index import TABLE, SearchIndex
 from tavq.tokenizer import Tokenizer, TokenizerConfig
@@ -49,7 +49,7 @@ def images(index: Path) -> int | None:
 
 
 def leftovers(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.name.startswith(files.TEMP_PREFIX)]
+    return [path.name for path in folder.iterdir() if path.name.startswith(temporary.TEMP_PREFIX)]
 
 
 def test_killed_between_any_two_writes(start: Start, model: Path, data: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tavq.core import files
+from tavq.core import files, temporary
 
 RECIPE = """
 model:
@@ -77,7 +77,7 @@ def log_steps(run: Path) -> list[int]:
 
 
 def leftovers(run: Path) -> list[str]:
-    return [path.name for path in run.rglob(f"{files.TEMP_PREFIX}*")]
+    return [path.name for path in run.rglob(f"{temporary.TEMP_PREFIX}*")]
 
 
 def resume(run: Path) -> list[str]:

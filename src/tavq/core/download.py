@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tavq.core.errors import FileError, UsageError
-from tavq.core.files import TEMP_PREFIX, write_error
+from tavq.core.files import write_error
+from tavq.core.temporary import temporary_path
 
 BLOCK = 1 << 20
 MAX_BYTES = 4_000_000_000
@@ -32,7 +33,7 @@ def download(url: str, sha256: str, path: Path) -> None:
     """
     if not is_url(url):
         raise UsageError(f"{url!r} is not a URL; it must start with https:// or http://.")
-    temporary = path.parent / f"{TEMP_PREFIX}{os.getpid()}-{path.name}"
+    temporary = temporary_path(path)
     digest = hashlib.sha256()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +64,7 @@ def fetch_if_url(source: str, sha256: str, near: Path) -> Iterator[Path]:
     if not is_url(source):
         yield Path(source)
         return
-    path = near.with_name(f"{TEMP_PREFIX}{os.getpid()}-fetched-{near.name}")
+    path = temporary_path(near)
     download(source, sha256, path)
     try:
         yield path

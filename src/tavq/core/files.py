@@ -5,11 +5,11 @@ file or the new one and never part of it. Nothing here unpickles.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,9 +22,8 @@ from safetensors.torch import load_file, save
 
 from tavq.core.config import M, build_stored
 from tavq.core.errors import FileError, UsageError, first_line
+from tavq.core.temporary import ASIDE_PREFIX, remove_leftovers_of, temporary_path
 
-TEMP_PREFIX = ".tavq-tmp-"  # of names that a crash can leave behind; see `remove_leftovers`
-REPLACED_PREFIX = f"{TEMP_PREFIX}old-"
 MAX_JSON = 1_000_000_000  # bytes
 
 
@@ -33,7 +32,7 @@ MAX_JSON = 1_000_000_000  # bytes
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` by `data`, atomically and durably; creates its folder if it is missing."""
-    temporary = path.parent / f"{TEMP_PREFIX}{os.getpid()}-{path.name}"
+    temporary = temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
@@ -108,7 +107,7 @@ def write_folder(path: Path) -> Iterator[Path]:
     An existing folder at `path` is moved aside and removed afterwards; if the process is killed between the two
     renames, `remove_leftovers` moves it back. Write files into the new folder by the functions above.
     """
-    temporary = path.parent / f"{TEMP_PREFIX}{os.getpid()}-{path.name}"
+    temporary = temporary_path(path)
     try:
         if path.is_file():
             raise FileError(f"{path} is a file, not a folder; choose another path.")
@@ -150,9 +149,10 @@ def create_folder(path: Path) -> Iterator[Path]:
 def replace_folder(new: Path, path: Path) -> None:
     """Rename the folder `new` to `path`; an older folder there is moved aside and then removed."""
     fsync_folder(new)
-    aside = path.parent / f"{REPLACED_PREFIX}{os.getpid()}-{path.name}"
+    aside = temporary_path(path, ASIDE_PREFIX)
     if path.exists():
-        os.replace(path, aside)
+        aside.mkdir()
+        os.replace(path, aside / path.name)
     os.replace(new, path)
     fsync_folder(path.parent)
     shutil.rmtree(aside, ignore_errors=True)
@@ -160,54 +160,18 @@ def replace_folder(new: Path, path: Path) -> None:
 
 def remove_folder(path: Path) -> None:
     """Remove a folder with its content; renames it first, so that a crash never leaves half of it at `path`."""
-    doomed = path.parent / f"{TEMP_PREFIX}{os.getpid()}-{path.name}"
+    doomed = temporary_path(path)
     with contextlib.suppress(FileNotFoundError):
         os.replace(path, doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left unfinished in `folder`, and move back what it had moved aside."""
-    for aside in folder.glob(f"{REPLACED_PREFIX}*"):
-        path = folder / aside.name.removeprefix(REPLACED_PREFIX).partition("-")[2]
-        if not path.exists():
-            os.replace(aside, path)
-    for leftover in folder.glob(f"{TEMP_PREFIX}*"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
-
-
-def remove_leftovers_of(path: Path) -> None:
-    """Remove the leftovers of the folder `path` alone, where other processes may write next to it.
-
-    Keeps what a running process of this machine is writing.
-    """
-    pattern = re.compile(f"{re.escape(TEMP_PREFIX)}(old-)?([0-9]+)-{re.escape(path.name)}")
-    for leftover in list(path.parent.glob(f"{TEMP_PREFIX}*")):
-        match = pattern.fullmatch(leftover.name)
-        if match is None or _is_running(int(match[2])):
-            continue
-        if match[1] and not path.exists():
-            os.replace(leftover, path)
-        else:
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _is_running(pid: int) -> bool:
-    """Whether another process with this id runs on this machine."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # it belongs to another user
-        return True
-    return pid != os.getpid()
-
-
 def write_error(path: Path, error: OSError) -> FileError:
     """The error to raise when a file cannot be written."""
+    if error.errno == errno.ENAMETOOLONG:
+        return FileError(
+            f"Could not write {path}: the file system does not allow names this long; choose a shorter one."
+        )
     return FileError(f"Could not write {path}: {error.strerror or error}. Free space or choose another path.")
 
 

@@ -10,7 +10,8 @@ from tavq.data.images import SUFFIXES
 from tavq.data.records import replace_unprintable
 from tavq.importers.foreign_text import normalize_name, read_foreign_text, split_lines
 
-MAX_NAME = 200  # bytes of one part of a path; file systems allow 255, and temporary names are longer
+MAX_NAME = 255  # bytes of one part of a path that file systems allow
+MAX_PATH = 1000  # bytes; systems allow 4,096 together with the folder of the data set
 SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
@@ -63,7 +64,7 @@ def is_image_path(name: object) -> bool:
 
     No part may be hidden, empty, `..` or too long, and no folder may have the suffix of an image.
     """
-    if not isinstance(name, str) or not name.isprintable() or "\\" in name or len(name.encode()) > 4 * MAX_NAME:
+    if not isinstance(name, str) or not name.isprintable() or "\\" in name or len(name.encode()) > MAX_PATH:
         return False
     parts = name.split("/")
     safe = all(part and not part.startswith(".") and len(part.encode()) <= MAX_NAME for part in parts)

@@ -12,6 +12,7 @@ import torch
 from tavq.core import files
 from tavq.core.errors import UsageError
 from tavq.core.mmap_tensors import TensorFileWriter
+from tavq.core.temporary import remove_leftovers_of
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
@@ -53,7 +54,7 @@ def build_index(
     """
     if out.exists() and not is_index(out) and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} already holds something that is not a search index; choose another --out.")
-    files.remove_leftovers_of(out)
+    remove_leftovers_of(out)
     config = config or DataConfig(size=space.size)
     ordered = dataset.subset(sorted(dataset, key=lambda record: record.file_name))
     blank = torch.zeros(1, 3, space.size, space.size)

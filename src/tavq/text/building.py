@@ -14,17 +14,15 @@ import torch
 
 from tavq.core.errors import DataError, FileError, TavqError, UsageError
 from tavq.core.files import (
-    TEMP_PREFIX,
     lock,
     parse_json,
     read_json,
-    remove_leftovers,
-    remove_leftovers_of,
     sha256_bytes,
     write_json,
     write_tensors,
 )
 from tavq.core.mmap_tensors import MappedTensors
+from tavq.core.temporary import TEMP_PREFIX, remove_leftovers, remove_leftovers_of
 from tavq.interfaces import POOLED, TOKENS
 from tavq.text.encoders import TextEncoder
 from tavq.text.granularity import MAX_CHARACTERS

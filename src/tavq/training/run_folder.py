@@ -13,6 +13,7 @@ from torch import Tensor
 from tavq.core import files
 from tavq.core.config import write_yaml
 from tavq.core.errors import UsageError
+from tavq.core.temporary import remove_leftovers
 from tavq.data.images import save_png
 from tavq.data.records import Fault
 from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED, TextFeatures
@@ -76,7 +77,7 @@ class RunFolder:
 
     def _sweep(self) -> None:
         for folder in (self.path, self.checkpoints, self.path / "samples"):
-            files.remove_leftovers(folder)
+            remove_leftovers(folder)
 
     def _write_recipe(self, recipe: RunRecipe) -> None:
         files.write_text(self.path / "recipe.yaml", write_yaml(recipe.model_dump(mode="json")))

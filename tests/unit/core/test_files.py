@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tavq.core import files
+from tavq.core import files, temporary
 from tavq.core.errors import FileError, UsageError
 from tavq.core.mmap_tensors import MappedTensors
 
@@ -195,18 +195,18 @@ def test_a_folder_moved_aside_by_a_killed_process_is_moved_back(
         fill(tmp_path / "model-1", "new")
     monkeypatch.undo()
     assert not (tmp_path / "model-1").exists()
-    files.remove_leftovers(tmp_path)
+    temporary.remove_leftovers(tmp_path)
     assert names(tmp_path) == ["model-1"]
     assert names(tmp_path / "model-1") == ["old"]
 
 
 def test_removing_leftovers_keeps_everything_else(tmp_path: Path) -> None:
     fill(tmp_path / "model", "mine")
-    (tmp_path / f"{files.TEMP_PREFIX}12-a.json").write_text("{")
-    (tmp_path / f"{files.TEMP_PREFIX}12-folder" / "inner").mkdir(parents=True)
-    (tmp_path / f"{files.REPLACED_PREFIX}12-model" / "inner").mkdir(parents=True)
+    (tmp_path / f"{temporary.TEMP_PREFIX}12-a.json").write_text("{")
+    (tmp_path / f"{temporary.TEMP_PREFIX}12-folder" / "inner").mkdir(parents=True)
+    (tmp_path / f"{temporary.REPLACED_PREFIX}12-model" / "inner").mkdir(parents=True)
     (tmp_path / ".hidden").write_text("")
-    files.remove_leftovers(tmp_path)
+    temporary.remove_leftovers(tmp_path)
     assert names(tmp_path) == [".hidden", "model"]
     assert names(tmp_path / "model") == ["mine"]
 
@@ -220,11 +220,11 @@ def ended() -> int:
 def test_a_new_folder_removes_its_own_leftovers_only(tmp_path: Path) -> None:
     dead = ended()
     kept = [
-        f"{files.TEMP_PREFIX}{dead}-my-out",
-        f"{files.TEMP_PREFIX}{dead}-out2",
-        f"{files.TEMP_PREFIX}{os.getppid()}-out",
+        f"{temporary.TEMP_PREFIX}{dead}-my-out",
+        f"{temporary.TEMP_PREFIX}{dead}-out2",
+        f"{temporary.TEMP_PREFIX}{os.getppid()}-out",
     ]
-    for name in (*kept, f"{files.TEMP_PREFIX}{dead}-out", f"{files.TEMP_PREFIX}{os.getpid()}-out"):
+    for name in (*kept, f"{temporary.TEMP_PREFIX}{dead}-out", f"{temporary.TEMP_PREFIX}{os.getpid()}-out"):
         (tmp_path / name / "images").mkdir(parents=True)
     with files.create_folder(tmp_path / "out") as place:
         (place / "a").write_text("")
@@ -233,19 +233,19 @@ def test_a_new_folder_removes_its_own_leftovers_only(tmp_path: Path) -> None:
 
 
 def test_removing_leftovers_of_a_folder_moves_back_what_was_moved_aside(tmp_path: Path) -> None:
-    aside = tmp_path / f"{files.REPLACED_PREFIX}{ended()}-out"
+    aside = tmp_path / f"{temporary.REPLACED_PREFIX}{ended()}-out"
     aside.mkdir()
     (aside / "mine").write_text("")
-    files.remove_leftovers_of(tmp_path / "out")
+    temporary.remove_leftovers_of(tmp_path / "out")
     assert names(tmp_path / "out") == ["mine"]
-    files.remove_leftovers_of(tmp_path / "none" / "out")
+    temporary.remove_leftovers_of(tmp_path / "none" / "out")
 
 
 def test_a_removed_folder_does_not_come_back(tmp_path: Path) -> None:
     fill(tmp_path / "model", "old")
     files.remove_folder(tmp_path / "model")
     files.remove_folder(tmp_path / "never")
-    files.remove_leftovers(tmp_path)
+    temporary.remove_leftovers(tmp_path)
     assert names(tmp_path) == []
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tavq.core import files
+from tavq.core import files, temporary
 from tavq.core.errors import DataError, FileError, TavqError, UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.records import Record
@@ -217,15 +217,15 @@ def test_a_build_that_fails_leaves_the_older_index(
     with pytest.raises(ZeroDivisionError):
         build_index(space, FolderDataset(shared_images), index)
     assert {path.name: path.read_bytes() for path in index.iterdir() if path.is_file()} == before
-    assert [path.name for path in index.parent.iterdir() if path.name.startswith(files.TEMP_PREFIX)] == []
+    assert [path.name for path in index.parent.iterdir() if path.name.startswith(temporary.TEMP_PREFIX)] == []
     SearchIndex.open(index, verify=True)
 
 
 def test_an_older_index_is_replaced_and_leftovers_are_removed(index: Path, space: Colours, shared_images: Path) -> None:
-    (index.parent / f"{files.TEMP_PREFIX}999999999-index").mkdir()
+    (index.parent / f"{temporary.TEMP_PREFIX}999999999-index").mkdir()
     made, _ = build_index(space, FolderDataset(shared_images, "test"), index)
     assert made.manifest.images == 3
-    assert [path.name for path in index.parent.iterdir() if path.name.startswith(files.TEMP_PREFIX)] == []
+    assert [path.name for path in index.parent.iterdir() if path.name.startswith(temporary.TEMP_PREFIX)] == []
 
 
 def test_something_else_is_never_replaced(space: Colours, image_folder: Path, tmp_path: Path) -> None:

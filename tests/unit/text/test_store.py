@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from tavq.core.errors import DataError, FileError, TavqError, UsageError
-from tavq.core.files import TEMP_PREFIX, read_json, read_tensors, sha256, write_json, write_tensors
+from tavq.core.files import read_json, read_tensors, sha256, write_json, write_tensors
 from tavq.core.mmap_tensors import MappedTensors
+from tavq.core.temporary import TEMP_PREFIX
 from tavq.interfaces import GRANULARITIES
 from tavq.text import building, splitting
 from tavq.text.building import build_store

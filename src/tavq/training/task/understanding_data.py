@@ -1,6 +1,5 @@
 """The training data of understanding tasks: features of every image, and the examples that its record gives."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -12,8 +11,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from tavq.core.errors import DataError, FileError
-from tavq.core.files import TEMP_PREFIX
 from tavq.core.mmap_tensors import MappedTensors, TensorFileWriter
+from tavq.core.temporary import temporary_path
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
@@ -105,7 +104,7 @@ class FeatureCache:
         keys, layout = "\n".join(rows).encode(), self.frozen.layout
         shape = len(rows), layout.height * layout.width, self.frozen.feature_width
         shapes = {"features": ("<f2", shape), "keys": ("u1", (len(keys),)), "read": ("u1", (len(rows),))}
-        temporary = path.with_name(f"{TEMP_PREFIX}{os.getpid()}-{path.name}")
+        temporary = temporary_path(path)
         file = TensorFileWriter(temporary, shapes, {"stamp": stamp})
         try:
             file.write("keys", 0, np.frombuffer(keys, np.uint8))
