@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import tavq
+from tavq import recipes
 from tavq.core.config import build, read_yaml
 from tavq.core.errors import RenamedWarning
 from tavq.nets.convnet import count_parameters
@@ -31,6 +32,35 @@ def test_a_recipe_makes_a_network_of_its_size(name: str, layout: TokenLayout, nu
     with torch.device("meta"):
         made = TaskConfig(task=recipe.task, layout=layout).make()
     assert count_parameters(made) == numbers
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "epochs", "samples"),
+    [
+        ("text-to-image", 24, 90, 24_183),  # images of CelebA-HQ for training
+        ("captioning", 60, 100, 59_940),  # captions of CUB-200
+        ("vqa", 60, 50, 78_736),  # questions of COCO-QA
+        ("grounding", 30, 100, 42_404),  # expressions of RefCOCOg
+    ],
+)
+def test_batches_and_epochs_are_those_of_the_paper(name: str, batch: int, epochs: int, samples: int) -> None:
+    """LG-VQ, appendix A.1; steps are rounded to hundreds."""
+    recipe = recipes.load_task(name)
+    assert recipe.train.batch == batch
+    assert abs(recipe.train.steps - epochs * samples / batch) < 100
+    text = recipes.text_of(name, recipes.TASKS)
+    assert f"{epochs} epochs" in text
+    assert f"{samples:,}" in text
+
+
+@pytest.mark.parametrize(("name", "batch"), [("semantic", 15), ("unconditional", 36)])
+def test_batches_of_the_priors_are_those_of_the_paper(name: str, batch: int) -> None:
+    """LG-VQ, appendix A.1, which gives no epochs for them; the learning rate is VQ-GAN's rule."""
+    train = recipes.load_task(name).train
+    assert train.batch == batch
+    assert train.learning_rate == pytest.approx(4.5e-6 * batch)
+    assert f"A.1, in the batch of {batch}" in recipes.text_of(name, recipes.TASKS)
+    assert train.steps * batch == pytest.approx(4e6, rel=1e-3)
 
 
 @pytest.mark.parametrize(
