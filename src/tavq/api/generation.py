@@ -1,6 +1,5 @@
 """Generate and complete images with a trained task."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
 from tavq.core.files import write_folder
 from tavq.data.images import encode_png
+from tavq.data.own_output import GENERATED_FILES
 from tavq.data.transforms import to_uint8
 from tavq.tasks.animation import GREY, FrameRecorder, decode_states, gif_bytes
 from tavq.tasks.completion import complete_images, read_mask
@@ -24,9 +24,6 @@ from tavq.tasks.generation import build_prompt, generate_images, grid_size, imag
 from tavq.tasks.model_folder import TaskModel
 
 COUNT = 16
-
-OWN_FILES = re.compile(r"(grid|original|hidden|completed-\d+|\d+(-\d+)?)\.png|grid\.gif")
-"""Files that `generate` and `complete` write."""
 
 Frame = UInt8[np.ndarray, "h w 3"]
 
@@ -204,7 +201,7 @@ def _check_replaceable(out: PathLike | None) -> None:
     """Raise UsageError where a folder that would be replaced holds anything but generated images."""
     if out is None or not Path(out).is_dir():
         return
-    others = sorted(path.name for path in Path(out).iterdir() if not OWN_FILES.fullmatch(path.name))
+    others = sorted(path.name for path in Path(out).iterdir() if not GENERATED_FILES.fullmatch(path.name))
     if others:
         raise UsageError(
             f"{out} holds {others[0]}, which tavq did not generate and would delete; choose another --out."

@@ -140,9 +140,7 @@ def evaluate(
         folder = find_model(_name(model))
         tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
         dataset = FolderDataset(Path(data), split)
-        store = TextStore.find(Path(data), None if text is None else Path(text), verify=True)
-        if store is not None and tokenizer.aligner is not None:
-            store.check_encoder(read_model_config(folder).get("text"))
+        store = _text_to_measure(tokenizer, folder, dataset, None if text is None else Path(text))
         config = image_settings(folder, size, fault_budget)
         loader = EvaluationLoader(dataset, config, BATCH, store, limit, rank(), world_size())
         networks = [open_network(name).to(default_device()) for name in features]
@@ -164,6 +162,23 @@ def evaluate(
         if rank() == 0 and folder.name == "model" and (folder.parent / "recipe.yaml").is_file():
             files.write_json(folder.parent / "evaluation.json", evaluation_as_json(result))
     return result
+
+
+def _text_to_measure(tokenizer: Tokenizer, folder: Path, dataset: FolderDataset, text: Path | None) -> TextStore | None:
+    """Open the text of a split; log where there is none, because metrics of images need none."""
+    store = TextStore.find(dataset.folder, text, verify=True)
+    remedy = f"build one with: tavq text {dataset.folder}"
+    if store is not None and not store.contains_any(record.file_name for record in dataset):
+        warn(
+            f"The text store {store.folder} contains none of the {len(dataset):,} images of the split "
+            f"{dataset.split!r}, so nothing about text is measured; {remedy}"
+        )
+        return None
+    if store is None and tokenizer.aligner is not None:
+        warn(f"{dataset.folder} has no text store, so the alignment is not measured; {remedy}")
+    if store is not None and tokenizer.aligner is not None:
+        store.check_encoder(read_model_config(folder).get("text"))
+    return store
 
 
 def _batches(loader: EvaluationLoader, tokenizer: Tokenizer, store: TextStore | None) -> Iterable[Batch]:

@@ -13,6 +13,7 @@ from tavq.core.errors import DataError, FileError, UsageError
 from tavq.core.files import resolve_inside
 from tavq.core.jsonl import iter_raw_lines
 from tavq.data.images import SUFFIXES
+from tavq.data.own_output import RUN_IMAGES, is_own_output, is_run_folder
 from tavq.data.records import MAX_LINE, METADATA, UNPRINTABLE, Fault, Faults, Record, hash_name, read_record
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -135,7 +136,10 @@ def _batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
 
 def _list_images(folder: Path, faults: Faults) -> Iterator[Record]:
     """A record of every image file, in the order of their names."""
+    is_run = is_run_folder(folder)
     for name in _image_names(folder, ""):
+        if is_run and RUN_IMAGES.fullmatch(name):
+            continue
         # no line of metadata.jsonl could hold it, and half of a surrogate pair cannot be written as UTF-8
         if UNPRINTABLE.search(name):
             reason = "the name contains control characters or invalid Unicode; rename the file"
@@ -149,11 +153,17 @@ def _list_images(folder: Path, faults: Faults) -> Iterator[Record]:
 
 
 def _image_names(folder: Path, parent: str) -> Iterator[str]:
-    """The image names under a folder, sorted; only one folder's names are in memory at a time."""
+    """The image names under a folder, sorted; only one folder's names are in memory at a time.
+
+    What tavq wrote there is passed over: a run inside a folder of images would add its samples to the data, and could
+    not be resumed because these are others now.
+    """
     with os.scandir(folder / parent) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".")]
         # the slash sorts a folder's images where their full paths belong: `b-1/x.png`, `b.png`, `b/c.png`
         names = sorted(f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name for entry in visible)
+    if parent and is_own_output(names):
+        return
     for name in names:
         if name.endswith("/"):
             yield from _image_names(folder, parent + name)

@@ -112,9 +112,18 @@ class TextStore:
 
     @classmethod
     def find(cls, data: Path, path: Path | None = None, verify: bool = False) -> "TextStore | None":
-        """Open the store at `path`, or by default the data set's own (`data/text`); None when there is neither."""
+        """Open the store at `path`, or by default the data set's own (`data/text`); None when there is neither.
+
+        A folder `text` that holds no file of a store is somebody else's.
+        """
         own = data / "text"
+        if path is None and own.is_dir() and not any((own / name).exists() for name in (MANIFEST, STORE)):
+            return None
         return None if path is None and not own.exists() else cls.open(path or own, verify)
+
+    def contains_any(self, keys: Iterable[str]) -> bool:
+        """Whether the store has a text of at least one of the images."""
+        return any(key in self for key in keys)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TextStore.open, (self.folder,)
