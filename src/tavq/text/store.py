@@ -62,7 +62,7 @@ class Contents(Config):
     texts: str = ""
     """Hash of all keys and texts, in their order."""
     faults: dict[str, int] = Field(default_factory=dict)
-    """Number of images that are missing or whose text was cut, by reason; `faults.jsonl` names them."""
+    """Number of images that are missing, cut, or have units read in parts, by reason; `faults.jsonl` names them."""
     images: int = 0
     units: dict[str, int] = Field(default_factory=dict)
     """Number of distinct units by granularity."""
@@ -257,7 +257,7 @@ class TextStore:
             )
 
     def faults(self) -> list[tuple[str, str]]:
-        """The images that are missing or whose text was cut, each with the reason."""
+        """The images that are missing, whose text was cut, or that have units read in parts, each with the reason."""
         lines = read_json_lines(self.folder / FAULTS) if self.manifest.faults else []
         return [(str(line.get("file_name")), str(line.get("reason"))) for line in lines if isinstance(line, dict)]
 

@@ -119,7 +119,7 @@ def test_a_caption_of_ten_thousand_words_is_truncated_with_a_note(prompter: Prom
 
 def test_a_sentence_too_long_for_the_encoder_gives_a_note(prompter: PromptEncoder) -> None:
     encoded = prompter(["a red car by " * 6])
-    assert encoded.notes == ("Caption 1: a sentence has 24 tokens; the text encoder reads 16.",)
+    assert encoded.notes == ("Caption 1: a sentence has 24 tokens; the text encoder reads it in parts of 14.",)
 
 
 def test_unknown_words_give_a_note(prompter: PromptEncoder) -> None:

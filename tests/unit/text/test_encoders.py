@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_clip import write_clip
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
@@ -62,12 +64,42 @@ def test_token_vectors_exclude_special_tokens(tiny: TextEncoder) -> None:
     torch.testing.assert_close(whole(tiny, "a red car"), hidden[0, 1:-1], atol=1e-6, rtol=0)
 
 
-def test_a_long_text_is_read_in_windows_and_a_long_unit_is_truncated(tiny: TextEncoder) -> None:
+def test_a_long_text_is_read_in_windows(tiny: TextEncoder) -> None:
     text = " ".join(["red", "dog"] * 20)  # 40 tokens; 14 fit beside the two special ones
     tokens = whole(tiny, text)
     assert tokens.shape == (40, 8)
     torch.testing.assert_close(tokens[28:], whole(tiny, " ".join(["red", "dog"] * 6)), atol=1e-6, rtol=0)
-    torch.testing.assert_close(tiny.encode_units([text]), tiny.encode_units([" ".join(["red", "dog"] * 7)]))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first", "last"])
+@pytest.mark.parametrize("count", [14, 15, 28, 29, 40])
+def test_a_long_unit_is_the_mean_of_its_windows(tiny: TextEncoder, pooling: str, count: int) -> None:
+    """14 tokens fit beside the two special ones; a text of one window has its own vector to the bit."""
+    encoder = TextEncoder(tiny.model, tiny.tokenizer, "t", "", pooling=pooling)
+    words = ["red", "dog", "car", "a", "red"] * 8
+    parts = [" ".join(words[start : min(start + 14, count)]) for start in range(0, count, 14)]
+    vectors = encoder.encode_units(parts)
+    weights = torch.tensor([len(part.split()) + 2.0 for part in parts])[:, None]
+    expected = (vectors * weights).sum(0) / weights.sum() if len(parts) > 1 else vectors[0]
+    found = encoder.encode_units([" ".join(words[:count]), "a red car"])
+    torch.testing.assert_close(found[0], expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(found[1:], encoder.encode_units(["a red car"]), atol=1e-6, rtol=0)
+    assert encoder.is_longer([" ".join(words[:count]), "a red car"]) == [count > 14, False]
+
+
+@given(st.lists(st.sampled_from(["red", "dog", "car", "a"]), min_size=1, max_size=60), st.integers(0, 59))
+def test_two_units_that_differ_anywhere_have_different_vectors(tiny: TextEncoder, words: list[str], at: int) -> None:
+    other = list(words)
+    other[at % len(words)] = "blue" if words[at % len(words)] != "blue" else "red"
+    first, second = tiny.encode_units([" ".join(words), " ".join(other)])
+    assert not torch.equal(first, second)
+
+
+def test_a_word_of_more_tokens_than_the_encoder_reads_is_not_cut(tiny: TextEncoder) -> None:
+    [tokens] = tiny.tokenize(["dog" + "gy" * 20])
+    assert len(tokens) == 21 > tiny.max_length
+    expected = tiny.table[torch.tensor(tokens)].mean(0)
+    torch.testing.assert_close(tiny.encode_words(["dog" + "gy" * 20])[0], expected, atol=1e-6, rtol=0)
 
 
 def test_the_pooled_vector_of_a_text_is_that_of_a_unit(tiny: TextEncoder) -> None:

@@ -240,8 +240,29 @@ def test_a_store_can_be_sent_to_another_process(store: TextStore) -> None:
 
 def test_a_long_text_is_cut_and_named(tiny: TextEncoder, tmp_path: Path) -> None:
     store = build_store({"a": "red car. " * 20_000, "b": "dog"}, tiny, "pattern", tmp_path / "text")
-    assert store.faults() == [("a", "its text is longer than 100,000 characters; the rest was left out")]
+    assert ("a", "its text is longer than 100,000 characters; the rest was left out") in store.faults()
     assert store.manifest.units["words"] == 3
+
+
+LONG = ["red dog car " * 5, "a red dog , " * 9, "dog " * 15, "dog " * 13 + "and a red car"]
+
+
+@pytest.mark.parametrize("full_text", [False, True])
+def test_texts_with_units_beyond_the_encoder_differ_and_are_listed(
+    tiny: TextEncoder, tmp_path: Path, full_text: bool
+) -> None:
+    """Pairs that agree in all the tokens that one window holds, and a text that fits."""
+    texts = {f"{n}{end}.png": f"{text.strip()} {end}" for n, text in enumerate(LONG) for end in ("cat", "car")}
+    store = build_store({**texts, "short.png": "A red car. A dog."}, tiny, "pattern", tmp_path / "text", full_text)
+    reason = building.LONG_UNIT.format(14)
+    assert {key for key, why in store.faults() if why == reason} == {*texts}
+    assert store.manifest.faults == {reason: len(texts)}
+    assert len(store) == len(texts) + 1
+    for number in range(len(LONG)):
+        first, second = (store.vectors(f"{number}{end}.png")["sentences"] for end in ("cat", "car"))
+        assert not np.array_equal(first, second)
+    if full_text:
+        assert not np.array_equal(store.vectors("2cat.png")["pooled"], store.vectors("2car.png")["pooled"])
 
 
 @pytest.mark.parametrize(
