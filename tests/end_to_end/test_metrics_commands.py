@@ -102,17 +102,32 @@ def test_boxes(tavq: Tavq, write: Any, tmp_path: Path) -> None:
     done = tavq("metrics", "grounding", *files, "--corners", "--json", out)
     assert done.code == 0, done.err
     assert json.loads(out.read_text())["metrics"]["accuracy@0.5"]["value"] == 19 / 20
-    assert "1 boxes have no area and count as wrong" in done.err
+    assert "1 boxes are missing or have no area and count as wrong" in done.err
     assert "--corners" not in done.err
     done = tavq("metrics", "grounding", *files)
     assert "could be [x1, y1, x2, y2]; if so, score again with --corners" in done.err
+
+
+def test_a_model_that_says_nothing_scores_0_and_is_counted(tavq: Tavq, write: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    for command, field, counted in (("captions", "caption", "empty_captions"), ("vqa", "answer", "empty_answers")):
+        name = "image_id" if command == "captions" else "question_id"
+        given = write("p.json", [{name: 0, field: ""}, {name: 1, field: None}, {name: 2, field: "a dog"}])
+        truths = write("r.json", [{name: number, field: "a dog"} for number in range(3)])
+        done = tavq("metrics", command, "--predictions", given, "--references", truths, "--json", out)
+        assert done.code == 0, done.err
+        assert f"2 {field}s are empty and score 0." in done.err
+        found = json.loads(out.read_text())
+        assert found[counted] == 2
+        each = found["per_image"] if command == "captions" else found["per_question"]
+        assert all(max(each[key].values()) < 1e-9 < max(each["2"].values()) for key in "01")
 
 
 @pytest.mark.parametrize(
     ("command", "content", "message"),
     [
         ("captions", {"0": "dog"}, "lacks 1 of 2 ids of"),
-        ("captions", {"0": "dog", "1": "", "2": "x"}, "the text of '1' is ''"),
+        ("captions", {"0": "dog", "1": 5, "2": "x"}, "the text of '1' is 5"),
         ("captions", {"0": "dog", "1": "x", "2": "x"}, "lacks 1 of 3 ids of"),
         ("captions", [{"image_id": 0, "caption": "x"}] * 2, "has '0' twice"),
         ("vqa", {"0": "dog"}, "it needs 'question_id' and 'answer'"),

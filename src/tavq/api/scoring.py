@@ -125,8 +125,11 @@ def score_captions(
         scores.add(key, caption, truths)
     result = scores.compute() | {"meteor": None}
     _add_meteor(result, scores, None if nltk_data is None else Path(nltk_data))
-    if result["captions_without_words"]:
-        warn(f"{result['captions_without_words']:,} captions consist of punctuation only and score 0.")
+    empty = result["empty_captions"]
+    if empty:
+        warn(f"{empty:,} captions are empty and score 0.")
+    if result["captions_without_words"] > empty:
+        warn(f"{result['captions_without_words'] - empty:,} captions consist of punctuation only and score 0.")
     if result["images"] == 1:
         warn("CIDEr-D weights words by how few images have them; with one image it is always 0.")
     return _with_sources(result, predictions, references)
@@ -171,7 +174,10 @@ def score_answers(
     scores = AnswerScores(_open_wups(corpora) if one_truth else None)
     for key, (answer, question) in answers.items():
         scores.add(key, answer, question.truth, question.kind, question.image)
-    return _with_sources(scores.compute(), predictions, references)
+    result = scores.compute()
+    if result["empty_answers"]:
+        warn(f"{result['empty_answers']:,} answers are empty and score 0.")
+    return _with_sources(result, predictions, references)
 
 
 def _open_wups(nltk_data: Path | None) -> Wups | None:
@@ -210,7 +216,7 @@ def score_boxes(
         scores.add(key, box, target.box, target.image)
     result = scores.compute()
     if result["boxes_without_area"]:
-        warn(f"{result['boxes_without_area']:,} boxes have no area and count as wrong.")
+        warn(f"{result['boxes_without_area']:,} boxes are missing or have no area and count as wrong.")
     return _with_sources(result, predictions, references)
 
 

@@ -90,16 +90,20 @@ class AnswerScores(KeyedMetric):
             "metrics": [of_type(metric, kind) for kind, found in groups.items() for metric in found],
             "per_question": {key: scored for (key, _), scored in zip(records, each, strict=True)},
             "questions": len(records),
+            "empty_answers": sum(not answer.strip() for _, (answer, _, _, _) in records),
             "intervals": {**intervals.ABOUT, "over": "images" if by_image else "questions"},
         }
 
     def _scores(self, answer: str, truth: str | list[str]) -> dict[str, float]:
         if not isinstance(truth, str):
-            return {VQA_ACCURACY.name: vqa_accuracy(answer, truth)}
+            agreement = vqa_accuracy(answer, truth)  # also checks the truth
+            return {VQA_ACCURACY.name: agreement if answer.strip() else 0.0}
         answer, truth = answer.strip().lower(), truth.strip().lower()
         scores = {ACCURACY.name: float(answer == truth)}
         if self.wups is not None:
             scores |= {metric.name: self.wups(answer, truth, threshold) for threshold, metric in WUPS_AT.items()}
+        if not answer:  # it would equal what is left of a truth like "a" or ","
+            return dict.fromkeys(scores, 0.0)
         return scores
 
 

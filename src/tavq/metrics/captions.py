@@ -108,6 +108,7 @@ class CaptionScores(KeyedMetric):
             "images": len(images),
             "references": sum(len(image.references) for image in images.values()),
             "captions_without_words": sum(not image.caption for image in images.values()),
+            "empty_captions": sum(not caption.strip() for caption, _ in self.records.values()),
             "tokenizer": ptb.NAME,
             "intervals": {**intervals.ABOUT, "over": "images", "document_frequencies": "of all images, kept fixed"},
         }
@@ -161,7 +162,10 @@ def rouge_l(image: Captioned) -> float:
 
     Source: Lin and Och 2004, "Automatic evaluation of machine translation quality using longest common subsequence",
     section 3.1; the maxima over references as in coco-caption.
+    Differs from coco-caption: a caption without a word scores 0 next to a reference without one, too.
     """
+    if not image.caption:
+        return 0.0
     own = image.caption.split(" ")
     references = [reference.split(" ") for reference in image.references]
     common = [_common(own, reference) for reference in references]

@@ -1,4 +1,8 @@
-"""Predictions and references from the files of other programs, checked against each other."""
+"""Predictions and references from the files of other programs, checked against each other.
+
+A model may give nothing: an empty text, null or no box is a prediction that scores 0, but an empty reference is a fault
+of its file.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -6,8 +10,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from tavq.core.errors import DataError
 from tavq.core.files import read_json
+from tavq.metrics.grounding import LARGEST
 
 T = TypeVar("T")
+
+EMPTY: tuple[Any, ...] = (None, "", [])
+"""Predictions of a model that gave nothing."""
+
+NO_BOX = [0.0, 0.0, 0.0, 0.0]
+"""A box that overlaps no other."""
 
 
 class Question(NamedTuple):
@@ -36,7 +47,7 @@ def read_captions(predictions: Path, references: Path, subset: bool = False) -> 
         references: COCO's annotations ({"annotations": [{"image_id", "caption"}]}) or {id: [caption, ...]}.
         subset: score only the images that have a prediction, instead of requiring all.
     """
-    given = _unique(_read_rows(predictions, "image_id", "caption"), "caption", predictions, _read_text)
+    given = _unique(_read_rows(predictions, "image_id", "caption"), "caption", predictions, _read_result)
     known: dict[str, list[str]] = {}
     for key, row in _read_rows(references, "image_id", "caption"):
         texts = row["caption"] if isinstance(row["caption"], list) else [row["caption"]]
@@ -59,7 +70,7 @@ def read_answers(predictions: Path, references: Path, subset: bool = False) -> d
             annotations ({"annotations": [{"question_id", "answers": [{"answer"}, ...], "answer_type", ...}]}).
         subset: score only the questions that have a prediction, instead of requiring all.
     """
-    given = _unique(_read_rows(predictions, "question_id", "answer"), "answer", predictions, _read_text)
+    given = _unique(_read_rows(predictions, "question_id", "answer"), "answer", predictions, _read_result)
     known: dict[str, Question] = {}
     for key, row in _read_rows(references, "question_id", "answer", "answers"):
         _check_new(key, known, references)
@@ -89,7 +100,7 @@ def read_boxes(
     """The box and the true box of each phrase, as [x, y, width, height].
 
     Args:
-        predictions: [{"id", "box"}] or {id: box}.
+        predictions: [{"id", "box"}] or {id: box}; a box that is empty or not finite becomes one without area.
         references: [{"id", "box", "image_id"}] (the last is optional) or {id: box}.
         subset: score only the phrases that have a prediction, instead of requiring all.
         corners: the boxes of both files are [x1, y1, x2, y2].
@@ -102,7 +113,11 @@ def read_boxes(
         x, y, *rest = value
         return [x, y, rest[0] - x, rest[1] - y] if corners else value
 
-    given = _unique(_read_rows(predictions, "id", "box"), "box", predictions, box)
+    def found_box(value: Any, key: str, path: Path) -> list[float]:
+        found = box(value, key, path) if value not in EMPTY else NO_BOX
+        return found if all(abs(number) < LARGEST for number in found) else NO_BOX
+
+    given = _unique(_read_rows(predictions, "id", "box"), "box", predictions, found_box)
     known: dict[str, Target] = {}
     for key, row in _read_rows(references, "id", "box"):
         _check_new(key, known, references)
@@ -161,6 +176,14 @@ def _read_text(value: Any, key: str, path: Path) -> str:
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{path}: the text of {key!r} is {value!r:.60}; a string that is not empty is needed.")
     return value
+
+
+def _read_result(value: Any, key: str, path: Path) -> str:
+    """The text that a model gave; "" where it gave none."""
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    is_empty = value in EMPTY or (isinstance(value, str) and not value.strip())
+    return "" if is_empty else _read_text(value, key, path)
 
 
 def _unique(

@@ -1,13 +1,18 @@
 """Results files of other programs: read in their published forms, refused where they do not fit."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tavq.core.errors import DataError, FileError
+from tavq.metrics.answers import AnswerScores
+from tavq.metrics.captions import CaptionScores
 from tavq.metrics.grounding import GroundingScores
 from tavq.metrics.predictions import Question, Target, look_like_corners, read_answers, read_boxes, read_captions
 from tavq.metrics.vqa import vqa_accuracy
@@ -77,8 +82,7 @@ def test_a_part_is_scored_only_when_asked_for(write: Any) -> None:
     [
         ({"1": "x", "9": "y"}, {"1": ["x"]}, r"r\.json lacks 1 of 2 ids of .*p\.json: 9\."),
         ([{"image_id": 1, "caption": "x"}] * 2, {"1": ["x"]}, r"p\.json has '1' twice"),
-        ({"1": " "}, {"1": ["x"]}, r"p\.json: the text of '1' is ' '; a string that is not empty"),
-        ({"1": None}, {"1": ["x"]}, r"p\.json: the text of '1' is None"),
+        ({"1": 5}, {"1": ["x"]}, r"p\.json: the text of '1' is 5; a string"),
         ({"1": ["x", "y"]}, {"1": ["x"]}, r"p\.json: the text of '1' is \['x', 'y'\]; a string"),
         ({"1": "x"}, {"1": []}, r"r\.json: '1' has no caption"),
         ({"1": "x"}, {"1": ["x", ""]}, r"r\.json: the text of '1' is ''"),
@@ -103,7 +107,8 @@ def test_mismatched_captions_are_refused(write: Any, predictions: Any, reference
         ({"1": "x"}, [{"question_id": 1, "answer": "x", "type": 3}], r"the type of '1' is 3; a string"),
         ({"1": "x"}, [{"question_id": 1, "answers": []}], r"r\.json: the text of '1' is None"),
         ({"1": "x"}, [{"question_id": 1, "answers": [{"no": 1}]}], r"r\.json: the text of '1' is None"),
-        ({"1": ""}, {"1": "x"}, r"p\.json: the text of '1' is ''"),
+        ({"1": "x"}, {"1": ""}, r"r\.json: the text of '1' is ''"),
+        ({"1": True}, {"1": "x"}, r"p\.json: the text of '1' is True"),
     ],
 )
 def test_mismatched_answers_are_refused(write: Any, predictions: Any, references: Any, message: str) -> None:
@@ -111,11 +116,63 @@ def test_mismatched_answers_are_refused(write: Any, predictions: Any, references
         read_answers(write("p.json", predictions), write("r.json", references))
 
 
-@pytest.mark.parametrize("box", [None, [1, 2, 3], [1, 2, 3, "4"], "1234", [1, 2, 3, True], [[1, 2, 3, 4]]])
+NOTHING = [None, "", []]
+
+
+@pytest.mark.parametrize("nothing", [*NOTHING, " ", "\n", [""], [None], [" "], [[]]])
+def test_a_model_that_says_nothing_is_read(write: Any, nothing: Any) -> None:
+    captions = read_captions(write("p.json", {"1": nothing, "2": "x"}), write("r.json", {"1": ["x"], "2": ["x"]}))
+    assert captions == {"1": ("", ["x"]), "2": ("x", ["x"])}
+    rows = [{"question_id": 1, "answer": nothing}]
+    assert read_answers(write("p.json", rows), write("r.json", {"1": "x"}))["1"][0] == ""
+    with pytest.raises(DataError, match=r"r\.json: "):
+        read_captions(write("p.json", {"1": "x"}), write("r.json", {"1": [nothing]}))
+    with pytest.raises(DataError, match=r"r\.json: "):
+        read_answers(write("p.json", {"1": "x"}), write("r.json", {"1": nothing}))
+
+
+@pytest.mark.parametrize("box", [*NOTHING, [math.nan] * 4, [0, 0, math.inf, 1], [0, 0, 1e300, 1], [1, 1, 0, 0]])
+@pytest.mark.parametrize("corners", [True, False])
+def test_a_model_that_finds_no_box_scores_nothing(write: Any, box: Any, corners: bool) -> None:
+    given, known = write("p.json", {"a": box}), write("r.json", {"a": [1, 1, 5, 5]})
+    [(found, target)] = read_boxes(given, known, corners=corners).values()
+    scores = GroundingScores()
+    scores.add("a", found, target.box)
+    result = scores.compute()
+    assert [metric.value for metric in result["metrics"]] == [0.0, 0.0]
+    assert result["boxes_without_area"] == 1
+    if box != [1, 1, 0, 0]:
+        with pytest.raises(DataError):
+            scores.add("b", [0, 0, 1, 1], read_boxes(known, write("r.json", {"a": box}), corners=corners)["a"][1].box)
+
+
+@pytest.mark.parametrize("box", [[1, 2, 3], [1, 2, 3, "4"], "1234", [1, 2, 3, True], [[1, 2, 3, 4]]])
 def test_invalid_boxes_are_refused(write: Any, box: Any) -> None:
     for pair in (({"a": box}, {"a": [1, 2, 3, 4]}), ({"a": [1, 2, 3, 4]}, {"a": box})):
         with pytest.raises(DataError, match=r"the box of 'a' is .*four numbers are needed"):
             read_boxes(write("p.json", pair[0]), write("r.json", pair[1]))
+
+
+@given(
+    st.sampled_from(["", " ", "\t\n"]),
+    st.lists(st.sampled_from(["a", "the", "", ",", ".", "yes", "no dog"]), min_size=4, max_size=10),
+    st.sampled_from(["a", "the", ",", ",,", ".", "'", "dog", "a, b"]),
+)
+def test_an_empty_result_scores_0_whatever_the_truth(empty: str, people: list[str], truth: str) -> None:
+    """Even where normalizing or tokenizing leaves nothing of the truth either."""
+    many, one = AnswerScores(), AnswerScores(lambda answer, truth, threshold: float(answer == truth.strip(",")))
+    many.add("1", empty, people)
+    one.add("1", empty, truth)
+    captions = CaptionScores()
+    captions.add("1", empty, [truth])
+    captions.add("2", "a dog", ["a dog"])
+    for result, each in (
+        (many.compute(), "per_question"),
+        (one.compute(), "per_question"),
+        (captions.compute(), "per_image"),
+    ):
+        assert max(result[each]["1"].values()) < 1e-9
+        assert result.get("empty_answers", result.get("empty_captions")) == 1
 
 
 def test_files_that_are_not_json_are_named(write: Any, tmp_path: Path) -> None:
