@@ -302,6 +302,8 @@ class Aligner(nn.Module, ABC):
     """Contrasts the images of a batch, so that the loss of a batch is not the mean of its images' losses."""
     sequential: bool = False
     """Depends on the order of the tokens of a text."""
+    entry_levels: Mapping[str, int] = {}
+    """The level whose entries `embed_entries` maps, by granularity; empty where there is no such map."""
 
     @classmethod
     def reads_full_text(cls, config: Any) -> bool:
@@ -338,7 +340,7 @@ class Aligner(nn.Module, ABC):
         """Unit vectors of texts in the space of `embed_images`."""
 
     def embed_entries(self, entries: Float[Tensor, "k d"], granularity: str) -> Float[Tensor, "k t"] | None:
-        """Map each entry to the text encoder's space at one granularity. Default: None, there is no such map."""
+        """Map each entry of a level (`entry_levels`) to the text encoder's space. Default: None, there is no map."""
         return None
 
     def fill_words(

@@ -224,11 +224,17 @@ class Tokenizer(nn.Module):
         with torch.no_grad():
             return self.quantizer.lookup_entries(self.codebook)
 
-    def quantize(self, images: Float[Tensor, "b 3 y x"]) -> dict[int, Quantized]:
-        """The quantized grids by level: always the deep one (2), and the shallower ones that the aligner reads."""
+    def features(self, images: Float[Tensor, "b 3 y x"]) -> dict[int, Float[Tensor, "b d _h _w"]]:
+        """The features of each level before they are quantized, shallow levels first."""
         self._check_size(images)
         stages, features = self.encoder(images)
         upper = self.hierarchy(stages) if self.hierarchy is not None else {}
+        return {**upper, DEEP: features}
+
+    def quantize(self, images: Float[Tensor, "b 3 y x"]) -> dict[int, Quantized]:
+        """The quantized grids by level: always the deep one (2), and the shallower ones that the aligner reads."""
+        upper = self.features(images)
+        features = upper.pop(DEEP)
         # A generated codebook is computed once for all levels that share it. The deep level comes first: only its
         # features initialise and update a shared codebook, and the other levels quantize with what that leaves.
         shared = CodebookView(self.codebook, self.codebook()) if self.codebook.generated else self.codebook

@@ -49,6 +49,7 @@ class JointAligner(Aligner):
         self.lg = LGAligner(config.lg, width, text_width)
         self.ta = TransportAligner(config.ta, width, text_width)
         self.levels = tuple(sorted({*self.lg.levels, *self.ta.levels}))
+        self.entry_levels = self.ta.entry_levels
 
     def load_vocabulary(self, source: TextSource) -> None:
         self.lg.load_vocabulary(source)

@@ -225,6 +225,7 @@ class TransportAligner(Aligner):
             parts = [(DEEP, FULL_TEXT, config.sentence)]
         self.parts = parts
         self.levels = tuple(level for level, _, _ in parts)
+        self.entry_levels = {granularity: level for level, granularity, _ in parts}
         self.batchwise = config.contrast is not None or (config.standardize and config.sampling)
         standardize = config.standardize and config.sampling
         center = config.center and config.multi_granularity  # a store has no mean vector of full texts

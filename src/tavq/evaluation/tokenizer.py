@@ -13,6 +13,7 @@ from tavq.core.devices import to_device
 from tavq.core.errors import DataError, UsageError
 from tavq.data.transforms import to_uint8
 from tavq.evaluation.gathering import gather_values
+from tavq.evaluation.word_codes import WORDS, WordCodes
 from tavq.evaluation.word_probe import WordProbe
 from tavq.interfaces import DEEP, Aligner, Batch, Codebook, Quantized, Quantizer, TextFeatures, TextUnits
 from tavq.metrics import intervals
@@ -36,6 +37,11 @@ class SupportsReconstruction(Protocol):
     aligner: Aligner | None
     codebook: Codebook
     quantizer: Quantizer
+
+    @property
+    def codebooks(self) -> Mapping[int, Codebook]:
+        """The codebook of each level."""
+        ...
 
     def quantize(self, images: Float[Tensor, "b 3 y x"]) -> dict[int, Quantized]:
         """Quantized grids by level."""
@@ -61,6 +67,7 @@ class TokenizerEvaluator:
         self.chosen: list[tuple[Sequence[str], Tensor]] = []
         self.pairs = CodeTextPairs()
         self.word_probe = WordProbe()
+        self.word_codes = WordCodes()
         self.masked = [MaskedWords(count) for count in MASKED]
         self.relations = WordRelations()
         self.images = 0
@@ -84,6 +91,9 @@ class TokenizerEvaluator:
         if batch.text is not None:
             self.pairs.update(tokenizer.aligner, levels, batch.text, batch.keys)
             self.word_probe.update(batch.keys, levels[DEEP].indices, batch.text.words)
+            if tokenizer.aligner is not None and WORDS in tokenizer.aligner.entry_levels:
+                level = tokenizer.aligner.entry_levels[WORDS]
+                self.word_codes.update(batch.keys, levels[level].indices, tokenizer.codebooks[level].sizes)
             if tokenizer.aligner is not None and batch.text.full_text is not None:
                 self._update_words(tokenizer.aligner, levels, batch.text, batch.keys)
         self.images += len(batch.images)
@@ -130,6 +140,7 @@ class TokenizerEvaluator:
             codes.join()
         self.pairs.join()
         self.word_probe.join()
+        self.word_codes.join()
         for rebuilt, originals in self.sets:
             rebuilt.join()
             originals.join()
@@ -145,6 +156,7 @@ class TokenizerEvaluator:
                 LEVEL_NAMES[level], interval, describe_collapse(codes, tokenizer.quantizer.stochastic)
             )
         metrics += self.pairs.compute()
+        metrics += self.word_codes.compute(tokenizer.aligner, tokenizer.quantizer, tokenizer.codebooks, self.word_probe)
         metrics += self.word_probe.compute(tokenizer.quantizer, tokenizer.codebook)
         metrics += [words.compute() for words in self._word_metrics()]
         weights = {n.metric_name("distance") if n.heads else n.name: n.sha256 for n in self.networks}
@@ -273,6 +285,7 @@ def evaluate(
       and `middle` if an aligner reads these levels (`metrics.codes`).
     - Text: `code_text_cosine`, `retrieval/…` in the aligner's space; `probe_code_text_cosine`, `probe_retrieval/…` for
       any tokenizer (`metrics.alignment`), as is `probe_word_code_mse` (`metrics.word_probe`);
+      `word_code_lift` says whether the codes that a word finds occur where it does (`metrics.word_codes`);
       `masked_words_recall@1_of_1`, `…_of_3` and `word_code_mse` of an aligner (`metrics.words`).
 
     Values are None where undefined: without an aligner or text, or where the aligner does not fill in words. Intervals

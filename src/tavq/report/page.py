@@ -20,6 +20,7 @@ from tavq.report.tokenizer import comparison, gallery, sections
 from tavq.report.tokenizer.code_cards import TOP
 from tavq.report.tokenizer.overview import draw_overview
 from tavq.report.tokenizer.view import NoProgress, Progress, build_view, choose_evenly, select_held_out_first
+from tavq.report.tokenizer.word_cards import render_words
 from tavq.text.store import TextStore
 
 PAIRS = 12
@@ -88,6 +89,7 @@ def _render_tokenizer_sections(
         gallery.render_progress(run),
         gallery.render_codebook(view),
         gallery.render_codes(view),
+        render_words({run.name: (view.word_cards, view.word_level)}),
     ]
 
 
@@ -139,6 +141,9 @@ def write_comparison(
             comparison.render_images(loaded, views),
             comparison.render_codebooks(loaded, views),
             comparison.render_codes(loaded, views),
+            render_words(
+                {run.name: (view.word_cards, view.word_level) for run, view in zip(loaded, views, strict=True)}
+            ),
         ]
     else:
         body.append(sections.note("No data set was found; give one with --data to see images and codes."))
@@ -201,6 +206,7 @@ def render_contents(parts: Sequence[Any]) -> Markup:
         "progress": "Progress",
         "codebook": "Codebook",
         "codes": "Codes",
+        "words": "Words",
     }
     page = "".join(part for part in parts if part)
     return tag("nav", *(tag("a", title, href=f"#{key}") for key, title in titles.items() if f'id="{key}"' in page))

@@ -41,6 +41,7 @@ class GrayTokenizer(torch.nn.Module):
         self.entries = torch.stack([self.grays, self.grays**2], dim=1)
         self.codebook = GrayCodebook(self.entries)
         self.quantizer = NearestQuantizer(NearestQuantizer.Config(), LearnedCodebook.Config())
+        self.codebooks = {2: self.codebook}
 
     def quantize(self, images: Tensor) -> dict[int, Quantized]:
         patches = torch.nn.functional.avg_pool2d(images.mean(dim=1), 8)

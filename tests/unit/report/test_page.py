@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from tavq.core.errors import FileError, UsageError
+from tavq.metrics.association import AssociatedUnit
 from tavq.report.page import write_comparison, write_report
 from tavq.report.tokenizer import gallery
-from tavq.report.tokenizer.association import AssociatedUnit
 from tavq.report.tokenizer.code_cards import CodeCard, NearbyUnit, Patch
 
 
@@ -74,8 +74,20 @@ def test_the_report_of_an_aligned_run(runs: Any) -> None:
     assert "0.2500" in page.text  # own text minus others'
     assert listened[-1] == (20, 20)
     linked = [(found["href"] or "")[1:] for found in page.of("a")]
-    assert linked == ["metrics", "curves", "images", "progress", "codebook", "codes"]
+    assert linked == ["metrics", "curves", "images", "progress", "codebook", "codes", "words"]
     assert set(linked) <= {found.get("id") for found in page.of("h2")}
+
+
+def test_a_page_shows_the_codes_that_words_find(runs: Any) -> None:
+    page = Page(write_report(runs.aligned))
+    assert "Codes that a word finds" in page.text
+    assert "level “low”" in page.text
+    cells = re.findall(r'<span class="found">.*?</span>', (runs.aligned / "report.html").read_text())
+    assert len(cells) >= 5
+    assert all("<img" in cell and "×" in cell for cell in cells)
+    assert "Codes that a word finds" not in Page(write_report(runs.plain)).text
+    both = Page(write_comparison([runs.plain, runs.aligned], runs.plain.parent / "words.html")).text
+    assert both.count("Codes that a word finds") == 1
 
 
 def test_every_card_shows_patches_words_and_phrases(runs: Any) -> None:

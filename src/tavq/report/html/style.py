@@ -88,6 +88,9 @@ section > h3 { margin-top: 26px; }
 .card header img { width: 56px; height: 56px; flex: none; }
 .card header span { color: var(--soft); font-size: 14px; display: block; }
 .patches { display: grid; grid-template-columns: repeat(8, 1fr); gap: 4px; margin-bottom: 8px; }
+.found { display: inline-block; margin: 0 14px 4px 0; white-space: nowrap; }
+.found img { display: inline-block; width: 34px; height: 34px; object-fit: cover; margin-right: 2px;
+  vertical-align: middle; }
 .patches img { width: 100%; aspect-ratio: 1; object-fit: cover; }
 .kind { font-size: 13px; color: var(--soft); margin: 8px 0 2px; font-weight: 600; }
 .units { display: flex; flex-wrap: wrap; gap: 5px 6px; margin: 0 0 5px; padding: 0 0 0 74px; list-style: none;

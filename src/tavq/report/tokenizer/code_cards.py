@@ -6,6 +6,7 @@ an object from its usual surroundings. *Nearest in the aligned space* uses the a
 the alignment has learned, whether or not the images bear it out.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
@@ -18,11 +19,11 @@ from torch.nn.functional import normalize
 
 from tavq.core.errors import DataError
 from tavq.data.folder import FolderDataset
-from tavq.interfaces import GRANULARITIES, Batch
+from tavq.interfaces import DEEP, GRANULARITIES, Batch
+from tavq.metrics.association import MAX_UNITS, MIN_IMAGES, AssociatedUnit, Cooccurrences
 from tavq.metrics.codes import CodeUsage
 from tavq.ops.grids import offset_indices
 from tavq.report.html.images import as_bytes, crop
-from tavq.report.tokenizer.association import MAX_UNITS, MIN_IMAGES, AssociatedUnit, Cooccurrences
 from tavq.tokenizer import Tokenizer
 
 Unit = TypeVar("Unit")
@@ -35,6 +36,9 @@ PATCHES = 8
 
 WINDOW = 1
 """Cells on each side of a position that its patch covers: 3 x 3 cells."""
+
+SMALLEST_PATCH = 12
+"""Side in pixels of the smallest patch; where cells are small, a patch covers more of them."""
 
 GRID = 4
 """Side in cells of the grid that is filled with one code; the middle half of the decoded image is shown."""
@@ -101,33 +105,45 @@ class Survey:
     Memory: `patches` positions per entry, and 1 to 2 kB per image with text.
 
     Args:
-        tokenizer: encodes the images; only its deep level is surveyed.
+        tokenizer: encodes the images.
         store: the text of the images.
         patches: number of positions to keep per code.
+        level: the level of the hierarchy that is surveyed.
     """
 
-    def __init__(self, tokenizer: Tokenizer, store: Lexicon | None = None, patches: int = PATCHES) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, store: Lexicon | None = None, patches: int = PATCHES, level: int = DEEP
+    ) -> None:
         self.tokenizer, self.store = tokenizer, store
-        self.usage = CodeUsage(tokenizer.codebook.sizes)
+        self.level, self.codebook = level, tokenizer.codebooks[level]
+        self.usage = CodeUsage(self.codebook.sizes)
         self.cooccurrences = Cooccurrences()
         self.keys: list[str] = []
-        self.size = 0
-        self._distance = np.full((tokenizer.entries, patches), np.inf)
-        self._position = np.zeros((tokenizer.entries, patches, 3), np.int64)  # image, row, column
+        self.size = self.factor = 0
+        entries = sum(self.codebook.sizes)
+        self._distance = np.full((entries, patches), np.inf)
+        self._position = np.zeros((entries, patches, 3), np.int64)  # image, row, column
 
     @torch.no_grad()
-    def update(self, batch: Batch) -> Int[Tensor, "b h w *c"]:
+    def update(
+        self, batch: Batch, features: Mapping[int, Float[Tensor, "b d _h _w"]] | None = None
+    ) -> Int[Tensor, "b h w *c"]:
         """Add a batch and return its indices.
 
         With several parts, the distance at a position counts for each of the entries chosen there.
+
+        Args:
+            batch: images and their keys.
+            features: what `Tokenizer.features` returned for these images, where another survey reads them too.
         """
-        _, features = self.tokenizer.encoder(batch.images)
-        indices = self.tokenizer.quantizer.indices(features, self.tokenizer.codebook)
-        quantized = self.tokenizer.quantizer.lookup(indices, self.tokenizer.codebook)
-        distances = (features - quantized).square().sum(1).cpu().numpy()
+        own = (self.tokenizer.features(batch.images) if features is None else features)[self.level]
+        indices = self.tokenizer.quantizer.indices(own, self.codebook)
+        quantized = self.tokenizer.quantizer.lookup(indices, self.codebook)
+        distances = (own - quantized).square().sum(1).cpu().numpy()
         self.size = batch.images.shape[-1]
+        self.factor = self.size // own.shape[-1]
         self.usage.update(indices)
-        chosen = offset_indices(indices, self.tokenizer.codebook.sizes).cpu().numpy()
+        chosen = offset_indices(indices, self.codebook.sizes).cpu().numpy()
         for key, grid, distance in zip(batch.keys, chosen, distances, strict=True):
             self._add_image(key, grid, distance)
         return indices
@@ -178,7 +194,7 @@ class Survey:
                     count,
                     count / total,
                     tiles[row],
-                    self._crop_patches(code, dataset),
+                    self.crop_patches(code, dataset),
                     _select_code(associated, row),
                     _select_code(nearest, row),
                 )
@@ -190,15 +206,16 @@ class Survey:
             return None
         return {name: self.cooccurrences.find_associated(codes, name, UNITS[name]) for name in GRANULARITIES}
 
-    def _crop_patches(self, code: int, dataset: FolderDataset) -> tuple[Patch, ...]:
+    def crop_patches(self, code: int, dataset: FolderDataset) -> tuple[Patch, ...]:
         """The positions that match the code best, at most one per image, best first."""
-        patches = []
+        patches, f = [], self.factor
+        window = max(WINDOW, math.ceil((SMALLEST_PATCH / f - 1) / 2))
         for rank in np.argsort(self._distance[code], kind="stable"):
             if not np.isfinite(self._distance[code, rank]):
                 break
             image, row, column = (int(value) for value in self._position[code, rank])
-            key, f = self.keys[image], self.tokenizer.factor
-            box = ((column - WINDOW) * f, (row - WINDOW) * f, (column + WINDOW + 1) * f, (row + WINDOW + 1) * f)
+            key, ends = self.keys[image], window + 1
+            box = ((column - window) * f, (row - window) * f, (column + ends) * f, (row + ends) * f)
             patches.append(Patch(key, crop(dataset.path(key), self.size, box)))
         return tuple(patches)
 
@@ -257,6 +274,9 @@ def find_nearest_units(
 ) -> dict[str, list[list[NearbyUnit]]] | None:
     """For each code the units nearest to it in the aligned space, by granularity; None without aligner or store.
 
+    Granularities that are aligned with a codebook of their own say nothing of the entries that the decoder reads, and
+    are left out.
+
     The cosine is computed after centring: the mean over all units is subtracted from the units, and the mean over all
     used entries from the entries. Vectors of a text encoder share a large common direction (any two sentences have a
     high cosine), and entries aligned with them share one too; without centring, the few units nearest to the common
@@ -279,7 +299,9 @@ def find_nearest_units(
         return None
     entries = tokenizer.lookup_entries()
     nearest = {}
-    for name in GRANULARITIES:
+    for name, level in tokenizer.aligner.entry_levels.items():
+        if name not in GRANULARITIES or tokenizer.codebooks[level] is not tokenizer.codebook:
+            continue  # aligned with the entries of another codebook
         embedded = tokenizer.aligner.embed_entries(entries, name)
         units, vectors = list_frequent_units(store, name)
         if embedded is not None and units:

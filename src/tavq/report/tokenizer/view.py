@@ -14,10 +14,12 @@ from jaxtyping import Int, UInt8
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
+from tavq.metrics.codes import LEVEL_NAMES
 from tavq.report.html.images import as_bytes, colours_of
 from tavq.report.run import Run
 from tavq.report.tokenizer.code_cards import CodeCard, Lexicon, Survey, decode_alone
 from tavq.report.tokenizer.similarity import CodeSimilarity, measure_similarity
+from tavq.report.tokenizer.word_cards import WORD_PATCHES, WORDS, WordCard, make_word_cards
 
 BATCH = 32
 HELD_OUT_FIRST = {"test": 0, "val": 1, "train": 2}
@@ -61,6 +63,8 @@ class View:
     tiles: tuple[UInt8[np.ndarray, "y x 3"], ...]  # entries decoded alone, in that order, at most MAX_TILES
     colours: UInt8[np.ndarray, "k 3"]
     cards: tuple[CodeCard, ...]
+    word_cards: tuple[WordCard, ...]
+    word_level: str  # the level that words are aligned with; empty if none is
     aligned: bool
     with_text: int  # number of images with text
     similarity: CodeSimilarity | None = None  # None for fewer than two codes in use
@@ -100,10 +104,16 @@ def build_view(
         progress: called with the number of images read.
     """
     survey = Survey(run.tokenizer, store)
+    aligner = run.tokenizer.aligner
+    level = None if aligner is None or store is None else aligner.entry_levels.get(WORDS)
+    of_words = None if level is None else Survey(run.tokenizer, store, WORD_PATCHES, level)
     reconstructed: dict[str, Pair] = {}
     config = DataConfig(size=run.size, flip=0, fault_budget=len(dataset))
     for batch in EvaluationLoader(dataset, config, BATCH, None):
-        indices = survey.update(batch)
+        features = run.tokenizer.features(batch.images)
+        indices = survey.update(batch, features)
+        if of_words is not None:
+            of_words.update(batch, features)
         rows = [row for row, key in enumerate(batch.keys) if key in pairs]
         if rows:
             images = run.tokenizer.decode(indices[rows])
@@ -114,6 +124,7 @@ def build_view(
     read = set(survey.keys)
     splits = Counter(record.split for record in dataset if record.file_name in read)
     progress(len(survey.keys), len(dataset), f"{run.name}: explaining codes")
+    words = [] if of_words is None or store is None else make_word_cards(of_words, store, dataset)
     return View(
         dict(splits),
         tuple(reconstructed[key] for key in pairs if key in reconstructed),
@@ -124,6 +135,8 @@ def build_view(
         tuple(decode_alone(run.tokenizer, survey.order[:MAX_TILES])),
         colours_of(run.tokenizer.lookup_entries()),
         tuple(survey.make_cards(dataset, top)),
+        tuple(words),
+        "" if level is None else LEVEL_NAMES[level],
         run.tokenizer.aligner is not None,
         len(survey.cooccurrences.codes),
         measure_similarity(run.tokenizer.codebook, survey.counts, store),

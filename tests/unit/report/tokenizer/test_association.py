@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, chi2_contingency
 
-from tavq.report.tokenizer.association import (
+from tavq.metrics.association import (
     MAX_UNCERTAIN,
     PRIOR,
     Cooccurrences,

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tavq.codebooks.learned import LearnedCodebook
 from tavq.core.errors import DataError
 from tavq.data.folder import FolderDataset
 from tavq.data.images import save_png
@@ -61,6 +62,12 @@ class FakeStore:
 
 class Flat(nn.Module):
     """An aligner that drops the third coordinate of an entry."""
+
+    levels = (0, 2)
+
+    def __init__(self, level: int = 2) -> None:
+        super().__init__()
+        self.entry_levels = {"words": level}
 
     def embed_entries(self, entries: Float[Tensor, "k d"], granularity: str) -> Float[Tensor, "k t"] | None:
         return entries[:, :2] if granularity == "words" else None
@@ -192,6 +199,15 @@ def test_nearest_units_after_the_means_are_removed(tokenizer: Tokenizer) -> None
     assert found["words"][1][0].unit == "up"
     cosines = {near.unit: near.cosine for near in found["words"][1]}
     assert cosines == pytest.approx({"up": 2**-0.5, "right": -(2**-0.5), "common": 0, "low": 0}, abs=1e-5)
+
+
+def test_units_aligned_with_another_codebook_are_left_out(tokenizer: Tokenizer) -> None:
+    tokenizer.level_codebooks = nn.ModuleDict({"low": LearnedCodebook(LearnedCodebook.Config(entries=2, width=3))})
+    words = many({"right": (1.0, 0), "up": (0.0, 1)})
+    tokenizer.aligner = Flat(level=0)  # type: ignore[assignment]
+    assert find_nearest_units(tokenizer, words, [0, 1], [True, True]) is None
+    tokenizer.aligner = Flat(level=2)  # type: ignore[assignment]
+    assert find_nearest_units(tokenizer, words, [0, 1], [True, True]) is not None
 
 
 def test_entries_never_used_do_not_move_the_mean(tokenizer: Tokenizer) -> None:

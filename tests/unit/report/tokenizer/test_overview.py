@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tavq.report.tokenizer.association import AssociatedUnit
+from tavq.metrics.association import AssociatedUnit
 from tavq.report.tokenizer.code_cards import CodeCard, Patch
 from tavq.report.tokenizer.overview import CODES, LABEL, MARGIN, PATCHES, TILE, choose_cards, draw_overview
 from tavq.report.tokenizer.view import Pair, View
@@ -22,7 +22,7 @@ def view(reconstruction: int, cards: tuple[CodeCard, ...] = ()) -> View:
     pairs = tuple(Pair(str(value), filled(value), filled(reconstruction)) for value in (40, 80))
     tiles = (filled(0),)
     return View({"test": 2}, pairs, "test", np.ones(1, np.int64), 1.0, (0,), tiles, np.zeros((1, 3), np.uint8), cards,
-                False, 0)  # fmt: skip
+                (), "", False, 0)  # fmt: skip
 
 
 def test_each_row_shows_its_own_images() -> None:
