@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tavq.core.errors import DataError, TavqError, UsageError
-from tavq.core.files import MAX_JSON, resolve_inside, sha256
+from tavq.core.files import resolve_inside, sha256
 from tavq.data.descriptions import Descriptions
 from tavq.data.images import check_image, load_segmentation
 from tavq.data.metadata import (
@@ -36,7 +36,8 @@ class FolderDataset:
 
     A line that cannot be read, or whose `file_name` or `split` cannot be used, is left out; any other field that
     cannot be used is left out of its record. Each becomes a fault. Unknown fields are ignored, since other readers
-    of this layout use them. Without metadata.jsonl every image file is a training record without text.
+    of this layout use them. Without metadata.jsonl the folder is read as an imagefolder (`data.listing`): metadata.csv,
+    metadata in its folders, folders as splits; any other image is a training record without text.
 
     A record without a `long_text` of its own gets the one that a model wrote (`long_text*.jsonl`).
 
@@ -46,11 +47,12 @@ class FolderDataset:
     def __init__(self, folder: Path, split: str | None = None) -> None:
         self.folder = folder
         self.split = split
-        all_records, self._all_faults = _read_records(folder)
+        files: list[Path] = []
+        all_records, self._all_faults = _read_records(folder, files)
         self.faults = _faults_of(self._all_faults, split)
         """What cannot be used of the split; where no split can be known, as of a broken line, it counts in each."""
-        self.fingerprint = _fingerprint(folder, all_records)
-        """The SHA-256 of metadata.jsonl (without one, of the list of names): which images a run has seen.
+        self.fingerprint = _fingerprint(folder, files, all_records)
+        """The SHA-256 of metadata.jsonl, or else of other metadata and the list of names: which images a run has seen.
 
         Descriptions do not count: they are added while a data set is in use, and the hash of the text store already
         records which text a run has seen.
@@ -105,20 +107,17 @@ def _faults_of(faults: list[Fault], split: str | None) -> list[Fault]:
     return [fault for fault in faults if split is None or fault.split in (None, split)]
 
 
-def _read_records(folder: Path) -> tuple[list[Record], list[Fault]]:
-    path = metadata_path(folder)
-    if path.exists() and path.stat().st_size > MAX_JSON:
-        raise DataError(f"{path} holds {path.stat().st_size:,} bytes; at most {MAX_JSON:,} are read into memory.")
+def _read_records(folder: Path, files: list[Path] | None = None) -> tuple[list[Record], list[Fault]]:
     faults = Faults(keep=math.inf)
-    records = list(_add_descriptions(read_metadata(folder, faults, ExactNames()), folder, faults))
-    return records, faults.first
+    found = read_metadata(folder, faults, ExactNames(), files)
+    return list(_add_descriptions(found, folder, faults)), faults.first
 
 
-def _fingerprint(folder: Path, records: Iterable[Record]) -> str:
-    path = metadata_path(folder)
-    if path.exists():
-        return sha256(path)
-    return hashlib.sha256("\n".join(record.file_name for record in records).encode()).hexdigest()
+def _fingerprint(folder: Path, files: list[Path], records: Iterable[Record]) -> str:
+    if files == [metadata_path(folder)]:
+        return sha256(files[0])
+    parts = [*map(sha256, files), *(record.file_name for record in records)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _add_descriptions(records: Iterable[Record], folder: Path, faults: Faults) -> Iterator[Record]:

@@ -1,21 +1,40 @@
 """Reading and writing image files: plain RGB bytes, or one error that names the file.
 
-Files are untrusted. Only six formats are tried (never one that starts another program, as EPS does), the size is
-checked before any pixel is decoded, and every failure to decode becomes a DataError.
+Files are untrusted. Few formats are tried (never one that starts another program, as EPS does), the size is checked
+before any pixel is decoded, and every failure to decode becomes a DataError.
 """
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, UInt8, UInt16
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 from tavq.core.errors import DataError
 from tavq.core.files import write_bytes
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".mpo", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+OPTIONAL = {"avif": ("AVIF", (".avif",)), "jpg_2000": ("JPEG2000", (".jp2", ".j2k", ".jpx", ".jpf"))}
+"""Formats that not every build of Pillow reads, by the name of the library that they need."""
+
+
+def _find_optional() -> list[tuple[str, tuple[str, ...]]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an older Pillow warns of names that it does not know
+        return [OPTIONAL[library] for library in OPTIONAL if features.check(library)]
+
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", *(name for name, _ in _find_optional()))
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff",
+     ".ppm", ".pgm", ".pbm", ".pnm", *(suffix for _, suffixes in _find_optional() for suffix in suffixes))
+)  # fmt: skip
+UNREAD_SUFFIXES = frozenset(
+    (".heic", ".heif", ".hif", ".svg", ".psd", ".tga", ".ico", ".exr", ".hdr", ".raw", ".dng", ".cr2", ".cr3", ".nef",
+     ".arw", ".orf", ".rw2", ".jxl", *(suffix for _, suffixes in OPTIONAL.values() for suffix in suffixes))
+) - SUFFIXES  # fmt: skip
+"""Endings of images that are not read, which are counted where a folder is listed."""
 
 JPEG_FORMATS = ("JPEG", "MPO")
 """Pillow's names of a JPEG; it calls one that holds more images after the first, as phones write, an MPO."""

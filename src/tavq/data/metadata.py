@@ -1,20 +1,20 @@
-"""The one reader of metadata.jsonl, or of the image names of a folder without it: records one by one, and faults."""
+"""The one reader of the metadata of a data set, or of its image names: records one by one, and faults."""
 
-import os
 import posixpath
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from tavq.core.errors import DataError, FileError, UsageError
-from tavq.core.files import resolve_inside
+from tavq.core.errors import DataError, UsageError
+from tavq.core.files import MAX_JSON
 from tavq.core.jsonl import iter_raw_lines
+from tavq.data.csv_metadata import read_rows
 from tavq.data.images import SUFFIXES
-from tavq.data.own_output import RUN_IMAGES, is_own_output, is_run_folder
-from tavq.data.records import MAX_LINE, METADATA, UNPRINTABLE, Fault, Faults, Record, hash_name, read_record
+from tavq.data.listing import find_metadata, list_folder
+from tavq.data.records import MAX_LINE, METADATA, Fault, Faults, Place, Record, hash_name, read_record
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -76,21 +76,37 @@ def metadata_path(folder: Path) -> Path:
     return folder / METADATA
 
 
-def read_metadata(folder: Path, faults: Faults, names: ExactNames | HashedNames) -> Iterator[Record]:
-    """Read the records of a folder data set in the order of metadata.jsonl, without the texts of other files.
+def read_metadata(
+    folder: Path, faults: Faults, names: ExactNames | HashedNames, files: list[Path] | None = None
+) -> Iterator[Record]:
+    """Read the records of a folder data set in the order of its metadata, without the texts of other files.
 
-    Without metadata.jsonl every image file is a record, in the order of their names.
+    Metadata are metadata.jsonl or metadata.csv at its top, or else those in its folders. An image in a folder that has
+    none is a record without text, in the order of the names.
 
     Args:
         folder: the data set.
         faults: counts the faults that are met on the way.
         names: finds repeated names; of several lines with the same name the first counts.
+        files: gets the files with metadata as they are read.
 
     Raises:
         UsageError: the folder does not exist.
+        DataError: `names` are kept in full, and metadata are larger than 1 GB.
     """
-    path = metadata_path(folder)
-    return _read_lines(folder, path, faults, names) if path.exists() else _list_images(folder, faults)
+    metadata_path(folder)
+    top = find_metadata(folder)
+    for found in [top] if top else list_folder(folder, faults):
+        if not found.is_metadata:
+            yield Record(found.name, found.split)
+            continue
+        path = folder / found.name
+        if isinstance(names, ExactNames) and path.stat().st_size > MAX_JSON:
+            raise DataError(f"{path} holds {path.stat().st_size:,} bytes; at most {MAX_JSON:,} are read into memory.")
+        if files is not None:
+            files.append(path)
+        place = Place(folder, found.name, found.parent, None if found is top else found.split)
+        yield from _read_lines(place, path, faults, names)
 
 
 def empty_folder_error(folder: Path) -> UsageError:
@@ -100,13 +116,14 @@ def empty_folder_error(folder: Path) -> UsageError:
 
 def no_usable_record_error(folder: Path, first: Fault, count: int) -> DataError:
     """The error for a data set in which every line or image name is at fault."""
-    path = folder / METADATA
-    what = f"{path} has no usable line" if path.exists() else f"{folder} has no usable image"
+    top = find_metadata(folder)
+    what = f"{folder / top.name} has no usable line" if top else f"{folder} has no usable image"
     return DataError(f"{what}; {count} faults, first: {first}.")
 
 
-def _read_lines(folder: Path, path: Path, faults: Faults, names: ExactNames | HashedNames) -> Iterator[Record]:
-    for lines in _batches(_parse_lines(folder, path, faults), names.batch):
+def _read_lines(place: Place, path: Path, faults: Faults, names: ExactNames | HashedNames) -> Iterator[Record]:
+    parse = _parse_rows if path.suffix == ".csv" else _parse_lines
+    for lines in _batches(parse(place, path, faults), names.batch):
         for (number, record), first in zip(lines, names.find_repeated(lines), strict=True):
             if first is None:
                 yield record
@@ -114,58 +131,33 @@ def _read_lines(folder: Path, path: Path, faults: Faults, names: ExactNames | Ha
                 faults.add([Fault(record.file_name, f"line {number} repeats the file_name of {first}", record.split)])
 
 
-def _parse_lines(folder: Path, path: Path, faults: Faults) -> Iterator[Line]:
+def _parse_lines(place: Place, path: Path, faults: Faults) -> Iterator[Line]:
     for number, (_, raw) in enumerate(iter_raw_lines(path, MAX_LINE), 1):
         if len(raw) > MAX_LINE:
             reason = f"the line is longer than {MAX_LINE:,} bytes"
-            faults.add([Fault(f"{METADATA} line {number}", reason, costs_image=True)])
+            faults.add([Fault(f"{place.file} line {number}", reason, costs_image=True)])
             continue
         line = raw.removesuffix(b"\n")
         if line.removeprefix(BYTE_ORDER_MARK).strip():
-            record, found = read_record(line, number, folder)
-            faults.add(found)
-            if record is not None:
-                yield number, record
+            yield from _read(line, number, place, faults)
+
+
+def _parse_rows(place: Place, path: Path, faults: Faults) -> Iterator[Line]:
+    try:
+        for number, fields in read_rows(path):
+            yield from _read(fields, number, place, faults)
+    except DataError as error:
+        faults.add([Fault(place.file, str(error), costs_image=True)])
+
+
+def _read(line: bytes | dict[str, Any], number: int, place: Place, faults: Faults) -> Iterator[Line]:
+    record, found = read_record(line, number, place)
+    faults.add(found)
+    if record is not None:
+        yield number, record
 
 
 def _batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(values)
     while batch := list(islice(iterator, size)):
         yield batch
-
-
-def _list_images(folder: Path, faults: Faults) -> Iterator[Record]:
-    """A record of every image file, in the order of their names."""
-    is_run = is_run_folder(folder)
-    for name in _image_names(folder, ""):
-        if is_run and RUN_IMAGES.fullmatch(name):
-            continue
-        # no line of metadata.jsonl could hold it, and half of a surrogate pair cannot be written as UTF-8
-        if UNPRINTABLE.search(name):
-            reason = "the name contains control characters or invalid Unicode; rename the file"
-            faults.add([Fault(ascii(name), reason, "train", costs_image=True)])
-            continue
-        try:
-            if resolve_inside(folder, name).is_file():
-                yield Record(name)
-        except FileError:
-            faults.add([Fault(ascii(name), "the path leads outside the data set", "train", costs_image=True)])
-
-
-def _image_names(folder: Path, parent: str) -> Iterator[str]:
-    """The image names under a folder, sorted; only one folder's names are in memory at a time.
-
-    What tavq wrote there is passed over: a run inside a folder of images would add its samples to the data, and could
-    not be resumed because these are others now.
-    """
-    with os.scandir(folder / parent) as entries:
-        visible = [entry for entry in entries if not entry.name.startswith(".")]
-        # the slash sorts a folder's images where their full paths belong: `b-1/x.png`, `b.png`, `b/c.png`
-        names = sorted(f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name for entry in visible)
-    if parent and is_own_output(names):
-        return
-    for name in names:
-        if name.endswith("/"):
-            yield from _image_names(folder, parent + name)
-        if Path(name).suffix.lower() in SUFFIXES:
-            yield parent + name.removesuffix("/")

@@ -3,10 +3,7 @@
 import contextlib
 import hashlib
 import json
-import os
 import posixpath
-import re
-import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,20 +12,13 @@ from typing import Any, TypeVar
 from tavq.core.checks import is_number
 from tavq.core.errors import FileError
 from tavq.core.files import parse_json, resolve_inside
+from tavq.data.characters import WINDOWS, find_name, is_printable, replace_unprintable
 
 METADATA = "metadata.jsonl"
 SPLITS = ("train", "val", "test")
 MAX_TEXT = 100_000  # characters; a longer caption is a file that went into the wrong field
 MAX_LINE = 16_000_000  # bytes; no image needs a longer line, and a file without newlines must not fill the memory
 MAX_TIME = 2**40  # seconds since 1970: in 34,000 years
-UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
-"""Unicode's categories Cc and Cs (control characters and surrogates), which are closed to new characters."""
-
-WINDOWS = {code: bytes([code]).decode("cp1252", "ignore") or " " for code in range(0x80, 0xA0)} | {0x85: " "}
-"""What U+0080 to U+009F stand for in a text: Windows' quotation marks and dashes that were read as Latin-1.
-
-U+0085 alone is a real character, which ends a line.
-"""
 
 
 @dataclass(frozen=True)
@@ -158,14 +148,6 @@ class Description:
         return (json.dumps(fields, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def find_name(folder: Path, name: str) -> str:
-    """The name of an image as it is stored: lists may have `é` as one character, and macOS stores it as two."""
-    if name.isascii() or os.path.exists(folder / name):
-        return name
-    forms = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
-    return next((form for form in forms if os.path.exists(folder / form)), name)
-
-
 T = TypeVar("T")
 
 
@@ -173,12 +155,34 @@ class _Unusable(Exception):
     """Why a value cannot be used."""
 
 
-def read_record(line: bytes, number: int, folder: Path) -> tuple[Record | None, list[Fault]]:
-    """Read line `number` of metadata.jsonl: its record, or None if it has no usable name or split, and its faults.
+@dataclass(frozen=True)
+class Place:
+    """Where a line of metadata stands.
+
+    Attributes:
+        folder: the data set.
+        file: the name of the file with the line.
+        parent: the folder that its names are relative to, with a slash at its end, or "".
+        split: of lines that name none.
+    """
+
+    folder: Path
+    file: str = METADATA
+    parent: str = ""
+    split: str | None = None
+
+
+def read_record(line: bytes | dict[str, Any], number: int, place: Path | Place) -> tuple[Record | None, list[Fault]]:
+    """Read line `number` of metadata: its record, or None if it has no usable name or split, and its faults.
 
     Never raises, whatever the line holds.
+
+    Args:
+        line: JSON, or the fields themselves.
+        number: of the line.
+        place: the file, or the data set whose metadata.jsonl has the line.
     """
-    reader = _LineReader(line, number, folder)
+    reader = _LineReader(line, number, place if isinstance(place, Place) else Place(place))
     return reader.record, reader.faults
 
 
@@ -203,16 +207,19 @@ def read_description(line: bytes) -> Description | str:
 
 
 class _LineReader:
-    """Reads a line of metadata.jsonl field by field; what cannot be used becomes a fault and is left out."""
+    """Reads a line of metadata field by field; what cannot be used becomes a fault and is left out."""
 
-    def __init__(self, line: bytes, number: int, folder: Path) -> None:
-        self.folder = folder
-        self.where = f"{METADATA} line {number}"
+    def __init__(self, line: bytes | dict[str, Any], number: int, place: Place) -> None:
+        self.place = place
+        self.where = f"{place.file} line {number}"
         self.split: str | None = None
         self.faults: list[Fault] = []
         self.record: Record | None = None
         try:
-            fields = _parse_object(parse_json(line.decode("utf-8-sig"), "the line"))
+            fields = line if isinstance(line, dict) else parse_json(line.decode("utf-8-sig"), "the line")
+            fields = _parse_object(fields)
+            if fields.get("split") is None:
+                fields = {**fields, "split": place.split}
             with contextlib.suppress(_Unusable):  # known even where the line is left out for its name
                 self.split = _parse_split(fields.get("split"))
             file_name = _parse_field(fields, "file_name", self._parse_path)
@@ -229,7 +236,7 @@ class _LineReader:
         return Record(
             file_name,
             _parse_field(fields, "split", _parse_split),
-            self._parse_list(fields, "captions", _parse_text),
+            self._parse_list(*_find_captions(fields), _parse_text),
             self._parse_optional(fields, "long_text", _parse_text),
             self._parse_list(fields, "objects", _parse_named_box),
             self._parse_list(fields, "questions", _parse_question),
@@ -240,9 +247,9 @@ class _LineReader:
         self.faults.append(Fault(self.where, reason, self.split))
 
     def _parse_path(self, value: Any) -> str:
-        name = find_name(self.folder, _parse_name(value))
+        name = find_name(self.place.folder, self.place.parent + _parse_name(value))
         try:
-            path = resolve_inside(self.folder, name)
+            path = resolve_inside(self.place.folder, name)
         except FileError:
             path = None
         # `a/../b.png` stays inside, but the same file would then have several names
@@ -276,6 +283,15 @@ class _LineReader:
         return tuple(usable)
 
 
+def _find_captions(fields: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The fields and the name of the one with the captions; Hugging Face's have one of them in `text` or `caption`."""
+    names = [name for name in ("text", "caption") if isinstance(fields.get(name), str | list)]
+    if fields.get("captions") is not None or not names:
+        return fields, "captions"
+    value = fields[names[0]]
+    return {names[0]: [value] if isinstance(value, str) else value}, names[0]
+
+
 TYPE_NAMES = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
 
 
@@ -307,7 +323,7 @@ def _parse_name(value: Any) -> str:
         raise _Unusable("is missing")
     if not isinstance(value, str):
         raise _Unusable(f"must be a string, got {_type_name(value)}")
-    if not _is_printable(value):
+    if not is_printable(value):
         raise _Unusable(f"{value!a:.200} contains control characters or invalid Unicode")
     return value
 
@@ -336,7 +352,7 @@ def _parse_text(value: Any) -> str:
         raise _Unusable("is empty")
     if len(value) > MAX_TEXT:
         raise _Unusable(f"has {len(value):,} characters; at most {MAX_TEXT:,} are allowed")
-    if not _is_printable(value, allowed="\n\r\t"):
+    if not is_printable(value, allowed="\n\r\t"):
         raise _Unusable("contains control characters or invalid Unicode")
     return value
 
@@ -347,21 +363,6 @@ def clean_text(value: Any) -> str | None:
         return _parse_text(replace_unprintable(value)).strip()
     except _Unusable:
         return None
-
-
-def replace_unprintable(value: Any) -> Any:
-    """A text with spaces for control characters and halves of surrogate pairs, so that the rest of it is kept.
-
-    Other values are returned as they are.
-    """
-    if not isinstance(value, str):
-        return value
-    return UNPRINTABLE.sub(lambda found: found[0] if found[0] in "\n\r\t" else " ", value.translate(WINDOWS))
-
-
-def _is_printable(text: str, allowed: str = "") -> bool:
-    """Whether the text can be shown and stored as UTF-8: no control characters, no half of a surrogate pair."""
-    return all(letter in allowed for letter in UNPRINTABLE.findall(text))
 
 
 def _parse_named_box(value: Any) -> NamedBox:

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tavq.data.records import MAX_TEXT, UNPRINTABLE
+from tavq.data.characters import UNPRINTABLE
+from tavq.data.records import MAX_TEXT
 from tavq.text.splitters.pattern import sentence_spans
 
 RETRIES = 3

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from tavq.core.errors import DataError, UsageError
+from tavq.data.characters import replace_unprintable
 from tavq.data.images import SUFFIXES
-from tavq.data.records import replace_unprintable
 from tavq.importers.foreign_text import normalize_name, read_foreign_text, split_lines
 
 MAX_NAME = 255  # bytes of one part of a path that file systems allow

@@ -13,9 +13,10 @@ import numpy as np
 
 from tavq.core.errors import DataError
 from tavq.core.files import create_folder, read_bytes, write_bytes, write_json
+from tavq.data.characters import replace_unprintable
 from tavq.data.folder import SEGMENTATION_CLASSES, exceeds_image
 from tavq.data.images import check_image, encode_png, has_exif_turn, load_segmentation
-from tavq.data.records import METADATA, SPLITS, NamedBox, Record, clean_text, read_record, replace_unprintable, to_line
+from tavq.data.records import METADATA, SPLITS, NamedBox, Record, clean_text, read_record, to_line
 from tavq.importers.annotations import find_captions
 from tavq.importers.importing import ImportSummary
 from tavq.importers.layouts import is_image_path

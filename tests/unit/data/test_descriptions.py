@@ -201,7 +201,7 @@ def test_one_split_of_the_texts(tmp_path: Path) -> None:
 
 
 def test_a_metadata_file_of_any_size_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tavq.data.folder.MAX_JSON", 10)
+    monkeypatch.setattr("tavq.data.metadata.MAX_JSON", 10)
     monkeypatch.setattr("tavq.data.metadata.MAX_LINE", 50)
     dataset(tmp_path, {"file_name": "a.png"}, {"file_name": "b.png", "captions": ["x" * 50]}, {"file_name": "c.png"})
     with pytest.raises(DataError, match="at most 10 are read"):

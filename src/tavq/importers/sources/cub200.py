@@ -5,8 +5,9 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from tavq.core.errors import DataError
+from tavq.data.characters import find_name
 from tavq.data.folder import Progress
-from tavq.data.records import Box, NamedBox, Record, find_name
+from tavq.data.records import Box, NamedBox, Record
 from tavq.importers.archives import ImageFiles
 from tavq.importers.foreign_text import read_foreign_text
 from tavq.importers.importing import ImportSummary, Source, sources

@@ -17,7 +17,8 @@ from tavq.importers.layouts import parse_split
 from tavq.importers.reasons import UNREADABLE
 from tavq.importers.writer import DatasetWriter, create_dataset
 
-SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif"}
+SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif",
+            "PPM": ".ppm", "AVIF": ".avif", "JPEG2000": ".jp2"}  # fmt: skip
 SAVED = ("dataset_dict.json", "state.json")
 """Files by which a folder of `save_to_disk` is recognized."""
 
