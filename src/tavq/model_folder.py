@@ -1,6 +1,7 @@
 """The format of a tokenizer's model folder: finding one, checking its config.json and its tensors."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def match_tensors(tokenizer: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Cast tensors to the dtypes of the tokenizer (weights may be stored in any usual float dtype).
 
-    Raises FileError if names or shapes do not match; `path` names the file in it.
+    Raises FileError if names or shapes do not match or a number is not finite; `path` names the file in it.
     """
     tensors = update_tensor_names(tokenizer, tensors)
     own = tokenizer.state_dict()
@@ -67,7 +68,22 @@ def match_tensors(tokenizer: nn.Module, tensors: dict[str, Tensor], path: Path) 
             f"{path} does not fit its config.json: {len(wrong)} tensors differ, first {name!r} "
             f"(file: {stored.get(name, 'missing')}, settings: {expected.get(name, 'unknown')})."
         )
-    return {name: value.to(own[name].dtype) for name, value in tensors.items()}
+    cast = {name: value.to(own[name].dtype) for name, value in tensors.items()}
+    _check_finite(cast, path)
+    return cast
+
+
+def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise FileError if a weight is NaN or infinite: every result of such a model would be meaningless."""
+    damaged = [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+    if damaged:
+        name = damaged[0]
+        count = int((~tensors[name].isfinite()).sum())
+        raise FileError(
+            f"{path} holds weights that are not finite (NaN or infinity): {len(damaged)} of {len(tensors)} tensors, "
+            f"first {name!r} with {count:,} of {tensors[name].numel():,} numbers. Its training had failed; use an "
+            "earlier checkpoint, or train again."
+        )
 
 
 def _kind(tensor: Tensor) -> str:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from tavq.codebooks.fixed import FixedCodebook
 from tavq.core import files
+from tavq.core.checks import check_network_output, check_pixels
 from tavq.core.config import Config, build_stored, config_of
 from tavq.core.errors import FileError, RenamedWarning, UsageError
 from tavq.interfaces import (
@@ -189,20 +190,37 @@ class Tokenizer(nn.Module):
         if y % self.factor or x % self.factor or not (y and x):
             raise UsageError(f"Cannot encode images of {y} x {x}: both sides must be multiples of {self.factor}.")
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the encoder's weights; images of any float type are converted to it."""
+        return next(self.encoder.parameters()).dtype
+
     def encode(self, images: Float[Tensor, "b 3 y x"]) -> Int[Tensor, "b h w *c"]:
-        """Encode images in [-1, 1] to indices, c at each position if the codebook has c > 1 parts."""
+        """Encode images in [-1, 1], of any float type, to indices, c at each position if the codebook has c > 1 parts.
+
+        Raises:
+            UsageError: the images have another shape, or values that are not finite or far outside [-1, 1].
+            TrainingError: the encoder gives NaN or infinity.
+        """
         self._check_size(images)
+        check_pixels(images)
         with torch.no_grad():
-            _, features = self.encoder(images)
-            return self.quantizer.indices(features, self.codebook)
+            _, features = self.encoder(images.to(self.dtype))
+            return self.quantizer.indices(check_network_output(features, "encoder's features"), self.codebook)
 
-    def decode(self, indices: Int[Tensor, "b h w *c"]) -> Float[Tensor, "b 3 y x"]:
-        """Decode indices to images in about [-1, 1] (not clamped)."""
-        self._check_indices(indices)
+    def decode(self, indices: Integer[Tensor, "b h w *c"]) -> Float[Tensor, "b 3 y x"]:
+        """Decode indices, of any integer type, to images in about [-1, 1] (not clamped).
+
+        Raises:
+            UsageError: the indices have another shape, or are no entries of the codebook.
+            TrainingError: the decoder gives NaN or infinity.
+        """
+        wide = self._check_indices(indices)
         with torch.no_grad():
-            return self.decoder(self.quantizer.lookup(indices, self.codebook))
+            return check_network_output(self.decoder(self.quantizer.lookup(wide, self.codebook)), "decoder's images")
 
-    def _check_indices(self, indices: Tensor) -> None:
+    def _check_indices(self, indices: Tensor) -> Tensor:
+        """The indices as int64; torch knows few operations on narrow integers."""
         sizes = self.codebook.sizes
         axes = ["b", "h", "w"] + [str(len(sizes))] * (len(sizes) > 1)
         integer = not (indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool)
@@ -213,11 +231,13 @@ class Tokenizer(nn.Module):
         h, w = indices.shape[1:3]
         if not (h and w):
             raise UsageError(f"Cannot decode an empty grid of {h} x {w} indices.")
-        parts = indices.unbind(3) if len(sizes) > 1 else [indices]
+        wide = indices.to(torch.int64)
+        parts = wide.unbind(3) if len(sizes) > 1 else [wide]
         for part, size in zip(parts, sizes, strict=True):
             low, high = (int(part.min()), int(part.max())) if len(part) else (0, 0)
             if low < 0 or high >= size:
                 raise UsageError(f"Indices {low} to {high} are out of range: the codebook has entries 0 to {size - 1}.")
+        return wide
 
     def lookup_entries(self) -> Float[Tensor, "k d"]:
         """Each entry as the decoder reads it, with every other part at the mean of its entries."""
@@ -225,11 +245,20 @@ class Tokenizer(nn.Module):
             return self.quantizer.lookup_entries(self.codebook)
 
     def features(self, images: Float[Tensor, "b 3 y x"]) -> dict[int, Float[Tensor, "b d _h _w"]]:
-        """The features of each level before they are quantized, shallow levels first."""
+        """The features of each level before they are quantized, shallow levels first.
+
+        Raises:
+            UsageError: the images have another shape.
+            TrainingError: in evaluation mode, the encoder gives NaN or infinity; training looks at its losses instead.
+        """
         self._check_size(images)
-        stages, features = self.encoder(images)
+        stages, deep = self.encoder(images.to(self.dtype))
         upper = self.hierarchy(stages) if self.hierarchy is not None else {}
-        return {**upper, DEEP: features}
+        levels = {**upper, DEEP: deep}
+        if not self.training:  # the quantizer would give entries for NaN too, mostly the same one
+            for grid in levels.values():
+                check_network_output(grid, "encoder's features")
+        return levels
 
     def quantize(self, images: Float[Tensor, "b 3 y x"]) -> dict[int, Quantized]:
         """The quantized grids by level: always the deep one (2), and the shallower ones that the aligner reads."""
