@@ -51,7 +51,8 @@ def pack(path: Path, files: Mapping[str, bytes] | Iterable[tuple[str, bytes]]) -
             for name, data in pairs:
                 archive.writestr(name, data)
         return path
-    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as tar:
+    kind = next((kind for kind in ("gz", "bz2", "xz") if path.name.endswith(kind)), "")
+    with tarfile.open(path, f"w:{kind}") as tar:  # type: ignore[call-overload]
         for name, data in pairs:
             member = tarfile.TarInfo(name)
             member.size = len(data)

@@ -12,7 +12,7 @@ from tavq.core.errors import DataError
 from tavq.core.files import read_bytes
 from tavq.importers import tars
 from tavq.importers.foreign_text import normalize_name
-from tavq.importers.layouts import is_image_path
+from tavq.importers.layouts import inner_path, is_image_path
 
 ARCHIVES = (".zip", *tars.SUFFIXES)
 
@@ -106,7 +106,7 @@ class ImageFiles:
     def __init__(self, locations: Sequence[Path], name_file: Callable[[str], str] = base_name) -> None:
         self.locations = list(locations)
         self._files: dict[str, tuple[Path, str]] = {}
-        found = [(name_file(path), location, path) for location in self.locations for path in _list_files(location)]
+        found = [(name_file(inner), location, path) for location in self.locations for inner, path in _inner(location)]
         names = {name for name, _, _ in found}
         for name, location, path in found:
             composed = normalize_name(name)
@@ -153,6 +153,12 @@ class ImageFiles:
             names = {self._files[name][1]: name for name in wanted if self._files[name][0] == location}
             if names:
                 yield from ((names[path], data) for path, data in _read_files(location, names.keys()))
+
+
+def _inner(location: Path) -> Iterator[tuple[str, str]]:
+    """The path of each file inside a location, and the name under which it is stored there."""
+    is_folder = location.is_dir()
+    return ((path if is_folder else inner_path(path), path) for path in _list_files(location))
 
 
 def _list_files(location: Path) -> Iterator[str]:

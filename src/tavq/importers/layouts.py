@@ -72,6 +72,11 @@ def is_image_path(name: object) -> bool:
     return safe and has_suffix[-1] and not any(has_suffix[:-1])
 
 
+def inner_path(name: str) -> str:
+    """The path of a member of an archive, as plain tools write it: `./a/1.jpg`, or with backslashes on Windows."""
+    return "/".join(part for part in name.replace("\\", "/").split("/") if part != ".")
+
+
 def read_pairs(path: Path) -> Iterator[tuple[int, str, str]]:
     """Iterate over the lines `KEY value` of a list as (line number, key, value); DataError for any other line."""
     for number, line in enumerate(split_lines(read_foreign_text(path)), 1):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tavq.core.errors import DataError
-from tavq.data import descriptions, records
+from tavq.data import descriptions
 from tavq.data.descriptions import Descriptions
 from tavq.data.folder import FolderDataset, check_dataset, iter_records, iter_texts
 from tavq.data.images import save_png
@@ -234,5 +234,7 @@ def test_what_cannot_be_printed_is_what_unicode_calls_so() -> None:
     import sys
     import unicodedata
 
+    from tavq.data import characters
+
     for letter in map(chr, range(sys.maxunicode + 1)):
-        assert bool(records.UNPRINTABLE.match(letter)) == (unicodedata.category(letter) in ("Cc", "Cs"))
+        assert bool(characters.UNPRINTABLE.match(letter)) == (unicodedata.category(letter) in ("Cc", "Cs"))

@@ -160,6 +160,17 @@ def test_members_of_shards_are_read_in_every_encoding(tmp_path: Path, encoding: 
     assert [record.captions for record in records] == [(TEXT, "Two"), (TEXT,)]
 
 
+@pytest.mark.parametrize("archive", ["images.zip", "images.tar", "images.tar.gz", "images.tar.xz"])
+@pytest.mark.parametrize(
+    "name", ["1.jpg", "./1.jpg", "images/1.jpg", "./images/1.jpg", "images\\1.jpg", ".\\images\\1.jpg"]
+)
+def test_images_in_archives_of_plain_tools(tmp_path: Path, archive: str, name: str) -> None:
+    files = flickr30k("1.jpg", "A dog .")
+    pack(lay_out(tmp_path / "in", files) / archive, {name: jpeg()})
+    _, [record] = imported("flickr30k", tmp_path / "in", tmp_path / "out")
+    assert record.captions == ("A dog .",)
+
+
 def test_one_line_in_another_encoding_does_not_spoil_the_others() -> None:
     counts = Counter[str]()
     assert decode_foreign("é\n".encode() + b"\xe9\n" + "ü".encode(), counts) == "é\né\nü"

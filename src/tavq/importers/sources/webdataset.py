@@ -27,14 +27,14 @@ UNUSABLE_NAMES = "class names that cannot be used"
 class WebDataset(Source):
     """Shards in a folder (at any depth), a single shard, or a brace list: `shards/train-{000000..000009}.tar`.
 
-    Uses the first image of each sample; the fields `captions` (or `caption`, `sentences`, `text`), `long_text`,
-    `objects`, `questions`, `split` and `file_name` of its `.json`; the lines of its `.txt` as captions if the json has
-    no text; and its `.seg.png` as segmentation, whose classes are named in segmentation_classes.json next to the
-    shards. The split is the json's, else the word train, val (valid, validation, dev) or test in the name or folder of
-    the shard, else train.
+    Uses the first image of each sample (`KEY.jpg` before `KEY.rgb.jpg`); the fields `captions` (or `caption`,
+    `sentences`, `text`), `long_text`, `objects`, `questions`, `split` and `file_name` of its `.json`; the lines of its
+    `.txt` as captions if the json has no text; and its `.seg.png` as segmentation, whose classes are named in
+    segmentation_classes.json next to the shards. The split is the json's, else the word train, val (valid, validation,
+    dev) or test in the name or folder of the shard, else train.
 
-    Differs from the package webdataset: reads files only, never URLs or `pipe:` commands, and never unpickles. Memory
-    is bounded by one sample.
+    Differs from the package webdataset: reads files only, never URLs or `pipe:` commands, and never unpickles;
+    members of a sample need not be neighbours. Memory is bounded by one sample where they are, else by the texts.
     """
 
     layout = "a folder of .tar files, one of them, or a brace list; they contain KEY.jpg with KEY.txt and/or KEY.json"
@@ -92,6 +92,7 @@ def _read_classes(path: Path, left_out: Counter[str]) -> dict[int, str]:
 
 def _add_sample(writer: DatasetWriter, shard: str, sample: Sample) -> None:
     writer.left_out["members that are too large"] += sample.too_large
+    writer.left_out["images beyond the first of their sample"] += sample.more_images
     if sample.image is None:
         writer.left_out["samples without an image"] += 1
         return

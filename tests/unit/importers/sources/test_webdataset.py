@@ -1,8 +1,9 @@
 """Shards of other projects: their fields, their faults, and what a tar file may never do."""
 
 import json
+import random
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,7 +24,8 @@ def taken(source: Path, out: Path) -> tuple[ImportSummary, list[Record]]:
 
 def test_keys_end_at_the_first_dot_of_the_base_name() -> None:
     assert split_member_name("a.b/000.seg.PNG") == ("a.b/000", "seg.png")
-    assert split_member_name("./x.jpg") == ("./x", "jpg")
+    assert split_member_name("./x.jpg") == split_member_name(".\\x.jpg") == ("x", "jpg")
+    assert split_member_name("./a/./b\\x.rgb.jpg") == ("a/b/x", "rgb.jpg")
     assert [split_member_name(name) for name in ("a.b/c", ".hidden", "x.", "x/.jpg", "")] == [None] * 5
 
 
@@ -106,7 +108,7 @@ def test_faults_are_counted_and_left_out(tmp_path: Path) -> None:
     assert summary.left_out == {
         "samples without an image": 2,
         "images that cannot be read": 1,
-        "images with a repeated name": 1,
+        "images beyond the first of their sample": 1,
         "json files that cannot be read": 3,
         "fields that cannot be used": 4,
         "segmentations that cannot be used": 1,
@@ -115,6 +117,74 @@ def test_faults_are_counted_and_left_out(tmp_path: Path) -> None:
     assert [record.captions for record in records if record.captions] == [("été",), ("A",)]
     assert summary.others["lines that are not UTF-8, read as Windows-1252"] == 1
     assert len(records) == 8
+
+
+SAMPLES = {
+    "000": {"jpg": jpeg(1), "txt": b"A dog.", "cls": b"3"},
+    "001": {"jpg": jpeg(2), "json": b'{"caption": "A cat."}'},
+    "002": {"txt": b"No image."},
+    "a/003": {"seg.png": png([[1] * 16] * 12), "jpg": jpeg(3)},
+}
+MEMBERS = [(f"{key}.{extension}", data) for key, parts in SAMPLES.items() for extension, data in parts.items()]
+READ = [("000", ("A dog.",)), ("001", ("A cat.",)), ("a/003", ())]
+
+ORDERS: dict[str, Callable[[list[tuple[str, bytes]]], list[tuple[str, bytes]]]] = {
+    "as written": lambda members: members,
+    "reversed": lambda members: members[::-1],
+    "by kind": lambda members: sorted(members, key=lambda member: member[0].partition(".")[2]),
+    "shuffled": lambda members: random.Random(0).sample(members, len(members)),
+}
+NAMES: dict[str, Callable[[str], str]] = {
+    "plain": lambda name: name,
+    "dot and slash": lambda name: f"./{name}",
+    "backslashes": lambda name: name.replace("/", "\\"),
+    "folder": lambda name: f"./shard/{name}",
+}
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.bz2", ".tar.xz"])
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("name", NAMES)
+def test_shards_as_plain_tools_make_them(tmp_path: Path, name: str, order: str, ending: str) -> None:
+    members = [(NAMES[name](member), data) for member, data in ORDERS[order](MEMBERS)]
+    summary, records = taken(pack(tmp_path / f"s{ending}", members), tmp_path / "out")
+    prefix = "images/s/shard/" if name == "folder" else "images/s/"
+    assert sorted((record.file_name, record.captions) for record in records) == [
+        (f"{prefix}{key}.jpg", captions) for key, captions in READ
+    ]
+    assert summary.left_out == {"samples without an image": 1}
+    assert summary.others["segmentations"] == 1
+
+
+@pytest.mark.parametrize(
+    ("parts", "image", "captions", "more"),
+    [
+        ({"image.jpg": jpeg(1), "caption.txt": b"A."}, 1, ("A.",), 0),
+        ({"rgb.jpg": jpeg(1), "jpg": jpeg(2)}, 2, (), 1),
+        ({"jpg": jpeg(2), "rgb.jpg": jpeg(1)}, 2, (), 1),
+        ({"depth.png": jpeg(3), "mask.jpg": jpeg(4), "jpg": jpeg(2), "meta.json": b'{"text": "B."}'}, 2, ("B.",), 0),
+        ({"long.txt": b"Long.", "txt": b"Plain.", "jpg": jpeg(2)}, 2, ("Plain.",), 0),
+        ({"v2.0001.jpg": jpeg(5), "v2.0002.jpg": jpeg(6), "v2.0003.jpg": jpeg(7)}, 5, (), 2),
+    ],
+)
+@pytest.mark.parametrize("scattered", [False, True])
+def test_compound_extensions(
+    tmp_path: Path, parts: Mapping[str, bytes], image: int, captions: tuple[str, ...], more: int, scattered: bool
+) -> None:
+    members = [(f"000.{extension}", data) for extension, data in parts.items()]
+    members[1:1] = [("001.jpg", jpeg(9))] if scattered else []
+    summary, records = taken(pack(tmp_path / "s.tar", members), tmp_path / "out")
+    found = records[0] if "000" in records[0].file_name else records[1]
+    assert (tmp_path / "out" / found.file_name).read_bytes() == jpeg(image)
+    assert found.captions == captions
+    assert summary.left_out.get("images beyond the first of their sample", 0) == more
+
+
+def test_scattered_texts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tavq.importers.samples.MAX_SCATTERED", 5)
+    path = pack(tmp_path / "s.tar", [("0.jpg", jpeg(1)), ("1.jpg", jpeg(1)), ("0.txt", b"A dog."), ("1.txt", b"A")])
+    with pytest.raises(DataError, match="pack it again with: tar --sort=name"):
+        sources["webdataset"]().run(path, tmp_path / "out")
 
 
 HOSTILE = [
