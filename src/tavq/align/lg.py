@@ -163,9 +163,10 @@ class LGAligner(Aligner):
     Images without text add nothing. Each loss is the mean over the batch, where the paper writes sums.
 
     Source: LG-VQ (arXiv 2405.14206); the public code for weights, sizes and the fraction of masked words.
-    Differs from the paper: the text is all captions of an image, not a random one, encoded by the encoder of the text
-    store without its start and end tokens; at least one word is masked; no loss counts padding (the code compares
-    padded words in eq. 8); the visual tower and the masked word predictor share `layers` and `heads`.
+    Differs from the paper: the text is all captions of an image, or as in the paper a random one where the text store
+    keeps them apart, encoded by the encoder of the text store without its start and end tokens; at least one word is
+    masked; no loss counts padding (the code compares padded words in eq. 8); the visual tower and the masked word
+    predictor share `layers` and `heads`.
 
     Args:
         config: the settings below.

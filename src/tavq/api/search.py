@@ -90,7 +90,7 @@ def _read_texts(space: AlignerSpace, dataset: FolderDataset, text: Path | None) 
         warn(f"{dataset.folder} has no text store, so no texts are indexed; build one with: tavq text {dataset.folder}")
         return
     space.use_store(store)
-    changed = store.find_changed((record.file_name, record.text or "") for record in dataset)
+    changed = store.find_changed(record.texts(store.each_caption)[0] for record in dataset)
     if changed:
         warn(
             f"The text of {len(changed):,} images ({changed[0]} first) changed since {store.folder} was built; the "

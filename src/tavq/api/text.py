@@ -9,11 +9,13 @@ from typing import Any, Literal
 import torch
 
 from tavq.api.calls import PathLike, Progress, inform, warn, warn_of_faults
+from tavq.core.caption_keys import image_key
 from tavq.core.devices import select_device
 from tavq.core.errors import FileError, UsageError
-from tavq.data.folder import FolderDataset, iter_texts
-from tavq.data.records import Faults
+from tavq.data.folder import FolderDataset, iter_records
+from tavq.data.records import Faults, Record
 from tavq.data.sharding import ALL_IMAGES, Shard
+from tavq.data.texts import CaptionKeys
 from tavq.interfaces import codebooks
 from tavq.text.building import Bars, build_store, working_folder
 from tavq.text.encoders import TextEncoder, load_encoder
@@ -36,6 +38,7 @@ def build_text_store(
     dtype: Literal["float32", "bfloat16"] = "float32",
     projection: bool | None = None,
     float16: bool = False,
+    each_caption: bool | None = None,
     device: str | None = None,
     jobs: int | None = None,
     shard: str | None = None,
@@ -59,6 +62,9 @@ def build_text_store(
         projection: whether CLIP's vectors of whole texts and of the word graph go through its text projection, as in
             the public code of LG-VQ and VQCT; by default as in the store that is there, else if the encoder has one.
         float16: keep the vectors as float16.
+        each_caption: keep each caption of an image apart; training then reads one of them, drawn at random, at each
+            step, and evaluation the first. Long texts are not read. By default as in the store that is there, else
+            false.
         device: where to encode; by default a GPU where there is one.
         jobs: processes that split texts; by default one per processor. A script that uses several must be guarded by
             `if __name__ == "__main__"`.
@@ -76,7 +82,7 @@ def build_text_store(
         FileError: a file is damaged, or another process is building the same store.
     """
     folder, vectors = Path(data), None if word_vectors is None else Path(word_vectors)
-    _check_arguments(merge, shard, full_text, word_graph, vectors, float16)
+    _check_arguments(merge, shard, full_text, word_graph, vectors, float16, each_caption)
     place = Path(out) if out is not None else folder / "text"
     place = place.resolve() if place.is_symlink() else place  # a link to another disk says where the store belongs
     part, loaded = Shard.parse(shard), None
@@ -84,8 +90,8 @@ def build_text_store(
         store = _merge(place)
     else:
         place = place.with_name(part.add_suffix(place.name))
-        texts = _Texts(folder, part)
-        next(texts(), None)  # refuse a folder that is missing or empty before a model is loaded
+        texts = _Texts(folder, part, _keeps_captions_apart(place, each_caption))
+        texts.check()  # before a model is loaded
         loaded = _load(encoder, dtype, device, projection, place)
         building = _Building(loaded, splitter, place, float16, jobs or os.cpu_count() or 1, progress)
         store, word_graph = building.run(texts, full_text, word_graph)
@@ -93,16 +99,24 @@ def build_text_store(
     if word_graph:
         loaded = loaded or _load(encoder, dtype, device, projection, place)
         _check_encoder(store, loaded)
-        _add_word_graph(store, folder, loaded, min_count, vectors)
+        _add_word_graph(store, _Texts(folder, ALL_IMAGES, store.each_caption), loaded, min_count, vectors)
     return store
 
 
 def _check_arguments(
-    merge: bool, shard: str | None, full_text: bool, word_graph: bool, word_vectors: Path | None, float16: bool
+    merge: bool,
+    shard: str | None,
+    full_text: bool,
+    word_graph: bool,
+    word_vectors: Path | None,
+    float16: bool,
+    each_caption: bool | None,
 ) -> None:
     """Raise UsageError where an argument would be ignored."""
-    if merge and (shard or full_text or float16):
-        raise UsageError("--merge joins parts as they were made; remove --shard, --full-text and --float16.")
+    if merge and (shard or full_text or float16 or each_caption is not None):
+        raise UsageError(
+            "--merge joins parts as they were made; remove --shard, --full-text, --float16 and --each-caption."
+        )
     if shard and word_graph:
         raise UsageError("A word graph needs all texts; use --word-graph with --merge.")
     if word_vectors is not None and not word_graph:
@@ -112,15 +126,39 @@ def _check_arguments(
 
 
 class _Texts:
-    """The key and the text of each image of a data set, or of a part of it; each call reads from the start."""
+    """The key and the text of each image of a data set, or of a part of it; each call reads from the start.
 
-    def __init__(self, folder: Path, shard: Shard) -> None:
-        self.folder, self.shard = folder, shard
+    With `each_caption` the keys and texts of each caption.
+    """
+
+    def __init__(self, folder: Path, shard: Shard, each_caption: bool) -> None:
+        self.folder, self.shard, self.each_caption = folder, shard, each_caption
         self.faults = Faults()
 
     def __call__(self) -> Iterator[tuple[str, str]]:
         self.faults = Faults()
-        return ((name, text) for name, text in iter_texts(self.folder, self.faults) if name in self.shard)
+        records = (record for record in iter_records(self.folder, self.faults) if record.file_name in self.shard)
+        return (pair for record in records for pair in record.texts(self.each_caption))
+
+    def check(self) -> None:
+        """Refuse a folder that is missing, empty or, with `each_caption`, without a caption."""
+        if not self.each_caption:
+            next(self(), None)
+        elif not any(record.captions for record in iter_records(self.folder, descriptions=False)):
+            raise UsageError(
+                f"--each-caption: {self.folder} has no captions to keep apart, for example no record with the field "
+                "`captions`; remove the flag (a long text is one text an image)."
+            )
+
+
+def _keeps_captions_apart(place: Path, asked: bool | None) -> bool:
+    """Whether the store at a place is to keep captions apart: as asked, else as the store that is there."""
+    if asked is not None:
+        return asked
+    try:
+        return TextStore.open(place).each_caption
+    except FileError:  # there is none, or it is damaged and will be replaced
+        return False
 
 
 def _load(name: str, dtype: str, device: str | None, projection: bool | None, place: Path) -> TextEncoder:
@@ -153,7 +191,8 @@ class _Building:
     def run(self, texts: _Texts, full_text: bool, word_graph: bool) -> tuple[TextStore, bool]:
         """Return the store, built or kept, and whether it is to have a word graph."""
         before, why = _existing_store(self.place)
-        if before is not None and before.matches(texts(), self.encoder, self.splitter, full_text):
+        same_kind = before is not None and before.each_caption == texts.each_caption
+        if before is not None and same_kind and before.matches(texts(), self.encoder, self.splitter, full_text):
             inform(f"The text store {self.place} is up to date; it is kept.")
             return before, word_graph
         if before is not None:  # a new store keeps the tables that the old one had
@@ -161,6 +200,8 @@ class _Building:
             maker = before.manifest.encoder
             other = maker != self.encoder.record
             why = f"it was made by the encoder {maker.description}" if other else "the texts changed"
+            if not (other or same_kind):
+                why = f"captions are {'kept apart' if texts.each_caption else 'joined'} now"
         if why:
             inform(f"Rebuilding the text store {self.place}: {why}.")
         if working_folder(self.place).exists():
@@ -168,7 +209,7 @@ class _Building:
         may_be_empty = texts.shard.of > 1
         store = build_store(
             texts(), self.encoder, self.splitter, self.place, full_text, self.float16, self.jobs, _bars(self.progress),
-            empty=may_be_empty,
+            empty=may_be_empty, each_caption=texts.each_caption,
         )  # fmt: skip
         return store, word_graph
 
@@ -213,9 +254,8 @@ def _check_encoder(store: TextStore, encoder: TextEncoder) -> None:
 
 
 def _add_word_graph(
-    store: TextStore, folder: Path, encoder: TextEncoder, min_count: int, word_vectors: Path | None
+    store: TextStore, texts: _Texts, encoder: TextEncoder, min_count: int, word_vectors: Path | None
 ) -> None:
-    texts = _Texts(folder, ALL_IMAGES)
     summary = build_word_graph((text for _, text in texts()), encoder, store.folder, min_count, word_vectors)
     inform(
         f"The word graph of {summary.adjectives:,} adjectives, {summary.nouns:,} nouns and {summary.edges:,} edges "
@@ -236,7 +276,8 @@ def build_missing_store(dataset: FolderDataset, model: TokenizerConfig, progress
 def warn_of_changed_text(store: TextStore, dataset: FolderDataset) -> None:
     """Log how many images the store has no text for, and which have another text now than when it was built."""
     _report_missing_text(store, dataset)
-    changed = store.find_changed((record.file_name, record.text or "") for record in dataset)
+    texts = (pair for record in dataset for pair in record.texts(store.each_caption))
+    changed = list(dict.fromkeys(image_key(key) for key in store.find_changed(texts)))
     if not changed:
         return
     first = ", ".join(changed[:3])
@@ -249,14 +290,20 @@ def warn_of_changed_text(store: TextStore, dataset: FolderDataset) -> None:
 
 def _report_missing_text(store: TextStore, dataset: FolderDataset) -> None:
     """Log how many images are read without text, and warn of those whose text the store lacks."""
-    missing = [record for record in dataset if record.file_name not in store]
+    keys = CaptionKeys(dataset, store)
+    missing = [record for index, record in enumerate(dataset) if keys.first(index) not in store]
     if not missing:
         return
     inform(f"{len(missing):,} of {len(dataset):,} images have no text in {store.folder}; they are used without text.")
     unusable = {key for key, _ in store.faults()}
-    lacking = [record.file_name for record in missing if record.text and record.file_name not in unusable]
+    lacking = [record.file_name for record in missing if _has_text(record, store) and record.file_name not in unusable]
     if lacking:
         warn(
             f"The text store {store.folder} lacks the text of {len(lacking):,} images ({lacking[0]} first). Rebuild it "
             f"with: tavq text {dataset.folder} --encoder {store.manifest.encoder.name}"
         )
+
+
+def _has_text(record: Record, store: TextStore) -> bool:
+    """Whether an image has a text of the kind that a store holds."""
+    return any(text for _, text in record.texts(store.each_caption))

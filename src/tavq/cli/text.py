@@ -12,6 +12,7 @@ from cyclopts import Parameter, validators
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count
+from tavq.core.caption_keys import describe_key
 from tavq.core.errors import TavqError
 from tavq.core.signals import stop_on_signal
 
@@ -37,6 +38,7 @@ def text(
     dtype: Literal["float32", "bfloat16"] = "float32",
     projection: bool | None = None,
     float16: bool = False,
+    each_caption: bool | None = None,
     device: str | None = None,
     jobs: Count | None = None,
     shard: str | None = None,
@@ -70,6 +72,9 @@ def text(
             as the public code of LG-VQ and VQCT does; by default as in the store that is there, or if the encoder has a
             projection.
         float16: Store vectors as float16, half the size; readers still give float32.
+        each_caption: Keep the captions of an image apart: training reads one of them, drawn at random, at each step,
+            and evaluation the first. Long texts are not read. By default as in the store that is there, else captions
+            are joined.
         device: Where to encode; by default a GPU where there is one.
         jobs: Number of processes that split texts; by default one per processor.
         shard: Encode only shard i of n, given as i/n, into the store OUT-i-of-n.
@@ -80,7 +85,7 @@ def text(
         store = api.build_text_store(
             folder, encoder=encoder, splitter=splitter, out=out, full_text=full_text, word_graph=word_graph,
             min_count=min_count, word_vectors=word_vectors, dtype=dtype, projection=projection, float16=float16,
-            device=device, jobs=jobs, shard=shard, merge=merge, progress=bar,
+            each_caption=each_caption, device=device, jobs=jobs, shard=shard, merge=merge, progress=bar,
         )  # fmt: skip
     console.write_json(json, print_store(store, stats))
 
@@ -120,8 +125,9 @@ def print_store(store: "api.TextStore", samples: bool) -> dict[str, Any]:
             [[why, count] for why, count in found.faults.items()],
         )
         for key, reason in store.faults()[:SHOWN]:
-            console.say(f"{key}: {reason}")
-    console.say(f"The texts of {found.images:,} images are in {store.folder}.")
+            console.say(f"{describe_key(key)}: {reason}")
+    apart = f" ({found.texts:,} captions, kept apart; the table counts captions)" if store.each_caption else ""
+    console.say(f"The texts of {found.images:,} images{apart} are in {store.folder}.")
     facts = asdict(found) | {"text_store": str(store.folder)}
     if store.has_word_graph:
         graph = store.word_graph()
@@ -135,7 +141,8 @@ def _print_samples(found: "api.StoreStatistics") -> None:
         common = ", ".join(f"{_short(unit)} {count:,}" for unit, count in level.common)
         print(f"Most frequent {name}: {common or 'each occurs once'}")
     for key, units in found.samples.items():
-        print(f"\n{key!a}" if not key.isprintable() else f"\n{key}")
+        name = describe_key(key)
+        print(f"\n{name!a}" if not name.isprintable() else f"\n{name}")
         for name, texts in units.items():
             print(f"  {name}: {' · '.join(map(_short, texts)) or '-'}")
     print()

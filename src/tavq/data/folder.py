@@ -173,7 +173,7 @@ def iter_texts(folder: Path, faults: Faults | None = None, split: str | None = N
     """Iterate over (file_name, text) of each record in the order of metadata.jsonl, "" for a record without text."""
     for record in iter_records(folder, faults):
         if split is None or record.split == split:
-            yield record.file_name, record.text or ""
+            yield from record.texts(each_caption=False)
 
 
 def check_dataset(folder: Path, progress: Progress | None = None) -> list[Fault]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tavq.core.caption_keys import caption_key
 from tavq.core.checks import is_number
 from tavq.core.errors import FileError
 from tavq.core.files import parse_json, resolve_inside
@@ -102,7 +103,19 @@ class Record:
         """The long text; else the captions as sentences, separated by blank lines; else None."""
         if self.long_text is not None:
             return self.long_text
-        return "\n\n".join(_as_sentence(caption) for caption in self.captions) or None
+        return "\n\n".join(self.sentences) or None
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The captions, each with a full stop."""
+        return tuple(_as_sentence(caption) for caption in self.captions)
+
+    def texts(self, each_caption: bool) -> list[tuple[str, str]]:
+        """Keys and texts as a text store reads them: `text` ("" without one), or each caption under its own key."""
+        if not each_caption:
+            return [(self.file_name, self.text or "")]
+        sentences = self.sentences or ("",)
+        return [(caption_key(self.file_name, number), text) for number, text in enumerate(sentences)]
 
 
 SENTENCE_ENDS = ("!", "?", "…", "。", "！", "？", '."', '!"', '?"', ".”", "!”", "?”")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,9 +11,18 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn.functional import pad
 
+from tavq.core.caption_keys import caption_key
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
-from tavq.interfaces import FULL_TEXT, FULL_TEXT_IDS, GRANULARITIES, POOLED, TextFeatures, TextSource, TextUnits
+from tavq.interfaces import (
+    FULL_TEXT,
+    FULL_TEXT_IDS,
+    GRANULARITIES,
+    POOLED,
+    TextFeatures,
+    TextSource,
+    TextUnits,
+)
 
 
 def find_text_tables(dataset: FolderDataset, text: TextSource | None) -> tuple[str, ...]:
@@ -44,6 +53,55 @@ def collate_text(text: TextSource, keys: Sequence[str], tables: Sequence[str] = 
     pooled = _stack_pooled(found, text.width) if POOLED in tables else None
     full_text = units.pop(FULL_TEXT, None)
     return TextFeatures(**units, full_text=full_text, pooled=pooled)
+
+
+CAPTION = 3
+"""The first number of the random seed of drawn captions; `data.workers` and `training.task.tokens` have the others."""
+
+
+@runtime_checkable
+class CaptionSource(Protocol):
+    """A text source that may keep the captions of an image apart, under the keys of `core.caption_keys`."""
+
+    @property
+    def each_caption(self) -> bool:
+        """Whether it does; else a text is all of an image's captions."""
+        ...
+
+
+class CaptionKeys:
+    """The keys under which a text source has the texts of images: several where it keeps their captions apart.
+
+    A drawn caption is a function of (seed, epoch, image), as an augmentation is, so that neither workers nor processes
+    nor resuming change it.
+
+    Source: LG-VQ (arXiv 2405.14206), whose training reads one caption of an image at each step.
+    """
+
+    def __init__(self, dataset: FolderDataset, text: TextSource | None) -> None:
+        self.names = [record.file_name for record in dataset]
+        apart = isinstance(text, CaptionSource) and text.each_caption
+        self.text = text if apart else None
+        self.counts = [len(record.captions) for record in dataset] if apart else []
+
+    def keys(self, index: int) -> list[str]:
+        """The keys of an image's usable texts; the image's own if there are none."""
+        name = self.names[index]
+        if self.text is None:
+            return [name]
+        found = [key for key in (caption_key(name, number) for number in range(self.counts[index])) if key in self.text]
+        return found or [name]
+
+    def first(self, index: int) -> str:
+        """The key of the text that evaluation reads: the first usable caption, or the joined text."""
+        return self.keys(index)[0]
+
+    def draw(self, index: int, seed: int, epoch: int) -> str:
+        """The key of the text that training reads in an epoch."""
+        keys = self.keys(index)
+        if len(keys) == 1:
+            return keys[0]
+        return keys[int(np.random.default_rng([CAPTION, seed, epoch, index]).integers(len(keys)))]
 
 
 @dataclass(frozen=True)

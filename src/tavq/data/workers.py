@@ -18,7 +18,7 @@ from tavq.data.folder import FolderDataset
 from tavq.data.images import load_image, load_segmentation, read_shape
 from tavq.data.palette import colourize
 from tavq.data.squares import load_square
-from tavq.data.texts import PackedText, collate_text
+from tavq.data.texts import CaptionKeys, PackedText, collate_text
 from tavq.data.transforms import crop_and_resize
 from tavq.interfaces import TextSource
 
@@ -53,6 +53,7 @@ class ImageReader(Dataset[LoadedBatch]):
         self.maps = [record.segmentation for record in dataset] if config.images == "segmentation" else None
         self.config = config
         self.text, self.tables = text, tables
+        self.caption_keys = CaptionKeys(dataset, text)
         self.unreadable: dict[int, str] = {}
 
     def read(self, index: int, rng: np.random.Generator | None) -> Tensor | None:
@@ -95,15 +96,15 @@ class ImageReader(Dataset[LoadedBatch]):
 
     def __getitems__(self, positions: Sequence[int]) -> LoadedBatch:
         faults: dict[int, str] = {}
-        samples = [self.read_sample(position, faults) for position in positions]
-        readable = [(index, image) for index, image in samples if image is not None]
-        indices = tuple(index for index, _ in readable)
+        samples = [(position, *self.read_sample(position, faults)) for position in positions]
+        readable = [(position, index, image) for position, index, image in samples if image is not None]
+        indices = tuple(index for _, index, _ in readable)
         if not readable:
             size = self.config.size
             return LoadedBatch(indices, torch.empty((0, 3, size, size)).byte(), tuple(faults.items()))
-        images = torch.stack([image for _, image in readable])
+        images = torch.stack([image for _, _, image in readable])
         try:
-            text, error = self._look_up(indices), None
+            text, error = self._look_up([(position, index) for position, index, _ in readable]), None
         except TavqError as raised:
             text, error = None, raised
         return LoadedBatch(indices, images, tuple(faults.items()), text, error)
@@ -115,10 +116,15 @@ class ImageReader(Dataset[LoadedBatch]):
             faults[position] = self.unreadable[position]
         return position, image
 
-    def _look_up(self, indices: Sequence[int]) -> PackedText | None:
+    def text_key(self, position: int, index: int) -> str:
+        """The key of the text of the image `index`, which was read for a position."""
+        return self.caption_keys.first(index)
+
+    def _look_up(self, samples: Sequence[tuple[int, int]]) -> PackedText | None:
         if self.text is None:
             return None
-        return PackedText.pack(collate_text(self.text, [self.names[index] for index in indices], self.tables))
+        keys = [self.text_key(position, index) for position, index in samples]
+        return PackedText.pack(collate_text(self.text, keys, self.tables))
 
 
 class EpochPermutations:
@@ -163,6 +169,10 @@ class ShuffledReader(ImageReader):
             if len(faults) > self.config.max_faults(len(order)):
                 break
         return -1, None
+
+    def text_key(self, position: int, index: int) -> str:
+        """A text of the image, drawn for the epoch of a position of the stream."""
+        return self.caption_keys.draw(index, self.seed, position // len(self.names))
 
 
 @dataclass(frozen=True)

@@ -264,9 +264,9 @@ def _probe_half(
         held_codes: of the half that is scored.
         held_sentences: its targets.
     """
-    fitted, penalty = Ridge.fit(codes, sentences), choose_penalty(codes, sentences)
-    predicted = directions(fitted.predict(held_codes, penalty))
-    truth = directions(held_sentences - fitted.target_mean)
+    ridge, penalty = Ridge.fit(codes, sentences), choose_penalty(codes, sentences)
+    predicted = directions(ridge.predict(held_codes, penalty))
+    truth = directions(held_sentences - ridge.target_mean)
     return (predicted * truth).sum(dim=1), both_ranks(predicted, truth)
 
 

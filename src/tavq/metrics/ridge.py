@@ -53,11 +53,11 @@ class Ridge:
 
 
 def choose_penalty(inputs: Float[Tensor, "n d"], targets: Float[Tensor, "n t"]) -> float:
-    """The penalty with the highest cosine on odd rows when even rows are fitted; of equal ones the largest."""
-    fitted = Ridge.fit(inputs[::2], targets[::2])
-    rotated = fitted.rotate(inputs[1::2])
-    truth = directions(targets[1::2] - fitted.target_mean)
-    trials = [rotated @ fitted.weights(penalty) for penalty in PENALTIES]
+    """The penalty with the highest cosine on odd rows of a regression on even rows; of equal ones the largest."""
+    ridge = Ridge.fit(inputs[::2], targets[::2])
+    rotated = ridge.rotate(inputs[1::2])
+    truth = directions(targets[1::2] - ridge.target_mean)
+    trials = [rotated @ ridge.weights(penalty) for penalty in PENALTIES]
     cosines = [float((directions(trial) * truth).sum(dim=1).mean()) for trial in trials]
     best = max(cosines) - SAME
     return max(penalty for penalty, cosine in zip(PENALTIES, cosines, strict=True) if cosine >= best)

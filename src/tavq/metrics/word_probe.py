@@ -25,8 +25,8 @@ PROBE_WORD_CODE_MSE = Metric(
     PROBE_WORDS,
     better=-1,
     meaning="Mean squared difference between the cosine of two words of an image and the cosine of the entries that a "
-    "linear regression, fitted on other images, matches them with. For every tokenizer, aligned or not; not comparable "
-    "with the aligner's own value.",
+    "linear regression, trained on other images, matches them with. For every tokenizer, aligned or not; not "
+    "comparable with the aligner's own value.",
     decimals=4,
     main=True,
 )

@@ -107,7 +107,8 @@ class AlignerSpace:
         """The text of an image, if the store has it."""
         if self.store is None or record.file_name not in self.store:
             return ()
-        return (record.text or "",)
+        _, text = record.texts(self.store.each_caption)[0]
+        return (text,)
 
     @torch.no_grad()
     def embed_images(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:

@@ -82,6 +82,7 @@ def build_store(
     jobs: int = 1,
     bars: Bars = silent,
     empty: bool = False,
+    each_caption: bool = False,
 ) -> TextStore:
     """Split and encode the text of every image into a new store at `out`; an older store there is replaced.
 
@@ -101,6 +102,7 @@ def build_store(
         jobs: processes that split; a script that asks for several must be guarded by `if __name__ == "__main__"`.
         bars: shows the progress.
         empty: accept a store without images, as a shard may be.
+        each_caption: the texts are single captions, with keys of `core.caption_keys`.
 
     Raises:
         DataError: a key occurs twice, or no image has any text and `empty` is False.
@@ -109,7 +111,14 @@ def build_store(
     """
     check_out(out)
     made_by = record_splitter(splitter)  # before anything is written: the name may be wrong
-    plan = Contents(format=FORMAT, encoder=encoder.record, splitter=made_by, full_text=full_text, float16=float16)
+    plan = Contents(
+        format=FORMAT,
+        encoder=encoder.record,
+        splitter=made_by,
+        full_text=full_text,
+        float16=float16,
+        each_caption=each_caption,
+    )
     work = working_folder(out)
     check_work_folder(work)
     with lock(work / LOCK, out):

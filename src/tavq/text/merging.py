@@ -13,7 +13,7 @@ from tavq.text.building import LOCK, PLAN, check_out, check_work_folder
 from tavq.text.store import STORE, Contents, TextStore
 from tavq.text.store_writer import start_writer
 
-SAME = ("encoder", "splitter", "full_text", "float16")
+SAME = ("encoder", "splitter", "full_text", "float16", "each_caption")
 """What the shards of a store must have in common."""
 
 
@@ -85,6 +85,7 @@ def _merge_contents(stores: Sequence[TextStore]) -> Contents:
         splitter=first.splitter,
         full_text=first.full_text,
         float16=first.float16,
+        each_caption=first.each_caption,
         texts=texts,
         faults=dict(sorted(faults.items())),
     )

@@ -36,6 +36,7 @@ class StoreStatistics:
     """What `tavq text --stats` prints."""
 
     images: int
+    texts: int  # more than images where the store keeps their captions apart; statistics are then of captions
     levels: Mapping[str, LevelStatistics]
     faults: Mapping[str, int]  # number of images by what was wrong with their text
     samples: Mapping[str, Mapping[str, tuple[str, ...]]]  # units by key and granularity
@@ -46,7 +47,7 @@ def read_statistics(store: TextStore) -> StoreStatistics:
     sampled = np.linspace(0, len(store) - 1, SAMPLES).round().astype(int) if len(store) else np.empty(0, int)
     samples = {key: store.units(key) for key in map(store.key, np.unique(sampled).tolist())}
     levels = {name: _compute_level(store, name) for name in GRANULARITIES}
-    return StoreStatistics(len(store), levels, dict(store.manifest.faults), samples)
+    return StoreStatistics(store.images, len(store), levels, dict(store.manifest.faults), samples)
 
 
 def _compute_level(store: TextStore, name: str) -> LevelStatistics:

@@ -1,13 +1,15 @@
 """The text store: the encoded text of every image, each distinct unit once, memory-mapped."""
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_serializer
 
+from tavq.core.caption_keys import image_key
 from tavq.core.config import Config, rename_settings
 from tavq.core.errors import DataError, FileError, UsageError
 from tavq.core.files import (
@@ -59,13 +61,22 @@ class Contents(Config):
     """Token-level text is stored too."""
     float16: bool
     """Vectors are stored in half precision."""
+    each_caption: bool = False
+    """Each caption of an image is a text of its own, with a key of `core.caption_keys`; else they are joined."""
     texts: str = ""
     """Hash of all keys and texts, in their order."""
     faults: dict[str, int] = Field(default_factory=dict)
     """Number of images that are missing, cut, or have units read in parts, by reason; `faults.jsonl` names them."""
     images: int = 0
+    """Number of texts: of images, or with `each_caption` of captions."""
     units: dict[str, int] = Field(default_factory=dict)
     """Number of distinct units by granularity."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_default(self, serialize: Callable[[Any], Any]) -> dict[str, Any]:
+        """Write `each_caption` only if it is true: other stores and runs stay as they were before it existed."""
+        settings: dict[str, Any] = serialize(self)
+        return settings if self.each_caption else {key: settings[key] for key in settings if key != "each_caption"}
 
 
 class Manifest(Contents):
@@ -133,6 +144,19 @@ class TextStore:
 
     def __len__(self) -> int:
         return self.manifest.images
+
+    @property
+    def each_caption(self) -> bool:
+        """Whether each caption of an image is a text of its own; the image's own key then has the first one."""
+        return self.manifest.each_caption
+
+    @property
+    def images(self) -> int:
+        """The number of images with a text; `len` counts texts."""
+        if not self.each_caption:
+            return len(self)
+        names = (image_key(self.key(index)) for index in range(len(self)))
+        return sum(1 for _ in itertools.groupby(names))  # the captions of an image follow each other
 
     @property
     def keys(self) -> tuple[str, ...]:

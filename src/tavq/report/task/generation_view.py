@@ -124,7 +124,7 @@ def _generate_conditioned(
     for index, (record, image) in enumerate(zip(records, _to_bytes(images), strict=True)):
         asked = () if store is not None else (("map", _load_map(maps[index], image.shape[0])),)
         shown = (*asked, ("real", image), ("generated", generated[index]))
-        found.append(Shown(record.file_name, shown, record.text or "" if store is not None else ""))
+        found.append(Shown(record.file_name, shown, _shown_text(record, store)))
     return tuple(found)
 
 
@@ -153,3 +153,8 @@ def _complete(
 
 def _to_bytes(images: Float[Tensor, "b 3 y x"]) -> tuple[Bytes, ...]:
     return tuple(as_bytes(image) for image in images)
+
+
+def _shown_text(record: Record, store: TextStore | None) -> str:
+    """The text that the task was given: what the store has under the image's own key."""
+    return "" if store is None else record.texts(store.each_caption)[0][1]

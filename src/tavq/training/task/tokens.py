@@ -18,7 +18,7 @@ from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
 from tavq.data.records import Fault
-from tavq.data.texts import collate_text, find_text_tables
+from tavq.data.texts import CaptionKeys, collate_text, find_text_tables
 from tavq.data.workers import EpochPermutations
 from tavq.interfaces import TextSource, quantizers
 from tavq.model_folder import find_model, read_model_config
@@ -185,6 +185,8 @@ class TokenBatches:
         self._rank, self._world = rank, world
         self._tables = find_text_tables(dataset, text)
         self._orders = EpochPermutations(len(table.keys), seed)
+        self._caption_keys = CaptionKeys(dataset, text)
+        self._indices = {record.file_name: index for index, record in enumerate(dataset)}
 
     def __iter__(self) -> Iterator[GenerationBatch]:
         return self
@@ -195,7 +197,7 @@ class TokenBatches:
         self.consumed += self.batch * self._world
         rows, orientations = (torch.tensor(column) for column in zip(*samples, strict=True))
         keys = tuple(self.table.keys[row] for row in rows.tolist())
-        text = collate_text(self.text, keys, self._tables) if self.text is not None else None
+        text = collate_text(self.text, self._draw_texts(start, keys), self._tables) if self.text is not None else None
         condition = self.table.condition[rows, orientations].long() if self.table.condition is not None else None
         return GenerationBatch(self.table.tokens[rows, orientations].long(), keys, text, condition)
 
@@ -205,6 +207,14 @@ class TokenBatches:
         row = int(self._orders[epoch][offset])
         orientations = self.table.tokens.shape[1]
         return row, int(np.random.default_rng([FLIP, self.seed, epoch, row]).integers(orientations))
+
+    def _draw_texts(self, start: int, keys: Sequence[str]) -> list[str]:
+        """The key of a text of each image, drawn for the epoch of its position."""
+        epochs = (position // len(self.table.keys) for position in range(start, start + len(keys)))
+        return [
+            self._caption_keys.draw(self._indices[key], self.seed, epoch)
+            for key, epoch in zip(keys, epochs, strict=True)
+        ]
 
     def close(self) -> None:
         """Do nothing: no worker reads ahead."""

@@ -1,6 +1,7 @@
 """The training data of tasks: tokens encoded once per stamp, in an order that does not depend on the processes."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,20 @@ class Text:
         raise AssertionError("the test needs no vocabulary")
 
 
+class Captions(Text):
+    """Three captions of each image, kept apart; caption j of image i is the word 10 i + j."""
+
+    each_caption = True
+
+    def __contains__(self, key: str) -> bool:
+        return int(key.partition("\n")[2] or 0) < 3
+
+    def vectors(self, key: str) -> dict[str, Any]:
+        name, _, number = key.partition("\n")
+        row = np.full((1, 1), 10 * int(Path(name).stem) + int(number or 0), np.float32)
+        return {"words": row, "phrases": row, "sentences": row}
+
+
 @pytest.fixture
 def dataset(shared_images: Path) -> FolderDataset:
     found = FolderDataset(shared_images, "train")
@@ -67,6 +82,25 @@ def rows(found: list[GenerationBatch]) -> list[list[int]]:
 def epochs(found: list[list[int]]) -> list[list[int]]:
     """The first token of each sample, by epoch."""
     return [[row[0] for row in found[start : start + 7]] for start in range(0, len(found), 7)]
+
+
+def words(found: list[GenerationBatch]) -> list[tuple[int, int]]:
+    """The image and the caption of each sample."""
+    drawn = [int(word) for codes in found for word in codes.text.words.vectors.flatten()]
+    assert [number // 10 for number in drawn] == [row[0] // 100 for row in rows(found)]
+    return [divmod(number, 10) for number in drawn]
+
+
+def test_a_caption_is_drawn_in_each_epoch(dataset: FolderDataset) -> None:
+    several = [replace(record, captions=("a", "b", "c")) for record in dataset]
+    apart = dataset.subset(several)
+    found = words(batches(apart, 70, text=Captions()))
+    assert set(found) == {(image, caption) for image in range(7) for caption in range(3)}
+    assert words(batches(apart, 70, text=Captions())) == found
+    resumed = words(batches(apart, 65, text=Captions(), consumed=20))
+    assert resumed == found[20:]
+    second = words(batches(apart, 17, 2, text=Captions(), rank=1, world=2))
+    assert second == [pair for step in range(17) for pair in found[4 * step + 2 : 4 * step + 4]]
 
 
 # --- batches --------------------------------------------------------------------------------------------------------
