@@ -132,9 +132,12 @@ class ImageFiles:
         return iter(self._files)
 
     def find(self, name: str) -> str | None:
-        """The file that annotations call `name`, in whatever Unicode form; None if there is none."""
+        """The file that annotations call `name`; None if there is none.
+
+        The name may have another Unicode form, and a folder in front (`train2017/9.jpg`, as LVIS writes).
+        """
         composed = normalize_name(name)
-        return next((form for form in (name, composed) if form in self._files), None)
+        return next((form for form in (name, composed, base_name(composed)) if form in self._files), None)
 
     @cached_property
     def by_stem(self) -> dict[str, str]:

@@ -30,6 +30,7 @@ from tavq.importers.reasons import (
     UNREADABLE,
     UNUSABLE_FIELD,
     UNUSABLE_SEGMENTATION,
+    WRONG_SIZE,
 )
 from tavq.importers.rescaling import Size, clip_box, has_same_aspect_ratio, resize_classes, scale_box
 
@@ -89,7 +90,7 @@ class DatasetWriter:
         if not upright and has_exif_turn(self.folder / record.file_name):
             record = self._without_annotations(record)
         actual = (shape[1], shape[0])
-        size = size or actual
+        size, record = self._check_size(record, size or actual, actual)
         rescaled = (self._fit_box(thing, size, actual) for thing in record.objects)
         objects = tuple(thing for thing in rescaled if thing is not None)
         segmentation = self._fit_segmentation(record.segmentation, size, actual)
@@ -182,6 +183,20 @@ class DatasetWriter:
         self.left_out[TURNED_SEGMENTATION] += record.segmentation is not None
         self._remove(record.segmentation)
         return replace(record, objects=(), segmentation=None)
+
+    def _check_size(self, record: Record, size: Size, actual: Size) -> tuple[Size, Record]:
+        """The size that the boxes refer to; without the boxes if the listed size cannot be that of the image.
+
+        A box that is beyond the listed size and inside the image shows that the boxes refer to the image itself.
+        """
+        if has_same_aspect_ratio(size, actual):
+            return size, record
+        boxes = [thing.box for thing in record.objects]
+        beyond = any(exceeds_image(box, size[1], size[0]) for box in boxes)
+        if beyond and not any(exceeds_image(box, actual[1], actual[0]) for box in boxes):
+            return actual, record
+        self.left_out[WRONG_SIZE] += len(boxes)
+        return actual, replace(record, objects=())
 
     def _fit_box(self, thing: NamedBox, size: Size, actual: Size) -> NamedBox | None:
         box = scale_box(thing.box, size, actual)

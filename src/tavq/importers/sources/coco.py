@@ -12,7 +12,7 @@ from tavq.data.folder import Progress
 from tavq.data.images import encode_png
 from tavq.data.records import NamedBox, clean_text
 from tavq.importers.annotations import read_box, read_id, read_lists, read_size
-from tavq.importers.archives import find_coco_images
+from tavq.importers.archives import base_name, find_coco_images
 from tavq.importers.coco_labels import NAMES
 from tavq.importers.coco_regions import Regions, find_forms, iter_label_maps
 from tavq.importers.importing import ImportSummary, Source, sources
@@ -32,7 +32,7 @@ class Coco(Source):
     things and stuff, panoptic PNGs, stuff as PNGs, stuff in JSON. Over the last two the things of `instances` are
     painted, the largest first. A box around a crowd is left out, because it is not an object; its region is painted.
     COCO has not published captions of its test images; the kind `karpathy` reads the split with a test set that most
-    papers use.
+    papers use. LVIS' boxes on the same images (lvis_v1_{train,val}.json) take the place of missing `instances`.
     """
 
     layout = (
@@ -66,7 +66,8 @@ def _find_annotations(source: Path) -> tuple[dict[tuple[str, str], Path], int]:
     for year in (2017, 2014):
         found = {}
         for kind, split in product(KINDS, SPLITS):
-            path = first_file(source, [f"{kind}_{split}{year}.json"])
+            names = [f"{kind}_{split}{year}.json", *([f"lvis_v1_{split}.json"] if kind == "instances" else [])]
+            path = first_file(source, names)
             if path is not None:
                 found[kind, split] = path
         if any(kind in ("captions", "instances") for kind, _ in found):
@@ -95,7 +96,7 @@ class _AnnotationReader:
     def __init__(self, dataset: DatasetBuilder, form: str | None) -> None:
         self.dataset, self.form, self.left_out = dataset, form, dataset.left_out
         self.regions = Regions()
-        self.names: dict[int, str] = {}
+        self.names: dict[int | str, str] = {}
         self.by_id: dict[int | str, RecordBuilder | None] = {}
 
     def read(self, split: str, files: dict[str, Path]) -> None:
@@ -112,11 +113,12 @@ class _AnnotationReader:
 
     def classes(self) -> dict[int, str]:
         """The names of the categories in segmentations."""
-        return {0: "unlabeled"} | NAMES | dict(sorted(self.names.items()))
+        usable = {category: name for category, name in self.names.items() if _fits_map(category)}
+        return {0: "unlabeled"} | NAMES | {int(category): usable[category] for category in sorted(usable)}
 
     def _read_images(self, images: list[dict[str, Any]], split: str) -> None:
         for image in images:
-            name, image_id = image.get("file_name"), read_id(image, "id")
+            name, image_id = _read_name(image), read_id(image, "id")
             if not isinstance(name, str) or image_id is None:
                 self.left_out["listed images without a name or id"] += 1
             elif image_id not in self.by_id:
@@ -126,7 +128,7 @@ class _AnnotationReader:
     def _read_categories(self, categories: list[dict[str, Any]]) -> None:
         for category in categories:
             category_id, name = read_id(category, "id"), clean_text(category.get("name"))
-            if isinstance(category_id, int) and 0 < category_id < 256 and name is not None:
+            if category_id is not None and name is not None:
                 self.names[category_id] = name
 
     def _match_images(self, annotations: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], RecordBuilder]]:
@@ -140,13 +142,19 @@ class _AnnotationReader:
 
     def _match_categories(
         self, annotations: list[dict[str, Any]]
-    ) -> Iterator[tuple[dict[str, Any], RecordBuilder, int]]:
+    ) -> Iterator[tuple[dict[str, Any], RecordBuilder, int | str]]:
         for annotation, builder in self._match_images(annotations):
             category = read_id(annotation, "category_id")
-            if category in self.names:
-                yield annotation, builder, int(category)
+            if category is not None and category in self.names:
+                yield annotation, builder, category
             else:
                 self.left_out["annotations of an unknown category"] += 1
+
+    def _fits_map(self, category: int | str) -> bool:
+        """Whether a label map can hold a category; counts the regions of the others."""
+        fits = _fits_map(category)
+        self.left_out["regions of categories outside 1 to 255, which label maps cannot hold"] += not fits
+        return fits
 
     def _read_captions(self, annotations: list[dict[str, Any]]) -> None:
         for annotation, builder in self._match_images(annotations):
@@ -156,9 +164,10 @@ class _AnnotationReader:
         regions = []
         for annotation, builder, category in self._match_categories(annotations):
             box = read_box(annotation.get("bbox"))
-            if self.form in ("pixelmaps", "stuff") and annotation.get("segmentation"):
+            has_region = self.form in ("pixelmaps", "stuff") and bool(annotation.get("segmentation"))
+            if has_region and self._fits_map(category):
                 area = box[2] * box[3] if box else 0.0
-                regions.append(_Region(area, builder.image, category, annotation["segmentation"]))
+                regions.append(_Region(area, builder.image, int(category), annotation["segmentation"]))
             if annotation.get("iscrowd"):
                 self.left_out["boxes around crowds"] += 1
             elif box is None:
@@ -170,7 +179,9 @@ class _AnnotationReader:
 
     def _read_stuff(self, annotations: list[dict[str, Any]]) -> None:
         for annotation, builder, category in self._match_categories(annotations):
-            self.regions.stuff.setdefault(builder.image, []).append((category, annotation.get("segmentation")))
+            if self._fits_map(category):
+                regions = self.regions.stuff.setdefault(builder.image, [])
+                regions.append((int(category), annotation.get("segmentation")))
 
     def _read_panoptic(self, annotations: list[dict[str, Any]]) -> None:
         for annotation, builder in self._match_images(annotations):
@@ -181,11 +192,23 @@ class _AnnotationReader:
             categories = {}
             for segment in segments:
                 known = isinstance(segment, dict) and read_id(segment, "category_id") in self.names
+                if known and not self._fits_map(segment["category_id"]):
+                    continue
                 if known and isinstance(read_id(segment, "id"), int):
                     categories[segment["id"]] = segment["category_id"]
                 else:
                     self.left_out["annotations of an unknown category"] += 1
             self.regions.panoptic[builder.image] = name, categories
+
+
+def _fits_map(category: int | str) -> bool:
+    return isinstance(category, int) and 0 < category < 256
+
+
+def _read_name(image: dict[str, Any]) -> Any:
+    """The file name; LVIS 1.0 gives an address instead."""
+    url = image.get("coco_url")
+    return image.get("file_name") or (base_name(url) if isinstance(url, str) else None)
 
 
 @dataclass(frozen=True)
