@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tavq.api.scoring import score_images as score_images
     from tavq.api.search import build_index as build_index
     from tavq.api.search import search_index as search_index
+    from tavq.api.studies import run_study as run_study
     from tavq.api.tasks import evaluate_task as evaluate_task
     from tavq.api.tasks import train_task as train_task
     from tavq.api.text import build_text_store as build_text_store
@@ -74,6 +75,7 @@ _HOMES = {
     "list_task_recipes": "tavq.api.recipes",
     "load_task": "tavq.tasks.model_folder",
     "make_scenes": "tavq.api.data",
+    "run_study": "tavq.api.studies",
     "score_answers": "tavq.api.scoring",
     "score_boxes": "tavq.api.scoring",
     "score_captions": "tavq.api.scoring",
@@ -113,6 +115,7 @@ __all__ = [
     "list_task_recipes",
     "load_task",
     "make_scenes",
+    "run_study",
     "score_answers",
     "score_boxes",
     "score_captions",

@@ -52,6 +52,7 @@ FUNCTIONS = {
     "recipes": "list_recipes",
     "report": "write_report",
     "compare": "compare",
+    "study": "run_study",
 }
 """The function of each command; `demo` calls several."""
 

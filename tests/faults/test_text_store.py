@@ -32,6 +32,8 @@ TEXTS = {"1.png": "A red car and a blue dog.", "2.png": "The dog sees two red ca
 class LetterEncoder(TextEncoder):
     """Counts letters: an encoder without a model."""
 
+    max_unit = 10**6
+
     def __init__(self) -> None:
         self.name, self.width, self.sha256, self.precision = "letters", 4, "0" * 64, "float32"
 

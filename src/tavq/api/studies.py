@@ -92,6 +92,9 @@ def run_study(
         jobs: how many runs to train side by side, each in a process with one thread.
         progress: called with (worker, done, total, note), with workers counted from 0.
 
+    Returns:
+        The table of all that was evaluated, and a message for each row and seed that failed.
+
     Raises:
         UsageError: there is no such study, row, recipe or data set, or a setting is not accepted.
     """

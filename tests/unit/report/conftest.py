@@ -40,6 +40,8 @@ HOSTILE = 'images/<b>"&.png'
 class LetterEncoder(TextEncoder):
     """Vectors drawn from a hash of the text; needs no model."""
 
+    max_unit = 10**6
+
     def __init__(self) -> None:
         self.name, self.sha256, self.width, self.precision = "letters", "0" * 64, 6, "float32"
 
