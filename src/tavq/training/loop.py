@@ -20,11 +20,13 @@ from tavq.data.loader import explain_dead_workers
 from tavq.data.records import Fault
 from tavq.interfaces import Losses
 from tavq.ops import collective
+from tavq.recipes.identity import METHOD_HASH
 from tavq.recipes.schema import LoopConfig, RunRecipe
-from tavq.training import checkpoint
+from tavq.training import checkpoint, provenance
 from tavq.training.ema import EMA
 from tavq.training.log import RunLog
 from tavq.training.run_folder import RunFolder
+from tavq.training.schedule import CHANGES, describe_schedule_change, find_schedule_change, learning_rate
 
 EMA_GROUP = "mean"
 """Tensor group of the EMA weights in a checkpoint; checkpoints of every version use it."""
@@ -163,16 +165,6 @@ def step_seed(seed: int, step: int, process: int = 0) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "little")
 
 
-def learning_rate(config: LoopConfig, step: int) -> float:
-    """The learning rate of a step (counted from 0)."""
-    if step < config.warmup:
-        return config.learning_rate * (step + 1) / config.warmup
-    if config.decay == "none":
-        return config.learning_rate
-    progress = (step - config.warmup) / max(config.steps - config.warmup, 1)
-    return config.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
-
-
 def batch_per_process(config: LoopConfig) -> int:
     """The samples of a batch that one process takes."""
     processes = collective.world_size()
@@ -232,13 +224,26 @@ class Loop:
         """Create the run folder, or load its newest checkpoint; return the samples consumed so far."""
         if self.rank == 0:
             metadata = {**self.trainable.metadata(), "processes": self.processes}
-            fresh = not (resume and self.folder.prepare_resume(self.trainable.recipe, metadata))
-            if fresh and resume:
+            before = self.folder.prepare_resume(self.trainable.recipe, metadata) if resume else None
+            if before is None and resume:
                 self.reporter.message("No checkpoint was written yet; starting from the first step.")
-            if fresh:
+            if before is None:
                 self.folder.create(self.trainable.recipe, metadata)
         collective.barrier()
-        return self._load_checkpoint() if resume and checkpoint.exists(self.folder.checkpoints) else 0
+        if not (resume and checkpoint.exists(self.folder.checkpoints)):
+            return 0
+        consumed = self._load_checkpoint()
+        if self.rank == 0 and before is not None:
+            self._continue_run(before)
+        return consumed
+
+    def _continue_run(self, before: RunRecipe) -> None:
+        """Write the recipe of a resumed run, and say and record where its schedule is another one from now on."""
+        change = find_schedule_change(before.train, self.config, self.step)
+        if change is not None:
+            self.reporter.message(describe_schedule_change(before.train, self.config, self.step))
+            self.folder.record_schedule_change(change)
+        self.folder.write_recipe(self.trainable.recipe)
 
     def _load_checkpoint(self) -> int:
         groups, metadata, damaged = checkpoint.load_newest(self.folder.checkpoints)
@@ -372,6 +377,11 @@ class Loop:
     def _save_model(self) -> None:
         progress = {"step": self.step, "seed": self.config.seed}
         metadata = {**progress, **self.trainable.metadata(), "processes": self.processes}
+        changes = self.folder.schedule_changes()
+        if changes:  # not a replicate of an uninterrupted run
+            metadata[CHANGES] = changes
+        if changes and METHOD_HASH in metadata:
+            metadata[METHOD_HASH] = provenance.changed_method_hash(metadata[METHOD_HASH], changes)
         # Models are shared with others; the path of their maker's images is private.
         metadata.pop("data_folder", None)
         with self._as_saved():

@@ -3,7 +3,7 @@
 import json
 import platform
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from tavq.tokenizer import with_literal_alignment
 _short = reprlib.Repr()
 """Shortens a setting that differs: VQCT's are thousands of words."""
 _short.maxstring, _short.maxlist, _short.maxtuple = 80, 4, 4
+
+MAY_CHANGE = COSMETIC_SETTINGS | {"train.steps"}
+"""Settings that may change when a run is resumed."""
 
 INPUTS = (
     ("data set", "data_sha256"),
@@ -77,8 +80,16 @@ def method_hash(recipe: RunRecipe, metadata: Mapping[str, Any]) -> str:
     return files.sha256_bytes(json.dumps([settings, inputs], sort_keys=True).encode())
 
 
-def check_same_run(run: Path, recipe: RunRecipe, metadata: Mapping[str, Any]) -> None:
-    """Raise UsageError unless `run` was started with these settings and the data, text and tokenizer of `metadata`."""
+def changed_method_hash(method: str, changes: Sequence[Mapping[str, Any]]) -> str:
+    """The hash of a method whose schedule changed while it ran, by `RunFolder.schedule_changes`."""
+    return files.sha256_bytes(json.dumps([method, list(changes)], sort_keys=True).encode())
+
+
+def check_same_run(run: Path, recipe: RunRecipe, metadata: Mapping[str, Any]) -> RunRecipe:
+    """Return the recipe of `run`; UsageError if its settings, data, text or tokenizer differ from those given.
+
+    The number of steps may differ, and what changes no weight.
+    """
     path = run / "recipe.yaml"
     if not path.is_file():
         raise UsageError(f"There is no run in {run} to resume; start without --resume.")
@@ -88,7 +99,7 @@ def check_same_run(run: Path, recipe: RunRecipe, metadata: Mapping[str, Any]) ->
     stored = build_stored(type(recipe), written, str(path))
     before = dict(flatten_settings(stored.model_dump(mode="json")))
     now = dict(flatten_settings(recipe.model_dump(mode="json")))
-    changed = sorted(key for key in {*before, *now} - _resumable_changes(recipe) if before.get(key) != now.get(key))
+    changed = sorted(key for key in {*before, *now} - MAY_CHANGE if before.get(key) != now.get(key))
     if changed:
         listed = [f"{key} was {_short.repr(before.get(key))}, now {_short.repr(now.get(key))}" for key in changed]
         raise UsageError(
@@ -104,8 +115,4 @@ def check_same_run(run: Path, recipe: RunRecipe, metadata: Mapping[str, Any]) ->
                 f"The {name} changed since {run} was started, and resuming would mix the two. Restore it, or start "
                 "another run with another --out."
             )
-
-
-def _resumable_changes(recipe: RunRecipe) -> frozenset[str]:
-    """Settings that may change when a run is resumed; the steps may not if the learning rate decays over them."""
-    return COSMETIC_SETTINGS | {"train.steps"} if recipe.train.decay == "none" else COSMETIC_SETTINGS
+    return stored

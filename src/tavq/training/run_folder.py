@@ -20,6 +20,7 @@ from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED, TextFeatures
 from tavq.ops.collective import rank
 from tavq.recipes.schema import RunRecipe
 from tavq.training import checkpoint, provenance
+from tavq.training.schedule import CHANGES
 
 
 class RunFolder:
@@ -60,26 +61,26 @@ class RunFolder:
         self._sweep()
         files.write_text(self.log, "")
         files.write_json(self.path / "provenance.json", dict(metadata))
-        self._write_recipe(recipe)  # last: once it exists, --resume works even if this process is killed
+        self.write_recipe(recipe)  # last: once it exists, --resume works even if this process is killed
 
-    def prepare_resume(self, recipe: RunRecipe, metadata: Mapping[str, Any]) -> bool:
-        """Prepare the folder for resuming; return False if the run was killed before its first checkpoint.
+    def prepare_resume(self, recipe: RunRecipe, metadata: Mapping[str, Any]) -> RunRecipe | None:
+        """Prepare the folder for resuming and return the recipe so far.
+
+        Returns None if the run was killed before its first checkpoint.
 
         Raises:
             UsageError: there is no run, or its settings, data or text differ.
         """
-        provenance.check_same_run(self.path, recipe, metadata)
+        before = provenance.check_same_run(self.path, recipe, metadata)
         self._sweep()
-        if not checkpoint.exists(self.checkpoints):
-            return False
-        self._write_recipe(recipe)
-        return True
+        return before if checkpoint.exists(self.checkpoints) else None
 
     def _sweep(self) -> None:
         for folder in (self.path, self.checkpoints, self.path / "samples"):
             remove_leftovers(folder)
 
-    def _write_recipe(self, recipe: RunRecipe) -> None:
+    def write_recipe(self, recipe: RunRecipe) -> None:
+        """Write the settings of the run."""
         files.write_text(self.path / "recipe.yaml", write_yaml(recipe.model_dump(mode="json")))
 
     def _own_path(self, name: str) -> Path:
@@ -91,6 +92,17 @@ class RunFolder:
         path = self.path / "provenance.json"
         last_process = {"steps": steps, "seconds": round(seconds, 1), "steps_per_second": round(steps / seconds, 3)}
         files.write_json(path, {**files.read_json(path), "last_process": last_process})
+
+    def record_schedule_change(self, change: Mapping[str, Any]) -> None:
+        """Add to provenance.json from which step on the learning rate follows another schedule."""
+        path = self.path / "provenance.json"
+        earlier = [known for known in self.schedule_changes() if known != change]  # killed after it was written
+        files.write_json(path, {**files.read_json(path), CHANGES: [*earlier, dict(change)]})
+
+    def schedule_changes(self) -> list[Any]:
+        """What `record_schedule_change` wrote so far."""
+        changes = files.read_json(self.path / "provenance.json").get(CHANGES, [])
+        return changes if isinstance(changes, list) else []
 
     def write_faults(self, faults: Sequence[Fault]) -> Path:
         """Write the skipped parts of the data, and return the path."""

@@ -17,7 +17,8 @@ from tavq.data.folder import FolderDataset
 from tavq.interfaces import Batch, TextSource
 from tavq.recipes.schema import Recipe, TrainConfig
 from tavq.tokenizer import Tokenizer
-from tavq.training.loop import learning_rate, step_seed
+from tavq.training.loop import step_seed
+from tavq.training.schedule import describe_schedule_change, find_schedule_change, learning_rate
 from tavq.training.tokenizer.trainer import Trainer
 
 Make = Callable[..., Recipe]
@@ -118,17 +119,63 @@ def test_resuming_with_the_modern_losses_gives_the_same_bits(
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
 
 
-def test_steps_may_be_added_unless_the_learning_rate_depends_on_them(
-    recipe: Make, dataset: FolderDataset, tmp_path: Path
-) -> None:
+def test_steps_may_be_added(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
     Trainer(recipe({"train.steps": 6}), dataset, tmp_path / "whole").run()
     Trainer(recipe({"train.steps": 4}), dataset, tmp_path / "parts").run()
     Trainer(recipe({"train.steps": 6}), dataset, tmp_path / "parts").run(resume=True)
     assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
-    cosine = {"train.decay": "cosine"}
-    Trainer(recipe({**cosine, "train.steps": 1}), dataset, tmp_path / "cosine").run()
-    with pytest.raises(UsageError, match=r"other settings: train\.steps was 1, now 2"):
-        Trainer(recipe({**cosine, "train.steps": 2}), dataset, tmp_path / "cosine").run(resume=True)
+    for name in ("whole", "parts"):
+        assert "schedule_changes" not in files.read_json(tmp_path / name / "provenance.json")
+    hashes = {files.read_json(tmp_path / name / "model/config.json")["method_hash"] for name in ("whole", "parts")}
+    assert len(hashes) == 1
+
+
+def test_where_the_learning_rate_decays_over_the_steps_adding_some_is_said_and_recorded(
+    recipe: Make, dataset: FolderDataset, tmp_path: Path
+) -> None:
+    cosine, run = {"train.decay": "cosine"}, tmp_path / "parts"
+    Trainer(recipe({**cosine, "train.steps": 6}), dataset, tmp_path / "whole").run()
+    Trainer(recipe({**cosine, "train.steps": 3}), dataset, run).run()
+    for again in range(2):  # the second resume changes nothing, and says nothing
+        listener = Listener()
+        Trainer(recipe({**cosine, "train.steps": 6}), dataset, run, reporter=listener).run(resume=True)
+        said = [text for text in listener.messages if "train.steps was 3 and is 6 now" in text]
+        assert len(said) == 1 - again
+        assert all("from step 3 on it follows the new schedule" in text for text in said)
+        assert weights(run) != weights(tmp_path / "whole")
+        for file in (run / "provenance.json", run / "model/config.json"):
+            changes = files.read_json(file)["schedule_changes"]
+            assert changes == [{"step": 3, "steps_before": 3, "steps": 6}]
+        hashes = {files.read_json(path / "model/config.json")["method_hash"] for path in (run, tmp_path / "whole")}
+        assert len(hashes) == 2
+    rates = {line["step"]: line["learning_rate"] for line in log(run) if "learning_rate" in line}
+    whole = {line["step"]: line["learning_rate"] for line in log(tmp_path / "whole")}
+    assert rates[6] == whole[6]
+    assert rates[6] < learning_rate(recipe(cosine).train, 0)
+
+
+def test_other_settings_of_the_schedule_are_still_those_of_the_run(
+    recipe: Make, dataset: FolderDataset, tmp_path: Path
+) -> None:
+    Trainer(recipe({"train.decay": "cosine", "train.steps": 2}), dataset, tmp_path).run()
+    for change in ({"train.decay": "none"}, {"train.warmup": 1}, {"train.learning_rate": 0.5}):
+        with pytest.raises(UsageError, match="was started with other settings"):
+            Trainer(recipe({"train.decay": "cosine", "train.steps": 4, **change}), dataset, tmp_path).run(resume=True)
+
+
+@pytest.mark.parametrize("decay", ["none", "cosine"])
+@pytest.mark.parametrize("warmup", [0, 5])
+@pytest.mark.parametrize("steps", [(10, 10), (10, 20), (20, 10)])
+def test_a_change_is_found_exactly_where_a_step_that_is_done_had_another_rate(
+    decay: Any, warmup: int, steps: tuple[int, int]
+) -> None:
+    before, now = (TrainConfig(steps=count, decay=decay, warmup=warmup, learning_rate=0.1) for count in steps)
+    for done in range(11):
+        differs = any(learning_rate(before, step) != learning_rate(now, step) for step in range(done))
+        change = find_schedule_change(before, now, done)
+        assert (change is not None) == differs
+        if change is not None:
+            assert f"at {learning_rate(now, done):.3g} instead" in describe_schedule_change(before, now, done)
 
 
 def test_alignment_is_the_only_difference_between_a_pair(

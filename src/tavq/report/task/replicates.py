@@ -13,7 +13,7 @@ from tavq.report.run import Run
 FREE = COSMETIC_SETTINGS | {"train.seed"}
 """Settings that may differ within a row."""
 
-MADE_OF = ("data_sha256", "text", "segmentation_tokenizer", "size")
+MADE_OF = ("data_sha256", "text", "segmentation_tokenizer", "size", "schedule_changes")
 """Keys of the provenance that runs of a row share."""
 
 MEASURED_ON = ("data_sha256", "split", "images", "limit", "sampling", "feature_weights", "reader", "aligned")
