@@ -28,26 +28,31 @@ def main(rank: int, world: int, store: str, out: str) -> None:
     for network in aligner.networks.values():
         torch.nn.init.constant_(network.variance[2].bias, -200.0)  # type: ignore[union-attr, operator]
         torch.nn.init.zeros_(network.variance[2].weight)  # type: ignore[union-attr, operator]
-    codes, texts = torch.randn(IMAGES, 4, 2, 2), torch.randn(IMAGES, 1, 3)
+    codes, texts = torch.randn(IMAGES, 4, 2, 2), torch.randn(IMAGES, 3, 3)
     found: dict[str, torch.Tensor] = {}
     # In the second batch one of two processes has no text, and must still take part in what the other waits for.
-    for name, has_text in (("some", [True, True, False, True, True, True]), ("half", [True] * 3 + [False] * 3)):
-        found |= {f"{name}/{key}": value for key, value in align(aligner, codes, texts, has_text, rank, world).items()}
+    for name, lengths in (("some", [1, 1, 0, 1, 1, 1]), ("half", [1] * 3 + [0] * 3)):
+        found |= {f"{name}/{key}": value for key, value in align(aligner, codes, texts, lengths, rank, world).items()}
+    # Without sampling texts keep their lengths, and the longest of one process is shorter than that of the other.
+    whole = TransportAligner(TransportAligner.Config(contrast=0.5, sampling=False), 4, 3).train()
+    several = align(whole, codes, texts, [3, 1, 2, 2, 1, 0], rank, world)
+    found |= {f"unsampled/{key}": value for key, value in several.items()}
     files.write_tensors(Path(out) / f"{world}-{rank}.safetensors", found)
     if world > 1:
         dist.destroy_process_group()
 
 
 def align(
-    aligner: TransportAligner, codes: torch.Tensor, texts: torch.Tensor, has_text: list[bool], rank: int, world: int
+    aligner: TransportAligner, codes: torch.Tensor, texts: torch.Tensor, lengths: list[int], rank: int, world: int
 ) -> dict[str, torch.Tensor]:
     """The losses, gradients and buffers after this process's part of a batch."""
     aligner.zero_grad()
-    mask = torch.tensor(has_text)[:, None]
     share = IMAGES // world
     own = slice(rank * share, (rank + 1) * share)
+    longest = max(1, *lengths[own])
+    mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
     grid = Quantized(codes[own], codes[own], torch.zeros(share, 2, 2, dtype=torch.long), {})
-    units = TextUnits(texts[own], mask[own])
+    units = TextUnits(texts[own, :longest], mask[own])
     losses = aligner(dict.fromkeys(range(3), grid), TextFeatures(units, units, units))
     sum_losses(losses).backward()
     average_gradients(aligner.parameters())

@@ -152,6 +152,13 @@ def sample_units(units: TextUnits, samples: int) -> TextUnits:
     return TextUnits(vectors.gather(1, chosen), torch.arange(samples, device=count.device) < count[:, None])
 
 
+def pad_to_longest(units: TextUnits) -> TextUnits:
+    """The units with padding up to the longest text of all processes, so that they can be gathered."""
+    m = units.mask.shape[1]
+    more = int(all_gather(torch.tensor([[float(m)]], device=units.mask.device)).max()) - m
+    return TextUnits(F.pad(units.vectors, (0, 0, 0, more)), F.pad(units.mask, (0, more)))
+
+
 def uniform_weights(mask: Bool[Tensor, "b m"]) -> Float[Tensor, "b m"]:
     """Equal weights for all units, with sum 1, and 0 for padding; all 0 for an image without units."""
     weights = mask.float()
@@ -294,7 +301,7 @@ class TransportAligner(Aligner):
         The score of a pair is minus its transport cost over the temperature. Images without text take no part.
         """
         assert self.config.contrast is not None
-        b = len(points)
+        b, units = len(points), pad_to_longest(units)
         texts = TextUnits(all_gather_with_gradient(units.vectors), all_gather(units.mask.flatten(1).float()) > 0)
         count = len(texts.mask)
         pairs = TextUnits(texts.vectors.repeat(b, 1, 1), texts.mask.repeat(b, 1))
