@@ -188,7 +188,7 @@ class Tokenizer(nn.Module):
             raise UsageError(f"Expected a float tensor [b, 3, h, w] in [-1, 1]; got {images.dtype} {shape}.")
         y, x = images.shape[-2:]
         if y % self.factor or x % self.factor or not (y and x):
-            raise UsageError(f"Cannot encode images of {y} x {x}: both sides must be multiples of {self.factor}.")
+            raise UsageError(f"Cannot encode images of {x} x {y}: both sides must be multiples of {self.factor}.")
 
     @property
     def dtype(self) -> torch.dtype:

@@ -55,8 +55,8 @@ def test_pairs(tavq: Tavq, folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert found["metrics"]["fd_scenes"]["warning"].startswith("6 images for 160 features")
     assert (found["images"]["count"], found["images"]["size"], found["images"]["resize"]) == (6, [48, 40], "none")
     assert found["feature_weights"].keys() == {"scenes"}
-    assert "MS-SSIM is left out: it needs images of 176 x 176, and these are 48 x 40" in done.err
-    assert "6 images of 48 x 40 against 6 of real" in done.out
+    assert "MS-SSIM is left out: it needs images of 176 x 176, and these are 40 x 48" in done.err
+    assert "6 images of 40 x 48 against 6 of real" in done.out
     assert found["feature_weights"]["scenes"] in done.err
 
 
@@ -99,7 +99,7 @@ def test_saved_statistics_give_the_folders_distance(tavq: Tavq, folders: tuple[P
     assert statistics["reference"]["data_sha256"] == folder["reference"]["data_sha256"]
     done = tavq("metrics", "images", made, "--reference-statistics", saved, "--size", 48)
     assert done.code == 2
-    assert "the size of its images is 48 x 40, and here it is 48 x 48" in done.err
+    assert "the size of its images is 40 x 48, and here it is 48 x 48" in done.err
 
 
 def test_splits_of_data_sets(tavq: Tavq, shared_images: Path, tmp_path: Path) -> None:
@@ -126,9 +126,9 @@ def test_what_does_not_fit_is_one_line(tavq: Tavq, folders: tuple[Path, Path], t
         ((less, real, "--paired"), 1, "less (4 images) lacks 2 of the 6 images of"),
         ((real, less, "--paired"), 1, "lacks 2 of the 6 images of"),
         ((twice, real, "--paired"), 1, "has both '0.jpeg' and '0.png'"),
-        ((other, real, "--paired"), 1, "are 32 x 32 and those of"),
+        ((other, real, "--paired"), 1, "are 32 x 32 pixels and those of"),
         ((other, real), 1, "give --size to resize all images"),
-        ((mixed, real), 1, "9.png has 50 x 50 pixels and those before it 48 x 40; give --size"),
+        ((mixed, real), 1, "9.png has 50 x 50 pixels and those before it 40 x 48; give --size"),
         ((broken, real), 1, "2.png: it cannot be decoded"),
         ((tmp_path / "empty", real), 2, "holds no images"),
         ((real, tmp_path / "none"), 2, "There is no folder"),

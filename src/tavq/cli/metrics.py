@@ -166,4 +166,5 @@ def _print_images(result: Evaluation) -> None:
 
 
 def _size(measured: Mapping[str, Any]) -> str:
-    return "{} x {}".format(*measured["size"])
+    height, width = measured["size"]
+    return f"{width} x {height}"

@@ -102,9 +102,9 @@ def _registered(registry: Registry[Any], name: Any) -> Any:
 def read_yaml(text: str, source: str) -> dict[str, Any]:
     """Parse a YAML mapping; `source` names the text in errors. Only plain YAML values are built, never objects."""
     try:
-        value = yaml.safe_load(text)
+        value = _UniqueKeys(text).get_single_data()
     except Exception as error:  # for `!!bool x` and the like PyYAML raises KeyError, AttributeError or IndexError
-        raise UsageError(f"{source} is not valid YAML: {first_line(error)}.") from error
+        raise UsageError(f"{source} is not valid YAML: {_explain_yaml(error, text)}.") from error
     if not isinstance(value, dict):
         raise UsageError(f"{source} must hold settings (name: value), got {type(value).__name__}.")
     wrong = next((name for name in value if not isinstance(name, str)), "")
@@ -112,6 +112,33 @@ def read_yaml(text: str, source: str) -> dict[str, Any]:
         raise UsageError(f"{source} has a setting named {wrong!r}; names must be text.")
     _check_depth(value, source)
     return value
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a mapping with one key twice, of which YAML's own loader drops the first with all that is below it."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} occurs twice", key.start_mark
+                )
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep)
+
+
+def _explain_yaml(error: Exception, text: str) -> str:
+    """Where a text is no YAML, and why."""
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return f"line {line} has the character U+{error.character:04X}, which is not allowed"
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
+        return first_line(error)
+    reason = error.problem or error.context or "it cannot be read"
+    hint = "; indent with spaces, not with tabs" if "'\\t'" in reason else ""
+    return f"line {mark.line + 1}, column {mark.column + 1}: {reason}{hint}"
 
 
 def _check_depth(value: Any, source: str) -> None:

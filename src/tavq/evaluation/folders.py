@@ -64,7 +64,7 @@ class ImageFolder:
         shape = (prepared.shape[1], prepared.shape[2])
         if self.shape not in (None, shape):
             raise DataError(
-                f"{path} has {shape[0]} x {shape[1]} pixels and those before it {self.shape[0]} x {self.shape[1]}; "
+                f"{path} has {_size(shape)} pixels and those before it {_size(self.shape)}; "
                 "give --size to resize all images."
             )
         self.shape = shape
@@ -236,11 +236,17 @@ def _perceptual_distances(network: FeatureNetwork, images: Tensor, originals: Te
         return perceptual_distances(network, images, originals)
 
 
+def _size(shape: tuple[int, int] | None) -> str:
+    """(height, width) as `width x height`, the order in which every program names the sides of an image."""
+    assert shape is not None, "an image was read"
+    return f"{shape[1]} x {shape[0]}"
+
+
 def _check_same_size(images: ImageFolder, reference: ImageFolder) -> None:
     if images.shape != reference.shape:
-        sizes = ["{} x {}".format(*folder.shape) for folder in (images, reference) if folder.shape]
+        sizes = [_size(folder.shape) for folder in (images, reference) if folder.shape]
         raise DataError(
-            f"The images of {images.folder} are {sizes[0]} and those of {reference.folder} {sizes[-1]}; "
+            f"The images of {images.folder} are {sizes[0]} pixels and those of {reference.folder} {sizes[-1]}; "
             "give --size to resize all images."
         )
 

@@ -107,7 +107,9 @@ def ssim(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "b c
     Source: Wang, Bovik, Sheikh, Simoncelli 2004, "Image quality assessment", eq. 13 and section III.B.
     """
     if min(reference.shape[-2:]) < WINDOW:
-        raise UsageError(f"SSIM needs images of at least {WINDOW} x {WINDOW}; got {tuple(reference.shape[-2:])}.")
+        raise UsageError(
+            f"SSIM needs images of at least {WINDOW} x {WINDOW}; got {reference.shape[-1]} x {reference.shape[-2]}."
+        )
     luminance, structure = ssim_terms(to_unit_range(reconstruction), to_unit_range(reference))
     return (luminance * structure).mean(dim=(1, 2, 3))
 
@@ -126,7 +128,7 @@ def ms_ssim(reconstruction: Float[Tensor, "b c y x"], reference: Float[Tensor, "
     if min(reference.shape[-2:]) < SMALLEST_MS_SSIM:
         raise UsageError(
             f"MS-SSIM needs images of at least {SMALLEST_MS_SSIM} x {SMALLEST_MS_SSIM}; "
-            f"got {tuple(reference.shape[-2:])}."
+            f"got {reference.shape[-1]} x {reference.shape[-2]}."
         )
     a, b = to_unit_range(reconstruction), to_unit_range(reference)
     value = torch.ones(a.shape[:2], dtype=a.dtype, device=a.device)

@@ -32,7 +32,9 @@ def hidden_ssim(
     no window. A window at the rim of the hidden part contains known pixels too.
     """
     if min(reference.shape[-2:]) < WINDOW:
-        raise UsageError(f"SSIM needs images of at least {WINDOW} x {WINDOW}; got {tuple(reference.shape[-2:])}.")
+        raise UsageError(
+            f"SSIM needs images of at least {WINDOW} x {WINDOW}; got {reference.shape[-1]} x {reference.shape[-2]}."
+        )
     edge = WINDOW // 2
     inner = masks[:, edge:-edge, edge:-edge]
     luminance, structure = ssim_terms(to_unit_range(completed), to_unit_range(reference))

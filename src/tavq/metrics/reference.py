@@ -70,7 +70,8 @@ def _short(description: SetDescription) -> str:
 
 
 def _size(description: SetDescription) -> str:
-    return "{} x {}".format(*description.size)
+    height, width = description.size
+    return f"{width} x {height}"
 
 
 def write_statistics(path: Path, statistics: ReferenceStatistics) -> None:

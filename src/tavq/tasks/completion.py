@@ -118,7 +118,7 @@ def hidden_tokens(masks: Bool[Tensor, "b y x"], layout: TokenLayout) -> Bool[Ten
     y, x = masks.shape[1:]
     if y % layout.height or x % layout.width or not (y and x):
         raise UsageError(
-            f"A mask of {y} x {x} pixels does not fit {layout.height} x {layout.width} tokens: its sides must be "
+            f"A mask of {x} x {y} pixels does not fit {layout.width} x {layout.height} tokens: its sides must be "
             "multiples of these."
         )
     positions = F.max_pool2d(masks.float(), (y // layout.height, x // layout.width)) > 0

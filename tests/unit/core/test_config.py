@@ -182,7 +182,17 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("a: [1", "is not valid YAML"),
+        ("a: [1", "is not valid YAML: line 1, column 6: expected ',' or ']'"),
+        (
+            "a: 1\nb:\n\tc: 2",
+            "is not valid YAML: line 3, column 1: found character",
+        ),
+        ("a: 1\n b: 2", "is not valid YAML: line 2, column 3: mapping values are not allowed here"),
+        ("a: 1\nb: 'x", "is not valid YAML: line 2, column 6: found unexpected end of stream"),
+        ("a: 1\nb: {c: 1}\na: 2", "is not valid YAML: line 3, column 1: the key 'a' occurs twice"),
+        ("a:\n  b: 1\n  b: 2", "is not valid YAML: line 3, column 3: the key 'b' occurs twice"),
+        ("a: 1\nb: \a", "is not valid YAML: line 2 has the character U+0007, which is not allowed"),
+        ("a: *x", "is not valid YAML: line 1, column 4: found undefined alias"),
         ("a: !!python/object/apply:os.system [true]", "is not valid YAML"),
         ("a: !!bool x", "is not valid YAML"),
         ("a: !!timestamp x", "is not valid YAML"),

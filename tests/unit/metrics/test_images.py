@@ -54,7 +54,7 @@ def test_ssim_of_flat_float32_images_is_exact() -> None:
 
 
 def test_ssim_refuses_images_below_its_window() -> None:
-    with pytest.raises(UsageError, match=r"at least 11 x 11; got \(10, 40\)"):
+    with pytest.raises(UsageError, match=r"at least 11 x 11; got 40 x 10"):
         ssim(torch.zeros(1, 3, 10, 40), torch.zeros(1, 3, 10, 40))
 
 
@@ -138,5 +138,5 @@ def test_ms_ssim_of_one_channel_equals_torchmetrics() -> None:
 
 
 def test_ms_ssim_refuses_images_without_a_window_at_the_coarsest_scale() -> None:
-    with pytest.raises(UsageError, match=r"at least 176 x 176; got \(175, 200\)"):
+    with pytest.raises(UsageError, match=r"at least 176 x 176; got 200 x 175"):
         ms_ssim(torch.zeros(1, 3, 175, 200), torch.zeros(1, 3, 175, 200))

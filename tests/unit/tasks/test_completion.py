@@ -102,7 +102,7 @@ def test_a_token_is_hidden_if_any_of_its_pixels_is(seed: int, parts: int, h: int
 
 def test_a_mask_that_does_not_fit_the_tokens_is_refused() -> None:
     for y, x in ((9, 8), (8, 9), (0, 8), (8, 0)):
-        with pytest.raises(UsageError, match=f"A mask of {y} x {x} pixels does not fit 4 x 4 tokens"):
+        with pytest.raises(UsageError, match=f"A mask of {x} x {y} pixels does not fit 4 x 4 tokens"):
             hidden_tokens(torch.zeros(1, y, x, dtype=torch.bool), TokenLayout(height=4, width=4, sizes=(3,)))
 
 

@@ -15,7 +15,7 @@ from tavq.importers.foreign_text import read_foreign_text
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import find_file, find_folder, read_pairs, require_folder, split_captions
 from tavq.importers.published import PublishedDataset
-from tavq.importers.reasons import NO_SPLIT, UNUSABLE_SEGMENTATION
+from tavq.importers.reasons import NO_SPLIT, SAME_NAME, UNUSABLE_SEGMENTATION
 
 ROOTS = ("CelebAMask-HQ", "data/CelebAMask-HQ")
 IMAGES = "CelebA-HQ-img"
@@ -55,8 +55,8 @@ class CelebaHq(Source):
         texts = find_folder(source, CAPTION_FOLDERS) or find_folder(folder.parent, CAPTION_FOLDERS)
         masks = find_folder(folder.parent, [MASKS])
         images = ImageFiles([folder])
-        stems = {PurePosixPath(name).stem: name for name in images if name.endswith(".jpg")}
         records, parts, left_out, others = {}, {}, Counter[str](), Counter[str]()
+        stems = _find_faces(images, left_out)
         for stem in sorted(stems, key=lambda stem: (len(stem), stem)):
             if stem not in splits:
                 left_out[NO_SPLIT] += 1
@@ -74,6 +74,16 @@ class CelebaHq(Source):
             images, records, left_out=left_out, others=others, segmentations=read_maps, classes=dict(enumerate(CLASSES))
         )
         return found.write(out, progress, limit)
+
+
+def _find_faces(images: ImageFiles, left_out: Counter[str]) -> dict[str, str]:
+    """The image of each face by its number: JPEG as published, or another format, perhaps with zeros (`00012.png`)."""
+    faces: dict[str, str] = {}
+    for name in sorted(images, key=lambda name: (not name.endswith(".jpg"), name)):
+        stem = PurePosixPath(name).stem
+        number = str(int(stem)) if stem.isdecimal() and stem.isascii() and len(stem) < 10 else stem
+        left_out[SAME_NAME] += faces.setdefault(number, name) != name
+    return faces
 
 
 def _read_splits(path: Path) -> dict[str, str]:

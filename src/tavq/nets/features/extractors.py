@@ -72,7 +72,7 @@ class FeatureNetwork(nn.Module, ABC):
         if min(images.shape[-2:]) < MIN_SIDE:
             raise UsageError(
                 f"The feature network {self.name!r} needs images of at least {MIN_SIDE} x {MIN_SIDE}; "
-                f"got {images.shape[-2]} x {images.shape[-1]}."
+                f"got {images.shape[-1]} x {images.shape[-2]}."
             )
 
     def _load(self, arrays: dict[str, Tensor], path: Path) -> None:

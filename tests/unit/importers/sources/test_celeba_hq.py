@@ -65,6 +65,25 @@ def test_import(source: Path, tmp_path: Path) -> None:
     assert (out / "images/10.jpg").read_bytes() == jpeg(10, 8, 4)
 
 
+@pytest.mark.parametrize("name", ["{}.png", "{:05d}.png", "{:05d}.jpg", "{}.webp"])
+def test_faces_in_other_formats(source: Path, tmp_path: Path, name: str) -> None:
+    folder = source / ROOT / "CelebA-HQ-img"
+    for path in list(folder.iterdir()):
+        path.rename(folder / name.format(int(path.stem)))
+    summary, records = imported("celeba-hq", source, tmp_path / "out")
+    assert summary.left_out == {"images that belong to no split": 1, "segmentations that cannot be used": 1}
+    assert [record.file_name for record in records] == [f"images/{name.format(each)}" for each in (0, 1, 10, 2001)]
+    assert (len(records[0].captions), records[2].captions) == (10, ("He has a beard.",))
+    assert records[0].segmentation is not None
+
+
+def test_a_face_in_two_formats_is_taken_once(source: Path, tmp_path: Path) -> None:
+    lay_out(source, {f"{ROOT}/CelebA-HQ-img/00000.png": jpeg(7, 8, 4)})
+    summary, records = imported("celeba-hq", source, tmp_path / "out")
+    assert (len(records), records[0].file_name) == (4, "images/0.jpg")
+    assert summary.left_out["images with a repeated name"] == 1
+
+
 def test_without_masks_and_captions(source: Path, tmp_path: Path) -> None:
     (source / MASKS).rename(tmp_path / "masks")
     (source / "celeba-caption").rename(tmp_path / "captions")

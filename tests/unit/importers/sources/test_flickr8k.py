@@ -38,6 +38,40 @@ def source(tmp_path: Path) -> Path:
     )
 
 
+KAGGLE = """image,caption
+1_a.jpg,A dog .
+1_a.jpg,"A dog , which runs , ""fast"" ."
+2_b.jpg,A cat , a bird .
+2_b.jpg, .
+9_gone.jpg,Gone
+"""
+
+
+@pytest.mark.parametrize("lists", [False, True])
+@pytest.mark.parametrize("images", ["Images", "images", "Flicker8k_Dataset"])
+def test_the_table_of_kaggle(tmp_path: Path, images: str, lists: bool) -> None:
+    source = lay_out(tmp_path / "kaggle", {"captions.txt": KAGGLE})
+    lay_out(source / images, {name: jpeg(number) for number, name in enumerate(IMAGES)})
+    if lists:
+        splits = {"train": "1_a.jpg\n", "dev": "3_c.jpg\n", "test": "2_b.jpg\n"}
+        lay_out(source, {f"Flickr_8k.{name}Images.txt": content for name, content in splits.items()})
+    summary, records = imported("flickr8k", source, tmp_path / "out")
+    captions = {"1_a.jpg": ("A dog .", 'A dog , which runs , "fast" .'), "2_b.jpg": ("A cat , a bird .",)}
+    captions |= {"3_c.jpg": ()} if lists else {}
+    splits = {"1_a.jpg": "train", "2_b.jpg": "test" if lists else "train", "3_c.jpg": "val"}
+    assert {record.file_name: (record.split, record.captions) for record in records} == {
+        f"images/{name}": (splits[name], texts) for name, texts in captions.items()
+    }
+    assert summary.left_out["captions that are empty or not text"] == 1
+    assert summary.left_out["listed images without a file"] == 1
+
+
+def test_a_line_of_the_table_that_is_none(tmp_path: Path) -> None:
+    source = lay_out(tmp_path / "kaggle", {"captions.txt": "image,caption\n1_a.jpg\n", "Images/1_a.jpg": jpeg()})
+    with pytest.raises(DataError, match=r"captions\.txt line 2 is '1_a\.jpg'; expected NAME,CAPTION"):
+        sources["flickr8k"]().run(source, tmp_path / "out")
+
+
 def as_folder(source: Path) -> None:
     lay_out(source / "Flicker8k_Dataset", {name: jpeg(number) for number, name in enumerate(IMAGES)})
 

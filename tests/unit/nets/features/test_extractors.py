@@ -144,7 +144,7 @@ def test_any_size_from_32_has_finite_features(network: nn.Module, y: int, x: int
 
 
 def test_smaller_images_are_refused(network: nn.Module) -> None:
-    with pytest.raises(UsageError, match="at least 32 x 32; got 31 x 64"):
+    with pytest.raises(UsageError, match="at least 32 x 32; got 64 x 31"):
         network(torch.zeros(1, 3, 31, 64))
 
 
