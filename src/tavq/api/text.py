@@ -24,6 +24,9 @@ from tavq.text.store import MANIFEST, TextStore
 from tavq.text.word_graph import build_word_graph
 from tavq.tokenizer import TokenizerConfig
 
+MIN_COUNT = 10
+"""Words of a word graph occur more often than this."""
+
 
 def build_text_store(
     data: PathLike,
@@ -33,7 +36,7 @@ def build_text_store(
     out: PathLike | None = None,
     full_text: bool = False,
     word_graph: bool = False,
-    min_count: int = 10,
+    min_count: int = MIN_COUNT,
     word_vectors: PathLike | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
     projection: bool | None = None,
@@ -200,6 +203,8 @@ class _Building:
             maker = before.manifest.encoder
             other = maker != self.encoder.record
             why = f"it was made by the encoder {maker.description}" if other else "the texts changed"
+            if same_kind and before.matches(texts(), self.encoder, self.splitter, full_text=False):
+                why = "it holds no token-level text, which is added"
             if not (other or same_kind):
                 why = f"captions are {'kept apart' if texts.each_caption else 'joined'} now"
         if why:
@@ -209,7 +214,7 @@ class _Building:
         may_be_empty = texts.shard.of > 1
         store = build_store(
             texts(), self.encoder, self.splitter, self.place, full_text, self.float16, self.jobs, _bars(self.progress),
-            empty=may_be_empty, each_caption=texts.each_caption,
+            empty=may_be_empty, each_caption=texts.each_caption, reuse=before,
         )  # fmt: skip
         return store, word_graph
 
@@ -271,6 +276,53 @@ def build_missing_store(dataset: FolderDataset, model: TokenizerConfig, progress
     command = f"tavq text {dataset.folder}{' --full-text' * full_text}{' --word-graph' * word_graph}"
     inform(f"{dataset.folder} has no text store yet; building it as with: {command}")
     return build_text_store(dataset.folder, full_text=full_text, word_graph=word_graph, progress=progress)
+
+
+def extend_store(dataset: FolderDataset, model: TokenizerConfig, progress: Progress | None = None) -> None:
+    """Add to the default text store of a data set what `model` reads and it lacks, by the encoder that made it.
+
+    Vectors of words, phrases and sentences stay the same bits, so that earlier runs on the store can be resumed.
+
+    Raises UsageError if the encoder cannot be found by its name, or is another one now.
+    """
+    place = (dataset.folder / "text").resolve()
+    try:
+        store = TextStore.open(place)
+    except FileError:  # said where the store is opened for training
+        return
+    manifest = store.manifest
+    full_text = model.reads_full_text and not manifest.full_text
+    word_graph = codebooks[model.codebook.name].reads_text and not store.has_word_graph
+    if not full_text and not word_graph:
+        return
+    flags = f"{' --full-text' * full_text}{' --word-graph' * word_graph}"
+    command = f"tavq text {dataset.folder} --encoder {manifest.encoder.name}{flags}"
+    inform(f"The text store {place} lacks what this recipe reads; adding it as with: {command}")
+    encoder = _load_maker(store, command)
+    texts = _Texts(dataset.folder, ALL_IMAGES, store.each_caption)
+    if full_text:
+        building = _Building(encoder, manifest.splitter.name, place, manifest.float16, os.cpu_count() or 1, progress)
+        store, word_graph = building.run(texts, full_text, word_graph)
+    if word_graph:
+        _add_word_graph(store, texts, encoder, MIN_COUNT, None)
+
+
+def _load_maker(store: TextStore, command: str) -> TextEncoder:
+    """The encoder that made a store; UsageError if its name leads to none or to another one."""
+    maker = store.manifest.encoder
+    try:
+        encoder = _load(maker.name, maker.precision, None, None, store.folder)
+    except (UsageError, FileError) as error:
+        raise UsageError(
+            f"The text store {store.folder} lacks what this recipe reads, and its encoder {maker.name!r} is not found "
+            f"by that name ({str(error).rstrip('.')}); add it with the encoder's folder: {command}"
+        ) from error
+    if encoder.record != maker:
+        raise UsageError(
+            f"The text store {store.folder} lacks what this recipe reads, and was made by another encoder than the one "
+            f"that is called {maker.name!r} now; rebuild it with: {command}"
+        )
+    return encoder
 
 
 def warn_of_changed_text(store: TextStore, dataset: FolderDataset) -> None:

@@ -10,7 +10,7 @@ import torch
 from tavq import recipes
 from tavq.api.calls import Budget, PathLike, Progress, TrainingProgress, count_up_to, warn, warn_of_faults
 from tavq.api.images import image_config, read_square
-from tavq.api.text import build_missing_store, warn_of_changed_text
+from tavq.api.text import build_missing_store, extend_store, warn_of_changed_text
 from tavq.core import files
 from tavq.core.devices import default_device
 from tavq.core.errors import DataError, UsageError
@@ -82,8 +82,11 @@ def train(
 
 def _text_store(recipe: Recipe, dataset: FolderDataset, text: PathLike | None) -> TextStore:
     place = Path(text) if text is not None else dataset.folder / "text"
-    if rank() == 0 and text is None and not place.exists():
-        build_missing_store(dataset, recipe.model)
+    if rank() == 0 and text is None:
+        if place.exists():
+            extend_store(dataset, recipe.model)
+        else:
+            build_missing_store(dataset, recipe.model)
     barrier()
     store = TextStore.open(place, verify=True)
     warn_of_changed_text(store, dataset)

@@ -23,7 +23,7 @@ from tavq.core.files import (
 )
 from tavq.core.mmap_tensors import MappedTensors
 from tavq.core.temporary import TEMP_PREFIX, remove_leftovers, remove_leftovers_of
-from tavq.interfaces import POOLED, TOKENS
+from tavq.interfaces import GRANULARITIES, POOLED, TOKENS
 from tavq.text.encoders import TextEncoder
 from tavq.text.granularity import MAX_CHARACTERS
 from tavq.text.splitting import (
@@ -37,7 +37,17 @@ from tavq.text.splitting import (
     offsets_of,
     split_blocks,
 )
-from tavq.text.store import FORMAT, MANIFEST, TEXT_TABLE, TEXT_TABLE_IDS, Array, Contents, TextStore, record_splitter
+from tavq.text.store import (
+    FORMAT,
+    MANIFEST,
+    STORE,
+    TEXT_TABLE,
+    TEXT_TABLE_IDS,
+    Array,
+    Contents,
+    TextStore,
+    record_splitter,
+)
 from tavq.text.store_writer import (
     STORE_FOLDER,
     StoreWriter,
@@ -83,6 +93,7 @@ def build_store(
     bars: Bars = silent,
     empty: bool = False,
     each_caption: bool = False,
+    reuse: TextStore | None = None,
 ) -> TextStore:
     """Split and encode the text of every image into a new store at `out`; an older store there is replaced.
 
@@ -103,6 +114,7 @@ def build_store(
         bars: shows the progress.
         empty: accept a store without images, as a shard may be.
         each_caption: the texts are single captions, with keys of `core.caption_keys`.
+        reuse: a store whose vectors of units are copied where it has the same units by the same encoder.
 
     Raises:
         DataError: a key occurs twice, or no image has any text and `empty` is False.
@@ -134,6 +146,8 @@ def build_store(
             shutil.rmtree(work)
             raise
         with closing(writer.file):
+            if reuse is not None:
+                _copy_units(writer, reuse)
             _encode(writer, encoder, bars)
             writer.finish(out, _read_faults(parts))
         shutil.rmtree(work)
@@ -315,6 +329,21 @@ def _read_faults(parts: Iterable[Part]) -> Iterator[tuple[str, str]]:
 
 
 # --- encoding ---------------------------------------------------------------------------------------------------
+
+
+def _copy_units(writer: StoreWriter, store: TextStore) -> None:
+    """Copy the vectors of units from a store that has the same ones, so that they stay the same bits anywhere."""
+    made, manifest = writer.contents, store.manifest
+    same = (made.encoder, made.float16, made.faults) == (manifest.encoder, manifest.float16, manifest.faults)
+    if writer.done or not same:  # a store from before long units were read in parts has other faults
+        return
+    before = MappedTensors(store.folder / STORE)
+    for name in GRANULARITIES:
+        parts = (f"{name}/text", f"{name}/text_offsets")
+        if all(np.array_equal(before[part], writer.tensors[part]) for part in parts):
+            vectors = before[f"{name}/vectors"]
+            writer.file.write(f"{name}/vectors", 0, np.asarray(vectors))
+            writer.mark(**{name: len(vectors)})
 
 
 def _encode(writer: StoreWriter, encoder: TextEncoder, bars: Bars) -> None:

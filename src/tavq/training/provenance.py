@@ -85,6 +85,12 @@ def changed_method_hash(method: str, changes: Sequence[Mapping[str, Any]]) -> st
     return files.sha256_bytes(json.dumps([method, list(changes)], sort_keys=True).encode())
 
 
+def _as_extended(started: dict[str, Any], now: Any) -> dict[str, Any]:
+    """The manifest of a store as it is after token-level text was added, which leaves all that was there the same."""
+    added = isinstance(now, Mapping) and now.get("full_text") and not started["full_text"]
+    return started | {name: now[name] for name in ("full_text", "bytes", "sha256")} if added else started
+
+
 def check_same_run(run: Path, recipe: RunRecipe, metadata: Mapping[str, Any]) -> RunRecipe:
     """Return the recipe of `run`; UsageError if its settings, data, text or tokenizer differ from those given.
 
@@ -108,7 +114,7 @@ def check_same_run(run: Path, recipe: RunRecipe, metadata: Mapping[str, Any]) ->
     started = files.read_json(run / "provenance.json")
     if isinstance(started.get("text"), Mapping):  # an older version may have written other names
         manifest = build_stored(Manifest, started["text"], str(run / "provenance.json"))
-        started["text"] = manifest.model_dump(mode="json")
+        started["text"] = _as_extended(manifest.model_dump(mode="json"), metadata.get("text"))
     for name, key in INPUTS:
         if started.get(key) != metadata.get(key):
             raise UsageError(

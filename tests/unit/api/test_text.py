@@ -2,14 +2,21 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from tiny_bert import write_bert
 
+from tavq import recipes
+from tavq.api import text
 from tavq.api.text import build_text_store, warn_of_changed_text
+from tavq.core.errors import UsageError
 from tavq.core.files import write_json_lines
 from tavq.data.folder import FolderDataset
+from tavq.text.store import TextStore
+from tavq.training.provenance import _as_extended
 
 LINES = [
     {"file_name": "0.png", "captions": ["A red car."]},
@@ -53,3 +60,83 @@ def test_images_without_text_are_counted_and_lost_texts_are_named(
     assert "3 of 5 images have no text" in counted.getMessage()
     assert lost.levelname == "WARNING"
     assert "lacks the text of 1 images (4.png first)" in lost.getMessage()
+
+
+# --- a store that lacks a part -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def by_name(bert: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Lets the encoder's short name lead to its folder, as `minilm` does."""
+    load = text.load_encoder
+
+    def load_by_name(name: str | Path, *arguments: Any) -> Any:
+        return load(bert if str(name) == bert.name else name, *arguments)
+
+    monkeypatch.setattr(text, "load_encoder", load_by_name)
+    monkeypatch.setattr(text, "MIN_COUNT", 0)  # the data set has four images
+    return bert
+
+
+@pytest.mark.parametrize("float16", [False, True])
+@pytest.mark.parametrize("each_caption", [False, True])
+@pytest.mark.parametrize(
+    ("recipe", "full_text", "graph"),
+    [("ta-vqgan-tiny", False, False), ("lg-vqgan-tiny", True, False), ("vqct-tiny", False, True)],
+)
+def test_a_store_gets_what_a_recipe_reads_and_keeps_what_it_has(
+    data: Path, by_name: Path, recipe: str, full_text: bool, graph: bool, float16: bool, each_caption: bool
+) -> None:
+    before = build_text_store(data, encoder=by_name.name, float16=float16, each_caption=each_caption, jobs=1)
+    manifest = before.manifest
+    vectors = {name: before.vocabulary(name)[1].copy() for name in ("words", "phrases", "sentences")}
+    model = recipes.load(recipe).model
+    text.extend_store(FolderDataset(data), model)
+    after = TextStore.open(data / "text", verify=True)
+    assert (after.manifest.full_text, after.has_word_graph) == (full_text, graph)
+    assert (after.manifest == manifest) == (not full_text)
+    assert (after.each_caption, after.manifest.float16) == (each_caption, float16)
+    for name, expected in vectors.items():
+        assert np.array_equal(after.vocabulary(name)[1], expected)
+    built = sorted(data.rglob("*"), key=str)
+    text.extend_store(FolderDataset(data), model)
+    assert sorted(data.rglob("*"), key=str) == built
+
+
+def test_units_are_copied_and_not_encoded_again(data: Path, by_name: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_text_store(data, encoder=by_name.name, jobs=1)
+    monkeypatch.setattr("tavq.text.encoders.TextEncoder.encode_units", None)
+    monkeypatch.setattr("tavq.text.encoders.TextEncoder.encode_words", None)
+    text.extend_store(FolderDataset(data), recipes.load("lg-vqgan-tiny").model)
+    assert TextStore.open(data / "text").manifest.full_text
+
+
+@pytest.mark.parametrize("recipe", ["lg-vqgan-tiny", "vqct-tiny"])
+def test_an_encoder_that_is_not_found_by_its_name_is_not_replaced(
+    data: Path, bert: Path, recipe: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    build_text_store(data, encoder=str(bert), jobs=1)
+    before = TextStore.open(data / "text").manifest
+    load, other = text.load_encoder, write_bert(tmp_path / "tiny-bert", seed=1)
+
+    def missing(name: str | Path, *arguments: Any) -> Any:
+        raise UsageError(f"There is no text encoder {name}.")
+
+    def other_of_that_name(name: str | Path, *arguments: Any) -> Any:
+        return load(other, *arguments)
+
+    for replaced, message in ((missing, "is not found by that name"), (other_of_that_name, "another encoder")):
+        monkeypatch.setattr(text, "load_encoder", replaced)
+        with pytest.raises(UsageError, match=f"{message}.*tavq text .* --encoder tiny-bert --"):
+            text.extend_store(FolderDataset(data), recipes.load(recipe).model)
+    assert TextStore.open(data / "text", verify=True).manifest == before
+
+
+def test_a_run_on_the_store_as_it_was_can_be_resumed(data: Path, by_name: Path) -> None:
+    before = build_text_store(data, encoder=by_name.name, jobs=1).manifest.model_dump(mode="json")
+    text.extend_store(FolderDataset(data), recipes.load("lg-vqgan-tiny").model)
+    after = TextStore.open(data / "text").manifest.model_dump(mode="json")
+    assert _as_extended(before, after) == after
+    assert _as_extended(after, before) == after  # what is missing now is missed
+    for name, value in (("texts", "0" * 64), ("images", 9), ("float16", True)):
+        assert _as_extended(before, {**after, name: value}) != {**after, name: value}
