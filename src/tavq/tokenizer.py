@@ -193,7 +193,8 @@ class Tokenizer(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The type of the encoder's weights; images of any float type are converted to it."""
-        return next(self.encoder.parameters()).dtype
+        first = next(self.encoder.parameters(), None)
+        return torch.float32 if first is None else first.dtype
 
     def encode(self, images: Float[Tensor, "b 3 y x"]) -> Int[Tensor, "b h w *c"]:
         """Encode images in [-1, 1], of any float type, to indices, c at each position if the codebook has c > 1 parts.

@@ -60,6 +60,25 @@ def test_a_command_takes_the_limit(tavq: Tavq, place: Path, home: Path, tmp_path
     assert "a number of images such as 200, or a share" in done.err
 
 
+def test_a_command_reports_what_it_reads(tavq: Tavq, place: Path, home: Path, tmp_path: Path) -> None:
+    """Boxes are nothing to commands that read images, and captions nothing to those that read no text."""
+    data = tmp_path / "data"
+    shutil.copytree(place / "data", data, ignore=shutil.ignore_patterns("text"))
+    lines = [json.loads(line) for line in (data / "metadata.jsonl").read_text().splitlines()]
+    readable = [line for line in lines if line["split"] == "test"][2]
+    readable["objects"], readable["captions"] = [{"box": [1, 1, 0, 5], "name": "x"}] * 11, ["A dog.", ""]
+    (data / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = tmp_path / "e.json"
+    encode = ("encode", home / "plain", data, "--out", tmp_path / "tokens")
+    evaluate = ("evaluate", home / "plain", "--data", data, "--empty-features", "--json", out)
+    for command, said in ((encode, False), (evaluate, True)):
+        done = tavq(*command)
+        assert done.code == 0, done.err
+        assert ("captions entry 2 is empty" in done.err) == said
+        assert "objects" not in done.err
+    assert json.loads(out.read_text())["faults"] == 3
+
+
 def test_the_result_counts_the_faults_of_its_split(tavq: Tavq, place: Path, home: Path, tmp_path: Path) -> None:
     for name, file in (("evaluate", "e.json"), ("task evaluate", "t.json")):
         done = tavq(*commands(place, home, tmp_path)[name])

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tavq.data.records import Fault
@@ -34,6 +34,15 @@ def warn(message: str) -> None:
         _logger.warning("%s", message)
 
 
+TEXTS = ("captions", "caption", "text", "long_text")
+"""Fields of a record that hold its text."""
+
+
+def select_faults(faults: Iterable[Fault], *fields: str) -> list[Fault]:
+    """Return the faults of images and lines, and those of the fields that a call reads."""
+    return [fault for fault in faults if fault.part in ("", *fields)]
+
+
 def warn_of_faults(faults: Sequence[Fault], count: int | None = None) -> None:
     """Name the first faults of a data set and say how many there are.
 
@@ -42,7 +51,7 @@ def warn_of_faults(faults: Sequence[Fault], count: int | None = None) -> None:
         count: how many there are, where `faults` are only the first.
     """
     for fault in faults[:SHOWN_FAULTS]:
-        warn(f"Skipped {fault}")
+        warn(f"Left out a part of {fault}" if fault.part else f"Skipped {fault}")
     more = (len(faults) if count is None else count) - SHOWN_FAULTS
     if more > 0:
         warn(f"... and {more:,} more; list them all with: tavq data check")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tavq.api.calls import Budget, PathLike, Progress, count_up_to, warn, warn_of_faults
+from tavq.api.calls import TEXTS, Budget, PathLike, Progress, count_up_to, select_faults, warn, warn_of_faults
 from tavq.api.images import ImageLike, image_config, read_square
 from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
@@ -79,7 +79,7 @@ def build_index(
         raise UsageError(f"{name} reads texts directly and does not use a text store; remove --text.")
     config = image_config(space.size, fault_budget)
     index, faults = build(space, dataset, place, float16, count_up_to(len(dataset), progress), config)
-    warn_of_faults(faults)
+    warn_of_faults(select_faults(faults, *TEXTS))
     return index
 
 

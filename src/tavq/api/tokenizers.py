@@ -8,7 +8,17 @@ from typing import Any
 import torch
 
 from tavq import recipes
-from tavq.api.calls import Budget, PathLike, Progress, TrainingProgress, count_up_to, warn, warn_of_faults
+from tavq.api.calls import (
+    TEXTS,
+    Budget,
+    PathLike,
+    Progress,
+    TrainingProgress,
+    count_up_to,
+    select_faults,
+    warn,
+    warn_of_faults,
+)
 from tavq.api.images import image_config, read_square
 from tavq.api.text import build_missing_store, extend_store, warn_of_changed_text
 from tavq.core import files
@@ -152,6 +162,7 @@ def evaluate(
         report = None if count is None else lambda done: count(min(done * world_size(), total))
         measured = measure(tokenizer, _batches(loader, tokenizer, store), networks, report)
         loader.join_faults()
+        faults = select_faults(loader.faults, *TEXTS)
         protocol = make_protocol(measured.details["protocol"], folder, dataset, store, tokenizer, limit, BATCH)
         details: dict[str, Any] = {
             "model": str(model),
@@ -159,9 +170,9 @@ def evaluate(
             "data_sha256": dataset.fingerprint,
             "split": split,
         }
-        details |= {**measured.details, "faults": len(loader.faults), "protocol": protocol}
+        details |= {**measured.details, "faults": len(faults), "protocol": protocol}
         result = replace(measured, details=details)
-        warn_of_faults(loader.faults)
+        warn_of_faults(faults)
         if rank() == 0 and folder.name == "model" and (folder.parent / "recipe.yaml").is_file():
             files.write_json(folder.parent / "evaluation.json", evaluation_as_json(result))
     return result
@@ -257,7 +268,7 @@ def encode_folder(
             progress(len(keys), total, "")
     if not keys:
         raise DataError(f"No image of {source} could be read: {faults[0] if faults else 'it holds none'}.")
-    warn_of_faults(faults)
+    warn_of_faults(select_faults(faults))
     sha256 = str(read_model_config(folder).get("sha256"))
     tokens = Tokens(torch.cat(indices).to(torch.int32), tuple(keys), tokenizer.entries, sha256)
     if out is not None:

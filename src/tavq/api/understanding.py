@@ -9,7 +9,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from tavq.api.calls import Budget, PathLike, Progress, warn, warn_of_faults
+from tavq.api.calls import Budget, PathLike, Progress, select_faults, warn, warn_of_faults
 from tavq.api.images import ImageLike, image_config, open_task, read_pixels, read_size, read_square
 from tavq.core.config import build
 from tavq.core.devices import default_device
@@ -254,7 +254,7 @@ def _batches(
         done += len(batch.keys)
         if progress is not None:
             progress(done, len(dataset), "")
-    warn_of_faults(loader.faults)
+    warn_of_faults(select_faults(loader.faults))
 
 
 def _features_of(model: TaskModel, image: ImageLike) -> Tensor:

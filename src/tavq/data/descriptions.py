@@ -60,7 +60,7 @@ class Descriptions:
         for number, (offset, line) in enumerate(iter_raw_lines(path, MAX_LINE), 1):
             found = self._parse(line)
             if isinstance(found, str):
-                self.faults.add([Fault(f"{path.name} line {number}", found)])
+                self.faults.add([Fault(f"{path.name} line {number}", found, part="long_text")])
             elif found is not None and self._matches(found):
                 keys.append(hash_name(_compose(found.file_name)))
                 times.append(found.time)

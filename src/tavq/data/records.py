@@ -24,19 +24,20 @@ MAX_TIME = 2**40  # seconds since 1970: in 34,000 years
 
 @dataclass(frozen=True)
 class Fault:
-    """Something in a data set that cannot be used.
+    """Something in a data set that cannot be used, and the reason.
 
     Attributes:
         where: the file_name; the line of metadata.jsonl where the name cannot be read.
-        reason: why it cannot be used.
         split: that it belongs to; None where that cannot be known, as of a line that is not JSON.
-        costs_image: whether an image is missing for it, rather than a part of its record.
+        costs_image: whether an image is missing for it.
+        part: the field that is missing, such as "objects"; "" for the image or the line.
     """
 
     where: str
     reason: str
     split: str | None = field(default=None, compare=False)
     costs_image: bool = field(default=False, compare=False)
+    part: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"{self.where}: {self.reason}"
@@ -229,8 +230,7 @@ class _LineReader:
         self.faults: list[Fault] = []
         self.record: Record | None = None
         try:
-            fields = line if isinstance(line, dict) else parse_json(line.decode("utf-8-sig"), "the line")
-            fields = _parse_object(fields)
+            fields = _parse_object(line if isinstance(line, dict) else parse_json(line.decode("utf-8-sig"), "the line"))
             if fields.get("split") is None:
                 fields = {**fields, "split": place.split}
             with contextlib.suppress(_Unusable):  # known even where the line is left out for its name
@@ -256,8 +256,8 @@ class _LineReader:
             self._parse_optional(fields, "segmentation", self._parse_path),
         )
 
-    def _add_fault(self, reason: str) -> None:
-        self.faults.append(Fault(self.where, reason, self.split))
+    def _add_fault(self, reason: str, part: str = "") -> None:
+        self.faults.append(Fault(self.where, reason, self.split, part=part))
 
     def _parse_path(self, value: Any) -> str:
         name = find_name(self.place.folder, self.place.parent + _parse_name(value))
@@ -274,8 +274,8 @@ class _LineReader:
         try:
             return _parse_field(fields, field, parse) if fields.get(field) is not None else None
         except _Unusable as error:
-            self._add_fault(str(error))
-            return None
+            self._add_fault(str(error), field)
+        return None
 
     def _parse_list(self, fields: dict[str, Any], field: str, parse: Callable[[Any], Any]) -> tuple[Any, ...]:
         """The usable elements of a list; each of the others becomes a fault."""
@@ -283,16 +283,16 @@ class _LineReader:
         if values is None:
             return ()
         if not isinstance(values, list):
-            self._add_fault(f"{field} must be a list, got {_type_name(values)}")
+            self._add_fault(f"{field} must be a list, got {_type_name(values)}", field)
             return ()
         if not values and field == "captions":
-            self._add_fault("captions is an empty list; omit the field for an image without text")
+            self._add_fault("captions is an empty list; omit the field for an image without text", field)
         usable = []
         for position, value in enumerate(values, 1):
             try:
                 usable.append(parse(value))
             except _Unusable as error:
-                self._add_fault(f"{field} entry {position} {error}")
+                self._add_fault(f"{field} entry {position} {error}", field)
         return tuple(usable)
 
 

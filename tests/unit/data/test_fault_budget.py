@@ -67,6 +67,7 @@ def test_a_field_that_cannot_be_used_costs_no_image(tmp_path: Path, kind: str, t
     skipped = read(folder_of(tmp_path, lines), 0, train=train)
     assert skipped
     assert all(fault.startswith("0.png: ") for fault in skipped)
+    assert {fault.part for fault in FolderDataset(tmp_path, "train").faults} == {*FIELDS[kind]}  # type: ignore[misc]
 
 
 def test_a_broken_line_of_another_file_of_texts_costs_no_image(tmp_path: Path) -> None:

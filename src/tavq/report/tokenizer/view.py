@@ -108,7 +108,7 @@ def build_view(
     level = None if aligner is None or store is None else aligner.entry_levels.get(WORDS)
     of_words = None if level is None else Survey(run.tokenizer, store, WORD_PATCHES, level)
     reconstructed: dict[str, Pair] = {}
-    config = DataConfig(size=run.size, flip=0, fault_budget=len(dataset))
+    config = DataConfig(size=run.size, flip=0, fault_budget=1.0)
     for batch in EvaluationLoader(dataset, config, BATCH, None):
         features = run.tokenizer.features(batch.images)
         indices = survey.update(batch, features)
