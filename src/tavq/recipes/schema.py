@@ -101,7 +101,7 @@ class PublishedConfig(Config):
     features of another network.
     """
 
-    metric: Literal["fid", "psnr", "ssim", "l1", "l2", "code_text_cosine", "seconds_per_epoch"]
+    metric: Literal["fid", "psnr", "ssim", "l1", "l2", "code_text_cosine", "word_code_mse", "seconds_per_epoch"]
     value: float = Field(ge=0)
     source: str = Field(min_length=1)
     """Paper and table."""
