@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from tavq.codebooks.fixed import FixedCodebook
 from tavq.core import files
-from tavq.core.checks import check_network_output, check_pixels
 from tavq.core.config import Config, build_stored, config_of
 from tavq.core.errors import FileError, RenamedWarning, UsageError
 from tavq.interfaces import (
@@ -35,6 +34,7 @@ from tavq.interfaces import (
 from tavq.model_folder import FORMAT, find_model, match_tensors, read_model_config
 from tavq.nets.convnet import ConvNetConfig, Decoder, Encoder, count_parameters
 from tavq.nets.hierarchy import LEVELS, Hierarchy
+from tavq.ops.checks import check_pixels, require_finite
 
 
 class HierarchyConfig(Config):
@@ -207,7 +207,7 @@ class Tokenizer(nn.Module):
         check_pixels(images)
         with torch.no_grad():
             _, features = self.encoder(images.to(self.dtype))
-            return self.quantizer.indices(check_network_output(features, "encoder's features"), self.codebook)
+            return self.quantizer.indices(require_finite(features, "The encoder's features"), self.codebook)
 
     def decode(self, indices: Integer[Tensor, "b h w *c"]) -> Float[Tensor, "b 3 y x"]:
         """Decode indices, of any integer type, to images in about [-1, 1] (not clamped).
@@ -218,7 +218,7 @@ class Tokenizer(nn.Module):
         """
         wide = self._check_indices(indices)
         with torch.no_grad():
-            return check_network_output(self.decoder(self.quantizer.lookup(wide, self.codebook)), "decoder's images")
+            return require_finite(self.decoder(self.quantizer.lookup(wide, self.codebook)), "The decoder's images")
 
     def _check_indices(self, indices: Tensor) -> Tensor:
         """The indices as int64; torch knows few operations on narrow integers."""
@@ -258,7 +258,7 @@ class Tokenizer(nn.Module):
         levels = {**upper, DEEP: deep}
         if not self.training:  # the quantizer would give entries for NaN too, mostly the same one
             for grid in levels.values():
-                check_network_output(grid, "encoder's features")
+                require_finite(grid, "The encoder's features")
         return levels
 
     def quantize(self, images: Float[Tensor, "b 3 y x"]) -> dict[int, Quantized]:

@@ -2,11 +2,11 @@
 
 import csv
 import itertools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tavq.core import files
 from tavq.core.errors import DataError, FileError
 
 DELIMITERS = (",", ";", "\t")
@@ -62,6 +62,6 @@ def _parse(name: str, cell: str) -> Any:
     if name not in JSON_FIELDS:
         return cell
     try:
-        return json.loads(cell)
-    except (ValueError, RecursionError):
+        return files.parse_json(cell, name)
+    except FileError:
         return [cell] if name == "captions" else cell

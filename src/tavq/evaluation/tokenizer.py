@@ -21,12 +21,12 @@ from tavq.metrics.alignment import code_text_cosine, probe, retrieval
 from tavq.metrics.codes import LEVEL_NAMES, CodeUsage, Surprisal
 from tavq.metrics.collapse import describe_collapse
 from tavq.metrics.distances import ImageSet, compare_image_sets
-from tavq.metrics.finite import require_finite
 from tavq.metrics.images import ImageScores, perceptual_metric
 from tavq.metrics.keyed import KeyedMetric
 from tavq.metrics.record import Evaluation, Interval, Metric
 from tavq.metrics.words import MASKED, MaskedWords, WordRelations, keyed_noise
 from tavq.nets.features.extractors import FeatureNetwork, perceptual_distances
+from tavq.ops.checks import require_finite
 from tavq.ops.collective import all_gather_uneven
 
 

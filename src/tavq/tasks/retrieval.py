@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from tavq.data.records import Record
 from tavq.interfaces import Loss, Losses
-from tavq.metrics.finite import require_finite
 from tavq.metrics.ranking import retrieval_of_several
 from tavq.metrics.record import Metric
 from tavq.nets.transformer import Transformer
+from tavq.ops.checks import require_finite
 from tavq.tasks.base import TokenLayout, tasks
 from tavq.tasks.samples import Answer, AnsweredImage, SampleImages
 from tavq.tasks.text_task import TextBatch, TextField, TextTask, describe_texts, read_texts

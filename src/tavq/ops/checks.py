@@ -1,0 +1,35 @@
+"""Checks of tensors: images that come in, and what networks give."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from tavq.core.errors import TrainingError, UsageError
+
+LARGEST_PIXEL = 8.0
+"""Bound of a pixel's absolute value: images in [-1, 1] and noise stay below it, bytes 0 to 255 do not."""
+
+
+def check_pixels(images: Tensor) -> None:
+    """Raise UsageError for NaN, infinity, and numbers that are bytes rather than in [-1, 1]."""
+    if not images.numel():
+        return
+    low, high = (float(value) for value in torch.aminmax(images.detach()))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise UsageError("Expected images in [-1, 1]; got values that are not finite (NaN or infinity).")
+    if max(-low, high) > LARGEST_PIXEL:
+        raise UsageError(
+            f"Expected images in [-1, 1]; got values from {low:g} to {high:g}. Convert bytes with images / 127.5 - 1."
+        )
+
+
+def require_finite(values: Tensor, what: str) -> Tensor:
+    """The values as they are; TrainingError if one is NaN or infinite. `what` names them: "The decoder's images"."""
+    if not bool(values.isfinite().all()):
+        overflow = "" if values.dtype == torch.float32 else f", or overflow in {values.dtype} (try float32)"
+        raise TrainingError(
+            f"{what} are not finite (NaN or infinity): the weights are damaged, or training failed{overflow}. Use an "
+            "earlier checkpoint, or train again."
+        )
+    return values
