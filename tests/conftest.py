@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 import shape_checker  # noqa: F401  (before the hook: it makes checks lazy)
 import torch
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")  # a busy machine is no fault of the code
 install_import_hook("tavq", "shape_checker.check")
 torch.set_num_threads(1)
 
