@@ -1,5 +1,6 @@
 """The command line: it parses, calls `tavq.api`, prints, and chooses the exit code."""
 
+import io
 import logging
 import sys
 import warnings
@@ -102,11 +103,14 @@ def _unwrap_docstring(words: Sequence[str]) -> None:
 
 def main() -> None:
     """Run the command that the shell was given, and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal of another encoding shows é as \\xe9 instead of failing
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run())
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"tavq: {message}", file=sys.stderr)
+    print(f"tavq: {console.escape_controls(message)}", file=sys.stderr)
     return code
 
 

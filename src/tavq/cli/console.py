@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +14,10 @@ from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from tavq import api
-from tavq.core.errors import UsageError
+from tavq.core.errors import FileError, UsageError
 
 PLAIN_SECONDS = 10.0
 """Seconds between the lines that replace a bar where standard error is not a terminal."""
@@ -29,7 +31,10 @@ NonNegative = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 Probability = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1))]
 """Above 0, up to 1."""
 
-console = Console(stderr=True, highlight=False)
+_COMMANDS_OF_TERMINALS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+"""Control characters but newline and tab, marks that turn the direction of writing, and halves of surrogate pairs."""
+
+console = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 class LineHandler(logging.Handler):
@@ -49,14 +54,14 @@ class Bar:
     """Progress of one long job: a bar on a terminal, a line every few seconds elsewhere, nothing in other processes."""
 
     def __init__(self, title: str, total: int | None, display: Progress) -> None:
-        self.title, self.total, self.done = title, total, 0
+        self.title, self.total, self.done = escape_controls(title), total, 0
         self.started = self.shown = time.monotonic()
         self._display = display
         self._task: TaskID | None = None
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
         """Show that `done` of the job is done."""
-        self.done, self.total = done, total or self.total
+        self.done, self.total, note = done, total or self.total, escape_controls(note)
         if not is_first_process():
             return
         if console.is_terminal:
@@ -74,7 +79,7 @@ class Bar:
     def _line(self, note: str) -> None:
         seconds = time.monotonic() - self.started
         of = f" of {self.total:,}" if self.total else ""
-        console.print(f"{self.title}: {self.done:,}{of}, {seconds:.0f} s {note}".rstrip(), soft_wrap=True)
+        say(f"{self.title}: {self.done:,}{of}, {seconds:.0f} s {note}".rstrip())
 
     def finish(self) -> None:
         """Say how long the job took, where no bar showed it."""
@@ -93,11 +98,11 @@ def bar(title: str, total: int | None = None) -> Iterator[Bar]:
 def bars(titles: Sequence[str], total: int | None = None) -> Iterator[list[Bar]]:
     """Show the progress of jobs that run at the same time, one bar below the other, while the context is open."""
     display = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
     )
     shown = [Bar(title, total, display) for title in titles]
@@ -110,19 +115,35 @@ def bars(titles: Sequence[str], total: int | None = None) -> Iterator[list[Bar]]
         each.finish()
 
 
+def escape_controls(text: str) -> str:
+    """Return a text with what a terminal would obey spelled out, as `\\x1b` for the escape character."""
+    return _COMMANDS_OF_TERMINALS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def say(text: str) -> None:
     """Print a line for the person at the terminal, to standard error; metrics go to standard output."""
-    console.print(text, soft_wrap=True, markup=False)
+    console.print(Text(escape_controls(text)), soft_wrap=True)
+
+
+def show(text: str = "") -> None:
+    """Print a result on standard output."""
+    print(escape_controls(text))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table on standard output; the first column and those of text are aligned to the left."""
-    shown = Table(title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        is_text = index == 0 or all(isinstance(row[index], str) for row in rows)
-        shown.add_column(column, justify="left" if is_text else "right")
+    left = [index == 0 or all(isinstance(row[index], str) for row in rows) for index in range(len(columns))]
+    print_cells(title, columns, [[*map(format_value, row)] for row in rows], left)
+
+
+def print_cells(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[bool]) -> None:
+    """Print a table of texts as they are, never read as markup; `left` says which columns are aligned to the left."""
+    # Text everywhere: rich reads markup and the names of emoji in a str
+    shown = Table(title=Text(escape_controls(title), style="table.title"), title_justify="left")
+    for name, is_left in zip(columns, left, strict=True):
+        shown.add_column(Text(escape_controls(name)), justify="left" if is_left else "right")
     for row in rows:
-        shown.add_row(*map(format_value, row))
+        shown.add_row(*(Text(escape_controls(cell)) for cell in row))
     width = None if sys.stdout.isatty() else 200
     Console(file=sys.stdout, width=width, highlight=False).print(shown)
 
@@ -145,10 +166,18 @@ def format_interval(ends: Sequence[float] | None) -> str:
     return "" if ends is None else f"{format_value(ends[0])} to {format_value(ends[1])}"
 
 
-def write_json(path: Path | None, value: Mapping[str, Any]) -> None:
-    """Write a result where `--json` asks for it."""
-    if path is not None:
-        api.write_json(path, value)
+@contextmanager
+def saved_as_json(path: Path | None, value: Mapping[str, Any] | Sequence[Any]) -> Iterator[None]:
+    """Write a result where `--json` asks for it, then print it in the block; either is done if the other fails."""
+    failed = None
+    try:
+        if path is not None:
+            api.write_json(path, value)
+    except FileError as error:
+        failed = error
+    yield
+    if failed is not None:
+        raise failed
 
 
 def place_in_run(run: str, name: str) -> Path:

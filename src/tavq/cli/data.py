@@ -47,9 +47,10 @@ def check(folder: Path, /, *, json: Path | None = None) -> int:
     """
     with console.bar("Checking") as bar:
         faults = api.check_dataset(folder, progress=bar)
-    for fault in faults:
-        print(fault)
-    console.write_json(json, {"faults": [str(fault) for fault in faults], "count": len(faults)})
+    lines = [str(fault) for fault in faults]
+    with console.saved_as_json(json, {"faults": lines, "count": len(faults)}):
+        for line in lines:
+            console.show(line)
     console.say(f"{folder} has {len(faults):,} faults." if faults else f"{folder} has no faults.")
     return 1 if faults else 0
 
@@ -69,8 +70,8 @@ def import_(kind: str, source: Path, out: Path, /, *, limit: Count | None = None
     with console.bar(f"Importing {kind}") as bar:
         summary = api.import_dataset(kind, source, out, limit=limit, progress=bar)
     rows = [["captions", summary.captions], *([what, count] for what, count in summary.others.items())]
-    _print(f"{kind} in {out}", summary.images, rows, summary.left_out)
-    console.write_json(json, asdict(summary))
+    with console.saved_as_json(json, asdict(summary)):
+        _print(f"{kind} in {out}", summary.images, rows, summary.left_out)
     console.say(f"{sum(summary.images.values()):,} images are in {out}. Next: tavq data check {out}")
 
 
@@ -88,8 +89,8 @@ def export(folder: Path, out: Path, /, *, to: str, shard_size: Count = 1000, jso
     """
     with console.bar(f"Exporting to {to}") as bar:
         summary = api.export_dataset(folder, out, to=to, shard_size=shard_size, progress=bar)
-    _print(f"{folder} in {out}", summary.images, [["files", summary.files]], summary.left_out)
-    console.write_json(json, asdict(summary))
+    with console.saved_as_json(json, asdict(summary)):
+        _print(f"{folder} in {out}", summary.images, [["files", summary.files]], summary.left_out)
     console.say(f"{sum(summary.images.values()):,} images are in {out}.")
 
 

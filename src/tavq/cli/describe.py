@@ -72,12 +72,12 @@ def describe(
             dtype=dtype, concurrency=concurrency, requests_per_minute=requests_per_minute, timeout=timeout,
             progress=bar,
         )  # fmt: skip
-    _print(run)
     counts = asdict(run.summary)
     counts["faults_total"] = run.faults.count
     counts["faults"] = [str(fault) for fault in run.faults.first]
     counts["truncated_images"] = [fault.where for fault in run.truncated.first]
-    console.write_json(json, counts)
+    with console.saved_as_json(json, counts):
+        _print(run)
     return _finish(run)
 
 

@@ -1,10 +1,6 @@
 """Metrics as a table on the terminal."""
 
-import sys
 from collections.abc import Sequence
-
-from rich.console import Console
-from rich.table import Table
 
 from tavq.cli import console
 from tavq.metrics.record import Evaluation, Metric
@@ -25,16 +21,15 @@ def print_metrics(title: str, metrics: Sequence[Metric]) -> None:
 
     Warnings follow on standard error.
     """
-    shown = Table(title=title, title_justify="left")
-    for heading in ("metric", "value", "95 %", "name"):
-        shown.add_column(heading, justify="right" if heading == "value" else "left")
-    for metric in metrics:
-        name = metric.title + metric.arrow if metric.baseline is None else f"  … {metric.baseline.title}"
-        shown.add_row(name, metric.text(metric.value), _uncertainty(metric), metric.key)
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False).print(shown)
+    rows = [[_name(metric), metric.text(metric.value), _uncertainty(metric), metric.key] for metric in metrics]
+    console.print_cells(title, ["metric", "value", "95 %", "name"], rows, [True, False, True, True])
     for warning in dict.fromkeys(metric.warning for metric in metrics if metric.warning):
         first = next(metric for metric in metrics if metric.warning == warning)
         console.say(f"{first.title}: {warning}")
+
+
+def _name(metric: Metric) -> str:
+    return metric.title + metric.arrow if metric.baseline is None else f"  … {metric.baseline.title}"
 
 
 def _uncertainty(metric: Metric) -> str:

@@ -57,8 +57,8 @@ def images(
         )  # fmt: skip
     if save_statistics is not None:
         console.say(f"The statistics of {result.details['images']['count']:,} images are in {save_statistics}.")
-    _print_images(result)
-    console.write_json(json, evaluation_as_json(result))
+    with console.saved_as_json(json, evaluation_as_json(result)):
+        _print_images(result)
 
 
 @app.command
@@ -84,8 +84,8 @@ def captions(
     """
     result = api.score_captions(predictions, references, subset=subset, nltk_data=nltk_data)
     details = result.details
-    print_metrics(f"{details['images']:,} captions against {details['references']:,} references", result.metrics)
-    console.write_json(json, evaluation_as_json(result))
+    with console.saved_as_json(json, evaluation_as_json(result)):
+        print_metrics(f"{details['images']:,} captions against {details['references']:,} references", result.metrics)
 
 
 @app.command
@@ -109,8 +109,8 @@ def vqa(
         json: Also write the result, with the scores of each question, to this file.
     """
     result = api.score_answers(predictions, references, subset=subset, nltk_data=nltk_data)
-    print_metrics(f"{result.details['questions']:,} answers", result.metrics)
-    console.write_json(json, evaluation_as_json(result))
+    with console.saved_as_json(json, evaluation_as_json(result)):
+        print_metrics(f"{result.details['questions']:,} answers", result.metrics)
 
 
 @app.command
@@ -129,8 +129,8 @@ def grounding(
         json: Also write the result, with the scores of each phrase, to this file.
     """
     result = api.score_boxes(predictions, references, subset=subset, corners=corners)
-    print_metrics(f"{result.details['phrases']:,} phrases", result.metrics)
-    console.write_json(json, evaluation_as_json(result))
+    with console.saved_as_json(json, evaluation_as_json(result)):
+        print_metrics(f"{result.details['phrases']:,} phrases", result.metrics)
 
 
 @app.command

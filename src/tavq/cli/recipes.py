@@ -45,22 +45,24 @@ def print_recipes(*, json: Path | None = None) -> None:
     Args:
         json: Also write the list to this file.
     """
-    recipes = api.list_recipes()
-    tasks = api.list_task_recipes()
-    data = [*TITLES, *sorted({recipe["data"] for recipe in recipes} - set(TITLES))]
-    for name in data:
+    recipes, tasks, studies = api.list_recipes(), api.list_task_recipes(), api.list_studies()
+    value = {"recipes": recipes, "tasks": tasks, "studies": studies, "note": NOTE}
+    with console.saved_as_json(json, value):
+        _print_tokenizers(recipes)
+        rows = [[task["name"], task["batch"], task["steps"], task["description"]] for task in tasks]
+        console.print_table("Tasks", ("name", "batch", "steps", "description"), rows)
+        rows = [[each["name"], len(each["rows"]), ", ".join(each["tasks"]), each["description"]] for each in studies]
+        console.print_table("Studies, for `tavq study`", ("name", "rows", "tasks", "description"), rows)
+        print(NOTE)
+
+
+def _print_tokenizers(recipes: list[dict[str, Any]]) -> None:
+    for name in [*TITLES, *sorted({recipe["data"] for recipe in recipes} - set(TITLES))]:
         chosen = [recipe for recipe in recipes if recipe["data"] == name]
         chosen.sort(key=lambda recipe: _order(recipe["method"]))
         rows = [_cells(recipe) for recipe in chosen]
         if rows:
             console.print_table(TITLES.get(name, name), COLUMNS, rows)
-    rows = [[task["name"], task["batch"], task["steps"], task["description"]] for task in tasks]
-    console.print_table("Tasks", ("name", "batch", "steps", "description"), rows)
-    studies = api.list_studies()
-    rows = [[study["name"], len(study["rows"]), ", ".join(study["tasks"]), study["description"]] for study in studies]
-    console.print_table("Studies, for `tavq study`", ("name", "rows", "tasks", "description"), rows)
-    print(NOTE)
-    console.write_json(json, {"recipes": recipes, "tasks": tasks, "studies": studies, "note": NOTE})
 
 
 def _order(method: str) -> tuple[int, str]:

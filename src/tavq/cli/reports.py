@@ -60,9 +60,10 @@ def compare(
 def _print_tasks(runs: "Sequence[api.Run]", json: Path | None) -> None:
     tables = api.make_task_tables(runs)
     differences = api.find_differences(runs, tables)
-    for table in tables:
-        heads = [column.metric.title + column.metric.arrow for column in table.columns]
-        console.print_table(f"{table.task} (95 % intervals)", ["input", "seeds", *heads], api.format_cells(table))
-    for line in differences:
-        console.say(line)
-    console.write_json(json, {"tables": [api.table_as_json(table) for table in tables], "differences": differences})
+    value = {"tables": [api.table_as_json(table) for table in tables], "differences": differences}
+    with console.saved_as_json(json, value):
+        for table in tables:
+            heads = [column.metric.title + column.metric.arrow for column in table.columns]
+            console.print_table(f"{table.task} (95 % intervals)", ["input", "seeds", *heads], api.format_cells(table))
+        for line in differences:
+            console.say(line)

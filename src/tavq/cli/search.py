@@ -52,11 +52,12 @@ def index(
         )
     built = index.manifest
     counts = {"images": built.images - built.unreadable, "texts": built.texts, "unreadable": built.unreadable}
-    console.write_json(json, {**counts, "width": built.width, "bytes": built.bytes, "index": str(index.folder)})
-    console.say(
-        f"{counts['images']:,} images and {built.texts:,} distinct texts are in {index.folder}. Next: tavq search "
-        f'{index.folder} --text "…"'
-    )
+    value = {**counts, "width": built.width, "bytes": built.bytes, "index": str(index.folder)}
+    with console.saved_as_json(json, value):
+        console.say(
+            f"{counts['images']:,} images and {built.texts:,} distinct texts are in {index.folder}. Next: tavq search "
+            f'{index.folder} --text "…"'
+        )
 
 
 @app.default
@@ -96,9 +97,10 @@ def search(
     else:
         texts = [{"text": hit.text, "file_name": hit.file_name, "score": hit.score} for hit in found.texts]
         result |= {"image": str(image), "images": images, "texts": texts}
-        rows = [[textwrap.shorten(hit.text or "", LONGEST, placeholder=" …"), hit.score] for hit in found.texts]
-        console.print_table("Texts", ["text", "score"], rows)
-    console.print_table("Images", ["image", "score"], [[hit.file_name, hit.score] for hit in found.images])
+    with console.saved_as_json(json, result):
+        if image is not None:
+            rows = [[textwrap.shorten(hit.text or "", LONGEST, placeholder=" …"), hit.score] for hit in found.texts]
+            console.print_table("Texts", ["text", "score"], rows)
+        console.print_table("Images", ["image", "score"], [[hit.file_name, hit.score] for hit in found.images])
     if out is not None:
         console.say(f"The images are in {out}.")
-    console.write_json(json, result)

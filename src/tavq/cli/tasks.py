@@ -108,5 +108,5 @@ def evaluate(
             temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance, steps=steps,
             fault_budget=fault_budget, progress=bar,
         )  # fmt: skip
-    print_evaluation(f"{run} on {data} ({split})", result)
-    console.write_json(json, evaluation_as_json(result))
+    with console.saved_as_json(json, evaluation_as_json(result)):
+        print_evaluation(f"{run} on {data} ({split})", result)

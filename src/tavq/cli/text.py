@@ -87,7 +87,7 @@ def text(
             min_count=min_count, word_vectors=word_vectors, dtype=dtype, projection=projection, float16=float16,
             each_caption=each_caption, device=device, jobs=jobs, shard=shard, merge=merge, progress=bar,
         )  # fmt: skip
-    console.write_json(json, print_store(store, stats))
+    print_store(store, stats, json)
 
 
 @contextmanager
@@ -104,9 +104,23 @@ def _stop_cleanly() -> Iterator[None]:
         raise TavqError("Stopped. Finished work is kept; run the same command to resume.") from None
 
 
-def print_store(store: "api.TextStore", samples: bool) -> dict[str, Any]:
-    """Print what a store holds, with `samples` also examples, and return it for JSON."""
+def print_store(store: "api.TextStore", samples: bool, json: Path | None = None) -> None:
+    """Print what a store holds, with `samples` also examples, and write it to the file `json`."""
     found = api.read_statistics(store)
+    with console.saved_as_json(json, _as_json(store, found)):
+        _print_statistics(store, found, samples)
+
+
+def _as_json(store: "api.TextStore", found: "api.StoreStatistics") -> dict[str, Any]:
+    facts = asdict(found) | {"text_store": str(store.folder)}
+    if store.has_word_graph:
+        graph = store.word_graph()
+        sizes = {"adjectives": len(graph.adjectives), "nouns": len(graph.nouns), "edges": len(graph.edges)}
+        facts["word_graph"] = sizes
+    return facts
+
+
+def _print_statistics(store: "api.TextStore", found: "api.StoreStatistics", samples: bool) -> None:
     rows = [
         [
             *(name, level.units, level.distinct, level.fraction_distinct, level.per_image),
@@ -128,24 +142,18 @@ def print_store(store: "api.TextStore", samples: bool) -> dict[str, Any]:
             console.say(f"{describe_key(key)}: {reason}")
     apart = f" ({found.texts:,} captions, kept apart; the table counts captions)" if store.each_caption else ""
     console.say(f"The texts of {found.images:,} images{apart} are in {store.folder}.")
-    facts = asdict(found) | {"text_store": str(store.folder)}
-    if store.has_word_graph:
-        graph = store.word_graph()
-        sizes = {"adjectives": len(graph.adjectives), "nouns": len(graph.nouns), "edges": len(graph.edges)}
-        facts["word_graph"] = sizes
-    return facts
 
 
 def _print_samples(found: "api.StoreStatistics") -> None:
     for name, level in found.levels.items():
         common = ", ".join(f"{_short(unit)} {count:,}" for unit, count in level.common)
-        print(f"Most frequent {name}: {common or 'each occurs once'}")
+        console.show(f"Most frequent {name}: {common or 'each occurs once'}")
     for key, units in found.samples.items():
         name = describe_key(key)
-        print(f"\n{name!a}" if not name.isprintable() else f"\n{name}")
+        console.show(f"\n{name!a}" if not name.isprintable() else f"\n{name}")
         for name, texts in units.items():
-            print(f"  {name}: {' · '.join(map(_short, texts)) or '-'}")
-    print()
+            console.show(f"  {name}: {' · '.join(map(_short, texts)) or '-'}")
+    console.show()
 
 
 def _short(unit: str) -> str:

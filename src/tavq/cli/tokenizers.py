@@ -47,8 +47,8 @@ def evaluate(
             fault_budget=fault_budget, progress=bar,
         )  # fmt: skip
     if console.is_first_process():
-        print_evaluation(f"{model} on {data} ({split})", result)
-        console.write_json(json, evaluation_as_json(result))
+        with console.saved_as_json(json, evaluation_as_json(result)):
+            print_evaluation(f"{model} on {data} ({split})", result)
 
 
 def encode(

@@ -29,9 +29,9 @@ def ask(run: str, image: Path, question: str, /, *, count: Count = ANSWERS, json
         json: Also write the answers to this file.
     """
     answers = api.ask(run, image, question, count=count)
-    console.print_table(question, ["answer", "probability"], answers)
     rows = [{"answer": answer, "probability": probability} for answer, probability in answers]
-    console.write_json(json, {"image": str(image), "question": question, "answers": rows})
+    with console.saved_as_json(json, {"image": str(image), "question": question, "answers": rows}):
+        console.print_table(question, ["answer", "probability"], answers)
 
 
 def caption(
@@ -106,14 +106,14 @@ def ground(run: str, image: Path, phrase: str, /, *, out: Path | None = None, js
     """
     place = out or console.place_in_run(run, "grounded.png")
     found = api.ground(run, image, phrase, out=place)
-    console.print_table(phrase, ["left", "top", "width", "height"], [[round(edge, 1) for edge in found.box]])
+    heatmap = None if found.heatmap is None else found.heatmap.tolist()
+    value = {"image": str(image), "phrase": phrase, "box": list(found.box), "heatmap": heatmap}
+    with console.saved_as_json(json, value):
+        console.print_table(phrase, ["left", "top", "width", "height"], [[round(edge, 1) for edge in found.box]])
     console.say(f"{place} shows the box and the attention.")
-    heatmap = None
     if found.heatmap is not None:
         low, high = found.heatmap.min(), found.heatmap.max()
         console.say(f"Attention per patch ranges from {low:.0%} to {high:.0%}.")
-        heatmap = found.heatmap.tolist()
-    console.write_json(json, {"image": str(image), "phrase": phrase, "box": list(found.box), "heatmap": heatmap})
 
 
 def fill(run: str, image: Path, caption: str, /, *, count: Count = ANSWERS, json: Path | None = None) -> None:
@@ -130,8 +130,9 @@ def fill(run: str, image: Path, caption: str, /, *, count: Count = ANSWERS, json
     """
     gaps = api.fill(run, image, caption, count=count)
     rows = [[number, *word] for number, words in enumerate(gaps, 1) for word in words]
-    console.print_table(caption, ["gap", "word", "probability"], rows)
-    console.write_json(json, {"image": str(image), "caption": caption, "gaps": [_as_json(words) for words in gaps]})
+    value = {"image": str(image), "caption": caption, "gaps": [_as_json(words) for words in gaps]}
+    with console.saved_as_json(json, value):
+        console.print_table(caption, ["gap", "word", "probability"], rows)
 
 
 def _as_json(words: "Sequence[api.Answer]") -> list[dict[str, Any]]:
