@@ -140,6 +140,24 @@ def test_names_meet_in_every_unicode_form(tmp_path: Path, layout: str, name: str
     assert record.file_name == f"images/{normalize_name(name)}"
 
 
+ABOUT_IMAGES = ("belong to no split", "without annotations", "cannot be read", "beyond the limit")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("limit", [None, 1])
+def test_images_written_and_left_out_are_the_images_that_there_are(
+    tmp_path: Path, layout: str, limit: int | None
+) -> None:
+    """One that is listed, and one that is not."""
+    kind, images, write = LAYOUTS[layout]
+    name = "0.jpg" if layout == "celeba-hq" else "1.jpg"
+    lay_out(tmp_path / "in", {**write(name, "A dog ."), f"{images}/{name}": jpeg(), f"{images}/stray.jpg": jpeg(9)})
+    summary, records = imported(kind, tmp_path / "in", tmp_path / "out", limit=limit)
+    counted = sum(count for why, count in summary.left_out.items() if why.endswith(ABOUT_IMAGES))
+    assert len(records) + counted == 2
+    assert sum(summary.images.values()) == len(records) == 1
+
+
 def test_two_files_that_differ_in_their_unicode_form_alone_are_both_kept(tmp_path: Path) -> None:
     names = [unicodedata.normalize("NFC", "é.jpg"), unicodedata.normalize("NFD", "é.jpg")]
     files = {f"images/{name}": jpeg(number) for number, name in enumerate(names)}
