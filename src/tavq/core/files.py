@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from safetensors.torch import load_file, save
 
 from tavq.core.config import M, build_stored
 from tavq.core.errors import FileError, UsageError, first_line
+from tavq.core.own_files import open_own_file
 from tavq.core.temporary import ASIDE_PREFIX, remove_leftovers_of, temporary_path
 
 MAX_JSON = 1_000_000_000  # bytes
@@ -35,7 +37,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     temporary = temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "xb") as file:  # x: never through a link that has this name
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -68,17 +71,23 @@ def append_json_line(path: Path, value: Any) -> None:
     """Append a JSON line to a log, over an incomplete last line that a crash left."""
     line = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
     try:
-        with open(path, "r+b" if path.exists() else "wb") as file:
-            file.truncate(file.seek(_end_of_lines(file)))
-            file.write(line)
+        with open_own_file(path, os.O_CREAT) as file:
+            remove_partial_line(file)
+            write_all(file, line)
     except OSError as error:
         raise write_error(path, error) from error
 
 
-def remove_partial_line(path: Path) -> None:
-    """Remove a last line without a newline, as a killed writer leaves it."""
-    with open(path, "r+b") as file:
-        file.truncate(_end_of_lines(file))
+def write_all(file: BinaryIO, data: bytes) -> None:
+    """Write all of `data` to a file without a buffer, whose single writes may be short."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+
+
+def remove_partial_line(file: BinaryIO) -> None:
+    """Remove a last line without a newline, as a killed writer leaves it, and go to the end of the file."""
+    file.truncate(file.seek(_end_of_lines(file)))
 
 
 def _end_of_lines(file: BinaryIO) -> int:
@@ -201,21 +210,28 @@ def lock(path: Path, what: Path, instead: str = "choose another --out") -> Itera
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = open(path, "a+")  # noqa: SIM115 - closed below
+        file = open_own_file(path, os.O_CREAT)
     except OSError as error:
         raise write_error(path, error) from error
-    with handle:
+    with file:
         try:
             # not flock: child processes inherit its lock and outlive a killed writer by seconds
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            handle.seek(0)
-            owner = handle.read().strip() or "unknown"
+            owner = _read_owner(file) or "unknown"
             raise FileError(f"Another process (pid {owner}) is writing to {what}; wait for it or {instead}.") from error
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
+        if _read_owner(file) is None:
+            raise FileError(f"{path} is needed as a lock and holds something else; move it away.")
+        file.truncate(file.seek(0))
+        write_all(file, str(os.getpid()).encode())
         yield
+
+
+def _read_owner(file: BinaryIO) -> str | None:
+    """The process in a lock file; "" if it is empty, None if it holds something else."""
+    file.seek(0)
+    content = file.read(32).strip()
+    return content.decode() if re.fullmatch(rb"[0-9]{0,20}", content) else None
 
 
 # --- checked reads ----------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 
 from tavq.core.errors import FileError
-from tavq.core.files import fsync_folder, remove_partial_line, write_error
+from tavq.core.files import fsync_folder, remove_partial_line, write_all, write_error
+from tavq.core.own_files import open_own_file
 
 OPEN_FILES = 64  # far below any system's limit for a process
 
@@ -80,8 +81,8 @@ class LineAppender:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-            remove_partial_line(path)
+            self._file = open_own_file(path, os.O_CREAT | os.O_APPEND)
+            remove_partial_line(self._file)
             fsync_folder(path.parent)
         except OSError as error:
             raise write_error(path, error) from error
@@ -90,11 +91,9 @@ class LineAppender:
 
     def append(self, lines: Iterable[bytes]) -> None:
         """Append lines, each with its newline, in one write."""
-        left = b"".join(lines)
         try:
-            while left:
-                left = left[os.write(self._handle, left) :]
-                self._unsynced = True
+            self._unsynced = True
+            write_all(self._file, b"".join(lines))
             if time.monotonic() - self._synced >= self.SECONDS:
                 self.sync()
         except OSError as error:
@@ -103,7 +102,7 @@ class LineAppender:
     def sync(self) -> None:
         """Flush appended lines to disk."""
         if self._unsynced:
-            os.fsync(self._handle)
+            os.fsync(self._file.fileno())
             self._unsynced = False
         self._synced = time.monotonic()
 
@@ -112,7 +111,7 @@ class LineAppender:
         try:
             self.sync()
         finally:
-            os.close(self._handle)
+            self._file.close()
 
     def __enter__(self) -> "LineAppender":
         return self

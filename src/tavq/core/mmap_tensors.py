@@ -8,12 +8,13 @@ import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tavq.core.errors import FileError
 from tavq.core.files import parse_json, write_error
+from tavq.core.own_files import open_own_file
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
 ALIGNMENT = 8
@@ -116,7 +117,7 @@ class TensorFileWriter:
         header, end = self._header(shapes, metadata)
         try:
             self.is_new = not (path.is_file() and path.stat().st_size == end and _begins_with(path, header))
-            self._file: BinaryIO = open(path, "wb" if self.is_new else "r+b")  # noqa: SIM115 - closed by close
+            self._file = open_own_file(path, os.O_CREAT | os.O_TRUNC if self.is_new else 0, buffering=-1)
         except OSError as error:
             raise write_error(path, error) from error
         if self.is_new:

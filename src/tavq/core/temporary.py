@@ -114,7 +114,7 @@ def remove_leftovers_of(path: Path) -> None:
 
 def _move_back(aside: Path) -> None:
     """Give what was moved aside its name again, unless something else has it now."""
-    if aside.name.startswith(ASIDE_PREFIX):
+    if aside.name.startswith(ASIDE_PREFIX) and aside.is_dir() and not aside.is_symlink():  # a link is never ours
         moved = [(path, path.name) for path in aside.iterdir()]
     elif aside.name.startswith(REPLACED_PREFIX):
         moved = [(aside, aside.name.removeprefix(REPLACED_PREFIX).partition("-")[2])]

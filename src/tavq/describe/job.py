@@ -10,6 +10,7 @@ from pathlib import Path
 from tavq.core.errors import UsageError
 from tavq.core.files import lock
 from tavq.core.jsonl import LineAppender
+from tavq.core.own_files import refuse_link
 from tavq.core.signals import stop_on_signal
 from tavq.data.descriptions import LONG_TEXT, PATTERN, Descriptions
 from tavq.data.folder import iter_records
@@ -98,6 +99,7 @@ class DescriptionRun:
             raise UsageError(f"There is no folder {job.folder}; give the folder of a data set.")
         # Raises for an empty or broken data set before anything is written into its folder.
         next(iter_records(job.folder, Faults(), descriptions=False))
+        refuse_link(path)
         with (
             lock(path.with_name(f".{path.name}.lock"), path, "give each machine its own --shard i/n"),
             stop_on_signal(self.stop),

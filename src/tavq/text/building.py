@@ -22,6 +22,7 @@ from tavq.core.files import (
     write_tensors,
 )
 from tavq.core.mmap_tensors import MappedTensors
+from tavq.core.own_files import refuse_link
 from tavq.core.temporary import TEMP_PREFIX, remove_leftovers, remove_leftovers_of
 from tavq.interfaces import GRANULARITIES, POOLED, TOKENS
 from tavq.text.encoders import TextEncoder
@@ -167,7 +168,14 @@ def check_out(out: Path) -> None:
 
 
 def check_work_folder(work: Path) -> None:
-    """Raise UsageError if the working folder, which is removed at the end, holds files of somebody else."""
+    """Refuse a working folder, which is removed at the end, that is somebody else's.
+
+    Raises:
+        UsageError: it holds files of somebody else.
+        FileError: it or something in it is a link.
+    """
+    for path in (work, *(work.iterdir() if work.is_dir() and not work.is_symlink() else ())):
+        refuse_link(path)
     unknown = [path.name for path in work.iterdir() if not WORK_FILES.fullmatch(path.name)] if work.is_dir() else []
     if unknown:
         raise UsageError(

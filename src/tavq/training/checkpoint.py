@@ -15,6 +15,7 @@ from tavq.core import files
 from tavq.core.errors import FileError
 
 FORMAT = 1
+STATE, RECORD = "state.safetensors", "state.json"
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -55,11 +56,14 @@ def save(
     for group, named in groups.items():
         tensors |= {f"{group}:{name}": tensor for name, tensor in named.items()}
     with files.write_folder(path) as temporary:
-        state = temporary / "state.safetensors"
+        state = temporary / STATE
         files.write_tensors(state, tensors)
         record = {"format": FORMAT, "step": step, "sha256": files.sha256(state), **metadata}
-        files.write_json(temporary / "state.json", {**record, "seal": _seal(record)})
-    for old in _steps(folder)[:-keep]:
+        files.write_json(temporary / RECORD, {**record, "seal": _seal(record)})
+    written = [
+        old for old in _steps(folder) if (old / STATE).is_file() or (old / RECORD).is_file()
+    ]  # no foreign folder
+    for old in written[:-keep]:
         files.remove_folder(old)
     return path
 
@@ -98,13 +102,13 @@ def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, A
 
 
 def _load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    record = folder / "state.json"
+    record = folder / RECORD
     metadata = files.read_json(record)
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT or not isinstance(metadata.get("step"), int):
         raise FileError(f"{record} is not a checkpoint of format {FORMAT}.")
     if metadata.pop("seal", None) != _seal(metadata):
         raise FileError(f"{record} was altered or truncated short: its seal does not match.")
-    path = folder / "state.safetensors"
+    path = folder / STATE
     files.check_sha256(path, str(metadata.get("sha256")))
     groups: dict[str, dict[str, Tensor]] = {}
     for key, tensor in files.read_tensors(path).items():
