@@ -71,7 +71,7 @@ def test_an_image_of_a_wrong_size_is_refused(tokenizer: Tokenizer, shape: tuple[
         with pytest.raises(UsageError) as caught:
             call(torch.zeros(1, 3, *shape))
         assert str(caught.value) == (
-            f"Cannot encode images of {shape[0]} x {shape[1]}: both sides must be multiples of 4."
+            f"Cannot encode images of {shape[1]} x {shape[0]}: both sides must be multiples of 4."
         )
 
 
