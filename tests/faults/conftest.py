@@ -18,7 +18,7 @@ import pytest
 SERVER = """
 import gc, json, os, resource, signal, sys, traceback
 import tavq.cli, tavq.recipes, tavq.training.loop, tavq.text.store, tavq.describe.endpoint, torch._dynamo
-import huggingface_hub.inference._generated._async_client
+import huggingface_hub.utils._http
 
 gc.freeze()
 

@@ -1,6 +1,7 @@
 """A vision-language model behind any OpenAI-compatible server, such as vLLM or SGLang."""
 
 import asyncio
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,12 +19,13 @@ from tavq.describe.answers import (
     RetryState,
     SamplingParams,
 )
+from tavq.describe.connection import MAX_REPLY, Connection, Reply, Secrets, hide_query
 from tavq.describe.images import load_resized, to_data_url
 from tavq.describe.rate_limit import RateLimiter, RetryPolicy, parse_retry_after
 
 API_KEY = "TAVQ_API_KEY"
-NO_KEY = "none"  # sent if there is no key, or the client would send the Hugging Face token that it finds
-CONNECTIONS = 50  # per client of the library, whose pool has 100
+NO_KEY = "none"  # sent if there is no key: some servers want a header
+CONNECTIONS = 50  # per pool of the library, which has 100
 TICK = 0.1  # seconds between checks of whether to stop
 
 FATAL = {
@@ -96,7 +98,7 @@ def check_url(url: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise UsageError(f"--endpoint {url!r} is not a URL; use one like http://localhost:8000/v1.")
+        raise UsageError(f"--endpoint {url.partition('?')[0]!r} is not a URL; use one like http://localhost:8000/v1.")
     if "@" in parts.netloc:
         raise UsageError(f"--endpoint holds a password; remove it and put the key into {API_KEY}.")
     return url
@@ -115,6 +117,7 @@ class Endpoint(Describer):
         self.limiter = RateLimiter(settings.requests_per_minute)
         self.answered = False
         """The server has answered at least once."""
+        self.secrets = Secrets(None if settings.key == NO_KEY else settings.key, settings.url)
         self.unsettled: list[tuple[DescriptionResult, bool]] = []
         """Failures since the last answer, and whether the server rejected the request."""
 
@@ -143,37 +146,33 @@ class Endpoint(Describer):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _connect(self, first: int) -> None:
-        """Run one client of the library and the workers that share it."""
-        from huggingface_hub import AsyncInferenceClient
-
-        client = AsyncInferenceClient(
-            base_url=self.settings.url, api_key=self.settings.key, timeout=self.settings.timeout
-        )
+        """Run one pool of connections and the workers that share it."""
+        connection = Connection(self.settings.url, self.settings.key, self.settings.timeout)
         count = min(CONNECTIONS, self.settings.concurrency - first)
-        workers = [asyncio.create_task(self._work(client)) for _ in range(count)]
+        workers = [asyncio.create_task(self._work(connection)) for _ in range(count)]
         try:
             await asyncio.gather(*workers)
         finally:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-            await client.close()
+            await connection.close()
 
-    async def _work(self, client: Any) -> None:
+    async def _work(self, connection: Connection) -> None:
         while True:
             async with self._pending_lock:  # the iterator reads files: in a thread, and one call at a time
                 name = await asyncio.to_thread(next, self._pending, None)
             if name is None:
                 return
             try:
-                self.on_results([await self._describe(client, name)])
+                self.on_results([await self._describe(connection, name)])
             except _RequestRejected as error:
                 self._record_failure(DescriptionResult(name, fault=f"the server rejected it: {error}"), rejected=True)
             except _NoAnswer as error:
                 failure = DescriptionResult(name, fault=f"the server gave no answer: {error}")
                 self._record_failure(failure, rejected=False)
 
-    async def _describe(self, client: Any, name: str) -> DescriptionResult:
+    async def _describe(self, connection: Connection, name: str) -> DescriptionResult:
         state = RetryState(name, self.settings.max_tokens)
         try:
             url = await asyncio.to_thread(self._encode_image, name)
@@ -182,7 +181,7 @@ class Endpoint(Describer):
         result = None
         while result is None:
             try:
-                result = state.judge(await self._generate(client, url, state.params))
+                result = state.judge(await self._generate(connection, url, state.params))
             except _RequestRejected as error:
                 result = state.give_up("")  # twice the tokens may be more than the model accepts
                 if result.text is None:
@@ -194,14 +193,14 @@ class Endpoint(Describer):
 
     # --- one request ------------------------------------------------------------------------------------------------
 
-    async def _generate(self, client: Any, url: str, params: SamplingParams) -> Answer:
+    async def _generate(self, connection: Connection, url: str, params: SamplingParams) -> Answer:
         """The model's answer, after as many attempts as needed."""
         retry, reason, failures = self.settings.retry, "", 0
         while failures < (retry.attempts if self.answered else retry.attempts_before):
             if failures:
                 await asyncio.sleep(retry.wait(failures))
             await self.limiter.acquire()
-            answer = await self._request(client, url, params)
+            answer = await self._request(connection, url, params)
             if isinstance(answer, Answer):
                 self._record_answer()
                 return answer
@@ -210,42 +209,50 @@ class Endpoint(Describer):
             self.on_results([])  # shows the note
         raise _NoAnswer(f"{reason} ({failures} times)")
 
-    async def _request(self, client: Any, url: str, params: SamplingParams) -> Answer | str:
+    async def _request(self, connection: Connection, url: str, params: SamplingParams) -> Answer | str:
         """Send one request; returns the answer, or why there is none yet."""
         content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": self.settings.prompt}]
-        sampling: dict[str, Any] = {"max_tokens": params.max_tokens, "temperature": 0.0}
+        payload: dict[str, Any] = {
+            "messages": [{"role": "user", "content": content}],
+            "model": self.settings.model,
+            "max_tokens": params.max_tokens,
+            "temperature": 0.0,
+            "stream": False,
+        }
         if params.seed is not None:
-            sampling |= {"temperature": TEMPERATURE, "seed": params.seed}
+            payload |= {"temperature": TEMPERATURE, "seed": params.seed}
         try:
             async with asyncio.timeout(self.settings.timeout):  # the library's own limits the time between two bytes
-                reply = await client.chat_completion(
-                    [{"role": "user", "content": content}], model=self.settings.model, **sampling
-                )
-            return _parse_reply(reply)
+                reply = await connection.post(payload)
+            return self._handle_status(reply) if reply.status >= 300 else self._read_answer(reply)
         except TimeoutError:
             return f"nothing within {self.settings.timeout:g} seconds"
+        except (EndpointError, _RequestRejected):
+            raise
         except Exception as error:  # lost connections, broken JSON, missing fields: the library raises many kinds
-            response = getattr(error, "response", None)
-            if response is None:
-                return self._clean(f"{type(error).__name__}: {error}")
-            return self._handle_status(response)
+            return self._clean(f"{type(error).__name__}: {error}")
 
-    def _handle_status(self, response: Any) -> str:
+    def _read_answer(self, reply: Reply) -> Answer | str:
+        if not reply.whole:
+            return f"its answer has more than {MAX_REPLY:,} bytes"
+        answer = _parse_reply(reply.body)
+        return f"its answer repeats the key in {API_KEY}" if self.secrets.occur_in(answer.text) else answer
+
+    def _handle_status(self, reply: Reply) -> str:
         """Raise if repeating is useless; else pause as the server asks, and return the reason."""
-        status = int(response.status_code)
-        message = self._clean(_read_message(response))
+        status = reply.status
+        message = self._clean(_read_message(reply.body))
         if status in FATAL:
-            target = f"{self.settings.url} for {self.settings.model!r}"
+            target = f"{hide_query(self.settings.url)} for {self.settings.model!r}"
             raise EndpointError(f"The server answers {status} at {target}: {FATAL[status]}. {message}")
         if status not in TRANSIENT:
             raise _RequestRejected(f"{status} {message}")
-        self.limiter.pause(parse_retry_after(response.headers))
+        self.limiter.pause(parse_retry_after(reply.headers))
         return f"{status} {message}"
 
     def _clean(self, text: str) -> str:
         """One short line without the key, which a server may echo."""
-        line = " ".join(text.split())
-        return (line if self.settings.key == NO_KEY else line.replace(self.settings.key, "…"))[:200]
+        return " ".join(self.secrets.hide(text).split())[:200]
 
     # --- failures ---------------------------------------------------------------------------------------------------
 
@@ -276,25 +283,25 @@ class Endpoint(Describer):
     def _no_answers(self) -> EndpointError:
         last = self.unsettled[-1][0]
         return EndpointError(
-            f"The server {self.settings.url} answered none of the last {len(self.unsettled)} images, "
+            f"The server {hide_query(self.settings.url)} answered none of the last {len(self.unsettled)} images, "
             f"{last.file_name!r} for example: {last.fault}."
         )
 
 
-def _parse_reply(reply: Any) -> Answer:
+def _parse_reply(body: bytes) -> Answer:
     """The answer in a reply; any exception if the reply has none."""
-    choice = reply.choices[0]
-    text, reason = choice.message.content, choice.finish_reason
+    choice = json.loads(body)["choices"][0]
+    text, reason = choice["message"].get("content"), choice.get("finish_reason")
     if text is not None and not isinstance(text, str):
         raise TypeError(f"the answer is not text but {type(text).__name__}")
     return Answer(text or "", complete=reason != "length", filtered=reason == "content_filter")
 
 
-def _read_message(response: Any) -> str:
+def _read_message(body: bytes) -> str:
     """The server's error message."""
     try:
-        value = response.json()
+        value = json.loads(body)
         value = value.get("error", value)
         return str(value.get("message") or value.get("detail") or value) if isinstance(value, dict) else str(value)
     except Exception:  # not JSON, or without these fields
-        return str(response.text)
+        return body.decode("utf-8", "replace")

@@ -1,6 +1,8 @@
 """A real server that fails in every way: each image still gets its own true text once, or a reason."""
 
+import gzip
 import json
+import resource
 import threading
 import time
 from collections.abc import Callable
@@ -9,12 +11,15 @@ from email.utils import formatdate
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from caption_server import Reply, Request, says, serving, truth
+from huggingface_hub import constants
 
 from tavq.core.errors import UsageError
 from tavq.describe.answers import DescriptionResult
+from tavq.describe.connection import completion_url
 from tavq.describe.endpoint import API_KEY, Endpoint, EndpointError, EndpointSettings, check_url, read_api_key
 from tavq.describe.rate_limit import RetryPolicy
 
@@ -304,6 +309,91 @@ def test_the_key_is_sent_and_never_printed(draw: Draw, monkeypatch: pytest.Monke
     assert server.requests[0].headers["authorization"] == f"Bearer {key}"
     assert "secret" not in str(caught.value)
     assert "secret" not in repr(EndpointSettings(url, "m", "p", 1, 1, key=key))
+
+
+SECRET = "Ab  C+/=-1234567890"
+REPEATED = [
+    SECRET,
+    SECRET.upper(),
+    SECRET.lower(),
+    " ".join(SECRET.split()),
+    "Ab\n\tC+/=-1234567890",
+    quote(SECRET, ""),
+]
+
+
+@pytest.mark.parametrize("form", REPEATED)
+@pytest.mark.parametrize("status", [200, 400, 401, 500])
+def test_a_key_that_a_server_repeats_is_neither_shown_nor_stored(draw: Draw, status: int, form: str) -> None:
+    sent = says(f"A house. {form} is on it.") if status == 200 else Reply(status, f"bad key: {form}".encode())
+    once = replace(QUICK, attempts=1, attempts_before=1)
+    with serving(lambda request: sent if request.number == 1 else truth(request)) as (url, _):
+        shown = ""
+        try:
+            found = ask(draw(3), url, key=SECRET, concurrency=1, retry=once)
+            shown = str(found)
+            assert got(found) == texts(3) | {"01.png": None}
+        except EndpointError as error:
+            shown = str(error)
+    assert "1234567890" not in shown.replace(repr(SECRET), "")
+    assert shown
+
+
+@pytest.mark.parametrize("key", ["none", "EMPTY", "house", "sunflower"])
+def test_a_key_that_is_a_word_hides_no_answer(draw: Draw, key: str) -> None:
+    with serving(lambda request: says(f"A house. A sunflower in an EMPTY field, {key}.")) as (url, _):
+        assert key in (ask(draw(1), url, key=key)["00.png"].text or "")
+
+
+@pytest.mark.parametrize("status", [200, 401, 503])
+def test_a_key_in_the_url_is_sent_and_not_shown(draw: Draw, status: int) -> None:
+    secret = "s3cret-0123456789"
+    reply = says(f"It is {secret} here.") if status == 200 else Reply(status, f"no: {secret}".encode())
+    with serving(lambda request: reply) as (url, _), pytest.raises(EndpointError) as caught:
+        ask(draw(3), f"{url}?api-key={secret}", concurrency=1, retry=replace(QUICK, attempts_before=1))
+    assert secret not in str(caught.value)
+    assert url in str(caught.value)
+
+
+def test_a_server_is_reached_where_the_hub_is_not(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with serving() as (url, _):
+        assert got(ask(draw(2), url)) == texts(2)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://h", "http://h/v1/chat/completions"),
+        ("http://h/v1/", "http://h/v1/chat/completions"),
+        ("http://h/a", "http://h/a/v1/chat/completions"),
+        ("http://h/a/v1?x=1", "http://h/a/v1/chat/completions?x=1"),
+        ("http://h/v1/chat/completions", "http://h/v1/chat/completions"),
+    ],
+)
+def test_where_a_server_answers(url: str, expected: str) -> None:
+    assert completion_url(url) == expected
+
+
+# --- size -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["large", "packed", "endless", "error"])
+def test_a_reply_of_any_size_takes_little_memory(draw: Draw, kind: str) -> None:
+    blank = b" " * 300_000_000
+    replies = {
+        "large": Reply(body=blank[:50_000_000]),
+        "packed": Reply(body=gzip.compress(blank, 1), headers={"Content-Encoding": "gzip"}),
+        "endless": Reply(body=blank[:50_000_000], length=10**12),
+        "error": Reply(500, blank[:50_000_000]),
+    }
+    del blank
+    once = replace(QUICK, attempts_before=1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reason = "500" if kind == "error" else "more than 1,000,000 bytes"
+    with serving(lambda request: replies[kind]) as (url, _), pytest.raises(EndpointError, match=reason):
+        ask(draw(3), url, concurrency=2, retry=once)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 
 def test_no_other_key_of_this_machine_is_sent(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
