@@ -55,7 +55,7 @@ def list_studies() -> list[dict[str, Any]]:
 
 def _describe(study: Study) -> dict[str, Any]:
     rows = []
-    for name, row in study.rows.items():
+    for name, row in study.config.rows.items():
         published = [number.model_dump(mode="json") for number in study.published(name)]
         rows.append({"name": name, "title": row.title, "recipe": row.recipe, "published": published})
     return {
@@ -127,7 +127,7 @@ def _prepare_text(call: _Call) -> None:
 
     Workers would otherwise build it at the same time.
     """
-    rows = [row for row in call.study.rows if call.study.rows[row].text is None]
+    rows = [row for row in call.study.rows if call.study.config.rows[row].text is None]
     models = [call.study.recipe(row, call.study.seeds[0]).model for row in rows]
     readers = [model for model in models if model.reads_text]
     folder = FolderDataset(call.data, "train").folder
@@ -170,7 +170,7 @@ def _run_unit(call: _Call, row: str, seed: int, progress: Callable[[int, int | N
     shared: dict[str, Any] = {"data": call.data, "progress": progress}
     measured: dict[str, Any] = {"split": SPLIT, "features": call.study.config.features, "limit": call.limit}
     run, recipe = run_folder(call.out, row, seed), call.study.recipe(row, seed)
-    own_text = call.study.rows[row].text
+    own_text = call.study.config.rows[row].text
     text = call.text if own_text is None else call.data / own_text
     if not _is_trained(run, recipe, call.data):
         train(recipe, out=run, resume=_is_started(run), text=text, **shared)

@@ -80,7 +80,7 @@ class Study:
         name: as the user gave it: a shipped study, or a YAML file.
         config: its settings.
         changes: settings to change in every row, by dotted name; they come last.
-        chosen: names of the rows to keep; by default all.
+        chosen: names of the rows to run; by default all.
         seeds: in place of those of the file.
 
     Raises:
@@ -100,7 +100,7 @@ class Study:
                 raise UsageError(unknown_name("row", row, list(config.rows)))
         self.name, self.config = name, config
         self.seeds = tuple(config.seeds if seeds is None else dict.fromkeys(seeds))
-        self.rows = {row: config.rows[row] for row in config.rows if chosen is None or row in chosen}
+        self.rows = [row for row in config.rows if chosen is None or row in chosen]
         self._changes = changes or {}
         for row in self.rows:
             self.recipe(row, self.seeds[0])
@@ -109,7 +109,7 @@ class Study:
 
     def recipe(self, row: str, seed: int) -> Recipe:
         """The recipe of a row with a seed."""
-        chosen = self.rows[row]
+        chosen = self.config.rows[row]
         settings = {**self.config.settings, **chosen.settings, **self._changes, "train.seed": seed}
         return recipes.load(recipes.relative_to(self.name, chosen.recipe), settings)
 
@@ -121,7 +121,7 @@ class Study:
 
     def published(self, row: str) -> tuple[PublishedConfig, ...]:
         """What papers report for a row."""
-        own = self.rows[row].published
+        own = self.config.rows[row].published
         return self.recipe(row, self.seeds[0]).published if own is None else own
 
 

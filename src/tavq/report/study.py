@@ -105,13 +105,13 @@ class StudyTable:
 
 
 def tabulate(study: Study, out: Path) -> StudyTable:
-    """Read what was evaluated under `out`; rows without an evaluation are empty."""
+    """Read what was evaluated under `out`: all rows, also where only some were run; the others are empty."""
     tasks: list[str | None] = [None, *study.config.tasks]
-    runs = {(row, task): _read(study, out, row, task) for row in study.rows for task in tasks}
+    runs = {(row, task): _read(study, out, row, task) for row in study.config.rows for task in tasks}
     columns: list[Column] = []
     for task in tasks:
         patterns = study.config.metrics if task is None else study.config.tasks[task].metrics
-        found = [run for row in study.rows for run in runs[row, task].values()]
+        found = [run for row in study.config.rows for run in runs[row, task].values()]
         columns += [Column(metric, task) for metric in _choose(found, patterns)]
     lines = [
         StudyLine(
@@ -121,14 +121,15 @@ def tabulate(study: Study, out: Path) -> StudyTable:
             tuple(_cell(runs[name, column.task], column.metric.key) for column in columns),
             study.published(name),
         )
-        for name, row in study.rows.items()
+        for name, row in study.config.rows.items()
     ]
     return StudyTable(study, tuple(columns), tuple(lines))
 
 
 def _read(study: Study, out: Path, row: str, task: str | None) -> dict[int, Run]:
     """The evaluated runs of a row by seed."""
-    folders = {seed: run_folder(out, row, seed, task) for seed in study.seeds}
+    seeds = sorted({*study.config.seeds, *study.seeds})
+    folders = {seed: run_folder(out, row, seed, task) for seed in seeds}
     return {seed: read_run(folder) for seed, folder in folders.items() if (folder / EVALUATION).is_file()}
 
 
@@ -190,7 +191,6 @@ def as_json(table: StudyTable) -> dict[str, Any]:
         "study": table.study.name,
         "description": table.study.config.description,
         "source": table.study.config.source,
-        "seeds": list(table.study.seeds),
         "rows": {line.name: _line_as_json(table, line) for line in table.lines},
     }
 
