@@ -200,3 +200,9 @@ def test_shipped_studies_load(name: str) -> None:
         recipe = study.recipe(row, 7)
         assert recipe.train.seed == 7
         assert all(number.source for number in study.published(row))
+
+
+def test_a_study_can_be_printed(tavq: Tavq) -> None:
+    done = tavq("recipes", "show", "ta-vq-table-2")
+    assert done.code == 0
+    assert "4.89" in done.out

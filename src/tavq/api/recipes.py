@@ -6,6 +6,7 @@ from tavq import recipes
 from tavq.core.config import write_yaml
 from tavq.recipes.schema import Recipe
 from tavq.recipes.sizes import Counter
+from tavq.recipes.study import STUDIES
 
 DATA = ("tiny", "flickr8k", "256", "celeba-hq", "cub200", "coco", "textcaps", "ade20k", "imagenet")
 """The ends of recipes' names that say what data they are for."""
@@ -27,14 +28,16 @@ def list_task_recipes() -> list[dict[str, Any]]:
 
 
 def show_recipe(name: str) -> str:
-    """Return the YAML text of a recipe with every setting.
+    """Return the YAML text of a recipe with every setting, or of a study as it is.
 
     Args:
-        name: a shipped recipe of a tokenizer or a task, or a YAML file with a tokenizer's recipe.
+        name: a shipped recipe of a tokenizer or a task, a shipped study, or a YAML file with a tokenizer's recipe.
 
     Raises:
         UsageError: there is no such recipe, or a setting is not accepted.
     """
+    if name in recipes.names(STUDIES):
+        return recipes.text_of(name, STUDIES)
     is_task = name in recipes.names(recipes.TASKS)
     recipe = recipes.load_task(name) if is_task else recipes.load(name)
     return write_yaml(recipe.model_dump(mode="json"))

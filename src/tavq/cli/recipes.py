@@ -78,11 +78,11 @@ def _cells(recipe: dict[str, Any]) -> list[Any]:
 
 @app.command
 def show(name: str) -> None:
-    """Print a recipe with every setting.
+    """Print a recipe with every setting, or a study.
 
     Example: tavq recipes show ta-vqgan-tiny
 
     Args:
-        name: A shipped recipe, or a YAML file with a tokenizer's recipe.
+        name: A shipped recipe or study, or a YAML file with a tokenizer's recipe.
     """
     print(api.show_recipe(name), end="")
