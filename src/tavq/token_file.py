@@ -13,6 +13,7 @@ from torch import Tensor
 from tavq.core import files
 from tavq.core.errors import FileError
 from tavq.core.mmap_tensors import MappedTensors
+from tavq.core.seals import check_seal, write_sealed_tensors
 
 MAX_NAME = 255
 """Bytes that file systems allow for the name of a file."""
@@ -41,12 +42,13 @@ class Tokens:
             metadata["entries"] = str(self.entries)
         if self.model is not None:
             metadata["model"] = self.model
-        files.write_tensors(path, {"indices": self.indices.to(torch.int32)}, metadata)
+        write_sealed_tensors(path, {"indices": self.indices.to(torch.int32)}, metadata)
 
     @classmethod
     def load(cls, path: Path) -> "Tokens":
-        """Read a file that `save` wrote; raises FileError where it is something else or holds no images."""
+        """Read a file that `save` wrote; raises FileError where it is something else, altered or without images."""
         indices = files.read_tensors(path).get("indices")
+        check_seal(path)
         metadata = MappedTensors(path).metadata
         keys = files.parse_json(metadata.get("keys", "[]"), f"The metadata of {path}")
         grid = indices is not None and indices.ndim in (3, 4) and indices.dtype in (torch.int32, torch.int64)

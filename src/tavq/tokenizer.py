@@ -216,12 +216,12 @@ class Tokenizer(nn.Module):
             UsageError: the indices have another shape, or are no entries of the codebook.
             TrainingError: the decoder gives NaN or infinity.
         """
-        wide = self._check_indices(indices)
+        wide = self.check_indices(indices)
         with torch.no_grad():
             return require_finite(self.decoder(self.quantizer.lookup(wide, self.codebook)), "The decoder's images")
 
-    def _check_indices(self, indices: Tensor) -> Tensor:
-        """The indices as int64; torch knows few operations on narrow integers."""
+    def check_indices(self, indices: Tensor) -> Tensor:
+        """The indices as int64 (torch knows few operations on narrow integers); UsageError as in `decode`."""
         sizes = self.codebook.sizes
         axes = ["b", "h", "w"] + [str(len(sizes))] * (len(sizes) > 1)
         integer = not (indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool)

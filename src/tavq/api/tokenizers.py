@@ -308,13 +308,14 @@ def decode_tokens(
     source = "The tokens" if isinstance(tokens, Tokens) else str(tokens)
     found = tokens if isinstance(tokens, Tokens) else Tokens.load(Path(tokens))
     _check_maker(source, found, folder, tokenizer.entries)
-    names = png_names(found.keys)
+    _check_indices(source, found, tokenizer)
+    paths = [files.resolve_inside(Path(out), name) for name in png_names(found.keys)]
     for start, images in _decoded(tokenizer, found):
-        for name, image in zip(names[start : start + BATCH], images, strict=True):
-            save_png(files.resolve_inside(Path(out), name), image)
+        for path, image in zip(paths[start : start + BATCH], images, strict=True):
+            save_png(path, image)
         if progress is not None:
-            progress(start + len(images), len(names), "")
-    return [files.resolve_inside(Path(out), name) for name in names]
+            progress(start + len(images), len(paths), "")
+    return paths
 
 
 def _decoded(tokenizer: Tokenizer, tokens: Tokens) -> Iterator[tuple[int, Any]]:
@@ -334,6 +335,15 @@ def _check_maker(source: str, tokens: Tokens, folder: Path, entries: int) -> Non
     own = str(read_model_config(folder).get("sha256"))
     if tokens.model is not None and tokens.model != own:
         warn(f"{source} was made by another model than {folder}; the images may be meaningless.")
+
+
+def _check_indices(source: str, tokens: Tokens, tokenizer: Tokenizer) -> None:
+    """Refuse indices that are no entries of the codebook, before the first image is written."""
+    for start in range(0, len(tokens.keys), BATCH):
+        try:
+            tokenizer.check_indices(tokens.indices[start : start + BATCH])
+        except UsageError as error:
+            raise UsageError(f"{source} cannot be decoded: {error}") from error
 
 
 def _name(model: PathLike) -> str | Path:

@@ -32,7 +32,7 @@ MAX_JSON = 1_000_000_000  # bytes
 # --- durable writes ---------------------------------------------------------------------------------------------
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes | bytearray) -> None:
     """Replace `path` by `data`, atomically and durably; creates its folder if it is missing."""
     temporary = temporary_path(path)
     try:

@@ -10,8 +10,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from tavq.core.errors import FileError, UsageError
-from tavq.core.files import parse_json, read_tensors, write_tensors
+from tavq.core.files import parse_json, read_tensors
 from tavq.core.mmap_tensors import MappedTensors
+from tavq.core.seals import check_seal, write_sealed_tensors
 from tavq.metrics.distances import Gaussian
 
 METADATA = "statistics"
@@ -79,12 +80,13 @@ def write_statistics(path: Path, statistics: ReferenceStatistics) -> None:
     gaussian = statistics.gaussian
     stored = {**asdict(statistics.description), "count": gaussian.count}
     tensors = {"mean": gaussian.mean, "covariance": gaussian.covariance}
-    write_tensors(path, tensors, {METADATA: json.dumps(stored, sort_keys=True, ensure_ascii=False)})
+    write_sealed_tensors(path, tensors, {METADATA: json.dumps(stored, sort_keys=True, ensure_ascii=False)})
 
 
 def read_statistics(path: Path) -> ReferenceStatistics:
     """Reads what `write_statistics` wrote; FileError for any other file."""
     tensors = read_tensors(path)
+    check_seal(path)
     text = MappedTensors(path).metadata.get(METADATA)
     if text is None:
         raise FileError(f"{path} does not hold statistics of images; write them with --save-statistics.")

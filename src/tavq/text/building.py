@@ -19,10 +19,10 @@ from tavq.core.files import (
     read_json,
     sha256_bytes,
     write_json,
-    write_tensors,
 )
 from tavq.core.mmap_tensors import MappedTensors
 from tavq.core.own_files import refuse_link
+from tavq.core.seals import is_intact, write_sealed_tensors
 from tavq.core.temporary import TEMP_PREFIX, remove_leftovers, remove_leftovers_of
 from tavq.interfaces import GRANULARITIES, POOLED, TOKENS
 from tavq.text.encoders import TextEncoder
@@ -262,7 +262,7 @@ def _read_part(path: Path, fingerprint: str) -> Part | None:
         tensors = MappedTensors(path)
     except FileError:
         return None
-    if tensors.metadata.get("fingerprint") != fingerprint:
+    if tensors.metadata.get("fingerprint") != fingerprint or not is_intact(path):
         return None
     faults = Counter(reason for _, reason in parse_json(tensors.metadata["faults"], str(path)))
     return Part(path, fingerprint, len(tensors["text_hashes"]), faults)
@@ -273,7 +273,7 @@ def _write_block(path: Path, fingerprint: str, block: Block, encoder: TextEncode
     long = LONG_UNIT.format(encoder.max_unit)
     faults = [*block.dropped, *((key, CUT) for key in block.cut)]
     faults += ((key, long) for key in _find_long_units(encoder, block.tensors))
-    write_tensors(
+    write_sealed_tensors(
         path,
         {name: torch.from_numpy(array) for name, array in tensors.items()},
         {"fingerprint": fingerprint, "faults": json.dumps(faults)},

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tavq.core.config import build
 from tavq.core.errors import DataError, FileError
-from tavq.core.files import write_tensors
 from tavq.core.mmap_tensors import MappedTensors
+from tavq.core.seals import is_intact, write_sealed_tensors
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
@@ -136,10 +136,10 @@ def join_tables(images: TokenTable, maps: TokenTable) -> TokenTable:
 
 
 def load_or_encode(path: Path, stamp: str, encode: Callable[[], TokenTable]) -> TokenTable:
-    """Load the table from a file with this stamp; if there is none, encode it and write the file."""
+    """Load the table from an intact file with this stamp; if there is none, encode it and write the file."""
     try:
         tensors = MappedTensors(path)
-        if tensors.metadata.get("stamp") == stamp:
+        if tensors.metadata.get("stamp") == stamp and is_intact(path):
             keys = bytes(tensors["keys"]).decode().split("\n")
             condition = torch.from_numpy(np.array(tensors[CONDITION])) if CONDITION in [*tensors] else None
             return TokenTable(torch.from_numpy(np.array(tensors["tokens"])), tuple(keys), (), condition)
@@ -150,7 +150,7 @@ def load_or_encode(path: Path, stamp: str, encode: Callable[[], TokenTable]) -> 
     stored = {"tokens": table.tokens, "keys": keys_bytes}
     if table.condition is not None:
         stored[CONDITION] = table.condition
-    write_tensors(path, stored, {"stamp": stamp})
+    write_sealed_tensors(path, stored, {"stamp": stamp})
     return table
 
 

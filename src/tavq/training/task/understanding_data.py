@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tavq.core.errors import DataError, FileError
 from tavq.core.mmap_tensors import MappedTensors, TensorFileWriter
+from tavq.core.seals import BLANK, SEAL, is_intact, seal_file
 from tavq.core.temporary import temporary_path
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
@@ -85,10 +86,10 @@ class FeatureCache:
         return lookup_quantized(self.frozen.tokenizer, self.frozen.layout, tokens)
 
     def _load_or_extract(self, path: Path, stamp: str) -> tuple[MappedTensors, tuple[Fault, ...]]:
-        """Map the features from a file with this stamp; if there is none, extract them and write the file."""
+        """Map the features of an intact file with this stamp; if there is none, extract them and write the file."""
         try:
             stored = MappedTensors(path)
-            if stored.metadata.get("stamp") == stamp:
+            if stored.metadata.get("stamp") == stamp and is_intact(path):
                 return stored, ()
         except FileError:
             pass
@@ -105,7 +106,7 @@ class FeatureCache:
         shape = len(rows), layout.height * layout.width, self.frozen.feature_width
         shapes = {"features": ("<f2", shape), "keys": ("u1", (len(keys),)), "read": ("u1", (len(rows),))}
         temporary = temporary_path(path)
-        file = TensorFileWriter(temporary, shapes, {"stamp": stamp})
+        file = TensorFileWriter(temporary, shapes, {"stamp": stamp, SEAL: BLANK})
         try:
             file.write("keys", 0, np.frombuffer(keys, np.uint8))
             loader = EvaluationLoader(self._dataset, self._data, BATCH)
@@ -117,6 +118,7 @@ class FeatureCache:
             file.flush()
         finally:
             file.close()
+        seal_file(temporary)
         temporary.replace(path)
         return tuple(loader.faults)
 
