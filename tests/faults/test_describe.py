@@ -102,7 +102,7 @@ def test_a_full_disk_stops_it_and_loses_nothing(start: Callable[..., Any], folde
 HOLD = """
 import sys
 from pathlib import Path
-from tavq.core.files import lock
+from tavq.core.locks import lock
 with lock(Path(sys.argv[1]), lambda owner: RuntimeError(owner)):
     print("held", flush=True)
     sys.stdin.read()

@@ -12,6 +12,7 @@ from tiny_bert import write_bert
 from tavq.core import files, temporary
 from tavq.core.errors import FileError, TavqError
 from tavq.core.jsonl import LineAppender
+from tavq.core.locks import lock
 from tavq.core.mmap_tensors import TensorFileWriter
 from tavq.data.images import save_png
 from tavq.describe.job import DescriptionJob, DescriptionRun
@@ -54,7 +55,7 @@ def outside(tmp_path: Path) -> Path:
 
 
 def _lock(path: Path) -> None:
-    with files.lock(path, path):
+    with lock(path, path):
         pass
 
 
@@ -144,7 +145,7 @@ def test_a_lock_never_empties_what_is_no_lock(tmp_path: Path, content: bytes) ->
 def test_a_stale_lock_is_taken_over(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / ".lock"
     path.write_bytes(content)
-    with files.lock(path, tmp_path):
+    with lock(path, tmp_path):
         assert path.read_text() == str(os.getpid())
 
 

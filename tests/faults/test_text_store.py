@@ -250,7 +250,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(tmp_path: Path) -
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     building = tmp_path / "text.building"
     code = (
-        f"import sys; from pathlib import Path; from tavq.core.files import lock\nwith lock(Path({str(building)!r}) / "
+        f"import sys; from pathlib import Path; from tavq.core.locks import lock\nwith lock(Path({str(building)!r}) / "
     )
     code += "'.lock', Path('x')): print('held', flush=True); sys.stdin.read()"
     env = {**os.environ, "PYTHONPATH": "src"}

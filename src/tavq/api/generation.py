@@ -210,7 +210,7 @@ def _check_replaceable(out: PathLike | None) -> None:
 
 def _write(place: Path, images: Iterable[tuple[str, Tensor]], grid: Frame, frames: Sequence[Frame]) -> None:
     """Replace a folder by one with each image under its name, a grid of all of them and the animation."""
-    with write_folder(place) as folder:
+    with write_folder(place, lambda: _check_replaceable(place)) as folder:
         for name, image in images:
             (folder / f"{name}.png").write_bytes(encode_png(to_uint8(image).permute(1, 2, 0).cpu().numpy()))
         (folder / "grid.png").write_bytes(encode_png(grid))

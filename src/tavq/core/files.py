@@ -6,13 +6,11 @@ file or the new one and never part of it. Nothing here unpickles.
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +22,7 @@ from safetensors.torch import load_file, save
 from tavq.core.config import M, build_stored
 from tavq.core.errors import FileError, UsageError, first_line
 from tavq.core.own_files import open_own_file
-from tavq.core.temporary import ASIDE_PREFIX, remove_leftovers_of, temporary_path
+from tavq.core.temporary import ASIDE_PREFIX, find_writer, remove_leftovers_of, temporary_path
 
 MAX_JSON = 1_000_000_000  # bytes
 
@@ -110,12 +108,27 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
 
 
 @contextlib.contextmanager
-def write_folder(path: Path) -> Iterator[Path]:
+def write_folder(path: Path, check: Callable[[], None] | None = None) -> Iterator[Path]:
     """Yield a new folder to fill, which replaces `path` when the block ends without an error.
 
     An existing folder at `path` is moved aside and removed afterwards; if the process is killed between the two
     renames, `remove_leftovers` moves it back. Write files into the new folder by the functions above.
+
+    Args:
+        path: the folder.
+        check: raises where `path` holds something that must not be replaced. Called at the end, because another
+            process may have written there since the caller looked.
     """
+    with _fill_folder(path) as temporary:
+        yield temporary
+        if check is not None:
+            check()
+        replace_folder(temporary, path)
+
+
+@contextlib.contextmanager
+def _fill_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder next to `path`, and remove what is left of it; errors name `path`."""
     temporary = temporary_path(path)
     try:
         if path.is_file():
@@ -124,7 +137,6 @@ def write_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         yield temporary
-        replace_folder(temporary, path)
     except OSError as error:
         raise write_error(path, error) from error
     except FileError as error:  # names the path that the user knows, not the temporary one
@@ -138,21 +150,35 @@ def create_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder like `write_folder`, for many files written in any way; never replaces an existing folder.
 
     Removes what a killed process left of this folder first. Flushes all files to disk at the end, which is four times
-    as fast as one by one.
+    as fast as one by one. Where `path` is a link, the folder that it leads to is created.
 
     Raises:
-        UsageError: `path` exists and is not an empty folder.
+        UsageError: `path` exists and is not an empty folder, or another process creates it at the same time.
     """
+    path = path.resolve() if path.is_symlink() else path
     remove_leftovers_of(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"{path} already exists and is not empty; choose a new folder.")
-    with write_folder(path) as folder:
+    if process := find_writer(path):
+        raise UsageError(f"Another process (pid {process}) is writing to {path}; wait for it, or choose a new folder.")
+    with _fill_folder(path) as folder:
         yield folder
         for parent, _, names in os.walk(folder):
             for name in names:
                 with open(os.path.join(parent, name), "rb") as file:
                     os.fsync(file.fileno())
             fsync_folder(Path(parent))
+        try:
+            os.replace(folder, path)  # fails unless `path` is missing or an empty folder: never replaces what is there
+        except (FileExistsError, NotADirectoryError) as error:
+            raise _created_meanwhile(path) from error
+        except OSError as error:
+            raise _created_meanwhile(path) if error.errno == errno.ENOTEMPTY else error from error
+        fsync_folder(path.parent)
+
+
+def _created_meanwhile(path: Path) -> UsageError:
+    return UsageError(f"{path} was created by another process in the meantime and is kept; choose a new folder.")
 
 
 def replace_folder(new: Path, path: Path) -> None:
@@ -191,47 +217,6 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-# --- locks ------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def lock(path: Path, what: Path, instead: str = "choose another --out") -> Iterator[None]:
-    """Hold a lock file; the system releases it when the process ends, even if it is killed.
-
-    Args:
-        path: the lock file.
-        what: what it protects, for the error.
-        instead: what to do instead of waiting, for the error.
-
-    Raises:
-        FileError: another process holds the lock, or the file cannot be created.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open_own_file(path, os.O_CREAT)
-    except OSError as error:
-        raise write_error(path, error) from error
-    with file:
-        try:
-            # not flock: child processes inherit its lock and outlive a killed writer by seconds
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = _read_owner(file) or "unknown"
-            raise FileError(f"Another process (pid {owner}) is writing to {what}; wait for it or {instead}.") from error
-        if _read_owner(file) is None:
-            raise FileError(f"{path} is needed as a lock and holds something else; move it away.")
-        file.truncate(file.seek(0))
-        write_all(file, str(os.getpid()).encode())
-        yield
-
-
-def _read_owner(file: BinaryIO) -> str | None:
-    """The process in a lock file; "" if it is empty, None if it holds something else."""
-    file.seek(0)
-    content = file.read(32).strip()
-    return content.decode() if re.fullmatch(rb"[0-9]{0,20}", content) else None
 
 
 # --- checked reads ----------------------------------------------------------------------------------------------

@@ -59,6 +59,15 @@ def is_written(owner: Owner, leftover: Path) -> bool:
     return not own and is_running(owner.process) and owner.started == _start_time(owner.process)
 
 
+def find_writer(path: Path) -> int | None:
+    """The id of another process of this machine that is writing `path` under a temporary name; None without one."""
+    for leftover in path.parent.glob(f"{TEMP_PREFIX}*"):
+        owner = find_owner(leftover.name, path)
+        if owner is not None and owner.host == _host() and is_written(owner, leftover):
+            return owner.process
+    return None
+
+
 def is_running(process: int) -> bool:
     """Whether a process with this id runs on this machine."""
     try:

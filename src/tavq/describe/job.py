@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 
 from tavq.core.errors import UsageError
-from tavq.core.files import lock
 from tavq.core.jsonl import LineAppender
+from tavq.core.locks import lock
 from tavq.core.own_files import refuse_link
 from tavq.core.signals import stop_on_signal
 from tavq.data.descriptions import LONG_TEXT, PATTERN, Descriptions

@@ -52,8 +52,7 @@ def build_index(
         UsageError: `out` holds something else.
         DataError: too many images, or all of them, are unreadable.
     """
-    if out.exists() and not is_index(out) and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} already holds something that is not a search index; choose another --out.")
+    _check_out(out)
     remove_leftovers_of(out)
     config = config or DataConfig(size=space.size)
     ordered = dataset.subset(sorted(dataset, key=lambda record: record.file_name))
@@ -63,7 +62,7 @@ def build_index(
         images=len(ordered), texts=sum(1 for _ in _distinct_texts(space, ordered)), data=dataset.folder.resolve().name,
         data_sha256=dataset.fingerprint, split=dataset.split, text_store=space.text_store,
     )  # fmt: skip
-    with files.write_folder(out) as folder:
+    with files.write_folder(out, lambda: _check_out(out)) as folder:
         unreadable, faults = _write_tensors(folder / TABLE, contents, space, ordered, progress, config)
         copy_model(space.folder, folder / MODEL)
         manifest = Manifest(
@@ -75,6 +74,11 @@ def build_index(
         )
         files.write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
     return SearchIndex.open(out), faults
+
+
+def _check_out(out: Path) -> None:
+    if out.exists() and not is_index(out) and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} already holds something that is not a search index; choose another --out.")
 
 
 def _distinct_texts(space: Space, dataset: FolderDataset) -> Iterator[tuple[int, str, str]]:

@@ -13,17 +13,12 @@ import numpy as np
 import torch
 
 from tavq.core.errors import DataError, FileError, TavqError, UsageError
-from tavq.core.files import (
-    lock,
-    parse_json,
-    read_json,
-    sha256_bytes,
-    write_json,
-)
+from tavq.core.files import parse_json, read_json, sha256_bytes, write_json
+from tavq.core.locks import lock
 from tavq.core.mmap_tensors import MappedTensors
 from tavq.core.own_files import refuse_link
 from tavq.core.seals import is_intact, write_sealed_tensors
-from tavq.core.temporary import TEMP_PREFIX, remove_leftovers, remove_leftovers_of
+from tavq.core.temporary import TEMP_PREFIX, remove_leftovers
 from tavq.interfaces import GRANULARITIES, POOLED, TOKENS
 from tavq.text.encoders import TextEncoder
 from tavq.text.granularity import MAX_CHARACTERS
@@ -40,7 +35,6 @@ from tavq.text.splitting import (
 )
 from tavq.text.store import (
     FORMAT,
-    MANIFEST,
     STORE,
     TEXT_TABLE,
     TEXT_TABLE_IDS,
@@ -52,6 +46,7 @@ from tavq.text.store import (
 from tavq.text.store_writer import (
     STORE_FOLDER,
     StoreWriter,
+    check_out,
     list_tables,
     resume_writer,
     split_bytes,
@@ -158,13 +153,6 @@ def build_store(
 def working_folder(out: Path) -> Path:
     """Where the store `out` is built."""
     return out.parent / f"{out.name}.building"
-
-
-def check_out(out: Path) -> None:
-    """Raise UsageError if `out` is something that a store must not replace."""
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file()):
-        raise UsageError(f"{out} exists and is not a text store; nothing was replaced. Choose another --out.")
-    remove_leftovers_of(out)
 
 
 def check_work_folder(work: Path) -> None:

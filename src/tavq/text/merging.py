@@ -8,10 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 from tavq.core.errors import DataError, UsageError
-from tavq.core.files import lock, sha256_bytes, write_json
-from tavq.text.building import LOCK, PLAN, check_out, check_work_folder
+from tavq.core.files import sha256_bytes, write_json
+from tavq.core.locks import lock
+from tavq.text.building import LOCK, PLAN, check_work_folder
 from tavq.text.store import STORE, Contents, TextStore
-from tavq.text.store_writer import start_writer
+from tavq.text.store_writer import check_out, start_writer
 
 SAME = ("encoder", "splitter", "full_text", "float16", "each_caption")
 """What the shards of a store must have in common."""

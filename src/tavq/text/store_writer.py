@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
-from tavq.core.errors import DataError, FileError
+from tavq.core.errors import DataError, FileError, UsageError
 from tavq.core.files import read_json, replace_folder, sha256, write_json, write_json_lines
 from tavq.core.mmap_tensors import MappedTensors, TensorFileWriter
+from tavq.core.temporary import remove_leftovers_of
 from tavq.interfaces import GRANULARITIES, POOLED, TOKENS
 from tavq.text.deduplication import Deduplicator
 from tavq.text.splitting import hash_text
@@ -39,6 +40,13 @@ TOKEN_TABLE = Table(TOKENS, TEXT_TABLE_IDS, f"{TEXT_TABLE}/offsets")
 def list_tables(full_text: bool) -> tuple[Table, ...]:
     """The tables of a store, with or without token-level text."""
     return (*UNITS, TOKEN_TABLE) if full_text else UNITS
+
+
+def check_out(out: Path) -> None:
+    """Raise UsageError if `out` is something that a store must not replace."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file()):
+        raise UsageError(f"{out} exists and is not a text store; nothing was replaced. Choose another --out.")
+    remove_leftovers_of(out)
 
 
 class StoreWriter:
@@ -68,12 +76,16 @@ class StoreWriter:
         write_json(self.state, {"done": self.done, "shapes": self.shapes, "contents": self.contents.model_dump()})
 
     def finish(self, out: Path, faults: Iterator[tuple[str, str]]) -> None:
-        """Move the store to `out`, with the list of images that are missing or whose text was cut."""
+        """Move the store to `out`, with the list of images that are missing or whose text was cut.
+
+        Raises UsageError where `out` holds something else than a store.
+        """
         self.file.flush()
         path = self.folder / STORE
         write_json_lines(self.folder / FAULTS, ({"file_name": key, "reason": reason} for key, reason in faults))
         manifest = self.contents.model_dump() | {"bytes": path.stat().st_size, "sha256": sha256(path)}
         write_json(self.folder / MANIFEST, manifest)
+        check_out(out)  # again, because another process may have written something else there
         replace_folder(self.folder, out)
 
 

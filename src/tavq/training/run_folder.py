@@ -13,6 +13,7 @@ from torch import Tensor
 from tavq.core import files
 from tavq.core.config import write_yaml
 from tavq.core.errors import UsageError
+from tavq.core.locks import lock
 from tavq.core.temporary import remove_leftovers
 from tavq.data.images import save_png
 from tavq.data.records import Fault
@@ -48,7 +49,7 @@ class RunFolder:
             raise UsageError(
                 f"{self.path} cannot be used as a run folder: {error.strerror}. Choose another."
             ) from error
-        return files.lock(self.path / ".lock", self.path)
+        return lock(self.path / ".lock", self.path)
 
     def create(self, recipe: RunRecipe, metadata: Mapping[str, Any]) -> None:
         """Create the files of a new run.
