@@ -5,10 +5,11 @@ its f = 16 models is the default.
 """
 
 import math
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
 
 from tavq.core.config import Config
@@ -23,8 +24,38 @@ class ConvNetConfig(Config):
     """Width of each stage as a multiple of `channels`; each stage but the last halves the sides."""
     blocks: int = Field(2, ge=1, le=8)
     """Residual blocks per stage; the decoder has one more, as in the public code."""
-    attention: bool = True
-    """Self-attention in the deepest stage (16 x 16 in the papers) and in the bottleneck."""
+    attention: Literal["none", "deepest", "middle", "both"] = "both"
+    """Where self-attention is: in the deepest stage (16 x 16 in the papers), in the middle between it and the code, or
+    in both. Earlier versions wrote true and false, which are both and none."""
+    latent_width: int | None = Field(None, ge=1, le=4096)
+    """Channels between the encoder or decoder and the 1 x 1 convolution to or from the code; null: the code's width.
+    LlamaGen's are 256, for codes of width 8."""
+    groups: int | None = Field(None, ge=1, le=1024)
+    """Groups of every normalization; null: 32, and fewer where a layer is narrower than 128 channels."""
+
+    @field_validator("attention", mode="before")
+    @classmethod
+    def _accept_switch(cls, value: Any) -> Any:
+        return {True: "both", False: "none"}[value] if isinstance(value, bool) else value
+
+    @field_validator("groups")
+    @classmethod
+    def _check_groups(cls, groups: int | None, info: Any) -> int | None:
+        channels, multipliers = info.data.get("channels", 0), info.data.get("multipliers", ())
+        uneven = [channels * multiplier for multiplier in multipliers if channels * multiplier % (groups or 1)]
+        if uneven:
+            raise ValueError(f"{groups} groups do not divide the {uneven[0]} channels of a stage")
+        return groups
+
+    @property
+    def deepest_attention(self) -> bool:
+        """Whether the deepest stage has self-attention."""
+        return self.attention in ("deepest", "both")
+
+    @property
+    def middle_attention(self) -> bool:
+        """Whether the middle has self-attention."""
+        return self.attention in ("middle", "both")
 
     @property
     def factor(self) -> int:
@@ -40,18 +71,18 @@ class ConvNetConfig(Config):
 class Norm(nn.GroupNorm):
     """Group normalization with 32 groups as in the public code; narrow layers have fewer, of at least four channels."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(math.gcd(32, max(channels // 4, 1), channels), channels, eps=1e-6)
+    def __init__(self, channels: int, groups: int | None = None) -> None:
+        super().__init__(groups or math.gcd(32, max(channels // 4, 1), channels), channels, eps=1e-6)
 
 
 class ResidualBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1 x 1 convolution on x if the width changes."""
 
-    def __init__(self, channels: int, out_channels: int) -> None:
+    def __init__(self, channels: int, out_channels: int, groups: int | None = None) -> None:
         super().__init__()
-        self.norm1 = Norm(channels)
+        self.norm1 = Norm(channels, groups)
         self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
-        self.norm2 = Norm(out_channels)
+        self.norm2 = Norm(out_channels, groups)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.shortcut = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
@@ -63,9 +94,9 @@ class ResidualBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """x + single-head self-attention over all positions."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, groups: int | None = None) -> None:
         super().__init__()
-        self.norm = Norm(channels)
+        self.norm = Norm(channels, groups)
         self.query_key_value = nn.Conv2d(channels, 3 * channels, 1)
         self.out = nn.Conv2d(channels, channels, 1)
 
@@ -99,18 +130,18 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-def _stage(channels: int, out_channels: int, blocks: int, attention: bool) -> nn.Sequential:
+def _stage(channels: int, out_channels: int, blocks: int, attention: bool, groups: int | None) -> nn.Sequential:
     layers: list[nn.Module] = []
     for block in range(blocks):
-        layers.append(ResidualBlock(channels if block == 0 else out_channels, out_channels))
+        layers.append(ResidualBlock(channels if block == 0 else out_channels, out_channels, groups))
         if attention:
-            layers.append(AttentionBlock(out_channels))
+            layers.append(AttentionBlock(out_channels, groups))
     return nn.Sequential(*layers)
 
 
-def _middle(channels: int, attention: bool) -> nn.Sequential:
-    between = [AttentionBlock(channels)] if attention else []
-    return nn.Sequential(ResidualBlock(channels, channels), *between, ResidualBlock(channels, channels))
+def _middle(channels: int, attention: bool, groups: int | None) -> nn.Sequential:
+    between = [AttentionBlock(channels, groups)] if attention else []
+    return nn.Sequential(ResidualBlock(channels, channels, groups), *between, ResidualBlock(channels, channels, groups))
 
 
 class Encoder(nn.Module):
@@ -118,17 +149,18 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ConvNetConfig, width: int) -> None:
         super().__init__()
-        widths = config.widths
+        widths, latent = config.widths, config.latent_width or width
+        attention = [False] * (len(widths) - 1) + [config.deepest_attention]
         self.conv_in = nn.Conv2d(3, widths[0], 3, padding=1)
         self.stages = nn.ModuleList(
-            _stage(widths[max(i - 1, 0)], widths[i], config.blocks, config.attention and i == len(widths) - 1)
+            _stage(widths[max(i - 1, 0)], widths[i], config.blocks, attention[i], config.groups)
             for i in range(len(widths))
         )
         self.downsamples = nn.ModuleList(Downsample(channels) for channels in widths[:-1])
-        self.middle = _middle(widths[-1], config.attention)
-        self.norm_out = Norm(widths[-1])
-        self.conv_out = nn.Conv2d(widths[-1], width, 3, padding=1)
-        self.project = nn.Conv2d(width, width, 1)
+        self.middle = _middle(widths[-1], config.middle_attention, config.groups)
+        self.norm_out = Norm(widths[-1], config.groups)
+        self.conv_out = nn.Conv2d(widths[-1], latent, 3, padding=1)
+        self.project = nn.Conv2d(latent, width, 1)
 
     def forward(self, images: Float[Tensor, "b 3 y x"]) -> tuple[list[Tensor], Float[Tensor, "b d h w"]]:
         """The features of each stage but the last, fine to coarse, and the projected deepest grid."""
@@ -147,16 +179,17 @@ class Decoder(nn.Module):
 
     def __init__(self, config: ConvNetConfig, width: int) -> None:
         super().__init__()
-        widths = config.widths[::-1]
-        self.project = nn.Conv2d(width, width, 1)
-        self.conv_in = nn.Conv2d(width, widths[0], 3, padding=1)
-        self.middle = _middle(widths[0], config.attention)
+        widths, latent = config.widths[::-1], config.latent_width or width
+        attention = [config.deepest_attention] + [False] * (len(widths) - 1)
+        self.project = nn.Conv2d(width, latent, 1)
+        self.conv_in = nn.Conv2d(latent, widths[0], 3, padding=1)
+        self.middle = _middle(widths[0], config.middle_attention, config.groups)
         self.stages = nn.ModuleList(
-            _stage(widths[max(i - 1, 0)], widths[i], config.blocks + 1, config.attention and i == 0)
+            _stage(widths[max(i - 1, 0)], widths[i], config.blocks + 1, attention[i], config.groups)
             for i in range(len(widths))
         )
         self.upsamples = nn.ModuleList(Upsample(channels) for channels in widths[:-1])
-        self.norm_out = Norm(widths[-1])
+        self.norm_out = Norm(widths[-1], config.groups)
         self.conv_out = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
     def forward(self, codes: Float[Tensor, "b d h w"]) -> Float[Tensor, "b 3 y x"]:

@@ -1,5 +1,6 @@
 """Encoder and decoder: their geometry, and what of it is refused."""
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -23,9 +24,9 @@ from tavq.nets.convnet import (
 @pytest.mark.parametrize(
     ("multipliers", "factor", "shape"), [((1,), 1, (16, 24)), ((1, 2), 2, (8, 12)), ((1, 2, 2, 1), 8, (2, 3))]
 )
-@pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize("attention", ["none", "deepest", "middle", "both"])
 def test_the_grid_is_a_factor_of_the_image(
-    multipliers: tuple[int, ...], factor: int, shape: tuple[int, int], attention: bool
+    multipliers: tuple[int, ...], factor: int, shape: tuple[int, int], attention: Any
 ) -> None:
     config = ConvNetConfig(channels=8, multipliers=multipliers, blocks=1, attention=attention)
     stages, grid = Encoder(config, 6)(torch.zeros(2, 3, 16, 24))
@@ -66,6 +67,11 @@ def test_odd_widths_can_be_built(channels: int) -> None:
         {"multipliers": [1.5]},
         {"blocks": 0},
         {"blocks": 9},
+        {"attention": "deep"},
+        {"attention": None},
+        {"latent_width": 0},
+        {"groups": 0},
+        {"channels": 12, "groups": 8},
     ],
 )
 def test_geometry_that_is_refused(settings: Any) -> None:
@@ -80,13 +86,55 @@ def test_more_blocks_in_the_decoder_than_in_the_encoder() -> None:
             assert sum(isinstance(layer, ResidualBlock) for layer in stage) == blocks
 
 
-def test_attention_stands_in_the_deepest_stage_and_the_middle_only() -> None:
-    config = ConvNetConfig(channels=8, multipliers=(1, 2), blocks=1)
+@pytest.mark.parametrize(
+    ("attention", "places"),
+    [("none", set()), ("deepest", {"deepest"}), ("middle", {"middle"}), ("both", {"deepest", "middle"})],
+)
+def test_where_attention_is(attention: Any, places: set[str]) -> None:
+    config = ConvNetConfig(channels=8, multipliers=(1, 2), blocks=1, attention=attention)
     for part, deepest in ((Encoder(config, 4), 1), (Decoder(config, 4), 0)):
         found = [name for name, module in part.named_modules() if isinstance(module, AttentionBlock)]
-        assert {name.rsplit(".", 1)[0] for name in found} == {f"stages.{deepest}", "middle"}
-    without = Encoder(config.model_copy(update={"attention": False}), 4)
-    assert not any(isinstance(module, AttentionBlock) for module in without.modules())
+        names = {"deepest": f"stages.{deepest}", "middle": "middle"}
+        assert {name.rsplit(".", 1)[0] for name in found} == {names[place] for place in places}
+
+
+@pytest.mark.parametrize(("switch", "place"), [(True, "both"), (False, "none")])
+def test_attention_as_earlier_versions_wrote_it(switch: bool, place: str) -> None:
+    assert build(ConvNetConfig, {"attention": switch}, "test") == ConvNetConfig(attention=place)  # type: ignore[arg-type]
+
+
+DEFAULT_WEIGHTS = {
+    "both": "1fb3a35b3f3b18bf8ce4daedf0a7dfcab99b9c39f03e758d791ce57ba7c3b70b",
+    "none": "bb6aa7a325aafce78a73cd73dff45be6e08778140f6cab079a7ef557e4db7b94",
+}
+"""SHA-256 of the names and values of a network with seed 0, before it had the settings that the others have here."""
+
+
+@pytest.mark.parametrize("attention", DEFAULT_WEIGHTS)
+def test_new_settings_leave_names_and_weights_of_earlier_networks(attention: Any) -> None:
+    torch.manual_seed(0)
+    config = ConvNetConfig(channels=16, multipliers=(1, 2, 2), blocks=2, attention=attention)
+    digest = hashlib.sha256()
+    for part in (Encoder(config, 6), Decoder(config, 6)):
+        for name, value in part.state_dict().items():
+            digest.update(name.encode() + value.numpy().tobytes())
+    assert digest.hexdigest() == DEFAULT_WEIGHTS[attention]
+
+
+def test_a_latent_of_another_width_than_the_code() -> None:
+    config = ConvNetConfig(channels=8, multipliers=(1, 2), blocks=1, latent_width=12)
+    encoder, decoder = Encoder(config, 3), Decoder(config, 3)
+    shapes = [tuple(part.weight.shape[:2]) for part in (encoder.conv_out, encoder.project)]
+    assert shapes == [(12, 16), (3, 12)]
+    shapes = [tuple(part.weight.shape[:2]) for part in (decoder.project, decoder.conv_in)]
+    assert shapes == [(12, 3), (16, 12)]
+    assert decoder(encoder(torch.zeros(1, 3, 4, 6))[1]).shape == (1, 3, 4, 6)
+
+
+def test_groups_of_every_norm() -> None:
+    config = ConvNetConfig(channels=8, multipliers=(1, 2), blocks=1, groups=8)
+    for part in (Encoder(config, 4), Decoder(config, 4)):
+        assert {module.num_groups for module in part.modules() if isinstance(module, Norm)} == {8}
 
 
 def test_the_padding_of_a_downsample_is_right_and_below() -> None:

@@ -29,8 +29,18 @@ def initialize_from(tokenizer: Tokenizer, name_or_path: str) -> None:
             f"The model {name_or_path!r} does not fit this recipe: {wrong[0]!r} is {found} there and "
             f"{list(shapes[wrong[0]])} here. Use the recipe it was trained with{hint}, or remove train.start_from."
         )
+    groups, here = _norm_groups(model), _norm_groups(tokenizer)
+    if groups != here:  # no shape of a weight shows them
+        raise UsageError(
+            f"The model {name_or_path!r} does not fit this recipe: its normalizations have {groups[0]} groups and "
+            f"{here[0]} here. Set model.net.groups to {model.config.net.groups or 'null'}, as the model has it."
+        )
     for name in shapes:
         own[name].copy_(trained[name])
+
+
+def _norm_groups(tokenizer: Tokenizer) -> list[int]:
+    return [module.num_groups for module in tokenizer.encoder.modules() if isinstance(module, torch.nn.GroupNorm)]
 
 
 def freeze(tokenizer: Tokenizer, parts: Sequence[str]) -> None:

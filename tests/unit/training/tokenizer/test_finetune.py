@@ -111,6 +111,15 @@ def test_a_model_that_does_not_fit_is_refused(recipe: Make, dataset: FolderDatas
         Trainer(recipe({"train.start_from": str(tmp_path / "none")}), dataset, tmp_path / "third")
 
 
+def test_a_model_with_other_groups_is_refused(tmp_path: Path) -> None:
+    settings = {"net": {"channels": 8, "multipliers": [1, 2]}, "codebook": {"name": "learned", "width": 4}}
+    tokenizer = Tokenizer(build(TokenizerConfig, settings, "test"))
+    net = {**settings["net"], "groups": 8}
+    Tokenizer(build(TokenizerConfig, {**settings, "net": net}, "test")).save_pretrained(tmp_path / "model")
+    with pytest.raises(UsageError, match=r"normalizations have 8 groups and 2 here. Set model\.net\.groups to 8"):
+        finetune.initialize_from(tokenizer, str(tmp_path / "model"))
+
+
 def test_an_alignment_that_reaches_no_entry_is_refused() -> None:
     """The entries of `ema` follow running means, and a frozen codebook follows nothing."""
     values = {
