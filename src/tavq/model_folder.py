@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from tavq.core import files
 from tavq.core.errors import FileError, UsageError
 from tavq.core.pretrained import download_from_hub
+from tavq.core.seals import SEAL, seal_record
 from tavq.core.tensor_names import update_tensor_names
 
+CONFIG = "config.json"
 FORMAT = 1
 """Format number in a tokenizer's config.json."""
 
@@ -30,9 +32,33 @@ def find_model(name_or_path: str | Path) -> Path:
     return download_from_hub(str(name_or_path), "model", FILES)
 
 
+def write_config(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the config.json of a model folder, sealed by a hash of the whole record."""
+    files.write_json(folder / CONFIG, {**record, SEAL: seal_record(record)})
+
+
+def read_config(folder: Path) -> Any:
+    """Read the config.json of a model folder, without its seal; folders of older versions have none.
+
+    Raises:
+        FileError: there is none, it is not JSON, or it was changed since it was sealed.
+    """
+    path = folder / CONFIG
+    stored = files.read_json(path)
+    if not isinstance(stored, dict) or SEAL not in stored:
+        return stored
+    seal = stored.pop(SEAL)
+    if seal != seal_record(stored):
+        raise FileError(
+            f"{path} was altered: its settings do not fit its seal, a hash of them. Put the original back. If you "
+            f"changed them on purpose, remove the line {SEAL!r}; the model may then compute something else."
+        )
+    return stored
+
+
 def read_model_config(folder: Path) -> dict[str, Any]:
-    """Read and check the config.json of a tokenizer's model folder."""
-    stored = files.read_json(folder / "config.json")
+    """Read and check the config.json of a tokenizer's model folder; raises FileError and UsageError."""
+    stored = read_config(folder)
     if isinstance(stored, dict) and stored.get("kind") == "task":
         raise UsageError(f"{folder} holds a task, not a tokenizer; its tokenizer is {folder / 'tokenizer'}.")
     if not isinstance(stored, dict) or stored.get("kind") != "tokenizer":
@@ -55,7 +81,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def match_tensors(tokenizer: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Cast tensors to the dtypes of the tokenizer (weights may be stored in any usual float dtype).
 
-    Raises FileError if names or shapes do not match or a number is not finite; `path` names the file in it.
+    Raises FileError, which names `path`, if names, shapes or fixed values do not match or a number is not finite.
     """
     tensors = update_tensor_names(tokenizer, tensors)
     own = tokenizer.state_dict()
@@ -70,7 +96,20 @@ def match_tensors(tokenizer: nn.Module, tensors: dict[str, Tensor], path: Path) 
         )
     cast = {name: value.to(own[name].dtype) for name, value in tensors.items()}
     _check_finite(cast, path)
+    _check_fixed(tokenizer, cast, path)
     return cast
+
+
+def _check_fixed(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise FileError if a tensor that follows from the settings says something else than they do."""
+    for prefix, part in module.named_modules():
+        for name, expected in getattr(part, "fixed_tensors", dict)().items():
+            found = tensors[f"{prefix}.{name}"]
+            if not torch.equal(found.float(), expected):
+                raise FileError(
+                    f"{path} does not fit its config.json: {prefix}.{name} is {found.tolist()}, and the settings give "
+                    f"{expected.tolist()}."
+                )
 
 
 def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -31,7 +31,7 @@ from tavq.interfaces import (
     codebooks,
     quantizers,
 )
-from tavq.model_folder import FORMAT, find_model, match_tensors, read_model_config
+from tavq.model_folder import FORMAT, find_model, match_tensors, read_model_config, write_config
 from tavq.nets.convnet import ConvNetConfig, Decoder, Encoder, count_parameters
 from tavq.nets.hierarchy import LEVELS, Hierarchy
 from tavq.ops.checks import check_pixels, require_finite
@@ -333,8 +333,8 @@ class Tokenizer(nn.Module):
         with files.write_folder(Path(folder)) as temporary:
             weights = temporary / "model.safetensors"
             files.write_tensors(weights, self.state_dict())
-            files.write_json(
-                temporary / "config.json",
+            write_config(
+                temporary,
                 {
                     "format": FORMAT,
                     "kind": "tokenizer",

@@ -1,5 +1,6 @@
 """Errors: one line that names the value, what is accepted and what to do, and the exit code."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -208,6 +209,13 @@ def test_an_old_name_of_a_setting_is_one_plain_line(tavq: Tavq, place: Path) -> 
     assert "Warning" not in done.err
 
 
+def forge_config(folder: Path, old: str, new: str) -> None:
+    """Change settings and leave the seal out, as a forger does."""
+    config = json.loads((folder / "config.json").read_text().replace(old, new))
+    del config["seal"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def damaged_model(place: Path, change: Callable[[Path], object]) -> None:
     folder = place / "damaged"
     folder.mkdir()
@@ -224,18 +232,21 @@ def damaged_model(place: Path, change: Callable[[Path], object]) -> None:
         (lambda f: (f / "config.json").write_text("{"), 1, r"config\.json is not valid JSON"),
         (lambda f: (f / "config.json").write_text("[]"), 1, r"config\.json does not describe a tokenizer"),
         (
-            lambda f: (f / "config.json").write_text(
-                (f / "config.json").read_text().replace('"nearest"', '"os.system"')
-            ),
+            lambda f: forge_config(f, '"nearest"', '"os.system"'),
             2,
             r"Unknown quantizer 'os\.system'",
+        ),
+        (
+            lambda f: forge_config(f, '"entries": 16', '"entries": 8'),
+            1,
+            r"does not fit its config\.json",
         ),
         (
             lambda f: (f / "config.json").write_text(
                 (f / "config.json").read_text().replace('"entries": 16', '"entries": 8')
             ),
             1,
-            r"does not fit its config\.json",
+            r"config\.json was altered: its settings do not fit its seal",
         ),
     ],
 )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from tavq.model_folder import read_config, write_config
 from tavq.tasks.animation import LAST_MILLISECONDS, MILLISECONDS
 
 Tavq = Callable[..., Any]
@@ -38,11 +39,11 @@ def place(tavq: Tavq, tmp_path_factory: pytest.TempPathFactory, small: list[str]
     for command in commands:
         done = tavq(*command)
         assert done.code == 0, done.err
-    aligned = json.loads((place / "aligned/model/config.json").read_text())
+    aligned = read_config(place / "aligned/model")
     encoder = {**aligned["text"]["encoder"], "name": "other", "sha256": "0" * 64}
     for name, changes in (("larger", {"size": 48}), ("stranger", {"text": {**aligned["text"], "encoder": encoder}})):
         shutil.copytree(place / "aligned/model", place / name)
-        (place / name / "config.json").write_text(json.dumps(aligned | changes))
+        write_config(place / name, aligned | changes)
     for name in ("swapped", "headless"):
         shutil.copytree(place / "unconditional/model", place / name / "model")
         shutil.rmtree(place / name / "model/tokenizer")

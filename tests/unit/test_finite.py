@@ -18,6 +18,7 @@ from tavq.core.config import build
 from tavq.core.errors import FileError, TrainingError, UsageError
 from tavq.evaluation.tokenizer import evaluate
 from tavq.interfaces import Batch
+from tavq.model_folder import write_config
 from tavq.tasks.model_folder import TaskConfig, load_task, save_task
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
@@ -149,7 +150,8 @@ def reseal(folder: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
     change(tensors)
     save_file(tensors, weights)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "sha256": files.sha256(weights)}))
+    del config["seal"]
+    write_config(folder, {**config, "sha256": files.sha256(weights)})
 
 
 @pytest.mark.parametrize("value", NOT_FINITE)

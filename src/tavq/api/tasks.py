@@ -20,7 +20,7 @@ from tavq.evaluation.task import evaluate_task as measure
 from tavq.evaluation.text_questions import open_reader
 from tavq.evaluation.text_retrieval import open_aligned
 from tavq.metrics.record import Evaluation, evaluation_as_json
-from tavq.model_folder import find_model, read_model_config
+from tavq.model_folder import find_model, read_config, read_model_config
 from tavq.ops.collective import join_processes
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import GenerationTask, Sampling, tasks
@@ -88,7 +88,7 @@ def train_task(
 
 def commands_of(run: PathLike) -> frozenset[str]:
     """Return the commands that use the trained model in a run folder."""
-    config = files.read_json(Path(run) / "model" / "config.json")
+    config = read_config(Path(run) / "model")
     return tasks[config["model"]["task"]["name"]].commands
 
 

@@ -62,9 +62,16 @@ class LatticeCodebook(Lattice):
         self.config, self.levels = config, config.levels
         self.sizes, self.width = (math.prod(config.levels),), config.width
         self.scale = 1 / math.sqrt(len(config.levels)) if config.sphere else 1.0
-        middle = [level // 2 if level > 2 else 0.5 for level in config.levels]
-        self.register_buffer("middle", torch.tensor(middle, dtype=torch.float32))  # digit of the centre of each axis
+        self.register_buffer("middle", self._compute_middle())
         self.up = nn.Linear(len(config.levels), config.width) if config.width != len(config.levels) else None
+
+    def _compute_middle(self) -> Float[Tensor, " l"]:
+        """The digit of the centre of each axis."""
+        return torch.tensor([level // 2 if level > 2 else 0.5 for level in self.levels], dtype=torch.float32)
+
+    def fixed_tensors(self) -> dict[str, Tensor]:
+        """What the weights of a model must hold because the settings say so: levels can be exchanged in a file."""
+        return {"middle": self._compute_middle()}
 
     def forward(self) -> Float[Tensor, "k d"]:
         return self.project_out(self.to_points(self.to_digits(torch.arange(self.size, device=self.middle.device))))

@@ -1,25 +1,26 @@
-"""Safetensors files that hold their own hash, so that a changed byte anywhere in them is found.
+"""Safetensors files and JSON records that hold their own hash, so that a changed byte anywhere in them is found.
 
 For files that no manifest names: the hash stands in the file's metadata, and is one of the file with zeros in its
 place. Other readers of safetensors read such a file as any other.
 """
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from safetensors.torch import save
 
 from tavq.core.errors import FileError
-from tavq.core.files import write_bytes, write_error
+from tavq.core.files import sha256_bytes, write_bytes, write_error
 from tavq.core.own_files import open_own_file
 
 SEAL = "seal"
-"""Key of the hash in the metadata."""
+"""Key of the hash in the metadata or record."""
 
 BLANK = "0" * 64
 MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
@@ -27,6 +28,12 @@ CHUNK = 1 << 22  # bytes
 
 # in the text of a header: quotes inside of values have a backslash before them
 _PATTERN = re.compile(rb'"seal":"([^"]{64})"')
+
+
+def seal_record(record: Mapping[str, Any]) -> str:
+    """A hash of a record as JSON keeps it: a changed digit in it would otherwise be read without an error."""
+    kept = json.loads(json.dumps(record))  # keys become text, which sorts in another order than numbers
+    return sha256_bytes(json.dumps(kept, sort_keys=True).encode())
 
 
 def write_sealed_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:

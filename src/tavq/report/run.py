@@ -11,7 +11,7 @@ from tavq.core import files
 from tavq.core.config import build_stored, read_yaml, rename_settings
 from tavq.core.errors import FileError, UsageError
 from tavq.metrics.record import Evaluation, Metric, evaluation_from_json
-from tavq.model_folder import kind_of_images, read_model_config
+from tavq.model_folder import kind_of_images, read_config, read_model_config
 from tavq.recipes.schema import Recipe, RunRecipe, TaskRecipe
 from tavq.tasks.model_folder import KIND as TASK
 from tavq.tasks.model_folder import TaskModel, load_task
@@ -56,7 +56,11 @@ class Run:
 
     @cached_property
     def _config(self) -> Mapping[str, Any]:
-        return _read_mapping(self.folder / "model" / "config.json") or {}
+        path = self.folder / "model" / "config.json"
+        config = read_config(path.parent) if path.is_file() else {}
+        if not isinstance(config, dict):
+            raise FileError(f"{path} must hold a JSON object.")
+        return config
 
     @property
     def is_task(self) -> bool:

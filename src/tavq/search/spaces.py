@@ -10,13 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tavq.core import files
 from tavq.core.devices import to_device
 from tavq.core.errors import FileError, TrainingError, UsageError
 from tavq.data.records import Record
 from tavq.data.texts import collate_text
 from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED
-from tavq.model_folder import find_model, read_model_config
+from tavq.model_folder import find_model, read_config, read_model_config
 from tavq.tasks.model_folder import CONDITION_TOKENIZER, KIND, TOKENIZER, TaskModel, load_task
 from tavq.tasks.prompts import PromptEncoder
 from tavq.tasks.text_task import read_texts
@@ -181,7 +180,7 @@ def open_space(
         FileError: the model's files are damaged.
     """
     folder = find_model(name_or_path)
-    stored = files.read_json(folder / "config.json")
+    stored = read_config(folder)
     device = device or torch.device("cpu")
     if isinstance(stored, dict) and stored.get("kind") == KIND:
         return TaskSpace(folder, device)

@@ -13,7 +13,7 @@ from tavq.core import files
 from tavq.core.config import Config, build_stored, config_of
 from tavq.core.errors import FileError, UsageError
 from tavq.data.palette import Colours, load_colours
-from tavq.model_folder import find_model, match_tensors, read_model_config
+from tavq.model_folder import find_model, match_tensors, read_config, read_model_config, write_config
 from tavq.tasks.base import Task, TokenLayout, tasks
 from tavq.tasks.understanding import UnderstandingTask
 from tavq.tokenizer import Tokenizer
@@ -126,7 +126,7 @@ def save_task(
             "tokenizers": tokenizers,
             "files": hashes,
         }
-        files.write_json(temporary / "config.json", {**record, **metadata})
+        write_config(temporary, {**record, **metadata})
         files.write_text(temporary / "README.md", card)
 
 
@@ -165,7 +165,7 @@ def load_task(name_or_path: str | Path, command: str | None = None) -> TaskModel
     """
     folder = find_model(name_or_path)
     path = folder / "config.json"
-    stored = files.read_json(path)
+    stored = read_config(folder)
     if isinstance(stored, dict) and stored.get("kind") == "tokenizer":
         raise UsageError(f"{folder} holds a tokenizer; train a task on it first: tavq task train")
     if not isinstance(stored, dict) or stored.get("kind") != KIND or stored.get("format") not in READABLE_FORMATS:

@@ -3,7 +3,6 @@
 The order of the data and all random numbers are functions of (seed, step), so no generator state is stored.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from tavq.core import files
 from tavq.core.errors import FileError
+from tavq.core.seals import seal_record
 
 FORMAT = 1
 STATE, RECORD = "state.safetensors", "state.json"
@@ -59,18 +59,13 @@ def save(
         state = temporary / STATE
         files.write_tensors(state, tensors)
         record = {"format": FORMAT, "step": step, "sha256": files.sha256(state), **metadata}
-        files.write_json(temporary / RECORD, {**record, "seal": _seal(record)})
+        files.write_json(temporary / RECORD, {**record, "seal": seal_record(record)})
     written = [
         old for old in _steps(folder) if (old / STATE).is_file() or (old / RECORD).is_file()
     ]  # no foreign folder
     for old in written[:-keep]:
         files.remove_folder(old)
     return path
-
-
-def _seal(record: Mapping[str, Any]) -> str:
-    """A hash of the record: a changed digit of its step would otherwise resume wrongly without an error."""
-    return files.sha256_bytes(json.dumps(record, sort_keys=True).encode())
 
 
 def _steps(folder: Path) -> list[Path]:
@@ -106,7 +101,7 @@ def _load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     metadata = files.read_json(record)
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT or not isinstance(metadata.get("step"), int):
         raise FileError(f"{record} is not a checkpoint of format {FORMAT}.")
-    if metadata.pop("seal", None) != _seal(metadata):
+    if metadata.pop("seal", None) != seal_record(metadata):
         raise FileError(f"{record} was altered or truncated short: its seal does not match.")
     path = folder / STATE
     files.check_sha256(path, str(metadata.get("sha256")))

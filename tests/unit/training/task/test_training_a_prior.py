@@ -17,6 +17,7 @@ from tavq.core.errors import DataError, FileError, TrainingError, UsageError
 from tavq.data.folder import FolderDataset
 from tavq.data.images import save_png
 from tavq.data.records import Fault
+from tavq.model_folder import read_config
 from tavq.nets.convnet import count_parameters
 from tavq.recipes.schema import TaskRecipe
 from tavq.tasks.base import Prompt, Sampling, TokenLayout
@@ -251,7 +252,7 @@ def test_images_of_too_many_tokens(trainer: Callable[..., TaskTrainer], tmp_path
 def test_a_model_folder_with_hostile_sizes(trainer: Callable[..., TaskTrainer], tmp_path: Path) -> None:
     trainer(tmp_path).run()
     path = tmp_path / "model/config.json"
-    stored = files.read_json(path)
+    stored = read_config(path.parent)
     for changes, error, message in (
         ({"layers": 64, "width": 4096}, UsageError, "parameters is too large"),
         ({"layers": 2}, FileError, "model.safetensors"),
