@@ -127,6 +127,20 @@ def test_a_moved_data_set(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     assert tavq("search", tmp_path / "found", "--image", image, "--out", sheet, "--data", place / "data").code == 0
 
 
+def test_an_index_that_names_a_folder_of_other_images(tavq: Tavq, place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "found", tmp_path / "found")
+    shutil.copytree(place / "data", tmp_path / "private")
+    with open(tmp_path / "private/metadata.jsonl", "a") as lines:
+        lines.write("\n")
+    written = json.loads((tmp_path / "found/index.json").read_text())
+    (tmp_path / "found/index.json").write_text(json.dumps(written | {"data_folder": str(tmp_path / "private")}))
+    image, sheet = place / "data/images/1.png", tmp_path / "sheet.png"
+    done = tavq("search", tmp_path / "found", "--image", image, "--out", sheet)
+    assert done.code == 2
+    assert "private, which the index names, holds other images than the index was built of" in done.err
+    assert not sheet.exists()
+
+
 def test_an_index_with_another_model_in_it(tavq: Tavq, place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "found", tmp_path / "found")
     shutil.rmtree(tmp_path / "found/model")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny_bert import write_bert
 
@@ -161,6 +162,15 @@ def test_damage_is_refused_by_name_or_changes_nothing(tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_equal_content_gives_equal_bytes(tmp_path: Path, name: str) -> None:
+    written = set()
+    for number in range(8):
+        FILES[name][0](tmp_path / f"{number}")
+        written.add((tmp_path / f"{number}").read_bytes())
+    assert len(written) == 1
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_files_of_older_versions_are_read(tmp_path: Path, name: str) -> None:
     write, read = FILES[name]
     write(tmp_path / "new.safetensors")
@@ -196,6 +206,8 @@ def test_a_seal_is_found_among_any_metadata(tmp_path: Path, metadata: dict[str, 
     write_sealed_tensors(path, {"seal": torch.arange(3), "x": torch.zeros(0)}, metadata)
     assert is_intact(path)
     assert torch.equal(load_file(path)["seal"], torch.arange(3))
+    with safe_open(path, "pt") as opened:
+        assert {**opened.metadata(), SEAL: ""} == {**metadata, SEAL: ""}
     sealed = path.read_bytes()
     seal_file(path)
     assert path.read_bytes() == sealed

@@ -131,8 +131,8 @@ def search_index(
         raise UsageError('Say what to look for, with either --text "…" or --image FILE.')
     opened = SearchIndex.open(Path(index), verify=True)
     folder = Path(data) if data is not None else Path(opened.manifest.data_folder)
-    if out is not None and not folder.is_dir():
-        raise UsageError(f"There is no folder {folder} with the images of the index; use --data to say where they are.")
+    if out is not None:
+        _check_images(folder, None if data is not None else opened.manifest.data_sha256)
     space = open_space(opened.folder / MODEL, encoder=text_encoder, device=default_device())
     opened.check_model(space.sha256)
     if image is not None:
@@ -149,6 +149,18 @@ def search_index(
         first = [] if image is None else [image]
         _write_sheet(Path(out), [*first, *(resolve_inside(folder, hit.file_name) for hit in images)])
     return SearchResult(images, texts)
+
+
+def _check_images(folder: Path, data_sha256: str | None) -> None:
+    """Refuse a folder that is missing, or not the data set with this hash: an index can name any folder."""
+    advice = "use --data to say where they are"
+    if not folder.is_dir():
+        raise UsageError(f"There is no folder {folder} with the images of the index; {advice}.")
+    if data_sha256 is not None and FolderDataset(folder).fingerprint != data_sha256:
+        raise UsageError(
+            f"{folder}, which the index names, holds other images than the index was built of, or changed since; "
+            f"{advice}."
+        )
 
 
 def _write_sheet(out: Path, images: Sequence[ImageLike]) -> None:

@@ -39,11 +39,21 @@ def seal_record(record: Mapping[str, Any]) -> str:
 def write_sealed_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
     """Write a sealed safetensors file, atomically and durably."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    data = bytearray(save(plain, {**metadata, SEAL: BLANK}))
+    data = _sort_metadata(save(plain, {**metadata, SEAL: BLANK}))
     match = _PATTERN.search(data)
     assert match is not None
     data[match.start(1) : match.end(1)] = hashlib.sha256(data).hexdigest().encode()
     write_bytes(path, data)
+
+
+def _sort_metadata(data: bytes) -> bytearray:
+    """The same file with its metadata in the order of their keys: the library writes them in any, anew each time."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return bytearray(len(text).to_bytes(8, "little") + text + data[end:])
 
 
 def seal_file(path: Path) -> None:

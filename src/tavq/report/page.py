@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from tavq.core import files
-from tavq.core.errors import UsageError
+from tavq.core.errors import TavqError, UsageError
+from tavq.data.folder import FolderDataset
 from tavq.data.images import encode_png
 from tavq.report.html.markup import Markup, document, tag
 from tavq.report.html.style import STYLE
@@ -26,6 +27,11 @@ from tavq.text.store import TextStore
 PAIRS = 12
 """Number of images shown with their reconstruction."""
 
+NO_DATA = (
+    "The data set of this run was not found; give it with --data (also if it has changed since the run was trained)"
+)
+"""Begins the sentence that says why a page has fewer images."""
+
 COMPARED_CODES = 8
 """Number of codes explained of each run in a comparison."""
 
@@ -45,7 +51,7 @@ def write_report(
 
     Args:
         run: a run folder with its model/ and log.jsonl.
-        data: the data set to show images of; by default the one the run was trained on, if it still exists. Without
+        data: the data set to show images of; by default the one the run was trained on, if it is as it was. Without
             one the page has no images and no codes.
         text: the text store; by default DATA/text if it exists.
         limit: maximum number of images to read, held-out ones first.
@@ -73,8 +79,7 @@ def _render_tokenizer_sections(
     """What follows the header of a tokenizer's page."""
     parts: list[Any] = [sections.render_metrics(run), sections.render_curves(run)]
     if folder is None:
-        about = "The data set of this run was not found; give it with --data to see images and codes."
-        return [*parts, sections.note(about), gallery.render_progress(run)]
+        return [*parts, sections.note(f"{NO_DATA} to see images and codes."), gallery.render_progress(run)]
     dataset = select_held_out_first(folder, limit)
     store = TextStore.find(folder, text)
     if store is not None:
@@ -107,7 +112,7 @@ def write_comparison(
     Args:
         runs: run folders.
         out: the page to write.
-        data: the data set to show images of; by default the first run's.
+        data: the data set to show images of; by default the first run's, if it is as it was.
         text: the text store; by default DATA/text if it exists.
         limit: maximum number of images to read for each run.
         progress: called with the number of images read.
@@ -146,7 +151,7 @@ def write_comparison(
             ),
         ]
     else:
-        body.append(sections.note("No data set was found; give one with --data to see images and codes."))
+        body.append(sections.note(f"{NO_DATA} to see images and codes."))
     return write_page(out, "Comparison: " + ", ".join(run.name for run in loaded), body)
 
 
@@ -156,7 +161,7 @@ def _render_task_sections(
     """What follows the header of a task's page."""
     parts: list[Any] = [task_sections.render_metrics(run), sections.render_curves(run)]
     if folder is None:
-        parts.append(sections.note("The data set of this run was not found; give it with --data to see more images."))
+        parts.append(sections.note(f"{NO_DATA} to see more images."))
     if is_generation(run):
         parts.append(task_sections.render_images(_generate_view(run, folder, text, limit, progress)))
     elif folder is not None:
@@ -187,13 +192,23 @@ def _compare_tasks(
 
 
 def find_data_folder(run: Run, data: Path | None) -> Path | None:
-    """The data set to show: `data` if given, else the run's own if it still exists."""
+    """The data set to show: `data` if given, else the run's own if it still exists and did not change.
+
+    A run of somebody else can name any folder of this machine, whose images would then be in the page. It cannot know
+    the hash of a data set that it was not trained on.
+    """
     if data is not None:
         if not data.is_dir():
             raise UsageError(f"The folder {data} does not exist; give the folder of a data set.")
         return data
     stored = run.provenance.get("data_folder")
-    return Path(stored) if isinstance(stored, str) and Path(stored).is_dir() else None
+    if not isinstance(stored, str) or not Path(stored).is_dir():
+        return None
+    try:
+        fingerprint = FolderDataset(Path(stored)).fingerprint
+    except TavqError:
+        return None
+    return Path(stored) if fingerprint == run.provenance.get("data_sha256") else None
 
 
 def render_contents(parts: Sequence[Any]) -> Markup:

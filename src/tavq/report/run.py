@@ -113,9 +113,11 @@ class Run:
         return steps, values
 
     def samples(self) -> list[tuple[int, Path]]:
-        """The steps and files of the sample grids."""
+        """The steps and files of the sample grids, without links out of the run: a page would hold those images."""
         paths = sorted((self.folder / "samples").glob("*.png"))
-        return [(int(path.stem), path) for path in paths if re.fullmatch(r"\d+", path.stem)]
+        root = self.folder.resolve()
+        grids = [path for path in paths if re.fullmatch(r"[0-9]+", path.stem) and path.resolve().is_relative_to(root)]
+        return [(int(path.stem), path) for path in grids]
 
 
 def read_run(folder: Path, name: str | None = None) -> Run:

@@ -62,6 +62,7 @@ class Runs:
     plain: Path
     aligned: Path
     other: Path  # other seed, steps and data
+    other_data: Path
 
 
 def draw(folder: Path, greys: int = 100) -> Path:
@@ -107,6 +108,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         train(data, root / "plain <run>"),
         train(data, root / "aligned", TextStore.open(data / "text")),
         train(other, root / "other", None, **{"train.seed": 1, "train.steps": 2}),
+        other,
     )
     (found.plain / "evaluation.json").write_text(json.dumps(evaluation()))
     (found.aligned / "evaluation.json").write_text(json.dumps(evaluation(psnr=22.5)))

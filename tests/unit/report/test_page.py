@@ -144,6 +144,37 @@ def test_a_run_whose_data_is_gone_has_curves_and_says_how_to_see_more(runs: Any,
     assert page.of("polyline")
 
 
+@pytest.mark.parametrize("sha256", ["own", "none", "wrong"])
+def test_images_of_a_folder_that_a_run_only_names_are_not_shown(runs: Any, tmp_path: Path, sha256: str) -> None:
+    run = shutil.copytree(runs.plain, tmp_path / "run")
+    shutil.rmtree(run / "samples")
+    provenance = json.loads((run / "provenance.json").read_text()) | {"data_folder": str(runs.other_data)}
+    if sha256 == "none":
+        del provenance["data_sha256"]
+    elif sha256 == "wrong":
+        provenance["data_sha256"] = "0" * 64
+    (run / "provenance.json").write_text(json.dumps(provenance))
+    for page in (Page(write_report(run)), Page(write_comparison([run, runs.plain], tmp_path / "page.html"))):
+        assert "data:image" not in page.source
+        assert "give it with --data" in page.text
+    assert "data:image" in Page(write_report(run, data=runs.other_data)).source
+
+
+@pytest.mark.parametrize("link", ["file", "folder"])
+def test_images_that_a_run_links_to_are_not_shown(runs: Any, tmp_path: Path, link: str) -> None:
+    run = shutil.copytree(runs.plain, tmp_path / "run")
+    (run / "provenance.json").unlink()
+    private = Path(shutil.move(run / "samples", tmp_path / "private"))
+    if link == "folder":
+        (run / "samples").symlink_to(private)
+    else:
+        (run / "samples").mkdir()
+        for path in private.iterdir():
+            (run / "samples" / path.name).symlink_to(path)
+    assert list(private.iterdir())
+    assert "data:image" not in Page(write_report(run)).source
+
+
 def test_says_whether_training_saw_the_images(runs: Any, tmp_path: Path) -> None:
     assert "Held-out images, evenly spaced over" in Page(write_report(runs.plain)).text
     data = shutil.copytree(runs.data, tmp_path / "data")
