@@ -7,6 +7,7 @@ file or the new one and never part of it. Nothing here unpickles.
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -14,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
@@ -22,9 +22,14 @@ from safetensors.torch import load_file, save
 from tavq.core.config import M, build_stored
 from tavq.core.errors import FileError, UsageError, first_line
 from tavq.core.own_files import open_own_file
+from tavq.core.regular import check_regular, check_size, open_regular
 from tavq.core.temporary import ASIDE_PREFIX, find_writer, remove_leftovers_of, temporary_path
 
-MAX_JSON = 1_000_000_000  # bytes
+MAX_JSON = 1_000_000_000
+"""Bytes of a JSON file with data, such as the annotations of a data set."""
+
+MAX_SETTINGS = 20_000_000
+"""Bytes of a JSON file with settings; empty lists take 26 times as much memory as they take on disk."""
 
 
 # --- durable writes ---------------------------------------------------------------------------------------------
@@ -222,18 +227,21 @@ def fsync_folder(folder: Path) -> None:
 # --- checked reads ----------------------------------------------------------------------------------------------
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a file; raises FileError where that fails."""
+def read_bytes(path: Path, limit: int | None = None) -> bytes:
+    """Read a file; raises FileError where that fails, where it is a pipe or a device, or above `limit` bytes."""
     try:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            if limit is not None:
+                check_size(file, limit, path)
+            return file.read()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise FileError(f"Could not read {path}: {getattr(error, 'strerror', None) or error}.") from error
 
 
-def read_text(path: Path) -> str:
-    """Read a file as UTF-8 text, without the byte order mark that editors on Windows write."""
+def read_text(path: Path, limit: int | None = None) -> str:
+    """Read a file of at most `limit` bytes as UTF-8 text, without the byte order mark that editors on Windows write."""
     try:
-        return read_bytes(path).decode("utf-8-sig")
+        return read_bytes(path, limit).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileError(
             f"{path} is not UTF-8 text: byte {error.start} cannot be read. Convert it, for example with: "
@@ -244,19 +252,17 @@ def read_text(path: Path) -> str:
 def read_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 text file of any size."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            yield from file
+        with open_regular(path) as file:
+            yield from io.TextIOWrapper(file, encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileError(f"{path} is not UTF-8 text: {error.reason}.") from error
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def read_json(path: Path) -> Any:
-    """Read the value of a JSON file."""
-    if path.exists() and path.stat().st_size > MAX_JSON:
-        raise FileError(f"{path} has {path.stat().st_size:,} bytes; JSON files may have at most {MAX_JSON:,}.")
-    return parse_json(read_text(path), str(path))
+def read_json(path: Path, limit: int = MAX_SETTINGS) -> Any:
+    """Read the value of a JSON file of at most `limit` bytes."""
+    return parse_json(read_text(path, limit), str(path))
 
 
 def read_manifest(path: Path, model: type[M], format: int, what: str, command: str) -> M:
@@ -301,8 +307,7 @@ def read_json_lines(path: Path) -> list[Any]:
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Read all tensors of a safetensors file."""
-    if not path.is_file():
-        raise FileError(f"There is no file {path}.")
+    check_regular(path)
     try:
         return load_file(path)
     except Exception as error:  # besides its own errors the library raises torch's, whose text holds a stack trace
@@ -311,21 +316,12 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def read_tensor(path: Path, name: str) -> torch.Tensor | None:
     """Read one tensor of a safetensors file, not the others; None if the file does not have it."""
+    check_regular(path)
     try:
         with safe_open(path, "pt") as file:
             return file.get_tensor(name) if name in file.keys() else None  # noqa: SIM118 - it is not a mapping
     except Exception as error:  # as in `read_tensors`
         raise FileError(f"{path} is not a complete safetensors file: {first_line(error)}.") from error
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read all arrays of an .npz file; raises FileError on arrays of Python objects, which would need pickle."""
-    try:
-        # opened here, because numpy leaves the file open if it is not an archive
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except Exception as error:  # zipfile, zlib and numpy each raise errors of several kinds
-        raise FileError(f"{path} is not a readable .npz file: {error}.") from error
 
 
 # --- hashes -----------------------------------------------------------------------------------------------------
@@ -334,7 +330,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 def sha256(path: Path) -> str:
     """The SHA-256 of a file in hexadecimal."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise FileError(f"Could not read {path}: {error.strerror or error}.") from error

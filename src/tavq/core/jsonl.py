@@ -9,6 +9,7 @@ from types import TracebackType
 from tavq.core.errors import FileError
 from tavq.core.files import fsync_folder, remove_partial_line, write_all, write_error
 from tavq.core.own_files import open_own_file
+from tavq.core.regular import open_regular
 
 OPEN_FILES = 64  # far below any system's limit for a process
 
@@ -19,7 +20,7 @@ def iter_raw_lines(path: Path, max_length: int) -> Iterator[tuple[int, bytes]]:
     Lines longer than `max_length` bytes are cut after `max_length` + 1, so that no file can fill the memory.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             offset = 0
             while line := file.readline(max_length + 1):
                 yield offset, line
@@ -59,7 +60,8 @@ class LineReader:
         if path not in self._open:
             if len(self._open) == OPEN_FILES:
                 os.close(self._open.pop(next(iter(self._open))))
-            self._open[path] = os.open(path, os.O_RDONLY)
+            with open_regular(path) as file:
+                self._open[path] = os.dup(file.fileno())
         return self._open[path]
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from tavq.core.errors import FileError
 from tavq.core.files import parse_json, write_error
 from tavq.core.own_files import open_own_file
+from tavq.core.regular import open_regular
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
 ALIGNMENT = 8
@@ -52,8 +53,8 @@ class MappedTensors(Mapping[str, np.ndarray]):
 
     def _read_header(self) -> tuple[dict[str, Any], int, int]:
         try:
-            size = self.path.stat().st_size
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
+                size = os.fstat(file.fileno()).st_size
                 prefix = file.read(8)
                 length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else -1
                 if not 0 <= length <= min(MAX_HEADER, size - 8):

@@ -1,6 +1,7 @@
 """Reading metadata.csv: a table with the column file_name, whose other columns are fields of metadata.jsonl."""
 
 import csv
+import io
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from tavq.core import files
 from tavq.core.errors import DataError, FileError
+from tavq.core.regular import open_regular
 
 DELIMITERS = (",", ";", "\t")
 MAX_CELL = 2_000_000  # characters
@@ -27,7 +29,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """
     csv.field_size_limit(MAX_CELL)
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        with io.TextIOWrapper(open_regular(path), "utf-8-sig", "surrogateescape", newline="") as file:
             first = file.readline(MAX_CELL)
             delimiter = next((each for each in DELIMITERS if "file_name" in _cells(first, each)), None)
             if delimiter is None:

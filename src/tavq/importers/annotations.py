@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tavq.core.errors import DataError
-from tavq.core.files import read_json
+from tavq.core.files import MAX_JSON, read_json
 from tavq.data.images import MAX_PIXELS
 from tavq.data.records import Box
 from tavq.importers.rescaling import Size
@@ -15,7 +15,7 @@ from tavq.importers.rescaling import Size
 
 def read_lists(path: Path, names: Iterable[str], left_out: Counter[str]) -> dict[str, list[dict[str, Any]]]:
     """Read lists of JSON objects by name from a JSON file; entries that are not objects are counted and left out."""
-    value = read_json(path)
+    value = read_json(path, MAX_JSON)
     lists = {}
     for name in names:
         entries = value.get(name) if isinstance(value, dict) else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from tavq.core.errors import DataError
-from tavq.core.files import read_json
+from tavq.core.files import MAX_JSON, read_json
 from tavq.metrics.grounding import LARGEST
 
 T = TypeVar("T")
@@ -145,7 +145,7 @@ def _read_rows(path: Path, name: str, *fields: str) -> Iterable[tuple[str, Mappi
         name: the key of the id.
         fields: the keys of which a row needs at least one.
     """
-    content = read_json(path)
+    content = read_json(path, MAX_JSON)
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
         content = content["annotations"]
     elif isinstance(content, dict):

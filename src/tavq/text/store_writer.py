@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from tavq.core.errors import DataError, FileError, UsageError
-from tavq.core.files import read_json, replace_folder, sha256, write_json, write_json_lines
+from tavq.core.files import MAX_JSON, read_json, replace_folder, sha256, write_json, write_json_lines
 from tavq.core.mmap_tensors import MappedTensors, TensorFileWriter
 from tavq.core.temporary import remove_leftovers_of
 from tavq.interfaces import GRANULARITIES, POOLED, TOKENS
@@ -94,7 +94,7 @@ def resume_writer(work: Path, expected: Contents) -> StoreWriter | None:
     if not (work / STATE).is_file() or not (work / STORE_FOLDER / STORE).is_file():
         return None
     try:
-        state = read_json(work / STATE)
+        state = read_json(work / STATE, MAX_JSON)
         contents, done = Contents.model_validate(state["contents"]), dict(state["done"])
         shapes = {name: (kind, list(shape)) for name, (kind, shape) in state["shapes"].items()}
     except (FileError, ValidationError, KeyError, TypeError, ValueError, AttributeError):  # altered: start over

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from tavq.core.config import Config, build_stored
 from tavq.core.errors import DataError, FileError, UsageError
-from tavq.core.files import check_sha256, read_json, sha256, write_json, write_tensors
+from tavq.core.files import MAX_JSON, check_sha256, read_json, sha256, write_json, write_tensors
 from tavq.core.mmap_tensors import MappedTensors
 from tavq.text.encoder_record import EncoderRecord
 from tavq.text.encoders import TextEncoder
@@ -274,7 +274,7 @@ def read_word_graph(folder: Path, encoder: EncoderRecord) -> WordGraph:
 
 
 def _read_record(path: Path) -> WordGraphRecord:
-    settings = read_json(path)
+    settings = read_json(path, MAX_JSON)
     if not isinstance(settings, dict):
         raise FileError(f"{path} is not the record of a word graph: it holds no settings.")
     try:

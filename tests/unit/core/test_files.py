@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tavq.core import files, temporary
+from tavq.core.arrays import read_arrays
 from tavq.core.errors import FileError, UsageError
 from tavq.core.mmap_tensors import MappedTensors
 
@@ -260,7 +261,7 @@ def test_a_removed_folder_does_not_come_back(tmp_path: Path) -> None:
         files.read_json,
         files.read_json_lines,
         files.read_tensors,
-        files.read_arrays,
+        read_arrays,
         MappedTensors,
         files.sha256,
     ],
@@ -290,21 +291,23 @@ def test_bytes_that_are_not_text(tmp_path: Path) -> None:
 
 def test_json_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
     with open(tmp_path / "j.json", "wb") as file:
-        file.truncate(files.MAX_JSON + 1)  # a hole: nothing is on the disk
-    with pytest.raises(FileError, match="may have at most"):
+        file.truncate(files.MAX_SETTINGS + 1)  # a hole: nothing is on the disk
+    with pytest.raises(FileError, match=r"20,000,001 bytes; at most 20,000,000 are read"):
         files.read_json(tmp_path / "j.json")
+    with pytest.raises(FileError, match="is not valid JSON"):
+        files.read_json(tmp_path / "j.json", files.MAX_JSON)
 
 
 def test_arrays_come_back_and_pickled_ones_do_not(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.arange(3))
-    assert files.read_arrays(tmp_path / "a.npz")["x"].tolist() == [0, 1, 2]
+    assert read_arrays(tmp_path / "a.npz")["x"].tolist() == [0, 1, 2]
     np.savez(tmp_path / "b.npz", x=np.array([{"a": 1}], dtype=object))
     with pytest.raises(FileError, match=r"b\.npz is not a readable \.npz file: Object arrays cannot be loaded"):
-        files.read_arrays(tmp_path / "b.npz")
+        read_arrays(tmp_path / "b.npz")
     np.save(tmp_path / "c.npz", np.arange(3))
     os.replace(tmp_path / "c.npz.npy", tmp_path / "c.npz")
     with pytest.raises(FileError, match=r"c\.npz is not a readable"):
-        files.read_arrays(tmp_path / "c.npz")
+        read_arrays(tmp_path / "c.npz")
 
 
 def test_tensors_come_back_in_both_ways(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tavq.core.errors import DataError
-from tavq.core.files import read_json
+from tavq.core.files import MAX_JSON, read_json
 from tavq.data.folder import Progress
 from tavq.data.records import Record
 from tavq.importers.archives import find_images
@@ -85,6 +85,6 @@ def _read_splits(source: Path, captions: Mapping[str, Any]) -> dict[str, str]:
 
 def _read_karpathy(path: Path) -> dict[str, str]:
     try:
-        return {normalize_name(each["filename"]): SPLITS[each["split"]] for each in read_json(path)["images"]}
+        return {normalize_name(each["filename"]): SPLITS[each["split"]] for each in read_json(path, MAX_JSON)["images"]}
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not Karpathy's list: expected images with a filename and a split.") from error

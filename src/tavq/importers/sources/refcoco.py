@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tavq.core.errors import DataError
-from tavq.core.files import read_json
+from tavq.core.files import MAX_JSON, read_json
 from tavq.data.folder import Progress
 from tavq.data.records import Box, NamedBox, clean_text
 from tavq.importers.annotations import read_box, read_id, read_lists, read_size, select_objects
@@ -142,7 +142,7 @@ def _add_object(things: Things, key: tuple[str, Any], builder: RecordBuilder, th
 
 
 def _read_expressions(path: Path, dataset: DatasetBuilder) -> Things:
-    value = read_json(path)
+    value = read_json(path, MAX_JSON)
     if not isinstance(value, list):
         raise DataError(f"{path} must hold a list of expressions.")
     things: Things = {}

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tavq.core.errors import DataError, FileError
-from tavq.core.files import parse_json, read_json
+from tavq.core.files import MAX_JSON, parse_json, read_json
 from tavq.data.folder import SEGMENTATION_CLASSES, Progress
 from tavq.data.records import Record, clean_text
 from tavq.importers.foreign_text import decode_foreign
@@ -78,7 +78,7 @@ def _read_classes(path: Path, left_out: Counter[str]) -> dict[int, str]:
     if not path.is_file():
         return {}
     try:
-        content = read_json(path)
+        content = read_json(path, MAX_JSON)
     except FileError:
         content = None
     if not isinstance(content, dict):
