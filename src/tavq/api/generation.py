@@ -178,7 +178,7 @@ def complete(
     opened = open_task(model, "complete")
     opened.task.check_sampling(sampling)
     _check_replaceable(out)
-    size = int(opened.metadata["size"])
+    size = opened.size
     square = read_square(image, size).to(default_device())
     height, width = read_size(image)
     hidden = read_mask(mask, height, width, size).to(default_device())

@@ -172,7 +172,7 @@ def evaluate_task(
     answerer = None if reader is None else open_reader(str(reader), model)
     networks = [open_network(name).to(default_device()) for name in features]
     count = count_up_to(min(len(dataset), limit or len(dataset)), progress)
-    config = image_config(int(model.metadata["size"]), fault_budget)
+    config = image_config(model.size, fault_budget)
     faults: list[Fault] = []
     measured = measure(model, dataset, networks, sampling, store, limit, count, ranker, answerer, config, faults)
     warn_of_faults(faults)

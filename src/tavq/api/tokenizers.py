@@ -23,11 +23,11 @@ from tavq.api.images import image_config, read_square
 from tavq.api.text import build_missing_store, extend_store, warn_of_changed_text
 from tavq.core import files
 from tavq.core.devices import default_device
-from tavq.core.errors import DataError, UsageError
+from tavq.core.errors import DataError, FileError, UsageError
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset, load_held_out_split
-from tavq.data.images import save_png
-from tavq.data.loader import EvaluationLoader
+from tavq.data.images import MAX_PIXELS, save_png
+from tavq.data.loader import EvaluationLoader, limit_batch
 from tavq.data.records import Fault
 from tavq.data.transforms import to_uint8
 from tavq.evaluation.protocol import make_protocol
@@ -163,7 +163,7 @@ def evaluate(
         measured = measure(tokenizer, _batches(loader, tokenizer, store), networks, report)
         loader.join_faults()
         faults = select_faults(loader.faults, *TEXTS)
-        protocol = make_protocol(measured.details["protocol"], folder, dataset, store, tokenizer, limit, BATCH)
+        protocol = make_protocol(measured.details["protocol"], folder, dataset, store, tokenizer, limit, loader.batch)
         details: dict[str, Any] = {
             "model": str(model),
             "data": Path(data).name,
@@ -310,18 +310,25 @@ def decode_tokens(
     _check_maker(source, found, folder, tokenizer.entries)
     _check_indices(source, found, tokenizer)
     paths = [files.resolve_inside(Path(out), name) for name in png_names(found.keys)]
-    for start, images in _decoded(tokenizer, found):
-        for path, image in zip(paths[start : start + BATCH], images, strict=True):
+    for start, images in _decoded(tokenizer, found, source):
+        for path, image in zip(paths[start : start + len(images)], images, strict=True):
             save_png(path, image)
         if progress is not None:
             progress(start + len(images), len(paths), "")
     return paths
 
 
-def _decoded(tokenizer: Tokenizer, tokens: Tokens) -> Iterator[tuple[int, Any]]:
+def _decoded(tokenizer: Tokenizer, tokens: Tokens, source: str) -> Iterator[tuple[int, Any]]:
     """Yield images [n y x 3], a batch at a time, each with the position of its first."""
-    for start in range(0, len(tokens.keys), BATCH):
-        indices = tokens.indices[start : start + BATCH].to(default_device(), torch.int64)
+    height, width = (side * tokenizer.factor for side in tokens.indices.shape[1:3])
+    if height * width > MAX_PIXELS:
+        raise FileError(
+            f"{source} holds grids of {tokens.indices.shape[2]:,} x {tokens.indices.shape[1]:,} tokens, images of "
+            f"{width:,} x {height:,} pixels; at most {MAX_PIXELS:,} pixels are decoded."
+        )
+    batch = limit_batch(BATCH, height * width)
+    for start in range(0, len(tokens.keys), batch):
+        indices = tokens.indices[start : start + batch].to(default_device(), torch.int64)
         yield start, to_uint8(tokenizer.decode(indices)).permute(0, 2, 3, 1).cpu().numpy()
 
 

@@ -171,7 +171,7 @@ def caption(
     decoding = _decoding(opened.config.task.decoding, count, beams, temperature, top_p, top_k)
     several = [images] if isinstance(images, Image.Image | str) or not isinstance(images, Sequence) else list(images)
     dataset = _dataset(several, split)
-    config = image_config(int(opened.metadata["size"]), fault_budget)
+    config = image_config(opened.size, fault_budget)
     source = _each(opened, several, progress) if dataset is None else _batches(opened, dataset, config, progress)
     captions: list[Caption] = []
     for names, features in source:
@@ -258,7 +258,7 @@ def _batches(
 
 
 def _features_of(model: TaskModel, image: ImageLike) -> Tensor:
-    square = read_square(image, int(model.metadata["size"])).to(default_device())
+    square = read_square(image, model.size).to(default_device())
     return extract_features(model.tokenizer, model.config.layout, model.config.task.image, square)
 
 

@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from tavq.cli import console
 from tavq.cli.help import format_default, join_lines
 from tavq.cli.renamed_flags import with_new_flags
-from tavq.core.errors import RenamedWarning, TavqError
+from tavq.core.errors import OUT_OF_MEMORY, RenamedWarning, TavqError, first_line, is_out_of_memory
 from tavq.core.version import __version__
 
 PANELS = {
@@ -86,6 +86,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename or 'A file'} cannot be used: {error.strerror or error}.", 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 1)
+    except RecursionError:
+        return _fail("The data are nested more deeply than Python can follow; use fewer folders in each other.", 1)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return _fail(OUT_OF_MEMORY.format(first_line(error)), 1)
     return code if isinstance(code, int) else 0
 
 

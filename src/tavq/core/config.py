@@ -13,6 +13,7 @@ from tavq.core.errors import RenamedWarning, UsageError, first_line, suggest
 from tavq.core.registry import Registry
 
 M = TypeVar("M", bound=BaseModel)
+V = TypeVar("V")
 
 MAX_DEPTH = 8  # more than any recipe needs
 MAX_VALUES = 10_000  # the same; with YAML's aliases a few lines can expand to billions of values
@@ -54,6 +55,13 @@ def rename_settings(settings: Mapping[str, Any], renamed: Mapping[str, str], war
         both = isinstance(value, Mapping) and isinstance(below, Mapping)
         result[new] = {**below, **value} if both else value  # type: ignore[dict-item]
     return result
+
+
+def require_resolved(value: V | None, setting: str) -> V:
+    """A setting that `resolve_config` fills in from the data; UsageError where it was not."""
+    if value is None:
+        raise UsageError(f"The setting {setting!r} has no value; training fills it in from the data.")
+    return value
 
 
 class NamedConfig(Config):

@@ -252,8 +252,8 @@ def read_text(path: Path, limit: int | None = None) -> str:
 def read_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 text file of any size."""
     try:
-        with open_regular(path) as file:
-            yield from io.TextIOWrapper(file, encoding="utf-8-sig")
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
+            yield from file
     except UnicodeDecodeError as error:
         raise FileError(f"{path} is not UTF-8 text: {error.reason}.") from error
     except OSError as error:

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Protocol, runtime_checkable
 
-from tavq.core.errors import TavqError
+from tavq.core.errors import OUT_OF_MEMORY, TavqError, first_line, is_out_of_memory
 from tavq.core.signals import stop_on_signal
 
 STOP_SECONDS = 60.0
@@ -169,8 +169,11 @@ def _run_job(sender: Connection, function: Callable[..., Any], arguments: tuple[
         sys.exit(INTERRUPTED)
     except (TavqError, OSError) as error:
         message = "error", error
-    except Exception:  # a fault of the program: show where it happened
-        message = "error", RuntimeError(f"in another process:\n{traceback.format_exc()}")
+    except Exception as error:
+        if is_out_of_memory(error):
+            message = "error", TavqError(OUT_OF_MEMORY.format(first_line(error)))
+        else:  # a fault of the program: show where it happened
+            message = "error", RuntimeError(f"in another process:\n{traceback.format_exc()}")
     with suppress(BrokenPipeError):
         sender.send(message)
 

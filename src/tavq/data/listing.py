@@ -68,7 +68,19 @@ class _Lister:
     unread: Counter[str] = field(default_factory=Counter)
 
     def walk(self, parent: str, split: str | None) -> Iterator[Found]:
-        """What is under one folder; only one folder's names are in memory at a time."""
+        """What is under one folder; only the names in one folder of each depth are in memory at a time."""
+        pending = [self._entries(parent, split)]  # not a recursion, which Python allows for a thousand folders only
+        while pending:
+            entry = next(pending[-1], None)
+            if entry is None:
+                pending.pop()
+            elif isinstance(entry, Found):
+                yield entry
+            else:
+                pending.append(self._entries(*entry))
+
+    def _entries(self, parent: str, split: str | None) -> Iterator["Found | tuple[str, str | None]"]:
+        """What is in one folder; for a folder in it the arguments of another call."""
         names = self._names(parent)
         if parent and is_own_output(names):
             return
@@ -81,7 +93,7 @@ class _Lister:
         for name in names:
             if name.endswith("/"):
                 below = SPLIT_FOLDERS.get(name.removesuffix("/").lower()) if has_splits else split
-                yield from self.walk(parent + name, below)
+                yield parent + name, below
             suffix = Path(name).suffix.lower()
             if suffix in SUFFIXES and self._is_usable(parent + name.removesuffix("/")):
                 yield Found(parent + name.removesuffix("/"), split or "train")

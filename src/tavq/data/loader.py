@@ -46,6 +46,15 @@ def explain_dead_workers() -> Iterator[None]:
         ) from error
 
 
+BATCH_PIXELS = 32 * 512 * 512
+"""Pixels that are measured, encoded or decoded at once; networks take some hundred bytes a pixel."""
+
+
+def limit_batch(batch: int, pixels: int) -> int:
+    """How many images of so many pixels fit a batch: `batch`, or fewer of large ones."""
+    return max(1, min(batch, BATCH_PIXELS // max(1, pixels)))
+
+
 class _Loader:
     """What both loaders share: faults, text tables, and the step from loaded images to a Batch."""
 
@@ -188,6 +197,7 @@ class EvaluationLoader(_Loader):
         world: int = 1,
     ) -> None:
         super().__init__(dataset, config, text)
+        batch = self.batch = limit_batch(batch, config.size * config.size)
         count = self._count = len(dataset) if limit is None else min(limit, len(dataset))
         batches = [list(range(start, min(start + batch, count))) for start in range(0, count, batch)]
         self._batches = batches[rank::world]

@@ -45,7 +45,7 @@ def evaluate_task(
         config: how images are read; by default at the size of the task.
         faults: receives what of the split could not be used.
     """
-    config = config or DataConfig(size=int(model.metadata["size"]))
+    config = config or DataConfig(size=model.size)
     faults = [] if faults is None else faults
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} must be 1 or more.")

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from tavq.core.config import Config, build
+from tavq.core.config import Config, build, require_resolved
 from tavq.core.errors import FileError, UsageError, first_line
 from tavq.core.files import read_json
 from tavq.core.pretrained import download_from_hub, quiet_transformers
@@ -146,12 +146,12 @@ class LanguageModel(nn.Module):
         from transformers import GPT2Config, GPT2LMHeadModel
 
         self.config = config
-        assert config.vocabulary is not None, "call LanguageConfig.resolve first"
-        assert config.positions is not None, "call LanguageConfig.resolve first"
+        vocabulary = require_resolved(config.vocabulary, "vocabulary")
+        positions = require_resolved(config.positions, "positions")
         self.gpt = GPT2LMHeadModel(
             GPT2Config(
-                vocab_size=config.vocabulary,
-                n_positions=config.positions,
+                vocab_size=vocabulary,
+                n_positions=positions,
                 n_layer=config.layers,
                 n_head=config.heads,
                 n_embd=config.width,

@@ -16,7 +16,7 @@ from tavq.data.records import Record
 from tavq.data.texts import collate_text
 from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED
 from tavq.model_folder import find_model, read_config, read_model_config
-from tavq.tasks.model_folder import CONDITION_TOKENIZER, KIND, TOKENIZER, TaskModel, load_task
+from tavq.tasks.model_folder import CONDITION_TOKENIZER, KIND, MAX_SIZE, MIN_SIZE, TOKENIZER, TaskModel, load_task
 from tavq.tasks.prompts import PromptEncoder
 from tavq.tasks.text_task import read_texts
 from tavq.tasks.understanding import extract_features
@@ -199,9 +199,10 @@ def copy_model(folder: Path, out: Path) -> None:
 
 def _read_size(folder: Path, metadata: dict[str, Any]) -> int:
     size = metadata.get("size")
-    if type(size) is not int or not 16 <= size <= 2048:
+    if type(size) is not int or not MIN_SIZE <= size <= MAX_SIZE:
         raise FileError(
-            f"{folder / 'config.json'} must hold the image size of the training, 16 to 2048; got {size!r:.50}."
+            f"{folder / 'config.json'} must hold the image size of the training, {MIN_SIZE} to {MAX_SIZE}; "
+            f"got {size!r:.50}."
         )
     return size
 

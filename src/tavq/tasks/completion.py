@@ -129,7 +129,7 @@ def evaluation_masks(model: TaskModel) -> dict[str, Bool[Tensor, "y x"]]:
     """The masks that completion is evaluated on; none for a task with a condition or without completion."""
     if model.task.required_conditions(model.config.task):
         return {}
-    names, size = EVALUATION_MASKS.get(model.task.completion, ()), int(model.metadata["size"])
+    names, size = EVALUATION_MASKS.get(model.task.completion, ()), model.size
     return {name: named_mask(name, size) for name in names}
 
 

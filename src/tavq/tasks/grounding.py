@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from tavq.core.config import require_resolved
 from tavq.data.boxes import box_to_image, box_to_square
 from tavq.data.images import load_image
 from tavq.data.records import Box, Record, hash_name
@@ -292,10 +293,10 @@ class Grounding(UnderstandingTask):
 
 def _build_phrase_encoder(config: GroundingConfig) -> PhraseEncoder:
     if config.text_encoder is not None:
-        assert config.encoder is not None, "call resolve_config first"
-        return FrozenPhraseEncoder(config.text_encoder, config.encoder, config.max_length, config.width)
-    assert config.vocabulary is not None, "call resolve_config first"
-    return LearnedPhraseEncoder(config.vocabulary, config.max_length, config.width)
+        encoder = require_resolved(config.encoder, "encoder")
+        return FrozenPhraseEncoder(config.text_encoder, encoder, config.max_length, config.width)
+    vocabulary = require_resolved(config.vocabulary, "vocabulary")
+    return LearnedPhraseEncoder(vocabulary, config.max_length, config.width)
 
 
 def _mean_boxes(examples: Iterable[GroundingExample]) -> dict[str, list[float]]:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from tavq.core.config import require_resolved
 from tavq.core.errors import UsageError
 from tavq.data.records import Record, hash_name
 from tavq.interfaces import Loss, Losses
@@ -90,15 +91,15 @@ class MaskedWordsTask(TextTask):
     def __init__(self, config: MaskedWordsConfig, layout: TokenLayout, width: int) -> None:
         super().__init__()
         self.config, self.layout = config, layout
-        assert config.vocabulary is not None, "call resolve_config first"
+        vocabulary = require_resolved(config.vocabulary, "vocabulary")
         c = config.width
         self.adapter = Adapter(config.image, layout, width, c)
-        self.token_embedding = nn.Embedding(config.vocabulary + 1, c)  # the last is the mask token
+        self.token_embedding = nn.Embedding(vocabulary + 1, c)  # the last is the mask token
         self.position_embedding = nn.Parameter(torch.randn(config.max_length, c) * 0.02)
         self.transformer = Transformer(c, config.layers, config.heads, dropout=config.dropout)
-        self.head = nn.Linear(c, config.vocabulary)
+        self.head = nn.Linear(c, vocabulary)
         # On the CPU whatever the default device: load_task makes networks on the meta device, without values.
-        self._is_word = torch.zeros(config.vocabulary, dtype=torch.bool, device="cpu")
+        self._is_word = torch.zeros(vocabulary, dtype=torch.bool, device="cpu")
 
     # --- training -----------------------------------------------------------------------------------------------
 

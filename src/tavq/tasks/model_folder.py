@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tavq.core import files
 from tavq.core.config import Config, build_stored, config_of
-from tavq.core.errors import FileError, UsageError
+from tavq.core.errors import FileError, UsageError, first_line
 from tavq.data.palette import Colours, load_colours
 from tavq.model_folder import find_model, match_tensors, read_config, read_model_config, write_config
 from tavq.tasks.base import Task, TokenLayout, tasks
@@ -24,6 +24,9 @@ FORMAT = 2
 READABLE_FORMATS = (1, 2)
 BATCH = 16
 """Images of the model's own size that are decoded at once."""
+
+MIN_SIZE, MAX_SIZE = 16, 2048
+"""Sides of images in pixels that training accepts."""
 
 KIND = "task"
 TOKENIZER, CONDITION_TOKENIZER = "tokenizer", "segmentation_tokenizer"
@@ -68,6 +71,17 @@ class TaskModel:
     """Where it comes from: data, steps, text encoder, size of its images."""
     colours: Colours | None = None
     """Of the classes of segmentation maps, if they are not the default palette's."""
+
+    @property
+    def size(self) -> int:
+        """Side of its images in pixels; FileError where config.json does not say it."""
+        size = self.metadata.get("size")
+        if type(size) is not int or not MIN_SIZE <= size <= MAX_SIZE:
+            raise FileError(
+                f"The model's config.json has size {size!r:.40}; the side of its images must be {MIN_SIZE} to "
+                f"{MAX_SIZE} pixels."
+            )
+        return size
 
     def to(self, device: torch.device) -> "TaskModel":
         """The model, with all networks moved to a device."""
@@ -176,10 +190,12 @@ def load_task(name_or_path: str | Path, command: str | None = None) -> TaskModel
     _check_command(folder, tasks[config.task.name], command)
     weights = folder / "model.safetensors"
     files.check_sha256(weights, str(stored.get("sha256")))
-    with torch.device("meta"):  # weights that do not fit are refused before memory is allocated
-        task = config.make()
+    task = _make(config, path)
     task.load_state_dict(match_tensors(task, files.read_tensors(weights), weights), assign=True)
-    for name, sha256 in (stored.get("files") or {}).items():
+    hashes = stored.get("files") or {}
+    if not isinstance(hashes, dict):
+        raise FileError(f"{path} was altered: 'files' must be the hashes of files by their names.")
+    for name, sha256 in hashes.items():
         files.check_sha256(files.resolve_inside(folder, str(name)), str(sha256))
     task.read_files(folder)
     task.eval().requires_grad_(False)
@@ -191,6 +207,17 @@ def load_task(name_or_path: str | Path, command: str | None = None) -> TaskModel
     structure = ("format", "kind", "model", "tokenizers", "files")
     metadata = {key: value for key, value in stored.items() if key not in structure}
     return TaskModel(config, task, _load_tokenizer(folder, TOKENIZER, stored), condition_tokenizer, metadata, colours)
+
+
+def _make(config: TaskConfig, path: Path) -> Task:
+    """The network, without memory for its weights, so that weights that do not fit are refused before there is any."""
+    try:
+        with torch.device("meta"):
+            return config.make()
+    except UsageError as error:
+        raise FileError(f"{path} was altered: {error}") from error
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, KeyError, IndexError) as error:  # by sizes and widths
+        raise FileError(f"{path} has settings that no network fits: {first_line(error)}.") from error
 
 
 def _check_command(folder: Path, kind: type[Task], command: str | None) -> None:

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from tavq.core.config import require_resolved
 from tavq.data.records import Record
 from tavq.interfaces import Loss, Losses
 from tavq.metrics.ranking import retrieval_of_several
@@ -100,10 +101,10 @@ class Retrieval(TextTask):
     def __init__(self, config: RetrievalConfig, layout: TokenLayout, width: int) -> None:
         super().__init__()
         self.config, self.layout = config, layout
-        assert config.vocabulary is not None, "call resolve_config first"
+        vocabulary = require_resolved(config.vocabulary, "vocabulary")
         self.adapter = Adapter(config.image, layout, width, config.width)
         self.image_tower = Tower(config)
-        self.token_embedding = nn.Embedding(config.vocabulary, config.width)
+        self.token_embedding = nn.Embedding(vocabulary, config.width)
         self.position_embedding = nn.Parameter(torch.randn(config.max_length, config.width) * 0.02)
         self.text_tower = Tower(config)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / INITIAL_TEMPERATURE)))

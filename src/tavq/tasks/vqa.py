@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tavq.core import files
+from tavq.core.config import require_resolved
 from tavq.core.errors import FileError
 from tavq.data.records import Question, Record
 from tavq.interfaces import Loss, Losses
@@ -71,11 +72,11 @@ class Vqa(TextTask):
     def __init__(self, config: VqaConfig, layout: TokenLayout, width: int) -> None:
         super().__init__()
         self.config, self.layout = config, layout
-        assert config.answers is not None, "call resolve_config first"
+        answers = require_resolved(config.answers, "answers")
         self.adapter = Adapter(config.image, layout, width, config.language.width)
         self.language = LanguageModel(config.language)
         self.head = nn.Sequential(
-            nn.Linear(config.language.width, config.hidden), nn.ReLU(), nn.Linear(config.hidden, config.answers)
+            nn.Linear(config.language.width, config.hidden), nn.ReLU(), nn.Linear(config.hidden, answers)
         )
         self.answers: list[str] = []
 

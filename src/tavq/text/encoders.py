@@ -28,6 +28,7 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 FILES = ("*.json", "*.txt", "model*.safetensors")
 """Files downloaded from the hub."""
 
+MAX_LABELS = 1_000_000
 BATCH_TOKENS = 4096
 """Tokens in one batch, padding included; bounds the memory."""
 
@@ -330,11 +331,21 @@ def _weights(folder: Path) -> list[Path]:
     return paths
 
 
+def _check_labels(folder: Path) -> None:
+    """Refuse a config.json that asks for a name for each of billions of classes, which transformers would make."""
+    config = read_json(folder / "config.json")
+    for settings in (config, *(config.values() if isinstance(config, dict) else ())):
+        labels = settings.get("num_labels") if isinstance(settings, dict) else None
+        if labels is not None and not (type(labels) is int and 0 <= labels <= MAX_LABELS):
+            raise FileError(f"{folder}: config.json has num_labels {labels!r:.40}; it must be at most {MAX_LABELS:,}.")
+
+
 def _load(folder: Path, stored: int) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel
 
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
+        _check_labels(folder)
         config = AutoConfig.from_pretrained(folder, **local)
         kind: Any = CLIPTextModel if config.model_type in CLIP else AutoModel
         config = getattr(config, "text_config", config)

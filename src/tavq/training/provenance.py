@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from tavq.core import files
 from tavq.core.config import build_stored, flatten_settings, read_yaml
-from tavq.core.errors import UsageError
+from tavq.core.errors import FileError, UsageError
 from tavq.core.version import __version__
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import TextSource
@@ -66,6 +66,19 @@ def _describe_text(text: TextSource | None) -> dict[str, Any] | None:
     return manifest.model_dump(mode="json") if isinstance(manifest, BaseModel) else None
 
 
+def read_provenance(run: Path) -> dict[str, Any]:
+    """The provenance.json of a run; FileError if it is not one that `write_json` can write again."""
+    path = run / "provenance.json"
+    started = files.read_json(path)
+    try:
+        json.dumps(started, allow_nan=False)
+    except ValueError:
+        started = None
+    if not isinstance(started, dict):
+        raise FileError(f"{path} was altered: it must be a JSON object with finite numbers. Restore it from a backup.")
+    return started
+
+
 def method_hash(recipe: RunRecipe, metadata: Mapping[str, Any]) -> str:
     """A sha256 of everything that decides a run except its seed; runs that share it are replicates of one method.
 
@@ -99,7 +112,7 @@ def check_same_run(run: Path, recipe: RunRecipe, metadata: Mapping[str, Any]) ->
     path = run / "recipe.yaml"
     if not path.is_file():
         raise UsageError(f"There is no run in {run} to resume; start without --resume.")
-    written = read_yaml(files.read_text(path), str(path))
+    written = read_yaml(files.read_text(path, files.MAX_SETTINGS), str(path))
     if isinstance(written.get("model"), Mapping):
         written["model"] = with_literal_alignment(written["model"])
     stored = build_stored(type(recipe), written, str(path))
@@ -111,7 +124,7 @@ def check_same_run(run: Path, recipe: RunRecipe, metadata: Mapping[str, Any]) ->
         raise UsageError(
             f"{run} was started with other settings: {', '.join(listed)}. Use the same settings, or another --out."
         )
-    started = files.read_json(run / "provenance.json")
+    started = read_provenance(run)
     if isinstance(started.get("text"), Mapping):  # an older version may have written other names
         manifest = build_stored(Manifest, started["text"], str(run / "provenance.json"))
         started["text"] = _as_extended(manifest.model_dump(mode="json"), metadata.get("text"))

@@ -21,6 +21,7 @@ from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED, TextFeatures
 from tavq.ops.collective import rank
 from tavq.recipes.schema import RunRecipe
 from tavq.training import checkpoint, provenance
+from tavq.training.log import read_log
 from tavq.training.schedule import CHANGES
 
 
@@ -92,17 +93,17 @@ class RunFolder:
         """Add the speed of this process to provenance.json; steps done before a resume are not counted."""
         path = self.path / "provenance.json"
         last_process = {"steps": steps, "seconds": round(seconds, 1), "steps_per_second": round(steps / seconds, 3)}
-        files.write_json(path, {**files.read_json(path), "last_process": last_process})
+        files.write_json(path, {**provenance.read_provenance(self.path), "last_process": last_process})
 
     def record_schedule_change(self, change: Mapping[str, Any]) -> None:
         """Add to provenance.json from which step on the learning rate follows another schedule."""
         path = self.path / "provenance.json"
         earlier = [known for known in self.schedule_changes() if known != change]  # killed after it was written
-        files.write_json(path, {**files.read_json(path), CHANGES: [*earlier, dict(change)]})
+        files.write_json(path, {**provenance.read_provenance(self.path), CHANGES: [*earlier, dict(change)]})
 
     def schedule_changes(self) -> list[Any]:
         """What `record_schedule_change` wrote so far."""
-        changes = files.read_json(self.path / "provenance.json").get(CHANGES, [])
+        changes = provenance.read_provenance(self.path).get(CHANGES, [])
         return changes if isinstance(changes, list) else []
 
     def write_faults(self, faults: Sequence[Fault]) -> Path:
@@ -134,7 +135,7 @@ class RunFolder:
 
     def read_log(self) -> list[dict[str, Any]]:
         """The lines logged so far, without alarms."""
-        return [line for line in files.read_json_lines(self.log) if "alarm" not in line]
+        return [line for line in read_log(self.log) if "alarm" not in line]
 
     def save_sample(self, step: int, image: UInt8[ndarray, "y x 3"]) -> None:
         """Write a sample image of a step."""
