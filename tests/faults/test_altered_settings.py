@@ -16,7 +16,8 @@ from tavq.core.errors import FileError, TavqError
 from tavq.tasks.base import tasks
 from tavq.tasks.model_folder import CONDITION_TOKENIZER, TOKENIZER, load_task
 from tavq.tokenizer import Tokenizer, TokenizerConfig
-from tavq.training.log import RunLog, read_log
+from tavq.training.log import RunLog
+from tavq.training.log_lines import read_log
 from tavq.training.provenance import read_provenance
 from tavq.training.run_folder import RunFolder
 

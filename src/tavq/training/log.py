@@ -1,6 +1,5 @@
 """The log of a run: one JSON object per logged step, with means over the steps since the last one."""
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +9,8 @@ import torch
 from torch import Tensor
 
 from tavq.core import files
-from tavq.core.checks import is_number
-from tavq.core.errors import FileError
 from tavq.ops.collective import all_reduce_mean, rank
+from tavq.training.log_lines import read_log
 
 
 class RunLog:
@@ -49,28 +47,3 @@ class RunLog:
             files.append_json_line(self.path, line)
         self.values, self.steps, self.started = {}, 0, time.perf_counter()
         return line
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log.jsonl.
-
-    Raises:
-        FileError: a line is not one that `RunLog` or an alarm wrote.
-    """
-    lines = files.read_json_lines(path)
-    for number, line in enumerate(lines, 1):
-        if not isinstance(line, dict) or not is_number(line.get("step", 0)) or not _is_json(line):
-            raise FileError(
-                f"{path} line {number} was altered: it needs a number `step` and finite values. Remove the line; it is "
-                "history only, and no weight depends on it."
-            )
-    return lines
-
-
-def _is_json(line: dict[str, Any]) -> bool:
-    """Whether a line can be written again: Python reads NaN and infinity, which JSON lacks."""
-    try:
-        json.dumps(line, allow_nan=False)
-    except ValueError:
-        return False
-    return True

@@ -21,7 +21,7 @@ from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED, TextFeatures
 from tavq.ops.collective import rank
 from tavq.recipes.schema import RunRecipe
 from tavq.training import checkpoint, provenance
-from tavq.training.log import read_log
+from tavq.training.log_lines import read_log
 from tavq.training.schedule import CHANGES
 
 
