@@ -10,6 +10,7 @@ from tavq.core.lazy import lazy_attributes
 from tavq.core.version import __version__
 
 if TYPE_CHECKING:
+    from tavq.api.checkpoints import import_checkpoint as import_checkpoint
     from tavq.api.data import check_dataset as check_dataset
     from tavq.api.data import export_dataset as export_dataset
     from tavq.api.data import import_dataset as import_dataset
@@ -70,6 +71,7 @@ _HOMES = {
     "fill": "tavq.api.understanding",
     "generate": "tavq.api.generation",
     "ground": "tavq.api.understanding",
+    "import_checkpoint": "tavq.api.checkpoints",
     "import_dataset": "tavq.api.data",
     "list_recipes": "tavq.api.recipes",
     "list_task_recipes": "tavq.api.recipes",
@@ -110,6 +112,7 @@ __all__ = [
     "fill",
     "generate",
     "ground",
+    "import_checkpoint",
     "import_dataset",
     "list_recipes",
     "list_task_recipes",

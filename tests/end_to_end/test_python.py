@@ -34,6 +34,7 @@ FUNCTIONS = {
     "evaluate": "evaluate",
     "encode": "encode_folder",
     "decode": "decode_tokens",
+    "import-checkpoint": "import_checkpoint",
     "task train": "train_task",
     "task evaluate": "evaluate_task",
     "generate": "generate",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tavq.core.lazy import lazy_attributes
 
 if TYPE_CHECKING:
+    from tavq.api.checkpoints import import_checkpoint as import_checkpoint
     from tavq.api.data import check_dataset as check_dataset
     from tavq.api.data import export_dataset as export_dataset
     from tavq.api.data import import_dataset as import_dataset
@@ -86,6 +87,7 @@ _HOMES = {
     "fill": "tavq.api.understanding",
     "generate": "tavq.api.generation",
     "ground": "tavq.api.understanding",
+    "import_checkpoint": "tavq.api.checkpoints",
     "import_dataset": "tavq.api.data",
     "list_exporters": "tavq.api.data",
     "list_importers": "tavq.api.data",

@@ -31,6 +31,7 @@ PANELS = {
         "evaluate": "tavq.cli.tokenizers:evaluate",
         "encode": "tavq.cli.tokenizers:encode",
         "decode": "tavq.cli.tokenizers:decode",
+        "import-checkpoint": "tavq.cli.checkpoints:import_checkpoint",
     },
     "Tasks": {
         "task": "tavq.cli.tasks:app",

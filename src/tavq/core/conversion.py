@@ -35,8 +35,21 @@ class Origin:
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a checkpoint that torch saved, by name, on the CPU.
 
+    Raises FileError as `load_checkpoint`, and for anything but tensors by name, alone or as a `state_dict`.
+    """
+    checkpoint = load_checkpoint(path)
+    if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get("state_dict"), Mapping):
+        checkpoint = checkpoint["state_dict"]
+    if not isinstance(checkpoint, Mapping) or not checkpoint or not all(map(_is_named_tensor, checkpoint.items())):
+        raise FileError(f"{path} does not hold tensors by name.")
+    return dict(checkpoint)
+
+
+def load_checkpoint(path: Path, remedy: str = "no other kind is read.") -> Any:
+    """Read what torch saved: tensors and plain values in plain containers, on the CPU.
+
     A checkpoint is a pickle, which could run code. Only torch's restricted reader (`weights_only`) opens it; raises
-    FileError for anything but tensors in plain containers.
+    FileError, with `remedy` at its end, for anything that this reader does not read.
     """
     if not path.is_file():
         raise FileError(f"There is no file {path}.")
@@ -44,16 +57,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise FileError(f"{path} has {path.stat().st_size:,} bytes; checkpoints may have at most {MAX_BYTES:,}.")
     _check_unpacked(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # hostile files can make torch raise anything
-        raise FileError(
-            f"{path} is not a checkpoint of tensors alone ({type(error).__name__}); no other kind is read."
-        ) from error
-    if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get("state_dict"), Mapping):
-        checkpoint = checkpoint["state_dict"]
-    if not isinstance(checkpoint, Mapping) or not checkpoint or not all(map(_is_named_tensor, checkpoint.items())):
-        raise FileError(f"{path} does not hold tensors by name.")
-    return dict(checkpoint)
+        raise FileError(f"{path} is not a checkpoint of tensors alone ({type(error).__name__}); {remedy}") from error
 
 
 def _check_unpacked(path: Path) -> None:

@@ -1,0 +1,53 @@
+"""Import the tokenizers of other projects."""
+
+from pathlib import Path
+from typing import Any
+
+from tavq.api.calls import PathLike, warn
+from tavq.core.errors import UsageError
+from tavq.interop.card import import_card, import_metadata
+from tavq.interop.importing import import_tokenizer
+
+
+def import_checkpoint(
+    kind: str,
+    source: PathLike,
+    *,
+    out: PathLike,
+    size: int | None = None,
+    licence: str | None = None,
+    origin: str | None = None,
+) -> Path:
+    """Import another project's tokenizer as a model folder, which every other function here takes.
+
+    Args:
+        kind: `taming`, `llamagen` or `diffusers`; `auto` recognises it by the names of the tensors.
+        source: a file of weights (safetensors, or torch's), or the folder of a diffusers `VQModel`.
+        out: the model folder to write; new or empty.
+        size: side of the images that it was trained on, which `encode_folder` and others use by default.
+        licence: of the weights, for the model card.
+        origin: where the weights come from, such as a URL, for the model card; by default the name of the file.
+
+    Returns:
+        The model folder. Its card says what of the checkpoint was not read; that is logged too.
+
+    Raises:
+        UsageError: there is no such kind or source, the source is of another kind, or `out` is not empty.
+        FileError: the source is damaged, holds objects instead of weights, or lacks a tensor or has one more.
+    """
+    place = Path(out)
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise UsageError(f"{place} already exists and is not empty; choose a new folder.")
+    imported = import_tokenizer(kind, Path(source))
+    _check_size(size, imported.tokenizer.factor)
+    record = import_metadata(imported, licence, origin)
+    metadata: dict[str, Any] = {"imported": record} if size is None else {"imported": record, "size": size}
+    imported.tokenizer.save_pretrained(place, import_card(imported, record, size), metadata)
+    if record["dropped"]:
+        warn(f"Not read: {', '.join(record['dropped'])}.")
+    return place
+
+
+def _check_size(size: int | None, factor: int) -> None:
+    if size is not None and (size < 1 or size % factor):
+        raise UsageError(f"--size {size} is not accepted: this tokenizer needs multiples of {factor}.")

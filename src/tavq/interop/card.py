@@ -1,0 +1,79 @@
+"""The model card of an imported tokenizer, and the part of its config.json that says where it comes from."""
+
+from typing import Any
+
+from tavq.core import files
+from tavq.core.config import write_yaml
+from tavq.core.version import __version__
+from tavq.interop.importing import Imported, summarize
+
+
+def import_metadata(imported: Imported, licence: str | None, origin: str | None) -> dict[str, Any]:
+    """Where a tokenizer comes from, ready for JSON.
+
+    Args:
+        imported: the tokenizer.
+        licence: as the user states it.
+        origin: as the user states it; by default the name of the file.
+    """
+    checkpoint = imported.checkpoint
+    return {
+        "kind": imported.kind.name,
+        "origin": origin or checkpoint.file.name,
+        "file": checkpoint.file.name,
+        "sha256": files.sha256(checkpoint.file),
+        "licence": licence,
+        "weights": imported.kind.describe_weights(checkpoint),
+        "dropped": [*summarize(imported.dropped), *checkpoint.left],
+        "tavq": __version__,
+    }
+
+
+def import_card(imported: Imported, record: dict[str, Any], size: int | None) -> str:
+    """The README.md of the model folder.
+
+    Args:
+        imported: the tokenizer.
+        record: what `import_metadata` made of it.
+        size: side of the images that it was trained on, if the user said it.
+    """
+    tokenizer = imported.tokenizer
+    model = tokenizer.config
+    dropped = ", ".join(f"`{_cell(name)}`" for name in record["dropped"]) or "nothing"
+    settings = model.model_dump(mode="json", include={"net", "codebook", "quantizer"})
+    return f"""# Image tokenizer
+
+{imported.kind.title}, imported by tavq {record["tavq"]}.
+
+| | |
+|---|---|
+| origin | {_cell(record["origin"])} |
+| file | {_cell(record["file"])}, sha256 {record["sha256"]} |
+| licence | {_cell(record["licence"] or "not stated at the import; ask its publisher before you share the weights")} |
+| weights that were read | {record["weights"]} |
+| not read | {dropped} |
+| codebook | {tokenizer.entries:,} entries of width {model.codebook.width} |
+| quantizer | {model.quantizer.name} |
+| downsampling factor | {tokenizer.factor} |
+| parameters | {sum(tokenizer.parameter_counts().values()):,} |
+| image size | {f"{size} px" if size else "not stated; give --size to commands that read images"} |
+
+```python
+from tavq import Tokenizer
+
+tokenizer = Tokenizer.from_pretrained("path/to/this/folder")
+indices = tokenizer.encode(images)  # float [b 3 y x] in [-1, 1]
+images = tokenizer.decode(indices)
+```
+
+To train it further, give a recipe these settings and `train.start_from: path/to/this/folder`:
+
+```yaml
+{write_yaml({"model": settings}).rstrip()}
+```
+"""
+
+
+def _cell(text: str) -> str:
+    """Text that stays within a cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|").replace("`", "'")

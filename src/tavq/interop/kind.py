@@ -1,0 +1,69 @@
+"""What a kind of checkpoint is: the names of its tensors, how it is recognised, and how it quantizes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from tavq.core.errors import UsageError
+from tavq.core.registry import Registry
+from tavq.interop.layouts import Layout, Names
+from tavq.interop.reading import Checkpoint
+
+
+class CheckpointKind(ABC):
+    """A layout of checkpoints that one project, or several, write."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    """What it is, for cards and messages."""
+    layout: ClassVar[Layout]
+    signature: ClassVar[str]
+    """A tensor that every checkpoint of this kind has, and none of another kind."""
+    dropped: ClassVar[tuple[str, ...]] = ()
+    """Beginnings of the names of tensors that the tokenizer does not need."""
+
+    def prepare(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
+        """The tensors under the names of the layout. Default: as they are."""
+        return dict(checkpoint.tensors)
+
+    def describe_weights(self, checkpoint: Checkpoint) -> str:
+        """Which of the checkpoint's weights are read, for the card."""
+        return f"the section `{checkpoint.section}`" if checkpoint.section else "the only ones"
+
+    def groups(self, checkpoint: Checkpoint) -> int:
+        """Groups of every normalization; raises FileError for settings that our network does not have."""
+        return 32
+
+    @abstractmethod
+    def quantizer(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The settings of our quantizer that does the same."""
+
+    def codebook_names(self, quantizer: str) -> Names:
+        """Our names of the tensors of codebook and quantizer, and theirs."""
+        return {"codebook.table": ("quantize.embedding.weight",)}
+
+
+checkpoint_kinds: Registry[type[CheckpointKind]] = Registry("kind of checkpoint", "tavq.interop.kinds")
+
+
+def find_kind(name: str, tensors: Collection[str], source: str) -> CheckpointKind:
+    """The kind called `name`, or for `auto` the one whose signature is among the names of `tensors`.
+
+    Raises:
+        UsageError: there is no such kind, none is recognised, or the tensors are of another kind.
+    """
+    named = None if name == "auto" else checkpoint_kinds[name]
+    found = next(
+        (kind for kind in map(checkpoint_kinds.__getitem__, checkpoint_kinds) if kind.signature in tensors), None
+    )
+    if found is None:
+        known = ", ".join(f"{kind} (has {checkpoint_kinds[kind].signature!r})" for kind in checkpoint_kinds)
+        first = ", ".join(map(repr, sorted(tensors)[:3])) or "none"
+        raise UsageError(f"{source} is not a checkpoint of a known kind: {known}. Its first tensors: {first}.")
+    if named not in (None, found):
+        raise UsageError(
+            f"{source} is a checkpoint of the kind {found.name!r}, not {name!r}; use {found.name} or auto."
+        )
+    return found()

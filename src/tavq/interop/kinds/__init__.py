@@ -1,0 +1,1 @@
+"""Kinds of checkpoints: one registered class a file."""

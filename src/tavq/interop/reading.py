@@ -1,0 +1,116 @@
+"""Reading the files of other projects' checkpoints: safetensors, and torch's without running what they hold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tavq.core import files
+from tavq.core.conversion import load_checkpoint
+from tavq.core.errors import FileError, UsageError
+
+WEIGHT_FILES = (
+    "diffusion_pytorch_model.safetensors", "model.safetensors", "diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.bin",
+)  # fmt: skip
+"""Weights of a diffusers folder, the best first."""
+
+SECTIONS = ("ema", "state_dict", "model")
+"""Where a checkpoint of a training run keeps its weights; the running means first, which published results are of."""
+
+WRAPPERS = ("module.", "_orig_mod.")
+"""What torch puts before every name: for distributed training, and for compiled modules."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of a checkpoint, and where they were."""
+
+    file: Path
+    tensors: Mapping[str, Tensor]
+    section: str | None = None  # the key of the file under which they were
+    left: tuple[str, ...] = ()  # its other keys
+    settings: Mapping[str, Any] | None = None  # the config.json beside it
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a file of weights, or a folder with a config.json and one.
+
+    Raises:
+        UsageError: there is no such file, or the folder is not one of a checkpoint.
+        FileError: it is damaged, too large, or holds more than tensors and plain values.
+    """
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.is_file():
+        raise UsageError(f"There is no checkpoint {path}; give a file of weights, or the folder of a diffusers model.")
+    config = path.parent / "config.json"
+    settings = _read_settings(config) if path.name in WEIGHT_FILES and config.is_file() else None
+    if path.suffix == ".safetensors":
+        return Checkpoint(path, _check_tensors(files.read_tensors(path), path), settings=settings)
+    section, tensors, left = _select(load_checkpoint(path, _remedy(path)), path)
+    return Checkpoint(path, _check_tensors(tensors, path), section, left, settings)
+
+
+def _read_folder(path: Path) -> Checkpoint:
+    """Read a diffusers folder; of a pipeline's folder its `vqvae`."""
+    folder = next((place for place in (path, path / "vqvae") if (place / "config.json").is_file()), None)
+    if folder is None:
+        raise UsageError(f"{path} has no config.json, so it is not the folder of a model; give a file of weights.")
+    settings = _read_settings(folder / "config.json")
+    if settings.get("kind") == "tokenizer":
+        raise UsageError(f"{folder} is a model of tavq already; it needs no import.")
+    weights = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    if weights is None:
+        raise UsageError(f"{folder} has no weights; expected one of: {', '.join(WEIGHT_FILES)}.")
+    return read_checkpoint(weights)
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    settings = files.read_json(path)
+    if not isinstance(settings, dict):
+        raise FileError(f"{path} holds no settings.")
+    return settings
+
+
+def _select(saved: Any, path: Path) -> tuple[str | None, Mapping[Any, Any], tuple[str, ...]]:
+    """The section with the weights, the weights, and the names of the other sections."""
+    if not isinstance(saved, Mapping) or not saved:
+        raise FileError(f"{path} holds no tensors by name.")
+    section = next((name for name in SECTIONS if isinstance(saved.get(name), Mapping)), None)
+    if section is None:
+        return None, saved, ()
+    return section, saved[section], tuple(sorted(str(name) for name in saved if name != section))
+
+
+def _check_tensors(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+    """The tensors without what torch puts before their names; FileError for anything that is not a plain tensor."""
+    for name, value in tensors.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            what = f"is a {type(value).__name__}, not a tensor"
+            raise FileError(f"{path} does not hold weights alone: {str(name)[:80]!r} {what}.")
+        if not _is_plain(value):
+            raise FileError(f"{path} holds {name[:80]!r}, which is not a plain tensor; save dense tensors on the CPU.")
+    wrapper = next((wrapper for wrapper in WRAPPERS if all(name.startswith(wrapper) for name in tensors)), "")
+    return {name.removeprefix(wrapper): value.detach() for name, value in tensors.items()}
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Dense, on the CPU and with memory for each number: one number that is repeated by strides can stand for 10^12."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        return False
+    return tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a file that holds objects, as those of PyTorch Lightning do."""
+    target = path.with_name(f"{path.stem}-weights.pt")
+    return (
+        "it may hold objects of its training run, which could run code here. If you trust it, write its weights to a "
+        "file of their own, where its project is installed, and import that file:\n"
+        f"  import torch; saved = torch.load({str(path)!r}, map_location='cpu', weights_only=False)\n"
+        f"  torch.save(next(saved[name] for name in {SECTIONS} if name in saved), {str(target)!r})"
+    )

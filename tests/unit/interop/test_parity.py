@@ -1,0 +1,131 @@
+"""Imported tokenizers compute what their projects' networks compute: features, indices and pixels."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from published_tokenizers import Twin, randomize
+from safetensors.torch import save_file
+from torch import Tensor
+
+import tavq
+from tavq.interop.importing import import_tokenizer
+from tavq.tokenizer import Tokenizer
+
+KINDS: dict[str, dict[str, Any]] = {
+    "taming": {},
+    "taming, attention in the middle, latents of another width": {"attention": False, "width": 4, "latent": 9},
+    "gumbel": {},
+    "llamagen": {"width": 8, "latent": 16},
+}
+IMAGES = [(1, 4, 8), (2, 12, 20), (3, 28, 8)]
+
+
+def images(b: int, y: int, x: int) -> Tensor:
+    return torch.rand(b, 3, y, x, generator=torch.Generator().manual_seed(b)) * 2 - 1
+
+
+def check_parity(
+    tokenizer: Tokenizer,
+    x: Tensor,
+    features: Tensor,
+    scores: Tensor,
+    decode: Callable[[Tensor], Tensor],
+) -> None:
+    """Compare with another implementation: its features, the score of each entry [b k h w] and its decoder."""
+    assert torch.allclose(tokenizer.encoder(x)[1], features, atol=1e-5, rtol=1e-5)
+    best = scores.topk(2, dim=1, largest=False).values
+    decided = best[:, 1] - best[:, 0] > 1e-4
+    indices = tokenizer.encode(x)
+    assert decided.float().mean() > 0.9
+    assert torch.equal(indices[decided], scores.argmin(1)[decided])
+    assert torch.allclose(tokenizer.decode(indices), decode(indices), atol=1e-4, rtol=0)
+    assert indices.unique().numel() > 1 or indices.numel() < 4
+
+
+@pytest.mark.parametrize("case", KINDS)
+@torch.no_grad()
+def test_twins(case: str, tmp_path: Path) -> None:
+    twin = Twin(case.split(",")[0], **KINDS[case])
+    torch.save({"state_dict": twin.state_dict(), "epoch": 3}, tmp_path / "last.ckpt")
+    tokenizer = import_tokenizer("auto", tmp_path / "last.ckpt").tokenizer
+    for shape in IMAGES:
+        x = images(*shape)
+        check_parity(tokenizer, x, twin.features(x), twin.scores(x), twin.decode)
+
+
+@pytest.mark.parametrize("case", KINDS)
+@torch.no_grad()
+def test_a_model_folder_has_the_same_weights(case: str, tmp_path: Path) -> None:
+    twin = Twin(case.split(",")[0], **KINDS[case])
+    save_file(twin.state_dict(), tmp_path / "weights.safetensors")
+    kind = {"gumbel": "taming"}.get(twin.kind, twin.kind)
+    tavq.import_checkpoint(kind, tmp_path / "weights.safetensors", out=tmp_path / "model", size=32)
+    direct = import_tokenizer("auto", tmp_path / "weights.safetensors").tokenizer
+    loaded = Tokenizer.from_pretrained(tmp_path / "model")
+    assert loaded.state_dict().keys() == direct.state_dict().keys()
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, direct.state_dict()[name]), name
+    assert torch.equal(loaded.encode(images(2, 8, 12)), direct.encode(images(2, 8, 12)))
+
+
+DIFFUSERS: dict[str, dict[str, Any]] = {
+    "as aMUSEd": {"mid_block_add_attention": False, "latent_channels": 8, "block_out_channels": (32, 64, 96)},
+    "as latent diffusion": {"latent_channels": 3, "vq_embed_dim": 3, "block_out_channels": (32, 64)},
+    "other widths": {"latent_channels": 5, "vq_embed_dim": 7, "norm_num_groups": 8, "block_out_channels": (16,)},
+    "attention in the deepest stage": {
+        "latent_channels": 4, "block_out_channels": (32, 64),
+        "down_block_types": ("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
+        "up_block_types": ("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
+    },
+}  # fmt: skip
+
+
+def vq_model(**settings: Any) -> Any:
+    """A `VQModel` of diffusers itself."""
+    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed (extra dev)")
+    stages = len(settings["block_out_channels"])
+    defaults = {
+        "layers_per_block": 2, "num_vq_embeddings": 24, "down_block_types": ("DownEncoderBlock2D",) * stages,
+        "up_block_types": ("UpDecoderBlock2D",) * stages,
+    }  # fmt: skip
+    return randomize(diffusers.VQModel(**{**defaults, **settings}))
+
+
+@pytest.mark.parametrize("case", DIFFUSERS)
+@torch.no_grad()
+def test_diffusers(case: str, tmp_path: Path) -> None:
+    model = vq_model(**DIFFUSERS[case])
+    model.save_pretrained(tmp_path / "theirs")
+    tavq.import_checkpoint("auto", tmp_path / "theirs", out=tmp_path / "ours")
+    tokenizer = Tokenizer.from_pretrained(tmp_path / "ours")
+
+    def decode(indices: Tensor) -> Tensor:
+        entries = model.quantize.embedding.weight[indices].permute(0, 3, 1, 2)
+        return model.decode(entries, force_not_quantize=True).sample
+
+    for shape in IMAGES:
+        x = images(*shape)
+        latents = model.encode(x).latents
+        flat = latents.permute(0, 2, 3, 1).flatten(0, 2)
+        scores = torch.cdist(flat, model.quantize.embedding.weight).square()
+        scores = scores.view(shape[0], *latents.shape[2:], -1).permute(0, 3, 1, 2)
+        check_parity(tokenizer, x, latents, scores, decode)
+        theirs = model.quantize(latents)[2][2].view(latents.shape[0], *latents.shape[2:])
+        assert (tokenizer.encode(x) == theirs).float().mean() > 0.99
+
+
+@torch.no_grad()
+def test_earlier_names_of_diffusers_attention(tmp_path: Path) -> None:
+    model = vq_model(**DIFFUSERS["as latent diffusion"])
+    model.save_pretrained(tmp_path / "theirs")
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    tensors = model.state_dict()
+    for now, before in old.items():
+        tensors = {name.replace(f".{now}.", f".{before}."): value for name, value in tensors.items()}
+    assert "encoder.mid_block.attentions.0.query.weight" in tensors
+    save_file(tensors, tmp_path / "theirs/diffusion_pytorch_model.safetensors")
+    tokenizer = import_tokenizer("diffusers", tmp_path / "theirs").tokenizer
+    assert torch.allclose(tokenizer.encoder(images(1, 8, 8))[1], model.encode(images(1, 8, 8)).latents, atol=1e-5)

@@ -1,0 +1,31 @@
+"""An imported tokenizer is trained further with the settings of its card."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from published_tokenizers import Twin
+
+import tavq
+from tavq.tokenizer import Tokenizer
+
+
+@pytest.mark.parametrize("kind", ["taming", "gumbel", "llamagen"])
+def test_decoder_alone(kind: str, tmp_path: Path) -> None:
+    torch.save(Twin(kind).state_dict(), tmp_path / "weights.pt")
+    model = tavq.import_checkpoint("auto", tmp_path / "weights.pt", out=tmp_path / "model", size=32)
+    settings = yaml.safe_load((model / "README.md").read_text().split("```yaml")[1].split("```")[0])
+    settings["extends"] = "vqgan-tiny"
+    frozen = ["encoder", "codebook", *(["quantizer"] if kind == "gumbel" else [])]
+    settings["train"] = {"start_from": str(model), "freeze": frozen, "steps": 2, "batch": 2}
+    settings["data"] = {"size": 32}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    tavq.make_scenes(tmp_path / "scenes", images=16, size=32)
+    run = tavq.train(str(tmp_path / "recipe.yaml"), data=tmp_path / "scenes", out=tmp_path / "run")
+    before, after = Tokenizer.from_pretrained(model), Tokenizer.from_pretrained(run)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert torch.equal(before.encode(images), after.encode(images))
+    assert not torch.equal(before.decode(before.encode(images)), after.decode(after.encode(images)))
+    first = tavq.evaluate(model, data=tmp_path / "scenes", features=())
+    assert first["psnr"].value != tavq.evaluate(run, data=tmp_path / "scenes", features=())["psnr"].value
