@@ -17,18 +17,25 @@ import pytest
 
 SERVER = """
 import gc, json, os, resource, signal, sys, traceback
-import tavq.cli, tavq.recipes, tavq.training.loop, tavq.text.store, tavq.describe.endpoint, torch._dynamo
+import tavq.cli, tavq.core.files, tavq.recipes, tavq.training.loop, tavq.text.store, tavq.describe.endpoint, torch._dynamo
 import huggingface_hub.utils._http
 
 gc.freeze()
 
 def die_at(call):
-    replace, calls = os.replace, iter(range(1, 10**6))
-    def counted(*places):
+    replace, exchange, calls = os.replace, tavq.core.files.exchange_names, iter(range(1, 10**6))
+    def count():
         if next(calls) == call:
             os.kill(os.getpid(), signal.SIGKILL)
+    def counted(*places):
+        count()
         replace(*places)
-    os.replace = counted
+    def exchanged(*places):
+        count()
+        done = exchange(*places)
+        count()
+        return done
+    os.replace, tavq.core.files.exchange_names = counted, exchanged
 
 for line in sys.stdin:
     order = json.loads(line)
@@ -113,7 +120,8 @@ def _server() -> "Iterator[subprocess.Popen[str]]":
 def start(_server: "subprocess.Popen[str]", tmp_path: Path) -> Iterator[Start]:
     """Starts `tavq ARGUMENTS`; one at a time.
 
-    Options: `die_at` kills it with SIGKILL just before that call of os.replace, so between any two durable writes;
+    Options: `die_at` kills it with SIGKILL just before that call of os.replace, and before and after an exchange of
+    names, so between any two durable writes;
     `largest_file` makes longer files fail to be written, as a full disk does.
     """
 

@@ -14,6 +14,7 @@ from tavq.cli import console
 from tavq.cli.help import format_default, join_lines
 from tavq.cli.renamed_flags import with_new_flags
 from tavq.core.errors import OUT_OF_MEMORY, RenamedWarning, TavqError, first_line, is_out_of_memory
+from tavq.core.signals import interrupt_on_terminate
 from tavq.core.version import __version__
 
 PANELS = {
@@ -75,7 +76,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if any(word in app.help_flags for word in words):
         _unwrap_docstring(words)
     try:
-        with _messages_as_lines():
+        with interrupt_on_terminate(), _messages_as_lines():
             code = app(with_new_flags(words), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         return _fail(str(error).strip(), 2)

@@ -21,9 +21,17 @@ from safetensors.torch import load_file, save
 
 from tavq.core.config import M, build_stored
 from tavq.core.errors import FileError, UsageError, first_line
+from tavq.core.exchange import exchange_names
 from tavq.core.own_files import open_own_file
 from tavq.core.regular import check_regular, check_size, open_regular
-from tavq.core.temporary import ASIDE_PREFIX, find_writer, remove_leftovers_of, temporary_path
+from tavq.core.temporary import (
+    ASIDE_PREFIX,
+    find_writer,
+    remove_abandoned,
+    remove_leftover,
+    remove_leftovers_of,
+    temporary_path,
+)
 
 MAX_JSON = 1_000_000_000
 """Bytes of a JSON file with data, such as the annotations of a data set."""
@@ -36,10 +44,14 @@ MAX_SETTINGS = 20_000_000
 
 
 def write_bytes(path: Path, data: bytes | bytearray) -> None:
-    """Replace `path` by `data`, atomically and durably; creates its folder if it is missing."""
+    """Replace `path` by `data`, atomically and durably; creates its folder if it is missing.
+
+    The first write into a folder removes what killed processes have left there.
+    """
     temporary = temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(path.parent)
         temporary.unlink(missing_ok=True)
         with open(temporary, "xb") as file:  # x: never through a link that has this name
             file.write(data)
@@ -116,8 +128,8 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
 def write_folder(path: Path, check: Callable[[], None] | None = None) -> Iterator[Path]:
     """Yield a new folder to fill, which replaces `path` when the block ends without an error.
 
-    An existing folder at `path` is moved aside and removed afterwards; if the process is killed between the two
-    renames, `remove_leftovers` moves it back. Write files into the new folder by the functions above.
+    An existing folder at `path` is exchanged with the new one in one step and removed afterwards. Write files into the
+    new folder by the functions above.
 
     Args:
         path: the folder.
@@ -187,15 +199,22 @@ def _created_meanwhile(path: Path) -> UsageError:
 
 
 def replace_folder(new: Path, path: Path) -> None:
-    """Rename the folder `new` to `path`; an older folder there is moved aside and then removed."""
+    """Rename the folder `new` to `path`; an older folder there is exchanged with it and then removed.
+
+    Where names cannot be exchanged, the older folder is moved aside first; for a moment `path` is missing.
+    """
     fsync_folder(new)
     aside = temporary_path(path, ASIDE_PREFIX)
-    if path.exists():
+    if not path.exists():
+        os.replace(new, path)
+    elif exchange_names(new, path):
+        aside = new
+    else:
         aside.mkdir()
         os.replace(path, aside / path.name)
-    os.replace(new, path)
+        os.replace(new, path)
     fsync_folder(path.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    remove_leftover(aside)
 
 
 def remove_folder(path: Path) -> None:

@@ -1,9 +1,12 @@
-"""A clean end on SIGTERM and SIGINT."""
+"""A clean end on SIGTERM and SIGINT, and with the process that started this one."""
 
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from typing import Any
 
 
@@ -24,3 +27,33 @@ def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def interrupt_on_terminate() -> Iterator[None]:
+    """Treat SIGTERM, which schedulers send, as SIGINT, so that half-written folders are removed."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)  # None: not set from Python
+
+
+def end_with_parent() -> None:
+    """Let this process of a pool end when the one that started it was killed, which could not tell it to."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

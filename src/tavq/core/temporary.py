@@ -26,6 +26,8 @@ ABANDONED = 24 * 3600
 """Seconds without a change after which a leftover of another host, whose processes cannot be asked for, is removed."""
 
 _counter = itertools.count()
+_looked_through: set[str] = set()
+"""Folders that `remove_abandoned` need not look through again."""
 
 
 class Owner(NamedTuple):
@@ -43,9 +45,10 @@ def temporary_path(path: Path, prefix: str = TEMP_PREFIX) -> Path:
     return path.parent / f"{prefix}{owner}-{_hash(path.name)}"
 
 
-def find_owner(name: str, path: Path) -> Owner | None:
-    """The owner in the name of a leftover of `path`; None if the name is of something else."""
-    pattern = rf"{re.escape(TEMP_PREFIX)}(?:aside-)?([0-9a-f]{{8}})-([0-9]+)-([0-9]+)-[0-9]+-{_hash(path.name)}"
+def find_owner(name: str, path: Path | None = None) -> Owner | None:
+    """The owner in the name of a leftover, of `path` if that is given; None if the name is of something else."""
+    final = "[0-9a-f]{16}" if path is None else _hash(path.name)
+    pattern = rf"{re.escape(TEMP_PREFIX)}(?:aside-)?([0-9a-f]{{8}})-([0-9]+)-([0-9]+)-[0-9]+-{final}"
     match = re.fullmatch(pattern, name)
     return Owner(match[1], int(match[2]), int(match[3])) if match else None
 
@@ -104,7 +107,7 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process left unfinished in `folder`, and move back what it had moved aside."""
     for leftover in list(folder.glob(f"{TEMP_PREFIX}*")):
         _move_back(leftover)
-        _remove(leftover)
+        remove_leftover(leftover)
 
 
 def remove_leftovers_of(path: Path) -> None:
@@ -118,7 +121,29 @@ def remove_leftovers_of(path: Path) -> None:
         abandoned = owner is not None and not is_written(owner, leftover)
         if abandoned or (old is not None and (int(old[2]) == os.getpid() or not is_running(int(old[2])))):
             _move_back(leftover)
-            _remove(leftover)
+            remove_leftover(leftover)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes left in a folder, once in the life of this process.
+
+    Keeps what this process or another running one is writing, and what one of another machine wrote within a day.
+    """
+    name = os.path.abspath(folder)
+    if name in _looked_through:
+        return
+    _looked_through.add(name)
+    with os.scandir(folder) as entries:
+        leftovers = [Path(entry.path) for entry in entries if entry.name.startswith(TEMP_PREFIX)]
+    for leftover in leftovers:
+        owner = find_owner(leftover.name)
+        if owner is not None and owner != _own() and not is_written(owner, leftover):
+            _move_back(leftover)
+            remove_leftover(leftover)
+
+
+def _own() -> Owner:
+    return Owner(_host(), os.getpid(), _start_time(os.getpid()))
 
 
 def _move_back(aside: Path) -> None:
@@ -134,7 +159,8 @@ def _move_back(aside: Path) -> None:
             os.replace(path, aside.parent / name)
 
 
-def _remove(leftover: Path) -> None:
+def remove_leftover(leftover: Path) -> None:
+    """Remove a file, a link or a folder with what is in it; never what a link leads to."""
     if leftover.is_dir() and not leftover.is_symlink():
         shutil.rmtree(leftover, ignore_errors=True)
     else:

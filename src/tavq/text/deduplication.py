@@ -1,7 +1,9 @@
 """Gives equal texts the same id in order of first appearance, in bounded memory however many texts there are."""
 
+import errno
 import hashlib
 import itertools
+import os
 import shutil
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +18,9 @@ BUCKET = 1 << 20
 
 MAX_BUCKETS = 512
 """Far below the number of files a process may open; beyond half a billion texts each bucket holds more."""
+
+CHUNK = 1 << 20
+"""Zeros written at once."""
 
 ENTRY = np.dtype([("high", "<u8"), ("low", "<u8"), ("position", "<i8")])
 
@@ -112,5 +117,25 @@ def _hash_texts(data: bytes, offsets: list[int]) -> Any:
 
 
 def _create_array(path: Path, count: int) -> Any:
-    """An int64 array in a file; mmap cannot map an empty one."""
-    return np.memmap(path, np.int64, "w+", shape=(count,)) if count else np.empty(0, np.int64)
+    """An int64 array in a file; mmap cannot map an empty one.
+
+    The disk space is taken first: the first touch of a page that finds none would end the process by SIGBUS.
+    """
+    if not count:
+        return np.empty(0, np.int64)
+    try:
+        with open(path, "wb") as file:
+            _allocate(file, 8 * count)
+    except OSError as error:
+        raise write_error(path, error) from error
+    return np.memmap(path, np.int64, "r+", shape=(count,))
+
+
+def _allocate(file: BinaryIO, size: int) -> None:
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        for start in range(0, size, CHUNK):  # file systems that take no orders
+            file.write(bytes(min(CHUNK, size - start)))

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tavq.core.errors import DataError, TavqError
+from tavq.core.signals import end_with_parent
 from tavq.text.granularity import MAX_CHARACTERS, Units, clean, load_splitter
 
 BLOCK_TEXTS = 2048
@@ -149,7 +150,7 @@ def split_blocks(splitter: str, blocks: Iterable[list[Pair]], jobs: int) -> Iter
         yield from (split_block(splitter, pairs) for pairs in everything)
         return
     # Not forked: this process holds a model and its threads.
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
 
         def submit(pairs: list[Pair]) -> Future[Block]:
             return pool.submit(split_block, splitter, pairs)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,7 @@ def test_a_folder_moved_aside_by_a_killed_process_is_moved_back(
             raise Killed
 
     monkeypatch.setattr(os, "replace", killed)
+    monkeypatch.setattr(files, "exchange_names", lambda first, second: False)  # as on NFS
     with pytest.raises(Killed):
         fill(tmp_path / "model-1", "new")
     monkeypatch.undo()
@@ -199,6 +201,87 @@ def test_a_folder_moved_aside_by_a_killed_process_is_moved_back(
     temporary.remove_leftovers(tmp_path)
     assert names(tmp_path) == ["model-1"]
     assert names(tmp_path / "model-1") == ["old"]
+
+
+def test_a_replaced_folder_is_there_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed at once after the exchange, the new folder has the name and the next write removes the old one."""
+    fill(tmp_path / "model-1", "old")
+
+    def killed(path: Path) -> None:
+        raise Killed
+
+    monkeypatch.setattr(files, "remove_leftover", killed)
+    monkeypatch.setattr(files.shutil, "rmtree", lambda *_, **__: None)
+    with pytest.raises(Killed):
+        fill(tmp_path / "model-1", "new")
+    monkeypatch.undo()
+    assert names(tmp_path / "model-1") == ["new"]
+    assert len(names(tmp_path)) == 2
+    temporary.remove_leftovers(tmp_path)
+    assert names(tmp_path) == ["model-1"]
+    assert names(tmp_path / "model-1") == ["new"]
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_link_is_replaced_and_what_it_leads_to_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
+    fill(tmp_path / "others", "theirs")
+    (tmp_path / "model").symlink_to("others")
+    if not exchange:
+        monkeypatch.setattr(files, "exchange_names", lambda first, second: False)
+    fill(tmp_path / "model", "new")
+    assert names(tmp_path) == ["model", "others"]
+    assert names(tmp_path / "others") == ["theirs"]
+    assert names(tmp_path / "model") == ["new"]
+
+
+def leftover_of(process: int, name: str) -> str:
+    """What a process that has ended left of a file."""
+    host, hashed = temporary._host(), temporary._hash(name)
+    return f"{temporary.TEMP_PREFIX}{host}-{process}-1-0-{hashed}"
+
+
+def test_a_first_write_into_a_folder_removes_what_ended_processes_left(tmp_path: Path) -> None:
+    running = temporary.temporary_path(tmp_path / "b")
+    running.write_text("of another thread")
+    other_host = tmp_path / leftover_of(1, "c").replace(temporary._host(), "00000000")
+    other_host.write_text("")
+    (tmp_path / leftover_of(ended(), "a")).write_text("half")
+    (tmp_path / leftover_of(ended(), "folder") / "inner").mkdir(parents=True)
+    (tmp_path / leftover_of(ended(), "link")).symlink_to("b")
+    for mine in (".tavq-tmp-mine", ".tavq-tmp-1-a", "data"):
+        (tmp_path / mine).write_text("")
+    files.write_text(tmp_path / "a", "new")
+    kept = [".tavq-tmp-mine", ".tavq-tmp-1-a", "a", "data", running.name, other_host.name]
+    assert names(tmp_path) == sorted(kept)
+
+
+POOL = """
+import os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from tavq.core.signals import end_with_parent
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=end_with_parent)
+    print(pool.submit(os.getpid).result(), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_worker_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    (tmp_path / "pool.py").write_text(POOL)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3] / "src")}
+    command = [sys.executable, str(tmp_path / "pool.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline())
+        process.kill()
+    for _ in range(100):
+        if not temporary.is_running(worker) or "Z" in Path(f"/proc/{worker}/stat").read_text().split()[2]:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the worker still runs")
 
 
 def test_removing_leftovers_keeps_everything_else(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Distinct texts get the ids that a dictionary would give them."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -38,5 +40,27 @@ def test_ids_match_those_of_a_dictionary(
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(FileError, match="Could not write"):
+    with pytest.raises(FileError, match=r"Could not write"):
         Deduplicator(tmp_path / "file" / "work", 3)
+
+
+def test_the_file_of_ids_has_its_space_before_it_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page without space would end the process by SIGBUS; also where the system cannot allocate."""
+
+    def unsupported(*_: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    for allocate in (os.posix_fallocate, unsupported):
+        monkeypatch.setattr(os, "posix_fallocate", allocate)
+        found = deduplication._create_array(tmp_path / "ids", 300_000)
+        assert (found == 0).all()
+        assert os.stat(tmp_path / "ids").st_blocks * 512 >= 300_000 * 8
+
+
+def test_a_disk_without_space_for_the_ids_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(FileError, match=r"Could not write .*ids: No space left"):
+        deduplication._create_array(tmp_path / "ids", 10)
