@@ -17,7 +17,8 @@ import pytest
 
 SERVER = """
 import gc, json, os, resource, signal, sys, traceback
-import tavq.cli, tavq.core.files, tavq.recipes, tavq.training.loop, tavq.text.store, tavq.describe.endpoint, torch._dynamo
+import tavq.cli, tavq.core.files, tavq.recipes, tavq.training.loop, tavq.text.store, tavq.describe.endpoint
+import torch._dynamo
 import huggingface_hub.utils._http
 
 gc.freeze()
@@ -121,8 +122,7 @@ def start(_server: "subprocess.Popen[str]", tmp_path: Path) -> Iterator[Start]:
     """Starts `tavq ARGUMENTS`; one at a time.
 
     Options: `die_at` kills it with SIGKILL just before that call of os.replace, and before and after an exchange of
-    names, so between any two durable writes;
-    `largest_file` makes longer files fail to be written, as a full disk does.
+    names, so between any two durable writes; `largest_file` makes longer files fail to be written, as a full disk does.
     """
 
     def begin(*arguments: object, die_at: int = 0, largest_file: int = 0) -> Running:
