@@ -1,5 +1,7 @@
 """Kept files that no manifest names: with a changed byte or a missing end, none is loaded as if it were whole."""
 
+import errno
+import os
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +18,7 @@ from tiny_bert import write_bert
 from tavq.api.tokenizers import decode_tokens
 from tavq.core.config import build
 from tavq.core.errors import FileError, UsageError
-from tavq.core.mmap_tensors import MappedTensors
+from tavq.core.mmap_tensors import MappedTensors, TensorFileWriter
 from tavq.core.seals import BLANK, SEAL, is_intact, seal_file, write_sealed_tensors
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
@@ -27,6 +29,7 @@ from tavq.tasks.base import TokenLayout
 from tavq.tasks.understanding import ImageInput
 from tavq.text import building
 from tavq.text.encoders import load_encoder
+from tavq.text.store import TextStore
 from tavq.token_file import Tokens
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 from tavq.training.task.tokens import FrozenTokenizer, TokenTable, load_or_encode
@@ -195,6 +198,33 @@ def test_indices_out_of_range_are_refused_before_the_first_image(
     with pytest.raises(FileError, match="leads outside"):
         decode_tokens(tmp_path / "model", outside, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_store_is_verified_unless_told_otherwise(tmp_path: Path) -> None:
+    encoder = load_encoder(write_bert(tmp_path / "bert"))
+    store = building.build_store({"0.png": "A red house."}, encoder, "pattern", tmp_path / "text")
+    path = store.folder / "store.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    for opened in (lambda: TextStore.open(store.folder), lambda: TextStore.find(tmp_path)):
+        with pytest.raises(FileError, match=r"store\.safetensors was altered or truncated"):
+            opened()
+    assert TextStore.open(store.folder, verify=False).width == store.width
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_rows_that_fail_at_the_end_name_the_file(tmp_path: Path, error: int) -> None:
+    """A file that is closed writes its last rows, which a full disk refuses."""
+
+    class Full:
+        def close(self) -> None:
+            raise OSError(error, os.strerror(error))
+
+    writer = TensorFileWriter(tmp_path / "rows", {"a": ("<f4", [2])}, {})
+    writer.close()
+    writer._file = Full()  # type: ignore[assignment]
+    with pytest.raises(FileError, match=rf"Could not write .*rows: {os.strerror(error)}"):
+        writer.close()
 
 
 # --- the seal itself --------------------------------------------------------------------------------------------

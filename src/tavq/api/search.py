@@ -85,7 +85,7 @@ def build_index(
 
 def _read_texts(space: AlignerSpace, dataset: FolderDataset, text: Path | None) -> None:
     """Give an aligner the texts of a data set, if there is a text store."""
-    store = TextStore.find(dataset.folder, text, verify=True)
+    store = TextStore.find(dataset.folder, text)
     if store is None:
         warn(f"{dataset.folder} has no text store, so no texts are indexed; build one with: tavq text {dataset.folder}")
         return
@@ -129,7 +129,7 @@ def search_index(
     """
     if (text is None) == (image is None):
         raise UsageError('Say what to look for, with either --text "…" or --image FILE.')
-    opened = SearchIndex.open(Path(index), verify=True)
+    opened = SearchIndex.open(Path(index))
     folder = Path(data) if data is not None else Path(opened.manifest.data_folder)
     if out is not None:
         _check_images(folder, None if data is not None else opened.manifest.data_sha256)

@@ -159,7 +159,7 @@ def _keeps_captions_apart(place: Path, asked: bool | None) -> bool:
     if asked is not None:
         return asked
     try:
-        return TextStore.open(place).each_caption
+        return TextStore.open(place, verify=False).each_caption
     except FileError:  # there is none, or it is damaged and will be replaced
         return False
 
@@ -176,7 +176,7 @@ def _load(name: str, dtype: str, device: str | None, projection: bool | None, pl
 def _holds_unprojected(place: Path, encoder: TextEncoder) -> bool:
     """Whether the store at a place was made by this encoder without its projection, as all were before it was read."""
     try:
-        maker = TextStore.open(place).manifest.encoder
+        maker = TextStore.open(place, verify=False).manifest.encoder
     except FileError:  # there is none, or it is damaged and will be replaced
         return False
     return maker == encoder.record.model_copy(update={"projected": False})
@@ -236,7 +236,7 @@ def _bars(progress: Progress | None) -> Bars:
 def _existing_store(place: Path) -> tuple[TextStore | None, str]:
     """Return the store at a place, or None and why what is there cannot be used."""
     try:
-        return TextStore.open(place, verify=True), ""
+        return TextStore.open(place), ""
     except FileError as error:  # none there, or a damaged one, which a new one replaces
         return None, str(error).rstrip(".") if (place / MANIFEST).exists() else ""
 

@@ -98,7 +98,7 @@ def _text_store(recipe: Recipe, dataset: FolderDataset, text: PathLike | None) -
         else:
             build_missing_store(dataset, recipe.model)
     barrier()
-    store = TextStore.open(place, verify=True)
+    store = TextStore.open(place)
     warn_of_changed_text(store, dataset)
     return store
 
@@ -180,7 +180,7 @@ def evaluate(
 
 def _text_to_measure(tokenizer: Tokenizer, folder: Path, dataset: FolderDataset, text: Path | None) -> TextStore | None:
     """Open the text of a split; log where there is none, because metrics of images need none."""
-    store = TextStore.find(dataset.folder, text, verify=True)
+    store = TextStore.find(dataset.folder, text)
     remedy = f"build one with: tavq text {dataset.folder}"
     if store is not None and not store.contains_any(record.file_name for record in dataset):
         warn(

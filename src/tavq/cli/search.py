@@ -56,8 +56,13 @@ def index(
     with console.saved_as_json(json, value):
         console.say(
             f"{counts['images']:,} images and {built.texts:,} distinct texts are in {index.folder}. Next: tavq search "
-            f'{index.folder} --text "…"'
+            f'{_as_argument(index.folder)} --text "…"'
         )
+
+
+def _as_argument(folder: Path) -> str:
+    """A folder as an argument that is not taken for a command: `index` is one."""
+    return f"./{folder}" if str(folder) in app else str(folder)
 
 
 @app.default

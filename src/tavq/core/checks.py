@@ -1,7 +1,10 @@
 """Checks of values that come from outside."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
+
+from tavq.core.errors import UsageError
 
 
 def is_number(value: Any) -> bool:
@@ -10,3 +13,15 @@ def is_number(value: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # an integer beyond every float
         return False
+
+
+def check_unicode(texts: Iterable[str]) -> None:
+    """Raise UsageError where a text is not Unicode: an argument of the command line may hold any bytes."""
+    for text in texts:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"The text {text[:80]!r} holds bytes that are not UTF-8, first at character {error.start + 1}; write "
+                "it in UTF-8."
+            ) from error

@@ -1,11 +1,14 @@
 """Weights that other projects published as pickles: read once, without running their code, and converted.
 
 A converted file is safetensors. It records the hashes of its sources, so that a metric can claim a published name only
-if the published weights computed it.
+if the published weights computed it. A file can be written by hand, with any hashes: its word counts only where this
+user converted the same tensors from these sources, which `write_converted` notes in the user's folder of state.
 """
 
 import hashlib
 import json
+import logging
+import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,10 +19,12 @@ import torch
 from torch import Tensor
 
 from tavq.core.errors import FileError
-from tavq.core.files import parse_json, read_tensors, write_tensors
+from tavq.core.files import parse_json, read_tensors, sha256_bytes, write_json, write_tensors
 from tavq.core.mmap_tensors import MappedTensors
 
 MAX_BYTES = 4_000_000_000
+_logger = logging.getLogger("tavq")
+
 ORIGIN = "origin"
 """The only metadata key of a converted file: the format does not keep the order of several, and so not the hash."""
 
@@ -30,6 +35,20 @@ class Origin:
 
     kind: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
+    confirmed: bool = field(default=False, compare=False)
+    """This user converted the same tensors from these sources."""
+
+    def proves(self, kind: str, sources: Mapping[str, str], path: Path) -> bool:
+        """Whether the file `path` was converted from `sources`; warns where only the file itself says so."""
+        claimed = self.kind == kind and dict(self.sources) == dict(sources)
+        if claimed and not self.confirmed:
+            _logger.warning(
+                "%s says that it holds the published weights of %s, but was not converted here, and any file can say "
+                "so; its results do not carry the published name. Convert the published file: tavq metrics convert",
+                path,
+                kind,
+            )
+        return claimed and self.confirmed
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -82,9 +101,19 @@ def _is_named_tensor(item: tuple[Any, Any]) -> bool:
 
 
 def write_converted(path: Path, tensors: Mapping[str, Tensor], origin: Origin) -> None:
-    """Write tensors with their origin; equal tensors give equal bytes."""
+    """Write tensors with their origin, and note that this user converted them; equal tensors give equal bytes."""
     record = {"kind": origin.kind, "sources": dict(origin.sources), "tensors": _digest(tensors)}
     write_tensors(path, tensors, {ORIGIN: json.dumps(record, sort_keys=True)})
+    try:
+        write_json(_note_path(record), record)
+    except FileError as error:
+        _logger.warning("%s Without this note, results do not carry the published name.", error)
+
+
+def _note_path(record: Mapping[str, Any]) -> Path:
+    """Where a conversion is noted: by its kind, sources and tensors, in the folder that XDG gives to state."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return state / "tavq" / "converted" / f"{sha256_bytes(json.dumps(record, sort_keys=True).encode())}.json"
 
 
 def read_converted(path: Path) -> tuple[dict[str, Tensor], Origin]:
@@ -98,7 +127,8 @@ def read_converted(path: Path) -> tuple[dict[str, Tensor], Origin]:
         raise FileError(f"The origin in {path} was not written by a conversion.")
     if record.get("tensors") != _digest(tensors):
         raise FileError(f"{path} was altered: its tensors are not those that were converted; convert them again.")
-    return tensors, Origin(str(record.get("kind")), {str(k): str(v) for k, v in record["sources"].items()})
+    sources = {str(name): str(value) for name, value in record["sources"].items()}
+    return tensors, Origin(str(record.get("kind")), sources, _note_path(record).is_file())
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

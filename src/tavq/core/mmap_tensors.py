@@ -170,8 +170,11 @@ class TensorFileWriter:
             raise write_error(self.path, error) from error
 
     def close(self) -> None:
-        """Close the file, without flushing it to disk."""
-        self._file.close()
+        """Close the file, without flushing it to disk; this may write the last rows, and so fail on a full disk."""
+        try:
+            self._file.close()
+        except OSError as error:
+            raise write_error(self.path, error) from error
 
 
 def _begins_with(path: Path, header: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from tavq.core.errors import UsageError, first_line
@@ -10,7 +11,8 @@ from tavq.core.errors import UsageError, first_line
 def download_from_hub(name: str, what: str, patterns: Sequence[str]) -> Path:
     """Download the files of `name` that match `patterns` from the hub and return their folder.
 
-    Raises UsageError if there is no such name or no network; `what` says in the error what `name` should be.
+    Raises UsageError if there is no such name or no network; `what` says in the error what `name` should be, which
+    also names a folder here that may be meant.
     """
     import huggingface_hub
 
@@ -19,8 +21,16 @@ def download_from_hub(name: str, what: str, patterns: Sequence[str]) -> Path:
     except Exception as error:  # the client raises a dozen kinds; all mean that there is no model
         reason = first_line(error)[:300]
         raise UsageError(
-            f"The {what} {name[:100]!r} is not a folder, and its download from the hub failed: {reason}"
+            f"The {what} {name[:100]!r} is not a folder{_suggest(name)}, and its download from the hub failed: {reason}"
         ) from error
+
+
+def _suggest(name: str) -> str:
+    """The folder here that a mistyped path may mean, for the error; empty if there is none."""
+    path = Path(name)
+    folders = [child.name for child in path.parent.iterdir() if child.is_dir()] if path.parent.is_dir() else []
+    meant = get_close_matches(path.name, folders, n=1)
+    return f" (did you mean {str(path.parent / meant[0])!r}?)" if meant else ""
 
 
 @contextlib.contextmanager

@@ -73,7 +73,7 @@ def build_index(
             data_folder=str(dataset.folder.resolve()),
         )
         files.write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
-    return SearchIndex.open(out), faults
+    return SearchIndex.open(out, verify=False), faults
 
 
 def _check_out(out: Path) -> None:

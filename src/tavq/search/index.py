@@ -84,8 +84,8 @@ class SearchIndex:
         self._arrays = {name: np.asarray(tensors[name]) for name in tensors}
 
     @classmethod
-    def open(cls, name: Path | str, verify: bool = False) -> "SearchIndex":
-        """Open the index in a folder, or in the folder `index` of a run; `verify` also checks its SHA-256.
+    def open(cls, name: Path | str, verify: bool = True) -> "SearchIndex":
+        """Open the index in a folder, or in the folder `index` of a run; `verify` checks its SHA-256.
 
         Raises:
             UsageError: there is no index.

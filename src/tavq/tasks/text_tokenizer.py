@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tavq.core import files
+from tavq.core.checks import check_unicode
 from tavq.core.errors import FileError, UsageError, first_line
 from tavq.nets.language import LanguageConfig, gpt2_folder, gpt2_sizes
 
@@ -131,7 +132,8 @@ class TextTokenizer:
         files.write_text(folder / FILE, self._tokenizer.to_str())
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, without the end token."""
+        """Token ids of each text, without the end token; UsageError where a text is not Unicode."""
+        check_unicode(texts)
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -153,6 +155,7 @@ class TextTokenizer:
         """
         if not text.strip():
             raise UsageError(f"The {what} is empty; write it in the words of the model's training texts.")
+        check_unicode([text])
         # Without NFC, a combining accent would be an offset of its own and be cut off its letter.
         text = unicodedata.normalize("NFC", text)
         encoding = self._tokenizer.encode(text, add_special_tokens=False)

@@ -1,5 +1,6 @@
 """Gives equal texts the same id in order of first appearance, in bounded memory however many texts there are."""
 
+import contextlib
 import errno
 import hashlib
 import itertools
@@ -87,7 +88,8 @@ class Deduplicator:
     def close(self) -> None:
         """Removes the files."""
         for bucket in self._buckets:
-            bucket.close()
+            with contextlib.suppress(OSError):  # a full disk takes no more of a file that is removed
+                bucket.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _find_first(self, bucket: BinaryIO) -> None:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tavq.core.checks import check_unicode
 from tavq.core.errors import FileError, UsageError, first_line
 from tavq.core.files import check_sha256, read_json, sha256, sha256_bytes
 from tavq.core.pretrained import download_from_hub, quiet_transformers
@@ -205,6 +206,7 @@ class TextEncoder:
     def _tokenize(self, texts: Sequence[str], special: bool) -> list[list[int]]:
         if not texts:
             return []
+        check_unicode(texts)
         # A tokenizer file may set padding and truncation itself (MiniLM's truncates at 128), so both are given here.
         encoded = self.tokenizer(
             list(texts),

@@ -105,8 +105,8 @@ class TextStore:
         ]
 
     @classmethod
-    def open(cls, folder: Path | str, verify: bool = False) -> "TextStore":
-        """Open the store in `folder`; `verify` also checks its SHA-256, which reads the file once.
+    def open(cls, folder: Path | str, verify: bool = True) -> "TextStore":
+        """Open the store in `folder`; `verify` checks its SHA-256, which reads the file once.
 
         Raises FileError with the file and the reason when a file is missing, truncated, altered or from another store.
         """
@@ -122,7 +122,7 @@ class TextStore:
         return cls(folder, manifest, tensors)
 
     @classmethod
-    def find(cls, data: Path, path: Path | None = None, verify: bool = False) -> "TextStore | None":
+    def find(cls, data: Path, path: Path | None = None, verify: bool = True) -> "TextStore | None":
         """Open the store at `path`, or by default the data set's own (`data/text`); None when there is neither.
 
         A folder `text` that holds no file of a store is somebody else's.
@@ -137,7 +137,7 @@ class TextStore:
         return any(key in self for key in keys)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TextStore.open, (self.folder,)
+        return TextStore.open, (self.folder, False)  # it was checked when it was opened first
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self._find(key) is not None

@@ -173,7 +173,7 @@ class InceptionNetwork(FeatureNetwork):
             {f"layers.{name}": t for name, t in _add_counters(tensors).items() if not name.startswith("fc.")}, path
         )
         self.sha256 = sha256(path)
-        self.published = origin.kind == KIND and origin.sources.get("weights") == PUBLISHED
+        self.published = origin.proves(KIND, {"weights": PUBLISHED}, path)
 
     def metric_name(self, metric: str) -> str:
         """`fid` and `kid` with the published weights; see FeatureNetwork."""

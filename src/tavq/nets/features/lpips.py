@@ -80,7 +80,7 @@ class LpipsNetwork(FeatureNetwork):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         self._load(tensors, path)
         self.sha256 = sha256(path)
-        self.published = origin.kind == KIND and dict(origin.sources) == PUBLISHED[self.kind]
+        self.published = origin.proves(KIND, PUBLISHED[self.kind], path)
 
     @property
     def heads(self) -> list[Tensor]:

@@ -1,5 +1,6 @@
 """The training data of understanding tasks: features of every image, and the examples that its record gives."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -119,7 +120,7 @@ class FeatureCache:
         finally:
             file.close()
         seal_file(temporary)
-        temporary.replace(path)
+        os.replace(temporary, path)
         return tuple(loader.faults)
 
 
