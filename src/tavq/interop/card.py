@@ -16,15 +16,14 @@ def import_metadata(imported: Imported, licence: str | None, origin: str | None)
         licence: as the user states it.
         origin: as the user states it; by default the name of the file.
     """
-    checkpoint = imported.checkpoint
     return {
         "kind": imported.kind.name,
-        "origin": origin or checkpoint.file.name,
-        "file": checkpoint.file.name,
-        "sha256": files.sha256(checkpoint.file),
+        "origin": origin or imported.file.name,
+        "file": imported.file.name,
+        "sha256": files.sha256(imported.file),
         "licence": licence,
-        "weights": imported.kind.describe_weights(checkpoint),
-        "dropped": [*summarize(imported.dropped), *checkpoint.left],
+        "weights": imported.weights,
+        "dropped": [*summarize(imported.dropped), *imported.left],
         "tavq": __version__,
     }
 

@@ -22,8 +22,10 @@ class Imported:
 
     tokenizer: Tokenizer
     kind: CheckpointKind
-    checkpoint: Checkpoint
-    dropped: tuple[str, ...]  # of the checkpoint's tensors
+    file: Path
+    weights: str  # which of the file's weights were read
+    dropped: tuple[str, ...]  # tensors that were not
+    left: tuple[str, ...]  # sections that were not
 
 
 def import_tokenizer(kind: str, path: Path) -> Imported:
@@ -40,17 +42,18 @@ def import_tokenizer(kind: str, path: Path) -> Imported:
     checkpoint = read_checkpoint(path)
     found = find_kind(kind, checkpoint.tensors, str(checkpoint.file))
     tensors = found.prepare(checkpoint)
-    dropped = tuple(sorted(name for name in tensors if name.startswith(found.dropped or ("\0",))))
+    dropped = tuple(sorted(name for name in tensors if any(map(name.startswith, found.dropped))))
     for name in dropped:
         del tensors[name]
+    file, left, weights = checkpoint.file, checkpoint.left, found.describe_weights(checkpoint)
     try:
         tokenizer = _build(found, checkpoint, tensors)
-        names = checkpoint_names(tokenizer, found)
-        state = _convert(tokenizer, names, tensors)
+        del checkpoint  # holds the tensors, which are to be given up one by one
+        state = _convert(tokenizer, checkpoint_names(tokenizer, found), tensors)
     except (FileError, UsageError) as error:
-        raise FileError(f"{checkpoint.file} cannot be imported as {found.name}. {error}") from error
-    tokenizer.load_state_dict(match_tensors(tokenizer, state, checkpoint.file), assign=True)
-    return Imported(tokenizer.eval().requires_grad_(False), found, checkpoint, dropped)
+        raise FileError(f"{file} cannot be imported as {found.name}. {error}") from error
+    tokenizer.load_state_dict(match_tensors(tokenizer, state, file), assign=True)
+    return Imported(tokenizer.eval().requires_grad_(False), found, file, weights, dropped, left)
 
 
 def _build(kind: CheckpointKind, checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> Tokenizer:

@@ -207,12 +207,12 @@ def test_running_means_are_read_where_there_are_any(state: State, llamagen: Stat
     path = saved({"model": doubled, "ema": llamagen, "steps": 7}, tmp_path)
     found = import_tokenizer("auto", path)
     assert torch.equal(found.tokenizer.encoder.conv_in.weight, llamagen["encoder.conv_in.weight"])
-    assert (found.checkpoint.section, found.checkpoint.left) == ("ema", ("model", "steps"))
+    assert (found.weights, found.left) == ("the section `ema`", ("model", "steps"))
     means = {"model_ema." + name.replace(".", ""): 2 * value for name, value in state.items()}
     path = written({**state, **means, "model_ema.decay": torch.tensor(0.99)}, tmp_path)
     found = import_tokenizer("auto", path)
     assert torch.equal(found.tokenizer.encoder.conv_in.weight, 2 * state["encoder.conv_in.weight"])
-    assert "running means" in found.kind.describe_weights(found.checkpoint)
+    assert "running means" in found.weights
 
 
 @pytest.mark.parametrize("wrapper", ["module.", "_orig_mod."])
