@@ -35,6 +35,7 @@ FUNCTIONS = {
     "encode": "encode_folder",
     "decode": "decode_tokens",
     "import-checkpoint": "import_checkpoint",
+    "export": "export_model",
     "task train": "train_task",
     "task evaluate": "evaluate_task",
     "generate": "generate",

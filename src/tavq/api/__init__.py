@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tavq.core.lazy import lazy_attributes
 
 if TYPE_CHECKING:
+    from tavq.api.checkpoints import export_model as export_model
     from tavq.api.checkpoints import import_checkpoint as import_checkpoint
     from tavq.api.data import check_dataset as check_dataset
     from tavq.api.data import export_dataset as export_dataset
@@ -84,6 +85,7 @@ _HOMES = {
     "evaluate": "tavq.api.tokenizers",
     "evaluate_task": "tavq.api.tasks",
     "export_dataset": "tavq.api.data",
+    "export_model": "tavq.api.checkpoints",
     "fill": "tavq.api.understanding",
     "generate": "tavq.api.generation",
     "ground": "tavq.api.understanding",

@@ -1,12 +1,18 @@
-"""Import the tokenizers of other projects."""
+"""Import the tokenizers of other projects, and export ours to them."""
 
 from pathlib import Path
 from typing import Any
 
 from tavq.api.calls import PathLike, warn
+from tavq.core import files
 from tavq.core.errors import UsageError
 from tavq.interop.card import import_card, import_metadata
+from tavq.interop.exporting import export_tensors, norm_groups
 from tavq.interop.importing import import_tokenizer
+from tavq.interop.kind import checkpoint_kinds
+from tavq.interop.kinds.diffusers import vq_model_settings
+from tavq.model_folder import find_model, read_model_config
+from tavq.tokenizer import Tokenizer
 
 
 def import_checkpoint(
@@ -35,9 +41,7 @@ def import_checkpoint(
         UsageError: there is no such kind or source, the source is of another kind, or `out` is not empty.
         FileError: the source is damaged, holds objects instead of weights, or lacks a tensor or has one more.
     """
-    place = Path(out)
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise UsageError(f"{place} already exists and is not empty; choose a new folder.")
+    place = _new_place(out)
     imported = import_tokenizer(kind, Path(source))
     _check_size(size, imported.tokenizer.factor)
     record = import_metadata(imported, licence, origin)
@@ -48,6 +52,57 @@ def import_checkpoint(
     return place
 
 
+def _new_place(out: PathLike) -> Path:
+    place = Path(out)
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise UsageError(f"{place} already exists and is not empty; choose another path.")
+    return place
+
+
 def _check_size(size: int | None, factor: int) -> None:
     if size is not None and (size < 1 or size % factor):
         raise UsageError(f"--size {size} is not accepted: this tokenizer needs multiples of {factor}.")
+
+
+def export_model(model: PathLike, *, to: str, out: PathLike) -> Path:
+    """Export a tokenizer as another project's checkpoint; an aligner is left out, as nobody else has one.
+
+    Args:
+        model: a model folder, a run folder or a hub name.
+        to: `taming`, `llamagen` or `diffusers`.
+        out: what to write: for diffusers the folder of a `VQModel`, else a safetensors file.
+
+    Returns:
+        The file or folder. Importing it gives the same weights, bit for bit.
+
+    Raises:
+        UsageError: there is no such model or kind, the kind's code computes something else, or `out` exists.
+        FileError: the model is damaged, or `out` cannot be written.
+    """
+    kind, place = checkpoint_kinds[to](), _new_place(out)
+    if to != "diffusers" and place.suffix != ".safetensors":
+        raise UsageError(f"The weights become a safetensors file; choose --out {place.with_suffix('.safetensors')}.")
+    folder = find_model(str(model))
+    tokenizer = Tokenizer.from_pretrained(folder)
+    tensors = export_tensors(tokenizer, kind)
+    stored = read_model_config(folder)
+    if to == "diffusers":
+        _write_vq_model(place, tokenizer, tensors, stored)
+    else:
+        files.write_tensors(place, tensors, FORMAT)
+    if tokenizer.aligner is not None:
+        warn("The aligner is not exported: codes and images are the same without it.")
+    return place
+
+
+FORMAT = {"format": "pt"}
+"""Metadata that diffusers and transformers expect in a safetensors file."""
+
+
+def _write_vq_model(place: Path, tokenizer: Tokenizer, tensors: dict[str, Any], stored: dict[str, Any]) -> None:
+    (groups,) = norm_groups(tokenizer)
+    entries, width = tensors["quantize.embedding.weight"].shape
+    settings = vq_model_settings(tokenizer.config.net, entries, width, groups, stored.get("size") or 256)
+    with files.create_folder(place) as folder:
+        files.write_tensors(folder / "diffusion_pytorch_model.safetensors", tensors, FORMAT)
+        files.write_json(folder / "config.json", settings)

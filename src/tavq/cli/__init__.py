@@ -33,6 +33,7 @@ PANELS = {
         "encode": "tavq.cli.tokenizers:encode",
         "decode": "tavq.cli.tokenizers:decode",
         "import-checkpoint": "tavq.cli.checkpoints:import_checkpoint",
+        "export": "tavq.cli.checkpoints:export",
     },
     "Tasks": {
         "task": "tavq.cli.tasks:app",

@@ -1,4 +1,4 @@
-"""`tavq import-checkpoint`: another project's tokenizer as a model folder."""
+"""`tavq import-checkpoint` and `export`: tokenizers of other projects, both ways."""
 
 from pathlib import Path
 
@@ -33,3 +33,17 @@ def import_checkpoint(
     """
     folder = api.import_checkpoint(kind, source, out=out, size=size, licence=licence, origin=origin)
     console.say(f"The tokenizer is in {folder}; its README.md says what it is and how to train it further.")
+
+
+def export(model: str, /, *, to: str, out: Path) -> None:
+    """Export a tokenizer as another project's checkpoint.
+
+    Example: tavq export run --to diffusers --out vq-model
+
+    Args:
+        model: A model folder, a run folder or a hub name.
+        to: taming, llamagen or diffusers.
+        out: What to write: for diffusers the folder of a VQModel, else a safetensors file.
+    """
+    written = api.export_model(model, to=to, out=out)
+    console.say(f"The tokenizer is in {written}.")

@@ -23,6 +23,12 @@ class CheckpointKind(ABC):
     """A tensor that every checkpoint of this kind has, and none of another kind."""
     dropped: ClassVar[tuple[str, ...]] = ()
     """Beginnings of the names of tensors that the tokenizer does not need."""
+    quantizers: ClassVar[tuple[str, ...]] = ("nearest",)
+    """Our quantizers that its code has."""
+    attention: ClassVar[tuple[str, ...]]
+    """Where its code can have attention, as `model.net.attention` says it."""
+    fixed_groups: ClassVar[int | None] = 32
+    """Groups of every normalization of its code; None where its settings say how many."""
 
     def prepare(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
         """The tensors under the names of the layout. Default: as they are."""
@@ -34,7 +40,8 @@ class CheckpointKind(ABC):
 
     def groups(self, checkpoint: Checkpoint) -> int:
         """Groups of every normalization; raises FileError for settings that our network does not have."""
-        return 32
+        assert self.fixed_groups is not None
+        return self.fixed_groups
 
     @abstractmethod
     def quantizer(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -43,6 +50,11 @@ class CheckpointKind(ABC):
     def codebook_names(self, quantizer: str) -> Names:
         """Our names of the tensors of codebook and quantizer, and theirs."""
         return {"codebook.table": ("quantize.embedding.weight",)}
+
+    def reshape(self, name: str, value: Tensor) -> Tensor:
+        """Our tensor in the shape that `name` has in a checkpoint: projections may be matrices there."""
+        projections = tuple(f".{projection}.weight" for projection in self.layout.projections[1:])
+        return value.flatten(1) if self.layout.linear and name.endswith(projections) else value
 
 
 checkpoint_kinds: Registry[type[CheckpointKind]] = Registry("kind of checkpoint", "tavq.interop.kinds")

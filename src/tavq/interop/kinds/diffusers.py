@@ -10,6 +10,7 @@ from tavq.core.errors import FileError
 from tavq.interop.kind import CheckpointKind, checkpoint_kinds
 from tavq.interop.layouts import Layout
 from tavq.interop.reading import Checkpoint
+from tavq.nets.convnet import ConvNetConfig
 
 ACCEPTED: Mapping[str, tuple[Any, ...]] = {
     "_class_name": ("VQModel",),
@@ -41,6 +42,8 @@ class Diffusers(CheckpointKind):
         shortcut="conv_shortcut", projections=("group_norm", "to_q", "to_k", "to_v", "to_out.0"), linear=True,
     )  # fmt: skip
     signature = "encoder.down_blocks.0.resnets.0.conv1.weight"
+    attention = ("none", "deepest", "middle", "both")
+    fixed_groups = None
 
     def prepare(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
         return {_current_name(name): value for name, value in checkpoint.tensors.items()}
@@ -64,6 +67,37 @@ class Diffusers(CheckpointKind):
 
     def quantizer(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         return {"name": "nearest", "legacy": True}
+
+
+def vq_model_settings(net: ConvNetConfig, entries: int, width: int, groups: int, size: int) -> dict[str, Any]:
+    """The config.json of a `VQModel`.
+
+    Args:
+        net: its network.
+        entries: of the codebook.
+        width: of an entry.
+        groups: of every normalization.
+        size: side of the images that it was trained on.
+    """
+    plain = len(net.widths) - 1
+    last = "Attn" if net.deepest_attention else ""
+    return {
+        "_class_name": "VQModel",
+        "act_fn": "silu",
+        "block_out_channels": list(net.widths),
+        "down_block_types": ["DownEncoderBlock2D"] * plain + [f"{last}DownEncoderBlock2D"],
+        "up_block_types": [f"{last}UpDecoderBlock2D"] + ["UpDecoderBlock2D"] * plain,
+        "in_channels": 3,
+        "out_channels": 3,
+        "latent_channels": net.latent_width or width,
+        "layers_per_block": net.blocks,
+        "mid_block_add_attention": net.middle_attention,
+        "norm_num_groups": groups,
+        "norm_type": "group",
+        "num_vq_embeddings": entries,
+        "sample_size": size,
+        "vq_embed_dim": width,
+    }
 
 
 def _current_name(name: str) -> str:

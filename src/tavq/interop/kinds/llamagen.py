@@ -25,6 +25,8 @@ class LlamaGen(CheckpointKind):
     )  # fmt: skip
     signature = "encoder.conv_blocks.0.res.0.conv1.weight"
     dropped = ("quantize.codebook_used",)
+    quantizers = ("spherical",)
+    attention = ("both",)
 
     def quantizer(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         return {"name": "spherical"}

@@ -32,6 +32,8 @@ class Taming(CheckpointKind):
     )  # fmt: skip
     signature = "encoder.down.0.block.0.conv1.weight"
     dropped = ("loss.",)
+    quantizers = ("nearest", "gumbel")
+    attention = ("middle", "both")
 
     def prepare(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
         means = _running_means(checkpoint)
@@ -53,6 +55,9 @@ class Taming(CheckpointKind):
             return super().codebook_names(quantizer)
         logits: Names = {f"quantizer.logits.{part}": (f"quantize.proj.{part}",) for part in ("weight", "bias")}
         return {"codebook.table": ("quantize.embed.weight",), **logits}
+
+    def reshape(self, name: str, value: Tensor) -> Tensor:
+        return value[..., None, None] if name == "quantize.proj.weight" else super().reshape(name, value)
 
 
 def _running_means(checkpoint: Checkpoint) -> dict[str, Tensor]:

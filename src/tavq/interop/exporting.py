@@ -1,0 +1,58 @@
+"""From a tokenizer of this package to another project's checkpoint."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from tavq.core.errors import UsageError
+from tavq.interop.importing import checkpoint_names
+from tavq.interop.kind import CheckpointKind
+from tavq.tokenizer import Tokenizer, compute_table
+
+
+def export_tensors(tokenizer: Tokenizer, kind: CheckpointKind) -> dict[str, Tensor]:
+    """The weights of a tokenizer by the names of a kind of checkpoint, without those of its aligner.
+
+    Raises UsageError if the code of that kind computes something else, or has no place for a part.
+    """
+    _check(tokenizer, kind)
+    state = tokenizer.state_dict()
+    state["codebook.table"] = compute_table(tokenizer.codebook)
+    exported: dict[str, Tensor] = {}
+    for ours, theirs in checkpoint_names(tokenizer, kind).items():
+        for name, value in zip(theirs, state[ours].chunk(len(theirs)), strict=True):
+            exported[name] = kind.reshape(name, value)
+    return exported
+
+
+def norm_groups(tokenizer: Tokenizer) -> list[int]:
+    """The different numbers of groups of the normalizations of its encoder and decoder."""
+    modules = [*tokenizer.encoder.modules(), *tokenizer.decoder.modules()]
+    return sorted({module.num_groups for module in modules if isinstance(module, nn.GroupNorm)})
+
+
+def _check(tokenizer: Tokenizer, kind: CheckpointKind) -> None:
+    config = tokenizer.config
+    facts: list[tuple[str, Any, tuple[Any, ...]]] = [
+        ("model.quantizer", config.quantizer.name, kind.quantizers),
+        ("model.net.attention", config.net.attention, kind.attention),
+        ("the distance of its codebook", tokenizer.codebook.distance, ("l2",)),
+        ("the parts of its codebook", len(tokenizer.codebook.sizes), (1,)),
+    ]
+    for what, value, accepted in facts:
+        if value not in accepted:
+            known = " or ".join(map(repr, accepted))
+            raise UsageError(f"This tokenizer cannot be exported as {kind.name}: {what} is {value!r}, not {known}.")
+    first, *others = config.net.widths
+    if kind.fixed_groups and any(width % first for width in others):
+        raise UsageError(
+            f"This tokenizer cannot be exported as {kind.name}, whose stages are multiples of the first: here they have "
+            f"{', '.join(map(str, config.net.widths))} channels."
+        )
+    groups = norm_groups(tokenizer)
+    if len(groups) > 1 or (kind.fixed_groups and groups != [kind.fixed_groups]):
+        needed = kind.fixed_groups or "the same number of"
+        raise UsageError(
+            f"This tokenizer cannot be exported as {kind.name}, which has {needed} groups in every normalization; here "
+            f"they are {', '.join(map(str, groups))}. Train with model.net.groups {kind.fixed_groups or groups[0]}."
+        )
