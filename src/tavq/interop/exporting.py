@@ -46,8 +46,8 @@ def _check(tokenizer: Tokenizer, kind: CheckpointKind) -> None:
     first, *others = config.net.widths
     if kind.fixed_groups and any(width % first for width in others):
         raise UsageError(
-            f"This tokenizer cannot be exported as {kind.name}, whose stages are multiples of the first: here they have "
-            f"{', '.join(map(str, config.net.widths))} channels."
+            f"This tokenizer cannot be exported as {kind.name}, whose stages are multiples of the first; here they "
+            f"have {', '.join(map(str, config.net.widths))} channels."
         )
     groups = norm_groups(tokenizer)
     if len(groups) > 1 or (kind.fixed_groups and groups != [kind.fixed_groups]):

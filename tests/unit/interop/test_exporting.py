@@ -85,7 +85,7 @@ def test_codebooks_without_a_parameter_and_aligners(tmp_path: Path, caplog: pyte
         ({"net": {**NET, "attention": "none"}}, "taming", "model.net.attention is 'none', not 'middle' or 'both'"),
         ({"net": {**NET, "groups": 16}}, "taming", "has 32 groups in every normalization; here they are 16. Train"),
         ({"net": {**NET, "groups": None}}, "diffusers", "the same number of groups in every normalization; here they"),
-        ({"net": {**NET, "multipliers": [2, 3]}}, "taming", "are multiples of the first: here they have 64, 96 channels"),
+        ({"net": {**NET, "multipliers": [2, 3]}}, "taming", "multiples of the first; here they have 64, 96 channels"),
         ({"codebook": {**FIXED, "distance": "cosine"}}, "taming", "the distance of its codebook is 'cosine', not 'l2'"),
         ({"codebook": {**FIXED, "sizes": [9, 9]}, "quantizer": "product"}, "taming", "model.quantizer is 'product'"),
     ],
