@@ -119,9 +119,14 @@ def _end_of_lines(file: BinaryIO) -> int:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file by `write_bytes`, with tensors contiguous and on the CPU."""
+    """Write a safetensors file by `write_bytes`."""
+    write_bytes(path, serialize_tensors(tensors, metadata))
+
+
+def serialize_tensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The content of a safetensors file, with tensors contiguous and on the CPU."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(plain, dict(metadata) if metadata else None))
+    return save(plain, dict(metadata) if metadata else None)
 
 
 @contextlib.contextmanager

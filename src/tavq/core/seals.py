@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from safetensors.torch import save
 
 from tavq.core.errors import FileError
-from tavq.core.files import sha256_bytes, write_bytes, write_error
+from tavq.core.files import parse_json, serialize_tensors, sha256_bytes, write_bytes, write_error
 from tavq.core.own_files import open_own_file
 
 SEAL = "seal"
@@ -32,14 +31,13 @@ _PATTERN = re.compile(rb'"seal":"([^"]{64})"')
 
 def seal_record(record: Mapping[str, Any]) -> str:
     """A hash of a record as JSON keeps it: a changed digit in it would otherwise be read without an error."""
-    kept = json.loads(json.dumps(record))  # keys become text, which sorts in another order than numbers
+    kept = parse_json(json.dumps(record), "A record")  # keys become text, which sorts in another order than numbers
     return sha256_bytes(json.dumps(kept, sort_keys=True).encode())
 
 
 def write_sealed_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
     """Write a sealed safetensors file, atomically and durably."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    data = _sort_metadata(save(plain, {**metadata, SEAL: BLANK}))
+    data = _sort_metadata(serialize_tensors(tensors, {**metadata, SEAL: BLANK}))
     match = _PATTERN.search(data)
     assert match is not None
     data[match.start(1) : match.end(1)] = hashlib.sha256(data).hexdigest().encode()
@@ -47,9 +45,9 @@ def write_sealed_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metada
 
 
 def _sort_metadata(data: bytes) -> bytearray:
-    """The same file with its metadata in the order of their keys: the library writes them in any, anew each time."""
+    """The same file with its metadata sorted by key: the library writes them in another order each time."""
     end = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:end])
+    header = parse_json(data[8:end].decode(), "The header of a safetensors file")
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
