@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,16 @@ TRAIN = "--data data --out out"
         (f"train vqgan-tinny {TRAIN}", r"Unknown recipe 'vqgan-tinny'; known: .*vqgan-tiny.*Did you mean 'vqgan-tiny'"),
         (f"train mine.yaml {TRAIN}", r"There is no recipe file 'mine\.yaml'"),
         ("recipes show nonsense", r"Unknown recipe 'nonsense'; known: "),
+        (
+            f"train ta-vqgan-tiny {TRAIN} --model.align.gradient codebook --model.codebook.name ema",
+            r"model\.align\.gradient is 'codebook', and the codebook 'ema' of the level '\w+' .* use 'encoder' or",
+        ),
+        ("study nowhere.yaml --data data --out out", r"There is no study file 'nowhere\.yaml'"),
+        ("study ta-vq-table-2-tiny --data data --out file", r"file is a file; choose a folder"),
+        (
+            "study lg-vq-table-4 --data data --out out",
+            r"needs a text store made by the encoder 'openai/clip-vit-base.*",
+        ),
         (
             f"train vqgan-tiny {TRAIN} --model.codebok.entries 5",
             r"Unknown setting 'model\.codebok'; known: .*'codebook'",
@@ -294,7 +305,8 @@ def test_hostile_tokens_are_refused(
 
 
 def test_a_store_without_full_texts_is_refused(tavq: Tavq, place: Path, small: list[str]) -> None:
-    command = ("train", "ta-vqgan-tiny", "--data", "data", "--out", "out", *small)
+    shutil.copytree(place / "data/text", place / "mine")  # one that is named is not extended, as DATA/text is
+    command = ("train", "ta-vqgan-tiny", "--data", "data", "--out", "out", "--text", "mine", *small)
     assert_one_line(
         tavq(*command, "--model.align.multi_granularity", "false"),
         2,

@@ -11,6 +11,7 @@ from tavq import recipes
 from tavq.api.studies import run_study
 from tavq.core.errors import StoppedError
 from tavq.recipes.study import STUDIES, load_study
+from tavq.text.store import TextStore
 
 from .conftest import Tavq
 
@@ -122,7 +123,7 @@ def test_a_signal_stops_the_whole_study(data: Path, monkeypatch: pytest.MonkeyPa
         raise StoppedError("Stopped by a signal.")
 
     monkeypatch.setattr(studies, "train", stop)
-    call = studies._Call(load_study("ta-vq-table-2-tiny"), data, tmp_path, None, None)
+    call = studies._Call(load_study("ta-vq-table-2-tiny"), data, tmp_path, None, None, ())
     with pytest.raises(StoppedError):
         studies._run_units(call, [("none", 0), ("word", 0)], lambda done, total=None, note="": None)
     assert len(started) == 1
@@ -132,11 +133,40 @@ def test_a_row_may_read_a_text_store_of_its_own(
     tavq: Tavq, data: Path, study: Path, tmp_path: Path, small: list[str]
 ) -> None:
     assert tavq("text", data, "--full-text", "--out", data / "text-full").code == 0
-    study.write_text("metrics: [psnr]\nrows: {lg: {recipe: lg-vqgan-tiny, text: text-full}}")
+    study.write_text("metrics: [psnr]\nrows: {lg: {recipe: lg-vqgan-tiny, text: {store: text-full}}}")
     done = tavq("study", study, "--data", data, "--out", tmp_path / "out", *small)
     assert done.code == 0, done.err
     provenance = json.loads((tmp_path / "out" / "lg" / "seed-0" / "provenance.json").read_text())
     assert provenance["text"]["full_text"] is True
+
+
+def test_a_changed_text_is_not_passed_over(
+    tavq: Tavq, data: Path, study: Path, tmp_path: Path, small: list[str]
+) -> None:
+    study.write_text("metrics: [psnr]\nrows: {ta: {recipe: ta-vqgan-tiny, settings: {model.align.iterations: 5}}}")
+    call = ["study", study, "--data", data, "--out", tmp_path / "out", *small]
+    assert tavq(*call).code == 0
+    assert tavq("text", data, "--each-caption", "--out", data / "other").code == 0
+    done = tavq(*call, "--text", data / "other")
+    assert done.code == 1
+    assert "The text changed since" in done.err
+
+
+def test_a_store_that_lacks_something_is_extended_once_for_all_rows(
+    tavq: Tavq, data: Path, study: Path, tmp_path: Path, small: list[str]
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder, ignore=shutil.ignore_patterns("text*", "other"))
+    assert tavq("text", folder).code == 0
+    tiny = "{train.steps: 1, train.batch: 2, data.size: 32}"
+    study.write_text(
+        f"metrics: [psnr]\nsettings: {tiny}\nrows: {{lg: {{recipe: lg-vqgan-tiny}}, vqct: {{recipe: vqct-tiny}}}}"
+    )
+    done = tavq("study", study, "--data", folder, "--out", tmp_path / "out", "--jobs", 2)
+    assert done.code == 0, done.err
+    store = TextStore.open(folder / "text")
+    assert store.manifest.full_text
+    assert store.has_word_graph
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from tavq.ops.transport import sinkhorn
 Count = Annotated[int, Field(ge=1, le=4096)]
 
 STATISTICS_RATE = 0.1
-"""How far the running statistics of the means move towards those of a batch."""
+"""How far the running statistics of the means move towards those of a batch; the first batch sets them."""
 
 VARIANCE_FLOOR = 1e-12
 """Added to the variance of the means, which is as small as 1e-9 at the start: the usual 1e-5 would hide it."""
@@ -66,6 +66,7 @@ class LevelAligner(nn.Module):
 
     running_mean: Tensor
     running_variance: Tensor
+    batches: Tensor
     text_mean: Tensor
 
     def __init__(self, width: int, text_width: int, standardize: bool, center: bool) -> None:
@@ -78,6 +79,7 @@ class LevelAligner(nn.Module):
         if standardize:
             self.register_buffer("running_mean", torch.zeros(width))
             self.register_buffer("running_variance", torch.ones(width))
+            self.register_buffer("batches", torch.zeros(()))
         if center:
             self.register_buffer("text_mean", torch.zeros(text_width))
 
@@ -112,8 +114,11 @@ class LevelAligner(nn.Module):
             return by_running
         mean, variance = batch.mean(0), batch.var(0, unbiased=False)
         with torch.no_grad():
-            self.running_mean.lerp_(mean, STATISTICS_RATE)
-            self.running_variance.lerp_(variance, STATISTICS_RATE)
+            # A variance of 1e-5 would take a hundred batches to leave the 1 that it starts at.
+            rate = max(STATISTICS_RATE, 1 / (float(self.batches) + 1))
+            self.running_mean.lerp_(mean, rate)
+            self.running_variance.lerp_(variance, rate)
+            self.batches += 1
         return (means - mean) / (variance + VARIANCE_FLOOR).sqrt()
 
     def centered(self, vectors: Float[Tensor, "*b t"]) -> Float[Tensor, "*b t"]:

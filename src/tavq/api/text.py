@@ -1,7 +1,7 @@
 """Text stores: the texts of a data set, split and encoded."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -268,22 +268,28 @@ def _add_word_graph(
     )
 
 
-def build_missing_store(dataset: FolderDataset, model: TokenizerConfig, progress: Progress | None = None) -> TextStore:
-    """Build the default text store of a data set that has none, with the tables that `model` reads."""
+def ensure_store(dataset: FolderDataset, models: Sequence[TokenizerConfig], progress: Progress | None = None) -> None:
+    """Build the default text store of a data set, or add to it what it lacks, with all that `models` read.
+
+    Raises:
+        UsageError: there are no captions, or the encoder that made the store is not found.
+    """
+    full_text = any(model.reads_full_text for model in models)
+    word_graph = any(codebooks[model.codebook.name].reads_text for model in models)
+    if (dataset.folder / "text").exists():
+        _extend_store(dataset, full_text, word_graph, progress)
+        return
     if not any(record.text for record in dataset):
         raise UsageError(f"{dataset.folder} has no captions, and this recipe reads text; use another.")
-    full_text, word_graph = model.reads_full_text, codebooks[model.codebook.name].reads_text
     command = f"tavq text {dataset.folder}{' --full-text' * full_text}{' --word-graph' * word_graph}"
     inform(f"{dataset.folder} has no text store yet; building it as with: {command}")
-    return build_text_store(dataset.folder, full_text=full_text, word_graph=word_graph, progress=progress)
+    build_text_store(dataset.folder, full_text=full_text, word_graph=word_graph, progress=progress)
 
 
-def extend_store(dataset: FolderDataset, model: TokenizerConfig, progress: Progress | None = None) -> None:
-    """Add to the default text store of a data set what `model` reads and it lacks, by the encoder that made it.
+def _extend_store(dataset: FolderDataset, full_text: bool, word_graph: bool, progress: Progress | None) -> None:
+    """Add tables to the default text store of a data set, by the encoder that made it.
 
     Vectors of words, phrases and sentences stay the same bits, so that earlier runs on the store can be resumed.
-
-    Raises UsageError if the encoder cannot be found by its name, or is another one now.
     """
     place = (dataset.folder / "text").resolve()
     try:
@@ -291,8 +297,8 @@ def extend_store(dataset: FolderDataset, model: TokenizerConfig, progress: Progr
     except FileError:  # said where the store is opened for training
         return
     manifest = store.manifest
-    full_text = model.reads_full_text and not manifest.full_text
-    word_graph = codebooks[model.codebook.name].reads_text and not store.has_word_graph
+    full_text = full_text and not manifest.full_text
+    word_graph = word_graph and not store.has_word_graph
     if not full_text and not word_graph:
         return
     flags = f"{' --full-text' * full_text}{' --word-graph' * word_graph}"

@@ -20,7 +20,7 @@ from tavq.api.calls import (
     warn_of_faults,
 )
 from tavq.api.images import image_config, read_square
-from tavq.api.text import build_missing_store, extend_store, warn_of_changed_text
+from tavq.api.text import ensure_store, warn_of_changed_text
 from tavq.core import files
 from tavq.core.devices import default_device
 from tavq.core.errors import DataError, FileError, UsageError
@@ -93,10 +93,7 @@ def train(
 def _text_store(recipe: Recipe, dataset: FolderDataset, text: PathLike | None) -> TextStore:
     place = Path(text) if text is not None else dataset.folder / "text"
     if rank() == 0 and text is None:
-        if place.exists():
-            extend_store(dataset, recipe.model)
-        else:
-            build_missing_store(dataset, recipe.model)
+        ensure_store(dataset, [recipe.model])
     barrier()
     store = TextStore.open(place)
     warn_of_changed_text(store, dataset)

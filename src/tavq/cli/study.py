@@ -24,6 +24,7 @@ def study(
     rows: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
     seeds: Annotated[list[Seed] | None, Parameter(consume_multiple=True, negative=())] = None,
     text: Path | None = None,
+    features: Annotated[list[str] | None, Parameter(negative=())] = None,
     limit: Count | None = None,
     jobs: Count = 1,
 ) -> int:
@@ -39,7 +40,8 @@ def study(
         out: The folder of the study, with a run folder for each row and seed.
         rows: Names of the rows to run; by default all.
         seeds: Seeds in place of the study's.
-        text: The text store; by default DATA/text, which is built where it is missing.
+        text: The text store of all rows; by default those that the study names, or DATA/text, which is built.
+        features: Feature networks of the distances in place of the study's, as NAME or NAME=FILE.
         limit: Measure only the first images.
         jobs: Runs to train side by side, each on one processor core.
     """
@@ -53,12 +55,13 @@ def study(
             data=data,
             out=out,
             text=text,
+            features=features,
             limit=limit,
             jobs=jobs,
             progress=lambda worker, done, total, note: bars[worker](done, total, note),
         )
     table = result.table
-    console.print_table(table.study.name, table.headings, list(table.rows()))
+    console.print_table(table.study.title, table.headings, list(table.rows()))
     for note in [*table.notes, *result.failures]:
         console.say(note)
     console.say(f"The table is in {out / 'study.md'} and {out / 'study.json'}")

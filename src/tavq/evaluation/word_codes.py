@@ -1,17 +1,16 @@
 """The codes of each image at the level that words are aligned with, for `metrics.word_codes`."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from tavq.evaluation.gathering import gather_values
 from tavq.evaluation.word_probe import WordProbe
 from tavq.interfaces import Aligner, Codebook, Quantizer
-from tavq.metrics.association import MIN_IMAGES
+from tavq.metrics.association import Cooccurrences
 from tavq.metrics.record import Metric
 from tavq.metrics.word_codes import BASELINE, FOUND, MAX_WORDS, WORD_CODE_LIFT, find_codes, word_code_lift
 from tavq.ops.grids import offset_indices
@@ -56,31 +55,23 @@ class WordCodes:
             probe: has the words of each image, and is joined too.
         """
         level = None if aligner is None else aligner.entry_levels.get(WORDS)
-        keys = sorted(key for key in self.counts if key in probe.words)
-        vocabulary = list_frequent_words([probe.words[key] for key in keys])
+        counted = self._count(probe)
+        vocabulary, present = counted.list_frequent(WORDS)
         if aligner is None or level is None or not vocabulary:
             return [WORD_CODE_LIFT, BASELINE]
         entries = aligner.embed_entries(quantizer.lookup_entries(codebooks[level]), WORDS)
         assert entries is not None, "entry_levels names what embed_entries maps"
-        prominent = self._find_prominent(keys, sum(codebooks[level].sizes))
         vectors = torch.stack([probe.vectors[word] for word in vocabulary])
-        found = find_codes(entries.cpu(), prominent.any(0), vectors, self.found)
-        present = torch.tensor(
-            [[word in words for word in vocabulary] for words in (set(probe.words[k]) for k in keys)]
-        )
-        return word_code_lift(prominent, present, found)
+        found = find_codes(entries.cpu(), counted.find_used(len(entries)), vectors, self.found)[:MAX_WORDS]
+        codes, columns = found.unique(return_inverse=True)
+        prominent = torch.from_numpy(counted.find_prominent(codes.tolist()))
+        return word_code_lift(prominent, torch.from_numpy(present[:, :MAX_WORDS]), columns)
 
-    def _find_prominent(self, keys: Sequence[str], entries: int) -> Bool[Tensor, "n k"]:
-        """Whether each image uses each code more often than the average image."""
-        table = torch.zeros(len(keys), entries)
-        for row, key in enumerate(keys):
+    def _count(self, probe: WordProbe) -> Cooccurrences:
+        """The codes and words of the images that have words, in the order of their keys."""
+        counted = Cooccurrences()
+        for key in sorted(self.counts.keys() & probe.words.keys()):
             codes, counts = zip(*self.counts[key], strict=True)
-            table[row, list(codes)] = torch.tensor(counts, dtype=torch.float32)
-        return table > table.mean(0, keepdim=True)
-
-
-def list_frequent_words(words: Sequence[Sequence[str]]) -> list[str]:
-    """At most MAX_WORDS words that occur in MIN_IMAGES images or more, most frequent first."""
-    images = Counter(word for own in words for word in own)
-    ordered = sorted(images.items(), key=lambda item: (-item[1], item[0]))
-    return [word for word, count in ordered[:MAX_WORDS] if count >= MIN_IMAGES]
+            counted.codes.append((np.array(codes, np.int32), np.array(counts, np.int32)))
+            counted.units.append({WORDS: frozenset(probe.words[key])})
+        return counted

@@ -80,10 +80,11 @@ def code_text_cosine(images: Float[Tensor, "n e"], texts: Float[Tensor, "n e"]) 
     mean = (total - own.sum()) / (count * (count - 1))
     others = (images @ texts.sum(dim=0) - own) + (texts @ images.sum(dim=0) - own)
     gap = CODE_TEXT_GAP.measured(float(own.sum() / count) - float(mean))
-    columns = {cosine.key: own, shuffled.key: others / (count - 1) - mean}
+    of_others = others / (count - 1) - mean
+    columns = {cosine.key: own, shuffled.key: of_others, gap.key: own - of_others}
     ends = _intervals_of_means(columns)
     pair = (cosine, shuffled.measured(float(mean)))
-    return [*(replace(metric, interval=ends.get(metric.key)) for metric in pair), gap]
+    return [replace(metric, interval=ends.get(metric.key)) for metric in (*pair, gap)]
 
 
 # --- retrieval --------------------------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from tavq.interfaces import GRANULARITIES
 
@@ -53,6 +55,13 @@ class Cooccurrences:
         entries, counts = np.unique(indices, return_counts=True)
         self.codes.append((entries.astype(np.int32), counts.astype(np.int32)))
         self.units.append({name: frozenset(units[name]) for name in GRANULARITIES})
+
+    def find_used(self, entries: int) -> Bool[Tensor, " k"]:
+        """Whether each of the codebook's entries is used in an image."""
+        used = torch.zeros(entries, dtype=torch.bool)
+        for codes, _ in self.codes:
+            used[torch.from_numpy(codes).long()] = True
+        return used
 
     def find_prominent(self, codes: Sequence[int]) -> Bool[np.ndarray, "n c"]:
         """Whether each image uses each code more often than the average image.

@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 from tavq.metrics import intervals
 from tavq.metrics.alignment import ALIGNED
 from tavq.metrics.association import PRIOR
-from tavq.metrics.record import SHUFFLED, Metric
+from tavq.metrics.record import Baseline, Metric
 
 FOUND = 5
 """Codes that a word finds: the nearest ones."""
@@ -27,7 +27,8 @@ WORD_CODE_LIFT = Metric(
     decimals=2,
     main=True,
 )
-BASELINE = WORD_CODE_LIFT.measured(None, baseline=SHUFFLED)
+OTHER_WORD = Baseline("other_word", "another word's", "The codes that another word finds: what common codes gain.")
+BASELINE = WORD_CODE_LIFT.measured(None, baseline=OTHER_WORD)
 
 
 def find_codes(

@@ -26,6 +26,17 @@ METRICS = (
 """Columns of a study that names none."""
 
 
+class StudyText(Config):
+    """The text store of rows that read text; it is checked before the first training."""
+
+    store: str = "text"
+    """Its folder in the data set's."""
+    encoder: str | None = None
+    """The encoder that it must have been made by; null takes any."""
+    each_caption: bool = False
+    """It must keep captions apart (`tavq text --each-caption`)."""
+
+
 class StudyRow(Config):
     """One method of a study: a recipe of a tokenizer with the settings that this row changes."""
 
@@ -35,8 +46,8 @@ class StudyRow(Config):
     """As the table calls it; by default its name."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Settings to change by dotted name."""
-    text: str | None = None
-    """A text store of this row's own: a folder in the data set's, such as `text-clip`."""
+    text: StudyText | None = None
+    """In place of the study's."""
     published: tuple[PublishedConfig, ...] | None = None
     """What papers report for this row; by default what its recipe says."""
 
@@ -59,6 +70,7 @@ class StudyConfig(Config):
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field((0,), min_length=1)
     settings: dict[str, Any] = Field(default_factory=dict)
     """Settings to change in every row; those of a row come after them."""
+    text: StudyText = StudyText()
     features: tuple[str, ...] = ("scenes",)
     """Feature networks of the evaluation, as `tavq evaluate --features`."""
     metrics: tuple[str, ...] = METRICS
@@ -107,6 +119,11 @@ class Study:
         for task in config.tasks:
             self.task_recipe(task, self.seeds[0])
 
+    @property
+    def title(self) -> str:
+        """Its name; that of a file without its folder and suffix."""
+        return Path(self.name).stem if recipes.is_path(self.name) else self.name
+
     def recipe(self, row: str, seed: int) -> Recipe:
         """The recipe of a row with a seed."""
         chosen = self.config.rows[row]
@@ -118,6 +135,10 @@ class Study:
         chosen = self.config.tasks[task]
         settings = {**chosen.settings, "train.seed": seed}
         return recipes.load_task(recipes.relative_to(self.name, chosen.recipe), settings)
+
+    def text(self, row: str) -> StudyText:
+        """The text store of a row."""
+        return self.config.rows[row].text or self.config.text
 
     def published(self, row: str) -> tuple[PublishedConfig, ...]:
         """What papers report for a row."""
@@ -136,6 +157,8 @@ def load_study(
     Raises:
         UsageError: there is no such study or row, or a recipe or a setting is not accepted.
     """
+    if recipes.is_path(name_or_path) and not Path(name_or_path).is_file():
+        raise UsageError(f"There is no study file {name_or_path!r}.")
     if not recipes.is_path(name_or_path) and name_or_path not in recipes.names(STUDIES):
         raise UsageError(unknown_name("study", name_or_path, recipes.names(STUDIES)) + " A file's path ends in .yaml.")
     settings = read_yaml(recipes.text_of(name_or_path, STUDIES), f"Study {name_or_path}")

@@ -4,11 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from tavq.core.config import flatten_settings
 from tavq.metrics.intervals import student_interval
 from tavq.metrics.record import Group, Interval, Metric
-from tavq.recipes.schema import PublishedConfig
+from tavq.recipes.identity import COSMETIC_SETTINGS
+from tavq.recipes.schema import PublishedConfig, RunRecipe
 from tavq.recipes.study import Study, run_folder
 from tavq.report.run import EVALUATION, Run, read_run
 
@@ -104,10 +107,13 @@ class StudyTable:
         return found
 
 
-def tabulate(study: Study, out: Path) -> StudyTable:
-    """Read what was evaluated under `out`: all rows, also where only some were run; the others are empty."""
+def tabulate(study: Study, out: Path, limit: int | None = None) -> StudyTable:
+    """Read what was evaluated under `out`: all rows, also where only some were run; the others are empty.
+
+    Runs with other settings than the study's, or measured on another number of images, are left out.
+    """
     tasks: list[str | None] = [None, *study.config.tasks]
-    runs = {(row, task): _read(study, out, row, task) for row in study.config.rows for task in tasks}
+    runs = {(row, task): _read(study, out, row, task, limit) for row in study.config.rows for task in tasks}
     columns: list[Column] = []
     for task in tasks:
         patterns = study.config.metrics if task is None else study.config.tasks[task].metrics
@@ -126,11 +132,37 @@ def tabulate(study: Study, out: Path) -> StudyTable:
     return StudyTable(study, tuple(columns), tuple(lines))
 
 
-def _read(study: Study, out: Path, row: str, task: str | None) -> dict[int, Run]:
+def _read(study: Study, out: Path, row: str, task: str | None, limit: int | None) -> dict[int, Run]:
     """The evaluated runs of a row by seed."""
-    seeds = sorted({*study.config.seeds, *study.seeds})
-    folders = {seed: run_folder(out, row, seed, task) for seed in seeds}
-    return {seed: read_run(folder) for seed, folder in folders.items() if (folder / EVALUATION).is_file()}
+    found = {}
+    for seed in sorted({*study.config.seeds, *study.seeds}):
+        folder = run_folder(out, row, seed, task)
+        if not (folder / EVALUATION).is_file():
+            continue
+        run = read_run(folder)
+        recipe = study.recipe(row, seed) if task is None else study.task_recipe(task, seed)
+        if has_settings(run, recipe) and measured_images(run) == limit:
+            found[seed] = run
+    return found
+
+
+FILLED_IN = ("text_width", "vocabulary", "adjectives", "nouns", "edges", "word_width", "words", "answers", "classes")
+"""Last parts of the names of settings that training fills in from the data."""
+
+
+def has_settings(run: Run, recipe: RunRecipe) -> bool:
+    """Whether a run was trained to the end with these settings."""
+    expected = dict(flatten_settings(recipe.model_dump(mode="json")))
+    found = dict(flatten_settings(run.recipe))
+    names = [name for name in expected if name not in COSMETIC_SETTINGS and name.split(".")[-1] not in FILLED_IN]
+    return run.steps == recipe.train.steps and all(found.get(name) == expected[name] for name in names)
+
+
+def measured_images(run: Run) -> int | None:
+    """The limit on the images that a run was measured on; None for the whole split."""
+    protocol = run.details.get("protocol")
+    limit = run.details.get("limit") if protocol is None else protocol["data"]["first"]
+    return None if limit is None else int(limit)
 
 
 def _choose(runs: Sequence[Run], patterns: Sequence[str]) -> list[Metric]:
@@ -150,10 +182,11 @@ def _measured(run: Run) -> dict[str, Metric]:
     metrics = (
         [] if run.evaluation is None else [metric for metric in run.evaluation.metrics if metric.value is not None]
     )
-    speed, images = run.provenance.get("last_process"), run.provenance.get("images")
-    if isinstance(speed, Mapping) and speed.get("steps") and images:
-        epochs = speed["steps"] * run.recipe["train"]["batch"] / images
-        metrics.append(SECONDS.measured(speed["seconds"] / epochs))
+    images = run.provenance.get("images")
+    # the first line has the start-up in it, and after a resume so may others: the median is of a step as such
+    seconds = [line["seconds_per_step"] for line in run.lines[1:] if line.get("seconds_per_step")]
+    if seconds and images:
+        metrics.append(SECONDS.measured(median(seconds) * images / run.recipe["train"]["batch"]))
     return {metric.key: metric for metric in metrics}
 
 
@@ -182,13 +215,13 @@ def as_markdown(table: StudyTable) -> str:
     """The notes and the table in Markdown."""
     rows = [table.headings, ["---"] * len(table.headings), *table.rows()]
     lines = ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows]
-    return "\n".join([f"# {table.study.name}", "", *table.notes, "", *lines, ""])
+    return "\n".join([f"# {table.study.title}", "", *table.notes, "", *lines, ""])
 
 
 def as_json(table: StudyTable) -> dict[str, Any]:
     """The values of each seed, means and intervals, by row and column."""
     return {
-        "study": table.study.name,
+        "study": table.study.title,
         "description": table.study.config.description,
         "source": table.study.config.source,
         "rows": {line.name: _line_as_json(table, line) for line in table.lines},

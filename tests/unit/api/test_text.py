@@ -91,7 +91,7 @@ def test_a_store_gets_what_a_recipe_reads_and_keeps_what_it_has(
     manifest = before.manifest
     vectors = {name: before.vocabulary(name)[1].copy() for name in ("words", "phrases", "sentences")}
     model = recipes.load(recipe).model
-    text.extend_store(FolderDataset(data), model)
+    text.ensure_store(FolderDataset(data), [model])
     after = TextStore.open(data / "text", verify=True)
     assert (after.manifest.full_text, after.has_word_graph) == (full_text, graph)
     assert (after.manifest == manifest) == (not full_text)
@@ -99,7 +99,7 @@ def test_a_store_gets_what_a_recipe_reads_and_keeps_what_it_has(
     for name, expected in vectors.items():
         assert np.array_equal(after.vocabulary(name)[1], expected)
     built = sorted(data.rglob("*"), key=str)
-    text.extend_store(FolderDataset(data), model)
+    text.ensure_store(FolderDataset(data), [model])
     assert sorted(data.rglob("*"), key=str) == built
 
 
@@ -107,7 +107,7 @@ def test_units_are_copied_and_not_encoded_again(data: Path, by_name: Path, monke
     build_text_store(data, encoder=by_name.name, jobs=1)
     monkeypatch.setattr("tavq.text.encoders.TextEncoder.encode_units", None)
     monkeypatch.setattr("tavq.text.encoders.TextEncoder.encode_words", None)
-    text.extend_store(FolderDataset(data), recipes.load("lg-vqgan-tiny").model)
+    text.ensure_store(FolderDataset(data), [recipes.load("lg-vqgan-tiny").model])
     assert TextStore.open(data / "text").manifest.full_text
 
 
@@ -128,13 +128,13 @@ def test_an_encoder_that_is_not_found_by_its_name_is_not_replaced(
     for replaced, message in ((missing, "is not found by that name"), (other_of_that_name, "another encoder")):
         monkeypatch.setattr(text, "load_encoder", replaced)
         with pytest.raises(UsageError, match=f"{message}.*tavq text .* --encoder tiny-bert --"):
-            text.extend_store(FolderDataset(data), recipes.load(recipe).model)
+            text.ensure_store(FolderDataset(data), [recipes.load(recipe).model])
     assert TextStore.open(data / "text", verify=True).manifest == before
 
 
 def test_a_run_on_the_store_as_it_was_can_be_resumed(data: Path, by_name: Path) -> None:
     before = build_text_store(data, encoder=by_name.name, jobs=1).manifest.model_dump(mode="json")
-    text.extend_store(FolderDataset(data), recipes.load("lg-vqgan-tiny").model)
+    text.ensure_store(FolderDataset(data), [recipes.load("lg-vqgan-tiny").model])
     after = TextStore.open(data / "text").manifest.model_dump(mode="json")
     assert _as_extended(before, after) == after
     assert _as_extended(after, before) == after  # what is missing now is missed

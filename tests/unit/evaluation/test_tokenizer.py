@@ -232,6 +232,7 @@ def test_every_value_that_has_an_interval_lies_in_it() -> None:
     result = evaluated(GrayTokenizer(MeanAligner()), batches(200), [Colours()])
     ends = result["intervals"]
     named = {"psnr", "ssim", "l1", "l2", "perplexity_deep", "code_text_cosine", "shuffled/code_text_cosine"}
+    named |= {"code_text_gap"}
     recalls = [f"{way}/recall@{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
     named |= {f"{space}retrieval/{recall}" for space in ("", "probe_") for recall in recalls}
     relations = {"probe_word_code_mse", "random_position/probe_word_code_mse"}

@@ -62,8 +62,8 @@ def test_the_nearest_code_has_the_lift_of_its_word() -> None:
     right, wrong = measured(EntryAligner([0, 1, 2, 3])), measured(EntryAligner([1, 2, 3, 0]))
     assert right["word_code_lift"] == pytest.approx((12 + 5 / 4) / ((12 + 5) / 4))
     assert wrong["word_code_lift"] == pytest.approx((5 / 4) / ((12 + 5) / 4))
-    assert right["shuffled/word_code_lift"] == wrong["word_code_lift"]
+    assert right["other_word/word_code_lift"] == wrong["word_code_lift"]
 
 
 def test_without_an_aligner_there_is_no_value() -> None:
-    assert measured(None) == {"word_code_lift": None, "shuffled/word_code_lift": None}
+    assert measured(None) == {"word_code_lift": None, "other_word/word_code_lift": None}

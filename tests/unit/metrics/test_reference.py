@@ -39,7 +39,7 @@ def test_statistics_survive_a_file(tmp_path: Path) -> None:
     [
         ({"network": "fid"}, r"the network of its images is fd_scenes \(sha256 abababababab…\), and here it is fid"),
         ({"network_sha256": "ef" * 32}, r"here it is fd_scenes \(sha256 efefefefefef…\)"),
-        ({"size": (48, 32)}, "the size of its images is 32 x 48, and here it is 48 x 32"),
+        ({"size": (48, 32)}, "the size of its images is 48 x 32, and here it is 32 x 48"),
         ({"resize": "bicubic"}, "the resizing of its images is 'none', and here it is 'bicubic'"),
     ],
 )

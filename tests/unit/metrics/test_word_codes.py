@@ -21,7 +21,7 @@ def test_the_lift_is_that_of_the_counts() -> None:
     assert lifts.of_codes[0].item() == pytest.approx((15 + PRIOR * 0.5) / ((20 + PRIOR) * 0.5))
     assert lifts.of_codes[1].item() == pytest.approx(1.0)
     metric, chance = metrics
-    assert (metric.key, chance.key) == ("word_code_lift", "shuffled/word_code_lift")
+    assert (metric.key, chance.key) == ("word_code_lift", "other_word/word_code_lift")
     assert metric.value == pytest.approx(lifts.mean)
     # the other word's code: code 1 for word 0 (1.0) and code 0 for word 1
     assert chance.value == pytest.approx((1 + (5 + PRIOR * 0.5) / ((20 + PRIOR) * 0.5)) / 2)

@@ -64,15 +64,16 @@ def make_word_cards(survey: Survey, store: Lexicon, dataset: FolderDataset, show
     assert entries is not None, "the survey is of a level that words are aligned with"
     rows = {text: row for row, text in enumerate(texts)}
     candidates = torch.from_numpy(np.asarray(vectors[[rows[name] for name in names]], np.float32))
-    prominent = torch.from_numpy(counted.find_prominent(range(len(survey.counts))))
-    found = find_codes(entries.cpu(), prominent.any(0), candidates)[:shown]
-    lifts = WordLifts(prominent, torch.from_numpy(present[:, :shown]), found)
+    found = find_codes(entries.cpu(), counted.find_used(len(entries)), candidates)[:shown]
+    codes, columns = found.unique(return_inverse=True)
+    prominent = torch.from_numpy(counted.find_prominent(codes.tolist()))
+    lifts = WordLifts(prominent, torch.from_numpy(present[:, :shown]), columns)
     cards = []
     for row, ends in enumerate(lifts.intervals_of_words().tolist()):
         pairs = zip(found[row].tolist(), lifts.of_codes[row].tolist(), strict=True)
-        codes = [FoundCode(code, lift, survey.crop_patches(code, dataset)[:WORD_PATCHES]) for code, lift in pairs]
+        shown_codes = [FoundCode(code, lift, survey.crop_patches(code, dataset)[:WORD_PATCHES]) for code, lift in pairs]
         mean = float(lifts.of_codes[row].mean())
-        cards.append(WordCard(names[row], int(present[:, row].sum()), tuple(codes), mean, (ends[0], ends[1])))
+        cards.append(WordCard(names[row], int(present[:, row].sum()), tuple(shown_codes), mean, (ends[0], ends[1])))
     return cards
 
 

@@ -5,7 +5,11 @@ from collections.abc import Sequence
 import torch
 
 from tavq.core.errors import UsageError
+from tavq.metrics.codes import LEVEL_NAMES
 from tavq.tokenizer import Tokenizer
+
+TEXT_STATISTICS = ".text_mean"
+"""End of the names of an aligner's buffers that describe the text store, and come from the one that is trained on."""
 
 
 @torch.no_grad()
@@ -17,7 +21,7 @@ def initialize_from(tokenizer: Tokenizer, name_or_path: str) -> None:
     """
     model = Tokenizer.from_pretrained(name_or_path)
     trained = model.state_dict()
-    own = tokenizer.state_dict()
+    own = {name: value for name, value in tokenizer.state_dict().items() if not name.endswith(TEXT_STATISTICS)}
     needed = {name for name in own if name.split(".")[0] not in ("aligner", "hierarchy", "level_codebooks")}
     shapes = {name: value.shape for name, value in own.items() if name in needed or name in trained}
     wrong = sorted(name for name in shapes if name not in trained or trained[name].shape != shapes[name])
@@ -64,12 +68,13 @@ def check_gradient_paths(tokenizer: Tokenizer) -> None:
     aligner = tokenizer.aligner
     if aligner is None or "codebook" not in aligner.gradient_targets:
         return
-    parameters = [parameter for codebook in tokenizer.codebooks.values() for parameter in codebook.parameters()]
-    if not any(parameter.requires_grad for parameter in parameters):
-        raise UsageError(
-            f"model.align.gradient is 'codebook', and the codebook {tokenizer.config.codebook.name!r} is frozen or "
-            "learns without gradients, so the alignment would train nothing; use 'encoder' or 'both'."
-        )
+    for level in aligner.levels:
+        if not any(parameter.requires_grad for parameter in tokenizer.codebooks[level].parameters()):
+            raise UsageError(
+                f"model.align.gradient is 'codebook', and the codebook {tokenizer.config.codebook.name!r} of the level "
+                f"{LEVEL_NAMES[level]!r} is frozen or learns without gradients, so the alignment would train nothing; "
+                "use 'encoder' or 'both'."
+            )
 
 
 def set_train_mode(tokenizer: Tokenizer, parts: Sequence[str]) -> None:

@@ -75,6 +75,7 @@ class Trainer:
         if config.start_from is not None:
             finetune.initialize_from(self.tokenizer, config.start_from)
         finetune.freeze(self.tokenizer, config.freeze)
+        finetune.check_gradient_paths(self.tokenizer)
         adversarial = config.adversarial
         # A seed of its own, so that the tokenizer's weights are the same with and without a discriminator.
         self.discriminator = (

@@ -133,5 +133,9 @@ def test_an_alignment_that_reaches_no_entry_is_refused() -> None:
     finetune.freeze(learned, ["codebook"])
     ema = Tokenizer(build(TokenizerConfig, values | {"codebook": {"name": "ema", "entries": 8, "width": 4}}, "test"))
     for tokenizer in (learned, ema):
-        with pytest.raises(UsageError, match=r"model\.align\.gradient is 'codebook', and the codebook '\w+' is frozen"):
+        with pytest.raises(UsageError, match=r"model\.align\.gradient is 'codebook', and the codebook '\w+' of the"):
             finetune.check_gradient_paths(tokenizer)
+    own = Tokenizer(build(TokenizerConfig, values | {"hierarchy": {"codebook": "own"}}, "test"))
+    finetune.freeze(own, ["codebook"])  # the tables of the other levels still learn
+    with pytest.raises(UsageError, match="of the level 'deep' is frozen"):
+        finetune.check_gradient_paths(own)
