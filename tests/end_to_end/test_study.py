@@ -149,7 +149,7 @@ def test_a_changed_text_is_not_passed_over(
     assert tavq("text", data, "--each-caption", "--out", data / "other").code == 0
     done = tavq(*call, "--text", data / "other")
     assert done.code == 1
-    assert "The text changed since" in done.err
+    assert "The text store changed since" in done.err
 
 
 def test_a_store_that_lacks_something_is_extended_once_for_all_rows(
