@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
@@ -32,6 +33,7 @@ from tavq.core.temporary import (
     remove_leftovers_of,
     temporary_path,
 )
+from tavq.core.unpacking import check_unpacked
 
 MAX_JSON = 1_000_000_000
 """Bytes of a JSON file with data, such as the annotations of a data set."""
@@ -346,6 +348,21 @@ def read_tensor(path: Path, name: str) -> torch.Tensor | None:
             return file.get_tensor(name) if name in file.keys() else None  # noqa: SIM118 - it is not a mapping
     except Exception as error:  # as in `read_tensors`
         raise FileError(f"{path} is not a complete safetensors file: {first_line(error)}.") from error
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of an .npz file.
+
+    Raises:
+        FileError: it is damaged, would fill the memory, or holds arrays of Python objects, which would need pickle.
+    """
+    try:
+        # opened here, because numpy leaves the file open if it is not an archive
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as archive:
+            check_unpacked(archive.zip.infolist())
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # zipfile, zlib and numpy each raise errors of several kinds
+        raise FileError(f"{path} is not a readable .npz file: {error}.") from error
 
 
 # --- hashes -----------------------------------------------------------------------------------------------------

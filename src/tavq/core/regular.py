@@ -9,7 +9,7 @@ from pathlib import Path
 from tavq.core.errors import FileError
 
 GIVEN_BY_SHELL = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
-"""How a user names a pipe; a pipe under any other name was put in the place of a file."""
+"""How a user names a pipe; a pipe under any other name stands where a file should be."""
 
 
 def open_regular(path: str | Path) -> BufferedReader:

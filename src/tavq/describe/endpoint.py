@@ -1,7 +1,6 @@
 """A vision-language model behind any OpenAI-compatible server, such as vLLM or SGLang."""
 
 import asyncio
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tavq.core.errors import TavqError, UsageError
+from tavq.core.files import parse_json
 from tavq.describe.answers import (
     TEMPERATURE,
     Answer,
@@ -290,7 +290,7 @@ class Endpoint(Describer):
 
 def _parse_reply(body: bytes) -> Answer:
     """The answer in a reply; any exception if the reply has none."""
-    choice = json.loads(body)["choices"][0]
+    choice = parse_json(body.decode("utf-8"), "The answer")["choices"][0]
     text, reason = choice["message"].get("content"), choice.get("finish_reason")
     if text is not None and not isinstance(text, str):
         raise TypeError(f"the answer is not text but {type(text).__name__}")
@@ -300,7 +300,7 @@ def _parse_reply(body: bytes) -> Answer:
 def _read_message(body: bytes) -> str:
     """The server's error message."""
     try:
-        value = json.loads(body)
+        value = parse_json(body.decode("utf-8"), "The answer")
         value = value.get("error", value)
         return str(value.get("message") or value.get("detail") or value) if isinstance(value, dict) else str(value)
     except Exception:  # not JSON, or without these fields

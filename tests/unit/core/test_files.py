@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from tavq.core import files, temporary
-from tavq.core.arrays import read_arrays
 from tavq.core.errors import FileError, UsageError
+from tavq.core.files import read_arrays
 from tavq.core.mmap_tensors import MappedTensors
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from tavq.core import files
-from tavq.core.arrays import read_arrays
 from tavq.core.errors import DataError, FileError
+from tavq.core.files import read_arrays
 from tavq.core.jsonl import LineReader, iter_raw_lines
 from tavq.core.mmap_tensors import MappedTensors
 from tavq.data.csv_metadata import read_rows

@@ -17,9 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, mse_loss, normalize, relu
 
-from tavq.core.arrays import read_arrays
 from tavq.core.errors import FileError, UsageError
-from tavq.core.files import read_tensors, sha256
+from tavq.core.files import read_arrays, read_tensors, sha256
 
 MIN_SIDE = 32
 """Smallest side of an image that a feature network accepts; below it the last stage would be empty."""
