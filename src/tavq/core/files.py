@@ -351,11 +351,7 @@ def read_tensor(path: Path, name: str) -> torch.Tensor | None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read all arrays of an .npz file.
-
-    Raises:
-        FileError: it is damaged, would fill the memory, or holds arrays of Python objects, which would need pickle.
-    """
+    """Read all arrays of an .npz file; FileError for a bomb, and for Python objects, which would need pickle."""
     try:
         # opened here, because numpy leaves the file open if it is not an archive
         with open_regular(path) as file, np.load(file, allow_pickle=False) as archive:
