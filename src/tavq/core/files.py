@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
 from tavq.core.config import M, build_stored
 from tavq.core.errors import FileError, UsageError, first_line
@@ -33,6 +33,7 @@ from tavq.core.temporary import (
     remove_leftovers_of,
     temporary_path,
 )
+from tavq.core.tensor_bytes import file_chunks
 from tavq.core.unpacking import check_unpacked
 
 MAX_JSON = 1_000_000_000
@@ -50,13 +51,18 @@ def write_bytes(path: Path, data: bytes | bytearray) -> None:
 
     The first write into a folder removes what killed processes have left there.
     """
+    _write_chunks(path, [data])
+
+
+def _write_chunks(path: Path, chunks: Iterable[Any]) -> None:
     temporary = temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(path.parent)
         temporary.unlink(missing_ok=True)
         with open(temporary, "xb") as file:  # x: never through a link that has this name
-            file.write(data)
+            for chunk in chunks:
+                file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -121,14 +127,17 @@ def _end_of_lines(file: BinaryIO) -> int:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file by `write_bytes`."""
-    write_bytes(path, serialize_tensors(tensors, metadata))
+    """Write a safetensors file as `write_bytes` does."""
+    _write_chunks(path, _tensor_chunks(tensors, metadata))
 
 
 def serialize_tensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """The content of a safetensors file, with tensors contiguous and on the CPU."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return save(plain, dict(metadata) if metadata else None)
+    return b"".join(_tensor_chunks(tensors, metadata))
+
+
+def _tensor_chunks(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None) -> Iterator[Any]:
+    return file_chunks({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
 
 
 @contextlib.contextmanager
