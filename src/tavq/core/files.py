@@ -128,16 +128,7 @@ def _end_of_lines(file: BinaryIO) -> int:
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file as `write_bytes` does."""
-    _write_chunks(path, _tensor_chunks(tensors, metadata))
-
-
-def serialize_tensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """The content of a safetensors file, with tensors contiguous and on the CPU."""
-    return b"".join(_tensor_chunks(tensors, metadata))
-
-
-def _tensor_chunks(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None) -> Iterator[Any]:
-    return file_chunks({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+    _write_chunks(path, file_chunks(tensors, metadata))
 
 
 @contextlib.contextmanager

@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 import torch
 
 from tavq.core.errors import FileError
-from tavq.core.files import parse_json, serialize_tensors, sha256_bytes, write_bytes, write_error
+from tavq.core.files import parse_json, sha256_bytes, write_bytes, write_error
 from tavq.core.own_files import open_own_file
+from tavq.core.tensor_bytes import serialize_tensors
 
 SEAL = "seal"
 """Key of the hash in the metadata or record."""

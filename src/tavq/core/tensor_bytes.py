@@ -26,7 +26,7 @@ def file_chunks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | Non
     """Yield the parts of a safetensors file: its header, then the memory of each tensor.
 
     Args:
-        tensors: contiguous and on the CPU, of the types in `DTYPES`.
+        tensors: of the types in `DTYPES`; copied one at a time where they are not contiguous or not on the CPU.
         metadata: text to keep in the header.
     """
     ordered = sorted(tensors, key=lambda name: (_RANKS[tensors[name].dtype], name.encode()))
@@ -42,4 +42,9 @@ def file_chunks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | Non
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little") + text
     for name in ordered:
-        yield tensors[name].reshape(-1).view(torch.uint8).numpy().data
+        yield tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def serialize_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The content of a safetensors file, for files that are small or changed before they are written."""
+    return b"".join(file_chunks(tensors, metadata))

@@ -40,3 +40,8 @@ def test_the_memory_of_tensors_is_not_copied() -> None:
     tensor = torch.zeros(5, 7)
     _, chunk = file_chunks({"a": tensor})
     assert np.frombuffer(chunk, np.uint8).ctypes.data == tensor.data_ptr()
+
+
+def test_tensors_that_are_not_contiguous() -> None:
+    tensor = torch.arange(6.0, requires_grad=True).reshape(2, 3).T
+    assert b"".join(file_chunks({"a": tensor})) == save({"a": tensor.detach().contiguous()})
