@@ -206,7 +206,7 @@ def fill_disk(place: Place, job: Job, shares: list[float]) -> Counts:
         code = running.wait()
         check_lines(running, counts)
         counts.tries += 1
-        counts.ends["refused in one line" if code else "enough space"] += 1
+        counts.ends["refused" if code else "enough space"] += 1
         finish(place, job, out, counts)
     return counts
 
