@@ -4,13 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from tavq.api.calls import PathLike, warn
-from tavq.core import files
 from tavq.core.errors import UsageError
 from tavq.interop.card import import_card, import_metadata
-from tavq.interop.exporting import export_tensors, norm_groups
+from tavq.interop.exporting import export_tokenizer
 from tavq.interop.importing import import_tokenizer
 from tavq.interop.kind import checkpoint_kinds
-from tavq.interop.kinds.diffusers import vq_model_settings
 from tavq.model_folder import find_model, read_model_config
 from tavq.tokenizer import Tokenizer
 
@@ -80,29 +78,9 @@ def export_model(model: PathLike, *, to: str, out: PathLike) -> Path:
         FileError: the model is damaged, or `out` cannot be written.
     """
     kind, place = checkpoint_kinds[to](), _new_place(out)
-    if to != "diffusers" and place.suffix != ".safetensors":
-        raise UsageError(f"The weights become a safetensors file; choose --out {place.with_suffix('.safetensors')}.")
     folder = find_model(str(model))
     tokenizer = Tokenizer.from_pretrained(folder)
-    tensors = export_tensors(tokenizer, kind)
-    stored = read_model_config(folder)
-    if to == "diffusers":
-        _write_vq_model(place, tokenizer, tensors, stored)
-    else:
-        files.write_tensors(place, tensors, FORMAT)
+    kind.write(place, export_tokenizer(tokenizer, kind, read_model_config(folder).get("size")))
     if tokenizer.aligner is not None:
         warn("The aligner is not exported: codes and images are the same without it.")
     return place
-
-
-FORMAT = {"format": "pt"}
-"""Metadata that diffusers and transformers expect in a safetensors file."""
-
-
-def _write_vq_model(place: Path, tokenizer: Tokenizer, tensors: dict[str, Any], stored: dict[str, Any]) -> None:
-    (groups,) = norm_groups(tokenizer)
-    entries, width = tensors["quantize.embedding.weight"].shape
-    settings = vq_model_settings(tokenizer.config.net, entries, width, groups, stored.get("size") or 256)
-    with files.create_folder(place) as folder:
-        files.write_tensors(folder / "diffusion_pytorch_model.safetensors", tensors, FORMAT)
-        files.write_json(folder / "config.json", settings)

@@ -6,32 +6,38 @@ from torch import Tensor, nn
 
 from tavq.core.errors import UsageError
 from tavq.interop.importing import checkpoint_names
-from tavq.interop.kind import CheckpointKind
+from tavq.interop.kind import CheckpointKind, Exported
 from tavq.tokenizer import Tokenizer, compute_table
 
 
-def export_tensors(tokenizer: Tokenizer, kind: CheckpointKind) -> dict[str, Tensor]:
-    """The weights of a tokenizer by the names of a kind of checkpoint, without those of its aligner.
+def export_tokenizer(tokenizer: Tokenizer, kind: CheckpointKind, size: int | None = None) -> Exported:
+    """What a checkpoint of this kind holds of a tokenizer: all but its aligner.
+
+    Args:
+        tokenizer: the tokenizer.
+        kind: the kind of checkpoint.
+        size: side of the images that it was trained on, if it is known.
 
     Raises UsageError if the code of that kind computes something else, or has no place for a part.
     """
-    _check(tokenizer, kind)
+    groups = _norm_groups(tokenizer)
+    _check(tokenizer, kind, groups)
     state = tokenizer.state_dict()
     state["codebook.table"] = compute_table(tokenizer.codebook)
-    exported: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for ours, theirs in checkpoint_names(tokenizer, kind).items():
         for name, value in zip(theirs, state[ours].chunk(len(theirs)), strict=True):
-            exported[name] = kind.reshape(name, value)
-    return exported
+            tensors[name] = kind.reshape(name, value)
+    return Exported(tensors, tokenizer.config.net, groups[0], size)
 
 
-def norm_groups(tokenizer: Tokenizer) -> list[int]:
+def _norm_groups(tokenizer: Tokenizer) -> list[int]:
     """The different numbers of groups of the normalizations of its encoder and decoder."""
     modules = [*tokenizer.encoder.modules(), *tokenizer.decoder.modules()]
     return sorted({module.num_groups for module in modules if isinstance(module, nn.GroupNorm)})
 
 
-def _check(tokenizer: Tokenizer, kind: CheckpointKind) -> None:
+def _check(tokenizer: Tokenizer, kind: CheckpointKind, groups: list[int]) -> None:
     config = tokenizer.config
     facts: list[tuple[str, Any, tuple[Any, ...]]] = [
         ("model.quantizer", config.quantizer.name, kind.quantizers),
@@ -49,7 +55,6 @@ def _check(tokenizer: Tokenizer, kind: CheckpointKind) -> None:
             f"This tokenizer cannot be exported as {kind.name}, whose stages are multiples of the first; here they "
             f"have {', '.join(map(str, config.net.widths))} channels."
         )
-    groups = norm_groups(tokenizer)
     if len(groups) > 1 or (kind.fixed_groups and groups != [kind.fixed_groups]):
         needed = kind.fixed_groups or "the same number of"
         raise UsageError(

@@ -2,14 +2,18 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
 
+from tavq.core import files
 from tavq.core.errors import UsageError
 from tavq.core.registry import Registry
 from tavq.interop.layouts import Layout, Names
 from tavq.interop.reading import Checkpoint
+from tavq.nets.convnet import ConvNetConfig
 
 
 class CheckpointKind(ABC):
@@ -56,6 +60,27 @@ class CheckpointKind(ABC):
         projections = tuple(f".{projection}.weight" for projection in self.layout.projections[1:])
         return value.flatten(1) if self.layout.linear and name.endswith(projections) else value
 
+    def write(self, place: Path, exported: "Exported") -> None:
+        """Write a checkpoint. Default: a safetensors file."""
+        if place.suffix != ".safetensors":
+            raise UsageError(
+                f"The weights become a safetensors file; choose --out {place.with_suffix('.safetensors')}."
+            )
+        files.write_tensors(place, exported.tensors, FORMAT)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What a checkpoint is written from."""
+
+    tensors: Mapping[str, Tensor]  # by the names of the kind
+    net: ConvNetConfig
+    groups: int  # of every normalization
+    size: int | None  # side of the images that it was trained on
+
+
+FORMAT = {"format": "pt"}
+"""Metadata that diffusers and transformers expect in a safetensors file."""
 
 checkpoint_kinds: Registry[type[CheckpointKind]] = Registry("kind of checkpoint", "tavq.interop.kinds")
 

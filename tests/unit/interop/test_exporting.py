@@ -11,6 +11,9 @@ from safetensors.torch import load_file, save_file
 import tavq
 from tavq.core.config import build
 from tavq.core.errors import UsageError
+from tavq.interop.exporting import export_tokenizer
+from tavq.interop.importing import import_tokenizer
+from tavq.interop.kind import checkpoint_kinds
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 NET = {"channels": 32, "multipliers": [1, 2], "blocks": 1, "groups": 32}
@@ -39,6 +42,21 @@ def test_there_and_back_gives_the_same_file_and_the_same_bits(kind: str, tmp_pat
     tavq.import_checkpoint(name, second, out=tmp_path / "again")
     weights = [(tmp_path / folder / "model.safetensors").read_bytes() for folder in ("model", "again")]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("name", checkpoint_kinds)
+def test_every_kind_is_written_recognized_and_read(name: str, tmp_path: Path) -> None:
+    kind = checkpoint_kinds[name]
+    for quantizer in kind.quantizers:
+        for attention in kind.attention:
+            ours = tokenizer(net={**NET, "attention": attention, "latent_width": 6}, quantizer=quantizer)
+            place = tmp_path / f"{quantizer}-{attention}.safetensors"
+            kind().write(place, export_tokenizer(ours, kind()))
+            again = import_tokenizer("auto", place)
+            assert again.kind.name == name
+            assert again.tokenizer.config.net == ours.config.net
+            for key, value in ours.state_dict().items():
+                assert torch.equal(again.tokenizer.state_dict()[key], value), key
 
 
 @pytest.mark.parametrize("attention", ["none", "deepest", "middle", "both"])

@@ -2,15 +2,16 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from tavq.core import files
 from tavq.core.errors import FileError
-from tavq.interop.kind import CheckpointKind, checkpoint_kinds
+from tavq.interop.kind import FORMAT, CheckpointKind, Exported, checkpoint_kinds
 from tavq.interop.layouts import Layout
 from tavq.interop.reading import Checkpoint
-from tavq.nets.convnet import ConvNetConfig
 
 ACCEPTED: Mapping[str, tuple[Any, ...]] = {
     "_class_name": ("VQModel",),
@@ -68,17 +69,17 @@ class Diffusers(CheckpointKind):
     def quantizer(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         return {"name": "nearest", "legacy": True}
 
+    def write(self, place: Path, exported: Exported) -> None:
+        """Write the folder that `VQModel.from_pretrained` loads."""
+        with files.create_folder(place) as folder:
+            files.write_tensors(folder / "diffusion_pytorch_model.safetensors", exported.tensors, FORMAT)
+            files.write_json(folder / "config.json", _settings(exported))
 
-def vq_model_settings(net: ConvNetConfig, entries: int, width: int, groups: int, size: int) -> dict[str, Any]:
-    """The config.json of a `VQModel`.
 
-    Args:
-        net: its network.
-        entries: of the codebook.
-        width: of an entry.
-        groups: of every normalization.
-        size: side of the images that it was trained on.
-    """
+def _settings(exported: Exported) -> dict[str, Any]:
+    """The config.json of a `VQModel`."""
+    net = exported.net
+    entries, width = exported.tensors["quantize.embedding.weight"].shape
     plain = len(net.widths) - 1
     last = "Attn" if net.deepest_attention else ""
     return {
@@ -92,10 +93,10 @@ def vq_model_settings(net: ConvNetConfig, entries: int, width: int, groups: int,
         "latent_channels": net.latent_width or width,
         "layers_per_block": net.blocks,
         "mid_block_add_attention": net.middle_attention,
-        "norm_num_groups": groups,
+        "norm_num_groups": exported.groups,
         "norm_type": "group",
         "num_vq_embeddings": entries,
-        "sample_size": size,
+        "sample_size": exported.size or 256,
         "vq_embed_dim": width,
     }
 
