@@ -1,6 +1,7 @@
 """Links in a stranger's data set or run: whatever tavq writes, nothing outside the folder changes."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,14 +99,31 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 TARGETS = ("profile", "store", ".", "missing", "missing/deeper")
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize(
+    ("name", "target"),
+    # a new folder is created where a link leads, if there is nothing; see below
+    [(name, target) for name in WRITERS for target in TARGETS if (name, target[:7]) != ("new folder", "missing")],
+)
 def test_no_way_to_write_changes_what_a_link_leads_to(tmp_path: Path, outside: Path, name: str, target: str) -> None:
     before = snapshot(outside)
     (tmp_path / "inside").mkdir()
     path = tmp_path / "inside" / "name"
     path.symlink_to(outside / target)
     assert str(path) in attempt(lambda: WRITERS[name](path), str(path))
+    assert snapshot(outside) == before
+
+
+@pytest.mark.parametrize("target", ["missing", "missing/deeper"])
+def test_a_new_folder_is_created_where_its_link_leads(tmp_path: Path, outside: Path, target: str) -> None:
+    """As for a link to a larger disk; it adds a folder and changes nothing that was there."""
+    before = snapshot(outside)
+    path = tmp_path / "name"
+    path.symlink_to(outside / target)
+    with files.create_folder(path) as folder:
+        (folder / "file").write_text("new")
+    assert path.is_symlink()
+    assert (outside / target / "file").read_text() == "new"
+    shutil.rmtree(outside / "missing")
     assert snapshot(outside) == before
 
 

@@ -179,10 +179,10 @@ def create_folder(path: Path) -> Iterator[Path]:
     Raises:
         UsageError: `path` exists and is not an empty folder, or another process creates it at the same time.
     """
-    path = path.resolve() if path.is_symlink() else path
+    given, path = path, path.resolve() if path.is_symlink() else path
     remove_leftovers_of(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UsageError(f"{path} already exists and is not empty; choose a new folder.")
+        raise UsageError(f"{given} already exists and is not empty; choose a new folder.")
     if process := find_writer(path):
         raise UsageError(f"Another process (pid {process}) is writing to {path}; wait for it, or choose a new folder.")
     with _fill_folder(path) as folder:
