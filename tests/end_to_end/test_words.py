@@ -19,7 +19,8 @@ def test_from_captions_to_a_page_that_names_words(tavq: Tavq, home: Path, tmp_pa
     data, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(home / "data", data)
     command = ("train", "vqct-tiny", "--data", data, "--out", run, *SMALL.split())
-    refused = tavq(*command)
+    shutil.copytree(data / "text", tmp_path / "mine")  # one that is named is not extended, as DATA/text is
+    refused = tavq(*command, "--text", tmp_path / "mine")
     assert refused.code == 2
     assert "has no word graph; build it with: tavq text DIR --word-graph" in refused.err
 

@@ -42,7 +42,10 @@ def file_chunks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | Non
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little") + text
     for name in ordered:
-        yield tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+        if flat.stride(0) != 1:  # a single number of an expanded tensor counts as contiguous with any stride
+            flat = flat.clone(memory_format=torch.contiguous_format)
+        yield flat.view(torch.uint8).numpy().data
 
 
 def serialize_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:

@@ -45,3 +45,8 @@ def test_the_memory_of_tensors_is_not_copied() -> None:
 def test_tensors_that_are_not_contiguous() -> None:
     tensor = torch.arange(6.0, requires_grad=True).reshape(2, 3).T
     assert b"".join(file_chunks({"a": tensor})) == save({"a": tensor.detach().contiguous()})
+
+
+@pytest.mark.parametrize("value", [torch.tensor(7).expand(1), torch.as_strided(torch.tensor([9]), (1, 1), (0, 0))])
+def test_a_single_number_with_any_stride(value: torch.Tensor) -> None:
+    assert b"".join(file_chunks({"a": value})) == save({"a": value.clone()})
