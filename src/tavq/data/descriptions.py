@@ -18,6 +18,7 @@ PATTERN = "long_text*.jsonl"
 MAX_LINE = 2_000_000  # bytes; 100,000 characters of text are less, however JSON escapes them
 OFFSET_BITS = 40  # of the byte offset of a line in its file: a terabyte
 MAX_FILES = 1 << 64 - OFFSET_BITS
+UNFINISHED = "the last line has no newline, as if it was still being written, and is not read; end it with one"
 
 
 def _compose(file_name: str) -> str:
@@ -26,15 +27,16 @@ def _compose(file_name: str) -> str:
 
 
 class Descriptions:
-    """The descriptions of a folder data set by image; takes 16 bytes of memory a line, and 48 while opening.
+    """The descriptions of a folder data set by image; takes 17 bytes of memory a line, and 49 while opening.
 
     Reads every `long_text*.jsonl` of the folder. Of an image's lines the newest one with a text wins by `time`; if
     none has a text, the newest one that gives a reason. A line without a `time` is older than all lines with one;
     of the same time the later line wins, in the order of file names and lines. With `model` and `prompt`, only lines
     with both count.
 
-    A last line without its newline is still being written and is skipped; other lines that cannot be read are
-    `faults`. Lines that are appended after opening are not seen.
+    A last line without its newline is still being written and is skipped; it is one of the `faults` if it is whole, as
+    in a file that was made by hand. Other lines that cannot be read are faults too. Lines that are appended after
+    opening are not seen.
     """
 
     def __init__(self, folder: Path, model: str | None = None, prompt: str | None = None) -> None:
@@ -54,6 +56,7 @@ class Descriptions:
         self._keys = unsorted[order]
         # a location is the index of the file and the offset of the line, packed into 64 bits
         self._locations = np.asarray(locations, np.uint64)[order]
+        self._known = np.zeros(len(order), bool)
 
     def _scan(self, index: int, keys: "array[int]", times: "array[int]", locations: "array[int]") -> None:
         path = self._files[index]
@@ -70,7 +73,10 @@ class Descriptions:
         """The description, the reason why it cannot be read, or None for a line without content or end."""
         if len(line) > MAX_LINE:
             return f"the line is longer than {MAX_LINE:,} bytes"
-        return read_description(line) if line.endswith(b"\n") and line.strip() else None
+        found = read_description(line) if line.strip() else None
+        if line.endswith(b"\n"):
+            return found
+        return UNFINISHED if isinstance(found, Description) else None
 
     def _matches(self, found: Description) -> bool:
         return self.model in (None, found.model) and self.prompt in (None, found.prompt)
@@ -88,6 +94,26 @@ class Descriptions:
             without_text = without_text or description
         return without_text
 
+    def mark(self, file_name: str) -> None:
+        """Note that the data set has this image."""
+        first, end = self._range(file_name)
+        self._known[first:end] = True
+
+    def find_unmatched(self) -> list[Fault]:
+        """One fault for the lines that name no image of those that were marked; none if there are no such lines."""
+        unmatched = np.flatnonzero(~self._known)
+        first = next((found for row in unmatched[:1] if (found := self._read(int(self._locations[row])))), None)
+        if first is None:
+            return []
+        count = f"{len(unmatched):,} lines name" if len(unmatched) > 1 else "a line names"
+        reason = f"{count} no image of the data set, such as {first.file_name!r}"
+        return [Fault(self._files[int(self._locations[unmatched[0]]) >> OFFSET_BITS].name, reason, part="long_text")]
+
+    def _range(self, file_name: str) -> tuple[int, int]:
+        """Where the lines of an image are, by its hash."""
+        key = np.uint64(hash_name(_compose(file_name)))
+        return int(np.searchsorted(self._keys, key, "left")), int(np.searchsorted(self._keys, key, "right"))
+
     def text(self, file_name: str) -> str | None:
         """The newest text of an image, or None."""
         found = self.find(file_name)
@@ -95,8 +121,7 @@ class Descriptions:
 
     def _descriptions_of(self, file_name: str) -> Iterator[Description]:
         """The descriptions of an image, newest first."""
-        key = np.uint64(hash_name(_compose(file_name)))
-        first, end = (int(np.searchsorted(self._keys, key, side)) for side in ("left", "right"))
+        first, end = self._range(file_name)
         for index in reversed(range(first, end)):
             found = self._read(int(self._locations[index]))
             # two names may have the same hash

@@ -124,9 +124,11 @@ def _add_descriptions(records: Iterable[Record], folder: Path, faults: Faults) -
     """The records, with the text that a model wrote for those without a long text of their own."""
     with Descriptions(folder) as descriptions:
         for record in records:
+            descriptions.mark(record.file_name)
             text = descriptions.text(record.file_name) if descriptions and record.long_text is None else None
             yield record if text is None else replace(record, long_text=text)
         faults.merge(descriptions.faults)
+        faults.add(descriptions.find_unmatched())
 
 
 def _no_record_error(dataset: FolderDataset, all_records: list[Record]) -> TavqError:

@@ -120,7 +120,20 @@ def test_a_file_cut_anywhere_gives_its_whole_lines(tmp_path: Path) -> None:
             assert [found.text(f"{n}.png") for n in range(3)] == [f"Text {n} é." for n in range(whole)] + [None] * (
                 3 - whole
             )
-            assert found.faults.count == 0
+            # a whole line that lacks its newline only is named
+            assert found.faults.count == int(data[end : end + 1] == b"\n")
+
+
+def test_lines_that_name_no_image_are_named_once(tmp_path: Path) -> None:
+    write(tmp_path, *(ONE | {"file_name": f"images/{number}.png"} for number in range(3)), ONE)
+    with Descriptions(tmp_path) as found:
+        found.mark("a.png")
+        [fault] = found.find_unmatched()
+        assert fault.where == "long_text.jsonl"
+        assert fault.reason.startswith("3 lines name no image of the data set, such as 'images/")
+        for number in range(3):
+            found.mark(f"images/{number}.png")
+        assert found.find_unmatched() == []
 
 
 def test_names_of_the_same_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +158,7 @@ def test_an_index_is_small(tmp_path: Path) -> None:
     write(tmp_path, *(ONE | {"file_name": f"{number}.png"} for number in range(100)))
     with Descriptions(tmp_path) as found:
         held = sum(value.nbytes for value in vars(found).values() if hasattr(value, "nbytes"))
-        assert held == 16 * 100
+        assert held == 17 * 100
 
 
 # --- what a data set makes of them ------------------------------------------------------------------------------
@@ -168,7 +181,9 @@ def test_a_record_without_a_long_text_takes_the_described_one(tmp_path: Path) ->
     found = FolderDataset(tmp_path)
     assert [record.text for record in found] == ["First.", "Its own.", "A dog.", None]
     assert found[0].captions == ("A",)
-    assert found.faults == []
+    assert [fault.reason for fault in found.faults] == [
+        "a line names no image of the data set, such as 'elsewhere.png'"
+    ]
     assert found.fingerprint == before
     expected = [("a.png", "First."), ("b.png", "Its own."), ("c.png", "A dog."), ("d.png", "")]
     assert list(iter_texts(tmp_path)) == expected
