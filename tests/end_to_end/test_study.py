@@ -152,6 +152,26 @@ def test_a_changed_text_is_not_passed_over(
     assert "The text store changed since" in done.err
 
 
+def test_an_evaluation_with_another_text_is_made_again(
+    tavq: Tavq, data: Path, study: Path, tmp_path: Path, small: list[str]
+) -> None:
+    study.write_text("metrics: [psnr]\nrows: {ta: {recipe: ta-vqgan-tiny, settings: {model.align.iterations: 5}}}")
+    out = tmp_path / "out"
+    call = ["study", study, "--data", data, "--out", out, *small, "--seeds", 0]
+    assert tavq(*call).code == 0
+    run = out / "ta" / "seed-0"
+    before = weights(out)
+    texts = [json.loads((run / "evaluation.json").read_text())["protocol"]["text"]["sha256"]]
+    assert tavq("text", data, "--each-caption", "--out", tmp_path / "other").code == 0
+    assert tavq("evaluate", run, "--data", data, "--text", tmp_path / "other").code == 0
+    texts.append(json.loads((run / "evaluation.json").read_text())["protocol"]["text"]["sha256"])
+    assert tavq(*call).code == 0
+    texts.append(json.loads((run / "evaluation.json").read_text())["protocol"]["text"]["sha256"])
+    assert texts[0] != texts[1]
+    assert texts[0] == texts[2]
+    assert weights(out) == before
+
+
 def test_a_store_that_lacks_something_is_extended_once_for_all_rows(
     tavq: Tavq, data: Path, study: Path, tmp_path: Path, small: list[str]
 ) -> None:

@@ -173,6 +173,18 @@ def test_evaluation_uses_the_running_statistics() -> None:
     torch.testing.assert_close(alone, in_training[:1], atol=1e-3, rtol=1e-3)
 
 
+def test_the_first_batches_set_the_running_statistics() -> None:
+    """From their initial 0 and 1, statistics that move by a tenth a batch would be wrong for a hundred batches."""
+    level = LevelAligner(3, 2, standardize=True, center=False).train()
+    draw = torch.Generator().manual_seed(2)
+    batches = [1e-3 * torch.randn(8, 3, generator=draw) + 2 for _ in range(3)]
+    for batch in batches:
+        level.standardized(batch, torch.ones(8, dtype=torch.bool))
+    torch.testing.assert_close(level.running_mean, torch.stack(batches).mean((0, 1)))
+    variances = torch.stack([batch.var(0, unbiased=False) for batch in batches])
+    torch.testing.assert_close(level.running_variance, variances.mean(0))
+
+
 def test_the_loss_depends_on_the_image_only_when_means_are_standardized() -> None:
     """The codes of two images differ by 1e-3: after standardizing they are far apart, before they are the same."""
     codes = torch.tensor([[1.0, 2.0, 3.0], [1.001, 1.999, 3.001], [0.999, 2.001, 2.999]])

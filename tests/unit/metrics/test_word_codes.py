@@ -44,6 +44,17 @@ def test_words_find_the_used_codes_that_point_their_way() -> None:
     assert find_codes(entries, unused, words, 5).shape == (4, 3)
 
 
+def test_what_all_words_or_all_entries_have_in_common_does_not_decide() -> None:
+    """Uncentred, every word would find the entry that points along what the words, or the entries, share."""
+    used = torch.tensor([True, True, True])
+    words = torch.tensor([[10.0, 1.0, 0.0], [10.0, -1.0, 0.0]])
+    entries = torch.tensor([[0.0, 4.0, 0.0], [0.0, -4.0, 0.0], [9.0, 0.0, 0.0]])
+    assert find_codes(entries, used, words, 1).tolist() == [[0], [1]]
+    # the mean is (0, 8): uncentred the second entry would be nearest to the first word
+    shifted = torch.tensor([[1.0, 12.0], [0.5, 4.0], [-1.5, 8.0]])
+    assert find_codes(shifted, used, torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), 1).tolist() == [[0], [2]]
+
+
 @given(st.integers(2, 30), st.integers(1, 6), st.integers(1, 5), st.integers(0, 1000))
 def test_the_lift_is_finite_and_of_random_codes_near_one(n: int, k: int, u: int, seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)

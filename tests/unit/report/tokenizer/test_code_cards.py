@@ -32,10 +32,14 @@ SETTINGS = {
 
 
 class Means(nn.Module):
-    """An encoder whose features are the mean colours of 4 x 4 cells."""
+    """An encoder whose features are the mean colours of square cells."""
+
+    def __init__(self, cell: int = 4) -> None:
+        super().__init__()
+        self.cell = cell
 
     def forward(self, images: Float[Tensor, "b 3 y x"]) -> tuple[list[Tensor], Float[Tensor, "b 3 h w"]]:
-        return [], nn.functional.avg_pool2d(images, 4)
+        return [], nn.functional.avg_pool2d(images, self.cell)
 
 
 class FakeStore:
@@ -123,6 +127,22 @@ def test_a_card_has_the_word_that_its_entry_is_made_of(tokenizer: Tokenizer, dat
     assert {card.word for card in explain_codes(tokenizer, dataset, batches(dataset))} == {None}
     tokenizer.codebook.words = ("night", "snow")  # type: ignore[assignment]
     assert [card.word for card in explain_codes(tokenizer, dataset, batches(dataset))] == ["night", "snow"]
+
+
+@pytest.mark.parametrize(("cell", "side"), [(1, 13), (2, 14), (4, 12), (8, 24)])
+def test_a_patch_is_three_cells_wide_and_twelve_pixels_at_least(
+    tokenizer: Tokenizer, tmp_path: Path, cell: int, side: int
+) -> None:
+    tokenizer.encoder = Means(cell)  # type: ignore[assignment]
+    size, center = 40 * cell, 20 * cell
+    image = np.zeros((size, size, 3), np.uint8)
+    image[center : center + cell, center : center + cell] = 255
+    save_png(tmp_path / "images/0.png", image)
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "images/0.png", "split": "train"}\n')
+    survey = Survey(tokenizer)
+    survey.update(Batch(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1, ("images/0.png",)))
+    found = survey.crop_patches(1, FolderDataset(tmp_path))
+    assert [patch.image.shape for patch in found] == [(side, side, 3)]
 
 
 def test_patches_are_cropped_where_the_code_matches_best(tokenizer: Tokenizer, dataset: FolderDataset) -> None:

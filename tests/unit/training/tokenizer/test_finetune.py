@@ -1,8 +1,10 @@
 """Training with frozen parts and from a trained model: frozen parts stay bit-for-bit, the others change."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -100,6 +102,22 @@ def test_a_run_starts_from_a_models_weights(
     assert moved(second) == {"decoder"}
     with_text = Trainer(aligned(begin), dataset, tmp_path / "third", words)  # the aligner keeps its own
     assert all(torch.equal(state(with_text)[name], value) for name, value in trained.items())
+
+
+def test_the_mean_of_the_text_is_that_of_the_store_that_is_trained_on(
+    aligned: Make, dataset: FolderDataset, words: TextSource, tmp_path: Path
+) -> None:
+    Trainer(aligned(), dataset, tmp_path / "first", words).run()
+    begin = aligned({"train.start_from": str(tmp_path / "first")})
+    other = copy.copy(words)
+    other.vocabulary = lambda granularity: (["fourth"], np.full((1, 6), 2.0, np.float32))  # type: ignore[method-assign]
+    found = state(Trainer(begin, dataset, tmp_path / "second", other))
+    trained = files.read_tensors(tmp_path / "first/model/model.safetensors")
+    means = [name for name in found if name.endswith("text_mean")]
+    assert len(means) == 3
+    assert all(torch.allclose(found[name], torch.full((6,), 6**-0.5)) for name in means)
+    rest = [name for name in found if name not in means]
+    assert all(torch.equal(found[name], trained[name]) for name in rest)
 
 
 def test_a_model_that_does_not_fit_is_refused(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
