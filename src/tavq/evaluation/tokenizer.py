@@ -18,7 +18,7 @@ from tavq.evaluation.word_probe import WordProbe
 from tavq.interfaces import DEEP, Aligner, Batch, Codebook, Quantized, Quantizer, TextFeatures, TextUnits
 from tavq.metrics import intervals
 from tavq.metrics.alignment import code_text_cosine, probe, retrieval
-from tavq.metrics.codes import LEVEL_NAMES, CodeUsage, Surprisal
+from tavq.metrics.codes import LEVEL_NAMES, CodeUsage, Surprisal, measure_spacing
 from tavq.metrics.collapse import describe_collapse
 from tavq.metrics.distances import ImageSet, compare_image_sets
 from tavq.metrics.images import ImageScores, perceptual_metric
@@ -155,6 +155,7 @@ class TokenizerEvaluator:
             metrics += codes.compute(
                 LEVEL_NAMES[level], interval, describe_collapse(codes, tokenizer.quantizer.stochastic)
             )
+            metrics += measure_spacing(tokenizer.codebooks[level]().detach(), LEVEL_NAMES[level])
         metrics += self.pairs.compute()
         metrics += self.word_codes.compute(tokenizer.aligner, tokenizer.quantizer, tokenizer.codebooks, self.word_probe)
         metrics += self.word_probe.compute(tokenizer.quantizer, tokenizer.codebook)
@@ -281,8 +282,8 @@ def evaluate(
     - Reconstruction: `psnr`, `ssim`, `ms_ssim`, `l1`, `l2` (`metrics.images`), of reconstructions that are clamped to
       [-1, 1] and not rounded to 8 bits. For each of `networks` `fd_NETWORK` and `kid_NETWORK` (`metrics.distances`);
       for one with learned heads its distance, such as `lpips_vgg`.
-    - Codebook: `usage_deep`, `perplexity_deep`, `dead_deep` of the grid that the decoder reads, and the same of `low`
-      and `middle` if an aligner reads these levels (`metrics.codes`).
+    - Codebook: `usage_deep`, `perplexity_deep`, `dead_deep`, `spacing_deep`, `scale_deep` of the grid that the decoder
+      reads, and the same of `low` and `middle` if an aligner reads these levels (`metrics.codes`).
     - Text: `code_text_cosine`, `retrieval/…` in the aligner's space; `probe_code_text_cosine`, `probe_retrieval/…` for
       any tokenizer (`metrics.alignment`), as is `probe_word_code_mse` (`metrics.word_probe`);
       `word_code_lift` says whether the codes that a word finds occur where it does (`metrics.word_codes`);

@@ -50,6 +50,20 @@ LOGGED_TITLES = {
 """Titles of what `UsageLog` returns, for charts; `positions` has none, as it only counts."""
 
 DEAD = Metric("dead", "Dead entries", CODEBOOK, better=-1, meaning="Entries that were never chosen.", decimals=0)
+SPACING = Metric(
+    "spacing",
+    "Entry spacing",
+    CODEBOOK,
+    meaning="Median distance of an entry to the nearest other one, per dimension; near 0, entries are copies.",
+    decimals=4,
+)
+SCALE = Metric(
+    "scale",
+    "Entry scale",
+    CODEBOOK,
+    meaning="Root mean square of the entries' values, which the spacing is to be compared with.",
+    decimals=4,
+)
 
 
 class CodeUsage(SumMetric):
@@ -110,9 +124,11 @@ class CodeUsage(SumMetric):
             PERPLEXITY.measured(self.perplexity, interval),
             DEAD.measured(self.dead),
         )
-        return [
-            replace(metric, name=f"{metric.name}_{level}", title=f"{metric.title} ({level})") for metric in measured
-        ]
+        return [_of_level(metric, level) for metric in measured]
+
+
+def _of_level(metric: Metric, level: str) -> Metric:
+    return replace(metric, name=f"{metric.name}_{level}", title=f"{metric.title} ({level})")
 
 
 def perplexity(counts: Shaped[Tensor, " k"], sizes: Sequence[int]) -> float:
@@ -175,6 +191,13 @@ def spacing(entries: Float[Tensor, "k d"]) -> dict[str, float]:
         nearest.append(distance.amin(1))
     median = torch.cat(nearest).median() / d**0.5
     return {"spacing": float(median), "scale": float(entries.square().mean().sqrt())}
+
+
+def measure_spacing(entries: Float[Tensor, "k d"], level: str) -> list[Metric]:
+    """The spacing and the scale of the codebook of `level` (low, middle, deep); a single entry has no spacing."""
+    found = spacing(entries)
+    value = found["spacing"] if math.isfinite(found["spacing"]) else None
+    return [_of_level(SPACING.measured(value), level), _of_level(SCALE.measured(found["scale"]), level)]
 
 
 class UsageLog:

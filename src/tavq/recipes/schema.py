@@ -101,7 +101,10 @@ class PublishedConfig(Config):
     features of another network.
     """
 
-    metric: Literal["fid", "psnr", "ssim", "l1", "l2", "code_text_cosine", "word_code_mse", "seconds_per_epoch"]
+    metric: Literal[
+        "fid", "psnr", "ssim", "l1", "l2", "code_text_cosine", "word_code_mse", "seconds_per_epoch", "vqa/accuracy"
+    ]
+    """That of a task on the tokenizer's codes has the task's name before it."""
     value: float = Field(ge=0)
     source: str = Field(min_length=1)
     """Paper and table."""

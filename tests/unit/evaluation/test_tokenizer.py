@@ -125,6 +125,9 @@ def test_everything_is_measured_in_one_pass() -> None:
     assert result["l1"] == pytest.approx(l1(rebuilt, images).mean().item())
     used = len(tokenizer.quantize(images)[2].indices.unique())
     assert result["dead_deep"] == 16 - used
+    distances = torch.cdist(tokenizer.entries.double(), tokenizer.entries.double()).fill_diagonal_(torch.inf)
+    assert result["spacing_deep"] == pytest.approx(float(distances.amin(1).median()) / 2**0.5)
+    assert result["scale_deep"] == pytest.approx(tokenizer.entries.square().mean().sqrt().item())
     assert result["feature_weights"] == {"colours": "ab" * 32}
     assert result["code_text_cosine"] > 0.75 > 0.5 > result["shuffled/code_text_cosine"]
     assert result["retrieval/candidates"] == 24
