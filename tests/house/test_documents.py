@@ -85,7 +85,7 @@ def test_recipes_on_the_pages_exist(documents: list[Path]) -> None:
         for line in shell_lines(page):
             words = shlex.split(line, comments=True)
             if words[:2] == ["tavq", "train"] and not words[2].endswith(".yaml"):
-                assert words[2] in recipes.names(), line
+                assert words[2] in [*recipes.names(), *recipes.names(recipes.FINETUNING)], line
 
 
 def test_settings_on_the_pages_exist(documents: list[Path]) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tavq import recipes
-from tavq.core.config import write_yaml
+from tavq.core.config import read_yaml, write_yaml
 from tavq.recipes.schema import Recipe
 from tavq.recipes.sizes import Counter
 from tavq.recipes.study import STUDIES
@@ -27,8 +27,14 @@ def list_task_recipes() -> list[dict[str, Any]]:
     ]
 
 
+def list_finetuning_recipes() -> list[dict[str, Any]]:
+    """Return what each shipped recipe that trains a trained tokenizer further is."""
+    found = [(name, read_yaml(recipes.text_of(name), f"Recipe {name}")) for name in recipes.names(recipes.FINETUNING)]
+    return [{"name": name, "description": settings["description"]} for name, settings in found]
+
+
 def show_recipe(name: str) -> str:
-    """Return the YAML text of a recipe with every setting, or of a study as it is.
+    """Return the YAML text of a recipe with every setting, or of a study or a recipe of fine-tuning as it is.
 
     Args:
         name: a shipped recipe of a tokenizer or a task, a shipped study, or a YAML file with a tokenizer's recipe.
@@ -38,6 +44,8 @@ def show_recipe(name: str) -> str:
     """
     if name in recipes.names(STUDIES):
         return recipes.text_of(name, STUDIES)
+    if name in recipes.names(recipes.FINETUNING):
+        return recipes.text_of(name)  # most settings are those of a model that only training names
     is_task = name in recipes.names(recipes.TASKS)
     recipe = recipes.load_task(name) if is_task else recipes.load(name)
     return write_yaml(recipe.model_dump(mode="json"))

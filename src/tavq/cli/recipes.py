@@ -46,9 +46,12 @@ def print_recipes(*, json: Path | None = None) -> None:
         json: Also write the list to this file.
     """
     recipes, tasks, studies = api.list_recipes(), api.list_task_recipes(), api.list_studies()
-    value = {"recipes": recipes, "tasks": tasks, "studies": studies, "note": NOTE}
+    finetuning = api.list_finetuning_recipes()
+    value = {"recipes": recipes, "finetuning": finetuning, "tasks": tasks, "studies": studies, "note": NOTE}
     with console.saved_as_json(json, value):
         _print_tokenizers(recipes)
+        rows = [[each["name"], each["description"]] for each in finetuning]
+        console.print_table("Any model, named by --train.start_from", ("name", "description"), rows)
         rows = [[task["name"], task["batch"], task["steps"], task["description"]] for task in tasks]
         console.print_table("Tasks", ("name", "batch", "steps", "description"), rows)
         rows = [[each["name"], len(each["rows"]), ", ".join(each["tasks"]), each["description"]] for each in studies]

@@ -65,7 +65,8 @@ indices = tokenizer.encode(images)  # float [b 3 y x] in [-1, 1]
 images = tokenizer.decode(indices)
 ```
 
-To train it further, give a recipe these settings and `train.start_from: path/to/this/folder`:
+Train it further with `tavq train finetune-decoder --train.start_from path/to/this/folder --data DATA --out RUN`. A
+recipe of your own needs these settings and `train.start_from: path/to/this/folder`:
 
 ```yaml
 {write_yaml({"model": settings}).rstrip()}

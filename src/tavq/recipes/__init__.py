@@ -9,6 +9,7 @@ from tavq.core import files
 from tavq.core.config import apply_overrides, build, read_yaml
 from tavq.core.errors import UsageError, unknown_name
 from tavq.recipes.schema import Recipe, TaskRecipe
+from tavq.recipes.starting_model import START_FROM, settings_of_model
 
 MAX_CHAIN = 5
 """How many recipes may extend one another; a recipe that extends itself never ends."""
@@ -16,9 +17,15 @@ MAX_CHAIN = 5
 TASKS = "tasks"
 """The folder of the recipes of tasks; those of tokenizers are in this folder."""
 
+FINETUNING = "finetuning"
+"""The folder of the recipes that train a trained tokenizer further; `load` takes them by name as it does the others."""
+
 
 def names(folder: str = "") -> list[str]:
-    """The names of the shipped recipes: of tokenizers, of tasks with `folder=TASKS`, or of studies in their folder."""
+    """The names of the shipped recipes: of tokenizers, of tasks with `folder=TASKS`, of fine-tuning with FINETUNING.
+
+    With `folder=STUDIES` they are those of the shipped studies.
+    """
     place = resources.files(__name__).joinpath(folder) if folder else resources.files(__name__)
     return sorted(path.name.removesuffix(".yaml") for path in place.iterdir() if path.name.endswith(".yaml"))
 
@@ -26,7 +33,8 @@ def names(folder: str = "") -> list[str]:
 def load(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Load a tokenizer's recipe: a shipped one by name, or a YAML file by path.
 
-    A recipe with `extends: NAME`, or a path relative to its own folder, overrides the settings of that recipe.
+    A recipe with `extends: NAME`, or a path relative to its own folder, overrides the settings of that recipe. One with
+    `extends: start_from` overrides those of the model that `train.start_from` names.
 
     Args:
         name_or_path: the recipe.
@@ -36,6 +44,8 @@ def load(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> Recip
         UsageError: there is no such recipe, or a setting is unknown or not accepted.
     """
     settings = apply_overrides(_settings(name_or_path, ""), overrides or {})
+    if settings.pop("extends", None) == START_FROM:
+        settings = _override(settings_of_model(settings, name_or_path), settings)
     return build(Recipe, settings, f"Recipe {name_or_path}")
 
 
@@ -47,20 +57,25 @@ def load_task(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> 
 
 def text_of(name_or_path: str, folder: str = "") -> str:
     """The YAML text of a recipe, without those that it extends."""
-    if name_or_path in names(folder):
-        return resources.files(__name__).joinpath(folder, f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    folders = [folder] if folder else ["", FINETUNING]
+    for place in folders:
+        if name_or_path in names(place):
+            return resources.files(__name__).joinpath(place, f"{name_or_path}.yaml").read_text(encoding="utf-8")
     if is_path(name_or_path):
         path = Path(name_or_path)
         if not path.is_file():
             raise UsageError(f"There is no recipe file {name_or_path!r}.")
         return files.read_text(path)
-    raise UsageError(unknown_name("recipe", name_or_path, names(folder)) + " The path of a file ends in .yaml.")
+    known = [name for place in folders for name in names(place)]
+    raise UsageError(unknown_name("recipe", name_or_path, known) + " The path of a file ends in .yaml.")
 
 
 def _settings(name_or_path: str, folder: str, depth: int = 0) -> dict[str, Any]:
     if depth == MAX_CHAIN:
         raise UsageError(f"Recipe {name_or_path} extends a chain of more than {MAX_CHAIN} recipes.")
     settings = read_yaml(text_of(name_or_path, folder), f"Recipe {name_or_path}")
+    if settings.get("extends") == START_FROM:
+        return settings  # resolved once the command line has named the model
     base = settings.pop("extends", None)
     if base is None:
         return settings

@@ -1,5 +1,6 @@
 """The settings of a recipe, which decide what a training run computes."""
 
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -37,6 +38,9 @@ class AdversarialConfig(Config):
 
     start: int = Field(10_000, ge=0)
     """First step at which the discriminator is trained and used; earlier steps do not run it."""
+    warmup: int = Field(0, ge=0)
+    """Steps from `start` on in which the discriminator alone learns, and the tokenizer is not trained against it. A
+    decoder that is good already would be spoiled by a discriminator that has learned nothing."""
     weight: float = Field(0.8, ge=0, le=100)
     """Weight of the loss, multiplied with the adaptive weight."""
     adaptive: bool = True
@@ -78,6 +82,8 @@ class TrainConfig(LoopConfig):
     """Model folder, run folder or hub name whose weights the run starts from; null starts from random weights."""
     freeze: tuple[str, ...] = ()
     """Parts of the tokenizer that are not trained: they get no gradients, and their statistics are not updated."""
+    learning_rate_factors: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field(default_factory=dict)
+    """Factors on the learning rate of parts of the tokenizer, or of the `discriminator`; 1 for parts left out."""
     channels_last: bool = True
     l1: float = Field(1.0, ge=0, le=1000)
     l2: float = Field(0.0, ge=0, le=1000)
@@ -148,12 +154,12 @@ class Recipe(RunRecipe):
         return self
 
     @model_validator(mode="after")
-    def _frozen_parts_exist(self) -> "Recipe":
+    def _parts_exist(self) -> "Recipe":
         parts = ["encoder", "decoder", "codebook", "quantizer"]
         parts += ["aligner", "hierarchy"] if self.model.align is not None else []
-        for name in self.train.freeze:
-            if name not in parts:
-                raise ValueError(f"train.freeze: {unknown_name('part', name, parts).removesuffix('.')}")
+        _check_parts("train.freeze", self.train.freeze, parts)
+        rated = [*parts, "discriminator"] if self.train.adversarial is not None else parts
+        _check_parts("train.learning_rate_factors", self.train.learning_rate_factors, rated)
         adversarial = self.train.adversarial
         if "decoder" in self.train.freeze and adversarial is not None and adversarial.adaptive:
             raise ValueError(
@@ -161,6 +167,12 @@ class Recipe(RunRecipe):
                 "off; set it to false, or do not freeze the decoder"
             )
         return self
+
+
+def _check_parts(setting: str, named: Iterable[str], parts: Sequence[str]) -> None:
+    for name in named:
+        if name not in parts:
+            raise ValueError(f"{setting}: {unknown_name('part', name, parts).removesuffix('.')}")
 
 
 class TaskTrainConfig(LoopConfig):

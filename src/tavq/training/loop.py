@@ -297,7 +297,7 @@ class Loop:
         for optimizer in optimizers.values():
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(self.config, self.step)
+                group["lr"] = learning_rate(self.config, self.step) * group.get("factor", 1.0)
         terms = self.trainable.backward(batch, self.step)
         for optimizer in optimizers.values():
             collective.average_gradients(_parameters(optimizer))

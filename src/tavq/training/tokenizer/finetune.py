@@ -1,8 +1,10 @@
 """Fine-tuning: initialize from a trained model, and freeze some of its parts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+from torch import nn
 
 from tavq.core.errors import UsageError
 from tavq.metrics.codes import LEVEL_NAMES
@@ -45,6 +47,23 @@ def initialize_from(tokenizer: Tokenizer, name_or_path: str) -> None:
 
 def _norm_groups(tokenizer: Tokenizer) -> list[int]:
     return [module.num_groups for module in tokenizer.encoder.modules() if isinstance(module, torch.nn.GroupNorm)]
+
+
+def group_parameters(name: str, module: nn.Module, factors: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The optimizer's groups of a module: one for each part with a factor on its learning rate, and one for the rest.
+
+    Args:
+        name: `model`, whose parts `factors` names, or another module, which is one part.
+        module: the module.
+        factors: factors by part; the loop multiplies the learning rate of a group by its `factor`.
+    """
+    if name != "model":
+        return [{"params": list(module.parameters()), "factor": factors.get(name, 1.0)}]
+    parts = {part: list(module.get_submodule(part).parameters()) for part in factors if part != "discriminator"}
+    taken = {id(parameter) for parameters in parts.values() for parameter in parameters}
+    rest = [parameter for parameter in module.parameters() if id(parameter) not in taken]
+    own = [{"params": parameters, "factor": factors[part]} for part, parameters in parts.items() if parameters]
+    return [{"params": rest, "factor": 1.0}, *own]
 
 
 def freeze(tokenizer: Tokenizer, parts: Sequence[str]) -> None:

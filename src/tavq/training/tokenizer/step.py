@@ -44,6 +44,11 @@ class GeneratorStep:
         """Whether the discriminator is used at this step."""
         return self.config.adversarial is not None and step >= self.config.adversarial.start
 
+    def generator_is_judged(self, step: int) -> bool:
+        """Whether the discriminator's judgement trains the tokenizer at this step."""
+        adversarial = self.config.adversarial
+        return adversarial is not None and step >= adversarial.start + adversarial.warmup
+
     def backward(self, batch: Batch, step: int) -> tuple[TokenizerOutput, Losses]:
         """Compute the gradients of the tokenizer and, if it is used, of the discriminator; return every term."""
         with self.autocast():
@@ -52,7 +57,7 @@ class GeneratorStep:
         pixel = self._pixel_losses(images, batch.images)
         gradient = torch.autograd.grad(sum_losses(pixel), images)[0]
         terms = {**pixel, **output.losses}
-        if self.adversarial_on(step):
+        if self.generator_is_judged(step):
             adversarial, adversarial_terms = self._adversarial_gradient(images, output, gradient)
             gradient = gradient + adversarial
             terms |= adversarial_terms

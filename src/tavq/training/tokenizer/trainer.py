@@ -88,7 +88,11 @@ class Trainer:
                     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.modules = {"model": self.tokenizer, "discriminator": self.discriminator}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
-            name: torch.optim.Adam(module.parameters(), config.learning_rate, config.betas)
+            name: torch.optim.Adam(
+                finetune.group_parameters(name, module, config.learning_rate_factors),
+                config.learning_rate,
+                config.betas,
+            )
             for name, module in self.modules.items()
             if module is not None
         }

@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tavq.core import files
 from tavq.core.config import build
-from tavq.core.errors import UsageError
+from tavq.core.errors import TrainingError, UsageError
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import TextSource
 from tavq.recipes.schema import Recipe
 from tavq.tokenizer import Tokenizer, TokenizerConfig
+from tavq.training.loop import SilentReporter
 from tavq.training.tokenizer import finetune
 from tavq.training.tokenizer.trainer import Trainer
 
@@ -82,6 +83,76 @@ def test_freezing_every_part_is_refused(recipe: Make, dataset: FolderDataset, tm
     settings = recipe({"train.freeze": list(PARTS), "train.adversarial.adaptive": False})
     with pytest.raises(UsageError, match=r"train\.freeze names encoder, decoder, codebook, which leaves nothing"):
         Trainer(settings, dataset, tmp_path / "run")
+
+
+def to_vector(part: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in part.parameters()])
+
+
+@pytest.mark.parametrize("steps", [5, 6])
+def test_parts_have_their_own_learning_rate_and_resume_bit_for_bit(
+    recipe: Make, dataset: FolderDataset, tmp_path: Path, steps: int
+) -> None:
+    """A factor as small as this leaves a part where it was."""
+    factors = {"encoder": 1e-30, "discriminator": 1e-30}
+    settings = {"train.learning_rate_factors": factors, "train.ema": 0.9, "train.clip": 1.0, "train.decay": "cosine"}
+    settings["train.checkpoint_every"] = steps - 2
+    whole = Trainer(recipe({**settings, "train.steps": steps}), dataset, tmp_path / "whole")
+    assert whole.discriminator is not None
+    parts = [whole.tokenizer.encoder, whole.discriminator, whole.tokenizer.decoder, whole.tokenizer.codebook]
+    before = [to_vector(part) for part in parts]
+    whole.run()
+    far = [float((to_vector(part) - start).abs().max()) for part, start in zip(parts, before, strict=True)]
+    assert max(far[:2]) < 1e-20
+    assert min(far[2:]) > 1e-4
+    stopped = Trainer(recipe({**settings, "train.steps": steps}), dataset, tmp_path / "parts")
+    stopped.loop.reporter = Stopping(stopped, steps - 2)
+    with pytest.raises(TrainingError, match="Stopped by a signal"):
+        stopped.run()
+    Trainer(recipe({**settings, "train.steps": steps}), dataset, tmp_path / "parts").run(resume=True)
+    runs = [(tmp_path / run / "model/model.safetensors").read_bytes() for run in ("whole", "parts")]
+    assert runs[0] == runs[1]
+
+
+class Stopping(SilentReporter):
+    """Stops a run after a step."""
+
+    def __init__(self, trainer: Trainer, at: int) -> None:
+        self.trainer, self.at = trainer, at
+
+    def progress(self, step: int, steps: int, line: object) -> None:
+        if step == self.at:
+            self.trainer.loop.stop()
+
+
+def test_a_factor_of_one_changes_nothing(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+    """Every parameter is in exactly one group."""
+    runs = []
+    for factors in ({}, {"encoder": 1.0, "codebook": 1.0, "quantizer": 1.0}):
+        run = tmp_path / str(len(runs))
+        trainer = Trainer(recipe({"train.learning_rate_factors": factors}), dataset, run)
+        grouped = [id(p) for group in trainer.optimizers["model"].param_groups for p in group["params"]]
+        assert sorted(grouped) == sorted(map(id, trainer.tokenizer.parameters()))
+        trainer.run()
+        runs.append((run / "model/model.safetensors").read_bytes())
+    assert runs[0] == runs[1]
+
+
+def test_a_new_discriminator_learns_alone_at_first(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+    """Through its warm-up the tokenizer is what it is without a discriminator, to the bit; then it is not."""
+    alone = {"train.adversarial.start": 0, "train.adversarial.warmup": 2, "train.log_every": 1}
+    made: dict[str, list[bytes]] = {}
+    for name, changes in (("none", {"train.adversarial": None}), ("warm", alone)):
+        for steps in (2, 3):
+            run = tmp_path / f"{name}-{steps}"
+            trainer = Trainer(recipe({**changes, "train.steps": steps}), dataset, run)
+            trainer.run()
+            made.setdefault(name, []).append((run / "model/model.safetensors").read_bytes())
+    assert made["none"][0] == made["warm"][0]
+    assert made["none"][1] != made["warm"][1]
+    lines = trainer.folder.read_log()
+    assert ["adversarial/discriminator" in line for line in lines] == [True] * 3
+    assert ["adversarial/generator" in line for line in lines] == [False, False, True]
 
 
 # --- from a trained model -------------------------------------------------------------------------------------------
