@@ -9,6 +9,7 @@ import types
 from typing import Any
 
 import jaxtyping
+import torch
 from beartype import BeartypeConf, beartype
 
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
@@ -26,6 +27,8 @@ def check_when_called(*, typechecker: Any) -> Any:
         @functools.wraps(target)
         def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal checked
+            if torch.compiler.is_exporting():  # sizes are symbols then, which no check takes for numbers
+                return target(*args, **kwargs)
             if checked is None:
                 checked = _jaxtyped(target, typechecker=typechecker)
             return checked(*args, **kwargs)

@@ -34,7 +34,7 @@ from tavq.interfaces import (
 from tavq.model_folder import FORMAT, find_model, match_tensors, read_model_config, write_config
 from tavq.nets.convnet import ConvNetConfig, Decoder, Encoder, count_parameters
 from tavq.nets.hierarchy import LEVELS, Hierarchy
-from tavq.ops.checks import check_pixels, require_finite
+from tavq.ops.checks import check_pixels, check_range, require_finite
 
 
 class HierarchyConfig(Config):
@@ -233,11 +233,7 @@ class Tokenizer(nn.Module):
         if not (h and w):
             raise UsageError(f"Cannot decode an empty grid of {h} x {w} indices.")
         wide = indices.to(torch.int64)
-        parts = wide.unbind(3) if len(sizes) > 1 else [wide]
-        for part, size in zip(parts, sizes, strict=True):
-            low, high = (int(part.min()), int(part.max())) if len(part) else (0, 0)
-            if low < 0 or high >= size:
-                raise UsageError(f"Indices {low} to {high} are out of range: the codebook has entries 0 to {size - 1}.")
+        check_range(wide.unbind(3) if len(sizes) > 1 else [wide], sizes)
         return wide
 
     def lookup_entries(self) -> Float[Tensor, "k d"]:

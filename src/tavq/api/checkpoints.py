@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from tavq.api.calls import PathLike, warn
-from tavq.core.errors import UsageError
+from tavq.core.errors import UsageError, unknown_name
 from tavq.interop.card import import_card, import_metadata
 from tavq.interop.exporting import export_tokenizer
 from tavq.interop.importing import import_tokenizer
 from tavq.interop.kind import checkpoint_kinds
+from tavq.interop.onnx import export_onnx
 from tavq.model_folder import find_model, read_model_config
 from tavq.tokenizer import Tokenizer
 
@@ -63,24 +64,36 @@ def _check_size(size: int | None, factor: int) -> None:
 
 
 def export_model(model: PathLike, *, to: str, out: PathLike) -> Path:
-    """Export a tokenizer as another project's checkpoint; an aligner is left out, as nobody else has one.
+    """Export a tokenizer for other projects; an aligner is left out, as nobody else has one.
 
     Args:
         model: a model folder, a run folder or a hub name.
-        to: `taming`, `llamagen` or `diffusers`.
-        out: what to write: for diffusers the folder of a `VQModel`, else a safetensors file.
+        to: the checkpoint of another project, `taming`, `llamagen` or `diffusers`; or `onnx`, which needs the extra
+            `tavq[onnx]`.
+        out: what to write: for diffusers the folder of a `VQModel`, for onnx a folder with encoder.onnx (images to
+            indices), decoder.onnx (indices to images) and a README.md, else a safetensors file.
 
     Returns:
-        The file or folder. Importing it gives the same weights, bit for bit.
+        The file or folder. Importing a checkpoint gives the same weights, bit for bit.
 
     Raises:
         UsageError: there is no such model or kind, the kind's code computes something else, or `out` exists.
         FileError: the model is damaged, or `out` cannot be written.
     """
-    kind, place = checkpoint_kinds[to](), _new_place(out)
-    folder = find_model(str(model))
-    tokenizer = Tokenizer.from_pretrained(folder)
-    kind.write(place, export_tokenizer(tokenizer, kind, read_model_config(folder).get("size")))
+    if to != "onnx" and to not in checkpoint_kinds:
+        raise UsageError(unknown_name("target of the export", to, ["onnx", *checkpoint_kinds]))
+    place, folder = _new_place(out), find_model(str(model))
+    tokenizer, stored = Tokenizer.from_pretrained(folder), read_model_config(folder)
+    if to == "onnx":
+        agreement = export_onnx(tokenizer, place, stored.get("size"), stored.get("sha256"))
+        if agreement.equal < agreement.indices or agreement.pixel > 1e-4:
+            warn(
+                f"onnxruntime and torch agree on {agreement.equal:,} of {agreement.indices:,} indices of a random "
+                f"image, and their pixels differ by {agreement.pixel:.1e} at most."
+            )
+    else:
+        kind = checkpoint_kinds[to]()
+        kind.write(place, export_tokenizer(tokenizer, kind, stored.get("size")))
     if tokenizer.aligner is not None:
         warn("The aligner is not exported: codes and images are the same without it.")
     return place

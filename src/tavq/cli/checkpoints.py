@@ -36,14 +36,15 @@ def import_checkpoint(
 
 
 def export(model: str, /, *, to: str, out: Path) -> None:
-    """Export a tokenizer as another project's checkpoint.
+    """Export a tokenizer: as another project's checkpoint, or as ONNX networks.
 
-    Example: tavq export run --to diffusers --out vq-model
+    Example: tavq export run --to onnx --out onnx
 
     Args:
         model: A model folder, a run folder or a hub name.
-        to: taming, llamagen or diffusers.
-        out: What to write: for diffusers the folder of a VQModel, else a safetensors file.
+        to: taming, llamagen or diffusers: the checkpoint of that project. onnx: an encoder (images to indices) and a
+            decoder (indices to images) for images of any size; needs pip install 'tavq[onnx]'.
+        out: What to write: for diffusers and onnx a folder, else a safetensors file.
     """
     written = api.export_model(model, to=to, out=out)
     console.say(f"The tokenizer is in {written}.")

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tavq.ops.exporting import is_exporting
 from tavq.ops.nearest_entry import CPU_BUFFER, GPU_BUFFER
 
 
@@ -55,6 +56,8 @@ def argmax_logits(
     features: Float[Tensor, "n d"], weight: Float[Tensor, "k d"], bias: Float[Tensor, " k"]
 ) -> Int[Tensor, " n"]:
     """The index of the largest logit of each feature: what `gumbel_softmax` samples without noise."""
+    if is_exporting():
+        return F.linear(features.float(), weight.float(), bias).argmax(1)
     indices = torch.empty(len(features), dtype=torch.long, device=features.device)
     with torch.autocast(features.device.type, enabled=False):
         weight_t = weight.float().T

@@ -21,6 +21,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tavq.ops.exporting import is_exporting
+
 # Values in one working buffer: 4 MB of float32, most of which a core's caches hold; a GPU needs larger chunks.
 CPU_BUFFER = 2**20
 GPU_BUFFER = 2**24
@@ -35,12 +37,14 @@ def find_nearest(features: Float[Tensor, "n d"], entries: Float[Tensor, "k d"]) 
 
     Accepts any floating dtype and compares the values as they are. Of equal distances the lowest index wins. Without a
     gradient, whatever autocast says. Entries must be finite; a feature with NaN or infinity gets an arbitrary valid
-    index.
+    index. Under torch.export only the first pass is traced.
 
     Costs one float32 product [n, d] × [d, k] and about a tenth more. Besides the result and 24 bytes a feature it needs
     at most 16 MB on a CPU (256 MB on a GPU) for any n and k; exact ties add twice that and a copy of the entries.
     """
     assert len(entries) > 0, "a table needs at least one entry"
+    if is_exporting():
+        return _find_by_scores(features, entries)
     if len(features) == 0:
         return torch.empty(0, dtype=torch.long, device=features.device)
     with torch.autocast(features.device.type, enabled=False):
@@ -55,6 +59,13 @@ def find_nearest(features: Float[Tensor, "n d"], entries: Float[Tensor, "k d"]) 
                 limit = (again.best + 2 * again.error)[ties]
                 result.index[undecided[ties]] = search.resolve_ties(undecided[ties], limit)
     return result.index
+
+
+def _find_by_scores(features: Tensor, entries: Tensor) -> Tensor:
+    """The first pass alone, in one matrix: the rounding of float32 decides between entries that are nearly as near."""
+    mean = entries.mean(0, keepdim=True)
+    table = entries - mean
+    return (table.square().sum(1) / 2 - (features - mean) @ table.T).argmin(1)
 
 
 @dataclass(frozen=True)
