@@ -161,17 +161,20 @@ class Twin(nn.Module):
     """A published tokenizer.
 
     Args:
-        kind: taming, gumbel or llamagen.
+        kind: taming, gumbel, ibq or llamagen.
         entries, width: of the codebook.
         latent: channels of the latent.
         attention: in the deepest stage too.
+        blocks: residual blocks a stage.
     """
 
-    def __init__(self, kind: str, entries: int = 24, width: int = 6, latent: int = 6, attention: bool = True) -> None:
+    def __init__(
+        self, kind: str, entries: int = 24, width: int = 6, latent: int = 6, attention: bool = True, blocks: int = 2
+    ) -> None:
         super().__init__()
         self.kind = kind
-        self.encoder = Encoder(latent, attention, kind == "llamagen", 2)
-        self.decoder = Decoder(latent, attention, kind == "llamagen", 2)
+        self.encoder = Encoder(latent, attention, kind == "llamagen", blocks)
+        self.decoder = Decoder(latent, attention, kind == "llamagen", blocks)
         self.quant_conv, self.post_quant_conv = nn.Conv2d(latent, width, 1), nn.Conv2d(width, latent, 1)
         self.quantize = nn.Module()
         table = nn.Embedding(entries, width)
@@ -197,6 +200,8 @@ class Twin(nn.Module):
         z = self.features(images)
         if self.kind == "gumbel":
             return -self.quantize.proj(z)
+        if self.kind == "ibq":
+            return -torch.einsum("bdhw,kd->bkhw", z, self.table)
         z = F.normalize(z, dim=1) if self.kind == "llamagen" else z
         return (z[:, None] - self.table[None, :, :, None, None]).square().sum(2)
 

@@ -13,11 +13,12 @@ from tavq.codebooks.lattice import LatticeCodebook
 from tavq.codebooks.learned import LearnedCodebook
 from tavq.core.config import build
 from tavq.core.errors import UsageError
-from tavq.interfaces import Quantizer
-from tavq.ops.entropy import binary_entropy_gap, entropy_gap
+from tavq.interfaces import Loss, Quantizer, sum_losses
+from tavq.ops.entropy import binary_entropy_gap, dot_entropy_gap, entropy_gap
 from tavq.ops.grids import flatten_grid, unflatten_grid
 from tavq.ops.gumbel import argmax_logits, gumbel_softmax
 from tavq.quantizers.binary import BinaryQuantizer
+from tavq.quantizers.dot import DotQuantizer
 from tavq.quantizers.gumbel import GumbelQuantizer
 from tavq.quantizers.nearest import NearestQuantizer
 from tavq.quantizers.product import ProductQuantizer
@@ -245,6 +246,58 @@ def test_the_entropy_of_signs_is_that_of_all_corners() -> None:
     mean = torch.distributions.Bernoulli(probs=sure.probs.mean(0))
     expected = sure.entropy().sum(1).mean() - mean.entropy().sum()
     torch.testing.assert_close(binary_entropy_gap(many, point, temperature), expected)
+
+
+# --- dot products -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [0.5, 20.0])
+def test_the_entropy_gap_of_products_and_its_gradients(temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tavq.ops.entropy.CPU_BUFFER", 9 * 4)
+    values = [randn(14, 3).double(), randn(9, 3, seed=1).double()]
+    mine, theirs = ([value.clone().requires_grad_() for value in values] for _ in range(2))
+    shares = torch.softmax(theirs[0] @ theirs[1].T / temperature, 1)
+    expected = torch.special.entr(shares).sum(1).mean() - torch.special.entr(shares.mean(0)).sum()
+    gap = dot_entropy_gap(*mine, temperature)
+    torch.testing.assert_close(gap.double(), expected, rtol=1e-4, atol=1e-5)
+    (3 * gap).backward()
+    (3 * expected).backward()
+    for own, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(own.grad, other.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_index_backpropagation() -> None:
+    """One-hot forwards, the softmax backwards: what the decoder and the three distances give features and entries."""
+    features, table, outer = randn(1, 3, 2, 4), randn(7, 3, seed=1), randn(1, 3, 2, 4, seed=2)
+    codebook = learned(table.tolist())
+    quantizer = DotQuantizer(DotQuantizer.Config(entropy=0.0, commitment=0.5, index=2.0), codebook.config)
+    mine, z, e = features.clone().requires_grad_(), features.clone().requires_grad_(), table.clone().requires_grad_()
+    made = quantizer(mine, codebook)
+    sum_losses({**made.losses, "decoder": Loss((made.quantized * outer).sum(), 1.0)}).backward()
+
+    rows = flatten_grid(z)
+    soft = torch.softmax(rows @ e.T, 1)
+    hard = F.one_hot((rows @ e.T).argmax(1), 7).float()
+    straight = (hard - soft.detach() + soft) @ e
+    chosen = hard @ e
+    loss = 2.0 * F.mse_loss(straight, rows) + F.mse_loss(chosen.detach(), rows)
+    loss = loss + 0.5 * F.mse_loss(chosen, rows.detach()) + (straight * flatten_grid(outer)).sum()
+    loss.backward()
+    assert torch.equal(made.indices.flatten(), hard.argmax(1))
+    torch.testing.assert_close(flatten_grid(made.quantized), chosen)
+    torch.testing.assert_close(mine.grad, z.grad)
+    torch.testing.assert_close(codebook.table.grad, e.grad)
+    assert codebook.table.grad.abs().sum(1).gt(0).all()  # also of entries that nothing chose
+    assert len(hard.argmax(1).unique()) < 7
+
+
+def test_large_products_are_no_ties() -> None:
+    """In single precision the softmax of these is 1 for both entries' neighbours; the products themselves differ."""
+    codebook = learned([[1.0, 0.0], [1.0, 1e-3], [-1.0, 0.0]])
+    features = positions([1e6, 1.0], [1e6, -1.0], [-1e6, 0.0])
+    quantizer = DotQuantizer(DotQuantizer.Config(), codebook.config)
+    assert quantizer.indices(features, codebook).flatten().tolist() == [0, 0, 2]
+    assert quantizer.indices(features / 1e6, codebook).flatten().tolist() == [0, 0, 2]
 
 
 @pytest.mark.parametrize("distance", ["l2", "cosine"])

@@ -26,7 +26,8 @@ def import_checkpoint(
     """Import another project's tokenizer as a model folder, which every other function here takes.
 
     Args:
-        kind: `taming`, `llamagen` or `diffusers`; `auto` recognises it by the names of the tensors.
+        kind: `taming`, `ibq`, `llamagen`, `maskgit`, `open-magvit2` or `diffusers`; `auto` recognises all but `ibq`,
+            whose tensors are named as taming's.
         source: a file of weights (safetensors, or torch's), or the folder of a diffusers `VQModel`.
         out: the model folder to write; new or empty.
         size: side of the images that it was trained on, which `encode_folder` and others use by default.
@@ -68,8 +69,8 @@ def export_model(model: PathLike, *, to: str, out: PathLike) -> Path:
 
     Args:
         model: a model folder, a run folder or a hub name.
-        to: the checkpoint of another project, `taming`, `llamagen` or `diffusers`; or `onnx`, which needs the extra
-            `tavq[onnx]`.
+        to: the checkpoint of another project, `taming`, `ibq`, `llamagen`, `maskgit`, `open-magvit2` or `diffusers`;
+            or `onnx`, which needs the extra `tavq[onnx]`.
         out: what to write: for diffusers the folder of a `VQModel`, for onnx a folder with encoder.onnx (images to
             indices), decoder.onnx (indices to images) and a README.md, else a safetensors file.
 

@@ -24,7 +24,7 @@ def import_checkpoint(
     Example: tavq import-checkpoint llamagen vq_ds16_c2i.pt --out vq16 --size 256 --licence MIT
 
     Args:
-        kind: taming, llamagen or diffusers; auto recognises it by the names of the tensors.
+        kind: taming, ibq, llamagen, maskgit, open-magvit2 or diffusers; auto recognises all but ibq by their tensors.
         source: A file of weights (safetensors, or torch's), or the folder of a diffusers VQModel.
         out: The model folder to write; new or empty.
         size: Side of the images that it was trained on, which other commands then use by default.
@@ -42,8 +42,9 @@ def export(model: str, /, *, to: str, out: Path) -> None:
 
     Args:
         model: A model folder, a run folder or a hub name.
-        to: taming, llamagen or diffusers: the checkpoint of that project. onnx: an encoder (images to indices) and a
-            decoder (indices to images) for images of any size; needs pip install 'tavq[onnx]'.
+        to: taming, ibq, llamagen, maskgit, open-magvit2 or diffusers: the checkpoint of that project. onnx: an encoder
+            (images to indices) and a decoder (indices to images) for images of any size; needs
+            pip install 'tavq[onnx]'.
         out: What to write: for diffusers and onnx a folder, else a safetensors file.
     """
     written = api.export_model(model, to=to, out=out)

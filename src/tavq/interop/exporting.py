@@ -7,7 +7,14 @@ from torch import Tensor, nn
 from tavq.core.errors import UsageError
 from tavq.interop.importing import checkpoint_names
 from tavq.interop.kind import CheckpointKind, Exported
+from tavq.nets.convnet import ConvNetConfig
 from tavq.tokenizer import Tokenizer, compute_table
+
+SWITCHES = (
+    "decoder_extra", "project", "out_kernel", "bias", "shortcut", "downsample", "upsample", "adaptive_norm",
+    "value_range",
+)  # fmt: skip
+"""Settings of the network of which each kind has one value."""
 
 
 def export_tokenizer(tokenizer: Tokenizer, kind: CheckpointKind, size: int | None = None) -> Exported:
@@ -45,6 +52,11 @@ def _check(tokenizer: Tokenizer, kind: CheckpointKind, groups: list[int]) -> Non
         ("the distance of its codebook", tokenizer.codebook.distance, ("l2",)),
         ("the parts of its codebook", len(tokenizer.codebook.sizes), (1,)),
     ]
+    for name in SWITCHES:
+        default = ConvNetConfig.model_fields[name].default
+        facts.append((f"model.net.{name}", getattr(config.net, name), (kind.switches.get(name, default),)))
+    middle = config.net.blocks if len(kind.layout.middle) == 1 else 2
+    facts.append(("model.net.middle_blocks", config.net.middle_blocks, (middle,)))
     for what, value, accepted in facts:
         if value not in accepted:
             known = " or ".join(map(repr, accepted))

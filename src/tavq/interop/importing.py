@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tavq.core.config import build
 from tavq.core.errors import FileError, UsageError
 from tavq.interop.kind import CheckpointKind, find_kind
-from tavq.interop.layouts import Names, axis, infer_net, network_names
+from tavq.interop.layouts import Names, infer_net, network_names
 from tavq.interop.reading import Checkpoint, read_checkpoint
 from tavq.model_folder import FLOATS, match_tensors
 from tavq.tokenizer import Tokenizer, TokenizerConfig
@@ -59,10 +59,9 @@ def import_tokenizer(kind: str, path: Path) -> Imported:
 def _build(kind: CheckpointKind, checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> Tokenizer:
     """The tokenizer, without memory for its weights."""
     quantizer = kind.quantizer(tensors)
-    (table,) = kind.codebook_names(quantizer["name"])["codebook.table"]
     settings = {
-        "net": infer_net(tensors, kind.layout, kind.groups(checkpoint)),
-        "codebook": {"name": "learned", "entries": axis(tensors, table, 0), "width": axis(tensors, table, 1)},
+        "net": infer_net(tensors, kind.layout, kind.groups(checkpoint), kind.switches),
+        "codebook": kind.codebook(tensors, quantizer["name"]),
         "quantizer": quantizer,
     }
     config = build(TokenizerConfig, settings, "Its network")
@@ -81,14 +80,22 @@ def _convert(tokenizer: Tokenizer, names: Names, tensors: dict[str, Tensor]) -> 
     theirs = [name for group in names.values() for name in group]
     _refuse("lacks", [name for name in theirs if name not in tensors])
     _refuse("has unknown", sorted(tensors.keys() - set(theirs)))
+    fixed = {f"codebook.{name}": value for name, value in _fixed_tensors(tokenizer.codebook).items()}
     state: dict[str, Tensor] = {}
     for name, value in tokenizer.state_dict().items():
         if name in names:
             state[name] = _stack(names[name], tensors, tuple(value.shape))
+        elif name in fixed:
+            state[name] = fixed[name]
         else:  # counters of training steps
             assert not value.is_floating_point(), name
             state[name] = torch.zeros(value.shape, dtype=value.dtype)
     return state
+
+
+def _fixed_tensors(codebook: nn.Module) -> dict[str, Tensor]:
+    """Tensors of a codebook that follow from its settings."""
+    return getattr(codebook, "fixed_tensors", dict)()
 
 
 def _refuse(problem: str, names: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from tavq.core import files
 from tavq.core.errors import UsageError
 from tavq.core.registry import Registry
-from tavq.interop.layouts import Layout, Names
+from tavq.interop.layouts import Layout, Names, axis
 from tavq.interop.reading import Checkpoint
 from tavq.nets.convnet import ConvNetConfig
 
@@ -24,7 +24,11 @@ class CheckpointKind(ABC):
     """What it is, for cards and messages."""
     layout: ClassVar[Layout]
     signature: ClassVar[str]
-    """A tensor that every checkpoint of this kind has, and none of another kind."""
+    """A tensor that every checkpoint of this kind has."""
+    foreign: ClassVar[tuple[str, ...]] = ()
+    """Tensors that some other kinds with the same signature have, and this one has not."""
+    switches: ClassVar[Mapping[str, Any]] = {}
+    """Settings of the network that all models of this kind have, where they are not our defaults."""
     dropped: ClassVar[tuple[str, ...]] = ()
     """Beginnings of the names of tensors that the tokenizer does not need."""
     quantizers: ClassVar[tuple[str, ...]] = ("nearest",)
@@ -33,6 +37,19 @@ class CheckpointKind(ABC):
     """Where its code can have attention, as `model.net.attention` says it."""
     fixed_groups: ClassVar[int | None] = 32
     """Groups of every normalization of its code; None where its settings say how many."""
+
+    @classmethod
+    def recognizes(cls, tensors: Collection[str]) -> bool:
+        """Whether a checkpoint with these tensors can be of this kind."""
+        return cls.signature in tensors and not any(name in tensors for name in cls.foreign)
+
+    @classmethod
+    def suggests(cls, tensors: Collection[str]) -> bool:
+        """Whether `auto` should think of this kind. Default: wherever it is recognised.
+
+        Kinds with the same tensors as another need more signs.
+        """
+        return cls.recognizes(tensors)
 
     def prepare(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
         """The tensors under the names of the layout. Default: as they are."""
@@ -50,6 +67,11 @@ class CheckpointKind(ABC):
     @abstractmethod
     def quantizer(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         """The settings of our quantizer that does the same."""
+
+    def codebook(self, tensors: Mapping[str, Tensor], quantizer: str) -> dict[str, Any]:
+        """The settings of our codebook. Default: a table of the size of theirs."""
+        (table,) = self.codebook_names(quantizer)["codebook.table"]
+        return {"name": "learned", "entries": axis(tensors, table, 0), "width": axis(tensors, table, 1)}
 
     def codebook_names(self, quantizer: str) -> Names:
         """Our names of the tensors of codebook and quantizer, and theirs."""
@@ -86,21 +108,26 @@ checkpoint_kinds: Registry[type[CheckpointKind]] = Registry("kind of checkpoint"
 
 
 def find_kind(name: str, tensors: Collection[str], source: str) -> CheckpointKind:
-    """The kind called `name`, or for `auto` the one whose signature is among the names of `tensors`.
+    """The kind called `name`, or for `auto` the one that the names of `tensors` suggest.
 
     Raises:
-        UsageError: there is no such kind, none is recognised, or the tensors are of another kind.
+        UsageError: there is no such kind, none or more than one is recognised, or the tensors are of another kind.
     """
     named = None if name == "auto" else checkpoint_kinds[name]
-    found = next(
-        (kind for kind in map(checkpoint_kinds.__getitem__, checkpoint_kinds) if kind.signature in tensors), None
-    )
-    if found is None:
-        known = ", ".join(f"{kind} (has {checkpoint_kinds[kind].signature!r})" for kind in checkpoint_kinds)
+    if named is not None and named.recognizes(tensors):
+        return named()
+    kinds = [checkpoint_kinds[kind] for kind in checkpoint_kinds]
+    found = [kind for kind in kinds if kind.suggests(tensors)]
+    if not found:
+        known = ", ".join(f"{kind.name} (has {kind.signature!r})" for kind in kinds)
         first = ", ".join(map(repr, sorted(tensors)[:3])) or "none"
         raise UsageError(f"{source} is not a checkpoint of a known kind: {known}. Its first tensors: {first}.")
-    if named not in (None, found):
+    names = " or ".join(kind.name for kind in found)
+    if named is not None:
+        raise UsageError(f"{source} is a checkpoint of the kind {found[0].name!r}, not {name!r}; use {names} or auto.")
+    if len(found) > 1:
         raise UsageError(
-            f"{source} is a checkpoint of the kind {found.name!r}, not {name!r}; use {found.name} or auto."
+            f"{source} may be a checkpoint of several kinds, which have equal names of tensors and compute different "
+            f"indices; say which it is: {names}."
         )
-    return found()
+    return found[0]()

@@ -26,11 +26,12 @@ class Layout:
     attention: str
     downsample: str
     upsample: str
-    middle: tuple[str, str, str]  # block, attention, block
+    middle: tuple[str, ...]  # block, attention, block; or one with `{}`, for as many blocks as a stage has
     norm_out: str
     shortcut: str  # of a residual block
     projections: tuple[str, str, str, str, str]  # of attention: norm, query, key, value, out
     linear: bool = False  # the projections are matrices, not 1 x 1 convolutions
+    adaptive: str = ""  # of a stage's normalization by the code, counted as the decoder's stages
 
     def encoder_block(self, stage: int, block: int) -> str:
         """The module of a residual block of the encoder."""
@@ -40,17 +41,26 @@ class Layout:
         """The module of an attention block of the encoder."""
         return f"{self.encoder_stage.format(stage)}.{self.attention.format(block)}"
 
+    def middle_names(self, net: ConvNetConfig) -> list[str]:
+        """The modules of the middle in the order of ours."""
+        if len(self.middle) == 1:
+            return [self.middle[0].format(block) for block in range(net.middle_blocks)]
+        return [part for part in self.middle if net.middle_attention or part != self.middle[1]]
+
 
 # --- geometry ---------------------------------------------------------------------------------------------------
 
 
-def infer_net(tensors: Mapping[str, Tensor], layout: Layout, groups: int) -> dict[str, Any]:
+def infer_net(
+    tensors: Mapping[str, Tensor], layout: Layout, groups: int, switches: Mapping[str, Any]
+) -> dict[str, Any]:
     """The settings of the network that tensors belong to: how many stages and blocks, how wide, and its attention.
 
     Args:
         tensors: by their names in the checkpoint.
         layout: its names.
         groups: of every normalization, which no tensor shows.
+        switches: settings that all networks of the layout have.
 
     Raises:
         FileError: a tensor that shows it is missing or has no such axis.
@@ -59,7 +69,12 @@ def infer_net(tensors: Mapping[str, Tensor], layout: Layout, groups: int) -> dic
     blocks = _count(tensors, lambda block: f"{layout.encoder_block(0, block)}.conv1.weight")
     widths = [axis(tensors, f"{layout.encoder_block(stage, 0)}.conv1.weight", 0) for stage in range(max(stages, 1))]
     channels = math.gcd(*widths)
-    latent, width = axis(tensors, "encoder.conv_out.weight", 0), axis(tensors, "quant_conv.weight", 0)
+    latent = width = axis(tensors, "encoder.conv_out.weight", 0)
+    if switches.get("project", True):
+        width = axis(tensors, "quant_conv.weight", 0)
+    middle = 2
+    if len(layout.middle) == 1:
+        middle = _count(tensors, lambda block: f"encoder.{layout.middle[0].format(block)}.conv1.weight")
     return {
         "channels": channels,
         "multipliers": [width // max(channels, 1) for width in widths],
@@ -67,13 +82,15 @@ def infer_net(tensors: Mapping[str, Tensor], layout: Layout, groups: int) -> dic
         "attention": _infer_attention(tensors, layout, stages),
         "latent_width": None if latent == width else latent,
         "groups": groups,
+        "middle_blocks": middle,
+        **switches,
     }
 
 
 def _infer_attention(tensors: Mapping[str, Tensor], layout: Layout, stages: int) -> str:
     norm = layout.projections[0]
     deepest = f"{layout.encoder_attention(stages - 1, 0)}.{norm}.weight" in tensors
-    middle = f"encoder.{layout.middle[1]}.{norm}.weight" in tensors
+    middle = len(layout.middle) > 1 and f"encoder.{layout.middle[1]}.{norm}.weight" in tensors
     return {(False, False): "none", (True, False): "deepest", (False, True): "middle", (True, True): "both"}[
         deepest, middle
     ]
@@ -120,7 +137,7 @@ def network_names(model: nn.Module, net: ConvNetConfig, layout: Layout) -> Names
 def _module_names(net: ConvNetConfig, layout: Layout) -> Iterator[tuple[str, str]]:
     yield "encoder.project", "quant_conv"
     yield "decoder.project", "post_quant_conv"
-    middle = [part for part in layout.middle if net.middle_attention or part != layout.middle[1]]
+    middle = layout.middle_names(net)
     for part in ("encoder", "decoder"):
         yield f"{part}.conv_in", f"{part}.conv_in"
         yield f"{part}.norm_out", f"{part}.{layout.norm_out}"
@@ -131,9 +148,14 @@ def _module_names(net: ConvNetConfig, layout: Layout) -> Iterator[tuple[str, str
         theirs = layout.encoder_stage.format(stage)
         yield from _stage_names(f"encoder.stages.{stage}", theirs, net, layout, net.blocks, stage == last)
         mirrored = layout.decoder_stage.format(last - stage if layout.fine_first else stage)
-        yield from _stage_names(f"decoder.stages.{stage}", mirrored, net, layout, net.blocks + 1, stage == 0)
+        yield from _stage_names(
+            f"decoder.stages.{stage}", mirrored, net, layout, net.blocks + net.decoder_extra, stage == 0
+        )
+        if net.adaptive_norm:
+            yield f"decoder.adaptive.{stage}", layout.adaptive.format(last - stage if layout.fine_first else stage)
         if stage < last:
-            yield f"encoder.downsamples.{stage}.conv", f"{theirs}.{layout.downsample}"
+            if net.downsample != "average":
+                yield f"encoder.downsamples.{stage}.conv", f"{theirs}.{layout.downsample}"
             yield f"decoder.upsamples.{stage}.conv", f"{mirrored}.{layout.upsample}"
 
 

@@ -26,7 +26,20 @@ def entropy_gap(features: Float[Tensor, "n d"], entries: Float[Tensor, "k d"], t
         features, entries = features.float(), entries.float()
         # distances do not change when both move, and without their common offset fewer digits cancel
         centre = entries.detach().mean(0)
-        return _EntropyGap.apply(features - centre, entries - centre, temperature)
+        return _EntropyGap.apply(features - centre, entries - centre, temperature, True)
+
+
+def dot_entropy_gap(
+    features: Float[Tensor, "n d"], entries: Float[Tensor, "k d"], temperature: float
+) -> Float[Tensor, ""]:
+    """`entropy_gap` with p = softmax(feature·entry / temperature).
+
+    Source: IBQ (Shi et al., 2024), in its public code.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        entries = entries.float()
+        # what all entries have in common changes no probability
+        return _EntropyGap.apply(features.float(), entries - entries.detach().mean(0), 2 * temperature, False)
 
 
 def binary_entropy_gap(values: Float[Tensor, "n l"], point: float, temperature: float) -> Float[Tensor, ""]:
@@ -46,38 +59,44 @@ def binary_entropy_gap(values: Float[Tensor, "n l"], point: float, temperature: 
 
 
 class _EntropyGap(torch.autograd.Function):
+    """The gap for logits (2 f·e - |e|²) / temperature, or without |e|² where `norms` is False."""
+
     @staticmethod
-    def forward(ctx: Any, features: Tensor, entries: Tensor, temperature: float) -> Tensor:
+    def forward(ctx: Any, features: Tensor, entries: Tensor, temperature: float, norms: bool) -> Tensor:
         mean, entropy = features.new_zeros(len(entries)), features.new_zeros(())
         for chunk in _split(features, entries):
-            log_p = _log_probabilities(chunk, entries, temperature)
+            log_p = _log_probabilities(chunk, entries, temperature, norms)
             p = log_p.exp()
             mean += p.sum(0)
             entropy -= torch.linalg.vecdot(p, log_p).sum()
         mean = all_reduce_mean(mean / len(features))
-        ctx.temperature = temperature
+        ctx.temperature, ctx.norms = temperature, norms
         ctx.save_for_backward(features, entries, mean)
         return entropy / len(features) - torch.special.entr(mean).sum()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor, None, None]:
         """With v = log mean - log p, the gradient at a logit is p (v - Σ p v) / n."""
         features, entries, mean = ctx.saved_tensors
         scale = 2 * gradients[0] / ctx.temperature / len(features)
         feature_gradient, entry_gradient = torch.empty_like(features), torch.zeros_like(entries)
         log_mean = mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
         for chunk, out in zip(_split(features, entries), _split(feature_gradient, entries), strict=True):
-            log_p = _log_probabilities(chunk, entries, ctx.temperature)
+            log_p = _log_probabilities(chunk, entries, ctx.temperature, ctx.norms)
             p, logit_gradient = log_p.exp(), log_mean - log_p
             logit_gradient.sub_(torch.linalg.vecdot(p, logit_gradient)[:, None]).mul_(p).mul_(scale)
             torch.mm(logit_gradient, entries, out=out)
-            entry_gradient += logit_gradient.T @ chunk - logit_gradient.sum(0)[:, None] * entries
-        return feature_gradient, entry_gradient, None
+            step = logit_gradient.T @ chunk
+            if ctx.norms:
+                step -= logit_gradient.sum(0)[:, None] * entries
+            entry_gradient += step
+        return feature_gradient, entry_gradient, None, None
 
 
-def _log_probabilities(features: Tensor, entries: Tensor, temperature: float) -> Tensor:
-    """log softmax of -|f - e|²/temperature; |f|² is the same for all entries and cancels."""
-    logits = torch.addmm(entries.square().sum(1), features, entries.T, beta=-1 / temperature, alpha=2 / temperature)
+def _log_probabilities(features: Tensor, entries: Tensor, temperature: float, norms: bool) -> Tensor:
+    """log softmax of -|f - e|²/temperature; |f|² is the same for all entries and cancels. Without `norms` of 2 f·e."""
+    offset = entries.square().sum(1) if norms else entries.new_zeros(len(entries))
+    logits = torch.addmm(offset, features, entries.T, beta=-1 / temperature, alpha=2 / temperature)
     return F.log_softmax(logits, 1)
 
 

@@ -1,10 +1,12 @@
 """Exported tokenizers: the files of other projects, which give the same bits when they are imported again."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from published_bias_free import MAGVIT2Twin, MaskGITTwin
 from published_tokenizers import Twin
 from safetensors.torch import load_file, save_file
 
@@ -21,17 +23,25 @@ FIXED = {"name": "fixed", "sizes": [9], "width": 4}
 IMAGES = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
+TWINS = {
+    **{kind: partial(Twin, kind) for kind in ("taming", "gumbel", "llamagen", "ibq")},
+    "maskgit": MaskGITTwin,
+    "open-magvit2": MAGVIT2Twin,
+}
+
+
 def tokenizer(**settings: Any) -> Tokenizer:
     torch.manual_seed(0)
     defaults = {"net": NET, "codebook": {"name": "learned", "entries": 16, "width": 4, "init": "normal"}}
     return Tokenizer(build(TokenizerConfig, {**defaults, **settings}, "test")).eval()
 
 
-@pytest.mark.parametrize("kind", ["taming", "gumbel", "llamagen"])
+@pytest.mark.parametrize("kind", TWINS)
 def test_there_and_back_gives_the_same_file_and_the_same_bits(kind: str, tmp_path: Path) -> None:
-    twin = Twin(kind).state_dict()
+    twin = TWINS[kind]().state_dict()
     save_file(twin, tmp_path / "first.safetensors")
-    tavq.import_checkpoint("auto", tmp_path / "first.safetensors", out=tmp_path / "model")
+    given = "ibq" if kind == "ibq" else "auto"
+    tavq.import_checkpoint(given, tmp_path / "first.safetensors", out=tmp_path / "model")
     name = "taming" if kind == "gumbel" else kind
     second = tavq.export_model(tmp_path / "model", to=name, out=tmp_path / "second.safetensors")
     twin.pop("quantize.codebook_used", None)
@@ -49,10 +59,14 @@ def test_every_kind_is_written_recognized_and_read(name: str, tmp_path: Path) ->
     kind = checkpoint_kinds[name]
     for quantizer in kind.quantizers:
         for attention in kind.attention:
-            ours = tokenizer(net={**NET, "attention": attention, "latent_width": 6}, quantizer=quantizer)
+            latent = {"latent_width": 6} if kind.switches.get("project", True) else {}
+            middle = {"middle_blocks": 1} if len(kind.layout.middle) == 1 else {}  # as many as blocks in a stage
+            net = {**NET, **kind.switches, **latent, **middle, "attention": attention}
+            codebook = {"codebook": {"name": "lattice", "levels": [2] * 5}} if quantizer == "binary" else {}
+            ours = tokenizer(net=net, quantizer=quantizer, **codebook)
             place = tmp_path / f"{quantizer}-{attention}.safetensors"
             kind().write(place, export_tokenizer(ours, kind()))
-            again = import_tokenizer("auto", place)
+            again = import_tokenizer(name, place)
             assert again.kind.name == name
             assert again.tokenizer.config.net == ours.config.net
             for key, value in ours.state_dict().items():
@@ -98,6 +112,10 @@ def test_codebooks_without_a_parameter_and_aligners(tmp_path: Path, caplog: pyte
 @pytest.mark.parametrize(
     ("settings", "kind", "message"),
     [
+        ({"quantizer": "dot"}, "taming", "model.quantizer is 'dot', not 'nearest' or 'gumbel'"),
+        ({"net": {**NET, "downsample": "average"}}, "taming", "model.net.downsample is 'average', not 'conv'"),
+        ({"net": {**NET, "middle_blocks": 3}}, "diffusers", "model.net.middle_blocks is 3, not 2"),
+        ({"net": {**NET, "attention": "none"}}, "maskgit", "model.net.decoder_extra is 1, not 0"),
         ({"quantizer": "spherical"}, "taming", "model.quantizer is 'spherical', not 'nearest' or 'gumbel'"),
         ({}, "llamagen", "model.quantizer is 'nearest', not 'spherical'"),
         ({"net": {**NET, "attention": "none"}}, "taming", "model.net.attention is 'none', not 'middle' or 'both'"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from published_bias_free import MAGVIT2Twin, MaskGITTwin
 from published_tokenizers import Twin, randomize
 from safetensors.torch import save_file
 from torch import Tensor
@@ -19,7 +20,20 @@ KINDS: dict[str, dict[str, Any]] = {
     "taming, attention in the middle, latents of another width": {"attention": False, "width": 4, "latent": 9},
     "gumbel": {},
     "llamagen": {"width": 8, "latent": 16},
+    "ibq": {},
+    "maskgit": {},
+    "open-magvit2": {},
 }
+
+
+def twin_of(case: str) -> Any:
+    """The twin of a case, and the kind under which it is imported."""
+    name = case.split(",")[0]
+    twins = {"maskgit": MaskGITTwin, "open-magvit2": MAGVIT2Twin}
+    twin = twins[name]() if name in twins else Twin(name, **KINDS[case])
+    return twin, {"gumbel": "taming"}.get(name, name)
+
+
 IMAGES = [(1, 4, 8), (2, 12, 20), (3, 28, 8)]
 
 
@@ -48,9 +62,11 @@ def check_parity(
 @pytest.mark.parametrize("case", KINDS)
 @torch.no_grad()
 def test_twins(case: str, tmp_path: Path) -> None:
-    twin = Twin(case.split(",")[0], **KINDS[case])
+    twin, kind = twin_of(case)
     torch.save({"state_dict": twin.state_dict(), "epoch": 3}, tmp_path / "last.ckpt")
-    tokenizer = import_tokenizer("auto", tmp_path / "last.ckpt").tokenizer
+    imported = import_tokenizer("auto" if kind != "ibq" else kind, tmp_path / "last.ckpt")
+    assert imported.kind.name == kind
+    tokenizer = imported.tokenizer
     for shape in IMAGES:
         x = images(*shape)
         check_parity(tokenizer, x, twin.features(x), twin.scores(x), twin.decode)
@@ -59,11 +75,10 @@ def test_twins(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", KINDS)
 @torch.no_grad()
 def test_a_model_folder_has_the_same_weights(case: str, tmp_path: Path) -> None:
-    twin = Twin(case.split(",")[0], **KINDS[case])
+    twin, kind = twin_of(case)
     save_file(twin.state_dict(), tmp_path / "weights.safetensors")
-    kind = {"gumbel": "taming"}.get(twin.kind, twin.kind)
     tavq.import_checkpoint(kind, tmp_path / "weights.safetensors", out=tmp_path / "model", size=32)
-    direct = import_tokenizer("auto", tmp_path / "weights.safetensors").tokenizer
+    direct = import_tokenizer(kind, tmp_path / "weights.safetensors").tokenizer
     loaded = Tokenizer.from_pretrained(tmp_path / "model")
     assert loaded.state_dict().keys() == direct.state_dict().keys()
     for name, value in loaded.state_dict().items():

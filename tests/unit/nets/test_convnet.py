@@ -72,10 +72,16 @@ def test_odd_widths_can_be_built(channels: int) -> None:
         {"latent_width": 0},
         {"groups": 0},
         {"channels": 12, "groups": 8},
+        {"project": False, "latent_width": 8},
+        {"out_kernel": 2},
+        {"middle_blocks": 0},
+        {"decoder_extra": -1},
+        {"downsample": "max"},
+        {"value_range": "[0, 255]"},
     ],
 )
 def test_geometry_that_is_refused(settings: Any) -> None:
-    with pytest.raises(UsageError, match="is not accepted"):
+    with pytest.raises(UsageError, match=r"(is|are) not accepted"):
         build(ConvNetConfig, settings, "test")
 
 
@@ -131,6 +137,49 @@ def test_a_latent_of_another_width_than_the_code() -> None:
     assert decoder(encoder(torch.zeros(1, 3, 4, 6))[1]).shape == (1, 3, 4, 6)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"downsample": "symmetric"}, {"downsample": "average"}, {"upsample": "depth-to-space"}, {"adaptive_norm": True},
+        {"bias": False, "shortcut": "output"}, {"project": False, "out_kernel": 1}, {"value_range": "[0, 1]"},
+        {"middle_blocks": 1, "decoder_extra": 0}, {"middle_blocks": 3, "attention": "none", "decoder_extra": 2},
+    ],
+)  # fmt: skip
+def test_every_switch_changes_the_network_and_not_its_shapes(settings: dict[str, Any]) -> None:
+    images = torch.randn(2, 3, 8, 12, generator=torch.Generator().manual_seed(1))
+    results = []
+    for switches in ({}, settings):
+        torch.manual_seed(0)
+        config = ConvNetConfig(channels=8, multipliers=(1, 2, 2), blocks=1, **switches)
+        encoder, decoder = Encoder(config, 6), Decoder(config, 6)
+        results.append(decoder(encoder(images)[1]))
+    assert results[0].shape == results[1].shape == (2, 3, 8, 12)
+    assert not torch.allclose(*results)
+    results[1].sum().backward()
+    for part in (encoder, decoder):
+        assert all(value.grad is not None for value in part.parameters())
+
+
+def test_pixels_of_another_range() -> None:
+    """Black is 0 for the encoder, and a decoder's 1 is white."""
+    config = ConvNetConfig(channels=8, multipliers=(1, 2), blocks=1, value_range="[0, 1]", bias=False)
+    encoder, decoder = Encoder(config, 4), Decoder(config, 4)
+    seen: list[torch.Tensor] = []
+    encoder.conv_in.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    encoder(torch.tensor([-1.0, 0.0, 1.0, -0.5]).view(1, 1, 2, 2).expand(1, 3, 2, 2))
+    assert seen[0][0, 0].flatten().tolist() == [0.0, 0.5, 1.0, 0.25]
+    with torch.no_grad():
+        for value in decoder.conv_out.parameters():
+            value.fill_(0)
+        decoder.conv_out.bias.fill_(1)
+    assert decoder(torch.zeros(1, 4, 2, 2)).eq(1).all()
+
+
+def test_one_position_has_codes_without_spread() -> None:
+    config = ConvNetConfig(channels=8, multipliers=(1, 2), blocks=1, adaptive_norm=True)
+    assert Decoder(config, 4)(torch.randn(1, 4, 1, 1)).isfinite().all()
+
+
 def test_groups_of_every_norm() -> None:
     config = ConvNetConfig(channels=8, multipliers=(1, 2), blocks=1, groups=8)
     for part in (Encoder(config, 4), Decoder(config, 4)):
@@ -170,12 +219,12 @@ def test_attention_is_softmax_of_scaled_products() -> None:
 
 
 def test_a_residual_block_of_zeros_is_its_shortcut() -> None:
-    block = ResidualBlock(8, 8)
+    block = ResidualBlock(8, 8, ConvNetConfig())
     torch.nn.init.zeros_(block.conv2.weight)
     torch.nn.init.zeros_(block.conv2.bias)  # type: ignore[arg-type]
     x = torch.randn(1, 8, 3, 3)
     assert torch.equal(block(x), x)
-    wider = ResidualBlock(8, 16)
+    wider = ResidualBlock(8, 16, ConvNetConfig())
     assert isinstance(wider.shortcut, torch.nn.Conv2d)
 
 

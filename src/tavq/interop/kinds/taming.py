@@ -1,15 +1,14 @@
 """VQ-GAN as taming-transformers and latent diffusion write it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from tavq.interop.kind import CheckpointKind, checkpoint_kinds
 from tavq.interop.layouts import Layout, Names
 from tavq.interop.reading import Checkpoint
-
-EMA = "model_ema."
+from tavq.interop.running_means import describe_running_means, with_running_means
 
 
 @checkpoint_kinds.register("taming")
@@ -31,19 +30,16 @@ class Taming(CheckpointKind):
         projections=("norm", "q", "k", "v", "proj_out"),
     )  # fmt: skip
     signature = "encoder.down.0.block.0.conv1.weight"
+    foreign = ("encoder.mid.0.conv1.weight", "encoder.mid_block.0.conv1.weight", "decoder.up.0.upsample.conv.weight")
     dropped = ("loss.",)
-    quantizers = ("nearest", "gumbel")
+    quantizers: ClassVar[tuple[str, ...]] = ("nearest", "gumbel")
     attention = ("middle", "both")
 
     def prepare(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
-        means = _running_means(checkpoint)
-        weights = {name: value for name, value in checkpoint.tensors.items() if not name.startswith(EMA)}
-        return {name: means.get(name.replace(".", ""), value) for name, value in weights.items()}
+        return with_running_means(checkpoint)
 
     def describe_weights(self, checkpoint: Checkpoint) -> str:
-        if _running_means(checkpoint):
-            return "the running means (`model_ema`), in place of the last step's"
-        return super().describe_weights(checkpoint)
+        return describe_running_means(checkpoint) or super().describe_weights(checkpoint)
 
     def quantizer(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         if "quantize.embed.weight" in tensors:
@@ -58,9 +54,3 @@ class Taming(CheckpointKind):
 
     def reshape(self, name: str, value: Tensor) -> Tensor:
         return value[..., None, None] if name == "quantize.proj.weight" else super().reshape(name, value)
-
-
-def _running_means(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The running mean of each weight, by a name that has lost its dots."""
-    means = ((name, value) for name, value in checkpoint.tensors.items() if name.startswith(EMA))
-    return {name.removeprefix(EMA): value for name, value in means}
