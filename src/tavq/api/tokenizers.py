@@ -101,7 +101,8 @@ def _text_store(recipe: Recipe, dataset: FolderDataset, text: PathLike | None) -
 
 
 def _loss_and_usage(line: dict[str, Any]) -> str:
-    loss = line.get("reconstruction/l1", line.get("reconstruction/l2", 0.0))
+    aligned = sum(value for key, value in line.items() if key.startswith("align/"))
+    loss = line.get("reconstruction/l1", line.get("reconstruction/l2", aligned))
     return f"loss {loss:.3f}, usage {line['codebook/usage']:.0%}"
 
 

@@ -71,6 +71,11 @@ def crop_and_resize(
     return torch.from_numpy(square.transpose(2, 0, 1).copy())
 
 
+def is_mirrored(rng: np.random.Generator, augment: AugmentConfig) -> bool:
+    """Whether `crop_and_resize` would mirror an image with these random numbers."""
+    return bool(rng.random(4)[3] < augment.flip)
+
+
 def centre_square(height: int, width: int) -> tuple[int, int, int]:
     """Top, left and side of the square that `crop_and_resize` crops in evaluation from an image of this size."""
     side = min(height, width)

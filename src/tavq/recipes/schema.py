@@ -75,6 +75,10 @@ class LoopConfig(Config):
     """Number of checkpoints to keep; older ones are removed."""
 
 
+CODE_PARTS = ("encoder", "codebook", "quantizer", "decoder")
+"""Parts that decide the codes and the images of a tokenizer; `train.cache_codes` needs all of them frozen."""
+
+
 class TrainConfig(LoopConfig):
     """Training settings of a tokenizer: its pixel losses, and which of its parts are trained."""
 
@@ -82,6 +86,9 @@ class TrainConfig(LoopConfig):
     """Model folder, run folder or hub name whose weights the run starts from; null starts from random weights."""
     freeze: tuple[str, ...] = ()
     """Parts of the tokenizer that are not trained: they get no gradients, and their statistics are not updated."""
+    cache_codes: bool = False
+    """Encode every image once, keep the indices in the run folder and train the aligner on them, without a pass of
+    encoder or decoder. Needs frozen codes and an aligner that reads the deep level alone."""
     learning_rate_factors: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field(default_factory=dict)
     """Factors on the learning rate of parts of the tokenizer, or of the `discriminator`; 1 for parts left out."""
     channels_last: bool = True
@@ -165,6 +172,24 @@ class Recipe(RunRecipe):
             raise ValueError(
                 "train.adversarial.adaptive compares gradients at the decoder's last layer, which train.freeze turns "
                 "off; set it to false, or do not freeze the decoder"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _codes_can_be_cached(self) -> "Recipe":
+        if not self.train.cache_codes:
+            return self
+        missing = [part for part in CODE_PARTS if part not in self.train.freeze]
+        if self.model.align is None:
+            raise ValueError("train.cache_codes trains an aligner on the codes; set model.align, or set it to false")
+        if missing:
+            raise ValueError(f"train.cache_codes needs frozen codes; add {', '.join(missing)} to train.freeze")
+        if self.train.adversarial is not None:
+            raise ValueError("train.cache_codes decodes no image; set train.adversarial to null")
+        if self.data.crop_scale < 1:
+            raise ValueError(
+                "train.cache_codes encodes each image once, so data.crop_scale cannot vary the crop; set it to 1, or "
+                "train.cache_codes to false"
             )
         return self
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tavq.core.errors import UsageError
+from tavq.interfaces import DEEP
 from tavq.metrics.codes import LEVEL_NAMES
 from tavq.tokenizer import Tokenizer
 
@@ -43,6 +44,7 @@ def initialize_from(tokenizer: Tokenizer, name_or_path: str) -> None:
         )
     for name in shapes:
         own[name].copy_(trained[name])
+    keep_entries(tokenizer)
 
 
 def _norm_groups(tokenizer: Tokenizer) -> list[int]:
@@ -94,6 +96,28 @@ def check_gradient_paths(tokenizer: Tokenizer) -> None:
                 f"{LEVEL_NAMES[level]!r} is frozen or learns without gradients, so the alignment would train nothing; "
                 "use 'encoder' or 'both'."
             )
+
+
+def check_cached_levels(tokenizer: Tokenizer) -> None:
+    """Refuse an aligner that reads more than the codes of the deep level, which alone are kept.
+
+    Raises:
+        UsageError: it reads a shallower level, whose projection is trained.
+    """
+    aligner = tokenizer.aligner
+    upper = [LEVEL_NAMES[level] for level in aligner.levels if level != DEEP] if aligner is not None else []
+    if upper:
+        raise UsageError(
+            f"train.cache_codes keeps the codes of the deep level, and model.align reads {' and '.join(upper)} too; "
+            "set model.align.word and model.align.phrase to 0, or train.cache_codes to false."
+        )
+
+
+def keep_entries(tokenizer: Tokenizer) -> None:
+    """Count the codebook as initialized, so that training does not replace trained entries by features."""
+    config, calls = tokenizer.config.codebook, getattr(tokenizer.codebook, "calls", None)
+    if isinstance(calls, torch.Tensor) and getattr(config, "init", "") == "features":
+        calls.clamp_(min=max(getattr(config, "redraw_until", 0), 1))
 
 
 def set_train_mode(tokenizer: Tokenizer, parts: Sequence[str]) -> None:

@@ -5,12 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tavq.interfaces import Batch, Loss, Losses, sum_losses
+from tavq.interfaces import DEEP, Batch, Loss, Losses, Quantized, sum_losses
 from tavq.losses import adaptive_weight, last_layer_gradient, reconstruction_losses
 from tavq.nets.discriminators import LeCam, PatchDiscriminator, discriminator_hinge, generator_loss
 from tavq.ops.collective import all_reduce_mean
 from tavq.recipes.schema import TrainConfig
 from tavq.tokenizer import Tokenizer, TokenizerOutput
+from tavq.training.tokenizer.codes import CodeBatch
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 
@@ -69,6 +70,17 @@ class GeneratorStep:
         if self.adversarial_on(step):
             terms |= self._discriminator_backward(batch.images, images.detach())
         return output, terms
+
+    def align(self, batch: CodeBatch) -> Losses:
+        """Compute the gradients of the aligner on codes that are known; return its terms."""
+        assert self.tokenizer.aligner is not None
+        assert batch.text is not None
+        with self.autocast():
+            with torch.no_grad():
+                grid = self.tokenizer.quantizer.lookup(batch.indices, self.tokenizer.codebook)
+            terms = self.tokenizer.aligner({DEEP: Quantized(grid, grid, batch.indices, {})}, batch.text)
+        sum_losses(terms).backward()
+        return terms
 
     def _pixel_losses(self, images: Tensor, reference: Tensor) -> Losses:
         losses = reconstruction_losses(images, reference, self.config.l1, self.config.l2)

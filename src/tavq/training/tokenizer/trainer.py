@@ -10,6 +10,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from tavq.core.devices import default_device, to_device
+from tavq.core.errors import FileError
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader, TrainingLoader
 from tavq.data.transforms import to_uint8
@@ -27,7 +28,8 @@ from tavq.tokenizer import Tokenizer
 from tavq.training import model_card, provenance
 from tavq.training.loop import Alarm, Loop, Reporter, batch_per_process, step_seed
 from tavq.training.run_folder import RunFolder, text_tensors
-from tavq.training.tokenizer import finetune
+from tavq.training.tokenizer import codes, finetune
+from tavq.training.tokenizer.codes import CodeBatch, CodeBatches
 from tavq.training.tokenizer.step import GeneratorStep, Perceptual
 
 PREVIEWS = 8
@@ -76,6 +78,8 @@ class Trainer:
             finetune.initialize_from(self.tokenizer, config.start_from)
         finetune.freeze(self.tokenizer, config.freeze)
         finetune.check_gradient_paths(self.tokenizer)
+        if config.cache_codes:
+            finetune.check_cached_levels(self.tokenizer)
         adversarial = config.adversarial
         # A seed of its own, so that the tokenizer's weights are the same with and without a discriminator.
         self.discriminator = (
@@ -126,8 +130,10 @@ class Trainer:
             "parameters": self.tokenizer.parameter_counts(),
         }
 
-    def open_batches(self, consumed: int) -> TrainingLoader:
-        """The training images with their text."""
+    def open_batches(self, consumed: int) -> TrainingLoader | CodeBatches:
+        """The training images with their text, or their codes."""
+        if self.config.cache_codes:
+            return self._open_codes(consumed)
         return TrainingLoader(
             self.dataset,
             self.recipe.data,
@@ -139,13 +145,46 @@ class Trainer:
             collective.world_size(),
         )
 
+    def _open_codes(self, consumed: int) -> CodeBatches:
+        """The codes of the training images, which the first process computes where the run has none that fit."""
+        assert self.text is not None
+        path, data = self.folder.path / codes.CODES, self.recipe.data
+        stamp = codes.stamp_codes(self.tokenizer, self.dataset, data)
+        if collective.rank() == 0:
+            self._ensure_codes(path, stamp)
+        collective.barrier()
+        table = codes.load_codes(path, stamp, len(self.dataset))
+        rank, world = collective.rank(), collective.world_size()
+        return CodeBatches(table, self.dataset, data, self.batch, self.config.seed, self.text, consumed, rank, world)
+
+    def _ensure_codes(self, path: Path, stamp: str) -> None:
+        """Write the codes of the training images, unless they are there; say why where old ones are replaced."""
+        try:
+            codes.load_codes(path, stamp, len(self.dataset))
+            return
+        except FileError as error:
+            if path.exists():
+                self.loop.reporter.message(f"Encoding the images again: {error}")
+        oblong = codes.count_oblong(self.dataset)
+        if oblong:
+            self.loop.reporter.message(
+                f"{oblong:,} of {len(self.dataset):,} images are not square. Their codes are those of the centre "
+                "square; without train.cache_codes each epoch would move the crop along the longer side."
+            )
+        self.tokenizer.eval()
+        codes.write_codes(path, stamp, self.tokenizer, self.dataset, self.recipe.data)
+        self.set_train_mode()
+
     def set_train_mode(self) -> None:
         """Put all but the frozen parts into training mode."""
         finetune.set_train_mode(self.tokenizer, self.config.freeze)
 
-    def backward(self, batch: Batch, step: int) -> Losses:
+    def backward(self, batch: Batch | CodeBatch, step: int) -> Losses:
         """Compute the gradients of the tokenizer and, once it has started, of the discriminator."""
         batch = to_device(batch, self.device)
+        if isinstance(batch, CodeBatch):
+            self.usage[DEEP].add(batch.indices)
+            return self.stepper.align(batch)
         if self.config.channels_last:
             batch = Batch(batch.images.contiguous(memory_format=torch.channels_last), batch.keys, batch.text)
         output, terms = self.stepper.backward(batch, step)
@@ -196,9 +235,10 @@ class Trainer:
         """The moving averages of the LeCam regularizer."""
         return {} if self.stepper.lecam is None else {"lecam": dict(self.stepper.lecam.state_dict())}
 
-    def named_tensors(self, batch: Batch) -> dict[str, Tensor]:
-        """Images and text."""
-        return {"images": batch.images, **text_tensors(batch.text)}
+    def named_tensors(self, batch: Batch | CodeBatch) -> dict[str, Tensor]:
+        """Images or their codes, and text."""
+        content = {"indices": batch.indices} if isinstance(batch, CodeBatch) else {"images": batch.images}
+        return {**content, **text_tensors(batch.text)}
 
 
 def log_prefix(level: int) -> str:
