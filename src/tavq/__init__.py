@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tavq.api.descriptions import describe_images as describe_images
     from tavq.api.generation import complete as complete
     from tavq.api.generation import generate as generate
+    from tavq.api.leaderboards import leaderboard as leaderboard
     from tavq.api.recipes import list_finetuning_recipes as list_finetuning_recipes
     from tavq.api.recipes import list_recipes as list_recipes
     from tavq.api.recipes import list_task_recipes as list_task_recipes
@@ -77,6 +78,7 @@ _HOMES = {
     "import_checkpoint": "tavq.api.checkpoints",
     "import_dataset": "tavq.api.data",
     "list_finetuning_recipes": "tavq.api.recipes",
+    "leaderboard": "tavq.api.leaderboards",
     "list_recipes": "tavq.api.recipes",
     "list_task_recipes": "tavq.api.recipes",
     "load_task": "tavq.tasks.model_folder",
@@ -119,6 +121,7 @@ __all__ = [
     "ground",
     "import_checkpoint",
     "import_dataset",
+    "leaderboard",
     "list_finetuning_recipes",
     "list_recipes",
     "list_task_recipes",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tavq.api.descriptions import describe_images as describe_images
     from tavq.api.generation import complete as complete
     from tavq.api.generation import generate as generate
+    from tavq.api.leaderboards import leaderboard as leaderboard
     from tavq.api.recipes import list_finetuning_recipes as list_finetuning_recipes
     from tavq.api.recipes import list_recipes as list_recipes
     from tavq.api.recipes import list_task_recipes as list_task_recipes
@@ -92,6 +93,7 @@ _HOMES = {
     "ground": "tavq.api.understanding",
     "import_checkpoint": "tavq.api.checkpoints",
     "import_dataset": "tavq.api.data",
+    "leaderboard": "tavq.api.leaderboards",
     "list_exporters": "tavq.api.data",
     "list_finetuning_recipes": "tavq.api.recipes",
     "list_importers": "tavq.api.data",

@@ -1,6 +1,6 @@
 """Train, evaluate and use a tokenizer."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,27 +153,47 @@ def evaluate(
         dataset = FolderDataset(Path(data), split)
         store = _text_to_measure(tokenizer, folder, dataset, None if text is None else Path(text))
         config = image_settings(folder, size, fault_budget)
-        loader = EvaluationLoader(dataset, config, BATCH, store, limit, rank(), world_size())
         networks = [open_network(name).to(default_device()) for name in features]
-        total = min(len(dataset), limit or len(dataset))
-        count = count_up_to(total, progress if rank() == 0 else None)
-        report = None if count is None else lambda done: count(min(done * world_size(), total))
-        measured = measure(tokenizer, _batches(loader, tokenizer, store), networks, report)
-        loader.join_faults()
-        faults = select_faults(loader.faults, *TEXTS)
-        protocol = make_protocol(measured.details["protocol"], folder, dataset, store, tokenizer, limit, loader.batch)
-        details: dict[str, Any] = {
-            "model": str(model),
-            "data": Path(data).name,
-            "data_sha256": dataset.fingerprint,
-            "split": split,
-        }
-        details |= {**measured.details, "faults": len(faults), "protocol": protocol}
-        result = replace(measured, details=details)
-        warn_of_faults(faults)
+        measured = measure_split(tokenizer, folder, dataset, config, store, networks, limit, progress)
+        result = replace(measured, details={"model": str(model), **measured.details})
         if rank() == 0 and folder.name == "model" and (folder.parent / "recipe.yaml").is_file():
             files.write_json(folder.parent / "evaluation.json", evaluation_as_json(result))
     return result
+
+
+def measure_split(
+    tokenizer: Tokenizer,
+    folder: Path,
+    dataset: FolderDataset,
+    config: DataConfig,
+    store: TextStore | None,
+    networks: Sequence[FeatureNetwork],
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure a loaded tokenizer as `evaluate` does, and write nothing.
+
+    Args:
+        tokenizer: of the model folder `folder`, which the protocol names.
+        folder: the model folder.
+        dataset: the images of a split.
+        config: how they are loaded.
+        store: their text; None measures nothing about text.
+        networks: feature networks, on the tokenizer's device.
+        limit: measure only the first images.
+        progress: called with (images, total, note) after each batch.
+    """
+    loader = EvaluationLoader(dataset, config, BATCH, store, limit, rank(), world_size())
+    total = min(len(dataset), limit or len(dataset))
+    count = count_up_to(total, progress if rank() == 0 else None)
+    report = None if count is None else lambda done: count(min(done * world_size(), total))
+    measured = measure(tokenizer, _batches(loader, tokenizer, store), networks, report)
+    loader.join_faults()
+    faults = select_faults(loader.faults, *TEXTS)
+    protocol = make_protocol(measured.details["protocol"], folder, dataset, store, tokenizer, limit, loader.batch)
+    details = {"data": dataset.folder.name, "data_sha256": dataset.fingerprint, "split": dataset.split}
+    warn_of_faults(faults)
+    return replace(measured, details={**details, **measured.details, "faults": len(faults), "protocol": protocol})
 
 
 def _text_to_measure(tokenizer: Tokenizer, folder: Path, dataset: FolderDataset, text: Path | None) -> TextStore | None:

@@ -48,6 +48,7 @@ PANELS = {
     "Results": {
         "report": "tavq.cli.reports:report",
         "compare": "tavq.cli.reports:compare",
+        "leaderboard": "tavq.cli.leaderboard:leaderboard",
         "study": "tavq.cli.study:study",
         "metrics": "tavq.cli.metrics:app",
     },

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from tavq.core.config import flatten_settings
-from tavq.metrics.record import Metric
+from tavq.metrics.record import Evaluation, Metric
 from tavq.report.html.charts import Line, line_chart
 from tavq.report.html.images import img
 from tavq.report.html.markup import Markup, tag
@@ -20,6 +20,29 @@ CURVES_FIRST = ("reconstruction/", "align/", "codebook/", "quantizer/", "adversa
 
 DESCRIPTIONS = frozenset({"description", "published"})
 """Keys of a recipe that describe it and change nothing."""
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """What has a name and metrics: a run, or an entry of a leaderboard."""
+
+    @property
+    def name(self) -> str:
+        """As a page calls it."""
+        ...
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """Its metrics."""
+        ...
+
+    def metric(self, key: str) -> Metric | None:
+        """A metric by its key; None if it was not measured."""
+        ...
+
+    def value(self, key: str) -> float | None:
+        """The value of a metric; None if it was not measured."""
+        ...
 
 
 def render_header(runs: Sequence[Run]) -> list[Markup]:
@@ -156,7 +179,7 @@ def describe_limits(runs: Sequence[Run]) -> str:
 # --- tables and curves ------------------------------------------------------------------------------------------
 
 
-def render_metrics(runs: Sequence[Run]) -> Markup | None:
+def render_metrics(runs: Sequence[Measured]) -> Markup | None:
     """The evaluations side by side with the best values marked; for two runs also their difference."""
     evaluations = [run.evaluation for run in runs if run.evaluation is not None]
     arranged = arrange_metrics(evaluations)
@@ -183,7 +206,7 @@ def render_metrics(runs: Sequence[Run]) -> Markup | None:
     )
 
 
-def _render_row(metric: Metric, runs: Sequence[Run]) -> list[Markup]:
+def _render_row(metric: Metric, runs: Sequence[Measured]) -> list[Markup]:
     values = [run.value(metric.key) for run in runs]
     winners = metric.best(values) if metric.baseline is None else []
     cells = []
@@ -232,9 +255,9 @@ def render_images(runs: Sequence[Run], views: Sequence[View]) -> Markup:
     """The same images and their reconstruction by each run."""
     rows = []
     for index, pair in enumerate(views[0].pairs):
-        columns = [_render_figure(img(pair.original, pair.key), "image")]
+        columns = [render_figure(img(pair.original, pair.key), "image")]
         for run, view in zip(runs, views, strict=True):
-            columns.append(_render_figure(img(view.pairs[index].reconstruction, run.name), run.name))
+            columns.append(render_figure(img(view.pairs[index].reconstruction, run.name), run.name))
         rows.append(tag("div", *columns, class_="row"))
     return section(
         "images",
@@ -244,7 +267,8 @@ def render_images(runs: Sequence[Run], views: Sequence[View]) -> Markup:
     )
 
 
-def _render_figure(image: Markup, name: str) -> Markup:
+def render_figure(image: Markup, name: str) -> Markup:
+    """An image and its caption."""
     return tag("figure", image, tag("figcaption", name))
 
 
