@@ -140,7 +140,7 @@ def test_images_of_one_name_do_not_overwrite_each_other(tavq: Tavq, home: Path, 
     tokens = tmp_path / "tokens.safetensors"
     assert tavq("encode", home / "plain", tmp_path, "--out", tokens).code == 0
     assert tavq("decode", home / "plain", tokens, "--out", tmp_path / "back").code == 0
-    assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["cat.bmp.png", "cat.png.png"]
+    assert sorted(path.name for path in (tmp_path / "back").glob("*.png")) == ["cat.bmp.png", "cat.png.png"]
 
 
 def test_unreadable_images_are_skipped_and_named(tavq: Tavq, home: Path, image_folder: Path, tmp_path: Path) -> None:

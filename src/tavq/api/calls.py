@@ -34,8 +34,9 @@ def warn(message: str) -> None:
         _logger.warning("%s", message)
 
 
-TEXTS = ("captions", "caption", "text", "long_text")
-"""Fields of a record that hold its text."""
+CAPTIONS = ("captions", "caption", "text")
+TEXTS = (*CAPTIONS, "long_text")
+"""Fields of a record that hold its captions, and its text."""
 
 
 def select_faults(faults: Iterable[Fault], *fields: str) -> list[Fault]:

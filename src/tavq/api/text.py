@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from tavq.api.calls import PathLike, Progress, inform, warn, warn_of_faults
+from tavq.api.calls import CAPTIONS, TEXTS, PathLike, Progress, inform, warn, warn_of_faults
 from tavq.core.caption_keys import image_key
 from tavq.core.devices import select_device
 from tavq.core.errors import FileError, UsageError
@@ -97,8 +97,10 @@ def build_text_store(
         texts.check()  # before a model is loaded
         loaded = _load(encoder, dtype, device, projection, place)
         building = _Building(loaded, splitter, place, float16, jobs or os.cpu_count() or 1, progress)
-        store, word_graph = building.run(texts, full_text, word_graph)
-        warn_of_faults(texts.faults.first, texts.faults.count)
+        try:
+            store, word_graph = building.run(texts, full_text, word_graph)
+        finally:  # faults may be why there is no text
+            warn_of_faults(texts.faults.first, texts.faults.count)
     if word_graph:
         loaded = loaded or _load(encoder, dtype, device, projection, place)
         _check_encoder(store, loaded)
@@ -139,7 +141,7 @@ class _Texts:
         self.faults = Faults()
 
     def __call__(self) -> Iterator[tuple[str, str]]:
-        self.faults = Faults()
+        self.faults = Faults(fields=CAPTIONS if self.each_caption else TEXTS)
         records = (record for record in iter_records(self.folder, self.faults) if record.file_name in self.shard)
         return (pair for record in records for pair in record.texts(self.each_caption))
 

@@ -28,6 +28,7 @@ from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset, load_held_out_split
 from tavq.data.images import MAX_PIXELS, save_png
 from tavq.data.loader import EvaluationLoader, limit_batch
+from tavq.data.own_output import mark_decoded
 from tavq.data.records import Fault
 from tavq.data.transforms import to_uint8
 from tavq.evaluation.protocol import make_protocol
@@ -329,6 +330,8 @@ def decode_tokens(
     _check_indices(source, found, tokenizer)
     paths = [files.resolve_inside(Path(out), name) for name in png_names(found.keys)]
     for start, images in _decoded(tokenizer, found, source):
+        if start == 0:
+            mark_decoded(Path(out))
         for path, image in zip(paths[start : start + len(images)], images, strict=True):
             save_png(path, image)
         if progress is not None:

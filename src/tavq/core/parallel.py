@@ -17,7 +17,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, Protocol, runtime_checkable
 
 from tavq.core.errors import OUT_OF_MEMORY, TavqError, first_line, is_out_of_memory
-from tavq.core.signals import stop_on_signal
+from tavq.core.signals import end_with_parent, stop_on_signal
 
 STOP_SECONDS = 60.0
 """How long a job may take to stop (finish a training step, write a checkpoint) before it is killed."""
@@ -158,7 +158,8 @@ def _run_job(sender: Connection, function: Callable[..., Any], arguments: tuple[
     logger.setLevel(logging.INFO)
     logger.propagate = False
 
-    # send() fails when the process that started this one is gone, and thereby ends the job.
+    end_with_parent()
+
     def progress(done: int, total: int | None = None, note: str = "") -> None:
         sender.send(("progress", (done, total, note)))
 

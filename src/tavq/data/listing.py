@@ -14,8 +14,9 @@ from pathlib import Path
 from tavq.core.errors import FileError
 from tavq.core.files import resolve_inside
 from tavq.data.characters import UNPRINTABLE
+from tavq.data.foreign_files import find_published
 from tavq.data.images import SUFFIXES, UNREAD_SUFFIXES
-from tavq.data.own_output import RUN_IMAGES, is_own_output, is_run_folder
+from tavq.data.own_output import DECODED_MARK, RUN_IMAGES, is_own_output, is_run_folder
 from tavq.data.records import Fault, Faults
 
 METADATA_FILES = ("metadata.jsonl", "metadata.csv")
@@ -82,7 +83,7 @@ class _Lister:
     def _entries(self, parent: str, split: str | None) -> Iterator["Found | tuple[str, str | None]"]:
         """What is in one folder; for a folder in it the arguments of another call."""
         names = self._names(parent)
-        if parent and is_own_output(names):
+        if parent and (is_own_output(names) or (self.folder / parent / DECODED_MARK).is_file()):
             return
         metadata = [name for name in METADATA_FILES if name in names]
         if metadata:
@@ -138,3 +139,8 @@ class _Lister:
     def _report_unread_metadata(self, parent: str, names: list[str]) -> None:
         reason = "it is not read; write metadata.jsonl or metadata.csv, or import with: tavq data import huggingface"
         self.faults.add(Fault(parent + name, reason) for name in UNREAD_METADATA if name in names)
+        for name in names:
+            kind = find_published(name)
+            if kind is not None:
+                reason = f"it is not read; this data set of others is imported with: tavq data import {kind}"
+                self.faults.add([Fault(parent + name, reason)])

@@ -12,6 +12,7 @@ from tavq.core.errors import DataError, UsageError
 from tavq.core.files import MAX_JSON
 from tavq.core.jsonl import iter_raw_lines
 from tavq.data.csv_metadata import read_rows
+from tavq.data.foreign_files import advise_import
 from tavq.data.images import SUFFIXES
 from tavq.data.listing import find_metadata, list_folder
 from tavq.data.records import MAX_LINE, METADATA, Fault, Faults, Place, Record, hash_name, read_record
@@ -111,7 +112,8 @@ def read_metadata(
 
 def empty_folder_error(folder: Path) -> UsageError:
     """The error for a data set without a single image file."""
-    return UsageError(f"{folder} holds no images; put {', '.join(sorted(SUFFIXES))} files into it.")
+    suffixes = ", ".join(sorted(SUFFIXES))
+    return UsageError(f"{folder} holds no images; put {suffixes} files into it{advise_import(folder)}.")
 
 
 def no_usable_record_error(folder: Path, first: Fault, count: int) -> DataError:

@@ -1,8 +1,10 @@
-"""Folders that tavq wrote itself, whose images are no data: a run, or images that a task generated."""
+"""Folders that tavq wrote itself, whose images are no data: a run, or images that it generated or decoded."""
 
 import re
 from collections.abc import Collection
 from pathlib import Path
+
+from tavq.core.files import write_bytes
 
 RUN_FILES = frozenset({"recipe.yaml", "provenance.json"})
 """Files that every run folder holds from its start."""
@@ -12,6 +14,17 @@ GENERATED_FILES = re.compile(r"(grid|original|hidden|completed-\d+|\d+(-\d+)?)\.
 
 RUN_IMAGES = re.compile(r"samples/\d{8}\.png|grounded\.png")
 """Images that a run folder holds, by their path inside it."""
+
+
+DECODED_MARK = ".tavq-decoded"
+"""A file in a folder that `decode` made; decoded images have the names of others, which would not tell."""
+
+
+def mark_decoded(folder: Path) -> None:
+    """Mark a folder as one of decoded images, unless it holds something that may be somebody else's."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        text = "tavq decode wrote these images; they are not read as a part of the data in a folder around this one.\n"
+        write_bytes(folder / DECODED_MARK, text.encode())
 
 
 def is_run_folder(folder: Path) -> bool:

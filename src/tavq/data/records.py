@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import posixpath
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,14 +46,18 @@ class Fault:
 class Faults:
     """A count of faults that keeps the first `keep` of them, so that memory stays bounded for any data set."""
 
-    def __init__(self, keep: float = 1000) -> None:
+    def __init__(self, keep: float = 1000, fields: Collection[str] | None = None) -> None:
+        """Count faults of images and lines, and of all `fields` or only of those that the caller reads."""
         self.keep = keep
+        self.fields = fields
         self.count = 0
         self.first: list[Fault] = []
 
     def add(self, found: Iterable[Fault]) -> None:
         """Count each fault."""
         for fault in found:
+            if fault.part and self.fields is not None and fault.part not in self.fields:
+                continue
             self.count += 1
             if len(self.first) < self.keep:
                 self.first.append(fault)

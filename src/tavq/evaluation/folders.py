@@ -14,7 +14,8 @@ from torch import Tensor
 from tavq.core.errors import DataError, UsageError
 from tavq.core.files import sha256
 from tavq.data.folder import FolderDataset
-from tavq.data.images import load_image
+from tavq.data.images import load_image, read_shape
+from tavq.data.loader import limit_batch
 from tavq.data.transforms import crop_and_resize, to_float
 from tavq.metrics import intervals
 from tavq.metrics.distances import ImageSet, compare_image_sets
@@ -76,6 +77,13 @@ class ImageFolder:
         return SetDescription(
             network.metric_name("fd"), network.sha256, self.shape, self.resize, self.title, self.fingerprint()
         )
+
+    def batches(self, items: Sequence[Any]) -> Iterator[list[Any]]:
+        """Parts of `items`, one of which is read for an image, that fit into memory together."""
+        height, width = (self.size, self.size) if self.size else read_shape(self.dataset.path(self.names[0]))[:2]
+        count = limit_batch(BATCH, height * width)
+        for start in range(0, len(items), count):
+            yield list(items[start : start + count])
 
     @property
     def resize(self) -> str:
@@ -153,7 +161,7 @@ class FolderComparison:
             folders.append((self.reference, self.others))
         total, done = sum(len(folder.names) for folder, _ in folders), 0
         for folder, sets in folders:
-            for names in _batches(folder.names):
+            for names in folder.batches(folder.names):
                 images = folder.read(names).to(self.device)
                 if done == 0:  # as above
                     self._check_reference()
@@ -165,7 +173,7 @@ class FolderComparison:
         """Read both folders in pairs, and compare each image with its partner."""
         assert isinstance(self.reference, ImageFolder), "pairs are of two folders"
         pairs = match_pairs(self.images, self.reference)
-        for part in _batches(pairs):
+        for part in self.images.batches(pairs):
             ours, theirs = map(list, zip(*part, strict=True))
             images = self.images.read(ours).to(self.device)
             originals = self.reference.read(theirs).to(self.device)
@@ -249,11 +257,6 @@ def _check_same_size(images: ImageFolder, reference: ImageFolder) -> None:
             f"The images of {images.folder} are {sizes[0]} pixels and those of {reference.folder} {sizes[-1]}; "
             "give --size to resize all images."
         )
-
-
-def _batches(items: Sequence[Any]) -> Iterator[list[Any]]:
-    for start in range(0, len(items), BATCH):
-        yield list(items[start : start + BATCH])
 
 
 def is_same_set(result: Evaluation) -> bool:

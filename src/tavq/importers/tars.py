@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from tavq.core.errors import DataError
 
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 MAX_IMAGE_FILE = 200_000_000  # bytes; far more than any photograph, and it is read into memory
 
 

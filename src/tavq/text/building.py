@@ -23,8 +23,7 @@ from tavq.interfaces import GRANULARITIES, POOLED, TOKENS
 from tavq.text.encoders import TextEncoder
 from tavq.text.granularity import MAX_CHARACTERS
 from tavq.text.splitting import (
-    EMPTY,
-    NO_WORD,
+    DROPPED,
     Block,
     Pair,
     concatenate_texts,
@@ -300,7 +299,7 @@ def _count_faults(parts: Sequence[Part]) -> Counter[str]:
 
 
 def _count_dropped(faults: Counter[str]) -> int:
-    return faults[NO_WORD] + faults[EMPTY]
+    return sum(faults[reason] for reason in DROPPED)
 
 
 def _check_not_empty(parts: Sequence[Part]) -> None:
@@ -308,8 +307,8 @@ def _check_not_empty(parts: Sequence[Part]) -> None:
     if not any(part.images for part in parts):
         faults = _count_faults(parts)
         texts = _count_dropped(faults)
-        reason = faults.most_common(1)[0][0] if faults else "there are none"
-        raise DataError(f"None of the {texts} texts can be split into units ({reason}).")
+        reasons = "; ".join(f"{count:,}: {reason}" for reason, count in faults.most_common()) or "there are none"
+        raise DataError(f"None of {texts:,} images has a text that can be split into units ({reasons}).")
 
 
 def _complete_contents(plan: Contents, parts: Sequence[Part]) -> Contents:
@@ -327,11 +326,16 @@ def _read_faults(parts: Iterable[Part]) -> Iterator[tuple[str, str]]:
 # --- encoding ---------------------------------------------------------------------------------------------------
 
 
+def _kept_faults(contents: Contents) -> dict[str, int]:
+    """The faults of texts that are in a store."""
+    return {reason: count for reason, count in contents.faults.items() if reason not in DROPPED}
+
+
 def _copy_units(writer: StoreWriter, store: TextStore) -> None:
     """Copy the vectors of units from a store that has the same ones, so that they stay the same bits anywhere."""
     made, manifest = writer.contents, store.manifest
-    same = (made.encoder, made.float16, made.faults) == (manifest.encoder, manifest.float16, manifest.faults)
-    if writer.done or not same:  # a store from before long units were read in parts has other faults
+    kinds = [(each.encoder, each.float16, _kept_faults(each)) for each in (made, manifest)]
+    if writer.done or kinds[0] != kinds[1]:  # a store from before long units were read in parts has other faults
         return
     before = MappedTensors(store.folder / STORE)
     for name in GRANULARITIES:

@@ -25,8 +25,12 @@ BLOCK_CHARACTERS = 4_000_000
 BLOCKS_FOR_PROCESSES = 8
 """Fewer blocks are split in this process: starting workers takes seconds, as long as three blocks."""
 
-NO_WORD, EMPTY = "no word or number in its text", "empty text"
+NO_TEXT, EMPTY = "no usable text", "only white space or invisible characters in its text"
+NO_WORD = "no word or number in its text"
 """Why an image is missing in a store."""
+
+DROPPED = (NO_TEXT, EMPTY, NO_WORD, "empty text")
+"""All such reasons; the last one is of work that was begun by the version before, which said it of both others."""
 
 Pair = tuple[str, str]
 """The key of an image and its text."""
@@ -95,7 +99,7 @@ def split_block(splitter: str, pairs: Sequence[Pair]) -> Block:
             kept.append((key, cleaned, units))
             hashes.append(hash_text(text))
         else:
-            dropped.append((key, NO_WORD if cleaned.strip() else EMPTY))
+            dropped.append((key, _find_reason(text, cleaned)))
         if len(text) > MAX_CHARACTERS:
             cut.append(key)
     keys, key_offsets = concatenate_texts(key for key, _, _ in kept)
@@ -103,6 +107,13 @@ def split_block(splitter: str, pairs: Sequence[Pair]) -> Block:
     for name in Units.__dataclass_fields__:
         tensors |= _make_table(name, [units[name] for _, _, units in kept])
     return Block(tensors, [text for _, text, _ in kept], dropped, cut)
+
+
+def _find_reason(text: str, cleaned: str) -> str:
+    """Why a text has no units; an image without a text has the empty one."""
+    if not text:
+        return NO_TEXT
+    return NO_WORD if cleaned.strip() else EMPTY
 
 
 def _check_key(key: str) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tavq.core import files
 from tavq.core.errors import FileError
 from tavq.core.seals import seal_record
+from tavq.core.tensor_names import update_tensor_names
 
 FORMAT = 1
 STATE, RECORD = "state.safetensors", "state.json"
@@ -30,13 +31,57 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return flat
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Load what `flatten_optimizer` returned into an optimizer over the same parameters."""
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], source: str = "The checkpoint"
+) -> None:
+    """Load what `flatten_optimizer` returned into an optimizer over the same parameters.
+
+    Raises FileError, which begins with `source`, if it is the state of other parameters.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
+    expected: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         index, name = key.split("/")
         state.setdefault(int(index), {})[name] = tensor
+        if tensor.ndim and int(index) < len(parameters):  # torch does not check what has the shape of its parameter
+            expected[key] = parameters[int(index)]
+    _check_shapes(source, expected, {key: tensor for key, tensor in tensors.items() if tensor.ndim})
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def restore_module(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Load the weights of a checkpoint, also under the names of older versions, into a module.
+
+    Raises FileError, which begins with `source`, if they are those of another network.
+    """
+    current = update_tensor_names(module, tensors)
+    _check_shapes(source, module.state_dict(), current)
+    module.load_state_dict(current)
+
+
+def restore_tensors(into: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy the tensors of a checkpoint into those of the same names.
+
+    Raises FileError, which begins with `source`, if names or shapes differ.
+    """
+    _check_shapes(source, into, tensors)
+    for name, tensor in into.items():
+        tensor.copy_(tensors[name])
+
+
+def _check_shapes(source: str, expected: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
+    """Raise FileError unless both have the same names and shapes."""
+    own = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    found = {name: tuple(tensor.shape) for name, tensor in stored.items()}
+    wrong = sorted(name for name in own.keys() | found.keys() if own.get(name) != found.get(name))
+    if wrong:
+        name = wrong[0]
+        raise FileError(
+            f"{source} does not fit this version: {len(wrong)} tensors differ, first {name!r} (checkpoint: "
+            f"{found.get(name, 'missing')}, needed: {own.get(name, 'none')}). Another version of tavq wrote it: resume "
+            "with that version, or start again in another folder."
+        )
 
 
 def save(

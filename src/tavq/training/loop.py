@@ -249,15 +249,18 @@ class Loop:
         groups, metadata, damaged = checkpoint.load_newest(self.folder.checkpoints)
         for line in damaged:
             self.reporter.message(f"Skipped a damaged checkpoint: {line}")
+        source = f"The checkpoint of step {metadata['step']} in {self.folder.checkpoints} ({{}})".format
         for name, module in self.trainable.modules.items():
             if module is not None:
-                module.load_state_dict(update_tensor_names(module, groups[name]))
-                checkpoint.restore_optimizer(self.trainable.optimizers[name], groups.get(f"{name}.optimizer", {}))
+                checkpoint.restore_module(module, groups.get(name, {}), source(name))
+                optimizer = f"{name}.optimizer"
+                checkpoint.restore_optimizer(
+                    self.trainable.optimizers[name], groups.get(optimizer, {}), source(optimizer)
+                )
         if self.ema is not None:
-            groups[EMA_GROUP] = update_tensor_names(self.ema.module, groups[EMA_GROUP])
+            groups[EMA_GROUP] = update_tensor_names(self.ema.module, groups.get(EMA_GROUP, {}))
         for group, tensors in self._extra_tensors().items():
-            for name, tensor in tensors.items():
-                tensor.copy_(groups[group][name])
+            checkpoint.restore_tensors(tensors, groups.get(group, {}), source("EMA" if group == EMA_GROUP else group))
         self.step = metadata["step"]
         return int(metadata["consumed"])
 

@@ -12,7 +12,7 @@ from tiny_bert import write_bert
 from tavq import recipes
 from tavq.api import text
 from tavq.api.text import build_text_store, warn_of_changed_text
-from tavq.core.errors import UsageError
+from tavq.core.errors import DataError, UsageError
 from tavq.core.files import write_json_lines
 from tavq.data.folder import FolderDataset
 from tavq.text.store import TextStore
@@ -140,3 +140,26 @@ def test_a_run_on_the_store_as_it_was_can_be_resumed(data: Path, by_name: Path) 
     assert _as_extended(after, before) == after  # what is missing now is missed
     for name, value in (("texts", "0" * 64), ("images", 9), ("float16", True)):
         assert _as_extended(before, {**after, name: value}) != {**after, name: value}
+
+
+def test_only_faults_of_what_is_read_are_named(data: Path, bert: Path, caplog: pytest.LogCaptureFixture) -> None:
+    broken = {"objects": [{"box": [1, 1, 0, 5], "name": "x"}] * 1200, "questions": [7], "segmentation": "../s.png"}
+    lines = [{**LINES[0], **broken}, {**LINES[3], "captions": ["A dog.", ""], "long_text": 7}]
+    write_json_lines(data / "metadata.jsonl", lines)
+    for each_caption in (False, True):
+        caplog.clear()
+        build_text_store(data, encoder=str(bert), jobs=1, out=data / f"t{each_caption}", each_caption=each_caption)
+        messages = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        of_long_text = [] if each_caption else ["Left out a part of 3.png: long_text must be a string, got a number"]
+        assert messages == ["Left out a part of 3.png: captions entry 2 is empty", *of_long_text]
+
+
+def test_faults_are_named_where_no_image_has_a_text(data: Path, bert: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A long_text.jsonl whose names fit no image is why there is none."""
+    (data / "metadata.jsonl").unlink()
+    write_json_lines(data / "long_text.jsonl", [{"file_name": "images/0.png", "text": "A red car."}])
+    with pytest.raises(
+        DataError, match=r"^None of \d images has a text that can be split .* \(\d: no usable text\)\.$"
+    ):
+        build_text_store(data, encoder=str(bert), jobs=1)
+    assert "name no image of the data set, such as 'images/0.png'" in caplog.text or "names no image" in caplog.text

@@ -84,24 +84,32 @@ from tavq.core.parallel import Job, run_in_parallel
 
 if __name__ == "__main__":
     try:
-        run_in_parallel([Job("one", parallel_jobs.work_until_stopped, (Path(sys.argv[1]),))], lambda *report: None)
+        run_in_parallel([Job("one", getattr(parallel_jobs, sys.argv[2]), (Path(sys.argv[1]),))], lambda *report: None)
     except KeyboardInterrupt:
         print("interrupted")
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_to_the_first_process_ends_all(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "job"),
+    [
+        (signal.SIGINT, "work_until_stopped"),
+        (signal.SIGTERM, "work_until_stopped"),
+        (signal.SIGKILL, "work_until_stopped"),
+        (signal.SIGKILL, "ignore_signals"),  # it never reports, so that no report of it fails
+    ],
+)
+def test_a_signal_to_the_first_process_ends_all(tmp_path: Path, number: signal.Signals, job: str) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     paths = [str(Path(tavq.__file__).parents[1]), str(Path(parallel_jobs.__file__).parent)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, str(script), str(tmp_path)]
+    command = [sys.executable, str(script), str(tmp_path), job]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         parallel_jobs.wait_for(tmp_path / "started")
         process.send_signal(number)
         out, _ = process.communicate(timeout=120)
-    if number == signal.SIGKILL:  # nobody can ask the job to stop: its next report fails
+    if number == signal.SIGKILL:  # nobody can ask the job to stop: it ends by itself
         for _ in range(1000):
             if not is_running(tmp_path):
                 break

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 from PIL import Image, features
 
-from tavq.core.errors import TavqError, UsageError
+from tavq.core.errors import DataError, TavqError, UsageError
 from tavq.data.folder import FolderDataset, check_dataset, iter_records
+from tavq.data.foreign_files import PUBLISHED
 from tavq.data.images import SUFFIXES, UNREAD_SUFFIXES, load_image
 from tavq.data.records import Record
+from tavq.importers.importing import sources
 
 
 def lay_out(folder: Path, files: Mapping[str, Any]) -> Path:
@@ -220,3 +223,48 @@ def test_nothing_that_was_read_before_is_read_in_another_way(tmp_path: Path) -> 
     assert list(FolderDataset(tmp_path)) == [Record("b-1/x.png"), Record("b.png"), Record("b/c.png")]
     with pytest.raises(UsageError, match="no images in the split 'val'; it has: train"):
         FolderDataset(tmp_path, "val")
+
+
+FOREIGN = {
+    "ade20k": "objectInfo150.txt",
+    "celeba-hq": "CelebAMask-HQ/CelebA-HQ-to-CelebA-mapping.txt",
+    "coco": "annotations/captions_train2017.json",
+    "coco-qa": "cocoqa_test_2014.jsonl",
+    "cub200": "CUB_200_2011/image_class_labels.txt",
+    "flickr30k": "results_20130124.token",
+    "flickr8k": "Flickr8k.token.txt",
+    "huggingface": "train/dataset_info.json",
+    "karpathy": "dataset_coco.json",
+    "refcoco": "refcoco+/refs(unc).p",
+    "textcaps": "TextCaps_0.1_train.json",
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_published_data_set_names_its_importer(tmp_path: Path, kind: str) -> None:
+    lay_out(tmp_path, {FOREIGN[kind]: "{}"})
+    assert len(check_dataset(tmp_path)) == 1
+    with pytest.raises(DataError, match=f"has no usable image; .* tavq data import {kind}"):
+        FolderDataset(tmp_path)
+    assert [*read(lay_out(tmp_path, {"images/1.png": None}))] == ["images/1.png"]
+    [fault] = check_dataset(tmp_path)
+    assert (fault.where, fault.costs_image) == (FOREIGN[kind], False)
+    assert f"imported with: tavq data import {kind}" in fault.reason
+
+
+def test_every_importer_but_that_of_shards_is_known_by_its_files() -> None:
+    assert {*PUBLISHED, "webdataset", "camvid"} == {*sources}  # CamVid has images and maps alone
+    assert {*PUBLISHED} == {*FOREIGN}
+
+
+@pytest.mark.parametrize("name", ["train-000.tar", "deep/er/000.TAR", "a.tar.gz", "b.tgz"])
+def test_shards_name_their_importer(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=rf"shards with: tavq data import webdataset {re.escape(str(tmp_path))} OUT"):
+        check_dataset(lay_out(tmp_path, {name: b""}))
+    assert check_dataset(lay_out(tmp_path, IMAGES)) == []  # what images were unpacked from may stay
+
+
+def test_a_folder_of_other_files_is_not_called_a_data_set_of_others(tmp_path: Path) -> None:
+    lay_out(tmp_path, {"notes.txt": "", "state.json": "{}", "a/" * 9 + "train.tar": b""})
+    with pytest.raises(UsageError, match=r"\.webp files into it\.$"):
+        check_dataset(tmp_path)

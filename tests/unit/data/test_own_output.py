@@ -7,6 +7,7 @@ from PIL import Image
 
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset, check_dataset, iter_records
+from tavq.data.own_output import mark_decoded
 from tavq.tasks.generation import image_names
 
 RUN = ("recipe.yaml", "provenance.json", "log.jsonl")
@@ -82,6 +83,26 @@ def test_our_output_alone_is_no_data_set(tmp_path: Path) -> None:
     write(tmp_path / "run", OURS["a run"])
     with pytest.raises(UsageError, match="holds no images"):
         FolderDataset(tmp_path)
+
+
+def test_decoded_images_inside_the_images_are_passed_over(tmp_path: Path) -> None:
+    """They have the names of the images that were encoded: only what `decode` leaves tells them from others."""
+    write(tmp_path, ("a.png", "b/c.png"))
+    before = FolderDataset(tmp_path).fingerprint
+    for place in (tmp_path / "out", tmp_path / "b" / "out"):
+        mark_decoded(place)
+        write(place, ("a.png", "b/c.png"))
+        mark_decoded(place)  # of a second call with the same folder
+    assert names_in(tmp_path) == ["a.png", "b/c.png"]
+    assert FolderDataset(tmp_path).fingerprint == before
+    assert names_in(tmp_path / "out") == ["a.png", "b/c.png"]
+
+
+def test_a_folder_with_images_of_others_is_not_marked_as_decoded(tmp_path: Path) -> None:
+    write(tmp_path, ("mine/a.png",))
+    mark_decoded(tmp_path / "mine")
+    write(tmp_path, ("mine/decoded.png",))
+    assert names_in(tmp_path) == ["mine/a.png", "mine/decoded.png"]
 
 
 def test_metadata_may_name_any_image(tmp_path: Path) -> None:

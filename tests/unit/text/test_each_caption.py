@@ -47,7 +47,7 @@ def test_each_caption_has_its_own_units(data: Path, tiny_bert: Path) -> None:
     assert (len(store), store.images) == (5, 3)
     found = read_statistics(store)
     assert (found.images, found.texts) == (3, 5)
-    assert dict(store.faults()) == {"1.png": "no word or number in its text", "2.png": "empty text"}
+    assert dict(store.faults()) == {"1.png": "no word or number in its text", "2.png": "no usable text"}
 
 
 def test_units_are_those_of_the_joined_text(data: Path, tiny_bert: Path) -> None:

@@ -11,6 +11,14 @@ from tavq.text import splitting
 from tavq.text.granularity import split
 from tavq.text.splitting import Pair, group_texts, hash_pairs, hash_text, split_block, split_blocks
 
+WITHOUT_UNITS = [
+    ("none", "", "no usable text"),
+    ("blank", " \n\t", "only white space or invisible characters in its text"),
+    ("invisible", "\u200b\u2066", "only white space or invisible characters in its text"),
+    ("sign", "!", "no word or number in its text"),
+    ("emoji", "😀", "no word or number in its text"),
+]
+
 PAIRS = [(f"{n}.png", f"A red car {n} and {n % 3} blue dogs. It rains.") for n in range(20)]
 
 
@@ -23,9 +31,9 @@ def test_blocks_end_at_a_number_of_texts_or_of_characters(monkeypatch: pytest.Mo
 
 
 def test_a_block_holds_the_units_of_its_texts() -> None:
-    block = split_block("pattern", [*PAIRS[:3], ("empty", ""), ("sign", "!")])
+    block = split_block("pattern", [*PAIRS[:3], *((name, text) for name, text, _ in WITHOUT_UNITS)])
     tensors = block.tensors
-    assert block.dropped == [("empty", "empty text"), ("sign", "no word or number in its text")]
+    assert block.dropped == [(name, reason) for name, _, reason in WITHOUT_UNITS]
     assert block.texts == [text for _, text in PAIRS[:3]]
     assert bytes(tensors["keys"]) == b"0.png1.png2.png"
     assert tensors["text_hashes"].tolist() == [hash_text(text) for _, text in PAIRS[:3]]

@@ -122,8 +122,14 @@ def test_each_distinct_unit_is_stored_once(store: TextStore) -> None:
 def test_dropped_images_are_counted_and_named(store: TextStore) -> None:
     assert len(store) == store.manifest.images == 3
     assert store.manifest.units == {"words": 4, "phrases": 2, "sentences": 4}
-    assert store.manifest.faults == {"empty text": 1, "no word or number in its text": 1}
-    assert store.faults() == [("empty.png", "empty text"), ("emoji.png", "no word or number in its text")]
+    assert store.manifest.faults == {
+        "only white space or invisible characters in its text": 1,
+        "no word or number in its text": 1,
+    }
+    assert store.faults() == [
+        ("empty.png", "only white space or invisible characters in its text"),
+        ("emoji.png", "no word or number in its text"),
+    ]
 
 
 def test_keys(store: TextStore) -> None:
@@ -271,8 +277,11 @@ def test_texts_with_units_beyond_the_encoder_differ_and_are_listed(
         ([("a", "x"), ("a", "y")], "The key 'a' occurs twice"),
         ([("\ud800", "x")], "is not valid text"),
         ([("", "x")], "is not valid text"),
-        ({}, "None of the 0 texts can be split into units (there are none)"),
-        ({"a": "", "b": "😀", "c": ""}, "None of the 3 texts can be split into units (empty text)"),
+        ({}, "None of 0 images has a text that can be split into units (there are none)"),
+        (
+            {"a": "", "b": "😀", "c": ""},
+            "None of 3 images has a text that can be split into units (2: no usable text; 1: no word",
+        ),
     ],
 )
 def test_texts_that_cannot_be_stored(texts: object, message: str, tiny: TextEncoder, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -124,6 +125,40 @@ def test_a_restored_optimizer_continues_as_if_never_stored() -> None:
     three_steps(two, second)
     assert torch.equal(one.weight, two.weight)
     assert torch.equal(one.bias, two.bias)
+
+
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        (
+            {},
+            r"step 4 \(task\) does not fit .*: 2 tensors differ, first 'bias' \(checkpoint: missing, needed: \(3,\)\)",
+        ),
+        (
+            {"weight": torch.zeros(3, 2), "bias": torch.zeros(4)},
+            r"1 tensors .*'bias' \(checkpoint: \(4,\), needed: \(3,",
+        ),
+        ({"weight": torch.zeros(3, 2), "bias": torch.zeros(3), "scale": torch.zeros(())}, r"'scale' .* needed: none\)"),
+    ],
+    ids=["lacking", "another shape", "too many"],
+)
+def test_tensors_of_another_network_are_refused_by_name(stored: dict[str, torch.Tensor], message: str) -> None:
+    module = nn.Linear(2, 3)
+    for restore in (checkpoint.restore_module, checkpoint.restore_tensors):
+        target: Any = module if restore is checkpoint.restore_module else dict(module.named_parameters())
+        with pytest.raises(FileError, match=message):
+            restore(target, stored, "The checkpoint of step 4 (task)")  # type: ignore[operator]
+
+
+def test_the_state_of_other_parameters_is_refused_by_name() -> None:
+    step = torch.ones(())
+    stored = {"0/step": step, "0/exp_avg": torch.zeros(3, 2), "1/step": step, "1/exp_avg": torch.zeros(4)}
+    optimizer = torch.optim.Adam(nn.Linear(2, 3).parameters())
+    with pytest.raises(FileError, match=r"^It does not fit .*'1/exp_avg' \(checkpoint: \(4,\), needed: \(3,\)\)"):
+        checkpoint.restore_optimizer(optimizer, stored, "It")
+    checkpoint.restore_optimizer(optimizer, {**stored, "1/exp_avg": torch.zeros(3)}, "It")
+    with pytest.raises(FileError, match=r"'2/exp_avg' \(checkpoint: \(1,\), needed: none\)"):
+        checkpoint.restore_optimizer(optimizer, {"2/exp_avg": torch.zeros(1)}, "It")
 
 
 def test_a_second_writer_learns_the_pid_of_the_first(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 from tavq.core.errors import DataError, FileError
 from tavq.core.files import MAX_JSON, parse_json, read_json
 from tavq.data.folder import SEGMENTATION_CLASSES, Progress
+from tavq.data.foreign_files import SHARDS
 from tavq.data.records import Record, clean_text
 from tavq.importers.foreign_text import decode_foreign
 from tavq.importers.importing import ImportSummary, Source, sources
 from tavq.importers.layouts import expand_braces, is_image_path, parse_split, split_captions
 from tavq.importers.samples import JSON, SEGMENTATION, TEXT, Sample, read_samples
-from tavq.importers.tars import SUFFIXES
 from tavq.importers.writer import DatasetWriter, create_dataset
 
 UNUSABLE_NAMES = "class names that cannot be used"
@@ -56,9 +56,9 @@ class WebDataset(Source):
 
 def _find_shards(source: Path) -> list[Path]:
     if source.is_dir():
-        paths = sorted(path for path in source.rglob("*") if path.name.lower().endswith(SUFFIXES) and path.is_file())
+        paths = sorted(path for path in source.rglob("*") if path.name.lower().endswith(SHARDS) and path.is_file())
         if not paths:
-            raise DataError(f"There are no shards in {source}; expected files that end in {', '.join(SUFFIXES)}.")
+            raise DataError(f"There are no shards in {source}; expected files that end in {', '.join(SHARDS)}.")
         return paths
     paths = [Path(path) for path in expand_braces(str(source))]
     missing = next((path for path in paths if not path.is_file()), None)
@@ -70,7 +70,7 @@ def _find_shards(source: Path) -> list[Path]:
 def _strip_suffix(path: Path) -> str:
     """The name of a shard: its path without the suffix."""
     name = path.as_posix()
-    return next(name[: -len(end)] for end in (*SUFFIXES[::-1], "") if name.lower().endswith(end))
+    return next(name[: -len(end)] for end in (*SHARDS[::-1], "") if name.lower().endswith(end))
 
 
 def _read_classes(path: Path, left_out: Counter[str]) -> dict[int, str]:

@@ -1,0 +1,40 @@
+"""Files of published data sets and archives, which a folder data set does not read and `tavq data import` does."""
+
+import os
+import re
+from pathlib import Path
+
+PUBLISHED = {
+    "ade20k": r"objectInfo150\.txt",
+    "celeba-hq": r"CelebA-HQ-to-CelebA-mapping\.txt",
+    "coco": r"(captions|instances|panoptic|stuff)_(train|val)(2014|2017)\.json",
+    "coco-qa": r"cocoqa_(train|val|test).*\.jsonl",
+    "cub200": r"image_class_labels\.txt",
+    "flickr30k": r"results_20130124\.token",
+    "flickr8k": r"Flickr8k\.token\.txt",
+    "huggingface": r"dataset_dict\.json|dataset_info\.json",
+    "karpathy": r"dataset_(coco|flickr30k|flickr8k)\.json",
+    "refcoco": r"refs\((unc|umd|google)\)\.p|refcocos_test\.json",
+    "textcaps": r"TextCaps_0\.1_(train|val|test)\.json",
+}
+"""For each importer the names of files that no other data set has."""
+
+SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+
+DEPTH = 8
+"""Folders below a data set that are searched."""
+
+
+def find_published(name: str) -> str | None:
+    """The importer that reads a file of this name; None for any other file."""
+    return next((kind for kind, names in PUBLISHED.items() if re.fullmatch(names, name)), None)
+
+
+def advise_import(folder: Path) -> str:
+    """How the shards in a folder without images are imported, as the end of a sentence; "" where there are none."""
+    for parent, folders, names in os.walk(folder):
+        if len(Path(parent).relative_to(folder).parts) >= DEPTH:
+            folders.clear()
+        if any(name.lower().endswith(SHARDS) for name in names):
+            return f", or import its shards with: tavq data import webdataset {folder} OUT"
+    return ""
