@@ -136,14 +136,18 @@ def run_study(
     jobs = min(jobs, len(units))
     workers = [Job(f"worker {index}", _run_units, (call, units[index::jobs])) for index in range(jobs)]
     failures = [failure for found in run_in_parallel(workers, progress or _ignore) for failure in found]
-    table = tabulate_study(chosen, out, limit)
+    table = tabulate_study(chosen, out, limit, data=data)
     return StudyResult(table, tuple(failures))
 
 
-def tabulate_study(study: Study, out: PathLike, limit: int | None = None) -> StudyTable:
-    """Tabulate what a study has evaluated so far, and write OUT/study.json and OUT/study.md."""
+def tabulate_study(study: Study, out: PathLike, limit: int | None = None, data: PathLike | None = None) -> StudyTable:
+    """Tabulate what a study has evaluated so far, and write OUT/study.json and OUT/study.md.
+
+    Runs that were measured on another data set than `data`, where it is given, are left out.
+    """
     folder = Path(out)
-    table = tabulate(study, folder, limit)
+    fingerprint = None if data is None else FolderDataset(Path(data), SPLIT).fingerprint
+    table = tabulate(study, folder, limit, fingerprint)
     files.write_json(folder / f"{TABLE}.json", as_json(table))
     files.write_text(folder / f"{TABLE}.md", as_markdown(table))
     return table

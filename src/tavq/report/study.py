@@ -107,13 +107,22 @@ class StudyTable:
         return found
 
 
-def tabulate(study: Study, out: Path, limit: int | None = None) -> StudyTable:
+def tabulate(study: Study, out: Path, limit: int | None = None, fingerprint: str | None = None) -> StudyTable:
     """Read what was evaluated under `out`: all rows, also where only some were run; the others are empty.
 
     Runs with other settings than the study's, or measured on another number of images, are left out.
+
+    Args:
+        study: the rows.
+        out: the folder of the study.
+        limit: the number of images that runs must have been measured on; None for all.
+        fingerprint: of the data set that they must have been measured on, after a later `tavq evaluate RUN` with
+            another one too; None takes any.
     """
     tasks: list[str | None] = [None, *study.config.tasks]
-    runs = {(row, task): _read(study, out, row, task, limit) for row in study.config.rows for task in tasks}
+    runs = {
+        (row, task): _read(study, out, row, task, limit, fingerprint) for row in study.config.rows for task in tasks
+    }
     columns: list[Column] = []
     for task in tasks:
         patterns = study.config.metrics if task is None else study.config.tasks[task].metrics
@@ -132,7 +141,9 @@ def tabulate(study: Study, out: Path, limit: int | None = None) -> StudyTable:
     return StudyTable(study, tuple(columns), tuple(lines))
 
 
-def _read(study: Study, out: Path, row: str, task: str | None, limit: int | None) -> dict[int, Run]:
+def _read(
+    study: Study, out: Path, row: str, task: str | None, limit: int | None, fingerprint: str | None
+) -> dict[int, Run]:
     """The evaluated runs of a row by seed."""
     found = {}
     for seed in sorted({*study.config.seeds, *study.seeds}):
@@ -141,7 +152,8 @@ def _read(study: Study, out: Path, row: str, task: str | None, limit: int | None
             continue
         run = read_run(folder)
         recipe = study.recipe(row, seed) if task is None else study.task_recipe(task, seed)
-        if has_settings(run, recipe) and measured_images(run) == limit:
+        same_data = fingerprint in (None, run.details.get("data_sha256"))
+        if same_data and has_settings(run, recipe) and measured_images(run) == limit:
             found[seed] = run
     return found
 

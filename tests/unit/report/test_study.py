@@ -31,7 +31,14 @@ def study() -> Study:
 
 
 def write_run(
-    out: Path, study: Study, row: str, seed: int, psnr: float, first: int | None = None, **other: Any
+    out: Path,
+    study: Study,
+    row: str,
+    seed: int,
+    psnr: float,
+    first: int | None = None,
+    data: str = "here",
+    **other: Any,
 ) -> None:
     """A run folder with what a table reads."""
     recipe = study.recipe(row, seed).model_dump(mode="json")
@@ -48,7 +55,7 @@ def write_run(
     ]
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "provenance.json").write_text(json.dumps({"images": 160}))
-    details = {"protocol": {"data": {"first": first}, "model": {}}}
+    details = {"protocol": {"data": {"first": first}, "model": {}}, "data_sha256": data}
     found = Evaluation((PSNR.measured(psnr, (psnr - 1, psnr + 1)),), details)
     (folder / "evaluation.json").write_text(json.dumps(evaluation_as_json(found)))
 
@@ -92,6 +99,14 @@ def test_runs_measured_on_another_number_of_images_are_left_out(study: Study, tm
     write_run(tmp_path, study, "plain", 1, 30.0, first=5)
     assert cells(study, tmp_path)["plain"]["each"] == [20.0]
     assert cells(study, tmp_path, limit=5)["plain"]["each"] == [30.0]
+
+
+def test_runs_measured_on_another_data_set_are_left_out(study: Study, tmp_path: Path) -> None:
+    write_run(tmp_path, study, "plain", 0, 20.0)
+    write_run(tmp_path, study, "plain", 1, 30.0, data="elsewhere")
+    row = as_json(tabulate(study, tmp_path, fingerprint="here"))["rows"]["plain"]
+    assert row["metrics"]["psnr"]["each"] == [20.0]
+    assert cells(study, tmp_path)["plain"]["each"] == [20.0, 30.0]
 
 
 def test_nothing_yet(study: Study, tmp_path: Path) -> None:
