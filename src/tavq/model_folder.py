@@ -75,6 +75,30 @@ def read_model_config(folder: Path) -> dict[str, Any]:
 FILES = ("README.md", "*.json", "*.safetensors")
 """Files to download from the hub; patterns match in subfolders too, where a task's model folder keeps tokenizers."""
 
+DISCRIMINATOR = "discriminator"
+"""Key of its settings and SHA-256 in a model folder's config.json, and name of the file, where there is one."""
+
+
+def read_discriminator(folder: Path) -> dict[str, Tensor]:
+    """Read the weights of the discriminator that an imported model was published with.
+
+    Raises:
+        UsageError: the model folder has none.
+        FileError: the file is missing, truncated or altered.
+    """
+    record = read_model_config(folder).get(DISCRIMINATOR)
+    if not isinstance(record, dict):
+        raise UsageError(
+            f"{folder} has no discriminator: only models that were imported from a checkpoint with one have. Remove "
+            "train.adversarial.start_from."
+        )
+    path = folder / f"{DISCRIMINATOR}.safetensors"
+    if not path.is_file():
+        raise FileError(f"There is no file {path}.")
+    files.check_sha256(path, str(record.get("sha256")))
+    return files.read_tensors(path)
+
+
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 

@@ -31,7 +31,7 @@ from tavq.interfaces import (
     codebooks,
     quantizers,
 )
-from tavq.model_folder import FORMAT, find_model, match_tensors, read_model_config, write_config
+from tavq.model_folder import DISCRIMINATOR, FORMAT, find_model, match_tensors, read_model_config, write_config
 from tavq.nets.convnet import ConvNetConfig, Decoder, Encoder, count_parameters
 from tavq.nets.hierarchy import LEVELS, Hierarchy
 from tavq.ops.checks import check_pixels, check_range, require_finite
@@ -318,27 +318,28 @@ class Tokenizer(nn.Module):
 
     # --- model folders ------------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: str | Path, card: str = "", metadata: dict[str, Any] | None = None) -> None:
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        card: str = "",
+        metadata: dict[str, Any] | None = None,
+        discriminator: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Write a model folder (config.json, model.safetensors, README.md) in one atomic step.
 
         Args:
             folder: replaced if it exists.
             card: the model card, written to README.md.
             metadata: further keys of config.json (data hash, steps, versions).
+            discriminator: weights of a discriminator to keep beside; `metadata` has its settings.
         """
         with files.write_folder(Path(folder)) as temporary:
             weights = temporary / "model.safetensors"
             files.write_tensors(weights, self.state_dict())
-            write_config(
-                temporary,
-                {
-                    "format": FORMAT,
-                    "kind": "tokenizer",
-                    "model": self.config.model_dump(mode="json"),
-                    "sha256": files.sha256(weights),
-                    **(metadata or {}),
-                },
-            )
+            record = {"format": FORMAT, "kind": "tokenizer", "model": self.config.model_dump(mode="json")}
+            write_config(temporary, {**record, "sha256": files.sha256(weights), **(metadata or {})})
+            if discriminator:
+                files.write_tensors(temporary / f"{DISCRIMINATOR}.safetensors", discriminator)
             files.write_text(temporary / "README.md", card or "# Image tokenizer\n")
 
     @classmethod

@@ -10,7 +10,7 @@ from tavq.interop.exporting import export_tokenizer
 from tavq.interop.importing import import_tokenizer
 from tavq.interop.kind import checkpoint_kinds
 from tavq.interop.onnx import export_onnx
-from tavq.model_folder import find_model, read_model_config
+from tavq.model_folder import DISCRIMINATOR, find_model, read_model_config
 from tavq.tokenizer import Tokenizer
 
 
@@ -46,7 +46,10 @@ def import_checkpoint(
     _check_size(size, imported.tokenizer.factor)
     record = import_metadata(imported, licence, origin)
     metadata: dict[str, Any] = {"imported": record} if size is None else {"imported": record, "size": size}
-    imported.tokenizer.save_pretrained(place, import_card(imported, record, size), metadata)
+    discriminator = imported.discriminator
+    if discriminator.tensors:
+        metadata[DISCRIMINATOR] = discriminator.record()
+    imported.tokenizer.save_pretrained(place, import_card(imported, record, size), metadata, discriminator.tensors)
     if record["dropped"]:
         warn(f"Not read: {', '.join(record['dropped'])}.")
     return place

@@ -51,6 +51,7 @@ def import_card(imported: Imported, record: dict[str, Any], size: int | None) ->
 | licence | {_cell(record["licence"] or "not stated at the import; ask its publisher before you share the weights")} |
 | weights that were read | {record["weights"]} |
 | not read | {dropped} |
+| discriminator | {imported.discriminator.description} |
 | codebook | {tokenizer.entries:,} entries of width {model.codebook.width} |
 | quantizer | {model.quantizer.name} |
 | downsampling factor | {tokenizer.factor} |

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from tavq.core.config import build
 from tavq.core.errors import FileError, UsageError
+from tavq.interop.discriminator import FoundDiscriminator, find_discriminator
 from tavq.interop.kind import CheckpointKind, find_kind
 from tavq.interop.layouts import Names, infer_net, network_names
-from tavq.interop.reading import Checkpoint, read_checkpoint
+from tavq.interop.reading import DISCRIMINATOR, Checkpoint, read_checkpoint
 from tavq.model_folder import FLOATS, match_tensors
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
@@ -26,6 +27,7 @@ class Imported:
     weights: str  # which of the file's weights were read
     dropped: tuple[str, ...]  # tensors that were not
     left: tuple[str, ...]  # sections that were not
+    discriminator: FoundDiscriminator
 
 
 def import_tokenizer(kind: str, path: Path) -> Imported:
@@ -42,10 +44,14 @@ def import_tokenizer(kind: str, path: Path) -> Imported:
     checkpoint = read_checkpoint(path)
     found = find_kind(kind, checkpoint.tensors, str(checkpoint.file))
     tensors = found.prepare(checkpoint)
+    discriminator = find_discriminator(checkpoint)
     dropped = tuple(sorted(name for name in tensors if any(map(name.startswith, found.dropped))))
     for name in dropped:
         del tensors[name]
-    file, left, weights = checkpoint.file, checkpoint.left, found.describe_weights(checkpoint)
+    dropped = tuple(name for name in dropped if name not in discriminator.names)
+    file, weights = checkpoint.file, found.describe_weights(checkpoint)
+    kept = {DISCRIMINATOR} if discriminator.tensors and not discriminator.names else set()
+    left = tuple(name for name in checkpoint.left if name not in kept)
     try:
         tokenizer = _build(found, checkpoint, tensors)
         del checkpoint  # holds the tensors, which are to be given up one by one
@@ -53,7 +59,7 @@ def import_tokenizer(kind: str, path: Path) -> Imported:
     except (FileError, UsageError) as error:
         raise FileError(f"{file} cannot be imported as {found.name}. {error}") from error
     tokenizer.load_state_dict(match_tensors(tokenizer, state, file), assign=True)
-    return Imported(tokenizer.eval().requires_grad_(False), found, file, weights, dropped, left)
+    return Imported(tokenizer.eval().requires_grad_(False), found, file, weights, dropped, left, discriminator)
 
 
 def _build(kind: CheckpointKind, checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> Tokenizer:

@@ -1,7 +1,7 @@
 """Reading the files of other projects' checkpoints: safetensors, and torch's without running what they hold."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ WEIGHT_FILES = (
 SECTIONS = ("ema", "state_dict", "model")
 """Where a checkpoint of a training run keeps its weights; the running means first, which published results are of."""
 
+DISCRIMINATOR = "discriminator"
+"""The section of a discriminator in LlamaGen's checkpoints."""
+
 WRAPPERS = ("module.", "_orig_mod.")
 """What torch puts before every name: for distributed training, and for compiled modules."""
 
@@ -34,6 +37,7 @@ class Checkpoint:
     section: str | None = None  # the key of the file under which they were
     left: tuple[str, ...] = ()  # its other keys
     settings: Mapping[str, Any] | None = None  # the config.json beside it
+    discriminator: Mapping[str, Tensor] = field(default_factory=dict)  # of a section of its own
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -51,8 +55,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     settings = _read_settings(config) if path.name in WEIGHT_FILES and config.is_file() else None
     if path.suffix == ".safetensors":
         return Checkpoint(path, _check_tensors(files.read_tensors(path), path), settings=settings)
-    section, tensors, left = _select(load_checkpoint(path, _remedy(path)), path)
-    return Checkpoint(path, _check_tensors(tensors, path), section, left, settings)
+    saved = load_checkpoint(path, _remedy(path))
+    section, tensors, left = _select(saved, path)
+    own = saved.get(DISCRIMINATOR) if DISCRIMINATOR in left else {}
+    discriminator = _check_tensors(own, path) if isinstance(own, Mapping) else {}
+    return Checkpoint(path, _check_tensors(tensors, path), section, left, settings, discriminator)
 
 
 def _read_folder(path: Path) -> Checkpoint:

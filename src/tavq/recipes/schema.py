@@ -48,6 +48,9 @@ class AdversarialConfig(Config):
     lecam: float = Field(0.0, ge=0, le=100)
     """Weight of the LeCam regularizer in the discriminator's loss; 0 is off, as in the papers."""
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    start_from: str | None = None
+    """A model folder with a discriminator, as `tavq import-checkpoint` keeps it, whose weights it starts from; null
+    draws new ones."""
 
 
 class LoopConfig(Config):

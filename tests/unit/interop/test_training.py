@@ -1,20 +1,31 @@
 """An imported tokenizer is trained further with the settings of its card."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from published_bias_free import MAGVIT2Twin, MaskGITTwin
 from published_tokenizers import Twin
 
 import tavq
+from tavq.core.errors import UsageError
 from tavq.tokenizer import Tokenizer
 
+TWINS = {
+    **{kind: partial(Twin, kind) for kind in ("taming", "gumbel", "llamagen", "ibq")},
+    "maskgit": MaskGITTwin,
+    "open-magvit2": MAGVIT2Twin,
+}
 
-@pytest.mark.parametrize("kind", ["taming", "gumbel", "llamagen"])
+
+@pytest.mark.parametrize("kind", TWINS)
 def test_decoder_alone(kind: str, tmp_path: Path) -> None:
-    torch.save(Twin(kind).state_dict(), tmp_path / "weights.pt")
-    model = tavq.import_checkpoint("auto", tmp_path / "weights.pt", out=tmp_path / "model", size=32)
+    torch.save(TWINS[kind]().state_dict(), tmp_path / "weights.pt")
+    model = tavq.import_checkpoint(
+        "ibq" if kind == "ibq" else "auto", tmp_path / "weights.pt", out=tmp_path / "model", size=32
+    )
     settings = yaml.safe_load((model / "README.md").read_text().split("```yaml")[1].split("```")[0])
     settings["extends"] = "vqgan-tiny"
     frozen = ["encoder", "codebook", *(["quantizer"] if kind == "gumbel" else [])]
@@ -29,3 +40,13 @@ def test_decoder_alone(kind: str, tmp_path: Path) -> None:
     assert not torch.equal(before.decode(before.encode(images)), after.decode(after.encode(images)))
     first = tavq.evaluate(model, data=tmp_path / "scenes", features=())
     assert first["psnr"].value != tavq.evaluate(run, data=tmp_path / "scenes", features=())["psnr"].value
+
+
+@pytest.mark.parametrize(("setting", "value"), [("value_range", "[0, 1]"), ("downsample", "conv")])
+def test_settings_that_no_shape_shows_must_be_the_models(setting: str, value: str, tmp_path: Path) -> None:
+    torch.save(MAGVIT2Twin().state_dict(), tmp_path / "weights.pt")
+    model = tavq.import_checkpoint("auto", tmp_path / "weights.pt", out=tmp_path / "model", size=32)
+    tavq.make_scenes(tmp_path / "scenes", images=8, size=32)
+    settings = {"train.start_from": str(model), "train.steps": 1, f"model.net.{setting}": value}
+    with pytest.raises(UsageError, match=rf"does not fit this recipe: model\.net\.{setting} is '.*' there and '"):
+        tavq.train("finetune-all", data=tmp_path / "scenes", out=tmp_path / "run", settings=settings)

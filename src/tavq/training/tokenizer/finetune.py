@@ -9,7 +9,12 @@ from torch import nn
 from tavq.core.errors import UsageError
 from tavq.interfaces import DEEP
 from tavq.metrics.codes import LEVEL_NAMES
+from tavq.model_folder import DISCRIMINATOR, find_model, read_discriminator, read_model_config
+from tavq.nets.discriminators import PatchDiscriminator
 from tavq.tokenizer import Tokenizer
+
+SHAPELESS = ("value_range", "downsample")
+"""Settings of the network that change what weights compute and not their shapes."""
 
 TEXT_STATISTICS = ".text_mean"
 """End of the names of an aligner's buffers that describe the text store, and come from the one that is trained on."""
@@ -42,9 +47,35 @@ def initialize_from(tokenizer: Tokenizer, name_or_path: str) -> None:
             f"The model {name_or_path!r} does not fit this recipe: its normalizations have {groups[0]} groups and "
             f"{here[0]} here. Set model.net.groups to {model.config.net.groups or 'null'}, as the model has it."
         )
+    for setting in SHAPELESS:
+        there, chosen = getattr(model.config.net, setting), getattr(tokenizer.config.net, setting)
+        if there != chosen:
+            raise UsageError(
+                f"The model {name_or_path!r} does not fit this recipe: model.net.{setting} is {there!r} there and "
+                f"{chosen!r} here. Set it to {there!r}."
+            )
     for name in shapes:
         own[name].copy_(trained[name])
     keep_entries(tokenizer)
+
+
+def initialize_discriminator(discriminator: PatchDiscriminator, name_or_path: str) -> None:
+    """Copy the weights of the discriminator that a model folder keeps.
+
+    Raises:
+        UsageError: there is no such model, it has no discriminator, or the settings of that one differ.
+        FileError: its file is damaged.
+    """
+    folder = find_model(name_or_path)
+    tensors = read_discriminator(folder)
+    own = {name: value.shape for name, value in discriminator.state_dict().items()}
+    if own != {name: value.shape for name, value in tensors.items()}:
+        settings = read_model_config(folder)[DISCRIMINATOR].get("settings")
+        raise UsageError(
+            f"The discriminator of {name_or_path!r} does not fit this recipe. Set train.adversarial.discriminator to "
+            f"its settings: {settings}."
+        )
+    discriminator.load_state_dict(tensors)
 
 
 def _norm_groups(tokenizer: Tokenizer) -> list[int]:

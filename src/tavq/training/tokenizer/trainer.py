@@ -85,6 +85,8 @@ class Trainer:
         self.discriminator = (
             PatchDiscriminator(adversarial.discriminator, seed=step_seed(config.seed, -2)) if adversarial else None
         )
+        if self.discriminator is not None and adversarial is not None and adversarial.start_from is not None:
+            finetune.initialize_discriminator(self.discriminator, adversarial.start_from)
         for module in (self.tokenizer, self.discriminator):
             if module is not None:
                 module.to(self.device)
