@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tavq.api.data import import_dataset as import_dataset
     from tavq.api.data import make_scenes as make_scenes
     from tavq.api.descriptions import describe_images as describe_images
+    from tavq.api.exports import export_tokens as export_tokens
     from tavq.api.generation import complete as complete
     from tavq.api.generation import generate as generate
     from tavq.api.leaderboards import leaderboard as leaderboard
@@ -72,6 +73,7 @@ _HOMES = {
     "evaluate_task": "tavq.api.tasks",
     "export_dataset": "tavq.api.data",
     "export_model": "tavq.api.checkpoints",
+    "export_tokens": "tavq.api.exports",
     "fill": "tavq.api.understanding",
     "generate": "tavq.api.generation",
     "ground": "tavq.api.understanding",
@@ -116,6 +118,7 @@ __all__ = [
     "evaluate_task",
     "export_dataset",
     "export_model",
+    "export_tokens",
     "fill",
     "generate",
     "ground",

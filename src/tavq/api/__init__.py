@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tavq.api.descriptions import DESCRIPTION_FILES as DESCRIPTION_FILES
     from tavq.api.descriptions import DescriptionRun as DescriptionRun
     from tavq.api.descriptions import describe_images as describe_images
+    from tavq.api.exports import export_tokens as export_tokens
     from tavq.api.generation import complete as complete
     from tavq.api.generation import generate as generate
     from tavq.api.leaderboards import leaderboard as leaderboard
@@ -88,6 +89,7 @@ _HOMES = {
     "evaluate_task": "tavq.api.tasks",
     "export_dataset": "tavq.api.data",
     "export_model": "tavq.api.checkpoints",
+    "export_tokens": "tavq.api.exports",
     "fill": "tavq.api.understanding",
     "generate": "tavq.api.generation",
     "ground": "tavq.api.understanding",

@@ -1,10 +1,12 @@
 """`tavq import-checkpoint` and `export`: tokenizers of other projects, both ways."""
 
 from pathlib import Path
+from typing import Any, Literal
 
 from tavq import api
 from tavq.cli import console
 from tavq.cli.console import Count
+from tavq.core.errors import UsageError
 
 
 def import_checkpoint(
@@ -35,8 +37,23 @@ def import_checkpoint(
     console.say(f"The tokenizer is in {folder}; its README.md says what it is and how to train it further.")
 
 
-def export(model: str, /, *, to: str, out: Path) -> None:
-    """Export a tokenizer: as another project's checkpoint, or as ONNX networks.
+def export(
+    model: str,
+    /,
+    *,
+    to: str,
+    out: Path,
+    data: Path | None = None,
+    split: str | None = None,
+    size: Count | None = None,
+    tokens: Path | None = None,
+    form: Literal["text", "ids"] | None = None,
+    order: Literal["image-text", "text-image", "both"] | None = None,
+    row_tokens: bool | None = None,
+    shard_size: Count | None = None,
+    resume: bool = False,
+) -> None:
+    """Export a tokenizer: as another project's checkpoint, as ONNX networks, or as the tokens of a data set.
 
     Example: tavq export run --to onnx --out onnx
 
@@ -44,8 +61,41 @@ def export(model: str, /, *, to: str, out: Path) -> None:
         model: A model folder, a run folder or a hub name.
         to: taming, ibq, llamagen, maskgit, open-magvit2 or diffusers: the checkpoint of that project. onnx: an encoder
             (images to indices) and a decoder (indices to images) for images of any size; needs
-            pip install 'tavq[onnx]'.
-        out: What to write: for diffusers and onnx a folder, else a safetensors file.
+            pip install 'tavq[onnx]'. tokens: shards of image tokens beside captions, which the package datasets reads.
+        out: What to write: for diffusers, onnx and tokens a folder, else a safetensors file.
+        data: (tokens) A folder data set.
+        split: (tokens) Only this split of the data set.
+        size: (tokens) Side of the images; by default the size that the model was trained at.
+        tokens: (tokens) A file that `tavq encode` wrote for these images, so that nothing is encoded again.
+        form: (tokens) text, the default: a prompt of image tokens and a caption in each line. ids: an image in each
+            line, with its captions.
+        order: (tokens) Of a prompt: image-text (the default), text-image or both.
+        row_tokens: (tokens) Write a token after each row of an image; on by default.
+        shard_size: (tokens) Images of a shard; 1000 by default.
+        resume: (tokens) Continue an export that was stopped.
     """
+    options = {
+        "split": split, "size": size, "tokens": tokens, "form": form, "order": order, "row_tokens": row_tokens,
+        "shard_size": shard_size, "resume": resume or None,
+    }  # fmt: skip
+    given = {name: value for name, value in options.items() if value is not None}
+    if to == "tokens":
+        _export_tokens(model, data, out, given)
+        return
+    _refuse_options(to, given if data is None else {"data": data, **given})
     written = api.export_model(model, to=to, out=out)
     console.say(f"The tokenizer is in {written}.")
+
+
+def _export_tokens(model: str, data: Path | None, out: Path, options: dict[str, Any]) -> None:
+    if data is None:
+        raise UsageError("--to tokens needs --data, the folder data set whose images become tokens.")
+    with console.bar("Encoding") as bar:
+        written = api.export_tokens(model, data, out=out, progress=bar, **options)
+    console.say(f"The tokens are in {written}; its README.md says how to load them.")
+
+
+def _refuse_options(to: str, given: dict[str, Any]) -> None:
+    if given:
+        name = next(iter(given)).replace("_", "-")
+        raise UsageError(f"--to {to} does not use --{name}; leave it out.")

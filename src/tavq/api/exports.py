@@ -1,0 +1,118 @@
+"""Export what language models train on: image tokens beside captions, and a vocabulary that has them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxtyping import Int
+from torch import Tensor
+
+from tavq.api.calls import TEXTS, PathLike, Progress, select_faults, warn, warn_of_faults, without_note
+from tavq.api.tokenizers import BATCH, image_settings
+from tavq.core.devices import default_device
+from tavq.core.errors import DataError, UsageError
+from tavq.data.config import DataConfig
+from tavq.data.folder import FolderDataset
+from tavq.data.loader import EvaluationLoader
+from tavq.data.records import SPLITS, Record
+from tavq.interop.token_shards import Encoder, Form, Order, ShardSettings, write_shards
+from tavq.model_folder import find_model, read_model_config
+from tavq.token_file import Tokens
+from tavq.tokenizer import Tokenizer
+
+
+def export_tokens(
+    model: PathLike,
+    data: PathLike,
+    *,
+    out: PathLike,
+    split: str | None = None,
+    tokens: PathLike | None = None,
+    size: int | None = None,
+    form: Form = "text",
+    order: Order = "image-text",
+    row_tokens: bool = True,
+    shard_size: int = 1000,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Export a data set as image tokens beside its captions, in shards that Hugging Face's `datasets` reads.
+
+    Args:
+        model: a model folder, a run folder or a hub name.
+        data: a folder data set.
+        out: the folder to write: SPLIT-00000.jsonl and so on, README.md and manifest.json.
+        split: only this split.
+        tokens: what `encode_folder` wrote for these images with this model, so that nothing is encoded again.
+        size: side of the images; by default the size that the model was trained at.
+        form: `text` for prompts as text, one a line; `ids` for one image a line, with its captions.
+        order: of a prompt; `both` writes two.
+        row_tokens: write a token after each row of an image.
+        shard_size: images of a shard.
+        resume: continue an export that was stopped; the result is that of one run.
+        progress: called with (images, total, note) after each shard.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: there is no such model or data set, or `out` holds something else.
+        DataError: no image could be read.
+        FileError: a file is damaged or was made by another model, or `out` cannot be written.
+    """
+    folder = find_model(str(model))
+    sha256 = str(read_model_config(folder).get("sha256"))
+    tokenizer = Tokenizer.from_pretrained(folder)
+    dataset = FolderDataset(Path(data), split)
+    records = {name: [record for record in dataset if record.split == name] for name in SPLITS}
+    records = {name: chosen for name, chosen in records.items() if chosen}
+    config = None if tokens is not None else image_settings(folder, size)
+    settings = ShardSettings(
+        sha256, dataset.fingerprint, tuple(tokenizer.codebook.sizes), form, order, row_tokens, shard_size,
+        None if config is None else config.size,
+    )  # fmt: skip
+    encoder = (
+        _encode_images(tokenizer, dataset, config)
+        if config is not None
+        else _look_up(Path(str(tokens)), tokenizer, sha256)
+    )
+    warn_of_faults(select_faults(dataset.faults, *TEXTS))
+    manifest = write_shards(Path(out), settings, records, encoder, resume, without_note(progress))
+    missing = sum(shard["missing"] for shard in manifest["shards"].values())
+    if missing == sum(map(len, records.values())):
+        raise DataError(f"No image of {data} could be read; list the faults: tavq data check {data}")
+    if missing:
+        warn(f"{missing:,} images have no tokens and are left out.")
+    return Path(out)
+
+
+def _encode_images(tokenizer: Tokenizer, dataset: FolderDataset, config: DataConfig) -> Encoder:
+    device = default_device()
+    tokenizer = tokenizer.to(device)
+
+    def encode(records: list[Record]) -> Iterator[tuple[Record, Int[Tensor, "h w *c"]]]:
+        by_name = {record.file_name: record for record in records}
+        shard = dataset.subset(records)
+        shard.faults = []  # those of the metadata are named once, not with each shard
+        loader = EvaluationLoader(shard, config, BATCH)
+        for batch in loader:
+            for key, indices in zip(batch.keys, tokenizer.encode(batch.images.to(device)).cpu(), strict=True):
+                yield by_name[key], indices
+        warn_of_faults(loader.faults)
+
+    return encode
+
+
+def _look_up(path: Path, tokenizer: Tokenizer, sha256: str) -> Encoder:
+    """Finished tokens by the names of their images; raises UsageError if another model made them."""
+    found = Tokens.load(path)
+    if found.model != sha256:
+        raise UsageError(f"{path} was made by another model than the one given; make it with: tavq encode")
+    tokenizer.check_indices(found.indices)
+    positions = {key: position for position, key in enumerate(found.keys)}
+
+    def encode(records: list[Record]) -> Iterator[tuple[Record, Int[Tensor, "h w *c"]]]:
+        for record in records:
+            if record.file_name in positions:
+                yield record, found.indices[positions[record.file_name]]
+
+    return encode
