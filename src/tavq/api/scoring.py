@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tavq.api.calls import PathLike, Progress, warn, without_note
-from tavq.api.tokenizers import open_network
+from tavq.api.measuring import open_network
 from tavq.core import files
 from tavq.core.devices import default_device
 from tavq.core.download import fetch_if_url

@@ -8,8 +8,8 @@ from typing import Any
 from tavq import recipes
 from tavq.api.calls import Budget, PathLike, Progress, TrainingProgress, count_up_to, warn_of_faults
 from tavq.api.images import image_config
+from tavq.api.measuring import open_network
 from tavq.api.text import warn_of_changed_text
-from tavq.api.tokenizers import open_network
 from tavq.core import files
 from tavq.core.config import build
 from tavq.core.devices import default_device

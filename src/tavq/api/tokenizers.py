@@ -1,6 +1,6 @@
 """Train, evaluate and use a tokenizer."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,16 @@ import torch
 
 from tavq import recipes
 from tavq.api.calls import (
-    TEXTS,
     Budget,
     PathLike,
     Progress,
     TrainingProgress,
-    count_up_to,
     select_faults,
     warn,
     warn_of_faults,
 )
 from tavq.api.images import image_config, read_square
+from tavq.api.measuring import BATCH, measure_split, measure_start, open_network, text_to_measure
 from tavq.api.text import ensure_store, warn_of_changed_text
 from tavq.core import files
 from tavq.core.devices import default_device
@@ -31,23 +30,15 @@ from tavq.data.loader import EvaluationLoader, limit_batch
 from tavq.data.own_output import mark_decoded
 from tavq.data.records import Fault
 from tavq.data.transforms import to_uint8
-from tavq.evaluation.protocol import make_protocol
-from tavq.evaluation.tokenizer import evaluate as measure
 from tavq.interfaces import Batch
 from tavq.metrics.record import Evaluation, evaluation_as_json
 from tavq.model_folder import find_model, read_model_config
-from tavq.nets.features.extractors import FeatureNetwork
-from tavq.nets.features.loading import load_feature_network
-from tavq.ops.collective import barrier, join_processes, rank, world_size
+from tavq.ops.collective import barrier, join_processes, rank
 from tavq.recipes.schema import Recipe
 from tavq.text.store import TextStore
 from tavq.token_file import Tokens, png_names
 from tavq.tokenizer import Tokenizer
 from tavq.training.tokenizer.trainer import Trainer
-
-BATCH = 32
-"""Images that are encoded or decoded at once."""
-
 
 # --- training ---------------------------------------------------------------------------------------------------
 
@@ -87,7 +78,10 @@ def train(
         dataset = FolderDataset(Path(data), "train")
         store = _text_store(chosen, dataset, text) if chosen.model.reads_text else None
         reporter = TrainingProgress(progress, _loss_and_usage)
-        Trainer(chosen, dataset, Path(out), store, load_held_out_split(Path(data)), reporter).run(resume)
+        trainer = Trainer(chosen, dataset, Path(out), store, load_held_out_split(Path(data)), reporter)
+        if chosen.train.evaluate_first:
+            trainer.loop.before_first_step = lambda: measure_start(trainer, store)
+        trainer.run(resume)
     return Path(out)
 
 
@@ -152,7 +146,7 @@ def evaluate(
         folder = find_model(_name(model))
         tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
         dataset = FolderDataset(Path(data), split)
-        store = _text_to_measure(tokenizer, folder, dataset, None if text is None else Path(text))
+        store = text_to_measure(tokenizer, folder, dataset, None if text is None else Path(text))
         config = image_settings(folder, size, fault_budget)
         networks = [open_network(name).to(default_device()) for name in features]
         measured = measure_split(tokenizer, folder, dataset, config, store, networks, limit, progress)
@@ -160,78 +154,6 @@ def evaluate(
         if rank() == 0 and folder.name == "model" and (folder.parent / "recipe.yaml").is_file():
             files.write_json(folder.parent / "evaluation.json", evaluation_as_json(result))
     return result
-
-
-def measure_split(
-    tokenizer: Tokenizer,
-    folder: Path,
-    dataset: FolderDataset,
-    config: DataConfig,
-    store: TextStore | None,
-    networks: Sequence[FeatureNetwork],
-    limit: int | None = None,
-    progress: Progress | None = None,
-) -> Evaluation:
-    """Measure a loaded tokenizer as `evaluate` does, and write nothing.
-
-    Args:
-        tokenizer: of the model folder `folder`, which the protocol names.
-        folder: the model folder.
-        dataset: the images of a split.
-        config: how they are loaded.
-        store: their text; None measures nothing about text.
-        networks: feature networks, on the tokenizer's device.
-        limit: measure only the first images.
-        progress: called with (images, total, note) after each batch.
-    """
-    loader = EvaluationLoader(dataset, config, BATCH, store, limit, rank(), world_size())
-    total = min(len(dataset), limit or len(dataset))
-    count = count_up_to(total, progress if rank() == 0 else None)
-    report = None if count is None else lambda done: count(min(done * world_size(), total))
-    measured = measure(tokenizer, _batches(loader, tokenizer, store), networks, report)
-    loader.join_faults()
-    faults = select_faults(loader.faults, *TEXTS)
-    protocol = make_protocol(measured.details["protocol"], folder, dataset, store, tokenizer, limit, loader.batch)
-    details = {"data": dataset.folder.name, "data_sha256": dataset.fingerprint, "split": dataset.split}
-    warn_of_faults(faults)
-    return replace(measured, details={**details, **measured.details, "faults": len(faults), "protocol": protocol})
-
-
-def _text_to_measure(tokenizer: Tokenizer, folder: Path, dataset: FolderDataset, text: Path | None) -> TextStore | None:
-    """Open the text of a split; log where there is none, because metrics of images need none."""
-    store = TextStore.find(dataset.folder, text)
-    remedy = f"build one with: tavq text {dataset.folder}"
-    if store is not None and not store.contains_any(record.file_name for record in dataset):
-        warn(
-            f"The text store {store.folder} contains none of the {len(dataset):,} images of the split "
-            f"{dataset.split!r}, so nothing about text is measured; {remedy}"
-        )
-        return None
-    if store is None and tokenizer.aligner is not None:
-        warn(f"{dataset.folder} has no text store, so the alignment is not measured; {remedy}")
-    if store is not None and tokenizer.aligner is not None:
-        store.check_encoder(read_model_config(folder).get("text"))
-    return store
-
-
-def _batches(loader: EvaluationLoader, tokenizer: Tokenizer, store: TextStore | None) -> Iterable[Batch]:
-    if store is None or tokenizer.aligner is None or tokenizer.aligner.matches_vocabulary(store):
-        return loader
-    warn("The text store has other tokens than the one used in training; masked words are not measured.")
-    return (without_token_ids(batch) for batch in loader)
-
-
-def without_token_ids(batch: Batch) -> Batch:
-    """Return a batch whose full texts do not say which tokens they consist of."""
-    if batch.text is None or batch.text.full_text is None:
-        return batch
-    return replace(batch, text=replace(batch.text, full_text=replace(batch.text.full_text, ids=None)))
-
-
-def open_network(name: str) -> FeatureNetwork:
-    """Return a feature network by `NAME` or `NAME=WEIGHTS`."""
-    kind, _, weights = name.partition("=")
-    return load_feature_network(kind, Path(weights) if weights else None)
 
 
 def image_settings(folder: Path, size: int | None, fault_budget: Budget | None = None) -> DataConfig:

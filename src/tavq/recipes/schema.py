@@ -87,6 +87,8 @@ class TrainConfig(LoopConfig):
 
     start_from: str | None = None
     """Model folder, run folder or hub name whose weights the run starts from; null starts from random weights."""
+    evaluate_first: int = Field(0, ge=0)
+    """Held-out images on which the model of `start_from` is measured before the first step; 0 measures nothing."""
     freeze: tuple[str, ...] = ()
     """Parts of the tokenizer that are not trained: they get no gradients, and their statistics are not updated."""
     cache_codes: bool = False
@@ -104,7 +106,9 @@ class TrainConfig(LoopConfig):
     perplexity divided by the number of entries, is below this."""
 
     @model_validator(mode="after")
-    def _has_pixel_loss(self) -> "TrainConfig":
+    def _check(self) -> "TrainConfig":
+        if self.evaluate_first and self.start_from is None:
+            raise ValueError("evaluate_first measures the model of train.start_from, which is null; set it to 0")
         if self.l1 == 0 and self.l2 == 0:
             raise ValueError("l1 and l2 cannot both be 0: no loss would compare reconstructions with images")
         return self

@@ -21,6 +21,9 @@ from tavq.tokenizer import Tokenizer
 EVALUATION = "evaluation.json"
 """File of a run folder that has its metrics."""
 
+START = "evaluation_start.json"
+"""File of a run folder that has the metrics of the model that the run started from."""
+
 RENAMED_PROVENANCE = {"pictures": "images", "kind_of_pictures": "kind_of_images"}
 """Old names of keys in provenance.json and their current names; `stored_hash` reads both names of its keys."""
 
@@ -38,6 +41,8 @@ class Run:
     evaluation: Evaluation | None
     outdated: bool = False
     """An older version wrote its evaluation, in a format that is no longer read."""
+    start: Evaluation | None = None
+    """The metrics before the first step, where they were measured."""
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -146,6 +151,7 @@ def read_run(folder: Path, name: str | None = None) -> Run:
     current = None
     if evaluation is not None and not outdated:
         current = evaluation_from_json(evaluation, str(folder / EVALUATION))
+    start = _read_mapping(folder / START)
     return Run(
         folder,
         name or folder.resolve().name,
@@ -155,6 +161,7 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         tuple(alarms),
         current,
         outdated,
+        None if start is None else evaluation_from_json(start, str(folder / START)),
     )
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,6 +181,8 @@ class Loop:
         self.config: LoopConfig = trainable.recipe.train
         self.rank, self.processes = collective.rank(), collective.world_size()
         self.reporter: Reporter = reporter if reporter is not None and self.rank == 0 else SilentReporter()
+        self.before_first_step: Callable[[], None] | None = None
+        """Called in every process before a run's first step, and not where it is resumed."""
         self.ema = EMA(trainable.model, self.config.ema) if self.config.ema is not None else None
         self.step = 0
         self.stopping = False
@@ -200,6 +202,8 @@ class Loop:
         """
         with self.folder.lock(), stop_on_signal(self.stop), explain_dead_workers():
             consumed = self._begin(resume)
+            if self.step == 0 and self.before_first_step is not None:
+                self.before_first_step()
             log = RunLog(self.folder.log, self.step)
             first_step, started = self.step, time.perf_counter()
             batches = self.trainable.open_batches(consumed)

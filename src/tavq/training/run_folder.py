@@ -24,6 +24,9 @@ from tavq.training import checkpoint, provenance
 from tavq.training.log_lines import read_log
 from tavq.training.schedule import CHANGES
 
+START = "evaluation_start.json"
+"""File of a run folder with the metrics of the model before the first step."""
+
 
 class RunFolder:
     """The files of one run.

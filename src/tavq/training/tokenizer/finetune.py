@@ -56,7 +56,6 @@ def initialize_from(tokenizer: Tokenizer, name_or_path: str) -> None:
             )
     for name in shapes:
         own[name].copy_(trained[name])
-    keep_entries(tokenizer)
 
 
 def initialize_discriminator(discriminator: PatchDiscriminator, name_or_path: str) -> None:

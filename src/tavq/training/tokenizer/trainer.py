@@ -76,6 +76,8 @@ class Trainer:
         self.tokenizer.load_vocabulary(self.text)
         if config.start_from is not None:
             finetune.initialize_from(self.tokenizer, config.start_from)
+            if "codebook" not in config.freeze:
+                finetune.keep_entries(self.tokenizer)
         finetune.freeze(self.tokenizer, config.freeze)
         finetune.check_gradient_paths(self.tokenizer)
         if config.cache_codes:
@@ -117,6 +119,15 @@ class Trainer:
     def run(self, resume: bool = False) -> Path:
         """Train to the last step and return the model folder; see `Loop.run`."""
         return self.loop.run(resume)
+
+    def copy_tokenizer(self) -> Tokenizer:
+        """The tokenizer in evaluation mode, with weights of its own that lie in memory as those of a model folder."""
+        with torch.device("meta"):
+            copy = Tokenizer(self.recipe.model)
+        state = self.tokenizer.state_dict()
+        plain = {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
+        copy.load_state_dict(plain, assign=True)
+        return copy.eval().requires_grad_(False)
 
     # --- Trainable ----------------------------------------------------------------------------------------------
 
