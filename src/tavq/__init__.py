@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tavq.api.data import make_scenes as make_scenes
     from tavq.api.descriptions import describe_images as describe_images
     from tavq.api.exports import export_tokens as export_tokens
+    from tavq.api.exports import export_vocabulary as export_vocabulary
     from tavq.api.generation import complete as complete
     from tavq.api.generation import generate as generate
     from tavq.api.leaderboards import leaderboard as leaderboard
@@ -74,6 +75,7 @@ _HOMES = {
     "export_dataset": "tavq.api.data",
     "export_model": "tavq.api.checkpoints",
     "export_tokens": "tavq.api.exports",
+    "export_vocabulary": "tavq.api.exports",
     "fill": "tavq.api.understanding",
     "generate": "tavq.api.generation",
     "ground": "tavq.api.understanding",
@@ -119,6 +121,7 @@ __all__ = [
     "export_dataset",
     "export_model",
     "export_tokens",
+    "export_vocabulary",
     "fill",
     "generate",
     "ground",

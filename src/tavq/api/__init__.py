@@ -11,6 +11,7 @@ from tavq.core.lazy import lazy_attributes
 if TYPE_CHECKING:
     from tavq.api.checkpoints import export_model as export_model
     from tavq.api.checkpoints import import_checkpoint as import_checkpoint
+    from tavq.api.checkpoints import list_export_targets as list_export_targets
     from tavq.api.data import check_dataset as check_dataset
     from tavq.api.data import export_dataset as export_dataset
     from tavq.api.data import import_dataset as import_dataset
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tavq.api.descriptions import DescriptionRun as DescriptionRun
     from tavq.api.descriptions import describe_images as describe_images
     from tavq.api.exports import export_tokens as export_tokens
+    from tavq.api.exports import export_vocabulary as export_vocabulary
     from tavq.api.generation import complete as complete
     from tavq.api.generation import generate as generate
     from tavq.api.leaderboards import leaderboard as leaderboard
@@ -90,12 +92,14 @@ _HOMES = {
     "export_dataset": "tavq.api.data",
     "export_model": "tavq.api.checkpoints",
     "export_tokens": "tavq.api.exports",
+    "export_vocabulary": "tavq.api.exports",
     "fill": "tavq.api.understanding",
     "generate": "tavq.api.generation",
     "ground": "tavq.api.understanding",
     "import_checkpoint": "tavq.api.checkpoints",
     "import_dataset": "tavq.api.data",
     "leaderboard": "tavq.api.leaderboards",
+    "list_export_targets": "tavq.api.checkpoints",
     "list_exporters": "tavq.api.data",
     "list_finetuning_recipes": "tavq.api.recipes",
     "list_importers": "tavq.api.data",

@@ -67,6 +67,15 @@ def _check_size(size: int | None, factor: int) -> None:
         raise UsageError(f"--size {size} is not accepted: this tokenizer needs multiples of {factor}.")
 
 
+FOR_LANGUAGE_MODELS = ("tokens", "vocabulary")
+"""Targets that need more than a model, and have functions of their own."""
+
+
+def list_export_targets() -> list[str]:
+    """Return every name that `tavq export --to` takes."""
+    return sorted([*checkpoint_kinds, "onnx", *FOR_LANGUAGE_MODELS])
+
+
 def export_model(model: PathLike, *, to: str, out: PathLike) -> Path:
     """Export a tokenizer for other projects; an aligner is left out, as nobody else has one.
 
@@ -84,8 +93,10 @@ def export_model(model: PathLike, *, to: str, out: PathLike) -> Path:
         UsageError: there is no such model or kind, the kind's code computes something else, or `out` exists.
         FileError: the model is damaged, or `out` cannot be written.
     """
-    if to != "onnx" and to not in checkpoint_kinds:
-        raise UsageError(unknown_name("target of the export", to, ["onnx", *checkpoint_kinds]))
+    if to not in list_export_targets():
+        raise UsageError(unknown_name("target of the export", to, list_export_targets()))
+    if to in FOR_LANGUAGE_MODELS:
+        raise UsageError(f"export_model does not write {to}; call tavq.export_{to}.")
     place, folder = _new_place(out), find_model(str(model))
     tokenizer, stored = Tokenizer.from_pretrained(folder), read_model_config(folder)
     if to == "onnx":

@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxtyping import Int
 from torch import Tensor
 
-from tavq.api.calls import TEXTS, PathLike, Progress, select_faults, warn, warn_of_faults, without_note
+from tavq.api.calls import TEXTS, PathLike, Progress, inform, select_faults, warn, warn_of_faults, without_note
 from tavq.api.tokenizers import BATCH, image_settings
 from tavq.core.devices import default_device
 from tavq.core.errors import DataError, UsageError
@@ -14,6 +14,7 @@ from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
 from tavq.data.records import SPLITS, Record
+from tavq.interop.language_vocabulary import extend_language_model
 from tavq.interop.token_shards import Encoder, Form, Order, ShardSettings, write_shards
 from tavq.model_folder import find_model, read_model_config
 from tavq.token_file import Tokens
@@ -116,3 +117,30 @@ def _look_up(path: Path, tokenizer: Tokenizer, sha256: str) -> Encoder:
                 yield record, found.indices[positions[record.file_name]]
 
     return encode
+
+
+def export_vocabulary(model: PathLike, language_model: PathLike, *, out: PathLike, seed: int = 0) -> Path:
+    """Extend a Hugging Face causal language model and its tokenizer by the tokens of a tokenizer's images.
+
+    Args:
+        model: the tokenizer: a model folder, a run folder or a hub name.
+        language_model: the folder of a causal language model with its tokenizer, or a hub name.
+        out: the folder to write, which `AutoModelForCausalLM` and `AutoTokenizer` load; new or empty.
+        seed: of the rows that begin at random.
+
+    Returns:
+        The folder. Its README.md has the ids, and says how the rows of the new tokens began.
+
+    Raises:
+        UsageError: there is no such model, or the language model has image tokens already.
+        FileError: a file is damaged, or `out` cannot be written.
+    """
+    folder = find_model(str(model))
+    tokenizer = Tokenizer.from_pretrained(folder)
+    sha256 = str(read_model_config(folder).get("sha256"))
+    begun = extend_language_model(tokenizer, str(language_model), Path(out), sha256, seed)
+    if begun.granularity is None:
+        inform("The rows of the image tokens are random: the tokenizer has no map of its entries to text.")
+    else:
+        inform(f"The rows of the image tokens begin from the codebook, through the map of {begun.granularity} to text.")
+    return Path(out)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from tavq import api
 from tavq.cli import console
-from tavq.cli.console import Count
+from tavq.cli.console import Count, Seed
 from tavq.core.errors import UsageError
 
 
@@ -52,8 +52,10 @@ def export(
     row_tokens: bool | None = None,
     shard_size: Count | None = None,
     resume: bool = False,
+    language_model: str | None = None,
+    seed: Seed | None = None,
 ) -> None:
-    """Export a tokenizer: as another project's checkpoint, as ONNX networks, or as the tokens of a data set.
+    """Export a tokenizer: as another project's checkpoint, as ONNX networks, or for language models.
 
     Example: tavq export run --to onnx --out onnx
 
@@ -62,7 +64,8 @@ def export(
         to: taming, ibq, llamagen, maskgit, open-magvit2 or diffusers: the checkpoint of that project. onnx: an encoder
             (images to indices) and a decoder (indices to images) for images of any size; needs
             pip install 'tavq[onnx]'. tokens: shards of image tokens beside captions, which the package datasets reads.
-        out: What to write: for diffusers, onnx and tokens a folder, else a safetensors file.
+            vocabulary: a language model and its tokenizer, extended by the tokens of images.
+        out: What to write: for diffusers, onnx, tokens and vocabulary a folder, else a safetensors file.
         data: (tokens) A folder data set.
         split: (tokens) Only this split of the data set.
         size: (tokens) Side of the images; by default the size that the model was trained at.
@@ -73,29 +76,44 @@ def export(
         row_tokens: (tokens) Write a token after each row of an image; on by default.
         shard_size: (tokens) Images of a shard; 1000 by default.
         resume: (tokens) Continue an export that was stopped.
+        language_model: (vocabulary) The folder of a Hugging Face causal language model, or a hub name.
+        seed: (vocabulary) Of rows that begin at random; 0 by default.
     """
-    options = {
-        "split": split, "size": size, "tokens": tokens, "form": form, "order": order, "row_tokens": row_tokens,
-        "shard_size": shard_size, "resume": resume or None,
+    for_tokens: dict[str, Any] = {
+        "data": data, "split": split, "size": size, "tokens": tokens, "form": form, "order": order,
+        "row_tokens": row_tokens, "shard_size": shard_size, "resume": resume or None,
     }  # fmt: skip
-    given = {name: value for name, value in options.items() if value is not None}
+    for_vocabulary: dict[str, Any] = {"language_model": language_model, "seed": seed}
+    used = {"tokens": for_tokens, "vocabulary": for_vocabulary}.get(to, {})
+    if to in api.list_export_targets():
+        _refuse_options(
+            to, {name: value for name, value in {**for_tokens, **for_vocabulary}.items() if name not in used}
+        )
+    options = {name: value for name, value in used.items() if value is not None}
     if to == "tokens":
-        _export_tokens(model, data, out, given)
-        return
-    _refuse_options(to, given if data is None else {"data": data, **given})
-    written = api.export_model(model, to=to, out=out)
-    console.say(f"The tokenizer is in {written}.")
+        _export_tokens(model, out, options)
+    elif to == "vocabulary":
+        _export_vocabulary(model, out, options)
+    else:
+        console.say(f"The tokenizer is in {api.export_model(model, to=to, out=out)}.")
 
 
-def _export_tokens(model: str, data: Path | None, out: Path, options: dict[str, Any]) -> None:
-    if data is None:
+def _export_tokens(model: str, out: Path, options: dict[str, Any]) -> None:
+    if "data" not in options:
         raise UsageError("--to tokens needs --data, the folder data set whose images become tokens.")
     with console.bar("Encoding") as bar:
-        written = api.export_tokens(model, data, out=out, progress=bar, **options)
+        written = api.export_tokens(model, options.pop("data"), out=out, progress=bar, **options)
     console.say(f"The tokens are in {written}; its README.md says how to load them.")
 
 
-def _refuse_options(to: str, given: dict[str, Any]) -> None:
+def _export_vocabulary(model: str, out: Path, options: dict[str, Any]) -> None:
+    if "language_model" not in options:
+        raise UsageError("--to vocabulary needs --language-model, the folder of a causal language model.")
+    written = api.export_vocabulary(model, options.pop("language_model"), out=out, **options)
+    console.say(f"The language model is in {written}; its README.md has the ids of the image tokens.")
+
+
+def _refuse_options(to: str, unused: dict[str, Any]) -> None:
+    given = [name.replace("_", "-") for name, value in unused.items() if value is not None]
     if given:
-        name = next(iter(given)).replace("_", "-")
-        raise UsageError(f"--to {to} does not use --{name}; leave it out.")
+        raise UsageError(f"--to {to} does not use --{given[0]}; leave it out.")
