@@ -26,8 +26,8 @@ def import_checkpoint(
     """Import another project's tokenizer as a model folder, which every other function here takes.
 
     Args:
-        kind: `taming`, `ibq`, `llamagen`, `maskgit`, `open-magvit2` or `diffusers`; `auto` recognises all but `ibq`,
-            whose tensors are named as taming's.
+        kind: `taming`, `ibq`, `llamagen`, `janus`, `chameleon`, `maskgit`, `open-magvit2` or `diffusers`; `auto`
+            recognises all but `ibq`, whose tensors are named as taming's.
         source: a file of weights (safetensors, or torch's), or the folder of a diffusers `VQModel`.
         out: the model folder to write; new or empty.
         size: side of the images that it was trained on, which `encode_folder` and others use by default.
@@ -43,6 +43,7 @@ def import_checkpoint(
     """
     place = _new_place(out)
     imported = import_tokenizer(kind, Path(source))
+    size = imported.kind.size if size is None else size
     _check_size(size, imported.tokenizer.factor)
     record = import_metadata(imported, licence, origin)
     metadata: dict[str, Any] = {"imported": record} if size is None else {"imported": record, "size": size}

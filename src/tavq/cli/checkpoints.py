@@ -26,7 +26,8 @@ def import_checkpoint(
     Example: tavq import-checkpoint llamagen vq_ds16_c2i.pt --out vq16 --size 256 --licence MIT
 
     Args:
-        kind: taming, ibq, llamagen, maskgit, open-magvit2 or diffusers; auto recognises all but ibq by their tensors.
+        kind: taming, ibq, llamagen, janus, chameleon, maskgit, open-magvit2 or diffusers; auto recognises all but ibq
+            by their tensors.
         source: A file of weights (safetensors, or torch's), or the folder of a diffusers VQModel.
         out: The model folder to write; new or empty.
         size: Side of the images that it was trained on, which other commands then use by default.

@@ -18,7 +18,6 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 
 from tavq.core.config import M, build_stored
 from tavq.core.errors import FileError, UsageError, first_line
@@ -331,22 +330,25 @@ def read_json_lines(path: Path) -> list[Any]:
     return [parse_json(line, f"{path} line {number}") for number, line in enumerate(lines[:-1], 1) if line.strip()]
 
 
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read all tensors of a safetensors file."""
-    check_regular(path)
-    try:
-        return load_file(path)
-    except Exception as error:  # besides its own errors the library raises torch's, whose text holds a stack trace
-        raise FileError(f"{path} is not a complete safetensors file: {first_line(error)}.") from error
+def read_tensors(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
+    """Read the tensors of a safetensors file whose names begin with `prefix`."""
+    with _open_tensors(path) as file:
+        return {name: file.get_tensor(name) for name in file.offset_keys() if name.startswith(prefix)}
 
 
-def read_tensor(path: Path, name: str) -> torch.Tensor | None:
-    """Read one tensor of a safetensors file, not the others; None if the file does not have it."""
+def tensor_names(path: Path) -> list[str]:
+    """The names of the tensors in a safetensors file."""
+    with _open_tensors(path) as file:
+        return list(file.keys())
+
+
+@contextlib.contextmanager
+def _open_tensors(path: Path) -> Iterator[Any]:
     check_regular(path)
     try:
         with safe_open(path, "pt") as file:
-            return file.get_tensor(name) if name in file.keys() else None  # noqa: SIM118 - it is not a mapping
-    except Exception as error:  # as in `read_tensors`
+            yield file
+    except Exception as error:  # besides its own errors the library raises torch's, whose text holds a stack trace
         raise FileError(f"{path} is not a complete safetensors file: {first_line(error)}.") from error
 
 

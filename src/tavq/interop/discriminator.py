@@ -41,8 +41,8 @@ class FoundDiscriminator:
 def find_discriminator(checkpoint: Checkpoint) -> FoundDiscriminator:
     """The patch discriminator of a checkpoint, if it has one that is a network of ours.
 
-    Source: Isola et al. 2017, as laid out in CompVis/taming-transformers, `taming/modules/discriminator/model.py`, and
-    FoundationVision/LlamaGen, `tokenizer/tokenizer_image/discriminator_patchgan.py`.
+    Source: Isola et al. 2017, in the layout of CompVis/taming-transformers, `taming/modules/discriminator/model.py`,
+    and FoundationVision/LlamaGen, `tokenizer/tokenizer_image/discriminator_patchgan.py`.
     """
     own = {name: value for name, value in checkpoint.tensors.items() if name.startswith(PREFIX)}
     tensors = {name.removeprefix(PREFIX): value for name, value in own.items()} or dict(checkpoint.discriminator)

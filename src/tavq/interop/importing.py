@@ -53,6 +53,7 @@ def import_tokenizer(kind: str, path: Path) -> Imported:
     kept = {DISCRIMINATOR} if discriminator.tensors and not discriminator.names else set()
     left = tuple(name for name in checkpoint.left if name not in kept)
     try:
+        _check_decoder(tensors)
         tokenizer = _build(found, checkpoint, tensors)
         del checkpoint  # holds the tensors, which are to be given up one by one
         state = _convert(tokenizer, checkpoint_names(tokenizer, found), tensors)
@@ -60,6 +61,14 @@ def import_tokenizer(kind: str, path: Path) -> Imported:
         raise FileError(f"{file} cannot be imported as {found.name}. {error}") from error
     tokenizer.load_state_dict(match_tensors(tokenizer, state, file), assign=True)
     return Imported(tokenizer.eval().requires_grad_(False), found, file, weights, dropped, left, discriminator)
+
+
+def _check_decoder(tensors: Iterable[str]) -> None:
+    if not any(name.startswith("decoder.") for name in tensors):
+        raise FileError(
+            "It has no decoder. transformers keeps the encoder of Chameleon's tokenizer alone; import the file of the "
+            "project itself, such as vqgan.ckpt in the folder tokenizer of Chameleon's download."
+        )
 
 
 def _build(kind: CheckpointKind, checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> Tokenizer:

@@ -35,6 +35,8 @@ class CheckpointKind(ABC):
     """Our quantizers that its code has."""
     attention: ClassVar[tuple[str, ...]]
     """Where its code can have attention, as `model.net.attention` says it."""
+    size: ClassVar[int | None] = None
+    """Side of the images that all its models were trained on; None where they differ."""
     fixed_groups: ClassVar[int | None] = 32
     """Groups of every normalization of its code; None where its settings say how many."""
 

@@ -18,11 +18,18 @@ WEIGHT_FILES = (
 )  # fmt: skip
 """Weights of a diffusers folder, the best first."""
 
+INDEX_FILES = ("model.safetensors.index.json", "diffusion_pytorch_model.safetensors.index.json")
+"""Which file of a folder each tensor is in, where there are several."""
+
 SECTIONS = ("ema", "state_dict", "model")
 """Where a checkpoint of a training run keeps its weights; the running means first, which published results are of."""
 
 DISCRIMINATOR = "discriminator"
 """The section of a discriminator in LlamaGen's checkpoints."""
+
+PARTS = ("model.vqmodel.", "vqmodel.", "gen_vision_model.", "first_stage_model.")
+"""Beginnings of the names of a tokenizer in a larger model: of Janus and Chameleon in transformers, of Janus in its own
+layout, and of latent diffusion."""
 
 WRAPPERS = ("module.", "_orig_mod.")
 """What torch puts before every name: for distributed training, and for compiled modules."""
@@ -54,12 +61,56 @@ def read_checkpoint(path: Path) -> Checkpoint:
     config = path.parent / "config.json"
     settings = _read_settings(config) if path.name in WEIGHT_FILES and config.is_file() else None
     if path.suffix == ".safetensors":
-        return Checkpoint(path, _check_tensors(files.read_tensors(path), path), settings=settings)
+        return _read_shards(path, {path: files.tensor_names(path)}, settings)
     saved = load_checkpoint(path, _remedy(path))
     section, tensors, left = _select(saved, path)
     own = saved.get(DISCRIMINATOR) if DISCRIMINATOR in left else {}
     discriminator = _check_tensors(own, path) if isinstance(own, Mapping) else {}
-    return Checkpoint(path, _check_tensors(tensors, path), section, left, settings, discriminator)
+    part, chosen = _choose_part(list(tensors))
+    checked = _check_tensors({name: tensors[name] for name in chosen}, path, part)
+    left += _describe_rest(len(tensors) - len(chosen))
+    return Checkpoint(path, checked, part.rstrip(".") or section, left, settings, discriminator)
+
+
+def _read_shards(path: Path, names: Mapping[Path, list[str]], settings: Mapping[str, Any] | None) -> Checkpoint:
+    """Read a tokenizer from safetensors files, of a larger model its part alone.
+
+    Args:
+        path: the file, or the index of several.
+        names: those of the tensors in each file.
+        settings: the config.json beside it.
+    """
+    part, chosen = _choose_part([name for listed in names.values() for name in listed])
+    tensors: dict[str, Tensor] = {}
+    shards = [shard for shard, listed in names.items() if any(name.startswith(part) for name in listed)]
+    for shard in shards:
+        tensors |= files.read_tensors(shard, part)
+    rest = _describe_rest(sum(map(len, names.values())) - len(chosen))
+    file = shards[0] if len(shards) == 1 else path
+    return Checkpoint(file, _check_tensors(tensors, path, part), part.rstrip(".") or None, rest, settings)
+
+
+def _read_index(path: Path) -> dict[Path, list[str]]:
+    """The names of the tensors in each file of an index."""
+    places = _read_settings(path).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
+        raise FileError(f"{path} does not say in which files the tensors are.")
+    shards: dict[Path, list[str]] = {}
+    for name, place in places.items():
+        if place != Path(place).name:
+            raise FileError(f"{path} names {place[:80]!r}, which is not a file beside it.")
+        shards.setdefault(path.parent / place, []).append(name)
+    return shards
+
+
+def _choose_part(names: list[Any]) -> tuple[str, list[Any]]:
+    """What the names of a tokenizer's tensors begin with in a larger model, and those names; else "" and all names."""
+    part = next((part for part in PARTS if any(str(name).startswith(part) for name in names)), "")
+    return part, [name for name in names if str(name).startswith(part)]
+
+
+def _describe_rest(count: int) -> tuple[str, ...]:
+    return (f"{count:,} tensors of the rest of the model",) if count else ()
 
 
 def _read_folder(path: Path) -> Checkpoint:
@@ -70,6 +121,9 @@ def _read_folder(path: Path) -> Checkpoint:
     settings = _read_settings(folder / "config.json")
     if settings.get("kind") == "tokenizer":
         raise UsageError(f"{folder} is a model of tavq already; it needs no import.")
+    index = next((folder / name for name in INDEX_FILES if (folder / name).is_file()), None)
+    if index is not None:
+        return _read_shards(index, _read_index(index), settings)
     weights = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if weights is None:
         raise UsageError(f"{folder} has no weights; expected one of: {', '.join(WEIGHT_FILES)}.")
@@ -93,16 +147,17 @@ def _select(saved: Any, path: Path) -> tuple[str | None, Mapping[Any, Any], tupl
     return section, saved[section], tuple(sorted(str(name) for name in saved if name != section))
 
 
-def _check_tensors(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
-    """The tensors without what torch puts before their names; FileError for anything that is not a plain tensor."""
+def _check_tensors(tensors: Mapping[Any, Any], path: Path, part: str = "") -> dict[str, Tensor]:
+    """The tensors without `part` and what torch puts before their names; FileError for what is not a plain tensor."""
     for name, value in tensors.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             what = f"is a {type(value).__name__}, not a tensor"
             raise FileError(f"{path} does not hold weights alone: {str(name)[:80]!r} {what}.")
         if not _is_plain(value):
             raise FileError(f"{path} holds {name[:80]!r}, which is not a plain tensor; save dense tensors on the CPU.")
-    wrapper = next((wrapper for wrapper in WRAPPERS if all(name.startswith(wrapper) for name in tensors)), "")
-    return {name.removeprefix(wrapper): value.detach() for name, value in tensors.items()}
+    short = {name.removeprefix(part): value.detach() for name, value in tensors.items()}
+    wrapper = next((wrapper for wrapper in WRAPPERS if all(name.startswith(wrapper) for name in short)), "")
+    return {name.removeprefix(wrapper): value for name, value in short.items()}
 
 
 def _is_plain(tensor: Tensor) -> bool:

@@ -27,7 +27,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "json": files.read_json,
     "json lines": files.read_json_lines,
     "tensors": files.read_tensors,
-    "tensor": lambda path: files.read_tensor(path, "a"),
+    "tensor": lambda path: files.tensor_names(path),
     "arrays": read_arrays,
     "sha256": files.sha256,
     "raw lines": lambda path: next(iter_raw_lines(path, 100)),

@@ -1,5 +1,6 @@
 """Imported tokenizers compute what their projects' networks compute: features, indices and pixels."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import tavq
+from tavq.core.errors import FileError
 from tavq.interop.importing import import_tokenizer
 from tavq.tokenizer import Tokenizer
 
@@ -144,3 +146,100 @@ def test_earlier_names_of_diffusers_attention(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "theirs/diffusion_pytorch_model.safetensors")
     tokenizer = import_tokenizer("diffusers", tmp_path / "theirs").tokenizer
     assert torch.allclose(tokenizer.encoder(images(1, 8, 8))[1], model.encode(images(1, 8, 8)).latents, atol=1e-5)
+
+
+# --- transformers -----------------------------------------------------------------------------------------------
+
+SMALL = {
+    "base_channels": 32, "channel_multiplier": [1, 1, 2], "num_res_blocks": 2, "embed_dim": 6, "latent_channels": 9,
+    "num_embeddings": 24,
+}  # fmt: skip
+
+
+def chameleon() -> tuple[Any, Twin]:
+    """Chameleon's encoder of transformers itself, and a twin whose tensors of the same names are its."""
+    from transformers import ChameleonVQVAE, ChameleonVQVAEConfig
+
+    model = randomize(ChameleonVQVAE(ChameleonVQVAEConfig(**SMALL)))
+    twin = Twin("taming", latent=9, attention=False)
+    twin.load_state_dict({**twin.state_dict(), **model.state_dict()})
+    return model, twin
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["chameleon", "auto"])
+def test_chameleon_encodes_as_in_transformers(kind: str, tmp_path: Path) -> None:
+    model, twin = chameleon()
+    torch.save({"state_dict": twin.state_dict()}, tmp_path / "vqgan.ckpt")
+    out = tavq.import_checkpoint(kind, tmp_path / "vqgan.ckpt", out=tmp_path / "model")
+    tokenizer = Tokenizer.from_pretrained(out)
+    assert tokenizer.config.net.attention == "middle"
+    assert json.loads((out / "config.json").read_text()).get("size") == (512 if kind == "chameleon" else None)
+    for shape in IMAGES:
+        x = images(*shape)
+        found = model.encode(x)
+        latents = model.quant_conv(found.last_hidden_state)
+        check_parity(tokenizer, x, latents, twin.scores(x), twin.decode)
+        assert torch.equal(tokenizer.encode(x).flatten(), found.image_tokens)
+
+
+def test_an_encoder_alone_is_refused(tmp_path: Path) -> None:
+    model, _ = chameleon()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    for kind in ("auto", "chameleon"):
+        with pytest.raises(FileError, match="has no decoder"):
+            import_tokenizer(kind, tmp_path / "model.safetensors")
+
+
+def janus() -> Any:
+    """Janus's tokenizer of transformers itself."""
+    from transformers import JanusVQVAE, JanusVQVAEConfig
+
+    return randomize(JanusVQVAE(JanusVQVAEConfig(**SMALL)))
+
+
+@torch.no_grad()
+def test_janus_decodes_as_in_transformers(tmp_path: Path) -> None:
+    model = janus()
+    model.save_pretrained(tmp_path / "theirs")
+    imported = import_tokenizer("auto", tmp_path / "theirs")
+    assert imported.kind.name == "janus"
+    table = torch.nn.functional.normalize(model.quantize.embedding.weight, dim=1)[None, :, :, None, None]
+    for shape in IMAGES:
+        x = images(*shape)
+        latents = model.quant_conv(model.encoder(x))
+        scores = (torch.nn.functional.normalize(latents, dim=1)[:, None] - table).square().sum(2)
+
+        def decode(indices: Tensor) -> Tensor:
+            model.quantize.quant_state_dims = list(indices.shape[1:])
+            return model.decode(indices.flatten(1))
+
+        check_parity(imported.tokenizer, x, latents, scores, decode)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shards", [0, 1, 3])
+@pytest.mark.parametrize("part", ["model.vqmodel.", "gen_vision_model.", "first_stage_model."])
+def test_a_tokenizer_within_a_larger_model(part: str, shards: int, tmp_path: Path) -> None:
+    """A checkpoint of torch, one of safetensors, and several with an index; nothing of the rest is read."""
+    twin = janus() if part == "model.vqmodel." else Twin("llamagen" if part == "gen_vision_model." else "taming")
+    tensors = {f"{part}{name}": value for name, value in twin.state_dict().items()}
+    tensors |= {f"language_model.{i}": torch.full((3,), torch.nan) for i in range(5)}
+    (tmp_path / "config.json").write_text("{}")
+    path = tmp_path / "model.safetensors"
+    if not shards:
+        path = tmp_path / "pytorch_model.bin"
+        torch.save(tensors, path)
+    elif shards == 1:
+        save_file(tensors, path)
+    else:
+        path, names = tmp_path, list(tensors)
+        placed = {f"model-{i}.safetensors": names[i * 70 : (i + 1) * 70] for i in range(len(names) // 70 + 1)}
+        for file, own in placed.items():
+            save_file({name: tensors[name] for name in own}, tmp_path / file)
+        index = {"weight_map": {name: file for file, own in placed.items() for name in own}}
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    imported = import_tokenizer("auto", path)
+    assert imported.left[-1:] == ("5 tensors of the rest of the model",)
+    assert imported.weights == f"the section `{part.rstrip('.')}`"
+    assert torch.equal(imported.tokenizer.encoder.conv_in.weight, twin.encoder.conv_in.weight)

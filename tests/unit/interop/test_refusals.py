@@ -271,3 +271,22 @@ def test_folders_that_are_not_replaced(state: State, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--size 30 is not accepted: this tokenizer needs multiples of 4"):
         tavq.import_checkpoint("auto", path, out=tmp_path / "model", size=30)
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ({}, "does not say in which files the tensors are"),
+        ({"weight_map": {"a": 1}}, "does not say in which files the tensors are"),
+        ({"weight_map": {"vqmodel.a": "../model.safetensors"}}, "is not a file beside it"),
+        ({"weight_map": {"vqmodel.a": ".."}}, ""),
+        ({"weight_map": {"vqmodel.a": ""}}, ""),
+        ({"weight_map": {"vqmodel.a": "none.safetensors"}}, "none.safetensors"),
+    ],
+)
+def test_an_index_of_files_that_is_no_index(tmp_path: Path, index: Any, message: str) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(FileError) as caught:
+        import_tokenizer("auto", tmp_path)
+    assert message in str(caught.value)

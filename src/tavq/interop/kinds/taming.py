@@ -33,7 +33,7 @@ class Taming(CheckpointKind):
     foreign = ("encoder.mid.0.conv1.weight", "encoder.mid_block.0.conv1.weight", "decoder.up.0.upsample.conv.weight")
     dropped = ("loss.",)
     quantizers: ClassVar[tuple[str, ...]] = ("nearest", "gumbel")
-    attention = ("middle", "both")
+    attention: ClassVar[tuple[str, ...]] = ("middle", "both")
 
     def prepare(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
         return with_running_means(checkpoint)
