@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -395,7 +396,9 @@ def judge(counts: Counts, what: str, read: Callable[[], Any], expected: Any, pro
 # --- the whole --------------------------------------------------------------------------------------------------
 
 
-def soak(folder: Path, kills: int, flips: int, disk: int, twice: int, seed: int) -> Iterator[tuple[str, Counts]]:
+def soak(
+    folder: Path, kills: int, flips: int, disk: int, twice: int, seed: int, only: str = ""
+) -> Iterator[tuple[str, Counts]]:
     """Yield the counts of each attack by its name.
 
     Args:
@@ -405,19 +408,25 @@ def soak(folder: Path, kills: int, flips: int, disk: int, twice: int, seed: int)
         disk: sizes of a full disk for each job; 1 tries every third job.
         twice: pairs of writers for each job; 1 tries every third job.
         seed: of all that is random; when a kill arrives depends on the machine too.
+        only: a part of the names of the attacks to run; the others are left out.
     """
     draws = random.Random(seed)
     with CommandServer() as server, CommandServer() as other, serving(truth) as (url, _):
         place = Place(folder, server, url)
         jobs = list(place.jobs().values())
+        attacks: dict[str, Callable[[], Counts]] = {}
         for name, share in zip(READERS, spread(flips, len(READERS)), strict=True):
-            yield f"damage: {name}", damage(place, name, share, draws)
+            attacks[f"damage: {name}"] = partial(damage, place, name, share, draws)
         for job in jobs if disk > 1 else jobs[::3]:
-            yield f"full disk: {job.name}", fill_disk(place, job, [(step + 0.5) / disk for step in range(disk)])
+            shares = [(step + 0.5) / disk for step in range(disk)]
+            attacks[f"full disk: {job.name}"] = partial(fill_disk, place, job, shares)
         for job in jobs if twice > 1 else jobs[1::3]:
-            yield f"two writers: {job.name}", write_twice(place, other, job, twice)
+            attacks[f"two writers: {job.name}"] = partial(write_twice, place, other, job, twice)
         for job, share in zip(jobs, spread(kills, len(jobs)), strict=True):
-            yield f"kill: {job.name}", kill(place, job, share, draws)
+            attacks[f"kill: {job.name}"] = partial(kill, place, job, share, draws)
+        for name, attack in attacks.items():
+            if only in name:
+                yield name, attack()
 
 
 def spread(count: int, parts: int) -> list[int]:
@@ -447,11 +456,12 @@ def main() -> int:
     parser.add_argument("--disk", type=int, default=3, help="sizes of a full disk for each writer")
     parser.add_argument("--twice", type=int, default=2, help="pairs of writers of each output")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="a part of the names of attacks, such as `kill: search index`")
     given, total = parser.parse_args(), Counts()
     print("| attack | tries | kills | lost | wrong | tracebacks | leftovers | ends |")
     print("|---|--:|--:|--:|--:|--:|--:|---|")
     with tempfile.TemporaryDirectory() as name:
-        for attack, counts in soak(Path(name), given.kills, given.flips, given.disk, given.twice, given.seed):
+        for attack, counts in soak(Path(name), **vars(given)):
             print(row(attack, counts), flush=True)
             add(total, counts)
     print(row("all", total))
