@@ -115,7 +115,7 @@ class LevelAligner(nn.Module):
         mean, variance = batch.mean(0), batch.var(0, unbiased=False)
         with torch.no_grad():
             # A variance of 1e-5 would take a hundred batches to leave the 1 that it starts at.
-            rate = max(STATISTICS_RATE, 1 / (float(self.batches) + 1))
+            rate = (1 / (self.batches + 1)).clamp(min=STATISTICS_RATE)
             self.running_mean.lerp_(mean, rate)
             self.running_variance.lerp_(variance, rate)
             self.batches += 1
