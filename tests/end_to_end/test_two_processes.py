@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 import tavq as package
+
+from .conftest import Tavq
 
 ADVERSARY = "--train.adversarial.discriminator.norm none"  # batch norm has the statistics of each process
 
@@ -108,3 +111,38 @@ def test_two_processes_measure_as_one_does(
     assert ours == pytest.approx(theirs, rel=1e-9)
     assert two == one
     assert one["images"] == 10
+
+
+@pytest.mark.parametrize("command", [["encode", "run", "data"], ["leaderboard", "a", "b"], ["task", "evaluate", "run"]])
+def test_commands_that_do_not_share_work_are_refused(
+    tavq: Tavq, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = tavq(*command)
+    assert done.code == 2
+    assert "works in one process, and torchrun started 2" in done.err
+    assert "evaluate, task train, train" in done.err
+    assert tavq(*command[:-2], "--help").code == 0
+
+
+OWN_FOLDERS = """
+import os, sys
+from tavq.cli import run
+sys.exit(run([*sys.argv[1:], "--out", os.environ["FOLDER"] + os.environ["RANK"]]))
+"""
+
+
+def test_run_folders_that_are_not_shared_are_refused(
+    twice: Path, shared_images: Path, tmp_path: Path, settings: list[str]
+) -> None:
+    """Each process would go on from the checkpoints on its own disk, and a mixture would be saved."""
+    shutil.copytree(twice, tmp_path / "run0")
+    script = tmp_path / "own_folders.py"
+    script.write_text(OWN_FOLDERS)
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    train = ["train", "vqgan-tiny", "--data", str(shared_images), "--resume", *settings, "--train.steps", "8"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1]), "FOLDER": str(tmp_path / "run")}
+    done = subprocess.run([*run, *train], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode != 0
+    assert "found different checkpoints" in done.stderr
+    assert "(process 0: step 6, process 1: step 0)" in done.stderr

@@ -17,7 +17,7 @@ from tavq.data.loader import EvaluationLoader
 from tavq.evaluation.leaderboard import measure_beyond
 from tavq.interfaces import Batch
 from tavq.model_folder import find_model, read_model_config
-from tavq.ops.collective import world_size
+from tavq.ops.collective import launched_processes
 from tavq.report.html.images import as_bytes
 from tavq.report.leaderboard import Entry, Leaderboard, Shown, write_leaderboard
 from tavq.text.store import TextStore
@@ -65,7 +65,7 @@ def leaderboard(
     Raises:
         UsageError: fewer than two models, or models that were trained at different sizes where `size` is not given.
     """
-    if world_size() > 1:
+    if launched_processes() > 1:
         raise UsageError("A leaderboard is measured by one process; call it without torchrun.")
     folders = {name: find_model(model) for name, model in name_models(models).items()}
     side = _common_size(folders) if size is None else size

@@ -1,6 +1,5 @@
 """Run a study: train and evaluate each of its rows with each seed, and tabulate the results."""
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from tavq.core.errors import FileError, StoppedError, TavqError, UsageError
 from tavq.core.parallel import Job, Progress, run_in_parallel
 from tavq.data.folder import FolderDataset
 from tavq.interfaces import codebooks
+from tavq.ops.collective import launched_processes
 from tavq.recipes.schema import RunRecipe
 from tavq.recipes.study import STUDIES, Study, StudyText, load_study, run_folder
 from tavq.report.run import EVALUATION, read_run
@@ -125,7 +125,7 @@ def run_study(
             missing or was made by another encoder than the study's.
     """
     chosen = study if isinstance(study, Study) else load_study(study)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched_processes() > 1:
         raise UsageError("A study starts processes of its own (--jobs); run it without torchrun.")
     if Path(out).exists() and not Path(out).is_dir():
         raise UsageError(f"{out} is a file; choose a folder for the study with --out.")

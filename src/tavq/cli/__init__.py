@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -57,6 +58,9 @@ PANELS = {
 
 COMMANDS = {name: path for commands in PANELS.values() for name, path in commands.items()}
 
+SHARED = frozenset({("train",), ("evaluate",), ("task", "train")})
+"""Commands whose work the processes of torchrun share; the others would do all of it in each."""
+
 app = App(
     name="tavq",
     help="Text-aligned image tokenizers: train, compare, inspect and ship codebooks that know what they mean.",
@@ -77,6 +81,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         app.resolved_commands()  # the list of commands shows the first line of each docstring
     if any(word in app.help_flags for word in words):
         _unwrap_docstring(words)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not _is_shared(words):
+        return _fail(
+            f"tavq {words[0]} works in one process, and torchrun started {os.environ['WORLD_SIZE']}; call it without "
+            f"torchrun. Several processes share: {', '.join(sorted(map(' '.join, SHARED)))}.",
+            2,
+        )
     try:
         with interrupt_on_terminate(), _messages_as_lines():
             code = app(with_new_flags(words), exit_on_error=False, print_error=False, result_action="return_value")
@@ -97,6 +107,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
             raise
         return _fail(OUT_OF_MEMORY.format(first_line(error)), 1)
     return code if isinstance(code, int) else 0
+
+
+def _is_shared(words: Sequence[str]) -> bool:
+    asks = any(word in (*app.help_flags, *app.version_flags) for word in words)
+    return asks or not words or any(tuple(words[: len(command)]) == command for command in SHARED)
 
 
 def _unwrap_docstring(words: Sequence[str]) -> None:

@@ -26,10 +26,15 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
+def launched_processes() -> int:
+    """The number of processes that `torchrun` started, also before they have joined; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def join_processes() -> Iterator[None]:
     """Join the processes that `torchrun` started, each on its own GPU if there are GPUs."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if launched_processes() == 1:
         yield
         return
     if torch.cuda.is_available():

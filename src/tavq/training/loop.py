@@ -234,9 +234,10 @@ class Loop:
             if before is None:
                 self.folder.create(self.trainable.recipe, metadata)
         collective.barrier()
-        if not (resume and checkpoint.exists(self.folder.checkpoints)):
-            return 0
-        consumed = self._load_checkpoint()
+        consumed = 0
+        if resume and checkpoint.exists(self.folder.checkpoints):
+            consumed = self._load_checkpoint()
+        self.folder.require_one_step(self.step)
         if self.rank == 0 and before is not None:
             self._continue_run(before)
         return consumed

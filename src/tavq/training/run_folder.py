@@ -18,7 +18,7 @@ from tavq.core.temporary import remove_leftovers
 from tavq.data.images import save_png
 from tavq.data.records import Fault
 from tavq.interfaces import FULL_TEXT, GRANULARITIES, POOLED, TextFeatures
-from tavq.ops.collective import rank
+from tavq.ops.collective import all_gather_text, rank
 from tavq.recipes.schema import RunRecipe
 from tavq.training import checkpoint, provenance
 from tavq.training.log_lines import read_log
@@ -79,6 +79,23 @@ class RunFolder:
         before = provenance.check_same_run(self.path, recipe, metadata)
         self._sweep()
         return before if checkpoint.exists(self.checkpoints) else None
+
+    def require_one_step(self, step: int) -> None:
+        """Stop every process where they would go on at different steps, as with folders that they do not share.
+
+        Args:
+            step: where this process goes on.
+
+        Raises:
+            UsageError: another process goes on at another step.
+        """
+        steps = all_gather_text(str(step))
+        if len(set(steps)) > 1:
+            listed = ", ".join(f"process {number}: step {own}" for number, own in enumerate(steps))
+            raise UsageError(
+                f"The processes found different checkpoints in {self.path} ({listed}). Put the run folder on a disk "
+                "that all of them share."
+            )
 
     def _sweep(self) -> None:
         for folder in (self.path, self.checkpoints, self.path / "samples"):
