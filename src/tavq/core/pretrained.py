@@ -21,11 +21,12 @@ def download_from_hub(name: str, what: str, patterns: Sequence[str]) -> Path:
     except Exception as error:  # the client raises a dozen kinds; all mean that there is no model
         reason = first_line(error)[:300]
         raise UsageError(
-            f"The {what} {name[:100]!r} is not a folder{_suggest(name)}, and its download from the hub failed: {reason}"
+            f"The {what} {name[:100]!r} is not a folder{suggest_folder(name)}, and its download from the hub failed: "
+            f"{reason}"
         ) from error
 
 
-def _suggest(name: str) -> str:
+def suggest_folder(name: str) -> str:
     """The folder here that a mistyped path may mean, for the error; empty if there is none."""
     path = Path(name)
     folders = [child.name for child in path.parent.iterdir() if child.is_dir()] if path.parent.is_dir() else []

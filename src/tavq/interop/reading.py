@@ -21,6 +21,9 @@ WEIGHT_FILES = (
 INDEX_FILES = ("model.safetensors.index.json", "diffusion_pytorch_model.safetensors.index.json")
 """Which file of a folder each tensor is in, where there are several."""
 
+WEIGHT_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+"""Ends of the names of files that hold weights."""
+
 SECTIONS = ("ema", "state_dict", "model")
 """Where a checkpoint of a training run keeps its weights; the running means first, which published results are of."""
 
@@ -82,7 +85,7 @@ def _read_shards(path: Path, names: Mapping[Path, list[str]], settings: Mapping[
     """
     part, chosen = _choose_part([name for listed in names.values() for name in listed])
     tensors: dict[str, Tensor] = {}
-    shards = [shard for shard, listed in names.items() if any(name.startswith(part) for name in listed)]
+    shards = tokenizer_shards(names)
     for shard in shards:
         tensors |= files.read_tensors(shard, part)
     rest = _describe_rest(sum(map(len, names.values())) - len(chosen))
@@ -90,7 +93,13 @@ def _read_shards(path: Path, names: Mapping[Path, list[str]], settings: Mapping[
     return Checkpoint(file, _check_tensors(tensors, path, part), part.rstrip(".") or None, rest, settings)
 
 
-def _read_index(path: Path) -> dict[Path, list[str]]:
+def tokenizer_shards(names: Mapping[Path, list[str]]) -> list[Path]:
+    """Those of the files of a model that hold the tokenizer, from the names of the tensors in each."""
+    part, _ = _choose_part([name for listed in names.values() for name in listed])
+    return [shard for shard, listed in names.items() if any(name.startswith(part) for name in listed)]
+
+
+def read_index(path: Path) -> dict[Path, list[str]]:
     """The names of the tensors in each file of an index."""
     places = _read_settings(path).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
@@ -123,7 +132,7 @@ def _read_folder(path: Path) -> Checkpoint:
         raise UsageError(f"{folder} is a model of tavq already; it needs no import.")
     index = next((folder / name for name in INDEX_FILES if (folder / name).is_file()), None)
     if index is not None:
-        return _read_shards(index, _read_index(index), settings)
+        return _read_shards(index, read_index(index), settings)
     weights = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if weights is None:
         raise UsageError(f"{folder} has no weights; expected one of: {', '.join(WEIGHT_FILES)}.")
