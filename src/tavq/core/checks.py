@@ -25,3 +25,11 @@ def check_unicode(texts: Iterable[str]) -> None:
                 f"The text {text[:80]!r} holds bytes that are not UTF-8, first at character {error.start + 1}; write "
                 "it in UTF-8."
             ) from error
+
+
+JSON_TYPES = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
+
+
+def json_type(value: Any) -> str:
+    """What a value read from JSON is called in messages."""
+    return "null" if value is None else JSON_TYPES[type(value)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tavq.core.caption_keys import caption_key
-from tavq.core.checks import is_number
+from tavq.core.checks import is_number, json_type
 from tavq.core.errors import FileError
 from tavq.core.files import parse_json, resolve_inside
 from tavq.data.characters import WINDOWS, find_name, is_printable, replace_unprintable
@@ -287,7 +287,7 @@ class _LineReader:
         if values is None:
             return ()
         if not isinstance(values, list):
-            self._add_fault(f"{field} must be a list, got {_type_name(values)}", field)
+            self._add_fault(f"{field} must be a list, got {json_type(values)}", field)
             return ()
         if not values and field == "captions":
             self._add_fault("captions is an empty list; omit the field for an image without text", field)
@@ -309,16 +309,9 @@ def _find_captions(fields: dict[str, Any]) -> tuple[dict[str, Any], str]:
     return {names[0]: [value] if isinstance(value, str) else value}, names[0]
 
 
-TYPE_NAMES = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
-
-
-def _type_name(value: Any) -> str:
-    return "null" if value is None else TYPE_NAMES[type(value)]
-
-
 def _parse_object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _Unusable(f"must be a JSON object, got {_type_name(value)}")
+        raise _Unusable(f"must be a JSON object, got {json_type(value)}")
     return value
 
 
@@ -339,7 +332,7 @@ def _parse_name(value: Any) -> str:
     if value is None or value == "":
         raise _Unusable("is missing")
     if not isinstance(value, str):
-        raise _Unusable(f"must be a string, got {_type_name(value)}")
+        raise _Unusable(f"must be a string, got {json_type(value)}")
     if not is_printable(value):
         raise _Unusable(f"{value!a:.200} contains control characters or invalid Unicode")
     return value
@@ -363,7 +356,7 @@ def _parse_split(value: Any) -> str:
 
 def _parse_text(value: Any) -> str:
     if not isinstance(value, str):
-        raise _Unusable(f"must be a string, got {_type_name(value)}")
+        raise _Unusable(f"must be a string, got {json_type(value)}")
     value = value.translate(WINDOWS)
     if not value.strip():
         raise _Unusable("is empty")
@@ -391,7 +384,7 @@ def _parse_named_box(value: Any) -> NamedBox:
         raise _Unusable(f"has a box without area: {box}")
     phrases = fields.get("phrases") or []
     if not isinstance(phrases, list):
-        raise _Unusable(f"phrases must be a list, got {_type_name(phrases)}")
+        raise _Unusable(f"phrases must be a list, got {json_type(phrases)}")
     x, y, width, height = map(float, box)
     name = _parse_field(fields, "name", _parse_text)
     return NamedBox((x, y, width, height), name, tuple(_parse_text(phrase) for phrase in phrases))

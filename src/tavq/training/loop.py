@@ -220,9 +220,7 @@ class Loop:
 
     def _report_faults(self, faults: Sequence[Fault]) -> None:
         if faults:
-            path = self.folder.write_faults(faults)
-            count = "1 fault" if len(faults) == 1 else f"{len(faults):,} faults"
-            self.reporter.message(f"Skipped {count} in the data, the first: {faults[0]}. All are listed in {path}.")
+            self.reporter.message(self.folder.write_faults(faults))
 
     def _begin(self, resume: bool) -> int:
         """Create the run folder, or load its newest checkpoint; return the samples consumed so far."""

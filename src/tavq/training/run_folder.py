@@ -1,5 +1,6 @@
 """The run folder: its lock, and the files in it other than checkpoints and the model."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
@@ -126,11 +127,15 @@ class RunFolder:
         changes = provenance.read_provenance(self.path).get(CHANGES, [])
         return changes if isinstance(changes, list) else []
 
-    def write_faults(self, faults: Sequence[Fault]) -> Path:
-        """Write the skipped parts of the data, and return the path."""
+    def write_faults(self, faults: Sequence[Fault]) -> str:
+        """Write what of the data is not used, and return a sentence that counts images, lines and parts of records."""
         path = self._own_path("faults.json")
         files.write_json(path, [{"where": fault.where, "reason": fault.reason} for fault in faults])
-        return path
+        parts = Counter(fault.part for fault in faults)
+        counts = [f"{count:,} in {part or 'images or lines'}" for part, count in sorted(parts.items())]
+        total = "1 fault" if len(faults) == 1 else f"{len(faults):,} faults"
+        kinds = f" ({', '.join(counts)})" if any(parts) else ""
+        return f"Skipped {total} in the data{kinds}, the first: {faults[0]}. All are listed in {path}."
 
     def write_failure(
         self, step: int, batch: Mapping[str, Tensor], keys: Sequence[str], values: Mapping[str, float | str]

@@ -445,6 +445,19 @@ def test_unreadable_images_are_reported_once_and_listed(recipe: Make, image_fold
     assert [fault["where"] for fault in files.read_json(tmp_path / "run/faults.json")] == ["images/3.png"]
 
 
+def test_faults_of_boxes_are_not_counted_as_images(recipe: Make, image_folder: Path, tmp_path: Path) -> None:
+    (image_folder / "images/3.png").write_bytes(b"")
+    lines = files.read_json_lines(image_folder / "metadata.jsonl")
+    lines[1] |= {"objects": [{"box": [1, 1, 0, 5], "name": "x"}] * 101, "questions": [7]}
+    files.write_json_lines(image_folder / "metadata.jsonl", lines)
+    listener = Listener()
+    Trainer(recipe({"train.steps": 8}), FolderDataset(image_folder, "train"), tmp_path / "run", reporter=listener).run()
+    [message] = listener.messages
+    assert message.startswith(
+        "Skipped 103 faults in the data (1 in images or lines, 101 in objects, 1 in questions), the"
+    )
+
+
 def test_samples_skip_a_batch_of_unreadable_images(recipe: Make, image_folder: Path, tmp_path: Path) -> None:
     for number in range(8):
         (image_folder / f"images/{number}.png").write_bytes(b"")
