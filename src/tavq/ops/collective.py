@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ import torch.distributed as dist
 import torch.distributed.nn.functional
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+
+TIMEOUT = timedelta(hours=12)
+"""How long processes wait for one another. NCCL's ten minutes end a run while the first process encodes the texts of a
+large data set; torchrun stops the others at once where one process ends."""
 
 
 def world_size() -> int:
@@ -38,8 +43,11 @@ def join_processes() -> Iterator[None]:
         yield
         return
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+        dist.init_process_group("nccl", timeout=TIMEOUT, device_id=device)
+    else:
+        dist.init_process_group("gloo", timeout=TIMEOUT)
     try:
         yield
     finally:
