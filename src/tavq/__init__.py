@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tavq.api.exports import export_vocabulary as export_vocabulary
     from tavq.api.generation import complete as complete
     from tavq.api.generation import generate as generate
+    from tavq.api.hub import push_model as push_model
     from tavq.api.leaderboards import leaderboard as leaderboard
     from tavq.api.recipes import list_finetuning_recipes as list_finetuning_recipes
     from tavq.api.recipes import list_recipes as list_recipes
@@ -87,6 +88,7 @@ _HOMES = {
     "list_task_recipes": "tavq.api.recipes",
     "load_task": "tavq.tasks.model_folder",
     "make_scenes": "tavq.api.data",
+    "push_model": "tavq.api.hub",
     "run_study": "tavq.api.studies",
     "score_answers": "tavq.api.scoring",
     "score_boxes": "tavq.api.scoring",
@@ -133,6 +135,7 @@ __all__ = [
     "list_task_recipes",
     "load_task",
     "make_scenes",
+    "push_model",
     "run_study",
     "score_answers",
     "score_boxes",

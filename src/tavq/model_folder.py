@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tavq.core import files
 from tavq.core.errors import FileError, UsageError
-from tavq.core.pretrained import download_from_hub
+from tavq.core.pretrained import download_from_hub, is_hub_name
 from tavq.core.seals import SEAL, seal_record
 from tavq.core.tensor_names import update_tensor_names
 
@@ -20,12 +20,12 @@ FORMAT = 1
 
 
 def find_model(name_or_path: str | Path) -> Path:
-    """Find the model folder of a path (a model folder or a run folder) or a hub name."""
+    """Find the model folder of a path (a model folder or a run folder) or a hub name, `OWNER/NAME[@REVISION]`."""
     path = Path(name_or_path)
     for folder in (path, path / "model"):
         if os.path.isfile(folder / "config.json"):
             return folder
-    if os.path.exists(path) or str(name_or_path).count("/") != 1 or str(name_or_path).startswith((".", "/")):
+    if os.path.exists(path) or not is_hub_name(str(name_or_path)):
         raise UsageError(
             f"There is no model at {str(name_or_path)!r}: found no config.json there or in its folder model/."
         )

@@ -36,6 +36,7 @@ FUNCTIONS = {
     "decode": "decode_tokens",
     "import-checkpoint": "import_checkpoint",
     "export": "export_model",
+    "push": "push_model",
     "task train": "train_task",
     "task evaluate": "evaluate_task",
     "generate": "generate",

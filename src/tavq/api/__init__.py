@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tavq.api.exports import export_vocabulary as export_vocabulary
     from tavq.api.generation import complete as complete
     from tavq.api.generation import generate as generate
+    from tavq.api.hub import push_model as push_model
     from tavq.api.leaderboards import leaderboard as leaderboard
     from tavq.api.recipes import list_finetuning_recipes as list_finetuning_recipes
     from tavq.api.recipes import list_recipes as list_recipes
@@ -108,6 +109,7 @@ _HOMES = {
     "list_task_recipes": "tavq.api.recipes",
     "load_study": "tavq.recipes.study",
     "make_scenes": "tavq.api.data",
+    "push_model": "tavq.api.hub",
     "reference_captions": "tavq.api.understanding",
     "run_study": "tavq.api.studies",
     "score_answers": "tavq.api.scoring",

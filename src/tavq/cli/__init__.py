@@ -35,6 +35,7 @@ PANELS = {
         "decode": "tavq.cli.tokenizers:decode",
         "import-checkpoint": "tavq.cli.checkpoints:import_checkpoint",
         "export": "tavq.cli.checkpoints:export",
+        "push": "tavq.cli.checkpoints:push",
     },
     "Tasks": {
         "task": "tavq.cli.tasks:app",

@@ -1,4 +1,4 @@
-"""`tavq import-checkpoint` and `export`: tokenizers of other projects, both ways."""
+"""`tavq import-checkpoint`, `export` and `push`: tokenizers of other projects, both ways, and the hub."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -126,3 +126,32 @@ def _refuse_options(to: str, unused: dict[str, Any]) -> None:
     given = [name.replace("_", "-") for name, value in unused.items() if value is not None]
     if given:
         raise UsageError(f"--to {to} does not use --{given[0]}; leave it out.")
+
+
+def push(
+    model: str,
+    name: str,
+    /,
+    *,
+    licence: str | None = None,
+    branch: str | None = None,
+    private: bool = False,
+    message: str = "Upload a model of tavq",
+) -> None:
+    """Upload a model folder to the Hugging Face hub.
+
+    The access token is read from HF_TOKEN in the environment. Every command that takes a hub name can pin a revision:
+    OWNER/NAME@REVISION.
+
+    Example: tavq push run me/tokenizer --licence apache-2.0
+
+    Args:
+        model: A model folder or a run folder, of a tokenizer or a task.
+        name: OWNER/NAME on the hub; created if it is missing.
+        licence: Of the weights, as the hub names it; by default what the import of the model recorded.
+        branch: Commit to this branch; by default to the main one.
+        private: Make a new repository private, and accept no public one.
+        message: Of the commit.
+    """
+    commit = api.push_model(model, name, licence=licence, branch=branch, private=private, message=message)
+    console.say(f"The model is on the hub; pin it as {name}@{commit}.")

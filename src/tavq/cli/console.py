@@ -182,6 +182,6 @@ def saved_as_json(path: Path | None, value: Mapping[str, Any] | Sequence[Any]) -
 
 def place_in_run(run: str, name: str) -> Path:
     """Return where a command writes by default: `name` in the run folder; UsageError where `run` is a hub name."""
-    if not Path(run).is_dir() and run.count("/") == 1:
+    if not Path(run).is_dir() and run.partition("@")[0].count("/") == 1:
         raise UsageError(f"{run} is not a local folder; use --out to say where to write.")
     return Path(run) / name
