@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tavq.api.calls import Budget, PathLike, Progress, count_up_to, warn
-from tavq.api.tokenizers import BATCH, image_settings, measure_split, open_network
+from tavq.api.measuring import BATCH, measure_split, open_network
+from tavq.api.tokenizers import image_settings
 from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
 from tavq.data.config import DataConfig

@@ -21,6 +21,8 @@ def train(
 
     Example: tavq train ta-vqgan-tiny --data scenes --out run --train.steps 400 --model.codebook.entries 512
 
+    A trained model further: tavq train finetune-decoder --train.start_from MODEL --data images --out tuned
+
     On several GPUs: torchrun --standalone --nproc-per-node 4 -m tavq train …; train.batch is the batch of all GPUs
     together.
 
