@@ -21,6 +21,9 @@ PUBLISHED = {
 
 SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
+MAX_LINK = 1000
+"""Bytes of a path that a link may hold."""
+
 DEPTH = 8
 """Folders below a data set that are searched."""
 
@@ -28,6 +31,22 @@ DEPTH = 8
 def find_published(name: str) -> str | None:
     """The importer that reads a file of this name; None for any other file."""
     return next((kind for kind, names in PUBLISHED.items() if re.fullmatch(names, name)), None)
+
+
+def find_written_link(path: Path) -> str | None:
+    """What a link to a folder leads to that Git or an archiver wrote as a text file; None for any other file.
+
+    Git does so where links are turned off, as on Windows.
+    """
+    if path.suffix or path.is_symlink() or not path.is_file() or not 0 < path.stat().st_size <= MAX_LINK:
+        return None
+    try:
+        target = path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError):
+        return None
+    if not target.isprintable() or "/" not in target:
+        return None
+    return target if (path.parent / target).is_dir() else None
 
 
 def advise_import(folder: Path) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tavq.core.errors import FileError
 from tavq.core.files import resolve_inside
 from tavq.data.characters import UNPRINTABLE
-from tavq.data.foreign_files import find_published
+from tavq.data.foreign_files import find_published, find_written_link
 from tavq.data.images import SUFFIXES, UNREAD_SUFFIXES
 from tavq.data.own_output import DECODED_MARK, RUN_IMAGES, is_own_output, is_run_folder
 from tavq.data.records import Fault, Faults
@@ -100,6 +100,8 @@ class _Lister:
                 yield Found(parent + name.removesuffix("/"), split or "train")
             elif suffix in UNREAD_SUFFIXES:
                 self.unread[suffix] += 1
+            elif suffix not in SUFFIXES and name[-1] != "/":
+                self._report_foreign(parent, name)
 
     def _names(self, parent: str) -> list[str]:
         """The visible names in a folder; a slash follows those of folders."""
@@ -139,8 +141,14 @@ class _Lister:
     def _report_unread_metadata(self, parent: str, names: list[str]) -> None:
         reason = "it is not read; write metadata.jsonl or metadata.csv, or import with: tavq data import huggingface"
         self.faults.add(Fault(parent + name, reason) for name in UNREAD_METADATA if name in names)
-        for name in names:
-            kind = find_published(name)
-            if kind is not None:
-                reason = f"it is not read; this data set of others is imported with: tavq data import {kind}"
-                self.faults.add([Fault(parent + name, reason)])
+
+    def _report_foreign(self, parent: str, name: str) -> None:
+        """Name a file that is neither an image nor metadata, but known to be part of a data set."""
+        target = find_written_link(self.folder / parent / name)
+        if target is not None:
+            reason = f"it is a text that names the folder {target!r}, as Git writes a link where links are turned off"
+            self.faults.add([Fault(parent + name, f"{reason}; make it a link, or copy the folder here")])
+        kind = find_published(name)
+        if kind is not None:
+            reason = f"it is not read; this data set of others is imported with: tavq data import {kind}"
+            self.faults.add([Fault(parent + name, reason)])

@@ -268,3 +268,17 @@ def test_a_folder_of_other_files_is_not_called_a_data_set_of_others(tmp_path: Pa
     lay_out(tmp_path, {"notes.txt": "", "state.json": "{}", "a/" * 9 + "train.tar": b""})
     with pytest.raises(UsageError, match=r"\.webp files into it\.$"):
         check_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["../real", "./../real/deeper", "no/such/folder", "../real\n", "", "a note", "x" * 2000]
+)
+def test_a_link_that_git_wrote_as_a_text_is_named(tmp_path: Path, text: str) -> None:
+    lay_out(tmp_path, {"real/deeper/1.png": None, "data/images": text, "data/more/2.png": None})
+    faults = check_dataset(tmp_path / "data")
+    if text.startswith((".", "./")) and not text.endswith("\n"):
+        [fault] = faults
+        assert (fault.where, fault.costs_image) == ("images", False)
+        assert f"it is a text that names the folder {text!r}, as Git writes a link" in fault.reason
+    else:
+        assert faults == []
