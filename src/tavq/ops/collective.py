@@ -80,7 +80,8 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
     # one message for all gradients: latency, not bandwidth, limits a reduction of many small tensors
     means = all_reduce_mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
     for parameter, mean in zip(held, means.split([parameter.numel() for parameter in held]), strict=True):
-        parameter.grad = mean.view_as(parameter)
+        # in the parameter's memory format, without which Adam leaves its fused path
+        parameter.grad = torch.empty_like(parameter).copy_(mean.view_as(parameter))
 
 
 def any_process(flag: bool) -> bool:

@@ -128,7 +128,7 @@ class Adapter(nn.Module):
     def fit(self, features: Float[Tensor, "b n d"]) -> None:
         """Computes mean and standard deviation from images of the training set."""
         if self.config.source != "none":
-            flat = features.flatten(0, 1).float()
+            flat = features.flatten(0, 1).to(self.mean.device, torch.float32)
             self.mean.copy_(flat.mean(dim=0))
             self.std.copy_((flat - self.mean).square().mean().sqrt().clamp(min=1e-6))
 

@@ -48,6 +48,10 @@ def restore_optimizer(
             expected[key] = parameters[int(index)]
     _check_shapes(source, expected, {key: tensor for key, tensor in tensors.items() if tensor.ndim})
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if value.shape == parameter.shape:  # a file knows no memory format; another one leaves Adam's fused path
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def restore_module(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

@@ -340,9 +340,10 @@ class Loop:
 
     def _check_alarm(self, line: dict[str, Any]) -> None:
         """Report a problem when a log line shows it and the line before did not."""
-        alarm = self.trainable.find_alarm(self.step, line) if self.step > self.config.warmup else None
+        watched = self.rank == 0 and self.step > self.config.warmup  # a diagnosis reads the log of the first process
+        alarm = self.trainable.find_alarm(self.step, line) if watched else None
         new, self.alarmed = alarm is not None and not self.alarmed, alarm is not None
-        if alarm is not None and new and self.rank == 0:
+        if alarm is not None and new:
             self.reporter.message(alarm.message)
             self.folder.append_alarm({"step": self.step, **alarm.record})
 

@@ -26,6 +26,13 @@ def adapter(width: int = 1, out: int = 4, **image: object) -> Adapter:
     return Adapter(ImageInput.model_validate({"hidden": 8, **image}), LAYOUT, width, out)
 
 
+def test_features_of_another_device_are_moved() -> None:
+    """Features are collected on the CPU; a mixture of devices would be an error in the difference to the mean."""
+    fitted = adapter(width=5).to("meta")
+    fitted.fit(torch.randn(2, 24, 5))
+    assert fitted.mean.is_meta
+
+
 def test_a_patch_holds_its_neighbours_in_raster_order_and_nothing_is_lost() -> None:
     module = adapter(patch=2)
     module.mlp, module.position_embedding = nn.Identity(), nn.Parameter(torch.zeros(6, 4))

@@ -46,6 +46,35 @@ def test_a_checkpoint_loads_what_was_saved(tmp_path: Path) -> None:
     assert torch.equal(loaded["model.optimizer"]["0/step"], torch.tensor(0.1))
 
 
+def test_a_restored_optimizer_has_the_memory_format_of_its_parameters(tmp_path: Path) -> None:
+    """Adam updates all parameters at once only where state and parameters are laid out alike."""
+
+    def make() -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        module = nn.Conv2d(4, 6, 3).to(memory_format=torch.channels_last)
+        return module, torch.optim.Adam(module.parameters(), 0.1)
+
+    def step(module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        module(torch.linspace(0, 1, 100).view(1, 4, 5, 5)).square().sum().backward()
+        optimizer.step()
+
+    whole, optimizer = make()
+    step(whole, optimizer)
+    tensors = checkpoint.flatten_optimizer(optimizer)
+    checkpoint.save(tmp_path, 1, {"model.optimizer": tensors, "model": dict(whole.state_dict())}, {}, keep=1)
+    loaded = checkpoint.load_newest(tmp_path)[0]
+    resumed, other = make()
+    resumed.load_state_dict(loaded["model"])
+    checkpoint.restore_optimizer(other, loaded["model.optimizer"])
+    weight = next(resumed.parameters())
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert other.state[weight][name].stride() == weight.stride()
+    step(whole, optimizer)
+    step(resumed, other)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
 def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
     for step in (8, 9, 10, 11):  # names sort as numbers do
         checkpoint.save(tmp_path, step, groups(step), {"consumed": 0}, keep=2)
