@@ -11,7 +11,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -330,10 +330,10 @@ def read_json_lines(path: Path) -> list[Any]:
     return [parse_json(line, f"{path} line {number}") for number, line in enumerate(lines[:-1], 1) if line.strip()]
 
 
-def read_tensors(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
-    """Read the tensors of a safetensors file whose names begin with `prefix`."""
+def read_tensors(path: Path, names: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+    """Read the tensors of a safetensors file, or those called `names`. They share its memory map while they last."""
     with _open_tensors(path) as file:
-        return {name: file.get_tensor(name) for name in file.offset_keys() if name.startswith(prefix)}
+        return {name: file.get_tensor(name) for name in (file.offset_keys() if names is None else names)}
 
 
 def tensor_names(path: Path) -> list[str]:

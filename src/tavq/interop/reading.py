@@ -21,6 +21,8 @@ WEIGHT_FILES = (
 INDEX_FILES = ("model.safetensors.index.json", "diffusion_pytorch_model.safetensors.index.json")
 """Which file of a folder each tensor is in, where there are several."""
 
+HALVES = (torch.float16, torch.bfloat16)
+
 WEIGHT_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 """Ends of the names of files that hold weights."""
 
@@ -87,10 +89,24 @@ def _read_shards(path: Path, names: Mapping[Path, list[str]], settings: Mapping[
     tensors: dict[str, Tensor] = {}
     shards = tokenizer_shards(names)
     for shard in shards:
-        tensors |= files.read_tensors(shard, part)
+        tensors |= _read_single(shard, [name for name in names[shard] if name.startswith(part)])
     rest = _describe_rest(sum(map(len, names.values())) - len(chosen))
     file = shards[0] if len(shards) == 1 else path
     return Checkpoint(file, _check_tensors(tensors, path, part), part.rstrip(".") or None, rest, settings)
+
+
+def _read_single(path: Path, names: list[str]) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, half precision as single, in memory of their own.
+
+    A part of the file is mapped at a time: its pages count as memory as long as one tensor shares them, and the copies
+    of a file in half precision take twice its size already.
+    """
+    tensors: dict[str, Tensor] = {}
+    step = max(16, len(names) // 64)  # each part reads the header again
+    for start in range(0, len(names), step):
+        for name, value in files.read_tensors(path, names[start : start + step]).items():
+            tensors[name] = value.float() if value.dtype in HALVES else value.clone()
+    return tensors
 
 
 def tokenizer_shards(names: Mapping[Path, list[str]]) -> list[Path]:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tavq.core.errors import FileError, UsageError
-from tavq.core.files import read_tensors
+from tavq.core.files import read_tensors, tensor_names
 
 TENSOR = "text_projection.weight"
 
@@ -29,7 +29,7 @@ def find_projection(weights: Sequence[Path], width: int, wanted: bool | None) ->
     """
     if wanted is False:
         return None
-    found = [tensors[TENSOR] for path in weights if TENSOR in (tensors := read_tensors(path, TENSOR))]
+    found = [read_tensors(path, [TENSOR])[TENSOR] for path in weights if TENSOR in tensor_names(path)]
     fits = bool(found) and tuple(found[0].shape) == (width, width)
     if wanted and not fits:
         shape = f"one of shape {tuple(found[0].shape)}" if found else "none"
