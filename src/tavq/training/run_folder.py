@@ -135,7 +135,8 @@ class RunFolder:
         counts = [f"{count:,} in {part or 'images or lines'}" for part, count in sorted(parts.items())]
         total = "1 fault" if len(faults) == 1 else f"{len(faults):,} faults"
         kinds = f" ({', '.join(counts)})" if any(parts) else ""
-        return f"Skipped {total} in the data{kinds}, the first: {faults[0]}. All are listed in {path}."
+        first = f", the first: {faults[0]}" if faults else ""
+        return f"Skipped {total} in the data{kinds}{first}. All are listed in {path}."
 
     def write_failure(
         self, step: int, batch: Mapping[str, Tensor], keys: Sequence[str], values: Mapping[str, float | str]
