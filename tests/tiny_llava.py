@@ -13,12 +13,12 @@ TEMPLATE = (
 )
 
 
-def tokenizer() -> Any:
-    """A small vocabulary of whole words."""
+def tokenizer(image: bool = True) -> Any:
+    """A small vocabulary of whole words; without `image` it lacks the token of images, as the original LLaVA does."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    special = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
+    special = ["<pad>", "<s>", "</s>", "<unk>", *(["<image>"] if image else [])]
     vocabulary = {word: index for index, word in enumerate([*special, *WORDS.split(), "USER", ":", "ASSISTANT"])}
     plain = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     plain.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -28,7 +28,7 @@ def tokenizer() -> Any:
         eos_token="</s>",
         unk_token="<unk>",
         pad_token="<pad>",
-        additional_special_tokens=["<image>"],
+        additional_special_tokens=["<image>"] if image else [],
     )
 
 

@@ -25,9 +25,11 @@ from tavq.describe.answers import (
     SamplingParams,
 )
 from tavq.describe.images import load_resized
+from tavq.describe.original_llava import is_original_llava, load_original_llava
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 FILES = ["*.json", "*.txt", "*.jinja", "tokenizer.model", "*.safetensors"]
+TORCH_FILES = "pytorch_model*.bin"
 LLAVA_PROMPT = "USER: <image>\n{prompt} ASSISTANT:"
 SHARE4V = (
     "a LLaVA-format conversion (model_type 'llava', such as gokul-mbzuai/sharegpt4v-7b-hf), "
@@ -193,6 +195,8 @@ def _check_folder(folder: Path) -> None:
 def load_model(name_or_path: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any]:
     """Load model and processor from a folder or a hub name; safetensors only, and no code from the model.
 
+    Models of the original LLaVA layout may also have torch's files, if these hold tensors alone.
+
     `device` auto is the GPU if there is one; `dtype` auto is bfloat16 on a GPU and float32 on the CPU.
 
     Raises UsageError if there is no such model or it is of another kind, FileError if the folder is broken.
@@ -201,6 +205,8 @@ def load_model(name_or_path: str, device: str = "auto", dtype: str = "auto") -> 
     precision = DTYPES.get(dtype, torch.bfloat16 if target.type == "cuda" else torch.float32)
     folder = Path(name_or_path) if Path(name_or_path).is_dir() else _download(name_or_path)
     _check_folder(folder)
+    if not Path(name_or_path).is_dir() and _is_original(folder):
+        folder = _with_weights(name_or_path, folder)
     with quiet_transformers():
         model, processor = _load(folder, precision)
     try:
@@ -220,12 +226,28 @@ def _download(name: str) -> Path:
     return download_from_hub(name, "model", FILES)
 
 
+def _is_original(folder: Path) -> bool:
+    stored = read_json(folder / "config.json")
+    return isinstance(stored, dict) and is_original_llava(stored)
+
+
+def _find_tower(name: str) -> Path:
+    return Path(name) if Path(name).is_dir() else _with_weights(name, _download(name))
+
+
+def _with_weights(name: str, folder: Path) -> Path:
+    """The folder of a hub name of the original layout, which may have no safetensors but torch's files."""
+    return folder if any(folder.glob("*.safetensors")) else download_from_hub(name, "model", [*FILES, TORCH_FILES])
+
+
 def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    _check_type(folder)
     try:
+        if _is_original(folder):
+            return load_original_llava(folder, dtype, _find_tower)
+        _check_type(folder)
         config = AutoConfig.from_pretrained(folder, **local)
         processor = AutoProcessor.from_pretrained(folder, **local)
         kind: Any = AutoModelForImageTextToText
@@ -237,6 +259,8 @@ def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
             f"{folder} needs a package that is not installed ({first_line(error)}); use another model, or a server "
             "(--endpoint)."
         ) from error
+    except TavqError:
+        raise
     except Exception as error:  # transformers lets the errors of all its parsers through
         raise FileError(f"{folder} is not a complete vision-language model: {first_line(error)}") from error
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
