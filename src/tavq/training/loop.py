@@ -252,18 +252,17 @@ class Loop:
         groups, metadata, damaged = checkpoint.load_newest(self.folder.checkpoints)
         for line in damaged:
             self.reporter.message(f"Skipped a damaged checkpoint: {line}")
-        source = f"The checkpoint of step {metadata['step']} in {self.folder.checkpoints} ({{}})".format
+        source = f"The checkpoint of step {metadata['step']} in {self.folder.checkpoints}"
         for name, module in self.trainable.modules.items():
             if module is not None:
-                checkpoint.restore_module(module, groups.get(name, {}), source(name))
-                optimizer = f"{name}.optimizer"
-                checkpoint.restore_optimizer(
-                    self.trainable.optimizers[name], groups.get(optimizer, {}), source(optimizer)
-                )
+                checkpoint.restore_module(module, groups.get(name, {}), f"{source} ({name})")
+                state = groups.get(f"{name}.optimizer", {})
+                checkpoint.restore_optimizer(self.trainable.optimizers[name], state, f"{source} ({name}.optimizer)")
         if self.ema is not None:
             groups[EMA_GROUP] = update_tensor_names(self.ema.module, groups.get(EMA_GROUP, {}))
         for group, tensors in self._extra_tensors().items():
-            checkpoint.restore_tensors(tensors, groups.get(group, {}), source("EMA" if group == EMA_GROUP else group))
+            label = "EMA" if group == EMA_GROUP else group
+            checkpoint.restore_tensors(tensors, groups.get(group, {}), f"{source} ({label})")
         self.step = metadata["step"]
         return int(metadata["consumed"])
 

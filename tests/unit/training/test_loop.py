@@ -125,24 +125,25 @@ def test_a_checkpoint_of_another_version_is_refused_by_the_tensor_that_differs(
     aligned: Make, dataset: FolderDataset, words: TextSource, tmp_path: Path
 ) -> None:
     changes = {"train.ema": 0.9, "train.steps": 2, "train.adversarial.start": 0, "train.adversarial.lecam": 1.0}
-    Trainer(aligned(changes), dataset, tmp_path, words).run()
-    groups, metadata, _ = checkpoint.load_newest(tmp_path / "checkpoints")
+    run = tmp_path / "{run}"  # braces in a name are no places of a message
+    Trainer(aligned(changes), dataset, run, words).run()
+    groups, metadata, _ = checkpoint.load_newest(run / "checkpoints")
     assert {"model", "model.optimizer", "discriminator", "discriminator.optimizer", "mean", "lecam"} == {*groups}
     consumed = {"consumed": metadata["consumed"]}
     for group, tensors in groups.items():
         name = next(name for name, tensor in tensors.items() if tensor.ndim or group == "lecam")
         others = {**groups, group: {**tensors, name: torch.zeros(1, 2, 3, 4, 5)}}
-        checkpoint.save(tmp_path / "checkpoints", 2, others, consumed, keep=2)
+        checkpoint.save(run / "checkpoints", 2, others, consumed, keep=2)
         label = "EMA" if group == "mean" else re.escape(group)
         with pytest.raises(FileError, match=rf"^The checkpoint of step 2 in .* \({label}\) does not fit") as caught:
-            Trainer(aligned(changes), dataset, tmp_path, words).run(resume=True)
+            Trainer(aligned(changes), dataset, run, words).run(resume=True)
         assert f"1 tensors differ, first {name!r} (checkpoint: (1, 2, 3, 4, 5), needed: " in str(caught.value)
         if not group.endswith(".optimizer"):  # an optimizer without a state is one that has not stepped
-            checkpoint.save(tmp_path / "checkpoints", 2, {**groups, group: {}}, consumed, keep=2)
+            checkpoint.save(run / "checkpoints", 2, {**groups, group: {}}, consumed, keep=2)
             with pytest.raises(
                 FileError, match=rf"\({label}\) does not fit this version: {len(tensors)} tensors differ"
             ):
-                Trainer(aligned(changes), dataset, tmp_path, words).run(resume=True)
+                Trainer(aligned(changes), dataset, run, words).run(resume=True)
 
 
 def test_steps_may_be_added(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
