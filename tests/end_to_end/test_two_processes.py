@@ -146,3 +146,25 @@ def test_run_folders_that_are_not_shared_are_refused(
     assert done.returncode != 0
     assert "found different checkpoints" in done.stderr
     assert "(process 0: step 6, process 1: step 0)" in done.stderr
+
+
+def test_codes_and_the_first_evaluation_are_those_of_one_process(
+    twice: Path, shared_images: Path, tmp_path: Path
+) -> None:
+    """The first process encodes the images while the other one waits; both measure a part of the held-out ones."""
+    few = ["--train.steps", "4", "--train.batch", "4", "--train.warmup", "0", "--train.evaluate_first", "3"]
+    found = []
+    for processes in (1, 2):
+        out = tmp_path / f"by-{processes}"
+        arguments = ["--data", str(shared_images), "--out", str(out), "--train.start_from", str(twice), *few]
+        done = call(processes, ["train", "align-frozen", *arguments])
+        assert done.returncode == 0, done.stderr
+        start = json.loads((out / "evaluation_start.json").read_text())["metrics"]
+        values = {key: metric["value"] for key, metric in start.items() if not key.startswith(("fd_", "kid_"))}
+        found.append(((out / "codes.safetensors").read_bytes(), values, out))
+    assert found[0][0] == found[1][0]
+    assert found[0][1] == found[1][1]
+    before = load_file(twice / "model/model.safetensors")
+    for _, _, out in found:
+        after = load_file(out / "model/model.safetensors")
+        assert all(torch.equal(value, after[name]) for name, value in before.items())
