@@ -75,6 +75,7 @@ def train(
     """
     chosen = recipe if isinstance(recipe, Recipe) else recipes.load(recipe, settings)
     with join_processes():
+        _warn_of_lost_aligner(chosen)
         dataset = FolderDataset(Path(data), "train")
         store = _text_store(chosen, dataset, text) if chosen.model.reads_text else None
         reporter = TrainingProgress(progress, _loss_and_usage)
@@ -83,6 +84,14 @@ def train(
             trainer.loop.before_first_step = lambda: measure_start(trainer, store)
         trainer.run(resume)
     return Path(out)
+
+
+def _warn_of_lost_aligner(recipe: Recipe) -> None:
+    start = recipe.train.start_from
+    if start is None or recipe.model.align is not None:
+        return
+    if read_model_config(find_model(start))["model"].get("align") is not None:
+        warn(f"The aligner of {start} is left out: the recipe has no model.align. To keep it, use align-finetune.")
 
 
 def _text_store(recipe: Recipe, dataset: FolderDataset, text: PathLike | None) -> TextStore:

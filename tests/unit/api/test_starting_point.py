@@ -110,6 +110,14 @@ def test_without_a_model_there_is_nothing_to_measure(data: Path, tmp_path: Path)
         tavq.train("vqgan-tiny", data=data, out=tmp_path / "run", settings={**FIRST, "train.evaluate_first": 5})
 
 
+def test_a_lost_aligner_is_announced(model: Path, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = {"train.start_from": str(model), "train.steps": 1, "train.warmup": 0, "train.evaluate_first": 0}
+    aligned = tavq.train("align-frozen", data=data, out=tmp_path / "aligned", settings=settings)
+    assert "is left out" not in caplog.text
+    tune(aligned, data, tmp_path / "tuned", settings={"train.evaluate_first": 0})
+    assert f"The aligner of {aligned} is left out: the recipe has no model.align." in caplog.text
+
+
 @pytest.mark.parametrize("recipe", ["finetune-decoder", "finetune-all", "align-frozen", "align-finetune"])
 def test_every_recipe_trains_a_model(recipe: str, model: Path, data: Path, tmp_path: Path) -> None:
     """And what should stay, stays."""

@@ -12,12 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tavq import recipes
 from tavq.core import files
+from tavq.core.config import build
 from tavq.core.errors import UsageError
 from tavq.data.folder import FolderDataset
-from tavq.interfaces import TextSource
+from tavq.interfaces import TextSource, quantizers
 from tavq.recipes.schema import Recipe
-from tavq.tokenizer import Tokenizer
+from tavq.tokenizer import Tokenizer, TokenizerConfig
 from tavq.training.tokenizer import codes
 from tavq.training.tokenizer.trainer import Trainer
 
@@ -62,9 +64,12 @@ def run(recipe: Recipe, dataset: FolderDataset, words: TextSource, folder: Path,
     return listener.messages
 
 
+def log(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
 def logged(folder: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{key: line[key] for key in LOGGED} for line in lines]
+    return [{key: line[key] for key in LOGGED} for line in log(folder)]
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
@@ -229,3 +234,28 @@ def test_trained_entries_are_not_replaced_by_features(
     before = trainer.tokenizer.codebook().detach().clone()
     trainer.run()
     assert torch.allclose(trainer.tokenizer.codebook(), before, atol=1e-20)
+
+
+@pytest.mark.parametrize("quantizer", list(quantizers))
+def test_every_quantizer_looks_up_what_it_quantized(
+    quantizer: str, recipe: Make, dataset: FolderDataset, words: TextSource, tmp_path: Path
+) -> None:
+    """Also those that sample, mix or normalize while they are trained, and those of several parts."""
+    table = {"entries": 16, "width": 4, "init": "normal", **quantizers[quantizer].compatible_codebook}
+    if table["name"] == "lattice":
+        table = {key: table[key] for key in ("name", "levels", "width")}
+    net = {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1, "attention": False}
+    parts = {"net": net, "codebook": table, "quantizer": {"name": quantizer}}
+    torch.manual_seed(0)
+    Tokenizer(build(TokenizerConfig, parts, "test")).save_pretrained(tmp_path / "model", metadata={"size": 16})
+    settings = {
+        "train.start_from": str(tmp_path / "model"), "train.steps": 3, "train.batch": 4, "train.warmup": 0,
+        "train.evaluate_first": 0, "train.log_every": 1, "model.align": ALIGN, "data.size": 16,
+    }  # fmt: skip
+    for cached in (True, False):
+        chosen = recipes.load("align-frozen", {**settings, "train.cache_codes": cached})
+        run(chosen, dataset, words, tmp_path / str(cached))
+    shown = ("align/sentences", "codebook/usage")
+    found = [[{key: line[key] for key in shown} for line in log(tmp_path / name)] for name in ("True", "False")]
+    for ours, theirs in zip(*found, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6)
