@@ -29,6 +29,8 @@ IMAGES = (["Flicker8k_Dataset"], ["Flickr8k_Dataset"], ["Images"], ["images"], [
 
 SPLITS = {"train": "train", "val": "dev", "test": "test"}
 
+ALL_TRAIN = "images for training, all of them, for want of Flickr_8k.{train,dev,test}Images.txt"
+
 
 @sources.register("flickr8k")
 class Flickr8k(Source):
@@ -53,6 +55,8 @@ class Flickr8k(Source):
         else:
             captions, empty = read_token_captions(find_file(source, TOKENS, TEXT_FOLDERS), others)
         splits = _read_splits(source, captions, required=table is None)
+        if set(splits.values()) == {"train"}:
+            others[ALL_TRAIN] = len(splits)
         images = find_images(source, *IMAGES)
         records = {
             name: Record(f"images/{name}", split, captions.get(name, ()))

@@ -64,6 +64,7 @@ def test_the_table_of_kaggle(tmp_path: Path, images: str, lists: bool) -> None:
     }
     assert summary.left_out["captions that are empty or not text"] == 1
     assert summary.left_out["listed images without a file"] == 1
+    assert any("for want of Flickr_8k" in what for what in summary.others) is not lists
 
 
 def test_a_line_of_the_table_that_is_none(tmp_path: Path) -> None:
