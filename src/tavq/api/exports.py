@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -14,9 +16,10 @@ from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
 from tavq.data.records import SPLITS, Record
-from tavq.interop.language_vocabulary import extend_language_model
+from tavq.interop.language_vocabulary import Words, extend_language_model
 from tavq.interop.token_shards import Encoder, Form, Order, ShardSettings, write_shards
 from tavq.model_folder import find_model, read_model_config
+from tavq.text.store import TextStore
 from tavq.token_file import Tokens
 from tavq.tokenizer import Tokenizer
 
@@ -119,28 +122,43 @@ def _look_up(path: Path, tokenizer: Tokenizer, sha256: str) -> Encoder:
     return encode
 
 
-def export_vocabulary(model: PathLike, language_model: PathLike, *, out: PathLike, seed: int = 0) -> Path:
+def export_vocabulary(
+    model: PathLike, language_model: PathLike, *, out: PathLike, text: PathLike | None = None, seed: int = 0
+) -> Path:
     """Extend a Hugging Face causal language model and its tokenizer by the tokens of a tokenizer's images.
 
     Args:
         model: the tokenizer: a model folder, a run folder or a hub name.
         language_model: the folder of a causal language model with its tokenizer, or a hub name.
         out: the folder to write, which `AutoModelForCausalLM` and `AutoTokenizer` load; new or empty.
+        text: the text store that the tokenizer was aligned with; rows that begin from the codebook are then turned so
+            that its words come near to the language model's own embeddings of them.
         seed: of the rows that begin at random.
 
     Returns:
         The folder. Its README.md has the ids, and says how the rows of the new tokens began.
 
     Raises:
-        UsageError: there is no such model, or the language model has image tokens already.
+        UsageError: there is no such model, the language model has image tokens already, or the text store is that of
+            another encoder.
         FileError: a file is damaged, or `out` cannot be written.
     """
     folder = find_model(str(model))
-    tokenizer = Tokenizer.from_pretrained(folder)
-    sha256 = str(read_model_config(folder).get("sha256"))
-    begun = extend_language_model(tokenizer, str(language_model), Path(out), sha256, seed)
+    tokenizer, stored = Tokenizer.from_pretrained(folder), read_model_config(folder)
+    words = None if text is None else _read_words(Path(text), stored)
+    begun = extend_language_model(tokenizer, str(language_model), Path(out), str(stored.get("sha256")), seed, words)
     if begun.granularity is None:
         inform("The rows of the image tokens are random: the tokenizer has no map of its entries to text.")
     else:
         inform(f"The rows of the image tokens begin from the codebook, through the map of {begun.granularity} to text.")
     return Path(out)
+
+
+def _read_words(path: Path, stored: dict[str, Any]) -> Words:
+    """The words of a text store and their vectors; raises UsageError if the model was aligned with another encoder."""
+    store = TextStore.open(path)
+    store.check_encoder(stored.get("text"))
+    words, vectors = store.vocabulary("words")
+    if not words:
+        raise UsageError(f"The text store {path} has no words.")
+    return words, torch.tensor(vectors).float()

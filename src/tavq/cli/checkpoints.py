@@ -62,6 +62,7 @@ def export(
     shard_size: Count | None = None,
     resume: bool = False,
     language_model: str | None = None,
+    text: Path | None = None,
     seed: Seed | None = None,
 ) -> None:
     """Export a tokenizer: as another project's checkpoint, as ONNX networks, or for language models.
@@ -86,13 +87,14 @@ def export(
         shard_size: (tokens) Images of a shard; 1000 by default.
         resume: (tokens) Continue an export that was stopped.
         language_model: (vocabulary) The folder of a Hugging Face causal language model, or a hub name.
+        text: (vocabulary) The text store that the tokenizer was aligned with: image tokens then begin near to words.
         seed: (vocabulary) Of rows that begin at random; 0 by default.
     """
     for_tokens: dict[str, Any] = {
         "data": data, "split": split, "size": size, "tokens": tokens, "form": form, "order": order,
         "row_tokens": row_tokens, "shard_size": shard_size, "resume": resume or None,
     }  # fmt: skip
-    for_vocabulary: dict[str, Any] = {"language_model": language_model, "seed": seed}
+    for_vocabulary: dict[str, Any] = {"language_model": language_model, "text": text, "seed": seed}
     used = {"tokens": for_tokens, "vocabulary": for_vocabulary}.get(to, {})
     if to in api.list_export_targets():
         _refuse_options(

@@ -1,10 +1,12 @@
 """A Hugging Face causal language model and its tokenizer, extended by the tokens of a tokenizer's images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -26,12 +28,22 @@ class Begun:
     """How the rows of the new tokens began."""
 
     granularity: str | None  # of the aligner's map; None where rows are random
+    words: int  # onto whose embeddings rows were turned
     first_id: int
     tied: bool  # the head shares the embedding
 
 
+Words = tuple[Sequence[str], Float[Tensor, "u t"]]
+"""Words and their vectors by the text encoder that the aligner was trained with."""
+
+
 def extend_language_model(
-    tokenizer: Tokenizer, language_model: str, out: Path, sha256: str | None, seed: int = 0
+    tokenizer: Tokenizer,
+    language_model: str,
+    out: Path,
+    sha256: str | None,
+    seed: int = 0,
+    words: Words | None = None,
 ) -> Begun:
     """Write a language model and its tokenizer with one more token for each codebook entry, and begin, end and row.
 
@@ -46,6 +58,7 @@ def extend_language_model(
         out: a new or empty folder.
         sha256: of the image tokenizer's weights.
         seed: of the random numbers.
+        words: words that both the text encoder and the language model know.
 
     Raises:
         UsageError: the language model has image tokens already, or there is none.
@@ -58,13 +71,22 @@ def extend_language_model(
     first = _add_tokens(text, vocabulary.names(), folder)
     ids = torch.arange(first, first + len(vocabulary.names()))
     granularity, points = map_entries(tokenizer)
-    tied = _extend(model, ids, points, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(len(ids), model.get_input_embeddings().weight.shape[1], generator=generator)
+    if points is not None and words is not None:
+        known = embed_words(model, text, words[0])
+        rows[: len(points)] = rotate_onto_words(points.float(), words[1].float(), known)
+    elif points is not None:
+        rows[: len(points)] = spread_rows(points.float(), rows.shape[1], generator)
+    tied = _extend(model, ids, rows)
+    count = 0 if words is None or points is None else len(words[0])
+    begun = _describe(granularity, count)
     with files.create_folder(out) as place, quiet_transformers():
         model.save_pretrained(place)
         text.save_pretrained(place)
-        files.write_json(place / MANIFEST, _manifest(vocabulary, first, granularity, sha256))
-        files.write_text(place / "README.md", _card(path.name, vocabulary, first, granularity, sha256))
-    return Begun(granularity, first, tied)
+        files.write_json(place / MANIFEST, _manifest(vocabulary, first, begun, sha256))
+        files.write_text(place / "README.md", _card(path.name, vocabulary, first, begun, sha256))
+    return Begun(granularity, count, first, tied)
 
 
 def _load(folder: Path) -> tuple[Any, Any]:
@@ -130,8 +152,14 @@ def map_entries(tokenizer: Tokenizer) -> tuple[str | None, Float[Tensor, "k t"] 
 
 
 @torch.no_grad()
-def _extend(model: Any, ids: Int[Tensor, " n"], points: Tensor | None, generator: torch.Generator) -> bool:
-    """Add rows to the embedding and to a head of its own; returns whether the head shares the embedding."""
+def _extend(model: Any, ids: Int[Tensor, " n"], rows: Float[Tensor, "n e"]) -> bool:
+    """Add rows to the embedding and to a head of its own; returns whether the head shares the embedding.
+
+    Args:
+        model: the language model.
+        ids: of the new tokens.
+        rows: with mean 0 and mean square 1.
+    """
     text_tokens = int(ids[0])
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     tied = head is None or head.weight is embedding.weight
@@ -139,14 +167,11 @@ def _extend(model: Any, ids: Int[Tensor, " n"], points: Tensor | None, generator
         model.resize_token_embeddings(int(ids[-1]) + 1, mean_resizing=False)
         embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     weights = [embedding.weight] if tied else [embedding.weight, head.weight]
-    noise = torch.randn(len(ids), embedding.weight.shape[1], generator=generator)
-    if points is not None:
-        noise[: len(points)] = spread_rows(points.float(), noise.shape[1], generator)
     for weight in weights:
         old = weight[:text_tokens].float()
         mean = old.mean(0)
         scale = (old - mean).square().mean().sqrt()
-        weight[ids] = (mean + scale * noise).to(weight.dtype)
+        weight[ids] = (mean + scale * rows).to(weight.dtype)
     return tied
 
 
@@ -160,30 +185,68 @@ def spread_rows(points: Float[Tensor, "k t"], width: int, generator: torch.Gener
     directions = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, :width]
     square = torch.randn(width, width, generator=generator, dtype=torch.float64)
     rotation = torch.linalg.qr(square).Q[: directions.shape[1]]
-    rows = centred @ directions @ rotation
-    scale = rows.square().mean().sqrt()
-    return (rows / scale.clamp(min=1e-12)).float()
+    return _with_unit_spread(centred @ directions @ rotation)
+
+
+def rotate_onto_words(
+    points: Float[Tensor, "k t"], words: Float[Tensor, "u t"], known: Float[Tensor, "u e"]
+) -> Float[Tensor, "k e"]:
+    """Points in the language model's width, turned so that words come as near to its own embeddings as turning can.
+
+    Distances keep their proportions where the width allows it; the mean is 0 and the mean square 1.
+
+    Source: the orthogonal Procrustes problem (Schönemann, 1966), on unit vectors less their mean.
+
+    Args:
+        points: in the text encoder's space.
+        words: of words, in the same space.
+        known: the language model's embeddings of the same words.
+    """
+    from_text, to_model = (_unit(vectors.double()) for vectors in (words, known))
+    left, _, right = torch.linalg.svd(from_text.T @ to_model, full_matrices=False)
+    return _with_unit_spread((points - points.mean(0)).double() @ left @ right)
+
+
+@torch.no_grad()
+def embed_words(model: Any, text: Any, words: Sequence[str]) -> Float[Tensor, "u e"]:
+    """The mean of a language model's embeddings of the tokens of each word, as it stands after a space."""
+    weight = model.get_input_embeddings().weight.float()
+    ids = text([f" {word}" for word in words], add_special_tokens=False).input_ids
+    return torch.stack([weight[torch.tensor(tokens or [0])].mean(0) for tokens in ids])
+
+
+def _unit(vectors: Float[Tensor, "u d"]) -> Float[Tensor, "u d"]:
+    """Unit vectors less their mean."""
+    unit = F.normalize(vectors, dim=1)
+    return unit - unit.mean(0)
+
+
+def _with_unit_spread(rows: Float[Tensor, "k e"]) -> Float[Tensor, "k e"]:
+    return (rows / rows.square().mean().sqrt().clamp(min=1e-12)).float()
 
 
 # --- what goes with it ------------------------------------------------------------------------------------------
 
 
-def _manifest(vocabulary: ImageVocabulary, first: int, granularity: str | None, sha256: str | None) -> dict[str, Any]:
+def _describe(granularity: str | None, words: int) -> str:
+    """How the rows of entries began."""
+    if granularity is None:
+        return "at random"
+    turned = f"turned onto the language model's embeddings of {words:,} words" if words else "turned at random"
+    return f"from the codebook, through the aligner's map of {granularity} to the text encoder's space, {turned}"
+
+
+def _manifest(vocabulary: ImageVocabulary, first: int, begun: str, sha256: str | None) -> dict[str, Any]:
     return {
         "tokenizer_sha256": sha256,
         "sizes": list(vocabulary.sizes),
         "first_id": first,
         "special": {name: first + vocabulary.entries + i for i, name in enumerate((BEGIN, END, ROW))},
-        "begun_from": granularity and f"the aligner's map of {granularity}",
+        "begun": begun,
     }
 
 
-def _card(name: str, vocabulary: ImageVocabulary, first: int, granularity: str | None, sha256: str | None) -> str:
-    begun = (
-        "at random"
-        if granularity is None
-        else f"from the codebook, through the aligner's map of {granularity} to the text encoder's space"
-    )
+def _card(name: str, vocabulary: ImageVocabulary, first: int, begun: str, sha256: str | None) -> str:
     last = first + vocabulary.entries - 1
     return f"""# {name} with image tokens
 

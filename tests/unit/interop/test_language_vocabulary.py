@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_bert import write_bert
 from tiny_gpt2 import write_gpt2
 
 import tavq
 from tavq.cli import run
 from tavq.core.config import build
 from tavq.core.errors import FileError, UsageError
-from tavq.interop.language_vocabulary import map_entries, spread_rows
+from tavq.interop.language_vocabulary import embed_words, map_entries, rotate_onto_words, spread_rows
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 NET = {"channels": 8, "multipliers": [1, 1, 2], "blocks": 1}
@@ -85,7 +86,8 @@ def test_old_tokens_stay_and_new_ones_are_there(kind: str, aligned: bool, tmp_pa
             assert torch.allclose(found / found.mean(), expected / expected.mean(), atol=1e-3)
     manifest = json.loads((out / "image_tokens.json").read_text())
     assert manifest["first_id"] == size
-    assert manifest["begun_from"] == ("the aligner's map of sentences" if aligned else None)
+    assert ("sentences to the text encoder's space, turned at random" in manifest["begun"]) == aligned
+    assert (manifest["begun"] == "at random") != aligned
     assert ("sentences" in (out / "README.md").read_text()) == aligned
 
 
@@ -113,6 +115,48 @@ def test_rows_keep_distances_as_far_as_their_width_allows(width: int) -> None:
     assert float(ratio.std() / ratio.mean()) < 1e-3
     spread = rows.square().mean(0)
     assert spread.max() < 0.9 * spread.sum(), "no dimension has all of it"
+
+
+def test_entries_near_a_word_begin_near_the_language_models_own(tmp_path: Path) -> None:
+    """The language model's words are those of the text encoder in another width, turned, with noise."""
+    generator = torch.Generator().manual_seed(0)
+    words = torch.nn.functional.normalize(torch.randn(60, 6, generator=generator), dim=1)
+    turned = torch.linalg.qr(torch.randn(16, 16, generator=generator)).Q[:6]
+    known = 3 * words @ turned + 0.05 * torch.randn(60, 16, generator=generator)
+    points = words[:20] + 0.05 * torch.randn(20, 6, generator=generator)
+    rows = rotate_onto_words(points, words, known)
+
+    def count_nearest_their_word(rows: torch.Tensor) -> int:
+        cosines = torch.nn.functional.normalize(rows, dim=1) @ torch.nn.functional.normalize(known, dim=1).T
+        return int((cosines.argmax(1) == torch.arange(20)).sum())
+
+    assert count_nearest_their_word(rows) >= 18
+    assert count_nearest_their_word(spread_rows(points, 16, generator)) <= 3
+    assert float(rows.square().mean()) == pytest.approx(1, abs=1e-5)
+    ratio = torch.pdist(rows) / torch.pdist(points)
+    assert float(ratio.std() / ratio.mean()) < 1e-3
+
+
+def test_a_word_is_the_mean_of_its_tokens_after_a_space(tmp_path: Path) -> None:
+    model, text = load(write_gpt2(tmp_path / "lm"))
+    weight = model.get_input_embeddings().weight
+    ids = text(" barn").input_ids
+    assert ids != text("barn").input_ids
+    assert torch.allclose(embed_words(model, text, ["barn"])[0], weight[torch.tensor(ids)].mean(0))
+
+
+def test_the_words_of_a_text_store(tmp_path: Path) -> None:
+    tavq.make_scenes(tmp_path / "scenes", images=8, size=32)
+    store = tavq.build_text_store(tmp_path / "scenes", encoder=str(write_bert(tmp_path / "bert")))
+    opened = tavq.TextStore.open(tmp_path / "scenes" / "text")
+    assert store is not None
+    save_model(tmp_path / "model", **{**ALIGN, "text_width": opened.width})
+    write_gpt2(tmp_path / "lm")
+    out = tavq.export_vocabulary(
+        tmp_path / "model", tmp_path / "lm", out=tmp_path / "out", text=tmp_path / "scenes" / "text"
+    )
+    count = len(opened.vocabulary("words")[0])
+    assert f"embeddings of {count} words" in json.loads((out / "image_tokens.json").read_text())["begun"]
 
 
 def test_equal_entries_give_rows_without_nan() -> None:
