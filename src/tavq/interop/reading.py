@@ -135,7 +135,7 @@ def _choose_part(names: list[Any]) -> tuple[str, list[Any]]:
 
 
 def _describe_rest(count: int) -> tuple[str, ...]:
-    return (f"{count:,} tensors of the rest of the model",) if count else ()
+    return (f"the rest of the model ({count:,} tensors)",) if count else ()
 
 
 def _read_folder(path: Path) -> Checkpoint:

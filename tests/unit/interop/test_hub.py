@@ -113,7 +113,7 @@ def test_of_a_large_model_the_files_of_the_tokenizer_are_loaded(hub: Hub, tmp_pa
     out = tavq.import_checkpoint("auto", "owner/name", out=tmp_path / "model")
     assert hub.loaded() == {"model-2.safetensors", "config.json", "model.safetensors.index.json"}
     assert record_of(out)["file"] == "model-2.safetensors"
-    assert record_of(out)["dropped"] == ["1 tensors of the rest of the model"]
+    assert record_of(out)["dropped"] == ["the rest of the model (1 tensors)"]
 
 
 def test_without_a_network_the_cache_is_read(hub: Hub, tmp_path: Path) -> None:

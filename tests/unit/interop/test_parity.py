@@ -240,6 +240,6 @@ def test_a_tokenizer_within_a_larger_model(part: str, shards: int, tmp_path: Pat
         index = {"weight_map": {name: file for file, own in placed.items() for name in own}}
         (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     imported = import_tokenizer("auto", path)
-    assert imported.left[-1:] == ("5 tensors of the rest of the model",)
+    assert imported.left[-1:] == ("the rest of the model (5 tensors)",)
     assert imported.weights == f"the section `{part.rstrip('.')}`"
     assert torch.equal(imported.tokenizer.encoder.conv_in.weight, twin.encoder.conv_in.weight)
