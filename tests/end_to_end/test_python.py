@@ -35,6 +35,7 @@ FUNCTIONS = {
     "encode": "encode_folder",
     "decode": "decode_tokens",
     "import-checkpoint": "import_checkpoint",
+    "leaderboard": "leaderboard",
     "export": "export_model",
     "push": "push_model",
     "task train": "train_task",
