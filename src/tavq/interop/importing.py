@@ -53,8 +53,8 @@ def import_tokenizer(kind: str, path: Path) -> Imported:
     kept = {DISCRIMINATOR} if discriminator.tensors and not discriminator.names else set()
     left = tuple(name for name in checkpoint.left if name not in kept)
     try:
-        _check_decoder(tensors)
         tokenizer = _build(found, checkpoint, tensors)
+        _check_decoder(tensors)
         del checkpoint  # holds the tensors, which are to be given up one by one
         state = _convert(tokenizer, checkpoint_names(tokenizer, found), tensors)
     except (FileError, UsageError) as error:
