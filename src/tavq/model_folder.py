@@ -56,13 +56,33 @@ def read_config(folder: Path) -> Any:
     return stored
 
 
+def describe_start(name_or_path: str | Path) -> dict[str, Any]:
+    """What a model records of the one that its training started from: name, hash, and where that one comes from."""
+    stored = read_model_config(find_model(name_or_path))
+    return {
+        "model": Path(name_or_path).name,
+        "sha256": stored.get("sha256"),
+        "imported": dict(find_import(stored)) or None,
+    }
+
+
+def find_import(stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record of the import that a model, or the one that its training started from, comes from; else empty."""
+    started = stored.get("started_from")
+    found = stored.get("imported") or (started.get("imported") if isinstance(started, Mapping) else None)
+    return found if isinstance(found, Mapping) else {}
+
+
 def read_model_config(folder: Path) -> dict[str, Any]:
     """Read and check the config.json of a tokenizer's model folder; raises FileError and UsageError."""
     stored = read_config(folder)
     if isinstance(stored, dict) and stored.get("kind") == "task":
         raise UsageError(f"{folder} holds a task, not a tokenizer; its tokenizer is {folder / 'tokenizer'}.")
     if not isinstance(stored, dict) or stored.get("kind") != "tokenizer":
-        raise FileError(f"{folder / 'config.json'} does not describe a tokenizer of tavq.")
+        raise FileError(
+            f"{folder / 'config.json'} does not describe a tokenizer of tavq. One of another project is imported with: "
+            f"tavq import-checkpoint auto {folder} --out MODEL"
+        )
     if stored.get("format") != FORMAT:
         raise FileError(
             f"{folder / 'config.json'} has format {stored.get('format')!r}; this version reads format {FORMAT}."

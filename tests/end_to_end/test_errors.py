@@ -243,7 +243,7 @@ def damaged_model(place: Path, change: Callable[[Path], object]) -> None:
         (lambda f: (f / "config.json").write_text("{"), 1, r"config\.json is not valid JSON"),
         (lambda f: (f / "config.json").write_text("[]"), 1, r"config\.json does not describe a tokenizer"),
         (
-            lambda f: forge_config(f, '"nearest"', '"os.system"'),
+            lambda f: forge_config(f, '"name": "nearest"', '"name": "os.system"'),
             2,
             r"Unknown quantizer 'os\.system'",
         ),

@@ -1,6 +1,6 @@
 """Export what language models train on: image tokens beside captions, and a vocabulary that has them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def export_tokens(
     encoder = (
         _encode_images(tokenizer, dataset, config)
         if config is not None
-        else _look_up(Path(str(tokens)), tokenizer, sha256)
+        else _look_up(Path(str(tokens)), tokenizer, sha256, records)
     )
     warn_of_faults(select_faults(dataset.faults, *TEXTS))
     manifest = write_shards(Path(out), settings, records, encoder, resume, without_note(progress))
@@ -106,13 +106,22 @@ def _encode_images(tokenizer: Tokenizer, dataset: FolderDataset, config: DataCon
     return encode
 
 
-def _look_up(path: Path, tokenizer: Tokenizer, sha256: str) -> Encoder:
-    """Finished tokens by the names of their images; raises UsageError if another model made them."""
+def _look_up(path: Path, tokenizer: Tokenizer, sha256: str, splits: Mapping[str, Sequence[Record]]) -> Encoder:
+    """Finished tokens by the names of their images.
+
+    Raises UsageError if another model made them, or if they are of other splits than those to export.
+    """
     found = Tokens.load(path)
     if found.model != sha256:
         raise UsageError(f"{path} was made by another model than the one given; make it with: tavq encode")
     tokenizer.check_indices(found.indices)
     positions = {key: position for position, key in enumerate(found.keys)}
+    for split, records in splits.items():
+        if not any(record.file_name in positions for record in records):
+            raise UsageError(
+                f"{path} holds no tokens of the split {split!r}; say with --split which one it holds, or make it of "
+                "the whole data set with: tavq encode"
+            )
 
     def encode(records: list[Record]) -> Iterator[tuple[Record, Int[Tensor, "h w *c"]]]:
         for record in records:

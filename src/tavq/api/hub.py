@@ -9,7 +9,7 @@ from tavq.core import files
 from tavq.core.config import write_yaml
 from tavq.core.errors import UsageError
 from tavq.core.pretrained import upload_to_hub
-from tavq.model_folder import FILES, find_model, read_config
+from tavq.model_folder import FILES, find_import, find_model, read_config
 from tavq.tasks.model_folder import KIND, load_task
 from tavq.tokenizer import Tokenizer
 
@@ -73,6 +73,5 @@ def _card(folder: Path, stored: dict[str, Any], licence: str | None, tag: str) -
 
 def _imported_licence(stored: dict[str, Any]) -> str | None:
     """The licence that an import recorded, if it is a name as the hub has them: "MIT", "mit (as stated on the hub)"."""
-    imported = stored.get("imported")
-    stated = str(imported.get("licence") or "").partition(" (")[0] if isinstance(imported, dict) else ""
+    stated = str(find_import(stored).get("licence") or "").partition(" (")[0]
     return stated if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", stated) else None

@@ -92,7 +92,9 @@ def measure_start(trainer: Trainer, store: TextStore | None) -> None:
     result = replace(measured, details={"model": config.start_from, **measured.details})
     if rank() == 0:
         files.write_json(trainer.folder.path / START, evaluation_as_json(result))
-    known = [metric for metric in result.metrics if metric.main and metric.value is not None]
+    known = [
+        metric for metric in result.metrics if metric.main and metric.baseline is None and metric.value is not None
+    ]
     listed = ", ".join(f"{metric.title} {metric.text(metric.value)}" for metric in known)
     inform(f"Before step 1, on {result.details['images']:,} images of the split {dataset.split!r}: {listed}.")
 

@@ -71,10 +71,10 @@ def export(
 
     Args:
         model: A model folder, a run folder or a hub name.
-        to: taming, ibq, llamagen, maskgit, open-magvit2 or diffusers: the checkpoint of that project. onnx: an encoder
-            (images to indices) and a decoder (indices to images) for images of any size; needs
-            pip install 'tavq[onnx]'. tokens: shards of image tokens beside captions, which the package datasets reads.
-            vocabulary: a language model and its tokenizer, extended by the tokens of images.
+        to: taming, ibq, llamagen, janus, chameleon, maskgit, open-magvit2 or diffusers: the checkpoint of that
+            project. onnx: an encoder (images to indices) and a decoder (indices to images) for images of any size;
+            needs pip install 'tavq[onnx]'. tokens: shards of image tokens beside captions, which the package datasets
+            reads. vocabulary: a language model and its tokenizer, extended by the tokens of images.
         out: What to write: for diffusers, onnx, tokens and vocabulary a folder, else a safetensors file.
         data: (tokens) A folder data set.
         split: (tokens) Only this split of the data set.

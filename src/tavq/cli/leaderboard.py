@@ -39,4 +39,6 @@ def leaderboard(
             fault_budget=fault_budget, progress=bar,
         )  # fmt: skip
     console.print_table("Leaderboard", board.headings, board.values)
+    for line in (board.frame, *board.warnings):
+        console.say(line)
     console.say(f"The leaderboard is {(out / 'leaderboard.html').resolve()}")

@@ -19,12 +19,12 @@ def train(
 ) -> None:
     """Train a tokenizer.
 
-    Example: tavq train ta-vqgan-tiny --data scenes --out run --train.steps 400 --model.codebook.entries 512
-
     A trained model further: tavq train finetune-decoder --train.start_from MODEL --data images --out tuned
 
     On several GPUs: torchrun --standalone --nproc-per-node 4 -m tavq train …; train.batch is the batch of all GPUs
     together.
+
+    Example: tavq train ta-vqgan-tiny --data scenes --out run --train.steps 400 --model.codebook.entries 512
 
     Args:
         recipe: A shipped recipe (list them with `tavq recipes`) or a YAML file.

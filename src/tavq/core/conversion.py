@@ -64,6 +64,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return dict(checkpoint)
 
 
+LFS = b"version https://"
+"""How a file begins that stands for a large one in a Git repository."""
+
+
 def load_checkpoint(path: Path, remedy: str = "no other kind is read.") -> Any:
     """Read what torch saved: tensors and plain values in plain containers, on the CPU.
 
@@ -74,11 +78,24 @@ def load_checkpoint(path: Path, remedy: str = "no other kind is read.") -> Any:
         raise FileError(f"There is no file {path}.")
     if path.stat().st_size > MAX_BYTES:
         raise FileError(f"{path} has {path.stat().st_size:,} bytes; checkpoints may have at most {MAX_BYTES:,}.")
+    _check_container(path)
     _check_unpacked(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # hostile files can make torch raise anything
         raise FileError(f"{path} is not a checkpoint of tensors alone ({type(error).__name__}); {remedy}") from error
+
+
+def _check_container(path: Path) -> None:
+    """Raise FileError for a file that torch did not write, or of which a part is missing."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start.startswith(LFS):
+        raise FileError(f"{path} is a pointer of Git LFS and not the file itself; fetch it with: git lfs pull")
+    if start.startswith(b"PK") and not zipfile.is_zipfile(path):
+        raise FileError(f"{path} is cut short or damaged; download it again.")
+    if not start.startswith((b"PK", b"\x80")):
+        raise FileError(f"{path} is not a file that torch wrote: it is neither an archive nor a pickle.")
 
 
 def _check_unpacked(path: Path) -> None:

@@ -30,15 +30,15 @@ from tavq.ops.collective import all_gather_text
 
 @contextlib.contextmanager
 def explain_dead_workers() -> Iterator[None]:
-    """Turn torch's RuntimeError about a worker that died into a DataError.
+    """Turn torch's error about a worker that died into a DataError: a RuntimeError, or that of the pipe to it.
 
     torch raises it from a signal handler, so at any moment and not only while waiting for a batch: wrap all work that
     goes on while there are workers.
     """
     try:
         yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionResetError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise DataError(
             f"A data loading worker died ({str(error).splitlines()[0].strip()}). It may have run out of memory; "

@@ -4,8 +4,11 @@ from typing import Any
 
 from tavq.core import files
 from tavq.core.config import write_yaml
+from tavq.core.text_cells import table_cell
 from tavq.core.version import __version__
 from tavq.interop.importing import Imported, summarize
+
+UNSTATED = "not stated at the import; ask its publisher before you share the weights"
 
 
 def import_metadata(imported: Imported, licence: str | None, origin: str | None) -> dict[str, Any]:
@@ -38,7 +41,7 @@ def import_card(imported: Imported, record: dict[str, Any], size: int | None) ->
     """
     tokenizer = imported.tokenizer
     model = tokenizer.config
-    dropped = ", ".join(f"`{_cell(name)}`" for name in record["dropped"]) or "nothing"
+    dropped = ", ".join(f"`{table_cell(name)}`" for name in record["dropped"]) or "nothing"
     settings = model.model_dump(mode="json", include={"net", "codebook", "quantizer"})
     return f"""# Image tokenizer
 
@@ -46,9 +49,9 @@ def import_card(imported: Imported, record: dict[str, Any], size: int | None) ->
 
 | | |
 |---|---|
-| origin | {_cell(record["origin"])} |
-| file | {_cell(record["file"])}, sha256 {record["sha256"]} |
-| licence | {_cell(record["licence"] or "not stated at the import; ask its publisher before you share the weights")} |
+| origin | {table_cell(record["origin"])} |
+| file | {table_cell(record["file"])}, sha256 {record["sha256"]} |
+| licence | {table_cell(record["licence"] or UNSTATED)} |
 | weights that were read | {record["weights"]} |
 | not read | {dropped} |
 | discriminator | {imported.discriminator.description} |
@@ -73,8 +76,3 @@ recipe of your own needs these settings and `train.start_from: path/to/this/fold
 {write_yaml({"model": settings}).rstrip()}
 ```
 """
-
-
-def _cell(text: str) -> str:
-    """Text that stays within a cell of a table."""
-    return " ".join(text.split()).replace("|", "\\|").replace("`", "'")

@@ -208,7 +208,7 @@ The tokens of {images:,} images beside their captions. Each line has {columns}.
 | data set | metadata {settings.data[:12]}… |
 | tokens | `{PREFIX}0>` to `{PREFIX}{vocabulary.entries - 1}>`, ids 0 to {vocabulary.entries - 1} |
 | special tokens | `{BEGIN}` {vocabulary.entries}, `{END}` {vocabulary.entries + 1}, `{ROW}` {vocabulary.entries + 2} |
-| parts of the codebook | {" + ".join(map(str, settings.sizes))}; at a position its parts follow each other |
+| entries of each part | {" + ".join(map(str, settings.sizes))}; at a position its parts follow each other |
 | row tokens | {"after each row" if settings.rows else "none"} |
 
 ```python

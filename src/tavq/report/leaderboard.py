@@ -15,7 +15,7 @@ from tavq.report.html.markup import Markup, tag
 from tavq.report.metric_tables import cell, cell_text
 from tavq.report.page import write_page
 from tavq.report.tokenizer.comparison import render_figure, render_metrics
-from tavq.report.tokenizer.sections import note, section, table
+from tavq.report.tokenizer.sections import describe_images, note, section, table
 
 COLUMNS = (
     "fid", "fd_", "perturbed/fd_", "lpips_", "perceptual_", "psnr", "ssim", "usage_deep", "perplexity_deep", "bits",
@@ -27,7 +27,7 @@ COLUMNS = (
 NOTES = (
     "Every tokenizer reconstructed the same images, resized and cropped in the same way, and every distance is to the "
     "originals of the same images. Published values were measured otherwise and cannot be put into this table.",
-    "Small print: 95 % intervals over images; they do not say what another training would give.",
+    "Intervals are 95 %, over images; they do not say what another training would give.",
     "Speed is that of this machine and of one batch.",
 )
 
@@ -91,11 +91,23 @@ class Leaderboard:
         cells = [cell_text(metric, entry.metric(metric.key)) for metric in self.columns]
         return [entry.name, *(f"{value} ({interval})" if interval else value for value, interval in cells)]
 
+    @property
+    def frame(self) -> str:
+        """What was measured, and on what."""
+        return describe_images(self.entries[0].evaluation)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What must be known before a value is used."""
+        found = (warning for entry in self.entries for warning in entry.evaluation.warnings)
+        return [*_differences(self.entries), *dict.fromkeys(found)]
+
     def as_markdown(self) -> str:
-        """The notes and the short table."""
+        """What was measured, the notes and the short table."""
         lines = [self.headings, ["---"] * len(self.headings), *map(self._with_intervals, self.entries)]
         rows = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines]
-        return "\n".join(["# Leaderboard", "", *NOTES, "", *rows, ""])
+        notes = [f"- {line}" for line in (self.frame, *NOTES, *self.warnings)]
+        return "\n".join(["# Leaderboard", "", *notes, "", *rows, ""])
 
     def as_json(self) -> dict[str, Any]:
         """All metrics of each tokenizer, and how they were measured."""
@@ -155,9 +167,12 @@ def _differences(entries: Sequence[Entry]) -> list[str]:
     sentences = []
     if others:
         sentences.append(f"Measured at {measured[0]} px, which these were not trained at: {', '.join(others)}.")
-    data = {str(entry.model.get("data_sha256")) for entry in entries}
-    if len(data) > 1:
+    data = {entry.model.get("data_sha256") for entry in entries}
+    if len(data - {None}) > 1:
         sentences.append("The tokenizers were trained on different data.")
+    if None in data:
+        unknown = ", ".join(entry.name for entry in entries if entry.model.get("data_sha256") is None)
+        sentences.append(f"What these were trained on is not known: {unknown}. The images measured may be among it.")
     return sentences
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from tavq.core.errors import DataError, FileError, UsageError
 from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
-from tavq.data.loader import EvaluationLoader, TrainingLoader
+from tavq.data.loader import EvaluationLoader, TrainingLoader, explain_dead_workers
 from tavq.data.texts import collate_text
 from tavq.data.transforms import to_uint8
 from tavq.interfaces import FULL_TEXT, FULL_TEXT_IDS, GRANULARITIES, POOLED, Batch
@@ -324,3 +324,12 @@ def test_a_worker_that_is_killed_is_explained(make: Make, monkeypatch: pytest.Mo
     monkeypatch.setattr("tavq.data.workers.load_image", die)
     with pytest.raises(DataError, match="data loading worker died"):
         take(1, make(5), DataConfig(size=16, workers=1))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+                                   ConnectionResetError(104, "Connection reset by peer")])  # fmt: skip
+def test_a_dead_worker_is_named_however_torch_notices_it(error: Exception) -> None:
+    with pytest.raises(DataError, match="A data loading worker died"), explain_dead_workers():
+        raise error
+    with pytest.raises(BrokenPipeError), explain_dead_workers():  # of the terminal, perhaps
+        raise BrokenPipeError

@@ -16,6 +16,7 @@ from torch import Tensor
 import tavq
 from tavq.core.errors import FileError, TavqError, UsageError
 from tavq.interop.importing import import_tokenizer
+from tavq.interop.reading import read_checkpoint
 from tavq.tokenizer import Tokenizer
 
 State = dict[str, Tensor]
@@ -290,3 +291,21 @@ def test_an_index_of_files_that_is_no_index(tmp_path: Path, index: Any, message:
     with pytest.raises(FileError) as caught:
         import_tokenizer("auto", tmp_path)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not a file that torch wrote"),
+        (b"hello world, no weights here", "is not a file that torch wrote"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n", "git lfs pull"),
+        (b"PK\x03\x04 and then nothing", "is cut short or damaged"),
+    ],
+)
+def test_a_damaged_file_is_not_called_unsafe(tmp_path: Path, content: bytes, message: str) -> None:
+    """The remedy for files with objects, to unpickle them elsewhere, would be no use here and is not offered."""
+    path = tmp_path / "weights.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(FileError, match=message) as caught:
+        read_checkpoint(path)
+    assert "weights_only" not in str(caught.value)

@@ -11,6 +11,7 @@ from published_tokenizers import Twin
 
 import tavq
 from tavq.core.errors import UsageError
+from tavq.model_folder import find_import, read_model_config
 from tavq.tokenizer import Tokenizer
 
 TWINS = {
@@ -50,3 +51,26 @@ def test_settings_that_no_shape_shows_must_be_the_models(setting: str, value: st
     settings = {"train.start_from": str(model), "train.steps": 1, f"model.net.{setting}": value}
     with pytest.raises(UsageError, match=rf"does not fit this recipe: model\.net\.{setting} is '.*' there and '"):
         tavq.train("finetune-all", data=tmp_path / "scenes", out=tmp_path / "run", settings=settings)
+
+
+def test_origin_and_licence_go_on_to_what_is_trained_further(tmp_path: Path) -> None:
+    torch.save(Twin("taming").state_dict(), tmp_path / "weights.pt")
+    model = tavq.import_checkpoint(
+        "auto", tmp_path / "weights.pt", out=tmp_path / "model", size=32, licence="MIT", origin="https://a.b|c"
+    )
+    tavq.make_scenes(tmp_path / "scenes", images=16, size=32)
+    small = {
+        "train.steps": 1,
+        "train.batch": 2,
+        "train.evaluate_first": 0,
+        "train.adversarial.discriminator.channels": 8,
+    }
+    start: Path = model
+    for name in ("first", "second"):
+        settings = {**small, "train.start_from": str(start)}
+        start = tavq.train("finetune-decoder", data=tmp_path / "scenes", out=tmp_path / name, settings=settings)
+        config = read_model_config(start / "model")
+        assert find_import(config)["licence"] == "MIT"
+        card = (start / "model" / "README.md").read_text()
+        assert "imported from https://a.b\\|c" in card
+        assert "was imported with the licence MIT" in card

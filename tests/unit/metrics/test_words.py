@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tavq.api.tokenizers import without_token_ids
+from tavq.api.measuring import without_token_ids
 from tavq.core.config import build
 from tavq.evaluation.tokenizer import evaluate
 from tavq.interfaces import Batch, TextFeatures, TextUnits

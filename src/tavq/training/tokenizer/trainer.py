@@ -17,6 +17,7 @@ from tavq.data.transforms import to_uint8
 from tavq.interfaces import DEEP, Batch, Losses, TextSource
 from tavq.metrics.codes import UsageLog
 from tavq.metrics.collapse import POSITIONS_PER_ENTRY, diagnose, is_collapsed
+from tavq.model_folder import describe_start
 from tavq.nets.discriminators import PatchDiscriminator
 from tavq.nets.features.extractors import logits_distance, perceptual_distance
 from tavq.nets.features.loading import load_feature_network
@@ -134,8 +135,10 @@ class Trainer:
     def metadata(self) -> dict[str, Any]:
         """Versions, data, text, the method's hash and parameter counts."""
         described = provenance.describe(self.dataset, self.text, self.device)
+        started = self.config.start_from
         return {
             **described,
+            **({} if started is None else {"started_from": describe_start(started)}),
             METHOD_HASH: provenance.method_hash(self.recipe, described),
             "size": self.recipe.data.size,
             "kind_of_images": self.recipe.data.images,
