@@ -93,9 +93,9 @@ def _check_container(path: Path) -> None:
     if start.startswith(LFS):
         raise FileError(f"{path} is a pointer of Git LFS and not the file itself; fetch it with: git lfs pull")
     if start.startswith(b"PK") and not zipfile.is_zipfile(path):
-        raise FileError(f"{path} is cut short or damaged; download it again.")
+        raise FileError(f"{path} is not a checkpoint of tensors alone: it is cut short or damaged; download it again.")
     if not start.startswith((b"PK", b"\x80")):
-        raise FileError(f"{path} is not a file that torch wrote: it is neither an archive nor a pickle.")
+        raise FileError(f"{path} is not a checkpoint of tensors alone: it is neither an archive of torch nor a pickle.")
 
 
 def _check_unpacked(path: Path) -> None:

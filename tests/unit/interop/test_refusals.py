@@ -296,8 +296,8 @@ def test_an_index_of_files_that_is_no_index(tmp_path: Path, index: Any, message:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is not a file that torch wrote"),
-        (b"hello world, no weights here", "is not a file that torch wrote"),
+        (b"", "is neither an archive of torch nor a pickle"),
+        (b"hello world, no weights here", "is neither an archive of torch nor a pickle"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n", "git lfs pull"),
         (b"PK\x03\x04 and then nothing", "is cut short or damaged"),
     ],
