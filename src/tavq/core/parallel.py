@@ -6,6 +6,7 @@ other programs use too, this multiplies the CPU time; processes with one thread 
 
 import logging
 import multiprocessing
+import os
 import sys
 import time
 import traceback
@@ -137,9 +138,9 @@ def _stop(processes: Sequence[SpawnProcess], running: Mapping[Connection, int]) 
         while remaining and time.monotonic() < deadline:
             for connection in wait(remaining, timeout=1):
                 assert isinstance(connection, Connection)
-                try:
-                    connection.recv()  # read on: a job that waits for space in the pipe could not stop
-                except EOFError:
+                # Read on: a job that waits for space in the pipe could not stop. By bytes, as a signal may have come in
+                # the middle of a message.
+                if not os.read(connection.fileno(), 1 << 16):
                     remaining.remove(connection)
     finally:
         for index in running.values():
