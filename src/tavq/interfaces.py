@@ -151,6 +151,9 @@ class Codebook(nn.Module, ABC):
         Only features of the grid that the decoder reads come here and to `update`.
         """
 
+    def keep_entries(self) -> None:
+        """Called where entries are those of a trained model, to start none from features. Default: nothing."""
+
     def update(self, features: Float[Tensor, "n d"], indices: Int[Tensor, " n"], part: int = 0) -> Losses:
         """Called in training after `part` has quantized `features` (without gradient), for running means and restarts.
 
@@ -162,10 +165,7 @@ class Codebook(nn.Module, ABC):
 class Lattice(Codebook):
     """A codebook of one part without a table: index i stands for the i-th point of a fixed lattice.
 
-    The digits of a point are its levels on each axis, 0 the lowest. The Config has `levels` and `sphere`.
-
-    Attributes:
-        levels: the number of levels of each axis.
+    The digits of a point are its levels on each axis, 0 the lowest; the Config's `levels` are their numbers.
     """
 
     levels: tuple[int, ...]

@@ -31,6 +31,9 @@ def test_tokenizers_are_measured_by_one_protocol(tavq: Tavq, home: Path, tmp_pat
     page, table = (out / "leaderboard.html").read_text(), (out / "leaderboard.md").read_text()
     assert page.count("<figure>") >= 3
     assert "trained on different data" not in page
+    assert "Measured on 3 images of 32 × 32 px of the split “test” of data" in table
+    assert "Measured on 3 images" in done.err
+    assert [line for line in table.splitlines() if line.startswith("- ") and "biased" in line]  # few images
     assert table.count("\n| ") == 4
 
 

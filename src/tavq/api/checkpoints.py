@@ -7,7 +7,7 @@ from tavq.api.calls import PathLike, warn
 from tavq.core.errors import UsageError, unknown_name
 from tavq.interop.card import import_card, import_metadata
 from tavq.interop.exporting import export_tokenizer
-from tavq.interop.hub import download_checkpoint, is_hub_name
+from tavq.interop.hub import download_checkpoint, is_on_hub
 from tavq.interop.importing import import_tokenizer
 from tavq.interop.kind import checkpoint_kinds
 from tavq.interop.onnx import export_onnx
@@ -23,7 +23,6 @@ def import_checkpoint(
     size: int | None = None,
     licence: str | None = None,
     origin: str | None = None,
-    revision: str | None = None,
     file: str | None = None,
 ) -> Path:
     """Import another project's tokenizer as a model folder, which every other function here takes.
@@ -31,14 +30,13 @@ def import_checkpoint(
     Args:
         kind: `taming`, `ibq`, `llamagen`, `janus`, `chameleon`, `maskgit`, `open-magvit2` or `diffusers`; `auto`
             recognises all but `ibq`, whose tensors are named as taming's.
-        source: a file of weights (safetensors, or torch's), the folder of a diffusers `VQModel`, or OWNER/NAME on the
-            Hugging Face hub.
+        source: a file of weights (safetensors, or torch's), the folder of a diffusers `VQModel`, or a name on the
+            Hugging Face hub, OWNER/NAME or OWNER/NAME@REVISION.
         out: the model folder to write; new or empty.
         size: side of the images that it was trained on, which `encode_folder` and others use by default.
         licence: of the weights, for the model card.
         origin: where the weights come from, such as a URL, for the model card; by default the name of the file, or the
             commit on the hub.
-        revision: branch, tag or commit on the hub; by default the newest commit.
         file: the file of weights in a repository of the hub; by default the one of a usual name.
 
     Returns:
@@ -50,11 +48,11 @@ def import_checkpoint(
     """
     place = _new_place(out)
     path = Path(source)
-    if is_hub_name(str(source)):
-        loaded = download_checkpoint(str(source), revision, file)
+    if is_on_hub(str(source)):
+        loaded = download_checkpoint(str(source), file)
         path, origin, licence = loaded.path, origin or loaded.origin, licence or loaded.licence
-    elif (revision, file) != (None, None):
-        raise UsageError(f"--revision and --file are for the hub, and {source} is not OWNER/NAME; remove them.")
+    elif file is not None:
+        raise UsageError(f"--file is for the hub, and {source} is not OWNER/NAME; remove it.")
     imported = import_tokenizer(kind, path)
     size = imported.kind.size if size is None else size
     _check_size(size, imported.tokenizer.factor)
@@ -95,8 +93,8 @@ def export_model(model: PathLike, *, to: str, out: PathLike) -> Path:
 
     Args:
         model: a model folder, a run folder or a hub name.
-        to: the checkpoint of another project, `taming`, `ibq`, `llamagen`, `maskgit`, `open-magvit2` or `diffusers`;
-            or `onnx`, which needs the extra `tavq[onnx]`.
+        to: the checkpoint of another project, `taming`, `ibq`, `llamagen`, `janus`, `chameleon`, `maskgit`,
+            `open-magvit2` or `diffusers`; or `onnx`, which needs the extra `tavq[onnx]`.
         out: what to write: for diffusers the folder of a `VQModel`, for onnx a folder with encoder.onnx (images to
             indices), decoder.onnx (indices to images) and a README.md, else a safetensors file.
 

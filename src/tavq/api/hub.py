@@ -8,7 +8,7 @@ from tavq.api.calls import PathLike
 from tavq.core import files
 from tavq.core.config import write_yaml
 from tavq.core.errors import UsageError
-from tavq.core.pretrained import upload_to_hub
+from tavq.core.pretrained import is_hub_name, upload_to_hub
 from tavq.model_folder import FILES, find_import, find_model, read_config
 from tavq.tasks.model_folder import KIND, load_task
 from tavq.tokenizer import Tokenizer
@@ -47,7 +47,7 @@ def push_model(
     """
     if not Path(model).is_dir():
         raise UsageError(f"There is no folder {str(model)!r} to upload.")
-    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
+    if not is_hub_name(name) or "@" in name:
         raise UsageError(f"{name[:100]!r} is not a name on the hub; expected OWNER/NAME.")
     folder = find_model(Path(model))
     stored = read_config(folder)

@@ -8,11 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tavq.api.calls import Budget, PathLike, Progress, count_up_to, warn
+from tavq.api.images import image_config
 from tavq.api.measuring import BATCH, measure_split, open_network
-from tavq.api.tokenizers import image_settings
 from tavq.core.devices import default_device
 from tavq.core.errors import UsageError
-from tavq.data.config import DataConfig
 from tavq.data.folder import FolderDataset
 from tavq.data.loader import EvaluationLoader
 from tavq.evaluation.leaderboard import measure_beyond
@@ -73,18 +72,18 @@ def leaderboard(
     dataset = FolderDataset(Path(data), split)
     store = TextStore.find(dataset.folder, None if text is None else Path(text))
     networks = [open_network(name).to(default_device()) for name in features]
+    config = image_config(side, fault_budget)
+    first = next(iter(EvaluationLoader(dataset, config, SHOWN)))
     entries, rebuilt = [], {}
     for name, folder in folders.items():
         tokenizer = Tokenizer.from_pretrained(folder).to(default_device())
         own = _fitting_text(store, name, folder)
-        config = image_settings(folder, side, fault_budget)
         report = _named(progress, name)
         found = measure_split(tokenizer, folder, dataset, config, own, networks, limit, report)
         count = count_up_to(int(found.details["images"]), report, "")
         loader = EvaluationLoader(dataset, config, BATCH, None, limit)
         beyond = measure_beyond(tokenizer, loader, networks, own, count)
         entries.append(Entry(name, read_model_config(folder), replace(found, metrics=(*found.metrics, *beyond))))
-        first = _read_first(dataset, config)
         rebuilt[name] = [as_bytes(image) for image in _reconstruct(tokenizer, first)]
     board = Leaderboard(entries)
     shown = []
@@ -141,11 +140,6 @@ def _named(progress: Progress | None, name: str) -> Progress | None:
     if progress is None:
         return None
     return lambda done, total, _: progress(done, total, name)
-
-
-def _read_first(dataset: FolderDataset, config: DataConfig) -> Batch:
-    """The first images of a split that can be read."""
-    return next(iter(EvaluationLoader(dataset, config, SHOWN)))
 
 
 def _reconstruct(tokenizer: Tokenizer, batch: Batch) -> Float[Tensor, "b 3 y x"]:

@@ -18,7 +18,6 @@ def import_checkpoint(
     size: Count | None = None,
     licence: str | None = None,
     origin: str | None = None,
-    revision: str | None = None,
     file: str | None = None,
 ) -> None:
     """Import another project's tokenizer as a model folder, which every other command takes.
@@ -30,19 +29,17 @@ def import_checkpoint(
     Args:
         kind: taming, ibq, llamagen, janus, chameleon, maskgit, open-magvit2 or diffusers; auto recognises all but ibq
             by their tensors.
-        source: A file of weights (safetensors, or torch's), the folder of a diffusers VQModel, or OWNER/NAME on the
-            Hugging Face hub. There HF_TOKEN opens private repositories, and HF_HUB_OFFLINE=1 reads the cache alone.
+        source: A file of weights (safetensors, or torch's), the folder of a diffusers VQModel, or a name on the
+            Hugging Face hub, OWNER/NAME or OWNER/NAME@REVISION. There HF_TOKEN opens private repositories, and
+            HF_HUB_OFFLINE=1 reads the cache alone.
         out: The model folder to write; new or empty.
         size: Side of the images that it was trained on, which other commands then use by default.
         licence: Of the weights, for the model card.
         origin: Where the weights come from, such as a URL, for the model card; by default the name of the file, or the
             commit on the hub.
-        revision: Branch, tag or commit on the hub; by default the newest commit.
         file: The file of weights in a repository of the hub; by default the one of a usual name.
     """
-    folder = api.import_checkpoint(
-        kind, source, out=out, size=size, licence=licence, origin=origin, revision=revision, file=file
-    )
+    folder = api.import_checkpoint(kind, source, out=out, size=size, licence=licence, origin=origin, file=file)
     console.say(f"The tokenizer is in {folder}; its README.md says what it is and how to train it further.")
 
 

@@ -7,7 +7,14 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from tavq.codebooks.tables import InitConfig, init_table, replace_rows, sample_initial_entries, sample_restarts
+from tavq.codebooks.tables import (
+    InitConfig,
+    init_table,
+    keep_initial_entries,
+    replace_rows,
+    sample_initial_entries,
+    sample_restarts,
+)
 from tavq.interfaces import Codebook, Losses, codebooks
 from tavq.ops.collective import count_indices, sum_by_index
 
@@ -47,6 +54,9 @@ class EMACodebook(Codebook):
 
     def forward(self) -> Float[Tensor, "k d"]:
         return self.table
+
+    def keep_entries(self) -> None:
+        keep_initial_entries(self.config, self.calls)
 
     def init_from_features(self, features: Float[Tensor, "n d"], part: int = 0) -> None:
         entries = sample_initial_entries(self.config, self.calls, part, features)

@@ -6,7 +6,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tavq.codebooks.tables import InitConfig, init_table, replace_rows, sample_initial_entries, sample_restarts
+from tavq.codebooks.tables import (
+    InitConfig,
+    init_table,
+    keep_initial_entries,
+    replace_rows,
+    sample_initial_entries,
+    sample_restarts,
+)
 from tavq.interfaces import Codebook, Losses, codebooks
 from tavq.ops.collective import count_indices
 
@@ -41,6 +48,9 @@ class LearnedCodebook(Codebook):
 
     def forward(self) -> Float[Tensor, "k d"]:
         return self.table.view_as(self.table)  # keeps its values when `update` exchanges those of the parameter
+
+    def keep_entries(self) -> None:
+        keep_initial_entries(self.config, self.calls)
 
     def init_from_features(self, features: Float[Tensor, "n d"], part: int = 0) -> None:
         entries = sample_initial_entries(self.config, self.calls, part, features)

@@ -60,6 +60,12 @@ def uniform_table(config: TableConfig) -> Float[Tensor, "k d"]:
     return torch.empty(config.entries * config.parts, config.width).uniform_(-1, 1).div_(config.entries)
 
 
+def keep_initial_entries(config: InitConfig, calls: Int[Tensor, " parts"]) -> None:
+    """Count a codebook as started, so that `sample_initial_entries` gives it no other entries."""
+    if config.init == "features":
+        calls.clamp_(min=max(config.redraw_until, 1))
+
+
 def sample_initial_entries(
     config: InitConfig, calls: Int[Tensor, " parts"], part: int, features: Float[Tensor, "n d"]
 ) -> Float[Tensor, "k d"] | None:

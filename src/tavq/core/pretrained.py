@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -37,7 +38,7 @@ def download_from_hub(name: str, what: str, patterns: Sequence[str]) -> Path:
 
 def is_hub_name(name: str) -> bool:
     """Whether a name can be one of the hub, `OWNER/NAME` or `OWNER/NAME@REVISION`, and not a path."""
-    return name.partition("@")[0].count("/") == 1 and not name.startswith((".", "/", "~"))
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@.+)?", name) is not None
 
 
 def without_token(message: str) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 from tavq.core import files
 from tavq.core.config import write_yaml
-from tavq.core.text_cells import table_cell
+from tavq.core.markdown import table_cell
 from tavq.core.version import __version__
 from tavq.interop.importing import Imported, summarize
 

@@ -10,7 +10,7 @@ from typing import Any
 from tavq.core.config import read_yaml
 from tavq.core.errors import FileError, UsageError, first_line
 from tavq.core.files import read_text
-from tavq.core.pretrained import suggest_folder
+from tavq.core.pretrained import TOKEN, is_hub_name, suggest_folder, without_token
 from tavq.interop.reading import INDEX_FILES, WEIGHT_FILES, WEIGHT_SUFFIXES, read_index, tokenizer_shards
 
 FOLDERS = ("", "vqvae/")
@@ -28,34 +28,31 @@ class HubCheckpoint:
     licence: str | None  # as the repository's card states it
 
 
-def is_hub_name(source: str) -> bool:
-    """Whether a source that is no file or folder here can be OWNER/NAME on the hub."""
-    looks = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", source) is not None
-    return looks and not source.endswith(WEIGHT_SUFFIXES) and not os.path.exists(source)
+def is_on_hub(source: str) -> bool:
+    """Whether a source is a name on the hub, and not a file or folder here, which may be missing."""
+    return is_hub_name(source) and not source.endswith(WEIGHT_SUFFIXES) and not os.path.exists(source)
 
 
-def download_checkpoint(name: str, revision: str | None = None, file: str | None = None) -> HubCheckpoint:
+def download_checkpoint(name: str, file: str | None = None) -> HubCheckpoint:
     """Download the files of a tokenizer, all of one commit, to the hub's own cache.
 
     Of a model in several files those alone that hold the tokenizer are loaded. The token of a private repository comes
     from the environment (HF_TOKEN) and from nowhere else. With HF_HUB_OFFLINE=1 the cache alone is read.
 
     Args:
-        name: OWNER/NAME.
-        revision: a branch, tag or commit; by default the newest commit.
+        name: OWNER/NAME, or OWNER/NAME@REVISION with a branch, tag or commit; by default the newest commit.
         file: the file of weights; by default the one with a usual name.
 
     Raises:
         UsageError: there is no such repository, revision or file, or no network.
     """
-    repository = _Repository(name, revision)
+    repository = _Repository(name)
     path = repository.required(file) if file is not None else _find_weights(repository)
     if file is not None and Path(file).name in WEIGHT_FILES:
         repository.optional(str(Path(file).parent / "config.json"))
     card = repository.optional("README.md")
-    return HubCheckpoint(
-        path, f"https://huggingface.co/{name}/tree/{repository.revision}", _stated_licence(card) if card else None
-    )
+    origin = f"https://huggingface.co/{repository.name}/tree/{repository.revision}"
+    return HubCheckpoint(path, origin, _stated_licence(card) if card else None)
 
 
 def _find_weights(repository: "_Repository") -> Path:
@@ -78,8 +75,9 @@ def _find_weights(repository: "_Repository") -> Path:
 class _Repository:
     """A repository at one commit: the one of the first file that is loaded."""
 
-    def __init__(self, name: str, revision: str | None) -> None:
-        self.name, self.revision = name, revision or "main"
+    def __init__(self, name: str) -> None:
+        self.name, _, revision = name.partition("@")
+        self.revision = revision or "main"
         self.unreachable: Exception | None = None
 
     def required(self, file: str) -> Path:
@@ -138,14 +136,14 @@ class _Repository:
     def _failure(self, error: Exception) -> UsageError:
         return UsageError(
             f"{self.name!r} is not a file or folder{suggest_folder(self.name)}, and its download from the hub failed: "
-            f"{first_line(error)[:300]} Without a network, HF_HUB_OFFLINE=1 reads what was loaded before; a private "
-            "repository needs HF_TOKEN in the environment."
+            f"{without_token(first_line(error))[:300]} Without a network, HF_HUB_OFFLINE=1 reads what was loaded "
+            "before; a private repository needs HF_TOKEN in the environment."
         )
 
 
 def _token() -> str | bool:
     """The token of the environment; False sends none, also where one is stored on this machine."""
-    return os.environ.get("HF_TOKEN") or False
+    return os.environ.get(TOKEN) or False
 
 
 def _commit(path: Path) -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from tavq.core import files
+from tavq.core.markdown import table_lines
 from tavq.metrics.record import Evaluation, Metric, evaluation_as_json
 from tavq.report.html.images import img
 from tavq.report.html.markup import Markup, tag
@@ -104,8 +105,7 @@ class Leaderboard:
 
     def as_markdown(self) -> str:
         """What was measured, the notes and the short table."""
-        lines = [self.headings, ["---"] * len(self.headings), *map(self._with_intervals, self.entries)]
-        rows = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines]
+        rows = table_lines(self.headings, list(map(self._with_intervals, self.entries)))
         notes = [f"- {line}" for line in (self.frame, *NOTES, *self.warnings)]
         return "\n".join(["# Leaderboard", "", *notes, "", *rows, ""])
 

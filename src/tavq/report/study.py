@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from tavq.core.config import flatten_settings
+from tavq.core.markdown import table_lines
 from tavq.metrics.intervals import student_interval
 from tavq.metrics.record import Group, Interval, Metric
 from tavq.recipes.identity import COSMETIC_SETTINGS
@@ -225,8 +226,7 @@ def _published_text(published: Sequence[PublishedConfig]) -> str:
 
 def as_markdown(table: StudyTable) -> str:
     """The notes and the table in Markdown."""
-    rows = [table.headings, ["---"] * len(table.headings), *table.rows()]
-    lines = ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows]
+    lines = table_lines(table.headings, list(table.rows()))
     return "\n".join([f"# {table.study.title}", "", *table.notes, "", *lines, ""])
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tavq.core.text_cells import table_cell
+from tavq.core.markdown import table_cell
 from tavq.model_folder import find_import
 from tavq.recipes.schema import Recipe, TaskRecipe
 from tavq.tasks.base import TokenLayout

@@ -57,7 +57,10 @@ def test_it_is_the_evaluation_of_the_model(
     assert found["psnr"] is not None
     stored = read_json(run / "evaluation_start.json")
     assert stored["protocol"]["images"]["sha256"] == expected.details["protocol"]["images"]["sha256"]
-    assert any(line.startswith("Before step 1, on ") and "PSNR" in line for line in caplog.messages)
+    [said] = [line for line in caplog.messages if line.startswith("Before step 1, on ")]
+    assert "PSNR" in said
+    titles = [part.rsplit(" ", 2)[0] for part in said.partition(": ")[2].split(", ")]
+    assert len(set(titles)) == len(titles)  # no baseline under the title of its metric
     assert tavq.evaluate(run, data=data)["psnr"].value != found["psnr"]
 
 

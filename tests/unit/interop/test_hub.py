@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import tavq
 from tavq.core.errors import UsageError
-from tavq.interop.hub import is_hub_name
+from tavq.interop.hub import is_on_hub
 from tavq.tokenizer import Tokenizer
 
 COMMIT = "c0ffee" + "0" * 34
@@ -25,6 +25,7 @@ class Hub:
     def __init__(self, root: Path) -> None:
         self.files, self.cache = root / "repository", root / "cache"
         self.network, self.calls = True, []  # type: ignore[var-annotated]
+        self.reason = "the network cannot be reached."
         self.files.mkdir()
 
     def download(self, name: str, file: str, *, revision: str, token: Any, local_files_only: bool) -> str:
@@ -35,7 +36,7 @@ class Hub:
         if local_files_only:
             raise LocalEntryNotFoundError("it is not in the cache.")
         if not self.network:
-            raise LocalEntryNotFoundError("the network cannot be reached.")
+            raise LocalEntryNotFoundError(self.reason)
         if name != "owner/name" or revision not in ("main", "v1", COMMIT):
             raise RuntimeError(f"404: there is no {name} at {revision}.")
         if not (self.files / file).is_file():
@@ -72,7 +73,7 @@ def record_of(model: Path) -> dict[str, Any]:
 def test_a_file_of_a_repository(hub: Hub, tmp_path: Path) -> None:
     torch.save({"model": Twin("llamagen").state_dict()}, hub.files / "vq.pt")
     (hub.files / "README.md").write_text("---\nlicense: mit\ntags: [a]\n---\n# Name\n")
-    out = tavq.import_checkpoint("llamagen", "owner/name", out=tmp_path / "model", file="vq.pt", revision="v1")
+    out = tavq.import_checkpoint("llamagen", "owner/name@v1", out=tmp_path / "model", file="vq.pt")
     record = record_of(out)
     assert record["origin"] == f"https://huggingface.co/owner/name/tree/{COMMIT}"
     assert record["licence"] == "mit (as stated on the hub)"
@@ -140,15 +141,19 @@ def test_no_network_and_no_cache(hub: Hub, file: str | None, tmp_path: Path) -> 
     assert not (tmp_path / "model").exists()
 
 
-def test_other_failures(hub: Hub, tmp_path: Path) -> None:
+def test_other_failures(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, revision in (("owner/other", None), ("owner/name", "v2")):
         with pytest.raises(UsageError, match=rf"failed: 404: there is no {name} at {revision or 'main'}"):
-            tavq.import_checkpoint("auto", name, out=tmp_path / "model", revision=revision)
+            tavq.import_checkpoint("auto", f"{name}@{revision}" if revision else name, out=tmp_path / "model")
     torch.save(Twin("taming").state_dict(), hub.files / "vq.pt")
     with pytest.raises(UsageError, match=r"no weights of a usual name .* name a file of it with --file: vq\.pt\."):
         tavq.import_checkpoint("auto", "owner/name", out=tmp_path / "model")
-    with pytest.raises(UsageError, match="--revision and --file are for the hub"):
-        tavq.import_checkpoint("auto", hub.files / "vq.pt", out=tmp_path / "model", revision="main")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub.network, hub.reason = False, "401 for Bearer hf_secret"
+    with pytest.raises(UsageError, match=r"401 for Bearer \*\*\*"):
+        tavq.import_checkpoint("auto", "owner/name", out=tmp_path / "model", file="vq.pt")
+    with pytest.raises(UsageError, match="--file is for the hub"):
+        tavq.import_checkpoint("auto", hub.files / "vq.pt", out=tmp_path / "model", file="vq.pt")
 
 
 @pytest.mark.parametrize(
@@ -159,10 +164,10 @@ def test_other_failures(hub: Hub, tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_is_a_name_of_the_hub(source: str, expected: bool) -> None:
-    assert is_hub_name(source) == expected
+    assert is_on_hub(source) == expected
 
 
 def test_a_folder_here_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "owner/name").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert not is_hub_name("owner/name")
+    assert not is_on_hub("owner/name")

@@ -229,3 +229,14 @@ def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert run([*command, "tokens", "--data", str(data), "--no-row-tokens", "--split", "val", "--form", "ids"]) == 0
     [line] = read_lines(tmp_path / "out" / "val-00000.jsonl")
     assert len(line["image_ids"]) == 2 + 64
+
+
+def test_tokens_of_other_splits_are_refused_before_anything_is_written(data: Path, tmp_path: Path) -> None:
+    save_model(tmp_path / "model")
+    tokens = tmp_path / "tokens.safetensors"
+    tavq.encode_folder(tmp_path / "model", data, out=tokens, split="val")
+    with pytest.raises(UsageError, match=r"holds no tokens of the split 'train'; say with --split"):
+        tavq.export_tokens(tmp_path / "model", data, out=tmp_path / "out", tokens=tokens)
+    assert not (tmp_path / "out").exists()
+    tavq.export_tokens(tmp_path / "model", data, out=tmp_path / "out", tokens=tokens, split="val")
+    assert [line["file_name"] for line in read_lines(tmp_path / "out" / "val-00000.jsonl")] == ["e.png"]

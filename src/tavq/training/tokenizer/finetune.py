@@ -143,13 +143,6 @@ def check_cached_levels(tokenizer: Tokenizer) -> None:
         )
 
 
-def keep_entries(tokenizer: Tokenizer) -> None:
-    """Count the codebook as initialized, so that training does not replace trained entries by features."""
-    config, calls = tokenizer.config.codebook, getattr(tokenizer.codebook, "calls", None)
-    if isinstance(calls, torch.Tensor) and getattr(config, "init", "") == "features":
-        calls.clamp_(min=max(getattr(config, "redraw_until", 0), 1))
-
-
 def set_train_mode(tokenizer: Tokenizer, parts: Sequence[str]) -> None:
     """Put all but `parts` into training mode.
 

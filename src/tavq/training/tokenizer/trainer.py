@@ -78,7 +78,7 @@ class Trainer:
         if config.start_from is not None:
             finetune.initialize_from(self.tokenizer, config.start_from)
             if "codebook" not in config.freeze:
-                finetune.keep_entries(self.tokenizer)
+                self.tokenizer.codebook.keep_entries()
         finetune.freeze(self.tokenizer, config.freeze)
         finetune.check_gradient_paths(self.tokenizer)
         if config.cache_codes:
