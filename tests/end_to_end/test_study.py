@@ -172,6 +172,23 @@ def test_an_evaluation_with_another_text_is_made_again(
     assert weights(out) == before
 
 
+def test_what_another_data_set_gave_is_not_in_the_table(
+    tavq: Tavq, data: Path, study: Path, tmp_path: Path, small: list[str]
+) -> None:
+    study.write_text("metrics: [psnr]\nrows: {one: {recipe: vqgan-tiny}, two: {recipe: vqgan-tiny}}")
+    out, other = tmp_path / "out", tmp_path / "other"
+    call = ["study", study, "--data", data, "--out", out, *small, "--seeds", 0]
+    assert tavq(*call).code == 0
+    assert tavq("data", "scenes", other, "--images", 20, "--size", 32).code == 0
+    assert tavq("evaluate", out / "one/seed-0", "--data", other).code == 0
+    assert tavq(*call, "--rows", "two").code == 0
+    rows = json.loads((out / "study.json").read_text())["rows"]
+    assert {name: row["seeds"] for name, row in rows.items()} == {"one": [], "two": [0]}
+    assert tavq(*call).code == 0  # measures the first row again
+    rows = json.loads((out / "study.json").read_text())["rows"]
+    assert {name: row["seeds"] for name, row in rows.items()} == {"one": [0], "two": [0]}
+
+
 def test_a_store_that_lacks_something_is_extended_once_for_all_rows(
     tavq: Tavq, data: Path, study: Path, tmp_path: Path, small: list[str]
 ) -> None:

@@ -1,10 +1,13 @@
 """Jobs side by side: what comes back, and what is left of the others when one ends badly."""
 
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +121,36 @@ def test_a_signal_to_the_first_process_ends_all(tmp_path: Path, number: signal.S
         assert out == "interrupted\n"
         assert (tmp_path / "stopped").exists()
     assert not is_running(tmp_path)
+
+
+class Stubborn(SpawnProcess):
+    """A process that answers its end in the pipe: it sends on, and closes its side when it was asked to stop."""
+
+    def __init__(self, sender: Any) -> None:
+        super().__init__()
+        self.sender, self.killed = sender, False
+
+    def terminate(self) -> None:
+        self.thread = threading.Thread(target=self.finish)
+        self.thread.start()
+
+    def finish(self) -> None:
+        for _ in range(100):
+            self.sender.send(("progress", (1, None, "x" * 5000)))  # more than a pipe holds
+        self.sender.close()
+
+    def join(self, timeout: float | None = None) -> None:
+        self.thread.join(timeout)
+
+    def kill(self) -> None:
+        self.killed = self.thread.is_alive()
+
+
+def test_a_job_can_stop_though_a_signal_cut_one_of_its_messages() -> None:
+    """A signal interrupts between two reads of a message; what follows is no message from its beginning."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    sender.send(("progress", (1, None, "x" * 1000)))
+    os.read(receiver.fileno(), 100)
+    process = Stubborn(sender)
+    parallel._stop([process], {receiver: 0})
+    assert not process.killed

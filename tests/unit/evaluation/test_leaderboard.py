@@ -1,14 +1,31 @@
-"""Changed codes: as many as asked, always other entries of the same part, by the image's key alone."""
+"""Changed codes, the length of a code, and which words are recognised."""
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import normalize
 
+from tavq.api import build_text_store, make_scenes
 from tavq.core.config import build
-from tavq.evaluation.leaderboard import CHANGED, measure_cost, perturb
+from tavq.data.folder import FolderDataset
+from tavq.evaluation import leaderboard
+from tavq.evaluation.leaderboard import (
+    CHANGED,
+    COMMONEST,
+    MAX_WORDS,
+    RAREST,
+    measure_cost,
+    perturb,
+    recognise_words,
+)
+from tavq.interfaces import Aligner, Losses, TextFeatures
+from tavq.metrics.zero_shot import zero_shot_words
 from tavq.tokenizer import Tokenizer, TokenizerConfig
 
 
@@ -54,3 +71,42 @@ def test_the_length_of_a_code(codebook: dict, quantizer: dict, tokens: int, bits
     assert found["tokens"] == tokens
     assert found["bits"] == pytest.approx(bits)
     assert min(found["encoded_per_second"] or 0, found["decoded_per_second"] or 0) > 0
+
+
+class WordsAligner(Aligner):
+    """Embeds a text as the mean of its words' vectors."""
+
+    levels = (2,)
+
+    def forward(self, levels: Any, text: TextFeatures) -> Losses:
+        return {}
+
+    def embed_images(self, levels: Any) -> Tensor:
+        raise NotImplementedError
+
+    def embed_text(self, text: TextFeatures) -> Tensor:
+        return normalize(text.words.vectors.mean(1), dim=1)
+
+
+def test_frequent_words_are_recognised_in_the_images_that_have_text(tmp_path: Path) -> None:
+    data = FolderDataset(make_scenes(tmp_path / "scenes", images=60, size=32))
+    store = build_text_store(data.folder)
+    names, vectors = store.vocabulary("words")
+    rows = {name: normalize(torch.tensor(vectors[row]), dim=0) for row, name in enumerate(names)}
+    keys = ["without a text", *(record.file_name for record in data)]
+    own = [torch.zeros(store.width), *(sum(rows[word] for word in set(store.units(key)["words"])) for key in keys[1:])]
+    aligner = WordsAligner()
+    aligner.anchor = torch.nn.Parameter(torch.zeros(1))
+    seen: list[Tensor] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(leaderboard, "zero_shot_words", lambda *given: seen.extend(given) or zero_shot_words(*given))
+        metric, chance = recognise_words(aligner, normalize(torch.stack(own), dim=1), keys, store)
+    images, words, present = seen
+    assert len(images) == len(present) == 60  # the image without a text is left out
+    assert len(words) == present.shape[1] <= MAX_WORDS
+    shares = present.double().mean(0)
+    assert (shares >= RAREST).all()
+    assert (shares <= COMMONEST).all()
+    assert metric.value is not None
+    assert metric.value > 0.9  # each image is the sum of its own words
+    assert chance.value == pytest.approx(0.5, abs=0.1)

@@ -50,3 +50,11 @@ def test_training_data_that_differ_or_are_unknown(data: tuple[Any, Any], said: l
 def test_warnings_of_metrics_and_other_sizes_are_said_once() -> None:
     board = Leaderboard([entry("a", 1.0, warning="biased"), entry("b", 2.0, size=64, warning="biased")])
     assert board.warnings == ["Measured at 32 px, which these were not trained at: b (64 px).", "biased"]
+
+
+def test_without_a_distance_the_best_of_what_is_better_higher_comes_first() -> None:
+    def only_psnr(name: str, value: float) -> Entry:
+        return Entry(name, {"data_sha256": "a", "size": 32}, Evaluation((PSNR.measured(value),), DETAILS))
+
+    board = Leaderboard([only_psnr("low", 19.0), only_psnr("high", 23.0)])
+    assert [each.name for each in board.entries] == ["high", "low"]

@@ -155,6 +155,21 @@ def test_a_damaged_cache_is_made_again(
     assert path.read_bytes() == whole
 
 
+def test_a_changed_data_set_has_another_stamp(recipe: Make, dataset: FolderDataset, tmp_path: Path) -> None:
+    """The names of the images may have stayed the same."""
+    shutil.copytree(dataset.folder, tmp_path / "copy")
+    tokenizer, config = Tokenizer(recipe().model), recipe().data
+    assert codes.stamp_codes(tokenizer, FolderDataset(tmp_path / "copy", "train"), config) == codes.stamp_codes(
+        tokenizer, dataset, config
+    )
+    lines = [json.loads(line) for line in (tmp_path / "copy/metadata.jsonl").read_text().splitlines()]
+    text = "".join(json.dumps({**line, "captions": ["changed"]}) + "\n" for line in lines)
+    (tmp_path / "copy/metadata.jsonl").write_text(text)
+    assert codes.stamp_codes(tokenizer, FolderDataset(tmp_path / "copy", "train"), config) != codes.stamp_codes(
+        tokenizer, dataset, config
+    )
+
+
 def test_a_stale_cache_is_made_again(
     frozen: Make, recipe: Make, dataset: FolderDataset, words: TextSource, tmp_path: Path
 ) -> None:
