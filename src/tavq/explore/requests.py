@@ -1,0 +1,124 @@
+"""Bodies of the explorer's POST requests, version 1: edits, questions, patches and guesses."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_OPERATIONS = 256
+MAX_CELLS = 4096
+MAX_SHARE = 16_384
+MAX_QUESTION = 500
+
+Index = Annotated[int, Field(ge=0, le=1 << 24)]
+Cell = tuple[Index, Index]
+"""Row and column of a position of the deep grid."""
+
+ImageId = Annotated[str, Field(pattern=r"^u?[0-9]{1,9}$")]
+"""An image's number in the data set, or "u" and the number of an upload."""
+
+
+class Request(BaseModel):
+    """Base of all bodies: an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Paint(Request):
+    """Put a code at positions; the code's own part decides which of a position's codes it replaces."""
+
+    op: Literal["paint"]
+    cells: list[Cell] = Field(min_length=1, max_length=MAX_CELLS)
+    code: Index
+
+
+class Remove(Request):
+    """Replace the codes at positions by those most frequent around them."""
+
+    op: Literal["remove"]
+    cells: list[Cell] = Field(min_length=1, max_length=MAX_CELLS)
+
+
+class RemoveCode(Request):
+    """Replace a code wherever the image has it by the code most frequent around each position."""
+
+    op: Literal["remove_code"]
+    code: Index
+
+
+class Replace(Request):
+    """Replace a code wherever the image has it by another code of the same part."""
+
+    op: Literal["replace"]
+    code: Index
+    by: Index
+
+
+class Swap(Request):
+    """Exchange two codes of the same part wherever the image has them."""
+
+    op: Literal["swap"]
+    first: Index
+    second: Index
+
+
+class Copy(Request):
+    """Copy all codes of a rectangle, of this or another image, to a position; what leaves the grid is cut off."""
+
+    op: Literal["copy"]
+    image: ImageId | None = None
+    """The image that is copied from; by default the edited one, before this operation."""
+    row: Index
+    column: Index
+    height: Annotated[int, Field(ge=1, le=4096)] = 1
+    width: Annotated[int, Field(ge=1, le=4096)] = 1
+    to_row: Index
+    to_column: Index
+
+
+Operation = Annotated[Paint | Remove | RemoveCode | Replace | Swap | Copy, Field(discriminator="op")]
+
+
+class EditRequest(Request):
+    """Operations on the codes of an image, in order; undo is a request without the last one."""
+
+    image: ImageId
+    operations: list[Operation] = Field(max_length=MAX_OPERATIONS)
+
+
+class ShareRequest(Request):
+    """An edit that is not in the address: a share string too long for one."""
+
+    share: str = Field(max_length=MAX_SHARE)
+
+
+class QuestionRequest(Request):
+    """Ask a task about an image before and after an edit."""
+
+    share: str = Field(max_length=MAX_SHARE)
+    """The edit, of `EditResult`."""
+    task: str = Field(max_length=40)
+    question: str | None = Field(None, max_length=MAX_QUESTION)
+    """The question of vqa, or the caption with ___ for each gap of masked-words."""
+    mask: Literal["left", "right", "top", "bottom", "centre"] = "right"
+    """The hidden part of a completion."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+
+
+class PatchRequest(Request):
+    """Find patches with the codes of a rectangle of an image."""
+
+    image: ImageId
+    level: Literal["low", "middle", "deep"] = "deep"
+    row: Index
+    column: Index
+    height: Annotated[int, Field(ge=1, le=8)] = 1
+    width: Annotated[int, Field(ge=1, le=8)] = 1
+    limit: Annotated[int, Field(ge=1, le=200)] = 24
+
+
+class GuessRequest(Request):
+    """A guess in the guessing game."""
+
+    puzzle: str = Field(max_length=200)
+    choice: str = Field(max_length=200)
+    seconds: float | None = Field(None, ge=0, le=86_400)
