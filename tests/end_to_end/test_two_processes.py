@@ -67,7 +67,7 @@ def test_two_processes_train_as_one_does(twice: Path, shared_images: Path, tmp_p
     assert done.returncode == 0, done.stderr
     for two, one in zip(lines(twice), lines(tmp_path / "run"), strict=True):
         assert two.keys() == one.keys()
-        for key in set(one) - {"seconds_per_step"}:
+        for key in set(one) - TIMING:
             assert two[key] == pytest.approx(one[key], rel=0.01, abs=1e-4), key
     # Adam's first steps amplify rounding, so weights agree only to about a thousandth.
     both = [load_file(run / "model" / "model.safetensors") for run in (twice, tmp_path / "run")]
@@ -128,6 +128,7 @@ def test_commands_that_do_not_share_work_are_refused(
 OWN_FOLDERS = """
 import os, sys
 from tavq.cli import run
+from tavq.training.log_lines import TIMING
 sys.exit(run([*sys.argv[1:], "--out", os.environ["FOLDER"] + os.environ["RANK"]]))
 """
 

@@ -2,11 +2,13 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tavq.data.records import Fault
 from tavq.ops.collective import rank
+from tavq.training.log_lines import SPEED
+from tavq.training.reporting import SilentReporter
 
 PathLike = str | os.PathLike[str]
 
@@ -18,6 +20,9 @@ Budget = int | float | str
 
 SHOWN_FAULTS = 10
 """Faults that are named one by one."""
+
+SHOWN_WAIT = 0.05
+"""Fraction of the time spent waiting for data from which on a bar says so."""
 
 _logger = logging.getLogger("tavq")
 
@@ -72,7 +77,19 @@ def without_note(progress: Progress | None) -> Callable[[int, int], None] | None
     return lambda done, total: progress(done, total, "")
 
 
-class TrainingProgress:
+def describe_speed(speed: Mapping[str, float]) -> str:
+    """Format what a log line says of the speed of a run, as short as a bar needs it."""
+    memory = max((value for name, value in speed.items() if name.startswith("memory_")), default=0)
+    parts = [
+        f"{speed['images_per_second']:,.3g} images/s" if "images_per_second" in speed else "",
+        f"{speed['data_wait']:.0%} waiting for data" if speed.get("data_wait", 0) >= SHOWN_WAIT else "",
+        f"{memory / 1e9:.1f} GB" if memory else "",
+        f"MFU {speed['mfu']:.0%}" if "mfu" in speed else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+class TrainingProgress(SilentReporter):
     """The Reporter of a training loop: passes steps on to a Progress, and logs messages.
 
     Args:
@@ -87,7 +104,7 @@ class TrainingProgress:
     def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
         """Pass a step on."""
         if line is not None:
-            self._note = self._describe(line)
+            self._note = ", ".join(filter(None, (self._describe(line), describe_speed(line.get(SPEED, {})))))
         if self._progress is not None:
             self._progress(step, steps, self._note)
 

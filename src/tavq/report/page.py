@@ -20,6 +20,7 @@ from tavq.report.task.understanding_view import answer_images
 from tavq.report.tokenizer import comparison, gallery, sections
 from tavq.report.tokenizer.code_cards import TOP
 from tavq.report.tokenizer.overview import draw_overview
+from tavq.report.tokenizer.speed import render_speed
 from tavq.report.tokenizer.starting_point import render_start
 from tavq.report.tokenizer.view import NoProgress, Progress, build_view, choose_evenly, select_held_out_first
 from tavq.report.tokenizer.word_cards import render_words
@@ -78,7 +79,7 @@ def _render_tokenizer_sections(
     run: Run, folder: Path | None, text: Path | None, limit: int, progress: Progress
 ) -> list[Any]:
     """What follows the header of a tokenizer's page."""
-    parts: list[Any] = [sections.render_metrics(run), render_start(run), sections.render_curves(run)]
+    parts: list[Any] = [sections.render_metrics(run), render_start(run), sections.render_curves(run), render_speed(run)]
     if folder is None:
         return [*parts, sections.note(f"{NO_DATA} to see images and codes."), gallery.render_progress(run)]
     dataset = select_held_out_first(folder, limit)
@@ -160,7 +161,7 @@ def _render_task_sections(
     run: Run, folder: Path | None, text: Path | None, limit: int, progress: Progress
 ) -> list[Any]:
     """What follows the header of a task's page."""
-    parts: list[Any] = [task_sections.render_metrics(run), sections.render_curves(run)]
+    parts: list[Any] = [task_sections.render_metrics(run), sections.render_curves(run), render_speed(run)]
     if folder is None:
         parts.append(sections.note(f"{NO_DATA} to see more images."))
     if is_generation(run):
@@ -218,6 +219,7 @@ def render_contents(parts: Sequence[Any]) -> Markup:
         "metrics": "Metrics",
         "start": "Start",
         "curves": "Training",
+        "speed": "Speed",
         "images": "Images",
         "answers": "Answers",
         "progress": "Progress",

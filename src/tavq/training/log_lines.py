@@ -8,6 +8,12 @@ from tavq.core import files
 from tavq.core.checks import is_number
 from tavq.core.errors import FileError
 
+SPEED = "speed"
+"""Key of what `tavq.training.speed.SpeedMeter` measured, an object of numbers."""
+
+TIMING = frozenset({"seconds_per_step", SPEED})
+"""Keys of a line that differ between two equal runs."""
+
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The lines of a log.jsonl.

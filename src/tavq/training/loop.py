@@ -25,34 +25,14 @@ from tavq.recipes.schema import LoopConfig, RunRecipe
 from tavq.training import checkpoint, provenance
 from tavq.training.ema import EMA
 from tavq.training.log import RunLog
+from tavq.training.log_lines import SPEED
+from tavq.training.reporting import Reporter, SilentReporter
 from tavq.training.run_folder import RunFolder
 from tavq.training.schedule import CHANGES, describe_schedule_change, find_schedule_change, learning_rate
+from tavq.training.speed import SpeedMeter
 
 EMA_GROUP = "mean"
 """Tensor group of the EMA weights in a checkpoint; checkpoints of every version use it."""
-
-
-@runtime_checkable
-class Reporter(Protocol):
-    """Receives the progress of a run; the command line shows it as a bar."""
-
-    def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
-        """Called after each step; `line` is the log line of this step, if one was written."""
-        ...
-
-    def message(self, text: str) -> None:
-        """Show a person a line of text."""
-        ...
-
-
-class SilentReporter:
-    """A Reporter that shows nothing."""
-
-    def progress(self, step: int, steps: int, line: dict[str, Any] | None) -> None:
-        """Do nothing."""
-
-    def message(self, text: str) -> None:
-        """Do nothing."""
 
 
 @runtime_checkable
@@ -202,6 +182,7 @@ class Loop:
         """
         with self.folder.lock(), stop_on_signal(self.stop), explain_dead_workers():
             consumed = self._begin(resume)
+            self.reporter.begin(self.folder.path, self.trainable.recipe, self.step)
             if self.step == 0 and self.before_first_step is not None:
                 self.before_first_step()
             log = RunLog(self.folder.log, self.step)
@@ -272,15 +253,16 @@ class Loop:
 
     def _train(self, batches: Batches, log: RunLog) -> None:
         self.trainable.set_train_mode()
-        iterator = iter(batches)
+        iterator, meter = iter(batches), SpeedMeter(self.config, self.trainable.model)
         while self.step < self.config.steps:
-            terms = self.train_step(next(iterator))
+            terms = meter.step(self.train_step, iterator)
             log.add({key: loss.value for key, loss in terms.items()})
             self.step += 1
             line = None
             if self.step % self.config.log_every == 0 or self.step == self.config.steps:
                 rate = learning_rate(self.config, self.step - 1)
-                line = log.write(self.step, {**self.trainable.pop_metrics(), "learning_rate": rate})
+                metrics = {**self.trainable.pop_metrics(), "learning_rate": rate}
+                line = log.write(self.step, {**metrics, SPEED: meter.read()})
                 self._check_alarm(line)
             self.reporter.progress(self.step, self.config.steps, line)
             if self.step % self.config.sample_every == 0 or self.step == self.config.steps:
@@ -368,6 +350,7 @@ class Loop:
             image = self.trainable.render_sample()
         if image is not None:
             self.folder.save_sample(self.step, image)
+            self.reporter.sample(self.step, image)
 
     def _save_checkpoint(self, consumed: int) -> None:
         if self.rank:

@@ -74,7 +74,7 @@ def test_the_report_of_an_aligned_run(runs: Any) -> None:
     assert "0.2500" in page.text  # own text minus others'
     assert listened[-1] == (20, 20)
     linked = [(found["href"] or "")[1:] for found in page.of("a")]
-    assert linked == ["metrics", "curves", "images", "progress", "codebook", "codes", "words"]
+    assert linked == ["metrics", "curves", "speed", "images", "progress", "codebook", "codes", "words"]
     assert set(linked) <= {found.get("id") for found in page.of("h2")}
 
 

@@ -18,6 +18,7 @@ from tavq.tasks.base import GenerationBatch, Prompt, Sampling, TokenLayout, samp
 from tavq.tasks.masked import INIT_STD, MaskedTask, count_masked, count_still_masked, select_largest
 from tavq.tasks.model_folder import load_task
 from tavq.tokenizer import Tokenizer, TokenizerConfig
+from tavq.training.reporting import SilentReporter
 from tavq.training.task.trainer import TaskTrainer
 
 PLAIN = TokenLayout(height=3, width=4, sizes=(9,))
@@ -297,7 +298,7 @@ def test_it_overfits_a_few_images_and_completes_them(layout: TokenLayout) -> Non
     assert same.any(0).sum() >= 2
 
 
-class Killed:
+class Killed(SilentReporter):
     """A Reporter that stops the run after a step."""
 
     def __init__(self, step: int) -> None:

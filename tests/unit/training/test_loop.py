@@ -19,14 +19,16 @@ from tavq.interfaces import Batch, TextSource
 from tavq.recipes.schema import Recipe, TrainConfig
 from tavq.tokenizer import Tokenizer
 from tavq.training import checkpoint
+from tavq.training.log_lines import TIMING
 from tavq.training.loop import step_seed
+from tavq.training.reporting import SilentReporter
 from tavq.training.schedule import describe_schedule_change, find_schedule_change, learning_rate
 from tavq.training.tokenizer.trainer import Trainer
 
 Make = Callable[..., Recipe]
 
 
-class Listener:
+class Listener(SilentReporter):
     """A Reporter that records messages and steps, and calls a function after a step."""
 
     def __init__(self) -> None:
@@ -85,8 +87,8 @@ def test_the_seed_decides_every_bit(recipe: Make, dataset: FolderDataset, tmp_pa
         Trainer(recipe({**changes, "train.seed": seed}), dataset, tmp_path / name).run()
     assert weights(tmp_path / "one") == weights(tmp_path / "two")
     assert weights(tmp_path / "one") != weights(tmp_path / "other")
-    kept = [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in log(tmp_path / "one")]
-    assert kept == [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in log(tmp_path / "two")]
+    kept = [{k: v for k, v in line.items() if k not in TIMING} for line in log(tmp_path / "one")]
+    assert kept == [{k: v for k, v in line.items() if k not in TIMING} for line in log(tmp_path / "two")]
 
 
 def test_resuming_gives_the_same_bits(aligned: Make, dataset: FolderDataset, words: TextSource, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from tavq.tasks.base import Prompt, Sampling, TokenLayout
 from tavq.tasks.generation import build_prompt
 from tavq.tasks.model_folder import TaskConfig, load_task
 from tavq.tokenizer import Tokenizer, TokenizerConfig
+from tavq.training.reporting import SilentReporter
 from tavq.training.task.tokens import TokenTable, join_tables
 from tavq.training.task.trainer import TaskTrainer
 
@@ -90,7 +91,7 @@ def weights(run: Path) -> bytes:
     return (run / "model/model.safetensors").read_bytes()
 
 
-class Stop:
+class Stop(SilentReporter):
     """A Reporter that stops the run after a step."""
 
     def __init__(self, at: int) -> None:

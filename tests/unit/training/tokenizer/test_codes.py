@@ -20,6 +20,7 @@ from tavq.data.folder import FolderDataset
 from tavq.interfaces import TextSource, quantizers
 from tavq.recipes.schema import Recipe
 from tavq.tokenizer import Tokenizer, TokenizerConfig
+from tavq.training.reporting import SilentReporter
 from tavq.training.tokenizer import codes
 from tavq.training.tokenizer.trainer import Trainer
 
@@ -29,7 +30,7 @@ FROZEN = ["encoder", "codebook", "quantizer", "decoder"]
 LOGGED = ("align/sentences", "align/sentences_contrast", "codebook/usage", "codebook/perplexity")
 
 
-class Listener:
+class Listener(SilentReporter):
     def __init__(self) -> None:
         self.messages: list[str] = []
 
